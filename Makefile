@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+FUZZTIME ?= 30s
+
+# What the tests need beside Go, as Debian packages.
+TEST_PACKAGES := keepalived iproute2 bpftool util-linux
+# What "make generate" needs: the compiler is named by version, for its output
+# is compared byte for byte.
+GENERATE_PACKAGES := clang-19 llvm-19 libbpf-dev linux-libc-dev
+
+LINT := go tool -modfile=tools/lint/go.mod
+
+define install-packages
+	missing=""; for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+		command -v apt-get >/dev/null || { echo "these packages are needed, install them:$$missing" >&2; exit 1; }; \
+		echo "installing:$$missing"; \
+		{ apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; } >bin/apt.log 2>&1 || { cat bin/apt.log >&2; exit 1; }; \
+	fi
+endef
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## Build bin/failoverd
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+.PHONY: generate
+generate: ## Compile the XDP program anew (installs clang-19 if it is missing)
+	@mkdir -p bin
+	@$(call install-packages,$(GENERATE_PACKAGES))
+	go generate ./bpf
+
+.PHONY: demo
+demo: build ## Watch an address move from a dead host to a living one (root, a minute)
+	@go run ./tools/demo --failoverd bin/failoverd
+
+.PHONY: test
+test: build ## Run all tests (root; installs keepalived and what else they need)
+	@[ "$$(id -u)" = 0 ] || { echo "make test needs root: it attaches XDP programs and makes network namespaces; run sudo make test" >&2; exit 1; }
+	@$(call install-packages,$(TEST_PACKAGES))
+	@echo "running all tests, this takes some minutes"
+	@go vet ./...
+	@go test -json -timeout 20m ./... | go run ./tools/testsum -strict=$(if $(CI),true,false)
+
+.PHONY: bench
+bench: ## Measure the code paths that run per packet
+	go test -run '^$$' -bench . -benchmem ./pkg/...
+
+.PHONY: lint
+lint: ## Check style and the import rules
+	@test -z "$$($(LINT) gofumpt -l bpf cmd pkg tools | tee /dev/stderr)" || { echo "gofumpt would change these files: run go tool -modfile=tools/lint/go.mod gofumpt -w FILE" >&2; exit 1; }
+	$(LINT) golangci-lint run ./...
+
+.PHONY: fuzz
+fuzz: ## Fuzz each decoder for FUZZTIME (30s)
+	@for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin
+
+.PHONY: install
+install: build ## Install failoverd to PREFIX (/usr/local)
+	install -D -m 0755 bin/failoverd $(DESTDIR)$(PREFIX)/sbin/failoverd

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package config holds what an administrator asked for, as validated typed
+// values. It knows nothing of the host: what depends on interfaces and
+// addresses that exist is checked by package daemon.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// Defaults of RFC 9568 §6.1, and of keepalived where the RFC has none.
+const (
+	DefaultVRID     = 51
+	DefaultPriority = 100
+	DefaultInterval = time.Second
+	DefaultVersion  = 3
+)
+
+// OwnerPriority is the priority of the router that owns the virtual addresses
+// (RFC 9568 §5.2.4).
+const OwnerPriority = 255
+
+// Router is one configured router. With addresses of both families it is two
+// Virtual Routers on the wire (RFC 9568 §1.2).
+type Router struct {
+	Interface string
+	VRID      int           // 1 to 255
+	Version   int           // 2 or 3
+	Priority  int           // 1 to 254, 255 for the owner of the addresses
+	Interval  time.Duration // version 3: 10ms to 40.95s, version 2: whole seconds to 255s
+	Preempt   bool
+	Addresses []netip.Prefix
+}
+
+// ParseAddress reads a virtual address. Without a prefix length it stands for
+// the address alone: /32 or /128.
+func ParseAddress(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		if a.Zone() != "" {
+			return netip.Prefix{}, fmt.Errorf("virtual address %q: leave the zone away, the interface is given by --iface", s)
+		}
+		a = a.Unmap()
+		return checkAddress(s, netip.PrefixFrom(a, a.BitLen()))
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("virtual address %q is not an address: write it like 192.0.2.10/24 or 2001:db8::10/64", s)
+	}
+	return checkAddress(s, p)
+}
+
+func checkAddress(s string, p netip.Prefix) (netip.Prefix, error) {
+	a := p.Addr()
+	switch {
+	case a.IsUnspecified(), a.IsMulticast(), a.IsLoopback(), a.Is4In6():
+		return netip.Prefix{}, fmt.Errorf("virtual address %q can't be a host's address: use a unicast address of the network, like 192.0.2.10/24", s)
+	case a.Is4() && p.Bits() < 31 && a == p.Masked().Addr():
+		return netip.Prefix{}, fmt.Errorf("virtual address %q is the network itself: give the address of a host in it", s)
+	case p.Bits() == 0:
+		return netip.Prefix{}, fmt.Errorf("virtual address %q: a prefix length of 0 would take in every address: use that of the interface's network", s)
+	}
+	return p, nil
+}
+
+// Validate checks everything that can be checked without the host and returns
+// all that is wrong, joined.
+func (r Router) Validate() error {
+	var errs []error
+	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	if r.VRID < 1 || r.VRID > 255 {
+		add("VRID %d is out of range: it is 1 to 255, the same on all routers that share the address", r.VRID)
+	}
+	if r.Priority < 1 || r.Priority > OwnerPriority {
+		add("priority %d is out of range: it is 1 to 254, or 255 on the host that owns the address", r.Priority)
+	}
+	switch r.Version {
+	case 3:
+		if r.Interval < 10*time.Millisecond || r.Interval > 40950*time.Millisecond {
+			add("interval %v is out of range for version 3: it is 10ms to 40.95s", r.Interval)
+		} else if r.Interval%(10*time.Millisecond) != 0 {
+			add("interval %v can't be sent in version 3: it counts whole centiseconds, so make it a multiple of 10ms", r.Interval)
+		}
+	case 2:
+		if r.Interval < time.Second || r.Interval > 255*time.Second || r.Interval%time.Second != 0 {
+			add("interval %v can't be sent in version 2: it counts whole seconds, 1s to 255s; use --version 3 for less", r.Interval)
+		}
+	default:
+		add("version %d is not known: it is 3 (RFC 9568) or 2 (RFC 3768)", r.Version)
+	}
+	if len(r.Addresses) == 0 {
+		add("VRID %d on %s has no virtual address: add one", r.VRID, r.Interface)
+	}
+	for i, p := range r.Addresses {
+		if r.Version == 2 && p.Addr().Is6() {
+			add("virtual address %s is IPv6, which version 2 doesn't have: use --version 3", p)
+		}
+		if slices.ContainsFunc(r.Addresses[:i], func(q netip.Prefix) bool { return q.Addr() == p.Addr() }) {
+			add("virtual address %s is given twice", p.Addr())
+		}
+	}
+	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
+		limit := packet.MaxAddressesIPv4
+		if f == packet.IPv6 {
+			limit = packet.MaxAddressesIPv6
+		}
+		if n := len(r.OfFamily(f)); n > limit {
+			add("%d %s addresses don't fit one advertisement: the limit is %d; use another VRID for the rest", n, f, limit)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// OfFamily returns the addresses of one family in their order on the wire: an
+// IPv6 router's link-local address first (RFC 9568 §5.2.9).
+func (r Router) OfFamily(f packet.Family) []netip.Prefix {
+	var first, rest []netip.Prefix
+	for _, p := range r.Addresses {
+		switch {
+		case packet.FamilyOf(p.Addr()) != f:
+		case p.Addr().Is6() && p.Addr().IsLinkLocalUnicast():
+			first = append(first, p)
+		default:
+			rest = append(rest, p)
+		}
+	}
+	return append(first, rest...)
+}
+
+// WithLinkLocal returns r with the link-local address that RFC 9568 §5.2.9
+// wants as an IPv6 router's first, and whether it had to be added. The address
+// depends on the VRID alone, so every router of the VRID arrives at the same.
+func (r Router) WithLinkLocal() (Router, bool) {
+	addresses := r.OfFamily(packet.IPv6)
+	if len(addresses) == 0 || addresses[0].Addr().IsLinkLocalUnicast() {
+		return r, false
+	}
+	var b [16]byte
+	b[0], b[1] = 0xfe, 0x80
+	b[13] = 0x12 // after ff02::12, the group of VRRP
+	b[15] = uint8(r.VRID)
+	r.Addresses = append(slices.Clone(r.Addresses), netip.PrefixFrom(netip.AddrFrom16(b), 64))
+	return r, true
+}
+
+// Protocol returns the state machine's configuration for one family.
+func (r Router) Protocol(f packet.Family) vrrp.Config {
+	var addresses []netip.Addr
+	for _, p := range r.OfFamily(f) {
+		addresses = append(addresses, p.Addr())
+	}
+	return vrrp.Config{
+		Version:   uint8(r.Version),
+		VRID:      uint8(r.VRID),
+		Family:    f,
+		Priority:  uint8(r.Priority),
+		Interval:  r.Interval,
+		Preempt:   r.Preempt,
+		Addresses: addresses,
+	}
+}

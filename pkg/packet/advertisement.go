@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package packet
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+const (
+	headerLen         = 8
+	authLen           = 8
+	typeAdvertisement = 1
+	centisecond       = 10 * time.Millisecond
+
+	// MaxAddressesIPv4 is the most addresses that the count field allows.
+	MaxAddressesIPv4 = 255
+	// MaxAddressesIPv6 is the most addresses that an unfragmented IPv6 packet
+	// of 1500 octets holds. More are accepted, up to 255.
+	MaxAddressesIPv6 = 90
+)
+
+// Advertisement is a VRRP ADVERTISEMENT message of version 2 (RFC 3768 §5.3) or
+// 3 (RFC 9568 §5.2), its fields in wire order.
+type Advertisement struct {
+	Version  uint8
+	VRID     uint8 // 1 to 255
+	Priority uint8 // 0 on leaving, 1 to 254, 255 for the owner
+	AuthType uint8 // version 2 only
+	// Interval is the Max Advertise Interval: in version 3 whole centiseconds
+	// to 40.95 s, in version 2 whole seconds to 255 s. Never 0.
+	Interval  time.Duration
+	Addresses []netip.Addr // 1 to 255 of one family
+	AuthData  [8]byte      // version 2 only
+}
+
+// AppendTo appends the message, without any header, to b. The source and
+// destination take part in the checksum of version 3. It doesn't allocate when
+// b has room. An error says what can't be put on the wire; b is then returned
+// as it was.
+func (a *Advertisement) AppendTo(b []byte, src, dst netip.Addr, form Checksum) ([]byte, error) {
+	family := FamilyOf(src)
+	if err := a.check(family, form); err != nil {
+		return b, err
+	}
+	start := len(b)
+	b = append(b, a.Version<<4|typeAdvertisement, a.VRID, a.Priority, uint8(len(a.Addresses)))
+	if a.Version == 2 {
+		b = append(b, a.AuthType, uint8(a.Interval/time.Second), 0, 0)
+	} else {
+		cs := uint16(a.Interval / centisecond)
+		b = append(b, uint8(cs>>8), uint8(cs), 0, 0)
+	}
+	for _, addr := range a.Addresses {
+		b = appendAddr(b, addr)
+	}
+	if a.Version == 2 {
+		b = append(b, a.AuthData[:]...)
+	}
+	message := b[start:]
+	acc := sum(0, message)
+	if family == IPv6 || form == ChecksumRFC5798 {
+		acc += pseudo(src, dst, ProtocolVRRP, len(message))
+	}
+	c := ^fold(acc)
+	message[6], message[7] = uint8(c>>8), uint8(c)
+	return b, nil
+}
+
+func appendAddr(b []byte, addr netip.Addr) []byte {
+	if addr.Is4() {
+		v := addr.As4()
+		return append(b, v[:]...)
+	}
+	v := addr.As16()
+	return append(b, v[:]...)
+}
+
+func (a *Advertisement) check(family Family, form Checksum) error {
+	switch {
+	case family == 0:
+		return errors.New("no source address")
+	case a.Version != 2 && a.Version != 3:
+		return fmt.Errorf("version %d can't be sent", a.Version)
+	case a.Version == 2 && family != IPv4:
+		return errors.New("version 2 has no IPv6")
+	case a.VRID == 0:
+		return errors.New("VRID 0 can't be sent")
+	case len(a.Addresses) == 0 || len(a.Addresses) > 255:
+		return fmt.Errorf("%d addresses don't fit an advertisement", len(a.Addresses))
+	case form != ChecksumRFC9568 && (form != ChecksumRFC5798 || a.Version != 3 || family != IPv4):
+		return fmt.Errorf("version %d over %s has no checksum form %s", a.Version, family, form)
+	}
+	unit, limit := centisecond, 4095*centisecond
+	if a.Version == 2 {
+		unit, limit = time.Second, 255*time.Second
+	}
+	if a.Interval < unit || a.Interval > limit || a.Interval%unit != 0 {
+		return fmt.Errorf("interval %v can't be sent in version %d", a.Interval, a.Version)
+	}
+	for _, addr := range a.Addresses {
+		if FamilyOf(addr) != family || addr.Is4In6() {
+			return fmt.Errorf("address %v is not %s", addr, family)
+		}
+	}
+	return nil
+}
+
+// Decode reads and checks an advertisement: everything of RFC 9568 §7.1 and
+// RFC 3768 §7.1 that can be checked without knowing the Virtual Router. Where
+// several faults coincide it refuses for the one that the RFCs name first. A
+// is assigned only when the datagram is good; the capacity of a.Addresses is
+// used again. It returns the form of the checksum, or a Reason as the error.
+func (a *Advertisement) Decode(d Datagram) (Checksum, error) {
+	m := d.Message
+	family := FamilyOf(d.Source)
+	if d.TTL != 255 {
+		return 0, ErrTTL
+	}
+	if len(m) < 1 {
+		return 0, ErrPacketLength
+	}
+	version := m[0] >> 4
+	if version != 3 && (version != 2 || family != IPv4) {
+		return 0, ErrVersion
+	}
+	if len(m) < headerLen {
+		return 0, ErrPacketLength
+	}
+	if m[0]&0xf != typeAdvertisement {
+		return 0, ErrType
+	}
+	count := int(m[3])
+	if count == 0 {
+		return 0, ErrAddrCount
+	}
+	length := headerLen + count*family.size()
+	if version == 2 {
+		length += authLen
+	}
+	if len(m) != length {
+		return 0, ErrPacketLength
+	}
+	var interval time.Duration
+	if version == 2 {
+		interval = time.Duration(m[5]) * time.Second
+	} else {
+		// The upper four bits are reserved and ignored (RFC 9568 §5.2.6).
+		interval = time.Duration(uint16(m[4]&0xf)<<8|uint16(m[5])) * centisecond
+	}
+	if interval == 0 {
+		return 0, ErrZeroInterval
+	}
+	if family == IPv6 && (m[8] != 0xfe || m[9]&0xc0 != 0x80) {
+		return 0, ErrFirstAddr
+	}
+	form := checksumForm(d, version)
+	if form == 0 {
+		return 0, ErrChecksum
+	}
+	if !saneSource(d.Source) {
+		return 0, ErrSource
+	}
+
+	a.Version, a.VRID, a.Priority, a.Interval = version, m[1], m[2], interval
+	a.AuthType, a.AuthData = 0, [8]byte{}
+	if version == 2 {
+		a.AuthType = m[4]
+		copy(a.AuthData[:], m[len(m)-authLen:])
+	}
+	a.Addresses = a.Addresses[:0]
+	for n := range count {
+		at := headerLen + n*family.size()
+		if family == IPv4 {
+			a.Addresses = append(a.Addresses, netip.AddrFrom4([4]byte(m[at:])))
+		} else {
+			a.Addresses = append(a.Addresses, netip.AddrFrom16([16]byte(m[at:])))
+		}
+	}
+	return form, nil
+}
+
+// checksumForm tells in which form the checksum is right, 0 if in none.
+func checksumForm(d Datagram, version uint8) Checksum {
+	acc := sum(0, d.Message)
+	if d.Source.Is4() && fold(acc) == 0xffff {
+		return ChecksumRFC9568
+	}
+	if version == 2 || fold(acc+pseudo(d.Source, d.Destination, ProtocolVRRP, len(d.Message))) != 0xffff {
+		return 0
+	}
+	if d.Source.Is4() {
+		return ChecksumRFC5798
+	}
+	return ChecksumRFC9568
+}
+
+// saneSource reports whether an address can be a router's: a unicast address
+// of a host, for IPv6 a link-local one (RFC 9568 §5.1.2.1).
+func saneSource(a netip.Addr) bool {
+	if a.Is4() {
+		v := a.As4()
+		return v[0] != 0 && v[0] != 127 && v[0] < 224
+	}
+	return a.IsLinkLocalUnicast()
+}

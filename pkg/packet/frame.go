@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package packet
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+const (
+	ethernetLen   = 14
+	ipv4Len       = 20
+	ipv6Len       = 40
+	minFrame      = 60 // without the frame check sequence
+	etherTypeIPv4 = 0x0800
+	etherTypeARP  = 0x0806
+	etherTypeIPv6 = 0x86dd
+	etherTypeVLAN = 0x8100
+	etherTypeQinQ = 0x88a8
+	tosCS6        = 0xc0
+	nextFragment  = 44
+)
+
+// Datagram is one IP datagram of protocol 112 sent to the VRRP group. Message
+// is its payload, without link-layer padding, and aliases the frame.
+type Datagram struct {
+	Source      netip.Addr
+	Destination netip.Addr
+	TTL         uint8 // or Hop Limit
+	Message     []byte
+}
+
+// ParseFrame finds the VRRP datagram in an Ethernet frame. It returns
+// ErrNotVRRP for everything that isn't one, and ErrTagged, ErrFragment or
+// ErrIPMalformed for one that can't be read.
+func ParseFrame(frame []byte) (Datagram, error) {
+	if len(frame) < ethernetLen {
+		return Datagram{}, ErrNotVRRP
+	}
+	etherType := binary.BigEndian.Uint16(frame[12:])
+	b := frame[ethernetLen:]
+	tagged := false
+	for range 2 {
+		if etherType != etherTypeVLAN && etherType != etherTypeQinQ || len(b) < 4 {
+			break
+		}
+		tagged = true
+		etherType = binary.BigEndian.Uint16(b[2:])
+		b = b[4:]
+	}
+	var d Datagram
+	var err error
+	switch etherType {
+	case etherTypeIPv4:
+		d, err = parseIPv4(b)
+	case etherTypeIPv6:
+		d, err = parseIPv6(b)
+	default:
+		return Datagram{}, ErrNotVRRP
+	}
+	if tagged && err != ErrNotVRRP {
+		return Datagram{}, ErrTagged
+	}
+	if err != nil {
+		return Datagram{}, err
+	}
+	return d, nil
+}
+
+func parseIPv4(b []byte) (Datagram, error) {
+	if len(b) < ipv4Len || b[0]>>4 != 4 || b[9] != ProtocolVRRP {
+		return Datagram{}, ErrNotVRRP
+	}
+	dst := netip.AddrFrom4([4]byte(b[16:]))
+	if dst != groupIPv4 {
+		return Datagram{}, ErrNotVRRP
+	}
+	if binary.BigEndian.Uint16(b[6:])&0x3fff != 0 { // more fragments, or an offset
+		return Datagram{}, ErrFragment
+	}
+	header := int(b[0]&0xf) * 4
+	total := int(binary.BigEndian.Uint16(b[2:]))
+	if header < ipv4Len || total < header || total > len(b) {
+		return Datagram{}, ErrIPMalformed
+	}
+	return Datagram{
+		Source:      netip.AddrFrom4([4]byte(b[12:])),
+		Destination: dst,
+		TTL:         b[8],
+		Message:     b[header:total],
+	}, nil
+}
+
+func parseIPv6(b []byte) (Datagram, error) {
+	if len(b) < ipv6Len || b[0]>>4 != 6 {
+		return Datagram{}, ErrNotVRRP
+	}
+	dst := netip.AddrFrom16([16]byte(b[24:]))
+	if dst != groupIPv6 {
+		return Datagram{}, ErrNotVRRP
+	}
+	if b[6] == nextFragment && len(b) > ipv6Len && b[ipv6Len] == ProtocolVRRP {
+		return Datagram{}, ErrFragment
+	}
+	if b[6] != ProtocolVRRP {
+		return Datagram{}, ErrNotVRRP
+	}
+	length := int(binary.BigEndian.Uint16(b[4:]))
+	if ipv6Len+length > len(b) {
+		return Datagram{}, ErrIPMalformed
+	}
+	return Datagram{
+		Source:      netip.AddrFrom16([16]byte(b[8:])),
+		Destination: dst,
+		TTL:         b[7],
+		Message:     b[ipv6Len : ipv6Len+length],
+	}, nil
+}
+
+// AppendAdvertisementFrame appends a whole Ethernet frame to the VRRP group:
+// DSCP CS6, TTL or Hop Limit 255 (RFC 9568 §5.1). It doesn't allocate when b
+// has room.
+func AppendAdvertisementFrame(b []byte, mac MAC, src netip.Addr, a *Advertisement, form Checksum) ([]byte, error) {
+	family := FamilyOf(src)
+	start := len(b)
+	if family == IPv6 {
+		b = appendEthernet(b, GroupMAC(IPv6), mac, etherTypeIPv6)
+		b = appendIPv6(b, tosCS6, ProtocolVRRP, src, groupIPv6)
+	} else {
+		b = appendEthernet(b, GroupMAC(IPv4), mac, etherTypeIPv4)
+		b = append(b, 0x45, tosCS6, 0, 0, 0, 0, 0, 0, 255, ProtocolVRRP, 0, 0)
+		b = appendAddr(b, src)
+		b = appendAddr(b, groupIPv4)
+	}
+	headers := len(b)
+	b, err := a.AppendTo(b, src, family.Group(), form)
+	if err != nil {
+		return b[:start], err
+	}
+	ip := b[start+ethernetLen:]
+	if family == IPv6 {
+		binary.BigEndian.PutUint16(ip[4:], uint16(len(b)-headers))
+	} else {
+		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
+		binary.BigEndian.PutUint16(ip[10:], ^fold(sum(0, ip[:ipv4Len])))
+	}
+	return pad(b, start), nil
+}
+
+func appendEthernet(b []byte, dst, src MAC, etherType uint16) []byte {
+	b = append(b, dst[:]...)
+	b = append(b, src[:]...)
+	return binary.BigEndian.AppendUint16(b, etherType)
+}
+
+// appendIPv6 appends a header whose payload length is still 0.
+func appendIPv6(b []byte, class, next uint8, src, dst netip.Addr) []byte {
+	b = append(b, 0x60|class>>4, class<<4, 0, 0, 0, 0, next, 255)
+	b = appendAddr(b, src)
+	return appendAddr(b, dst)
+}
+
+// pad fills the frame that begins at start up to the least that Ethernet has.
+func pad(b []byte, start int) []byte {
+	for len(b)-start < minFrame {
+		b = append(b, 0)
+	}
+	return b
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package packet
+
+// Reason is why a datagram was refused, or what else became of it. It is the
+// error that decoding returns and the number of the counter that the datagram
+// raises, in Go and in the XDP program alike. Numbers are only ever appended.
+type Reason uint8
+
+// The reasons, in the numbering of bpf/vrrp.h. Names in comments are those of
+// the counters; the ones that RFC 8347 knows have its names.
+const (
+	ErrNotVRRP                  Reason = iota // not ours: never counted
+	ReasonAdvertisementReceived               // accepted by the state machine
+	ReasonPriorityZero                        // accepted, and of priority 0
+	ErrIPMalformed                            // lengths of the IP header contradict each other
+	ErrFragment                               // a fragment: left to the stack
+	ErrTagged                                 // inside a VLAN tag: left to the VLAN device
+	ErrTTL                                    // RFC 9568 §7.1: TTL or Hop Limit is not 255
+	ErrVersion                                // RFC 9568 §7.1: version is not the router's
+	ErrPacketLength                           // RFC 9568 §7.1: incomplete, or octets behind the message
+	ErrType                                   // RFC 9568 §7.1: not an ADVERTISEMENT
+	ErrAddrCount                              // RFC 9568 §5.2.5: no address
+	ErrZeroInterval                           // RFC 9568 §7.1, erratum 8301: interval 0
+	ErrFirstAddr                              // RFC 9568 §7.1, erratum 8300: first IPv6 address not link-local
+	ErrChecksum                               // RFC 9568 §7.1: checksum wrong in every form
+	ErrSource                                 // source is no host's address
+	ErrOwnSource                              // source is our own address: a loop or a duplicate
+	ErrVRID                                   // RFC 9568 §7.1: VRID not configured on the interface
+	ErrInitialize                             // RFC 9568 §6.4.1: configured, but not taking part
+	ErrAuthType                               // RFC 3768 §7.1: authentication type differs
+	ErrAuth                                   // RFC 2338 §7.1: authentication data differs
+	ErrOwnerConflict                          // RFC 9568 §7.1: received by the owner of the addresses
+	ErrInterval                               // RFC 9568 §7.1: interval differs
+	ErrAddressList                            // RFC 9568 §7.1: addresses differ
+	ReasonDelivered                           // handed to user space by the kernel
+	ReasonRingFull                            // not handed to user space: the ring was full
+
+	// ReasonCount is the number of reasons.
+	ReasonCount = int(ReasonRingFull) + 1
+)
+
+var reasons = [ReasonCount]struct{ counter, text string }{
+	ErrNotVRRP:                  {"none", "not a VRRP datagram to the VRRP group"},
+	ReasonAdvertisementReceived: {"advertisement_rcvd", "advertisement accepted"},
+	ReasonPriorityZero:          {"priority_zero_pkts_rcvd", "advertisement of priority 0 accepted"},
+	ErrIPMalformed:              {"ip_malformed", "lengths in the IP header contradict each other"},
+	ErrFragment:                 {"fragments", "IP fragment"},
+	ErrTagged:                   {"tagged", "inside a VLAN tag"},
+	ErrTTL:                      {"ip_ttl_errors", "TTL or Hop Limit is not 255"},
+	ErrVersion:                  {"version_errors", "VRRP version is not the router's"},
+	ErrPacketLength:             {"packet_length_errors", "length doesn't fit the number of addresses"},
+	ErrType:                     {"invalid_type_pkts_rcvd", "VRRP type is not ADVERTISEMENT"},
+	ErrAddrCount:                {"addr_count_errors", "no virtual address in it"},
+	ErrZeroInterval:             {"zero_interval_errors", "advertisement interval is 0"},
+	ErrFirstAddr:                {"first_addr_errors", "first IPv6 address is not link-local"},
+	ErrChecksum:                 {"checksum_errors", "checksum is wrong"},
+	ErrSource:                   {"source_errors", "source address can't be a router's"},
+	ErrOwnSource:                {"own_source", "source is this router's own address: a loop, or a duplicate address"},
+	ErrVRID:                     {"vrid_errors", "VRID is not configured on this interface"},
+	ErrInitialize:               {"initialize", "the virtual router is not taking part"},
+	ErrAuthType:                 {"auth_type_mismatch", "authentication type is not the router's"},
+	ErrAuth:                     {"auth_failures", "authentication data is not the router's"},
+	ErrOwnerConflict:            {"owner_conflict", "another router advertises addresses that this host owns"},
+	ErrInterval:                 {"interval_errors", "advertisement interval is not the router's"},
+	ErrAddressList:              {"address_list_errors", "virtual addresses are not the router's"},
+	ReasonDelivered:             {"delivered", "handed to user space"},
+	ReasonRingFull:              {"ring_full", "not handed to user space: the ring was full"},
+}
+
+// String returns the name of the counter.
+func (r Reason) String() string {
+	if int(r) >= ReasonCount {
+		return "unknown"
+	}
+	return reasons[r].counter
+}
+
+// Error says what was wrong, for people.
+func (r Reason) Error() string {
+	if int(r) >= ReasonCount {
+		return "unknown reason"
+	}
+	return reasons[r].text
+}

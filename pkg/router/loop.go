@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package router
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+const (
+	// leaveTimeout bounds how long Run waits, after the last advertisement
+	// of priority 0 has left, for the virtual addresses to be removed.
+	leaveTimeout = 5 * time.Second
+	// assignRetry is how long a Virtual Router whose addresses could not be
+	// assigned stays in Initialize before it takes part again.
+	assignRetry = 10 * time.Second
+)
+
+// ErrStopped is returned by the methods of a Loop that has ended.
+var ErrStopped = errors.New("the event loop has ended")
+
+// Loop is the event loop. Its exported methods may be called from any
+// goroutine except the loop's own; each waits until the loop has done it.
+type Loop struct {
+	clock     Clock
+	packets   Packets
+	addresses Addresses
+	observer  Observer
+
+	commands chan func()
+	stopped  chan struct{}
+
+	// Everything below belongs to the goroutine that runs Run.
+	routers   map[ID]*router
+	byKey     map[Key]*router
+	deadlines deadlines
+	dirty     []Transmitter
+	actions   []vrrp.Action
+	leaving   int // removals of addresses under way
+	wakeups   uint64
+}
+
+// New returns a Loop that has no Virtual Router yet.
+func New(clock Clock, packets Packets, addresses Addresses, observer Observer) *Loop {
+	return &Loop{
+		clock:     clock,
+		packets:   packets,
+		addresses: addresses,
+		observer:  observer,
+		// Completions of address changes arrive here; the buffer keeps the
+		// worker from waiting for the loop in ordinary operation.
+		commands: make(chan func(), 256),
+		stopped:  make(chan struct{}),
+		routers:  make(map[ID]*router),
+		byKey:    make(map[Key]*router),
+	}
+}
+
+// Run runs the loop until ctx ends. Then every Virtual Router leaves: an
+// Active one sends priority 0 and has its addresses removed before Run
+// returns. Cancellation is not an error.
+func (l *Loop) Run(ctx context.Context) error {
+	defer close(l.stopped)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+
+	for {
+		l.arm(timer)
+		select {
+		case <-ctx.Done():
+			return l.leave()
+		case f := <-l.commands:
+			f()
+			l.runQueued()
+		case <-l.packets.News():
+		case <-timer.C:
+		}
+		l.turn()
+	}
+}
+
+// turn does all the work that is due now.
+func (l *Loop) turn() {
+	// The time is taken before the ring is drained: whatever the kernel
+	// received before now is in the ring, so a deadline that lies before now
+	// is judged with everything that could have moved it.
+	now := l.clock.Now()
+	l.packets.Drain(l.receive)
+	for len(l.deadlines) > 0 && l.deadlines[0].deadline <= now {
+		l.expire(l.deadlines[0], now)
+	}
+	l.flush()
+}
+
+func (l *Loop) runQueued() {
+	for {
+		select {
+		case f := <-l.commands:
+			f()
+		default:
+			return
+		}
+	}
+}
+
+func (l *Loop) arm(timer *time.Timer) {
+	wait := time.Hour
+	if len(l.deadlines) > 0 {
+		wait = max(0, l.deadlines[0].deadline.Sub(l.clock.Now()))
+	}
+	timer.Reset(wait)
+}
+
+// receive hands one advertisement to its state machine.
+func (l *Loop) receive(p *Received) {
+	r, ok := l.byKey[p.Key]
+	if !ok {
+		return // removed between reception and now
+	}
+	r.lastReceived = max(r.lastReceived, p.At)
+	l.step(r, p.At, vrrp.Event{
+		Kind:          vrrp.Receive,
+		Advertisement: p.Advertisement,
+		From:          p.From,
+		Checksum:      p.Checksum,
+	})
+}
+
+// expire acts on a deadline that has passed.
+func (l *Loop) expire(r *router, now vrrp.Instant) {
+	if r.machine.State() == vrrp.Initialize {
+		r.restartAt = 0
+		l.step(r, now, vrrp.Event{Kind: vrrp.Startup, Source: r.port.Source})
+		return
+	}
+	if r.machine.State() == vrrp.Backup && l.heardMeanwhile(r, now) {
+		return
+	}
+	l.step(r, now, vrrp.Event{Kind: vrrp.TimerExpired})
+}
+
+// heardMeanwhile asks the kernel whether it has received an advertisement
+// that the state machine doesn't know of, and reports whether that moved the
+// Active_Down_Timer beyond now.
+func (l *Loop) heardMeanwhile(r *router, now vrrp.Instant) bool {
+	stamp, ok := l.packets.LastHeard(r.key)
+	if !ok || stamp.At <= r.lastReceived {
+		return false
+	}
+	// The record may have been on its way while the ring was drained.
+	l.packets.Drain(l.receive)
+	if stamp.At > r.lastReceived {
+		// It is lost: the ring was full. The stamp says what it said.
+		r.lastReceived = stamp.At
+		ev := vrrp.Event{Kind: vrrp.StampHeard}
+		ev.Advertisement.Version = stamp.Version
+		ev.Advertisement.Priority = stamp.Priority
+		ev.Advertisement.Interval = stamp.Interval
+		l.step(r, stamp.At, ev)
+	}
+	return r.machine.State() != vrrp.Backup || r.deadline > now
+}
+
+// step runs one event through a state machine and carries out what it says.
+func (l *Loop) step(r *router, now vrrp.Instant, ev vrrp.Event) {
+	actions := r.machine.Step(now, ev, l.actions[:0])
+	l.actions = actions
+	for i := range actions {
+		l.perform(r, now, &actions[i])
+	}
+	l.reschedule(r)
+}
+
+func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
+	switch a.Kind {
+	case vrrp.SendAdvertisement:
+		if err := r.queueAdvertisement(a.Priority, a.Checksum, l.wakeups); err != nil {
+			l.fail(r, "encode advertisement", err)
+		}
+		l.touch(r.port.Transmitter)
+	case vrrp.AssignAddresses:
+		l.assign(r)
+	case vrrp.AnnounceAddresses:
+		r.announce = true
+		l.announceIfReady(r)
+	case vrrp.ReleaseAddresses:
+		l.release(r)
+	case vrrp.TransitionTo:
+		l.observer.Transition(Transition{ID: r.id, When: now, Action: *a})
+	case vrrp.Report:
+		l.observer.Finding(Finding{ID: r.id, Action: *a})
+	}
+}
+
+func (l *Loop) assign(r *router) {
+	r.generation++
+	r.assigned = len(r.addresses) == 0
+	if r.assigned {
+		return
+	}
+	generation := r.generation
+	l.addresses.Assign(r.port.Ifindex, r.addresses, func(err error) {
+		l.post(func() { l.assignDone(r, generation, err) })
+	})
+}
+
+func (l *Loop) assignDone(r *router, generation uint64, err error) {
+	if r.generation != generation {
+		return // released or assigned anew since
+	}
+	if err == nil {
+		r.assigned = true
+		l.announceIfReady(r)
+		return
+	}
+	// An Active router without its addresses is a black hole: let another
+	// one have them.
+	l.fail(r, "assign addresses", err)
+	now := l.clock.Now()
+	l.step(r, now, vrrp.Event{Kind: vrrp.Shutdown, Cause: vrrp.CauseAssignFailed})
+	r.restartAt = now.Add(assignRetry)
+	l.reschedule(r)
+}
+
+func (l *Loop) release(r *router) {
+	r.generation++
+	r.announce = false
+	r.assigned = false
+	if len(r.addresses) == 0 {
+		return
+	}
+	l.leaving++
+	l.addresses.Release(r.port.Ifindex, r.addresses, func(err error) {
+		l.post(func() {
+			l.leaving--
+			if err != nil {
+				l.fail(r, "remove addresses", err)
+			}
+		})
+	})
+}
+
+// announceIfReady sends gratuitous ARP or unsolicited neighbour
+// advertisements once the addresses are in place: RFC 9568 §8.1.2 and §8.2.2
+// forbid doing so earlier.
+func (l *Loop) announceIfReady(r *router) {
+	if !r.announce || !r.assigned {
+		return
+	}
+	r.announce = false
+	if err := r.queueAnnouncements(); err != nil {
+		l.fail(r, "encode announcement", err)
+	}
+	l.touch(r.port.Transmitter)
+}
+
+func (l *Loop) fail(r *router, action string, err error) {
+	l.observer.Failure(Failure{ID: r.id, Action: action, Err: err})
+}
+
+func (l *Loop) touch(t Transmitter) {
+	if !slices.Contains(l.dirty, t) {
+		l.dirty = append(l.dirty, t)
+	}
+}
+
+func (l *Loop) flush() {
+	l.wakeups++
+	for i, t := range l.dirty {
+		if _, err := t.Flush(); err != nil {
+			l.observer.Failure(Failure{ID: l.idOf(t), Action: "send", Err: err})
+		}
+		l.dirty[i] = nil
+	}
+	l.dirty = l.dirty[:0]
+}
+
+func (l *Loop) idOf(t Transmitter) ID {
+	for id, r := range l.routers {
+		if r.port.Transmitter == t {
+			return ID{Interface: id.Interface}
+		}
+	}
+	return ID{}
+}
+
+// leave shuts every Virtual Router down and waits until their addresses are
+// gone.
+func (l *Loop) leave() error {
+	now := l.clock.Now()
+	for _, r := range l.routers {
+		r.restartAt = 0
+		l.step(r, now, vrrp.Event{Kind: vrrp.Shutdown, Cause: vrrp.CauseAdministrator})
+	}
+	l.flush()
+	timeout := time.NewTimer(leaveTimeout)
+	defer timeout.Stop()
+	for l.leaving > 0 {
+		select {
+		case f := <-l.commands:
+			f()
+		case <-timeout.C:
+			return fmt.Errorf("remove addresses: %d removals not finished after %v; run failoverd --cleanup", l.leaving, leaveTimeout)
+		}
+	}
+	return nil
+}
+
+// post queues f for the loop; it is dropped when the loop has ended.
+func (l *Loop) post(f func()) {
+	select {
+	case l.commands <- f:
+	case <-l.stopped:
+	}
+}
+
+// do runs f on the loop and waits for it.
+func (l *Loop) do(f func()) error {
+	done := make(chan struct{})
+	select {
+	case l.commands <- func() { f(); l.flush(); close(done) }:
+	case <-l.stopped:
+		return ErrStopped
+	}
+	select {
+	case <-done:
+		return nil
+	case <-l.stopped:
+		return ErrStopped
+	}
+}
+
+// Add makes a Virtual Router known. It stays in Initialize until Start.
+func (l *Loop) Add(c Config) error {
+	machine, err := vrrp.New(c.Protocol)
+	if err != nil {
+		return err
+	}
+	var dup error
+	err = l.do(func() {
+		if _, ok := l.routers[c.ID]; ok {
+			dup = fmt.Errorf("VRID %d exists twice for %s on %s", c.ID.VRID, c.ID.Family, c.ID.Interface)
+			return
+		}
+		l.routers[c.ID] = &router{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, heapIndex: -1}
+	})
+	return errors.Join(err, dup)
+}
+
+// Start lets a Virtual Router take part on a port (RFC 9568 §6.4.1).
+func (l *Loop) Start(id ID, p Port, cause vrrp.Cause) error {
+	return l.do(func() {
+		r, ok := l.routers[id]
+		if !ok || r.machine.State() != vrrp.Initialize {
+			return
+		}
+		delete(l.byKey, r.key)
+		r.attach(p)
+		l.byKey[r.key] = r
+		l.step(r, l.clock.Now(), vrrp.Event{Kind: vrrp.Startup, Source: p.Source, Cause: cause})
+	})
+}
+
+// Stop takes a Virtual Router back to Initialize. When it returns, an
+// advertisement of priority 0 has been handed to the port if one was due; the
+// removal of the addresses is under way.
+func (l *Loop) Stop(id ID, cause vrrp.Cause) error {
+	return l.do(func() {
+		r, ok := l.routers[id]
+		if !ok {
+			return
+		}
+		r.restartAt = 0
+		l.step(r, l.clock.Now(), vrrp.Event{Kind: vrrp.Shutdown, Cause: cause})
+		l.flush()
+	})
+}
+
+// Rebind tells a Virtual Router that its port's hardware address or
+// transmitter has changed while it takes part. An Active one announces its
+// addresses again.
+func (l *Loop) Rebind(id ID, p Port) error {
+	return l.do(func() {
+		r, ok := l.routers[id]
+		if !ok || r.machine.State() == vrrp.Initialize {
+			return
+		}
+		r.attach(p)
+		if r.machine.State() == vrrp.Active {
+			r.announce = true
+			l.announceIfReady(r)
+		}
+	})
+}
+
+// Status returns the state of every Virtual Router, in no particular order.
+func (l *Loop) Status() ([]Status, error) {
+	var all []Status
+	err := l.do(func() {
+		for _, r := range l.routers {
+			all = append(all, Status{ID: r.id, Ifindex: r.port.Ifindex, Protocol: r.machine.Status(), Assigned: r.assigned})
+		}
+	})
+	return all, err
+}
+
+func (l *Loop) reschedule(r *router) {
+	deadline, ok := r.machine.Deadline()
+	if !ok && r.restartAt != 0 {
+		deadline, ok = r.restartAt, true
+	}
+	r.deadline = deadline
+	switch {
+	case ok && r.heapIndex >= 0:
+		heap.Fix(&l.deadlines, r.heapIndex)
+	case ok:
+		heap.Push(&l.deadlines, r)
+	case r.heapIndex >= 0:
+		heap.Remove(&l.deadlines, r.heapIndex)
+	}
+}

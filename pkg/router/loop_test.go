@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package router
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// host is a loop with everything around it faked, on the virtual time of a
+// synctest bubble.
+type host struct {
+	t     *testing.T
+	start time.Time
+	loop  *Loop
+	stop  context.CancelFunc
+	ended chan error
+
+	mu          sync.Mutex
+	news        chan struct{}
+	pending     []Received
+	stamp       map[Key]Stamp
+	sent        []sent
+	queued      [][]byte
+	assigned    []string
+	assignErr   error
+	hold        []func() // completions of assignments that are held back
+	holding     bool
+	transitions []Transition
+	failures    []Failure
+	findings    []packet.Reason
+}
+
+type sent struct {
+	at    time.Duration
+	frame []byte
+}
+
+func (h *host) Now() vrrp.Instant {
+	// A time of 0 would be the zero value of everything.
+	return vrrp.Instant(time.Since(h.start)) + vrrp.Instant(time.Hour)
+}
+
+func (h *host) News() <-chan struct{} { return h.news }
+
+func (h *host) Drain(f func(*Received)) {
+	h.mu.Lock()
+	pending := h.pending
+	h.pending = nil
+	h.mu.Unlock()
+	for i := range pending {
+		f(&pending[i])
+	}
+}
+
+func (h *host) LastHeard(k Key) (Stamp, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s, ok := h.stamp[k]
+	return s, ok
+}
+
+func (h *host) Queue(frame []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.queued = append(h.queued, slices.Clone(frame))
+}
+
+func (h *host) Flush() (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := len(h.queued)
+	for _, f := range h.queued {
+		h.sent = append(h.sent, sent{time.Since(h.start), f})
+	}
+	h.queued = nil
+	return n, nil
+}
+
+func (h *host) Assign(_ int, p []netip.Prefix, done func(error)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.assigned = append(h.assigned, "+"+p[0].String())
+	err := h.assignErr
+	if h.holding {
+		h.hold = append(h.hold, func() { done(err) })
+		return
+	}
+	go done(err)
+}
+
+func (h *host) Release(_ int, p []netip.Prefix, done func(error)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.assigned = append(h.assigned, "-"+p[0].String())
+	go done(nil)
+}
+
+func (h *host) Transition(t Transition) { h.transitions = append(h.transitions, t) }
+func (h *host) Finding(f Finding)       { h.findings = append(h.findings, f.Reason) }
+func (h *host) Failure(f Failure)       { h.failures = append(h.failures, f) }
+
+var (
+	testID     = ID{Interface: "eth0", Family: packet.IPv4, VRID: 51}
+	testKey    = Key{Ifindex: 7, Family: packet.IPv4, VRID: 51}
+	testPeer   = netip.MustParseAddr("192.0.2.2")
+	testSource = netip.MustParseAddr("192.0.2.3")
+	testVIP    = netip.MustParsePrefix("192.0.2.1/24")
+)
+
+func newHost(t *testing.T, priority uint8) *host {
+	h := &host{
+		t: t, start: time.Now(), ended: make(chan error, 1),
+		news: make(chan struct{}, 1), stamp: make(map[Key]Stamp),
+	}
+	h.loop = New(h, h, h, h)
+	ctx, cancel := context.WithCancel(t.Context())
+	h.stop = cancel
+	go func() { h.ended <- h.loop.Run(ctx) }()
+	c := Config{ID: testID, Addresses: []netip.Prefix{testVIP}, Protocol: vrrp.Config{
+		Version: 3, VRID: 51, Family: packet.IPv4, Priority: priority,
+		Interval: time.Second, Preempt: true, Addresses: []netip.Addr{testVIP.Addr()},
+	}}
+	if priority == 255 {
+		c.Addresses = nil
+	}
+	if err := h.loop.Add(c); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func (h *host) port() Port {
+	return Port{Ifindex: 7, MAC: packet.MAC{2, 0, 0, 0, 0, 11}, Source: testSource, Transmitter: h}
+}
+
+func (h *host) up() {
+	h.t.Helper()
+	if err := h.loop.Start(testID, h.port(), vrrp.CauseStarting); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *host) end() {
+	h.t.Helper()
+	h.stop()
+	if err := <-h.ended; err != nil {
+		h.t.Errorf("Run: %v", err)
+	}
+}
+
+func (h *host) advertisement(priority uint8) Received {
+	return Received{
+		At: h.Now(), Key: testKey, From: testPeer, Checksum: packet.ChecksumRFC9568,
+		Advertisement: packet.Advertisement{
+			Version: 3, VRID: 51, Priority: priority, Interval: time.Second,
+			Addresses: []netip.Addr{testVIP.Addr()},
+		},
+	}
+}
+
+// hear delivers an advertisement. A quiet one is in the ring, but nothing
+// wakes the loop for it.
+func (h *host) hear(r Received, wake bool) {
+	h.mu.Lock()
+	h.pending = append(h.pending, r)
+	h.mu.Unlock()
+	if wake {
+		select {
+		case h.news <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (h *host) state() vrrp.State {
+	h.t.Helper()
+	s, err := h.loop.Status()
+	if err != nil || len(s) != 1 {
+		h.t.Fatalf("Status = %v, %v", s, err)
+	}
+	return s[0].Protocol.State
+}
+
+func (h *host) kinds() []string {
+	var all []string
+	for _, s := range h.sent {
+		d, err := packet.ParseFrame(s.frame)
+		if err != nil {
+			all = append(all, "announcement")
+			continue
+		}
+		var a packet.Advertisement
+		if _, err := a.Decode(d); err != nil {
+			h.t.Errorf("sent a bad advertisement: %v", err)
+		}
+		all = append(all, map[bool]string{true: "advertisement 0", false: "advertisement"}[a.Priority == 0])
+	}
+	return all
+}
+
+func TestTakeOverOrder(t *testing.T) {
+	// Q-08, D-12: advertisement, then announcement, which waits until the
+	// address is in place; priority 0 is the last frame of all.
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 100)
+		h.holding = true
+		h.up()
+		time.Sleep(3609 * time.Millisecond)
+		if s := h.state(); s != vrrp.Backup {
+			t.Fatalf("state before the Active_Down_Interval has passed: %v", s)
+		}
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		if s := h.state(); s != vrrp.Active {
+			t.Fatalf("state after the Active_Down_Interval: %v", s)
+		}
+		if got := h.kinds(); !slices.Equal(got, []string{"advertisement"}) {
+			t.Fatalf("sent before the address is in place: %v", got)
+		}
+		if want := 3609375 * time.Microsecond; h.sent[0].at != want {
+			t.Errorf("first advertisement after %v, want %v", h.sent[0].at, want)
+		}
+		h.hold[0]()
+		synctest.Wait()
+		h.end()
+		want := []string{"advertisement", "announcement", "advertisement 0"}
+		if got := h.kinds(); !slices.Equal(got, want) {
+			t.Errorf("sent %v, want %v", got, want)
+		}
+		if want := []string{"+192.0.2.1/24", "-192.0.2.1/24"}; !slices.Equal(h.assigned, want) {
+			t.Errorf("addresses %v, want %v", h.assigned, want)
+		}
+	})
+}
+
+func TestLateWakeUp(t *testing.T) {
+	// TM-02: the process was stopped across its deadline. The advertisements
+	// that arrived meanwhile are in the ring, but nobody has woken the loop.
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 100)
+		h.up()
+		for range 3 {
+			time.Sleep(time.Second)
+			h.hear(h.advertisement(200), false)
+		}
+		time.Sleep(700 * time.Millisecond) // past the deadline counted from the start
+		if s := h.state(); s != vrrp.Backup {
+			t.Fatalf("state %v: took over from a live Active", s)
+		}
+		// The last one was heard at 3 s, so the deadline is at 6.609 s.
+		time.Sleep(2900 * time.Millisecond)
+		if s := h.state(); s != vrrp.Backup {
+			t.Fatalf("state %v before the new deadline", s)
+		}
+		time.Sleep(20 * time.Millisecond)
+		if s := h.state(); s != vrrp.Active {
+			t.Fatalf("state %v after the new deadline", s)
+		}
+		h.end()
+	})
+}
+
+func TestLostRecord(t *testing.T) {
+	// The ring was full: only the kernel's stamp knows of the advertisement.
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 100)
+		h.up()
+		time.Sleep(3 * time.Second)
+		h.stamp[testKey] = Stamp{At: h.Now(), Version: 3, Priority: 200, Interval: time.Second}
+		time.Sleep(time.Second)
+		if s := h.state(); s != vrrp.Backup {
+			t.Fatalf("state %v: took over although the kernel had heard the Active", s)
+		}
+		time.Sleep(3 * time.Second)
+		if s := h.state(); s != vrrp.Active {
+			t.Fatalf("state %v after the Active has been silent", s)
+		}
+		h.end()
+	})
+}
+
+func TestBacklogIsAnsweredOnce(t *testing.T) {
+	// A process that wakes up as Active and finds a backlog of a rival's
+	// advertisements answers once (S-A5), not once for each.
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 200)
+		h.up()
+		time.Sleep(3500 * time.Millisecond)
+		synctest.Wait()
+		before := len(h.sent)
+		for range 20 {
+			r := h.advertisement(100)
+			time.Sleep(15 * time.Millisecond)
+			h.hear(r, false)
+		}
+		h.hear(h.advertisement(100), true)
+		synctest.Wait()
+		if got := len(h.sent) - before; got != 1 {
+			t.Errorf("%d answers, want 1", got)
+		}
+		h.end()
+	})
+}
+
+func TestAssignFailure(t *testing.T) {
+	// An Active router without its addresses would be a black hole.
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 100)
+		h.assignErr = errors.New("no such device")
+		h.up()
+		time.Sleep(4 * time.Second)
+		if s := h.state(); s != vrrp.Initialize {
+			t.Fatalf("state %v, want Initialize", s)
+		}
+		want := []string{"advertisement", "advertisement 0"}
+		if got := h.kinds(); !slices.Equal(got, want) {
+			t.Errorf("sent %v, want %v", got, want)
+		}
+		h.mu.Lock()
+		h.assignErr = nil
+		h.mu.Unlock()
+		time.Sleep(assignRetry + 4*time.Second)
+		if s := h.state(); s != vrrp.Active {
+			t.Errorf("state %v after the retry, want Active", s)
+		}
+		h.end()
+	})
+}
+
+func TestStopAndStart(t *testing.T) {
+	// S-X3: an interface that goes is Shutdown, its return is Startup.
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 100)
+		h.up()
+		time.Sleep(4 * time.Second)
+		if err := h.loop.Stop(testID, vrrp.CauseInterfaceDown); err != nil {
+			t.Fatal(err)
+		}
+		if s := h.state(); s != vrrp.Initialize {
+			t.Fatalf("state %v, want Initialize", s)
+		}
+		h.hear(h.advertisement(200), true)
+		time.Sleep(time.Minute)
+		if got := h.kinds(); got[len(got)-1] != "advertisement 0" {
+			t.Errorf("sent in Initialize: %v", got)
+		}
+		h.up()
+		if s := h.state(); s != vrrp.Backup {
+			t.Fatalf("state %v after Startup, want Backup", s)
+		}
+		h.end()
+	})
+}
+
+func TestOwner(t *testing.T) {
+	// S-I1: an owner is Active at once; its addresses are never touched.
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 255)
+		h.up()
+		if want := []string{"advertisement", "announcement"}; !slices.Equal(h.kinds(), want) {
+			t.Errorf("sent %v, want %v", h.kinds(), want)
+		}
+		h.end()
+		if len(h.assigned) != 0 {
+			t.Errorf("an owner's addresses were touched: %v", h.assigned)
+		}
+	})
+}
+
+func TestRebindAnnouncesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 255)
+		h.up()
+		p := h.port()
+		p.MAC = packet.MAC{2, 0, 0, 0, 0, 12}
+		if err := h.loop.Rebind(testID, p); err != nil {
+			t.Fatal(err)
+		}
+		last := h.sent[len(h.sent)-1].frame
+		if packet.MAC(last[6:12]) != p.MAC {
+			t.Errorf("announced from %x, want %v", last[6:12], p.MAC)
+		}
+		h.end()
+	})
+}
+
+func TestAfterTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 100)
+		h.end()
+		if err := h.loop.Stop(testID, vrrp.CauseInterfaceDown); !errors.Is(err, ErrStopped) {
+			t.Errorf("Stop = %v, want ErrStopped", err)
+		}
+	})
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package router runs Virtual Routers: one event loop owns the time, the
+// deadlines and every state machine of package vrrp, and carries out the
+// actions they return through interfaces that it declares itself.
+//
+// Nothing on the loop blocks. Packets are drained without waiting, frames go
+// out through a non-blocking socket, address changes are handed to somebody
+// else and come back as a completion, and observers must return at once.
+//
+// Before the loop believes an expired Active_Down_Timer it drains the packets
+// that the kernel has already received and looks at the kernel's own stamp of
+// the last good advertisement: a process that was stopped, starved or paused
+// does not take over from a healthy Active.
+package router
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// Key names a Virtual Router on the wire: the interface, the family and the
+// VRID (RFC 9568 §5.2.3; the families of one VRID are unrelated routers).
+type Key struct {
+	Ifindex int
+	Family  packet.Family
+	VRID    uint8
+}
+
+// Received is one advertisement that passed every check which needs no
+// protocol state. Its slices are valid only during the call that hands it over.
+type Received struct {
+	At            vrrp.Instant // the kernel's receive time
+	Key           Key
+	From          netip.Addr
+	Advertisement packet.Advertisement
+	Checksum      packet.Checksum
+}
+
+// Stamp is what the kernel keeps of the last good advertisement it received
+// for a Virtual Router, whether or not its record reached user space.
+type Stamp struct {
+	At       vrrp.Instant
+	Version  uint8
+	Priority uint8
+	Interval time.Duration
+}
+
+// Clock tells the monotonic time of CLOCK_MONOTONIC.
+type Clock interface {
+	Now() vrrp.Instant
+}
+
+// Packets is where advertisements come from.
+type Packets interface {
+	// News delivers a value when there may be something to drain.
+	News() <-chan struct{}
+	// Drain calls f for each advertisement received so far, in the order of
+	// reception, and never waits.
+	Drain(f func(*Received))
+	// LastHeard reads the kernel's stamp.
+	LastHeard(Key) (Stamp, bool)
+}
+
+// Transmitter sends whole Ethernet frames on one interface. The frame may be
+// used until the next Flush. Flush never blocks.
+type Transmitter interface {
+	Queue(frame []byte)
+	Flush() (sent int, err error)
+}
+
+// Addresses carries out address changes somewhere else than on the loop. Both
+// methods return at once; done is called later, from any goroutine. For one
+// interface the order of calls is kept.
+type Addresses interface {
+	Assign(ifindex int, addresses []netip.Prefix, done func(error))
+	Release(ifindex int, addresses []netip.Prefix, done func(error))
+}
+
+// Observer is told what happens. Its methods run on the loop and must return
+// at once.
+type Observer interface {
+	// Transition reports a change of state.
+	Transition(Transition)
+	// Finding reports what the state machine concluded about one packet.
+	Finding(Finding)
+	// Failure reports an action that could not be carried out.
+	Failure(Failure)
+}
+
+// Transition is a change of state of one Virtual Router and the reason for it.
+type Transition struct {
+	ID   ID
+	When vrrp.Instant
+	vrrp.Action
+}
+
+// Finding is a verdict of the state machine on an advertisement.
+type Finding struct {
+	ID ID
+	vrrp.Action
+}
+
+// Failure is an action that could not be carried out.
+type Failure struct {
+	ID     ID
+	Action string // a verb phrase: "assign addresses"
+	Err    error
+}
+
+// ID names a configured Virtual Router for people. Interface is the name it
+// was configured with, which stays the same when the interface is renamed.
+type ID struct {
+	Interface string
+	Family    packet.Family
+	VRID      uint8
+}
+
+// Config describes one Virtual Router.
+type Config struct {
+	ID ID
+	// Protocol is the state machine's configuration.
+	Protocol vrrp.Config
+	// Addresses are the virtual addresses as they are put on the interface
+	// while Active. An owner's addresses are there already and are never
+	// touched: for priority 255 it is empty.
+	Addresses []netip.Prefix
+}
+
+// Port is the interface as a Virtual Router needs it to take part.
+type Port struct {
+	Ifindex int
+	// MAC is the source of advertisements and the address that announcements
+	// bind the virtual addresses to.
+	MAC packet.MAC
+	// Source is the primary address (RFC 9568 §1.7), for IPv6 a link-local.
+	Source netip.Addr
+	// Transmitter sends on the interface.
+	Transmitter Transmitter
+}
+
+// Status is a Virtual Router's state for people and for tests.
+type Status struct {
+	ID       ID
+	Ifindex  int
+	Protocol vrrp.Status
+	Assigned bool
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package router
+
+import (
+	"net/netip"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// router is one Virtual Router in the loop.
+type router struct {
+	id        ID
+	key       Key
+	machine   *vrrp.Router
+	protocol  vrrp.Config
+	addresses []netip.Prefix
+	port      Port
+
+	deadline  vrrp.Instant
+	heapIndex int          // in Loop.deadlines, -1 when not in it
+	restartAt vrrp.Instant // when to leave Initialize by itself; 0: not
+
+	// lastReceived is the receive time of the newest advertisement that the
+	// state machine was shown.
+	lastReceived vrrp.Instant
+
+	// generation counts assignments and releases, so that a completion that
+	// arrives after the next change is recognised as stale.
+	generation uint64
+	assigned   bool // the addresses are in place
+	announce   bool // an announcement waits for them
+
+	frames [4][]byte // prebuilt advertisements of the current priority, by Checksum
+	queued struct {
+		wakeup   uint64
+		any      bool
+		priority uint8
+		forms    packet.Checksum
+	}
+}
+
+// attach binds the router to a port and forgets what was built for the old one.
+func (r *router) attach(p Port) {
+	r.port = p
+	r.key = Key{Ifindex: p.Ifindex, Family: r.id.Family, VRID: r.id.VRID}
+	r.frames = [4][]byte{}
+	r.queued.any = false
+}
+
+// mac is the link-layer address that the router's frames come from and that
+// its addresses are announced with. It is the port's own: the virtual MAC
+// (RFC 9568 §7.3) takes its place here.
+func (r *router) mac() packet.MAC { return r.port.MAC }
+
+// queueAdvertisement queues one frame for each of the forms. The same
+// advertisement is queued once per wake-up, however many reasons there are to
+// send it: a process that wakes up late doesn't answer a backlog one by one.
+func (r *router) queueAdvertisement(priority uint8, forms packet.Checksum, wakeup uint64) error {
+	q := &r.queued
+	if q.any && q.wakeup == wakeup && q.priority == priority && q.forms == forms {
+		return nil
+	}
+	q.any, q.wakeup, q.priority, q.forms = true, wakeup, priority, forms
+
+	for _, form := range [...]packet.Checksum{packet.ChecksumRFC9568, packet.ChecksumRFC5798} {
+		if forms&form == 0 {
+			continue
+		}
+		frame, err := r.frame(priority, form)
+		if err != nil {
+			return err
+		}
+		r.port.Transmitter.Queue(frame)
+	}
+	return nil
+}
+
+func (r *router) frame(priority uint8, form packet.Checksum) ([]byte, error) {
+	current := priority == r.protocol.Priority
+	if current && r.frames[form] != nil {
+		return r.frames[form], nil
+	}
+	a := packet.Advertisement{
+		Version:   r.protocol.Version,
+		VRID:      r.protocol.VRID,
+		Priority:  priority,
+		AuthType:  r.protocol.AuthType,
+		Interval:  r.protocol.Interval,
+		Addresses: r.protocol.Addresses,
+		AuthData:  r.protocol.AuthData,
+	}
+	frame, err := packet.AppendAdvertisementFrame(nil, r.mac(), r.port.Source, &a, form)
+	if err != nil {
+		return nil, err
+	}
+	if current {
+		r.frames[form] = frame
+	}
+	return frame, nil
+}
+
+// queueAnnouncements queues one gratuitous ARP or unsolicited neighbour
+// advertisement for each virtual address (RFC 9568 §6.4.2).
+func (r *router) queueAnnouncements() error {
+	for _, address := range r.protocol.Addresses {
+		appendFrame := packet.AppendGratuitousARP
+		if r.id.Family == packet.IPv6 {
+			appendFrame = packet.AppendUnsolicitedNA
+		}
+		frame, err := appendFrame(nil, r.mac(), address)
+		if err != nil {
+			return err
+		}
+		r.port.Transmitter.Queue(frame)
+	}
+	return nil
+}

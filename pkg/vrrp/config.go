@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vrrp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+// OwnerPriority is the priority of the router whose own addresses the virtual
+// ones are (RFC 9568 §5.2.4).
+const OwnerPriority = 255
+
+// ChecksumPolicy says which form the checksum of version 3 over IPv4 has.
+type ChecksumPolicy uint8
+
+const (
+	// ChecksumAuto accepts both forms. It starts with that of RFC 9568 and
+	// then answers in the form that the peers use.
+	ChecksumAuto ChecksumPolicy = iota
+	// ChecksumOnlyRFC9568 sends and accepts the message alone.
+	ChecksumOnlyRFC9568
+	// ChecksumOnlyRFC5798 sends and accepts the IPv4 pseudo-header.
+	ChecksumOnlyRFC5798
+)
+
+// Config is a Virtual Router's configuration, in the terms of RFC 9568 §6.1.
+type Config struct {
+	Version  uint8         // 2 or 3
+	VRID     uint8         // 1 to 255
+	Family   packet.Family // version 2 has IPv4 only
+	Priority uint8         // 1 to 254, 255 for the owner
+	// Interval is the Advertisement_Interval: 10 ms to 40.95 s in whole
+	// centiseconds, in version 2 whole seconds to 255 s.
+	Interval time.Duration
+	// Preempt is Preempt_Mode. An owner preempts in any case.
+	Preempt bool
+	// Addresses are the virtual addresses, for IPv6 a link-local one first.
+	Addresses []netip.Addr
+	Checksum  ChecksumPolicy
+	// AuthType and AuthData are RFC 2338's, version 2 only: 0, or 1 and the
+	// password filled up with zeros.
+	AuthType uint8
+	AuthData [8]byte
+	// IgnoreAddressList accepts version 2 advertisements of other addresses.
+	IgnoreAddressList bool
+}
+
+// Validate returns all that is wrong with the configuration.
+func (c Config) Validate() error {
+	var errs []error
+	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.VRID == 0 {
+		add("VRID 0 is out of range 1 to 255")
+	}
+	if c.Priority == 0 {
+		add("priority 0 is out of range 1 to 255")
+	}
+	unit, limit := 10*time.Millisecond, 40950*time.Millisecond
+	switch c.Version {
+	case 3:
+	case 2:
+		unit, limit = time.Second, 255*time.Second
+		if c.Family == packet.IPv6 {
+			add("version 2 has no IPv6")
+		}
+	default:
+		add("version %d is not 2 or 3", c.Version)
+	}
+	if c.Interval < unit || c.Interval > limit || c.Interval%unit != 0 {
+		add("interval %v is not a multiple of %v up to %v", c.Interval, unit, limit)
+	}
+	most := packet.MaxAddressesIPv4
+	if c.Family == packet.IPv6 {
+		most = packet.MaxAddressesIPv6
+	}
+	if len(c.Addresses) == 0 || len(c.Addresses) > most {
+		add("%d virtual addresses, not 1 to %d", len(c.Addresses), most)
+	}
+	for i, a := range c.Addresses {
+		if packet.FamilyOf(a) != c.Family {
+			add("virtual address %v is not %v", a, c.Family)
+		}
+		if i == 0 && c.Family == packet.IPv6 && !a.IsLinkLocalUnicast() {
+			add("first virtual address %v is not link-local (RFC 9568 §5.2.9)", a)
+		}
+	}
+	if c.AuthType > 1 || c.AuthType != 0 && c.Version != 2 {
+		add("authentication type %d is not possible in version %d", c.AuthType, c.Version)
+	}
+	return errors.Join(errs...)
+}
+
+// formless reports whether the checksum has one form only.
+func (c *Config) formless() bool { return c.Version != 3 || c.Family != packet.IPv4 }
+
+// firstForm is the form to send in as long as no peer was heard.
+func (c *Config) firstForm() packet.Checksum {
+	if c.Checksum == ChecksumOnlyRFC5798 && !c.formless() {
+		return packet.ChecksumRFC5798
+	}
+	return packet.ChecksumRFC9568
+}
+
+// accepts reports whether advertisements in the form are to be accepted.
+func (c *Config) accepts(form packet.Checksum) bool {
+	return c.formless() || c.Checksum == ChecksumAuto || form == c.firstForm()
+}

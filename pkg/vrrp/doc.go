@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package vrrp is the state machine of a Virtual Router: RFC 9568 §6.4 with its
+// verified errata for version 3, RFC 3768 §6.4 for version 2.
+//
+// It is pure. Time is a parameter, actions are values, and the next moment at
+// which something has to happen is published as a deadline. It knows neither
+// sockets nor clocks, starts no goroutine and writes no log, so that the same
+// code runs on a live network and in a simulation.
+//
+// The caller owns the time:
+//
+//	for {
+//		deadline, ok := r.Deadline()
+//		select {
+//		case p := <-received:
+//			// The time of an advertisement is when the kernel received it.
+//			actions = r.Step(p.At, vrrp.Event{Kind: vrrp.Receive, ...}, actions[:0])
+//		case <-at(deadline, ok):
+//			// First hand over everything that was received before now.
+//			actions = r.Step(now(), vrrp.Event{Kind: vrrp.TimerExpired}, actions[:0])
+//		}
+//		for _, a := range actions {
+//			perform(a) // in order
+//		}
+//	}
+//
+// A Router isn't safe for concurrent use.
+package vrrp

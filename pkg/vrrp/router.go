@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vrrp
+
+import (
+	"crypto/subtle"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+// answerSpacing is the least time between two immediate answers to
+// advertisements of lower priority. RFC 9568 §6.4.3 has none, and two routers
+// that take each other's frames for such would answer each other for ever.
+const answerSpacing = 10 * time.Millisecond
+
+// Router is one Virtual Router.
+type Router struct {
+	config Config
+	source netip.Addr // the primary address, RFC 9568 §1.7
+
+	state    State
+	since    Instant
+	deadline Instant // Active_Down_Timer or Adver_Timer
+
+	// RFC 9568 §6.1.
+	activeAdverInterval time.Duration
+	skewTime            time.Duration
+	activeDownInterval  time.Duration
+
+	// What a Backup knows of the Active.
+	active    netip.Addr // zero: none was heard
+	priority  uint8
+	heard     Instant // when it was last heard, or the Backup began to listen
+	released  netip.Addr
+	overruled rival
+
+	// The checksum forms to send in, those of the last two advertisements of
+	// the Active, and whether this Active has changed its form already.
+	send     packet.Checksum
+	forms    [2]packet.Checksum
+	switched bool
+
+	nextAnswer   Instant
+	becameActive uint64
+	last         Action
+}
+
+// rival is an Active of lower priority that a preempting Backup doesn't heed.
+type rival struct {
+	address  netip.Addr
+	priority uint8
+}
+
+// Status is a Router's state for people.
+type Status struct {
+	State               State
+	Since               Instant
+	Priority            uint8
+	Active              netip.Addr // our own address while Active, zero: unknown
+	ActivePriority      uint8
+	LastHeard           Instant // of the Active; while Backup
+	ActiveAdverInterval time.Duration
+	SkewTime            time.Duration
+	ActiveDownInterval  time.Duration
+	Checksum            packet.Checksum // the forms sent while Active
+	BecameActive        uint64
+	LastTransition      Action
+}
+
+// New returns a Router in Initialize, or what is wrong with its configuration.
+func New(c Config) (*Router, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	c.Addresses = slices.Clone(c.Addresses)
+	return &Router{config: c, send: c.firstForm()}, nil
+}
+
+// State returns the current state.
+func (r *Router) State() State { return r.state }
+
+// Deadline returns when TimerExpired is due, and false in Initialize.
+func (r *Router) Deadline() (Instant, bool) {
+	return r.deadline, r.state != Initialize
+}
+
+// Status returns the state with everything that explains it.
+func (r *Router) Status() Status {
+	s := Status{
+		State: r.state, Since: r.since, Priority: r.config.Priority,
+		Active: r.active, ActivePriority: r.priority, LastHeard: r.heard,
+		ActiveAdverInterval: r.activeAdverInterval, SkewTime: r.skewTime, ActiveDownInterval: r.activeDownInterval,
+		Checksum: r.send, BecameActive: r.becameActive, LastTransition: r.last,
+	}
+	if r.state == Active {
+		s.Active, s.ActivePriority = r.source, r.config.Priority
+	}
+	return s
+}
+
+// Step runs one event that happened at the time now and appends what has to be
+// done for it, in order, to actions. Times of successive events may go back a
+// little, for a received advertisement's is that of its reception.
+func (r *Router) Step(now Instant, ev Event, actions []Action) []Action {
+	switch ev.Kind {
+	case Startup:
+		return r.startup(now, ev, actions)
+	case Shutdown:
+		return r.shutdown(now, ev.Cause, actions)
+	case Receive:
+		return r.receive(now, &ev, actions)
+	case StampHeard:
+		return r.stampHeard(now, &ev.Advertisement, actions)
+	case TimerExpired:
+		return r.timerExpired(now, actions)
+	}
+	return actions
+}
+
+// startup is RFC 9568 §6.4.1.
+func (r *Router) startup(now Instant, ev Event, actions []Action) []Action {
+	if r.state != Initialize {
+		return actions
+	}
+	r.source = ev.Source.WithZone("").Unmap()
+	r.activeAdverInterval = r.config.Interval
+	r.computeTimers()
+	r.active, r.priority, r.released, r.overruled = netip.Addr{}, 0, netip.Addr{}, rival{}
+	r.send, r.forms = r.config.firstForm(), [2]packet.Checksum{}
+	r.heard = now
+	if r.owner() {
+		// §6.4.1 (110): the owner of the addresses is Active at once.
+		return r.becomeActive(now, Action{Cause: CauseOwner}, actions)
+	}
+	// §6.4.1 (150): everybody else listens first.
+	cause := ev.Cause
+	if cause == CauseNone {
+		cause = CauseStarting
+	}
+	return r.becomeBackup(now, Action{Cause: cause}, actions)
+}
+
+// shutdown is the Shutdown event of RFC 9568 §6.4.2 and §6.4.3.
+func (r *Router) shutdown(now Instant, cause Cause, actions []Action) []Action {
+	switch r.state {
+	case Initialize:
+		return actions
+	case Active:
+		// §6.4.3 (615): an Active that leaves says so with priority 0, so that
+		// a Backup waits for Skew_Time only.
+		actions = append(actions,
+			Action{Kind: SendAdvertisement, Priority: 0, Checksum: r.send},
+			Action{Kind: ReleaseAddresses})
+	}
+	return r.becomeInitialize(now, Action{Cause: cause}, actions)
+}
+
+// timerExpired is the firing of Active_Down_Timer or Adver_Timer.
+func (r *Router) timerExpired(now Instant, actions []Action) []Action {
+	if r.state == Initialize || now < r.deadline {
+		return actions
+	}
+	if r.state == Backup {
+		// §6.4.2 (360): the Active has been silent for Active_Down_Interval.
+		return r.becomeActive(now, r.takeOver(now), actions)
+	}
+	// §6.4.3 (635): it is time for the next advertisement. It is counted from
+	// the last deadline, so that the interval doesn't drift; a router that was
+	// stopped for longer doesn't make up for what it missed.
+	r.deadline = r.deadline.Add(r.config.Interval)
+	if r.deadline <= now {
+		r.deadline = now.Add(r.config.Interval)
+	}
+	return append(actions, r.advertise())
+}
+
+// takeOver describes why a Backup takes over now.
+func (r *Router) takeOver(now Instant) Action {
+	a := Action{Peer: r.active, Priority: r.priority, Silence: now.Sub(r.heard), Limit: r.activeDownInterval}
+	switch {
+	case r.released.IsValid():
+		a.Cause, a.Peer = CauseReleased, r.released
+	case r.overruled.address.IsValid():
+		a.Cause, a.Peer, a.Priority = CausePreempted, r.overruled.address, r.overruled.priority
+	case r.active.IsValid():
+		a.Cause = CauseSilence
+	default:
+		a.Cause = CauseNobody
+	}
+	return a
+}
+
+// receive is the reception of an advertisement that is valid in itself. It
+// makes the checks of RFC 9568 §7.1 that need the configuration.
+func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
+	from := ev.From.WithZone("").Unmap()
+	a := &ev.Advertisement
+	refuse := func(reason packet.Reason) []Action {
+		return append(actions, Action{Kind: Report, Reason: reason, Peer: from, Refused: true})
+	}
+	if r.state == Initialize {
+		return refuse(packet.ErrInitialize)
+	}
+	if from == r.source {
+		// A loop or a duplicate address. Taken for a rival's, it would be
+		// answered, and the answer answered.
+		return refuse(packet.ErrOwnSource)
+	}
+	if a.Version != r.config.Version {
+		return refuse(packet.ErrVersion)
+	}
+	if !r.config.accepts(ev.Checksum) {
+		return refuse(packet.ErrChecksum)
+	}
+	if r.owner() {
+		if r.config.Version == 2 {
+			// RFC 3768 §7.1: the owner discards whatever it receives.
+			return refuse(packet.ErrOwnerConflict)
+		}
+		// RFC 9568 §7.1 with erratum 8298: no reason to discard.
+		actions = append(actions, Action{Kind: Report, Reason: packet.ErrOwnerConflict, Peer: from})
+	}
+	if r.config.Version == 2 {
+		if a.AuthType != r.config.AuthType {
+			return refuse(packet.ErrAuthType)
+		}
+		if a.AuthType == 1 && subtle.ConstantTimeCompare(a.AuthData[:], r.config.AuthData[:]) != 1 {
+			return refuse(packet.ErrAuth)
+		}
+	}
+	if a.Interval != r.config.Interval {
+		if r.config.Version == 2 {
+			// RFC 3768 §7.1: the routers of a VRID must agree on it.
+			return refuse(packet.ErrInterval)
+		}
+		actions = append(actions, Action{Kind: Report, Reason: packet.ErrInterval, Peer: from})
+	}
+	if !r.sameAddresses(a.Addresses) {
+		if r.config.Version == 2 && a.Priority != OwnerPriority && !r.config.IgnoreAddressList {
+			// RFC 3768 §7.1: only the owner may know better.
+			return refuse(packet.ErrAddressList)
+		}
+		actions = append(actions, Action{Kind: Report, Reason: packet.ErrAddressList, Peer: from})
+	}
+	actions = append(actions, Action{Kind: Report, Reason: packet.ReasonAdvertisementReceived, Peer: from})
+	if a.Priority == 0 {
+		actions = append(actions, Action{Kind: Report, Reason: packet.ReasonPriorityZero, Peer: from})
+	}
+	if r.state == Backup {
+		r.receiveAsBackup(now, from, a, ev.Checksum)
+		return actions
+	}
+	return r.receiveAsActive(now, from, a, ev.Checksum, actions)
+}
+
+func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Advertisement, form packet.Checksum) {
+	switch {
+	case a.Priority == 0:
+		// §6.4.2 (420): the Active leaves. RFC 9568 sets the timer whoever
+		// says so and however often; a stream of such packets would then keep
+		// every Backup waiting for ever. So only the Active is believed, and
+		// the timer is never put off.
+		if r.active.IsValid() && from != r.active {
+			return
+		}
+		r.released = from
+		r.deadline = min(r.deadline, now.Add(r.skewTime))
+	case r.heeds(a.Priority):
+		// §6.4.2 (445): the Active lives.
+		r.active, r.priority = from, a.Priority
+		r.forms = [2]packet.Checksum{form, r.forms[0]}
+		r.activeLives(now, a.Interval)
+	default:
+		// §6.4.2 (475): an Active of lower priority isn't heeded, and its
+		// interval isn't learnt. The timer goes on and ends its reign.
+		r.overruled = rival{from, a.Priority}
+	}
+}
+
+// heeds reports whether a Backup resets its timer for that priority.
+func (r *Router) heeds(priority uint8) bool {
+	return !r.preempt() || priority >= r.config.Priority
+}
+
+// activeLives restarts the Active_Down_Timer.
+func (r *Router) activeLives(now Instant, interval time.Duration) {
+	r.released, r.overruled = netip.Addr{}, rival{}
+	if r.config.Version == 3 {
+		r.activeAdverInterval = interval
+	}
+	r.computeTimers()
+	r.heard = max(r.heard, now)
+	r.deadline = r.heard.Add(r.activeDownInterval)
+}
+
+// stampHeard is an advertisement of which only the kernel's stamp is left. It
+// can't say who left or who was overruled, and it concerns a Backup only.
+func (r *Router) stampHeard(now Instant, a *packet.Advertisement, actions []Action) []Action {
+	if r.state != Backup || a.Version != r.config.Version || r.config.Version == 2 && a.Interval != r.config.Interval {
+		return actions
+	}
+	switch {
+	case a.Priority == 0:
+		r.deadline = min(r.deadline, now.Add(r.skewTime))
+	case r.heeds(a.Priority):
+		r.activeLives(now, a.Interval)
+	}
+	return actions
+}
+
+func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Advertisement, form packet.Checksum, actions []Action) []Action {
+	p := a.Priority
+	switch {
+	case p == 0:
+		// §6.4.3 (655): somebody leaves who thought to be Active, so the hosts
+		// may not know of this one.
+		r.deadline = now.Add(r.config.Interval)
+		return append(actions, r.advertise())
+	case p > r.config.Priority || p == r.config.Priority && from.Compare(r.source) > 0:
+		// §6.4.3 (670): the other one wins; Preempt_Mode isn't asked.
+		cause := CauseHigherPriority
+		if p == r.config.Priority {
+			cause = CauseGreaterAddress
+		}
+		r.active, r.priority, r.heard = from, p, now
+		r.forms = [2]packet.Checksum{form, form}
+		if r.config.Version == 3 {
+			r.activeAdverInterval = a.Interval
+		}
+		r.computeTimers()
+		r.released, r.overruled = netip.Addr{}, rival{}
+		actions = append(actions, Action{Kind: ReleaseAddresses})
+		return r.becomeBackup(now, Action{Cause: cause, Peer: from, Priority: p}, actions)
+	}
+	r.learnForm(form)
+	// §6.4.3 (710): RFC 9568 has a loser told at once; RFC 3768 has not.
+	if r.config.Version == 2 || now < r.nextAnswer {
+		return actions
+	}
+	r.nextAnswer = now.Add(answerSpacing)
+	return append(actions, r.advertise())
+}
+
+// learnForm draws the conclusion from a rival that advertises although this
+// router is Active and wins: it can't read what is sent. So the form changes
+// to the rival's, and if that again brings up one who can't read it, both are
+// sent.
+func (r *Router) learnForm(form packet.Checksum) {
+	if r.config.formless() || r.config.Checksum != ChecksumAuto || r.send&form != 0 {
+		return
+	}
+	if r.switched {
+		r.send |= form
+		return
+	}
+	r.send, r.switched = form, true
+}
+
+// becomeInitialize, becomeBackup and becomeActive are the only ones to write
+// the state.
+
+func (r *Router) becomeInitialize(now Instant, why Action, actions []Action) []Action {
+	return r.enter(now, Initialize, why, actions)
+}
+
+func (r *Router) becomeBackup(now Instant, why Action, actions []Action) []Action {
+	r.deadline = now.Add(r.activeDownInterval)
+	return r.enter(now, Backup, why, actions)
+}
+
+func (r *Router) becomeActive(now Instant, why Action, actions []Action) []Action {
+	r.switched = false
+	r.nextAnswer = 0
+	if heard := r.forms[0] | r.forms[1]; heard != 0 && !r.config.formless() && r.config.Checksum == ChecksumAuto {
+		r.send = heard
+	}
+	r.becameActive++
+	r.deadline = now.Add(r.config.Interval)
+	actions = r.enter(now, Active, why, actions)
+	// The addresses must be in place before they are announced, and the
+	// advertisement goes out before the announcements (RFC 9568 §6.4.2).
+	return append(actions,
+		Action{Kind: AssignAddresses},
+		r.advertise(),
+		Action{Kind: AnnounceAddresses})
+}
+
+func (r *Router) enter(now Instant, to State, why Action, actions []Action) []Action {
+	why.Kind, why.From, why.To = TransitionTo, r.state, to
+	r.state, r.since, r.last = to, now, why
+	return append(actions, why)
+}
+
+func (r *Router) advertise() Action {
+	return Action{Kind: SendAdvertisement, Priority: r.config.Priority, Checksum: r.send}
+}
+
+// computeTimers is RFC 9568 §6.1, and RFC 3768 §6.1 for version 2, in
+// nanoseconds: in whole centiseconds every Skew_Time at 1 cs would be 0.
+func (r *Router) computeTimers() {
+	unit := r.activeAdverInterval
+	if r.config.Version == 2 {
+		unit = time.Second
+	}
+	r.skewTime = time.Duration(256-int(r.config.Priority)) * unit / 256
+	r.activeDownInterval = 3*r.activeAdverInterval + r.skewTime
+}
+
+func (r *Router) owner() bool { return r.config.Priority == OwnerPriority }
+
+// preempt is Preempt_Mode; an owner preempts whatever it says (§6.1).
+func (r *Router) preempt() bool { return r.config.Preempt || r.owner() }
+
+func (r *Router) sameAddresses(addresses []netip.Addr) bool {
+	if len(addresses) != len(r.config.Addresses) {
+		return false
+	}
+	if slices.Equal(addresses, r.config.Addresses) {
+		return true
+	}
+	for _, a := range addresses {
+		if !slices.Contains(r.config.Addresses, a) {
+			return false
+		}
+	}
+	for _, a := range r.config.Addresses {
+		if !slices.Contains(addresses, a) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vrrp
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+// Instant is a moment of the monotonic clock, in nanoseconds.
+type Instant int64
+
+// Add returns the moment d after t.
+func (t Instant) Add(d time.Duration) Instant { return t + Instant(d) }
+
+// Sub returns the time from u to t.
+func (t Instant) Sub(u Instant) time.Duration { return time.Duration(t - u) }
+
+// State is a state of RFC 9568 §6.4.
+type State uint8
+
+// The states.
+const (
+	Initialize State = iota
+	Backup
+	Active
+)
+
+func (s State) String() string {
+	switch s {
+	case Initialize:
+		return "Initialize"
+	case Backup:
+		return "Backup"
+	case Active:
+		return "Active"
+	}
+	return fmt.Sprintf("state %d", uint8(s))
+}
+
+// EventKind tells what an Event is.
+type EventKind uint8
+
+// The events of RFC 9568 §6.4, and one that a lossy receiver needs.
+const (
+	// Startup: the interface is up and has an address.
+	Startup EventKind = iota + 1
+	// Shutdown: the router is to leave.
+	Shutdown
+	// Receive: an advertisement has been received. Step's time is that of
+	// its reception.
+	Receive
+	// StampHeard: an advertisement is known to have been received at Step's
+	// time, but only its version, priority and interval are known.
+	StampHeard
+	// TimerExpired: the Deadline may have passed.
+	TimerExpired
+)
+
+// Event is something that happens to a Router.
+type Event struct {
+	Kind EventKind
+	// Source is the primary address (RFC 9568 §1.7) that the router sends
+	// from. Startup only.
+	Source netip.Addr
+	// Cause is why the router starts or leaves. Startup and Shutdown.
+	Cause Cause
+	// Advertisement, From and Checksum are what was received. Receive; of
+	// StampHeard the Advertisement's version, priority and interval.
+	Advertisement packet.Advertisement
+	From          netip.Addr
+	Checksum      packet.Checksum
+}
+
+// ActionKind tells what an Action is.
+type ActionKind uint8
+
+// What a Router has its caller do.
+const (
+	// SendAdvertisement: send one advertisement with Priority in each of the
+	// Checksum forms.
+	SendAdvertisement ActionKind = iota + 1
+	// AssignAddresses: put the virtual addresses on the interface.
+	AssignAddresses
+	// AnnounceAddresses: send gratuitous ARP or unsolicited neighbour
+	// advertisements, once the addresses are in place.
+	AnnounceAddresses
+	// ReleaseAddresses: take the virtual addresses away, and stop announcing.
+	ReleaseAddresses
+	// TransitionTo: the state has changed From To; Why says why.
+	TransitionTo
+	// Report: Reason is what became of an advertisement from Peer.
+	Report
+)
+
+// Action is something the caller has to do, or to know.
+type Action struct {
+	Kind     ActionKind
+	Priority uint8           // SendAdvertisement; of a TransitionTo the peer's
+	Checksum packet.Checksum // SendAdvertisement
+
+	From, To State         // TransitionTo
+	Cause    Cause         // TransitionTo
+	Peer     netip.Addr    // TransitionTo, Report: the router it is about
+	Silence  time.Duration // TransitionTo: how long nothing was heard
+	Limit    time.Duration // TransitionTo: how long that was allowed to be
+
+	Reason  packet.Reason // Report
+	Refused bool          // Report: the advertisement was discarded for it
+}
+
+// Cause is why a state changed.
+type Cause uint8
+
+// The causes.
+const (
+	CauseNone Cause = iota
+	CauseStarting
+	CauseAdministrator
+	CauseInterfaceDown
+	CauseInterfaceRemoved
+	CauseInterfaceRenamed
+	CauseNoAddress
+	CauseAddressChanged
+	CauseAssignFailed
+	CauseOwner          // Startup with priority 255
+	CauseSilence        // the Active fell silent
+	CauseNobody         // nobody was heard since the router started
+	CauseReleased       // the Active left with priority 0
+	CausePreempted      // an Active of lower priority was overruled
+	CauseHigherPriority // a rival of higher priority
+	CauseGreaterAddress // a rival of equal priority and greater address
+)
+
+var causes = [...]string{
+	CauseNone:             "no cause",
+	CauseStarting:         "starting",
+	CauseAdministrator:    "stopped by the administrator",
+	CauseInterfaceDown:    "interface is down",
+	CauseInterfaceRemoved: "interface was removed",
+	CauseInterfaceRenamed: "interface was renamed",
+	CauseNoAddress:        "interface has no address to send from",
+	CauseAddressChanged:   "the interface's address changed",
+	CauseAssignFailed:     "virtual addresses could not be assigned",
+	CauseOwner:            "this host owns the addresses",
+	CauseSilence:          "the Active router fell silent",
+	CauseNobody:           "nobody else was heard",
+	CauseReleased:         "the Active router left",
+	CausePreempted:        "the Active router has a lower priority",
+	CauseHigherPriority:   "a router of higher priority is Active",
+	CauseGreaterAddress:   "a router of equal priority and greater address is Active",
+}
+
+func (c Cause) String() string {
+	if int(c) >= len(causes) {
+		return fmt.Sprintf("cause %d", uint8(c))
+	}
+	return causes[c]
+}
+
+// Why says why a transition happened, with the values that decided it.
+func (a Action) Why() string {
+	switch a.Cause {
+	case CauseSilence:
+		return fmt.Sprintf("nothing heard from %v for %v (Active_Down_Interval %v)", a.Peer, rounded(a.Silence), rounded(a.Limit))
+	case CauseNobody:
+		return fmt.Sprintf("nobody else heard for %v (Active_Down_Interval %v)", rounded(a.Silence), rounded(a.Limit))
+	case CauseReleased:
+		return fmt.Sprintf("%v left with priority 0", a.Peer)
+	case CausePreempted:
+		return fmt.Sprintf("%v has the lower priority %d", a.Peer, a.Priority)
+	case CauseHigherPriority:
+		return fmt.Sprintf("%v has the higher priority %d", a.Peer, a.Priority)
+	case CauseGreaterAddress:
+		return fmt.Sprintf("%v has the same priority %d and the greater address", a.Peer, a.Priority)
+	}
+	return a.Cause.String()
+}
+
+func rounded(d time.Duration) time.Duration {
+	if d > time.Second {
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(10 * time.Microsecond)
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command testsum reads the output of go test -json from standard input, shows
+// one line for each package and the output of what failed, and closes with the
+// numbers of passed, failed and skipped tests. It exits with 1 when anything
+// failed, when nothing ran, or, with -strict, when anything was skipped.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// event is a line of go test -json; see go doc test2json.
+type event struct {
+	Action     string
+	Package    string
+	ImportPath string
+	Test       string
+	Elapsed    float64
+	Output     string
+}
+
+func main() {
+	strict := flag.Bool("strict", false, "count a skipped test as a failure")
+	flag.Parse()
+	ok, err := summarise(os.Stdin, os.Stdout, *strict)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "testsum:", err)
+		os.Exit(1)
+	}
+	if !ok {
+		os.Exit(1)
+	}
+}
+
+func summarise(in io.Reader, out io.Writer, strict bool) (ok bool, err error) {
+	var passed, failed, skipped int
+	broken := false
+	output := make(map[string]*strings.Builder)
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var e event
+		if json.Unmarshal(lines.Bytes(), &e) != nil {
+			fmt.Fprintln(out, lines.Text()) // what the go command says itself
+			continue
+		}
+		key := e.Package + " " + e.Test
+		switch e.Action {
+		case "output", "build-output":
+			if e.Action == "build-output" {
+				fmt.Fprint(out, e.Output)
+				continue
+			}
+			if output[key] == nil {
+				output[key] = &strings.Builder{}
+			}
+			output[key].WriteString(e.Output)
+		case "pass", "fail", "skip":
+			text := ""
+			if b := output[key]; b != nil {
+				text = b.String()
+			}
+			delete(output, key)
+			switch {
+			case e.Test == "" && e.Action == "fail":
+				broken = true
+				fmt.Fprintf(out, "FAIL %s (%.1fs)\n%s", e.Package, e.Elapsed, text)
+			case e.Test == "" && e.Action == "pass":
+				fmt.Fprintf(out, "ok   %s (%.1fs)\n", e.Package, e.Elapsed)
+			case e.Test == "": // a package without tests
+			case e.Action == "pass":
+				passed++
+			case e.Action == "fail":
+				failed++
+				fmt.Fprint(out, text)
+			case e.Action == "skip":
+				skipped++
+				fmt.Fprint(out, text)
+			}
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return false, fmt.Errorf("read test events: %w", err)
+	}
+	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", passed, failed, skipped)
+	return failed == 0 && !broken && passed > 0 && (!strict || skipped == 0), nil
+}

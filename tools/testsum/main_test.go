@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestSummarise(t *testing.T) {
+	const pass = `{"Action":"pass","Package":"p","Test":"TestA"}` + "\n" + `{"Action":"pass","Package":"p"}` + "\n"
+	const skip = `{"Action":"skip","Package":"p","Test":"TestB"}` + "\n"
+	const fail = `{"Action":"output","Package":"p","Test":"TestC","Output":"why it failed\n"}` + "\n" +
+		`{"Action":"fail","Package":"p","Test":"TestC"}` + "\n" + `{"Action":"fail","Package":"p"}` + "\n"
+	for _, test := range []struct {
+		name, in string
+		strict   bool
+		ok       bool
+		want     string
+	}{
+		{"pass", pass, true, true, "1 passed, 0 failed, 0 skipped\n"},
+		{"skip", pass + skip, false, true, "1 passed, 0 failed, 1 skipped\n"},
+		{"strict skip", pass + skip, true, false, "1 passed, 0 failed, 1 skipped\n"},
+		{"fail", pass + fail, false, false, "1 passed, 1 failed, 0 skipped\n"},
+		{"nothing ran", "", false, false, "0 passed, 0 failed, 0 skipped\n"},
+		{"broken build", pass + `{"Action":"fail","Package":"q"}` + "\n", false, false, "1 passed, 0 failed, 0 skipped\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out strings.Builder
+			ok, err := summarise(strings.NewReader(test.in), &out, test.strict)
+			if err != nil || ok != test.ok {
+				t.Errorf("ok = %v, err = %v, want ok = %v", ok, err, test.ok)
+			}
+			if !strings.HasSuffix(out.String(), test.want) {
+				t.Errorf("closing line of %q is not %q", out.String(), test.want)
+			}
+			if test.name == "fail" && !strings.Contains(out.String(), "why it failed") {
+				t.Errorf("the output of the failed test is missing in %q", out.String())
+			}
+		})
+	}
+}
