@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+//go:build ignore
+
+/*
+ * failover_vrrp sees every frame of an interface first. It passes on whatever
+ * isn't VRRP, untouched and uncounted; validates VRRP advertisements as RFC
+ * 9568 section 7.1 has it; keeps the time of the last good one for each Virtual
+ * Router; and hands the good ones to user space through a ring buffer.
+ *
+ * It drops nothing but bad packets of Virtual Routers configured here. The
+ * order of the checks is that of pkg/packet, so that a packet raises the same
+ * counter whichever of the two refuses it. Runs on Linux 5.15 and newer.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "vrrp.h"
+
+#define PROTOCOL_VRRP 112
+#define PROTOCOL_FRAGMENT 44
+#define VRRP_HEADER 8
+#define VRRP_AUTH 8
+#define VLAN_TAGS 2
+#define IP_MORE_OR_OFFSET 0x3fff
+#define GROUP_IPV4 0xe0000012 /* 224.0.0.18 */
+
+struct vlan {
+	__be16 tci;
+	__be16 type;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct failover_key);
+	__type(value, struct failover_virtual_router);
+} failover_router SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct failover_interface);
+} failover_iface SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct failover_liveness);
+} failover_stamp SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct failover_counters);
+} failover_count SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, REASON_COUNT);
+	__type(key, __u32);
+	__type(value, struct failover_discard);
+} failover_last SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} failover_ring SEC(".maps");
+
+/* A record under construction, too large for the stack. */
+struct work {
+	struct failover_record record;
+	__u32 message[FAILOVER_MESSAGE_MAX / 4 + 1];
+	__u32 unused;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct work);
+} failover_work SEC(".maps");
+
+static __always_inline struct work *get_work(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&failover_work, &zero);
+}
+
+static __always_inline void count(__u32 reason)
+{
+	struct failover_counters *c;
+	__u32 zero = 0;
+
+	c = bpf_map_lookup_elem(&failover_count, &zero);
+	if (c && reason < REASON_COUNT)
+		((__u64 *)c)[reason]++;
+}
+
+static __always_inline void copy_address(__u8 *to, const __u8 *from)
+{
+	__builtin_memcpy(to, from, 16);
+}
+
+/* Counts an error and keeps what it was about. */
+static __always_inline void count_error(__u32 reason, struct failover_record *r, __u16 vrid)
+{
+	struct failover_discard *last;
+
+	count(reason);
+	last = bpf_map_lookup_elem(&failover_last, &reason);
+	if (!last)
+		return;
+	last->received = r->received;
+	last->ifindex = r->ifindex;
+	last->family = r->family;
+	last->vrid = vrid;
+	copy_address(last->source, r->source);
+}
+
+static __always_inline void deliver(struct work *w, __u32 reason)
+{
+	__u32 length = w->record.length;
+
+	if (length > FAILOVER_MESSAGE_MAX)
+		return;
+	w->record.reason = reason;
+	if (bpf_ringbuf_output(&failover_ring, w, sizeof(w->record) + length, 0))
+		count(REASON_ring_full);
+	else
+		count(REASON_delivered);
+}
+
+/*
+ * Copies the message, length octets at offset, into the work record and
+ * returns the sum of its 16-bit words, folded to 32 bits, in the byte order of
+ * the machine (RFC 1071 section 2 B). What lies behind the frame's end was
+ * excluded before. A function of its own so that it is verified once.
+ */
+__noinline __u32 copy_message(struct xdp_md *ctx, __u32 offset, __u32 length)
+{
+	void *end = (void *)(long)ctx->data_end;
+	void *message = (void *)(long)ctx->data;
+	struct work *w = get_work();
+	__u32 i, words, rest;
+	__u64 sum = 0;
+	__u8 *octet;
+
+	if (!w || offset > ETH_HLEN + 60 || length > FAILOVER_MESSAGE_MAX)
+		return 0;
+	message += offset;
+	words = length / 4;
+	rest = length % 4;
+
+#pragma clang loop unroll(disable)
+	for (i = 0; i < FAILOVER_MESSAGE_MAX / 4; i++) {
+		__u32 *word = (__u32 *)message + i;
+
+		if (i >= words || (void *)(word + 1) > end)
+			break;
+		w->message[i] = *word;
+		sum += *word;
+	}
+
+	/* No good message has octets left, but watchers want to see them. */
+	octet = message + words * 4;
+	for (i = 0; i < 3; i++)
+		if (i < rest && (void *)(octet + i + 1) <= end)
+			((__u8 *)&w->message[words])[i] = octet[i];
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return sum;
+}
+
+/* Whether a sum over a right checksum and what it covers is what it must be. */
+static __always_inline int sum_good(__u64 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum == 0xffff;
+}
+
+static __always_inline int checksum_good(__u32 sum, struct failover_record *r, __u8 version)
+{
+	const __u32 *source = (const __u32 *)r->source;
+	const __u32 *destination = (const __u32 *)r->destination;
+	__u64 pseudo = sum;
+
+	if (r->family == 4 && sum_good(sum))
+		return 1;
+	if (version == 2)
+		return 0;
+	/* For IPv4 the unused octets are zero and add nothing. */
+	pseudo += (__u64)source[0] + source[1] + source[2] + source[3];
+	pseudo += (__u64)destination[0] + destination[1] + destination[2] + destination[3];
+	pseudo += bpf_htons(PROTOCOL_VRRP) + bpf_htons(r->length);
+	return sum_good(pseudo);
+}
+
+/* Whether the source can be a router's: see packet.saneSource. */
+static __always_inline int source_good(struct failover_record *r)
+{
+	if (r->family == 4)
+		return r->source[0] != 0 && r->source[0] != 127 && r->source[0] < 224;
+	return r->source[0] == 0xfe && (r->source[1] & 0xc0) == 0x80;
+}
+
+/* The checks that need no knowledge of the Virtual Router. */
+static __always_inline __u32 validate(struct work *w, __u32 sum)
+{
+	const __u8 *m = (const __u8 *)w->message;
+	struct failover_record *r = &w->record;
+	__u32 length = VRRP_HEADER;
+	__u8 version = m[0] >> 4;
+	__u16 interval;
+
+	if (r->ttl != 255)
+		return REASON_ip_ttl_errors;
+	if (r->length < 1)
+		return REASON_packet_length_errors;
+	if (version != 3 && (version != 2 || r->family != 4))
+		return REASON_version_errors;
+	if (r->length < VRRP_HEADER)
+		return REASON_packet_length_errors;
+	if ((m[0] & 0xf) != 1)
+		return REASON_invalid_type_pkts_rcvd;
+	if (m[3] == 0)
+		return REASON_addr_count_errors;
+	length += m[3] * (r->family == 4 ? 4 : 16);
+	if (version == 2)
+		length += VRRP_AUTH;
+	if (r->length != length)
+		return REASON_packet_length_errors;
+	interval = version == 2 ? m[5] : (m[4] & 0xf) << 8 | m[5];
+	if (interval == 0)
+		return REASON_zero_interval_errors;
+	if (r->family == 6 && (m[8] != 0xfe || (m[9] & 0xc0) != 0x80))
+		return REASON_first_addr_errors;
+	if (!checksum_good(sum, r, version))
+		return REASON_checksum_errors;
+	if (!source_good(r))
+		return REASON_source_errors;
+	return REASON_none;
+}
+
+/* The checks that do. */
+static __always_inline __u32 validate_router(struct work *w, struct failover_virtual_router *router)
+{
+	const __u8 *m = (const __u8 *)w->message;
+	const __u64 *source = (const __u64 *)w->record.source;
+	const __u64 *own = (const __u64 *)router->source;
+
+	if (source[0] == own[0] && source[1] == own[1])
+		return REASON_own_source;
+	if (m[0] >> 4 != router->version)
+		return REASON_version_errors;
+	return REASON_none;
+}
+
+static __always_inline void stamp(struct work *w, struct failover_virtual_router *router)
+{
+	const __u8 *m = (const __u8 *)w->message;
+	__u32 slot = router->slot;
+	struct failover_liveness *s, now = {
+		.version = m[0] >> 4,
+		.priority = m[2],
+		.interval = m[0] >> 4 == 2 ? m[5] : (m[4] & 0xf) << 8 | m[5],
+	};
+
+	s = bpf_map_lookup_elem(&failover_stamp, &slot);
+	if (!s)
+		return;
+	((volatile __u64 *)s)[1] = ((__u64 *)&now)[1];
+	((volatile __u64 *)s)[0] = w->record.received;
+}
+
+/* Decides about a whole VRRP datagram, described by w->record. */
+static __always_inline int handle(struct xdp_md *ctx, struct work *w, __u32 offset)
+{
+	const __u8 *m = (const __u8 *)w->message;
+	struct failover_record *r = &w->record;
+	struct failover_virtual_router *router = NULL;
+	struct failover_interface *iface;
+	struct failover_key key = {};
+	__u32 reason, sum, ifindex = ctx->ingress_ifindex;
+
+	w->message[0] = 0;
+	sum = copy_message(ctx, offset, r->length);
+	iface = bpf_map_lookup_elem(&failover_iface, &ifindex);
+	if (r->length >= 2) {
+		key.ifindex = ifindex;
+		key.family = r->family;
+		key.vrid = m[1];
+		router = bpf_map_lookup_elem(&failover_router, &key);
+	}
+
+	reason = validate(w, sum);
+	if (reason == REASON_none && router)
+		reason = validate_router(w, router);
+	if (reason != REASON_none) {
+		count_error(reason, r, key.vrid);
+		if (iface && iface->watch) {
+			deliver(w, reason);
+			return XDP_PASS;
+		}
+		return router ? XDP_DROP : XDP_PASS;
+	}
+	if (iface && iface->watch) {
+		deliver(w, reason);
+		return XDP_PASS;
+	}
+	if (!router) {
+		count_error(REASON_vrid_errors, r, key.vrid);
+		return XDP_PASS;
+	}
+	if (!router->running) {
+		count(REASON_initialize);
+		return XDP_PASS;
+	}
+	stamp(w, router);
+	deliver(w, reason);
+	return XDP_PASS;
+}
+
+SEC("xdp")
+int failover_vrrp(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = data;
+	struct failover_record *r;
+	int tags, fragment = 0;
+	__u32 header, total;
+	struct iphdr *ip4;
+	struct ipv6hdr *ip6;
+	struct work *w;
+	__be16 type;
+	void *ip;
+
+	if ((void *)(eth + 1) > end)
+		return XDP_PASS;
+	type = eth->h_proto;
+	ip = eth + 1;
+#pragma clang loop unroll(full)
+	for (tags = 0; tags < VLAN_TAGS; tags++) {
+		struct vlan *vlan = ip;
+
+		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))
+			break;
+		if ((void *)(vlan + 1) > end)
+			return XDP_PASS;
+		type = vlan->type;
+		ip = vlan + 1;
+	}
+
+	if (type == bpf_htons(ETH_P_IP)) {
+		ip4 = ip;
+		if ((void *)(ip4 + 1) > end || ip4->protocol != PROTOCOL_VRRP ||
+		    ip4->daddr != bpf_htonl(GROUP_IPV4) || ip4->version != 4)
+			return XDP_PASS;
+		w = get_work();
+		if (!w)
+			return XDP_PASS;
+		r = &w->record;
+		__builtin_memset(r, 0, sizeof(*r));
+		r->family = 4;
+		r->ttl = ip4->ttl;
+		__builtin_memcpy(r->source, &ip4->saddr, 4);
+		__builtin_memcpy(r->destination, &ip4->daddr, 4);
+		fragment = ip4->frag_off & bpf_htons(IP_MORE_OR_OFFSET);
+		header = ip4->ihl * 4;
+		total = bpf_ntohs(ip4->tot_len);
+	} else if (type == bpf_htons(ETH_P_IPV6)) {
+		ip6 = ip;
+		if ((void *)(ip6 + 1) > end || ip6->version != 6)
+			return XDP_PASS;
+		if (ip6->nexthdr == PROTOCOL_FRAGMENT) {
+			__u8 *next = (__u8 *)(ip6 + 1);
+
+			if ((void *)(next + 1) > end || *next != PROTOCOL_VRRP)
+				return XDP_PASS;
+			fragment = 1;
+		} else if (ip6->nexthdr != PROTOCOL_VRRP) {
+			return XDP_PASS;
+		}
+		/* ff02::12 */
+		if (ip6->daddr.s6_addr32[0] != bpf_htonl(0xff020000) || ip6->daddr.s6_addr32[1] ||
+		    ip6->daddr.s6_addr32[2] || ip6->daddr.s6_addr32[3] != bpf_htonl(0x12))
+			return XDP_PASS;
+		w = get_work();
+		if (!w)
+			return XDP_PASS;
+		r = &w->record;
+		__builtin_memset(r, 0, sizeof(*r));
+		r->family = 6;
+		r->ttl = ip6->hop_limit;
+		__builtin_memcpy(r->source, &ip6->saddr, 16);
+		__builtin_memcpy(r->destination, &ip6->daddr, 16);
+		header = sizeof(*ip6);
+		total = header + bpf_ntohs(ip6->payload_len);
+	} else {
+		return XDP_PASS;
+	}
+
+	r->received = bpf_ktime_get_ns();
+	r->ifindex = ctx->ingress_ifindex;
+	if (tags) {
+		count_error(REASON_tagged, r, 0);
+		return XDP_PASS;
+	}
+	if (fragment) {
+		count_error(REASON_fragments, r, 0);
+		return XDP_PASS;
+	}
+	if (header < sizeof(*ip4) || total < header || total > (__u64)end - (__u64)ip ||
+	    total - header > FAILOVER_MESSAGE_MAX) {
+		/* The last is longer than any message can be. */
+		__u32 reason = header >= sizeof(*ip4) && total >= header && total <= (__u64)end - (__u64)ip ?
+				       REASON_packet_length_errors : REASON_ip_malformed;
+
+		count_error(reason, r, 0);
+		return XDP_PASS;
+	}
+	r->length = total - header;
+	return handle(ctx, w, ETH_HLEN + header);
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

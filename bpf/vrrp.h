@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* What the XDP program and user space share. bpf2go makes Go types of it. */
+#ifndef FAILOVER_VRRP_H
+#define FAILOVER_VRRP_H
+
+#include <linux/types.h>
+
+/*
+ * Why a packet was counted, in the order of the numbers. They are an interface
+ * to administrators and to pkg/packet, whose names these are: only append.
+ */
+#define FAILOVER_REASONS(X)                                                    \
+	X(none)                                                                \
+	X(advertisement_rcvd)                                                  \
+	X(priority_zero_pkts_rcvd)                                             \
+	X(ip_malformed)                                                        \
+	X(fragments)                                                           \
+	X(tagged)                                                              \
+	X(ip_ttl_errors)                                                       \
+	X(version_errors)                                                      \
+	X(packet_length_errors)                                                \
+	X(invalid_type_pkts_rcvd)                                              \
+	X(addr_count_errors)                                                   \
+	X(zero_interval_errors)                                                \
+	X(first_addr_errors)                                                   \
+	X(checksum_errors)                                                     \
+	X(source_errors)                                                       \
+	X(own_source)                                                          \
+	X(vrid_errors)                                                         \
+	X(initialize)                                                          \
+	X(auth_type_mismatch)                                                  \
+	X(auth_failures)                                                       \
+	X(owner_conflict)                                                      \
+	X(interval_errors)                                                     \
+	X(address_list_errors)                                                 \
+	X(delivered)                                                           \
+	X(ring_full)
+
+enum failover_reason {
+#define X(name) REASON_##name,
+	FAILOVER_REASONS(X)
+#undef X
+	REASON_COUNT,
+};
+
+/* One entry for each CPU; the fields are named after the reasons. */
+struct failover_counters {
+#define X(name) __u64 name;
+	FAILOVER_REASONS(X)
+#undef X
+};
+
+/* A Virtual Router on the wire. */
+struct failover_key {
+	__u32 ifindex;
+	__u16 family; /* 4 or 6 */
+	__u16 vrid;
+};
+
+struct failover_virtual_router {
+	__u32 slot; /* of its stamp */
+	__u16 version;
+	__u16 running; /* 0 in Initialize */
+	__u8 source[16]; /* its own address; IPv4 in the first four octets */
+};
+
+struct failover_interface {
+	__u32 watch; /* deliver everything, drop nothing */
+};
+
+/*
+ * What is kept of the last good advertisement. User space reads it from
+ * mapped memory, two aligned 8-octet words; received is written last.
+ */
+struct failover_liveness {
+	__u64 received; /* CLOCK_MONOTONIC, ns */
+	__u16 interval; /* as on the wire: cs, or s in version 2 */
+	__u16 version;
+	__u32 priority;
+};
+
+/* The last packet that raised a counter of errors. */
+struct failover_discard {
+	__u64 received;
+	__u32 ifindex;
+	__u16 family;
+	__u16 vrid; /* 0 if it can't be told */
+	__u8 source[16];
+};
+
+/* The longest message: IPv6 with 255 addresses. */
+#define FAILOVER_MESSAGE_MAX 4088
+
+/* What the ring carries, followed by length octets of the VRRP message. */
+struct failover_record {
+	__u64 received; /* CLOCK_MONOTONIC, ns */
+	__u32 ifindex;
+	__u16 family;
+	__u16 length;
+	__u8 source[16];
+	__u8 destination[16];
+	__u32 ttl;
+	enum failover_reason reason; /* watched interfaces only: why it would be refused */
+};
+
+#endif

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/daemon"
+	"github.com/failoverd/failoverd/pkg/datapath"
+)
+
+const help = `failoverd keeps a virtual IP address alive when a host dies: the hosts that share
+the address elect one that has it (VRRP, RFC 9568), and another takes over within
+three advertisement intervals when that one falls silent.
+
+Run the same command on two or more hosts of a network, each with a priority of
+its own. The one with the highest priority has the address while it lives.
+
+Without --vip it only watches: it takes no part, shows every virtual router heard
+on the interface, and prints the command that would back it up.`
+
+const examples = `  # see what is there, without taking part
+  sudo failoverd --iface eth0
+
+  # have 192.0.2.10 on this host, or stand by for it
+  sudo failoverd --iface eth0 --vip 192.0.2.10/24 --vrid 51 --priority 100
+
+  # IPv4 and IPv6, a tenth of a second between advertisements
+  sudo failoverd --iface eth0 --vip 192.0.2.10/24 --vip 2001:db8::10/64 --interval 100ms
+
+  # remove what a killed run left behind
+  sudo failoverd --cleanup`
+
+// usageError is an error in what was asked for: nothing was tried.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+type options struct {
+	interfaces []string
+	addresses  []string
+	vrid       int
+	priority   int
+	interval   string
+	version    int
+	noPreempt  bool
+	xdpMode    string
+	logFormat  string
+	logLevel   string
+	cleanup    bool
+}
+
+func command(stdout, stderr io.Writer) *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:           "failoverd --iface NAME [--vip ADDRESS]... [flags]",
+		Short:         "Keep a virtual IP address alive when a host dies (VRRP)",
+		Long:          help,
+		Example:       examples,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return &usageError{fmt.Errorf("unexpected argument %q: interfaces and addresses are given with --iface and --vip", args[0])}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.run(cmd.Context(), cmd.Flags(), stdout, stderr)
+		},
+	}
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return &usageError{fmt.Errorf("%w; see failoverd --help", err)}
+	})
+
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringArrayVar(&o.interfaces, "iface", nil, "network `interface` to run on; may be repeated")
+	f.StringArrayVar(&o.addresses, "vip", nil, "virtual `address` with its prefix length, like 192.0.2.10/24; may be repeated; with several interfaces each goes where its network is")
+	f.IntVar(&o.vrid, "vrid", config.DefaultVRID, "virtual router `ID`, 1 to 255, the same on all hosts that share the addresses")
+	f.IntVar(&o.priority, "priority", config.DefaultPriority, "`priority`, 1 to 254: the highest has the addresses; 255 is for the host that owns them as its own")
+	f.StringVar(&o.interval, "interval", config.DefaultInterval.String(), "`time` between advertisements: 10ms to 40.95s in version 3, whole seconds in version 2; a take-over takes three of them and up to one more, the less the higher the priority")
+	f.IntVar(&o.version, "version", config.DefaultVersion, "VRRP `version`: 3 (RFC 9568, IPv4 and IPv6) or 2 (RFC 3768, IPv4 only)")
+	f.BoolVar(&o.noPreempt, "no-preempt", false, "don't take the addresses from a host of lower priority that has them")
+	f.StringVar(&o.xdpMode, "xdp-mode", string(datapath.ModeAuto), "where to receive: auto, native, generic (XDP in the driver or behind it), or off (AF_PACKET socket)")
+	f.StringVar(&o.logFormat, "log-format", "text", "log as text or json, on standard error")
+	f.StringVar(&o.logLevel, "log-level", "info", "log from this `level` on: error, warning, info, debug")
+	f.BoolVar(&o.cleanup, "cleanup", false, "remove what a killed run left behind, and end")
+
+	cmd.AddCommand(&cobra.Command{
+		Use:   "version",
+		Short: "Print the version of failoverd",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(stdout, "failoverd", version())
+			return err
+		},
+	})
+	cmd.CompletionOptions.HiddenDefaultCmd = true
+	return cmd
+}
+
+// version is the module version, or the commit, that the binary was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "(unknown)"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return "(development)"
+}
+
+func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr io.Writer) error {
+	log, err := o.logger(stderr)
+	if err != nil {
+		return &usageError{err}
+	}
+	if o.cleanup {
+		removed, err := daemon.Cleanup(daemon.Config{BPFDir: daemon.DefaultBPFDir, RunDir: daemon.DefaultRunDir})
+		for _, r := range removed {
+			fmt.Fprintln(stdout, "removed", r)
+		}
+		if err == nil && len(removed) == 0 {
+			fmt.Fprintln(stdout, "nothing was left behind")
+		}
+		return err
+	}
+	mode, err := datapath.ParseMode(o.xdpMode)
+	if err != nil {
+		return &usageError{fmt.Errorf("--xdp-mode: %w", err)}
+	}
+	if len(o.interfaces) == 0 {
+		return &usageError{errors.New("no interface: give one with --iface; see failoverd --help")}
+	}
+	if len(o.addresses) == 0 {
+		for _, name := range []string{"vrid", "priority", "interval", "version", "no-preempt"} {
+			if flags.Changed(name) {
+				return &usageError{fmt.Errorf("--%s without a virtual address: add --vip to take part, or leave it away to watch", name)}
+			}
+		}
+		return daemon.Watch(ctx, daemon.WatchConfig{Interfaces: o.interfaces, XDPMode: mode}, stdout, log)
+	}
+	routers, err := o.routers(log)
+	if err != nil {
+		return &usageError{err}
+	}
+	return daemon.Run(ctx, daemon.Config{
+		Routers: routers,
+		XDPMode: mode,
+		BPFDir:  daemon.DefaultBPFDir,
+		RunDir:  daemon.DefaultRunDir,
+	}, log)
+}
+
+// routers makes one router for each interface of the addresses that belong to
+// its networks.
+func (o *options) routers(log *logrus.Logger) ([]config.Router, error) {
+	interval, err := parseInterval(o.interval)
+	if err != nil {
+		return nil, err
+	}
+	var addresses []netip.Prefix
+	for _, s := range o.addresses {
+		p, err := config.ParseAddress(s)
+		if err != nil {
+			return nil, err
+		}
+		addresses = append(addresses, p)
+	}
+	r := config.Router{
+		VRID:      o.vrid,
+		Version:   o.version,
+		Priority:  o.priority,
+		Interval:  interval,
+		Preempt:   !o.noPreempt,
+		Addresses: addresses,
+	}
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	byInterface, err := daemon.SpreadAddresses(o.interfaces, addresses)
+	if err != nil {
+		return nil, err
+	}
+	var all []config.Router
+	for i, name := range o.interfaces {
+		r := r
+		r.Interface, r.Addresses = name, byInterface[i]
+		r, added := r.WithLinkLocal()
+		if added {
+			first := r.Addresses[len(r.Addresses)-1]
+			log.WithField("interface", name).Infof("RFC 9568 wants a link-local address first: added %s; give all routers of VRID %d the same list", first, r.VRID)
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+func parseInterval(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err == nil {
+		return d, nil
+	}
+	if _, numErr := strconv.ParseFloat(s, 64); numErr == nil {
+		return 0, fmt.Errorf("interval %q has no unit: write %ss for seconds or %sms for milliseconds", s, s, s)
+	}
+	return 0, fmt.Errorf("interval %q is not a duration: write it like 1s or 100ms", s)
+}
+
+func (o *options) logger(w io.Writer) (*logrus.Logger, error) {
+	log := logrus.New()
+	log.SetOutput(w)
+	switch o.logFormat {
+	case "text":
+		log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, TimestampFormat: "2006-01-02T15:04:05.000Z07:00"})
+	case "json":
+		log.SetFormatter(&logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano})
+	default:
+		return nil, fmt.Errorf("--log-format %q is not known: it is text or json", o.logFormat)
+	}
+	level, err := logrus.ParseLevel(strings.ToLower(o.logLevel))
+	if err != nil {
+		return nil, fmt.Errorf("--log-level %q is not known: it is error, warning, info or debug", o.logLevel)
+	}
+	log.SetLevel(level)
+	return log, nil
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package daemon constructs the parts of failoverd and owns their lifetime. It
+// makes no protocol decision.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/router"
+)
+
+// Default places of what a run leaves on the host while it lives.
+const (
+	DefaultBPFDir = "/sys/fs/bpf/failoverd"
+	DefaultRunDir = "/run/failoverd"
+)
+
+// Config is what a daemon is started with.
+type Config struct {
+	Routers []config.Router
+	XDPMode datapath.Mode
+	BPFDir  string
+	RunDir  string
+}
+
+// Run runs the daemon until ctx ends, and leaves the host as it was found. All
+// checks are made before anything on the host changes; an error from them
+// names what is wrong and the remedy. Cancellation is not an error.
+func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
+	if err := checkPrivileges(); err != nil {
+		return err
+	}
+	monitor, err := link.NewMonitor()
+	if err != nil {
+		return fmt.Errorf("watch the interfaces: %w", err)
+	}
+	defer monitor.Close()
+	handle, err := link.NewHandle()
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer handle.Close()
+
+	snapshot := monitor.Snapshot()
+	plan, err := checkInterfaces(c, snapshot)
+	if err != nil {
+		return err
+	}
+	release, err := claim(plan)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+
+	removed, err := link.Recover(c.RunDir, handle)
+	for _, r := range removed {
+		log.WithField("leftover", r).Warn("removed what a killed run left behind")
+	}
+	if err != nil {
+		return fmt.Errorf("remove what a killed run left behind: %w", err)
+	}
+	if len(removed) > 0 {
+		if snapshot, err = handle.Interfaces(); err != nil {
+			return fmt.Errorf("list the interfaces: %w", err)
+		}
+	}
+	if err := checkAddresses(plan, snapshot); err != nil {
+		return err
+	}
+
+	dp, err := datapath.Load(datapath.Options{Dir: c.BPFDir, Adopt: indexes(plan)})
+	if err != nil {
+		return fmt.Errorf("load the XDP program: %w", err)
+	}
+	defer func() {
+		if e := dp.Close(); e != nil {
+			err = errors.Join(err, fmt.Errorf("remove the XDP program: %w", e))
+		}
+	}()
+	if why := dp.Unavailable(); why != nil {
+		if c.XDPMode != datapath.ModeAuto && c.XDPMode != datapath.ModeOff {
+			return fmt.Errorf("--xdp-mode %s is not possible here: %w; use --xdp-mode off to receive without XDP", c.XDPMode, why)
+		}
+		if c.XDPMode == datapath.ModeAuto {
+			log.WithError(why).Warn("no XDP on this host, receiving through AF_PACKET")
+		}
+	}
+
+	if why := dp.Unpinned(); why != nil {
+		log.WithError(why).Warn("BPF objects are not pinned, bpftool finds their maps by id only")
+	}
+
+	journal, err := link.OpenJournal(c.RunDir)
+	if err != nil {
+		return fmt.Errorf("write down what will be changed: %w", err)
+	}
+	defer func() { err = errors.Join(err, journal.Remove()) }()
+
+	worker := link.NewWorker(handle)
+	observer := newObserver(log, dp)
+	loop := router.New(monotonic{}, packets{dp}, addresses{worker}, observer)
+	ports, err := newPorts(plan, c.XDPMode, dp, loop, journal, log)
+	if err != nil {
+		return err
+	}
+
+	// The order of leaving: the loop first, so that priority 0 goes out and
+	// the addresses are removed while the rest still works.
+	support, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	parts, support := errgroup.WithContext(support)
+	run := func(name string, f func(context.Context) error, ctx context.Context) {
+		parts.Go(func() error {
+			if err := f(ctx); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	main, cancel := context.WithCancel(ctx)
+	defer cancel()
+	context.AfterFunc(support, cancel) // a part that fails ends the loop in order
+
+	run("event loop", func(ctx context.Context) error { defer stop(); return loop.Run(ctx) }, main)
+	run("interfaces", monitor.Run, support)
+	run("addresses", worker.Run, support)
+	run("log", observer.run, support)
+	run("ports", func(ctx context.Context) error { return ports.run(ctx, monitor) }, main)
+	err = parts.Wait()
+	return errors.Join(err, ports.close())
+}
+
+// claim makes sure that no other failoverd of this network namespace runs one
+// of the plan's Virtual Routers.
+func claim(plan []planned) (release func() error, err error) {
+	var claims []io.Closer
+	release = func() error {
+		var errs []error
+		for _, c := range claims {
+			errs = append(errs, c.Close())
+		}
+		return errors.Join(errs...)
+	}
+	for _, p := range plan {
+		c, err := link.Claim(p.link.Index, uint8(p.VRID))
+		if errors.Is(err, link.ErrClaimed) {
+			err = fmt.Errorf("another failoverd already runs VRID %d on %s: stop it first, or use another --vrid", p.VRID, p.Interface)
+		}
+		if err != nil {
+			return nil, errors.Join(err, release())
+		}
+		claims = append(claims, c)
+	}
+	return release, nil
+}
+
+func indexes(plan []planned) []int {
+	var all []int
+	for _, p := range plan {
+		all = append(all, p.link.Index)
+	}
+	return all
+}
+
+// Cleanup removes what killed runs left behind, and returns a line for each
+// thing removed. What a living run uses is not touched.
+func Cleanup(c Config) ([]string, error) {
+	if err := checkPrivileges(); err != nil {
+		return nil, err
+	}
+	handle, err := link.NewHandle()
+	if err != nil {
+		return nil, fmt.Errorf("open netlink: %w", err)
+	}
+	defer handle.Close()
+	removed, err := link.Recover(c.RunDir, handle)
+	pins, pinErr := datapath.Cleanup(c.BPFDir)
+	return append(removed, pins...), errors.Join(err, pinErr)
+}
+
+// packets gives the loop the datapath's records.
+type packets struct{ dp *datapath.Datapath }
+
+func (p packets) News() <-chan struct{} { return p.dp.News() }
+
+func (p packets) Drain(f func(*router.Received)) {
+	var r router.Received
+	p.dp.Drain(func(rec *datapath.Record) {
+		if rec.Err != nil {
+			return
+		}
+		r = router.Received{
+			At:            rec.ReceivedAt,
+			Key:           router.Key(rec.Key),
+			From:          rec.Datagram.Source,
+			Advertisement: rec.Advertisement,
+			Checksum:      rec.Checksum,
+		}
+		f(&r)
+	})
+}
+
+func (p packets) LastHeard(k router.Key) (router.Stamp, bool) {
+	s, ok := p.dp.LastHeard(datapath.Key(k))
+	return router.Stamp{At: s.ReceivedAt, Version: s.Version, Priority: s.Priority, Interval: s.Interval}, ok
+}
+
+// addresses has the link worker change addresses for the loop.
+type addresses struct{ worker *link.Worker }
+
+func (a addresses) Assign(ifindex int, p []netip.Prefix, done func(error)) {
+	a.worker.Submit(link.Job{Ifindex: ifindex, Assign: true, Prefixes: p, Done: done})
+}
+
+func (a addresses) Release(ifindex int, p []netip.Prefix, done func(error)) {
+	a.worker.Submit(link.Job{Ifindex: ifindex, Prefixes: p, Done: done})
+}
+
+// families returns the families that a router has addresses of.
+func families(r config.Router) []packet.Family {
+	var all []packet.Family
+	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
+		if len(r.OfFamily(f)) > 0 {
+			all = append(all, f)
+		}
+	}
+	return all
+}

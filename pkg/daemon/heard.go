@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// heard collects what a watched link says.
+type heard struct {
+	interfaces map[int]link.Interface
+	routers    map[datapath.Key]*heardRouter
+}
+
+// heardRouter is a Virtual Router as its advertisements describe it.
+type heardRouter struct {
+	key     datapath.Key
+	senders map[netip.Addr]*heardSender
+}
+
+// heardSender is a router that advertises a Virtual Router.
+type heardSender struct {
+	address       netip.Addr
+	last          vrrp.Instant
+	valid         bool // at least one advertisement was good
+	advertisement packet.Advertisement
+	checksum      packet.Checksum
+	refused       error // why the last one would be refused, nil if it is good
+	ttl           uint8
+}
+
+func newHeard() *heard {
+	return &heard{interfaces: make(map[int]link.Interface), routers: make(map[datapath.Key]*heardRouter)}
+}
+
+// record takes one datagram in, good or bad.
+func (h *heard) record(rec *datapath.Record) {
+	if len(rec.Datagram.Message) < 2 {
+		return // not even a VRID
+	}
+	key := rec.Key
+	key.VRID = rec.Datagram.Message[1]
+	key.Family = packet.FamilyOf(rec.Datagram.Source)
+	r, ok := h.routers[key]
+	if !ok {
+		r = &heardRouter{key: key, senders: make(map[netip.Addr]*heardSender)}
+		h.routers[key] = r
+	}
+	s, ok := r.senders[rec.Datagram.Source]
+	if !ok {
+		if len(r.senders) >= 16 {
+			return // somebody makes addresses up
+		}
+		s = &heardSender{address: rec.Datagram.Source}
+		r.senders[s.address] = s
+	}
+	s.last, s.ttl = rec.ReceivedAt, rec.Datagram.TTL
+	s.refused = rec.Err
+	if rec.Err != nil {
+		return
+	}
+	s.valid, s.checksum = true, rec.Checksum
+	addresses := append(s.advertisement.Addresses[:0], rec.Advertisement.Addresses...)
+	s.advertisement = rec.Advertisement
+	s.advertisement.Addresses = addresses
+}
+
+// row is one line of the table: a Virtual Router and one who advertises it.
+type row struct {
+	key       datapath.Key
+	Interface string
+	VRID      string
+	Family    string
+	Version   string
+	Active    string
+	Priority  string
+	Interval  string
+	Addresses string
+	Checksum  string
+	Last      string
+	Problem   string
+	Command   string
+}
+
+// rows returns the table at the time now.
+func (h *heard) rows(now vrrp.Instant) []row {
+	var all []row
+	for _, r := range h.routers {
+		alive := r.alive(now)
+		for _, s := range r.senders {
+			if !slices.Contains(alive, s) && len(alive) > 0 && s.valid {
+				continue // it has given the address up to one that is alive
+			}
+			all = append(all, h.row(r, s, alive, now))
+		}
+	}
+	slices.SortFunc(all, func(a, b row) int {
+		return cmp.Or(
+			strings.Compare(a.Interface, b.Interface),
+			cmp.Compare(a.key.VRID, b.key.VRID),
+			cmp.Compare(a.key.Family, b.key.Family),
+			strings.Compare(a.Active, b.Active),
+		)
+	})
+	return all
+}
+
+// alive returns the senders that claim to be Active now.
+func (r *heardRouter) alive(now vrrp.Instant) []*heardSender {
+	var all []*heardSender
+	for _, s := range r.senders {
+		if s.valid && s.refused == nil && s.advertisement.Priority != 0 && now.Sub(s.last) < 3*s.advertisement.Interval+s.advertisement.Interval/2 {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func (h *heard) row(r *heardRouter, s *heardSender, alive []*heardSender, now vrrp.Instant) row {
+	silent := now.Sub(s.last)
+	out := row{
+		key:       r.key,
+		Interface: h.interfaces[r.key.Ifindex].Name,
+		VRID:      fmt.Sprint(r.key.VRID),
+		Family:    r.key.Family.String(),
+		Active:    s.address.WithZone("").String(),
+		Last:      fmt.Sprintf("%.1fs", silent.Seconds()),
+	}
+	if s.valid {
+		a := s.advertisement
+		out.Version = fmt.Sprint(a.Version)
+		out.Priority = fmt.Sprint(a.Priority)
+		out.Interval = a.Interval.String()
+		out.Addresses = joinAddresses(a.Addresses)
+		if a.Version == 3 && r.key.Family == packet.IPv4 {
+			out.Checksum = s.checksum.String()
+		}
+		out.Command = h.command(r.key, a)
+	}
+	switch {
+	case s.refused != nil:
+		out.Problem = "refused: " + s.refused.Error()
+		if s.refused == packet.ErrTTL {
+			out.Problem += fmt.Sprintf(" (it is %d)", s.ttl)
+		}
+	case s.advertisement.Priority == 0:
+		out.Problem = "has left"
+	case !slices.Contains(alive, s):
+		out.Problem = "silent, nobody is Active"
+	case len(alive) > 1:
+		out.Problem = fmt.Sprintf("%d routers claim to be Active", len(alive))
+	case s.advertisement.AuthType != 0:
+		out.Problem = fmt.Sprintf("uses authentication type %d, which failoverd refuses", s.advertisement.AuthType)
+		out.Command = ""
+	}
+	return out
+}
+
+// command returns the command that makes this host a Backup of what is
+// advertised. Prefix lengths aren't: they come from the interface's networks.
+func (h *heard) command(key datapath.Key, a packet.Advertisement) string {
+	i := h.interfaces[key.Ifindex]
+	priority := 100
+	if a.Priority <= 100 {
+		priority = max(1, int(a.Priority)-10)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "sudo failoverd --iface %s --vrid %d --priority %d --interval %s", i.Name, key.VRID, priority, a.Interval)
+	if a.Version == 2 {
+		b.WriteString(" --version 2")
+	}
+	for _, addr := range a.Addresses {
+		fmt.Fprintf(&b, " --vip %s", netip.PrefixFrom(addr, prefixBits(i, addr)))
+	}
+	return b.String()
+}
+
+func prefixBits(i link.Interface, addr netip.Addr) int {
+	for _, a := range i.Addresses {
+		if a.Prefix.Bits() < addr.BitLen() && a.Prefix.Masked().Contains(addr) {
+			return a.Prefix.Bits()
+		}
+	}
+	if addr.Is6() && addr.IsLinkLocalUnicast() {
+		return 64
+	}
+	return addr.BitLen()
+}
+
+func joinAddresses(addresses []netip.Addr) string {
+	const most = 4
+	var s []string
+	for n, a := range addresses {
+		if n == most {
+			s = append(s, fmt.Sprintf("and %d more", len(addresses)-most))
+			break
+		}
+		s = append(s, a.String())
+	}
+	return strings.Join(s, " ")
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// quiet is how long a message that could be caused by every packet is held
+// back after it was logged, for each kind of message.
+const quiet = 10 * time.Second
+
+// observer turns what the loop reports into counters and log lines. The loop
+// hands it values over a channel and goes on: writing a log line may block.
+type observer struct {
+	log    *logrus.Logger
+	dp     *datapath.Datapath
+	events chan any
+	lost   atomic.Uint64
+}
+
+func newObserver(log *logrus.Logger, dp *datapath.Datapath) *observer {
+	return &observer{log: log, dp: dp, events: make(chan any, 4096)}
+}
+
+func (o *observer) put(event any) {
+	select {
+	case o.events <- event:
+	default:
+		o.lost.Add(1)
+	}
+}
+
+func (o *observer) Transition(t router.Transition) { o.put(t) }
+
+func (o *observer) Failure(f router.Failure) { o.put(f) }
+
+func (o *observer) Finding(f router.Finding) {
+	o.dp.Count(f.Reason)
+	if f.Reason != packet.ReasonAdvertisementReceived && f.Reason != packet.ReasonPriorityZero {
+		o.put(f)
+	}
+}
+
+// run writes the log until ctx ends.
+func (o *observer) run(ctx context.Context) error {
+	limited := limiter{last: make(map[string]time.Time), held: make(map[string]int)}
+	tick := time.NewTicker(quiet)
+	defer tick.Stop()
+	before := o.dp.Counters()
+	for {
+		select {
+		case e := <-o.events:
+			o.write(e, &limited)
+		case <-tick.C:
+			before = o.discards(before)
+			if n := o.lost.Swap(0); n > 0 {
+				o.log.Warnf("%d events came faster than they could be logged", n)
+			}
+		case <-ctx.Done():
+			for len(o.events) > 0 {
+				o.write(<-o.events, &limited)
+			}
+			return nil
+		}
+	}
+}
+
+func (o *observer) write(event any, limited *limiter) {
+	switch e := event.(type) {
+	case router.Transition:
+		entry := o.log.WithFields(fields(e.ID)).WithFields(logrus.Fields{
+			"from": e.From.String(), "to": e.To.String(), "cause": e.Why(),
+		})
+		if e.From == vrrp.Initialize || e.To == vrrp.Backup {
+			entry.Info("transition")
+		} else {
+			entry.Warn("transition")
+		}
+	case router.Finding:
+		if held, ok := limited.allow(fmt.Sprint(e.ID, e.Reason, e.Peer)); ok {
+			entry := o.log.WithFields(fields(e.ID)).WithFields(logrus.Fields{"peer": e.Peer.String(), "counter": e.Reason.String()})
+			if held > 0 {
+				entry = entry.WithField("suppressed", held)
+			}
+			entry.Warn(e.Reason.Error())
+		}
+	case router.Failure:
+		if held, ok := limited.allow(fmt.Sprint(e.ID, e.Action, e.Err)); ok {
+			entry := o.log.WithFields(fields(e.ID)).WithError(e.Err)
+			if held > 0 {
+				entry = entry.WithField("suppressed", held)
+			}
+			entry.Error(e.Action)
+		}
+	}
+}
+
+// discards logs what was refused before it reached a state machine, one line
+// for each reason, and returns the counters to compare with next time.
+func (o *observer) discards(before [packet.ReasonCount]uint64) [packet.ReasonCount]uint64 {
+	now := o.dp.Counters()
+	for n := range now {
+		reason := packet.Reason(n)
+		delta := now[n] - before[n]
+		last, ok := o.dp.LastDiscard(reason)
+		if delta == 0 || !ok || reason == packet.ErrVRID {
+			// Other groups on the same link are not worth a line.
+			continue
+		}
+		o.log.WithFields(logrus.Fields{
+			"counter": reason.String(), "packets": delta, "ifindex": last.Ifindex,
+			"vrid": last.VRID, "family": last.Family.String(), "peer": last.Source.String(),
+		}).Warnf("refused: %s", reason.Error())
+	}
+	return now
+}
+
+// limiter lets one message of a kind pass in each quiet period and counts the
+// others.
+type limiter struct {
+	last map[string]time.Time
+	held map[string]int
+}
+
+func (l *limiter) allow(kind string) (held int, ok bool) {
+	now := time.Now()
+	if last, seen := l.last[kind]; seen && now.Sub(last) < quiet {
+		l.held[kind]++
+		return 0, false
+	}
+	if len(l.last) > 1024 { // addresses in the keys come from the network
+		clear(l.last)
+		clear(l.held)
+	}
+	held = l.held[kind]
+	delete(l.held, kind)
+	l.last[kind] = now
+	return held, true
+}

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/transmit"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// ports follows the interfaces and lets their Virtual Routers take part while
+// an interface is up and has an address. All of it happens off the event loop.
+type ports struct {
+	mode    datapath.Mode
+	dp      *datapath.Datapath
+	loop    *router.Loop
+	journal *link.Journal
+	log     *logrus.Logger
+	exclude []netip.Addr
+	all     []*port
+}
+
+// port is one configured interface.
+type port struct {
+	name    string // as configured
+	routers []*member
+	bound   *link.Interface // what it is bound to, nil while it doesn't exist
+	conn    *transmit.Conn
+	path    datapath.Path
+	failed  error // the last failure to bind, so that it is logged once
+}
+
+// member is one Virtual Router of a port.
+type member struct {
+	id      router.ID
+	config  config.Router
+	running bool
+	port    router.Port
+	cause   vrrp.Cause // why it isn't running
+}
+
+func newPorts(plan []planned, mode datapath.Mode, dp *datapath.Datapath, loop *router.Loop, journal *link.Journal, log *logrus.Logger) (*ports, error) {
+	ps := &ports{mode: mode, dp: dp, loop: loop, journal: journal, log: log, exclude: virtual(plan)}
+	for _, p := range plan {
+		pt := ps.byName(p.Interface)
+		for _, f := range families(p.Router) {
+			pt.routers = append(pt.routers, &member{
+				id:     router.ID{Interface: p.Interface, Family: f, VRID: uint8(p.VRID)},
+				config: p.Router,
+				cause:  vrrp.CauseStarting,
+			})
+		}
+	}
+	return ps, nil
+}
+
+func (ps *ports) byName(name string) *port {
+	for _, p := range ps.all {
+		if p.name == name {
+			return p
+		}
+	}
+	p := &port{name: name}
+	ps.all = append(ps.all, p)
+	return p
+}
+
+// run makes the Virtual Routers known to the loop and follows the interfaces
+// until ctx ends.
+func (ps *ports) run(ctx context.Context, monitor *link.Monitor) error {
+	for _, p := range ps.all {
+		for _, m := range p.routers {
+			c := router.Config{ID: m.id, Protocol: m.config.Protocol(m.id.Family)}
+			if m.config.Priority != config.OwnerPriority {
+				c.Addresses = m.config.OfFamily(m.id.Family)
+			}
+			if err := ps.loop.Add(c); err != nil {
+				return stopped(err)
+			}
+		}
+	}
+	for {
+		snapshot := monitor.Snapshot()
+		for _, p := range ps.all {
+			if err := ps.update(p, snapshot); err != nil {
+				return stopped(err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-monitor.Changes():
+		}
+	}
+}
+
+// stopped takes the end of the loop, which is how a daemon leaves, for none.
+func stopped(err error) error {
+	if errors.Is(err, router.ErrStopped) {
+		return nil
+	}
+	return err
+}
+
+// close releases the sockets. The datapath detaches by itself when it closes.
+func (ps *ports) close() error {
+	var errs []error
+	for _, p := range ps.all {
+		if p.conn != nil {
+			errs = append(errs, p.conn.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// update brings one port to what the snapshot says.
+func (ps *ports) update(p *port, snapshot []link.Interface) error {
+	now := p.find(snapshot)
+	switch {
+	case p.bound != nil && (now == nil || now.Index != p.bound.Index):
+		if err := ps.unbind(p); err != nil {
+			return err
+		}
+	case p.bound != nil && now.Name != p.bound.Name:
+		ps.log.WithFields(logrus.Fields{"interface": p.name, "name": now.Name}).Warn("interface renamed, following it")
+		if err := ps.stopAll(p, vrrp.CauseInterfaceRenamed); err != nil {
+			return err
+		}
+	}
+	if now == nil {
+		return nil
+	}
+	if p.bound == nil {
+		if err := ps.bind(p, *now, link.CarriesVLANs(snapshot, now.Index)); err != nil {
+			if p.failed == nil || p.failed.Error() != err.Error() {
+				ps.log.WithField("interface", p.name).WithError(err).Error("interface can't be used, waiting for it to change")
+			}
+			p.failed = err
+			return nil
+		}
+		p.failed = nil
+	}
+	p.bound = now
+	for _, m := range p.routers {
+		if err := ps.updateMember(p, m, *now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// find returns the interface that the port stands for: the device it is bound
+// to under whatever name, else the one with the configured name.
+func (p *port) find(snapshot []link.Interface) *link.Interface {
+	var named *link.Interface
+	for n := range snapshot {
+		i := &snapshot[n]
+		if p.bound != nil && i.Index == p.bound.Index {
+			return i
+		}
+		if i.Name == p.name {
+			named = i
+		}
+	}
+	return named
+}
+
+// bind opens what a port needs on an interface: before any of its Virtual
+// Routers takes part, for attaching XDP may reset a NIC.
+func (ps *ports) bind(p *port, i link.Interface, vlans bool) error {
+	var planned []link.JournalAddress
+	for _, m := range p.routers {
+		if m.config.Priority == config.OwnerPriority {
+			continue
+		}
+		for _, a := range m.config.OfFamily(m.id.Family) {
+			planned = append(planned, link.JournalAddress{Ifindex: i.Index, Name: i.Name, Prefix: a})
+		}
+	}
+	if err := ps.journal.SetAddresses(p.name, planned); err != nil {
+		return fmt.Errorf("write down what will be changed: %w", err)
+	}
+	conn, err := transmit.Open(i.Index)
+	if err != nil {
+		return fmt.Errorf("open a socket to send: %w", err)
+	}
+	for _, m := range p.routers {
+		if err := conn.Join(m.id.Family); err != nil {
+			return errors.Join(fmt.Errorf("join the %s group: %w", m.id.Family, err), conn.Close())
+		}
+	}
+	path, err := ps.dp.Attach(datapath.Link{Index: i.Index, Name: i.Name, Kind: i.Kind, VLANs: vlans}, ps.mode, false)
+	if err != nil {
+		return errors.Join(fmt.Errorf("receive on it: %w", err), conn.Close())
+	}
+	p.conn, p.path = conn, path
+	ps.log.WithFields(logrus.Fields{"interface": i.Name, "receive": path.Kind}).Infof("receiving: %s", path.Why)
+	return nil
+}
+
+func (ps *ports) unbind(p *port) error {
+	err := ps.stopAll(p, vrrp.CauseInterfaceRemoved)
+	for _, m := range p.routers {
+		if e := ps.dp.DeleteRouter(m.key(p.bound.Index)); e != nil {
+			ps.log.WithField("interface", p.name).WithError(e).Warn("forget a virtual router in the kernel")
+		}
+	}
+	// The device is gone, and with it what was attached to it.
+	if e := ps.dp.Detach(p.bound.Index); e != nil {
+		ps.log.WithField("interface", p.name).WithError(e).Warn("detach from a removed interface")
+	}
+	if e := p.conn.Close(); e != nil {
+		ps.log.WithField("interface", p.name).WithError(e).Warn("close the socket of a removed interface")
+	}
+	p.bound, p.conn, p.path = nil, nil, datapath.Path{}
+	return err
+}
+
+func (ps *ports) stopAll(p *port, cause vrrp.Cause) error {
+	for _, m := range p.routers {
+		if err := ps.stop(p, m, cause); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *member) key(ifindex int) datapath.Key {
+	return datapath.Key{Ifindex: ifindex, Family: m.id.Family, VRID: m.id.VRID}
+}
+
+// updateMember starts or stops one Virtual Router as its interface allows.
+func (ps *ports) updateMember(p *port, m *member, i link.Interface) error {
+	from := source(i, m.id.Family, ps.exclude)
+	var cause vrrp.Cause
+	switch {
+	case !i.Up || !i.Running:
+		cause = vrrp.CauseInterfaceDown
+	case !from.IsValid():
+		cause = vrrp.CauseNoAddress
+	case m.running && from != m.port.Source:
+		cause = vrrp.CauseAddressChanged
+	}
+	if cause != vrrp.CauseNone {
+		if err := ps.stop(p, m, cause); err != nil {
+			return err
+		}
+		if cause != vrrp.CauseAddressChanged {
+			return nil
+		}
+	}
+	want := router.Port{Ifindex: i.Index, MAC: i.MAC, Source: from, Transmitter: p.conn}
+	if m.running {
+		if want == m.port {
+			return nil
+		}
+		m.port = want
+		return ps.loop.Rebind(m.id, want)
+	}
+	if err := ps.setRouter(p, m, true, from); err != nil {
+		ps.log.WithFields(fields(m.id)).WithError(err).Error("tell the kernel of the virtual router")
+	}
+	m.running, m.port = true, want
+	return ps.loop.Start(m.id, want, m.cause)
+}
+
+func (ps *ports) stop(p *port, m *member, cause vrrp.Cause) error {
+	if !m.running {
+		if m.cause != cause {
+			m.cause = cause
+			ps.log.WithFields(fields(m.id)).Infof("waiting: %s", cause)
+		}
+		return nil
+	}
+	m.running, m.cause = false, cause
+	if err := ps.loop.Stop(m.id, cause); err != nil {
+		return err
+	}
+	if err := ps.setRouter(p, m, false, m.port.Source); err != nil {
+		ps.log.WithFields(fields(m.id)).WithError(err).Error("tell the kernel of the virtual router")
+	}
+	return nil
+}
+
+func (ps *ports) setRouter(p *port, m *member, running bool, from netip.Addr) error {
+	return ps.dp.SetRouter(m.key(p.bound.Index), datapath.Router{
+		Version: uint8(m.config.Version),
+		Source:  from,
+		Running: running,
+	})
+}
+
+func fields(id router.ID) logrus.Fields {
+	f := logrus.Fields{"interface": id.Interface}
+	if id.VRID != 0 {
+		f["vrid"], f["family"] = id.VRID, id.Family.String()
+	}
+	return f
+}

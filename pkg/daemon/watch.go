@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/transmit"
+)
+
+// watchRefresh is how often the seconds since the last advertisement, and what
+// follows from them, are looked at again.
+const watchRefresh = 500 * time.Millisecond
+
+// WatchConfig is what Watch is started with.
+type WatchConfig struct {
+	Interfaces []string
+	XDPMode    datapath.Mode
+}
+
+// Watch shows every virtual router heard on the interfaces until ctx ends. It
+// sends nothing and takes no part. On a terminal it redraws a table; elsewhere
+// it writes a line for each thing that changes.
+func Watch(ctx context.Context, c WatchConfig, out io.Writer, log *logrus.Logger) (err error) {
+	if err := checkPrivileges(); err != nil {
+		return err
+	}
+	monitor, err := link.NewMonitor()
+	if err != nil {
+		return fmt.Errorf("watch the interfaces: %w", err)
+	}
+	defer monitor.Close()
+	heard := newHeard()
+	var found []link.Interface
+	for _, name := range c.Interfaces {
+		i, err := findInterface(monitor.Snapshot(), name)
+		if err != nil {
+			return err
+		}
+		found = append(found, i)
+		heard.interfaces[i.Index] = i
+	}
+
+	dp, err := datapath.Load(datapath.Options{Unpinned: true})
+	if err != nil {
+		return fmt.Errorf("load the XDP program: %w", err)
+	}
+	defer func() { err = errors.Join(err, dp.Close()) }()
+	if why := dp.Unavailable(); why != nil && c.XDPMode != datapath.ModeAuto && c.XDPMode != datapath.ModeOff {
+		return fmt.Errorf("--xdp-mode %s is not possible here: %w; use --xdp-mode off to receive without XDP", c.XDPMode, why)
+	}
+	groups, err := joinGroups(found)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, groups()) }()
+	for _, i := range found {
+		path, err := dp.Attach(datapath.Link{Index: i.Index, Name: i.Name, Kind: i.Kind, VLANs: link.CarriesVLANs(monitor.Snapshot(), i.Index)}, c.XDPMode, true)
+		if err != nil {
+			return fmt.Errorf("receive on %s: %w", i.Name, err)
+		}
+		log.WithFields(logrus.Fields{"interface": i.Name, "receive": path.Kind}).Infof("watching: %s", path.Why)
+	}
+
+	parts, ctx := errgroup.WithContext(ctx)
+	parts.Go(func() error { return monitor.Run(ctx) })
+	parts.Go(func() error {
+		screen := newScreen(out)
+		tick := time.NewTicker(watchRefresh)
+		defer tick.Stop()
+		if err := screen.start(c.Interfaces); err != nil {
+			return err
+		}
+		for {
+			select {
+			case <-ctx.Done():
+				return screen.end(heard)
+			case <-monitor.Changes():
+				for _, i := range monitor.Snapshot() {
+					if _, ok := heard.interfaces[i.Index]; ok {
+						heard.interfaces[i.Index] = i
+					}
+				}
+				continue
+			case <-dp.News():
+				dp.Drain(heard.record)
+				if screen.terminal {
+					continue // the tick redraws it
+				}
+			case <-tick.C:
+				// Records may be waiting here too: News is only a hint.
+				dp.Drain(heard.record)
+			}
+			if err := screen.show(heard, monotonic{}.Now()); err != nil {
+				return err
+			}
+		}
+	})
+	return parts.Wait()
+}
+
+// joinGroups makes snooping switches deliver the advertisements.
+func joinGroups(interfaces []link.Interface) (leave func() error, err error) {
+	var members []io.Closer
+	leave = func() error {
+		var errs []error
+		for _, m := range members {
+			errs = append(errs, m.Close())
+		}
+		return errors.Join(errs...)
+	}
+	for _, i := range interfaces {
+		conn, err := transmit.Open(i.Index)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("join the VRRP groups on %s: %w", i.Name, err), leave())
+		}
+		members = append(members, conn)
+		for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
+			// IPv6 may be disabled on the host, which is no reason not to
+			// watch IPv4.
+			_ = conn.Join(f)
+		}
+	}
+	return leave, nil
+}

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/failoverd/failoverd/bpf"
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+// Mode says where to receive.
+type Mode string
+
+// The modes of --xdp-mode.
+const (
+	ModeAuto    Mode = "auto"    // what is best for the interface
+	ModeNative  Mode = "native"  // XDP in the driver
+	ModeGeneric Mode = "generic" // XDP behind the driver
+	ModeOff     Mode = "off"     // an AF_PACKET socket
+)
+
+// ParseMode reads a Mode.
+func ParseMode(s string) (Mode, error) {
+	m := Mode(s)
+	if slices.Contains([]Mode{ModeAuto, ModeNative, ModeGeneric, ModeOff}, m) {
+		return m, nil
+	}
+	return "", fmt.Errorf("%q is not known: it is auto, native, generic or off", s)
+}
+
+// The ways of receiving, as Path.Kind names them.
+const (
+	PathNative  = "xdp-native"
+	PathGeneric = "xdp-generic"
+	PathPacket  = "af_packet"
+)
+
+// Link is an interface to attach to.
+type Link struct {
+	Index int
+	Name  string
+	Kind  string // as rtnetlink has it; empty for a hardware device
+	// VLANs says that the interface carries VLAN devices. The tags of their
+	// frames may be gone before XDP sees them.
+	VLANs bool
+}
+
+// Path is how an interface receives, and why that way.
+type Path struct {
+	Kind string
+	Why  string
+}
+
+// attachment is what receives on one interface.
+type attachment struct {
+	watch   bool
+	link    link.Link
+	pinned  string // the link's directory
+	sockets []*socket
+}
+
+// Attach begins to receive on an interface. Attaching XDP to a NIC may reset
+// it, so it is done before anybody takes part, and once. With watch everything
+// is delivered, refused or not, and nothing is dropped.
+//
+// Where another program owns the NIC's XDP hook, or with ModeAuto none can be
+// attached, an AF_PACKET socket receives instead, and Path says so. An
+// explicit mode that the interface doesn't support is an error.
+func (d *Datapath) Attach(l Link, m Mode, watch bool) (Path, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.attached[l.Index]; ok {
+		return Path{}, fmt.Errorf("interface %s is attached already", l.Name)
+	}
+	a := &attachment{watch: watch}
+	path, err := d.attach(a, l, m)
+	if err != nil {
+		return Path{}, err
+	}
+	if path.Kind == PathPacket {
+		if err := d.openSockets(a, l.Index); err != nil {
+			return Path{}, err
+		}
+	}
+	d.attached[l.Index] = a
+	d.listSockets()
+	return path, nil
+}
+
+func (d *Datapath) attach(a *attachment, l Link, m Mode) (Path, error) {
+	switch {
+	case m == ModeOff:
+		return Path{PathPacket, "XDP is switched off (--xdp-mode off)"}, nil
+	case d.unavailable != nil && m == ModeAuto:
+		return Path{PathPacket, fmt.Sprintf("BPF can't be used: %v", d.unavailable)}, nil
+	case d.unavailable != nil:
+		return Path{}, fmt.Errorf("BPF can't be used: %w", d.unavailable)
+	case m == ModeAuto && l.VLANs:
+		return Path{PathPacket, "it carries VLAN devices, whose tags XDP may not see"}, nil
+	}
+	if a.watch {
+		if err := d.objects.FailoverIface.Put(uint32(l.Index), bpf.VrrpFailoverInterface{Watch: 1}); err != nil {
+			return Path{}, fmt.Errorf("tell the kernel to watch: %w", err)
+		}
+	}
+	path, err := d.attachXDP(a, l, m)
+	if err != nil && a.watch {
+		_ = d.objects.FailoverIface.Delete(uint32(l.Index)) // it goes with the map
+	}
+	switch {
+	case err == nil:
+		return path, nil
+	case errors.Is(err, unix.EBUSY):
+		return Path{PathPacket, "another program owns its XDP hook"}, nil
+	case m == ModeAuto:
+		return Path{PathPacket, fmt.Sprintf("XDP can't be attached: %v", err)}, nil
+	}
+	return Path{}, fmt.Errorf("XDP can't be attached in %s mode: %w; use --xdp-mode auto", m, err)
+}
+
+// attachXDP attaches the program in the mode, or for ModeAuto in the first of
+// the modes that suit the interface and work.
+func (d *Datapath) attachXDP(a *attachment, l Link, m Mode) (Path, error) {
+	if path, ok := d.adopt(a, l, m); ok {
+		return path, nil
+	}
+	type try struct {
+		flags link.XDPAttachFlags
+		path  Path
+	}
+	native := try{link.XDPDriverMode, Path{PathNative, "XDP in the driver"}}
+	generic := try{link.XDPGenericMode, Path{PathGeneric, "XDP behind the driver"}}
+	var tries []try
+	switch {
+	case m == ModeNative:
+		tries = []try{native}
+	case m == ModeGeneric:
+		tries = []try{generic}
+	case l.Kind != "":
+		// In the driver of a virtual device XDP costs the other traffic
+		// most of its throughput.
+		generic.path.Why = "XDP behind the driver, as suits a " + l.Kind + " device"
+		tries = []try{generic}
+	default:
+		generic.path.Why = "XDP behind the driver, which has none of its own"
+		tries = []try{native, generic}
+	}
+	var err error
+	for _, t := range tries {
+		var x link.Link
+		x, err = link.AttachXDP(link.XDPOptions{Program: d.objects.FailoverVrrp, Interface: l.Index, Flags: t.flags})
+		if err == nil {
+			a.link = x
+			return t.path, d.pinLink(a, l)
+		}
+		if errors.Is(err, unix.EBUSY) {
+			break
+		}
+	}
+	return Path{}, err
+}
+
+// adopt takes over the link of a killed run: its program is replaced in place,
+// without a reset of the NIC and without a gap.
+func (d *Datapath) adopt(a *attachment, l Link, m Mode) (Path, bool) {
+	if d.pins == nil {
+		return Path{}, false
+	}
+	left, ok := d.pins.takeLeftover(l.Index)
+	if !ok {
+		return Path{}, false
+	}
+	mode, ok := attachedMode(l.Index, left)
+	if ok && (m == ModeAuto || m == mode) && left.Update(d.objects.FailoverVrrp) == nil {
+		a.link = left
+		if d.pinLink(a, l) == nil {
+			kind := PathGeneric
+			if mode == ModeNative {
+				kind = PathNative
+			}
+			return Path{kind, "XDP program of a killed run replaced in place"}, true
+		}
+		a.link = nil
+	}
+	// Not what is wanted, or of another network namespace.
+	_ = left.Unpin()
+	_ = left.Close()
+	return Path{}, false
+}
+
+// attachedMode tells in which mode the link is attached to the interface of
+// this network namespace, if it is.
+func attachedMode(ifindex int, l link.Link) (Mode, bool) {
+	info, err := l.Info()
+	if err != nil {
+		return "", false
+	}
+	device, err := netlink.LinkByIndex(ifindex)
+	if err != nil {
+		return "", false
+	}
+	x := device.Attrs().Xdp
+	if x == nil || x.ProgId != uint32(info.Program) {
+		return "", false
+	}
+	if x.AttachMode == nl.XDP_ATTACHED_DRV {
+		return ModeNative, true
+	}
+	return ModeGeneric, true
+}
+
+func (d *Datapath) pinLink(a *attachment, l Link) error {
+	if d.pins == nil {
+		return nil
+	}
+	dir, err := d.pins.pinLink(a.link, pinName(l.Name))
+	a.pinned = dir
+	return err
+}
+
+// pinName makes a name for a BPF file system, which knows no dots, of an
+// interface's, which knows no colons.
+func pinName(name string) string { return strings.ReplaceAll(name, ".", ":") }
+
+func (d *Datapath) openSockets(a *attachment, ifindex int) error {
+	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
+		s, err := openSocket(ifindex, f, a.watch)
+		if err == nil {
+			a.sockets = append(a.sockets, s)
+			err = d.waiter.add(s.fd)
+		}
+		if err != nil {
+			for _, s := range a.sockets {
+				err = errors.Join(err, s.close())
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// Detach ends receiving on an interface, which may be gone already.
+func (d *Datapath) Detach(ifindex int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.detach(ifindex)
+}
+
+func (d *Datapath) detach(ifindex int) error {
+	a, ok := d.attached[ifindex]
+	if !ok {
+		return nil
+	}
+	delete(d.attached, ifindex)
+	d.listSockets()
+	var errs []error
+	for _, s := range a.sockets {
+		d.counts[packet.ReasonRingFull].Add(s.lost())
+		errs = append(errs, s.close())
+	}
+	if a.link != nil {
+		if a.watch {
+			_ = d.objects.FailoverIface.Delete(uint32(ifindex)) // it goes with the map
+		}
+		if a.pinned != "" {
+			errs = append(errs, a.link.Unpin(), d.pins.removeLink(a.pinned))
+		}
+		errs = append(errs, a.link.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// listSockets makes the list that Drain reads.
+func (d *Datapath) listSockets() {
+	var all []*socket
+	for _, a := range d.attached {
+		all = append(all, a.sockets...)
+	}
+	d.sockets.Store(&all)
+}
+
+func (d *Datapath) allSockets() []*socket {
+	if all := d.sockets.Load(); all != nil {
+		return *all
+	}
+	return nil
+}

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package datapath receives VRRP advertisements: through the XDP program of
+// package bpf where that is possible, and through AF_PACKET sockets where it
+// isn't. Both ways apply the same checks and raise the same counters.
+package datapath
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/failoverd/failoverd/bpf"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// Options say how to load the datapath.
+type Options struct {
+	// Dir is where programs, maps and links are pinned, in a BPF file system.
+	Dir string
+	// Unpinned pins nothing: everything goes with the process.
+	Unpinned bool
+	// Adopt are the interfaces whose XDP program, left behind by a killed
+	// run, is replaced in place instead of being detached.
+	Adopt []int
+}
+
+// Key names a Virtual Router on the wire.
+type Key struct {
+	Ifindex int
+	Family  packet.Family
+	VRID    uint8
+}
+
+// Router is what the checks need to know of a Virtual Router.
+type Router struct {
+	Version uint8
+	Source  netip.Addr // its own address: an advertisement from it is refused
+	Running bool       // false in Initialize: advertisements are discarded
+}
+
+// Stamp is what the kernel keeps of the last good advertisement it received
+// for a Virtual Router.
+type Stamp struct {
+	ReceivedAt vrrp.Instant
+	Version    uint8
+	Priority   uint8
+	Interval   time.Duration
+}
+
+// Discard is the last packet that was refused for a reason.
+type Discard struct {
+	ReceivedAt vrrp.Instant
+	Ifindex    int
+	Family     packet.Family
+	VRID       uint8 // 0 if it can't be told
+	Source     netip.Addr
+}
+
+// entry is a Virtual Router that was made known.
+type entry struct {
+	Router
+	slot uint32
+}
+
+// Datapath receives on the interfaces that are attached. Drain belongs to one
+// goroutine; the other methods may be called from any.
+type Datapath struct {
+	unavailable error // why there is no BPF
+	unpinned    error // why nothing is pinned though it should be
+	objects     bpf.VrrpObjects
+	pins        *pins
+	ring        *ring
+	stamps      []byte
+	waiter      *waiter
+	news        chan struct{}
+
+	mu       sync.RWMutex
+	routers  map[Key]entry
+	free     []uint32 // slots of forgotten routers
+	slots    uint32
+	attached map[int]*attachment
+	last     [packet.ReasonCount]Discard
+	sockets  atomic.Pointer[[]*socket]
+
+	counts [packet.ReasonCount]atomic.Uint64
+	record Record
+}
+
+// Load makes the datapath ready. Where BPF can't be used, the Datapath still
+// works with AF_PACKET sockets, and Unavailable says why.
+func Load(o Options) (*Datapath, error) {
+	d := &Datapath{
+		news:     make(chan struct{}, 1),
+		routers:  make(map[Key]entry),
+		attached: make(map[int]*attachment),
+	}
+	waiter, err := newWaiter(d.wake)
+	if err != nil {
+		return nil, err
+	}
+	d.waiter = waiter
+	if d.unavailable = d.loadBPF(); d.unavailable == nil {
+		err = d.waiter.add(d.objects.FailoverRing.FD())
+		if err == nil && !o.Unpinned {
+			d.pins, d.unpinned = openPins(o.Dir, o.Adopt)
+			if d.unpinned == nil {
+				err = d.pins.pin(&d.objects)
+			}
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func (d *Datapath) loadBPF() error {
+	if err := bpf.LoadVrrpObjects(&d.objects, nil); err != nil {
+		return err
+	}
+	var err error
+	if d.ring, err = openRing(d.objects.FailoverRing); err == nil {
+		d.stamps, err = mapStamps(d.objects.FailoverStamp)
+	}
+	if err != nil {
+		return errors.Join(err, d.closeBPF())
+	}
+	return nil
+}
+
+func (d *Datapath) closeBPF() error {
+	var errs []error
+	if d.ring != nil {
+		errs = append(errs, d.ring.close())
+		d.ring = nil
+	}
+	if d.stamps != nil {
+		errs = append(errs, unmap(d.stamps))
+		d.stamps = nil
+	}
+	return errors.Join(append(errs, d.objects.Close())...)
+}
+
+// Unavailable returns why BPF can't be used on this host, nil if it can.
+func (d *Datapath) Unavailable() error { return d.unavailable }
+
+// Unpinned returns why the BPF objects could not be pinned, nil if they were
+// or were not to be. They work all the same, but bpftool finds no map by path.
+func (d *Datapath) Unpinned() error { return d.unpinned }
+
+// Close detaches from every interface and removes everything that Load made.
+func (d *Datapath) Close() error {
+	var errs []error
+	d.mu.Lock()
+	for ifindex := range d.attached {
+		errs = append(errs, d.detach(ifindex))
+	}
+	d.mu.Unlock()
+	errs = append(errs, d.waiter.close())
+	if d.pins != nil {
+		errs = append(errs, d.pins.close())
+	}
+	if d.unavailable == nil {
+		errs = append(errs, d.closeBPF())
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Datapath) wake() {
+	select {
+	case d.news <- struct{}{}:
+	default:
+	}
+}
+
+// News delivers a value when there may be something to drain.
+func (d *Datapath) News() <-chan struct{} { return d.news }
+
+// SetRouter makes a Virtual Router known, or changes it. Without it its
+// advertisements are counted as vrid_errors.
+func (d *Datapath) SetRouter(k Key, r Router) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e, known := d.routers[k]
+	e.Router = r
+	if !known && d.unavailable == nil {
+		slot, err := d.newSlot()
+		if err != nil {
+			return err
+		}
+		e.slot = slot
+	}
+	if d.unavailable == nil {
+		v := bpf.VrrpFailoverVirtualRouter{Slot: e.slot, Version: uint16(r.Version), Source: octets(r.Source)}
+		if r.Running {
+			v.Running = 1
+		}
+		if err := d.objects.FailoverRouter.Put(kernelKey(k), v); err != nil {
+			return fmt.Errorf("tell the kernel of VRID %d: %w", k.VRID, err)
+		}
+	}
+	d.routers[k] = e
+	return nil
+}
+
+// newSlot returns an empty slot for a stamp.
+func (d *Datapath) newSlot() (uint32, error) {
+	if n := len(d.free); n > 0 {
+		slot := d.free[n-1]
+		d.free = d.free[:n-1]
+		return slot, d.objects.FailoverStamp.Put(slot, bpf.VrrpFailoverLiveness{})
+	}
+	if d.slots == d.objects.FailoverStamp.MaxEntries() {
+		return 0, fmt.Errorf("more than %d virtual routers", d.slots)
+	}
+	d.slots++
+	return d.slots - 1, nil
+}
+
+// DeleteRouter forgets a Virtual Router.
+func (d *Datapath) DeleteRouter(k Key) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e, known := d.routers[k]
+	if !known {
+		return nil
+	}
+	delete(d.routers, k)
+	if d.unavailable != nil {
+		return nil
+	}
+	d.free = append(d.free, e.slot)
+	err := d.objects.FailoverRouter.Delete(kernelKey(k))
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil
+	}
+	return err
+}
+
+// LastHeard reads the kernel's stamp of a Virtual Router. There is none where
+// advertisements arrive through AF_PACKET: then Drain has taken all there are.
+func (d *Datapath) LastHeard(k Key) (Stamp, bool) {
+	d.mu.RLock()
+	e, known := d.routers[k]
+	d.mu.RUnlock()
+	if !known || d.stamps == nil {
+		return Stamp{}, false
+	}
+	words := (*[2]uint64)(unsafe.Pointer(&d.stamps[int(e.slot)*int(unsafe.Sizeof(bpf.VrrpFailoverLiveness{}))]))
+	// The kernel writes the time last: if it is the same before and after,
+	// the rest belongs to it.
+	for range 100 {
+		received := atomic.LoadUint64(&words[0])
+		rest := atomic.LoadUint64(&words[1])
+		if received == 0 {
+			return Stamp{}, false
+		}
+		if atomic.LoadUint64(&words[0]) != received {
+			continue
+		}
+		var b [8]byte
+		binary.NativeEndian.PutUint64(b[:], rest)
+		s := Stamp{
+			ReceivedAt: vrrp.Instant(received),
+			Interval:   time.Duration(binary.NativeEndian.Uint16(b[0:])) * 10 * time.Millisecond,
+			Version:    uint8(binary.NativeEndian.Uint16(b[2:])),
+			Priority:   uint8(binary.NativeEndian.Uint32(b[4:])),
+		}
+		if s.Version == 2 {
+			s.Interval *= 100 // it counts seconds
+		}
+		return s, true
+	}
+	return Stamp{}, false
+}
+
+// Counters returns how many packets raised each counter, by Reason.
+func (d *Datapath) Counters() [packet.ReasonCount]uint64 {
+	var all [packet.ReasonCount]uint64
+	for n := range d.counts {
+		all[n] = d.counts[n].Load()
+	}
+	for _, s := range d.allSockets() {
+		all[packet.ReasonRingFull] += s.lost()
+	}
+	if d.unavailable != nil {
+		return all
+	}
+	var perCPU [][packet.ReasonCount]uint64
+	if err := d.objects.FailoverCount.Lookup(uint32(0), &perCPU); err != nil {
+		return all // the map is an array: its one entry can't be missing
+	}
+	for _, counters := range perCPU {
+		for n, v := range counters {
+			all[n] += v
+		}
+	}
+	return all
+}
+
+// Count raises a counter for what the state machine found.
+func (d *Datapath) Count(r packet.Reason) { d.counts[r].Add(1) }
+
+// LastDiscard returns the last packet refused for a reason before it reached a
+// state machine.
+func (d *Datapath) LastDiscard(r packet.Reason) (Discard, bool) {
+	d.mu.RLock()
+	newest := d.last[r]
+	d.mu.RUnlock()
+	if d.unavailable == nil {
+		var perCPU []bpf.VrrpFailoverDiscard
+		if err := d.objects.FailoverLast.Lookup(uint32(r), &perCPU); err == nil {
+			for _, v := range perCPU {
+				if at := vrrp.Instant(v.Received); at > newest.ReceivedAt {
+					f := packet.Family(v.Family)
+					newest = Discard{ReceivedAt: at, Ifindex: int(v.Ifindex), Family: f, VRID: uint8(v.Vrid), Source: fromOctets(f, v.Source)}
+				}
+			}
+		}
+	}
+	return newest, newest.ReceivedAt != 0
+}
+
+func kernelKey(k Key) bpf.VrrpFailoverKey {
+	return bpf.VrrpFailoverKey{Ifindex: uint32(k.Ifindex), Family: uint16(k.Family), Vrid: uint16(k.VRID)}
+}
+
+// octets returns an address as the kernel keeps it: IPv4 in the first four.
+func octets(a netip.Addr) (b [16]byte) {
+	if a.IsValid() {
+		copy(b[:], a.Unmap().AsSlice())
+	}
+	return b
+}
+
+func fromOctets(f packet.Family, b [16]byte) netip.Addr {
+	if f == packet.IPv4 {
+		return netip.AddrFrom4([4]byte(b[:4]))
+	}
+	return netip.AddrFrom16(b)
+}

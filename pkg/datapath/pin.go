@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/failoverd/failoverd/bpf"
+)
+
+// errLive is returned for a directory that a living process holds.
+var errLive = errors.New("held by a living process")
+
+// pins is a directory of a BPF file system with everything that this process
+// has pinned:
+//
+//	progs/failover_vrrp
+//	maps/failover_count …
+//	links/<interface>/xdp
+//
+// A lock on the directory tells a living process from a dead one.
+type pins struct {
+	dir      string
+	lock     *os.File
+	mounted  string // where the file system was mounted for us
+	leftover map[int]link.Link
+}
+
+// openPins takes the directory into possession and removes what a killed run
+// left in it, except the links to interfaces that are to be adopted. If another
+// process holds it, a directory beside it is used.
+func openPins(dir string, adopt []int) (*pins, error) {
+	mounted, err := ensureBPFFS(filepath.Dir(dir))
+	if err != nil {
+		return nil, err
+	}
+	p := &pins{dir: dir, mounted: mounted, leftover: make(map[int]link.Link)}
+	p.lock, err = lockDir(p.dir, true)
+	if errors.Is(err, errLive) {
+		p.dir = fmt.Sprintf("%s-%d", dir, os.Getpid())
+		p.lock, err = lockDir(p.dir, true)
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.unmount())
+	}
+	if err := p.keep(adopt); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	if _, err := removeAll(p.dir); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+// ensureBPFFS mounts a BPF file system where there is none, as bpftool does,
+// and returns where if it did.
+func ensureBPFFS(dir string) (mounted string, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return "", fmt.Errorf("%s: %w", dir, err)
+	}
+	if st.Type == unix.BPF_FS_MAGIC {
+		return "", nil
+	}
+	if err := unix.Mount("bpf", dir, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
+		return "", fmt.Errorf("mount a BPF file system on %s: %w", dir, err)
+	}
+	return dir, nil
+}
+
+// lockDir opens and locks a directory, which it makes if asked to.
+func lockDir(dir string, create bool) (*os.File, error) {
+	for {
+		if create {
+			if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+				return nil, err
+			}
+		}
+		f, err := os.Open(dir)
+		if err != nil {
+			if create && errors.Is(err, fs.ErrNotExist) {
+				continue // its owner has just removed it
+			}
+			return nil, err
+		}
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("%s: %w", dir, errLive), f.Close())
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), f.Close())
+		}
+		opened, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if current, err := os.Stat(dir); err == nil && os.SameFile(opened, current) {
+			return f, nil
+		}
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
+		if !create {
+			return nil, fmt.Errorf("%s: %w", dir, fs.ErrNotExist)
+		}
+	}
+}
+
+// keep opens the links to the interfaces that are to be adopted.
+func (p *pins) keep(adopt []int) error {
+	paths, err := filepath.Glob(filepath.Join(p.dir, "links", "*", "xdp"))
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		l, err := link.LoadPinnedLink(path, nil)
+		if err != nil {
+			continue // it is removed with the rest
+		}
+		ifindex := 0
+		if info, err := l.Info(); err == nil && info.XDP() != nil {
+			ifindex = int(info.XDP().Ifindex)
+		}
+		// Without its pin the link lives as long as it is open here.
+		if slices.Contains(adopt, ifindex) && p.leftover[ifindex] == nil {
+			p.leftover[ifindex] = l
+			if err := l.Unpin(); err != nil {
+				return fmt.Errorf("%s: %w", path, err)
+			}
+			continue
+		}
+		if err := l.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeLeftover hands over the link to an interface that a killed run left.
+func (p *pins) takeLeftover(ifindex int) (link.Link, bool) {
+	l, ok := p.leftover[ifindex]
+	delete(p.leftover, ifindex)
+	return l, ok
+}
+
+// pin pins the program and its maps.
+func (p *pins) pin(o *bpf.VrrpObjects) error {
+	for _, sub := range []string{"progs", "maps", "links"} {
+		if err := os.Mkdir(filepath.Join(p.dir, sub), 0o700); err != nil {
+			return err
+		}
+	}
+	if err := o.FailoverVrrp.Pin(filepath.Join(p.dir, "progs", bpf.VrrpProgFailoverVrrp)); err != nil {
+		return fmt.Errorf("pin the program: %w", err)
+	}
+	for name, m := range map[string]interface{ Pin(string) error }{
+		bpf.VrrpMapFailoverRouter: o.FailoverRouter,
+		bpf.VrrpMapFailoverIface:  o.FailoverIface,
+		bpf.VrrpMapFailoverStamp:  o.FailoverStamp,
+		bpf.VrrpMapFailoverCount:  o.FailoverCount,
+		bpf.VrrpMapFailoverLast:   o.FailoverLast,
+		bpf.VrrpMapFailoverRing:   o.FailoverRing,
+	} {
+		if err := m.Pin(filepath.Join(p.dir, "maps", name)); err != nil {
+			return fmt.Errorf("pin the map %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// pinLink pins a link and returns its directory.
+func (p *pins) pinLink(l link.Link, name string) (string, error) {
+	dir := filepath.Join(p.dir, "links", name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", fmt.Errorf("pin the link: %w", err)
+	}
+	if err := l.Pin(filepath.Join(dir, "xdp")); err != nil {
+		return "", errors.Join(fmt.Errorf("pin the link: %w", err), os.Remove(dir))
+	}
+	return dir, nil
+}
+
+func (p *pins) removeLink(dir string) error { return os.Remove(dir) }
+
+// close removes everything, and the directory.
+func (p *pins) close() error {
+	var errs []error
+	for _, l := range p.leftover {
+		errs = append(errs, l.Close())
+	}
+	_, err := removeAll(p.dir)
+	errs = append(errs, err, os.Remove(p.dir), p.lock.Close(), p.unmount())
+	return errors.Join(errs...)
+}
+
+func (p *pins) unmount() error {
+	if p.mounted == "" {
+		return nil
+	}
+	err := unix.Unmount(p.mounted, 0)
+	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EINVAL) {
+		return nil // somebody else uses it by now
+	}
+	return err
+}
+
+// removeAll removes all that a directory holds and returns the paths of the
+// pins. A link whose pin is removed detaches.
+func removeAll(dir string) (removed []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if e.IsDir() {
+			r, err := removeAll(path)
+			removed = append(removed, r...)
+			if err != nil {
+				return removed, err
+			}
+		} else {
+			removed = append(removed, path)
+		}
+		if err := os.Remove(path); err != nil {
+			return removed, err
+		}
+	}
+	return removed, nil
+}
+
+// Cleanup removes what killed runs left pinned in dir and beside it, and
+// returns a line for each pin. What a living process holds is not touched.
+func Cleanup(dir string) (removed []string, err error) {
+	dirs, err := filepath.Glob(dir + "-[0-9]*")
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, d := range append([]string{dir}, dirs...) {
+		lock, err := lockDir(d, false)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errLive) {
+			continue
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		paths, err := removeAll(d)
+		for _, path := range paths {
+			removed = append(removed, "BPF object "+path)
+		}
+		errs = append(errs, err, os.Remove(d), lock.Close())
+	}
+	return removed, errors.Join(errs...)
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"unsafe"
+
+	"github.com/failoverd/failoverd/bpf"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// Record is one received advertisement. It and its slices are valid only
+// during the call that hands it over.
+type Record struct {
+	ReceivedAt    vrrp.Instant
+	Key           Key
+	Datagram      packet.Datagram
+	Advertisement packet.Advertisement
+	Checksum      packet.Checksum
+	// Err is the packet.Reason for which it would be refused. Only watched
+	// interfaces deliver such records; of the Advertisement nothing is valid
+	// then.
+	Err error
+}
+
+// Drain calls f for each advertisement received so far, in the order of
+// reception on each interface, and never waits.
+func (d *Datapath) Drain(f func(*Record)) {
+	if d.ring != nil {
+		d.ring.drain(func(sample []byte) {
+			if d.fromKernel(sample) {
+				f(&d.record)
+			}
+		})
+	}
+	for _, s := range d.allSockets() {
+		s.drain(func(frame []byte, at vrrp.Instant) {
+			if d.fromSocket(s, frame, at) {
+				f(&d.record)
+			}
+		})
+	}
+}
+
+// fromKernel makes d.record of what the XDP program delivered. Everything is
+// checked again: the kernel's verdict is a shield, not the trust boundary.
+func (d *Datapath) fromKernel(sample []byte) bool {
+	const size = int(unsafe.Sizeof(bpf.VrrpFailoverRecord{}))
+	if len(sample) < size {
+		return false
+	}
+	k := (*bpf.VrrpFailoverRecord)(unsafe.Pointer(&sample[0]))
+	if len(sample) < size+int(k.Length) {
+		return false
+	}
+	f := packet.Family(k.Family)
+	r := &d.record
+	r.ReceivedAt = vrrp.Instant(k.Received)
+	r.Datagram = packet.Datagram{
+		Source:      fromOctets(f, k.Source),
+		Destination: fromOctets(f, k.Destination),
+		TTL:         uint8(k.Ttl),
+		Message:     sample[size : size+int(k.Length)],
+	}
+	err := d.decode(int(k.Ifindex), f)
+	if err == nil && k.Reason != bpf.VrrpFailoverReasonREASON_none {
+		// It was refused for what the kernel knows of the Virtual Router.
+		err = packet.Reason(k.Reason)
+	}
+	r.Err = err
+	return err == nil || d.watches(r.Key.Ifindex)
+}
+
+// fromSocket makes d.record of a frame, applying to it all that the XDP
+// program does.
+func (d *Datapath) fromSocket(s *socket, frame []byte, at vrrp.Instant) bool {
+	r := &d.record
+	r.ReceivedAt = at
+	r.Key = Key{Ifindex: s.ifindex}
+	var err error
+	if r.Datagram, err = packet.ParseFrame(frame); err != nil {
+		d.refuse(err)
+		return false
+	}
+	err = d.decode(s.ifindex, packet.FamilyOf(r.Datagram.Source))
+	if err == nil {
+		err = d.admit()
+	}
+	r.Err = err
+	switch {
+	case err == nil:
+	case s.watch && errors.Is(err, packet.ErrVRID):
+		r.Err = nil // there is no router to refuse it
+	case s.watch:
+		d.refuse(err)
+	default:
+		d.refuse(err)
+		return false
+	}
+	d.Count(packet.ReasonDelivered)
+	return true
+}
+
+// decode reads the message of d.record.
+func (d *Datapath) decode(ifindex int, f packet.Family) error {
+	r := &d.record
+	r.Key = Key{Ifindex: ifindex, Family: f}
+	if m := r.Datagram.Message; len(m) > 1 {
+		r.Key.VRID = m[1]
+	}
+	form, err := r.Advertisement.Decode(r.Datagram)
+	r.Checksum = form
+	return err
+}
+
+// admit checks d.record against the Virtual Router that it is for.
+func (d *Datapath) admit() error {
+	r := &d.record
+	d.mu.RLock()
+	e, known := d.routers[r.Key]
+	d.mu.RUnlock()
+	switch {
+	case !known:
+		return packet.ErrVRID
+	case r.Datagram.Source == e.Source:
+		return packet.ErrOwnSource
+	case r.Advertisement.Version != e.Version:
+		return packet.ErrVersion
+	case !e.Running:
+		return packet.ErrInitialize
+	}
+	return nil
+}
+
+// refuse counts an error of d.record and keeps what it was about.
+func (d *Datapath) refuse(err error) {
+	var reason packet.Reason
+	if !errors.As(err, &reason) || reason == packet.ErrNotVRRP {
+		return
+	}
+	d.Count(reason)
+	r := &d.record
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.last[reason] = Discard{
+		ReceivedAt: r.ReceivedAt,
+		Ifindex:    r.Key.Ifindex,
+		Family:     r.Key.Family,
+		VRID:       r.Key.VRID,
+		Source:     r.Datagram.Source,
+	}
+}
+
+func (d *Datapath) watches(ifindex int) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	a, ok := d.attached[ifindex]
+	return ok && a.watch
+}

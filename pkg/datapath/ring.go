@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// ring reads a BPF ring buffer without system calls: the kernel's
+// Documentation/bpf/ringbuf.rst describes its memory. The ringbuf package of
+// cilium/ebpf asks epoll before each read, which would cost the loop a system
+// call for every deadline.
+type ring struct {
+	consumerPage []byte
+	producerPage []byte
+	consumer     *uint64
+	producer     *uint64
+	data         []byte // mapped twice in a row, so that no record wraps
+	mask         uint64
+}
+
+const (
+	ringBusy    = 1 << 31 // the record is being written
+	ringDiscard = 1 << 30
+	ringHeader  = 8
+)
+
+func openRing(m *ebpf.Map) (*ring, error) {
+	page := os.Getpagesize()
+	size := int(m.MaxEntries())
+	consumer, err := unix.Mmap(m.FD(), 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map the ring's consumer position: %w", err)
+	}
+	producer, err := unix.Mmap(m.FD(), int64(page), page+2*size, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("map the ring: %w", err), unix.Munmap(consumer))
+	}
+	return &ring{
+		consumerPage: consumer,
+		producerPage: producer,
+		consumer:     (*uint64)(unsafe.Pointer(&consumer[0])),
+		producer:     (*uint64)(unsafe.Pointer(&producer[0])),
+		data:         producer[page:],
+		mask:         uint64(size - 1),
+	}, nil
+}
+
+// drain calls f for each record there is. The sample is valid during the call.
+func (r *ring) drain(f func(sample []byte)) {
+	at := atomic.LoadUint64(r.consumer)
+	for at != atomic.LoadUint64(r.producer) {
+		start := at & r.mask
+		length := atomic.LoadUint32((*uint32)(unsafe.Pointer(&r.data[start])))
+		if length&ringBusy != 0 {
+			return // its commit wakes us again, for we have caught up
+		}
+		size := uint64(length &^ (ringBusy | ringDiscard))
+		if length&ringDiscard == 0 {
+			f(r.data[start+ringHeader : start+ringHeader+size])
+		}
+		at += (size + ringHeader + 7) &^ 7
+		atomic.StoreUint64(r.consumer, at)
+	}
+}
+
+func (r *ring) close() error {
+	return errors.Join(unix.Munmap(r.consumerPage), unix.Munmap(r.producerPage))
+}
+
+func mapStamps(m *ebpf.Map) ([]byte, error) {
+	page := os.Getpagesize()
+	size := (int(m.MaxEntries()*m.ValueSize()) + page - 1) &^ (page - 1)
+	b, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map the stamps: %w", err)
+	}
+	return b, nil
+}
+
+func unmap(b []byte) error { return unix.Munmap(b) }
+
+// waiter waits on file descriptors in a goroutine of its own and calls wake
+// when one of them has something new.
+type waiter struct {
+	epoll int
+	stop  int // an eventfd
+	done  chan struct{}
+}
+
+func newWaiter(wake func()) (*waiter, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+	stop, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("eventfd: %w", err), unix.Close(epoll))
+	}
+	w := &waiter{epoll: epoll, stop: stop, done: make(chan struct{})}
+	if err := w.add(stop); err != nil {
+		return nil, errors.Join(err, unix.Close(epoll), unix.Close(stop))
+	}
+	go w.run(wake)
+	return w, nil
+}
+
+// add waits for a descriptor too. It is reported once for each arrival: who
+// drains it must drain it until it is empty.
+func (w *waiter) add(fd int) error {
+	err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)})
+	if err != nil {
+		return fmt.Errorf("epoll: %w", err)
+	}
+	return nil
+}
+
+func (w *waiter) run(wake func()) {
+	defer close(w.done)
+	events := make([]unix.EpollEvent, 16)
+	for {
+		n, err := unix.EpollWait(w.epoll, events, -1)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return // only a descriptor that isn't epoll's makes it fail
+		}
+		for _, e := range events[:max(n, 0)] {
+			if int(e.Fd) == w.stop {
+				return
+			}
+		}
+		if n > 0 {
+			wake()
+		}
+	}
+}
+
+func (w *waiter) close() error {
+	_, err := unix.Write(w.stop, []byte{0, 0, 0, 0, 0, 0, 0, 1})
+	if err == nil {
+		<-w.done
+	}
+	return errors.Join(err, unix.Close(w.epoll), unix.Close(w.stop))
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+const (
+	frameMax = 1 << 16
+	// socketBuffer holds some thousands of advertisements.
+	socketBuffer = 4 << 20
+)
+
+// socket receives the VRRP frames of one interface and family through
+// AF_PACKET.
+type socket struct {
+	ifindex int
+	watch   bool
+
+	mu      sync.Mutex
+	fd      int
+	frame   []byte
+	control []byte
+	vector  unix.Iovec
+	header  unix.Msghdr
+	// emptied is when the socket was last found empty: what it holds now
+	// came later.
+	emptied vrrp.Instant
+	dropped atomic.Uint64
+}
+
+func openSocket(ifindex int, f packet.Family, watch bool) (*socket, error) {
+	etherType := uint16(unix.ETH_P_IP)
+	if f == packet.IPv6 {
+		etherType = unix.ETH_P_IPV6
+	}
+	// Protocol 0 receives nothing until it is bound: by then the filter is on.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("packet socket: %w", err)
+	}
+	s := &socket{
+		ifindex: ifindex,
+		watch:   watch,
+		fd:      fd,
+		frame:   make([]byte, frameMax),
+		control: make([]byte, 128),
+		emptied: monotonic(),
+	}
+	s.vector.Base = &s.frame[0]
+	s.vector.SetLen(len(s.frame))
+	if err := s.prepare(f, etherType); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return s, nil
+}
+
+func (s *socket) prepare(f packet.Family, etherType uint16) error {
+	filter := vrrpFilter(f)
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.SetsockoptSockFprog(s.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program); err != nil {
+		return fmt.Errorf("socket filter: %w", err)
+	}
+	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
+		return fmt.Errorf("receive times: %w", err)
+	}
+	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer); err != nil {
+		return fmt.Errorf("receive buffer: %w", err)
+	}
+	if err := unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: htons(etherType), Ifindex: s.ifindex}); err != nil {
+		return fmt.Errorf("bind packet socket to interface %d: %w", s.ifindex, err)
+	}
+	return nil
+}
+
+// vrrpFilter accepts what may be VRRP. A frame of a VLAN that has no device
+// arrives with its tag stripped, marked as somebody else's.
+func vrrpFilter(f packet.Family) []unix.SockFilter {
+	protocol, fragment := uint32(14+9), uint32(packet.ProtocolVRRP)
+	if f == packet.IPv6 {
+		protocol, fragment = 14+6, 44
+	}
+	const adPacketType = 0xfffff000 + 4 // SKF_AD_OFF + SKF_AD_PKTTYPE
+	return []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: adPacketType},
+		{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: unix.PACKET_OTHERHOST, Jt: 3},
+		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: protocol},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: packet.ProtocolVRRP, Jt: 2},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: fragment, Jt: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+		{Code: unix.BPF_RET | unix.BPF_K, K: frameMax},
+	}
+}
+
+// drain calls f for each frame there is.
+func (s *socket) drain(f func(frame []byte, at vrrp.Instant)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.fd >= 0 {
+		before := monotonic()
+		n, control, err := s.receive()
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			// Empty; or the interface went down, which others notice.
+			if errors.Is(err, unix.EAGAIN) {
+				s.emptied = before
+				return
+			}
+		default:
+			f(s.frame[:n], s.receivedAt(control))
+		}
+	}
+}
+
+func (s *socket) receive() (n int, control []byte, err error) {
+	s.header = unix.Msghdr{Iov: &s.vector, Control: &s.control[0]}
+	s.header.SetIovlen(1)
+	s.header.SetControllen(len(s.control))
+	got, _, errno := unix.Syscall(unix.SYS_RECVMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.header)), unix.MSG_DONTWAIT)
+	if errno != 0 {
+		return 0, nil, errno
+	}
+	return int(got), s.control[:s.header.Controllen], nil
+}
+
+// receivedAt converts the kernel's receive time, which is of the real-time
+// clock, to the monotonic one. That clock may be set at any moment, so the
+// result is held between the two moments that are certain.
+func (s *socket) receivedAt(control []byte) vrrp.Instant {
+	now := monotonic()
+	const size = int(unsafe.Sizeof(unix.Timespec{}))
+	for len(control) >= unix.SizeofCmsghdr {
+		h := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
+		length := int(h.Len)
+		if length < unix.SizeofCmsghdr || length > len(control) {
+			break
+		}
+		data := control[unix.CmsgLen(0):length]
+		if h.Level == unix.SOL_SOCKET && h.Type == unix.SCM_TIMESTAMPNS && len(data) >= size {
+			stamp := *(*unix.Timespec)(unsafe.Pointer(&data[0]))
+			var real unix.Timespec
+			_ = unix.ClockGettime(unix.CLOCK_REALTIME, &real)
+			age := vrrp.Instant(real.Nano() - stamp.Nano())
+			return min(max(now-age, s.emptied), now)
+		}
+		control = control[min(unix.CmsgSpace(len(data)), len(control)):]
+	}
+	return now
+}
+
+// lost returns how many frames did not fit the socket's buffer.
+func (s *socket) lost() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fd >= 0 {
+		if st, err := unix.GetsockoptTpacketStats(s.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
+			s.dropped.Add(uint64(st.Drops)) // reading resets it
+		}
+	}
+	return s.dropped.Load()
+}
+
+func (s *socket) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := unix.Close(s.fd)
+	s.fd = -1
+	return err
+}
+
+// monotonic reads CLOCK_MONOTONIC, the clock of bpf_ktime_get_ns.
+func monotonic() vrrp.Instant {
+	var ts unix.Timespec
+	// It fails only for a bad pointer or an unknown clock.
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return vrrp.Instant(ts.Nano())
+}
+
+func htons(v uint16) uint16 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], v)
+	return binary.NativeEndian.Uint16(b[:])
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Assign puts an address on an interface. One that is there already is fine.
+// An IPv6 address skips the kernel's duplicate address detection, which would
+// delay a take-over by a second or more (RFC 9568 §8.2.2), and is deprecated
+// from the start, so that the host never chooses it as a source by itself.
+func (h *Handle) Assign(ifindex int, p netip.Prefix) error {
+	err := h.add(ifindex, p)
+	if errors.Is(err, unix.EEXIST) && p.Addr().Is6() {
+		// What is there may have failed its duplicate detection.
+		if err := h.remove(ifindex, p); err != nil {
+			return fmt.Errorf("replace %s: %w", p, err)
+		}
+		err = h.add(ifindex, p)
+	}
+	switch {
+	case err == nil, errors.Is(err, unix.EEXIST):
+		return nil
+	case errors.Is(err, unix.EACCES) && p.Addr().Is6():
+		return fmt.Errorf("add %s: %w: is IPv6 disabled on the interface (sysctl disable_ipv6)?", p, err)
+	}
+	return fmt.Errorf("add %s: %w", p, err)
+}
+
+func (h *Handle) add(ifindex int, p netip.Prefix) error {
+	a := &netlink.Addr{IPNet: ipNet(p), LinkIndex: ifindex, Scope: unix.RT_SCOPE_UNIVERSE}
+	if p.Addr().Is4() {
+		a.Broadcast = net.IPv4zero // none, as "ip addr add" has it
+	} else {
+		a.Flags = unix.IFA_F_NODAD
+		a.ValidLft = math.MaxUint32 // for ever; PreferedLft stays 0
+		if p.Addr().IsLinkLocalUnicast() {
+			a.Scope = unix.RT_SCOPE_LINK
+		}
+	}
+	return h.h.AddrAdd(nil, a)
+}
+
+func (h *Handle) remove(ifindex int, p netip.Prefix) error {
+	err := h.h.AddrDel(nil, &netlink.Addr{IPNet: ipNet(p), LinkIndex: ifindex, Broadcast: net.IPv4zero})
+	if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENODEV) {
+		return nil // it is gone, or its interface is
+	}
+	return err
+}
+
+// Release removes addresses from an interface. What is gone already is fine.
+// Addresses that the kernel would remove along with a virtual one, because it
+// is the primary address of their subnet, are put back.
+func (h *Handle) Release(ifindex int, addresses []netip.Prefix) error {
+	before, err := h.secondaries(ifindex, addresses)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, p := range addresses {
+		if err := h.remove(ifindex, p); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s: %w", p, err))
+		}
+	}
+	for _, a := range before {
+		// With promote_secondaries they are still there.
+		if err := h.h.AddrAdd(nil, &a); err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENODEV) {
+			errs = append(errs, fmt.Errorf("put %s back: %w", a.IPNet, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// secondaries returns the addresses that removing the given ones could take
+// along: secondary ones of a subnet in which one of the given is primary.
+func (h *Handle) secondaries(ifindex int, removed []netip.Prefix) ([]netlink.Addr, error) {
+	if !slices.ContainsFunc(removed, func(p netip.Prefix) bool { return p.Addr().Is4() }) {
+		return nil, nil
+	}
+	all, err := h.h.AddrList(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	var primaries []netip.Prefix
+	for _, a := range all {
+		if p := address(a); !p.Secondary && slices.Contains(removed, p.Prefix) {
+			primaries = append(primaries, p.Prefix.Masked())
+		}
+	}
+	var kept []netlink.Addr
+	for _, a := range all {
+		p := address(a)
+		if p.Secondary && !slices.Contains(removed, p.Prefix) && slices.Contains(primaries, p.Prefix.Masked()) {
+			a.LinkIndex = ifindex
+			a.Flags &^= unix.IFA_F_SECONDARY
+			if a.Broadcast == nil {
+				a.Broadcast = net.IPv4zero
+			}
+			kept = append(kept, a)
+		}
+	}
+	return kept, nil
+}
+
+// Job is a change of an interface's addresses.
+type Job struct {
+	Ifindex  int
+	Assign   bool // or release
+	Prefixes []netip.Prefix
+	Done     func(error)
+}
+
+// Worker changes addresses one job after the other, away from those who ask
+// for it: rtnetlink may wait for a lock of the kernel for a long time.
+type Worker struct {
+	handle *Handle
+	wake   chan struct{}
+
+	mu   sync.Mutex
+	jobs []Job
+}
+
+// NewWorker returns a Worker that changes addresses through handle.
+func NewWorker(handle *Handle) *Worker {
+	return &Worker{handle: handle, wake: make(chan struct{}, 1)}
+}
+
+// Submit queues a job and returns at once. Done is called when it is finished.
+func (w *Worker) Submit(j Job) {
+	w.mu.Lock()
+	w.jobs = append(w.jobs, j)
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run does the jobs, in their order, until ctx ends, and then what is still
+// queued.
+func (w *Worker) Run(ctx context.Context) error {
+	for {
+		w.work()
+		select {
+		case <-w.wake:
+		case <-ctx.Done():
+			w.work()
+			return nil
+		}
+	}
+}
+
+func (w *Worker) work() {
+	for {
+		w.mu.Lock()
+		jobs := w.jobs
+		w.jobs = nil
+		w.mu.Unlock()
+		if len(jobs) == 0 {
+			return
+		}
+		for _, j := range jobs {
+			j.Done(w.do(j))
+		}
+	}
+}
+
+func (w *Worker) do(j Job) error {
+	if !j.Assign {
+		return w.handle.Release(j.Ifindex, j.Prefixes)
+	}
+	var errs []error
+	for _, p := range j.Prefixes {
+		errs = append(errs, w.handle.Assign(j.Ifindex, p))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package link
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// JournalAddress is a virtual address that a run may put on an interface.
+type JournalAddress struct {
+	Ifindex int          `json:"ifindex"`
+	Name    string       `json:"name"`
+	Prefix  netip.Prefix `json:"prefix"`
+}
+
+// Journal is the file in which a run writes down what it may change before it
+// changes it. It is locked as long as the run lives: one that can be locked by
+// somebody else is a dead run's.
+type Journal struct {
+	path  string
+	file  *os.File
+	ports map[string][]JournalAddress
+}
+
+type journalFile struct {
+	Addresses []JournalAddress `json:"addresses"`
+}
+
+// OpenJournal begins a journal in dir, which it makes if need be.
+func OpenJournal(dir string) (*Journal, error) {
+	netns, err := namespace()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	j := &Journal{
+		path:  filepath.Join(dir, fmt.Sprintf("%d-%d.json", netns, os.Getpid())),
+		ports: make(map[string][]JournalAddress),
+	}
+	if err := j.write(); err != nil {
+		return nil, err
+	}
+	return j, nil
+}
+
+// namespace returns the inode number of this network namespace.
+func namespace() (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
+		return 0, fmt.Errorf("identify the network namespace: %w", err)
+	}
+	return st.Ino, nil
+}
+
+// SetAddresses writes down the addresses that may be put on the port's
+// interface from now on.
+func (j *Journal) SetAddresses(port string, addresses []JournalAddress) error {
+	if slices.Equal(j.ports[port], addresses) {
+		return nil
+	}
+	j.ports[port] = addresses
+	return j.write()
+}
+
+// write replaces the file by a new one that is locked before it is visible.
+func (j *Journal) write() error {
+	var content journalFile
+	for _, addresses := range j.ports {
+		content.Addresses = append(content.Addresses, addresses...)
+	}
+	b, err := json.Marshal(content)
+	if err != nil {
+		return err
+	}
+	temporary := j.path + ".new"
+	file, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err = file.Write(b); err == nil {
+		if err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			err = os.Rename(temporary, j.path)
+		}
+	}
+	if err != nil {
+		return errors.Join(err, file.Close(), os.Remove(temporary))
+	}
+	if j.file != nil {
+		err = j.file.Close()
+	}
+	j.file = file
+	return err
+}
+
+// Remove ends the journal: everything in it has been undone. The directory
+// goes with the last journal.
+func (j *Journal) Remove() error {
+	err := errors.Join(os.Remove(j.path), j.file.Close())
+	_ = os.Remove(filepath.Dir(j.path)) // another run's journal keeps it
+	return err
+}
+
+// Recover undoes what the journals of dead runs in this network namespace say,
+// and returns a line for each thing that was still there.
+func Recover(dir string, h *Handle) (removed []string, err error) {
+	netns, err := namespace()
+	if err != nil {
+		return nil, err
+	}
+	paths, err := filepath.Glob(filepath.Join(dir, fmt.Sprintf("%d-*.json", netns)))
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, path := range paths {
+		r, err := recoverOne(path, h)
+		removed = append(removed, r...)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", path, err))
+		}
+	}
+	if len(paths) > 0 {
+		_ = os.Remove(dir) // a living run's journal keeps it
+	}
+	return removed, errors.Join(errs...)
+}
+
+func recoverOne(path string, h *Handle) (removed []string, err error) {
+	file, err := lockDead(path)
+	if file == nil || err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	b, err := io.ReadAll(file)
+	if err != nil {
+		return nil, err
+	}
+	var content journalFile
+	if err := json.Unmarshal(b, &content); err != nil {
+		return nil, fmt.Errorf("not a journal of failoverd, remove it: %w", err)
+	}
+	all, err := h.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, a := range content.Addresses {
+		i := slices.IndexFunc(all, func(i Interface) bool { return i.Index == a.Ifindex && i.Name == a.Name })
+		if i < 0 || !slices.ContainsFunc(all[i].Addresses, func(b Address) bool { return b.Prefix == a.Prefix }) {
+			continue
+		}
+		if err := h.Release(a.Ifindex, []netip.Prefix{a.Prefix}); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		removed = append(removed, fmt.Sprintf("address %s from %s", a.Prefix, a.Name))
+	}
+	if len(errs) > 0 {
+		return removed, errors.Join(errs...) // the journal stays for another try
+	}
+	return removed, os.Remove(path)
+}
+
+// lockDead opens and locks the journal of a dead run. It returns nil for one
+// whose run lives.
+func lockDead(path string) (*os.File, error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, file.Close()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock: %w", err), file.Close())
+	}
+	// A living run may have replaced the file in between: then what is
+	// locked here is the old one.
+	opened, err := file.Stat()
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	current, err := os.Stat(path)
+	if err != nil || !os.SameFile(opened, current) {
+		return nil, file.Close()
+	}
+	return file, nil
+}
+
+// ErrClaimed is returned for a Virtual Router that another process of this
+// network namespace runs.
+var ErrClaimed = errors.New("claimed by another process")
+
+// Claim makes this process the only one of the network namespace that runs the
+// VRID on the interface, until it is closed or the process ends.
+func Claim(ifindex int, vrid uint8) (io.Closer, error) {
+	// An abstract socket belongs to the network namespace and leaves nothing
+	// behind.
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("@failoverd/%d/%d", ifindex, vrid)})
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, ErrClaimed
+	}
+	if err != nil {
+		return nil, fmt.Errorf("claim VRID %d on interface %d: %w", vrid, ifindex, err)
+	}
+	return l, nil
+}

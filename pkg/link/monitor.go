@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// pace is the least time between two listings of all interfaces: a burst of
+// events is looked at once at its beginning and once at its end.
+const pace = 10 * time.Millisecond
+
+// Monitor keeps a current picture of the interfaces. An event only says that
+// something changed; the picture itself is always a complete listing, so a
+// lost event costs nothing but the time until the next one.
+type Monitor struct {
+	handle  *Handle
+	events  *nl.NetlinkSocket
+	changes chan struct{}
+
+	mu       sync.Mutex
+	snapshot []Interface
+}
+
+// NewMonitor subscribes to changes and takes the first picture.
+func NewMonitor() (*Monitor, error) {
+	handle, err := NewHandle()
+	if err != nil {
+		return nil, err
+	}
+	events, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
+	if err != nil {
+		handle.Close()
+		return nil, fmt.Errorf("subscribe to interface events: %w", err)
+	}
+	m := &Monitor{handle: handle, events: events, changes: make(chan struct{}, 1)}
+	// A receive that ends now and then is how Run notices its context.
+	if err := events.SetReceiveTimeout(&unix.Timeval{Usec: 200_000}); err != nil {
+		m.Close()
+		return nil, err
+	}
+	if m.snapshot, err = handle.Interfaces(); err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// Close closes the sockets. Run must have returned, or never been called.
+func (m *Monitor) Close() {
+	m.events.Close()
+	m.handle.Close()
+}
+
+// Changes delivers a value after the picture may have changed.
+func (m *Monitor) Changes() <-chan struct{} { return m.changes }
+
+// Snapshot returns the current picture. It must not be modified.
+func (m *Monitor) Snapshot() []Interface {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.snapshot
+}
+
+// Run follows the interfaces until ctx ends, which is not an error.
+func (m *Monitor) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		_, _, err := m.events.Receive()
+		switch {
+		case err == nil, errors.Is(err, unix.ENOBUFS): // events lost: look all the same
+		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+			continue
+		default:
+			return fmt.Errorf("receive interface events: %w", err)
+		}
+		if err := m.look(); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(pace):
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+func (m *Monitor) look() error {
+	// Everything that is already queued is part of the coming picture.
+	if err := m.discard(); err != nil {
+		return err
+	}
+	all, err := m.handle.Interfaces()
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.snapshot = all
+	m.mu.Unlock()
+	select {
+	case m.changes <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (m *Monitor) discard() error {
+	var b [1]byte
+	for {
+		_, _, err := unix.Recvfrom(m.events.GetFd(), b[:], unix.MSG_DONTWAIT|unix.MSG_TRUNC)
+		switch {
+		case err == nil, errors.Is(err, unix.EINTR), errors.Is(err, unix.ENOBUFS):
+		case errors.Is(err, unix.EAGAIN):
+			return nil
+		default:
+			return fmt.Errorf("receive interface events: %w", err)
+		}
+	}
+}
