@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command demo shows failoverd's main job on a LAN made of network namespaces:
+// two routers share an address, the one that has it dies, and a client measures
+// how long the address was gone.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+const (
+	virtual  = "198.18.0.10"
+	vrid     = "51"
+	pingGap  = 2 * time.Millisecond
+	patience = 20 * time.Second
+	ifname   = "eth0"
+)
+
+func main() {
+	binary := flag.String("failoverd", "bin/failoverd", "`path` of the failoverd to show")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, *binary)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+// router is one of the two hosts that share the address.
+type router struct {
+	node     *lab.Node
+	port     *lab.Port
+	address  string
+	priority int
+	daemon   *lab.Failoverd
+	seen     int // the line of its log up to which it was shown
+}
+
+type demo struct {
+	binary  string
+	a, b    *router
+	client  *lab.Node
+	capture *lab.Capture
+	pinger  *lab.Pinger
+}
+
+func run(ctx context.Context, binary string) (err error) {
+	start := time.Now()
+	if binary, err = filepath.Abs(binary); err != nil {
+		return err
+	}
+	before, err := programs()
+	if err != nil {
+		return err
+	}
+	l, err := lab.New()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	d := &demo{binary: binary}
+	if err := d.layOut(l); err != nil {
+		return err
+	}
+
+	var results []result
+	for _, interval := range []time.Duration{time.Second, 100 * time.Millisecond} {
+		r, err := d.round(ctx, interval)
+		if err != nil {
+			return err
+		}
+		results = append(results, r)
+	}
+	if err := errors.Join(d.pinger.Close(), d.capture.Close(), l.Close()); err != nil {
+		return err
+	}
+	if err := waitUnloaded(ctx, before); err != nil {
+		return err
+	}
+
+	heading("How long the client had no reply")
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "  INTERVAL\tCRASH\tPREDICTED\tGRACEFUL STOP\tPREDICTED\tPREEMPTION")
+	for _, r := range results {
+		fmt.Fprintf(w, "  %v\t%s\t%s\t%s\t%s\t%s\n",
+			r.interval, ms(r.crash), ms(3*r.interval+r.skew), ms(r.stop), ms(r.skew), ms(r.preempt))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Printf("\nRFC 9568 predicts 3 x interval + Skew_Time after the last advertisement of a\n")
+	fmt.Printf("router that dies, and Skew_Time after one that says it leaves.\n")
+	fmt.Printf("Nothing is left behind: no namespace, no BPF program, no address. (%.0f s)\n", time.Since(start).Seconds())
+	return nil
+}
+
+// layOut makes two routers and a client on a switch.
+func (d *demo) layOut(l *lab.Lab) error {
+	lan, err := l.LAN("switch")
+	if err != nil {
+		return err
+	}
+	connect := func(name, address string) (*lab.Node, *lab.Port, error) {
+		n, err := l.Node(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		p, err := lan.Connect(n, ifname, address+"/24")
+		return n, p, err
+	}
+	d.a = &router{address: "198.18.0.1", priority: 200}
+	d.b = &router{address: "198.18.0.2", priority: 100}
+	for name, r := range map[string]*router{"router-a": d.a, "router-b": d.b} {
+		if r.node, r.port, err = connect(name, r.address); err != nil {
+			return err
+		}
+	}
+	if d.client, _, err = connect("client", "198.18.0.100"); err != nil {
+		return err
+	}
+	if d.capture, err = lan.Capture(); err != nil {
+		return err
+	}
+	fmt.Printf("A LAN in network namespaces:\n")
+	fmt.Printf("  router-a 198.18.0.1  priority 200 --+\n")
+	fmt.Printf("  router-b 198.18.0.2  priority 100 --+-- client 198.18.0.100, pings %s every %v\n", virtual, pingGap)
+	d.pinger, err = d.client.Ping(netip.MustParseAddr(virtual), pingGap)
+	return err
+}
+
+// result is what a round has measured.
+type result struct {
+	interval, skew, crash, stop, preempt time.Duration
+}
+
+// round shows crash, return, graceful stop and return at one interval.
+func (d *demo) round(ctx context.Context, interval time.Duration) (result, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	defer cancel()
+	res := result{interval: interval, skew: time.Duration(256-d.b.priority) * interval / 256}
+
+	heading("Advertisements every %v", interval)
+	say("router-a$ failoverd %s", strings.Join(d.args(d.a, interval), " "))
+	say("router-b$ failoverd %s", strings.Join(d.args(d.b, interval), " "))
+	for _, r := range []*router{d.a, d.b} {
+		if err := d.start(r, interval); err != nil {
+			return res, err
+		}
+	}
+	if err := d.becomes(ctx, d.b, "Backup"); err != nil {
+		return res, err
+	}
+	if err := d.becomes(ctx, d.a, "Active"); err != nil {
+		return res, err
+	}
+	if err := d.answered(ctx, time.Now()); err != nil {
+		return res, err
+	}
+
+	heading("router-a dies: its link goes down right after an advertisement")
+	n, err := d.capture.Wait(ctx, len(d.capture.Frames()), func(f lab.Frame) bool {
+		_, _, _, ok := f.Advertisement()
+		return ok && f.From == d.a.node.Name
+	})
+	if err != nil {
+		return res, err
+	}
+	if err := d.a.port.Pull(); err != nil {
+		return res, err
+	}
+	last := d.capture.Frames()[n].At
+	if err := d.becomes(ctx, d.b, "Active"); err != nil {
+		return res, err
+	}
+	if err := d.answered(ctx, time.Now()); err != nil {
+		return res, err
+	}
+	res.crash = d.pinger.Outage(last)
+	say("outage measured %s, predicted %s = 3 x %v + Skew_Time %s", ms(res.crash), ms(3*interval+res.skew), interval, ms(res.skew))
+
+	heading("router-a comes back and preempts, for it has the higher priority")
+	back := time.Now()
+	if err := d.a.port.Plug(); err != nil {
+		return res, err
+	}
+	if err := d.becomes(ctx, d.b, "Backup"); err != nil {
+		return res, err
+	}
+	if err := d.becomes(ctx, d.a, "Active"); err != nil {
+		return res, err
+	}
+	if err := d.answered(ctx, time.Now()); err != nil {
+		return res, err
+	}
+	res.preempt = d.pinger.Outage(back)
+	say("outage measured %s", ms(res.preempt))
+
+	heading("router-a is stopped gracefully: it sends priority 0")
+	stopped := time.Now()
+	code, err := d.a.daemon.Stop(ctx)
+	if err != nil {
+		return res, err
+	}
+	if code != 0 {
+		return res, fmt.Errorf("failoverd of router-a ended with exit code %d:\n%s", code, d.a.daemon.Output())
+	}
+	if err := d.becomes(ctx, d.b, "Active"); err != nil {
+		return res, err
+	}
+	if err := d.answered(ctx, time.Now()); err != nil {
+		return res, err
+	}
+	res.stop = d.pinger.Outage(stopped)
+	say("outage measured %s, predicted %s = Skew_Time", ms(res.stop), ms(res.skew))
+	if code, err = d.b.daemon.Stop(ctx); err == nil && code != 0 {
+		err = fmt.Errorf("failoverd of router-b ended with exit code %d:\n%s", code, d.b.daemon.Output())
+	}
+	return res, err
+}
+
+func (d *demo) args(r *router, interval time.Duration) []string {
+	return []string{"--iface", ifname, "--vip", virtual + "/24", "--vrid", vrid, "--priority", fmt.Sprint(r.priority), "--interval", interval.String()}
+}
+
+func (d *demo) start(r *router, interval time.Duration) (err error) {
+	r.seen = 0
+	r.daemon, err = r.node.Failoverd(nil, d.binary, d.args(r, interval)...)
+	return err
+}
+
+// becomes waits for a state and shows why it was entered.
+func (d *demo) becomes(ctx context.Context, r *router, state string) error {
+	t, line, err := r.daemon.WaitState(ctx, r.seen, "ipv4", state)
+	if err != nil {
+		return fmt.Errorf("%s does not become %s: %w", r.node.Name, state, err)
+	}
+	r.seen = line + 1
+	say("%s: %s -> %s: %s", r.node.Name, t.From, t.To, t.Cause)
+	return nil
+}
+
+// answered waits for the client's next reply and shows who gave it.
+func (d *demo) answered(ctx context.Context, after time.Time) error {
+	reply, err := d.pinger.WaitReply(ctx, after)
+	if err != nil {
+		return fmt.Errorf("client: %w", err)
+	}
+	who, err := d.client.WhoHas(ifname, netip.MustParseAddr(virtual), 200*time.Millisecond)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, mac := range who {
+		name := mac
+		for _, r := range []*router{d.a, d.b} {
+			if own, err := r.node.MAC(ifname); err == nil && own == mac {
+				name = r.node.Name
+			}
+		}
+		names = append(names, name)
+	}
+	if len(names) != 1 {
+		return fmt.Errorf("%s is answered for by %v, not by one router", virtual, names)
+	}
+	say("client: reply from %s in %v, answered by %s", virtual, reply.At.Sub(reply.Sent).Round(time.Microsecond), names[0])
+	return nil
+}
+
+func heading(format string, args ...any) { fmt.Printf("\n== "+format+"\n", args...) }
+
+func say(format string, args ...any) { fmt.Printf("  "+format+"\n", args...) }
+
+func ms(d time.Duration) string {
+	return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
+}
+
+// programs returns the BPF programs of failoverd on this host.
+func programs() (map[ebpf.ProgramID]bool, error) {
+	all := make(map[ebpf.ProgramID]bool)
+	for id := ebpf.ProgramID(0); ; {
+		next, err := ebpf.ProgramGetNextID(id)
+		if errors.Is(err, os.ErrNotExist) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list BPF programs: %w", err)
+		}
+		id = next
+		p, err := ebpf.NewProgramFromID(id)
+		if err != nil {
+			continue // it has just gone
+		}
+		if info, err := p.Info(); err == nil && strings.HasPrefix(info.Name, "failover_") {
+			all[id] = true
+		}
+		if err := p.Close(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// waitUnloaded waits until no program is there that was not there before.
+func waitUnloaded(ctx context.Context, before map[ebpf.ProgramID]bool) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		now, err := programs()
+		if err != nil {
+			return err
+		}
+		for id := range before {
+			delete(now, id)
+		}
+		if len(now) == 0 {
+			return nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%d BPF programs are left behind", len(now))
+		}
+	}
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Transition is a change of state as failoverd logs it.
+type Transition struct {
+	Message   string    `json:"msg"`
+	Time      time.Time `json:"time"`
+	Interface string    `json:"interface"`
+	VRID      int       `json:"vrid"`
+	Family    string    `json:"family"`
+	From      string    `json:"from"`
+	To        string    `json:"to"`
+	Cause     string    `json:"cause"`
+}
+
+// Failoverd is a failoverd that runs on a node.
+type Failoverd struct{ *Process }
+
+// Failoverd starts failoverd with its log in JSON. The path is that of the
+// program; env are additions to its environment.
+func (n *Node) Failoverd(env []string, path string, args ...string) (*Failoverd, error) {
+	p, err := n.StartEnv(env, path, append(args, "--log-format", "json")...)
+	return &Failoverd{p}, err
+}
+
+// WaitTransition waits for a transition from line from on for which f is true
+// and returns it and the number of its line.
+func (f *Failoverd) WaitTransition(ctx context.Context, from int, want func(Transition) bool) (Transition, int, error) {
+	var t Transition
+	n, err := f.WaitLine(ctx, from, func(line string) bool {
+		t = Transition{}
+		return json.Unmarshal([]byte(line), &t) == nil && t.Message == "transition" && want(t)
+	})
+	return t, n, err
+}
+
+// WaitState waits until the Virtual Router of the family is in the state.
+func (f *Failoverd) WaitState(ctx context.Context, from int, family, state string) (Transition, int, error) {
+	return f.WaitTransition(ctx, from, func(t Transition) bool { return t.Family == family && t.To == state })
+}
+
+// Transitions returns all transitions so far.
+func (f *Failoverd) Transitions() []Transition {
+	var all []Transition
+	for _, l := range f.Lines() {
+		var t Transition
+		if json.Unmarshal([]byte(l.Text), &t) == nil && t.Message == "transition" {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+// KeepalivedConfig is one virtual router of keepalived, otherwise on its
+// default settings.
+type KeepalivedConfig struct {
+	Interface string
+	Version   int // 2 or 3
+	VRID      int
+	Priority  int
+	Interval  time.Duration
+	NoPreempt bool
+	Addresses []string // with prefix lengths, of one family
+}
+
+// String renders the configuration in keepalived's language.
+func (c KeepalivedConfig) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "global_defs {\n  vrrp_version %d\n}\n", c.Version)
+	fmt.Fprintf(&b, "vrrp_instance lab {\n  state BACKUP\n  interface %s\n  virtual_router_id %d\n  priority %d\n  advert_int %g\n", c.Interface, c.VRID, c.Priority, c.Interval.Seconds())
+	if c.NoPreempt {
+		b.WriteString("  nopreempt\n")
+	}
+	b.WriteString("  virtual_ipaddress {\n")
+	for _, a := range c.Addresses {
+		fmt.Fprintf(&b, "    %s\n", a)
+	}
+	b.WriteString("  }\n}\n")
+	return b.String()
+}
+
+// Keepalived starts Debian's keepalived on the node.
+func (n *Node) Keepalived(c KeepalivedConfig) (*Process, error) {
+	dir := fmt.Sprintf("/run/keepalived-%d", c.VRID)
+	path := filepath.Join(dir, "keepalived.conf")
+	err := n.Do(func() error {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		return os.WriteFile(path, []byte(c.String()), 0o644)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return n.Start("keepalived", "--dont-fork", "--log-console", "--log-detail", "--vrrp",
+		"--use-file", path, "--pid", dir+"/pid", "--vrrp_pid", dir+"/vrrp.pid")
+}
+
+// WaitHolds waits until exactly these nodes have the address on the interface.
+func WaitHolds(ctx context.Context, ifname, address string, all []*Node, want ...*Node) error {
+	for {
+		var holders []string
+		right := true
+		for _, n := range all {
+			holds, err := n.Holds(ifname, address)
+			if err != nil {
+				return err
+			}
+			if holds {
+				holders = append(holders, n.Name)
+			}
+			wanted := false
+			for _, w := range want {
+				wanted = wanted || w == n
+			}
+			right = right && wanted == holds
+		}
+		if right {
+			return nil
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%s is on %v: %w", address, holders, ctx.Err())
+		}
+	}
+}
+
+// Holds reports whether the node has the address on the interface.
+func (n *Node) Holds(ifname, address string) (bool, error) {
+	all, err := n.Addresses(ifname)
+	for _, a := range all {
+		if a.String() == address || a.Addr().String() == address {
+			return true, err
+		}
+	}
+	return false, err
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package lab lays out LANs in network namespaces: hosts, switches between
+// them, and what it takes to watch what happens on the wire. The demo, the
+// end-to-end tests and the benchmarks share it.
+//
+// A host is made of namespaces for the network, for mounts and for processes,
+// and has no name in the file system. All of it hangs on one process that the
+// kernel kills together with the one that made the lab, so nothing is left
+// behind, not even by kill -9.
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Lab is a set of nodes.
+type Lab struct {
+	mu     sync.Mutex
+	nodes  []*Node
+	closed bool
+	forker *thread
+}
+
+// New returns an empty lab. It needs root.
+func New() (*Lab, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("a lab of network namespaces needs root: run it with sudo")
+	}
+	// The parent-death signal of a child is sent when the thread that made
+	// it ends, so the thread is kept.
+	return &Lab{forker: newThread()}, nil
+}
+
+// Close ends every process of the lab and with them its namespaces, and makes
+// sure that they are gone.
+func (l *Lab) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	var errs []error
+	for _, n := range l.nodes {
+		errs = append(errs, n.close())
+	}
+	l.forker.stop()
+	return errors.Join(append(errs, l.waitGone())...)
+}
+
+// waitGone waits until no thread of the system is in the lab's namespaces.
+func (l *Lab) waitGone() error {
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		tasks, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*/ns/net")
+		if err != nil {
+			return err
+		}
+		var left []string
+		for _, task := range tasks {
+			ns, err := os.Readlink(task)
+			if err != nil {
+				continue // it has just ended
+			}
+			for _, n := range l.nodes {
+				if n.namespace == ns {
+					left = append(left, fmt.Sprintf("%s is in %s of node %s", task, ns, n.Name))
+				}
+			}
+		}
+		if len(left) == 0 {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("left behind: %s", strings.Join(left, ", "))
+		}
+	}
+}
+
+// Node is a host.
+type Node struct {
+	Name      string
+	namespace string // as /proc names that of its network
+	holder    *exec.Cmd
+	thread    *thread
+	netlink   *netlink.Handle
+
+	mu        sync.Mutex
+	processes []*Process
+}
+
+// Node adds a host without interfaces.
+func (l *Lab) Node(name string) (*Node, error) {
+	n := &Node{Name: name}
+	if err := l.forker.do(n.hold); err != nil {
+		return nil, fmt.Errorf("node %s: %w", name, err)
+	}
+	n.thread = newThread()
+	l.mu.Lock()
+	l.nodes = append(l.nodes, n)
+	l.mu.Unlock()
+	if err := n.Do(n.enter); err != nil {
+		return nil, fmt.Errorf("node %s: %w", name, err)
+	}
+	return n, nil
+}
+
+// hold starts the process that the namespaces hang on. It is the first of its
+// process namespace: the kernel ends the others with it.
+func (n *Node) hold() error {
+	n.holder = exec.Command("sleep", "infinity")
+	n.holder.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID,
+		Pdeathsig:  syscall.SIGKILL,
+	}
+	return n.holder.Start()
+}
+
+// enter moves the node's thread into its namespaces and prepares them.
+func (n *Node) enter() error {
+	// A thread that shares its working directory with others can't change
+	// its mount namespace.
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	for _, ns := range []struct {
+		name string
+		flag int
+	}{{"mnt", unix.CLONE_NEWNS}, {"net", unix.CLONE_NEWNET}, {"pid", unix.CLONE_NEWPID}} {
+		fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/%s", n.holder.Process.Pid, ns.name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open %s namespace: %w", ns.name, err)
+		}
+		err = unix.Setns(fd, ns.flag)
+		_ = unix.Close(fd)
+		if err != nil {
+			return fmt.Errorf("enter %s namespace: %w", ns.name, err)
+		}
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	for _, m := range []struct{ kind, at string }{{"sysfs", "/sys"}, {"bpf", "/sys/fs/bpf"}, {"tmpfs", "/run"}} {
+		if err := unix.Mount(m.kind, m.at, m.kind, 0, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", m.at, err)
+		}
+	}
+	// Without this each address takes a second or two to become usable.
+	for _, s := range []string{"default", "all"} {
+		if err := n.sysctl("net/ipv6/conf/"+s+"/accept_dad", "0"); err != nil {
+			return err
+		}
+	}
+	var err error
+	if n.namespace, err = os.Readlink("/proc/thread-self/ns/net"); err != nil {
+		return err
+	}
+	if n.netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return err
+	}
+	lo, err := n.netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return n.netlink.LinkSetUp(lo)
+}
+
+func (n *Node) sysctl(key, value string) error {
+	if err := os.WriteFile("/proc/sys/"+key, []byte(value), 0); err != nil {
+		return fmt.Errorf("sysctl %s: %w", key, err)
+	}
+	return nil
+}
+
+// Sysctl sets a variable of the node's network, like net.ipv4.ip_forward.
+func (n *Node) Sysctl(key, value string) error {
+	return n.Do(func() error { return n.sysctl(strings.ReplaceAll(key, ".", "/"), value) })
+}
+
+// Do runs f on the node: on a thread that is in all its namespaces. Sockets
+// that f opens and processes that it starts belong to the node.
+func (n *Node) Do(f func() error) error { return n.thread.do(f) }
+
+// Netlink returns a handle of the node's network.
+func (n *Node) Netlink() *netlink.Handle { return n.netlink }
+
+func (n *Node) close() error {
+	var errs []error
+	if n.netlink != nil {
+		n.netlink.Close()
+	}
+	if err := n.holder.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		errs = append(errs, fmt.Errorf("node %s: %w", n.Name, err))
+	}
+	_ = n.holder.Wait() // it was killed
+	n.mu.Lock()
+	processes := n.processes
+	n.mu.Unlock()
+	for _, p := range processes {
+		<-p.done // killed with the first process of their namespace
+	}
+	n.thread.stop()
+	return errors.Join(errs...)
+}
+
+// thread runs functions, one at a time, on one thread of the system that ends
+// with it.
+type thread struct {
+	work chan func()
+	done chan struct{}
+}
+
+func newThread() *thread {
+	t := &thread{work: make(chan func()), done: make(chan struct{})}
+	go func() {
+		defer close(t.done)
+		// Never unlocked: the thread can't be used for anything else.
+		runtime.LockOSThread()
+		for f := range t.work {
+			f()
+		}
+	}()
+	return t
+}
+
+func (t *thread) do(f func() error) error {
+	result := make(chan error, 1)
+	t.work <- func() { result <- f() }
+	return <-result
+}
+
+func (t *thread) stop() {
+	close(t.work)
+	<-t.done
+}

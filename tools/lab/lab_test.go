@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+const (
+	patience = 20 * time.Second
+	// holdLab makes the test binary a program that makes a lab and waits to
+	// be killed.
+	holdLab = "LAB_TEST_HOLD"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(holdLab) != "" {
+		hold()
+	}
+	os.Exit(m.Run())
+}
+
+// build makes two hosts on a LAN.
+func build(l *lab.Lab) (lan *lab.LAN, a, b *lab.Node, port *lab.Port, err error) {
+	if lan, err = l.LAN("lan"); err != nil {
+		return
+	}
+	if a, err = l.Node("a"); err != nil {
+		return
+	}
+	if b, err = l.Node("b"); err != nil {
+		return
+	}
+	if port, err = lan.Connect(a, "eth0", "198.18.0.1/24", "fe80::1/64"); err != nil {
+		return
+	}
+	_, err = lan.Connect(b, "eth0", "198.18.0.2/24", "fe80::2/64")
+	return
+}
+
+func hold() {
+	l, err := lab.New()
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	_, a, _, _, err := build(l)
+	if err == nil {
+		_, err = a.Start("sleep", "1234.5")
+	}
+	if err == nil {
+		err = a.Do(func() error {
+			ns, err := os.Readlink("/proc/thread-self/ns/net")
+			fmt.Println(ns)
+			return err
+		})
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	select {}
+}
+
+func newLab(t *testing.T) (*lab.LAN, *lab.Node, *lab.Node, *lab.Port) {
+	t.Helper()
+	l, err := lab.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	lan, a, b, port, err := build(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lan, a, b, port
+}
+
+func withPatience(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestPing(t *testing.T) {
+	lan, a, b, port := newLab(t)
+	capture, err := lan.Capture()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer capture.Close()
+	ctx := withPatience(t)
+	p, err := b.Ping(netip.MustParseAddr("198.18.0.1"), 5*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if _, err := p.WaitReply(ctx, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := port.Pull(); err != nil {
+		t.Fatal(err)
+	}
+	pulled := time.Now()
+	time.Sleep(200 * time.Millisecond)
+	if err := port.Plug(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.WaitReply(ctx, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Outage(pulled); got < 150*time.Millisecond {
+		t.Errorf("outage %v, but the cable was out for 200ms", got)
+	}
+	if !slices.ContainsFunc(capture.Frames(), func(f lab.Frame) bool { return f.From == b.Name }) {
+		t.Error("the capture has no frame of b")
+	}
+	if holds, err := a.Holds("eth0", "198.18.0.1"); !holds || err != nil {
+		t.Errorf("a holds 198.18.0.1: %v, %v", holds, err)
+	}
+}
+
+func TestWhoHas(t *testing.T) {
+	_, a, b, _ := newLab(t)
+	mac, err := a.MAC("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []string{"198.18.0.1", "fe80::1"} {
+		got, err := b.WhoHas("eth0", netip.MustParseAddr(addr), 500*time.Millisecond)
+		if err != nil || !slices.Equal(got, []string{mac}) {
+			t.Errorf("%s is answered for by %v, %v, not by %s alone", addr, got, err, mac)
+		}
+	}
+	got, err := b.WhoHas("eth0", netip.MustParseAddr("198.18.0.77"), 100*time.Millisecond)
+	if err != nil || len(got) != 0 {
+		t.Errorf("nobody has 198.18.0.77, but %v answer, %v", got, err)
+	}
+}
+
+// A lab leaves nothing behind: neither after Close nor after kill -9.
+func TestNothingStays(t *testing.T) {
+	t.Run("closed", func(t *testing.T) {
+		l, err := lab.New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, a, _, _, err := build(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ns string
+		if err := a.Do(func() (err error) { ns, err = os.Readlink("/proc/thread-self/ns/net"); return err }); err != nil {
+			t.Fatal(err)
+		}
+		if !exists(t, ns) {
+			t.Fatalf("%s isn't found while it exists", ns)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		waitGone(t, ns)
+	})
+	t.Run("killed", func(t *testing.T) {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), holdLab+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(out).ReadString('\n')
+		ns := strings.TrimSpace(line)
+		if err != nil || !strings.HasPrefix(ns, "net:") {
+			t.Fatalf("%q, %v", line, err)
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		waitGone(t, ns)
+	})
+}
+
+// exists reports whether any thread is in the network namespace.
+func exists(t *testing.T, ns string) bool {
+	t.Helper()
+	tasks, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(tasks, func(path string) bool {
+		got, err := os.Readlink(path)
+		return err == nil && got == ns
+	})
+}
+
+func waitGone(t *testing.T, ns string) {
+	t.Helper()
+	for end := time.Now().Add(patience); exists(t, ns); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s is still there", ns)
+		}
+	}
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// LAN is a switch.
+type LAN struct {
+	node   *Node
+	bridge netlink.Link
+	ports  []*Port
+}
+
+// Port is where a host is plugged into a LAN.
+type Port struct {
+	Node *Node
+	Name string // of the host's interface
+	lan  *LAN
+	near netlink.Link // the switch's end of the cable
+}
+
+// LAN adds a switch: a bridge in a node of its own.
+func (l *Lab) LAN(name string) (*LAN, error) {
+	n, err := l.Node(name)
+	if err != nil {
+		return nil, err
+	}
+	snooping := false
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "switch"}, MulticastSnooping: &snooping}
+	if err := n.netlink.LinkAdd(bridge); err != nil {
+		return nil, fmt.Errorf("add bridge: %w", err)
+	}
+	// The switch itself takes no part in its LAN.
+	if err := n.Sysctl("net.ipv6.conf.default.disable_ipv6", "1"); err != nil {
+		return nil, err
+	}
+	if err := n.Sysctl("net.ipv6.conf.switch.disable_ipv6", "1"); err != nil {
+		return nil, err
+	}
+	if err := n.netlink.LinkSetUp(bridge); err != nil {
+		return nil, fmt.Errorf("set bridge up: %w", err)
+	}
+	return &LAN{node: n, bridge: bridge}, nil
+}
+
+// Connect plugs a node in: it gets an Ethernet interface of the given name
+// with the given addresses, like 198.18.0.1/24.
+func (lan *LAN) Connect(n *Node, name string, addresses ...string) (*Port, error) {
+	p := &Port{Node: n, Name: name, lan: lan}
+	fail := func(err error) (*Port, error) {
+		return nil, fmt.Errorf("connect %s of %s: %w", name, n.Name, err)
+	}
+	var peer int
+	if err := n.Do(func() (err error) {
+		peer, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		return err
+	}); err != nil {
+		return fail(err)
+	}
+	defer unix.Close(peer)
+	near := fmt.Sprintf("port%d", len(lan.ports)+1)
+	veth := &netlink.Veth{
+		LinkAttrs:     netlink.LinkAttrs{Name: near, MasterIndex: lan.bridge.Attrs().Index},
+		PeerName:      name,
+		PeerNamespace: netlink.NsFd(peer),
+	}
+	if err := lan.node.netlink.LinkAdd(veth); err != nil {
+		return fail(err)
+	}
+	var err error
+	if p.near, err = lan.node.netlink.LinkByName(near); err != nil {
+		return fail(err)
+	}
+	lan.ports = append(lan.ports, p)
+	if err := p.Plug(); err != nil {
+		return fail(err)
+	}
+	if err := n.SetUp(name); err != nil {
+		return fail(err)
+	}
+	for _, a := range addresses {
+		if err := n.AddAddress(name, a); err != nil {
+			return fail(err)
+		}
+	}
+	return p, nil
+}
+
+// Pull takes the carrier away from the host, as if its cable were pulled or
+// its switch port dead.
+func (p *Port) Pull() error { return p.lan.node.netlink.LinkSetDown(p.near) }
+
+// Plug gives the carrier back.
+func (p *Port) Plug() error { return p.lan.node.netlink.LinkSetUp(p.near) }
+
+// Disconnect removes the port, and with it the host's interface.
+func (p *Port) Disconnect() error { return p.lan.node.netlink.LinkDel(p.near) }
+
+func (n *Node) link(name string) (netlink.Link, error) {
+	l, err := n.netlink.LinkByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("%s of %s: %w", name, n.Name, err)
+	}
+	return l, nil
+}
+
+// SetUp sets an interface up.
+func (n *Node) SetUp(name string) error {
+	l, err := n.link(name)
+	if err != nil {
+		return err
+	}
+	return n.netlink.LinkSetUp(l)
+}
+
+// SetDown sets an interface down.
+func (n *Node) SetDown(name string) error {
+	l, err := n.link(name)
+	if err != nil {
+		return err
+	}
+	return n.netlink.LinkSetDown(l)
+}
+
+// Rename renames an interface.
+func (n *Node) Rename(name, to string) error {
+	l, err := n.link(name)
+	if err != nil {
+		return err
+	}
+	return n.netlink.LinkSetName(l, to)
+}
+
+// AddAddress puts an address on an interface.
+func (n *Node) AddAddress(name, address string) error {
+	l, err := n.link(name)
+	if err != nil {
+		return err
+	}
+	a, err := netlink.ParseAddr(address)
+	if err != nil {
+		return err
+	}
+	return n.netlink.AddrAdd(l, a)
+}
+
+// RemoveAddress removes an address from an interface.
+func (n *Node) RemoveAddress(name, address string) error {
+	l, err := n.link(name)
+	if err != nil {
+		return err
+	}
+	a, err := netlink.ParseAddr(address)
+	if err != nil {
+		return err
+	}
+	return n.netlink.AddrDel(l, a)
+}
+
+// Addresses lists the addresses of an interface, nil if it doesn't exist.
+func (n *Node) Addresses(name string) ([]netip.Prefix, error) {
+	l, err := n.netlink.LinkByName(name)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	list, err := n.netlink.AddrList(l, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, err
+	}
+	var all []netip.Prefix
+	for _, a := range list {
+		ip, _ := netip.AddrFromSlice(a.IP)
+		bits, _ := a.Mask.Size()
+		all = append(all, netip.PrefixFrom(ip.Unmap(), bits))
+	}
+	return all, nil
+}
+
+// MAC returns the hardware address of an interface.
+func (n *Node) MAC(name string) (string, error) {
+	l, err := n.link(name)
+	if err != nil {
+		return "", err
+	}
+	return l.Attrs().HardwareAddr.String(), nil
+}
