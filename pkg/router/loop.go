@@ -57,6 +57,7 @@ func New(clock Clock, packets Packets, addresses Addresses, observer Observer) *
 		// worker from waiting for the loop in ordinary operation.
 		commands: make(chan func(), 256),
 		stopped:  make(chan struct{}),
+		wakeups:  1, // 0 is the wake-up in which nothing was queued yet
 		routers:  make(map[ID]*router),
 		byKey:    make(map[Key]*router),
 	}
@@ -254,7 +255,7 @@ func (l *Loop) announceIfReady(r *router) {
 		return
 	}
 	r.announce = false
-	if err := r.queueAnnouncements(); err != nil {
+	if err := r.queueAnnouncements(l.wakeups); err != nil {
 		l.fail(r, "encode announcement", err)
 	}
 	l.touch(r.port.Transmitter)

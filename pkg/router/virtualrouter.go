@@ -39,6 +39,7 @@ type router struct {
 		priority uint8
 		forms    packet.Checksum
 	}
+	announcedIn uint64 // the wake-up in which announcements were queued
 }
 
 // attach binds the router to a port and forgets what was built for the old one.
@@ -102,8 +103,12 @@ func (r *router) frame(priority uint8, form packet.Checksum) ([]byte, error) {
 }
 
 // queueAnnouncements queues one gratuitous ARP or unsolicited neighbour
-// advertisement for each virtual address (RFC 9568 §6.4.2).
-func (r *router) queueAnnouncements() error {
+// advertisement for each virtual address (RFC 9568 §6.4.2), once per wake-up.
+func (r *router) queueAnnouncements(wakeup uint64) error {
+	if r.announcedIn == wakeup {
+		return nil
+	}
+	r.announcedIn = wakeup
 	for _, address := range r.protocol.Addresses {
 		appendFrame := packet.AppendGratuitousARP
 		if r.id.Family == packet.IPv6 {

@@ -16,6 +16,17 @@ import (
 // that take each other's frames for such would answer each other for ever.
 const answerSpacing = 10 * time.Millisecond
 
+// announceAgain is how long after the answer to a rival the addresses are
+// announced a second time: the rival's own announcements may come after the
+// first, for it hears the answer only when it has begun to be Active.
+const announceAgain = 100 * time.Millisecond
+
+// probeSpacing is the least time between two advertisements in both checksum
+// forms while no peer has been heard. A peer that knows only RFC 5798's form
+// and is Active itself may fall silent on reading what it takes for damaged
+// packets (keepalived does), so that it would never be heard.
+const probeSpacing = 500 * time.Millisecond
+
 // Router is one Virtual Router.
 type Router struct {
 	config Config
@@ -37,13 +48,16 @@ type Router struct {
 	released  netip.Addr
 	overruled rival
 
-	// The checksum forms to send in, those of the last two advertisements of
-	// the Active, and whether this Active has changed its form already.
-	send     packet.Checksum
-	forms    [2]packet.Checksum
-	switched bool
+	// The checksum forms to send in; those of the last two advertisements of
+	// any peer, which outlive Initialize; whether this Active has changed its
+	// form already; and when to send in both forms for who wasn't heard.
+	send      packet.Checksum
+	forms     [2]packet.Checksum
+	switched  bool
+	nextProbe Instant
 
 	nextAnswer   Instant
+	announceAt   Instant // Active: when to announce again, 0: never
 	becameActive uint64
 	last         Action
 }
@@ -84,6 +98,9 @@ func (r *Router) State() State { return r.state }
 
 // Deadline returns when TimerExpired is due, and false in Initialize.
 func (r *Router) Deadline() (Instant, bool) {
+	if r.state == Active && r.announceAt != 0 {
+		return min(r.deadline, r.announceAt), true
+	}
 	return r.deadline, r.state != Initialize
 }
 
@@ -129,7 +146,6 @@ func (r *Router) startup(now Instant, ev Event, actions []Action) []Action {
 	r.activeAdverInterval = r.config.Interval
 	r.computeTimers()
 	r.active, r.priority, r.released, r.overruled = netip.Addr{}, 0, netip.Addr{}, rival{}
-	r.send, r.forms = r.config.firstForm(), [2]packet.Checksum{}
 	r.heard = now
 	if r.owner() {
 		// §6.4.1 (110): the owner of the addresses is Active at once.
@@ -151,15 +167,21 @@ func (r *Router) shutdown(now Instant, cause Cause, actions []Action) []Action {
 	case Active:
 		// §6.4.3 (615): an Active that leaves says so with priority 0, so that
 		// a Backup waits for Skew_Time only.
-		actions = append(actions,
-			Action{Kind: SendAdvertisement, Priority: 0, Checksum: r.send},
-			Action{Kind: ReleaseAddresses})
+		leave := Action{Kind: SendAdvertisement, Priority: 0, Checksum: r.send}
+		if r.unheard() {
+			leave.Checksum = packet.ChecksumRFC9568 | packet.ChecksumRFC5798
+		}
+		actions = append(actions, leave, Action{Kind: ReleaseAddresses})
 	}
 	return r.becomeInitialize(now, Action{Cause: cause}, actions)
 }
 
 // timerExpired is the firing of Active_Down_Timer or Adver_Timer.
 func (r *Router) timerExpired(now Instant, actions []Action) []Action {
+	if r.state == Active && r.announceAt != 0 && now >= r.announceAt {
+		r.announceAt = 0
+		actions = append(actions, Action{Kind: AnnounceAddresses})
+	}
 	if r.state == Initialize || now < r.deadline {
 		return actions
 	}
@@ -174,7 +196,7 @@ func (r *Router) timerExpired(now Instant, actions []Action) []Action {
 	if r.deadline <= now {
 		r.deadline = now.Add(r.config.Interval)
 	}
-	return append(actions, r.advertise())
+	return append(actions, r.advertise(now))
 }
 
 // takeOver describes why a Backup takes over now.
@@ -249,14 +271,15 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 	if a.Priority == 0 {
 		actions = append(actions, Action{Kind: Report, Reason: packet.ReasonPriorityZero, Peer: from})
 	}
+	r.forms = [2]packet.Checksum{ev.Checksum, r.forms[0]}
 	if r.state == Backup {
-		r.receiveAsBackup(now, from, a, ev.Checksum)
+		r.receiveAsBackup(now, from, a)
 		return actions
 	}
 	return r.receiveAsActive(now, from, a, ev.Checksum, actions)
 }
 
-func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Advertisement, form packet.Checksum) {
+func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Advertisement) {
 	switch {
 	case a.Priority == 0:
 		// §6.4.2 (420): the Active leaves. RFC 9568 sets the timer whoever
@@ -271,7 +294,6 @@ func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Adverti
 	case r.heeds(a.Priority):
 		// §6.4.2 (445): the Active lives.
 		r.active, r.priority = from, a.Priority
-		r.forms = [2]packet.Checksum{form, r.forms[0]}
 		r.activeLives(now, a.Interval)
 	default:
 		// §6.4.2 (475): an Active of lower priority isn't heeded, and its
@@ -318,7 +340,7 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Adverti
 		// §6.4.3 (655): somebody leaves who thought to be Active, so the hosts
 		// may not know of this one.
 		r.deadline = now.Add(r.config.Interval)
-		return append(actions, r.advertise())
+		return r.defend(now, append(actions, r.advertise(now)))
 	case p > r.config.Priority || p == r.config.Priority && from.Compare(r.source) > 0:
 		// §6.4.3 (670): the other one wins; Preempt_Mode isn't asked.
 		cause := CauseHigherPriority
@@ -337,11 +359,22 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Adverti
 	}
 	r.learnForm(form)
 	// §6.4.3 (710): RFC 9568 has a loser told at once; RFC 3768 has not.
-	if r.config.Version == 2 || now < r.nextAnswer {
+	if now < r.nextAnswer {
 		return actions
 	}
 	r.nextAnswer = now.Add(answerSpacing)
-	return append(actions, r.advertise())
+	if r.config.Version == 3 {
+		actions = append(actions, r.advertise(now))
+	}
+	return r.defend(now, actions)
+}
+
+// defend announces the addresses anew, for another router may just have
+// announced them as its own, and once more when that one must have fallen
+// silent.
+func (r *Router) defend(now Instant, actions []Action) []Action {
+	r.announceAt = now.Add(announceAgain)
+	return append(actions, Action{Kind: AnnounceAddresses})
 }
 
 // learnForm draws the conclusion from a rival that advertises although this
@@ -373,7 +406,8 @@ func (r *Router) becomeBackup(now Instant, why Action, actions []Action) []Actio
 
 func (r *Router) becomeActive(now Instant, why Action, actions []Action) []Action {
 	r.switched = false
-	r.nextAnswer = 0
+	r.nextAnswer, r.announceAt = 0, 0
+	r.nextProbe = now + 1 // the first advertisement is in one form
 	if heard := r.forms[0] | r.forms[1]; heard != 0 && !r.config.formless() && r.config.Checksum == ChecksumAuto {
 		r.send = heard
 	}
@@ -384,7 +418,7 @@ func (r *Router) becomeActive(now Instant, why Action, actions []Action) []Actio
 	// advertisement goes out before the announcements (RFC 9568 §6.4.2).
 	return append(actions,
 		Action{Kind: AssignAddresses},
-		r.advertise(),
+		r.advertise(now),
 		Action{Kind: AnnounceAddresses})
 }
 
@@ -394,8 +428,18 @@ func (r *Router) enter(now Instant, to State, why Action, actions []Action) []Ac
 	return append(actions, why)
 }
 
-func (r *Router) advertise() Action {
-	return Action{Kind: SendAdvertisement, Priority: r.config.Priority, Checksum: r.send}
+func (r *Router) advertise(now Instant) Action {
+	a := Action{Kind: SendAdvertisement, Priority: r.config.Priority, Checksum: r.send}
+	if r.unheard() && now >= r.nextProbe {
+		a.Checksum = packet.ChecksumRFC9568 | packet.ChecksumRFC5798
+		r.nextProbe = now.Add(probeSpacing)
+	}
+	return a
+}
+
+// unheard reports whether it is unknown which checksum form the peers use.
+func (r *Router) unheard() bool {
+	return r.forms[0] == 0 && !r.config.formless() && r.config.Checksum == ChecksumAuto
 }
 
 // computeTimers is RFC 9568 §6.1, and RFC 3768 §6.1 for version 2, in

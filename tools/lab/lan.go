@@ -100,6 +100,12 @@ func (p *Port) Pull() error { return p.lan.node.netlink.LinkSetDown(p.near) }
 // Plug gives the carrier back.
 func (p *Port) Plug() error { return p.lan.node.netlink.LinkSetUp(p.near) }
 
+// Isolate keeps the port apart from all other isolated ones, or no longer: the
+// hosts on two isolated ports hear everybody but each other.
+func (p *Port) Isolate(apart bool) error {
+	return p.lan.node.netlink.LinkSetIsolated(p.near, apart)
+}
+
 // Disconnect removes the port, and with it the host's interface.
 func (p *Port) Disconnect() error { return p.lan.node.netlink.LinkDel(p.near) }
 

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+// protocol is a version and family to speak with a peer.
+type protocol struct {
+	name      string
+	version   int
+	family    string
+	addresses []string // with prefix lengths
+	asked     string   // the one to look for on the wire
+}
+
+var protocols = []protocol{
+	{"version 2", 2, "ipv4", []string{"198.18.0.10/24"}, "198.18.0.10"},
+	{"version 3 over IPv4", 3, "ipv4", []string{"198.18.0.10/24"}, "198.18.0.10"},
+	{"version 3 over IPv6", 3, "ipv6", []string{"fe80::12:33/64", "2001:db8::10/64"}, "2001:db8::10"},
+}
+
+// pair is failoverd on node a and keepalived on node b.
+type pair struct {
+	*site
+	protocol
+	daemon *lab.Failoverd
+	peer   *lab.Process
+}
+
+func (p *pair) startDaemon(priority int) {
+	p.t.Helper()
+	args := []string{"--iface", ifname, "--vrid", "51", "--priority", fmt.Sprint(priority), "--version", fmt.Sprint(p.version)}
+	for _, a := range p.protocol.addresses {
+		args = append(args, "--vip", a)
+	}
+	p.daemon = p.failoverd(p.a, args...)
+}
+
+func (p *pair) startPeer(priority int) {
+	p.t.Helper()
+	var err error
+	p.peer, err = p.b.Keepalived(lab.KeepalivedConfig{
+		Interface: ifname, Version: p.version, VRID: 51, Priority: priority, Interval: time.Second, Addresses: p.protocol.addresses,
+	})
+	p.ok(err)
+	peer := p.peer
+	p.t.Cleanup(func() {
+		if p.t.Failed() {
+			p.t.Logf("keepalived wrote:\n%s", peer.Output())
+		}
+	})
+}
+
+// converged waits until the node has the address and checks that it alone
+// answers for it from then on.
+func (p *pair) converged(n *lab.Node) {
+	p.t.Helper()
+	p.waitHolder(p.asked, n)
+	p.answeredBy(p.asked, n)
+}
+
+// rivals counts the advertisements, of another priority than 0, that the node
+// has sent since the given frame.
+func (p *pair) rivals(n *lab.Node, since int) int {
+	count := 0
+	for _, f := range p.capture.Frames()[since:] {
+		if a, _, _, ok := f.Advertisement(); ok && f.From == n.Name && a.Priority != 0 {
+			count++
+		}
+	}
+	return count
+}
+
+func interop(t *testing.T, name string, f func(p *pair)) {
+	for _, proto := range protocols {
+		t.Run(proto.name+"/"+name, func(t *testing.T) {
+			t.Parallel()
+			f(&pair{site: newSite(t), protocol: proto})
+		})
+	}
+}
+
+// Failoverd is the Active that keepalived stands by for. Over version 3 and
+// IPv4 keepalived refuses RFC 9568's checksum, so it believes that nobody is
+// there; it may advertise once before it is answered in its own form (C-08).
+func TestInteropActive(t *testing.T) {
+	interop(t, "crash, return, stop", func(p *pair) {
+		p.startDaemon(200)
+		p.startPeer(100)
+		p.converged(p.a)
+		// Longer than the peer's Active_Down_Interval.
+		time.Sleep(4500 * time.Millisecond)
+		p.converged(p.a)
+		allowed := 0
+		if p.version == 3 && p.family == "ipv4" {
+			allowed = 1
+		}
+		if n := p.rivals(p.b, 0); n > allowed {
+			p.t.Fatalf("two Actives coexisted for %d advertisements of the peer; on the wire:\n%s", n, p.capture.VRRP())
+		}
+
+		p.ok(p.ports[p.a].Pull())
+		p.converged(p.b)
+
+		frames := len(p.capture.Frames())
+		p.ok(p.ports[p.a].Plug())
+		p.converged(p.a)
+		p.oneExchange(p.b, p.a, frames)
+
+		code, err := p.daemon.Stop(p.ctx)
+		p.ok(err)
+		if code != 0 {
+			p.t.Errorf("exit code %d", code)
+		}
+		stopped := time.Now()
+		p.converged(p.b)
+		p.released(p.a, stopped)
+		p.clean(p.a)
+	})
+}
+
+// Keepalived is the Active that failoverd stands by for.
+func TestInteropBackup(t *testing.T) {
+	interop(t, "crash, return, stop", func(p *pair) {
+		p.startPeer(200)
+		p.startDaemon(100)
+		p.converged(p.b)
+		time.Sleep(4500 * time.Millisecond)
+		p.converged(p.b)
+		if n := p.rivals(p.a, 0); n > 0 {
+			p.t.Fatalf("failoverd took over from a living keepalived:\n%s", p.capture.VRRP())
+		}
+
+		p.ok(p.ports[p.b].Pull())
+		p.converged(p.a)
+
+		frames := len(p.capture.Frames())
+		p.ok(p.ports[p.b].Plug())
+		p.converged(p.b)
+		p.oneExchange(p.a, p.b, frames)
+
+		code, err := p.peer.Stop(p.ctx)
+		p.ok(err)
+		if code != 0 {
+			p.t.Errorf("keepalived: exit code %d", code)
+		}
+		stopped := time.Now()
+		p.converged(p.a)
+		p.released(p.b, stopped)
+		p.stop(p.a, p.daemon)
+	})
+}
+
+// With equal priorities the greater address wins (S-A4), whichever side it is
+// on: two that became Active apart from each other settle in one exchange.
+func TestInteropEqualPriority(t *testing.T) {
+	for _, greater := range []string{"keepalived", "failoverd"} {
+		interop(t, "greater address is "+greater+"'s", func(p *pair) {
+			loser, winner := p.a, p.b
+			if greater == "failoverd" {
+				// Its addresses end in 200, which is more than keepalived's 2.
+				for i, a := range addresses(200) {
+					p.ok(p.a.RemoveAddress(ifname, addresses(1)[i]))
+					p.ok(p.a.AddAddress(ifname, a))
+				}
+				loser, winner = p.b, p.a
+			}
+			p.ok(p.ports[p.a].Isolate(true))
+			p.ok(p.ports[p.b].Isolate(true))
+			p.startDaemon(100)
+			p.startPeer(100)
+			p.waitHolder(p.asked, p.a, p.b)
+
+			frames := len(p.capture.Frames())
+			p.ok(p.ports[p.a].Isolate(false))
+			p.converged(winner)
+			p.oneExchange(loser, winner, frames)
+		})
+	}
+}
+
+// oneExchange checks that the loser, once it had the chance to hear the
+// winner, has advertised at most once more.
+func (p *pair) oneExchange(loser, winner *lab.Node, since int) {
+	p.t.Helper()
+	won, after := false, 0
+	for _, f := range p.capture.Frames()[since:] {
+		a, _, _, ok := f.Advertisement()
+		switch {
+		case !ok || a.Priority == 0:
+		case f.From == winner.Name:
+			won = true
+		case f.From == loser.Name && won:
+			after++
+		}
+	}
+	if !won || after > 1 {
+		p.t.Errorf("two Actives: %s advertised %d times after %s did (%v); on the wire:\n%s", loser.Name, after, winner.Name, won, p.capture.VRRP())
+	}
+}
+
+// released checks that the node has left with priority 0 (S-A1).
+func (p *pair) released(n *lab.Node, before time.Time) {
+	p.t.Helper()
+	for _, f := range p.capture.Frames() {
+		if a, d, _, ok := f.Advertisement(); ok && f.From == n.Name && a.Priority == 0 && f.At.Before(before.Add(time.Second)) {
+			if (d.Source.Is4()) != (netip.MustParseAddr(p.asked).Is4()) {
+				continue
+			}
+			return
+		}
+	}
+	p.t.Errorf("%s did not send priority 0; on the wire:\n%s", n.Name, p.capture.VRRP())
+}
