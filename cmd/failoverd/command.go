@@ -163,7 +163,7 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 		}
 		return daemon.Watch(ctx, daemon.WatchConfig{Interfaces: o.interfaces, XDPMode: mode}, stdout, log)
 	}
-	routers, err := o.routers(log)
+	routers, err := o.routers()
 	if err != nil {
 		return &usageError{err}
 	}
@@ -177,7 +177,7 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 
 // routers makes one router for each interface of the addresses that belong to
 // its networks.
-func (o *options) routers(log *logrus.Logger) ([]config.Router, error) {
+func (o *options) routers() ([]config.Router, error) {
 	interval, err := parseInterval(o.interval)
 	if err != nil {
 		return nil, err
@@ -209,11 +209,6 @@ func (o *options) routers(log *logrus.Logger) ([]config.Router, error) {
 	for i, name := range o.interfaces {
 		r := r
 		r.Interface, r.Addresses = name, byInterface[i]
-		r, added := r.WithLinkLocal()
-		if added {
-			first := r.Addresses[len(r.Addresses)-1]
-			log.WithField("interface", name).Infof("RFC 9568 wants a link-local address first: added %s; give all routers of VRID %d the same list", first, r.VRID)
-		}
 		all = append(all, r)
 	}
 	return all, nil

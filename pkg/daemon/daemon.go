@@ -80,6 +80,12 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		return err
 	}
 
+	for _, p := range plan {
+		if p.linkLocal.IsValid() {
+			log.WithField("interface", p.Interface).Infof("RFC 9568 wants a link-local address first: added %s; give all routers of VRID %d the same list", p.linkLocal, p.VRID)
+		}
+	}
+
 	dp, err := datapath.Load(datapath.Options{Dir: c.BPFDir, Adopt: indexes(plan)})
 	if err != nil {
 		return fmt.Errorf("load the XDP program: %w", err)

@@ -136,6 +136,9 @@ func (ps *ports) update(p *port, snapshot []link.Interface) error {
 		if err := ps.stopAll(p, vrrp.CauseInterfaceRenamed); err != nil {
 			return err
 		}
+		if err := ps.plan(p, *now); err != nil {
+			ps.log.WithField("interface", p.name).WithError(err).Error("a run after kill -9 would not find the addresses")
+		}
 	}
 	if now == nil {
 		return nil
@@ -178,17 +181,8 @@ func (p *port) find(snapshot []link.Interface) *link.Interface {
 // bind opens what a port needs on an interface: before any of its Virtual
 // Routers takes part, for attaching XDP may reset a NIC.
 func (ps *ports) bind(p *port, i link.Interface, vlans bool) error {
-	var planned []link.JournalAddress
-	for _, m := range p.routers {
-		if m.config.Priority == config.OwnerPriority {
-			continue
-		}
-		for _, a := range m.config.OfFamily(m.id.Family) {
-			planned = append(planned, link.JournalAddress{Ifindex: i.Index, Name: i.Name, Prefix: a})
-		}
-	}
-	if err := ps.journal.SetAddresses(p.name, planned); err != nil {
-		return fmt.Errorf("write down what will be changed: %w", err)
+	if err := ps.plan(p, i); err != nil {
+		return err
 	}
 	conn, err := transmit.Open(i.Index)
 	if err != nil {
@@ -205,6 +199,23 @@ func (ps *ports) bind(p *port, i link.Interface, vlans bool) error {
 	}
 	p.conn, p.path = conn, path
 	ps.log.WithFields(logrus.Fields{"interface": i.Name, "receive": path.Kind}).Infof("receiving: %s", path.Why)
+	return nil
+}
+
+// plan writes down what may be put on the interface.
+func (ps *ports) plan(p *port, i link.Interface) error {
+	var planned []link.JournalAddress
+	for _, m := range p.routers {
+		if m.config.Priority == config.OwnerPriority {
+			continue
+		}
+		for _, a := range m.config.OfFamily(m.id.Family) {
+			planned = append(planned, link.JournalAddress{Ifindex: i.Index, Name: i.Name, Prefix: a})
+		}
+	}
+	if err := ps.journal.SetAddresses(p.name, planned); err != nil {
+		return fmt.Errorf("write down what will be changed: %w", err)
+	}
 	return nil
 }
 

@@ -19,7 +19,8 @@ import (
 // planned is a router together with the interface it was found on.
 type planned struct {
 	config.Router
-	link link.Interface
+	link      link.Interface
+	linkLocal netip.Prefix // if it had to be added to the addresses
 }
 
 // checkPrivileges names the capabilities that are missing.
@@ -60,13 +61,20 @@ func checkInterfaces(c Config, snapshot []link.Interface) ([]planned, error) {
 				return nil, fmt.Errorf("VRID %d exists twice on %s: give each router of an interface a VRID of its own", r.VRID, r.Interface)
 			}
 		}
-		plan = append(plan, planned{Router: r, link: i})
+		p := planned{Router: r, link: i}
+		if full, added := r.WithLinkLocal(); added {
+			p.Router, p.linkLocal = full, full.Addresses[len(full.Addresses)-1]
+		}
+		plan = append(plan, p)
 	}
 	for _, p := range plan {
 		for _, f := range families(p.Router) {
 			// Right after boot its link-local address may still be tentative.
 			if source(p.link.Settled(), f, virtual(plan)).IsValid() {
 				continue
+			}
+			if only := source(p.link.Settled(), f, nil); only.IsValid() {
+				return nil, fmt.Errorf("virtual address %s is the only address of interface %s: if this host owns it, use --priority 255, otherwise give the interface an address of its own beside it", only, p.Interface)
 			}
 			what, example := "IPv4", "192.0.2.2/24"
 			if f == packet.IPv6 {
