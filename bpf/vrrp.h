@@ -34,7 +34,8 @@
 	X(interval_errors)                                                     \
 	X(address_list_errors)                                                 \
 	X(delivered)                                                           \
-	X(ring_full)
+	X(ring_full)                                                           \
+	X(csum_5798_form)
 
 enum failover_reason {
 #define X(name) REASON_##name,

@@ -40,6 +40,7 @@ type VrrpFailoverCounters struct {
 	AddressListErrors    uint64
 	Delivered            uint64
 	RingFull             uint64
+	Csum5798Form         uint64
 }
 
 type VrrpFailoverDiscard struct {
@@ -99,7 +100,8 @@ const (
 	VrrpFailoverReasonREASON_addressListErrors    VrrpFailoverReason = 22
 	VrrpFailoverReasonREASON_delivered            VrrpFailoverReason = 23
 	VrrpFailoverReasonREASON_ringFull             VrrpFailoverReason = 24
-	VrrpFailoverReasonREASON_COUNT                VrrpFailoverReason = 25
+	VrrpFailoverReasonREASON_csum5798Form         VrrpFailoverReason = 25
+	VrrpFailoverReasonREASON_COUNT                VrrpFailoverReason = 26
 )
 
 type VrrpFailoverRecord struct {

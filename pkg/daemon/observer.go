@@ -47,7 +47,9 @@ func (o *observer) Failure(f router.Failure) { o.put(f) }
 
 func (o *observer) Finding(f router.Finding) {
 	o.dp.Count(f.Reason)
-	if f.Reason != packet.ReasonAdvertisementReceived && f.Reason != packet.ReasonPriorityZero {
+	switch f.Reason {
+	case packet.ReasonAdvertisementReceived, packet.ReasonPriorityZero, packet.ReasonChecksumRFC5798:
+	default:
 		o.put(f)
 	}
 }

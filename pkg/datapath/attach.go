@@ -119,7 +119,7 @@ func (d *Datapath) attach(a *attachment, l Link, m Mode) (Path, error) {
 	switch {
 	case err == nil:
 		return path, nil
-	case errors.Is(err, unix.EBUSY):
+	case taken(err):
 		return Path{PathPacket, "another program owns its XDP hook"}, nil
 	case m == ModeAuto:
 		return Path{PathPacket, fmt.Sprintf("XDP can't be attached: %v", err)}, nil
@@ -162,12 +162,16 @@ func (d *Datapath) attachXDP(a *attachment, l Link, m Mode) (Path, error) {
 			a.link = x
 			return t.path, d.pinLink(a, l)
 		}
-		if errors.Is(err, unix.EBUSY) {
+		if taken(err) {
 			break
 		}
 	}
 	return Path{}, err
 }
+
+// taken reports whether another program owns the hook: in the same mode, or in
+// another one.
+func taken(err error) bool { return errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) }
 
 // adopt takes over the link of a killed run: its program is replaced in place,
 // without a reset of the NIC and without a gap.

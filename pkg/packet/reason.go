@@ -35,9 +35,10 @@ const (
 	ErrAddressList                            // RFC 9568 §7.1: addresses differ
 	ReasonDelivered                           // handed to user space by the kernel
 	ReasonRingFull                            // not handed to user space: the ring was full
+	ReasonChecksumRFC5798                     // accepted, with the checksum in RFC 5798's form
 
 	// ReasonCount is the number of reasons.
-	ReasonCount = int(ReasonRingFull) + 1
+	ReasonCount = int(ReasonChecksumRFC5798) + 1
 )
 
 var reasons = [ReasonCount]struct{ counter, text string }{
@@ -66,6 +67,7 @@ var reasons = [ReasonCount]struct{ counter, text string }{
 	ErrAddressList:              {"address_list_errors", "virtual addresses are not the router's"},
 	ReasonDelivered:             {"delivered", "handed to user space"},
 	ReasonRingFull:              {"ring_full", "not handed to user space: the ring was full"},
+	ReasonChecksumRFC5798:       {"csum_5798_form", "advertisement with RFC 5798's checksum accepted"},
 }
 
 // String returns the name of the counter.

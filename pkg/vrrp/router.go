@@ -271,6 +271,9 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 	if a.Priority == 0 {
 		actions = append(actions, Action{Kind: Report, Reason: packet.ReasonPriorityZero, Peer: from})
 	}
+	if ev.Checksum == packet.ChecksumRFC5798 {
+		actions = append(actions, Action{Kind: Report, Reason: packet.ReasonChecksumRFC5798, Peer: from})
+	}
 	r.forms = [2]packet.Checksum{ev.Checksum, r.forms[0]}
 	if r.state == Backup {
 		r.receiveAsBackup(now, from, a)

@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/failoverd/failoverd/bpf"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/transmit"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+// What the XDP program returns.
+const (
+	xdpDrop = 1
+	xdpPass = 2
+)
+
+// vectors is what the checklist, section 8, says of each of its frames: the
+// counters it raises, and what the XDP program does with it. The state machine
+// is Backup unless it is to be Active.
+var vectors = []struct {
+	id       string
+	counters string
+	verdict  uint32
+	active   bool
+	check    func(*testing.T, *receiver) // of the state machine afterwards
+}{
+	{id: "V01", counters: "advertisement_rcvd", verdict: xdpPass, check: downIn(52, 3609375*time.Microsecond)},
+	{id: "V02", counters: "advertisement_rcvd", verdict: xdpPass, check: downIn(53, 3609375*time.Microsecond)},
+	{id: "V03", counters: "advertisement_rcvd priority_zero_pkts_rcvd", verdict: xdpPass, check: downIn(52, 609375*time.Microsecond)},
+	{id: "V04", counters: "advertisement_rcvd", verdict: xdpPass, check: downIn(51, 3609375*time.Microsecond)},
+	{id: "V05", counters: "advertisement_rcvd csum_5798_form", verdict: xdpPass, check: downIn(51, 3609375*time.Microsecond)},
+	{id: "V06", counters: "advertisement_rcvd", verdict: xdpPass},
+	{id: "V07", counters: "advertisement_rcvd priority_zero_pkts_rcvd", verdict: xdpPass, check: downIn(51, 609375*time.Microsecond)},
+	{id: "V08", counters: "advertisement_rcvd", verdict: xdpPass, check: downIn(51, 3609375*time.Microsecond)},
+	{id: "V09", counters: "advertisement_rcvd", verdict: xdpPass, active: true, check: inState(55, packet.IPv4, vrrp.Backup)},
+	{id: "V10", counters: "advertisement_rcvd", verdict: xdpPass, active: true, check: inState(51, packet.IPv6, vrrp.Active)},
+	{id: "V11", counters: "advertisement_rcvd interval_errors", verdict: xdpPass, check: downIn(51, 902343750)},
+	{id: "V12", counters: "ip_ttl_errors", verdict: xdpDrop},
+	{id: "V13", counters: "ip_ttl_errors", verdict: xdpDrop},
+	{id: "V14", counters: "version_errors", verdict: xdpDrop},
+	{id: "V15", counters: "invalid_type_pkts_rcvd", verdict: xdpDrop},
+	{id: "V16", counters: "packet_length_errors", verdict: xdpDrop},
+	{id: "V17", counters: "checksum_errors", verdict: xdpDrop},
+	{id: "V18", counters: "addr_count_errors", verdict: xdpDrop},
+	{id: "V19", counters: "first_addr_errors", verdict: xdpDrop},
+	{id: "V20", counters: "zero_interval_errors", verdict: xdpDrop, check: inState(51, packet.IPv4, vrrp.Backup)},
+	{id: "V21", counters: "vrid_errors", verdict: xdpPass},
+	{id: "V22", counters: "interval_errors", verdict: xdpPass, check: downIn(52, 3609375*time.Microsecond)},
+	{id: "V23", counters: "auth_failures", verdict: xdpPass, check: downIn(53, 3609375*time.Microsecond)},
+	{id: "V24", counters: "address_list_errors", verdict: xdpPass, check: downIn(52, 3609375*time.Microsecond)},
+	{id: "V25", counters: "packet_length_errors", verdict: xdpDrop, check: downIn(51, 3609375*time.Microsecond)},
+	{id: "V26", counters: "packet_length_errors", verdict: xdpDrop},
+	{id: "V27", counters: "", verdict: xdpPass}, // in AH, which isn't spoken here
+	{id: "V28", counters: "own_source", verdict: xdpDrop, active: true, check: inState(55, packet.IPv4, vrrp.Active)},
+	{id: "V29", counters: "", verdict: xdpPass},
+	{id: "T01", counters: "", verdict: xdpPass}, // announcements, not advertisements
+	{id: "T02", counters: "", verdict: xdpPass},
+}
+
+func TestVectors(t *testing.T) {
+	frames := readVectors(t)
+	if len(frames) != len(vectors) {
+		t.Fatalf("%d frames, but %d are expected", len(frames), len(vectors))
+	}
+	for _, way := range []struct {
+		name string
+		mode Mode
+	}{
+		{"program run", ""},
+		{"xdp native", ModeNative},
+		{"xdp generic", ModeGeneric},
+		{"af_packet", ModeOff},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			w := newWire(t, way.mode)
+			for _, v := range vectors {
+				t.Run(v.id, func(t *testing.T) {
+					r := w.receiver(t, v.active)
+					before := r.dp.Counters()
+					if way.mode == "" {
+						if got := runProgram(t, r, frames[v.id]); got != v.verdict {
+							t.Errorf("verdict %d, want %d", got, v.verdict)
+						}
+						r.drain()
+					} else {
+						before[packet.ErrTTL]++ // the frame that is sent behind it
+						w.send(t, r, frames[v.id], v.counters == "ip_ttl_errors", frames["V12"])
+					}
+					if diff := cmp.Diff(v.counters, raised(before, r.dp.Counters())); diff != "" {
+						t.Errorf("counters (-want +got):\n%s", diff)
+					}
+					if v.check != nil {
+						v.check(t, r)
+					}
+				})
+			}
+		})
+	}
+}
+
+func readVectors(t *testing.T) map[string][]byte {
+	t.Helper()
+	b, err := os.ReadFile("../packet/testdata/vectors.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []struct{ ID, Hex string }
+	if err := json.Unmarshal(b, &list); err != nil {
+		t.Fatal(err)
+	}
+	frames := make(map[string][]byte)
+	for _, v := range list {
+		if frames[v.ID], err = hex.DecodeString(v.Hex); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return frames
+}
+
+// wire is a Datapath, and for the modes that attach it a cable to it.
+type wire struct {
+	dp      *Datapath
+	here    *lab.Node
+	ifindex int
+	conn    *transmit.Conn
+}
+
+func newWire(t *testing.T, mode Mode) *wire {
+	t.Helper()
+	l, err := lab.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	here, err := l.Node("here")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Program.Run pretends that frames come from the loopback.
+	w := &wire{here: here, ifindex: 1}
+	if mode != "" {
+		there, err := l.Node("there")
+		if err != nil {
+			t.Fatal(err)
+		}
+		lan, err := l.LAN("lan")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []*lab.Node{here, there} {
+			if _, err := lan.Connect(n, "eth0"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := there.Do(func() (err error) { w.conn, err = transmit.Open(index(t, there)); return err }); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = w.conn.Close() })
+		w.ifindex = index(t, here)
+	}
+	if err := here.Do(func() (err error) {
+		if w.dp, err = Load(Options{Dir: "/sys/fs/bpf/failoverd"}); err != nil {
+			return err
+		}
+		if err := w.dp.Unavailable(); err != nil {
+			return err
+		}
+		if mode != "" {
+			_, err = w.dp.Attach(Link{Index: w.ifindex, Name: "eth0", Kind: "veth"}, mode, false)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := here.Do(w.dp.Close); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+func index(t *testing.T, n *lab.Node) int {
+	t.Helper()
+	l, err := n.Netlink().LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l.Attrs().Index
+}
+
+// receiver is the receiver under test of the checklist.
+type receiver struct {
+	dp       *Datapath
+	machines map[Key]*vrrp.Router
+	start    vrrp.Instant
+	at       vrrp.Instant // when the last advertisement was received
+}
+
+func (w *wire) receiver(t *testing.T, active bool) *receiver {
+	t.Helper()
+	w.dp.Drain(func(*Record) {}) // of earlier vectors
+	r := &receiver{dp: w.dp, machines: make(map[Key]*vrrp.Router), start: monotonic()}
+	for _, c := range []struct {
+		config vrrp.Config
+		source string
+	}{
+		{vrrp.Config{Version: 3, VRID: 51, Family: packet.IPv4, Addresses: list("192.0.2.1")}, "192.0.2.3"},
+		{vrrp.Config{Version: 3, VRID: 51, Family: packet.IPv6, Addresses: list("fe80::1", "2001:db8:0:1::1")}, "fe80::b"},
+		{vrrp.Config{Version: 2, VRID: 52, Family: packet.IPv4, Addresses: list("192.0.2.129")}, "192.0.2.3"},
+		{vrrp.Config{Version: 2, VRID: 53, Family: packet.IPv4, Addresses: list("192.0.2.130"), AuthType: 1, AuthData: [8]byte([]byte("failovr1"))}, "192.0.2.3"},
+		{vrrp.Config{Version: 3, VRID: 55, Family: packet.IPv4, Addresses: list("198.18.0.1")}, "198.18.0.200"},
+	} {
+		c.config.Priority, c.config.Interval, c.config.Preempt = 100, time.Second, true
+		m, err := vrrp.New(c.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source := netip.MustParseAddr(c.source)
+		m.Step(r.start, vrrp.Event{Kind: vrrp.Startup, Source: source}, nil)
+		if active {
+			deadline, _ := m.Deadline()
+			m.Step(deadline, vrrp.Event{Kind: vrrp.TimerExpired}, nil)
+		}
+		k := Key{Ifindex: w.ifindex, Family: c.config.Family, VRID: c.config.VRID}
+		r.machines[k] = m
+		if err := w.dp.SetRouter(k, Router{Version: c.config.Version, Source: source, Running: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r
+}
+
+func list(addresses ...string) (all []netip.Addr) {
+	for _, a := range addresses {
+		all = append(all, netip.MustParseAddr(a))
+	}
+	return all
+}
+
+// drain does what the event loop does with what has arrived.
+func (r *receiver) drain() {
+	r.dp.Drain(func(rec *Record) {
+		m, ok := r.machines[rec.Key]
+		if !ok {
+			return
+		}
+		r.at = rec.ReceivedAt
+		for _, a := range m.Step(rec.ReceivedAt, vrrp.Event{
+			Kind: vrrp.Receive, Advertisement: rec.Advertisement, From: rec.Datagram.Source, Checksum: rec.Checksum,
+		}, nil) {
+			if a.Kind == vrrp.Report {
+				r.dp.Count(a.Reason)
+			}
+		}
+	})
+}
+
+// runProgram runs the XDP program on a frame without any interface.
+func runProgram(t *testing.T, r *receiver, frame []byte) uint32 {
+	t.Helper()
+	out := make([]byte, len(frame)+256)
+	options := &ebpf.RunOptions{Data: frame, DataOut: out}
+	verdict, err := r.dp.objects.FailoverVrrp.Run(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(frame, options.DataOut[:len(frame)]); diff != "" {
+		t.Errorf("the frame was changed (-want +got):\n%s", diff)
+	}
+	return verdict
+}
+
+// send sends a frame over the wire, and behind it one that does nothing but
+// raise ip_ttl_errors, as the first may too: when that has happened, the first
+// has been dealt with.
+func (w *wire) send(t *testing.T, r *receiver, frame []byte, raises bool, last []byte) {
+	t.Helper()
+	want := r.dp.Counters()[packet.ErrTTL] + 1
+	if raises {
+		want++
+	}
+	w.conn.Queue(frame)
+	w.conn.Queue(last)
+	if _, err := w.conn.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); r.dp.Counters()[packet.ErrTTL] != want; time.Sleep(time.Millisecond) {
+		r.drain()
+		if time.Now().After(end) {
+			t.Fatal("the frames did not arrive")
+		}
+	}
+	r.drain()
+}
+
+// raised names the counters that are higher than before.
+func raised(before, after [packet.ReasonCount]uint64) string {
+	var names []string
+	for n := range after {
+		switch d := after[n] - before[n]; {
+		case packet.Reason(n) == packet.ReasonDelivered:
+		case d == 1:
+			names = append(names, packet.Reason(n).String())
+		case d > 1:
+			names = append(names, fmt.Sprintf("%s %d times", packet.Reason(n), d))
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+// downIn checks how long after the reception the Active_Down_Timer fires, or
+// after the start if nothing was accepted.
+func downIn(vrid uint8, want time.Duration) func(*testing.T, *receiver) {
+	return func(t *testing.T, r *receiver) {
+		t.Helper()
+		for k, m := range r.machines {
+			if k.VRID != vrid || k.Family != packet.IPv4 {
+				continue
+			}
+			deadline, _ := m.Deadline()
+			from := r.start
+			if m.Status().Active.IsValid() || want < time.Second { // or priority 0
+				from = r.at
+			}
+			if got := deadline.Sub(from); got != want {
+				t.Errorf("Active_Down_Timer fires in %v, want %v", got, want)
+			}
+		}
+	}
+}
+
+func inState(vrid uint8, f packet.Family, want vrrp.State) func(*testing.T, *receiver) {
+	return func(t *testing.T, r *receiver) {
+		t.Helper()
+		for k, m := range r.machines {
+			if k.VRID == vrid && k.Family == f && m.State() != want {
+				t.Errorf("state %v, want %v", m.State(), want)
+			}
+		}
+	}
+}
+
+// The reasons have the same numbers and names in C and in Go.
+func TestReasonsAgree(t *testing.T) {
+	if int(bpf.VrrpFailoverReasonREASON_COUNT) != packet.ReasonCount {
+		t.Fatalf("%d reasons in C, %d in Go", bpf.VrrpFailoverReasonREASON_COUNT, packet.ReasonCount)
+	}
+	spec, err := bpf.LoadVrrp()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var counters *btf.Struct
+	if err := spec.Types.TypeByName("failover_counters", &counters); err != nil {
+		t.Fatal(err)
+	}
+	for n, field := range counters.Members {
+		if want := packet.Reason(n).String(); field.Name != want {
+			t.Errorf("counter %d is %s in C and %s in Go", n, field.Name, want)
+		}
+	}
+}
