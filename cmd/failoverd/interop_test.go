@@ -37,7 +37,7 @@ type pair struct {
 func (p *pair) startDaemon(priority int) {
 	p.t.Helper()
 	args := []string{"--iface", ifname, "--vrid", "51", "--priority", fmt.Sprint(priority), "--version", fmt.Sprint(p.version)}
-	for _, a := range p.protocol.addresses {
+	for _, a := range p.addresses {
 		args = append(args, "--vip", a)
 	}
 	p.daemon = p.failoverd(p.a, args...)
@@ -47,7 +47,7 @@ func (p *pair) startPeer(priority int) {
 	p.t.Helper()
 	var err error
 	p.peer, err = p.b.Keepalived(lab.KeepalivedConfig{
-		Interface: ifname, Version: p.version, VRID: 51, Priority: priority, Interval: time.Second, Addresses: p.protocol.addresses,
+		Interface: ifname, Version: p.version, VRID: 51, Priority: priority, Interval: time.Second, Addresses: p.addresses,
 	})
 	p.ok(err)
 	peer := p.peer
@@ -211,7 +211,7 @@ func (p *pair) released(n *lab.Node, before time.Time) {
 	p.t.Helper()
 	for _, f := range p.capture.Frames() {
 		if a, d, _, ok := f.Advertisement(); ok && f.From == n.Name && a.Priority == 0 && f.At.Before(before.Add(time.Second)) {
-			if (d.Source.Is4()) != (netip.MustParseAddr(p.asked).Is4()) {
+			if d.Source.Is4() != netip.MustParseAddr(p.asked).Is4() {
 				continue
 			}
 			return

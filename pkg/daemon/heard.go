@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -149,7 +150,7 @@ func (h *heard) row(r *heardRouter, s *heardSender, alive []*heardSender, now vr
 	switch {
 	case s.refused != nil:
 		out.Problem = "refused: " + s.refused.Error()
-		if s.refused == packet.ErrTTL {
+		if errors.Is(s.refused, packet.ErrTTL) {
 			out.Problem += fmt.Sprintf(" (it is %d)", s.ttl)
 		}
 	case s.advertisement.Priority == 0:

@@ -49,7 +49,7 @@ type member struct {
 	cause   vrrp.Cause // why it isn't running
 }
 
-func newPorts(plan []planned, mode datapath.Mode, dp *datapath.Datapath, loop *router.Loop, journal *link.Journal, log *logrus.Logger) (*ports, error) {
+func newPorts(plan []planned, mode datapath.Mode, dp *datapath.Datapath, loop *router.Loop, journal *link.Journal, log *logrus.Logger) *ports {
 	ps := &ports{mode: mode, dp: dp, loop: loop, journal: journal, log: log, exclude: virtual(plan)}
 	for _, p := range plan {
 		pt := ps.byName(p.Interface)
@@ -61,7 +61,7 @@ func newPorts(plan []planned, mode datapath.Mode, dp *datapath.Datapath, loop *r
 			})
 		}
 	}
-	return ps, nil
+	return ps
 }
 
 func (ps *ports) byName(name string) *port {

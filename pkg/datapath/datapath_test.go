@@ -4,6 +4,7 @@ package datapath
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -81,7 +82,7 @@ func clone(r *Record) *Record {
 }
 
 func sameRecord(a, b *Record) bool {
-	return a.Key == b.Key && a.Checksum == b.Checksum && a.Err == b.Err &&
+	return a.Key == b.Key && a.Checksum == b.Checksum && errors.Is(a.Err, b.Err) && errors.Is(b.Err, a.Err) &&
 		a.Datagram.Source == b.Datagram.Source && a.Datagram.Destination == b.Datagram.Destination &&
 		a.Datagram.TTL == b.Datagram.TTL && bytes.Equal(a.Datagram.Message, b.Datagram.Message) &&
 		slices.Equal(a.Advertisement.Addresses, b.Advertisement.Addresses) &&

@@ -143,7 +143,7 @@ func recoverOne(path string, h *Handle) (removed []string, err error) {
 	if file == nil || err != nil {
 		return nil, err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // it was only read
 	b, err := io.ReadAll(file)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ package packet
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 )
 
@@ -58,7 +59,7 @@ func ParseFrame(frame []byte) (Datagram, error) {
 	default:
 		return Datagram{}, ErrNotVRRP
 	}
-	if tagged && err != ErrNotVRRP {
+	if tagged && !errors.Is(err, ErrNotVRRP) {
 		return Datagram{}, ErrTagged
 	}
 	if err != nil {

@@ -89,12 +89,12 @@ func (c *Conn) Flush() (sent int, err error) {
 	c.prepare()
 	for at := 0; at < len(c.messages); {
 		n, errno := c.send(c.messages[at:])
-		switch {
-		case errno == 0:
+		switch errno {
+		case 0:
 			sent += n
 			at += n
-		case errno == unix.EINTR:
-		case errno == unix.EMSGSIZE || errno == unix.EINVAL:
+		case unix.EINTR:
+		case unix.EMSGSIZE, unix.EINVAL:
 			err = errors.Join(err, fmt.Errorf("frame of %d octets: %w", len(c.frames[at]), errno))
 			at++ // this one can't be sent, the others may
 		default:

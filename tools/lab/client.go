@@ -192,7 +192,7 @@ func (n *Node) WhoHas(ifname string, addr netip.Addr, wait time.Duration) ([]str
 		return nil, err
 	}
 	file := os.NewFile(uintptr(fd), "who has")
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	if err := file.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ func (lan *LAN) Connect(n *Node, name string, addresses ...string) (*Port, error
 	}); err != nil {
 		return fail(err)
 	}
-	defer unix.Close(peer)
+	defer func() { _ = unix.Close(peer) }()
 	near := fmt.Sprintf("port%d", len(lan.ports)+1)
 	veth := &netlink.Veth{
 		LinkAttrs:     netlink.LinkAttrs{Name: near, MasterIndex: lan.bridge.Attrs().Index},

@@ -25,7 +25,6 @@ type Line struct {
 type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{}
-	err  error
 
 	mu      sync.Mutex
 	lines   []Line
@@ -57,14 +56,14 @@ func (n *Node) StartEnv(env []string, path string, args ...string) (*Process, er
 	n.mu.Unlock()
 	go func() {
 		p.read(r)
-		p.err = p.cmd.Wait()
+		_ = p.cmd.Wait() // its exit code tells
 		close(p.done)
 	}()
 	return p, nil
 }
 
 func (p *Process) read(r io.ReadCloser) {
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	s := bufio.NewScanner(r)
 	for s.Scan() {
 		p.mu.Lock()
@@ -110,7 +109,7 @@ func (p *Process) WaitLine(ctx context.Context, from int, f func(string) bool) (
 			more := len(p.lines) > from
 			p.mu.Unlock()
 			if !more {
-				return 0, fmt.Errorf("%s ended (%v); it wrote:\n%s", p.cmd.Path, p.err, p.Output())
+				return 0, fmt.Errorf("%s ended (exit code %d); it wrote:\n%s", p.cmd.Path, p.cmd.ProcessState.ExitCode(), p.Output())
 			}
 		case <-ctx.Done():
 			return 0, fmt.Errorf("%w; %s wrote:\n%s", ctx.Err(), p.cmd.Path, p.Output())

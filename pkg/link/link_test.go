@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+const patience = 20 * time.Second
+
+// newHost makes a host with eth0 and returns its handle.
+func newHost(t *testing.T, addresses ...string) (*lab.Node, *lab.Port, *Handle) {
+	t.Helper()
+	l, err := lab.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	lan, err := l.LAN("lan")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := l.Node("host")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := lan.Connect(n, "eth0", addresses...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var h *Handle
+	if err := n.Do(func() (err error) { h, err = NewHandle(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Close)
+	return n, p, h
+}
+
+func find(t *testing.T, h *Handle, name string) Interface {
+	t.Helper()
+	all, err := h.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(all, func(i Interface) bool { return i.Name == name })
+	if i < 0 {
+		t.Fatalf("no %s", name)
+	}
+	return all[i]
+}
+
+func prefixes(list ...string) (all []netip.Prefix) {
+	for _, s := range list {
+		all = append(all, netip.MustParsePrefix(s))
+	}
+	return all
+}
+
+func names(i Interface) string {
+	var all []string
+	for _, a := range i.Addresses {
+		if a.Prefix.Addr().Is4() || !a.Prefix.Addr().IsLinkLocalUnicast() {
+			all = append(all, a.Prefix.String())
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+func TestAssignRelease(t *testing.T) {
+	_, port, h := newHost(t, "192.0.2.2/24")
+	i := find(t, h, "eth0")
+	if i.Kind != "veth" || !i.Up || !i.Running || i.MTU != 1500 {
+		t.Errorf("eth0 is %+v", i)
+	}
+	if lo := find(t, h, "lo"); lo.Kind != KindLoopback {
+		t.Errorf("lo is %+v", lo)
+	}
+	virtual := prefixes("192.0.2.10/24", "2001:db8::10/64")
+	for range 2 { // the second time they are there already
+		for _, p := range virtual {
+			if err := h.Assign(i.Index, p); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	i = find(t, h, "eth0")
+	if got, want := names(i), "192.0.2.2/24 192.0.2.10/24 2001:db8::10/64"; got != want {
+		t.Errorf("addresses %s, want %s", got, want)
+	}
+	for _, a := range i.Addresses {
+		switch a.Prefix {
+		case virtual[0]:
+			if !a.Secondary {
+				t.Errorf("%+v is not secondary", a)
+			}
+		case virtual[1]:
+			// Usable at once, and never chosen as a source.
+			if a.Tentative || a.DADFailed || !a.Deprecated {
+				t.Errorf("%+v", a)
+			}
+		}
+	}
+	for range 2 { // the second time they are gone already
+		if err := h.Release(i.Index, virtual); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := names(find(t, h, "eth0")); got != "192.0.2.2/24" {
+		t.Errorf("addresses %s", got)
+	}
+	if err := port.Disconnect(); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Release(i.Index, virtual); err != nil {
+		t.Errorf("release from an interface that is gone: %v", err)
+	}
+	if err := h.Assign(i.Index, virtual[0]); err == nil || !strings.Contains(err.Error(), "192.0.2.10/24") {
+		t.Errorf("assign to an interface that is gone: %v", err)
+	}
+}
+
+// The kernel removes the addresses of a subnet with its primary one. Those that
+// are the host's own come back.
+func TestReleaseKeepsOthers(t *testing.T) {
+	for _, promote := range []string{"0", "1"} {
+		t.Run("promote_secondaries "+promote, func(t *testing.T) {
+			n, _, h := newHost(t)
+			if err := n.Sysctl("net.ipv4.conf.eth0.promote_secondaries", promote); err != nil {
+				t.Fatal(err)
+			}
+			i := find(t, h, "eth0")
+			if err := h.Assign(i.Index, prefixes("192.0.2.10/24")[0]); err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range []string{"192.0.2.2/24", "192.0.2.3/24", "198.51.100.1/24"} {
+				if err := n.AddAddress("eth0", a); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := h.Release(i.Index, prefixes("192.0.2.10/24")); err != nil {
+				t.Fatal(err)
+			}
+			got := strings.Fields(names(find(t, h, "eth0")))
+			slices.Sort(got)
+			if want := "[192.0.2.2/24 192.0.2.3/24 198.51.100.1/24]"; fmt.Sprint(got) != want {
+				t.Errorf("addresses %v, want %s", got, want)
+			}
+		})
+	}
+}
+
+func TestIPv6Disabled(t *testing.T) {
+	n, _, h := newHost(t, "192.0.2.2/24")
+	if err := n.Sysctl("net.ipv6.conf.eth0.disable_ipv6", "1"); err != nil {
+		t.Fatal(err)
+	}
+	err := h.Assign(find(t, h, "eth0").Index, prefixes("2001:db8::10/64")[0])
+	if err == nil || !strings.Contains(err.Error(), "disable_ipv6") {
+		t.Errorf("%v does not name the remedy", err)
+	}
+}
+
+func TestSources(t *testing.T) {
+	i := Interface{Addresses: []Address{
+		{Prefix: netip.MustParsePrefix("127.0.0.5/8"), Host: true},
+		{Prefix: netip.MustParsePrefix("192.0.2.10/24")},
+		{Prefix: netip.MustParsePrefix("192.0.2.3/24"), Secondary: true},
+		{Prefix: netip.MustParsePrefix("198.51.100.2/24")},
+		{Prefix: netip.MustParsePrefix("2001:db8::2/64")},
+		{Prefix: netip.MustParsePrefix("fe80::1/64")},
+		{Prefix: netip.MustParsePrefix("fe80::2/64"), Tentative: true},
+		{Prefix: netip.MustParsePrefix("fe80::3/64"), DADFailed: true},
+		{Prefix: netip.MustParsePrefix("fe80::4/64")},
+	}}
+	exclude := []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("fe80::1")}
+	for _, c := range []struct {
+		what string
+		got  netip.Addr
+		want string
+	}{
+		{"first that isn't excluded", PrimaryIPv4(i, exclude), "198.51.100.2"},
+		{"first", PrimaryIPv4(i, nil), "192.0.2.10"},
+		{"secondary if there is no other", PrimaryIPv4(i, append(exclude, netip.MustParseAddr("198.51.100.2"))), "192.0.2.3"},
+		{"link-local", LinkLocalIPv6(i, exclude), "fe80::4"},
+		{"link-local once settled", LinkLocalIPv6(i.Settled(), exclude), "fe80::2"},
+		{"none", PrimaryIPv4(Interface{}, nil), "invalid IP"},
+	} {
+		if c.got.String() != c.want {
+			t.Errorf("%s: %v, want %s", c.what, c.got, c.want)
+		}
+	}
+	if !i.Addresses[6].Tentative {
+		t.Error("Settled has changed the original")
+	}
+}
+
+func TestMonitor(t *testing.T) {
+	n, port, _ := newHost(t, "192.0.2.2/24")
+	var m *Monitor
+	if err := n.Do(func() (err error) { m, err = NewMonitor(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := m.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	defer func() { cancel(); running.Wait(); m.Close() }()
+
+	eth0 := func(name string, f func(*Interface) bool) {
+		t.Helper()
+		timeout := time.After(patience)
+		for {
+			var found *Interface
+			for _, i := range m.Snapshot() {
+				if i.Name == name {
+					found = &i
+				}
+			}
+			if f(found) {
+				return
+			}
+			select {
+			case <-m.Changes():
+			case <-timeout:
+				t.Fatalf("%s is %+v", name, found)
+			}
+		}
+	}
+	is := func(f func(*Interface) bool) func(*Interface) bool {
+		return func(i *Interface) bool { return i != nil && f(i) }
+	}
+	eth0("eth0", is(func(i *Interface) bool { return i.Up && i.Running }))
+	for _, c := range []struct {
+		do   func() error
+		name string
+		want func(*Interface) bool
+	}{
+		{func() error { return n.AddAddress("eth0", "192.0.2.3/24") }, "eth0", is(func(i *Interface) bool { return i.has(netip.MustParseAddr("192.0.2.3")) })},
+		{func() error { return n.RemoveAddress("eth0", "192.0.2.3/24") }, "eth0", is(func(i *Interface) bool { return !i.has(netip.MustParseAddr("192.0.2.3")) })},
+		{port.Pull, "eth0", is(func(i *Interface) bool { return i.Up && !i.Running })},
+		{port.Plug, "eth0", is(func(i *Interface) bool { return i.Running })},
+		{func() error { return n.SetDown("eth0") }, "eth0", is(func(i *Interface) bool { return !i.Up })},
+		{func() error { return n.Rename("eth0", "lan0") }, "lan0", is(func(*Interface) bool { return true })},
+		{port.Disconnect, "lan0", func(i *Interface) bool { return i == nil }},
+	} {
+		if err := c.do(); err != nil {
+			t.Fatal(err)
+		}
+		eth0(c.name, c.want)
+	}
+}
+
+// Jobs are done in their order, and all of them.
+func TestWorker(t *testing.T) {
+	_, _, h := newHost(t, "192.0.2.2/24")
+	index := find(t, h, "eth0").Index
+	w := NewWorker(h)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = w.Run(ctx) })
+	var mu sync.Mutex
+	var done []int
+	for n := range 20 {
+		w.Submit(Job{Ifindex: index, Assign: n%2 == 0, Prefixes: prefixes("192.0.2.10/24"), Done: func(err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			done = append(done, n)
+		}})
+	}
+	cancel() // what is queued is still done
+	running.Wait()
+	if !slices.IsSorted(done) || len(done) != 20 {
+		t.Errorf("done: %v", done)
+	}
+	if got := names(find(t, h, "eth0")); got != "192.0.2.2/24" {
+		t.Errorf("addresses %s", got)
+	}
+}
+
+// A journal of a run that lives is left alone; that of a dead one is undone.
+func TestJournal(t *testing.T) {
+	n, _, h := newHost(t, "192.0.2.2/24")
+	index := find(t, h, "eth0").Index
+	dir := filepath.Join(t.TempDir(), "run")
+	in := func(f func() error) {
+		t.Helper()
+		if err := n.Do(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	virtual := prefixes("192.0.2.10/24", "2001:db8::10/64")
+	var j *Journal
+	in(func() (err error) {
+		if j, err = OpenJournal(dir); err != nil {
+			return err
+		}
+		return j.SetAddresses("eth0", []JournalAddress{
+			{index, "eth0", virtual[0]},
+			{index, "eth0", virtual[1]},
+			{index, "eth0", netip.MustParsePrefix("192.0.2.77/24")}, // never assigned
+			{index, "other", netip.MustParsePrefix("192.0.2.2/24")}, // another interface by now
+		})
+	})
+	for _, p := range virtual {
+		if err := h.Assign(index, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in(func() error {
+		removed, err := Recover(dir, h)
+		if err != nil || len(removed) != 0 {
+			t.Errorf("a living run's: %v, %v", removed, err)
+		}
+		return nil
+	})
+
+	if err := j.file.Close(); err != nil { // as the kernel does at the end of a process
+		t.Fatal(err)
+	}
+	in(func() error {
+		removed, err := Recover(dir, h)
+		want := []string{"address 192.0.2.10/24 from eth0", "address 2001:db8::10/64 from eth0"}
+		if err != nil || !slices.Equal(removed, want) {
+			t.Errorf("a dead run's: %v, %v", removed, err)
+		}
+		return nil
+	})
+	if got := names(find(t, h, "eth0")); got != "192.0.2.2/24" {
+		t.Errorf("addresses %s", got)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there: %v", dir, err)
+	}
+}
+
+// A clean end leaves no file, and what isn't a journal is named.
+func TestJournalFiles(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	j, err := OpenJournal(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there: %v", dir, err)
+	}
+
+	h, err := NewHandle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	ns, err := namespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, fmt.Sprintf("%d-1.json", ns))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Recover(dir, h); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("%v does not name %s", err, path)
+	}
+}
+
+func TestClaim(t *testing.T) {
+	n, _, _ := newHost(t)
+	if err := n.Do(func() error {
+		first, err := Claim(2, 51)
+		if err != nil {
+			return err
+		}
+		if _, err := Claim(2, 51); !errors.Is(err, ErrClaimed) {
+			t.Errorf("claimed twice: %v", err)
+		}
+		for _, c := range []struct {
+			ifindex int
+			vrid    uint8
+		}{{2, 52}, {3, 51}} {
+			other, err := Claim(c.ifindex, c.vrid)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = other.Close() }()
+		}
+		if err := first.Close(); err != nil {
+			return err
+		}
+		again, err := Claim(2, 51)
+		if err != nil {
+			return err
+		}
+		return again.Close()
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A journal that cannot be written is an error, not a panic.
+func TestJournalUnwritable(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenJournal(filepath.Join(file, "run")); !errors.Is(err, unix.ENOTDIR) {
+		t.Errorf("%v", err)
+	}
+}

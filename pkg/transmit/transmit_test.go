@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transmit
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+func newConn(t *testing.T) (*lab.Node, *lab.Capture, *Conn) {
+	t.Helper()
+	l, err := lab.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	lan, err := l.LAN("lan")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := l.Node("host")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lan.Connect(n, "eth0"); err != nil {
+		t.Fatal(err)
+	}
+	capture, err := lan.Capture()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = capture.Close() })
+	device, err := n.Netlink().LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c *Conn
+	if err := n.Do(func() (err error) { c, err = Open(device.Attrs().Index); return err }); err != nil {
+		t.Fatal(err)
+	}
+	return n, capture, c
+}
+
+// test is a frame of a private EtherType with a number in it.
+func test(number int) []byte {
+	b := make([]byte, 60)
+	copy(b, []byte{1, 0, 0x5e, 0, 0, 18, 2, 0, 0, 0, 0, 1, 0x88, 0xb5})
+	binary.BigEndian.PutUint32(b[14:], uint32(number))
+	return b
+}
+
+func isTest(f lab.Frame) bool { return binary.BigEndian.Uint16(f.Data[12:]) == 0x88b5 }
+
+// Frames arrive as they are and in their order; one that can't be sent doesn't
+// hold up the others.
+func TestFlush(t *testing.T) {
+	_, capture, c := newConn(t)
+	defer c.Close()
+	const count = 200
+	for n := range count {
+		c.Queue(test(n))
+		if n == 100 {
+			c.Queue(make([]byte, 9000)) // more than the MTU
+			c.Queue(nil)
+		}
+	}
+	sent, err := c.Flush()
+	if sent != count || !errors.Is(err, unix.EMSGSIZE) {
+		t.Errorf("%d sent, %v", sent, err)
+	}
+	if sent, err := c.Flush(); sent != 0 || err != nil {
+		t.Errorf("nothing was queued: %d sent, %v", sent, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	at := 0
+	for n := range count {
+		i, err := capture.Wait(ctx, at, isTest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = i + 1
+		if got := binary.BigEndian.Uint32(capture.Frames()[i].Data[14:]); got != uint32(n) {
+			t.Fatalf("frame %d came as number %d", got, n)
+		}
+	}
+}
+
+func TestInterfaceDown(t *testing.T) {
+	n, _, c := newConn(t)
+	defer c.Close()
+	if err := n.SetDown("eth0"); err != nil {
+		t.Fatal(err)
+	}
+	c.Queue(test(1))
+	c.Queue(test(2))
+	if sent, err := c.Flush(); sent != 0 || !errors.Is(err, unix.ENETDOWN) {
+		t.Errorf("%d sent, %v", sent, err)
+	}
+	if err := n.SetUp("eth0"); err != nil {
+		t.Fatal(err)
+	}
+	c.Queue(test(3))
+	if sent, err := c.Flush(); sent != 1 || err != nil {
+		t.Errorf("%d sent, %v", sent, err)
+	}
+}
+
+// the groups are joined as long as the Conn is open.
+func TestJoin(t *testing.T) {
+	n, _, c := newConn(t)
+	groups := func() string {
+		out, err := n.Run(t.Context(), "ip", "maddr", "show", "dev", "eth0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	if err := n.Do(func() error { return errors.Join(c.Join(packet.IPv4), c.Join(packet.IPv6)) }); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"224.0.0.18", "ff02::12"} {
+		if out := groups(); !strings.Contains(out, want) {
+			t.Errorf("%s is not in:\n%s", want, out)
+		}
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, gone := range []string{"224.0.0.18", "ff02::12 "} {
+		if out := groups(); strings.Contains(out, gone) {
+			t.Errorf("%s is still in:\n%s", gone, out)
+		}
+	}
+}
+
+func TestOpenNoInterface(t *testing.T) {
+	if _, err := Open(1 << 30); err == nil {
+		t.Error("opened on an interface that does not exist")
+	}
+}
+
+func TestAllocations(t *testing.T) {
+	_, _, c := newConn(t)
+	defer c.Close()
+	frame := test(1)
+	if n := testing.AllocsPerRun(100, func() {
+		for range 8 {
+			c.Queue(frame)
+		}
+		if _, err := c.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("a flush allocates %v times", n)
+	}
+}
