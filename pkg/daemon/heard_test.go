@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"bytes"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+const start = vrrp.Instant(1000 * time.Second)
+
+// hear lets the table hear an advertisement.
+func hear(h *heard, at vrrp.Instant, from string, change func(*datapath.Record)) {
+	source := netip.MustParseAddr(from)
+	rec := &datapath.Record{
+		ReceivedAt: at,
+		Key:        datapath.Key{Ifindex: 2, Family: packet.FamilyOf(source), VRID: 51},
+		Datagram:   packet.Datagram{Source: source, TTL: 255, Message: []byte{0x31, 51}},
+		Advertisement: packet.Advertisement{
+			Version: 3, VRID: 51, Priority: 200, Interval: time.Second, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.10")},
+		},
+		Checksum: packet.ChecksumRFC5798,
+	}
+	if change != nil {
+		change(rec)
+	}
+	h.record(rec)
+}
+
+func newTable() *heard {
+	h := newHeard()
+	h.interfaces[2] = link.Interface{Index: 2, Name: "eth0", Addresses: []link.Address{
+		{Prefix: netip.MustParsePrefix("192.0.2.2/24")}, {Prefix: netip.MustParsePrefix("fe80::2/64")},
+	}}
+	return h
+}
+
+func TestHeard(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		hear   func(*heard)
+		after  time.Duration
+		want   []string // of the lines, in their order
+		absent string
+	}{
+		{
+			"one Active",
+			func(h *heard) { hear(h, start, "192.0.2.3", nil) }, 700 * time.Millisecond,
+			[]string{"eth0 VRID 51 ipv4 version 3: Active 192.0.2.3, priority 200, every 1s, addresses 192.0.2.10, checksum rfc5798"}, " - ",
+		},
+		{
+			"silent",
+			func(h *heard) { hear(h, start, "192.0.2.3", nil) }, 4 * time.Second,
+			[]string{"silent, nobody is Active"}, "",
+		},
+		{
+			"has left",
+			func(h *heard) {
+				hear(h, start, "192.0.2.3", nil)
+				hear(h, start, "192.0.2.3", func(r *datapath.Record) { r.Advertisement.Priority = 0 })
+			}, 0,
+			[]string{"has left"}, "",
+		},
+		{
+			"two Actives",
+			func(h *heard) { hear(h, start, "192.0.2.3", nil); hear(h, start, "192.0.2.4", nil) }, 0,
+			[]string{"192.0.2.3, priority 200", "192.0.2.4, priority 200"}, "",
+		},
+		{
+			"taken over",
+			func(h *heard) {
+				hear(h, start-vrrp.Instant(10*time.Second), "192.0.2.3", nil)
+				hear(h, start, "192.0.2.4", nil)
+			}, 0,
+			[]string{"Active 192.0.2.4"}, "192.0.2.3,",
+		},
+		{
+			"refused",
+			func(h *heard) {
+				hear(h, start, "192.0.2.3", func(r *datapath.Record) { r.Err = packet.ErrTTL; r.Datagram.TTL = 64 })
+			}, 0,
+			[]string{"refused: TTL or Hop Limit is not 255 (it is 64)"}, "to back it up",
+		},
+		{
+			"authentication",
+			func(h *heard) {
+				hear(h, start, "192.0.2.3", func(r *datapath.Record) { r.Advertisement.Version, r.Advertisement.AuthType = 2, 1 })
+			}, 0,
+			[]string{"uses authentication type 1"}, "to back it up",
+		},
+		{
+			"both families",
+			func(h *heard) {
+				hear(h, start, "fe80::3", func(r *datapath.Record) {
+					r.Advertisement.Addresses = []netip.Addr{netip.MustParseAddr("fe80::10")}
+				})
+				hear(h, start, "192.0.2.3", nil)
+			}, 0,
+			[]string{"VRID 51 ipv4", "VRID 51 ipv6"}, "",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newTable()
+			c.hear(h)
+			var out bytes.Buffer
+			if err := newScreen(&out).show(h, start.Add(c.after)); err != nil {
+				t.Fatal(err)
+			}
+			rest := out.String()
+			for _, w := range c.want {
+				_, after, found := strings.Cut(rest, w)
+				if !found {
+					t.Errorf("%q is not in what follows:\n%s", w, out.String())
+				}
+				rest = after
+			}
+			if c.absent != "" && strings.Contains(out.String(), c.absent) {
+				t.Errorf("%q is in:\n%s", c.absent, out.String())
+			}
+			if got := table(h.rows(start.Add(c.after))); !strings.Contains(got, "INTERFACE  VRID") {
+				t.Errorf("no table:\n%s", got)
+			}
+		})
+	}
+}
+
+// A line is written when something changes, not for each advertisement.
+func TestLinesOnlyForChanges(t *testing.T) {
+	h := newTable()
+	var out bytes.Buffer
+	s := newScreen(&out)
+	for n := range 10 {
+		at := start.Add(time.Duration(n) * time.Second)
+		hear(h, at, "192.0.2.3", nil)
+		if err := s.show(h, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(out.String(), "\n"); n != 2 { // the router, and the command
+		t.Errorf("%d lines:\n%s", n, out.String())
+	}
+	want := "sudo failoverd --iface eth0 --vrid 51 --priority 100 --interval 1s --vip 192.0.2.10/24"
+	if !strings.Contains(out.String(), want) {
+		t.Errorf("%q is not in:\n%s", want, out.String())
+	}
+}
+
+// Somebody who makes addresses up can't fill the memory.
+func TestHeardIsBounded(t *testing.T) {
+	h := newTable()
+	from := netip.MustParseAddr("192.0.2.3")
+	for range 1000 {
+		from = from.Next()
+		hear(h, start, from.String(), nil)
+	}
+	if n := len(h.rows(start)); n > 16 {
+		t.Errorf("%d rows", n)
+	}
+}
+
+func TestSpread(t *testing.T) {
+	snapshot := []link.Interface{
+		{Index: 1, Name: "lo", Kind: link.KindLoopback},
+		{Index: 2, Name: "eth0", Addresses: []link.Address{{Prefix: netip.MustParsePrefix("192.0.2.2/24")}, {Prefix: netip.MustParsePrefix("fe80::2/64")}}},
+		{Index: 3, Name: "eth1", Addresses: []link.Address{{Prefix: netip.MustParsePrefix("198.51.100.2/24")}, {Prefix: netip.MustParsePrefix("2001:db8::2/64")}, {Prefix: netip.MustParsePrefix("fe80::3/64")}}},
+	}
+	both := []string{"eth0", "eth1"}
+	for _, c := range []struct {
+		name       string
+		interfaces []string
+		addresses  []string
+		want       [][]string
+		err        string
+	}{
+		{"each where its network is", both, []string{"198.51.100.10/24", "192.0.2.10/24"}, [][]string{{"192.0.2.10/24"}, {"198.51.100.10/24"}}, ""},
+		{"link-local goes with the others", both, []string{"fe80::12:33/64", "2001:db8::10/64", "192.0.2.10/24"}, [][]string{{"192.0.2.10/24"}, {"2001:db8::10/64", "fe80::12:33/64"}}, ""},
+		{"of no network", both, []string{"203.0.113.1/24"}, nil, "network of 0 of the interfaces"},
+		{"nothing for one", both, []string{"192.0.2.10/24"}, nil, "interface eth1"},
+		{"no such interface", []string{"eth0", "eth9"}, []string{"192.0.2.10/24"}, nil, `no interface "eth9"`},
+		{"loopback", []string{"eth0", "lo"}, []string{"192.0.2.10/24"}, nil, "loopback"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var addresses []netip.Prefix
+			for _, a := range c.addresses {
+				addresses = append(addresses, netip.MustParsePrefix(a))
+			}
+			got, err := spread(c.interfaces, addresses, snapshot)
+			if c.err != "" {
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("%v, want %q", err, c.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range c.want {
+				var texts []string
+				for _, p := range got[i] {
+					texts = append(texts, p.String())
+				}
+				if strings.Join(texts, " ") != strings.Join(c.want[i], " ") {
+					t.Errorf("%s gets %v, want %v", c.interfaces[i], texts, c.want[i])
+				}
+			}
+		})
+	}
+}
