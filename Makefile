@@ -50,7 +50,7 @@ test: build ## Run all tests (root; installs keepalived and what else they need)
 	@$(call install-packages,$(TEST_PACKAGES))
 	@echo "running all tests, this takes some minutes"
 	@go vet ./...
-	@go test -json -timeout 20m ./... | go run ./tools/testsum -strict=$(if $(CI),true,false)
+	@go test -json -timeout 20m -parallel 6 ./... | go run ./tools/testsum -strict=$(if $(CI),true,false)
 
 .PHONY: bench
 bench: ## Measure the code paths that run per packet

@@ -23,8 +23,8 @@ import (
 )
 
 const help = `failoverd keeps a virtual IP address alive when a host dies: the hosts that share
-the address elect one that has it (VRRP, RFC 9568), and another takes over within
-three advertisement intervals when that one falls silent.
+the address elect one that has it (VRRP, RFC 9568), and another takes over when
+that one has been silent for three to four advertisement intervals.
 
 Run the same command on two or more hosts of a network, each with a priority of
 its own. The one with the highest priority has the address while it lives.

@@ -321,6 +321,32 @@ func TestOwnAddressesStay(t *testing.T) {
 	}
 }
 
+// A virtual address that somebody else removes comes back.
+func TestAddressesAreRestored(t *testing.T) {
+	s := newSite(t)
+	a := s.failoverd(s.a, args(100)...)
+	for _, address := range []string{"198.18.0.10/24", "2001:db8::10/64"} {
+		s.waitHolder(address, s.a)
+		time.Sleep(300 * time.Millisecond) // three advertisements: a steady state
+		frames := len(s.capture.Frames())
+		s.ok(s.a.RemoveAddress(ifname, address))
+		_, err := a.WaitLine(s.ctx, 0, func(l string) bool {
+			return strings.Contains(l, "removed by somebody else") && strings.Contains(l, address)
+		})
+		s.ok(err)
+		s.waitHolder(address, s.a)
+		s.answeredBy(strings.Split(address, "/")[0], s.a)
+		mac, err := s.a.MAC(ifname)
+		s.ok(err)
+		_, err = s.capture.Wait(s.ctx, frames, func(f lab.Frame) bool { return f.Announces(strings.Split(address, "/")[0], mac) })
+		s.ok(err)
+	}
+	if n := len(a.Transitions()); n != 4 {
+		t.Errorf("%d transitions: %+v", n, a.Transitions())
+	}
+	s.stop(s.a, a)
+}
+
 // What an administrator sees with bpftool while it runs.
 func TestBpftool(t *testing.T) {
 	s := newSite(t)

@@ -117,7 +117,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	worker := link.NewWorker(handle)
 	observer := newObserver(log, dp)
 	loop := router.New(monotonic{}, packets{dp}, addresses{worker}, observer)
-	ports := newPorts(plan, c.XDPMode, dp, loop, journal, log)
+	ports := newPorts(plan, c.XDPMode, dp, loop, journal, handle, log)
 
 	// The order of leaving: the loop first, so that priority 0 goes out and
 	// the addresses are removed while the rest still works.

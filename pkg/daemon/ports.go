@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/sirupsen/logrus"
 
@@ -25,6 +26,7 @@ type ports struct {
 	dp      *datapath.Datapath
 	loop    *router.Loop
 	journal *link.Journal
+	handle  *link.Handle
 	log     *logrus.Logger
 	exclude []netip.Addr
 	all     []*port
@@ -49,8 +51,8 @@ type member struct {
 	cause   vrrp.Cause // why it isn't running
 }
 
-func newPorts(plan []planned, mode datapath.Mode, dp *datapath.Datapath, loop *router.Loop, journal *link.Journal, log *logrus.Logger) *ports {
-	ps := &ports{mode: mode, dp: dp, loop: loop, journal: journal, log: log, exclude: virtual(plan)}
+func newPorts(plan []planned, mode datapath.Mode, dp *datapath.Datapath, loop *router.Loop, journal *link.Journal, handle *link.Handle, log *logrus.Logger) *ports {
+	ps := &ports{mode: mode, dp: dp, loop: loop, journal: journal, handle: handle, log: log, exclude: virtual(plan)}
 	for _, p := range plan {
 		pt := ps.byName(p.Interface)
 		for _, f := range families(p.Router) {
@@ -95,6 +97,9 @@ func (ps *ports) run(ctx context.Context, monitor *link.Monitor) error {
 			if err := ps.update(p, snapshot); err != nil {
 				return stopped(err)
 			}
+		}
+		if err := ps.restore(snapshot); err != nil {
+			return stopped(err)
 		}
 		select {
 		case <-ctx.Done():
@@ -156,6 +161,56 @@ func (ps *ports) update(p *port, snapshot []link.Interface) error {
 	p.bound = now
 	for _, m := range p.routers {
 		if err := ps.updateMember(p, m, *now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restore puts virtual addresses back that somebody has removed from an Active
+// router's interface: a network manager that was restarted, for example.
+func (ps *ports) restore(snapshot []link.Interface) error {
+	missing := func(all []link.Interface) map[router.ID]netip.Prefix {
+		found := make(map[router.ID]netip.Prefix)
+		for _, p := range ps.all {
+			for _, m := range p.routers {
+				if !m.running || m.config.Priority == config.OwnerPriority {
+					continue
+				}
+				for _, a := range m.config.OfFamily(m.id.Family) {
+					if !hasAddress(all, p.bound.Index, a.Addr()) {
+						found[m.id] = a
+						break
+					}
+				}
+			}
+		}
+		return found
+	}
+	if len(missing(snapshot)) == 0 {
+		return nil
+	}
+	// A Backup's are missing rightly, and the picture may be older than an
+	// assignment: look again after asking who has its addresses.
+	status, err := ps.loop.Status()
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(status, func(s router.Status) bool { return s.Assigned }) {
+		return nil
+	}
+	current, err := ps.handle.Interfaces()
+	if err != nil {
+		return fmt.Errorf("list the interfaces: %w", err)
+	}
+	gone := missing(current)
+	for _, s := range status {
+		a, ok := gone[s.ID]
+		if !ok || !s.Assigned {
+			continue
+		}
+		ps.log.WithFields(fields(s.ID)).WithField("address", a.String()).Warn("virtual address was removed by somebody else, putting it back")
+		if err := ps.loop.Restore(s.ID); err != nil {
 			return err
 		}
 	}

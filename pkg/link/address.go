@@ -22,8 +22,7 @@ import (
 // from the start, so that the host never chooses it as a source by itself.
 func (h *Handle) Assign(ifindex int, p netip.Prefix) error {
 	err := h.add(ifindex, p)
-	if errors.Is(err, unix.EEXIST) && p.Addr().Is6() {
-		// What is there may have failed its duplicate detection.
+	if errors.Is(err, unix.EEXIST) && p.Addr().Is6() && !h.usable(ifindex, p) {
 		if err := h.remove(ifindex, p); err != nil {
 			return fmt.Errorf("replace %s: %w", p, err)
 		}
@@ -36,6 +35,15 @@ func (h *Handle) Assign(ifindex int, p netip.Prefix) error {
 		return fmt.Errorf("add %s: %w: is IPv6 disabled on the interface (sysctl disable_ipv6)?", p, err)
 	}
 	return fmt.Errorf("add %s: %w", p, err)
+}
+
+// usable reports whether an IPv6 address has passed duplicate address detection.
+func (h *Handle) usable(ifindex int, p netip.Prefix) bool {
+	all, err := h.h.AddrList(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}, netlink.FAMILY_V6)
+	return err == nil && slices.ContainsFunc(all, func(n netlink.Addr) bool {
+		a := address(n)
+		return a.Prefix == p && !a.Tentative && !a.DADFailed
+	})
 }
 
 func (h *Handle) add(ifindex int, p netip.Prefix) error {

@@ -400,6 +400,20 @@ func (l *Loop) Rebind(id ID, p Port) error {
 	})
 }
 
+// Restore puts the addresses of an Active Virtual Router back that somebody
+// else has removed, and announces them again.
+func (l *Loop) Restore(id ID) error {
+	return l.do(func() {
+		r, ok := l.routers[id]
+		if !ok || r.machine.State() != vrrp.Active || !r.assigned {
+			return
+		}
+		r.announce = true
+		l.assign(r)
+		l.announceIfReady(r)
+	})
+}
+
 // Status returns the state of every Virtual Router, in no particular order.
 func (l *Loop) Status() ([]Status, error) {
 	var all []Status

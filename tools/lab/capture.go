@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,6 +36,23 @@ func (f Frame) Advertisement() (packet.Advertisement, packet.Datagram, packet.Ch
 	}
 	form, err := a.Decode(d)
 	return a, d, form, err == nil
+}
+
+// Announces reports whether the frame is a gratuitous ARP or an unsolicited
+// neighbour advertisement that binds the address to the MAC.
+func (f Frame) Announces(address, mac string) bool {
+	p := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.NoCopy)
+	if arp, ok := p.Layer(layers.LayerTypeARP).(*layers.ARP); ok {
+		return net.IP(arp.SourceProtAddress).String() == address && net.IP(arp.DstProtAddress).String() == address &&
+			net.HardwareAddr(arp.SourceHwAddress).String() == mac
+	}
+	if na, ok := p.Layer(layers.LayerTypeICMPv6NeighborAdvertisement).(*layers.ICMPv6NeighborAdvertisement); ok {
+		return na.TargetAddress.String() == address && na.Flags&0x40 == 0 && // unsolicited
+			slices.ContainsFunc(na.Options, func(o layers.ICMPv6Option) bool {
+				return o.Type == layers.ICMPv6OptTargetAddress && net.HardwareAddr(o.Data).String() == mac
+			})
+	}
+	return false
 }
 
 func (f Frame) String() string {
