@@ -54,12 +54,14 @@ func TestHeard(t *testing.T) {
 		{
 			"one Active",
 			func(h *heard) { hear(h, start, "192.0.2.3", nil) }, 700 * time.Millisecond,
-			[]string{"eth0 VRID 51 ipv4 version 3: Active 192.0.2.3, priority 200, every 1s, addresses 192.0.2.10, checksum rfc5798"}, " - ",
+			[]string{"eth0 VRID 51 ipv4 version 3: Active 192.0.2.3, priority 200, every 1s, addresses 192.0.2.10, checksum rfc5798"},
+			" - ",
 		},
 		{
 			"silent",
 			func(h *heard) { hear(h, start, "192.0.2.3", nil) }, 4 * time.Second,
-			[]string{"silent, nobody is Active"}, "",
+			[]string{"silent, nobody is Active"},
+			"",
 		},
 		{
 			"has left",
@@ -67,12 +69,14 @@ func TestHeard(t *testing.T) {
 				hear(h, start, "192.0.2.3", nil)
 				hear(h, start, "192.0.2.3", func(r *datapath.Record) { r.Advertisement.Priority = 0 })
 			}, 0,
-			[]string{"has left"}, "",
+			[]string{"has left"},
+			"",
 		},
 		{
 			"two Actives",
 			func(h *heard) { hear(h, start, "192.0.2.3", nil); hear(h, start, "192.0.2.4", nil) }, 0,
-			[]string{"192.0.2.3, priority 200", "192.0.2.4, priority 200"}, "",
+			[]string{"192.0.2.3, priority 200", "192.0.2.4, priority 200"},
+			"",
 		},
 		{
 			"taken over",
@@ -80,21 +84,24 @@ func TestHeard(t *testing.T) {
 				hear(h, start-vrrp.Instant(10*time.Second), "192.0.2.3", nil)
 				hear(h, start, "192.0.2.4", nil)
 			}, 0,
-			[]string{"Active 192.0.2.4"}, "192.0.2.3,",
+			[]string{"Active 192.0.2.4"},
+			"192.0.2.3,",
 		},
 		{
 			"refused",
 			func(h *heard) {
 				hear(h, start, "192.0.2.3", func(r *datapath.Record) { r.Err = packet.ErrTTL; r.Datagram.TTL = 64 })
 			}, 0,
-			[]string{"refused: TTL or Hop Limit is not 255 (it is 64)"}, "to back it up",
+			[]string{"refused: TTL or Hop Limit is not 255 (it is 64)"},
+			"to back it up",
 		},
 		{
 			"authentication",
 			func(h *heard) {
 				hear(h, start, "192.0.2.3", func(r *datapath.Record) { r.Advertisement.Version, r.Advertisement.AuthType = 2, 1 })
 			}, 0,
-			[]string{"uses authentication type 1"}, "to back it up",
+			[]string{"uses authentication type 1"},
+			"to back it up",
 		},
 		{
 			"both families",
@@ -104,7 +111,8 @@ func TestHeard(t *testing.T) {
 				})
 				hear(h, start, "192.0.2.3", nil)
 			}, 0,
-			[]string{"VRID 51 ipv4", "VRID 51 ipv6"}, "",
+			[]string{"VRID 51 ipv4", "VRID 51 ipv6"},
+			"",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
