@@ -9,12 +9,17 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
+
+// forgetForms is how long a router must have been silent for the checksum forms
+// that it used to be forgotten: one that is restarted may use others.
+const forgetForms = 5 * time.Second
 
 // heard collects what a watched link says.
 type heard struct {
@@ -34,8 +39,8 @@ type heardSender struct {
 	last          vrrp.Instant
 	valid         bool // at least one advertisement was good
 	advertisement packet.Advertisement
-	checksum      packet.Checksum
-	refused       error // why the last one would be refused, nil if it is good
+	checksum      packet.Checksum // all forms it uses
+	refused       error           // why the last one would be refused, nil if it is good
 	ttl           uint8
 }
 
@@ -64,12 +69,16 @@ func (h *heard) record(rec *datapath.Record) {
 		s = &heardSender{address: rec.Datagram.Source}
 		r.senders[s.address] = s
 	}
+	if rec.ReceivedAt.Sub(s.last) > forgetForms {
+		s.checksum = 0
+	}
 	s.last, s.ttl = rec.ReceivedAt, rec.Datagram.TTL
 	s.refused = rec.Err
 	if rec.Err != nil {
 		return
 	}
-	s.valid, s.checksum = true, rec.Checksum
+	s.valid = true
+	s.checksum |= rec.Checksum
 	addresses := append(s.advertisement.Addresses[:0], rec.Advertisement.Addresses...)
 	s.advertisement = rec.Advertisement
 	s.advertisement.Addresses = addresses

@@ -104,6 +104,14 @@ func TestHeard(t *testing.T) {
 			"to back it up",
 		},
 		{
+			"both checksum forms",
+			func(h *heard) {
+				hear(h, start, "192.0.2.3", nil)
+				hear(h, start, "192.0.2.3", func(r *datapath.Record) { r.Checksum = packet.ChecksumRFC9568 })
+			}, 0,
+			[]string{"checksum rfc9568+rfc5798"}, "",
+		},
+		{
 			"both families",
 			func(h *heard) {
 				hear(h, start, "fe80::3", func(r *datapath.Record) {

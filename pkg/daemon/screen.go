@@ -87,7 +87,7 @@ func (s *screen) draw(rows []row) error {
 	for _, line := range commands(rows) {
 		b.WriteString(line)
 	}
-	_, err := io.WriteString(s.out, strings.ReplaceAll(b.String(), "\n", "\r\n"))
+	_, err := io.WriteString(s.out, b.String())
 	return err
 }
 
