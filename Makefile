@@ -53,8 +53,10 @@ test: build ## Run all tests (root; installs keepalived and what else they need)
 	@go test -json -timeout 20m -parallel 6 ./... | go run ./tools/testsum -strict=$(if $(CI),true,false)
 
 .PHONY: bench
-bench: ## Measure the code paths that run per packet
-	go test -run '^$$' -bench . -benchmem ./pkg/...
+bench: build ## Measure beside keepalived, and the code that runs per packet (root, two minutes)
+	@$(call install-packages,$(TEST_PACKAGES))
+	@go run ./tools/bench --failoverd bin/failoverd
+	@go test -run '^$$' -bench . -benchmem ./pkg/... | grep -E '^(Benchmark|pkg:|cpu:)'
 
 .PHONY: lint
 lint: ## Check style and the import rules

@@ -62,6 +62,7 @@ func forbidBPF() error {
 type site struct {
 	t       *testing.T
 	ctx     context.Context
+	lab     *lab.Lab
 	lan     *lab.LAN
 	a, b, c *lab.Node
 	ports   map[*lab.Node]*lab.Port
@@ -81,7 +82,7 @@ func newSite(t *testing.T) *site {
 			t.Error(err)
 		}
 	})
-	s := &site{t: t, ctx: ctx, ports: make(map[*lab.Node]*lab.Port)}
+	s := &site{t: t, ctx: ctx, lab: l, ports: make(map[*lab.Node]*lab.Port)}
 	if s.lan, err = l.LAN("switch"); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
@@ -345,6 +347,100 @@ func TestAddressesAreRestored(t *testing.T) {
 		t.Errorf("%d transitions: %+v", n, a.Transitions())
 	}
 	s.stop(s.a, a)
+}
+
+// A BPF file system that it had to mount goes with it, also after kill -9.
+func TestBPFFileSystem(t *testing.T) {
+	s := newSite(t)
+	s.ok(s.a.Do(func() error { return unix.Unmount("/sys/fs/bpf", 0) }))
+	before := host(s, s.a)
+	start := func() *lab.Failoverd {
+		a := s.failoverd(s.a, args(100)...)
+		for _, family := range []string{"ipv4", "ipv6"} {
+			s.waitState(a, 0, family, "Active")
+		}
+		s.waitHolder("198.18.0.10", s.a)
+		s.waitHolder("2001:db8::10", s.a)
+		if _, err := s.a.Run(s.ctx, "bpftool", "map", "show", "pinned", "/sys/fs/bpf/failoverd/maps/failover_count"); err != nil {
+			t.Error(err)
+		}
+		return a
+	}
+	kill := func(a *lab.Failoverd) {
+		s.ok(a.Signal(syscall.SIGKILL))
+		_, err := a.Wait(s.ctx)
+		s.ok(err)
+	}
+	unchanged := func() {
+		t.Helper()
+		if after := host(s, s.a); after != before {
+			t.Errorf("the host has changed from\n%s\nto\n%s", before, after)
+		}
+	}
+	s.stop(s.a, start())
+	unchanged()
+	kill(start())
+	s.stop(s.a, start())
+	unchanged()
+	kill(start())
+	p, err := s.a.StartEnv([]string{runMain + "=1"}, self(t), "--cleanup")
+	s.ok(err)
+	_, err = p.Wait(s.ctx)
+	s.ok(err)
+	if out := p.Output(); !strings.Contains(out, "removed BPF file system on /sys/fs/bpf") {
+		t.Errorf("it says only:\n%s", out)
+	}
+	unchanged()
+}
+
+// A new hardware address is announced, and the state stays.
+func TestHardwareAddressChanges(t *testing.T) {
+	s := newSite(t)
+	a := s.failoverd(s.a, args(100)...)
+	s.waitHolder("198.18.0.10", s.a)
+	s.waitHolder("2001:db8::10", s.a)
+	frames := len(s.capture.Frames())
+	const mac = "02:00:00:00:47:11"
+	_, err := s.a.Run(s.ctx, "ip", "link", "set", ifname, "address", mac)
+	s.ok(err)
+	for _, address := range []string{"198.18.0.10", "2001:db8::10"} {
+		_, err := s.capture.Wait(s.ctx, frames, func(f lab.Frame) bool { return f.Announces(address, mac) })
+		s.ok(err)
+		s.answeredBy(address, s.a)
+	}
+	if n := len(a.Transitions()); n != 4 {
+		t.Errorf("%d transitions: %+v", n, a.Transitions())
+	}
+	s.stop(s.a, a)
+}
+
+// One failoverd on two networks: each address goes where its network is, and
+// one of them may fail while the other goes on.
+func TestTwoInterfaces(t *testing.T) {
+	s := newSite(t)
+	other, err := s.lab.LAN("other")
+	s.ok(err)
+	for n, node := range []*lab.Node{s.a, s.b} {
+		_, err := other.Connect(node, "eth1", fmt.Sprintf("192.0.2.%d/24", n+1))
+		s.ok(err)
+	}
+	two := []string{"--iface", "eth0", "--iface", "eth1", "--vip", "192.0.2.10/24", "--vip", "198.18.0.10/24", "--interval", "100ms"}
+	a := s.failoverd(s.a, append(two, "--priority", "200")...)
+	b := s.failoverd(s.b, two...)
+	holds := func(ifname, address string, want *lab.Node) {
+		t.Helper()
+		s.ok(lab.WaitHolds(s.ctx, ifname, address, []*lab.Node{s.a, s.b}, want))
+	}
+	holds("eth0", "198.18.0.10", s.a)
+	holds("eth1", "192.0.2.10", s.a)
+	s.ok(s.ports[s.a].Pull())
+	holds("eth0", "198.18.0.10", s.b)
+	holds("eth1", "192.0.2.10", s.a)
+	s.ok(s.ports[s.a].Plug())
+	holds("eth0", "198.18.0.10", s.a)
+	s.stop(s.a, a)
+	holds("eth1", "192.0.2.10", s.b)
+	s.stop(s.b, b)
 }
 
 // What an administrator sees with bpftool while it runs.

@@ -16,6 +16,9 @@ import (
 	"github.com/failoverd/failoverd/bpf"
 )
 
+// mountedMark is a directory that says that the file system was mounted for us.
+const mountedMark = "mounted"
+
 // errLive is returned for a directory that a living process holds.
 var errLive = errors.New("held by a living process")
 
@@ -54,10 +57,25 @@ func openPins(dir string, adopt []int) (*pins, error) {
 	if err := p.keep(adopt); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
+	if wasMounted(p.dir) {
+		p.mounted = filepath.Dir(dir)
+	}
 	if _, err := removeAll(p.dir); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
+	if p.mounted != "" {
+		if err := os.Mkdir(filepath.Join(p.dir, mountedMark), 0o700); err != nil {
+			return nil, errors.Join(err, p.close())
+		}
+	}
 	return p, nil
+}
+
+// wasMounted reports whether the run that left the directory behind has mounted
+// the file system.
+func wasMounted(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, mountedMark))
+	return err == nil
 }
 
 // ensureBPFFS mounts a BPF file system where there is none, as bpftool does,
@@ -205,7 +223,11 @@ func (p *pins) unmount() error {
 	if p.mounted == "" {
 		return nil
 	}
-	err := unix.Unmount(p.mounted, 0)
+	return unmount(p.mounted)
+}
+
+func unmount(dir string) error {
+	err := unix.Unmount(dir, 0)
 	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EINVAL) {
 		return nil // somebody else uses it by now
 	}
@@ -254,11 +276,20 @@ func Cleanup(dir string) (removed []string, err error) {
 			errs = append(errs, err)
 			continue
 		}
+		mounted := wasMounted(d)
 		paths, err := removeAll(d)
 		for _, path := range paths {
 			removed = append(removed, "BPF object "+path)
 		}
 		errs = append(errs, err, os.Remove(d), lock.Close())
+		if mounted {
+			parent := filepath.Dir(dir)
+			if err := unmount(parent); err != nil {
+				errs = append(errs, fmt.Errorf("unmount %s: %w", parent, err))
+				continue
+			}
+			removed = append(removed, "BPF file system on "+parent)
+		}
 	}
 	return removed, errors.Join(errs...)
 }
