@@ -76,8 +76,8 @@ type attachment struct {
 // attached, an AF_PACKET socket receives instead, and Path says so. An
 // explicit mode that the interface doesn't support is an error.
 func (d *Datapath) Attach(l Link, m Mode, watch bool) (Path, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.attaching.Lock()
+	defer d.attaching.Unlock()
 	if _, ok := d.attached[l.Index]; ok {
 		return Path{}, fmt.Errorf("interface %s is attached already", l.Name)
 	}
@@ -92,7 +92,7 @@ func (d *Datapath) Attach(l Link, m Mode, watch bool) (Path, error) {
 		}
 	}
 	d.attached[l.Index] = a
-	d.listSockets()
+	d.publish()
 	return path, nil
 }
 
@@ -254,8 +254,8 @@ func (d *Datapath) openSockets(a *attachment, ifindex int) error {
 
 // Detach ends receiving on an interface, which may be gone already.
 func (d *Datapath) Detach(ifindex int) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.attaching.Lock()
+	defer d.attaching.Unlock()
 	return d.detach(ifindex)
 }
 
@@ -265,7 +265,7 @@ func (d *Datapath) detach(ifindex int) error {
 		return nil
 	}
 	delete(d.attached, ifindex)
-	d.listSockets()
+	d.publish()
 	var errs []error
 	for _, s := range a.sockets {
 		d.counts[packet.ReasonRingFull].Add(s.lost())
@@ -283,13 +283,16 @@ func (d *Datapath) detach(ifindex int) error {
 	return errors.Join(errs...)
 }
 
-// listSockets makes the list that Drain reads.
-func (d *Datapath) listSockets() {
-	var all []*socket
-	for _, a := range d.attached {
-		all = append(all, a.sockets...)
+// publish makes what Drain reads of the attachments.
+func (d *Datapath) publish() {
+	var sockets []*socket
+	watched := make(map[int]bool)
+	for ifindex, a := range d.attached {
+		sockets = append(sockets, a.sockets...)
+		watched[ifindex] = a.watch
 	}
-	d.sockets.Store(&all)
+	d.sockets.Store(&sockets)
+	d.watched.Store(&watched)
 }
 
 func (d *Datapath) allSockets() []*socket {

@@ -83,13 +83,18 @@ type Datapath struct {
 	waiter      *waiter
 	news        chan struct{}
 
-	mu       sync.RWMutex
-	routers  map[Key]entry
-	free     []uint32 // slots of forgotten routers
-	slots    uint32
-	attached map[int]*attachment
-	last     [packet.ReasonCount]Discard
-	sockets  atomic.Pointer[[]*socket]
+	// attaching is held while a NIC takes its time to attach or detach, so
+	// Drain and LastHeard must not need it: they read what is published.
+	attaching sync.Mutex
+	attached  map[int]*attachment
+	sockets   atomic.Pointer[[]*socket]
+	watched   atomic.Pointer[map[int]bool]
+
+	mu      sync.RWMutex // held for moments only
+	routers map[Key]entry
+	free    []uint32 // slots of forgotten routers
+	slots   uint32
+	last    [packet.ReasonCount]Discard
 
 	counts [packet.ReasonCount]atomic.Uint64
 	record Record
@@ -160,11 +165,11 @@ func (d *Datapath) Unpinned() error { return d.unpinned }
 // Close detaches from every interface and removes everything that Load made.
 func (d *Datapath) Close() error {
 	var errs []error
-	d.mu.Lock()
+	d.attaching.Lock()
 	for ifindex := range d.attached {
 		errs = append(errs, d.detach(ifindex))
 	}
-	d.mu.Unlock()
+	d.attaching.Unlock()
 	errs = append(errs, d.waiter.close())
 	if d.pins != nil {
 		errs = append(errs, d.pins.close())

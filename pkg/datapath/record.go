@@ -154,8 +154,6 @@ func (d *Datapath) refuse(err error) {
 }
 
 func (d *Datapath) watches(ifindex int) bool {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	a, ok := d.attached[ifindex]
-	return ok && a.watch
+	all := d.watched.Load()
+	return all != nil && (*all)[ifindex]
 }

@@ -174,10 +174,10 @@ func (s *socket) lost() uint64 {
 
 func (s *socket) close() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	err := unix.Close(s.fd)
+	fd := s.fd
 	s.fd = -1
-	return err
+	s.mu.Unlock()
+	return unix.Close(fd) // it may take its time, and Drain must not wait
 }
 
 // monotonic reads CLOCK_MONOTONIC, the clock of bpf_ktime_get_ns.

@@ -277,7 +277,10 @@ func TestLostRecord(t *testing.T) {
 		h := newHost(t, 100)
 		h.up()
 		time.Sleep(3 * time.Second)
-		h.stamp[testKey] = Stamp{At: h.Now(), Version: 3, Priority: 200, Interval: time.Second}
+		now := h.Now()
+		h.mu.Lock()
+		h.stamp[testKey] = Stamp{At: now, Version: 3, Priority: 200, Interval: time.Second}
+		h.mu.Unlock()
 		time.Sleep(time.Second)
 		if s := h.state(); s != vrrp.Backup {
 			t.Fatalf("state %v: took over although the kernel had heard the Active", s)

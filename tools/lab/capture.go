@@ -122,6 +122,8 @@ func (c *Capture) add(lan *LAN, frame, control []byte, from unix.Sockaddr) {
 	if !ok || ll.Pkttype == unix.PACKET_OUTGOING {
 		return
 	}
+	lan.mu.Lock()
+	defer lan.mu.Unlock()
 	for _, p := range lan.ports {
 		if p.near.Attrs().Index != ll.Ifindex {
 			continue

@@ -58,7 +58,13 @@ func (l *Lab) Close() error {
 		errs = append(errs, n.close())
 	}
 	l.forker.stop()
-	return errors.Join(append(errs, l.waitGone())...)
+	errs = append(errs, l.waitGone())
+	for _, n := range l.nodes {
+		if n.keep != nil {
+			errs = append(errs, n.keep.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // waitGone waits until no thread of the system is in the lab's namespaces.
@@ -92,7 +98,8 @@ func (l *Lab) waitGone() error {
 // Node is a host.
 type Node struct {
 	Name      string
-	namespace string // as /proc names that of its network
+	namespace string   // as /proc names that of its network
+	keep      *os.File // the namespace, so that no other gets its name
 	holder    *exec.Cmd
 	thread    *thread
 	netlink   *netlink.Handle
@@ -167,6 +174,9 @@ func (n *Node) enter() error {
 	if n.namespace, err = os.Readlink("/proc/thread-self/ns/net"); err != nil {
 		return err
 	}
+	if n.keep, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+		return err
+	}
 	if n.netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return err
 	}
@@ -224,15 +234,24 @@ type thread struct {
 
 func newThread() *thread {
 	t := &thread{work: make(chan func()), done: make(chan struct{})}
-	go func() {
-		defer close(t.done)
-		// Never unlocked: the thread can't be used for anything else.
-		runtime.LockOSThread()
-		for f := range t.work {
-			f()
-		}
-	}()
+	go t.run()
 	return t
+}
+
+func (t *thread) run() {
+	// Not unlocked: the thread can't be used for anything else, and ends
+	// with this function. Only the process's first one never ends.
+	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		go t.run() // on another thread, for this one is held
+		<-t.done
+		runtime.UnlockOSThread()
+		return
+	}
+	defer close(t.done)
+	for f := range t.work {
+		f()
+	}
 }
 
 func (t *thread) do(f func() error) error {

@@ -172,9 +172,7 @@ func TestNothingStays(t *testing.T) {
 		if err := a.Do(func() (err error) { ns, err = os.Readlink("/proc/thread-self/ns/net"); return err }); err != nil {
 			t.Fatal(err)
 		}
-		if !exists(t, ns) {
-			t.Fatalf("%s isn't found while it exists", ns)
-		}
+		defer keep(t, ns)()
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -196,6 +194,7 @@ func TestNothingStays(t *testing.T) {
 		if err != nil || !strings.HasPrefix(ns, "net:") {
 			t.Fatalf("%q, %v", line, err)
 		}
+		defer keep(t, ns)()
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -204,22 +203,38 @@ func TestNothingStays(t *testing.T) {
 	})
 }
 
-// exists reports whether any thread is in the network namespace.
-func exists(t *testing.T, ns string) bool {
+// member finds a thread that is in the network namespace.
+func member(t *testing.T, ns string) string {
 	t.Helper()
 	tasks, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return slices.ContainsFunc(tasks, func(path string) bool {
-		got, err := os.Readlink(path)
-		return err == nil && got == ns
-	})
+	for _, path := range tasks {
+		if got, err := os.Readlink(path); err == nil && got == ns {
+			return path
+		}
+	}
+	return ""
+}
+
+// keep holds the namespace, so that the kernel gives its number to no other.
+func keep(t *testing.T, ns string) (release func()) {
+	t.Helper()
+	path := member(t, ns)
+	if path == "" {
+		t.Fatalf("%s isn't found while it exists", ns)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() { _ = f.Close() }
 }
 
 func waitGone(t *testing.T, ns string) {
 	t.Helper()
-	for end := time.Now().Add(patience); exists(t, ns); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); member(t, ns) != ""; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%s is still there", ns)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -15,7 +16,10 @@ import (
 type LAN struct {
 	node   *Node
 	bridge netlink.Link
-	ports  []*Port
+
+	mu    sync.Mutex
+	ports []*Port
+	taken int // port numbers
 }
 
 // Port is where a host is plugged into a LAN.
@@ -65,7 +69,10 @@ func (lan *LAN) Connect(n *Node, name string, addresses ...string) (*Port, error
 		return fail(err)
 	}
 	defer func() { _ = unix.Close(peer) }()
-	near := fmt.Sprintf("port%d", len(lan.ports)+1)
+	lan.mu.Lock()
+	lan.taken++
+	near := fmt.Sprintf("port%d", lan.taken)
+	lan.mu.Unlock()
 	veth := &netlink.Veth{
 		LinkAttrs:     netlink.LinkAttrs{Name: near, MasterIndex: lan.bridge.Attrs().Index},
 		PeerName:      name,
@@ -78,7 +85,9 @@ func (lan *LAN) Connect(n *Node, name string, addresses ...string) (*Port, error
 	if p.near, err = lan.node.netlink.LinkByName(near); err != nil {
 		return fail(err)
 	}
+	lan.mu.Lock()
 	lan.ports = append(lan.ports, p)
+	lan.mu.Unlock()
 	if err := p.Plug(); err != nil {
 		return fail(err)
 	}
