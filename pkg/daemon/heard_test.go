@@ -109,7 +109,8 @@ func TestHeard(t *testing.T) {
 				hear(h, start, "192.0.2.3", nil)
 				hear(h, start, "192.0.2.3", func(r *datapath.Record) { r.Checksum = packet.ChecksumRFC9568 })
 			}, 0,
-			[]string{"checksum rfc9568+rfc5798"}, "",
+			[]string{"checksum rfc9568+rfc5798"},
+			"",
 		},
 		{
 			"both families",
