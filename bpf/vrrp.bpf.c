@@ -46,7 +46,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u32);
+	__type(key, struct failover_link);
 	__type(value, struct failover_interface);
 } failover_iface SEC(".maps");
 
@@ -294,13 +294,14 @@ static __always_inline int handle(struct xdp_md *ctx, struct work *w, __u32 offs
 	struct failover_virtual_router *router = NULL;
 	struct failover_interface *iface;
 	struct failover_key key = {};
-	__u32 reason, sum, ifindex = ctx->ingress_ifindex;
+	struct failover_link link = { .ifindex = ctx->ingress_ifindex };
+	__u32 reason, sum;
 
 	w->message[0] = 0;
 	sum = copy_message(ctx, offset, r->length);
-	iface = bpf_map_lookup_elem(&failover_iface, &ifindex);
+	iface = bpf_map_lookup_elem(&failover_iface, &link);
 	if (r->length >= 2) {
-		key.ifindex = ifindex;
+		key.ifindex = link.ifindex;
 		key.family = r->family;
 		key.vrid = m[1];
 		router = bpf_map_lookup_elem(&failover_router, &key);

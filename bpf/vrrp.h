@@ -65,6 +65,10 @@ struct failover_virtual_router {
 	__u8 source[16]; /* its own address; IPv4 in the first four octets */
 };
 
+struct failover_link {
+	__u32 ifindex;
+};
+
 struct failover_interface {
 	__u32 watch; /* deliver everything, drop nothing */
 };

@@ -64,6 +64,11 @@ type VrrpFailoverKey struct {
 	Vrid    uint16
 }
 
+type VrrpFailoverLink struct {
+	_       structs.HostLayout
+	Ifindex uint32
+}
+
 type VrrpFailoverLiveness struct {
 	_        structs.HostLayout
 	Received uint64

@@ -108,13 +108,13 @@ func (d *Datapath) attach(a *attachment, l Link, m Mode) (Path, error) {
 		return Path{PathPacket, "it carries VLAN devices, whose tags XDP may not see"}, nil
 	}
 	if a.watch {
-		if err := d.objects.FailoverIface.Put(uint32(l.Index), bpf.VrrpFailoverInterface{Watch: 1}); err != nil {
+		if err := d.objects.FailoverIface.Put(bpf.VrrpFailoverLink{Ifindex: uint32(l.Index)}, bpf.VrrpFailoverInterface{Watch: 1}); err != nil {
 			return Path{}, fmt.Errorf("tell the kernel to watch: %w", err)
 		}
 	}
 	path, err := d.attachXDP(a, l, m)
 	if err != nil && a.watch {
-		_ = d.objects.FailoverIface.Delete(uint32(l.Index)) // it goes with the map
+		_ = d.objects.FailoverIface.Delete(bpf.VrrpFailoverLink{Ifindex: uint32(l.Index)}) // it goes with the map
 	}
 	switch {
 	case err == nil:
@@ -273,7 +273,7 @@ func (d *Datapath) detach(ifindex int) error {
 	}
 	if a.link != nil {
 		if a.watch {
-			_ = d.objects.FailoverIface.Delete(uint32(ifindex)) // it goes with the map
+			_ = d.objects.FailoverIface.Delete(bpf.VrrpFailoverLink{Ifindex: uint32(ifindex)}) // it goes with the map
 		}
 		if a.pinned != "" {
 			errs = append(errs, a.link.Unpin(), d.pins.removeLink(a.pinned))
