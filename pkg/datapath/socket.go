@@ -139,6 +139,10 @@ func (s *socket) receive() (n int, control []byte, err error) {
 // clock, to the monotonic one. That clock may be set at any moment, so the
 // result is held between the two moments that are certain.
 func (s *socket) receivedAt(control []byte) vrrp.Instant {
+	// In this order: if the process is interrupted in between, the packet
+	// seems younger than it is, which can't cause a false failover.
+	var real unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_REALTIME, &real)
 	now := monotonic()
 	const size = int(unsafe.Sizeof(unix.Timespec{}))
 	for len(control) >= unix.SizeofCmsghdr {
@@ -150,8 +154,6 @@ func (s *socket) receivedAt(control []byte) vrrp.Instant {
 		data := control[unix.CmsgLen(0):length]
 		if h.Level == unix.SOL_SOCKET && h.Type == unix.SCM_TIMESTAMPNS && len(data) >= size {
 			stamp := *(*unix.Timespec)(unsafe.Pointer(&data[0]))
-			var real unix.Timespec
-			_ = unix.ClockGettime(unix.CLOCK_REALTIME, &real)
 			age := vrrp.Instant(real.Nano() - stamp.Nano())
 			return min(max(now-age, s.emptied), now)
 		}

@@ -340,7 +340,7 @@ func downIn(vrid uint8, want time.Duration) func(*testing.T, *receiver) {
 			deadline, _ := m.Deadline()
 			from := r.start
 			if m.Status().Active.IsValid() || want < time.Second { // or priority 0
-				from = r.at
+				from = max(r.at, r.start)
 			}
 			if got := deadline.Sub(from); got != want {
 				t.Errorf("Active_Down_Timer fires in %v, want %v", got, want)
