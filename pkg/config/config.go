@@ -62,12 +62,23 @@ func checkAddress(s string, p netip.Prefix) (netip.Prefix, error) {
 	switch {
 	case a.IsUnspecified(), a.IsMulticast(), a.IsLoopback(), a.Is4In6():
 		return netip.Prefix{}, fmt.Errorf("virtual address %q can't be a host's address: use a unicast address of the network, like 192.0.2.10/24", s)
-	case a.Is4() && p.Bits() < 31 && a == p.Masked().Addr():
+	case p.Bits() < a.BitLen()-1 && a == p.Masked().Addr():
 		return netip.Prefix{}, fmt.Errorf("virtual address %q is the network itself: give the address of a host in it", s)
+	case a.Is4() && (a.As4()[0] == 0 || a.As4()[0] == 255 || p.Bits() < 31 && a == last(p)):
+		return netip.Prefix{}, fmt.Errorf("virtual address %q is a broadcast address: give the address of a host", s)
 	case p.Bits() == 0:
 		return netip.Prefix{}, fmt.Errorf("virtual address %q: a prefix length of 0 would take in every address: use that of the interface's network", s)
 	}
 	return p, nil
+}
+
+// last returns the last address of an IPv4 network.
+func last(p netip.Prefix) netip.Addr {
+	b := p.Addr().As4()
+	for i := p.Bits(); i < 32; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	return netip.AddrFrom4(b)
 }
 
 // Validate checks everything that can be checked without the host and returns
@@ -112,7 +123,11 @@ func (r Router) Validate() error {
 		if f == packet.IPv6 {
 			limit = packet.MaxAddressesIPv6
 		}
-		if n := len(r.OfFamily(f)); n > limit {
+		n := len(r.OfFamily(f))
+		if _, added := r.WithLinkLocal(); added && f == packet.IPv6 {
+			limit-- // it takes a place too
+		}
+		if n > limit {
 			add("%d %s addresses don't fit one advertisement: the limit is %d; use another VRID for the rest", n, f, limit)
 		}
 	}

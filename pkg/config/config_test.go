@@ -12,34 +12,6 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-func TestParseAddress(t *testing.T) {
-	for in, want := range map[string]string{
-		"192.0.2.10/24":        "192.0.2.10/24",
-		"192.0.2.10":           "192.0.2.10/32",
-		"2001:db8::10/64":      "2001:db8::10/64",
-		"2001:db8::10":         "2001:db8::10/128",
-		"::ffff:192.0.2.10":    "192.0.2.10/32",
-		"192.0.2.0/31":         "192.0.2.0/31", // RFC 3021
-		"":                     "192.0.2.10/24",
-		"192.0.2.256":          `"192.0.2.256"`,
-		"192.0.2.10/33":        `"192.0.2.10/33"`,
-		"fe80::1%eth0":         "zone",
-		"0.0.0.0":              "unicast",
-		"224.0.0.18/24":        "unicast",
-		"127.0.0.1/8":          "unicast",
-		"::1":                  "unicast",
-		"ff02::12/64":          "unicast",
-		"192.0.2.0/24":         "network itself",
-		"192.0.2.10/0":         "prefix length of 0",
-		"::ffff:192.0.2.10/96": "unicast",
-	} {
-		got, err := ParseAddress(in)
-		if err != nil && !strings.Contains(err.Error(), want) || err == nil && got.String() != want {
-			t.Errorf("%q: %v, %v, want %s", in, got, err, want)
-		}
-	}
-}
-
 func prefixes(list ...string) (all []netip.Prefix) {
 	for _, s := range list {
 		all = append(all, netip.MustParsePrefix(s))
@@ -88,7 +60,10 @@ func TestValidate(t *testing.T) {
 		{"twice", func(r *Router) { r.Addresses = prefixes("192.0.2.10/24", "192.0.2.10/32") }, []string{"192.0.2.10", "twice"}},
 		{"IPv6 in version 2", func(r *Router) { r.Version, r.Addresses = 2, prefixes("2001:db8::1/64") }, []string{"2001:db8::1/64", "--version 3"}},
 		{"256 addresses", func(r *Router) { r.Addresses = many("10.0.%d.%d/16", 256) }, []string{"256 ipv4", "limit is 255", "another VRID"}},
-		{"91 IPv6 addresses", func(r *Router) { r.Addresses = many("2001:db8::%d:%d/64", 91) }, []string{"91 ipv6", "limit is 90"}},
+		{"90 IPv6 addresses and no link-local one", func(r *Router) { r.Addresses = many("2001:db8::%d:%d/64", 90) }, []string{"90 ipv6", "limit is 89"}},
+		{"89 IPv6 addresses and a link-local one to add", func(r *Router) { r.Addresses = many("2001:db8::%d:%d/64", 89) }, nil},
+		{"90 IPv6 addresses with a link-local one", func(r *Router) { r.Addresses = append(many("2001:db8::%d:%d/64", 89), prefixes("fe80::1/64")...) }, nil},
+		{"91 IPv6 addresses", func(r *Router) { r.Addresses = append(many("2001:db8::%d:%d/64", 90), prefixes("fe80::1/64")...) }, []string{"91 ipv6", "limit is 90"}},
 		{"two faults", func(r *Router) { r.VRID, r.Priority = 0, 0 }, []string{"VRID 0", "priority 0"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -103,8 +78,14 @@ func TestValidate(t *testing.T) {
 				}
 			}
 			if err == nil {
-				if err := r.Protocol(packet.IPv4).Validate(); err != nil {
-					t.Errorf("the state machine refuses it: %v", err)
+				r, _ = r.WithLinkLocal()
+				for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
+					if len(r.OfFamily(f)) == 0 {
+						continue
+					}
+					if err := r.Protocol(f).Validate(); err != nil {
+						t.Errorf("the state machine refuses it: %v", err)
+					}
 				}
 			}
 		})

@@ -42,6 +42,9 @@ type Advertisement struct {
 // as it was.
 func (a *Advertisement) AppendTo(b []byte, src, dst netip.Addr, form Checksum) ([]byte, error) {
 	family := FamilyOf(src)
+	if src.Is4In6() || FamilyOf(dst) != family || dst.Is4In6() {
+		return b, fmt.Errorf("source address %v and destination %v can't stand in one packet", src, dst)
+	}
 	if err := a.check(family, form); err != nil {
 		return b, err
 	}
@@ -80,8 +83,6 @@ func appendAddr(b []byte, addr netip.Addr) []byte {
 
 func (a *Advertisement) check(family Family, form Checksum) error {
 	switch {
-	case family == 0:
-		return errors.New("no source address")
 	case a.Version != 2 && a.Version != 3:
 		return fmt.Errorf("version %d can't be sent", a.Version)
 	case a.Version == 2 && family != IPv4:
@@ -116,6 +117,9 @@ func (a *Advertisement) check(family Family, form Checksum) error {
 func (a *Advertisement) Decode(d Datagram) (Checksum, error) {
 	m := d.Message
 	family := FamilyOf(d.Source)
+	if FamilyOf(d.Destination) != family || d.Source.Is4In6() || d.Destination.Is4In6() {
+		return 0, ErrNotVRRP
+	}
 	if d.TTL != 255 {
 		return 0, ErrTTL
 	}

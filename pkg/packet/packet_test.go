@@ -420,6 +420,23 @@ func TestEncodeErrors(t *testing.T) {
 	}
 }
 
+// Addresses of two families can't stand in one packet.
+func TestMixedFamilies(t *testing.T) {
+	v4, v6, mapped := netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("fe80::2"), netip.MustParseAddr("::ffff:192.0.2.2")
+	a := golden["V04"].ad
+	for _, c := range [][2]netip.Addr{{v4, v6}, {v6, v4}, {v4, {}}, {{}, v4}, {mapped, v4}, {v4, mapped}} {
+		for _, form := range []Checksum{ChecksumRFC9568, ChecksumRFC5798} {
+			if _, err := a.AppendTo(nil, c[0], c[1], form); err == nil {
+				t.Errorf("encoded from %v to %v", c[0], c[1])
+			}
+		}
+		var got Advertisement
+		if _, err := got.Decode(Datagram{Source: c[0], Destination: c[1], TTL: 255, Message: make([]byte, 12)}); !errors.Is(err, ErrNotVRRP) {
+			t.Errorf("decoded from %v to %v: %v", c[0], c[1], err)
+		}
+	}
+}
+
 // Nothing on the way of a packet allocates.
 func TestAllocations(t *testing.T) {
 	frames := vectors(t)
