@@ -158,17 +158,20 @@ func TestStoppedBackup(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
-			s.failoverd(s.a, args(200, "--xdp-mode", mode)...)
+			// Slow enough for the Active to keep its rhythm on a busy machine.
+			slow := []string{"--xdp-mode", mode, "--interval", "500ms"}
+			s.failoverd(s.a, args(200, slow...)...)
 			s.waitHolder("198.18.0.10", s.a)
-			b := s.failoverd(s.b, args(100, "--xdp-mode", mode)...)
+			b := s.failoverd(s.b, args(100, slow...)...)
 			s.waitState(b, 0, "ipv4", "Backup")
 			s.waitState(b, 0, "ipv6", "Backup")
+			time.Sleep(time.Second) // so that it has heard the Active
 			seen := len(b.Transitions())
-			for range 3 {
+			for range 2 {
 				s.ok(b.Signal(syscall.SIGSTOP))
-				time.Sleep(time.Second) // more than two Active_Down_Intervals
+				time.Sleep(5 * time.Second) // more than two Active_Down_Intervals
 				s.ok(b.Signal(syscall.SIGCONT))
-				time.Sleep(200 * time.Millisecond)
+				time.Sleep(500 * time.Millisecond)
 			}
 			if got := b.Transitions(); len(got) != seen {
 				t.Errorf("a false failover: %+v", got[seen:])
