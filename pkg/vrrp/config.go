@@ -82,12 +82,18 @@ func (c Config) Validate() error {
 		add("%d virtual addresses, not 1 to %d", len(c.Addresses), most)
 	}
 	for i, a := range c.Addresses {
-		if packet.FamilyOf(a) != c.Family {
+		if packet.FamilyOf(a) != c.Family || a.Is4In6() || a.Zone() != "" {
 			add("virtual address %v is not %v", a, c.Family)
 		}
 		if i == 0 && c.Family == packet.IPv6 && !a.IsLinkLocalUnicast() {
 			add("first virtual address %v is not link-local (RFC 9568 §5.2.9)", a)
 		}
+	}
+	if c.Family != packet.IPv4 && c.Family != packet.IPv6 {
+		add("%v is neither IPv4 nor IPv6", c.Family)
+	}
+	if c.Checksum > ChecksumOnlyRFC5798 {
+		add("checksum policy %d is not known", c.Checksum)
 	}
 	if c.AuthType > 1 || c.AuthType != 0 && c.Version != 2 {
 		add("authentication type %d is not possible in version %d", c.AuthType, c.Version)

@@ -5,7 +5,6 @@ package vrrp
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"testing"
 	"time"
 
@@ -149,55 +148,7 @@ func (l *lan) active() (all []int) {
 	return all
 }
 
-func (l *lan) expect(t *testing.T, what string, want ...int) {
-	t.Helper()
-	if got := l.active(); !slices.Equal(got, want) {
-		t.Errorf("%s: Active are %v, want %v", what, got, want)
-	}
-	for n, s := range l.routers {
-		if s.fault != "" {
-			t.Errorf("%s: router %d %s", what, n, s.fault)
-		}
-	}
-}
-
 const settle = 2 * time.Second // twenty intervals
-
-func TestLAN(t *testing.T) {
-	l := newLAN(100*time.Microsecond, 200, 100, 100)
-	for n := range l.routers {
-		l.start(n)
-	}
-	l.run(settle)
-	l.expect(t, "start", 0)
-
-	l.routers[0].cut = true
-	l.run(settle)
-	l.expect(t, "the Active is cut off", 0, 2) // the greater address of the two equals
-
-	l.routers[0].cut = false
-	l.run(settle)
-	l.expect(t, "it is back", 0)
-
-	l.stop(0)
-	l.run(time.Duration(156*100/256+20) * time.Millisecond) // Skew_Time and a little
-	if got := l.active(); len(got) == 0 {
-		t.Error("nobody has taken over after Skew_Time")
-	}
-	l.run(settle)
-	l.expect(t, "graceful stop", 2)
-
-	l.start(0)
-	l.run(settle)
-	l.expect(t, "preemption", 0)
-
-	before := l.sent
-	l.run(10 * time.Second)
-	// A hundred intervals: one Active, and nothing beside its rhythm.
-	if n := l.sent - before; n < 99 || n > 101 {
-		t.Errorf("%d advertisements in a hundred intervals", n)
-	}
-}
 
 // Whatever happens to the routers of a LAN, when it is over exactly one of
 // those that run is Active: the one of the highest priority, with preemption.

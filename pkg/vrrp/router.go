@@ -45,7 +45,9 @@ type Router struct {
 	active    netip.Addr // zero: none was heard
 	priority  uint8
 	heard     Instant // when it was last heard, or the Backup began to listen
-	released  netip.Addr
+	stamped   bool    // it was heard, but only the kernel's stamp is left
+	released  bool    // it has left
+	leaver    netip.Addr
 	overruled rival
 
 	// The checksum forms to send in; those of the last two advertisements of
@@ -58,6 +60,7 @@ type Router struct {
 
 	nextAnswer   Instant
 	announceAt   Instant // Active: when to announce again, 0: never
+	announceMore bool    // and then once more
 	becameActive uint64
 	last         Action
 }
@@ -145,7 +148,8 @@ func (r *Router) startup(now Instant, ev Event, actions []Action) []Action {
 	r.source = ev.Source.WithZone("").Unmap()
 	r.activeAdverInterval = r.config.Interval
 	r.computeTimers()
-	r.active, r.priority, r.released, r.overruled = netip.Addr{}, 0, netip.Addr{}, rival{}
+	r.active, r.priority = netip.Addr{}, 0
+	r.forget()
 	r.heard = now
 	if r.owner() {
 		// §6.4.1 (110): the owner of the addresses is Active at once.
@@ -180,6 +184,9 @@ func (r *Router) shutdown(now Instant, cause Cause, actions []Action) []Action {
 func (r *Router) timerExpired(now Instant, actions []Action) []Action {
 	if r.state == Active && r.announceAt != 0 && now >= r.announceAt {
 		r.announceAt = 0
+		if r.announceMore {
+			r.announceAt, r.announceMore = now.Add(announceAgain), false
+		}
 		actions = append(actions, Action{Kind: AnnounceAddresses})
 	}
 	if r.state == Initialize || now < r.deadline {
@@ -203,11 +210,11 @@ func (r *Router) timerExpired(now Instant, actions []Action) []Action {
 func (r *Router) takeOver(now Instant) Action {
 	a := Action{Peer: r.active, Priority: r.priority, Silence: now.Sub(r.heard), Limit: r.activeDownInterval}
 	switch {
-	case r.released.IsValid():
-		a.Cause, a.Peer = CauseReleased, r.released
+	case r.released:
+		a.Cause, a.Peer = CauseReleased, r.leaver
 	case r.overruled.address.IsValid():
 		a.Cause, a.Peer, a.Priority = CausePreempted, r.overruled.address, r.overruled.priority
-	case r.active.IsValid():
+	case r.active.IsValid() || r.stamped:
 		a.Cause = CauseSilence
 	default:
 		a.Cause = CauseNobody
@@ -233,6 +240,10 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 	}
 	if a.Version != r.config.Version {
 		return refuse(packet.ErrVersion)
+	}
+	if a.Interval <= 0 {
+		// Decoding refuses it. Learnt, it would make every timer fire at once.
+		return refuse(packet.ErrZeroInterval)
 	}
 	if !r.config.accepts(ev.Checksum) {
 		return refuse(packet.ErrChecksum)
@@ -292,7 +303,7 @@ func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Adverti
 		if r.active.IsValid() && from != r.active {
 			return
 		}
-		r.released = from
+		r.released, r.leaver = true, from
 		r.deadline = min(r.deadline, now.Add(r.skewTime))
 	case r.heeds(a.Priority):
 		// §6.4.2 (445): the Active lives.
@@ -312,7 +323,7 @@ func (r *Router) heeds(priority uint8) bool {
 
 // activeLives restarts the Active_Down_Timer.
 func (r *Router) activeLives(now Instant, interval time.Duration) {
-	r.released, r.overruled = netip.Addr{}, rival{}
+	r.forget()
 	if r.config.Version == 3 {
 		r.activeAdverInterval = interval
 	}
@@ -321,17 +332,24 @@ func (r *Router) activeLives(now Instant, interval time.Duration) {
 	r.deadline = r.heard.Add(r.activeDownInterval)
 }
 
+// forget forgets what would have explained a take-over: the Active lives.
+func (r *Router) forget() {
+	r.stamped, r.released, r.leaver, r.overruled = false, false, netip.Addr{}, rival{}
+}
+
 // stampHeard is an advertisement of which only the kernel's stamp is left. It
 // can't say who left or who was overruled, and it concerns a Backup only.
 func (r *Router) stampHeard(now Instant, a *packet.Advertisement, actions []Action) []Action {
-	if r.state != Backup || a.Version != r.config.Version || r.config.Version == 2 && a.Interval != r.config.Interval {
+	if r.state != Backup || a.Version != r.config.Version || a.Interval <= 0 || r.config.Version == 2 && a.Interval != r.config.Interval {
 		return actions
 	}
 	switch {
 	case a.Priority == 0:
+		r.released, r.leaver = true, r.active
 		r.deadline = min(r.deadline, now.Add(r.skewTime))
 	case r.heeds(a.Priority):
 		r.activeLives(now, a.Interval)
+		r.stamped = true
 	}
 	return actions
 }
@@ -343,6 +361,11 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Adverti
 		// §6.4.3 (655): somebody leaves who thought to be Active, so the hosts
 		// may not know of this one.
 		r.deadline = now.Add(r.config.Interval)
+		r.learnForm(form)
+		if now < r.nextAnswer {
+			return actions
+		}
+		r.nextAnswer = now.Add(answerSpacing)
 		return r.defend(now, append(actions, r.advertise(now)))
 	case p > r.config.Priority || p == r.config.Priority && from.Compare(r.source) > 0:
 		// §6.4.3 (670): the other one wins; Preempt_Mode isn't asked.
@@ -356,7 +379,7 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Adverti
 			r.activeAdverInterval = a.Interval
 		}
 		r.computeTimers()
-		r.released, r.overruled = netip.Addr{}, rival{}
+		r.forget()
 		actions = append(actions, Action{Kind: ReleaseAddresses})
 		return r.becomeBackup(now, Action{Cause: cause, Peer: from, Priority: p}, actions)
 	}
@@ -374,14 +397,19 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Adverti
 
 // defend announces the addresses anew, for another router may just have
 // announced them as its own, and once more when that one must have fallen
-// silent.
+// silent. Whoever goes on meanwhile only puts the second time off until then.
 func (r *Router) defend(now Instant, actions []Action) []Action {
+	if r.announceAt != 0 {
+		r.announceMore = true
+		return actions
+	}
 	r.announceAt = now.Add(announceAgain)
 	return append(actions, Action{Kind: AnnounceAddresses})
 }
 
-// learnForm draws the conclusion from a rival that advertises although this
-// router is Active and wins: it can't read what is sent. So the form changes
+// learnForm draws the conclusion from a router that advertises, or leaves as
+// one that did, although this one is Active and wins: it can't read what is
+// sent. So the form changes
 // to the rival's, and if that again brings up one who can't read it, both are
 // sent.
 func (r *Router) learnForm(form packet.Checksum) {
@@ -409,7 +437,7 @@ func (r *Router) becomeBackup(now Instant, why Action, actions []Action) []Actio
 
 func (r *Router) becomeActive(now Instant, why Action, actions []Action) []Action {
 	r.switched = false
-	r.nextAnswer, r.announceAt = 0, 0
+	r.nextAnswer, r.announceAt, r.announceMore = 0, 0, false
 	r.nextProbe = now + 1 // the first advertisement is in one form
 	if heard := r.forms[0] | r.forms[1]; heard != 0 && !r.config.formless() && r.config.Checksum == ChecksumAuto {
 		r.send = heard

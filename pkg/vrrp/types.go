@@ -163,19 +163,23 @@ func (c Cause) String() string {
 
 // Why says why a transition happened, with the values that decided it.
 func (a Action) Why() string {
+	peer := "the Active router"
+	if a.Peer.IsValid() {
+		peer = a.Peer.String()
+	}
 	switch a.Cause {
 	case CauseSilence:
-		return fmt.Sprintf("nothing heard from %v for %v (Active_Down_Interval %v)", a.Peer, rounded(a.Silence), rounded(a.Limit))
+		return fmt.Sprintf("nothing heard from %s for %v (Active_Down_Interval %v)", peer, rounded(a.Silence), rounded(a.Limit))
 	case CauseNobody:
 		return fmt.Sprintf("nobody else heard for %v (Active_Down_Interval %v)", rounded(a.Silence), rounded(a.Limit))
 	case CauseReleased:
-		return fmt.Sprintf("%v left with priority 0", a.Peer)
+		return fmt.Sprintf("%s left with priority 0", peer)
 	case CausePreempted:
-		return fmt.Sprintf("%v has the lower priority %d", a.Peer, a.Priority)
+		return fmt.Sprintf("%s has the lower priority %d", peer, a.Priority)
 	case CauseHigherPriority:
-		return fmt.Sprintf("%v has the higher priority %d", a.Peer, a.Priority)
+		return fmt.Sprintf("%s has the higher priority %d", peer, a.Priority)
 	case CauseGreaterAddress:
-		return fmt.Sprintf("%v has the same priority %d and the greater address", a.Peer, a.Priority)
+		return fmt.Sprintf("%s has the same priority %d and the greater address", peer, a.Priority)
 	}
 	return a.Cause.String()
 }

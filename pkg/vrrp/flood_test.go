@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vrrp
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+// flood has an advertisement arrive every step, and timers fire when due. It
+// returns when advertisements were sent.
+func (m *machine) flood(d, step time.Duration, priority uint8, from ...netip.Addr) (sentAt []Instant) {
+	count := func(actions []Action) {
+		if strings.Contains(say(actions), "ADV") {
+			sentAt = append(sentAt, m.now)
+		}
+	}
+	end := m.now.Add(d)
+	for n := 0; m.now < end; n++ {
+		next := m.now.Add(step)
+		for {
+			deadline, ok := m.Deadline()
+			if !ok || deadline > next {
+				break
+			}
+			m.now = max(m.now, deadline)
+			count(m.timer())
+			if m.left() <= 0 {
+				m.t.Fatal("the deadline stays where it was")
+			}
+		}
+		m.now = next
+		count(m.receive(priority, from[n%len(from)]))
+	}
+	return sentAt
+}
+
+// TM-05, Q-03: however many leave, the Backup takes over Skew_Time after the
+// first that may be believed.
+func TestPriorityZeroFlood(t *testing.T) {
+	f := packet.IPv4
+	for _, step := range []time.Duration{100 * time.Microsecond, 100 * time.Millisecond, 600 * time.Millisecond} {
+		for name, from := range map[string][]netip.Addr{
+			"the Active":         {greater(f)},
+			"Active and another": {greater(f), less(f)},
+			"another alone":      {less(f)},
+		} {
+			t.Run(fmt.Sprintf("TM-05 Q-03 %s every %v", name, step), func(t *testing.T) {
+				m := newMachine(t, nil).backup()
+				m.receive(200, greater(f))
+				m.pass(time.Second)
+				began := m.now
+				m.flood(3*time.Second, step, 0, from...)
+				want := began.Add(step + 609375*time.Microsecond)
+				if name == "another alone" {
+					want = began.Add(2609375 * time.Microsecond) // as if it had not spoken
+				}
+				s := m.Status()
+				if s.State != Active || s.LastTransition.To != Active || s.Since != want {
+					t.Errorf("%v after %v, want Active after %v", s.State, s.Since.Sub(began), want.Sub(began))
+				}
+			})
+		}
+	}
+	t.Run("TM-05 nobody is known", func(t *testing.T) {
+		m := newMachine(t, nil).backup()
+		m.expect("anybody is believed", m.receive(0, less(f)), "advertisement_rcvd priority_zero_pkts_rcvd", Backup, 609375*time.Microsecond)
+		m.pass(609374 * time.Microsecond)
+		m.expect("never put off", m.receive(0, greater(f)), "advertisement_rcvd priority_zero_pkts_rcvd", Backup, time.Microsecond)
+	})
+	t.Run("S-B4 the Active is alive after all", func(t *testing.T) {
+		m := newMachine(t, nil).backup()
+		m.receive(200, greater(f))
+		m.receive(0, greater(f))
+		m.expect("back", m.receive(200, greater(f)), "advertisement_rcvd", Backup, 3609375*time.Microsecond)
+		m.expire()
+		if got := m.Status().LastTransition.Cause; got != CauseSilence {
+			t.Errorf("because %v", got)
+		}
+	})
+}
+
+// S-T1: at most one immediate answer in 10 ms, and the rhythm goes on.
+func TestStormGuard(t *testing.T) {
+	f := packet.IPv4
+	for _, step := range []time.Duration{10 * time.Microsecond, time.Millisecond, 9999 * time.Microsecond} {
+		t.Run("S-T1 every "+step.String(), func(t *testing.T) {
+			m := newMachine(t, nil).active()
+			rhythm := m.now.Add(time.Second)
+			sentAt := m.flood(1500*time.Millisecond, step, 99, greater(f), less(f))
+			if n := len(sentAt); n < 70 || n > 152 {
+				t.Errorf("%d advertisements in 1.5 s", n)
+			}
+			last, onTime := Instant(0), 0
+			for _, at := range sentAt {
+				if at == rhythm {
+					onTime++
+					continue
+				}
+				if at.Sub(last) < answerSpacing {
+					t.Fatalf("answers %v apart", at.Sub(last))
+				}
+				last = at
+			}
+			if onTime != 1 {
+				t.Error("Adver_Timer did not fire in time")
+			}
+		})
+	}
+	t.Run("S-A3 leaves", func(t *testing.T) {
+		m := newMachine(t, nil).active()
+		if n := len(m.flood(time.Second, 100*time.Microsecond, 0, greater(f))); n < 90 || n > 102 {
+			t.Errorf("%d answers to 10000 leaves in a second", n)
+		}
+	})
+	t.Run("announcements", func(t *testing.T) {
+		m := newMachine(t, nil).active()
+		count := 0
+		for range 1000 { // in a second
+			m.pass(time.Millisecond)
+			for _, actions := range [][]Action{m.timer(), m.receive(99, less(f))} {
+				count += strings.Count(say(actions), "announce")
+			}
+		}
+		if count < 9 || count > 12 {
+			t.Errorf("%d announcements in a second of rivals", count)
+		}
+		m.pass(announceAgain)
+		if got := say(m.timer()); !strings.Contains(got, "announce") {
+			t.Errorf("no announcement after the last rival: %q", got)
+		}
+	})
+	t.Run("S-T1 Q-02 own packets", func(t *testing.T) {
+		m := newMachine(t, nil).active()
+		if sentAt := m.flood(900*time.Millisecond, 90*time.Microsecond, 100, local[f]); len(sentAt) != 0 {
+			t.Errorf("%d answers to itself", len(sentAt))
+		}
+	})
+	t.Run("S-A5 v2 answers nobody", func(t *testing.T) {
+		m := newMachine(t, func(c *Config) { c.Version = 2 }).active()
+		if sentAt := m.flood(900*time.Millisecond, time.Millisecond, 99, greater(f)); len(sentAt) != 0 {
+			t.Errorf("%d answers", len(sentAt))
+		}
+	})
+}
+
+// A stamp is an advertisement of which only version, priority and interval are
+// known.
+func TestStamps(t *testing.T) {
+	const down, skew = 3609375 * time.Microsecond, 609375 * time.Microsecond
+	stamp := func(m *machine, version, priority uint8, interval time.Duration) []Action {
+		return m.Step(m.now, Event{Kind: StampHeard, Advertisement: packet.Advertisement{Version: version, Priority: priority, Interval: interval}}, nil)
+	}
+	for _, c := range []struct {
+		name     string
+		change   func(*Config)
+		version  uint8
+		priority uint8
+		interval time.Duration
+		want     time.Duration // to the deadline, half a second after a start
+	}{
+		{"S-B4 equal", nil, 3, 100, time.Second, down},
+		{"S-B4 higher, learnt", nil, 3, 101, 250 * time.Millisecond, 902343750},
+		{"S-B4 patient", func(c *Config) { c.Preempt = false }, 3, 1, 250 * time.Millisecond, 902343750},
+		{"S-B5 lower", nil, 3, 99, 250 * time.Millisecond, down - time.Second/2},
+		{"S-B3 leave", nil, 3, 0, 250 * time.Millisecond, skew},
+		{"R-14 other version", nil, 2, 200, time.Second, down - time.Second/2},
+		{"S-B4 v2", func(c *Config) { c.Version = 2 }, 2, 200, time.Second, down},
+		{"R-17 v2 other interval", func(c *Config) { c.Version = 2 }, 2, 200, 2 * time.Second, down - time.Second/2},
+		{"R-17 v2 leave of other interval", func(c *Config) { c.Version = 2 }, 2, 0, 2 * time.Second, down - time.Second/2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMachine(t, c.change).backup()
+			m.pass(time.Second / 2)
+			m.expect("stamp", stamp(m, c.version, c.priority, c.interval), "", Backup, c.want)
+		})
+	}
+	t.Run("TM-05 leaves don't put it off", func(t *testing.T) {
+		m := newMachine(t, nil).backup()
+		stamp(m, 3, 0, time.Second)
+		m.pass(skew - 1)
+		m.expect("again", stamp(m, 3, 0, time.Second), "", Backup, 1)
+	})
+	t.Run("a take-over is explained", func(t *testing.T) {
+		m := newMachine(t, nil).backup()
+		stamp(m, 3, 200, time.Second)
+		m.expire()
+		if got, want := m.Status().LastTransition.Why(), "nothing heard from the Active router for 3.609s (Active_Down_Interval 3.609s)"; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		m = newMachine(t, nil).backup()
+		m.receive(200, greater(packet.IPv4))
+		stamp(m, 3, 0, time.Second)
+		m.expire()
+		if got, want := m.Status().LastTransition.Why(), "192.0.2.200 left with priority 0"; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
+	t.Run("TM-08 interval 0", func(t *testing.T) {
+		m := newMachine(t, nil).backup()
+		m.expect("stamp", stamp(m, 3, 200, 0), "", Backup, down)
+		a := m.heard(200)
+		a.Interval = 0
+		m.expect("advertisement", m.hear(a, greater(packet.IPv4), packet.ChecksumRFC9568), "refused:zero_interval_errors", Backup, down)
+	})
+	t.Run("an old stamp changes nothing", func(t *testing.T) {
+		m := newMachine(t, nil).backup()
+		m.pass(time.Second)
+		m.receive(200, greater(packet.IPv4))
+		heard := m.now
+		m.now -= second / 2
+		stamp(m, 3, 200, time.Second)
+		if d, _ := m.Deadline(); d != heard.Add(down) {
+			t.Errorf("deadline %v after it was heard", d.Sub(heard))
+		}
+	})
+	for _, state := range []func(*machine) *machine{func(m *machine) *machine { return m }, (*machine).active} {
+		m := state(newMachine(t, nil))
+		before := m.Status()
+		for _, p := range []uint8{0, 1, 100, 255} {
+			if got := say(stamp(m, 3, p, time.Second)); got != "" || m.Status() != before {
+				t.Errorf("%v heeds a stamp of priority %d: %q", before.State, p, got)
+			}
+		}
+	}
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vrrp
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+const (
+	second = Instant(time.Second)
+	start  = 1000 * second
+)
+
+// local is the address of the router under test, in the middle of its peers'.
+var local = map[packet.Family]netip.Addr{
+	packet.IPv4: netip.MustParseAddr("192.0.2.100"),
+	packet.IPv6: netip.MustParseAddr("fe80::100"),
+}
+
+func less(f packet.Family) netip.Addr    { return peer(f, 2) }
+func greater(f packet.Family) netip.Addr { return peer(f, 200) }
+
+func peer(f packet.Family, n int) netip.Addr {
+	if f == packet.IPv6 {
+		return netip.MustParseAddr(fmt.Sprintf("fe80::%d", n))
+	}
+	return netip.MustParseAddr(fmt.Sprintf("192.0.2.%d", n))
+}
+
+func virtual(f packet.Family) []netip.Addr {
+	if f == packet.IPv6 {
+		return []netip.Addr{netip.MustParseAddr("fe80::1"), netip.MustParseAddr("2001:db8::1")}
+	}
+	return []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+}
+
+// machine is a Router with what a test says to it and hears from it.
+type machine struct {
+	*Router
+	t   *testing.T
+	now Instant
+	c   Config
+}
+
+func newMachine(t *testing.T, change func(*Config)) *machine {
+	t.Helper()
+	c := Config{Version: 3, VRID: 51, Family: packet.IPv4, Priority: 100, Interval: time.Second, Preempt: true}
+	if change != nil {
+		change(&c)
+	}
+	if c.Addresses == nil {
+		c.Addresses = virtual(c.Family)
+	}
+	r, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &machine{Router: r, t: t, now: start, c: c}
+}
+
+func (m *machine) startup() []Action {
+	return m.Step(m.now, Event{Kind: Startup, Source: local[m.c.Family]}, nil)
+}
+
+func (m *machine) shutdown() []Action {
+	return m.Step(m.now, Event{Kind: Shutdown, Cause: CauseAdministrator}, nil)
+}
+
+// expire lets the time pass to the deadline.
+func (m *machine) expire() []Action {
+	m.t.Helper()
+	deadline, ok := m.Deadline()
+	if !ok {
+		m.t.Fatal("no deadline")
+	}
+	m.now = deadline
+	return m.Step(m.now, Event{Kind: TimerExpired}, nil)
+}
+
+// heard is an advertisement like the router's own, but for its priority.
+func (m *machine) heard(priority uint8) packet.Advertisement {
+	return packet.Advertisement{Version: m.c.Version, VRID: m.c.VRID, Priority: priority, Interval: m.c.Interval, Addresses: m.c.Addresses, AuthType: m.c.AuthType, AuthData: m.c.AuthData}
+}
+
+func (m *machine) receive(priority uint8, from netip.Addr) []Action {
+	return m.hear(m.heard(priority), from, packet.ChecksumRFC9568)
+}
+
+func (m *machine) hear(a packet.Advertisement, from netip.Addr, form packet.Checksum) []Action {
+	return m.Step(m.now, Event{Kind: Receive, Advertisement: a, From: from, Checksum: form}, nil)
+}
+
+func (m *machine) backup() *machine {
+	m.t.Helper()
+	m.startup()
+	if m.State() != Backup {
+		m.t.Fatalf("state %v", m.State())
+	}
+	return m
+}
+
+func (m *machine) active() *machine {
+	m.t.Helper()
+	m.startup()
+	if m.State() == Backup {
+		m.expire()
+	}
+	if m.State() != Active {
+		m.t.Fatalf("state %v", m.State())
+	}
+	return m
+}
+
+// say puts actions into words, one for each.
+func say(actions []Action) string {
+	var words []string
+	for _, a := range actions {
+		switch a.Kind {
+		case SendAdvertisement:
+			words = append(words, fmt.Sprintf("ADV(%d)", a.Priority))
+		case AssignAddresses:
+			words = append(words, "assign")
+		case AnnounceAddresses:
+			words = append(words, "announce")
+		case ReleaseAddresses:
+			words = append(words, "release")
+		case TransitionTo:
+			words = append(words, fmt.Sprintf("%v>%v", a.From, a.To))
+		case Report:
+			word := a.Reason.String()
+			if a.Refused {
+				word = "refused:" + word
+			}
+			words = append(words, word)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func (m *machine) expect(what string, actions []Action, want string, state State, deadline time.Duration) {
+	m.t.Helper()
+	if got := say(actions); got != want {
+		m.t.Errorf("%s: actions %q, want %q", what, got, want)
+	}
+	if m.State() != state {
+		m.t.Errorf("%s: state %v, want %v", what, m.State(), state)
+	}
+	got, ok := m.Deadline()
+	if ok != (state != Initialize) {
+		m.t.Errorf("%s: a deadline: %v", what, ok)
+	}
+	if ok && got.Sub(m.now) != deadline {
+		m.t.Errorf("%s: deadline in %v, want %v", what, got.Sub(m.now), deadline)
+	}
+}
+
+func password(c *Config) {
+	c.Version, c.AuthType, c.AuthData = 2, 1, [8]byte([]byte("failovr1"))
+}
+
+// sent returns the checksum forms of the advertisements among the actions.
+func sent(actions []Action) string {
+	var forms []string
+	for _, a := range actions {
+		if a.Kind == SendAdvertisement {
+			forms = append(forms, a.Checksum.String())
+		}
+	}
+	return strings.Join(forms, " ")
+}
+
+// C-08: while nobody was heard, both forms go out twice a second at most.
+func TestProbes(t *testing.T) {
+	m := newMachine(t, func(c *Config) { c.Interval = 10 * time.Millisecond }).active()
+	both := 0
+	for range 100 {
+		both += strings.Count(sent(m.expire()), "+")
+	}
+	if both != 2 {
+		t.Errorf("%d probes in a second", both)
+	}
+}
+
+// A configuration isn't shared with who gave it.
+func TestConfigIsCopied(t *testing.T) {
+	addresses := slices.Clone(virtual(packet.IPv4))
+	m := newMachine(t, func(c *Config) { c.Addresses = addresses }).backup()
+	addresses[0] = netip.MustParseAddr("192.0.2.99")
+	a := m.heard(200)
+	a.Addresses = virtual(packet.IPv4)
+	if diff := cmp.Diff("advertisement_rcvd", say(m.hear(a, greater(packet.IPv4), packet.ChecksumRFC9568))); diff != "" {
+		t.Error(diff)
+	}
+}
