@@ -52,6 +52,12 @@ test: build ## Run all tests (root; installs keepalived and what else they need)
 	@go vet ./...
 	@go test -json -timeout 20m -parallel 6 ./... | go run ./tools/testsum -strict=$(if $(CI),true,false)
 
+.PHONY: test-kernels
+test-kernels: ## Test the packet path on Debian's kernels, in qemu (root, four minutes)
+	@mkdir -p bin
+	@$(call install-packages,qemu-system-x86 busybox-static cpio)
+	@go run ./tools/kernels
+
 .PHONY: bench
 bench: build ## Measure beside keepalived, and the code that runs per packet (root, two minutes)
 	@$(call install-packages,$(TEST_PACKAGES))
