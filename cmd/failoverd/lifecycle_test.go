@@ -70,27 +70,48 @@ func TestNoPreempt(t *testing.T) {
 	s.stop(s.b, b)
 }
 
-// SIGINT ends it like SIGTERM, and an Active says that it leaves.
+// SIGINT ends it like SIGTERM, and so does a terminal that is closed; an Active
+// says that it leaves.
 func TestInterrupt(t *testing.T) {
-	s := newSite(t)
-	a := s.failoverd(s.a, args(100)...)
-	s.waitHolder("198.18.0.10", s.a)
-	s.waitHolder("2001:db8::10", s.a)
-	frames := len(s.capture.Frames())
-	s.ok(a.Signal(syscall.SIGINT))
-	code, err := a.Wait(s.ctx)
-	s.ok(err)
-	if code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-	for _, v4 := range []bool{true, false} {
-		_, err := s.capture.Wait(s.ctx, frames, func(f lab.Frame) bool {
-			a, d, _, ok := f.Advertisement()
-			return ok && a.Priority == 0 && d.Source.Is4() == v4
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			a := s.failoverd(s.a, args(100)...)
+			s.waitHolder("198.18.0.10", s.a)
+			s.waitHolder("2001:db8::10", s.a)
+			frames := len(s.capture.Frames())
+			s.ok(a.Signal(signal))
+			code, err := a.Wait(s.ctx)
+			s.ok(err)
+			if code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			for _, v4 := range []bool{true, false} {
+				_, err := s.capture.Wait(s.ctx, frames, func(f lab.Frame) bool {
+					a, d, _, ok := f.Advertisement()
+					return ok && a.Priority == 0 && d.Source.Is4() == v4
+				})
+				s.ok(err)
+			}
+			s.clean(s.a)
 		})
-		s.ok(err)
 	}
-	s.clean(s.a)
+}
+
+// Whoever reads the log may go away: the address stays.
+func TestLogReaderEnds(t *testing.T) {
+	s := newSite(t)
+	command := strings.Join(append([]string{self(t)}, args(100)...), " ")
+	_, err := s.a.StartEnv([]string{runMain + "=1"}, "sh", "-c", "exec "+command+" --log-level debug 2>&1 | head -n 1")
+	s.ok(err)
+	s.waitHolder("198.18.0.10", s.a)
+	// What it writes now, nobody reads.
+	s.ok(s.ports[s.a].Pull())
+	s.waitHolder("198.18.0.10")
+	s.ok(s.ports[s.a].Plug())
+	s.waitHolder("198.18.0.10", s.a)
+	s.answeredBy("198.18.0.10", s.a)
 }
 
 // After SIGKILL the addresses are still there; the next start removes them

@@ -42,7 +42,8 @@ type Loop struct {
 	deadlines deadlines
 	dirty     []Transmitter
 	actions   []vrrp.Action
-	leaving   int // removals of addresses under way
+	leaving   int  // removals of addresses under way
+	ending    bool // nobody starts any more
 	wakeups   uint64
 }
 
@@ -294,6 +295,7 @@ func (l *Loop) idOf(t Transmitter) ID {
 // leave shuts every Virtual Router down and waits until their addresses are
 // gone.
 func (l *Loop) leave() error {
+	l.ending = true
 	now := l.clock.Now()
 	for _, r := range l.routers {
 		r.restartAt = 0
@@ -358,7 +360,7 @@ func (l *Loop) Add(c Config) error {
 func (l *Loop) Start(id ID, p Port, cause vrrp.Cause) error {
 	return l.do(func() {
 		r, ok := l.routers[id]
-		if !ok || r.machine.State() != vrrp.Initialize {
+		if !ok || l.ending || r.machine.State() != vrrp.Initialize {
 			return
 		}
 		delete(l.byKey, r.key)
