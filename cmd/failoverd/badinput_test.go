@@ -100,6 +100,26 @@ func checkError(t *testing.T, p *lab.Process, code, wantCode int, want []string)
 	}
 }
 
+// A mode that the interface doesn't have ends it with an error: here a
+// bridge, whose driver has no XDP.
+func TestModeNotSupported(t *testing.T) {
+	s := newSite(t)
+	_, err := s.a.Run(s.ctx, "ip", "link", "add", "name", "br0", "type", "bridge")
+	s.ok(err)
+	s.ok(s.a.SetUp("br0"))
+	s.ok(s.a.AddAddress("br0", "192.0.2.1/24"))
+	before := host(s, s.a)
+	f := s.failoverd(s.a, "--iface", "br0", "--vip", "192.0.2.10/24", "--xdp-mode", "native")
+	code, err := f.Wait(s.ctx)
+	s.ok(err)
+	if out := f.Output(); code != 1 || !strings.Contains(out, "failoverd: interface br0: ") || !strings.Contains(out, "--xdp-mode auto") {
+		t.Errorf("exit code %d:\n%s", code, out)
+	}
+	if after := host(s, s.a); after != before {
+		t.Errorf("the host has changed from\n%s\nto\n%s", before, after)
+	}
+}
+
 // host describes what failoverd could have changed on a node.
 func host(s *site, n *lab.Node) string {
 	s.t.Helper()

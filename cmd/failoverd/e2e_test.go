@@ -73,16 +73,9 @@ func newSite(t *testing.T) *site {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	l, err := lab.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	l := lab.ForTest(t)
 	s := &site{t: t, ctx: ctx, lab: l, ports: make(map[*lab.Node]*lab.Port)}
+	var err error
 	if s.lan, err = l.LAN("switch"); err != nil {
 		t.Fatal(err)
 	}

@@ -86,27 +86,15 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		}
 	}
 
-	dp, err := datapath.Load(datapath.Options{Dir: c.BPFDir, Adopt: indexes(plan)})
+	dp, err := loadDatapath(datapath.Options{Dir: c.BPFDir, Adopt: indexes(plan)}, c.XDPMode, log)
 	if err != nil {
-		return fmt.Errorf("load the XDP program: %w", err)
+		return err
 	}
 	defer func() {
 		if e := dp.Close(); e != nil {
 			err = errors.Join(err, fmt.Errorf("remove the XDP program: %w", e))
 		}
 	}()
-	if why := dp.Unavailable(); why != nil {
-		if c.XDPMode != datapath.ModeAuto && c.XDPMode != datapath.ModeOff {
-			return fmt.Errorf("--xdp-mode %s is not possible here: %w; use --xdp-mode off to receive without XDP", c.XDPMode, why)
-		}
-		if c.XDPMode == datapath.ModeAuto {
-			log.WithError(why).Warn("no XDP on this host, receiving through AF_PACKET")
-		}
-	}
-
-	if why := dp.Unpinned(); why != nil {
-		log.WithError(why).Warn("BPF objects are not pinned, bpftool finds their maps by id only")
-	}
 
 	journal, err := link.OpenJournal(c.RunDir)
 	if err != nil {
@@ -140,9 +128,31 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	run("interfaces", monitor.Run, support)
 	run("addresses", worker.Run, support)
 	run("log", observer.run, support)
-	run("ports", func(ctx context.Context) error { return ports.run(ctx, monitor) }, main)
+	parts.Go(func() error { return ports.run(main, monitor) }) // its errors name the interface
 	err = parts.Wait()
 	return errors.Join(err, ports.close())
+}
+
+// loadDatapath loads the datapath and says what is not as it could be.
+func loadDatapath(o datapath.Options, mode datapath.Mode, log *logrus.Logger) (*datapath.Datapath, error) {
+	dp, err := datapath.Load(o)
+	if err != nil {
+		return nil, fmt.Errorf("load the XDP program: %w", err)
+	}
+	if why := dp.Unavailable(); why != nil {
+		switch mode {
+		case datapath.ModeOff:
+		case datapath.ModeAuto:
+			log.WithError(why).Warn("no XDP on this host, receiving through AF_PACKET")
+		default:
+			err := fmt.Errorf("--xdp-mode %s is not possible here: %w; use --xdp-mode off to receive without XDP", mode, why)
+			return nil, errors.Join(err, dp.Close())
+		}
+	}
+	if why := dp.Unpinned(); why != nil {
+		log.WithError(why).Warn("BPF objects are not pinned, bpftool finds their maps by id only")
+	}
+	return dp, nil
 }
 
 // claim makes sure that no other failoverd of this network namespace runs one

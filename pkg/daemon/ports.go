@@ -39,6 +39,7 @@ type port struct {
 	bound   *link.Interface // what it is bound to, nil while it doesn't exist
 	conn    *transmit.Conn
 	path    datapath.Path
+	tried   bool  // to bind; what fails at the start ends the daemon
 	failed  error // the last failure to bind, so that it is logged once
 }
 
@@ -149,7 +150,13 @@ func (ps *ports) update(p *port, snapshot []link.Interface) error {
 		return nil
 	}
 	if p.bound == nil {
-		if err := ps.bind(p, *now, link.CarriesVLANs(snapshot, now.Index)); err != nil {
+		err := ps.bind(p, *now, link.CarriesVLANs(snapshot, now.Index))
+		first := !p.tried
+		p.tried = true
+		if err != nil && first {
+			return fmt.Errorf("interface %s: %w", p.name, err)
+		}
+		if err != nil {
 			if p.failed == nil || p.failed.Error() != err.Error() {
 				ps.log.WithField("interface", p.name).WithError(err).Error("interface can't be used, waiting for it to change")
 			}

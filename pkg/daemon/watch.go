@@ -51,14 +51,11 @@ func Watch(ctx context.Context, c WatchConfig, out io.Writer, log *logrus.Logger
 		heard.interfaces[i.Index] = i
 	}
 
-	dp, err := datapath.Load(datapath.Options{Unpinned: true})
+	dp, err := loadDatapath(datapath.Options{Unpinned: true}, c.XDPMode, log)
 	if err != nil {
-		return fmt.Errorf("load the XDP program: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, dp.Close()) }()
-	if why := dp.Unavailable(); why != nil && c.XDPMode != datapath.ModeAuto && c.XDPMode != datapath.ModeOff {
-		return fmt.Errorf("--xdp-mode %s is not possible here: %w; use --xdp-mode off to receive without XDP", c.XDPMode, why)
-	}
 	groups, err := joinGroups(found)
 	if err != nil {
 		return err

@@ -142,15 +142,7 @@ type wire struct {
 
 func newWire(t *testing.T, mode Mode) *wire {
 	t.Helper()
-	l, err := lab.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	l := lab.ForTest(t)
 	here, err := l.Node("here")
 	if err != nil {
 		t.Fatal(err)

@@ -25,15 +25,7 @@ const patience = 20 * time.Second
 // newHost makes a host with eth0 and returns its handle.
 func newHost(t *testing.T, addresses ...string) (*lab.Node, *lab.Port, *Handle) {
 	t.Helper()
-	l, err := lab.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	l := lab.ForTest(t)
 	lan, err := l.LAN("lan")
 	if err != nil {
 		t.Fatal(err)

@@ -20,15 +20,7 @@ import (
 
 func newConn(t *testing.T) (*lab.Node, *lab.Capture, *Conn) {
 	t.Helper()
-	l, err := lab.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	l := lab.ForTest(t)
 	lan, err := l.LAN("lan")
 	if err != nil {
 		t.Fatal(err)

@@ -44,6 +44,29 @@ func New() (*Lab, error) {
 	return &Lab{forker: newThread()}, nil
 }
 
+// TB is what ForTest needs of a testing.TB.
+type TB interface {
+	Helper()
+	Cleanup(func())
+	Error(...any)
+	Fatal(...any)
+}
+
+// ForTest returns an empty lab that is closed at the end of the test.
+func ForTest(t TB) *Lab {
+	t.Helper()
+	l, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
 // Close ends every process of the lab and with them its namespaces, and makes
 // sure that they are gone.
 func (l *Lab) Close() error {

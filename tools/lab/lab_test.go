@@ -77,15 +77,7 @@ func hold() {
 
 func newLab(t *testing.T) (*lab.LAN, *lab.Node, *lab.Node, *lab.Port) {
 	t.Helper()
-	l, err := lab.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	l := lab.ForTest(t)
 	lan, a, b, port, err := build(l)
 	if err != nil {
 		t.Fatal(err)

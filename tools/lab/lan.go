@@ -155,19 +155,15 @@ func (n *Node) Rename(name, to string) error {
 
 // AddAddress puts an address on an interface.
 func (n *Node) AddAddress(name, address string) error {
-	l, err := n.link(name)
-	if err != nil {
-		return err
-	}
-	a, err := netlink.ParseAddr(address)
-	if err != nil {
-		return err
-	}
-	return n.netlink.AddrAdd(l, a)
+	return n.change(name, address, n.netlink.AddrAdd)
 }
 
 // RemoveAddress removes an address from an interface.
 func (n *Node) RemoveAddress(name, address string) error {
+	return n.change(name, address, n.netlink.AddrDel)
+}
+
+func (n *Node) change(name, address string, f func(netlink.Link, *netlink.Addr) error) error {
 	l, err := n.link(name)
 	if err != nil {
 		return err
@@ -176,7 +172,7 @@ func (n *Node) RemoveAddress(name, address string) error {
 	if err != nil {
 		return err
 	}
-	return n.netlink.AddrDel(l, a)
+	return f(l, a)
 }
 
 // Addresses lists the addresses of an interface, nil if it doesn't exist.
