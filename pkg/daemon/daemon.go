@@ -111,7 +111,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	// the addresses are removed while the rest still works.
 	support, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	parts, support := errgroup.WithContext(support)
+	parts, failing := errgroup.WithContext(support)
 	run := func(name string, f func(context.Context) error, ctx context.Context) {
 		parts.Go(func() error {
 			if err := f(ctx); err != nil {
@@ -122,7 +122,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	}
 	main, cancel := context.WithCancel(ctx)
 	defer cancel()
-	context.AfterFunc(support, cancel) // a part that fails ends the loop in order
+	context.AfterFunc(failing, cancel) // a part that fails ends the loop in order
 
 	run("event loop", func(ctx context.Context) error { defer stop(); return loop.Run(ctx) }, main)
 	run("interfaces", monitor.Run, support)
