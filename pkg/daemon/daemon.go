@@ -100,7 +100,14 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	if err != nil {
 		return fmt.Errorf("write down what will be changed: %w", err)
 	}
-	defer func() { err = errors.Join(err, journal.Remove()) }()
+	undone := true // all that the journal says
+	defer func() {
+		if undone {
+			err = errors.Join(err, journal.Remove())
+		} else {
+			err = errors.Join(err, journal.Close())
+		}
+	}()
 
 	worker := link.NewWorker(handle)
 	observer := newObserver(log, dp)
@@ -124,7 +131,12 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	defer cancel()
 	context.AfterFunc(failing, cancel) // a part that fails ends the loop in order
 
-	run("event loop", func(ctx context.Context) error { defer stop(); return loop.Run(ctx) }, main)
+	run("event loop", func(ctx context.Context) error {
+		defer stop()
+		err := loop.Run(ctx)
+		undone = err == nil
+		return err
+	}, main)
 	run("interfaces", monitor.Run, support)
 	run("addresses", worker.Run, support)
 	run("log", observer.run, support)

@@ -105,6 +105,9 @@ func (j *Journal) write() error {
 	return err
 }
 
+// Close ends the run but not the journal: the next run undoes what is in it.
+func (j *Journal) Close() error { return j.file.Close() }
+
 // Remove ends the journal: everything in it has been undone. The directory
 // goes with the last journal.
 func (j *Journal) Remove() error {

@@ -330,7 +330,7 @@ func TestJournal(t *testing.T) {
 		return nil
 	})
 
-	if err := j.file.Close(); err != nil { // as the kernel does at the end of a process
+	if err := j.Close(); err != nil { // as the kernel does at the end of a process
 		t.Fatal(err)
 	}
 	in(func() error {

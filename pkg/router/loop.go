@@ -44,6 +44,7 @@ type Loop struct {
 	actions   []vrrp.Action
 	leaving   int  // removals of addresses under way
 	ending    bool // nobody starts any more
+	stuck     error
 	wakeups   uint64
 }
 
@@ -66,7 +67,8 @@ func New(clock Clock, packets Packets, addresses Addresses, observer Observer) *
 
 // Run runs the loop until ctx ends. Then every Virtual Router leaves: an
 // Active one sends priority 0 and has its addresses removed before Run
-// returns. Cancellation is not an error.
+// returns; addresses that could not be removed are an error. Cancellation is
+// none.
 func (l *Loop) Run(ctx context.Context) error {
 	defer close(l.stopped)
 	timer := time.NewTimer(time.Hour)
@@ -243,6 +245,7 @@ func (l *Loop) release(r *router) {
 			l.leaving--
 			if err != nil {
 				l.fail(r, "remove addresses", err)
+				l.stuck = errors.Join(l.stuck, fmt.Errorf("remove the addresses of VRID %d from %s: %w", r.id.VRID, r.id.Interface, err))
 			}
 		})
 	})
@@ -295,7 +298,7 @@ func (l *Loop) idOf(t Transmitter) ID {
 // leave shuts every Virtual Router down and waits until their addresses are
 // gone.
 func (l *Loop) leave() error {
-	l.ending = true
+	l.ending, l.stuck = true, nil
 	now := l.clock.Now()
 	for _, r := range l.routers {
 		r.restartAt = 0
@@ -309,10 +312,10 @@ func (l *Loop) leave() error {
 		case f := <-l.commands:
 			f()
 		case <-timeout.C:
-			return fmt.Errorf("remove addresses: %d removals not finished after %v; run failoverd --cleanup", l.leaving, leaveTimeout)
+			return errors.Join(l.stuck, fmt.Errorf("%d removals of addresses not finished after %v; run failoverd --cleanup", l.leaving, leaveTimeout))
 		}
 	}
-	return nil
+	return l.stuck
 }
 
 // post queues f for the loop; it is dropped when the loop has ended.

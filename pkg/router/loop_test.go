@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -25,19 +26,21 @@ type host struct {
 	stop  context.CancelFunc
 	ended chan error
 
-	mu          sync.Mutex
-	news        chan struct{}
-	pending     []Received
-	stamp       map[Key]Stamp
-	sent        []sent
-	queued      [][]byte
-	assigned    []string
-	assignErr   error
-	hold        []func() // completions of assignments that are held back
-	holding     bool
-	transitions []Transition
-	failures    []Failure
-	findings    []packet.Reason
+	mu           sync.Mutex
+	news         chan struct{}
+	pending      []Received
+	stamp        map[Key]Stamp
+	sent         []sent
+	queued       [][]byte
+	assigned     []string
+	assignErr    error
+	releaseErr   error
+	releaseHangs bool
+	hold         []func() // completions of assignments that are held back
+	holding      bool
+	transitions  []Transition
+	failures     []Failure
+	findings     []packet.Reason
 }
 
 type sent struct {
@@ -102,7 +105,10 @@ func (h *host) Release(_ int, p []netip.Prefix, done func(error)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.assigned = append(h.assigned, "-"+p[0].String())
-	go done(nil)
+	if h.releaseHangs {
+		return
+	}
+	go done(h.releaseErr)
 }
 
 func (h *host) Transition(t Transition) { h.transitions = append(h.transitions, t) }
@@ -241,6 +247,66 @@ func TestTakeOverOrder(t *testing.T) {
 		if want := []string{"+192.0.2.1/24", "-192.0.2.1/24"}; !slices.Equal(h.assigned, want) {
 			t.Errorf("addresses %v, want %v", h.assigned, want)
 		}
+	})
+}
+
+// Whoever starts the next run has to know that addresses are left.
+func TestLeaveWithoutRelease(t *testing.T) {
+	for name, c := range map[string]struct {
+		hangs bool
+		err   error
+		want  string
+	}{
+		"fails": {false, errors.New("not permitted"), "remove the addresses of VRID 51 from eth0: not permitted"},
+		"hangs": {true, nil, "failoverd --cleanup"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost(t, 100)
+				h.releaseHangs, h.releaseErr = c.hangs, c.err
+				h.up()
+				time.Sleep(4 * time.Second)
+				h.stop()
+				if err := <-h.ended; err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%v, want %q", err, c.want)
+				}
+				// It has left before that, and nobody starts again.
+				if got := h.kinds(); got[len(got)-1] != "advertisement 0" {
+					t.Errorf("sent %v", got)
+				}
+				if err := h.loop.Start(testID, h.port(), vrrp.CauseStarting); !errors.Is(err, ErrStopped) {
+					t.Errorf("started after the end: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// Addresses that somebody else has removed are put back and announced, by an
+// Active only.
+func TestRestore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 100)
+		h.up()
+		if err := h.loop.Restore(testID); err != nil {
+			t.Fatal(err)
+		}
+		if len(h.assigned) != 0 {
+			t.Errorf("a Backup assigns: %v", h.assigned)
+		}
+		time.Sleep(3700 * time.Millisecond)
+		before := len(h.kinds())
+		if err := h.loop.Restore(testID); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := h.kinds()[before:]; !slices.Equal(got, []string{"announcement"}) {
+			t.Errorf("sent %v", got)
+		}
+		if want := []string{"+192.0.2.1/24", "+192.0.2.1/24"}; !slices.Equal(h.assigned, want) {
+			t.Errorf("addresses %v, want %v", h.assigned, want)
+		}
+		h.end()
 	})
 }
 
