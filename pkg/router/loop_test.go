@@ -291,10 +291,12 @@ func TestRestore(t *testing.T) {
 		if err := h.loop.Restore(testID); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait()
 		if len(h.assigned) != 0 {
 			t.Errorf("a Backup assigns: %v", h.assigned)
 		}
 		time.Sleep(3700 * time.Millisecond)
+		synctest.Wait()
 		before := len(h.kinds())
 		if err := h.loop.Restore(testID); err != nil {
 			t.Fatal(err)
