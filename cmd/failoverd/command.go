@@ -134,7 +134,9 @@ func version() string {
 }
 
 func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr io.Writer) error {
-	log, err := o.logger(stderr)
+	lines := newLogWriter(stderr)
+	defer lines.flush()
+	log, err := o.logger(lines)
 	if err != nil {
 		return &usageError{err}
 	}

@@ -5,6 +5,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -97,6 +99,35 @@ func TestInterrupt(t *testing.T) {
 			s.clean(s.a)
 		})
 	}
+}
+
+// Whoever reads the log may stop reading it: nothing waits for them, and the end
+// comes all the same.
+func TestLogIsNotRead(t *testing.T) {
+	s := newSite(t)
+	r, w, err := os.Pipe()
+	s.ok(err)
+	defer r.Close()
+	defer w.Close()
+	fd := int(w.Fd())
+	s.ok(unix.SetNonblock(fd, true))
+	for err == nil { // fill it
+		_, err = unix.Write(fd, make([]byte, 4096))
+	}
+	s.ok(unix.SetNonblock(fd, false))
+	cmd := exec.Command(self(t), args(100)...)
+	cmd.Env = append(os.Environ(), runMain+"=1")
+	cmd.Stderr = w
+	s.ok(s.a.Do(cmd.Start))
+	s.waitHolder("198.18.0.10", s.a)
+	s.waitHolder("2001:db8::10", s.a)
+	s.ok(s.ports[s.a].Pull())
+	s.waitHolder("198.18.0.10")
+	s.ok(s.ports[s.a].Plug())
+	s.waitHolder("198.18.0.10", s.a)
+	s.ok(cmd.Process.Signal(syscall.SIGTERM))
+	s.ok(cmd.Wait())
+	s.clean(s.a)
 }
 
 // Whoever reads the log may go away: the address stays.

@@ -112,7 +112,13 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	worker := link.NewWorker(handle)
 	observer := newObserver(log, dp)
 	loop := router.New(monotonic{}, packets{dp}, addresses{worker}, observer)
-	ports := newPorts(plan, c.XDPMode, dp, loop, journal, handle, log)
+	// Not the worker's: a listing must not keep a take-over waiting.
+	looking, err := link.NewHandle()
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer looking.Close()
+	ports := newPorts(plan, c.XDPMode, dp, loop, journal, looking, log)
 
 	// The order of leaving: the loop first, so that priority 0 goes out and
 	// the addresses are removed while the rest still works.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -18,6 +19,10 @@ import (
 	"github.com/failoverd/failoverd/pkg/transmit"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
+
+// bindRetry is how long to wait before an interface that could not be used is
+// tried again.
+const bindRetry = 5 * time.Second
 
 // ports follows the interfaces and lets their Virtual Routers take part while
 // an interface is up and has an address. All of it happens off the event loop.
@@ -102,10 +107,15 @@ func (ps *ports) run(ctx context.Context, monitor *link.Monitor) error {
 		if err := ps.restore(snapshot); err != nil {
 			return stopped(err)
 		}
+		var retry <-chan time.Time
+		if slices.ContainsFunc(ps.all, func(p *port) bool { return p.failed != nil }) {
+			retry = time.After(bindRetry)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-monitor.Changes():
+		case <-retry:
 		}
 	}
 }
@@ -158,7 +168,7 @@ func (ps *ports) update(p *port, snapshot []link.Interface) error {
 		}
 		if err != nil {
 			if p.failed == nil || p.failed.Error() != err.Error() {
-				ps.log.WithField("interface", p.name).WithError(err).Error("interface can't be used, waiting for it to change")
+				ps.log.WithField("interface", p.name).WithError(err).Error("interface can't be used, trying again")
 			}
 			p.failed = err
 			return nil
@@ -208,7 +218,8 @@ func (ps *ports) restore(snapshot []link.Interface) error {
 	}
 	current, err := ps.handle.Interfaces()
 	if err != nil {
-		return fmt.Errorf("list the interfaces: %w", err)
+		ps.log.WithError(err).Warn("virtual addresses can't be looked after, trying again at the next change")
+		return nil
 	}
 	gone := missing(current)
 	for _, s := range status {
@@ -315,6 +326,9 @@ func (m *member) key(ifindex int) datapath.Key {
 // updateMember starts or stops one Virtual Router as its interface allows.
 func (ps *ports) updateMember(p *port, m *member, i link.Interface) error {
 	from := source(i, m.id.Family, ps.exclude)
+	if m.running && usable(i, m.port.Source) {
+		from = m.port.Source // constant while it can be (RFC 9568 §1.7)
+	}
 	var cause vrrp.Cause
 	switch {
 	case !i.Up || !i.Running:
@@ -344,7 +358,20 @@ func (ps *ports) updateMember(p *port, m *member, i link.Interface) error {
 		ps.log.WithFields(fields(m.id)).WithError(err).Error("tell the kernel of the virtual router")
 	}
 	m.running, m.port = true, want
-	return ps.loop.Start(m.id, want, m.cause)
+	return ps.loop.Start(m.id, want, comeback(m.cause))
+}
+
+// comeback is why a router starts that had stopped for the cause.
+func comeback(stopped vrrp.Cause) vrrp.Cause {
+	switch stopped {
+	case vrrp.CauseInterfaceDown:
+		return vrrp.CauseInterfaceUp
+	case vrrp.CauseInterfaceRemoved:
+		return vrrp.CauseInterfaceBack
+	case vrrp.CauseNoAddress:
+		return vrrp.CauseAddressBack
+	}
+	return stopped
 }
 
 func (ps *ports) stop(p *port, m *member, cause vrrp.Cause) error {

@@ -167,6 +167,13 @@ func virtual(plan []planned) []netip.Addr {
 	return all
 }
 
+// usable reports whether an address is on the interface and can be sent from.
+func usable(i link.Interface, addr netip.Addr) bool {
+	return slices.ContainsFunc(i.Addresses, func(a link.Address) bool {
+		return a.Prefix.Addr() == addr && !a.Tentative && !a.DADFailed
+	})
+}
+
 // source returns the primary address of an interface (RFC 9568 §1.7), the
 // zero Addr if it has none.
 func source(i link.Interface, f packet.Family, exclude []netip.Addr) netip.Addr {

@@ -97,6 +97,9 @@ func (d *Datapath) Attach(l Link, m Mode, watch bool) (Path, error) {
 }
 
 func (d *Datapath) attach(a *attachment, l Link, m Mode) (Path, error) {
+	if d.pins != nil && (m == ModeOff || m == ModeAuto && l.VLANs) {
+		d.dropLeftover(l.Index) // it would go on dropping by a dead run's rules
+	}
 	switch {
 	case m == ModeOff:
 		return Path{PathPacket, "XDP is switched off (--xdp-mode off)"}, nil
@@ -160,7 +163,10 @@ func (d *Datapath) attachXDP(a *attachment, l Link, m Mode) (Path, error) {
 		x, err = link.AttachXDP(link.XDPOptions{Program: d.objects.FailoverVrrp, Interface: l.Index, Flags: t.flags})
 		if err == nil {
 			a.link = x
-			return t.path, d.pinLink(a, l)
+			if d.pinLink(a, l) != nil {
+				t.path.Why += ", not pinned"
+			}
+			return t.path, nil
 		}
 		if taken(err) {
 			break
@@ -199,6 +205,16 @@ func (d *Datapath) adopt(a *attachment, l Link, m Mode) (Path, bool) {
 	_ = left.Unpin()
 	_ = left.Close()
 	return Path{}, false
+}
+
+// dropLeftover detaches what a killed run left on an interface.
+func (d *Datapath) dropLeftover(ifindex int) {
+	if d.pins == nil {
+		return
+	}
+	if left, ok := d.pins.takeLeftover(ifindex); ok {
+		_ = left.Close() // its pin is gone already
+	}
 }
 
 // attachedMode tells in which mode the link is attached to the interface of

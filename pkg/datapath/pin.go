@@ -46,6 +46,11 @@ func openPins(dir string, adopt []int) (*pins, error) {
 		return nil, err
 	}
 	p := &pins{dir: dir, mounted: mounted, leftover: make(map[int]link.Link)}
+	// Those that had to use a directory beside it can't be adopted: what they
+	// left would keep the interfaces' hooks taken.
+	if _, err := cleanBeside(dir); err != nil {
+		return nil, err
+	}
 	p.lock, err = lockDir(p.dir, true)
 	if errors.Is(err, errLive) {
 		p.dir = fmt.Sprintf("%s-%d", dir, os.Getpid())
@@ -227,7 +232,13 @@ func (p *pins) unmount() error {
 }
 
 func unmount(dir string) error {
-	err := unix.Unmount(dir, 0)
+	// What somebody else has pinned there would go with it. maps.debug and
+	// progs.debug are the kernel's own.
+	entries, err := os.ReadDir(dir)
+	if err != nil || slices.ContainsFunc(entries, func(e os.DirEntry) bool { return filepath.Ext(e.Name()) != ".debug" }) {
+		return err
+	}
+	err = unix.Unmount(dir, 0)
 	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EINVAL) {
 		return nil // somebody else uses it by now
 	}
@@ -262,12 +273,24 @@ func removeAll(dir string) (removed []string, err error) {
 // Cleanup removes what killed runs left pinned in dir and beside it, and
 // returns a line for each pin. What a living process holds is not touched.
 func Cleanup(dir string) (removed []string, err error) {
+	beside, err := cleanBeside(dir)
+	own, ownErr := clean(dir, dir)
+	return append(own, beside...), errors.Join(err, ownErr)
+}
+
+// cleanBeside removes what killed runs left in the directories beside dir.
+func cleanBeside(dir string) (removed []string, err error) {
 	dirs, err := filepath.Glob(dir + "-[0-9]*")
 	if err != nil {
 		return nil, err
 	}
+	return clean(dir, dirs...)
+}
+
+// clean removes the directories that no living process holds.
+func clean(dir string, dirs ...string) (removed []string, err error) {
 	var errs []error
-	for _, d := range append([]string{dir}, dirs...) {
+	for _, d := range dirs {
 		lock, err := lockDir(d, false)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errLive) {
 			continue

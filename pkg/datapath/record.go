@@ -25,22 +25,29 @@ type Record struct {
 	Err error
 }
 
-// Drain calls f for each advertisement received so far, in the order of
-// reception on each interface, and never waits.
+// Drain calls f for each advertisement received before it was called, in the
+// order of reception on each interface, and never waits. If more have come
+// meanwhile, News delivers a value.
 func (d *Datapath) Drain(f func(*Record)) {
+	more := false
 	if d.ring != nil {
-		d.ring.drain(func(sample []byte) {
+		more = d.ring.drain(func(sample []byte) {
 			if d.fromKernel(sample) {
 				f(&d.record)
 			}
 		})
 	}
 	for _, s := range d.allSockets() {
-		s.drain(func(frame []byte, at vrrp.Instant) {
+		if s.drain(func(frame []byte, at vrrp.Instant) {
 			if d.fromSocket(s, frame, at) {
 				f(&d.record)
 			}
-		})
+		}) {
+			more = true
+		}
+	}
+	if more {
+		d.wake()
 	}
 }
 

@@ -53,14 +53,18 @@ func openRing(m *ebpf.Map) (*ring, error) {
 	}, nil
 }
 
-// drain calls f for each record there is. The sample is valid during the call.
-func (r *ring) drain(f func(sample []byte)) {
+// drain calls f for each record there is, and reports whether there are more
+// by the end. The sample is valid during the call.
+func (r *ring) drain(f func(sample []byte)) (more bool) {
 	at := atomic.LoadUint64(r.consumer)
-	for at != atomic.LoadUint64(r.producer) {
+	// What is written meanwhile is for the next time: a flood must not keep
+	// the loop from its deadlines. Who writes wakes us once we have caught up.
+	end := atomic.LoadUint64(r.producer)
+	for at != end {
 		start := at & r.mask
 		length := atomic.LoadUint32((*uint32)(unsafe.Pointer(&r.data[start])))
 		if length&ringBusy != 0 {
-			return // its commit wakes us again, for we have caught up
+			return false // its commit wakes us again, for we have caught up
 		}
 		size := uint64(length &^ (ringBusy | ringDiscard))
 		if length&ringDiscard == 0 {
@@ -69,6 +73,7 @@ func (r *ring) drain(f func(sample []byte)) {
 		at += (size + ringHeader + 7) &^ 7
 		atomic.StoreUint64(r.consumer, at)
 	}
+	return at != atomic.LoadUint64(r.producer)
 }
 
 func (r *ring) close() error {

@@ -67,7 +67,7 @@ func openSocket(ifindex int, f packet.Family, watch bool) (*socket, error) {
 }
 
 func (s *socket) prepare(f packet.Family, etherType uint16) error {
-	filter := vrrpFilter(f)
+	filter := vrrpFilter(f, s.ifindex)
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	if err := unix.SetsockoptSockFprog(s.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program); err != nil {
 		return fmt.Errorf("socket filter: %w", err)
@@ -84,29 +84,65 @@ func (s *socket) prepare(f packet.Family, etherType uint16) error {
 	return nil
 }
 
-// vrrpFilter accepts what may be VRRP. A frame of a VLAN that has no device
-// arrives with its tag stripped, marked as somebody else's.
-func vrrpFilter(f packet.Family) []unix.SockFilter {
-	protocol, fragment := uint32(14+9), uint32(packet.ProtocolVRRP)
+// vrrpFilter accepts what may be VRRP, to the family's group. A frame of a VLAN
+// comes here too, with its tag stripped: as the VLAN device's, or as somebody
+// else's if there is none.
+func vrrpFilter(f packet.Family, ifindex int) []unix.SockFilter {
+	const (
+		adPacketType = 0xfffff000 + 4 // SKF_AD_OFF + SKF_AD_PKTTYPE
+		adIfindex    = 0xfffff000 + 8 // SKF_AD_OFF + SKF_AD_IFINDEX
+		reject       = 0xff           // replaced by the distance to the end
+	)
+	load := func(size uint16, offset uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | size | unix.BPF_ABS, K: offset}
+	}
+	must := func(value uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value, Jf: reject}
+	}
+	filter := []unix.SockFilter{
+		load(unix.BPF_W, adPacketType),
+		{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: unix.PACKET_OTHERHOST, Jt: reject},
+		load(unix.BPF_W, adIfindex),
+		must(uint32(ifindex)),
+	}
 	if f == packet.IPv6 {
-		protocol, fragment = 14+6, 44
+		group := f.Group().As16()
+		for n := 0; n < 16; n += 4 {
+			filter = append(filter, load(unix.BPF_W, uint32(14+24+n)), must(binary.BigEndian.Uint32(group[n:])))
+		}
+		filter = append(filter,
+			load(unix.BPF_B, 14+6), // a fragment's header says what it is a fragment of
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 44, Jf: 1},
+			load(unix.BPF_B, 14+40),
+			must(packet.ProtocolVRRP),
+		)
+	} else {
+		group := f.Group().As4()
+		filter = append(filter,
+			load(unix.BPF_W, 14+16), must(binary.BigEndian.Uint32(group[:])),
+			load(unix.BPF_B, 14+9), must(packet.ProtocolVRRP),
+		)
 	}
-	const adPacketType = 0xfffff000 + 4 // SKF_AD_OFF + SKF_AD_PKTTYPE
-	return []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: adPacketType},
-		{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: unix.PACKET_OTHERHOST, Jt: 3},
-		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: protocol},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: packet.ProtocolVRRP, Jt: 2},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: fragment, Jt: 1},
-		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
-		{Code: unix.BPF_RET | unix.BPF_K, K: frameMax},
+	filter = append(filter, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: frameMax}, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0})
+	for n := range filter {
+		distance := uint8(len(filter) - 2 - n)
+		if filter[n].Jf == reject {
+			filter[n].Jf = distance
+		}
+		if filter[n].Jt == reject {
+			filter[n].Jt = distance
+		}
 	}
+	return filter
 }
 
-// drain calls f for each frame there is.
-func (s *socket) drain(f func(frame []byte, at vrrp.Instant)) {
+// drain calls f for each frame there is, and reports whether there may be more
+// by the end: it stops at the first that came after it was called, so that a
+// flood doesn't keep the loop from its deadlines.
+func (s *socket) drain(f func(frame []byte, at vrrp.Instant)) (more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	called := monotonic()
 	for s.fd >= 0 {
 		before := monotonic()
 		n, control, err := s.receive()
@@ -116,12 +152,17 @@ func (s *socket) drain(f func(frame []byte, at vrrp.Instant)) {
 			// Empty; or the interface went down, which others notice.
 			if errors.Is(err, unix.EAGAIN) {
 				s.emptied = before
-				return
+				return false
 			}
 		default:
-			f(s.frame[:n], s.receivedAt(control))
+			at := s.receivedAt(control)
+			f(s.frame[:n], at)
+			if at > called {
+				return true
+			}
 		}
 	}
+	return false
 }
 
 func (s *socket) receive() (n int, control []byte, err error) {

@@ -39,7 +39,7 @@ func (h *Handle) Assign(ifindex int, p netip.Prefix) error {
 
 // usable reports whether an IPv6 address has passed duplicate address detection.
 func (h *Handle) usable(ifindex int, p netip.Prefix) bool {
-	all, err := h.h.AddrList(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}, netlink.FAMILY_V6)
+	all, err := h.list(ifindex, netlink.FAMILY_V6)
 	return err == nil && slices.ContainsFunc(all, func(n netlink.Addr) bool {
 		a := address(n)
 		return a.Prefix == p && !a.Tentative && !a.DADFailed
@@ -68,19 +68,38 @@ func (h *Handle) remove(ifindex int, p netip.Prefix) error {
 	return err
 }
 
+// list lists an interface's addresses of a family.
+func (h *Handle) list(ifindex, family int) (all []netlink.Addr, err error) {
+	// A listing that a change interrupts is inconsistent.
+	for range dumpTries {
+		all, err = h.h.AddrList(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}, family)
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
+}
+
 // Release removes addresses from an interface. What is gone already is fine.
 // Addresses that the kernel would remove along with a virtual one, because it
 // is the primary address of their subnet, are put back.
 func (h *Handle) Release(ifindex int, addresses []netip.Prefix) error {
+	// The removal matters more than what it may take along.
 	before, err := h.secondaries(ifindex, addresses)
-	if err != nil {
-		return err
-	}
 	var errs []error
+	if err != nil {
+		errs = append(errs, fmt.Errorf("look for addresses to put back: %w", err))
+	}
+	removed := 0
 	for _, p := range addresses {
 		if err := h.remove(ifindex, p); err != nil {
 			errs = append(errs, fmt.Errorf("remove %s: %w", p, err))
+			continue
 		}
+		removed++
+	}
+	if removed == len(addresses) && before == nil {
+		return nil // there is nothing that could be missing, or nobody knows
 	}
 	for _, a := range before {
 		// With promote_secondaries they are still there.
@@ -97,7 +116,7 @@ func (h *Handle) secondaries(ifindex int, removed []netip.Prefix) ([]netlink.Add
 	if !slices.ContainsFunc(removed, func(p netip.Prefix) bool { return p.Addr().Is4() }) {
 		return nil, nil
 	}
-	all, err := h.h.AddrList(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}, netlink.FAMILY_V4)
+	all, err := h.list(ifindex, netlink.FAMILY_V4)
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}

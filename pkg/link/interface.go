@@ -18,6 +18,9 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
+// dumpTries is how often a listing is tried that changes keep interrupting.
+const dumpTries = 10
+
 // KindLoopback is the Kind of the loopback interface.
 const KindLoopback = "loopback"
 
@@ -65,9 +68,9 @@ func (h *Handle) Close() { h.h.Close() }
 // Interfaces lists all interfaces with their addresses.
 func (h *Handle) Interfaces() ([]Interface, error) {
 	// A dump that a change interrupts is inconsistent.
-	for try := 0; ; try++ {
+	for try := 1; ; try++ {
 		all, err := h.interfaces()
-		if err == nil || try == 9 || !errors.Is(err, netlink.ErrDumpInterrupted) {
+		if err == nil || try == dumpTries || !errors.Is(err, netlink.ErrDumpInterrupted) {
 			return all, err
 		}
 	}
@@ -148,7 +151,8 @@ func PrimaryIPv4(i Interface, exclude []netip.Addr) netip.Addr {
 func LinkLocalIPv6(i Interface, exclude []netip.Addr) netip.Addr {
 	for _, a := range i.Addresses {
 		addr := a.Prefix.Addr()
-		if addr.Is6() && addr.IsLinkLocalUnicast() && !a.Tentative && !a.DADFailed && !slices.Contains(exclude, addr) {
+		// A deprecated one is another Virtual Router's.
+		if addr.Is6() && addr.IsLinkLocalUnicast() && !a.Tentative && !a.DADFailed && !a.Deprecated && !slices.Contains(exclude, addr) {
 			return addr
 		}
 	}

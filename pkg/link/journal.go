@@ -34,6 +34,9 @@ type Journal struct {
 }
 
 type journalFile struct {
+	// Namespace is the cookie of the network namespace: unlike the inode
+	// number in the file's name it is never used again before a reboot.
+	Namespace uint64           `json:"namespace"`
 	Addresses []JournalAddress `json:"addresses"`
 }
 
@@ -65,19 +68,41 @@ func namespace() (uint64, error) {
 	return st.Ino, nil
 }
 
+// namespaceCookie returns what the kernel calls this network namespace.
+func namespaceCookie() (uint64, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("identify the network namespace: %w", err)
+	}
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err != nil {
+		err = fmt.Errorf("identify the network namespace: %w", err)
+	}
+	return cookie, errors.Join(err, unix.Close(fd))
+}
+
 // SetAddresses writes down the addresses that may be put on the port's
 // interface from now on.
 func (j *Journal) SetAddresses(port string, addresses []JournalAddress) error {
 	if slices.Equal(j.ports[port], addresses) {
 		return nil
 	}
+	before := j.ports[port]
 	j.ports[port] = addresses
-	return j.write()
+	err := j.write()
+	if err != nil {
+		j.ports[port] = before // that is what the file still says
+	}
+	return err
 }
 
 // write replaces the file by a new one that is locked before it is visible.
 func (j *Journal) write() error {
-	var content journalFile
+	cookie, err := namespaceCookie()
+	if err != nil {
+		return err
+	}
+	content := journalFile{Namespace: cookie}
 	for _, addresses := range j.ports {
 		content.Addresses = append(content.Addresses, addresses...)
 	}
@@ -154,6 +179,13 @@ func recoverOne(path string, h *Handle) (removed []string, err error) {
 	var content journalFile
 	if err := json.Unmarshal(b, &content); err != nil {
 		return nil, fmt.Errorf("not a journal of failoverd, remove it: %w", err)
+	}
+	cookie, err := namespaceCookie()
+	if err != nil {
+		return nil, err
+	}
+	if content.Namespace != cookie {
+		return nil, os.Remove(path) // its network namespace is gone
 	}
 	all, err := h.Interfaces()
 	if err != nil {

@@ -17,6 +17,9 @@ import (
 // events is looked at once at its beginning and once at its end.
 const pace = 10 * time.Millisecond
 
+// retry is how long to wait after a listing that failed.
+const retry = 100 * time.Millisecond
+
 // Monitor keeps a current picture of the interfaces. An event only says that
 // something changed; the picture itself is always a complete listing, so a
 // lost event costs nothing but the time until the next one.
@@ -80,8 +83,12 @@ func (m *Monitor) Run(ctx context.Context) error {
 		default:
 			return fmt.Errorf("receive interface events: %w", err)
 		}
-		if err := m.look(); err != nil {
-			return err
+		for m.look() != nil && ctx.Err() == nil {
+			// The last picture is better than none; it will be possible again.
+			select {
+			case <-time.After(retry):
+			case <-ctx.Done():
+			}
 		}
 		select {
 		case <-time.After(pace):

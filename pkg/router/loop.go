@@ -20,6 +20,8 @@ const (
 	// assignRetry is how long a Virtual Router whose addresses could not be
 	// assigned stays in Initialize before it takes part again.
 	assignRetry = 10 * time.Second
+	// releaseRetry is the time between two attempts to remove addresses.
+	releaseRetry = time.Second
 )
 
 // ErrStopped is returned by the methods of a Loop that has ended.
@@ -44,7 +46,6 @@ type Loop struct {
 	actions   []vrrp.Action
 	leaving   int  // removals of addresses under way
 	ending    bool // nobody starts any more
-	stuck     error
 	wakeups   uint64
 }
 
@@ -204,6 +205,7 @@ func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 
 func (l *Loop) assign(r *router) {
 	r.generation++
+	r.stuck = nil
 	r.assigned = len(r.addresses) == 0
 	if r.assigned {
 		return
@@ -239,16 +241,35 @@ func (l *Loop) release(r *router) {
 	if len(r.addresses) == 0 {
 		return
 	}
+	generation := r.generation
 	l.leaving++
 	l.addresses.Release(r.port.Ifindex, r.addresses, func(err error) {
 		l.post(func() {
 			l.leaving--
-			if err != nil {
-				l.fail(r, "remove addresses", err)
-				l.stuck = errors.Join(l.stuck, fmt.Errorf("remove the addresses of VRID %d from %s: %w", r.id.VRID, r.id.Interface, err))
-			}
+			l.releaseDone(r, generation, err)
 		})
 	})
+}
+
+// releaseDone tries a removal that failed again, until it succeeds or the
+// addresses are assigned anew: a Backup that keeps them answers for them.
+func (l *Loop) releaseDone(r *router, generation uint64, err error) {
+	if r.generation != generation {
+		return
+	}
+	if r.stuck = err; err == nil {
+		return
+	}
+	l.fail(r, "remove addresses", err)
+	if !l.ending {
+		time.AfterFunc(releaseRetry, func() {
+			l.post(func() {
+				if r.generation == generation {
+					l.release(r)
+				}
+			})
+		})
+	}
 }
 
 // announceIfReady sends gratuitous ARP or unsolicited neighbour
@@ -298,11 +319,14 @@ func (l *Loop) idOf(t Transmitter) ID {
 // leave shuts every Virtual Router down and waits until their addresses are
 // gone.
 func (l *Loop) leave() error {
-	l.ending, l.stuck = true, nil
+	l.ending = true
 	now := l.clock.Now()
 	for _, r := range l.routers {
 		r.restartAt = 0
 		l.step(r, now, vrrp.Event{Kind: vrrp.Shutdown, Cause: vrrp.CauseAdministrator})
+		if r.stuck != nil {
+			l.release(r)
+		}
 	}
 	l.flush()
 	timeout := time.NewTimer(leaveTimeout)
@@ -312,10 +336,16 @@ func (l *Loop) leave() error {
 		case f := <-l.commands:
 			f()
 		case <-timeout.C:
-			return errors.Join(l.stuck, fmt.Errorf("%d removals of addresses not finished after %v; run failoverd --cleanup", l.leaving, leaveTimeout))
+			return fmt.Errorf("%d removals of addresses not finished after %v; run failoverd --cleanup", l.leaving, leaveTimeout)
 		}
 	}
-	return l.stuck
+	var errs []error
+	for _, r := range l.routers {
+		if r.stuck != nil {
+			errs = append(errs, fmt.Errorf("remove the addresses of VRID %d from %s: %w", r.id.VRID, r.id.Interface, r.stuck))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // post queues f for the loop; it is dropped when the loop has ended.
@@ -394,10 +424,10 @@ func (l *Loop) Stop(id ID, cause vrrp.Cause) error {
 func (l *Loop) Rebind(id ID, p Port) error {
 	return l.do(func() {
 		r, ok := l.routers[id]
-		if !ok || r.machine.State() == vrrp.Initialize {
+		if !ok {
 			return
 		}
-		r.attach(p)
+		r.attach(p) // also while it waits in Initialize to start again
 		if r.machine.State() == vrrp.Active {
 			r.announce = true
 			l.announceIfReady(r)

@@ -29,8 +29,9 @@ type router struct {
 	// generation counts assignments and releases, so that a completion that
 	// arrives after the next change is recognised as stale.
 	generation uint64
-	assigned   bool // the addresses are in place
-	announce   bool // an announcement waits for them
+	assigned   bool  // the addresses are in place
+	stuck      error // why the last removal failed
+	announce   bool  // an announcement waits for them
 
 	frames [4][]byte // prebuilt advertisements of the current priority, by Checksum
 	queued struct {

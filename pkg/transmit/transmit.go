@@ -15,6 +15,11 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
+const (
+	priorityControl = 7 // TC_PRIO_CONTROL
+	sendBuffer      = 4 << 20
+)
+
 // message is struct mmsghdr of sendmmsg(2).
 type message struct {
 	header unix.Msghdr
@@ -40,6 +45,15 @@ func Open(ifindex int) (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("packet socket: %w", err)
+	}
+	// Ahead of bulk traffic in the queue, as the network's own control traffic
+	// is, with room for a burst.
+	err = errors.Join(
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PRIORITY, priorityControl),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer),
+	)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("packet socket: %w", err), unix.Close(fd))
 	}
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: ifindex}); err != nil {
 		return nil, errors.Join(fmt.Errorf("bind packet socket to interface %d: %w", ifindex, err), unix.Close(fd))

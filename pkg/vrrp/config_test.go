@@ -122,7 +122,7 @@ func TestWhyHasTheValues(t *testing.T) {
 			seen = append(seen, s)
 		}
 	}
-	if got := (CauseGreaterAddress + 1).String(); got != "cause 16" {
+	if got := (CauseGreaterAddress + 1).String(); got != "cause 19" {
 		t.Errorf("an unknown cause is called %q", got)
 	}
 	// Under a second the digits count: 1 cs leaves 36 ms.

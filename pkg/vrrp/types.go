@@ -126,6 +126,9 @@ const (
 	CauseNoAddress
 	CauseAddressChanged
 	CauseAssignFailed
+	CauseInterfaceUp
+	CauseInterfaceBack
+	CauseAddressBack
 	CauseOwner          // Startup with priority 255
 	CauseSilence        // the Active fell silent
 	CauseNobody         // nobody was heard since the router started
@@ -145,6 +148,9 @@ var causes = [...]string{
 	CauseNoAddress:        "interface has no address to send from",
 	CauseAddressChanged:   "the interface's address changed",
 	CauseAssignFailed:     "virtual addresses could not be assigned",
+	CauseInterfaceUp:      "interface is up",
+	CauseInterfaceBack:    "interface is there again",
+	CauseAddressBack:      "interface has an address to send from",
 	CauseOwner:            "this host owns the addresses",
 	CauseSilence:          "the Active router fell silent",
 	CauseNobody:           "nobody else was heard",
