@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -183,6 +184,22 @@ func TestInteropEqualPriority(t *testing.T) {
 			p.converged(winner)
 			p.oneExchange(loser, winner, frames)
 		})
+	}
+}
+
+// Another version beside it is the likeliest mistake: it is named at once, and
+// what to do about it.
+func TestOtherVersion(t *testing.T) {
+	p := &pair{site: newSite(t), protocol: protocols[0]}
+	p.startPeer(200)
+	p.waitHolder(p.asked, p.b)
+	f := p.failoverd(p.a, "--iface", ifname, "--vip", "198.18.0.10/24")
+	line, err := f.WaitLine(p.ctx, 0, func(l string) bool { return strings.Contains(l, "give all of them the same --version") })
+	p.ok(err)
+	for _, tr := range f.Lines()[:line] {
+		if strings.Contains(tr.Text, `"to":"Active"`) {
+			t.Errorf("it took over before it said so: %s", f.Output())
+		}
 	}
 }
 

@@ -98,7 +98,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 
 	journal, err := link.OpenJournal(c.RunDir)
 	if err != nil {
-		return fmt.Errorf("write down what will be changed: %w", err)
+		return fmt.Errorf("write down what will be changed: %w; make %s writable for this user", err, c.RunDir)
 	}
 	undone := true // all that the journal says
 	defer func() {

@@ -20,6 +20,9 @@ import (
 // back after it was logged, for each kind of message.
 const quiet = 10 * time.Second
 
+// discardsEvery is how often the counters of refused packets are looked at.
+const discardsEvery = time.Second
+
 // observer turns what the loop reports into counters and log lines. The loop
 // hands it values over a channel and goes on: writing a log line may block.
 type observer struct {
@@ -57,7 +60,7 @@ func (o *observer) Finding(f router.Finding) {
 // run writes the log until ctx ends.
 func (o *observer) run(ctx context.Context) error {
 	limited := limiter{last: make(map[string]time.Time), held: make(map[string]int)}
-	tick := time.NewTicker(quiet)
+	tick := time.NewTicker(discardsEvery)
 	defer tick.Stop()
 	before := o.dp.Counters()
 	for {
@@ -65,7 +68,7 @@ func (o *observer) run(ctx context.Context) error {
 		case e := <-o.events:
 			o.write(e, &limited)
 		case <-tick.C:
-			before = o.discards(before)
+			before = o.discards(before, &limited)
 			if n := o.lost.Swap(0); n > 0 {
 				o.log.Warnf("%d events came faster than they could be logged", n)
 			}
@@ -110,7 +113,7 @@ func (o *observer) write(event any, limited *limiter) {
 
 // discards logs what was refused before it reached a state machine, one line
 // for each reason, and returns the counters to compare with next time.
-func (o *observer) discards(before [packet.ReasonCount]uint64) [packet.ReasonCount]uint64 {
+func (o *observer) discards(before [packet.ReasonCount]uint64, limited *limiter) [packet.ReasonCount]uint64 {
 	now := o.dp.Counters()
 	for n := range now {
 		reason := packet.Reason(n)
@@ -118,14 +121,28 @@ func (o *observer) discards(before [packet.ReasonCount]uint64) [packet.ReasonCou
 		last, ok := o.dp.LastDiscard(reason)
 		if delta == 0 || !ok || reason == packet.ErrVRID {
 			// Other groups on the same link are not worth a line.
+			now[n] = before[n] // so that a later line counts them all
+			continue
+		}
+		if _, ok := limited.allow("refused " + reason.String()); !ok {
+			now[n] = before[n]
 			continue
 		}
 		o.log.WithFields(logrus.Fields{
 			"counter": reason.String(), "packets": delta, "ifindex": last.Ifindex,
 			"vrid": last.VRID, "family": last.Family.String(), "peer": last.Source.String(),
-		}).Warnf("refused: %s", reason.Error())
+		}).Warnf("refused: %s", reason.Error()+remedy(reason))
 	}
 	return now
+}
+
+// remedy says what to do about a refusal that is likely a mistake in the
+// configuration.
+func remedy(reason packet.Reason) string {
+	if reason == packet.ErrVersion {
+		return ": a router of the same VRID speaks the other version, and both will be Active; give all of them the same --version"
+	}
+	return ""
 }
 
 // limiter lets one message of a kind pass in each quiet period and counts the

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -130,6 +131,9 @@ func Load(o Options) (*Datapath, error) {
 
 func (d *Datapath) loadBPF() error {
 	if err := bpf.LoadVrrpObjects(&d.objects, nil); err != nil {
+		if errors.Is(err, os.ErrPermission) {
+			err = fmt.Errorf("no privilege, grant CAP_BPF and CAP_PERFMON: %w", err)
+		}
 		return err
 	}
 	var err error

@@ -136,7 +136,11 @@ func (j *Journal) Close() error { return j.file.Close() }
 // Remove ends the journal: everything in it has been undone. The directory
 // goes with the last journal.
 func (j *Journal) Remove() error {
-	err := errors.Join(os.Remove(j.path), j.file.Close())
+	err := os.Remove(j.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil // somebody else has removed it
+	}
+	err = errors.Join(err, j.file.Close())
 	_ = os.Remove(filepath.Dir(j.path)) // another run's journal keeps it
 	return err
 }

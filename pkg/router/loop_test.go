@@ -197,7 +197,15 @@ func (h *host) state() vrrp.State {
 	return s[0].Protocol.State
 }
 
+func (h *host) assignments() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.assigned)
+}
+
 func (h *host) kinds() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	var all []string
 	for _, s := range h.sent {
 		d, err := packet.ParseFrame(s.frame)
@@ -292,8 +300,8 @@ func TestRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if len(h.assigned) != 0 {
-			t.Errorf("a Backup assigns: %v", h.assigned)
+		if len(h.assignments()) != 0 {
+			t.Errorf("a Backup assigns: %v", h.assignments())
 		}
 		time.Sleep(3700 * time.Millisecond)
 		synctest.Wait()
@@ -305,7 +313,7 @@ func TestRestore(t *testing.T) {
 		if got := h.kinds()[before:]; !slices.Equal(got, []string{"announcement"}) {
 			t.Errorf("sent %v", got)
 		}
-		if want := []string{"+192.0.2.1/24", "+192.0.2.1/24"}; !slices.Equal(h.assigned, want) {
+		if want := []string{"+192.0.2.1/24", "+192.0.2.1/24"}; !slices.Equal(h.assignments(), want) {
 			t.Errorf("addresses %v, want %v", h.assigned, want)
 		}
 		h.end()
