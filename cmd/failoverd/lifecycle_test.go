@@ -404,6 +404,54 @@ func TestAddressesAreRestored(t *testing.T) {
 	s.stop(s.a, a)
 }
 
+// A killed run's program doesn't stay attached when the next one does without.
+func TestKilledThenWithoutXDP(t *testing.T) {
+	s := newSite(t)
+	a := s.failoverd(s.a, args(100)...)
+	s.waitHolder("198.18.0.10", s.a)
+	s.ok(a.Signal(syscall.SIGKILL))
+	_, err := a.Wait(s.ctx)
+	s.ok(err)
+	a = s.failoverd(s.a, args(100, "--xdp-mode", "off")...)
+	s.waitState(a, 0, "ipv4", "Active")
+	out, err := s.a.Run(s.ctx, "ip", "-o", "link", "show", ifname)
+	s.ok(err)
+	if strings.Contains(out, "xdp") {
+		t.Errorf("an XDP program is still there: %s", out)
+	}
+	s.stop(s.a, a)
+}
+
+// The source address is constant while it can be (RFC 9568 §1.7): another
+// address on the interface, be it a virtual one of somebody else, changes
+// nothing.
+func TestSourceStays(t *testing.T) {
+	s := newSite(t)
+	a := s.failoverd(s.a, args(100)...)
+	s.waitHolder("198.18.0.10", s.a)
+	s.waitHolder("2001:db8::10", s.a)
+	seen := len(a.Transitions())
+	for _, address := range []string{"fe80::1234/64", "198.18.0.77/24", "192.0.2.7/24"} {
+		s.ok(s.a.AddAddress(ifname, address))
+	}
+	// A second one with IPv6 on the same interface, whose addresses come too.
+	b := s.failoverd(s.a, "--iface", ifname, "--vip", "2001:db8::20/64", "--vrid", "52", "--interval", "100ms")
+	s.waitState(b, 0, "ipv6", "Active")
+	time.Sleep(time.Second) // ten intervals
+	if got := a.Transitions(); len(got) != seen {
+		t.Errorf("it changed its state: %+v", got[seen:])
+	}
+	if got := b.Transitions(); len(got) != 2 {
+		t.Errorf("so did the other: %+v", got)
+	}
+	code, err := b.Stop(s.ctx)
+	s.ok(err)
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	s.stop(s.a, a)
+}
+
 // A BPF file system that it had to mount goes with it, also after kill -9.
 func TestBPFFileSystem(t *testing.T) {
 	s := newSite(t)
