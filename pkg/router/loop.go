@@ -139,6 +139,11 @@ func (l *Loop) receive(p *Received) {
 
 // expire acts on a deadline that has passed.
 func (l *Loop) expire(r *router, now vrrp.Instant) {
+	if r.releaseAt != 0 && r.releaseAt <= now {
+		l.release(r)
+		l.reschedule(r)
+		return
+	}
 	if r.machine.State() == vrrp.Initialize {
 		r.restartAt = 0
 		l.step(r, now, vrrp.Event{Kind: vrrp.Startup, Source: r.port.Source})
@@ -205,7 +210,7 @@ func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 
 func (l *Loop) assign(r *router) {
 	r.generation++
-	r.stuck = nil
+	r.stuck, r.releaseAt = nil, 0
 	r.assigned = len(r.addresses) == 0
 	if r.assigned {
 		return
@@ -238,6 +243,7 @@ func (l *Loop) release(r *router) {
 	r.generation++
 	r.announce = false
 	r.assigned = false
+	r.releaseAt = 0
 	if len(r.addresses) == 0 {
 		return
 	}
@@ -262,13 +268,8 @@ func (l *Loop) releaseDone(r *router, generation uint64, err error) {
 	}
 	l.fail(r, "remove addresses", err)
 	if !l.ending {
-		time.AfterFunc(releaseRetry, func() {
-			l.post(func() {
-				if r.generation == generation {
-					l.release(r)
-				}
-			})
-		})
+		r.releaseAt = l.clock.Now().Add(releaseRetry)
+		l.reschedule(r)
 	}
 }
 
@@ -379,28 +380,32 @@ func (l *Loop) Add(c Config) error {
 		return err
 	}
 	var dup error
-	err = l.do(func() {
-		if _, ok := l.routers[c.ID]; ok {
-			dup = fmt.Errorf("VRID %d exists twice for %s on %s", c.ID.VRID, c.ID.Family, c.ID.Interface)
-			return
-		}
-		l.routers[c.ID] = &router{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, heapIndex: -1}
-	})
+	err = l.do(func() { dup = l.add(c, machine) })
 	return errors.Join(err, dup)
+}
+
+func (l *Loop) add(c Config, machine *vrrp.Router) error {
+	if _, ok := l.routers[c.ID]; ok {
+		return fmt.Errorf("VRID %d exists twice for %s on %s", c.ID.VRID, c.ID.Family, c.ID.Interface)
+	}
+	l.routers[c.ID] = &router{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, heapIndex: -1}
+	return nil
 }
 
 // Start lets a Virtual Router take part on a port (RFC 9568 §6.4.1).
 func (l *Loop) Start(id ID, p Port, cause vrrp.Cause) error {
-	return l.do(func() {
-		r, ok := l.routers[id]
-		if !ok || l.ending || r.machine.State() != vrrp.Initialize {
-			return
-		}
-		delete(l.byKey, r.key)
-		r.attach(p)
-		l.byKey[r.key] = r
-		l.step(r, l.clock.Now(), vrrp.Event{Kind: vrrp.Startup, Source: p.Source, Cause: cause})
-	})
+	return l.do(func() { l.start(id, p, cause) })
+}
+
+func (l *Loop) start(id ID, p Port, cause vrrp.Cause) {
+	r, ok := l.routers[id]
+	if !ok || l.ending || r.machine.State() != vrrp.Initialize {
+		return
+	}
+	delete(l.byKey, r.key)
+	r.attach(p)
+	l.byKey[r.key] = r
+	l.step(r, l.clock.Now(), vrrp.Event{Kind: vrrp.Startup, Source: p.Source, Cause: cause})
 }
 
 // Stop takes a Virtual Router back to Initialize. When it returns, an
@@ -408,14 +413,18 @@ func (l *Loop) Start(id ID, p Port, cause vrrp.Cause) error {
 // removal of the addresses is under way.
 func (l *Loop) Stop(id ID, cause vrrp.Cause) error {
 	return l.do(func() {
-		r, ok := l.routers[id]
-		if !ok {
-			return
-		}
-		r.restartAt = 0
-		l.step(r, l.clock.Now(), vrrp.Event{Kind: vrrp.Shutdown, Cause: cause})
+		l.shutdown(id, cause)
 		l.flush()
 	})
+}
+
+func (l *Loop) shutdown(id ID, cause vrrp.Cause) {
+	r, ok := l.routers[id]
+	if !ok {
+		return
+	}
+	r.restartAt = 0
+	l.step(r, l.clock.Now(), vrrp.Event{Kind: vrrp.Shutdown, Cause: cause})
 }
 
 // Rebind tells a Virtual Router that its port's hardware address or
@@ -462,8 +471,10 @@ func (l *Loop) Status() ([]Status, error) {
 
 func (l *Loop) reschedule(r *router) {
 	deadline, ok := r.machine.Deadline()
-	if !ok && r.restartAt != 0 {
-		deadline, ok = r.restartAt, true
+	for _, at := range [...]vrrp.Instant{r.restartAt, r.releaseAt} {
+		if at != 0 && (!ok || at < deadline) {
+			deadline, ok = at, true
+		}
 	}
 	r.deadline = deadline
 	switch {

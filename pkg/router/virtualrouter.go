@@ -21,6 +21,7 @@ type router struct {
 	deadline  vrrp.Instant
 	heapIndex int          // in Loop.deadlines, -1 when not in it
 	restartAt vrrp.Instant // when to leave Initialize by itself; 0: not
+	releaseAt vrrp.Instant // when to try to remove the addresses again; 0: not
 
 	// lastReceived is the receive time of the newest advertisement that the
 	// state machine was shown.
