@@ -7,4 +7,4 @@ package bpf
 // The include directories behind the compiler's own are where Debian keeps
 // asm/types.h on the two architectures that packages are made for.
 //
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel,bpfeb -type failover_reason -type failover_counters -type failover_key -type failover_virtual_router -type failover_link -type failover_interface -type failover_liveness -type failover_discard -type failover_record Vrrp vrrp.bpf.c -- -mcpu=v3 -Wall -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel,bpfeb -type failover_reason -type failover_tolerance -type failover_counters -type failover_key -type failover_virtual_router -type failover_link -type failover_interface -type failover_liveness -type failover_discard -type failover_record Vrrp vrrp.bpf.c -- -mcpu=v3 -Wall -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu

@@ -218,7 +218,7 @@ static __always_inline int source_good(struct failover_record *r)
 }
 
 /* The checks that need no knowledge of the Virtual Router. */
-static __always_inline __u32 validate(struct work *w, __u32 sum)
+static __always_inline __u32 validate(struct work *w, __u32 sum, __u32 tolerate)
 {
 	const __u8 *m = (const __u8 *)w->message;
 	struct failover_record *r = &w->record;
@@ -246,7 +246,7 @@ static __always_inline __u32 validate(struct work *w, __u32 sum)
 	interval = version == 2 ? m[5] : (m[4] & 0xf) << 8 | m[5];
 	if (interval == 0)
 		return REASON_zero_interval_errors;
-	if (r->family == 6 && (m[8] != 0xfe || (m[9] & 0xc0) != 0x80))
+	if (r->family == 6 && !(tolerate & TOLERATE_ANY_FIRST_ADDRESS) && (m[8] != 0xfe || (m[9] & 0xc0) != 0x80))
 		return REASON_first_addr_errors;
 	if (!checksum_good(sum, r, version))
 		return REASON_checksum_errors;
@@ -264,7 +264,7 @@ static __always_inline __u32 validate_router(struct work *w, struct failover_vir
 
 	if (source[0] == own[0] && source[1] == own[1])
 		return REASON_own_source;
-	if (m[0] >> 4 != router->version)
+	if (!(router->versions & 1 << (m[0] >> 4)))
 		return REASON_version_errors;
 	return REASON_none;
 }
@@ -286,28 +286,41 @@ static __always_inline void stamp(struct work *w, struct failover_virtual_router
 	((volatile __u64 *)s)[0] = w->record.received;
 }
 
+/* How long the message is by what its first four octets say. */
+static __always_inline __u32 declared_length(const __u8 *m, __u16 family)
+{
+	__u32 length = VRRP_HEADER + m[3] * (family == 4 ? 4 : 16);
+
+	return m[0] >> 4 == 2 ? length + VRRP_AUTH : length;
+}
+
 /* Decides about a whole VRRP datagram, described by w->record. */
 static __always_inline int handle(struct xdp_md *ctx, struct work *w, __u32 offset)
 {
-	const __u8 *m = (const __u8 *)w->message;
+	const __u8 *m = (const __u8 *)(long)ctx->data + offset;
 	struct failover_record *r = &w->record;
 	struct failover_virtual_router *router = NULL;
 	struct failover_interface *iface;
 	struct failover_key key = {};
 	struct failover_link link = { .ifindex = ctx->ingress_ifindex };
-	__u32 reason, sum;
+	__u32 reason, sum, tolerate = 0;
 
-	w->message[0] = 0;
-	sum = copy_message(ctx, offset, r->length);
 	iface = bpf_map_lookup_elem(&failover_iface, &link);
-	if (r->length >= 2) {
+	if (r->length >= 2 && (void *)(m + 2) <= (void *)(long)ctx->data_end) {
 		key.ifindex = link.ifindex;
 		key.family = r->family;
 		key.vrid = m[1];
 		router = bpf_map_lookup_elem(&failover_router, &key);
 	}
+	if (router)
+		tolerate = router->tolerate;
+	if (tolerate & TOLERATE_TRAILING_OCTETS && r->length >= 4 &&
+	    (void *)(m + 4) <= (void *)(long)ctx->data_end && r->length > declared_length(m, r->family))
+		r->length = declared_length(m, r->family);
 
-	reason = validate(w, sum);
+	w->message[0] = 0;
+	sum = copy_message(ctx, offset, r->length);
+	reason = validate(w, sum, tolerate);
 	if (reason == REASON_none && router)
 		reason = validate_router(w, router);
 	if (reason != REASON_none) {

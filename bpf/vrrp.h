@@ -51,6 +51,12 @@ struct failover_counters {
 #undef X
 };
 
+/* What is accepted although RFC 9568 has it refused: packet.Tolerance. */
+enum failover_tolerance {
+	TOLERATE_TRAILING_OCTETS = 1,
+	TOLERATE_ANY_FIRST_ADDRESS = 2,
+};
+
 /* A Virtual Router on the wire. */
 struct failover_key {
 	__u32 ifindex;
@@ -60,9 +66,10 @@ struct failover_key {
 
 struct failover_virtual_router {
 	__u32 slot; /* of its stamp */
-	__u16 version;
+	__u16 versions; /* 1 << 2, 1 << 3 or both */
 	__u16 running; /* 0 in Initialize */
 	__u8 source[16]; /* its own address; IPv4 in the first four octets */
+	enum failover_tolerance tolerate; /* any of them, joined */
 };
 
 struct failover_link {

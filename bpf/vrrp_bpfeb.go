@@ -121,12 +121,20 @@ type VrrpFailoverRecord struct {
 	Reason      VrrpFailoverReason
 }
 
+type VrrpFailoverTolerance uint32
+
+const (
+	VrrpFailoverToleranceTOLERATE_TRAILING_OCTETS   VrrpFailoverTolerance = 1
+	VrrpFailoverToleranceTOLERATE_ANY_FIRST_ADDRESS VrrpFailoverTolerance = 2
+)
+
 type VrrpFailoverVirtualRouter struct {
-	_       structs.HostLayout
-	Slot    uint32
-	Version uint16
-	Running uint16
-	Source  [16]uint8
+	_        structs.HostLayout
+	Slot     uint32
+	Versions uint16
+	Running  uint16
+	Source   [16]uint8
+	Tolerate VrrpFailoverTolerance
 }
 
 type VrrpWork struct {

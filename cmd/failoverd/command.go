@@ -20,6 +20,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/daemon"
 	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
 const help = `failoverd keeps a virtual IP address alive when a host dies: the hosts that share
@@ -58,6 +59,9 @@ type options struct {
 	interval   string
 	version    int
 	noPreempt  bool
+	checksum   string
+	dual       bool
+	tolerate   []string
 	xdpMode    string
 	logFormat  string
 	logLevel   string
@@ -98,6 +102,9 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&o.interval, "interval", config.DefaultInterval.String(), "`time` between advertisements: 10ms to 40.95s in version 3, whole seconds in version 2; a take-over takes three of them and up to one more, the less the higher the priority")
 	f.IntVar(&o.version, "version", config.DefaultVersion, "VRRP `version`: 3 (RFC 9568, IPv4 and IPv6) or 2 (RFC 3768, IPv4 only)")
 	f.BoolVar(&o.noPreempt, "no-preempt", false, "don't take the addresses from a host of lower priority that has them")
+	f.StringVar(&o.checksum, "checksum", vrrp.ChecksumAuto.String(), "checksum `form` of version 3 over IPv4: auto (accept both, answer in the peers'), rfc9568, or rfc5798")
+	f.BoolVar(&o.dual, "dual", false, "speak version 2 beside version 3 over IPv4, while the hosts that share the addresses are moved from one to the other")
+	f.StringSliceVar(&o.tolerate, "tolerate", nil, "accept what the RFCs have refused: `what` is trailing-octets (behind the message), first-address (of an IPv6 list, not link-local), address-list (another one, in version 2)")
 	f.StringVar(&o.xdpMode, "xdp-mode", string(datapath.ModeAuto), "where to receive: auto, native, generic (XDP in the driver or behind it), or off (AF_PACKET socket)")
 	f.StringVar(&o.logFormat, "log-format", "text", "log as text or json, on standard error")
 	f.StringVar(&o.logLevel, "log-level", "info", "log from this `level` on: error, warning, info, debug")
@@ -158,7 +165,7 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 		return &usageError{errors.New("no interface: give one with --iface; see failoverd --help")}
 	}
 	if len(o.addresses) == 0 {
-		for _, name := range []string{"vrid", "priority", "interval", "version", "no-preempt"} {
+		for _, name := range []string{"vrid", "priority", "interval", "version", "no-preempt", "checksum", "dual", "tolerate"} {
 			if flags.Changed(name) {
 				return &usageError{fmt.Errorf("--%s without a virtual address: add --vip to take part, or leave it away to watch", name)}
 			}
@@ -192,6 +199,14 @@ func (o *options) routers() ([]config.Router, error) {
 		}
 		addresses = append(addresses, p)
 	}
+	checksum, err := config.ParseChecksum(o.checksum)
+	if err != nil {
+		return nil, err
+	}
+	tolerate, err := config.ParseTolerance(o.tolerate)
+	if err != nil {
+		return nil, err
+	}
 	r := config.Router{
 		VRID:      o.vrid,
 		Version:   o.version,
@@ -199,6 +214,9 @@ func (o *options) routers() ([]config.Router, error) {
 		Interval:  interval,
 		Preempt:   !o.noPreempt,
 		Addresses: addresses,
+		Checksum:  checksum,
+		Dual:      o.dual,
+		Tolerate:  tolerate,
 	}
 	if err := r.Validate(); err != nil {
 		return nil, err

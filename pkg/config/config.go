@@ -38,6 +38,45 @@ type Router struct {
 	Interval  time.Duration // version 3: 10ms to 40.95s, version 2: whole seconds to 255s
 	Preempt   bool
 	Addresses []netip.Prefix
+	Checksum  vrrp.ChecksumPolicy // version 3 over IPv4
+	Dual      bool                // version 2 beside version 3 over IPv4 (RFC 9568 §8.4)
+	Tolerate  Tolerance
+}
+
+// Tolerance is what is accepted of peers although the RFCs have it refused.
+type Tolerance struct {
+	packet.Tolerance
+	// AddressList accepts version 2 advertisements of other addresses (RFC
+	// 3768 §7.1). Version 3 only logs the difference.
+	AddressList bool
+}
+
+// ParseChecksum reads a checksum policy.
+func ParseChecksum(s string) (vrrp.ChecksumPolicy, error) {
+	for _, p := range []vrrp.ChecksumPolicy{vrrp.ChecksumAuto, vrrp.ChecksumOnlyRFC9568, vrrp.ChecksumOnlyRFC5798} {
+		if s == p.String() {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("checksum %q is not known: it is auto, rfc9568 or rfc5798", s)
+}
+
+// ParseTolerance reads the names of what is to be tolerated.
+func ParseTolerance(names []string) (Tolerance, error) {
+	var t Tolerance
+	for _, name := range names {
+		switch name {
+		case "trailing-octets":
+			t.TrailingOctets = true
+		case "first-address":
+			t.AnyFirstAddress = true
+		case "address-list":
+			t.AddressList = true
+		default:
+			return t, fmt.Errorf("%q can't be tolerated: what can is trailing-octets, first-address and address-list", name)
+		}
+	}
+	return t, nil
 }
 
 // ParseAddress reads a virtual address. Without a prefix length it stands for
@@ -106,6 +145,15 @@ func (r Router) Validate() error {
 		}
 	default:
 		add("version %d is not known: it is 3 (RFC 9568) or 2 (RFC 3768)", r.Version)
+	}
+	if r.Version == 2 && r.Checksum != vrrp.ChecksumAuto {
+		add("checksum %v: version 2 has one form only, leave it away", r.Checksum)
+	}
+	if r.Dual && r.Version != 3 {
+		add("version 2 is spoken alone already: to speak both, use --version 3 with --dual")
+	}
+	if r.Dual && r.Version == 3 && len(r.Addresses) > 0 && len(r.OfFamily(packet.IPv4)) == 0 {
+		add("version 2 has no IPv6: --dual needs an IPv4 address")
 	}
 	if len(r.Addresses) == 0 {
 		add("VRID %d on %s has no virtual address: add one", r.VRID, r.Interface)
@@ -180,5 +228,9 @@ func (r Router) Protocol(f packet.Family) vrrp.Config {
 		Interval:  r.Interval,
 		Preempt:   r.Preempt,
 		Addresses: addresses,
+		Checksum:  r.Checksum,
+		Dual:      r.Dual && f == packet.IPv4,
+
+		IgnoreAddressList: r.Tolerate.AddressList,
 	}
 }

@@ -30,7 +30,13 @@ type heard struct {
 // heardRouter is a Virtual Router as its advertisements describe it.
 type heardRouter struct {
 	key     datapath.Key
-	senders map[netip.Addr]*heardSender
+	senders map[sender]*heardSender
+}
+
+// sender names who advertises, apart for each version that it speaks.
+type sender struct {
+	address netip.Addr
+	version uint8
 }
 
 // heardSender is a router that advertises a Virtual Router.
@@ -58,16 +64,17 @@ func (h *heard) record(rec *datapath.Record) {
 	key.Family = packet.FamilyOf(rec.Datagram.Source)
 	r, ok := h.routers[key]
 	if !ok {
-		r = &heardRouter{key: key, senders: make(map[netip.Addr]*heardSender)}
+		r = &heardRouter{key: key, senders: make(map[sender]*heardSender)}
 		h.routers[key] = r
 	}
-	s, ok := r.senders[rec.Datagram.Source]
+	who := sender{rec.Datagram.Source, rec.Datagram.Message[0] >> 4}
+	s, ok := r.senders[who]
 	if !ok {
 		if len(r.senders) >= 16 {
 			return // somebody makes addresses up
 		}
-		s = &heardSender{address: rec.Datagram.Source}
-		r.senders[s.address] = s
+		s = &heardSender{address: who.address}
+		r.senders[who] = s
 	}
 	if rec.ReceivedAt.Sub(s.last) > forgetForms {
 		s.checksum = 0
@@ -119,6 +126,7 @@ func (h *heard) rows(now vrrp.Instant) []row {
 			cmp.Compare(a.key.VRID, b.key.VRID),
 			cmp.Compare(a.key.Family, b.key.Family),
 			strings.Compare(a.Active, b.Active),
+			strings.Compare(a.Version, b.Version),
 		)
 	})
 	return all
@@ -133,6 +141,15 @@ func (r *heardRouter) alive(now vrrp.Instant) []*heardSender {
 		}
 	}
 	return all
+}
+
+// rivals counts the routers behind senders.
+func rivals(senders []*heardSender) int {
+	addresses := make(map[netip.Addr]bool)
+	for _, s := range senders {
+		addresses[s.address] = true
+	}
+	return len(addresses)
 }
 
 func (h *heard) row(r *heardRouter, s *heardSender, alive []*heardSender, now vrrp.Instant) row {
@@ -166,8 +183,8 @@ func (h *heard) row(r *heardRouter, s *heardSender, alive []*heardSender, now vr
 		out.Problem = "has left"
 	case !slices.Contains(alive, s):
 		out.Problem = "silent, nobody is Active"
-	case len(alive) > 1:
-		out.Problem = fmt.Sprintf("%d routers claim to be Active", len(alive))
+	case rivals(alive) > 1:
+		out.Problem = fmt.Sprintf("%d routers claim to be Active", rivals(alive))
 	case s.advertisement.AuthType != 0:
 		out.Problem = fmt.Sprintf("uses authentication type %d, which failoverd refuses", s.advertisement.AuthType)
 		out.Command = ""

@@ -140,7 +140,7 @@ func (o *observer) discards(before [packet.ReasonCount]uint64, limited *limiter)
 // configuration.
 func remedy(reason packet.Reason) string {
 	if reason == packet.ErrVersion {
-		return ": a router of the same VRID speaks the other version, and both will be Active; give all of them the same --version"
+		return ": a router of the same VRID speaks the other version, and both will be Active; give all of them the same --version, or --dual while you move them"
 	}
 	return ""
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/transmit"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -394,9 +395,11 @@ func (ps *ports) stop(p *port, m *member, cause vrrp.Cause) error {
 
 func (ps *ports) setRouter(p *port, m *member, running bool, from netip.Addr) error {
 	return ps.dp.SetRouter(m.key(p.bound.Index), datapath.Router{
-		Version: uint8(m.config.Version),
-		Source:  from,
-		Running: running,
+		Version:  uint8(m.config.Version),
+		Dual:     m.config.Dual && m.id.Family == packet.IPv4,
+		Source:   from,
+		Running:  running,
+		Tolerate: m.config.Tolerate.Tolerance,
 	})
 }
 

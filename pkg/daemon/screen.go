@@ -41,7 +41,7 @@ func (s *screen) show(h *heard, now vrrp.Instant) error {
 		return s.draw(rows)
 	}
 	for _, r := range rows {
-		key := fmt.Sprint(r.key, r.Active)
+		key := fmt.Sprint(r.key, r.Active, r.Version)
 		line := r.line()
 		if s.shown[key] == line {
 			continue

@@ -43,9 +43,11 @@ type Key struct {
 
 // Router is what the checks need to know of a Virtual Router.
 type Router struct {
-	Version uint8
-	Source  netip.Addr // its own address: an advertisement from it is refused
-	Running bool       // false in Initialize: advertisements are discarded
+	Version  uint8
+	Dual     bool       // accept version 2 beside 3 (RFC 9568 §8.4)
+	Source   netip.Addr // its own address: an advertisement from it is refused
+	Running  bool       // false in Initialize: advertisements are discarded
+	Tolerate packet.Tolerance
 }
 
 // Stamp is what the kernel keeps of the last good advertisement it received
@@ -209,11 +211,7 @@ func (d *Datapath) SetRouter(k Key, r Router) error {
 		e.slot = slot
 	}
 	if d.unavailable == nil {
-		v := bpf.VrrpFailoverVirtualRouter{Slot: e.slot, Version: uint16(r.Version), Source: octets(r.Source)}
-		if r.Running {
-			v.Running = 1
-		}
-		if err := d.objects.FailoverRouter.Put(kernelKey(k), v); err != nil {
+		if err := d.objects.FailoverRouter.Put(kernelKey(k), r.kernel(e.slot)); err != nil {
 			return fmt.Errorf("tell the kernel of VRID %d: %w", k.VRID, err)
 		}
 	}
@@ -337,6 +335,29 @@ func (d *Datapath) LastDiscard(r packet.Reason) (Discard, bool) {
 		}
 	}
 	return newest, newest.ReceivedAt != 0
+}
+
+// speaks reports whether advertisements of the version are for the router.
+func (r Router) speaks(version uint8) bool {
+	return version == r.Version || r.Dual && version == 2
+}
+
+// kernel returns the router as the XDP program knows it.
+func (r Router) kernel(slot uint32) bpf.VrrpFailoverVirtualRouter {
+	v := bpf.VrrpFailoverVirtualRouter{Slot: slot, Versions: 1 << r.Version, Source: octets(r.Source)}
+	if r.Dual {
+		v.Versions |= 1 << 2
+	}
+	if r.Running {
+		v.Running = 1
+	}
+	if r.Tolerate.TrailingOctets {
+		v.Tolerate |= bpf.VrrpFailoverToleranceTOLERATE_TRAILING_OCTETS
+	}
+	if r.Tolerate.AnyFirstAddress {
+		v.Tolerate |= bpf.VrrpFailoverToleranceTOLERATE_ANY_FIRST_ADDRESS
+	}
+	return v
 }
 
 func kernelKey(k Key) bpf.VrrpFailoverKey {

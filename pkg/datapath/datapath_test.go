@@ -4,9 +4,11 @@ package datapath
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,29 +30,142 @@ func TestXDPAgreesWithGo(t *testing.T) {
 	}
 	slices.SortFunc(frames, bytes.Compare) // the same order in every run
 	random := rand.New(rand.NewPCG(9568, 3768))
-	s := &socket{ifindex: 1}
-	for n := range 30000 {
-		frame := mutate(random, frames[random.IntN(len(frames))])
+	for range 30000 {
+		bend := random.Uint32()
+		w.bend(t, bend)
+		w.agree(t, r, refit(mutate(random, frames[random.IntN(len(frames))]), bend))
+	}
+}
 
-		before := w.dp.Counters()
-		runProgram(t, r, frame)
-		var kernel []*Record
-		w.dp.Drain(func(rec *Record) { kernel = append(kernel, clone(rec)) })
-		fromKernel := raised(before, w.dp.Counters())
+// FuzzXDPAgreesWithGo is the same for as long as it is given. The first
+// argument says how the Virtual Routers are configured and the frame is mended.
+func FuzzXDPAgreesWithGo(f *testing.F) {
+	w := newWire(f, "")
+	r := w.receiver(f, false)
+	for _, frame := range readVectors(f) {
+		f.Add(uint32(0), frame)
+	}
+	f.Fuzz(func(t *testing.T, bend uint32, frame []byte) {
+		if len(frame) < 14 || len(frame) > 3500 {
+			return // the kernel runs no program on less, nor on more than a page
+		}
+		w.bend(t, bend)
+		w.agree(t, r, refit(slices.Clone(frame), bend))
+	})
+}
 
-		before = w.dp.Counters()
-		var user []*Record
-		if w.dp.fromSocket(s, frame, monotonic()) {
-			user = append(user, clone(&w.dp.record))
-		}
-		fromGo := raised(before, w.dp.Counters())
+// The bits of what a frame and its receivers are bent to.
+const (
+	bendTrailingOctets = 1 << iota
+	bendAnyFirstAddress
+	bendDual
+	bendStopped
+	bendRFC9568 // the checksum is made right, in this form
+	bendRFC5798
+	bendLength // so is the length in the IP header
+)
 
-		if fromKernel != fromGo {
-			t.Fatalf("frame %d: XDP raises %q, Go %q:\n%x", n, fromKernel, fromGo, frame)
+// bend configures the Virtual Routers of VRID 51.
+func (w *wire) bend(t testing.TB, bits uint32) {
+	t.Helper()
+	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
+		k := Key{Ifindex: w.ifindex, Family: f, VRID: 51}
+		c := Router{
+			Version: 3, Source: w.dp.routers[k].Source,
+			Dual:    bits&bendDual != 0 && f == packet.IPv4,
+			Running: bits&bendStopped == 0,
+			Tolerate: packet.Tolerance{
+				TrailingOctets:  bits&bendTrailingOctets != 0,
+				AnyFirstAddress: bits&bendAnyFirstAddress != 0,
+			},
 		}
-		if diff := cmp.Diff(kernel, user, cmp.Comparer(func(a, b vrrp.Instant) bool { return true }), cmp.Comparer(sameRecord)); diff != "" {
-			t.Fatalf("frame %d: the records differ (-XDP +Go):\n%s\n%x", n, diff, frame)
+		if err := w.dp.SetRouter(k, c); err != nil {
+			t.Fatal(err)
 		}
+	}
+}
+
+// refit makes lengths and the checksum right where the bits say so, so that
+// more than the first check is reached.
+func refit(frame []byte, bits uint32) []byte {
+	if len(frame) < 14 {
+		return frame
+	}
+	ip := frame[14:]
+	var message, pseudo []byte
+	switch {
+	case len(ip) >= 28 && ip[0] == 0x45 && ip[9] == 112:
+		if bits&bendLength != 0 {
+			binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
+		}
+		message = ip[20:min(len(ip), max(20, int(binary.BigEndian.Uint16(ip[2:]))))]
+		if bits&bendRFC5798 != 0 {
+			pseudo = append(slices.Clone(ip[12:20]), 0, 112)
+		}
+	case len(ip) >= 48 && ip[0]>>4 == 6 && ip[6] == 112:
+		if bits&bendLength != 0 {
+			binary.BigEndian.PutUint16(ip[4:], uint16(len(ip)-40))
+		}
+		message = ip[40:min(len(ip), 40+int(binary.BigEndian.Uint16(ip[4:])))]
+		pseudo = append(slices.Clone(ip[8:40]), 0, 112)
+	}
+	if len(message) < 8 || bits&(bendRFC9568|bendRFC5798) == 0 {
+		return frame
+	}
+	size := 8 + int(message[3])*4
+	if ip[0]>>4 == 6 {
+		size = 8 + int(message[3])*16
+	} else if message[0]>>4 == 2 {
+		size += 8
+	}
+	if bits&bendTrailingOctets != 0 && size < len(message) {
+		message = message[:size]
+	}
+	if pseudo != nil {
+		pseudo = binary.BigEndian.AppendUint16(pseudo, uint16(len(message)))
+	}
+	message[6], message[7] = 0, 0
+	var sum uint32
+	for _, part := range [][]byte{pseudo, message} {
+		for n, b := range part {
+			sum += uint32(b) << (8 * (1 - n%2))
+		}
+	}
+	for sum > 0xffff {
+		sum = sum&0xffff + sum>>16
+	}
+	binary.BigEndian.PutUint16(message[6:], ^uint16(sum))
+	return frame
+}
+
+// agree runs a frame through the XDP program and through the Go receiver.
+func (w *wire) agree(t testing.TB, r *receiver, frame []byte) {
+	t.Helper()
+	before := w.dp.Counters()
+	verdict := runProgram(t, r, frame)
+	var kernel []*Record
+	w.dp.Drain(func(rec *Record) { kernel = append(kernel, clone(rec)) })
+	after := w.dp.Counters()
+	fromKernel := raised(before, after)
+
+	before = after
+	var user []*Record
+	if w.dp.fromSocket(&socket{ifindex: w.ifindex}, frame, monotonic()) {
+		user = append(user, clone(&w.dp.record))
+	}
+	fromGo := raised(before, w.dp.Counters())
+
+	if fromKernel != fromGo {
+		t.Fatalf("XDP raises %q, Go %q:\n%x", fromKernel, fromGo, frame)
+	}
+	if strings.Contains(fromKernel, " ") {
+		t.Fatalf("more than one counter, %q:\n%x", fromKernel, frame)
+	}
+	if verdict == xdpDrop && (fromKernel == "" || fromKernel == packet.ErrVRID.String()) || verdict != xdpDrop && verdict != xdpPass {
+		t.Fatalf("verdict %d on %q:\n%x", verdict, fromKernel, frame)
+	}
+	if diff := cmp.Diff(kernel, user, cmp.Comparer(func(a, b vrrp.Instant) bool { return true }), cmp.Comparer(sameRecord)); diff != "" {
+		t.Fatalf("the records differ (-XDP +Go):\n%s\n%x", diff, frame)
 	}
 }
 

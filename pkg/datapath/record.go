@@ -117,7 +117,10 @@ func (d *Datapath) decode(ifindex int, f packet.Family) error {
 	if m := r.Datagram.Message; len(m) > 1 {
 		r.Key.VRID = m[1]
 	}
-	form, err := r.Advertisement.Decode(r.Datagram)
+	d.mu.RLock()
+	tolerate := d.routers[r.Key].Tolerate
+	d.mu.RUnlock()
+	form, err := r.Advertisement.DecodeTolerant(&r.Datagram, tolerate)
 	r.Checksum = form
 	return err
 }
@@ -133,7 +136,7 @@ func (d *Datapath) admit() error {
 		return packet.ErrVRID
 	case r.Datagram.Source == e.Source:
 		return packet.ErrOwnSource
-	case r.Advertisement.Version != e.Version:
+	case !e.speaks(r.Advertisement.Version):
 		return packet.ErrVersion
 	case !e.Running:
 		return packet.ErrInitialize

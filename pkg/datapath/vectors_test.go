@@ -113,7 +113,7 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-func readVectors(t *testing.T) map[string][]byte {
+func readVectors(t testing.TB) map[string][]byte {
 	t.Helper()
 	b, err := os.ReadFile("../packet/testdata/vectors.json")
 	if err != nil {
@@ -140,7 +140,7 @@ type wire struct {
 	conn    *transmit.Conn
 }
 
-func newWire(t *testing.T, mode Mode) *wire {
+func newWire(t testing.TB, mode Mode) *wire {
 	t.Helper()
 	l := lab.ForTest(t)
 	here, err := l.Node("here")
@@ -191,7 +191,7 @@ func newWire(t *testing.T, mode Mode) *wire {
 	return w
 }
 
-func index(t *testing.T, n *lab.Node) int {
+func index(t testing.TB, n *lab.Node) int {
 	t.Helper()
 	l, err := n.Netlink().LinkByName("eth0")
 	if err != nil {
@@ -208,7 +208,7 @@ type receiver struct {
 	at       vrrp.Instant // when the last advertisement was received
 }
 
-func (w *wire) receiver(t *testing.T, active bool) *receiver {
+func (w *wire) receiver(t testing.TB, active bool) *receiver {
 	t.Helper()
 	w.dp.Drain(func(*Record) {}) // of earlier vectors
 	r := &receiver{dp: w.dp, machines: make(map[Key]*vrrp.Router), start: monotonic()}
@@ -268,7 +268,7 @@ func (r *receiver) drain() {
 }
 
 // runProgram runs the XDP program on a frame without any interface.
-func runProgram(t *testing.T, r *receiver, frame []byte) uint32 {
+func runProgram(t testing.TB, r *receiver, frame []byte) uint32 {
 	t.Helper()
 	out := make([]byte, len(frame)+256)
 	options := &ebpf.RunOptions{Data: frame, DataOut: out}

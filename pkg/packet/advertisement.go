@@ -109,12 +109,28 @@ func (a *Advertisement) check(family Family, form Checksum) error {
 	return nil
 }
 
+// Tolerance is what is accepted of peers although RFC 9568 has it refused.
+type Tolerance struct {
+	// TrailingOctets accepts octets behind the message, which are ignored:
+	// RFC 9568 §7.1 asks only for a complete one.
+	TrailingOctets bool
+	// AnyFirstAddress accepts IPv6 address lists that don't begin with a
+	// link-local address (RFC 9568 §5.2.9, erratum 8300).
+	AnyFirstAddress bool
+}
+
 // Decode reads and checks an advertisement: everything of RFC 9568 §7.1 and
 // RFC 3768 §7.1 that can be checked without knowing the Virtual Router. Where
 // several faults coincide it refuses for the one that the RFCs name first. A
 // is assigned only when the datagram is good; the capacity of a.Addresses is
 // used again. It returns the form of the checksum, or a Reason as the error.
 func (a *Advertisement) Decode(d Datagram) (Checksum, error) {
+	return a.DecodeTolerant(&d, Tolerance{})
+}
+
+// DecodeTolerant is Decode with less demanding checks. Tolerated trailing
+// octets are cut off d.Message.
+func (a *Advertisement) DecodeTolerant(d *Datagram, t Tolerance) (Checksum, error) {
 	m := d.Message
 	family := FamilyOf(d.Source)
 	if FamilyOf(d.Destination) != family || d.Source.Is4In6() || d.Destination.Is4In6() {
@@ -144,6 +160,10 @@ func (a *Advertisement) Decode(d Datagram) (Checksum, error) {
 	if version == 2 {
 		length += authLen
 	}
+	if t.TrailingOctets && len(m) > length {
+		m = m[:length]
+		d.Message = m
+	}
 	if len(m) != length {
 		return 0, ErrPacketLength
 	}
@@ -157,7 +177,7 @@ func (a *Advertisement) Decode(d Datagram) (Checksum, error) {
 	if interval == 0 {
 		return 0, ErrZeroInterval
 	}
-	if family == IPv6 && (m[8] != 0xfe || m[9]&0xc0 != 0x80) {
+	if family == IPv6 && !t.AnyFirstAddress && (m[8] != 0xfe || m[9]&0xc0 != 0x80) {
 		return 0, ErrFirstAddr
 	}
 	form := checksumForm(d, version)
@@ -187,7 +207,7 @@ func (a *Advertisement) Decode(d Datagram) (Checksum, error) {
 }
 
 // checksumForm tells in which form the checksum is right, 0 if in none.
-func checksumForm(d Datagram, version uint8) Checksum {
+func checksumForm(d *Datagram, version uint8) Checksum {
 	acc := sum(0, d.Message)
 	if d.Source.Is4() && fold(acc) == 0xffff {
 		return ChecksumRFC9568

@@ -190,7 +190,7 @@ func (l *Loop) step(r *router, now vrrp.Instant, ev vrrp.Event) {
 func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 	switch a.Kind {
 	case vrrp.SendAdvertisement:
-		if err := r.queueAdvertisement(a.Priority, a.Checksum, l.wakeups); err != nil {
+		if err := r.queueAdvertisement(a, l.wakeups); err != nil {
 			l.fail(r, "encode advertisement", err)
 		}
 		l.touch(r.port.Transmitter)

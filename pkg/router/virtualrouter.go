@@ -34,7 +34,7 @@ type router struct {
 	stuck      error // why the last removal failed
 	announce   bool  // an announcement waits for them
 
-	frames [4][]byte // prebuilt advertisements of the current priority, by Checksum
+	frames [4][]byte // prebuilt advertisements of the current priority, by frameIndex
 	queued struct {
 		wakeup   uint64
 		any      bool
@@ -60,7 +60,8 @@ func (r *router) mac() packet.MAC { return r.port.MAC }
 // queueAdvertisement queues one frame for each of the forms. The same
 // advertisement is queued once per wake-up, however many reasons there are to
 // send it: a process that wakes up late doesn't answer a backlog one by one.
-func (r *router) queueAdvertisement(priority uint8, forms packet.Checksum, wakeup uint64) error {
+func (r *router) queueAdvertisement(a *vrrp.Action, wakeup uint64) error {
+	priority, forms := a.Priority, a.Checksum
 	q := &r.queued
 	if q.any && q.wakeup == wakeup && q.priority == priority && q.forms == forms {
 		return nil
@@ -71,26 +72,50 @@ func (r *router) queueAdvertisement(priority uint8, forms packet.Checksum, wakeu
 		if forms&form == 0 {
 			continue
 		}
-		frame, err := r.frame(priority, form)
-		if err != nil {
+		if err := r.queueFrame(r.protocol.Version, priority, form); err != nil {
 			return err
 		}
-		r.port.Transmitter.Queue(frame)
+	}
+	if a.Version2 {
+		return r.queueFrame(2, priority, packet.ChecksumRFC9568)
 	}
 	return nil
 }
 
-func (r *router) frame(priority uint8, form packet.Checksum) ([]byte, error) {
+func (r *router) queueFrame(version, priority uint8, form packet.Checksum) error {
+	frame, err := r.frame(version, priority, form)
+	if err != nil {
+		return err
+	}
+	r.port.Transmitter.Queue(frame)
+	return nil
+}
+
+// frameIndex is where a frame is kept: by its checksum form, one of version 2
+// beside version 3 where no form is.
+func (r *router) frameIndex(version uint8, form packet.Checksum) int {
+	if version != r.protocol.Version {
+		return 0
+	}
+	return int(form)
+}
+
+func (r *router) frame(version, priority uint8, form packet.Checksum) ([]byte, error) {
 	current := priority == r.protocol.Priority
-	if current && r.frames[form] != nil {
-		return r.frames[form], nil
+	n := r.frameIndex(version, form)
+	if current && r.frames[n] != nil {
+		return r.frames[n], nil
+	}
+	interval := r.protocol.Interval
+	if version != r.protocol.Version {
+		interval = r.protocol.Version2Interval()
 	}
 	a := packet.Advertisement{
-		Version:   r.protocol.Version,
+		Version:   version,
 		VRID:      r.protocol.VRID,
 		Priority:  priority,
 		AuthType:  r.protocol.AuthType,
-		Interval:  r.protocol.Interval,
+		Interval:  interval,
 		Addresses: r.protocol.Addresses,
 		AuthData:  r.protocol.AuthData,
 	}
@@ -99,7 +124,7 @@ func (r *router) frame(priority uint8, form packet.Checksum) ([]byte, error) {
 		return nil, err
 	}
 	if current {
-		r.frames[form] = frame
+		r.frames[n] = frame
 	}
 	return frame, nil
 }

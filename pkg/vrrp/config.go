@@ -28,6 +28,18 @@ const (
 	ChecksumOnlyRFC5798
 )
 
+func (p ChecksumPolicy) String() string {
+	switch p {
+	case ChecksumAuto:
+		return "auto"
+	case ChecksumOnlyRFC9568:
+		return packet.ChecksumRFC9568.String()
+	case ChecksumOnlyRFC5798:
+		return packet.ChecksumRFC5798.String()
+	}
+	return fmt.Sprintf("checksum policy %d", uint8(p))
+}
+
 // Config is a Virtual Router's configuration, in the terms of RFC 9568 §6.1.
 type Config struct {
 	Version  uint8         // 2 or 3
@@ -42,6 +54,9 @@ type Config struct {
 	// Addresses are the virtual addresses, for IPv6 a link-local one first.
 	Addresses []netip.Addr
 	Checksum  ChecksumPolicy
+	// Dual speaks version 2 beside version 3, for as long as the routers of a
+	// VRID are moved from one to the other (RFC 9568 §8.4). IPv4 only.
+	Dual bool
 	// AuthType and AuthData are RFC 2338's, version 2 only: 0, or 1 and the
 	// password filled up with zeros.
 	AuthType uint8
@@ -95,10 +110,34 @@ func (c Config) Validate() error {
 	if c.Checksum > ChecksumOnlyRFC5798 {
 		add("checksum policy %d is not known", c.Checksum)
 	}
+	if c.Dual && (c.Version != 3 || c.Family != packet.IPv4) {
+		add("version 2 can be spoken only beside version 3 over IPv4")
+	}
 	if c.AuthType > 1 || c.AuthType != 0 && c.Version != 2 {
 		add("authentication type %d is not possible in version %d", c.AuthType, c.Version)
 	}
 	return errors.Join(errs...)
+}
+
+// Version2Interval is the Advertisement_Interval of the version 2
+// advertisements that are sent beside those of version 3: in whole seconds,
+// not shorter than the true one.
+func (c *Config) Version2Interval() time.Duration {
+	return (c.Interval + time.Second - 1).Truncate(time.Second)
+}
+
+// speaks reports whether advertisements of the version are for this router.
+func (c *Config) speaks(version uint8) bool {
+	return version == c.Version || c.Dual && version == 2
+}
+
+// intervalOf is the interval that peers with the same configuration have in
+// advertisements of the version.
+func (c *Config) intervalOf(version uint8) time.Duration {
+	if c.Dual && version == 2 {
+		return c.Version2Interval()
+	}
+	return c.Interval
 }
 
 // formless reports whether the checksum has one form only.

@@ -49,6 +49,7 @@ type Router struct {
 	released  bool    // it has left
 	leaver    netip.Addr
 	overruled rival
+	version3  Instant // when it was last heard in version 3; 0: not
 
 	// The checksum forms to send in; those of the last two advertisements of
 	// any peer, which outlive Initialize; whether this Active has changed its
@@ -150,7 +151,7 @@ func (r *Router) startup(now Instant, ev Event, actions []Action) []Action {
 	r.computeTimers()
 	r.active, r.priority = netip.Addr{}, 0
 	r.forget()
-	r.heard = now
+	r.heard, r.version3 = now, 0
 	if r.owner() {
 		// §6.4.1 (110): the owner of the addresses is Active at once.
 		return r.becomeActive(now, Action{Cause: CauseOwner}, actions)
@@ -171,7 +172,7 @@ func (r *Router) shutdown(now Instant, cause Cause, actions []Action) []Action {
 	case Active:
 		// §6.4.3 (615): an Active that leaves says so with priority 0, so that
 		// a Backup waits for Skew_Time only.
-		leave := Action{Kind: SendAdvertisement, Priority: 0, Checksum: r.send}
+		leave := Action{Kind: SendAdvertisement, Priority: 0, Checksum: r.send, Version2: r.config.Dual}
 		if r.unheard() {
 			leave.Checksum = packet.ChecksumRFC9568 | packet.ChecksumRFC5798
 		}
@@ -238,25 +239,25 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 		// answered, and the answer answered.
 		return refuse(packet.ErrOwnSource)
 	}
-	if a.Version != r.config.Version {
+	if !r.config.speaks(a.Version) {
 		return refuse(packet.ErrVersion)
 	}
 	if a.Interval <= 0 {
 		// Decoding refuses it. Learnt, it would make every timer fire at once.
 		return refuse(packet.ErrZeroInterval)
 	}
-	if !r.config.accepts(ev.Checksum) {
+	if a.Version == 3 && !r.config.accepts(ev.Checksum) {
 		return refuse(packet.ErrChecksum)
 	}
 	if r.owner() {
-		if r.config.Version == 2 {
+		if a.Version == 2 {
 			// RFC 3768 §7.1: the owner discards whatever it receives.
 			return refuse(packet.ErrOwnerConflict)
 		}
 		// RFC 9568 §7.1 with erratum 8298: no reason to discard.
 		actions = append(actions, Action{Kind: Report, Reason: packet.ErrOwnerConflict, Peer: from})
 	}
-	if r.config.Version == 2 {
+	if a.Version == 2 {
 		if a.AuthType != r.config.AuthType {
 			return refuse(packet.ErrAuthType)
 		}
@@ -264,15 +265,16 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 			return refuse(packet.ErrAuth)
 		}
 	}
-	if a.Interval != r.config.Interval {
+	if a.Interval != r.config.intervalOf(a.Version) {
 		if r.config.Version == 2 {
-			// RFC 3768 §7.1: the routers of a VRID must agree on it.
+			// RFC 3768 §7.1: the routers of a VRID must agree on it. Beside
+			// version 3 they can't.
 			return refuse(packet.ErrInterval)
 		}
 		actions = append(actions, Action{Kind: Report, Reason: packet.ErrInterval, Peer: from})
 	}
 	if !r.sameAddresses(a.Addresses) {
-		if r.config.Version == 2 && a.Priority != OwnerPriority && !r.config.IgnoreAddressList {
+		if a.Version == 2 && a.Priority != OwnerPriority && !r.config.IgnoreAddressList {
 			// RFC 3768 §7.1: only the owner may know better.
 			return refuse(packet.ErrAddressList)
 		}
@@ -285,7 +287,9 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 	if ev.Checksum == packet.ChecksumRFC5798 {
 		actions = append(actions, Action{Kind: Report, Reason: packet.ReasonChecksumRFC5798, Peer: from})
 	}
-	r.forms = [2]packet.Checksum{ev.Checksum, r.forms[0]}
+	if a.Version == r.config.Version {
+		r.forms = [2]packet.Checksum{ev.Checksum, r.forms[0]}
+	}
 	if r.state == Backup {
 		r.receiveAsBackup(now, from, a)
 		return actions
@@ -295,6 +299,8 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 
 func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Advertisement) {
 	switch {
+	case a.Version == 2 && from == r.active && r.hearsVersion3(now):
+		// §8.4.1: of an Active that speaks both, version 3 counts.
 	case a.Priority == 0:
 		// §6.4.2 (420): the Active leaves. RFC 9568 sets the timer whoever
 		// says so and however often; a stream of such packets would then keep
@@ -307,13 +313,27 @@ func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Adverti
 		r.deadline = min(r.deadline, now.Add(r.skewTime))
 	case r.heeds(a.Priority):
 		// §6.4.2 (445): the Active lives.
-		r.active, r.priority = from, a.Priority
+		r.follow(now, from, a)
 		r.activeLives(now, a.Interval)
 	default:
 		// §6.4.2 (475): an Active of lower priority isn't heeded, and its
 		// interval isn't learnt. The timer goes on and ends its reign.
 		r.overruled = rival{from, a.Priority}
 	}
+}
+
+// follow takes the sender of an advertisement for the Active.
+func (r *Router) follow(now Instant, from netip.Addr, a *packet.Advertisement) {
+	r.active, r.priority, r.version3 = from, a.Priority, 0
+	if a.Version == 3 {
+		r.version3 = now
+	}
+}
+
+// hearsVersion3 reports whether the Active has been heard in version 3 within
+// Active_Down_Interval.
+func (r *Router) hearsVersion3(now Instant) bool {
+	return r.version3 != 0 && now.Sub(r.version3) < r.activeDownInterval
 }
 
 // heeds reports whether a Backup resets its timer for that priority.
@@ -340,15 +360,19 @@ func (r *Router) forget() {
 // stampHeard is an advertisement of which only the kernel's stamp is left. It
 // can't say who left or who was overruled, and it concerns a Backup only.
 func (r *Router) stampHeard(now Instant, a *packet.Advertisement, actions []Action) []Action {
-	if r.state != Backup || a.Version != r.config.Version || a.Interval <= 0 || r.config.Version == 2 && a.Interval != r.config.Interval {
+	if r.state != Backup || !r.config.speaks(a.Version) || a.Interval <= 0 || r.config.Version == 2 && a.Interval != r.config.Interval {
 		return actions
+	}
+	interval := a.Interval
+	if a.Version == 2 && r.hearsVersion3(now) {
+		interval = r.activeAdverInterval // the coarse one of version 2
 	}
 	switch {
 	case a.Priority == 0:
 		r.released, r.leaver = true, r.active
 		r.deadline = min(r.deadline, now.Add(r.skewTime))
 	case r.heeds(a.Priority):
-		r.activeLives(now, a.Interval)
+		r.activeLives(now, interval)
 		r.stamped = true
 	}
 	return actions
@@ -361,7 +385,7 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Adverti
 		// §6.4.3 (655): somebody leaves who thought to be Active, so the hosts
 		// may not know of this one.
 		r.deadline = now.Add(r.config.Interval)
-		r.learnForm(form)
+		r.learnForm(a.Version, form)
 		if now < r.nextAnswer {
 			return actions
 		}
@@ -373,8 +397,11 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Adverti
 		if p == r.config.Priority {
 			cause = CauseGreaterAddress
 		}
-		r.active, r.priority, r.heard = from, p, now
-		r.forms = [2]packet.Checksum{form, form}
+		r.follow(now, from, a)
+		r.heard = now
+		if a.Version == r.config.Version {
+			r.forms = [2]packet.Checksum{form, form}
+		}
 		if r.config.Version == 3 {
 			r.activeAdverInterval = a.Interval
 		}
@@ -383,7 +410,7 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Adverti
 		actions = append(actions, Action{Kind: ReleaseAddresses})
 		return r.becomeBackup(now, Action{Cause: cause, Peer: from, Priority: p}, actions)
 	}
-	r.learnForm(form)
+	r.learnForm(a.Version, form)
 	// §6.4.3 (710): RFC 9568 has a loser told at once; RFC 3768 has not.
 	if now < r.nextAnswer {
 		return actions
@@ -412,8 +439,8 @@ func (r *Router) defend(now Instant, actions []Action) []Action {
 // sent. So the form changes
 // to the rival's, and if that again brings up one who can't read it, both are
 // sent.
-func (r *Router) learnForm(form packet.Checksum) {
-	if r.config.formless() || r.config.Checksum != ChecksumAuto || r.send&form != 0 {
+func (r *Router) learnForm(version uint8, form packet.Checksum) {
+	if version == 2 || r.config.formless() || r.config.Checksum != ChecksumAuto || r.send&form != 0 {
 		return
 	}
 	if r.switched {
@@ -460,7 +487,7 @@ func (r *Router) enter(now Instant, to State, why Action, actions []Action) []Ac
 }
 
 func (r *Router) advertise(now Instant) Action {
-	a := Action{Kind: SendAdvertisement, Priority: r.config.Priority, Checksum: r.send}
+	a := Action{Kind: SendAdvertisement, Priority: r.config.Priority, Checksum: r.send, Version2: r.config.Dual}
 	if r.unheard() && now >= r.nextProbe {
 		a.Checksum = packet.ChecksumRFC9568 | packet.ChecksumRFC5798
 		r.nextProbe = now.Add(probeSpacing)

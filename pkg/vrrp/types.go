@@ -81,7 +81,7 @@ type ActionKind uint8
 // What a Router has its caller do.
 const (
 	// SendAdvertisement: send one advertisement with Priority in each of the
-	// Checksum forms.
+	// Checksum forms, and one of version 2 if Version2 says so.
 	SendAdvertisement ActionKind = iota + 1
 	// AssignAddresses: put the virtual addresses on the interface.
 	AssignAddresses
@@ -101,6 +101,7 @@ type Action struct {
 	Kind     ActionKind
 	Priority uint8           // SendAdvertisement; of a TransitionTo the peer's
 	Checksum packet.Checksum // SendAdvertisement
+	Version2 bool            // SendAdvertisement: also in version 2 (RFC 9568 §8.4)
 
 	From, To State         // TransitionTo
 	Cause    Cause         // TransitionTo
