@@ -50,7 +50,14 @@ test: build ## Run all tests (root; installs keepalived and what else they need)
 	@$(call install-packages,$(TEST_PACKAGES))
 	@echo "running all tests, this takes some minutes"
 	@go vet ./...
-	@go test -json -timeout 20m -parallel 6 ./... | go run ./tools/testsum -strict=$(if $(CI),true,false)
+	@go test -json -timeout 20m -parallel 6 ./... | tee bin/test.json | go run ./tools/testsum -strict=$(if $(CI),true,false)
+
+bin/test.json: go.mod $(shell find bpf cmd pkg tools -type f -not -name LEDGER.md)
+	@$(MAKE) --no-print-directory test
+
+.PHONY: conformance
+conformance: bin/test.json ## Show which test proves which demand of the RFCs (root; runs make test if need be)
+	@go run ./tools/conformance -markdown tools/conformance/LEDGER.md bin/test.json
 
 .PHONY: test-kernels
 test-kernels: ## Test the packet path on Debian's kernels, in qemu (root, four minutes)

@@ -12,6 +12,7 @@ import (
 // Each wrong input is one line that names the thing and the remedy, the exit
 // code isn't 0, and nothing on the host has changed.
 func TestBadInput(t *testing.T) {
+	t.Attr("proves", "K-15 O-03")
 	s := newSite(t)
 	// eth1 has no address of its own, eth2 has what is asked for elsewhere.
 	for _, c := range []struct{ name, address string }{{"eth1", ""}, {"eth2", "192.0.2.10/24"}} {

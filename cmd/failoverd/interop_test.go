@@ -92,6 +92,7 @@ func interop(t *testing.T, name string, f func(p *pair)) {
 // IPv4 keepalived refuses RFC 9568's checksum, so it believes that nobody is
 // there; it may advertise once before it is answered in its own form (C-08).
 func TestInteropActive(t *testing.T) {
+	t.Attr("proves", "C-06 C-08 D-01 D-02 K-01")
 	interop(t, "crash, return, stop", func(p *pair) {
 		p.startDaemon(200)
 		p.startPeer(100)
@@ -129,6 +130,7 @@ func TestInteropActive(t *testing.T) {
 
 // Keepalived is the Active that failoverd stands by for.
 func TestInteropBackup(t *testing.T) {
+	t.Attr("proves", "C-06 K-01")
 	interop(t, "crash, return, stop", func(p *pair) {
 		p.startPeer(200)
 		p.startDaemon(100)
@@ -162,6 +164,7 @@ func TestInteropBackup(t *testing.T) {
 // With equal priorities the greater address wins (S-A4), whichever side it is
 // on: two that became Active apart from each other settle in one exchange.
 func TestInteropEqualPriority(t *testing.T) {
+	t.Attr("proves", "S-A4")
 	for _, greater := range []string{"keepalived", "failoverd"} {
 		interop(t, "greater address is "+greater+"'s", func(p *pair) {
 			loser, winner := p.a, p.b

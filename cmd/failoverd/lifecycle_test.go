@@ -25,6 +25,7 @@ func args(priority int, more ...string) []string {
 
 // Every way to receive does the same: crash, return, graceful stop.
 func TestModes(t *testing.T) {
+	t.Attr("proves", "D-01 D-02 S-A1 S-B2 S-B3")
 	for _, mode := range []string{"auto", "native", "generic", "off"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
@@ -60,6 +61,7 @@ func TestModes(t *testing.T) {
 
 // A Backup that must not preempt stays one.
 func TestNoPreempt(t *testing.T) {
+	t.Attr("proves", "K-17 S-B4")
 	s := newSite(t)
 	a := s.failoverd(s.a, args(100)...)
 	s.waitHolder("198.18.0.10", s.a)
@@ -75,6 +77,7 @@ func TestNoPreempt(t *testing.T) {
 // SIGINT ends it like SIGTERM, and so does a terminal that is closed; an Active
 // says that it leaves.
 func TestInterrupt(t *testing.T) {
+	t.Attr("proves", "O-06 S-A1")
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGHUP} {
 		t.Run(signal.String(), func(t *testing.T) {
 			t.Parallel()
@@ -148,6 +151,7 @@ func TestLogReaderEnds(t *testing.T) {
 // After SIGKILL the addresses are still there; the next start removes them
 // before it takes part, and --cleanup removes them too.
 func TestKilled(t *testing.T) {
+	t.Attr("proves", "O-06")
 	for _, how := range []string{"next start", "--cleanup"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
@@ -206,6 +210,7 @@ func TestKilled(t *testing.T) {
 // A process that is stopped across its deadline and wakes up doesn't take over
 // from an Active that has been alive all the time.
 func TestStoppedBackup(t *testing.T) {
+	t.Attr("proves", "TM-02")
 	for _, mode := range []string{"auto", "off"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
@@ -235,6 +240,7 @@ func TestStoppedBackup(t *testing.T) {
 // An interface that changes while we are Active or Backup takes the Virtual
 // Routers to Initialize, and they come back by themselves.
 func TestInterfaceEvents(t *testing.T) {
+	t.Attr("proves", "S-X3")
 	for _, event := range []struct {
 		name  string
 		cause string
@@ -426,6 +432,7 @@ func TestKilledThenWithoutXDP(t *testing.T) {
 // address on the interface, be it a virtual one of somebody else, changes
 // nothing.
 func TestSourceStays(t *testing.T) {
+	t.Attr("proves", "D-25")
 	s := newSite(t)
 	a := s.failoverd(s.a, args(100)...)
 	s.waitHolder("198.18.0.10", s.a)
@@ -520,6 +527,7 @@ func TestHardwareAddressChanges(t *testing.T) {
 // One failoverd on two networks: each address goes where its network is, and
 // one of them may fail while the other goes on.
 func TestTwoInterfaces(t *testing.T) {
+	t.Attr("proves", "D-26")
 	s := newSite(t)
 	other, err := s.lab.LAN("other")
 	s.ok(err)

@@ -120,6 +120,7 @@ func TestValidateLimits(t *testing.T) {
 // RFC 9568 §5.2.9: link-local addresses first, otherwise the order as given,
 // because routers of one VRID compare their lists.
 func TestOfFamily(t *testing.T) {
+	t.Attr("proves", "K-07 P-04")
 	r := router(func(r *Router) {
 		r.Addresses = prefixes("2001:db8::2/64", "192.0.2.20/24", "fe80::9/64", "2001:db8::1/64", "192.0.2.10/24", "fe80::3/64")
 	})

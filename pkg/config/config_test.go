@@ -95,6 +95,7 @@ func TestValidate(t *testing.T) {
 // RFC 9568 §5.2.9: an IPv6 router's link-local address comes first, and every
 // router of the VRID adds the same one.
 func TestLinkLocal(t *testing.T) {
+	t.Attr("proves", "P-04")
 	r := router(func(r *Router) { r.Addresses = prefixes("2001:db8::10/64", "192.0.2.10/24", "2001:db8::11/64") })
 	full, added := r.WithLinkLocal()
 	if !added || len(r.Addresses) != 3 {

@@ -22,6 +22,7 @@ import (
 // network can send: here the vectors with octets changed, removed, added and
 // tagged.
 func TestXDPAgreesWithGo(t *testing.T) {
+	t.Attr("proves", "R-22 X-03 X-06")
 	w := newWire(t, "")
 	r := w.receiver(t, false)
 	var frames [][]byte
@@ -206,6 +207,7 @@ func sameRecord(a, b *Record) bool {
 
 // VLAN tags that the frame still has: it belongs to the VLAN's device.
 func TestTagged(t *testing.T) {
+	t.Attr("proves", "X-04")
 	w := newWire(t, "")
 	r := w.receiver(t, false)
 	v04 := readVectors(t)["V04"]
@@ -229,6 +231,7 @@ func TestTagged(t *testing.T) {
 // A full ring is counted by a reason of its own, and the stamp still tells
 // that the Active lives.
 func TestRingFull(t *testing.T) {
+	t.Attr("proves", "TM-02")
 	w := newWire(t, "")
 	r := w.receiver(t, false)
 	v04 := readVectors(t)["V04"]
@@ -259,6 +262,7 @@ func TestRingFull(t *testing.T) {
 // What XDP cannot be attached to is received through AF_PACKET, with the
 // reason; an explicit mode that is impossible is an error.
 func TestAttach(t *testing.T) {
+	t.Attr("proves", "X-04")
 	w := newWire(t, ModeGeneric)
 	if _, err := w.dp.Attach(Link{Index: w.ifindex, Name: "eth0"}, ModeGeneric, false); err == nil {
 		t.Error("attached twice")

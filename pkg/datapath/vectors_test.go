@@ -73,6 +73,7 @@ var vectors = []struct {
 }
 
 func TestVectors(t *testing.T) {
+	t.Attr("proves", "A-01 A-07 C-04 E-04 E-05 E-06 F-01 K-03 K-09 K-10 K-16 O-09 P-10 Q-09 R-01 R-03 R-04 R-06 R-07 R-08 R-09 R-10 R-11 R-13 R-14 R-16 R-17 R-18 R-19 R-20 R-22 R-23 TM-08 X-01 X-02 X-05 X-06")
 	frames := readVectors(t)
 	if len(frames) != len(vectors) {
 		t.Fatalf("%d frames, but %d are expected", len(frames), len(vectors))

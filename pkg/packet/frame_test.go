@@ -18,6 +18,7 @@ import (
 // P-11: what the IP header makes of a frame, before the message is
 // looked at.
 func TestFrames(t *testing.T) {
+	t.Attr("proves", "R-01 R-02 P-11")
 	put := func(at int, v ...byte) func([]byte) []byte {
 		return func(f []byte) []byte { copy(f[at:], v); return f }
 	}
@@ -78,6 +79,7 @@ func TestFrames(t *testing.T) {
 
 // R-02, P-11: every header length there is leads to the same message.
 func TestIPOptions(t *testing.T) {
+	t.Attr("proves", "R-02 P-11")
 	for words := 5; words <= 15; words++ {
 		frame := slices.Clone(vectors(t)["V04"][:46])
 		options := slices.Repeat([]byte{1}, (words-5)*4) // no operation
@@ -95,6 +97,7 @@ func TestIPOptions(t *testing.T) {
 // no frame that was cut is accepted, nor a good one whose IP
 // length was lowered, and none panics.
 func TestTruncated(t *testing.T) {
+	t.Attr("proves", "R-02 R-05 R-08 R-24")
 	for id, frame := range vectors(t) {
 		t.Run(id, func(t *testing.T) {
 			_, d, _, err := decode(frame)
@@ -129,6 +132,7 @@ func TestTruncated(t *testing.T) {
 // C-09: two addresses change places and the checksum is still right, so only
 // the order in which they are decoded tells.
 func TestOrderOfAddresses(t *testing.T) {
+	t.Attr("proves", "C-09")
 	frame := slices.Clone(vectors(t)["V06"])
 	frame[63] = 0x81 // a link-local address in both places
 	copy(frame[78:], frame[62:78])
@@ -156,6 +160,7 @@ func TestOrderOfAddresses(t *testing.T) {
 
 // P-01, P-03, P-07: the length follows from the count, up to 255 of them.
 func TestLengths(t *testing.T) {
+	t.Attr("proves", "P-01 P-03 P-07")
 	for _, c := range []struct {
 		name    string
 		version uint8
@@ -231,6 +236,7 @@ func TestAppending(t *testing.T) {
 
 // Somebody else's decoder agrees with the announcements of any MAC and address.
 func TestAnnouncementsAreSound(t *testing.T) {
+	t.Attr("proves", "D-10 D-11")
 	mac := MAC{2, 0, 0, 0xab, 0xcd, 0xef}
 	t.Run("D-10 gratuitous ARP", func(t *testing.T) {
 		addr := netip.MustParseAddr("198.51.100.7")

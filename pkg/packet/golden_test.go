@@ -35,6 +35,7 @@ var stateful = map[string]struct {
 // Each of the 31 frames is either read in full, or refused for the reason that
 // the checklist's section 8 gives.
 func TestVectors(t *testing.T) {
+	t.Attr("proves", "F-01 R-03 R-04 R-06 R-07 R-08 R-09 R-10 R-11")
 	frames := vectors(t)
 	refused := map[string]Reason{
 		"V12": ErrTTL, "V13": ErrTTL, "V14": ErrVersion, "V15": ErrType, "V16": ErrPacketLength,

@@ -42,6 +42,7 @@ func (r raw) datagram() Datagram {
 // names the reason. The rows are in the order of the checks, and every pair of
 // them is tried.
 func TestOrderOfChecks(t *testing.T) {
+	t.Attr("proves", "R-03 R-04 R-05 R-06 R-07 R-08 R-09 R-10 R-11 R-12 R-21")
 	type fault struct {
 		name  string
 		apply func(*raw)
@@ -141,6 +142,7 @@ func TestReused(t *testing.T) {
 
 // P-06: the interval is twelve bits wide, and its extremes arrive.
 func TestIntervalExtremes(t *testing.T) {
+	t.Attr("proves", "E-06 P-06")
 	source := netip.MustParseAddr("192.0.2.2")
 	for _, c := range []struct {
 		name       string
@@ -177,6 +179,7 @@ func TestIntervalExtremes(t *testing.T) {
 
 // where the ranges of the addresses begin and end.
 func TestRanges(t *testing.T) {
+	t.Attr("proves", "R-10 R-12")
 	for _, c := range []struct {
 		name, source, first string
 		want                error

@@ -80,6 +80,7 @@ var golden = map[string]struct {
 
 // The good frames decode to what they say, and encode to the same octets.
 func TestGolden(t *testing.T) {
+	t.Attr("proves", "C-01 C-02 C-03 C-04 P-02 P-05 P-09 P-12")
 	frames := vectors(t)
 	for id, g := range golden {
 		t.Run(id, func(t *testing.T) {
@@ -123,6 +124,7 @@ func TestVerdicts(t *testing.T) {
 
 // V08, P-06: the reserved bits before the interval are ignored.
 func TestReservedBits(t *testing.T) {
+	t.Attr("proves", "P-06")
 	a, _, _, err := decode(vectors(t)["V08"])
 	if err != nil || a.Interval != time.Second {
 		t.Errorf("interval %v, %v", a.Interval, err)
@@ -131,6 +133,7 @@ func TestReservedBits(t *testing.T) {
 
 // T01, T02: announcements, octet for octet.
 func TestAnnouncements(t *testing.T) {
+	t.Attr("proves", "D-10 D-11 E-01 E-02")
 	frames := vectors(t)
 	arp, err := AppendGratuitousARP(nil, VirtualMAC(IPv4, 51), netip.MustParseAddr("192.0.2.1"))
 	if err != nil || !bytes.Equal(arp, frames["T01"]) {
@@ -150,6 +153,7 @@ func TestAnnouncements(t *testing.T) {
 
 // C-05: the worked example, both forms.
 func TestChecksumForms(t *testing.T) {
+	t.Attr("proves", "C-05")
 	g := golden["V04"]
 	for form, want := range map[Checksum]uint16{ChecksumRFC9568: 0x4465, ChecksumRFC5798: 0xa1d3} {
 		m, err := g.ad.AppendTo(nil, netip.MustParseAddr(g.source), IPv4.Group(), form)
@@ -185,6 +189,7 @@ func rfc1071(b []byte) uint16 {
 
 // Somebody else's decoder agrees with the frames, and so does another checksum.
 func TestFramesAreSound(t *testing.T) {
+	t.Attr("proves", "K-20 P-02 P-05 P-09 P-12")
 	for _, c := range []struct {
 		name, source string
 		ad           Advertisement
@@ -344,6 +349,7 @@ func TestRefused(t *testing.T) {
 
 // R-11 before R-12, and a global source in IPv6.
 func TestIPv6Source(t *testing.T) {
+	t.Attr("proves", "R-11 R-12")
 	a := golden["V06"].ad
 	frame, err := AppendAdvertisementFrame(nil, MAC{}, netip.MustParseAddr("2001:db8::7"), &a, ChecksumRFC9568)
 	if err != nil {

@@ -223,6 +223,7 @@ func (h *host) kinds() []string {
 }
 
 func TestTakeOverOrder(t *testing.T) {
+	t.Attr("proves", "D-12 Q-08 S-B2 S-X1")
 	// Q-08, D-12: advertisement, then announcement, which waits until the
 	// address is in place; priority 0 is the last frame of all.
 	synctest.Test(t, func(t *testing.T) {
@@ -321,6 +322,7 @@ func TestRestore(t *testing.T) {
 }
 
 func TestLateWakeUp(t *testing.T) {
+	t.Attr("proves", "TM-02")
 	// TM-02: the process was stopped across its deadline. The advertisements
 	// that arrived meanwhile are in the ring, but nobody has woken the loop.
 	synctest.Test(t, func(t *testing.T) {
@@ -348,6 +350,7 @@ func TestLateWakeUp(t *testing.T) {
 }
 
 func TestLostRecord(t *testing.T) {
+	t.Attr("proves", "TM-02")
 	// The ring was full: only the kernel's stamp knows of the advertisement.
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
@@ -370,6 +373,7 @@ func TestLostRecord(t *testing.T) {
 }
 
 func TestBacklogIsAnsweredOnce(t *testing.T) {
+	t.Attr("proves", "S-T1")
 	// A process that wakes up as Active and finds a backlog of a rival's
 	// advertisements answers once (S-A5), not once for each.
 	synctest.Test(t, func(t *testing.T) {
@@ -444,6 +448,7 @@ func TestStopAndStart(t *testing.T) {
 }
 
 func TestOwner(t *testing.T) {
+	t.Attr("proves", "S-I1")
 	// S-I1: an owner is Active at once; its addresses are never touched.
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 255)

@@ -115,6 +115,7 @@ func TestInterfaceDown(t *testing.T) {
 
 // the groups are joined as long as the Conn is open.
 func TestJoin(t *testing.T) {
+	t.Attr("proves", "D-23 X-07")
 	n, _, c := newConn(t)
 	// As the kernel lists them: IPv4 groups in the machine's byte order.
 	groups := func() string {
@@ -174,5 +175,19 @@ func TestAllocations(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("a flush allocates %v times", n)
+	}
+}
+
+// O-04: advertisements leave before bulk traffic.
+func TestPriority(t *testing.T) {
+	t.Attr("proves", "O-04")
+	c, err := Open(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	got, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_PRIORITY)
+	if err != nil || got != priorityControl {
+		t.Errorf("SO_PRIORITY is %d, %v", got, err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 // is sent upon it. Words are: start, stop, timer, wait (100 ms), and a priority
 // followed by o or n for an advertisement in the old form or the new one.
 func TestChecksumScripts(t *testing.T) {
+	t.Attr("proves", "C-07 C-08 K-01")
 	const old, current, both = "rfc5798", "rfc9568", "rfc9568+rfc5798"
 	for _, c := range []struct {
 		name   string
@@ -86,6 +87,7 @@ func (m *machine) adverTimer() []Action {
 
 // C-07: a refused form leaves no trace, whatever it says.
 func TestChecksumRefused(t *testing.T) {
+	t.Attr("proves", "C-07")
 	for policy, wrong := range map[ChecksumPolicy]packet.Checksum{
 		ChecksumOnlyRFC9568: packet.ChecksumRFC5798,
 		ChecksumOnlyRFC5798: packet.ChecksumRFC9568,
@@ -105,6 +107,7 @@ func TestChecksumRefused(t *testing.T) {
 
 // C-01, C-02: version 2 and IPv6 have one form; a policy changes nothing.
 func TestChecksumFormless(t *testing.T) {
+	t.Attr("proves", "C-01 C-02")
 	for _, x := range []exact{exactTimers[0], exactTimers[2]} {
 		for _, policy := range []ChecksumPolicy{ChecksumAuto, ChecksumOnlyRFC9568, ChecksumOnlyRFC5798} {
 			t.Run(fmt.Sprintf("C-01 C-02 %s policy %d", x.name, policy), func(t *testing.T) {
@@ -122,6 +125,7 @@ func TestChecksumFormless(t *testing.T) {
 
 // K-01: RFC 5798's form is counted, and the status tells which is sent.
 func TestChecksumReported(t *testing.T) {
+	t.Attr("proves", "K-01")
 	m := newMachine(t, nil).active()
 	if got := m.Status().Checksum; got != packet.ChecksumRFC9568 {
 		t.Errorf("starts with %v", got)

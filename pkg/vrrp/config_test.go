@@ -15,6 +15,7 @@ import (
 )
 
 func TestConfigErrors(t *testing.T) {
+	t.Attr("proves", "E-06 O-03")
 	many := func(f packet.Family, n int) []netip.Addr {
 		addresses := []netip.Addr{virtual(f)[0]}
 		for len(addresses) < n {

@@ -43,6 +43,7 @@ func (m *machine) flood(d, step time.Duration, priority uint8, from ...netip.Add
 // TM-05, Q-03: however many leave, the Backup takes over Skew_Time after the
 // first that may be believed.
 func TestPriorityZeroFlood(t *testing.T) {
+	t.Attr("proves", "K-21 Q-03 TM-05")
 	f := packet.IPv4
 	for _, step := range []time.Duration{100 * time.Microsecond, 100 * time.Millisecond, 600 * time.Millisecond} {
 		for name, from := range map[string][]netip.Addr{
@@ -87,6 +88,7 @@ func TestPriorityZeroFlood(t *testing.T) {
 
 // S-T1: at most one immediate answer in 10 ms, and the rhythm goes on.
 func TestStormGuard(t *testing.T) {
+	t.Attr("proves", "K-02 S-T1")
 	f := packet.IPv4
 	for _, step := range []time.Duration{10 * time.Microsecond, time.Millisecond, 9999 * time.Microsecond} {
 		t.Run("S-T1 every "+step.String(), func(t *testing.T) {

@@ -180,6 +180,7 @@ func sent(actions []Action) string {
 
 // C-08: while nobody was heard, both forms go out twice a second at most.
 func TestProbes(t *testing.T) {
+	t.Attr("proves", "C-08")
 	m := newMachine(t, func(c *Config) { c.Interval = 10 * time.Millisecond }).active()
 	both := 0
 	for range 100 {

@@ -51,6 +51,7 @@ func near(d time.Duration, exact *big.Rat) bool {
 
 // TM-01: nothing is rounded but below the nanosecond.
 func TestTimerTable(t *testing.T) {
+	t.Attr("proves", "TM-01 TM-04 TM-06")
 	for line := range strings.Lines(strings.TrimSpace(timerTable)) {
 		cells := strings.Fields(line)
 		var priority uint8
@@ -78,6 +79,7 @@ func TestTimerTable(t *testing.T) {
 
 // TM-01, Q-06: two priorities never expire together, not even at 1 cs.
 func TestSkewSeparatesPriorities(t *testing.T) {
+	t.Attr("proves", "Q-06 TM-01")
 	for _, c := range timerColumns {
 		unit := c.interval
 		if c.version == 2 {
@@ -98,6 +100,7 @@ func TestSkewSeparatesPriorities(t *testing.T) {
 // TM-08, TM-09: the extremes that the wire has are learnt and unlearnt, and no
 // learnt interval makes a timer that has expired when it is set.
 func TestLearntExtremes(t *testing.T) {
+	t.Attr("proves", "TM-08 TM-09")
 	m := newMachine(t, func(c *Config) { c.Priority = 254 }).backup()
 	for _, c := range []struct{ interval, want time.Duration }{
 		{10 * time.Millisecond, 30078125},
@@ -132,6 +135,7 @@ func TestSpuriousTimers(t *testing.T) {
 // TM-02: who slept through many intervals sends one advertisement, not all
 // that it owes, and then keeps its rhythm.
 func TestSkipAhead(t *testing.T) {
+	t.Attr("proves", "TM-02")
 	for _, late := range []time.Duration{time.Second, 1001 * time.Millisecond, time.Hour, 365 * 24 * time.Hour} {
 		t.Run("S-A2 "+late.String(), func(t *testing.T) {
 			m := newMachine(t, nil).active()

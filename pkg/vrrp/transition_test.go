@@ -56,6 +56,7 @@ func (m *machine) timer() []Action { return m.Step(m.now, Event{Kind: TimerExpir
 // Every row of RFC 9568 §6.4 with local and learnt intervals that differ, so
 // that a timer of the wrong one shows.
 func TestTransitionTable(t *testing.T) {
+	t.Attr("proves", "R-27 S-X2")
 	const (
 		entering = "assign ADV(100) announce"
 		ms       = time.Millisecond
@@ -116,7 +117,7 @@ func TestTransitionTable(t *testing.T) {
 				m.expect("lower", m.peerSays(x, 1, less(x.family)), x.accepted, Backup, x.learntDown)
 			}
 		}},
-		{"S-B5 Q-05 timer goes on", nil, func(m *machine, x exact) {
+		{"S-B5 S-T2 Q-05 timer goes on", nil, func(m *machine, x exact) {
 			m.backup()
 			for left := x.down; left > time.Second; left -= 500 * ms {
 				m.expect("lower", m.peerSays(x, 99, greater(x.family)), x.accepted, Backup, left)
@@ -127,7 +128,7 @@ func TestTransitionTable(t *testing.T) {
 				m.t.Errorf("after %v, want %v", got, x.down)
 			}
 		}},
-		{"S-A1 farewell comes first", nil, func(m *machine, x exact) {
+		{"S-A1 Q-08 farewell comes first", nil, func(m *machine, x exact) {
 			m.expect("shutdown", m.active().shutdown(), "ADV(0) release Active>Initialize", Initialize, 0)
 			m.expect("once", m.shutdown(), "", Initialize, 0)
 		}},
@@ -152,7 +153,7 @@ func TestTransitionTable(t *testing.T) {
 		{"S-A4 higher priority, patient", patient, yields(101, less)},
 		{"S-A4 greater address", nil, yields(100, greater)},
 		{"S-A4 greater address, patient", patient, yields(100, greater)},
-		{"S-A5 lower priority", nil, stays(99, greater)},
+		{"S-A5 K-02 Q-01 lower priority", nil, stays(99, greater)},
 		{"S-A5 lower address", nil, stays(100, less)},
 		{"S-A5 lower priority, patient", patient, stays(1, greater)},
 		{"S-X4 owner preempts", func(c *Config) { owner(c); patient(c) }, func(m *machine, x exact) {
@@ -238,6 +239,7 @@ func TestStateString(t *testing.T) {
 
 // S-C1 and S-C2: unsigned, in network order, without the zone.
 func TestTieBreak(t *testing.T) {
+	t.Attr("proves", "S-C1 S-C2")
 	for _, c := range []struct {
 		name, own, other string
 		want             string

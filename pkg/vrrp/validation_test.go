@@ -13,6 +13,7 @@ import (
 // What RFC 9568 §7.1 and RFC 3768 §7.1 check against the configuration: what is
 // refused changes nothing, what is only noted takes effect.
 func TestReceiveChecks(t *testing.T) {
+	t.Attr("proves", "A-02 A-03 A-06 K-04 K-05 TM-09")
 	v2 := func(c *Config) { c.Version = 2 }
 	lenient := func(c *Config) { c.Version, c.IgnoreAddressList = 2, true }
 	owner := func(c *Config) { c.Priority = OwnerPriority }
@@ -102,6 +103,7 @@ func TestReceiveChecks(t *testing.T) {
 // R-12, S-C3: what comes from one's own address is never a peer's, in any
 // state and at any priority.
 func TestOwnSource(t *testing.T) {
+	t.Attr("proves", "K-03 R-12 S-T1")
 	for _, x := range exactTimers {
 		for name, build := range map[string]func(*machine) *machine{"Backup": (*machine).backup, "Active": (*machine).active} {
 			t.Run("R-12 "+x.name+" "+name, func(t *testing.T) {
