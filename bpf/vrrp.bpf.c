@@ -279,6 +279,8 @@ static __always_inline void stamp(struct work *w, struct failover_virtual_router
 		.interval = m[0] >> 4 == 2 ? m[5] : (m[4] & 0xf) << 8 | m[5],
 	};
 
+	if (m[2] < router->heed)
+		return;
 	s = bpf_map_lookup_elem(&failover_stamp, &slot);
 	if (!s)
 		return;

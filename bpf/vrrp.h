@@ -66,8 +66,9 @@ struct failover_key {
 
 struct failover_virtual_router {
 	__u32 slot; /* of its stamp */
-	__u16 versions; /* 1 << 2, 1 << 3 or both */
-	__u16 running; /* 0 in Initialize */
+	__u8 versions; /* 1 << 2, 1 << 3 or both */
+	__u8 running; /* 0 in Initialize */
+	__u16 heed; /* the least priority that is stamped */
 	__u8 source[16]; /* its own address; IPv4 in the first four octets */
 	enum failover_tolerance tolerate; /* any of them, joined */
 };
@@ -81,7 +82,8 @@ struct failover_interface {
 };
 
 /*
- * What is kept of the last good advertisement. User space reads it from
+ * What is kept of the last good advertisement that counts, which one of a
+ * priority that isn't heeded must not displace. User space reads it from
  * mapped memory, two aligned 8-octet words; received is written last.
  */
 struct failover_liveness {

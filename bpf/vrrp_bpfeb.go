@@ -131,8 +131,9 @@ const (
 type VrrpFailoverVirtualRouter struct {
 	_        structs.HostLayout
 	Slot     uint32
-	Versions uint16
-	Running  uint16
+	Versions uint8
+	Running  uint8
+	Heed     uint16
 	Source   [16]uint8
 	Tolerate VrrpFailoverTolerance
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
-	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/transmit"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -394,11 +393,13 @@ func (ps *ports) stop(p *port, m *member, cause vrrp.Cause) error {
 }
 
 func (ps *ports) setRouter(p *port, m *member, running bool, from netip.Addr) error {
+	protocol := m.config.Protocol(m.id.Family)
 	return ps.dp.SetRouter(m.key(p.bound.Index), datapath.Router{
-		Version:  uint8(m.config.Version),
-		Dual:     m.config.Dual && m.id.Family == packet.IPv4,
+		Version:  protocol.Version,
+		Dual:     protocol.Dual,
 		Source:   from,
 		Running:  running,
+		Heed:     protocol.Heed(),
 		Tolerate: m.config.Tolerate.Tolerance,
 	})
 }

@@ -47,6 +47,7 @@ type Router struct {
 	Dual     bool       // accept version 2 beside 3 (RFC 9568 §8.4)
 	Source   netip.Addr // its own address: an advertisement from it is refused
 	Running  bool       // false in Initialize: advertisements are discarded
+	Heed     uint8      // the least priority that LastHeard knows of
 	Tolerate packet.Tolerance
 }
 
@@ -344,7 +345,7 @@ func (r Router) speaks(version uint8) bool {
 
 // kernel returns the router as the XDP program knows it.
 func (r Router) kernel(slot uint32) bpf.VrrpFailoverVirtualRouter {
-	v := bpf.VrrpFailoverVirtualRouter{Slot: slot, Versions: 1 << r.Version, Source: octets(r.Source)}
+	v := bpf.VrrpFailoverVirtualRouter{Slot: slot, Versions: 1 << r.Version, Heed: uint16(r.Heed), Source: octets(r.Source)}
 	if r.Dual {
 		v.Versions |= 1 << 2
 	}

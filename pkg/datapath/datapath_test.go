@@ -259,6 +259,36 @@ func TestRingFull(t *testing.T) {
 	}
 }
 
+// TM-02: the stamp is of what a Backup heeds: a lower priority, or one that
+// leaves, doesn't displace it.
+func TestStampIsHeeded(t *testing.T) {
+	t.Attr("proves", "TM-02")
+	w := newWire(t, "")
+	r := w.receiver(t, false)
+	k := Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
+	frames := readVectors(t)
+	lower := slices.Clone(frames["V04"])
+	lower[36] = 99
+	lower = refit(lower, bendRFC9568)
+	for _, heed := range []uint8{100, 1} {
+		c := w.dp.routers[k].Router
+		c.Heed = heed
+		if err := w.dp.SetRouter(k, c); err != nil {
+			t.Fatal(err)
+		}
+		for _, frame := range [][]byte{frames["V04"], lower, frames["V07"]} {
+			runProgram(t, r, frame)
+		}
+		want := uint8(200)
+		if heed == 1 {
+			want = 99
+		}
+		if stamp, ok := w.dp.LastHeard(k); !ok || stamp.Priority != want {
+			t.Errorf("heeding %d: stamp %+v, want priority %d", heed, stamp, want)
+		}
+	}
+}
+
 // What XDP cannot be attached to is received through AF_PACKET, with the
 // reason; an explicit mode that is impossible is an error.
 func TestAttach(t *testing.T) {

@@ -43,6 +43,7 @@ type Loop struct {
 	byKey     map[Key]*router
 	deadlines deadlines
 	dirty     []Transmitter
+	due       []*router // to announce their addresses in the next flush
 	actions   []vrrp.Action
 	leaving   int  // removals of addresses under way
 	ending    bool // nobody starts any more
@@ -128,7 +129,9 @@ func (l *Loop) receive(p *Received) {
 	if !ok {
 		return // removed between reception and now
 	}
-	r.lastReceived = max(r.lastReceived, p.At)
+	if p.Advertisement.Priority >= r.protocol.Heed() {
+		r.lastHeeded = max(r.lastHeeded, p.At)
+	}
 	l.step(r, p.At, vrrp.Event{
 		Kind:          vrrp.Receive,
 		Advertisement: p.Advertisement,
@@ -160,14 +163,14 @@ func (l *Loop) expire(r *router, now vrrp.Instant) {
 // Active_Down_Timer beyond now.
 func (l *Loop) heardMeanwhile(r *router, now vrrp.Instant) bool {
 	stamp, ok := l.packets.LastHeard(r.key)
-	if !ok || stamp.At <= r.lastReceived {
+	if !ok || stamp.At <= r.lastHeeded {
 		return false
 	}
 	// The record may have been on its way while the ring was drained.
 	l.packets.Drain(l.receive)
-	if stamp.At > r.lastReceived {
+	if stamp.At > r.lastHeeded {
 		// It is lost: the ring was full. The stamp says what it said.
-		r.lastReceived = stamp.At
+		r.lastHeeded = stamp.At
 		ev := vrrp.Event{Kind: vrrp.StampHeard}
 		ev.Advertisement.Version = stamp.Version
 		ev.Advertisement.Priority = stamp.Priority
@@ -241,7 +244,7 @@ func (l *Loop) assignDone(r *router, generation uint64, err error) {
 
 func (l *Loop) release(r *router) {
 	r.generation++
-	r.announce = false
+	r.announce, r.announceDue = false, false
 	r.assigned = false
 	r.releaseAt = 0
 	if len(r.addresses) == 0 {
@@ -280,11 +283,29 @@ func (l *Loop) announceIfReady(r *router) {
 	if !r.announce || !r.assigned {
 		return
 	}
+	// Not before the flush: a router that yields in this wake-up must not
+	// announce any more.
 	r.announce = false
-	if err := r.queueAnnouncements(l.wakeups); err != nil {
-		l.fail(r, "encode announcement", err)
+	if !r.announceDue {
+		r.announceDue = true
+		l.due = append(l.due, r)
 	}
-	l.touch(r.port.Transmitter)
+}
+
+// announce queues the announcements that are still due.
+func (l *Loop) announce() {
+	for i, r := range l.due {
+		l.due[i] = nil
+		if !r.announceDue {
+			continue
+		}
+		r.announceDue = false
+		if err := r.queueAnnouncements(); err != nil {
+			l.fail(r, "encode announcement", err)
+		}
+		l.touch(r.port.Transmitter)
+	}
+	l.due = l.due[:0]
 }
 
 func (l *Loop) fail(r *router, action string, err error) {
@@ -298,6 +319,7 @@ func (l *Loop) touch(t Transmitter) {
 }
 
 func (l *Loop) flush() {
+	l.announce()
 	l.wakeups++
 	for i, t := range l.dirty {
 		if _, err := t.Flush(); err != nil {

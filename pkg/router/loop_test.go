@@ -397,6 +397,49 @@ func TestBacklogIsAnsweredOnce(t *testing.T) {
 	})
 }
 
+// An Active that hears in one wake-up a reason to announce its addresses, and
+// then who has them from now on, doesn't announce them any more.
+func TestYieldingAnnouncesNothing(t *testing.T) {
+	t.Attr("proves", "S-X2")
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 150)
+		h.up()
+		time.Sleep(3500 * time.Millisecond)
+		synctest.Wait()
+		before := len(h.sent)
+		h.hear(h.advertisement(100), false)
+		h.hear(h.advertisement(200), true)
+		synctest.Wait()
+		if s := h.state(); s != vrrp.Backup {
+			t.Fatalf("state %v", s)
+		}
+		if got := h.kinds()[before:]; len(got) == 0 || slices.Contains(got, "announcement") {
+			t.Errorf("sent %v, want advertisements only", got)
+		}
+		h.end()
+	})
+}
+
+// A record that is lost counts also when one that isn't heeded came after it.
+func TestLostRecordBeforeAnother(t *testing.T) {
+	t.Attr("proves", "TM-02")
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 100)
+		h.up()
+		time.Sleep(3 * time.Second)
+		h.mu.Lock()
+		h.stamp[testKey] = Stamp{At: h.Now(), Version: 3, Priority: 200, Interval: time.Second}
+		h.mu.Unlock()
+		time.Sleep(100 * time.Millisecond)
+		h.hear(h.advertisement(50), true)
+		time.Sleep(time.Second)
+		if s := h.state(); s != vrrp.Backup {
+			t.Fatalf("state %v: took over although the kernel had heard the Active", s)
+		}
+		h.end()
+	})
+}
+
 func TestAssignFailure(t *testing.T) {
 	// An Active router without its addresses would be a black hole.
 	synctest.Test(t, func(t *testing.T) {

@@ -41,7 +41,8 @@ type Received struct {
 }
 
 // Stamp is what the kernel keeps of the last good advertisement it received
-// for a Virtual Router, whether or not its record reached user space.
+// for a Virtual Router of its vrrp.Config.Heed priority or more, whether or not
+// its record reached user space.
 type Stamp struct {
 	At       vrrp.Instant
 	Version  uint8

@@ -23,9 +23,9 @@ type router struct {
 	restartAt vrrp.Instant // when to leave Initialize by itself; 0: not
 	releaseAt vrrp.Instant // when to try to remove the addresses again; 0: not
 
-	// lastReceived is the receive time of the newest advertisement that the
-	// state machine was shown.
-	lastReceived vrrp.Instant
+	// lastHeeded is the receive time of the newest advertisement of the
+	// protocol's Heed priority or more that the state machine was shown.
+	lastHeeded vrrp.Instant
 
 	// generation counts assignments and releases, so that a completion that
 	// arrives after the next change is recognised as stale.
@@ -34,6 +34,8 @@ type router struct {
 	stuck      error // why the last removal failed
 	announce   bool  // an announcement waits for them
 
+	announceDue bool // it goes out with the next flush
+
 	frames [4][]byte // prebuilt advertisements of the current priority, by frameIndex
 	queued struct {
 		wakeup   uint64
@@ -41,7 +43,6 @@ type router struct {
 		priority uint8
 		forms    packet.Checksum
 	}
-	announcedIn uint64 // the wake-up in which announcements were queued
 }
 
 // attach binds the router to a port and forgets what was built for the old one.
@@ -130,12 +131,8 @@ func (r *router) frame(version, priority uint8, form packet.Checksum) ([]byte, e
 }
 
 // queueAnnouncements queues one gratuitous ARP or unsolicited neighbour
-// advertisement for each virtual address (RFC 9568 §6.4.2), once per wake-up.
-func (r *router) queueAnnouncements(wakeup uint64) error {
-	if r.announcedIn == wakeup {
-		return nil
-	}
-	r.announcedIn = wakeup
+// advertisement for each virtual address (RFC 9568 §6.4.2).
+func (r *router) queueAnnouncements() error {
 	for _, address := range r.protocol.Addresses {
 		appendFrame := packet.AppendGratuitousARP
 		if r.id.Family == packet.IPv6 {

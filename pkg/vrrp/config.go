@@ -119,6 +119,15 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Heed is the least priority for which a Backup restarts its
+// Active_Down_Timer (RFC 9568 §6.4.2). An owner preempts in any case.
+func (c *Config) Heed() uint8 {
+	if c.Preempt || c.Priority == OwnerPriority {
+		return c.Priority
+	}
+	return 1
+}
+
 // Version2Interval is the Advertisement_Interval of the version 2
 // advertisements that are sent beside those of version 3: in whole seconds,
 // not shorter than the true one.

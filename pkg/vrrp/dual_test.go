@@ -140,7 +140,7 @@ func TestDualRefuses(t *testing.T) {
 func TestDualChecksum(t *testing.T) {
 	m := newMachine(t, dual(time.Second)).active()
 	m.receive2(50, less(packet.IPv4))
-	if !m.unheard() {
+	if !m.probes() {
 		t.Error("a form was learnt from version 2")
 	}
 	m = newMachine(t, func(c *Config) { c.Dual, c.Checksum = true, ChecksumOnlyRFC5798 }).backup()

@@ -170,7 +170,7 @@ func TestStamps(t *testing.T) {
 		{"S-B4 higher, learnt", nil, 3, 101, 250 * time.Millisecond, 902343750},
 		{"S-B4 patient", func(c *Config) { c.Preempt = false }, 3, 1, 250 * time.Millisecond, 902343750},
 		{"S-B5 lower", nil, 3, 99, 250 * time.Millisecond, down - time.Second/2},
-		{"S-B3 leave", nil, 3, 0, 250 * time.Millisecond, skew},
+		{"S-B3 leave", nil, 3, 0, 250 * time.Millisecond, down - time.Second/2},
 		{"R-14 other version", nil, 2, 200, time.Second, down - time.Second/2},
 		{"S-B4 v2", func(c *Config) { c.Version = 2 }, 2, 200, time.Second, down},
 		{"R-17 v2 other interval", func(c *Config) { c.Version = 2 }, 2, 200, 2 * time.Second, down - time.Second/2},
@@ -182,24 +182,29 @@ func TestStamps(t *testing.T) {
 			m.expect("stamp", stamp(m, c.version, c.priority, c.interval), "", Backup, c.want)
 		})
 	}
-	t.Run("TM-05 leaves don't put it off", func(t *testing.T) {
+	t.Run("S-B3 of before it left", func(t *testing.T) {
 		m := newMachine(t, nil).backup()
-		stamp(m, 3, 0, time.Second)
-		m.pass(skew - 1)
-		m.expect("again", stamp(m, 3, 0, time.Second), "", Backup, 1)
+		m.receive(200, greater(packet.IPv4))
+		m.pass(time.Second)
+		m.receive(0, greater(packet.IPv4))
+		m.now -= Instant(time.Millisecond)
+		m.expect("stamp", stamp(m, 3, 200, time.Second), "", Backup, skew+time.Millisecond)
+		m.pass(2 * time.Millisecond)
+		m.expect("of after it", stamp(m, 3, 200, time.Second), "", Backup, down)
+	})
+	t.Run("S-B3 read after it", func(t *testing.T) {
+		m := newMachine(t, nil).backup()
+		m.receive(200, greater(packet.IPv4))
+		m.pass(time.Second)
+		stamp(m, 3, 200, time.Second)
+		m.now -= Instant(time.Millisecond)
+		m.expect("leave", m.receive(0, greater(packet.IPv4)), "advertisement_rcvd priority_zero_pkts_rcvd", Backup, down+time.Millisecond)
 	})
 	t.Run("a take-over is explained", func(t *testing.T) {
 		m := newMachine(t, nil).backup()
 		stamp(m, 3, 200, time.Second)
 		m.expire()
 		if got, want := m.Status().LastTransition.Why(), "nothing heard from the Active router for 3.609s (Active_Down_Interval 3.609s)"; got != want {
-			t.Errorf("%q, want %q", got, want)
-		}
-		m = newMachine(t, nil).backup()
-		m.receive(200, greater(packet.IPv4))
-		stamp(m, 3, 0, time.Second)
-		m.expire()
-		if got, want := m.Status().LastTransition.Why(), "192.0.2.200 left with priority 0"; got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	})

@@ -178,7 +178,8 @@ func sent(actions []Action) string {
 	return strings.Join(forms, " ")
 }
 
-// C-08: while nobody was heard, both forms go out twice a second at most.
+// C-08: while RFC 5798's form isn't known to be needed, both go out twice a second
+// at most.
 func TestProbes(t *testing.T) {
 	t.Attr("proves", "C-08")
 	m := newMachine(t, func(c *Config) { c.Interval = 10 * time.Millisecond }).active()

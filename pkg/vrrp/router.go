@@ -22,8 +22,8 @@ const answerSpacing = 10 * time.Millisecond
 const announceAgain = 100 * time.Millisecond
 
 // probeSpacing is the least time between two advertisements in both checksum
-// forms while no peer has been heard. A peer that knows only RFC 5798's form
-// and is Active itself may fall silent on reading what it takes for damaged
+// forms while RFC 5798's isn't known to be needed. A peer that knows only that
+// one and is Active itself may fall silent on reading what it takes for damaged
 // packets (keepalived does), so that it would never be heard.
 const probeSpacing = 500 * time.Millisecond
 
@@ -46,14 +46,14 @@ type Router struct {
 	priority  uint8
 	heard     Instant // when it was last heard, or the Backup began to listen
 	stamped   bool    // it was heard, but only the kernel's stamp is left
-	released  bool    // it has left
+	leftAt    Instant // it has left; 0: it hasn't
 	leaver    netip.Addr
 	overruled rival
 	version3  Instant // when it was last heard in version 3; 0: not
 
 	// The checksum forms to send in; those of the last two advertisements of
 	// any peer, which outlive Initialize; whether this Active has changed its
-	// form already; and when to send in both forms for who wasn't heard.
+	// form already; and when to send in both forms for who can't be heard.
 	send      packet.Checksum
 	forms     [2]packet.Checksum
 	switched  bool
@@ -173,7 +173,7 @@ func (r *Router) shutdown(now Instant, cause Cause, actions []Action) []Action {
 		// §6.4.3 (615): an Active that leaves says so with priority 0, so that
 		// a Backup waits for Skew_Time only.
 		leave := Action{Kind: SendAdvertisement, Priority: 0, Checksum: r.send, Version2: r.config.Dual}
-		if r.unheard() {
+		if r.probes() {
 			leave.Checksum = packet.ChecksumRFC9568 | packet.ChecksumRFC5798
 		}
 		actions = append(actions, leave, Action{Kind: ReleaseAddresses})
@@ -211,7 +211,7 @@ func (r *Router) timerExpired(now Instant, actions []Action) []Action {
 func (r *Router) takeOver(now Instant) Action {
 	a := Action{Peer: r.active, Priority: r.priority, Silence: now.Sub(r.heard), Limit: r.activeDownInterval}
 	switch {
-	case r.released:
+	case r.leftAt != 0:
 		a.Cause, a.Peer = CauseReleased, r.leaver
 	case r.overruled.address.IsValid():
 		a.Cause, a.Peer, a.Priority = CausePreempted, r.overruled.address, r.overruled.priority
@@ -309,9 +309,14 @@ func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Adverti
 		if r.active.IsValid() && from != r.active {
 			return
 		}
-		r.released, r.leaver = true, from
+		if now < r.heard {
+			return // it came late: the Active has been heard since
+		}
+		if r.leftAt == 0 {
+			r.leftAt, r.leaver = now, from
+		}
 		r.deadline = min(r.deadline, now.Add(r.skewTime))
-	case r.heeds(a.Priority):
+	case a.Priority >= r.config.Heed():
 		// §6.4.2 (445): the Active lives.
 		r.follow(now, from, a)
 		r.activeLives(now, a.Interval)
@@ -336,11 +341,6 @@ func (r *Router) hearsVersion3(now Instant) bool {
 	return r.version3 != 0 && now.Sub(r.version3) < r.activeDownInterval
 }
 
-// heeds reports whether a Backup resets its timer for that priority.
-func (r *Router) heeds(priority uint8) bool {
-	return !r.preempt() || priority >= r.config.Priority
-}
-
 // activeLives restarts the Active_Down_Timer.
 func (r *Router) activeLives(now Instant, interval time.Duration) {
 	r.forget()
@@ -354,26 +354,29 @@ func (r *Router) activeLives(now Instant, interval time.Duration) {
 
 // forget forgets what would have explained a take-over: the Active lives.
 func (r *Router) forget() {
-	r.stamped, r.released, r.leaver, r.overruled = false, false, netip.Addr{}, rival{}
+	r.stamped, r.leftAt, r.leaver, r.overruled = false, 0, netip.Addr{}, rival{}
 }
 
 // stampHeard is an advertisement of which only the kernel's stamp is left. It
-// can't say who left or who was overruled, and it concerns a Backup only.
+// concerns a Backup only, and is none of a router that leaves.
 func (r *Router) stampHeard(now Instant, a *packet.Advertisement, actions []Action) []Action {
 	if r.state != Backup || !r.config.speaks(a.Version) || a.Interval <= 0 || r.config.Version == 2 && a.Interval != r.config.Interval {
+		return actions
+	}
+	if a.Priority < r.config.Heed() {
 		return actions
 	}
 	interval := a.Interval
 	if a.Version == 2 && r.hearsVersion3(now) {
 		interval = r.activeAdverInterval // the coarse one of version 2
 	}
-	switch {
-	case a.Priority == 0:
-		r.released, r.leaver = true, r.active
-		r.deadline = min(r.deadline, now.Add(r.skewTime))
-	case r.heeds(a.Priority):
-		r.activeLives(now, interval)
-		r.stamped = true
+	leftAt, leaver := r.leftAt, r.leaver
+	r.activeLives(now, interval)
+	r.stamped = true
+	if now <= leftAt {
+		// It has left since.
+		r.leftAt, r.leaver = leftAt, leaver
+		r.deadline = min(r.deadline, leftAt.Add(r.skewTime))
 	}
 	return actions
 }
@@ -488,16 +491,18 @@ func (r *Router) enter(now Instant, to State, why Action, actions []Action) []Ac
 
 func (r *Router) advertise(now Instant) Action {
 	a := Action{Kind: SendAdvertisement, Priority: r.config.Priority, Checksum: r.send, Version2: r.config.Dual}
-	if r.unheard() && now >= r.nextProbe {
+	if r.probes() && now >= r.nextProbe {
 		a.Checksum = packet.ChecksumRFC9568 | packet.ChecksumRFC5798
 		r.nextProbe = now.Add(probeSpacing)
 	}
 	return a
 }
 
-// unheard reports whether it is unknown which checksum form the peers use.
-func (r *Router) unheard() bool {
-	return r.forms[0] == 0 && !r.config.formless() && r.config.Checksum == ChecksumAuto
+// probes reports whether a peer that knows only RFC 5798's form may be there
+// and can't read what is sent. It can't be concluded from hearing others: such
+// a peer may be silent.
+func (r *Router) probes() bool {
+	return !r.config.formless() && r.config.Checksum == ChecksumAuto && r.send&packet.ChecksumRFC5798 == 0
 }
 
 // computeTimers is RFC 9568 §6.1, and RFC 3768 §6.1 for version 2, in
@@ -512,9 +517,6 @@ func (r *Router) computeTimers() {
 }
 
 func (r *Router) owner() bool { return r.config.Priority == OwnerPriority }
-
-// preempt is Preempt_Mode; an owner preempts whatever it says (§6.1).
-func (r *Router) preempt() bool { return r.config.Preempt || r.owner() }
 
 func (r *Router) sameAddresses(addresses []netip.Addr) bool {
 	if len(addresses) != len(r.config.Addresses) {

@@ -53,8 +53,9 @@ const (
 	// Receive: an advertisement has been received. Step's time is that of
 	// its reception.
 	Receive
-	// StampHeard: an advertisement is known to have been received at Step's
-	// time, but only its version, priority and interval are known.
+	// StampHeard: an advertisement of Config.Heed or more is known to have
+	// been received at Step's time, but only its version, priority and
+	// interval are known.
 	StampHeard
 	// TimerExpired: the Deadline may have passed.
 	TimerExpired
