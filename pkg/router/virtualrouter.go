@@ -64,11 +64,13 @@ func (r *router) mac() packet.MAC { return r.port.MAC }
 func (r *router) queueAdvertisement(a *vrrp.Action, wakeup uint64) error {
 	priority, forms := a.Priority, a.Checksum
 	q := &r.queued
-	if q.any && q.wakeup == wakeup && q.priority == priority && q.forms == forms {
-		return nil
+	again := q.any && q.wakeup == wakeup && q.priority == priority
+	if again {
+		forms &^= q.forms
+		q.forms |= forms
+	} else {
+		q.any, q.wakeup, q.priority, q.forms = true, wakeup, priority, forms
 	}
-	q.any, q.wakeup, q.priority, q.forms = true, wakeup, priority, forms
-
 	for _, form := range [...]packet.Checksum{packet.ChecksumRFC9568, packet.ChecksumRFC5798} {
 		if forms&form == 0 {
 			continue
@@ -77,7 +79,7 @@ func (r *router) queueAdvertisement(a *vrrp.Action, wakeup uint64) error {
 			return err
 		}
 	}
-	if a.Version2 {
+	if a.Version2 && !again {
 		return r.queueFrame(2, priority, packet.ChecksumRFC9568)
 	}
 	return nil

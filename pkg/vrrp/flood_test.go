@@ -151,6 +151,33 @@ func TestStormGuard(t *testing.T) {
 	})
 }
 
+// TM-05: priority 0 makes an Active advertise, and never silences it: where the
+// guard has it not answer, the Adver_Timer isn't put off either. In version 2 a
+// lower priority just before keeps it from answering.
+func TestPriorityZeroDoesntSilence(t *testing.T) {
+	t.Attr("proves", "S-A3 TM-05")
+	for _, version := range []uint8{2, 3} {
+		m := newMachine(t, func(c *Config) { c.Version = version }).active()
+		adverts, end := 0, m.now.Add(10*time.Second)
+		for m.now < end {
+			for _, a := range append(m.receive(50, less(packet.IPv4)), m.receive(0, less(packet.IPv4))...) {
+				if a.Kind == SendAdvertisement {
+					adverts++
+				}
+			}
+			for _, a := range m.timer() {
+				if a.Kind == SendAdvertisement {
+					adverts++
+				}
+			}
+			m.pass(5 * time.Millisecond)
+		}
+		if adverts < 9 || adverts > 1011 {
+			t.Errorf("version %d: %d advertisements in 10 s", version, adverts)
+		}
+	}
+}
+
 // A stamp is an advertisement of which only version, priority and interval are
 // known.
 func TestStamps(t *testing.T) {

@@ -387,11 +387,11 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Adverti
 	case p == 0:
 		// §6.4.3 (655): somebody leaves who thought to be Active, so the hosts
 		// may not know of this one.
-		r.deadline = now.Add(r.config.Interval)
 		r.learnForm(a.Version, form)
 		if now < r.nextAnswer {
-			return actions
+			return actions // the Adver_Timer isn't put off without an answer
 		}
+		r.deadline = now.Add(r.config.Interval)
 		r.nextAnswer = now.Add(answerSpacing)
 		return r.defend(now, append(actions, r.advertise(now)))
 	case p > r.config.Priority || p == r.config.Priority && from.Compare(r.source) > 0:
