@@ -7,27 +7,30 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZTIME ?= 30s
+HOURS ?= 50000
 
 # What the tests need beside Go, as Debian packages.
-TEST_PACKAGES := keepalived iproute2 bpftool util-linux
+TEST_PACKAGES := keepalived frr iproute2 bpftool util-linux
 # What "make generate" needs: the compiler is named by version, for its output
 # is compared byte for byte.
 GENERATE_PACKAGES := clang-19 llvm-19 libbpf-dev linux-libc-dev
 
 LINT := go tool -modfile=tools/lint/go.mod
 
+# Their daemons aren't started: the tests start their own, in namespaces.
 define install-packages
 	missing=""; for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then \
 		command -v apt-get >/dev/null || { echo "these packages are needed, install them:$$missing" >&2; exit 1; }; \
 		echo "installing:$$missing"; \
+		[ -e /usr/sbin/policy-rc.d ] || { trap 'rm -f /usr/sbin/policy-rc.d' EXIT; printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; }; \
 		{ apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; } >bin/apt.log 2>&1 || { cat bin/apt.log >&2; exit 1; }; \
 	fi
 endef
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .PHONY: build
 build: ## Build bin/failoverd
@@ -59,6 +62,15 @@ bin/test.json: go.mod $(shell find bpf cmd pkg tools -type f -not -name LEDGER.m
 conformance: bin/test.json ## Show which test proves which demand of the RFCs (root; runs make test if need be)
 	@go run ./tools/conformance -markdown tools/conformance/LEDGER.md bin/test.json
 
+.PHONY: interop
+interop: build ## Play failovers with keepalived and FRR and judge what was on the wire (root, six minutes)
+	@$(call install-packages,$(TEST_PACKAGES))
+	@go run ./tools/interop --failoverd bin/failoverd
+
+.PHONY: simulate
+simulate: ## Simulate HOURS (50000) of routers on LANs that lose, delay and break; replay with SEED
+	go test ./pkg/router -count=1 -timeout 2h -run '^TestSimulation$$' -v $(if $(SEED),-sim.seed=$(SEED) -sim.trace,-sim.hours=$(HOURS))
+
 .PHONY: test-kernels
 test-kernels: ## Test the packet path on Debian's kernels, in qemu (root, four minutes)
 	@mkdir -p bin
@@ -77,7 +89,7 @@ lint: ## Check style and the import rules
 	$(LINT) golangci-lint run ./...
 
 .PHONY: fuzz
-fuzz: ## Fuzz each decoder for FUZZTIME (30s)
+fuzz: ## Fuzz each decoder, and the XDP program against it, for FUZZTIME (30s; root)
 	@for package in $$(go list ./...); do \
 		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
 			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \

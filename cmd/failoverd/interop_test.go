@@ -92,7 +92,7 @@ func interop(t *testing.T, name string, f func(p *pair)) {
 // IPv4 keepalived refuses RFC 9568's checksum, so it believes that nobody is
 // there; it may advertise once before it is answered in its own form (C-08).
 func TestInteropActive(t *testing.T) {
-	t.Attr("proves", "C-06 C-08 D-01 D-02 K-01")
+	t.Attr("proves", "C-06 C-08 D-01 D-02 K-01 Q-10")
 	interop(t, "crash, return, stop", func(p *pair) {
 		p.startDaemon(200)
 		p.startPeer(100)
@@ -130,7 +130,7 @@ func TestInteropActive(t *testing.T) {
 
 // Keepalived is the Active that failoverd stands by for.
 func TestInteropBackup(t *testing.T) {
-	t.Attr("proves", "C-06 K-01")
+	t.Attr("proves", "C-06 K-01 Q-10")
 	interop(t, "crash, return, stop", func(p *pair) {
 		p.startPeer(200)
 		p.startDaemon(100)
@@ -188,6 +188,59 @@ func TestInteropEqualPriority(t *testing.T) {
 			p.oneExchange(loser, winner, frames)
 		})
 	}
+}
+
+// FRR on its defaults, which knows only RFC 5798's checksum and is silent to a
+// lower priority: Active or Backup beside failoverd, there is one Active.
+func TestInteropFRR(t *testing.T) {
+	t.Attr("proves", "C-06 K-01 Q-10")
+	for _, proto := range protocols {
+		t.Run(proto.name, func(t *testing.T) {
+			t.Parallel()
+			p := &pair{site: newSite(t), protocol: proto}
+			p.startDaemon(200)
+			p.converged(p.a)
+			peer, err := p.b.FRR(p.ctx, lab.FRRConfig{
+				Interface: ifname, Version: p.version, VRID: 51, Priority: 100, Interval: time.Second,
+				Addresses: p.addresses, LinkLocal: "fe80::b/64",
+			})
+			p.ok(err)
+			time.Sleep(4500 * time.Millisecond)
+			allowed := 0
+			if p.version == 3 && p.family == "ipv4" {
+				allowed = 1 // until it is answered in its form (C-08)
+			}
+			if n := p.rivals(p.b, 0); n > allowed {
+				t.Errorf("FRR advertised %d times beside a living Active:\n%s", n, p.capture.VRRP())
+			}
+
+			p.stop(p.a, p.daemon)
+			frames := len(p.capture.Frames())
+			p.advertises(p.b, frames)
+			p.startDaemon(50)
+			p.waitState(p.daemon, 0, p.family, "Backup")
+			time.Sleep(4500 * time.Millisecond)
+			if n := p.rivals(p.a, frames); n > 0 {
+				t.Errorf("failoverd advertised %d times beside a living FRR:\n%s", n, p.capture.VRRP())
+			}
+			p.ok(p.ports[p.b].Pull())
+			p.converged(p.a)
+			_, err = peer.Stop(p.ctx)
+			p.ok(err)
+			p.stop(p.a, p.daemon)
+		})
+	}
+}
+
+// advertises waits for an advertisement of the node, of another priority than
+// 0, after the given frame.
+func (p *pair) advertises(n *lab.Node, since int) {
+	p.t.Helper()
+	_, err := p.capture.Wait(p.ctx, since, func(f lab.Frame) bool {
+		a, _, _, ok := f.Advertisement()
+		return ok && f.From == n.Name && a.Priority != 0
+	})
+	p.ok(err)
 }
 
 // Another version beside it is the likeliest mistake: it is named at once, and

@@ -79,7 +79,7 @@ func run(path, markdown string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer in.Close()
+	defer func() { _ = in.Close() }()
 	chapters, err := parseItems(itemsText)
 	if err != nil {
 		return false, err

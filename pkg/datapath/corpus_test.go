@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/transmit"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// sample is one frame of the corpus.
+type sample struct {
+	name  string
+	frame []byte
+	peer  bool // a peer has sent it
+}
+
+// verdict is what one way of receiving makes of a frame: the counters that it
+// raises, and the advertisement that it delivers, or none.
+type verdict struct {
+	Counters  string
+	Delivered uint64
+	Records   []*Record
+}
+
+// notes are the counters that may be raised beside advertisement_rcvd: they say
+// more of an advertisement that is accepted. Three of them are verdicts where
+// it is refused for the same difference, as in version 2 (R-15, R-17, R-18).
+// Every other counter is a verdict, but for delivered and ring_full, which say
+// how a packet came to the daemon and not what is thought of it.
+var notes = []packet.Reason{
+	packet.ReasonPriorityZero,
+	packet.ReasonChecksumRFC5798,
+	packet.ErrInterval,
+	packet.ErrAddressList,
+	packet.ErrOwnerConflict,
+}
+
+// R-22, Q-09: the same frames, through every way there is to receive them, come
+// to the same verdict, which is exactly one counter raised by one, and to the
+// same advertisement, if any. What isn't VRRP raises none. The frames are the
+// checklist's, those that keepalived 2.2.7 and FRR 8.4.4 have sent from their
+// start to their end, some rarities, and mutations of all that is VRRP.
+func TestCorpus(t *testing.T) {
+	t.Attr("proves", "C-06 Q-09 R-22 X-03")
+	samples := corpus(t)
+	last := readVectors(t)["V12"]
+	want, wantOfSocket := verdicts(t, samples)
+	for _, mode := range []Mode{ModeNative, ModeGeneric, ModeOff} {
+		t.Run(string(mode), func(t *testing.T) {
+			w := newCable(t, mode)
+			r := w.corpusReceiver(t)
+			want := want
+			if mode == ModeOff {
+				want = wantOfSocket
+			}
+			for n, s := range samples {
+				got := w.judge(t, r, s, want[n], last)
+				if diff := cmp.Diff(want[n], got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+					t.Errorf("%s (-program run +this way):\n%s\n%x", s.name, diff, s.frame)
+				}
+			}
+		})
+	}
+}
+
+// verdicts runs the XDP program on the samples. What a socket must make of them
+// is the same, except for tagged frames: XDP has them as they are on the wire,
+// the socket what the kernel leaves of them.
+func verdicts(t *testing.T, samples []sample) (want, wantOfSocket []verdict) {
+	t.Helper()
+	w := newCable(t, "")
+	r := w.corpusReceiver(t)
+	run := func(frame []byte) verdict {
+		return r.judge(0, func() []*Record {
+			runProgram(t, r, frame)
+			return r.take()
+		})
+	}
+	seen := make(map[string]bool)
+	for _, s := range samples {
+		v := run(s.frame)
+		if err := v.sound(s); err != nil {
+			t.Errorf("%s: %v\n%x", s.name, err, s.frame)
+		}
+		for _, counter := range strings.Fields(v.Counters) {
+			seen[counter] = true
+		}
+		want = append(want, v)
+		if v.Counters == packet.ErrTagged.String() {
+			if v = (verdict{}); untag(s.frame) != nil {
+				v = run(untag(s.frame))
+			}
+		}
+		wantOfSocket = append(wantOfSocket, v)
+	}
+	for n := range packet.ReasonCount {
+		switch r := packet.Reason(n); r {
+		case packet.ErrNotVRRP, packet.ReasonDelivered, packet.ReasonRingFull:
+		default:
+			if !seen[r.String()] {
+				t.Errorf("no frame raises %s", r.String())
+			}
+		}
+	}
+	return want, wantOfSocket
+}
+
+// untag takes those tags off that the kernel takes off before a socket sees the
+// frame: tags of VLAN 0, which tell a priority and no VLAN. It returns nil for
+// a frame of another VLAN, which belongs to that one's device.
+func untag(frame []byte) []byte {
+	for len(frame) >= 18 && slices.Contains([]uint16{0x8100, 0x88a8}, binary.BigEndian.Uint16(frame[12:])) {
+		if binary.BigEndian.Uint16(frame[14:])&0xfff != 0 {
+			return nil
+		}
+		frame = slices.Delete(slices.Clone(frame), 12, 16)
+	}
+	return frame
+}
+
+// sound checks that what a frame raises is one verdict, and what is delivered
+// fits it.
+func (v verdict) sound(s sample) error {
+	raised := strings.Fields(v.Counters)
+	accepted := slices.Contains(raised, packet.ReasonAdvertisementReceived.String())
+	if accepted {
+		raised = slices.DeleteFunc(raised, func(name string) bool {
+			return slices.ContainsFunc(notes, func(r packet.Reason) bool { return r.String() == name })
+		})
+	}
+	want := 1
+	if _, err := packet.ParseFrame(s.frame); errors.Is(err, packet.ErrNotVRRP) {
+		want = 0
+	}
+	switch {
+	case s.peer && want == 1 && !accepted:
+		return fmt.Errorf("the peer's advertisement is refused as %q", v.Counters)
+	case len(raised) != want:
+		return fmt.Errorf("it raises %q, not %d verdict", v.Counters, want)
+	case len(v.Records) > 1 || accepted && len(v.Records) == 0:
+		return fmt.Errorf("it raises %q, and is delivered %d times", v.Counters, len(v.Records))
+	case uint64(len(v.Records)) != v.Delivered:
+		return fmt.Errorf("%d counted as delivered, of %d", v.Delivered, len(v.Records))
+	}
+	return nil
+}
+
+// judge calls receive, which lets a frame be received and, behind it, others
+// that raise ip_ttl_errors, and returns the verdict about the frame.
+func (r *receiver) judge(others uint64, receive func() []*Record) verdict {
+	before := r.dp.Counters()
+	records := receive()
+	after := r.dp.Counters()
+	before[packet.ErrTTL] += others
+	return verdict{raised(before, after), after[packet.ReasonDelivered] - before[packet.ReasonDelivered], records}
+}
+
+// take does what the event loop does with what has arrived, and returns it
+// without what differs from one way of receiving to another.
+func (r *receiver) take() (records []*Record) {
+	r.dp.Drain(func(rec *Record) { records = append(records, clone(rec)) })
+	for _, rec := range records {
+		if m, ok := r.machines[rec.Key]; ok {
+			for _, a := range m.Step(rec.ReceivedAt, vrrp.Event{
+				Kind: vrrp.Receive, Advertisement: rec.Advertisement, From: rec.Datagram.Source, Checksum: rec.Checksum,
+			}, nil) {
+				if a.Kind == vrrp.Report {
+					r.dp.Count(a.Reason)
+				}
+			}
+		}
+		rec.ReceivedAt, rec.Key.Ifindex = 0, 0
+	}
+	return records
+}
+
+// judge sends a frame over the cable, and behind it one that does nothing but
+// raise ip_ttl_errors, like send.
+func (w *wire) judge(t *testing.T, r *receiver, s sample, want verdict, last []byte) verdict {
+	t.Helper()
+	ttl := r.dp.Counters()[packet.ErrTTL] + 1
+	if want.Counters == packet.ErrTTL.String() {
+		ttl++
+	}
+	return r.judge(1, func() (records []*Record) {
+		w.conn.Queue(s.frame)
+		w.conn.Queue(last)
+		if _, err := w.conn.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(10 * time.Second); r.dp.Counters()[packet.ErrTTL] < ttl; time.Sleep(100 * time.Microsecond) {
+			records = append(records, r.take()...)
+			if time.Now().After(end) {
+				t.Fatalf("%s did not arrive:\n%x", s.name, s.frame)
+			}
+		}
+		return append(records, r.take()...)
+	})
+}
+
+// corpus returns the frames, the same in every run.
+func corpus(t *testing.T) []sample {
+	t.Helper()
+	var all []sample
+	for id, frame := range readVectors(t) {
+		all = append(all, sample{name: id, frame: frame})
+	}
+	captures, err := filepath.Glob("../packet/testdata/captures/*.pcap")
+	if err != nil || len(captures) == 0 {
+		t.Fatalf("no captures: %v", err)
+	}
+	for _, path := range captures {
+		for n, frame := range readCapture(t, path) {
+			all = append(all, sample{fmt.Sprintf("%s frame %d", filepath.Base(path), n+1), frame, true})
+		}
+	}
+	slices.SortFunc(all, func(a, b sample) int { return strings.Compare(a.name, b.name) })
+	all = append(all, rarities(t)...)
+	random := rand.New(rand.NewPCG(9568, 8347))
+	for _, original := range all[:len(all):len(all)] {
+		if _, err := packet.ParseFrame(original.frame); errors.Is(err, packet.ErrNotVRRP) {
+			continue
+		}
+		for range 5 {
+			all = append(all, sample{name: original.name + " mutated", frame: mutate(random, original.frame)})
+		}
+	}
+	return all
+}
+
+// rarities are frames with what neither the checklist nor a peer sends, and
+// mutations hardly come upon.
+func rarities(t *testing.T) (all []sample) {
+	t.Helper()
+	add := func(name, source string, a packet.Advertisement) {
+		a.Priority, a.Interval, a.Addresses = 200, time.Second, list("192.0.2.1")
+		frame, err := packet.AppendAdvertisementFrame(nil, packet.VirtualMAC(packet.IPv4, a.VRID), netip.MustParseAddr(source), &a, packet.ChecksumRFC9568)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, sample{name: name, frame: frame})
+	}
+	add("R-12 from 127.0.0.1", "127.0.0.1", packet.Advertisement{Version: 3, VRID: 51})
+	add("R-13 in Initialize", "192.0.2.2", packet.Advertisement{Version: 3, VRID: idle})
+	add("R-14 other version", "192.0.2.2", packet.Advertisement{Version: 2, VRID: 51})
+	add("R-15 to the owner", "192.0.2.2", packet.Advertisement{Version: 3, VRID: owner})
+	add("R-16 without its password", "192.0.2.2", packet.Advertisement{Version: 2, VRID: 53})
+	v04, v06 := readVectors(t)["V04"], readVectors(t)["V06"]
+	insert := func(name string, frame []byte, at int, octets ...byte) {
+		all = append(all, sample{name: name, frame: slices.Insert(slices.Clone(frame), at, octets...)})
+	}
+	insert("X-01 VLAN 7", v04, 12, 0x81, 0x00, 0, 7)
+	insert("X-01 VLAN 7 of 5", v04, 12, 0x88, 0xa8, 0, 5, 0x81, 0x00, 0, 7)
+	insert("X-01 priority", v04, 12, 0x81, 0x00, 0xe0, 0)
+	insert("X-01 VLAN 7 and priority", v04, 12, 0x81, 0x00, 0xe0, 0, 0x81, 0x00, 0, 7)
+	insert("P-11 octets behind the datagram", v06, len(v06), 1, 2, 3, 4)
+	insert("R-02 IPv6 fragment", v06, 54, packet.ProtocolVRRP, 0, 0, 1, 0, 0, 0, 0)
+	fragment := all[len(all)-1].frame
+	fragment[19], fragment[20] = 48, 44 // Payload Length, Next Header
+	insert("R-02 IPv4 fragment", v04, len(v04))
+	all[len(all)-1].frame[20] = 0x20 // More Fragments
+	return all
+}
+
+// VRIDs that only the corpus has.
+const (
+	idle  = 56 // its interface has no address
+	owner = 57
+)
+
+// corpusReceiver is the checklist's receiver with two more Virtual Routers.
+func (w *wire) corpusReceiver(t *testing.T) *receiver {
+	t.Helper()
+	r := w.receiver(t, false)
+	k := Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: owner}
+	m, err := vrrp.New(vrrp.Config{Version: 3, VRID: owner, Family: packet.IPv4, Addresses: list("192.0.2.1"), Priority: vrrp.OwnerPriority, Interval: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := netip.MustParseAddr("192.0.2.3")
+	m.Step(r.start, vrrp.Event{Kind: vrrp.Startup, Source: own}, nil)
+	r.machines[k] = m
+	if err := w.dp.SetRouter(k, Router{Version: 3, Source: own, Running: true}); err != nil {
+		t.Fatal(err)
+	}
+	k.VRID = idle
+	if err := w.dp.SetRouter(k, Router{Version: 3}); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// readCapture reads the frames of a little-endian pcap file.
+func readCapture(t *testing.T, path string) (frames [][]byte) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) < 24 || binary.LittleEndian.Uint32(b) != 0xa1b2c3d4 || binary.LittleEndian.Uint32(b[20:]) != 1 {
+		t.Fatalf("%s is no pcap file of Ethernet frames", path)
+	}
+	for b = b[24:]; len(b) > 0; {
+		length := binary.LittleEndian.Uint32(b[8:])
+		frames = append(frames, b[16:16+length])
+		b = b[16+length:]
+	}
+	return frames
+}
+
+// newCable is newWire without a switch, which would take VLAN tags out of the
+// frames: both ends of the cable are on the host.
+func newCable(t *testing.T, mode Mode) *wire {
+	t.Helper()
+	w := newWire(t, "")
+	if mode == "" {
+		return w
+	}
+	if err := w.here.Sysctl("net.ipv6.conf.default.disable_ipv6", "1"); err != nil {
+		t.Fatal(err)
+	}
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "far"}
+	if err := w.here.Netlink().LinkAdd(veth); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"eth0", "far"} {
+		if err := w.here.SetUp(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	far, err := w.here.Netlink().LinkByName("far")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.ifindex = index(t, w.here)
+	if err := w.here.Do(func() (err error) {
+		if w.conn, err = transmit.Open(far.Attrs().Index); err != nil {
+			return err
+		}
+		_, err = w.dp.Attach(Link{Index: w.ifindex, Name: "eth0", Kind: "veth"}, mode, false)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.conn.Close() })
+	return w
+}

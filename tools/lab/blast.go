@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// blastBatch is the most frames that go out at once, less than what a kernel
+// holds for a host that hasn't come to look (net.core.netdev_max_backlog).
+const blastBatch = 256
+
+// blastPause is how long it waits for frames to become due.
+const blastPause = time.Millisecond
+
+// Blast is what a node has sent in a blast.
+type Blast struct {
+	Frames       int
+	Began, Ended time.Time // before the first frame, after the last one
+}
+
+// Duration is how long the blast took.
+func (b Blast) Duration() time.Duration { return b.Ended.Sub(b.Began) }
+
+func (b Blast) String() string {
+	return fmt.Sprintf("%d frames in %v, %.0f in a second", b.Frames, b.Duration().Round(time.Millisecond), float64(b.Frames)/b.Duration().Seconds())
+}
+
+// Blast sends frames on an interface of the node for a time, the given ones in
+// turn, at the rate in a second. A machine that is too slow for it sends fewer.
+func (n *Node) Blast(ifname string, frames [][]byte, rate int, long time.Duration) (b Blast, err error) {
+	fd, err := n.sender(ifname)
+	if err != nil {
+		return b, err
+	}
+	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	batch := messages(frames)
+	b.Began = time.Now()
+	for b.Ended = b.Began; b.Duration() < long; b.Ended = time.Now() {
+		due := min(int(float64(rate)*b.Duration().Seconds())-b.Frames, blastBatch)
+		if due == 0 {
+			time.Sleep(blastPause)
+			continue
+		}
+		sent, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&batch[0])), uintptr(due), 0, 0, 0)
+		if errno != 0 && errno != unix.EINTR {
+			return b, fmt.Errorf("blast from %s: %w", n.Name, errno)
+		}
+		if errno == 0 {
+			b.Frames += int(sent)
+		}
+	}
+	return b, nil
+}
+
+// sender opens a socket that sends on an interface and receives nothing.
+func (n *Node) sender(ifname string) (fd int, err error) {
+	l, err := n.link(ifname)
+	if err != nil {
+		return -1, err
+	}
+	err = n.Do(func() (err error) {
+		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return -1, fmt.Errorf("packet socket: %w", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: l.Attrs().Index}); err != nil {
+		return -1, errors.Join(fmt.Errorf("bind packet socket: %w", err), unix.Close(fd))
+	}
+	return fd, nil
+}
+
+// message is struct mmsghdr of sendmmsg(2).
+type message struct {
+	header unix.Msghdr
+	_      [8]byte
+}
+
+// messages fills a batch with frames.
+func messages(frames [][]byte) []message {
+	batch := make([]message, blastBatch)
+	for n := range batch {
+		frame := frames[n%len(frames)]
+		vector := &unix.Iovec{Base: &frame[0]}
+		vector.SetLen(len(frame))
+		batch[n].header.Iov = vector
+		batch[n].header.SetIovlen(1)
+	}
+	return batch
+}
+
+// CaptureFrom is a Capture of what one host sends. The kernel sorts the rest
+// out, for a blast of another's would take the memory and the time.
+func (lan *LAN) CaptureFrom(n *Node) (*Capture, error) {
+	filter, err := lan.portFilter(n)
+	if err != nil {
+		return nil, err
+	}
+	c, err := lan.Capture()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := c.file.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	var refused error
+	err = raw.Control(func(fd uintptr) {
+		refused = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program)
+	})
+	if err = errors.Join(err, refused); err != nil {
+		return nil, errors.Join(fmt.Errorf("capture filter: %w", err), c.Close())
+	}
+	return c, nil
+}
+
+// portFilter accepts what comes in at a host's port.
+func (lan *LAN) portFilter(n *Node) ([]unix.SockFilter, error) {
+	const (
+		adPacketType = 0xfffff000 + 4 // SKF_AD_OFF + SKF_AD_PKTTYPE
+		adIfindex    = 0xfffff000 + 8 // SKF_AD_OFF + SKF_AD_IFINDEX
+	)
+	lan.mu.Lock()
+	defer lan.mu.Unlock()
+	for _, p := range lan.ports {
+		if p.Node == n {
+			return []unix.SockFilter{
+				{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: adPacketType},
+				{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.PACKET_OUTGOING, Jt: 3},
+				{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: adIfindex},
+				{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(p.near.Attrs().Index), Jf: 1},
+				{Code: unix.BPF_RET | unix.BPF_K, K: 1 << 16},
+				{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+			}, nil
+		}
+	}
+	return nil, fmt.Errorf("%s isn't connected", n.Name)
+}

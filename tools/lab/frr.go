@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// VRRPD is where Debian's FRR has its vrrpd.
+	VRRPD = frrPrograms + "vrrpd"
+
+	frrPrograms = "/usr/lib/frr/"
+	frrDir      = "/run/frr" // of the node, as is all of /run
+)
+
+// FRRConfig is one virtual router of FRR, otherwise on its default settings.
+type FRRConfig struct {
+	Interface string
+	Version   int // 2 or 3
+	VRID      int
+	Priority  int
+	Interval  time.Duration
+	NoPreempt bool
+	Addresses []string // with prefix lengths, of one family
+	// LinkLocal is the source address over IPv6, with its prefix length: FRR
+	// takes it from the macvlan device.
+	LinkLocal string
+}
+
+// String renders the configuration in FRR's language.
+func (c FRRConfig) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "debug vrrp protocol\ninterface %s\n", c.Interface)
+	fmt.Fprintf(&b, " vrrp %d version %d\n vrrp %d priority %d\n", c.VRID, c.Version, c.VRID, c.Priority)
+	fmt.Fprintf(&b, " vrrp %d advertisement-interval %d\n", c.VRID, c.Interval.Milliseconds())
+	if c.NoPreempt {
+		fmt.Fprintf(&b, " no vrrp %d preempt\n", c.VRID)
+	}
+	for _, a := range c.Addresses {
+		address, _, _ := strings.Cut(a, "/")
+		fmt.Fprintf(&b, " vrrp %d %s %s\n", c.VRID, c.keyword(), address)
+	}
+	return b.String()
+}
+
+func (c FRRConfig) ipv6() bool {
+	return len(c.Addresses) > 0 && strings.Contains(c.Addresses[0], ":")
+}
+
+func (c FRRConfig) keyword() string {
+	if c.ipv6() {
+		return "ipv6"
+	}
+	return "ip"
+}
+
+// mac is the virtual router's (RFC 9568 §7.3).
+func (c FRRConfig) mac() net.HardwareAddr {
+	family := byte(1)
+	if c.ipv6() {
+		family = 2
+	}
+	return net.HardwareAddr{0, 0, 0x5e, 0, family, byte(c.VRID)}
+}
+
+// FRR is FRR's vrrpd with the zebra that it needs, on a node.
+type FRR struct {
+	node   *Node
+	config FRRConfig
+	zebra  *Process
+	vrrpd  *Process
+}
+
+// FRR starts Debian's zebra and vrrpd on the node, with the macvlan device that
+// carries the virtual MAC and the addresses, as FRR's manual says. It returns
+// when vrrpd is Backup, even with an error as far as it got.
+func (n *Node) FRR(ctx context.Context, c FRRConfig) (*FRR, error) {
+	f := &FRR{node: n, config: c}
+	if err := n.Do(f.prepare); err != nil {
+		return f, fmt.Errorf("FRR on %s: %w", n.Name, err)
+	}
+	if err := f.addDevice(); err != nil {
+		return f, fmt.Errorf("FRR on %s: %w", n.Name, err)
+	}
+	var err error
+	if f.zebra, err = f.start("zebra"); err != nil {
+		return f, err
+	}
+	if err := f.waitFile(ctx, f.zebra, frrDir+"/zserv.api"); err != nil {
+		return f, err
+	}
+	if f.vrrpd, err = f.start("vrrpd"); err != nil {
+		return f, err
+	}
+	_, err = f.vrrpd.WaitLine(ctx, 0, func(l string) bool { return strings.Contains(l, "Initialize -> Backup") })
+	return f, err
+}
+
+// prepare makes the directories and configurations. FRR's programs keep files
+// for the case of a crash in /var/tmp, named by their number in the process
+// namespace, so it must be the node's own.
+func (f *FRR) prepare() error {
+	if err := unix.Mount("tmpfs", "/var/tmp", "tmpfs", 0, ""); err != nil {
+		return fmt.Errorf("mount /var/tmp: %w", err)
+	}
+	frr, err := user.Lookup("frr")
+	if err != nil {
+		return fmt.Errorf("its package isn't installed: %w", err)
+	}
+	uid, err := strconv.Atoi(frr.Uid)
+	if err != nil {
+		return err
+	}
+	gid, err := strconv.Atoi(frr.Gid)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.Mkdir(frrDir, 0o755),
+		os.WriteFile(frrDir+"/zebra.conf", nil, 0o644),
+		os.WriteFile(frrDir+"/vrrpd.conf", []byte(f.config.String()), 0o644),
+		os.Chown(frrDir, uid, gid),
+		os.Chmod("/var/tmp", 0o1777),
+	)
+}
+
+// addDevice adds the macvlan device. It has no address of its own making: one
+// made of the virtual MAC would be the same on all routers.
+func (f *FRR) addDevice() error {
+	name := fmt.Sprintf("vrrp%d", f.config.VRID)
+	base, err := f.node.link(f.config.Interface)
+	if err != nil {
+		return err
+	}
+	if err := f.node.Sysctl("net.ipv6.conf.default.addr_gen_mode", "1"); err != nil {
+		return err
+	}
+	device := &netlink.Macvlan{
+		LinkAttrs: netlink.LinkAttrs{Name: name, ParentIndex: base.Attrs().Index, HardwareAddr: f.config.mac()},
+		Mode:      netlink.MACVLAN_MODE_BRIDGE,
+	}
+	if err := f.node.netlink.LinkAdd(device); err != nil {
+		return fmt.Errorf("add macvlan device: %w", err)
+	}
+	addresses := f.config.Addresses
+	if f.config.ipv6() {
+		// FRR sends from the link-local address that was added last.
+		addresses = append(slices.Clone(addresses), f.config.LinkLocal)
+	}
+	for _, a := range addresses {
+		if err := f.node.AddAddress(name, a); err != nil {
+			return fmt.Errorf("add %s to the macvlan device: %w", a, err)
+		}
+	}
+	return f.node.SetUp(name)
+}
+
+func (f *FRR) start(program string) (*Process, error) {
+	return f.node.Start(frrPrograms+program, "--log", "stdout", "-P", "0",
+		"-f", frrDir+"/"+program+".conf", "-i", frrDir+"/"+program+".pid", "-z", frrDir+"/zserv.api", "--vty_socket", frrDir)
+}
+
+// waitFile waits for a socket that the program makes.
+func (f *FRR) waitFile(ctx context.Context, p *Process, path string) error {
+	for {
+		err := f.node.Do(func() error {
+			_, err := os.Stat(path)
+			return err
+		})
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-p.Done():
+			return fmt.Errorf("%s ended; it wrote:\n%s", p.cmd.Path, p.Output())
+		case <-ctx.Done():
+			return fmt.Errorf("%s has not made %s: %w; it wrote:\n%s", p.cmd.Path, path, ctx.Err(), p.Output())
+		}
+	}
+}
+
+// Command gives vrrpd commands in FRR's language and returns what it prints.
+func (f *FRR) Command(ctx context.Context, commands ...string) (string, error) {
+	args := []string{"--vty_socket", frrDir, "-d", "vrrpd"}
+	for _, c := range commands {
+		args = append(args, "-c", c)
+	}
+	return f.node.Run(ctx, "vtysh", args...)
+}
+
+// SetInterval changes the advertisement interval.
+func (f *FRR) SetInterval(ctx context.Context, interval time.Duration) error {
+	_, err := f.Command(ctx, "configure terminal", "interface "+f.config.Interface,
+		fmt.Sprintf("vrrp %d advertisement-interval %d", f.config.VRID, interval.Milliseconds()))
+	return err
+}
+
+// Output returns what zebra and vrrpd have written.
+func (f *FRR) Output() string {
+	text := ""
+	for _, p := range []*Process{f.zebra, f.vrrpd} {
+		if p != nil {
+			text += p.Output()
+		}
+	}
+	return text
+}
+
+// Stop asks vrrpd to end and waits for its exit code.
+func (f *FRR) Stop(ctx context.Context) (int, error) { return f.vrrpd.Stop(ctx) }
