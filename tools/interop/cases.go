@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// protocol is a version and family to speak.
+type protocol struct {
+	name      string
+	version   int
+	family    string
+	addresses []string // with prefix lengths
+	extra     string   // one more
+}
+
+var protocols = []protocol{
+	{"v2", 2, "ipv4", []string{"198.18.0.10/24"}, "198.18.0.11/24"},
+	{"v3-ipv4", 3, "ipv4", []string{"198.18.0.10/24"}, "198.18.0.11/24"},
+	{"v3-ipv6", 3, "ipv6", []string{"fe80::12:33/64", "2001:db8::10/64"}, "2001:db8::11/64"},
+}
+
+const (
+	peerKeepalived = "keepalived"
+	peerFRR        = "frr"
+)
+
+var (
+	peerNames = []string{peerKeepalived, peerFRR}
+	peers     = map[string]func() router{
+		peerKeepalived: func() router { return new(keepalived) },
+		peerFRR:        func() router { return new(frr) },
+	}
+)
+
+// testCase is a cell of the matrix.
+type testCase struct {
+	peer     string
+	proto    protocol
+	weFirst  bool
+	scenario scenario
+}
+
+func (c testCase) order() string {
+	if c.weFirst {
+		return "we-first"
+	}
+	return "they-first"
+}
+
+// String is the name that --run is matched with.
+func (c testCase) String() string {
+	return fmt.Sprintf("%s/%s/%s/%s", c.peer, c.proto.name, c.order(), c.scenario.name)
+}
+
+func cases() []testCase {
+	var all []testCase
+	for _, peer := range peerNames {
+		for _, proto := range protocols {
+			for _, weFirst := range []bool{true, false} {
+				for _, s := range scenarios {
+					all = append(all, testCase{peer, proto, weFirst, s})
+				}
+			}
+		}
+	}
+	return all
+}
+
+// turn is a claim that has to come: of whom, and how long nobody is Active
+// before, if the machine adds no noise.
+type turn struct {
+	who      string
+	min, max time.Duration
+}
+
+// expectation is what the wire must show.
+type expectation struct {
+	turns  []turn   // the claims in the order in which they begin
+	final  []string // who claims at the end
+	leaves bool     // the first claim ends with priority 0
+	// How long two may be Active that could hear each other, and for how long
+	// they must if that is what is expected.
+	maxTwo, minTwo time.Duration
+	// mute is who may have the addresses without advertising. A keepalived that
+	// is Active puts its next advertisement off when it hears one that it
+	// discards, and so falls silent beside another Active.
+	mute string
+	log  string // what failoverd's log must say
+	why  string // two are expected to be Active
+}
+
+// noise is what a busy machine may add to a time.
+const noise = time.Second
+
+// oneExchange is how long two may be Active that begin to hear each other: the
+// one that loses hears the next advertisement of the other.
+const oneExchange = second + 250*time.Millisecond
+
+// skew and down are the Skew_Time and Active_Down_Interval of a router that
+// hears another (RFC 9568 §6.1; in version 2 Skew_Time doesn't grow with the
+// interval, RFC 3768 §6.1).
+func skew(proto protocol, priority int, interval time.Duration) time.Duration {
+	if proto.version == 2 {
+		interval = second
+	}
+	return time.Duration(256-priority) * interval / 256
+}
+
+func down(proto protocol, priority int, interval time.Duration) time.Duration {
+	return 3*interval + skew(proto, priority, interval)
+}
+
+// parties names the routers in the order in which they are started.
+func (c testCase) parties() (first, second string) {
+	if c.weFirst {
+		return ours, c.peer
+	}
+	return c.peer, ours
+}
+
+// late is how much later than it becomes Active a router may first advertise.
+// FRR has its macvlan device down while it is Backup, and finds no link-local
+// address on it at the moment in which it comes up: the first advertisement
+// over IPv6 can't be sent, and its announcements say alone that it is Active.
+func (c testCase) late(who string) time.Duration {
+	if who == peerFRR && c.proto.family == "ipv6" {
+		return second
+	}
+	return 0
+}
+
+// takes is the turn of a router that is the Backup and takes over after a time.
+func (c testCase) takes(who string, after time.Duration) turn {
+	return turn{who: who, max: after + c.late(who)}
+}
+
+// crashed is the turn of a router that takes over from one that fell silent,
+// which advertised in that interval.
+func (c testCase) crashed(who string, interval time.Duration) turn {
+	t := c.takes(who, down(c.proto, low, interval))
+	t.min = 3 * interval
+	return t
+}
+
+// scenario is a column of the matrix.
+type scenario struct {
+	name   string
+	head   string
+	play   func(ctx context.Context, c testCase, s *site) error
+	expect func(c testCase) expectation
+}
+
+var scenarios = []scenario{
+	{"crash", "CRASH", playCrash, expectCrash},
+	{"stop", "STOP", playStop, expectStop},
+	{"preempt", "PREEMPT", playPreempt, expectPreempt},
+	{"no-preempt", "NO-PREEMPT", playNoPreempt, expectNoPreempt},
+	{"equal", "EQUAL", playEqual, expectEqual},
+	{"interval", "INTERVAL", playInterval, expectInterval},
+	{"addresses", "ADDRESSES", playAddresses, expectAddresses},
+}
+
+// begin starts the first router, lets it become Active, and starts the second.
+func begin(ctx context.Context, s *site) error {
+	if err := s.first.run(ctx); err != nil {
+		return err
+	}
+	if _, err := s.hear(ctx, s.first, 2); err != nil {
+		return err
+	}
+	return s.second.run(ctx)
+}
+
+// The first, of the higher priority, dies and comes back.
+func playCrash(ctx context.Context, _ testCase, s *site) error {
+	return steps(
+		func() error { return begin(ctx, s) },
+		s.wait(ctx, s.first, 2),
+		func() error { return s.pull(ctx, s.first) },
+		s.wait(ctx, s.second, 2),
+		func() error { return s.plug(s.first) },
+		s.wait(ctx, s.first, 4),
+	)
+}
+
+func expectCrash(c testCase) expectation {
+	first, other := c.parties()
+	return expectation{
+		turns:  []turn{{who: first}, c.crashed(other, second), {who: first}},
+		final:  []string{first},
+		maxTwo: oneExchange,
+	}
+}
+
+// The first, of the higher priority, is stopped in order.
+func playStop(ctx context.Context, _ testCase, s *site) error {
+	return steps(
+		func() error { return begin(ctx, s) },
+		s.wait(ctx, s.first, 2),
+		func() error { return s.first.stop(ctx) },
+		s.wait(ctx, s.second, 3),
+	)
+}
+
+func expectStop(c testCase) expectation {
+	first, other := c.parties()
+	return expectation{
+		turns:  []turn{{who: first}, c.takes(other, skew(c.proto, low, second))},
+		final:  []string{other},
+		leaves: true,
+	}
+}
+
+// The second has the higher priority.
+func playPreempt(ctx context.Context, _ testCase, s *site) error {
+	s.first.setting.priority, s.second.setting.priority = low, high
+	return steps(
+		func() error { return begin(ctx, s) },
+		s.wait(ctx, s.second, 4),
+	)
+}
+
+func expectPreempt(c testCase) expectation {
+	first, other := c.parties()
+	return expectation{
+		turns:  []turn{{who: first}, {who: other}},
+		final:  []string{other},
+		maxTwo: oneExchange,
+	}
+}
+
+// The second has the higher priority, but is content to be Backup.
+func playNoPreempt(ctx context.Context, _ testCase, s *site) error {
+	s.first.setting.priority, s.second.setting.priority = low, high
+	s.second.setting.noPreempt = true
+	return steps(
+		func() error { return begin(ctx, s) },
+		s.wait(ctx, s.first, 6), // more than Active_Down_Interval
+	)
+}
+
+func expectNoPreempt(c testCase) expectation {
+	first, _ := c.parties()
+	return expectation{turns: []turn{{who: first}}, final: []string{first}}
+}
+
+// Both have the same priority and become Active apart from each other. The one
+// that was started second has the greater address and wins (RFC 9568 §6.4.3):
+// to have been there first doesn't count.
+func playEqual(ctx context.Context, _ testCase, s *site) error {
+	s.first.setting.priority, s.second.setting.priority = low, low
+	return steps(
+		s.isolate,
+		func() error { return begin(ctx, s) },
+		s.wait(ctx, s.second, 2),
+		s.connect,
+		s.wait(ctx, s.second, 5),
+	)
+}
+
+func expectEqual(c testCase) expectation {
+	first, other := c.parties()
+	return expectation{
+		turns:  []turn{{who: first}, {who: other}},
+		final:  []string{other},
+		maxTwo: oneExchange,
+	}
+}
+
+// changed is the interval that the Active changes to.
+const changed = 2 * second
+
+// The first, of the higher priority, changes its interval.
+func playInterval(ctx context.Context, c testCase, s *site) error {
+	change := func() error {
+		if err := s.first.setInterval(ctx, changed); err != nil {
+			return err
+		}
+		_, err := s.hearInterval(ctx, s.first, 2, changed)
+		return err
+	}
+	all := []func() error{
+		func() error { return begin(ctx, s) },
+		s.wait(ctx, s.first, 2),
+		change,
+	}
+	if c.proto.version == 2 {
+		return steps(append(all, s.bothActive(ctx)...)...)
+	}
+	return steps(append(all,
+		func() error { return s.pull(ctx, s.first) },
+		s.wait(ctx, s.second, 3),
+	)...)
+}
+
+func expectInterval(c testCase) expectation {
+	first, other := c.parties()
+	e := expectation{turns: []turn{{who: first}}, maxTwo: oneExchange}
+	if c.weFirst {
+		// failoverd is started anew: it leaves, and preempts.
+		e.turns = append(e.turns, c.takes(other, skew(c.proto, low, second)), turn{who: first})
+		e.leaves = true
+	}
+	if c.proto.version == 3 {
+		// The Backup has learnt the interval: it waits for three of the new.
+		e.turns = append(e.turns, c.crashed(other, changed))
+		e.final = []string{other}
+		return e
+	}
+	if !c.weFirst {
+		e.turns = append(e.turns, turn{who: other})
+	}
+	c.expectTwo(&e)
+	e.log = "interval_errors"
+	e.why = "RFC 3768 §7.1 has advertisements of another interval discarded, so each takes itself for the only one"
+	return e
+}
+
+// The second, of the lower priority, has one more address.
+func playAddresses(ctx context.Context, c testCase, s *site) error {
+	s.second.setting.addresses = append(slices.Clone(c.proto.addresses), c.proto.extra)
+	last := []func() error{s.wait(ctx, s.first, 6)} // more than Active_Down_Interval
+	if len(expectAddresses(c).final) > 1 {
+		last = s.bothActive(ctx)
+	}
+	return steps(append([]func() error{func() error { return begin(ctx, s) }}, last...)...)
+}
+
+func expectAddresses(c testCase) expectation {
+	first, other := c.parties()
+	e := expectation{turns: []turn{{who: first}}, final: []string{first}}
+	if first != ours {
+		e.log = "address_list_errors" // failoverd says so whether it heeds it or not
+	}
+	switch {
+	case c.weFirst && c.peer == peerKeepalived:
+		e.why = "keepalived 2.2 discards another list in every version, so it takes itself for the only one"
+	case !c.weFirst && c.proto.version == 2:
+		e.why = "RFC 3768 §7.1 has another list discarded that isn't the owner's, so failoverd takes itself for the only one"
+	default:
+		// FRR, and failoverd in version 3, only log it.
+		return e
+	}
+	e.turns = append(e.turns, turn{who: other})
+	e.log = "address_list_errors"
+	c.expectTwo(&e)
+	return e
+}
+
+// expectTwo expects both to be Active at the end.
+func (c testCase) expectTwo(e *expectation) {
+	e.final = []string{ours, c.peer}
+	e.maxTwo, e.minTwo = time.Hour, second+second/2
+	if c.peer == peerKeepalived {
+		e.mute = c.peer
+	}
+}
+
+// bothActive returns the steps that see two Actives beside each other.
+func (s *site) bothActive(ctx context.Context) []func() error {
+	return []func() error{s.wait(ctx, s.second, 1), s.wait(ctx, s.us(), 4)}
+}
+
+// wait returns the step that hears a router.
+func (s *site) wait(ctx context.Context, p *party, times int) func() error {
+	return func() error {
+		_, err := s.hear(ctx, p, times)
+		return err
+	}
+}
+
+func steps(all ...func() error) error {
+	for _, step := range all {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command interop runs failoverd beside other makes of VRRP routers, in network
+// namespaces, through whatever can happen to a pair of routers, and checks on
+// the wire who was Active when.
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+const help = `interop runs failoverd beside keepalived and FRR, each on its default settings, in
+network namespaces of their own, and watches the wire between them.
+
+A case is named PEER/PROTOCOL/ORDER/SCENARIO:
+  PEER      keepalived, frr
+  PROTOCOL  v2, v3-ipv4, v3-ipv6
+  ORDER     we-first, they-first: who is started first. Unless the scenario says
+            otherwise, the first has the higher priority and so is Active.
+  SCENARIO  crash       the first is pulled off the network, and comes back
+            stop        the first is stopped in order
+            preempt     the second has the higher priority
+            no-preempt  the same, but it isn't to preempt
+            equal       equal priorities, each Active until they are connected
+            interval    the first changes its interval from 1 s to 2 s
+            addresses   the second has one address more
+
+Each case checks who was Active one after the other, the longest time with two
+and with nobody, and every VRRP, ARP and neighbour discovery frame of failoverd.
+It needs root, the packages keepalived and frr, and some minutes.
+
+  sudo go run ./tools/interop --failoverd bin/failoverd
+  sudo go run ./tools/interop --failoverd bin/failoverd --run 'frr/v3-ipv6/.*/crash'
+
+Flags:
+`
+
+// patience is the most a case may take; the longest takes half a minute.
+const patience = 75 * time.Second
+
+type options struct {
+	binary   string
+	run      string
+	parallel int
+	list     bool
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.binary, "failoverd", "bin/failoverd", "`path` of the failoverd to test")
+	flag.StringVar(&o.run, "run", "", "run only the cases whose name matches the regular `expression`")
+	flag.IntVar(&o.parallel, "parallel", 6, "`number` of cases at the same time")
+	flag.BoolVar(&o.list, "list", false, "list the names of the cases, and end")
+	flag.Usage = func() {
+		fmt.Fprint(flag.CommandLine.Output(), help)
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, o)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "interop:", err)
+		os.Exit(1)
+	}
+}
+
+// result is a finished case.
+type result struct {
+	testCase
+	verdict
+	took   time.Duration
+	report string  // of a failed case: what is needed to understand it
+	stalls []stall // of the machine, meanwhile
+}
+
+func (r result) ok() bool { return len(r.problems) == 0 }
+
+func run(ctx context.Context, o options) error {
+	if flag.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q: cases are chosen with --run; see --help", flag.Arg(0))
+	}
+	if o.parallel < 1 {
+		return fmt.Errorf("--parallel %d: at least 1", o.parallel)
+	}
+	chosen, err := choose(o.run)
+	if err != nil {
+		return err
+	}
+	if o.list {
+		for _, c := range chosen {
+			fmt.Println(c)
+		}
+		return nil
+	}
+	if o.binary, err = filepath.Abs(o.binary); err != nil {
+		return err
+	}
+	if err := installed(o.binary); err != nil {
+		return err
+	}
+	start := time.Now()
+	results := runAll(ctx, chosen, o)
+	if ctx.Err() != nil {
+		return fmt.Errorf("interrupted after %d of %d cases", len(results), len(chosen))
+	}
+	failed := 0
+	for _, r := range results {
+		if !r.ok() {
+			failed++
+			fmt.Print(r.report)
+			for _, s := range r.stalls {
+				fmt.Println(s)
+			}
+		}
+	}
+	fmt.Println()
+	printMatrix(os.Stdout, results)
+	printReasons(os.Stdout, results)
+	fmt.Printf("\n%d cases: %d ok, %d failed (%.0f s)\n", len(results), len(results)-failed, failed, time.Since(start).Seconds())
+	if failed > 0 {
+		return fmt.Errorf("%d cases failed", failed)
+	}
+	return nil
+}
+
+// choose returns the cases that the expression matches.
+func choose(expression string) ([]testCase, error) {
+	match, err := regexp.Compile(expression)
+	if err != nil {
+		return nil, fmt.Errorf("--run: %w", err)
+	}
+	chosen := slices.DeleteFunc(cases(), func(c testCase) bool { return !match.MatchString(c.String()) })
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("no case matches --run %s; --list names them", expression)
+	}
+	return chosen, nil
+}
+
+// installed checks that the programs are there.
+func installed(binary string) error {
+	if os.Geteuid() != 0 {
+		return errors.New("network namespaces need root: run it with sudo")
+	}
+	if _, err := os.Stat(binary); err != nil {
+		return fmt.Errorf("%w; build it with make build", err)
+	}
+	_, keepalivedErr := exec.LookPath("keepalived")
+	_, frrErr := os.Stat(lab.VRRPD)
+	if err := errors.Join(keepalivedErr, frrErr); err != nil {
+		return fmt.Errorf("%w; install the packages keepalived and frr", err)
+	}
+	return nil
+}
+
+// runAll runs the cases, some at the same time, and returns the results in
+// their order.
+func runAll(ctx context.Context, chosen []testCase, o options) []result {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var health pulse
+	health.feel(ctx)
+	var (
+		mu      sync.Mutex
+		wait    sync.WaitGroup
+		done    = make(map[string]result)
+		pending = make(chan testCase)
+	)
+	for range o.parallel {
+		wait.Go(func() {
+			for c := range pending {
+				started := time.Now()
+				r := runCase(ctx, c, o.binary)
+				r.stalls = health.since(started)
+				if ctx.Err() != nil {
+					continue
+				}
+				mu.Lock()
+				done[c.String()] = r
+				printProgress(os.Stdout, len(done), len(chosen), r)
+				mu.Unlock()
+			}
+		})
+	}
+	for _, c := range longestFirst(chosen) {
+		select {
+		case pending <- c:
+		case <-ctx.Done():
+		}
+	}
+	close(pending)
+	wait.Wait()
+	var results []result
+	for _, c := range chosen {
+		if r, ok := done[c.String()]; ok {
+			results = append(results, r)
+		}
+	}
+	return results
+}
+
+// longestFirst begins with the scenario that takes longest, so that it isn't
+// waited for alone at the end.
+func longestFirst(all []testCase) []testCase {
+	sorted := slices.Clone(all)
+	slices.SortStableFunc(sorted, func(a, b testCase) int {
+		return rank(a) - rank(b)
+	})
+	return sorted
+}
+
+func rank(c testCase) int {
+	if c.scenario.name == "interval" {
+		return 0
+	}
+	return 1
+}
+
+// runCase plays a case and judges it.
+func runCase(ctx context.Context, c testCase, binary string) (r result) {
+	start := time.Now()
+	r.testCase = c
+	defer func() { r.took = time.Since(start) }()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	s, err := newSite(c, binary)
+	if err != nil {
+		r.blame("the LAN could not be laid out: %v", err)
+		r.report = report(r, nil, nil)
+		return r
+	}
+	defer func() {
+		if err := s.close(); err != nil {
+			r.blame("left behind: %v", err)
+		}
+		if !r.ok() && r.report == "" {
+			r.report = report(r, s, nil)
+		}
+	}()
+	e := c.scenario.expect(c)
+	played := c.scenario.play(ctx, c, s)
+	frames, end := s.capture.Frames(), time.Now()
+	if played != nil {
+		r.blame("%s", brief(played))
+	}
+	all := claims(s.adverts(frames), s.aparts)
+	if holds, err := s.holds(s.them()); e.mute != "" && holds && err == nil {
+		all = unmute(all, e.mute, end)
+	}
+	r.judge(e, all, s.aparts, end)
+	if holds, err := s.holds(s.us()); err != nil || holds != slices.Contains(e.final, ours) {
+		r.blame("at the end failoverd has the addresses: %v, %v", holds, err)
+	}
+	if s.failoverd.running {
+		r.end(ctx, s)
+	}
+	r.wellFormed(s.capture.Frames(), s.us().setting, s.failoverd.intervals)
+	if e.log != "" && !strings.Contains(s.us().output(), e.log) {
+		r.blame("failoverd's log doesn't say %s", e.log)
+	}
+	if !r.ok() {
+		r.report = report(r, s, all)
+	}
+	return r
+}
+
+// end stops failoverd, even if there was no time left for it.
+func (r *result) end(ctx context.Context, s *site) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noise*10)
+	defer cancel()
+	if err := s.failoverd.stop(ctx); err != nil {
+		r.blame("%s", brief(err))
+	}
+}
+
+// brief is an error without the logs in it, which the report has anyway.
+func brief(err error) string {
+	text, logs, _ := strings.Cut(err.Error(), "\n")
+	if at := strings.LastIndex(text, ";"); logs != "" && at > 0 {
+		text = text[:at]
+	}
+	return text
+}
+
+// report is everything about a failed case.
+func report(r result, s *site, all []claim) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n--- FAIL: %s\n", r.testCase)
+	for _, p := range r.problems {
+		fmt.Fprintf(&b, "  %s\n", p)
+	}
+	if s == nil {
+		return b.String()
+	}
+	fmt.Fprintf(&b, "Active:\n")
+	for _, c := range all {
+		fmt.Fprintf(&b, "  %s\n", c)
+	}
+	for _, p := range s.aparts {
+		fmt.Fprintf(&b, "  %s\n", p)
+	}
+	fmt.Fprintf(&b, "VRRP on the wire:\n%s", indent(s.capture.VRRP()))
+	for _, p := range []*party{s.us(), s.them()} {
+		fmt.Fprintf(&b, "%s wrote:\n%s", p.name, indent(p.output()))
+	}
+	return b.String()
+}
+
+func indent(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString("  " + strings.TrimRight(line, "\n") + "\n")
+	}
+	return b.String()
+}
+
+func printProgress(w io.Writer, n, of int, r result) {
+	word := "ok  "
+	if !r.ok() {
+		word = "FAIL"
+	}
+	late := ""
+	if d := longest(r.stalls); d > 0 {
+		late = fmt.Sprintf(", the machine up to %.1f s late", d.Seconds())
+	}
+	fmt.Fprintf(w, "%*d/%d %s %-42s two %5d ms, none %5d ms, %3d frames checked (%.0f s%s)\n",
+		len(fmt.Sprint(of)), n, of, word, r.testCase, r.two.Milliseconds(), r.none.Milliseconds(), r.frames, r.took.Seconds(), late)
+	for _, p := range r.problems {
+		fmt.Fprintf(w, "       %s\n", p)
+	}
+}
+
+// printMatrix shows all cases, a line for each peer, protocol and order.
+func printMatrix(w io.Writer, results []result) {
+	fmt.Fprintln(w, "Longest time with two Actives / with none, in milliseconds:")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprint(t, "PEER\tPROTOCOL\tSTARTED")
+	for _, s := range scenarios {
+		fmt.Fprint(t, "\t", s.head)
+	}
+	cells, ran := make(map[string]string), make(map[string]bool)
+	for _, r := range results {
+		word := "ok"
+		if !r.ok() {
+			word = "FAIL"
+		}
+		if r.scenario.expect(r.testCase).why != "" {
+			word += "*"
+		}
+		cells[r.String()] = fmt.Sprintf("%s %d/%d", word, r.two.Milliseconds(), r.none.Milliseconds())
+		ran[r.row()] = true
+	}
+	row := ""
+	for _, c := range cases() {
+		if !ran[c.row()] {
+			continue
+		}
+		if c.row() != row {
+			row = c.row()
+			fmt.Fprint(t, "\n", row)
+		}
+		fmt.Fprint(t, "\t", cmp.Or(cells[c.String()], "-"))
+	}
+	fmt.Fprintln(t)
+	_ = t.Flush() // to the screen
+}
+
+// row is the head of the case's line in the matrix.
+func (c testCase) row() string {
+	return fmt.Sprintf("%s\t%s\t%s", c.peer, c.proto.name, c.order())
+}
+
+// printReasons says why two Actives are right where they are.
+func printReasons(w io.Writer, results []result) {
+	named := make(map[string][]string)
+	var order []string
+	for _, r := range results {
+		why := r.scenario.expect(r.testCase).why
+		if why == "" {
+			continue
+		}
+		if named[why] == nil {
+			order = append(order, why)
+		}
+		named[why] = append(named[why], r.String())
+	}
+	for _, why := range order {
+		fmt.Fprintf(w, "\n* Two Actives are right here, because %s:\n", why)
+		for _, name := range named[why] {
+			fmt.Fprintf(w, "  %s\n", name)
+		}
+	}
+}
