@@ -192,21 +192,24 @@ static __always_inline int sum_good(__u64 sum)
 	return sum == 0xffff;
 }
 
-static __always_inline int checksum_good(__u32 sum, struct failover_record *r, __u8 version)
+/* Returns the form in which the checksum is right, 0 if in none. */
+static __always_inline __u32 checksum_form(__u32 sum, struct failover_record *r, __u8 version)
 {
 	const __u32 *source = (const __u32 *)r->source;
 	const __u32 *destination = (const __u32 *)r->destination;
 	__u64 pseudo = sum;
 
 	if (r->family == 4 && sum_good(sum))
-		return 1;
+		return FORM_RFC9568;
 	if (version == 2)
 		return 0;
 	/* For IPv4 the unused octets are zero and add nothing. */
 	pseudo += (__u64)source[0] + source[1] + source[2] + source[3];
 	pseudo += (__u64)destination[0] + destination[1] + destination[2] + destination[3];
 	pseudo += bpf_htons(PROTOCOL_VRRP) + bpf_htons(r->length);
-	return sum_good(pseudo);
+	if (!sum_good(pseudo))
+		return 0;
+	return r->family == 4 ? FORM_RFC5798 : FORM_RFC9568;
 }
 
 /* Whether the source can be a router's: see packet.saneSource. */
@@ -248,7 +251,7 @@ static __always_inline __u32 validate(struct work *w, __u32 sum, __u32 tolerate)
 		return REASON_zero_interval_errors;
 	if (r->family == 6 && !(tolerate & TOLERATE_ANY_FIRST_ADDRESS) && (m[8] != 0xfe || (m[9] & 0xc0) != 0x80))
 		return REASON_first_addr_errors;
-	if (!checksum_good(sum, r, version))
+	if (!checksum_form(sum, r, version))
 		return REASON_checksum_errors;
 	if (!source_good(r))
 		return REASON_source_errors;
@@ -269,7 +272,7 @@ static __always_inline __u32 validate_router(struct work *w, struct failover_vir
 	return REASON_none;
 }
 
-static __always_inline void stamp(struct work *w, struct failover_virtual_router *router)
+static __always_inline void stamp(struct work *w, struct failover_virtual_router *router, __u32 form)
 {
 	const __u8 *m = (const __u8 *)w->message;
 	__u32 slot = router->slot;
@@ -280,6 +283,8 @@ static __always_inline void stamp(struct work *w, struct failover_virtual_router
 	};
 
 	if (m[2] < router->heed)
+		return;
+	if (m[0] >> 4 == 3 && w->record.family == 4 && !(router->forms & form))
 		return;
 	s = bpf_map_lookup_elem(&failover_stamp, &slot);
 	if (!s)
@@ -345,7 +350,7 @@ static __always_inline int handle(struct xdp_md *ctx, struct work *w, __u32 offs
 		count(REASON_initialize);
 		return XDP_PASS;
 	}
-	stamp(w, router);
+	stamp(w, router, checksum_form(sum, r, m[0] >> 4));
 	deliver(w, reason);
 	return XDP_PASS;
 }

@@ -64,11 +64,17 @@ struct failover_key {
 	__u16 vrid;
 };
 
+enum failover_form {
+	FORM_RFC9568 = 1,
+	FORM_RFC5798 = 2,
+};
+
 struct failover_virtual_router {
 	__u32 slot; /* of its stamp */
 	__u8 versions; /* 1 << 2, 1 << 3 or both */
 	__u8 running; /* 0 in Initialize */
-	__u16 heed; /* the least priority that is stamped */
+	__u8 heed; /* the least priority that is stamped */
+	__u8 forms; /* FORM_ bits of version 3 over IPv4 that are stamped */
 	__u8 source[16]; /* its own address; IPv4 in the first four octets */
 	enum failover_tolerance tolerate; /* any of them, joined */
 };

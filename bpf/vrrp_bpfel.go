@@ -133,7 +133,8 @@ type VrrpFailoverVirtualRouter struct {
 	Slot     uint32
 	Versions uint8
 	Running  uint8
-	Heed     uint16
+	Heed     uint8
+	Forms    uint8
 	Source   [16]uint8
 	Tolerate VrrpFailoverTolerance
 }

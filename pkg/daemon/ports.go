@@ -400,6 +400,7 @@ func (ps *ports) setRouter(p *port, m *member, running bool, from netip.Addr) er
 		Source:   from,
 		Running:  running,
 		Heed:     protocol.Heed(),
+		Forms:    protocol.Forms(),
 		Tolerate: m.config.Tolerate.Tolerance,
 	})
 }

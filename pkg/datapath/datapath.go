@@ -48,6 +48,7 @@ type Router struct {
 	Source   netip.Addr // its own address: an advertisement from it is refused
 	Running  bool       // false in Initialize: advertisements are discarded
 	Heed     uint8      // the least priority that LastHeard knows of
+	Forms    packet.Checksum
 	Tolerate packet.Tolerance
 }
 
@@ -345,7 +346,7 @@ func (r Router) speaks(version uint8) bool {
 
 // kernel returns the router as the XDP program knows it.
 func (r Router) kernel(slot uint32) bpf.VrrpFailoverVirtualRouter {
-	v := bpf.VrrpFailoverVirtualRouter{Slot: slot, Versions: 1 << r.Version, Heed: uint16(r.Heed), Source: octets(r.Source)}
+	v := bpf.VrrpFailoverVirtualRouter{Slot: slot, Versions: 1 << r.Version, Heed: r.Heed, Forms: uint8(r.Forms), Source: octets(r.Source)}
 	if r.Dual {
 		v.Versions |= 1 << 2
 	}

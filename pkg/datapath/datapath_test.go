@@ -287,6 +287,21 @@ func TestStampIsHeeded(t *testing.T) {
 			t.Errorf("heeding %d: stamp %+v, want priority %d", heed, stamp, want)
 		}
 	}
+	// Nor does one in a checksum form that isn't accepted.
+	c := w.dp.routers[k].Router
+	c.Forms = packet.ChecksumRFC5798
+	if err := w.dp.SetRouter(k, c); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := w.dp.LastHeard(k)
+	runProgram(t, r, frames["V04"])
+	if now, _ := w.dp.LastHeard(k); now != before {
+		t.Errorf("RFC 9568's form was stamped: %+v", now)
+	}
+	runProgram(t, r, frames["V05"])
+	if now, _ := w.dp.LastHeard(k); now == before {
+		t.Error("RFC 5798's form was not stamped")
+	}
 }
 
 // What XDP cannot be attached to is received through AF_PACKET, with the

@@ -236,7 +236,7 @@ func (w *wire) receiver(t testing.TB, active bool) *receiver {
 		}
 		k := Key{Ifindex: w.ifindex, Family: c.config.Family, VRID: c.config.VRID}
 		r.machines[k] = m
-		if err := w.dp.SetRouter(k, Router{Version: c.config.Version, Source: source, Running: true}); err != nil {
+		if err := w.dp.SetRouter(k, Router{Version: c.config.Version, Source: source, Running: true, Forms: c.config.Forms()}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -129,15 +129,16 @@ func (l *Loop) receive(p *Received) {
 	if !ok {
 		return // removed between reception and now
 	}
-	if p.Advertisement.Priority >= r.protocol.Heed() {
-		r.lastHeeded = max(r.lastHeeded, p.At)
-	}
 	l.step(r, p.At, vrrp.Event{
 		Kind:          vrrp.Receive,
 		Advertisement: p.Advertisement,
 		From:          p.From,
 		Checksum:      p.Checksum,
 	})
+	refused := slices.ContainsFunc(l.actions, func(a vrrp.Action) bool { return a.Refused })
+	if !refused && p.Advertisement.Priority >= r.protocol.Heed() {
+		r.lastHeeded = max(r.lastHeeded, p.At)
+	}
 }
 
 // expire acts on a deadline that has passed.

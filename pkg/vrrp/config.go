@@ -160,7 +160,10 @@ func (c *Config) firstForm() packet.Checksum {
 	return packet.ChecksumRFC9568
 }
 
-// accepts reports whether advertisements in the form are to be accepted.
-func (c *Config) accepts(form packet.Checksum) bool {
-	return c.formless() || c.Checksum == ChecksumAuto || form == c.firstForm()
+// Forms returns the checksum forms in which advertisements are accepted.
+func (c *Config) Forms() packet.Checksum {
+	if !c.formless() && c.Checksum == ChecksumAuto {
+		return packet.ChecksumRFC9568 | packet.ChecksumRFC5798
+	}
+	return c.firstForm()
 }

@@ -246,7 +246,7 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 		// Decoding refuses it. Learnt, it would make every timer fire at once.
 		return refuse(packet.ErrZeroInterval)
 	}
-	if a.Version == 3 && !r.config.accepts(ev.Checksum) {
+	if a.Version == 3 && ev.Checksum&r.config.Forms() == 0 {
 		return refuse(packet.ErrChecksum)
 	}
 	if r.owner() {
@@ -300,7 +300,11 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Advertisement) {
 	switch {
 	case a.Version == 2 && from == r.active && r.hearsVersion3(now):
-		// §8.4.1: of an Active that speaks both, version 3 counts.
+		// §8.4.1: of an Active that speaks both, version 3 counts. Version 2
+		// is no more than a sign of life.
+		if a.Priority >= r.config.Heed() {
+			r.activeLives(now, r.activeAdverInterval)
+		}
 	case a.Priority == 0:
 		// §6.4.2 (420): the Active leaves. RFC 9568 sets the timer whoever
 		// says so and however often; a stream of such packets would then keep

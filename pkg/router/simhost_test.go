@@ -1,0 +1,692 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package router
+
+import (
+	"bytes"
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+type simAddress = netip.Addr
+
+const (
+	simMaxHosts = 8
+	simVRID     = 51
+	simIfindex  = 7
+	// simAnswers is how many advertisements beside the scheduled ones a
+	// router may send in a second, simAnnounced how many times it may
+	// announce its addresses without a transition (S-T1).
+	simAnswers   = 101
+	simAnnounced = 22
+)
+
+// simHost is a host with a Loop and everything that the Loop asks of it: a
+// clock, received packets, a transmitter, addresses and an observer.
+type simHost struct {
+	s      *simulation
+	index  int
+	name   string
+	config vrrp.Config
+	source netip.Addr
+	mac    packet.MAC
+	drift  int64 // parts per million
+	offset vrrp.Instant
+	bare   bool // receives through AF_PACKET: no stamps
+	peer   *simPeer
+
+	loop   *Loop // nil: the process doesn't run
+	router *router
+	epoch  uint32 // counts processes
+	upAt   vrrp.Instant
+
+	running  bool // the kernel delivers advertisements
+	linkDown bool
+	paused   bool
+	mirrored bool
+	leaving  bool // an orderly stop is under way
+
+	ring    []simRecord
+	room    int // of the ring
+	blocked bool
+	lag     bool         // the newest record isn't visible to the next Drain,
+	lagEnds vrrp.Instant // if that is before this time
+	stamp   Stamp
+	stamped bool
+	ref     simReference
+
+	newsAt   vrrp.Instant // when the loop wakes up for news, 0: not
+	timerAt  vrrp.Instant // and for its deadline
+	armedFor vrrp.Instant
+	pending  vrrp.Instant // the earliest event that wakes it
+
+	received  Received
+	queued    [][]byte
+	frames    []*simFrame
+	assigned  bool         // the addresses are on the interface
+	workerAt  vrrp.Instant // when the worker that changes them is done
+	failing   bool         // changes may fail
+	advertAt  [256]vrrp.Instant
+	adverts   int
+	announAt  [64]vrrp.Instant
+	announs   int
+	exempt    bool // the next advertisement is that of a transition
+	exemptAnn bool
+}
+
+// simRecord is a record in the ring.
+type simRecord struct {
+	at    vrrp.Instant
+	frame *simFrame
+}
+
+// simReference is what a Backup must know of the Active if nothing that its
+// kernel received escapes it.
+type simReference struct {
+	heardAt  vrrp.Instant  // the last advertisement that it has to heed
+	interval time.Duration // and the interval in it
+	leaveAt  vrrp.Instant  // the first priority 0 since, 0: none
+	lost     bool          // the ring had no room for it
+	source3  netip.Addr    // who was heard last in version 3
+	heard3   vrrp.Instant
+}
+
+func (h *simHost) id() ID { return ID{Interface: "eth0", Family: h.config.Family, VRID: simVRID} }
+
+// Now is the host's own clock.
+func (h *simHost) Now() vrrp.Instant { return h.local(h.s.now) }
+
+func (h *simHost) local(t vrrp.Instant) vrrp.Instant {
+	return h.offset + t + t*vrrp.Instant(h.drift)/1e6
+}
+
+// trueTime returns the first moment at which the host's clock shows at least t.
+func (h *simHost) trueTime(t vrrp.Instant) vrrp.Instant {
+	x := t - h.offset
+	at := x - x*vrrp.Instant(h.drift)/vrrp.Instant(1e6+h.drift)
+	for h.local(at) < t {
+		at++
+	}
+	return at
+}
+
+func (h *simHost) state() vrrp.State {
+	switch {
+	case h.peer != nil:
+		return h.peer.state
+	case h.loop == nil:
+		return vrrp.Initialize
+	}
+	return h.router.machine.State()
+}
+
+// takesPart reports whether the host is in an election.
+func (h *simHost) takesPart() bool { return h.state() != vrrp.Initialize && !h.linkDown }
+
+func (h *simHost) owner() bool { return h.config.Priority == vrrp.OwnerPriority }
+
+// boot starts a new process.
+func (h *simHost) boot() {
+	h.epoch++
+	h.upAt = h.s.now
+	h.paused, h.leaving = false, false
+	h.newsAt, h.timerAt, h.armedFor, h.pending = 0, 0, 0, 0
+	h.ring, h.lag, h.stamped = h.ring[:0], false, false
+	h.workerAt = 0
+	if h.peer != nil {
+		return
+	}
+	h.loop = New(h, h, h, h)
+	machine, err := vrrp.New(h.config)
+	if err != nil {
+		panic(err)
+	}
+	c := Config{ID: h.id(), Protocol: h.config}
+	if !h.owner() {
+		for _, a := range h.config.Addresses {
+			c.Addresses = append(c.Addresses, netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	if err := h.loop.add(c, machine); err != nil {
+		panic(err)
+	}
+	h.router = h.loop.routers[h.id()]
+}
+
+// start lets the host take part.
+func (h *simHost) start(cause vrrp.Cause) {
+	h.running = true
+	h.leaving = false
+	if h.peer != nil {
+		h.peer.start()
+		return
+	}
+	h.loop.start(h.id(), Port{Ifindex: simIfindex, MAC: h.mac, Source: h.source, Transmitter: h}, cause)
+	h.loop.flush()
+	h.turn()
+}
+
+// stop takes the host out of the election in order. Priority 0 is the only
+// thing an Active says then, and it says it at once (S-A1).
+func (h *simHost) stop(cause vrrp.Cause) {
+	h.leaving = true
+	if h.peer != nil {
+		h.peer.stop()
+		h.running = false
+		return
+	}
+	active, before := h.state() == vrrp.Active, h.s.stats.leaves
+	h.loop.shutdown(h.id(), cause)
+	if len(h.queued) == 0 && active {
+		h.s.violate(h, "priority 0 on leaving", "nothing is said")
+	}
+	h.loop.flush()
+	if (h.s.stats.leaves > before) != active {
+		h.s.violate(h, "priority 0 on leaving", "Active %v, sent %d", active, h.s.stats.leaves-before)
+	}
+	h.running = false
+	h.turn()
+}
+
+// crash ends the process, and the addresses with it.
+func (h *simHost) crash() {
+	h.s.stats.up += h.upTime()
+	h.epoch++
+	h.loop, h.router = nil, nil
+	h.running, h.paused, h.assigned, h.leaving = false, false, false, false
+	if h.peer != nil {
+		h.peer.state = vrrp.Initialize
+	}
+}
+
+func (h *simHost) alive() bool {
+	return h.loop != nil || h.peer != nil && h.peer.state != vrrp.Initialize
+}
+
+// upTime is how long the daemon has run.
+func (h *simHost) upTime() time.Duration {
+	if h.loop == nil {
+		return 0
+	}
+	return h.s.now.Sub(h.upAt)
+}
+
+// arrive is a frame at the host's interface: what the XDP program does
+// (bpf/vrrp.bpf.c), or without it what package datapath does.
+func (h *simHost) arrive(f *simFrame) {
+	if h.linkDown || !h.running || f.err != nil {
+		return
+	}
+	if h.peer != nil {
+		h.peer.receive(f)
+		return
+	}
+	if h.s.trace != nil {
+		h.s.tracef(h, "receives priority %d from %v, version %d, every %v", f.advertisement.Priority, f.source, f.advertisement.Version, f.advertisement.Interval)
+	}
+	own := f.source == h.source
+	if h.bare {
+		// Here the own-source and the version check are left to the state
+		// machine: it must not depend on those before it.
+		if own {
+			h.s.stats.fault(faultMirror)
+		}
+	} else {
+		if own {
+			h.s.stats.fault(faultMirror)
+			return
+		}
+		if v := f.advertisement.Version; v != h.config.Version && (!h.config.Dual || v != 2) {
+			return
+		}
+	}
+	at := h.Now()
+	full := h.blocked || len(h.ring) >= h.room
+	if full {
+		h.s.stats.fault(faultRingFull)
+		if h.s.trace != nil {
+			h.s.tracef(h, "the ring is full: priority %d from %v", f.advertisement.Priority, f.source)
+		}
+	}
+	if !h.bare && h.stamps(f) {
+		h.stamp = Stamp{At: at, Version: f.advertisement.Version, Priority: f.advertisement.Priority, Interval: f.advertisement.Interval}
+		h.stamped = true
+	}
+	if !own && (!full || !h.bare) {
+		h.refer(f, at, full)
+	}
+	if full {
+		return
+	}
+	h.ring = append(h.ring, simRecord{at, f})
+	late := h.s.latency(h)
+	if !h.bare && !h.lag && late%16 == 1 {
+		h.lag = true // the stamp is written before the record
+		h.lagEnds = h.s.now.Add(20 * time.Microsecond)
+		late = max(late, 20*time.Microsecond)
+	}
+	if late < 20*time.Microsecond && !h.paused {
+		h.turn()
+		return
+	}
+	h.news(late)
+}
+
+// stamps reports whether the kernel keeps a stamp of the frame.
+func (h *simHost) stamps(f *simFrame) bool {
+	a := &f.advertisement
+	return a.Priority >= h.config.Heed() &&
+		(a.Version == 2 || h.config.Family == packet.IPv6 || f.form&h.config.Forms() != 0)
+}
+
+// latency draws how long it takes until the process runs when it is woken.
+func (s *simulation) latency(h *simHost) time.Duration {
+	n := s.rng.Uint64()
+	if s.noisy {
+		switch {
+		case n%2048 == 0:
+			s.stats.fault(faultLateWakeup)
+			return s.between(5*time.Millisecond, 50*time.Millisecond)
+		case n%32 == 1:
+			return s.upTo(5 * time.Millisecond)
+		}
+	}
+	if n>>32%8 == 0 {
+		return s.upTo(s.plan.late)
+	}
+	return time.Duration(n >> 40 % 16)
+}
+
+// admissible reports whether the host's router may take a frame for an
+// advertisement of its own Virtual Router.
+func (h *simHost) admissible(f *simFrame) bool {
+	a := &f.advertisement
+	switch {
+	case f.source == h.source:
+		return false
+	case a.Version == 2:
+		return (h.config.Version == 2 && a.Interval == h.config.Interval || h.config.Dual) && !h.owner()
+	case a.Version != h.config.Version:
+		return false
+	}
+	return h.config.Family == packet.IPv6 || accepts(h.config.Checksum, f.form)
+}
+
+func accepts(p vrrp.ChecksumPolicy, form packet.Checksum) bool {
+	return p == vrrp.ChecksumAuto || (p == vrrp.ChecksumOnlyRFC5798) == (form == packet.ChecksumRFC5798)
+}
+
+// preempts reports whether the host doesn't heed lower priorities.
+func (h *simHost) preempts() bool { return h.config.Preempt || h.owner() }
+
+// beats reports whether an advertisement takes the place of this host as the
+// Active (S-A4, S-C1: the addresses are compared octet by octet).
+func (h *simHost) beats(priority uint8, source netip.Addr) bool {
+	if priority != h.config.Priority {
+		return priority > h.config.Priority
+	}
+	theirs, ours := source.As16(), h.source.As16()
+	return bytes.Compare(theirs[:], ours[:]) > 0
+}
+
+// refer brings the reference up to date with a frame that the kernel received.
+func (h *simHost) refer(f *simFrame, at vrrp.Instant, lost bool) {
+	a, ref := &f.advertisement, &h.ref
+	ok := h.admissible(f)
+	switch {
+	case ok && a.Priority == 0:
+		if ref.leaveAt == 0 {
+			ref.leaveAt = at
+		}
+	case ok && (!h.preempts() || a.Priority >= h.config.Priority):
+		if a.Version == 2 && f.source == ref.source3 && at.Sub(ref.heard3) < h.down(ref.interval) {
+			ref.heardAt, ref.leaveAt, ref.lost = at, 0, lost
+			return // I-04: a sign of life of one who is heard in version 3
+		}
+		source3, heard3 := ref.source3, ref.heard3
+		*ref = simReference{heardAt: at, interval: a.Interval, lost: lost, source3: source3, heard3: heard3}
+		if a.Version == 3 {
+			ref.source3, ref.heard3 = f.source, at
+		}
+	}
+}
+
+// skew is Skew_Time, down Active_Down_Interval for the learnt interval.
+func (h *simHost) skew(interval time.Duration) time.Duration {
+	if h.config.Version == 2 {
+		interval = time.Second
+	}
+	return interval * time.Duration(256-int(h.config.Priority)) / 256
+}
+
+func (h *simHost) down(interval time.Duration) time.Duration {
+	if h.config.Version == 2 {
+		interval = h.config.Interval
+	}
+	return 3*interval + h.skew(interval)
+}
+
+// news has the loop woken in d.
+func (h *simHost) news(d time.Duration) {
+	at := h.s.now.Add(d)
+	if h.newsAt == 0 || at < h.newsAt {
+		h.newsAt = at
+	}
+	h.arm()
+}
+
+// arm sees to it that the loop is woken when it has to be.
+func (h *simHost) arm() {
+	if h.paused {
+		return
+	}
+	next := h.newsAt
+	if h.timerAt != 0 && (next == 0 || h.timerAt < next) {
+		next = h.timerAt
+	}
+	if next == 0 {
+		return
+	}
+	next = max(next, h.s.now)
+	if h.pending == 0 || next < h.pending {
+		h.pending = next
+		h.s.queue.push(simEvent{at: next, kind: simWake, host: uint8(h.index), epoch: h.epoch})
+	}
+}
+
+// woken is the end of the time that the process slept.
+func (h *simHost) woken(at vrrp.Instant, epoch uint32) {
+	if epoch != h.epoch || at != h.pending {
+		return
+	}
+	h.pending = 0
+	if h.paused {
+		return
+	}
+	if h.peer != nil {
+		h.timerAt = 0
+		h.peer.timer()
+		return
+	}
+	if h.newsAt != 0 && at >= h.newsAt || h.timerAt != 0 && at >= h.timerAt {
+		h.turn()
+		return
+	}
+	h.arm()
+}
+
+// turn is one wake-up of the loop, as in Run.
+func (h *simHost) turn() {
+	if h.loop == nil || h.paused {
+		return
+	}
+	h.newsAt = 0
+	h.loop.runQueued()
+	h.loop.turn()
+	if h.lag || len(h.ring) > 0 {
+		h.newsAt = h.s.now.Add(20 * time.Microsecond)
+	}
+	deadlines := h.loop.deadlines
+	switch {
+	case len(deadlines) == 0:
+		h.timerAt, h.armedFor = 0, 0
+	case deadlines[0].deadline <= h.Now():
+		h.s.violate(h, "progress", "the deadline %d stays before now %d", deadlines[0].deadline, h.Now())
+	case deadlines[0].deadline != h.armedFor:
+		h.armedFor = deadlines[0].deadline
+		h.timerAt = h.trueTime(h.armedFor).Add(h.s.latency(h))
+	}
+	h.arm()
+}
+
+// pause stops the process, resume lets it go on.
+func (h *simHost) pause() { h.paused = true }
+
+func (h *simHost) resume() {
+	h.paused = false
+	if h.loop == nil {
+		return
+	}
+	h.pending = 0
+	h.epoch++ // what would have woken it meanwhile
+	h.turn()
+}
+
+// News is never waited for.
+func (h *simHost) News() <-chan struct{} { return nil }
+
+// Drain hands over the records, and watches what becomes of them.
+func (h *simHost) Drain(f func(*Received)) {
+	n := len(h.ring)
+	if h.lag && n > 0 && h.s.now < h.lagEnds {
+		n--
+	}
+	h.lag = false
+	for i := range n {
+		h.drainOne(&h.ring[i], f)
+	}
+	left := copy(h.ring, h.ring[n:])
+	h.ring = h.ring[:left]
+}
+
+func (h *simHost) drainOne(record *simRecord, f func(*Received)) {
+	frame := record.frame
+	h.received = Received{
+		At: record.at, Key: Key{Ifindex: simIfindex, Family: h.config.Family, VRID: frame.advertisement.VRID},
+		From: frame.source, Advertisement: frame.advertisement, Checksum: frame.form,
+	}
+	r := h.router
+	before := r.machine.State()
+	if frame.source == h.source {
+		// S-T1, R-12: it is as if it had not come.
+		status, deadline, queued, announce := r.machine.Status(), r.deadline, len(h.queued), r.announce
+		f(&h.received)
+		if r.machine.Status() != status || r.deadline != deadline || len(h.queued) != queued || r.announce != announce {
+			h.s.violate(h, "own frames change nothing", "in %v one of priority %d did", before, frame.advertisement.Priority)
+		}
+		return
+	}
+	f(&h.received)
+	if before != vrrp.Active {
+		return
+	}
+	a := &frame.advertisement
+	yields := a.Priority != 0 && h.admissible(frame) && h.beats(a.Priority, frame.source)
+	if yields != (r.machine.State() == vrrp.Backup) {
+		h.s.violate(h, "the better one wins", "an Active of %d at %v becomes %v on hearing %d from %v",
+			h.config.Priority, h.source, r.machine.State(), a.Priority, frame.source)
+	}
+}
+
+// LastHeard is the kernel's stamp.
+func (h *simHost) LastHeard(Key) (Stamp, bool) { return h.stamp, h.stamped && !h.bare }
+
+// Queue takes a frame to send.
+func (h *simHost) Queue(frame []byte) { h.queued = append(h.queued, frame) }
+
+// Flush sends what was queued.
+func (h *simHost) Flush() (int, error) {
+	adverts, leaves, announcements := 0, 0, 0
+	for _, b := range h.queued {
+		f := h.frame(b)
+		switch {
+		case f.err != nil:
+			announcements++
+		case f.advertisement.Priority == 0:
+			leaves++
+		default:
+			adverts++
+		}
+		if !h.linkDown {
+			h.s.send(h, f)
+		}
+	}
+	n := len(h.queued)
+	clear(h.queued)
+	h.queued = h.queued[:0]
+	h.sent(adverts, leaves, announcements)
+	return n, nil
+}
+
+// frame returns the decoded frame for its octets. A router has few different
+// ones.
+func (h *simHost) frame(b []byte) *simFrame {
+	for _, f := range h.frames {
+		if bytes.Equal(f.bytes, b) {
+			return f
+		}
+	}
+	f := newSimFrame(b, h.config.Dual)
+	if f.err != nil && !errors.Is(f.err, packet.ErrNotVRRP) {
+		h.s.violate(h, "frames are good", "%v", f.err)
+	}
+	h.frames = append(h.frames, f)
+	return f
+}
+
+// sent checks what was sent in one wake-up.
+func (h *simHost) sent(adverts, leaves, announcements int) {
+	s, state := h.s, h.state()
+	if s.trace != nil && adverts+leaves+announcements > 0 {
+		s.tracef(h, "sends %d advertisements, %d of priority 0, %d announcements", adverts, leaves, announcements)
+	}
+	s.stats.adverts += uint64(adverts)
+	s.stats.leaves += uint64(leaves)
+	forms := 2
+	if h.config.Dual {
+		forms = 3
+	}
+	if adverts > forms || leaves > forms {
+		s.violate(h, "no storm", "%d advertisements, %d of priority 0 in one wake-up", adverts, leaves)
+	}
+	if leaves > 0 && state != vrrp.Initialize {
+		s.violate(h, "priority 0 on leaving", "sent in %v", state)
+	}
+	if state == vrrp.Initialize && adverts+announcements > 0 {
+		s.violate(h, "priority 0 on leaving", "%d advertisements, %d announcements in Initialize", adverts, announcements)
+	}
+	if announcements > 0 {
+		s.stats.announcements++
+		if !h.assigned && !h.owner() {
+			s.violate(h, "addresses", "announced before they are there (Q-08)")
+		}
+		if state != vrrp.Active {
+			s.violate(h, "addresses", "announced in %v", state)
+		}
+		if h.exemptAnn {
+			h.exemptAnn = false
+		} else {
+			h.count(h.announAt[:], &h.announs, simAnnounced, "announcements")
+		}
+	}
+	if adverts > 0 {
+		if h.exempt {
+			h.exempt = false
+			return
+		}
+		most := min(len(h.advertAt)-1, simAnswers+int(time.Second/h.config.Interval)+2)
+		h.count(h.advertAt[:], &h.adverts, most, "advertisements")
+	}
+}
+
+// count checks that something doesn't happen more than most times in a second.
+func (h *simHost) count(at []vrrp.Instant, n *int, most int, what string) {
+	now := h.Now()
+	at[*n%len(at)] = now
+	*n++
+	if *n > most {
+		if span := now.Sub(at[(*n-1-most)%len(at)]); span < time.Second {
+			h.s.violate(h, "no storm", "more than %d %s in %v (S-T1)", most, what, span)
+		}
+	}
+}
+
+// Assign has the addresses put on the interface by the worker.
+func (h *simHost) Assign(_ int, _ []netip.Prefix, done func(error)) { h.change(true, done) }
+
+// Release has them taken away.
+func (h *simHost) Release(_ int, _ []netip.Prefix, done func(error)) { h.change(false, done) }
+
+var errSimulated = errors.New("simulated failure")
+
+func (h *simHost) change(assign bool, done func(error)) {
+	s := h.s
+	takes := s.upTo(20 * time.Millisecond)
+	if s.noisy && s.chance(0.02) {
+		s.stats.fault(faultSlowAddresses)
+		takes = s.upTo(2 * time.Second)
+	}
+	var err error
+	if s.noisy && h.failing && s.chance(0.1) {
+		s.stats.fault(faultAddresses)
+		err = errSimulated
+	}
+	h.workerAt = max(h.workerAt, s.now).Add(takes)
+	loop := h.loop
+	s.after(h.workerAt.Sub(s.now), func() {
+		if h.loop != loop {
+			return // the host has crashed since
+		}
+		if err == nil {
+			h.assigned = assign
+		}
+		if s.trace != nil {
+			s.tracef(h, "addresses assigned %v, error %v", assign, err)
+		}
+		done(err)
+		h.news(s.latency(h))
+	})
+}
+
+// Transition checks a change of state against what the host's kernel knows.
+func (h *simHost) Transition(t Transition) {
+	s := h.s
+	s.stats.transitions++
+	if s.trace != nil {
+		s.tracef(h, "%v -> %v: %s", t.From, t.To, t.Why())
+	}
+	switch {
+	case t.To == vrrp.Active:
+		h.exempt, h.exemptAnn = true, true
+		if t.From == vrrp.Backup {
+			h.checkTakeOver(&t)
+		}
+	case t.From == vrrp.Initialize:
+		h.ref = simReference{heardAt: t.When, interval: h.config.Interval}
+	case t.From == vrrp.Active && t.To == vrrp.Backup:
+		if !h.beats(t.Priority, t.Peer) {
+			s.violate(h, "the better one wins", "a router of %d at %v yields: %s", h.config.Priority, h.source, t.Why())
+		}
+	}
+	s.changed(h, t.From, t.To, t.Cause)
+}
+
+// checkTakeOver checks that nothing the kernel received forbids it (S-B2 to
+// S-B4, Q-05). The host's own clock counts.
+func (h *simHost) checkTakeOver(t *Transition) {
+	ref := &h.ref
+	due := ref.heardAt.Add(h.down(ref.interval))
+	if ref.leaveAt != 0 {
+		due = min(due, ref.leaveAt.Add(h.skew(ref.interval)))
+	}
+	if t.When >= due {
+		return
+	}
+	h.s.violate(h, "no take-over from a live Active", "%v too early (priority 0 heard: %v, record lost: %v): %s",
+		due.Sub(t.When), ref.leaveAt != 0, ref.lost, t.Why())
+}
+
+// Finding is not looked at.
+func (h *simHost) Finding(Finding) {}
+
+// Failure may only be that of an address change.
+func (h *simHost) Failure(f Failure) {
+	h.s.tracef(h, "failed to %s: %v", f.Action, f.Err)
+	if !errors.Is(f.Err, errSimulated) {
+		h.s.violate(h, "no failures", "%s: %v", f.Action, f.Err)
+	}
+}
