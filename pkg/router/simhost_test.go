@@ -70,6 +70,7 @@ type simHost struct {
 	assigned  bool         // the addresses are on the interface
 	workerAt  vrrp.Instant // when the worker that changes them is done
 	failing   bool         // changes may fail
+	stalled   []func()     // changes whose worker is paused
 	advertAt  [256]vrrp.Instant
 	adverts   int
 	announAt  [64]vrrp.Instant
@@ -136,7 +137,7 @@ func (h *simHost) boot() {
 	h.paused, h.leaving = false, false
 	h.newsAt, h.timerAt, h.armedFor, h.pending = 0, 0, 0, 0
 	h.ring, h.lag, h.stamped = h.ring[:0], false, false
-	h.workerAt = 0
+	h.workerAt, h.stalled = 0, nil
 	if h.peer != nil {
 		return
 	}
@@ -453,6 +454,11 @@ func (h *simHost) resume() {
 	}
 	h.pending = 0
 	h.epoch++ // what would have woken it meanwhile
+	for _, finish := range h.stalled {
+		finish()
+		h.loop.runQueued()
+	}
+	h.stalled = nil
 	h.turn()
 }
 
@@ -627,7 +633,7 @@ func (h *simHost) change(assign bool, done func(error)) {
 	}
 	h.workerAt = max(h.workerAt, s.now).Add(takes)
 	loop := h.loop
-	s.after(h.workerAt.Sub(s.now), func() {
+	finish := func() {
 		if h.loop != loop {
 			return // the host has crashed since
 		}
@@ -639,6 +645,13 @@ func (h *simHost) change(assign bool, done func(error)) {
 		}
 		done(err)
 		h.news(s.latency(h))
+	}
+	s.after(h.workerAt.Sub(s.now), func() {
+		if h.paused && h.loop == loop {
+			h.stalled = append(h.stalled, finish) // so is its worker
+			return
+		}
+		finish()
 	})
 }
 

@@ -120,6 +120,22 @@ func TestStormGuard(t *testing.T) {
 			t.Errorf("%d answers to 10000 leaves in a second", n)
 		}
 	})
+	t.Run("S-A3 between transitions", func(t *testing.T) {
+		// Somebody forges leaves of the Active, which goes on.
+		m := newMachine(t, func(c *Config) { c.Priority = 254 }).backup()
+		answers, end := 0, m.now.Add(time.Second)
+		for m.now < end {
+			m.receive(255, greater(f))
+			m.receive(0, greater(f))
+			m.expire() // after Skew_Time, 8 ms: it takes over
+			for range 3 {
+				answers += strings.Count(say(m.receive(0, greater(f))), "ADV")
+			}
+		}
+		if answers == 0 || answers > 102 {
+			t.Errorf("%d answers in a second", answers)
+		}
+	})
 	t.Run("announcements", func(t *testing.T) {
 		m := newMachine(t, nil).active()
 		count := 0

@@ -471,7 +471,7 @@ func (r *Router) becomeBackup(now Instant, why Action, actions []Action) []Actio
 
 func (r *Router) becomeActive(now Instant, why Action, actions []Action) []Action {
 	r.switched = false
-	r.nextAnswer, r.announceAt, r.announceMore = 0, 0, false
+	r.announceAt, r.announceMore = 0, false
 	r.nextProbe = now + 1 // the first advertisement is in one form
 	if heard := r.forms[0] | r.forms[1]; heard != 0 && !r.config.formless() && r.config.Checksum == ChecksumAuto {
 		r.send = heard
