@@ -40,17 +40,18 @@ type claim struct {
 	who      string
 	from, to time.Time
 	interval time.Duration // the last advertised
+	pause    time.Duration // the longest between two advertisements
 	left     bool          // ended by priority 0, at that moment
 	pulled   bool          // ended by the cable
 }
 
 func (c claim) String() string {
-	end := ""
+	end := fmt.Sprintf(", longest pause %v", c.pause)
 	switch {
 	case c.left:
-		end = ", left"
+		end += ", left"
 	case c.pulled:
-		end = ", pulled"
+		end += ", pulled"
 	}
 	return fmt.Sprintf("%s from %s to %s%s", c.who, c.from.Format(clock), c.to.Format(clock), end)
 }
@@ -60,11 +61,13 @@ func (c claim) String() string {
 // for one, and on a busy machine a router may be late.
 func (c claim) fellSilent(by time.Time) bool { return by.Sub(c.to) > c.interval*5/2 }
 
-// claims tells from the wire who was Active when.
+// claims tells from the wire who was Active when. A router that falls silent for
+// up to five intervals and goes on without anybody else having advertised was
+// late, nothing else.
 func claims(adverts []advert, aparts []apart) []claim {
 	var all []claim
 	open := make(map[string]int) // the number of the claim that goes on
-	for _, a := range adverts {
+	for i, a := range adverts {
 		n, claiming := open[a.who]
 		if a.priority == 0 {
 			if claiming {
@@ -78,7 +81,12 @@ func claims(adverts []advert, aparts []apart) []claim {
 			c.pulled = slices.ContainsFunc(aparts, func(p apart) bool {
 				return p.who == a.who && !p.from.Before(c.to) && p.from.Before(a.at)
 			})
-			claiming = !c.pulled && !c.fellSilent(a.at)
+			pause := a.at.Sub(c.to)
+			late := pause <= 5*c.interval && adverts[i-1].who == a.who
+			claiming = !c.pulled && (late || !c.fellSilent(a.at))
+			if claiming {
+				c.pause = max(c.pause, pause)
+			}
 		}
 		if !claiming {
 			n = len(all)

@@ -15,6 +15,7 @@ import (
 // verdict is what came of a case.
 type verdict struct {
 	two, none time.Duration // the longest
+	pause     time.Duration // the longest that a router was late with
 	problems  []string
 	frames    int // that were checked of ours
 }
@@ -26,8 +27,11 @@ func (v *verdict) blame(format string, args ...any) {
 // judge compares what was on the wire with what is expected.
 func (v *verdict) judge(e expectation, all []claim, aparts []apart, end time.Time) {
 	v.two = two(all, aparts)
-	for n := range all {
+	for n, c := range all {
 		v.none = max(v.none, none(all, n))
+		if c.fellSilent(c.to.Add(c.pause)) {
+			v.pause = max(v.pause, c.pause)
+		}
 	}
 	v.turns(e, all)
 	want := slices.Clone(e.final)

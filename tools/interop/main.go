@@ -338,8 +338,11 @@ func printProgress(w io.Writer, n, of int, r result) {
 		word = "FAIL"
 	}
 	late := ""
+	if r.pause > 0 {
+		late = fmt.Sprintf(", advertised after a pause of %.1f s", r.pause.Seconds())
+	}
 	if d := longest(r.stalls); d > 0 {
-		late = fmt.Sprintf(", the machine up to %.1f s late", d.Seconds())
+		late += fmt.Sprintf(", the machine up to %.1f s late", d.Seconds())
 	}
 	fmt.Fprintf(w, "%*d/%d %s %-42s two %5d ms, none %5d ms, %3d frames checked (%.0f s%s)\n",
 		len(fmt.Sprint(of)), n, of, word, r.testCase, r.two.Milliseconds(), r.none.Milliseconds(), r.frames, r.took.Seconds(), late)
