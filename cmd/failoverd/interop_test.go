@@ -95,6 +95,7 @@ func TestInteropActive(t *testing.T) {
 	t.Attr("proves", "C-06 C-08 D-01 D-02 K-01 Q-10")
 	interop(t, "crash, return, stop", func(p *pair) {
 		p.startDaemon(200)
+		p.waitHolder(p.asked, p.a) // a busy machine may start the other one sooner
 		p.startPeer(100)
 		p.converged(p.a)
 		// Longer than the peer's Active_Down_Interval.

@@ -135,8 +135,12 @@ func (l *Loop) receive(p *Received) {
 		From:          p.From,
 		Checksum:      p.Checksum,
 	})
-	refused := slices.ContainsFunc(l.actions, func(a vrrp.Action) bool { return a.Refused })
-	if !refused && p.Advertisement.Priority >= r.protocol.Heed() {
+	if !r.stamped(p) {
+		return
+	}
+	if slices.ContainsFunc(l.actions, func(a vrrp.Action) bool { return a.Refused }) {
+		r.lastRefused = p.At
+	} else {
 		r.lastHeeded = max(r.lastHeeded, p.At)
 	}
 }
@@ -164,12 +168,12 @@ func (l *Loop) expire(r *router, now vrrp.Instant) {
 // Active_Down_Timer beyond now.
 func (l *Loop) heardMeanwhile(r *router, now vrrp.Instant) bool {
 	stamp, ok := l.packets.LastHeard(r.key)
-	if !ok || stamp.At <= r.lastHeeded {
+	if !ok || r.knows(stamp) {
 		return false
 	}
 	// The record may have been on its way while the ring was drained.
 	l.packets.Drain(l.receive)
-	if stamp.At > r.lastHeeded {
+	if !r.knows(stamp) {
 		// It is lost: the ring was full. The stamp says what it said.
 		r.lastHeeded = stamp.At
 		ev := vrrp.Event{Kind: vrrp.StampHeard}

@@ -124,6 +124,13 @@ var (
 )
 
 func newHost(t *testing.T, priority uint8) *host {
+	return newHostOf(t, vrrp.Config{
+		Version: 3, VRID: 51, Family: packet.IPv4, Priority: priority,
+		Interval: time.Second, Preempt: true, Addresses: []netip.Addr{testVIP.Addr()},
+	})
+}
+
+func newHostOf(t *testing.T, protocol vrrp.Config) *host {
 	h := &host{
 		t: t, start: time.Now(), ended: make(chan error, 1),
 		news: make(chan struct{}, 1), stamp: make(map[Key]Stamp),
@@ -132,11 +139,8 @@ func newHost(t *testing.T, priority uint8) *host {
 	ctx, cancel := context.WithCancel(t.Context())
 	h.stop = cancel
 	go func() { h.ended <- h.loop.Run(ctx) }()
-	c := Config{ID: testID, Addresses: []netip.Prefix{testVIP}, Protocol: vrrp.Config{
-		Version: 3, VRID: 51, Family: packet.IPv4, Priority: priority,
-		Interval: time.Second, Preempt: true, Addresses: []netip.Addr{testVIP.Addr()},
-	}}
-	if priority == 255 {
+	c := Config{ID: testID, Addresses: []netip.Prefix{testVIP}, Protocol: protocol}
+	if protocol.Priority == 255 {
 		c.Addresses = nil
 	}
 	if err := h.loop.Add(c); err != nil {
@@ -392,6 +396,32 @@ func TestBacklogIsAnsweredOnce(t *testing.T) {
 		want := []string{"advertisement", "advertisement", "announcement"} // in both checksum forms
 		if got := h.kinds()[before:]; !slices.Equal(got, want) {
 			t.Errorf("answered with %v, want %v", got, want)
+		}
+		h.end()
+	})
+}
+
+// What the state machine refuses isn't lost, although the kernel has stamped it
+// the Backup takes over.
+func TestRefusedIsStamped(t *testing.T) {
+	t.Attr("proves", "R-18 TM-02")
+	synctest.Test(t, func(t *testing.T) {
+		h := newHostOf(t, vrrp.Config{
+			Version: 2, VRID: 51, Family: packet.IPv4, Priority: 100,
+			Interval: time.Second, Preempt: true, Addresses: []netip.Addr{testVIP.Addr()},
+		})
+		h.up()
+		for range 5 {
+			time.Sleep(time.Second)
+			r := h.advertisement(200)
+			r.Advertisement.Version, r.Advertisement.Addresses = 2, []netip.Addr{testPeer}
+			h.mu.Lock()
+			h.stamp[testKey] = Stamp{At: r.At, Version: 2, Priority: 200, Interval: time.Second}
+			h.mu.Unlock()
+			h.hear(r, true)
+		}
+		if s := h.state(); s != vrrp.Active {
+			t.Fatalf("state %v beside a router of other addresses", s)
 		}
 		h.end()
 	})

@@ -23,9 +23,10 @@ type router struct {
 	restartAt vrrp.Instant // when to leave Initialize by itself; 0: not
 	releaseAt vrrp.Instant // when to try to remove the addresses again; 0: not
 
-	// lastHeeded is the receive time of the newest advertisement of the
-	// protocol's Heed priority or more that the state machine was shown.
-	lastHeeded vrrp.Instant
+	// The receive times of the newest advertisements, of those that the
+	// kernel stamps, which the state machine was shown and has heeded, or has
+	// refused for what the kernel doesn't know.
+	lastHeeded, lastRefused vrrp.Instant
 
 	// generation counts assignments and releases, so that a completion that
 	// arrives after the next change is recognised as stale.
@@ -52,6 +53,15 @@ func (r *router) attach(p Port) {
 	r.frames = [4][]byte{}
 	r.queued.any = false
 }
+
+// stamped reports whether the kernel keeps a stamp of such an advertisement.
+func (r *router) stamped(p *Received) bool {
+	a := &p.Advertisement
+	return a.Priority >= r.protocol.Heed() && (a.Version == 2 || p.Checksum&r.protocol.Forms() != 0)
+}
+
+// knows reports whether the state machine was shown what was stamped.
+func (r *router) knows(s Stamp) bool { return s.At <= r.lastHeeded || s.At == r.lastRefused }
 
 // mac is the link-layer address that the router's frames come from and that
 // its addresses are announced with. It is the port's own: the virtual MAC
