@@ -26,6 +26,7 @@
 #define VRRP_HEADER 8
 #define VRRP_AUTH 8
 #define VLAN_TAGS 2
+#define VLAN_ID 0x0fff
 #define IP_MORE_OR_OFFSET 0x3fff
 #define GROUP_IPV4 0xe0000012 /* 224.0.0.18 */
 
@@ -157,7 +158,7 @@ __noinline __u32 copy_message(struct xdp_md *ctx, __u32 offset, __u32 length)
 	__u64 sum = 0;
 	__u8 *octet;
 
-	if (!w || offset > ETH_HLEN + 60 || length > FAILOVER_MESSAGE_MAX)
+	if (!w || offset > ETH_HLEN + VLAN_TAGS * sizeof(struct vlan) + 60 || length > FAILOVER_MESSAGE_MAX)
 		return 0;
 	message += offset;
 	words = length / 4;
@@ -362,7 +363,7 @@ int failover_vrrp(struct xdp_md *ctx)
 	void *end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = data;
 	struct failover_record *r;
-	int tags, fragment = 0;
+	int tags, tagged = 0, fragment = 0;
 	__u32 header, total;
 	struct iphdr *ip4;
 	struct ipv6hdr *ip6;
@@ -382,6 +383,9 @@ int failover_vrrp(struct xdp_md *ctx)
 			break;
 		if ((void *)(vlan + 1) > end)
 			return XDP_PASS;
+		/* VLAN 0 is none: such a tag has a priority only (IEEE 802.1Q). */
+		if (vlan->tci & bpf_htons(VLAN_ID))
+			tagged = 1;
 		type = vlan->type;
 		ip = vlan + 1;
 	}
@@ -437,7 +441,7 @@ int failover_vrrp(struct xdp_md *ctx)
 
 	r->received = bpf_ktime_get_ns();
 	r->ifindex = ctx->ingress_ifindex;
-	if (tags) {
+	if (tagged) {
 		count_error(REASON_tagged, r, 0);
 		return XDP_PASS;
 	}
@@ -455,7 +459,7 @@ int failover_vrrp(struct xdp_md *ctx)
 		return XDP_PASS;
 	}
 	r->length = total - header;
-	return handle(ctx, w, ETH_HLEN + header);
+	return handle(ctx, w, ETH_HLEN + tags * sizeof(struct vlan) + header);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -184,7 +184,7 @@ func mutate(random *rand.Rand, frame []byte) []byte {
 		case 3:
 			frame = append(frame, byte(random.Uint32()))
 		case 4:
-			frame = slices.Insert(frame, 12, 0x81, 0x00, 0x00, byte(random.Uint32()))
+			frame = slices.Insert(frame, 12, 0x81, 0x00, 0x00, byte(random.IntN(3)))
 		}
 	}
 	return frame
@@ -224,6 +224,19 @@ func TestTagged(t *testing.T) {
 		want := []string{"advertisement_rcvd", "tagged", "tagged", ""}[tags]
 		if got := raised(before, w.dp.Counters()); got != want {
 			t.Errorf("%d tags: raised %q, want %q", tags, got, want)
+		}
+	}
+	// A tag of VLAN 0 has a priority only, as switches may set it.
+	for tags := range 3 {
+		frame := v04
+		for range tags {
+			frame = slices.Insert(slices.Clone(frame), 12, 0x88, 0xa8, 0xe0, 0x00)
+		}
+		before := w.dp.Counters()
+		runProgram(t, r, frame)
+		r.drain()
+		if got := raised(before, w.dp.Counters()); got != "advertisement_rcvd" {
+			t.Errorf("%d tags of VLAN 0: raised %q", tags, got)
 		}
 	}
 }

@@ -45,7 +45,8 @@ func ParseFrame(frame []byte) (Datagram, error) {
 		if etherType != etherTypeVLAN && etherType != etherTypeQinQ || len(b) < 4 {
 			break
 		}
-		tagged = true
+		// VLAN 0 is none: such a tag has a priority only (IEEE 802.1Q).
+		tagged = tagged || b[0]&0xf != 0 || b[1] != 0
 		etherType = binary.BigEndian.Uint16(b[2:])
 		b = b[4:]
 	}
