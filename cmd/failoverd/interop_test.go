@@ -233,6 +233,54 @@ func TestInteropFRR(t *testing.T) {
 	}
 }
 
+// What a peer does against the RFCs is tolerated where it is asked for, and
+// refused and named where it isn't: keepalived stays the Active, or is one of two.
+func TestTolerate(t *testing.T) {
+	t.Attr("proves", "K-06 K-07")
+	for _, c := range []struct {
+		what     string
+		protocol protocol
+		peers    []string // keepalived's addresses
+		counter  string
+	}{
+		{"address-list", protocols[0], []string{"198.18.0.10/24", "198.18.0.11/24"}, "address_list_errors"},
+		{"first-address", protocols[2], []string{"2001:db8::10/64", "fe80::12:33/64"}, "first_addr_errors"},
+	} {
+		for _, tolerated := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s %v", c.what, tolerated), func(t *testing.T) {
+				t.Parallel()
+				p := &pair{site: newSite(t), protocol: c.protocol}
+				peer, err := p.b.Keepalived(lab.KeepalivedConfig{
+					Interface: ifname, Version: p.version, VRID: 51, Priority: 200, Interval: time.Second, Addresses: c.peers,
+				})
+				p.ok(err)
+				p.waitHolder(p.asked, p.b)
+				args := []string{"--iface", ifname, "--priority", "100", "--version", fmt.Sprint(p.version)}
+				for _, a := range p.addresses {
+					args = append(args, "--vip", a)
+				}
+				if tolerated {
+					args = append(args, "--tolerate", c.what)
+				}
+				p.daemon = p.failoverd(p.a, args...)
+				p.waitState(p.daemon, 0, p.family, "Backup")
+				if tolerated {
+					time.Sleep(4500 * time.Millisecond) // longer than Active_Down_Interval
+					p.converged(p.b)
+				} else {
+					p.waitHolder(p.asked, p.a, p.b)
+					if !strings.Contains(p.daemon.Output(), c.counter) {
+						t.Errorf("the log does not name %s:\n%s", c.counter, p.daemon.Output())
+					}
+				}
+				_, err = peer.Stop(p.ctx)
+				p.ok(err)
+				p.stop(p.a, p.daemon)
+			})
+		}
+	}
+}
+
 // advertises waits for an advertisement of the node, of another priority than
 // 0, after the given frame.
 func (p *pair) advertises(n *lab.Node, since int) {
