@@ -100,7 +100,7 @@ func (s *simStats) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d runs, %.0f router-hours, %d transitions, %d advertisements, %d leaves, %d announcements\n",
 		s.runs, s.up.Hours(), s.transitions, s.adverts, s.leaves, s.announcements)
-	fmt.Fprintf(&b, "%d elections and %d take-overs verified; on a good network two routers were Active for at most %v (bound %v)\n",
+	fmt.Fprintf(&b, "%d elections and %d take-overs verified; on a good network two routers were Active for at most %v (bound %v: an interval, delays and wake-ups)\n",
 		s.elections, s.takeOvers, s.dual, s.dualBound)
 	for n, count := range s.faults {
 		if n > 0 {
