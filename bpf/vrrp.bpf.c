@@ -28,6 +28,7 @@
 #define VLAN_TAGS 2
 #define VLAN_ID 0x0fff
 #define IP_MORE_OR_OFFSET 0x3fff
+#define OFFSET_MAX (ETH_HLEN + VLAN_TAGS * 4 + 60) /* of the VRRP header */
 #define GROUP_IPV4 0xe0000012 /* 224.0.0.18 */
 
 struct vlan {
@@ -158,7 +159,7 @@ __noinline __u32 copy_message(struct xdp_md *ctx, __u32 offset, __u32 length)
 	__u64 sum = 0;
 	__u8 *octet;
 
-	if (!w || offset > ETH_HLEN + VLAN_TAGS * sizeof(struct vlan) + 60 || length > FAILOVER_MESSAGE_MAX)
+	if (!w || offset > OFFSET_MAX || length > FAILOVER_MESSAGE_MAX)
 		return 0;
 	message += offset;
 	words = length / 4;
@@ -305,13 +306,19 @@ static __always_inline __u32 declared_length(const __u8 *m, __u16 family)
 /* Decides about a whole VRRP datagram, described by w->record. */
 static __always_inline int handle(struct xdp_md *ctx, struct work *w, __u32 offset)
 {
-	const __u8 *m = (const __u8 *)(long)ctx->data + offset;
 	struct failover_record *r = &w->record;
 	struct failover_virtual_router *router = NULL;
 	struct failover_interface *iface;
 	struct failover_key key = {};
 	struct failover_link link = { .ifindex = ctx->ingress_ifindex };
 	__u32 reason, sum, tolerate = 0;
+	const __u8 *m;
+
+	/* Nothing new to the compiler, but to the verifier of Linux 6.1. */
+	barrier_var(offset);
+	if (offset > OFFSET_MAX)
+		return XDP_PASS;
+	m = (const __u8 *)(long)ctx->data + offset;
 
 	iface = bpf_map_lookup_elem(&failover_iface, &link);
 	if (r->length >= 2 && (void *)(m + 2) <= (void *)(long)ctx->data_end) {
