@@ -19,6 +19,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
 // Default places of what a run leaves on the host while it lives.
@@ -111,7 +112,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 
 	worker := link.NewWorker(handle)
 	observer := newObserver(log, dp)
-	loop := router.New(monotonic{}, packets{dp}, addresses{worker}, observer)
+	loop := router.New(monotonic{}, packets{dp}, addresses{worker}, leases{dp}, observer)
 	// Not the worker's: a listing must not keep a take-over waiting.
 	looking, err := link.NewHandle()
 	if err != nil {
@@ -258,6 +259,11 @@ func (a addresses) Assign(ifindex int, p []netip.Prefix, done func(error)) {
 func (a addresses) Release(ifindex int, p []netip.Prefix, done func(error)) {
 	a.worker.Submit(link.Job{Ifindex: ifindex, Prefixes: p, Done: done})
 }
+
+// leases writes them where the fence reads them.
+type leases struct{ dp *datapath.Datapath }
+
+func (l leases) Lease(k router.Key, until vrrp.Instant) { l.dp.Lease(datapath.Key(k), until) }
 
 // families returns the families that a router has addresses of.
 func families(r config.Router) []packet.Family {

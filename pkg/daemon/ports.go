@@ -272,6 +272,9 @@ func (ps *ports) bind(p *port, i link.Interface, vlans bool) error {
 	}
 	p.conn, p.path = conn, path
 	ps.log.WithFields(logrus.Fields{"interface": i.Name, "receive": path.Kind}).Infof("receiving: %s", path.Why)
+	if path.Unfenced != nil {
+		ps.log.WithField("interface", i.Name).WithError(path.Unfenced).Warn("if this daemon hangs or is killed, the host goes on answering for its addresses")
+	}
 	return nil
 }
 
@@ -394,6 +397,10 @@ func (ps *ports) stop(p *port, m *member, cause vrrp.Cause) error {
 
 func (ps *ports) setRouter(p *port, m *member, running bool, from netip.Addr) error {
 	protocol := m.config.Protocol(m.id.Family)
+	var fenced []netip.Addr
+	if m.config.Priority != config.OwnerPriority { // the owner's are its own
+		fenced = protocol.Addresses
+	}
 	return ps.dp.SetRouter(m.key(p.bound.Index), datapath.Router{
 		Version:  protocol.Version,
 		Dual:     protocol.Dual,
@@ -402,6 +409,8 @@ func (ps *ports) setRouter(p *port, m *member, running bool, from netip.Addr) er
 		Heed:     protocol.Heed(),
 		Forms:    protocol.Forms(),
 		Tolerate: m.config.Tolerate.Tolerance,
+
+		Addresses: fenced,
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -58,13 +59,18 @@ type Link struct {
 type Path struct {
 	Kind string
 	Why  string
+	// Unfenced is why nothing holds back answers for the virtual addresses
+	// when the daemon hangs or is killed, nil if the fence does.
+	Unfenced error
 }
 
 // attachment is what receives on one interface.
 type attachment struct {
 	watch   bool
 	link    link.Link
-	pinned  string // the link's directory
+	fence   []link.Link
+	classes bool   // the fence is made of classifiers
+	pinned  string // the links' directory
 	sockets []*socket
 }
 
@@ -86,9 +92,12 @@ func (d *Datapath) Attach(l Link, m Mode, watch bool) (Path, error) {
 	if err != nil {
 		return Path{}, err
 	}
+	if !watch {
+		path.Unfenced = d.attachFence(a, l)
+	}
 	if path.Kind == PathPacket {
 		if err := d.openSockets(a, l.Index); err != nil {
-			return Path{}, err
+			return Path{}, errors.Join(err, d.release(a))
 		}
 	}
 	d.attached[l.Index] = a
@@ -102,13 +111,13 @@ func (d *Datapath) attach(a *attachment, l Link, m Mode) (Path, error) {
 	}
 	switch {
 	case m == ModeOff:
-		return Path{PathPacket, "XDP is switched off (--xdp-mode off)"}, nil
+		return Path{Kind: PathPacket, Why: "XDP is switched off (--xdp-mode off)"}, nil
 	case d.unavailable != nil && m == ModeAuto:
-		return Path{PathPacket, fmt.Sprintf("BPF can't be used: %v", d.unavailable)}, nil
+		return Path{Kind: PathPacket, Why: fmt.Sprintf("BPF can't be used: %v", d.unavailable)}, nil
 	case d.unavailable != nil:
 		return Path{}, fmt.Errorf("BPF can't be used: %w", d.unavailable)
 	case m == ModeAuto && l.VLANs:
-		return Path{PathPacket, "it carries VLAN devices, whose tags XDP may not see"}, nil
+		return Path{Kind: PathPacket, Why: "it carries VLAN devices, whose tags XDP may not see"}, nil
 	}
 	if a.watch {
 		if err := d.objects.FailoverIface.Put(bpf.VrrpFailoverLink{Ifindex: uint32(l.Index)}, bpf.VrrpFailoverInterface{Watch: 1}); err != nil {
@@ -123,9 +132,9 @@ func (d *Datapath) attach(a *attachment, l Link, m Mode) (Path, error) {
 	case err == nil:
 		return path, nil
 	case taken(err):
-		return Path{PathPacket, "another program owns its XDP hook"}, nil
+		return Path{Kind: PathPacket, Why: "another program owns its XDP hook"}, nil
 	case m == ModeAuto:
-		return Path{PathPacket, fmt.Sprintf("XDP can't be attached: %v", err)}, nil
+		return Path{Kind: PathPacket, Why: fmt.Sprintf("XDP can't be attached: %v", err)}, nil
 	}
 	return Path{}, fmt.Errorf("XDP can't be attached in %s mode: %w; use --xdp-mode auto", m, err)
 }
@@ -140,8 +149,8 @@ func (d *Datapath) attachXDP(a *attachment, l Link, m Mode) (Path, error) {
 		flags link.XDPAttachFlags
 		path  Path
 	}
-	native := try{link.XDPDriverMode, Path{PathNative, "XDP in the driver"}}
-	generic := try{link.XDPGenericMode, Path{PathGeneric, "XDP behind the driver"}}
+	native := try{link.XDPDriverMode, Path{Kind: PathNative, Why: "XDP in the driver"}}
+	generic := try{link.XDPGenericMode, Path{Kind: PathGeneric, Why: "XDP behind the driver"}}
 	var tries []try
 	switch {
 	case m == ModeNative:
@@ -163,7 +172,7 @@ func (d *Datapath) attachXDP(a *attachment, l Link, m Mode) (Path, error) {
 		x, err = link.AttachXDP(link.XDPOptions{Program: d.objects.FailoverVrrp, Interface: l.Index, Flags: t.flags})
 		if err == nil {
 			a.link = x
-			if d.pinLink(a, l) != nil {
+			if d.pinLink(a, l, "xdp", x) != nil {
 				t.path.Why += ", not pinned"
 			}
 			return t.path, nil
@@ -192,12 +201,12 @@ func (d *Datapath) adopt(a *attachment, l Link, m Mode) (Path, bool) {
 	mode, ok := attachedMode(l.Index, left)
 	if ok && (m == ModeAuto || m == mode) && left.Update(d.objects.FailoverVrrp) == nil {
 		a.link = left
-		if d.pinLink(a, l) == nil {
+		if d.pinLink(a, l, "xdp", left) == nil {
 			kind := PathGeneric
 			if mode == ModeNative {
 				kind = PathNative
 			}
-			return Path{kind, "XDP program of a killed run replaced in place"}, true
+			return Path{Kind: kind, Why: "XDP program of a killed run replaced in place"}, true
 		}
 		a.link = nil
 	}
@@ -238,12 +247,47 @@ func attachedMode(ifindex int, l link.Link) (Mode, bool) {
 	return ModeGeneric, true
 }
 
-func (d *Datapath) pinLink(a *attachment, l Link) error {
+// attachFence attaches the TC programs, and returns why it can't.
+func (d *Datapath) attachFence(a *attachment, l Link) error {
+	if d.fence == nil {
+		return errors.Join(d.unavailable, d.unfenced)
+	}
+	links, err := d.fence.attach(l.Index)
+	if errors.Is(err, ebpf.ErrNotSupported) && d.pins != nil {
+		return d.attachClassifiers(a, l) // before Linux 6.6
+	}
+	if err != nil {
+		return fmt.Errorf("attach the fence: %w", err)
+	}
+	a.fence = links
+	if d.pins == nil {
+		return errors.New("it goes with the process, for it can't be pinned")
+	}
+	for n, name := range []string{"ingress", "egress"} {
+		if err := d.pinLink(a, l, name, links[n]); err != nil {
+			return fmt.Errorf("it goes with the process: %w", err)
+		}
+	}
+	return nil
+}
+
+func (d *Datapath) attachClassifiers(a *attachment, l Link) error {
+	dir, err := d.pins.markClassifiers(pinName(l.Name))
+	if err != nil {
+		return err
+	}
+	a.pinned, a.classes = dir, true
+	return d.fence.attachClassifiers(l.Index)
+}
+
+func (d *Datapath) pinLink(a *attachment, l Link, name string, x link.Link) error {
 	if d.pins == nil {
 		return nil
 	}
-	dir, err := d.pins.pinLink(a.link, pinName(l.Name))
-	a.pinned = dir
+	dir, err := d.pins.pinLink(x, pinName(l.Name), name)
+	if err == nil {
+		a.pinned = dir
+	}
 	return err
 }
 
@@ -282,19 +326,36 @@ func (d *Datapath) detach(ifindex int) error {
 	}
 	delete(d.attached, ifindex)
 	d.publish()
-	var errs []error
+	if a.watch && a.link != nil {
+		_ = d.objects.FailoverIface.Delete(bpf.VrrpFailoverLink{Ifindex: uint32(ifindex)}) // it goes with the map
+	}
 	for _, s := range a.sockets {
 		d.counts[packet.ReasonRingFull].Add(s.lost())
+	}
+	return d.release(a)
+}
+
+// release closes all that an attachment holds.
+func (d *Datapath) release(a *attachment) error {
+	var errs []error
+	for _, s := range a.sockets {
 		errs = append(errs, s.close())
 	}
+	links := a.fence
 	if a.link != nil {
-		if a.watch {
-			_ = d.objects.FailoverIface.Delete(bpf.VrrpFailoverLink{Ifindex: uint32(ifindex)}) // it goes with the map
-		}
+		links = append(links, a.link)
+	}
+	for _, l := range links {
 		if a.pinned != "" {
-			errs = append(errs, a.link.Unpin(), d.pins.removeLink(a.pinned))
+			errs = append(errs, l.Unpin())
 		}
-		errs = append(errs, a.link.Close())
+		errs = append(errs, l.Close())
+	}
+	if a.classes {
+		errs = append(errs, removeClassifiers(a.pinned))
+	}
+	if a.pinned != "" {
+		errs = append(errs, d.pins.removeLink(a.pinned))
 	}
 	return errors.Join(errs...)
 }

@@ -50,6 +50,8 @@ type Router struct {
 	Heed     uint8      // the least priority that LastHeard knows of
 	Forms    packet.Checksum
 	Tolerate packet.Tolerance
+	// Addresses are fenced: the host answers for them while a Lease lasts.
+	Addresses []netip.Addr
 }
 
 // Stamp is what the kernel keeps of the last good advertisement it received
@@ -82,6 +84,8 @@ type Datapath struct {
 	unavailable error // why there is no BPF
 	unpinned    error // why nothing is pinned though it should be
 	objects     bpf.VrrpObjects
+	fence       *fence // nil where there is none
+	unfenced    error  // and why
 	pins        *pins
 	ring        *ring
 	stamps      []byte
@@ -119,11 +123,14 @@ func Load(o Options) (*Datapath, error) {
 	}
 	d.waiter = waiter
 	if d.unavailable = d.loadBPF(); d.unavailable == nil {
+		if d.fence, d.unfenced = loadFence(); d.unfenced != nil {
+			d.unfenced = fmt.Errorf("load the fence: %w", d.unfenced)
+		}
 		err = d.waiter.add(d.objects.FailoverRing.FD())
 		if err == nil && !o.Unpinned {
 			d.pins, d.unpinned = openPins(o.Dir, o.Adopt)
 			if d.unpinned == nil {
-				err = d.pins.pin(&d.objects)
+				err = d.pins.pin(&d.objects, d.fence)
 			}
 		}
 	}
@@ -159,6 +166,10 @@ func (d *Datapath) closeBPF() error {
 	if d.stamps != nil {
 		errs = append(errs, unmap(d.stamps))
 		d.stamps = nil
+	}
+	if d.fence != nil {
+		errs = append(errs, d.fence.close())
+		d.fence = nil
 	}
 	return errors.Join(append(errs, d.objects.Close())...)
 }
@@ -211,6 +222,11 @@ func (d *Datapath) SetRouter(k Key, r Router) error {
 			return err
 		}
 		e.slot = slot
+		if d.fence != nil {
+			if err := d.fence.own(k, slot, r.Addresses); err != nil {
+				return err
+			}
+		}
 	}
 	if d.unavailable == nil {
 		if err := d.objects.FailoverRouter.Put(kernelKey(k), r.kernel(e.slot)); err != nil {
@@ -248,6 +264,11 @@ func (d *Datapath) DeleteRouter(k Key) error {
 		return nil
 	}
 	d.free = append(d.free, e.slot)
+	if d.fence != nil {
+		if err := d.fence.disown(k, e.slot, e.Addresses); err != nil {
+			return fmt.Errorf("take the fence away from VRID %d: %w", k.VRID, err)
+		}
+	}
 	err := d.objects.FailoverRouter.Delete(kernelKey(k))
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		return nil

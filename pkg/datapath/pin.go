@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/bpf"
@@ -27,7 +29,7 @@ var errLive = errors.New("held by a living process")
 //
 //	progs/failover_vrrp
 //	maps/failover_count …
-//	links/<interface>/xdp
+//	links/<interface>/xdp, ingress, egress
 //
 // A lock on the directory tells a living process from a dead one.
 type pins struct {
@@ -174,41 +176,71 @@ func (p *pins) takeLeftover(ifindex int) (link.Link, bool) {
 	return l, ok
 }
 
-// pin pins the program and its maps.
-func (p *pins) pin(o *bpf.VrrpObjects) error {
+// pin pins the programs and their maps.
+func (p *pins) pin(o *bpf.VrrpObjects, f *fence) error {
 	for _, sub := range []string{"progs", "maps", "links"} {
 		if err := os.Mkdir(filepath.Join(p.dir, sub), 0o700); err != nil {
 			return err
 		}
 	}
-	if err := o.FailoverVrrp.Pin(filepath.Join(p.dir, "progs", bpf.VrrpProgFailoverVrrp)); err != nil {
-		return fmt.Errorf("pin the program: %w", err)
+	type pinner interface{ Pin(string) error }
+	all := map[string]pinner{
+		"progs/" + bpf.VrrpProgFailoverVrrp: o.FailoverVrrp,
+		"maps/" + bpf.VrrpMapFailoverRouter: o.FailoverRouter,
+		"maps/" + bpf.VrrpMapFailoverIface:  o.FailoverIface,
+		"maps/" + bpf.VrrpMapFailoverStamp:  o.FailoverStamp,
+		"maps/" + bpf.VrrpMapFailoverCount:  o.FailoverCount,
+		"maps/" + bpf.VrrpMapFailoverLast:   o.FailoverLast,
+		"maps/" + bpf.VrrpMapFailoverRing:   o.FailoverRing,
 	}
-	for name, m := range map[string]interface{ Pin(string) error }{
-		bpf.VrrpMapFailoverRouter: o.FailoverRouter,
-		bpf.VrrpMapFailoverIface:  o.FailoverIface,
-		bpf.VrrpMapFailoverStamp:  o.FailoverStamp,
-		bpf.VrrpMapFailoverCount:  o.FailoverCount,
-		bpf.VrrpMapFailoverLast:   o.FailoverLast,
-		bpf.VrrpMapFailoverRing:   o.FailoverRing,
-	} {
-		if err := m.Pin(filepath.Join(p.dir, "maps", name)); err != nil {
-			return fmt.Errorf("pin the map %s: %w", name, err)
+	if f != nil {
+		all["progs/"+bpf.VmacProgFailoverIngress] = f.objects.FailoverIngress
+		all["progs/"+bpf.VmacProgFailoverEgress] = f.objects.FailoverEgress
+		all["maps/"+bpf.VmacMapFailoverAddress] = f.objects.FailoverAddress
+		all["maps/"+bpf.VmacMapFailoverLease] = f.objects.FailoverLease
+	}
+	for name, object := range all {
+		if err := object.Pin(filepath.Join(p.dir, name)); err != nil {
+			return fmt.Errorf("pin %s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-// pinLink pins a link and returns its directory.
-func (p *pins) pinLink(l link.Link, name string) (string, error) {
-	dir := filepath.Join(p.dir, "links", name)
-	if err := os.Mkdir(dir, 0o700); err != nil {
+// pinLink pins one of an interface's links and returns their directory.
+func (p *pins) pinLink(l link.Link, ifname, name string) (string, error) {
+	dir := filepath.Join(p.dir, "links", ifname)
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("pin the link: %w", err)
 	}
-	if err := l.Pin(filepath.Join(dir, "xdp")); err != nil {
-		return "", errors.Join(fmt.Errorf("pin the link: %w", err), os.Remove(dir))
+	if err := l.Pin(filepath.Join(dir, name)); err != nil {
+		return "", fmt.Errorf("pin the link: %w", err)
 	}
 	return dir, nil
+}
+
+// classifiersMark is a directory beside an interface's links that says that it
+// has our filters, which can't be pinned.
+const classifiersMark = "classifiers"
+
+func (p *pins) markClassifiers(ifname string) (string, error) {
+	dir := filepath.Join(p.dir, "links", ifname)
+	if err := os.MkdirAll(filepath.Join(dir, classifiersMark), 0o700); err != nil {
+		return "", fmt.Errorf("mark the filters: %w", err)
+	}
+	return dir, nil
+}
+
+// removeClassifiers removes the filters from the interface whose directory it
+// is, if it is still there, and the mark.
+func removeClassifiers(dir string) error {
+	name := strings.ReplaceAll(filepath.Base(dir), ":", ".")
+	if device, err := netlink.LinkByName(name); err == nil {
+		if err := detachClassifiers(device); err != nil {
+			return err
+		}
+	}
+	return os.Remove(filepath.Join(dir, classifiersMark))
 }
 
 func (p *pins) removeLink(dir string) error { return os.Remove(dir) }
@@ -254,6 +286,13 @@ func removeAll(dir string) (removed []string, err error) {
 	}
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
+		if e.Name() == classifiersMark {
+			if err := removeClassifiers(dir); err != nil {
+				return removed, err
+			}
+			removed = append(removed, path)
+			continue
+		}
 		if e.IsDir() {
 			r, err := removeAll(path)
 			removed = append(removed, r...)

@@ -136,6 +136,8 @@ func readVectors(t testing.TB) map[string][]byte {
 // wire is a Datapath, and for the modes that attach it a cable to it.
 type wire struct {
 	dp      *Datapath
+	lab     *lab.Lab
+	lan     *lab.LAN // of the modes that attach it
 	here    *lab.Node
 	ifindex int
 	conn    *transmit.Conn
@@ -149,7 +151,7 @@ func newWire(t testing.TB, mode Mode) *wire {
 		t.Fatal(err)
 	}
 	// Program.Run pretends that frames come from the loopback.
-	w := &wire{here: here, ifindex: 1}
+	w := &wire{lab: l, here: here, ifindex: 1}
 	if mode != "" {
 		there, err := l.Node("there")
 		if err != nil {
@@ -159,6 +161,7 @@ func newWire(t testing.TB, mode Mode) *wire {
 		if err != nil {
 			t.Fatal(err)
 		}
+		w.lan = lan
 		for _, n := range []*lab.Node{here, there} {
 			if _, err := lan.Connect(n, "eth0"); err != nil {
 				t.Fatal(err)

@@ -33,6 +33,7 @@ type Loop struct {
 	clock     Clock
 	packets   Packets
 	addresses Addresses
+	leases    Leases
 	observer  Observer
 
 	commands chan func()
@@ -44,6 +45,7 @@ type Loop struct {
 	deadlines deadlines
 	dirty     []Transmitter
 	due       []*router // to announce their addresses in the next flush
+	renewing  []*router // whose advertisements are queued for it
 	actions   []vrrp.Action
 	leaving   int  // removals of addresses under way
 	ending    bool // nobody starts any more
@@ -51,11 +53,12 @@ type Loop struct {
 }
 
 // New returns a Loop that has no Virtual Router yet.
-func New(clock Clock, packets Packets, addresses Addresses, observer Observer) *Loop {
+func New(clock Clock, packets Packets, addresses Addresses, leases Leases, observer Observer) *Loop {
 	return &Loop{
 		clock:     clock,
 		packets:   packets,
 		addresses: addresses,
+		leases:    leases,
 		observer:  observer,
 		// Completions of address changes arrive here; the buffer keeps the
 		// worker from waiting for the loop in ordinary operation.
@@ -200,6 +203,8 @@ func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 	case vrrp.SendAdvertisement:
 		if err := r.queueAdvertisement(a, l.wakeups); err != nil {
 			l.fail(r, "encode advertisement", err)
+		} else if a.Priority != 0 {
+			l.renewing = append(l.renewing, r)
 		}
 		l.touch(r.port.Transmitter)
 	case vrrp.AssignAddresses:
@@ -249,6 +254,8 @@ func (l *Loop) assignDone(r *router, generation uint64, err error) {
 
 func (l *Loop) release(r *router) {
 	r.generation++
+	// The kernel stops answering now, whenever the addresses go.
+	l.leases.Lease(r.key, 0)
 	r.announce, r.announceDue = false, false
 	r.assigned = false
 	r.releaseAt = 0
@@ -324,15 +331,39 @@ func (l *Loop) touch(t Transmitter) {
 }
 
 func (l *Loop) flush() {
+	l.send() // it renews the leases, without which announcements are held back
 	l.announce()
+	l.send()
 	l.wakeups++
+}
+
+// send has the transmitters send what is queued.
+func (l *Loop) send() {
 	for i, t := range l.dirty {
-		if _, err := t.Flush(); err != nil {
+		now := l.clock.Now()
+		_, err := t.Flush()
+		if err != nil {
 			l.observer.Failure(Failure{ID: l.idOf(t), Action: "send", Err: err})
 		}
+		l.renew(t, now, err)
 		l.dirty[i] = nil
 	}
 	l.dirty = l.dirty[:0]
+	l.renewing = l.renewing[:0]
+}
+
+// renew prolongs the leases of the Active routers whose advertisements have
+// left. A Backup hears them later than now and waits for more than three
+// intervals (RFC 9568 §6.1), so a lease of three ends before it takes over.
+func (l *Loop) renew(t Transmitter, now vrrp.Instant, err error) {
+	if err != nil {
+		return // the last lease still lasts
+	}
+	for _, r := range l.renewing {
+		if r.port.Transmitter == t && r.machine.State() == vrrp.Active {
+			l.leases.Lease(r.key, now.Add(3*r.protocol.Interval))
+		}
+	}
 }
 
 func (l *Loop) idOf(t Transmitter) ID {

@@ -31,6 +31,7 @@ type host struct {
 	pending      []Received
 	stamp        map[Key]Stamp
 	sent         []sent
+	lease        vrrp.Instant
 	queued       [][]byte
 	assigned     []string
 	assignErr    error
@@ -70,6 +71,12 @@ func (h *host) LastHeard(k Key) (Stamp, bool) {
 	defer h.mu.Unlock()
 	s, ok := h.stamp[k]
 	return s, ok
+}
+
+func (h *host) Lease(_ Key, until vrrp.Instant) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lease = until
 }
 
 func (h *host) Queue(frame []byte) {
@@ -135,7 +142,7 @@ func newHostOf(t *testing.T, protocol vrrp.Config) *host {
 		t: t, start: time.Now(), ended: make(chan error, 1),
 		news: make(chan struct{}, 1), stamp: make(map[Key]Stamp),
 	}
-	h.loop = New(h, h, h, h)
+	h.loop = New(h, h, h, h, h)
 	ctx, cancel := context.WithCancel(t.Context())
 	h.stop = cancel
 	go func() { h.ended <- h.loop.Run(ctx) }()

@@ -81,6 +81,14 @@ type Addresses interface {
 	Release(ifindex int, addresses []netip.Prefix, done func(error))
 }
 
+// Leases tells the kernel until when the host may answer for the addresses of
+// a Virtual Router, so that it stops even if nothing here runs any more. It
+// returns at once.
+type Leases interface {
+	// Lease replaces the last one; 0 ends it.
+	Lease(k Key, until vrrp.Instant)
+}
+
 // Observer is told what happens. Its methods run on the loop and must return
 // at once.
 type Observer interface {

@@ -68,6 +68,8 @@ type simHost struct {
 	queued    [][]byte
 	frames    []*simFrame
 	assigned  bool         // the addresses are on the interface
+	lease     vrrp.Instant // until when the kernel answers for them
+	sentAt    vrrp.Instant // when it advertised last, true time
 	workerAt  vrrp.Instant // when the worker that changes them is done
 	failing   bool         // changes may fail
 	stalled   []func()     // changes whose worker is paused
@@ -91,6 +93,8 @@ type simReference struct {
 	heardAt  vrrp.Instant  // the last advertisement that it has to heed
 	interval time.Duration // and the interval in it
 	leaveAt  vrrp.Instant  // the first priority 0 since, 0: none
+	from     netip.Addr    // whose it was
+	arrived  vrrp.Instant  // and when it arrived, true time
 	lost     bool          // the ring had no room for it
 	source3  netip.Addr    // who was heard last in version 3
 	heard3   vrrp.Instant
@@ -137,11 +141,11 @@ func (h *simHost) boot() {
 	h.paused, h.leaving = false, false
 	h.newsAt, h.timerAt, h.armedFor, h.pending = 0, 0, 0, 0
 	h.ring, h.lag, h.stamped = h.ring[:0], false, false
-	h.workerAt, h.stalled = 0, nil
+	h.workerAt, h.stalled, h.lease = 0, nil, 0
 	if h.peer != nil {
 		return
 	}
-	h.loop = New(h, h, h, h)
+	h.loop = New(h, h, h, h, h)
 	machine, err := vrrp.New(h.config)
 	if err != nil {
 		panic(err)
@@ -345,11 +349,11 @@ func (h *simHost) refer(f *simFrame, at vrrp.Instant, lost bool) {
 		}
 	case ok && (!h.preempts() || a.Priority >= h.config.Priority):
 		if a.Version == 2 && f.source == ref.source3 && at.Sub(ref.heard3) < h.down(ref.interval) {
-			ref.heardAt, ref.leaveAt, ref.lost = at, 0, lost
+			ref.heardAt, ref.arrived, ref.leaveAt, ref.lost = at, h.s.now, 0, lost
 			return // I-04: a sign of life of one who is heard in version 3
 		}
 		source3, heard3 := ref.source3, ref.heard3
-		*ref = simReference{heardAt: at, interval: a.Interval, lost: lost, source3: source3, heard3: heard3}
+		*ref = simReference{heardAt: at, interval: a.Interval, from: f.source, arrived: h.s.now, lost: lost, source3: source3, heard3: heard3}
 		if a.Version == 3 {
 			ref.source3, ref.heard3 = f.source, at
 		}
@@ -531,6 +535,9 @@ func (h *simHost) Flush() (int, error) {
 			h.s.send(h, f)
 		}
 	}
+	if adverts > 0 {
+		h.sentAt = h.s.now
+	}
 	n := len(h.queued)
 	clear(h.queued)
 	h.queued = h.queued[:0]
@@ -611,6 +618,20 @@ func (h *simHost) count(at []vrrp.Instant, n *int, most int, what string) {
 	}
 }
 
+// Lease is the kernel's fence.
+func (h *simHost) Lease(_ Key, until vrrp.Instant) {
+	h.lease = until
+	if until > h.Now().Add(3*h.config.Interval) {
+		h.s.violate(h, "the fence", "a lease of %v", until.Sub(h.Now()))
+	}
+}
+
+// answers reports whether the host answers for the addresses, whatever became
+// of its process.
+func (h *simHost) answers() bool {
+	return h.peer == nil && (h.assigned || h.owner()) && h.Now() < h.lease
+}
+
 // Assign has the addresses put on the interface by the worker.
 func (h *simHost) Assign(_ int, _ []netip.Prefix, done func(error)) { h.change(true, done) }
 
@@ -662,11 +683,15 @@ func (h *simHost) Transition(t Transition) {
 	if s.trace != nil {
 		s.tracef(h, "%v -> %v: %s", t.From, t.To, t.Why())
 	}
+	if t.To != vrrp.Active && h.lease != 0 {
+		s.violate(h, "the fence", "still open in %v", t.To)
+	}
 	switch {
 	case t.To == vrrp.Active:
 		h.exempt, h.exemptAnn = true, true
 		if t.From == vrrp.Backup {
 			h.checkTakeOver(&t)
+			h.checkFence(&t)
 		}
 	case t.From == vrrp.Initialize:
 		h.ref = simReference{heardAt: t.When, interval: h.config.Interval}
@@ -676,6 +701,16 @@ func (h *simHost) Transition(t Transition) {
 		}
 	}
 	s.changed(h, t.From, t.To, t.Cause)
+}
+
+// checkFence checks that the router that fell silent doesn't answer any more,
+// if its last advertisement was heard.
+func (h *simHost) checkFence(t *Transition) {
+	for _, o := range h.s.hosts {
+		if t.Cause == vrrp.CauseSilence && o.source == t.Peer && h.ref.from == o.source && h.ref.arrived >= o.sentAt && o.answers() {
+			h.s.violate(h, "the fence", "%s answers for %v more", o.name, o.lease.Sub(o.Now()))
+		}
+	}
 }
 
 // checkTakeOver checks that nothing the kernel received forbids it (S-B2 to

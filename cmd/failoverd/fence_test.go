@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+// fenced lets an Active stop short by a signal, and checks that from the moment
+// in which the other router takes over nobody gets an answer from the first.
+func fenced(t *testing.T, signal syscall.Signal) (s *site, a, b *lab.Failoverd) {
+	t.Helper()
+	s = newSite(t)
+	args := []string{"--iface", ifname, "--vip", "198.18.0.10/24", "--vip", "2001:db8::10/64", "--vrid", "51", "--interval", "200ms"}
+	a = s.failoverd(s.a, append(args, "--priority", "200")...)
+	s.waitHolder("198.18.0.10", s.a)
+	s.waitHolder("2001:db8::10", s.a)
+	b = s.failoverd(s.b, append(args, "--priority", "100")...)
+	line := max(s.waitState(b, 0, "ipv4", "Backup"), s.waitState(b, 0, "ipv6", "Backup"))
+	s.answeredBy("198.18.0.10", s.a)
+	s.answeredBy("2001:db8::10", s.a)
+
+	s.ok(a.Signal(signal))
+	for _, f := range []string{"ipv4", "ipv6"} {
+		s.waitState(b, line, f, "Active")
+	}
+	// The addresses are still on the first; it must not answer for them.
+	s.waitHolder("198.18.0.10", s.a, s.b)
+	s.waitHolder("2001:db8::10", s.a, s.b)
+	s.answeredBy("198.18.0.10", s.b)
+	s.answeredBy("2001:db8::10", s.b)
+	first := s.mac(s.a)
+	for id, to := range []string{"198.18.0.10", "2001:db8::10"} {
+		from := "198.18.0.100"
+		if netip.MustParseAddr(to).Is6() {
+			from = "2001:db8::64"
+		}
+		s.inject(s.c, echo(t, s.mac(s.c), first, from, to, uint16(id+1)))
+	}
+	time.Sleep(500 * time.Millisecond)
+	for _, f := range s.capture.Frames() {
+		if f.From == s.a.Name && repliesTo(f.Data) != 0 {
+			t.Errorf("the first router answers a ping: %v", f)
+		}
+	}
+	return s, a, b
+}
+
+// An Active whose process hangs stops answering before the Backup takes over.
+// When it goes on, there is one again that answers: here the first, for it has
+// the higher priority.
+func TestFenceHang(t *testing.T) {
+	t.Parallel()
+	s, a, b := fenced(t, syscall.SIGSTOP)
+	s.ok(a.Signal(syscall.SIGCONT))
+	s.waitHolder("198.18.0.10", s.a)
+	s.waitHolder("2001:db8::10", s.a)
+	s.answeredBy("198.18.0.10", s.a)
+	s.answeredBy("2001:db8::10", s.a)
+	if out := a.Output(); strings.Contains(out, "dropped") {
+		t.Errorf("its own fence held back what it sent:\n%s", out)
+	}
+	s.stop(s.a, a)
+	s.stop(s.b, b)
+}
+
+// An Active that is killed stops answering too, and goes on not to; the next
+// start takes the fence away, and --cleanup does.
+func TestFenceKilled(t *testing.T) {
+	t.Parallel()
+	s, _, b := fenced(t, syscall.SIGKILL)
+	out, err := s.a.Run(s.ctx, "bpftool", "map", "dump", "pinned", "/sys/fs/bpf/failoverd/maps/failover_lease")
+	s.ok(err)
+	for _, field := range []string{"deadline", "vrid", "fenced_in"} {
+		if !strings.Contains(out, field) {
+			t.Errorf("bpftool does not show the lease with its %s: %.200s", field, out)
+		}
+	}
+	p, err := s.a.StartEnv([]string{runMain + "=1"}, self(t), "--cleanup")
+	s.ok(err)
+	code, err := p.Wait(s.ctx)
+	s.ok(err)
+	if code != 0 || !slices.ContainsFunc(p.Lines(), func(l lab.Line) bool { return strings.Contains(l.Text, "failover_egress") }) {
+		t.Errorf("cleanup ended with %d:\n%s", code, p.Output())
+	}
+	s.clean(s.a)
+	s.answeredBy("198.18.0.10", s.b)
+	s.stop(s.b, b)
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// A host answers for a virtual address as long as its lease lasts, and for its
+// own addresses always, by TCX and by classifiers.
+func TestFence(t *testing.T) {
+	for _, way := range []string{"tcx", "classifiers"} {
+		t.Run(way, func(t *testing.T) {
+			w := newWire(t, ModeOff)
+			client, err := w.lab.Node("client")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.lan.Connect(client, "eth0", "192.0.2.9/24", "fe80::9/64"); err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range []string{"192.0.2.1/24", "192.0.2.3/24", "fe80::1/64", "fe80::3/64"} {
+				if err := w.here.AddAddress("eth0", a); err != nil {
+					t.Fatal(err)
+				}
+			}
+			a := w.dp.attached[w.ifindex]
+			if way == "classifiers" {
+				err := w.here.Do(func() error {
+					for _, l := range a.fence {
+						if err := errors.Join(l.Unpin(), l.Close()); err != nil {
+							return err
+						}
+					}
+					a.fence = nil
+					return w.dp.attachClassifiers(a, Link{Index: w.ifindex, Name: "eth0"})
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			var keys []Key
+			for f, addresses := range map[packet.Family][]netip.Addr{packet.IPv4: list("192.0.2.1"), packet.IPv6: list("fe80::1")} {
+				k := Key{Ifindex: w.ifindex, Family: f, VRID: 51}
+				keys = append(keys, k)
+				if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Addresses: addresses}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			answered := func(what string, want bool, addresses ...string) {
+				t.Helper()
+				for _, address := range addresses {
+					got, err := client.WhoHas("eth0", netip.MustParseAddr(address), 300*time.Millisecond)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if (len(got) == 1) != want {
+						t.Errorf("%s: %s is answered for by %v", what, address, got)
+					}
+				}
+			}
+			lease := func(until vrrp.Instant) {
+				for _, k := range keys {
+					w.dp.Lease(k, until)
+				}
+			}
+			answered("no lease", false, "192.0.2.1", "fe80::1")
+			lease(monotonic().Add(time.Hour))
+			answered("lease", true, "192.0.2.1", "fe80::1")
+			lease(monotonic() - 1)
+			answered("expired", false, "192.0.2.1", "fe80::1")
+			answered("own addresses", true, "192.0.2.3", "fe80::3")
+			for _, k := range keys {
+				if err := w.dp.DeleteRouter(k); err != nil {
+					t.Fatal(err)
+				}
+			}
+			answered("no virtual router", true, "192.0.2.1", "fe80::1")
+			if err := w.here.Do(func() error { return w.dp.Detach(w.ifindex) }); err != nil {
+				t.Error(err)
+			}
+			device, err := w.here.Netlink().LinkByName("eth0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			qdiscs, err := w.here.Netlink().QdiscList(device)
+			if err != nil || slices.ContainsFunc(qdiscs, func(q netlink.Qdisc) bool { return q.Type() == "clsact" }) {
+				t.Errorf("left behind: %v, %v", qdiscs, err)
+			}
+		})
+	}
+}
