@@ -8,4 +8,4 @@ package bpf
 // asm/types.h on the two architectures that packages are made for.
 //
 //go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel,bpfeb -type failover_reason -type failover_tolerance -type failover_counters -type failover_key -type failover_virtual_router -type failover_link -type failover_interface -type failover_liveness -type failover_discard -type failover_record Vrrp vrrp.bpf.c -- -mcpu=v3 -Wall -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel,bpfeb -type failover_address_key -type failover_virtual_address -type failover_lease_state Vmac vmac.bpf.c -- -mcpu=v3 -Wall -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel,bpfeb -type failover_address_key -type failover_vmac_key -type failover_slot -type failover_lease_state Vmac vmac.bpf.c -- -mcpu=v3 -Wall -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu

@@ -2,18 +2,25 @@
 //go:build ignore
 
 /*
- * failover_ingress and failover_egress are the fence: they hold back what would
- * make this host answer for a virtual address while its virtual router isn't
- * Active, whatever became of the daemon. It is Active as long as its lease
- * lasts, which the daemon renews with each advertisement it sends: one that
- * hangs or is killed stops answering before a Backup may take over.
+ * failover_ingress and failover_egress give a virtual router its virtual MAC
+ * without a device of its own, and are the fence: they hold back what would make
+ * this host answer for a virtual address while the virtual router isn't Active,
+ * whatever became of the daemon. It is Active as long as its lease lasts, which
+ * the daemon renews with each advertisement it sends: one that hangs or is killed
+ * stops answering before a Backup may take over.
  *
- * They judge by addresses, so that bridged frames of others pass. ARP and
- * neighbour discovery count by the address they are about. Attached by TCX, or
- * as direct-action classifiers, on Linux 5.15 and newer.
+ * A frame to the virtual MAC of an Active router becomes the host's own. What
+ * leaves from a virtual address leaves with the virtual MAC, which ARP and
+ * neighbour discovery name too.
+ *
+ * Both judge by addresses and leave bridged and forwarded frames alone. They
+ * are attached by TCX, or as direct-action classifiers, on Linux 5.15 and newer.
  */
+#include <stddef.h>
+
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
@@ -24,9 +31,18 @@
 #include "vmac.h"
 
 #define ARP_REQUEST 1
+#define PROTOCOL_ICMP 1
 #define PROTOCOL_ICMPV6 58
+#define PROTOCOL_VRRP 112
+#define GROUP_IPV4 0xe0000012 /* 224.0.0.18 */
+#define ICMP_REDIRECT 5
+#define ROUTER_SOLICITATION 133
+#define ROUTER_ADVERTISEMENT 134
 #define NEIGHBOR_SOLICITATION 135
 #define NEIGHBOR_ADVERTISEMENT 136
+#define ICMPV6_REDIRECT 137
+#define NEIGHBOR_IS_ROUTER 0x80
+#define OPTIONS_MAX 8 /* looked at in one message */
 
 /* ARP over Ethernet and IPv4 (RFC 826). */
 struct arp {
@@ -50,13 +66,28 @@ struct neighbor {
 	__u8 target[16];
 };
 
+/* A link-layer address option (RFC 4861 section 4.6.1), or another's beginning. */
+struct option {
+	__u8 type; /* 1: source, 2: target */
+	__u8 length; /* in 8 octets */
+	__u8 mac[ETH_ALEN];
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct failover_address_key);
-	__type(value, struct failover_virtual_address);
+	__type(value, struct failover_slot);
 } failover_address SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct failover_vmac_key);
+	__type(value, struct failover_slot);
+} failover_vmac SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -66,27 +97,70 @@ struct {
 	__type(value, struct failover_lease_state);
 } failover_lease SEC(".maps");
 
-/* Returns the lease of the virtual router whose address it is, if any. */
-static __always_inline struct failover_lease_state *lease_of(__u32 ifindex, __u32 family, const __u8 *address)
+/*
+ * A bit for each pair of last octets that a virtual address has, so that a look
+ * at memory is all that the other traffic costs.
+ */
+__u64 failover_filter[65536 / 64];
+
+/* What is to be done with a frame of the host's own for a lease that lasts. */
+enum rewrite {
+	REWRITE_NONE,
+	REWRITE_SOURCE, /* the Ethernet header only */
+	REWRITE_ARP,
+	REWRITE_ND,
+};
+
+static __always_inline struct failover_lease_state *lease_in(const struct failover_slot *found)
 {
-	struct failover_address_key key = { .ifindex = ifindex, .family = family };
-	struct failover_virtual_address *found;
 	__u32 slot;
 
-	if (family == 4)
-		__builtin_memcpy(key.address, address, 4);
-	else
-		__builtin_memcpy(key.address, address, 16);
-	found = bpf_map_lookup_elem(&failover_address, &key);
 	if (!found)
 		return NULL;
 	slot = found->slot;
 	return bpf_map_lookup_elem(&failover_lease, &slot);
 }
 
-static __always_inline int expired(struct failover_lease_state *lease)
+/* Returns the lease of the virtual router whose address it is, if any. */
+static __always_inline struct failover_lease_state *lease_of(__u32 ifindex, __u32 family, const __u8 *address)
 {
-	return *(volatile __u64 *)&lease->deadline < bpf_ktime_get_ns();
+	struct failover_address_key key = { .ifindex = ifindex, .family = family };
+	__u32 length = family == 4 ? 4 : 16;
+	__u32 bit = address[length - 2] << 8 | address[length - 1];
+	__u64 word = bit / 64;
+
+	/* Nothing new to the compiler, but to the verifier of Linux 6.1. */
+	barrier_var(word);
+	if (word >= 65536 / 64 || !(failover_filter[word] & 1ULL << bit % 64))
+		return NULL;
+	if (family == 4)
+		__builtin_memcpy(key.address, address, 4);
+	else
+		__builtin_memcpy(key.address, address, 16);
+	return lease_in(bpf_map_lookup_elem(&failover_address, &key));
+}
+
+/* Returns the lease of a virtual router. */
+static __always_inline struct failover_lease_state *router_lease(__u32 ifindex, __u16 family, __u16 vrid)
+{
+	struct failover_vmac_key key = { .ifindex = ifindex, .family = family, .vrid = vrid };
+
+	return lease_in(bpf_map_lookup_elem(&failover_vmac, &key));
+}
+
+/* Returns the lease of the virtual router whose virtual MAC it is, if any. */
+static __always_inline struct failover_lease_state *mac_lease(__u32 ifindex, const __u8 *mac)
+{
+	if (mac[0] != 0 || mac[1] != 0 || mac[2] != 0x5e || mac[3] != 0)
+		return NULL;
+	if (mac[4] != 1 && mac[4] != 2)
+		return NULL;
+	return router_lease(ifindex, mac[4] == 1 ? 4 : 6, mac[5]);
+}
+
+static __always_inline int lasts(const __u64 *until)
+{
+	return *(const volatile __u64 *)until > bpf_ktime_get_ns();
 }
 
 /* Makes length octets readable that a NIC may have left in fragments. */
@@ -97,64 +171,81 @@ static __always_inline int readable(struct __sk_buff *skb, __u32 length)
 	return bpf_skb_pull_data(skb, length) == 0 && skb->data + length <= skb->data_end;
 }
 
+/* Returns the Ethernet header if length octets can be read behind it. */
+static __always_inline void *header(struct __sk_buff *skb, __u32 length)
+{
+	void *data;
+
+	if (!readable(skb, ETH_HLEN + length))
+		return NULL;
+	data = (void *)(long)skb->data;
+	/* Nothing new, but to the verifier. */
+	if (data + ETH_HLEN + length > (void *)(long)skb->data_end)
+		return NULL;
+	return data;
+}
+
+static __always_inline int hold_back(__u64 *counter)
+{
+	__sync_fetch_and_add(counter, 1);
+	return TC_ACT_SHOT;
+}
+
+static __always_inline int is_discovery(__u8 type)
+{
+	return type == NEIGHBOR_SOLICITATION || type == NEIGHBOR_ADVERTISEMENT;
+}
+
 /*
- * Finds the lease that decides about a frame: of the address that it comes
- * from, or that it goes to or asks for. NULL if there is none.
+ * Finds the lease of the address that a received frame goes to or asks for.
+ * *traffic says that it is neither ARP nor neighbour discovery.
  */
-static __always_inline struct failover_lease_state *decisive(struct __sk_buff *skb, int outgoing)
+static __always_inline struct failover_lease_state *asked_for(struct __sk_buff *skb, int *traffic)
 {
 	struct failover_lease_state *lease;
 	struct neighbor *neighbor;
 	struct ipv6hdr *ip6;
 	struct iphdr *ip4;
 	struct arp *arp;
-	void *data, *end;
+	void *eth;
 
-	if (skb->vlan_present)
-		return NULL; /* it belongs to the VLAN's device */
+	*traffic = 0;
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
-		if (!readable(skb, ETH_HLEN + sizeof(*ip4)))
+		eth = header(skb, sizeof(*ip4));
+		if (!eth)
 			return NULL;
-		data = (void *)(long)skb->data;
-		end = (void *)(long)skb->data_end;
-		ip4 = data + ETH_HLEN;
-		if ((void *)(ip4 + 1) > end)
-			return NULL;
-		return lease_of(skb->ifindex, 4, (const __u8 *)(outgoing ? &ip4->saddr : &ip4->daddr));
+		ip4 = eth + ETH_HLEN;
+		*traffic = 1;
+		return lease_of(skb->ifindex, 4, (const __u8 *)&ip4->daddr);
 	case bpf_htons(ETH_P_ARP):
-		if (!readable(skb, ETH_HLEN + sizeof(*arp)))
+		eth = header(skb, sizeof(*arp));
+		if (!eth)
 			return NULL;
-		data = (void *)(long)skb->data;
-		end = (void *)(long)skb->data_end;
-		arp = data + ETH_HLEN;
-		if ((void *)(arp + 1) > end || arp->protocol != bpf_htons(ETH_P_IP) || arp->protocol_length != 4)
+		arp = eth + ETH_HLEN;
+		if (arp->protocol != bpf_htons(ETH_P_IP) || arp->protocol_length != 4)
 			return NULL;
-		if (outgoing)
-			return lease_of(skb->ifindex, 4, arp->sender);
 		/* Answers and announcements are news of the others' addresses. */
 		if (arp->operation != bpf_htons(ARP_REQUEST) || !__builtin_memcmp(arp->sender, arp->target, 4))
 			return NULL;
 		return lease_of(skb->ifindex, 4, arp->target);
 	case bpf_htons(ETH_P_IPV6):
-		if (!readable(skb, ETH_HLEN + sizeof(*ip6)))
+		eth = header(skb, sizeof(*ip6));
+		if (!eth)
 			return NULL;
-		data = (void *)(long)skb->data;
-		end = (void *)(long)skb->data_end;
-		ip6 = data + ETH_HLEN;
-		if ((void *)(ip6 + 1) > end)
-			return NULL;
-		lease = lease_of(skb->ifindex, 6, (const __u8 *)(outgoing ? &ip6->saddr : &ip6->daddr));
-		if (lease || ip6->nexthdr != PROTOCOL_ICMPV6)
+		ip6 = eth + ETH_HLEN;
+		lease = lease_of(skb->ifindex, 6, (const __u8 *)&ip6->daddr);
+		*traffic = 1;
+		if (ip6->nexthdr != PROTOCOL_ICMPV6)
 			return lease;
-		if (!readable(skb, ETH_HLEN + sizeof(*ip6) + sizeof(*neighbor)))
-			return NULL;
-		data = (void *)(long)skb->data;
-		end = (void *)(long)skb->data_end;
-		neighbor = data + ETH_HLEN + sizeof(*ip6);
-		if ((void *)(neighbor + 1) > end ||
-		    neighbor->type != (outgoing ? NEIGHBOR_ADVERTISEMENT : NEIGHBOR_SOLICITATION))
-			return NULL;
+		eth = header(skb, sizeof(*ip6) + sizeof(*neighbor));
+		if (!eth)
+			return lease;
+		neighbor = eth + ETH_HLEN + sizeof(*ip6);
+		if (is_discovery(neighbor->type))
+			*traffic = 0;
+		if (lease || neighbor->type != NEIGHBOR_SOLICITATION)
+			return lease;
 		return lease_of(skb->ifindex, 6, neighbor->target);
 	}
 	return NULL;
@@ -163,26 +254,272 @@ static __always_inline struct failover_lease_state *decisive(struct __sk_buff *s
 SEC("tc")
 int failover_ingress(struct __sk_buff *skb)
 {
-	struct failover_lease_state *lease = decisive(skb, 0);
+	struct failover_lease_state *lease;
+	struct ethhdr *eth;
+	int traffic;
 
-	if (!lease || !expired(lease))
+	if (skb->vlan_present)
+		return TC_ACT_UNSPEC; /* it belongs to the VLAN's device */
+	eth = header(skb, 0);
+	if (!eth)
 		return TC_ACT_UNSPEC;
-	__sync_fetch_and_add(&lease->fenced_in, 1);
-	return TC_ACT_SHOT;
+	lease = mac_lease(skb->ifindex, eth->h_dest);
+	if (lease && lease->virtual_mac) {
+		if (!lasts(&lease->answer))
+			return hold_back(&lease->fenced_in);
+		if (skb->pkt_type != PACKET_HOST)
+			bpf_skb_change_type(skb, PACKET_HOST);
+	}
+	lease = asked_for(skb, &traffic);
+	if (!lease || lease->owner)
+		return TC_ACT_UNSPEC;
+	if (!lasts(&lease->answer))
+		return hold_back(&lease->fenced_in);
+	if (traffic && !lease->accept)
+		return hold_back(&lease->not_accepted);
+	return TC_ACT_UNSPEC;
+}
+
+static __always_inline void set_source(struct __sk_buff *skb, const __u8 *mac)
+{
+	bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_source), mac, ETH_ALEN, 0);
+}
+
+static __always_inline void rewrite_arp(struct __sk_buff *skb, const __u8 *mac)
+{
+	bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct arp, sender_mac), mac, ETH_ALEN, 0);
+}
+
+/* Replaces eight octets of an ICMPv6 message and mends its checksum. */
+static __always_inline void replace(struct __sk_buff *skb, __u32 offset, void *from, void *to)
+{
+	const __u32 checksum = ETH_HLEN + sizeof(struct ipv6hdr) + offsetof(struct neighbor, checksum);
+	__s64 difference = bpf_csum_diff(from, 8, to, 8, 0);
+
+	if (difference < 0)
+		return;
+	bpf_l4_csum_replace(skb, checksum, 0, difference, 0);
+	bpf_skb_store_bytes(skb, offset, to, 8, 0);
+}
+
+/*
+ * Has a message of neighbour or router discovery name the virtual MAC, and an
+ * advertisement say that the address is a router's (RFC 9568 section 8.2.3).
+ */
+static __always_inline void rewrite_nd(struct __sk_buff *skb, const __u8 *mac)
+{
+	const __u32 message = ETH_HLEN + sizeof(struct ipv6hdr);
+	struct option option, other;
+	__u32 offset;
+	__u8 type;
+	int i;
+
+	if (bpf_skb_load_bytes(skb, message, &type, 1))
+		return;
+	switch (type) {
+	case ROUTER_SOLICITATION:
+		offset = message + 8;
+		break;
+	case ROUTER_ADVERTISEMENT:
+		offset = message + 16;
+		break;
+	case NEIGHBOR_ADVERTISEMENT: {
+		__u32 old[2], new[2];
+
+		/* The flags, and four octets of the target. */
+		if (bpf_skb_load_bytes(skb, message + offsetof(struct neighbor, flags), old, 8))
+			return;
+		new[0] = old[0] | bpf_htonl((__u32)NEIGHBOR_IS_ROUTER << 24);
+		new[1] = old[1];
+		if (new[0] != old[0])
+			replace(skb, message + offsetof(struct neighbor, flags), old, new);
+	}
+		/* fallthrough */
+	case NEIGHBOR_SOLICITATION:
+		offset = message + sizeof(struct neighbor);
+		break;
+	default:
+		return;
+	}
+	for (i = 0; i < OPTIONS_MAX; i++) {
+		if (bpf_skb_load_bytes(skb, offset, &option, sizeof(option)) || option.length == 0)
+			return;
+		if ((option.type == 1 || option.type == 2) && option.length == 1) {
+			other = option;
+			__builtin_memcpy(other.mac, mac, ETH_ALEN);
+			replace(skb, offset, &option, &other);
+		}
+		offset += option.length * 8;
+	}
+}
+
+/*
+ * Finds the lease of the address that a frame comes from or answers for, and
+ * what has to be rewritten in it.
+ */
+static __always_inline struct failover_lease_state *speaks_for(struct __sk_buff *skb, enum rewrite *rewrite)
+{
+	struct failover_lease_state *lease;
+	struct neighbor *neighbor;
+	struct ipv6hdr *ip6;
+	struct iphdr *ip4;
+	struct arp *arp;
+	void *eth;
+
+	*rewrite = REWRITE_SOURCE;
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		eth = header(skb, sizeof(*ip4));
+		if (!eth)
+			return NULL;
+		ip4 = eth + ETH_HLEN;
+		return lease_of(skb->ifindex, 4, (const __u8 *)&ip4->saddr);
+	case bpf_htons(ETH_P_ARP):
+		eth = header(skb, sizeof(*arp));
+		if (!eth)
+			return NULL;
+		arp = eth + ETH_HLEN;
+		if (arp->protocol != bpf_htons(ETH_P_IP) || arp->protocol_length != 4)
+			return NULL;
+		*rewrite = REWRITE_ARP;
+		return lease_of(skb->ifindex, 4, arp->sender);
+	case bpf_htons(ETH_P_IPV6):
+		eth = header(skb, sizeof(*ip6));
+		if (!eth)
+			return NULL;
+		ip6 = eth + ETH_HLEN;
+		lease = lease_of(skb->ifindex, 6, (const __u8 *)&ip6->saddr);
+		if (ip6->nexthdr != PROTOCOL_ICMPV6)
+			return lease;
+		*rewrite = REWRITE_ND;
+		if (lease)
+			return lease;
+		eth = header(skb, sizeof(*ip6) + sizeof(*neighbor));
+		if (!eth)
+			return NULL;
+		neighbor = eth + ETH_HLEN + sizeof(*ip6);
+		if (neighbor->type != NEIGHBOR_ADVERTISEMENT)
+			return NULL;
+		return lease_of(skb->ifindex, 6, neighbor->target);
+	}
+	return NULL;
+}
+
+/* Returns the lease of the virtual router that a frame advertises, if it does. */
+static __always_inline struct failover_lease_state *advertises(struct __sk_buff *skb)
+{
+	__u32 offset = ETH_HLEN + sizeof(struct ipv6hdr);
+	struct ipv6hdr *ip6;
+	__u8 message[2];
+	struct iphdr *ip4;
+	__u16 family = 6;
+	void *eth;
+
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		eth = header(skb, sizeof(*ip4));
+		if (!eth)
+			return NULL;
+		ip4 = eth + ETH_HLEN;
+		if (ip4->protocol != PROTOCOL_VRRP || ip4->daddr != bpf_htonl(GROUP_IPV4))
+			return NULL;
+		offset = ETH_HLEN + ip4->ihl * 4;
+		family = 4;
+		break;
+	case bpf_htons(ETH_P_IPV6):
+		eth = header(skb, sizeof(*ip6));
+		if (!eth)
+			return NULL;
+		ip6 = eth + ETH_HLEN;
+		if (ip6->nexthdr != PROTOCOL_VRRP || ip6->daddr.s6_addr[0] != 0xff)
+			return NULL;
+		break;
+	default:
+		return NULL;
+	}
+	if (bpf_skb_load_bytes(skb, offset, message, sizeof(message)))
+		return NULL;
+	return router_lease(skb->ifindex, family, message[1]);
+}
+
+/*
+ * Whether it tells a host of a better router. Hosts must not learn of one by the
+ * address of another than the virtual router (RFC 9568 sections 8.1.1, 8.2.1).
+ */
+static __always_inline int redirects(struct __sk_buff *skb)
+{
+	__u32 offset = ETH_HLEN + sizeof(struct ipv6hdr);
+	struct ipv6hdr *ip6;
+	__u8 type, redirect = ICMPV6_REDIRECT;
+	struct iphdr *ip4;
+	void *eth;
+
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		eth = header(skb, sizeof(*ip4));
+		if (!eth)
+			return 0;
+		ip4 = eth + ETH_HLEN;
+		if (ip4->protocol != PROTOCOL_ICMP || ip4->frag_off & bpf_htons(0x1fff))
+			return 0;
+		offset = ETH_HLEN + ip4->ihl * 4;
+		redirect = ICMP_REDIRECT;
+		break;
+	case bpf_htons(ETH_P_IPV6):
+		eth = header(skb, sizeof(*ip6));
+		if (!eth)
+			return 0;
+		ip6 = eth + ETH_HLEN;
+		if (ip6->nexthdr != PROTOCOL_ICMPV6)
+			return 0;
+		break;
+	default:
+		return 0;
+	}
+	return bpf_skb_load_bytes(skb, offset, &type, 1) == 0 && type == redirect;
 }
 
 SEC("tc")
 int failover_egress(struct __sk_buff *skb)
 {
 	struct failover_lease_state *lease;
+	__u8 mac[ETH_ALEN] = { 0, 0, 0x5e, 0, 0, 0 };
+	enum rewrite rewrite;
+	struct ethhdr *eth;
 
-	if (skb->ingress_ifindex)
-		return TC_ACT_UNSPEC; /* forwarded, not the host's own */
-	lease = decisive(skb, 1);
-	if (!lease || !expired(lease))
+	if (skb->ingress_ifindex || skb->vlan_present)
+		return TC_ACT_UNSPEC; /* forwarded, or it belongs to the VLAN's device */
+	if (redirects(skb))
+		return TC_ACT_SHOT;
+	lease = speaks_for(skb, &rewrite);
+	if (lease) {
+		if (!lasts(&lease->answer))
+			return lease->owner ? TC_ACT_UNSPEC : hold_back(&lease->fenced_out);
+		if (!lease->virtual_mac)
+			return TC_ACT_UNSPEC;
+		mac[4] = lease->family == 4 ? 1 : 2;
+		mac[5] = lease->vrid;
+		set_source(skb, mac);
+		if (rewrite == REWRITE_ARP)
+			rewrite_arp(skb, mac);
+		else if (rewrite == REWRITE_ND)
+			rewrite_nd(skb, mac);
 		return TC_ACT_UNSPEC;
-	__sync_fetch_and_add(&lease->fenced_out, 1);
-	return TC_ACT_SHOT;
+	}
+	lease = advertises(skb);
+	if (lease) {
+		if (lasts(&lease->answer) || lasts(&lease->advertise))
+			return TC_ACT_UNSPEC;
+		return hold_back(&lease->fenced_out);
+	}
+	eth = header(skb, 0);
+	if (!eth)
+		return TC_ACT_UNSPEC;
+	/* Nothing leaves from the virtual MAC of a Backup, whoever sends it. */
+	lease = mac_lease(skb->ifindex, eth->h_source);
+	if (lease && lease->virtual_mac && !lasts(&lease->answer))
+		return hold_back(&lease->fenced_out);
+	return TC_ACT_UNSPEC;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -12,22 +12,37 @@ struct failover_address_key {
 	__u8 address[16]; /* IPv4 in the first four octets */
 };
 
-struct failover_virtual_address {
-	__u32 slot; /* of its virtual router's lease */
-};
-
-/*
- * How long a virtual router is Active if nothing renews it. User space writes
- * it through mapped memory, deadline last.
- */
-struct failover_lease_state {
-	__u64 deadline; /* CLOCK_MONOTONIC, ns; 0: not Active */
+/* A virtual router, which is a virtual MAC too (RFC 9568 section 7.3). */
+struct failover_vmac_key {
 	__u32 ifindex;
 	__u16 family;
 	__u16 vrid;
-	/* Frames that were held back because it isn't Active, or no longer. */
+};
+
+/* Whose lease decides. */
+struct failover_slot {
+	__u32 slot;
+};
+
+/*
+ * What a virtual router may do, and how long if nothing renews it. User space
+ * writes it through mapped memory. Times are CLOCK_MONOTONIC in nanoseconds.
+ */
+struct failover_lease_state {
+	__u64 answer; /* until when the host answers for the addresses */
+	__u64 advertise; /* until when it advertises even though it doesn't yet */
+	__u32 ifindex;
+	__u16 family;
+	__u16 vrid;
+	__u32 active; /* 1: in state Active when last heard of */
+	__u32 owner; /* 1: the addresses are the host's own and not fenced */
+	__u32 virtual_mac; /* 1: the addresses are at the virtual MAC */
+	__u32 accept; /* Accept_Mode (RFC 9568 section 6.1) */
+	/* Frames that were held back because it isn't Active, or no longer, */
 	__u64 fenced_in;
 	__u64 fenced_out;
+	/* and because of Accept_Mode. */
+	__u64 not_accepted;
 };
 
 #endif

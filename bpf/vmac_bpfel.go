@@ -21,18 +21,31 @@ type VmacFailoverAddressKey struct {
 }
 
 type VmacFailoverLeaseState struct {
-	_         structs.HostLayout
-	Deadline  uint64
-	Ifindex   uint32
-	Family    uint16
-	Vrid      uint16
-	FencedIn  uint64
-	FencedOut uint64
+	_           structs.HostLayout
+	Answer      uint64
+	Advertise   uint64
+	Ifindex     uint32
+	Family      uint16
+	Vrid        uint16
+	Active      uint32
+	Owner       uint32
+	VirtualMac  uint32
+	Accept      uint32
+	FencedIn    uint64
+	FencedOut   uint64
+	NotAccepted uint64
 }
 
-type VmacFailoverVirtualAddress struct {
+type VmacFailoverSlot struct {
 	_    structs.HostLayout
 	Slot uint32
+}
+
+type VmacFailoverVmacKey struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	Family  uint16
+	Vrid    uint16
 }
 
 // Names of all BPF objects in the ELF.
@@ -41,8 +54,10 @@ type VmacFailoverVirtualAddress struct {
 const (
 	VmacMapFailoverAddress  = "failover_address"
 	VmacMapFailoverLease    = "failover_lease"
+	VmacMapFailoverVmac     = "failover_vmac"
 	VmacProgFailoverEgress  = "failover_egress"
 	VmacProgFailoverIngress = "failover_ingress"
+	VmacVarFailoverFilter   = "failover_filter"
 )
 
 // LoadVmac returns the embedded CollectionSpec for Vmac.
@@ -97,12 +112,14 @@ type VmacProgramSpecs struct {
 type VmacMapSpecs struct {
 	FailoverAddress *ebpf.MapSpec `ebpf:"failover_address"`
 	FailoverLease   *ebpf.MapSpec `ebpf:"failover_lease"`
+	FailoverVmac    *ebpf.MapSpec `ebpf:"failover_vmac"`
 }
 
 // VmacVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type VmacVariableSpecs struct {
+	FailoverFilter *ebpf.VariableSpec `ebpf:"failover_filter"`
 }
 
 // VmacObjects contains all objects after they have been loaded into the kernel.
@@ -127,12 +144,14 @@ func (o *VmacObjects) Close() error {
 type VmacMaps struct {
 	FailoverAddress *ebpf.Map `ebpf:"failover_address"`
 	FailoverLease   *ebpf.Map `ebpf:"failover_lease"`
+	FailoverVmac    *ebpf.Map `ebpf:"failover_vmac"`
 }
 
 func (m *VmacMaps) Close() error {
 	return _VmacClose(
 		m.FailoverAddress,
 		m.FailoverLease,
+		m.FailoverVmac,
 	)
 }
 
@@ -140,6 +159,7 @@ func (m *VmacMaps) Close() error {
 //
 // It can be passed to LoadVmacObjects or ebpf.CollectionSpec.LoadAndAssign.
 type VmacVariables struct {
+	FailoverFilter *ebpf.Variable `ebpf:"failover_filter"`
 }
 
 // VmacPrograms contains all programs after they have been loaded into the kernel.

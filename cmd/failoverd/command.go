@@ -62,6 +62,9 @@ type options struct {
 	checksum   string
 	dual       bool
 	tolerate   []string
+	virtualMAC string
+	accept     bool
+	repeat     time.Duration
 	xdpMode    string
 	logFormat  string
 	logLevel   string
@@ -105,6 +108,9 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&o.checksum, "checksum", vrrp.ChecksumAuto.String(), "checksum `form` of version 3 over IPv4: auto (accept both, answer in the peers'), rfc9568, or rfc5798")
 	f.BoolVar(&o.dual, "dual", false, "speak version 2 beside version 3 over IPv4, while the hosts that share the addresses are moved from one to the other")
 	f.StringSliceVar(&o.tolerate, "tolerate", nil, "accept what the RFCs have refused: `what` is trailing-octets (behind the message), first-address (of an IPv6 list, not link-local), address-list (another one, in version 2)")
+	f.StringVar(&o.virtualMAC, "virtual-mac", string(config.VirtualMACAuto), "have the addresses at the virtual MAC 00:00:5e:00:01:VRID (IPv6 02), which moves with them: auto or bpf (by the TC programs; auto does without where they can't be attached), or off (the interface's own MAC)")
+	f.BoolVar(&o.accept, "accept", true, "accept packets to the virtual addresses (Accept_Mode); =false forwards for hosts that use them as their gateway, and answers ARP and neighbour discovery only")
+	f.DurationVar(&o.repeat, "announce-again", config.DefaultRepeat, "`time` after a take-over at which the addresses are announced once more by gratuitous ARP and neighbour advertisements, 0 for not at all")
 	f.StringVar(&o.xdpMode, "xdp-mode", string(datapath.ModeAuto), "where to receive: auto, native, generic (XDP in the driver or behind it), or off (AF_PACKET socket)")
 	f.StringVar(&o.logFormat, "log-format", "text", "log as text or json, on standard error")
 	f.StringVar(&o.logLevel, "log-level", "info", "log from this `level` on: error, warning, info, debug")
@@ -165,7 +171,7 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 		return &usageError{errors.New("no interface: give one with --iface; see failoverd --help")}
 	}
 	if len(o.addresses) == 0 {
-		for _, name := range []string{"vrid", "priority", "interval", "version", "no-preempt", "checksum", "dual", "tolerate"} {
+		for _, name := range []string{"vrid", "priority", "interval", "version", "no-preempt", "checksum", "dual", "tolerate", "virtual-mac", "accept", "announce-again"} {
 			if flags.Changed(name) {
 				return &usageError{fmt.Errorf("--%s without a virtual address: add --vip to take part, or leave it away to watch", name)}
 			}
@@ -207,6 +213,10 @@ func (o *options) routers() ([]config.Router, error) {
 	if err != nil {
 		return nil, err
 	}
+	virtualMAC, err := config.ParseVirtualMAC(o.virtualMAC)
+	if err != nil {
+		return nil, fmt.Errorf("--virtual-mac: %w", err)
+	}
 	r := config.Router{
 		VRID:      o.vrid,
 		Version:   o.version,
@@ -217,6 +227,10 @@ func (o *options) routers() ([]config.Router, error) {
 		Checksum:  checksum,
 		Dual:      o.dual,
 		Tolerate:  tolerate,
+
+		VirtualMAC: virtualMAC,
+		Accept:     o.accept,
+		Repeat:     o.repeat,
 	}
 	if err := r.Validate(); err != nil {
 		return nil, err

@@ -20,12 +20,25 @@ import (
 // The virtual MACs of VRID 51 (RFC 9568 §7.3).
 var virtualMACs = []string{"00:00:5e:00:01:33", "00:00:5e:00:02:33"}
 
+// virtualMAC is that of the address's family.
+func virtualMAC(address string) string {
+	if strings.Contains(address, ":") {
+		return virtualMACs[1]
+	}
+	return virtualMACs[0]
+}
+
 // inject sends frames from a node as they are.
 func (s *site) inject(n *lab.Node, frames ...[]byte) {
 	s.t.Helper()
+	s.ok(s.tryInject(n, frames...))
+}
+
+func (s *site) tryInject(n *lab.Node, frames ...[]byte) error {
+	s.t.Helper()
 	l, err := n.Netlink().LinkByName(ifname)
 	s.ok(err)
-	s.ok(n.Do(func() error {
+	return n.Do(func() error {
 		conn, err := transmit.Open(l.Attrs().Index)
 		if err != nil {
 			return err
@@ -36,7 +49,7 @@ func (s *site) inject(n *lab.Node, frames ...[]byte) {
 		}
 		_, err = conn.Flush()
 		return err
-	}))
+	})
 }
 
 func (s *site) mac(n *lab.Node) string {

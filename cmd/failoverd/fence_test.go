@@ -59,7 +59,16 @@ func fenced(t *testing.T, signal syscall.Signal) (s *site, a, b *lab.Failoverd) 
 func TestFenceHang(t *testing.T) {
 	t.Parallel()
 	s, a, b := fenced(t, syscall.SIGSTOP)
+	line := len(a.Lines())
 	s.ok(a.Signal(syscall.SIGCONT))
+	// It yields to the one that took over, and preempts in order.
+	for _, f := range []string{"ipv4", "ipv6"} {
+		line := s.waitState(a, line, f, "Backup")
+		s.waitState(a, line, f, "Active")
+	}
+	if out := a.Output(); !strings.Contains(out, "for this one hadn't advertised") {
+		t.Errorf("it doesn't say why it yields:\n%s", out)
+	}
 	s.waitHolder("198.18.0.10", s.a)
 	s.waitHolder("2001:db8::10", s.a)
 	s.answeredBy("198.18.0.10", s.a)
@@ -78,7 +87,7 @@ func TestFenceKilled(t *testing.T) {
 	s, _, b := fenced(t, syscall.SIGKILL)
 	out, err := s.a.Run(s.ctx, "bpftool", "map", "dump", "pinned", "/sys/fs/bpf/failoverd/maps/failover_lease")
 	s.ok(err)
-	for _, field := range []string{"deadline", "vrid", "fenced_in"} {
+	for _, field := range []string{"answer", "active", "family", "vrid", "virtual_mac", "fenced_in"} {
 		if !strings.Contains(out, field) {
 			t.Errorf("bpftool does not show the lease with its %s: %.200s", field, out)
 		}

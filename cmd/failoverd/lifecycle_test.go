@@ -399,9 +399,8 @@ func TestAddressesAreRestored(t *testing.T) {
 		s.ok(err)
 		s.waitHolder(address, s.a)
 		s.answeredBy(strings.Split(address, "/")[0], s.a)
-		mac, err := s.a.MAC(ifname)
-		s.ok(err)
-		_, err = s.capture.Wait(s.ctx, frames, func(f lab.Frame) bool { return f.Announces(strings.Split(address, "/")[0], mac) })
+		address, _, _ := strings.Cut(address, "/")
+		_, err = s.capture.Wait(s.ctx, frames, func(f lab.Frame) bool { return f.Announces(address, virtualMAC(address)) })
 		s.ok(err)
 	}
 	if n := len(a.Transitions()); n != 4 {
@@ -503,10 +502,17 @@ func TestBPFFileSystem(t *testing.T) {
 	unchanged()
 }
 
-// A new hardware address is announced, and the state stays.
+// A new hardware address is announced, and the state stays. With a virtual MAC
+// the addresses stay where they are.
 func TestHardwareAddressChanges(t *testing.T) {
+	for _, mode := range []string{"bpf", "off"} {
+		t.Run(mode, func(t *testing.T) { hardwareAddressChanges(t, mode) })
+	}
+}
+
+func hardwareAddressChanges(t *testing.T, mode string) {
 	s := newSite(t)
-	a := s.failoverd(s.a, args(100)...)
+	a := s.failoverd(s.a, append(args(100), "--virtual-mac", mode)...)
 	s.waitHolder("198.18.0.10", s.a)
 	s.waitHolder("2001:db8::10", s.a)
 	frames := len(s.capture.Frames())
@@ -514,7 +520,11 @@ func TestHardwareAddressChanges(t *testing.T) {
 	_, err := s.a.Run(s.ctx, "ip", "link", "set", ifname, "address", mac)
 	s.ok(err)
 	for _, address := range []string{"198.18.0.10", "2001:db8::10"} {
-		_, err := s.capture.Wait(s.ctx, frames, func(f lab.Frame) bool { return f.Announces(address, mac) })
+		at := mac
+		if mode == "bpf" {
+			at = virtualMAC(address)
+		}
+		_, err := s.capture.Wait(s.ctx, frames, func(f lab.Frame) bool { return f.Announces(address, at) })
 		s.ok(err)
 		s.answeredBy(address, s.a)
 	}

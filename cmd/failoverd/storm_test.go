@@ -86,7 +86,6 @@ type stormSite struct {
 	protocol
 	interval       time.Duration
 	active, backup *lab.Failoverd
-	mac            string // of the Active
 }
 
 func (s *stormSite) start(more ...string) {
@@ -99,8 +98,6 @@ func (s *stormSite) start(more ...string) {
 	s.ok(s.capture.Close())
 	var err error
 	s.capture, err = s.lan.CaptureFrom(s.a)
-	s.ok(err)
-	s.mac, err = s.a.MAC(ifname)
 	s.ok(err)
 	s.active = s.router(s.a, "100", more...)
 	s.waitState(s.active, 0, s.family, "Active")
@@ -272,7 +269,7 @@ func (s *stormSite) between(sent []time.Time, from, to time.Time) (count int) {
 
 func (s *stormSite) announced(from, to time.Time) (count int) {
 	for _, f := range s.capture.Frames() {
-		if f.At.After(from) && f.At.Before(to) && f.Announces(s.asked, s.mac) {
+		if f.At.After(from) && f.At.Before(to) && f.Announces(s.asked, virtualMAC(s.asked)) {
 			count++
 		}
 	}

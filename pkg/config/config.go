@@ -22,6 +22,7 @@ const (
 	DefaultPriority = 100
 	DefaultInterval = time.Second
 	DefaultVersion  = 3
+	DefaultRepeat   = 5 * time.Second
 )
 
 // OwnerPriority is the priority of the router that owns the virtual addresses
@@ -41,6 +42,34 @@ type Router struct {
 	Checksum  vrrp.ChecksumPolicy // version 3 over IPv4
 	Dual      bool                // version 2 beside version 3 over IPv4 (RFC 9568 §8.4)
 	Tolerate  Tolerance
+	// VirtualMAC says whether the addresses are at the virtual MAC (RFC 9568
+	// §7.3), and how.
+	VirtualMAC VirtualMAC
+	// Accept is Accept_Mode: whether a host that isn't the owner accepts
+	// packets to the addresses. The owner does in any case.
+	Accept bool
+	// Repeat is how long after a take-over the addresses are announced once
+	// more; 0: not at all.
+	Repeat time.Duration
+}
+
+// VirtualMAC is a way of having the virtual MAC.
+type VirtualMAC string
+
+// The ways.
+const (
+	VirtualMACAuto VirtualMAC = "auto" // bpf if the TC programs can be attached, else off
+	VirtualMACBPF  VirtualMAC = "bpf"  // by the TC programs
+	VirtualMACOff  VirtualMAC = "off"  // the addresses are at the interface's own MAC
+)
+
+// ParseVirtualMAC reads a VirtualMAC.
+func ParseVirtualMAC(s string) (VirtualMAC, error) {
+	m := VirtualMAC(s)
+	if slices.Contains([]VirtualMAC{VirtualMACAuto, VirtualMACBPF, VirtualMACOff}, m) {
+		return m, nil
+	}
+	return "", fmt.Errorf("%q is not known: it is auto, bpf or off", s)
 }
 
 // Tolerance is what is accepted of peers although the RFCs have it refused.
@@ -155,6 +184,9 @@ func (r Router) Validate() error {
 	if r.Dual && r.Version == 3 && len(r.Addresses) > 0 && len(r.OfFamily(packet.IPv4)) == 0 {
 		add("version 2 has no IPv6: --dual needs an IPv4 address")
 	}
+	if r.Repeat < 0 || r.Repeat > time.Hour {
+		add("the addresses can't be announced again after %v: it is up to 1h, or 0 for not at all", r.Repeat)
+	}
 	if len(r.Addresses) == 0 {
 		add("VRID %d on %s has no virtual address: add one", r.VRID, r.Interface)
 	}
@@ -230,6 +262,7 @@ func (r Router) Protocol(f packet.Family) vrrp.Config {
 		Addresses: addresses,
 		Checksum:  r.Checksum,
 		Dual:      r.Dual && f == packet.IPv4,
+		Repeat:    r.Repeat,
 
 		IgnoreAddressList: r.Tolerate.AddressList,
 	}

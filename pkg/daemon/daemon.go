@@ -263,7 +263,11 @@ func (a addresses) Release(ifindex int, p []netip.Prefix, done func(error)) {
 // leases writes them where the fence reads them.
 type leases struct{ dp *datapath.Datapath }
 
-func (l leases) Lease(k router.Key, until vrrp.Instant) { l.dp.Lease(datapath.Key(k), until) }
+func (l leases) Answer(k router.Key, until vrrp.Instant) { l.dp.Answer(datapath.Key(k), until) }
+
+func (l leases) Advertise(k router.Key, until vrrp.Instant) {
+	l.dp.Advertise(datapath.Key(k), until)
+}
 
 // families returns the families that a router has addresses of.
 func families(r config.Router) []packet.Family {

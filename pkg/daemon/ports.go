@@ -15,6 +15,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/transmit"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -53,6 +54,7 @@ type member struct {
 	id      router.ID
 	config  config.Router
 	running bool
+	virtual bool // its addresses are at the virtual MAC
 	port    router.Port
 	cause   vrrp.Cause // why it isn't running
 }
@@ -271,9 +273,47 @@ func (ps *ports) bind(p *port, i link.Interface, vlans bool) error {
 		return errors.Join(fmt.Errorf("receive on it: %w", err), conn.Close())
 	}
 	p.conn, p.path = conn, path
+	if err := p.virtualMACs(); err != nil {
+		p.conn = nil
+		return errors.Join(err, ps.dp.Detach(i.Index), conn.Close())
+	}
 	ps.log.WithFields(logrus.Fields{"interface": i.Name, "receive": path.Kind}).Infof("receiving: %s", path.Why)
 	if path.Unfenced != nil {
 		ps.log.WithField("interface", i.Name).WithError(path.Unfenced).Warn("if this daemon hangs or is killed, the host goes on answering for its addresses")
+	}
+	for _, m := range p.routers {
+		field := ps.log.WithFields(fields(m.id))
+		switch mac := packet.VirtualMAC(m.id.Family, m.id.VRID); {
+		case m.virtual:
+			field.Infof("its addresses are at the virtual MAC %s, by TC programs (%s)", mac, path.TC)
+		case m.config.VirtualMAC == config.VirtualMACAuto:
+			field.Warnf("no virtual MAC, its addresses are at the interface's own: %v", path.Unfenced)
+		}
+	}
+	return nil
+}
+
+// virtualMACs decides which of the port's Virtual Routers have their virtual
+// MACs, and has the NIC receive what is sent to them.
+func (p *port) virtualMACs() error {
+	for _, m := range p.routers {
+		m.virtual = false
+		if p.path.TC == "" {
+			if m.config.VirtualMAC == config.VirtualMACBPF {
+				return fmt.Errorf("VRID %d can't have its virtual MAC: %w; use --virtual-mac off", m.id.VRID, p.path.Unfenced)
+			}
+			if !m.config.Accept && m.config.Priority != config.OwnerPriority {
+				return fmt.Errorf("nothing can hold back packets to the addresses of VRID %d (--accept=false): %w", m.id.VRID, p.path.Unfenced)
+			}
+			continue
+		}
+		m.virtual = m.config.VirtualMAC != config.VirtualMACOff
+		if !m.virtual {
+			continue
+		}
+		if err := p.conn.Accept(packet.VirtualMAC(m.id.Family, m.id.VRID)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -349,7 +389,7 @@ func (ps *ports) updateMember(p *port, m *member, i link.Interface) error {
 			return nil
 		}
 	}
-	want := router.Port{Ifindex: i.Index, MAC: i.MAC, Source: from, Transmitter: p.conn}
+	want := router.Port{Ifindex: i.Index, MAC: i.MAC, VirtualMAC: m.virtual, Source: from, Transmitter: p.conn}
 	if m.running {
 		if want == m.port {
 			return nil
@@ -397,10 +437,6 @@ func (ps *ports) stop(p *port, m *member, cause vrrp.Cause) error {
 
 func (ps *ports) setRouter(p *port, m *member, running bool, from netip.Addr) error {
 	protocol := m.config.Protocol(m.id.Family)
-	var fenced []netip.Addr
-	if m.config.Priority != config.OwnerPriority { // the owner's are its own
-		fenced = protocol.Addresses
-	}
 	return ps.dp.SetRouter(m.key(p.bound.Index), datapath.Router{
 		Version:  protocol.Version,
 		Dual:     protocol.Dual,
@@ -410,7 +446,10 @@ func (ps *ports) setRouter(p *port, m *member, running bool, from netip.Addr) er
 		Forms:    protocol.Forms(),
 		Tolerate: m.config.Tolerate.Tolerance,
 
-		Addresses: fenced,
+		Addresses:  protocol.Addresses,
+		Owner:      m.config.Priority == config.OwnerPriority,
+		VirtualMAC: m.virtual,
+		Accept:     m.config.Accept,
 	})
 }
 

@@ -62,6 +62,9 @@ type Path struct {
 	// Unfenced is why nothing holds back answers for the virtual addresses
 	// when the daemon hangs or is killed, nil if the fence does.
 	Unfenced error
+	// TC is how the TC programs are attached, without which there is no
+	// virtual MAC and no Accept_Mode: tcx or clsact. Empty if they aren't.
+	TC string
 }
 
 // attachment is what receives on one interface.
@@ -94,6 +97,12 @@ func (d *Datapath) Attach(l Link, m Mode, watch bool) (Path, error) {
 	}
 	if !watch {
 		path.Unfenced = d.attachFence(a, l)
+		switch {
+		case a.classes && path.Unfenced == nil:
+			path.TC = "clsact"
+		case len(a.fence) > 0:
+			path.TC = "tcx"
+		}
 	}
 	if path.Kind == PathPacket {
 		if err := d.openSockets(a, l.Index); err != nil {

@@ -50,8 +50,12 @@ type Router struct {
 	Heed     uint8      // the least priority that LastHeard knows of
 	Forms    packet.Checksum
 	Tolerate packet.Tolerance
-	// Addresses are fenced: the host answers for them while a Lease lasts.
-	Addresses []netip.Addr
+	// Addresses are fenced: the host answers for them while Answer says so,
+	// but for an Owner's, which are its own.
+	Addresses  []netip.Addr
+	Owner      bool
+	VirtualMAC bool // the addresses are at the virtual MAC (RFC 9568 §7.3)
+	Accept     bool // Accept_Mode; an owner always does
 }
 
 // Stamp is what the kernel keeps of the last good advertisement it received
@@ -223,7 +227,7 @@ func (d *Datapath) SetRouter(k Key, r Router) error {
 		}
 		e.slot = slot
 		if d.fence != nil {
-			if err := d.fence.own(k, slot, r.Addresses); err != nil {
+			if err := d.fence.own(k, slot, &r); err != nil {
 				return err
 			}
 		}
@@ -265,7 +269,7 @@ func (d *Datapath) DeleteRouter(k Key) error {
 	}
 	d.free = append(d.free, e.slot)
 	if d.fence != nil {
-		if err := d.fence.disown(k, e.slot, e.Addresses); err != nil {
+		if err := d.fence.disown(k, e.slot, &e.Router); err != nil {
 			return fmt.Errorf("take the fence away from VRID %d: %w", k.VRID, err)
 		}
 	}

@@ -20,11 +20,13 @@ import (
 )
 
 // fence is the TC programs that hold back what would make this host answer for
-// the addresses of a Virtual Router that isn't Active, and the leases that say
-// which is. It outlives the process where it is pinned.
+// the addresses of a Virtual Router that isn't Active, and give one that is its
+// virtual MAC, and the leases that say which is. It outlives the process where
+// it is pinned.
 type fence struct {
 	objects bpf.VmacObjects
 	leases  []byte
+	filter  [1 << 16]uint16 // how many addresses set a bit of the programs' filter
 }
 
 func loadFence() (*fence, error) {
@@ -73,41 +75,98 @@ func (f *fence) lease(slot uint32) *bpf.VmacFailoverLeaseState {
 	return (*bpf.VmacFailoverLeaseState)(unsafe.Pointer(&f.leases[int(slot)*size]))
 }
 
-// own makes the addresses those of the Virtual Router in the slot.
-func (f *fence) own(k Key, slot uint32, addresses []netip.Addr) error {
+// own makes the addresses, and the virtual MAC, those of the Virtual Router in
+// the slot.
+func (f *fence) own(k Key, slot uint32, r *Router) error {
 	l := f.lease(slot)
-	atomic.StoreUint64(&l.Deadline, 0)
-	l.Ifindex, l.Family, l.Vrid = uint32(k.Ifindex), uint16(k.Family), uint16(k.VRID)
-	for _, a := range addresses {
-		if err := f.objects.FailoverAddress.Put(addressKey(k, a), bpf.VmacFailoverVirtualAddress{Slot: slot}); err != nil {
+	atomic.StoreUint64(&l.Answer, 0)
+	atomic.StoreUint64(&l.Advertise, 0)
+	*l = bpf.VmacFailoverLeaseState{
+		Ifindex: uint32(k.Ifindex), Family: uint16(k.Family), Vrid: uint16(k.VRID),
+		Owner: number(r.Owner), VirtualMac: number(r.VirtualMAC), Accept: number(r.Accept),
+	}
+	if err := f.objects.FailoverVmac.Put(vmacKey(k), bpf.VmacFailoverSlot{Slot: slot}); err != nil {
+		return fmt.Errorf("make the virtual MAC of VRID %d known: %w", k.VRID, err)
+	}
+	for _, a := range r.Addresses {
+		if err := f.objects.FailoverAddress.Put(addressKey(k, a), bpf.VmacFailoverSlot{Slot: slot}); err != nil {
 			return fmt.Errorf("fence %s: %w", a, err)
 		}
+	}
+	return f.count(r.Addresses, 1)
+}
+
+func (f *fence) disown(k Key, slot uint32, r *Router) error {
+	atomic.StoreUint64(&f.lease(slot).Answer, 0)
+	errs := []error{f.objects.FailoverVmac.Delete(vmacKey(k))}
+	for _, a := range r.Addresses {
+		errs = append(errs, f.objects.FailoverAddress.Delete(addressKey(k, a)))
+	}
+	for i, err := range errs {
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			errs[i] = nil
+		}
+	}
+	return errors.Join(append(errs, f.count(r.Addresses, ^uint16(0)))...)
+}
+
+// count keeps the programs' filter, by which they tell most of the other
+// traffic without looking anything up.
+func (f *fence) count(addresses []netip.Addr, n uint16) error {
+	for _, a := range addresses {
+		b := a.AsSlice()
+		f.filter[int(b[len(b)-2])<<8|int(b[len(b)-1])] += n
+	}
+	var bits [len(f.filter) / 64]uint64
+	for i, n := range f.filter {
+		if n != 0 {
+			bits[i/64] |= 1 << (i % 64)
+		}
+	}
+	if err := f.objects.FailoverFilter.Set(bits); err != nil {
+		return fmt.Errorf("set the filter of the TC programs: %w", err)
 	}
 	return nil
 }
 
-func (f *fence) disown(k Key, slot uint32, addresses []netip.Addr) error {
-	atomic.StoreUint64(&f.lease(slot).Deadline, 0)
-	var errs []error
-	for _, a := range addresses {
-		if err := f.objects.FailoverAddress.Delete(addressKey(k, a)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			errs = append(errs, err)
-		}
+func number(b bool) uint32 {
+	if b {
+		return 1
 	}
-	return errors.Join(errs...)
+	return 0
+}
+
+func vmacKey(k Key) bpf.VmacFailoverVmacKey {
+	return bpf.VmacFailoverVmacKey{Ifindex: uint32(k.Ifindex), Family: uint16(k.Family), Vrid: uint16(k.VRID)}
 }
 
 func addressKey(k Key, a netip.Addr) bpf.VmacFailoverAddressKey {
 	return bpf.VmacFailoverAddressKey{Ifindex: uint32(k.Ifindex), Family: uint32(packet.FamilyOf(a)), Address: octets(a)}
 }
 
-// Lease lets this host answer for the addresses of a Virtual Router until then,
-// and no longer; 0 ends it at once. It writes to memory only.
-func (d *Datapath) Lease(k Key, until vrrp.Instant) {
+// Answer lets this host answer for the addresses of a Virtual Router until
+// then, and no longer; 0 ends it at once. It writes to memory only.
+func (d *Datapath) Answer(k Key, until vrrp.Instant) {
+	if l := d.leaseOf(k); l != nil {
+		atomic.StoreUint64(&l.Answer, uint64(until))
+		atomic.StoreUint32(&l.Active, number(until != 0))
+	}
+}
+
+// Advertise lets advertisements of a Virtual Router leave until then. As long
+// as the host answers they do anyway. It writes to memory only.
+func (d *Datapath) Advertise(k Key, until vrrp.Instant) {
+	if l := d.leaseOf(k); l != nil {
+		atomic.StoreUint64(&l.Advertise, uint64(until))
+	}
+}
+
+func (d *Datapath) leaseOf(k Key) *bpf.VmacFailoverLeaseState {
 	d.mu.RLock()
 	e, known := d.routers[k]
 	d.mu.RUnlock()
-	if known && d.fence != nil {
-		atomic.StoreUint64(&d.fence.lease(e.slot).Deadline, uint64(until))
+	if !known || d.fence == nil {
+		return nil
 	}
+	return d.fence.lease(e.slot)
 }

@@ -3,9 +3,11 @@
 package datapath
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,6 +35,9 @@ func TestFence(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			if w.dp.unfenced != nil {
+				t.Fatal(w.dp.unfenced)
+			}
 			a := w.dp.attached[w.ifindex]
 			if way == "classifiers" {
 				err := w.here.Do(func() error {
@@ -52,39 +57,61 @@ func TestFence(t *testing.T) {
 			for f, addresses := range map[packet.Family][]netip.Addr{packet.IPv4: list("192.0.2.1"), packet.IPv6: list("fe80::1")} {
 				k := Key{Ifindex: w.ifindex, Family: f, VRID: 51}
 				keys = append(keys, k)
-				if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Addresses: addresses}); err != nil {
+				if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Addresses: addresses, VirtualMAC: true, Accept: true}); err != nil {
 					t.Fatal(err)
 				}
 			}
-			answered := func(what string, want bool, addresses ...string) {
+			own, err := w.here.MAC("eth0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			answered := func(what, mac string, addresses ...string) {
 				t.Helper()
 				for _, address := range addresses {
 					got, err := client.WhoHas("eth0", netip.MustParseAddr(address), 300*time.Millisecond)
 					if err != nil {
 						t.Fatal(err)
 					}
-					if (len(got) == 1) != want {
-						t.Errorf("%s: %s is answered for by %v", what, address, got)
+					if strings.Join(got, " ") != mac {
+						t.Errorf("%s: %s is answered for by %v, want %q", what, address, got, mac)
 					}
+				}
+			}
+			// What is sent to the virtual MAC arrives, and the answer comes from it.
+			pinged := func(address string) {
+				t.Helper()
+				p, err := client.Ping(netip.MustParseAddr(address), 10*time.Millisecond)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				if _, err := p.WaitReply(ctx, time.Now()); err != nil {
+					t.Errorf("ping %s: %v", address, err)
+				}
+				if err := p.Close(); err != nil {
+					t.Error(err)
 				}
 			}
 			lease := func(until vrrp.Instant) {
 				for _, k := range keys {
-					w.dp.Lease(k, until)
+					w.dp.Answer(k, until)
 				}
 			}
-			answered("no lease", false, "192.0.2.1", "fe80::1")
+			answered("no lease", "", "192.0.2.1", "fe80::1")
 			lease(monotonic().Add(time.Hour))
-			answered("lease", true, "192.0.2.1", "fe80::1")
+			answered("lease", "00:00:5e:00:01:33", "192.0.2.1")
+			answered("lease", "00:00:5e:00:02:33", "fe80::1")
+			pinged("192.0.2.1")
 			lease(monotonic() - 1)
-			answered("expired", false, "192.0.2.1", "fe80::1")
-			answered("own addresses", true, "192.0.2.3", "fe80::3")
+			answered("expired", "", "192.0.2.1", "fe80::1")
+			answered("own addresses", own, "192.0.2.3", "fe80::3")
 			for _, k := range keys {
 				if err := w.dp.DeleteRouter(k); err != nil {
 					t.Fatal(err)
 				}
 			}
-			answered("no virtual router", true, "192.0.2.1", "fe80::1")
+			answered("no virtual router", own, "192.0.2.1", "fe80::1")
 			if err := w.here.Do(func() error { return w.dp.Detach(w.ifindex) }); err != nil {
 				t.Error(err)
 			}

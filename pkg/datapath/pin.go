@@ -197,6 +197,7 @@ func (p *pins) pin(o *bpf.VrrpObjects, f *fence) error {
 		all["progs/"+bpf.VmacProgFailoverIngress] = f.objects.FailoverIngress
 		all["progs/"+bpf.VmacProgFailoverEgress] = f.objects.FailoverEgress
 		all["maps/"+bpf.VmacMapFailoverAddress] = f.objects.FailoverAddress
+		all["maps/"+bpf.VmacMapFailoverVmac] = f.objects.FailoverVmac
 		all["maps/"+bpf.VmacMapFailoverLease] = f.objects.FailoverLease
 	}
 	for name, object := range all {

@@ -22,6 +22,11 @@ const (
 	assignRetry = 10 * time.Second
 	// releaseRetry is the time between two attempts to remove addresses.
 	releaseRetry = time.Second
+	// sendWithin is the least time within which an advertisement must have
+	// left after the packets that it was decided with were drained. Later the
+	// kernel drops it: the process was stopped, and others may have taken
+	// over.
+	sendWithin = 100 * time.Millisecond
 )
 
 // ErrStopped is returned by the methods of a Loop that has ended.
@@ -44,8 +49,10 @@ type Loop struct {
 	byKey     map[Key]*router
 	deadlines deadlines
 	dirty     []Transmitter
-	due       []*router // to announce their addresses in the next flush
-	renewing  []*router // whose advertisements are queued for it
+	due       []*router    // to announce their addresses in the next flush
+	sending   []*router    // whose advertisements are queued for it
+	ended     []*router    // that have left Active since the last one
+	drained   vrrp.Instant // what was received before has been dealt with
 	actions   []vrrp.Action
 	leaving   int  // removals of addresses under way
 	ending    bool // nobody starts any more
@@ -100,6 +107,7 @@ func (l *Loop) turn() {
 	// received before now is in the ring, so a deadline that lies before now
 	// is judged with everything that could have moved it.
 	now := l.clock.Now()
+	l.drained = now
 	l.packets.Drain(l.receive)
 	for len(l.deadlines) > 0 && l.deadlines[0].deadline <= now {
 		l.expire(l.deadlines[0], now)
@@ -203,8 +211,8 @@ func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 	case vrrp.SendAdvertisement:
 		if err := r.queueAdvertisement(a, l.wakeups); err != nil {
 			l.fail(r, "encode advertisement", err)
-		} else if a.Priority != 0 {
-			l.renewing = append(l.renewing, r)
+		} else {
+			l.sending = append(l.sending, r)
 		}
 		l.touch(r.port.Transmitter)
 	case vrrp.AssignAddresses:
@@ -254,8 +262,9 @@ func (l *Loop) assignDone(r *router, generation uint64, err error) {
 
 func (l *Loop) release(r *router) {
 	r.generation++
-	// The kernel stops answering now, whenever the addresses go.
-	l.leases.Lease(r.key, 0)
+	// After the next flush the kernel stops answering, whenever the addresses
+	// go; priority 0 leaves before.
+	l.ended = append(l.ended, r)
 	r.announce, r.announceDue = false, false
 	r.assigned = false
 	r.releaseAt = 0
@@ -331,7 +340,18 @@ func (l *Loop) touch(t Transmitter) {
 }
 
 func (l *Loop) flush() {
+	for _, r := range l.sending {
+		l.leases.Advertise(r.key, l.drained.Add(max(sendWithin, r.protocol.Interval)))
+	}
 	l.send() // it renews the leases, without which announcements are held back
+	for i, r := range l.ended {
+		l.ended[i] = nil
+		if r.machine.State() != vrrp.Active {
+			l.leases.Answer(r.key, 0)
+			l.leases.Advertise(r.key, 0)
+		}
+	}
+	l.ended = l.ended[:0]
 	l.announce()
 	l.send()
 	l.wakeups++
@@ -349,7 +369,8 @@ func (l *Loop) send() {
 		l.dirty[i] = nil
 	}
 	l.dirty = l.dirty[:0]
-	l.renewing = l.renewing[:0]
+	clear(l.sending)
+	l.sending = l.sending[:0]
 }
 
 // renew prolongs the leases of the Active routers whose advertisements have
@@ -359,9 +380,9 @@ func (l *Loop) renew(t Transmitter, now vrrp.Instant, err error) {
 	if err != nil {
 		return // the last lease still lasts
 	}
-	for _, r := range l.renewing {
+	for _, r := range l.sending {
 		if r.port.Transmitter == t && r.machine.State() == vrrp.Active {
-			l.leases.Lease(r.key, now.Add(3*r.protocol.Interval))
+			l.leases.Answer(r.key, now.Add(3*r.protocol.Interval))
 		}
 	}
 }
@@ -379,6 +400,7 @@ func (l *Loop) idOf(t Transmitter) ID {
 // gone.
 func (l *Loop) leave() error {
 	l.ending = true
+	l.turn() // an Active that was stopped must not leave as one
 	now := l.clock.Now()
 	for _, r := range l.routers {
 		r.restartAt = 0
@@ -419,7 +441,7 @@ func (l *Loop) post(f func()) {
 func (l *Loop) do(f func()) error {
 	done := make(chan struct{})
 	select {
-	case l.commands <- func() { f(); l.flush(); close(done) }:
+	case l.commands <- func() { l.turn(); f(); l.flush(); close(done) }: // what is done is done knowing the news
 	case <-l.stopped:
 		return ErrStopped
 	}

@@ -73,11 +73,13 @@ func (h *host) LastHeard(k Key) (Stamp, bool) {
 	return s, ok
 }
 
-func (h *host) Lease(_ Key, until vrrp.Instant) {
+func (h *host) Answer(_ Key, until vrrp.Instant) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.lease = until
 }
+
+func (h *host) Advertise(Key, vrrp.Instant) {}
 
 func (h *host) Queue(frame []byte) {
 	h.mu.Lock()

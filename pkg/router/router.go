@@ -81,12 +81,15 @@ type Addresses interface {
 	Release(ifindex int, addresses []netip.Prefix, done func(error))
 }
 
-// Leases tells the kernel until when the host may answer for the addresses of
-// a Virtual Router, so that it stops even if nothing here runs any more. It
-// returns at once.
+// Leases tells the kernel until when a Virtual Router is Active, so that it
+// ends even if nothing here runs any more. Both methods return at once.
 type Leases interface {
-	// Lease replaces the last one; 0 ends it.
-	Lease(k Key, until vrrp.Instant)
+	// Answer lets the host answer for the addresses until then, instead of
+	// what was said before; 0 ends it.
+	Answer(k Key, until vrrp.Instant)
+	// Advertise lets advertisements leave until then, also while the host
+	// doesn't answer.
+	Advertise(k Key, until vrrp.Instant)
 }
 
 // Observer is told what happens. Its methods run on the loop and must return
@@ -142,9 +145,11 @@ type Config struct {
 // Port is the interface as a Virtual Router needs it to take part.
 type Port struct {
 	Ifindex int
-	// MAC is the source of advertisements and the address that announcements
-	// bind the virtual addresses to.
+	// MAC is the interface's own.
 	MAC packet.MAC
+	// VirtualMAC has the virtual MAC (RFC 9568 §7.3) in its place in
+	// advertisements and announcements.
+	VirtualMAC bool
 	// Source is the primary address (RFC 9568 §1.7), for IPv6 a link-local.
 	Source netip.Addr
 	// Transmitter sends on the interface.

@@ -69,6 +69,7 @@ type simHost struct {
 	frames    []*simFrame
 	assigned  bool         // the addresses are on the interface
 	lease     vrrp.Instant // until when the kernel answers for them
+	permit    vrrp.Instant // and lets advertisements out
 	sentAt    vrrp.Instant // when it advertised last, true time
 	workerAt  vrrp.Instant // when the worker that changes them is done
 	failing   bool         // changes may fail
@@ -170,6 +171,7 @@ func (h *simHost) start(cause vrrp.Cause) {
 		h.peer.start()
 		return
 	}
+	h.loop.turn()
 	h.loop.start(h.id(), Port{Ifindex: simIfindex, MAC: h.mac, Source: h.source, Transmitter: h}, cause)
 	h.loop.flush()
 	h.turn()
@@ -184,6 +186,7 @@ func (h *simHost) stop(cause vrrp.Cause) {
 		h.running = false
 		return
 	}
+	h.loop.turn()
 	active, before := h.state() == vrrp.Active, h.s.stats.leaves
 	h.loop.shutdown(h.id(), cause)
 	if len(h.queued) == 0 && active {
@@ -432,6 +435,9 @@ func (h *simHost) turn() {
 	h.newsAt = 0
 	h.loop.runQueued()
 	h.loop.turn()
+	if h.state() != vrrp.Active && h.answers() {
+		h.s.violate(h, "the fence", "still open in %v", h.state())
+	}
 	if h.lag || len(h.ring) > 0 {
 		h.newsAt = h.s.now.Add(20 * time.Microsecond)
 	}
@@ -490,7 +496,7 @@ func (h *simHost) drainOne(record *simRecord, f func(*Received)) {
 		From: frame.source, Advertisement: frame.advertisement, Checksum: frame.form,
 	}
 	r := h.router
-	before := r.machine.State()
+	before, advertised := r.machine.State(), r.machine.Status().Advertised
 	if frame.source == h.source {
 		// S-T1, R-12: it is as if it had not come.
 		status, deadline, queued, announce := r.machine.Status(), r.deadline, len(h.queued), r.announce
@@ -505,7 +511,8 @@ func (h *simHost) drainOne(record *simRecord, f func(*Received)) {
 		return
 	}
 	a := &frame.advertisement
-	yields := a.Priority != 0 && h.admissible(frame) && h.beats(a.Priority, frame.source)
+	lapsed := record.at.Sub(advertised) > 3*h.config.Interval && !h.owner()
+	yields := a.Priority != 0 && h.admissible(frame) && (lapsed || h.beats(a.Priority, frame.source))
 	if yields != (r.machine.State() == vrrp.Backup) {
 		h.s.violate(h, "the better one wins", "an Active of %d at %v becomes %v on hearing %d from %v",
 			h.config.Priority, h.source, r.machine.State(), a.Priority, frame.source)
@@ -530,6 +537,9 @@ func (h *simHost) Flush() (int, error) {
 			leaves++
 		default:
 			adverts++
+		}
+		if f.err == nil && max(h.lease, h.permit) < h.Now() {
+			h.s.violate(h, "the fence", "drops an advertisement of priority %d", f.advertisement.Priority)
 		}
 		if !h.linkDown {
 			h.s.send(h, f)
@@ -618,13 +628,16 @@ func (h *simHost) count(at []vrrp.Instant, n *int, most int, what string) {
 	}
 }
 
-// Lease is the kernel's fence.
-func (h *simHost) Lease(_ Key, until vrrp.Instant) {
+// Answer is the kernel's fence.
+func (h *simHost) Answer(_ Key, until vrrp.Instant) {
 	h.lease = until
 	if until > h.Now().Add(3*h.config.Interval) {
 		h.s.violate(h, "the fence", "a lease of %v", until.Sub(h.Now()))
 	}
 }
+
+// Advertise is the kernel's fence for advertisements.
+func (h *simHost) Advertise(_ Key, until vrrp.Instant) { h.permit = until }
 
 // answers reports whether the host answers for the addresses, whatever became
 // of its process.
@@ -683,9 +696,6 @@ func (h *simHost) Transition(t Transition) {
 	if s.trace != nil {
 		s.tracef(h, "%v -> %v: %s", t.From, t.To, t.Why())
 	}
-	if t.To != vrrp.Active && h.lease != 0 {
-		s.violate(h, "the fence", "still open in %v", t.To)
-	}
 	switch {
 	case t.To == vrrp.Active:
 		h.exempt, h.exemptAnn = true, true
@@ -696,7 +706,7 @@ func (h *simHost) Transition(t Transition) {
 	case t.From == vrrp.Initialize:
 		h.ref = simReference{heardAt: t.When, interval: h.config.Interval}
 	case t.From == vrrp.Active && t.To == vrrp.Backup:
-		if !h.beats(t.Priority, t.Peer) {
+		if !h.beats(t.Priority, t.Peer) && t.Cause != vrrp.CauseLapsed {
 			s.violate(h, "the better one wins", "a router of %d at %v yields: %s", h.config.Priority, h.source, t.Why())
 		}
 	}

@@ -64,9 +64,13 @@ func (r *router) stamped(p *Received) bool {
 func (r *router) knows(s Stamp) bool { return s.At <= r.lastHeeded || s.At == r.lastRefused }
 
 // mac is the link-layer address that the router's frames come from and that
-// its addresses are announced with. It is the port's own: the virtual MAC
-// (RFC 9568 §7.3) takes its place here.
-func (r *router) mac() packet.MAC { return r.port.MAC }
+// its addresses are announced with.
+func (r *router) mac() packet.MAC {
+	if r.port.VirtualMAC {
+		return packet.VirtualMAC(r.id.Family, r.id.VRID)
+	}
+	return r.port.MAC
+}
 
 // queueAdvertisement queues one frame for each of the forms. The same
 // advertisement is queued once per wake-up, however many reasons there are to

@@ -87,6 +87,17 @@ func (c *Conn) Join(f packet.Family) error {
 	return nil
 }
 
+// Accept has the NIC receive frames to a unicast address beside its own, until
+// Close. A NIC that has no room for more becomes promiscuous.
+func (c *Conn) Accept(mac packet.MAC) error {
+	m := unix.PacketMreq{Ifindex: int32(c.ifindex), Type: unix.PACKET_MR_UNICAST, Alen: uint16(len(mac))}
+	copy(m.Address[:], mac[:])
+	if err := unix.SetsockoptPacketMreq(c.fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &m); err != nil {
+		return fmt.Errorf("receive frames to %s on interface %d: %w", mac, c.ifindex, err)
+	}
+	return nil
+}
+
 // Queue adds a frame to what the next Flush sends. The frame is not copied: it
 // must stay as it is until then.
 func (c *Conn) Queue(frame []byte) {
@@ -108,7 +119,7 @@ func (c *Conn) Flush() (sent int, err error) {
 			sent += n
 			at += n
 		case unix.EINTR:
-		case unix.EMSGSIZE, unix.EINVAL:
+		case unix.EMSGSIZE, unix.EINVAL, unix.ENOBUFS:
 			err = errors.Join(err, fmt.Errorf("frame of %d octets: %w", len(c.frames[at]), errno))
 			at++ // this one can't be sent, the others may
 		default:

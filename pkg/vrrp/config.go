@@ -61,6 +61,9 @@ type Config struct {
 	// password filled up with zeros.
 	AuthType uint8
 	AuthData [8]byte
+	// Repeat is the time after which an Active announces its addresses once
+	// more; 0: not at all.
+	Repeat time.Duration
 	// IgnoreAddressList accepts version 2 advertisements of other addresses.
 	IgnoreAddressList bool
 }
@@ -106,6 +109,9 @@ func (c Config) Validate() error {
 	}
 	if c.Family != packet.IPv4 && c.Family != packet.IPv6 {
 		add("%v is neither IPv4 nor IPv6", c.Family)
+	}
+	if c.Repeat < 0 {
+		add("repetition of the announcements after %v", c.Repeat)
 	}
 	if c.Checksum > ChecksumOnlyRFC5798 {
 		add("checksum policy %d is not known", c.Checksum)

@@ -116,14 +116,14 @@ func TestWhyHasTheValues(t *testing.T) {
 		}
 	}
 	var seen []string
-	for c := CauseNone; c <= CauseGreaterAddress; c++ {
+	for c := CauseNone; c <= CauseLapsed; c++ {
 		if s := c.String(); s == "" || slices.Contains(seen, s) {
 			t.Errorf("cause %d is called %q", c, s)
 		} else {
 			seen = append(seen, s)
 		}
 	}
-	if got := (CauseGreaterAddress + 1).String(); got != "cause 19" {
+	if got := (CauseLapsed + 1).String(); got != "cause 20" {
 		t.Errorf("an unknown cause is called %q", got)
 	}
 	// Under a second the digits count: 1 cs leaves 36 ms.
@@ -203,7 +203,7 @@ func TestSteadyStateAllocations(t *testing.T) {
 		actions := make([]Action, 0, 16)
 		step := func(m *machine, ev Event) func() {
 			return func() {
-				m.pass(time.Second)
+				m.pass(x.interval / 100)
 				actions = m.Step(m.now, ev, actions[:0])
 			}
 		}

@@ -54,15 +54,15 @@ func TestDualSendsBoth(t *testing.T) {
 			t.Errorf("Adver_Timer: %s", say(a))
 		}
 	}
-	m.pass(time.Second)
+	m.pass(100 * time.Millisecond)
 	if a := m.receive(50, less(packet.IPv4)); !inBoth(a) {
 		t.Errorf("answer to version 3: %s", say(a))
 	}
-	m.pass(time.Second)
+	m.pass(100 * time.Millisecond)
 	if a := m.receive2(50, less(packet.IPv4)); !inBoth(a) {
 		t.Errorf("answer to version 2: %s", say(a))
 	}
-	m.pass(time.Second)
+	m.pass(100 * time.Millisecond)
 	if a := m.receive2(0, less(packet.IPv4)); !inBoth(a) {
 		t.Errorf("answer to a leaving one: %s", say(a))
 	}

@@ -62,6 +62,8 @@ type Router struct {
 	nextAnswer   Instant
 	announceAt   Instant // Active: when to announce again, 0: never
 	announceMore bool    // and then once more
+	repeatAt     Instant // Active: when to repeat the first announcements, 0: never
+	advertised   Instant // Active: when an advertisement was last to be sent
 	becameActive uint64
 	last         Action
 }
@@ -84,6 +86,7 @@ type Status struct {
 	SkewTime            time.Duration
 	ActiveDownInterval  time.Duration
 	Checksum            packet.Checksum // the forms sent while Active
+	Advertised          Instant         // when an advertisement was last to be sent
 	BecameActive        uint64
 	LastTransition      Action
 }
@@ -102,10 +105,15 @@ func (r *Router) State() State { return r.state }
 
 // Deadline returns when TimerExpired is due, and false in Initialize.
 func (r *Router) Deadline() (Instant, bool) {
-	if r.state == Active && r.announceAt != 0 {
-		return min(r.deadline, r.announceAt), true
+	deadline := r.deadline
+	if r.state == Active {
+		for _, at := range [...]Instant{r.announceAt, r.repeatAt} {
+			if at != 0 {
+				deadline = min(deadline, at)
+			}
+		}
 	}
-	return r.deadline, r.state != Initialize
+	return deadline, r.state != Initialize
 }
 
 // Status returns the state with everything that explains it.
@@ -114,7 +122,7 @@ func (r *Router) Status() Status {
 		State: r.state, Since: r.since, Priority: r.config.Priority,
 		Active: r.active, ActivePriority: r.priority, LastHeard: r.heard,
 		ActiveAdverInterval: r.activeAdverInterval, SkewTime: r.skewTime, ActiveDownInterval: r.activeDownInterval,
-		Checksum: r.send, BecameActive: r.becameActive, LastTransition: r.last,
+		Checksum: r.send, Advertised: r.advertised, BecameActive: r.becameActive, LastTransition: r.last,
 	}
 	if r.state == Active {
 		s.Active, s.ActivePriority = r.source, r.config.Priority
@@ -183,6 +191,10 @@ func (r *Router) shutdown(now Instant, cause Cause, actions []Action) []Action {
 
 // timerExpired is the firing of Active_Down_Timer or Adver_Timer.
 func (r *Router) timerExpired(now Instant, actions []Action) []Action {
+	if r.state == Active && r.repeatAt != 0 && now >= r.repeatAt {
+		r.repeatAt = 0
+		actions = append(actions, Action{Kind: AnnounceAddresses})
+	}
 	if r.state == Active && r.announceAt != 0 && now >= r.announceAt {
 		r.announceAt = 0
 		if r.announceMore {
@@ -404,18 +416,13 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Adverti
 		if p == r.config.Priority {
 			cause = CauseGreaterAddress
 		}
-		r.follow(now, from, a)
-		r.heard = now
-		if a.Version == r.config.Version {
-			r.forms = [2]packet.Checksum{form, form}
-		}
-		if r.config.Version == 3 {
-			r.activeAdverInterval = a.Interval
-		}
-		r.computeTimers()
-		r.forget()
-		actions = append(actions, Action{Kind: ReleaseAddresses})
-		return r.becomeBackup(now, Action{Cause: cause, Peer: from, Priority: p}, actions)
+		return r.yield(now, from, a, form, Action{Cause: cause}, actions)
+	case r.lapsed(now) && !r.owner():
+		// The other one took over rightly, while this one was stopped: by the
+		// RFC it would be told to yield at once, and every connection that it
+		// has accepted would be lost without need.
+		why := Action{Cause: CauseLapsed, Silence: now.Sub(r.advertised), Limit: 3 * r.config.Interval}
+		return r.yield(now, from, a, form, why, actions)
 	}
 	r.learnForm(a.Version, form)
 	// §6.4.3 (710): RFC 9568 has a loser told at once; RFC 3768 has not.
@@ -427,6 +434,26 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Adverti
 		actions = append(actions, r.advertise(now))
 	}
 	return r.defend(now, actions)
+}
+
+// lapsed reports whether nothing has been advertised for so long that a Backup
+// may have taken over.
+func (r *Router) lapsed(now Instant) bool { return now.Sub(r.advertised) > 3*r.config.Interval }
+
+// yield makes a Backup of an Active on hearing another one.
+func (r *Router) yield(now Instant, from netip.Addr, a *packet.Advertisement, form packet.Checksum, why Action, actions []Action) []Action {
+	r.follow(now, from, a)
+	r.heard = now
+	if a.Version == r.config.Version {
+		r.forms = [2]packet.Checksum{form, form}
+	}
+	if r.config.Version == 3 {
+		r.activeAdverInterval = a.Interval
+	}
+	r.computeTimers()
+	r.forget()
+	why.Peer, why.Priority = from, a.Priority
+	return r.becomeBackup(now, why, append(actions, Action{Kind: ReleaseAddresses}))
 }
 
 // defend announces the addresses anew, for another router may just have
@@ -471,7 +498,10 @@ func (r *Router) becomeBackup(now Instant, why Action, actions []Action) []Actio
 
 func (r *Router) becomeActive(now Instant, why Action, actions []Action) []Action {
 	r.switched = false
-	r.announceAt, r.announceMore = 0, false
+	r.announceAt, r.announceMore, r.repeatAt = 0, false, 0
+	if r.config.Repeat != 0 {
+		r.repeatAt = now.Add(r.config.Repeat)
+	}
 	r.nextProbe = now + 1 // the first advertisement is in one form
 	if heard := r.forms[0] | r.forms[1]; heard != 0 && !r.config.formless() && r.config.Checksum == ChecksumAuto {
 		r.send = heard
@@ -494,6 +524,7 @@ func (r *Router) enter(now Instant, to State, why Action, actions []Action) []Ac
 }
 
 func (r *Router) advertise(now Instant) Action {
+	r.advertised = now
 	a := Action{Kind: SendAdvertisement, Priority: r.config.Priority, Checksum: r.send, Version2: r.config.Dual}
 	if r.probes() && now >= r.nextProbe {
 		a.Checksum = packet.ChecksumRFC9568 | packet.ChecksumRFC5798

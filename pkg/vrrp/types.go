@@ -138,6 +138,7 @@ const (
 	CausePreempted      // an Active of lower priority was overruled
 	CauseHigherPriority // a rival of higher priority
 	CauseGreaterAddress // a rival of equal priority and greater address
+	CauseLapsed         // another took over while this one didn't advertise
 )
 
 var causes = [...]string{
@@ -160,6 +161,7 @@ var causes = [...]string{
 	CausePreempted:        "the Active router has a lower priority",
 	CauseHigherPriority:   "a router of higher priority is Active",
 	CauseGreaterAddress:   "a router of equal priority and greater address is Active",
+	CauseLapsed:           "another router took over while this one didn't advertise",
 }
 
 func (c Cause) String() string {
@@ -186,6 +188,8 @@ func (a Action) Why() string {
 		return fmt.Sprintf("%s has the lower priority %d", peer, a.Priority)
 	case CauseHigherPriority:
 		return fmt.Sprintf("%s has the higher priority %d", peer, a.Priority)
+	case CauseLapsed:
+		return fmt.Sprintf("%s took over, for this one hadn't advertised for %v (limit %v)", peer, rounded(a.Silence), rounded(a.Limit))
 	case CauseGreaterAddress:
 		return fmt.Sprintf("%s has the same priority %d and the greater address", peer, a.Priority)
 	}

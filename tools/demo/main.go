@@ -263,19 +263,9 @@ func (d *demo) answered(ctx context.Context, after time.Time) error {
 	if err != nil {
 		return fmt.Errorf("client: %w", err)
 	}
-	who, err := d.client.WhoHas(ifname, netip.MustParseAddr(virtual), 200*time.Millisecond)
+	names, err := d.capture.WhoAnswers(d.client, ifname, netip.MustParseAddr(virtual), 200*time.Millisecond)
 	if err != nil {
 		return err
-	}
-	var names []string
-	for _, mac := range who {
-		name := mac
-		for _, r := range []*router{d.a, d.b} {
-			if own, err := r.node.MAC(ifname); err == nil && own == mac {
-				name = r.node.Name
-			}
-		}
-		names = append(names, name)
 	}
 	if len(names) != 1 {
 		return fmt.Errorf("%s is answered for by %v, not by one router", virtual, names)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -53,6 +54,25 @@ func (f Frame) Announces(address, mac string) bool {
 			})
 	}
 	return false
+}
+
+// Answers returns the MAC by which the frame answers who has the address, by ARP
+// or by a neighbour advertisement; empty if it doesn't.
+func (f Frame) Answers(address netip.Addr) (mac string) { return answers(f.Data, address) }
+
+// WhoAnswers has a node ask who has an address, and returns the nodes that
+// answer in the time. Unlike WhoHas it tells those apart that share a MAC.
+func (c *Capture) WhoAnswers(asking *Node, ifname string, address netip.Addr, wait time.Duration) (nodes []string, err error) {
+	from := len(c.Frames())
+	if _, err := asking.WhoHas(ifname, address, wait); err != nil {
+		return nil, err
+	}
+	for _, f := range c.Frames()[from:] {
+		if f.Answers(address) != "" && !slices.Contains(nodes, f.From) {
+			nodes = append(nodes, f.From)
+		}
+	}
+	return nodes, nil
 }
 
 func (f Frame) String() string {

@@ -118,6 +118,20 @@ func (p *Port) Isolate(apart bool) error {
 // Disconnect removes the port, and with it the host's interface.
 func (p *Port) Disconnect() error { return p.lan.node.netlink.LinkDel(p.near) }
 
+// Deliver has frames come out of the port as they are, to its host alone.
+func (p *Port) Deliver(frames ...[]byte) error {
+	return p.lan.node.Do(func() error {
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("packet socket: %w", err)
+		}
+		for _, f := range frames {
+			err = errors.Join(err, unix.Sendto(fd, f, 0, &unix.SockaddrLinklayer{Ifindex: p.near.Attrs().Index}))
+		}
+		return errors.Join(err, unix.Close(fd))
+	})
+}
+
 func (n *Node) link(name string) (netlink.Link, error) {
 	l, err := n.netlink.LinkByName(name)
 	if err != nil {
