@@ -83,6 +83,11 @@ bench: build ## Measure beside keepalived, and the code that runs per packet (ro
 	@go run ./tools/bench --failoverd bin/failoverd
 	@go test -run '^$$' -bench . -benchmem ./pkg/... | grep -E '^(Benchmark|pkg:|cpu:)'
 
+.PHONY: bench-fence
+bench-fence: build ## Measure how long a hung or killed Active answers on, beside keepalived (root, two minutes)
+	@$(call install-packages,$(TEST_PACKAGES))
+	@go run ./tools/stale --failoverd bin/failoverd --rounds $(or $(ROUNDS),5)
+
 .PHONY: lint
 lint: ## Check style and the import rules
 	@test -z "$$($(LINT) gofumpt -l bpf cmd pkg tools | tee /dev/stderr)" || { echo "gofumpt would change these files: run go tool -modfile=tools/lint/go.mod gofumpt -w FILE" >&2; exit 1; }

@@ -141,8 +141,8 @@ func TestDualRefuses(t *testing.T) {
 func TestDualChecksum(t *testing.T) {
 	m := newMachine(t, dual(time.Second)).active()
 	m.receive2(50, less(packet.IPv4))
-	if !m.probes() {
-		t.Error("a form was learnt from version 2")
+	if got := sent(m.adverTimer()); got != "rfc9568+rfc5798" {
+		t.Errorf("sent in %s: a form was learnt from version 2", got)
 	}
 	m = newMachine(t, func(c *Config) { c.Dual, c.Checksum = true, ChecksumOnlyRFC5798 }).backup()
 	m.expect("version 2", m.receive2(200, greater(packet.IPv4)), "advertisement_rcvd", Backup, 3609375*time.Microsecond)

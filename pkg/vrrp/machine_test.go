@@ -178,17 +178,27 @@ func sent(actions []Action) string {
 	return strings.Join(forms, " ")
 }
 
-// C-08: while RFC 5798's form isn't known to be needed, both go out twice a second
-// at most.
-func TestProbes(t *testing.T) {
+// C-08: a Backup that knows RFC 5798's form only is never heard; it has to
+// understand every advertisement all the same, from the first on.
+func TestBothForms(t *testing.T) {
 	t.Attr("proves", "C-08")
-	m := newMachine(t, func(c *Config) { c.Interval = 10 * time.Millisecond }).active()
-	both := 0
-	for range 100 {
-		both += strings.Count(sent(m.expire()), "+")
+	m := newMachine(t, nil).backup()
+	m.now, _ = m.Deadline()
+	const both = "rfc9568+rfc5798"
+	if got := sent(m.timer()); got != both {
+		t.Errorf("the first is sent in %s", got)
 	}
-	if both != 2 {
-		t.Errorf("%d probes in a second", both)
+	for range 10 {
+		if got := sent(m.expire()); got != both {
+			t.Errorf("sent in %s", got)
+		}
+	}
+	m.hear(m.heard(50), less(packet.IPv4), packet.ChecksumRFC9568)
+	if got := sent(m.adverTimer()); got != both {
+		t.Errorf("sent in %s when RFC 9568's was heard", got)
+	}
+	if got := sent(m.shutdown()); got != both {
+		t.Errorf("priority 0 is sent in %s", got)
 	}
 }
 

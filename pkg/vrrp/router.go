@@ -21,12 +21,6 @@ const answerSpacing = 10 * time.Millisecond
 // first, for it hears the answer only when it has begun to be Active.
 const announceAgain = 100 * time.Millisecond
 
-// probeSpacing is the least time between two advertisements in both checksum
-// forms while RFC 5798's isn't known to be needed. A peer that knows only that
-// one and is Active itself may fall silent on reading what it takes for damaged
-// packets (keepalived does), so that it would never be heard.
-const probeSpacing = 500 * time.Millisecond
-
 // Router is one Virtual Router.
 type Router struct {
 	config Config
@@ -52,12 +46,11 @@ type Router struct {
 	version3  Instant // when it was last heard in version 3; 0: not
 
 	// The checksum forms to send in; those of the last two advertisements of
-	// any peer, which outlive Initialize; whether this Active has changed its
-	// form already; and when to send in both forms for who can't be heard.
-	send      packet.Checksum
-	forms     [2]packet.Checksum
-	switched  bool
-	nextProbe Instant
+	// any peer, which outlive Initialize; and whether this Active has changed
+	// its form already.
+	send     packet.Checksum
+	forms    [2]packet.Checksum
+	switched bool
 
 	nextAnswer   Instant
 	announceAt   Instant // Active: when to announce again, 0: never
@@ -122,7 +115,7 @@ func (r *Router) Status() Status {
 		State: r.state, Since: r.since, Priority: r.config.Priority,
 		Active: r.active, ActivePriority: r.priority, LastHeard: r.heard,
 		ActiveAdverInterval: r.activeAdverInterval, SkewTime: r.skewTime, ActiveDownInterval: r.activeDownInterval,
-		Checksum: r.send, Advertised: r.advertised, BecameActive: r.becameActive, LastTransition: r.last,
+		Checksum: r.sendForms(), Advertised: r.advertised, BecameActive: r.becameActive, LastTransition: r.last,
 	}
 	if r.state == Active {
 		s.Active, s.ActivePriority = r.source, r.config.Priority
@@ -180,10 +173,7 @@ func (r *Router) shutdown(now Instant, cause Cause, actions []Action) []Action {
 	case Active:
 		// §6.4.3 (615): an Active that leaves says so with priority 0, so that
 		// a Backup waits for Skew_Time only.
-		leave := Action{Kind: SendAdvertisement, Priority: 0, Checksum: r.send, Version2: r.config.Dual}
-		if r.probes() {
-			leave.Checksum = packet.ChecksumRFC9568 | packet.ChecksumRFC5798
-		}
+		leave := Action{Kind: SendAdvertisement, Priority: 0, Checksum: r.sendForms(), Version2: r.config.Dual}
 		actions = append(actions, leave, Action{Kind: ReleaseAddresses})
 	}
 	return r.becomeInitialize(now, Action{Cause: cause}, actions)
@@ -502,7 +492,6 @@ func (r *Router) becomeActive(now Instant, why Action, actions []Action) []Actio
 	if r.config.Repeat != 0 {
 		r.repeatAt = now.Add(r.config.Repeat)
 	}
-	r.nextProbe = now + 1 // the first advertisement is in one form
 	if heard := r.forms[0] | r.forms[1]; heard != 0 && !r.config.formless() && r.config.Checksum == ChecksumAuto {
 		r.send = heard
 	}
@@ -525,19 +514,18 @@ func (r *Router) enter(now Instant, to State, why Action, actions []Action) []Ac
 
 func (r *Router) advertise(now Instant) Action {
 	r.advertised = now
-	a := Action{Kind: SendAdvertisement, Priority: r.config.Priority, Checksum: r.send, Version2: r.config.Dual}
-	if r.probes() && now >= r.nextProbe {
-		a.Checksum = packet.ChecksumRFC9568 | packet.ChecksumRFC5798
-		r.nextProbe = now.Add(probeSpacing)
-	}
-	return a
+	return Action{Kind: SendAdvertisement, Priority: r.config.Priority, Checksum: r.sendForms(), Version2: r.config.Dual}
 }
 
-// probes reports whether a peer that knows only RFC 5798's form may be there
-// and can't read what is sent. It can't be concluded from hearing others: such
-// a peer may be silent.
-func (r *Router) probes() bool {
-	return !r.config.formless() && r.config.Checksum == ChecksumAuto && r.send&packet.ChecksumRFC5798 == 0
+// sendForms returns the forms to send in. RFC 5798's is always among them if
+// none is configured: a Backup that knows no other is never heard, and with some
+// of the advertisements only it would take over too early, before the silence
+// has lasted three intervals for those who can read all of them.
+func (r *Router) sendForms() packet.Checksum {
+	if !r.config.formless() && r.config.Checksum == ChecksumAuto {
+		return r.send | packet.ChecksumRFC5798
+	}
+	return r.send
 }
 
 // computeTimers is RFC 9568 §6.1, and RFC 3768 §6.1 for version 2, in

@@ -96,10 +96,10 @@ func messages(frames [][]byte) []message {
 	return batch
 }
 
-// CaptureFrom is a Capture of what one host sends. The kernel sorts the rest
+// CaptureFrom is a Capture of what some hosts send. The kernel sorts the rest
 // out, for a blast of another's would take the memory and the time.
-func (lan *LAN) CaptureFrom(n *Node) (*Capture, error) {
-	filter, err := lan.portFilter(n)
+func (lan *LAN) CaptureFrom(nodes ...*Node) (*Capture, error) {
+	filter, err := lan.portFilter(nodes)
 	if err != nil {
 		return nil, err
 	}
@@ -122,24 +122,37 @@ func (lan *LAN) CaptureFrom(n *Node) (*Capture, error) {
 	return c, nil
 }
 
-// portFilter accepts what comes in at a host's port.
-func (lan *LAN) portFilter(n *Node) ([]unix.SockFilter, error) {
+// portFilter accepts what comes in at the ports of some hosts.
+func (lan *LAN) portFilter(nodes []*Node) ([]unix.SockFilter, error) {
 	const (
 		adPacketType = 0xfffff000 + 4 // SKF_AD_OFF + SKF_AD_PKTTYPE
 		adIfindex    = 0xfffff000 + 8 // SKF_AD_OFF + SKF_AD_IFINDEX
 	)
+	count := uint8(len(nodes))
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: adPacketType},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.PACKET_OUTGOING, Jt: count + 1},
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: adIfindex},
+	}
+	for i, n := range nodes {
+		p, err := lan.portOf(n)
+		if err != nil {
+			return nil, err
+		}
+		filter = append(filter, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(p.near.Attrs().Index), Jt: count - uint8(i)})
+	}
+	return append(filter,
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 1 << 16},
+	), nil
+}
+
+func (lan *LAN) portOf(n *Node) (*Port, error) {
 	lan.mu.Lock()
 	defer lan.mu.Unlock()
 	for _, p := range lan.ports {
 		if p.Node == n {
-			return []unix.SockFilter{
-				{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: adPacketType},
-				{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.PACKET_OUTGOING, Jt: 3},
-				{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: adIfindex},
-				{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(p.near.Attrs().Index), Jf: 1},
-				{Code: unix.BPF_RET | unix.BPF_K, K: 1 << 16},
-				{Code: unix.BPF_RET | unix.BPF_K, K: 0},
-			}, nil
+			return p, nil
 		}
 	}
 	return nil, fmt.Errorf("%s isn't connected", n.Name)

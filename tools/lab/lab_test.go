@@ -92,6 +92,24 @@ func withPatience(t *testing.T) context.Context {
 	return ctx
 }
 
+// A signal for all reaches what the process has started.
+func TestSignalAll(t *testing.T) {
+	_, a, _, _ := newLab(t)
+	ctx := withPatience(t)
+	p, err := a.Start("sh", "-c", "sleep 1234.6 & echo started; wait; echo ended; wait")
+	ok(t, err)
+	_, err = p.WaitLine(ctx, 0, func(line string) bool { return line == "started" })
+	ok(t, err)
+	ok(t, p.SignalAll(syscall.SIGSTOP))
+	ok(t, p.SignalAll(syscall.SIGKILL))
+	code, err := p.Wait(ctx)
+	ok(t, err)
+	// It is done when nobody holds its output any more.
+	if code != -1 || p.Output() != "started\n" {
+		t.Errorf("it ended with %d and wrote %q", code, p.Output())
+	}
+}
+
 func TestPing(t *testing.T) {
 	lan, a, b, port := newLab(t)
 	capture, err := lan.Capture()

@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -119,6 +121,48 @@ func (p *Process) WaitLine(ctx context.Context, from int, f func(string) bool) (
 
 // Signal sends a signal.
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
+
+// SignalAll sends a signal to the process and to all those that it has started,
+// itself first. keepalived is two: the one that speaks VRRP, and its parent.
+func (p *Process) SignalAll(s syscall.Signal) error {
+	all, err := family(p.PID())
+	if err != nil {
+		return err
+	}
+	for _, pid := range all {
+		if err := syscall.Kill(pid, s); err != nil {
+			return fmt.Errorf("send %v to process %d: %w", s, pid, err)
+		}
+	}
+	return nil
+}
+
+// family returns a process and those that it has started, parents first.
+func family(pid int) ([]int, error) {
+	all := []int{pid}
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		return nil, err
+	}
+	for _, list := range lists {
+		children, err := os.ReadFile(list)
+		if err != nil {
+			continue // the thread has just ended
+		}
+		for _, child := range strings.Fields(string(children)) {
+			number, err := strconv.Atoi(child)
+			if err != nil {
+				return nil, fmt.Errorf("children of process %d: %w", pid, err)
+			}
+			theirs, err := family(number)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, theirs...)
+		}
+	}
+	return all, nil
+}
 
 // PID returns the number of the process as this process sees it.
 func (p *Process) PID() int { return p.cmd.Process.Pid }

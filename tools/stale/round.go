@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+const (
+	ifname = "eth0"
+	vrid   = 51
+	// askEvery is the time from one round of questions to the next.
+	askEvery = time.Millisecond
+	// steadyAnswers are as many answers as make sure that a host answers.
+	steadyAnswers = 100
+	// stillAnswers is how old the last answer of a host may be that still
+	// answers, on a busy machine.
+	stillAnswers = 200 * time.Millisecond
+	// patience bounds a round beside the time to watch.
+	patience = 30 * time.Second
+)
+
+var signalNames = map[syscall.Signal]string{
+	syscall.SIGSTOP: "SIGSTOP",
+	syscall.SIGCONT: "SIGCONT",
+	syscall.SIGKILL: "SIGKILL",
+}
+
+// contender starts one of the daemons on a node.
+type contender struct {
+	name  string
+	start func(n *lab.Node, priority int) (*lab.Process, error)
+}
+
+// virtualAddresses are those that the routers share; the last one is asked for.
+func virtualAddresses(o options) []string {
+	if o.ipv6 {
+		return []string{"fe80::12:33/64", "2001:db8::10/64"} // keepalived needs both
+	}
+	return []string{"198.18.0.10/24"}
+}
+
+// asked is the address that is asked for.
+func asked(o options) netip.Addr {
+	all := virtualAddresses(o)
+	return netip.MustParsePrefix(all[len(all)-1]).Addr()
+}
+
+func contenders(o options) []contender {
+	return []contender{
+		{"failoverd", func(n *lab.Node, priority int) (*lab.Process, error) {
+			args := []string{"--iface", ifname, "--vrid", fmt.Sprint(vrid), "--priority", fmt.Sprint(priority), "--interval", o.interval.String()}
+			for _, a := range virtualAddresses(o) {
+				args = append(args, "--vip", a)
+			}
+			f, err := n.Failoverd(nil, o.binary, args...)
+			if err != nil {
+				return nil, err
+			}
+			return f.Process, nil
+		}},
+		{"keepalived", func(n *lab.Node, priority int) (*lab.Process, error) {
+			return n.Keepalived(lab.KeepalivedConfig{Interface: ifname, Version: 3, VRID: vrid, Priority: priority, Interval: o.interval, Addresses: virtualAddresses(o)})
+		}},
+	}
+}
+
+// site is a LAN with two routers, the first of which is Active, and an asker.
+type site struct {
+	options
+	a, b   *lab.Node
+	active *lab.Process
+	asker  *lab.Asker
+}
+
+// play has the Active of one of the daemons hang or die, in a lab of its own.
+func play(ctx context.Context, o options, c contender, signal syscall.Signal) (m map[row]sample, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience+o.watch)
+	defer cancel()
+	l, err := lab.New()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	s := &site{options: o}
+	if err := s.layOut(l); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.asker.Close()) }()
+	if err := s.start(ctx, c); err != nil {
+		return nil, err
+	}
+	m = make(map[row]sample)
+	if err := s.interrupt(ctx, signal, m); err != nil {
+		return nil, err
+	}
+	if signal == syscall.SIGSTOP {
+		if err := s.resume(ctx, m); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// layOut connects the hosts and begins to ask.
+func (s *site) layOut(l *lab.Lab) error {
+	lan, err := l.LAN("switch")
+	if err != nil {
+		return err
+	}
+	var nodes []*lab.Node
+	var macs []string
+	for n, name := range []string{"a", "b", "client"} {
+		node, err := l.Node(name)
+		if err != nil {
+			return err
+		}
+		// No link-local address but the one that is given.
+		if err := node.Sysctl("net.ipv6.conf.default.addr_gen_mode", "1"); err != nil {
+			return err
+		}
+		number := n + 1
+		if _, err := lan.Connect(node, ifname, fmt.Sprintf("198.18.0.%d/24", number), fmt.Sprintf("fe80::%x/64", number), fmt.Sprintf("2001:db8::%x/64", number)); err != nil {
+			return err
+		}
+		mac, err := node.MAC(ifname)
+		if err != nil {
+			return err
+		}
+		nodes, macs = append(nodes, node), append(macs, mac)
+	}
+	s.a, s.b = nodes[0], nodes[1]
+	address := asked(s.options)
+	s.asker, err = lan.Ask(nodes[2], ifname, lab.Asking{
+		Address: address, Every: askEvery, Hosts: nodes[:2],
+		MACs: append(macs[:2], packet.VirtualMAC(packet.FamilyOf(address), vrid).String()),
+	})
+	return err
+}
+
+// start starts the daemons, and waits until the first has been Active for a
+// while.
+func (s *site) start(ctx context.Context, c contender) (err error) {
+	if s.active, err = c.start(s.a, 200); err != nil {
+		return err
+	}
+	if err := s.holds(ctx); err != nil {
+		return err
+	}
+	if _, err := c.start(s.b, 100); err != nil {
+		return err
+	}
+	return s.settled(ctx)
+}
+
+// settled waits until the first router alone has had the address for longer
+// than the other one would wait for it, and answers.
+func (s *site) settled(ctx context.Context) error {
+	if err := s.holds(ctx); err != nil {
+		return err
+	}
+	if err := sleep(ctx, 5*s.interval); err != nil {
+		return err
+	}
+	if err := s.holds(ctx); err != nil {
+		return err
+	}
+	return s.asker.WaitAnswers(ctx, s.a, steadyAnswers)
+}
+
+// holds waits until the first router alone has the address.
+func (s *site) holds(ctx context.Context) error {
+	return lab.WaitHolds(ctx, ifname, asked(s.options).String(), []*lab.Node{s.a, s.b}, s.a)
+}
+
+// interrupt signals the Active and watches the other one take over.
+func (s *site) interrupt(ctx context.Context, signal syscall.Signal, m map[row]sample) error {
+	since := time.Now()
+	// Stopped first, no process sees the other one die.
+	if err := s.active.SignalAll(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	if signal != syscall.SIGSTOP {
+		if err := s.active.SignalAll(signal); err != nil {
+			return err
+		}
+	}
+	if err := s.asker.WaitAnswers(ctx, s.b, 1); err != nil {
+		return err
+	}
+	if err := sleep(ctx, s.watch); err != nil {
+		return err
+	}
+	return s.compare(m, signalNames[signal], since, s.a, s.b)
+}
+
+// resume lets the Active that hangs go on, and waits until the other one, of
+// the lower priority, has yielded.
+func (s *site) resume(ctx context.Context, m map[row]sample) error {
+	since := time.Now()
+	if err := s.active.SignalAll(syscall.SIGCONT); err != nil {
+		return err
+	}
+	if err := s.settled(ctx); err != nil {
+		return err
+	}
+	return s.compare(m, signalNames[syscall.SIGCONT], since, s.b, s.a)
+}
+
+// compare finds in the answers how one host followed the other after that moment.
+func (s *site) compare(m map[row]sample, event string, since time.Time, from, to *lab.Node) error {
+	until := time.Now()
+	all := s.asker.Answers()
+	record := func(kind string, answers lab.Answers) error {
+		h := answers.Handover(from, to, since)
+		if h.FirstNew.IsZero() || h.LastOld.IsZero() {
+			return fmt.Errorf("%s, %s: %s answered last at %v, %s first at %v", event, kind, from.Name, h.LastOld, to.Name, h.FirstNew)
+		}
+		m[row{event, two, kind}] = sample{h.Overlap, h.Overlap > 0 && until.Sub(h.LastOld) < stillAnswers}
+		m[row{event, none, kind}] = sample{h.Gap, false}
+		return nil
+	}
+	m[row{event, pause, ""}] = sample{s.asker.Pause(since, until), false}
+	errs := []error{record(total, all)}
+	for _, q := range lab.Questions {
+		errs = append(errs, record(kind(s.options, q), all.To(q)))
+	}
+	return errors.Join(errs...)
+}
+
+// sleep waits for a time, or until it is interrupted.
+func sleep(ctx context.Context, long time.Duration) error {
+	select {
+	case <-time.After(long):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
