@@ -88,6 +88,10 @@ bench-fence: build ## Measure how long a hung or killed Active answers on, besid
 	@$(call install-packages,$(TEST_PACKAGES))
 	@go run ./tools/stale --failoverd bin/failoverd --rounds $(or $(ROUNDS),5)
 
+.PHONY: bench-bystander
+bench-bystander: build ## Measure what it costs the interface's other traffic (root, five minutes; ROUNDS=40)
+	@go run ./tools/bystander --failoverd bin/failoverd --rounds $(or $(ROUNDS),40)
+
 .PHONY: lint
 lint: ## Check style and the import rules
 	@test -z "$$($(LINT) gofumpt -l bpf cmd pkg tools | tee /dev/stderr)" || { echo "gofumpt would change these files: run go tool -modfile=tools/lint/go.mod gofumpt -w FILE" >&2; exit 1; }

@@ -5,6 +5,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 	"unsafe"
 
@@ -22,6 +23,9 @@ const blastPause = time.Millisecond
 type Blast struct {
 	Frames       int
 	Began, Ended time.Time // before the first frame, after the last one
+	// CPU is the time of a processor that it took, with what the kernel has
+	// done at once for those who received the frames.
+	CPU time.Duration
 }
 
 // Duration is how long the blast took.
@@ -40,6 +44,16 @@ func (n *Node) Blast(ifname string, frames [][]byte, rate int, long time.Duratio
 	}
 	defer func() { err = errors.Join(err, unix.Close(fd)) }()
 	batch := messages(frames)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before, err := threadTime()
+	if err != nil {
+		return b, err
+	}
+	defer func() {
+		after, e := threadTime()
+		b.CPU, err = after-before, errors.Join(err, e)
+	}()
 	b.Began = time.Now()
 	for b.Ended = b.Began; b.Duration() < long; b.Ended = time.Now() {
 		due := min(int(float64(rate)*b.Duration().Seconds())-b.Frames, blastBatch)
@@ -56,6 +70,15 @@ func (n *Node) Blast(ifname string, frames [][]byte, rate int, long time.Duratio
 		}
 	}
 	return b, nil
+}
+
+// threadTime is the time of a processor that this thread has had.
+func threadTime() (time.Duration, error) {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+		return 0, fmt.Errorf("the thread's time: %w", err)
+	}
+	return time.Duration(ts.Nano()), nil
 }
 
 // sender opens a socket that sends on an interface and receives nothing.

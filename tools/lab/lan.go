@@ -102,6 +102,34 @@ func (lan *LAN) Connect(n *Node, name string, addresses ...string) (*Port, error
 	return p, nil
 }
 
+// Cable connects two nodes directly, without a switch. Each gets an Ethernet
+// interface of the given name with its addresses.
+func Cable(a, b *Node, name string, addressesA, addressesB []string) error {
+	var far int
+	if err := b.Do(func() (err error) {
+		far, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		return err
+	}); err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(far) }()
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: name, PeerNamespace: netlink.NsFd(far)}
+	if err := a.netlink.LinkAdd(veth); err != nil {
+		return fmt.Errorf("connect %s and %s: %w", a.Name, b.Name, err)
+	}
+	for node, addresses := range map[*Node][]string{a: addressesA, b: addressesB} {
+		if err := node.SetUp(name); err != nil {
+			return err
+		}
+		for _, address := range addresses {
+			if err := node.AddAddress(name, address); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // Pull takes the carrier away from the host, as if its cable were pulled or
 // its switch port dead.
 func (p *Port) Pull() error { return p.lan.node.netlink.LinkSetDown(p.near) }

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command bystander measures what failoverd costs the other traffic of the
+// interface that it runs on.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+const help = `bystander measures what failoverd costs the traffic that isn't its own.
+
+For each case there is a router in a network namespace, on a cable of its own to a
+client: one without failoverd, another without as a control, which shows how much is
+noise, and one for each way to receive. Each is Active for one address; the traffic
+goes to and from its other address. In each round the cases take turns in random
+order, a fraction of a second each:
+  TCP in, TCP out    one stream to the router and from it
+  64 in, 64 out      frames of 64 octets to the router and from it, as many as go,
+                     for a millisecond of a processor
+
+The ratios are those of a round to the router without failoverd in the same round:
+the median of all rounds, and the interval that holds the true median with 95 %.
+
+It needs root.
+
+  sudo go run ./tools/bystander --failoverd bin/failoverd
+  sudo go run ./tools/bystander --failoverd bin/failoverd --cases absent,off,auto
+
+Flags:
+`
+
+const (
+	ifname   = "eth0"
+	router   = "198.18.0.1"
+	client   = "198.18.0.100"
+	port     = 5001
+	absent   = "absent"
+	control  = "control"
+	streamed = 1 << 17 // octets in one write
+)
+
+// workload measures once; more is better.
+type workload struct {
+	name string
+	unit float64
+	run  func(*site, time.Duration) (float64, error)
+}
+
+var workloads = []workload{
+	{"TCP in, Gbit/s", 1e9, func(s *site, d time.Duration) (float64, error) { return stream(s.client, s.router, router, d) }},
+	{"TCP out, Gbit/s", 1e9, func(s *site, d time.Duration) (float64, error) { return stream(s.router, s.client, client, d) }},
+	{"64 in, per CPU-ms", 1e3, func(s *site, d time.Duration) (float64, error) { return small(s.client, s.router, client, router, d) }},
+	{"64 out, per CPU-ms", 1e3, func(s *site, d time.Duration) (float64, error) { return small(s.router, s.client, router, client, d) }},
+}
+
+// site is a case's router and its client.
+type site struct {
+	name           string
+	router, client *lab.Node
+	daemon         *lab.Failoverd
+	measured       [][]float64 // by workload and round
+}
+
+type options struct {
+	binary string
+	rounds int
+	long   time.Duration
+	cases  string
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.binary, "failoverd", "bin/failoverd", "`path` of the failoverd to measure")
+	flag.IntVar(&o.rounds, "rounds", 40, "`number` of rounds")
+	flag.DurationVar(&o.long, "long", 250*time.Millisecond, "`time` of one measurement")
+	flag.StringVar(&o.cases, "cases", "absent,control,off,generic,native,auto", "`list` of cases: absent, control, and values of --xdp-mode")
+	flag.Usage = func() {
+		fmt.Fprint(flag.CommandLine.Output(), help)
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, o)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bystander:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) (err error) {
+	names := strings.Split(o.cases, ",")
+	if names[0] != absent {
+		return fmt.Errorf("--cases %s: the first is %s, to which the others are compared", o.cases, absent)
+	}
+	if o.rounds < 6 {
+		return fmt.Errorf("--rounds %d: at least 6, for an interval", o.rounds)
+	}
+	if o.binary, err = filepath.Abs(o.binary); err != nil {
+		return err
+	}
+	l, err := lab.New()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	var sites []*site
+	for _, name := range names {
+		s, err := layOut(ctx, l, name, o.binary)
+		if err != nil {
+			return fmt.Errorf("case %s: %w", name, err)
+		}
+		sites = append(sites, s)
+	}
+	for round := range o.rounds {
+		fmt.Fprintf(os.Stderr, "\rround %d of %d", round+1, o.rounds)
+		for n, w := range workloads {
+			for _, i := range rand.Perm(len(sites)) {
+				if err := ctx.Err(); err != nil {
+					return fmt.Errorf("interrupted: %w", err)
+				}
+				s := sites[i]
+				value, err := w.run(s, o.long)
+				if err != nil {
+					return fmt.Errorf("case %s, %s: %w", s.name, w.name, err)
+				}
+				s.measured[n] = append(s.measured[n], value/w.unit)
+			}
+		}
+	}
+	fmt.Fprintln(os.Stderr)
+	return show(sites)
+}
+
+// layOut makes a router and its client, and starts failoverd if the case has it.
+func layOut(ctx context.Context, l *lab.Lab, name, binary string) (s *site, err error) {
+	s = &site{name: name, measured: make([][]float64, len(workloads))}
+	if s.router, err = l.Node("router-" + name); err != nil {
+		return nil, err
+	}
+	if s.client, err = l.Node("client-" + name); err != nil {
+		return nil, err
+	}
+	if err := lab.Cable(s.router, s.client, ifname, []string{router + "/24"}, []string{client + "/24"}); err != nil {
+		return nil, err
+	}
+	if name == absent || name == control {
+		return s, nil
+	}
+	s.daemon, err = s.router.Failoverd(nil, binary, "--iface", ifname, "--vip", "198.18.0.10/24", "--interval", "100ms", "--xdp-mode", name)
+	if err != nil {
+		return nil, err
+	}
+	_, _, err = s.daemon.WaitState(ctx, 0, "ipv4", "Active")
+	return s, err
+}
+
+// stream sends one TCP stream for a time and returns the bits that arrive in a
+// second.
+func stream(from, to *lab.Node, address string, long time.Duration) (float64, error) {
+	var listener net.Listener
+	if err := to.Do(func() (err error) {
+		listener, err = net.Listen("tcp4", net.JoinHostPort(address, fmt.Sprint(port)))
+		return err
+	}); err != nil {
+		return 0, err
+	}
+	defer func() { _ = listener.Close() }()
+	type result struct {
+		octets int
+		took   time.Duration
+		err    error
+	}
+	received := make(chan result, 1)
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			received <- result{err: err}
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		b := make([]byte, streamed)
+		var r result
+		// The beginning, until the window has opened, doesn't count.
+		warm := time.Now().Add(long / 5)
+		var began time.Time
+		for {
+			n, err := conn.Read(b)
+			now := time.Now()
+			if n == 0 || err != nil {
+				break
+			}
+			if began.IsZero() {
+				if now.After(warm) {
+					began = now
+				}
+				continue
+			}
+			r.octets += n
+			r.took = now.Sub(began)
+		}
+		received <- r
+	}()
+	var conn net.Conn
+	if err := from.Do(func() (err error) {
+		conn, err = net.Dial("tcp4", net.JoinHostPort(address, fmt.Sprint(port)))
+		return err
+	}); err != nil {
+		return 0, err
+	}
+	b := make([]byte, streamed)
+	for end := time.Now().Add(long); time.Now().Before(end); {
+		if _, err := conn.Write(b); err != nil {
+			return 0, errors.Join(err, conn.Close())
+		}
+	}
+	if err := conn.Close(); err != nil {
+		return 0, err
+	}
+	r := <-received
+	if r.err == nil && r.took == 0 {
+		r.err = errors.New("nothing arrived")
+	}
+	return float64(8*r.octets) / r.took.Seconds(), r.err
+}
+
+// small sends frames of 64 octets, with their checksum, for a time, and returns
+// how many are taken for a second of a processor, which does the receiver's part
+// of the work too: what else the machine does doesn't count.
+func small(from, to *lab.Node, source, destination string, long time.Duration) (float64, error) {
+	frame, err := datagram(from, to, source, destination)
+	if err != nil {
+		return 0, err
+	}
+	// A socket that nobody reads: what arrives is dropped when it is full.
+	var sink net.PacketConn
+	if err := to.Do(func() (err error) {
+		sink, err = net.ListenPacket("udp4", net.JoinHostPort(destination, fmt.Sprint(port)))
+		return err
+	}); err != nil {
+		return 0, err
+	}
+	b, err := from.Blast(ifname, [][]byte{frame}, 1e9, long)
+	err = errors.Join(err, sink.Close())
+	return float64(b.Frames) / b.CPU.Seconds(), err
+}
+
+func show(sites []*site) error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprint(w, "CASE")
+	for _, l := range workloads {
+		fmt.Fprintf(w, "\t%s\tRATIO", strings.ToUpper(l.name[:1])+l.name[1:])
+	}
+	fmt.Fprintln(w)
+	for _, s := range sites {
+		fmt.Fprint(w, s.name)
+		for n := range workloads {
+			fmt.Fprintf(w, "\t%.4g\t", middle(s.measured[n]))
+			if s.name == absent {
+				fmt.Fprint(w, "1")
+				continue
+			}
+			ratios := make([]float64, len(s.measured[n]))
+			for i, v := range s.measured[n] {
+				ratios[i] = v / sites[0].measured[n][i]
+			}
+			low, high := interval(ratios)
+			fmt.Fprintf(w, "%.3f (%.3f to %.3f)", middle(ratios), low, high)
+		}
+		fmt.Fprintln(w)
+	}
+	return w.Flush()
+}
