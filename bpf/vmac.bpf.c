@@ -121,17 +121,63 @@ static __always_inline struct failover_lease_state *lease_in(const struct failov
 	return bpf_map_lookup_elem(&failover_lease, &slot);
 }
 
-/* Returns the lease of the virtual router whose address it is, if any. */
-static __always_inline struct failover_lease_state *lease_of(__u32 ifindex, __u32 family, const __u8 *address)
+/* Whether it may be a virtual address, by its last octets. */
+static __always_inline int may_be_virtual(const __u8 *last)
 {
-	struct failover_address_key key = { .ifindex = ifindex, .family = family };
-	__u32 length = family == 4 ? 4 : 16;
-	__u32 bit = address[length - 2] << 8 | address[length - 1];
+	__u32 bit = last[0] << 8 | last[1];
 	__u64 word = bit / 64;
 
 	/* Nothing new to the compiler, but to the verifier of Linux 6.1. */
 	barrier_var(word);
-	if (word >= 65536 / 64 || !(failover_filter[word] & 1ULL << bit % 64))
+	return word < 65536 / 64 && failover_filter[word] & 1ULL << bit % 64;
+}
+
+/* Whether it may be a virtual MAC, by its first octets. */
+static __always_inline int may_be_virtual_mac(const __u8 *mac)
+{
+	return *(const __u16 *)mac == 0 && *(const __u16 *)(mac + 2) == bpf_htons(0x5e00);
+}
+
+/*
+ * Whether a frame has to be looked at more closely: little enough for all that
+ * has nothing to do with virtual routers, which is nearly everything.
+ */
+static __always_inline int concerns(struct __sk_buff *skb, int outgoing)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ipv6hdr *ip6 = data + ETH_HLEN;
+	struct iphdr *ip4 = data + ETH_HLEN;
+	struct ethhdr *eth = data;
+
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		if ((void *)(ip4 + 1) > end)
+			return 1;
+		if (may_be_virtual((const __u8 *)(outgoing ? &ip4->saddr : &ip4->daddr) + 2))
+			return 1;
+		if (outgoing && (ip4->protocol == PROTOCOL_ICMP || ip4->protocol == PROTOCOL_VRRP))
+			return 1;
+		break;
+	case bpf_htons(ETH_P_IPV6):
+		if ((void *)(ip6 + 1) > end || ip6->nexthdr == PROTOCOL_ICMPV6)
+			return 1;
+		if (may_be_virtual((const __u8 *)(outgoing ? &ip6->saddr : &ip6->daddr) + 14))
+			return 1;
+		if (outgoing && ip6->nexthdr == PROTOCOL_VRRP)
+			return 1;
+		break;
+	case bpf_htons(ETH_P_ARP):
+		return 1;
+	}
+	return (void *)(eth + 1) > end || may_be_virtual_mac(outgoing ? eth->h_source : eth->h_dest);
+}
+
+/* Returns the lease of the virtual router whose address it is, if any. */
+static __always_inline struct failover_lease_state *lease_of(__u32 ifindex, __u32 family, const __u8 *address)
+{
+	struct failover_address_key key = { .ifindex = ifindex, .family = family };
+
+	if (!may_be_virtual(address + (family == 4 ? 2 : 14)))
 		return NULL;
 	if (family == 4)
 		__builtin_memcpy(key.address, address, 4);
@@ -151,7 +197,7 @@ static __always_inline struct failover_lease_state *router_lease(__u32 ifindex, 
 /* Returns the lease of the virtual router whose virtual MAC it is, if any. */
 static __always_inline struct failover_lease_state *mac_lease(__u32 ifindex, const __u8 *mac)
 {
-	if (mac[0] != 0 || mac[1] != 0 || mac[2] != 0x5e || mac[3] != 0)
+	if (!may_be_virtual_mac(mac))
 		return NULL;
 	if (mac[4] != 1 && mac[4] != 2)
 		return NULL;
@@ -258,8 +304,8 @@ int failover_ingress(struct __sk_buff *skb)
 	struct ethhdr *eth;
 	int traffic;
 
-	if (skb->vlan_present)
-		return TC_ACT_UNSPEC; /* it belongs to the VLAN's device */
+	if (!concerns(skb, 0) || skb->vlan_present)
+		return TC_ACT_UNSPEC; /* with a tag it belongs to the VLAN's device */
 	eth = header(skb, 0);
 	if (!eth)
 		return TC_ACT_UNSPEC;
@@ -487,7 +533,7 @@ int failover_egress(struct __sk_buff *skb)
 	enum rewrite rewrite;
 	struct ethhdr *eth;
 
-	if (skb->ingress_ifindex || skb->vlan_present)
+	if (!concerns(skb, 1) || skb->ingress_ifindex || skb->vlan_present)
 		return TC_ACT_UNSPEC; /* forwarded, or it belongs to the VLAN's device */
 	if (redirects(skb))
 		return TC_ACT_SHOT;

@@ -2,8 +2,9 @@
 //go:build ignore
 
 /*
- * failover_vrrp sees every frame of an interface first. It passes on whatever
- * isn't VRRP, untouched and uncounted; validates VRRP advertisements as RFC
+ * failover_vrrp sees every frame of an interface first, by XDP, and failover_tc
+ * does where that would cost the other traffic more. It passes on whatever isn't
+ * VRRP, untouched and uncounted; validates VRRP advertisements as RFC
  * 9568 section 7.1 has it; keeps the time of the last good one for each Virtual
  * Router; and hands the good ones to user space through a ring buffer.
  *
@@ -15,6 +16,7 @@
 #include <linux/if_ether.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -26,6 +28,7 @@
 #define VRRP_HEADER 8
 #define VRRP_AUTH 8
 #define VLAN_TAGS 2
+#define HEADERS (ETH_HLEN + 40) /* Ethernet's and IPv6's */
 #define VLAN_ID 0x0fff
 #define IP_MORE_OR_OFFSET 0x3fff
 #define OFFSET_MAX (ETH_HLEN + VLAN_TAGS * 4 + 60) /* of the VRRP header */
@@ -148,12 +151,10 @@ static __always_inline void deliver(struct work *w, __u32 reason)
  * Copies the message, length octets at offset, into the work record and
  * returns the sum of its 16-bit words, folded to 32 bits, in the byte order of
  * the machine (RFC 1071 section 2 B). What lies behind the frame's end was
- * excluded before. A function of its own so that it is verified once.
+ * excluded before.
  */
-__noinline __u32 copy_message(struct xdp_md *ctx, __u32 offset, __u32 length)
+static __always_inline __u32 copy_message(void *message, void *end, __u32 offset, __u32 length)
 {
-	void *end = (void *)(long)ctx->data_end;
-	void *message = (void *)(long)ctx->data;
 	struct work *w = get_work();
 	__u32 i, words, rest;
 	__u64 sum = 0;
@@ -184,6 +185,28 @@ __noinline __u32 copy_message(struct xdp_md *ctx, __u32 offset, __u32 length)
 	sum = (sum & 0xffffffff) + (sum >> 32);
 	return sum;
 }
+
+/* Functions of their own so that each is verified once. */
+__noinline __u32 copy_xdp(struct xdp_md *ctx, __u32 offset, __u32 length)
+{
+	return copy_message((void *)(long)ctx->data, (void *)(long)ctx->data_end, offset, length);
+}
+
+__noinline __u32 copy_tc(struct __sk_buff *ctx, __u32 offset, __u32 length)
+{
+	return copy_message((void *)(long)ctx->data, (void *)(long)ctx->data_end, offset, length);
+}
+
+/* A frame of either kind of program. */
+struct frame {
+	void *ctx;
+	void *data;
+	void *end;
+	__u32 ifindex;
+	int untagged; /* a tag was taken off, */
+	int tagged; /* with a VLAN in it */
+	int xdp;
+};
 
 /* Whether a sum over a right checksum and what it covers is what it must be. */
 static __always_inline int sum_good(__u64 sum)
@@ -303,25 +326,30 @@ static __always_inline __u32 declared_length(const __u8 *m, __u16 family)
 	return m[0] >> 4 == 2 ? length + VRRP_AUTH : length;
 }
 
+enum verdict {
+	PASS,
+	DROP,
+};
+
 /* Decides about a whole VRRP datagram, described by w->record. */
-static __always_inline int handle(struct xdp_md *ctx, struct work *w, __u32 offset)
+static __always_inline enum verdict handle(struct frame *f, struct work *w, __u32 offset)
 {
 	struct failover_record *r = &w->record;
 	struct failover_virtual_router *router = NULL;
 	struct failover_interface *iface;
 	struct failover_key key = {};
-	struct failover_link link = { .ifindex = ctx->ingress_ifindex };
+	struct failover_link link = { .ifindex = f->ifindex };
 	__u32 reason, sum, tolerate = 0;
 	const __u8 *m;
 
 	/* Nothing new to the compiler, but to the verifier of Linux 6.1. */
 	barrier_var(offset);
 	if (offset > OFFSET_MAX)
-		return XDP_PASS;
-	m = (const __u8 *)(long)ctx->data + offset;
+		return PASS;
+	m = (const __u8 *)f->data + offset;
 
 	iface = bpf_map_lookup_elem(&failover_iface, &link);
-	if (r->length >= 2 && (void *)(m + 2) <= (void *)(long)ctx->data_end) {
+	if (r->length >= 2 && (void *)(m + 2) <= f->end) {
 		key.ifindex = link.ifindex;
 		key.family = r->family;
 		key.vrid = m[1];
@@ -330,11 +358,11 @@ static __always_inline int handle(struct xdp_md *ctx, struct work *w, __u32 offs
 	if (router)
 		tolerate = router->tolerate;
 	if (tolerate & TOLERATE_TRAILING_OCTETS && r->length >= 4 &&
-	    (void *)(m + 4) <= (void *)(long)ctx->data_end && r->length > declared_length(m, r->family))
+	    (void *)(m + 4) <= f->end && r->length > declared_length(m, r->family))
 		r->length = declared_length(m, r->family);
 
 	w->message[0] = 0;
-	sum = copy_message(ctx, offset, r->length);
+	sum = f->xdp ? copy_xdp(f->ctx, offset, r->length) : copy_tc(f->ctx, offset, r->length);
 	reason = validate(w, sum, tolerate);
 	if (reason == REASON_none && router)
 		reason = validate_router(w, router);
@@ -342,35 +370,34 @@ static __always_inline int handle(struct xdp_md *ctx, struct work *w, __u32 offs
 		count_error(reason, r, key.vrid);
 		if (iface && iface->watch) {
 			deliver(w, reason);
-			return XDP_PASS;
+			return PASS;
 		}
-		return router ? XDP_DROP : XDP_PASS;
+		return router ? DROP : PASS;
 	}
 	if (iface && iface->watch) {
 		deliver(w, reason);
-		return XDP_PASS;
+		return PASS;
 	}
 	if (!router) {
 		count_error(REASON_vrid_errors, r, key.vrid);
-		return XDP_PASS;
+		return PASS;
 	}
 	if (!router->running) {
 		count(REASON_initialize);
-		return XDP_PASS;
+		return PASS;
 	}
-	stamp(w, router, checksum_form(sum, r, m[0] >> 4));
+	stamp(w, router, checksum_form(sum, r, *(const __u8 *)w->message >> 4));
 	deliver(w, reason);
-	return XDP_PASS;
+	return PASS;
 }
 
-SEC("xdp")
-int failover_vrrp(struct xdp_md *ctx)
+/* Decides about a frame of an interface. */
+static __always_inline enum verdict see(struct frame *f)
 {
-	void *data = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
-	struct ethhdr *eth = data;
+	struct ethhdr *eth = f->data;
+	void *end = f->end;
 	struct failover_record *r;
-	int tags, tagged = 0, fragment = 0;
+	int tags, tagged = f->tagged, fragment = 0;
 	__u32 header, total;
 	struct iphdr *ip4;
 	struct ipv6hdr *ip6;
@@ -379,17 +406,19 @@ int failover_vrrp(struct xdp_md *ctx)
 	void *ip;
 
 	if ((void *)(eth + 1) > end)
-		return XDP_PASS;
+		return PASS;
 	type = eth->h_proto;
 	ip = eth + 1;
 #pragma clang loop unroll(full)
 	for (tags = 0; tags < VLAN_TAGS; tags++) {
 		struct vlan *vlan = ip;
 
+		if (f->untagged && tags == VLAN_TAGS - 1)
+			break; /* with the one that was taken off it is enough */
 		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))
 			break;
 		if ((void *)(vlan + 1) > end)
-			return XDP_PASS;
+			return PASS;
 		/* VLAN 0 is none: such a tag has a priority only (IEEE 802.1Q). */
 		if (vlan->tci & bpf_htons(VLAN_ID))
 			tagged = 1;
@@ -401,10 +430,10 @@ int failover_vrrp(struct xdp_md *ctx)
 		ip4 = ip;
 		if ((void *)(ip4 + 1) > end || ip4->protocol != PROTOCOL_VRRP ||
 		    ip4->daddr != bpf_htonl(GROUP_IPV4) || ip4->version != 4)
-			return XDP_PASS;
+			return PASS;
 		w = get_work();
 		if (!w)
-			return XDP_PASS;
+			return PASS;
 		r = &w->record;
 		__builtin_memset(r, 0, sizeof(*r));
 		r->family = 4;
@@ -417,23 +446,23 @@ int failover_vrrp(struct xdp_md *ctx)
 	} else if (type == bpf_htons(ETH_P_IPV6)) {
 		ip6 = ip;
 		if ((void *)(ip6 + 1) > end || ip6->version != 6)
-			return XDP_PASS;
+			return PASS;
 		if (ip6->nexthdr == PROTOCOL_FRAGMENT) {
 			__u8 *next = (__u8 *)(ip6 + 1);
 
 			if ((void *)(next + 1) > end || *next != PROTOCOL_VRRP)
-				return XDP_PASS;
+				return PASS;
 			fragment = 1;
 		} else if (ip6->nexthdr != PROTOCOL_VRRP) {
-			return XDP_PASS;
+			return PASS;
 		}
 		/* ff02::12 */
 		if (ip6->daddr.s6_addr32[0] != bpf_htonl(0xff020000) || ip6->daddr.s6_addr32[1] ||
 		    ip6->daddr.s6_addr32[2] || ip6->daddr.s6_addr32[3] != bpf_htonl(0x12))
-			return XDP_PASS;
+			return PASS;
 		w = get_work();
 		if (!w)
-			return XDP_PASS;
+			return PASS;
 		r = &w->record;
 		__builtin_memset(r, 0, sizeof(*r));
 		r->family = 6;
@@ -443,18 +472,18 @@ int failover_vrrp(struct xdp_md *ctx)
 		header = sizeof(*ip6);
 		total = header + bpf_ntohs(ip6->payload_len);
 	} else {
-		return XDP_PASS;
+		return PASS;
 	}
 
 	r->received = bpf_ktime_get_ns();
-	r->ifindex = ctx->ingress_ifindex;
+	r->ifindex = f->ifindex;
 	if (tagged) {
 		count_error(REASON_tagged, r, 0);
-		return XDP_PASS;
+		return PASS;
 	}
 	if (fragment) {
 		count_error(REASON_fragments, r, 0);
-		return XDP_PASS;
+		return PASS;
 	}
 	if (header < sizeof(*ip4) || total < header || total > (__u64)end - (__u64)ip ||
 	    total - header > FAILOVER_MESSAGE_MAX) {
@@ -463,10 +492,62 @@ int failover_vrrp(struct xdp_md *ctx)
 				       REASON_packet_length_errors : REASON_ip_malformed;
 
 		count_error(reason, r, 0);
-		return XDP_PASS;
+		return PASS;
 	}
 	r->length = total - header;
-	return handle(ctx, w, ETH_HLEN + tags * sizeof(struct vlan) + header);
+	return handle(f, w, ETH_HLEN + tags * sizeof(struct vlan) + header);
+}
+
+SEC("xdp")
+int failover_vrrp(struct xdp_md *ctx)
+{
+	struct frame f = {
+		.ctx = ctx,
+		.data = (void *)(long)ctx->data,
+		.end = (void *)(long)ctx->data_end,
+		.ifindex = ctx->ingress_ifindex,
+		.xdp = 1,
+	};
+
+	return see(&f) == DROP ? XDP_DROP : XDP_PASS;
+}
+
+/* Whether the frame may carry VRRP, by what costs the others least. */
+static __always_inline int candidate(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data;
+	void *end = (void *)(long)skb->data_end;
+	struct ipv6hdr *ip6 = data + ETH_HLEN;
+	struct iphdr *ip4 = data + ETH_HLEN;
+
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		return (void *)(ip4 + 1) <= end && ip4->protocol == PROTOCOL_VRRP;
+	case bpf_htons(ETH_P_IPV6):
+		return (void *)(ip6 + 1) <= end && (ip6->nexthdr == PROTOCOL_VRRP || ip6->nexthdr == PROTOCOL_FRAGMENT);
+	case bpf_htons(ETH_P_8021Q):
+	case bpf_htons(ETH_P_8021AD):
+		return 1;
+	}
+	return 0;
+}
+
+SEC("tc")
+int failover_tc(struct __sk_buff *skb)
+{
+	struct frame f = { .ctx = skb };
+
+	/* A NIC may have left the headers in fragments. */
+	if (skb->data + ETH_HLEN + sizeof(struct ipv6hdr) > skb->data_end && skb->len > skb->data_end - skb->data)
+		bpf_skb_pull_data(skb, skb->len < HEADERS ? skb->len : HEADERS);
+	if (!candidate(skb) || bpf_skb_pull_data(skb, skb->len))
+		return TC_ACT_UNSPEC;
+	f.data = (void *)(long)skb->data;
+	f.end = (void *)(long)skb->data_end;
+	f.ifindex = skb->ifindex;
+	f.untagged = skb->vlan_present;
+	f.tagged = skb->vlan_present && skb->vlan_tci & VLAN_ID;
+	return see(&f) == DROP ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -157,6 +157,7 @@ const (
 	VrrpMapFailoverRouter = "failover_router"
 	VrrpMapFailoverStamp  = "failover_stamp"
 	VrrpMapFailoverWork   = "failover_work"
+	VrrpProgFailoverTc    = "failover_tc"
 	VrrpProgFailoverVrrp  = "failover_vrrp"
 )
 
@@ -202,6 +203,7 @@ type VrrpSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type VrrpProgramSpecs struct {
+	FailoverTc   *ebpf.ProgramSpec `ebpf:"failover_tc"`
 	FailoverVrrp *ebpf.ProgramSpec `ebpf:"failover_vrrp"`
 }
 
@@ -275,11 +277,13 @@ type VrrpVariables struct {
 //
 // It can be passed to LoadVrrpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type VrrpPrograms struct {
+	FailoverTc   *ebpf.Program `ebpf:"failover_tc"`
 	FailoverVrrp *ebpf.Program `ebpf:"failover_vrrp"`
 }
 
 func (p *VrrpPrograms) Close() error {
 	return _VrrpClose(
+		p.FailoverTc,
 		p.FailoverVrrp,
 	)
 }

@@ -150,7 +150,7 @@ func host(s *site, n *lab.Node) string {
 // VRID does.
 func TestSecondFailoverd(t *testing.T) {
 	s := newSite(t)
-	first := s.failoverd(s.a, "--iface", ifname, "--vip", "198.18.0.10/24", "--interval", "100ms")
+	first := s.failoverd(s.a, "--iface", ifname, "--vip", "198.18.0.10/24", "--interval", "100ms", "--xdp-mode", "generic")
 	s.waitHolder("198.18.0.10", s.a)
 
 	before := host(s, s.a)
@@ -163,7 +163,7 @@ func TestSecondFailoverd(t *testing.T) {
 		t.Errorf("the host has changed from\n%s\nto\n%s", before, after)
 	}
 
-	other := s.failoverd(s.a, "--iface", ifname, "--vip", "198.18.0.11/24", "--vrid", "52", "--interval", "100ms")
+	other := s.failoverd(s.a, "--iface", ifname, "--vip", "198.18.0.11/24", "--vrid", "52", "--interval", "100ms", "--xdp-mode", "generic")
 	s.waitHolder("198.18.0.11", s.a)
 	// It found the XDP hook taken, and said so.
 	if out := other.Output(); !strings.Contains(out, "another program owns its XDP hook") {

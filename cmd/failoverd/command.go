@@ -111,7 +111,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&o.virtualMAC, "virtual-mac", string(config.VirtualMACAuto), "have the addresses at the virtual MAC 00:00:5e:00:01:VRID (IPv6 02), which moves with them: auto or bpf (by the TC programs; auto does without where they can't be attached), or off (the interface's own MAC)")
 	f.BoolVar(&o.accept, "accept", true, "accept packets to the virtual addresses (Accept_Mode); =false forwards for hosts that use them as their gateway, and answers ARP and neighbour discovery only")
 	f.DurationVar(&o.repeat, "announce-again", config.DefaultRepeat, "`time` after a take-over at which the addresses are announced once more by gratuitous ARP and neighbour advertisements, 0 for not at all")
-	f.StringVar(&o.xdpMode, "xdp-mode", string(datapath.ModeAuto), "where to receive: auto, native, generic (XDP in the driver or behind it), or off (AF_PACKET socket)")
+	f.StringVar(&o.xdpMode, "xdp-mode", string(datapath.ModeAuto), "where to receive: auto, native, generic (XDP in the driver or behind it), tc (a TC program), or off (AF_PACKET socket)")
 	f.StringVar(&o.logFormat, "log-format", "text", "log as text or json, on standard error")
 	f.StringVar(&o.logLevel, "log-level", "info", "log from this `level` on: error, warning, info, debug")
 	f.BoolVar(&o.cleanup, "cleanup", false, "remove what a killed run left behind, and end")

@@ -26,7 +26,7 @@ func args(priority int, more ...string) []string {
 // Every way to receive does the same: crash, return, graceful stop.
 func TestModes(t *testing.T) {
 	t.Attr("proves", "D-01 D-02 S-A1 S-B2 S-B3")
-	for _, mode := range []string{"auto", "native", "generic", "off"} {
+	for _, mode := range []string{"auto", "native", "generic", "tc", "off"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
@@ -37,7 +37,7 @@ func TestModes(t *testing.T) {
 			s.answeredBy("198.18.0.10", s.a)
 			s.answeredBy("2001:db8::10", s.a)
 
-			want := map[string]string{"auto": "xdp-generic", "native": "xdp-native", "generic": "xdp-generic", "off": "af_packet"}[mode]
+			want := map[string]string{"auto": "tc", "tc": "tc", "native": "xdp-native", "generic": "xdp-generic", "off": "af_packet"}[mode]
 			if out := a.Output(); !strings.Contains(out, `"receive":"`+want+`"`) {
 				t.Errorf("it does not say that it receives by %s:\n%s", want, out)
 			}
@@ -152,11 +152,11 @@ func TestLogReaderEnds(t *testing.T) {
 // before it takes part, and --cleanup removes them too.
 func TestKilled(t *testing.T) {
 	t.Attr("proves", "O-06")
-	for _, how := range []string{"next start", "--cleanup"} {
+	for how, mode := range map[string]string{"next start": "generic", "next start, TC": "tc", "--cleanup": "auto"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
-			a := s.failoverd(s.a, args(200)...)
+			a := s.failoverd(s.a, args(200, "--xdp-mode", mode)...)
 			s.waitHolder("198.18.0.10", s.a)
 			s.waitHolder("2001:db8::10", s.a)
 			b := s.failoverd(s.b, args(100)...)
@@ -172,12 +172,12 @@ func TestKilled(t *testing.T) {
 				}
 			}
 
-			if how == "next start" {
-				a = s.failoverd(s.a, args(50)...)
+			if how != "--cleanup" {
+				a = s.failoverd(s.a, args(50, "--xdp-mode", mode)...)
 				s.waitState(a, 0, "ipv4", "Backup")
 				s.waitHolder("198.18.0.10", s.b)
 				s.answeredBy("198.18.0.10", s.b)
-				if out := a.Output(); !strings.Contains(out, "removed what a killed run left behind") || !strings.Contains(out, "replaced in place") {
+				if out := a.Output(); !strings.Contains(out, "removed what a killed run left behind") || mode == "generic" && !strings.Contains(out, "replaced in place") {
 					t.Errorf("it does not say what it found:\n%s", out)
 				}
 				s.stop(s.a, a)
@@ -569,7 +569,7 @@ func TestBpftool(t *testing.T) {
 	s := newSite(t)
 	s.failoverd(s.a, args(200)...)
 	s.waitHolder("198.18.0.10", s.a)
-	b := s.failoverd(s.b, args(100)...)
+	b := s.failoverd(s.b, args(100, "--xdp-mode", "generic")...)
 	s.waitState(b, 0, "ipv4", "Backup")
 	time.Sleep(500 * time.Millisecond) // some advertisements
 
@@ -596,6 +596,9 @@ func TestBpftool(t *testing.T) {
 		{"failover_router", "running"},
 		{"failover_stamp", "received"},
 		{"failover_last", "ifindex"},
+		{"failover_lease", "active"},
+		{"failover_lease", "answer"},
+		{"failover_vmac", "slot"},
 	} {
 		out, err := s.b.Run(s.ctx, "bpftool", "map", "dump", "pinned", "/sys/fs/bpf/failoverd/maps/"+m.name)
 		s.ok(err)

@@ -26,22 +26,24 @@ const (
 	ModeAuto    Mode = "auto"    // what is best for the interface
 	ModeNative  Mode = "native"  // XDP in the driver
 	ModeGeneric Mode = "generic" // XDP behind the driver
+	ModeTC      Mode = "tc"      // a TC program behind the driver
 	ModeOff     Mode = "off"     // an AF_PACKET socket
 )
 
 // ParseMode reads a Mode.
 func ParseMode(s string) (Mode, error) {
 	m := Mode(s)
-	if slices.Contains([]Mode{ModeAuto, ModeNative, ModeGeneric, ModeOff}, m) {
+	if slices.Contains([]Mode{ModeAuto, ModeNative, ModeGeneric, ModeTC, ModeOff}, m) {
 		return m, nil
 	}
-	return "", fmt.Errorf("%q is not known: it is auto, native, generic or off", s)
+	return "", fmt.Errorf("%q is not known: it is auto, native, generic, tc or off", s)
 }
 
 // The ways of receiving, as Path.Kind names them.
 const (
 	PathNative  = "xdp-native"
 	PathGeneric = "xdp-generic"
+	PathTC      = "tc"
 	PathPacket  = "af_packet"
 )
 
@@ -98,10 +100,10 @@ func (d *Datapath) Attach(l Link, m Mode, watch bool) (Path, error) {
 	if !watch {
 		path.Unfenced = d.attachFence(a, l)
 		switch {
-		case a.classes && path.Unfenced == nil:
-			path.TC = "clsact"
 		case len(a.fence) > 0:
 			path.TC = "tcx"
+		case a.classes && path.Unfenced == nil:
+			path.TC = "clsact"
 		}
 	}
 	if path.Kind == PathPacket {
@@ -115,7 +117,7 @@ func (d *Datapath) Attach(l Link, m Mode, watch bool) (Path, error) {
 }
 
 func (d *Datapath) attach(a *attachment, l Link, m Mode) (Path, error) {
-	if d.pins != nil && (m == ModeOff || m == ModeAuto && l.VLANs) {
+	if m == ModeOff || m == ModeTC {
 		d.dropLeftover(l.Index) // it would go on dropping by a dead run's rules
 	}
 	switch {
@@ -125,15 +127,13 @@ func (d *Datapath) attach(a *attachment, l Link, m Mode) (Path, error) {
 		return Path{Kind: PathPacket, Why: fmt.Sprintf("BPF can't be used: %v", d.unavailable)}, nil
 	case d.unavailable != nil:
 		return Path{}, fmt.Errorf("BPF can't be used: %w", d.unavailable)
-	case m == ModeAuto && l.VLANs:
-		return Path{Kind: PathPacket, Why: "it carries VLAN devices, whose tags XDP may not see"}, nil
 	}
 	if a.watch {
 		if err := d.objects.FailoverIface.Put(bpf.VrrpFailoverLink{Ifindex: uint32(l.Index)}, bpf.VrrpFailoverInterface{Watch: 1}); err != nil {
 			return Path{}, fmt.Errorf("tell the kernel to watch: %w", err)
 		}
 	}
-	path, err := d.attachXDP(a, l, m)
+	path, err := d.attachProgram(a, l, m)
 	if err != nil && a.watch {
 		_ = d.objects.FailoverIface.Delete(bpf.VrrpFailoverLink{Ifindex: uint32(l.Index)}) // it goes with the map
 	}
@@ -143,54 +143,83 @@ func (d *Datapath) attach(a *attachment, l Link, m Mode) (Path, error) {
 	case taken(err):
 		return Path{Kind: PathPacket, Why: "another program owns its XDP hook"}, nil
 	case m == ModeAuto:
-		return Path{Kind: PathPacket, Why: fmt.Sprintf("XDP can't be attached: %v", err)}, nil
+		return Path{Kind: PathPacket, Why: fmt.Sprintf("no program can be attached: %v", err)}, nil
 	}
-	return Path{}, fmt.Errorf("XDP can't be attached in %s mode: %w; use --xdp-mode auto", m, err)
+	return Path{}, fmt.Errorf("no program can be attached in %s mode: %w; use --xdp-mode auto", m, err)
 }
 
-// attachXDP attaches the program in the mode, or for ModeAuto in the first of
-// the modes that suit the interface and work.
-func (d *Datapath) attachXDP(a *attachment, l Link, m Mode) (Path, error) {
-	if path, ok := d.adopt(a, l, m); ok {
-		return path, nil
-	}
-	type try struct {
-		flags link.XDPAttachFlags
-		path  Path
-	}
-	native := try{link.XDPDriverMode, Path{Kind: PathNative, Why: "XDP in the driver"}}
-	generic := try{link.XDPGenericMode, Path{Kind: PathGeneric, Why: "XDP behind the driver"}}
-	var tries []try
-	switch {
-	case m == ModeNative:
-		tries = []try{native}
-	case m == ModeGeneric:
-		tries = []try{generic}
-	case l.Kind != "":
-		// In the driver of a virtual device XDP costs the other traffic
-		// most of its throughput.
-		generic.path.Why = "XDP behind the driver, as suits a " + l.Kind + " device"
-		tries = []try{generic}
-	default:
-		generic.path.Why = "XDP behind the driver, which has none of its own"
-		tries = []try{native, generic}
-	}
-	var err error
-	for _, t := range tries {
-		var x link.Link
-		x, err = link.AttachXDP(link.XDPOptions{Program: d.objects.FailoverVrrp, Interface: l.Index, Flags: t.flags})
+// attachProgram attaches the program in the mode, or for ModeAuto in the first
+// of the modes that suit the interface and work.
+func (d *Datapath) attachProgram(a *attachment, l Link, m Mode) (Path, error) {
+	var errs []error
+	for _, t := range modes(l, m) {
+		if t.Kind == PathTC {
+			d.dropLeftover(l.Index)
+			err := d.attachTC(a, l)
+			if err == nil {
+				return t, nil
+			}
+			errs = append(errs, err)
+			continue
+		}
+		if path, ok := d.adopt(a, l, t); ok {
+			return path, nil
+		}
+		flags := link.XDPGenericMode
+		if t.Kind == PathNative {
+			flags = link.XDPDriverMode
+		}
+		x, err := link.AttachXDP(link.XDPOptions{Program: d.objects.FailoverVrrp, Interface: l.Index, Flags: flags})
 		if err == nil {
 			a.link = x
 			if d.pinLink(a, l, "xdp", x) != nil {
-				t.path.Why += ", not pinned"
+				t.Why += ", not pinned"
 			}
-			return t.path, nil
+			return t, nil
 		}
-		if taken(err) {
-			break
-		}
+		errs = append(errs, err)
 	}
-	return Path{}, err
+	return Path{}, errors.Join(errs...)
+}
+
+// modes returns the ways to try, the best one first.
+func modes(l Link, m Mode) []Path {
+	native := Path{Kind: PathNative, Why: "XDP in the driver"}
+	generic := Path{Kind: PathGeneric, Why: "XDP behind the driver"}
+	tc := Path{Kind: PathTC, Why: "a TC program behind the driver"}
+	switch {
+	case m == ModeNative:
+		return []Path{native}
+	case m == ModeGeneric:
+		return []Path{generic}
+	case m == ModeTC:
+		return []Path{tc}
+	case l.VLANs:
+		tc.Why += ", for it carries VLAN devices, whose tags XDP may not see"
+		return []Path{tc}
+	case l.Kind != "":
+		// In the driver of a virtual device XDP costs the other traffic most
+		// of its throughput, and behind any driver it has each packet copied.
+		tc.Why += ", as suits a " + l.Kind + " device"
+		return []Path{tc, generic}
+	}
+	tc.Why += ", which has no XDP that is free"
+	return []Path{native, tc, generic}
+}
+
+// attachTC attaches the program that receives by TC. The ring it fills is the
+// same.
+func (d *Datapath) attachTC(a *attachment, l Link) error {
+	x, err := link.AttachTCX(link.TCXOptions{Interface: l.Index, Program: d.objects.FailoverTc, Attach: ebpf.AttachTCXIngress})
+	if errors.Is(err, ebpf.ErrNotSupported) { // before Linux 6.6
+		return d.attachClassifiers(a, l, classifier{d.objects.FailoverTc, netlink.HANDLE_MIN_INGRESS, "receive", 2})
+	}
+	if err != nil {
+		return err
+	}
+	a.link = x
+	_ = d.pinLink(a, l, "receive", x) // without it, it goes with the process
+	return nil
 }
 
 // taken reports whether another program owns the hook: in the same mode, or in
@@ -199,7 +228,7 @@ func taken(err error) bool { return errors.Is(err, unix.EBUSY) || errors.Is(err,
 
 // adopt takes over the link of a killed run: its program is replaced in place,
 // without a reset of the NIC and without a gap.
-func (d *Datapath) adopt(a *attachment, l Link, m Mode) (Path, bool) {
+func (d *Datapath) adopt(a *attachment, l Link, want Path) (Path, bool) {
 	if d.pins == nil {
 		return Path{}, false
 	}
@@ -208,13 +237,13 @@ func (d *Datapath) adopt(a *attachment, l Link, m Mode) (Path, bool) {
 		return Path{}, false
 	}
 	mode, ok := attachedMode(l.Index, left)
-	if ok && (m == ModeAuto || m == mode) && left.Update(d.objects.FailoverVrrp) == nil {
+	kind := PathGeneric
+	if mode == ModeNative {
+		kind = PathNative
+	}
+	if ok && want.Kind == kind && left.Update(d.objects.FailoverVrrp) == nil {
 		a.link = left
 		if d.pinLink(a, l, "xdp", left) == nil {
-			kind := PathGeneric
-			if mode == ModeNative {
-				kind = PathNative
-			}
 			return Path{Kind: kind, Why: "XDP program of a killed run replaced in place"}, true
 		}
 		a.link = nil
@@ -263,7 +292,9 @@ func (d *Datapath) attachFence(a *attachment, l Link) error {
 	}
 	links, err := d.fence.attach(l.Index)
 	if errors.Is(err, ebpf.ErrNotSupported) && d.pins != nil {
-		return d.attachClassifiers(a, l) // before Linux 6.6
+		return d.attachClassifiers(a, l, // before Linux 6.6
+			classifier{d.fence.objects.FailoverIngress, netlink.HANDLE_MIN_INGRESS, "ingress", 1},
+			classifier{d.fence.objects.FailoverEgress, netlink.HANDLE_MIN_EGRESS, "egress", 1})
 	}
 	if err != nil {
 		return fmt.Errorf("attach the fence: %w", err)
@@ -280,13 +311,16 @@ func (d *Datapath) attachFence(a *attachment, l Link) error {
 	return nil
 }
 
-func (d *Datapath) attachClassifiers(a *attachment, l Link) error {
+func (d *Datapath) attachClassifiers(a *attachment, l Link, all ...classifier) error {
+	if d.pins == nil {
+		return fmt.Errorf("filters need a place to write down that they are there: %w", errors.Join(d.unpinned, ebpf.ErrNotSupported))
+	}
 	dir, err := d.pins.markClassifiers(pinName(l.Name))
 	if err != nil {
 		return err
 	}
 	a.pinned, a.classes = dir, true
-	return d.fence.attachClassifiers(l.Index)
+	return attachClassifiers(l.Index, all)
 }
 
 func (d *Datapath) pinLink(a *attachment, l Link, name string, x link.Link) error {

@@ -22,10 +22,18 @@ const classifierPriority = 112
 // hooks are where the programs go on a kernel without TCX (before 6.6).
 var hooks = []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS}
 
-// attachClassifiers attaches the programs as direct-action filters of the
-// clsact queueing discipline, which is added if it isn't there. They stay when
-// the process ends.
-func (f *fence) attachClassifiers(ifindex int) error {
+// classifier is a program that is a filter.
+type classifier struct {
+	program *ebpf.Program
+	hook    uint32
+	name    string
+	handle  uint32 // of those of a hook the lesser is first
+}
+
+// attachClassifiers attaches programs as direct-action filters of the clsact
+// queueing discipline, which is added if it isn't there. They stay when the
+// process ends.
+func attachClassifiers(ifindex int, all []classifier) error {
 	device, err := netlink.LinkByIndex(ifindex)
 	if err != nil {
 		return err
@@ -36,12 +44,12 @@ func (f *fence) attachClassifiers(ifindex int) error {
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add clsact: %w", err)
 	}
-	for n, p := range []*ebpf.Program{f.objects.FailoverIngress, f.objects.FailoverEgress} {
+	for _, c := range all {
 		filter := &netlink.BpfFilter{
 			FilterAttrs: netlink.FilterAttrs{
-				LinkIndex: ifindex, Parent: hooks[n], Handle: 1, Priority: classifierPriority, Protocol: unix.ETH_P_ALL,
+				LinkIndex: ifindex, Parent: c.hook, Handle: c.handle, Priority: classifierPriority, Protocol: unix.ETH_P_ALL,
 			},
-			Fd: p.FD(), Name: classifierName + [...]string{"ingress", "egress"}[n], DirectAction: true,
+			Fd: c.program.FD(), Name: classifierName + c.name, DirectAction: true,
 		}
 		if err := netlink.FilterReplace(filter); err != nil {
 			return errors.Join(fmt.Errorf("add the filter %s: %w", filter.Name, err), detachClassifiers(device))

@@ -61,7 +61,7 @@ func TestCorpus(t *testing.T) {
 	samples := corpus(t)
 	last := readVectors(t)["V12"]
 	want, wantOfSocket := verdicts(t, samples)
-	for _, mode := range []Mode{ModeNative, ModeGeneric, ModeOff} {
+	for _, mode := range []Mode{ModeNative, ModeGeneric, ModeTC, ModeOff} {
 		t.Run(string(mode), func(t *testing.T) {
 			w := newCable(t, mode)
 			r := w.corpusReceiver(t)

@@ -317,8 +317,8 @@ func TestStampIsHeeded(t *testing.T) {
 	}
 }
 
-// What XDP cannot be attached to is received through AF_PACKET, with the
-// reason; an explicit mode that is impossible is an error.
+// What XDP cannot be attached to is received by TC or through AF_PACKET, with
+// the reason; an explicit mode that is impossible is an error.
 func TestAttach(t *testing.T) {
 	t.Attr("proves", "X-04")
 	w := newWire(t, ModeGeneric)
@@ -326,32 +326,29 @@ func TestAttach(t *testing.T) {
 		t.Error("attached twice")
 	}
 	var other *Datapath
-	// The hook is taken: every mode falls back.
-	for _, m := range []Mode{ModeAuto, ModeNative, ModeGeneric, ModeOff} {
+	// The hook is taken: every mode that needs it falls back.
+	for m, kind := range map[Mode]string{ModeAuto: PathTC, ModeTC: PathTC, ModeNative: PathPacket, ModeGeneric: PathPacket, ModeOff: PathPacket} {
 		if err := w.here.Do(func() (err error) {
-			if other, err = Load(Options{Unpinned: true}); err != nil {
+			if other, err = Load(Options{Dir: "/sys/fs/bpf/other"}); err != nil {
 				return err
 			}
-			path, err := other.Attach(Link{Index: w.ifindex, Name: "eth0", Kind: "veth"}, m, false)
-			if err == nil && (path.Kind != PathPacket || path.Why == "") {
+			path, err := other.Attach(Link{Index: w.ifindex, Name: "eth0"}, m, false)
+			if err == nil && (path.Kind != kind || path.Why == "") {
 				t.Errorf("%s: %+v", m, path)
 			}
-			return err
+			return errors.Join(err, other.Close())
 		}); err != nil {
 			t.Errorf("%s: %v", m, err)
 		}
-		if err := other.Close(); err != nil {
-			t.Error(err)
-		}
 	}
 	if err := w.here.Do(func() (err error) {
-		if other, err = Load(Options{Unpinned: true}); err != nil {
+		if other, err = Load(Options{Dir: "/sys/fs/bpf/other"}); err != nil {
 			return err
 		}
 		if _, err := other.Attach(Link{Index: 4711, Name: "eth9"}, ModeNative, false); err == nil {
 			t.Error("attached to an interface that does not exist")
 		}
-		if path, err := other.Attach(Link{Index: 1, Name: "lo", VLANs: true}, ModeAuto, false); err != nil || path.Kind != PathPacket {
+		if path, err := other.Attach(Link{Index: 1, Name: "lo", VLANs: true}, ModeAuto, false); err != nil || path.Kind != PathTC || !strings.Contains(path.Why, "VLAN") {
 			t.Errorf("an interface that carries VLANs: %+v, %v", path, err)
 		}
 		return other.Close()

@@ -47,7 +47,9 @@ func TestFence(t *testing.T) {
 						}
 					}
 					a.fence = nil
-					return w.dp.attachClassifiers(a, Link{Index: w.ifindex, Name: "eth0"})
+					return w.dp.attachClassifiers(a, Link{Index: w.ifindex, Name: "eth0"},
+						classifier{w.dp.fence.objects.FailoverIngress, netlink.HANDLE_MIN_INGRESS, "ingress", 1},
+						classifier{w.dp.fence.objects.FailoverEgress, netlink.HANDLE_MIN_EGRESS, "egress", 1})
 				})
 				if err != nil {
 					t.Fatal(err)

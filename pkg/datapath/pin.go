@@ -29,7 +29,7 @@ var errLive = errors.New("held by a living process")
 //
 //	progs/failover_vrrp
 //	maps/failover_count …
-//	links/<interface>/xdp, ingress, egress
+//	links/<interface>/xdp or receive, ingress, egress
 //
 // A lock on the directory tells a living process from a dead one.
 type pins struct {
@@ -186,6 +186,7 @@ func (p *pins) pin(o *bpf.VrrpObjects, f *fence) error {
 	type pinner interface{ Pin(string) error }
 	all := map[string]pinner{
 		"progs/" + bpf.VrrpProgFailoverVrrp: o.FailoverVrrp,
+		"progs/" + bpf.VrrpProgFailoverTc:   o.FailoverTc,
 		"maps/" + bpf.VrrpMapFailoverRouter: o.FailoverRouter,
 		"maps/" + bpf.VrrpMapFailoverIface:  o.FailoverIface,
 		"maps/" + bpf.VrrpMapFailoverStamp:  o.FailoverStamp,

@@ -85,6 +85,7 @@ func TestVectors(t *testing.T) {
 		{"program run", ""},
 		{"xdp native", ModeNative},
 		{"xdp generic", ModeGeneric},
+		{"tc", ModeTC},
 		{"af_packet", ModeOff},
 	} {
 		t.Run(way.name, func(t *testing.T) {

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+// On a bridge the host's ports go on forwarding others' frames, those to the
+// virtual MAC among them, whoever has it.
+func TestOnBridge(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	// The router a is a bridge between the LAN and a guest behind it.
+	guest, err := s.lab.Node("guest")
+	s.ok(err)
+	s.ok(lab.Cable(s.a, guest, "guest0", nil, []string{"198.18.0.60/24", "2001:db8::60/64"}))
+	for _, c := range [][]string{
+		{"ip", "link", "add", "br0", "type", "bridge", "forward_delay", "0"},
+		{"ip", "link", "set", "br0", "address", s.mac(s.a)},
+		{"ip", "link", "set", ifname, "master", "br0"},
+		{"ip", "link", "set", "guest0", "master", "br0"},
+		{"ip", "link", "set", "br0", "up"},
+		{"ip", "addr", "flush", "dev", ifname},
+		{"ip", "addr", "add", "198.18.0.1/24", "dev", "br0"},
+		{"ip", "addr", "add", "2001:db8::1/64", "dev", "br0"},
+		{"ip", "addr", "add", "fe80::1/64", "dev", "br0"},
+	} {
+		_, err := s.a.Run(s.ctx, c[0], c[1:]...)
+		s.ok(err)
+	}
+	onBridge := slices.Clone(bothFamilies)
+	onBridge[slices.Index(onBridge, ifname)] = "br0"
+	a := s.failoverd(s.a, append(onBridge, "--priority", "200")...)
+	line := max(s.waitState(a, 0, "ipv4", "Active"), s.waitState(a, 0, "ipv6", "Active"))
+	b := s.failoverd(s.b, bothFamilies...)
+	s.waitState(b, 0, "ipv4", "Backup")
+	s.waitState(b, 0, "ipv6", "Backup")
+
+	talks := func(when string) {
+		t.Helper()
+		for n, client := range []*lab.Node{s.c, guest} {
+			for _, address := range []string{virtual4, virtual6} {
+				p, err := client.Ping(netip.MustParseAddr(address), 10*time.Millisecond)
+				s.ok(err)
+				if _, err := p.WaitReply(s.ctx, time.Now()); err != nil {
+					t.Errorf("%s: client %d has no answer from %s: %v", when, n, address, err)
+				}
+				s.ok(p.Close())
+			}
+		}
+	}
+	talks("Active on the bridge")
+	// The other one takes over: the guest's frames to the virtual MAC go
+	// through the bridge of a Backup.
+	s.stop(s.b, b)
+	b = s.failoverd(s.b, append(bothFamilies, "--priority", "250")...)
+	s.waitState(a, line, "ipv4", "Backup")
+	s.waitState(a, line, "ipv6", "Backup")
+	s.waitHolder(virtual6, s.b)
+	talks("Backup on the bridge")
+	s.stop(s.b, b)
+	code, err := a.Stop(s.ctx)
+	s.ok(err)
+	if code != 0 {
+		t.Errorf("ended with %d:\n%s", code, a.Output())
+	}
+}
+
+// A firewall sees the addresses on the interface that everybody expects them on.
+func TestWithFirewall(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	const rules = `
+table inet filter {
+	chain input {
+		type filter hook input priority 0; policy drop;
+		ct state established,related accept
+		iifname "eth0" ip protocol 112 accept
+		iifname "eth0" ip6 nexthdr 112 accept
+		iifname "eth0" icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+		iifname "eth0" ip daddr 198.18.0.10 icmp type echo-request counter accept
+		iifname "eth0" ip6 daddr 2001:db8::10 icmpv6 type echo-request counter accept
+	}
+}`
+	for _, n := range []*lab.Node{s.a, s.b} {
+		_, err := n.Run(s.ctx, "sh", "-c", fmt.Sprintf("nft -f - <<'END'%s\nEND", rules))
+		s.ok(err)
+	}
+	a := s.failoverd(s.a, append(bothFamilies, "--priority", "200")...)
+	s.waitHolder(virtual4, s.a)
+	s.waitHolder(virtual6, s.a)
+	b := s.failoverd(s.b, bothFamilies...)
+	line := max(s.waitState(b, 0, "ipv4", "Backup"), s.waitState(b, 0, "ipv6", "Backup"))
+	s.pinged(s.c, virtual4, virtual6)
+	s.stop(s.a, a)
+	s.waitState(b, line, "ipv4", "Active")
+	s.waitState(b, line, "ipv6", "Active")
+	s.pinged(s.c, virtual4, virtual6)
+	s.stop(s.b, b)
+}
+
+// pinged waits for answers from addresses.
+func (s *site) pinged(client *lab.Node, addresses ...string) {
+	s.t.Helper()
+	for _, address := range addresses {
+		p, err := client.Ping(netip.MustParseAddr(address), 10*time.Millisecond)
+		s.ok(err)
+		_, err = p.WaitReply(s.ctx, time.Now())
+		s.ok(err)
+		s.ok(p.Close())
+	}
+}
+
+// The host goes on making temporary addresses (RFC 8981) and using them as its
+// own, and never takes a virtual one for a source.
+func TestPrivacyAddresses(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.ok(s.a.Sysctl("net.ipv6.conf.eth0.use_tempaddr", "2"))
+	_, err := s.a.Run(s.ctx, "ip", "addr", "add", "2001:db8:2::1/64", "dev", ifname, "mngtmpaddr")
+	s.ok(err)
+	a := s.failoverd(s.a, append(bothFamilies, "--vip", "2001:db8:2::10/64")...)
+	s.waitHolder(virtual6, s.a)
+	s.waitHolder("2001:db8:2::10", s.a)
+	var source string
+	for end := time.Now().Add(patience); !strings.HasPrefix(source, "2001:db8:2:0:") && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		out, err := s.a.Run(s.ctx, "ip", "-6", "route", "get", "2001:db8:2::99")
+		s.ok(err)
+		_, rest, _ := strings.Cut(out, " src ")
+		source, _, _ = strings.Cut(rest, " ")
+		if source == "2001:db8:2::10" {
+			t.Fatalf("the virtual address is a source: %s", out)
+		}
+	}
+	if !strings.HasPrefix(source, "2001:db8:2:0:") {
+		t.Errorf("it sends from %s, no temporary address", source)
+	}
+	s.pinged(s.c, virtual6)
+	s.stop(s.a, a)
+}
