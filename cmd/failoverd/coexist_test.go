@@ -146,3 +146,31 @@ func TestPrivacyAddresses(t *testing.T) {
 	s.pinged(s.c, virtual6)
 	s.stop(s.a, a)
 }
+
+// Where a hypervisor lets no other MAC through, the log says so and what to do.
+func TestGuardedPort(t *testing.T) {
+	for _, guarded := range []bool{true, false} {
+		t.Run(fmt.Sprint("guarded ", guarded), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			if guarded {
+				guard, err := s.ports[s.a].Guard()
+				s.ok(err)
+				t.Cleanup(func() { _ = guard.Close() })
+			}
+			s.pinged(s.a, "198.18.0.100") // so that it knows a neighbour
+			a := s.failoverd(s.a, append(bothFamilies, "--log-level", "debug")...)
+			_, err := a.WaitLine(s.ctx, 0, func(line string) bool {
+				if guarded {
+					return strings.Contains(line, "lets no other MAC through") && strings.Contains(line, "--virtual-mac off")
+				}
+				return strings.Contains(line, "the virtual MAC is let through")
+			})
+			s.ok(err)
+			if !guarded && strings.Contains(a.Output(), "no other MAC") {
+				t.Errorf("it takes a free port for a guarded one:\n%s", a.Output())
+			}
+			s.stop(s.a, a)
+		})
+	}
+}

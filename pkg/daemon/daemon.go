@@ -119,6 +119,8 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		return fmt.Errorf("open netlink: %w", err)
 	}
 	defer looking.Close()
+	reach := newReach(loop, looking, log)
+	observer.active = reach.becameActive
 	ports := newPorts(plan, c.XDPMode, dp, loop, journal, looking, log)
 
 	// The order of leaving: the loop first, so that priority 0 goes out and
@@ -147,6 +149,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	run("interfaces", monitor.Run, support)
 	run("addresses", worker.Run, support)
 	run("log", observer.run, support)
+	run("virtual MAC", reach.run, main)
 	parts.Go(func() error { return ports.run(main, monitor) }) // its errors name the interface
 	err = parts.Wait()
 	return errors.Join(err, ports.close())

@@ -30,6 +30,7 @@ type observer struct {
 	dp     *datapath.Datapath
 	events chan any
 	lost   atomic.Uint64
+	active func(router.ID) // told of each router that becomes Active
 }
 
 func newObserver(log *logrus.Logger, dp *datapath.Datapath) *observer {
@@ -87,6 +88,9 @@ func (o *observer) write(event any, limited *limiter) {
 		entry := o.log.WithFields(fields(e.ID)).WithFields(logrus.Fields{
 			"from": e.From.String(), "to": e.To.String(), "cause": e.Why(),
 		})
+		if e.To == vrrp.Active && o.active != nil {
+			o.active(e.ID)
+		}
 		if e.From == vrrp.Initialize || e.To == vrrp.Backup {
 			entry.Info("transition")
 		} else {

@@ -141,6 +141,22 @@ func (h *Handle) secondaries(ifindex int, removed []netip.Prefix) ([]netlink.Add
 	return kept, nil
 }
 
+// Neighbors returns the IPv4 addresses on the interface's link that have been
+// heard of lately.
+func (h *Handle) Neighbors(ifindex int) ([]netip.Addr, error) {
+	list, err := h.h.NeighList(ifindex, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, fmt.Errorf("list neighbours: %w", err)
+	}
+	var all []netip.Addr
+	for _, n := range list {
+		if a, ok := netip.AddrFromSlice(n.IP); ok && n.State&(unix.NUD_REACHABLE|unix.NUD_STALE|unix.NUD_DELAY|unix.NUD_PROBE|unix.NUD_PERMANENT) != 0 {
+			all = append(all, a.Unmap())
+		}
+	}
+	return all, nil
+}
+
 // Job is a change of an interface's addresses.
 type Job struct {
 	Ifindex  int

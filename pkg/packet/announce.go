@@ -56,3 +56,29 @@ func AppendUnsolicitedNA(b []byte, mac MAC, addr netip.Addr) ([]byte, error) {
 	binary.BigEndian.PutUint16(b[message+2:], c)
 	return pad(b, start), nil
 }
+
+// AppendARPProbe appends the broadcast frame that asks from a MAC who has an
+// IPv4 address, and names no address of the asker's (RFC 5227 §2.1.1).
+func AppendARPProbe(b []byte, mac MAC, addr netip.Addr) ([]byte, error) {
+	if !addr.Is4() {
+		return b, fmt.Errorf("address %v is not IPv4", addr)
+	}
+	start := len(b)
+	b = appendEthernet(b, MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, mac, etherTypeARP)
+	b = append(b, 0, 1, 8, 0, 6, 4, 0, 1) // Ethernet, IPv4, their lengths, request
+	b = append(b, mac[:]...)
+	b = append(b, make([]byte, 4+6)...)
+	b = appendAddr(b, addr)
+	return pad(b, start), nil
+}
+
+// AnswersARPProbe reports whether a frame answers to the MAC that it has the
+// IPv4 address.
+func AnswersARPProbe(frame []byte, mac MAC, addr netip.Addr) bool {
+	const arpLen = 28
+	if len(frame) < ethernetLen+arpLen || !addr.Is4() || MAC(frame[:6]) != mac || binary.BigEndian.Uint16(frame[12:]) != etherTypeARP {
+		return false
+	}
+	arp := frame[ethernetLen:]
+	return binary.BigEndian.Uint16(arp[6:]) == 2 && [4]byte(arp[14:18]) == addr.As4()
+}

@@ -543,7 +543,7 @@ func (l *Loop) Status() ([]Status, error) {
 	var all []Status
 	err := l.do(func() {
 		for _, r := range l.routers {
-			all = append(all, Status{ID: r.id, Ifindex: r.port.Ifindex, Protocol: r.machine.Status(), Assigned: r.assigned})
+			all = append(all, Status{ID: r.id, Ifindex: r.port.Ifindex, MAC: r.mac(), OwnMAC: r.port.MAC, Protocol: r.machine.Status(), Assigned: r.assigned})
 		}
 	})
 	return all, err

@@ -160,6 +160,8 @@ type Port struct {
 type Status struct {
 	ID       ID
 	Ifindex  int
+	MAC      packet.MAC // that the addresses are at while Active
+	OwnMAC   packet.MAC // the interface's
 	Protocol vrrp.Status
 	Assigned bool
 }

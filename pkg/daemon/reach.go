@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/transmit"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+const (
+	// reachTime is how long a neighbour has to answer.
+	reachTime = time.Second
+	// reachNeighbors is how many of them are asked at most.
+	reachNeighbors = 3
+)
+
+// reachAfter is how long after a router became Active it is looked whether the
+// virtual MAC reaches anybody, and again if there was no neighbour to ask.
+var reachAfter = []time.Duration{time.Second, 10 * time.Second, time.Minute}
+
+// reach finds out whether the virtual MAC is let through: hypervisors and
+// switches may drop what comes from another MAC than the one they know. Once
+// for each interface is enough, unless it isn't.
+type reach struct {
+	loop   *router.Loop
+	handle *link.Handle
+	log    *logrus.Logger
+	active chan router.ID
+
+	mu    sync.Mutex
+	known map[string]bool // interfaces that are being looked at, or are good
+}
+
+func newReach(loop *router.Loop, handle *link.Handle, log *logrus.Logger) *reach {
+	return &reach{loop: loop, handle: handle, log: log, active: make(chan router.ID, 64), known: make(map[string]bool)}
+}
+
+// becameActive never waits.
+func (r *reach) becameActive(id router.ID) {
+	select {
+	case r.active <- id:
+	default: // another router of the same interface is in the queue
+	}
+}
+
+func (r *reach) run(ctx context.Context) error {
+	var checks sync.WaitGroup
+	defer checks.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case id := <-r.active:
+			r.mu.Lock()
+			known := r.known[id.Interface]
+			r.known[id.Interface] = true
+			r.mu.Unlock()
+			if !known && id.Family == packet.IPv4 {
+				checks.Go(func() { r.check(ctx, id) })
+			}
+		}
+	}
+}
+
+// check asks neighbours, and logs if none answers to the virtual MAC.
+func (r *reach) check(ctx context.Context, id router.ID) {
+	good := false
+	for _, after := range reachAfter {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(after):
+		}
+		s, ok := r.status(id)
+		if !ok {
+			break
+		}
+		answers, err := r.ask(ctx, s)
+		if err != nil {
+			r.log.WithFields(fields(id)).WithError(err).Warn("can't find out whether the virtual MAC is let through")
+			break
+		}
+		if answers.own.IsValid() && !answers.virtual.IsValid() {
+			r.log.WithFields(fields(id)).WithField("neighbor", answers.own.String()).Errorf(
+				"%s answers to this interface's MAC but not to the virtual MAC %s: a hypervisor or a switch lets no other MAC through, and other routers may not hear this one; allow it for this host's port (forged transmits and MAC changes, MAC spoofing, or no MAC filter), or give all routers --virtual-mac off", answers.own, s.MAC)
+			break
+		}
+		if good = answers.virtual.IsValid(); good {
+			r.log.WithFields(fields(id)).WithField("neighbor", answers.virtual.String()).Debug("the virtual MAC is let through")
+			break
+		}
+	}
+	r.mu.Lock()
+	r.known[id.Interface] = good
+	r.mu.Unlock()
+}
+
+// status returns the router's if it is Active with a virtual MAC.
+func (r *reach) status(id router.ID) (router.Status, bool) {
+	all, err := r.loop.Status()
+	i := slices.IndexFunc(all, func(s router.Status) bool { return s.ID == id })
+	if err != nil || i < 0 || all[i].Protocol.State != vrrp.Active || all[i].MAC == all[i].OwnMAC {
+		return router.Status{}, false
+	}
+	return all[i], true
+}
+
+// reached are the neighbours that answer to the MACs, zero if none does.
+type reached struct{ own, virtual netip.Addr }
+
+func (r *reach) ask(ctx context.Context, s router.Status) (found reached, err error) {
+	neighbors, err := r.handle.Neighbors(s.Ifindex)
+	if err != nil {
+		return found, err
+	}
+	probe := func(mac packet.MAC, neighbor netip.Addr) (bool, error) {
+		ctx, cancel := context.WithTimeout(ctx, reachTime)
+		defer cancel()
+		return transmit.Probe(ctx, s.Ifindex, mac, neighbor)
+	}
+	for _, n := range neighbors[:min(len(neighbors), reachNeighbors)] {
+		answers, err := probe(s.MAC, n)
+		if err != nil {
+			return found, err
+		}
+		if answers {
+			found.virtual = n
+			return found, nil
+		}
+		if answers, err = probe(s.OwnMAC, n); err != nil {
+			return found, err
+		}
+		if answers {
+			found.own = n
+		}
+	}
+	return found, nil
+}
