@@ -103,3 +103,43 @@ func TestFenceKilled(t *testing.T) {
 	s.answeredBy("198.18.0.10", s.b)
 	s.stop(s.b, b)
 }
+
+// An Active that goes on after another one took over says nothing from the
+// virtual MACs before it knows, and then gives way although its priority is the
+// higher one.
+func TestStaleActiveYields(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	a := s.failoverd(s.a, append(bothFamilies, "--priority", "200", "--no-preempt")...)
+	for _, address := range virtuals {
+		s.waitHolder(address, s.a)
+	}
+	b := s.failoverd(s.b, bothFamilies...)
+	line := max(s.waitState(b, 0, "ipv4", "Backup"), s.waitState(b, 0, "ipv6", "Backup"))
+	stopped := len(a.Lines())
+	s.ok(a.Signal(syscall.SIGSTOP))
+	for _, f := range []string{"ipv4", "ipv6"} {
+		s.waitState(b, line, f, "Active")
+	}
+	for _, address := range virtuals {
+		s.waitHolder(address, s.a, s.b)
+	}
+	at := len(s.capture.Frames())
+	s.ok(a.Signal(syscall.SIGCONT))
+	for _, f := range []string{"ipv4", "ipv6"} {
+		s.waitState(a, stopped, f, "Backup")
+	}
+	for _, address := range virtuals {
+		s.waitHolder(address, s.b)
+	}
+	for _, address := range virtuals {
+		s.answeredBy(address, s.b)
+	}
+	for _, f := range s.capture.Frames()[at:] {
+		if f.From == s.a.Name && f.Data[6] == 0 && f.Data[8] == 0x5e {
+			t.Errorf("from a virtual MAC: %v", f)
+		}
+	}
+	s.stop(s.a, a)
+	s.stop(s.b, b)
+}
