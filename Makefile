@@ -72,10 +72,10 @@ simulate: ## Simulate HOURS (50000) of routers on LANs that lose, delay and brea
 	go test ./pkg/router -count=1 -timeout 2h -run '^TestSimulation$$' -v $(if $(SEED),-sim.seed=$(SEED) -sim.trace,-sim.hours=$(HOURS))
 
 .PHONY: test-kernels
-test-kernels: ## Test the packet path on Debian's kernels, in qemu (root, four minutes)
+test-kernels: ## Test the packet path on Debian's kernels, in qemu, or on those of SUITES (root, four minutes)
 	@mkdir -p bin
 	@$(call install-packages,qemu-system-x86 busybox-static cpio)
-	@go run ./tools/kernels
+	@go run ./tools/kernels $(if $(SUITES),-suites $(SUITES))
 
 .PHONY: bench
 bench: build ## Measure beside keepalived, and the code that runs per packet (root, two minutes)

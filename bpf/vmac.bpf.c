@@ -31,6 +31,7 @@
 #include "vmac.h"
 
 #define ARP_REQUEST 1
+#define ARP_REPLY 2
 #define PROTOCOL_ICMP 1
 #define PROTOCOL_ICMPV6 58
 #define PROTOCOL_VRRP 112
@@ -525,27 +526,65 @@ static __always_inline int redirects(struct __sk_buff *skb)
 	return bpf_skb_load_bytes(skb, offset, &type, 1) == 0 && type == redirect;
 }
 
+/*
+ * What is forwarded leaves from the interface's own MAC, and bridged frames from
+ * their sender's: nothing to judge, unless it leaves through a macvlan.
+ */
+static __always_inline int transit(struct __sk_buff *skb)
+{
+	struct failover_lease_state *lease;
+	struct ethhdr *eth = header(skb, 0);
+
+	if (!eth)
+		return TC_ACT_UNSPEC;
+	lease = mac_lease(skb->ifindex, eth->h_source);
+	if (lease && lease->macvlan && !lasts(&lease->answer))
+		return hold_back(&lease->fenced_out);
+	return TC_ACT_UNSPEC;
+}
+
+/*
+ * The interface gets the questions for a macvlan's addresses too, and answers.
+ * One answer is enough.
+ */
+static __always_inline int answered_twice(struct __sk_buff *skb)
+{
+	struct ethhdr *eth = header(skb, sizeof(struct arp));
+	struct arp *arp;
+
+	if (skb->protocol != bpf_htons(ETH_P_ARP) || !eth)
+		return 0;
+	arp = (void *)(eth + 1);
+	return arp->operation == bpf_htons(ARP_REPLY) && !may_be_virtual_mac(eth->h_source);
+}
+
 SEC("tc")
 int failover_egress(struct __sk_buff *skb)
 {
 	struct failover_lease_state *lease;
-	__u8 mac[ETH_ALEN] = { 0, 0, 0x5e, 0, 0, 0 };
+	__u8 mac[ETH_ALEN] = { 0, 0, 0x5e, 0, 0, 0 }; /* that the address is at */
 	enum rewrite rewrite;
 	struct ethhdr *eth;
 
-	if (!concerns(skb, 1) || skb->ingress_ifindex || skb->vlan_present)
-		return TC_ACT_UNSPEC; /* forwarded, or it belongs to the VLAN's device */
+	if (!concerns(skb, 1) || skb->vlan_present)
+		return TC_ACT_UNSPEC; /* with a tag it belongs to the VLAN's device */
+	if (skb->ingress_ifindex)
+		return transit(skb);
 	if (redirects(skb))
 		return TC_ACT_SHOT;
 	lease = speaks_for(skb, &rewrite);
 	if (lease) {
 		if (!lasts(&lease->answer))
 			return lease->owner ? TC_ACT_UNSPEC : hold_back(&lease->fenced_out);
-		if (!lease->virtual_mac)
+		if (lease->macvlan && answered_twice(skb))
+			return TC_ACT_SHOT;
+		if (lease->virtual_mac) {
+			mac[4] = lease->family == 4 ? 1 : 2;
+			mac[5] = lease->vrid;
+			set_source(skb, mac);
+		} else if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), mac, ETH_ALEN)) {
 			return TC_ACT_UNSPEC;
-		mac[4] = lease->family == 4 ? 1 : 2;
-		mac[5] = lease->vrid;
-		set_source(skb, mac);
+		}
 		if (rewrite == REWRITE_ARP)
 			rewrite_arp(skb, mac);
 		else if (rewrite == REWRITE_ND)

@@ -37,6 +37,7 @@ struct failover_lease_state {
 	__u32 active; /* 1: in state Active when last heard of */
 	__u32 owner; /* 1: the addresses are the host's own and not fenced */
 	__u32 virtual_mac; /* 1: the addresses are at the virtual MAC */
+	__u32 macvlan; /* 1: they are on a macvlan, which has it as its own */
 	__u32 accept; /* Accept_Mode (RFC 9568 section 6.1) */
 	/* Frames that were held back because it isn't Active, or no longer, */
 	__u64 fenced_in;

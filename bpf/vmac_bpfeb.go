@@ -30,7 +30,9 @@ type VmacFailoverLeaseState struct {
 	Active      uint32
 	Owner       uint32
 	VirtualMac  uint32
+	Macvlan     uint32
 	Accept      uint32
+	_           [4]byte
 	FencedIn    uint64
 	FencedOut   uint64
 	NotAccepted uint64

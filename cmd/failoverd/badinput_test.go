@@ -178,9 +178,11 @@ func TestSecondFailoverd(t *testing.T) {
 	s.stop(s.a, first)
 }
 
-// Without BPF in the kernel it runs on AF_PACKET and says so.
+// Without BPF in the kernel it runs on AF_PACKET, with a macvlan for the virtual
+// MAC, and says so.
 func TestNoBPF(t *testing.T) {
 	s := newSite(t)
+	s.holder = "" // a macvlan
 	args := []string{"--iface", ifname, "--vip", "198.18.0.10/24", "--interval", "100ms"}
 	a := s.failoverdEnv([]string{noBPF + "=1"}, s.a, append(args, "--priority", "200")...)
 	s.waitHolder("198.18.0.10", s.a)
@@ -188,9 +190,15 @@ func TestNoBPF(t *testing.T) {
 	line := s.waitState(b, 0, "ipv4", "Backup")
 	s.answeredBy("198.18.0.10", s.a)
 	for _, f := range []*lab.Failoverd{a, b} {
-		if out := f.Output(); !strings.Contains(out, "af_packet") || !strings.Contains(out, "no XDP on this host") {
-			t.Errorf("it does not say that it has no XDP:\n%s", out)
+		out := f.Output()
+		for _, want := range []string{"af_packet", "no XDP on this host", "goes on answering", "on the macvlan vrrp4-"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("it does not say %q:\n%s", want, out)
+			}
 		}
+	}
+	for _, q := range []question{broadcastQuestion, unicastQuestion, probe} {
+		s.answers(s.c, "198.18.0.10", q)
 	}
 	s.stop(s.a, a)
 	s.waitState(b, line, "ipv4", "Active")

@@ -113,8 +113,11 @@ func repliesTo(frame []byte) uint16 {
 // a minute nothing comes from the virtual MAC.
 func TestBackupIsSilent(t *testing.T) {
 	t.Attr("proves", "D-01 D-02 D-03 D-04 D-05 D-06 Q-07")
-	t.Parallel()
-	s := newSite(t)
+	inModes(t, (*site).backupIsSilent)
+}
+
+func (s *site) backupIsSilent() {
+	t := s.t
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	t.Cleanup(cancel)
 	s.ctx = ctx

@@ -67,6 +67,30 @@ type site struct {
 	a, b, c *lab.Node
 	ports   map[*lab.Node]*lab.Port
 	capture *lab.Capture
+	mode    string // of the virtual MAC; empty for the default
+	holder  string // the interface with the virtual addresses; empty for any
+}
+
+// inModes runs a test in each of the modes of the virtual MAC.
+func inModes(t *testing.T, test func(*site)) {
+	t.Helper()
+	t.Parallel()
+	for _, mode := range []string{"bpf", "macvlan", "off"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.inMode(mode)
+			test(s)
+		})
+	}
+}
+
+// inMode has its failoverds use a mode of the virtual MAC.
+func (s *site) inMode(mode string) {
+	s.mode = mode
+	if mode == "macvlan" {
+		s.holder = ""
+	}
 }
 
 func newSite(t *testing.T) *site {
@@ -74,7 +98,7 @@ func newSite(t *testing.T) *site {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	l := lab.ForTest(t)
-	s := &site{t: t, ctx: ctx, lab: l, ports: make(map[*lab.Node]*lab.Port)}
+	s := &site{t: t, ctx: ctx, lab: l, ports: make(map[*lab.Node]*lab.Port), holder: ifname}
 	var err error
 	if s.lan, err = l.LAN("switch"); err != nil {
 		t.Fatal(err)
@@ -128,6 +152,9 @@ func (s *site) failoverd(n *lab.Node, args ...string) *lab.Failoverd {
 
 func (s *site) failoverdEnv(env []string, n *lab.Node, args ...string) *lab.Failoverd {
 	s.t.Helper()
+	if s.mode != "" {
+		args = append(slices.Clone(args), "--virtual-mac", s.mode)
+	}
 	f, err := n.Failoverd(append(env, runMain+"=1"), self(s.t), args...)
 	s.ok(err)
 	s.t.Cleanup(func() {
@@ -149,7 +176,7 @@ func (s *site) waitState(f *lab.Failoverd, from int, family, state string) int {
 // waitHolder waits until exactly one of the routers has the address.
 func (s *site) waitHolder(address string, want ...*lab.Node) {
 	s.t.Helper()
-	if err := lab.WaitHolds(s.ctx, ifname, address, []*lab.Node{s.a, s.b}, want...); err != nil {
+	if err := lab.WaitHolds(s.ctx, s.holder, address, []*lab.Node{s.a, s.b}, want...); err != nil {
 		s.t.Fatalf("%v; VRRP on the wire:\n%s", err, s.capture.VRRP())
 	}
 }
@@ -158,8 +185,12 @@ func (s *site) waitHolder(address string, want ...*lab.Node) {
 // router may answer, each time.
 func (s *site) answeredBy(address string, want *lab.Node) {
 	s.t.Helper()
+	wait := 200 * time.Millisecond
+	if s.holder == "" {
+		wait = 500 * time.Millisecond // the kernel hands broadcasts to a macvlan later, from a work queue
+	}
 	for range 5 {
-		got, err := s.capture.WhoAnswers(s.c, ifname, netip.MustParseAddr(address), 200*time.Millisecond)
+		got, err := s.capture.WhoAnswers(s.c, ifname, netip.MustParseAddr(address), wait)
 		s.ok(err)
 		if !slices.Equal(got, []string{want.Name}) {
 			s.t.Fatalf("%s is answered for by %v, not by %s alone; VRRP on the wire:\n%s", address, got, want.Name, s.capture.VRRP())
@@ -195,6 +226,9 @@ func leftovers(t *testing.T, ctx context.Context, n *lab.Node) string {
 	}
 	if strings.Contains(link, "xdp") {
 		left = append(left, "an XDP program")
+	}
+	if strings.Contains(link, "vrrp") {
+		left = append(left, "a macvlan")
 	}
 	addr, err := n.Run(ctx, "ip", "-o", "addr", "show")
 	if err != nil {

@@ -15,9 +15,9 @@ import (
 
 // fenced lets an Active stop short by a signal, and checks that from the moment
 // in which the other router takes over nobody gets an answer from the first.
-func fenced(t *testing.T, signal syscall.Signal) (s *site, a, b *lab.Failoverd) {
+func (s *site) fenced(signal syscall.Signal) (a, b *lab.Failoverd) {
+	t := s.t
 	t.Helper()
-	s = newSite(t)
 	args := []string{"--iface", ifname, "--vip", "198.18.0.10/24", "--vip", "2001:db8::10/64", "--vrid", "51", "--interval", "200ms"}
 	a = s.failoverd(s.a, append(args, "--priority", "200")...)
 	s.waitHolder("198.18.0.10", s.a)
@@ -50,15 +50,19 @@ func fenced(t *testing.T, signal syscall.Signal) (s *site, a, b *lab.Failoverd) 
 			t.Errorf("the first router answers a ping: %v", f)
 		}
 	}
-	return s, a, b
+	return a, b
 }
 
 // An Active whose process hangs stops answering before the Backup takes over.
 // When it goes on, there is one again that answers: here the first, for it has
 // the higher priority.
 func TestFenceHang(t *testing.T) {
-	t.Parallel()
-	s, a, b := fenced(t, syscall.SIGSTOP)
+	inModes(t, (*site).fenceHang)
+}
+
+func (s *site) fenceHang() {
+	t := s.t
+	a, b := s.fenced(syscall.SIGSTOP)
 	line := len(a.Lines())
 	s.ok(a.Signal(syscall.SIGCONT))
 	// It yields to the one that took over, and preempts in order.
@@ -83,8 +87,12 @@ func TestFenceHang(t *testing.T) {
 // An Active that is killed stops answering too, and goes on not to; the next
 // start takes the fence away, and --cleanup does.
 func TestFenceKilled(t *testing.T) {
-	t.Parallel()
-	s, _, b := fenced(t, syscall.SIGKILL)
+	inModes(t, (*site).fenceKilled)
+}
+
+func (s *site) fenceKilled() {
+	t := s.t
+	_, b := s.fenced(syscall.SIGKILL)
 	out, err := s.a.Run(s.ctx, "bpftool", "map", "dump", "pinned", "/sys/fs/bpf/failoverd/maps/failover_lease")
 	s.ok(err)
 	for _, field := range []string{"answer", "active", "family", "vrid", "virtual_mac", "fenced_in"} {
@@ -108,8 +116,11 @@ func TestFenceKilled(t *testing.T) {
 // virtual MACs before it knows, and then gives way although its priority is the
 // higher one.
 func TestStaleActiveYields(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
+	inModes(t, (*site).staleYields)
+}
+
+func (s *site) staleYields() {
+	t := s.t
 	a := s.failoverd(s.a, append(bothFamilies, "--priority", "200", "--no-preempt")...)
 	for _, address := range virtuals {
 		s.waitHolder(address, s.a)

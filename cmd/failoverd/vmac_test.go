@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -27,8 +28,16 @@ var (
 	virtuals     = []string{virtual4, virtual6, "fe80::12:33"}
 )
 
+// macOf is the MAC that a virtual address is at while the router has it.
+func (s *site) macOf(n *lab.Node, address string) string {
+	if s.mode == "off" {
+		return s.mac(n)
+	}
+	return virtualMAC(address)
+}
+
 // fromVirtual checks every frame that a router has sent for one of the virtual
-// addresses: it comes from the virtual MAC and names no other.
+// addresses: it comes from the virtual MAC, if it has one, and names no other.
 func (s *site) fromVirtual(n *lab.Node) {
 	s.t.Helper()
 	checked := 0
@@ -39,8 +48,8 @@ func (s *site) fromVirtual(n *lab.Node) {
 		address, named := speaksFor(f)
 		if _, d, _, ok := f.Advertisement(); ok {
 			address = d.Source.String()
-			if named[0] != virtualMAC(address) {
-				s.t.Errorf("an advertisement doesn't come from the virtual MAC: %v", f)
+			if named[0] != s.macOf(n, address) {
+				s.t.Errorf("an advertisement comes from %s: %v", named[0], f)
 			}
 		}
 		if !slices.Contains(virtuals, address) {
@@ -48,7 +57,7 @@ func (s *site) fromVirtual(n *lab.Node) {
 		}
 		checked++
 		for _, mac := range named {
-			if mac != virtualMAC(address) {
+			if mac != s.macOf(n, address) {
 				s.t.Errorf("%s is said to be at %s: %v", address, mac, f)
 			}
 		}
@@ -105,8 +114,11 @@ func speaksFor(f lab.Frame) (address string, macs []string) {
 // however: by broadcast, by unicast, and by a probe for duplicates.
 func TestActiveAnswersFromVirtualMAC(t *testing.T) {
 	t.Attr("proves", "P-08 D-07 D-08 D-10 D-11 D-12 D-16 D-22 D-23 D-24 D-25 K-18")
-	t.Parallel()
-	s := newSite(t)
+	inModes(t, (*site).activeAnswers)
+}
+
+func (s *site) activeAnswers() {
+	t := s.t
 	d := s.host(s.lab, "d", 101)
 	a := s.failoverd(s.a, append(bothFamilies, "--announce-again", "1s")...)
 	for _, address := range virtuals {
@@ -115,8 +127,8 @@ func TestActiveAnswersFromVirtualMAC(t *testing.T) {
 	line, err := s.a.Run(s.ctx, "bridge", "fdb", "show", "dev", ifname)
 	s.ok(err)
 	for _, mac := range virtualMACs {
-		if !strings.Contains(line, mac) {
-			t.Errorf("the NIC doesn't filter for %s:\n%s", mac, line)
+		if strings.Contains(line, mac) != (s.mode != "off") {
+			t.Errorf("whether the NIC filters for %s is not as expected:\n%s", mac, line)
 		}
 	}
 	for _, client := range []*lab.Node{s.c, d} {
@@ -140,6 +152,9 @@ func TestActiveAnswersFromVirtualMAC(t *testing.T) {
 			address, _ := speaksFor(f)
 			p := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.NoCopy)
 			arp := arpOf(f)
+			if s.mode == "macvlan" {
+				address = from // the interface asks, and from an address of its own
+			}
 			return f.From == s.a.Name && address == from && (arp != nil && arp.Operation == layers.ARPRequest && net.IP(arp.DstProtAddress).String() == to ||
 				p.Layer(layers.LayerTypeICMPv6NeighborSolicitation) != nil)
 		}
@@ -149,9 +164,9 @@ func TestActiveAnswersFromVirtualMAC(t *testing.T) {
 	}
 	// Announced twice: on becoming Active, and again.
 	for _, address := range virtuals {
-		first, err := s.capture.Wait(s.ctx, 0, func(f lab.Frame) bool { return f.From == s.a.Name && f.Announces(address, virtualMAC(address)) })
+		first, err := s.capture.Wait(s.ctx, 0, func(f lab.Frame) bool { return f.From == s.a.Name && f.Announces(address, s.macOf(s.a, address)) })
 		s.ok(err)
-		_, err = s.capture.Wait(s.ctx, first+1, func(f lab.Frame) bool { return f.From == s.a.Name && f.Announces(address, virtualMAC(address)) })
+		_, err = s.capture.Wait(s.ctx, first+1, func(f lab.Frame) bool { return f.From == s.a.Name && f.Announces(address, s.macOf(s.a, address)) })
 		s.ok(err)
 	}
 	s.fromVirtual(s.a)
@@ -188,14 +203,21 @@ func (s *site) answers(client *lab.Node, address string, q question) {
 	s.t.Helper()
 	who, err := net.ParseMAC(s.mac(client))
 	s.ok(err)
-	at := len(s.capture.Frames())
-	s.inject(client, ask(s.t, who, netip.MustParseAddr(address), q))
-	n, err := s.capture.Wait(s.ctx, at, func(f lab.Frame) bool {
+	answer := func(f lab.Frame) bool {
 		about, _ := speaksFor(f)
 		arp := arpOf(f)
-		return f.From == s.a.Name && about == address && !f.Announces(address, virtualMAC(address)) || // an answer
+		return f.From == s.a.Name && about == address && !f.Announces(address, s.macOf(s.a, address)) || // an answer
 			f.From == s.a.Name && q == probe && arp == nil && about == address // to all nodes
-	})
+	}
+	n := 0
+	for err = context.DeadlineExceeded; err != nil && s.ctx.Err() == nil; {
+		at := len(s.capture.Frames())
+		s.inject(client, s.question(who, address, q))
+		// The kernel joins a new IPv6 address's group some time after it shows it.
+		ctx, cancel := context.WithTimeout(s.ctx, 2*time.Second)
+		n, err = s.capture.Wait(ctx, at, answer)
+		cancel()
+	}
 	if err != nil {
 		s.t.Fatalf("nobody answers %s for %s, question %d: %v", client.Name, address, q, err)
 	}
@@ -203,7 +225,7 @@ func (s *site) answers(client *lab.Node, address string, q question) {
 	// Who asks an IPv6 address directly knows its MAC: it isn't told again.
 	_, macs := speaksFor(f)
 	renews := q == unicastQuestion && arpOf(f) == nil
-	if !renews && len(macs) < 2 || slices.ContainsFunc(macs, func(mac string) bool { return mac != virtualMAC(address) }) {
+	if !renews && len(macs) < 2 || slices.ContainsFunc(macs, func(mac string) bool { return mac != s.macOf(s.a, address) }) {
 		s.t.Errorf("%s is said to be at %v: %v", address, macs, f)
 	}
 	na, ok := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.NoCopy).Layer(layers.LayerTypeICMPv6NeighborAdvertisement).(*layers.ICMPv6NeighborAdvertisement)
@@ -216,15 +238,14 @@ func (s *site) answers(client *lab.Node, address string, q question) {
 	}
 }
 
-// ask makes a question for an address.
-func ask(t *testing.T, who net.HardwareAddr, address netip.Addr, q question) []byte {
-	t.Helper()
+// question makes a question for an address.
+func (s *site) question(who net.HardwareAddr, about string, q question) []byte {
+	s.t.Helper()
+	address := netip.MustParseAddr(about)
 	buffer := gopacket.NewSerializeBuffer()
 	options := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}
-	to, err := net.ParseMAC(virtualMAC(address.String()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	to, err := net.ParseMAC(s.macOf(s.a, about))
+	s.ok(err)
 	eth := &layers.Ethernet{SrcMAC: who, DstMAC: to, EthernetType: layers.EthernetTypeARP}
 	if address.Is4() {
 		from := []byte{198, 18, 0, who[5]}
@@ -252,14 +273,10 @@ func ask(t *testing.T, who net.HardwareAddr, address netip.Addr, q question) []b
 			ip.SrcIP, ns.Options = net.IPv6zero, nil
 		}
 		icmp := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeNeighborSolicitation, 0)}
-		if err := icmp.SetNetworkLayerForChecksum(ip); err != nil {
-			t.Fatal(err)
-		}
+		s.ok(icmp.SetNetworkLayerForChecksum(ip))
 		err = gopacket.SerializeLayers(buffer, options, eth, ip, icmp, ns)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	s.ok(err)
 	return buffer.Bytes()
 }
 
@@ -353,7 +370,18 @@ func goodICMPv6(f lab.Frame) bool {
 func TestRoutesForVirtualMAC(t *testing.T) {
 	t.Attr("proves", "D-05 D-13 D-18")
 	t.Parallel()
-	s := newSite(t)
+	for _, mode := range []string{"bpf", "macvlan"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.inMode(mode)
+			s.routes()
+		})
+	}
+}
+
+func (s *site) routes() {
+	t := s.t
 	beyond, err := s.lab.LAN("beyond")
 	s.ok(err)
 	for n, node := range []*lab.Node{s.a, s.b} {
@@ -452,15 +480,18 @@ func asks(frame []byte) uint16 {
 // neighbour discovery are answered, pings aren't. An owner is what it was.
 func TestAcceptMode(t *testing.T) {
 	t.Attr("proves", "D-14 D-15")
-	t.Parallel()
-	s := newSite(t)
+	inModes(t, (*site).acceptMode)
+}
+
+func (s *site) acceptMode() {
+	t := s.t
 	a := s.failoverd(s.a, append(bothFamilies, "--accept=false")...)
 	pings := func(router *lab.Node, id uint16) {
 		s.ok(s.ports[router].Deliver(
-			echo(t, s.mac(s.c), virtualMACs[0], "198.18.0.100", virtual4, id),
-			echo(t, s.mac(s.c), virtualMACs[1], "2001:db8::64", virtual6, id+1),
-			echo(t, s.mac(s.c), virtualMACs[0], "198.18.0.100", "198.18.0.1", id+2),
-			echo(t, s.mac(s.c), virtualMACs[1], "2001:db8::64", "2001:db8::1", id+3),
+			echo(t, s.mac(s.c), s.macOf(router, virtual4), "198.18.0.100", virtual4, id),
+			echo(t, s.mac(s.c), s.macOf(router, virtual6), "2001:db8::64", virtual6, id+1),
+			echo(t, s.mac(s.c), s.macOf(router, virtual4), "198.18.0.100", "198.18.0.1", id+2),
+			echo(t, s.mac(s.c), s.macOf(router, virtual6), "2001:db8::64", "2001:db8::1", id+3),
 		))
 	}
 	replied := func(id uint16) error {
@@ -486,6 +517,9 @@ func TestAcceptMode(t *testing.T) {
 		}
 	}
 	s.stop(s.a, a)
+	if s.mode == "macvlan" {
+		return // an owner has its addresses on the interface
+	}
 
 	for _, address := range []string{virtual4 + "/24", virtual6 + "/64"} {
 		s.ok(s.a.AddAddress(ifname, address))
@@ -556,7 +590,7 @@ func TestUnrefreshedClient(t *testing.T) {
 	}
 	for _, f := range s.capture.Frames() {
 		for _, address := range virtuals {
-			if f.Announces(address, virtualMAC(address)) {
+			if f.Announces(address, s.macOf(s.a, address)) {
 				t.Errorf("an announcement reached the switch: %v", f)
 			}
 		}

@@ -58,18 +58,19 @@ type VirtualMAC string
 
 // The ways.
 const (
-	VirtualMACAuto VirtualMAC = "auto" // bpf if the TC programs can be attached, else off
-	VirtualMACBPF  VirtualMAC = "bpf"  // by the TC programs
-	VirtualMACOff  VirtualMAC = "off"  // the addresses are at the interface's own MAC
+	VirtualMACAuto    VirtualMAC = "auto"    // bpf if the TC programs can be attached, else macvlan
+	VirtualMACBPF     VirtualMAC = "bpf"     // by the TC programs
+	VirtualMACMacvlan VirtualMAC = "macvlan" // by a device of its own for the addresses
+	VirtualMACOff     VirtualMAC = "off"     // the addresses are at the interface's own MAC
 )
 
 // ParseVirtualMAC reads a VirtualMAC.
 func ParseVirtualMAC(s string) (VirtualMAC, error) {
 	m := VirtualMAC(s)
-	if slices.Contains([]VirtualMAC{VirtualMACAuto, VirtualMACBPF, VirtualMACOff}, m) {
+	if slices.Contains([]VirtualMAC{VirtualMACAuto, VirtualMACBPF, VirtualMACMacvlan, VirtualMACOff}, m) {
 		return m, nil
 	}
-	return "", fmt.Errorf("%q is not known: it is auto, bpf or off", s)
+	return "", fmt.Errorf("%q is not known: it is auto, bpf, macvlan or off", s)
 }
 
 // Tolerance is what is accepted of peers although the RFCs have it refused.
@@ -160,6 +161,9 @@ func (r Router) Validate() error {
 	}
 	if r.Priority < 1 || r.Priority > OwnerPriority {
 		add("priority %d is out of range: it is 1 to 254, or 255 on the host that owns the address", r.Priority)
+	}
+	if r.Priority == OwnerPriority && r.VirtualMAC == VirtualMACMacvlan {
+		add("the addresses of their owner (priority 255) are on the interface itself, not on a macvlan: use virtual MAC mode bpf")
 	}
 	switch r.Version {
 	case 3:

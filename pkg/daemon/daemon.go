@@ -121,7 +121,8 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	defer looking.Close()
 	reach := newReach(loop, looking, log)
 	observer.active = reach.becameActive
-	ports := newPorts(plan, c.XDPMode, dp, loop, journal, looking, log)
+	ports := &ports{mode: c.XDPMode, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, log: log}
+	ports.add(plan)
 
 	// The order of leaving: the loop first, so that priority 0 goes out and
 	// the addresses are removed while the rest still works.
@@ -152,7 +153,9 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	run("virtual MAC", reach.run, main)
 	parts.Go(func() error { return ports.run(main, monitor) }) // its errors name the interface
 	err = parts.Wait()
-	return errors.Join(err, ports.close())
+	closing := ports.close()
+	undone = undone && closing == nil
+	return errors.Join(err, closing)
 }
 
 // loadDatapath loads the datapath and says what is not as it could be.

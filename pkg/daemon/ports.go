@@ -33,6 +33,7 @@ type ports struct {
 	loop    *router.Loop
 	journal *link.Journal
 	handle  *link.Handle
+	worker  *link.Worker
 	log     *logrus.Logger
 	exclude []netip.Addr
 	all     []*port
@@ -45,8 +46,9 @@ type port struct {
 	bound   *link.Interface // what it is bound to, nil while it doesn't exist
 	conn    *transmit.Conn
 	path    datapath.Path
-	tried   bool  // to bind; what fails at the start ends the daemon
-	failed  error // the last failure to bind, so that it is logged once
+	changed []link.Setting // of the interface, while it is bound
+	tried   bool           // to bind; what fails at the start ends the daemon
+	failed  error          // the last failure to bind, so that it is logged once
 }
 
 // member is one Virtual Router of a port.
@@ -54,13 +56,15 @@ type member struct {
 	id      router.ID
 	config  config.Router
 	running bool
-	virtual bool // its addresses are at the virtual MAC
+	mac     config.VirtualMAC // the way it has its virtual MAC: never auto
+	device  int               // the macvlan with its addresses; 0: they are on the interface
 	port    router.Port
 	cause   vrrp.Cause // why it isn't running
 }
 
-func newPorts(plan []planned, mode datapath.Mode, dp *datapath.Datapath, loop *router.Loop, journal *link.Journal, handle *link.Handle, log *logrus.Logger) *ports {
-	ps := &ports{mode: mode, dp: dp, loop: loop, journal: journal, handle: handle, log: log, exclude: virtual(plan)}
+// add makes the ports of the plan.
+func (ps *ports) add(plan []planned) {
+	ps.exclude = virtual(plan)
 	for _, p := range plan {
 		pt := ps.byName(p.Interface)
 		for _, f := range families(p.Router) {
@@ -71,7 +75,6 @@ func newPorts(plan []planned, mode datapath.Mode, dp *datapath.Datapath, loop *r
 			})
 		}
 	}
-	return ps
 }
 
 func (ps *ports) byName(name string) *port {
@@ -130,10 +133,12 @@ func stopped(err error) error {
 	return err
 }
 
-// close releases the sockets. The datapath detaches by itself when it closes.
+// close undoes what binding has changed and releases the sockets. The datapath
+// detaches by itself when it closes.
 func (ps *ports) close() error {
 	var errs []error
 	for _, p := range ps.all {
+		errs = append(errs, ps.removeDevices(p))
 		if p.conn != nil {
 			errs = append(errs, p.conn.Close())
 		}
@@ -156,6 +161,16 @@ func (ps *ports) update(p *port, snapshot []link.Interface) error {
 		}
 		if err := ps.plan(p, *now); err != nil {
 			ps.log.WithField("interface", p.name).WithError(err).Error("a run after kill -9 would not find the addresses")
+		}
+	case p.bound != nil && p.lacksDevice(snapshot):
+		// The picture may be older than the device.
+		current, err := ps.handle.Interfaces()
+		if err != nil || !p.lacksDevice(current) {
+			break
+		}
+		ps.log.WithField("interface", p.name).Error("a macvlan was removed by somebody else, starting over")
+		if err := ps.unbind(p); err != nil {
+			return err
 		}
 	}
 	if now == nil {
@@ -197,7 +212,7 @@ func (ps *ports) restore(snapshot []link.Interface) error {
 					continue
 				}
 				for _, a := range m.config.OfFamily(m.id.Family) {
-					if !hasAddress(all, p.bound.Index, a.Addr()) {
+					if !hasAddress(all, m.on(p.bound), a.Addr()) {
 						found[m.id] = a
 						break
 					}
@@ -256,9 +271,6 @@ func (p *port) find(snapshot []link.Interface) *link.Interface {
 // bind opens what a port needs on an interface: before any of its Virtual
 // Routers takes part, for attaching XDP may reset a NIC.
 func (ps *ports) bind(p *port, i link.Interface, vlans bool) error {
-	if err := ps.plan(p, i); err != nil {
-		return err
-	}
 	conn, err := transmit.Open(i.Index)
 	if err != nil {
 		return fmt.Errorf("open a socket to send: %w", err)
@@ -273,9 +285,9 @@ func (ps *ports) bind(p *port, i link.Interface, vlans bool) error {
 		return errors.Join(fmt.Errorf("receive on it: %w", err), conn.Close())
 	}
 	p.conn, p.path = conn, path
-	if err := p.virtualMACs(); err != nil {
+	if err := ps.virtualMACs(p, i); err != nil {
 		p.conn = nil
-		return errors.Join(err, ps.dp.Detach(i.Index), conn.Close())
+		return errors.Join(err, ps.removeDevices(p), ps.dp.Detach(i.Index), conn.Close())
 	}
 	ps.log.WithFields(logrus.Fields{"interface": i.Name, "receive": path.Kind}).Infof("receiving: %s", path.Why)
 	if path.Unfenced != nil {
@@ -284,8 +296,10 @@ func (ps *ports) bind(p *port, i link.Interface, vlans bool) error {
 	for _, m := range p.routers {
 		field := ps.log.WithFields(fields(m.id))
 		switch mac := packet.VirtualMAC(m.id.Family, m.id.VRID); {
-		case m.virtual:
+		case m.mac == config.VirtualMACBPF:
 			field.Infof("its addresses are at the virtual MAC %s, by TC programs (%s)", mac, path.TC)
+		case m.mac == config.VirtualMACMacvlan:
+			field.Infof("its addresses are at the virtual MAC %s, on the macvlan %s", mac, m.planned(i.Index).Name)
 		case m.config.VirtualMAC == config.VirtualMACAuto:
 			field.Warnf("no virtual MAC, its addresses are at the interface's own: %v", path.Unfenced)
 		}
@@ -295,20 +309,39 @@ func (ps *ports) bind(p *port, i link.Interface, vlans bool) error {
 
 // virtualMACs decides which of the port's Virtual Routers have their virtual
 // MACs, and has the NIC receive what is sent to them.
-func (p *port) virtualMACs() error {
+func (ps *ports) virtualMACs(p *port, i link.Interface) error {
 	for _, m := range p.routers {
-		m.virtual = false
-		if p.path.TC == "" {
-			if m.config.VirtualMAC == config.VirtualMACBPF {
-				return fmt.Errorf("VRID %d can't have its virtual MAC: %w; use --virtual-mac off", m.id.VRID, p.path.Unfenced)
-			}
-			if !m.config.Accept && m.config.Priority != config.OwnerPriority {
-				return fmt.Errorf("nothing can hold back packets to the addresses of VRID %d (--accept=false): %w", m.id.VRID, p.path.Unfenced)
-			}
-			continue
+		owner := m.config.Priority == config.OwnerPriority
+		if p.path.TC == "" && !m.config.Accept && !owner {
+			return fmt.Errorf("nothing can hold back packets to the addresses of VRID %d (--accept=false): %w", m.id.VRID, p.path.Unfenced)
 		}
-		m.virtual = m.config.VirtualMAC != config.VirtualMACOff
-		if !m.virtual {
+		m.mac = m.config.VirtualMAC
+		switch {
+		case m.mac == config.VirtualMACBPF && p.path.TC == "":
+			return fmt.Errorf("VRID %d can't have its virtual MAC: %w; use --virtual-mac macvlan or off", m.id.VRID, p.path.Unfenced)
+		case m.mac != config.VirtualMACAuto:
+		case p.path.TC != "":
+			m.mac = config.VirtualMACBPF
+		case owner:
+			m.mac = config.VirtualMACOff
+		default:
+			m.mac = config.VirtualMACMacvlan
+		}
+	}
+	if slices.ContainsFunc(p.routers, func(m *member) bool { return m.mac == config.VirtualMACMacvlan && m.id.Family == packet.IPv4 }) {
+		var err error
+		if p.changed, err = link.ParentSettings(i.Name, p.path.TC != ""); err != nil {
+			return err
+		}
+	}
+	if err := ps.plan(p, i); err != nil {
+		return err
+	}
+	if err := ps.addDevices(p, i); err != nil {
+		return err
+	}
+	for _, m := range p.routers {
+		if m.mac == config.VirtualMACOff {
 			continue
 		}
 		if err := p.conn.Accept(packet.VirtualMAC(m.id.Family, m.id.VRID)); err != nil {
@@ -318,18 +351,88 @@ func (p *port) virtualMACs() error {
 	return nil
 }
 
-// plan writes down what may be put on the interface.
+// addDevices makes the macvlans of a port. For a router that needs none, one
+// that can't be made is a reason to do without.
+func (ps *ports) addDevices(p *port, i link.Interface) error {
+	for _, m := range p.routers {
+		if m.mac != config.VirtualMACMacvlan {
+			continue
+		}
+		device, err := ps.handle.AddDevice(m.planned(i.Index), i.Name)
+		if err != nil && m.config.VirtualMAC == config.VirtualMACAuto {
+			ps.log.WithFields(fields(m.id)).WithError(err).Warn("no macvlan either")
+			m.mac = config.VirtualMACOff
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		m.device = device
+		ps.worker.Adopt(device)
+	}
+	for _, s := range p.changed {
+		if err := s.Set(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeDevices undoes what virtualMACs has changed on the host.
+func (ps *ports) removeDevices(p *port) error {
+	var errs []error
+	for _, m := range p.routers {
+		if m.device != 0 {
+			errs = append(errs, ps.handle.DeleteDevice(m.device))
+			ps.worker.Forget(m.device)
+			m.device = 0
+		}
+	}
+	for _, s := range p.changed {
+		_, err := s.Restore()
+		errs = append(errs, err)
+	}
+	p.changed = nil
+	return errors.Join(errs...)
+}
+
+// lacksDevice reports whether a macvlan of the port is not there.
+func (p *port) lacksDevice(snapshot []link.Interface) bool {
+	return slices.ContainsFunc(p.routers, func(m *member) bool {
+		return m.device != 0 && !slices.ContainsFunc(snapshot, func(i link.Interface) bool { return i.Index == m.device })
+	})
+}
+
+// planned is the macvlan of the router on an interface.
+func (m *member) planned(ifindex int) link.Device {
+	return link.NewDevice(ifindex, m.id.Family, m.id.VRID)
+}
+
+// on is the interface that the router's addresses are put on.
+func (m *member) on(i *link.Interface) int {
+	if m.device != 0 {
+		return m.device
+	}
+	return i.Index
+}
+
+// plan writes down what may be changed on the host for a port.
 func (ps *ports) plan(p *port, i link.Interface) error {
-	var planned []link.JournalAddress
+	var changes link.Changes
 	for _, m := range p.routers {
 		if m.config.Priority == config.OwnerPriority {
 			continue
 		}
+		if m.mac == config.VirtualMACMacvlan {
+			changes.Devices = append(changes.Devices, m.planned(i.Index))
+		}
+		// Also beside a macvlan, without which they are on the interface.
 		for _, a := range m.config.OfFamily(m.id.Family) {
-			planned = append(planned, link.JournalAddress{Ifindex: i.Index, Name: i.Name, Prefix: a})
+			changes.Addresses = append(changes.Addresses, link.JournalAddress{Ifindex: i.Index, Name: i.Name, Prefix: a})
 		}
 	}
-	if err := ps.journal.SetAddresses(p.name, planned); err != nil {
+	changes.Settings = p.changed
+	if err := ps.journal.Set(p.name, changes); err != nil {
 		return fmt.Errorf("write down what will be changed: %w", err)
 	}
 	return nil
@@ -341,6 +444,9 @@ func (ps *ports) unbind(p *port) error {
 		if e := ps.dp.DeleteRouter(m.key(p.bound.Index)); e != nil {
 			ps.log.WithField("interface", p.name).WithError(e).Warn("forget a virtual router in the kernel")
 		}
+	}
+	if e := ps.removeDevices(p); e != nil {
+		ps.log.WithField("interface", p.name).WithError(e).Warn("remove a macvlan")
 	}
 	// The device is gone, and with it what was attached to it.
 	if e := ps.dp.Detach(p.bound.Index); e != nil {
@@ -389,7 +495,9 @@ func (ps *ports) updateMember(p *port, m *member, i link.Interface) error {
 			return nil
 		}
 	}
-	want := router.Port{Ifindex: i.Index, MAC: i.MAC, VirtualMAC: m.virtual, Source: from, Transmitter: p.conn}
+	want := router.Port{
+		Ifindex: i.Index, Device: m.device, MAC: i.MAC, VirtualMAC: m.mac != config.VirtualMACOff, Source: from, Transmitter: p.conn,
+	}
 	if m.running {
 		if want == m.port {
 			return nil
@@ -448,7 +556,8 @@ func (ps *ports) setRouter(p *port, m *member, running bool, from netip.Addr) er
 
 		Addresses:  protocol.Addresses,
 		Owner:      m.config.Priority == config.OwnerPriority,
-		VirtualMAC: m.virtual,
+		VirtualMAC: m.mac != config.VirtualMACOff,
+		Device:     m.device != 0,
 		Accept:     m.config.Accept,
 	})
 }

@@ -55,6 +55,7 @@ type Router struct {
 	Addresses  []netip.Addr
 	Owner      bool
 	VirtualMAC bool // the addresses are at the virtual MAC (RFC 9568 §7.3)
+	Device     bool // they are on a macvlan, which has it as its own
 	Accept     bool // Accept_Mode; an owner always does
 }
 

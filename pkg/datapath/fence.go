@@ -83,7 +83,7 @@ func (f *fence) own(k Key, slot uint32, r *Router) error {
 	atomic.StoreUint64(&l.Advertise, 0)
 	*l = bpf.VmacFailoverLeaseState{
 		Ifindex: uint32(k.Ifindex), Family: uint16(k.Family), Vrid: uint16(k.VRID),
-		Owner: number(r.Owner), VirtualMac: number(r.VirtualMAC), Accept: number(r.Accept),
+		Owner: number(r.Owner), VirtualMac: number(r.VirtualMAC), Macvlan: number(r.Device), Accept: number(r.Accept),
 	}
 	if err := f.objects.FailoverVmac.Put(vmacKey(k), bpf.VmacFailoverSlot{Slot: slot}); err != nil {
 		return fmt.Errorf("make the virtual MAC of VRID %d known: %w", k.VRID, err)

@@ -171,13 +171,28 @@ type Worker struct {
 	handle *Handle
 	wake   chan struct{}
 
-	mu   sync.Mutex
-	jobs []Job
+	mu      sync.Mutex
+	jobs    []Job
+	devices map[int]bool // by index, those that are up only with their addresses
 }
 
 // NewWorker returns a Worker that changes addresses through handle.
 func NewWorker(handle *Handle) *Worker {
-	return &Worker{handle: handle, wake: make(chan struct{}, 1)}
+	return &Worker{handle: handle, wake: make(chan struct{}, 1), devices: make(map[int]bool)}
+}
+
+// Adopt has a Device up while addresses are assigned to it, and only then.
+func (w *Worker) Adopt(ifindex int) {
+	w.mu.Lock()
+	w.devices[ifindex] = true
+	w.mu.Unlock()
+}
+
+// Forget ends what Adopt began.
+func (w *Worker) Forget(ifindex int) {
+	w.mu.Lock()
+	delete(w.devices, ifindex)
+	w.mu.Unlock()
 }
 
 // Submit queues a job and returns at once. Done is called when it is finished.
@@ -221,8 +236,20 @@ func (w *Worker) work() {
 }
 
 func (w *Worker) do(j Job) error {
+	w.mu.Lock()
+	device := w.devices[j.Ifindex]
+	w.mu.Unlock()
 	if !j.Assign {
-		return w.handle.Release(j.Ifindex, j.Prefixes)
+		err := w.handle.Release(j.Ifindex, j.Prefixes)
+		if device {
+			err = errors.Join(err, w.handle.up(j.Ifindex, false))
+		}
+		return err
+	}
+	if device {
+		if err := w.handle.up(j.Ifindex, true); err != nil {
+			return err
+		}
 	}
 	var errs []error
 	for _, p := range j.Prefixes {

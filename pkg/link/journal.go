@@ -12,10 +12,18 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 
 	"golang.org/x/sys/unix"
 )
+
+// Changes is what a run may change at one interface.
+type Changes struct {
+	Addresses []JournalAddress `json:"addresses,omitempty"`
+	Devices   []Device         `json:"devices,omitempty"`
+	Settings  []Setting        `json:"settings,omitempty"`
+}
 
 // JournalAddress is a virtual address that a run may put on an interface.
 type JournalAddress struct {
@@ -30,14 +38,14 @@ type JournalAddress struct {
 type Journal struct {
 	path  string
 	file  *os.File
-	ports map[string][]JournalAddress
+	ports map[string]Changes
 }
 
 type journalFile struct {
 	// Namespace is the cookie of the network namespace: unlike the inode
 	// number in the file's name it is never used again before a reboot.
-	Namespace uint64           `json:"namespace"`
-	Addresses []JournalAddress `json:"addresses"`
+	Namespace uint64 `json:"namespace"`
+	Changes
 }
 
 // OpenJournal begins a journal in dir, which it makes if need be.
@@ -51,7 +59,7 @@ func OpenJournal(dir string) (*Journal, error) {
 	}
 	j := &Journal{
 		path:  filepath.Join(dir, fmt.Sprintf("%d-%d.json", netns, os.Getpid())),
-		ports: make(map[string][]JournalAddress),
+		ports: make(map[string]Changes),
 	}
 	if err := j.write(); err != nil {
 		return nil, err
@@ -81,14 +89,13 @@ func namespaceCookie() (uint64, error) {
 	return cookie, errors.Join(err, unix.Close(fd))
 }
 
-// SetAddresses writes down the addresses that may be put on the port's
-// interface from now on.
-func (j *Journal) SetAddresses(port string, addresses []JournalAddress) error {
-	if slices.Equal(j.ports[port], addresses) {
+// Set writes down what may be changed at the port's interface from now on.
+func (j *Journal) Set(port string, changes Changes) error {
+	before := j.ports[port]
+	if reflect.DeepEqual(before, changes) {
 		return nil
 	}
-	before := j.ports[port]
-	j.ports[port] = addresses
+	j.ports[port] = changes
 	err := j.write()
 	if err != nil {
 		j.ports[port] = before // that is what the file still says
@@ -103,8 +110,10 @@ func (j *Journal) write() error {
 		return err
 	}
 	content := journalFile{Namespace: cookie}
-	for _, addresses := range j.ports {
-		content.Addresses = append(content.Addresses, addresses...)
+	for _, c := range j.ports {
+		content.Addresses = append(content.Addresses, c.Addresses...)
+		content.Devices = append(content.Devices, c.Devices...)
+		content.Settings = append(content.Settings, c.Settings...)
 	}
 	b, err := json.Marshal(content)
 	if err != nil {
@@ -206,6 +215,25 @@ func recoverOne(path string, h *Handle) (removed []string, err error) {
 			continue
 		}
 		removed = append(removed, fmt.Sprintf("address %s from %s", a.Prefix, a.Name))
+	}
+	for _, d := range content.Devices {
+		i := slices.IndexFunc(all, d.is)
+		if i < 0 {
+			continue
+		}
+		if err := h.DeleteDevice(all[i].Index); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		removed = append(removed, "interface "+d.Name)
+	}
+	for _, s := range content.Settings {
+		switch restored, err := s.Restore(); {
+		case err != nil:
+			errs = append(errs, err)
+		case restored:
+			removed = append(removed, fmt.Sprintf("%d from %s, which is %d again", s.Value, s.Path, s.Before))
+		}
 	}
 	if len(errs) > 0 {
 		return removed, errors.Join(errs...) // the journal stays for another try

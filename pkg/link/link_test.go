@@ -310,12 +310,12 @@ func TestJournal(t *testing.T) {
 		if j, err = OpenJournal(dir); err != nil {
 			return err
 		}
-		return j.SetAddresses("eth0", []JournalAddress{
+		return j.Set("eth0", Changes{Addresses: []JournalAddress{
 			{index, "eth0", virtual[0]},
 			{index, "eth0", virtual[1]},
 			{index, "eth0", netip.MustParsePrefix("192.0.2.77/24")}, // never assigned
 			{index, "other", netip.MustParsePrefix("192.0.2.2/24")}, // another interface by now
-		})
+		}})
 	})
 	for _, p := range virtual {
 		if err := h.Assign(index, p); err != nil {

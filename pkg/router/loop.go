@@ -237,7 +237,7 @@ func (l *Loop) assign(r *router) {
 		return
 	}
 	generation := r.generation
-	l.addresses.Assign(r.port.Ifindex, r.addresses, func(err error) {
+	l.addresses.Assign(r.device(), r.addresses, func(err error) {
 		l.post(func() { l.assignDone(r, generation, err) })
 	})
 }
@@ -273,7 +273,7 @@ func (l *Loop) release(r *router) {
 	}
 	generation := r.generation
 	l.leaving++
-	l.addresses.Release(r.port.Ifindex, r.addresses, func(err error) {
+	l.addresses.Release(r.device(), r.addresses, func(err error) {
 		l.post(func() {
 			l.leaving--
 			l.releaseDone(r, generation, err)

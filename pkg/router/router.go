@@ -145,6 +145,8 @@ type Config struct {
 // Port is the interface as a Virtual Router needs it to take part.
 type Port struct {
 	Ifindex int
+	// Device is the interface that the addresses are put on, if it is another.
+	Device int
 	// MAC is the interface's own.
 	MAC packet.MAC
 	// VirtualMAC has the virtual MAC (RFC 9568 §7.3) in its place in

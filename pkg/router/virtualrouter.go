@@ -54,6 +54,14 @@ func (r *router) attach(p Port) {
 	r.queued.any = false
 }
 
+// device is the interface that the addresses are put on.
+func (r *router) device() int {
+	if r.port.Device != 0 {
+		return r.port.Device
+	}
+	return r.port.Ifindex
+}
+
 // stamped reports whether the kernel keeps a stamp of such an advertisement.
 func (r *router) stamped(p *Received) bool {
 	a := &p.Advertisement

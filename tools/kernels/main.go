@@ -24,7 +24,7 @@ import (
 )
 
 // modules are what the tests need beside what is built in, in this order.
-var modules = []string{"llc", "stp", "bridge", "veth", "sch_ingress", "cls_bpf"}
+var modules = []string{"llc", "stp", "bridge", "veth", "macvlan", "sch_ingress", "cls_bpf"}
 
 // packages are tested on each kernel.
 var packages = []string{"pkg/datapath", "pkg/transmit", "pkg/link"}

@@ -217,14 +217,18 @@ func (n *Node) change(name, address string, f func(netlink.Link, *netlink.Addr) 
 	return f(l, a)
 }
 
-// Addresses lists the addresses of an interface, nil if it doesn't exist.
+// Addresses lists the addresses of an interface, nil if it doesn't exist, or of
+// all if the name is empty.
 func (n *Node) Addresses(name string) ([]netip.Prefix, error) {
-	l, err := n.netlink.LinkByName(name)
-	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
+	var l netlink.Link
+	if name != "" {
+		var err error
+		if l, err = n.netlink.LinkByName(name); errors.As(err, &netlink.LinkNotFoundError{}) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	list, err := n.netlink.AddrList(l, netlink.FAMILY_ALL)
 	if err != nil {

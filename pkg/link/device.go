@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package link
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+// kindMacvlan is the Kind of a Device.
+const kindMacvlan = "macvlan"
+
+// Device is a macvlan on top of an interface: it has the addresses of one
+// Virtual Router, and the virtual MAC as its own. It is up only while the
+// addresses are on it.
+type Device struct {
+	Name   string        `json:"name"`
+	Parent int           `json:"parent"` // the index of the interface below
+	Family packet.Family `json:"family"`
+	MAC    packet.MAC    `json:"mac"`
+}
+
+// NewDevice returns the device of a Virtual Router. Its name says which.
+func NewDevice(parent int, f packet.Family, vrid uint8) Device {
+	return Device{
+		Name:   fmt.Sprintf("vrrp%d-%d-%d", uint8(f), parent, vrid),
+		Parent: parent,
+		Family: f,
+		MAC:    packet.VirtualMAC(f, vrid),
+	}
+}
+
+// AddDevice makes a device and returns its index. The parent's name is needed
+// for what it takes over from it.
+func (h *Handle) AddDevice(d Device, parent string) (index int, err error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.ParentIndex, attrs.HardwareAddr = d.Name, d.Parent, d.MAC[:]
+	err = h.h.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_PRIVATE})
+	switch {
+	case errors.Is(err, unix.EEXIST):
+		return 0, fmt.Errorf("an interface %s is there already: ip link del %s if nobody needs it", d.Name, d.Name)
+	case errors.Is(err, unix.EBUSY):
+		return 0, fmt.Errorf("add macvlan %s: %w: an interface that is part of a bridge or of a bond can't have one", d.Name, err)
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return 0, fmt.Errorf("add macvlan %s: %w: the kernel has none (CONFIG_MACVLAN)", d.Name, err)
+	case err != nil:
+		return 0, fmt.Errorf("add macvlan %s: %w", d.Name, err)
+	}
+	l, err := h.h.LinkByName(d.Name)
+	if err != nil {
+		return 0, fmt.Errorf("look for %s after adding it: %w", d.Name, err)
+	}
+	index = l.Attrs().Index
+	if err := d.setUp(parent); err != nil {
+		return 0, errors.Join(err, h.DeleteDevice(index))
+	}
+	return index, nil
+}
+
+// DeleteDevice removes a device. One that is gone already is fine.
+func (h *Handle) DeleteDevice(index int) error {
+	err := h.h.LinkDel(&netlink.Macvlan{LinkAttrs: netlink.LinkAttrs{Index: index}})
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("remove the macvlan: %w", err)
+	}
+	return nil
+}
+
+// up has an interface up or down. Down is one that is gone, too.
+func (h *Handle) up(index int, up bool) error {
+	l := &netlink.Macvlan{LinkAttrs: netlink.LinkAttrs{Index: index}}
+	if up {
+		if err := h.h.LinkSetUp(l); err != nil {
+			return fmt.Errorf("bring the macvlan up: %w", err)
+		}
+		return nil
+	}
+	if err := h.h.LinkSetDown(l); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("take the macvlan down: %w", err)
+	}
+	return nil
+}
+
+// is reports whether an interface is the device, and not another of its name.
+func (d Device) is(i Interface) bool {
+	return i.Kind == kindMacvlan && i.Name == d.Name && i.Parent == d.Parent && i.MAC == d.MAC
+}
+
+// setUp sets what Linux needs to use a second device on one link: it must not
+// answer for the addresses of the other, take packets for spoofed because the
+// way back leads through the other, or get addresses of its own.
+func (d Device) setUp(parent string) error {
+	settings := [][2]string{{"ipv4/conf/" + d.Name + "/arp_ignore", "1"}}
+	if d.Family == packet.IPv4 {
+		strictness, err := effective("ipv4", parent, "rp_filter")
+		if err != nil {
+			return err
+		}
+		if strictness != 0 {
+			strictness = 2 // loose; 0 would not undo conf/all
+		}
+		settings = append(settings,
+			[2]string{"ipv4/conf/" + d.Name + "/rp_filter", strconv.Itoa(strictness)},
+			[2]string{"ipv6/conf/" + d.Name + "/disable_ipv6", "1"})
+	} else {
+		settings = append(settings,
+			[2]string{"ipv6/conf/" + d.Name + "/addr_gen_mode", "1"}, // none
+			[2]string{"ipv6/conf/" + d.Name + "/accept_ra", "0"},
+			[2]string{"ipv6/conf/" + d.Name + "/autoconf", "0"})
+	}
+	family := fmt.Sprintf("ipv%d", uint8(d.Family))
+	forwarding, err := readSetting(path.Join(family, "conf", parent, "forwarding"))
+	if err != nil {
+		return err
+	}
+	settings = append(settings, [2]string{family + "/conf/" + d.Name + "/forwarding", strconv.Itoa(forwarding)})
+	for _, s := range settings {
+		if err := writeSetting(s[0], s[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Setting is one of the kernel's for an interface, and what it was.
+type Setting struct {
+	Path   string `json:"path"` // below /proc/sys/net
+	Value  int    `json:"value"`
+	Before int    `json:"before"`
+}
+
+// ParentSettings returns what has to be changed for an interface to have a
+// Device with IPv4 addresses on top. It must not ask who somebody is from one
+// of the device's addresses, for the answer would go to the device; and if it
+// isn't fenced, it must not answer for them from its own MAC.
+func ParentSettings(name string, fenced bool) ([]Setting, error) {
+	wanted := []Setting{{Path: "arp_announce", Value: 2}}
+	if !fenced {
+		wanted = append(wanted, Setting{Path: "arp_ignore", Value: 1})
+	}
+	var settings []Setting
+	for _, s := range wanted {
+		now, err := effective("ipv4", name, s.Path)
+		if err != nil {
+			return nil, err
+		}
+		if now >= s.Value {
+			continue
+		}
+		s.Path = path.Join("ipv4/conf", name, s.Path)
+		if s.Before, err = readSetting(s.Path); err != nil {
+			return nil, err
+		}
+		settings = append(settings, s)
+	}
+	return settings, nil
+}
+
+// Set makes the setting.
+func (s Setting) Set() error { return writeSetting(s.Path, strconv.Itoa(s.Value)) }
+
+// Restore makes it what it was before, unless somebody has changed it since or
+// the interface is gone.
+func (s Setting) Restore() (restored bool, err error) {
+	now, err := readSetting(s.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil || now != s.Value {
+		return false, err
+	}
+	return true, writeSetting(s.Path, strconv.Itoa(s.Before))
+}
+
+// effective is what holds on an interface for a setting of which the greater of
+// its own value and that for all does.
+func effective(family, name, setting string) (int, error) {
+	all, err := readSetting(path.Join(family, "conf/all", setting))
+	if err != nil {
+		return 0, err
+	}
+	own, err := readSetting(path.Join(family, "conf", name, setting))
+	return max(all, own), err
+}
+
+const settingsDir = "/proc/sys/net/"
+
+func readSetting(name string) (int, error) {
+	b, err := os.ReadFile(settingsDir + name)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(string(bytes.TrimSpace(b)))
+	if err != nil {
+		return 0, fmt.Errorf("%s%s: %w", settingsDir, name, err)
+	}
+	return n, nil
+}
+
+func writeSetting(name, value string) error {
+	err := os.WriteFile(settingsDir+name, []byte(value), 0)
+	if errors.Is(err, fs.ErrNotExist) && path.Base(name) == "disable_ipv6" {
+		return nil // a kernel without IPv6
+	}
+	return err
+}

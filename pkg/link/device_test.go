@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package link
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+// A device is up only while it has its addresses, gets no others, and leaves
+// nothing behind. On a port of a bridge it says why it can't be.
+func TestDevice(t *testing.T) {
+	t.Attr("proves", "S-C3")
+	n, _, h := newHost(t, "192.0.2.2/24", "fe80::2/64")
+	ctx := t.Context()
+	do := func(f func() error) {
+		t.Helper()
+		if err := n.Do(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	parent := find(t, h, "eth0")
+	w := NewWorker(h)
+	for family, virtual := range map[packet.Family][]string{
+		packet.IPv4: {"192.0.2.10/24"},
+		packet.IPv6: {"fe80::12:33/64", "2001:db8::10/64"},
+	} {
+		d := NewDevice(parent.Index, family, 51)
+		var index int
+		do(func() (err error) {
+			index, err = h.AddDevice(d, parent.Name)
+			return err
+		})
+		i := find(t, h, d.Name)
+		if i.Index != index || i.Up || !d.is(i) || i.MAC != packet.VirtualMAC(family, 51) {
+			t.Errorf("made %+v", i)
+		}
+		w.Adopt(index)
+		if err := w.do(Job{Ifindex: index, Assign: true, Prefixes: prefixes(virtual...)}); err != nil {
+			t.Fatal(err)
+		}
+		i = find(t, h, d.Name)
+		if !i.Up || len(i.Addresses) != len(virtual) {
+			t.Errorf("with its addresses: %+v", i)
+		}
+		for _, p := range prefixes(virtual...) {
+			if !i.has(p.Addr()) {
+				t.Errorf("without %s: %+v", p, i)
+			}
+		}
+		if err := w.do(Job{Ifindex: index, Prefixes: prefixes(virtual...)}); err != nil {
+			t.Fatal(err)
+		}
+		if i = find(t, h, d.Name); i.Up || len(i.Addresses) > 0 {
+			t.Errorf("without: %+v", i)
+		}
+		do(func() error {
+			_, err := h.AddDevice(d, parent.Name)
+			if err == nil || !strings.Contains(err.Error(), "ip link del "+d.Name) {
+				t.Errorf("a second one: %v", err)
+			}
+			return nil
+		})
+		if err := h.DeleteDevice(index); err != nil {
+			t.Error(err)
+		}
+		if err := h.DeleteDevice(index); err != nil {
+			t.Errorf("one that is gone: %v", err)
+		}
+		w.Forget(index)
+	}
+
+	do(func() error {
+		settings, err := ParentSettings("eth0", false)
+		if err != nil || len(settings) != 2 {
+			t.Errorf("settings %+v, %v", settings, err)
+		}
+		for _, s := range settings {
+			if err := s.Set(); err != nil {
+				return err
+			}
+		}
+		if again, err := ParentSettings("eth0", false); err != nil || len(again) != 0 {
+			t.Errorf("settings that are there: %+v, %v", again, err)
+		}
+		for _, s := range settings {
+			if restored, err := s.Restore(); !restored || err != nil {
+				t.Errorf("%+v: restored %v, %v", s, restored, err)
+			}
+			if restored, err := s.Restore(); restored || err != nil {
+				t.Errorf("%+v, which somebody has changed: restored %v, %v", s, restored, err)
+			}
+		}
+		return nil
+	})
+
+	for _, command := range []string{"link add br0 type bridge", "link set eth0 master br0"} {
+		if _, err := n.Run(ctx, "ip", strings.Fields(command)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(func() error {
+		if _, err := h.AddDevice(NewDevice(parent.Index, packet.IPv4, 51), parent.Name); err == nil || !strings.Contains(err.Error(), "part of a bridge") {
+			t.Errorf("on a port of a bridge: %v", err)
+		}
+		return nil
+	})
+}
