@@ -33,7 +33,7 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .PHONY: build
-build: ## Build bin/failoverd
+build: ## Build bin/failoverd and bin/failoverctl
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
 
@@ -110,5 +110,6 @@ clean: ## Remove what was built
 	rm -rf bin
 
 .PHONY: install
-install: build ## Install failoverd to PREFIX (/usr/local)
+install: build ## Install failoverd and failoverctl to PREFIX (/usr/local)
 	install -D -m 0755 bin/failoverd $(DESTDIR)$(PREFIX)/sbin/failoverd
+	install -D -m 0755 bin/failoverctl $(DESTDIR)$(PREFIX)/bin/failoverctl

@@ -53,21 +53,21 @@ func TestBadInput(t *testing.T) {
 		{name: "interval too long", args: with("--interval", "41s"), code: 2, want: []string{"41s", "10ms to 40.95s"}},
 		{name: "interval of half a centisecond", args: with("--interval", "15ms"), code: 2, want: []string{"15ms", "multiple of 10ms"}},
 		{name: "interval without a unit", args: with("--interval", "1"), code: 2, want: []string{`"1"`, "1s"}},
-		{name: "interval not for version 2", args: with("--version", "2", "--interval", "100ms"), code: 2, want: []string{"100ms", "version 2", "--version 3"}},
+		{name: "interval not for version 2", args: with("--version", "2", "--interval", "100ms"), code: 2, want: []string{"100ms", "version 2", "use version 3"}},
 		{name: "version 4", args: with("--version", "4"), code: 2, want: []string{"version 4", "3 (RFC 9568)"}},
-		{name: "both versions, but only 2", args: with("--version", "2", "--dual"), code: 2, want: []string{"--version 3", "--dual"}},
-		{name: "both versions over IPv6", args: []string{"--iface", "eth0", "--dual", "--vip", "2001:db8::10/64"}, code: 2, want: []string{"--dual", "IPv4"}},
+		{name: "both versions, but only 2", args: with("--version", "2", "--dual"), code: 2, want: []string{"version 2", "version 3"}},
+		{name: "both versions over IPv6", args: []string{"--iface", "eth0", "--dual", "--vip", "2001:db8::10/64"}, code: 2, want: []string{"dual", "IPv4"}},
 		{name: "unknown checksum", args: with("--checksum", "crc32"), code: 2, want: []string{`"crc32"`, "rfc5798"}},
 		{name: "checksum in version 2", args: with("--version", "2", "--checksum", "rfc5798"), code: 2, want: []string{"rfc5798", "version 2"}},
 		{name: "unknown tolerance", args: with("--tolerate", "everything"), code: 2, want: []string{`"everything"`, "trailing-octets"}},
 		{name: "tolerance without an address", args: []string{"--iface", "eth0", "--tolerate", "address-list"}, code: 2, want: []string{"--tolerate", "--vip"}},
-		{name: "IPv6 in version 2", args: []string{"--iface", "eth0", "--version", "2", "--vip", "2001:db8::10/64"}, code: 2, want: []string{"2001:db8::10/64", "--version 3"}},
+		{name: "IPv6 in version 2", args: []string{"--iface", "eth0", "--version", "2", "--vip", "2001:db8::10/64"}, code: 2, want: []string{"2001:db8::10/64", "version 3"}},
 		{name: "the same VRID twice", args: with("--iface", "eth0"), code: 2, want: []string{"eth0", "twice", "VRID"}},
 		{name: "the same address twice", args: with("--vip", "198.18.0.10/24"), code: 2, want: []string{"198.18.0.10", "twice"}},
 		{name: "address on another interface", args: []string{"--iface", "eth0", "--vip", "192.0.2.10/24"}, code: 1, want: []string{"192.0.2.10", "eth2", "ip addr del"}},
-		{name: "address of the interface itself", args: []string{"--iface", "eth0", "--vip", "198.18.0.1/24"}, code: 1, want: []string{"198.18.0.1", "--priority 255"}},
-		{name: "no BPF", args: with("--xdp-mode", "generic"), code: 1, want: []string{"--xdp-mode generic", "--xdp-mode off"}, env: []string{noBPF + "=1"}},
-		{name: "no BPF, native", args: with("--xdp-mode", "native"), code: 1, want: []string{"--xdp-mode native", "--xdp-mode off"}, env: []string{noBPF + "=1"}},
+		{name: "address of the interface itself", args: []string{"--iface", "eth0", "--vip", "198.18.0.1/24"}, code: 1, want: []string{"198.18.0.1", "priority 255"}},
+		{name: "no BPF", args: with("--xdp-mode", "generic"), code: 1, want: []string{"XDP mode generic", "use off"}, env: []string{noBPF + "=1"}},
+		{name: "no BPF, native", args: with("--xdp-mode", "native"), code: 1, want: []string{"XDP mode native", "use off"}, env: []string{noBPF + "=1"}},
 		{name: "unknown XDP mode", args: with("--xdp-mode", "fast"), code: 2, want: []string{`"fast"`, "auto"}},
 		{name: "unknown log format", args: with("--log-format", "xml"), code: 2, want: []string{`"xml"`, "json"}},
 		{name: "unknown log level", args: with("--log-level", "loud"), code: 2, want: []string{`"loud"`, "debug"}},
@@ -158,7 +158,7 @@ func TestSecondFailoverd(t *testing.T) {
 	s.ok(err)
 	code, err := p.Wait(s.ctx)
 	s.ok(err)
-	checkError(t, p, code, 1, []string{"another failoverd", "VRID 51", ifname, "--vrid"})
+	checkError(t, p, code, 1, []string{"another failoverd", "VRID 51", ifname, "another VRID"})
 	if after := host(s, s.a); after != before {
 		t.Errorf("the host has changed from\n%s\nto\n%s", before, after)
 	}

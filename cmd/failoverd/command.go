@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"runtime/debug"
+	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -27,14 +29,18 @@ const help = `failoverd keeps a virtual IP address alive when a host dies: the h
 the address elect one that has it (VRRP, RFC 9568), and another takes over when
 that one has been silent for three to four advertisement intervals.
 
-Run the same command on two or more hosts of a network, each with a priority of
-its own. The one with the highest priority has the address while it lives.
+Run it on two or more hosts of a network, each with a priority of its own. The one
+with the highest priority has the address while it lives. What it runs is in a file,
+/etc/failoverd/failoverd.yaml, or with --vip on the command line.
 
-Without --vip it only watches: it takes no part, shows every virtual router heard
-on the interface, and prints the command that would back it up.`
+Where there is neither, --iface only watches: it takes no part, shows every virtual
+router heard on the interface, and prints the command that would back it up.`
 
 const examples = `  # see what is there, without taking part
   sudo failoverd --iface eth0
+
+  # run what is in /etc/failoverd/failoverd.yaml; SIGHUP reads it again
+  sudo failoverd
 
   # have 192.0.2.10 on this host, or stand by for it
   sudo failoverd --iface eth0 --vip 192.0.2.10/24 --vrid 51 --priority 100
@@ -52,6 +58,8 @@ func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
 type options struct {
+	config     string
+	watch      bool
 	interfaces []string
 	addresses  []string
 	vrid       int
@@ -74,7 +82,7 @@ type options struct {
 func command(stdout, stderr io.Writer) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
-		Use:           "failoverd --iface NAME [--vip ADDRESS]... [flags]",
+		Use:           "failoverd [--config FILE] [--iface NAME [--vip ADDRESS]...] [flags]",
 		Short:         "Keep a virtual IP address alive when a host dies (VRRP)",
 		Long:          help,
 		Example:       examples,
@@ -98,7 +106,9 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringArrayVar(&o.interfaces, "iface", nil, "network `interface` to run on; may be repeated")
+	f.StringVar(&o.config, "config", config.DefaultPath, "configuration `file`, YAML or JSON; not used with --vip")
+	f.StringArrayVar(&o.interfaces, "iface", nil, "network `interface` to run on, of those in the file or with --vip; may be repeated")
+	f.BoolVar(&o.watch, "watch", false, "watch the interfaces, also if there is a file")
 	f.StringArrayVar(&o.addresses, "vip", nil, "virtual `address` with its prefix length, like 192.0.2.10/24; may be repeated; with several interfaces each goes where its network is")
 	f.IntVar(&o.vrid, "vrid", config.DefaultVRID, "virtual router `ID`, 1 to 255, the same on all hosts that share the addresses")
 	f.IntVar(&o.priority, "priority", config.DefaultPriority, "`priority`, 1 to 254: the highest has the addresses; 255 is for the host that owns them as its own")
@@ -121,29 +131,12 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 		Short: "Print the version of failoverd",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(stdout, "failoverd", version())
+			_, err := fmt.Fprintln(stdout, "failoverd", config.Version())
 			return err
 		},
 	})
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	return cmd
-}
-
-// version is the module version, or the commit, that the binary was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "(unknown)"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value
-		}
-	}
-	return "(development)"
 }
 
 func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr io.Writer) error {
@@ -167,27 +160,86 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 	if err != nil {
 		return &usageError{fmt.Errorf("--xdp-mode: %w", err)}
 	}
-	if len(o.interfaces) == 0 {
-		return &usageError{errors.New("no interface: give one with --iface; see failoverd --help")}
+	if len(o.addresses) > 0 {
+		if flags.Changed("config") {
+			return &usageError{errors.New("--config and --vip: what runs is either in a file or on the command line")}
+		}
+		if len(o.interfaces) == 0 {
+			return &usageError{errors.New("no interface: give one with --iface; see failoverd --help")}
+		}
+		routers, err := o.routers()
+		if err != nil {
+			return &usageError{err}
+		}
+		return o.runDaemon(untilHangup(ctx), log, nil, func() (*config.File, error) { return &config.File{Routers: routers}, nil })
 	}
-	if len(o.addresses) == 0 {
-		for _, name := range []string{"vrid", "priority", "interval", "version", "no-preempt", "checksum", "dual", "tolerate", "virtual-mac", "accept", "announce-again"} {
-			if flags.Changed(name) {
-				return &usageError{fmt.Errorf("--%s without a virtual address: add --vip to take part, or leave it away to watch", name)}
+	for _, name := range []string{"vrid", "priority", "interval", "version", "no-preempt", "checksum", "dual", "tolerate", "virtual-mac", "accept", "announce-again"} {
+		if flags.Changed(name) {
+			return &usageError{fmt.Errorf("--%s without a virtual address: add --vip to take part, or leave it away", name)}
+		}
+	}
+	if o.watch || len(o.interfaces) > 0 && !flags.Changed("config") && !exists(o.config) {
+		if len(o.interfaces) == 0 {
+			return &usageError{errors.New("no interface to watch: give one with --iface")}
+		}
+		return daemon.Watch(untilHangup(ctx), daemon.WatchConfig{Interfaces: o.interfaces, XDPMode: mode}, stdout, log)
+	}
+	if len(o.interfaces) == 0 && !flags.Changed("config") && !exists(o.config) {
+		return &usageError{fmt.Errorf("nothing to run: there is no %s; write one, or give --iface and --vip; see failoverd --help", o.config)}
+	}
+	return o.runFile(ctx, flags, log)
+}
+
+// runFile runs what is in the configuration file.
+func (o *options) runFile(ctx context.Context, flags *pflag.FlagSet, log *logrus.Logger) error {
+	read := func() (*config.File, error) {
+		f, err := config.Load(o.config)
+		if err == nil && len(o.interfaces) > 0 {
+			f, err = f.Only(o.interfaces)
+		}
+		if err == nil && flags.Changed("xdp-mode") {
+			for i := range f.Routers {
+				f.Routers[i].XDPMode = o.xdpMode
 			}
 		}
-		return daemon.Watch(ctx, daemon.WatchConfig{Interfaces: o.interfaces, XDPMode: mode}, stdout, log)
+		if err == nil && flags.Changed("log-level") {
+			f.Global.LogLevel = o.logLevel
+		}
+		return f, err
 	}
-	routers, err := o.routers()
+	f, err := read()
+	if err != nil {
+		return err
+	}
+	if !flags.Changed("log-format") {
+		o.logFormat = f.Global.LogFormat
+	}
+	if !flags.Changed("log-level") {
+		o.logLevel = f.Global.LogLevel
+	}
+	chosen, err := o.logger(log.Out)
 	if err != nil {
 		return &usageError{err}
 	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	return o.runDaemon(ctx, chosen, hangup, read)
+}
+
+func (o *options) runDaemon(ctx context.Context, log *logrus.Logger, reload <-chan os.Signal, read func() (*config.File, error)) error {
 	return daemon.Run(ctx, daemon.Config{
-		Routers: routers,
-		XDPMode: mode,
+		Read:    read,
+		Reload:  reload,
+		Version: config.Version(),
 		BPFDir:  daemon.DefaultBPFDir,
 		RunDir:  daemon.DefaultRunDir,
 	}, log)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // routers makes one router for each interface of the addresses that belong to
@@ -231,6 +283,7 @@ func (o *options) routers() ([]config.Router, error) {
 		VirtualMAC: virtualMAC,
 		Accept:     o.accept,
 		Repeat:     o.repeat,
+		XDPMode:    o.xdpMode,
 	}
 	if err := r.Validate(); err != nil {
 		return nil, err
@@ -242,7 +295,7 @@ func (o *options) routers() ([]config.Router, error) {
 	var all []config.Router
 	for i, name := range o.interfaces {
 		r := r
-		r.Interface, r.Addresses = name, byInterface[i]
+		r.Name, r.Interface, r.Addresses = fmt.Sprintf("%s-%d", name, o.vrid), name, byInterface[i]
 		all = append(all, r)
 	}
 	return all, nil

@@ -24,14 +24,24 @@ const (
 func main() {
 	// A reader of the log that goes away must not take the address with it.
 	signal.Ignore(syscall.SIGPIPE)
-	signals := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // nohup has it ignored
-		signals = append(signals, syscall.SIGHUP)
-	}
-	// The second signal ends the process at once.
-	ctx, stop := signal.NotifyContext(context.Background(), signals...)
-	context.AfterFunc(ctx, stop)
+	ctx := until(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// until returns a context that ends with the first of the signals. The second
+// one ends the process at once.
+func until(ctx context.Context, signals ...os.Signal) context.Context {
+	ctx, stop := signal.NotifyContext(ctx, signals...)
+	context.AfterFunc(ctx, stop)
+	return ctx
+}
+
+// untilHangup ends with the terminal too, unless nohup has that ignored.
+func untilHangup(ctx context.Context) context.Context {
+	if signal.Ignored(syscall.SIGHUP) {
+		return ctx
+	}
+	return until(ctx, syscall.SIGHUP)
 }
 
 // run is main with its environment as parameters.

@@ -29,7 +29,7 @@ func TestAddressRemedies(t *testing.T) {
 		"192.0.2.10/24/24":  "write it like 192.0.2.10/24",
 		"192.0.2.10:80":     "write it like 192.0.2.10/24",
 		"2001:db8::10/129":  "write it like 192.0.2.10/24",
-		"fe80::1%eth0":      "leave the zone away, the interface is given by --iface",
+		"fe80::1%eth0":      "leave the zone away, the interface is given already",
 		"::":                "use a unicast address of the network",
 		"0.0.0.0/0":         "use a unicast address of the network",
 		"239.1.2.3":         "use a unicast address of the network",
@@ -104,7 +104,7 @@ func TestValidateLimits(t *testing.T) {
 		{"40.95 s and a bit", func(r *Router) { r.Interval = 40950*time.Millisecond + 1 }, "10ms to 40.95s"},
 		{"version 2 1 s", func(r *Router) { r.Version = 2 }, ""},
 		{"version 2 256 s", func(r *Router) { r.Version, r.Interval = 2, 256*time.Second }, "1s to 255s"},
-		{"version 2 100 ms", func(r *Router) { r.Version, r.Interval = 2, 100*time.Millisecond }, "--version 3"},
+		{"version 2 100 ms", func(r *Router) { r.Version, r.Interval = 2, 100*time.Millisecond }, "version 3"},
 		{"both families", func(r *Router) { r.Addresses = prefixes("192.0.2.10/24", "fe80::1/64") }, ""},
 		{"IPv6 twice, written differently", func(r *Router) { r.Addresses = prefixes("2001:db8::1/64", "2001:db8:0::1/128") }, "2001:db8::1 is given twice"},
 	} {

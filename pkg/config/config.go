@@ -32,6 +32,7 @@ const OwnerPriority = 255
 // Router is one configured router. With addresses of both families it is two
 // Virtual Routers on the wire (RFC 9568 §1.2).
 type Router struct {
+	Name      string // for people
 	Interface string
 	VRID      int           // 1 to 255
 	Version   int           // 2 or 3
@@ -51,6 +52,8 @@ type Router struct {
 	// Repeat is how long after a take-over the addresses are announced once
 	// more; 0: not at all.
 	Repeat time.Duration
+	// XDPMode is where to receive on the interface, as package datapath has it.
+	XDPMode string
 }
 
 // VirtualMAC is a way of having the virtual MAC.
@@ -91,6 +94,16 @@ func ParseChecksum(s string) (vrrp.ChecksumPolicy, error) {
 	return 0, fmt.Errorf("checksum %q is not known: it is auto, rfc9568 or rfc5798", s)
 }
 
+func (t Tolerance) names() []string {
+	names := []string{}
+	for i, tolerated := range []bool{t.TrailingOctets, t.AnyFirstAddress, t.AddressList} {
+		if tolerated {
+			names = append(names, tolerances[i])
+		}
+	}
+	return names
+}
+
 // ParseTolerance reads the names of what is to be tolerated.
 func ParseTolerance(names []string) (Tolerance, error) {
 	var t Tolerance
@@ -114,7 +127,7 @@ func ParseTolerance(names []string) (Tolerance, error) {
 func ParseAddress(s string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		if a.Zone() != "" {
-			return netip.Prefix{}, fmt.Errorf("virtual address %q: leave the zone away, the interface is given by --iface", s)
+			return netip.Prefix{}, fmt.Errorf("virtual address %q: leave the zone away, the interface is given already", s)
 		}
 		a = a.Unmap()
 		return checkAddress(s, netip.PrefixFrom(a, a.BitLen()))
@@ -154,52 +167,62 @@ func last(p netip.Prefix) netip.Addr {
 // all that is wrong, joined.
 func (r Router) Validate() error {
 	var errs []error
-	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	for _, p := range r.Problems() {
+		errs = append(errs, p)
+	}
+	return errors.Join(errs...)
+}
+
+// Problems is what Validate joins, each with the key that it is about.
+func (r Router) Problems() (all []Problem) {
+	add := func(key, format string, args ...any) {
+		all = append(all, Problem{Key: key, Text: fmt.Sprintf(format, args...)})
+	}
 
 	if r.VRID < 1 || r.VRID > 255 {
-		add("VRID %d is out of range: it is 1 to 255, the same on all routers that share the address", r.VRID)
+		add("vrid", "VRID %d is out of range: it is 1 to 255, the same on all routers that share the address", r.VRID)
 	}
 	if r.Priority < 1 || r.Priority > OwnerPriority {
-		add("priority %d is out of range: it is 1 to 254, or 255 on the host that owns the address", r.Priority)
+		add("priority", "priority %d is out of range: it is 1 to 254, or 255 on the host that owns the address", r.Priority)
 	}
 	if r.Priority == OwnerPriority && r.VirtualMAC == VirtualMACMacvlan {
-		add("the addresses of their owner (priority 255) are on the interface itself, not on a macvlan: use virtual MAC mode bpf")
+		add("virtual_mac", "the addresses of their owner (priority 255) are on the interface itself, not on a macvlan: use virtual MAC mode bpf")
 	}
 	switch r.Version {
 	case 3:
 		if r.Interval < 10*time.Millisecond || r.Interval > 40950*time.Millisecond {
-			add("interval %v is out of range for version 3: it is 10ms to 40.95s", r.Interval)
+			add("interval", "interval %v is out of range for version 3: it is 10ms to 40.95s", r.Interval)
 		} else if r.Interval%(10*time.Millisecond) != 0 {
-			add("interval %v can't be sent in version 3: it counts whole centiseconds, so make it a multiple of 10ms", r.Interval)
+			add("interval", "interval %v can't be sent in version 3: it counts whole centiseconds, so make it a multiple of 10ms", r.Interval)
 		}
 	case 2:
 		if r.Interval < time.Second || r.Interval > 255*time.Second || r.Interval%time.Second != 0 {
-			add("interval %v can't be sent in version 2: it counts whole seconds, 1s to 255s; use --version 3 for less", r.Interval)
+			add("interval", "interval %v can't be sent in version 2: it counts whole seconds, 1s to 255s; use version 3 for less", r.Interval)
 		}
 	default:
-		add("version %d is not known: it is 3 (RFC 9568) or 2 (RFC 3768)", r.Version)
+		add("version", "version %d is not known: it is 3 (RFC 9568) or 2 (RFC 3768)", r.Version)
 	}
 	if r.Version == 2 && r.Checksum != vrrp.ChecksumAuto {
-		add("checksum %v: version 2 has one form only, leave it away", r.Checksum)
+		add("checksum", "checksum %v: version 2 has one form only, leave it away", r.Checksum)
 	}
 	if r.Dual && r.Version != 3 {
-		add("version 2 is spoken alone already: to speak both, use --version 3 with --dual")
+		add("dual", "version 2 is spoken alone already: to speak both, use version 3 beside it")
 	}
 	if r.Dual && r.Version == 3 && len(r.Addresses) > 0 && len(r.OfFamily(packet.IPv4)) == 0 {
-		add("version 2 has no IPv6: --dual needs an IPv4 address")
+		add("dual", "version 2 has no IPv6: dual mode needs an IPv4 address")
 	}
 	if r.Repeat < 0 || r.Repeat > time.Hour {
-		add("the addresses can't be announced again after %v: it is up to 1h, or 0 for not at all", r.Repeat)
+		add("announce_again", "the addresses can't be announced again after %v: it is up to 1h, or 0 for not at all", r.Repeat)
 	}
 	if len(r.Addresses) == 0 {
-		add("VRID %d on %s has no virtual address: add one", r.VRID, r.Interface)
+		add("addresses", "VRID %d on %s has no virtual address: add one", r.VRID, r.Interface)
 	}
 	for i, p := range r.Addresses {
 		if r.Version == 2 && p.Addr().Is6() {
-			add("virtual address %s is IPv6, which version 2 doesn't have: use --version 3", p)
+			all = append(all, Problem{"addresses", i, fmt.Sprintf("virtual address %s is IPv6, which version 2 doesn't have: use version 3", p)})
 		}
 		if slices.ContainsFunc(r.Addresses[:i], func(q netip.Prefix) bool { return q.Addr() == p.Addr() }) {
-			add("virtual address %s is given twice", p.Addr())
+			all = append(all, Problem{"addresses", i, fmt.Sprintf("virtual address %s is given twice", p.Addr())})
 		}
 	}
 	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
@@ -212,10 +235,34 @@ func (r Router) Validate() error {
 			limit-- // it takes a place too
 		}
 		if n > limit {
-			add("%d %s addresses don't fit one advertisement: the limit is %d; use another VRID for the rest", n, f, limit)
+			add("addresses", "%d %s addresses don't fit one advertisement: the limit is %d; use another VRID for the rest", n, f, limit)
 		}
 	}
-	return errors.Join(errs...)
+	return all
+}
+
+// Difference says which keys differ between two routers, and how.
+func Difference(a, b Router) []string {
+	var all []string
+	add := func(key string, before, after any) {
+		if x, y := fmt.Sprint(before), fmt.Sprint(after); x != y {
+			all = append(all, fmt.Sprintf("%s %s → %s", key, x, y))
+		}
+	}
+	add("name", a.Name, b.Name)
+	add("addresses", a.Addresses, b.Addresses)
+	add("priority", a.Priority, b.Priority)
+	add("interval", a.Interval, b.Interval)
+	add("version", a.Version, b.Version)
+	add("preempt", a.Preempt, b.Preempt)
+	add("accept", a.Accept, b.Accept)
+	add("virtual_mac", a.VirtualMAC, b.VirtualMAC)
+	add("announce_again", a.Repeat, b.Repeat)
+	add("checksum", a.Checksum, b.Checksum)
+	add("dual", a.Dual, b.Dual)
+	add("tolerate", a.Tolerate.names(), b.Tolerate.names())
+	add("xdp_mode", a.XDPMode, b.XDPMode)
+	return all
 }
 
 // OfFamily returns the addresses of one family in their order on the wire: an

@@ -8,13 +8,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
@@ -30,8 +34,13 @@ const (
 
 // Config is what a daemon is started with.
 type Config struct {
-	Routers []config.Router
-	XDPMode datapath.Mode
+	// Read reads the configuration: at the start, and for each reload. Without
+	// a path it isn't a file's, and what can't be used at once is an error.
+	Read func() (*config.File, error)
+	// Reload asks for another reading, without an answer.
+	Reload <-chan os.Signal
+	// Version is what the status says that this is.
+	Version string
 	BPFDir  string
 	RunDir  string
 }
@@ -40,6 +49,10 @@ type Config struct {
 // checks are made before anything on the host changes; an error from them
 // names what is wrong and the remedy. Cancellation is not an error.
 func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
+	file, err := c.Read()
+	if err != nil {
+		return err
+	}
 	if err := checkPrivileges(); err != nil {
 		return err
 	}
@@ -55,15 +68,23 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	defer handle.Close()
 
 	snapshot := monitor.Snapshot()
-	plan, err := checkInterfaces(c, snapshot)
-	if err != nil {
-		return err
+	wait := file.Path != ""
+	plan, err := makePlan(file.Routers)
+	if err == nil {
+		err = checkInterfaces(plan, snapshot, wait)
 	}
-	release, err := claim(plan)
 	if err != nil {
-		return err
+		return place(file, err)
 	}
-	defer func() { err = errors.Join(err, release()) }()
+	held := new(claims)
+	defer held.close()
+	for _, m := range members(plan) {
+		if i, err := findInterface(snapshot, m.id.Interface); err == nil {
+			if err := held.hold(m.id, i.Index); err != nil {
+				return err
+			}
+		}
+	}
 
 	removed, err := link.Recover(c.RunDir, handle)
 	for _, r := range removed {
@@ -77,23 +98,19 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 			return fmt.Errorf("list the interfaces: %w", err)
 		}
 	}
-	if err := checkAddresses(plan, snapshot); err != nil {
-		return err
+	nobodys := func(int, netip.Addr) bool { return false }
+	if err := checkAddresses(plan, snapshot, nobodys); err != nil {
+		return place(file, err)
 	}
+	logLinkLocals(plan, log)
 
-	for _, p := range plan {
-		if p.linkLocal.IsValid() {
-			log.WithField("interface", p.Interface).Infof("RFC 9568 wants a link-local address first: added %s; give all routers of VRID %d the same list", p.linkLocal, p.VRID)
-		}
-	}
-
-	dp, err := loadDatapath(datapath.Options{Dir: c.BPFDir, Adopt: indexes(plan)}, c.XDPMode, log)
+	dp, err := loadDatapath(datapath.Options{Dir: c.BPFDir, Adopt: indexes(plan, snapshot)}, modes(plan), log)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if e := dp.Close(); e != nil {
-			err = errors.Join(err, fmt.Errorf("remove the XDP program: %w", e))
+			err = errors.Join(err, fmt.Errorf("remove the BPF programs: %w", e))
 		}
 	}()
 
@@ -111,7 +128,8 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	}()
 
 	worker := link.NewWorker(handle)
-	observer := newObserver(log, dp)
+	history := control.NewHistory()
+	observer := newObserver(log, dp, history)
 	loop := router.New(monotonic{}, packets{dp}, addresses{worker}, leases{dp}, observer)
 	// Not the worker's: a listing must not keep a take-over waiting.
 	looking, err := link.NewHandle()
@@ -121,8 +139,12 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	defer looking.Close()
 	reach := newReach(loop, looking, log)
 	observer.active = reach.becameActive
-	ports := &ports{mode: c.XDPMode, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, log: log}
-	ports.add(plan)
+	ports := &ports{wait: wait, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, claims: held, log: log, changes: make(chan change), begun: make(chan struct{})}
+	d := &instance{config: c, started: time.Now(), path: file.Path, file: file, loop: loop, ports: ports, dp: dp, history: history, handle: handle, log: log}
+	server, err := listen(c.RunDir, d, history, log)
+	if err != nil {
+		return fmt.Errorf("serve the control socket: %w", err)
+	}
 
 	// The order of leaving: the loop first, so that priority 0 goes out and
 	// the addresses are removed while the rest still works.
@@ -151,27 +173,63 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	run("addresses", worker.Run, support)
 	run("log", observer.run, support)
 	run("virtual MAC", reach.run, main)
-	parts.Go(func() error { return ports.run(main, monitor) }) // its errors name the interface
+	run("control socket", server.Run, support)
+	run("reload", d.reloads, main)
+	run("service", d.serve, main)
+	parts.Go(func() error { return ports.run(main, monitor, plan) }) // its errors name the interface
 	err = parts.Wait()
 	closing := ports.close()
 	undone = undone && closing == nil
 	return errors.Join(err, closing)
 }
 
+// place says where in the file it is what the host finds wrong.
+func place(file *config.File, err error) error {
+	var wrong *ConfigError
+	if file.Path == "" || !errors.As(err, &wrong) {
+		return err
+	}
+	return file.Mistakes(wrong.Problems)
+}
+
+func logLinkLocals(plan []planned, log *logrus.Logger) {
+	for _, p := range plan {
+		if p.linkLocal.IsValid() {
+			log.WithField("interface", p.Interface).Infof("RFC 9568 wants a link-local address first: added %s; give all routers of VRID %d the same list", p.linkLocal, p.VRID)
+		}
+	}
+}
+
+// listen opens the control socket, or one beside it if another failoverd of this
+// host has it.
+func listen(dir string, d control.Daemon, h *control.History, log *logrus.Logger) (*control.Server, error) {
+	path := filepath.Join(dir, filepath.Base(control.DefaultPath))
+	server, err := control.Listen(path, d, h)
+	if errors.Is(err, control.ErrTaken) {
+		path = filepath.Join(dir, fmt.Sprintf("control-%d.sock", os.Getpid()))
+		log.WithField("socket", path).Info("another failoverd has the control socket, serving one beside it")
+		server, err = control.Listen(path, d, h)
+	}
+	return server, err
+}
+
 // loadDatapath loads the datapath and says what is not as it could be.
-func loadDatapath(o datapath.Options, mode datapath.Mode, log *logrus.Logger) (*datapath.Datapath, error) {
+func loadDatapath(o datapath.Options, modes []datapath.Mode, log *logrus.Logger) (*datapath.Datapath, error) {
 	dp, err := datapath.Load(o)
 	if err != nil {
 		return nil, fmt.Errorf("load the XDP program: %w", err)
 	}
 	if why := dp.Unavailable(); why != nil {
-		switch mode {
-		case datapath.ModeOff:
-		case datapath.ModeAuto:
+		for _, mode := range modes {
+			switch mode {
+			case datapath.ModeOff, datapath.ModeAuto:
+			default:
+				err := fmt.Errorf("XDP mode %s is not possible here: %w; use off to receive without XDP", mode, why)
+				return nil, errors.Join(err, dp.Close())
+			}
+		}
+		if slices.Contains(modes, datapath.ModeAuto) {
 			log.WithError(why).Warn("no XDP on this host, receiving through AF_PACKET")
-		default:
-			err := fmt.Errorf("--xdp-mode %s is not possible here: %w; use --xdp-mode off to receive without XDP", mode, why)
-			return nil, errors.Join(err, dp.Close())
 		}
 	}
 	if why := dp.Unpinned(); why != nil {
@@ -180,34 +238,21 @@ func loadDatapath(o datapath.Options, mode datapath.Mode, log *logrus.Logger) (*
 	return dp, nil
 }
 
-// claim makes sure that no other failoverd of this network namespace runs one
-// of the plan's Virtual Routers.
-func claim(plan []planned) (release func() error, err error) {
-	var claims []io.Closer
-	release = func() error {
-		var errs []error
-		for _, c := range claims {
-			errs = append(errs, c.Close())
-		}
-		return errors.Join(errs...)
-	}
-	for _, p := range plan {
-		c, err := link.Claim(p.link.Index, uint8(p.VRID))
-		if errors.Is(err, link.ErrClaimed) {
-			err = fmt.Errorf("another failoverd already runs VRID %d on %s: stop it first, or use another --vrid", p.VRID, p.Interface)
-		}
-		if err != nil {
-			return nil, errors.Join(err, release())
-		}
-		claims = append(claims, c)
-	}
-	return release, nil
-}
-
-func indexes(plan []planned) []int {
+// indexes are those of the plan's interfaces that are there.
+func indexes(plan []planned, snapshot []link.Interface) []int {
 	var all []int
 	for _, p := range plan {
-		all = append(all, p.link.Index)
+		if i, err := findInterface(snapshot, p.Interface); err == nil {
+			all = append(all, i.Index)
+		}
+	}
+	return all
+}
+
+func modes(plan []planned) []datapath.Mode {
+	var all []datapath.Mode
+	for _, p := range plan {
+		all = append(all, datapath.Mode(p.XDPMode))
 	}
 	return all
 }
@@ -225,7 +270,8 @@ func Cleanup(c Config) ([]string, error) {
 	defer handle.Close()
 	removed, err := link.Recover(c.RunDir, handle)
 	pins, pinErr := datapath.Cleanup(c.BPFDir)
-	return append(removed, pins...), errors.Join(err, pinErr)
+	sockets, socketErr := control.Cleanup(c.RunDir)
+	return slices.Concat(removed, pins, sockets), errors.Join(err, pinErr, socketErr)
 }
 
 // packets gives the loop the datapath's records.

@@ -5,11 +5,13 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
@@ -26,15 +28,16 @@ const discardsEvery = time.Second
 // observer turns what the loop reports into counters and log lines. The loop
 // hands it values over a channel and goes on: writing a log line may block.
 type observer struct {
-	log    *logrus.Logger
-	dp     *datapath.Datapath
-	events chan any
-	lost   atomic.Uint64
-	active func(router.ID) // told of each router that becomes Active
+	log     *logrus.Logger
+	dp      *datapath.Datapath
+	history *control.History
+	events  chan any
+	lost    atomic.Uint64
+	active  func(router.ID) // told of each router that becomes Active
 }
 
-func newObserver(log *logrus.Logger, dp *datapath.Datapath) *observer {
-	return &observer{log: log, dp: dp, events: make(chan any, 4096)}
+func newObserver(log *logrus.Logger, dp *datapath.Datapath, history *control.History) *observer {
+	return &observer{log: log, dp: dp, history: history, events: make(chan any, 4096)}
 }
 
 func (o *observer) put(event any) {
@@ -85,6 +88,10 @@ func (o *observer) run(ctx context.Context) error {
 func (o *observer) write(event any, limited *limiter) {
 	switch e := event.(type) {
 	case router.Transition:
+		o.history.Add(control.Event{
+			Kind: "transition", Interface: e.ID.Interface, Family: e.ID.Family.String(), VRID: int(e.ID.VRID),
+			From: e.From.String(), To: e.To.String(), Peer: peer(e.Peer), Text: e.Why(),
+		})
 		entry := o.log.WithFields(fields(e.ID)).WithFields(logrus.Fields{
 			"from": e.From.String(), "to": e.To.String(), "cause": e.Why(),
 		})
@@ -98,6 +105,10 @@ func (o *observer) write(event any, limited *limiter) {
 		}
 	case router.Finding:
 		if held, ok := limited.allow(fmt.Sprint(e.ID, e.Reason, e.Peer)); ok {
+			o.history.Add(control.Event{
+				Kind: "finding", Interface: e.ID.Interface, Family: e.ID.Family.String(), VRID: int(e.ID.VRID),
+				Peer: peer(e.Peer), Text: e.Reason.Error(),
+			})
 			entry := o.log.WithFields(fields(e.ID)).WithFields(logrus.Fields{"peer": e.Peer.String(), "counter": e.Reason.String()})
 			if held > 0 {
 				entry = entry.WithField("suppressed", held)
@@ -106,6 +117,10 @@ func (o *observer) write(event any, limited *limiter) {
 		}
 	case router.Failure:
 		if held, ok := limited.allow(fmt.Sprint(e.ID, e.Action, e.Err)); ok {
+			o.history.Add(control.Event{
+				Kind: "failure", Interface: e.ID.Interface, Family: e.ID.Family.String(), VRID: int(e.ID.VRID),
+				Text: fmt.Sprintf("%s: %v", e.Action, e.Err),
+			})
 			entry := o.log.WithFields(fields(e.ID)).WithError(e.Err)
 			if held > 0 {
 				entry = entry.WithField("suppressed", held)
@@ -113,6 +128,14 @@ func (o *observer) write(event any, limited *limiter) {
 			entry.Error(e.Action)
 		}
 	}
+}
+
+// peer names a peer, if there is one.
+func peer(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
 }
 
 // discards logs what was refused before it reached a state machine, one line

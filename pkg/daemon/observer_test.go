@@ -13,6 +13,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -27,7 +28,7 @@ func TestLogIsLimited(t *testing.T) {
 		log := logrus.New()
 		log.SetOutput(&out)
 		log.SetFormatter(&logrus.TextFormatter{DisableTimestamp: true})
-		o := &observer{log: log}
+		o := &observer{log: log, history: control.NewHistory()}
 		limited := &limiter{last: make(map[string]time.Time), held: make(map[string]int)}
 		finding := func(vrid uint8, peer string, reason packet.Reason) {
 			o.write(router.Finding{

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -28,20 +29,27 @@ const bindRetry = 5 * time.Second
 // ports follows the interfaces and lets their Virtual Routers take part while
 // an interface is up and has an address. All of it happens off the event loop.
 type ports struct {
-	mode    datapath.Mode
+	wait    bool // for interfaces that can't be used yet, from the start on
 	dp      *datapath.Datapath
 	loop    *router.Loop
 	journal *link.Journal
 	handle  *link.Handle
 	worker  *link.Worker
+	claims  *claims
 	log     *logrus.Logger
 	exclude []netip.Addr
 	all     []*port
+	changes chan change
+	begun   chan struct{} // closed when what was possible at the start is done
+
+	mu    sync.Mutex
+	views map[router.ID]view
 }
 
 // port is one configured interface.
 type port struct {
 	name    string // as configured
+	mode    datapath.Mode
 	routers []*member
 	bound   *link.Interface // what it is bound to, nil while it doesn't exist
 	conn    *transmit.Conn
@@ -56,25 +64,14 @@ type member struct {
 	id      router.ID
 	config  config.Router
 	running bool
-	mac     config.VirtualMAC // the way it has its virtual MAC: never auto
-	device  int               // the macvlan with its addresses; 0: they are on the interface
-	port    router.Port
-	cause   vrrp.Cause // why it isn't running
-}
-
-// add makes the ports of the plan.
-func (ps *ports) add(plan []planned) {
-	ps.exclude = virtual(plan)
-	for _, p := range plan {
-		pt := ps.byName(p.Interface)
-		for _, f := range families(p.Router) {
-			pt.routers = append(pt.routers, &member{
-				id:     router.ID{Interface: p.Interface, Family: f, VRID: uint8(p.VRID)},
-				config: p.Router,
-				cause:  vrrp.CauseStarting,
-			})
-		}
-	}
+	// equipped says that it has what it needs on the interface that its port is
+	// bound to; failed why it hasn't.
+	equipped bool
+	failed   error
+	mac      config.VirtualMAC // the way it has its virtual MAC: never auto
+	device   int               // the macvlan with its addresses; 0: they are on the interface
+	port     router.Port
+	cause    vrrp.Cause // why it isn't running
 }
 
 func (ps *ports) byName(name string) *port {
@@ -88,20 +85,13 @@ func (ps *ports) byName(name string) *port {
 	return p
 }
 
-// run makes the Virtual Routers known to the loop and follows the interfaces
-// until ctx ends.
-func (ps *ports) run(ctx context.Context, monitor *link.Monitor) error {
-	for _, p := range ps.all {
-		for _, m := range p.routers {
-			c := router.Config{ID: m.id, Protocol: m.config.Protocol(m.id.Family)}
-			if m.config.Priority != config.OwnerPriority {
-				c.Addresses = m.config.OfFamily(m.id.Family)
-			}
-			if err := ps.loop.Add(c); err != nil {
-				return stopped(err)
-			}
-		}
+// run makes the Virtual Routers of the plan known to the loop and follows the
+// interfaces until ctx ends.
+func (ps *ports) run(ctx context.Context, monitor *link.Monitor, plan []planned) error {
+	if err := ps.apply(plan); err != nil {
+		return stopped(err)
 	}
+	var first sync.Once
 	for {
 		snapshot := monitor.Snapshot()
 		for _, p := range ps.all {
@@ -112,8 +102,10 @@ func (ps *ports) run(ctx context.Context, monitor *link.Monitor) error {
 		if err := ps.restore(snapshot); err != nil {
 			return stopped(err)
 		}
+		ps.publish()
+		first.Do(func() { close(ps.begun) })
 		var retry <-chan time.Time
-		if slices.ContainsFunc(ps.all, func(p *port) bool { return p.failed != nil }) {
+		if slices.ContainsFunc(ps.all, (*port).lacks) {
 			retry = time.After(bindRetry)
 		}
 		select {
@@ -121,6 +113,12 @@ func (ps *ports) run(ctx context.Context, monitor *link.Monitor) error {
 			return nil
 		case <-monitor.Changes():
 		case <-retry:
+		case c := <-ps.changes:
+			err := ps.apply(c.plan)
+			c.done <- err
+			if err != nil {
+				return stopped(err)
+			}
 		}
 	}
 }
@@ -151,7 +149,7 @@ func (ps *ports) update(p *port, snapshot []link.Interface) error {
 	now := p.find(snapshot)
 	switch {
 	case p.bound != nil && (now == nil || now.Index != p.bound.Index):
-		if err := ps.unbind(p); err != nil {
+		if err := ps.unbind(p, vrrp.CauseInterfaceRemoved); err != nil {
 			return err
 		}
 	case p.bound != nil && now.Name != p.bound.Name:
@@ -169,18 +167,23 @@ func (ps *ports) update(p *port, snapshot []link.Interface) error {
 			break
 		}
 		ps.log.WithField("interface", p.name).Error("a macvlan was removed by somebody else, starting over")
-		if err := ps.unbind(p); err != nil {
+		if err := ps.unbind(p, vrrp.CauseInterfaceRemoved); err != nil {
 			return err
 		}
 	}
 	if now == nil {
+		for _, m := range p.routers {
+			if m.cause == vrrp.CauseStarting {
+				_ = ps.stop(p, m, vrrp.CauseWaiting) // it isn't running
+			}
+		}
 		return nil
 	}
 	if p.bound == nil {
-		err := ps.bind(p, *now, link.CarriesVLANs(snapshot, now.Index))
+		err := ps.bind(p, *now, snapshot)
 		first := !p.tried
 		p.tried = true
-		if err != nil && first {
+		if err != nil && first && !ps.wait {
 			return fmt.Errorf("interface %s: %w", p.name, err)
 		}
 		if err != nil {
@@ -194,11 +197,38 @@ func (ps *ports) update(p *port, snapshot []link.Interface) error {
 	}
 	p.bound = now
 	for _, m := range p.routers {
+		if ok, err := ps.ready(p, m, snapshot); err != nil {
+			return fmt.Errorf("interface %s: %w", p.name, err)
+		} else if !ok {
+			continue
+		}
 		if err := ps.updateMember(p, m, *now); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// ready equips a Virtual Router if it isn't yet. One that can't be is tried again
+// later; without anybody to wait, the error ends the daemon.
+func (ps *ports) ready(p *port, m *member, snapshot []link.Interface) (bool, error) {
+	if m.equipped {
+		return true, nil
+	}
+	err := ps.equip(p, m, *p.bound, snapshot)
+	if err == nil {
+		m.equipped, m.failed = true, nil
+		return true, nil
+	}
+	err = errors.Join(err, ps.removeDevice(m))
+	if !ps.wait && m.cause == vrrp.CauseStarting {
+		return false, err
+	}
+	if m.failed == nil || m.failed.Error() != err.Error() {
+		ps.log.WithFields(fields(m.id)).WithError(err).Error("router can't start, trying again")
+	}
+	m.failed, m.cause = err, vrrp.CauseWaiting
+	return false, nil
 }
 
 // restore puts virtual addresses back that somebody has removed from an Active
@@ -252,6 +282,11 @@ func (ps *ports) restore(snapshot []link.Interface) error {
 	return nil
 }
 
+// lacks reports whether the port or one of its routers has to be tried again.
+func (p *port) lacks() bool {
+	return p.failed != nil || slices.ContainsFunc(p.routers, func(m *member) bool { return m.failed != nil })
+}
+
 // find returns the interface that the port stands for: the device it is bound
 // to under whatever name, else the one with the configured name.
 func (p *port) find(snapshot []link.Interface) *link.Interface {
@@ -270,65 +305,40 @@ func (p *port) find(snapshot []link.Interface) *link.Interface {
 
 // bind opens what a port needs on an interface: before any of its Virtual
 // Routers takes part, for attaching XDP may reset a NIC.
-func (ps *ports) bind(p *port, i link.Interface, vlans bool) error {
+func (ps *ports) bind(p *port, i link.Interface, snapshot []link.Interface) error {
 	conn, err := transmit.Open(i.Index)
 	if err != nil {
 		return fmt.Errorf("open a socket to send: %w", err)
 	}
-	for _, m := range p.routers {
-		if err := conn.Join(m.id.Family); err != nil {
-			return errors.Join(fmt.Errorf("join the %s group: %w", m.id.Family, err), conn.Close())
-		}
-	}
-	path, err := ps.dp.Attach(datapath.Link{Index: i.Index, Name: i.Name, Kind: i.Kind, VLANs: vlans}, ps.mode, false)
+	path, err := ps.dp.Attach(datapath.Link{Index: i.Index, Name: i.Name, Kind: i.Kind, VLANs: link.CarriesVLANs(snapshot, i.Index)}, p.mode, false)
 	if err != nil {
 		return errors.Join(fmt.Errorf("receive on it: %w", err), conn.Close())
 	}
 	p.conn, p.path = conn, path
-	if err := ps.virtualMACs(p, i); err != nil {
-		p.conn = nil
-		return errors.Join(err, ps.removeDevices(p), ps.dp.Detach(i.Index), conn.Close())
-	}
 	ps.log.WithFields(logrus.Fields{"interface": i.Name, "receive": path.Kind}).Infof("receiving: %s", path.Why)
 	if path.Unfenced != nil {
 		ps.log.WithField("interface", i.Name).WithError(path.Unfenced).Warn("if this daemon hangs or is killed, the host goes on answering for its addresses")
 	}
-	for _, m := range p.routers {
-		field := ps.log.WithFields(fields(m.id))
-		switch mac := packet.VirtualMAC(m.id.Family, m.id.VRID); {
-		case m.mac == config.VirtualMACBPF:
-			field.Infof("its addresses are at the virtual MAC %s, by TC programs (%s)", mac, path.TC)
-		case m.mac == config.VirtualMACMacvlan:
-			field.Infof("its addresses are at the virtual MAC %s, on the macvlan %s", mac, m.planned(i.Index).Name)
-		case m.config.VirtualMAC == config.VirtualMACAuto:
-			field.Warnf("no virtual MAC, its addresses are at the interface's own: %v", path.Unfenced)
-		}
-	}
 	return nil
 }
 
-// virtualMACs decides which of the port's Virtual Routers have their virtual
-// MACs, and has the NIC receive what is sent to them.
-func (ps *ports) virtualMACs(p *port, i link.Interface) error {
-	for _, m := range p.routers {
-		owner := m.config.Priority == config.OwnerPriority
-		if p.path.TC == "" && !m.config.Accept && !owner {
-			return fmt.Errorf("nothing can hold back packets to the addresses of VRID %d (--accept=false): %w", m.id.VRID, p.path.Unfenced)
-		}
-		m.mac = m.config.VirtualMAC
-		switch {
-		case m.mac == config.VirtualMACBPF && p.path.TC == "":
-			return fmt.Errorf("VRID %d can't have its virtual MAC: %w; use --virtual-mac macvlan or off", m.id.VRID, p.path.Unfenced)
-		case m.mac != config.VirtualMACAuto:
-		case p.path.TC != "":
-			m.mac = config.VirtualMACBPF
-		case owner:
-			m.mac = config.VirtualMACOff
-		default:
-			m.mac = config.VirtualMACMacvlan
-		}
+// equip decides how a Virtual Router of a port has its virtual MAC, and makes
+// what it needs on the interface.
+func (ps *ports) equip(p *port, m *member, i link.Interface, snapshot []link.Interface) error {
+	if err := ps.claims.hold(m.id, i.Index); err != nil {
+		return err
 	}
-	if slices.ContainsFunc(p.routers, func(m *member) bool { return m.mac == config.VirtualMACMacvlan && m.id.Family == packet.IPv4 }) {
+	// What was checked before may have changed.
+	if err := ps.checkAddresses(m, snapshot); err != nil {
+		return err
+	}
+	if err := p.conn.Join(m.id.Family); err != nil {
+		return fmt.Errorf("join the %s group: %w", m.id.Family, err)
+	}
+	if err := m.choose(p.path); err != nil {
+		return err
+	}
+	if m.mac == config.VirtualMACMacvlan && m.id.Family == packet.IPv4 && p.changed == nil {
 		var err error
 		if p.changed, err = link.ParentSettings(i.Name, p.path.TC != ""); err != nil {
 			return err
@@ -337,39 +347,87 @@ func (ps *ports) virtualMACs(p *port, i link.Interface) error {
 	if err := ps.plan(p, i); err != nil {
 		return err
 	}
-	if err := ps.addDevices(p, i); err != nil {
-		return err
-	}
-	for _, m := range p.routers {
-		if m.mac == config.VirtualMACOff {
-			continue
-		}
-		if err := p.conn.Accept(packet.VirtualMAC(m.id.Family, m.id.VRID)); err != nil {
+	if m.mac == config.VirtualMACMacvlan {
+		if err := ps.addDevice(p, m, i); err != nil {
 			return err
 		}
+	}
+	field := ps.log.WithFields(fields(m.id))
+	switch m.mac {
+	case config.VirtualMACBPF:
+		field.Infof("its addresses are at the virtual MAC %s, by TC programs (%s)", m.virtualMAC(), p.path.TC)
+	case config.VirtualMACMacvlan:
+		field.Infof("its addresses are at the virtual MAC %s, on the macvlan %s", m.virtualMAC(), m.planned(i.Index).Name)
+	case config.VirtualMACOff:
+		if m.config.VirtualMAC == config.VirtualMACAuto {
+			field.Warnf("no virtual MAC, its addresses are at the interface's own: %v", p.path.Unfenced)
+		}
+		return nil
+	}
+	return p.conn.Accept(m.virtualMAC())
+}
+
+// checkAddresses checks the addresses of one Virtual Router. The picture may be
+// older than the removal of what a killed run has left, so it looks again.
+func (ps *ports) checkAddresses(m *member, snapshot []link.Interface) error {
+	one := []planned{{Router: m.config}}
+	if checkAddresses(one, snapshot, ps.ours) == nil {
+		return nil
+	}
+	current, err := ps.handle.Interfaces()
+	if err != nil {
+		return fmt.Errorf("list the interfaces: %w", err)
+	}
+	return checkAddresses(one, current, ps.ours)
+}
+
+// unequip undoes what equip has made for one Virtual Router.
+func (ps *ports) unequip(p *port, m *member) error {
+	errs := []error{ps.removeDevice(m)}
+	if m.equipped && m.mac != config.VirtualMACOff {
+		errs = append(errs, p.conn.Reject(m.virtualMAC()))
+	}
+	m.equipped, m.failed = false, nil
+	return errors.Join(errs...)
+}
+
+// choose decides on the way to have the virtual MAC.
+func (m *member) choose(path datapath.Path) error {
+	owner := m.config.Priority == config.OwnerPriority
+	if path.TC == "" && !m.config.Accept && !owner {
+		return fmt.Errorf("nothing can hold back packets to the addresses of VRID %d (Accept_Mode is false): %w", m.id.VRID, path.Unfenced)
+	}
+	m.mac = m.config.VirtualMAC
+	switch {
+	case m.mac == config.VirtualMACBPF && path.TC == "":
+		return fmt.Errorf("VRID %d can't have its virtual MAC: %w; use virtual MAC mode macvlan or off", m.id.VRID, path.Unfenced)
+	case m.mac != config.VirtualMACAuto:
+	case path.TC != "":
+		m.mac = config.VirtualMACBPF
+	case owner:
+		m.mac = config.VirtualMACOff
+	default:
+		m.mac = config.VirtualMACMacvlan
 	}
 	return nil
 }
 
-// addDevices makes the macvlans of a port. For a router that needs none, one
-// that can't be made is a reason to do without.
-func (ps *ports) addDevices(p *port, i link.Interface) error {
-	for _, m := range p.routers {
-		if m.mac != config.VirtualMACMacvlan {
-			continue
-		}
-		device, err := ps.handle.AddDevice(m.planned(i.Index), i.Name)
-		if err != nil && m.config.VirtualMAC == config.VirtualMACAuto {
-			ps.log.WithFields(fields(m.id)).WithError(err).Warn("no macvlan either")
-			m.mac = config.VirtualMACOff
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		m.device = device
-		ps.worker.Adopt(device)
+func (m *member) virtualMAC() packet.MAC { return packet.VirtualMAC(m.id.Family, m.id.VRID) }
+
+// addDevice makes the macvlan of a Virtual Router. For one that needs none, that
+// it can't be made is a reason to do without.
+func (ps *ports) addDevice(p *port, m *member, i link.Interface) error {
+	device, err := ps.handle.AddDevice(m.planned(i.Index), i.Name)
+	if err != nil && m.config.VirtualMAC == config.VirtualMACAuto {
+		ps.log.WithFields(fields(m.id)).WithError(err).Warn("no macvlan either")
+		m.mac = config.VirtualMACOff
+		return nil
 	}
+	if err != nil {
+		return err
+	}
+	m.device = device
+	ps.worker.Adopt(device)
 	for _, s := range p.changed {
 		if err := s.Set(); err != nil {
 			return err
@@ -378,15 +436,21 @@ func (ps *ports) addDevices(p *port, i link.Interface) error {
 	return nil
 }
 
-// removeDevices undoes what virtualMACs has changed on the host.
+func (ps *ports) removeDevice(m *member) error {
+	if m.device == 0 {
+		return nil
+	}
+	err := ps.handle.DeleteDevice(m.device)
+	ps.worker.Forget(m.device)
+	m.device = 0
+	return err
+}
+
+// removeDevices undoes what equip has changed on the host.
 func (ps *ports) removeDevices(p *port) error {
 	var errs []error
 	for _, m := range p.routers {
-		if m.device != 0 {
-			errs = append(errs, ps.handle.DeleteDevice(m.device))
-			ps.worker.Forget(m.device)
-			m.device = 0
-		}
+		errs = append(errs, ps.removeDevice(m))
 	}
 	for _, s := range p.changed {
 		_, err := s.Restore()
@@ -438,8 +502,8 @@ func (ps *ports) plan(p *port, i link.Interface) error {
 	return nil
 }
 
-func (ps *ports) unbind(p *port) error {
-	err := ps.stopAll(p, vrrp.CauseInterfaceRemoved)
+func (ps *ports) unbind(p *port, cause vrrp.Cause) error {
+	err := ps.stopAll(p, cause)
 	for _, m := range p.routers {
 		if e := ps.dp.DeleteRouter(m.key(p.bound.Index)); e != nil {
 			ps.log.WithField("interface", p.name).WithError(e).Warn("forget a virtual router in the kernel")
@@ -448,12 +512,16 @@ func (ps *ports) unbind(p *port) error {
 	if e := ps.removeDevices(p); e != nil {
 		ps.log.WithField("interface", p.name).WithError(e).Warn("remove a macvlan")
 	}
-	// The device is gone, and with it what was attached to it.
+	// If the device is gone, what was attached to it is too.
 	if e := ps.dp.Detach(p.bound.Index); e != nil {
-		ps.log.WithField("interface", p.name).WithError(e).Warn("detach from a removed interface")
+		ps.log.WithField("interface", p.name).WithError(e).Warn("detach from the interface")
 	}
 	if e := p.conn.Close(); e != nil {
-		ps.log.WithField("interface", p.name).WithError(e).Warn("close the socket of a removed interface")
+		ps.log.WithField("interface", p.name).WithError(e).Warn("close the socket of the interface")
+	}
+	for _, m := range p.routers {
+		m.equipped, m.failed = false, nil
+		ps.claims.release(m.id)
 	}
 	p.bound, p.conn, p.path = nil, nil, datapath.Path{}
 	return err
@@ -515,6 +583,8 @@ func (ps *ports) updateMember(p *port, m *member, i link.Interface) error {
 // comeback is why a router starts that had stopped for the cause.
 func comeback(stopped vrrp.Cause) vrrp.Cause {
 	switch stopped {
+	case vrrp.CauseWaiting:
+		return vrrp.CauseStarting
 	case vrrp.CauseInterfaceDown:
 		return vrrp.CauseInterfaceUp
 	case vrrp.CauseInterfaceRemoved:

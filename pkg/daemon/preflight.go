@@ -3,8 +3,8 @@
 package daemon
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,11 +16,41 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// planned is a router together with the interface it was found on.
+// planned is a router that is to run.
 type planned struct {
 	config.Router
-	link      link.Interface
+	index     int          // in the configuration
 	linkLocal netip.Prefix // if it had to be added to the addresses
+}
+
+// ConfigError is what the host finds wrong with a configuration, by the index
+// of the router.
+type ConfigError struct{ Problems map[int][]config.Problem }
+
+func (e *ConfigError) Error() string {
+	var lines []string
+	for _, router := range slices.Sorted(maps.Keys(e.Problems)) {
+		for _, p := range e.Problems[router] {
+			lines = append(lines, p.Text)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// add notes a problem of a router.
+func (e *ConfigError) add(p planned, key string, item int, format string, args ...any) {
+	if e.Problems == nil {
+		e.Problems = make(map[int][]config.Problem)
+	}
+	e.Problems[p.index] = append(e.Problems[p.index], config.Problem{Key: key, Item: item, Text: fmt.Sprintf(format, args...)})
+}
+
+// orNil is the error, if it is one.
+func (e *ConfigError) orNil() error {
+	if len(e.Problems) == 0 {
+		return nil
+	}
+	return e
 }
 
 // checkPrivileges names the capabilities that are missing.
@@ -45,45 +75,65 @@ func checkPrivileges() error {
 	return nil
 }
 
-// checkInterfaces checks the routers against the interfaces there are.
-func checkInterfaces(c Config, snapshot []link.Interface) ([]planned, error) {
+// makePlan completes the routers and checks them without the host.
+func makePlan(routers []config.Router) ([]planned, error) {
 	var plan []planned
-	for _, r := range c.Routers {
-		if err := r.Validate(); err != nil {
-			return nil, err
+	var wrong ConfigError
+	for i, r := range routers {
+		p := planned{Router: r, index: i}
+		for _, problem := range r.Problems() {
+			wrong.add(p, problem.Key, problem.Item, "%s", problem.Text)
 		}
-		i, err := findInterface(snapshot, r.Interface)
-		if err != nil {
-			return nil, err
-		}
-		for _, q := range plan {
-			if q.link.Index == i.Index && q.VRID == r.VRID {
-				return nil, fmt.Errorf("VRID %d exists twice on %s: give each router of an interface a VRID of its own", r.VRID, r.Interface)
-			}
-		}
-		p := planned{Router: r, link: i}
 		if full, added := r.WithLinkLocal(); added {
 			p.Router, p.linkLocal = full, full.Addresses[len(full.Addresses)-1]
 		}
 		plan = append(plan, p)
 	}
+	return plan, wrong.orNil()
+}
+
+// checkInterfaces checks the plan against the interfaces there are. With wait,
+// those that aren't there or have no address yet are waited for.
+func checkInterfaces(plan []planned, snapshot []link.Interface, wait bool) error {
+	var wrong ConfigError
 	for _, p := range plan {
+		i, err := findInterface(snapshot, p.Interface)
+		if err != nil {
+			if !wait || i.Kind == link.KindLoopback {
+				wrong.add(p, "interface", 0, "%s", err)
+			}
+			continue
+		}
+		for _, q := range plan {
+			if q.index < p.index && q.Interface == p.Interface && q.VRID == p.VRID && share(p.Router, q.Router) {
+				wrong.add(p, "vrid", 0, "VRID %d exists twice on %s: give each router of an interface a VRID of its own", p.VRID, p.Interface)
+			}
+		}
 		for _, f := range families(p.Router) {
 			// Right after boot its link-local address may still be tentative.
-			if source(p.link.Settled(), f, virtual(plan)).IsValid() {
+			if source(i.Settled(), f, virtual(plan)).IsValid() {
 				continue
 			}
-			if only := source(p.link.Settled(), f, nil); only.IsValid() {
-				return nil, fmt.Errorf("virtual address %s is the only address of interface %s: if this host owns it, use --priority 255, otherwise give the interface an address of its own beside it", only, p.Interface)
+			if only := source(i.Settled(), f, nil); only.IsValid() {
+				wrong.add(p, "addresses", 0, "virtual address %s is the only address of interface %s: if this host owns it, use priority 255, otherwise give the interface an address of its own beside it", only, p.Interface)
+				continue
+			}
+			if wait {
+				continue
 			}
 			what, example := "IPv4", "192.0.2.2/24"
 			if f == packet.IPv6 {
 				what, example = "IPv6 link-local", "fe80::2/64"
 			}
-			return nil, fmt.Errorf("interface %s has no %s address to send advertisements from: give it one of its own, for example ip addr add %s dev %s", p.Interface, what, example, p.Interface)
+			wrong.add(p, "interface", 0, "interface %s has no %s address to send advertisements from: give it one of its own, for example ip addr add %s dev %s", p.Interface, what, example, p.Interface)
 		}
 	}
-	return plan, nil
+	return wrong.orNil()
+}
+
+// share reports whether two routers have addresses of one family.
+func share(a, b config.Router) bool {
+	return slices.ContainsFunc(families(a), func(f packet.Family) bool { return slices.Contains(families(b), f) })
 }
 
 func findInterface(snapshot []link.Interface, name string) (link.Interface, error) {
@@ -107,40 +157,46 @@ func findInterface(snapshot []link.Interface, name string) (link.Interface, erro
 }
 
 // checkAddresses makes sure that nobody has the virtual addresses already,
-// unless this host owns them, and then that it has them all.
-func checkAddresses(plan []planned, snapshot []link.Interface) error {
-	var errs []error
+// unless this host owns them, and then that it has them all. What ours says is
+// there because it was put there.
+func checkAddresses(plan []planned, snapshot []link.Interface, ours func(ifindex int, a netip.Addr) bool) error {
+	var wrong ConfigError
 	for _, p := range plan {
-		for _, a := range p.Addresses {
+		i, err := findInterface(snapshot, p.Interface)
+		there := err == nil
+		for n, a := range p.Addresses {
 			addr := a.Addr()
 			if !addr.IsLinkLocalUnicast() {
-				if other, ok := link.AddressElsewhere(snapshot, addr, p.link.Index); ok {
-					errs = append(errs, fmt.Errorf("virtual address %s is already on interface %s: remove it there (ip addr del %s dev %s), or use --iface %s", addr, other.Name, a, other.Name, other.Name))
+				if other, ok := link.AddressElsewhere(snapshot, addr, i.Index); ok && !ours(other.Index, addr) {
+					wrong.add(p, "addresses", n, "virtual address %s is already on interface %s: remove it there (ip addr del %s dev %s), or run the router on %s", addr, other.Name, a, other.Name, other.Name)
 					continue
 				}
 			}
-			here := hasAddress(snapshot, p.link.Index, addr)
+			if !there {
+				continue
+			}
+			here := hasAddress(snapshot, i.Index, addr) && !ours(i.Index, addr)
 			switch owner := p.Priority == config.OwnerPriority; {
 			case here && !owner:
-				errs = append(errs, fmt.Errorf("virtual address %s is on %s already: if this host owns it, use --priority 255, otherwise remove it: ip addr del %s dev %s", addr, p.Interface, a, p.Interface))
+				wrong.add(p, "addresses", n, "virtual address %s is on %s already: if this host owns it, use priority 255, otherwise remove it: ip addr del %s dev %s", addr, p.Interface, a, p.Interface)
 			case !here && owner:
-				errs = append(errs, fmt.Errorf("priority 255 is for the owner of the address, but %s is not on %s: add it there, or use a priority of 254 or less", addr, p.Interface))
+				wrong.add(p, "addresses", n, "priority 255 is for the owner of the address, but %s is not on %s: add it there, or use a priority of 254 or less", addr, p.Interface)
 			}
 		}
 	}
 	for i, p := range plan {
 		for _, q := range plan[:i] {
-			for _, a := range p.Addresses {
-				if a.Addr().IsLinkLocalUnicast() && p.link.Index != q.link.Index {
+			for n, a := range p.Addresses {
+				if a.Addr().IsLinkLocalUnicast() && p.Interface != q.Interface {
 					continue
 				}
 				if slices.ContainsFunc(q.Addresses, func(b netip.Prefix) bool { return a.Addr() == b.Addr() }) {
-					errs = append(errs, fmt.Errorf("virtual address %s is given for %s and for %s: an address belongs to one router", a.Addr(), q.Interface, p.Interface))
+					wrong.add(p, "addresses", n, "virtual address %s is given for %s and for %s: an address belongs to one router", a.Addr(), q.Interface, p.Interface)
 				}
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return wrong.orNil()
 }
 
 func hasAddress(snapshot []link.Interface, ifindex int, addr netip.Addr) bool {

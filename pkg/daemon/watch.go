@@ -51,7 +51,7 @@ func Watch(ctx context.Context, c WatchConfig, out io.Writer, log *logrus.Logger
 		heard.interfaces[i.Index] = i
 	}
 
-	dp, err := loadDatapath(datapath.Options{Unpinned: true}, c.XDPMode, log)
+	dp, err := loadDatapath(datapath.Options{Unpinned: true}, []datapath.Mode{c.XDPMode}, log)
 	if err != nil {
 		return err
 	}

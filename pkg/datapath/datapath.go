@@ -220,6 +220,7 @@ func (d *Datapath) SetRouter(k Key, r Router) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e, known := d.routers[k]
+	before := e.Router
 	e.Router = r
 	if !known && d.unavailable == nil {
 		slot, err := d.newSlot()
@@ -231,6 +232,10 @@ func (d *Datapath) SetRouter(k Key, r Router) error {
 			if err := d.fence.own(k, slot, &r); err != nil {
 				return err
 			}
+		}
+	} else if d.unavailable == nil && d.fence != nil {
+		if err := d.fence.change(k, e.slot, &before, &r); err != nil {
+			return err
 		}
 	}
 	if d.unavailable == nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"sync/atomic"
 	"unsafe"
 
@@ -81,19 +82,54 @@ func (f *fence) own(k Key, slot uint32, r *Router) error {
 	l := f.lease(slot)
 	atomic.StoreUint64(&l.Answer, 0)
 	atomic.StoreUint64(&l.Advertise, 0)
-	*l = bpf.VmacFailoverLeaseState{
-		Ifindex: uint32(k.Ifindex), Family: uint16(k.Family), Vrid: uint16(k.VRID),
-		Owner: number(r.Owner), VirtualMac: number(r.VirtualMAC), Macvlan: number(r.Device), Accept: number(r.Accept),
-	}
+	*l = bpf.VmacFailoverLeaseState{Ifindex: uint32(k.Ifindex), Family: uint16(k.Family), Vrid: uint16(k.VRID)}
+	f.set(slot, r)
 	if err := f.objects.FailoverVmac.Put(vmacKey(k), bpf.VmacFailoverSlot{Slot: slot}); err != nil {
 		return fmt.Errorf("make the virtual MAC of VRID %d known: %w", k.VRID, err)
 	}
-	for _, a := range r.Addresses {
+	return f.fence(k, slot, r.Addresses)
+}
+
+// set writes what doesn't change with time into a lease.
+func (f *fence) set(slot uint32, r *Router) {
+	l := f.lease(slot)
+	for at, value := range map[*uint32]bool{&l.Owner: r.Owner, &l.VirtualMac: r.VirtualMAC, &l.Macvlan: r.Device, &l.Accept: r.Accept} {
+		atomic.StoreUint32(at, number(value))
+	}
+}
+
+// fence makes addresses those of the slot.
+func (f *fence) fence(k Key, slot uint32, addresses []netip.Addr) error {
+	for _, a := range addresses {
 		if err := f.objects.FailoverAddress.Put(addressKey(k, a), bpf.VmacFailoverSlot{Slot: slot}); err != nil {
 			return fmt.Errorf("fence %s: %w", a, err)
 		}
 	}
-	return f.count(r.Addresses, 1)
+	return f.count(addresses, 1)
+}
+
+// change makes a Virtual Router's slot another configuration's. Its lease goes
+// on.
+func (f *fence) change(k Key, slot uint32, before, now *Router) error {
+	f.set(slot, now)
+	without := func(all, those []netip.Addr) []netip.Addr {
+		return slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { return slices.Contains(those, a) })
+	}
+	if added := without(now.Addresses, before.Addresses); len(added) > 0 {
+		if err := f.fence(k, slot, added); err != nil {
+			return err
+		}
+	}
+	removed := without(before.Addresses, now.Addresses)
+	if len(removed) == 0 {
+		return nil
+	}
+	for _, a := range removed {
+		if err := f.objects.FailoverAddress.Delete(addressKey(k, a)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("take the fence away from %s: %w", a, err)
+		}
+	}
+	return f.count(removed, ^uint16(0))
 }
 
 func (f *fence) disown(k Key, slot uint32, r *Router) error {

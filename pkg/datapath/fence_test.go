@@ -105,6 +105,18 @@ func TestFence(t *testing.T) {
 			answered("lease", "00:00:5e:00:01:33", "192.0.2.1")
 			answered("lease", "00:00:5e:00:02:33", "fe80::1")
 			pinged("192.0.2.1")
+			// Another list of addresses changes nothing for those on both.
+			for addresses, mac := range map[string]string{"192.0.2.1 192.0.2.3": "00:00:5e:00:01:33", "192.0.2.1": own} {
+				k := Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 51}
+				if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Addresses: list(strings.Fields(addresses)...), VirtualMAC: true, Accept: true}); err != nil {
+					t.Fatal(err)
+				}
+				answered(addresses, mac, "192.0.2.3")
+				answered(addresses, "00:00:5e:00:01:33", "192.0.2.1")
+			}
+			if err := w.dp.SetRouter(Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 51}, Router{Version: 3, Running: true, Addresses: list("192.0.2.1"), VirtualMAC: true, Accept: true}); err != nil {
+				t.Fatal(err)
+			}
 			lease(monotonic() - 1)
 			answered("expired", "", "192.0.2.1", "fe80::1")
 			answered("own addresses", own, "192.0.2.3", "fe80::3")

@@ -16,6 +16,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/failoverd/failoverd/pkg/packet"
 )
 
 // Changes is what a run may change at one interface.
@@ -99,6 +101,20 @@ func (j *Journal) Set(port string, changes Changes) error {
 	err := j.write()
 	if err != nil {
 		j.ports[port] = before // that is what the file still says
+	}
+	return err
+}
+
+// Forget ends what Set began: nothing is changed at the interface any more.
+func (j *Journal) Forget(port string) error {
+	before, ok := j.ports[port]
+	if !ok {
+		return nil
+	}
+	delete(j.ports, port)
+	err := j.write()
+	if err != nil {
+		j.ports[port] = before
 	}
 	return err
 }
@@ -276,11 +292,11 @@ func lockDead(path string) (*os.File, error) {
 var ErrClaimed = errors.New("claimed by another process")
 
 // Claim makes this process the only one of the network namespace that runs the
-// VRID on the interface, until it is closed or the process ends.
-func Claim(ifindex int, vrid uint8) (io.Closer, error) {
+// Virtual Router on the interface, until it is closed or the process ends.
+func Claim(ifindex int, f packet.Family, vrid uint8) (io.Closer, error) {
 	// An abstract socket belongs to the network namespace and leaves nothing
 	// behind.
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("@failoverd/%d/%d", ifindex, vrid)})
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("@failoverd/%d/%d/%d", ifindex, uint8(f), vrid)})
 	if errors.Is(err, unix.EADDRINUSE) {
 		return nil, ErrClaimed
 	}

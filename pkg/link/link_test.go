@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
@@ -387,18 +388,19 @@ func TestJournalFiles(t *testing.T) {
 func TestClaim(t *testing.T) {
 	n, _, _ := newHost(t)
 	if err := n.Do(func() error {
-		first, err := Claim(2, 51)
+		first, err := Claim(2, packet.IPv4, 51)
 		if err != nil {
 			return err
 		}
-		if _, err := Claim(2, 51); !errors.Is(err, ErrClaimed) {
+		if _, err := Claim(2, packet.IPv4, 51); !errors.Is(err, ErrClaimed) {
 			t.Errorf("claimed twice: %v", err)
 		}
 		for _, c := range []struct {
 			ifindex int
+			family  packet.Family
 			vrid    uint8
-		}{{2, 52}, {3, 51}} {
-			other, err := Claim(c.ifindex, c.vrid)
+		}{{2, packet.IPv4, 52}, {3, packet.IPv4, 51}, {2, packet.IPv6, 51}} {
+			other, err := Claim(c.ifindex, c.family, c.vrid)
 			if err != nil {
 				return err
 			}
@@ -407,7 +409,7 @@ func TestClaim(t *testing.T) {
 		if err := first.Close(); err != nil {
 			return err
 		}
-		again, err := Claim(2, 51)
+		again, err := Claim(2, packet.IPv4, 51)
 		if err != nil {
 			return err
 		}

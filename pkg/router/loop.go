@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -213,6 +214,10 @@ func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 			l.fail(r, "encode advertisement", err)
 		} else {
 			l.sending = append(l.sending, r)
+			r.counters.Sent++
+			if a.Priority == 0 {
+				r.counters.PriorityZeroSent++
+			}
 		}
 		l.touch(r.port.Transmitter)
 	case vrrp.AssignAddresses:
@@ -223,8 +228,10 @@ func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 	case vrrp.ReleaseAddresses:
 		l.release(r)
 	case vrrp.TransitionTo:
+		r.counters.Became[a.To]++
 		l.observer.Transition(Transition{ID: r.id, When: now, Action: *a})
 	case vrrp.Report:
+		r.counters.Found[a.Reason]++
 		l.observer.Finding(Finding{ID: r.id, Action: *a})
 	}
 }
@@ -273,10 +280,15 @@ func (l *Loop) release(r *router) {
 	}
 	generation := r.generation
 	l.leaving++
+	r.releasing++
 	l.addresses.Release(r.device(), r.addresses, func(err error) {
 		l.post(func() {
 			l.leaving--
+			r.releasing--
 			l.releaseDone(r, generation, err)
+			if r.gone != nil && r.releasing == 0 {
+				l.forget(r, err)
+			}
 		})
 	})
 }
@@ -321,6 +333,7 @@ func (l *Loop) announce() {
 			continue
 		}
 		r.announceDue = false
+		r.counters.Announced++
 		if err := r.queueAnnouncements(); err != nil {
 			l.fail(r, "encode announcement", err)
 		}
@@ -472,6 +485,114 @@ func (l *Loop) add(c Config, machine *vrrp.Router) error {
 	return nil
 }
 
+// Update changes the configuration of a Virtual Router. One that takes part
+// stays in its state; what isn't among its addresses any more is removed. The
+// error is vrrp.ErrRestart for a change that needs Stop and Start around it.
+func (l *Loop) Update(c Config) error {
+	var err error
+	return errors.Join(l.do(func() { err = l.update(c) }), err)
+}
+
+func (l *Loop) update(c Config) error {
+	r, ok := l.routers[c.ID]
+	if !ok {
+		return fmt.Errorf("no VRID %d for %s on %s", c.ID.VRID, c.ID.Family, c.ID.Interface)
+	}
+	now := l.clock.Now()
+	if r.machine.State() == vrrp.Initialize {
+		machine, err := vrrp.New(c.Protocol)
+		if err != nil {
+			return err
+		}
+		r.machine, r.protocol, r.addresses = machine, c.Protocol, c.Addresses
+		r.attach(r.port)
+		return nil
+	}
+	actions, err := r.machine.Reconfigure(now, c.Protocol, l.actions[:0])
+	l.actions = actions
+	if err != nil {
+		return err
+	}
+	before := r.addresses
+	r.protocol, r.addresses = c.Protocol, c.Addresses
+	r.attach(r.port) // the frames are built anew
+	if r.machine.State() == vrrp.Active {
+		l.withdraw(r, slices.DeleteFunc(slices.Clone(before), func(p netip.Prefix) bool { return slices.Contains(c.Addresses, p) }))
+		if !slices.Equal(before, c.Addresses) {
+			r.announce = true
+			l.assign(r) // also if only a prefix length has changed
+		}
+	}
+	for i := range actions {
+		if actions[i].Kind != vrrp.AssignAddresses {
+			l.perform(r, now, &actions[i])
+		}
+	}
+	l.reschedule(r)
+	return nil
+}
+
+// withdraw removes addresses that a router has no more, while it keeps others.
+func (l *Loop) withdraw(r *router, addresses []netip.Prefix) {
+	if len(addresses) == 0 {
+		return
+	}
+	l.leaving++
+	l.addresses.Release(r.device(), addresses, func(err error) {
+		l.post(func() {
+			l.leaving--
+			if err != nil {
+				l.fail(r, "remove addresses", err)
+			}
+		})
+	})
+}
+
+// Remove has a Virtual Router leave, and forgets it. It waits until the addresses
+// are removed; if that fails, the router stays, in Initialize, and goes on
+// trying.
+func (l *Loop) Remove(id ID, cause vrrp.Cause) error {
+	gone := make(chan error, 1)
+	err := l.do(func() {
+		r, ok := l.routers[id]
+		if !ok {
+			gone <- nil
+			return
+		}
+		l.shutdown(id, cause)
+		l.flush()
+		r.gone = gone
+		if r.releasing == 0 {
+			l.forget(r, nil)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-gone:
+		return err
+	case <-l.stopped:
+		return ErrStopped
+	}
+}
+
+// forget ends a removal, whether it succeeded or not.
+func (l *Loop) forget(r *router, err error) {
+	gone := r.gone
+	r.gone = nil
+	if err == nil {
+		if r.heapIndex >= 0 {
+			heap.Remove(&l.deadlines, r.heapIndex)
+		}
+		delete(l.routers, r.id)
+		if l.byKey[r.key] == r {
+			delete(l.byKey, r.key)
+		}
+	}
+	gone <- err
+}
+
 // Start lets a Virtual Router take part on a port (RFC 9568 §6.4.1).
 func (l *Loop) Start(id ID, p Port, cause vrrp.Cause) error {
 	return l.do(func() { l.start(id, p, cause) })
@@ -543,7 +664,7 @@ func (l *Loop) Status() ([]Status, error) {
 	var all []Status
 	err := l.do(func() {
 		for _, r := range l.routers {
-			all = append(all, Status{ID: r.id, Ifindex: r.port.Ifindex, MAC: r.mac(), OwnMAC: r.port.MAC, Protocol: r.machine.Status(), Assigned: r.assigned})
+			all = append(all, Status{ID: r.id, Ifindex: r.port.Ifindex, MAC: r.mac(), OwnMAC: r.port.MAC, Protocol: r.machine.Status(), Assigned: r.assigned, Counters: r.counters})
 		}
 	})
 	return all, err

@@ -20,6 +20,8 @@ import (
 // host is a loop with everything around it faked, on the virtual time of a
 // synctest bubble.
 type host struct {
+	protocol vrrp.Config
+
 	t     *testing.T
 	start time.Time
 	loop  *Loop
@@ -142,7 +144,7 @@ func newHost(t *testing.T, priority uint8) *host {
 
 func newHostOf(t *testing.T, protocol vrrp.Config) *host {
 	h := &host{
-		t: t, start: time.Now(), ended: make(chan error, 1),
+		t: t, start: time.Now(), ended: make(chan error, 1), protocol: protocol,
 		news: make(chan struct{}, 1), stamp: make(map[Key]Stamp),
 	}
 	h.loop = New(h, h, h, h, h)
@@ -527,6 +529,58 @@ func TestStopAndStart(t *testing.T) {
 		h.up()
 		if s := h.state(); s != vrrp.Backup {
 			t.Fatalf("state %v after Startup, want Backup", s)
+		}
+		h.end()
+	})
+}
+
+// Addresses that are new are assigned, those that are gone removed, and the
+// state stays; a router that is removed sends priority 0 and is forgotten when
+// its addresses are.
+func TestUpdateAndRemove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 100)
+		h.up()
+		time.Sleep(4 * time.Second)
+		h.assigned = nil
+		c := Config{ID: testID, Addresses: []netip.Prefix{testVIP}, Protocol: h.protocol}
+		c.Protocol.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.99")}
+		c.Addresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.99/24")}
+		before := len(h.sent)
+		if err := h.loop.Update(c); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if want := []string{"-192.0.2.1/24", "+192.0.2.99/24"}; !slices.Equal(h.assigned, want) {
+			t.Errorf("addresses %v, want %v", h.assigned, want)
+		}
+		if got := h.kinds()[before:]; !slices.Equal(got, []string{"advertisement", "announcement"}) || h.state() != vrrp.Active {
+			t.Errorf("sent %v, in %v", got, h.state())
+		}
+		c.Protocol.Priority = 255
+		if err := h.loop.Update(c); !errors.Is(err, vrrp.ErrRestart) {
+			t.Errorf("an owner by now: %v", err)
+		}
+		if err := h.loop.Remove(testID, vrrp.CauseRemoved); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.kinds(); got[len(got)-1] != "advertisement 0" {
+			t.Errorf("sent %v", got)
+		}
+		if h.assigned[len(h.assigned)-1] != "-192.0.2.99/24" {
+			t.Errorf("addresses %v", h.assigned)
+		}
+		if all, err := h.loop.Status(); err != nil || len(all) != 0 {
+			t.Errorf("it is still there: %v, %v", all, err)
+		}
+		if err := h.loop.Remove(testID, vrrp.CauseRemoved); err != nil {
+			t.Errorf("once more: %v", err)
+		}
+		if err := h.loop.Update(c); err == nil {
+			t.Error("one that isn't there was changed")
+		}
+		if err := h.loop.Add(c); err != nil {
+			t.Errorf("again: %v", err)
 		}
 		h.end()
 	})

@@ -166,4 +166,18 @@ type Status struct {
 	OwnMAC   packet.MAC // the interface's
 	Protocol vrrp.Status
 	Assigned bool
+	Counters Counters
+}
+
+// Counters count what happened to a Virtual Router since it was added.
+type Counters struct {
+	Became [3]uint64 // how often it entered each vrrp.State
+	// Sent are its own advertisements, PriorityZeroSent those with which it left:
+	// each counts once, however many forms and versions it is sent in.
+	Sent, PriorityZeroSent uint64
+	// Announced is how often its addresses were announced by gratuitous ARP or
+	// unsolicited neighbour advertisements.
+	Announced uint64
+	// Found are the state machine's verdicts on advertisements.
+	Found [packet.ReasonCount]uint64
 }

@@ -18,6 +18,8 @@ type router struct {
 	addresses []netip.Prefix
 	port      Port
 
+	counters Counters
+
 	deadline  vrrp.Instant
 	heapIndex int          // in Loop.deadlines, -1 when not in it
 	restartAt vrrp.Instant // when to leave Initialize by itself; 0: not
@@ -36,6 +38,9 @@ type router struct {
 	announce   bool  // an announcement waits for them
 
 	announceDue bool // it goes out with the next flush
+
+	releasing int        // removals of the addresses under way
+	gone      chan error // told when they are done, if it is to be forgotten
 
 	frames [4][]byte // prebuilt advertisements of the current priority, by frameIndex
 	queued struct {

@@ -33,7 +33,7 @@ type message struct {
 type Conn struct {
 	fd       int
 	ifindex  int
-	groups   []int
+	groups   map[packet.Family]int
 	frames   [][]byte
 	vectors  []unix.Iovec
 	messages []message
@@ -64,6 +64,9 @@ func Open(ifindex int) (*Conn, error) {
 // Join makes the interface a member of the family's VRRP group until Close, so
 // that switches which snoop IGMP or MLD deliver the advertisements.
 func (c *Conn) Join(f packet.Family) error {
+	if _, joined := c.groups[f]; joined {
+		return nil
+	}
 	domain := unix.AF_INET
 	if f == packet.IPv6 {
 		domain = unix.AF_INET6
@@ -83,19 +86,34 @@ func (c *Conn) Join(f packet.Family) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("join %s on interface %d: %w", group, c.ifindex, err), unix.Close(fd))
 	}
-	c.groups = append(c.groups, fd)
+	if c.groups == nil {
+		c.groups = make(map[packet.Family]int)
+	}
+	c.groups[f] = fd
 	return nil
 }
 
 // Accept has the NIC receive frames to a unicast address beside its own, until
 // Close. A NIC that has no room for more becomes promiscuous.
 func (c *Conn) Accept(mac packet.MAC) error {
-	m := unix.PacketMreq{Ifindex: int32(c.ifindex), Type: unix.PACKET_MR_UNICAST, Alen: uint16(len(mac))}
-	copy(m.Address[:], mac[:])
-	if err := unix.SetsockoptPacketMreq(c.fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &m); err != nil {
+	if err := c.filter(unix.PACKET_ADD_MEMBERSHIP, mac); err != nil {
 		return fmt.Errorf("receive frames to %s on interface %d: %w", mac, c.ifindex, err)
 	}
 	return nil
+}
+
+// Reject ends what Accept began.
+func (c *Conn) Reject(mac packet.MAC) error {
+	if err := c.filter(unix.PACKET_DROP_MEMBERSHIP, mac); err != nil {
+		return fmt.Errorf("no longer receive frames to %s on interface %d: %w", mac, c.ifindex, err)
+	}
+	return nil
+}
+
+func (c *Conn) filter(change int, mac packet.MAC) error {
+	m := unix.PacketMreq{Ifindex: int32(c.ifindex), Type: unix.PACKET_MR_UNICAST, Alen: uint16(len(mac))}
+	copy(m.Address[:], mac[:])
+	return unix.SetsockoptPacketMreq(c.fd, unix.SOL_PACKET, change, &m)
 }
 
 // Queue adds a frame to what the next Flush sends. The frame is not copied: it

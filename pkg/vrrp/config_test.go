@@ -116,14 +116,14 @@ func TestWhyHasTheValues(t *testing.T) {
 		}
 	}
 	var seen []string
-	for c := CauseNone; c <= CauseLapsed; c++ {
+	for c := CauseNone; c <= CauseReconfigured; c++ {
 		if s := c.String(); s == "" || slices.Contains(seen, s) {
 			t.Errorf("cause %d is called %q", c, s)
 		} else {
 			seen = append(seen, s)
 		}
 	}
-	if got := (CauseLapsed + 1).String(); got != "cause 20" {
+	if got := (CauseReconfigured + 1).String(); got != "cause 23" {
 		t.Errorf("an unknown cause is called %q", got)
 	}
 	// Under a second the digits count: 1 cs leaves 36 ms.

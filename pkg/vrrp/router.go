@@ -53,10 +53,12 @@ type Router struct {
 	switched bool
 
 	nextAnswer   Instant
-	announceAt   Instant // Active: when to announce again, 0: never
-	announceMore bool    // and then once more
-	repeatAt     Instant // Active: when to repeat the first announcements, 0: never
-	advertised   Instant // Active: when an advertisement was last to be sent
+	announceAt   Instant       // Active: when to announce again, 0: never
+	announceMore bool          // and then once more
+	repeatAt     Instant       // Active: when to repeat the first announcements, 0: never
+	advertised   Instant       // Active: when an advertisement was last to be sent
+	hurried      int           // Active: how many advertisements still come at the old pace,
+	hurry        time.Duration // which is this, for not all Backups may know of the slower one
 	becameActive uint64
 	last         Action
 }
@@ -82,6 +84,7 @@ type Status struct {
 	Advertised          Instant         // when an advertisement was last to be sent
 	BecameActive        uint64
 	LastTransition      Action
+	Deadline            Instant // of the timer that runs; not in Initialize
 }
 
 // New returns a Router in Initialize, or what is wrong with its configuration.
@@ -115,7 +118,7 @@ func (r *Router) Status() Status {
 		State: r.state, Since: r.since, Priority: r.config.Priority,
 		Active: r.active, ActivePriority: r.priority, LastHeard: r.heard,
 		ActiveAdverInterval: r.activeAdverInterval, SkewTime: r.skewTime, ActiveDownInterval: r.activeDownInterval,
-		Checksum: r.sendForms(), Advertised: r.advertised, BecameActive: r.becameActive, LastTransition: r.last,
+		Checksum: r.sendForms(), Advertised: r.advertised, BecameActive: r.becameActive, LastTransition: r.last, Deadline: r.deadline,
 	}
 	if r.state == Active {
 		s.Active, s.ActivePriority = r.source, r.config.Priority
@@ -202,11 +205,22 @@ func (r *Router) timerExpired(now Instant, actions []Action) []Action {
 	// §6.4.3 (635): it is time for the next advertisement. It is counted from
 	// the last deadline, so that the interval doesn't drift; a router that was
 	// stopped for longer doesn't make up for what it missed.
-	r.deadline = r.deadline.Add(r.config.Interval)
+	if r.hurried > 0 {
+		r.hurried--
+	}
+	r.deadline = r.deadline.Add(r.pace())
 	if r.deadline <= now {
-		r.deadline = now.Add(r.config.Interval)
+		r.deadline = now.Add(r.pace())
 	}
 	return append(actions, r.advertise(now))
+}
+
+// pace is the time until the next advertisement.
+func (r *Router) pace() time.Duration {
+	if r.hurried > 0 {
+		return r.hurry
+	}
+	return r.config.Interval
 }
 
 // takeOver describes why a Backup takes over now.
@@ -487,7 +501,7 @@ func (r *Router) becomeBackup(now Instant, why Action, actions []Action) []Actio
 }
 
 func (r *Router) becomeActive(now Instant, why Action, actions []Action) []Action {
-	r.switched = false
+	r.switched, r.hurried = false, 0
 	r.announceAt, r.announceMore, r.repeatAt = 0, false, 0
 	if r.config.Repeat != 0 {
 		r.repeatAt = now.Add(r.config.Repeat)

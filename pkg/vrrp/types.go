@@ -139,6 +139,9 @@ const (
 	CauseHigherPriority // a rival of higher priority
 	CauseGreaterAddress // a rival of equal priority and greater address
 	CauseLapsed         // another took over while this one didn't advertise
+	CauseWaiting        // the interface isn't there yet, or can't be used yet
+	CauseRemoved        // it isn't configured any more
+	CauseReconfigured   // a change that needs a restart
 )
 
 var causes = [...]string{
@@ -162,6 +165,9 @@ var causes = [...]string{
 	CauseHigherPriority:   "a router of higher priority is Active",
 	CauseGreaterAddress:   "a router of equal priority and greater address is Active",
 	CauseLapsed:           "another router took over while this one didn't advertise",
+	CauseWaiting:          "interface isn't there or can't be used yet",
+	CauseRemoved:          "removed from the configuration",
+	CauseReconfigured:     "configured anew",
 }
 
 func (c Cause) String() string {

@@ -146,6 +146,19 @@ func (d *demo) layOut(l *lab.Lab) error {
 	return err
 }
 
+// status shows what a router says of itself.
+func (d *demo) status(ctx context.Context, r *router) error {
+	out, err := r.node.Run(ctx, filepath.Join(filepath.Dir(d.binary), "failoverctl"), "status")
+	if err != nil {
+		return err
+	}
+	say("%s$ failoverctl status", r.node.Name)
+	for line := range strings.Lines(out) {
+		say("  %s", strings.TrimRight(line, "\n"))
+	}
+	return nil
+}
+
 // result is what a round has measured.
 type result struct {
 	interval, skew, crash, stop, preempt time.Duration
@@ -194,6 +207,11 @@ func (d *demo) round(ctx context.Context, interval time.Duration) (result, error
 		return res, err
 	}
 	res.crash = d.pinger.Outage(last)
+	if interval == time.Second {
+		if err := d.status(ctx, d.b); err != nil {
+			return res, err
+		}
+	}
 	say("outage measured %s, predicted %s = 3 x %v + Skew_Time %s", ms(res.crash), ms(3*interval+res.skew), interval, ms(res.skew))
 
 	heading("router-a comes back and preempts, for it has the higher priority")

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/failoverd/failoverd/pkg/control"
+)
+
+func eventsCommand(o *options) *cobra.Command {
+	var follow bool
+	var after uint64
+	c := &cobra.Command{
+		Use:   "events",
+		Short: "Show what has happened: transitions and their reasons, failures, reloads",
+		Long: `events shows what has happened since the start, of which the daemon remembers the last
+4096 events. Each has a number; where some are missing, because they were too many or
+were read too slowly, it says how many.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.form("table", "json"); err != nil {
+				return err
+			}
+			w := c.OutOrStdout()
+			return o.client().Events(c.Context(), after, follow, func(e control.Event) error {
+				if o.output == "json" {
+					return json.NewEncoder(w).Encode(e)
+				}
+				return writeEvent(w, e)
+			})
+		},
+	}
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what happens, until interrupted")
+	c.Flags().Uint64Var(&after, "after", 0, "begin after the event of this `number`")
+	outputFlag(c, o, "table, or json for one object in a line")
+	return c
+}
+
+func writeEvent(w io.Writer, e control.Event) error {
+	if e.Lost > 0 {
+		if _, err := fmt.Fprintf(w, "(%d events before are lost)\n", e.Lost); err != nil {
+			return err
+		}
+	}
+	what := e.Kind
+	if e.Kind == "transition" {
+		what = e.From + " → " + e.To
+	}
+	who := e.Name
+	if e.Interface != "" {
+		who = fmt.Sprintf("%s VRID %d %s", e.Interface, e.VRID, e.Family)
+	}
+	if e.Peer != "" {
+		who += " (peer " + e.Peer + ")"
+	}
+	_, err := fmt.Fprintf(w, "%d  %s  %s  %s: %s\n", e.Number, e.Time.Local().Format(time.RFC3339Nano[:23]), who, what, e.Text)
+	return err
+}
+
+func statsCommand(o *options) *cobra.Command {
+	var all bool
+	c := &cobra.Command{
+		Use:   "stats [NAME]...",
+		Short: "Show what has been counted since the start",
+		Long: `stats shows the counters of what was received on all interfaces, and of each Virtual
+Router or of those that are named. Counters that RFC 8347 knows have its names. Those
+that are 0 are shown with --all and in JSON.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := o.form("table", "json"); err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(c.Context(), askTime)
+			defer cancel()
+			s, err := o.client().Stats(ctx)
+			if err != nil {
+				return err
+			}
+			if s.Routers, err = named(s.Routers, args, func(r control.RouterStats) string { return r.Name }); err != nil {
+				return err
+			}
+			if o.output == "json" {
+				return writeJSON(c.OutOrStdout(), s)
+			}
+			return writeStats(c.OutOrStdout(), s, all)
+		},
+	}
+	c.Flags().BoolVar(&all, "all", false, "also what was never counted")
+	outputFlag(c, o, "table or json")
+	return c
+}
+
+// writeStats writes what has been counted: a line for each counter that isn't 0.
+func writeStats(w io.Writer, s control.Stats, all bool) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	section := func(title string, counters []control.Counter) {
+		fmt.Fprintf(t, "%s\n", title)
+		any := false
+		for _, c := range counters {
+			if c.Value != 0 || all {
+				any = true
+				fmt.Fprintf(t, "  %s\t%d\t%s\n", c.Name, c.Value, c.Help)
+			}
+		}
+		if !any {
+			fmt.Fprintln(t, "  nothing counted")
+		}
+	}
+	section("received on all interfaces", s.Global)
+	for _, r := range s.Routers {
+		section(fmt.Sprintf("%s: VRID %d on %s, %s", r.Name, r.VRID, r.Interface, r.Family), r.Counters)
+	}
+	return t.Flush()
+}

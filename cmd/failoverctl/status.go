@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/failoverd/failoverd/pkg/control"
+)
+
+// tableWidth is what the table of the status fits.
+const tableWidth = 100
+
+func statusCommand(o *options) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "status [NAME]...",
+		Short: "Show the state of the routers, and why it is so",
+		Long: `status shows the state of all routers, or everything about those that are named.
+
+  STATE   Active: this host has the addresses; Backup: another has them; Initialize:
+          the router takes no part
+  NEXT    Active: the time until the next advertisement; Backup: until it takes over
+          if it hears nothing
+
+Below each router is why it is in its state, or what it waits for.`,
+		Example: `  failoverctl status
+  failoverctl status web
+  failoverctl status -o json | jq '.routers[] | select(.state != "Backup")'`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := o.form("table", "wide", "json"); err != nil {
+				return err
+			}
+			s, err := ask(c.Context(), o)
+			if err != nil {
+				return err
+			}
+			w := c.OutOrStdout()
+			if s.Routers, err = named(s.Routers, args, func(r control.Router) string { return r.Name }); err != nil {
+				return err
+			}
+			switch {
+			case o.output == "json":
+				return writeJSON(w, s)
+			case len(args) > 0 && o.output == "table":
+				return writeDetails(w, s)
+			}
+			return writeStatus(w, s, o.output == "wide")
+		},
+	}
+	outputFlag(c, o, "table, wide or json")
+	return c
+}
+
+// named returns the routers of these names, without any name all of them.
+func named[T any](routers []T, names []string, name func(T) string) ([]T, error) {
+	for _, n := range names {
+		if !slices.ContainsFunc(routers, func(r T) bool { return name(r) == n }) {
+			return nil, fmt.Errorf("no router has the name %q: failoverctl status lists them", n)
+		}
+	}
+	if len(names) == 0 {
+		return routers, nil
+	}
+	return slices.DeleteFunc(routers, func(r T) bool { return !slices.Contains(names, name(r)) }), nil
+}
+
+func ask(ctx context.Context, o *options) (control.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	return o.client().Status(ctx)
+}
+
+func watchCommand(o *options) *cobra.Command {
+	every := time.Second
+	c := &cobra.Command{
+		Use:   "watch",
+		Short: "Show the status again and again, until interrupted",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			w := c.OutOrStdout()
+			_, terminal := isTerminal(w)
+			tick := time.NewTicker(max(every, 100*time.Millisecond))
+			defer tick.Stop()
+			for {
+				s, err := ask(c.Context(), o)
+				if c.Context().Err() != nil {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+				var b strings.Builder
+				if err := writeStatus(&b, s, false); err != nil {
+					return err
+				}
+				screen := b.String()
+				if terminal {
+					screen = "\x1b[H\x1b[2J" + screen
+				}
+				if _, err := io.WriteString(w, screen); err != nil {
+					return err
+				}
+				select {
+				case <-c.Context().Done():
+					return nil
+				case <-tick.C:
+				}
+			}
+		},
+	}
+	c.Flags().DurationVar(&every, "every", every, "`time` between two looks")
+	return c
+}
+
+func writeJSON(w io.Writer, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(b, '\n'))
+	return err
+}
+
+// writeStatus writes a line for each virtual router, or two where the reasons
+// don't fit.
+func writeStatus(w io.Writer, s control.Status, wide bool) error {
+	header := []string{"ROUTER", "VRID", "FAMILY", "STATE", "SINCE", "PRIO", "ACTIVE", "NEXT"}
+	if wide {
+		header = append(header, "INTERFACE", "ADDRESSES", "MAC", "VIRTUAL-MAC", "RECEIVE", "FENCE", "WHY")
+	}
+	rows := [][]string{header}
+	for _, r := range s.Routers {
+		row := []string{short(r.Name, 16), fmt.Sprint(r.VRID), r.Family, r.State, age(s.Now.Sub(r.Since)), fmt.Sprint(r.Priority), active(r), next(r)}
+		if r.State == "Initialize" {
+			row[4] = "-"
+		}
+		if wide {
+			row = append(row, r.Interface, strings.Join(r.Addresses, ","), dash(r.MAC), dash(r.VirtualMAC), dash(r.Receive), dash(r.Fence), why(r))
+		}
+		rows = append(rows, row)
+	}
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(t, strings.Join(row, "\t"))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	n := 0
+	for line := range strings.Lines(b.String()) {
+		if line = strings.TrimRight(line, " \n"); !wide {
+			line = short(line, tableWidth)
+			if n > 0 {
+				line += "\n" + short("    "+why(s.Routers[n-1]), tableWidth)
+			}
+		}
+		n++
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeDetails writes everything about some virtual routers.
+func writeDetails(w io.Writer, s control.Status) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for i, r := range s.Routers {
+		if i > 0 {
+			fmt.Fprintln(t)
+		}
+		line := func(name, format string, args ...any) {
+			fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...))
+		}
+		line("router", "%s, VRID %d on %s, %s, version %d", r.Name, r.VRID, r.Interface, r.Family, r.Version)
+		if r.State == "Initialize" {
+			line("state", "Initialize: %s", why(r))
+		} else {
+			line("state", "%s for %s: %s", r.State, age(s.Now.Sub(r.Since)), r.Cause)
+		}
+		line("became Active", "%d times", r.BecameActive)
+		line("addresses", "%s", strings.Join(r.Addresses, " "))
+		line("on this host", "%s", yes(r.Assigned))
+		line("priority", "%d", r.Priority)
+		line("Active", "%s", active(r))
+		if r.State == "Backup" && r.Active != "" {
+			line("last heard", "%s ago", seconds(r.LastHeard))
+		}
+		if r.State != "Initialize" {
+			line("next", "%s", map[string]string{"Active": "advertises in ", "Backup": "takes over in "}[r.State]+next(r))
+			line("timers", "Advertisement_Interval %s, Active_Adver_Interval %s, Skew_Time %s, Active_Down_Interval %s",
+				seconds(r.AdvertisementInterval), seconds(r.ActiveAdverInterval), seconds(r.SkewTime), seconds(r.ActiveDownInterval))
+		}
+		line("modes", "Preempt_Mode %s, Accept_Mode %s, checksum %s", yes(r.Preempt), yes(r.Accept), r.Checksum)
+		if r.Receive != "" {
+			mac := r.VirtualMAC
+			if r.Macvlan != "" {
+				mac += " " + r.Macvlan
+			}
+			line("MAC", "%s (virtual MAC: %s)", r.MAC, dash(mac))
+			line("receives by", "%s: %s", r.Receive, r.ReceiveWhy)
+			line("fence", "%s", dash(r.Fence))
+		}
+	}
+	return t.Flush()
+}
+
+func why(r control.Router) string {
+	if r.Waiting != "" {
+		return r.Waiting
+	}
+	return r.Cause
+}
+
+func active(r control.Router) string {
+	switch {
+	case r.State == "Active":
+		return "this host"
+	case r.State == "Initialize" || r.Active == "":
+		return "-"
+	}
+	return fmt.Sprintf("%s (%d)", r.Active, r.ActivePriority)
+}
+
+func next(r control.Router) string {
+	if r.State == "Initialize" {
+		return "-"
+	}
+	return seconds(max(r.Deadline, 0))
+}
+
+// seconds writes a time in milliseconds at most.
+func seconds(s float64) string {
+	return time.Duration(s * float64(time.Second)).Round(time.Millisecond).String()
+}
+
+// age writes a time as people say it.
+func age(d time.Duration) string {
+	day := 24 * time.Hour
+	switch {
+	case d >= 2*day:
+		return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
+	case d >= time.Minute:
+		return d.Round(time.Second).String()
+	}
+	return d.Round(100 * time.Millisecond).String()
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// short cuts a text to a width.
+func short(s string, width int) string {
+	r := []rune(s)
+	if len(r) <= width {
+		return s
+	}
+	return string(r[:width-1]) + "…"
+}

@@ -1,0 +1,479 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+// DefaultPath is where the file is looked for.
+const DefaultPath = "/etc/failoverd/failoverd.yaml"
+
+// File is a configuration file.
+type File struct {
+	Path    string
+	Global  Global
+	Routers []Router
+
+	content []byte
+	places  []places // of the routers
+}
+
+// Global is what holds for the whole daemon.
+type Global struct {
+	XDPMode   string // of routers that have none
+	LogFormat string // text or json
+	LogLevel  string // error, warning, info or debug
+}
+
+// places is where a router and its keys are in the file.
+type places struct {
+	start  ast.Node
+	keys   map[string]ast.Node
+	items  map[string][]ast.Node // of lists
+	unread map[string]bool       // keys that are missing or have mistakes
+}
+
+// Parse reads a file's content. The error is of type *Mistakes and has all that
+// can be known without the host.
+func Parse(path string, content []byte) (*File, error) {
+	f := &File{Path: path, Global: defaultGlobal(), content: content}
+	r := &reader{mistakes: Mistakes{Path: path, Content: content}}
+	body := r.parse(content)
+	if body == nil {
+		if len(r.mistakes.List) == 0 {
+			r.at(nil, "", "the file is empty: it needs `routers:` with at least one router")
+		}
+		return nil, r.mistakes.sorted()
+	}
+	var routers ast.Node
+	entries, ok := r.mapping(body, "the file")
+	for _, e := range entries {
+		switch e.name {
+		case "global":
+			read(r, e.value, "global", &f.Global, globalKeys, nil)
+		case "routers":
+			routers = e.value
+			f.readRouters(r, e.value)
+		default:
+			if slices.ContainsFunc(routerKeys, func(k key[Router]) bool { return k.name == e.name }) {
+				r.fail(e.key, "put it below `routers:`, behind a dash", "%s belongs to a router", quote(e.name))
+				continue
+			}
+			r.unknown(e, "", []string{"global", "routers"})
+		}
+	}
+	if ok && routers == nil && len(r.mistakes.List) == 0 {
+		r.fail(body, "", "no `routers:` in the file: it needs at least one router")
+	}
+	if routers != nil && len(f.Routers) == 0 && len(r.mistakes.List) == 0 {
+		r.fail(routers, "begin one with `- interface: eth0`", "no router in the list")
+	}
+	f.complete()
+	f.validate(r)
+	if err := r.mistakes.sorted(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *File) readRouters(r *reader, n ast.Node) {
+	for _, item := range r.list(n, "routers", "each router behind a dash:\n          routers:\n            - interface: eth0\n              vrid: 51") {
+		router := defaultRouter()
+		p := places{start: item, keys: make(map[string]ast.Node), items: make(map[string][]ast.Node), unread: make(map[string]bool)}
+		mapping := read(r, item, "the router", &router, routerKeys, &p)
+		for _, k := range routerKeys {
+			if _, there := p.keys[k.name]; k.required && !there {
+				p.unread[k.name] = true
+				if mapping {
+					r.fail(item, k.example, "the router has no %s", quote(k.name))
+				}
+			}
+		}
+		f.Routers = append(f.Routers, router)
+		f.places = append(f.places, p)
+	}
+}
+
+// read reads the keys of a mapping into a value, and notes where they are. It
+// reports whether it is a mapping.
+func read[T any](r *reader, n ast.Node, what string, into *T, keys []key[T], p *places) bool {
+	entries, ok := r.mapping(n, what)
+	for _, e := range entries {
+		i := slices.IndexFunc(keys, func(k key[T]) bool { return k.name == e.name })
+		if i < 0 {
+			var names []string
+			for _, k := range keys {
+				names = append(names, k.name)
+			}
+			r.unknown(e, what, names)
+			continue
+		}
+		if p != nil {
+			p.keys[e.name] = e.value
+		}
+		before := len(r.mistakes.List)
+		items := keys[i].read(r, e.value, into)
+		if p != nil {
+			p.items[e.name], p.unread[e.name] = items, len(r.mistakes.List) > before
+		}
+	}
+	return ok
+}
+
+// others are words that keepalived, the Rust failover and habit have for keys.
+var others = map[string]string{
+	"advert_int": "interval", "advert_interval": "interval", "advertisement_interval": "interval",
+	"virtual_router_id": "vrid", "id": "vrid",
+	"virtual_ipaddress": "addresses", "ip_addresses": "addresses", "vip": "addresses", "vips": "addresses", "address": "addresses", "ip": "addresses",
+	"interface_name": "interface", "iface": "interface", "dev": "interface",
+	"preempt_mode": "preempt", "nopreempt": "preempt", "no_preempt": "preempt",
+	"use_vmac": "virtual_mac", "vmac": "virtual_mac", "accept_mode": "accept",
+	"vrrp_version": "version", "prio": "priority", "garp_master_delay": "announce_again",
+}
+
+func (r *reader) unknown(e entry, what string, names []string) {
+	if what != "" {
+		what = " of " + what
+	}
+	hint := meant(e.name, names)
+	if other, ok := others[strings.ReplaceAll(e.name, "-", "_")]; ok && slices.Contains(names, other) {
+		hint = "it is called " + quote(other) + " here"
+	}
+	if same := strings.ReplaceAll(e.name, "-", "_"); same != e.name && slices.Contains(names, same) {
+		hint = "write it with underscores: " + quote(same)
+	}
+	if hint == "" {
+		hint = "the keys are " + strings.Join(names, ", ")
+	}
+	r.fail(e.key, hint, "unknown key %s%s", quote(e.name), what)
+}
+
+// complete fills in what depends on other keys.
+func (f *File) complete() {
+	for i := range f.Routers {
+		r := &f.Routers[i]
+		if r.Name == "" {
+			r.Name = fmt.Sprintf("%s-%d", r.Interface, r.VRID)
+		}
+		if r.XDPMode == "" {
+			r.XDPMode = f.Global.XDPMode
+		}
+	}
+}
+
+// validate notes what is wrong with the values that could be read, alone and
+// together.
+func (f *File) validate(r *reader) {
+	for i, router := range f.Routers {
+		at := f.places[i]
+		if _, named := at.keys["name"]; named && !at.unread["name"] && !nameShape.MatchString(router.Name) {
+			f.note(r, i, Problem{Key: "name", Text: fmt.Sprintf("%s can't be a name: it is up to 63 letters, digits, dots, dashes and underscores", quote(router.Name))})
+		}
+		if !at.unread["interface"] && !interfaceShape.MatchString(router.Interface) {
+			f.note(r, i, Problem{Key: "interface", Text: fmt.Sprintf("%s can't be an interface's name: it has up to 15 characters, without spaces and slashes", quote(router.Interface))})
+		}
+		for _, p := range router.Problems() {
+			// Most limits are the version's.
+			if !at.unread[p.Key] && !at.unread["version"] {
+				f.note(r, i, p)
+			}
+		}
+		for j := range i {
+			if !f.incomplete(i) && !f.incomplete(j) {
+				f.compare(r, i, j)
+			}
+		}
+	}
+}
+
+// incomplete reports whether not all of a router could be read.
+func (f *File) incomplete(router int) bool {
+	for _, unread := range f.places[router].unread {
+		if unread {
+			return true
+		}
+	}
+	return false
+}
+
+// compare notes what two routers can't both have.
+func (f *File) compare(r *reader, i, j int) {
+	a, b := f.Routers[i], f.Routers[j]
+	where := fmt.Sprintf("the router on line %d", first(f.places[j].start).Position.Line)
+	if a.Name == b.Name {
+		key := "name"
+		if _, named := f.places[i].keys[key]; !named {
+			key = "vrid"
+		}
+		if key == "name" || a.Interface != b.Interface {
+			f.note(r, i, Problem{Key: key, Text: fmt.Sprintf("%s has the name %s too: give each router a name of its own", where, quote(a.Name))})
+		}
+	}
+	if a.Interface == b.Interface {
+		for _, family := range []packet.Family{packet.IPv4, packet.IPv6} {
+			if a.VRID == b.VRID && len(a.OfFamily(family)) > 0 && len(b.OfFamily(family)) > 0 {
+				f.note(r, i, Problem{Key: "vrid", Text: fmt.Sprintf("%s has VRID %d on %s for %s too: give each a VRID of its own, or put the addresses into one router", where, a.VRID, a.Interface, family)})
+				break
+			}
+		}
+		if a.XDPMode != b.XDPMode {
+			f.note(r, i, Problem{Key: "xdp_mode", Text: fmt.Sprintf("%s receives on %s by %s, this one by %s: an interface has one way to receive, give it to both", where, a.Interface, b.XDPMode, a.XDPMode)})
+		}
+	}
+	for n, p := range a.Addresses {
+		addr := p.Addr()
+		if addr.IsLinkLocalUnicast() && a.Interface != b.Interface {
+			continue
+		}
+		if slices.ContainsFunc(b.Addresses, func(q netip.Prefix) bool { return q.Addr() == addr }) {
+			f.note(r, i, Problem{Key: "addresses", Item: n, Text: fmt.Sprintf("%s has the address %s too: an address belongs to one router", where, addr)})
+		}
+	}
+}
+
+// note notes a problem of a router where it is in the file.
+func (f *File) note(r *reader, router int, p Problem) {
+	r.at(f.place(router, p), "", "%s", p.Text)
+}
+
+func (f *File) place(router int, p Problem) *token.Token {
+	at := f.places[router]
+	if items := at.items[p.Key]; p.Item < len(items) {
+		return first(items[p.Item])
+	}
+	if n, ok := at.keys[p.Key]; ok {
+		return first(n)
+	}
+	return first(at.start)
+}
+
+// Mistakes makes an error of problems that were found with the host's help, by
+// the index of the router they are of; nil if there are none.
+func (f *File) Mistakes(problems map[int][]Problem) error {
+	r := &reader{mistakes: Mistakes{Path: f.Path, Content: f.content}}
+	for router, list := range problems {
+		for _, p := range list {
+			f.note(r, router, p)
+		}
+	}
+	return r.mistakes.sorted()
+}
+
+// Only returns the file with those of its routers only that are on the
+// interfaces.
+func (f *File) Only(interfaces []string) (*File, error) {
+	limited := *f
+	limited.Routers, limited.places = nil, nil
+	for _, name := range interfaces {
+		found := false
+		for i, r := range f.Routers {
+			if r.Interface == name {
+				found = true
+				limited.Routers = append(limited.Routers, r)
+				limited.places = append(limited.places, f.places[i])
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("%s has no router on interface %s: it has some on %s", f.Path, name, strings.Join(f.Interfaces(), ", "))
+		}
+	}
+	return &limited, nil
+}
+
+// Interfaces are those that the routers are on.
+func (f *File) Interfaces() []string {
+	var all []string
+	for _, r := range f.Routers {
+		if !slices.Contains(all, r.Interface) {
+			all = append(all, r.Interface)
+		}
+	}
+	return all
+}
+
+// Load reads the file at path.
+func Load(path string) (*File, error) {
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no configuration file %s: write one (failoverctl reference shows every key), or name another", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	return Parse(path, content)
+}
+
+func defaultGlobal() Global {
+	return Global{XDPMode: xdpModes[0], LogFormat: logFormats[0], LogLevel: "info"}
+}
+
+func defaultRouter() Router {
+	return Router{
+		Version: DefaultVersion, Priority: DefaultPriority, Interval: DefaultInterval,
+		Preempt: true, Accept: true, VirtualMAC: VirtualMACAuto, Repeat: DefaultRepeat,
+	}
+}
+
+var (
+	nameShape      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+	interfaceShape = regexp.MustCompile(`^[^\s/]{1,15}$`)
+)
+
+// kind is what a key's value looks like.
+type kind int
+
+const (
+	kindText kind = iota
+	kindNumber
+	kindBool
+	kindDuration
+	kindChoice
+	kindChoices   // a list of them
+	kindAddresses // a list
+)
+
+// key is one key of the file.
+type key[T any] struct {
+	name     string
+	kind     kind
+	doc      string // a sentence
+	words    []string
+	min, max int
+	fallback string // the default, as written in the file
+	required bool
+	example  string // for a required one
+	read     func(*reader, ast.Node, *T) (items []ast.Node)
+}
+
+var (
+	xdpModes   = []string{"auto", "native", "generic", "tc", "off"}
+	logFormats = []string{"text", "json"}
+	logLevels  = []string{"error", "warning", "info", "debug"}
+	checksums  = []string{"auto", "rfc9568", "rfc5798"}
+	macModes   = []string{string(VirtualMACAuto), string(VirtualMACBPF), string(VirtualMACMacvlan), string(VirtualMACOff)}
+	tolerances = []string{"trailing-octets", "first-address", "address-list"}
+)
+
+func textKey[T any](name, doc string, field func(*T) *string) key[T] {
+	return key[T]{name: name, kind: kindText, doc: doc, read: func(r *reader, n ast.Node, t *T) []ast.Node {
+		if v, ok := r.text(n, name); ok {
+			*field(t) = v
+		}
+		return nil
+	}}
+}
+
+func choiceKey[T any](name, doc string, words []string, fallback string, set func(*T, string)) key[T] {
+	return key[T]{name: name, kind: kindChoice, doc: doc, words: words, fallback: fallback, read: func(r *reader, n ast.Node, t *T) []ast.Node {
+		if v, ok := r.choice(n, name, words); ok {
+			set(t, v)
+		}
+		return nil
+	}}
+}
+
+func numberKey(name, doc string, least, most int, fallback string, field func(*Router) *int) key[Router] {
+	return key[Router]{name: name, kind: kindNumber, doc: doc, min: least, max: most, fallback: fallback, read: func(r *reader, n ast.Node, t *Router) []ast.Node {
+		if v, ok := r.number(n, name); ok {
+			*field(t) = v
+		}
+		return nil
+	}}
+}
+
+func boolKey(name, doc string, fallback string, field func(*Router) *bool) key[Router] {
+	return key[Router]{name: name, kind: kindBool, doc: doc, fallback: fallback, read: func(r *reader, n ast.Node, t *Router) []ast.Node {
+		if v, ok := r.boolean(n, name); ok {
+			*field(t) = v
+		}
+		return nil
+	}}
+}
+
+func durationKey(name, doc string, fallback string, field func(*Router) *time.Duration) key[Router] {
+	return key[Router]{name: name, kind: kindDuration, doc: doc, fallback: fallback, read: func(r *reader, n ast.Node, t *Router) []ast.Node {
+		if v, ok := r.duration(n, name); ok {
+			*field(t) = v
+		}
+		return nil
+	}}
+}
+
+func need(k key[Router], example string) key[Router] {
+	k.required, k.example = true, example
+	return k
+}
+
+var globalKeys = []key[Global]{
+	choiceKey("xdp_mode", "Where to receive: by XDP in the driver or behind it, by a TC program, or by an AF_PACKET socket (off); auto takes what costs the other traffic least.",
+		xdpModes, "auto", func(g *Global, v string) { g.XDPMode = v }),
+	choiceKey("log_format", "How to log, on standard error.", logFormats, "text", func(g *Global, v string) { g.LogFormat = v }),
+	choiceKey("log_level", "From which level on to log.", logLevels, "info", func(g *Global, v string) { g.LogLevel = v }),
+}
+
+var routerKeys = []key[Router]{
+	textKey("name", "What the router is called in logs and in the status; INTERFACE-VRID without one.", func(r *Router) *string { return &r.Name }),
+	need(textKey("interface", "The network interface. One that isn't there yet is waited for.", func(r *Router) *string { return &r.Interface }), "add `interface: eth0`"),
+	need(numberKey("vrid", "The VRID, the same on all hosts that share the addresses.", 1, 255, "", func(r *Router) *int { return &r.VRID }), "add `vrid: 51`, the same on all hosts that share the addresses"),
+	need(addressesKey(), "add `addresses: [192.0.2.10/24]`"),
+	numberKey("priority", "The Priority: the highest has the addresses; 255 is for the host that owns them as its own.", 1, 255, "100", func(r *Router) *int { return &r.Priority }),
+	durationKey("interval", "The Advertisement_Interval: 10ms to 40.95s in steps of 10ms, in version 2 whole seconds to 255s.", "1s", func(r *Router) *time.Duration { return &r.Interval }),
+	numberKey("version", "The VRRP version: 3 (RFC 9568) or 2 (RFC 3768, IPv4 only).", 2, 3, "3", func(r *Router) *int { return &r.Version }),
+	boolKey("preempt", "Preempt_Mode: take the addresses from a host of lower priority.", "true", func(r *Router) *bool { return &r.Preempt }),
+	boolKey("accept", "Accept_Mode: accept packets to the addresses; without it they are a gateway's and nothing else.", "true", func(r *Router) *bool { return &r.Accept }),
+	choiceKey("virtual_mac", "How to have the addresses at the virtual MAC: by TC programs (bpf), by a macvlan, or not (off).", macModes, "auto", func(r *Router, v string) { r.VirtualMAC = VirtualMAC(v) }),
+	durationKey("announce_again", "How long after a take-over the addresses are announced once more, 0s for not at all.", "5s", func(r *Router) *time.Duration { return &r.Repeat }),
+	choiceKey("checksum", "The checksum's form in version 3 over IPv4: auto accepts both and answers in the peers'.", checksums, "auto", func(r *Router, v string) { r.Checksum, _ = ParseChecksum(v) }),
+	boolKey("dual", "Speak version 2 beside version 3 over IPv4.", "false", func(r *Router) *bool { return &r.Dual }),
+	toleranceKey(),
+	choiceKey("xdp_mode", "Where to receive on the router's interface, instead of the global `xdp_mode`.", xdpModes, "", func(r *Router, v string) { r.XDPMode = v }),
+}
+
+func addressesKey() key[Router] {
+	const name = "addresses"
+	return key[Router]{name: name, kind: kindAddresses, doc: "The virtual addresses with their prefix lengths, of either family.", read: func(r *reader, n ast.Node, t *Router) []ast.Node {
+		var items []ast.Node
+		for _, item := range r.list(n, name, "addresses: [192.0.2.10/24]") {
+			s, ok := r.address(item)
+			if !ok {
+				continue
+			}
+			p, err := ParseAddress(s)
+			if err != nil {
+				r.fail(r.value(item), "", "%s", err)
+				continue
+			}
+			t.Addresses = append(t.Addresses, p)
+			items = append(items, r.value(item))
+		}
+		return items
+	}}
+}
+
+func toleranceKey() key[Router] {
+	const name = "tolerate"
+	return key[Router]{name: name, kind: kindChoices, words: tolerances, fallback: "[]", doc: "What to accept although the RFCs have it refused: octets behind the message, an IPv6 list that doesn't begin with a link-local address, another address list in version 2.", read: func(r *reader, n ast.Node, t *Router) []ast.Node {
+		var names []string
+		for _, item := range r.list(n, name, "tolerate: [address-list]") {
+			if s, ok := r.choice(item, name, tolerances); ok {
+				names = append(names, s)
+			}
+		}
+		t.Tolerate, _ = ParseTolerance(names)
+		return nil
+	}}
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+var update = flag.Bool("update", false, "write what is said of bad files to their golden files")
+
+// What is said of bad files names the place, the cause and the remedy.
+func TestBadFiles(t *testing.T) {
+	files, err := filepath.Glob("testdata/bad/*.yaml")
+	if err != nil || len(files) < 40 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, path := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".yaml"), func(t *testing.T) {
+			content, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = Parse("failoverd.yaml", content)
+			var mistakes *Mistakes
+			if !errors.As(err, &mistakes) {
+				t.Fatalf("no mistake found: %v", err)
+			}
+			golden := strings.TrimSuffix(path, ".yaml") + ".txt"
+			if *update {
+				if err := os.WriteFile(golden, []byte(err.Error()+"\n"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, readErr := os.ReadFile(golden)
+			if readErr != nil {
+				t.Fatal(readErr)
+			}
+			if diff := cmp.Diff(string(want), err.Error()+"\n"); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestParse(t *testing.T) {
+	web := defaultRouter()
+	web.Name, web.Interface, web.VRID, web.XDPMode = "eth0-51", "eth0", 51, "auto"
+	web.Addresses = prefixes("192.0.2.10/24", "2001:db8::10/64")
+	all := Router{
+		Name: "all", Interface: "br0.7", VRID: 255, Version: 3, Priority: 254, Interval: 40950 * time.Millisecond,
+		Addresses: prefixes("192.0.2.11/32"), Checksum: vrrp.ChecksumOnlyRFC5798, Dual: true,
+		Tolerate: Tolerance{AddressList: true}, VirtualMAC: VirtualMACOff, XDPMode: "off",
+	}
+	for _, c := range []struct{ name, content string }{
+		{"block", "routers:\n- interface: eth0\n  vrid: 51\n  addresses:\n  - 192.0.2.10/24\n  - 2001:db8::10/64\n"},
+		{"flow", "routers: [{interface: eth0, vrid: 51, addresses: [192.0.2.10/24, 2001:db8::10/64]}]"},
+		{"JSON", `{"routers":[{"interface":"eth0","vrid":51,"addresses":["192.0.2.10/24","2001:db8::10/64"]}]}`},
+		{"anchors", "routers:\n- &x\n  interface: eth0\n  vrid: 50\n  addresses: [192.0.2.9]\n- <<: *x\n  vrid: 51\n  addresses: [192.0.2.10/24, 2001:db8::10/64]\n"},
+		{"carriage returns", "routers:\r\n- interface: eth0\r\n  vrid: 51\r\n  addresses:\r\n  - 192.0.2.10/24\r\n  - 2001:db8::10/64\r\n"},
+	} {
+		f, err := Parse("x", []byte(c.content))
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if diff := cmp.Diff(web, f.Routers[len(f.Routers)-1], cmpopts.EquateComparable(web.Addresses[0])); diff != "" {
+			t.Errorf("%s: %s", c.name, diff)
+		}
+	}
+	f, err := Parse("x", []byte(`
+global: {xdp_mode: tc, log_format: json, log_level: debug}
+routers:
+  - name: all
+    interface: br0.7
+    vrid: 255
+    priority: 254
+    interval: 40.95s
+    preempt: false
+    accept: false
+    addresses: [192.0.2.11]
+    checksum: rfc5798
+    dual: true
+    tolerate: [address-list]
+    virtual_mac: off
+    announce_again: 0s
+    xdp_mode: off
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(all, f.Routers[0], cmpopts.EquateComparable(all.Addresses[0])); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(Global{"tc", "json", "debug"}, f.Global); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What the host has found is placed in the file.
+func TestPlacedLater(t *testing.T) {
+	f, err := Parse("x", []byte("routers:\n  - interface: eth0\n    vrid: 51\n    addresses:\n      - 192.0.2.10/24\n      - 192.0.2.11/24\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = f.Mistakes(map[int][]Problem{0: {{Key: "addresses", Item: 1, Text: "is elsewhere"}, {Key: "priority", Text: "no owner"}}})
+	want := "x:2:5: no owner\n    2 |   - interface: eth0\n      |     ^^^^^^^^^\nx:6:9: is elsewhere\n    6 |       - 192.0.2.11/24\n      |         ^^^^^^^^^^^^^"
+	if err == nil || err.Error() != want {
+		t.Errorf("%v", err)
+	}
+	if err := f.Mistakes(nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// The reference is a valid file, has every key of the schema and no others, and
+// says their defaults.
+func TestReference(t *testing.T) {
+	f, err := Parse("reference.yaml", Reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := defaultRouter()
+	want.Name, want.Interface, want.VRID, want.XDPMode = "eth0-51", "eth0", 51, "auto"
+	want.Addresses = prefixes("192.0.2.10/24", "2001:db8::10/64")
+	if diff := cmp.Diff(want, f.Routers[0], cmpopts.EquateComparable(want.Addresses[0])); diff != "" {
+		t.Errorf("its defaults are others: %s", diff)
+	}
+	if diff := cmp.Diff(defaultGlobal(), f.Global); diff != "" {
+		t.Errorf("its defaults are others: %s", diff)
+	}
+	var schema struct {
+		Properties map[string]struct {
+			Properties map[string]any
+			Items      struct{ Properties map[string]any }
+		}
+	}
+	if err := json.Unmarshal(Schema(), &schema); err != nil {
+		t.Fatal(err)
+	}
+	has := func(indent, key string) bool {
+		return regexp.MustCompile(`(?m)^` + indent + key + `:`).Match(Reference)
+	}
+	for key := range schema.Properties["global"].Properties {
+		if !has("  ", key) {
+			t.Errorf("it has no %s in global", key)
+		}
+	}
+	for key := range schema.Properties["routers"].Items.Properties {
+		if !has("  (?:  |- )", key) {
+			t.Errorf("it has no %s", key)
+		}
+	}
+	if n := len(schema.Properties["routers"].Items.Properties); n != len(routerKeys) {
+		t.Errorf("the schema has %d keys, the file %d", n, len(routerKeys))
+	}
+}
+
+// Whatever it is given, it ends with a file or with mistakes.
+func FuzzParse(f *testing.F) {
+	files, _ := filepath.Glob("testdata/bad/*.yaml")
+	for _, path := range files {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(content)
+	}
+	f.Add(Reference)
+	f.Fuzz(func(t *testing.T, content []byte) {
+		file, err := Parse("x", content)
+		if (file == nil) == (err == nil) {
+			t.Fatalf("%v, %v", file, err)
+		}
+		if err != nil {
+			_ = err.Error()
+		}
+	})
+}

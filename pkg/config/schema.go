@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	_ "embed" // the reference
+	"encoding/json"
+	"strconv"
+)
+
+// Reference is a file that documents every key: its default, its unit and what
+// the RFCs call it.
+//
+//go:embed reference.yaml
+var Reference []byte
+
+// Schema is the JSON Schema of the file, for editors and other programs. What
+// depends on several keys it doesn't know.
+func Schema() []byte {
+	schema := object{
+		"$schema":              "https://json-schema.org/draft/2020-12/schema",
+		"title":                "failoverd.yaml",
+		"type":                 "object",
+		"additionalProperties": false,
+		"required":             []string{"routers"},
+		"properties": object{
+			"global": properties("What holds for the whole daemon.", globalKeys),
+			"routers": object{
+				"description": "The routers. One with addresses of both families is two virtual routers on the wire.",
+				"type":        "array",
+				"minItems":    1,
+				"items":       properties("One router.", routerKeys),
+			},
+		},
+	}
+	b, err := json.MarshalIndent(schema, "", "  ")
+	if err != nil {
+		panic(err) // maps of strings, numbers and lists
+	}
+	return append(b, '\n')
+}
+
+type object map[string]any
+
+func properties[T any](doc string, keys []key[T]) object {
+	all, required := object{}, []string{}
+	for _, k := range keys {
+		all[k.name] = k.schema()
+		if k.required {
+			required = append(required, k.name)
+		}
+	}
+	o := object{"description": doc, "type": "object", "additionalProperties": false, "properties": all}
+	if len(required) > 0 {
+		o["required"] = required
+	}
+	return o
+}
+
+func (k key[T]) schema() object {
+	o := object{"description": k.doc}
+	switch k.kind {
+	case kindText:
+		o["type"] = []string{"string", "number"}
+	case kindNumber:
+		o["type"], o["minimum"], o["maximum"] = "integer", k.min, k.max
+	case kindBool:
+		o["type"] = "boolean"
+	case kindDuration:
+		o["type"], o["pattern"] = "string", `^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	case kindChoice:
+		o["enum"] = k.words
+	case kindChoices:
+		o["type"], o["items"] = "array", object{"enum": k.words}
+	case kindAddresses:
+		o["type"], o["items"], o["minItems"] = "array", object{"type": "string"}, 1
+	}
+	switch k.kind {
+	case kindNumber:
+		if n, err := strconv.Atoi(k.fallback); err == nil {
+			o["default"] = n
+		}
+	case kindBool:
+		o["default"] = k.fallback == "true"
+	case kindChoices:
+		o["default"] = []string{}
+	default:
+		if k.fallback != "" {
+			o["default"] = k.fallback
+		}
+	}
+	return o
+}

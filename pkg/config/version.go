@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import "runtime/debug"
+
+// Version is the module version, or the commit, that the binary was built from.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "(unknown)"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return "(development)"
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+const (
+	// group may read: who is in it may open the socket.
+	group = "failoverd"
+	// connections is how many there are at most of users who may only read, so
+	// that they don't keep the others out.
+	connections = 1024
+	// patience is how long a client may take to ask, and to take an answer.
+	patience = 10 * time.Second
+)
+
+// Daemon is what the server asks. Its methods may be called from any goroutine.
+type Daemon interface {
+	Status() (Status, error)
+	Stats() (Stats, error)
+	// Reload reads the configuration again and makes it the daemon's, or says
+	// what it would change.
+	Reload(ctx context.Context, dryRun bool) ([]Change, error)
+}
+
+// Server serves the API.
+type Server struct {
+	daemon   Daemon
+	history  *History
+	listener net.Listener
+	path     string
+	http     http.Server
+}
+
+// ErrTaken is returned for a socket that a living process serves.
+var ErrTaken = errors.New("a living process serves the socket")
+
+// Listen opens the socket, in place of a dead process's.
+func Listen(path string, d Daemon, h *History) (*Server, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	if conn, err := net.Dial("unix", path); err == nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, ErrTaken), conn.Close())
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(os.Chmod(path, 0o600), admit(path)); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	s := &Server{daemon: d, history: h, listener: &gate{Listener: listener}, path: path}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", s.status)
+	mux.HandleFunc("GET /v1/stats", s.stats)
+	mux.HandleFunc("GET /v1/events", s.events)
+	mux.HandleFunc("POST /v1/reload", s.reload)
+	s.http = http.Server{
+		Handler:           http.MaxBytesHandler(mux, 1<<16),
+		ReadHeaderTimeout: patience,
+		ReadTimeout:       patience,
+		IdleTimeout:       patience,
+		MaxHeaderBytes:    1 << 13,
+		ConnContext:       withVisitor,
+	}
+	return s, nil
+}
+
+// Cleanup removes the sockets of dead processes, and the directory if nothing else
+// is in it. It returns a line for each socket.
+func Cleanup(dir string) (removed []string, err error) {
+	paths, err := filepath.Glob(filepath.Join(dir, "control*.sock"))
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range paths {
+		conn, dialErr := net.Dial("unix", path)
+		if dialErr == nil {
+			err = errors.Join(err, conn.Close())
+			continue
+		}
+		if !errors.Is(dialErr, syscall.ECONNREFUSED) {
+			continue // somebody lives who has no time
+		}
+		if e := os.Remove(path); e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		removed = append(removed, "socket "+path)
+	}
+	if len(removed) > 0 {
+		_ = os.Remove(dir) // what else is in it keeps it
+	}
+	return removed, err
+}
+
+// admit lets the group open the socket, if there is one.
+func admit(path string) error {
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return nil // then root may, and this user
+	}
+	id, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return err
+	}
+	if err := os.Chown(path, -1, id); err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			return nil // this user isn't in the group, which stays without
+		}
+		return err
+	}
+	return os.Chmod(path, 0o660)
+}
+
+// Run serves until ctx ends, which is not an error.
+func (s *Server) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = s.http.Close() }) // the socket goes with it
+	defer stop()
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	answer(w)(s.daemon.Status())
+}
+
+func (s *Server) stats(w http.ResponseWriter, r *http.Request) {
+	answer(w)(s.daemon.Stats())
+}
+
+func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
+	dry, err := flag(r, "dry_run")
+	if err != nil {
+		fail(w, http.StatusBadRequest, err)
+		return
+	}
+	if !dry && !mayChange(r) {
+		fail(w, http.StatusForbidden, errors.New("only root and the daemon's own user may change something; use sudo"))
+		return
+	}
+	changes, err := s.daemon.Reload(r.Context(), dry)
+	if err != nil {
+		fail(w, http.StatusUnprocessableEntity, err)
+		return
+	}
+	write(w, Reload{DryRun: dry, Changes: changes})
+}
+
+// events writes events as they come. A reader that takes none for a while is
+// cut off; one that is slow is told how many it has lost.
+func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+	after := uint64(0)
+	if v := r.URL.Query().Get("after"); v != "" {
+		var err error
+		if after, err = strconv.ParseUint(v, 10, 64); err != nil {
+			fail(w, http.StatusBadRequest, fmt.Errorf("after=%q is not the number of an event", v))
+			return
+		}
+	}
+	follow, err := flag(r, "follow")
+	if err != nil {
+		fail(w, http.StatusBadRequest, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	controller := http.NewResponseController(w)
+	if err := controller.SetReadDeadline(time.Time{}); err != nil { // nothing more is to be read
+		fail(w, http.StatusInternalServerError, err)
+		return
+	}
+	encoder := json.NewEncoder(w)
+	for {
+		events, more := s.history.After(after)
+		for _, e := range events {
+			if controller.SetWriteDeadline(time.Now().Add(patience)) != nil || encoder.Encode(e) != nil {
+				return
+			}
+			after = e.Number
+		}
+		if controller.Flush() != nil || !follow {
+			return
+		}
+		select {
+		case <-more:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// flag reads a parameter that is true or false.
+func flag(r *http.Request, name string) (bool, error) {
+	v := r.URL.Query().Get(name)
+	if v == "" {
+		return false, nil
+	}
+	on, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, fmt.Errorf("%s=%q is neither true nor false", name, v)
+	}
+	return on, nil
+}
+
+// answer writes what one of the daemon's methods returns.
+func answer(w http.ResponseWriter) func(any, error) {
+	return func(v any, err error) {
+		if err != nil {
+			fail(w, http.StatusInternalServerError, err)
+			return
+		}
+		write(w, v)
+	}
+}
+
+func write(w http.ResponseWriter, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		fail(w, http.StatusInternalServerError, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if http.NewResponseController(w).SetWriteDeadline(time.Now().Add(patience)) == nil {
+		_, _ = w.Write(append(b, '\n')) // the client may be gone
+	}
+}
+
+func fail(w http.ResponseWriter, code int, err error) {
+	b, marshalErr := json.Marshal(failure{err.Error()})
+	if marshalErr != nil {
+		b = []byte(`{"error":"it can't be said in JSON"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_, _ = w.Write(append(b, '\n')) // the client may be gone
+}

@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// patient bounds waits.
+const patient = 60 * time.Second
+
+// fake is a daemon without one.
+type fake struct {
+	mu      sync.Mutex
+	reloads int
+	bad     error
+}
+
+func (f *fake) Status() (Status, error) {
+	return Status{Version: "1.2.3", PID: 42, Routers: []Router{{Name: "web", State: "Active"}}}, nil
+}
+
+func (f *fake) Stats() (Stats, error) {
+	return Stats{Global: []Counter{{Name: "delivered", Help: "handed to user space", Value: 7}}}, nil
+}
+
+func (f *fake) Reload(_ context.Context, dryRun bool) ([]Change, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.bad != nil {
+		return nil, f.bad
+	}
+	if !dryRun {
+		f.reloads++
+	}
+	return []Change{{Router: "web", What: "changed", Details: []string{"priority: 100 → 150"}}}, nil
+}
+
+// serve starts a server that anybody may connect to.
+func serve(t *testing.T) (*fake, *History, string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(dir, "control.sock")
+	f, h := new(fake), NewHistory()
+	s, err := Listen(path, f, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(path, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the server ended with %v", err)
+		}
+		if _, err := os.Stat(path); err == nil {
+			t.Error("the socket is left behind")
+		}
+	})
+	return f, h, path
+}
+
+// asNobody calls f on a thread without rights.
+func asNobody(t *testing.T, f func() error) error {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for ever: the thread ends with the goroutine
+		const nobody = 65534
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, nobody, nobody, nobody); errno != 0 {
+			done <- errno
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+func TestClient(t *testing.T) {
+	f, h, path := serve(t)
+	c := NewClient(path)
+	ctx := t.Context()
+	if s, err := c.Status(ctx); err != nil || s.PID != 42 || len(s.Routers) != 1 {
+		t.Errorf("status %+v, %v", s, err)
+	}
+	if s, err := c.Stats(ctx); err != nil || s.Global[0].Value != 7 {
+		t.Errorf("stats %+v, %v", s, err)
+	}
+	if r, err := c.Reload(ctx, true); err != nil || !r.DryRun || f.reloads != 0 {
+		t.Errorf("dry run %+v, %v, %d reloads", r, err, f.reloads)
+	}
+	if r, err := c.Reload(ctx, false); err != nil || len(r.Changes) != 1 || f.reloads != 1 {
+		t.Errorf("reload %+v, %v, %d reloads", r, err, f.reloads)
+	}
+	f.bad = errors.New("failoverd.yaml:3:5: error: unknown key\n  hint")
+	if _, err := c.Reload(ctx, false); err == nil || err.Error() != f.bad.Error() {
+		t.Errorf("a bad file: %v", err)
+	}
+	h.Add(Event{Kind: "transition", Text: "one"})
+	follow, stop := context.WithCancel(ctx)
+	var heard []string
+	err := c.Events(follow, 0, true, func(e Event) error {
+		heard = append(heard, e.Text)
+		if len(heard) == 1 {
+			h.Add(Event{Text: "two"})
+		} else {
+			stop()
+		}
+		return nil
+	})
+	if err != nil || strings.Join(heard, " ") != "one two" {
+		t.Errorf("events %v, %v", heard, err)
+	}
+	if _, err := NewClient(filepath.Join(t.TempDir(), "none")).Status(ctx); !errors.Is(err, ErrNotRunning) || !strings.Contains(err.Error(), "systemctl start failoverd") {
+		t.Errorf("without a daemon: %v", err)
+	}
+	if _, err := Listen(path, f, h); !errors.Is(err, ErrTaken) {
+		t.Errorf("a second server: %v", err)
+	}
+}
+
+// The socket of a dead process is taken over.
+func TestStaleSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	_ = l.Close()
+	s, err := Listen(path, new(fake), NewHistory())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.listener.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What a killed process has left is removed, and what a living one has isn't.
+func TestCleanup(t *testing.T) {
+	_, _, path := serve(t)
+	dir := filepath.Dir(path)
+	dead := filepath.Join(dir, "control-1.sock")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	_ = l.Close()
+	removed, err := Cleanup(dir)
+	if err != nil || len(removed) != 1 || removed[0] != "socket "+dead {
+		t.Errorf("removed %v, %v", removed, err)
+	}
+	if _, err := NewClient(path).Status(t.Context()); err != nil {
+		t.Errorf("the living one: %v", err)
+	}
+	if removed, err := Cleanup(filepath.Join(dir, "none")); err != nil || len(removed) != 0 {
+		t.Errorf("where nothing is: %v, %v", removed, err)
+	}
+}
+
+// Who has no rights may look, and change nothing.
+func TestRights(t *testing.T) {
+	f, _, path := serve(t)
+	err := asNobody(t, func() error {
+		c := NewClient(path)
+		c.http.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) {
+			return nil, errors.New("not dialled before")
+		}
+		conn, err := net.Dial("unix", path) // on this thread
+		if err != nil {
+			return err
+		}
+		defer func() { _ = conn.Close() }()
+		c.http.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) { return conn, nil }
+		if _, err := c.Status(t.Context()); err != nil {
+			return fmt.Errorf("status: %w", err)
+		}
+		if _, err := c.Reload(t.Context(), true); err != nil {
+			return fmt.Errorf("dry run: %w", err)
+		}
+		if _, err := c.Reload(t.Context(), false); err == nil || !strings.Contains(err.Error(), "only root") {
+			return fmt.Errorf("a reload is answered by: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if f.reloads != 0 {
+		t.Error("somebody without rights has reloaded")
+	}
+}
+
+// A socket without a group is its user's and root's.
+func TestSocketMode(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	s, err := Listen(path, new(fake), NewHistory())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.listener.Close() }()
+	st, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mode := st.Mode().Perm(); mode&0o007 != 0 {
+		t.Errorf("the socket's mode is %v", mode)
+	}
+}
+
+// Whatever is sent to it, the server serves the next.
+func TestMalformedRequests(t *testing.T) {
+	_, _, path := serve(t)
+	rng := rand.New(rand.NewPCG(1, 2))
+	junk := func() []byte {
+		b := make([]byte, rng.IntN(400))
+		for i := range b {
+			b[i] = byte(rng.Uint32())
+		}
+		return b
+	}
+	long := strings.Repeat("x", 1<<16)
+	requests := []func() string{
+		func() string { return string(junk()) },
+		func() string { return "GET /v1/status HTTP/1.1\r\n" + string(junk()) + "\r\n\r\n" },
+		func() string { return "GET /v1/" + string(junk()) + " HTTP/1.1\r\nHost: x\r\n\r\n" },
+		func() string { return "POST /v1/status HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n" },
+		func() string { return "POST /v1/reload?dry_run=perhaps HTTP/1.1\r\nHost: x\r\n\r\n" },
+		func() string { return "GET /v1/events?after=-1 HTTP/1.1\r\nHost: x\r\n\r\n" },
+		func() string { return "GET /v1/events?after=99999999999999999999 HTTP/1.1\r\nHost: x\r\n\r\n" },
+		func() string { return "GET /v1/status HTTP/9.9\r\n\r\n" },
+		func() string { return "GET /v1/status HTTP/1.1\r\nHost: x\r\nX: " + long + "\r\n\r\n" },
+		func() string {
+			return "POST /v1/reload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n"
+		},
+		func() string { return "" },
+	}
+	for n := range 10_000 {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatalf("after %d requests: %v", n, err)
+		}
+		_, _ = io.WriteString(conn, requests[n%len(requests)]()) // it may hang up in the middle
+		if n%3 == 0 {
+			_ = conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+			_, _ = conn.Read(make([]byte, 100))
+		}
+		_ = conn.Close()
+	}
+	if _, err := NewClient(path).Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// Followers that never read hold up neither the events nor anybody who asks, and
+// a reader that was too slow is told how many it has lost.
+func TestFollowersThatNeverRead(t *testing.T) {
+	_, h, path := serve(t)
+	for range 500 {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		if _, err := io.WriteString(conn, "GET /v1/events?follow=true HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const events = 3 * remembered
+	for range events {
+		h.Add(Event{Kind: "finding", Text: strings.Repeat("long ", 100)})
+	}
+	c := NewClient(path)
+	if _, err := c.Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+	next := uint64(1)
+	err := c.Events(t.Context(), 0, false, func(e Event) error {
+		if e.Number != next+e.Lost {
+			return fmt.Errorf("event %d comes after %d, and says that %d are lost", e.Number, next-1, e.Lost)
+		}
+		next = e.Number + 1
+		return nil
+	})
+	if err != nil || next != events+1 {
+		t.Errorf("the last event was %d: %v", next-1, err)
+	}
+}
+
+// Readers that fill all places don't keep root out, and free places are given again.
+func TestPlaces(t *testing.T) {
+	_, _, path := serve(t)
+	var held []net.Conn
+	defer func() {
+		for _, c := range held {
+			_ = c.Close()
+		}
+	}()
+	err := asNobody(t, func() error {
+		for range connections + 50 {
+			conn, err := net.Dial("unix", path)
+			if err != nil {
+				return err
+			}
+			held = append(held, conn)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewClient(path).Reload(t.Context(), true); err != nil {
+		t.Errorf("root is kept out: %v", err)
+	}
+	for _, c := range held {
+		_ = c.Close()
+	}
+	held = nil
+	deadline := time.Now().Add(patient)
+	for {
+		err := asNobody(t, func() error {
+			conn, err := net.Dial("unix", path)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = conn.Close() }()
+			if _, err := io.WriteString(conn, "GET /v1/status HTTP/1.0\r\n\r\n"); err != nil {
+				return err
+			}
+			_, err = conn.Read(make([]byte, 1))
+			return err
+		})
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no place is free again: %v", err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func TestHistory(t *testing.T) {
+	h := NewHistory()
+	if events, _ := h.After(0); len(events) != 0 {
+		t.Errorf("an empty history has %v", events)
+	}
+	_, more := h.After(0)
+	for range remembered + 10 {
+		h.Add(Event{})
+	}
+	select {
+	case <-more:
+	default:
+		t.Error("who waits isn't woken")
+	}
+	for _, c := range []struct{ after, first, lost uint64 }{
+		{0, 11, 10},
+		{5, 11, 5},
+		{10, 11, 0},
+		{11, 12, 0},
+		{remembered + 9, remembered + 10, 0},
+	} {
+		events, _ := h.After(c.after)
+		if events[0].Number != c.first || events[0].Lost != c.lost || events[len(events)-1].Number != remembered+10 {
+			t.Errorf("after %d: the first is %+v", c.after, events[0])
+		}
+	}
+	for _, after := range []uint64{remembered + 10, remembered + 11, 1 << 63} {
+		if events, _ := h.After(after); len(events) != 0 {
+			t.Errorf("after %d there are %d", after, len(events))
+		}
+	}
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package control is the daemon's interface for administrators and programs on
+// the same host: HTTP with JSON on a unix socket.
+//
+//	GET  /v1/status
+//	GET  /v1/stats
+//	GET  /v1/events?after=N&follow=true   one JSON object in a line
+//	POST /v1/reload?dry_run=true
+//
+// Who may open the socket may read; only root and the daemon's own user may
+// change something.
+package control
+
+import "time"
+
+// DefaultPath is the socket's.
+const DefaultPath = "/run/failoverd/control.sock"
+
+// Status is the state of everything.
+type Status struct {
+	Version string    `json:"version"` // of failoverd
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+	Now     time.Time `json:"now"`
+	// Config is the path of the configuration file, empty without one.
+	Config  string   `json:"config,omitempty"`
+	Routers []Router `json:"routers"`
+}
+
+// Router is the state of one Virtual Router: a configured router has one for
+// each family of its addresses.
+type Router struct {
+	Name      string   `json:"name"`
+	Interface string   `json:"interface"`
+	Family    string   `json:"family"` // ipv4 or ipv6
+	VRID      int      `json:"vrid"`
+	Version   int      `json:"version"`
+	Addresses []string `json:"addresses"`
+
+	State string `json:"state"` // Initialize, Backup or Active
+	// Since is when the state was entered.
+	Since time.Time `json:"since"`
+	// Cause says why.
+	Cause string `json:"cause"`
+	// Waiting says what keeps the router in Initialize, if something does.
+	Waiting string `json:"waiting,omitempty"`
+
+	Priority       int    `json:"priority"`
+	Active         string `json:"active,omitempty"` // the Active's address, this host's own too
+	ActivePriority int    `json:"active_priority,omitempty"`
+	// LastHeard is how long ago a Backup heard the Active, in seconds.
+	LastHeard float64 `json:"last_heard,omitempty"`
+	// Deadline is the time until the next advertisement of an Active, or until
+	// a Backup that hears nothing takes over, in seconds.
+	Deadline float64 `json:"deadline"`
+
+	// In seconds, in the terms of RFC 9568 §6.1.
+	AdvertisementInterval float64 `json:"advertisement_interval"`
+	ActiveAdverInterval   float64 `json:"active_adver_interval"`
+	SkewTime              float64 `json:"skew_time"`
+	ActiveDownInterval    float64 `json:"active_down_interval"`
+
+	Preempt bool `json:"preempt"`
+	Accept  bool `json:"accept"`
+	// Assigned says that the addresses are on this host.
+	Assigned     bool   `json:"assigned"`
+	BecameActive uint64 `json:"became_active"`
+
+	MAC        string `json:"mac"`         // that the addresses are at while Active here
+	VirtualMAC string `json:"virtual_mac"` // how: bpf, macvlan or off
+	Macvlan    string `json:"macvlan,omitempty"`
+	Receive    string `json:"receive"` // xdp-native, xdp-generic, tc or af_packet
+	ReceiveWhy string `json:"receive_why"`
+	Fence      string `json:"fence"` // tcx, clsact, or empty for none
+	Checksum   string `json:"checksum"`
+}
+
+// Stats are counters since the daemon's start.
+type Stats struct {
+	Global  []Counter     `json:"global"`
+	Routers []RouterStats `json:"routers"`
+}
+
+// Counter is one counter.
+type Counter struct {
+	Name  string `json:"name"`
+	Help  string `json:"help"`
+	Value uint64 `json:"value"`
+}
+
+// RouterStats are the counters of one Virtual Router.
+type RouterStats struct {
+	Name      string    `json:"name"`
+	Interface string    `json:"interface"`
+	Family    string    `json:"family"`
+	VRID      int       `json:"vrid"`
+	Counters  []Counter `json:"counters"`
+}
+
+// Event is something that has happened.
+type Event struct {
+	// Number counts the events from 1. Lost is how many before this one are
+	// known no more.
+	Number uint64    `json:"number"`
+	Lost   uint64    `json:"lost,omitempty"`
+	Time   time.Time `json:"time"`
+	// Kind is transition, finding, failure, reload, …
+	Kind      string `json:"kind"`
+	Name      string `json:"name,omitempty"`
+	Interface string `json:"interface,omitempty"`
+	Family    string `json:"family,omitempty"`
+	VRID      int    `json:"vrid,omitempty"`
+	From      string `json:"from,omitempty"`
+	To        string `json:"to,omitempty"`
+	Peer      string `json:"peer,omitempty"`
+	Text      string `json:"text"`
+}
+
+// Change is what a reload changes of one router.
+type Change struct {
+	Router  string   `json:"router"`
+	What    string   `json:"what"` // added, removed, changed or restarted
+	Details []string `json:"details,omitempty"`
+}
+
+// Reload is what a reload has done, or would do.
+type Reload struct {
+	DryRun  bool     `json:"dry_run"`
+	Changes []Change `json:"changes"`
+}
+
+// failure is the body of an answer that isn't 200.
+type failure struct {
+	Error string `json:"error"`
+}

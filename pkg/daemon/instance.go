@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/sirupsen/logrus"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// instance is a running daemon, as it is asked from outside.
+type instance struct {
+	config  Config
+	started time.Time
+	loop    *router.Loop
+	ports   *ports
+	dp      *datapath.Datapath
+	history *control.History
+	handle  *link.Handle
+	log     *logrus.Logger
+
+	path string     // of the configuration file
+	mu   sync.Mutex // held for a whole reload
+	file *config.File
+
+	asking sync.Mutex
+	states []router.Status // as the loop had them
+	asked  time.Time
+}
+
+// freshness is how old the answer to who asks may be: many who ask cost the
+// loop no more than one.
+const freshness = 20 * time.Millisecond
+
+// look asks the loop for its state, unless it has just been asked.
+func (d *instance) look() ([]router.Status, error) {
+	d.asking.Lock()
+	defer d.asking.Unlock()
+	if time.Since(d.asked) < freshness {
+		return d.states, nil
+	}
+	states, err := d.loop.Status()
+	if err != nil {
+		return nil, err
+	}
+	d.states, d.asked = states, time.Now()
+	return states, nil
+}
+
+func (d *instance) forgetStates() {
+	d.asking.Lock()
+	d.asked = time.Time{}
+	d.asking.Unlock()
+}
+
+// reloads reloads whenever it is asked to, until ctx ends.
+func (d *instance) reloads(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.config.Reload:
+			if _, err := d.Reload(ctx, false); err != nil {
+				d.log.WithError(err).Error("not reloaded, everything stays as it is")
+			}
+		}
+	}
+}
+
+// Reload reads the configuration and makes it the daemon's: all of it, or
+// nothing if something is wrong with it. With dryRun it says what would change.
+func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !dryRun {
+		d.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+		defer d.notify(daemon.SdNotifyReady)
+	}
+	file, err := d.config.Read()
+	if err != nil {
+		return nil, err
+	}
+	plan, err := makePlan(file.Routers)
+	if err != nil {
+		return nil, place(file, err)
+	}
+	snapshot, err := d.handle.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkInterfaces(plan, snapshot, d.ports.wait); err != nil {
+		return nil, place(file, err)
+	}
+	if err := checkAddresses(plan, snapshot, d.ports.ours); err != nil {
+		return nil, place(file, err)
+	}
+	changes := difference(d.file.Routers, file.Routers)
+	if dryRun {
+		return changes, nil
+	}
+	logLinkLocals(plan, d.log)
+	done := make(chan error, 1)
+	select {
+	case d.ports.changes <- change{plan, done}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	// From here on it happens, whoever has asked.
+	if err := <-done; err != nil {
+		return nil, err
+	}
+	d.forgetStates()
+	d.file = file
+	if level, err := logrus.ParseLevel(file.Global.LogLevel); err == nil {
+		d.log.SetLevel(level)
+	}
+	d.log.Infof("reloaded: %d routers changed", len(changes))
+	for _, c := range changes {
+		text := describe(c)
+		d.log.WithField("router", c.Router).Info(text)
+		d.history.Add(control.Event{Kind: "reload", Name: c.Router, Text: text})
+	}
+	return changes, nil
+}
+
+// Status says everything about the state.
+func (d *instance) Status() (control.Status, error) {
+	states, err := d.look()
+	if err != nil {
+		return control.Status{}, err
+	}
+	now, wall := monotonic{}.Now(), time.Now()
+	views := d.ports.known()
+	s := control.Status{Version: d.config.Version, PID: os.Getpid(), Started: d.started, Now: wall, Routers: []control.Router{}}
+	s.Config = d.path
+	for _, state := range states {
+		s.Routers = append(s.Routers, describeRouter(state, views[state.ID], now, wall))
+	}
+	slices.SortFunc(s.Routers, func(a, b control.Router) int {
+		return cmp.Or(cmp.Compare(a.Interface, b.Interface), cmp.Compare(a.VRID, b.VRID), cmp.Compare(a.Family, b.Family))
+	})
+	return s, nil
+}
+
+func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) control.Router {
+	p := s.Protocol
+	r := control.Router{
+		Name: v.config.Name, Interface: s.ID.Interface, Family: s.ID.Family.String(), VRID: int(s.ID.VRID),
+		Version: v.config.Version, Addresses: []string{},
+		State: p.State.String(), Since: wall.Add(p.Since.Sub(now)), Cause: vrrp.CauseStarting.String(), Waiting: v.waiting,
+		Priority: int(p.Priority), Active: peer(p.Active), ActivePriority: int(p.ActivePriority),
+		AdvertisementInterval: v.config.Interval.Seconds(), ActiveAdverInterval: p.ActiveAdverInterval.Seconds(),
+		SkewTime: p.SkewTime.Seconds(), ActiveDownInterval: p.ActiveDownInterval.Seconds(),
+		Preempt: v.config.Preempt, Accept: v.config.Accept, Assigned: s.Assigned && p.State == vrrp.Active, BecameActive: p.BecameActive,
+		MAC: s.MAC.String(), VirtualMAC: string(v.mac), Macvlan: v.macvlan,
+		Receive: v.receive, ReceiveWhy: v.why, Fence: v.fence, Checksum: p.Checksum.String(),
+	}
+	if p.LastTransition.Kind != 0 || p.LastTransition.Cause != vrrp.CauseNone {
+		r.Cause = p.LastTransition.Why()
+	}
+	if p.State == vrrp.Initialize && p.Since == 0 {
+		r.Since = wall
+	}
+	for _, a := range v.config.OfFamily(s.ID.Family) {
+		r.Addresses = append(r.Addresses, a.String())
+	}
+	if p.State == vrrp.Backup {
+		r.LastHeard = now.Sub(p.LastHeard).Seconds()
+	}
+	if p.State != vrrp.Initialize {
+		r.Deadline = p.Deadline.Sub(now).Seconds()
+	}
+	return r
+}
+
+// Stats returns the counters.
+func (d *instance) Stats() (control.Stats, error) {
+	states, err := d.look()
+	if err != nil {
+		return control.Stats{}, err
+	}
+	var s control.Stats
+	counters := d.dp.Counters()
+	for n := range counters {
+		r := packet.Reason(n)
+		s.Global = append(s.Global, control.Counter{Name: r.String(), Help: r.Error(), Value: counters[n]})
+	}
+	views := d.ports.known()
+	for _, state := range states {
+		id := state.ID
+		s.Routers = append(s.Routers, control.RouterStats{
+			Name: views[id].config.Name, Interface: id.Interface, Family: id.Family.String(), VRID: int(id.VRID),
+			Counters: routerCounters(state.Counters),
+		})
+	}
+	return s, nil
+}
+
+// routerCounters names the counters of a router; those that RFC 8347 knows have
+// its names.
+func routerCounters(c router.Counters) []control.Counter {
+	all := []control.Counter{
+		{Name: "master_transitions", Help: "how often it became Active", Value: c.Became[vrrp.Active]},
+		{Name: "backup_transitions", Help: "how often it became Backup", Value: c.Became[vrrp.Backup]},
+		{Name: "initialize_transitions", Help: "how often it went back to Initialize", Value: c.Became[vrrp.Initialize]},
+		{Name: "advertisement_sent", Help: "advertisements sent", Value: c.Sent},
+		{Name: "priority_zero_pkts_sent", Help: "advertisements of priority 0 sent", Value: c.PriorityZeroSent},
+		{Name: "announcements_sent", Help: "how often the addresses were announced by gratuitous ARP or neighbour advertisements", Value: c.Announced},
+	}
+	for _, reason := range []packet.Reason{
+		packet.ReasonAdvertisementReceived, packet.ReasonPriorityZero, packet.ReasonChecksumRFC5798, packet.ErrVersion, packet.ErrZeroInterval, packet.ErrChecksum, packet.ErrOwnSource,
+		packet.ErrInitialize, packet.ErrAuthType, packet.ErrAuth, packet.ErrOwnerConflict, packet.ErrInterval, packet.ErrAddressList,
+	} {
+		all = append(all, control.Counter{Name: reason.String(), Help: reason.Error(), Value: c.Found[reason]})
+	}
+	return all
+}

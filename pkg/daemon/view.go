@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"maps"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// view is what the ports know of a Virtual Router, for people.
+type view struct {
+	config  config.Router
+	ifindex int    // 0: the interface isn't there
+	up      bool   // it is up and has a carrier
+	receive string // how it receives, and why so
+	why     string
+	fence   string            // how the TC programs are attached
+	mac     config.VirtualMAC // in use
+	macvlan string
+	device  int // that the addresses are put on
+	running bool
+	waiting string // why it isn't
+}
+
+// publish makes what the ports know known to others.
+func (ps *ports) publish() {
+	views := make(map[router.ID]view)
+	for _, p := range ps.all {
+		for _, m := range p.routers {
+			views[m.id] = p.view(m)
+		}
+	}
+	ps.mu.Lock()
+	ps.views = views
+	ps.mu.Unlock()
+}
+
+func (p *port) view(m *member) view {
+	v := view{config: m.config, running: m.running}
+	if !m.running {
+		v.waiting = p.waitsFor(m)
+	}
+	if p.bound == nil {
+		return v
+	}
+	v.ifindex, v.up = p.bound.Index, p.bound.Up && p.bound.Running
+	v.receive, v.why, v.fence = p.path.Kind, p.path.Why, p.path.TC
+	v.device = m.on(p.bound)
+	if m.equipped {
+		v.mac = m.mac
+	}
+	if m.device != 0 {
+		v.macvlan = m.planned(p.bound.Index).Name
+	}
+	return v
+}
+
+// waitsFor says what keeps a router from taking part.
+func (p *port) waitsFor(m *member) string {
+	switch {
+	case p.failed != nil:
+		return p.failed.Error()
+	case m.failed != nil:
+		return m.failed.Error()
+	case p.bound == nil:
+		return "there is no interface " + p.name
+	case !p.bound.Up:
+		return p.bound.Name + " is down"
+	case !p.bound.Running:
+		return p.bound.Name + " has no carrier"
+	case m.cause == vrrp.CauseNoAddress && m.id.Family == packet.IPv6:
+		return p.bound.Name + " has no IPv6 link-local address of its own"
+	case m.cause == vrrp.CauseNoAddress:
+		return p.bound.Name + " has no IPv4 address of its own"
+	}
+	return m.cause.String()
+}
+
+// known returns what is known of each Virtual Router.
+func (ps *ports) known() map[router.ID]view {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return maps.Clone(ps.views)
+}
