@@ -19,6 +19,10 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
@@ -26,8 +30,9 @@ const help = `bystander measures what failoverd costs the traffic that isn't its
 
 For each case there is a router in a network namespace, on a cable of its own to a
 client: one without failoverd, another without as a control, which shows how much is
-noise, and one for each way to receive. Each is Active for one address; the traffic
-goes to and from its other address. In each round the cases take turns in random
+noise, one without but with a TC program in each direction that does nothing, which
+shows what the kernel takes for calling any, and one for each way to receive. Each is
+Active for one address; the traffic goes to and from its other address. In each round the cases take turns in random
 order, a fraction of a second each:
   TCP in, TCP out    one stream to the router and from it
   64 in, 64 out      frames of 64 octets to the router and from it, as many as go,
@@ -51,8 +56,12 @@ const (
 	port     = 5001
 	absent   = "absent"
 	control  = "control"
+	empty    = "empty"
 	streamed = 1 << 17 // octets in one write
 )
+
+// held keeps the links of programs that do nothing.
+var held []link.Link
 
 // workload measures once; more is better.
 type workload struct {
@@ -88,7 +97,7 @@ func main() {
 	flag.StringVar(&o.binary, "failoverd", "bin/failoverd", "`path` of the failoverd to measure")
 	flag.IntVar(&o.rounds, "rounds", 40, "`number` of rounds")
 	flag.DurationVar(&o.long, "long", 250*time.Millisecond, "`time` of one measurement")
-	flag.StringVar(&o.cases, "cases", "absent,control,off,generic,native,auto", "`list` of cases: absent, control, and values of --xdp-mode")
+	flag.StringVar(&o.cases, "cases", "absent,control,empty,off,generic,native,auto", "`list` of cases: absent, control, empty, and values of --xdp-mode")
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), help)
 		flag.PrintDefaults()
@@ -159,8 +168,11 @@ func layOut(ctx context.Context, l *lab.Lab, name, binary string) (s *site, err 
 	if err := lab.Cable(s.router, s.client, ifname, []string{router + "/24"}, []string{client + "/24"}); err != nil {
 		return nil, err
 	}
-	if name == absent || name == control {
+	switch name {
+	case absent, control:
 		return s, nil
+	case empty:
+		return s, s.router.Do(attachEmpty)
 	}
 	s.daemon, err = s.router.Failoverd(nil, binary, "--iface", ifname, "--vip", "198.18.0.10/24", "--interval", "100ms", "--xdp-mode", name)
 	if err != nil {
@@ -168,6 +180,30 @@ func layOut(ctx context.Context, l *lab.Lab, name, binary string) (s *site, err 
 	}
 	_, _, err = s.daemon.WaitState(ctx, 0, "ipv4", "Active")
 	return s, err
+}
+
+// attachEmpty attaches programs that do nothing. They go with the interface.
+func attachEmpty() error {
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type:         ebpf.SchedCLS,
+		License:      "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}, // TCX_NEXT
+	})
+	if err != nil {
+		return fmt.Errorf("load a program that does nothing: %w", err)
+	}
+	i, err := net.InterfaceByName(ifname)
+	if err != nil {
+		return err
+	}
+	for _, at := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
+		l, err := link.AttachTCX(link.TCXOptions{Interface: i.Index, Program: p, Attach: at})
+		if err != nil {
+			return fmt.Errorf("attach a program that does nothing: %w", err)
+		}
+		held = append(held, l)
+	}
+	return nil
 }
 
 // stream sends one TCP stream for a time and returns the bits that arrive in a
