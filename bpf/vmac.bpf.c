@@ -15,6 +15,9 @@
  *
  * Both judge by addresses and leave bridged and forwarded frames alone. They
  * are attached by TCX, or as direct-action classifiers, on Linux 5.15 and newer.
+ *
+ * failover_in is failover_ingress where advertisements are received at TC too: one
+ * program costs the other traffic less than two.
  */
 #include <stddef.h>
 
@@ -33,6 +36,7 @@
 #define ARP_REQUEST 1
 #define ARP_REPLY 2
 #define PROTOCOL_ICMP 1
+#define PROTOCOL_FRAGMENT 44
 #define PROTOCOL_ICMPV6 58
 #define PROTOCOL_VRRP 112
 #define GROUP_IPV4 0xe0000012 /* 224.0.0.18 */
@@ -43,6 +47,7 @@
 #define NEIGHBOR_ADVERTISEMENT 136
 #define ICMPV6_REDIRECT 137
 #define NEIGHBOR_IS_ROUTER 0x80
+#define VLAN_ID 0x0fff
 #define OPTIONS_MAX 8 /* looked at in one message */
 
 /* ARP over Ethernet and IPv4 (RFC 826). */
@@ -99,10 +104,28 @@ struct {
 } failover_lease SEC(".maps");
 
 /*
+ * The program that receives. It is gone with the daemon; then there is nobody to
+ * receive for.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} failover_next SEC(".maps");
+
+/*
  * A bit for each pair of last octets that a virtual address has, so that a look
  * at memory is all that the other traffic costs.
  */
 __u64 failover_filter[65536 / 64];
+
+/* Which way a frame goes. */
+enum way {
+	WAY_IN,
+	WAY_IN_RECEIVED, /* and what is VRRP is to be received */
+	WAY_OUT,
+};
 
 /* What is to be done with a frame of the host's own for a lease that lasts. */
 enum rewrite {
@@ -143,8 +166,9 @@ static __always_inline int may_be_virtual_mac(const __u8 *mac)
  * Whether a frame has to be looked at more closely: little enough for all that
  * has nothing to do with virtual routers, which is nearly everything.
  */
-static __always_inline int concerns(struct __sk_buff *skb, int outgoing)
+static __always_inline int concerns(struct __sk_buff *skb, enum way way)
 {
+	int outgoing = way == WAY_OUT, vrrp = way != WAY_IN;
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct ipv6hdr *ip6 = data + ETH_HLEN;
 	struct iphdr *ip4 = data + ETH_HLEN;
@@ -156,7 +180,9 @@ static __always_inline int concerns(struct __sk_buff *skb, int outgoing)
 			return 1;
 		if (may_be_virtual((const __u8 *)(outgoing ? &ip4->saddr : &ip4->daddr) + 2))
 			return 1;
-		if (outgoing && (ip4->protocol == PROTOCOL_ICMP || ip4->protocol == PROTOCOL_VRRP))
+		if (outgoing && ip4->protocol == PROTOCOL_ICMP)
+			return 1;
+		if (vrrp && ip4->protocol == PROTOCOL_VRRP)
 			return 1;
 		break;
 	case bpf_htons(ETH_P_IPV6):
@@ -164,11 +190,16 @@ static __always_inline int concerns(struct __sk_buff *skb, int outgoing)
 			return 1;
 		if (may_be_virtual((const __u8 *)(outgoing ? &ip6->saddr : &ip6->daddr) + 14))
 			return 1;
-		if (outgoing && ip6->nexthdr == PROTOCOL_VRRP)
+		if (vrrp && (ip6->nexthdr == PROTOCOL_VRRP || ip6->nexthdr == PROTOCOL_FRAGMENT))
 			return 1;
 		break;
 	case bpf_htons(ETH_P_ARP):
 		return 1;
+	case bpf_htons(ETH_P_8021Q):
+	case bpf_htons(ETH_P_8021AD):
+		if (way == WAY_IN_RECEIVED)
+			return 1;
+		break;
 	}
 	return (void *)(eth + 1) > end || may_be_virtual_mac(outgoing ? eth->h_source : eth->h_dest);
 }
@@ -298,15 +329,47 @@ static __always_inline struct failover_lease_state *asked_for(struct __sk_buff *
 	return NULL;
 }
 
-SEC("tc")
-int failover_ingress(struct __sk_buff *skb)
+/* Whether it is for failover_tc: VRRP to a group, which the fence lets through. */
+static __always_inline int to_receive(struct __sk_buff *skb)
+{
+	struct ipv6hdr *ip6;
+	struct iphdr *ip4;
+	void *eth;
+
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		eth = header(skb, sizeof(*ip4));
+		if (!eth)
+			return 0;
+		ip4 = eth + ETH_HLEN;
+		return ip4->protocol == PROTOCOL_VRRP && ip4->daddr == bpf_htonl(GROUP_IPV4);
+	case bpf_htons(ETH_P_IPV6):
+		eth = header(skb, sizeof(*ip6));
+		if (!eth)
+			return 0;
+		ip6 = eth + ETH_HLEN;
+		return (ip6->nexthdr == PROTOCOL_VRRP || ip6->nexthdr == PROTOCOL_FRAGMENT) && ip6->daddr.s6_addr[0] == 0xff;
+	case bpf_htons(ETH_P_8021Q):
+	case bpf_htons(ETH_P_8021AD):
+		return 1;
+	}
+	return 0;
+}
+
+/* Whether it belongs to a VLAN's device. */
+static __always_inline int tagged(struct __sk_buff *skb)
+{
+	return skb->vlan_present && skb->vlan_tci & VLAN_ID;
+}
+
+static __always_inline int enters(struct __sk_buff *skb)
 {
 	struct failover_lease_state *lease;
 	struct ethhdr *eth;
 	int traffic;
 
-	if (!concerns(skb, 0) || skb->vlan_present)
-		return TC_ACT_UNSPEC; /* with a tag it belongs to the VLAN's device */
+	if (tagged(skb))
+		return TC_ACT_UNSPEC;
 	eth = header(skb, 0);
 	if (!eth)
 		return TC_ACT_UNSPEC;
@@ -325,6 +388,22 @@ int failover_ingress(struct __sk_buff *skb)
 	if (traffic && !lease->accept)
 		return hold_back(&lease->not_accepted);
 	return TC_ACT_UNSPEC;
+}
+
+SEC("tc")
+int failover_ingress(struct __sk_buff *skb)
+{
+	return concerns(skb, WAY_IN) ? enters(skb) : TC_ACT_UNSPEC;
+}
+
+SEC("tc")
+int failover_in(struct __sk_buff *skb)
+{
+	if (!concerns(skb, WAY_IN_RECEIVED))
+		return TC_ACT_UNSPEC;
+	if (to_receive(skb))
+		bpf_tail_call(skb, &failover_next, 0);
+	return enters(skb);
 }
 
 static __always_inline void set_source(struct __sk_buff *skb, const __u8 *mac)
@@ -566,8 +645,8 @@ int failover_egress(struct __sk_buff *skb)
 	enum rewrite rewrite;
 	struct ethhdr *eth;
 
-	if (!concerns(skb, 1) || skb->vlan_present)
-		return TC_ACT_UNSPEC; /* with a tag it belongs to the VLAN's device */
+	if (!concerns(skb, WAY_OUT) || tagged(skb))
+		return TC_ACT_UNSPEC;
 	if (skb->ingress_ifindex)
 		return transit(skb);
 	if (redirects(skb))

@@ -56,8 +56,10 @@ type VmacFailoverVmacKey struct {
 const (
 	VmacMapFailoverAddress  = "failover_address"
 	VmacMapFailoverLease    = "failover_lease"
+	VmacMapFailoverNext     = "failover_next"
 	VmacMapFailoverVmac     = "failover_vmac"
 	VmacProgFailoverEgress  = "failover_egress"
+	VmacProgFailoverIn      = "failover_in"
 	VmacProgFailoverIngress = "failover_ingress"
 	VmacVarFailoverFilter   = "failover_filter"
 )
@@ -105,6 +107,7 @@ type VmacSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type VmacProgramSpecs struct {
 	FailoverEgress  *ebpf.ProgramSpec `ebpf:"failover_egress"`
+	FailoverIn      *ebpf.ProgramSpec `ebpf:"failover_in"`
 	FailoverIngress *ebpf.ProgramSpec `ebpf:"failover_ingress"`
 }
 
@@ -114,6 +117,7 @@ type VmacProgramSpecs struct {
 type VmacMapSpecs struct {
 	FailoverAddress *ebpf.MapSpec `ebpf:"failover_address"`
 	FailoverLease   *ebpf.MapSpec `ebpf:"failover_lease"`
+	FailoverNext    *ebpf.MapSpec `ebpf:"failover_next"`
 	FailoverVmac    *ebpf.MapSpec `ebpf:"failover_vmac"`
 }
 
@@ -146,6 +150,7 @@ func (o *VmacObjects) Close() error {
 type VmacMaps struct {
 	FailoverAddress *ebpf.Map `ebpf:"failover_address"`
 	FailoverLease   *ebpf.Map `ebpf:"failover_lease"`
+	FailoverNext    *ebpf.Map `ebpf:"failover_next"`
 	FailoverVmac    *ebpf.Map `ebpf:"failover_vmac"`
 }
 
@@ -153,6 +158,7 @@ func (m *VmacMaps) Close() error {
 	return _VmacClose(
 		m.FailoverAddress,
 		m.FailoverLease,
+		m.FailoverNext,
 		m.FailoverVmac,
 	)
 }
@@ -169,12 +175,14 @@ type VmacVariables struct {
 // It can be passed to LoadVmacObjects or ebpf.CollectionSpec.LoadAndAssign.
 type VmacPrograms struct {
 	FailoverEgress  *ebpf.Program `ebpf:"failover_egress"`
+	FailoverIn      *ebpf.Program `ebpf:"failover_in"`
 	FailoverIngress *ebpf.Program `ebpf:"failover_ingress"`
 }
 
 func (p *VmacPrograms) Close() error {
 	return _VmacClose(
 		p.FailoverEgress,
+		p.FailoverIn,
 		p.FailoverIngress,
 	)
 }

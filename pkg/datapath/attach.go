@@ -75,6 +75,8 @@ type attachment struct {
 	link    link.Link
 	fence   []link.Link
 	classes bool   // the fence is made of classifiers
+	fenced  bool   // attaching the fence was tried
+	holding error  // why the fence doesn't hold when the process is gone
 	pinned  string // the links' directory
 	sockets []*socket
 }
@@ -98,7 +100,10 @@ func (d *Datapath) Attach(l Link, m Mode, watch bool) (Path, error) {
 		return Path{}, err
 	}
 	if !watch {
-		path.Unfenced = d.attachFence(a, l)
+		if !a.fenced {
+			path.Unfenced = d.attachFence(a, l, false)
+		}
+		path.Unfenced = errors.Join(path.Unfenced, a.holding)
 		switch {
 		case len(a.fence) > 0:
 			path.TC = "tcx"
@@ -207,9 +212,12 @@ func modes(l Link, m Mode) []Path {
 	return []Path{native, tc, generic}
 }
 
-// attachTC attaches the program that receives by TC. The ring it fills is the
-// same.
+// attachTC attaches the program that receives by TC, as a part of the fence if
+// there is one. The ring it fills is the same.
 func (d *Datapath) attachTC(a *attachment, l Link) error {
+	if d.fence != nil && !a.watch && d.attachFence(a, l, true) == nil {
+		return nil
+	}
 	x, err := link.AttachTCX(link.TCXOptions{Interface: l.Index, Program: d.objects.FailoverTc, Attach: ebpf.AttachTCXIngress})
 	if errors.Is(err, ebpf.ErrNotSupported) { // before Linux 6.6
 		return d.attachClassifiers(a, l, classifier{d.objects.FailoverTc, netlink.HANDLE_MIN_INGRESS, "receive", 2})
@@ -285,27 +293,36 @@ func attachedMode(ifindex int, l link.Link) (Mode, bool) {
 	return ModeGeneric, true
 }
 
-// attachFence attaches the TC programs, and returns why it can't.
-func (d *Datapath) attachFence(a *attachment, l Link) error {
+// attachFence attaches the TC programs, and returns why it can't. With receive
+// they also receive.
+func (d *Datapath) attachFence(a *attachment, l Link, receive bool) error {
 	if d.fence == nil {
 		return errors.Join(d.unavailable, d.unfenced)
 	}
-	links, err := d.fence.attach(l.Index)
+	ingress := d.fence.objects.FailoverIngress
+	if receive {
+		ingress = d.fence.objects.FailoverIn
+	}
+	links, err := d.fence.attach(l.Index, ingress)
 	if errors.Is(err, ebpf.ErrNotSupported) && d.pins != nil {
-		return d.attachClassifiers(a, l, // before Linux 6.6
-			classifier{d.fence.objects.FailoverIngress, netlink.HANDLE_MIN_INGRESS, "ingress", 1},
+		err = d.attachClassifiers(a, l, // before Linux 6.6
+			classifier{ingress, netlink.HANDLE_MIN_INGRESS, "ingress", 1},
 			classifier{d.fence.objects.FailoverEgress, netlink.HANDLE_MIN_EGRESS, "egress", 1})
+		a.fenced = err == nil
+		return err
 	}
 	if err != nil {
 		return fmt.Errorf("attach the fence: %w", err)
 	}
-	a.fence = links
+	a.fence, a.fenced = links, true
 	if d.pins == nil {
-		return errors.New("it goes with the process, for it can't be pinned")
+		a.holding = errors.New("it goes with the process, for it can't be pinned")
+		return nil
 	}
 	for n, name := range []string{"ingress", "egress"} {
 		if err := d.pinLink(a, l, name, links[n]); err != nil {
-			return fmt.Errorf("it goes with the process: %w", err)
+			a.holding = fmt.Errorf("it goes with the process: %w", err)
+			return nil
 		}
 	}
 	return nil

@@ -128,7 +128,7 @@ func Load(o Options) (*Datapath, error) {
 	}
 	d.waiter = waiter
 	if d.unavailable = d.loadBPF(); d.unavailable == nil {
-		if d.fence, d.unfenced = loadFence(); d.unfenced != nil {
+		if d.fence, d.unfenced = loadFence(d.objects.FailoverTc); d.unfenced != nil {
 			d.unfenced = fmt.Errorf("load the fence: %w", d.unfenced)
 		}
 		err = d.waiter.add(d.objects.FailoverRing.FD())

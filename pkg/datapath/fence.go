@@ -30,7 +30,7 @@ type fence struct {
 	filter  [1 << 16]uint16 // how many addresses set a bit of the programs' filter
 }
 
-func loadFence() (*fence, error) {
+func loadFence(receive *ebpf.Program) (*fence, error) {
 	f := new(fence)
 	if err := bpf.LoadVmacObjects(&f.objects, nil); err != nil {
 		return nil, err
@@ -42,6 +42,9 @@ func loadFence() (*fence, error) {
 	if f.leases, err = unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return nil, errors.Join(fmt.Errorf("map the leases: %w", err), f.objects.Close())
 	}
+	if err := f.objects.FailoverNext.Put(uint32(0), receive); err != nil {
+		return nil, errors.Join(fmt.Errorf("have it receive: %w", err), f.close())
+	}
 	return f, nil
 }
 
@@ -49,13 +52,14 @@ func (f *fence) close() error {
 	return errors.Join(unix.Munmap(f.leases), f.objects.Close())
 }
 
-// attach attaches both programs to an interface.
-func (f *fence) attach(ifindex int) (links []link.Link, err error) {
+// attach attaches both programs to an interface: the one for what comes in is
+// given, the other is the same always.
+func (f *fence) attach(ifindex int, ingress *ebpf.Program) (links []link.Link, err error) {
 	for _, p := range []struct {
 		program *ebpf.Program
 		at      ebpf.AttachType
 	}{
-		{f.objects.FailoverIngress, ebpf.AttachTCXIngress},
+		{ingress, ebpf.AttachTCXIngress},
 		{f.objects.FailoverEgress, ebpf.AttachTCXEgress},
 	} {
 		l, err := link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: p.program, Attach: p.at})

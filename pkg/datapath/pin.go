@@ -196,6 +196,7 @@ func (p *pins) pin(o *bpf.VrrpObjects, f *fence) error {
 	}
 	if f != nil {
 		all["progs/"+bpf.VmacProgFailoverIngress] = f.objects.FailoverIngress
+		all["progs/"+bpf.VmacProgFailoverIn] = f.objects.FailoverIn
 		all["progs/"+bpf.VmacProgFailoverEgress] = f.objects.FailoverEgress
 		all["maps/"+bpf.VmacMapFailoverAddress] = f.objects.FailoverAddress
 		all["maps/"+bpf.VmacMapFailoverVmac] = f.objects.FailoverVmac
