@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
@@ -134,6 +135,17 @@ func (s *site) staleYields() {
 	}
 	for _, address := range virtuals {
 		s.waitHolder(address, s.a, s.b)
+	}
+	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
+		from := 0
+		for range 2 { // with the second the first has arrived
+			n, err := s.capture.Wait(s.ctx, from, func(frame lab.Frame) bool {
+				_, d, _, ok := frame.Advertisement()
+				return ok && frame.From == s.b.Name && packet.FamilyOf(d.Source) == f
+			})
+			s.ok(err)
+			from = n + 1
+		}
 	}
 	at := len(s.capture.Frames())
 	s.ok(a.Signal(syscall.SIGCONT))
