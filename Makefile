@@ -110,6 +110,13 @@ clean: ## Remove what was built
 	rm -rf bin
 
 .PHONY: install
-install: build ## Install failoverd and failoverctl to PREFIX (/usr/local)
+install: build ## Install both and the systemd unit to PREFIX (/usr/local)
 	install -D -m 0755 bin/failoverd $(DESTDIR)$(PREFIX)/sbin/failoverd
 	install -D -m 0755 bin/failoverctl $(DESTDIR)$(PREFIX)/bin/failoverctl
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|/usr/local|$(PREFIX)|' tools/package/failoverd.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/failoverd.service
+	@echo "installed; write /etc/failoverd/failoverd.yaml (failoverctl reference), then: systemctl daemon-reload && systemctl enable --now failoverd"
+
+.PHONY: uninstall
+uninstall: ## Remove what make install has installed
+	rm -f $(DESTDIR)$(PREFIX)/sbin/failoverd $(DESTDIR)$(PREFIX)/bin/failoverctl $(DESTDIR)$(PREFIX)/lib/systemd/system/failoverd.service
