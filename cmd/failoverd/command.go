@@ -106,7 +106,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&o.config, "config", config.DefaultPath, "configuration `file`, YAML or JSON; not used with --vip")
+	f.StringVar(&o.config, "config", config.DefaultPath, "configuration `file`, YAML or JSON, or the Rust failover's; not used with --vip")
 	f.StringArrayVar(&o.interfaces, "iface", nil, "network `interface` to run on, of those in the file or with --vip; may be repeated")
 	f.BoolVar(&o.watch, "watch", false, "watch the interfaces, also if there is a file")
 	f.StringArrayVar(&o.addresses, "vip", nil, "virtual `address` with its prefix length, like 192.0.2.10/24; may be repeated; with several interfaces each goes where its network is")
@@ -184,6 +184,12 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 		}
 		return daemon.Watch(untilHangup(ctx), daemon.WatchConfig{Interfaces: o.interfaces, XDPMode: mode}, stdout, log)
 	}
+	if !flags.Changed("config") && !exists(o.config) {
+		if path, ok := predecessors(); ok && len(o.interfaces) == 0 {
+			o.config = path
+			return o.runFile(ctx, flags, log)
+		}
+	}
 	if len(o.interfaces) == 0 && !flags.Changed("config") && !exists(o.config) {
 		return &usageError{fmt.Errorf("nothing to run: there is no %s; write one, or give --iface and --vip; see failoverd --help", o.config)}
 	}
@@ -192,8 +198,9 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 
 // runFile runs what is in the configuration file.
 func (o *options) runFile(ctx context.Context, flags *pflag.FlagSet, log *logrus.Logger) error {
+	var chosen *logrus.Logger
 	read := func() (*config.File, error) {
-		f, err := config.Load(o.config)
+		f, err := load(o.config, chosen)
 		if err == nil && len(o.interfaces) > 0 {
 			f, err = f.Only(o.interfaces)
 		}
@@ -217,8 +224,7 @@ func (o *options) runFile(ctx context.Context, flags *pflag.FlagSet, log *logrus
 	if !flags.Changed("log-level") {
 		o.logLevel = f.Global.LogLevel
 	}
-	chosen, err := o.logger(log.Out)
-	if err != nil {
+	if chosen, err = o.logger(log.Out); err != nil {
 		return &usageError{err}
 	}
 	hangup := make(chan os.Signal, 1)

@@ -27,9 +27,14 @@ type configured struct {
 // withFile starts failoverd on a node with a file.
 func (s *site) withFile(n *lab.Node, text string, args ...string) *configured {
 	s.t.Helper()
+	return s.withFileEnv(n, nil, text, args...)
+}
+
+func (s *site) withFileEnv(n *lab.Node, env []string, text string, args ...string) *configured {
+	s.t.Helper()
 	c := &configured{site: s, path: filepath.Join(s.t.TempDir(), "failoverd.yaml")}
 	c.write(text)
-	f, err := n.Failoverd([]string{runMain + "=1"}, self(s.t), append([]string{"--config", c.path}, args...)...)
+	f, err := n.Failoverd(append(env, runMain+"=1"), self(s.t), append([]string{"--config", c.path}, args...)...)
 	s.ok(err)
 	s.t.Cleanup(func() {
 		if s.t.Failed() {
@@ -266,4 +271,25 @@ func TestReloadRhythm(t *testing.T) {
 		}
 	}
 	s.stop(s.a, c.Failoverd)
+}
+
+// The Rust failover's file runs as it is, found where that one looked for it, and
+// what it tolerated is told.
+func TestPredecessor(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "vrrp-config.json")
+	s.ok(os.WriteFile(path, []byte(`[{"name": "web", "vrid": 51, "interface_name": "eth0", "ip_addresses": ["198.18.0.10/24"], "advert_interval": 1, "colour": "red"}]`), 0o644))
+	f := s.failoverdEnv([]string{"SNAP_COMMON=" + dir}, s.a)
+	s.waitHolder("198.18.0.10", s.a)
+	if out := f.Output(); !strings.Contains(out, "colour") || !strings.Contains(out, path+":1") {
+		t.Errorf("what isn't known isn't told:\n%s", out)
+	}
+	status, err := control.NewClient(socketOf(f)).Status(s.ctx)
+	s.ok(err)
+	if len(status.Routers) != 1 || status.Routers[0].Name != "web" {
+		t.Errorf("it runs %+v", status.Routers)
+	}
+	s.stop(s.a, f)
 }

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/failoverd/failoverd/pkg/migrate"
+)
+
+// importPaths are where the other programs have their files. The first that
+// exists is imported.
+func importPaths() []string {
+	paths := []string{"/etc/keepalived/keepalived.conf"}
+	if snap := os.Getenv("SNAP_COMMON"); snap != "" {
+		paths = append(paths, filepath.Join(snap, "vrrp-config.json"))
+	}
+	return append(paths, "/var/snap/failover/common/vrrp-config.json", "/etc/failover/vrrp-config.json")
+}
+
+func importCommand() *cobra.Command {
+	var from, output string
+	var force bool
+	c := &cobra.Command{
+		Use:   "import [FILE]",
+		Short: "Make a configuration of keepalived's or the Rust failover's",
+		Long: `import reads the configuration of another program and writes failoverd's. It changes
+nothing else, and needs no running failoverd and no privilege.
+
+Without a FILE it takes the first that exists of /etc/keepalived/keepalived.conf,
+$SNAP_COMMON/vrrp-config.json, /var/snap/failover/common/vrrp-config.json and
+/etc/failover/vrrp-config.json.
+
+What can't be translated one to one is listed on standard error, each with its place and
+what to do instead, and is in the comments of the result:
+
+  behaves differently   translated, but look whether you depend on the difference
+  later                 failoverd doesn't have it yet
+  another program's     failoverd will not do it
+  not understood        a mistake, or a directive that is newer than this program
+  not needed            failoverd does it by itself, or it has no meaning
+
+A router that would harm with what is missing, like one with unicast peers, is commented
+out. Both programs speak VRRP, so hosts can be moved one at a time: the Backup first.
+
+Exit codes: 0 also with such findings, 1 the file can't be read or has a mistake, or the
+result exists already.`,
+		Example: `  failoverctl import
+  failoverctl import -o /etc/failoverd/failoverd.yaml /etc/keepalived/keepalived.conf
+  failoverctl check`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if from != "" && from != "keepalived" && from != "failover" {
+				return &usageError{fmt.Errorf("--from %s is not known: it is keepalived or failover", from)}
+			}
+			path, err := importSource(args, importPaths())
+			if err != nil {
+				return err
+			}
+			r, err := importFile(path, from)
+			if err != nil {
+				return err
+			}
+			if err := writeImport(c.OutOrStdout(), output, force, r.YAML); err != nil {
+				return err
+			}
+			return writeFindings(c.ErrOrStderr(), r.Findings)
+		},
+	}
+	c.Flags().StringVar(&from, "from", "", "the `program` that the file is of: keepalived or failover (default: what it looks like)")
+	c.Flags().StringVarP(&output, "output", "o", "", "write the result to this `file` instead of standard output")
+	c.Flags().BoolVar(&force, "force", false, "overwrite the file of --output")
+	return c
+}
+
+func importSource(args, known []string) (string, error) {
+	if len(args) > 0 {
+		return args[0], nil
+	}
+	for _, path := range known {
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("nothing to import: there is none of %s; name the file", strings.Join(known, ", "))
+}
+
+func importFile(path, from string) (*migrate.Result, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read what is to be imported: %w", err)
+	}
+	if from == "failover" || from == "" && migrate.LooksLikeFailover(content) {
+		return migrate.Failover(path, content)
+	}
+	return migrate.Keepalived(path, os.ReadFile, filepath.Glob)
+}
+
+// writeImport writes the result to a file, or to w.
+func writeImport(w io.Writer, path string, force bool, content []byte) error {
+	if path == "" {
+		_, err := w.Write(content)
+		return err
+	}
+	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	if force {
+		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+	}
+	f, err := os.OpenFile(path, flags, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s exists already: name another file, or overwrite it with --force", path)
+	}
+	if err != nil {
+		return fmt.Errorf("write the result: %w", err)
+	}
+	_, err = f.Write(content)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write the result: %w", err)
+	}
+	return nil
+}
+
+// importKinds are how the kinds are called above their findings and in the
+// summary, for one and for several.
+var importKinds = map[migrate.Kind]struct{ head, one, several string }{
+	migrate.Changed:  {"Translated, but it behaves differently:", "directive translated with other behaviour", "directives translated with other behaviour"},
+	migrate.Later:    {"Needs a later failoverd:", "needs a later failoverd", "need a later failoverd"},
+	migrate.Foreign:  {"Another program's job:", "is another program's", "are another program's"},
+	migrate.Unknown:  {"Not understood:", "not understood", "not understood"},
+	migrate.Unneeded: {"Not needed:", "not needed", "not needed"},
+}
+
+// writeFindings writes the findings by their kinds, and how many there are.
+func writeFindings(w io.Writer, all []migrate.Finding) error {
+	var summary []string
+	for _, kind := range migrate.Kinds {
+		names, n := importKinds[kind], 0
+		for _, f := range all {
+			if f.Kind != kind {
+				continue
+			}
+			if n++; n == 1 {
+				if _, err := fmt.Fprintln(w, names.head); err != nil {
+					return err
+				}
+			}
+			if _, err := fmt.Fprintf(w, "  %s\n", f); err != nil {
+				return err
+			}
+		}
+		switch {
+		case n == 1:
+			summary = append(summary, "1 "+names.one)
+		case n > 1:
+			summary = append(summary, fmt.Sprintf("%d %s", n, names.several))
+		}
+	}
+	if len(summary) == 0 {
+		summary = []string{"everything translated one to one"}
+	}
+	_, err := fmt.Fprintln(w, strings.Join(summary, ", "))
+	return err
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What import writes is what check accepts, and what it couldn't translate is said
+// apart from it.
+func TestImport(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	source := write("keepalived.conf", "vrrp_instance a {\n  interface eth0\n  virtual_router_id 51\n  track_script {\n    check\n  }\n  virtual_ipaddress {\n    192.0.2.10/24\n  }\n}\n")
+	result := filepath.Join(dir, "failoverd.yaml")
+	code, out, errs := call(t, "import", "-o", result, source)
+	if code != 0 || out != "" || !strings.Contains(errs, "keepalived.conf:4: track_script") || !strings.Contains(errs, "1 needs a later failoverd") {
+		t.Errorf("exit code %d, output %q, findings:\n%s", code, out, errs)
+	}
+	if code, _, errs := call(t, "check", result); code != 0 {
+		t.Errorf("check refuses the result: %s", errs)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{source, "-o", result}, exitFailure, "--force"},
+		{[]string{source, "-o", result, "--force"}, 0, "later"},
+		{[]string{source, "--from", "frr"}, exitUsage, "keepalived or failover"},
+		{[]string{filepath.Join(dir, "missing.conf")}, exitFailure, "missing.conf"},
+		{[]string{write("open.conf", "vrrp_instance a {\n")}, exitFailure, "open.conf:1"},
+	} {
+		code, _, errs := call(t, append([]string{"import"}, c.args...)...)
+		if code != c.code || !strings.Contains(errs, c.want) {
+			t.Errorf("import %v: exit code %d, want %d: %s", c.args, code, c.code, errs)
+		}
+	}
+	rust := write("vrrp-config.json", `{"name": "web", "vrid": 51, "interface_name": "eth0", "ip_addresses": ["192.0.2.10/24"]}`)
+	if code, out, errs := call(t, "import", rust); code != 0 || !strings.Contains(out, "name: web") {
+		t.Errorf("exit code %d: %s%s", code, out, errs)
+	}
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/migrate"
+)
+
+// predecessors returns the Rust failover's file, if there is one where it looks
+// for it.
+func predecessors() (string, bool) {
+	paths := []string{"/etc/failover/vrrp-config.json"}
+	if snap := os.Getenv("SNAP_COMMON"); snap != "" {
+		paths = []string{filepath.Join(snap, "vrrp-config.json"), paths[0]}
+	}
+	for _, path := range paths {
+		if exists(path) {
+			return path, true
+		}
+	}
+	return "", false
+}
+
+// load reads a configuration file, which may be the Rust failover's. With a log
+// it says there what of such a file is taken otherwise than it was.
+func load(path string, log *logrus.Logger) (*config.File, error) {
+	content, err := os.ReadFile(path)
+	if err != nil || !migrate.LooksLikeFailover(content) {
+		return config.Load(path)
+	}
+	r, err := migrate.Failover(path, content)
+	if err != nil {
+		return nil, err
+	}
+	if log != nil {
+		log.WithField("file", path).Info("this is the Rust failover's configuration, running what it says; failoverctl import makes failoverd's of it")
+		for _, f := range r.Findings {
+			if f.Kind != migrate.Unneeded {
+				log.Warn(f.String())
+			}
+		}
+	}
+	return config.Parse(path+" as translated", r.YAML)
+}

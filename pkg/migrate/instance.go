@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package migrate
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/config"
+)
+
+// instance is a vrrp_instance as keepalived has it, or the defaults of all.
+type instance struct {
+	node   *node
+	router *router // what it becomes
+
+	name         string
+	iface        string
+	vrid         int
+	version      int // 0: not said
+	priority     int
+	interval     time.Duration
+	advert       *node // advert_int
+	state        *node
+	accept       *node // or no_accept
+	strict       *bool
+	preempt      *node // or nopreempt
+	delay        *node
+	delayTime    time.Duration
+	vmac         bool
+	again        *node // garp_master_delay
+	againTime    time.Duration
+	againMinimal bool // vrrp_min_garp
+	unicast      *node
+	group        *node // another multicast group
+	auth         *node
+	pending      []*node // blocks of addresses, which need the interface's name
+	addresses    []vip
+	excluded     []vip
+}
+
+// block has the router commented out.
+func (in *instance) block(why string) {
+	if in.router.blocked == "" {
+		in.router.blocked = why
+	}
+}
+
+func beginInstance(t *translator, _ *instance, n *node) {
+	in := &instance{node: n, router: &router{}, name: n.arg(1), priority: config.DefaultPriority, interval: config.DefaultInterval}
+	in.router.node, in.router.order = n, n.order
+	in.router.place = Finding{Path: n.path, Line: n.number, Directive: cut("vrrp_instance " + in.name)}
+	n.router = in.router
+	t.instances = append(t.instances, in)
+	t.apply(instanceRules, in, n.block)
+	for _, block := range in.pending {
+		if block.name() == "virtual_ipaddress" {
+			in.addresses = append(in.addresses, t.entries(in, block)...)
+		} else {
+			in.excluded = append(in.excluded, t.entries(in, block)...)
+		}
+	}
+}
+
+// finish makes the router of an instance, when all is read.
+func (t *translator) finish(in *instance) error {
+	n, r := in.node, in.router
+	where := fmt.Sprintf("%s:%d: vrrp_instance %s", n.path, n.number, clean(in.name))
+	if in.iface == "" && in.unicast == nil {
+		return fmt.Errorf("%s has no interface: add a line like `interface eth0`", where)
+	}
+	if in.vrid == 0 {
+		return fmt.Errorf("%s has no virtual_router_id from 1 to 255: add a line like `virtual_router_id 51`", where)
+	}
+	if in.name != "" {
+		r.name = in.name
+	}
+	r.set("interface", text(in.iface))
+	r.set("vrid", strconv.Itoa(in.vrid))
+	six := t.sameFamily(in)
+	version := t.version(in, six)
+	r.set("version", strconv.Itoa(version))
+	if in.priority != config.DefaultPriority {
+		r.set("priority", strconv.Itoa(in.priority))
+	}
+	t.interval(in, version)
+	t.addresses(in, version, six)
+	t.preemption(in)
+	t.acceptance(in, version)
+	if in.vmac {
+		r.set("virtual_mac", "auto")
+	} else {
+		r.set("virtual_mac", "off", t.once(
+			"At the interface's own MAC, as keepalived has them without use_vmac. When all hosts",
+			"run failoverd, auto is better: the addresses keep one MAC that moves with them.")...)
+	}
+	t.announce(in)
+	t.authentication(in, version)
+	if in.unicast != nil {
+		in.block("failoverd has no unicast yet, and multicast to other hosts would be something else")
+	}
+	t.multicast(in, six)
+	return nil
+}
+
+func (t *translator) version(in *instance, six bool) int {
+	version := in.version
+	if version == 0 {
+		version = t.global.version
+	}
+	switch {
+	case six:
+		return 3 // version 2 has none, and keepalived says so and goes on
+	case version == 0:
+		return 2 // keepalived's default
+	}
+	return version
+}
+
+// interval rounds as keepalived does.
+func (t *translator) interval(in *instance, version int) {
+	unit := 10 * time.Millisecond
+	if version == 2 {
+		unit = time.Second
+	}
+	interval := max(in.interval.Round(unit), unit)
+	if interval != in.interval {
+		t.find(in.advert, Changed, "%s is %s in version %d, to which keepalived rounds it too", duration(in.interval), duration(interval), version)
+	}
+	if interval != config.DefaultInterval {
+		in.router.set("interval", duration(interval))
+	}
+}
+
+func (t *translator) preemption(in *instance) {
+	first := in.state != nil && in.state.arg(1) == "MASTER"
+	if in.state != nil {
+		switch state := in.state.arg(1); {
+		case state != "MASTER" && state != "BACKUP":
+			t.find(in.state, Unknown, "`%s` is neither MASTER nor BACKUP; the election decides, by the priority", cut(state))
+		case in.priority == config.OwnerPriority && !first:
+			t.find(in.state, Changed, "with priority 255, the owner of the addresses, failoverd is Active at once, as RFC 9568 has it")
+		default:
+			t.find(in.state, Unneeded, "the election decides, by the priority")
+		}
+	}
+	preempt := in.preempt == nil || in.preempt.name() == "preempt"
+	if !preempt && first {
+		preempt = true
+		t.find(in.preempt, Unneeded, "keepalived ignores it beside `state MASTER`, so the router preempts; add `preempt: false` if it was meant")
+	}
+	if !preempt {
+		in.router.set("preempt", "false")
+	}
+	switch {
+	case in.delay == nil:
+	case first:
+		t.find(in.delay, Unneeded, "keepalived ignores it beside `state MASTER`; add `preempt_delay: %s` if it was meant", duration(in.delayTime))
+	case !preempt:
+		t.find(in.delay, Unneeded, "with nopreempt it has no meaning")
+	case !hasKey("preempt_delay"):
+		t.find(in.delay, Later, "this failoverd can't wait before it preempts: it takes the addresses as soon as it may")
+	case in.delayTime > 0:
+		in.router.set("preempt_delay", duration(in.delayTime))
+	}
+}
+
+func (t *translator) acceptance(in *instance, version int) {
+	strict := in.strict != nil && *in.strict || in.strict == nil && t.global.strict != nil && *t.global.strict
+	accept := !strict
+	if in.accept != nil {
+		accept = in.accept.name() == "accept"
+	}
+	if accept && strict && version == 2 {
+		accept = false
+		t.find(in.accept, Unneeded, "keepalived ignores it in version 2 beside vrrp_strict or strict_mode, so the addresses accept nothing; add `accept: true` if it was meant")
+	}
+	if !accept && in.priority != config.OwnerPriority {
+		in.router.set("accept", "false")
+	}
+}
+
+func (t *translator) announce(in *instance) {
+	from, again := in.again, in.againTime
+	if from == nil {
+		from, again = t.global.again, t.global.againTime
+	}
+	if from == nil && !t.global.againMinimal {
+		return
+	}
+	if again > time.Hour {
+		again = time.Hour
+		t.find(from, Changed, "the addresses are announced again after %s, the most that failoverd can", duration(again))
+	}
+	if again != config.DefaultRepeat {
+		in.router.set("announce_again", duration(again))
+	}
+}
+
+func (t *translator) authentication(in *instance, version int) {
+	if in.auth == nil {
+		return
+	}
+	if version == 3 {
+		t.find(in.auth, Unneeded, "version 3 has no authentication, and keepalived sends none")
+		return
+	}
+	t.find(in.auth, Later, "failoverd has none: RFC 3768 removed it. A host that still has it refuses what comes without, and both would be Active: remove it from keepalived on all hosts first")
+}
+
+// multicast keeps a router out of a group that isn't VRRP's.
+func (t *translator) multicast(in *instance, six bool) {
+	name := "vrrp_mcast_group4"
+	if six {
+		name = "vrrp_mcast_group6"
+	}
+	if in.group == nil && t.groups[name] != nil {
+		t.groups[name].members = append(t.groups[name].members, in.name)
+		in.group = t.groups[name]
+	}
+	if in.group != nil {
+		in.block("failoverd has no other multicast group than VRRP's yet")
+	}
+}
+
+// number reads a number's word.
+func (t *translator) number(n *node, least, most int) (int, bool) {
+	v, err := strconv.Atoi(n.arg(1))
+	if err != nil || v < least || v > most {
+		t.find(n, Unknown, "`%s` isn't a number from %d to %d", cut(n.arg(1)), least, most)
+		return 0, false
+	}
+	return v, true
+}
+
+// seconds reads a word that is a time in seconds.
+func (t *translator) seconds(n *node) (time.Duration, bool) {
+	const most = 1e6
+	v, err := strconv.ParseFloat(n.arg(1), 64)
+	if err != nil || math.IsNaN(v) || v < 0 || v > most {
+		t.find(n, Unknown, "`%s` isn't a number of seconds", cut(n.arg(1)))
+		return 0, false
+	}
+	return time.Duration(math.Round(v*1e6)) * time.Microsecond, true
+}
+
+// boolean reads a word that may be missing: then it is yes.
+func (t *translator) boolean(n *node) (value, ok bool) {
+	switch n.arg(1) {
+	case "", "on", "true", "yes":
+		return true, true
+	case "off", "false", "no":
+		return false, true
+	}
+	t.find(n, Unknown, "`%s` is neither on nor off", cut(n.arg(1)))
+	return false, false
+}
+
+// duration writes a time as the file has it.
+func duration(d time.Duration) string {
+	if d > 0 && d < time.Second {
+		return strconv.FormatFloat(float64(d)/float64(time.Millisecond), 'f', -1, 64) + "ms"
+	}
+	return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + "s"
+}

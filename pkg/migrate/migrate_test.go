@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package migrate
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/failoverd/failoverd/pkg/config"
+)
+
+var update = flag.Bool("update", false, "write the results to their golden files")
+
+// in reads files below a directory.
+func in(dir string) (open func(string) ([]byte, error), glob func(string) ([]string, error)) {
+	fsys := os.DirFS(dir)
+	return func(path string) ([]byte, error) { return fs.ReadFile(fsys, path) },
+		func(pattern string) ([]string, error) { return fs.Glob(fsys, pattern) }
+}
+
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s: %s", path, diff)
+	}
+}
+
+func written(findings []Finding) string {
+	var b strings.Builder
+	for _, f := range findings {
+		fmt.Fprintf(&b, "%s  %s\n", f.Kind, f)
+	}
+	return b.String()
+}
+
+// check is what holds for every result.
+func check(t *testing.T, r *Result) {
+	t.Helper()
+	for _, f := range r.Findings {
+		if f.Path == "" || f.Line < 1 || f.Directive == "" || f.Text == "" {
+			t.Errorf("a finding isn't complete: %+v", f)
+		}
+	}
+	_, err := config.Parse("x", r.YAML)
+	var mistakes *config.Mistakes
+	switch {
+	case err == nil, !strings.Contains(string(r.YAML), "\n  - "):
+	case errors.As(err, &mistakes):
+		t.Errorf("failoverd refuses the result: %v", err)
+	default:
+		t.Error(err)
+	}
+}
+
+func sources(t *testing.T, pattern string, least int) []string {
+	t.Helper()
+	paths, err := filepath.Glob(pattern)
+	if err != nil || len(paths) < least {
+		t.Fatalf("%d files, %v", len(paths), err)
+	}
+	return paths
+}
+
+func TestKeepalived(t *testing.T) {
+	for _, path := range append(sources(t, "testdata/keepalived/*.conf", 6), sources(t, "testdata/syntax/*.conf", 6)...) {
+		name := strings.TrimSuffix(path, ".conf")
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			open, glob := in(filepath.Dir(path))
+			r, err := Keepalived(filepath.Base(path), open, glob)
+			if err != nil {
+				t.Fatal(err)
+			}
+			check(t, r)
+			golden(t, name+".yaml", string(r.YAML))
+			golden(t, name+".findings.txt", written(r.Findings))
+		})
+	}
+}
+
+// What can't be read is an error with the file, the line and the remedy.
+func TestKeepalivedErrors(t *testing.T) {
+	var all strings.Builder
+	for _, path := range sources(t, "testdata/errors/*.conf", 16) {
+		open, glob := in(filepath.Dir(path))
+		r, err := Keepalived(filepath.Base(path), open, glob)
+		if err == nil {
+			t.Errorf("%s: no error: %s", path, r.YAML)
+			continue
+		}
+		fmt.Fprintln(&all, err)
+	}
+	golden(t, "testdata/errors/errors.txt", all.String())
+}
+
+// No password is written anywhere.
+func TestSecret(t *testing.T) {
+	for _, path := range []string{"testdata/keepalived/haproxy-pair.conf", "testdata/syntax/conditions.conf", "testdata/syntax/values.conf"} {
+		open, glob := in(".")
+		r, err := Keepalived(path, open, glob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, secret := range []string{"not2tell", "auth_pass one", "auth_pass two", "secret"} {
+			if all := string(r.YAML) + written(r.Findings); strings.Contains(all, secret) {
+				t.Errorf("%s: %q is in the result: %s", path, secret, all)
+			}
+		}
+	}
+}
+
+func TestFailover(t *testing.T) {
+	for _, path := range sources(t, "testdata/failover/*.json", 7) {
+		name := strings.TrimSuffix(path, ".json")
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			content, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := Failover(filepath.Base(path), content)
+			if err != nil {
+				golden(t, name+".txt", err.Error()+"\n")
+				return
+			}
+			check(t, r)
+			golden(t, name+".yaml", string(r.YAML))
+			golden(t, name+".findings.txt", written(r.Findings))
+		})
+	}
+}
+
+func TestLooksLikeFailover(t *testing.T) {
+	for content, want := range map[string]bool{
+		`{"vrid": 51}`: true,
+		`[{"name": "x"}, {"interface_name": "eth0"}]`: true,
+		`[{"ip_addresses": []}]`:                      true,
+		`{"routers": [{"vrid": 51}]}`:                 false,
+		`{"routers": [], "vrid": 51}`:                 false,
+		`[]`:                                          false,
+		`51`:                                          false,
+		``:                                            false,
+		`{"vrid": 51`:                                 false,
+		"vrrp_instance VI_1 {\n}\n":                   false,
+	} {
+		if got := LooksLikeFailover([]byte(content)); got != want {
+			t.Errorf("%s: %v", content, got)
+		}
+	}
+}
+
+// Whatever it is given, it ends with a result that failoverd accepts, or with
+// an error.
+func FuzzKeepalived(f *testing.F) {
+	for _, pattern := range []string{"testdata/keepalived/*.conf", "testdata/syntax/*.conf", "testdata/errors/*.conf"} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, path := range paths {
+			content, err := os.ReadFile(path)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(content)
+		}
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		r, err := Keepalived("main", func(path string) ([]byte, error) {
+			if path != "main" && len(content)%2 == 0 {
+				return nil, fs.ErrNotExist
+			}
+			return content, nil
+		}, func(pattern string) ([]string, error) { return []string{"x" + pattern}, nil })
+		if err == nil {
+			check(t, r)
+		}
+	})
+}
+
+func FuzzFailover(f *testing.F) {
+	paths, err := filepath.Glob("testdata/failover/*.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(content)
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		LooksLikeFailover(content)
+		if r, err := Failover("x", content); err == nil {
+			check(t, r)
+		}
+	})
+}

@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package migrate
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/failoverd/failoverd/pkg/config"
+)
+
+// Reasons that several directives have.
+const (
+	itself     = "failoverd does without it"
+	noTracking = "failoverd has no tracking yet: what it watches doesn't change the priority or the state"
+	noNotify   = "failoverd runs no programs on transitions yet; `failoverctl events --follow` shows them"
+	noFIFO     = "failoverd has no FIFO for transitions yet; `failoverctl events --follow -o json` writes them"
+	noMail     = "failoverd sends no mail yet"
+	noSNMP     = "failoverd has no SNMP yet"
+	noDBus     = "failoverd has no D-Bus yet; `failoverctl status -o json` says the same"
+	noBFD      = "failoverd has no BFD yet"
+	noGARP     = "failoverd announces the addresses at a take-over and once more after announce_again, with no other number or interval yet"
+	noRoutes   = "failoverd has no routes and rules that go with the addresses yet"
+	noStatic   = "what stays on the host is configured by the host's network configuration (systemd-networkd, netplan, ifupdown)"
+	lvs        = "failoverd has no load balancer: keepalived without VRRP can go on doing this (keepalived --check), or another program"
+	process    = "it is about keepalived's processes; failoverd's are systemd's matter, in its unit"
+	realTime   = "a late failoverd believes the kernel, which keeps the time of each advertisement, so it doesn't take over for its own delay"
+	buffers    = "failoverd sizes its buffers itself"
+	firewall   = "failoverd makes no firewall rules: its BPF programs drop what has to be dropped"
+	reload     = "failoverctl reload checks the file before anything changes"
+)
+
+func later(text string) rule    { return rule{kind: Later, text: text, whole: true} }
+func foreign(text string) rule  { return rule{kind: Foreign, text: text, whole: true} }
+func unneeded(text string) rule { return rule{kind: Unneeded, text: text, whole: true} }
+func changed(text string) rule  { return rule{kind: Changed, text: text, whole: true} }
+
+// topRules are those of what is outside of blocks.
+var topRules = rules{
+	"global_defs":              {apply: block(globalRules)},
+	"vrrp_instance":            {apply: beginInstance},
+	"vrrp_sync_group":          {apply: syncGroup},
+	"vrrp_script":              later("failoverd has no health checks yet: the script isn't run"),
+	"vrrp_track_process":       later("failoverd has no health checks yet: the process isn't watched"),
+	"vrrp_track_file":          later("failoverd has no health checks yet: the file isn't watched"),
+	"track_file":               later("failoverd has no health checks yet: the file isn't watched"),
+	"bfd_instance":             later(noBFD),
+	"garp_group":               later(noGARP),
+	"static_ipaddress":         foreign(noStatic),
+	"static_routes":            foreign(noStatic),
+	"static_rules":             foreign(noStatic),
+	"track_group":              foreign("it is for static addresses, routes and rules, which failoverd leaves to the host's network configuration"),
+	"linkbeat_interfaces":      unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
+	"linkbeat_use_polling":     unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
+	"interface_up_down_delays": later("failoverd has no delay for interfaces that go up and down yet: it reacts at once"),
+	"virtual_server":           foreign(lvs),
+	"virtual_server_group":     foreign(lvs),
+	"SSL":                      foreign(lvs),
+	"net_namespace":            foreign("run failoverd there: by NetworkNamespacePath= in its systemd unit, or ip netns exec"),
+	"net_namespace_ipvs":       foreign(lvs),
+	"namespace_with_ipsets":    unneeded(firewall),
+	"instance":                 changed("one failoverd has all routers of a network namespace: put those of all instances into one file"),
+	"use_pid_dir":              unneeded(process),
+	"child_wait_time":          unneeded(process),
+	"include":                  {kind: Unknown, text: "for some hosts only, which keepalived doesn't have for include: the file isn't read. Import it by itself"},
+}
+
+var globalRules = rules{
+	"vrrp_version": {apply: func(t *translator, _ *instance, n *node) {
+		if v, ok := t.number(n, 2, 3); ok {
+			t.global.version = v
+		}
+	}},
+	"vrrp_strict": {apply: func(t *translator, _ *instance, n *node) {
+		strict := true
+		t.global.strict = &strict
+		t.find(n, Changed, strictText)
+	}},
+	"vrrp_garp_master_delay": {apply: func(t *translator, _ *instance, n *node) {
+		if d, ok := t.seconds(n); ok {
+			t.global.again, t.global.againTime = n, d
+		}
+	}},
+	"vrrp_min_garp": {apply: func(t *translator, _ *instance, n *node) {
+		if v, ok := t.boolean(n); ok && v {
+			t.find(n, Changed, "the addresses are announced once at a take-over, and not again where no garp_master_delay says when")
+			t.global.againMinimal = v
+		}
+	}},
+	"vrrp_mcast_group4":       {apply: multicastGroup},
+	"vrrp_mcast_group6":       {apply: multicastGroup},
+	"vrrp_down_timer_adverts": {apply: downTimer},
+
+	"router_id":                    unneeded("it is for mails and logs"),
+	"default_interface":            unneeded("each router has its interface"),
+	"dynamic_interfaces":           unneeded("failoverd waits for interfaces that aren't there"),
+	"log_unknown_vrids":            unneeded("`failoverctl stats` counts them as vrid_errors; `failoverd --iface eth0` shows what is on the network"),
+	"vmac_prefix":                  unneeded("failoverd needs no devices for virtual MACs"),
+	"vmac_addr_prefix":             unneeded("failoverd needs no devices for virtual MACs"),
+	"vrrp_skip_check_adv_addr":     unneeded("failoverd compares the addresses of each advertisement, which costs nothing; `tolerate: [address-list]` accepts others in version 2"),
+	"vrrp_check_unicast_src":       later("failoverd has no unicast yet"),
+	"vrrp_startup_delay":           later("failoverd takes part as soon as the interface is up"),
+	"vrrp_lower_prio_no_advert":    changed(answersText),
+	"vrrp_higher_prio_send_advert": changed(silentText),
+
+	"vrrp_garp_master_repeat":         later(noGARP),
+	"vrrp_garp_lower_prio_delay":      later(noGARP),
+	"vrrp_garp_lower_prio_repeat":     later(noGARP),
+	"vrrp_garp_master_refresh":        later(noGARP),
+	"vrrp_garp_master_refresh_repeat": later(noGARP),
+	"vrrp_garp_interval":              later(noGARP),
+	"vrrp_gna_interval":               later(noGARP),
+	"vrrp_garp_extra_if":              later(noGARP),
+
+	"startup_script":          foreign("have systemd run it: ExecStartPre= in failoverd's unit"),
+	"startup_script_timeout":  foreign("have systemd run it: ExecStartPre= in failoverd's unit"),
+	"shutdown_script":         foreign("have systemd run it: ExecStopPost= in failoverd's unit"),
+	"shutdown_script_timeout": foreign("have systemd run it: ExecStopPost= in failoverd's unit"),
+
+	"notification_email":      later(noMail),
+	"notification_email_from": later(noMail),
+	"smtp_server":             later(noMail),
+	"smtp_helo_name":          later(noMail),
+	"smtp_connect_timeout":    later(noMail),
+	"smtp_alert":              later(noMail),
+	"smtp_alert_vrrp":         later(noMail),
+	"no_email_faults":         later(noMail),
+
+	"notify_fifo":                      later(noFIFO),
+	"notify_fifo_script":               later(noFIFO),
+	"vrrp_notify_fifo":                 later(noFIFO),
+	"vrrp_notify_fifo_script":          later(noFIFO),
+	"vrrp_notify_priority_changes":     later(noFIFO),
+	"fifo_write_vrrp_states_on_reload": later(noFIFO),
+	"script_user":                      later("failoverd runs no programs yet, neither for health checks nor on transitions"),
+	"enable_script_security":           later("failoverd runs no programs yet, neither for health checks nor on transitions"),
+
+	"snmp_socket":            later(noSNMP),
+	"enable_snmp_vrrp":       later(noSNMP),
+	"enable_snmp_keepalived": later(noSNMP),
+	"enable_snmp_checker":    foreign(lvs),
+	"enable_snmp_rfc":        later(noSNMP),
+	"enable_snmp_rfcv2":      later(noSNMP),
+	"enable_snmp_rfcv3":      later(noSNMP),
+	"enable_traps":           later(noSNMP),
+	"enable_dbus":            later(noDBus),
+	"dbus_service_name":      later(noDBus),
+
+	"tmp_config_directory": unneeded(itself),
+	"config_save_dir":      unneeded(itself),
+	"random_seed":          unneeded(itself),
+	"umask":                unneeded(itself),
+	"data_use_instance":    unneeded("`failoverctl status` says it"),
+	"include_check":        unneeded("failoverd's configuration is one file"),
+	"reload_check_config":  unneeded(reload),
+	"reload_time_file":     unneeded("a systemd timer that runs failoverctl reload does it"),
+	"reload_repeat":        unneeded("a systemd timer that runs failoverctl reload does it"),
+	"reload_file":          unneeded(reload),
+
+	"process_names":      unneeded(process),
+	"process_name":       unneeded(process),
+	"vrrp_process_name":  unneeded(process),
+	"vrrp_priority":      unneeded(realTime),
+	"vrrp_rt_priority":   unneeded(realTime),
+	"vrrp_rlimit_rttime": unneeded(realTime),
+	"vrrp_rlimit_rtime":  unneeded(realTime),
+	"vrrp_no_swap":       unneeded(realTime),
+	"vrrp_cpu_affinity":  unneeded("CPUAffinity= in failoverd's systemd unit does it"),
+
+	"max_auto_priority":       unneeded(realTime),
+	"min_auto_priority_delay": unneeded(realTime),
+
+	"bfd_process_name":  later(noBFD),
+	"bfd_priority":      later(noBFD),
+	"bfd_rt_priority":   later(noBFD),
+	"bfd_rlimit_rttime": later(noBFD),
+	"bfd_rlimit_rtime":  later(noBFD),
+	"bfd_no_swap":       later(noBFD),
+	"bfd_cpu_affinity":  later(noBFD),
+
+	"nftables":                   unneeded(firewall),
+	"nftables_priority":          unneeded(firewall),
+	"nftables_counters":          unneeded(firewall),
+	"nftables_ifindex":           unneeded(firewall),
+	"nftables_ipvs":              foreign(lvs),
+	"nftables_ipvs_priority":     foreign(lvs),
+	"nftables_ipvs_start_fwmark": foreign(lvs),
+	"vrrp_iptables":              unneeded(firewall),
+	"vrrp_ipsets":                unneeded(firewall),
+	"disable_local_igmp":         unneeded("failoverd joins the group on the interface itself"),
+
+	"vrrp_netlink_cmd_rcv_bufs":           unneeded(buffers),
+	"vrrp_netlink_cmd_rcv_bufs_force":     unneeded(buffers),
+	"vrrp_netlink_monitor_rcv_bufs":       unneeded(buffers),
+	"vrrp_netlink_monitor_rcv_bufs_force": unneeded(buffers),
+	"process_monitor_rcv_bufs":            unneeded(buffers),
+	"process_monitor_rcv_bufs_force":      unneeded(buffers),
+	"vrrp_rx_bufs_policy":                 unneeded(buffers),
+	"vrrp_rx_bufs_multiplier":             unneeded(buffers),
+
+	"smtp_alert_checker":       foreign(lvs),
+	"checker_log_all_failures": foreign(lvs),
+	"checker_process_name":     foreign(lvs),
+	"checker_priority":         foreign(lvs),
+	"checker_rt_priority":      foreign(lvs),
+	"checker_rlimit_rttime":    foreign(lvs),
+	"checker_rlimit_rtime":     foreign(lvs),
+	"checker_no_swap":          foreign(lvs),
+	"checker_cpu_affinity":     foreign(lvs),
+	"no_checker_emails":        foreign(lvs),
+	"rs_init_notifies":         foreign(lvs),
+	"lvs_sync_daemon":          foreign(lvs),
+	"lvs_timeouts":             foreign(lvs),
+	"lvs_flush":                foreign(lvs),
+	"lvs_flush_on_stop":        foreign(lvs),
+	"lvs_flush_onstop":         foreign(lvs),
+	"lvs_process_name":         foreign(lvs),
+	"lvs_notify_fifo":          foreign(lvs),
+	"lvs_notify_fifo_script":   foreign(lvs),
+
+	"lvs_netlink_cmd_rcv_bufs":           foreign(lvs),
+	"lvs_netlink_cmd_rcv_bufs_force":     foreign(lvs),
+	"lvs_netlink_monitor_rcv_bufs":       foreign(lvs),
+	"lvs_netlink_monitor_rcv_bufs_force": foreign(lvs),
+	"lvs_sync_daemon_interface":          foreign(lvs),
+
+	// These may be in global_defs too.
+	"linkbeat_use_polling":  unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
+	"net_namespace":         foreign("run failoverd there: by NetworkNamespacePath= in its systemd unit, or ip netns exec"),
+	"net_namespace_ipvs":    foreign(lvs),
+	"namespace_with_ipsets": unneeded(firewall),
+	"instance":              changed("one failoverd has all routers of a network namespace: put those of all instances into one file"),
+	"use_pid_dir":           unneeded(process),
+	"child_wait_time":       unneeded(process),
+}
+
+// Texts of what an instance or all can have.
+const (
+	strictText  = "it becomes `accept: false`, unless the instance says accept; what else it demands failoverd does or refuses anyway"
+	answersText = "failoverd answers an advertisement of lower priority with its own at once, as RFC 9568 has it"
+	silentText  = "failoverd becomes Backup without another advertisement, as RFC 9568 has it"
+)
+
+var syncRules = rules{
+	"group": {apply: func(_ *translator, _ *instance, n *node) {
+		for _, c := range n.block {
+			n.parent.members = append(n.parent.members, c.words...)
+			c.tellAll()
+		}
+		n.args() // one that is written without a block
+	}},
+	"track_interface":            later(noTracking),
+	"track_script":               later(noTracking),
+	"track_file":                 later(noTracking),
+	"track_process":              later(noTracking),
+	"track_bfd":                  later(noBFD),
+	"global_tracking":            later(noTracking),
+	"sync_group_tracking_weight": later(noTracking),
+	"notify_master":              later(noNotify),
+	"notify_backup":              later(noNotify),
+	"notify_fault":               later(noNotify),
+	"notify_stop":                later(noNotify),
+	"notify_deleted":             later(noNotify),
+	"notify":                     later(noNotify),
+	"notify_priority_changes":    later(noFIFO),
+	"smtp_alert":                 later(noMail),
+}
+
+// overrule notes that a directive has no meaning for another one after it.
+func (t *translator) overrule(before, n *node) {
+	if before != nil {
+		t.find(before, Unneeded, "there is %s further down, and keepalived takes the last", n.name())
+	}
+}
+
+func syncGroup(t *translator, _ *instance, n *node) {
+	n.args()
+	t.find(n, Later, "failoverd has no sync groups yet: these routers change their state each on its own. Give them the same priorities on all hosts, or wait for a later one")
+	t.apply(syncRules, nil, n.block)
+}
+
+func block(known rules) func(*translator, *instance, *node) {
+	return func(t *translator, in *instance, n *node) { t.apply(known, in, n.block) }
+}
+
+func multicastGroup(t *translator, _ *instance, n *node) {
+	if group := n.arg(1); group == "224.0.0.18" || strings.EqualFold(group, "ff02::12") {
+		return
+	}
+	t.groups[n.name()] = n
+	t.find(n, Later, "failoverd has VRRP's multicast group only: the routers that would use another are commented out")
+}
+
+func downTimer(t *translator, _ *instance, n *node) {
+	if v, ok := t.number(n, 1, 100); ok && v != 3 {
+		t.find(n, Later, "failoverd takes over after 3 missing advertisements, as RFC 9568 has it. Have it so on all hosts")
+	}
+}
+
+var instanceRules = rules{
+	"interface": {apply: func(_ *translator, in *instance, n *node) { in.iface = n.arg(1) }},
+	"state":     {apply: func(_ *translator, in *instance, n *node) { in.state = n }},
+	"virtual_router_id": {apply: func(t *translator, in *instance, n *node) {
+		if v, ok := t.number(n, 1, 255); ok {
+			in.vrid = v
+		}
+	}},
+	"priority": {apply: func(t *translator, in *instance, n *node) {
+		if v, err := strconv.Atoi(n.arg(1)); err == nil && v >= 1 && v <= config.OwnerPriority {
+			in.priority = v
+			return
+		}
+		t.find(n, Changed, "`%s` isn't a number from 1 to 255: it is 100 here, as keepalived takes it", cut(n.arg(1)))
+	}},
+	"advert_int": {apply: func(t *translator, in *instance, n *node) {
+		if d, ok := t.seconds(n); ok {
+			in.advert, in.interval = n, d
+		}
+	}},
+	"version": {apply: func(t *translator, in *instance, n *node) {
+		if v, ok := t.number(n, 2, 3); ok {
+			in.version = v
+		}
+	}},
+	"nopreempt": {apply: func(t *translator, in *instance, n *node) {
+		t.overrule(in.preempt, n)
+		in.preempt = n
+	}},
+	"preempt": {apply: func(t *translator, in *instance, n *node) {
+		t.overrule(in.preempt, n)
+		in.preempt = n
+	}},
+	"preempt_delay": {apply: func(t *translator, in *instance, n *node) {
+		if d, ok := t.seconds(n); ok {
+			in.delay, in.delayTime = n, d
+		}
+	}},
+	"accept": {apply: func(t *translator, in *instance, n *node) {
+		t.overrule(in.accept, n)
+		in.accept = n
+	}},
+	"no_accept": {apply: func(t *translator, in *instance, n *node) {
+		t.overrule(in.accept, n)
+		in.accept = n
+	}},
+	"strict_mode": {apply: func(t *translator, in *instance, n *node) {
+		v, ok := t.boolean(n)
+		if ok {
+			in.strict = &v
+		}
+		if ok && v {
+			t.find(n, Changed, strictText)
+		}
+	}},
+	"use_vmac": {apply: func(t *translator, in *instance, n *node) {
+		in.vmac = true
+		t.find(n, Changed, "the addresses are at the virtual MAC, on the interface itself: rules for the macvlan no longer match. `virtual_mac: macvlan` has one, with another name")
+		for _, word := range n.args() {
+			if strings.Count(word, ":") >= 4 {
+				t.find(n, Later, "the MAC is that of RFC 9568, not `%s`", cut(word))
+			}
+		}
+	}},
+	"garp_master_delay": {apply: func(t *translator, in *instance, n *node) {
+		if d, ok := t.seconds(n); ok {
+			in.again, in.againTime = n, d
+		}
+	}},
+	"virtual_ipaddress":          {apply: func(t *translator, in *instance, n *node) { in.pending = append(in.pending, n) }},
+	"virtual_ipaddress_excluded": {apply: func(t *translator, in *instance, n *node) { in.pending = append(in.pending, n) }},
+	"authentication":             {apply: func(_ *translator, in *instance, n *node) { in.auth = n; n.tellAll() }},
+	"unicast_peer": {apply: func(t *translator, in *instance, n *node) {
+		n.tellAll()
+		if len(n.block) == 0 {
+			t.find(n, Unneeded, "it is empty, so keepalived uses multicast too")
+			return
+		}
+		in.unicast = n
+		t.find(n, Later, "failoverd has no unicast yet. The router is commented out: by multicast it wouldn't hear the other hosts, and would be Active beside them")
+	}},
+	"mcast_dst_ip": {apply: func(t *translator, in *instance, n *node) {
+		if group := n.arg(1); group != "224.0.0.18" && !strings.EqualFold(group, "ff02::12") {
+			in.group = n
+			t.find(n, Later, "failoverd has VRRP's multicast group only. The router is commented out: it wouldn't hear the other hosts")
+		}
+	}},
+	"down_timer_adverts": {apply: downTimer},
+
+	"mcast_src_ip":          changed("failoverd sends from the interface's primary address, for IPv6 from its link-local one"),
+	"unicast_src_ip":        changed("failoverd sends from the interface's primary address, for IPv6 from its link-local one"),
+	"track_src_ip":          unneeded("failoverd waits for the interface to have an address"),
+	"check_unicast_src":     later("failoverd has no unicast yet"),
+	"unicast_fault_no_peer": later("failoverd has no unicast yet"),
+	"unicast_ttl":           later("failoverd has no unicast yet"),
+	"old_unicast_checksum":  later("failoverd has no unicast yet"),
+	"vrf":                   later("failoverd takes an interface, which may be part of a VRF"),
+
+	"use_vmac_addr":  later("failoverd has no addresses on other interfaces yet"),
+	"vmac_xmit_base": unneeded("failoverd always sends from the interface"),
+	"use_ipvlan":     changed("failoverd makes no ipvlan: the addresses are on the interface itself"),
+	"native_ipv6":    unneeded("the addresses say it"),
+
+	"dont_track_primary": changed("failoverd doesn't take part while the interface is down"),
+	"track_interface":    later(noTracking),
+	"track_script":       later(noTracking),
+	"track_file":         later(noTracking),
+	"track_process":      later(noTracking),
+	"track_bfd":          later(noBFD),
+
+	"garp_master_repeat":         later(noGARP),
+	"garp_lower_prio_delay":      later(noGARP),
+	"garp_lower_prio_repeat":     later(noGARP),
+	"garp_master_refresh":        later(noGARP),
+	"garp_master_refresh_repeat": later(noGARP),
+	"garp_extra_if":              later(noGARP),
+	"lower_prio_no_advert":       changed(answersText),
+	"higher_prio_send_advert":    changed(silentText),
+
+	"promote_secondaries": later("set the sysctl net.ipv4.conf.INTERFACE.promote_secondaries where addresses of one network depend on each other"),
+	"virtual_routes":      later(noRoutes),
+	"virtual_rules":       later(noRoutes),
+
+	"v3_checksum_as_v2":         unneeded("`checksum: auto`, the default, accepts both forms and answers in the peers'"),
+	"skip_check_adv_addr":       unneeded("failoverd compares the addresses of each advertisement, which costs nothing; `tolerate: [address-list]` accepts others in version 2"),
+	"debug":                     unneeded("`log_level: debug` below `global:` logs more"),
+	"kernel_rx_buf_size":        unneeded(buffers),
+	"linkbeat_use_polling":      unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
+	"lvs_sync_daemon_interface": foreign(lvs),
+
+	"notify_master":              later(noNotify),
+	"notify_backup":              later(noNotify),
+	"notify_fault":               later(noNotify),
+	"notify_stop":                later(noNotify),
+	"notify_deleted":             later(noNotify),
+	"notify":                     later(noNotify),
+	"notify_master_rx_lower_pri": later(noNotify),
+	"notify_priority_changes":    later(noFIFO),
+	"smtp_alert":                 later(noMail),
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package migrate
+
+import (
+	"fmt"
+	"strings"
+)
+
+// node is a directive of a keepalived configuration.
+type node struct {
+	line
+	words    []string // the first is its name
+	read     []bool   // which of the words were looked at
+	block    []*node
+	hasBlock bool
+	parent   *node
+	told     bool     // translated, or found
+	router   *router  // of a vrrp_instance
+	members  []string // of a vrrp_sync_group
+}
+
+// name is the directive's first word.
+func (n *node) name() string { return n.words[0] }
+
+// arg returns a word, "" if there are fewer.
+func (n *node) arg(i int) string {
+	if i >= len(n.words) {
+		return ""
+	}
+	n.read[i] = true
+	return n.words[i]
+}
+
+// args returns the words behind the name.
+func (n *node) args() []string {
+	for i := range n.read {
+		n.read[i] = true
+	}
+	return n.words[1:]
+}
+
+// tell notes that a directive is translated. The words of it that nobody reads
+// are found by the sweep.
+func (n *node) tell() {
+	n.told, n.read[0] = true, true
+}
+
+// tellAll notes that a directive with all that is in it has a finding.
+func (n *node) tellAll() {
+	n.tell()
+	n.args()
+	for _, c := range n.block {
+		c.tellAll()
+	}
+}
+
+// tree makes directives of lines.
+func tree(lines []line) (*node, error) {
+	root := &node{words: []string{""}, hasBlock: true}
+	stack := []*node{root}
+	for _, l := range lines {
+		tokens, err := split(l.text)
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", l.path, l.number, err)
+		}
+		var current *node // what the line's next word belongs to
+		for _, t := range tokens {
+			top := stack[len(stack)-1]
+			switch {
+			case t.word == "{" && !t.quoted:
+				if current == nil && len(top.block) > 0 && !top.block[len(top.block)-1].hasBlock {
+					current = top.block[len(top.block)-1] // of the line before
+				}
+				if current == nil {
+					return nil, fmt.Errorf("%s:%d: a { without a name before it: write one, like vrrp_instance VI_1 {", l.path, l.number)
+				}
+				if len(stack) > maxDepth {
+					return nil, fmt.Errorf("%s:%d: %d blocks within each other: close some", l.path, l.number, maxDepth)
+				}
+				current.hasBlock = true
+				stack, current = append(stack, current), nil
+			case t.word == "}" && !t.quoted:
+				if len(stack) == 1 {
+					return nil, fmt.Errorf("%s:%d: a } that closes nothing: remove it, or look for a { missing before it", l.path, l.number)
+				}
+				stack, current = stack[:len(stack)-1], nil
+			case current == nil:
+				current = &node{line: l, words: []string{t.word}, read: []bool{false}, parent: top}
+				top.block = append(top.block, current)
+			default:
+				current.words = append(current.words, t.word)
+				current.read = append(current.read, false)
+			}
+		}
+	}
+	if n := stack[len(stack)-1]; n != root {
+		return nil, fmt.Errorf("%s:%d: %s { is never closed: add a } where it ends", n.path, n.number, clean(cut(strings.Join(n.words, " "))))
+	}
+	return root, nil
+}
+
+// word is a word, or a brace of a block.
+type word struct {
+	word   string
+	quoted bool
+}
+
+// split makes words of a line, as a shell would.
+func split(s string) (all []word, err error) {
+	var b strings.Builder
+	in, quoted, quote, depth := false, false, rune(0), 0
+	end := func() {
+		if in {
+			all = append(all, word{b.String(), quoted})
+		}
+		in, quoted, depth = false, false, 0
+		b.Reset()
+	}
+	r := []rune(s)
+	for i := 0; i < len(r); i++ {
+		c := r[i]
+		last := i+1 == len(r) || r[i+1] == ' ' || r[i+1] == '\t'
+		switch {
+		case c == '\\' && i+1 < len(r):
+			var escaped rune
+			escaped, i = escape(r, i+1)
+			b.WriteRune(escaped)
+			in, quoted = true, true
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote != 0:
+			b.WriteRune(c)
+		case c == '"' || c == '\'':
+			quote, in, quoted = c, true, true
+		case c == ' ' || c == '\t':
+			end()
+		case c == '{' && (!in || last), c == '}' && depth == 0:
+			end()
+			all = append(all, word{string(c), false})
+		default:
+			if c == '{' {
+				depth++
+			}
+			if c == '}' {
+				depth--
+			}
+			b.WriteRune(c)
+			in = true
+		}
+	}
+	if quote != 0 {
+		return nil, fmt.Errorf("a quote %c is never closed: add one at the end", quote)
+	}
+	end()
+	return all, nil
+}
+
+// escape reads what is behind a backslash at i, and returns where it ends.
+func escape(r []rune, i int) (rune, int) {
+	number := func(base, from, most int) (rune, int) {
+		v, j := 0, from
+		for ; j < len(r) && j < from+most; j++ {
+			d := strings.IndexRune("0123456789abcdef", lower(r[j]))
+			if d < 0 || d >= base {
+				break
+			}
+			v = (v*base + d) & 0xff
+		}
+		return rune(v), j - 1
+	}
+	switch c := r[i]; {
+	case c >= '0' && c <= '7':
+		return number(8, i, 3)
+	case c == 'x' && i+1 < len(r) && strings.ContainsRune("0123456789abcdef", lower(r[i+1])):
+		return number(16, i+1, len(r))
+	case c == 'c' && i+1 < len(r):
+		return r[i+1] & 0x1f, i + 1
+	case strings.ContainsRune("abEfnrtv", c):
+		return rune("\a\b\x1b\f\n\r\t\v"[strings.IndexRune("abEfnrtv", c)]), i
+	default:
+		return c, i
+	}
+}
+
+func lower(c rune) rune {
+	if c >= 'A' && c <= 'F' {
+		return c + 'a' - 'A'
+	}
+	return c
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package migrate
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/failoverd/failoverd/pkg/config"
+)
+
+// width is what the comments fit.
+const width = 90
+
+// router is one of the result's routers.
+type router struct {
+	node    *node // where it comes from; of the Rust failover's there is none
+	order   int
+	place   Finding // of a finding about the whole router
+	name    string
+	keys    []pair
+	list    []item // the addresses
+	blocked string // why it is commented out
+
+	first, last int // its lines in the result
+}
+
+// addressesKey is the key that has the list.
+const addressesKey = "addresses"
+
+// pair is a key with its value and comments.
+type pair struct {
+	key, value string
+	comments   []string
+}
+
+// item is an address, or one that is left out.
+type item struct {
+	text string
+	out  bool
+}
+
+func (r *router) set(key, value string, comments ...string) {
+	r.keys = append(r.keys, pair{key, value, comments})
+}
+
+func (r *router) address(address string, out bool) {
+	if !out && (strings.HasPrefix(address, ":") || strings.HasSuffix(address, ":")) {
+		address = text(address) // or it were a key
+	}
+	r.list = append(r.list, item{address, out})
+}
+
+var (
+	plain    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)
+	reserved = regexp.MustCompile(`^(?i:true|false|null|yes|no|on|off|y|n|nan|inf)$`)
+	nameless = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
+)
+
+// text writes a value that is a string.
+func text(s string) string {
+	if plain.MatchString(s) && !reserved.MatchString(s) {
+		return s
+	}
+	b, err := json.Marshal(clean(s))
+	if err != nil {
+		panic(err) // a string
+	}
+	return string(b)
+}
+
+// hasKey reports whether a router of this failoverd's file has a key.
+var hasKey = func() func(string) bool {
+	keys := sync.OnceValue(func() map[string]any {
+		var s struct {
+			Properties struct {
+				Routers struct {
+					Items struct{ Properties map[string]any }
+				}
+			}
+		}
+		if err := json.Unmarshal(config.Schema(), &s); err != nil {
+			panic(err) // package config's own
+		}
+		return s.Properties.Routers.Items.Properties
+	})
+	return func(key string) bool {
+		_, ok := keys()[key]
+		return ok
+	}
+}()
+
+// result writes the routers, and has those commented out that package config
+// refuses.
+func (c *collector) result(path, whose string, routers []*router) (*Result, error) {
+	c.rename(routers)
+	for {
+		c.sort()
+		content := c.write(path, whose, routers)
+		_, err := config.Parse(path, content)
+		var mistakes *config.Mistakes
+		refused := false
+		if errors.As(err, &mistakes) {
+			for _, m := range mistakes.List {
+				for _, r := range routers {
+					if r.blocked == "" && m.Line >= r.first && m.Line <= r.last {
+						refused = true
+						c.refuse(r, m)
+					}
+				}
+			}
+		}
+		if refused {
+			continue
+		}
+		if err != nil && slices.ContainsFunc(routers, func(r *router) bool { return r.blocked == "" }) {
+			return nil, fmt.Errorf("make a configuration of %s: %w", path, err)
+		}
+		return &Result{YAML: content, Findings: c.findings()}, nil
+	}
+}
+
+// refuse comments a router out that has a mistake.
+func (c *collector) refuse(r *router, m config.Mistake) {
+	why := m.Text
+	if m.Hint != "" {
+		why += " (" + m.Hint + ")"
+	}
+	r.blocked = "failoverd refuses it"
+	f := r.place
+	f.Kind, f.Text = Changed, "commented out, for failoverd refuses it: "+onTheLine.ReplaceAllString(why, "another router ")
+	c.add(r.order, f, r.node, r)
+}
+
+// onTheLine is how package config names another router: by its line.
+var onTheLine = regexp.MustCompile(`the router on line \d+ `)
+
+// rename makes names valid and unique.
+func (c *collector) rename(routers []*router) {
+	taken := make(map[string]bool)
+	for _, r := range routers {
+		if r.name == "" {
+			continue
+		}
+		name := strings.TrimLeft(nameless.ReplaceAllString(r.name, "-"), "._-")
+		if name == "" {
+			name = "router"
+		}
+		name = name[:min(len(name), 63)]
+		base := name
+		for i := 2; taken[name]; i++ {
+			suffix := fmt.Sprintf("-%d", i)
+			name = base[:min(len(base), 63-len(suffix))] + suffix
+		}
+		taken[name] = true
+		if name != r.name {
+			f := r.place
+			f.Kind, f.Text = Changed, fmt.Sprintf("it is called %s here: names are unique, and of letters, digits, dots, dashes and underscores", name)
+			c.add(r.order, f, r.node, r)
+			r.name = name
+		}
+	}
+}
+
+func (c *collector) write(path, whose string, routers []*router) []byte {
+	var b bytes.Buffer
+	comment(&b, "", "Made by `failoverctl import` from "+whose+" "+clean(path)+". Read the comments, then check it on this host: failoverctl check FILE")
+	first := true
+	for _, f := range c.list {
+		if len(f.routers) == 0 && f.Kind != Unneeded {
+			if first {
+				b.WriteString("#\n# What concerns no router, or all of them:\n#\n")
+				first = false
+			}
+			comment(&b, "", f.String())
+		}
+	}
+	b.WriteString("\nrouters:\n")
+	if len(routers) == 0 {
+		b.WriteString("  # There is none in it.\n")
+	}
+	for i, r := range routers {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		r.first = bytes.Count(b.Bytes(), []byte("\n")) + 1
+		for _, f := range c.list {
+			if slices.Contains(f.routers, r) && f.Kind != Unneeded {
+				comment(&b, "  ", f.String())
+			}
+		}
+		r.write(&b)
+		r.last = bytes.Count(b.Bytes(), []byte("\n"))
+	}
+	return b.Bytes()
+}
+
+func (r *router) write(b *bytes.Buffer) {
+	var out bytes.Buffer
+	start := "- "
+	line := func(s string) {
+		fmt.Fprintf(&out, "%s%s\n", start, s)
+		start = "  "
+	}
+	if r.name != "" {
+		line("name: " + text(r.name))
+	}
+	for _, p := range r.keys {
+		for _, s := range p.comments {
+			line("# " + s)
+		}
+		line(strings.TrimSpace(p.key + ": " + p.value))
+		if p.key == addressesKey {
+			for _, a := range r.list {
+				line(map[bool]string{false: "  - ", true: "  # - "}[a.out] + a.text)
+			}
+		}
+	}
+	if r.blocked != "" {
+		comment(b, "  ", "Commented out: "+r.blocked+".")
+	}
+	for s := range strings.Lines(out.String()) {
+		if r.blocked != "" {
+			s = "# " + s
+		}
+		b.WriteString("  " + s)
+	}
+}
+
+// comment writes a text as a comment of several lines.
+func comment(b *bytes.Buffer, indent, s string) {
+	line := indent + "#"
+	for _, word := range strings.Fields(s) {
+		if len(line)+1+len(word) > width && line != indent+"#" {
+			b.WriteString(line + "\n")
+			line = indent + "#  "
+		}
+		line += " " + word
+	}
+	b.WriteString(line + "\n")
+}
