@@ -207,7 +207,8 @@ func (t *translator) authentication(in *instance, version int) {
 		t.find(in.auth, Unneeded, "version 3 has no authentication, and keepalived sends none")
 		return
 	}
-	t.find(in.auth, Later, "failoverd has none: RFC 3768 removed it. A host that still has it refuses what comes without, and both would be Active: remove it from keepalived on all hosts first")
+	t.find(in.auth, Later, "failoverd has none: RFC 3768 removed it. A host that still has it refuses what comes without, and both would be Active, so the router is commented out: remove authentication from keepalived on all hosts, then take the comment away")
+	in.block("a keepalived with authentication would be Active beside it")
 }
 
 // multicast keeps a router out of a group that isn't VRRP's.
