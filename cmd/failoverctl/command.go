@@ -15,6 +15,7 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/migrate"
 )
 
 const help = `failoverctl asks a running failoverd what it does, has it read its configuration
@@ -167,7 +168,7 @@ Exit codes: 0 the file is good, 1 it isn't or can't be read.`,
 			if len(args) > 0 {
 				path = args[0]
 			}
-			f, err := config.Load(path)
+			f, findings, err := migrate.Load(path)
 			var mistakes *config.Mistakes
 			if errors.As(err, &mistakes) {
 				fmt.Fprintln(c.ErrOrStderr(), mistakes)
@@ -176,7 +177,10 @@ Exit codes: 0 the file is good, 1 it isn't or can't be read.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: good: %d on %s\n", path, len(f.Routers), few(f.Interfaces()))
+			for _, f := range findings {
+				fmt.Fprintln(c.OutOrStdout(), f)
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is good: %s on %s\n", path, several(len(f.Routers), "router"), few(f.Interfaces()))
 			return err
 		},
 	}
@@ -186,9 +190,17 @@ Exit codes: 0 the file is good, 1 it isn't or can't be read.`,
 func few(names []string) string {
 	const most = 5
 	if len(names) <= most {
-		return fmt.Sprint(names)
+		return strings.Join(names, ", ")
 	}
-	return fmt.Sprintf("%v and %d more", names[:most], len(names)-most)
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
+// several counts things.
+func several(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 func schemaCommand() *cobra.Command {

@@ -30,21 +30,13 @@ func predecessors() (string, bool) {
 // load reads a configuration file, which may be the Rust failover's. With a log
 // it says there what of such a file is taken otherwise than it was.
 func load(path string, log *logrus.Logger) (*config.File, error) {
-	content, err := os.ReadFile(path)
-	if err != nil || !migrate.LooksLikeFailover(content) {
-		return config.Load(path)
-	}
-	r, err := migrate.Failover(path, content)
-	if err != nil {
-		return nil, err
-	}
-	if log != nil {
-		log.WithField("file", path).Info("this is the Rust failover's configuration, running what it says; failoverctl import makes failoverd's of it")
-		for _, f := range r.Findings {
+	f, findings, err := migrate.Load(path)
+	if log != nil && err == nil {
+		for _, f := range findings {
 			if f.Kind != migrate.Unneeded {
 				log.Warn(f.String())
 			}
 		}
 	}
-	return config.Parse(path+" as translated", r.YAML)
+	return f, err
 }
