@@ -22,6 +22,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/daemon"
 	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/metrics"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -76,6 +77,8 @@ type options struct {
 	xdpMode    string
 	logFormat  string
 	logLevel   string
+	metrics    string
+	compat     string
 	cleanup    bool
 }
 
@@ -124,6 +127,8 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&o.xdpMode, "xdp-mode", string(datapath.ModeAuto), "where to receive: auto, native, generic (XDP in the driver or behind it), tc (a TC program), or off (AF_PACKET socket)")
 	f.StringVar(&o.logFormat, "log-format", "text", "log as text or json, on standard error")
 	f.StringVar(&o.logLevel, "log-level", "info", "log from this `level` on: error, warning, info, debug")
+	f.StringVar(&o.metrics, "metrics", "", "serve metrics for Prometheus at an `address` like 127.0.0.1:9650, under /metrics")
+	f.StringVar(&o.compat, "metrics-compat", "", "give metrics beside failoverd's by the names of another `program` too: keepalived (those of its Prometheus exporter)")
 	f.BoolVar(&o.cleanup, "cleanup", false, "remove what a killed run left behind, and end")
 
 	cmd.AddCommand(&cobra.Command{
@@ -234,12 +239,18 @@ func (o *options) runFile(ctx context.Context, flags *pflag.FlagSet, log *logrus
 }
 
 func (o *options) runDaemon(ctx context.Context, log *logrus.Logger, reload <-chan os.Signal, read func() (*config.File, error)) error {
+	compat, err := metrics.ParseCompat(o.compat)
+	if err != nil {
+		return &usageError{fmt.Errorf("--metrics-compat: %w", err)}
+	}
 	return daemon.Run(ctx, daemon.Config{
-		Read:    read,
-		Reload:  reload,
-		Version: config.Version(),
-		BPFDir:  daemon.DefaultBPFDir,
-		RunDir:  daemon.DefaultRunDir,
+		Read:          read,
+		Reload:        reload,
+		Version:       config.Version(),
+		BPFDir:        daemon.DefaultBPFDir,
+		RunDir:        daemon.DefaultRunDir,
+		Metrics:       o.metrics,
+		MetricsCompat: compat,
 	}, log)
 }
 

@@ -131,6 +131,9 @@ func admit(path string) error {
 	return os.Chmod(path, 0o660)
 }
 
+// Close closes a Server that isn't run.
+func (s *Server) Close() error { return s.listener.Close() }
+
 // Run serves until ctx ends, which is not an error.
 func (s *Server) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.http.Close() }) // the socket goes with it

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/metrics"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -43,6 +45,9 @@ type Config struct {
 	Version string
 	BPFDir  string
 	RunDir  string
+	// Metrics is where they are served, HOST:PORT; empty for nowhere.
+	Metrics       string
+	MetricsCompat metrics.Compat
 }
 
 // Run runs the daemon until ctx ends, and leaves the host as it was found. All
@@ -146,6 +151,13 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		return fmt.Errorf("serve the control socket: %w", err)
 	}
 
+	var scrapes net.Listener
+	if c.Metrics != "" {
+		if scrapes, err = metrics.Listen(c.Metrics); err != nil {
+			return errors.Join(err, server.Close())
+		}
+	}
+
 	// The order of leaving: the loop first, so that priority 0 goes out and
 	// the addresses are removed while the rest still works.
 	support, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -174,6 +186,10 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	run("log", observer.run, support)
 	run("virtual MAC", reach.run, main)
 	run("control socket", server.Run, support)
+	if scrapes != nil {
+		handler := metrics.Handler(d, c.MetricsCompat == metrics.CompatKeepalived)
+		run("metrics", func(ctx context.Context) error { return metrics.Serve(ctx, scrapes, handler) }, support)
+	}
 	run("reload", d.reloads, main)
 	run("service", d.serve, main)
 	parts.Go(func() error { return ports.run(main, monitor, plan) }) // its errors name the interface

@@ -197,6 +197,9 @@ func (d *instance) Stats() (control.Stats, error) {
 	counters := d.dp.Counters()
 	for n := range counters {
 		r := packet.Reason(n)
+		if r == packet.ErrNotVRRP {
+			continue // never counted
+		}
 		s.Global = append(s.Global, control.Counter{Name: r.String(), Help: r.Error(), Value: counters[n]})
 	}
 	views := d.ports.known()

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/failoverd/failoverd/pkg/control"
+)
+
+var (
+	routerLabels = []string{"name", "interface", "family", "vrid"}
+	states       = []string{"Initialize", "Backup", "Active"}
+)
+
+// collector makes metrics from what the source says when it is asked.
+type collector struct {
+	source Source
+	compat bool
+}
+
+// Describe says nothing: which counters there are is the daemon's to know. The
+// registry then checks what Collect gives.
+func (c *collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect gives the metrics of one look at the source.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	status, err := c.source.Status()
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
+		return
+	}
+	stats, err := c.source.Stats()
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
+		return
+	}
+	o := &output{ch: ch, descs: make(map[string]*prometheus.Desc)}
+	o.gauge("failoverd_build_info", "the running failoverd, always 1", []string{"version"}, 1, status.Version)
+	for _, r := range status.Routers {
+		o.router(r, status.Now)
+	}
+	for _, counter := range stats.Global {
+		o.counter("failoverd_"+counterName(counter.Name), counter.Help, nil, counter.Value)
+	}
+	for _, r := range stats.Routers {
+		for _, counter := range r.Counters {
+			o.counter("failoverd_router_"+counterName(counter.Name), counter.Help, routerLabels, counter.Value,
+				r.Name, r.Interface, r.Family, strconv.Itoa(r.VRID))
+		}
+	}
+	if c.compat {
+		o.keepalived(status, stats)
+	}
+}
+
+// router gives the state of one Virtual Router at now.
+func (o *output) router(r control.Router, now time.Time) {
+	id := []string{r.Name, r.Interface, r.Family, strconv.Itoa(r.VRID)}
+	gauge := func(name, help string, value float64) {
+		o.gauge("failoverd_router_"+name, help, routerLabels, value, id...)
+	}
+	with := func(labels []string, more ...string) []string {
+		return append(labels[:len(labels):len(labels)], more...)
+	}
+
+	o.gauge("failoverd_router_info", "how the router runs, always 1",
+		with(routerLabels, "version", "mac", "virtual_mac", "receive", "fence", "checksum"), 1,
+		with(id, strconv.Itoa(r.Version), r.MAC, r.VirtualMAC, r.Receive, r.Fence, r.Checksum)...)
+	for _, state := range states {
+		o.gauge("failoverd_router_state", "1 for the state that the router is in, 0 for the others",
+			with(routerLabels, "state"), truth(r.State == state), with(id, state)...)
+	}
+	if r.Since.Before(now) { // one that never left Initialize has no such time
+		gauge("state_since_timestamp_seconds", "when the state was entered, since the Unix epoch", float64(r.Since.UnixMilli())/1e3)
+	}
+	gauge("assigned", "1 if the addresses are on this host", truth(r.Assigned))
+	gauge("priority", "the router's priority", float64(r.Priority))
+	if r.Active != "" {
+		gauge("active_priority", "priority of the Active, this host's own too", float64(r.ActivePriority))
+	}
+	if r.State == "Backup" && r.Active != "" {
+		gauge("last_heard_seconds", "how long ago the Backup heard the Active", r.LastHeard)
+	}
+	if r.State != "Initialize" {
+		gauge("deadline_seconds", "time until the Active advertises, or until a Backup that hears nothing takes over", r.Deadline)
+	}
+	gauge("advertisement_interval_seconds", "Advertisement_Interval", r.AdvertisementInterval)
+	gauge("active_adver_interval_seconds", "Active_Adver_Interval", r.ActiveAdverInterval)
+	gauge("skew_time_seconds", "Skew_Time", r.SkewTime)
+	gauge("active_down_interval_seconds", "Active_Down_Interval", r.ActiveDownInterval)
+	gauge("preempt_mode", "Preempt_Mode, 1 for true", truth(r.Preempt))
+	gauge("accept_mode", "Accept_Mode, 1 for true", truth(r.Accept))
+}
+
+// output gives the metrics of one scrape.
+type output struct {
+	ch    chan<- prometheus.Metric
+	descs map[string]*prometheus.Desc
+}
+
+func (o *output) gauge(name, help string, labels []string, value float64, values ...string) {
+	o.put(prometheus.GaugeValue, name, help, labels, value, values)
+}
+
+// counter gives a counter. A value beyond 2^53 is rounded: Prometheus has no
+// other numbers.
+func (o *output) counter(name, help string, labels []string, value uint64, values ...string) {
+	o.put(prometheus.CounterValue, name, help, labels, float64(value), values)
+}
+
+func (o *output) put(kind prometheus.ValueType, name, help string, labels []string, value float64, values []string) {
+	desc, ok := o.descs[name]
+	if !ok {
+		desc = prometheus.NewDesc(name, help, labels, nil)
+		o.descs[name] = desc
+	}
+	for i, v := range values {
+		values[i] = strings.ToValidUTF8(v, "\uFFFD") // an interface's name may be any octets
+	}
+	m, err := prometheus.NewConstMetric(desc, kind, value, values...)
+	if err != nil {
+		m = prometheus.NewInvalidMetric(desc, err)
+	}
+	o.ch <- m
+}
+
+// counterName makes the name of one of the daemon's counters one that
+// Prometheus has for counters.
+func counterName(name string) string {
+	name = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '_':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		}
+		return '_'
+	}, name)
+	return strings.TrimSuffix(name, "_total") + "_total"
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/netutil"
+)
+
+const (
+	// connections is how many there are at most; others wait.
+	connections = 64
+	// patience is how long a client may take to ask, and to ask again.
+	patience = 10 * time.Second
+	// delivery is how long a scrape may take in all.
+	delivery = scrapeTime + 20*time.Second
+)
+
+// Listen opens the port to serve at: HOST:PORT, or :PORT for all addresses of
+// the host.
+func Listen(address string) (net.Listener, error) {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("metrics address %q is not HOST:PORT: write it like 127.0.0.1:9650 or [::1]:9650", address)
+	}
+	l, err := net.Listen("tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("metrics address %s: another process listens there: choose another port", address)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("metrics address %s: this host has no such address: give one of its own, or :%s for all of them", address, port)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("metrics address %s: port %s is for root: choose one from 1024 on", address, port)
+	case err != nil:
+		return nil, fmt.Errorf("metrics address %s: %w: give an address of this host, like 127.0.0.1:9650", address, err)
+	}
+	return l, nil
+}
+
+// Serve answers with h at l until ctx ends, which is not an error. Then l is
+// closed.
+func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	s := http.Server{
+		Handler:           http.MaxBytesHandler(h, 1<<16),
+		ReadHeaderTimeout: patience,
+		ReadTimeout:       patience,
+		WriteTimeout:      delivery,
+		IdleTimeout:       patience,
+		MaxHeaderBytes:    1 << 13,
+		ErrorLog:          log.New(io.Discard, "", 0), // what clients do wrong is theirs
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() }) // the listener goes with it
+	defer stop()
+	if err := s.Serve(netutil.LimitListener(l, connections)); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve metrics at %s: %w", l.Addr(), err)
+	}
+	return nil
+}
