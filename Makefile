@@ -10,7 +10,7 @@ FUZZTIME ?= 30s
 HOURS ?= 50000
 
 # What the tests need beside Go, as Debian packages.
-TEST_PACKAGES := keepalived frr nftables iproute2 bpftool util-linux
+TEST_PACKAGES := keepalived frr nftables iproute2 bpftool util-linux iputils-ping
 # What "make generate" needs: the compiler is named by version, for its output
 # is compared byte for byte.
 GENERATE_PACKAGES := clang-19 llvm-19 libbpf-dev linux-libc-dev
