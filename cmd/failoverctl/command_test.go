@@ -31,7 +31,7 @@ func (f fake) Status() (control.Status, error) {
 	web := control.Router{
 		Name: "web", Interface: "eth0", Family: "ipv4", VRID: 51, Version: 3, Addresses: []string{"192.0.2.10/24"},
 		State: "Active", Since: now.Add(-90 * time.Minute), Cause: "nothing heard from 192.0.2.1 for 3.609s (Active_Down_Interval 3.609s)",
-		Priority: 100, Active: "192.0.2.2", ActivePriority: 100, Deadline: 0.25,
+		Priority: 100, ConfiguredPriority: 100, Active: "192.0.2.2", ActivePriority: 100, Deadline: 0.25,
 		AdvertisementInterval: 1, ActiveAdverInterval: 1, SkewTime: 0.609375, ActiveDownInterval: 3.609375,
 		Preempt: true, Accept: true, Assigned: true, BecameActive: 3,
 		MAC: "00:00:5e:00:01:33", VirtualMAC: "bpf", Receive: "tc", ReceiveWhy: "a TC program behind the driver, as suits a veth device", Fence: "tcx", Checksum: "rfc5798",
@@ -41,7 +41,7 @@ func (f fake) Status() (control.Status, error) {
 	six.Active, six.ActivePriority, six.LastHeard, six.Deadline, six.Assigned, six.BecameActive = "fe80::1234:5678:9abc:def0", 200, 0.75, 2.859, false, 0
 	later := control.Router{
 		Name: "a-router-with-a-very-long-name", Interface: "eth7", Family: "ipv4", VRID: 7, Version: 3, Addresses: []string{"203.0.113.10/24"},
-		State: "Initialize", Since: now, Cause: "starting", Waiting: "there is no interface eth7", Priority: 100, AdvertisementInterval: 1, Preempt: true, Accept: true,
+		State: "Initialize", Since: now, Cause: "starting", Waiting: "there is no interface eth7", Priority: 100, ConfiguredPriority: 100, AdvertisementInterval: 1, Preempt: true, Accept: true,
 	}
 	return control.Status{Version: "1.2.3", PID: 42, Started: now.Add(-time.Hour), Now: now, Config: config.DefaultPath, Routers: []control.Router{web, six, later}}, nil
 }

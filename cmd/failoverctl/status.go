@@ -192,7 +192,7 @@ func writeDetails(w io.Writer, s control.Status) error {
 		line("became Active", "%d times", r.BecameActive)
 		line("addresses", "%s", strings.Join(r.Addresses, " "))
 		line("on this host", "%s", yes(r.Assigned))
-		line("priority", "%d", r.Priority)
+		line("priority", "%s", priority(r))
 		line("Active", "%s", active(r))
 		if r.State == "Backup" && r.Active != "" {
 			line("last heard", "%s ago", seconds(r.LastHeard))
@@ -238,6 +238,14 @@ func next(r control.Router) string {
 		return "-"
 	}
 	return seconds(max(r.Deadline, 0))
+}
+
+// priority is the effective one, and the configured one if it is another.
+func priority(r control.Router) string {
+	if r.Priority == r.ConfiguredPriority {
+		return fmt.Sprint(r.Priority)
+	}
+	return fmt.Sprintf("%d (configured %d)", r.Priority, r.ConfiguredPriority)
 }
 
 // seconds writes a time in milliseconds at most.

@@ -46,7 +46,11 @@ type Router struct {
 	// Waiting says what keeps the router in Initialize, if something does.
 	Waiting string `json:"waiting,omitempty"`
 
-	Priority       int    `json:"priority"`
+	// Priority is the effective one: the configured one and what the checks
+	// add to it.
+	Priority           int `json:"priority"`
+	ConfiguredPriority int `json:"configured_priority"`
+
 	Active         string `json:"active,omitempty"` // the Active's address, this host's own too
 	ActivePriority int    `json:"active_priority,omitempty"`
 	// LastHeard is how long ago a Backup heard the Active, in seconds.

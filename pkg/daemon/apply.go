@@ -101,6 +101,7 @@ func (ps *ports) apply(plan []planned) error {
 // next look at the interface.
 func (ps *ports) include(p *port, m *member) error {
 	p.routers = append(p.routers, m)
+	m.priority = ps.conditions.priority(m.config)
 	return ps.loop.Add(loopConfig(m))
 }
 
@@ -130,11 +131,12 @@ func (ps *ports) remove(p *port, m *member) error {
 func (ps *ports) alter(p *port, m *member, c config.Router) error {
 	before := m.config
 	m.config = c
+	m.priority = ps.conditions.priority(c)
 	if p.bound == nil || !m.equipped {
 		return ps.loop.Update(loopConfig(m))
 	}
 	if restarts(before, c) != "" {
-		if err := ps.stop(p, m, vrrp.CauseReconfigured); err != nil {
+		if err := ps.stop(p, m, vrrp.CauseReconfigured, ""); err != nil {
 			return err
 		}
 		if err := ps.unequip(p, m); err != nil {
@@ -170,7 +172,7 @@ func restarts(a, b config.Router) string {
 }
 
 func loopConfig(m *member) router.Config {
-	c := router.Config{ID: m.id, Protocol: m.config.Protocol(m.id.Family)}
+	c := router.Config{ID: m.id, Protocol: m.protocol()}
 	if m.config.Priority != config.OwnerPriority {
 		c.Addresses = m.config.OfFamily(m.id.Family)
 	}

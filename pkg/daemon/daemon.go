@@ -144,7 +144,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	defer looking.Close()
 	reach := newReach(loop, looking, log)
 	observer.active = reach.becameActive
-	ports := &ports{wait: wait, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, claims: held, log: log, changes: make(chan change), begun: make(chan struct{})}
+	ports := &ports{wait: wait, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, claims: held, conditions: newConditions(), log: log, changes: make(chan change), begun: make(chan struct{})}
 	d := &instance{config: c, started: time.Now(), path: file.Path, file: file, loop: loop, ports: ports, dp: dp, history: history, handle: handle, log: log}
 	server, err := listen(c.RunDir, d, history, log)
 	if err != nil {

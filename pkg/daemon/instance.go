@@ -162,7 +162,7 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 		Name: v.config.Name, Interface: s.ID.Interface, Family: s.ID.Family.String(), VRID: int(s.ID.VRID),
 		Version: v.config.Version, Addresses: []string{},
 		State: p.State.String(), Since: wall.Add(p.Since.Sub(now)), Cause: vrrp.CauseStarting.String(), Waiting: v.waiting,
-		Priority: int(p.Priority), Active: peer(p.Active), ActivePriority: int(p.ActivePriority),
+		Priority: int(p.Priority), ConfiguredPriority: v.config.Priority, Active: peer(p.Active), ActivePriority: int(p.ActivePriority),
 		AdvertisementInterval: v.config.Interval.Seconds(), ActiveAdverInterval: p.ActiveAdverInterval.Seconds(),
 		SkewTime: p.SkewTime.Seconds(), ActiveDownInterval: p.ActiveDownInterval.Seconds(),
 		Preempt: v.config.Preempt, Accept: v.config.Accept, Assigned: s.Assigned && p.State == vrrp.Active, BecameActive: p.BecameActive,

@@ -29,18 +29,19 @@ const bindRetry = 5 * time.Second
 // ports follows the interfaces and lets their Virtual Routers take part while
 // an interface is up and has an address. All of it happens off the event loop.
 type ports struct {
-	wait    bool // for interfaces that can't be used yet, from the start on
-	dp      *datapath.Datapath
-	loop    *router.Loop
-	journal *link.Journal
-	handle  *link.Handle
-	worker  *link.Worker
-	claims  *claims
-	log     *logrus.Logger
-	exclude []netip.Addr
-	all     []*port
-	changes chan change
-	begun   chan struct{} // closed when what was possible at the start is done
+	wait       bool // for interfaces that can't be used yet, from the start on
+	dp         *datapath.Datapath
+	loop       *router.Loop
+	journal    *link.Journal
+	handle     *link.Handle
+	worker     *link.Worker
+	claims     *claims
+	log        *logrus.Logger
+	exclude    []netip.Addr
+	all        []*port
+	changes    chan change
+	conditions *conditions
+	begun      chan struct{} // closed when what was possible at the start is done
 
 	mu    sync.Mutex
 	views map[router.ID]view
@@ -72,6 +73,8 @@ type member struct {
 	device   int               // the macvlan with its addresses; 0: they are on the interface
 	port     router.Port
 	cause    vrrp.Cause // why it isn't running
+	detail   string
+	priority int // the effective one
 }
 
 func (ps *ports) byName(name string) *port {
@@ -93,6 +96,9 @@ func (ps *ports) run(ctx context.Context, monitor *link.Monitor, plan []planned)
 	}
 	var first sync.Once
 	for {
+		if err := ps.weigh(); err != nil {
+			return stopped(err)
+		}
 		snapshot := monitor.Snapshot()
 		for _, p := range ps.all {
 			if err := ps.update(p, snapshot); err != nil {
@@ -112,6 +118,7 @@ func (ps *ports) run(ctx context.Context, monitor *link.Monitor, plan []planned)
 		case <-ctx.Done():
 			return nil
 		case <-monitor.Changes():
+		case <-ps.conditions.changes:
 		case <-retry:
 		case c := <-ps.changes:
 			err := ps.apply(c.plan)
@@ -174,7 +181,7 @@ func (ps *ports) update(p *port, snapshot []link.Interface) error {
 	if now == nil {
 		for _, m := range p.routers {
 			if m.cause == vrrp.CauseStarting {
-				_ = ps.stop(p, m, vrrp.CauseWaiting) // it isn't running
+				_ = ps.stop(p, m, vrrp.CauseWaiting, "") // it isn't running
 			}
 		}
 		return nil
@@ -529,7 +536,7 @@ func (ps *ports) unbind(p *port, cause vrrp.Cause) error {
 
 func (ps *ports) stopAll(p *port, cause vrrp.Cause) error {
 	for _, m := range p.routers {
-		if err := ps.stop(p, m, cause); err != nil {
+		if err := ps.stop(p, m, cause, ""); err != nil {
 			return err
 		}
 	}
@@ -546,17 +553,20 @@ func (ps *ports) updateMember(p *port, m *member, i link.Interface) error {
 	if m.running && usable(i, m.port.Source) {
 		from = m.port.Source // constant while it can be (RFC 9568 §1.7)
 	}
-	var cause vrrp.Cause
+	fault := ps.conditions.fault(m.config.Name)
+	cause, detail := vrrp.CauseNone, ""
 	switch {
 	case !i.Up || !i.Running:
 		cause = vrrp.CauseInterfaceDown
 	case !from.IsValid():
 		cause = vrrp.CauseNoAddress
+	case fault.cause != vrrp.CauseNone:
+		cause, detail = fault.cause, fault.detail
 	case m.running && from != m.port.Source:
 		cause = vrrp.CauseAddressChanged
 	}
 	if cause != vrrp.CauseNone {
-		if err := ps.stop(p, m, cause); err != nil {
+		if err := ps.stop(p, m, cause, detail); err != nil {
 			return err
 		}
 		if cause != vrrp.CauseAddressChanged {
@@ -591,20 +601,24 @@ func comeback(stopped vrrp.Cause) vrrp.Cause {
 		return vrrp.CauseInterfaceBack
 	case vrrp.CauseNoAddress:
 		return vrrp.CauseAddressBack
+	case vrrp.CauseFault:
+		return vrrp.CauseRecovered
+	case vrrp.CauseMaintenance:
+		return vrrp.CauseMaintained
 	}
 	return stopped
 }
 
-func (ps *ports) stop(p *port, m *member, cause vrrp.Cause) error {
+func (ps *ports) stop(p *port, m *member, cause vrrp.Cause, detail string) error {
 	if !m.running {
-		if m.cause != cause {
-			m.cause = cause
-			ps.log.WithFields(fields(m.id)).Infof("waiting: %s", cause)
+		if m.cause != cause || m.detail != detail {
+			m.cause, m.detail = cause, detail
+			ps.log.WithFields(fields(m.id)).Infof("waiting: %s", m.why())
 		}
 		return nil
 	}
-	m.running, m.cause = false, cause
-	if err := ps.loop.Stop(m.id, cause); err != nil {
+	m.running, m.cause, m.detail = false, cause, detail
+	if err := ps.loop.Stop(m.id, cause, detail); err != nil {
 		return err
 	}
 	if err := ps.setRouter(p, m, false, m.port.Source); err != nil {
@@ -613,8 +627,47 @@ func (ps *ports) stop(p *port, m *member, cause vrrp.Cause) error {
 	return nil
 }
 
+// why says why a router isn't running.
+func (m *member) why() string {
+	if m.detail != "" {
+		return m.detail
+	}
+	return m.cause.String()
+}
+
+// weigh gives each Virtual Router the priority that its surroundings ask for. It
+// stays in its state.
+func (ps *ports) weigh() error {
+	for _, p := range ps.all {
+		for _, m := range p.routers {
+			priority := ps.conditions.priority(m.config)
+			if priority == m.priority {
+				continue
+			}
+			ps.log.WithFields(fields(m.id)).Infof("priority %d instead of %d", priority, m.priority)
+			m.priority = priority
+			if m.running {
+				if err := ps.setRouter(p, m, true, m.port.Source); err != nil {
+					ps.log.WithFields(fields(m.id)).WithError(err).Error("tell the kernel of the virtual router")
+				}
+			}
+			if err := ps.loop.Update(loopConfig(m)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// protocol is the state machine's configuration, with the effective priority.
+func (m *member) protocol() vrrp.Config {
+	c := m.config.Protocol(m.id.Family)
+	c.Priority = uint8(m.priority)
+	return c
+}
+
 func (ps *ports) setRouter(p *port, m *member, running bool, from netip.Addr) error {
-	protocol := m.config.Protocol(m.id.Family)
+	protocol := m.protocol()
 	return ps.dp.SetRouter(m.key(p.bound.Index), datapath.Router{
 		Version:  protocol.Version,
 		Dual:     protocol.Dual,

@@ -77,7 +77,7 @@ func (p *port) waitsFor(m *member) string {
 	case m.cause == vrrp.CauseNoAddress:
 		return p.bound.Name + " has no IPv4 address of its own"
 	}
-	return m.cause.String()
+	return m.why()
 }
 
 // known returns what is known of each Virtual Router.

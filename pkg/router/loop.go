@@ -499,17 +499,11 @@ func (l *Loop) update(c Config) error {
 		return fmt.Errorf("no VRID %d for %s on %s", c.ID.VRID, c.ID.Family, c.ID.Interface)
 	}
 	now := l.clock.Now()
-	if r.machine.State() == vrrp.Initialize {
-		machine, err := vrrp.New(c.Protocol)
-		if err != nil {
-			return err
-		}
-		r.machine, r.protocol, r.addresses = machine, c.Protocol, c.Addresses
-		r.attach(r.port)
-		return nil
-	}
 	actions, err := r.machine.Reconfigure(now, c.Protocol, l.actions[:0])
 	l.actions = actions
+	if errors.Is(err, vrrp.ErrRestart) && r.machine.State() == vrrp.Initialize {
+		r.machine, err = vrrp.New(c.Protocol)
+	}
 	if err != nil {
 		return err
 	}
@@ -559,7 +553,7 @@ func (l *Loop) Remove(id ID, cause vrrp.Cause) error {
 			gone <- nil
 			return
 		}
-		l.shutdown(id, cause)
+		l.shutdown(id, cause, "")
 		l.flush()
 		r.gone = gone
 		if r.releasing == 0 {
@@ -611,21 +605,22 @@ func (l *Loop) start(id ID, p Port, cause vrrp.Cause) {
 
 // Stop takes a Virtual Router back to Initialize. When it returns, an
 // advertisement of priority 0 has been handed to the port if one was due; the
-// removal of the addresses is under way.
-func (l *Loop) Stop(id ID, cause vrrp.Cause) error {
+// removal of the addresses is under way. The detail, if there is one, says more
+// than the cause.
+func (l *Loop) Stop(id ID, cause vrrp.Cause, detail string) error {
 	return l.do(func() {
-		l.shutdown(id, cause)
+		l.shutdown(id, cause, detail)
 		l.flush()
 	})
 }
 
-func (l *Loop) shutdown(id ID, cause vrrp.Cause) {
+func (l *Loop) shutdown(id ID, cause vrrp.Cause, detail string) {
 	r, ok := l.routers[id]
 	if !ok {
 		return
 	}
 	r.restartAt = 0
-	l.step(r, l.clock.Now(), vrrp.Event{Kind: vrrp.Shutdown, Cause: cause})
+	l.step(r, l.clock.Now(), vrrp.Event{Kind: vrrp.Shutdown, Cause: cause, Detail: detail})
 }
 
 // Rebind tells a Virtual Router that its port's hardware address or

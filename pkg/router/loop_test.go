@@ -515,7 +515,7 @@ func TestStopAndStart(t *testing.T) {
 		h := newHost(t, 100)
 		h.up()
 		time.Sleep(4 * time.Second)
-		if err := h.loop.Stop(testID, vrrp.CauseInterfaceDown); err != nil {
+		if err := h.loop.Stop(testID, vrrp.CauseInterfaceDown, ""); err != nil {
 			t.Fatal(err)
 		}
 		if s := h.state(); s != vrrp.Initialize {
@@ -623,7 +623,7 @@ func TestAfterTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
 		h.end()
-		if err := h.loop.Stop(testID, vrrp.CauseInterfaceDown); !errors.Is(err, ErrStopped) {
+		if err := h.loop.Stop(testID, vrrp.CauseInterfaceDown, ""); !errors.Is(err, ErrStopped) {
 			t.Errorf("Stop = %v, want ErrStopped", err)
 		}
 	})

@@ -188,7 +188,7 @@ func (h *simHost) stop(cause vrrp.Cause) {
 	}
 	h.loop.turn()
 	active, before := h.state() == vrrp.Active, h.s.stats.leaves
-	h.loop.shutdown(h.id(), cause)
+	h.loop.shutdown(h.id(), cause, "")
 	if len(h.queued) == 0 && active {
 		h.s.violate(h, "priority 0 on leaving", "nothing is said")
 	}

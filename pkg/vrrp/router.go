@@ -134,7 +134,7 @@ func (r *Router) Step(now Instant, ev Event, actions []Action) []Action {
 	case Startup:
 		return r.startup(now, ev, actions)
 	case Shutdown:
-		return r.shutdown(now, ev.Cause, actions)
+		return r.shutdown(now, Action{Cause: ev.Cause, Detail: ev.Detail}, actions)
 	case Receive:
 		return r.receive(now, &ev, actions)
 	case StampHeard:
@@ -165,11 +165,11 @@ func (r *Router) startup(now Instant, ev Event, actions []Action) []Action {
 	if cause == CauseNone {
 		cause = CauseStarting
 	}
-	return r.becomeBackup(now, Action{Cause: cause}, actions)
+	return r.becomeBackup(now, Action{Cause: cause, Detail: ev.Detail}, actions)
 }
 
 // shutdown is the Shutdown event of RFC 9568 §6.4.2 and §6.4.3.
-func (r *Router) shutdown(now Instant, cause Cause, actions []Action) []Action {
+func (r *Router) shutdown(now Instant, why Action, actions []Action) []Action {
 	switch r.state {
 	case Initialize:
 		return actions
@@ -179,7 +179,7 @@ func (r *Router) shutdown(now Instant, cause Cause, actions []Action) []Action {
 		leave := Action{Kind: SendAdvertisement, Priority: 0, Checksum: r.sendForms(), Version2: r.config.Dual}
 		actions = append(actions, leave, Action{Kind: ReleaseAddresses})
 	}
-	return r.becomeInitialize(now, Action{Cause: cause}, actions)
+	return r.becomeInitialize(now, why, actions)
 }
 
 // timerExpired is the firing of Active_Down_Timer or Adver_Timer.

@@ -67,8 +67,10 @@ type Event struct {
 	// Source is the primary address (RFC 9568 §1.7) that the router sends
 	// from. Startup only.
 	Source netip.Addr
-	// Cause is why the router starts or leaves. Startup and Shutdown.
-	Cause Cause
+	// Cause is why the router starts or leaves, and Detail what exactly is
+	// meant, if the cause alone doesn't say it. Startup and Shutdown.
+	Cause  Cause
+	Detail string
 	// Advertisement, From and Checksum are what was received. Receive; of
 	// StampHeard the Advertisement's version, priority and interval.
 	Advertisement packet.Advertisement
@@ -106,6 +108,7 @@ type Action struct {
 
 	From, To State         // TransitionTo
 	Cause    Cause         // TransitionTo
+	Detail   string        // TransitionTo: instead of what the cause is called
 	Peer     netip.Addr    // TransitionTo, Report: the router it is about
 	Silence  time.Duration // TransitionTo: how long nothing was heard
 	Limit    time.Duration // TransitionTo: how long that was allowed to be
@@ -142,6 +145,10 @@ const (
 	CauseWaiting        // the interface isn't there yet, or can't be used yet
 	CauseRemoved        // it isn't configured any more
 	CauseReconfigured   // a change that needs a restart
+	CauseFault          // something that the router depends on fails
+	CauseRecovered      // nothing of it fails any more
+	CauseMaintenance    // the administrator has taken it out of service
+	CauseMaintained     // and back
 )
 
 var causes = [...]string{
@@ -168,6 +175,10 @@ var causes = [...]string{
 	CauseWaiting:          "interface isn't there or can't be used yet",
 	CauseRemoved:          "removed from the configuration",
 	CauseReconfigured:     "configured anew",
+	CauseFault:            "something that it depends on fails",
+	CauseRecovered:        "everything that it depends on works again",
+	CauseMaintenance:      "taken out of service for maintenance",
+	CauseMaintained:       "back from maintenance",
 }
 
 func (c Cause) String() string {
@@ -182,6 +193,9 @@ func (a Action) Why() string {
 	peer := "the Active router"
 	if a.Peer.IsValid() {
 		peer = a.Peer.String()
+	}
+	if a.Detail != "" {
+		return a.Detail
 	}
 	switch a.Cause {
 	case CauseSilence:

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// conditions collect what is known of the surroundings of configured routers:
+// what must keep one from taking part, and by how much its priority differs from
+// the configured one. Whoever finds something out says so, from any goroutine and
+// without waiting; the ports act on it.
+type conditions struct {
+	changes chan struct{} // has a value when something has changed
+
+	mu     sync.Mutex
+	states map[string]*condition // by the router's name
+}
+
+// condition is the state of one configured router's surroundings.
+type condition struct {
+	faults  []fault // in the order in which they came
+	weights map[string]int
+}
+
+// fault is a reason not to take part.
+type fault struct {
+	source string
+	cause  vrrp.Cause
+	detail string
+}
+
+func newConditions() *conditions {
+	return &conditions{changes: make(chan struct{}, 1), states: make(map[string]*condition)}
+}
+
+// SetFault says that something, the source, keeps a router from taking part, or
+// with CauseNone that it doesn't any more. The detail is for people: what fails,
+// and how.
+func (c *conditions) SetFault(router, source string, cause vrrp.Cause, detail string) {
+	c.alter(router, func(s *condition) bool {
+		i := slices.IndexFunc(s.faults, func(f fault) bool { return f.source == source })
+		f := fault{source, cause, detail}
+		switch {
+		case cause == vrrp.CauseNone && i < 0:
+			return false
+		case cause == vrrp.CauseNone:
+			s.faults = slices.Delete(s.faults, i, i+1)
+		case i < 0:
+			s.faults = append(s.faults, f)
+		case s.faults[i] == f:
+			return false
+		default:
+			s.faults[i] = f
+		}
+		return true
+	})
+}
+
+// SetWeight says by how much a source changes a router's priority; 0: not at all.
+func (c *conditions) SetWeight(router, source string, weight int) {
+	c.alter(router, func(s *condition) bool {
+		if s.weights[source] == weight {
+			return false
+		}
+		if weight == 0 {
+			delete(s.weights, source)
+		} else {
+			s.weights[source] = weight
+		}
+		return true
+	})
+}
+
+// Forget forgets everything that was said by a source.
+func (c *conditions) Forget(source string) {
+	c.mu.Lock()
+	var names []string
+	for name := range c.states {
+		names = append(names, name)
+	}
+	c.mu.Unlock()
+	for _, name := range names {
+		c.SetFault(name, source, vrrp.CauseNone, "")
+		c.SetWeight(name, source, 0)
+	}
+}
+
+func (c *conditions) alter(router string, f func(*condition) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.states[router]
+	if s == nil {
+		s = &condition{weights: make(map[string]int)}
+		c.states[router] = s
+	}
+	changed := f(s)
+	if len(s.faults) == 0 && len(s.weights) == 0 {
+		delete(c.states, router)
+	}
+	if changed {
+		select {
+		case c.changes <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// fault is the first reason for a router not to take part; without one its cause
+// is CauseNone.
+func (c *conditions) fault(router string) fault {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.states[router]; s != nil && len(s.faults) > 0 {
+		return s.faults[0]
+	}
+	return fault{}
+}
+
+// priority is a router's effective priority: the configured one and the sum of
+// the weights, 1 to 254. An owner's never changes (RFC 9568 §6.1).
+func (c *conditions) priority(r config.Router) int {
+	if r.Priority == config.OwnerPriority {
+		return r.Priority
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sum := r.Priority
+	if s := c.states[r.Name]; s != nil {
+		for _, w := range s.weights {
+			sum += w
+		}
+	}
+	return min(max(sum, 1), config.OwnerPriority-1)
+}
