@@ -199,6 +199,9 @@ func writeDetails(w io.Writer, s control.Status) error {
 		}
 		if r.State != "Initialize" {
 			line("next", "%s", map[string]string{"Active": "advertises in ", "Backup": "takes over in "}[r.State]+next(r))
+			if r.PreemptIn > 0 {
+				line("preempts", "in %s, if it is still one of lower priority", seconds(r.PreemptIn))
+			}
 			line("timers", "Advertisement_Interval %s, Active_Adver_Interval %s, Skew_Time %s, Active_Down_Interval %s",
 				seconds(r.AdvertisementInterval), seconds(r.ActiveAdverInterval), seconds(r.SkewTime), seconds(r.ActiveDownInterval))
 		}

@@ -74,6 +74,7 @@ type options struct {
 	virtualMAC string
 	accept     bool
 	repeat     time.Duration
+	delay      time.Duration
 	xdpMode    string
 	logFormat  string
 	logLevel   string
@@ -118,6 +119,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&o.interval, "interval", config.DefaultInterval.String(), "`time` between advertisements: 10ms to 40.95s in version 3, whole seconds in version 2; a take-over takes three of them and up to one more, the less the higher the priority")
 	f.IntVar(&o.version, "version", config.DefaultVersion, "VRRP `version`: 3 (RFC 9568, IPv4 and IPv6) or 2 (RFC 3768, IPv4 only)")
 	f.BoolVar(&o.noPreempt, "no-preempt", false, "don't take the addresses from a host of lower priority that has them")
+	f.DurationVar(&o.delay, "preempt-delay", 0, "`time` to let a host of lower priority have the addresses before they are taken from it, up to 1000s")
 	f.StringVar(&o.checksum, "checksum", vrrp.ChecksumAuto.String(), "checksum `form` of version 3 over IPv4: auto (accept both, answer in the peers'), rfc9568, or rfc5798")
 	f.BoolVar(&o.dual, "dual", false, "speak version 2 beside version 3 over IPv4, while the hosts that share the addresses are moved from one to the other")
 	f.StringSliceVar(&o.tolerate, "tolerate", nil, "accept what the RFCs have refused: `what` is trailing-octets (behind the message), first-address (of an IPv6 list, not link-local), address-list (another one, in version 2)")
@@ -178,7 +180,7 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 		}
 		return o.runDaemon(untilHangup(ctx), log, nil, func() (*config.File, error) { return &config.File{Routers: routers}, nil })
 	}
-	for _, name := range []string{"vrid", "priority", "interval", "version", "no-preempt", "checksum", "dual", "tolerate", "virtual-mac", "accept", "announce-again"} {
+	for _, name := range []string{"vrid", "priority", "interval", "version", "no-preempt", "preempt-delay", "checksum", "dual", "tolerate", "virtual-mac", "accept", "announce-again"} {
 		if flags.Changed(name) {
 			return &usageError{fmt.Errorf("--%s without a virtual address: add --vip to take part, or leave it away", name)}
 		}
@@ -297,10 +299,13 @@ func (o *options) routers() ([]config.Router, error) {
 		Dual:      o.dual,
 		Tolerate:  tolerate,
 
-		VirtualMAC: virtualMAC,
-		Accept:     o.accept,
-		Repeat:     o.repeat,
-		XDPMode:    o.xdpMode,
+		VirtualMAC:    virtualMAC,
+		Accept:        o.accept,
+		Repeat:        o.repeat,
+		PreemptDelay:  o.delay,
+		Announcements: config.DefaultAnnouncements,
+		DownAfter:     config.DefaultDownAfter,
+		XDPMode:       o.xdpMode,
 	}
 	if err := r.Validate(); err != nil {
 		return nil, err

@@ -293,3 +293,37 @@ func TestPredecessor(t *testing.T) {
 	}
 	s.stop(s.a, f)
 }
+
+// A router takes no part before startup_delay is over, and lets an Active of lower
+// priority be for preempt_delay.
+func TestDelays(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	const lower = `
+routers:
+  - {name: web, interface: eth0, vrid: 51, priority: 100, interval: 100ms, addresses: [198.18.0.10/24]}
+`
+	b := s.withFile(s.b, lower)
+	b.router("web", "ipv4", inState("Active"))
+	a := s.withFile(s.a, `
+global: {startup_delay: 3s}
+routers:
+  - {name: web, interface: eth0, vrid: 51, priority: 200, interval: 100ms, addresses: [198.18.0.10/24], preempt_delay: 3s}
+`)
+	waiting := a.router("web", "ipv4", inState("Initialize"))
+	if !strings.Contains(waiting.Waiting, "startup_delay") {
+		t.Errorf("the status doesn't say what is waited for: %+v", waiting)
+	}
+	backup := a.router("web", "ipv4", inState("Backup"))
+	if began := backup.Since.Sub(waiting.Since); began < 2*time.Second {
+		t.Errorf("it took part after %v", began)
+	}
+	a.router("web", "ipv4", func(r control.Router) bool { return r.State == "Backup" && r.PreemptIn > 0 && r.Active == "198.18.0.2" })
+	active := a.router("web", "ipv4", inState("Active"))
+	if waited := active.Since.Sub(backup.Since); waited < 3*time.Second {
+		t.Errorf("it preempted after %v", waited)
+	}
+	if !strings.Contains(active.Cause, "lower priority 100") {
+		t.Errorf("it is Active because %s", active.Cause)
+	}
+}

@@ -23,6 +23,9 @@ const (
 	DefaultInterval = time.Second
 	DefaultVersion  = 3
 	DefaultRepeat   = 5 * time.Second
+	// DefaultAnnouncements is keepalived's; a single one may get lost.
+	DefaultAnnouncements = 5
+	DefaultDownAfter     = 3
 )
 
 // OwnerPriority is the priority of the router that owns the virtual addresses
@@ -39,6 +42,12 @@ type Router struct {
 	Priority  int           // 1 to 254, 255 for the owner of the addresses
 	Interval  time.Duration // version 3: 10ms to 40.95s, version 2: whole seconds to 255s
 	Preempt   bool
+	// PreemptDelay is how long an Active of lower priority is let be before it
+	// is preempted, up to 1000s; 0: not at all.
+	PreemptDelay time.Duration
+	// DownAfter is how many advertisements may be missed before a Backup takes
+	// over, 2 to 100.
+	DownAfter int
 	Addresses []netip.Prefix
 	Checksum  vrrp.ChecksumPolicy // version 3 over IPv4
 	Dual      bool                // version 2 beside version 3 over IPv4 (RFC 9568 §8.4)
@@ -52,6 +61,11 @@ type Router struct {
 	// Repeat is how long after a take-over the addresses are announced once
 	// more; 0: not at all.
 	Repeat time.Duration
+	// Announcements is how often they are announced in a row, 1 to 100, and
+	// Refresh the time between announcements for as long as the router is
+	// Active, up to 24h; 0: none.
+	Announcements int
+	Refresh       time.Duration
 	// XDPMode is where to receive on the interface, as package datapath has it.
 	XDPMode string
 }
@@ -214,6 +228,23 @@ func (r Router) Problems() (all []Problem) {
 	if r.Repeat < 0 || r.Repeat > time.Hour {
 		add("announce_again", "the addresses can't be announced again after %v: it is up to 1h, or 0 for not at all", r.Repeat)
 	}
+	if r.Announcements < 1 || r.Announcements > 100 {
+		add("announce_count", "the addresses can't be announced %d times in a row: it is 1 to 100", r.Announcements)
+	}
+	if r.Refresh < 0 || r.Refresh > 24*time.Hour || r.Refresh > 0 && r.Refresh < time.Second {
+		add("announce_refresh", "the announcements can't be refreshed every %v: it is 1s to 24h, or 0s for not at all", r.Refresh)
+	}
+	if r.DownAfter < vrrp.MinDownAfter || r.DownAfter > vrrp.MaxDownAfter {
+		add("down_after", "%d advertisements can't be waited for: it is %d to %d, the same on all hosts, and 3 by the RFC", r.DownAfter, vrrp.MinDownAfter, vrrp.MaxDownAfter)
+	}
+	switch {
+	case r.PreemptDelay < 0 || r.PreemptDelay > maxDelay:
+		add("preempt_delay", "preemption can't be delayed by %v: it is up to 1000s", r.PreemptDelay)
+	case r.PreemptDelay > 0 && !r.Preempt:
+		add("preempt_delay", "with preempt: false nothing is preempted, so there is nothing to delay: leave it away")
+	case r.PreemptDelay > 0 && r.Priority == OwnerPriority:
+		add("preempt_delay", "the owner of the addresses (priority 255) is Active at once (RFC 9568 6.4.1): leave it away")
+	}
 	if len(r.Addresses) == 0 {
 		add("addresses", "VRID %d on %s has no virtual address: add one", r.VRID, r.Interface)
 	}
@@ -255,9 +286,13 @@ func Difference(a, b Router) []string {
 	add("interval", a.Interval, b.Interval)
 	add("version", a.Version, b.Version)
 	add("preempt", a.Preempt, b.Preempt)
+	add("preempt_delay", a.PreemptDelay, b.PreemptDelay)
+	add("down_after", a.DownAfter, b.DownAfter)
 	add("accept", a.Accept, b.Accept)
 	add("virtual_mac", a.VirtualMAC, b.VirtualMAC)
 	add("announce_again", a.Repeat, b.Repeat)
+	add("announce_count", a.Announcements, b.Announcements)
+	add("announce_refresh", a.Refresh, b.Refresh)
 	add("checksum", a.Checksum, b.Checksum)
 	add("dual", a.Dual, b.Dual)
 	add("tolerate", a.Tolerate.names(), b.Tolerate.names())
@@ -313,7 +348,12 @@ func (r Router) Protocol(f packet.Family) vrrp.Config {
 		Addresses: addresses,
 		Checksum:  r.Checksum,
 		Dual:      r.Dual && f == packet.IPv4,
-		Repeat:    r.Repeat,
+
+		PreemptDelay:  r.PreemptDelay,
+		DownAfter:     r.DownAfter,
+		Announcements: r.Announcements,
+		Repeat:        r.Repeat,
+		Refresh:       r.Refresh,
 
 		IgnoreAddressList: r.Tolerate.AddressList,
 	}

@@ -20,7 +20,7 @@ func prefixes(list ...string) (all []netip.Prefix) {
 }
 
 func router(change func(*Router)) Router {
-	r := Router{Interface: "eth0", VRID: 51, Version: 3, Priority: 100, Interval: time.Second, Preempt: true, Addresses: prefixes("192.0.2.10/24")}
+	r := Router{Interface: "eth0", VRID: 51, Version: 3, Priority: 100, Interval: time.Second, Preempt: true, Addresses: prefixes("192.0.2.10/24"), Announcements: 1, DownAfter: 3}
 	if change != nil {
 		change(&r)
 	}

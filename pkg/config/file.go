@@ -37,6 +37,8 @@ type Global struct {
 	XDPMode   string // of routers that have none
 	LogFormat string // text or json
 	LogLevel  string // error, warning, info or debug
+	// StartupDelay is how long after its start the daemon takes no part.
+	StartupDelay time.Duration
 }
 
 // places is where a router and its keys are in the file.
@@ -325,6 +327,7 @@ func defaultRouter() Router {
 	return Router{
 		Version: DefaultVersion, Priority: DefaultPriority, Interval: DefaultInterval,
 		Preempt: true, Accept: true, VirtualMAC: VirtualMACAuto, Repeat: DefaultRepeat,
+		Announcements: DefaultAnnouncements, DownAfter: DefaultDownAfter,
 	}
 }
 
@@ -404,8 +407,8 @@ func boolKey(name, doc string, fallback string, field func(*Router) *bool) key[R
 	}}
 }
 
-func durationKey(name, doc string, fallback string, field func(*Router) *time.Duration) key[Router] {
-	return key[Router]{name: name, kind: kindDuration, doc: doc, fallback: fallback, read: func(r *reader, n ast.Node, t *Router) []ast.Node {
+func durationKey[T any](name, doc string, fallback string, field func(*T) *time.Duration) key[T] {
+	return key[T]{name: name, kind: kindDuration, doc: doc, fallback: fallback, read: func(r *reader, n ast.Node, t *T) []ast.Node {
 		if v, ok := r.duration(n, name); ok {
 			*field(t) = v
 		}
@@ -423,6 +426,7 @@ var globalKeys = []key[Global]{
 		xdpModes, "auto", func(g *Global, v string) { g.XDPMode = v }),
 	choiceKey("log_format", "How to log, on standard error.", logFormats, "text", func(g *Global, v string) { g.LogFormat = v }),
 	choiceKey("log_level", "From which level on to log.", logLevels, "info", func(g *Global, v string) { g.LogLevel = v }),
+	startupDelayKey(),
 }
 
 var routerKeys = []key[Router]{
@@ -434,13 +438,34 @@ var routerKeys = []key[Router]{
 	durationKey("interval", "The Advertisement_Interval: 10ms to 40.95s in steps of 10ms, in version 2 whole seconds to 255s.", "1s", func(r *Router) *time.Duration { return &r.Interval }),
 	numberKey("version", "The VRRP version: 3 (RFC 9568) or 2 (RFC 3768, IPv4 only).", 2, 3, "3", func(r *Router) *int { return &r.Version }),
 	boolKey("preempt", "Preempt_Mode: take the addresses from a host of lower priority.", "true", func(r *Router) *bool { return &r.Preempt }),
+	durationKey("preempt_delay", "How long to let an Active of lower priority be before it is preempted, up to 1000s.", "0s", func(r *Router) *time.Duration { return &r.PreemptDelay }),
+	numberKey("down_after", "How many advertisements may be missed before a Backup takes over; the same on all hosts.", 2, 100, "3", func(r *Router) *int { return &r.DownAfter }),
 	boolKey("accept", "Accept_Mode: accept packets to the addresses; without it they are a gateway's and nothing else.", "true", func(r *Router) *bool { return &r.Accept }),
 	choiceKey("virtual_mac", "How to have the addresses at the virtual MAC: by TC programs (bpf), by a macvlan, or not (off).", macModes, "auto", func(r *Router, v string) { r.VirtualMAC = VirtualMAC(v) }),
 	durationKey("announce_again", "How long after a take-over the addresses are announced once more, 0s for not at all.", "5s", func(r *Router) *time.Duration { return &r.Repeat }),
+	numberKey("announce_count", "How often in a row the addresses are announced, a tenth of a second apart.", 1, 100, "5", func(r *Router) *int { return &r.Announcements }),
+	durationKey("announce_refresh", "How often the addresses are announced for as long as the router is Active, 1s to 24h; 0s for not at all.", "0s", func(r *Router) *time.Duration { return &r.Refresh }),
 	choiceKey("checksum", "The checksum's form in version 3 over IPv4: auto accepts both and answers in the peers'.", checksums, "auto", func(r *Router, v string) { r.Checksum, _ = ParseChecksum(v) }),
 	boolKey("dual", "Speak version 2 beside version 3 over IPv4.", "false", func(r *Router) *bool { return &r.Dual }),
 	toleranceKey(),
 	choiceKey("xdp_mode", "Where to receive on the router's interface, instead of the global `xdp_mode`.", xdpModes, "", func(r *Router, v string) { r.XDPMode = v }),
+}
+
+// maxDelay is the longest delay before a router takes part or preempts.
+const maxDelay = 1000 * time.Second
+
+func startupDelayKey() key[Global] {
+	const name = "startup_delay"
+	k := durationKey(name, "How long after its start the daemon takes no part, for links that pass nothing at first; up to 1000s.", "0s", func(g *Global) *time.Duration { return &g.StartupDelay })
+	read := k.read
+	k.read = func(r *reader, n ast.Node, g *Global) []ast.Node {
+		items := read(r, n, g)
+		if g.StartupDelay < 0 || g.StartupDelay > maxDelay {
+			r.fail(n, "", "%s can't be %v: it is up to 1000s", quote(name), g.StartupDelay)
+		}
+		return items
+	}
+	return k
 }
 
 func addressesKey() key[Router] {

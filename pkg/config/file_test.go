@@ -62,7 +62,7 @@ func TestParse(t *testing.T) {
 	all := Router{
 		Name: "all", Interface: "br0.7", VRID: 255, Version: 3, Priority: 254, Interval: 40950 * time.Millisecond,
 		Addresses: prefixes("192.0.2.11/32"), Checksum: vrrp.ChecksumOnlyRFC5798, Dual: true,
-		Tolerate: Tolerance{AddressList: true}, VirtualMAC: VirtualMACOff, XDPMode: "off",
+		Tolerate: Tolerance{AddressList: true}, VirtualMAC: VirtualMACOff, XDPMode: "off", DownAfter: 5, Announcements: 2, Refresh: time.Minute,
 	}
 	for _, c := range []struct{ name, content string }{
 		{"block", "routers:\n- interface: eth0\n  vrid: 51\n  addresses:\n  - 192.0.2.10/24\n  - 2001:db8::10/64\n"},
@@ -81,7 +81,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	f, err := Parse("x", []byte(`
-global: {xdp_mode: tc, log_format: json, log_level: debug}
+global: {xdp_mode: tc, log_format: json, log_level: debug, startup_delay: 10s}
 routers:
   - name: all
     interface: br0.7
@@ -96,6 +96,9 @@ routers:
     tolerate: [address-list]
     virtual_mac: off
     announce_again: 0s
+    announce_count: 2
+    announce_refresh: 1m
+    down_after: 5
     xdp_mode: off
 `))
 	if err != nil {
@@ -104,7 +107,7 @@ routers:
 	if diff := cmp.Diff(all, f.Routers[0], cmpopts.EquateComparable(all.Addresses[0])); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(Global{"tc", "json", "debug"}, f.Global); diff != "" {
+	if diff := cmp.Diff(Global{XDPMode: "tc", LogFormat: "json", LogLevel: "debug", StartupDelay: 10 * time.Second}, f.Global); diff != "" {
 		t.Error(diff)
 	}
 }

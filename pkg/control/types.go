@@ -66,7 +66,10 @@ type Router struct {
 	ActiveDownInterval    float64 `json:"active_down_interval"`
 
 	Preempt bool `json:"preempt"`
-	Accept  bool `json:"accept"`
+	// PreemptIn is how long an Active of lower priority is still let be, in
+	// seconds.
+	PreemptIn float64 `json:"preempt_in,omitempty"`
+	Accept    bool    `json:"accept"`
 	// Assigned says that the addresses are on this host.
 	Assigned     bool   `json:"assigned"`
 	BecameActive uint64 `json:"became_active"`

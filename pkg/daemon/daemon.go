@@ -192,11 +192,25 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	}
 	run("reload", d.reloads, main)
 	run("service", d.serve, main)
+	holdBack(ports.conditions, file)
 	parts.Go(func() error { return ports.run(main, monitor, plan) }) // its errors name the interface
 	err = parts.Wait()
 	closing := ports.close()
 	undone = undone && closing == nil
 	return errors.Join(err, closing)
+}
+
+// holdBack keeps the routers of the start from taking part for startup_delay.
+func holdBack(c *conditions, file *config.File) {
+	const source = "startup_delay"
+	d := file.Global.StartupDelay
+	if d <= 0 {
+		return
+	}
+	for _, r := range file.Routers {
+		c.SetFault(r.Name, source, vrrp.CauseWaiting, fmt.Sprintf("startup_delay of %v", d))
+	}
+	time.AfterFunc(d, func() { c.Forget(source) })
 }
 
 // place says where in the file it is what the host finds wrong.

@@ -181,6 +181,9 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 	if p.State == vrrp.Backup {
 		r.LastHeard = now.Sub(p.LastHeard).Seconds()
 	}
+	if p.PreemptAt > now {
+		r.PreemptIn = p.PreemptAt.Sub(now).Seconds()
+	}
 	if p.State != vrrp.Initialize {
 		r.Deadline = p.Deadline.Sub(now).Seconds()
 	}

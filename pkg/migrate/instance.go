@@ -3,6 +3,7 @@
 package migrate
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strconv"
@@ -33,6 +34,9 @@ type instance struct {
 	again        *node // garp_master_delay
 	againTime    time.Duration
 	againMinimal bool // vrrp_min_garp
+	count        int  // garp_master_repeat; 0: not said
+	refresh      *time.Duration
+	downAfter    int // down_timer_adverts; 0: not said
 	unicast      *node
 	group        *node // another multicast group
 	auth         *node
@@ -160,8 +164,11 @@ func (t *translator) preemption(in *instance) {
 		t.find(in.delay, Unneeded, "keepalived ignores it beside `state MASTER`; add `preempt_delay: %s` if it was meant", duration(in.delayTime))
 	case !preempt:
 		t.find(in.delay, Unneeded, "with nopreempt it has no meaning")
-	case !hasKey("preempt_delay"):
-		t.find(in.delay, Later, "this failoverd can't wait before it preempts: it takes the addresses as soon as it may")
+	case in.priority == config.OwnerPriority:
+		t.find(in.delay, Unneeded, "the owner of the addresses is Active at once")
+	case in.delayTime > 1000*time.Second:
+		t.find(in.delay, Changed, "it is 1000s here, the most that failoverd can")
+		in.router.set("preempt_delay", "1000s")
 	case in.delayTime > 0:
 		in.router.set("preempt_delay", duration(in.delayTime))
 	}
@@ -183,6 +190,23 @@ func (t *translator) acceptance(in *instance, version int) {
 }
 
 func (t *translator) announce(in *instance) {
+	if after := cmp.Or(in.downAfter, t.global.downAfter, config.DefaultDownAfter); after != config.DefaultDownAfter {
+		in.router.set("down_after", strconv.Itoa(after))
+	}
+	count := cmp.Or(in.count, t.global.count, config.DefaultAnnouncements)
+	if t.global.againMinimal && in.count == 0 && t.global.count == 0 {
+		count = 1
+	}
+	if count != config.DefaultAnnouncements {
+		in.router.set("announce_count", strconv.Itoa(count))
+	}
+	if refresh := cmp.Or(in.refresh, t.global.refresh); refresh != nil && *refresh > 0 {
+		in.router.set("announce_refresh", duration(*refresh))
+	}
+	t.announceAgain(in)
+}
+
+func (t *translator) announceAgain(in *instance) {
 	from, again := in.again, in.againTime
 	if from == nil {
 		from, again = t.global.again, t.global.againTime

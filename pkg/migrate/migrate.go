@@ -54,6 +54,7 @@ func (k Kind) String() string {
 type collector struct {
 	list      []*found
 	explained bool // a comment that the result has once
+	globals   []pair
 }
 
 // found is a finding with what it takes to order and to place it.

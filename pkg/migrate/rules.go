@@ -3,10 +3,13 @@
 package migrate
 
 import (
+	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
 // Reasons that several directives have.
@@ -19,7 +22,6 @@ const (
 	noSNMP     = "failoverd has no SNMP yet"
 	noDBus     = "failoverd has no D-Bus yet; `failoverctl status -o json` says the same"
 	noBFD      = "failoverd has no BFD yet"
-	noGARP     = "failoverd announces the addresses at a take-over and once more after announce_again, with no other number or interval yet"
 	noRoutes   = "failoverd has no routes and rules that go with the addresses yet"
 	noStatic   = "what stays on the host is configured by the host's network configuration (systemd-networkd, netplan, ifupdown)"
 	lvs        = "failoverd has no load balancer: keepalived without VRRP can go on doing this (keepalived --check), or another program"
@@ -28,6 +30,14 @@ const (
 	buffers    = "failoverd sizes its buffers itself"
 	firewall   = "failoverd makes no firewall rules: its BPF programs drop what has to be dropped"
 	reload     = "failoverctl reload checks the file before anything changes"
+)
+
+// What failoverd does in its own way.
+const (
+	pacedText        = "failoverd announces all addresses at once, and again after a tenth of a second as often as announce_count says"
+	defendText       = "to one of lower priority failoverd answers with an advertisement and announces the addresses at once and again a tenth of a second later"
+	refreshText      = "each refresh announces the addresses once"
+	noExtraInterface = "failoverd announces the addresses on the interface that has them"
 )
 
 func later(text string) rule    { return rule{kind: Later, text: text, whole: true} }
@@ -45,7 +55,7 @@ var topRules = rules{
 	"vrrp_track_file":          later("failoverd has no health checks yet: the file isn't watched"),
 	"track_file":               later("failoverd has no health checks yet: the file isn't watched"),
 	"bfd_instance":             later(noBFD),
-	"garp_group":               later(noGARP),
+	"garp_group":               changed(pacedText),
 	"static_ipaddress":         foreign(noStatic),
 	"static_routes":            foreign(noStatic),
 	"static_rules":             foreign(noStatic),
@@ -81,9 +91,21 @@ var globalRules = rules{
 			t.global.again, t.global.againTime = n, d
 		}
 	}},
+	"vrrp_garp_master_repeat":  {apply: announceCount},
+	"vrrp_garp_master_refresh": {apply: announceRefresh},
+	"vrrp_startup_delay": {apply: func(t *translator, _ *instance, n *node) {
+		d, ok := t.seconds(n)
+		if most := 1000 * time.Second; ok && d > most {
+			d = most
+			t.find(n, Changed, "failoverd waits for %s, the most that it can", duration(d))
+		}
+		if d > 0 {
+			t.globals = append(t.globals, pair{key: "startup_delay", value: duration(d)})
+		}
+	}},
 	"vrrp_min_garp": {apply: func(t *translator, _ *instance, n *node) {
 		if v, ok := t.boolean(n); ok && v {
-			t.find(n, Changed, "the addresses are announced once at a take-over, and not again where no garp_master_delay says when")
+			t.find(n, Changed, "the addresses are announced once at a take-over, and not again where nothing else is said")
 			t.global.againMinimal = v
 		}
 	}},
@@ -99,18 +121,15 @@ var globalRules = rules{
 	"vmac_addr_prefix":             unneeded("failoverd needs no devices for virtual MACs"),
 	"vrrp_skip_check_adv_addr":     unneeded("failoverd compares the addresses of each advertisement, which costs nothing; `tolerate: [address-list]` accepts others in version 2"),
 	"vrrp_check_unicast_src":       later("failoverd has no unicast yet"),
-	"vrrp_startup_delay":           later("failoverd takes part as soon as the interface is up"),
 	"vrrp_lower_prio_no_advert":    changed(answersText),
 	"vrrp_higher_prio_send_advert": changed(silentText),
 
-	"vrrp_garp_master_repeat":         later(noGARP),
-	"vrrp_garp_lower_prio_delay":      later(noGARP),
-	"vrrp_garp_lower_prio_repeat":     later(noGARP),
-	"vrrp_garp_master_refresh":        later(noGARP),
-	"vrrp_garp_master_refresh_repeat": later(noGARP),
-	"vrrp_garp_interval":              later(noGARP),
-	"vrrp_gna_interval":               later(noGARP),
-	"vrrp_garp_extra_if":              later(noGARP),
+	"vrrp_garp_lower_prio_delay":      changed(defendText),
+	"vrrp_garp_lower_prio_repeat":     changed(defendText),
+	"vrrp_garp_master_refresh_repeat": changed(refreshText),
+	"vrrp_garp_interval":              changed(pacedText),
+	"vrrp_gna_interval":               changed(pacedText),
+	"vrrp_garp_extra_if":              later(noExtraInterface),
 
 	"startup_script":          foreign("have systemd run it: ExecStartPre= in failoverd's unit"),
 	"startup_script_timeout":  foreign("have systemd run it: ExecStartPre= in failoverd's unit"),
@@ -291,10 +310,48 @@ func multicastGroup(t *translator, _ *instance, n *node) {
 	t.find(n, Later, "failoverd has VRRP's multicast group only: the routers that would use another are commented out")
 }
 
-func downTimer(t *translator, _ *instance, n *node) {
-	if v, ok := t.number(n, 1, 100); ok && v != 3 {
-		t.find(n, Later, "failoverd takes over after 3 missing advertisements, as RFC 9568 has it. Have it so on all hosts")
+// orGlobal is the instance that a directive is for, without one the defaults of all.
+func (t *translator) orGlobal(in *instance) *instance {
+	if in == nil {
+		return &t.global
 	}
+	return in
+}
+
+func downTimer(t *translator, in *instance, n *node) {
+	v, ok := t.number(n, 1, 100)
+	if !ok {
+		return
+	}
+	if v < vrrp.MinDownAfter {
+		v = vrrp.MinDownAfter
+		t.find(n, Changed, "failoverd waits for %d missing advertisements at least. Have it so on all hosts", v)
+	}
+	t.orGlobal(in).downAfter = v
+}
+
+func announceCount(t *translator, in *instance, n *node) {
+	v, ok := t.number(n, 0, math.MaxInt32)
+	if !ok {
+		return
+	}
+	if most := min(max(v, 1), 100); most != v {
+		t.find(n, Changed, "it is %d here: failoverd announces the addresses 1 to 100 times in a row", most)
+		v = most
+	}
+	t.orGlobal(in).count = v
+}
+
+func announceRefresh(t *translator, in *instance, n *node) {
+	d, ok := t.seconds(n)
+	if !ok {
+		return
+	}
+	if most := 24 * time.Hour; d > most {
+		d = most
+		t.find(n, Changed, "it is %s here, the most that failoverd can", duration(d))
+	}
+	t.orGlobal(in).refresh = &d
 }
 
 var instanceRules = rules{
@@ -407,12 +464,12 @@ var instanceRules = rules{
 	"track_process":      later(noTracking),
 	"track_bfd":          later(noBFD),
 
-	"garp_master_repeat":         later(noGARP),
-	"garp_lower_prio_delay":      later(noGARP),
-	"garp_lower_prio_repeat":     later(noGARP),
-	"garp_master_refresh":        later(noGARP),
-	"garp_master_refresh_repeat": later(noGARP),
-	"garp_extra_if":              later(noGARP),
+	"garp_master_repeat":         {apply: announceCount},
+	"garp_lower_prio_delay":      changed(defendText),
+	"garp_lower_prio_repeat":     changed(defendText),
+	"garp_master_refresh":        {apply: announceRefresh},
+	"garp_master_refresh_repeat": changed(refreshText),
+	"garp_extra_if":              later(noExtraInterface),
 	"lower_prio_no_advert":       changed(answersText),
 	"higher_prio_send_advert":    changed(silentText),
 

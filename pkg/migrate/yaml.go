@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/failoverd/failoverd/pkg/config"
 )
@@ -74,27 +73,6 @@ func text(s string) string {
 	}
 	return string(b)
 }
-
-// hasKey reports whether a router of this failoverd's file has a key.
-var hasKey = func() func(string) bool {
-	keys := sync.OnceValue(func() map[string]any {
-		var s struct {
-			Properties struct {
-				Routers struct {
-					Items struct{ Properties map[string]any }
-				}
-			}
-		}
-		if err := json.Unmarshal(config.Schema(), &s); err != nil {
-			panic(err) // package config's own
-		}
-		return s.Properties.Routers.Items.Properties
-	})
-	return func(key string) bool {
-		_, ok := keys()[key]
-		return ok
-	}
-}()
 
 // result writes the routers, and has those commented out that package config
 // refuses.
@@ -179,6 +157,12 @@ func (c *collector) write(path, whose string, routers []*router) []byte {
 				first = false
 			}
 			comment(&b, "", f.String())
+		}
+	}
+	if len(c.globals) > 0 {
+		b.WriteString("\nglobal:\n")
+		for _, p := range c.globals {
+			fmt.Fprintf(&b, "  %s: %s\n", p.key, p.value)
 		}
 	}
 	b.WriteString("\nrouters:\n")

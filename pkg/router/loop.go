@@ -388,14 +388,15 @@ func (l *Loop) send() {
 
 // renew prolongs the leases of the Active routers whose advertisements have
 // left. A Backup hears them later than now and waits for more than three
-// intervals (RFC 9568 §6.1), so a lease of three ends before it takes over.
+// intervals (RFC 9568 §6.1) or as many as are configured, so a lease of as many
+// ends before it takes over.
 func (l *Loop) renew(t Transmitter, now vrrp.Instant, err error) {
 	if err != nil {
 		return // the last lease still lasts
 	}
 	for _, r := range l.sending {
 		if r.port.Transmitter == t && r.machine.State() == vrrp.Active {
-			l.leases.Answer(r.key, now.Add(3*r.protocol.Interval))
+			l.leases.Answer(r.key, now.Add(r.protocol.Patience(r.protocol.Interval)))
 		}
 	}
 }

@@ -15,6 +15,14 @@ import (
 // ones are (RFC 9568 §5.2.4).
 const OwnerPriority = 255
 
+// Config.DownAfter. With one missed advertisement the fence of an Active would
+// close just when it sends the next one.
+const (
+	MinDownAfter     = 2
+	MaxDownAfter     = 100
+	defaultDownAfter = 3
+)
+
 // ChecksumPolicy says which form the checksum of version 3 over IPv4 has.
 type ChecksumPolicy uint8
 
@@ -61,9 +69,22 @@ type Config struct {
 	// password filled up with zeros.
 	AuthType uint8
 	AuthData [8]byte
+	// PreemptDelay is how long a Backup lets an Active of lower priority be
+	// before it preempts; 0: not at all.
+	PreemptDelay time.Duration
+	// DownAfter is how many advertisements may be missed before a Backup takes
+	// over, 2 to 100; 0 stands for 3, as RFC 9568 §6.1 has it. The same on all
+	// routers.
+	DownAfter int
+	// Announcements is how often the addresses are announced in a row, a tenth
+	// of a second apart; 0 stands for once, as RFC 9568 §6.4.2 has it.
+	Announcements int
 	// Repeat is the time after which an Active announces its addresses once
-	// more; 0: not at all.
+	// more, and as often; 0: not at all.
 	Repeat time.Duration
+	// Refresh is the time between single announcements for as long as the
+	// router is Active; 0: none.
+	Refresh time.Duration
 	// IgnoreAddressList accepts version 2 advertisements of other addresses.
 	IgnoreAddressList bool
 }
@@ -110,8 +131,16 @@ func (c Config) Validate() error {
 	if c.Family != packet.IPv4 && c.Family != packet.IPv6 {
 		add("%v is neither IPv4 nor IPv6", c.Family)
 	}
-	if c.Repeat < 0 {
-		add("repetition of the announcements after %v", c.Repeat)
+	for what, d := range map[string]time.Duration{"repetition of the announcements": c.Repeat, "refreshing of the announcements": c.Refresh, "preemption": c.PreemptDelay} {
+		if d < 0 {
+			add("%s after %v", what, d)
+		}
+	}
+	if c.DownAfter < 0 || c.DownAfter == 1 || c.DownAfter > MaxDownAfter {
+		add("%d missed advertisements, not %d to %d", c.DownAfter, MinDownAfter, MaxDownAfter)
+	}
+	if c.Announcements < 0 {
+		add("%d announcements", c.Announcements)
 	}
 	if c.Checksum > ChecksumOnlyRFC5798 {
 		add("checksum policy %d is not known", c.Checksum)
@@ -132,6 +161,16 @@ func (c *Config) Heed() uint8 {
 		return c.Priority
 	}
 	return 1
+}
+
+// Patience is the time without an advertisement after which others may take over
+// from a router that sends with the interval, but for their Skew_Time (RFC 9568
+// §6.1).
+func (c *Config) Patience(interval time.Duration) time.Duration {
+	if c.DownAfter == 0 {
+		return defaultDownAfter * interval
+	}
+	return time.Duration(c.DownAfter) * interval
 }
 
 // Version2Interval is the Advertisement_Interval of the version 2

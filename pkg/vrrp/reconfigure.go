@@ -9,10 +9,6 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// announcedSlower is how many advertisements of a longer interval come at the
-// pace of the shorter one: with the first, as many as a Backup waits for.
-const announcedSlower = 3
-
 // ErrRestart is returned for a change of what a Virtual Router is, which it
 // can't make without leaving its state.
 var ErrRestart = errors.New("another version, VRID, family or ownership needs a restart")
@@ -47,10 +43,16 @@ func (r *Router) Reconfigure(now Instant, c Config, actions []Action) ([]Action,
 	case Active:
 		r.activeAdverInterval = c.Interval
 		r.computeTimers()
-		if r.repeatAt != 0 {
+		if r.repeatAt != 0 && c.Repeat != old.Repeat {
 			r.repeatAt = 0
 			if c.Repeat != 0 {
 				r.repeatAt = now.Add(c.Repeat)
+			}
+		}
+		if c.Refresh != old.Refresh {
+			r.refreshAt = 0
+			if c.Refresh != 0 {
+				r.refreshAt = now.Add(c.Refresh)
 			}
 		}
 		moved := !slices.Equal(c.Addresses, old.Addresses)
@@ -63,7 +65,7 @@ func (r *Router) Reconfigure(now Instant, c Config, actions []Action) ([]Action,
 			if r.hurried == 0 {
 				r.hurry = old.Interval
 			}
-			r.hurried = announcedSlower
+			r.hurried = int(old.Patience(1)) // with the first, as many as a Backup waits for
 		} else if c.Interval < old.Interval {
 			r.hurried = 0
 		}
@@ -72,6 +74,7 @@ func (r *Router) Reconfigure(now Instant, c Config, actions []Action) ([]Action,
 			actions = append(actions, r.advertise(now))
 		}
 		if moved {
+			r.announceOften(now)
 			actions = append(actions, Action{Kind: AnnounceAddresses})
 		}
 	}

@@ -43,6 +43,7 @@ type Router struct {
 	leftAt    Instant // it has left; 0: it hasn't
 	leaver    netip.Addr
 	overruled rival
+	preemptAt Instant // not to preempt before; 0: nobody is to be preempted
 	version3  Instant // when it was last heard in version 3; 0: not
 
 	// The checksum forms to send in; those of the last two advertisements of
@@ -56,6 +57,9 @@ type Router struct {
 	announceAt   Instant       // Active: when to announce again, 0: never
 	announceMore bool          // and then once more
 	repeatAt     Instant       // Active: when to repeat the first announcements, 0: never
+	burstAt      Instant       // Active: when the next of several announcements is due, 0: never
+	burst        int           // and how many there are still
+	refreshAt    Instant       // Active: when to refresh the announcements, 0: never
 	advertised   Instant       // Active: when an advertisement was last to be sent
 	hurried      int           // Active: how many advertisements still come at the old pace,
 	hurry        time.Duration // which is this, for not all Backups may know of the slower one
@@ -85,6 +89,7 @@ type Status struct {
 	BecameActive        uint64
 	LastTransition      Action
 	Deadline            Instant // of the timer that runs; not in Initialize
+	PreemptAt           Instant // a Backup lets an Active of lower priority be until then; 0: there is none
 }
 
 // New returns a Router in Initialize, or what is wrong with its configuration.
@@ -103,7 +108,7 @@ func (r *Router) State() State { return r.state }
 func (r *Router) Deadline() (Instant, bool) {
 	deadline := r.deadline
 	if r.state == Active {
-		for _, at := range [...]Instant{r.announceAt, r.repeatAt} {
+		for _, at := range [...]Instant{r.announceAt, r.repeatAt, r.burstAt, r.refreshAt} {
 			if at != 0 {
 				deadline = min(deadline, at)
 			}
@@ -118,7 +123,7 @@ func (r *Router) Status() Status {
 		State: r.state, Since: r.since, Priority: r.config.Priority,
 		Active: r.active, ActivePriority: r.priority, LastHeard: r.heard,
 		ActiveAdverInterval: r.activeAdverInterval, SkewTime: r.skewTime, ActiveDownInterval: r.activeDownInterval,
-		Checksum: r.sendForms(), Advertised: r.advertised, BecameActive: r.becameActive, LastTransition: r.last, Deadline: r.deadline,
+		Checksum: r.sendForms(), Advertised: r.advertised, BecameActive: r.becameActive, LastTransition: r.last, Deadline: r.deadline, PreemptAt: r.preemptAt,
 	}
 	if r.state == Active {
 		s.Active, s.ActivePriority = r.source, r.config.Priority
@@ -155,7 +160,7 @@ func (r *Router) startup(now Instant, ev Event, actions []Action) []Action {
 	r.computeTimers()
 	r.active, r.priority = netip.Addr{}, 0
 	r.forget()
-	r.heard, r.version3 = now, 0
+	r.heard, r.version3, r.preemptAt = now, 0, 0
 	if r.owner() {
 		// §6.4.1 (110): the owner of the addresses is Active at once.
 		return r.becomeActive(now, Action{Cause: CauseOwner}, actions)
@@ -184,15 +189,7 @@ func (r *Router) shutdown(now Instant, why Action, actions []Action) []Action {
 
 // timerExpired is the firing of Active_Down_Timer or Adver_Timer.
 func (r *Router) timerExpired(now Instant, actions []Action) []Action {
-	if r.state == Active && r.repeatAt != 0 && now >= r.repeatAt {
-		r.repeatAt = 0
-		actions = append(actions, Action{Kind: AnnounceAddresses})
-	}
-	if r.state == Active && r.announceAt != 0 && now >= r.announceAt {
-		r.announceAt = 0
-		if r.announceMore {
-			r.announceAt, r.announceMore = now.Add(announceAgain), false
-		}
+	if r.state == Active && r.announcementDue(now) {
 		actions = append(actions, Action{Kind: AnnounceAddresses})
 	}
 	if r.state == Initialize || now < r.deadline {
@@ -213,6 +210,41 @@ func (r *Router) timerExpired(now Instant, actions []Action) []Action {
 		r.deadline = now.Add(r.pace())
 	}
 	return append(actions, r.advertise(now))
+}
+
+// announcementDue reports whether one of the reasons to announce the addresses
+// again is due, and goes on to the next.
+func (r *Router) announcementDue(now Instant) bool {
+	due := func(at Instant) bool { return at != 0 && now >= at }
+	burst, again, repeat, refresh := due(r.burstAt), due(r.announceAt), due(r.repeatAt), due(r.refreshAt)
+	if burst {
+		r.burstAt, r.burst = 0, r.burst-1
+		if r.burst > 0 {
+			r.burstAt = now.Add(announceAgain)
+		}
+	}
+	if again {
+		r.announceAt = 0
+		if r.announceMore {
+			r.announceAt, r.announceMore = now.Add(announceAgain), false
+		}
+	}
+	if repeat {
+		r.repeatAt = 0
+		r.announceOften(now)
+	}
+	if refresh {
+		r.refreshAt = now.Add(r.config.Refresh)
+	}
+	return burst || again || repeat || refresh
+}
+
+// announceOften has the announcement that is made now followed by others.
+func (r *Router) announceOften(now Instant) {
+	r.burstAt, r.burst = 0, r.config.Announcements-1
+	if r.burst > 0 {
+		r.burstAt = now.Add(announceAgain)
+	}
 }
 
 // pace is the time until the next advertisement.
@@ -338,6 +370,10 @@ func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Adverti
 		r.deadline = min(r.deadline, now.Add(r.skewTime))
 	case a.Priority >= r.config.Heed():
 		// §6.4.2 (445): the Active lives.
+		r.preemptAt = 0
+		r.follow(now, from, a)
+		r.activeLives(now, a.Interval)
+	case r.spares(now):
 		r.follow(now, from, a)
 		r.activeLives(now, a.Interval)
 	default:
@@ -345,6 +381,20 @@ func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Adverti
 		// interval isn't learnt. The timer goes on and ends its reign.
 		r.overruled = rival{from, a.Priority}
 	}
+}
+
+// spares reports whether an Active of lower priority that advertises now is
+// heeded nevertheless, for it isn't yet time to preempt it. The kernel doesn't
+// stamp its advertisements, which would displace those that count: if their
+// records are lost it is preempted early, and yields.
+func (r *Router) spares(now Instant) bool {
+	if r.config.PreemptDelay == 0 || r.owner() {
+		return false
+	}
+	if r.preemptAt == 0 {
+		r.preemptAt = now.Add(r.config.PreemptDelay)
+	}
+	return now < r.preemptAt
 }
 
 // follow takes the sender of an advertisement for the Active.
@@ -425,7 +475,7 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Adverti
 		// The other one took over rightly, while this one was stopped: by the
 		// RFC it would be told to yield at once, and every connection that it
 		// has accepted would be lost without need.
-		why := Action{Cause: CauseLapsed, Silence: now.Sub(r.advertised), Limit: 3 * r.config.Interval}
+		why := Action{Cause: CauseLapsed, Silence: now.Sub(r.advertised), Limit: r.config.Patience(r.config.Interval)}
 		return r.yield(now, from, a, form, why, actions)
 	}
 	r.learnForm(a.Version, form)
@@ -442,7 +492,9 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Adverti
 
 // lapsed reports whether nothing has been advertised for so long that a Backup
 // may have taken over.
-func (r *Router) lapsed(now Instant) bool { return now.Sub(r.advertised) > 3*r.config.Interval }
+func (r *Router) lapsed(now Instant) bool {
+	return now.Sub(r.advertised) > r.config.Patience(r.config.Interval)
+}
 
 // yield makes a Backup of an Active on hearing another one.
 func (r *Router) yield(now Instant, from netip.Addr, a *packet.Advertisement, form packet.Checksum, why Action, actions []Action) []Action {
@@ -502,10 +554,10 @@ func (r *Router) becomeBackup(now Instant, why Action, actions []Action) []Actio
 
 func (r *Router) becomeActive(now Instant, why Action, actions []Action) []Action {
 	r.switched, r.hurried = false, 0
-	r.announceAt, r.announceMore, r.repeatAt = 0, false, 0
-	if r.config.Repeat != 0 {
-		r.repeatAt = now.Add(r.config.Repeat)
-	}
+	r.preemptAt = 0
+	r.announceAt, r.announceMore = 0, false
+	r.announceOften(now)
+	r.announceLater(now)
 	if heard := r.forms[0] | r.forms[1]; heard != 0 && !r.config.formless() && r.config.Checksum == ChecksumAuto {
 		r.send = heard
 	}
@@ -518,6 +570,18 @@ func (r *Router) becomeActive(now Instant, why Action, actions []Action) []Actio
 		Action{Kind: AssignAddresses},
 		r.advertise(now),
 		Action{Kind: AnnounceAddresses})
+}
+
+// announceLater sets when the addresses are announced again with nothing having
+// happened.
+func (r *Router) announceLater(now Instant) {
+	r.repeatAt, r.refreshAt = 0, 0
+	if r.config.Repeat != 0 {
+		r.repeatAt = now.Add(r.config.Repeat)
+	}
+	if r.config.Refresh != 0 {
+		r.refreshAt = now.Add(r.config.Refresh)
+	}
 }
 
 func (r *Router) enter(now Instant, to State, why Action, actions []Action) []Action {
@@ -550,7 +614,7 @@ func (r *Router) computeTimers() {
 		unit = time.Second
 	}
 	r.skewTime = time.Duration(256-int(r.config.Priority)) * unit / 256
-	r.activeDownInterval = 3*r.activeAdverInterval + r.skewTime
+	r.activeDownInterval = r.config.Patience(r.activeAdverInterval) + r.skewTime
 }
 
 func (r *Router) owner() bool { return r.config.Priority == OwnerPriority }
