@@ -22,7 +22,6 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/daemon"
 	"github.com/failoverd/failoverd/pkg/datapath"
-	"github.com/failoverd/failoverd/pkg/metrics"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -129,8 +128,8 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&o.xdpMode, "xdp-mode", string(datapath.ModeAuto), "where to receive: auto, native, generic (XDP in the driver or behind it), tc (a TC program), or off (AF_PACKET socket)")
 	f.StringVar(&o.logFormat, "log-format", "text", "log as text or json, on standard error")
 	f.StringVar(&o.logLevel, "log-level", "info", "log from this `level` on: error, warning, info, debug")
-	f.StringVar(&o.metrics, "metrics", "", "serve metrics for Prometheus at an `address` like 127.0.0.1:9650, under /metrics")
-	f.StringVar(&o.compat, "metrics-compat", "", "give metrics beside failoverd's by the names of another `program` too: keepalived (those of its Prometheus exporter)")
+	f.StringVar(&o.metrics, "metrics", config.Off, "serve metrics for Prometheus at an `address` like 127.0.0.1:9650, under /metrics")
+	f.StringVar(&o.compat, "metrics-compat", config.Off, "give metrics beside failoverd's by the names of another `program` too: keepalived (those of its Prometheus exporter)")
 	f.BoolVar(&o.cleanup, "cleanup", false, "remove what a killed run left behind, and end")
 
 	cmd.AddCommand(&cobra.Command{
@@ -167,6 +166,12 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 	if err != nil {
 		return &usageError{fmt.Errorf("--xdp-mode: %w", err)}
 	}
+	if err := config.CheckMetrics(o.metrics); err != nil {
+		return &usageError{err}
+	}
+	if err := config.CheckMetricsCompat(o.compat); err != nil {
+		return &usageError{fmt.Errorf("--metrics-compat: %w", err)}
+	}
 	if len(o.addresses) > 0 {
 		if flags.Changed("config") {
 			return &usageError{errors.New("--config and --vip: what runs is either in a file or on the command line")}
@@ -178,7 +183,8 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 		if err != nil {
 			return &usageError{err}
 		}
-		return o.runDaemon(untilHangup(ctx), log, nil, func() (*config.File, error) { return &config.File{Routers: routers}, nil })
+		file := &config.File{Routers: routers, Global: config.Global{LogLevel: o.logLevel, Metrics: o.metrics, MetricsCompat: o.compat}}
+		return o.runDaemon(untilHangup(ctx), log, nil, func() (*config.File, error) { return file, nil })
 	}
 	for _, name := range []string{"vrid", "priority", "interval", "version", "no-preempt", "preempt-delay", "checksum", "dual", "tolerate", "virtual-mac", "accept", "announce-again"} {
 		if flags.Changed(name) {
@@ -216,8 +222,8 @@ func (o *options) runFile(ctx context.Context, flags *pflag.FlagSet, log *logrus
 				f.Routers[i].XDPMode = o.xdpMode
 			}
 		}
-		if err == nil && flags.Changed("log-level") {
-			f.Global.LogLevel = o.logLevel
+		if err == nil {
+			o.override(flags, &f.Global)
 		}
 		return f, err
 	}
@@ -225,12 +231,7 @@ func (o *options) runFile(ctx context.Context, flags *pflag.FlagSet, log *logrus
 	if err != nil {
 		return err
 	}
-	if !flags.Changed("log-format") {
-		o.logFormat = f.Global.LogFormat
-	}
-	if !flags.Changed("log-level") {
-		o.logLevel = f.Global.LogLevel
-	}
+	o.logFormat, o.logLevel = f.Global.LogFormat, f.Global.LogLevel
 	if chosen, err = o.logger(log.Out); err != nil {
 		return &usageError{err}
 	}
@@ -240,19 +241,25 @@ func (o *options) runFile(ctx context.Context, flags *pflag.FlagSet, log *logrus
 	return o.runDaemon(ctx, chosen, hangup, read)
 }
 
-func (o *options) runDaemon(ctx context.Context, log *logrus.Logger, reload <-chan os.Signal, read func() (*config.File, error)) error {
-	compat, err := metrics.ParseCompat(o.compat)
-	if err != nil {
-		return &usageError{fmt.Errorf("--metrics-compat: %w", err)}
+// override has the flags win over the file.
+func (o *options) override(flags *pflag.FlagSet, g *config.Global) {
+	for name, v := range map[string]struct{ flag, key *string }{
+		"log-format": {&o.logFormat, &g.LogFormat}, "log-level": {&o.logLevel, &g.LogLevel},
+		"metrics": {&o.metrics, &g.Metrics}, "metrics-compat": {&o.compat, &g.MetricsCompat},
+	} {
+		if flags.Changed(name) {
+			*v.key = *v.flag
+		}
 	}
+}
+
+func (o *options) runDaemon(ctx context.Context, log *logrus.Logger, reload <-chan os.Signal, read func() (*config.File, error)) error {
 	return daemon.Run(ctx, daemon.Config{
-		Read:          read,
-		Reload:        reload,
-		Version:       config.Version(),
-		BPFDir:        daemon.DefaultBPFDir,
-		RunDir:        daemon.DefaultRunDir,
-		Metrics:       o.metrics,
-		MetricsCompat: compat,
+		Read:    read,
+		Reload:  reload,
+		Version: config.Version(),
+		BPFDir:  daemon.DefaultBPFDir,
+		RunDir:  daemon.DefaultRunDir,
 	}, log)
 }
 

@@ -274,30 +274,34 @@ func (r Router) Problems() (all []Problem) {
 
 // Difference says which keys differ between two routers, and how.
 func Difference(a, b Router) []string {
-	var all []string
-	add := func(key string, before, after any) {
-		if x, y := fmt.Sprint(before), fmt.Sprint(after); x != y {
-			all = append(all, fmt.Sprintf("%s %s → %s", key, x, y))
-		}
-	}
-	add("name", a.Name, b.Name)
-	add("addresses", a.Addresses, b.Addresses)
-	add("priority", a.Priority, b.Priority)
-	add("interval", a.Interval, b.Interval)
-	add("version", a.Version, b.Version)
-	add("preempt", a.Preempt, b.Preempt)
-	add("preempt_delay", a.PreemptDelay, b.PreemptDelay)
-	add("down_after", a.DownAfter, b.DownAfter)
-	add("accept", a.Accept, b.Accept)
-	add("virtual_mac", a.VirtualMAC, b.VirtualMAC)
-	add("announce_again", a.Repeat, b.Repeat)
-	add("announce_count", a.Announcements, b.Announcements)
-	add("announce_refresh", a.Refresh, b.Refresh)
-	add("checksum", a.Checksum, b.Checksum)
-	add("dual", a.Dual, b.Dual)
-	add("tolerate", a.Tolerate.names(), b.Tolerate.names())
-	add("xdp_mode", a.XDPMode, b.XDPMode)
+	var all differences
+	all.add("name", a.Name, b.Name)
+	all.add("addresses", a.Addresses, b.Addresses)
+	all.add("priority", a.Priority, b.Priority)
+	all.add("interval", a.Interval, b.Interval)
+	all.add("version", a.Version, b.Version)
+	all.add("preempt", a.Preempt, b.Preempt)
+	all.add("preempt_delay", a.PreemptDelay, b.PreemptDelay)
+	all.add("down_after", a.DownAfter, b.DownAfter)
+	all.add("accept", a.Accept, b.Accept)
+	all.add("virtual_mac", a.VirtualMAC, b.VirtualMAC)
+	all.add("announce_again", a.Repeat, b.Repeat)
+	all.add("announce_count", a.Announcements, b.Announcements)
+	all.add("announce_refresh", a.Refresh, b.Refresh)
+	all.add("checksum", a.Checksum, b.Checksum)
+	all.add("dual", a.Dual, b.Dual)
+	all.add("tolerate", a.Tolerate.names(), b.Tolerate.names())
+	all.add("xdp_mode", a.XDPMode, b.XDPMode)
 	return all
+}
+
+// differences are lines like "priority 100 → 150".
+type differences []string
+
+func (all *differences) add(key string, before, after any) {
+	if x, y := fmt.Sprint(before), fmt.Sprint(after); x != y {
+		*all = append(*all, fmt.Sprintf("%s %s → %s", key, x, y))
+	}
 }
 
 // OfFamily returns the addresses of one family in their order on the wire: an

@@ -37,6 +37,9 @@ type Global struct {
 	XDPMode   string // of routers that have none
 	LogFormat string // text or json
 	LogLevel  string // error, warning, info or debug
+	// Metrics is where they are served for Prometheus, HOST:PORT, or off.
+	Metrics       string
+	MetricsCompat string // whose names they have beside failoverd's: off or keepalived
 	// StartupDelay is how long after its start the daemon takes no part.
 	StartupDelay time.Duration
 }
@@ -320,7 +323,7 @@ func Load(path string) (*File, error) {
 }
 
 func defaultGlobal() Global {
-	return Global{XDPMode: xdpModes[0], LogFormat: logFormats[0], LogLevel: "info"}
+	return Global{XDPMode: xdpModes[0], LogFormat: logFormats[0], LogLevel: "info", Metrics: Off, MetricsCompat: compats[0]}
 }
 
 func defaultRouter() Router {
@@ -366,6 +369,7 @@ var (
 	xdpModes   = []string{"auto", "native", "generic", "tc", "off"}
 	logFormats = []string{"text", "json"}
 	logLevels  = []string{"error", "warning", "info", "debug"}
+	compats    = []string{Off, "keepalived"}
 	checksums  = []string{"auto", "rfc9568", "rfc5798"}
 	macModes   = []string{string(VirtualMACAuto), string(VirtualMACBPF), string(VirtualMACMacvlan), string(VirtualMACOff)}
 	tolerances = []string{"trailing-octets", "first-address", "address-list"}
@@ -426,6 +430,8 @@ var globalKeys = []key[Global]{
 		xdpModes, "auto", func(g *Global, v string) { g.XDPMode = v }),
 	choiceKey("log_format", "How to log, on standard error.", logFormats, "text", func(g *Global, v string) { g.LogFormat = v }),
 	choiceKey("log_level", "From which level on to log.", logLevels, "info", func(g *Global, v string) { g.LogLevel = v }),
+	metricsKey(),
+	choiceKey("metrics_compat", "Whose names the metrics have beside failoverd's own: those of keepalived's Prometheus exporter, or nobody's (off).", compats, compats[0], func(g *Global, v string) { g.MetricsCompat = v }),
 	startupDelayKey(),
 }
 

@@ -81,7 +81,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	f, err := Parse("x", []byte(`
-global: {xdp_mode: tc, log_format: json, log_level: debug, startup_delay: 10s}
+global: {xdp_mode: tc, log_format: json, log_level: debug, metrics: "127.0.0.1:9650", metrics_compat: keepalived, startup_delay: 10s}
 routers:
   - name: all
     interface: br0.7
@@ -107,7 +107,7 @@ routers:
 	if diff := cmp.Diff(all, f.Routers[0], cmpopts.EquateComparable(all.Addresses[0])); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(Global{XDPMode: "tc", LogFormat: "json", LogLevel: "debug", StartupDelay: 10 * time.Second}, f.Global); diff != "" {
+	if diff := cmp.Diff(Global{XDPMode: "tc", LogFormat: "json", LogLevel: "debug", Metrics: "127.0.0.1:9650", MetricsCompat: "keepalived", StartupDelay: 10 * time.Second}, f.Global); diff != "" {
 		t.Error(diff)
 	}
 }

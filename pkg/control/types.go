@@ -124,7 +124,8 @@ type Event struct {
 	Text      string `json:"text"`
 }
 
-// Change is what a reload changes of one router.
+// Change is what a reload changes of one router, or of what holds for all, which
+// has the name global.
 type Change struct {
 	Router  string   `json:"router"`
 	What    string   `json:"what"` // added, removed, changed or restarted

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -22,7 +21,6 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
-	"github.com/failoverd/failoverd/pkg/metrics"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -45,9 +43,6 @@ type Config struct {
 	Version string
 	BPFDir  string
 	RunDir  string
-	// Metrics is where they are served, HOST:PORT; empty for nowhere.
-	Metrics       string
-	MetricsCompat metrics.Compat
 }
 
 // Run runs the daemon until ctx ends, and leaves the host as it was found. All
@@ -151,11 +146,9 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		return fmt.Errorf("serve the control socket: %w", err)
 	}
 
-	var scrapes net.Listener
-	if c.Metrics != "" {
-		if scrapes, err = metrics.Listen(c.Metrics); err != nil {
-			return errors.Join(err, server.Close())
-		}
+	d.scrapes = newScrapes(d)
+	if err := d.scrapes.set(file.Global); err != nil {
+		return errors.Join(err, server.Close())
 	}
 
 	// The order of leaving: the loop first, so that priority 0 goes out and
@@ -186,10 +179,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	run("log", observer.run, support)
 	run("virtual MAC", reach.run, main)
 	run("control socket", server.Run, support)
-	if scrapes != nil {
-		handler := metrics.Handler(d, c.MetricsCompat == metrics.CompatKeepalived)
-		run("metrics", func(ctx context.Context) error { return metrics.Serve(ctx, scrapes, handler) }, support)
-	}
+	run("metrics", d.scrapes.run, support)
 	run("reload", d.reloads, main)
 	run("service", d.serve, main)
 	holdBack(ports.conditions, file)

@@ -31,6 +31,7 @@ type instance struct {
 	dp      *datapath.Datapath
 	history *control.History
 	handle  *link.Handle
+	scrapes *scrapes
 	log     *logrus.Logger
 
 	path string     // of the configuration file
@@ -109,8 +110,14 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 		return nil, place(file, err)
 	}
 	changes := difference(d.file.Routers, file.Routers)
+	if details := config.GlobalDifference(d.file.Global, file.Global); len(details) > 0 {
+		changes = append(changes, control.Change{Router: "global", What: "changed", Details: details})
+	}
 	if dryRun {
 		return changes, nil
+	}
+	if err := d.scrapes.set(file.Global); err != nil {
+		return nil, err
 	}
 	logLinkLocals(plan, d.log)
 	done := make(chan error, 1)
@@ -128,7 +135,7 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if level, err := logrus.ParseLevel(file.Global.LogLevel); err == nil {
 		d.log.SetLevel(level)
 	}
-	d.log.Infof("reloaded: %d routers changed", len(changes))
+	d.log.Infof("reloaded: %d changes", len(changes))
 	for _, c := range changes {
 		text := describe(c)
 		d.log.WithField("router", c.Router).Info(text)

@@ -8,7 +8,6 @@
 package metrics
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -32,24 +31,6 @@ const (
 type Source interface {
 	Status() (control.Status, error)
 	Stats() (control.Stats, error)
-}
-
-// Compat says whose names are given beside failoverd's own.
-type Compat string
-
-// The names there are.
-const (
-	CompatNone       Compat = ""
-	CompatKeepalived Compat = "keepalived" // those of mehdy/keepalived-exporter
-)
-
-// ParseCompat reads a Compat.
-func ParseCompat(s string) (Compat, error) {
-	switch c := Compat(s); c {
-	case CompatNone, CompatKeepalived:
-		return c, nil
-	}
-	return "", fmt.Errorf("%q is not known: it is keepalived, or left away", s)
 }
 
 const index = `<!DOCTYPE html>

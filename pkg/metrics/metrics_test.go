@@ -301,17 +301,6 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-func TestParseCompat(t *testing.T) {
-	for text, want := range map[string]Compat{"": CompatNone, "keepalived": CompatKeepalived} {
-		if got, err := ParseCompat(text); err != nil || got != want {
-			t.Errorf("%q: %q, %v", text, got, err)
-		}
-	}
-	if _, err := ParseCompat("frr"); err == nil || err.Error() != `"frr" is not known: it is keepalived, or left away` {
-		t.Error(err)
-	}
-}
-
 // waiting is a daemon that takes its time.
 type waiting struct{ asked, answer chan struct{} }
 

@@ -10,7 +10,6 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -29,13 +28,7 @@ const (
 // Listen opens the port to serve at: HOST:PORT, or :PORT for all addresses of
 // the host.
 func Listen(address string) (net.Listener, error) {
-	_, port, err := net.SplitHostPort(address)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("metrics address %q is not HOST:PORT: write it like 127.0.0.1:9650 or [::1]:9650", address)
-	}
+	_, port, _ := net.SplitHostPort(address)
 	l, err := net.Listen("tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):

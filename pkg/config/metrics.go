@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// Off is the value of what isn't wanted.
+const Off = "off"
+
+// CheckMetrics checks where metrics are to be served: HOST:PORT, :PORT for all
+// addresses of the host, or off.
+func CheckMetrics(address string) error {
+	if address == Off {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("metrics address %s is not HOST:PORT: write it like 127.0.0.1:9650 or [::1]:9650, or off", quote(address))
+	}
+	return nil
+}
+
+// CheckMetricsCompat checks whose names metrics are to have too.
+func CheckMetricsCompat(s string) error {
+	if !slices.Contains(compats, s) {
+		return fmt.Errorf("%s is not known: it is %s", quote(s), either(compats))
+	}
+	return nil
+}
+
+func metricsKey() key[Global] {
+	k := textKey("metrics", "Where to serve metrics for Prometheus, under /metrics: HOST:PORT like 127.0.0.1:9650, :PORT for all addresses of the host, or off.", func(g *Global) *string { return &g.Metrics })
+	k.fallback = Off
+	read := k.read
+	k.read = func(r *reader, n ast.Node, g *Global) []ast.Node {
+		items := read(r, n, g)
+		if err := CheckMetrics(g.Metrics); err != nil {
+			r.fail(r.value(n), "", "%s", err)
+		}
+		return items
+	}
+	return k
+}
+
+// GlobalDifference says which keys below global differ, and how; but for the
+// xdp_mode, which is the routers', and the startup_delay, which is past.
+func GlobalDifference(a, b Global) []string {
+	var all differences
+	all.add("log_format", a.LogFormat, b.LogFormat)
+	all.add("log_level", a.LogLevel, b.LogLevel)
+	all.add("metrics", a.Metrics, b.Metrics)
+	all.add("metrics_compat", a.MetricsCompat, b.MetricsCompat)
+	return all
+}
