@@ -329,7 +329,7 @@ static __always_inline struct failover_lease_state *asked_for(struct __sk_buff *
 	return NULL;
 }
 
-/* Whether it is for failover_tc: VRRP to a group, which the fence lets through. */
+/* Whether it may be for failover_tc, which judges once the fence has let it through. */
 static __always_inline int to_receive(struct __sk_buff *skb)
 {
 	struct ipv6hdr *ip6;
@@ -342,13 +342,13 @@ static __always_inline int to_receive(struct __sk_buff *skb)
 		if (!eth)
 			return 0;
 		ip4 = eth + ETH_HLEN;
-		return ip4->protocol == PROTOCOL_VRRP && ip4->daddr == bpf_htonl(GROUP_IPV4);
+		return ip4->protocol == PROTOCOL_VRRP;
 	case bpf_htons(ETH_P_IPV6):
 		eth = header(skb, sizeof(*ip6));
 		if (!eth)
 			return 0;
 		ip6 = eth + ETH_HLEN;
-		return (ip6->nexthdr == PROTOCOL_VRRP || ip6->nexthdr == PROTOCOL_FRAGMENT) && ip6->daddr.s6_addr[0] == 0xff;
+		return ip6->nexthdr == PROTOCOL_VRRP || (ip6->nexthdr == PROTOCOL_FRAGMENT && ip6->daddr.s6_addr[0] == 0xff);
 	case bpf_htons(ETH_P_8021Q):
 	case bpf_htons(ETH_P_8021AD):
 		return 1;
@@ -399,11 +399,14 @@ int failover_ingress(struct __sk_buff *skb)
 SEC("tc")
 int failover_in(struct __sk_buff *skb)
 {
+	int action;
+
 	if (!concerns(skb, WAY_IN_RECEIVED))
 		return TC_ACT_UNSPEC;
-	if (to_receive(skb))
+	action = enters(skb);
+	if (action == TC_ACT_UNSPEC && to_receive(skb))
 		bpf_tail_call(skb, &failover_next, 0);
-	return enters(skb);
+	return action;
 }
 
 static __always_inline void set_source(struct __sk_buff *skb, const __u8 *mac)
@@ -535,8 +538,10 @@ static __always_inline struct failover_lease_state *speaks_for(struct __sk_buff 
 static __always_inline struct failover_lease_state *advertises(struct __sk_buff *skb)
 {
 	__u32 offset = ETH_HLEN + sizeof(struct ipv6hdr);
+	struct failover_lease_state *lease;
 	struct ipv6hdr *ip6;
 	__u8 message[2];
+	__u32 unicast;
 	struct iphdr *ip4;
 	__u16 family = 6;
 	void *eth;
@@ -547,8 +552,9 @@ static __always_inline struct failover_lease_state *advertises(struct __sk_buff 
 		if (!eth)
 			return NULL;
 		ip4 = eth + ETH_HLEN;
-		if (ip4->protocol != PROTOCOL_VRRP || ip4->daddr != bpf_htonl(GROUP_IPV4))
+		if (ip4->protocol != PROTOCOL_VRRP)
 			return NULL;
+		unicast = ip4->daddr != bpf_htonl(GROUP_IPV4);
 		offset = ETH_HLEN + ip4->ihl * 4;
 		family = 4;
 		break;
@@ -557,15 +563,18 @@ static __always_inline struct failover_lease_state *advertises(struct __sk_buff 
 		if (!eth)
 			return NULL;
 		ip6 = eth + ETH_HLEN;
-		if (ip6->nexthdr != PROTOCOL_VRRP || ip6->daddr.s6_addr[0] != 0xff)
+		if (ip6->nexthdr != PROTOCOL_VRRP)
 			return NULL;
+		unicast = ip6->daddr.s6_addr[0] != 0xff;
 		break;
 	default:
 		return NULL;
 	}
 	if (bpf_skb_load_bytes(skb, offset, message, sizeof(message)))
 		return NULL;
-	return router_lease(skb->ifindex, family, message[1]);
+	lease = router_lease(skb->ifindex, family, message[1]);
+	/* Another program may use the VRID the other way. */
+	return lease && lease->unicast == unicast ? lease : NULL;
 }
 
 /*

@@ -39,6 +39,7 @@ struct failover_lease_state {
 	__u32 virtual_mac; /* 1: the addresses are at the virtual MAC */
 	__u32 macvlan; /* 1: they are on a macvlan, which has it as its own */
 	__u32 accept; /* Accept_Mode (RFC 9568 section 6.1) */
+	__u32 unicast; /* 1: it advertises to peers, not to the group */
 	/* Frames that were held back because it isn't Active, or no longer, */
 	__u64 fenced_in;
 	__u64 fenced_out;

@@ -32,7 +32,7 @@ type VmacFailoverLeaseState struct {
 	VirtualMac  uint32
 	Macvlan     uint32
 	Accept      uint32
-	_           [4]byte
+	Unicast     uint32
 	FencedIn    uint64
 	FencedOut   uint64
 	NotAccepted uint64

@@ -33,6 +33,7 @@
 #define IP_MORE_OR_OFFSET 0x3fff
 #define OFFSET_MAX (ETH_HLEN + VLAN_TAGS * 4 + 60) /* of the VRRP header */
 #define GROUP_IPV4 0xe0000012 /* 224.0.0.18 */
+#define MULTICAST_IPV4 0xe0000000 /* the first address that is no host's */
 
 struct vlan {
 	__be16 tci;
@@ -46,6 +47,14 @@ struct {
 	__type(key, struct failover_key);
 	__type(value, struct failover_virtual_router);
 } failover_router SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct failover_peer_key);
+	__type(value, struct failover_peer_limits);
+} failover_peer SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -205,7 +214,16 @@ struct frame {
 	__u32 ifindex;
 	int untagged; /* a tag was taken off, */
 	int tagged; /* with a VLAN in it */
+	int unicast; /* to a host, not to the group */
 	int xdp;
+};
+
+/* What the checks depend on beside the message. */
+struct terms {
+	__u32 tolerate;
+	__u16 min_ttl;
+	__u16 max_ttl;
+	int unicast;
 };
 
 /* Whether a sum over a right checksum and what it covers is what it must be. */
@@ -237,16 +255,27 @@ static __always_inline __u32 checksum_form(__u32 sum, struct failover_record *r,
 	return r->family == 4 ? FORM_RFC5798 : FORM_RFC9568;
 }
 
-/* Whether the source can be a router's: see packet.saneSource. */
-static __always_inline int source_good(struct failover_record *r)
+static __always_inline int same_address(const __u8 *a, const __u8 *b)
 {
+	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
+
+	return x[0] == y[0] && x[1] == y[1];
+}
+
+/* Whether the source can be a router's: see packet.saneSource. */
+static __always_inline int source_good(struct failover_record *r, int unicast)
+{
+	const __u32 *words = (const __u32 *)r->source;
+
 	if (r->family == 4)
 		return r->source[0] != 0 && r->source[0] != 127 && r->source[0] < 224;
+	if (unicast)
+		return r->source[0] != 0xff && (words[0] || words[1] || words[2] || bpf_ntohl(words[3]) > 1);
 	return r->source[0] == 0xfe && (r->source[1] & 0xc0) == 0x80;
 }
 
 /* The checks that need no knowledge of the Virtual Router. */
-static __always_inline __u32 validate(struct work *w, __u32 sum, __u32 tolerate)
+static __always_inline __u32 validate(struct work *w, __u32 sum, const struct terms *terms)
 {
 	const __u8 *m = (const __u8 *)w->message;
 	struct failover_record *r = &w->record;
@@ -254,7 +283,7 @@ static __always_inline __u32 validate(struct work *w, __u32 sum, __u32 tolerate)
 	__u8 version = m[0] >> 4;
 	__u16 interval;
 
-	if (r->ttl != 255)
+	if (r->ttl < terms->min_ttl || r->ttl > terms->max_ttl)
 		return REASON_ip_ttl_errors;
 	if (r->length < 1)
 		return REASON_packet_length_errors;
@@ -274,12 +303,37 @@ static __always_inline __u32 validate(struct work *w, __u32 sum, __u32 tolerate)
 	interval = version == 2 ? m[5] : (m[4] & 0xf) << 8 | m[5];
 	if (interval == 0)
 		return REASON_zero_interval_errors;
-	if (r->family == 6 && !(tolerate & TOLERATE_ANY_FIRST_ADDRESS) && (m[8] != 0xfe || (m[9] & 0xc0) != 0x80))
+	if (r->family == 6 && !(terms->tolerate & TOLERATE_ANY_FIRST_ADDRESS) && (m[8] != 0xfe || (m[9] & 0xc0) != 0x80))
 		return REASON_first_addr_errors;
 	if (!checksum_form(sum, r, version))
 		return REASON_checksum_errors;
-	if (!source_good(r))
+	if (!source_good(r, terms->unicast))
 		return REASON_source_errors;
+	return REASON_none;
+}
+
+/*
+ * Whether it came the way that the Virtual Router's advertisements come: by the
+ * group, or from a peer, whose limits the terms become.
+ */
+static __always_inline __u32 validate_way(struct work *w, struct failover_virtual_router *router,
+					  const struct failover_key *k, struct terms *terms)
+{
+	struct failover_peer_key key = { .ifindex = k->ifindex, .family = k->family, .vrid = k->vrid };
+	struct failover_peer_limits *peer;
+
+	if (!router->unicast != !terms->unicast)
+		return REASON_cast_errors;
+	if (!router->unicast)
+		return REASON_none;
+	if (same_address(w->record.source, router->source))
+		return REASON_own_source;
+	copy_address(key.address, w->record.source);
+	peer = bpf_map_lookup_elem(&failover_peer, &key);
+	if (!peer)
+		return REASON_peer_errors;
+	terms->min_ttl = peer->min_ttl;
+	terms->max_ttl = peer->max_ttl;
 	return REASON_none;
 }
 
@@ -287,10 +341,8 @@ static __always_inline __u32 validate(struct work *w, __u32 sum, __u32 tolerate)
 static __always_inline __u32 validate_router(struct work *w, struct failover_virtual_router *router)
 {
 	const __u8 *m = (const __u8 *)w->message;
-	const __u64 *source = (const __u64 *)w->record.source;
-	const __u64 *own = (const __u64 *)router->source;
 
-	if (source[0] == own[0] && source[1] == own[1])
+	if (same_address(w->record.source, router->source))
 		return REASON_own_source;
 	if (!(router->versions & 1 << (m[0] >> 4)))
 		return REASON_version_errors;
@@ -339,8 +391,10 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 	struct failover_interface *iface;
 	struct failover_key key = {};
 	struct failover_link link = { .ifindex = f->ifindex };
-	__u32 reason, sum, tolerate = 0;
+	struct terms terms = { .min_ttl = 255, .max_ttl = 255, .unicast = f->unicast };
+	__u32 reason = REASON_none, sum;
 	const __u8 *m;
+	int watched;
 
 	/* Nothing new to the compiler, but to the verifier of Linux 6.1. */
 	barrier_var(offset);
@@ -349,32 +403,44 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 	m = (const __u8 *)f->data + offset;
 
 	iface = bpf_map_lookup_elem(&failover_iface, &link);
+	watched = iface && iface->watch;
 	if (r->length >= 2 && (void *)(m + 2) <= f->end) {
 		key.ifindex = link.ifindex;
 		key.family = r->family;
 		key.vrid = m[1];
 		router = bpf_map_lookup_elem(&failover_router, &key);
 	}
+	if (f->unicast) {
+		/* To somebody else, or to another program of this host. */
+		if (router && !same_address(r->destination, router->source))
+			router = NULL;
+		if (!router && !watched)
+			return PASS;
+		terms.min_ttl = 0;
+	}
 	if (router)
-		tolerate = router->tolerate;
-	if (tolerate & TOLERATE_TRAILING_OCTETS && r->length >= 4 &&
+		terms.tolerate = router->tolerate;
+	if (terms.tolerate & TOLERATE_TRAILING_OCTETS && r->length >= 4 &&
 	    (void *)(m + 4) <= f->end && r->length > declared_length(m, r->family))
 		r->length = declared_length(m, r->family);
 
 	w->message[0] = 0;
 	sum = f->xdp ? copy_xdp(f->ctx, offset, r->length) : copy_tc(f->ctx, offset, r->length);
-	reason = validate(w, sum, tolerate);
+	if (router)
+		reason = validate_way(w, router, &key, &terms);
+	if (reason == REASON_none)
+		reason = validate(w, sum, &terms);
 	if (reason == REASON_none && router)
 		reason = validate_router(w, router);
 	if (reason != REASON_none) {
 		count_error(reason, r, key.vrid);
-		if (iface && iface->watch) {
+		if (watched) {
 			deliver(w, reason);
 			return PASS;
 		}
 		return router ? DROP : PASS;
 	}
-	if (iface && iface->watch) {
+	if (watched) {
 		deliver(w, reason);
 		return PASS;
 	}
@@ -397,7 +463,7 @@ static __always_inline enum verdict see(struct frame *f)
 	struct ethhdr *eth = f->data;
 	void *end = f->end;
 	struct failover_record *r;
-	int tags, tagged = f->tagged, fragment = 0;
+	int tags, good, tagged = f->tagged, fragment = 0;
 	__u32 header, total;
 	struct iphdr *ip4;
 	struct ipv6hdr *ip6;
@@ -428,8 +494,10 @@ static __always_inline enum verdict see(struct frame *f)
 
 	if (type == bpf_htons(ETH_P_IP)) {
 		ip4 = ip;
-		if ((void *)(ip4 + 1) > end || ip4->protocol != PROTOCOL_VRRP ||
-		    ip4->daddr != bpf_htonl(GROUP_IPV4) || ip4->version != 4)
+		if ((void *)(ip4 + 1) > end || ip4->protocol != PROTOCOL_VRRP || ip4->version != 4)
+			return PASS;
+		f->unicast = ip4->daddr != bpf_htonl(GROUP_IPV4);
+		if (f->unicast && bpf_ntohl(ip4->daddr) >= MULTICAST_IPV4)
 			return PASS;
 		w = get_work();
 		if (!w)
@@ -457,8 +525,9 @@ static __always_inline enum verdict see(struct frame *f)
 			return PASS;
 		}
 		/* ff02::12 */
-		if (ip6->daddr.s6_addr32[0] != bpf_htonl(0xff020000) || ip6->daddr.s6_addr32[1] ||
-		    ip6->daddr.s6_addr32[2] || ip6->daddr.s6_addr32[3] != bpf_htonl(0x12))
+		f->unicast = ip6->daddr.s6_addr32[0] != bpf_htonl(0xff020000) || ip6->daddr.s6_addr32[1] ||
+			     ip6->daddr.s6_addr32[2] || ip6->daddr.s6_addr32[3] != bpf_htonl(0x12);
+		if (f->unicast && ip6->daddr.s6_addr[0] == 0xff)
 			return PASS;
 		w = get_work();
 		if (!w)
@@ -477,6 +546,10 @@ static __always_inline enum verdict see(struct frame *f)
 
 	r->received = bpf_ktime_get_ns();
 	r->ifindex = f->ifindex;
+	good = header >= sizeof(*ip4) && total >= header && total <= (__u64)end - (__u64)ip;
+	/* What isn't for the group may not be for this host at all. */
+	if (f->unicast && (tagged || fragment || !good || total - header > FAILOVER_MESSAGE_MAX))
+		return PASS;
 	if (tagged) {
 		count_error(REASON_tagged, r, 0);
 		return PASS;
@@ -485,13 +558,9 @@ static __always_inline enum verdict see(struct frame *f)
 		count_error(REASON_fragments, r, 0);
 		return PASS;
 	}
-	if (header < sizeof(*ip4) || total < header || total > (__u64)end - (__u64)ip ||
-	    total - header > FAILOVER_MESSAGE_MAX) {
+	if (!good || total - header > FAILOVER_MESSAGE_MAX) {
 		/* The last is longer than any message can be. */
-		__u32 reason = header >= sizeof(*ip4) && total >= header && total <= (__u64)end - (__u64)ip ?
-				       REASON_packet_length_errors : REASON_ip_malformed;
-
-		count_error(reason, r, 0);
+		count_error(good ? REASON_packet_length_errors : REASON_ip_malformed, r, 0);
 		return PASS;
 	}
 	r->length = total - header;

@@ -35,7 +35,9 @@
 	X(address_list_errors)                                                 \
 	X(delivered)                                                           \
 	X(ring_full)                                                           \
-	X(csum_5798_form)
+	X(csum_5798_form)                                                      \
+	X(cast_errors)                                                         \
+	X(peer_errors)
 
 enum failover_reason {
 #define X(name) REASON_##name,
@@ -77,6 +79,20 @@ struct failover_virtual_router {
 	__u8 forms; /* FORM_ bits of version 3 over IPv4 that are stamped */
 	__u8 source[16]; /* its own address; IPv4 in the first four octets */
 	enum failover_tolerance tolerate; /* any of them, joined */
+	__u32 unicast; /* 1: it hears its peers only, which write to its own address */
+};
+
+/* Who may write to a unicast Virtual Router. */
+struct failover_peer_key {
+	__u32 ifindex;
+	__u16 family;
+	__u16 vrid;
+	__u8 address[16]; /* IPv4 in the first four octets */
+};
+
+struct failover_peer_limits {
+	__u16 min_ttl; /* or Hop Limit, as it arrives */
+	__u16 max_ttl;
 };
 
 struct failover_link {

@@ -41,6 +41,8 @@ type VrrpFailoverCounters struct {
 	Delivered            uint64
 	RingFull             uint64
 	Csum5798Form         uint64
+	CastErrors           uint64
+	PeerErrors           uint64
 }
 
 type VrrpFailoverDiscard struct {
@@ -77,6 +79,20 @@ type VrrpFailoverLiveness struct {
 	Priority uint32
 }
 
+type VrrpFailoverPeerKey struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	Family  uint16
+	Vrid    uint16
+	Address [16]uint8
+}
+
+type VrrpFailoverPeerLimits struct {
+	_      structs.HostLayout
+	MinTtl uint16
+	MaxTtl uint16
+}
+
 type VrrpFailoverReason uint32
 
 const (
@@ -106,7 +122,9 @@ const (
 	VrrpFailoverReasonREASON_delivered            VrrpFailoverReason = 23
 	VrrpFailoverReasonREASON_ringFull             VrrpFailoverReason = 24
 	VrrpFailoverReasonREASON_csum5798Form         VrrpFailoverReason = 25
-	VrrpFailoverReasonREASON_COUNT                VrrpFailoverReason = 26
+	VrrpFailoverReasonREASON_castErrors           VrrpFailoverReason = 26
+	VrrpFailoverReasonREASON_peerErrors           VrrpFailoverReason = 27
+	VrrpFailoverReasonREASON_COUNT                VrrpFailoverReason = 28
 )
 
 type VrrpFailoverRecord struct {
@@ -137,6 +155,7 @@ type VrrpFailoverVirtualRouter struct {
 	Forms    uint8
 	Source   [16]uint8
 	Tolerate VrrpFailoverTolerance
+	Unicast  uint32
 }
 
 type VrrpWork struct {
@@ -153,6 +172,7 @@ const (
 	VrrpMapFailoverCount  = "failover_count"
 	VrrpMapFailoverIface  = "failover_iface"
 	VrrpMapFailoverLast   = "failover_last"
+	VrrpMapFailoverPeer   = "failover_peer"
 	VrrpMapFailoverRing   = "failover_ring"
 	VrrpMapFailoverRouter = "failover_router"
 	VrrpMapFailoverStamp  = "failover_stamp"
@@ -214,6 +234,7 @@ type VrrpMapSpecs struct {
 	FailoverCount  *ebpf.MapSpec `ebpf:"failover_count"`
 	FailoverIface  *ebpf.MapSpec `ebpf:"failover_iface"`
 	FailoverLast   *ebpf.MapSpec `ebpf:"failover_last"`
+	FailoverPeer   *ebpf.MapSpec `ebpf:"failover_peer"`
 	FailoverRing   *ebpf.MapSpec `ebpf:"failover_ring"`
 	FailoverRouter *ebpf.MapSpec `ebpf:"failover_router"`
 	FailoverStamp  *ebpf.MapSpec `ebpf:"failover_stamp"`
@@ -249,6 +270,7 @@ type VrrpMaps struct {
 	FailoverCount  *ebpf.Map `ebpf:"failover_count"`
 	FailoverIface  *ebpf.Map `ebpf:"failover_iface"`
 	FailoverLast   *ebpf.Map `ebpf:"failover_last"`
+	FailoverPeer   *ebpf.Map `ebpf:"failover_peer"`
 	FailoverRing   *ebpf.Map `ebpf:"failover_ring"`
 	FailoverRouter *ebpf.Map `ebpf:"failover_router"`
 	FailoverStamp  *ebpf.Map `ebpf:"failover_stamp"`
@@ -260,6 +282,7 @@ func (m *VrrpMaps) Close() error {
 		m.FailoverCount,
 		m.FailoverIface,
 		m.FailoverLast,
+		m.FailoverPeer,
 		m.FailoverRing,
 		m.FailoverRouter,
 		m.FailoverStamp,

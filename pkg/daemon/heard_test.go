@@ -92,7 +92,7 @@ func TestHeard(t *testing.T) {
 			func(h *heard) {
 				hear(h, start, "192.0.2.3", func(r *datapath.Record) { r.Err = packet.ErrTTL; r.Datagram.TTL = 64 })
 			}, 0,
-			[]string{"refused: TTL or Hop Limit is not 255 (it is 64)"},
+			[]string{"is out of its limits (it is 64)"},
 			"to back it up",
 		},
 		{

@@ -50,6 +50,9 @@ type Router struct {
 	Heed     uint8      // the least priority that LastHeard knows of
 	Forms    packet.Checksum
 	Tolerate packet.Tolerance
+	// Peers make it a unicast router: it hears nobody else, and nothing that was
+	// sent to the group. They belong to the Datapath then.
+	Peers map[netip.Addr]packet.Hops
 	// Addresses are fenced: the host answers for them while Answer says so,
 	// but for an Owner's, which are its own.
 	Addresses  []netip.Addr
@@ -239,11 +242,44 @@ func (d *Datapath) SetRouter(k Key, r Router) error {
 		}
 	}
 	if d.unavailable == nil {
-		if err := d.objects.FailoverRouter.Put(kernelKey(k), r.kernel(e.slot)); err != nil {
+		err := d.putPeers(k, r.Peers)
+		if err == nil {
+			err = d.objects.FailoverRouter.Put(kernelKey(k), r.kernel(e.slot))
+		}
+		if err == nil {
+			err = d.deletePeers(k, before.Peers, r.Peers)
+		}
+		if err != nil {
 			return fmt.Errorf("tell the kernel of VRID %d: %w", k.VRID, err)
 		}
 	}
 	d.routers[k] = e
+	return nil
+}
+
+// unicast reports whether it hears peers and not the group.
+func (r *Router) unicast() bool { return len(r.Peers) > 0 }
+
+func (d *Datapath) putPeers(k Key, peers map[netip.Addr]packet.Hops) error {
+	for a, hops := range peers {
+		limits := bpf.VrrpFailoverPeerLimits{MinTtl: uint16(hops.Min), MaxTtl: uint16(hops.Max)}
+		if err := d.objects.FailoverPeer.Put(peerKey(k, a), limits); err != nil {
+			return fmt.Errorf("its peer %s: %w", a, err)
+		}
+	}
+	return nil
+}
+
+// deletePeers has the kernel forget the peers that aren't among those kept.
+func (d *Datapath) deletePeers(k Key, peers, kept map[netip.Addr]packet.Hops) error {
+	for a := range peers {
+		if _, keep := kept[a]; keep {
+			continue
+		}
+		if err := d.objects.FailoverPeer.Delete(peerKey(k, a)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("its peer %s: %w", a, err)
+		}
+	}
 	return nil
 }
 
@@ -281,9 +317,9 @@ func (d *Datapath) DeleteRouter(k Key) error {
 	}
 	err := d.objects.FailoverRouter.Delete(kernelKey(k))
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return nil
+		err = nil
 	}
-	return err
+	return errors.Join(err, d.deletePeers(k, e.Peers, nil))
 }
 
 // LastHeard reads the kernel's stamp of a Virtual Router. There is none where
@@ -381,9 +417,7 @@ func (r Router) kernel(slot uint32) bpf.VrrpFailoverVirtualRouter {
 	if r.Dual {
 		v.Versions |= 1 << 2
 	}
-	if r.Running {
-		v.Running = 1
-	}
+	v.Running, v.Unicast = uint8(number(r.Running)), number(r.unicast())
 	if r.Tolerate.TrailingOctets {
 		v.Tolerate |= bpf.VrrpFailoverToleranceTOLERATE_TRAILING_OCTETS
 	}
@@ -395,6 +429,10 @@ func (r Router) kernel(slot uint32) bpf.VrrpFailoverVirtualRouter {
 
 func kernelKey(k Key) bpf.VrrpFailoverKey {
 	return bpf.VrrpFailoverKey{Ifindex: uint32(k.Ifindex), Family: uint16(k.Family), Vrid: uint16(k.VRID)}
+}
+
+func peerKey(k Key, a netip.Addr) bpf.VrrpFailoverPeerKey {
+	return bpf.VrrpFailoverPeerKey{Ifindex: uint32(k.Ifindex), Family: uint16(k.Family), Vrid: uint16(k.VRID), Address: octets(a)}
 }
 
 // octets returns an address as the kernel keeps it: IPv4 in the first four.

@@ -7,13 +7,16 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/failoverd/failoverd/bpf"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
@@ -63,7 +66,9 @@ const (
 	bendStopped
 	bendRFC9568 // the checksum is made right, in this form
 	bendRFC5798
-	bendLength // so is the length in the IP header
+	bendLength  // so is the length in the IP header
+	bendUnicast // the receivers are unicast, with the vectors' senders for peers
+	bendAddress // the frame goes to their own address
 )
 
 // bend configures the Virtual Routers of VRID 51.
@@ -80,6 +85,12 @@ func (w *wire) bend(t testing.TB, bits uint32) {
 				AnyFirstAddress: bits&bendAnyFirstAddress != 0,
 			},
 		}
+		if bits&bendUnicast != 0 {
+			c.Peers = map[netip.Addr]packet.Hops{
+				netip.MustParseAddr("192.0.2.2"): packet.OnLink(), netip.MustParseAddr("fe80::a"): {Min: 64, Max: 254},
+				netip.MustParseAddr("198.51.100.2"): {Max: 255},
+			}
+		}
 		if err := w.dp.SetRouter(k, c); err != nil {
 			t.Fatal(err)
 		}
@@ -93,6 +104,14 @@ func refit(frame []byte, bits uint32) []byte {
 		return frame
 	}
 	ip := frame[14:]
+	if bits&bendAddress != 0 {
+		switch own := list("192.0.2.3", "fe80::b"); {
+		case len(ip) >= 20 && ip[0]>>4 == 4:
+			copy(ip[16:], own[0].AsSlice())
+		case len(ip) >= 40 && ip[0]>>4 == 6:
+			copy(ip[24:], own[1].AsSlice())
+		}
+	}
 	var message, pseudo []byte
 	switch {
 	case len(ip) >= 28 && ip[0] == 0x45 && ip[9] == 112:
@@ -354,5 +373,43 @@ func TestAttach(t *testing.T) {
 		return other.Close()
 	}); err != nil {
 		t.Error(err)
+	}
+}
+
+// O-09: who may write to a unicast router changes in place, and nothing of it
+// stays when the router is gone.
+func TestPeersChange(t *testing.T) {
+	t.Attr("proves", "O-09")
+	w := newWire(t, "")
+	r := w.receiver(t, false)
+	k := Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
+	frame := readVectors(t)["V29"]
+	for _, step := range []struct {
+		peers   map[netip.Addr]packet.Hops
+		counter string
+	}{
+		{map[netip.Addr]packet.Hops{netip.MustParseAddr("192.0.2.2"): packet.OnLink()}, ""},
+		{map[netip.Addr]packet.Hops{netip.MustParseAddr("192.0.2.4"): packet.OnLink()}, "peer_errors"},
+		{map[netip.Addr]packet.Hops{netip.MustParseAddr("192.0.2.2"): {Min: 1, Max: 254}, netip.MustParseAddr("192.0.2.4"): {}}, "ip_ttl_errors"},
+		{nil, "cast_errors"},
+		{map[netip.Addr]packet.Hops{netip.MustParseAddr("192.0.2.2"): {Max: 255}}, ""},
+	} {
+		c := w.dp.routers[k].Router
+		c.Peers = step.peers
+		if err := w.dp.SetRouter(k, c); err != nil {
+			t.Fatal(err)
+		}
+		before := w.dp.Counters()
+		runProgram(t, r, frame)
+		if got := raised(before, w.dp.Counters()); got != step.counter {
+			t.Errorf("peers %v: raised %q, want %q", step.peers, got, step.counter)
+		}
+	}
+	if err := w.dp.DeleteRouter(k); err != nil {
+		t.Fatal(err)
+	}
+	var left bpf.VrrpFailoverPeerKey
+	if err := w.dp.objects.FailoverPeer.NextKey(nil, &left); !errors.Is(err, ebpf.ErrKeyNotExist) {
+		t.Errorf("%+v is left, %v", left, err)
 	}
 }

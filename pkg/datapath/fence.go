@@ -97,7 +97,7 @@ func (f *fence) own(k Key, slot uint32, r *Router) error {
 // set writes what doesn't change with time into a lease.
 func (f *fence) set(slot uint32, r *Router) {
 	l := f.lease(slot)
-	for at, value := range map[*uint32]bool{&l.Owner: r.Owner, &l.VirtualMac: r.VirtualMAC, &l.Macvlan: r.Device, &l.Accept: r.Accept} {
+	for at, value := range map[*uint32]bool{&l.Owner: r.Owner, &l.VirtualMac: r.VirtualMAC, &l.Macvlan: r.Device, &l.Accept: r.Accept, &l.Unicast: r.unicast()} {
 		atomic.StoreUint32(at, number(value))
 	}
 }

@@ -71,7 +71,7 @@ func (d *Datapath) fromKernel(sample []byte) bool {
 		TTL:         uint8(k.Ttl),
 		Message:     sample[size : size+int(k.Length)],
 	}
-	err := d.decode(int(k.Ifindex), f)
+	err := d.decode(int(k.Ifindex), f, d.watches(int(k.Ifindex)))
 	if err == nil && k.Reason != bpf.VrrpFailoverReasonREASON_none {
 		// It was refused for what the kernel knows of the Virtual Router.
 		err = packet.Reason(k.Reason)
@@ -91,7 +91,7 @@ func (d *Datapath) fromSocket(s *socket, frame []byte, at vrrp.Instant) bool {
 		d.refuse(err)
 		return false
 	}
-	err = d.decode(s.ifindex, packet.FamilyOf(r.Datagram.Source))
+	err = d.decode(s.ifindex, packet.FamilyOf(r.Datagram.Destination), s.watch)
 	if err == nil {
 		err = d.admit()
 	}
@@ -111,18 +111,52 @@ func (d *Datapath) fromSocket(s *socket, frame []byte, at vrrp.Instant) bool {
 }
 
 // decode reads the message of d.record.
-func (d *Datapath) decode(ifindex int, f packet.Family) error {
+func (d *Datapath) decode(ifindex int, f packet.Family, watch bool) error {
 	r := &d.record
 	r.Key = Key{Ifindex: ifindex, Family: f}
 	if m := r.Datagram.Message; len(m) > 1 {
 		r.Key.VRID = m[1]
 	}
 	d.mu.RLock()
-	tolerate := d.routers[r.Key].Tolerate
+	e, known := d.routers[r.Key]
 	d.mu.RUnlock()
-	form, err := r.Advertisement.DecodeTolerant(&r.Datagram, tolerate)
+	hops := packet.OnLink()
+	if r.Datagram.Unicast() {
+		known = known && r.Datagram.Destination == e.Source
+		if !known && !watch {
+			return packet.ErrNotVRRP // to somebody else, or to another program of this host
+		}
+		hops.Min = 0
+	}
+	var tolerate packet.Tolerance
+	if known {
+		var err error
+		if hops, err = e.way(&r.Datagram, hops); err != nil {
+			return err
+		}
+		tolerate = e.Tolerate
+	}
+	form, err := r.Advertisement.DecodeWithin(&r.Datagram, tolerate, hops)
 	r.Checksum = form
 	return err
+}
+
+// way checks whether a datagram came the way that the Virtual Router's
+// advertisements come: by the group, or from a peer, whose limits it returns.
+func (r *Router) way(d *packet.Datagram, hops packet.Hops) (packet.Hops, error) {
+	switch {
+	case r.unicast() != d.Unicast():
+		return hops, packet.ErrCast
+	case !r.unicast():
+		return hops, nil
+	case d.Source == r.Source:
+		return hops, packet.ErrOwnSource
+	}
+	hops, peer := r.Peers[d.Source]
+	if !peer {
+		return hops, packet.ErrPeer
+	}
+	return hops, nil
 }
 
 // admit checks d.record against the Virtual Router that it is for.

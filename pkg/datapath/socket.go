@@ -84,7 +84,7 @@ func (s *socket) prepare(f packet.Family, etherType uint16) error {
 	return nil
 }
 
-// vrrpFilter accepts what may be VRRP, to the family's group. A frame of a VLAN
+// vrrpFilter accepts what may be VRRP, to whomever it goes. A frame of a VLAN
 // comes here too, with its tag stripped: as the VLAN device's, or as somebody
 // else's if there is none.
 func vrrpFilter(f packet.Family, ifindex int) []unix.SockFilter {
@@ -106,10 +106,6 @@ func vrrpFilter(f packet.Family, ifindex int) []unix.SockFilter {
 		must(uint32(ifindex)),
 	}
 	if f == packet.IPv6 {
-		group := f.Group().As16()
-		for n := 0; n < 16; n += 4 {
-			filter = append(filter, load(unix.BPF_W, uint32(14+24+n)), must(binary.BigEndian.Uint32(group[n:])))
-		}
 		filter = append(filter,
 			load(unix.BPF_B, 14+6), // a fragment's header says what it is a fragment of
 			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 44, Jf: 1},
@@ -117,11 +113,7 @@ func vrrpFilter(f packet.Family, ifindex int) []unix.SockFilter {
 			must(packet.ProtocolVRRP),
 		)
 	} else {
-		group := f.Group().As4()
-		filter = append(filter,
-			load(unix.BPF_W, 14+16), must(binary.BigEndian.Uint32(group[:])),
-			load(unix.BPF_B, 14+9), must(packet.ProtocolVRRP),
-		)
+		filter = append(filter, load(unix.BPF_B, 14+9), must(packet.ProtocolVRRP))
 	}
 	filter = append(filter, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: frameMax}, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0})
 	for n := range filter {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -67,8 +68,8 @@ var vectors = []struct {
 	{id: "V26", counters: "packet_length_errors", verdict: xdpDrop},
 	{id: "V27", counters: "", verdict: xdpPass}, // in AH, which isn't spoken here
 	{id: "V28", counters: "own_source", verdict: xdpDrop, active: true, check: inState(55, packet.IPv4, vrrp.Active)},
-	{id: "V29", counters: "", verdict: xdpPass},
-	{id: "T01", counters: "", verdict: xdpPass}, // announcements, not advertisements
+	{id: "V29", counters: "cast_errors", verdict: xdpDrop}, // to our address, by the VRID of a router that isn't unicast
+	{id: "T01", counters: "", verdict: xdpPass},            // announcements, not advertisements
 	{id: "T02", counters: "", verdict: xdpPass},
 }
 
@@ -173,6 +174,7 @@ func newWire(t testing.TB, mode Mode) *wire {
 		}
 		t.Cleanup(func() { _ = w.conn.Close() })
 		w.ifindex = index(t, here)
+		addressee(t, here)
 	}
 	if err := here.Do(func() (err error) {
 		if w.dp, err = Load(Options{Dir: "/sys/fs/bpf/failoverd"}); err != nil {
@@ -194,6 +196,18 @@ func newWire(t testing.TB, mode Mode) *wire {
 		}
 	})
 	return w
+}
+
+// addressee gives a node's interface the MAC that the vectors to a host have.
+func addressee(t testing.TB, n *lab.Node) {
+	t.Helper()
+	l, err := n.Netlink().LinkByName("eth0")
+	if err == nil {
+		err = n.Netlink().LinkSetHardwareAddr(l, net.HardwareAddr{2, 0, 0, 0, 0, 0x0b})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func index(t testing.TB, n *lab.Node) int {

@@ -128,15 +128,27 @@ func (a *Advertisement) Decode(d Datagram) (Checksum, error) {
 	return a.DecodeTolerant(&d, Tolerance{})
 }
 
+// Hops are the limits of a TTL or Hop Limit as it arrives, both included.
+type Hops struct{ Min, Max uint8 }
+
+// OnLink are the limits of what no router has forwarded (RFC 9568 §5.1.1.3).
+func OnLink() Hops { return Hops{255, 255} }
+
 // DecodeTolerant is Decode with less demanding checks. Tolerated trailing
 // octets are cut off d.Message.
 func (a *Advertisement) DecodeTolerant(d *Datagram, t Tolerance) (Checksum, error) {
+	return a.DecodeWithin(d, t, OnLink())
+}
+
+// DecodeWithin is DecodeTolerant with other limits of the TTL. What was sent to
+// a host may come from any host's address, also over IPv6.
+func (a *Advertisement) DecodeWithin(d *Datagram, t Tolerance, hops Hops) (Checksum, error) {
 	m := d.Message
 	family := FamilyOf(d.Source)
 	if FamilyOf(d.Destination) != family || d.Source.Is4In6() || d.Destination.Is4In6() {
 		return 0, ErrNotVRRP
 	}
-	if d.TTL != 255 {
+	if d.TTL < hops.Min || d.TTL > hops.Max {
 		return 0, ErrTTL
 	}
 	if len(m) < 1 {
@@ -184,7 +196,7 @@ func (a *Advertisement) DecodeTolerant(d *Datagram, t Tolerance) (Checksum, erro
 	if form == 0 {
 		return 0, ErrChecksum
 	}
-	if !saneSource(d.Source) {
+	if !saneSource(d) {
 		return 0, ErrSource
 	}
 
@@ -221,12 +233,16 @@ func checksumForm(d *Datagram, version uint8) Checksum {
 	return ChecksumRFC9568
 }
 
-// saneSource reports whether an address can be a router's: a unicast address
-// of a host, for IPv6 a link-local one (RFC 9568 §5.1.2.1).
-func saneSource(a netip.Addr) bool {
+// saneSource reports whether the source can be a router's: a unicast address of
+// a host, for IPv6 to the group a link-local one (RFC 9568 §5.1.2.1).
+func saneSource(d *Datagram) bool {
+	a := d.Source
 	if a.Is4() {
 		v := a.As4()
 		return v[0] != 0 && v[0] != 127 && v[0] < 224
+	}
+	if d.Unicast() {
+		return !a.IsMulticast() && !a.IsUnspecified() && !a.IsLoopback()
 	}
 	return a.IsLinkLocalUnicast()
 }

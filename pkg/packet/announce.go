@@ -45,7 +45,7 @@ func AppendUnsolicitedNA(b []byte, mac MAC, addr netip.Addr) ([]byte, error) {
 	}
 	start := len(b)
 	b = appendEthernet(b, MAC{0x33, 0x33, 0, 0, 0, 1}, mac, etherTypeIPv6)
-	b = appendIPv6(b, 0, icmpv6, addr, allNodes)
+	b = appendIPv6(b, 0, icmpv6, 255, addr, allNodes)
 	binary.BigEndian.PutUint16(b[start+ethernetLen+4:], neighborAdvertMessage)
 	message := len(b)
 	b = append(b, icmpNeighborAdvert, 0, 0, 0, flagsRouterOverride, 0, 0, 0)

@@ -22,8 +22,12 @@ const (
 	nextFragment  = 44
 )
 
-// Datagram is one IP datagram of protocol 112 sent to the VRRP group. Message
-// is its payload, without link-layer padding, and aliases the frame.
+// messageMax is the longest message there can be: IPv6 with 255 addresses.
+const messageMax = headerLen + 255*16
+
+// Datagram is one IP datagram of protocol 112 sent to the VRRP group or to a
+// host. Message is its payload, without link-layer padding, and aliases the
+// frame.
 type Datagram struct {
 	Source      netip.Addr
 	Destination netip.Addr
@@ -31,9 +35,13 @@ type Datagram struct {
 	Message     []byte
 }
 
+// Unicast reports whether it was sent to a host and not to the VRRP group.
+func (d *Datagram) Unicast() bool { return !d.Destination.IsMulticast() }
+
 // ParseFrame finds the VRRP datagram in an Ethernet frame. It returns
 // ErrNotVRRP for everything that isn't one, and ErrTagged, ErrFragment or
-// ErrIPMalformed for one that can't be read.
+// ErrIPMalformed for one to the group that can't be read. What goes to a host
+// and can't be read may not be for this one: that is ErrNotVRRP too.
 func ParseFrame(frame []byte) (Datagram, error) {
 	if len(frame) < ethernetLen {
 		return Datagram{}, ErrNotVRRP
@@ -60,10 +68,14 @@ func ParseFrame(frame []byte) (Datagram, error) {
 	default:
 		return Datagram{}, ErrNotVRRP
 	}
-	if tagged && !errors.Is(err, ErrNotVRRP) {
+	switch {
+	case errors.Is(err, ErrNotVRRP):
+		return Datagram{}, err
+	case d.Unicast() && (tagged || err != nil || len(d.Message) > messageMax):
+		return Datagram{}, ErrNotVRRP
+	case tagged:
 		return Datagram{}, ErrTagged
-	}
-	if err != nil {
+	case err != nil:
 		return Datagram{}, err
 	}
 	return d, nil
@@ -74,23 +86,20 @@ func parseIPv4(b []byte) (Datagram, error) {
 		return Datagram{}, ErrNotVRRP
 	}
 	dst := netip.AddrFrom4([4]byte(b[16:]))
-	if dst != groupIPv4 {
+	if dst != groupIPv4 && b[16] >= 224 {
 		return Datagram{}, ErrNotVRRP
 	}
+	d := Datagram{Destination: dst}
 	if binary.BigEndian.Uint16(b[6:])&0x3fff != 0 { // more fragments, or an offset
-		return Datagram{}, ErrFragment
+		return d, ErrFragment
 	}
 	header := int(b[0]&0xf) * 4
 	total := int(binary.BigEndian.Uint16(b[2:]))
 	if header < ipv4Len || total < header || total > len(b) {
-		return Datagram{}, ErrIPMalformed
+		return d, ErrIPMalformed
 	}
-	return Datagram{
-		Source:      netip.AddrFrom4([4]byte(b[12:])),
-		Destination: dst,
-		TTL:         b[8],
-		Message:     b[header:total],
-	}, nil
+	d.Source, d.TTL, d.Message = netip.AddrFrom4([4]byte(b[12:])), b[8], b[header:total]
+	return d, nil
 }
 
 func parseIPv6(b []byte) (Datagram, error) {
@@ -98,25 +107,22 @@ func parseIPv6(b []byte) (Datagram, error) {
 		return Datagram{}, ErrNotVRRP
 	}
 	dst := netip.AddrFrom16([16]byte(b[24:]))
-	if dst != groupIPv6 {
+	if dst != groupIPv6 && b[24] == 0xff {
 		return Datagram{}, ErrNotVRRP
 	}
+	d := Datagram{Destination: dst}
 	if b[6] == nextFragment && len(b) > ipv6Len && b[ipv6Len] == ProtocolVRRP {
-		return Datagram{}, ErrFragment
+		return d, ErrFragment
 	}
 	if b[6] != ProtocolVRRP {
 		return Datagram{}, ErrNotVRRP
 	}
 	length := int(binary.BigEndian.Uint16(b[4:]))
 	if ipv6Len+length > len(b) {
-		return Datagram{}, ErrIPMalformed
+		return d, ErrIPMalformed
 	}
-	return Datagram{
-		Source:      netip.AddrFrom16([16]byte(b[8:])),
-		Destination: dst,
-		TTL:         b[7],
-		Message:     b[ipv6Len : ipv6Len+length],
-	}, nil
+	d.Source, d.TTL, d.Message = netip.AddrFrom16([16]byte(b[8:])), b[7], b[ipv6Len:ipv6Len+length]
+	return d, nil
 }
 
 // AppendAdvertisementFrame appends a whole Ethernet frame to the VRRP group:
@@ -125,28 +131,43 @@ func parseIPv6(b []byte) (Datagram, error) {
 func AppendAdvertisementFrame(b []byte, mac MAC, src netip.Addr, a *Advertisement, form Checksum) ([]byte, error) {
 	family := FamilyOf(src)
 	start := len(b)
+	etherType := uint16(etherTypeIPv4)
 	if family == IPv6 {
-		b = appendEthernet(b, GroupMAC(IPv6), mac, etherTypeIPv6)
-		b = appendIPv6(b, tosCS6, ProtocolVRRP, src, groupIPv6)
-	} else {
-		b = appendEthernet(b, GroupMAC(IPv4), mac, etherTypeIPv4)
-		b = append(b, 0x45, tosCS6, 0, 0, 0, 0, 0, 0, 255, ProtocolVRRP, 0, 0)
-		b = appendAddr(b, src)
-		b = appendAddr(b, groupIPv4)
+		etherType = etherTypeIPv6
 	}
-	headers := len(b)
-	b, err := a.AppendTo(b, src, family.Group(), form)
+	b = appendEthernet(b, GroupMAC(family), mac, etherType)
+	b, err := AppendAdvertisementDatagram(b, src, family.Group(), 255, a, form)
 	if err != nil {
 		return b[:start], err
 	}
-	ip := b[start+ethernetLen:]
+	return pad(b, start), nil
+}
+
+// AppendAdvertisementDatagram appends an IP datagram, from its header on: DSCP
+// CS6, and a TTL or Hop Limit. It doesn't allocate when b has room.
+func AppendAdvertisementDatagram(b []byte, src, dst netip.Addr, ttl uint8, a *Advertisement, form Checksum) ([]byte, error) {
+	family := FamilyOf(src)
+	start := len(b)
+	if family == IPv6 {
+		b = appendIPv6(b, tosCS6, ProtocolVRRP, ttl, src, dst)
+	} else {
+		b = append(b, 0x45, tosCS6, 0, 0, 0, 0, 0, 0, ttl, ProtocolVRRP, 0, 0)
+		b = appendAddr(b, src)
+		b = appendAddr(b, dst)
+	}
+	headers := len(b)
+	b, err := a.AppendTo(b, src, dst, form)
+	if err != nil {
+		return b[:start], err
+	}
+	ip := b[start:]
 	if family == IPv6 {
 		binary.BigEndian.PutUint16(ip[4:], uint16(len(b)-headers))
 	} else {
 		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
 		binary.BigEndian.PutUint16(ip[10:], ^fold(sum(0, ip[:ipv4Len])))
 	}
-	return pad(b, start), nil
+	return b, nil
 }
 
 func appendEthernet(b []byte, dst, src MAC, etherType uint16) []byte {
@@ -156,8 +177,8 @@ func appendEthernet(b []byte, dst, src MAC, etherType uint16) []byte {
 }
 
 // appendIPv6 appends a header whose payload length is still 0.
-func appendIPv6(b []byte, class, next uint8, src, dst netip.Addr) []byte {
-	b = append(b, 0x60|class>>4, class<<4, 0, 0, 0, 0, next, 255)
+func appendIPv6(b []byte, class, next, hops uint8, src, dst netip.Addr) []byte {
+	b = append(b, 0x60|class>>4, class<<4, 0, 0, 0, 0, next, hops)
 	b = appendAddr(b, src)
 	return appendAddr(b, dst)
 }

@@ -29,6 +29,7 @@ var stateful = map[string]struct {
 	"V08": {"192.0.2.2", Advertisement{Version: 3, VRID: 51, Priority: 200, Interval: time.Second, Addresses: addrs("192.0.2.1")}},
 	"V23": {"192.0.2.2", Advertisement{Version: 2, VRID: 53, Priority: 200, AuthType: 1, Interval: time.Second, Addresses: addrs("192.0.2.130"), AuthData: [8]byte([]byte("wrongpw\x00"))}},
 	"V24": {"192.0.2.2", Advertisement{Version: 2, VRID: 52, Priority: 200, Interval: time.Second, Addresses: addrs("192.0.2.222")}},
+	"V29": {"192.0.2.2", Advertisement{Version: 3, VRID: 51, Priority: 200, Interval: time.Second, Addresses: addrs("192.0.2.1")}},
 	"V28": {"192.0.2.3", Advertisement{Version: 3, VRID: 51, Priority: 100, Interval: time.Second, Addresses: addrs("192.0.2.1")}},
 }
 
@@ -40,7 +41,7 @@ func TestVectors(t *testing.T) {
 	refused := map[string]Reason{
 		"V12": ErrTTL, "V13": ErrTTL, "V14": ErrVersion, "V15": ErrType, "V16": ErrPacketLength,
 		"V17": ErrChecksum, "V18": ErrAddrCount, "V19": ErrFirstAddr, "V20": ErrZeroInterval,
-		"V25": ErrPacketLength, "V26": ErrPacketLength, "V27": ErrNotVRRP, "V29": ErrNotVRRP,
+		"V25": ErrPacketLength, "V26": ErrPacketLength, "V27": ErrNotVRRP,
 		"T01": ErrNotVRRP, "T02": ErrNotVRRP,
 	}
 	if n := len(golden) + len(stateful) + len(refused); len(frames) != 31 || n != 31 {
@@ -63,7 +64,11 @@ func TestVectors(t *testing.T) {
 			if g, ok := golden[id]; ok {
 				source, want, wantForm = g.source, g.ad, g.form
 			}
-			if d.Source != netip.MustParseAddr(source) || d.Destination != FamilyOf(d.Source).Group() || d.TTL != 255 || form != wantForm {
+			destination := FamilyOf(d.Source).Group()
+			if id == "V29" {
+				destination = netip.MustParseAddr("192.0.2.3")
+			}
+			if d.Source != netip.MustParseAddr(source) || d.Destination != destination || d.TTL != 255 || form != wantForm {
 				t.Errorf("%v to %v, TTL %d, checksum %v", d.Source, d.Destination, d.TTL, form)
 			}
 			same(t, want, got)

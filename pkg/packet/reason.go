@@ -16,7 +16,7 @@ const (
 	ErrIPMalformed                            // lengths of the IP header contradict each other
 	ErrFragment                               // a fragment: left to the stack
 	ErrTagged                                 // inside a VLAN tag: left to the VLAN device
-	ErrTTL                                    // RFC 9568 §7.1: TTL or Hop Limit is not 255
+	ErrTTL                                    // RFC 9568 §7.1: TTL or Hop Limit is not 255, or not what a unicast peer may have
 	ErrVersion                                // RFC 9568 §7.1: version is not the router's
 	ErrPacketLength                           // RFC 9568 §7.1: incomplete, or octets behind the message
 	ErrType                                   // RFC 9568 §7.1: not an ADVERTISEMENT
@@ -36,19 +36,21 @@ const (
 	ReasonDelivered                           // handed to user space by the kernel
 	ReasonRingFull                            // not handed to user space: the ring was full
 	ReasonChecksumRFC5798                     // accepted, with the checksum in RFC 5798's form
+	ErrCast                                   // by multicast to a unicast router, or the other way round
+	ErrPeer                                   // source is none of a unicast router's peers
 
 	// ReasonCount is the number of reasons.
-	ReasonCount = int(ReasonChecksumRFC5798) + 1
+	ReasonCount = int(ErrPeer) + 1
 )
 
 var reasons = [ReasonCount]struct{ counter, text string }{
-	ErrNotVRRP:                  {"none", "not a VRRP datagram to the VRRP group"},
+	ErrNotVRRP:                  {"none", "not a VRRP datagram to the VRRP group or to a unicast router"},
 	ReasonAdvertisementReceived: {"advertisement_rcvd", "advertisement accepted"},
 	ReasonPriorityZero:          {"priority_zero_pkts_rcvd", "advertisement of priority 0 accepted"},
 	ErrIPMalformed:              {"ip_malformed", "lengths in the IP header contradict each other"},
 	ErrFragment:                 {"fragments", "IP fragment"},
 	ErrTagged:                   {"tagged", "inside a VLAN tag"},
-	ErrTTL:                      {"ip_ttl_errors", "TTL or Hop Limit is not 255"},
+	ErrTTL:                      {"ip_ttl_errors", "TTL or Hop Limit is not 255, or a unicast peer's is out of its limits"},
 	ErrVersion:                  {"version_errors", "VRRP version is not the router's"},
 	ErrPacketLength:             {"packet_length_errors", "length doesn't fit the number of addresses"},
 	ErrType:                     {"invalid_type_pkts_rcvd", "VRRP type is not ADVERTISEMENT"},
@@ -68,6 +70,8 @@ var reasons = [ReasonCount]struct{ counter, text string }{
 	ReasonDelivered:             {"delivered", "handed to user space"},
 	ReasonRingFull:              {"ring_full", "not handed to user space: the ring was full"},
 	ReasonChecksumRFC5798:       {"csum_5798_form", "advertisement with RFC 5798's checksum accepted"},
+	ErrCast:                     {"cast_errors", "sent to the group although the router is unicast, or to its address although it isn't"},
+	ErrPeer:                     {"peer_errors", "source is none of the router's unicast peers"},
 }
 
 // String returns the name of the counter.

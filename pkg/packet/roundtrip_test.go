@@ -29,7 +29,7 @@ func FuzzRoundTrip(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, version, vrid, priority, authType uint8, interval int64, list, auth, from []byte, form uint8) {
 		source, ok := netip.AddrFromSlice(from)
-		if !ok || source.Is4In6() || !saneSource(source) {
+		if !ok || source.Is4In6() || !saneSource(&Datagram{Source: source, Destination: FamilyOf(source).Group()}) {
 			return // nothing a router sends from
 		}
 		a := Advertisement{Version: version, VRID: vrid, Priority: priority, Interval: time.Duration(interval) * centisecond}
@@ -96,7 +96,7 @@ func FuzzFrame(f *testing.F) {
 			same(t, Advertisement{}, a)
 			return
 		}
-		if d.TTL != 255 || !saneSource(d.Source) || d.Destination != FamilyOf(d.Source).Group() || len(a.Addresses) != int(d.Message[3]) {
+		if d.TTL != 255 || !saneSource(&d) || !d.Unicast() && d.Destination != FamilyOf(d.Source).Group() || len(a.Addresses) != int(d.Message[3]) {
 			t.Errorf("accepted: %+v", d)
 		}
 		if a.VRID == 0 {

@@ -35,7 +35,11 @@ func (f Frame) Advertisement() (packet.Advertisement, packet.Datagram, packet.Ch
 	if err != nil {
 		return a, d, 0, false
 	}
-	form, err := a.Decode(d)
+	hops := packet.OnLink()
+	if d.Unicast() {
+		hops.Min = 0
+	}
+	form, err := a.DecodeWithin(&d, packet.Tolerance{}, hops)
 	return a, d, form, err == nil
 }
 
