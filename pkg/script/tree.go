@@ -37,6 +37,7 @@ func (r *Runner) Adopt(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			r.sweep()
 			return nil
 		case <-tick.C:
 			r.sweep()
