@@ -68,6 +68,7 @@ type Router struct {
 	Refresh       time.Duration
 	// XDPMode is where to receive on the interface, as package datapath has it.
 	XDPMode string
+	Hooks   Hooks
 }
 
 // VirtualMAC is a way of having the virtual MAC.
@@ -292,6 +293,7 @@ func Difference(a, b Router) []string {
 	all.add("dual", a.Dual, b.Dual)
 	all.add("tolerate", a.Tolerate.names(), b.Tolerate.names())
 	all.add("xdp_mode", a.XDPMode, b.XDPMode)
+	all.addHooks(&a.Hooks, &b.Hooks)
 	return all
 }
 

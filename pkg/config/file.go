@@ -42,6 +42,13 @@ type Global struct {
 	MetricsCompat string // whose names they have beside failoverd's: off or keepalived
 	// StartupDelay is how long after its start the daemon takes no part.
 	StartupDelay time.Duration
+
+	Notify        Command       // for all routers
+	NotifyTimeout time.Duration // of routers that have none, 100ms to 1h
+	NotifyFIFO    string        // a path; empty for none
+	ScriptUser    string        // whom programs run as, USER or USER:GROUP; empty for the daemon's user
+	// AllowInsecureScripts runs programs that others may write to.
+	AllowInsecureScripts bool
 }
 
 // places is where a router and its keys are in the file.
@@ -148,6 +155,7 @@ var others = map[string]string{
 	"preempt_mode": "preempt", "nopreempt": "preempt", "no_preempt": "preempt",
 	"use_vmac": "virtual_mac", "vmac": "virtual_mac", "accept_mode": "accept",
 	"vrrp_version": "version", "prio": "priority", "garp_master_delay": "announce_again",
+	"notify_master": "notify_active",
 }
 
 func (r *reader) unknown(e entry, what string, names []string) {
@@ -176,6 +184,9 @@ func (f *File) complete() {
 		}
 		if r.XDPMode == "" {
 			r.XDPMode = f.Global.XDPMode
+		}
+		if r.Hooks.Timeout == 0 {
+			r.Hooks.Timeout = f.Global.NotifyTimeout
 		}
 	}
 }
@@ -323,7 +334,7 @@ func Load(path string) (*File, error) {
 }
 
 func defaultGlobal() Global {
-	return Global{XDPMode: xdpModes[0], LogFormat: logFormats[0], LogLevel: "info", Metrics: Off, MetricsCompat: compats[0]}
+	return Global{XDPMode: xdpModes[0], LogFormat: logFormats[0], LogLevel: "info", Metrics: Off, MetricsCompat: compats[0], NotifyTimeout: DefaultNotifyTimeout}
 }
 
 func defaultRouter() Router {
@@ -350,6 +361,7 @@ const (
 	kindChoice
 	kindChoices   // a list of them
 	kindAddresses // a list
+	kindCommand   // a line, or a list of words
 )
 
 // key is one key of the file.
@@ -402,8 +414,8 @@ func numberKey(name, doc string, least, most int, fallback string, field func(*R
 	}}
 }
 
-func boolKey(name, doc string, fallback string, field func(*Router) *bool) key[Router] {
-	return key[Router]{name: name, kind: kindBool, doc: doc, fallback: fallback, read: func(r *reader, n ast.Node, t *Router) []ast.Node {
+func boolKey[T any](name, doc string, fallback string, field func(*T) *bool) key[T] {
+	return key[T]{name: name, kind: kindBool, doc: doc, fallback: fallback, read: func(r *reader, n ast.Node, t *T) []ast.Node {
 		if v, ok := r.boolean(n, name); ok {
 			*field(t) = v
 		}
@@ -425,7 +437,7 @@ func need(k key[Router], example string) key[Router] {
 	return k
 }
 
-var globalKeys = []key[Global]{
+var globalKeys = slices.Concat([]key[Global]{
 	choiceKey("xdp_mode", "Where to receive: by XDP in the driver or behind it, by a TC program, or by an AF_PACKET socket (off); auto takes what costs the other traffic least.",
 		xdpModes, "auto", func(g *Global, v string) { g.XDPMode = v }),
 	choiceKey("log_format", "How to log, on standard error.", logFormats, "text", func(g *Global, v string) { g.LogFormat = v }),
@@ -433,9 +445,9 @@ var globalKeys = []key[Global]{
 	metricsKey(),
 	choiceKey("metrics_compat", "Whose names the metrics have beside failoverd's own: those of keepalived's Prometheus exporter, or nobody's (off).", compats, compats[0], func(g *Global, v string) { g.MetricsCompat = v }),
 	startupDelayKey(),
-}
+}, globalHookKeys)
 
-var routerKeys = []key[Router]{
+var routerKeys = slices.Concat([]key[Router]{
 	textKey("name", "What the router is called in logs and in the status; INTERFACE-VRID without one.", func(r *Router) *string { return &r.Name }),
 	need(textKey("interface", "The network interface. One that isn't there yet is waited for.", func(r *Router) *string { return &r.Interface }), "add `interface: eth0`"),
 	need(numberKey("vrid", "The VRID, the same on all hosts that share the addresses.", 1, 255, "", func(r *Router) *int { return &r.VRID }), "add `vrid: 51`, the same on all hosts that share the addresses"),
@@ -455,7 +467,7 @@ var routerKeys = []key[Router]{
 	boolKey("dual", "Speak version 2 beside version 3 over IPv4.", "false", func(r *Router) *bool { return &r.Dual }),
 	toleranceKey(),
 	choiceKey("xdp_mode", "Where to receive on the router's interface, instead of the global `xdp_mode`.", xdpModes, "", func(r *Router, v string) { r.XDPMode = v }),
-}
+}, hookKeys)
 
 // maxDelay is the longest delay before a router takes part or preempts.
 const maxDelay = 1000 * time.Second

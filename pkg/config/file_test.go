@@ -59,10 +59,15 @@ func TestParse(t *testing.T) {
 	web := defaultRouter()
 	web.Name, web.Interface, web.VRID, web.XDPMode = "eth0-51", "eth0", 51, "auto"
 	web.Addresses = prefixes("192.0.2.10/24", "2001:db8::10/64")
+	web.Hooks.Timeout = DefaultNotifyTimeout
 	all := Router{
 		Name: "all", Interface: "br0.7", VRID: 255, Version: 3, Priority: 254, Interval: 40950 * time.Millisecond,
 		Addresses: prefixes("192.0.2.11/32"), Checksum: vrrp.ChecksumOnlyRFC5798, Dual: true,
 		Tolerate: Tolerance{AddressList: true}, VirtualMAC: VirtualMACOff, XDPMode: "off", DownAfter: 5, Announcements: 2, Refresh: time.Minute,
+		Hooks: Hooks{
+			Any: Command{"/etc/failoverd/notify", "two words"}, Active: Command{"/bin/a"}, Backup: Command{"/bin/b", "1"},
+			Fault: Command{"/bin/f"}, Stop: Command{"/bin/s"}, Timeout: 5 * time.Second,
+		},
 	}
 	for _, c := range []struct{ name, content string }{
 		{"block", "routers:\n- interface: eth0\n  vrid: 51\n  addresses:\n  - 192.0.2.10/24\n  - 2001:db8::10/64\n"},
@@ -81,7 +86,8 @@ func TestParse(t *testing.T) {
 		}
 	}
 	f, err := Parse("x", []byte(`
-global: {xdp_mode: tc, log_format: json, log_level: debug, metrics: "127.0.0.1:9650", metrics_compat: keepalived, startup_delay: 10s}
+global: {xdp_mode: tc, log_format: json, log_level: debug, metrics: "127.0.0.1:9650", metrics_compat: keepalived, startup_delay: 10s,
+  notify: [/bin/n], notify_timeout: 1m, notify_fifo: /run/f, script_user: "nobody:nogroup", allow_insecure_scripts: true}
 routers:
   - name: all
     interface: br0.7
@@ -100,6 +106,13 @@ routers:
     announce_refresh: 1m
     down_after: 5
     xdp_mode: off
+    notify: /etc/failoverd/notify 'two words'
+    notify_active: /bin/a
+    notify_backup: [/bin/b, 1]
+    notify_fault:
+      - /bin/f
+    notify_stop: "/bin/s"
+    notify_timeout: 5s
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +120,11 @@ routers:
 	if diff := cmp.Diff(all, f.Routers[0], cmpopts.EquateComparable(all.Addresses[0])); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(Global{XDPMode: "tc", LogFormat: "json", LogLevel: "debug", Metrics: "127.0.0.1:9650", MetricsCompat: "keepalived", StartupDelay: 10 * time.Second}, f.Global); diff != "" {
+	global := Global{
+		XDPMode: "tc", LogFormat: "json", LogLevel: "debug", Metrics: "127.0.0.1:9650", MetricsCompat: "keepalived", StartupDelay: 10 * time.Second,
+		Notify: Command{"/bin/n"}, NotifyTimeout: time.Minute, NotifyFIFO: "/run/f", ScriptUser: "nobody:nogroup", AllowInsecureScripts: true,
+	}
+	if diff := cmp.Diff(global, f.Global); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -138,6 +155,7 @@ func TestReference(t *testing.T) {
 	want := defaultRouter()
 	want.Name, want.Interface, want.VRID, want.XDPMode = "eth0-51", "eth0", 51, "auto"
 	want.Addresses = prefixes("192.0.2.10/24", "2001:db8::10/64")
+	want.Hooks.Timeout = DefaultNotifyTimeout
 	if diff := cmp.Diff(want, f.Routers[0], cmpopts.EquateComparable(want.Addresses[0])); diff != "" {
 		t.Errorf("its defaults are others: %s", diff)
 	}

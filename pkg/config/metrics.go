@@ -53,12 +53,17 @@ func metricsKey() key[Global] {
 }
 
 // GlobalDifference says which keys below global differ, and how; but for the
-// xdp_mode, which is the routers', and the startup_delay, which is past.
+// xdp_mode and the notify_timeout, which are the routers', and the startup_delay,
+// which is past.
 func GlobalDifference(a, b Global) []string {
 	var all differences
 	all.add("log_format", a.LogFormat, b.LogFormat)
 	all.add("log_level", a.LogLevel, b.LogLevel)
 	all.add("metrics", a.Metrics, b.Metrics)
 	all.add("metrics_compat", a.MetricsCompat, b.MetricsCompat)
+	all.add("notify", a.Notify, b.Notify)
+	all.add("notify_fifo", a.NotifyFIFO, b.NotifyFIFO)
+	all.add("script_user", a.ScriptUser, b.ScriptUser)
+	all.add("allow_insecure_scripts", a.AllowInsecureScripts, b.AllowInsecureScripts)
 	return all
 }

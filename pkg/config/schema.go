@@ -72,6 +72,8 @@ func (k key[T]) schema() object {
 		o["enum"] = k.words
 	case kindChoices:
 		o["type"], o["items"] = "array", object{"enum": k.words}
+	case kindCommand:
+		o["type"], o["items"], o["minItems"] = []string{"string", "array"}, object{"type": []string{"string", "number"}}, 1
 	case kindAddresses:
 		o["type"], o["items"], o["minItems"] = "array", object{"type": "string"}, 1
 	}

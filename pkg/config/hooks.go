@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/failoverd/failoverd/pkg/script"
+)
+
+// DefaultNotifyTimeout is how long a hook may take.
+const DefaultNotifyTimeout = 30 * time.Second
+
+// Command is a program to run: its absolute path and its arguments.
+type Command []string
+
+// String is the command as it is written in the file.
+func (c Command) String() string { return script.Join(c) }
+
+// Hooks are the programs that are run when a router's state changes.
+type Hooks struct {
+	Active, Backup, Fault, Stop Command       // for one state
+	Any                         Command       // for all of them
+	Timeout                     time.Duration // 100ms to 1h
+}
+
+// commands are the hooks by their keys.
+func (h *Hooks) commands() map[string]Command {
+	return map[string]Command{
+		"notify": h.Any, "notify_active": h.Active, "notify_backup": h.Backup, "notify_fault": h.Fault, "notify_stop": h.Stop,
+	}
+}
+
+func timeoutProblem(d time.Duration) string {
+	if d < 100*time.Millisecond || d > time.Hour {
+		return fmt.Sprintf("a hook can't have %v: it is 100ms to 1h", d)
+	}
+	return ""
+}
+
+// pathProblem says what is wrong with a path; none is fine.
+func pathProblem(key, path, example string) string {
+	if path != "" && !filepath.IsAbs(path) {
+		return fmt.Sprintf("%s: %s is not an absolute path: write it from the root, like %s", quote(key), quote(path), example)
+	}
+	return ""
+}
+
+// command reads a program with its arguments: a line, or a list of words. Without
+// any there is none.
+func (r *reader) command(n ast.Node, name string) (Command, bool) {
+	const example = "write a path with its arguments, like `/etc/failoverd/notify web`"
+	var words []string
+	switch v := r.value(n).(type) {
+	case nil:
+		return nil, false
+	case *ast.StringNode:
+		var err error
+		if words, err = script.Split(v.Value); err != nil {
+			r.fail(v, "for a shell write [/bin/sh, -c, 'LINE']", "%s: %s", quote(name), err)
+			return nil, false
+		}
+	case *ast.SequenceNode:
+		for _, item := range v.Values {
+			word, ok := r.text(item, name)
+			if !ok {
+				return nil, false
+			}
+			words = append(words, word)
+		}
+	default:
+		r.fail(v, example, "%s is %s, where a program is expected", quote(name), kindOf(v))
+		return nil, false
+	}
+	if len(words) == 0 {
+		return nil, true
+	}
+	if words[0] == "" {
+		r.fail(r.value(n), example, "%s: no program in it", quote(name))
+		return nil, false
+	}
+	if text := pathProblem(name, words[0], "/etc/failoverd/notify"); text != "" {
+		r.fail(r.value(n), "", "%s", text)
+		return nil, false
+	}
+	return words, true
+}
+
+func commandKey[T any](name, doc string, field func(*T) *Command) key[T] {
+	return key[T]{name: name, kind: kindCommand, doc: doc, read: func(r *reader, n ast.Node, t *T) []ast.Node {
+		if v, ok := r.command(n, name); ok {
+			*field(t) = v
+		}
+		return nil
+	}}
+}
+
+// checked has a key's value looked at when it could be read.
+func checked[T any](k key[T], problem func(*T) string) key[T] {
+	read := k.read
+	k.read = func(r *reader, n ast.Node, t *T) []ast.Node {
+		before := len(r.mistakes.List)
+		items := read(r, n, t)
+		if len(r.mistakes.List) > before {
+			return items
+		}
+		if text := problem(t); text != "" {
+			r.fail(r.value(n), "", "%s", text)
+		}
+		return items
+	}
+	return k
+}
+
+var hookKeys = []key[Router]{
+	commandKey("notify", "A program to run when the state changes, with keepalived's arguments: INSTANCE, the name, MASTER, BACKUP, FAULT or STOP, and the priority.", func(r *Router) *Command { return &r.Hooks.Any }),
+	commandKey("notify_active", "A program to run when the router becomes Active.", func(r *Router) *Command { return &r.Hooks.Active }),
+	commandKey("notify_backup", "A program to run when it becomes Backup.", func(r *Router) *Command { return &r.Hooks.Backup }),
+	commandKey("notify_fault", "A program to run when something keeps it from taking part.", func(r *Router) *Command { return &r.Hooks.Fault }),
+	commandKey("notify_stop", "A program to run when the administrator stops it.", func(r *Router) *Command { return &r.Hooks.Stop }),
+	checked(durationKey("notify_timeout", "How long each of these programs may take until it is killed, 100ms to 1h, instead of the global `notify_timeout`.", "", func(r *Router) *time.Duration { return &r.Hooks.Timeout }),
+		func(r *Router) string { return timeoutProblem(r.Hooks.Timeout) }),
+}
+
+var globalHookKeys = []key[Global]{
+	commandKey("notify", "A program to run when the state of any router changes, after the router's own, with the same arguments.", func(g *Global) *Command { return &g.Notify }),
+	checked(durationKey("notify_timeout", "How long each program of a `notify` key may take until it is killed, 100ms to 1h.", "30s", func(g *Global) *time.Duration { return &g.NotifyTimeout }),
+		func(g *Global) string { return timeoutProblem(g.NotifyTimeout) }),
+	checked(textKey("notify_fifo", "A FIFO to write a line to when a state changes, as keepalived does.", func(g *Global) *string { return &g.NotifyFIFO }),
+		func(g *Global) string { return pathProblem("notify_fifo", g.NotifyFIFO, "/run/failoverd/notify.fifo") }),
+	textKey("script_user", "Whom hooks and checks run as: USER or USER:GROUP; the daemon's own user without one.", func(g *Global) *string { return &g.ScriptUser }),
+	boolKey("allow_insecure_scripts", "Run programs too that others than root and the script_user may write to.", "false", func(g *Global) *bool { return &g.AllowInsecureScripts }),
+}
+
+// addHooks adds what differs between hooks.
+func (d *differences) addHooks(a, b *Hooks) {
+	x, y := a.commands(), b.commands()
+	for _, k := range hookKeys {
+		if _, is := x[k.name]; is {
+			d.add(k.name, x[k.name], y[k.name])
+		}
+	}
+	d.add("notify_timeout", a.Timeout, b.Timeout)
+}
+
+// Programs are all programs that the hooks run, each once.
+func (f *File) Programs() []Command {
+	var all []Command
+	add := func(c Command) {
+		if len(c) > 0 && !slices.ContainsFunc(all, func(d Command) bool { return slices.Equal(c, d) }) {
+			all = append(all, c)
+		}
+	}
+	for _, r := range f.Routers {
+		for _, k := range hookKeys {
+			add(r.Hooks.commands()[k.name])
+		}
+	}
+	add(f.Global.Notify)
+	return all
+}
