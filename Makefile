@@ -109,14 +109,33 @@ fuzz: ## Fuzz each decoder, and the XDP program against it, for FUZZTIME (30s; r
 clean: ## Remove what was built
 	rm -rf bin
 
+.PHONY: man
+man: build ## Write the manual pages to bin/man and the shells' completions to bin/completions
+	@mkdir -p bin/man bin/completions/{bash,zsh,fish}
+	@bin/failoverd man >bin/man/failoverd.8
+	@bin/failoverctl man >bin/man/failoverctl.1
+	@bin/failoverctl man file >bin/man/failoverd.yaml.5
+	@for p in failoverd failoverctl; do \
+		bin/$$p completion bash >bin/completions/bash/$$p; \
+		bin/$$p completion zsh >bin/completions/zsh/_$$p; \
+		bin/$$p completion fish >bin/completions/fish/$$p.fish; \
+	done
+
+# Where each of what "make man" writes is installed.
+SHARED := man/failoverd.8:man/man8/ man/failoverctl.1:man/man1/ man/failoverd.yaml.5:man/man5/ \
+	$(foreach p,failoverd failoverctl,completions/bash/$p:bash-completion/completions/ \
+		completions/zsh/_$p:zsh/site-functions/ completions/fish/$p.fish:fish/vendor_completions.d/)
+
 .PHONY: install
-install: build ## Install both and the systemd unit to PREFIX (/usr/local)
+install: man ## Install both, their manual and the systemd unit to PREFIX (/usr/local)
 	install -D -m 0755 bin/failoverd $(DESTDIR)$(PREFIX)/sbin/failoverd
 	install -D -m 0755 bin/failoverctl $(DESTDIR)$(PREFIX)/bin/failoverctl
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|/usr/local|$(PREFIX)|' tools/package/failoverd.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/failoverd.service
+	@for s in $(SHARED); do install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/$${s#*:} bin/$${s%%:*}; done
 	@echo "installed; write /etc/failoverd/failoverd.yaml (failoverctl reference), then: systemctl daemon-reload && systemctl enable --now failoverd"
 
 .PHONY: uninstall
 uninstall: ## Remove what make install has installed
 	rm -f $(DESTDIR)$(PREFIX)/sbin/failoverd $(DESTDIR)$(PREFIX)/bin/failoverctl $(DESTDIR)$(PREFIX)/lib/systemd/system/failoverd.service
+	@for s in $(SHARED); do rm -f $(DESTDIR)$(PREFIX)/share/$${s#*:}$$(basename $${s%%:*}); done

@@ -84,6 +84,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	root.AddCommand(
 		statusCommand(&o), watchCommand(&o), eventsCommand(&o), statsCommand(&o), reloadCommand(&o),
 		checkCommand(), importCommand(), schemaCommand(), referenceCommand(), versionCommand(&o),
+		manualCommand(),
 	)
 	for _, c := range root.Commands() {
 		takes := c.Args
@@ -97,8 +98,18 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	return root
 }
 
-func outputFlag(c *cobra.Command, o *options, values string) {
-	c.Flags().StringVarP(&o.output, "output", "o", "table", "`form` of the output: "+values)
+// outputFlag adds --output. The forms are the command's; note is about them.
+func outputFlag(c *cobra.Command, o *options, note string, forms ...string) {
+	n := len(forms) - 1
+	c.Flags().StringVarP(&o.output, "output", "o", forms[0], "`form` of the output: "+strings.Join(forms[:n], ", ")+" or "+forms[n]+note)
+	completeFlag(c, "output", forms...)
+	run := c.RunE
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := o.form(forms...); err != nil {
+			return err
+		}
+		return run(c, args)
+	}
 }
 
 // form checks --output.
@@ -162,7 +173,8 @@ place and the remedy. It needs no running failoverd and no privilege. What depen
 the host is checked at the start and by "failoverctl reload --dry-run".
 
 Exit codes: 0 the file is good, 1 it isn't or can't be read.`,
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeFiles("yaml", "yml", "json"),
 		RunE: func(c *cobra.Command, args []string) error {
 			path := config.DefaultPath
 			if len(args) > 0 {

@@ -26,9 +26,6 @@ func eventsCommand(o *options) *cobra.Command {
 were read too slowly, it says how many.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := o.form("table", "json"); err != nil {
-				return err
-			}
 			w := c.OutOrStdout()
 			return o.client().Events(c.Context(), after, follow, func(e control.Event) error {
 				if o.output == "json" {
@@ -40,7 +37,7 @@ were read too slowly, it says how many.`,
 	}
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what happens, until interrupted")
 	c.Flags().Uint64Var(&after, "after", 0, "begin after the event of this `number`")
-	outputFlag(c, o, "table, or json for one object in a line")
+	outputFlag(c, o, ", one object in a line", "table", "json")
 	return c
 }
 
@@ -73,11 +70,9 @@ func statsCommand(o *options) *cobra.Command {
 		Long: `stats shows the counters of what was received on all interfaces, and of each Virtual
 Router or of those that are named. Counters that RFC 8347 knows have its names. Those
 that are 0 are shown with --all and in JSON.`,
-		Args: cobra.ArbitraryArgs,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: completeNames(o),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := o.form("table", "json"); err != nil {
-				return err
-			}
 			ctx, cancel := context.WithTimeout(c.Context(), askTime)
 			defer cancel()
 			s, err := o.client().Stats(ctx)
@@ -94,7 +89,7 @@ that are 0 are shown with --all and in JSON.`,
 		},
 	}
 	c.Flags().BoolVar(&all, "all", false, "also what was never counted")
-	outputFlag(c, o, "table or json")
+	outputFlag(c, o, "", "table", "json")
 	return c
 }
 

@@ -54,9 +54,10 @@ out. Both programs speak VRRP, so hosts can be moved one at a time: the Backup f
 Exit codes: 0 also with such findings, 1 the file can't be read or has a mistake, or the
 result exists already.`,
 		Example: `  failoverctl import
-  failoverctl import -o /etc/failoverd/failoverd.yaml /etc/keepalived/keepalived.conf
-  failoverctl check`,
-		Args: cobra.MaximumNArgs(1),
+  failoverctl import -o failoverd.yaml /etc/keepalived/keepalived.conf
+  failoverctl check failoverd.yaml`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeFiles("conf", "json"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if from != "" && from != "keepalived" && from != "failover" {
 				return &usageError{fmt.Errorf("--from %s is not known: it is keepalived or failover", from)}
@@ -76,6 +77,7 @@ result exists already.`,
 		},
 	}
 	c.Flags().StringVar(&from, "from", "", "the `program` that the file is of: keepalived or failover (default: what it looks like)")
+	completeFlag(c, "from", "keepalived", "failover")
 	c.Flags().StringVarP(&output, "output", "o", "", "write the result to this `file` instead of standard output")
 	c.Flags().BoolVar(&force, "force", false, "overwrite the file of --output")
 	return c

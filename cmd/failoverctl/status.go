@@ -35,11 +35,9 @@ Below each router is why it is in its state, or what it waits for.`,
 		Example: `  failoverctl status
   failoverctl status web
   failoverctl status -o json | jq '.routers[] | select(.state != "Backup")'`,
-		Args: cobra.ArbitraryArgs,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: completeNames(o),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := o.form("table", "wide", "json"); err != nil {
-				return err
-			}
 			s, err := ask(c.Context(), o)
 			if err != nil {
 				return err
@@ -57,7 +55,7 @@ Below each router is why it is in its state, or what it waits for.`,
 			return writeStatus(w, s, o.output == "wide")
 		},
 	}
-	outputFlag(c, o, "table, wide or json")
+	outputFlag(c, o, "", "table", "wide", "json")
 	return c
 }
 

@@ -34,7 +34,10 @@ with the highest priority has the address while it lives. What it runs is in a f
 /etc/failoverd/failoverd.yaml, or with --vip on the command line.
 
 Where there is neither, --iface only watches: it takes no part, shows every virtual
-router heard on the interface, and prints the command that would back it up.`
+router heard on the interface, and prints the command that would back it up.
+
+Exit codes: 0 it ended when it was asked to, 1 it couldn't run or failed while running,
+2 the command line is wrong.`
 
 const examples = `  # see what is there, without taking part
   sudo failoverd --iface eth0
@@ -46,7 +49,8 @@ const examples = `  # see what is there, without taking part
   sudo failoverd --iface eth0 --vip 192.0.2.10/24 --vrid 51 --priority 100
 
   # IPv4 and IPv6, a tenth of a second between advertisements
-  sudo failoverd --iface eth0 --vip 192.0.2.10/24 --vip 2001:db8::10/64 --interval 100ms
+  sudo failoverd --iface eth0 --vip 192.0.2.10/24 --vip 2001:db8::10/64 \
+      --interval 100ms
 
   # remove what a killed run left behind
   sudo failoverd --cleanup`
@@ -122,17 +126,17 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&o.checksum, "checksum", vrrp.ChecksumAuto.String(), "checksum `form` of version 3 over IPv4: auto (accept both, answer in the peers'), rfc9568, or rfc5798")
 	f.BoolVar(&o.dual, "dual", false, "speak version 2 beside version 3 over IPv4, while the hosts that share the addresses are moved from one to the other")
 	f.StringSliceVar(&o.tolerate, "tolerate", nil, "accept what the RFCs have refused: `what` is trailing-octets (behind the message), first-address (of an IPv6 list, not link-local), address-list (another one, in version 2)")
-	f.StringVar(&o.virtualMAC, "virtual-mac", string(config.VirtualMACAuto), "have the addresses at the virtual MAC 00:00:5e:00:01:VRID (IPv6 02), which moves with them: auto, bpf (by TC programs), macvlan (by a device for the addresses, made and removed by failoverd; auto takes it where TC programs can't be attached), or off (the interface's own MAC)")
+	f.StringVar(&o.virtualMAC, "virtual-mac", string(config.VirtualMACAuto), "have the addresses at the virtual MAC 00:00:5e:00:01:VRID (IPv6 02), which moves with them, in this `mode`: auto, bpf (by TC programs), macvlan (by a device for the addresses, made and removed by failoverd; auto takes it where TC programs can't be attached), or off (the interface's own MAC)")
 	f.BoolVar(&o.accept, "accept", true, "accept packets to the virtual addresses (Accept_Mode); =false forwards for hosts that use them as their gateway, and answers ARP and neighbour discovery only")
 	f.DurationVar(&o.repeat, "announce-again", config.DefaultRepeat, "`time` after a take-over at which the addresses are announced once more by gratuitous ARP and neighbour advertisements, 0 for not at all")
-	f.StringVar(&o.xdpMode, "xdp-mode", string(datapath.ModeAuto), "where to receive: auto, native, generic (XDP in the driver or behind it), tc (a TC program), or off (AF_PACKET socket)")
-	f.StringVar(&o.logFormat, "log-format", "text", "log as text or json, on standard error")
+	f.StringVar(&o.xdpMode, "xdp-mode", string(datapath.ModeAuto), "where to receive, a `mode`: auto, native, generic (XDP in the driver or behind it), tc (a TC program), or off (AF_PACKET socket)")
+	f.StringVar(&o.logFormat, "log-format", "text", "log in this `form`, text or json, on standard error")
 	f.StringVar(&o.logLevel, "log-level", "info", "log from this `level` on: error, warning, info, debug")
 	f.StringVar(&o.metrics, "metrics", config.Off, "serve metrics for Prometheus at an `address` like 127.0.0.1:9650, under /metrics")
 	f.StringVar(&o.compat, "metrics-compat", config.Off, "give metrics beside failoverd's by the names of another `program` too: keepalived (those of its Prometheus exporter)")
 	f.BoolVar(&o.cleanup, "cleanup", false, "remove what a killed run left behind, and end")
 
-	cmd.AddCommand(&cobra.Command{
+	cmd.AddCommand(manualCommand(), &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of failoverd",
 		Args:  cobra.NoArgs,
@@ -142,6 +146,10 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 		},
 	})
 	cmd.CompletionOptions.HiddenDefaultCmd = true
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	if err := complete(cmd); err != nil {
+		panic(err) // no such flag
+	}
 	return cmd
 }
 

@@ -40,6 +40,22 @@ func Schema() []byte {
 	return append(b, '\n')
 }
 
+// Words are the values that a key of a router, or of global, may have; nil if
+// they aren't words.
+func Words(name string) []string {
+	for _, k := range routerKeys {
+		if k.name == name {
+			return k.words
+		}
+	}
+	for _, k := range globalKeys {
+		if k.name == name {
+			return k.words
+		}
+	}
+	return nil
+}
+
 type object map[string]any
 
 func properties[T any](doc string, keys []key[T]) object {

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// What a shell is told to complete.
+func TestComplete(t *testing.T) {
+	socket := serve(t, fake{})
+	for _, c := range []struct {
+		args string // with the socket; the last is what is completed
+		want string
+	}{
+		{"status |", "web\tVRID 51 on eth0\na-router-with-a-very-long-name\tVRID 7 on eth7\n:4"},
+		{"status web |", "a-router-with-a-very-long-name\tVRID 7 on eth7\n:4"},
+		{"stats w|", "web\tVRID 51 on eth0\na-router-with-a-very-long-name\tVRID 7 on eth7\n:4"},
+		{"status -o |", "table\nwide\njson\n:4"},
+		{"events --output |", "table\njson\n:4"},
+		{"stats -o |", "table\njson\n:4"},
+		{"import --from |", "keepalived\nfailover\n:4"},
+		{"import |", "conf\njson\n:8"},
+		{"check |", "yaml\nyml\njson\n:8"},
+		{"check a.yaml |", ":4"},
+	} {
+		args, _ := strings.CutSuffix(c.args, "|")
+		words := strings.Split(args, " ")
+		code, out, _ := call(t, append([]string{"__complete", words[0], "--socket", socket}, words[1:]...)...)
+		if got := strings.TrimSpace(out); code != 0 || got != c.want {
+			t.Errorf("%s: exit code %d\n%s\nwant\n%s", c.args, code, got, c.want)
+		}
+	}
+	code, out, _ := call(t, "__complete", "status", "--socket", "/nowhere", "")
+	if code != 0 || strings.TrimSpace(out) != ":4" {
+		t.Errorf("without a daemon: exit code %d, %s", code, out)
+	}
+}
+
+// bash takes its script.
+func TestCompletionScript(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		code, out, errs := call(t, "completion", shell)
+		if code != 0 || errs != "" || !strings.Contains(out, "failoverctl") {
+			t.Fatalf("%s: exit code %d: %s", shell, code, errs)
+		}
+		if shell == "bash" {
+			c := exec.Command("bash", "-n")
+			c.Stdin = strings.NewReader(out)
+			if said, err := c.CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, said)
+			}
+		}
+	}
+}
+
+// The manual has every command, and is the same each time.
+func TestManual(t *testing.T) {
+	code, out, errs := call(t, "man")
+	if code != 0 || errs != "" {
+		t.Fatalf("exit code %d: %s", code, errs)
+	}
+	for _, c := range command(&bytes.Buffer{}, &bytes.Buffer{}).Commands() {
+		if !c.Hidden && !strings.Contains(out, ".SS \"failoverctl "+c.Name()) {
+			t.Errorf("no %s", c.Name())
+		}
+	}
+	code, out, errs = call(t, "man", "file")
+	if code != 0 || errs != "" || !strings.Contains(out, "FAILOVERD.YAML") {
+		t.Errorf("exit code %d: %s%s", code, errs, out)
+	}
+	if code, _, _ = call(t, "man", "other"); code != exitUsage {
+		t.Errorf("exit code %d for a page that isn't there", code)
+	}
+}
