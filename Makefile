@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 PREFIX ?= /usr/local
 DESTDIR ?=
+# Of packages: a release is a tag.
+VERSION ?= $(or $(patsubst v%,%,$(shell git describe --exact-match --tags --match 'v[0-9]*' 2>/dev/null)),0.1.0~git$(shell git log -1 --format=%cd.%h --abbrev=7 --date=format:%Y%m%d%H%M))
 FUZZTIME ?= 30s
 HOURS ?= 50000
 
@@ -14,6 +16,9 @@ TEST_PACKAGES := keepalived frr nftables iproute2 bpftool util-linux iputils-pin
 # What "make generate" needs: the compiler is named by version, for its output
 # is compared byte for byte.
 GENERATE_PACKAGES := clang-19 llvm-19 libbpf-dev linux-libc-dev
+
+# make deb PACKAGE_ARCH=arm64 makes one for another machine.
+PACKAGE_ARCH ?= $(shell go env GOARCH)
 
 LINT := go tool -modfile=tools/lint/go.mod
 
@@ -133,9 +138,35 @@ install: man ## Install both, their manual and the systemd unit to PREFIX (/usr/
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|/usr/local|$(PREFIX)|' tools/package/failoverd.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/failoverd.service
 	@for s in $(SHARED); do install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/$${s#*:} bin/$${s%%:*}; done
-	@echo "installed; write /etc/failoverd/failoverd.yaml (failoverctl reference), then: systemctl daemon-reload && systemctl enable --now failoverd"
+	@[ -n "$(DESTDIR)" ] || echo "installed; write /etc/failoverd/failoverd.yaml (failoverctl reference), then: systemctl daemon-reload && systemctl enable --now failoverd"
 
 .PHONY: uninstall
 uninstall: ## Remove what make install has installed
 	rm -f $(DESTDIR)$(PREFIX)/sbin/failoverd $(DESTDIR)$(PREFIX)/bin/failoverctl $(DESTDIR)$(PREFIX)/lib/systemd/system/failoverd.service
 	@for s in $(SHARED); do rm -f $(DESTDIR)$(PREFIX)/share/$${s#*:}$$(basename $${s%%:*}); done
+
+# What the packages have in common, below bin/stage.
+.PHONY: stage
+stage:
+	rm -rf bin/stage
+	@$(MAKE) --no-print-directory install DESTDIR=bin/stage PREFIX=/usr
+	CGO_ENABLED=0 GOARCH=$(PACKAGE_ARCH) go build -trimpath -ldflags '-s -w' -o bin/stage/usr/sbin/ ./cmd/failoverd
+	CGO_ENABLED=0 GOARCH=$(PACKAGE_ARCH) go build -trimpath -ldflags '-s -w' -o bin/stage/usr/bin/ ./cmd/failoverctl
+	install -D -m 0644 tools/package/sysusers.conf bin/stage/usr/lib/sysusers.d/failoverd.conf
+	install -d bin/stage/usr/share/doc/failoverd/examples
+	bin/failoverctl reference >bin/stage/usr/share/doc/failoverd/examples/failoverd.yaml
+	rm -r bin/stage/usr/share/zsh # each distribution has another place for them
+	gzip -9n bin/stage/usr/share/man/man*/*
+	git log -1 --format='failoverd ($(VERSION)-1) unstable; urgency=medium%n%n  * Version $(VERSION).%n%n -- The failoverd authors <failoverd@users.noreply.github.com>  %cD' | gzip -9n >bin/changelog.gz
+
+NFPM = SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) VERSION='$(VERSION)' PACKAGE_ARCH=$(PACKAGE_ARCH) go tool -modfile=tools/package/go.mod nfpm package --config tools/package/nfpm.yaml --target bin/
+
+.PHONY: deb
+deb: stage ## Make a package for Debian and Ubuntu
+	@rm -f bin/failoverd_*.deb
+	$(NFPM) --packager deb
+
+.PHONY: rpm
+rpm: stage ## Make a package for Fedora, RHEL and SUSE
+	@rm -f bin/failoverd-*.rpm
+	$(NFPM) --packager rpm
