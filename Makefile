@@ -82,6 +82,13 @@ test-kernels: ## Test the packet path on Debian's kernels, in qemu, or on those 
 	@$(call install-packages,qemu-system-x86 busybox-static cpio)
 	@go run ./tools/kernels $(if $(SUITES),-suites $(SUITES))
 
+.PHONY: test-package
+test-package: deb ## Install, upgrade and purge the .deb on two booted Debian machines, which fail over (root, a minute)
+	@$(call install-packages,systemd-container mmdebstrap lintian)
+	lintian --allow-root --fail-on error,warning bin/failoverd_*.deb
+	$(subst $(VERSION),$(VERSION)+newer,$(NFPM)) --packager deb --target bin/newer.deb
+	@go run ./tools/machine --deb bin/failoverd_*.deb --newer bin/newer.deb
+
 .PHONY: bench
 bench: build ## Measure beside keepalived, and the code that runs per packet (root, two minutes)
 	@$(call install-packages,$(TEST_PACKAGES))
@@ -159,14 +166,14 @@ stage:
 	gzip -9n bin/stage/usr/share/man/man*/*
 	git log -1 --format='failoverd ($(VERSION)-1) unstable; urgency=medium%n%n  * Version $(VERSION).%n%n -- The failoverd authors <failoverd@users.noreply.github.com>  %cD' | gzip -9n >bin/changelog.gz
 
-NFPM = SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) VERSION='$(VERSION)' PACKAGE_ARCH=$(PACKAGE_ARCH) go tool -modfile=tools/package/go.mod nfpm package --config tools/package/nfpm.yaml --target bin/
+NFPM = SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) VERSION='$(VERSION)' PACKAGE_ARCH=$(PACKAGE_ARCH) go tool -modfile=tools/package/go.mod nfpm package --config tools/package/nfpm.yaml
 
 .PHONY: deb
 deb: stage ## Make a package for Debian and Ubuntu
 	@rm -f bin/failoverd_*.deb
-	$(NFPM) --packager deb
+	$(NFPM) --packager deb --target bin/
 
 .PHONY: rpm
 rpm: stage ## Make a package for Fedora, RHEL and SUSE
 	@rm -f bin/failoverd-*.rpm
-	$(NFPM) --packager rpm
+	$(NFPM) --packager rpm --target bin/

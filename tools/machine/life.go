@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+func (s *site) stop(ctx context.Context) error {
+	from := time.Now()
+	if _, err := s.a.run(ctx, "systemctl", "stop", service); err != nil {
+		return err
+	}
+	if err := s.b.become(ctx, "Active", left); err != nil {
+		return err
+	}
+	if err := s.answered(ctx); err != nil {
+		return err
+	}
+	say("b took over, for a left with priority 0; %s", s.outage(from))
+	if err := s.a.expect(ctx, map[string]string{"ActiveState": "inactive", "Result": "success"}); err != nil {
+		return err
+	}
+	if err := s.a.clean(ctx); err != nil {
+		return err
+	}
+	say("nothing is left on a")
+	if _, err := s.a.run(ctx, "systemctl", "start", service); err != nil {
+		return err
+	}
+	return s.back(ctx)
+}
+
+// back waits until a has taken the addresses back.
+func (s *site) back(ctx context.Context) error {
+	if err := s.b.become(ctx, "Backup", higher); err != nil {
+		return err
+	}
+	if err := s.a.become(ctx, "Active", lower); err != nil {
+		return err
+	}
+	return s.answered(ctx)
+}
+
+func (s *site) crash(ctx context.Context) error {
+	from := time.Now()
+	if err := s.a.crash(ctx); err != nil {
+		return err
+	}
+	if err := s.b.become(ctx, "Active", silent); err != nil {
+		return err
+	}
+	if err := s.answered(ctx); err != nil {
+		return err
+	}
+	skew := interval * (256 - priorityB) / 256
+	say("b took over, for it heard nothing; %s, predicted %d ms", s.outage(from), (3*interval + skew).Milliseconds())
+	if err := s.a.up(ctx); err != nil {
+		return err
+	}
+	if err := s.back(ctx); err != nil {
+		return err
+	}
+	say("a has booted, and its service has started by itself and taken the addresses back")
+	return nil
+}
+
+func (s *site) upgrade(ctx context.Context) error {
+	before, err := s.a.property(ctx, "MainPID")
+	if err != nil {
+		return err
+	}
+	from := time.Now()
+	out, err := s.install2(ctx, s.a)
+	if err != nil {
+		return err
+	}
+	show(s.a, "dpkg -i newer.deb", out)
+	if err := s.back(ctx); err != nil {
+		return err
+	}
+	events, err := s.b.run(ctx, "failoverctl", "events")
+	if err != nil {
+		return err
+	}
+	if n := strings.Count(events, left); n != 4 { // both families, at the stop before and now
+		return fmt.Errorf("b was told %d times that a leaves, not 4:\n%s", n, events)
+	}
+	after, err := s.a.property(ctx, "MainPID")
+	if err != nil {
+		return err
+	}
+	if after == before || after == "0" {
+		return fmt.Errorf("the process was %s and is %s", before, after)
+	}
+	say("b stood in for a meanwhile; %s", s.outage(from))
+	return s.a.expect(ctx, map[string]string{"ActiveState": "active", "NRestarts": "0"})
+}
+
+// install2 installs the newer package, which keeps the configuration.
+func (s *site) install2(ctx context.Context, m *machine) (string, error) {
+	if err := m.copy(s.newer, "/tmp/newer.deb"); err != nil {
+		return "", err
+	}
+	before, err := m.run(ctx, "cat", file)
+	if err != nil {
+		return "", err
+	}
+	out, err := m.run(ctx, "dpkg", "-i", "/tmp/newer.deb")
+	if err != nil {
+		return "", err
+	}
+	after, err := m.run(ctx, "cat", file)
+	if err == nil && after != before {
+		err = fmt.Errorf("the upgrade has changed %s:\n%s", file, after)
+	}
+	return out, err
+}
+
+func (s *site) upgradeStopped(ctx context.Context) error {
+	if _, err := s.b.run(ctx, "systemctl", "stop", service); err != nil {
+		return err
+	}
+	if _, err := s.install2(ctx, s.b); err != nil {
+		return err
+	}
+	if err := s.b.expect(ctx, map[string]string{"ActiveState": "inactive", "UnitFileState": "enabled"}); err != nil {
+		return err
+	}
+	say("b stays stopped, and enabled")
+	if _, err := s.b.run(ctx, "systemctl", "start", service); err != nil {
+		return err
+	}
+	return s.settle(ctx)
+}
+
+func (s *site) hang(ctx context.Context) error {
+	before, err := s.a.property(ctx, "MainPID")
+	if err != nil {
+		return err
+	}
+	from := time.Now()
+	if _, err := s.a.run(ctx, "kill", "-STOP", before); err != nil {
+		return err
+	}
+	if err := s.b.become(ctx, "Active", silent); err != nil {
+		return err
+	}
+	if err := s.answered(ctx); err != nil {
+		return err
+	}
+	say("b took over from one that stands still; %s", s.outage(from))
+	for {
+		n, err := s.a.property(ctx, "NRestarts")
+		if err != nil {
+			return err
+		}
+		if n == "1" {
+			break
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("systemd has restarted it %s times: %w", n, ctx.Err())
+		}
+	}
+	journal, err := s.a.run(ctx, "journalctl", "--no-pager", "--output=cat", "-u", service)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(journal) {
+		if strings.Contains(line, "Watchdog timeout") || strings.Contains(line, "removed address") {
+			say("  %s", strings.TrimSpace(line))
+		}
+	}
+	if !strings.Contains(journal, "Watchdog timeout") || !strings.Contains(journal, "removed address "+virtual4) {
+		return fmt.Errorf("the journal knows no watchdog, or of no clean-up:\n%s", journal)
+	}
+	if err := s.back(ctx); err != nil {
+		return err
+	}
+	say("systemd has started it anew after %.1f s, and it took the addresses back", time.Since(from).Seconds())
+	return nil
+}
+
+func (s *site) purge(ctx context.Context) error {
+	for _, p := range s.pingers {
+		if err := p.Close(); err != nil {
+			return err
+		}
+	}
+	for _, m := range s.machines() {
+		out, err := m.run(ctx, "dpkg", "--remove", "failoverd")
+		if err != nil {
+			return err
+		}
+		if err := m.clean(ctx); err != nil {
+			return err
+		}
+		if _, err := m.run(ctx, "test", "-e", file); err != nil {
+			return fmt.Errorf("a removal keeps the configuration: %w", err)
+		}
+		purged, err := m.run(ctx, "dpkg", "--purge", "failoverd")
+		if err != nil {
+			return err
+		}
+		if m == s.a {
+			show(m, "dpkg --remove failoverd && dpkg --purge failoverd", out+purged)
+		}
+		after, err := m.files()
+		if err != nil {
+			return err
+		}
+		var more []string
+		for _, name := range slices.Sorted(maps.Keys(after)) {
+			if !s.before[m][name] {
+				more = append(more, name)
+			}
+		}
+		if len(more) > 0 {
+			return fmt.Errorf("files are left on %s:\n%s", m.name, strings.Join(more, "\n"))
+		}
+		users, err := m.shell(ctx, "getent passwd failoverd; getent group failoverd; systemctl list-unit-files --no-legend 'failoverd*'; true")
+		if err == nil && users != "" {
+			err = fmt.Errorf("left on %s: %s", m.name, users)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	say("nothing is left: no address, BPF object, file, user or unit")
+	return nil
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command machine installs failoverd's Debian package on two booted machines and
+// goes with it through its life: start, failover, reload, upgrade, watchdog, stop,
+// purge. The machines are Debian, booted with its systemd by systemd-nspawn in the
+// namespaces of a lab, which end with this program.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+// patience bounds each step: it is for what never happens, not for what is slow.
+const patience = 2 * time.Minute
+
+func main() {
+	var o options
+	flag.StringVar(&o.deb, "deb", "", "`path` of the package to install")
+	flag.StringVar(&o.newer, "newer", "", "`path` of the package to upgrade to")
+	flag.StringVar(&o.suite, "suite", "bookworm", "Debian `suite` of the machines")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, o)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "machine:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct{ deb, newer, suite string }
+
+func run(ctx context.Context, o options) (err error) {
+	if o.deb == "" || o.newer == "" {
+		return errors.New("--deb and --newer are needed; make test-package gives them")
+	}
+	start := time.Now()
+	work, err := os.MkdirTemp("", "failoverd-machine-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	base := filepath.Join(work, "base")
+	l, err := lab.New()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close(), removeGroups()) }()
+	fmt.Printf("Two machines with Debian %s, and a client that pings %s and %s:\n", o.suite, virtual4, virtual6)
+	if err := makeBase(ctx, o.suite, base); err != nil {
+		return fmt.Errorf("make a file system: %w", err)
+	}
+	lan, err := l.LAN("switch")
+	if err != nil {
+		return err
+	}
+	s := &site{options: o}
+	for _, m := range []struct {
+		to            **machine
+		name, address string
+	}{{&s.a, "a", "198.18.0.1"}, {&s.b, "b", "198.18.0.2"}} {
+		*m.to = &machine{name: m.name, address: m.address, base: base, dir: filepath.Join(work, m.name), lab: l, lan: lan}
+	}
+	if s.client, err = l.Node("client"); err != nil {
+		return err
+	}
+	if _, err := lan.Connect(s.client, ifname, "198.18.0.100/24", "2001:db8::100/64"); err != nil {
+		return err
+	}
+	for _, step := range s.steps() {
+		if err := s.play(ctx, step); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+	}
+	fmt.Printf("\nAll of it is as it should be. (%.0f s)\n", time.Since(start).Seconds())
+	return nil
+}
