@@ -191,6 +191,12 @@ func writeDetails(w io.Writer, s control.Status) error {
 		line("addresses", "%s", strings.Join(r.Addresses, " "))
 		line("on this host", "%s", yes(r.Assigned))
 		line("priority", "%s", priority(r))
+		if r.Group != "" {
+			line("moves with", "%s", r.Group)
+		}
+		if r.HeldBy != "" {
+			line("waits for", "%s, which hears an Active", r.HeldBy)
+		}
 		line("Active", "%s", active(r))
 		if r.State == "Backup" && r.Active != "" {
 			line("last heard", "%s ago", seconds(r.LastHeard))

@@ -320,7 +320,9 @@ func (o *options) routers() ([]config.Router, error) {
 		PreemptDelay:  o.delay,
 		Announcements: config.DefaultAnnouncements,
 		DownAfter:     config.DefaultDownAfter,
-		XDPMode:       o.xdpMode,
+
+		FamiliesTogether: true,
+		XDPMode:          o.xdpMode,
 	}
 	if err := r.Validate(); err != nil {
 		return nil, err

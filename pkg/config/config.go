@@ -45,6 +45,11 @@ type Router struct {
 	// PreemptDelay is how long an Active of lower priority is let be before it
 	// is preempted, up to 1000s; 0: not at all.
 	PreemptDelay time.Duration
+	// FamiliesTogether makes a group of the two Virtual Routers that a router
+	// with addresses of both families is on the wire.
+	FamiliesTogether bool
+	// Group is the name of the group that it is in, empty for none.
+	Group string
 	// DownAfter is how many advertisements may be missed before a Backup takes
 	// over, 2 to 100.
 	DownAfter int
@@ -284,6 +289,8 @@ func Difference(a, b Router) []string {
 	all.add("preempt", a.Preempt, b.Preempt)
 	all.add("preempt_delay", a.PreemptDelay, b.PreemptDelay)
 	all.add("down_after", a.DownAfter, b.DownAfter)
+	all.add("families_together", a.FamiliesTogether, b.FamiliesTogether)
+	all.add("group", a.Group, b.Group)
 	all.add("accept", a.Accept, b.Accept)
 	all.add("virtual_mac", a.VirtualMAC, b.VirtualMAC)
 	all.add("announce_again", a.Repeat, b.Repeat)

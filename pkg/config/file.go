@@ -27,6 +27,7 @@ type File struct {
 	Path    string
 	Global  Global
 	Routers []Router
+	Groups  []Group
 
 	content []byte
 	places  []places // of the routers
@@ -71,7 +72,7 @@ func Parse(path string, content []byte) (*File, error) {
 		}
 		return nil, r.mistakes.sorted()
 	}
-	var routers ast.Node
+	var routers, groups ast.Node
 	entries, ok := r.mapping(body, "the file")
 	for _, e := range entries {
 		switch e.name {
@@ -80,12 +81,14 @@ func Parse(path string, content []byte) (*File, error) {
 		case "routers":
 			routers = e.value
 			f.readRouters(r, e.value)
+		case "groups":
+			groups = e.value
 		default:
 			if slices.ContainsFunc(routerKeys, func(k key[Router]) bool { return k.name == e.name }) {
 				r.fail(e.key, "put it below `routers:`, behind a dash", "%s belongs to a router", quote(e.name))
 				continue
 			}
-			r.unknown(e, "", []string{"global", "routers"})
+			r.unknown(e, "", []string{"global", "routers", "groups"})
 		}
 	}
 	if ok && routers == nil && len(r.mistakes.List) == 0 {
@@ -95,6 +98,10 @@ func Parse(path string, content []byte) (*File, error) {
 		r.fail(routers, "begin one with `- interface: eth0`", "no router in the list")
 	}
 	f.complete()
+	if groups != nil {
+		f.readGroups(r, groups)
+		f.connect(r)
+	}
 	f.validate(r)
 	if err := r.mistakes.sorted(); err != nil {
 		return nil, err
@@ -341,7 +348,7 @@ func defaultRouter() Router {
 	return Router{
 		Version: DefaultVersion, Priority: DefaultPriority, Interval: DefaultInterval,
 		Preempt: true, Accept: true, VirtualMAC: VirtualMACAuto, Repeat: DefaultRepeat,
-		Announcements: DefaultAnnouncements, DownAfter: DefaultDownAfter,
+		Announcements: DefaultAnnouncements, DownAfter: DefaultDownAfter, FamiliesTogether: true,
 	}
 }
 
@@ -362,6 +369,7 @@ const (
 	kindChoices   // a list of them
 	kindAddresses // a list
 	kindCommand   // a line, or a list of words
+	kindNames     // a list of names
 )
 
 // key is one key of the file.
@@ -458,6 +466,7 @@ var routerKeys = slices.Concat([]key[Router]{
 	boolKey("preempt", "Preempt_Mode: take the addresses from a host of lower priority.", "true", func(r *Router) *bool { return &r.Preempt }),
 	durationKey("preempt_delay", "How long to let an Active of lower priority be before it is preempted, up to 1000s.", "0s", func(r *Router) *time.Duration { return &r.PreemptDelay }),
 	numberKey("down_after", "How many advertisements may be missed before a Backup takes over; the same on all hosts.", 2, 100, "3", func(r *Router) *int { return &r.DownAfter }),
+	boolKey("families_together", "Have the IPv4 and the IPv6 addresses on the same host always.", "true", func(r *Router) *bool { return &r.FamiliesTogether }),
 	boolKey("accept", "Accept_Mode: accept packets to the addresses; without it they are a gateway's and nothing else.", "true", func(r *Router) *bool { return &r.Accept }),
 	choiceKey("virtual_mac", "How to have the addresses at the virtual MAC: by TC programs (bpf), by a macvlan, or not (off).", macModes, "auto", func(r *Router, v string) { r.VirtualMAC = VirtualMAC(v) }),
 	durationKey("announce_again", "How long after a take-over the addresses are announced once more, 0s for not at all.", "5s", func(r *Router) *time.Duration { return &r.Repeat }),

@@ -105,6 +105,7 @@ routers:
     announce_count: 2
     announce_refresh: 1m
     down_after: 5
+    families_together: false
     xdp_mode: off
     notify: /etc/failoverd/notify 'two words'
     notify_active: /bin/a
@@ -154,7 +155,7 @@ func TestReference(t *testing.T) {
 	}
 	want := defaultRouter()
 	want.Name, want.Interface, want.VRID, want.XDPMode = "eth0-51", "eth0", 51, "auto"
-	want.Addresses = prefixes("192.0.2.10/24", "2001:db8::10/64")
+	want.Addresses, want.Group = prefixes("192.0.2.10/24", "2001:db8::10/64"), "gateway"
 	want.Hooks.Timeout = DefaultNotifyTimeout
 	if diff := cmp.Diff(want, f.Routers[0], cmpopts.EquateComparable(want.Addresses[0])); diff != "" {
 		t.Errorf("its defaults are others: %s", diff)

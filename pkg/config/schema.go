@@ -25,6 +25,11 @@ func Schema() []byte {
 		"required":             []string{"routers"},
 		"properties": object{
 			"global": properties("What holds for the whole daemon.", globalKeys),
+			"groups": object{
+				"description": "Groups of routers that are Active or Backup together.",
+				"type":        "array",
+				"items":       properties("One group.", groupKeys),
+			},
 			"routers": object{
 				"description": "The routers. One with addresses of both families is two virtual routers on the wire.",
 				"type":        "array",
@@ -90,6 +95,8 @@ func (k key[T]) schema() object {
 		o["type"], o["items"] = "array", object{"enum": k.words}
 	case kindCommand:
 		o["type"], o["items"], o["minItems"] = []string{"string", "array"}, object{"type": []string{"string", "number"}}, 1
+	case kindNames:
+		o["type"], o["items"], o["minItems"] = "array", object{"type": []string{"string", "number"}}, 1
 	case kindAddresses:
 		o["type"], o["items"], o["minItems"] = "array", object{"type": "string"}, 1
 	}

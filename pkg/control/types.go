@@ -65,6 +65,12 @@ type Router struct {
 	SkewTime              float64 `json:"skew_time"`
 	ActiveDownInterval    float64 `json:"active_down_interval"`
 
+	// Group is what it is Active or Backup together with: "group NAME", or "router
+	// NAME" for the families of one. HeldBy is the member of it for which a
+	// Backup waits that would take over if it were alone.
+	Group  string `json:"group,omitempty"`
+	HeldBy string `json:"held_by,omitempty"`
+
 	Preempt bool `json:"preempt"`
 	// PreemptIn is how long an Active of lower priority is still let be, in
 	// seconds.

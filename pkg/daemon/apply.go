@@ -172,7 +172,7 @@ func restarts(a, b config.Router) string {
 }
 
 func loopConfig(m *member) router.Config {
-	c := router.Config{ID: m.id, Protocol: m.protocol()}
+	c := router.Config{ID: m.id, Protocol: m.protocol(), Group: m.group()}
 	if m.config.Priority != config.OwnerPriority {
 		c.Addresses = m.config.OfFamily(m.id.Family)
 	}

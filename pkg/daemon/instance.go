@@ -188,6 +188,10 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 	if p.State == vrrp.Backup {
 		r.LastHeard = now.Sub(p.LastHeard).Seconds()
 	}
+	r.Group = s.Group
+	if s.HeldBy != nil {
+		r.HeldBy = s.HeldBy.String()
+	}
 	if p.PreemptAt > now {
 		r.PreemptIn = p.PreemptAt.Sub(now).Seconds()
 	}

@@ -74,7 +74,8 @@ type member struct {
 	port     router.Port
 	cause    vrrp.Cause // why it isn't running
 	detail   string
-	priority int // the effective one
+	priority int    // the effective one
+	held     string // what keeps another member of its group from taking part
 }
 
 func (ps *ports) byName(name string) *port {
@@ -100,9 +101,13 @@ func (ps *ports) run(ctx context.Context, monitor *link.Monitor, plan []planned)
 			return stopped(err)
 		}
 		snapshot := monitor.Snapshot()
-		for _, p := range ps.all {
-			if err := ps.update(p, snapshot); err != nil {
-				return stopped(err)
+		ps.regroup(snapshot)
+		// What a port finds out can concern the groups of others.
+		for again := true; again; again = ps.regroup(snapshot) {
+			for _, p := range ps.all {
+				if err := ps.update(p, snapshot); err != nil {
+					return stopped(err)
+				}
 			}
 		}
 		if err := ps.restore(snapshot); err != nil {
@@ -549,19 +554,12 @@ func (m *member) key(ifindex int) datapath.Key {
 
 // updateMember starts or stops one Virtual Router as its interface allows.
 func (ps *ports) updateMember(p *port, m *member, i link.Interface) error {
-	from := source(i, m.id.Family, ps.exclude)
-	if m.running && usable(i, m.port.Source) {
-		from = m.port.Source // constant while it can be (RFC 9568 §1.7)
-	}
-	fault := ps.conditions.fault(m.config.Name)
-	cause, detail := vrrp.CauseNone, ""
+	from := ps.source(m, i)
+	cause, detail := ps.obstacle(m, i, from)
 	switch {
-	case !i.Up || !i.Running:
-		cause = vrrp.CauseInterfaceDown
-	case !from.IsValid():
-		cause = vrrp.CauseNoAddress
-	case fault.cause != vrrp.CauseNone:
-		cause, detail = fault.cause, fault.detail
+	case cause != vrrp.CauseNone:
+	case m.held != "":
+		cause, detail = vrrp.CauseGroup, m.held
 	case m.running && from != m.port.Source:
 		cause = vrrp.CauseAddressChanged
 	}
@@ -590,6 +588,26 @@ func (ps *ports) updateMember(p *port, m *member, i link.Interface) error {
 	return ps.loop.Start(m.id, want, comeback(m.cause))
 }
 
+// source is the address that a router sends from.
+func (ps *ports) source(m *member, i link.Interface) netip.Addr {
+	if m.running && usable(i, m.port.Source) {
+		return m.port.Source // constant while it can be (RFC 9568 §1.7)
+	}
+	return source(i, m.id.Family, ps.exclude)
+}
+
+// obstacle is what keeps a router by itself from taking part on an interface.
+func (ps *ports) obstacle(m *member, i link.Interface, from netip.Addr) (vrrp.Cause, string) {
+	fault := ps.conditions.fault(m.config.Name)
+	switch {
+	case !i.Up || !i.Running:
+		return vrrp.CauseInterfaceDown, ""
+	case !from.IsValid():
+		return vrrp.CauseNoAddress, ""
+	}
+	return fault.cause, fault.detail
+}
+
 // comeback is why a router starts that had stopped for the cause.
 func comeback(stopped vrrp.Cause) vrrp.Cause {
 	switch stopped {
@@ -601,7 +619,7 @@ func comeback(stopped vrrp.Cause) vrrp.Cause {
 		return vrrp.CauseInterfaceBack
 	case vrrp.CauseNoAddress:
 		return vrrp.CauseAddressBack
-	case vrrp.CauseFault:
+	case vrrp.CauseFault, vrrp.CauseGroup:
 		return vrrp.CauseRecovered
 	case vrrp.CauseMaintenance:
 		return vrrp.CauseMaintained

@@ -55,8 +55,10 @@ type Loop struct {
 	ended     []*router    // that have left Active since the last one
 	drained   vrrp.Instant // what was received before has been dealt with
 	actions   []vrrp.Action
-	leaving   int  // removals of addresses under way
-	ending    bool // nobody starts any more
+	groups    map[string]*group
+	changes   []change // of members of groups, which the others have to follow
+	leaving   int      // removals of addresses under way
+	ending    bool     // nobody starts any more
 	wakeups   uint64
 }
 
@@ -75,6 +77,7 @@ func New(clock Clock, packets Packets, addresses Addresses, leases Leases, obser
 		wakeups:  1, // 0 is the wake-up in which nothing was queued yet
 		routers:  make(map[ID]*router),
 		byKey:    make(map[Key]*router),
+		groups:   make(map[string]*group),
 	}
 }
 
@@ -110,8 +113,10 @@ func (l *Loop) turn() {
 	now := l.clock.Now()
 	l.drained = now
 	l.packets.Drain(l.receive)
+	l.follow(now)
 	for len(l.deadlines) > 0 && l.deadlines[0].deadline <= now {
 		l.expire(l.deadlines[0], now)
+		l.follow(now)
 	}
 	l.flush()
 }
@@ -172,6 +177,10 @@ func (l *Loop) expire(r *router, now vrrp.Instant) {
 	if r.machine.State() == vrrp.Backup && l.heardMeanwhile(r, now) {
 		return
 	}
+	if r.group != nil {
+		l.expireMember(r, now)
+		return
+	}
 	l.step(r, now, vrrp.Event{Kind: vrrp.TimerExpired})
 }
 
@@ -229,6 +238,9 @@ func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 		l.release(r)
 	case vrrp.TransitionTo:
 		r.counters.Became[a.To]++
+		if r.group != nil {
+			l.changes = append(l.changes, change{r, *a})
+		}
 		l.observer.Transition(Transition{ID: r.id, When: now, Action: *a})
 	case vrrp.Report:
 		r.counters.Found[a.Reason]++
@@ -455,7 +467,7 @@ func (l *Loop) post(f func()) {
 func (l *Loop) do(f func()) error {
 	done := make(chan struct{})
 	select {
-	case l.commands <- func() { l.turn(); f(); l.flush(); close(done) }: // what is done is done knowing the news
+	case l.commands <- func() { l.turn(); f(); l.follow(l.clock.Now()); l.flush(); close(done) }: // what is done is done knowing the news
 	case <-l.stopped:
 		return ErrStopped
 	}
@@ -482,7 +494,9 @@ func (l *Loop) add(c Config, machine *vrrp.Router) error {
 	if _, ok := l.routers[c.ID]; ok {
 		return fmt.Errorf("VRID %d exists twice for %s on %s", c.ID.VRID, c.ID.Family, c.ID.Interface)
 	}
-	l.routers[c.ID] = &router{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, heapIndex: -1}
+	r := &router{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, heapIndex: -1}
+	l.routers[c.ID] = r
+	l.join(r, c.Group)
 	return nil
 }
 
@@ -507,6 +521,9 @@ func (l *Loop) update(c Config) error {
 	}
 	if err != nil {
 		return err
+	}
+	if r.groupName() != c.Group {
+		l.join(r, c.Group)
 	}
 	before := r.addresses
 	r.protocol, r.addresses = c.Protocol, c.Addresses
@@ -580,6 +597,7 @@ func (l *Loop) forget(r *router, err error) {
 		if r.heapIndex >= 0 {
 			heap.Remove(&l.deadlines, r.heapIndex)
 		}
+		l.join(r, "")
 		delete(l.routers, r.id)
 		if l.byKey[r.key] == r {
 			delete(l.byKey, r.key)
@@ -660,7 +678,7 @@ func (l *Loop) Status() ([]Status, error) {
 	var all []Status
 	err := l.do(func() {
 		for _, r := range l.routers {
-			all = append(all, Status{ID: r.id, Ifindex: r.port.Ifindex, MAC: r.mac(), OwnMAC: r.port.MAC, Protocol: r.machine.Status(), Assigned: r.assigned, Counters: r.counters})
+			all = append(all, Status{ID: r.id, Ifindex: r.port.Ifindex, MAC: r.mac(), OwnMAC: r.port.MAC, Protocol: r.machine.Status(), Assigned: r.assigned, Counters: r.counters, Group: r.groupName(), HeldBy: r.holder()})
 		}
 	})
 	return all, err
@@ -668,6 +686,13 @@ func (l *Loop) Status() ([]Status, error) {
 
 func (l *Loop) reschedule(r *router) {
 	deadline, ok := r.machine.Deadline()
+	if r.heldBy != nil {
+		if r.machine.State() == vrrp.Backup {
+			deadline = max(deadline, r.heldUntil)
+		} else {
+			r.heldBy = nil
+		}
+	}
 	for _, at := range [...]vrrp.Instant{r.restartAt, r.releaseAt} {
 		if at != 0 && (!ok || at < deadline) {
 			deadline, ok = at, true

@@ -15,6 +15,7 @@
 package router
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -131,11 +132,18 @@ type ID struct {
 	VRID      uint8
 }
 
+func (id ID) String() string {
+	return fmt.Sprintf("VRID %d on %s (%s)", id.VRID, id.Interface, id.Family)
+}
+
 // Config describes one Virtual Router.
 type Config struct {
 	ID ID
 	// Protocol is the state machine's configuration.
 	Protocol vrrp.Config
+	// Group is the name of the group that the router is a member of; empty for
+	// none. Its members are Active or Backup together.
+	Group string
 	// Addresses are the virtual addresses as they are put on the interface
 	// while Active. An owner's addresses are there already and are never
 	// touched: for priority 255 it is empty.
@@ -167,6 +175,10 @@ type Status struct {
 	Protocol vrrp.Status
 	Assigned bool
 	Counters Counters
+	Group    string
+	// HeldBy is the member of the group for which a Backup waits that would
+	// take over if it were alone.
+	HeldBy *ID
 }
 
 // Counters count what happened to a Virtual Router since it was added.

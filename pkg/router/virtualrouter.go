@@ -20,6 +20,12 @@ type router struct {
 
 	counters Counters
 
+	// The group that it is a member of, and which other member has an expired
+	// Active_Down_Timer wait, until when at least.
+	group     *group
+	heldBy    *router
+	heldUntil vrrp.Instant
+
 	deadline  vrrp.Instant
 	heapIndex int          // in Loop.deadlines, -1 when not in it
 	restartAt vrrp.Instant // when to leave Initialize by itself; 0: not
@@ -57,6 +63,22 @@ func (r *router) attach(p Port) {
 	r.key = Key{Ifindex: p.Ifindex, Family: r.id.Family, VRID: r.id.VRID}
 	r.frames = [4][]byte{}
 	r.queued.any = false
+}
+
+func (r *router) groupName() string {
+	if r.group == nil {
+		return ""
+	}
+	return r.group.name
+}
+
+// holder is the member of its group that a router waits for.
+func (r *router) holder() *ID {
+	if r.heldBy == nil {
+		return nil
+	}
+	id := r.heldBy.id
+	return &id
 }
 
 // device is the interface that the addresses are put on.

@@ -44,6 +44,7 @@ type Router struct {
 	leaver    netip.Addr
 	overruled rival
 	preemptAt Instant // not to preempt before; 0: nobody is to be preempted
+	lenient   bool    // whoever is Active is let be: it was handed over
 	version3  Instant // when it was last heard in version 3; 0: not
 
 	// The checksum forms to send in; those of the last two advertisements of
@@ -140,6 +141,8 @@ func (r *Router) Step(now Instant, ev Event, actions []Action) []Action {
 		return r.startup(now, ev, actions)
 	case Shutdown:
 		return r.shutdown(now, Action{Cause: ev.Cause, Detail: ev.Detail}, actions)
+	case Relinquish:
+		return r.relinquish(now, Action{Cause: ev.Cause, Detail: ev.Detail}, actions)
 	case Receive:
 		return r.receive(now, &ev, actions)
 	case StampHeard:
@@ -160,7 +163,7 @@ func (r *Router) startup(now Instant, ev Event, actions []Action) []Action {
 	r.computeTimers()
 	r.active, r.priority = netip.Addr{}, 0
 	r.forget()
-	r.heard, r.version3, r.preemptAt = now, 0, 0
+	r.heard, r.version3, r.preemptAt, r.lenient = now, 0, 0, false
 	if r.owner() {
 		// §6.4.1 (110): the owner of the addresses is Active at once.
 		return r.becomeActive(now, Action{Cause: CauseOwner}, actions)
@@ -179,12 +182,32 @@ func (r *Router) shutdown(now Instant, why Action, actions []Action) []Action {
 	case Initialize:
 		return actions
 	case Active:
-		// §6.4.3 (615): an Active that leaves says so with priority 0, so that
-		// a Backup waits for Skew_Time only.
-		leave := Action{Kind: SendAdvertisement, Priority: 0, Checksum: r.sendForms(), Version2: r.config.Dual}
-		actions = append(actions, leave, Action{Kind: ReleaseAddresses})
+		actions = r.leave(actions)
 	}
 	return r.becomeInitialize(now, why, actions)
+}
+
+// leave is what an Active does that ends to be one: it says so with priority 0,
+// so that a Backup waits for Skew_Time only (RFC 9568 §6.4.3 (615)).
+func (r *Router) leave(actions []Action) []Action {
+	goodbye := Action{Kind: SendAdvertisement, Priority: 0, Checksum: r.sendForms(), Version2: r.config.Dual}
+	return append(actions, goodbye, Action{Kind: ReleaseAddresses})
+}
+
+// relinquish has an Active leave, but for the owner of the addresses, and go on as
+// a Backup that has heard nobody yet.
+func (r *Router) relinquish(now Instant, why Action, actions []Action) []Action {
+	if r.state != Active || r.owner() {
+		return actions
+	}
+	actions = r.leave(actions)
+	r.activeAdverInterval = r.config.Interval
+	r.computeTimers()
+	r.active, r.priority = netip.Addr{}, 0
+	r.forget()
+	r.heard, r.version3 = now, 0
+	r.lenient = why.Cause == CauseHandedOver
+	return r.becomeBackup(now, why, actions)
 }
 
 // timerExpired is the firing of Active_Down_Timer or Adver_Timer.
@@ -388,7 +411,13 @@ func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Adverti
 // stamp its advertisements, which would displace those that count: if their
 // records are lost it is preempted early, and yields.
 func (r *Router) spares(now Instant) bool {
-	if r.config.PreemptDelay == 0 || r.owner() {
+	if r.owner() {
+		return false
+	}
+	if r.lenient {
+		return true
+	}
+	if r.config.PreemptDelay == 0 {
 		return false
 	}
 	if r.preemptAt == 0 {
@@ -554,7 +583,7 @@ func (r *Router) becomeBackup(now Instant, why Action, actions []Action) []Actio
 
 func (r *Router) becomeActive(now Instant, why Action, actions []Action) []Action {
 	r.switched, r.hurried = false, 0
-	r.preemptAt = 0
+	r.preemptAt, r.lenient = 0, false
 	r.announceAt, r.announceMore = 0, false
 	r.announceOften(now)
 	r.announceLater(now)

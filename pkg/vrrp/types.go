@@ -50,6 +50,9 @@ const (
 	Startup EventKind = iota + 1
 	// Shutdown: the router is to leave.
 	Shutdown
+	// Relinquish: an Active router is to let another one have the addresses,
+	// and goes on as a Backup.
+	Relinquish
 	// Receive: an advertisement has been received. Step's time is that of
 	// its reception.
 	Receive
@@ -68,7 +71,7 @@ type Event struct {
 	// from. Startup only.
 	Source netip.Addr
 	// Cause is why the router starts or leaves, and Detail what exactly is
-	// meant, if the cause alone doesn't say it. Startup and Shutdown.
+	// meant, if the cause alone doesn't say it. Startup, Shutdown and Relinquish.
 	Cause  Cause
 	Detail string
 	// Advertisement, From and Checksum are what was received. Receive; of
@@ -149,6 +152,8 @@ const (
 	CauseRecovered      // nothing of it fails any more
 	CauseMaintenance    // the administrator has taken it out of service
 	CauseMaintained     // and back
+	CauseGroup          // another member of its group has changed, or fails
+	CauseHandedOver     // the administrator has it given away
 )
 
 var causes = [...]string{
@@ -179,6 +184,8 @@ var causes = [...]string{
 	CauseRecovered:        "everything that it depends on works again",
 	CauseMaintenance:      "taken out of service for maintenance",
 	CauseMaintained:       "back from maintenance",
+	CauseGroup:            "another router of its group",
+	CauseHandedOver:       "handed over by the administrator",
 }
 
 func (c Cause) String() string {

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"slices"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// Group is a set of routers that are Active or Backup together.
+type Group struct {
+	Name    string
+	Routers []string // by name
+
+	start   ast.Node
+	members []ast.Node
+}
+
+var groupKeys = []key[Group]{
+	{name: "name", kind: kindText, doc: "What the group is called in logs and in the status.", required: true, example: "add `name: gateway`", read: func(r *reader, n ast.Node, g *Group) []ast.Node {
+		if v, ok := r.text(n, "name"); ok {
+			if !nameShape.MatchString(v) {
+				r.fail(n, "", "%s can't be a name: it is up to 63 letters, digits, dots, dashes and underscores", quote(v))
+			}
+			g.Name = v
+		}
+		return nil
+	}},
+	{name: "routers", kind: kindNames, doc: "The names of its routers: all of them are Active here, or none.", required: true, example: "add `routers: [lan, wan]`", read: func(r *reader, n ast.Node, g *Group) []ast.Node {
+		for _, item := range r.list(n, "routers", "routers: [lan, wan]") {
+			if v, ok := r.text(item, "routers"); ok {
+				g.Routers = append(g.Routers, v)
+				g.members = append(g.members, item)
+			}
+		}
+		return nil
+	}},
+}
+
+func (f *File) readGroups(r *reader, n ast.Node) {
+	for _, item := range r.list(n, "groups", "each group behind a dash:\n          groups:\n            - name: gateway\n              routers: [lan, wan]") {
+		var g Group
+		g.start = item
+		before := len(r.mistakes.List)
+		p := places{keys: make(map[string]ast.Node), items: make(map[string][]ast.Node), unread: make(map[string]bool)}
+		mapping := read(r, item, "the group", &g, groupKeys, &p)
+		for _, k := range groupKeys {
+			if _, there := p.keys[k.name]; k.required && !there && mapping {
+				r.fail(item, k.example, "the group has no %s", quote(k.name))
+			}
+		}
+		if len(r.mistakes.List) == before {
+			f.Groups = append(f.Groups, g)
+		}
+	}
+}
+
+// connect gives the routers the groups that they are in, and notes what is wrong
+// with those.
+func (f *File) connect(r *reader) {
+	for i, g := range f.Groups {
+		if slices.ContainsFunc(f.Groups[:i], func(o Group) bool { return o.Name == g.Name }) {
+			r.fail(g.start, "give each a name of its own", "another group is called %s too", quote(g.Name))
+		}
+		for j, name := range g.Routers {
+			k := slices.IndexFunc(f.Routers, func(o Router) bool { return o.Name == name })
+			switch {
+			case k < 0:
+				var names []string
+				for _, o := range f.Routers {
+					names = append(names, o.Name)
+				}
+				r.fail(g.members[j], meant(name, names), "no router is called %s", quote(name))
+			case f.Routers[k].Group != "":
+				r.fail(g.members[j], "a router is in one group; put all that belong together into that", "%s is in the group %s already", quote(name), quote(f.Routers[k].Group))
+			case f.Routers[k].Priority == OwnerPriority:
+				r.fail(g.members[j], "the owner of the addresses (priority 255) is always Active", "%s can't be in a group", quote(name))
+			default:
+				f.Routers[k].Group = g.Name
+			}
+		}
+	}
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package router
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// pair is a host with two Virtual Routers that are a group, the second one with a
+// shorter Skew_Time.
+type pair struct{ *host }
+
+func newPair(t *testing.T) *pair {
+	protocol := vrrp.Config{
+		Version: 3, VRID: 51, Family: packet.IPv4, Priority: 100,
+		Interval: time.Second, Preempt: true, Checksum: vrrp.ChecksumOnlyRFC9568,
+		Addresses: []netip.Addr{testVIP.Addr()},
+	}
+	p := &pair{newHostOf(t, protocol)}
+	if err := p.loop.Update(Config{ID: testID, Addresses: []netip.Prefix{testVIP}, Protocol: protocol, Group: "gw"}); err != nil {
+		t.Fatal(err)
+	}
+	protocol.VRID, protocol.Priority = 52, 200
+	id := testID
+	id.VRID = 52
+	if err := p.loop.Add(Config{ID: id, Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.99/24")}, Protocol: protocol, Group: "gw"}); err != nil {
+		t.Fatal(err)
+	}
+	p.start(51)
+	p.start(52)
+	return p
+}
+
+func (p *pair) id(vrid uint8) ID {
+	id := testID
+	id.VRID = vrid
+	return id
+}
+
+func (p *pair) start(vrid uint8) {
+	p.t.Helper()
+	if err := p.loop.Start(p.id(vrid), p.port(), vrrp.CauseStarting); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// from delivers an advertisement of a peer for one of the two.
+func (p *pair) from(vrid, priority uint8) {
+	r := p.advertisement(priority)
+	r.Key.VRID, r.Advertisement.VRID = vrid, vrid
+	p.hear(r, true)
+	synctest.Wait()
+}
+
+func (p *pair) status(vrid uint8) Status {
+	p.t.Helper()
+	all, err := p.loop.Status()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, s := range all {
+		if s.ID == p.id(vrid) {
+			return s
+		}
+	}
+	p.t.Fatalf("no VRID %d", vrid)
+	return Status{}
+}
+
+func (p *pair) expect(what string, want51, want52 vrrp.State) {
+	p.t.Helper()
+	a, b := p.status(51).Protocol, p.status(52).Protocol
+	if a.State != want51 || b.State != want52 {
+		p.t.Errorf("%s: %v (%s), %v (%s), want %v, %v", what, a.State, a.LastTransition.Why(), b.State, b.LastTransition.Why(), want51, want52)
+	}
+}
+
+// The group becomes Active when the last timer of its members has expired, all of
+// them in one go, however different their timers are.
+func TestGroupTakesOverTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		time.Sleep(3500 * time.Millisecond) // 52 alone would be Active
+		p.expect("before the last timer", vrrp.Backup, vrrp.Backup)
+		if by := p.status(52).HeldBy; by == nil || *by != p.id(51) {
+			t.Errorf("52 is held by %v", by)
+		}
+		// As long as one hears an Active, all let theirs be.
+		for range 10 {
+			p.from(51, 150)
+			time.Sleep(time.Second)
+		}
+		p.expect("while one of them hears an Active", vrrp.Backup, vrrp.Backup)
+		p.from(51, 0)
+		time.Sleep(p.status(51).Protocol.SkewTime + time.Millisecond)
+		p.expect("when that one leaves", vrrp.Active, vrrp.Active)
+		n := len(p.transitions)
+		if a, b := p.transitions[n-2], p.transitions[n-1]; a.To != vrrp.Active || b.To != vrrp.Active || a.When != b.When {
+			t.Errorf("not decided at once: %+v, %+v", a, b)
+		}
+		if by := p.status(52).HeldBy; by != nil {
+			t.Errorf("52 is held by %v", by)
+		}
+		p.end()
+	})
+}
+
+// One that yields takes the others with it, and they don't preempt as long as it
+// hears somebody better.
+func TestGroupYieldsTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		time.Sleep(4 * time.Second)
+		p.expect("nobody else is there", vrrp.Active, vrrp.Active)
+		before := len(p.sent)
+		p.from(51, 150)
+		p.expect("one of them hears a better one", vrrp.Backup, vrrp.Backup)
+		if got := strings.Join(p.kinds()[before:], " "); got != "advertisement 0" {
+			t.Errorf("sent %q, want priority 0 of the one that would have stayed", got)
+		}
+		if why := p.status(52).Protocol.LastTransition.Why(); !strings.Contains(why, "gw: VRID 51 on eth0 (ipv4) is Backup: 192.0.2.2 has the higher priority 150") {
+			t.Errorf("52 is Backup because %q", why)
+		}
+		transitions := len(p.transitions)
+		for range 20 {
+			p.from(51, 150)
+			p.from(52, 100)
+			time.Sleep(time.Second)
+		}
+		if n := len(p.transitions) - transitions; n != 0 {
+			t.Errorf("%d transitions with one member that is the better one", n)
+		}
+		time.Sleep(5 * time.Second)
+		p.expect("the better one is gone", vrrp.Active, vrrp.Active)
+		p.end()
+	})
+}
+
+// A member that starts late and finds somebody better brings the others to let
+// that host have everything.
+func TestGroupFollowsLateMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		time.Sleep(4 * time.Second)
+		if err := p.loop.Stop(p.id(52), vrrp.CauseReconfigured, ""); err != nil {
+			t.Fatal(err)
+		}
+		p.start(52)
+		for range 6 {
+			p.from(52, 250)
+			time.Sleep(time.Second)
+		}
+		p.expect("it hears a better one", vrrp.Backup, vrrp.Backup)
+		p.end()
+	})
+}
+
+// A member without its addresses is no use to the others.
+func TestGroupWithoutAddresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		p.assignErr = errors.New("no")
+		time.Sleep(4 * time.Second)
+		p.expect("assigning fails", vrrp.Initialize, vrrp.Initialize)
+		p.mu.Lock()
+		p.assignErr = nil
+		p.mu.Unlock()
+		time.Sleep(15 * time.Second)
+		p.expect("and works again", vrrp.Active, vrrp.Active)
+
+		if err := p.loop.Remove(p.id(52), vrrp.CauseRemoved); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.loop.Remove(p.id(51), vrrp.CauseRemoved); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(p.loop.groups); n != 0 {
+			t.Errorf("%d groups are left", n)
+		}
+		p.end()
+	})
+}
