@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package notify
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/script"
+)
+
+// programs is how many hooks run at once at most, of all routers together.
+const programs = 32
+
+// Runner runs a program until it ends, its time limit is over or ctx ends.
+type Runner interface {
+	Run(ctx context.Context, c script.Command) script.Result
+}
+
+// Config is what a Dispatcher does.
+type Config struct {
+	// Hooks are those of each Subject, in the order in which they are run.
+	Hooks map[Subject][]Hook
+	// Common are run for every Subject, after its own.
+	Common []Hook
+	// User is whom they run as, nil for this process's own.
+	User *script.Credential
+	// Insecure runs programs too that others may write to.
+	Insecure bool
+	// FIFO gets a line for each Event; nil for none. It stays the caller's.
+	FIFO *FIFO
+}
+
+// hooks are those of a Subject.
+func (c *Config) hooks(s Subject) []Hook { return slices.Concat(c.Hooks[s], c.Common) }
+
+// Dispatcher runs hooks. Its methods may be called from any goroutine.
+type Dispatcher struct {
+	runner Runner
+	report func(Run)
+	slots  chan struct{}
+
+	// Programs that were begun before Close end with now, others with last.
+	now, last       context.Context
+	endNow, endLast context.CancelFunc
+	workers         sync.WaitGroup
+	mu              sync.Mutex
+	config          Config
+	problems        map[string]string // of programs, by their paths
+	queues          map[Subject]*queue
+	leaving, closed bool
+	check           func(path string, user *script.Credential) error
+}
+
+// queue is what happens for one Subject.
+type queue struct {
+	subject Subject
+	working bool
+	pending *job
+	running string // the setting of the hook that runs
+	state   State  // that it is told
+	since   time.Time
+	last    map[string]*Run // by setting
+	skipped uint64
+	runs    map[Outcome]uint64
+}
+
+// job is an Event that is to be told.
+type job struct {
+	event   Event
+	hooks   []Hook
+	user    *script.Credential
+	allow   bool // programs that others may write to
+	skipped int  // events before it that weren't told
+}
+
+// New returns a Dispatcher without hooks. It calls report for each run that has
+// ended, which must return at once.
+func New(runner Runner, report func(Run)) *Dispatcher {
+	d := &Dispatcher{
+		runner: runner, report: report, check: script.Check,
+		slots: make(chan struct{}, programs), queues: make(map[Subject]*queue),
+	}
+	d.now, d.endNow = context.WithCancel(context.Background())
+	d.last, d.endLast = context.WithCancel(context.Background())
+	return d
+}
+
+// Configure has events from now on told as c says, and returns what is wrong with
+// its programs, each error once. What is known of subjects without an entry in
+// c.Hooks is forgotten. It looks at files.
+func (d *Dispatcher) Configure(c Config) []error {
+	problems := make(map[string]string)
+	var wrong []error
+	look := func(hooks []Hook) {
+		for _, h := range hooks {
+			path := h.Command[0]
+			if _, known := problems[path]; known {
+				continue
+			}
+			problems[path] = ""
+			if err := d.examine(path, c.User, c.Insecure); err != nil {
+				problems[path] = err.Error()
+				wrong = append(wrong, err)
+			}
+		}
+	}
+	for _, hooks := range c.Hooks {
+		look(hooks)
+	}
+	look(c.Common)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.config, d.problems = c, problems
+	for s, q := range d.queues {
+		if _, there := c.Hooks[s]; !there && !q.working {
+			delete(d.queues, s)
+		}
+	}
+	return wrong
+}
+
+// Notify has an event told, and returns at once. Events of one Subject are told in
+// their order; one that waits is replaced by the next that there are hooks for.
+func (d *Dispatcher) Notify(e Event) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return
+	}
+	if d.config.FIFO != nil {
+		d.config.FIFO.put(e.line())
+	}
+	hooks := slices.DeleteFunc(d.config.hooks(e.Subject), func(h Hook) bool { return !h.matches(&e) })
+	if len(hooks) == 0 {
+		return
+	}
+	q := d.queues[e.Subject]
+	if q == nil {
+		q = &queue{subject: e.Subject, last: make(map[string]*Run), runs: make(map[Outcome]uint64)}
+		d.queues[e.Subject] = q
+	}
+	j := &job{event: e, hooks: hooks, user: d.config.User, allow: d.config.Insecure}
+	if q.pending != nil {
+		j.skipped = q.pending.skipped + 1
+		q.skipped++
+	}
+	q.pending = j
+	if !q.working {
+		q.working = true
+		d.workers.Go(func() { d.work(q) })
+	}
+}
+
+// work tells what waits, until nothing does.
+func (d *Dispatcher) work(q *queue) {
+	for {
+		d.mu.Lock()
+		j := q.pending
+		q.pending = nil
+		if j == nil {
+			q.working = false
+			if _, there := d.config.Hooks[q.subject]; !there {
+				delete(d.queues, q.subject)
+			}
+			d.mu.Unlock()
+			return
+		}
+		d.mu.Unlock()
+		for i := range j.hooks {
+			if d.outdated(q) {
+				break
+			}
+			d.tell(q, j, &j.hooks[i])
+		}
+	}
+}
+
+// outdated reports whether there is no time any more for what isn't the latest.
+func (d *Dispatcher) outdated(q *queue) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.leaving && q.pending != nil
+}
+
+// tell runs one hook.
+func (d *Dispatcher) tell(q *queue, j *job, h *Hook) {
+	d.mu.Lock()
+	ctx := d.now
+	if d.leaving {
+		ctx = d.last
+	}
+	d.mu.Unlock()
+	args := h.arguments(&j.event)
+	run := Run{
+		Subject: q.subject, Setting: h.Setting, State: j.event.State, Command: script.Join(args),
+		Started: time.Now(), Skipped: j.skipped,
+	}
+	begun := false
+	if ctx.Err() == nil {
+		select {
+		case d.slots <- struct{}{}:
+			begun = true
+		case <-ctx.Done():
+		}
+	}
+	if begun {
+		d.mu.Lock()
+		q.running, q.state, q.since = h.Setting, j.event.State, time.Now()
+		d.mu.Unlock()
+		d.run(ctx, &run, j, h, args)
+		<-d.slots
+	} else {
+		run.Outcome, run.Text = Stopped, "not begun: hooks before it took all the time there was"
+	}
+	d.mu.Lock()
+	q.running = ""
+	q.last[h.Setting] = &run
+	q.runs[run.Outcome]++
+	d.mu.Unlock()
+	d.report(run)
+}
+
+// run runs a program, if it may be.
+func (d *Dispatcher) run(ctx context.Context, run *Run, j *job, h *Hook, args []string) {
+	if err := d.examine(args[0], j.user, j.allow); err != nil {
+		run.Outcome, run.Text = Failed, err.Error()
+		if errors.Is(err, script.ErrInsecure) {
+			run.Outcome = Refused
+		}
+		return
+	}
+	all, err := document(&j.event, j.skipped)
+	var env []string
+	var input []byte
+	if err == nil {
+		env, input, err = environment(all)
+	}
+	if err != nil {
+		run.Outcome, run.Text = Failed, "say it in JSON: "+err.Error()
+		return
+	}
+	result := d.runner.Run(ctx, script.Command{
+		Args: args, Env: env, User: j.user, Stdin: append(input, '\n'), Timeout: h.Timeout,
+	})
+	run.record(&result)
+}
+
+// examine says why a program may not be run.
+func (d *Dispatcher) examine(path string, user *script.Credential, insecure bool) error {
+	err := d.check(path, user)
+	if insecure && errors.Is(err, script.ErrInsecure) {
+		return nil
+	}
+	return err
+}
+
+func stopped(err error) bool { return errors.Is(err, context.Canceled) }
+
+// Report says what is known of a Subject's hooks.
+func (d *Dispatcher) Report(s Subject) Report {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var r Report
+	q := d.queues[s]
+	for _, h := range d.config.hooks(s) {
+		state := HookState{Setting: h.Setting, Command: script.Join(h.Command), Problem: d.problems[h.Command[0]]}
+		if q != nil && q.running == h.Setting {
+			state.Running, state.Since = q.state, q.since
+		}
+		if q != nil && q.last[h.Setting] != nil {
+			run := *q.last[h.Setting]
+			state.Last = &run
+		}
+		r.Hooks = append(r.Hooks, state)
+	}
+	if q == nil {
+		return r
+	}
+	r.Skipped, r.Runs = q.skipped, make(map[Outcome]uint64)
+	for outcome, n := range q.runs {
+		r.Runs[outcome] = n
+	}
+	return r
+}
+
+// Close takes no event any more and waits for the hooks of those that it has, the
+// given time at most: those that run already have half of it, and what waits for
+// them the rest. Then they are killed.
+func (d *Dispatcher) Close(limit time.Duration) {
+	d.mu.Lock()
+	d.leaving, d.closed = true, true
+	d.mu.Unlock()
+	half := time.AfterFunc(limit/2, d.endNow)
+	whole := time.AfterFunc(limit, d.endLast)
+	d.workers.Wait()
+	half.Stop()
+	whole.Stop()
+	d.endNow()
+	d.endLast()
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package notify
+
+import (
+	"bufio"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A line waits in the FIFO for who reads it, as keepalived writes it; the FIFO goes
+// with who made it.
+func TestFIFO(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fifo")
+	f, err := OpenFIFO(path, nil, func(uint64) { t.Error("lost") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != fs.ModeNamedPipe|0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	d := New(&fake{}, func(Run) {})
+	d.Configure(Config{FIFO: f})
+	d.Notify(event(web, Backup, 100))
+	d.Notify(event(web, Master, 100))
+	d.Notify(event(pair, Fault, 0))
+	reader, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	lines := bufio.NewReader(reader)
+	for _, want := range []string{"INSTANCE \"web\" BACKUP 100\n", "INSTANCE \"web\" MASTER 100\n", "GROUP \"pair\" FAULT 0\n"} {
+		if got, err := lines.ReadString('\n'); got != want || err != nil {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
+	}
+	d.Notify(event(web, Stop, 100))
+	d.Close(time.Second)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := lines.ReadString('\n'); got != "INSTANCE \"web\" STOP 100\n" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	if written, lost := f.Counts(); written != 4 || lost != 0 {
+		t.Errorf("%d written, %d lost", written, lost)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+}
+
+// A FIFO that nobody reads loses lines, which are counted, and told once.
+func TestFIFONobodyReads(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	f, err := OpenFIFO(path, nil, func(uint64) { told++ })
+	if err != nil {
+		t.Fatal(err)
+	}
+	const lines = 10000
+	for range lines {
+		f.put("INSTANCE \"a-router-with-a-long-name\" MASTER 100\n")
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	written, lost := f.Counts()
+	if written+lost != lines || lost == 0 || written == 0 {
+		t.Errorf("%d written, %d lost", written, lost)
+	}
+	if told > 1 {
+		t.Errorf("told %d times", told)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("one that was there is gone: %v", err)
+	}
+}
+
+func TestFIFORefuses(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		file:                             "is no FIFO: remove it",
+		link:                             "is no FIFO: remove it",
+		filepath.Join(dir, "no", "fifo"): "make its directory",
+	} {
+		if _, err := OpenFIFO(path, nil, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
