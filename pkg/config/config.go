@@ -74,6 +74,8 @@ type Router struct {
 	// XDPMode is where to receive on the interface, as package datapath has it.
 	XDPMode string
 	Hooks   Hooks
+	// Track is what the router depends on.
+	Track []Use
 }
 
 // VirtualMAC is a way of having the virtual MAC.
@@ -301,6 +303,7 @@ func Difference(a, b Router) []string {
 	all.add("tolerate", a.Tolerate.names(), b.Tolerate.names())
 	all.add("xdp_mode", a.XDPMode, b.XDPMode)
 	all.addHooks(&a.Hooks, &b.Hooks)
+	all.add("track", a.Track, b.Track)
 	return all
 }
 

@@ -28,6 +28,7 @@ type File struct {
 	Global  Global
 	Routers []Router
 	Groups  []Group
+	Tracks  []Track
 
 	content []byte
 	places  []places // of the routers
@@ -60,6 +61,10 @@ type places struct {
 	unread map[string]bool       // keys that are missing or have mistakes
 }
 
+func newPlaces(start ast.Node) places {
+	return places{start: start, keys: make(map[string]ast.Node), items: make(map[string][]ast.Node), unread: make(map[string]bool)}
+}
+
 // Parse reads a file's content. The error is of type *Mistakes and has all that
 // can be known without the host.
 func Parse(path string, content []byte) (*File, error) {
@@ -72,7 +77,7 @@ func Parse(path string, content []byte) (*File, error) {
 		}
 		return nil, r.mistakes.sorted()
 	}
-	var routers, groups ast.Node
+	var routers, groups, tracks ast.Node
 	entries, ok := r.mapping(body, "the file")
 	for _, e := range entries {
 		switch e.name {
@@ -83,12 +88,14 @@ func Parse(path string, content []byte) (*File, error) {
 			f.readRouters(r, e.value)
 		case "groups":
 			groups = e.value
+		case "tracks":
+			tracks = e.value
 		default:
 			if slices.ContainsFunc(routerKeys, func(k key[Router]) bool { return k.name == e.name }) {
 				r.fail(e.key, "put it below `routers:`, behind a dash", "%s belongs to a router", quote(e.name))
 				continue
 			}
-			r.unknown(e, "", []string{"global", "routers", "groups"})
+			r.unknown(e, "", []string{"global", "routers", "groups", "tracks"})
 		}
 	}
 	if ok && routers == nil && len(r.mistakes.List) == 0 {
@@ -102,6 +109,10 @@ func Parse(path string, content []byte) (*File, error) {
 		f.readGroups(r, groups)
 		f.connect(r)
 	}
+	if tracks != nil {
+		f.readTracks(r, tracks)
+	}
+	f.useTracks(r)
 	f.validate(r)
 	if err := r.mistakes.sorted(); err != nil {
 		return nil, err
@@ -112,7 +123,7 @@ func Parse(path string, content []byte) (*File, error) {
 func (f *File) readRouters(r *reader, n ast.Node) {
 	for _, item := range r.list(n, "routers", "each router behind a dash:\n          routers:\n            - interface: eth0\n              vrid: 51") {
 		router := defaultRouter()
-		p := places{start: item, keys: make(map[string]ast.Node), items: make(map[string][]ast.Node), unread: make(map[string]bool)}
+		p := newPlaces(item)
 		mapping := read(r, item, "the router", &router, routerKeys, &p)
 		for _, k := range routerKeys {
 			if _, there := p.keys[k.name]; k.required && !there {
@@ -370,6 +381,7 @@ const (
 	kindAddresses // a list
 	kindCommand   // a line, or a list of words
 	kindNames     // a list of names
+	kindUses      // a list of tracks
 )
 
 // key is one key of the file.
@@ -413,8 +425,8 @@ func choiceKey[T any](name, doc string, words []string, fallback string, set fun
 	}}
 }
 
-func numberKey(name, doc string, least, most int, fallback string, field func(*Router) *int) key[Router] {
-	return key[Router]{name: name, kind: kindNumber, doc: doc, min: least, max: most, fallback: fallback, read: func(r *reader, n ast.Node, t *Router) []ast.Node {
+func numberKey[T any](name, doc string, least, most int, fallback string, field func(*T) *int) key[T] {
+	return key[T]{name: name, kind: kindNumber, doc: doc, min: least, max: most, fallback: fallback, read: func(r *reader, n ast.Node, t *T) []ast.Node {
 		if v, ok := r.number(n, name); ok {
 			*field(t) = v
 		}
@@ -440,7 +452,7 @@ func durationKey[T any](name, doc string, fallback string, field func(*T) *time.
 	}}
 }
 
-func need(k key[Router], example string) key[Router] {
+func need[T any](k key[T], example string) key[T] {
 	k.required, k.example = true, example
 	return k
 }
@@ -475,6 +487,7 @@ var routerKeys = slices.Concat([]key[Router]{
 	choiceKey("checksum", "The checksum's form in version 3 over IPv4: auto accepts both and answers in the peers'.", checksums, "auto", func(r *Router, v string) { r.Checksum, _ = ParseChecksum(v) }),
 	boolKey("dual", "Speak version 2 beside version 3 over IPv4.", "false", func(r *Router) *bool { return &r.Dual }),
 	toleranceKey(),
+	trackKey(),
 	choiceKey("xdp_mode", "Where to receive on the router's interface, instead of the global `xdp_mode`.", xdpModes, "", func(r *Router, v string) { r.XDPMode = v }),
 }, hookKeys)
 

@@ -185,6 +185,11 @@ func TestReference(t *testing.T) {
 			t.Errorf("it has no %s", key)
 		}
 	}
+	for key := range schema.Properties["tracks"].Items.Properties {
+		if !has("  (?:  |- )", key) {
+			t.Errorf("it has no %s in tracks", key)
+		}
+	}
 	if n := len(schema.Properties["routers"].Items.Properties); n != len(routerKeys) {
 		t.Errorf("the schema has %d keys, the file %d", n, len(routerKeys))
 	}

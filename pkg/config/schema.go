@@ -36,6 +36,11 @@ func Schema() []byte {
 				"minItems":    1,
 				"items":       properties("One router.", routerKeys),
 			},
+			"tracks": object{
+				"description": "What routers may depend on.",
+				"type":        "array",
+				"items":       properties("One check.", trackKeys),
+			},
 		},
 	}
 	b, err := json.MarshalIndent(schema, "", "  ")
@@ -97,6 +102,8 @@ func (k key[T]) schema() object {
 		o["type"], o["items"], o["minItems"] = []string{"string", "array"}, object{"type": []string{"string", "number"}}, 1
 	case kindNames:
 		o["type"], o["items"], o["minItems"] = "array", object{"type": []string{"string", "number"}}, 1
+	case kindUses:
+		o["type"], o["items"] = "array", object{"oneOf": []object{{"type": []string{"string", "number"}}, properties("With a weight of its own.", useKeys)}}
 	case kindAddresses:
 		o["type"], o["items"], o["minItems"] = "array", object{"type": "string"}, 1
 	}
@@ -107,7 +114,7 @@ func (k key[T]) schema() object {
 		}
 	case kindBool:
 		o["default"] = k.fallback == "true"
-	case kindChoices:
+	case kindChoices, kindUses:
 		o["default"] = []string{}
 	default:
 		if k.fallback != "" {

@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/failoverd/failoverd/pkg/script"
+)
+
+// Limits of a track.
+const (
+	DefaultTrackInterval = time.Second
+	MaxWeight            = 254
+	MainTable            = 254 // of routes
+	maxTrackTime         = 24 * time.Hour
+	minTrackTime         = 10 * time.Millisecond
+)
+
+// Track is a check that routers may depend on. Kind says which one of the fields
+// below it is about, by the name of its key.
+type Track struct {
+	Name string
+	Kind string
+	// Weight is what a router's priority is changed by, -254 to 254; 0: it takes
+	// no part while the check is down. Reverse takes up for down.
+	Weight  int
+	Reverse bool
+	// Rise and Fall are how many looks in a row make it up and down.
+	Rise, Fall        int
+	Interval, Timeout time.Duration
+	InitFail          bool // down before the first look
+
+	Script  []string // the program with its arguments
+	User    string   // whom to run it as, USER or USER:GROUP
+	TCP     string   // HOST:PORT
+	HTTP    string   // a URL
+	Process []string // a name, or the first words of a command line
+	PIDFile string
+	File    string
+	Link    string // the interface
+	Address netip.Addr
+	Route   netip.Prefix
+	Router  string
+
+	Host     string      // HTTP: instead of the URL's
+	Statuses [][2]int    // HTTP: good ones, from and to
+	Verify   bool        // HTTP: the certificate
+	Min, Max int         // Process: how many have to be there; Max -1: any number
+	Via      netip.Addr  // Route: the gateway, if it matters
+	Table    int         // Route
+	State    string      // Router: Active, Backup or running
+	shell    bool        // Script: it is a line for /bin/sh
+	line     string      // Script: as it is written
+	at       trackPlaces // in the file
+}
+
+type trackPlaces struct {
+	start ast.Node
+	keys  map[string]ast.Node
+}
+
+// Use is a track that a router depends on.
+type Use struct {
+	Name    string
+	Weight  int
+	Reverse bool
+}
+
+func (u Use) String() string {
+	s := fmt.Sprintf("%s weight %d", u.Name, u.Weight)
+	if u.Reverse {
+		s += " reverse"
+	}
+	return s
+}
+
+// States that a router check can want.
+const (
+	WantActive  = "active"
+	WantBackup  = "backup"
+	WantRunning = "running" // either
+)
+
+var wantedStates = []string{WantActive, WantBackup, WantRunning}
+
+// trackKinds are the keys of which a track has one, each with the keys that only
+// it can have beside it.
+var trackKinds = []struct {
+	name string
+	only []string
+}{
+	{"script", []string{"shell", "user"}},
+	{"tcp", nil},
+	{"http", []string{"host", "status", "tls_verify"}},
+	{"process", []string{"min", "max"}},
+	{"pidfile", nil},
+	{"file", nil},
+	{"interface", nil},
+	{"address", nil},
+	{"route", []string{"via", "table"}},
+	{"router", []string{"state"}},
+}
+
+var trackKeys = []key[Track]{
+	need(textKey("name", "What the check is called, in `track:` of routers, logs and the status.", func(t *Track) *string { return &t.Name }), "add `name: web`"),
+	scriptKey(),
+	textKey("tcp", "A TCP service, HOST:PORT: a connection is made.", func(t *Track) *string { return &t.TCP }),
+	textKey("http", "The URL of a web service: a GET has a good status. Redirections aren't followed.", func(t *Track) *string { return &t.HTTP }),
+	wordsKey("process", "The name of a process as in /proc/PID/comm, or the first words of its command line as a list.", func(t *Track) *[]string { return &t.Process }),
+	textKey("pidfile", "A file with the number of a process that lives.", func(t *Track) *string { return &t.PIDFile }),
+	textKey("file", "A file with a number: it is multiplied with the weight; without a weight 0 is good.", func(t *Track) *string { return &t.File }),
+	textKey("interface", "A network interface: it is up and has a carrier.", func(t *Track) *string { return &t.Link }),
+	addressKey("address", "An IP address: an interface of this host has it.", func(t *Track) *netip.Addr { return &t.Address }),
+	routeKey(),
+	textKey("router", "The name of another router: it is in a state.", func(t *Track) *string { return &t.Router }),
+	boundedKey("weight", "What is added to the priority: a positive one while the check is up, a negative one while it is down; with 0 the router takes no part while it is down.", -MaxWeight, MaxWeight, "0", func(t *Track) *int { return &t.Weight }),
+	boolKey("reverse", "Take up for down and down for up.", "false", func(t *Track) *bool { return &t.Reverse }),
+	boundedKey("rise", "How many good looks in a row make it up.", 1, 1000, "1", func(t *Track) *int { return &t.Rise }),
+	boundedKey("fall", "How many bad looks in a row make it down.", 1, 1000, "1", func(t *Track) *int { return &t.Fall }),
+	durationKey("interval", "The time between two looks.", "1s", func(t *Track) *time.Duration { return &t.Interval }),
+	durationKey("timeout", "How long a look may take: the interval without one.", "", func(t *Track) *time.Duration { return &t.Timeout }),
+	boolKey("init_fail", "Take it for down until it has been good; without it routers wait for the first look.", "false", func(t *Track) *bool { return &t.InitFail }),
+	boolKey("shell", "The script is a line for /bin/sh.", "false", func(t *Track) *bool { return &t.shell }),
+	textKey("user", "Whom the script is run as, USER or USER:GROUP, instead of the global `script_user`.", func(t *Track) *string { return &t.User }),
+	textKey("host", "The host's name in the request and for TLS, instead of the URL's.", func(t *Track) *string { return &t.Host }),
+	statusKey(),
+	boolKey("tls_verify", "Check the certificate.", "true", func(t *Track) *bool { return &t.Verify }),
+	boundedKey("min", "How many processes have to be there.", 0, 1000000, "1", func(t *Track) *int { return &t.Min }),
+	boundedKey("max", "How many processes may be there; without one any number.", 0, 1000000, "", func(t *Track) *int { return &t.Max }),
+	addressKey("via", "The route's gateway; without one any.", func(t *Track) *netip.Addr { return &t.Via }),
+	boundedKey("table", "The routing table's number.", 1, 1<<31-1, "254", func(t *Track) *int { return &t.Table }),
+	choiceKey("state", "The state that the other router has to be in.", wantedStates, WantActive, func(t *Track, v string) { t.State = v }),
+}
+
+func defaultTrack() Track {
+	return Track{Rise: 1, Fall: 1, Interval: DefaultTrackInterval, Verify: true, Min: 1, Max: -1, Table: MainTable, State: WantActive}
+}
+
+func (f *File) readTracks(r *reader, n ast.Node) {
+	for _, item := range r.list(n, "tracks", "each check behind a dash:\n          tracks:\n            - name: web\n              tcp: 127.0.0.1:80") {
+		t := defaultTrack()
+		before := len(r.mistakes.List)
+		p := newPlaces(item)
+		mapping := read(r, item, "the track", &t, trackKeys, &p)
+		t.at = trackPlaces{item, p.keys}
+		if _, there := p.keys["name"]; !there && mapping {
+			r.fail(item, trackKeys[0].example, "the track has no `name`")
+		}
+		if len(r.mistakes.List) == before {
+			f.completeTrack(r, &t)
+		}
+		f.Tracks = append(f.Tracks, t)
+	}
+}
+
+// completeTrack fills in what depends on other keys, and notes what is wrong with
+// the values.
+func (f *File) completeTrack(r *reader, t *Track) {
+	fail := func(key, hint, format string, args ...any) {
+		n, ok := t.at.keys[key]
+		if !ok {
+			n = t.at.start
+		}
+		r.fail(n, hint, format, args...)
+	}
+	if !nameShape.MatchString(t.Name) {
+		fail("name", "", "%s can't be a name: it is up to 63 letters, digits, dots, dashes and underscores", quote(t.Name))
+	}
+	var names []string
+	for _, k := range trackKinds {
+		names = append(names, k.name)
+		if _, there := t.at.keys[k.name]; there {
+			if t.Kind != "" {
+				fail(k.name, "make two tracks of it", "%s looks at %s already: a track looks at one thing", quote(t.Name), quote(t.Kind))
+				return
+			}
+			t.Kind = k.name
+		}
+	}
+	if t.Kind == "" {
+		fail("", "add one of "+strings.Join(names, ", "), "%s looks at nothing", quote(t.Name))
+		return
+	}
+	for _, k := range trackKinds {
+		for _, key := range k.only {
+			if _, there := t.at.keys[key]; there && k.name != t.Kind {
+				fail(key, "", "%s is for a track with %s: remove it", quote(key), quote(k.name))
+			}
+		}
+	}
+	if t.Timeout == 0 {
+		t.Timeout = t.Interval
+	}
+	if t.Interval < minTrackTime || t.Interval > maxTrackTime {
+		fail("interval", "", "interval %v is out of range: it is 10ms to 24h", t.Interval)
+	} else if t.Timeout < minTrackTime || t.Timeout > maxTrackTime {
+		fail("timeout", "", "timeout %v is out of range: it is 10ms to 24h", t.Timeout)
+	}
+	if text, hint := t.problem(f.Global); text != "" {
+		fail(t.Kind, hint, "%s", text)
+	}
+}
+
+// problem completes what a track is about, and says what is wrong with it.
+func (t *Track) problem(g Global) (text, hint string) {
+	switch t.Kind {
+	case "script":
+		if t.User == "" {
+			t.User = g.ScriptUser
+		}
+		return t.parseScript()
+	case "tcp":
+		if text := checkTarget(t.TCP); text != "" {
+			return text, "write it like 127.0.0.1:80 or [::1]:80"
+		}
+	case "http":
+		u, err := url.Parse(t.HTTP)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+			return fmt.Sprintf("%s is not a web service's URL", quote(t.HTTP)), "write it like http://127.0.0.1:8080/health"
+		}
+	case "process":
+		if len(t.Process) == 0 || t.Process[0] == "" {
+			return "`process` names no process", "write the name as in /proc/PID/comm, like nginx"
+		}
+		if len(t.Process) == 1 && len(t.Process[0]) > 15 && !strings.Contains(t.Process[0], "/") {
+			return fmt.Sprintf("%s is longer than the 15 characters of a process's name", quote(t.Process[0])), "write its first 15 characters, or the words of its command line as a list"
+		}
+		if t.Max >= 0 && t.Max < t.Min {
+			return fmt.Sprintf("at least %d and at most %d processes are never there", t.Min, t.Max), "for none at all write min: 0 and max: 0"
+		}
+	case "pidfile", "file":
+		if path := t.PIDFile + t.File; !filepath.IsAbs(path) {
+			return fmt.Sprintf("%s is not an absolute path", quote(path)), "write it from the root, like /run/web.pid"
+		}
+	case "interface":
+		if !interfaceShape.MatchString(t.Link) {
+			return fmt.Sprintf("%s can't be an interface's name: it has up to 15 characters, without spaces and slashes", quote(t.Link)), ""
+		}
+	case "route":
+		if t.Via.IsValid() && t.Via.Is4() != t.Route.Addr().Is4() {
+			return fmt.Sprintf("a route to %s can't lead over %s", t.Route, t.Via), ""
+		}
+	}
+	return "", ""
+}
+
+// parseScript makes a program with arguments of what is written.
+func (t *Track) parseScript() (text, hint string) {
+	switch {
+	case t.shell && t.line == "":
+		return "with `shell` the script is one line of text", "write script: \"a command | another\""
+	case t.shell:
+		t.Script = []string{"/bin/sh", "-c", t.line}
+		return "", ""
+	case t.line != "":
+		words, err := script.Split(t.line)
+		if err != nil {
+			return fmt.Sprintf("%s can't be run: %s", quote(t.line), err), "with `shell: true` it is a line for /bin/sh"
+		}
+		t.Script = words
+	}
+	if len(t.Script) == 0 {
+		return "`script` names no program", "write it like /usr/local/bin/check --all"
+	}
+	if !filepath.IsAbs(t.Script[0]) {
+		return fmt.Sprintf("%s is not an absolute path: programs aren't searched for", quote(t.Script[0])), "write it from the root, like /usr/bin/" + filepath.Base(t.Script[0])
+	}
+	return "", ""
+}
+
+func checkTarget(s string) string {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || host == "" {
+		return fmt.Sprintf("%s is not HOST:PORT", quote(s))
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Sprintf("%s is not a port: it is 1 to 65535", quote(port))
+	}
+	return ""
+}
+
+// useTracks gives the routers what they depend on, and notes what is wrong with
+// that.
+func (f *File) useTracks(r *reader) {
+	var names []string
+	for i, t := range f.Tracks {
+		if slices.Contains(names, t.Name) && t.Name != "" {
+			j := slices.IndexFunc(f.Tracks, func(o Track) bool { return o.Name == t.Name })
+			r.fail(f.Tracks[i].at.start, "give each a name of its own", "the track on line %d is called %s too", first(f.Tracks[j].at.start).Position.Line, quote(t.Name))
+		}
+		names = append(names, t.Name)
+		if t.Kind == "router" && !slices.ContainsFunc(f.Routers, func(o Router) bool { return o.Name == t.Router }) {
+			var routers []string
+			for _, o := range f.Routers {
+				routers = append(routers, o.Name)
+			}
+			r.fail(t.at.keys["router"], meant(t.Router, routers), "no router is called %s", quote(t.Router))
+		}
+	}
+	for i := range f.Routers {
+		f.useIn(r, &f.Routers[i], f.places[i].items["track"], names)
+	}
+	for i := range f.Routers {
+		if through := f.circle(f.Routers[i].Name, f.Routers[i].Name, nil); through != nil {
+			f.note(r, i, Problem{Key: "track", Text: fmt.Sprintf("%s depends on its own state, through %s: remove one of them", quote(f.Routers[i].Name), strings.Join(through, " and "))})
+		}
+	}
+}
+
+func (f *File) useIn(r *reader, router *Router, nodes []ast.Node, names []string) {
+	for i := range router.Track {
+		u, at := &router.Track[i], nodes[i]
+		j := slices.Index(names, u.Name)
+		if j < 0 {
+			hint := meant(u.Name, names)
+			if hint == "" && len(names) == 0 {
+				hint = "name it in `tracks:`, at the left margin of the file"
+			} else if hint == "" {
+				hint = "there are " + strings.Join(names, ", ")
+			}
+			r.fail(at, hint, "no track is called %s", quote(u.Name))
+			continue
+		}
+		if slices.ContainsFunc(router.Track[:i], func(o Use) bool { return o.Name == u.Name }) {
+			r.fail(at, "", "%s is here twice: remove one of them", quote(u.Name))
+		}
+		if !hasKey(at, "weight") {
+			u.Weight = f.Tracks[j].Weight
+		}
+		if !hasKey(at, "reverse") {
+			u.Reverse = f.Tracks[j].Reverse
+		}
+		if u.Weight != 0 && router.Priority == OwnerPriority {
+			r.fail(at, "with weight 0 the router takes no part while it is down", "an owner's priority (255) doesn't change: %s can't have weight %d", quote(u.Name), u.Weight)
+		}
+	}
+}
+
+// hasKey reports whether a value is a mapping with a key.
+func hasKey(n ast.Node, name string) bool {
+	m, ok := n.(ast.MapNode)
+	if !ok {
+		return false
+	}
+	for i := m.MapRange(); i.Next(); {
+		if i.Key().GetToken().Value == name {
+			return true
+		}
+	}
+	return false
+}
+
+// circle returns the tracks through which a router depends on another's state.
+func (f *File) circle(from, to string, seen []string) []string {
+	i := slices.IndexFunc(f.Routers, func(o Router) bool { return o.Name == from })
+	if i < 0 || slices.Contains(seen, from) {
+		return nil
+	}
+	for _, u := range f.Routers[i].Track {
+		j := slices.IndexFunc(f.Tracks, func(t Track) bool { return t.Name == u.Name && t.Kind == "router" })
+		if j < 0 {
+			continue
+		}
+		if f.Tracks[j].Router == to {
+			return []string{quote(u.Name)}
+		}
+		if through := f.circle(f.Tracks[j].Router, to, append(seen, from)); through != nil {
+			return append([]string{quote(u.Name)}, through...)
+		}
+	}
+	return nil
+}
+
+// TrackMistakes makes an error of what the host finds wrong with tracks, by their
+// names; nil if there is nothing.
+func (f *File) TrackMistakes(problems map[string]Problem) error {
+	r := &reader{mistakes: Mistakes{Path: f.Path, Content: f.content}}
+	for _, t := range f.Tracks {
+		if p, wrong := problems[t.Name]; wrong {
+			n, ok := t.at.keys[p.Key]
+			if !ok {
+				n = t.at.start
+			}
+			r.fail(n, "", "%s", p.Text)
+		}
+	}
+	return r.mistakes.sorted()
+}
+
+// Same reports whether two tracks look at the same in the same way; what routers
+// make of it may differ.
+func (t Track) Same(o Track) bool {
+	return slices.Equal(TrackDifference(t, o), nil)
+}
+
+// TrackDifference says which keys differ between two tracks, and how, but for the
+// weight and reverse, which are their routers' matter.
+func TrackDifference(a, b Track) []string {
+	var all differences
+	all.add("kind", a.Kind, b.Kind)
+	all.add("script", script.Join(a.Script), script.Join(b.Script))
+	all.add("user", a.User, b.User)
+	all.add("tcp", a.TCP, b.TCP)
+	all.add("http", a.HTTP, b.HTTP)
+	all.add("host", a.Host, b.Host)
+	all.add("status", a.Statuses, b.Statuses)
+	all.add("tls_verify", a.Verify, b.Verify)
+	all.add("process", script.Join(a.Process), script.Join(b.Process))
+	all.add("min", a.Min, b.Min)
+	all.add("max", a.Max, b.Max)
+	all.add("pidfile", a.PIDFile, b.PIDFile)
+	all.add("file", a.File, b.File)
+	all.add("interface", a.Link, b.Link)
+	all.add("address", a.Address, b.Address)
+	all.add("route", a.Route, b.Route)
+	all.add("via", a.Via, b.Via)
+	all.add("table", a.Table, b.Table)
+	all.add("router", a.Router, b.Router)
+	all.add("state", a.State, b.State)
+	all.add("rise", a.Rise, b.Rise)
+	all.add("fall", a.Fall, b.Fall)
+	all.add("interval", a.Interval, b.Interval)
+	all.add("timeout", a.Timeout, b.Timeout)
+	all.add("init_fail", a.InitFail, b.InitFail)
+	return all
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+func scriptKey() key[Track] {
+	const name = "script"
+	return key[Track]{name: name, kind: kindCommand, doc: "A program with its arguments, in words or as a list: its exit status is 0. There is no shell, the path is absolute.", read: func(r *reader, n ast.Node, t *Track) []ast.Node {
+		t.Script, t.line = r.words(n, name)
+		return nil
+	}}
+}
+
+// boundedKey is a numberKey whose limits are checked at once.
+func boundedKey[T any](name, doc string, least, most int, fallback string, field func(*T) *int) key[T] {
+	return checked(numberKey(name, doc, least, most, fallback, field), func(t *T) string {
+		if v := *field(t); v < least || v > most {
+			return fmt.Sprintf("%s %d is out of range: it is %d to %d", quote(name), v, least, most)
+		}
+		return ""
+	})
+}
+
+func wordsKey(name, doc string, field func(*Track) *[]string) key[Track] {
+	return key[Track]{name: name, kind: kindCommand, doc: doc, read: func(r *reader, n ast.Node, t *Track) []ast.Node {
+		words, line := r.words(n, name)
+		if line != "" {
+			words = []string{line}
+		}
+		*field(t) = words
+		return nil
+	}}
+}
+
+// words reads a list of words, or a text that stands for them.
+func (r *reader) words(n ast.Node, name string) (words []string, line string) {
+	if _, list := r.value(n).(*ast.SequenceNode); !list {
+		line, _ = r.text(n, name)
+		return nil, line
+	}
+	for _, item := range r.list(n, name, "") {
+		if w, ok := r.text(item, name); ok {
+			words = append(words, w)
+		}
+	}
+	return words, ""
+}
+
+func addressKey(name, doc string, field func(*Track) *netip.Addr) key[Track] {
+	return key[Track]{name: name, kind: kindText, doc: doc, read: func(r *reader, n ast.Node, t *Track) []ast.Node {
+		s, ok := r.address(n)
+		if !ok {
+			return nil
+		}
+		a, err := netip.ParseAddr(s)
+		if err != nil || a.Zone() != "" {
+			r.fail(r.value(n), "write it like 192.0.2.1 or 2001:db8::1, without a prefix length", "%s: %s is not an address", quote(name), quote(s))
+			return nil
+		}
+		*field(t) = a.Unmap()
+		return nil
+	}}
+}
+
+// Routes to everywhere, as they are called.
+var everywhere = map[string]netip.Prefix{
+	"default":  netip.PrefixFrom(netip.IPv4Unspecified(), 0),
+	"default6": netip.PrefixFrom(netip.IPv6Unspecified(), 0),
+}
+
+func routeKey() key[Track] {
+	const name = "route"
+	return key[Track]{name: name, kind: kindText, doc: "A route's destination, ADDRESS/LENGTH, default (IPv4) or default6: this host has it.", read: func(r *reader, n ast.Node, t *Track) []ast.Node {
+		s, ok := r.address(n)
+		if !ok {
+			return nil
+		}
+		p, err := netip.ParsePrefix(s)
+		if all, known := everywhere[s]; known {
+			p, err = all, nil
+		}
+		if a, addrErr := netip.ParseAddr(s); addrErr == nil && a.Zone() == "" {
+			p, err = netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+		}
+		switch {
+		case err != nil:
+			r.fail(r.value(n), "write it like 10.0.0.0/8, 2001:db8::/32, default or default6", "%s: %s is not a route's destination", quote(name), quote(s))
+		case p != p.Masked():
+			r.fail(r.value(n), "write "+p.Masked().String(), "%s: %s has bits behind its length", quote(name), quote(s))
+		default:
+			t.Route = p
+		}
+		return nil
+	}}
+}
+
+func statusKey() key[Track] {
+	const name = "status"
+	return key[Track]{name: name, kind: kindNames, fallback: "", doc: "The HTTP statuses that are good, numbers and ranges like 200-299.", read: func(r *reader, n ast.Node, t *Track) []ast.Node {
+		for _, item := range r.list(n, name, "status: [200, 301-302]") {
+			s, ok := r.text(item, name)
+			if !ok {
+				continue
+			}
+			low, high, ranged := strings.Cut(s, "-")
+			if !ranged {
+				high = low
+			}
+			from, err := strconv.Atoi(low)
+			to, err2 := strconv.Atoi(high)
+			if err != nil || err2 != nil || from < 100 || to > 599 || from > to {
+				r.fail(r.value(item), "write it like 200 or 200-299", "%s: %s is not a status: it is 100 to 599", quote(name), quote(s))
+				continue
+			}
+			t.Statuses = append(t.Statuses, [2]int{from, to})
+		}
+		return nil
+	}}
+}
+
+// trackKey is a router's list of what it depends on.
+func trackKey() key[Router] {
+	const name = "track"
+	return key[Router]{name: name, kind: kindUses, fallback: "[]", doc: "The checks that the router depends on, by the names that they have in `tracks:`; {name, weight, reverse} for others than the check has.", read: func(r *reader, n ast.Node, t *Router) []ast.Node {
+		var items []ast.Node
+		for _, item := range r.list(n, name, "track: [web]") {
+			var u Use
+			if _, mapping := r.value(item).(ast.MapNode); mapping {
+				p := newPlaces(item)
+				read(r, item, "the track", &u, useKeys, &p)
+				if _, there := p.keys["name"]; !there {
+					r.fail(item, "write {name: web, weight: 10}", "the track has no `name`; what is looked at is named in `tracks:`")
+					continue
+				}
+			} else {
+				s, ok := r.text(item, name)
+				if !ok {
+					continue
+				}
+				u.Name = s
+			}
+			t.Track = append(t.Track, u)
+			items = append(items, r.value(item))
+		}
+		return items
+	}}
+}
+
+var useKeys = []key[Use]{
+	textKey("name", "The check.", func(u *Use) *string { return &u.Name }),
+	boundedKey("weight", "Instead of the check's.", -MaxWeight, MaxWeight, "", func(u *Use) *int { return &u.Weight }),
+	boolKey("reverse", "Instead of the check's.", "", func(u *Use) *bool { return &u.Reverse }),
+}
