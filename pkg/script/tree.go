@@ -16,9 +16,12 @@ import (
 )
 
 const (
-	// rounds is how often it is looked for more to kill: what forks while it is
-	// looked is found the next time.
-	rounds = 20
+	// quietRounds is how often nothing more to kill must be found: what forks, or
+	// gets another parent, while it is looked is found the next time.
+	quietRounds = 3
+	// mostKilled is when it is given up: a program that forks faster than it can
+	// be killed.
+	mostKilled = 100_000
 	// reapEvery is how often it is looked for adopted processes that ended.
 	reapEvery = 5 * time.Second
 )
@@ -57,11 +60,22 @@ func (r *Runner) sweep() {
 	for _, p := range r.children {
 		running[p.mark] = true
 	}
-	for _, pid := range children(os.Getpid()) {
-		// An adopted child is this process's until its status is taken: its
-		// number is nobody else's.
-		if mark := markOf(pid); r.children[pid] == nil && strings.HasSuffix(mark, soleMark) && !running[mark] {
-			_ = unix.Kill(pid, unix.SIGKILL)
+	var kill func(pid int)
+	kill = func(pid int) {
+		below := children(pid)
+		_ = unix.Kill(pid, unix.SIGKILL)
+		for _, child := range below {
+			kill(child)
+		}
+	}
+	for quiet := 0; quiet < quietRounds; quiet++ {
+		for _, pid := range children(os.Getpid()) {
+			// An adopted child is this process's until its status is taken: its
+			// number is nobody else's. A zombie has no mark.
+			if mark := markOf(pid); r.children[pid] == nil && strings.HasSuffix(mark, soleMark) && !running[mark] {
+				kill(pid)
+				quiet = 0
+			}
 		}
 	}
 }
@@ -105,16 +119,17 @@ func (r *Runner) reapAdopted() {
 // returns how many there were beside it.
 func (r *Runner) kill(p *process) int {
 	killed := make(map[int]bool)
-	for range rounds {
-		_ = unix.Kill(p.pid, unix.SIGKILL)
-		more := false
+	for _, pid := range r.descendants(p) {
+		if pid != p.pid && p.killOne(pid) {
+			killed[pid] = true
+		}
+	}
+	_ = unix.Kill(-p.pid, unix.SIGKILL) // nobody in the group can fork away from this
+	for quiet := 0; quiet < quietRounds && len(killed) < mostKilled; quiet++ {
 		for _, pid := range r.descendants(p) {
 			if pid != p.pid && !killed[pid] && p.killOne(pid) {
-				killed[pid], more = true, true
+				killed[pid], quiet = true, 0
 			}
-		}
-		if !more {
-			break
 		}
 	}
 	if r.adopted.Load() && len(killed) > 0 {
