@@ -157,8 +157,9 @@ uninstall: ## Remove what make install has installed
 stage:
 	rm -rf bin/stage
 	@$(MAKE) --no-print-directory install DESTDIR=bin/stage PREFIX=/usr
-	CGO_ENABLED=0 GOARCH=$(PACKAGE_ARCH) go build -trimpath -ldflags '-s -w' -o bin/stage/usr/sbin/ ./cmd/failoverd
-	CGO_ENABLED=0 GOARCH=$(PACKAGE_ARCH) go build -trimpath -ldflags '-s -w' -o bin/stage/usr/bin/ ./cmd/failoverctl
+	for p in sbin/failoverd bin/failoverctl; do \
+		CGO_ENABLED=0 GOARCH=$(PACKAGE_ARCH) go build -trimpath -ldflags '-s -w -X github.com/failoverd/failoverd/pkg/config.release=$(VERSION)' -o bin/stage/usr/$$p ./cmd/$${p#*/}; \
+	done
 	install -D -m 0644 tools/package/sysusers.conf bin/stage/usr/lib/sysusers.d/failoverd.conf
 	install -d bin/stage/usr/share/doc/failoverd/examples
 	bin/failoverctl reference >bin/stage/usr/share/doc/failoverd/examples/failoverd.yaml
@@ -177,3 +178,20 @@ deb: stage ## Make a package for Debian and Ubuntu
 rpm: stage ## Make a package for Fedora, RHEL and SUSE
 	@rm -f bin/failoverd-*.rpm
 	$(NFPM) --packager rpm --target bin/
+
+.PHONY: snap
+snap: stage ## Make a snap, in the place of the Rust failover's
+	@command -v snap >/dev/null || { $(call install-packages,snapd squashfs-tools); }
+	@rm -rf bin/snap bin/failover_*.snap
+	cp -r tools/package/snap bin/snap
+	mkdir bin/snap/usr
+	cp -r bin/stage/usr/{bin,sbin} bin/snap/usr/
+	sed -i 's|@VERSION@|$(VERSION)|; s|@ARCH@|$(PACKAGE_ARCH)|' bin/snap/meta/snap.yaml
+	snap pack bin/snap bin
+
+.PHONY: image
+image: stage ## Make a container image, an OCI archive, without Docker
+	@rm -rf bin/image bin/failoverd-*.oci.tar
+	mkdir -p bin/image/{etc/failoverd,run,usr}
+	cp -r bin/stage/usr/{bin,sbin} bin/image/usr/
+	go run ./tools/image --root bin/image --out bin/failoverd-$(VERSION).oci.tar --name 'failoverd:$(subst ~,-,$(subst +,-,$(VERSION)))' --arch $(PACKAGE_ARCH) --entrypoint /usr/sbin/failoverd --epoch $$(git log -1 --format=%ct)

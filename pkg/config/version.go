@@ -4,8 +4,15 @@ package config
 
 import "runtime/debug"
 
-// Version is the module version, or the commit, that the binary was built from.
+// release is a package's version: who makes one has the linker set it.
+var release string
+
+// Version is that of the package, the module version, or the commit that the binary
+// was built from.
 func Version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "(unknown)"

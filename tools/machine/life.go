@@ -76,7 +76,7 @@ func (s *site) upgrade(ctx context.Context) error {
 		return err
 	}
 	from := time.Now()
-	out, err := s.install2(ctx, s.a)
+	out, err := s.installNewer(ctx, s.a)
 	if err != nil {
 		return err
 	}
@@ -102,8 +102,8 @@ func (s *site) upgrade(ctx context.Context) error {
 	return s.a.expect(ctx, map[string]string{"ActiveState": "active", "NRestarts": "0"})
 }
 
-// install2 installs the newer package, which keeps the configuration.
-func (s *site) install2(ctx context.Context, m *machine) (string, error) {
+// installNewer installs the newer package, which keeps the configuration.
+func (s *site) installNewer(ctx context.Context, m *machine) (string, error) {
 	if err := m.copy(s.newer, "/tmp/newer.deb"); err != nil {
 		return "", err
 	}
@@ -126,7 +126,7 @@ func (s *site) upgradeStopped(ctx context.Context) error {
 	if _, err := s.b.run(ctx, "systemctl", "stop", service); err != nil {
 		return err
 	}
-	if _, err := s.install2(ctx, s.b); err != nil {
+	if _, err := s.installNewer(ctx, s.b); err != nil {
 		return err
 	}
 	if err := s.b.expect(ctx, map[string]string{"ActiveState": "inactive", "UnitFileState": "enabled"}); err != nil {

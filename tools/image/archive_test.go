@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Everything that the index leads to is there, with its digest and size, and the
+// layer is the directory as root's.
+func TestArchive(t *testing.T) {
+	root := t.TempDir()
+	program := filepath.Join(root, "usr", "sbin", "program")
+	ok := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ok(os.MkdirAll(filepath.Dir(program), 0o755))
+	ok(os.WriteFile(program, []byte("a program"), 0o755))
+	ok(os.Chown(program, 1000, 1000))
+	ok(os.Symlink("program", filepath.Join(root, "usr", "sbin", "link")))
+	o := options{root: root, name: "program:1", arch: "amd64", entrypoint: "/usr/sbin/program", time: time.Unix(1e9, 0).UTC()}
+	var first, second bytes.Buffer
+	ok(write(&first, o))
+	ok(os.Chtimes(program, time.Now(), time.Unix(1, 0)))
+	ok(write(&second, o))
+	if !bytes.Equal(first.Bytes(), second.Bytes()) {
+		t.Error("the same directory makes another archive")
+	}
+
+	files := make(map[string][]byte)
+	each(t, &first, func(h *tar.Header, b []byte) { files[h.Name] = b })
+	read := func(d descriptor, v any) []byte {
+		t.Helper()
+		b := files["blobs/"+strings.Replace(d.Digest, ":", "/", 1)]
+		if digest(b) != d.Digest || len(b) != d.Size {
+			t.Fatalf("%+v is %d octets of %s", d, len(b), digest(b))
+		}
+		if v != nil {
+			ok(json.Unmarshal(b, v))
+		}
+		return b
+	}
+	var i index
+	ok(json.Unmarshal(files["index.json"], &i))
+	var m manifest
+	read(i.Manifests[0], &m)
+	var c configuration
+	read(m.Config, &c)
+	if c.Architecture != "amd64" || c.Config.Entrypoint[0] != o.entrypoint {
+		t.Errorf("the configuration is %+v", c)
+	}
+	z, err := gzip.NewReader(bytes.NewReader(read(m.Layers[0], nil)))
+	ok(err)
+	plain, err := io.ReadAll(z)
+	ok(err)
+	if digest(plain) != c.RootFS.DiffIDs[0] {
+		t.Error("the layer isn't the one of the configuration")
+	}
+	var names []string
+	each(t, bytes.NewReader(plain), func(h *tar.Header, b []byte) {
+		names = append(names, h.Name)
+		if h.Uid != 0 || h.Gid != 0 || !h.ModTime.Equal(o.time) {
+			t.Errorf("%s is %d:%d's, of %v", h.Name, h.Uid, h.Gid, h.ModTime)
+		}
+		if h.Name == "usr/sbin/program" && (string(b) != "a program" || h.Mode != 0o755) {
+			t.Errorf("the program is %q with mode %o", b, h.Mode)
+		}
+	})
+	if got := strings.Join(names, " "); got != "usr/ usr/sbin/ usr/sbin/link usr/sbin/program" {
+		t.Errorf("the layer has %s", got)
+	}
+}
+
+func each(t *testing.T, r io.Reader, f func(*tar.Header, []byte)) {
+	t.Helper()
+	for tr := tar.NewReader(r); ; {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(h, b)
+	}
+}
