@@ -83,7 +83,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	root.PersistentFlags().StringVar(&o.socket, "socket", control.DefaultPath, "the daemon's control socket, a `path`")
 	root.AddCommand(
 		statusCommand(&o), watchCommand(&o), eventsCommand(&o), statsCommand(&o), reloadCommand(&o),
-		checkCommand(), importCommand(), schemaCommand(), referenceCommand(), versionCommand(&o),
+		checkCommand(), importCommand(), schemaCommand(), referenceCommand(), doctorCommand(&o), versionCommand(&o),
 		manualCommand(),
 	)
 	for _, c := range root.Commands() {

@@ -102,7 +102,7 @@ func (d Device) is(i Interface) bool {
 func (d Device) setUp(parent string) error {
 	settings := [][2]string{{"ipv4/conf/" + d.Name + "/arp_ignore", "1"}}
 	if d.Family == packet.IPv4 {
-		strictness, err := effective("ipv4", parent, "rp_filter")
+		strictness, err := Effective("ipv4", parent, "rp_filter")
 		if err != nil {
 			return err
 		}
@@ -119,7 +119,7 @@ func (d Device) setUp(parent string) error {
 			[2]string{"ipv6/conf/" + d.Name + "/autoconf", "0"})
 	}
 	family := fmt.Sprintf("ipv%d", uint8(d.Family))
-	forwarding, err := readSetting(path.Join(family, "conf", parent, "forwarding"))
+	forwarding, err := ReadSetting(path.Join(family, "conf", parent, "forwarding"))
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func ParentSettings(name string, fenced bool) ([]Setting, error) {
 	}
 	var settings []Setting
 	for _, s := range wanted {
-		now, err := effective("ipv4", name, s.Path)
+		now, err := Effective("ipv4", name, s.Path)
 		if err != nil {
 			return nil, err
 		}
@@ -158,7 +158,7 @@ func ParentSettings(name string, fenced bool) ([]Setting, error) {
 			continue
 		}
 		s.Path = path.Join("ipv4/conf", name, s.Path)
-		if s.Before, err = readSetting(s.Path); err != nil {
+		if s.Before, err = ReadSetting(s.Path); err != nil {
 			return nil, err
 		}
 		settings = append(settings, s)
@@ -172,7 +172,7 @@ func (s Setting) Set() error { return writeSetting(s.Path, strconv.Itoa(s.Value)
 // Restore makes it what it was before, unless somebody has changed it since or
 // the interface is gone.
 func (s Setting) Restore() (restored bool, err error) {
-	now, err := readSetting(s.Path)
+	now, err := ReadSetting(s.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -182,20 +182,21 @@ func (s Setting) Restore() (restored bool, err error) {
 	return true, writeSetting(s.Path, strconv.Itoa(s.Before))
 }
 
-// effective is what holds on an interface for a setting of which the greater of
-// its own value and that for all does.
-func effective(family, name, setting string) (int, error) {
-	all, err := readSetting(path.Join(family, "conf/all", setting))
+// Effective returns what holds on an interface for a setting of which the greater
+// of its own value and that for all does. The family is ipv4 or ipv6.
+func Effective(family, name, setting string) (int, error) {
+	all, err := ReadSetting(path.Join(family, "conf/all", setting))
 	if err != nil {
 		return 0, err
 	}
-	own, err := readSetting(path.Join(family, "conf", name, setting))
+	own, err := ReadSetting(path.Join(family, "conf", name, setting))
 	return max(all, own), err
 }
 
 const settingsDir = "/proc/sys/net/"
 
-func readSetting(name string) (int, error) {
+// ReadSetting returns a setting of the kernel's by its path below /proc/sys/net.
+func ReadSetting(name string) (int, error) {
 	b, err := os.ReadFile(settingsDir + name)
 	if err != nil {
 		return 0, err

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+// daemons judges who else speaks VRRP on this host.
+func (j *judge) daemons() {
+	for _, d := range j.Daemons {
+		if d.Own {
+			continue
+		}
+		who := fmt.Sprintf("%s (process %d)", d.Name, d.PID)
+		stop := fmt.Sprintf("kill %d", d.PID)
+		if d.Unit != "" {
+			stop = "systemctl disable --now " + d.Unit
+		}
+		switch theirs, shared := j.compete(d); {
+		case d.Name == "failoverd":
+			j.good("daemon", "", "another %s runs here; two of them never run the same Virtual Router", who)
+		case shared != "":
+			j.bad(Problem, "daemon", theirs.Interface, fmt.Sprintf("%s runs VRID %d on %s, %s: both would answer for the addresses, and neither heeds what comes from this host", who, theirs.VRID, theirs.Interface, shared),
+				"stop it, and move its configuration with failoverctl import; or use another VRID", stop)
+		case !d.Known:
+			j.bad(Warning, "daemon", "", who+" speaks VRRP on this host, and which VRIDs it has can't be told", "make sure that it has none of failoverd's on the same interface, or stop it", stop)
+		default:
+			j.good("daemon", "", "%s speaks VRRP on this host too, with other VRIDs or on other interfaces", who)
+		}
+	}
+	for n := range j.Interfaces {
+		j.strangers(&j.Interfaces[n])
+	}
+}
+
+// compete finds a router of another daemon that failoverd has too, or could
+// have, and says which.
+func (j *judge) compete(d Daemon) (theirs config.Router, shared string) {
+	for _, a := range d.Routers {
+		for _, b := range j.Routers {
+			if a.Interface == b.Interface && a.VRID == b.VRID && shareFamily(a, b) {
+				return a, "as failoverd's " + b.Name + " does"
+			}
+		}
+		if len(j.Routers) == 0 && slices.ContainsFunc(j.Interfaces, func(i Interface) bool { return i.Name == a.Interface }) {
+			return a, "which failoverd is to use too"
+		}
+	}
+	return config.Router{}, ""
+}
+
+func shareFamily(a, b config.Router) bool {
+	return slices.ContainsFunc([]packet.Family{packet.IPv4, packet.IPv6}, func(f packet.Family) bool {
+		return len(a.OfFamily(f)) > 0 && len(b.OfFamily(f)) > 0
+	})
+}
+
+// strangers judges devices with a virtual MAC that nobody who runs has made.
+func (j *judge) strangers(i *Interface) {
+	if len(i.VirtualMACs) == 0 || slices.ContainsFunc(j.Daemons, func(d Daemon) bool { return !d.Own }) {
+		return
+	}
+	var commands []string
+	for _, name := range i.VirtualMACs {
+		if j.Status != nil && slices.ContainsFunc(j.Status.Routers, func(r running) bool { return r.Macvlan == name }) {
+			continue
+		}
+		commands = append(commands, "ip link del "+name)
+	}
+	if len(commands) > 0 {
+		j.bad(Warning, "daemon", i.Name, fmt.Sprintf("a virtual MAC is on %s, and no daemon that runs has made it: it takes frames to the virtual addresses", strings.Join(i.VirtualMACs, ", ")),
+			"remove what a dead daemon has left (of failoverd: failoverd --cleanup)", commands...)
+	}
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+func (j *judge) presence(i *Interface) {
+	switch {
+	case !i.Present:
+		j.bad(Problem, "interface", i.Name, "there is no such interface; failoverd waits for it", "make it, or name another in the configuration (ip link shows those there are)")
+	case !i.Up:
+		j.bad(Problem, "interface", i.Name, "the interface is down", "bring it up", "ip link set "+i.Name+" up")
+	case !i.Running:
+		j.bad(Problem, "interface", i.Name, "the interface has no carrier", "plug the cable in, or look at the switch's port or what the interface hangs on")
+	}
+}
+
+func (j *judge) device(i *Interface) {
+	before := len(j.findings)
+	uses := j.usesVirtualMAC(i)
+	if !i.Ethernet {
+		j.bad(Problem, "interface", i.Name, "it isn't an Ethernet: VRRP has no form for it", "run the router on an Ethernet interface")
+		return
+	}
+	if !i.Multicast {
+		j.bad(Problem, "interface", i.Name, "it has no MULTICAST flag: neither advertisements nor neighbour discovery work", "switch it on", "ip link set "+i.Name+" multicast on")
+	}
+	if i.NoARP {
+		j.bad(Problem, "interface", i.Name, "it has the NOARP flag: nobody is told where the addresses are", "switch it off", "ip link set "+i.Name+" arp on")
+	}
+	if i.Master != "" && slices.Contains([]string{"bridge", "bond", "team", "openvswitch"}, i.MasterKind) {
+		j.bad(Problem, "interface", i.Name, fmt.Sprintf("it is a port of the %s %s, which has the host's addresses and takes what comes in", i.MasterKind, i.Master),
+			"run the router on "+i.Master)
+	}
+	if i.Wireless && uses {
+		j.bad(Warning, "interface", i.Name, "it is wireless: an access point passes no MAC but the one that joined", "use virtual MAC mode off on all hosts")
+	}
+	if i.Kind == "ipvlan" && uses {
+		j.bad(Problem, "interface", i.Name, "an ipvlan has the MAC of the interface below and takes no other", "use virtual MAC mode off on all hosts, or run the router on the interface below")
+	}
+	if strings.HasPrefix(i.BondMode, "balance-alb") || strings.HasPrefix(i.BondMode, "balance-tlb") {
+		j.bad(Warning, "interface", i.Name, "bond mode "+i.BondMode+" sends from the MACs of its ports and rewrites ARP replies: the virtual MAC gets lost",
+			"use mode active-backup or 802.3ad, or virtual MAC mode off on all hosts")
+	}
+	for _, r := range j.onInterface(i.Name) {
+		for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
+			if n := size(r, f); n > i.MTU {
+				j.bad(Problem, "mtu", i.Name, fmt.Sprintf("the advertisement of %s with its %d %s addresses takes %d octets, the MTU is %d", r.Name, len(r.OfFamily(f)), f, n, i.MTU),
+					fmt.Sprintf("raise the MTU to %d or more on all hosts and switches of the network, or put some of the addresses into a router of another VRID", n))
+			}
+		}
+	}
+	if len(j.findings) == before {
+		j.good("interface", i.Name, "%s, MTU %d", kind(i), i.MTU)
+	}
+}
+
+// size is that of the IP packet with the router's advertisement.
+func size(r config.Router, f packet.Family) int {
+	full, _ := r.WithLinkLocal()
+	n := len(full.OfFamily(f))
+	switch {
+	case n == 0:
+		return 0
+	case f == packet.IPv6:
+		return 40 + 8 + 16*n
+	case r.Version == 2 || r.Dual:
+		return 20 + 8 + 4*n + 8 // the authentication data
+	}
+	return 20 + 8 + 4*n
+}
+
+func kind(i *Interface) string {
+	switch {
+	case i.Kind != "":
+		return "a " + i.Kind + " device"
+	case i.Driver != "":
+		return "a NIC of the driver " + i.Driver
+	}
+	return "a NIC"
+}
+
+// usesVirtualMAC reports whether a router of the interface may use one.
+func (j *judge) usesVirtualMAC(i *Interface) bool {
+	routers := j.onInterface(i.Name)
+	return len(routers) == 0 || slices.ContainsFunc(routers, func(r config.Router) bool { return r.VirtualMAC != config.VirtualMACOff })
+}
+
+func (j *judge) reception(i *Interface) {
+	if i.Receive != "" {
+		j.good("receive", i.Name, "receives by %s: %s", i.Receive, i.ReceiveWhy)
+	}
+	if i.Occupant != "" {
+		off := map[string]string{"native": "xdpdrv", "generic": "xdpgeneric"}[i.OccupantMode]
+		cause := fmt.Sprintf("the XDP program %s of somebody else (%s) sees each packet before failoverd does", i.Occupant, i.OccupantMode)
+		if i.Receive == "af_packet" {
+			cause += "; a socket behind it receives, which a hung or busy host reads late"
+		}
+		j.bad(Warning, "xdp", i.Name, cause,
+			"make sure that it passes IP protocol 112, and the packets to the virtual addresses; if nobody needs it, detach it (one with a link: bpftool link detach)",
+			"ip link set dev "+i.Name+" "+off+" off")
+	}
+	if i.LRO && (i.Receive == "xdp-native" || i.Driver != "" && i.Kind == "") {
+		j.bad(Warning, "offload", i.Name, "large receive offload is on: a driver refuses XDP with it or loses packets, and a router must not use it", "switch it off",
+			"ethtool -K "+i.Name+" lro off")
+	}
+}
+
+func (j *judge) addresses(i *Interface) {
+	before := len(j.findings)
+	routers := j.onInterface(i.Name)
+	for _, r := range routers {
+		for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
+			own, what, example := i.Primary, "IPv4", "192.0.2.2/24"
+			if f == packet.IPv6 {
+				own, what, example = i.LinkLocal, "IPv6 link-local", "fe80::2/64"
+			}
+			if len(r.OfFamily(f)) > 0 && !own.IsValid() {
+				j.bad(Problem, "address", i.Name, fmt.Sprintf("it has no %s address of its own to send the advertisements of %s from", what, r.Name),
+					fmt.Sprintf("give it one beside the virtual ones, for example ip addr add %s dev %s", example, i.Name))
+			}
+		}
+		if j.Status == nil && r.Priority != config.OwnerPriority {
+			j.leftover(i, r)
+		}
+	}
+	if v6 := i.Settings6; v6["disable_ipv6"] == 1 && hasFamily(routers, packet.IPv6) {
+		j.bad(Problem, "ipv6", i.Name, "IPv6 is switched off on it, and a router has IPv6 addresses", "switch it on", "sysctl -w net.ipv6.conf."+setting(i.Name)+".disable_ipv6=0")
+	}
+	if len(j.findings) == before && len(routers) > 0 {
+		var own []string
+		for _, a := range []netip.Addr{i.Primary, i.LinkLocal} {
+			if a.IsValid() {
+				own = append(own, a.String())
+			}
+		}
+		j.good("address", i.Name, "has addresses of its own to advertise from: %s", strings.Join(own, ", "))
+	}
+}
+
+// leftover looks for virtual addresses that are there without any failoverd.
+func (j *judge) leftover(i *Interface, r config.Router) {
+	for _, p := range r.Addresses {
+		if slices.ContainsFunc(i.Addresses, func(a netip.Prefix) bool { return a.Addr() == p.Addr() }) {
+			j.bad(Problem, "address", i.Name, fmt.Sprintf("the virtual address %s is on it, and no failoverd runs: two hosts may answer for it", p.Addr()),
+				fmt.Sprintf("if a killed failoverd has left it, failoverd --cleanup removes it; otherwise ip addr del %s dev %s", p, i.Name))
+		}
+	}
+}
+
+// hasFamily reports whether a router has addresses of the family. If nothing is
+// known of the routers it may have.
+func hasFamily(routers []config.Router, f packet.Family) bool {
+	return len(routers) == 0 || slices.ContainsFunc(routers, func(r config.Router) bool { return len(r.OfFamily(f)) > 0 })
+}
+
+// setting is an interface's name as sysctl wants it.
+func setting(name string) string { return strings.ReplaceAll(name, ".", "/") }

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package gather looks at a host for package doctor. It changes nothing:
+// programs are loaded to see whether they can be, but not attached or pinned.
+package gather
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/doctor"
+	"github.com/failoverd/failoverd/pkg/migrate"
+)
+
+// Options say what to look at.
+type Options struct {
+	Config     string   // the configuration file
+	Required   bool     // it has to be there
+	Interfaces []string // only these; without a configuration these
+	Client     *control.Client
+}
+
+// Facts looks at the host of this process's namespaces. What can't be looked at
+// is among the facts.
+func Facts(ctx context.Context, o Options) (*doctor.Facts, error) {
+	g := &gatherer{Facts: new(doctor.Facts), privileged: os.Geteuid() == 0}
+	g.status(ctx, o.Client)
+	names := g.configuration(o)
+	g.kernel()
+	g.clock()
+	g.machine()
+	if err := g.interfaces(names); err != nil {
+		return nil, err
+	}
+	g.daemons()
+	g.ruleset(ctx)
+	return g.Facts, nil
+}
+
+type gatherer struct {
+	*doctor.Facts
+	privileged bool
+	inspection datapath.Inspection
+}
+
+// skip notes what couldn't be looked at.
+func (g *gatherer) skip(check, why string) {
+	g.Unchecked = append(g.Unchecked, doctor.Unchecked{Check: check, Why: why})
+}
+
+const needsRoot = "it needs root"
+
+func (g *gatherer) status(ctx context.Context, c *control.Client) {
+	s, err := c.Status(ctx)
+	switch {
+	case errors.Is(err, control.ErrNotRunning):
+		return
+	case err != nil:
+		g.skip("status", err.Error())
+		return
+	}
+	g.Status = &s
+	if stats, err := c.Stats(ctx); err == nil {
+		g.Stats = &stats
+	} else {
+		g.skip("heard", err.Error())
+	}
+}
+
+// configuration reads the file and returns the interfaces to look at.
+func (g *gatherer) configuration(o Options) []string {
+	path := o.Config
+	if !o.Required && g.Status != nil && g.Status.Config != "" {
+		path = g.Status.Config
+	}
+	f, _, err := migrate.Load(path)
+	_, missing := os.Stat(path)
+	switch {
+	case err == nil:
+		g.ConfigPath, g.Routers = path, f.Routers
+	case errors.Is(missing, fs.ErrNotExist) && !o.Required:
+	default:
+		g.ConfigError = err.Error()
+	}
+	names := slices.Clone(o.Interfaces)
+	if len(names) > 0 {
+		g.Routers = slices.DeleteFunc(g.Routers, func(r config.Router) bool { return !slices.Contains(names, r.Interface) })
+		return names
+	}
+	add := func(name string) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, r := range g.Routers {
+		add(r.Interface)
+	}
+	if g.Status != nil {
+		for _, r := range g.Status.Routers {
+			add(r.Interface)
+		}
+	}
+	return names
+}
+
+// line is what is in a small file of the kernel's, without the end of the line;
+// empty if it can't be read.
+func line(elements ...string) string {
+	b, err := os.ReadFile(filepath.Join(elements...))
+	if err != nil {
+		return ""
+	}
+	return string(bytes.TrimSpace(b))
+}
+
+// value is that of KEY=VALUE in a text; the last one counts.
+func value(text, key string) (found string) {
+	for l := range strings.Lines(text) {
+		if k, v, ok := strings.Cut(strings.TrimSpace(l), "="); ok && strings.TrimSpace(k) == key {
+			found = strings.Trim(strings.TrimSpace(v), `"`)
+		}
+	}
+	return found
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/failoverd/failoverd/pkg/control"
+)
+
+type running = control.Router
+
+// refusals are the counters that show a disagreement with another host, with
+// what it means and what to do.
+var refusals = []struct{ counter, cause, remedy string }{
+	{"ip_ttl_errors", "advertisements came with a TTL below 255: through a router, or from a host of another network", "keep routers and multicast forwarding out of the way: VRRP is for one network"},
+	{"version_errors", "another VRRP version was heard", "use the same version on all hosts (--version), or --dual while you move"},
+	{"checksum_errors", "wrong checksums were heard", "look for --checksum in the manual if keepalived or a hardware router is on the network; otherwise a NIC or a cable is bad"},
+	{"auth_type_mismatch", "advertisements with other authentication were heard", "use the same authentication, or none, on all hosts"},
+	{"auth_failures", "advertisements with another password were heard", "use the same password on all hosts"},
+	{"interval_errors", "another interval was heard", "use the same interval on all hosts"},
+	{"address_list_errors", "other addresses were heard for a VRID", "give all hosts of a VRID the same addresses, and different networks different VRIDs"},
+	{"owner_conflict", "another host advertises addresses that this one owns", "give priority 255 to one host only"},
+	{"own_source", "advertisements came back with this host's own address", "look for a loop in the network, or another host with the same address"},
+	{"first_addr_errors", "IPv6 advertisements didn't begin with a link-local address", "use --tolerate first-address with keepalived and FRR"},
+	{"ring_full", "the daemon didn't read in time", "give it CPU time: look at the load and at CPUQuota= of its unit"},
+}
+
+// running judges what the daemon says of itself.
+func (j *judge) running() {
+	if j.Status == nil {
+		j.good("status", "", "no failoverd was asked: what only a running one knows isn't here")
+		return
+	}
+	looked := func(r running) bool {
+		return slices.ContainsFunc(j.Interfaces, func(i Interface) bool { return i.Name == r.Interface })
+	}
+	before := len(j.findings)
+	for _, r := range j.Status.Routers {
+		if !looked(r) {
+			continue
+		}
+		name := fmt.Sprintf("%s (VRID %d, %s)", r.Name, r.VRID, r.Family)
+		switch {
+		case r.Waiting != "":
+			j.bad(Problem, "status", r.Interface, name+" takes no part: "+r.Waiting, "do away with that: the router starts by itself then")
+		case r.Receive != "" && r.Fence == "":
+			j.bad(Warning, "fence", r.Interface, name+" has no fence: killed or hung while Active, this host goes on answering for the addresses", "see what is said of BPF above; failoverd logs why at its start")
+		}
+	}
+	if len(j.findings) == before {
+		j.good("status", "", "failoverd %s runs, and its routers take part", j.Status.Version)
+	}
+	j.counters()
+}
+
+func (j *judge) counters() {
+	if j.Stats == nil {
+		return
+	}
+	for _, refusal := range refusals {
+		for _, c := range j.Stats.Global {
+			if c.Name == refusal.counter && c.Value > 0 {
+				j.bad(Warning, "heard", "", fmt.Sprintf("%s (%s %d since the start)", refusal.cause, c.Name, c.Value), refusal.remedy+"; failoverctl events says who it was")
+			}
+		}
+	}
+}
