@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
@@ -105,6 +106,41 @@ table inet filter {
 	s.waitState(b, line, "ipv6", "Active")
 	s.pinged(s.c, virtual4, virtual6)
 	s.stop(s.b, b)
+}
+
+// A firewall in front of the device's stack stops what is sent, and what a socket
+// receives, but nothing that a program in front of it does: as failoverctl doctor
+// says.
+func TestDeviceFirewall(t *testing.T) {
+	for name, c := range map[string]struct {
+		hook, mode string
+		on         int // 0: the Active's host, 1: the Backup's
+		hears      bool
+	}{
+		"ingress, tc":     {"ingress", "tc", 1, true},
+		"ingress, xdp":    {"ingress", "generic", 1, true},
+		"ingress, socket": {"ingress", "off", 1, false},
+		"egress":          {"egress", "tc", 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			_, err := []*lab.Node{s.a, s.b}[c.on].Run(s.ctx, "nft", fmt.Sprintf(`table netdev guard { chain c { type filter hook %s device "eth0" priority 0; ip protocol 112 drop; }; }`, c.hook))
+			s.ok(err)
+			const text = "routers: [{name: web, interface: eth0, vrid: 51, interval: 100ms, priority: %d, addresses: [198.18.0.10/24]}]"
+			a := s.withFile(s.a, fmt.Sprintf(text, 200))
+			a.router("web", "ipv4", inState("Active"))
+			b := s.withFile(s.b, fmt.Sprintf(text, 100)+"\nglobal: {xdp_mode: "+c.mode+"}\n")
+			b.router("web", "ipv4", func(r control.Router) bool {
+				if c.hears {
+					return r.State == "Backup" && r.Active == "198.18.0.1" && r.LastHeard > 0
+				}
+				return r.State == "Active"
+			})
+			s.stop(s.b, b.Failoverd)
+			s.stop(s.a, a.Failoverd)
+		})
+	}
 }
 
 // pinged waits for answers from addresses.

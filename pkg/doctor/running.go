@@ -30,7 +30,7 @@ var refusals = []struct{ counter, cause, remedy string }{
 // running judges what the daemon says of itself.
 func (j *judge) running() {
 	if j.Status == nil {
-		j.good("status", "", "no failoverd was asked: what only a running one knows isn't here")
+		j.good("status", "", "no failoverd runs that could be asked")
 		return
 	}
 	looked := func(r running) bool {
