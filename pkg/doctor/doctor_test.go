@@ -150,6 +150,9 @@ func TestFindings(t *testing.T) {
 		"no fence": {func(f *Facts, _ *Interface, _ *config.Router) {
 			f.Status = running(control.Router{Receive: "af_packet"})
 		}, Warning, "fence", "goes on answering"},
+		"another Active": {func(f *Facts, _ *Interface, _ *config.Router) {
+			f.Status, f.Alone, f.Heard, f.Listened = running(control.Router{Fence: "tcx"}), true, 3, 3*time.Second
+		}, Problem, "rival", "tcpdump"},
 		"another interval": {func(f *Facts, _ *Interface, _ *config.Router) {
 			f.Status, f.Stats = running(control.Router{Fence: "tcx"}), &control.Stats{Global: []control.Counter{{Name: "interval_errors", Value: 3}}}
 		}, Warning, "heard", "same interval"},
@@ -208,7 +211,8 @@ func TestNoAlarm(t *testing.T) {
 		"the owner's address": func(_ *Facts, i *Interface, r *config.Router) {
 			r.Priority, i.Addresses = config.OwnerPriority, r.Addresses
 		},
-		"a large MTU": func(_ *Facts, _ *Interface, r *config.Router) { r.Addresses = many(80) },
+		"the only Active": func(f *Facts, _ *Interface, _ *config.Router) { f.Status, f.Alone = new(control.Status), true },
+		"a large MTU":     func(_ *Facts, _ *Interface, r *config.Router) { r.Addresses = many(80) },
 	} {
 		f := healthy()
 		change(f, &f.Interfaces[0], &f.Routers[0])

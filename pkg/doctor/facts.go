@@ -4,6 +4,7 @@ package doctor
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
@@ -27,6 +28,11 @@ type Facts struct {
 	// Status and Stats are the running failoverd's, nil without one.
 	Status *control.Status
 	Stats  *control.Stats
+	// Alone says that it is Active for everything it runs, and Heard how many
+	// advertisements of others it accepted within Listened.
+	Alone    bool
+	Heard    uint64
+	Listened time.Duration
 
 	Unchecked []Unchecked
 }

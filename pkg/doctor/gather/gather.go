@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
@@ -69,11 +70,58 @@ func (g *gatherer) status(ctx context.Context, c *control.Client) {
 		return
 	}
 	g.Status = &s
-	if stats, err := c.Stats(ctx); err == nil {
-		g.Stats = &stats
-	} else {
+	stats, err := c.Stats(ctx)
+	if err != nil {
 		g.skip("heard", err.Error())
+		return
 	}
+	g.Stats = &stats
+	if err := g.listen(ctx, c); err != nil {
+		g.skip("rival", err.Error())
+	}
+}
+
+// listen finds out whether others advertise while the daemon is Active for
+// everything it runs.
+func (g *gatherer) listen(ctx context.Context, c *control.Client) error {
+	const longest = 5 * time.Second
+	if !alone(g.Status) {
+		return nil
+	}
+	for _, r := range g.Status.Routers {
+		g.Listened = max(g.Listened, time.Duration(3*r.AdvertisementInterval*float64(time.Second)))
+	}
+	g.Listened = min(g.Listened, longest)
+	select {
+	case <-time.After(g.Listened):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	stats, err := c.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	status, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	g.Alone, g.Heard = alone(&status), accepted(stats)-accepted(*g.Stats)
+	return nil
+}
+
+// alone reports whether a daemon is Active for all it runs.
+func alone(s *control.Status) bool {
+	return len(s.Routers) > 0 && !slices.ContainsFunc(s.Routers, func(r control.Router) bool { return r.State != "Active" })
+}
+
+// accepted is how many advertisements were.
+func accepted(s control.Stats) uint64 {
+	for _, c := range s.Global {
+		if c.Name == "advertisement_rcvd" {
+			return c.Value
+		}
+	}
+	return 0
 }
 
 // configuration reads the file and returns the interfaces to look at.
