@@ -82,6 +82,7 @@ func (t *translator) finish(in *instance) error {
 		r.name = in.name
 	}
 	r.set("interface", text(in.iface))
+	r.owner = in.priority == config.OwnerPriority
 	r.set("vrid", strconv.Itoa(in.vrid))
 	six := t.sameFamily(in)
 	version := t.version(in, six)

@@ -65,6 +65,7 @@ func (t *translator) translate(path string, root *node) (*Result, error) {
 		}
 		routers = append(routers, in.router)
 	}
+	t.group()
 	for _, n := range root.block {
 		t.sweep(n)
 	}

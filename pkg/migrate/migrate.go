@@ -55,6 +55,7 @@ type collector struct {
 	list      []*found
 	explained bool // a comment that the result has once
 	globals   []pair
+	synced    []*syncedGroup
 }
 
 // found is a finding with what it takes to order and to place it.

@@ -293,8 +293,15 @@ func (t *translator) overrule(before, n *node) {
 }
 
 func syncGroup(t *translator, _ *instance, n *node) {
-	n.args()
-	t.find(n, Later, "failoverd has no sync groups yet: these routers change their state each on its own. Give them the same priorities on all hosts, or wait for a later one")
+	g := &syncedGroup{node: n, name: n.arg(1)}
+	for _, block := range n.block {
+		if block.name() == "group" {
+			for _, member := range block.block {
+				g.members = append(g.members, member.name())
+			}
+		}
+	}
+	t.synced = append(t.synced, g)
 	t.apply(syncRules, nil, n.block)
 }
 

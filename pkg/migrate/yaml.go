@@ -26,6 +26,7 @@ type router struct {
 	keys    []pair
 	list    []item // the addresses
 	blocked string // why it is commented out
+	owner   bool   // of its addresses
 
 	first, last int // its lines in the result
 }
@@ -182,6 +183,7 @@ func (c *collector) write(path, whose string, routers []*router) []byte {
 		r.write(&b)
 		r.last = bytes.Count(b.Bytes(), []byte("\n"))
 	}
+	c.writeGroups(&b, routers)
 	return b.Bytes()
 }
 
