@@ -23,7 +23,8 @@ func doctorCommand(o *options) *cobra.Command {
 thing what to do: the kernel, the interfaces and their settings, the firewall, other
 VRRP daemons, what else looks after addresses, the clock, the hypervisor. It looks at
 the interfaces of the configuration file, or at those of --iface, which need no file.
-If failoverd runs, it is asked as well.
+If failoverd runs, it is asked as well, and listened to for some seconds while it is
+Active.
 
 It changes nothing. Without root some things can't be looked at, and it says which.
 

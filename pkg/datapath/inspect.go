@@ -80,6 +80,36 @@ func FindOccupant(ifindex int) (*Occupant, error) {
 	return o, nil
 }
 
+// Ahead returns the names of the TC programs of somebody else that see an
+// interface's packets before failoverd's do, or would. A kernel without TCX has
+// none.
+func Ahead(ifindex int) ([]string, error) {
+	all, err := link.QueryPrograms(link.QueryOptions{Target: ifindex, Attach: ebpf.AttachTCXIngress})
+	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.EINVAL) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for TC programs: %w", err)
+	}
+	var names []string
+	for _, attached := range all.Programs {
+		p, err := ebpf.NewProgramFromID(attached.ID)
+		if err != nil {
+			return names, fmt.Errorf("look at TC program %d: %w", attached.ID, err)
+		}
+		info, err := p.Info()
+		_ = p.Close() // it was only read
+		if err != nil {
+			return names, fmt.Errorf("look at TC program %d: %w", attached.ID, err)
+		}
+		if strings.HasPrefix(info.Name, classifierName) {
+			break
+		}
+		names = append(names, fmt.Sprintf("%s (number %d)", info.Name, attached.ID))
+	}
+	return names, nil
+}
+
 // DriverXDP reports whether the interface's driver has XDP. Before Linux 6.3
 // drivers don't say: then known is false.
 func DriverXDP(ifindex int) (can, known bool) {

@@ -108,6 +108,13 @@ func (j *judge) reception(i *Interface) {
 			"make sure that it passes IP protocol 112, and the packets to the virtual addresses; if nobody needs it, detach it (one with a link: bpftool link detach)",
 			"ip link set dev "+i.Name+" "+off+" off")
 	}
+	if len(i.Ahead) > 0 {
+		remedy := "make sure that it leaves IP protocol 112, ARP and neighbour discovery to the programs behind it (TCX_NEXT)"
+		if i.Receive == "tc" {
+			remedy += ", or receive in front of it: xdp_mode: generic"
+		}
+		j.bad(Warning, "tc", i.Name, fmt.Sprintf("the TC program %s of somebody else is in front of failoverd's: one that lets packets in itself (TC_ACT_OK, as Cilium's do) keeps them from it", strings.Join(i.Ahead, ", ")), remedy)
+	}
 	if i.LRO && (i.Receive == "xdp-native" || i.Driver != "" && i.Kind == "") {
 		j.bad(Warning, "offload", i.Name, "large receive offload is on: a driver refuses XDP with it or loses packets, and a router must not use it", "switch it off",
 			"ethtool -K "+i.Name+" lro off")

@@ -150,6 +150,9 @@ func TestFindings(t *testing.T) {
 		"no fence": {func(f *Facts, _ *Interface, _ *config.Router) {
 			f.Status = running(control.Router{Receive: "af_packet"})
 		}, Warning, "fence", "goes on answering"},
+		"another's TC program": {func(_ *Facts, i *Interface, _ *config.Router) {
+			i.Ahead, i.Receive = []string{"from_netdev (number 5)"}, "tc"
+		}, Warning, "tc", "xdp_mode: generic"},
 		"another Active": {func(f *Facts, _ *Interface, _ *config.Router) {
 			f.Status, f.Alone, f.Heard, f.Listened = running(control.Router{Fence: "tcx"}), true, 3, 3*time.Second
 		}, Problem, "rival", "tcpdump"},

@@ -98,9 +98,10 @@ type Interface struct {
 	Settings4           map[string]int
 	Settings6           map[string]int // nil without IPv6
 	Bridge              *Bridge
-	Receive, ReceiveWhy string // what would be chosen, or is in use
-	Occupant            string // the XDP program of somebody else, with its mode
-	OccupantMode        string // native or generic
+	Receive, ReceiveWhy string   // what would be chosen, or is in use
+	Occupant            string   // the XDP program of somebody else, with its mode
+	OccupantMode        string   // native or generic
+	Ahead               []string // TC programs of somebody else before failoverd's
 	Networkd            *Networkd
 	NetworkManager      bool // manages it
 }

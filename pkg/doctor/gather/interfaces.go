@@ -182,6 +182,11 @@ func (g *gatherer) reception(i *doctor.Interface, all []link.Interface) {
 	if occupant != nil {
 		i.Occupant, i.OccupantMode = strings.TrimSpace(fmt.Sprintf("%s (number %d)", occupant.Name, occupant.ID)), string(occupant.Mode)
 	}
+	if g.privileged {
+		if i.Ahead, err = datapath.Ahead(i.Index); err != nil {
+			g.skip("tc", err.Error())
+		}
+	}
 	if g.Status != nil {
 		for _, r := range g.Status.Routers {
 			if r.Interface == i.Name && r.Receive != "" {
