@@ -26,7 +26,7 @@ const (
 	priorityB = 100
 	// exposure is what systemd-analyze security may say of the unit at most, of
 	// 10 for one without any bound.
-	exposure = 3.0
+	exposure = 3.5
 )
 
 // Reasons of transitions, as status has them.
