@@ -43,7 +43,16 @@ func (f fake) Status() (control.Status, error) {
 		Name: "a-router-with-a-very-long-name", Interface: "eth7", Family: "ipv4", VRID: 7, Version: 3, Addresses: []string{"203.0.113.10/24"},
 		State: "Initialize", Since: now, Cause: "starting", Waiting: "there is no interface eth7", Priority: 100, ConfiguredPriority: 100, AdvertisementInterval: 1, Preempt: true, Accept: true,
 	}
-	return control.Status{Version: "1.2.3", PID: 42, Started: now.Add(-time.Hour), Now: now, Config: config.DefaultPath, Routers: []control.Router{web, six, later}}, nil
+	web.Tracks = []control.Dependency{{Track: "site", State: "up", Weight: 5, Change: 5}, {Track: "database", State: "down", Weight: -20, Change: -20}}
+	later.Tracks = []control.Dependency{{Track: "load", State: "up", Reverse: true, Fault: true}, {Track: "new", State: "unknown"}}
+	looked, load := now.Add(-400*time.Millisecond), 3
+	tracks := []control.Track{
+		{Name: "database", Kind: "tcp", State: "down", Since: now.Add(-3 * time.Second), Looked: &looked, Took: 0.0001, Text: "connection refused", Changes: 1},
+		{Name: "load", Kind: "file", State: "up", Since: now.Add(-time.Minute), Looked: &looked, Text: "the number is 3", Value: &load},
+		{Name: "new", Kind: "script", State: "unknown", Since: now, Text: "not looked at yet"},
+		{Name: "site", Kind: "http", State: "up", Since: now.Add(-time.Hour), Looked: &looked, Took: 0.012, Text: "status 200"},
+	}
+	return control.Status{Version: "1.2.3", PID: 42, Started: now.Add(-time.Hour), Now: now, Config: config.DefaultPath, Routers: []control.Router{web, six, later}, Tracks: tracks}, nil
 }
 
 func (f fake) Stats() (control.Stats, error) {

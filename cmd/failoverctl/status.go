@@ -197,6 +197,9 @@ func writeDetails(w io.Writer, s control.Status) error {
 		if r.HeldBy != "" {
 			line("waits for", "%s, which hears an Active", r.HeldBy)
 		}
+		for _, d := range r.Tracks {
+			line("check "+d.Track, "%s", check(s, d))
+		}
 		line("Active", "%s", active(r))
 		if r.State == "Backup" && r.Active != "" {
 			line("last heard", "%s ago", seconds(r.LastHeard))
@@ -227,7 +230,53 @@ func why(r control.Router) string {
 	if r.Waiting != "" {
 		return r.Waiting
 	}
+	if down := weighing(r); down != "" {
+		return r.Cause + "; down: " + down
+	}
 	return r.Cause
+}
+
+// weighing names the checks that are down and change the priority.
+func weighing(r control.Router) string {
+	var down []string
+	for _, d := range r.Tracks {
+		if d.State == "down" && d.Weight != 0 && !d.Reverse {
+			down = append(down, d.Track)
+		}
+	}
+	return strings.Join(down, ", ")
+}
+
+// effect says what a check does to a router now.
+func effect(d control.Dependency) string {
+	switch {
+	case d.Fault:
+		return "keeps it from taking part"
+	case d.Change != 0:
+		return fmt.Sprintf("priority %+d", d.Change)
+	case d.Weight != 0:
+		return fmt.Sprintf("weight %d", d.Weight)
+	}
+	return ""
+}
+
+// check describes a check that a router depends on.
+func check(s control.Status, d control.Dependency) string {
+	text := d.State
+	if i := slices.IndexFunc(s.Tracks, func(t control.Track) bool { return t.Name == d.Track }); i >= 0 {
+		t := s.Tracks[i]
+		if text += " for " + age(s.Now.Sub(t.Since)); t.State == "unknown" {
+			text = t.State
+		}
+		text += ": " + t.Text
+	}
+	if e := effect(d); e != "" {
+		text += "; " + e
+	}
+	if d.Reverse {
+		text += " (reverse)"
+	}
+	return text
 }
 
 func active(r control.Router) string {

@@ -26,6 +26,39 @@ type Status struct {
 	// Config is the path of the configuration file, empty without one.
 	Config  string   `json:"config,omitempty"`
 	Routers []Router `json:"routers"`
+	// Tracks are the checks that routers depend on, by name.
+	Tracks []Track `json:"tracks,omitempty"`
+}
+
+// Track is the state of one check.
+type Track struct {
+	Name  string `json:"name"`
+	Kind  string `json:"kind"`  // script, tcp, http, process, pidfile, file, interface, address, route or router
+	State string `json:"state"` // up, down, or unknown before the first look
+	// Since is when the state was entered, Looked when it was last looked; Took is
+	// how long that took, in seconds.
+	Since  time.Time  `json:"since"`
+	Looked *time.Time `json:"looked,omitempty"`
+	Took   float64    `json:"took"`
+	// Text says what was found; Value is a file's number.
+	Text  string `json:"text"`
+	Value *int   `json:"value,omitempty"`
+	// Changes is how often the state has changed since the first look.
+	Changes uint64 `json:"changes"`
+	// Output is the end of what a script wrote, if it failed.
+	Output string `json:"output,omitempty"`
+}
+
+// Dependency is a check that a router depends on.
+type Dependency struct {
+	Track   string `json:"track"`
+	State   string `json:"state"`
+	Weight  int    `json:"weight"`
+	Reverse bool   `json:"reverse,omitempty"`
+	// Change is by how much it changes the priority now; Fault says that it keeps
+	// the router from taking part.
+	Change int  `json:"change"`
+	Fault  bool `json:"fault"`
 }
 
 // Router is the state of one Virtual Router: a configured router has one for
@@ -70,6 +103,8 @@ type Router struct {
 	// Backup waits that would take over if it were alone.
 	Group  string `json:"group,omitempty"`
 	HeldBy string `json:"held_by,omitempty"`
+
+	Tracks []Dependency `json:"tracks,omitempty"`
 
 	Preempt bool `json:"preempt"`
 	// PreemptIn is how long an Active of lower priority is still let be, in

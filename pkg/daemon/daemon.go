@@ -23,6 +23,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/script"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -67,6 +68,9 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	}
 	defer handle.Close()
 
+	if err := checkScripts(file, log); err != nil {
+		return err
+	}
 	snapshot := monitor.Snapshot()
 	wait := file.Path != ""
 	plan, err := makePlan(file.Routers)
@@ -141,6 +145,15 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	observer.active = reach.becameActive
 	ports := &ports{wait: wait, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, claims: held, conditions: newConditions(), log: log, changes: make(chan change), begun: make(chan struct{})}
 	d := &instance{config: c, started: time.Now(), path: file.Path, file: file, loop: loop, ports: ports, dp: dp, history: history, handle: handle, log: log}
+	runner := script.NewRunner()
+	if d.tracks, err = newTracks(runner, monitor, ports.conditions, history, log); err != nil {
+		return fmt.Errorf("watch routes: %w", err)
+	}
+	defer d.tracks.close()
+	observer.moved = d.tracks.transition
+	if err := d.tracks.set(file); err != nil {
+		return err
+	}
 	server, err := listen(c.RunDir, d, history, log)
 	if err != nil {
 		return fmt.Errorf("serve the control socket: %w", err)
@@ -176,6 +189,9 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	}, main)
 	run("interfaces", monitor.Run, support)
 	run("addresses", worker.Run, support)
+	run("scripts", runner.Adopt, support)
+	run("routes", d.tracks.routes.Run, support)
+	run("checks", d.tracks.run, main)
 	run("log", observer.run, support)
 	run("virtual MAC", reach.run, main)
 	run("control socket", server.Run, support)

@@ -31,6 +31,7 @@ type instance struct {
 	dp      *datapath.Datapath
 	history *control.History
 	handle  *link.Handle
+	tracks  *tracks
 	scrapes *scrapes
 	log     *logrus.Logger
 
@@ -109,7 +110,10 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if err := checkAddresses(plan, snapshot, d.ports.ours); err != nil {
 		return nil, place(file, err)
 	}
-	changes := difference(d.file.Routers, file.Routers)
+	if err := checkScripts(file, d.log); err != nil {
+		return nil, err
+	}
+	changes := append(difference(d.file.Routers, file.Routers), trackDifference(d.file.Tracks, file.Tracks)...)
 	if details := config.GlobalDifference(d.file.Global, file.Global); len(details) > 0 {
 		changes = append(changes, control.Change{Router: "global", What: "changed", Details: details})
 	}
@@ -117,6 +121,10 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 		return changes, nil
 	}
 	if err := d.scrapes.set(file.Global); err != nil {
+		return nil, err
+	}
+	// First, so that new routers wait for their checks.
+	if err := d.tracks.set(file); err != nil {
 		return nil, err
 	}
 	logLinkLocals(plan, d.log)
@@ -154,8 +162,11 @@ func (d *instance) Status() (control.Status, error) {
 	views := d.ports.known()
 	s := control.Status{Version: d.config.Version, PID: os.Getpid(), Started: d.started, Now: wall, Routers: []control.Router{}}
 	s.Config = d.path
+	s.Tracks = d.tracks.all()
 	for _, state := range states {
-		s.Routers = append(s.Routers, describeRouter(state, views[state.ID], now, wall))
+		r := describeRouter(state, views[state.ID], now, wall)
+		r.Tracks = d.tracks.dependencies(r.Name)
+		s.Routers = append(s.Routers, r)
 	}
 	slices.SortFunc(s.Routers, func(a, b control.Router) int {
 		return cmp.Or(cmp.Compare(a.Interface, b.Interface), cmp.Compare(a.VRID, b.VRID), cmp.Compare(a.Family, b.Family))

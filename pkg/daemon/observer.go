@@ -33,7 +33,8 @@ type observer struct {
 	history *control.History
 	events  chan any
 	lost    atomic.Uint64
-	active  func(router.ID) // told of each router that becomes Active
+	active  func(router.ID)         // told of each router that becomes Active
+	moved   func(router.Transition) // told of each change of a state
 }
 
 func newObserver(log *logrus.Logger, dp *datapath.Datapath, history *control.History) *observer {
@@ -95,6 +96,9 @@ func (o *observer) write(event any, limited *limiter) {
 		entry := o.log.WithFields(fields(e.ID)).WithFields(logrus.Fields{
 			"from": e.From.String(), "to": e.To.String(), "cause": e.Why(),
 		})
+		if o.moved != nil {
+			o.moved(e)
+		}
 		if e.To == vrrp.Active && o.active != nil {
 			o.active(e.ID)
 		}

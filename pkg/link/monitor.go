@@ -30,6 +30,7 @@ type Monitor struct {
 
 	mu       sync.Mutex
 	snapshot []Interface
+	told     []func()
 }
 
 // NewMonitor subscribes to changes and takes the first picture.
@@ -65,6 +66,13 @@ func (m *Monitor) Close() {
 // Changes delivers a value after the picture may have changed.
 func (m *Monitor) Changes() <-chan struct{} { return m.changes }
 
+// Tell has f called, too, after the picture may have changed. It must not wait.
+func (m *Monitor) Tell(f func()) {
+	m.mu.Lock()
+	m.told = append(m.told, f)
+	m.mu.Unlock()
+}
+
 // Snapshot returns the current picture. It must not be modified.
 func (m *Monitor) Snapshot() []Interface {
 	m.mu.Lock()
@@ -85,15 +93,9 @@ func (m *Monitor) Run(ctx context.Context) error {
 		}
 		for m.look() != nil && ctx.Err() == nil {
 			// The last picture is better than none; it will be possible again.
-			select {
-			case <-time.After(retry):
-			case <-ctx.Done():
-			}
+			pause(ctx, retry)
 		}
-		select {
-		case <-time.After(pace):
-		case <-ctx.Done():
-		}
+		pause(ctx, pace)
 	}
 	return nil
 }
@@ -109,7 +111,11 @@ func (m *Monitor) look() error {
 	}
 	m.mu.Lock()
 	m.snapshot = all
+	told := m.told
 	m.mu.Unlock()
+	for _, f := range told {
+		f()
+	}
 	select {
 	case m.changes <- struct{}{}:
 	default:

@@ -44,6 +44,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, r := range status.Routers {
 		o.router(r, status.Now)
 	}
+	for _, t := range status.Tracks {
+		o.track(t)
+	}
 	for _, counter := range stats.Global {
 		o.counter("failoverd_"+counterName(counter.Name), counter.Help, nil, counter.Value)
 	}
@@ -95,6 +98,19 @@ func (o *output) router(r control.Router, now time.Time) {
 	gauge("active_down_interval_seconds", "Active_Down_Interval", r.ActiveDownInterval)
 	gauge("preempt_mode", "Preempt_Mode, 1 for true", truth(r.Preempt))
 	gauge("accept_mode", "Accept_Mode, 1 for true", truth(r.Accept))
+}
+
+// track gives the state of one check.
+func (o *output) track(t control.Track) {
+	labels, id := []string{"track", "kind"}, []string{t.Name, t.Kind}
+	if t.State != "unknown" {
+		o.gauge("failoverd_track_up", "1 if the check is up", labels, truth(t.State == "up"), id...)
+		o.gauge("failoverd_track_took_seconds", "how long the last look took", labels, t.Took, id...)
+	}
+	if t.Value != nil {
+		o.gauge("failoverd_track_value", "the number in the file", labels, float64(*t.Value), id...)
+	}
+	o.counter("failoverd_track_changes_total", "how often the check went up or down", labels, t.Changes, id...)
 }
 
 // output gives the metrics of one scrape.

@@ -67,6 +67,12 @@ func lan() *source {
 	now := since.Add(time.Hour)
 	lone.Since = now
 	s := &source{status: control.Status{Version: "1.2.3", Now: now, Routers: []control.Router{web, web6, db, lone}}}
+	load := -7
+	s.status.Tracks = []control.Track{
+		{Name: "load", Kind: "file", State: "up", Took: 0.25, Value: &load, Changes: 3},
+		{Name: "new", Kind: "tcp", State: "unknown"},
+		{Name: "site", Kind: "http", State: "down", Took: 1.5, Changes: 2},
+	}
 	for n := range packet.ReasonCount {
 		r := packet.Reason(n)
 		s.stats.Global = append(s.stats.Global, control.Counter{Name: r.String(), Help: r.Error(), Value: uint64(1000 + n)})
@@ -165,6 +171,9 @@ func TestCountersAgree(t *testing.T) {
 	want := make(map[string]float64)
 	for _, c := range s.stats.Global {
 		want["failoverd_"+c.Name+"_total"] = float64(c.Value)
+	}
+	for _, t := range s.status.Tracks {
+		want[fmt.Sprintf(`failoverd_track_changes_total{kind="%s",track="%s"}`, t.Kind, t.Name)] = float64(t.Changes)
 	}
 	for _, r := range s.stats.Routers {
 		for _, c := range r.Counters {
