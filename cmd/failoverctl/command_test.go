@@ -39,6 +39,8 @@ func (f fake) Status() (control.Status, error) {
 	six := web
 	six.Family, six.Addresses, six.State, six.Since, six.Cause = "ipv6", []string{"fe80::12:33/64", "2001:db8::10/64"}, "Backup", now.Add(-26*24*time.Hour), "starting"
 	six.Active, six.ActivePriority, six.LastHeard, six.Deadline, six.Assigned, six.BecameActive = "fe80::1234:5678:9abc:def0", 200, 0.75, 2.859, false, 0
+	ago := 0.75
+	six.Source, six.Peers = "2001:db8::2", []control.Peer{{Address: "2001:db8::1", MinTTL: 255, MaxTTL: 255, LastHeard: &ago}, {Address: "2001:db8:1::1", MaxTTL: 255}}
 	later := control.Router{
 		Name: "a-router-with-a-very-long-name", Interface: "eth7", Family: "ipv4", VRID: 7, Version: 3, Addresses: []string{"203.0.113.10/24"},
 		State: "Initialize", Since: now, Cause: "starting", Waiting: "there is no interface eth7", Priority: 100, ConfiguredPriority: 100, AdvertisementInterval: 1, Preempt: true, Accept: true,

@@ -134,7 +134,7 @@ func writeJSON(w io.Writer, v any) error {
 func writeStatus(w io.Writer, s control.Status, wide bool) error {
 	header := []string{"ROUTER", "VRID", "FAMILY", "STATE", "SINCE", "PRIO", "ACTIVE", "NEXT"}
 	if wide {
-		header = append(header, "INTERFACE", "ADDRESSES", "MAC", "VIRTUAL-MAC", "RECEIVE", "FENCE", "WHY")
+		header = append(header, "INTERFACE", "ADDRESSES", "MAC", "VIRTUAL-MAC", "RECEIVE", "FENCE", "PEERS", "WHY")
 	}
 	rows := [][]string{header}
 	for _, r := range s.Routers {
@@ -143,7 +143,7 @@ func writeStatus(w io.Writer, s control.Status, wide bool) error {
 			row[4] = "-"
 		}
 		if wide {
-			row = append(row, r.Interface, strings.Join(r.Addresses, ","), dash(r.MAC), dash(r.VirtualMAC), dash(r.Receive), dash(r.Fence), why(r))
+			row = append(row, r.Interface, strings.Join(r.Addresses, ","), dash(r.MAC), dash(r.VirtualMAC), dash(r.Receive), dash(r.Fence), dash(peers(r)), why(r))
 		}
 		rows = append(rows, row)
 	}
@@ -204,6 +204,12 @@ func writeDetails(w io.Writer, s control.Status) error {
 		if r.State == "Backup" && r.Active != "" {
 			line("last heard", "%s ago", seconds(r.LastHeard))
 		}
+		if len(r.Peers) > 0 {
+			line("unicast from", "%s", dash(r.Source))
+		}
+		for _, p := range r.Peers {
+			line("peer", "%s, %s", p.Address, peer(p))
+		}
 		if r.State != "Initialize" {
 			line("next", "%s", map[string]string{"Active": "advertises in ", "Backup": "takes over in "}[r.State]+next(r))
 			if r.PreemptIn > 0 {
@@ -224,6 +230,28 @@ func writeDetails(w io.Writer, s control.Status) error {
 		}
 	}
 	return t.Flush()
+}
+
+// peer is what is known of a peer. One that is Backup says nothing.
+func peer(p control.Peer) string {
+	heard := "not heard yet"
+	if p.LastHeard != nil {
+		heard = "last heard " + seconds(*p.LastHeard) + " ago"
+	}
+	return fmt.Sprintf("%s, TTL %d to %d", heard, p.MinTTL, p.MaxTTL)
+}
+
+// peers are the addresses of the peers with the time since they were heard.
+func peers(r control.Router) string {
+	var all []string
+	for _, p := range r.Peers {
+		if p.LastHeard != nil {
+			all = append(all, p.Address+"("+seconds(*p.LastHeard)+")")
+		} else {
+			all = append(all, p.Address)
+		}
+	}
+	return strings.Join(all, ",")
 }
 
 func why(r control.Router) string {

@@ -74,6 +74,8 @@ type options struct {
 	checksum   string
 	dual       bool
 	tolerate   []string
+	peers      []string
+	sources    []string
 	virtualMAC string
 	accept     bool
 	repeat     time.Duration
@@ -126,7 +128,9 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&o.checksum, "checksum", vrrp.ChecksumAuto.String(), "checksum `form` of version 3 over IPv4: auto (accept both, answer in the peers'), rfc9568, or rfc5798")
 	f.BoolVar(&o.dual, "dual", false, "speak version 2 beside version 3 over IPv4, while the hosts that share the addresses are moved from one to the other")
 	f.StringSliceVar(&o.tolerate, "tolerate", nil, "accept what the RFCs have refused: `what` is trailing-octets (behind the message), first-address (of an IPv6 list, not link-local), address-list (another one, in version 2)")
-	f.StringVar(&o.virtualMAC, "virtual-mac", string(config.VirtualMACAuto), "have the addresses at the virtual MAC 00:00:5e:00:01:VRID (IPv6 02), which moves with them, in this `mode`: auto, bpf (by TC programs), macvlan (by a device for the addresses, made and removed by failoverd; auto takes it where TC programs can't be attached), or off (the interface's own MAC)")
+	f.StringArrayVar(&o.peers, "peer", nil, "`address` of another host to advertise to, instead of to the group, where there is no multicast; nobody else is heard then; may be repeated")
+	f.StringArrayVar(&o.sources, "source", nil, "`address` of this host to advertise from to the peers, instead of the interface's primary one; may be repeated for the other family")
+	f.StringVar(&o.virtualMAC, "virtual-mac", string(config.VirtualMACAuto), "have the addresses at the virtual MAC 00:00:5e:00:01:VRID (IPv6 02), which moves with them, in this `mode`: auto, bpf (by TC programs), macvlan (by a device for the addresses, made and removed by failoverd; auto takes it where TC programs can't be attached, and neither with --peer), or off (the interface's own MAC)")
 	f.BoolVar(&o.accept, "accept", true, "accept packets to the virtual addresses (Accept_Mode); =false forwards for hosts that use them as their gateway, and answers ARP and neighbour discovery only")
 	f.DurationVar(&o.repeat, "announce-again", config.DefaultRepeat, "`time` after a take-over at which the addresses are announced once more by gratuitous ARP and neighbour advertisements, 0 for not at all")
 	f.StringVar(&o.xdpMode, "xdp-mode", string(datapath.ModeAuto), "where to receive, a `mode`: auto, native, generic (XDP in the driver or behind it), tc (a TC program), or off (AF_PACKET socket)")
@@ -194,7 +198,7 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 		file := &config.File{Routers: routers, Global: config.Global{LogLevel: o.logLevel, Metrics: o.metrics, MetricsCompat: o.compat}}
 		return o.runDaemon(untilHangup(ctx), log, nil, func() (*config.File, error) { return file, nil })
 	}
-	for _, name := range []string{"vrid", "priority", "interval", "version", "no-preempt", "preempt-delay", "checksum", "dual", "tolerate", "virtual-mac", "accept", "announce-again"} {
+	for _, name := range []string{"vrid", "priority", "interval", "version", "no-preempt", "preempt-delay", "checksum", "dual", "tolerate", "peer", "source", "virtual-mac", "accept", "announce-again"} {
 		if flags.Changed(name) {
 			return &usageError{fmt.Errorf("--%s without a virtual address: add --vip to take part, or leave it away", name)}
 		}
@@ -303,6 +307,10 @@ func (o *options) routers() ([]config.Router, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--virtual-mac: %w", err)
 	}
+	unicast, err := o.unicast()
+	if err != nil {
+		return nil, err
+	}
 	r := config.Router{
 		VRID:      o.vrid,
 		Version:   o.version,
@@ -313,6 +321,7 @@ func (o *options) routers() ([]config.Router, error) {
 		Checksum:  checksum,
 		Dual:      o.dual,
 		Tolerate:  tolerate,
+		Unicast:   unicast,
 
 		VirtualMAC:    virtualMAC,
 		Accept:        o.accept,
@@ -338,6 +347,35 @@ func (o *options) routers() ([]config.Router, error) {
 		all = append(all, r)
 	}
 	return all, nil
+}
+
+// unicast is what the peers make of the routers.
+func (o *options) unicast() (u config.Unicast, err error) {
+	switch {
+	case len(o.peers) == 0 && len(o.sources) > 0:
+		return u, errors.New("--source without a peer: it is the address to write to peers from, so add --peer")
+	case len(o.peers) > 0 && len(o.interfaces) > 1:
+		return u, errors.New("--peer with several interfaces: each has peers of its own; write a configuration file, or run a failoverd for each")
+	}
+	u.TTL = config.DefaultTTL
+	for _, s := range o.peers {
+		a, err := config.ParseHost(s)
+		if err != nil {
+			return u, fmt.Errorf("--peer: %w", err)
+		}
+		u.Peers = append(u.Peers, config.NewPeer(a))
+	}
+	for _, s := range o.sources {
+		a, err := config.ParseHost(s)
+		if err != nil {
+			return u, fmt.Errorf("--source: %w", err)
+		}
+		u.Sources = append(u.Sources, a)
+	}
+	if len(u.Peers) == 0 {
+		u = config.Unicast{}
+	}
+	return u, nil
 }
 
 func parseInterval(s string) (time.Duration, error) {

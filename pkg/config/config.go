@@ -71,6 +71,7 @@ type Router struct {
 	// Active, up to 24h; 0: none.
 	Announcements int
 	Refresh       time.Duration
+	Unicast       Unicast
 	// XDPMode is where to receive on the interface, as package datapath has it.
 	XDPMode string
 	Hooks   Hooks
@@ -83,7 +84,7 @@ type VirtualMAC string
 
 // The ways.
 const (
-	VirtualMACAuto    VirtualMAC = "auto"    // bpf if the TC programs can be attached, else macvlan
+	VirtualMACAuto    VirtualMAC = "auto"    // bpf if the TC programs can be attached, else macvlan; off with unicast
 	VirtualMACBPF     VirtualMAC = "bpf"     // by the TC programs
 	VirtualMACMacvlan VirtualMAC = "macvlan" // by a device of its own for the addresses
 	VirtualMACOff     VirtualMAC = "off"     // the addresses are at the interface's own MAC
@@ -264,6 +265,9 @@ func (r Router) Problems() (all []Problem) {
 			all = append(all, Problem{"addresses", i, fmt.Sprintf("virtual address %s is given twice", p.Addr())})
 		}
 	}
+	if r.Unicast.On() {
+		all = append(all, r.unicastProblems()...)
+	}
 	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
 		limit := packet.MaxAddressesIPv4
 		if f == packet.IPv6 {
@@ -301,6 +305,7 @@ func Difference(a, b Router) []string {
 	all.add("checksum", a.Checksum, b.Checksum)
 	all.add("dual", a.Dual, b.Dual)
 	all.add("tolerate", a.Tolerate.names(), b.Tolerate.names())
+	all.add("unicast", a.Unicast, b.Unicast)
 	all.add("xdp_mode", a.XDPMode, b.XDPMode)
 	all.addHooks(&a.Hooks, &b.Hooks)
 	all.add("track", a.Track, b.Track)

@@ -172,6 +172,7 @@ var others = map[string]string{
 	"interface_name": "interface", "iface": "interface", "dev": "interface",
 	"preempt_mode": "preempt", "nopreempt": "preempt", "no_preempt": "preempt",
 	"use_vmac": "virtual_mac", "vmac": "virtual_mac", "accept_mode": "accept",
+	"unicast_peer": "unicast", "unicast_src_ip": "unicast", "peers": "unicast", "unicast_ttl": "unicast",
 	"vrrp_version": "version", "prio": "priority", "garp_master_delay": "announce_again",
 	"notify_master": "notify_active",
 }
@@ -382,6 +383,9 @@ const (
 	kindCommand   // a line, or a list of words
 	kindNames     // a list of names
 	kindUses      // a list of tracks
+	kindGroup     // keys of its own, or a word
+	kindHosts     // an address, or a list of them
+	kindPeers     // a list of addresses and groups of keys
 )
 
 // key is one key of the file.
@@ -393,7 +397,8 @@ type key[T any] struct {
 	min, max int
 	fallback string // the default, as written in the file
 	required bool
-	example  string // for a required one
+	example  string        // for a required one
+	keys     func() object // of a group, for the schema
 	read     func(*reader, ast.Node, *T) (items []ast.Node)
 }
 
@@ -488,6 +493,7 @@ var routerKeys = slices.Concat([]key[Router]{
 	boolKey("dual", "Speak version 2 beside version 3 over IPv4.", "false", func(r *Router) *bool { return &r.Dual }),
 	toleranceKey(),
 	trackKey(),
+	unicastKey(),
 	choiceKey("xdp_mode", "Where to receive on the router's interface, instead of the global `xdp_mode`.", xdpModes, "", func(r *Router, v string) { r.XDPMode = v }),
 }, hookKeys)
 

@@ -104,6 +104,15 @@ func (k key[T]) schema() object {
 		o["type"], o["items"], o["minItems"] = "array", object{"type": []string{"string", "number"}}, 1
 	case kindUses:
 		o["type"], o["items"] = "array", object{"oneOf": []object{{"type": []string{"string", "number"}}, properties("With a weight of its own.", useKeys)}}
+	case kindGroup:
+		o["anyOf"] = []object{k.keys(), {"const": k.fallback}}
+	case kindHosts:
+		host := object{"type": "string"}
+		o["anyOf"] = []object{host, {"type": "array", "items": host, "minItems": 1, "maxItems": 2}}
+	case kindPeers:
+		peer := properties("A peer.", peerKeys)
+		peer["required"] = []string{"address"}
+		o["type"], o["items"], o["minItems"] = "array", object{"anyOf": []object{{"type": "string"}, peer}}, 1
 	case kindAddresses:
 		o["type"], o["items"], o["minItems"] = "array", object{"type": "string"}, 1
 	}

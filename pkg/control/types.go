@@ -88,6 +88,10 @@ type Router struct {
 	ActivePriority int    `json:"active_priority,omitempty"`
 	// LastHeard is how long ago a Backup heard the Active, in seconds.
 	LastHeard float64 `json:"last_heard,omitempty"`
+	// Source is the address that it advertises from, and Peers to whom, if not to
+	// the group.
+	Source string `json:"source,omitempty"`
+	Peers  []Peer `json:"peers,omitempty"`
 	// Deadline is the time until the next advertisement of an Active, or until
 	// a Backup that hears nothing takes over, in seconds.
 	Deadline float64 `json:"deadline"`
@@ -122,6 +126,18 @@ type Router struct {
 	ReceiveWhy string `json:"receive_why"`
 	Fence      string `json:"fence"` // tcx, clsact, or empty for none
 	Checksum   string `json:"checksum"`
+}
+
+// Peer is another host of a unicast router.
+type Peer struct {
+	Address string `json:"address"`
+	// MinTTL and MaxTTL are the limits of the TTL or Hop Limit of what comes from
+	// it.
+	MinTTL int `json:"min_ttl"`
+	MaxTTL int `json:"max_ttl"`
+	// LastHeard is how long ago it advertised, in seconds; absent if it never has.
+	// A Backup doesn't.
+	LastHeard *float64 `json:"last_heard,omitempty"`
 }
 
 // Stats are counters since the daemon's start.

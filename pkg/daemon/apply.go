@@ -167,12 +167,14 @@ func restarts(a, b config.Router) string {
 		return "ownership"
 	case a.XDPMode != b.XDPMode:
 		return "xdp_mode"
+	case a.Unicast.On() != b.Unicast.On():
+		return "unicast"
 	}
 	return ""
 }
 
 func loopConfig(m *member) router.Config {
-	c := router.Config{ID: m.id, Protocol: m.protocol(), Group: m.group()}
+	c := router.Config{ID: m.id, Protocol: m.protocol(), Group: m.group(), Peers: m.config.Unicast.Addresses(m.id.Family), TTL: uint8(m.config.Unicast.TTL)}
 	if m.config.Priority != config.OwnerPriority {
 		c.Addresses = m.config.OfFamily(m.id.Family)
 	}

@@ -196,6 +196,10 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 	for _, a := range v.config.OfFamily(s.ID.Family) {
 		r.Addresses = append(r.Addresses, a.String())
 	}
+	if s.Source.IsValid() {
+		r.Source = s.Source.String()
+	}
+	r.Peers = describePeers(s, v, now)
 	if p.State == vrrp.Backup {
 		r.LastHeard = now.Sub(p.LastHeard).Seconds()
 	}

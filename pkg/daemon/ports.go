@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -54,6 +55,7 @@ type port struct {
 	routers []*member
 	bound   *link.Interface // what it is bound to, nil while it doesn't exist
 	conn    *transmit.Conn
+	unicast map[packet.Family]*transmit.Datagrams // what sends to peers
 	path    datapath.Path
 	changed []link.Setting // of the interface, while it is bound
 	tried   bool           // to bind; what fails at the start ends the daemon
@@ -72,7 +74,8 @@ type member struct {
 	mac      config.VirtualMAC // the way it has its virtual MAC: never auto
 	device   int               // the macvlan with its addresses; 0: they are on the interface
 	port     router.Port
-	cause    vrrp.Cause // why it isn't running
+	peers    map[netip.Addr]packet.Hops // as the kernel was told
+	cause    vrrp.Cause                 // why it isn't running
 	detail   string
 	priority int    // the effective one
 	held     string // what keeps another member of its group from taking part
@@ -148,10 +151,7 @@ func stopped(err error) error {
 func (ps *ports) close() error {
 	var errs []error
 	for _, p := range ps.all {
-		errs = append(errs, ps.removeDevices(p))
-		if p.conn != nil {
-			errs = append(errs, p.conn.Close())
-		}
+		errs = append(errs, ps.removeDevices(p), p.closeSockets())
 	}
 	return errors.Join(errs...)
 }
@@ -344,8 +344,8 @@ func (ps *ports) equip(p *port, m *member, i link.Interface, snapshot []link.Int
 	if err := ps.checkAddresses(m, snapshot); err != nil {
 		return err
 	}
-	if err := p.conn.Join(m.id.Family); err != nil {
-		return fmt.Errorf("join the %s group: %w", m.id.Family, err)
+	if err := p.openSocket(m); err != nil {
+		return err
 	}
 	if err := m.choose(p.path); err != nil {
 		return err
@@ -371,7 +371,7 @@ func (ps *ports) equip(p *port, m *member, i link.Interface, snapshot []link.Int
 	case config.VirtualMACMacvlan:
 		field.Infof("its addresses are at the virtual MAC %s, on the macvlan %s", m.virtualMAC(), m.planned(i.Index).Name)
 	case config.VirtualMACOff:
-		if m.config.VirtualMAC == config.VirtualMACAuto {
+		if m.config.VirtualMAC == config.VirtualMACAuto && !m.config.Unicast.On() {
 			field.Warnf("no virtual MAC, its addresses are at the interface's own: %v", p.path.Unfenced)
 		}
 		return nil
@@ -414,6 +414,8 @@ func (m *member) choose(path datapath.Path) error {
 	case m.mac == config.VirtualMACBPF && path.TC == "":
 		return fmt.Errorf("VRID %d can't have its virtual MAC: %w; use virtual MAC mode macvlan or off", m.id.VRID, path.Unfenced)
 	case m.mac != config.VirtualMACAuto:
+	case m.config.Unicast.On():
+		m.mac = config.VirtualMACOff // clouds let no MAC through but the interface's own
 	case path.TC != "":
 		m.mac = config.VirtualMACBPF
 	case owner:
@@ -528,8 +530,8 @@ func (ps *ports) unbind(p *port, cause vrrp.Cause) error {
 	if e := ps.dp.Detach(p.bound.Index); e != nil {
 		ps.log.WithField("interface", p.name).WithError(e).Warn("detach from the interface")
 	}
-	if e := p.conn.Close(); e != nil {
-		ps.log.WithField("interface", p.name).WithError(e).Warn("close the socket of the interface")
+	if e := p.closeSockets(); e != nil {
+		ps.log.WithField("interface", p.name).WithError(e).Warn("close the sockets of the interface")
 	}
 	for _, m := range p.routers {
 		m.equipped, m.failed = false, nil
@@ -574,7 +576,15 @@ func (ps *ports) updateMember(p *port, m *member, i link.Interface) error {
 	want := router.Port{
 		Ifindex: i.Index, Device: m.device, MAC: i.MAC, VirtualMAC: m.mac != config.VirtualMACOff, Source: from, Transmitter: p.conn,
 	}
+	if m.config.Unicast.On() {
+		want.Unicast = p.unicast[m.id.Family]
+	}
 	if m.running {
+		if !maps.Equal(m.hops(i), m.peers) { // a network of the interface is new, or gone
+			if err := ps.setRouter(p, m, true, from); err != nil {
+				ps.log.WithFields(fields(m.id)).WithError(err).Error("tell the kernel of the virtual router")
+			}
+		}
 		if want == m.port {
 			return nil
 		}
@@ -590,10 +600,10 @@ func (ps *ports) updateMember(p *port, m *member, i link.Interface) error {
 
 // source is the address that a router sends from.
 func (ps *ports) source(m *member, i link.Interface) netip.Addr {
-	if m.running && usable(i, m.port.Source) {
+	if m.running && usable(i, m.port.Source) && m.suits(m.port.Source) {
 		return m.port.Source // constant while it can be (RFC 9568 §1.7)
 	}
-	return source(i, m.id.Family, ps.exclude)
+	return source(m.config, i, m.id.Family, ps.exclude)
 }
 
 // obstacle is what keeps a router by itself from taking part on an interface.
@@ -686,6 +696,7 @@ func (m *member) protocol() vrrp.Config {
 
 func (ps *ports) setRouter(p *port, m *member, running bool, from netip.Addr) error {
 	protocol := m.protocol()
+	m.peers = m.hops(*p.bound)
 	return ps.dp.SetRouter(m.key(p.bound.Index), datapath.Router{
 		Version:  protocol.Version,
 		Dual:     protocol.Dual,
@@ -694,6 +705,7 @@ func (ps *ports) setRouter(p *port, m *member, running bool, from netip.Addr) er
 		Heed:     protocol.Heed(),
 		Forms:    protocol.Forms(),
 		Tolerate: m.config.Tolerate.Tolerance,
+		Peers:    m.peers,
 
 		Addresses:  protocol.Addresses,
 		Owner:      m.config.Priority == config.OwnerPriority,

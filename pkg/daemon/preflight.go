@@ -111,10 +111,16 @@ func checkInterfaces(plan []planned, snapshot []link.Interface, wait bool) error
 		}
 		for _, f := range families(p.Router) {
 			// Right after boot its link-local address may still be tentative.
-			if source(i.Settled(), f, virtual(plan)).IsValid() {
+			if source(p.Router, i.Settled(), f, virtual(plan)).IsValid() {
 				continue
 			}
-			if only := source(i.Settled(), f, nil); only.IsValid() {
+			if given := p.Unicast.Source(f); given.IsValid() {
+				if !wait {
+					wrong.add(p, "unicast", 0, "the source %s is not on interface %s: add it there, or give another", given, p.Interface)
+				}
+				continue
+			}
+			if only := source(p.Router, i.Settled(), f, nil); only.IsValid() {
 				wrong.add(p, "addresses", 0, "virtual address %s is the only address of interface %s: if this host owns it, use priority 255, otherwise give the interface an address of its own beside it", only, p.Interface)
 				continue
 			}
@@ -124,6 +130,9 @@ func checkInterfaces(plan []planned, snapshot []link.Interface, wait bool) error
 			what, example := "IPv4", "192.0.2.2/24"
 			if f == packet.IPv6 {
 				what, example = "IPv6 link-local", "fe80::2/64"
+			}
+			if f == packet.IPv6 && !onLinkOnly(p.Unicast) {
+				what, example = "global IPv6", "2001:db8::2/64"
 			}
 			wrong.add(p, "interface", 0, "interface %s has no %s address to send advertisements from: give it one of its own, for example ip addr add %s dev %s", p.Interface, what, example, p.Interface)
 		}
@@ -184,6 +193,7 @@ func checkAddresses(plan []planned, snapshot []link.Interface, ours func(ifindex
 			}
 		}
 	}
+	checkPeers(plan, snapshot, &wrong)
 	for i, p := range plan {
 		for _, q := range plan[:i] {
 			for n, a := range p.Addresses {
@@ -228,13 +238,4 @@ func usable(i link.Interface, addr netip.Addr) bool {
 	return slices.ContainsFunc(i.Addresses, func(a link.Address) bool {
 		return a.Prefix.Addr() == addr && !a.Tentative && !a.DADFailed
 	})
-}
-
-// source returns the primary address of an interface (RFC 9568 §1.7), the
-// zero Addr if it has none.
-func source(i link.Interface, f packet.Family, exclude []netip.Addr) netip.Addr {
-	if f == packet.IPv6 {
-		return link.LinkLocalIPv6(i, exclude)
-	}
-	return link.PrimaryIPv4(i, exclude)
 }

@@ -3,7 +3,9 @@
 package daemon
 
 import (
+	"fmt"
 	"maps"
+	"net/netip"
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/packet"
@@ -22,6 +24,7 @@ type view struct {
 	mac     config.VirtualMAC // in use
 	macvlan string
 	device  int // that the addresses are put on
+	peers   map[netip.Addr]packet.Hops
 	running bool
 	waiting string // why it isn't
 }
@@ -49,7 +52,7 @@ func (p *port) view(m *member) view {
 	}
 	v.ifindex, v.up = p.bound.Index, p.bound.Up && p.bound.Running
 	v.receive, v.why, v.fence = p.path.Kind, p.path.Why, p.path.TC
-	v.device = m.on(p.bound)
+	v.device, v.peers = m.on(p.bound), m.peers
 	if m.equipped {
 		v.mac = m.mac
 	}
@@ -72,6 +75,10 @@ func (p *port) waitsFor(m *member) string {
 		return p.bound.Name + " is down"
 	case !p.bound.Running:
 		return p.bound.Name + " has no carrier"
+	case m.cause == vrrp.CauseNoAddress && m.config.Unicast.Source(m.id.Family).IsValid():
+		return fmt.Sprintf("%s doesn't have the source %s", p.bound.Name, m.config.Unicast.Source(m.id.Family))
+	case m.cause == vrrp.CauseNoAddress && m.id.Family == packet.IPv6 && !onLinkOnly(m.config.Unicast):
+		return p.bound.Name + " has no global IPv6 address of its own"
 	case m.cause == vrrp.CauseNoAddress && m.id.Family == packet.IPv6:
 		return p.bound.Name + " has no IPv6 link-local address of its own"
 	case m.cause == vrrp.CauseNoAddress:

@@ -14,7 +14,9 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/transmit"
 	"github.com/failoverd/failoverd/pkg/vrrp"
+	"github.com/failoverd/failoverd/tools/lab"
 )
 
 // A host answers for a virtual address as long as its lease lasts, and for its
@@ -138,5 +140,105 @@ func TestFence(t *testing.T) {
 				t.Errorf("left behind: %v, %v", qdiscs, err)
 			}
 		})
+	}
+}
+
+// What a unicast router advertises to its peers leaves as long as its lease lasts.
+// The same VRID by the group may be another program's.
+func TestFenceUnicast(t *testing.T) {
+	t.Attr("proves", "O-09")
+	w := newWire(t, ModeOff)
+	client, err := w.lab.Node("client")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.lan.Connect(client, "eth0", "192.0.2.9/24", "2001:db8::9/64"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.here.Sysctl("net.ipv6.conf.eth0.accept_dad", "0"); err != nil {
+		t.Fatal(err)
+	}
+	capture, err := w.lan.Capture()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = capture.Close() })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for _, c := range []struct {
+		family                    packet.Family
+		own, prefix, peer, router string
+	}{
+		{packet.IPv4, "192.0.2.3", "/24", "192.0.2.9", "192.0.2.1"},
+		{packet.IPv6, "2001:db8::3", "/64", "2001:db8::9", "fe80::1"},
+	} {
+		if err := w.here.AddAddress("eth0", c.own+c.prefix); err != nil {
+			t.Fatal(err)
+		}
+		own, peer := netip.MustParseAddr(c.own), netip.MustParseAddr(c.peer)
+		k := Key{Ifindex: w.ifindex, Family: c.family, VRID: 51}
+		if err := w.dp.SetRouter(k, Router{Version: 3, Source: own, Running: true, Addresses: list(c.router), Peers: map[netip.Addr]packet.Hops{peer: packet.OnLink()}}); err != nil {
+			t.Fatal(err)
+		}
+		var out *transmit.Datagrams
+		var group *transmit.Conn
+		err := w.here.Do(func() (err error) {
+			if out, err = transmit.OpenDatagrams(w.ifindex, c.family); err == nil {
+				group, err = transmit.Open(w.ifindex)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// arrives sends one of VRID 51, and one of VRID 52 behind it, which always does.
+		arrives := func(priority uint8, want bool) {
+			t.Helper()
+			a := packet.Advertisement{Version: 3, VRID: 51, Priority: priority, Interval: time.Second, Addresses: list(c.router)}
+			for _, a.VRID = range []uint8{51, 52} {
+				b, err := packet.AppendAdvertisementDatagram(nil, own, peer, 255, &a, packet.ChecksumRFC9568)
+				if err != nil {
+					t.Fatal(err)
+				}
+				out.Queue(b)
+			}
+			if sent, err := out.Flush(); sent != 2 && want || err != nil && want {
+				t.Errorf("%d sent, %v", sent, err)
+			}
+			got := false
+			_, err := capture.Wait(ctx, 0, func(f lab.Frame) bool {
+				a, _, _, ok := f.Advertisement()
+				ok = ok && a.Priority == priority && f.From == "here"
+				got = got || ok && a.VRID == 51
+				return ok && a.VRID == 52
+			})
+			if err != nil || got != want {
+				t.Errorf("%s, priority %d: arrived %v, want %v; %v", c.family, priority, got, want, err)
+			}
+		}
+		arrives(100, false)
+		w.dp.Advertise(k, monotonic().Add(time.Hour))
+		arrives(101, true)
+		w.dp.Advertise(k, 0)
+		arrives(102, false)
+		a := packet.Advertisement{Version: 3, VRID: 51, Priority: 103, Interval: time.Second, Addresses: list(c.router)}
+		source := own
+		if c.family == packet.IPv6 {
+			source = netip.MustParseAddr("fe80::3")
+		}
+		frame, err := packet.AppendAdvertisementFrame(nil, packet.MAC{2, 0, 0, 0, 0, 0x0b}, source, &a, packet.ChecksumRFC9568)
+		if err != nil {
+			t.Fatal(err)
+		}
+		group.Queue(frame)
+		if _, err := group.Flush(); err != nil {
+			t.Error(err)
+		}
+		if _, err := capture.Wait(ctx, 0, func(f lab.Frame) bool { a, _, _, ok := f.Advertisement(); return ok && a.Priority == 103 }); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(out.Close(), group.Close()); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -47,6 +47,7 @@ type Address struct {
 	Tentative  bool // IPv6: duplicate address detection is not finished
 	DADFailed  bool // IPv6: it is a duplicate
 	Deprecated bool
+	Temporary  bool // IPv6: it changes every day or so (RFC 8981)
 	Host       bool // valid inside the host only
 }
 
@@ -123,6 +124,7 @@ func address(a netlink.Addr) Address {
 		Tentative:  a.Flags&unix.IFA_F_TENTATIVE != 0 && a.Flags&unix.IFA_F_OPTIMISTIC == 0,
 		DADFailed:  a.Flags&unix.IFA_F_DADFAILED != 0,
 		Deprecated: a.Flags&unix.IFA_F_DEPRECATED != 0,
+		Temporary:  ip.Unmap().Is6() && a.Flags&unix.IFA_F_TEMPORARY != 0,
 		Host:       a.Scope >= unix.RT_SCOPE_HOST,
 	}
 }
@@ -149,10 +151,20 @@ func PrimaryIPv4(i Interface, exclude []netip.Addr) netip.Addr {
 // first link-local one that is usable and not to be excluded, without a zone;
 // the zero Addr if there is none.
 func LinkLocalIPv6(i Interface, exclude []netip.Addr) netip.Addr {
+	return firstIPv6(i, exclude, netip.Addr.IsLinkLocalUnicast)
+}
+
+// GlobalIPv6 returns the address to send IPv6 advertisements from to peers
+// beyond the link: like LinkLocalIPv6, but the first of another scope.
+func GlobalIPv6(i Interface, exclude []netip.Addr) netip.Addr {
+	return firstIPv6(i, exclude, netip.Addr.IsGlobalUnicast)
+}
+
+func firstIPv6(i Interface, exclude []netip.Addr, scope func(netip.Addr) bool) netip.Addr {
 	for _, a := range i.Addresses {
 		addr := a.Prefix.Addr()
-		// A deprecated one is another Virtual Router's.
-		if addr.Is6() && addr.IsLinkLocalUnicast() && !a.Tentative && !a.DADFailed && !a.Deprecated && !slices.Contains(exclude, addr) {
+		// A deprecated one is another Virtual Router's, or about to go.
+		if addr.Is6() && scope(addr) && !a.Tentative && !a.DADFailed && !a.Deprecated && !a.Temporary && !slices.Contains(exclude, addr) {
 			return addr
 		}
 	}

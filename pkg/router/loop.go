@@ -146,6 +146,7 @@ func (l *Loop) receive(p *Received) {
 	if !ok {
 		return // removed between reception and now
 	}
+	r.heard(p.From, p.At)
 	l.step(r, p.At, vrrp.Event{
 		Kind:          vrrp.Receive,
 		Advertisement: p.Advertisement,
@@ -228,7 +229,7 @@ func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 				r.counters.PriorityZeroSent++
 			}
 		}
-		l.touch(r.port.Transmitter)
+		l.touch(r.advertiser())
 	case vrrp.AssignAddresses:
 		l.assign(r)
 	case vrrp.AnnounceAddresses:
@@ -403,19 +404,27 @@ func (l *Loop) send() {
 // intervals (RFC 9568 §6.1) or as many as are configured, so a lease of as many
 // ends before it takes over.
 func (l *Loop) renew(t Transmitter, now vrrp.Instant, err error) {
-	if err != nil {
+	if err != nil && !unreachable(err) {
 		return // the last lease still lasts
 	}
 	for _, r := range l.sending {
-		if r.port.Transmitter == t && r.machine.State() == vrrp.Active {
+		if r.advertiser() == t && r.machine.State() == vrrp.Active {
 			l.leases.Answer(r.key, now.Add(r.protocol.Patience(r.protocol.Interval)))
 		}
 	}
 }
 
+// unreachable reports whether an error says no more than that some destinations
+// can't be sent to. A peer that is cut off from here can't be told from one that
+// is gone, and for the others the addresses must be answered for.
+func unreachable(err error) bool {
+	var u interface{ Unreachable() bool }
+	return errors.As(err, &u) && u.Unreachable()
+}
+
 func (l *Loop) idOf(t Transmitter) ID {
 	for id, r := range l.routers {
-		if r.port.Transmitter == t {
+		if r.port.Transmitter == t || r.port.Unicast == t {
 			return ID{Interface: id.Interface}
 		}
 	}
@@ -494,7 +503,8 @@ func (l *Loop) add(c Config, machine *vrrp.Router) error {
 	if _, ok := l.routers[c.ID]; ok {
 		return fmt.Errorf("VRID %d exists twice for %s on %s", c.ID.VRID, c.ID.Family, c.ID.Interface)
 	}
-	r := &router{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, heapIndex: -1}
+	r := &router{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, ttl: c.TTL, heapIndex: -1}
+	r.meet(c.Peers)
 	l.routers[c.ID] = r
 	l.join(r, c.Group)
 	return nil
@@ -526,7 +536,8 @@ func (l *Loop) update(c Config) error {
 		l.join(r, c.Group)
 	}
 	before := r.addresses
-	r.protocol, r.addresses = c.Protocol, c.Addresses
+	r.protocol, r.addresses, r.ttl = c.Protocol, c.Addresses, c.TTL
+	r.meet(c.Peers)
 	r.attach(r.port) // the frames are built anew
 	if r.machine.State() == vrrp.Active {
 		l.withdraw(r, slices.DeleteFunc(slices.Clone(before), func(p netip.Prefix) bool { return slices.Contains(c.Addresses, p) }))
@@ -678,7 +689,7 @@ func (l *Loop) Status() ([]Status, error) {
 	var all []Status
 	err := l.do(func() {
 		for _, r := range l.routers {
-			all = append(all, Status{ID: r.id, Ifindex: r.port.Ifindex, MAC: r.mac(), OwnMAC: r.port.MAC, Protocol: r.machine.Status(), Assigned: r.assigned, Counters: r.counters, Group: r.groupName(), HeldBy: r.holder()})
+			all = append(all, Status{ID: r.id, Ifindex: r.port.Ifindex, MAC: r.mac(), OwnMAC: r.port.MAC, Protocol: r.machine.Status(), Assigned: r.assigned, Counters: r.counters, Group: r.groupName(), HeldBy: r.holder(), Source: r.port.Source, Peers: slices.Clone(r.peers)})
 		}
 	})
 	return all, err

@@ -67,8 +67,9 @@ type Packets interface {
 	LastHeard(Key) (Stamp, bool)
 }
 
-// Transmitter sends whole Ethernet frames on one interface. The frame may be
-// used until the next Flush. Flush never blocks.
+// Transmitter sends whole Ethernet frames on one interface, or IP datagrams. The
+// frame may be used until the next Flush. Flush never blocks. An error of it that
+// has a method Unreachable, which returns true, concerns single destinations.
 type Transmitter interface {
 	Queue(frame []byte)
 	Flush() (sent int, err error)
@@ -148,6 +149,10 @@ type Config struct {
 	// while Active. An owner's addresses are there already and are never
 	// touched: for priority 255 it is empty.
 	Addresses []netip.Prefix
+	// Peers are who advertisements are sent to, one by one, instead of the
+	// group. Of nobody else are there any to receive.
+	Peers []netip.Addr
+	TTL   uint8 // that they are sent with to peers, or the Hop Limit
 }
 
 // Port is the interface as a Virtual Router needs it to take part.
@@ -164,6 +169,8 @@ type Port struct {
 	Source netip.Addr
 	// Transmitter sends on the interface.
 	Transmitter Transmitter
+	// Unicast sends IP datagrams to the peers of a router that has some.
+	Unicast Transmitter
 }
 
 // Status is a Virtual Router's state for people and for tests.
@@ -179,6 +186,14 @@ type Status struct {
 	// HeldBy is the member of the group for which a Backup waits that would
 	// take over if it were alone.
 	HeldBy *ID
+	Source netip.Addr // that it advertises from
+	Peers  []Peer
+}
+
+// Peer is whom a unicast Virtual Router advertises to.
+type Peer struct {
+	Address   netip.Addr
+	LastHeard vrrp.Instant // 0: never
 }
 
 // Counters count what happened to a Virtual Router since it was added.

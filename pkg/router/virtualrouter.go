@@ -4,6 +4,7 @@ package router
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -16,6 +17,8 @@ type router struct {
 	machine   *vrrp.Router
 	protocol  vrrp.Config
 	addresses []netip.Prefix
+	peers     []Peer
+	ttl       uint8
 	port      Port
 
 	counters Counters
@@ -48,7 +51,9 @@ type router struct {
 	releasing int        // removals of the addresses under way
 	gone      chan error // told when they are done, if it is to be forgotten
 
-	frames [4][]byte // prebuilt advertisements of the current priority, by frameIndex
+	// frames are prebuilt advertisements of the current priority, by frameIndex:
+	// one, or one for each peer.
+	frames [4][][]byte
 	queued struct {
 		wakeup   uint64
 		any      bool
@@ -61,7 +66,7 @@ type router struct {
 func (r *router) attach(p Port) {
 	r.port = p
 	r.key = Key{Ifindex: p.Ifindex, Family: r.id.Family, VRID: r.id.VRID}
-	r.frames = [4][]byte{}
+	r.frames = [4][][]byte{}
 	r.queued.any = false
 }
 
@@ -79,6 +84,36 @@ func (r *router) holder() *ID {
 	}
 	id := r.heldBy.id
 	return &id
+}
+
+// advertiser is what sends its advertisements.
+func (r *router) advertiser() Transmitter {
+	if len(r.peers) > 0 {
+		return r.port.Unicast
+	}
+	return r.port.Transmitter
+}
+
+// meet makes others the peers.
+func (r *router) meet(addresses []netip.Addr) {
+	before := r.peers
+	r.peers = nil
+	for _, a := range addresses {
+		p := Peer{Address: a}
+		if i := slices.IndexFunc(before, func(b Peer) bool { return b.Address == a }); i >= 0 {
+			p = before[i]
+		}
+		r.peers = append(r.peers, p)
+	}
+}
+
+// heard notes that one of the peers has been heard.
+func (r *router) heard(from netip.Addr, at vrrp.Instant) {
+	for i := range r.peers {
+		if r.peers[i].Address == from {
+			r.peers[i].LastHeard = at
+		}
+	}
 }
 
 // device is the interface that the addresses are put on.
@@ -135,15 +170,17 @@ func (r *router) queueAdvertisement(a *vrrp.Action, wakeup uint64) error {
 }
 
 func (r *router) queueFrame(version, priority uint8, form packet.Checksum) error {
-	frame, err := r.frame(version, priority, form)
+	frames, err := r.build(version, priority, form)
 	if err != nil {
 		return err
 	}
-	r.port.Transmitter.Queue(frame)
+	for _, frame := range frames {
+		r.advertiser().Queue(frame)
+	}
 	return nil
 }
 
-// frameIndex is where a frame is kept: by its checksum form, one of version 2
+// frameIndex is where frames are kept: by their checksum form, one of version 2
 // beside version 3 where no form is.
 func (r *router) frameIndex(version uint8, form packet.Checksum) int {
 	if version != r.protocol.Version {
@@ -152,7 +189,7 @@ func (r *router) frameIndex(version uint8, form packet.Checksum) int {
 	return int(form)
 }
 
-func (r *router) frame(version, priority uint8, form packet.Checksum) ([]byte, error) {
+func (r *router) build(version, priority uint8, form packet.Checksum) ([][]byte, error) {
 	current := priority == r.protocol.Priority
 	n := r.frameIndex(version, form)
 	if current && r.frames[n] != nil {
@@ -171,14 +208,31 @@ func (r *router) frame(version, priority uint8, form packet.Checksum) ([]byte, e
 		Addresses: r.protocol.Addresses,
 		AuthData:  r.protocol.AuthData,
 	}
-	frame, err := packet.AppendAdvertisementFrame(nil, r.mac(), r.port.Source, &a, form)
+	frames, err := r.frame(&a, form)
 	if err != nil {
 		return nil, err
 	}
 	if current {
-		r.frames[n] = frame
+		r.frames[n] = frames
 	}
-	return frame, nil
+	return frames, nil
+}
+
+// frame puts an advertisement into a frame to the group, or into a datagram to
+// each of the peers.
+func (r *router) frame(a *packet.Advertisement, form packet.Checksum) (frames [][]byte, err error) {
+	if len(r.peers) == 0 {
+		frame, err := packet.AppendAdvertisementFrame(nil, r.mac(), r.port.Source, a, form)
+		return [][]byte{frame}, err
+	}
+	for _, p := range r.peers {
+		datagram, err := packet.AppendAdvertisementDatagram(nil, r.port.Source, p.Address, r.ttl, a, form)
+		if err != nil {
+			return nil, err
+		}
+		frames = append(frames, datagram)
+	}
+	return frames, nil
 }
 
 // queueAnnouncements queues one gratuitous ARP or unsolicited neighbour

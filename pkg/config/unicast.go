@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+// DefaultTTL is the TTL or Hop Limit of unicast advertisements. Nobody beyond the
+// link can send something that arrives with it (RFC 5082).
+const DefaultTTL = 255
+
+// Unicast is to whom a router advertises one by one, instead of to the group;
+// the zero value if it doesn't.
+type Unicast struct {
+	// Sources are the addresses to advertise from, at most one of a family; for
+	// one without, it is the interface's primary address.
+	Sources []netip.Addr
+	Peers   []Peer
+	TTL     int // 1 to 255
+}
+
+// Peer is another host that may be Active.
+type Peer struct {
+	Address netip.Addr
+	// MinTTL and MaxTTL are the limits of the TTL or Hop Limit with which its
+	// advertisements arrive, 0 to 255. A MinTTL of AutoTTL is the router's own
+	// TTL for a peer in a network of the interface, for others 0.
+	MinTTL, MaxTTL int
+}
+
+// AutoTTL leaves MinTTL to where the peer is.
+const AutoTTL = -1
+
+// On reports whether the router is a unicast one.
+func (u Unicast) On() bool { return len(u.Peers) > 0 }
+
+// OfFamily returns the peers of one family.
+func (u Unicast) OfFamily(f packet.Family) []Peer {
+	return slices.DeleteFunc(slices.Clone(u.Peers), func(p Peer) bool { return packet.FamilyOf(p.Address) != f })
+}
+
+// Addresses returns the addresses of the peers of one family.
+func (u Unicast) Addresses(f packet.Family) (all []netip.Addr) {
+	for _, p := range u.OfFamily(f) {
+		all = append(all, p.Address)
+	}
+	return all
+}
+
+// Source returns the address to advertise from, the zero Addr if none is given.
+func (u Unicast) Source(f packet.Family) netip.Addr {
+	for _, a := range u.Sources {
+		if packet.FamilyOf(a) == f {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// String is what differences show.
+func (u Unicast) String() string {
+	if !u.On() {
+		return Off
+	}
+	var b strings.Builder
+	for i, p := range u.Peers {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(p.String())
+	}
+	if len(u.Sources) > 0 {
+		fmt.Fprintf(&b, " from %v", u.Sources)
+	}
+	if u.TTL != DefaultTTL {
+		fmt.Fprintf(&b, " with TTL %d", u.TTL)
+	}
+	return b.String()
+}
+
+func (p Peer) String() string {
+	s := p.Address.String()
+	if p.MinTTL != AutoTTL {
+		s += fmt.Sprintf(" min_ttl %d", p.MinTTL)
+	}
+	if p.MaxTTL != 255 {
+		s += fmt.Sprintf(" max_ttl %d", p.MaxTTL)
+	}
+	return s
+}
+
+// NewPeer is a peer with the limits that it has by default.
+func NewPeer(a netip.Addr) Peer { return Peer{Address: a, MinTTL: AutoTTL, MaxTTL: 255} }
+
+// ParseHost reads the address of a host, a peer or this one.
+func ParseHost(s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	switch {
+	case err != nil && strings.Contains(s, "/"):
+		return a, fmt.Errorf("address %s: leave the prefix length away, it is one host's", quote(s))
+	case err != nil:
+		return a, fmt.Errorf("%s is not an address: write it like 192.0.2.3 or 2001:db8::3, names aren't looked up", quote(s))
+	case a.Zone() != "":
+		return a, fmt.Errorf("address %s: leave the zone away, the interface is given already", quote(s))
+	}
+	a = a.Unmap()
+	if a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Is4() && (a.As4()[0] == 0 || a.As4()[0] == 127 || a.As4()[0] >= 240) {
+		return a, fmt.Errorf("address %s can't be another host's: use its unicast address, like 192.0.2.3", quote(s))
+	}
+	return a, nil
+}
+
+// unicastProblems are what is wrong with the peers. Their item 0 is the group of
+// keys, behind which come the peers and the sources.
+func (r Router) unicastProblems() (all []Problem) {
+	u := r.Unicast
+	add := func(item int, format string, args ...any) {
+		all = append(all, Problem{Key: "unicast", Item: item, Text: fmt.Sprintf(format, args...)})
+	}
+	if u.TTL < 1 || u.TTL > 255 {
+		add(0, "the TTL %d can't be sent: it is 1 to 255", u.TTL)
+	}
+	virtual := func(a netip.Addr) bool {
+		return slices.ContainsFunc(r.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
+	}
+	for i, p := range u.Peers {
+		f := packet.FamilyOf(p.Address)
+		switch source := u.Source(f); {
+		case slices.ContainsFunc(u.Peers[:i], func(q Peer) bool { return p.Address == q.Address }):
+			add(1+i, "peer %s is given twice", p.Address)
+		case virtual(p.Address):
+			add(1+i, "peer %s is one of the virtual addresses: give the other host's own address", p.Address)
+		case p.Address == source:
+			add(1+i, "peer %s is the source, which is this host's: give the other hosts' addresses only", p.Address)
+		case len(r.OfFamily(f)) == 0:
+			add(1+i, "peer %s is %s, of which the router has no address: leave it away", p.Address, f)
+		case source.IsLinkLocalUnicast() && source.Is6() && !p.Address.IsLinkLocalUnicast():
+			add(1+i, "peer %s can't be reached from the link-local source %s: give another source", p.Address, source)
+		}
+		least := max(p.MinTTL, 0)
+		if p.MinTTL < AutoTTL || least > p.MaxTTL || p.MaxTTL > 255 {
+			add(1+i, "no TTL is from %d to %d: min_ttl and max_ttl are 0 to 255, and the first is the lesser", least, p.MaxTTL)
+		}
+	}
+	for i, a := range u.Sources {
+		f := packet.FamilyOf(a)
+		item := 1 + len(u.Peers) + i
+		switch {
+		case slices.ContainsFunc(u.Sources[:i], func(b netip.Addr) bool { return packet.FamilyOf(b) == f }):
+			add(item, "a second source for %s: give one", f)
+		case len(r.OfFamily(f)) == 0:
+			add(item, "the source %s is %s, of which the router has no address: leave it away", a, f)
+		case virtual(a) && r.Priority != OwnerPriority:
+			add(item, "the source %s is one of the virtual addresses: give an address that stays on this host", a)
+		}
+	}
+	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
+		if len(r.OfFamily(f)) > 0 && len(u.OfFamily(f)) == 0 {
+			add(0, "the router has %s addresses, but no %s peer: add one, or put the addresses into a router without unicast", f, f)
+		}
+	}
+	return all
+}
+
+// unicastKeys are those below unicast.
+func unicastKeys(peers, sources *[]ast.Node) []key[Unicast] {
+	return []key[Unicast]{
+		{name: "peers", kind: kindPeers, doc: "The other hosts' addresses. One may be a group of its `address` and the `min_ttl` and `max_ttl` with which its advertisements arrive.", read: func(r *reader, n ast.Node, u *Unicast) []ast.Node {
+			for _, item := range r.list(n, "peers", "peers: [192.0.2.3]") {
+				if p, ok := r.peer(item); ok {
+					u.Peers, *peers = append(u.Peers, p), append(*peers, r.value(item))
+				}
+			}
+			return nil
+		}},
+		{name: "source", kind: kindHosts, doc: "The address of this host to advertise from, or a list of one for each family; the interface's primary one by default.", read: func(r *reader, n ast.Node, u *Unicast) []ast.Node {
+			list := []ast.Node{n}
+			if _, is := r.value(n).(*ast.SequenceNode); is {
+				list = r.list(n, "source", "")
+			}
+			for _, item := range list {
+				if a, ok := r.host(item); ok {
+					u.Sources, *sources = append(u.Sources, a), append(*sources, r.value(item))
+				}
+			}
+			return nil
+		}},
+		{name: "ttl", kind: kindNumber, min: 1, max: 255, fallback: strconv.Itoa(DefaultTTL), doc: "The TTL or Hop Limit to send with.", read: func(r *reader, n ast.Node, u *Unicast) []ast.Node {
+			if v, ok := r.number(n, "ttl"); ok {
+				u.TTL = v
+			}
+			return nil
+		}},
+	}
+}
+
+func unicastKey() key[Router] {
+	const name = "unicast"
+	doc := "Whom to advertise to one by one, where there is no multicast; off: to the group."
+	keys := func() object { return properties(doc, unicastKeys(nil, nil)) }
+	return key[Router]{name: name, kind: kindGroup, fallback: Off, doc: doc, keys: keys, read: func(r *reader, n ast.Node, t *Router) []ast.Node {
+		if s, scalar := r.value(n).(*ast.StringNode); scalar && s.Value == Off {
+			return nil
+		}
+		var peers, sources []ast.Node
+		before := len(r.mistakes.List)
+		t.Unicast.TTL = DefaultTTL
+		if read(r, n, quote(name), &t.Unicast, unicastKeys(&peers, &sources), nil) && len(t.Unicast.Peers) == 0 && len(r.mistakes.List) == before {
+			r.fail(n, "add `peers: [192.0.2.3]`", "%s has no peer: without one nobody hears of the router", quote(name))
+		}
+		return slices.Concat([]ast.Node{r.value(n)}, peers, sources)
+	}}
+}
+
+// host reads the address of a host.
+func (r *reader) host(n ast.Node) (netip.Addr, bool) {
+	s, ok := r.address(n)
+	if !ok {
+		return netip.Addr{}, false
+	}
+	a, err := ParseHost(s)
+	if err != nil {
+		r.fail(r.value(n), "", "%s", err)
+	}
+	return a, err == nil
+}
+
+// peer reads a peer: its address, or a group of keys with it.
+func (r *reader) peer(n ast.Node) (Peer, bool) {
+	if m, is := r.value(n).(ast.MapNode); is && r.keyed(m) {
+		p, before := NewPeer(netip.Addr{}), len(r.mistakes.List)
+		read(r, n, "the peer", &p, peerKeys, nil)
+		if !p.Address.IsValid() && len(r.mistakes.List) == before {
+			r.fail(n, "add `address: 192.0.2.3`", "the peer has no `address`")
+		}
+		return p, len(r.mistakes.List) == before
+	}
+	a, ok := r.host(n)
+	return NewPeer(a), ok
+}
+
+// keyed tells a group of keys from an IPv6 address, which the library takes for
+// one.
+func (r *reader) keyed(m ast.MapNode) bool {
+	for i := m.MapRange(); i.Next(); {
+		name := i.Key().GetToken().Value
+		if strings.Contains(name, "_") || len(name) > 4 || strings.ContainsAny(name, "ghijklmnopqrstuvwxyz") {
+			return true
+		}
+	}
+	return false
+}
+
+var peerKeys = []key[Peer]{
+	{name: "address", kind: kindText, doc: "The peer's address.", read: func(r *reader, n ast.Node, p *Peer) []ast.Node {
+		p.Address, _ = r.host(n)
+		return nil
+	}},
+	ttlKey("min_ttl", "The least TTL or Hop Limit with which its advertisements arrive. By default the `ttl` for a peer in one of the interface's networks, for others 0.", func(p *Peer) *int { return &p.MinTTL }),
+	ttlKey("max_ttl", "The greatest; 255 by default.", func(p *Peer) *int { return &p.MaxTTL }),
+}
+
+func ttlKey(name, doc string, field func(*Peer) *int) key[Peer] {
+	return key[Peer]{name: name, kind: kindNumber, doc: doc, max: 255, read: func(r *reader, n ast.Node, p *Peer) []ast.Node {
+		v, ok := r.number(n, name)
+		if ok && (v < 0 || v > 255) {
+			r.fail(n, "", "%s is %d: it is 0 to 255", quote(name), v)
+		} else if ok {
+			*field(p) = v
+		}
+		return nil
+	}}
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transmit
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+// Datagrams sends whole IP datagrams of one family to hosts, out of one
+// interface. The kernel finds their next hops, by its routes and its neighbour
+// table, and resolves a neighbour that it doesn't know without anybody waiting:
+// the datagram leaves when the answer has come. It is not safe for concurrent
+// use.
+//
+// It is also who receives VRRP on the host, and throws it away: without a
+// receiver the kernel would answer each advertisement of a peer with an ICMP
+// error.
+type Datagrams struct {
+	queue
+	ifindex      int
+	family       packet.Family
+	destinations []destination
+}
+
+// destination is where a datagram goes and, for rules that route by it, the
+// address that it comes from.
+type destination struct {
+	control [6]uint64             // room for a control message, aligned
+	address unix.RawSockaddrInet6 // or an Inet4, which is shorter
+}
+
+// UnreachableError says of which destinations a Flush was refused. All others
+// were sent to.
+type UnreachableError struct{ errs []error }
+
+func (e *UnreachableError) Error() string   { return errors.Join(e.errs...).Error() }
+func (e *UnreachableError) Unwrap() []error { return e.errs }
+
+// Unreachable tells it from an error of the interface.
+func (e *UnreachableError) Unreachable() bool { return true }
+
+// OpenDatagrams opens a raw socket for the interface.
+func OpenDatagrams(ifindex int, f packet.Family) (*Datagrams, error) {
+	domain, level, included := unix.AF_INET, unix.SOL_IP, unix.IP_HDRINCL
+	if f == packet.IPv6 {
+		domain, level, included = unix.AF_INET6, unix.SOL_IPV6, unix.IPV6_HDRINCL
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, packet.ProtocolVRRP)
+	if err != nil {
+		return nil, fmt.Errorf("raw %s socket: %w", f, err)
+	}
+	nothing := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
+	err = errors.Join(
+		unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing}),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, ifindex),
+		unix.SetsockoptInt(fd, level, included, 1),
+		prefer(fd),
+	)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("raw %s socket for interface %d: %w", f, ifindex, err), unix.Close(fd))
+	}
+	return &Datagrams{queue: queue{fd: fd}, ifindex: ifindex, family: f}, nil
+}
+
+// Flush is that of a Conn, but for what can't be sent to single destinations,
+// for which the error is an *UnreachableError.
+func (d *Datagrams) Flush() (sent int, err error) {
+	d.prepare()
+	defer d.reset()
+	n := len(d.frames)
+	if cap(d.destinations) < n {
+		d.destinations = make([]destination, n, 2*n)
+	}
+	d.destinations = d.destinations[:n]
+	for i := range d.frames {
+		d.address(i)
+	}
+	var unreachable []error
+	sent, err = d.flush(func(n int, errno unix.Errno) bool {
+		switch errno {
+		case unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EPERM, unix.EACCES, unix.ECONNREFUSED:
+			unreachable = append(unreachable, fmt.Errorf("to %s: %w", d.destination(n), errno))
+			return true
+		}
+		return false
+	})
+	if err == nil && len(unreachable) > 0 {
+		err = &UnreachableError{unreachable}
+	}
+	return sent, err
+}
+
+// destination is that of the datagram n of the queue.
+func (d *Datagrams) destination(n int) netip.Addr {
+	if d.family == packet.IPv6 {
+		return netip.AddrFrom16([16]byte(d.frames[n][24:]))
+	}
+	return netip.AddrFrom4([4]byte(d.frames[n][16:]))
+}
+
+// address writes the addresses of a datagram's header where sendmmsg wants them.
+func (d *Datagrams) address(n int) {
+	to, header, frame := &d.destinations[n], &d.messages[n].header, d.frames[n]
+	header.Name = (*byte)(unsafe.Pointer(&to.address))
+	header.Control = (*byte)(unsafe.Pointer(&to.control))
+	control := (*unix.Cmsghdr)(unsafe.Pointer(&to.control))
+	data := unsafe.Add(unsafe.Pointer(&to.control), unix.CmsgLen(0))
+	if d.family == packet.IPv6 {
+		to.address = unix.RawSockaddrInet6{Family: unix.AF_INET6, Addr: [16]byte(frame[24:]), Scope_id: uint32(d.ifindex)}
+		header.Namelen = unix.SizeofSockaddrInet6
+		control.Level, control.Type = unix.SOL_IPV6, unix.IPV6_PKTINFO
+		*(*unix.Inet6Pktinfo)(data) = unix.Inet6Pktinfo{Addr: [16]byte(frame[8:]), Ifindex: uint32(d.ifindex)}
+		control.SetLen(unix.CmsgLen(unix.SizeofInet6Pktinfo))
+		header.SetControllen(unix.CmsgSpace(unix.SizeofInet6Pktinfo))
+		return
+	}
+	*(*unix.RawSockaddrInet4)(unsafe.Pointer(&to.address)) = unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: [4]byte(frame[16:])}
+	header.Namelen = unix.SizeofSockaddrInet4
+	control.Level, control.Type = unix.SOL_IP, unix.IP_PKTINFO
+	*(*unix.Inet4Pktinfo)(data) = unix.Inet4Pktinfo{Ifindex: int32(d.ifindex), Spec_dst: [4]byte(frame[12:])}
+	control.SetLen(unix.CmsgLen(unix.SizeofInet4Pktinfo))
+	header.SetControllen(unix.CmsgSpace(unix.SizeofInet4Pktinfo))
+}
+
+// Close closes the socket.
+func (d *Datagrams) Close() error { return unix.Close(d.fd) }

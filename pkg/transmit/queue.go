@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transmit
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	priorityControl = 7 // TC_PRIO_CONTROL
+	sendBuffer      = 4 << 20
+)
+
+// message is struct mmsghdr of sendmmsg(2).
+type message struct {
+	header unix.Msghdr
+	sent   uint32
+	_      [4]byte
+}
+
+// queue is what the next Flush sends through a socket.
+type queue struct {
+	fd       int
+	frames   [][]byte
+	vectors  []unix.Iovec
+	messages []message
+}
+
+// prefer has a socket's frames go ahead of bulk traffic in the interface's queue,
+// as the network's own control traffic does, with room for a burst.
+func prefer(fd int) error {
+	return errors.Join(
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PRIORITY, priorityControl),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer),
+	)
+}
+
+// Queue adds a frame to what the next Flush sends. The frame is not copied: it
+// must stay as it is until then.
+func (q *queue) Queue(frame []byte) {
+	if len(frame) > 0 {
+		q.frames = append(q.frames, frame)
+	}
+}
+
+// Flush sends what is queued, all of it in one system call if the kernel takes
+// it, and never waits. It returns the number of frames sent, and the first
+// error; frames that could not be sent are dropped, for an advertisement that
+// is late is worth less than the next one.
+func (q *queue) Flush() (sent int, err error) {
+	q.prepare()
+	defer q.reset()
+	return q.flush(nil)
+}
+
+// flush sends what is prepared. Of what the kernel can't send, skip is asked
+// whether that concerns its destination only.
+func (q *queue) flush(skip func(n int, errno unix.Errno) bool) (sent int, err error) {
+	for at := 0; at < len(q.messages); {
+		n, errno := q.send(q.messages[at:])
+		switch {
+		case errno == 0:
+			sent += n
+			at += n
+		case errno == unix.EINTR:
+		case skip != nil && skip(at, errno):
+			at++
+		case errno == unix.EMSGSIZE || errno == unix.EINVAL || errno == unix.ENOBUFS:
+			err = errors.Join(err, fmt.Errorf("frame of %d octets: %w", len(q.frames[at]), errno))
+			at++ // this one can't be sent, the others may
+		default:
+			err = errors.Join(err, fmt.Errorf("%d frames dropped: %w", len(q.messages)-at, errno))
+			at = len(q.messages)
+		}
+	}
+	return sent, err
+}
+
+func (q *queue) reset() {
+	clear(q.frames)
+	q.frames = q.frames[:0]
+}
+
+func (q *queue) prepare() {
+	n := len(q.frames)
+	if cap(q.messages) < n {
+		q.messages, q.vectors = make([]message, n, 2*n), make([]unix.Iovec, n, 2*n)
+	}
+	q.messages, q.vectors = q.messages[:n], q.vectors[:n]
+	for i, frame := range q.frames {
+		q.vectors[i].Base = &frame[0]
+		q.vectors[i].SetLen(len(frame))
+		q.messages[i] = message{header: unix.Msghdr{Iov: &q.vectors[i]}}
+		q.messages[i].header.SetIovlen(1)
+	}
+}
+
+func (q *queue) send(m []message) (int, unix.Errno) {
+	n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(q.fd),
+		uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), unix.MSG_DONTWAIT, 0, 0)
+	runtime.KeepAlive(q)
+	return int(n), errno
+}
