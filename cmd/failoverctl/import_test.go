@@ -20,10 +20,10 @@ func TestImport(t *testing.T) {
 		}
 		return path
 	}
-	source := write("keepalived.conf", "vrrp_instance a {\n  interface eth0\n  virtual_router_id 51\n  track_script {\n    check\n  }\n  virtual_ipaddress {\n    192.0.2.10/24\n  }\n}\n")
+	source := write("keepalived.conf", "vrrp_instance a {\n  interface eth0\n  virtual_router_id 51\n  track_bfd {\n    check\n  }\n  virtual_ipaddress {\n    192.0.2.10/24\n  }\n}\n")
 	result := filepath.Join(dir, "failoverd.yaml")
 	code, out, errs := call(t, "import", "-o", result, source)
-	if code != 0 || out != "" || !strings.Contains(errs, "keepalived.conf:4: track_script") || !strings.Contains(errs, "1 needs a later failoverd") {
+	if code != 0 || out != "" || !strings.Contains(errs, "keepalived.conf:4: track_bfd") || !strings.Contains(errs, "1 needs a later failoverd") {
 		t.Errorf("exit code %d, output %q, findings:\n%s", code, out, errs)
 	}
 	if code, _, errs := call(t, "check", result); code != 0 {

@@ -43,6 +43,7 @@ type instance struct {
 	pending      []*node // blocks of addresses, which need the interface's name
 	addresses    []vip
 	excluded     []vip
+	uses         []tracked // of checks
 }
 
 // block has the router commented out.

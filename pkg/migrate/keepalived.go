@@ -25,6 +25,16 @@ type translator struct {
 	instances []*instance
 	global    instance         // defaults of all instances
 	groups    map[string]*node // multicast groups that aren't VRRP's, by vrrp_mcast_group4 or 6
+
+	groupUses  map[*node][]tracked // of checks, by the sync group
+	weighted   map[*node]bool      // sync groups with sync_group_tracking_weight
+	trackNames map[string]bool     // that are taken
+}
+
+func newTranslator() *translator {
+	return &translator{
+		groups: make(map[string]*node), groupUses: make(map[*node][]tracked), weighted: make(map[*node]bool), trackNames: make(map[string]bool),
+	}
 }
 
 // Keepalived translates a keepalived configuration. It reads path by open, and
@@ -35,7 +45,7 @@ func Keepalived(path string, open func(string) ([]byte, error), glob func(patter
 	if err != nil {
 		return nil, fmt.Errorf("read keepalived's configuration: %w", err)
 	}
-	t := &translator{groups: make(map[string]*node)}
+	t := newTranslator()
 	root, err := t.read(path, content, open, glob)
 	if err != nil {
 		return nil, err
@@ -66,6 +76,7 @@ func (t *translator) translate(path string, root *node) (*Result, error) {
 		routers = append(routers, in.router)
 	}
 	t.group()
+	t.track()
 	for _, n := range root.block {
 		t.sweep(n)
 	}

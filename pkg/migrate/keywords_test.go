@@ -10,7 +10,10 @@ import (
 )
 
 // contexts are the blocks that have rules; "" is what is outside of blocks.
-var contexts = map[string]rules{"": topRules, "global_defs": globalRules, "vrrp_sync_group": syncRules, "vrrp_instance": instanceRules}
+var contexts = map[string]rules{
+	"": topRules, "global_defs": globalRules, "vrrp_sync_group": syncRules, "vrrp_instance": instanceRules,
+	"vrrp_script": scriptRules(&probe{}), "vrrp_track_process": processRules(&probe{}), "vrrp_track_file": fileRules(&probe{}),
+}
 
 func keywords(t *testing.T) (*translator, *node) {
 	t.Helper()
@@ -20,7 +23,7 @@ func keywords(t *testing.T) (*translator, *node) {
 		t.Fatal(err)
 	}
 	open, glob := in(".")
-	tr := &translator{groups: make(map[string]*node)}
+	tr := newTranslator()
 	root, err := tr.read(path, content, open, glob)
 	if err != nil {
 		t.Fatal(err)

@@ -56,6 +56,7 @@ type collector struct {
 	explained bool // a comment that the result has once
 	globals   []pair
 	synced    []*syncedGroup
+	checks    []*probe
 }
 
 // found is a finding with what it takes to order and to place it.

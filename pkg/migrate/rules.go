@@ -14,22 +14,21 @@ import (
 
 // Reasons that several directives have.
 const (
-	itself     = "failoverd does without it"
-	noTracking = "failoverd has no tracking yet: what it watches doesn't change the priority or the state"
-	noNotify   = "failoverd runs no programs on transitions yet; `failoverctl events --follow` shows them"
-	noFIFO     = "failoverd has no FIFO for transitions yet; `failoverctl events --follow -o json` writes them"
-	noMail     = "failoverd sends no mail yet"
-	noSNMP     = "failoverd has no SNMP yet"
-	noDBus     = "failoverd has no D-Bus yet; `failoverctl status -o json` says the same"
-	noBFD      = "failoverd has no BFD yet"
-	noRoutes   = "failoverd has no routes and rules that go with the addresses yet"
-	noStatic   = "what stays on the host is configured by the host's network configuration (systemd-networkd, netplan, ifupdown)"
-	lvs        = "failoverd has no load balancer: keepalived without VRRP can go on doing this (keepalived --check), or another program"
-	process    = "it is about keepalived's processes; failoverd's are systemd's matter, in its unit"
-	realTime   = "a late failoverd believes the kernel, which keeps the time of each advertisement, so it doesn't take over for its own delay"
-	buffers    = "failoverd sizes its buffers itself"
-	firewall   = "failoverd makes no firewall rules: its BPF programs drop what has to be dropped"
-	reload     = "failoverctl reload checks the file before anything changes"
+	itself   = "failoverd does without it"
+	noNotify = "failoverd runs no programs on transitions yet; `failoverctl events --follow` shows them"
+	noFIFO   = "failoverd has no FIFO for transitions yet; `failoverctl events --follow -o json` writes them"
+	noMail   = "failoverd sends no mail yet"
+	noSNMP   = "failoverd has no SNMP yet"
+	noDBus   = "failoverd has no D-Bus yet; `failoverctl status -o json` says the same"
+	noBFD    = "failoverd has no BFD yet"
+	noRoutes = "failoverd has no routes and rules that go with the addresses yet"
+	noStatic = "what stays on the host is configured by the host's network configuration (systemd-networkd, netplan, ifupdown)"
+	lvs      = "failoverd has no load balancer: keepalived without VRRP can go on doing this (keepalived --check), or another program"
+	process  = "it is about keepalived's processes; failoverd's are systemd's matter, in its unit"
+	realTime = "a late failoverd believes the kernel, which keeps the time of each advertisement, so it doesn't take over for its own delay"
+	buffers  = "failoverd sizes its buffers itself"
+	firewall = "failoverd makes no firewall rules: its BPF programs drop what has to be dropped"
+	reload   = "failoverctl reload checks the file before anything changes"
 )
 
 // What failoverd does in its own way.
@@ -50,10 +49,10 @@ var topRules = rules{
 	"global_defs":              {apply: block(globalRules)},
 	"vrrp_instance":            {apply: beginInstance},
 	"vrrp_sync_group":          {apply: syncGroup},
-	"vrrp_script":              later("failoverd has no health checks yet: the script isn't run"),
-	"vrrp_track_process":       later("failoverd has no health checks yet: the process isn't watched"),
-	"vrrp_track_file":          later("failoverd has no health checks yet: the file isn't watched"),
-	"track_file":               later("failoverd has no health checks yet: the file isn't watched"),
+	"vrrp_script":              {apply: beginCheck(kindScript, 0, scriptRules)},
+	"vrrp_track_process":       {apply: beginCheck(kindProcess, 1, processRules)},
+	"vrrp_track_file":          {apply: beginCheck(kindFile, 1, fileRules)},
+	"track_file":               {apply: beginCheck(kindFile, 1, fileRules)},
 	"bfd_instance":             later(noBFD),
 	"garp_group":               changed(pacedText),
 	"static_ipaddress":         foreign(noStatic),
@@ -151,8 +150,10 @@ var globalRules = rules{
 	"vrrp_notify_fifo_script":          later(noFIFO),
 	"vrrp_notify_priority_changes":     later(noFIFO),
 	"fifo_write_vrrp_states_on_reload": later(noFIFO),
-	"script_user":                      later("failoverd runs no programs yet, neither for health checks nor on transitions"),
-	"enable_script_security":           later("failoverd runs no programs yet, neither for health checks nor on transitions"),
+	"script_user": {apply: func(t *translator, _ *instance, n *node) {
+		t.globals = append(t.globals, pair{key: "script_user", value: text(strings.Join(n.args(), ":"))})
+	}},
+	"enable_script_security": unneeded("failoverd refuses programs that others may change, unless it is told to run them (allow_insecure_scripts)"),
 
 	"snmp_socket":            later(noSNMP),
 	"enable_snmp_vrrp":       later(noSNMP),
@@ -268,13 +269,13 @@ var syncRules = rules{
 		}
 		n.args() // one that is written without a block
 	}},
-	"track_interface":            later(noTracking),
-	"track_script":               later(noTracking),
-	"track_file":                 later(noTracking),
-	"track_process":              later(noTracking),
+	"track_interface":            {apply: uses(kindInterface)},
+	"track_script":               {apply: uses(kindScript)},
+	"track_file":                 {apply: uses(kindFile)},
+	"track_process":              {apply: uses(kindProcess)},
 	"track_bfd":                  later(noBFD),
-	"global_tracking":            later(noTracking),
-	"sync_group_tracking_weight": later(noTracking),
+	"global_tracking":            unneeded("what keeps one member of a group from taking part keeps all"),
+	"sync_group_tracking_weight": {apply: groupWeights},
 	"notify_master":              later(noNotify),
 	"notify_backup":              later(noNotify),
 	"notify_fault":               later(noNotify),
@@ -465,10 +466,10 @@ var instanceRules = rules{
 	"native_ipv6":    unneeded("the addresses say it"),
 
 	"dont_track_primary": changed("failoverd doesn't take part while the interface is down"),
-	"track_interface":    later(noTracking),
-	"track_script":       later(noTracking),
-	"track_file":         later(noTracking),
-	"track_process":      later(noTracking),
+	"track_interface":    {apply: uses(kindInterface)},
+	"track_script":       {apply: uses(kindScript)},
+	"track_file":         {apply: uses(kindFile)},
+	"track_process":      {apply: uses(kindProcess)},
 	"track_bfd":          later(noBFD),
 
 	"garp_master_repeat":         {apply: announceCount},

@@ -27,6 +27,7 @@ type router struct {
 	list    []item // the addresses
 	blocked string // why it is commented out
 	owner   bool   // of its addresses
+	track   []dependency
 
 	first, last int // its lines in the result
 }
@@ -86,6 +87,7 @@ func (c *collector) result(path, whose string, routers []*router) (*Result, erro
 		var mistakes *config.Mistakes
 		refused := false
 		if errors.As(err, &mistakes) {
+			refused = c.refuseChecks(mistakes.List)
 			for _, m := range mistakes.List {
 				for _, r := range routers {
 					if r.blocked == "" && m.Line >= r.first && m.Line <= r.last {
@@ -166,6 +168,7 @@ func (c *collector) write(path, whose string, routers []*router) []byte {
 			fmt.Fprintf(&b, "  %s: %s\n", p.key, p.value)
 		}
 	}
+	c.writeTracks(&b)
 	b.WriteString("\nrouters:\n")
 	if len(routers) == 0 {
 		b.WriteString("  # There is none in it.\n")
@@ -207,6 +210,9 @@ func (r *router) write(b *bytes.Buffer) {
 				line(map[bool]string{false: "  - ", true: "  # - "}[a.out] + a.text)
 			}
 		}
+	}
+	if track := r.tracks(); track != "" {
+		line("track: " + track)
 	}
 	if r.blocked != "" {
 		comment(b, "  ", "Commented out: "+r.blocked+".")

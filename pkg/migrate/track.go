@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package migrate
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/config"
+)
+
+// trackKind is one of keepalived's kinds of checks. Names are unique in a kind.
+type trackKind string
+
+const (
+	kindScript    trackKind = "script"
+	kindProcess   trackKind = "process"
+	kindFile      trackKind = "file"
+	kindInterface trackKind = "interface"
+)
+
+// probe is a check of keepalived's, which becomes one of the result's tracks.
+type probe struct {
+	node    *node
+	kind    trackKind
+	source  string // its name in keepalived
+	name    string // its name here
+	weight  int    // as keepalived has it
+	reverse bool
+	keys    []pair
+
+	first, last int    // its lines in the result
+	refused     string // why it is commented out
+}
+
+// tracked is a check in a list of an instance or a group.
+type tracked struct {
+	node    *node
+	kind    trackKind
+	source  string
+	weight  *int // nil: the check's
+	reverse bool
+}
+
+// weigh is a weight as failoverd has it. keepalived's reverse changes the sign of
+// what is added; failoverd's takes up for down. A file's number has a sign.
+func weigh(kind trackKind, weight int, reverse bool) (int, bool) {
+	switch {
+	case weight == 0:
+		return 0, reverse
+	case reverse && kind == kindFile:
+		return -weight, false
+	case reverse:
+		return -weight, true
+	}
+	return weight, false
+}
+
+// clamp keeps a weight within failoverd's limits.
+func (t *translator) clamp(n *node, weight int) int {
+	if kept := min(max(weight, -config.MaxWeight), config.MaxWeight); kept != weight {
+		t.find(n, Changed, "the weight is %d, the most that failoverd can", kept)
+		return kept
+	}
+	return weight
+}
+
+// weight reads `N [reverse|noreverse]` from a word on.
+func (t *translator) weight(n *node, from int) (weight int, reverse, ok bool) {
+	weight, err := strconv.Atoi(n.arg(from))
+	if err != nil {
+		t.find(n, Unknown, "`%s` isn't a weight", cut(n.arg(from)))
+		return 0, false, false
+	}
+	switch n.arg(from + 1) {
+	case "reverse":
+		reverse = true
+	case "", "noreverse", "no_reverse":
+	default:
+		t.find(n, Unknown, "`%s` is neither reverse nor noreverse", cut(n.arg(from+1)))
+	}
+	return t.clamp(n, weight), reverse, true
+}
+
+// set sets a key. Of two directives for one key the last holds.
+func (k *probe) set(key, value string) {
+	k.keys = slices.DeleteFunc(k.keys, func(p pair) bool { return p.key == key })
+	k.keys = append(k.keys, pair{key: key, value: value})
+}
+
+// beginCheck reads a block that describes a check.
+func beginCheck(kind trackKind, weight int, known func(*probe) rules) func(*translator, *instance, *node) {
+	return func(t *translator, _ *instance, n *node) {
+		k := &probe{node: n, kind: kind, source: n.arg(1), weight: weight}
+		t.apply(known(k), nil, n.block)
+		t.checks = append(t.checks, k)
+	}
+}
+
+func (k *probe) weightRule() rule {
+	return rule{apply: func(t *translator, _ *instance, n *node) {
+		if weight, reverse, ok := t.weight(n, 1); ok {
+			k.weight, k.reverse = weight, reverse
+		}
+	}}
+}
+
+func (k *probe) numberRule(key string, most int) rule {
+	return rule{apply: func(t *translator, _ *instance, n *node) {
+		if v, ok := t.number(n, 0, most); ok {
+			k.set(key, strconv.Itoa(v))
+		}
+	}}
+}
+
+func (k *probe) timeRule(key string) rule {
+	return rule{apply: func(t *translator, _ *instance, n *node) {
+		if d, ok := t.seconds(n); ok && d > 0 {
+			k.set(key, duration(d))
+		}
+	}}
+}
+
+func scriptRules(k *probe) rules {
+	return rules{
+		"script":   {apply: k.script},
+		"interval": k.timeRule("interval"),
+		"timeout":  k.timeRule("timeout"),
+		"weight":   k.weightRule(),
+		"rise":     k.numberRule("rise", 1000),
+		"fall":     k.numberRule("fall", 1000),
+		"user": {apply: func(_ *translator, _ *instance, n *node) {
+			k.set("user", text(strings.Join(n.args(), ":")))
+		}},
+		"init_fail": {apply: func(*translator, *instance, *node) { k.set("init_fail", "true") }},
+	}
+}
+
+// script makes words of a command as keepalived does: there is no shell.
+func (k *probe) script(t *translator, _ *instance, n *node) {
+	args := n.args()
+	if len(args) == 1 {
+		words, err := split(args[0])
+		if err != nil {
+			t.find(n, Unknown, "%s", err)
+			return
+		}
+		args = nil
+		for _, w := range words {
+			args = append(args, w.word)
+		}
+	}
+	if len(args) > 0 && !strings.HasPrefix(args[0], "/") {
+		t.find(n, Changed, "failoverd searches for no program, so /usr/bin/env does it: better give the path")
+		args = append([]string{"/usr/bin/env"}, args...)
+	}
+	k.set("script", list(args))
+}
+
+func list(words []string) string {
+	all := make([]string, len(words))
+	for i, w := range words {
+		all[i] = text(w)
+	}
+	return "[" + strings.Join(all, ", ") + "]"
+}
+
+func processRules(k *probe) rules {
+	delayed := func(keys ...string) rule {
+		return rule{apply: func(t *translator, _ *instance, n *node) {
+			d, ok := t.seconds(n)
+			if !ok || d == 0 {
+				return
+			}
+			looks := int((d + time.Second - 1) / time.Second)
+			for _, key := range keys {
+				k.set(key, strconv.Itoa(looks+1))
+			}
+			t.find(n, Changed, "failoverd looks again and again for %ds, and the state has to last", looks)
+		}}
+	}
+	return rules{
+		"process":     {apply: k.process},
+		"param_match": changed("the first words of the command line have to be the same, more may follow"),
+		"weight":      k.weightRule(),
+		"quorum":      k.numberRule("min", 1e6),
+		"quorum_max": {apply: func(t *translator, _ *instance, n *node) {
+			most, ok := t.number(n, 0, 1e6)
+			if !ok {
+				return
+			}
+			k.set("max", strconv.Itoa(most))
+			if most == 0 {
+				k.set("min", "0")
+			}
+		}},
+		"fork_delay":      delayed("rise"),
+		"terminate_delay": delayed("fall"),
+		"delay":           delayed("rise", "fall"),
+		"full_command":    {apply: func(*translator, *instance, *node) {}}, // process has looked for it
+	}
+}
+
+func (k *probe) process(t *translator, _ *instance, n *node) {
+	args := n.args()
+	if len(args) == 0 {
+		return
+	}
+	full := slices.ContainsFunc(k.node.block, func(c *node) bool { return c.name() == "full_command" })
+	switch {
+	case full && len(args) == 1 && strings.Contains(args[0], " "):
+		args = strings.Fields(args[0])
+		fallthrough
+	case full:
+		k.set("process", list(args))
+		return
+	case len(args) > 1:
+		t.find(n, Changed, "failoverd compares the name alone, or with full_command the whole command line: the arguments are left out")
+	}
+	name := args[0][strings.LastIndexByte(args[0], '/')+1:]
+	k.set("process", text(name[:min(len(name), 15)])) // what /proc/PID/comm has
+}
+
+func fileRules(k *probe) rules {
+	return rules{
+		"file":      {apply: func(_ *translator, _ *instance, n *node) { k.set("file", text(n.arg(1))) }},
+		"weight":    k.weightRule(),
+		"init_file": changed("failoverd doesn't write the file: one that is missing is 0"),
+	}
+}
+
+// groupWeights notes that a group's members keep the weights of what they track.
+func groupWeights(t *translator, _ *instance, n *node) { t.weighted[n.parent] = true }
+
+// uses reads a list of checks of an instance, or of a group: then it is all its
+// members'.
+func uses(kind trackKind) func(*translator, *instance, *node) {
+	return func(t *translator, in *instance, n *node) {
+		for _, c := range n.block {
+			c.tell()
+			u := tracked{node: c, kind: kind, source: c.name()}
+			if c.arg(1) == "weight" {
+				if weight, reverse, ok := t.weight(c, 2); ok {
+					u.weight, u.reverse = &weight, reverse
+				}
+			}
+			if in != nil {
+				in.uses = append(in.uses, u)
+			} else {
+				t.groupUses[n.parent] = append(t.groupUses[n.parent], u)
+			}
+		}
+	}
+}
+
+// track gives the routers the checks that they depend on.
+func (t *translator) track() {
+	for _, k := range t.checks {
+		k.name = t.trackName(k.source)
+	}
+	for _, in := range t.instances {
+		all := in.uses
+		for _, g := range t.synced {
+			if slices.Contains(g.members, in.name) {
+				all = append(all, t.groupUses[g.node]...)
+			}
+		}
+		for _, u := range all {
+			t.depend(in, u)
+		}
+	}
+}
+
+func (t *translator) depend(in *instance, u tracked) {
+	i := slices.IndexFunc(t.checks, func(k *probe) bool { return k.kind == u.kind && k.source == u.source })
+	if i < 0 && u.kind == kindInterface {
+		if u.source == in.iface {
+			t.find(u.node, Unneeded, "a router takes no part while its own interface is down")
+			return
+		}
+		k := &probe{node: u.node, kind: u.kind, source: u.source, name: t.trackName(u.source)}
+		k.set("interface", text(u.source))
+		t.checks = append(t.checks, k)
+		i = len(t.checks) - 1
+	}
+	if i < 0 {
+		t.find(u.node, Unknown, "there is no such %s, and keepalived leaves it out, too", u.kind)
+		return
+	}
+	k := t.checks[i]
+	if slices.ContainsFunc(in.router.track, func(d dependency) bool { return d.check == k }) {
+		return // of its group, too
+	}
+	d := dependency{check: k}
+	weight, reverse := k.weight, k.reverse
+	if u.weight != nil {
+		weight, reverse = *u.weight, u.reverse
+	}
+	if weight != 0 && in.priority == config.OwnerPriority {
+		t.find(u.node, Unneeded, "an owner's priority (255) doesn't change: the weight is 0, as keepalived has it then")
+		weight = 0
+	}
+	if weight != 0 && t.grouped(in) {
+		t.find(u.node, Unneeded, "keepalived takes 0 for the weight of what a member of a sync group tracks, without sync_group_tracking_weight")
+		weight = 0
+	}
+	d.weight, d.reverse = weigh(k.kind, weight, reverse)
+	in.router.track = append(in.router.track, d)
+}
+
+// grouped reports whether an instance is in a sync group without weights.
+func (t *translator) grouped(in *instance) bool {
+	return slices.ContainsFunc(t.synced, func(g *syncedGroup) bool {
+		return slices.Contains(g.members, in.name) && !t.weighted[g.node]
+	})
+}
+
+// trackName makes a name valid and unique.
+func (t *translator) trackName(source string) string {
+	name := strings.TrimLeft(nameless.ReplaceAllString(source, "-"), "._-")
+	if name == "" {
+		name = "check"
+	}
+	name = name[:min(len(name), 60)]
+	for base, i := name, 2; t.trackNames[name]; i++ {
+		name = fmt.Sprintf("%s-%d", base, i)
+	}
+	t.trackNames[name] = true
+	return name
+}
+
+// dependency is a check that a router depends on, with its weight here.
+type dependency struct {
+	check   *probe
+	weight  int
+	reverse bool
+}
+
+// tracks is the value of a router's key.
+func (r *router) tracks() string {
+	var all []string
+	for _, d := range r.track {
+		if d.check.refused != "" {
+			continue
+		}
+		entry := text(d.check.name)
+		weight, reverse := weigh(d.check.kind, d.check.weight, d.check.reverse)
+		if d.weight != weight || d.reverse != reverse {
+			entry = fmt.Sprintf("{name: %s, weight: %d", entry, d.weight)
+			if d.reverse != reverse {
+				entry += fmt.Sprintf(", reverse: %t", d.reverse)
+			}
+			entry += "}"
+		}
+		all = append(all, entry)
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return "[" + strings.Join(all, ", ") + "]"
+}
+
+// writeTracks writes the checks.
+func (c *collector) writeTracks(b *bytes.Buffer) {
+	if len(c.checks) == 0 {
+		return
+	}
+	b.WriteString("\ntracks:\n")
+	for _, k := range c.checks {
+		k.first = bytes.Count(b.Bytes(), []byte("\n")) + 1
+		prefix := "  "
+		if k.refused != "" {
+			comment(b, "  ", "Commented out: "+k.refused+".")
+			prefix = "  # "
+		}
+		fmt.Fprintf(b, "%s- name: %s\n", prefix, text(k.name))
+		for _, p := range k.keys {
+			fmt.Fprintf(b, "%s  %s: %s\n", prefix, p.key, p.value)
+		}
+		weight, reverse := weigh(k.kind, k.weight, k.reverse)
+		if weight != 0 {
+			fmt.Fprintf(b, "%s  weight: %d\n", prefix, weight)
+		}
+		if reverse {
+			fmt.Fprintf(b, "%s  reverse: true\n", prefix)
+		}
+		k.last = bytes.Count(b.Bytes(), []byte("\n"))
+	}
+}
+
+// refuseChecks comments out the checks that package config refuses, and reports
+// whether there is one.
+func (c *collector) refuseChecks(mistakes []config.Mistake) (refused bool) {
+	for _, m := range mistakes {
+		for _, k := range c.checks {
+			if k.refused == "" && m.Line >= k.first && m.Line <= k.last {
+				k.refused, refused = "failoverd refuses it", true
+				c.add(k.node.order, Finding{k.node.path, k.node.number, cut(k.node.name() + " " + k.source), Changed, "commented out, for failoverd refuses it: " + m.Text}, k.node)
+			}
+		}
+	}
+	return refused
+}
