@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -17,33 +18,39 @@ type instance struct {
 	node   *node
 	router *router // what it becomes
 
-	name         string
-	iface        string
-	vrid         int
-	version      int // 0: not said
-	priority     int
-	interval     time.Duration
-	advert       *node // advert_int
-	state        *node
-	accept       *node // or no_accept
-	strict       *bool
-	preempt      *node // or nopreempt
-	delay        *node
-	delayTime    time.Duration
-	vmac         bool
-	again        *node // garp_master_delay
-	againTime    time.Duration
-	againMinimal bool // vrrp_min_garp
-	count        int  // garp_master_repeat; 0: not said
-	refresh      *time.Duration
-	downAfter    int // down_timer_adverts; 0: not said
-	unicast      *node
-	group        *node // another multicast group
-	auth         *node
-	pending      []*node // blocks of addresses, which need the interface's name
-	addresses    []vip
-	excluded     []vip
-	uses         []tracked // of checks
+	name          string
+	iface         string
+	vrid          int
+	version       int // 0: not said
+	priority      int
+	interval      time.Duration
+	advert        *node // advert_int
+	state         *node
+	accept        *node // or no_accept
+	strict        *bool
+	preempt       *node // or nopreempt
+	delay         *node
+	delayTime     time.Duration
+	vmac          bool
+	again         *node // garp_master_delay
+	againTime     time.Duration
+	againMinimal  bool // vrrp_min_garp
+	count         int  // garp_master_repeat; 0: not said
+	refresh       *time.Duration
+	downAfter     int   // down_timer_adverts; 0: not said
+	unicast       *node // unicast_peer
+	peers         []config.Peer
+	source        *node // unicast_src_ip or mcast_src_ip
+	sourceAddress netip.Addr
+	ttl           *node // unicast_ttl
+	ttlValue      int
+	faultless     *node // unicast_fault_no_peer
+	group         *node // another multicast group
+	auth          *node
+	pending       []*node // blocks of addresses, which need the interface's name
+	addresses     []vip
+	excluded      []vip
+	uses          []tracked // of checks
 }
 
 // block has the router commented out.
@@ -95,18 +102,19 @@ func (t *translator) finish(in *instance) error {
 	t.addresses(in, version, six)
 	t.preemption(in)
 	t.acceptance(in, version)
-	if in.vmac {
+	switch {
+	case in.vmac && in.unicast != nil:
+		r.set("virtual_mac", "bpf") // auto is off then
+	case in.vmac:
 		r.set("virtual_mac", "auto")
-	} else {
+	case in.unicast == nil:
 		r.set("virtual_mac", "off", t.once(
 			"At the interface's own MAC, as keepalived has them without use_vmac. When all hosts",
 			"run failoverd, auto is better: the addresses keep one MAC that moves with them.")...)
 	}
 	t.announce(in)
 	t.authentication(in, version)
-	if in.unicast != nil {
-		in.block("failoverd has no unicast yet, and multicast to other hosts would be something else")
-	}
+	t.unicast(in)
 	t.multicast(in, six)
 	return nil
 }

@@ -119,7 +119,7 @@ var globalRules = rules{
 	"vmac_prefix":                  unneeded("failoverd needs no devices for virtual MACs"),
 	"vmac_addr_prefix":             unneeded("failoverd needs no devices for virtual MACs"),
 	"vrrp_skip_check_adv_addr":     unneeded("failoverd compares the addresses of each advertisement, which costs nothing; `tolerate: [address-list]` accepts others in version 2"),
-	"vrrp_check_unicast_src":       later("failoverd has no unicast yet"),
+	"vrrp_check_unicast_src":       unneeded(peersOnly),
 	"vrrp_lower_prio_no_advert":    changed(answersText),
 	"vrrp_higher_prio_send_advert": changed(silentText),
 
@@ -434,14 +434,21 @@ var instanceRules = rules{
 	"virtual_ipaddress":          {apply: func(t *translator, in *instance, n *node) { in.pending = append(in.pending, n) }},
 	"virtual_ipaddress_excluded": {apply: func(t *translator, in *instance, n *node) { in.pending = append(in.pending, n) }},
 	"authentication":             {apply: func(_ *translator, in *instance, n *node) { in.auth = n; n.tellAll() }},
-	"unicast_peer": {apply: func(t *translator, in *instance, n *node) {
-		n.tellAll()
-		if len(n.block) == 0 {
-			t.find(n, Unneeded, "it is empty, so keepalived uses multicast too")
+	"unicast_peer":               {apply: unicastPeers},
+	"unicast_src_ip":             {apply: sourceAddress},
+	"mcast_src_ip":               {apply: sourceAddress},
+	"unicast_ttl": {apply: func(t *translator, in *instance, n *node) {
+		if v, ok := t.number(n, 1, 255); ok {
+			in.ttl, in.ttlValue = n, v
+		}
+	}},
+	"unicast_fault_no_peer": {apply: func(_ *translator, in *instance, n *node) { in.faultless = n }},
+	"old_unicast_checksum": {apply: func(t *translator, _ *instance, n *node) {
+		if n.arg(1) == "never" {
+			t.find(n, Unneeded, "failoverd's checksum never has the group's address in it")
 			return
 		}
-		in.unicast = n
-		t.find(n, Later, "failoverd has no unicast yet. The router is commented out: by multicast it wouldn't hear the other hosts, and would be Active beside them")
+		t.find(n, Changed, "failoverd puts the peer's address into the checksum, and not the group's, which keepalived did up to 1.3.6")
 	}},
 	"mcast_dst_ip": {apply: func(t *translator, in *instance, n *node) {
 		if group := n.arg(1); group != "224.0.0.18" && !strings.EqualFold(group, "ff02::12") {
@@ -451,14 +458,9 @@ var instanceRules = rules{
 	}},
 	"down_timer_adverts": {apply: downTimer},
 
-	"mcast_src_ip":          changed("failoverd sends from the interface's primary address, for IPv6 from its link-local one"),
-	"unicast_src_ip":        changed("failoverd sends from the interface's primary address, for IPv6 from its link-local one"),
-	"track_src_ip":          unneeded("failoverd waits for the interface to have an address"),
-	"check_unicast_src":     later("failoverd has no unicast yet"),
-	"unicast_fault_no_peer": later("failoverd has no unicast yet"),
-	"unicast_ttl":           later("failoverd has no unicast yet"),
-	"old_unicast_checksum":  later("failoverd has no unicast yet"),
-	"vrf":                   later("failoverd takes an interface, which may be part of a VRF"),
+	"track_src_ip":      unneeded("failoverd waits for the interface to have an address"),
+	"check_unicast_src": unneeded(peersOnly),
+	"vrf":               later("failoverd takes an interface, which may be part of a VRF"),
 
 	"use_vmac_addr":  later("failoverd has no addresses on other interfaces yet"),
 	"vmac_xmit_base": unneeded("failoverd always sends from the interface"),

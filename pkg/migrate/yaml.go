@@ -38,6 +38,7 @@ const addressesKey = "addresses"
 // pair is a key with its value and comments.
 type pair struct {
 	key, value string
+	below      []string // lines of a group of keys, instead of a value
 	comments   []string
 }
 
@@ -48,7 +49,7 @@ type item struct {
 }
 
 func (r *router) set(key, value string, comments ...string) {
-	r.keys = append(r.keys, pair{key, value, comments})
+	r.keys = append(r.keys, pair{key: key, value: value, comments: comments})
 }
 
 func (r *router) address(address string, out bool) {
@@ -205,6 +206,9 @@ func (r *router) write(b *bytes.Buffer) {
 			line("# " + s)
 		}
 		line(strings.TrimSpace(p.key + ": " + p.value))
+		for _, s := range p.below {
+			line("  " + s)
+		}
 		if p.key == addressesKey {
 			for _, a := range r.list {
 				line(map[bool]string{false: "  - ", true: "  # - "}[a.out] + a.text)
