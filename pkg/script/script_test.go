@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -138,9 +139,37 @@ func gone(t *testing.T, pid int) {
 
 // Whatever a program does to get away, its time limit holds for all that it has
 // started.
-func TestTimeLimit(t *testing.T) {
+func TestTimeLimit(t *testing.T) { timeLimit(t, nil) }
+
+// So it does for another user's programs, with the few rights that the service has.
+func TestTimeLimitOfOtherUser(t *testing.T) {
+	const bounded = "FAILOVERD_TEST_BOUNDED"
+	if os.Getenv(bounded) != "" {
+		nobody, err := Lookup("nobody")
+		if err != nil {
+			t.Fatal(err)
+		}
+		timeLimit(t, nobody)
+		return
+	}
+	cmd := exec.Command("setpriv", "--bounding-set=-all,+setuid,+setgid,+kill", os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), bounded+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
+func timeLimit(t *testing.T, user *Credential) {
 	r := adopting(t)
-	file := filepath.Join(t.TempDir(), "pids")
+	dir := t.TempDir()
+	file := filepath.Join(dir, "pids")
+	if err := os.WriteFile(file, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	// The user writes to it, whatever the umask.
+	if err := errors.Join(os.Chmod(file, 0o666), os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
+		t.Fatal(err)
+	}
 	c := sh(`
 trap '' TERM HUP INT
 echo $$ >>` + file + `
@@ -149,6 +178,7 @@ setsid sh -c 'echo $$ >>` + file + `; exec sleep 1000' &
 (setsid sh -c '(trap "" TERM; echo $(exec sh -c "echo \$PPID") >>` + file + `; exec sleep 1000 </dev/null >/dev/null 2>&1) & exit') &
 while :; do sleep 1000; done`)
 	c.Timeout = 2 * time.Second
+	c.User = user
 	got := r.Run(t.Context(), c)
 	if !got.TimedOut || got.OK() || got.Signal != syscall.SIGKILL || got.Killed < 3 {
 		t.Errorf("%+v (%s)", got, got)

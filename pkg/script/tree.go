@@ -82,7 +82,7 @@ func (r *Runner) sweep() {
 
 // markOf is the mark in a process's environment, if it has one that can be read.
 func markOf(pid int) string {
-	env, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+	env, err := environmentOf(pid)
 	if err != nil {
 		return ""
 	}
