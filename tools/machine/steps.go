@@ -58,6 +58,7 @@ func (s *site) steps() []step {
 		{"who may ask and who may change", s.rights},
 		{"systemd-analyze security", s.security},
 		{"systemctl reload, with a good file and a bad one", s.reload},
+		{"checks of another user, within the unit's bounds", s.checks},
 		{"systemctl stop of the Active, and start", s.stop},
 		{"the Active loses its power, and boots again", s.crash},
 		{"upgrade of the Active", s.upgrade},
@@ -153,14 +154,14 @@ func (m *machine) expect(ctx context.Context, want map[string]string) error {
 	return nil
 }
 
-func configuration(priority int, interval time.Duration) string {
+func configuration(priority int) string {
 	return fmt.Sprintf("routers:\n  - name: web\n    interface: %s\n    vrid: 51\n    priority: %d\n    interval: %v\n    addresses: [%s/24, %s/64]\n",
 		ifname, priority, interval, virtual4, virtual6)
 }
 
 func (s *site) start(ctx context.Context) error {
 	for m, priority := range map[*machine]int{s.a: priorityA, s.b: priorityB} {
-		if err := m.write(file, configuration(priority, interval)); err != nil {
+		if err := m.write(file, configuration(priority)); err != nil {
 			return err
 		}
 		if _, err := m.shell(ctx, "failoverctl check && systemctl start "+service); err != nil {
@@ -259,7 +260,7 @@ func (s *site) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.a.write(file, configuration(priorityA+10, interval)); err != nil {
+	if err := s.a.write(file, configuration(priorityA+10)); err != nil {
 		return err
 	}
 	if _, err := s.a.run(ctx, "systemctl", "reload", service); err != nil {
@@ -289,6 +290,6 @@ func (s *site) reload(ctx context.Context) error {
 	return errors.Join(
 		s.a.expect(ctx, map[string]string{"ActiveState": "active", "MainPID": pid}),
 		s.b.expect(ctx, map[string]string{"ActiveState": "active"}),
-		s.b.write(file, configuration(priorityB, interval)),
+		s.b.write(file, configuration(priorityB)),
 		s.settle(ctx))
 }
