@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,6 +66,18 @@ func (f fake) Stats() (control.Stats, error) {
 			{Name: "quiet", Interface: "eth1", Family: "ipv4", VRID: 52, Counters: []control.Counter{{Name: "advertisement_sent", Help: "advertisements sent"}}},
 		},
 	}, nil
+}
+
+func (fake) Maintenance(_ context.Context, name string, on, persist bool) ([]string, error) {
+	return []string{fmt.Sprint("maintenance ", name, on, persist)}, nil
+}
+
+func (fake) SetPriority(_ context.Context, name string, priority int, persist bool) ([]string, error) {
+	return []string{fmt.Sprint("priority ", name, priority, persist)}, nil
+}
+
+func (fake) HandOver(_ context.Context, name string) ([]string, error) {
+	return []string{"failover " + name}, nil
 }
 
 func (f fake) Reload(context.Context, bool) ([]control.Change, error) {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -272,6 +273,8 @@ func (o *options) runDaemon(ctx context.Context, log *logrus.Logger, reload <-ch
 		Version: config.Version(),
 		BPFDir:  daemon.DefaultBPFDir,
 		RunDir:  daemon.DefaultRunDir,
+		// A service manager says where.
+		StateDir: cmp.Or(os.Getenv("STATE_DIRECTORY"), daemon.DefaultStateDir),
 	}, log)
 }
 

@@ -67,6 +67,23 @@ func (c *Client) Reload(ctx context.Context, dryRun bool) (r Reload, err error) 
 	return r, c.call(ctx, http.MethodPost, "/v1/reload", url.Values{"dry_run": {fmt.Sprint(dryRun)}}, &r)
 }
 
+// Maintenance takes a router, without a name all, out of service or back into it,
+// beyond a restart if it is to persist.
+func (c *Client) Maintenance(ctx context.Context, name string, on, persist bool) (o Order, err error) {
+	return o, c.call(ctx, http.MethodPost, "/v1/maintenance", url.Values{"router": {name}, "on": {fmt.Sprint(on)}, "persist": {fmt.Sprint(persist)}}, &o)
+}
+
+// SetPriority gives a router a priority until the next reload, or for good; 0 gives
+// it the configured one back.
+func (c *Client) SetPriority(ctx context.Context, name string, priority int, persist bool) (o Order, err error) {
+	return o, c.call(ctx, http.MethodPost, "/v1/priority", url.Values{"router": {name}, "priority": {fmt.Sprint(priority)}, "persist": {fmt.Sprint(persist)}}, &o)
+}
+
+// HandOver has an Active router let another host have its addresses.
+func (c *Client) HandOver(ctx context.Context, name string) (o Order, err error) {
+	return o, c.call(ctx, http.MethodPost, "/v1/failover", url.Values{"router": {name}}, &o)
+}
+
 // Events calls f for each event after a number, and with follow for those to
 // come until ctx ends.
 func (c *Client) Events(ctx context.Context, after uint64, follow bool, f func(Event) error) error {

@@ -35,6 +35,14 @@ type Daemon interface {
 	// Reload reads the configuration again and makes it the daemon's, or says
 	// what it would change.
 	Reload(ctx context.Context, dryRun bool) ([]Change, error)
+	// Maintenance takes a router, or all without a name, out of service or back
+	// into it. What is to persist holds beyond a restart. It returns the names.
+	Maintenance(ctx context.Context, name string, on, persist bool) ([]string, error)
+	// SetPriority gives a router a priority until the next reload, or for
+	// good; 0 gives it the configured one back.
+	SetPriority(ctx context.Context, name string, priority int, persist bool) ([]string, error)
+	// HandOver has an Active router let another host have its addresses.
+	HandOver(ctx context.Context, name string) ([]string, error)
 }
 
 // Server serves the API.
@@ -45,6 +53,8 @@ type Server struct {
 	path     string
 	http     http.Server
 }
+
+var errNoRight = errors.New("only root and the daemon's own user may change something; use sudo")
 
 // ErrTaken is returned for a socket that a living process serves.
 var ErrTaken = errors.New("a living process serves the socket")
@@ -73,6 +83,11 @@ func Listen(path string, d Daemon, h *History) (*Server, error) {
 	mux.HandleFunc("GET /v1/stats", s.stats)
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("POST /v1/reload", s.reload)
+	mux.HandleFunc("POST /v1/maintenance", s.order(s.maintenance))
+	mux.HandleFunc("POST /v1/priority", s.order(s.priority))
+	mux.HandleFunc("POST /v1/failover", s.order(func(r *http.Request) ([]string, error) {
+		return d.HandOver(r.Context(), r.URL.Query().Get("router"))
+	}))
 	s.http = http.Server{
 		Handler:           http.MaxBytesHandler(mux, 1<<16),
 		ReadHeaderTimeout: patience,
@@ -159,7 +174,7 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !dry && !mayChange(r) {
-		fail(w, http.StatusForbidden, errors.New("only root and the daemon's own user may change something; use sudo"))
+		fail(w, http.StatusForbidden, errNoRight)
 		return
 	}
 	changes, err := s.daemon.Reload(r.Context(), dry)
@@ -168,6 +183,45 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	write(w, Reload{DryRun: dry, Changes: changes})
+}
+
+// order answers a request that changes something, but isn't about the
+// configuration.
+func (s *Server) order(f func(*http.Request) ([]string, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !mayChange(r) {
+			fail(w, http.StatusForbidden, errNoRight)
+			return
+		}
+		names, err := f(r)
+		if err != nil {
+			fail(w, http.StatusUnprocessableEntity, err)
+			return
+		}
+		write(w, Order{Routers: names})
+	}
+}
+
+func (s *Server) maintenance(r *http.Request) ([]string, error) {
+	on, err := flag(r, "on")
+	persist, err2 := flag(r, "persist")
+	if err := errors.Join(err, err2); err != nil {
+		return nil, err
+	}
+	return s.daemon.Maintenance(r.Context(), r.URL.Query().Get("router"), on, persist)
+}
+
+func (s *Server) priority(r *http.Request) ([]string, error) {
+	persist, err := flag(r, "persist")
+	if err != nil {
+		return nil, err
+	}
+	name, word := r.URL.Query().Get("router"), r.URL.Query().Get("priority")
+	priority, err := strconv.Atoi(word)
+	if err != nil || name == "" {
+		return nil, fmt.Errorf("router=%q and priority=%q: a router's name and a number are needed", name, word)
+	}
+	return s.daemon.SetPriority(r.Context(), name, priority, persist)
 }
 
 // events writes events as they come. A reader that takes none for a while is

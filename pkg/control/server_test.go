@@ -39,6 +39,18 @@ func (f *fake) Stats() (Stats, error) {
 	return Stats{Global: []Counter{{Name: "delivered", Help: "handed to user space", Value: 7}}}, nil
 }
 
+func (*fake) Maintenance(_ context.Context, name string, on, persist bool) ([]string, error) {
+	return []string{fmt.Sprint("maintenance ", name, on, persist)}, nil
+}
+
+func (*fake) SetPriority(_ context.Context, name string, priority int, persist bool) ([]string, error) {
+	return []string{fmt.Sprint("priority ", name, priority, persist)}, nil
+}
+
+func (*fake) HandOver(_ context.Context, name string) ([]string, error) {
+	return []string{"failover " + name}, nil
+}
+
 func (f *fake) Reload(_ context.Context, dryRun bool) ([]Change, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -111,6 +123,15 @@ func TestClient(t *testing.T) {
 	}
 	if r, err := c.Reload(ctx, true); err != nil || !r.DryRun || f.reloads != 0 {
 		t.Errorf("dry run %+v, %v, %d reloads", r, err, f.reloads)
+	}
+	m, err1 := c.Maintenance(ctx, "web", true, true)
+	p, err2 := c.SetPriority(ctx, "web", 50, false)
+	o, err3 := c.HandOver(ctx, "web")
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Error(err)
+	}
+	if got, want := fmt.Sprint(m.Routers, p.Routers, o.Routers), "[maintenance webtrue true] [priority web50 false] [failover web]"; got != want {
+		t.Errorf("orders arrived as %s, not %s", got, want)
 	}
 	if r, err := c.Reload(ctx, false); err != nil || len(r.Changes) != 1 || f.reloads != 1 {
 		t.Errorf("reload %+v, %v, %d reloads", r, err, f.reloads)
@@ -202,6 +223,14 @@ func TestRights(t *testing.T) {
 		}
 		if _, err := c.Reload(t.Context(), true); err != nil {
 			return fmt.Errorf("dry run: %w", err)
+		}
+		_, m := c.Maintenance(t.Context(), "web", true, true)
+		_, p := c.SetPriority(t.Context(), "web", 50, true)
+		_, h := c.HandOver(t.Context(), "web")
+		for _, err := range []error{m, p, h} {
+			if err == nil || !strings.Contains(err.Error(), "only root") {
+				t.Errorf("without rights: %v", err)
+			}
 		}
 		if _, err := c.Reload(t.Context(), false); err == nil || !strings.Contains(err.Error(), "only root") {
 			return fmt.Errorf("a reload is answered by: %w", err)

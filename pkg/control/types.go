@@ -7,6 +7,9 @@
 //	GET  /v1/stats
 //	GET  /v1/events?after=N&follow=true   one JSON object in a line
 //	POST /v1/reload?dry_run=true
+//	POST /v1/maintenance?router=NAME&on=true&persist=true   without a name all
+//	POST /v1/priority?router=NAME&priority=N&persist=true   0: the configured one
+//	POST /v1/failover?router=NAME
 //
 // Who may open the socket may read; only root and the daemon's own user may
 // change something.
@@ -193,6 +196,11 @@ type Change struct {
 type Reload struct {
 	DryRun  bool     `json:"dry_run"`
 	Changes []Change `json:"changes"`
+}
+
+// Order is what an order was carried out for.
+type Order struct {
+	Routers []string `json:"routers"`
 }
 
 // failure is the body of an answer that isn't 200.

@@ -44,6 +44,8 @@ type Config struct {
 	Version string
 	BPFDir  string
 	RunDir  string
+	// StateDir is where orders are kept that hold beyond a restart.
+	StateDir string
 }
 
 // Run runs the daemon until ctx ends, and leaves the host as it was found. All
@@ -143,8 +145,13 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	defer looking.Close()
 	reach := newReach(loop, looking, log)
 	observer.active = reach.becameActive
-	ports := &ports{wait: wait, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, claims: held, conditions: newConditions(), log: log, changes: make(chan change), begun: make(chan struct{})}
-	d := &instance{config: c, started: time.Now(), path: file.Path, file: file, loop: loop, ports: ports, dp: dp, history: history, handle: handle, log: log}
+	ports := &ports{wait: wait, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, claims: held, conditions: newConditions(), log: log, changes: make(chan change), settling: make(chan chan struct{}), begun: make(chan struct{})}
+	book, err := openBook(c.StateDir)
+	if err != nil {
+		return err
+	}
+	book.obey(ports.conditions, file.Routers)
+	d := &instance{book: book, config: c, started: time.Now(), path: file.Path, file: file, loop: loop, ports: ports, dp: dp, history: history, handle: handle, log: log}
 	runner := script.NewRunner()
 	if d.tracks, err = newTracks(runner, monitor, ports.conditions, history, log); err != nil {
 		return fmt.Errorf("watch routes: %w", err)

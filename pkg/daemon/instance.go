@@ -36,7 +36,8 @@ type instance struct {
 	log     *logrus.Logger
 
 	path string     // of the configuration file
-	mu   sync.Mutex // held for a whole reload
+	mu   sync.Mutex // held for a whole reload or order
+	book *book
 	file *config.File
 
 	asking sync.Mutex
@@ -128,6 +129,7 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 		return nil, err
 	}
 	logLinkLocals(plan, d.log)
+	d.book.reload(d.ports.conditions, d.file.Routers, file.Routers)
 	done := make(chan error, 1)
 	select {
 	case d.ports.changes <- change{plan, done}:

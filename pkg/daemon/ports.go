@@ -41,6 +41,7 @@ type ports struct {
 	exclude    []netip.Addr
 	all        []*port
 	changes    chan change
+	settling   chan chan struct{} // closed when what was known before has been acted on
 	conditions *conditions
 	begun      chan struct{} // closed when what was possible at the start is done
 
@@ -99,6 +100,7 @@ func (ps *ports) run(ctx context.Context, monitor *link.Monitor, plan []planned)
 		return stopped(err)
 	}
 	var first sync.Once
+	var settled chan struct{}
 	for {
 		if err := ps.weigh(); err != nil {
 			return stopped(err)
@@ -117,6 +119,10 @@ func (ps *ports) run(ctx context.Context, monitor *link.Monitor, plan []planned)
 			return stopped(err)
 		}
 		ps.publish()
+		if settled != nil {
+			close(settled)
+			settled = nil
+		}
 		first.Do(func() { close(ps.begun) })
 		var retry <-chan time.Time
 		if slices.ContainsFunc(ps.all, (*port).lacks) {
@@ -128,6 +134,7 @@ func (ps *ports) run(ctx context.Context, monitor *link.Monitor, plan []planned)
 		case <-monitor.Changes():
 		case <-ps.conditions.changes:
 		case <-retry:
+		case settled = <-ps.settling:
 		case c := <-ps.changes:
 			err := ps.apply(c.plan)
 			c.done <- err

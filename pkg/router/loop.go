@@ -670,6 +670,16 @@ func (l *Loop) Rebind(id ID, p Port) error {
 	})
 }
 
+// Relinquish has a Virtual Router that is Active let another one have its addresses.
+// It goes on as a Backup, and with vrrp.CauseHandedOver lets whoever is Active be.
+func (l *Loop) Relinquish(id ID, cause vrrp.Cause, detail string) error {
+	return l.do(func() {
+		if r, ok := l.routers[id]; ok {
+			l.step(r, l.clock.Now(), vrrp.Event{Kind: vrrp.Relinquish, Cause: cause, Detail: detail})
+		}
+	})
+}
+
 // Restore puts the addresses of an Active Virtual Router back that somebody
 // else has removed, and announces them again.
 func (l *Loop) Restore(id ID) error {

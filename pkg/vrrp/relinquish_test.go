@@ -30,6 +30,13 @@ func TestRelinquish(t *testing.T) {
 		t.Errorf("%v: %v", m.State(), m.Status().LastTransition.Cause)
 	}
 
+	// A better one ends that, for it would be Active in any case.
+	relinquish(m, CauseHandedOver)
+	m.receive(200, greater(packet.IPv4))
+	m.now = m.now.Add(time.Second)
+	m.expect("the lower one after a better one", m.receive(50, less(packet.IPv4)), "advertisement_rcvd", Backup, down-time.Second)
+	m.expire()
+
 	// Without a hand-over it preempts as ever.
 	m.expect("giving way", relinquish(m, CauseGroup), "ADV(0) release Active>Backup", Backup, down)
 	m.now = m.now.Add(time.Second)

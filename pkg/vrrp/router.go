@@ -393,7 +393,7 @@ func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Adverti
 		r.deadline = min(r.deadline, now.Add(r.skewTime))
 	case a.Priority >= r.config.Heed():
 		// §6.4.2 (445): the Active lives.
-		r.preemptAt = 0
+		r.preemptAt, r.lenient = 0, false
 		r.follow(now, from, a)
 		r.activeLives(now, a.Interval)
 	case r.spares(now):
