@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -82,6 +84,9 @@ that are 0 are shown with --all and in JSON.`,
 			if s.Routers, err = named(s.Routers, args, func(r control.RouterStats) string { return r.Name }); err != nil {
 				return err
 			}
+			if len(args) > 0 {
+				s.Hooks = slices.DeleteFunc(s.Hooks, func(h control.HookStats) bool { return !slices.Contains(args, h.Name) })
+			}
 			if o.output == "json" {
 				return writeJSON(c.OutOrStdout(), s)
 			}
@@ -112,6 +117,14 @@ func writeStats(w io.Writer, s control.Stats, all bool) error {
 	section("received on all interfaces", s.Global)
 	for _, r := range s.Routers {
 		section(fmt.Sprintf("%s: VRID %d on %s, %s", r.Name, r.VRID, r.Interface, r.Family), r.Counters)
+	}
+	for _, h := range s.Hooks {
+		var counters []control.Counter
+		for _, outcome := range slices.Sorted(maps.Keys(h.Runs)) {
+			counters = append(counters, control.Counter{Name: outcome, Help: "runs that ended so", Value: h.Runs[outcome]})
+		}
+		counters = append(counters, control.Counter{Name: "skipped", Help: "changes of state that were never told", Value: h.Skipped})
+		section("hooks of "+h.Name, counters)
 	}
 	return t.Flush()
 }

@@ -156,17 +156,26 @@ func writeStatus(w io.Writer, s control.Status, wide bool) error {
 		return err
 	}
 	n := 0
+	warned := make(map[string]bool)
 	for line := range strings.Lines(b.String()) {
 		if line = strings.TrimRight(line, " \n"); !wide {
 			line = short(line, tableWidth)
 			if n > 0 {
-				line += "\n" + short("    "+why(s.Routers[n-1]), tableWidth)
+				r := s.Routers[n-1]
+				line += "\n" + short("    "+why(r), tableWidth)
+				for _, text := range hookWarnings(r, s.Now, warned) {
+					line += "\n" + short("  ! "+text, tableWidth)
+				}
 			}
 		}
 		n++
 		if _, err := fmt.Fprintln(w, line); err != nil {
 			return err
 		}
+	}
+	if s.FIFO != nil && s.FIFO.Lost > 0 {
+		_, err := fmt.Fprintf(w, "! %s: %d lines lost, for nobody read them in time\n", s.FIFO.Path, s.FIFO.Lost)
+		return err
 	}
 	return nil
 }
@@ -228,6 +237,7 @@ func writeDetails(w io.Writer, s control.Status) error {
 			line("receives by", "%s: %s", r.Receive, r.ReceiveWhy)
 			line("fence", "%s", dash(r.Fence))
 		}
+		writeHooks(line, r, s.Now)
 	}
 	return t.Flush()
 }

@@ -27,7 +27,9 @@ type Status struct {
 	Started time.Time `json:"started"`
 	Now     time.Time `json:"now"`
 	// Config is the path of the configuration file, empty without one.
-	Config  string   `json:"config,omitempty"`
+	Config string `json:"config,omitempty"`
+	// FIFO is the one that changes of state are written to, if there is one.
+	FIFO    *FIFO    `json:"fifo,omitempty"`
 	Routers []Router `json:"routers"`
 	// Tracks are the checks that routers depend on, by name.
 	Tracks []Track `json:"tracks,omitempty"`
@@ -129,6 +131,46 @@ type Router struct {
 	ReceiveWhy string `json:"receive_why"`
 	Fence      string `json:"fence"` // tcx, clsact, or empty for none
 	Checksum   string `json:"checksum"`
+
+	// Hooks are the programs that are told of the configured router's state; both
+	// of its families have the same. SkippedHooks counts changes of state that they
+	// were never told, for the next one came before the last was told.
+	Hooks        []Hook `json:"hooks,omitempty"`
+	SkippedHooks uint64 `json:"skipped_hooks,omitempty"`
+}
+
+// Hook is what is known of a program that is told of changes of state.
+type Hook struct {
+	Setting string `json:"setting"` // its key: notify, notify_active, …, or global.notify
+	Command string `json:"command"`
+	// Problem says why it couldn't be run when the configuration was read.
+	Problem string `json:"problem,omitempty"`
+	// Running is the state that it is being told, RunningFor for how long, in
+	// seconds.
+	Running    string   `json:"running,omitempty"`
+	RunningFor float64  `json:"running_for,omitempty"`
+	Last       *HookRun `json:"last,omitempty"` // that has ended
+}
+
+// HookRun is one run of a hook.
+type HookRun struct {
+	State   string    `json:"state"`   // MASTER, BACKUP, FAULT or STOP
+	Command string    `json:"command"` // with all arguments
+	Started time.Time `json:"started"`
+	Took    float64   `json:"took"`    // in seconds
+	Outcome string    `json:"outcome"` // ok, failed, timeout, refused or stopped
+	Text    string    `json:"text"`    // how it ended, for people
+	Output  string    `json:"output"`  // the end of what it wrote
+	Written int64     `json:"written"` // how much that was in all, in octets
+	// Skipped is how many changes of state before it were never told.
+	Skipped int `json:"skipped,omitempty"`
+}
+
+// FIFO is a named pipe that gets a line for each change of state.
+type FIFO struct {
+	Path    string `json:"path"`
+	Written uint64 `json:"written"` // lines
+	Lost    uint64 `json:"lost"`    // for nobody read them in time
 }
 
 // Peer is another host of a unicast router.
@@ -147,6 +189,16 @@ type Peer struct {
 type Stats struct {
 	Global  []Counter     `json:"global"`
 	Routers []RouterStats `json:"routers"`
+	Hooks   []HookStats   `json:"hooks"`
+}
+
+// HookStats count the runs of a configured router's hooks.
+type HookStats struct {
+	Name string `json:"name"`
+	// Runs are how many ended with each outcome: ok, failed, timeout, refused, stopped.
+	Runs map[string]uint64 `json:"runs"`
+	// Skipped is how many changes of state were never told.
+	Skipped uint64 `json:"skipped"`
 }
 
 // Counter is one counter.
@@ -172,7 +224,7 @@ type Event struct {
 	Number uint64    `json:"number"`
 	Lost   uint64    `json:"lost,omitempty"`
 	Time   time.Time `json:"time"`
-	// Kind is transition, finding, failure, reload, …
+	// Kind is transition, finding, failure, hook, reload, …
 	Kind      string `json:"kind"`
 	Name      string `json:"name,omitempty"`
 	Interface string `json:"interface,omitempty"`

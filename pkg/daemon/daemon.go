@@ -166,8 +166,12 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		return fmt.Errorf("serve the control socket: %w", err)
 	}
 
+	d.hooks = newHooks(runner, observer, d.describeTransition)
+	observer.told = d.hooks.transition
+	ports.told = d.hooks.waiting
 	d.scrapes = newScrapes(d)
-	if err := d.scrapes.set(file.Global); err != nil {
+	if err := errors.Join(d.hooks.set(file), d.scrapes.set(file.Global)); err != nil {
+		d.hooks.leave()
 		return errors.Join(err, server.Close())
 	}
 
@@ -192,6 +196,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		defer stop()
 		err := loop.Run(ctx)
 		undone = err == nil
+		d.hooks.leave() // they are told of the stop while the rest still works
 		return err
 	}, main)
 	run("interfaces", monitor.Run, support)

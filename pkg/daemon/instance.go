@@ -5,6 +5,8 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"errors"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -33,6 +35,7 @@ type instance struct {
 	handle  *link.Handle
 	tracks  *tracks
 	scrapes *scrapes
+	hooks   *hooks
 	log     *logrus.Logger
 
 	path string     // of the configuration file
@@ -124,6 +127,9 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if err := d.scrapes.set(file.Global); err != nil {
 		return nil, err
 	}
+	if err := d.hooks.set(file); err != nil {
+		return nil, errors.Join(err, d.scrapes.set(d.file.Global))
+	}
 	// First, so that new routers wait for their checks.
 	if err := d.tracks.set(file); err != nil {
 		return nil, err
@@ -141,6 +147,7 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 		return nil, err
 	}
 	d.forgetStates()
+	d.hooks.prune(file)
 	d.file = file
 	if level, err := logrus.ParseLevel(file.Global.LogLevel); err == nil {
 		d.log.SetLevel(level)
@@ -163,17 +170,50 @@ func (d *instance) Status() (control.Status, error) {
 	now, wall := monotonic{}.Now(), time.Now()
 	views := d.ports.known()
 	s := control.Status{Version: d.config.Version, PID: os.Getpid(), Started: d.started, Now: wall, Routers: []control.Router{}}
-	s.Config = d.path
+	s.Config, s.FIFO = d.path, d.hooks.pipe()
 	s.Tracks = d.tracks.all()
 	for _, state := range states {
 		r := describeRouter(state, views[state.ID], now, wall)
 		r.Tracks = d.tracks.dependencies(r.Name)
+		r.Hooks, r.SkippedHooks = d.hooks.report(r.Name)
 		s.Routers = append(s.Routers, r)
 	}
 	slices.SortFunc(s.Routers, func(a, b control.Router) int {
 		return cmp.Or(cmp.Compare(a.Interface, b.Interface), cmp.Compare(a.VRID, b.VRID), cmp.Compare(a.Family, b.Family))
 	})
 	return s, nil
+}
+
+// describeTransition describes a router that has changed its state as the status
+// does, without its hooks. When the loop has ended, or has the router no more, it
+// says what was known last.
+func (d *instance) describeTransition(t router.Transition, c config.Router) any {
+	states, err := d.look()
+	if err != nil {
+		d.asking.Lock()
+		states = d.states
+		d.asking.Unlock()
+	}
+	state := router.Status{ID: t.ID}
+	for _, s := range states {
+		if s.ID == t.ID {
+			state = s
+		}
+	}
+	v, ok := d.ports.known()[t.ID]
+	if !ok {
+		v.config = c
+	}
+	now, wall := monotonic{}.Now(), time.Now()
+	r := describeRouter(state, v, now, wall)
+	r.State, r.Assigned = t.To.String(), r.Assigned && t.To == vrrp.Active
+	if t.When != 0 {
+		r.Since = wall.Add(t.When.Sub(now))
+	}
+	return struct {
+		control.Router
+		From string `json:"from"`
+	}{r, t.From.String()}
 }
 
 func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) control.Router {
@@ -241,7 +281,28 @@ func (d *instance) Stats() (control.Stats, error) {
 			Counters: routerCounters(state.Counters),
 		})
 	}
+	s.Hooks = d.hookStats(views)
+	if f := d.hooks.pipe(); f != nil {
+		s.Global = append(s.Global,
+			control.Counter{Name: "notify_fifo_written", Help: "lines written to the FIFO", Value: f.Written},
+			control.Counter{Name: "notify_fifo_lost", Help: "lines lost, for nobody read the FIFO in time", Value: f.Lost})
+	}
 	return s, nil
+}
+
+// hookStats are the counters of the configured routers that have hooks.
+func (d *instance) hookStats(views map[router.ID]view) []control.HookStats {
+	names := make(map[string]bool)
+	for _, v := range views {
+		names[v.config.Name] = true
+	}
+	all := []control.HookStats{}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if s, ok := d.hooks.counts(name); ok {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // routerCounters names the counters of a router; those that RFC 8347 knows have

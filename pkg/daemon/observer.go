@@ -13,8 +13,10 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/notify"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/script"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -35,6 +37,7 @@ type observer struct {
 	lost    atomic.Uint64
 	active  func(router.ID)         // told of each router that becomes Active
 	moved   func(router.Transition) // told of each change of a state
+	told    func(router.Transition) // on the loop
 }
 
 func newObserver(log *logrus.Logger, dp *datapath.Datapath, history *control.History) *observer {
@@ -49,7 +52,12 @@ func (o *observer) put(event any) {
 	}
 }
 
-func (o *observer) Transition(t router.Transition) { o.put(t) }
+func (o *observer) Transition(t router.Transition) {
+	o.put(t)
+	if o.told != nil {
+		o.told(t)
+	}
+}
 
 func (o *observer) Failure(f router.Failure) { o.put(f) }
 
@@ -107,6 +115,14 @@ func (o *observer) write(event any, limited *limiter) {
 		} else {
 			entry.Warn("transition")
 		}
+	case notify.Run:
+		o.history.Add(control.Event{Kind: "hook", Name: e.Subject.Name, Text: hookText(&e)})
+		entry := o.log.WithFields(logrus.Fields{"router": e.Subject.Name, "hook": e.Setting, "state": string(e.State), "outcome": string(e.Outcome)})
+		if e.Outcome == notify.OK {
+			entry.Info(hookText(&e))
+		} else {
+			entry.Warn(hookText(&e))
+		}
 	case router.Finding:
 		if held, ok := limited.allow(fmt.Sprint(e.ID, e.Reason, e.Peer)); ok {
 			o.history.Add(control.Event{
@@ -132,6 +148,21 @@ func (o *observer) write(event any, limited *limiter) {
 			entry.Error(e.Action)
 		}
 	}
+}
+
+// hookText says how a hook was run.
+func hookText(r *notify.Run) string {
+	text := fmt.Sprintf("%s: %s: %s", r.Setting, r.Command, r.Text)
+	if r.Took > 0 {
+		text += fmt.Sprintf(", after %v", r.Took.Round(time.Millisecond))
+	}
+	if r.Skipped > 0 {
+		text += fmt.Sprintf("; %d changes before it were never told", r.Skipped)
+	}
+	if line := (script.Result{Output: []byte(r.Output)}).LastLine(); line != "" {
+		text += ": " + line
+	}
+	return text
 }
 
 // peer names a peer, if there is one.

@@ -44,6 +44,7 @@ type ports struct {
 	settling   chan chan struct{} // closed when what was known before has been acted on
 	conditions *conditions
 	begun      chan struct{} // closed when what was possible at the start is done
+	told       func(map[router.ID]view)
 
 	mu    sync.Mutex
 	views map[router.ID]view

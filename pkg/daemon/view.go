@@ -27,6 +27,7 @@ type view struct {
 	peers   map[netip.Addr]packet.Hops
 	running bool
 	waiting string // why it isn't
+	brief   bool   // it waits for a moment: for its checks, or for startup_delay
 }
 
 // publish makes what the ports know known to others.
@@ -34,12 +35,17 @@ func (ps *ports) publish() {
 	views := make(map[router.ID]view)
 	for _, p := range ps.all {
 		for _, m := range p.routers {
-			views[m.id] = p.view(m)
+			v := p.view(m)
+			v.brief = ps.conditions.fault(m.config.Name).cause == vrrp.CauseWaiting
+			views[m.id] = v
 		}
 	}
 	ps.mu.Lock()
 	ps.views = views
 	ps.mu.Unlock()
+	if ps.told != nil {
+		ps.told(views)
+	}
 }
 
 func (p *port) view(m *member) view {

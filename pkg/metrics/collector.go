@@ -3,6 +3,8 @@
 package metrics
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,6 +57,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			o.counter("failoverd_router_"+counterName(counter.Name), counter.Help, routerLabels, counter.Value,
 				r.Name, r.Interface, r.Family, strconv.Itoa(r.VRID))
 		}
+	}
+	for _, h := range stats.Hooks {
+		for _, outcome := range slices.Sorted(maps.Keys(h.Runs)) {
+			o.counter("failoverd_hook_runs_total", "runs of the router's hooks, by how they ended", []string{"name", "result"}, h.Runs[outcome], h.Name, outcome)
+		}
+		o.counter("failoverd_hook_skipped_total", "changes of state that the router's hooks were never told, for the next came before they were", []string{"name"}, h.Skipped, h.Name)
 	}
 	if c.compat {
 		o.keepalived(status, stats)

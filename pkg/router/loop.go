@@ -242,7 +242,7 @@ func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 		if r.group != nil {
 			l.changes = append(l.changes, change{r, *a})
 		}
-		l.observer.Transition(Transition{ID: r.id, When: now, Action: *a})
+		l.observer.Transition(Transition{ID: r.id, When: now, Own: r.protocol.Priority, Action: *a})
 	case vrrp.Report:
 		r.counters.Found[a.Reason]++
 		l.observer.Finding(Finding{ID: r.id, Action: *a})

@@ -109,6 +109,8 @@ type Observer interface {
 type Transition struct {
 	ID   ID
 	When vrrp.Instant
+	// Own is the router's own priority; the Action's is a peer's.
+	Own uint8
 	vrrp.Action
 }
 

@@ -72,15 +72,19 @@ type KeepalivedConfig struct {
 	Interval  time.Duration
 	NoPreempt bool
 	Addresses []string // with prefix lengths, of one family
+	Notify    string   // a program to run on each change of state; empty for none
 }
 
 // String renders the configuration in keepalived's language.
 func (c KeepalivedConfig) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "global_defs {\n  vrrp_version %d\n}\n", c.Version)
+	fmt.Fprintf(&b, "global_defs {\n  vrrp_version %d\n  script_user root\n}\n", c.Version)
 	fmt.Fprintf(&b, "vrrp_instance lab {\n  state BACKUP\n  interface %s\n  virtual_router_id %d\n  priority %d\n  advert_int %g\n", c.Interface, c.VRID, c.Priority, c.Interval.Seconds())
 	if c.NoPreempt {
 		b.WriteString("  nopreempt\n")
+	}
+	if c.Notify != "" {
+		fmt.Fprintf(&b, "  notify %s\n", c.Notify)
 	}
 	b.WriteString("  virtual_ipaddress {\n")
 	for _, a := range c.Addresses {

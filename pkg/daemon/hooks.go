@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/notify"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/script"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// leaveTime is what hooks have in all when the daemon leaves.
+const leaveTime = 10 * time.Second
+
+// hooks have programs told of changes of state: one for each configured router,
+// whose families are one to them, as they are to keepalived.
+type hooks struct {
+	dispatcher *notify.Dispatcher
+	log        *logrus.Logger
+	describe   func(router.Transition, config.Router) any
+
+	changing sync.Mutex // held for a whole change of what is here
+	own      map[notify.Subject][]notify.Hook
+	fifo     *notify.FIFO
+	left     bool
+
+	mu      sync.Mutex // for short: the event loop waits for it
+	routers map[router.ID]*hooked
+	shown   *notify.FIFO // for the status
+}
+
+// hooked is a configured router, as programs are told of it.
+type hooked struct {
+	config config.Router
+	states map[packet.Family]notify.State
+	told   notify.State
+}
+
+func newHooks(runner notify.Runner, o *observer, describe func(router.Transition, config.Router) any) *hooks {
+	report := func(r notify.Run) { o.put(r) }
+	return &hooks{dispatcher: notify.New(runner, report), log: o.log, describe: describe, routers: make(map[router.ID]*hooked)}
+}
+
+// set makes a configuration's hooks those that are run from now on, with those of
+// routers that it doesn't have any more, until prune: they have to be told that they
+// stop. If that fails all stays as it is.
+func (h *hooks) set(file *config.File) error {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	if h.left {
+		return errors.New("failoverd is about to end")
+	}
+	g := &file.Global
+	user, err := scriptUser(g)
+	if err != nil {
+		return err
+	}
+	fifo := h.fifo
+	if g.NotifyFIFO == "" {
+		fifo = nil
+	} else if fifo == nil || fifo.Path != g.NotifyFIFO {
+		if fifo, err = notify.OpenFIFO(g.NotifyFIFO, user, h.lost(g.NotifyFIFO)); err != nil {
+			return fmt.Errorf("global.notify_fifo: %w", err)
+		}
+	}
+	own := make(map[notify.Subject][]notify.Hook)
+	h.mu.Lock()
+	for i := range file.Routers {
+		r := &file.Routers[i]
+		own[instanceOf(r.Name)] = hooksOf(&r.Hooks)
+		h.know(r)
+	}
+	h.shown = fifo
+	h.mu.Unlock()
+	both := maps.Clone(h.own)
+	if both == nil {
+		both = own
+	}
+	maps.Copy(both, own)
+	for _, err := range h.dispatcher.Configure(dispatch(g, both, user, fifo)) {
+		h.log.WithError(err).Warn("a hook can't be run as it is")
+	}
+	h.own = own
+	if h.fifo != nil && h.fifo != fifo {
+		h.close("close the FIFO", h.fifo.Close)
+	}
+	h.fifo = fifo
+	return nil
+}
+
+// prune forgets routers that a configuration doesn't have.
+func (h *hooks) prune(file *config.File) {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	user, err := scriptUser(&file.Global)
+	if err != nil || h.left {
+		return // it was there a moment ago
+	}
+	h.dispatcher.Configure(dispatch(&file.Global, h.own, user, h.fifo))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	kept := make(map[router.ID]*hooked)
+	for i := range file.Routers {
+		for _, id := range idsOf(&file.Routers[i]) {
+			kept[id] = h.routers[id]
+		}
+	}
+	for id, r := range h.routers {
+		if kept[id] == nil {
+			delete(r.states, id.Family)
+		}
+	}
+	h.routers = kept
+}
+
+// know has the Virtual Routers of a configured router be one, with the state that is
+// known of them.
+func (h *hooks) know(r *config.Router) {
+	ids := idsOf(r)
+	var one *hooked
+	for _, id := range ids {
+		if one = h.routers[id]; one != nil {
+			break
+		}
+	}
+	if one == nil {
+		one = &hooked{states: make(map[packet.Family]notify.State)}
+	}
+	one.config = *r
+	for _, id := range ids {
+		h.routers[id] = one
+	}
+}
+
+func idsOf(r *config.Router) []router.ID {
+	var ids []router.ID
+	for _, f := range families(*r) {
+		ids = append(ids, router.ID{Interface: r.Interface, Family: f, VRID: uint8(r.VRID)})
+	}
+	return ids
+}
+
+func instanceOf(name string) notify.Subject { return notify.Subject{Kind: notify.Instance, Name: name} }
+
+func scriptUser(g *config.Global) (*script.Credential, error) {
+	if g.ScriptUser == "" {
+		return nil, nil
+	}
+	user, err := script.Lookup(g.ScriptUser)
+	if err != nil {
+		return nil, fmt.Errorf("global.script_user: %w: make it, or name another", err)
+	}
+	return user, nil
+}
+
+func dispatch(g *config.Global, own map[notify.Subject][]notify.Hook, user *script.Credential, fifo *notify.FIFO) notify.Config {
+	c := notify.Config{Hooks: own, User: user, Insecure: g.AllowInsecureScripts, FIFO: fifo}
+	if len(g.Notify) > 0 {
+		c.Common = []notify.Hook{{Setting: "global.notify", Command: g.Notify, Timeout: g.NotifyTimeout}}
+	}
+	return c
+}
+
+// hooksOf are the hooks of a router, in keepalived's order.
+func hooksOf(c *config.Hooks) []notify.Hook {
+	var all []notify.Hook
+	for _, h := range []notify.Hook{
+		{Setting: "notify_active", Command: c.Active, On: notify.Master},
+		{Setting: "notify_backup", Command: c.Backup, On: notify.Backup},
+		{Setting: "notify_fault", Command: c.Fault, On: notify.Fault},
+		{Setting: "notify_stop", Command: c.Stop, On: notify.Stop},
+		{Setting: "notify", Command: c.Any},
+	} {
+		if h.Timeout = c.Timeout; len(h.Command) > 0 {
+			all = append(all, h)
+		}
+	}
+	return all
+}
+
+// transition has a change of state told. It runs on the event loop.
+func (h *hooks) transition(t router.Transition) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.routers[t.ID]
+	if r == nil {
+		return
+	}
+	r.states[t.ID.Family] = notifyState(t.To, t.Cause)
+	h.tell(r, notify.Event{
+		Priority: int(t.Own), Cause: t.Why(), Time: time.Now(),
+		Describe: h.description(t, r),
+	})
+}
+
+// description is what describes a router later, when a program is run.
+func (h *hooks) description(t router.Transition, r *hooked) func() any {
+	c := r.config
+	return func() any { return h.describe(t, c) }
+}
+
+// tell tells a router's state if it is another than the one that was told.
+func (h *hooks) tell(r *hooked, e notify.Event) {
+	e.Subject, e.State = instanceOf(r.config.Name), r.state()
+	if e.State == r.told {
+		return
+	}
+	r.told = e.State
+	h.dispatcher.Notify(e)
+}
+
+// state is the state of a router of one or two families: that of the one that has
+// come farthest.
+func (r *hooked) state() notify.State {
+	for _, state := range []notify.State{notify.Master, notify.Backup, notify.Fault} {
+		for _, s := range r.states {
+			if s == state {
+				return state
+			}
+		}
+	}
+	return notify.Stop
+}
+
+// notifyState is a state in keepalived's words.
+func notifyState(s vrrp.State, cause vrrp.Cause) notify.State {
+	switch s {
+	case vrrp.Active:
+		return notify.Master
+	case vrrp.Backup:
+		return notify.Backup
+	}
+	switch cause {
+	case vrrp.CauseAdministrator, vrrp.CauseRemoved, vrrp.CauseReconfigured, vrrp.CauseMaintenance:
+		return notify.Stop
+	}
+	return notify.Fault
+}
+
+// waiting tells of routers that can't take part from their start on: they have no
+// transition. What only waits for a moment isn't one of them.
+func (h *hooks) waiting(views map[router.ID]view) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, v := range views {
+		r := h.routers[id]
+		if r == nil || r.told != "" || v.running || v.brief {
+			continue
+		}
+		r.states[id.Family] = notify.Fault
+		t := router.Transition{ID: id, Own: uint8(v.config.Priority)}
+		h.tell(r, notify.Event{
+			Priority: v.config.Priority, Cause: v.waiting, Time: time.Now(), Describe: h.description(t, r),
+		})
+	}
+}
+
+// lost returns what is called when a FIFO begins to lose lines.
+func (h *hooks) lost(path string) func(uint64) {
+	return func(total uint64) {
+		h.log.WithFields(logrus.Fields{"fifo": path, "lost": total}).Warn("nobody reads the FIFO, lines are lost")
+	}
+}
+
+// leave waits for what is to be told, for a while, and ends.
+func (h *hooks) leave() {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	h.left = true
+	h.dispatcher.Close(leaveTime)
+	if h.fifo != nil {
+		h.close("close the FIFO", h.fifo.Close)
+		h.fifo = nil
+	}
+}
+
+func (h *hooks) close(what string, f func() error) {
+	if err := f(); err != nil {
+		h.log.WithError(err).Warn(what)
+	}
+}
+
+// report says what is known of a router's hooks.
+func (h *hooks) report(name string) (list []control.Hook, skipped uint64) {
+	r := h.dispatcher.Report(instanceOf(name))
+	for _, s := range r.Hooks {
+		hook := control.Hook{Setting: s.Setting, Command: s.Command, Problem: s.Problem, Running: string(s.Running)}
+		if s.Running != "" {
+			hook.RunningFor = time.Since(s.Since).Seconds()
+		}
+		if l := s.Last; l != nil {
+			hook.Last = &control.HookRun{
+				State: string(l.State), Command: l.Command, Started: l.Started, Took: l.Took.Seconds(),
+				Outcome: string(l.Outcome), Text: l.Text, Output: l.Output, Written: l.Written, Skipped: l.Skipped,
+			}
+		}
+		list = append(list, hook)
+	}
+	return list, r.Skipped
+}
+
+// counts are how hooks of a router have ended, and how many changes were never told.
+func (h *hooks) counts(name string) (control.HookStats, bool) {
+	r := h.dispatcher.Report(instanceOf(name))
+	s := control.HookStats{Name: name, Skipped: r.Skipped, Runs: make(map[string]uint64)}
+	for _, outcome := range notify.Outcomes {
+		s.Runs[string(outcome)] = r.Runs[outcome]
+	}
+	return s, len(r.Hooks) > 0
+}
+
+// pipe says what is known of the FIFO, nil without one.
+func (h *hooks) pipe() *control.FIFO {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.shown == nil {
+		return nil
+	}
+	written, lost := h.shown.Counts()
+	return &control.FIFO{Path: h.shown.Path, Written: written, Lost: lost}
+}
