@@ -47,6 +47,8 @@ type instance struct {
 	faultless     *node // unicast_fault_no_peer
 	group         *node // another multicast group
 	auth          *node
+	hooks         []pair  // programs to run
+	hookNodes     []*node // where they are named
 	pending       []*node // blocks of addresses, which need the interface's name
 	addresses     []vip
 	excluded      []vip
@@ -113,6 +115,7 @@ func (t *translator) finish(in *instance) error {
 			"run failoverd, auto is better: the addresses keep one MAC that moves with them.")...)
 	}
 	t.announce(in)
+	t.hooks(in)
 	t.authentication(in, version)
 	t.unicast(in)
 	t.multicast(in, six)

@@ -15,8 +15,6 @@ import (
 // Reasons that several directives have.
 const (
 	itself   = "failoverd does without it"
-	noNotify = "failoverd runs no programs on transitions yet; `failoverctl events --follow` shows them"
-	noFIFO   = "failoverd has no FIFO for transitions yet; `failoverctl events --follow -o json` writes them"
 	noMail   = "failoverd sends no mail yet"
 	noSNMP   = "failoverd has no SNMP yet"
 	noDBus   = "failoverd has no D-Bus yet; `failoverctl status -o json` says the same"
@@ -144,12 +142,12 @@ var globalRules = rules{
 	"smtp_alert_vrrp":         later(noMail),
 	"no_email_faults":         later(noMail),
 
-	"notify_fifo":                      later(noFIFO),
-	"notify_fifo_script":               later(noFIFO),
-	"vrrp_notify_fifo":                 later(noFIFO),
-	"vrrp_notify_fifo_script":          later(noFIFO),
-	"vrrp_notify_priority_changes":     later(noFIFO),
-	"fifo_write_vrrp_states_on_reload": later(noFIFO),
+	"notify_fifo":                      {apply: fifo},
+	"notify_fifo_script":               foreign(fifoReader),
+	"vrrp_notify_fifo":                 {apply: fifo},
+	"vrrp_notify_fifo_script":          foreign(fifoReader),
+	"vrrp_notify_priority_changes":     later(noPriorities),
+	"fifo_write_vrrp_states_on_reload": later("the FIFO has changes of states only; `failoverctl status` says what they are"),
 	"script_user": {apply: func(t *translator, _ *instance, n *node) {
 		t.globals = append(t.globals, pair{key: "script_user", value: text(strings.Join(n.args(), ":"))})
 	}},
@@ -276,13 +274,13 @@ var syncRules = rules{
 	"track_bfd":                  later(noBFD),
 	"global_tracking":            unneeded("what keeps one member of a group from taking part keeps all"),
 	"sync_group_tracking_weight": {apply: groupWeights},
-	"notify_master":              later(noNotify),
-	"notify_backup":              later(noNotify),
-	"notify_fault":               later(noNotify),
-	"notify_stop":                later(noNotify),
-	"notify_deleted":             later(noNotify),
-	"notify":                     later(noNotify),
-	"notify_priority_changes":    later(noFIFO),
+	"notify_master":              later(noGroupHooks),
+	"notify_backup":              later(noGroupHooks),
+	"notify_fault":               later(noGroupHooks),
+	"notify_stop":                later(noGroupHooks),
+	"notify_deleted":             later(noGroupHooks),
+	"notify":                     later(noGroupHooks),
+	"notify_priority_changes":    later(noPriorities),
 	"smtp_alert":                 later(noMail),
 }
 
@@ -494,13 +492,13 @@ var instanceRules = rules{
 	"linkbeat_use_polling":      unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
 	"lvs_sync_daemon_interface": foreign(lvs),
 
-	"notify_master":              later(noNotify),
-	"notify_backup":              later(noNotify),
-	"notify_fault":               later(noNotify),
-	"notify_stop":                later(noNotify),
-	"notify_deleted":             later(noNotify),
-	"notify":                     later(noNotify),
-	"notify_master_rx_lower_pri": later(noNotify),
-	"notify_priority_changes":    later(noFIFO),
+	"notify_master":              hook("notify_active"),
+	"notify_backup":              hook("notify_backup"),
+	"notify_fault":               hook("notify_fault"),
+	"notify_stop":                hook("notify_stop"),
+	"notify_deleted":             changed("a router that a reload removes is told STOP, by notify_stop and notify"),
+	"notify":                     hook("notify"),
+	"notify_master_rx_lower_pri": later("failoverd tells of states only; `failoverctl events --follow` shows another Active"),
+	"notify_priority_changes":    later(noPriorities),
 	"smtp_alert":                 later(noMail),
 }

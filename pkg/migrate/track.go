@@ -140,14 +140,19 @@ func scriptRules(k *probe) rules {
 	}
 }
 
-// script makes words of a command as keepalived does: there is no shell.
 func (k *probe) script(t *translator, _ *instance, n *node) {
-	args := n.args()
+	if command, ok := t.command(n, n.args()); ok {
+		k.set("script", command)
+	}
+}
+
+// command makes words of a command as keepalived does: there is no shell.
+func (t *translator) command(n *node, args []string) (string, bool) {
 	if len(args) == 1 {
 		words, err := split(args[0])
 		if err != nil {
 			t.find(n, Unknown, "%s", err)
-			return
+			return "", false
 		}
 		args = nil
 		for _, w := range words {
@@ -158,7 +163,7 @@ func (k *probe) script(t *translator, _ *instance, n *node) {
 		t.find(n, Changed, "failoverd searches for no program, so /usr/bin/env does it: better give the path")
 		args = append([]string{"/usr/bin/env"}, args...)
 	}
-	k.set("script", list(args))
+	return list(args), true
 }
 
 func list(words []string) string {
