@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/sirupsen/logrus"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/script"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// recorder runs no program.
+type recorder struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (r *recorder) Run(_ context.Context, c script.Command) script.Result {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines = append(r.lines, strings.Join(c.Args[1:], " "))
+	return script.Result{}
+}
+
+// took returns what was run since the last call.
+func (r *recorder) took() []string {
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	lines := r.lines
+	r.lines = nil
+	return lines
+}
+
+func hookFile(t *testing.T, text string) *config.File {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "hook")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := config.Parse("x", []byte(strings.ReplaceAll(text, "HOOK", path)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func testHooks(r *recorder) *hooks {
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	o := newObserver(log, nil, control.NewHistory())
+	return newHooks(r, o, func(t router.Transition, c config.Router) any { return map[string]string{"state": t.To.String()} })
+}
+
+func moves(family packet.Family, from, to vrrp.State, cause vrrp.Cause) router.Transition {
+	return router.Transition{
+		ID: router.ID{Interface: "eth0", Family: family, VRID: 51}, Own: 120,
+		Action: vrrp.Action{Kind: vrrp.TransitionTo, From: from, To: to, Cause: cause},
+	}
+}
+
+// The families of a router are told once, as the state of the one that has come
+// farthest; why a router is in Initialize says whether it is a fault.
+func TestHookStates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		h := testHooks(r)
+		f := hookFile(t, "routers: [{name: web, interface: eth0, vrid: 51, addresses: [192.0.2.10/24, '2001:db8::10/64'], notify: HOOK}]")
+		if err := h.set(f); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			t    router.Transition
+			want string // empty: nothing is told
+		}{
+			{moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseStarting), "BACKUP"},
+			{moves(packet.IPv4, vrrp.Backup, vrrp.Active, vrrp.CauseNobody), "MASTER"},
+			{moves(packet.IPv6, vrrp.Initialize, vrrp.Backup, vrrp.CauseStarting), ""},
+			{moves(packet.IPv6, vrrp.Backup, vrrp.Active, vrrp.CauseNobody), ""},
+			{moves(packet.IPv4, vrrp.Active, vrrp.Backup, vrrp.CauseHigherPriority), ""},
+			{moves(packet.IPv6, vrrp.Active, vrrp.Backup, vrrp.CauseHigherPriority), "BACKUP"},
+			{moves(packet.IPv4, vrrp.Backup, vrrp.Initialize, vrrp.CauseInterfaceDown), ""},
+			{moves(packet.IPv6, vrrp.Backup, vrrp.Initialize, vrrp.CauseInterfaceDown), "FAULT"},
+			{moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseInterfaceUp), "BACKUP"},
+			{moves(packet.IPv4, vrrp.Backup, vrrp.Initialize, vrrp.CauseAdministrator), "FAULT"},
+			{moves(packet.IPv6, vrrp.Initialize, vrrp.Initialize, vrrp.CauseAdministrator), "STOP"},
+		} {
+			h.transition(c.t)
+			var want []string
+			if c.want != "" {
+				want = []string{"INSTANCE web " + c.want + " 120"}
+			}
+			if diff := cmp.Diff(want, r.took()); diff != "" {
+				t.Errorf("%v %v: %s", c.t.ID.Family, c.t.Action, diff)
+			}
+		}
+		h.transition(router.Transition{ID: router.ID{Interface: "eth1", Family: packet.IPv4, VRID: 1}}) // nobody's
+		h.leave()
+	})
+}
+
+// Every cause of a way to Initialize is a fault or a stop.
+func TestHookCauses(t *testing.T) {
+	stops := map[vrrp.Cause]bool{vrrp.CauseAdministrator: true, vrrp.CauseRemoved: true, vrrp.CauseReconfigured: true, vrrp.CauseMaintenance: true}
+	for cause := vrrp.CauseNone; !strings.HasPrefix(cause.String(), "cause "); cause++ {
+		want := "FAULT"
+		if stops[cause] {
+			want = "STOP"
+		}
+		if got := notifyState(vrrp.Initialize, cause); string(got) != want {
+			t.Errorf("%s: %s", cause, got)
+		}
+	}
+}
+
+// A router that waits from its start on is told as a fault, once, but not while it
+// waits for a moment only.
+func TestHookWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		h := testHooks(r)
+		f := hookFile(t, "routers: [{name: web, interface: eth0, vrid: 51, addresses: [192.0.2.10/24], notify: HOOK}]")
+		if err := h.set(f); err != nil {
+			t.Fatal(err)
+		}
+		id := router.ID{Interface: "eth0", Family: packet.IPv4, VRID: 51}
+		h.waiting(map[router.ID]view{id: {config: f.Routers[0], waiting: "startup_delay of 1s", brief: true}})
+		if got := r.took(); got != nil {
+			t.Errorf("told %v", got)
+		}
+		for range 2 {
+			h.waiting(map[router.ID]view{id: {config: f.Routers[0], waiting: "there is no interface eth0"}})
+		}
+		if diff := cmp.Diff([]string{"INSTANCE web FAULT 100"}, r.took()); diff != "" {
+			t.Error(diff)
+		}
+		h.transition(moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseInterfaceBack))
+		if diff := cmp.Diff([]string{"INSTANCE web BACKUP 120"}, r.took()); diff != "" {
+			t.Error(diff)
+		}
+		h.leave()
+	})
+}
+
+// A reload has a removed router told of its stop by the hook that it had, and a
+// renamed one by its new name; what can't be done leaves all as it is.
+func TestHookReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		h := testHooks(r)
+		const web = "{name: %s, interface: eth0, vrid: 51, addresses: [192.0.2.10/24], notify: HOOK web}"
+		first := hookFile(t, "routers: ["+fmt.Sprintf(web, "web")+", {name: db, interface: eth0, vrid: 52, addresses: [192.0.2.11/24], notify: HOOK}]")
+		if err := h.set(first); err != nil {
+			t.Fatal(err)
+		}
+		h.transition(moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseStarting))
+		if diff := cmp.Diff([]string{"web INSTANCE web BACKUP 120"}, r.took()); diff != "" {
+			t.Error(diff)
+		}
+		for _, global := range []string{"script_user: nobody-knows-this-user", "notify_fifo: /no/such/fifo"} {
+			if err := h.set(hookFile(t, "global: {"+global+"}\nrouters: ["+fmt.Sprintf(web, "other")+"]")); err == nil || !strings.HasPrefix(err.Error(), "global.") {
+				t.Errorf("%s: %v", global, err)
+			}
+		}
+		second := hookFile(t, "routers: ["+fmt.Sprintf(web, "front")+"]")
+		if err := h.set(second); err != nil {
+			t.Fatal(err)
+		}
+		removed := moves(packet.IPv4, vrrp.Backup, vrrp.Initialize, vrrp.CauseRemoved)
+		removed.ID.VRID = 52
+		h.transition(removed)
+		if diff := cmp.Diff([]string{"INSTANCE db STOP 120"}, r.took()); diff != "" {
+			t.Error(diff)
+		}
+		h.prune(second)
+		h.transition(removed)
+		h.transition(moves(packet.IPv4, vrrp.Backup, vrrp.Active, vrrp.CauseNobody))
+		if diff := cmp.Diff([]string{"web INSTANCE front MASTER 120"}, r.took()); diff != "" {
+			t.Error(diff)
+		}
+		if list, skipped := h.report("front"); len(list) != 1 || skipped != 0 || list[0].Last == nil || list[0].Last.State != "MASTER" {
+			t.Errorf("%+v", list)
+		}
+		began := time.Now()
+		h.leave()
+		if took := time.Since(began); took != 0 {
+			t.Errorf("leaving took %v with nothing to do", took)
+		}
+		if err := h.set(second); err == nil {
+			t.Error("a reload while it leaves is no error")
+		}
+	})
+}
