@@ -221,16 +221,16 @@ func (h *hooks) tell(r *hooked, e notify.Event) {
 }
 
 // state is the state of a router of one or two families: that of the one that has
-// come farthest.
+// come farthest, and a stop for both where one was stopped.
 func (r *hooked) state() notify.State {
-	for _, state := range []notify.State{notify.Master, notify.Backup, notify.Fault} {
+	for _, state := range []notify.State{notify.Master, notify.Backup, notify.Stop} {
 		for _, s := range r.states {
 			if s == state {
 				return state
 			}
 		}
 	}
-	return notify.Stop
+	return notify.Fault
 }
 
 // notifyState is a state in keepalived's words.
@@ -266,6 +266,24 @@ func (h *hooks) waiting(views map[router.ID]view) {
 	}
 }
 
+// stopped tells of the stop where there was no transition: a router with a fault was
+// in Initialize already.
+func (h *hooks) stopped() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, r := range h.routers {
+		if r.told == "" || r.told == notify.Stop {
+			continue
+		}
+		t := router.Transition{ID: id, Own: uint8(r.config.Priority)}
+		t.Cause = vrrp.CauseAdministrator
+		r.states = map[packet.Family]notify.State{id.Family: notify.Stop}
+		h.tell(r, notify.Event{
+			Priority: int(t.Own), Cause: t.Why(), Time: time.Now(), Describe: h.description(t, r),
+		})
+	}
+}
+
 // lost returns what is called when a FIFO begins to lose lines.
 func (h *hooks) lost(path string) func(uint64) {
 	return func(total uint64) {
@@ -278,6 +296,7 @@ func (h *hooks) leave() {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	h.left = true
+	h.stopped()
 	h.dispatcher.Close(leaveTime)
 	if h.fifo != nil {
 		h.close("close the FIFO", h.fifo.Close)

@@ -98,8 +98,9 @@ func TestHookStates(t *testing.T) {
 			{moves(packet.IPv4, vrrp.Backup, vrrp.Initialize, vrrp.CauseInterfaceDown), ""},
 			{moves(packet.IPv6, vrrp.Backup, vrrp.Initialize, vrrp.CauseInterfaceDown), "FAULT"},
 			{moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseInterfaceUp), "BACKUP"},
-			{moves(packet.IPv4, vrrp.Backup, vrrp.Initialize, vrrp.CauseAdministrator), "FAULT"},
-			{moves(packet.IPv6, vrrp.Initialize, vrrp.Initialize, vrrp.CauseAdministrator), "STOP"},
+			{moves(packet.IPv4, vrrp.Backup, vrrp.Initialize, vrrp.CauseMaintenance), "STOP"},
+			{moves(packet.IPv6, vrrp.Initialize, vrrp.Backup, vrrp.CauseInterfaceUp), "BACKUP"},
+			{moves(packet.IPv6, vrrp.Backup, vrrp.Initialize, vrrp.CauseAdministrator), "STOP"},
 		} {
 			h.transition(c.t)
 			var want []string
@@ -150,6 +151,25 @@ func TestHookWaiting(t *testing.T) {
 		if diff := cmp.Diff([]string{"INSTANCE web FAULT 100"}, r.took()); diff != "" {
 			t.Error(diff)
 		}
+		h.leave() // without having taken part
+		if diff := cmp.Diff([]string{"INSTANCE web STOP 100"}, r.took()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// One that takes part later is told so.
+func TestHookWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		h := testHooks(r)
+		f := hookFile(t, "routers: [{name: web, interface: eth0, vrid: 51, addresses: [192.0.2.10/24], notify: HOOK}]")
+		if err := h.set(f); err != nil {
+			t.Fatal(err)
+		}
+		id := router.ID{Interface: "eth0", Family: packet.IPv4, VRID: 51}
+		h.waiting(map[router.ID]view{id: {config: f.Routers[0], waiting: "eth0 is down"}})
+		r.took()
 		h.transition(moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseInterfaceBack))
 		if diff := cmp.Diff([]string{"INSTANCE web BACKUP 120"}, r.took()); diff != "" {
 			t.Error(diff)
