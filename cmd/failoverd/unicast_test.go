@@ -42,7 +42,7 @@ routers:
     interval: 200ms
     addresses: [198.18.0.10/24, 2001:db8::10/64]
     unicast:
-      peers: [198.18.0.%d, "2001:db8::%x"]
+      peers: [198.18.0.%d, {address: "2001:db8::%x", min_ttl: 255}]
 %s`, mode, priority, peer, peer, more)
 }
 

@@ -33,7 +33,7 @@ type Peer struct {
 	Address netip.Addr
 	// MinTTL and MaxTTL are the limits of the TTL or Hop Limit with which its
 	// advertisements arrive, 0 to 255. A MinTTL of AutoTTL is the router's own
-	// TTL for a peer in a network of the interface, for others 0.
+	// TTL for an IPv4 peer in a network of the interface, for others 0.
 	MinTTL, MaxTTL int
 }
 
@@ -265,7 +265,7 @@ var peerKeys = []key[Peer]{
 		p.Address, _ = r.host(n)
 		return nil
 	}},
-	ttlKey("min_ttl", "The least TTL or Hop Limit with which its advertisements arrive. By default the `ttl` for a peer in one of the interface's networks, for others 0.", func(p *Peer) *int { return &p.MinTTL }),
+	ttlKey("min_ttl", "The least TTL or Hop Limit with which its advertisements arrive. By default the `ttl` for an IPv4 peer in one of the interface's networks, for others 0.", func(p *Peer) *int { return &p.MinTTL }),
 	ttlKey("max_ttl", "The greatest; 255 by default.", func(p *Peer) *int { return &p.MaxTTL }),
 }
 

@@ -63,14 +63,15 @@ func (m *member) suits(from netip.Addr) bool {
 
 // hops are the router's peers on an interface, with the limits of the TTL of
 // what they send. That of a neighbour arrives as it was sent: as this router
-// does it, for want of more. It keeps others from passing for the peer.
+// does it, for want of more. It keeps others from passing for the peer. Over IPv6
+// keepalived sends the kernel's Hop Limit, so only who knows better can tell.
 func (m *member) hops(i link.Interface) map[netip.Addr]packet.Hops {
 	all := make(map[netip.Addr]packet.Hops)
 	for _, p := range m.config.Unicast.OfFamily(m.id.Family) {
 		least := p.MinTTL
 		if least == config.AutoTTL {
 			least = 0
-			if neighbor(i, p.Address) {
+			if p.Address.Is4() && neighbor(i, p.Address) {
 				least = min(m.config.Unicast.TTL, p.MaxTTL)
 			}
 		}
@@ -81,7 +82,7 @@ func (m *member) hops(i link.Interface) map[netip.Addr]packet.Hops {
 
 // neighbor reports whether an address belongs to one of the interface's networks.
 func neighbor(i link.Interface, a netip.Addr) bool {
-	return a.IsLinkLocalUnicast() || slices.ContainsFunc(i.Addresses, func(own link.Address) bool {
+	return slices.ContainsFunc(i.Addresses, func(own link.Address) bool {
 		return own.Prefix.Bits() < a.BitLen() && own.Prefix.Masked().Contains(a)
 	})
 }

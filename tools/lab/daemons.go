@@ -73,6 +73,8 @@ type KeepalivedConfig struct {
 	NoPreempt bool
 	Addresses []string // with prefix lengths, of one family
 	Notify    string   // a program to run on each change of state; empty for none
+	Source    string   // unicast_src_ip; empty for the default
+	Peers     []string // unicast_peer; multicast without any
 }
 
 // String renders the configuration in keepalived's language.
@@ -85,6 +87,12 @@ func (c KeepalivedConfig) String() string {
 	}
 	if c.Notify != "" {
 		fmt.Fprintf(&b, "  notify %s\n", c.Notify)
+	}
+	if c.Source != "" {
+		fmt.Fprintf(&b, "  unicast_src_ip %s\n", c.Source)
+	}
+	if len(c.Peers) > 0 {
+		fmt.Fprintf(&b, "  unicast_peer {\n    %s\n  }\n", strings.Join(c.Peers, "\n    "))
 	}
 	b.WriteString("  virtual_ipaddress {\n")
 	for _, a := range c.Addresses {
