@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 
@@ -41,11 +39,10 @@ func TestMain(m *testing.M) {
 
 // patient is a host in a LAN, on which the doctor is run.
 type patient struct {
-	t     *testing.T
-	ctx   context.Context
-	node  *lab.Node
-	file  string    // the configuration
-	guest io.Closer // a program of somebody else
+	t    *testing.T
+	ctx  context.Context
+	node *lab.Node
+	file string // the configuration
 }
 
 func newPatient(t *testing.T) *patient {
@@ -148,7 +145,6 @@ func TestDoctor(t *testing.T) {
 		}, nil},
 		{"keepalived", "daemon", "VRID 51", doctor.Problem, nil, nil},
 		{"foreign XDP program", "xdp", "bystander", doctor.Warning, (*patient).occupy, nil},
-		{"foreign TC program", "tc", "bystander", doctor.Warning, func(p *patient) { p.guest = p.classify() }, func(p *patient) { p.ok(p.guest.Close()) }},
 		{"snooping bridge", "multicast", "br0", doctor.Warning, func(p *patient) {
 			p.run("ip link add br0 type bridge forward_delay 0 mcast_snooping 1; ip link set eth0 master br0; ip link set br0 up; ip addr flush dev eth0; ip addr add 198.18.0.1/24 dev br0; ip addr add fe80::1/64 dev br0")
 			p.ok(os.WriteFile(p.file, []byte("routers: [{interface: br0, vrid: 51, addresses: [198.18.0.10/24, 2001:db8::10/64]}]"), 0o644))
@@ -208,25 +204,6 @@ func (p *patient) occupy() {
 	p.ok(p.node.Do(func() error {
 		return netlink.LinkSetXdpFdWithFlags(device, program.FD(), nl.XDP_FLAGS_SKB_MODE)
 	}))
-}
-
-// classify attaches a TC program of somebody else.
-func (p *patient) classify() io.Closer {
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "bystander", Type: ebpf.SchedCLS, License: "GPL",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}, // TC_ACT_OK
-	})
-	p.ok(err)
-	defer func() { _ = program.Close() }() // the link keeps it
-	device, err := p.node.Netlink().LinkByName("eth0")
-	p.ok(err)
-	var l link.Link
-	p.ok(p.node.Do(func() (err error) {
-		l, err = link.AttachTCX(link.TCXOptions{Interface: device.Attrs().Index, Program: program, Attach: ebpf.AttachTCXIngress})
-		return err
-	}))
-	p.t.Cleanup(func() { _ = l.Close() })
-	return l
 }
 
 // compete runs keepalived with failoverd's VRID, and returns how to end it.

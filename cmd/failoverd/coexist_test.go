@@ -10,6 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/failoverd/failoverd/pkg/datapath"
+
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/doctor"
 	"github.com/failoverd/failoverd/pkg/doctor/gather"
@@ -233,4 +238,65 @@ func TestGuardedPort(t *testing.T) {
 			s.stop(s.a, a)
 		})
 	}
+}
+
+// TC programs that let everything in and out themselves don't take the addresses'
+// MAC and the fence away, if they are there when failoverd starts.
+func TestBesideTC(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	for _, at := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
+		s.bystander(s.a, at, nil)
+	}
+	a := s.failoverd(s.a, append(bothFamilies, "--priority", "200")...)
+	s.waitHolder(virtual4, s.a)
+	s.waitHolder(virtual6, s.a)
+	s.pinged(s.c, virtual4, virtual6)
+	macs, err := s.c.WhoHas(ifname, netip.MustParseAddr(virtual4), time.Second)
+	s.ok(err)
+	if !slices.Equal(macs, []string{virtualMAC(virtual4)}) {
+		t.Errorf("the address is at %v", macs)
+	}
+	index := s.index(s.a)
+	ahead := func() (names []string) {
+		s.ok(s.a.Do(func() (err error) {
+			names, err = datapath.Ahead(index)
+			return err
+		}))
+		return names
+	}
+	if names := ahead(); len(names) > 0 {
+		t.Errorf("%v are in front", names)
+	}
+	s.bystander(s.a, ebpf.AttachTCXIngress, link.Head())
+	if names := ahead(); len(names) != 1 || !strings.HasPrefix(names[0], "bystander") {
+		t.Errorf("%v are in front", names)
+	}
+	s.stop(s.a, a)
+}
+
+func (s *site) index(n *lab.Node) int {
+	s.t.Helper()
+	device, err := n.Netlink().LinkByName(ifname)
+	s.ok(err)
+	return device.Attrs().Index
+}
+
+// bystander attaches a TC program of somebody else, which lets everything pass.
+func (s *site) bystander(n *lab.Node, at ebpf.AttachType, anchor link.Anchor) {
+	s.t.Helper()
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "bystander", Type: ebpf.SchedCLS, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}, // TC_ACT_OK
+	})
+	s.ok(err)
+	defer func() { _ = program.Close() }() // the link keeps it
+	index := s.index(n)
+	s.ok(n.Do(func() error {
+		l, err := link.AttachTCX(link.TCXOptions{Interface: index, Program: program, Attach: at, Anchor: anchor})
+		if err == nil {
+			s.t.Cleanup(func() { _ = l.Close() })
+		}
+		return err
+	}))
 }

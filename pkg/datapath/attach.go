@@ -218,7 +218,7 @@ func (d *Datapath) attachTC(a *attachment, l Link) error {
 	if d.fence != nil && !a.watch && d.attachFence(a, l, true) == nil {
 		return nil
 	}
-	x, err := link.AttachTCX(link.TCXOptions{Interface: l.Index, Program: d.objects.FailoverTc, Attach: ebpf.AttachTCXIngress})
+	x, err := link.AttachTCX(link.TCXOptions{Interface: l.Index, Program: d.objects.FailoverTc, Attach: ebpf.AttachTCXIngress, Anchor: link.Head()})
 	if errors.Is(err, ebpf.ErrNotSupported) { // before Linux 6.6
 		return d.attachClassifiers(a, l, classifier{d.objects.FailoverTc, netlink.HANDLE_MIN_INGRESS, "receive", 2})
 	}

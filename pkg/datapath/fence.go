@@ -62,7 +62,9 @@ func (f *fence) attach(ifindex int, ingress *ebpf.Program) (links []link.Link, e
 		{ingress, ebpf.AttachTCXIngress},
 		{f.objects.FailoverEgress, ebpf.AttachTCXEgress},
 	} {
-		l, err := link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: p.program, Attach: p.at})
+		// In front of others: behind one that returns TC_ACT_OK, as Cilium's do, a
+		// program never runs.
+		l, err := link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: p.program, Attach: p.at, Anchor: link.Head()})
 		if err != nil {
 			for _, l := range links {
 				err = errors.Join(err, l.Close())

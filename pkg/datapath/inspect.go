@@ -81,8 +81,8 @@ func FindOccupant(ifindex int) (*Occupant, error) {
 }
 
 // Ahead returns the names of the TC programs of somebody else that see an
-// interface's packets before failoverd's do, or would. A kernel without TCX has
-// none.
+// interface's packets before failoverd's do. It attaches in front of those that are
+// there, so they came later. A kernel without TCX has none.
 func Ahead(ifindex int) ([]string, error) {
 	all, err := link.QueryPrograms(link.QueryOptions{Target: ifindex, Attach: ebpf.AttachTCXIngress})
 	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.EINVAL) {
@@ -103,11 +103,11 @@ func Ahead(ifindex int) ([]string, error) {
 			return names, fmt.Errorf("look at TC program %d: %w", attached.ID, err)
 		}
 		if strings.HasPrefix(info.Name, classifierName) {
-			break
+			return names, nil
 		}
 		names = append(names, fmt.Sprintf("%s (number %d)", info.Name, attached.ID))
 	}
-	return names, nil
+	return nil, nil
 }
 
 // DriverXDP reports whether the interface's driver has XDP. Before Linux 6.3

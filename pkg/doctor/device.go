@@ -109,7 +109,7 @@ func (j *judge) reception(i *Interface) {
 			"ip link set dev "+i.Name+" "+off+" off")
 	}
 	if len(i.Ahead) > 0 {
-		remedy := "make sure that it leaves IP protocol 112, ARP and neighbour discovery to the programs behind it (TCX_NEXT)"
+		remedy := "restart failoverd, which attaches in front of those that are there, or make sure that it leaves IP protocol 112, ARP and neighbour discovery to the programs behind it (TCX_NEXT)"
 		if i.Receive == "tc" {
 			remedy += ", or receive in front of it: xdp_mode: generic"
 		}
