@@ -297,3 +297,25 @@ func TestUnicastStale(t *testing.T) {
 		s.stop(s.b, b.Failoverd)
 	})
 }
+
+// Who only watches is shown what comes by unicast, and how to back it up.
+func TestUnicastWatch(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"auto", "off"} {
+		s := newSite(t)
+		a := s.withFile(s.a, castFile(2, 150, "auto", ""))
+		a.router("web", "ipv4", inState("Active"))
+		w, err := s.b.StartEnv([]string{runMain + "=1"}, self(t), "--iface", ifname, "--xdp-mode", mode)
+		s.ok(err)
+		for _, want := range []string{"--peer 198.18.0.1 --source 198.18.0.2 --vip 198.18.0.10/24", "--peer 2001:db8::1 --source 2001:db8::2 --vip fe80::12:33/64 --vip 2001:db8::10/64"} {
+			_, err = w.WaitLine(s.ctx, 0, func(l string) bool { return strings.Contains(l, want) })
+			s.ok(err)
+		}
+		code, err := w.Stop(s.ctx)
+		s.ok(err)
+		if code != 0 {
+			t.Errorf("exit code %d:\n%s", code, w.Output())
+		}
+		s.stop(s.a, a.Failoverd)
+	}
+}

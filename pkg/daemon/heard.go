@@ -47,6 +47,7 @@ type heardSender struct {
 	advertisement packet.Advertisement
 	checksum      packet.Checksum // all forms it uses
 	refused       error           // why the last one would be refused, nil if it is good
+	to            netip.Addr      // the address of this host that it writes to, if it is unicast
 	ttl           uint8
 }
 
@@ -79,7 +80,10 @@ func (h *heard) record(rec *datapath.Record) {
 	if rec.ReceivedAt.Sub(s.last) > forgetForms {
 		s.checksum = 0
 	}
-	s.last, s.ttl = rec.ReceivedAt, rec.Datagram.TTL
+	s.last, s.ttl, s.to = rec.ReceivedAt, rec.Datagram.TTL, netip.Addr{}
+	if rec.Datagram.Unicast() {
+		s.to = rec.Datagram.Destination
+	}
 	s.refused = rec.Err
 	if rec.Err != nil {
 		return
@@ -171,7 +175,7 @@ func (h *heard) row(r *heardRouter, s *heardSender, alive []*heardSender, now vr
 		if a.Version == 3 && r.key.Family == packet.IPv4 {
 			out.Checksum = s.checksum.String()
 		}
-		out.Command = h.command(r.key, a)
+		out.Command = h.command(r.key, s)
 	}
 	switch {
 	case s.refused != nil:
@@ -194,8 +198,8 @@ func (h *heard) row(r *heardRouter, s *heardSender, alive []*heardSender, now vr
 
 // command returns the command that makes this host a Backup of what is
 // advertised. Prefix lengths aren't: they come from the interface's networks.
-func (h *heard) command(key datapath.Key, a packet.Advertisement) string {
-	i := h.interfaces[key.Ifindex]
+func (h *heard) command(key datapath.Key, s *heardSender) string {
+	i, a := h.interfaces[key.Ifindex], s.advertisement
 	priority := 100
 	if a.Priority <= 100 {
 		priority = max(1, int(a.Priority)-10)
@@ -204,6 +208,9 @@ func (h *heard) command(key datapath.Key, a packet.Advertisement) string {
 	fmt.Fprintf(&b, "sudo failoverd --iface %s --vrid %d --priority %d --interval %s", i.Name, key.VRID, priority, a.Interval)
 	if a.Version == 2 {
 		b.WriteString(" --version 2")
+	}
+	if s.to.IsValid() {
+		fmt.Fprintf(&b, " --peer %s --source %s", s.address.WithZone(""), s.to.WithZone(""))
 	}
 	for _, addr := range a.Addresses {
 		fmt.Fprintf(&b, " --vip %s", netip.PrefixFrom(addr, prefixBits(i, addr)))

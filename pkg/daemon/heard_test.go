@@ -23,7 +23,7 @@ func hear(h *heard, at vrrp.Instant, from string, change func(*datapath.Record))
 	rec := &datapath.Record{
 		ReceivedAt: at,
 		Key:        datapath.Key{Ifindex: 2, Family: packet.FamilyOf(source), VRID: 51},
-		Datagram:   packet.Datagram{Source: source, TTL: 255, Message: []byte{0x31, 51}},
+		Datagram:   packet.Datagram{Source: source, Destination: packet.FamilyOf(source).Group(), TTL: 255, Message: []byte{0x31, 51}},
 		Advertisement: packet.Advertisement{
 			Version: 3, VRID: 51, Priority: 200, Interval: time.Second, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.10")},
 		},
@@ -55,6 +55,14 @@ func TestHeard(t *testing.T) {
 			"one Active",
 			func(h *heard) { hear(h, start, "192.0.2.3", nil) }, 700 * time.Millisecond,
 			[]string{"eth0 VRID 51 ipv4 version 3: Active 192.0.2.3, priority 200, every 1s, addresses 192.0.2.10, checksum rfc5798"},
+			" - ",
+		},
+		{
+			"unicast",
+			func(h *heard) {
+				hear(h, start, "192.0.2.3", func(r *datapath.Record) { r.Datagram.Destination = netip.MustParseAddr("192.0.2.2") })
+			}, 0,
+			[]string{"Active 192.0.2.3", "--interval 1s --peer 192.0.2.3 --source 192.0.2.2 --vip 192.0.2.10/24"},
 			" - ",
 		},
 		{
