@@ -22,6 +22,12 @@ func hookWarnings(r control.Router, now time.Time, told map[string]bool) []strin
 	told[r.Name] = true
 	var all []string
 	for _, h := range r.Hooks {
+		if strings.HasPrefix(h.Setting, "group ") { // all its routers have it
+			if told[h.Setting] {
+				continue
+			}
+			told[h.Setting] = true
+		}
 		switch {
 		case h.RunningFor > slowHook:
 			all = append(all, fmt.Sprintf("%s has been running for %s (%s): %s", h.Setting, seconds(h.RunningFor), h.Running, h.Command))

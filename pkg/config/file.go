@@ -196,6 +196,11 @@ func (r *reader) unknown(e entry, what string, names []string) {
 
 // complete fills in what depends on other keys.
 func (f *File) complete() {
+	for i := range f.Groups {
+		if h := &f.Groups[i].Hooks; h.Timeout == 0 {
+			h.Timeout = f.Global.NotifyTimeout
+		}
+	}
 	for i := range f.Routers {
 		r := &f.Routers[i]
 		if r.Name == "" {

@@ -12,12 +12,13 @@ import (
 type Group struct {
 	Name    string
 	Routers []string // by name
+	Hooks   Hooks
 
 	start   ast.Node
 	members []ast.Node
 }
 
-var groupKeys = []key[Group]{
+var groupKeys = slices.Concat([]key[Group]{
 	{name: "name", kind: kindText, doc: "What the group is called in logs and in the status.", required: true, example: "add `name: gateway`", read: func(r *reader, n ast.Node, g *Group) []ast.Node {
 		if v, ok := r.text(n, "name"); ok {
 			if !nameShape.MatchString(v) {
@@ -36,7 +37,7 @@ var groupKeys = []key[Group]{
 		}
 		return nil
 	}},
-}
+}, hookKeysOf(func(g *Group) *Hooks { return &g.Hooks }))
 
 func (f *File) readGroups(r *reader, n ast.Node) {
 	for _, item := range r.list(n, "groups", "each group behind a dash:\n          groups:\n            - name: gateway\n              routers: [lan, wan]") {

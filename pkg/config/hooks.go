@@ -5,7 +5,6 @@ package config
 import (
 	"fmt"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -117,14 +116,19 @@ func checked[T any](k key[T], problem func(*T) string) key[T] {
 	return k
 }
 
-var hookKeys = []key[Router]{
-	commandKey("notify", "A program to run when the state changes, with keepalived's arguments: INSTANCE, the name, MASTER, BACKUP, FAULT or STOP, and the priority.", func(r *Router) *Command { return &r.Hooks.Any }),
-	commandKey("notify_active", "A program to run when the router becomes Active.", func(r *Router) *Command { return &r.Hooks.Active }),
-	commandKey("notify_backup", "A program to run when it becomes Backup.", func(r *Router) *Command { return &r.Hooks.Backup }),
-	commandKey("notify_fault", "A program to run when something keeps it from taking part.", func(r *Router) *Command { return &r.Hooks.Fault }),
-	commandKey("notify_stop", "A program to run when the administrator stops it.", func(r *Router) *Command { return &r.Hooks.Stop }),
-	checked(durationKey("notify_timeout", "How long each of these programs may take until it is killed, 100ms to 1h, instead of the global `notify_timeout`.", "", func(r *Router) *time.Duration { return &r.Hooks.Timeout }),
-		func(r *Router) string { return timeoutProblem(r.Hooks.Timeout) }),
+var hookKeys = hookKeysOf(func(r *Router) *Hooks { return &r.Hooks })
+
+// hookKeysOf are the keys of what can have hooks: a router or a group.
+func hookKeysOf[T any](hooks func(*T) *Hooks) []key[T] {
+	return []key[T]{
+		commandKey("notify", "A program to run when the state changes, with keepalived's arguments: INSTANCE or GROUP, the name, MASTER, BACKUP, FAULT or STOP, and the priority, which is 0 for a group.", func(t *T) *Command { return &hooks(t).Any }),
+		commandKey("notify_active", "A program to run when it becomes Active.", func(t *T) *Command { return &hooks(t).Active }),
+		commandKey("notify_backup", "A program to run when it becomes Backup.", func(t *T) *Command { return &hooks(t).Backup }),
+		commandKey("notify_fault", "A program to run when something keeps it from taking part.", func(t *T) *Command { return &hooks(t).Fault }),
+		commandKey("notify_stop", "A program to run when the administrator stops it.", func(t *T) *Command { return &hooks(t).Stop }),
+		checked(durationKey("notify_timeout", "How long each of these programs may take until it is killed, 100ms to 1h, instead of the global `notify_timeout`.", "", func(t *T) *time.Duration { return &hooks(t).Timeout }),
+			func(t *T) string { return timeoutProblem(hooks(t).Timeout) }),
+	}
 }
 
 var globalHookKeys = []key[Global]{
@@ -146,21 +150,4 @@ func (d *differences) addHooks(a, b *Hooks) {
 		}
 	}
 	d.add("notify_timeout", a.Timeout, b.Timeout)
-}
-
-// Programs are all programs that the hooks run, each once.
-func (f *File) Programs() []Command {
-	var all []Command
-	add := func(c Command) {
-		if len(c) > 0 && !slices.ContainsFunc(all, func(d Command) bool { return slices.Equal(c, d) }) {
-			all = append(all, c)
-		}
-	}
-	for _, r := range f.Routers {
-		for _, k := range hookKeys {
-			add(r.Hooks.commands()[k.name])
-		}
-	}
-	add(f.Global.Notify)
-	return all
 }

@@ -37,6 +37,7 @@ type hooks struct {
 
 	mu      sync.Mutex // for short: the event loop waits for it
 	routers map[router.ID]*hooked
+	groups  map[string]*gathered
 	shown   *notify.FIFO // for the status
 }
 
@@ -45,6 +46,13 @@ type hooked struct {
 	config config.Router
 	states map[packet.Family]notify.State
 	told   notify.State
+}
+
+// gathered is a group, as programs are told of it.
+type gathered struct {
+	config  config.Group
+	members []*hooked
+	told    notify.State
 }
 
 func newHooks(runner notify.Runner, o *observer, describe func(router.Transition, config.Router) any) *hooks {
@@ -80,6 +88,10 @@ func (h *hooks) set(file *config.File) error {
 		r := &file.Routers[i]
 		own[instanceOf(r.Name)] = hooksOf(&r.Hooks)
 		h.know(r)
+	}
+	h.gather(file)
+	for i := range file.Groups {
+		own[groupOf(file.Groups[i].Name)] = hooksOf(&file.Groups[i].Hooks)
 	}
 	h.shown = fifo
 	h.mu.Unlock()
@@ -142,6 +154,27 @@ func (h *hooks) know(r *config.Router) {
 		h.routers[id] = one
 	}
 }
+
+// gather makes a file's groups of the routers that are known.
+func (h *hooks) gather(file *config.File) {
+	groups := make(map[string]*gathered)
+	for _, c := range file.Groups {
+		g := &gathered{config: c}
+		if before := h.groups[c.Name]; before != nil {
+			g.told = before.told
+		}
+		groups[c.Name] = g
+	}
+	for i := range file.Routers {
+		r := &file.Routers[i]
+		if g := groups[r.Group]; g != nil {
+			g.members = append(g.members, h.routers[idsOf(r)[0]])
+		}
+	}
+	h.groups = groups
+}
+
+func groupOf(name string) notify.Subject { return notify.Subject{Kind: notify.Group, Name: name} }
 
 func idsOf(r *config.Router) []router.ID {
 	var ids []router.ID
@@ -218,6 +251,39 @@ func (h *hooks) tell(r *hooked, e notify.Event) {
 	}
 	r.told = e.State
 	h.dispatcher.Notify(e)
+	if g := h.groups[r.config.Group]; g != nil {
+		h.tellGroup(g, e)
+	}
+}
+
+// tellGroup tells a group's state after one of its routers has been told.
+func (h *hooks) tellGroup(g *gathered, e notify.Event) {
+	state, settled := g.state()
+	if !settled || state == g.told {
+		return
+	}
+	g.told = state
+	routers := g.config.Routers
+	h.dispatcher.Notify(notify.Event{
+		Subject: groupOf(g.config.Name), State: state, Cause: e.Cause, Time: e.Time,
+		Describe: func() any { return map[string]any{"routers": routers} },
+	})
+}
+
+// state is the state that all of a group's routers have, or a fault if one of them has
+// one. It isn't settled while they differ otherwise.
+func (g *gathered) state() (state notify.State, settled bool) {
+	settled = true
+	for i, r := range g.members {
+		if r.told == notify.Fault {
+			return notify.Fault, true
+		}
+		if i == 0 {
+			state = r.told
+		}
+		settled = settled && r.told == state && r.told != ""
+	}
+	return state, settled
 }
 
 // state is the state of a router of one or two families: that of the one that has
@@ -310,11 +376,20 @@ func (h *hooks) close(what string, f func() error) {
 	}
 }
 
-// report says what is known of a router's hooks.
-func (h *hooks) report(name string) (list []control.Hook, skipped uint64) {
-	r := h.dispatcher.Report(instanceOf(name))
+// report says what is known of a router's hooks, and of its group's.
+func (h *hooks) report(r *config.Router) (list []control.Hook, skipped uint64) {
+	list, skipped = h.reportOf(instanceOf(r.Name), "")
+	if r.Group != "" {
+		more, n := h.reportOf(groupOf(r.Group), "group "+r.Group+" ")
+		return append(list, more...), skipped + n
+	}
+	return list, skipped
+}
+
+func (h *hooks) reportOf(subject notify.Subject, prefix string) (list []control.Hook, skipped uint64) {
+	r := h.dispatcher.Report(subject)
 	for _, s := range r.Hooks {
-		hook := control.Hook{Setting: s.Setting, Command: s.Command, Problem: s.Problem, Running: string(s.Running)}
+		hook := control.Hook{Setting: prefix + s.Setting, Command: s.Command, Problem: s.Problem, Running: string(s.Running)}
 		if s.Running != "" {
 			hook.RunningFor = time.Since(s.Since).Seconds()
 		}
@@ -329,9 +404,13 @@ func (h *hooks) report(name string) (list []control.Hook, skipped uint64) {
 	return list, r.Skipped
 }
 
-// counts are how hooks of a router have ended, and how many changes were never told.
-func (h *hooks) counts(name string) (control.HookStats, bool) {
-	r := h.dispatcher.Report(instanceOf(name))
+// counts are how hooks of a router or a group have ended, and how many changes were never told.
+func (h *hooks) counts(subject notify.Subject) (control.HookStats, bool) {
+	r := h.dispatcher.Report(subject)
+	name := subject.Name
+	if subject.Kind == notify.Group {
+		name = "group " + name // no router has this name
+	}
 	s := control.HookStats{Name: name, Skipped: r.Skipped, Runs: make(map[string]uint64)}
 	for _, outcome := range notify.Outcomes {
 		s.Runs[string(outcome)] = r.Runs[outcome]

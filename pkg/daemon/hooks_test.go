@@ -214,7 +214,7 @@ func TestHookReload(t *testing.T) {
 		if diff := cmp.Diff([]string{"web INSTANCE front MASTER 120"}, r.took()); diff != "" {
 			t.Error(diff)
 		}
-		if list, skipped := h.report("front"); len(list) != 1 || skipped != 0 || list[0].Last == nil || list[0].Last.State != "MASTER" {
+		if list, skipped := h.report(&second.Routers[0]); len(list) != 1 || skipped != 0 || list[0].Last == nil || list[0].Last.State != "MASTER" {
 			t.Errorf("%+v", list)
 		}
 		began := time.Now()
@@ -224,6 +224,49 @@ func TestHookReload(t *testing.T) {
 		}
 		if err := h.set(second); err == nil {
 			t.Error("a reload while it leaves is no error")
+		}
+	})
+}
+
+// A group is told its state when all its routers have it, and of the first fault.
+func TestHookGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		h := testHooks(r)
+		f := hookFile(t, `routers:
+  - {name: lan, interface: eth0, vrid: 51, addresses: [192.0.2.10/24]}
+  - {name: wan, interface: eth0, vrid: 52, addresses: [192.0.2.11/24]}
+groups: [{name: gw, routers: [lan, wan], notify: HOOK, notify_fault: HOOK fault}]
+`)
+		if err := h.set(f); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			vrid     uint8
+			from, to vrrp.State
+			cause    vrrp.Cause
+			want     []string
+		}{
+			{51, vrrp.Initialize, vrrp.Backup, vrrp.CauseStarting, nil},
+			{52, vrrp.Initialize, vrrp.Backup, vrrp.CauseStarting, []string{"GROUP gw BACKUP 0"}},
+			{52, vrrp.Backup, vrrp.Active, vrrp.CauseSilence, nil},
+			{51, vrrp.Backup, vrrp.Active, vrrp.CauseGroup, []string{"GROUP gw MASTER 0"}},
+			{51, vrrp.Active, vrrp.Initialize, vrrp.CauseInterfaceDown, []string{"fault", "GROUP gw FAULT 0"}},
+			{52, vrrp.Active, vrrp.Initialize, vrrp.CauseGroup, nil},
+		} {
+			m := moves(packet.IPv4, c.from, c.to, c.cause)
+			m.ID.VRID = c.vrid
+			h.transition(m)
+			if diff := cmp.Diff(c.want, r.took()); diff != "" {
+				t.Errorf("%+v: %s", c, diff)
+			}
+		}
+		if list, _ := h.report(&f.Routers[0]); len(list) != 2 || list[1].Setting != "group gw notify" || list[1].Last.State != "FAULT" {
+			t.Errorf("%+v", list)
+		}
+		h.leave()
+		if diff := cmp.Diff([]string{"GROUP gw STOP 0"}, r.took()); diff != "" {
+			t.Error(diff)
 		}
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -19,6 +18,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/notify"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -173,9 +173,10 @@ func (d *instance) Status() (control.Status, error) {
 	s.Config, s.FIFO = d.path, d.hooks.pipe()
 	s.Tracks = d.tracks.all()
 	for _, state := range states {
-		r := describeRouter(state, views[state.ID], now, wall)
+		v := views[state.ID]
+		r := describeRouter(state, v, now, wall)
 		r.Tracks = d.tracks.dependencies(r.Name)
-		r.Hooks, r.SkippedHooks = d.hooks.report(r.Name)
+		r.Hooks, r.SkippedHooks = d.hooks.report(&v.config)
 		s.Routers = append(s.Routers, r)
 	}
 	slices.SortFunc(s.Routers, func(a, b control.Router) int {
@@ -292,16 +293,20 @@ func (d *instance) Stats() (control.Stats, error) {
 
 // hookStats are the counters of the configured routers that have hooks.
 func (d *instance) hookStats(views map[router.ID]view) []control.HookStats {
-	names := make(map[string]bool)
+	subjects := make(map[notify.Subject]bool)
 	for _, v := range views {
-		names[v.config.Name] = true
+		subjects[instanceOf(v.config.Name)] = true
+		if v.config.Group != "" {
+			subjects[groupOf(v.config.Group)] = true
+		}
 	}
 	all := []control.HookStats{}
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		if s, ok := d.hooks.counts(name); ok {
+	for subject := range subjects {
+		if s, ok := d.hooks.counts(subject); ok {
 			all = append(all, s)
 		}
 	}
+	slices.SortFunc(all, func(a, b control.HookStats) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }
 

@@ -16,6 +16,7 @@ type syncedGroup struct {
 	node    *node
 	name    string
 	members []string // names of instances
+	keys    []pair   // its programs
 }
 
 // writeGroups writes the groups of those members that are not commented out.
@@ -34,6 +35,7 @@ func (c *collector) writeGroups(b *bytes.Buffer, routers []*router) {
 			members = append(members, text(routers[i].name))
 		}
 		if len(members) == 0 {
+			g.leaveOut(b)
 			continue
 		}
 		name := strings.TrimLeft(nameless.ReplaceAllString(g.name, "-"), "._-")
@@ -46,6 +48,21 @@ func (c *collector) writeGroups(b *bytes.Buffer, routers []*router) {
 		names[name] = true
 		fmt.Fprintf(b, "%s  - name: %s\n    routers: [%s]\n", heading, text(name), strings.Join(members, ", "))
 		heading = ""
+		for _, p := range g.keys {
+			fmt.Fprintf(b, "    %s: %s\n", p.key, p.value)
+		}
+	}
+}
+
+// leaveOut writes the programs of a group without routers as a comment.
+func (g *syncedGroup) leaveOut(b *bytes.Buffer) {
+	if len(g.keys) == 0 {
+		return
+	}
+	b.WriteByte('\n')
+	comment(b, "", "The group "+clean(g.name)+" is left out, for it has no router here. It runs:")
+	for _, p := range g.keys {
+		fmt.Fprintf(b, "#   %s: %s\n", p.key, p.value)
 	}
 }
 

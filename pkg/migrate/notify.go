@@ -10,7 +10,6 @@ import (
 
 // Reasons that hooks have.
 const (
-	noGroupHooks = "failoverd runs no programs for a group yet: give them to its routers, which change their state together"
 	noPriorities = "failoverd tells programs of states only; `failoverctl events --follow` shows what changes a priority"
 	fifoReader   = "have systemd run it, as a service that is given the FIFO's path and is restarted when it ends"
 )
@@ -23,6 +22,19 @@ func hook(key string) rule {
 			in.hooks = append(in.hooks, pair{key: key, value: command})
 			in.hookNodes = append(in.hookNodes, n)
 		}
+	}}
+}
+
+// groupHook is hook for a sync group.
+func groupHook(key string) rule {
+	return rule{apply: func(t *translator, _ *instance, n *node) {
+		command, ok := t.command(n, []string{n.arg(1)})
+		if !ok {
+			return
+		}
+		g := t.synced[len(t.synced)-1] // whose block is read
+		g.keys = append(g.keys, pair{key: key, value: command})
+		t.ownUser(n, "it is run as global.script_user")
 	}}
 }
 
