@@ -31,7 +31,8 @@ func statusCommand(o *options) *cobra.Command {
   NEXT    Active: the time until the next advertisement; Backup: until it takes over
           if it hears nothing
 
-Below each router is why it is in its state, or what it waits for.`,
+Below each router is why it is in its state, or what it waits for, and behind a ! each
+hook that failed.`,
 		Example: `  failoverctl status
   failoverctl status web
   failoverctl status -o json | jq '.routers[] | select(.state != "Backup")'`,
