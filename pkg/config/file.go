@@ -497,7 +497,7 @@ var routerKeys = slices.Concat([]key[Router]{
 	choiceKey("checksum", "The checksum's form in version 3 over IPv4: auto accepts both and answers in the peers'.", checksums, "auto", func(r *Router, v string) { r.Checksum, _ = ParseChecksum(v) }),
 	boolKey("dual", "Speak version 2 beside version 3 over IPv4.", "false", func(r *Router) *bool { return &r.Dual }),
 	toleranceKey(),
-	trackKey(),
+	trackKey("the router depends", func(r *Router) *[]Use { return &r.Track }),
 	unicastKey(),
 	choiceKey("xdp_mode", "Where to receive on the router's interface, instead of the global `xdp_mode`.", xdpModes, "", func(r *Router, v string) { r.XDPMode = v }),
 }, hookKeys)

@@ -13,9 +13,11 @@ type Group struct {
 	Name    string
 	Routers []string // by name
 	Hooks   Hooks
+	Track   []Use // what each of them depends on
 
 	start   ast.Node
 	members []ast.Node
+	uses    []ast.Node
 }
 
 var groupKeys = slices.Concat([]key[Group]{
@@ -37,6 +39,7 @@ var groupKeys = slices.Concat([]key[Group]{
 		}
 		return nil
 	}},
+	trackKey("each of its routers depends", func(g *Group) *[]Use { return &g.Track }),
 }, hookKeysOf(func(g *Group) *Hooks { return &g.Hooks }))
 
 func (f *File) readGroups(r *reader, n ast.Node) {
@@ -51,6 +54,7 @@ func (f *File) readGroups(r *reader, n ast.Node) {
 				r.fail(item, k.example, "the group has no %s", quote(k.name))
 			}
 		}
+		g.uses = p.items["track"]
 		if len(r.mistakes.List) == before {
 			f.Groups = append(f.Groups, g)
 		}

@@ -309,7 +309,17 @@ func (f *File) useTracks(r *reader) {
 		}
 	}
 	for i := range f.Routers {
-		f.useIn(r, &f.Routers[i], f.places[i].items["track"], names)
+		router := &f.Routers[i]
+		f.resolve(r, router.Track, f.places[i].items["track"], names, router.Priority == OwnerPriority)
+	}
+	for i := range f.Groups {
+		g := &f.Groups[i]
+		f.resolve(r, g.Track, g.uses, names, false)
+		for j := range f.Routers {
+			if f.Routers[j].Group == g.Name {
+				f.Routers[j].join(g.Track)
+			}
+		}
 	}
 	for i := range f.Routers {
 		if through := f.circle(f.Routers[i].Name, f.Routers[i].Name, nil); through != nil {
@@ -318,9 +328,10 @@ func (f *File) useTracks(r *reader) {
 	}
 }
 
-func (f *File) useIn(r *reader, router *Router, nodes []ast.Node, names []string) {
-	for i := range router.Track {
-		u, at := &router.Track[i], nodes[i]
+// resolve completes a list of what routers depend on.
+func (f *File) resolve(r *reader, uses []Use, nodes []ast.Node, names []string, owner bool) {
+	for i := range uses {
+		u, at := &uses[i], nodes[i]
 		j := slices.Index(names, u.Name)
 		if j < 0 {
 			hint := meant(u.Name, names)
@@ -332,7 +343,7 @@ func (f *File) useIn(r *reader, router *Router, nodes []ast.Node, names []string
 			r.fail(at, hint, "no track is called %s", quote(u.Name))
 			continue
 		}
-		if slices.ContainsFunc(router.Track[:i], func(o Use) bool { return o.Name == u.Name }) {
+		if slices.ContainsFunc(uses[:i], func(o Use) bool { return o.Name == u.Name }) {
 			r.fail(at, "", "%s is here twice: remove one of them", quote(u.Name))
 		}
 		if !hasKey(at, "weight") {
@@ -341,8 +352,17 @@ func (f *File) useIn(r *reader, router *Router, nodes []ast.Node, names []string
 		if !hasKey(at, "reverse") {
 			u.Reverse = f.Tracks[j].Reverse
 		}
-		if u.Weight != 0 && router.Priority == OwnerPriority {
+		if u.Weight != 0 && owner {
 			r.fail(at, "with weight 0 the router takes no part while it is down", "an owner's priority (255) doesn't change: %s can't have weight %d", quote(u.Name), u.Weight)
+		}
+	}
+}
+
+// join has a router depend on what its group does, unless it does already.
+func (r *Router) join(uses []Use) {
+	for _, u := range uses {
+		if !slices.ContainsFunc(r.Track, func(o Use) bool { return o.Name == u.Name }) {
+			r.Track = append(r.Track, u)
 		}
 	}
 }

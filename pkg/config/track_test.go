@@ -12,8 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-func TestTracks(t *testing.T) {
-	const content = `
+const trackContent = `
 routers:
   - interface: eth0
     vrid: 51
@@ -32,7 +31,9 @@ tracks:
   - {name: j, router: eth0-51, state: running}
 global: {script_user: nobody, allow_insecure_scripts: true}
 `
-	f, err := Parse("x", []byte(content))
+
+func TestTracks(t *testing.T) {
+	f, err := Parse("x", []byte(trackContent))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +76,26 @@ global: {script_user: nobody, allow_insecure_scripts: true}
 		t.Errorf("%+v", f.Global)
 	}
 
+	f, err = Parse("x", []byte(`
+tracks: [{name: a, interface: eth1}, {name: b, interface: eth2, weight: 3}]
+routers:
+  - {name: one, interface: eth0, vrid: 51, addresses: [192.0.2.10/24], track: [{name: b, weight: 7}]}
+  - {name: two, interface: eth0, vrid: 52, addresses: [192.0.2.11/24]}
+groups: [{name: both, routers: [one, two], track: [a, b]}]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if one, two := f.Routers[0].Track, f.Routers[1].Track; !slices.Equal(one, []Use{{"b", 7, false}, {"a", 0, false}}) || !slices.Equal(two, []Use{{"a", 0, false}, {"b", 3, false}}) {
+		t.Errorf("of a group: %v, %v", one, two)
+	}
+}
+
+func TestTrackDifference(t *testing.T) {
+	f, err := Parse("x", []byte(trackContent))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i, a := range f.Tracks {
 		for j, b := range f.Tracks {
 			if a.Same(b) != (i == j) {

@@ -126,10 +126,11 @@ func statusKey() key[Track] {
 	}}
 }
 
-// trackKey is a router's list of what it depends on.
-func trackKey() key[Router] {
+// trackKey is a list of what a router, or each of a group, depends on.
+func trackKey[T any](whose string, field func(*T) *[]Use) key[T] {
 	const name = "track"
-	return key[Router]{name: name, kind: kindUses, fallback: "[]", doc: "The checks that the router depends on, by the names that they have in `tracks:`; {name, weight, reverse} for others than the check has.", read: func(r *reader, n ast.Node, t *Router) []ast.Node {
+	doc := "The checks that " + whose + " on, by the names that they have in `tracks:`; {name, weight, reverse} for others than the check has."
+	return key[T]{name: name, kind: kindUses, fallback: "[]", doc: doc, read: func(r *reader, n ast.Node, t *T) []ast.Node {
 		var items []ast.Node
 		for _, item := range r.list(n, name, "track: [web]") {
 			var u Use
@@ -147,7 +148,7 @@ func trackKey() key[Router] {
 				}
 				u.Name = s
 			}
-			t.Track = append(t.Track, u)
+			*field(t) = append(*field(t), u)
 			items = append(items, r.value(item))
 		}
 		return items
