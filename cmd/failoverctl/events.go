@@ -50,8 +50,11 @@ func writeEvent(w io.Writer, e control.Event) error {
 		}
 	}
 	what := e.Kind
-	if e.Kind == "transition" {
+	switch e.Kind {
+	case "transition":
 		what = e.From + " → " + e.To
+	case "track":
+		what = "check is " + e.To
 	}
 	who := e.Name
 	if e.Interface != "" {

@@ -224,7 +224,7 @@ type Event struct {
 	Number uint64    `json:"number"`
 	Lost   uint64    `json:"lost,omitempty"`
 	Time   time.Time `json:"time"`
-	// Kind is transition, finding, failure, hook, reload, …
+	// Kind is transition, track, finding, failure, hook, reload, …
 	Kind      string `json:"kind"`
 	Name      string `json:"name,omitempty"`
 	Interface string `json:"interface,omitempty"`

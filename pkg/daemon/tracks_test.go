@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/script"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// A reload changes what checks do at once, and what is gone does nothing any more.
+func TestTracksAreChanged(t *testing.T) {
+	monitor, err := link.NewMonitor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer monitor.Close()
+	var log strings.Builder
+	logger := logrus.New()
+	logger.SetOutput(&log)
+	c := newConditions()
+	tracks, err := newTracks(script.NewRunner(), monitor, c, control.NewHistory(), logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tracks.close()
+	number := filepath.Join(t.TempDir(), "number")
+	set := func(list, uses string) *config.File {
+		t.Helper()
+		f, err := config.Parse("x", fmt.Appendf(nil, "tracks: [%s]\nrouters:\n  - {name: web, interface: eth0, vrid: 51, addresses: [192.0.2.10/24], track: [%s]}\n", list, uses))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tracks.set(f); err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	web := config.Router{Name: "web", Priority: 100}
+	until := func(priority int, cause vrrp.Cause) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+			p, f := c.priority(web), c.fault("web")
+			if p == priority && f.cause == cause {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("priority %d, %v %q; want %d, %v", p, f.cause, f.detail, priority, cause)
+			}
+		}
+	}
+	file := "{name: number, file: " + number + "}"
+	set(file, "number")
+	until(100, vrrp.CauseWaiting) // before it runs
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var done sync.WaitGroup
+	done.Go(func() {
+		if err := tracks.run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	defer func() { cancel(); done.Wait() }()
+	until(100, vrrp.CauseNone)
+	if err := os.WriteFile(number, []byte("7"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	until(100, vrrp.CauseFault)
+	set(file, "{name: number, weight: 2}")
+	until(114, vrrp.CauseNone)
+	set(file, "{name: number, reverse: true}")
+	until(100, vrrp.CauseNone)
+	set(file, "number")
+	until(100, vrrp.CauseFault)
+	// Another file: what was known holds until it has been looked at.
+	set("{name: number, file: "+number+"2, interval: 50ms}", "number")
+	until(100, vrrp.CauseNone)
+	if err := os.WriteFile(number+"2", []byte("7"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	until(100, vrrp.CauseFault)
+	set("", "")
+	until(100, vrrp.CauseNone)
+	if len(c.states) != 0 || len(tracks.all()) != 0 || len(tracks.dependencies("web")) != 0 {
+		t.Errorf("left: %+v, %+v", c.states, tracks.all())
+	}
+}
+
+// A script that can't be run now is told, one that others may change is refused.
+func TestScriptsAreChecked(t *testing.T) {
+	dir := t.TempDir()
+	open := filepath.Join(dir, "open")
+	if err := os.WriteFile(open, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(open, 0o757); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ global, keys, refused, told string }{
+		{"", "script: /bin/true", "", ""},
+		{"", "script: /bin/true, user: nobody", "", ""},
+		{"", "script: /bin/true, user: nobody-here", `there is no user "nobody-here" on this host`, ""},
+		{"", "script: " + dir + "/missing", "", "there is no " + dir + "/missing"},
+		{"", "script: " + open, "is not safe to run: others may change it", ""},
+		{"global: {allow_insecure_scripts: true}", "script: " + open, "", "run all the same"},
+	} {
+		f, err := config.Parse("x", []byte(c.global+"\ntracks: [{name: a, "+c.keys+"}]\nrouters:\n  - {interface: eth0, vrid: 51, addresses: [192.0.2.10/24]}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log strings.Builder
+		logger := logrus.New()
+		logger.SetOutput(&log)
+		err = checkScripts(f, logger)
+		if (err != nil) != (c.refused != "") || err != nil && !strings.Contains(err.Error(), c.refused) {
+			t.Errorf("%s: %v", c.keys, err)
+		}
+		if (log.Len() > 0) != (c.told != "") || !strings.Contains(log.String(), c.told) {
+			t.Errorf("%s: told %q", c.keys, log.String())
+		}
+	}
+}
