@@ -29,7 +29,7 @@ const soleMark = "-sole"
 
 // Runner runs programs. Its methods may be called from any goroutine.
 type Runner struct {
-	runs    atomic.Uint64
+	count   atomic.Uint64 // of the programs that were started
 	adopted atomic.Bool
 
 	// starting is held while a process is started and is not yet in children.
@@ -122,7 +122,7 @@ func (r *Runner) start(c Command) (*process, error) {
 		return nil, fmt.Errorf("make a pipe for %s: %w", c.Args[0], err)
 	}
 	defer func() { _ = unix.Close(pipe[1]) }()
-	p := &process{mark: fmt.Sprintf("%s=%d-%d", markName, os.Getpid(), r.runs.Add(1))}
+	p := &process{mark: fmt.Sprintf("%s=%d-%d", markName, os.Getpid(), r.count.Add(1))}
 	if c.Sole {
 		p.mark += soleMark
 	}

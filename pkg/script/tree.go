@@ -138,13 +138,17 @@ func (r *Runner) kill(p *process) int {
 	return len(killed)
 }
 
-// descendants are the living processes that belong to a program: below it, or in
-// its session, or with its mark.
+// descendants are the processes that belong to a program: below it, or adopted and
+// in its session or with its mark. Other programs' are not looked at: there may be
+// hundreds.
 func (r *Runner) descendants(p *process) []int {
 	var all []int
 	var walk func(pid int, below bool)
 	walk = func(pid int, below bool) {
 		for _, child := range children(pid) {
+			if pid == os.Getpid() && child != p.pid && r.runs(child) {
+				continue
+			}
 			mine := below || child == p.pid || p.owns(child)
 			if mine {
 				all = append(all, child)
@@ -154,6 +158,13 @@ func (r *Runner) descendants(p *process) []int {
 	}
 	walk(os.Getpid(), false)
 	return all
+}
+
+// runs reports whether a process is a program that is waited for.
+func (r *Runner) runs(pid int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.children[pid] != nil
 }
 
 // owns reports whether a process is of the program's session, or has its mark.
