@@ -68,13 +68,17 @@ func (r *Runner) sweep() {
 			kill(child)
 		}
 	}
-	for quiet := 0; quiet < quietRounds; quiet++ {
+	killed := make(map[int]bool) // one that can't die now is not waited for
+	for quiet := 0; quiet < quietRounds && len(killed) < mostKilled; quiet++ {
 		for _, pid := range children(os.Getpid()) {
+			if r.children[pid] != nil || killed[pid] {
+				continue
+			}
 			// An adopted child is this process's until its status is taken: its
 			// number is nobody else's. A zombie has no mark.
-			if mark := markOf(pid); r.children[pid] == nil && strings.HasSuffix(mark, soleMark) && !running[mark] {
+			if mark := markOf(pid); strings.HasSuffix(mark, soleMark) && !running[mark] {
 				kill(pid)
-				quiet = 0
+				killed[pid], quiet = true, 0
 			}
 		}
 	}
