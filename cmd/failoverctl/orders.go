@@ -115,7 +115,19 @@ takes over within Active_Down_Interval, this one has the addresses again.`,
 			until, cancel := context.WithTimeout(c.Context(), wait)
 			defer cancel()
 			o.await(until, order, func(r control.Router) bool { return r.Active != "" })
-			return o.tell(c.Context(), c.OutOrStdout(), order)
+			if err := o.tell(c.Context(), c.OutOrStdout(), order); err != nil {
+				return err
+			}
+			after, err := o.client().Status(c.Context())
+			if err != nil {
+				return err
+			}
+			for _, r := range after.Routers {
+				if r.Name == args[0] && r.State == "Active" {
+					return fmt.Errorf("no other host has taken over from %s (%s), so this one has the addresses again", r.Name, r.Family)
+				}
+			}
+			return nil
 		},
 	}
 }
