@@ -39,6 +39,8 @@
 #define PROTOCOL_FRAGMENT 44
 #define PROTOCOL_ICMPV6 58
 #define PROTOCOL_VRRP 112
+#define PROTOCOL_AH 51
+#define AUTH_HEADER 24 /* around version 2 */
 #define GROUP_IPV4 0xe0000012 /* 224.0.0.18 */
 #define ICMP_REDIRECT 5
 #define ROUTER_SOLICITATION 133
@@ -182,7 +184,7 @@ static __always_inline int concerns(struct __sk_buff *skb, enum way way)
 			return 1;
 		if (outgoing && ip4->protocol == PROTOCOL_ICMP)
 			return 1;
-		if (vrrp && ip4->protocol == PROTOCOL_VRRP)
+		if (vrrp && (ip4->protocol == PROTOCOL_VRRP || ip4->protocol == PROTOCOL_AH))
 			return 1;
 		break;
 	case bpf_htons(ETH_P_IPV6):
@@ -329,6 +331,14 @@ static __always_inline struct failover_lease_state *asked_for(struct __sk_buff *
 	return NULL;
 }
 
+/* Whether an Authentication Header is around VRRP. */
+static __always_inline int around_vrrp(struct __sk_buff *skb)
+{
+	__u8 next;
+
+	return !bpf_skb_load_bytes(skb, ETH_HLEN + sizeof(struct iphdr), &next, sizeof(next)) && next == PROTOCOL_VRRP;
+}
+
 /* Whether it may be for failover_tc, which judges once the fence has let it through. */
 static __always_inline int to_receive(struct __sk_buff *skb)
 {
@@ -342,7 +352,7 @@ static __always_inline int to_receive(struct __sk_buff *skb)
 		if (!eth)
 			return 0;
 		ip4 = eth + ETH_HLEN;
-		return ip4->protocol == PROTOCOL_VRRP;
+		return ip4->protocol == PROTOCOL_VRRP || (ip4->protocol == PROTOCOL_AH && around_vrrp(skb));
 	case bpf_htons(ETH_P_IPV6):
 		eth = header(skb, sizeof(*ip6));
 		if (!eth)
@@ -552,10 +562,15 @@ static __always_inline struct failover_lease_state *advertises(struct __sk_buff 
 		if (!eth)
 			return NULL;
 		ip4 = eth + ETH_HLEN;
-		if (ip4->protocol != PROTOCOL_VRRP)
+		if (ip4->protocol != PROTOCOL_VRRP && ip4->protocol != PROTOCOL_AH)
 			return NULL;
 		unicast = ip4->daddr != bpf_htonl(GROUP_IPV4);
 		offset = ETH_HLEN + ip4->ihl * 4;
+		if (ip4->protocol == PROTOCOL_AH) {
+			if (!around_vrrp(skb))
+				return NULL;
+			offset += AUTH_HEADER;
+		}
 		family = 4;
 		break;
 	case bpf_htons(ETH_P_IPV6):

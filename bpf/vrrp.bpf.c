@@ -24,9 +24,11 @@
 #include "vrrp.h"
 
 #define PROTOCOL_VRRP 112
+#define PROTOCOL_AH 51
 #define PROTOCOL_FRAGMENT 44
 #define VRRP_HEADER 8
 #define VRRP_AUTH 8
+#define AUTH_HEADER_WORDS (FAILOVER_AUTH_HEADER / 4 - 2) /* as its length field has it */
 #define VLAN_TAGS 2
 #define HEADERS (ETH_HLEN + 40) /* Ethernet's and IPv6's */
 #define VLAN_ID 0x0fff
@@ -38,6 +40,12 @@
 struct vlan {
 	__be16 tci;
 	__be16 type;
+};
+
+struct auth_header {
+	__u8 next;
+	__u8 words;
+	__u8 rest[FAILOVER_AUTH_HEADER - 2];
 };
 
 struct {
@@ -143,17 +151,20 @@ static __always_inline void count_error(__u32 reason, struct failover_record *r,
 	copy_address(last->source, r->source);
 }
 
-static __always_inline void deliver(struct work *w, __u32 reason)
+/* Returns whether user space gets it. */
+static __always_inline int deliver(struct work *w, __u32 reason)
 {
 	__u32 length = w->record.length;
 
 	if (length > FAILOVER_MESSAGE_MAX)
-		return;
+		return 0;
 	w->record.reason = reason;
-	if (bpf_ringbuf_output(&failover_ring, w, sizeof(w->record) + length, 0))
+	if (bpf_ringbuf_output(&failover_ring, w, sizeof(w->record) + length, 0)) {
 		count(REASON_ring_full);
-	else
-		count(REASON_delivered);
+		return 0;
+	}
+	count(REASON_delivered);
+	return 1;
 }
 
 /*
@@ -215,6 +226,7 @@ struct frame {
 	int untagged; /* a tag was taken off, */
 	int tagged; /* with a VLAN in it */
 	int unicast; /* to a host, not to the group */
+	int header; /* in an Authentication Header */
 	int xdp;
 };
 
@@ -224,6 +236,7 @@ struct terms {
 	__u16 min_ttl;
 	__u16 max_ttl;
 	int unicast;
+	__u32 form; /* of the checksum, once it is found right */
 };
 
 /* Whether a sum over a right checksum and what it covers is what it must be. */
@@ -235,21 +248,53 @@ static __always_inline int sum_good(__u64 sum)
 	return sum == 0xffff;
 }
 
-/* Returns the form in which the checksum is right, 0 if in none. */
-static __always_inline __u32 checksum_form(__u32 sum, struct failover_record *r, __u8 version)
+/* How long the message is by what its first four octets say. */
+static __always_inline __u32 declared_length(const __u8 *m, __u16 family)
 {
+	__u32 length = VRRP_HEADER + m[3] * (family == 4 ? 4 : 16);
+
+	return m[0] >> 4 == 2 ? length + VRRP_AUTH : length;
+}
+
+/* The octets that the checksum covers: the trailer's over IPv6 only. */
+static __always_inline __u32 covered(const struct work *w)
+{
+	return w->record.family == 4 ? declared_length((const __u8 *)w->message, 4) : w->record.length;
+}
+
+/* The sum without the words of a trailer, which is where the length ends. */
+static __always_inline __u64 without_trailer(const struct work *w, __u64 sum, __u32 length)
+{
+	__u32 i, at = length / 4;
+
+	if (at > FAILOVER_MESSAGE_MAX / 4 - FAILOVER_TRAILER / 4)
+		return sum;
+#pragma clang loop unroll(full)
+	for (i = 0; i < FAILOVER_TRAILER / 4; i++)
+		sum += (__u32)~w->message[at + i];
+	return sum;
+}
+
+/* Returns the form in which the checksum is right, 0 if in none. */
+static __always_inline __u32 checksum_form(const struct work *w, __u64 sum)
+{
+	const struct failover_record *r = &w->record;
 	const __u32 *source = (const __u32 *)r->source;
 	const __u32 *destination = (const __u32 *)r->destination;
-	__u64 pseudo = sum;
+	__u32 length = covered(w);
+	__u64 pseudo;
 
+	if (length + FAILOVER_TRAILER == r->length)
+		sum = without_trailer(w, sum, length);
+	pseudo = sum;
 	if (r->family == 4 && sum_good(sum))
 		return FORM_RFC9568;
-	if (version == 2)
+	if (*(const __u8 *)w->message >> 4 == 2)
 		return 0;
 	/* For IPv4 the unused octets are zero and add nothing. */
 	pseudo += (__u64)source[0] + source[1] + source[2] + source[3];
 	pseudo += (__u64)destination[0] + destination[1] + destination[2] + destination[3];
-	pseudo += bpf_htons(PROTOCOL_VRRP) + bpf_htons(r->length);
+	pseudo += bpf_htons(PROTOCOL_VRRP) + bpf_htons(length);
 	if (!sum_good(pseudo))
 		return 0;
 	return r->family == 4 ? FORM_RFC5798 : FORM_RFC9568;
@@ -275,13 +320,13 @@ static __always_inline int source_good(struct failover_record *r, int unicast)
 }
 
 /* The checks that need no knowledge of the Virtual Router. */
-static __always_inline __u32 validate(struct work *w, __u32 sum, const struct terms *terms)
+static __always_inline __u32 validate(struct work *w, __u32 sum, struct terms *terms)
 {
 	const __u8 *m = (const __u8 *)w->message;
 	struct failover_record *r = &w->record;
-	__u32 length = VRRP_HEADER;
 	__u8 version = m[0] >> 4;
 	__u16 interval;
+	__u32 length;
 
 	if (r->ttl < terms->min_ttl || r->ttl > terms->max_ttl)
 		return REASON_ip_ttl_errors;
@@ -295,17 +340,16 @@ static __always_inline __u32 validate(struct work *w, __u32 sum, const struct te
 		return REASON_invalid_type_pkts_rcvd;
 	if (m[3] == 0)
 		return REASON_addr_count_errors;
-	length += m[3] * (r->family == 4 ? 4 : 16);
-	if (version == 2)
-		length += VRRP_AUTH;
-	if (r->length != length)
+	length = declared_length(m, r->family);
+	if (r->length != length && !(terms->tolerate & TOLERATE_AUTH_TRAILER && r->length == length + FAILOVER_TRAILER))
 		return REASON_packet_length_errors;
 	interval = version == 2 ? m[5] : (m[4] & 0xf) << 8 | m[5];
 	if (interval == 0)
 		return REASON_zero_interval_errors;
 	if (r->family == 6 && !(terms->tolerate & TOLERATE_ANY_FIRST_ADDRESS) && (m[8] != 0xfe || (m[9] & 0xc0) != 0x80))
 		return REASON_first_addr_errors;
-	if (!checksum_form(sum, r, version))
+	terms->form = checksum_form(w, sum);
+	if (!terms->form)
 		return REASON_checksum_errors;
 	if (!source_good(r, terms->unicast))
 		return REASON_source_errors;
@@ -370,14 +414,6 @@ static __always_inline void stamp(struct work *w, struct failover_virtual_router
 	((volatile __u64 *)s)[0] = w->record.received;
 }
 
-/* How long the message is by what its first four octets say. */
-static __always_inline __u32 declared_length(const __u8 *m, __u16 family)
-{
-	__u32 length = VRRP_HEADER + m[3] * (family == 4 ? 4 : 16);
-
-	return m[0] >> 4 == 2 ? length + VRRP_AUTH : length;
-}
-
 enum verdict {
 	PASS,
 	DROP,
@@ -410,6 +446,9 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 		key.vrid = m[1];
 		router = bpf_map_lookup_elem(&failover_router, &key);
 	}
+	/* Of the Authentication Header's users VRRP is the least. */
+	if (f->header && !watched && !(router && router->tolerate & TOLERATE_AUTH_HEADER))
+		return PASS;
 	if (f->unicast) {
 		/* To somebody else, or to another program of this host. */
 		if (router && !same_address(r->destination, router->source))
@@ -420,9 +459,12 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 	}
 	if (router)
 		terms.tolerate = router->tolerate;
-	if (terms.tolerate & TOLERATE_TRAILING_OCTETS && r->length >= 4 &&
-	    (void *)(m + 4) <= f->end && r->length > declared_length(m, r->family))
-		r->length = declared_length(m, r->family);
+	if (terms.tolerate & TOLERATE_TRAILING_OCTETS && r->length >= 4 && (void *)(m + 4) <= f->end) {
+		__u32 length = declared_length(m, r->family);
+
+		if (r->length > length && !(terms.tolerate & TOLERATE_AUTH_TRAILER && r->length == length + FAILOVER_TRAILER))
+			r->length = length;
+	}
 
 	w->message[0] = 0;
 	sum = f->xdp ? copy_xdp(f->ctx, offset, r->length) : copy_tc(f->ctx, offset, r->length);
@@ -452,8 +494,15 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 		count(REASON_initialize);
 		return PASS;
 	}
-	stamp(w, router, checksum_form(sum, r, *(const __u8 *)w->message >> 4));
-	deliver(w, reason);
+	/*
+	 * Nobody may move the stamp who can't prove who he is. But what user space
+	 * can't judge, for the ring is full, counts as heard: two Active routers
+	 * would be worse.
+	 */
+	if (!router->verified)
+		stamp(w, router, terms.form);
+	if (!deliver(w, reason) && router->verified)
+		stamp(w, router, terms.form);
 	return PASS;
 }
 
@@ -465,6 +514,7 @@ static __always_inline enum verdict see(struct frame *f)
 	struct failover_record *r;
 	int tags, good, tagged = f->tagged, fragment = 0;
 	__u32 header, total;
+	struct auth_header *ah;
 	struct iphdr *ip4;
 	struct ipv6hdr *ip6;
 	struct work *w;
@@ -494,8 +544,16 @@ static __always_inline enum verdict see(struct frame *f)
 
 	if (type == bpf_htons(ETH_P_IP)) {
 		ip4 = ip;
-		if ((void *)(ip4 + 1) > end || ip4->protocol != PROTOCOL_VRRP || ip4->version != 4)
+		if ((void *)(ip4 + 1) > end || ip4->version != 4)
 			return PASS;
+		ah = (void *)(ip4 + 1);
+		f->header = ip4->protocol == PROTOCOL_AH;
+		if (f->header) {
+			if (ip4->ihl != 5 || (void *)(ah + 1) > end || ah->next != PROTOCOL_VRRP || ah->words != AUTH_HEADER_WORDS)
+				return PASS;
+		} else if (ip4->protocol != PROTOCOL_VRRP) {
+			return PASS;
+		}
 		f->unicast = ip4->daddr != bpf_htonl(GROUP_IPV4);
 		if (f->unicast && bpf_ntohl(ip4->daddr) >= MULTICAST_IPV4)
 			return PASS;
@@ -510,6 +568,11 @@ static __always_inline enum verdict see(struct frame *f)
 		__builtin_memcpy(r->destination, &ip4->daddr, 4);
 		fragment = ip4->frag_off & bpf_htons(IP_MORE_OR_OFFSET);
 		header = ip4->ihl * 4;
+		if (f->header) {
+			header = sizeof(*ip4) + sizeof(*ah);
+			__builtin_memcpy(r->header, ah, sizeof(r->header));
+			r->identification = bpf_ntohs(ip4->id);
+		}
 		total = bpf_ntohs(ip4->tot_len);
 	} else if (type == bpf_htons(ETH_P_IPV6)) {
 		ip6 = ip;
@@ -547,8 +610,8 @@ static __always_inline enum verdict see(struct frame *f)
 	r->received = bpf_ktime_get_ns();
 	r->ifindex = f->ifindex;
 	good = header >= sizeof(*ip4) && total >= header && total <= (__u64)end - (__u64)ip;
-	/* What isn't for the group may not be for this host at all. */
-	if (f->unicast && (tagged || fragment || !good || total - header > FAILOVER_MESSAGE_MAX))
+	/* What isn't for the group may not be for this host at all, nor be VRRP. */
+	if ((f->unicast || f->header) && (tagged || fragment || !good || total - header > FAILOVER_MESSAGE_MAX))
 		return PASS;
 	if (tagged) {
 		count_error(REASON_tagged, r, 0);
@@ -591,7 +654,11 @@ static __always_inline int candidate(struct __sk_buff *skb)
 
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
-		return (void *)(ip4 + 1) <= end && ip4->protocol == PROTOCOL_VRRP;
+		if ((void *)(ip4 + 1) > end)
+			return 0;
+		if (ip4->protocol == PROTOCOL_AH)
+			return (void *)(ip4 + 1) + 1 <= end && *(__u8 *)(ip4 + 1) == PROTOCOL_VRRP;
+		return ip4->protocol == PROTOCOL_VRRP;
 	case bpf_htons(ETH_P_IPV6):
 		return (void *)(ip6 + 1) <= end && (ip6->nexthdr == PROTOCOL_VRRP || ip6->nexthdr == PROTOCOL_FRAGMENT);
 	case bpf_htons(ETH_P_8021Q):

@@ -37,7 +37,12 @@
 	X(ring_full)                                                           \
 	X(csum_5798_form)                                                      \
 	X(cast_errors)                                                         \
-	X(peer_errors)
+	X(peer_errors)                                                         \
+	X(auth_missing)                                                        \
+	X(auth_malformed)                                                      \
+	X(auth_key_unknown)                                                    \
+	X(auth_stale)                                                          \
+	X(auth_replay)
 
 enum failover_reason {
 #define X(name) REASON_##name,
@@ -57,6 +62,8 @@ struct failover_counters {
 enum failover_tolerance {
 	TOLERATE_TRAILING_OCTETS = 1,
 	TOLERATE_ANY_FIRST_ADDRESS = 2,
+	TOLERATE_AUTH_TRAILER = 4,
+	TOLERATE_AUTH_HEADER = 8,
 };
 
 /* A Virtual Router on the wire. */
@@ -79,7 +86,8 @@ struct failover_virtual_router {
 	__u8 forms; /* FORM_ bits of version 3 over IPv4 that are stamped */
 	__u8 source[16]; /* its own address; IPv4 in the first four octets */
 	enum failover_tolerance tolerate; /* any of them, joined */
-	__u32 unicast; /* 1: it hears its peers only, which write to its own address */
+	__u16 unicast; /* 1: it hears its peers only, which write to its own address */
+	__u16 verified; /* 1: user space verifies, so only what it doesn't get is stamped */
 };
 
 /* Who may write to a unicast Virtual Router. */
@@ -124,8 +132,14 @@ struct failover_discard {
 	__u8 source[16];
 };
 
-/* The longest message: IPv6 with 255 addresses. */
-#define FAILOVER_MESSAGE_MAX 4088
+/* The authentication trailer of draft-cassen-vrrp-auth-hmac. */
+#define FAILOVER_TRAILER 28
+
+/* An Authentication Header with HMAC-MD5-96 (RFC 2403). */
+#define FAILOVER_AUTH_HEADER 24
+
+/* The longest message: IPv6 with 255 addresses, and a trailer. */
+#define FAILOVER_MESSAGE_MAX (4088 + FAILOVER_TRAILER)
 
 /* What the ring carries, followed by length octets of the VRRP message. */
 struct failover_record {
@@ -135,8 +149,10 @@ struct failover_record {
 	__u16 length;
 	__u8 source[16];
 	__u8 destination[16];
-	__u32 ttl;
+	__u16 ttl;
+	__u16 identification; /* of the IPv4 header */
 	enum failover_reason reason; /* watched interfaces only: why it would be refused */
+	__u8 header[FAILOVER_AUTH_HEADER]; /* that the message was in; zeros: none */
 };
 
 #endif

@@ -43,6 +43,11 @@ type VrrpFailoverCounters struct {
 	Csum5798Form         uint64
 	CastErrors           uint64
 	PeerErrors           uint64
+	AuthMissing          uint64
+	AuthMalformed        uint64
+	AuthKeyUnknown       uint64
+	AuthStale            uint64
+	AuthReplay           uint64
 }
 
 type VrrpFailoverDiscard struct {
@@ -124,19 +129,26 @@ const (
 	VrrpFailoverReasonREASON_csum5798Form         VrrpFailoverReason = 25
 	VrrpFailoverReasonREASON_castErrors           VrrpFailoverReason = 26
 	VrrpFailoverReasonREASON_peerErrors           VrrpFailoverReason = 27
-	VrrpFailoverReasonREASON_COUNT                VrrpFailoverReason = 28
+	VrrpFailoverReasonREASON_authMissing          VrrpFailoverReason = 28
+	VrrpFailoverReasonREASON_authMalformed        VrrpFailoverReason = 29
+	VrrpFailoverReasonREASON_authKeyUnknown       VrrpFailoverReason = 30
+	VrrpFailoverReasonREASON_authStale            VrrpFailoverReason = 31
+	VrrpFailoverReasonREASON_authReplay           VrrpFailoverReason = 32
+	VrrpFailoverReasonREASON_COUNT                VrrpFailoverReason = 33
 )
 
 type VrrpFailoverRecord struct {
-	_           structs.HostLayout
-	Received    uint64
-	Ifindex     uint32
-	Family      uint16
-	Length      uint16
-	Source      [16]uint8
-	Destination [16]uint8
-	Ttl         uint32
-	Reason      VrrpFailoverReason
+	_              structs.HostLayout
+	Received       uint64
+	Ifindex        uint32
+	Family         uint16
+	Length         uint16
+	Source         [16]uint8
+	Destination    [16]uint8
+	Ttl            uint16
+	Identification uint16
+	Reason         VrrpFailoverReason
+	Header         [24]uint8
 }
 
 type VrrpFailoverTolerance uint32
@@ -144,6 +156,8 @@ type VrrpFailoverTolerance uint32
 const (
 	VrrpFailoverToleranceTOLERATE_TRAILING_OCTETS   VrrpFailoverTolerance = 1
 	VrrpFailoverToleranceTOLERATE_ANY_FIRST_ADDRESS VrrpFailoverTolerance = 2
+	VrrpFailoverToleranceTOLERATE_AUTH_TRAILER      VrrpFailoverTolerance = 4
+	VrrpFailoverToleranceTOLERATE_AUTH_HEADER       VrrpFailoverTolerance = 8
 )
 
 type VrrpFailoverVirtualRouter struct {
@@ -155,14 +169,16 @@ type VrrpFailoverVirtualRouter struct {
 	Forms    uint8
 	Source   [16]uint8
 	Tolerate VrrpFailoverTolerance
-	Unicast  uint32
+	Unicast  uint16
+	Verified uint16
 }
 
 type VrrpWork struct {
 	_       structs.HostLayout
 	Record  VrrpFailoverRecord
-	Message [1023]uint32
+	Message [1030]uint32
 	Unused  uint32
+	_       [4]byte
 }
 
 // Names of all BPF objects in the ELF.

@@ -53,6 +53,10 @@ type Router struct {
 	// Peers make it a unicast router: it hears nobody else, and nothing that was
 	// sent to the group. They belong to the Datapath then.
 	Peers map[netip.Addr]packet.Hops
+	// Verifier judges what has passed all other checks; nil lets it all in.
+	// Nothing but what it accepts is delivered, and LastHeard knows only of
+	// advertisements that it could not be asked about, for the ring was full.
+	Verifier Verifier
 	// Addresses are fenced: the host answers for them while Answer says so,
 	// but for an Owner's, which are its own.
 	Addresses  []netip.Addr
@@ -60,6 +64,14 @@ type Router struct {
 	VirtualMAC bool // the addresses are at the virtual MAC (RFC 9568 §7.3)
 	Device     bool // they are on a macvlan, which has it as its own
 	Accept     bool // Accept_Mode; an owner always does
+}
+
+// Verifier decides whether an advertisement is authentic. It is called by Drain,
+// in the order of reception; the Message, Trailer and Header of the datagram are
+// valid during the call.
+type Verifier interface {
+	// Verify returns the packet.Reason to refuse it, nil if it is authentic.
+	Verify(at vrrp.Instant, d *packet.Datagram, a *packet.Advertisement) error
 }
 
 // Stamp is what the kernel keeps of the last good advertisement it received
@@ -417,12 +429,18 @@ func (r Router) kernel(slot uint32) bpf.VrrpFailoverVirtualRouter {
 	if r.Dual {
 		v.Versions |= 1 << 2
 	}
-	v.Running, v.Unicast = uint8(number(r.Running)), number(r.unicast())
+	v.Running, v.Unicast, v.Verified = uint8(number(r.Running)), uint16(number(r.unicast())), uint16(number(r.Verifier != nil))
 	if r.Tolerate.TrailingOctets {
 		v.Tolerate |= bpf.VrrpFailoverToleranceTOLERATE_TRAILING_OCTETS
 	}
 	if r.Tolerate.AnyFirstAddress {
 		v.Tolerate |= bpf.VrrpFailoverToleranceTOLERATE_ANY_FIRST_ADDRESS
+	}
+	if r.Tolerate.AuthTrailer {
+		v.Tolerate |= bpf.VrrpFailoverToleranceTOLERATE_AUTH_TRAILER
+	}
+	if r.Tolerate.AuthHeader {
+		v.Tolerate |= bpf.VrrpFailoverToleranceTOLERATE_AUTH_HEADER
 	}
 	return v
 }

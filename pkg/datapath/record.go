@@ -71,13 +71,16 @@ func (d *Datapath) fromKernel(sample []byte) bool {
 		TTL:         uint8(k.Ttl),
 		Message:     sample[size : size+int(k.Length)],
 	}
+	if k.Header[0] != 0 {
+		r.Datagram.Header, r.Datagram.Identification = k.Header[:], k.Identification
+	}
 	err := d.decode(int(k.Ifindex), f, d.watches(int(k.Ifindex)))
 	if err == nil && k.Reason != bpf.VrrpFailoverReasonREASON_none {
 		// It was refused for what the kernel knows of the Virtual Router.
 		err = packet.Reason(k.Reason)
 	}
 	r.Err = err
-	return err == nil || d.watches(r.Key.Ifindex)
+	return (err == nil || d.watches(r.Key.Ifindex)) && d.authentic()
 }
 
 // fromSocket makes d.record of a frame, applying to it all that the XDP
@@ -107,7 +110,7 @@ func (d *Datapath) fromSocket(s *socket, frame []byte, at vrrp.Instant) bool {
 		return false
 	}
 	d.Count(packet.ReasonDelivered)
-	return true
+	return d.authentic()
 }
 
 // decode reads the message of d.record.
@@ -120,6 +123,9 @@ func (d *Datapath) decode(ifindex int, f packet.Family, watch bool) error {
 	d.mu.RLock()
 	e, known := d.routers[r.Key]
 	d.mu.RUnlock()
+	if r.Datagram.Header != nil && !watch && (!known || !e.Tolerate.AuthHeader) {
+		return packet.ErrNotVRRP // of the Authentication Header's users VRRP is the least
+	}
 	hops := packet.OnLink()
 	if r.Datagram.Unicast() {
 		known = known && r.Datagram.Destination == e.Source
@@ -128,7 +134,7 @@ func (d *Datapath) decode(ifindex int, f packet.Family, watch bool) error {
 		}
 		hops.Min = 0
 	}
-	var tolerate packet.Tolerance
+	tolerate := packet.Tolerance{AuthHeader: watch}
 	if known {
 		var err error
 		if hops, err = e.way(&r.Datagram, hops); err != nil {
@@ -176,6 +182,23 @@ func (d *Datapath) admit() error {
 		return packet.ErrInitialize
 	}
 	return nil
+}
+
+// authentic asks the Virtual Router's Verifier about d.record, unless it is
+// refused already, and counts what that refuses.
+func (d *Datapath) authentic() bool {
+	r := &d.record
+	d.mu.RLock()
+	e := d.routers[r.Key]
+	d.mu.RUnlock()
+	if e.Verifier == nil || r.Err != nil {
+		return true
+	}
+	if err := e.Verifier.Verify(r.ReceivedAt, &r.Datagram, &r.Advertisement); err != nil {
+		d.refuse(err)
+		return false
+	}
+	return true
 }
 
 // refuse counts an error of d.record and keeps what it was about.

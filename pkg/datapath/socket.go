@@ -113,7 +113,12 @@ func vrrpFilter(f packet.Family, ifindex int) []unix.SockFilter {
 			must(packet.ProtocolVRRP),
 		)
 	} else {
-		filter = append(filter, load(unix.BPF_B, 14+9), must(packet.ProtocolVRRP))
+		filter = append(filter,
+			load(unix.BPF_B, 14+9), // an Authentication Header says what it is around
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: packet.ProtocolAH, Jf: 1},
+			load(unix.BPF_B, 14+20),
+			must(packet.ProtocolVRRP),
+		)
 	}
 	filter = append(filter, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: frameMax}, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0})
 	for n := range filter {

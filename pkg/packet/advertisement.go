@@ -117,6 +117,12 @@ type Tolerance struct {
 	// AnyFirstAddress accepts IPv6 address lists that don't begin with a
 	// link-local address (RFC 9568 §5.2.9, erratum 8300).
 	AnyFirstAddress bool
+	// AuthTrailer takes the authentication trailer off the message, if there is
+	// one: it has to be verified.
+	AuthTrailer bool
+	// AuthHeader accepts datagrams in an Authentication Header, which has to be
+	// verified.
+	AuthHeader bool
 }
 
 // Decode reads and checks an advertisement: everything of RFC 9568 §7.1 and
@@ -148,6 +154,9 @@ func (a *Advertisement) DecodeWithin(d *Datagram, t Tolerance, hops Hops) (Check
 	if FamilyOf(d.Destination) != family || d.Source.Is4In6() || d.Destination.Is4In6() {
 		return 0, ErrNotVRRP
 	}
+	if d.Header != nil && !t.AuthHeader {
+		return 0, ErrNotVRRP
+	}
 	if d.TTL < hops.Min || d.TTL > hops.Max {
 		return 0, ErrTTL
 	}
@@ -171,6 +180,10 @@ func (a *Advertisement) DecodeWithin(d *Datagram, t Tolerance, hops Hops) (Check
 	length := headerLen + count*family.size()
 	if version == 2 {
 		length += authLen
+	}
+	if t.AuthTrailer && len(m) == length+TrailerLen {
+		d.Message, d.Trailer = m[:length], m[length:]
+		m = d.Message
 	}
 	if t.TrailingOctets && len(m) > length {
 		m = m[:length]
@@ -220,11 +233,14 @@ func (a *Advertisement) DecodeWithin(d *Datagram, t Tolerance, hops Hops) (Check
 
 // checksumForm tells in which form the checksum is right, 0 if in none.
 func checksumForm(d *Datagram, version uint8) Checksum {
-	acc := sum(0, d.Message)
+	acc, length := sum(0, d.Message), len(d.Message)
 	if d.Source.Is4() && fold(acc) == 0xffff {
 		return ChecksumRFC9568
 	}
-	if version == 2 || fold(acc+pseudo(d.Source, d.Destination, ProtocolVRRP, len(d.Message))) != 0xffff {
+	if d.Source.Is6() { // over IPv4 the trailer isn't covered
+		acc, length = sum(acc, d.Trailer), length+len(d.Trailer)
+	}
+	if version == 2 || fold(acc+pseudo(d.Source, d.Destination, ProtocolVRRP, length)) != 0xffff {
 		return 0
 	}
 	if d.Source.Is4() {

@@ -22,17 +22,25 @@ const (
 	nextFragment  = 44
 )
 
-// messageMax is the longest message there can be: IPv6 with 255 addresses.
-const messageMax = headerLen + 255*16
+// messageMax is the longest message there can be: IPv6 with 255 addresses, and an
+// authentication trailer.
+const messageMax = headerLen + 255*16 + TrailerLen
 
-// Datagram is one IP datagram of protocol 112 sent to the VRRP group or to a
+// Datagram is one IP datagram with VRRP in it, sent to the VRRP group or to a
 // host. Message is its payload, without link-layer padding, and aliases the
-// frame.
+// frame, as Trailer and Header do.
 type Datagram struct {
 	Source      netip.Addr
 	Destination netip.Addr
 	TTL         uint8 // or Hop Limit
 	Message     []byte
+	// Trailer is the authentication trailer, once decoding has taken it off the
+	// Message.
+	Trailer []byte
+	// Header is the Authentication Header that the message was in; it covers
+	// the Identification of the IPv4 header too.
+	Header         []byte
+	Identification uint16
 }
 
 // Unicast reports whether it was sent to a host and not to the VRRP group.
@@ -41,7 +49,8 @@ func (d *Datagram) Unicast() bool { return !d.Destination.IsMulticast() }
 // ParseFrame finds the VRRP datagram in an Ethernet frame. It returns
 // ErrNotVRRP for everything that isn't one, and ErrTagged, ErrFragment or
 // ErrIPMalformed for one to the group that can't be read. What goes to a host
-// and can't be read may not be for this one: that is ErrNotVRRP too.
+// and can't be read may not be for this one: that is ErrNotVRRP too, as is what
+// can't be read in an Authentication Header, whose users are many.
 func ParseFrame(frame []byte) (Datagram, error) {
 	if len(frame) < ethernetLen {
 		return Datagram{}, ErrNotVRRP
@@ -71,7 +80,7 @@ func ParseFrame(frame []byte) (Datagram, error) {
 	switch {
 	case errors.Is(err, ErrNotVRRP):
 		return Datagram{}, err
-	case d.Unicast() && (tagged || err != nil || len(d.Message) > messageMax):
+	case (d.Unicast() || d.Header != nil) && (tagged || err != nil || len(d.Message) > messageMax):
 		return Datagram{}, ErrNotVRRP
 	case tagged:
 		return Datagram{}, ErrTagged
@@ -82,7 +91,7 @@ func ParseFrame(frame []byte) (Datagram, error) {
 }
 
 func parseIPv4(b []byte) (Datagram, error) {
-	if len(b) < ipv4Len || b[0]>>4 != 4 || b[9] != ProtocolVRRP {
+	if len(b) < ipv4Len || b[0]>>4 != 4 || b[9] != ProtocolVRRP && b[9] != ProtocolAH {
 		return Datagram{}, ErrNotVRRP
 	}
 	dst := netip.AddrFrom4([4]byte(b[16:]))
@@ -90,10 +99,17 @@ func parseIPv4(b []byte) (Datagram, error) {
 		return Datagram{}, ErrNotVRRP
 	}
 	d := Datagram{Destination: dst}
+	header := int(b[0]&0xf) * 4
+	if b[9] == ProtocolAH {
+		if header != ipv4Len || !isAH(b[ipv4Len:]) {
+			return Datagram{}, ErrNotVRRP
+		}
+		header += ahLen
+		d.Header, d.Identification = b[ipv4Len:header], binary.BigEndian.Uint16(b[4:])
+	}
 	if binary.BigEndian.Uint16(b[6:])&0x3fff != 0 { // more fragments, or an offset
 		return d, ErrFragment
 	}
-	header := int(b[0]&0xf) * 4
 	total := int(binary.BigEndian.Uint16(b[2:]))
 	if header < ipv4Len || total < header || total > len(b) {
 		return d, ErrIPMalformed

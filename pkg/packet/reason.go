@@ -38,9 +38,14 @@ const (
 	ReasonChecksumRFC5798                     // accepted, with the checksum in RFC 5798's form
 	ErrCast                                   // by multicast to a unicast router, or the other way round
 	ErrPeer                                   // source is none of a unicast router's peers
+	ErrAuthMissing                            // without the authentication that the router asks for
+	ErrAuthMalformed                          // authentication trailer of another scheme
+	ErrAuthKey                                // authenticated with a key that the router doesn't have
+	ErrAuthStale                              // authenticated at a time too far from the clock of this host
+	ErrAuthReplay                             // authenticated, but not newer than one that was accepted
 
 	// ReasonCount is the number of reasons.
-	ReasonCount = int(ErrPeer) + 1
+	ReasonCount = int(ErrAuthReplay) + 1
 )
 
 var reasons = [ReasonCount]struct{ counter, text string }{
@@ -63,7 +68,7 @@ var reasons = [ReasonCount]struct{ counter, text string }{
 	ErrVRID:                     {"vrid_errors", "VRID is not configured on this interface"},
 	ErrInitialize:               {"initialize", "the virtual router is not taking part"},
 	ErrAuthType:                 {"auth_type_mismatch", "authentication type is not the router's"},
-	ErrAuth:                     {"auth_failures", "authentication data is not the router's"},
+	ErrAuth:                     {"auth_failures", "authentication data is not the router's, or not of its key"},
 	ErrOwnerConflict:            {"owner_conflict", "another router advertises addresses that this host owns"},
 	ErrInterval:                 {"interval_errors", "advertisement interval is not the router's"},
 	ErrAddressList:              {"address_list_errors", "virtual addresses are not the router's"},
@@ -72,6 +77,11 @@ var reasons = [ReasonCount]struct{ counter, text string }{
 	ReasonChecksumRFC5798:       {"csum_5798_form", "advertisement with RFC 5798's checksum accepted"},
 	ErrCast:                     {"cast_errors", "sent to the group although the router is unicast, or to its address although it isn't"},
 	ErrPeer:                     {"peer_errors", "source is none of the router's unicast peers"},
+	ErrAuthMissing:              {"auth_missing", "without the authentication that the router asks for"},
+	ErrAuthMalformed:            {"auth_malformed", "authentication trailer of an unknown scheme"},
+	ErrAuthKey:                  {"auth_key_unknown", "authenticated with a key id that the router doesn't have"},
+	ErrAuthStale:                {"auth_stale", "authenticated at a time outside the router's window: compare the clocks"},
+	ErrAuthReplay:               {"auth_replay", "authenticated, but not newer than the last one: a replay"},
 }
 
 // String returns the name of the counter.

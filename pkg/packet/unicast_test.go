@@ -72,7 +72,7 @@ func TestUnicastNotOurs(t *testing.T) {
 		"IPv6 beyond the frame":  put(six, 18, 0xff),
 		"another IPv6 group":     put(six, 38, 0xff),
 		"in a VLAN":              slices.Insert(slices.Clone(four), 12, 0x81, 0, 0, 7),
-		"longer than a message":  append(put(six, 18, 0x10, 0), make([]byte, 4096)...),
+		"longer than a message":  append(put(six, 18, 0x10, 0x40), make([]byte, 4160)...),
 		"a fragment in IPv6":     put(put(six, 20, 44), 54, 112),
 		"IPv6 from another kind": put(six, 20, 51),
 	} {
