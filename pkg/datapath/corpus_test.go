@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 
+	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/transmit"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -57,7 +58,7 @@ var notes = []packet.Reason{
 // checklist's, those that keepalived 2.2.7 and FRR 8.4.4 have sent from their
 // start to their end, some rarities, and mutations of all that is VRRP.
 func TestCorpus(t *testing.T) {
-	t.Attr("proves", "C-06 Q-09 R-22 X-03")
+	t.Attr("proves", "A-07 A-09 C-06 Q-09 R-22 X-03")
 	samples := corpus(t)
 	last := readVectors(t)["V12"]
 	want, wantOfSocket := verdicts(t, samples)
@@ -146,7 +147,7 @@ func (v verdict) sound(s sample) error {
 	}
 	want := 1
 	d, err := packet.ParseFrame(s.frame)
-	if errors.Is(err, packet.ErrNotVRRP) || err == nil && d.Unicast() && v.Counters == "" { // to somebody else
+	if errors.Is(err, packet.ErrNotVRRP) || err == nil && (d.Unicast() || d.Header != nil) && v.Counters == "" { // somebody else's
 		want = 0
 	}
 	switch {
@@ -156,6 +157,8 @@ func (v verdict) sound(s sample) error {
 		return fmt.Errorf("it raises %q, not %d verdict", v.Counters, want)
 	case len(v.Records) > 1 || accepted && len(v.Records) == 0:
 		return fmt.Errorf("it raises %q, and is delivered %d times", v.Counters, len(v.Records))
+	case len(v.Records) == 0 && v.Delivered == 1 && strings.HasPrefix(v.Counters, "auth_"):
+		// Who gets it decides whether it is authentic.
 	case uint64(len(v.Records)) != v.Delivered:
 		return fmt.Errorf("%d counted as delivered, of %d", v.Delivered, len(v.Records))
 	}
@@ -222,6 +225,9 @@ func corpus(t *testing.T) []sample {
 	for id, frame := range readVectors(t) {
 		all = append(all, sample{name: id, frame: frame})
 	}
+	for id, frame := range readFrames(t, "../packet/testdata/auth.json") {
+		all = append(all, sample{name: id, frame: frame, peer: true})
+	}
 	captures, err := filepath.Glob("../packet/testdata/captures/*.pcap")
 	if err != nil || len(captures) == 0 {
 		t.Fatalf("no captures: %v", err)
@@ -263,6 +269,7 @@ func rarities(t *testing.T) (all []sample) {
 	add("R-15 to the owner", "192.0.2.2", packet.Advertisement{Version: 3, VRID: owner})
 	add("R-16 without its password", "192.0.2.2", packet.Advertisement{Version: 2, VRID: 53})
 	all = append(all, unicasts(t)...)
+	all = append(all, forgeries(t)...)
 	v04, v06 := readVectors(t)["V04"], readVectors(t)["V06"]
 	insert := func(name string, frame []byte, at int, octets ...byte) {
 		all = append(all, sample{name: name, frame: slices.Insert(slices.Clone(frame), at, octets...)})
@@ -277,6 +284,53 @@ func rarities(t *testing.T) (all []sample) {
 	fragment[19], fragment[20] = 48, 44 // Payload Length, Next Header
 	insert("R-02 IPv4 fragment", v04, len(v04))
 	all[len(all)-1].frame[20] = 0x20 // More Fragments
+	return all
+}
+
+// forgeries are advertisements of routers with authentication that aren't
+// authentic, each in another way, and some that are.
+func forgeries(t *testing.T) (all []sample) {
+	t.Helper()
+	for _, from := range []string{"192.0.2.2", "fe80::2"} {
+		source := netip.MustParseAddr(from)
+		a := packet.Advertisement{Version: 3, VRID: 60, Priority: 200, Interval: time.Second, Addresses: list("192.0.2.1")}
+		if source.Is6() {
+			a.Addresses = list("fe80::1", "2001:db8::1")
+		}
+		plain, err := packet.AppendAdvertisementFrame(nil, packet.MAC{2, 0, 0, 0, 0, 0x0a}, source, &a, packet.ChecksumRFC9568)
+		if err != nil {
+			t.Fatal(err)
+		}
+		add := func(name string, frame []byte) {
+			all = append(all, sample{name: "A-09 from " + from + ": " + name, frame: frame})
+		}
+		signed := func(s auth.Settings, at int64) []byte {
+			g := auth.NewGuard(s)
+			frame := packet.InFrame(plain, g.Prepare(packet.IPOf(plain)))
+			g.Sign(packet.IPOf(frame), time.Unix(at, 0))
+			return frame
+		}
+		good := hmacSettings()
+		otherKey, otherID := good, good
+		otherKey.Keys = []auth.Key{{ID: 1, Secret: auth.NewSecret(make([]byte, auth.KeyMin))}}
+		otherID.Keys, otherID.Send = []auth.Key{{ID: 2, Secret: good.Keys[0].Secret}}, 2
+		add("authentic", signed(good, 1795579900))
+		add("a replay", signed(good, 1795579900))
+		add("old", signed(good, 1795579000))
+		add("of another key", signed(otherKey, 1795579901))
+		add("of another key id", signed(otherID, 1795579901))
+		add("without a trailer", plain)
+		end := 14 + 20 + 12
+		if source.Is6() {
+			end = 14 + 40 + 8 + 32
+		}
+		reserved := signed(good, 1795579901)
+		reserved[end+3] = 1
+		if source.Is6() { // the checksum covers it
+			binary.BigEndian.PutUint16(reserved[14+40+6:], binary.BigEndian.Uint16(reserved[14+40+6:])-1)
+		}
+		add("with reserved bits", reserved)
+	}
 	return all
 }
 

@@ -212,6 +212,8 @@ func mutate(random *rand.Rand, frame []byte) []byte {
 func clone(r *Record) *Record {
 	c := *r
 	c.Datagram.Message = slices.Clone(r.Datagram.Message)
+	c.Datagram.Trailer = slices.Clone(r.Datagram.Trailer)
+	c.Datagram.Header = slices.Clone(r.Datagram.Header)
 	c.Advertisement.Addresses = slices.Clone(r.Advertisement.Addresses)
 	return &c
 }
@@ -333,6 +335,33 @@ func TestStampIsHeeded(t *testing.T) {
 	runProgram(t, r, frames["V05"])
 	if now, _ := w.dp.LastHeard(k); now == before {
 		t.Error("RFC 5798's form was not stamped")
+	}
+}
+
+// Who can't prove who he is doesn't move the stamp of a router with
+// authentication, nor does who can: user space judges, and has the record. Only
+// what it doesn't get, for the ring is full, counts as heard.
+func TestStampNeedsProof(t *testing.T) {
+	t.Attr("proves", "A-09 TM-02")
+	w := newWire(t, "")
+	r := w.receiver(t, false)
+	k := Key{Ifindex: 1, Family: packet.IPv6, VRID: 60}
+	frame := readFrames(t, "../packet/testdata/auth.json")["H6-1"]
+	runProgram(t, r, frame)
+	if stamp, ok := w.dp.LastHeard(k); ok {
+		t.Errorf("stamped: %+v", stamp)
+	}
+	for before := w.dp.Counters(); w.dp.Counters()[packet.ReasonRingFull] == before[packet.ReasonRingFull]; {
+		runProgram(t, r, frame)
+	}
+	if stamp, ok := w.dp.LastHeard(k); !ok || stamp.Priority != 200 {
+		t.Errorf("lost and not stamped: %+v", stamp)
+	}
+	before := w.dp.Counters()
+	var records int
+	w.dp.Drain(func(*Record) { records++ })
+	if replays := w.dp.Counters()[packet.ErrAuthReplay] - before[packet.ErrAuthReplay]; records != 1 || replays == 0 {
+		t.Errorf("%d records, %d replays", records, replays)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/failoverd/failoverd/bpf"
+	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/transmit"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -66,7 +67,7 @@ var vectors = []struct {
 	{id: "V24", counters: "address_list_errors", verdict: xdpPass, check: downIn(52, 3609375*time.Microsecond)},
 	{id: "V25", counters: "packet_length_errors", verdict: xdpDrop, check: downIn(51, 3609375*time.Microsecond)},
 	{id: "V26", counters: "packet_length_errors", verdict: xdpDrop},
-	{id: "V27", counters: "", verdict: xdpPass}, // in AH, which isn't spoken here
+	{id: "V27", counters: "advertisement_rcvd", verdict: xdpPass, check: downIn(54, 3609375*time.Microsecond)},
 	{id: "V28", counters: "own_source", verdict: xdpDrop, active: true, check: inState(55, packet.IPv4, vrrp.Active)},
 	{id: "V29", counters: "cast_errors", verdict: xdpDrop}, // to our address, by the VRID of a router that isn't unicast
 	{id: "T01", counters: "", verdict: xdpPass},            // announcements, not advertisements
@@ -74,7 +75,7 @@ var vectors = []struct {
 }
 
 func TestVectors(t *testing.T) {
-	t.Attr("proves", "A-01 A-07 C-04 E-04 E-05 E-06 F-01 K-03 K-09 K-10 K-16 O-09 P-10 Q-09 R-01 R-03 R-04 R-06 R-07 R-08 R-09 R-10 R-11 R-13 R-14 R-16 R-17 R-18 R-19 R-20 R-22 R-23 TM-08 X-01 X-02 X-05 X-06")
+	t.Attr("proves", "A-01 A-03 A-04 A-05 A-06 A-07 C-04 E-04 E-05 E-06 F-01 K-03 K-09 K-10 K-16 O-09 P-10 Q-09 R-01 R-03 R-04 R-06 R-07 R-08 R-09 R-10 R-11 R-13 R-14 R-16 R-17 R-18 R-19 R-20 R-22 R-23 TM-08 X-01 X-02 X-05 X-06")
 	frames := readVectors(t)
 	if len(frames) != len(vectors) {
 		t.Fatalf("%d frames, but %d are expected", len(frames), len(vectors))
@@ -118,7 +119,12 @@ func TestVectors(t *testing.T) {
 
 func readVectors(t testing.TB) map[string][]byte {
 	t.Helper()
-	b, err := os.ReadFile("../packet/testdata/vectors.json")
+	return readFrames(t, "../packet/testdata/vectors.json")
+}
+
+func readFrames(t testing.TB, path string) map[string][]byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,12 +240,17 @@ func (w *wire) receiver(t testing.TB, active bool) *receiver {
 	for _, c := range []struct {
 		config vrrp.Config
 		source string
+		auth   auth.Type
 	}{
-		{vrrp.Config{Version: 3, VRID: 51, Family: packet.IPv4, Addresses: list("192.0.2.1")}, "192.0.2.3"},
-		{vrrp.Config{Version: 3, VRID: 51, Family: packet.IPv6, Addresses: list("fe80::1", "2001:db8:0:1::1")}, "fe80::b"},
-		{vrrp.Config{Version: 2, VRID: 52, Family: packet.IPv4, Addresses: list("192.0.2.129")}, "192.0.2.3"},
-		{vrrp.Config{Version: 2, VRID: 53, Family: packet.IPv4, Addresses: list("192.0.2.130"), AuthType: 1, AuthData: [8]byte([]byte("failovr1"))}, "192.0.2.3"},
-		{vrrp.Config{Version: 3, VRID: 55, Family: packet.IPv4, Addresses: list("198.18.0.1")}, "198.18.0.200"},
+		{vrrp.Config{Version: 3, VRID: 51, Family: packet.IPv4, Addresses: list("192.0.2.1")}, "192.0.2.3", auth.None},
+		{vrrp.Config{Version: 3, VRID: 51, Family: packet.IPv6, Addresses: list("fe80::1", "2001:db8:0:1::1")}, "fe80::b", auth.None},
+		{vrrp.Config{Version: 2, VRID: 52, Family: packet.IPv4, Addresses: list("192.0.2.129")}, "192.0.2.3", auth.None},
+		{vrrp.Config{Version: 2, VRID: 53, Family: packet.IPv4, Addresses: list("192.0.2.130"), AuthType: 1}, "192.0.2.3", auth.Password},
+		{vrrp.Config{Version: 2, VRID: 54, Family: packet.IPv4, Addresses: list("192.0.2.131"), AuthType: 2}, "192.0.2.3", auth.Header},
+		{vrrp.Config{Version: 3, VRID: 55, Family: packet.IPv4, Addresses: list("198.18.0.1")}, "198.18.0.200", auth.None},
+		{vrrp.Config{Version: 3, VRID: 60, Family: packet.IPv4, Addresses: list("192.0.2.1")}, "192.0.2.3", auth.HMAC},
+		{vrrp.Config{Version: 3, VRID: 60, Family: packet.IPv6, Addresses: list("fe80::1", "2001:db8::1")}, "fe80::b", auth.HMAC},
+		{vrrp.Config{Version: 2, VRID: 61, Family: packet.IPv4, Addresses: list("192.0.2.1")}, "192.0.2.3", auth.HMAC},
 	} {
 		c.config.Priority, c.config.Interval, c.config.Preempt = 100, time.Second, true
 		m, err := vrrp.New(c.config)
@@ -254,11 +265,41 @@ func (w *wire) receiver(t testing.TB, active bool) *receiver {
 		}
 		k := Key{Ifindex: w.ifindex, Family: c.config.Family, VRID: c.config.VRID}
 		r.machines[k] = m
-		if err := w.dp.SetRouter(k, Router{Version: c.config.Version, Source: source, Running: true, Forms: c.config.Forms()}); err != nil {
+		if err := w.dp.SetRouter(k, authenticated(c.auth, Router{Version: c.config.Version, Source: source, Running: true, Forms: c.config.Forms()})); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return r
+}
+
+// guarded has a Guard look at what is received at the time at which keepalived has
+// sent what is in auth.json.
+type guarded struct{ *auth.Guard }
+
+func (g guarded) Verify(_ vrrp.Instant, d *packet.Datagram, a *packet.Advertisement) error {
+	return g.Guard.Verify(time.Unix(1795579780, 0), d, a)
+}
+
+// authenticated is a router with authentication, by the keys of the checklist and
+// of auth.json.
+func authenticated(kind auth.Type, r Router) Router {
+	s := auth.Settings{Type: kind, Keys: []auth.Key{{Secret: auth.NewSecret([]byte("failovr1"))}}}
+	if kind == auth.HMAC {
+		s = hmacSettings()
+	}
+	if kind != auth.None {
+		r.Verifier = guarded{auth.NewGuard(s)}
+	}
+	r.Tolerate.AuthTrailer, r.Tolerate.AuthHeader = kind == auth.HMAC, kind == auth.Header
+	return r
+}
+
+func hmacSettings() auth.Settings {
+	var key [32]byte
+	for i := range key {
+		key[i] = uint8(i)
+	}
+	return auth.Settings{Type: auth.HMAC, Mode: auth.Enforce, Keys: []auth.Key{{ID: 1, Secret: auth.NewSecret(key[:])}}, Send: 1, Window: 300 * time.Second}
 }
 
 func list(addresses ...string) (all []netip.Addr) {

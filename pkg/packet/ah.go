@@ -92,6 +92,7 @@ func WithHeader(datagram []byte) []byte {
 	ip, message := split(datagram)
 	d := make([]byte, ipv4Len+ahLen+len(message))
 	copy(d, ip)
+	d[5] = 1 // of an identification of 0 the kernel would make another, and the digest covers it
 	d[9] = ProtocolAH
 	header := d[ipv4Len:]
 	header[0], header[1] = ProtocolVRRP, ahWords

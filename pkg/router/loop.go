@@ -503,7 +503,7 @@ func (l *Loop) add(c Config, machine *vrrp.Router) error {
 	if _, ok := l.routers[c.ID]; ok {
 		return fmt.Errorf("VRID %d exists twice for %s on %s", c.ID.VRID, c.ID.Family, c.ID.Interface)
 	}
-	r := &router{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, ttl: c.TTL, heapIndex: -1}
+	r := &router{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, ttl: c.TTL, prover: c.Prover, heapIndex: -1}
 	r.meet(c.Peers)
 	l.routers[c.ID] = r
 	l.join(r, c.Group)
@@ -536,7 +536,7 @@ func (l *Loop) update(c Config) error {
 		l.join(r, c.Group)
 	}
 	before := r.addresses
-	r.protocol, r.addresses, r.ttl = c.Protocol, c.Addresses, c.TTL
+	r.protocol, r.addresses, r.ttl, r.prover = c.Protocol, c.Addresses, c.TTL, c.Prover
 	r.meet(c.Peers)
 	r.attach(r.port) // the frames are built anew
 	if r.machine.State() == vrrp.Active {

@@ -75,6 +75,16 @@ type Transmitter interface {
 	Flush() (sent int, err error)
 }
 
+// Prover proves to the peers who has sent an advertisement. Its methods run on the
+// loop and must return at once.
+type Prover interface {
+	// Prepare returns an IP datagram, from its header on, with room for the
+	// proof. It leaves the one that it is given as it is.
+	Prepare(datagram []byte) []byte
+	// Sign writes the proof into a prepared one, anew whenever it is sent.
+	Sign(datagram []byte)
+}
+
 // Addresses carries out address changes somewhere else than on the loop. Both
 // methods return at once; done is called later, from any goroutine. For one
 // interface the order of calls is kept.
@@ -155,6 +165,8 @@ type Config struct {
 	// group. Of nobody else are there any to receive.
 	Peers []netip.Addr
 	TTL   uint8 // that they are sent with to peers, or the Hop Limit
+	// Prover authenticates what is sent; nil for advertisements without proof.
+	Prover Prover
 }
 
 // Port is the interface as a Virtual Router needs it to take part.

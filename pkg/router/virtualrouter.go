@@ -19,6 +19,7 @@ type router struct {
 	addresses []netip.Prefix
 	peers     []Peer
 	ttl       uint8
+	prover    Prover
 	port      Port
 
 	counters Counters
@@ -175,6 +176,9 @@ func (r *router) queueFrame(version, priority uint8, form packet.Checksum) error
 		return err
 	}
 	for _, frame := range frames {
+		if r.prover != nil {
+			r.prover.Sign(r.datagram(frame))
+		}
 		r.advertiser().Queue(frame)
 	}
 	return nil
@@ -206,7 +210,6 @@ func (r *router) build(version, priority uint8, form packet.Checksum) ([][]byte,
 		AuthType:  r.protocol.AuthType,
 		Interval:  interval,
 		Addresses: r.protocol.Addresses,
-		AuthData:  r.protocol.AuthData,
 	}
 	frames, err := r.frame(&a, form)
 	if err != nil {
@@ -223,6 +226,9 @@ func (r *router) build(version, priority uint8, form packet.Checksum) ([][]byte,
 func (r *router) frame(a *packet.Advertisement, form packet.Checksum) (frames [][]byte, err error) {
 	if len(r.peers) == 0 {
 		frame, err := packet.AppendAdvertisementFrame(nil, r.mac(), r.port.Source, a, form)
+		if err == nil && r.prover != nil {
+			frame = packet.InFrame(frame, r.prover.Prepare(packet.IPOf(frame)))
+		}
 		return [][]byte{frame}, err
 	}
 	for _, p := range r.peers {
@@ -230,9 +236,20 @@ func (r *router) frame(a *packet.Advertisement, form packet.Checksum) (frames []
 		if err != nil {
 			return nil, err
 		}
+		if r.prover != nil {
+			datagram = r.prover.Prepare(datagram)
+		}
 		frames = append(frames, datagram)
 	}
 	return frames, nil
+}
+
+// datagram is the IP datagram in what is sent: to peers nothing else is.
+func (r *router) datagram(frame []byte) []byte {
+	if len(r.peers) == 0 {
+		return packet.IPOf(frame)
+	}
+	return frame
 }
 
 // queueAnnouncements queues one gratuitous ARP or unsolicited neighbour

@@ -65,10 +65,9 @@ type Config struct {
 	// Dual speaks version 2 beside version 3, for as long as the routers of a
 	// VRID are moved from one to the other (RFC 9568 §8.4). IPv4 only.
 	Dual bool
-	// AuthType and AuthData are RFC 2338's, version 2 only: 0, or 1 and the
-	// password filled up with zeros.
+	// AuthType is RFC 2338's, version 2 only: 0, 1 for a password or 2 for an
+	// Authentication Header. Somebody else judges whether they are right.
 	AuthType uint8
-	AuthData [8]byte
 	// PreemptDelay is how long a Backup lets an Active of lower priority be
 	// before it preempts; 0: not at all.
 	PreemptDelay time.Duration
@@ -148,7 +147,7 @@ func (c Config) Validate() error {
 	if c.Dual && (c.Version != 3 || c.Family != packet.IPv4) {
 		add("version 2 can be spoken only beside version 3 over IPv4")
 	}
-	if c.AuthType > 1 || c.AuthType != 0 && c.Version != 2 {
+	if c.AuthType > 2 || c.AuthType != 0 && c.Version != 2 {
 		add("authentication type %d is not possible in version %d", c.AuthType, c.Version)
 	}
 	return errors.Join(errs...)

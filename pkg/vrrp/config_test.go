@@ -56,7 +56,8 @@ func TestConfigErrors(t *testing.T) {
 		{"no family", func(c *Config) { c.Family, c.Addresses = 0, []netip.Addr{{}} }, []string{"family 0 is neither IPv4 nor IPv6"}},
 		{"checksum policy", func(c *Config) { c.Checksum = 9 }, []string{"checksum policy 9 is not known"}},
 		{"v3 password", func(c *Config) { c.AuthType = 1 }, []string{"authentication type 1 is not possible in version 3"}},
-		{"v2 IPsec AH", func(c *Config) { c.Version, c.AuthType = 2, 2 }, []string{"authentication type 2 is not possible in version 2"}},
+		{"v2 IPsec AH", func(c *Config) { c.Version, c.AuthType = 2, 2 }, nil},
+		{"v2 type 3", func(c *Config) { c.Version, c.AuthType = 2, 3 }, []string{"authentication type 3 is not possible in version 2"}},
 		{"all at once", func(c *Config) { c.VRID, c.Priority, c.Interval = 0, 0, 0 }, []string{
 			"VRID 0 is out of range 1 to 255", "priority 0 is out of range 1 to 255", "interval 0s is not a multiple of 10ms up to 40.95s",
 		}},

@@ -88,7 +88,7 @@ func (m *machine) expire() []Action {
 
 // heard is an advertisement like the router's own, but for its priority.
 func (m *machine) heard(priority uint8) packet.Advertisement {
-	return packet.Advertisement{Version: m.c.Version, VRID: m.c.VRID, Priority: priority, Interval: m.c.Interval, Addresses: m.c.Addresses, AuthType: m.c.AuthType, AuthData: m.c.AuthData}
+	return packet.Advertisement{Version: m.c.Version, VRID: m.c.VRID, Priority: priority, Interval: m.c.Interval, Addresses: m.c.Addresses, AuthType: m.c.AuthType}
 }
 
 func (m *machine) receive(priority uint8, from netip.Addr) []Action {
@@ -164,7 +164,7 @@ func (m *machine) expect(what string, actions []Action, want string, state State
 }
 
 func password(c *Config) {
-	c.Version, c.AuthType, c.AuthData = 2, 1, [8]byte([]byte("failovr1"))
+	c.Version, c.AuthType = 2, 1
 }
 
 // sent returns the checksum forms of the advertisements among the actions.

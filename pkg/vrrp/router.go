@@ -3,7 +3,6 @@
 package vrrp
 
 import (
-	"crypto/subtle"
 	"net/netip"
 	"slices"
 	"time"
@@ -328,13 +327,8 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 		// RFC 9568 §7.1 with erratum 8298: no reason to discard.
 		actions = append(actions, Action{Kind: Report, Reason: packet.ErrOwnerConflict, Peer: from})
 	}
-	if a.Version == 2 {
-		if a.AuthType != r.config.AuthType {
-			return refuse(packet.ErrAuthType)
-		}
-		if a.AuthType == 1 && subtle.ConstantTimeCompare(a.AuthData[:], r.config.AuthData[:]) != 1 {
-			return refuse(packet.ErrAuth)
-		}
+	if a.Version == 2 && a.AuthType != r.config.AuthType {
+		return refuse(packet.ErrAuthType)
 	}
 	if a.Interval != r.config.intervalOf(a.Version) {
 		if r.config.Version == 2 {
