@@ -65,6 +65,7 @@ type Router struct {
 	hurry        time.Duration // which is this, for not all Backups may know of the slower one
 	becameActive uint64
 	last         Action
+	compared     Contrast // what a Report points to
 }
 
 // rival is an Active of lower priority that a preempting Backup doesn't heed.
@@ -299,10 +300,10 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 	from := ev.From.WithZone("").Unmap()
 	a := &ev.Advertisement
 	refuse := func(reason packet.Reason) []Action {
-		return append(actions, Action{Kind: Report, Reason: reason, Peer: from, Refused: true})
+		return append(actions, Action{Kind: Report, Reason: reason, Peer: from, Refused: true, Contrast: r.contrast(a)})
 	}
 	if r.state == Initialize {
-		return refuse(packet.ErrInitialize)
+		return append(actions, Action{Kind: Report, Reason: packet.ErrInitialize, Peer: from, Refused: true})
 	}
 	if from == r.source {
 		// A loop or a duplicate address. Taken for a rival's, it would be
@@ -325,7 +326,7 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 			return refuse(packet.ErrOwnerConflict)
 		}
 		// RFC 9568 §7.1 with erratum 8298: no reason to discard.
-		actions = append(actions, Action{Kind: Report, Reason: packet.ErrOwnerConflict, Peer: from})
+		actions = append(actions, Action{Kind: Report, Reason: packet.ErrOwnerConflict, Peer: from, Contrast: r.contrast(a)})
 	}
 	if a.Version == 2 && a.AuthType != r.config.AuthType {
 		return refuse(packet.ErrAuthType)
@@ -336,16 +337,20 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 			// version 3 they can't.
 			return refuse(packet.ErrInterval)
 		}
-		actions = append(actions, Action{Kind: Report, Reason: packet.ErrInterval, Peer: from})
+		actions = append(actions, Action{Kind: Report, Reason: packet.ErrInterval, Peer: from, Contrast: r.contrast(a)})
 	}
 	if !r.sameAddresses(a.Addresses) {
 		if a.Version == 2 && a.Priority != OwnerPriority && !r.config.IgnoreAddressList {
 			// RFC 3768 §7.1: only the owner may know better.
 			return refuse(packet.ErrAddressList)
 		}
-		actions = append(actions, Action{Kind: Report, Reason: packet.ErrAddressList, Peer: from})
+		actions = append(actions, Action{Kind: Report, Reason: packet.ErrAddressList, Peer: from, Contrast: r.contrast(a)})
 	}
-	actions = append(actions, Action{Kind: Report, Reason: packet.ReasonAdvertisementReceived, Peer: from})
+	accepted := Action{Kind: Report, Reason: packet.ReasonAdvertisementReceived, Peer: from}
+	if r.state == Active {
+		accepted.Contrast = r.contrast(a)
+	}
+	actions = append(actions, accepted)
 	if a.Priority == 0 {
 		actions = append(actions, Action{Kind: Report, Reason: packet.ReasonPriorityZero, Peer: from})
 	}
@@ -360,6 +365,17 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 		return actions
 	}
 	return r.receiveAsActive(now, from, a, ev.Checksum, actions)
+}
+
+// contrast compares the router with the sender of an advertisement.
+func (r *Router) contrast(a *packet.Advertisement) *Contrast {
+	c := &r.config
+	r.compared = Contrast{
+		State:  r.state,
+		Ours:   Said{c.Version, c.Priority, c.AuthType, c.Interval, c.Addresses},
+		Theirs: Said{a.Version, a.Priority, a.AuthType, a.Interval, a.Addresses},
+	}
+	return &r.compared
 }
 
 func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Advertisement) {

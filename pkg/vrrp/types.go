@@ -118,6 +118,26 @@ type Action struct {
 
 	Reason  packet.Reason // Report
 	Refused bool          // Report: the advertisement was discarded for it
+	// Contrast is there if the advertisement isn't as the router's own are, and
+	// if an Active accepts that of another one. It holds until the next Step, and
+	// what it says of the other one as long as the event's Advertisement. Report.
+	Contrast *Contrast
+}
+
+// Contrast is a router beside another one that it has heard.
+type Contrast struct {
+	State        State // the router's own, before it has drawn a conclusion
+	Ours, Theirs Said
+}
+
+// Said is what the advertisements of a router say. Authentication data isn't
+// among it.
+type Said struct {
+	Version   uint8
+	Priority  uint8 // 0 on leaving
+	AuthType  uint8 // RFC 3768 §5.3.6, version 2 only
+	Interval  time.Duration
+	Addresses []netip.Addr
 }
 
 // Cause is why a state changed.
