@@ -46,6 +46,16 @@ func (f fake) Status() (control.Status, error) {
 		Name: "a-router-with-a-very-long-name", Interface: "eth7", Family: "ipv4", VRID: 7, Version: 3, Addresses: []string{"203.0.113.10/24"},
 		State: "Initialize", Since: now, Cause: "starting", Waiting: "there is no interface eth7", Priority: 100, ConfiguredPriority: 100, AdvertisementInterval: 1, Preempt: true, Accept: true,
 	}
+	six.Problems = []control.Problem{
+		{
+			Kind: control.DuplicateVRID, Peer: "fe80::9", Since: now.Add(-90 * time.Second), Last: now.Add(-time.Second), Count: 90,
+			Text: "fe80::9 uses VRID 51 for fe80::7 2001:db8::7, this host for fe80::12:33 2001:db8::10", Remedy: "different virtual routers of a link need different VRIDs: give one of them another",
+		},
+		{
+			Kind: control.Interval, Peer: "fe80::1", Since: now.Add(-2 * time.Second), Last: now, Count: 3,
+			Text: "fe80::1 advertises every 1s, this host every 100ms", Remedy: "give all routers of the VRID the same interval",
+		},
+	}
 	web.Tracks = []control.Dependency{{Track: "site", State: "up", Weight: 5, Change: 5}, {Track: "database", State: "down", Weight: -20, Change: -20}}
 	later.Tracks = []control.Dependency{{Track: "load", State: "up", Reverse: true, Fault: true}, {Track: "new", State: "unknown"}}
 	looked, load := now.Add(-400*time.Millisecond), 3

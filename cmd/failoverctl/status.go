@@ -164,6 +164,7 @@ func writeStatus(w io.Writer, s control.Status, wide bool) error {
 			if n > 0 {
 				r := s.Routers[n-1]
 				line += "\n" + short("    "+why(r), tableWidth)
+				line += problems(r, s.Now)
 				for _, text := range hookWarnings(r, s.Now, warned) {
 					line += "\n" + short("  ! "+text, tableWidth)
 				}
@@ -238,6 +239,11 @@ func writeDetails(w io.Writer, s control.Status) error {
 			line("receives by", "%s: %s", r.Receive, r.ReceiveWhy)
 			line("fence", "%s", dash(r.Fence))
 		}
+		for _, p := range r.Problems {
+			line("! "+p.Kind, "%s", p.Text)
+			line("", "for %s, last seen %s ago, seen %d times", age(s.Now.Sub(p.Since)), age(s.Now.Sub(p.Last)), p.Count)
+			line("", "-> %s", p.Remedy)
+		}
 		writeHooks(line, r, s.Now)
 	}
 	return t.Flush()
@@ -263,6 +269,17 @@ func peers(r control.Router) string {
 		}
 	}
 	return strings.Join(all, ",")
+}
+
+// problems says what is wrong between a router and others, for how long, and what
+// to do.
+func problems(r control.Router, now time.Time) string {
+	var b strings.Builder
+	for _, p := range r.Problems {
+		wrap(&b, "  ! ", "    ", fmt.Sprintf("%s for %s: %s", p.Kind, age(now.Sub(p.Since)), p.Text))
+		wrap(&b, "    -> ", "       ", p.Remedy)
+	}
+	return strings.TrimSuffix("\n"+b.String(), "\n")
 }
 
 func why(r control.Router) string {

@@ -115,6 +115,9 @@ type Router struct {
 
 	Tracks []Dependency `json:"tracks,omitempty"`
 
+	// Problems are what is wrong between the router and others on its link.
+	Problems []Problem `json:"problems,omitempty"`
+
 	Preempt bool `json:"preempt"`
 	// PreemptIn is how long an Active of lower priority is still let be, in
 	// seconds.
@@ -224,7 +227,7 @@ type Event struct {
 	Number uint64    `json:"number"`
 	Lost   uint64    `json:"lost,omitempty"`
 	Time   time.Time `json:"time"`
-	// Kind is transition, track, finding, failure, hook, reload, …
+	// Kind is transition, track, finding, problem, failure, hook, reload, …
 	Kind      string `json:"kind"`
 	Name      string `json:"name,omitempty"`
 	Interface string `json:"interface,omitempty"`

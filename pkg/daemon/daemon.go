@@ -152,6 +152,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	}
 	book.obey(ports.conditions, file.Routers)
 	d := &instance{book: book, config: c, started: time.Now(), path: file.Path, file: file, loop: loop, ports: ports, dp: dp, history: history, handle: handle, log: log}
+	d.problems, observer.look = observer.problems, d.look
 	runner := script.NewRunner()
 	if d.tracks, err = newTracks(runner, monitor, ports.conditions, history, log); err != nil {
 		return fmt.Errorf("watch routes: %w", err)

@@ -36,7 +36,9 @@ type instance struct {
 	tracks  *tracks
 	scrapes *scrapes
 	hooks   *hooks
-	log     *logrus.Logger
+	// problems are those that the routers have with others.
+	problems *problems
+	log      *logrus.Logger
 
 	path string     // of the configuration file
 	mu   sync.Mutex // held for a whole reload or order
@@ -176,6 +178,7 @@ func (d *instance) Status() (control.Status, error) {
 		v := views[state.ID]
 		r := describeRouter(state, v, now, wall)
 		r.Tracks = d.tracks.dependencies(r.Name)
+		r.Problems = d.problems.of(state.ID)
 		r.Hooks, r.SkippedHooks = d.hooks.report(&v.config)
 		s.Routers = append(s.Routers, r)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -33,15 +34,19 @@ type observer struct {
 	log     *logrus.Logger
 	dp      *datapath.Datapath
 	history *control.History
-	events  chan any
-	lost    atomic.Uint64
-	active  func(router.ID)         // told of each router that becomes Active
-	moved   func(router.Transition) // told of each change of a state
-	told    func(router.Transition) // on the loop
+	// problems are told of what is found, and look is how the routers are known
+	// that refused packets were for.
+	problems *problems
+	look     func() ([]router.Status, error)
+	events   chan any
+	lost     atomic.Uint64
+	active   func(router.ID)         // told of each router that becomes Active
+	moved    func(router.Transition) // told of each change of a state
+	told     func(router.Transition) // on the loop
 }
 
 func newObserver(log *logrus.Logger, dp *datapath.Datapath, history *control.History) *observer {
-	return &observer{log: log, dp: dp, history: history, events: make(chan any, 4096)}
+	return &observer{log: log, dp: dp, history: history, problems: newProblems(log, history), events: make(chan any, 4096)}
 }
 
 func (o *observer) put(event any) {
@@ -63,11 +68,21 @@ func (o *observer) Failure(f router.Failure) { o.put(f) }
 
 func (o *observer) Finding(f router.Finding) {
 	o.dp.Count(f.Reason)
-	switch f.Reason {
-	case packet.ReasonAdvertisementReceived, packet.ReasonPriorityZero, packet.ReasonChecksumRFC5798:
-	default:
-		o.put(f)
+	if f.Contrast == nil && usual(f.Reason) {
+		return
 	}
+	if f.Contrast != nil { // the loop uses its memory again
+		c := *f.Contrast
+		c.Ours.Addresses, c.Theirs.Addresses = slices.Clone(c.Ours.Addresses), slices.Clone(c.Theirs.Addresses)
+		f.Contrast = &c
+	}
+	o.put(f)
+}
+
+// usual reports whether nothing is wrong with an advertisement of which this is
+// found.
+func usual(r packet.Reason) bool {
+	return r == packet.ReasonAdvertisementReceived || r == packet.ReasonPriorityZero || r == packet.ReasonChecksumRFC5798
 }
 
 // run writes the log until ctx ends.
@@ -76,12 +91,15 @@ func (o *observer) run(ctx context.Context) error {
 	tick := time.NewTicker(discardsEvery)
 	defer tick.Stop()
 	before := o.dp.Counters()
+	seen := make(map[packet.Reason]vrrp.Instant)
 	for {
 		select {
 		case e := <-o.events:
 			o.write(e, &limited)
 		case <-tick.C:
 			before = o.discards(before, &limited)
+			o.sightDiscards(seen)
+			o.problems.tick(time.Now())
 			if n := o.lost.Swap(0); n > 0 {
 				o.log.Warnf("%d events came faster than they could be logged", n)
 			}
@@ -124,6 +142,12 @@ func (o *observer) write(event any, limited *limiter) {
 			entry.Warn(hookText(&e))
 		}
 	case router.Finding:
+		if s, ok := sighted(e); ok {
+			o.problems.note(time.Now(), e.ID, s)
+		}
+		if usual(e.Reason) {
+			return
+		}
 		if held, ok := limited.allow(fmt.Sprint(e.ID, e.Reason, e.Peer)); ok {
 			o.history.Add(control.Event{
 				Kind: "finding", Interface: e.ID.Interface, Family: e.ID.Family.String(), VRID: int(e.ID.VRID),
@@ -196,6 +220,29 @@ func (o *observer) discards(before [packet.ReasonCount]uint64, limited *limiter)
 		}).Warnf("refused: %s", reason.Error()+remedy(reason))
 	}
 	return now
+}
+
+// sightDiscards notes the problems that the last refused packets show.
+func (o *observer) sightDiscards(seen map[packet.Reason]vrrp.Instant) {
+	for _, reason := range []packet.Reason{packet.ErrVersion, packet.ErrChecksum, packet.ErrOwnSource} {
+		last, ok := o.dp.LastDiscard(reason)
+		if !ok || last.ReceivedAt <= seen[reason] {
+			continue
+		}
+		seen[reason] = last.ReceivedAt
+		routers, err := o.look()
+		if err != nil {
+			return // the loop has ended
+		}
+		for _, r := range routers {
+			if r.Ifindex != last.Ifindex || r.ID.Family != last.Family || r.ID.VRID != last.VRID {
+				continue
+			}
+			if s, ok := discarded(reason, last, r); ok {
+				o.problems.note(time.Now(), r.ID, s)
+			}
+		}
+	}
 }
 
 // remedy says what to do about a refusal that is likely a mistake in the

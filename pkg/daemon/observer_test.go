@@ -28,7 +28,7 @@ func TestLogIsLimited(t *testing.T) {
 		log := logrus.New()
 		log.SetOutput(&out)
 		log.SetFormatter(&logrus.TextFormatter{DisableTimestamp: true})
-		o := &observer{log: log, history: control.NewHistory()}
+		o := newObserver(log, nil, control.NewHistory())
 		limited := &limiter{last: make(map[string]time.Time), held: make(map[string]int)}
 		finding := func(vrid uint8, peer string, reason packet.Reason) {
 			o.write(router.Finding{

@@ -104,6 +104,11 @@ func (o *output) router(r control.Router, now time.Time) {
 	gauge("active_adver_interval_seconds", "Active_Adver_Interval", r.ActiveAdverInterval)
 	gauge("skew_time_seconds", "Skew_Time", r.SkewTime)
 	gauge("active_down_interval_seconds", "Active_Down_Interval", r.ActiveDownInterval)
+	for _, kind := range control.ProblemKinds() {
+		found := slices.ContainsFunc(r.Problems, func(p control.Problem) bool { return p.Kind == kind })
+		o.gauge("failoverd_problem", "1 if the router has a problem of the kind with another one",
+			with(routerLabels, "kind"), truth(found), with(id, kind)...)
+	}
 	gauge("preempt_mode", "Preempt_Mode, 1 for true", truth(r.Preempt))
 	gauge("accept_mode", "Accept_Mode, 1 for true", truth(r.Accept))
 }

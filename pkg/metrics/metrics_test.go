@@ -63,6 +63,7 @@ func lan() *source {
 	db.Name, db.Interface, db.Family, db.VRID, db.Version, db.Preempt, db.Accept = "db", "eth1", "ipv4", 7, 2, false, false
 	db.Addresses = []string{"198.51.100.1/24"}
 	db.State, db.Waiting, db.BecameActive = "Initialize", "the interface has no carrier", 2
+	web6.Problems = []control.Problem{{Kind: control.Interval, Peer: "fe80::2"}, {Kind: control.Interval, Peer: "fe80::3"}}
 	lone.Name, lone.Interface, lone.Family, lone.VRID, lone.State = "lone", "eth1", "ipv6", 8, "Initialize"
 	now := since.Add(time.Hour)
 	lone.Since = now

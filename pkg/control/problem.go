@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import "time"
+
+// The kinds of problems that a router may have with others on its link.
+const (
+	TwoActives      = "two_actives"      // another router is Active beside this one, and goes on
+	DuplicateVRID   = "duplicate_vrid"   // strangers use the VRID for other addresses
+	AddressConflict = "address_conflict" // another host answers for a virtual address
+	OwnSource       = "own_source"       // another host sends from this one's address, or there is a loop
+	Version         = "version"          // another router speaks the other version
+	Interval        = "interval"         // its Advertisement_Interval is another
+	AddressList     = "address_list"     // its virtual addresses are others, not all of them
+	Checksum        = "checksum"         // its checksums are wrong in every form that is accepted
+	Authentication  = "authentication"   // its authentication type or data is another
+)
+
+// ProblemKinds returns all kinds.
+func ProblemKinds() []string {
+	return []string{TwoActives, DuplicateVRID, AddressConflict, OwnSource, Version, Interval, AddressList, Checksum, Authentication}
+}
+
+// Problem is something that is wrong between a router and another one, as long as
+// it is seen.
+type Problem struct {
+	Kind string `json:"kind"` // one of ProblemKinds
+	// Peer is the other's address, of an address conflict its MAC.
+	Peer   string    `json:"peer"`
+	Since  time.Time `json:"since"`
+	Last   time.Time `json:"last"`   // when it was last seen
+	Count  uint64    `json:"count"`  // how often it was seen
+	Text   string    `json:"text"`   // what is wrong, with the values of both
+	Remedy string    `json:"remedy"` // what to do
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/sirupsen/logrus"
+
+	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+var problemsID = router.ID{Interface: "eth0", Family: packet.IPv4, VRID: 51}
+
+// keeper is a keeper of problems with a time of its own.
+type keeper struct {
+	*problems
+	now time.Time
+}
+
+func newKeeper() *keeper {
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	return &keeper{newProblems(log, control.NewHistory()), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+}
+
+// see has something be seen so many times, each time after so long.
+func (k *keeper) see(s sight, times int, every time.Duration) {
+	for range times {
+		k.now = k.now.Add(every)
+		k.note(k.now, problemsID, s)
+		k.tick(k.now)
+	}
+}
+
+func (k *keeper) events() (all []string) {
+	events, _ := k.history.After(0)
+	for _, e := range events {
+		all = append(all, e.Text)
+	}
+	return all
+}
+
+// A problem is told once when it begins and once when it isn't seen any more.
+func TestProblemBeginsAndEnds(t *testing.T) {
+	k := newKeeper()
+	s := sight{kind: control.Interval, peer: "192.0.2.2", text: "the text", remedy: "the remedy", interval: time.Second}
+	k.see(s, 5, time.Second)
+	want := []control.Problem{{Kind: "interval", Peer: "192.0.2.2", Since: k.now.Add(-4 * time.Second), Last: k.now, Count: 5, Text: "the text", Remedy: "the remedy"}}
+	if diff := cmp.Diff(want, k.of(problemsID)); diff != "" {
+		t.Error(diff)
+	}
+	if other := k.of(router.ID{Interface: "eth0", Family: packet.IPv6, VRID: 51}); len(other) > 0 {
+		t.Errorf("another router has %v", other)
+	}
+	k.tick(k.now.Add(12*time.Second - 1))
+	if len(k.of(problemsID)) != 1 {
+		t.Error("it is over before three times Active_Down_Interval")
+	}
+	k.tick(k.now.Add(12 * time.Second))
+	if all := k.of(problemsID); len(all) > 0 {
+		t.Errorf("it isn't over: %v", all)
+	}
+	if diff := cmp.Diff([]string{"interval: the text: the remedy", "interval over after 4s: the text"}, k.events()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What is usual for a moment when states change isn't told, before or after.
+func TestProblemRipens(t *testing.T) {
+	k := newKeeper()
+	s := sight{kind: control.TwoActives, peer: "192.0.2.2", interval: 100 * time.Millisecond, ripens: 200 * time.Millisecond}
+	k.see(s, 100, time.Millisecond)
+	k.tick(k.now.Add(problemLasts))
+	if all := k.events(); len(all) > 0 {
+		t.Errorf("told: %v", all)
+	}
+	k.see(s, 4, 100*time.Millisecond)
+	if all := k.of(problemsID); len(all) != 1 || all[0].Count != 4 {
+		t.Errorf("it goes on, and there is %v", all)
+	}
+}
+
+// Addresses that somebody makes up don't fill the memory.
+func TestProblemsAreBounded(t *testing.T) {
+	k := newKeeper()
+	for n := range 1000 {
+		k.see(sight{kind: control.Interval, peer: fmt.Sprint(n)}, 1, time.Microsecond)
+	}
+	if n := len(k.of(problemsID)); n != problemPeers {
+		t.Errorf("%d problems of a kind", n)
+	}
+}
+
+// What the state machine finds becomes a problem with the values of both.
+func TestSighted(t *testing.T) {
+	said := func(priority uint8, interval time.Duration, addresses ...string) vrrp.Said {
+		s := vrrp.Said{Version: 3, Priority: priority, Interval: interval}
+		for _, a := range addresses {
+			s.Addresses = append(s.Addresses, netip.MustParseAddr(a))
+		}
+		return s
+	}
+	ours := said(100, 100*time.Millisecond, "192.0.2.10", "192.0.2.11")
+	same := said(90, 100*time.Millisecond, "192.0.2.10", "192.0.2.11")
+	typed := same
+	typed.AuthType = 1
+	for _, x := range []struct {
+		reason     packet.Reason
+		state      vrrp.State
+		theirs     vrrp.Said
+		refused    bool
+		kind, text string
+	}{
+		{packet.ReasonAdvertisementReceived, vrrp.Active, same, false, "two_actives", "192.0.2.2 (priority 90) is Active as well as this host (priority 100)"},
+		{packet.ReasonAdvertisementReceived, vrrp.Active, said(0, time.Second), false, "", ""},
+		{packet.ErrOwnerConflict, vrrp.Active, same, false, "two_actives", "goes on"},
+		{packet.ErrInterval, vrrp.Backup, said(90, time.Second), false, "interval", "192.0.2.2 advertises every 1s, this host every 100ms"},
+		{packet.ErrInterval, vrrp.Backup, said(90, time.Second), true, "interval", "it isn't heeded"},
+		{packet.ErrAddressList, vrrp.Backup, said(90, time.Second, "192.0.2.10", "192.0.2.12"), false, "address_list", "192.0.2.2 has 192.0.2.12, which this host lacks, and lacks 192.0.2.11, which this host has"},
+		{packet.ErrAddressList, vrrp.Backup, said(90, time.Second, "192.0.2.10"), false, "address_list", "192.0.2.2 lacks 192.0.2.11"},
+		{packet.ErrAddressList, vrrp.Active, said(90, time.Second, "192.0.2.77"), false, "duplicate_vrid", "192.0.2.2 uses VRID 51 for 192.0.2.77, this host for 192.0.2.10 192.0.2.11"},
+		{packet.ErrAuth, vrrp.Backup, typed, true, "authentication", "another password"},
+		{packet.ErrAuthType, vrrp.Backup, typed, true, "authentication", "192.0.2.2 has authentication type 1, this host 0"},
+		{packet.ErrVersion, vrrp.Backup, same, true, "version", "another version"},
+		{packet.ErrChecksum, vrrp.Backup, same, true, "checksum", "checksums"},
+		{packet.ErrOwnSource, vrrp.Backup, same, true, "own_source", "own address"},
+		{packet.ErrZeroInterval, vrrp.Backup, same, true, "", ""},
+	} {
+		f := router.Finding{ID: problemsID, Action: vrrp.Action{
+			Kind: vrrp.Report, Reason: x.reason, Peer: netip.MustParseAddr("192.0.2.2"), Refused: x.refused,
+			Contrast: &vrrp.Contrast{State: x.state, Ours: ours, Theirs: x.theirs},
+		}}
+		s, ok := sighted(f)
+		if ok != (x.kind != "") || ok && (s.kind != x.kind || !strings.Contains(s.text, x.text) || s.remedy == "") {
+			t.Errorf("%v while %v: %+v, %v", x.reason, x.state, s, ok)
+		}
+	}
+}
+
+// Who is heard in this router's version may speak the other one too.
+func TestDiscarded(t *testing.T) {
+	d := datapath.Discard{Source: netip.MustParseAddr("192.0.2.2")}
+	for active, want := range map[string]bool{"192.0.2.2": false, "192.0.2.3": true} {
+		s := router.Status{ID: problemsID, Protocol: vrrp.Status{Active: netip.MustParseAddr(active)}}
+		if got, ok := discarded(packet.ErrVersion, d, s); ok != want || ok && got.kind != control.Version {
+			t.Errorf("with %s Active: %+v, %v", active, got, ok)
+		}
+	}
+}

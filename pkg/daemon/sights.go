@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// sighted returns the problem that a finding shows, if it shows one.
+func sighted(f router.Finding) (s sight, ok bool) {
+	c := f.Contrast
+	if c == nil {
+		return s, false
+	}
+	who := peer(f.Peer)
+	s = sight{peer: who, interval: max(c.Ours.Interval, c.Theirs.Interval)}
+	switch f.Reason {
+	case packet.ReasonAdvertisementReceived, packet.ErrOwnerConflict:
+		if c.State != vrrp.Active || c.Theirs.Priority == 0 {
+			return s, false
+		}
+		s.kind, s.ripens = control.TwoActives, 2*s.interval
+		s.text = fmt.Sprintf("%s (priority %d) is Active as well as this host (priority %d), and goes on", who, c.Theirs.Priority, c.Ours.Priority)
+		s.remedy = "it doesn't hear this host: look for a firewall, switch or IGMP snooping that lets VRRP pass one way only; run failoverctl doctor on both"
+	case packet.ErrInterval:
+		s.kind = control.Interval
+		s.text = fmt.Sprintf("%s advertises every %v, this host every %v", who, c.Theirs.Interval, c.Ours.Interval)
+		s.remedy = "give all routers of the VRID the same interval"
+	case packet.ErrAddressList:
+		s.lists(f.ID, c)
+	case packet.ErrAuthType, packet.ErrAuth:
+		s.kind = control.Authentication
+		s.text = who + " has another password than this host"
+		if f.Reason == packet.ErrAuthType {
+			s.text = fmt.Sprintf("%s has authentication type %d, this host %d", who, c.Theirs.AuthType, c.Ours.AuthType)
+		}
+		s.remedy = "give all routers of the VRID the same authentication"
+	default:
+		return s, s.refused(f.ID, f.Reason)
+	}
+	if f.Refused {
+		s.text += "; it isn't heeded"
+	}
+	return s, true
+}
+
+// lists compares lists of addresses. Those of strangers have nothing in common.
+func (s *sight) lists(id router.ID, c *vrrp.Contrast) {
+	lacks := func(list, from []netip.Addr) []netip.Addr {
+		return slices.DeleteFunc(slices.Clone(list), func(a netip.Addr) bool { return slices.Contains(from, a) })
+	}
+	more, less := lacks(c.Theirs.Addresses, c.Ours.Addresses), lacks(c.Ours.Addresses, c.Theirs.Addresses)
+	if len(more) == len(c.Theirs.Addresses) {
+		s.kind = control.DuplicateVRID
+		s.text = fmt.Sprintf("%s uses VRID %d for %s, this host for %s", s.peer, id.VRID, joinAddresses(c.Theirs.Addresses), joinAddresses(c.Ours.Addresses))
+		s.remedy = "different virtual routers of a link need different VRIDs: give one of them another"
+		return
+	}
+	var parts []string
+	if len(more) > 0 {
+		parts = append(parts, "has "+joinAddresses(more)+", which this host lacks")
+	}
+	if len(less) > 0 {
+		parts = append(parts, "lacks "+joinAddresses(less)+", which this host has")
+	}
+	if len(parts) == 0 {
+		parts = append(parts, "lists an address more than once")
+	}
+	s.kind, s.text = control.AddressList, s.peer+" "+strings.Join(parts, ", and ")
+	s.remedy = "give all routers of the VRID the same addresses"
+}
+
+// refused is the problem of what was refused for a reason, wherever that was.
+func (s *sight) refused(id router.ID, reason packet.Reason) bool {
+	switch reason {
+	case packet.ErrVersion:
+		s.kind = control.Version
+		s.text = fmt.Sprintf("%s speaks another version of VRRP for VRID %d, and isn't heeded: both will be Active", s.peer, id.VRID)
+		s.remedy = "give all routers of the VRID the same version, or dual while you move them"
+	case packet.ErrChecksum:
+		s.kind = control.Checksum
+		s.text = s.peer + " sends checksums that this host doesn't accept, and isn't heeded"
+		s.remedy = "give all routers of the VRID the same checksum form, or auto; if it is so already, something on the way spoils packets"
+	case packet.ErrOwnSource:
+		s.kind = control.OwnSource
+		s.text = "advertisements come in that were sent from this host's own address " + s.peer
+		s.remedy = "another host has this one's address, or there is a loop in the network"
+	default:
+		return false
+	}
+	return true
+}
+
+// discarded is the problem with what was refused before a state machine heard of
+// it. Who is heard as the Active in one version may well speak the other too.
+func discarded(reason packet.Reason, d datapath.Discard, s router.Status) (sight, bool) {
+	if reason == packet.ErrVersion && s.Protocol.Active == d.Source.WithZone("") {
+		return sight{}, false
+	}
+	seen := sight{peer: peer(d.Source.WithZone("")), interval: s.Protocol.ActiveAdverInterval}
+	return seen, seen.refused(s.ID, reason)
+}
