@@ -224,7 +224,7 @@ func (o *observer) discards(before [packet.ReasonCount]uint64, limited *limiter)
 
 // sightDiscards notes the problems that the last refused packets show.
 func (o *observer) sightDiscards(seen map[packet.Reason]vrrp.Instant) {
-	for _, reason := range []packet.Reason{packet.ErrVersion, packet.ErrChecksum, packet.ErrOwnSource} {
+	for _, reason := range refusals {
 		last, ok := o.dp.LastDiscard(reason)
 		if !ok || last.ReceivedAt <= seen[reason] {
 			continue

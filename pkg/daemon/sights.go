@@ -15,13 +15,23 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
+const sameAuthentication = "give all routers of the VRID the same authentication and the same keys"
+
+// refusals are why a packet may be refused before a state machine hears of it, if
+// that is a problem.
+var refusals = []packet.Reason{
+	packet.ErrVersion, packet.ErrChecksum, packet.ErrOwnSource, packet.ErrAuthType, packet.ErrAuth, packet.ErrAuthMissing,
+	packet.ErrAuthMalformed, packet.ErrAuthKey, packet.ErrAuthStale, packet.ErrAuthReplay,
+}
+
 // sighted returns the problem that a finding shows, if it shows one.
 func sighted(f router.Finding) (s sight, ok bool) {
 	c := f.Contrast
-	if c == nil {
-		return s, false
-	}
 	who := peer(f.Peer)
+	if c == nil {
+		s.peer = who
+		return s, s.refused(f.ID, f.Reason)
+	}
 	s = sight{peer: who, interval: max(c.Ours.Interval, c.Theirs.Interval)}
 	switch f.Reason {
 	case packet.ReasonAdvertisementReceived, packet.ErrOwnerConflict:
@@ -37,13 +47,10 @@ func sighted(f router.Finding) (s sight, ok bool) {
 		s.remedy = "give all routers of the VRID the same interval"
 	case packet.ErrAddressList:
 		s.lists(f.ID, c)
-	case packet.ErrAuthType, packet.ErrAuth:
+	case packet.ErrAuthType:
 		s.kind = control.Authentication
-		s.text = who + " has another password than this host"
-		if f.Reason == packet.ErrAuthType {
-			s.text = fmt.Sprintf("%s has authentication type %d, this host %d", who, c.Theirs.AuthType, c.Ours.AuthType)
-		}
-		s.remedy = "give all routers of the VRID the same authentication"
+		s.text = fmt.Sprintf("%s has authentication type %d, this host %d", who, c.Theirs.AuthType, c.Ours.AuthType)
+		s.remedy = sameAuthentication
 	default:
 		return s, s.refused(f.ID, f.Reason)
 	}
@@ -94,6 +101,17 @@ func (s *sight) refused(id router.ID, reason packet.Reason) bool {
 		s.kind = control.OwnSource
 		s.text = "advertisements come in that were sent from this host's own address " + s.peer
 		s.remedy = "another host has this one's address, or there is a loop in the network"
+	case packet.ErrAuthType, packet.ErrAuth, packet.ErrAuthMissing, packet.ErrAuthMalformed, packet.ErrAuthKey, packet.ErrAuthStale, packet.ErrAuthReplay:
+		s.kind = control.Authentication
+		s.text = s.peer + " isn't heeded: " + reason.Error()
+		switch reason {
+		case packet.ErrAuthStale:
+			s.remedy = "set the clocks of both hosts; if they are right, somebody sends again what was sent before"
+		case packet.ErrAuthReplay:
+			s.remedy = "somebody sends again what was sent before, or two hosts have one address"
+		default:
+			s.remedy = sameAuthentication
+		}
 	default:
 		return false
 	}
