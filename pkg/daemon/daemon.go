@@ -162,6 +162,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	if err := d.tracks.set(file); err != nil {
 		return err
 	}
+	conflicts := &conflicts{look: d.look, views: ports.known, problems: d.problems, log: log}
 	server, err := listen(c.RunDir, d, history, log)
 	if err != nil {
 		return fmt.Errorf("serve the control socket: %w", err)
@@ -207,6 +208,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	run("checks", d.tracks.run, main)
 	run("log", observer.run, support)
 	run("virtual MAC", reach.run, main)
+	run("conflicts", conflicts.run, main)
 	run("control socket", server.Run, support)
 	run("metrics", d.scrapes.run, support)
 	run("reload", d.reloads, main)

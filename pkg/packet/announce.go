@@ -75,7 +75,6 @@ func AppendARPProbe(b []byte, mac MAC, addr netip.Addr) ([]byte, error) {
 // AnswersARPProbe reports whether a frame answers to the MAC that it has the
 // IPv4 address.
 func AnswersARPProbe(frame []byte, mac MAC, addr netip.Addr) bool {
-	const arpLen = 28
 	if len(frame) < ethernetLen+arpLen || !addr.Is4() || MAC(frame[:6]) != mac || binary.BigEndian.Uint16(frame[12:]) != etherTypeARP {
 		return false
 	}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/transmit"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+const (
+	// conflictsEvery is how often it is looked for which addresses this host
+	// answers.
+	conflictsEvery = time.Second
+	// askEvery is how often it is asked who else has an address, and askAgain how
+	// often if somebody has.
+	askEvery = 30 * time.Second
+	askAgain = 3 * time.Second
+	// askAtOnce is how many addresses are asked about in each conflictsEvery.
+	askAtOnce = 30
+)
+
+// conflicts find out whether another host answers for a virtual address of an
+// Active router: some say so of themselves, and the others are asked.
+type conflicts struct {
+	look     func() ([]router.Status, error)
+	views    func() map[router.ID]view
+	problems *problems
+	log      *logrus.Logger
+
+	mu      sync.Mutex
+	guarded map[spot]*guarded
+}
+
+// spot is an address on an interface.
+type spot struct {
+	ifindex int
+	address netip.Addr
+}
+
+// guarded is a virtual address that this host answers for.
+type guarded struct {
+	id       router.ID
+	mac, own packet.MAC
+	source   netip.Addr
+	askAt    time.Time
+
+	claimed bool       // since the last look,
+	by      packet.MAC // by the one with this MAC
+	until   time.Time  // until when the claim stands
+}
+
+func (c *conflicts) run(ctx context.Context) error {
+	tick := time.NewTicker(conflictsEvery)
+	defer tick.Stop()
+	failed := make(chan error, 1)
+	go func() { failed <- transmit.Claims(ctx, c.heard) }()
+	for {
+		select {
+		case err := <-failed:
+			return err
+		case now := <-tick.C:
+			states, err := c.look()
+			if err != nil {
+				continue // the loop has ended, and soon this ends
+			}
+			c.update(now, states, c.views())
+			c.tell(now)
+			c.ask(c.due(now))
+		}
+	}
+}
+
+// heard takes in what somebody says.
+func (c *conflicts) heard(ifindex int, claim packet.Claim) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if g := c.guarded[spot{ifindex, claim.Address}]; g != nil && claim.MAC != g.mac && claim.MAC != g.own {
+		g.claimed, g.by = true, claim.MAC
+	}
+}
+
+// update makes the addresses of the routers that are Active those that are
+// guarded. What was said of others is forgotten: when a router becomes Active, or
+// ends to be it, another one rightly says that it has the addresses.
+func (c *conflicts) update(now time.Time, states []router.Status, views map[router.ID]view) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.guarded
+	c.guarded = make(map[spot]*guarded)
+	for _, s := range states {
+		if s.Protocol.State != vrrp.Active || s.Ifindex == 0 {
+			continue
+		}
+		for _, a := range views[s.ID].config.OfFamily(s.ID.Family) {
+			at := spot{s.Ifindex, a.Addr()}
+			g := before[at]
+			if g == nil || g.id != s.ID {
+				g = &guarded{id: s.ID, askAt: now.Add(conflictsEvery)}
+			}
+			g.mac, g.own, g.source = s.MAC, s.OwnMAC, s.Source
+			c.guarded[at] = g
+		}
+	}
+}
+
+// tell notes the conflicts that have been seen.
+func (c *conflicts) tell(now time.Time) {
+	type rival struct {
+		id  router.ID
+		mac packet.MAC
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	seen := make(map[rival]bool)
+	all := make(map[rival][]netip.Addr)
+	for at, g := range c.guarded {
+		r := rival{g.id, g.by}
+		if g.claimed {
+			g.claimed, g.until = false, now.Add(problemLasts)
+			if again := now.Add(askAgain); g.askAt.After(again) {
+				g.askAt = again
+			}
+			seen[r] = true
+		}
+		if g.until.After(now) {
+			all[r] = append(all[r], at.address)
+		}
+	}
+	for r := range seen {
+		slices.SortFunc(all[r], netip.Addr.Compare)
+		c.problems.note(now, r.id, sight{
+			kind: control.AddressConflict, peer: r.mac.String(),
+			text:   "another host, at " + r.mac.String() + ", answers for " + joinAddresses(all[r]),
+			remedy: "take the address off that host: the switch's table of MACs says at which port it is",
+		})
+	}
+}
+
+// question is who has an address, in a frame.
+type question struct {
+	ifindex int
+	frame   []byte
+}
+
+// due returns the questions that it is time for, the oldest first.
+func (c *conflicts) due(now time.Time) []question {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var waiting []spot
+	for at, g := range c.guarded {
+		if !g.askAt.After(now) {
+			waiting = append(waiting, at)
+		}
+	}
+	slices.SortFunc(waiting, func(a, b spot) int { return c.guarded[a].askAt.Compare(c.guarded[b].askAt) })
+	var all []question
+	for _, at := range waiting[:min(len(waiting), askAtOnce)] {
+		g := c.guarded[at]
+		g.askAt = now.Add(askEvery)
+		if g.until.After(now) {
+			g.askAt = now.Add(askAgain)
+		}
+		var frame []byte
+		var err error
+		if at.address.Is4() {
+			frame, err = packet.AppendARPProbe(nil, g.own, at.address)
+		} else {
+			frame, err = packet.AppendNeighborSolicitation(nil, g.own, g.source.WithZone(""), at.address)
+		}
+		if err == nil { // an interface without a source has no Active
+			all = append(all, question{at.ifindex, frame})
+		}
+	}
+	return all
+}
+
+// ask sends questions. The answers come in as claims.
+func (c *conflicts) ask(all []question) {
+	slices.SortFunc(all, func(a, b question) int { return a.ifindex - b.ifindex })
+	for len(all) > 0 {
+		n := slices.IndexFunc(all, func(q question) bool { return q.ifindex != all[0].ifindex })
+		if n < 0 {
+			n = len(all)
+		}
+		if err := send(all[:n]); err != nil {
+			c.log.WithError(err).Debug("ask who else has the virtual addresses") // the interface may just have gone
+		}
+		all = all[n:]
+	}
+}
+
+// send sends questions on one interface.
+func send(all []question) (err error) {
+	conn, err := transmit.Open(all[0].ifindex)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	for _, q := range all {
+		conn.Queue(q.frame)
+	}
+	_, err = conn.Flush()
+	return err
+}
