@@ -26,7 +26,7 @@ func imported(t *testing.T, text string) string {
 }
 
 // keepalived runs a configuration on a node.
-func (s *site) keepalived(n *lab.Node, text string) {
+func (s *site) keepalived(n *lab.Node, text string) *lab.Process {
 	s.t.Helper()
 	dir := s.t.TempDir()
 	path := filepath.Join(dir, "keepalived.conf")
@@ -39,6 +39,7 @@ func (s *site) keepalived(n *lab.Node, text string) {
 			s.t.Logf("keepalived on %s wrote:\n%s", n.Name, p.Output())
 		}
 	})
+	return p
 }
 
 // failoverd and keepalived do the same with the same configuration, whichever of

@@ -46,6 +46,20 @@ func (p *Port) Guard() (io.Closer, error) {
 	return l, nil
 }
 
+// MuteVRRP has the switch drop what comes to the VRRP groups at the port: the node
+// hears the others, and they don't hear it.
+func (p *Port) MuteVRRP() (io.Closer, error) {
+	l, err := p.lan.node.filter(p.near.Attrs().Index, ebpf.AttachTCXIngress, asm.Instructions{
+		asm.LoadAbs(2, asm.Word),
+		asm.JEq.Imm32(asm.R0, 0x5e000012, "drop"), // 01:00:5e:00:00:12
+		asm.JEq.Imm32(asm.R0, 0x00000012, "drop"), // 33:33:00:00:00:12
+	})
+	if err != nil {
+		return nil, fmt.Errorf("mute VRRP at the port of %s: %w", p.Node.Name, err)
+	}
+	return l, nil
+}
+
 // filter attaches a program that goes on behind the instructions by passing a
 // frame, unless they jump to "drop".
 func (n *Node) filter(ifindex int, at ebpf.AttachType, instructions asm.Instructions) (link.Link, error) {
