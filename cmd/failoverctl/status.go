@@ -32,7 +32,7 @@ func statusCommand(o *options) *cobra.Command {
           if it hears nothing
 
 Below each router is why it is in its state, or what it waits for, and behind a ! each
-hook that failed.`,
+hook that failed, and what is wrong between it and other routers, with what to do.`,
 		Example: `  failoverctl status
   failoverctl status web
   failoverctl status -o json | jq '.routers[] | select(.state != "Backup")'`,
