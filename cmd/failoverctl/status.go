@@ -229,6 +229,9 @@ func writeDetails(w io.Writer, s control.Status) error {
 			line("timers", "Advertisement_Interval %s, Active_Adver_Interval %s, Skew_Time %s, Active_Down_Interval %s",
 				seconds(r.AdvertisementInterval), seconds(r.ActiveAdverInterval), seconds(r.SkewTime), seconds(r.ActiveDownInterval))
 		}
+		if r.Authentication != "" {
+			line("authentication", "%s", r.Authentication)
+		}
 		line("modes", "Preempt_Mode %s, Accept_Mode %s, checksum %s", yes(r.Preempt), yes(r.Accept), r.Checksum)
 		if r.Receive != "" {
 			mac := r.VirtualMAC

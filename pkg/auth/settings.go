@@ -23,6 +23,18 @@ const (
 // harm (RFC 3768 §10).
 func (t Type) Weak() bool { return t == Password || t == Header }
 
+// Number is the Auth Type of a version 2 message (RFC 2338 §5.3.6): HMAC's has
+// none.
+func (t Type) Number() uint8 {
+	switch t {
+	case Password:
+		return 1
+	case Header:
+		return 2
+	}
+	return 0
+}
+
 // Mode is how far the routers of a VRID have got with introducing HMAC. In every
 // mode a trailer that is there must be right.
 type Mode string

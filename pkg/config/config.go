@@ -72,6 +72,8 @@ type Router struct {
 	Announcements int
 	Refresh       time.Duration
 	Unicast       Unicast
+	// Authentication is that of the advertisements.
+	Authentication Authentication
 	// XDPMode is where to receive on the interface, as package datapath has it.
 	XDPMode string
 	Hooks   Hooks
@@ -265,6 +267,9 @@ func (r Router) Problems() (all []Problem) {
 			all = append(all, Problem{"addresses", i, fmt.Sprintf("virtual address %s is given twice", p.Addr())})
 		}
 	}
+	if r.Authentication.On() {
+		all = append(all, r.authenticationProblems()...)
+	}
 	if r.Unicast.On() {
 		all = append(all, r.unicastProblems()...)
 	}
@@ -306,6 +311,7 @@ func Difference(a, b Router) []string {
 	all.add("dual", a.Dual, b.Dual)
 	all.add("tolerate", a.Tolerate.names(), b.Tolerate.names())
 	all.add("unicast", a.Unicast, b.Unicast)
+	all.add("authentication", a.Authentication, b.Authentication)
 	all.add("xdp_mode", a.XDPMode, b.XDPMode)
 	all.addHooks(&a.Hooks, &b.Hooks)
 	all.add("track", a.Track, b.Track)
@@ -369,6 +375,7 @@ func (r Router) Protocol(f packet.Family) vrrp.Config {
 		Addresses: addresses,
 		Checksum:  r.Checksum,
 		Dual:      r.Dual && f == packet.IPv4,
+		AuthType:  r.Authentication.Type.Number(),
 
 		PreemptDelay:  r.PreemptDelay,
 		DownAfter:     r.DownAfter,

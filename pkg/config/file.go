@@ -172,6 +172,7 @@ var others = map[string]string{
 	"interface_name": "interface", "iface": "interface", "dev": "interface",
 	"preempt_mode": "preempt", "nopreempt": "preempt", "no_preempt": "preempt",
 	"use_vmac": "virtual_mac", "vmac": "virtual_mac", "accept_mode": "accept",
+	"auth": "authentication", "auth_hmac": "authentication", "auth_type": "type", "auth_pass": "key_file", "key": "keys", "active_key": "send", "time_window": "window",
 	"unicast_peer": "unicast", "unicast_src_ip": "unicast", "peers": "unicast", "unicast_ttl": "unicast",
 	"vrrp_version": "version", "prio": "priority", "garp_master_delay": "announce_again",
 	"notify_master": "notify_active",
@@ -391,6 +392,7 @@ const (
 	kindGroup     // keys of its own, or a word
 	kindHosts     // an address, or a list of them
 	kindPeers     // a list of addresses and groups of keys
+	kindSecrets   // a list of keys and where they are
 )
 
 // key is one key of the file.
@@ -499,6 +501,7 @@ var routerKeys = slices.Concat([]key[Router]{
 	toleranceKey(),
 	trackKey("the router depends", func(r *Router) *[]Use { return &r.Track }),
 	unicastKey(),
+	authenticationKey(),
 	choiceKey("xdp_mode", "Where to receive on the router's interface, instead of the global `xdp_mode`.", xdpModes, "", func(r *Router, v string) { r.XDPMode = v }),
 }, hookKeys)
 

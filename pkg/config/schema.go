@@ -113,6 +113,10 @@ func (k key[T]) schema() object {
 		peer := properties("A peer.", peerKeys)
 		peer["required"] = []string{"address"}
 		o["type"], o["items"], o["minItems"] = "array", object{"anyOf": []object{{"type": "string"}, peer}}, 1
+	case kindSecrets:
+		secret := properties("A key.", keyKeys)
+		secret["required"] = []string{"id"}
+		o["type"], o["items"], o["minItems"] = "array", secret, 1
 	case kindAddresses:
 		o["type"], o["items"], o["minItems"] = "array", object{"type": "string"}, 1
 	}

@@ -134,6 +134,8 @@ type Router struct {
 	ReceiveWhy string `json:"receive_why"`
 	Fence      string `json:"fence"` // tcx, clsact, or empty for none
 	Checksum   string `json:"checksum"`
+	// Authentication is how advertisements are authenticated, empty for not at all.
+	Authentication string `json:"authentication,omitempty"`
 
 	// Hooks are the programs that are told of the configured router's state; both
 	// of its families have the same. SkippedHooks counts changes of state that they

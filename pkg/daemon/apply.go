@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
@@ -30,6 +31,7 @@ func members(plan []planned) []*member {
 			all = append(all, &member{
 				id:     router.ID{Interface: p.Interface, Family: f, VRID: uint8(p.VRID)},
 				config: p.Router,
+				auth:   p.auth,
 				cause:  vrrp.CauseStarting,
 			})
 		}
@@ -87,8 +89,8 @@ func (ps *ports) apply(plan []planned) error {
 		var err error
 		if i < 0 {
 			err = ps.include(p, w)
-		} else if !reflect.DeepEqual(p.routers[i].config, w.config) {
-			err = ps.alter(p, p.routers[i], w.config)
+		} else if now := p.routers[i]; !reflect.DeepEqual(now.config, w.config) || len(auth.Difference(&now.auth, &w.auth)) > 0 {
+			err = ps.alter(p, now, w)
 		}
 		if err != nil {
 			return err
@@ -102,6 +104,8 @@ func (ps *ports) apply(plan []planned) error {
 func (ps *ports) include(p *port, m *member) error {
 	p.routers = append(p.routers, m)
 	m.priority = ps.conditions.priority(m.config)
+	m.authenticate(m.auth)
+	ps.warnWeak(m)
 	return ps.loop.Add(loopConfig(m))
 }
 
@@ -128,9 +132,13 @@ func (ps *ports) remove(p *port, m *member) error {
 
 // alter changes a Virtual Router's configuration, without leaving its state if
 // that is possible.
-func (ps *ports) alter(p *port, m *member, c config.Router) error {
-	before := m.config
-	m.config = c
+func (ps *ports) alter(p *port, m, to *member) error {
+	before, c := m.config, to.config
+	m.config, m.auth = c, to.auth
+	m.authenticate(m.auth)
+	if before.Authentication.Type != c.Authentication.Type {
+		ps.warnWeak(m)
+	}
 	m.priority = ps.conditions.priority(c)
 	if p.bound == nil || !m.equipped {
 		return ps.loop.Update(loopConfig(m))
@@ -174,7 +182,7 @@ func restarts(a, b config.Router) string {
 }
 
 func loopConfig(m *member) router.Config {
-	c := router.Config{ID: m.id, Protocol: m.protocol(), Group: m.group(), Peers: m.config.Unicast.Addresses(m.id.Family), TTL: uint8(m.config.Unicast.TTL)}
+	c := router.Config{ID: m.id, Protocol: m.protocol(), Group: m.group(), Peers: m.config.Unicast.Addresses(m.id.Family), TTL: uint8(m.config.Unicast.TTL), Prover: m.prover()}
 	if m.config.Priority != config.OwnerPriority {
 		c.Addresses = m.config.OfFamily(m.id.Family)
 	}

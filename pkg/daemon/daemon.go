@@ -77,6 +77,9 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	wait := file.Path != ""
 	plan, err := makePlan(file.Routers)
 	if err == nil {
+		err = readSecrets(plan)
+	}
+	if err == nil {
 		err = checkInterfaces(plan, snapshot, wait)
 	}
 	if err != nil {
@@ -151,7 +154,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		return err
 	}
 	book.obey(ports.conditions, file.Routers)
-	d := &instance{book: book, config: c, started: time.Now(), path: file.Path, file: file, loop: loop, ports: ports, dp: dp, history: history, handle: handle, log: log}
+	d := &instance{book: book, config: c, started: time.Now(), path: file.Path, file: file, plan: plan, loop: loop, ports: ports, dp: dp, history: history, handle: handle, log: log}
 	d.problems, observer.look = observer.problems, d.look
 	runner := script.NewRunner()
 	if d.tracks, err = newTracks(runner, monitor, ports.conditions, history, log); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/sirupsen/logrus"
 
+	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
@@ -44,6 +45,7 @@ type instance struct {
 	mu   sync.Mutex // held for a whole reload or order
 	book *book
 	file *config.File
+	plan []planned
 
 	asking sync.Mutex
 	states []router.Status // as the loop had them
@@ -103,6 +105,9 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 		return nil, err
 	}
 	plan, err := makePlan(file.Routers)
+	if err == nil {
+		err = readSecrets(plan)
+	}
 	if err != nil {
 		return nil, place(file, err)
 	}
@@ -120,6 +125,7 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 		return nil, err
 	}
 	changes := append(difference(d.file.Routers, file.Routers), trackDifference(d.file.Tracks, file.Tracks)...)
+	changes = secretDifference(changes, d.plan, plan)
 	if details := config.GlobalDifference(d.file.Global, file.Global); len(details) > 0 {
 		changes = append(changes, control.Change{Router: "global", What: "changed", Details: details})
 	}
@@ -150,7 +156,7 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	}
 	d.forgetStates()
 	d.hooks.prune(file)
-	d.file = file
+	d.file, d.plan = file, plan
 	if level, err := logrus.ParseLevel(file.Global.LogLevel); err == nil {
 		d.log.SetLevel(level)
 	}
@@ -231,7 +237,7 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 		SkewTime: p.SkewTime.Seconds(), ActiveDownInterval: p.ActiveDownInterval.Seconds(),
 		Preempt: v.config.Preempt, Accept: v.config.Accept, Assigned: s.Assigned && p.State == vrrp.Active, BecameActive: p.BecameActive,
 		MAC: s.MAC.String(), VirtualMAC: string(v.mac), Macvlan: v.macvlan,
-		Receive: v.receive, ReceiveWhy: v.why, Fence: v.fence, Checksum: p.Checksum.String(),
+		Receive: v.receive, ReceiveWhy: v.why, Fence: v.fence, Checksum: p.Checksum.String(), Authentication: authentication(v.config.Authentication),
 	}
 	if p.LastTransition.Kind != 0 || p.LastTransition.Cause != vrrp.CauseNone {
 		r.Cause = p.LastTransition.Why()
@@ -282,7 +288,7 @@ func (d *instance) Stats() (control.Stats, error) {
 		id := state.ID
 		s.Routers = append(s.Routers, control.RouterStats{
 			Name: views[id].config.Name, Interface: id.Interface, Family: id.Family.String(), VRID: int(id.VRID),
-			Counters: routerCounters(state.Counters),
+			Counters: routerCounters(state.Counters, views[id].guard),
 		})
 	}
 	s.Hooks = d.hookStats(views)
@@ -315,7 +321,7 @@ func (d *instance) hookStats(views map[router.ID]view) []control.HookStats {
 
 // routerCounters names the counters of a router; those that RFC 8347 knows have
 // its names.
-func routerCounters(c router.Counters) []control.Counter {
+func routerCounters(c router.Counters, g *auth.Guard) []control.Counter {
 	all := []control.Counter{
 		{Name: "master_transitions", Help: "how often it became Active", Value: c.Became[vrrp.Active]},
 		{Name: "backup_transitions", Help: "how often it became Backup", Value: c.Became[vrrp.Backup]},
@@ -326,9 +332,13 @@ func routerCounters(c router.Counters) []control.Counter {
 	}
 	for _, reason := range []packet.Reason{
 		packet.ReasonAdvertisementReceived, packet.ReasonPriorityZero, packet.ReasonChecksumRFC5798, packet.ErrVersion, packet.ErrZeroInterval, packet.ErrChecksum, packet.ErrOwnSource,
-		packet.ErrInitialize, packet.ErrAuthType, packet.ErrAuth, packet.ErrOwnerConflict, packet.ErrInterval, packet.ErrAddressList,
+		packet.ErrInitialize, packet.ErrAuthType, packet.ErrAuth, packet.ErrAuthMissing, packet.ErrAuthMalformed, packet.ErrAuthKey, packet.ErrAuthStale, packet.ErrAuthReplay, packet.ErrOwnerConflict, packet.ErrInterval, packet.ErrAddressList,
 	} {
-		all = append(all, control.Counter{Name: reason.String(), Help: reason.Error(), Value: c.Found[reason]})
+		n := c.Found[reason]
+		if g != nil {
+			n += g.Refused(reason)
+		}
+		all = append(all, control.Counter{Name: reason.String(), Help: reason.Error(), Value: n})
 	}
 	return all
 }

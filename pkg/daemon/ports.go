@@ -14,6 +14,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
@@ -81,6 +82,8 @@ type member struct {
 	detail   string
 	priority int    // the effective one
 	held     string // what keeps another member of its group from taking part
+	auth     auth.Settings
+	guard    *auth.Guard // by them; nil without authentication
 }
 
 func (ps *ports) byName(name string) *port {
@@ -704,6 +707,12 @@ func (m *member) protocol() vrrp.Config {
 
 func (ps *ports) setRouter(p *port, m *member, running bool, from netip.Addr) error {
 	protocol := m.protocol()
+	tolerate := m.config.Tolerate.Tolerance
+	tolerate.AuthTrailer, tolerate.AuthHeader = m.auth.Type == auth.HMAC, m.auth.Type == auth.Header
+	var verifier datapath.Verifier
+	if m.guard != nil {
+		verifier = authenticator{m.guard}
+	}
 	m.peers = m.hops(*p.bound)
 	return ps.dp.SetRouter(m.key(p.bound.Index), datapath.Router{
 		Version:  protocol.Version,
@@ -712,7 +721,8 @@ func (ps *ports) setRouter(p *port, m *member, running bool, from netip.Addr) er
 		Running:  running,
 		Heed:     protocol.Heed(),
 		Forms:    protocol.Forms(),
-		Tolerate: m.config.Tolerate.Tolerance,
+		Tolerate: tolerate,
+		Verifier: verifier,
 		Peers:    m.peers,
 
 		Addresses:  protocol.Addresses,

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
@@ -21,6 +22,7 @@ type planned struct {
 	config.Router
 	index     int          // in the configuration
 	linkLocal netip.Prefix // if it had to be added to the addresses
+	auth      auth.Settings
 }
 
 // ConfigError is what the host finds wrong with a configuration, by the index

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 
+	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
@@ -27,7 +28,8 @@ type view struct {
 	peers   map[netip.Addr]packet.Hops
 	running bool
 	waiting string // why it isn't
-	brief   bool   // it waits for a moment: for its checks, or for startup_delay
+	guard   *auth.Guard
+	brief   bool // it waits for a moment: for its checks, or for startup_delay
 }
 
 // publish makes what the ports know known to others.
@@ -49,7 +51,7 @@ func (ps *ports) publish() {
 }
 
 func (p *port) view(m *member) view {
-	v := view{config: m.config, running: m.running}
+	v := view{config: m.config, running: m.running, guard: m.guard}
 	if !m.running {
 		v.waiting = p.waitsFor(m)
 	}

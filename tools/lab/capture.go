@@ -39,7 +39,7 @@ func (f Frame) Advertisement() (packet.Advertisement, packet.Datagram, packet.Ch
 	if d.Unicast() {
 		hops.Min = 0
 	}
-	form, err := a.DecodeWithin(&d, packet.Tolerance{}, hops)
+	form, err := a.DecodeWithin(&d, packet.Tolerance{AuthTrailer: true, AuthHeader: true}, hops)
 	return a, d, form, err == nil
 }
 

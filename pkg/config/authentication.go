@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/failoverd/failoverd/pkg/auth"
+)
+
+// Authentication says how a router's advertisements are authenticated, and where
+// the secrets are; it has none of them itself. The zero value is none.
+type Authentication struct {
+	Type auth.Type
+	// Keys are HMAC's, or the password under id 0.
+	Keys []Key
+	// Send is the id of the key that HMAC is sent with.
+	Send int
+	Mode auth.Mode
+	// Window is how far the clocks of two hosts may be apart, 1s to 300s, or 0
+	// for any time; AutoWindow is three intervals of the router, 5s at least.
+	Window time.Duration
+}
+
+// AutoWindow leaves the window to the interval.
+const AutoWindow time.Duration = -1
+
+// Key is where a key is: in a file, or in a credential of the service.
+type Key struct {
+	ID         int // 1 to 255; 0 for a password
+	File       string
+	Credential string
+}
+
+// On reports whether there is any authentication.
+func (a Authentication) On() bool { return a.Type != "" && a.Type != auth.None }
+
+// String is what differences show.
+func (a Authentication) String() string {
+	if !a.On() {
+		return Off
+	}
+	parts := []string{string(a.Type)}
+	if a.Type == auth.HMAC {
+		window := "auto"
+		if a.Window != AutoWindow {
+			window = a.Window.String()
+		}
+		parts = append(parts, string(a.Mode), fmt.Sprintf("send %d", a.Send), "window "+window)
+	}
+	for _, k := range a.Keys {
+		parts = append(parts, k.String())
+	}
+	return strings.Join(parts, ", ")
+}
+
+// String says where the key is.
+func (k Key) String() string {
+	where := "file " + k.File
+	if k.Credential != "" {
+		where = "credential " + k.Credential
+	}
+	if k.ID == 0 {
+		return where
+	}
+	return fmt.Sprintf("key %d in %s", k.ID, where)
+}
+
+// Settings are what package auth needs but for the secrets, with the window that
+// suits an interval.
+func (a Authentication) Settings(interval time.Duration) auth.Settings {
+	window := a.Window
+	if window == AutoWindow {
+		// In whole seconds, as everything in a trailer is judged.
+		window = min(max(3*interval, 5*time.Second).Truncate(time.Second), auth.WindowMax)
+	}
+	return auth.Settings{Type: a.Type, Mode: a.Mode, Send: uint8(a.Send), Window: window}
+}
+
+// authenticationProblems are what is wrong with it. Item 0 is the group of keys,
+// behind which come those of the list.
+func (r Router) authenticationProblems() (all []Problem) {
+	a := r.Authentication
+	add := func(item int, format string, args ...any) {
+		all = append(all, Problem{Key: "authentication", Item: item, Text: fmt.Sprintf(format, args...)})
+	}
+	if a.Type.Weak() && r.Version != 2 {
+		add(0, "version 3 has no authentication of type %s: use hmac, or version 2", a.Type)
+	}
+	if len(a.Keys) == 0 {
+		add(0, "authentication of type %s has no key: add %s", a.Type, map[bool]string{true: "`key_file: /etc/failoverd/password`", false: "`keys: [{id: 1, file: /etc/failoverd/key}]`"}[a.Type.Weak()])
+	}
+	for i, k := range a.Keys {
+		item := 1 + i
+		if a.Type.Weak() {
+			item = 0
+		}
+		name := fmt.Sprintf("key %d", k.ID)
+		if k.ID == 0 {
+			name = "the password"
+		}
+		switch {
+		case a.Type == auth.HMAC && (k.ID < 1 || k.ID > 255):
+			add(item, "the key's id is %d: it is 1 to 255", k.ID)
+		case slices.ContainsFunc(a.Keys[:i], func(o Key) bool { return o.ID == k.ID }):
+			add(item, "%s is given twice", name)
+		case (k.File == "") == (k.Credential == ""):
+			add(item, "%s is in a file or in a credential of the service: give one of them", name)
+		case strings.ContainsRune(k.Credential, '/'):
+			add(item, "%s can't be a credential's name: it is that of LoadCredential=NAME:FILE in the unit", quote(k.Credential))
+		}
+		if text := pathProblem("file", k.File, "/etc/failoverd/key"); text != "" {
+			add(item, "%s", text)
+		}
+	}
+	if a.Type == auth.HMAC && len(a.Keys) > 0 && !slices.ContainsFunc(a.Keys, func(k Key) bool { return k.ID == a.Send }) {
+		add(0, "no key has the id %d, which is to be sent with: `send` is the id of one of the keys", a.Send)
+	}
+	if a.Window != 0 && a.Window != AutoWindow && (a.Window < auth.WindowMin || a.Window > auth.WindowMax || a.Window%time.Second != 0) {
+		add(0, "the window can't be %v: it is 1s to 300s in whole seconds, or 0s for any time", a.Window)
+	}
+	return all
+}
+
+var (
+	authTypes = []string{string(auth.None), string(auth.Password), string(auth.Header), string(auth.HMAC)}
+	authModes = []string{string(auth.ReceiveOnly), string(auth.Permit), string(auth.Enforce)}
+)
+
+// authenticationKeys are those below authentication.
+func authenticationKeys(items *[]ast.Node) []key[Authentication] {
+	single := func(name, doc string, field func(*Key) *string) key[Authentication] {
+		return textKey(name, doc, func(a *Authentication) *string {
+			if len(a.Keys) == 0 || a.Keys[0].ID != 0 {
+				a.Keys = slices.Insert(a.Keys, 0, Key{})
+			}
+			return field(&a.Keys[0])
+		})
+	}
+	return []key[Authentication]{
+		choiceKey("type", "Of version 2 a password in clear text or an Authentication Header (ah), which protect nothing, or an HMAC in a trailer; none.", authTypes, "", func(a *Authentication, v string) { a.Type = auth.Type(v) }),
+		single("key_file", "For password and ah: the file with the password, 1 to 8 octets, for its owner alone (mode 0600).", func(k *Key) *string { return &k.File }),
+		single("credential", "For password and ah: the systemd credential with the password, instead of a file.", func(k *Key) *string { return &k.Credential }),
+		{name: "keys", kind: kindSecrets, doc: "For hmac: the keys, of 32 to 64 octets, that are accepted.", read: func(r *reader, n ast.Node, a *Authentication) []ast.Node {
+			for _, item := range r.list(n, "keys", "keys: [{id: 1, file: /etc/failoverd/key}]") {
+				var k Key
+				if read(r, item, "the key", &k, keyKeys, nil) {
+					a.Keys, *items = append(a.Keys, k), append(*items, r.value(item))
+				}
+			}
+			return nil
+		}},
+		numberKey("send", "For hmac: the id of the key to send with; by default that of the only one.", 1, 255, "", func(a *Authentication) *int { return &a.Send }),
+		choiceKey("mode", "For hmac: receive-only judges what comes with a trailer and sends none, permit sends one too, enforce also refuses what comes without.", authModes, string(auth.Enforce), func(a *Authentication, v string) { a.Mode = auth.Mode(v) }),
+		durationKey("window", "For hmac: how far the time in a trailer may be from this host's clock, 1s to 300s in whole seconds; 0s for any time. By default three intervals, 5s at least.", "", func(a *Authentication) *time.Duration { return &a.Window }),
+	}
+}
+
+// keyKeys are those of one key.
+var keyKeys = []key[Key]{
+	numberKey("id", "The key's number, the same on all hosts.", 1, 255, "", func(k *Key) *int { return &k.ID }),
+	textKey("file", "The file that it is in, for its owner alone (mode 0600): text, or after `hex:` octets in hexadecimal.", func(k *Key) *string { return &k.File }),
+	textKey("credential", "The systemd credential that it is in, instead of a file.", func(k *Key) *string { return &k.Credential }),
+}
+
+func authenticationKey() key[Router] {
+	const name = "authentication"
+	doc := "How to authenticate the advertisements, the same on all hosts; off: not at all."
+	keys := func() object { return properties(doc, authenticationKeys(nil)) }
+	return key[Router]{name: name, kind: kindGroup, fallback: Off, doc: doc, keys: keys, read: func(r *reader, n ast.Node, t *Router) []ast.Node {
+		if s, scalar := r.value(n).(*ast.StringNode); scalar && s.Value == Off {
+			return nil
+		}
+		var items []ast.Node
+		p := newPlaces(n)
+		a := Authentication{Mode: auth.Enforce, Window: AutoWindow}
+		mapping := read(r, n, quote(name), &a, authenticationKeys(&items), &p)
+		if _, there := p.keys["type"]; mapping && !there {
+			r.fail(n, "add `type: hmac`", "%s has no `type`", quote(name))
+		}
+		r.foreign(&a, &p)
+		if a.Type == auth.HMAC && a.Send == 0 && len(a.Keys) == 1 {
+			a.Send = a.Keys[0].ID
+		}
+		if _, there := p.keys["send"]; !there && a.Type == auth.HMAC && len(a.Keys) > 1 {
+			r.fail(n, "add `send: "+strconv.Itoa(a.Keys[0].ID)+"`", "with several keys %s needs the id of the one to `send` with", quote(name))
+		}
+		if a.On() {
+			t.Authentication = a
+		}
+		return slices.Concat([]ast.Node{r.value(n)}, items)
+	}}
+}
+
+// foreign notes keys that another type has.
+func (r *reader) foreign(a *Authentication, p *places) {
+	of := map[string][]auth.Type{
+		"key_file": {auth.Password, auth.Header}, "credential": {auth.Password, auth.Header},
+		"keys": {auth.HMAC}, "send": {auth.HMAC}, "mode": {auth.HMAC}, "window": {auth.HMAC},
+	}
+	for name, n := range p.keys {
+		types, special := of[name]
+		if special && a.Type != "" && !slices.Contains(types, a.Type) {
+			r.fail(n, "leave it away", "type %s has no %s", a.Type, quote(name))
+		}
+	}
+}
