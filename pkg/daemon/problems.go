@@ -48,8 +48,8 @@ type sight struct {
 	kind, peer   string
 	text, remedy string
 	interval     time.Duration // in which it is seen again; 0: unknown
-	// ripens is how long it must go on to be a problem: less is usual when
-	// routers change their states.
+	// ripens is how long it must go on, without a break as long, to be a problem:
+	// less is usual when routers change their states.
 	ripens time.Duration
 }
 
@@ -73,6 +73,9 @@ func (p *problems) note(now time.Time, id router.ID, s sight) {
 		}
 		one = &problem{Problem: control.Problem{Kind: s.kind, Peer: s.peer, Since: now}}
 		p.all[key] = one
+	}
+	if !one.told && now.Sub(one.Last) > s.ripens { // it is another time
+		one.Since, one.Count = now, 0
 	}
 	one.sight, one.Last, one.Text, one.Remedy = s, now, s.text, s.remedy
 	one.Count++

@@ -85,7 +85,11 @@ func TestProblemRipens(t *testing.T) {
 	if all := k.events(); len(all) > 0 {
 		t.Errorf("told: %v", all)
 	}
-	k.see(s, 4, 100*time.Millisecond)
+	k.see(s, 100, 300*time.Millisecond)
+	if all := k.of(problemsID); len(all) > 0 {
+		t.Errorf("every time it was over soon, and there is %v", all)
+	}
+	k.see(s, 3, 100*time.Millisecond)
 	if all := k.of(problemsID); len(all) != 1 || all[0].Count != 4 {
 		t.Errorf("it goes on, and there is %v", all)
 	}
@@ -124,6 +128,7 @@ func TestSighted(t *testing.T) {
 	}{
 		{packet.ReasonAdvertisementReceived, vrrp.Active, same, false, "two_actives", "192.0.2.2 (priority 90) is Active as well as this host (priority 100)"},
 		{packet.ReasonAdvertisementReceived, vrrp.Active, said(0, time.Second), false, "", ""},
+		{packet.ReasonAdvertisementReceived, vrrp.Active, said(101, time.Second), false, "", ""},
 		{packet.ErrOwnerConflict, vrrp.Active, same, false, "two_actives", "goes on"},
 		{packet.ErrInterval, vrrp.Backup, said(90, time.Second), false, "interval", "192.0.2.2 advertises every 1s, this host every 100ms"},
 		{packet.ErrInterval, vrrp.Backup, said(90, time.Second), true, "interval", "it isn't heeded"},
@@ -150,7 +155,10 @@ func TestSighted(t *testing.T) {
 
 // Who is heard in this router's version may speak the other one too.
 func TestDiscarded(t *testing.T) {
-	d := datapath.Discard{Source: netip.MustParseAddr("192.0.2.2")}
+	d := datapath.Discard{Source: netip.MustParseAddr("192.0.2.2"), ReceivedAt: 5}
+	if got, ok := discarded(packet.ErrVersion, d, router.Status{ID: problemsID, Protocol: vrrp.Status{Since: 6}}); ok {
+		t.Errorf("before the state was entered: %+v", got)
+	}
 	for active, want := range map[string]bool{"192.0.2.2": false, "192.0.2.3": true} {
 		s := router.Status{ID: problemsID, Protocol: vrrp.Status{Active: netip.MustParseAddr(active)}}
 		if got, ok := discarded(packet.ErrVersion, d, s); ok != want || ok && got.kind != control.Version {

@@ -35,8 +35,8 @@ func sighted(f router.Finding) (s sight, ok bool) {
 	s = sight{peer: who, interval: max(c.Ours.Interval, c.Theirs.Interval)}
 	switch f.Reason {
 	case packet.ReasonAdvertisementReceived, packet.ErrOwnerConflict:
-		if c.State != vrrp.Active || c.Theirs.Priority == 0 {
-			return s, false
+		if c.State != vrrp.Active || c.Theirs.Priority == 0 || c.Theirs.Priority > c.Ours.Priority {
+			return s, false // it doesn't go on, or this one won't
 		}
 		s.kind, s.ripens = control.TwoActives, 2*s.interval
 		s.text = fmt.Sprintf("%s (priority %d) is Active as well as this host (priority %d), and goes on", who, c.Theirs.Priority, c.Ours.Priority)
@@ -119,9 +119,10 @@ func (s *sight) refused(id router.ID, reason packet.Reason) bool {
 }
 
 // discarded is the problem with what was refused before a state machine heard of
-// it. Who is heard as the Active in one version may well speak the other too.
+// it. Who is heard as the Active in one version may well speak the other too; what
+// came before the state was entered may be from one that was.
 func discarded(reason packet.Reason, d datapath.Discard, s router.Status) (sight, bool) {
-	if reason == packet.ErrVersion && s.Protocol.Active == d.Source.WithZone("") {
+	if reason == packet.ErrVersion && (s.Protocol.Active == d.Source.WithZone("") || d.ReceivedAt < s.Protocol.Since) {
 		return sight{}, false
 	}
 	seen := sight{peer: peer(d.Source.WithZone("")), interval: s.Protocol.ActiveAdverInterval}
