@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/failoverd/failoverd/pkg/control"
 )
@@ -144,5 +145,41 @@ func TestAddressConflict(t *testing.T) {
 				a.without(family, control.AddressConflict)
 			})
 		}
+	}
+}
+
+// Routers that agree have no problem, however often they change their states.
+func TestNoProblem(t *testing.T) {
+	t.Parallel()
+	for name, line := range map[string]string{
+		"bpf": "", "macvlan": "virtual_mac: macvlan, ", "off": "virtual_mac: off, ", "one also in version 2": "dual: true, ",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			const text = "routers:\n  - {name: web, interface: eth0, vrid: 51, priority: %d, %sinterval: 100ms, addresses: [198.18.0.10/24, fe80::12:33/64, 2001:db8::10/64]}\n"
+			first := fmt.Sprintf(text, 200, line)
+			second := fmt.Sprintf(text, 100, strings.Replace(line, "dual: true, ", "", 1))
+			b := s.withFile(s.b, second)
+			for range 3 {
+				b.router("web", "ipv4", inState("Active"))
+				b.router("web", "ipv6", inState("Active"))
+				a := s.withFile(s.a, first)
+				for _, family := range []string{"ipv4", "ipv6"} {
+					a.router("web", family, inState("Active"))
+					b.router("web", family, inState("Backup"))
+				}
+				time.Sleep(3 * time.Second) // for long enough that it is asked who else has the addresses
+				for _, c := range []*configured{a, b} {
+					c.ok(c.client.Events(c.ctx, 0, false, func(e control.Event) error {
+						if e.Kind == "problem" {
+							t.Errorf("%s: %s", e.Peer, e.Text)
+						}
+						return nil
+					}))
+				}
+				s.stop(s.a, a.Failoverd)
+			}
+		})
 	}
 }
