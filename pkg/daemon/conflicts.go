@@ -69,7 +69,10 @@ func (c *conflicts) run(ctx context.Context) error {
 	for {
 		select {
 		case err := <-failed:
-			return err
+			if err != nil { // nothing that the routers should end for
+				c.log.WithError(err).Warn("can't find out who else answers for the virtual addresses")
+			}
+			return nil
 		case now := <-tick.C:
 			states, err := c.look()
 			if err != nil {
