@@ -48,8 +48,9 @@ what to do instead, and is in the comments of the result:
   not understood        a mistake, or a directive that is newer than this program
   not needed            failoverd does it by itself, or it has no meaning
 
-A router that would harm with what is missing, like one with unicast peers, is commented
-out. Both programs speak VRRP, so hosts can be moved one at a time: the Backup first.
+A router that would harm with what is missing is commented out. Passwords and keys are
+never in the result: with --output they go to files beside it, for their owner alone, and
+without it the findings say where they are expected. Both programs speak VRRP, so hosts can be moved one at a time: the Backup first.
 
 Exit codes: 0 also with such findings, 1 the file can't be read or has a mistake, or the
 result exists already.`,
@@ -66,12 +67,17 @@ result exists already.`,
 			if err != nil {
 				return err
 			}
-			r, err := importFile(path, from)
+			r, err := importFile(path, from, output)
 			if err != nil {
 				return err
 			}
 			if err := writeImport(c.OutOrStdout(), output, force, r.YAML); err != nil {
 				return err
+			}
+			if output != "" {
+				if err := writeKeys(r.Keys, force); err != nil {
+					return err
+				}
 			}
 			return writeFindings(c.ErrOrStderr(), r.Findings)
 		},
@@ -95,7 +101,7 @@ func importSource(args, known []string) (string, error) {
 	return "", fmt.Errorf("nothing to import: there is none of %s; name the file", strings.Join(known, ", "))
 }
 
-func importFile(path, from string) (*migrate.Result, error) {
+func importFile(path, from, output string) (*migrate.Result, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read what is to be imported: %w", err)
@@ -103,7 +109,30 @@ func importFile(path, from string) (*migrate.Result, error) {
 	if from == "failover" || from == "" && migrate.LooksLikeFailover(content) {
 		return migrate.Failover(path, content)
 	}
-	return migrate.Keepalived(path, os.ReadFile, filepath.Glob)
+	if output == "" {
+		return migrate.Keepalived(path, os.ReadFile, filepath.Glob)
+	}
+	beside, err := filepath.Abs(filepath.Dir(output))
+	if err != nil {
+		return nil, fmt.Errorf("find the directory of the result: %w", err)
+	}
+	return migrate.KeepalivedWithKeys(path, os.ReadFile, filepath.Glob, beside)
+}
+
+// writeKeys writes the secrets beside the result, for their owner alone.
+func writeKeys(all []migrate.KeyFile, force bool) error {
+	for _, k := range all {
+		if force {
+			// An existing one may be for others too.
+			if err := os.Remove(k.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("overwrite a key file: %w", err)
+			}
+		}
+		if err := writeNew(k.Path, []byte(k.Secret), os.O_EXCL, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writeImport writes the result to a file, or to w.
@@ -112,11 +141,16 @@ func writeImport(w io.Writer, path string, force bool, content []byte) error {
 		_, err := w.Write(content)
 		return err
 	}
-	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	how := os.O_EXCL
 	if force {
-		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+		how = os.O_TRUNC
 	}
-	f, err := os.OpenFile(path, flags, 0o644)
+	return writeNew(path, content, how, 0o644)
+}
+
+// writeNew writes a file, which may exist unless how is O_EXCL.
+func writeNew(path string, content []byte, how int, mode fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|how, mode)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s exists already: name another file, or overwrite it with --force", path)
 	}

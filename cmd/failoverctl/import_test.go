@@ -50,3 +50,38 @@ func TestImport(t *testing.T) {
 		t.Errorf("exit code %d: %s%s", code, out, errs)
 	}
 }
+
+// Passwords and keys go to files of their own beside the result, which nobody else
+// may read, and nowhere else.
+func TestImportKeys(t *testing.T) {
+	dir := t.TempDir()
+	source := filepath.Join(dir, "keepalived.conf")
+	if err := os.WriteFile(source, []byte("vrrp_instance web {\n interface eth0\n virtual_router_id 51\n authentication {\n auth_type PASS\n auth_pass not2tell\n }\n virtual_ipaddress {\n 192.0.2.10/24\n }\n}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	output, key := filepath.Join(dir, "failoverd.yaml"), filepath.Join(dir, "eth0-51-password")
+	for n, args := range [][]string{{"import", "-o", output, source}, {"import", "--force", "-o", output, source}, {"import", source}} {
+		code, out, said := call(t, args...)
+		if code != 0 || strings.Contains(out+said, "not2tell") {
+			t.Errorf("%v: %d\n%s%s", args, code, out, said)
+		}
+		if n == 2 {
+			break
+		}
+		content, err := os.ReadFile(key)
+		if err != nil || string(content) != "not2tell\n" {
+			t.Errorf("%v: %q, %v", args, content, err)
+		}
+		if info, err := os.Stat(key); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%v: %v, %v", args, info, err)
+		}
+		// So that --force has something to mend.
+		if err := os.Chmod(key, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		result, err := os.ReadFile(output)
+		if err != nil || !strings.Contains(string(result), key) || strings.Contains(string(result), "not2tell") {
+			t.Errorf("%v: %s, %v", args, result, err)
+		}
+	}
+}

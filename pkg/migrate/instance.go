@@ -44,9 +44,10 @@ type instance struct {
 	sourceAddress netip.Addr
 	ttl           *node // unicast_ttl
 	ttlValue      int
-	faultless     *node // unicast_fault_no_peer
-	group         *node // another multicast group
-	auth          *node
+	faultless     *node   // unicast_fault_no_peer
+	group         *node   // another multicast group
+	auth          *node   // authentication
+	hmac          *node   // auth_hmac
 	hooks         []pair  // programs to run
 	hookNodes     []*node // where they are named
 	pending       []*node // blocks of addresses, which need the interface's name
@@ -234,18 +235,6 @@ func (t *translator) announceAgain(in *instance) {
 	if again != config.DefaultRepeat {
 		in.router.set("announce_again", duration(again))
 	}
-}
-
-func (t *translator) authentication(in *instance, version int) {
-	if in.auth == nil {
-		return
-	}
-	if version == 3 {
-		t.find(in.auth, Unneeded, "version 3 has no authentication, and keepalived sends none")
-		return
-	}
-	t.find(in.auth, Later, "failoverd has none: RFC 3768 removed it. A host that still has it refuses what comes without, and both would be Active, so the router is commented out: remove authentication from keepalived on all hosts, then take the comment away")
-	in.block("a keepalived with authentication would be Active beside it")
 }
 
 // multicast keeps a router out of a group that isn't VRRP's.

@@ -29,11 +29,14 @@ type translator struct {
 	groupUses  map[*node][]tracked // of checks, by the sync group
 	weighted   map[*node]bool      // sync groups with sync_group_tracking_weight
 	trackNames map[string]bool     // that are taken
+
+	keyDir   string // where the result's key files are
+	keyFiles []KeyFile
 }
 
 func newTranslator() *translator {
 	return &translator{
-		groups: make(map[string]*node), groupUses: make(map[*node][]tracked), weighted: make(map[*node]bool), trackNames: make(map[string]bool),
+		groups: make(map[string]*node), groupUses: make(map[*node][]tracked), weighted: make(map[*node]bool), trackNames: make(map[string]bool), keyDir: defaultKeyDir,
 	}
 }
 
@@ -41,11 +44,17 @@ func newTranslator() *translator {
 // the files that it includes by open and glob. An error names the file, the
 // line and the remedy.
 func Keepalived(path string, open func(string) ([]byte, error), glob func(pattern string) ([]string, error)) (*Result, error) {
+	return KeepalivedWithKeys(path, open, glob, defaultKeyDir)
+}
+
+// KeepalivedWithKeys is Keepalived with another directory for the key files.
+func KeepalivedWithKeys(path string, open func(string) ([]byte, error), glob func(pattern string) ([]string, error), keyDir string) (*Result, error) {
 	content, err := open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read keepalived's configuration: %w", err)
 	}
 	t := newTranslator()
+	t.keyDir = keyDir
 	root, err := t.read(path, content, open, glob)
 	if err != nil {
 		return nil, err
@@ -81,7 +90,11 @@ func (t *translator) translate(path string, root *node) (*Result, error) {
 		t.sweep(n)
 	}
 	t.place()
-	return t.result(path, "keepalived's", routers)
+	r, err := t.result(path, "keepalived's", routers)
+	if err == nil {
+		r.Keys = t.keyFiles
+	}
+	return r, err
 }
 
 // apply applies rules to the directives of a block. What has no rule is left

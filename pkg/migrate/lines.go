@@ -43,6 +43,7 @@ type preprocessor struct {
 var (
 	definition = regexp.MustCompile(`^\$([A-Za-z_][A-Za-z0-9_]*)=(.*)$`)
 	use        = regexp.MustCompile(`\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*)(\s|$))`)
+	ofProcess  = regexp.MustCompile(`\$\{_ENV\s+([A-Za-z_][A-Za-z0-9_]*)\s*\}`) // its environment isn't known here
 	includes   = regexp.MustCompile(`^include[rmwba]?$`)
 	sequence   = regexp.MustCompile(`^~(SEQx?|LST)\(([^()]*)\)\s*(.*)$`)
 )
@@ -137,7 +138,7 @@ func (p *preprocessor) process(l line, depth int) error {
 		return strings.TrimSuffix(value, "\n") + m[3]
 	})
 	if !replaced {
-		s = strings.NewReplacer("${_HASH}", "#", "${_BANG}", "!").Replace(s)
+		s = ofProcess.ReplaceAllString(strings.NewReplacer("${_HASH}", "#", "${_BANG}", "!").Replace(s), "$$$1")
 		p.lines = append(p.lines, line{l.path, l.number, len(p.lines), s, l.only})
 		return nil
 	}

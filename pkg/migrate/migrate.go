@@ -15,6 +15,7 @@ import (
 // Result is what a file of another program becomes.
 type Result struct {
 	YAML     []byte    // failoverd's configuration, with comments where a human must look
+	Keys     []KeyFile // to be made beside it
 	Findings []Finding // everything that was not translated one to one, in the order of the file
 }
 

@@ -110,19 +110,44 @@ func TestKeepalivedErrors(t *testing.T) {
 	golden(t, "testdata/errors/errors.txt", all.String())
 }
 
-// No password is written anywhere.
+// No password is written anywhere but to its file.
 func TestSecret(t *testing.T) {
-	for _, path := range []string{"testdata/keepalived/haproxy-pair.conf", "testdata/syntax/conditions.conf", "testdata/syntax/values.conf"} {
+	for _, path := range []string{"testdata/keepalived/haproxy-pair.conf", "testdata/syntax/authentication.conf", "testdata/syntax/conditions.conf", "testdata/syntax/values.conf"} {
 		open, glob := in(".")
 		r, err := Keepalived(path, open, glob)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, secret := range []string{"not2tell", "auth_pass one", "auth_pass two", "secret"} {
-			if all := string(r.YAML) + written(r.Findings); strings.Contains(all, secret) {
+			if all := string(r.YAML) + written(r.Findings) + fmt.Sprintf("%v %+v %q", r.Keys, r.Keys, r.Keys); strings.Contains(all, secret) {
 				t.Errorf("%s: %q is in the result: %s", path, secret, all)
 			}
 		}
+	}
+}
+
+// What the result refers to is there to be written, as failoverd reads it.
+func TestKeyFiles(t *testing.T) {
+	open, glob := in("testdata/syntax")
+	r, err := KeepalivedWithKeys("authentication.conf", open, glob, "/keys")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]string)
+	for _, k := range r.Keys {
+		got[k.Path] = k.Secret
+		if !strings.Contains(string(r.YAML), k.Path) {
+			t.Errorf("nobody reads %s", k.Path)
+		}
+	}
+	want := map[string]string{
+		"/keys/eth0-51-key-1":    "hex:0001020304050607not2tell0c0d0e0f101112131415161718191a1b1c1d1e1f\n",
+		"/keys/eth0-52-key-1":    "not2tell not2tell not2tell not2tell not2tell\n",
+		"/keys/eth0-53-password": "not2tell\n",
+		"/keys/eth0-54-key-7":    "not2tell-not2tell-not2tell-not2tell-not2tell\n",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
