@@ -76,6 +76,10 @@ interop: build ## Play failovers with keepalived and FRR and judge what was on t
 simulate: ## Simulate HOURS (50000) of routers on LANs that lose, delay and break; replay with SEED
 	go test ./pkg/router -count=1 -timeout 2h -run '^TestSimulation$$' -v $(if $(SEED),-sim.seed=$(SEED) -sim.trace,-sim.hours=$(HOURS))
 
+.PHONY: chaos
+chaos: build ## Kill daemons and cut the power of hosts at random, ROUNDS (200) times; replay with SEED (root, twenty minutes)
+	@go run ./tools/chaos --failoverd bin/failoverd --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))
+
 .PHONY: test-kernels
 test-kernels: ## Test the packet path on Debian's kernels, in qemu, or on those of SUITES (root, four minutes)
 	@mkdir -p bin

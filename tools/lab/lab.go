@@ -229,6 +229,22 @@ func (n *Node) Do(f func() error) error { return n.thread.do(f) }
 // Netlink returns a handle of the node's network.
 func (n *Node) Netlink() *netlink.Handle { return n.netlink }
 
+// PowerCut ends all processes of the node, and with them what it has under /run.
+// Its interfaces stay until their ports are disconnected. A host that starts again is
+// a new node.
+func (n *Node) PowerCut() error {
+	if err := n.holder.Process.Kill(); err != nil {
+		return fmt.Errorf("cut the power of %s: %w", n.Name, err)
+	}
+	_ = n.holder.Wait() // it was killed
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.processes {
+		<-p.done // killed with the first process of their namespace
+	}
+	return nil
+}
+
 func (n *Node) close() error {
 	var errs []error
 	if n.netlink != nil {

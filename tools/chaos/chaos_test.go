@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+// A few rounds hold what has to hold.
+func TestRounds(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "failoverd")
+	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/failoverd").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var out strings.Builder
+	if err := run(t.Context(), options{binary: binary, rounds: 2, first: 1, load: 6, seed: 42}, &out); err != nil {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
+// A plan follows from the seed and the round, and all faults come at all moments.
+func TestPlans(t *testing.T) {
+	seen := make(map[string]bool)
+	for round := range 1000 {
+		p := planOf(7, round)
+		if p != planOf(7, round) {
+			t.Fatalf("round %d has two plans", round)
+		}
+		seen[p.fault+p.moment+p.after+hosts[p.victim]] = true
+	}
+	if want := 2 * len(moments) * 3 * 2; len(seen) != want {
+		t.Errorf("%d kinds of rounds, not %d", len(seen), want)
+	}
+}
+
+// Two hosts that answer in turns are told from one that follows the other.
+func TestAlternate(t *testing.T) {
+	start := time.Unix(0, 0)
+	for text, want := range map[string]time.Duration{
+		"aaaaa.bbbbb":                  0,
+		"aaaabababbb":                  4 * 10 * time.Millisecond,
+		"aaaa" + "bbbbbbbbbbbb" + "aa": 0, // 120 ms each way
+		"":                             0,
+	} {
+		var answers lab.Answers
+		for n, c := range text {
+			if c != '.' {
+				answers = append(answers, lab.Answer{At: start.Add(time.Duration(n) * 10 * time.Millisecond), From: string(c)})
+			}
+		}
+		if got, _ := alternate(answers); got != want {
+			t.Errorf("%q: %v, not %v", text, got, want)
+		}
+	}
+}
+
+// A daemon that ends is told.
+func TestDaemonEnds(t *testing.T) {
+	s, err := newSite(t.Context(), options{binary: "/bin/false", load: 2})
+	if err == nil {
+		_ = s.close()
+		t.Fatal("a lab begins without failoverd")
+	}
+	if !strings.Contains(err.Error(), "failoverd on a has ended") {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// special is the configuration of the routers that have something of their own.
+// The first host has their addresses.
+const special = `global: {notify: [/bin/true]}
+tracks:
+  - {name: service, tcp: "127.0.0.1:8080", interval: 200ms}
+  - {name: process, process: sleep, interval: 200ms}
+groups:
+  - {name: gateway, routers: [left, right]}
+routers:
+  - {name: dual, interface: eth0, vrid: 1, priority: %[1]d, interval: 100ms, addresses: [198.18.0.10/24, "2001:db8:0::10/64"], track: [service, process]}
+  - {name: left, interface: eth0, vrid: 2, priority: %[1]d, interval: 100ms, addresses: [198.18.0.11/24]}
+  - {name: right, interface: eth1, vrid: 3, priority: %[1]d, interval: 100ms, addresses: [198.18.1.11/24], track: [service]}
+  - {name: device, interface: eth1, vrid: 4, priority: %[1]d, interval: 100ms, addresses: [198.18.1.12/24], virtual_mac: macvlan}
+`
+
+// configuration is a host's. Each reload changes the priorities of the load a
+// little, not which of the hosts is to have its addresses.
+func (o options) configuration(host, reloads int) string {
+	priority := func(of int) int {
+		if of == host {
+			return 200
+		}
+		return 100
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, special, priority(0))
+	for n := range o.load {
+		fmt.Fprintf(&b, "  - {name: load-%d, interface: %s, vrid: %d, priority: %d, interval: 100ms, addresses: [%s/24]}\n",
+			n, interfaces[n%2], 100+n, priority(n/2%2)+reloads%20, loadAddress(n))
+	}
+	return b.String()
+}
+
+func loadAddress(n int) string { return fmt.Sprintf("198.18.%d.%d", n%2, 100+n) }
+
+// addressesOf are those that a host has while both run.
+func (o options) addressesOf(host int) (all []string) {
+	if host == 0 {
+		all = []string{"198.18.0.10", "2001:db8::10", "fe80::12:1", "198.18.0.11", "198.18.1.11", "198.18.1.12"}
+	}
+	for n := range o.load {
+		if n/2%2 == host {
+			all = append(all, loadAddress(n))
+		}
+	}
+	return all
+}
+
+// watched is an address that is asked for.
+type watched struct {
+	address   string
+	lan, vrid int
+}
+
+func (o options) watched() []watched {
+	last := o.load - 1
+	return []watched{
+		{"198.18.0.10", 0, 1},
+		{"2001:db8::10", 0, 1},
+		{"198.18.0.11", 0, 2},
+		{"198.18.1.11", 1, 3},
+		{"198.18.1.12", 1, 4},
+		{loadAddress(0), 0, 100},
+		{loadAddress(last), last % 2, 100 + last},
+	}
+}
