@@ -9,7 +9,7 @@ const (
 	TwoActives      = "two_actives"      // another router is Active beside this one, and goes on
 	DuplicateVRID   = "duplicate_vrid"   // strangers use the VRID for other addresses
 	AddressConflict = "address_conflict" // another host answers for a virtual address
-	OwnSource       = "own_source"       // another host sends from this one's address, or there is a loop
+	OwnAddress      = "own_address"      // another host sends from this one's address, or there is a loop
 	Version         = "version"          // another router speaks the other version
 	Interval        = "interval"         // its Advertisement_Interval is another
 	AddressList     = "address_list"     // its virtual addresses are others, not all of them
@@ -19,7 +19,7 @@ const (
 
 // ProblemKinds returns all kinds.
 func ProblemKinds() []string {
-	return []string{TwoActives, DuplicateVRID, AddressConflict, OwnSource, Version, Interval, AddressList, Checksum, Authentication}
+	return []string{TwoActives, DuplicateVRID, AddressConflict, OwnAddress, Version, Interval, AddressList, Checksum, Authentication}
 }
 
 // Problem is something that is wrong between a router and another one, as long as

@@ -139,7 +139,7 @@ func TestSighted(t *testing.T) {
 		{packet.ErrAuthType, vrrp.Backup, typed, true, "authentication", "192.0.2.2 has authentication type 1, this host 0"},
 		{packet.ErrVersion, vrrp.Backup, same, true, "version", "another version"},
 		{packet.ErrChecksum, vrrp.Backup, same, true, "checksum", "checksums"},
-		{packet.ErrOwnSource, vrrp.Backup, same, true, "own_source", "own address"},
+		{packet.ErrOwnSource, vrrp.Backup, same, true, "own_address", "own address"},
 		{packet.ErrZeroInterval, vrrp.Backup, same, true, "", ""},
 	} {
 		f := router.Finding{ID: problemsID, Action: vrrp.Action{

@@ -98,7 +98,7 @@ func (s *sight) refused(id router.ID, reason packet.Reason) bool {
 		s.text = s.peer + " sends checksums that this host doesn't accept, and isn't heeded"
 		s.remedy = "give all routers of the VRID the same checksum form, or auto; if it is so already, something on the way spoils packets"
 	case packet.ErrOwnSource:
-		s.kind = control.OwnSource
+		s.kind = control.OwnAddress
 		s.text = "advertisements come in that were sent from this host's own address " + s.peer
 		s.remedy = "another host has this one's address, or there is a loop in the network"
 	case packet.ErrAuthType, packet.ErrAuth, packet.ErrAuthMissing, packet.ErrAuthMalformed, packet.ErrAuthKey, packet.ErrAuthStale, packet.ErrAuthReplay:
