@@ -75,6 +75,8 @@ type KeepalivedConfig struct {
 	Notify    string   // a program to run on each change of state; empty for none
 	Source    string   // unicast_src_ip; empty for the default
 	Peers     []string // unicast_peer; multicast without any
+	AuthType  string   // auth_type, PASS or AH; empty for none
+	AuthPass  string   // auth_pass
 }
 
 // String renders the configuration in keepalived's language.
@@ -93,6 +95,9 @@ func (c KeepalivedConfig) String() string {
 	}
 	if len(c.Peers) > 0 {
 		fmt.Fprintf(&b, "  unicast_peer {\n    %s\n  }\n", strings.Join(c.Peers, "\n    "))
+	}
+	if c.AuthType != "" {
+		fmt.Fprintf(&b, "  authentication {\n    auth_type %s\n    auth_pass %s\n  }\n", c.AuthType, c.AuthPass)
 	}
 	b.WriteString("  virtual_ipaddress {\n")
 	for _, a := range c.Addresses {
