@@ -77,6 +77,8 @@ type Router struct {
 	// XDPMode is where to receive on the interface, as package datapath has it.
 	XDPMode string
 	Hooks   Hooks
+	Routes  []Route
+	Rules   []Rule
 	// Track is what the router depends on.
 	Track []Use
 }
@@ -273,6 +275,7 @@ func (r Router) Problems() (all []Problem) {
 	if r.Unicast.On() {
 		all = append(all, r.unicastProblems()...)
 	}
+	all = append(all, r.routingProblems()...)
 	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
 		limit := packet.MaxAddressesIPv4
 		if f == packet.IPv6 {
@@ -312,6 +315,8 @@ func Difference(a, b Router) []string {
 	all.add("tolerate", a.Tolerate.names(), b.Tolerate.names())
 	all.add("unicast", a.Unicast, b.Unicast)
 	all.add("authentication", a.Authentication, b.Authentication)
+	all.add("routes", a.Routes, b.Routes)
+	all.add("rules", a.Rules, b.Rules)
 	all.add("xdp_mode", a.XDPMode, b.XDPMode)
 	all.addHooks(&a.Hooks, &b.Hooks)
 	all.add("track", a.Track, b.Track)

@@ -213,6 +213,7 @@ func (f *File) complete() {
 		if r.Hooks.Timeout == 0 {
 			r.Hooks.Timeout = f.Global.NotifyTimeout
 		}
+		r.completeRouting()
 	}
 }
 
@@ -393,6 +394,7 @@ const (
 	kindHosts     // an address, or a list of them
 	kindPeers     // a list of addresses and groups of keys
 	kindSecrets   // a list of keys and where they are
+	kindGroups    // a list of groups of keys
 )
 
 // key is one key of the file.
@@ -502,6 +504,8 @@ var routerKeys = slices.Concat([]key[Router]{
 	trackKey("the router depends", func(r *Router) *[]Use { return &r.Track }),
 	unicastKey(),
 	authenticationKey(),
+	routesKey(),
+	rulesKey(),
 	choiceKey("xdp_mode", "Where to receive on the router's interface, instead of the global `xdp_mode`.", xdpModes, "", func(r *Router, v string) { r.XDPMode = v }),
 }, hookKeys)
 

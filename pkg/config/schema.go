@@ -117,6 +117,8 @@ func (k key[T]) schema() object {
 		secret := properties("A key.", keyKeys)
 		secret["required"] = []string{"id"}
 		o["type"], o["items"], o["minItems"] = "array", secret, 1
+	case kindGroups:
+		o["type"], o["items"] = "array", k.keys()
 	case kindAddresses:
 		o["type"], o["items"], o["minItems"] = "array", object{"type": "string"}, 1
 	}

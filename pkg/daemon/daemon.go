@@ -136,8 +136,9 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		}
 	}()
 
-	worker := link.NewWorker(handle)
 	history := control.NewHistory()
+	routes := newRoutes(log, history)
+	worker := link.NewWorker(handle, routes.told)
 	observer := newObserver(log, dp, history)
 	loop := router.New(monotonic{}, packets{dp}, addresses{worker}, leases{dp}, observer)
 	// Not the worker's: a listing must not keep a take-over waiting.
@@ -358,12 +359,16 @@ func (p packets) LastHeard(k router.Key) (router.Stamp, bool) {
 // addresses has the link worker change addresses for the loop.
 type addresses struct{ worker *link.Worker }
 
-func (a addresses) Assign(ifindex int, p []netip.Prefix, done func(error)) {
-	a.worker.Submit(link.Job{Ifindex: ifindex, Assign: true, Prefixes: p, Done: done})
+func (a addresses) Assign(id router.ID, ifindex int, p []netip.Prefix, done func(error)) {
+	a.worker.Submit(link.Job{Owner: id, Ifindex: ifindex, Assign: true, Prefixes: p, Done: done})
 }
 
-func (a addresses) Release(ifindex int, p []netip.Prefix, done func(error)) {
-	a.worker.Submit(link.Job{Ifindex: ifindex, Prefixes: p, Done: done})
+func (a addresses) Release(id router.ID, ifindex int, p []netip.Prefix, done func(error)) {
+	j := link.Job{Ifindex: ifindex, Prefixes: p, Done: done}
+	if id != (router.ID{}) {
+		j.Owner = id
+	}
+	a.worker.Submit(j)
 }
 
 // leases writes them where the fence reads them.

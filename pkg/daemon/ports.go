@@ -519,10 +519,17 @@ func (ps *ports) plan(p *port, i link.Interface) error {
 		for _, a := range m.config.OfFamily(m.id.Family) {
 			changes.Addresses = append(changes.Addresses, link.JournalAddress{Ifindex: i.Index, Name: i.Name, Prefix: a})
 		}
+		routing := m.routing()
+		changes.Routes = append(changes.Routes, routing.Routes...)
+		changes.Rules = append(changes.Rules, routing.Rules...)
 	}
 	changes.Settings = p.changed
 	if err := ps.journal.Set(p.name, changes); err != nil {
 		return fmt.Errorf("write down what will be changed: %w", err)
+	}
+	// Only what is written down is put on the host.
+	for _, m := range p.routers {
+		ps.worker.Route(m.id, m.routing())
 	}
 	return nil
 }

@@ -3,14 +3,12 @@
 package link
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
 	"net"
 	"net/netip"
 	"slices"
-	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -155,105 +153,4 @@ func (h *Handle) Neighbors(ifindex int) ([]netip.Addr, error) {
 		}
 	}
 	return all, nil
-}
-
-// Job is a change of an interface's addresses.
-type Job struct {
-	Ifindex  int
-	Assign   bool // or release
-	Prefixes []netip.Prefix
-	Done     func(error)
-}
-
-// Worker changes addresses one job after the other, away from those who ask
-// for it: rtnetlink may wait for a lock of the kernel for a long time.
-type Worker struct {
-	handle *Handle
-	wake   chan struct{}
-
-	mu      sync.Mutex
-	jobs    []Job
-	devices map[int]bool // by index, those that are up only with their addresses
-}
-
-// NewWorker returns a Worker that changes addresses through handle.
-func NewWorker(handle *Handle) *Worker {
-	return &Worker{handle: handle, wake: make(chan struct{}, 1), devices: make(map[int]bool)}
-}
-
-// Adopt has a Device up while addresses are assigned to it, and only then.
-func (w *Worker) Adopt(ifindex int) {
-	w.mu.Lock()
-	w.devices[ifindex] = true
-	w.mu.Unlock()
-}
-
-// Forget ends what Adopt began.
-func (w *Worker) Forget(ifindex int) {
-	w.mu.Lock()
-	delete(w.devices, ifindex)
-	w.mu.Unlock()
-}
-
-// Submit queues a job and returns at once. Done is called when it is finished.
-func (w *Worker) Submit(j Job) {
-	w.mu.Lock()
-	w.jobs = append(w.jobs, j)
-	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-}
-
-// Run does the jobs, in their order, until ctx ends, and then what is still
-// queued.
-func (w *Worker) Run(ctx context.Context) error {
-	for {
-		w.work()
-		select {
-		case <-w.wake:
-		case <-ctx.Done():
-			w.work()
-			return nil
-		}
-	}
-}
-
-func (w *Worker) work() {
-	for {
-		w.mu.Lock()
-		jobs := w.jobs
-		w.jobs = nil
-		w.mu.Unlock()
-		if len(jobs) == 0 {
-			return
-		}
-		for _, j := range jobs {
-			j.Done(w.do(j))
-		}
-	}
-}
-
-func (w *Worker) do(j Job) error {
-	w.mu.Lock()
-	device := w.devices[j.Ifindex]
-	w.mu.Unlock()
-	if !j.Assign {
-		err := w.handle.Release(j.Ifindex, j.Prefixes)
-		if device {
-			err = errors.Join(err, w.handle.up(j.Ifindex, false))
-		}
-		return err
-	}
-	if device {
-		if err := w.handle.up(j.Ifindex, true); err != nil {
-			return err
-		}
-	}
-	var errs []error
-	for _, p := range j.Prefixes {
-		errs = append(errs, w.handle.Assign(j.Ifindex, p))
-	}
-	return errors.Join(errs...)
 }

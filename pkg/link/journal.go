@@ -25,6 +25,7 @@ type Changes struct {
 	Addresses []JournalAddress `json:"addresses,omitempty"`
 	Devices   []Device         `json:"devices,omitempty"`
 	Settings  []Setting        `json:"settings,omitempty"`
+	Routing
 }
 
 // JournalAddress is a virtual address that a run may put on an interface.
@@ -130,6 +131,8 @@ func (j *Journal) write() error {
 		content.Addresses = append(content.Addresses, c.Addresses...)
 		content.Devices = append(content.Devices, c.Devices...)
 		content.Settings = append(content.Settings, c.Settings...)
+		content.Routes = append(content.Routes, c.Routes...)
+		content.Rules = append(content.Rules, c.Rules...)
 	}
 	b, err := json.Marshal(content)
 	if err != nil {
@@ -221,6 +224,10 @@ func recoverOne(path string, h *Handle) (removed []string, err error) {
 		return nil, err
 	}
 	var errs []error
+	removed, err = h.removeRouting(content.Routing)
+	if err != nil {
+		errs = append(errs, err)
+	}
 	for _, a := range content.Addresses {
 		i := slices.IndexFunc(all, func(i Interface) bool { return i.Index == a.Ifindex && i.Name == a.Name })
 		if i < 0 || !slices.ContainsFunc(all[i].Addresses, func(b Address) bool { return b.Prefix == a.Prefix }) {

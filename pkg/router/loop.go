@@ -257,7 +257,7 @@ func (l *Loop) assign(r *router) {
 		return
 	}
 	generation := r.generation
-	l.addresses.Assign(r.device(), r.addresses, func(err error) {
+	l.addresses.Assign(r.id, r.device(), r.addresses, func(err error) {
 		l.post(func() { l.assignDone(r, generation, err) })
 	})
 }
@@ -294,7 +294,7 @@ func (l *Loop) release(r *router) {
 	generation := r.generation
 	l.leaving++
 	r.releasing++
-	l.addresses.Release(r.device(), r.addresses, func(err error) {
+	l.addresses.Release(r.id, r.device(), r.addresses, func(err error) {
 		l.post(func() {
 			l.leaving--
 			r.releasing--
@@ -561,7 +561,7 @@ func (l *Loop) withdraw(r *router, addresses []netip.Prefix) {
 		return
 	}
 	l.leaving++
-	l.addresses.Release(r.device(), addresses, func(err error) {
+	l.addresses.Release(ID{}, r.device(), addresses, func(err error) {
 		l.post(func() {
 			l.leaving--
 			if err != nil {

@@ -100,7 +100,7 @@ func (h *host) Flush() (int, error) {
 	return n, nil
 }
 
-func (h *host) Assign(_ int, p []netip.Prefix, done func(error)) {
+func (h *host) Assign(_ ID, _ int, p []netip.Prefix, done func(error)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.assigned = append(h.assigned, "+"+p[0].String())
@@ -112,7 +112,7 @@ func (h *host) Assign(_ int, p []netip.Prefix, done func(error)) {
 	go done(err)
 }
 
-func (h *host) Release(_ int, p []netip.Prefix, done func(error)) {
+func (h *host) Release(_ ID, _ int, p []netip.Prefix, done func(error)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.assigned = append(h.assigned, "-"+p[0].String())

@@ -87,10 +87,11 @@ type Prover interface {
 
 // Addresses carries out address changes somewhere else than on the loop. Both
 // methods return at once; done is called later, from any goroutine. For one
-// interface the order of calls is kept.
+// interface the order of calls is kept. The id is of the router that becomes or
+// ceases to be Active; the zero ID if it gives up some of its addresses only.
 type Addresses interface {
-	Assign(ifindex int, addresses []netip.Prefix, done func(error))
-	Release(ifindex int, addresses []netip.Prefix, done func(error))
+	Assign(id ID, ifindex int, addresses []netip.Prefix, done func(error))
+	Release(id ID, ifindex int, addresses []netip.Prefix, done func(error))
 }
 
 // Leases tells the kernel until when a Virtual Router is Active, so that it

@@ -646,10 +646,10 @@ func (h *simHost) answers() bool {
 }
 
 // Assign has the addresses put on the interface by the worker.
-func (h *simHost) Assign(_ int, _ []netip.Prefix, done func(error)) { h.change(true, done) }
+func (h *simHost) Assign(_ ID, _ int, _ []netip.Prefix, done func(error)) { h.change(true, done) }
 
 // Release has them taken away.
-func (h *simHost) Release(_ int, _ []netip.Prefix, done func(error)) { h.change(false, done) }
+func (h *simHost) Release(_ ID, _ int, _ []netip.Prefix, done func(error)) { h.change(false, done) }
 
 var errSimulated = errors.New("simulated failure")
 

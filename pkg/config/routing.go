@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+// maxNumber is the greatest metric, table or priority that is taken: it fits an
+// int of 32 bits.
+const maxNumber = 1<<31 - 1
+
+var (
+	routeTypes  = []string{"unicast", "blackhole", "unreachable", "prohibit", "throw"}
+	routeScopes = []string{"global", "site", "link", "host"}
+)
+
+// Route is a route that the host has while the router is Active. The zero values
+// of Via, Interface, Source, Metric, Scope and MTU leave them to the kernel.
+type Route struct {
+	To        netip.Prefix
+	Via       netip.Addr
+	Interface string // the router's own, if there is no Via
+	Source    netip.Addr
+	Metric    int
+	Table     int
+	Scope     string
+	MTU       int
+	Onlink    bool
+	Type      string
+}
+
+// Rule is a routing rule that the host has while the router is Active.
+type Rule struct {
+	From     netip.Prefix
+	To       netip.Prefix
+	Table    int
+	Priority int // 1 to 32765
+	IIF      string
+	OIF      string
+	FWMark   int  // 0: any
+	IPv6     bool // by From and To, else by the router's addresses
+}
+
+// Routing returns the routes and rules that go with the addresses of one family.
+// Those of a family of which the router has no address go with the other.
+func (r Router) Routing(f packet.Family) (routes []Route, rules []Rule) {
+	with := func(six bool) bool {
+		own := packet.IPv4
+		if six {
+			own = packet.IPv6
+		}
+		return own == f || len(r.OfFamily(own)) == 0
+	}
+	for _, route := range r.Routes {
+		if with(route.To.Addr().Is6()) {
+			routes = append(routes, route)
+		}
+	}
+	for _, rule := range r.Rules {
+		if with(rule.IPv6) {
+			rules = append(rules, rule)
+		}
+	}
+	return routes, rules
+}
+
+// routingProblems are what is wrong with the routes and rules.
+func (r Router) routingProblems() (all []Problem) {
+	add := func(key string, item int, format string, args ...any) {
+		all = append(all, Problem{Key: key, Item: item, Text: fmt.Sprintf(format, args...)})
+	}
+	if r.Priority == OwnerPriority && len(r.Routes)+len(r.Rules) > 0 {
+		key := "routes"
+		if len(r.Routes) == 0 {
+			key = "rules"
+		}
+		add(key, 0, "the addresses of their owner (priority 255) stay on the host, and so would what goes with them: configure it with the host's network")
+	}
+	for i, n := range r.Routes {
+		six := n.To.Addr().Is6()
+		same := func(o Route) bool { return o.To == n.To && o.Table == n.Table && o.Metric == n.Metric }
+		switch {
+		case slices.ContainsFunc(r.Routes[:i], same):
+			add("routes", i, "the route to %s is given twice: give one of them another metric or table", n.To)
+		case n.Type != "unicast" && (n.Via.IsValid() || n.Interface != "" || n.Source.IsValid() || n.Onlink):
+			add("routes", i, "a route of the type %s leads nowhere: leave via, interface, source and onlink away", n.Type)
+		case n.Via.IsValid() && n.Via.Is6() != six, n.Source.IsValid() && n.Source.Is6() != six:
+			add("routes", i, "the route to %s has addresses of both families", n.To)
+		case n.Onlink && (!n.Via.IsValid() || n.Interface == ""):
+			add("routes", i, "onlink is about a gateway on an interface: add via and interface")
+		case n.Via.Is6() && n.Via.IsLinkLocalUnicast() && n.Interface == "":
+			add("routes", i, "the gateway %s is link-local: add the interface it is on", n.Via)
+		}
+	}
+	for i, n := range r.Rules {
+		switch {
+		case slices.Contains(r.Rules[:i], n):
+			add("rules", i, "the rule of priority %d is given twice", n.Priority)
+		case n.From.IsValid() && n.To.IsValid() && n.From.Addr().Is6() != n.To.Addr().Is6():
+			add("rules", i, "the rule is from %s to %s, which are of different families", n.From, n.To)
+		}
+	}
+	return all
+}
+
+// completeRouting fills in what depends on the router's other keys.
+func (r *Router) completeRouting() {
+	for i := range r.Routes {
+		if n := &r.Routes[i]; n.Type == "unicast" && !n.Via.IsValid() && n.Interface == "" {
+			n.Interface = r.Interface
+		}
+	}
+	for i := range r.Rules {
+		n := &r.Rules[i]
+		switch {
+		case n.From.IsValid():
+			n.IPv6 = n.From.Addr().Is6()
+		case n.To.IsValid():
+			n.IPv6 = n.To.Addr().Is6()
+		default:
+			n.IPv6 = len(r.OfFamily(packet.IPv4)) == 0
+		}
+	}
+}
+
+// groupsKey is a list of groups of keys.
+func groupsKey[T any](name, doc, what, example string, keys []key[T], first T, field func(*Router) *[]T) key[Router] {
+	schema := func() object { return properties(doc, keys) }
+	return key[Router]{name: name, kind: kindGroups, doc: doc, keys: schema, read: func(r *reader, n ast.Node, t *Router) (items []ast.Node) {
+		for _, item := range r.list(n, name, example) {
+			one, p, before := first, newPlaces(item), len(r.mistakes.List)
+			if read(r, item, what, &one, keys, &p) && len(r.mistakes.List) == before {
+				for _, k := range keys {
+					if _, there := p.keys[k.name]; k.required && !there {
+						r.fail(item, k.example, "%s has no %s", what, quote(k.name))
+					}
+				}
+			}
+			*field(t) = append(*field(t), one)
+			items = append(items, r.value(item))
+		}
+		return items
+	}}
+}
+
+func routesKey() key[Router] {
+	return groupsKey("routes", "Routes that the host has while the router is Active.", "the route",
+		"routes: [{to: 203.0.113.0/24, via: 192.0.2.1}]", routeKeys, Route{Table: MainTable, Type: "unicast"}, func(r *Router) *[]Route { return &r.Routes })
+}
+
+func rulesKey() key[Router] {
+	return groupsKey("rules", "Routing rules that the host has while the router is Active.", "the rule",
+		"rules: [{from: 192.0.2.10, table: 100, priority: 1000}]", ruleKeys, Rule{Table: MainTable}, func(r *Router) *[]Rule { return &r.Rules })
+}
+
+var routeKeys = limited([]key[Route]{
+	need(networkKey("to", "The destination: a network, or a host. All of IPv4 is 0.0.0.0/0, all of IPv6 ::/0.", func(r *Route) *netip.Prefix { return &r.To }), "add `to: 203.0.113.0/24`"),
+	hostKey("via", "The gateway.", func(r *Route) *netip.Addr { return &r.Via }),
+	textKey("interface", "The interface it goes over; without `via` the router's own.", func(r *Route) *string { return &r.Interface }),
+	hostKey("source", "The source address that the host prefers for it, one of the router's for example.", func(r *Route) *netip.Addr { return &r.Source }),
+	numberKey("metric", "The metric: of two routes the lower one is taken.", 0, maxNumber, "", func(r *Route) *int { return &r.Metric }),
+	numberKey("table", "The number of the routing table.", 1, maxNumber, "254", func(r *Route) *int { return &r.Table }),
+	choiceKey("scope", "The scope.", routeScopes, "", func(r *Route, v string) { r.Scope = v }),
+	numberKey("mtu", "The path MTU.", 0, 65535, "", func(r *Route) *int { return &r.MTU }),
+	boolKey("onlink", "Take the gateway for one on the link, although no network has it.", "false", func(r *Route) *bool { return &r.Onlink }),
+	choiceKey("type", "What becomes of packets, if they aren't sent on.", routeTypes, "unicast", func(r *Route, v string) { r.Type = v }),
+})
+
+var ruleKeys = limited([]key[Rule]{
+	networkKey("from", "Packets from this network.", func(r *Rule) *netip.Prefix { return &r.From }),
+	networkKey("to", "Packets to this network.", func(r *Rule) *netip.Prefix { return &r.To }),
+	numberKey("table", "The number of the routing table that they are looked up in.", 1, maxNumber, "254", func(r *Rule) *int { return &r.Table }),
+	need(numberKey("priority", "The place of the rule: a lower number comes first.", 1, 32765, "", func(r *Rule) *int { return &r.Priority }), "add `priority: 1000`"),
+	textKey("iif", "Packets that came in by this interface.", func(r *Rule) *string { return &r.IIF }),
+	textKey("oif", "Packets of sockets that are bound to this interface.", func(r *Rule) *string { return &r.OIF }),
+	numberKey("fwmark", "Packets with this firewall mark.", 0, maxNumber, "", func(r *Rule) *int { return &r.FWMark }),
+})
+
+// limited checks the range of a number.
+func limited[T any](keys []key[T]) []key[T] {
+	for i := range keys {
+		k := keys[i]
+		if k.kind != kindNumber {
+			continue
+		}
+		keys[i].read = func(r *reader, n ast.Node, t *T) []ast.Node {
+			if v, ok := r.number(n, k.name); ok && (v < k.min || v > k.max) {
+				r.fail(n, "", "%s is %d: it is %d to %d", quote(k.name), v, k.min, k.max)
+			} else if ok {
+				return k.read(r, n, t)
+			}
+			return nil
+		}
+	}
+	return keys
+}
+
+func hostKey[T any](name, doc string, field func(*T) *netip.Addr) key[T] {
+	return key[T]{name: name, kind: kindText, doc: doc, read: func(r *reader, n ast.Node, t *T) []ast.Node {
+		*field(t), _ = r.host(n)
+		return nil
+	}}
+}
+
+func networkKey[T any](name, doc string, field func(*T) *netip.Prefix) key[T] {
+	return key[T]{name: name, kind: kindText, doc: doc, read: func(r *reader, n ast.Node, t *T) []ast.Node {
+		s, ok := r.address(n)
+		if !ok {
+			return nil
+		}
+		p, err := ParseNetwork(s)
+		if err != nil {
+			r.fail(r.value(n), "", "%s", err)
+		}
+		*field(t) = p
+		return nil
+	}}
+}
+
+// ParseNetwork reads a network. Without a prefix length it is a host.
+func ParseNetwork(s string) (netip.Prefix, error) {
+	if s == "default" {
+		return netip.Prefix{}, fmt.Errorf("network %s: of which family? Write 0.0.0.0/0 or ::/0", quote(s))
+	}
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return p, fmt.Errorf("%s is not a network: write it like 203.0.113.0/24 or 2001:db8::/32", quote(s))
+	}
+	if p != p.Masked() {
+		return p, fmt.Errorf("network %s has bits behind its prefix length: is it %s?", quote(s), p.Masked())
+	}
+	return p, nil
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package link
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// routeProtocol is what failoverd's routes and rules have as their origin, so
+// that those of others are told from them: VRRP's IP protocol number.
+const routeProtocol = 112
+
+// Route is a route that a host has while a Virtual Router is Active on it. Its
+// zero fields are the kernel's to choose.
+type Route struct {
+	To        netip.Prefix `json:"to"`
+	Via       netip.Addr   `json:"via,omitzero"`
+	Interface string       `json:"interface,omitempty"`
+	Source    netip.Addr   `json:"source,omitzero"`
+	Metric    int          `json:"metric,omitempty"`
+	Table     int          `json:"table"`
+	Scope     string       `json:"scope,omitempty"` // global, site, link or host
+	MTU       int          `json:"mtu,omitempty"`
+	Onlink    bool         `json:"onlink,omitempty"`
+	Type      string       `json:"type"` // unicast, blackhole, unreachable, prohibit or throw
+}
+
+// Rule is a routing rule that a host has while a Virtual Router is Active on it.
+type Rule struct {
+	From     netip.Prefix `json:"from,omitzero"`
+	To       netip.Prefix `json:"to,omitzero"`
+	Table    int          `json:"table"`
+	Priority int          `json:"priority"`
+	IIF      string       `json:"iif,omitempty"`
+	OIF      string       `json:"oif,omitempty"`
+	FWMark   int          `json:"fwmark,omitempty"` // 0: any
+	IPv6     bool         `json:"ipv6,omitempty"`
+}
+
+// Routing is what goes with the addresses of a Virtual Router.
+type Routing struct {
+	Routes []Route `json:"routes,omitempty"`
+	Rules  []Rule  `json:"rules,omitempty"`
+}
+
+var routeTypes = map[string]int{
+	"unicast": unix.RTN_UNICAST, "blackhole": unix.RTN_BLACKHOLE, "unreachable": unix.RTN_UNREACHABLE,
+	"prohibit": unix.RTN_PROHIBIT, "throw": unix.RTN_THROW,
+}
+
+var routeScopes = map[string]netlink.Scope{
+	"": netlink.SCOPE_UNIVERSE, "global": netlink.SCOPE_UNIVERSE, "site": netlink.SCOPE_SITE,
+	"link": netlink.SCOPE_LINK, "host": netlink.SCOPE_HOST,
+}
+
+func (r Route) String() string { return fmt.Sprintf("route to %s in table %d", r.To, r.Table) }
+
+func (r Rule) String() string { return fmt.Sprintf("rule %d to table %d", r.Priority, r.Table) }
+
+// AddRoute adds a route, and reports whether it was missing.
+func (h *Handle) AddRoute(r Route) (bool, error) {
+	n, err := h.route(r)
+	if err != nil {
+		return false, err
+	}
+	return added(h.h.RouteAdd(n), r)
+}
+
+// RemoveRoute removes a route that AddRoute has added, and reports whether it was
+// still there. One like it that somebody else has made stays.
+func (h *Handle) RemoveRoute(r Route) (bool, error) {
+	n, err := h.route(r)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return false, nil // the route went with its interface
+	}
+	if err != nil {
+		return false, err
+	}
+	return removed(h.h.RouteDel(n), r)
+}
+
+// AddRule adds a rule, and reports whether it was missing.
+func (h *Handle) AddRule(r Rule) (bool, error) { return added(h.h.RuleAdd(rule(r)), r) }
+
+// RemoveRule removes a rule that AddRule has added, and reports whether it was
+// still there.
+func (h *Handle) RemoveRule(r Rule) (bool, error) { return removed(h.h.RuleDel(rule(r)), r) }
+
+func added(err error, what fmt.Stringer) (bool, error) {
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, unix.EEXIST):
+		return false, nil
+	}
+	return false, fmt.Errorf("add the %s: %w", what, err)
+}
+
+func removed(err error, what fmt.Stringer) (bool, error) {
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV):
+		return false, nil
+	}
+	return false, fmt.Errorf("remove the %s: %w", what, err)
+}
+
+func (h *Handle) route(r Route) (*netlink.Route, error) {
+	n := &netlink.Route{
+		Dst: ipNet(r.To), Table: r.Table, Type: routeTypes[r.Type], Scope: routeScopes[r.Scope],
+		Priority: r.Metric, MTU: r.MTU, Protocol: routeProtocol, Family: family(r.To.Addr().Is6()),
+	}
+	if r.Scope == "" && r.Type == "unicast" && !r.Via.IsValid() && r.To.Addr().Is4() {
+		n.Scope = netlink.SCOPE_LINK // the kernel refuses a wider one without a gateway's
+	}
+	if r.Via.IsValid() {
+		n.Gw = net.IP(r.Via.AsSlice())
+	}
+	if r.Source.IsValid() {
+		n.Src = net.IP(r.Source.AsSlice())
+	}
+	if r.Onlink {
+		n.Flags = int(netlink.FLAG_ONLINK)
+	}
+	if r.Interface != "" {
+		l, err := h.h.LinkByName(r.Interface)
+		if err != nil {
+			return nil, fmt.Errorf("the %s goes over %s: %w", r, r.Interface, err)
+		}
+		n.LinkIndex = l.Attrs().Index
+	}
+	return n, nil
+}
+
+func rule(r Rule) *netlink.Rule {
+	n := netlink.NewRule()
+	n.Family, n.Table, n.Priority = family(r.IPv6), r.Table, r.Priority
+	n.IifName, n.OifName, n.Mark, n.Protocol = r.IIF, r.OIF, uint32(r.FWMark), routeProtocol
+	if r.From.IsValid() {
+		n.Src = ipNet(r.From)
+	}
+	if r.To.IsValid() {
+		n.Dst = ipNet(r.To)
+	}
+	return n
+}
+
+func family(six bool) int {
+	if six {
+		return netlink.FAMILY_V6
+	}
+	return netlink.FAMILY_V4
+}
+
+// addRouting adds what is missing, and returns what was. That one thing can't be
+// added doesn't keep the others away.
+func (h *Handle) addRouting(r Routing) (missing []fmt.Stringer, err error) {
+	var errs []error
+	note := func(what fmt.Stringer, was bool, err error) {
+		if was {
+			missing = append(missing, what)
+		}
+		errs = append(errs, err)
+	}
+	for _, route := range r.Routes {
+		was, err := h.AddRoute(route)
+		note(route, was, err)
+	}
+	for _, rule := range r.Rules {
+		was, err := h.AddRule(rule)
+		note(rule, was, err)
+	}
+	return missing, errors.Join(errs...)
+}
+
+// removeRouting removes what is there, the rules first, and returns a line for
+// each thing that was.
+func (h *Handle) removeRouting(r Routing) (lines []string, err error) {
+	var errs []error
+	note := func(what fmt.Stringer, was bool, err error) {
+		if was {
+			lines = append(lines, what.String())
+		}
+		errs = append(errs, err)
+	}
+	for _, rule := range r.Rules {
+		was, err := h.RemoveRule(rule)
+		note(rule, was, err)
+	}
+	for _, route := range r.Routes {
+		was, err := h.RemoveRoute(route)
+		note(route, was, err)
+	}
+	return lines, errors.Join(errs...)
+}

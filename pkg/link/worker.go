@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// guardPeriod is how often routes and rules are looked after.
+const guardPeriod = time.Second
+
+// Job is a change of an interface's addresses.
+type Job struct {
+	Ifindex  int
+	Assign   bool // or release
+	Prefixes []netip.Prefix
+	// Owner is whose Routing comes after the addresses and goes before them;
+	// nil for the addresses alone.
+	Owner any
+	Done  func(error)
+}
+
+// Worker changes addresses one job after the other, away from those who ask
+// for it: rtnetlink may wait for a lock of the kernel for a long time.
+type Worker struct {
+	handle *Handle
+	wake   chan struct{}
+	told   func(owner any, missing []fmt.Stringer, err error)
+
+	mu      sync.Mutex
+	jobs    []Job
+	devices map[int]bool    // by index, those that are up only with their addresses
+	routing map[any]Routing // of owners, as it should be while they have their addresses
+
+	held map[any]Routing // what owners that have their addresses have got
+}
+
+// NewWorker returns a Worker that changes addresses through handle. Told is called
+// by Run when a route or a rule was missing that was there before, or can't be
+// added or removed; it may be nil.
+func NewWorker(handle *Handle, told func(owner any, missing []fmt.Stringer, err error)) *Worker {
+	if told == nil {
+		told = func(any, []fmt.Stringer, error) {}
+	}
+	return &Worker{
+		handle: handle, wake: make(chan struct{}, 1), told: told,
+		devices: make(map[int]bool), routing: make(map[any]Routing), held: make(map[any]Routing),
+	}
+}
+
+// Adopt has a Device up while addresses are assigned to it, and only then.
+func (w *Worker) Adopt(ifindex int) {
+	w.mu.Lock()
+	w.devices[ifindex] = true
+	w.mu.Unlock()
+}
+
+// Forget ends what Adopt began.
+func (w *Worker) Forget(ifindex int) {
+	w.mu.Lock()
+	delete(w.devices, ifindex)
+	w.mu.Unlock()
+}
+
+// Route says what goes with the addresses of an owner from now on. If it has them,
+// Run changes it in place.
+func (w *Worker) Route(owner any, r Routing) {
+	w.mu.Lock()
+	w.routing[owner] = r
+	w.mu.Unlock()
+	w.call()
+}
+
+// Submit queues a job and returns at once. Done is called when it is finished.
+func (w *Worker) Submit(j Job) {
+	w.mu.Lock()
+	w.jobs = append(w.jobs, j)
+	w.mu.Unlock()
+	w.call()
+}
+
+func (w *Worker) call() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run does the jobs, in their order, until ctx ends, and then what is still
+// queued. Now and then it puts routes and rules back that are gone.
+func (w *Worker) Run(ctx context.Context) error {
+	ticker := time.NewTicker(guardPeriod)
+	defer ticker.Stop()
+	for {
+		w.work()
+		w.guard(false)
+		select {
+		case <-w.wake:
+		case <-ticker.C:
+			w.guard(true)
+		case <-ctx.Done():
+			w.work()
+			return nil
+		}
+	}
+}
+
+func (w *Worker) work() {
+	for {
+		w.mu.Lock()
+		jobs := w.jobs
+		w.jobs = nil
+		w.mu.Unlock()
+		if len(jobs) == 0 {
+			return
+		}
+		for _, j := range jobs {
+			j.Done(w.do(j))
+		}
+	}
+}
+
+func (w *Worker) do(j Job) error {
+	w.mu.Lock()
+	device := w.devices[j.Ifindex]
+	w.mu.Unlock()
+	if !j.Assign {
+		routing := w.unroute(j.Owner)
+		err := errors.Join(routing, w.handle.Release(j.Ifindex, j.Prefixes))
+		if device {
+			err = errors.Join(err, w.handle.up(j.Ifindex, false))
+		}
+		return err
+	}
+	if device {
+		if err := w.handle.up(j.Ifindex, true); err != nil {
+			return err
+		}
+	}
+	var errs []error
+	for _, p := range j.Prefixes {
+		errs = append(errs, w.handle.Assign(j.Ifindex, p))
+	}
+	err := errors.Join(errs...)
+	if err == nil && j.Owner != nil {
+		w.enroute(j.Owner)
+	}
+	return err
+}
+
+// enroute adds what goes with an owner's addresses. What can't be added is tried
+// again: the addresses are of use without it.
+func (w *Worker) enroute(owner any) {
+	want := w.wanted(owner)
+	w.held[owner] = want
+	if _, err := w.handle.addRouting(want); err != nil {
+		w.told(owner, nil, err)
+	}
+}
+
+func (w *Worker) unroute(owner any) error {
+	held, ok := w.held[owner]
+	if !ok {
+		return nil
+	}
+	_, err := w.handle.removeRouting(held)
+	if err == nil {
+		delete(w.held, owner)
+	}
+	return err
+}
+
+func (w *Worker) wanted(owner any) Routing {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.routing[owner]
+}
+
+// guard changes what is wanted otherwise than before, and with again set puts
+// back what is gone.
+func (w *Worker) guard(again bool) {
+	for owner, held := range w.held {
+		want := w.wanted(owner)
+		changed := !slices.Equal(held.Routes, want.Routes) || !slices.Equal(held.Rules, want.Rules)
+		if changed {
+			if _, err := w.handle.removeRouting(held.without(want)); err != nil {
+				w.told(owner, nil, err)
+				continue // with what is held, to try again
+			}
+			w.held[owner] = want
+		}
+		if !changed && !again {
+			continue
+		}
+		missing, err := w.handle.addRouting(want)
+		if changed {
+			missing = nil // it was never there
+		}
+		if len(missing) > 0 || err != nil {
+			w.told(owner, missing, err)
+		}
+	}
+}
+
+// without returns what isn't in the other.
+func (r Routing) without(other Routing) Routing {
+	return Routing{
+		Routes: slices.DeleteFunc(slices.Clone(r.Routes), func(x Route) bool { return slices.Contains(other.Routes, x) }),
+		Rules:  slices.DeleteFunc(slices.Clone(r.Rules), func(x Rule) bool { return slices.Contains(other.Rules, x) }),
+	}
+}
