@@ -19,7 +19,7 @@ const (
 	noSNMP   = "failoverd has no SNMP yet"
 	noDBus   = "failoverd has no D-Bus yet; `failoverctl status -o json` says the same"
 	noBFD    = "failoverd has no BFD yet"
-	noRoutes = "failoverd has no routes and rules that go with the addresses yet"
+	noRoutes = "not translated: write them as `routes` and `rules` of the router (failoverctl reference)"
 	noStatic = "what stays on the host is configured by the host's network configuration (systemd-networkd, netplan, ifupdown)"
 	lvs      = "failoverd has no load balancer: keepalived without VRRP can go on doing this (keepalived --check), or another program"
 	process  = "it is about keepalived's processes; failoverd's are systemd's matter, in its unit"
