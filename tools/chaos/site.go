@@ -160,8 +160,25 @@ func (s *site) connect(h *host) (err error) {
 	if err := h.serve(); err != nil {
 		return err
 	}
-	h.before, err = h.look(context.Background())
+	h.before, err = h.settled(context.Background())
 	return err
+}
+
+// settled is look when the kernel has added the local routes of all IPv6 addresses,
+// which it does some time after the addresses.
+func (h *host) settled(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		now, err := h.look(ctx)
+		if err != nil {
+			return "", err
+		}
+		if strings.Count(now, "local 2001:db8:") == len(interfaces) && strings.Count(now, "local fe80:") == len(interfaces) {
+			return now, nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // serve listens where the check of TCP asks.
