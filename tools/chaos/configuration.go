@@ -7,6 +7,13 @@ import (
 	"strings"
 )
 
+const (
+	// routing is the address whose router has a route and a rule, beside it.
+	routing = "198.18.0.10"
+	// routed is the table of both.
+	routed = 100
+)
+
 // special is the configuration of the routers that have something of their own.
 // The first host has their addresses.
 const special = `global: {notify: [/bin/true]}
@@ -16,7 +23,8 @@ tracks:
 groups:
   - {name: gateway, routers: [left, right]}
 routers:
-  - {name: dual, interface: eth0, vrid: 1, priority: %[1]d, interval: 100ms, addresses: [198.18.0.10/24, "2001:db8:0::10/64"], track: [service, process]}
+  - {name: dual, interface: eth0, vrid: 1, priority: %[1]d, interval: 100ms, addresses: [198.18.0.10/24, "2001:db8:0::10/64"], track: [service, process],
+     routes: [{to: 203.0.113.0/24, via: 198.18.0.3, interface: eth0, table: %[2]d}], rules: [{from: %[3]s/32, table: %[2]d, priority: 1000}]}
   - {name: left, interface: eth0, vrid: 2, priority: %[1]d, interval: 100ms, addresses: [198.18.0.11/24]}
   - {name: right, interface: eth1, vrid: 3, priority: %[1]d, interval: 100ms, addresses: [198.18.1.11/24], track: [service]}
   - {name: device, interface: eth1, vrid: 4, priority: %[1]d, interval: 100ms, addresses: [198.18.1.12/24], virtual_mac: macvlan}
@@ -32,7 +40,7 @@ func (o options) configuration(host, reloads int) string {
 		return 100
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, special, priority(0))
+	fmt.Fprintf(&b, special, priority(0), routed, routing)
 	for n := range o.load {
 		fmt.Fprintf(&b, "  - {name: load-%d, interface: %s, vrid: %d, priority: %d, interval: 100ms, addresses: [%s/24]}\n",
 			n, interfaces[n%2], 100+n, priority(n/2%2)+reloads%20, loadAddress(n))

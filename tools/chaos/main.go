@@ -19,7 +19,7 @@ import (
 )
 
 const help = `chaos has two hosts run failoverd with some tens of routers: of both families, in a
-group over two interfaces, on a macvlan, with checks and a hook. Each round takes one
+group over two interfaces, on a macvlan, with a route, a rule, checks and a hook. Each round takes one
 of the hosts and kills its daemon (kill -9) or cuts its power, at a random moment: while
 nothing happens, in its start, in a reload, or while it takes over. It checks that
 

@@ -16,6 +16,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/tools/lab"
 )
@@ -286,6 +289,17 @@ func (s *site) has(ctx context.Context, h *host, want []string) error {
 				wrong = append(wrong, fmt.Sprintf("%s: %v", a, has))
 			}
 		}
+		routes, rules, err := h.routing()
+		if err != nil {
+			return err
+		}
+		n := 0
+		if slices.Contains(want, routing) {
+			n = 1
+		}
+		if routes != n || rules != n {
+			wrong = append(wrong, fmt.Sprintf("%d routes and %d rules, not %d of each", routes, rules, n))
+		}
 		if wrong == nil {
 			return nil
 		}
@@ -297,6 +311,24 @@ func (s *site) has(ctx context.Context, h *host, want []string) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// routing counts the routes and rules of the table that has those of a router.
+func (h *host) routing() (routes, rules int, err error) {
+	all, err := h.node.Netlink().RouteListFiltered(unix.AF_INET, &netlink.Route{Table: routed}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return 0, 0, fmt.Errorf("list the routes of %s: %w", h.name, err)
+	}
+	list, err := h.node.Netlink().RuleList(unix.AF_INET)
+	if err != nil {
+		return 0, 0, fmt.Errorf("list the rules of %s: %w", h.name, err)
+	}
+	for _, r := range list {
+		if r.Table == routed {
+			rules++
+		}
+	}
+	return len(all), rules, nil
 }
 
 // ask begins to ask for addresses of each kind of router.
