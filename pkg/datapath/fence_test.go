@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vishvananda/netlink"
 
 	"github.com/failoverd/failoverd/pkg/packet"
@@ -175,6 +177,7 @@ func TestFenceUnicast(t *testing.T) {
 		if err := w.here.AddAddress("eth0", c.own+c.prefix); err != nil {
 			t.Fatal(err)
 		}
+		settled(ctx, t, w.here)
 		own, peer := netip.MustParseAddr(c.own), netip.MustParseAddr(c.peer)
 		k := Key{Ifindex: w.ifindex, Family: c.family, VRID: 51}
 		if err := w.dp.SetRouter(k, Router{Version: 3, Source: own, Running: true, Addresses: list(c.router), Peers: map[netip.Addr]packet.Hops{peer: packet.OnLink()}}); err != nil {
@@ -241,4 +244,21 @@ func TestFenceUnicast(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// settled waits until all IPv6 addresses can be sent from: the kernel decides on
+// that later, also without duplicate address detection.
+func settled(ctx context.Context, t *testing.T, n *lab.Node) {
+	t.Helper()
+	for ctx.Err() == nil {
+		all, err := n.Netlink().AddrList(nil, netlink.FAMILY_V6)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(all, func(a netlink.Addr) bool { return a.Flags&unix.IFA_F_TENTATIVE != 0 }) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatal("an address stays tentative")
 }
