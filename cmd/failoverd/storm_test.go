@@ -69,7 +69,7 @@ func TestStorm(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) { // not in parallel: it takes a whole CPU
 			s := &stormSite{site: newSite(t), protocol: c.protocol, interval: c.interval}
-			s.start("--xdp-mode", c.mode)
+			s.start("--xdp-mode", c.mode, "--announce-again", "0s")
 			for _, st := range c.storms {
 				t.Run(st.name, func(t *testing.T) { s.weather(t, st) })
 			}
