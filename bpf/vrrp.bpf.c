@@ -514,7 +514,7 @@ static __always_inline enum verdict see(struct frame *f)
 	struct failover_record *r;
 	int tags, good, tagged = f->tagged, fragment = 0;
 	__u32 header, total;
-	struct auth_header *ah;
+	struct auth_header *ah, auth = {};
 	struct iphdr *ip4;
 	struct ipv6hdr *ip6;
 	struct work *w;
@@ -551,6 +551,7 @@ static __always_inline enum verdict see(struct frame *f)
 		if (f->header) {
 			if (ip4->ihl != 5 || (void *)(ah + 1) > end || ah->next != PROTOCOL_VRRP || ah->words != AUTH_HEADER_WORDS)
 				return PASS;
+			auth = *ah; /* here, where Linux 6.1 knows how far it reaches */
 		} else if (ip4->protocol != PROTOCOL_VRRP) {
 			return PASS;
 		}
@@ -570,7 +571,7 @@ static __always_inline enum verdict see(struct frame *f)
 		header = ip4->ihl * 4;
 		if (f->header) {
 			header = sizeof(*ip4) + sizeof(*ah);
-			__builtin_memcpy(r->header, ah, sizeof(r->header));
+			__builtin_memcpy(r->header, &auth, sizeof(r->header));
 			r->identification = bpf_ntohs(ip4->id);
 		}
 		total = bpf_ntohs(ip4->tot_len);
