@@ -4,6 +4,7 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -115,8 +116,9 @@ func (r Router) authenticationProblems() (all []Problem) {
 		case strings.ContainsRune(k.Credential, '/'):
 			add(item, "%s can't be a credential's name: it is that of LoadCredential=NAME:FILE in the unit", quote(k.Credential))
 		}
-		if text := pathProblem("file", k.File, "/etc/failoverd/key"); text != "" {
-			add(item, "%s", text)
+		if k.File != "" && !filepath.IsAbs(k.File) {
+			add(item, "%s is in a file, of which this isn't an absolute path: write it from the root, like /etc/failoverd/key", name)
+			all[len(all)-1].Secret = true // somebody may take it for the place of the key itself
 		}
 	}
 	if a.Type == auth.HMAC && len(a.Keys) > 0 && !slices.ContainsFunc(a.Keys, func(k Key) bool { return k.ID == a.Send }) {

@@ -263,10 +263,10 @@ func (r Router) Problems() (all []Problem) {
 	}
 	for i, p := range r.Addresses {
 		if r.Version == 2 && p.Addr().Is6() {
-			all = append(all, Problem{"addresses", i, fmt.Sprintf("virtual address %s is IPv6, which version 2 doesn't have: use version 3", p)})
+			all = append(all, Problem{Key: "addresses", Item: i, Text: fmt.Sprintf("virtual address %s is IPv6, which version 2 doesn't have: use version 3", p)})
 		}
 		if slices.ContainsFunc(r.Addresses[:i], func(q netip.Prefix) bool { return q.Addr() == p.Addr() }) {
-			all = append(all, Problem{"addresses", i, fmt.Sprintf("virtual address %s is given twice", p.Addr())})
+			all = append(all, Problem{Key: "addresses", Item: i, Text: fmt.Sprintf("virtual address %s is given twice", p.Addr())})
 		}
 	}
 	if r.Authentication.On() {

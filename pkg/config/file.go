@@ -193,6 +193,8 @@ func (r *reader) unknown(e entry, what string, names []string) {
 		hint = "the keys are " + strings.Join(names, ", ")
 	}
 	r.fail(e.key, hint, "unknown key %s%s", quote(e.name), what)
+	// Whoever puts a secret where none belongs shouldn't find it in the log.
+	r.mistakes.List[len(r.mistakes.List)-1].Secret = what == " of "+quote("authentication") || what == " of the key"
 }
 
 // complete fills in what depends on other keys.
@@ -290,6 +292,7 @@ func (f *File) compare(r *reader, i, j int) {
 // note notes a problem of a router where it is in the file.
 func (f *File) note(r *reader, router int, p Problem) {
 	r.at(f.place(router, p), "", "%s", p.Text)
+	r.mistakes.List[len(r.mistakes.List)-1].Secret = p.Secret
 }
 
 func (f *File) place(router int, p Problem) *token.Token {

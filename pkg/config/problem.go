@@ -13,6 +13,8 @@ type Problem struct {
 	Key  string // the key of the file: "interval"; empty for the router itself
 	Item int    // which of the key's list it is, from 0
 	Text string // what is wrong, and the remedy
+	// Secret says that what is in the file there may be a secret, and isn't shown.
+	Secret bool
 }
 
 func (p Problem) Error() string { return p.Text }
@@ -23,6 +25,7 @@ type Mistake struct {
 	Width        int // in characters, at least 1
 	Text         string
 	Hint         string // the remedy, where the text doesn't have it
+	Secret       bool   // the line may have a secret in it, and isn't shown
 }
 
 // Mistakes is everything that is wrong with a file, in its order.
@@ -36,6 +39,11 @@ type Mistakes struct {
 // with a mark under what is wrong.
 func (e *Mistakes) Error() string {
 	lines := strings.Split(string(e.Content), "\n")
+	for _, m := range e.List {
+		if m.Secret && m.Line >= 1 && m.Line <= len(lines) {
+			lines[m.Line-1] = "(not shown: there may be a secret in it)"
+		}
+	}
 	var b strings.Builder
 	for i, m := range e.List {
 		if i > 0 {
