@@ -19,7 +19,7 @@ import (
 // peers, failoverd and keepalived stand by for each other, and refuse each other with
 // another password.
 func TestAuthenticationInterop(t *testing.T) {
-	t.Attr("proves", "A-01 A-03 A-04 A-05 A-06")
+	t.Attr("proves", "A-01 A-03 A-04 A-05 A-06 O-08")
 	t.Parallel()
 	for _, c := range []struct{ kind, theirs string }{{"password", "PASS"}, {"ah", "AH"}} {
 		for _, receive := range []string{"native", "tc", "off"} {
