@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -205,6 +206,48 @@ func TestAuthentication(t *testing.T) {
 		}
 		s.stop(s.a, a.Failoverd)
 		b.router("web", "ipv6", func(r control.Router) bool { return r.State == "Active" && strings.Contains(r.Cause, "priority 0") })
+		s.stop(s.b, b.Failoverd)
+	})
+}
+
+// A Backup that is stopped for so long that what came meanwhile is outside the window
+// doesn't take over from an Active that was there all the time: what the kernel has
+// received is judged by the time when it came.
+func TestAuthenticationStopped(t *testing.T) {
+	t.Attr("proves", "A-09 TM-02")
+	inReceiveModes(t, func(s *site, mode string) {
+		keys := newKeyring(t, 1)
+		text := func(priority int) string {
+			return strings.Replace(keys.file(priority, mode, "enforce", 1), "send:", "window: 1s, send:", 1)
+		}
+		a := s.withFile(s.a, text(200))
+		for _, f := range eachFamily {
+			a.router("web", f, inState("Active"))
+		}
+		b := s.withFile(s.b, text(100))
+		for _, f := range eachFamily {
+			b.router("web", f, func(r control.Router) bool { return r.State == "Backup" && r.ActivePriority == 200 })
+		}
+		transitions := len(b.Transitions())
+		s.ok(b.Signal(syscall.SIGSTOP))
+		time.Sleep(3500 * time.Millisecond)
+		s.ok(b.Signal(syscall.SIGCONT))
+		before := b.accepted()
+		for _, f := range eachFamily {
+			for b.accepted()[f] < before[f]+5 {
+				if s.ctx.Err() != nil {
+					t.Fatalf("%s: it hears nothing any more", f)
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		}
+		if n := len(b.Transitions()); n != transitions {
+			t.Errorf("transitions after it went on: %+v", b.Transitions()[transitions:])
+		}
+		if n := b.counter("auth_stale"); n != 0 {
+			t.Errorf("%d were taken for old", n)
+		}
+		s.stop(s.a, a.Failoverd)
 		s.stop(s.b, b.Failoverd)
 	})
 }
