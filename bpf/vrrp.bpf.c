@@ -459,6 +459,8 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 	}
 	if (router)
 		terms.tolerate = router->tolerate;
+	else if (watched)
+		terms.tolerate = TOLERATE_AUTH_TRAILER;
 	if (terms.tolerate & TOLERATE_TRAILING_OCTETS && r->length >= 4 && (void *)(m + 4) <= f->end) {
 		__u32 length = declared_length(m, r->family);
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
@@ -49,6 +50,24 @@ type heardSender struct {
 	refused       error           // why the last one would be refused, nil if it is good
 	to            netip.Addr      // the address of this host that it writes to, if it is unicast
 	ttl           uint8
+	// authentication is what the last one says of its own; empty for none.
+	authentication string
+}
+
+// authenticationOf says how an advertisement is authenticated.
+func authenticationOf(rec *datapath.Record) string {
+	if t, ok := rec.Datagram.ParseTrailer(); ok {
+		return fmt.Sprintf("type %s, key %d", auth.HMAC, t.KeyID)
+	}
+	for _, t := range []auth.Type{auth.Password, auth.Header} {
+		if rec.Advertisement.AuthType == t.Number() {
+			return fmt.Sprintf("type %s", t)
+		}
+	}
+	if n := rec.Advertisement.AuthType; n != 0 {
+		return fmt.Sprintf("type number %d, which failoverd doesn't know", n)
+	}
+	return ""
 }
 
 func newHeard() *heard {
@@ -88,7 +107,7 @@ func (h *heard) record(rec *datapath.Record) {
 	if rec.Err != nil {
 		return
 	}
-	s.valid = true
+	s.valid, s.authentication = true, authenticationOf(rec)
 	s.checksum |= rec.Checksum
 	addresses := append(s.advertisement.Addresses[:0], rec.Advertisement.Addresses...)
 	s.advertisement = rec.Advertisement
@@ -189,8 +208,8 @@ func (h *heard) row(r *heardRouter, s *heardSender, alive []*heardSender, now vr
 		out.Problem = "silent, nobody is Active"
 	case rivals(alive) > 1:
 		out.Problem = fmt.Sprintf("%d routers claim to be Active", rivals(alive))
-	case s.advertisement.AuthType != 0:
-		out.Problem = fmt.Sprintf("uses authentication type %d, which failoverd refuses", s.advertisement.AuthType)
+	case s.authentication != "":
+		out.Problem = fmt.Sprintf("uses authentication (%s): back it up with a configuration file that has the same", s.authentication)
 		out.Command = ""
 	}
 	return out

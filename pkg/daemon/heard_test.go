@@ -108,7 +108,17 @@ func TestHeard(t *testing.T) {
 			func(h *heard) {
 				hear(h, start, "192.0.2.3", func(r *datapath.Record) { r.Advertisement.Version, r.Advertisement.AuthType = 2, 1 })
 			}, 0,
-			[]string{"uses authentication type 1"},
+			[]string{"uses authentication (type password)"},
+			"to back it up",
+		},
+		{
+			"authentication by a trailer",
+			func(h *heard) {
+				hear(h, start, "192.0.2.3", func(r *datapath.Record) {
+					r.Datagram.Trailer = append([]byte{1, 7}, make([]byte, packet.TrailerLen-2)...)
+				})
+			}, 0,
+			[]string{"uses authentication (type hmac, key 7)"},
 			"to back it up",
 		},
 		{

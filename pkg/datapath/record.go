@@ -134,7 +134,7 @@ func (d *Datapath) decode(ifindex int, f packet.Family, watch bool) error {
 		}
 		hops.Min = 0
 	}
-	tolerate := packet.Tolerance{AuthHeader: watch}
+	tolerate := packet.Tolerance{AuthHeader: watch, AuthTrailer: watch}
 	if known {
 		var err error
 		if hops, err = e.way(&r.Datagram, hops); err != nil {
