@@ -4,10 +4,14 @@ package link
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Routes are found whatever makes them come and go.
@@ -72,9 +76,27 @@ func TestRoutes(t *testing.T) {
 	ip("route add default dev eth0")
 	has(true, net4, six, table, defaults)
 	has(false, other)
-	ip("route replace 10.7.0.0/16 nexthop via 198.51.100.8 nexthop via 198.51.100.9")
+	// Not every ip knows these.
+	replace := func(r *netlink.Route, prefix string) {
+		t.Helper()
+		var err error
+		if r.Dst, err = netlink.ParseIPNet(prefix); err == nil {
+			err = n.Netlink().RouteReplace(r)
+		}
+		if err != nil {
+			t.Fatalf("replace the route to %s: %v", prefix, err)
+		}
+	}
+	device, err := n.Netlink().LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := device.Attrs().Index
+	replace(&netlink.Route{MultiPath: []*netlink.NexthopInfo{
+		{LinkIndex: index, Gw: net.IPv4(198, 51, 100, 8)}, {LinkIndex: index, Gw: net.IPv4(198, 51, 100, 9)},
+	}}, "10.7.0.0/16")
 	has(true, net4, other)
-	ip("route replace unreachable 10.8.0.0/16 table 100")
+	replace(&netlink.Route{Type: unix.RTN_UNREACHABLE, Table: 100}, "10.8.0.0/16")
 	has(false, table)
 
 	// Without a carrier they stay in the table, and are of no use.
