@@ -5,9 +5,7 @@ package packet
 import (
 	"bytes"
 	"encoding/hex"
-	"encoding/json"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 )
@@ -16,21 +14,7 @@ import (
 // to 31, its AH password is failovr1.
 func authVectors(t testing.TB) map[string][]byte {
 	t.Helper()
-	b, err := os.ReadFile("testdata/auth.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list []struct{ ID, Hex string }
-	if err := json.Unmarshal(b, &list); err != nil {
-		t.Fatal(err)
-	}
-	all := make(map[string][]byte)
-	for _, v := range list {
-		if all[v.ID], err = hex.DecodeString(v.Hex); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return all
+	return readFrames(t, "testdata/auth.json")
 }
 
 func authKey() *TrailerKey {

@@ -29,7 +29,12 @@ func addrs(list ...string) (all []netip.Addr) {
 
 func vectors(t testing.TB) map[string][]byte {
 	t.Helper()
-	b, err := os.ReadFile("testdata/vectors.json")
+	return readFrames(t, "testdata/vectors.json")
+}
+
+func readFrames(t testing.TB, path string) map[string][]byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
