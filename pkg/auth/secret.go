@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,6 +97,9 @@ func read(path string, private bool) (Secret, error) {
 	case private && info.Mode().Perm()&0o077 != 0:
 		return Secret{}, fmt.Errorf("%s is not its owner's alone (mode %04o), so its key is no secret: chmod 600 %s, and use a new key if others may have read it", path, info.Mode().Perm(), path)
 	}
+	if uid, stranger := owner(info); private && stranger {
+		return Secret{}, fmt.Errorf("%s belongs to user %d, who can make it another key: chown root %s", path, uid, path)
+	}
 	b, err := io.ReadAll(io.LimitReader(f, fileMax+1))
 	if err != nil {
 		return Secret{}, err
@@ -109,6 +113,16 @@ func read(path string, private bool) (Secret, error) {
 		return Secret{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return Secret{func() []byte { return octets }}, nil
+}
+
+// owner returns whose a file is, and whether that is neither root nor this user.
+func owner(info fs.FileInfo) (uid int, stranger bool) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	uid = int(stat.Uid)
+	return uid, uid != 0 && uid != os.Geteuid()
 }
 
 // parse reads what is in a file. Its error doesn't quote it.

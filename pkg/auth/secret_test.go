@@ -73,6 +73,15 @@ func TestReadFile(t *testing.T) {
 			t.Errorf("%s tells the secret: %v", c.path, err)
 		}
 	}
+	// A stranger's, which only root can make.
+	if given := write("given", "secret", 0o600); os.Geteuid() == 0 {
+		if err := os.Chown(given, 65534, -1); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadFile(given); err == nil || !strings.Contains(err.Error(), "belongs to user 65534") {
+			t.Errorf("a stranger's: %v", err)
+		}
+	}
 	// systemd has its credentials readable by a group at times.
 	if s, err := ReadCredential(dir, "group"); err != nil || string(s.octets()) != "secret" {
 		t.Errorf("a credential: %v", err)
