@@ -67,6 +67,11 @@ func TestManual(t *testing.T) {
 		if !c.Hidden && !strings.Contains(out, ".SS \"failoverctl "+c.Name()) {
 			t.Errorf("no %s", c.Name())
 		}
+		for l := range strings.Lines(c.Example) {
+			if len(l) > 75 {
+				t.Errorf("an example of %s doesn't fit the 80 columns of its page: %s", c.Name(), l)
+			}
+		}
 	}
 	code, out, errs = call(t, "man", "file")
 	if code != 0 || errs != "" || !strings.Contains(out, "FAILOVERD.YAML") {

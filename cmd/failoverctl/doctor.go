@@ -31,7 +31,8 @@ It changes nothing. Without root some things can't be looked at, and it says whi
 Exit codes: 0 no problem (there may be warnings), 1 a problem.`,
 		Example: `  sudo failoverctl doctor
   sudo failoverctl doctor --iface eth0
-  sudo failoverctl doctor -o json | jq '.findings[] | select(.level == "problem")'`,
+  sudo failoverctl doctor -o json |
+      jq '.findings[] | select(.level == "problem")'`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			asked.Client, asked.Required = o.client(), c.Flags().Changed("config")

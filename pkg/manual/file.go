@@ -18,6 +18,7 @@ import (
 type entry struct {
 	name   string
 	text   []string // the comment's lines
+	sample []string // of a use, where there are no keys to explain one by one
 	indent int
 	keys   []*entry
 }
@@ -29,21 +30,31 @@ type schema struct {
 	Required    []string
 	Properties  map[string]*schema
 	Items       *schema
+	AnyOf       []*schema
+	OneOf       []*schema
+}
+
+// within are the schemas of what a key may be, or of what its list has.
+func (s *schema) within() []*schema {
+	all := append(slices.Clone(s.AnyOf), s.OneOf...)
+	if s.Items != nil {
+		all = append(all, s.Items)
+	}
+	return all
 }
 
 // keys are the schemas of the keys below one, whether it is a group or a list.
 func (s *schema) keys() map[string]*schema {
-	if s.Items != nil {
-		return s.Items.keys()
+	for _, w := range s.within() {
+		if keys := w.keys(); len(keys) > 0 {
+			return keys
+		}
 	}
 	return s.Properties
 }
 
 func (s *schema) required(key string) bool {
-	if s.Items != nil {
-		return s.Items.required(key)
-	}
-	return slices.Contains(s.Required, key)
+	return slices.Contains(s.Required, key) || slices.ContainsFunc(s.within(), func(w *schema) bool { return w.required(key) })
 }
 
 // File writes the page of the configuration file, from its reference and its
@@ -109,6 +120,10 @@ func (p *page) keys(keys []*entry, parent *schema) {
 		}
 		p.term(term)
 		p.body(e.description(s))
+		if len(e.sample) > 0 {
+			p.WriteString(".IP\n")
+			p.asItIs(e.sample)
+		}
 		if len(s.keys()) > 0 {
 			p.WriteString(".RS\n")
 			p.keys(complete(e, s), s)
@@ -156,7 +171,8 @@ func parseReference(content string) (about []string, root *entry) {
 			about = comment
 		}
 		if m := keyLine.FindStringSubmatch(l); m != nil {
-			e := &entry{name: m[3], indent: len(m[1]) + len(m[2]), text: comment}
+			e := &entry{name: m[3], indent: len(m[1]) + len(m[2])}
+			e.explain(comment)
 			for stack[len(stack)-1].indent >= e.indent {
 				stack = stack[:len(stack)-1]
 			}
@@ -172,4 +188,26 @@ func parseReference(content string) (about []string, root *entry) {
 		comment = nil
 	}
 	return about, root
+}
+
+// explain takes a comment. It may have a sample of the key's use, indented, whose
+// own comments are about the keys in it.
+func (e *entry) explain(comment []string) {
+	const indent = "    "
+	for _, l := range comment {
+		if sample, ok := strings.CutPrefix(l, indent); ok {
+			e.sample = append(e.sample, sample)
+		} else {
+			e.text = append(e.text, l)
+		}
+	}
+	if len(e.sample) == 0 {
+		return
+	}
+	_, sample := parseReference(strings.Join(e.sample, "\n"))
+	for _, s := range sample.keys {
+		if s.name == e.name && len(s.keys) > 0 && len(s.keys[0].text) > 0 {
+			e.keys, e.sample = s.keys, nil
+		}
+	}
 }

@@ -21,7 +21,7 @@ func (p *page) begin(name string, section int, short, version string) {
 	// register, for they set it anew with each paragraph.
 	p.WriteString(".nr HY 0\n")
 	fmt.Fprintf(p, ".TH %q %d %q %q %q\n", strings.ToUpper(name), section, "", "failoverd "+version, "failoverd")
-	p.WriteString(".ad l\n") // no stretched lines
+	p.WriteString(".ad l\n.ss 12 0\n") // no stretched lines, nor sentences apart
 	p.section("NAME")
 	fmt.Fprintf(p, "%s \\- %s\n", escape(name), escape(short))
 }
@@ -41,7 +41,13 @@ func (p *page) paragraph() { p.WriteString(".PP\n") }
 
 // verbatim writes lines as they are.
 func (p *page) verbatim(lines []string) {
-	p.WriteString(".PP\n.EX\n")
+	p.WriteString(".PP\n")
+	p.asItIs(lines)
+}
+
+// asItIs is verbatim without a paragraph of its own.
+func (p *page) asItIs(lines []string) {
+	p.WriteString(".EX\n")
 	for _, l := range lines {
 		fmt.Fprintln(p, atStart(escape(l)))
 	}
