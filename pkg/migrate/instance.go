@@ -31,7 +31,8 @@ type instance struct {
 	preempt       *node // or nopreempt
 	delay         *node
 	delayTime     time.Duration
-	vmac          bool
+	vmac          *node // use_vmac
+	xmitBase      *node
 	again         *node // garp_master_delay
 	againTime     time.Duration
 	againMinimal  bool // vrrp_min_garp
@@ -105,22 +106,43 @@ func (t *translator) finish(in *instance) error {
 	t.addresses(in, version, six)
 	t.preemption(in)
 	t.acceptance(in, version)
-	switch {
-	case in.vmac && in.unicast != nil:
-		r.set("virtual_mac", "bpf") // auto is off then
-	case in.vmac:
-		r.set("virtual_mac", "auto")
-	case in.unicast == nil:
-		r.set("virtual_mac", "off", t.once(
-			"At the interface's own MAC, as keepalived has them without use_vmac. When all hosts",
-			"run failoverd, auto is better: the addresses keep one MAC that moves with them.")...)
-	}
+	t.virtualMAC(in)
 	t.announce(in)
 	t.hooks(in)
 	t.authentication(in, version)
 	t.unicast(in)
 	t.multicast(in, six)
 	return nil
+}
+
+// virtualMAC says where the addresses are. A keepalived with vmac_xmit_base listens
+// on the interface, where Linux takes whatever multicast comes from the virtual MAC
+// for the macvlan's own and delivers it there alone: it would never hear failoverd.
+func (t *translator) virtualMAC(in *instance) {
+	deaf := in.vmac != nil && in.xmitBase != nil && in.unicast == nil
+	if in.vmac != nil {
+		where, another := "at the virtual MAC, on the interface itself", ". `virtual_mac: macvlan` has one, with another name"
+		if deaf {
+			where, another = "at the interface's own MAC, because of vmac_xmit_base", ""
+		}
+		t.find(in.vmac, Changed, "the addresses are %s: rules for the macvlan no longer match%s", where, another)
+	}
+	if in.xmitBase != nil && !deaf {
+		t.find(in.xmitBase, Unneeded, "failoverd always sends from the interface")
+	}
+	switch {
+	case deaf:
+		t.find(in.xmitBase, Changed, "hosts that run keepalived with it don't hear who sends from the virtual MAC, as RFC 9568 7.2 wants, and would be Active beside it: so failoverd sends from the interface's MAC (`virtual_mac: off`). Make it auto when all hosts run failoverd, or none has vmac_xmit_base")
+		in.router.set("virtual_mac", "off")
+	case in.vmac != nil && in.unicast != nil:
+		in.router.set("virtual_mac", "bpf") // auto is off then
+	case in.vmac != nil:
+		in.router.set("virtual_mac", "auto")
+	case in.unicast == nil:
+		in.router.set("virtual_mac", "off", t.once(
+			"At the interface's own MAC, as keepalived has them without use_vmac. When all hosts",
+			"run failoverd, auto is better: the addresses keep one MAC that moves with them.")...)
+	}
 }
 
 func (t *translator) version(in *instance, six bool) int {

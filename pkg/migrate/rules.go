@@ -416,8 +416,7 @@ var instanceRules = rules{
 		}
 	}},
 	"use_vmac": {apply: func(t *translator, in *instance, n *node) {
-		in.vmac = true
-		t.find(n, Changed, "the addresses are at the virtual MAC, on the interface itself: rules for the macvlan no longer match. `virtual_mac: macvlan` has one, with another name")
+		in.vmac = n
 		for _, word := range n.args() {
 			if strings.Count(word, ":") >= 4 {
 				t.find(n, Later, "the MAC is that of RFC 9568, not `%s`", cut(word))
@@ -462,7 +461,7 @@ var instanceRules = rules{
 	"vrf":               later("failoverd takes an interface, which may be part of a VRF"),
 
 	"use_vmac_addr":  later("failoverd has no addresses on other interfaces yet"),
-	"vmac_xmit_base": unneeded("failoverd always sends from the interface"),
+	"vmac_xmit_base": {apply: func(t *translator, in *instance, n *node) { in.xmitBase = n }},
 	"use_ipvlan":     changed("failoverd makes no ipvlan: the addresses are on the interface itself"),
 	"native_ipv6":    unneeded("the addresses say it"),
 
