@@ -109,15 +109,19 @@ func (c KeepalivedConfig) String() string {
 
 // Keepalived starts Debian's keepalived on the node.
 func (n *Node) Keepalived(c KeepalivedConfig) (*Process, error) {
-	dir := fmt.Sprintf("/run/keepalived-%d", c.VRID)
-	path := filepath.Join(dir, "keepalived.conf")
-	err := n.Do(func() error {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-		return os.WriteFile(path, []byte(c.String()), 0o644)
-	})
+	path := fmt.Sprintf("/run/keepalived-%d.conf", c.VRID)
+	err := n.Do(func() error { return os.WriteFile(path, []byte(c.String()), 0o644) })
 	if err != nil {
+		return nil, err
+	}
+	return n.KeepalivedFile(path)
+}
+
+// KeepalivedFile starts it with a configuration file. A node can have one only of
+// files with the same name.
+func (n *Node) KeepalivedFile(path string) (*Process, error) {
+	dir := "/run/" + strings.TrimSuffix(filepath.Base(path), ".conf")
+	if err := n.Do(func() error { return os.MkdirAll(dir, 0o755) }); err != nil {
 		return nil, err
 	}
 	return n.Start("keepalived", "--dont-fork", "--log-console", "--log-detail", "--vrrp",
