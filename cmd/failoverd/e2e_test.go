@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -37,6 +39,9 @@ func TestMain(m *testing.M) {
 	}
 	if os.Getenv(runMain) != "" {
 		main()
+	}
+	if signal.Ignored(syscall.SIGHUP) { // as below nohup: the daemons would inherit it
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	}
 	os.Exit(m.Run())
 }
