@@ -6,7 +6,7 @@
  * does where that would cost the other traffic more. It passes on whatever isn't
  * VRRP, untouched and uncounted; validates VRRP advertisements as RFC
  * 9568 section 7.1 has it; keeps the time of the last good one for each Virtual
- * Router; and hands the good ones to user space through a ring buffer.
+ * Router; and hands those that are news to user space through a ring buffer.
  *
  * It drops nothing but bad packets of Virtual Routers configured here. The
  * order of the checks is that of pkg/packet, so that a packet raises the same
@@ -217,6 +217,38 @@ __noinline __u32 copy_tc(struct __sk_buff *ctx, __u32 offset, __u32 length)
 	return copy_message((void *)(long)ctx->data, (void *)(long)ctx->data_end, offset, length);
 }
 
+/*
+ * Adds a word to a signature. No two words that differ lead from one signature to
+ * the same. It is no protection from who means harm: he could send the same.
+ */
+static __always_inline __u64 sign(__u64 signature, __u32 word)
+{
+	signature = (signature ^ word) * 0x9e3779b97f4a7c15;
+	return signature ^ signature >> 32;
+}
+
+/* Returns the signature of the message in the work record, and of who sent it. */
+__noinline __u64 sign_message(void)
+{
+	struct work *w = get_work();
+	__u64 signature = 1;
+	__u32 i, words;
+
+	if (!w)
+		return 0;
+#pragma clang loop unroll(full)
+	for (i = 0; i < 4; i++)
+		signature = sign(signature, ((const __u32 *)w->record.source)[i]);
+	words = w->record.length / 4;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < FAILOVER_MESSAGE_MAX / 4; i++) {
+		if (i >= words)
+			break;
+		signature = sign(signature, w->message[i]);
+	}
+	return signature;
+}
+
 /* A frame of either kind of program. */
 struct frame {
 	void *ctx;
@@ -393,25 +425,48 @@ static __always_inline __u32 validate_router(struct work *w, struct failover_vir
 	return REASON_none;
 }
 
-static __always_inline void stamp(struct work *w, struct failover_virtual_router *router, __u32 form)
+/* Returns whether the advertisement is one that counts. */
+static __always_inline int stamp(struct work *w, struct failover_virtual_router *router, struct failover_liveness *s, __u32 form)
 {
 	const __u8 *m = (const __u8 *)w->message;
-	__u32 slot = router->slot;
-	struct failover_liveness *s, now = {
+	struct failover_liveness now = {
 		.version = m[0] >> 4,
 		.priority = m[2],
 		.interval = m[0] >> 4 == 2 ? m[5] : (m[4] & 0xf) << 8 | m[5],
 	};
 
 	if (m[2] < router->heed)
-		return;
+		return 0;
 	if (m[0] >> 4 == 3 && w->record.family == 4 && !(router->forms & form))
-		return;
-	s = bpf_map_lookup_elem(&failover_stamp, &slot);
-	if (!s)
-		return;
+		return 0;
 	((volatile __u64 *)s)[1] = ((__u64 *)&now)[1];
 	((volatile __u64 *)s)[0] = w->record.received;
+	return 1;
+}
+
+/*
+ * Whether the advertisement is an expected one. If it isn't, none is any more:
+ * what comes behind news is handed over too, until user space says otherwise.
+ */
+static __always_inline int expected(struct failover_liveness *s, __u64 signature, __u64 now)
+{
+	volatile __u64 *e = s->expected;
+	int i;
+
+#pragma clang loop unroll(full)
+	for (i = 0; i < FAILOVER_EXPECTED; i++) {
+		if (signature && e[i] == signature) {
+			*(volatile __u64 *)&s->repeated_at = now;
+			*(volatile __u64 *)&s->order = s->order << 1 | i;
+			__sync_fetch_and_add(&s->repeated[i], 1);
+			return 1;
+		}
+	}
+#pragma clang loop unroll(full)
+	for (i = 0; i < FAILOVER_EXPECTED; i++)
+		if (e[i])
+			e[i] = 0;
+	return 0;
 }
 
 enum verdict {
@@ -424,13 +479,14 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 {
 	struct failover_record *r = &w->record;
 	struct failover_virtual_router *router = NULL;
+	struct failover_liveness *live;
 	struct failover_interface *iface;
 	struct failover_key key = {};
 	struct failover_link link = { .ifindex = f->ifindex };
 	struct terms terms = { .min_ttl = 255, .max_ttl = 255, .unicast = f->unicast };
-	__u32 reason = REASON_none, sum;
+	__u32 reason = REASON_none, sum, slot;
 	const __u8 *m;
-	int watched;
+	int watched, heeded;
 
 	/* Nothing new to the compiler, but to the verifier of Linux 6.1. */
 	barrier_var(offset);
@@ -501,10 +557,22 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 	 * can't judge, for the ring is full, counts as heard: two Active routers
 	 * would be worse.
 	 */
+	slot = router->slot;
+	live = bpf_map_lookup_elem(&failover_stamp, &slot);
+	if (!live)
+		return PASS;
 	if (!router->verified)
-		stamp(w, router, terms.form);
+		r->signature = sign_message();
+	heeded = !router->verified && stamp(w, router, live, terms.form);
+	if (expected(live, heeded ? r->signature : 0, r->received)) {
+		count(REASON_advertisement_rcvd);
+		if (r->family == 4 && terms.form == FORM_RFC5798)
+			count(REASON_csum_5798_form);
+		count(REASON_unchanged);
+		return router->drop_unchanged ? DROP : PASS;
+	}
 	if (!deliver(w, reason) && router->verified)
-		stamp(w, router, terms.form);
+		stamp(w, router, live, terms.form);
 	return PASS;
 }
 

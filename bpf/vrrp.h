@@ -42,7 +42,8 @@
 	X(auth_malformed)                                                      \
 	X(auth_key_unknown)                                                    \
 	X(auth_stale)                                                          \
-	X(auth_replay)
+	X(auth_replay)                                                         \
+	X(unchanged)
 
 enum failover_reason {
 #define X(name) REASON_##name,
@@ -86,7 +87,8 @@ struct failover_virtual_router {
 	__u8 forms; /* FORM_ bits of version 3 over IPv4 that are stamped */
 	__u8 source[16]; /* its own address; IPv4 in the first four octets */
 	enum failover_tolerance tolerate; /* any of them, joined */
-	__u16 unicast; /* 1: it hears its peers only, which write to its own address */
+	__u8 unicast; /* 1: it hears its peers only, which write to its own address */
+	__u8 drop_unchanged; /* 1: what is no news doesn't get into the stack */
 	__u16 verified; /* 1: user space verifies, so only what it doesn't get is stamped */
 };
 
@@ -111,16 +113,27 @@ struct failover_interface {
 	__u32 watch; /* deliver everything, drop nothing */
 };
 
+/* How many advertisements a Backup can expect: one in each form of the checksum. */
+#define FAILOVER_EXPECTED 2
+
 /*
  * What is kept of the last good advertisement that counts, which one of a
  * priority that isn't heeded must not displace. User space reads it from
- * mapped memory, two aligned 8-octet words; received is written last.
+ * mapped memory, aligned 8-octet words; received is written last.
+ *
+ * User space writes the signatures of the advertisements whose repetition is no
+ * news to a Backup: such a one is stamped and counted, and wakes nobody. All
+ * others are handed over, which ends what was expected.
  */
 struct failover_liveness {
 	__u64 received; /* CLOCK_MONOTONIC, ns */
 	__u16 interval; /* as on the wire: cs, or s in version 2 */
 	__u16 version;
 	__u32 priority;
+	__u64 expected[FAILOVER_EXPECTED]; /* 0: none */
+	__u64 repeated[FAILOVER_EXPECTED]; /* how many of each there were */
+	__u64 repeated_at; /* when the last of them was received */
+	__u64 order; /* which of them came, a bit each, the last one lowest */
 };
 
 /* The last packet that raised a counter of errors. */
@@ -153,6 +166,7 @@ struct failover_record {
 	__u16 identification; /* of the IPv4 header */
 	enum failover_reason reason; /* watched interfaces only: why it would be refused */
 	__u8 header[FAILOVER_AUTH_HEADER]; /* that the message was in; zeros: none */
+	__u64 signature; /* of the source and the message */
 };
 
 #endif

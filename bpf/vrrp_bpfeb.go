@@ -48,6 +48,7 @@ type VrrpFailoverCounters struct {
 	AuthKeyUnknown       uint64
 	AuthStale            uint64
 	AuthReplay           uint64
+	Unchanged            uint64
 }
 
 type VrrpFailoverDiscard struct {
@@ -77,11 +78,15 @@ type VrrpFailoverLink struct {
 }
 
 type VrrpFailoverLiveness struct {
-	_        structs.HostLayout
-	Received uint64
-	Interval uint16
-	Version  uint16
-	Priority uint32
+	_          structs.HostLayout
+	Received   uint64
+	Interval   uint16
+	Version    uint16
+	Priority   uint32
+	Expected   [2]uint64
+	Repeated   [2]uint64
+	RepeatedAt uint64
+	Order      uint64
 }
 
 type VrrpFailoverPeerKey struct {
@@ -134,7 +139,8 @@ const (
 	VrrpFailoverReasonREASON_authKeyUnknown       VrrpFailoverReason = 30
 	VrrpFailoverReasonREASON_authStale            VrrpFailoverReason = 31
 	VrrpFailoverReasonREASON_authReplay           VrrpFailoverReason = 32
-	VrrpFailoverReasonREASON_COUNT                VrrpFailoverReason = 33
+	VrrpFailoverReasonREASON_unchanged            VrrpFailoverReason = 33
+	VrrpFailoverReasonREASON_COUNT                VrrpFailoverReason = 34
 )
 
 type VrrpFailoverRecord struct {
@@ -149,6 +155,7 @@ type VrrpFailoverRecord struct {
 	Identification uint16
 	Reason         VrrpFailoverReason
 	Header         [24]uint8
+	Signature      uint64
 }
 
 type VrrpFailoverTolerance uint32
@@ -161,16 +168,17 @@ const (
 )
 
 type VrrpFailoverVirtualRouter struct {
-	_        structs.HostLayout
-	Slot     uint32
-	Versions uint8
-	Running  uint8
-	Heed     uint8
-	Forms    uint8
-	Source   [16]uint8
-	Tolerate VrrpFailoverTolerance
-	Unicast  uint16
-	Verified uint16
+	_             structs.HostLayout
+	Slot          uint32
+	Versions      uint8
+	Running       uint8
+	Heed          uint8
+	Forms         uint8
+	Source        [16]uint8
+	Tolerate      VrrpFailoverTolerance
+	Unicast       uint8
+	DropUnchanged uint8
+	Verified      uint16
 }
 
 type VrrpWork struct {

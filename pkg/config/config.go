@@ -32,6 +32,9 @@ const (
 // (RFC 9568 §5.2.4).
 const OwnerPriority = 255
 
+// Drop is the value of Router.Unchanged that keeps them from the host's stack.
+const Drop = "drop"
+
 // Router is one configured router. With addresses of both families it is two
 // Virtual Routers on the wire (RFC 9568 §1.2).
 type Router struct {
@@ -76,9 +79,12 @@ type Router struct {
 	Authentication Authentication
 	// XDPMode is where to receive on the interface, as package datapath has it.
 	XDPMode string
-	Hooks   Hooks
-	Routes  []Route
-	Rules   []Rule
+	// Unchanged is what becomes of advertisements that are no news to a Backup:
+	// pass or Drop.
+	Unchanged string
+	Hooks     Hooks
+	Routes    []Route
+	Rules     []Rule
 	// Track is what the router depends on.
 	Track []Use
 }
@@ -318,6 +324,7 @@ func Difference(a, b Router) []string {
 	all.add("routes", a.Routes, b.Routes)
 	all.add("rules", a.Rules, b.Rules)
 	all.add("xdp_mode", a.XDPMode, b.XDPMode)
+	all.add("unchanged", a.Unchanged, b.Unchanged)
 	all.addHooks(&a.Hooks, &b.Hooks)
 	all.add("track", a.Track, b.Track)
 	return all

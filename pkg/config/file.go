@@ -37,6 +37,7 @@ type File struct {
 // Global is what holds for the whole daemon.
 type Global struct {
 	XDPMode   string // of routers that have none
+	Unchanged string // likewise
 	LogFormat string // text or json
 	LogLevel  string // error, warning, info or debug
 	// Metrics is where they are served for Prometheus, HOST:PORT, or off.
@@ -212,6 +213,9 @@ func (f *File) complete() {
 		if r.XDPMode == "" {
 			r.XDPMode = f.Global.XDPMode
 		}
+		if r.Unchanged == "" {
+			r.Unchanged = f.Global.Unchanged
+		}
 		if r.Hooks.Timeout == 0 {
 			r.Hooks.Timeout = f.Global.NotifyTimeout
 		}
@@ -363,7 +367,7 @@ func Load(path string) (*File, error) {
 }
 
 func defaultGlobal() Global {
-	return Global{XDPMode: xdpModes[0], LogFormat: logFormats[0], LogLevel: "info", Metrics: Off, MetricsCompat: compats[0], NotifyTimeout: DefaultNotifyTimeout}
+	return Global{XDPMode: xdpModes[0], Unchanged: unchanged[0], LogFormat: logFormats[0], LogLevel: "info", Metrics: Off, MetricsCompat: compats[0], NotifyTimeout: DefaultNotifyTimeout}
 }
 
 func defaultRouter() Router {
@@ -416,6 +420,7 @@ type key[T any] struct {
 
 var (
 	xdpModes   = []string{"auto", "native", "generic", "tc", "off"}
+	unchanged  = []string{"pass", Drop}
 	logFormats = []string{"text", "json"}
 	logLevels  = []string{"error", "warning", "info", "debug"}
 	compats    = []string{Off, "keepalived"}
@@ -477,6 +482,8 @@ func need[T any](k key[T], example string) key[T] {
 var globalKeys = slices.Concat([]key[Global]{
 	choiceKey("xdp_mode", "Where to receive: by XDP in the driver or behind it, by a TC program, or by an AF_PACKET socket (off); auto takes what costs the other traffic least.",
 		xdpModes, "auto", func(g *Global, v string) { g.XDPMode = v }),
+	choiceKey("unchanged", "What becomes of advertisements that are no news to a Backup, after they have been counted: the host's other programs see them (pass), or they don't (drop), which costs less.",
+		unchanged, "pass", func(g *Global, v string) { g.Unchanged = v }),
 	choiceKey("log_format", "How to log, on standard error.", logFormats, "text", func(g *Global, v string) { g.LogFormat = v }),
 	choiceKey("log_level", "From which level on to log.", logLevels, "info", func(g *Global, v string) { g.LogLevel = v }),
 	metricsKey(),
@@ -510,6 +517,7 @@ var routerKeys = slices.Concat([]key[Router]{
 	routesKey(),
 	rulesKey(),
 	choiceKey("xdp_mode", "Where to receive on the router's interface, instead of the global `xdp_mode`.", xdpModes, "", func(r *Router, v string) { r.XDPMode = v }),
+	choiceKey("unchanged", "What becomes of the router's unchanged advertisements, instead of the global `unchanged`.", unchanged, "", func(r *Router, v string) { r.Unchanged = v }),
 }, hookKeys)
 
 // maxDelay is the longest delay before a router takes part or preempts.

@@ -57,13 +57,13 @@ func TestBadFiles(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	web := defaultRouter()
-	web.Name, web.Interface, web.VRID, web.XDPMode = "eth0-51", "eth0", 51, "auto"
+	web.Name, web.Interface, web.VRID, web.XDPMode, web.Unchanged = "eth0-51", "eth0", 51, "auto", "pass"
 	web.Addresses = prefixes("192.0.2.10/24", "2001:db8::10/64")
 	web.Hooks.Timeout = DefaultNotifyTimeout
 	all := Router{
 		Name: "all", Interface: "br0.7", VRID: 255, Version: 3, Priority: 254, Interval: 40950 * time.Millisecond,
 		Addresses: prefixes("192.0.2.11/32"), Checksum: vrrp.ChecksumOnlyRFC5798, Dual: true,
-		Tolerate: Tolerance{AddressList: true}, VirtualMAC: VirtualMACOff, XDPMode: "off", DownAfter: 5, Announcements: 2, Refresh: time.Minute,
+		Tolerate: Tolerance{AddressList: true}, VirtualMAC: VirtualMACOff, XDPMode: "off", Unchanged: "pass", DownAfter: 5, Announcements: 2, Refresh: time.Minute,
 		Hooks: Hooks{
 			Any: Command{"/etc/failoverd/notify", "two words"}, Active: Command{"/bin/a"}, Backup: Command{"/bin/b", "1"},
 			Fault: Command{"/bin/f"}, Stop: Command{"/bin/s"}, Timeout: 5 * time.Second,
@@ -86,7 +86,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	f, err := Parse("x", []byte(`
-global: {xdp_mode: tc, log_format: json, log_level: debug, metrics: "127.0.0.1:9650", metrics_compat: keepalived, startup_delay: 10s,
+global: {xdp_mode: tc, unchanged: drop, log_format: json, log_level: debug, metrics: "127.0.0.1:9650", metrics_compat: keepalived, startup_delay: 10s,
   notify: [/bin/n], notify_timeout: 1m, notify_fifo: /run/f, script_user: "nobody:nogroup", allow_insecure_scripts: true}
 routers:
   - name: all
@@ -107,6 +107,7 @@ routers:
     down_after: 5
     families_together: false
     xdp_mode: off
+    unchanged: pass
     notify: /etc/failoverd/notify 'two words'
     notify_active: /bin/a
     notify_backup: [/bin/b, 1]
@@ -122,7 +123,7 @@ routers:
 		t.Error(diff)
 	}
 	global := Global{
-		XDPMode: "tc", LogFormat: "json", LogLevel: "debug", Metrics: "127.0.0.1:9650", MetricsCompat: "keepalived", StartupDelay: 10 * time.Second,
+		XDPMode: "tc", Unchanged: Drop, LogFormat: "json", LogLevel: "debug", Metrics: "127.0.0.1:9650", MetricsCompat: "keepalived", StartupDelay: 10 * time.Second,
 		Notify: Command{"/bin/n"}, NotifyTimeout: time.Minute, NotifyFIFO: "/run/f", ScriptUser: "nobody:nogroup", AllowInsecureScripts: true,
 	}
 	if diff := cmp.Diff(global, f.Global); diff != "" {
@@ -154,7 +155,7 @@ func TestReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := defaultRouter()
-	want.Name, want.Interface, want.VRID, want.XDPMode = "eth0-51", "eth0", 51, "auto"
+	want.Name, want.Interface, want.VRID, want.XDPMode, want.Unchanged = "eth0-51", "eth0", 51, "auto", "pass"
 	want.Addresses, want.Group = prefixes("192.0.2.10/24", "2001:db8::10/64"), "gateway"
 	want.Hooks.Timeout = DefaultNotifyTimeout
 	if diff := cmp.Diff(want, f.Routers[0], cmpopts.EquateComparable(want.Addresses[0])); diff != "" {

@@ -53,8 +53,8 @@ func metricsKey() key[Global] {
 }
 
 // GlobalDifference says which keys below global differ, and how; but for the
-// xdp_mode and the notify_timeout, which are the routers', and the startup_delay,
-// which is past.
+// xdp_mode, unchanged and the notify_timeout, which are the routers', and the
+// startup_delay, which is past.
 func GlobalDifference(a, b Global) []string {
 	var all differences
 	all.add("log_format", a.LogFormat, b.LogFormat)

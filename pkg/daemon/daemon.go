@@ -346,13 +346,25 @@ func (p packets) Drain(f func(*router.Received)) {
 			From:          rec.Datagram.Source,
 			Advertisement: rec.Advertisement,
 			Checksum:      rec.Checksum,
+			Signature:     rec.Signature,
 		}
 		f(&r)
 	})
 }
 
-func (p packets) LastHeard(k router.Key) (router.Stamp, bool) {
-	s, ok := p.dp.LastHeard(datapath.Key(k))
+func (p packets) Ear(k router.Key) router.Ear {
+	e, ok := p.dp.Ear(datapath.Key(k))
+	if !ok {
+		return nil
+	}
+	return ear{e}
+}
+
+// ear gives the loop what the kernel hears for one router.
+type ear struct{ datapath.Ear }
+
+func (e ear) Stamp() (router.Stamp, bool) {
+	s, ok := e.Ear.Stamp()
 	return router.Stamp{At: s.ReceivedAt, Version: s.Version, Priority: s.Priority, Interval: s.Interval}, ok
 }
 

@@ -732,6 +732,8 @@ func (ps *ports) setRouter(p *port, m *member, running bool, from netip.Addr) er
 		Verifier: verifier,
 		Peers:    m.peers,
 
+		DropUnchanged: m.config.Unchanged == config.Drop,
+
 		Addresses:  protocol.Addresses,
 		Owner:      m.config.Priority == config.OwnerPriority,
 		VirtualMAC: m.mac != config.VirtualMACOff,

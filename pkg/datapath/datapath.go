@@ -6,15 +6,12 @@
 package datapath
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
-	"time"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 
@@ -47,16 +44,18 @@ type Router struct {
 	Dual     bool       // accept version 2 beside 3 (RFC 9568 §8.4)
 	Source   netip.Addr // its own address: an advertisement from it is refused
 	Running  bool       // false in Initialize: advertisements are discarded
-	Heed     uint8      // the least priority that LastHeard knows of
+	Heed     uint8      // the least priority that an Ear knows of
 	Forms    packet.Checksum
 	Tolerate packet.Tolerance
 	// Peers make it a unicast router: it hears nobody else, and nothing that was
 	// sent to the group. They belong to the Datapath then.
 	Peers map[netip.Addr]packet.Hops
 	// Verifier judges what has passed all other checks; nil lets it all in.
-	// Nothing but what it accepts is delivered, and LastHeard knows only of
+	// Nothing but what it accepts is delivered, and an Ear knows only of
 	// advertisements that it could not be asked about, for the ring was full.
 	Verifier Verifier
+	// DropUnchanged keeps what Ear.Expect was told of from the host's stack.
+	DropUnchanged bool
 	// Addresses are fenced: the host answers for them while Answer says so,
 	// but for an Owner's, which are its own.
 	Addresses  []netip.Addr
@@ -72,15 +71,6 @@ type Router struct {
 type Verifier interface {
 	// Verify returns the packet.Reason to refuse it, nil if it is authentic.
 	Verify(at vrrp.Instant, d *packet.Datagram, a *packet.Advertisement) error
-}
-
-// Stamp is what the kernel keeps of the last good advertisement it received
-// for a Virtual Router.
-type Stamp struct {
-	ReceivedAt vrrp.Instant
-	Version    uint8
-	Priority   uint8
-	Interval   time.Duration
 }
 
 // Discard is the last packet that was refused for a reason.
@@ -108,12 +98,12 @@ type Datapath struct {
 	unfenced    error  // and why
 	pins        *pins
 	ring        *ring
-	stamps      []byte
+	ears        []byte // the stamps, mapped
 	waiter      *waiter
 	news        chan struct{}
 
 	// attaching is held while a NIC takes its time to attach or detach, so
-	// Drain and LastHeard must not need it: they read what is published.
+	// Drain and Ear must not need it: they read what is published.
 	attaching sync.Mutex
 	attached  map[int]*attachment
 	sockets   atomic.Pointer[[]*socket]
@@ -169,7 +159,7 @@ func (d *Datapath) loadBPF() error {
 	}
 	var err error
 	if d.ring, err = openRing(d.objects.FailoverRing); err == nil {
-		d.stamps, err = mapStamps(d.objects.FailoverStamp)
+		d.ears, err = mapEars(d.objects.FailoverStamp)
 	}
 	if err != nil {
 		return errors.Join(err, d.closeBPF())
@@ -183,9 +173,9 @@ func (d *Datapath) closeBPF() error {
 		errs = append(errs, d.ring.close())
 		d.ring = nil
 	}
-	if d.stamps != nil {
-		errs = append(errs, unmap(d.stamps))
-		d.stamps = nil
+	if d.ears != nil {
+		errs = append(errs, unmap(d.ears))
+		d.ears = nil
 	}
 	if d.fence != nil {
 		errs = append(errs, d.fence.close())
@@ -334,43 +324,6 @@ func (d *Datapath) DeleteRouter(k Key) error {
 	return errors.Join(err, d.deletePeers(k, e.Peers, nil))
 }
 
-// LastHeard reads the kernel's stamp of a Virtual Router. There is none where
-// advertisements arrive through AF_PACKET: then Drain has taken all there are.
-func (d *Datapath) LastHeard(k Key) (Stamp, bool) {
-	d.mu.RLock()
-	e, known := d.routers[k]
-	d.mu.RUnlock()
-	if !known || d.stamps == nil {
-		return Stamp{}, false
-	}
-	words := (*[2]uint64)(unsafe.Pointer(&d.stamps[int(e.slot)*int(unsafe.Sizeof(bpf.VrrpFailoverLiveness{}))]))
-	// The kernel writes the time last: if it is the same before and after,
-	// the rest belongs to it.
-	for range 100 {
-		received := atomic.LoadUint64(&words[0])
-		rest := atomic.LoadUint64(&words[1])
-		if received == 0 {
-			return Stamp{}, false
-		}
-		if atomic.LoadUint64(&words[0]) != received {
-			continue
-		}
-		var b [8]byte
-		binary.NativeEndian.PutUint64(b[:], rest)
-		s := Stamp{
-			ReceivedAt: vrrp.Instant(received),
-			Interval:   time.Duration(binary.NativeEndian.Uint16(b[0:])) * 10 * time.Millisecond,
-			Version:    uint8(binary.NativeEndian.Uint16(b[2:])),
-			Priority:   uint8(binary.NativeEndian.Uint32(b[4:])),
-		}
-		if s.Version == 2 {
-			s.Interval *= 100 // it counts seconds
-		}
-		return s, true
-	}
-	return Stamp{}, false
-}
-
 // Counters returns how many packets raised each counter, by Reason.
 func (d *Datapath) Counters() [packet.ReasonCount]uint64 {
 	var all [packet.ReasonCount]uint64
@@ -429,7 +382,8 @@ func (r Router) kernel(slot uint32) bpf.VrrpFailoverVirtualRouter {
 	if r.Dual {
 		v.Versions |= 1 << 2
 	}
-	v.Running, v.Unicast, v.Verified = uint8(number(r.Running)), uint16(number(r.unicast())), uint16(number(r.Verifier != nil))
+	v.Running, v.Unicast, v.Verified = uint8(number(r.Running)), uint8(number(r.unicast())), uint16(number(r.Verifier != nil))
+	v.DropUnchanged = uint8(number(r.DropUnchanged))
 	if r.Tolerate.TrailingOctets {
 		v.Tolerate |= bpf.VrrpFailoverToleranceTOLERATE_TRAILING_OCTETS
 	}

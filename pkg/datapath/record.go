@@ -23,6 +23,9 @@ type Record struct {
 	// interfaces deliver such records; of the Advertisement nothing is valid
 	// then.
 	Err error
+	// Signature is the same for advertisements that are the same, from the same
+	// sender, for Ear.Expect; 0 where that isn't possible.
+	Signature uint64
 }
 
 // Drain calls f for each advertisement received before it was called, in the
@@ -64,7 +67,7 @@ func (d *Datapath) fromKernel(sample []byte) bool {
 	}
 	f := packet.Family(k.Family)
 	r := &d.record
-	r.ReceivedAt = vrrp.Instant(k.Received)
+	r.ReceivedAt, r.Signature = vrrp.Instant(k.Received), k.Signature
 	r.Datagram = packet.Datagram{
 		Source:      fromOctets(f, k.Source),
 		Destination: fromOctets(f, k.Destination),
@@ -87,7 +90,7 @@ func (d *Datapath) fromKernel(sample []byte) bool {
 // program does.
 func (d *Datapath) fromSocket(s *socket, frame []byte, at vrrp.Instant) bool {
 	r := &d.record
-	r.ReceivedAt = at
+	r.ReceivedAt, r.Signature = at, 0
 	r.Key = Key{Ifindex: s.ifindex}
 	var err error
 	if r.Datagram, err = packet.ParseFrame(frame); err != nil {

@@ -80,18 +80,6 @@ func (r *ring) close() error {
 	return errors.Join(unix.Munmap(r.consumerPage), unix.Munmap(r.producerPage))
 }
 
-func mapStamps(m *ebpf.Map) ([]byte, error) {
-	page := os.Getpagesize()
-	size := (int(m.MaxEntries()*m.ValueSize()) + page - 1) &^ (page - 1)
-	b, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		return nil, fmt.Errorf("map the stamps: %w", err)
-	}
-	return b, nil
-}
-
-func unmap(b []byte) error { return unix.Munmap(b) }
-
 // waiter waits on file descriptors in a goroutine of its own and calls wake
 // when one of them has something new.
 type waiter struct {

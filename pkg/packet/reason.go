@@ -43,9 +43,10 @@ const (
 	ErrAuthKey                                // authenticated with a key that the router doesn't have
 	ErrAuthStale                              // authenticated at a time too far from the clock of this host
 	ErrAuthReplay                             // authenticated, but not newer than one that was accepted
+	ReasonUnchanged                           // accepted by the kernel: no news to a Backup
 
 	// ReasonCount is the number of reasons.
-	ReasonCount = int(ErrAuthReplay) + 1
+	ReasonCount = int(ReasonUnchanged) + 1
 )
 
 var reasons = [ReasonCount]struct{ counter, text string }{
@@ -82,6 +83,7 @@ var reasons = [ReasonCount]struct{ counter, text string }{
 	ErrAuthKey:                  {"auth_key_unknown", "authenticated with a key id that the router doesn't have"},
 	ErrAuthStale:                {"auth_stale", "authenticated at a time outside the router's window: compare the clocks"},
 	ErrAuthReplay:               {"auth_replay", "authenticated, but not newer than the last one: a replay"},
+	ReasonUnchanged:             {"unchanged", "advertisement accepted by the kernel: the same as the last one"},
 }
 
 // String returns the name of the counter.

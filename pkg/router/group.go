@@ -74,7 +74,7 @@ func (l *Loop) hold(r *router, now vrrp.Instant) (until vrrp.Instant, by *router
 func (l *Loop) expireMember(r *router, now vrrp.Instant) {
 	switch r.machine.State() {
 	case vrrp.Active:
-		if m := r.group.split(now); m != nil {
+		if m := l.split(r.group, now); m != nil {
 			l.yieldTo(r.group, fmt.Sprintf("%s: %s hears %s", r.group.name, m.id, m.machine.Status().Active), now)
 			return
 		}
@@ -103,11 +103,12 @@ func (l *Loop) takeOver(g *group, now vrrp.Instant) {
 
 // split returns a member that goes on hearing an Active while others of its group
 // are Active here: one that started later than they did, for example.
-func (g *group) split(now vrrp.Instant) *router {
+func (l *Loop) split(g *group, now vrrp.Instant) *router {
 	for _, m := range g.members {
 		if m.machine.State() != vrrp.Backup {
 			continue
 		}
+		l.catchUp(m)
 		s := m.machine.Status()
 		if s.Active.IsValid() && s.Deadline > now && now.Sub(s.Since) > s.ActiveDownInterval {
 			return m

@@ -49,6 +49,8 @@ type Loop struct {
 	routers   map[ID]*router
 	byKey     map[Key]*router
 	deadlines deadlines
+	quiet     []quiet      // Backups that aren't among them
+	sweepAt   vrrp.Instant // and when they are to be looked after
 	dirty     []Transmitter
 	due       []*router    // to announce their addresses in the next flush
 	sending   []*router    // whose advertisements are queued for it
@@ -114,6 +116,9 @@ func (l *Loop) turn() {
 	l.drained = now
 	l.packets.Drain(l.receive)
 	l.follow(now)
+	if l.sweepAt <= now {
+		l.sweep(now)
+	}
 	for len(l.deadlines) > 0 && l.deadlines[0].deadline <= now {
 		l.expire(l.deadlines[0], now)
 		l.follow(now)
@@ -134,8 +139,8 @@ func (l *Loop) runQueued() {
 
 func (l *Loop) arm(timer *time.Timer) {
 	wait := time.Hour
-	if len(l.deadlines) > 0 {
-		wait = max(0, l.deadlines[0].deadline.Sub(l.clock.Now()))
+	if next := l.next(); next != never {
+		wait = max(0, next.Sub(l.clock.Now()))
 	}
 	timer.Reset(wait)
 }
@@ -147,12 +152,14 @@ func (l *Loop) receive(p *Received) {
 		return // removed between reception and now
 	}
 	r.heard(p.From, p.At)
-	l.step(r, p.At, vrrp.Event{
+	ev := vrrp.Event{
 		Kind:          vrrp.Receive,
 		Advertisement: p.Advertisement,
 		From:          p.From,
 		Checksum:      p.Checksum,
-	})
+	}
+	l.step(r, p.At, ev)
+	l.expect(r, p, &ev)
 	if !r.stamped(p) {
 		return
 	}
@@ -189,7 +196,15 @@ func (l *Loop) expire(r *router, now vrrp.Instant) {
 // that the state machine doesn't know of, and reports whether that moved the
 // Active_Down_Timer beyond now.
 func (l *Loop) heardMeanwhile(r *router, now vrrp.Instant) bool {
-	stamp, ok := l.packets.LastHeard(r.key)
+	if r.quietIndex >= 0 {
+		if l.catchUp(r); r.deadline > now {
+			return true
+		}
+	}
+	if !l.hears(r) {
+		return false
+	}
+	stamp, ok := r.ear.Stamp()
 	if !ok || r.knows(stamp) {
 		return false
 	}
@@ -209,6 +224,7 @@ func (l *Loop) heardMeanwhile(r *router, now vrrp.Instant) bool {
 
 // step runs one event through a state machine and carries out what it says.
 func (l *Loop) step(r *router, now vrrp.Instant, ev vrrp.Event) {
+	l.listen(r)
 	actions := r.machine.Step(now, ev, l.actions[:0])
 	l.actions = actions
 	for i := range actions {
@@ -503,7 +519,7 @@ func (l *Loop) add(c Config, machine *vrrp.Router) error {
 	if _, ok := l.routers[c.ID]; ok {
 		return fmt.Errorf("VRID %d exists twice for %s on %s", c.ID.VRID, c.ID.Family, c.ID.Interface)
 	}
-	r := &router{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, ttl: c.TTL, prover: c.Prover, heapIndex: -1}
+	r := &router{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, ttl: c.TTL, prover: c.Prover, heapIndex: -1, quietIndex: -1}
 	r.meet(c.Peers)
 	l.routers[c.ID] = r
 	l.join(r, c.Group)
@@ -523,6 +539,7 @@ func (l *Loop) update(c Config) error {
 	if !ok {
 		return fmt.Errorf("no VRID %d for %s on %s", c.ID.VRID, c.ID.Family, c.ID.Interface)
 	}
+	l.listen(r)
 	now := l.clock.Now()
 	actions, err := r.machine.Reconfigure(now, c.Protocol, l.actions[:0])
 	l.actions = actions
@@ -662,6 +679,7 @@ func (l *Loop) Rebind(id ID, p Port) error {
 		if !ok {
 			return
 		}
+		l.listen(r)
 		r.attach(p) // also while it waits in Initialize to start again
 		if r.machine.State() == vrrp.Active {
 			r.announce = true
@@ -699,6 +717,7 @@ func (l *Loop) Status() ([]Status, error) {
 	var all []Status
 	err := l.do(func() {
 		for _, r := range l.routers {
+			l.catchUp(r)
 			all = append(all, Status{ID: r.id, Ifindex: r.port.Ifindex, MAC: r.mac(), OwnMAC: r.port.MAC, Protocol: r.machine.Status(), Assigned: r.assigned, Counters: r.counters, Group: r.groupName(), HeldBy: r.holder(), Source: r.port.Source, Peers: slices.Clone(r.peers)})
 		}
 	})
@@ -706,6 +725,7 @@ func (l *Loop) Status() ([]Status, error) {
 }
 
 func (l *Loop) reschedule(r *router) {
+	l.listen(r)
 	deadline, ok := r.machine.Deadline()
 	if r.heldBy != nil {
 		if r.machine.State() == vrrp.Backup {

@@ -68,12 +68,24 @@ func (h *host) Drain(f func(*Received)) {
 	}
 }
 
-func (h *host) LastHeard(k Key) (Stamp, bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s, ok := h.stamp[k]
+func (h *host) Ear(k Key) Ear { return hostEar{h, k} }
+
+// hostEar hands everything over, whatever it is told to expect.
+type hostEar struct {
+	h *host
+	k Key
+}
+
+func (e hostEar) Stamp() (Stamp, bool) {
+	e.h.mu.Lock()
+	defer e.h.mu.Unlock()
+	s, ok := e.h.stamp[e.k]
 	return s, ok
 }
+
+func (hostEar) Expect([2]uint64)                      {}
+func (hostEar) Repeated() (n [2]uint64, order uint64) { return n, 0 }
+func (hostEar) RepeatedAt() vrrp.Instant              { return 0 }
 
 func (h *host) Answer(_ Key, until vrrp.Instant) {
 	h.mu.Lock()

@@ -39,6 +39,9 @@ type Received struct {
 	From          netip.Addr
 	Advertisement packet.Advertisement
 	Checksum      packet.Checksum
+	// Signature is the same for advertisements that are the same, from the same
+	// sender; 0 where the kernel can't be told to expect it.
+	Signature uint64
 }
 
 // Stamp is what the kernel keeps of the last good advertisement it received
@@ -63,8 +66,25 @@ type Packets interface {
 	// Drain calls f for each advertisement received so far, in the order of
 	// reception, and never waits.
 	Drain(f func(*Received))
-	// LastHeard reads the kernel's stamp.
-	LastHeard(Key) (Stamp, bool)
+	// Ear returns what the kernel hears for a Virtual Router; nil where it keeps
+	// nothing.
+	Ear(Key) Ear
+}
+
+// Ear is what the kernel hears for a Virtual Router, in memory that it shares. No
+// method waits.
+type Ear interface {
+	// Stamp returns the stamp, false if there is none.
+	Stamp() (Stamp, bool)
+	// Expect has advertisements of these signatures counted and stamped only,
+	// instead of handed over, until another one has come; 0 stands for none.
+	// What it was told before is forgotten.
+	Expect([2]uint64)
+	// Repeated is how many of each of these there were in all, and which came, a
+	// bit for each, the last one lowest.
+	Repeated() (n [2]uint64, order uint64)
+	// RepeatedAt is when the last of them was received, 0: there was none.
+	RepeatedAt() vrrp.Instant
 }
 
 // Transmitter sends whole Ethernet frames on one interface, or IP datagrams. The

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/failoverd/failoverd/pkg/packet"
@@ -57,7 +58,12 @@ type simHost struct {
 	lagEnds vrrp.Instant // if that is before this time
 	stamp   Stamp
 	stamped bool
-	ref     simReference
+
+	expected, repeated [2]uint64
+	order              uint64
+	repeatedAt         vrrp.Instant
+
+	ref simReference
 
 	newsAt   vrrp.Instant // when the loop wakes up for news, 0: not
 	timerAt  vrrp.Instant // and for its deadline
@@ -142,6 +148,7 @@ func (h *simHost) boot() {
 	h.paused, h.leaving = false, false
 	h.newsAt, h.timerAt, h.armedFor, h.pending = 0, 0, 0, 0
 	h.ring, h.lag, h.stamped = h.ring[:0], false, false
+	h.expected, h.repeated, h.repeatedAt = [2]uint64{}, [2]uint64{}, 0
 	h.workerAt, h.stalled, h.lease = 0, nil, 0
 	if h.peer != nil {
 		return
@@ -253,7 +260,7 @@ func (h *simHost) arrive(f *simFrame) {
 		}
 	}
 	at := h.Now()
-	full := h.blocked || len(h.ring) >= h.room
+	full := (h.blocked || len(h.ring) >= h.room) && (h.bare || !slices.Contains(h.expected[:], f.signature))
 	if full {
 		h.s.stats.fault(faultRingFull)
 		if h.s.trace != nil {
@@ -266,6 +273,9 @@ func (h *simHost) arrive(f *simFrame) {
 	}
 	if !own && (!full || !h.bare) {
 		h.refer(f, at, full)
+	}
+	if !h.bare && h.expects(f, at) {
+		return
 	}
 	if full {
 		return
@@ -441,14 +451,13 @@ func (h *simHost) turn() {
 	if h.lag || len(h.ring) > 0 {
 		h.newsAt = h.s.now.Add(20 * time.Microsecond)
 	}
-	deadlines := h.loop.deadlines
-	switch {
-	case len(deadlines) == 0:
+	switch next := h.loop.next(); {
+	case next == never:
 		h.timerAt, h.armedFor = 0, 0
-	case deadlines[0].deadline <= h.Now():
-		h.s.violate(h, "progress", "the deadline %d stays before now %d", deadlines[0].deadline, h.Now())
-	case deadlines[0].deadline != h.armedFor:
-		h.armedFor = deadlines[0].deadline
+	case next <= h.Now():
+		h.s.violate(h, "progress", "the deadline %d stays before now %d", next, h.Now())
+	case next != h.armedFor:
+		h.armedFor = next
 		h.timerAt = h.trueTime(h.armedFor).Add(h.s.latency(h))
 	}
 	h.arm()
@@ -493,7 +502,7 @@ func (h *simHost) drainOne(record *simRecord, f func(*Received)) {
 	frame := record.frame
 	h.received = Received{
 		At: record.at, Key: Key{Ifindex: simIfindex, Family: h.config.Family, VRID: frame.advertisement.VRID},
-		From: frame.source, Advertisement: frame.advertisement, Checksum: frame.form,
+		From: frame.source, Advertisement: frame.advertisement, Checksum: frame.form, Signature: frame.signature,
 	}
 	r := h.router
 	before, advertised := r.machine.State(), r.machine.Status().Advertised
@@ -519,8 +528,35 @@ func (h *simHost) drainOne(record *simRecord, f func(*Received)) {
 	}
 }
 
-// LastHeard is the kernel's stamp.
-func (h *simHost) LastHeard(Key) (Stamp, bool) { return h.stamp, h.stamped && !h.bare }
+// Ear is what the kernel hears.
+func (h *simHost) Ear(Key) Ear {
+	if h.bare {
+		return nil
+	}
+	return (*simEar)(h)
+}
+
+// simEar is the kernel's part of the shortcut for what is no news.
+type simEar simHost
+
+func (e *simEar) Stamp() (Stamp, bool)          { return e.stamp, e.stamped }
+func (e *simEar) Expect(signatures [2]uint64)   { e.expected = signatures }
+func (e *simEar) Repeated() ([2]uint64, uint64) { return e.repeated, e.order }
+func (e *simEar) RepeatedAt() vrrp.Instant      { return e.repeatedAt }
+
+// expects does what the XDP program does with an advertisement: it reports whether
+// that is no news.
+func (h *simHost) expects(f *simFrame, at vrrp.Instant) bool {
+	if i := slices.Index(h.expected[:], f.signature); i >= 0 && h.stamps(f) {
+		h.repeated[i]++
+		h.order = h.order<<1 | uint64(i)
+		h.repeatedAt = at
+		h.s.stats.unchanged++
+		return true
+	}
+	h.expected = [2]uint64{}
+	return false
+}
 
 // Queue takes a frame to send.
 func (h *simHost) Queue(frame []byte) { h.queued = append(h.queued, frame) }

@@ -5,6 +5,7 @@ package router
 import (
 	"bytes"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"math/rand/v2"
 	"time"
@@ -58,6 +59,7 @@ type simFrame struct {
 	form          packet.Checksum
 	err           error // it is no advertisement
 	dual          bool  // its sender speaks both versions
+	signature     uint64
 }
 
 func newSimFrame(b []byte, dual bool) *simFrame {
@@ -68,6 +70,9 @@ func newSimFrame(b []byte, dual bool) *simFrame {
 		f.form, err = f.advertisement.Decode(d)
 	}
 	f.err = err
+	h := fnv.New64a()
+	_, _ = h.Write(f.bytes)
+	f.signature = h.Sum64()
 	return f
 }
 

@@ -70,6 +70,7 @@ type simStats struct {
 	transitions   uint64
 	adverts       uint64
 	leaves        uint64
+	unchanged     uint64 // advertisements that were no news
 	announcements uint64
 	elections     uint64 // verified
 	takeOvers     uint64 // of an expected router, in time
@@ -87,6 +88,7 @@ func (s *simStats) add(o *simStats) {
 	}
 	s.transitions += o.transitions
 	s.adverts += o.adverts
+	s.unchanged += o.unchanged
 	s.leaves += o.leaves
 	s.announcements += o.announcements
 	s.elections += o.elections
@@ -98,8 +100,8 @@ func (s *simStats) add(o *simStats) {
 
 func (s *simStats) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d runs, %.0f router-hours, %d transitions, %d advertisements, %d leaves, %d announcements\n",
-		s.runs, s.up.Hours(), s.transitions, s.adverts, s.leaves, s.announcements)
+	fmt.Fprintf(&b, "%d runs, %.0f router-hours, %d transitions, %d advertisements, %d of them no news, %d leaves, %d announcements\n",
+		s.runs, s.up.Hours(), s.transitions, s.adverts, s.unchanged, s.leaves, s.announcements)
 	fmt.Fprintf(&b, "%d elections and %d take-overs verified; on a good network two routers were Active for at most %v (bound %v: an interval, delays and wake-ups)\n",
 		s.elections, s.takeOvers, s.dual, s.dualBound)
 	for n, count := range s.faults {

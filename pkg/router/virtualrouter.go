@@ -40,6 +40,13 @@ type router struct {
 	// refused for what the kernel doesn't know.
 	lastHeeded, lastRefused vrrp.Instant
 
+	// ear is the kernel's, nil before it is needed. What it expects is what
+	// familiar says, of which there have been as many as were counted.
+	ear        Ear
+	familiar   familiar
+	counted    [2]uint64
+	quietIndex int // in Loop.quiet, -1 when not in it
+
 	// generation counts assignments and releases, so that a completion that
 	// arrives after the next change is recognised as stale.
 	generation uint64
@@ -69,6 +76,7 @@ func (r *router) attach(p Port) {
 	r.key = Key{Ifindex: p.Ifindex, Family: r.id.Family, VRID: r.id.VRID}
 	r.frames = [4][][]byte{}
 	r.queued.any = false
+	r.ear, r.familiar = nil, familiar{}
 }
 
 func (r *router) groupName() string {

@@ -4,6 +4,7 @@ package vrrp
 
 import (
 	"net/netip"
+	"reflect"
 	"testing"
 	"time"
 
@@ -71,6 +72,9 @@ func TestAnyEvents(t *testing.T) {
 			ev := drawEvent(t, c)
 			before := r.State()
 			actions := r.Step(now, ev, nil)
+			if ev.Kind == Receive && r.Repeatable(&ev, actions) {
+				checkRepeatable(t, r, now, ev)
+			}
 
 			state, sends := before, 0
 			for _, a := range actions {
@@ -131,6 +135,28 @@ func TestAnyEvents(t *testing.T) {
 			}
 		}
 	})
+}
+
+// checkRepeatable has an advertisement that is said to be no news received again,
+// and compares what that leads to with what Repeated does.
+func checkRepeatable(t *rapid.T, r *Router, now Instant, ev Event) {
+	deadline, _ := r.Deadline()
+	last := now
+	received, repeated := *r, *r
+	for range rapid.IntRange(2, 4).Draw(t, "repetitions") {
+		last = Instant(rapid.Int64Range(int64(last), int64(max(last, deadline-1))).Draw(t, "repeated at"))
+		for _, a := range received.Step(last, ev, nil) {
+			if a.Kind != Report || a.Refused || a.Reason != packet.ReasonAdvertisementReceived && a.Reason != packet.ReasonChecksumRFC5798 {
+				t.Fatalf("the repetition of what is no news leads to %+v", a)
+			}
+		}
+	}
+	if actions := repeated.Step(last, Event{Kind: Repeated, Forms: [2]packet.Checksum{ev.Checksum, ev.Checksum}}, nil); len(actions) > 0 {
+		t.Fatalf("Repeated leads to %+v", actions)
+	}
+	if !reflect.DeepEqual(received, repeated) {
+		t.Fatalf("received again:\n%+v\nRepeated:\n%+v", received, repeated)
+	}
 }
 
 // Two routers of any priorities, intervals, modes and checksum forms, started

@@ -147,6 +147,8 @@ func (r *Router) Step(now Instant, ev Event, actions []Action) []Action {
 		return r.receive(now, &ev, actions)
 	case StampHeard:
 		return r.stampHeard(now, &ev.Advertisement, actions)
+	case Repeated:
+		r.repeated(now, ev.Forms)
 	case TimerExpired:
 		return r.timerExpired(now, actions)
 	}
@@ -488,6 +490,45 @@ func (r *Router) stampHeard(now Instant, a *packet.Advertisement, actions []Acti
 		r.deadline = min(r.deadline, leftAt.Add(r.skewTime))
 	}
 	return actions
+}
+
+// Repeatable reports whether the advertisement of the last Step, a Receive, is no
+// news if it comes again, for any number of times and in either form of the
+// checksum that it comes in: all that it does then is what Repeated does, to
+// restart the Active_Down_Timer (RFC 9568 §6.4.2 (445)). This is the one place
+// that says what is news.
+func (r *Router) Repeatable(ev *Event, actions []Action) bool {
+	a := &ev.Advertisement
+	switch {
+	case r.state != Backup, r.config.Dual, a.Version != r.config.Version:
+		return false // two versions, of which one counts and the other may
+	case a.Priority < r.config.Heed():
+		return false // it leaves, or is one to be preempted
+	case ev.From.WithZone("").Unmap() != r.active, a.Priority != r.priority:
+		return false // it was refused
+	case a.Interval != r.activeAdverInterval, r.leftAt != 0, r.overruled.address.IsValid():
+		return false
+	}
+	// What is found of it is to be found each time.
+	return !slices.ContainsFunc(actions, func(a Action) bool {
+		return a.Reason != packet.ReasonAdvertisementReceived && a.Reason != packet.ReasonChecksumRFC5798
+	})
+}
+
+// repeated is the reception of a Repeatable advertisement. It concerns a Backup
+// only, and the Active that this has heard last.
+func (r *Router) repeated(now Instant, forms [2]packet.Checksum) {
+	if r.state != Backup {
+		return
+	}
+	if r.config.Version == 3 {
+		r.version3 = now
+	}
+	if forms[1] == 0 {
+		forms[1] = r.forms[0]
+	}
+	r.forms = forms
+	r.activeLives(now, r.activeAdverInterval)
 }
 
 func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Advertisement, form packet.Checksum, actions []Action) []Action {

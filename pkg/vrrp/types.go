@@ -60,6 +60,9 @@ const (
 	// been received at Step's time, but only its version, priority and
 	// interval are known.
 	StampHeard
+	// Repeated: the advertisement that the Router has called Repeatable has been
+	// received again, at Step's time for the last time.
+	Repeated
 	// TimerExpired: the Deadline may have passed.
 	TimerExpired
 )
@@ -79,6 +82,9 @@ type Event struct {
 	Advertisement packet.Advertisement
 	From          netip.Addr
 	Checksum      packet.Checksum
+	// Forms are the checksum forms of the last two of those that were Repeated,
+	// the newest first; the second is 0 if there was one only.
+	Forms [2]packet.Checksum
 }
 
 // ActionKind tells what an Action is.

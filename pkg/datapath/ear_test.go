@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+func (w *wire) stamp(k Key) (Stamp, bool) {
+	e, ok := w.dp.Ear(k)
+	if !ok {
+		return Stamp{}, false
+	}
+	return e.Stamp()
+}
+
+// takes runs the XDP program, and reports whether user space was handed the
+// frame, and with which signature.
+func (w *wire) takes(t *testing.T, r *receiver, frame []byte) (signature uint64, delivered bool) {
+	t.Helper()
+	if verdict := runProgram(t, r, frame); verdict != xdpPass {
+		t.Errorf("verdict %d", verdict)
+	}
+	w.dp.Drain(func(rec *Record) { signature, delivered = rec.Signature, true })
+	return signature, delivered
+}
+
+// What a Backup expects is stamped and counted and wakes nobody; anything else is
+// news, and then everything is, until it expects something again.
+func TestUnchanged(t *testing.T) {
+	w := newWire(t, "")
+	r := w.receiver(t, false)
+	k := Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
+	config := w.dp.routers[k].Router
+	config.Heed = 100
+	if err := w.dp.SetRouter(k, config); err != nil {
+		t.Fatal(err)
+	}
+	frames := readVectors(t)
+	ours, other := frames["V04"], frames["V05"] // in either form of the checksum
+	ear, ok := w.dp.Ear(k)
+	if !ok {
+		t.Fatal("no ear")
+	}
+	first, delivered := w.takes(t, r, ours)
+	if again, _ := w.takes(t, r, ours); !delivered || first == 0 || again != first {
+		t.Fatalf("delivered %v with signatures %x and %x", delivered, first, again)
+	}
+	second, _ := w.takes(t, r, other)
+	if second == first {
+		t.Fatal("both forms of the checksum have the same signature")
+	}
+
+	ear.Expect([Expected]uint64{first, second})
+	for n, frame := range [][]byte{ours, other} {
+		before, counted := monotonic(), w.dp.Counters()
+		repeated, _ := ear.Repeated()
+		if _, delivered := w.takes(t, r, frame); delivered {
+			t.Error("delivered although it was expected")
+		}
+		stamp, _ := w.stamp(k)
+		if stamp.ReceivedAt < before || ear.RepeatedAt() != stamp.ReceivedAt {
+			t.Errorf("stamp %+v, repeated at %d", stamp, ear.RepeatedAt())
+		}
+		if now, order := ear.Repeated(); now[n] != repeated[n]+1 || order&1 != uint64(n) {
+			t.Errorf("repeated %d, before %d, in the order %b", now, repeated, order)
+		}
+		want := []string{"advertisement_rcvd unchanged", "advertisement_rcvd csum_5798_form unchanged"}[n]
+		if got := raised(counted, w.dp.Counters()); got != want {
+			t.Errorf("raised %s, want %s", got, want)
+		}
+	}
+
+	for _, c := range []struct {
+		name   string
+		change func(frame []byte)
+	}{
+		{"source", func(b []byte) { b[29] += 7 }},
+		{"priority", func(b []byte) { b[36]++ }},
+		{"lower priority, which isn't heeded", func(b []byte) { b[36] = 99 }},
+		{"priority 0", func(b []byte) { b[36] = 0 }},
+		{"interval", func(b []byte) { b[39]++ }},
+		{"address", func(b []byte) { b[45]++ }},
+	} {
+		ear.Expect([Expected]uint64{first, second})
+		changed := slices.Clone(ours)
+		c.change(changed)
+		if _, delivered := w.takes(t, r, refit(changed, bendRFC9568)); !delivered {
+			t.Errorf("another %s isn't delivered", c.name)
+		}
+		if _, delivered := w.takes(t, r, ours); !delivered {
+			t.Errorf("behind another %s: not delivered", c.name)
+		}
+	}
+
+	config.DropUnchanged = true
+	if err := w.dp.SetRouter(k, config); err != nil {
+		t.Fatal(err)
+	}
+	ear.Expect([Expected]uint64{0, second})
+	if verdict := runProgram(t, r, other); verdict != xdpDrop {
+		t.Errorf("verdict %d on what is unchanged", verdict)
+	}
+	if _, delivered := w.takes(t, r, ours); !delivered {
+		t.Error("not delivered")
+	}
+}
+
+// Of a router with authentication everything is news: each has a proof of its own,
+// and a recorded one must not count.
+func TestAuthenticatedIsNews(t *testing.T) {
+	w := newWire(t, "")
+	r := w.receiver(t, false)
+	k := Key{Ifindex: 1, Family: packet.IPv6, VRID: 60}
+	frame := readFrames(t, "../packet/testdata/auth.json")["H6-1"]
+	signature, delivered := w.takes(t, r, frame)
+	if !delivered {
+		t.Fatal("not delivered")
+	}
+	ear, _ := w.dp.Ear(k)
+	ear.Expect([Expected]uint64{signature})
+	before := w.dp.Counters()
+	runProgram(t, r, frame)
+	w.dp.Drain(func(*Record) {})
+	if got := raised(before, w.dp.Counters()); got != "auth_replay" || ear.RepeatedAt() != 0 {
+		t.Errorf("raised %s, repeated at %d", got, ear.RepeatedAt())
+	}
+}

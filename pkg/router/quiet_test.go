@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package router
+
+import (
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"reflect"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// twin is a host on a clock of its own that hears what it is told to hear, with
+// the kernel's shortcut for what is no news or without it.
+type twin struct {
+	shortcut bool
+	loop     *Loop
+	now      vrrp.Instant
+	ring     []Received
+	ears     map[Key]*twinEar
+	told     []string // transitions and failures
+	found    [packet.ReasonCount]uint64
+	handed   int // advertisements
+}
+
+type twinEar struct {
+	stamp              Stamp
+	expected, repeated [2]uint64
+	order              uint64
+	at                 vrrp.Instant
+}
+
+func (e *twinEar) Stamp() (Stamp, bool)          { return e.stamp, e.stamp.At != 0 }
+func (e *twinEar) Expect(signatures [2]uint64)   { e.expected = signatures }
+func (e *twinEar) Repeated() ([2]uint64, uint64) { return e.repeated, e.order }
+func (e *twinEar) RepeatedAt() vrrp.Instant      { return e.at }
+func (w *twin) Now() vrrp.Instant                { return w.now }
+func (w *twin) News() <-chan struct{}            { return nil }
+func (w *twin) Ear(k Key) Ear                    { return w.ears[k] }
+func (w *twin) Queue([]byte)                     {}
+func (w *twin) Flush() (int, error)              { return 0, nil }
+func (w *twin) Answer(Key, vrrp.Instant)         {}
+func (w *twin) Advertise(Key, vrrp.Instant)      {}
+func (w *twin) Finding(f Finding)                { w.found[f.Reason]++ }
+func (w *twin) Failure(f Failure)                { w.told = append(w.told, fmt.Sprint(f)) }
+func (w *twin) Transition(t Transition) {
+	w.told = append(w.told, fmt.Sprint(t.When, t.ID, t.From, t.To, t.Why()))
+}
+func (w *twin) Assign(_ ID, _ int, _ []netip.Prefix, done func(error))  { done(nil) }
+func (w *twin) Release(_ ID, _ int, _ []netip.Prefix, done func(error)) { done(nil) }
+
+func (w *twin) Drain(f func(*Received)) {
+	ring := w.ring
+	w.ring = nil
+	for i := range ring {
+		f(&ring[i])
+	}
+}
+
+// hear is an advertisement that arrives, as in bpf/vrrp.bpf.c.
+func (w *twin) hear(p Received, c *vrrp.Config) {
+	e := w.ears[p.Key]
+	a := &p.Advertisement
+	heeded := a.Priority >= c.Heed() && p.Checksum&c.Forms() != 0
+	if heeded {
+		e.stamp = Stamp{At: p.At, Version: a.Version, Priority: a.Priority, Interval: a.Interval}
+	}
+	for n, s := range e.expected {
+		if w.shortcut && heeded && s == p.Signature {
+			e.at = p.At
+			e.repeated[n]++
+			e.order = e.order<<1 | uint64(n)
+			w.found[packet.ReasonAdvertisementReceived]++
+			if p.Checksum == packet.ChecksumRFC5798 {
+				w.found[packet.ReasonChecksumRFC5798]++
+			}
+			return
+		}
+	}
+	e.expected = [2]uint64{}
+	w.handed++
+	w.ring = append(w.ring, p)
+	w.turn()
+}
+
+// until has the time go on, with all that is due on the way.
+func (w *twin) until(t vrrp.Instant) {
+	for w.loop.next() <= t {
+		w.now = max(w.now, w.loop.next())
+		w.turn()
+	}
+	w.now = t
+}
+
+func (w *twin) turn() {
+	w.loop.runQueued()
+	w.loop.turn()
+	w.loop.runQueued()
+	w.loop.turn()
+}
+
+// states is what is known of the routers, by those who ask.
+func (w *twin) states(ids []ID) (all []Status) {
+	for _, id := range ids {
+		r := w.loop.routers[id]
+		w.loop.catchUp(r)
+		all = append(all, Status{ID: id, Protocol: r.machine.Status(), Counters: r.counters, HeldBy: r.holder()})
+	}
+	return all
+}
+
+// Whatever is heard and done, a host with the shortcut does the same at the same
+// times as one that is handed every advertisement, and knows the same.
+func TestShortcut(t *testing.T) {
+	var handed, all int
+	rapid.Check(t, func(t *rapid.T) {
+		const interval = 100 * time.Millisecond
+		twins := []*twin{{shortcut: true}, {}}
+		grouped := rapid.Bool().Draw(t, "a group")
+		var ids []ID
+		var configs []Config
+		for vrid := range uint8(2) {
+			c := Config{ID: ID{Interface: "eth0", Family: packet.IPv4, VRID: vrid + 1}}
+			c.Protocol = vrrp.Config{
+				Version: 3, VRID: vrid + 1, Family: packet.IPv4, Priority: 100, Interval: interval,
+				Preempt:   rapid.Bool().Draw(t, "preempt"),
+				Checksum:  vrrp.ChecksumPolicy(rapid.IntRange(0, 2).Draw(t, "checksum")),
+				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{198, 18, 0, vrid + 10})},
+			}
+			if rapid.Bool().Draw(t, "preempt delay") {
+				c.Protocol.PreemptDelay = 5 * interval
+			}
+			c.Addresses = []netip.Prefix{netip.PrefixFrom(c.Protocol.Addresses[0], 24)}
+			if grouped {
+				c.Group = "both"
+			}
+			ids, configs = append(ids, c.ID), append(configs, c)
+		}
+		port := Port{Ifindex: 7, Source: netip.MustParseAddr("198.18.0.3")}
+		each := func(f func(w *twin)) {
+			for _, w := range twins {
+				f(w)
+			}
+		}
+		each(func(w *twin) {
+			w.now, w.ears = vrrp.Instant(time.Hour), make(map[Key]*twinEar)
+			w.loop = New(w, w, w, w, w)
+			port := port
+			port.Transmitter = w
+			for _, c := range configs {
+				machine, err := vrrp.New(c.Protocol)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.ears[Key{Ifindex: 7, Family: packet.IPv4, VRID: c.ID.VRID}] = &twinEar{}
+				if err := w.loop.add(c, machine); err != nil {
+					t.Fatal(err)
+				}
+				w.loop.start(c.ID, port, vrrp.CauseStarting)
+			}
+			w.turn()
+		})
+
+		now := twins[0].now
+		for range rapid.IntRange(1, 60).Draw(t, "events") {
+			n := rapid.IntRange(0, 1).Draw(t, "router")
+			c := &configs[n]
+			event := rapid.SampledFrom([]string{"steady", "steady", "steady", "steady", "advertisement", "advertisement", "silence", "priority", "relinquish", "restart"}).Draw(t, "event")
+			switch event {
+			case "steady", "advertisement":
+				p := drawReceived(t, c, event == "steady")
+				forms := []packet.Checksum{p.Checksum}
+				if rapid.Bool().Draw(t, "both forms") {
+					forms = []packet.Checksum{packet.ChecksumRFC9568, packet.ChecksumRFC5798}
+				}
+				for range rapid.IntRange(1, 8).Draw(t, "times") {
+					now = now.Add(time.Duration(rapid.IntRange(1, 150).Draw(t, "ms")) * time.Millisecond)
+					each(func(w *twin) {
+						w.until(now)
+						for _, form := range forms {
+							p.At, p.Checksum = now, form
+							p.Signature = signature(&p)
+							w.hear(p, &c.Protocol)
+						}
+					})
+				}
+			case "silence":
+				now = now.Add(time.Duration(rapid.IntRange(1, 1000).Draw(t, "ms")) * time.Millisecond)
+				each(func(w *twin) { w.until(now) })
+			case "priority":
+				c.Protocol.Priority = rapid.SampledFrom([]uint8{50, 100, 150}).Draw(t, "own priority")
+				each(func(w *twin) {
+					if err := w.loop.update(*c); err != nil {
+						t.Fatal(err)
+					}
+					w.turn()
+				})
+			case "relinquish":
+				each(func(w *twin) {
+					w.loop.step(w.loop.routers[c.ID], now, vrrp.Event{Kind: vrrp.Relinquish, Cause: vrrp.CauseHandedOver})
+					w.turn()
+				})
+			case "restart":
+				each(func(w *twin) {
+					w.loop.shutdown(c.ID, vrrp.CauseInterfaceDown, "")
+					w.turn()
+					port := port
+					port.Transmitter = w
+					w.loop.start(c.ID, port, vrrp.CauseInterfaceUp)
+					w.turn()
+				})
+			}
+			if rapid.Bool().Draw(t, "somebody asks") {
+				same(t, "the states", twins[0].states(ids), twins[1].states(ids))
+			}
+			same(t, "what is told", twins[0].told, twins[1].told)
+		}
+		same(t, "the states in the end", twins[0].states(ids), twins[1].states(ids))
+		same(t, "what is counted", twins[0].found, twins[1].found)
+		handed, all = handed+twins[0].handed, all+twins[1].handed
+	})
+	if handed == all {
+		t.Errorf("all of %d advertisements were handed over", all)
+	}
+	t.Logf("of %d advertisements %d were handed over", all, handed)
+}
+
+// drawReceived draws an advertisement for a router, one that it hears and agrees
+// with, or any.
+func drawReceived(t *rapid.T, c *Config, steady bool) Received {
+	p := Received{
+		Key: Key{Ifindex: 7, Family: packet.IPv4, VRID: c.ID.VRID}, From: netip.MustParseAddr("198.18.0.1"), Checksum: packet.ChecksumRFC5798,
+		Advertisement: packet.Advertisement{Version: 3, VRID: c.ID.VRID, Priority: 200, Interval: c.Protocol.Interval, Addresses: c.Protocol.Addresses},
+	}
+	if steady {
+		return p
+	}
+	a := &p.Advertisement
+	p.From = rapid.SampledFrom([]netip.Addr{p.From, netip.MustParseAddr("198.18.0.2")}).Draw(t, "from")
+	p.Checksum = rapid.SampledFrom([]packet.Checksum{packet.ChecksumRFC9568, packet.ChecksumRFC5798}).Draw(t, "form")
+	a.Priority = rapid.SampledFrom([]uint8{0, 40, 120, 200, 201}).Draw(t, "priority")
+	a.Interval = rapid.SampledFrom([]time.Duration{a.Interval, 2 * a.Interval}).Draw(t, "interval")
+	a.Addresses = rapid.SampledFrom([][]netip.Addr{a.Addresses, {netip.MustParseAddr("198.18.0.99")}}).Draw(t, "addresses")
+	return p
+}
+
+// signature is the same for what is the same but for the time.
+func signature(p *Received) uint64 {
+	h := fnv.New64a()
+	fmt.Fprint(h, p.From, p.Advertisement, p.Checksum)
+	return h.Sum64()
+}
+
+func same(t *rapid.T, what string, with, without any) {
+	if !reflect.DeepEqual(with, without) {
+		t.Fatalf("%s differ:\nwith the shortcut    %+v\nwithout the shortcut %+v", what, with, without)
+	}
+}
