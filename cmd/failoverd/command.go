@@ -166,9 +166,12 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 		return &usageError{err}
 	}
 	if o.cleanup {
-		removed, err := daemon.Cleanup(daemon.Config{BPFDir: daemon.DefaultBPFDir, RunDir: daemon.DefaultRunDir})
+		removed, living, err := daemon.Cleanup(daemon.Config{BPFDir: daemon.DefaultBPFDir, RunDir: daemon.DefaultRunDir})
 		for _, r := range removed {
 			fmt.Fprintln(stdout, "removed", r)
+		}
+		for _, pid := range living {
+			fmt.Fprintf(stdout, "kept what process %d uses: failoverd runs there\n", pid)
 		}
 		if err == nil && len(removed) == 0 {
 			fmt.Fprintln(stdout, "nothing was left behind")

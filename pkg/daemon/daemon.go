@@ -95,7 +95,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		}
 	}
 
-	removed, err := link.Recover(c.RunDir, handle)
+	removed, _, err := link.Recover(c.RunDir, handle)
 	for _, r := range removed {
 		log.WithField("leftover", r).Warn("removed what a killed run left behind")
 	}
@@ -313,20 +313,21 @@ func modes(plan []planned) []datapath.Mode {
 }
 
 // Cleanup removes what killed runs left behind, and returns a line for each
-// thing removed. What a living run uses is not touched.
-func Cleanup(c Config) ([]string, error) {
+// thing removed. What a living run uses is not touched: their processes are
+// returned too.
+func Cleanup(c Config) (removed []string, living []int, err error) {
 	if err := checkPrivileges(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	handle, err := link.NewHandle()
 	if err != nil {
-		return nil, fmt.Errorf("open netlink: %w", err)
+		return nil, nil, fmt.Errorf("open netlink: %w", err)
 	}
 	defer handle.Close()
-	removed, err := link.Recover(c.RunDir, handle)
+	removed, living, err = link.Recover(c.RunDir, handle)
 	pins, pinErr := datapath.Cleanup(c.BPFDir)
 	sockets, socketErr := control.Cleanup(c.RunDir)
-	return slices.Concat(removed, pins, sockets), errors.Join(err, pinErr, socketErr)
+	return slices.Concat(removed, pins, sockets), living, errors.Join(err, pinErr, socketErr)
 }
 
 // packets gives the loop the datapath's records.

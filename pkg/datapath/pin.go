@@ -16,13 +16,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/bpf"
+	"github.com/failoverd/failoverd/pkg/flock"
 )
 
 // mountedMark is a directory that says that the file system was mounted for us.
 const mountedMark = "mounted"
-
-// errLive is returned for a directory that a living process holds.
-var errLive = errors.New("held by a living process")
 
 // pins is a directory of a BPF file system with everything that this process
 // has pinned:
@@ -54,7 +52,7 @@ func openPins(dir string, adopt []int) (*pins, error) {
 		return nil, err
 	}
 	p.lock, err = lockDir(p.dir, true)
-	if errors.Is(err, errLive) {
+	if errors.Is(err, flock.ErrHeld) {
 		p.dir = fmt.Sprintf("%s-%d", dir, os.Getpid())
 		p.lock, err = lockDir(p.dir, true)
 	}
@@ -101,7 +99,8 @@ func ensureBPFFS(dir string) (mounted string, err error) {
 	return dir, nil
 }
 
-// lockDir opens and locks a directory, which it makes if asked to.
+// lockDir opens and locks a directory, which it makes if asked to. The error is
+// flock.ErrHeld if a living process has it.
 func lockDir(dir string, create bool) (*os.File, error) {
 	for {
 		if create {
@@ -116,12 +115,8 @@ func lockDir(dir string, create bool) (*os.File, error) {
 			}
 			return nil, err
 		}
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errors.Join(fmt.Errorf("%s: %w", dir, errLive), f.Close())
-		}
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), f.Close())
+		if err := flock.Take(f); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", dir, err), f.Close())
 		}
 		opened, err := f.Stat()
 		if err != nil {
@@ -334,7 +329,7 @@ func clean(dir string, dirs ...string) (removed []string, err error) {
 	var errs []error
 	for _, d := range dirs {
 		lock, err := lockDir(d, false)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errLive) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, flock.ErrHeld) {
 			continue
 		}
 		if err != nil {

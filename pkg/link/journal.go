@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/failoverd/failoverd/pkg/flock"
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
@@ -174,20 +175,28 @@ func (j *Journal) Remove() error {
 }
 
 // Recover undoes what the journals of dead runs in this network namespace say,
-// and returns a line for each thing that was still there.
-func Recover(dir string, h *Handle) (removed []string, err error) {
+// and returns a line for each thing that was still there, and the processes whose
+// runs live, which are left alone.
+func Recover(dir string, h *Handle) (removed []string, living []int, err error) {
 	netns, err := namespace()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	paths, err := filepath.Glob(filepath.Join(dir, fmt.Sprintf("%d-*.json", netns)))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var errs []error
 	for _, path := range paths {
 		r, err := recoverOne(path, h)
 		removed = append(removed, r...)
+		if errors.Is(err, flock.ErrHeld) {
+			var pid int
+			if _, err := fmt.Sscanf(filepath.Base(path), "%d-%d.json", &netns, &pid); err == nil {
+				living = append(living, pid)
+			}
+			continue
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", path, err))
 		}
@@ -195,7 +204,7 @@ func Recover(dir string, h *Handle) (removed []string, err error) {
 	if len(paths) > 0 {
 		_ = os.Remove(dir) // a living run's journal keeps it
 	}
-	return removed, errors.Join(errs...)
+	return removed, living, errors.Join(errs...)
 }
 
 func recoverOne(path string, h *Handle) (removed []string, err error) {
@@ -264,8 +273,8 @@ func recoverOne(path string, h *Handle) (removed []string, err error) {
 	return removed, os.Remove(path)
 }
 
-// lockDead opens and locks the journal of a dead run. It returns nil for one
-// whose run lives.
+// lockDead opens and locks the journal of a dead run. It returns flock.ErrHeld for
+// one whose run lives, and nil for one that is gone or was replaced meanwhile.
 func lockDead(path string) (*os.File, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -274,12 +283,8 @@ func lockDead(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, file.Close()
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock: %w", err), file.Close())
+	if err := flock.Take(file); err != nil {
+		return nil, errors.Join(err, file.Close())
 	}
 	// A living run may have replaced the file in between: then what is
 	// locked here is the old one.

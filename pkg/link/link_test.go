@@ -324,9 +324,9 @@ func TestJournal(t *testing.T) {
 		}
 	}
 	in(func() error {
-		removed, err := Recover(dir, h)
-		if err != nil || len(removed) != 0 {
-			t.Errorf("a living run's: %v, %v", removed, err)
+		removed, living, err := Recover(dir, h)
+		if err != nil || len(removed) != 0 || !slices.Equal(living, []int{os.Getpid()}) {
+			t.Errorf("a living run's: %v, of %v, %v", removed, living, err)
 		}
 		return nil
 	})
@@ -335,7 +335,7 @@ func TestJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	in(func() error {
-		removed, err := Recover(dir, h)
+		removed, _, err := Recover(dir, h)
 		want := []string{"address 192.0.2.10/24 from eth0", "address 2001:db8::10/64 from eth0"}
 		if err != nil || !slices.Equal(removed, want) {
 			t.Errorf("a dead run's: %v, %v", removed, err)
@@ -380,7 +380,7 @@ func TestJournalFiles(t *testing.T) {
 	if err := os.WriteFile(path, []byte("{"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Recover(dir, h); err == nil || !strings.Contains(err.Error(), path) {
+	if _, _, err := Recover(dir, h); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("%v does not name %s", err, path)
 	}
 }

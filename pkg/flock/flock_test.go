@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flock
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func open(t *testing.T, path string) *os.File {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+// What a living process has locked is left to it, at once.
+func TestHeld(t *testing.T) {
+	dir := t.TempDir()
+	first := open(t, dir)
+	if err := Take(first); err != nil {
+		t.Fatal(err)
+	}
+	if pid := holder(open(t, dir)); pid != os.Getpid() {
+		t.Errorf("held by %d, want %d", pid, os.Getpid())
+	}
+	if err := Take(open(t, dir)); !errors.Is(err, ErrHeld) {
+		t.Errorf("taken twice: %v", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Take(open(t, dir)); err != nil {
+		t.Errorf("after the end of its holder: %v", err)
+	}
+}
+
+// A process that was killed holds nothing, although a child of it that has yet to
+// begin its own program keeps the lock a moment longer.
+func TestKilled(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The shell takes the lock and leaves it to a child when it ends.
+	taken, err := exec.Command("sh", "-c", `exec 9<"$0"; flock 9; (sleep 0.5; exec 9<&-) >/dev/null 2>&1 & echo taken`, path).Output()
+	if err != nil || string(taken) != "taken\n" {
+		t.Fatalf("%s, %v", taken, err)
+	}
+	if err := unix.Flock(int(open(t, path).Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Fatalf("the child doesn't hold the lock: %v", err)
+	}
+	began := time.Now()
+	if err := Take(open(t, path)); err != nil {
+		t.Errorf("%v after %v", err, time.Since(began))
+	}
+}
