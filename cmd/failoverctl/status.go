@@ -200,6 +200,15 @@ func writeDetails(w io.Writer, s control.Status) error {
 		}
 		line("became Active", "%d times", r.BecameActive)
 		line("addresses", "%s", strings.Join(r.Addresses, " "))
+		if len(r.Extra) > 0 {
+			line("extra addresses", "%s", strings.Join(r.Extra, ", "))
+		}
+		for _, route := range r.Routes {
+			line("route", "%s", strings.TrimPrefix(route, "route "))
+		}
+		for _, rule := range r.Rules {
+			line("rule", "%s", strings.TrimPrefix(rule, "rule "))
+		}
 		line("on this host", "%s", yes(r.Assigned))
 		line("priority", "%s", priority(r))
 		if r.Group != "" {

@@ -83,6 +83,7 @@ type Router struct {
 	// pass or Drop.
 	Unchanged string
 	Hooks     Hooks
+	Extra     []Extra
 	Routes    []Route
 	Rules     []Rule
 	// Track is what the router depends on.
@@ -282,6 +283,7 @@ func (r Router) Problems() (all []Problem) {
 		all = append(all, r.unicastProblems()...)
 	}
 	all = append(all, r.routingProblems()...)
+	all = append(all, r.extraProblems()...)
 	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
 		limit := packet.MaxAddressesIPv4
 		if f == packet.IPv6 {
@@ -303,6 +305,7 @@ func Difference(a, b Router) []string {
 	var all differences
 	all.add("name", a.Name, b.Name)
 	all.add("addresses", a.Addresses, b.Addresses)
+	all.add(extraName, a.Extra, b.Extra)
 	all.add("priority", a.Priority, b.Priority)
 	all.add("interval", a.Interval, b.Interval)
 	all.add("version", a.Version, b.Version)

@@ -3,10 +3,10 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"regexp"
 	"slices"
@@ -220,6 +220,9 @@ func (f *File) complete() {
 			r.Hooks.Timeout = f.Global.NotifyTimeout
 		}
 		r.completeRouting()
+		for n := range r.Extra {
+			r.Extra[n].Interface = cmp.Or(r.Extra[n].Interface, r.Interface)
+		}
 	}
 }
 
@@ -282,13 +285,12 @@ func (f *File) compare(r *reader, i, j int) {
 			f.note(r, i, Problem{Key: "xdp_mode", Text: fmt.Sprintf("%s receives on %s by %s, this one by %s: an interface has one way to receive, give it to both", where, a.Interface, b.XDPMode, a.XDPMode)})
 		}
 	}
-	for n, p := range a.Addresses {
-		addr := p.Addr()
-		if addr.IsLinkLocalUnicast() && a.Interface != b.Interface {
-			continue
-		}
-		if slices.ContainsFunc(b.Addresses, func(q netip.Prefix) bool { return q.Addr() == addr }) {
-			f.note(r, i, Problem{Key: "addresses", Item: n, Text: fmt.Sprintf("%s has the address %s too: an address belongs to one router", where, addr)})
+	for _, mine := range a.places() {
+		addr := mine.Address.Addr()
+		if slices.ContainsFunc(b.places(), func(o place) bool {
+			return o.Address.Addr() == addr && (o.Interface == mine.Interface || !addr.IsLinkLocalUnicast())
+		}) {
+			f.note(r, i, Problem{Key: mine.key, Item: mine.item, Text: fmt.Sprintf("%s has the address %s too: an address belongs to one router", where, addr)})
 		}
 	}
 }
@@ -399,6 +401,7 @@ const (
 	kindUses      // a list of tracks
 	kindGroup     // keys of its own, or a word
 	kindHosts     // an address, or a list of them
+	kindExtras    // a list of addresses and groups of keys
 	kindPeers     // a list of addresses and groups of keys
 	kindSecrets   // a list of keys and where they are
 	kindGroups    // a list of groups of keys
@@ -496,6 +499,7 @@ var routerKeys = slices.Concat([]key[Router]{
 	need(textKey("interface", "The network interface. One that isn't there yet is waited for.", func(r *Router) *string { return &r.Interface }), "add `interface: eth0`"),
 	need(numberKey("vrid", "The VRID, the same on all hosts that share the addresses.", 1, 255, "", func(r *Router) *int { return &r.VRID }), "add `vrid: 51`, the same on all hosts that share the addresses"),
 	need(addressesKey(), "add `addresses: [192.0.2.10/24]`"),
+	extraKey(),
 	numberKey("priority", "The Priority: the highest has the addresses; 255 is for the host that owns them as its own.", 1, 255, "100", func(r *Router) *int { return &r.Priority }),
 	durationKey("interval", "The Advertisement_Interval: 10ms to 40.95s in steps of 10ms, in version 2 whole seconds to 255s.", "1s", func(r *Router) *time.Duration { return &r.Interval }),
 	numberKey("version", "The VRRP version: 3 (RFC 9568) or 2 (RFC 3768, IPv4 only).", 2, 3, "3", func(r *Router) *int { return &r.Version }),
@@ -542,17 +546,10 @@ func addressesKey() key[Router] {
 	return key[Router]{name: name, kind: kindAddresses, doc: "The virtual addresses with their prefix lengths, of either family.", read: func(r *reader, n ast.Node, t *Router) []ast.Node {
 		var items []ast.Node
 		for _, item := range r.list(n, name, "addresses: [192.0.2.10/24]") {
-			s, ok := r.address(item)
-			if !ok {
-				continue
+			if p, ok := r.prefixed(item); ok {
+				t.Addresses = append(t.Addresses, p)
+				items = append(items, r.value(item))
 			}
-			p, err := ParseAddress(s)
-			if err != nil {
-				r.fail(r.value(item), "", "%s", err)
-				continue
-			}
-			t.Addresses = append(t.Addresses, p)
-			items = append(items, r.value(item))
 		}
 		return items
 	}}

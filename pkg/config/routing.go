@@ -56,7 +56,7 @@ func (r Router) Routing(f packet.Family) (routes []Route, rules []Rule) {
 		if six {
 			own = packet.IPv6
 		}
-		return own == f || len(r.OfFamily(own)) == 0
+		return r.with(own, f)
 	}
 	for _, route := range r.Routes {
 		if with(route.To.Addr().Is6()) {

@@ -113,6 +113,10 @@ func (k key[T]) schema() object {
 		peer := properties("A peer.", peerKeys)
 		peer["required"] = []string{"address"}
 		o["type"], o["items"], o["minItems"] = "array", object{"anyOf": []object{{"type": "string"}, peer}}, 1
+	case kindExtras:
+		extra := properties("An extra address.", extraKeys)
+		extra["required"] = []string{"address"}
+		o["type"], o["items"] = "array", object{"anyOf": []object{{"type": "string"}, extra}}
 	case kindSecrets:
 		secret := properties("A key.", keyKeys)
 		secret["required"] = []string{"id"}
@@ -129,7 +133,7 @@ func (k key[T]) schema() object {
 		}
 	case kindBool:
 		o["default"] = k.fallback == "true"
-	case kindChoices, kindUses:
+	case kindChoices, kindUses, kindExtras:
 		o["default"] = []string{}
 	default:
 		if k.fallback != "" {

@@ -75,6 +75,11 @@ type Router struct {
 	VRID      int      `json:"vrid"`
 	Version   int      `json:"version"`
 	Addresses []string `json:"addresses"`
+	// Extra are addresses that aren't advertised, Routes and Rules those of the
+	// kernel that go with the addresses.
+	Extra  []string `json:"extra_addresses,omitempty"`
+	Routes []string `json:"routes,omitempty"`
+	Rules  []string `json:"rules,omitempty"`
 
 	State string `json:"state"` // Initialize, Backup or Active
 	// Since is when the state was entered.
@@ -229,7 +234,8 @@ type Event struct {
 	Number uint64    `json:"number"`
 	Lost   uint64    `json:"lost,omitempty"`
 	Time   time.Time `json:"time"`
-	// Kind is transition, track, finding, problem, failure, hook, reload, …
+	// Kind is transition, track, finding, problem, failure, hook, order, reload,
+	// restored or routing.
 	Kind      string `json:"kind"`
 	Name      string `json:"name,omitempty"`
 	Interface string `json:"interface,omitempty"`

@@ -13,6 +13,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
@@ -182,11 +183,7 @@ func restarts(a, b config.Router) string {
 }
 
 func loopConfig(m *member) router.Config {
-	c := router.Config{ID: m.id, Protocol: m.protocol(), Group: m.group(), Peers: m.config.Unicast.Addresses(m.id.Family), TTL: uint8(m.config.Unicast.TTL), Prover: m.prover()}
-	if m.config.Priority != config.OwnerPriority {
-		c.Addresses = m.config.OfFamily(m.id.Family)
-	}
-	return c
+	return router.Config{ID: m.id, Addresses: m.config.Assigned(m.id.Family), Protocol: m.protocol(), Group: m.group(), Peers: m.config.Unicast.Addresses(m.id.Family), TTL: uint8(m.config.Unicast.TTL), Prover: m.prover()}
 }
 
 // ours reports whether a virtual address is where a running router has put it.
@@ -194,8 +191,12 @@ func (ps *ports) ours(ifindex int, a netip.Addr) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	for _, v := range ps.views {
-		if v.device == ifindex && v.config.Priority != config.OwnerPriority && slices.ContainsFunc(v.config.Addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
+		is := func(p netip.Prefix) bool { return p.Addr() == a }
+		if v.device == ifindex && (slices.ContainsFunc(v.config.Assigned(packet.IPv4), is) || slices.ContainsFunc(v.config.Assigned(packet.IPv6), is)) {
 			return true
+		}
+		if slices.ContainsFunc(v.config.Extra, func(e config.Extra) bool { return e.Address.Addr() == a }) {
+			return true // wherever it is
 		}
 	}
 	return false

@@ -137,8 +137,8 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	}()
 
 	history := control.NewHistory()
-	routes := newRoutes(log, history)
-	worker := link.NewWorker(handle, routes.told)
+	guardian := newGuardian(log, history)
+	worker := link.NewWorker(handle, guardian.told, newPlaced(log).told)
 	observer := newObserver(log, dp, history)
 	loop := router.New(monotonic{}, packets{dp}, addresses{worker}, leases{dp}, observer)
 	// Not the worker's: a listing must not keep a take-over waiting.
@@ -149,7 +149,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	defer looking.Close()
 	reach := newReach(loop, looking, log)
 	observer.active = reach.becameActive
-	ports := &ports{wait: wait, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, claims: held, conditions: newConditions(), log: log, changes: make(chan change), settling: make(chan chan struct{}), begun: make(chan struct{})}
+	ports := &ports{wait: wait, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, claims: held, conditions: newConditions(), guardian: guardian, log: log, changes: make(chan change), settling: make(chan chan struct{}), begun: make(chan struct{})}
 	book, err := openBook(c.StateDir)
 	if err != nil {
 		return err

@@ -248,6 +248,19 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 	for _, a := range v.config.OfFamily(s.ID.Family) {
 		r.Addresses = append(r.Addresses, a.String())
 	}
+	for _, a := range v.config.Extras(s.ID.Family) {
+		r.Extra = append(r.Extra, a.String())
+	}
+	for _, e := range v.config.Elsewhere(s.ID.Family) {
+		r.Extra = append(r.Extra, e.String())
+	}
+	routes, rules := v.config.Routing(s.ID.Family)
+	for _, n := range routes {
+		r.Routes = append(r.Routes, link.Route(n).String())
+	}
+	for _, n := range rules {
+		r.Rules = append(r.Rules, link.Rule(n).String())
+	}
 	if s.Source.IsValid() {
 		r.Source = s.Source.String()
 	}
@@ -288,7 +301,7 @@ func (d *instance) Stats() (control.Stats, error) {
 		id := state.ID
 		s.Routers = append(s.Routers, control.RouterStats{
 			Name: views[id].config.Name, Interface: id.Interface, Family: id.Family.String(), VRID: int(id.VRID),
-			Counters: routerCounters(state.Counters, views[id].guard),
+			Counters: routerCounters(state.Counters, views[id].guard, d.ports.guardian.count(id)),
 		})
 	}
 	s.Hooks = d.hookStats(views)
@@ -321,7 +334,7 @@ func (d *instance) hookStats(views map[router.ID]view) []control.HookStats {
 
 // routerCounters names the counters of a router; those that RFC 8347 knows have
 // its names.
-func routerCounters(c router.Counters, g *auth.Guard) []control.Counter {
+func routerCounters(c router.Counters, g *auth.Guard, restored uint64) []control.Counter {
 	all := []control.Counter{
 		{Name: "master_transitions", Help: "how often it became Active", Value: c.Became[vrrp.Active]},
 		{Name: "backup_transitions", Help: "how often it became Backup", Value: c.Became[vrrp.Backup]},
@@ -329,6 +342,7 @@ func routerCounters(c router.Counters, g *auth.Guard) []control.Counter {
 		{Name: "advertisement_sent", Help: "advertisements sent", Value: c.Sent},
 		{Name: "priority_zero_pkts_sent", Help: "advertisements of priority 0 sent", Value: c.PriorityZeroSent},
 		{Name: "announcements_sent", Help: "how often the addresses were announced by gratuitous ARP or neighbour advertisements", Value: c.Announced},
+		{Name: "restored", Help: "addresses, routes and rules put back that somebody else had removed", Value: restored},
 	}
 	for _, reason := range []packet.Reason{
 		packet.ReasonAdvertisementReceived, packet.ReasonPriorityZero, packet.ReasonChecksumRFC5798, packet.ErrVersion, packet.ErrZeroInterval, packet.ErrChecksum, packet.ErrOwnSource,

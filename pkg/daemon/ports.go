@@ -44,6 +44,7 @@ type ports struct {
 	changes    chan change
 	settling   chan chan struct{} // closed when what was known before has been acted on
 	conditions *conditions
+	guardian   *guardian
 	begun      chan struct{} // closed when what was possible at the start is done
 	told       func(map[router.ID]view)
 
@@ -261,10 +262,10 @@ func (ps *ports) restore(snapshot []link.Interface) error {
 		found := make(map[router.ID]netip.Prefix)
 		for _, p := range ps.all {
 			for _, m := range p.routers {
-				if !m.running || m.config.Priority == config.OwnerPriority {
+				if !m.running {
 					continue
 				}
-				for _, a := range m.config.OfFamily(m.id.Family) {
+				for _, a := range m.config.Assigned(m.id.Family) {
 					if !hasAddress(all, m.on(p.bound), a.Addr()) {
 						found[m.id] = a
 						break
@@ -297,7 +298,7 @@ func (ps *ports) restore(snapshot []link.Interface) error {
 		if !ok || !s.Assigned {
 			continue
 		}
-		ps.log.WithFields(fields(s.ID)).WithField("address", a.String()).Warn("virtual address was removed by somebody else, putting it back")
+		ps.guardian.restore(s.ID, fmt.Sprintf("address %s on %s", a, s.ID.Interface))
 		if err := ps.loop.Restore(s.ID); err != nil {
 			return err
 		}
@@ -509,17 +510,15 @@ func (m *member) on(i *link.Interface) int {
 func (ps *ports) plan(p *port, i link.Interface) error {
 	var changes link.Changes
 	for _, m := range p.routers {
-		if m.config.Priority == config.OwnerPriority {
-			continue
-		}
 		if m.mac == config.VirtualMACMacvlan {
 			changes.Devices = append(changes.Devices, m.planned(i.Index))
 		}
 		// Also beside a macvlan, without which they are on the interface.
-		for _, a := range m.config.OfFamily(m.id.Family) {
+		for _, a := range m.config.Assigned(m.id.Family) {
 			changes.Addresses = append(changes.Addresses, link.JournalAddress{Ifindex: i.Index, Name: i.Name, Prefix: a})
 		}
 		routing := m.routing()
+		changes.Placed = append(changes.Placed, routing.Placed...)
 		changes.Routes = append(changes.Routes, routing.Routes...)
 		changes.Rules = append(changes.Rules, routing.Rules...)
 	}
@@ -734,12 +733,19 @@ func (ps *ports) setRouter(p *port, m *member, running bool, from netip.Addr) er
 
 		DropUnchanged: m.config.Unchanged == config.Drop,
 
-		Addresses:  protocol.Addresses,
+		Addresses:  append(protocol.Addresses, addrs(m.config.Extras(m.id.Family))...),
 		Owner:      m.config.Priority == config.OwnerPriority,
 		VirtualMAC: m.mac != config.VirtualMACOff,
 		Device:     m.device != 0,
 		Accept:     m.config.Accept,
 	})
+}
+
+func addrs(prefixes []netip.Prefix) (all []netip.Addr) {
+	for _, p := range prefixes {
+		all = append(all, p.Addr())
+	}
+	return all
 }
 
 func fields(id router.ID) logrus.Fields {

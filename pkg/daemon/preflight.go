@@ -195,6 +195,7 @@ func checkAddresses(plan []planned, snapshot []link.Interface, ours func(ifindex
 			}
 		}
 	}
+	checkExtra(plan, snapshot, ours, &wrong)
 	checkPeers(plan, snapshot, &wrong)
 	for i, p := range plan {
 		for _, q := range plan[:i] {
@@ -211,6 +212,24 @@ func checkAddresses(plan []planned, snapshot []link.Interface, ours func(ifindex
 	return wrong.orNil()
 }
 
+// checkExtra makes sure that nobody has the extra addresses already.
+func checkExtra(plan []planned, snapshot []link.Interface, ours func(ifindex int, a netip.Addr) bool, wrong *ConfigError) {
+	for _, p := range plan {
+		for n, e := range p.Extra {
+			addr := e.Address.Addr()
+			for _, i := range snapshot {
+				if addr.IsLinkLocalUnicast() && i.Name != e.Interface {
+					continue
+				}
+				if hasAddress(snapshot, i.Index, addr) && !ours(i.Index, addr) {
+					wrong.add(p, "extra_addresses", n, "extra address %s is on interface %s already: remove it there (ip addr del %s dev %s)", addr, i.Name, e.Address, i.Name)
+					break
+				}
+			}
+		}
+	}
+}
+
 func hasAddress(snapshot []link.Interface, ifindex int, addr netip.Addr) bool {
 	for _, i := range snapshot {
 		if i.Index == ifindex {
@@ -225,6 +244,9 @@ func hasAddress(snapshot []link.Interface, ifindex int, addr netip.Addr) bool {
 func virtual(plan []planned) []netip.Addr {
 	var all []netip.Addr
 	for _, p := range plan {
+		for _, e := range p.Extra {
+			all = append(all, e.Address.Addr())
+		}
 		if p.Priority == config.OwnerPriority {
 			continue
 		}

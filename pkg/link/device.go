@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -100,7 +101,12 @@ func (d Device) is(i Interface) bool {
 // answer for the addresses of the other, take packets for spoofed because the
 // way back leads through the other, or get addresses of its own.
 func (d Device) setUp(parent string) error {
-	settings := [][2]string{{"ipv4/conf/" + d.Name + "/arp_ignore", "1"}}
+	settings := [][2]string{
+		{"ipv4/conf/" + d.Name + "/arp_ignore", "1"},
+		{"ipv6/conf/" + d.Name + "/addr_gen_mode", "1"}, // none
+		{"ipv6/conf/" + d.Name + "/accept_ra", "0"},
+		{"ipv6/conf/" + d.Name + "/autoconf", "0"},
+	}
 	if d.Family == packet.IPv4 {
 		strictness, err := Effective("ipv4", parent, "rp_filter")
 		if err != nil {
@@ -109,14 +115,7 @@ func (d Device) setUp(parent string) error {
 		if strictness != 0 {
 			strictness = 2 // loose; 0 would not undo conf/all
 		}
-		settings = append(settings,
-			[2]string{"ipv4/conf/" + d.Name + "/rp_filter", strconv.Itoa(strictness)},
-			[2]string{"ipv6/conf/" + d.Name + "/disable_ipv6", "1"})
-	} else {
-		settings = append(settings,
-			[2]string{"ipv6/conf/" + d.Name + "/addr_gen_mode", "1"}, // none
-			[2]string{"ipv6/conf/" + d.Name + "/accept_ra", "0"},
-			[2]string{"ipv6/conf/" + d.Name + "/autoconf", "0"})
+		settings = append(settings, [2]string{"ipv4/conf/" + d.Name + "/rp_filter", strconv.Itoa(strictness)})
 	}
 	family := fmt.Sprintf("ipv%d", uint8(d.Family))
 	forwarding, err := ReadSetting(path.Join(family, "conf", parent, "forwarding"))
@@ -210,8 +209,10 @@ func ReadSetting(name string) (int, error) {
 
 func writeSetting(name, value string) error {
 	err := os.WriteFile(settingsDir+name, []byte(value), 0)
-	if errors.Is(err, fs.ErrNotExist) && path.Base(name) == "disable_ipv6" {
-		return nil // a kernel without IPv6
+	if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(name, "ipv6/") {
+		if _, err := os.Stat(settingsDir + "ipv6"); errors.Is(err, fs.ErrNotExist) {
+			return nil // a kernel without IPv6
+		}
 	}
 	return err
 }

@@ -22,7 +22,7 @@ func TestDevice(t *testing.T) {
 		}
 	}
 	parent := find(t, h, "eth0")
-	w := NewWorker(h, nil)
+	w := NewWorker(h, nil, nil)
 	for family, virtual := range map[packet.Family][]string{
 		packet.IPv4: {"192.0.2.10/24"},
 		packet.IPv6: {"fe80::12:33/64", "2001:db8::10/64"},

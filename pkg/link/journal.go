@@ -132,6 +132,7 @@ func (j *Journal) write() error {
 		content.Addresses = append(content.Addresses, c.Addresses...)
 		content.Devices = append(content.Devices, c.Devices...)
 		content.Settings = append(content.Settings, c.Settings...)
+		content.Placed = append(content.Placed, c.Placed...)
 		content.Routes = append(content.Routes, c.Routes...)
 		content.Rules = append(content.Rules, c.Rules...)
 	}

@@ -268,7 +268,7 @@ func TestMonitor(t *testing.T) {
 func TestWorker(t *testing.T) {
 	_, _, h := newHost(t, "192.0.2.2/24")
 	index := find(t, h, "eth0").Index
-	w := NewWorker(h, nil)
+	w := NewWorker(h, nil, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { _ = w.Run(ctx) })

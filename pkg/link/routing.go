@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -43,10 +44,18 @@ type Rule struct {
 	IPv6     bool         `json:"ipv6,omitempty"`
 }
 
+// Placed is an address on an interface that a host has while a Virtual Router is
+// Active on it.
+type Placed struct {
+	Address   netip.Prefix `json:"address"`
+	Interface string       `json:"interface"`
+}
+
 // Routing is what goes with the addresses of a Virtual Router.
 type Routing struct {
-	Routes []Route `json:"routes,omitempty"`
-	Rules  []Rule  `json:"rules,omitempty"`
+	Placed []Placed `json:"placed,omitempty"`
+	Routes []Route  `json:"routes,omitempty"`
+	Rules  []Rule   `json:"rules,omitempty"`
 }
 
 var routeTypes = map[string]int{
@@ -59,9 +68,49 @@ var routeScopes = map[string]netlink.Scope{
 	"link": netlink.SCOPE_LINK, "host": netlink.SCOPE_HOST,
 }
 
+func (p Placed) String() string { return fmt.Sprintf("address %s on %s", p.Address, p.Interface) }
+
 func (r Route) String() string { return fmt.Sprintf("route to %s in table %d", r.To, r.Table) }
 
 func (r Rule) String() string { return fmt.Sprintf("rule %d to table %d", r.Priority, r.Table) }
+
+// Place adds an address to its interface, and reports whether it was missing.
+func (h *Handle) Place(p Placed) (bool, error) {
+	index, there, err := h.find(p)
+	if err != nil || there {
+		return false, err
+	}
+	if err := h.Assign(index, p.Address); err != nil {
+		return false, fmt.Errorf("%s: %w", p, err)
+	}
+	return true, nil
+}
+
+// Unplace removes an address from its interface, and reports whether it was still
+// there.
+func (h *Handle) Unplace(p Placed) (bool, error) {
+	index, there, err := h.find(p)
+	if errors.As(err, &netlink.LinkNotFoundError{}) || err == nil && !there {
+		return false, nil
+	}
+	if err == nil {
+		err = h.Release(index, []netip.Prefix{p.Address})
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", p, err)
+	}
+	return true, nil
+}
+
+// find returns the interface of an address, and whether this has it.
+func (h *Handle) find(p Placed) (index int, there bool, err error) {
+	l, err := h.h.LinkByName(p.Interface)
+	if err != nil {
+		return 0, false, err
+	}
+	all, err := h.list(l.Attrs().Index, family(p.Address.Addr().Is6()))
+	return l.Attrs().Index, slices.ContainsFunc(all, func(a netlink.Addr) bool { return address(a).Prefix == p.Address }), err
+}
 
 // AddRoute adds a route, and reports whether it was missing.
 func (h *Handle) AddRoute(r Route) (bool, error) {
@@ -169,6 +218,10 @@ func (h *Handle) addRouting(r Routing) (missing []fmt.Stringer, err error) {
 		}
 		errs = append(errs, err)
 	}
+	for _, p := range r.Placed {
+		was, err := h.Place(p)
+		note(p, was, err)
+	}
 	for _, route := range r.Routes {
 		was, err := h.AddRoute(route)
 		note(route, was, err)
@@ -197,6 +250,10 @@ func (h *Handle) removeRouting(r Routing) (lines []string, err error) {
 	for _, route := range r.Routes {
 		was, err := h.RemoveRoute(route)
 		note(route, was, err)
+	}
+	for _, p := range r.Placed {
+		was, err := h.Unplace(p)
+		note(p, was, err)
 	}
 	return lines, errors.Join(errs...)
 }

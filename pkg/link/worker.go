@@ -32,6 +32,7 @@ type Worker struct {
 	handle *Handle
 	wake   chan struct{}
 	told   func(owner any, missing []fmt.Stringer, err error)
+	placed func(p Placed, there bool)
 
 	mu      sync.Mutex
 	jobs    []Job
@@ -42,14 +43,18 @@ type Worker struct {
 }
 
 // NewWorker returns a Worker that changes addresses through handle. Told is called
-// by Run when a route or a rule was missing that was there before, or can't be
-// added or removed; it may be nil.
-func NewWorker(handle *Handle, told func(owner any, missing []fmt.Stringer, err error)) *Worker {
+// by Run when something of a Routing was missing that was there before, or can't be
+// added or removed, and placed when an address of it has been added, and before it
+// is removed; both may be nil and must not wait.
+func NewWorker(handle *Handle, told func(owner any, missing []fmt.Stringer, err error), placed func(p Placed, there bool)) *Worker {
 	if told == nil {
 		told = func(any, []fmt.Stringer, error) {}
 	}
+	if placed == nil {
+		placed = func(Placed, bool) {}
+	}
 	return &Worker{
-		handle: handle, wake: make(chan struct{}, 1), told: told,
+		handle: handle, wake: make(chan struct{}, 1), told: told, placed: placed,
 		devices: make(map[int]bool), routing: make(map[any]Routing), held: make(map[any]Routing),
 	}
 }
@@ -159,9 +164,28 @@ func (w *Worker) do(j Job) error {
 func (w *Worker) enroute(owner any) {
 	want := w.wanted(owner)
 	w.held[owner] = want
-	if _, err := w.handle.addRouting(want); err != nil {
+	if _, err := w.add(want); err != nil {
 		w.told(owner, nil, err)
 	}
+}
+
+// add adds what is missing, and says of the addresses among it that they are there.
+func (w *Worker) add(r Routing) (missing []fmt.Stringer, err error) {
+	missing, err = w.handle.addRouting(r)
+	for _, what := range missing {
+		if p, is := what.(Placed); is {
+			w.placed(p, true)
+		}
+	}
+	return missing, err
+}
+
+func (w *Worker) remove(r Routing) error {
+	for _, p := range r.Placed {
+		w.placed(p, false)
+	}
+	_, err := w.handle.removeRouting(r)
+	return err
 }
 
 func (w *Worker) unroute(owner any) error {
@@ -169,7 +193,7 @@ func (w *Worker) unroute(owner any) error {
 	if !ok {
 		return nil
 	}
-	_, err := w.handle.removeRouting(held)
+	err := w.remove(held)
 	if err == nil {
 		delete(w.held, owner)
 	}
@@ -187,9 +211,9 @@ func (w *Worker) wanted(owner any) Routing {
 func (w *Worker) guard(again bool) {
 	for owner, held := range w.held {
 		want := w.wanted(owner)
-		changed := !slices.Equal(held.Routes, want.Routes) || !slices.Equal(held.Rules, want.Rules)
+		changed := !slices.Equal(held.Placed, want.Placed) || !slices.Equal(held.Routes, want.Routes) || !slices.Equal(held.Rules, want.Rules)
 		if changed {
-			if _, err := w.handle.removeRouting(held.without(want)); err != nil {
+			if err := w.remove(held.without(want)); err != nil {
 				w.told(owner, nil, err)
 				continue // with what is held, to try again
 			}
@@ -198,7 +222,7 @@ func (w *Worker) guard(again bool) {
 		if !changed && !again {
 			continue
 		}
-		missing, err := w.handle.addRouting(want)
+		missing, err := w.add(want)
 		if changed {
 			missing = nil // it was never there
 		}
@@ -211,6 +235,7 @@ func (w *Worker) guard(again bool) {
 // without returns what isn't in the other.
 func (r Routing) without(other Routing) Routing {
 	return Routing{
+		Placed: slices.DeleteFunc(slices.Clone(r.Placed), func(x Placed) bool { return slices.Contains(other.Placed, x) }),
 		Routes: slices.DeleteFunc(slices.Clone(r.Routes), func(x Route) bool { return slices.Contains(other.Routes, x) }),
 		Rules:  slices.DeleteFunc(slices.Clone(r.Rules), func(x Rule) bool { return slices.Contains(other.Rules, x) }),
 	}

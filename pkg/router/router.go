@@ -179,8 +179,9 @@ type Config struct {
 	// none. Its members are Active or Backup together.
 	Group string
 	// Addresses are the virtual addresses as they are put on the interface
-	// while Active. An owner's addresses are there already and are never
-	// touched: for priority 255 it is empty.
+	// while Active, and others, of any family, that aren't advertised. An owner's
+	// addresses are there already and are never touched: for priority 255 they
+	// aren't among them.
 	Addresses []netip.Prefix
 	// Peers are who advertisements are sent to, one by one, instead of the
 	// group. Of nobody else are there any to receive.

@@ -261,11 +261,18 @@ func (r *router) datagram(frame []byte) []byte {
 }
 
 // queueAnnouncements queues one gratuitous ARP or unsolicited neighbour
-// advertisement for each virtual address (RFC 9568 §6.4.2).
+// advertisement for each virtual address (RFC 9568 §6.4.2), and for what else is
+// assigned with them.
 func (r *router) queueAnnouncements() error {
-	for _, address := range r.protocol.Addresses {
+	all := r.protocol.Addresses
+	for _, p := range r.addresses {
+		if !slices.Contains(r.protocol.Addresses, p.Addr()) {
+			all = append(all[:len(all):len(all)], p.Addr())
+		}
+	}
+	for _, address := range all {
 		appendFrame := packet.AppendGratuitousARP
-		if r.id.Family == packet.IPv6 {
+		if address.Is6() {
 			appendFrame = packet.AppendUnsolicitedNA
 		}
 		frame, err := appendFrame(nil, r.mac(), address)

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+// Extra is an address that goes with the virtual addresses of a router, and that
+// its advertisements don't name.
+type Extra struct {
+	Address   netip.Prefix
+	Interface string // the router's own, or another one
+}
+
+func (e Extra) String() string { return e.Address.String() + " on " + e.Interface }
+
+// with reports whether what is of a family goes with the router's addresses of f:
+// its own family, or the only one that the router has addresses of.
+func (r Router) with(own, f packet.Family) bool {
+	return own == f || len(r.OfFamily(own)) == 0
+}
+
+// Extras returns the extra addresses on the router's own interface that go with its
+// virtual addresses of one family.
+func (r Router) Extras(f packet.Family) (all []netip.Prefix) {
+	for _, e := range r.Extra {
+		if e.Interface == r.Interface && r.with(packet.FamilyOf(e.Address.Addr()), f) {
+			all = append(all, e.Address)
+		}
+	}
+	return all
+}
+
+// Elsewhere returns those on other interfaces.
+func (r Router) Elsewhere(f packet.Family) (all []Extra) {
+	for _, e := range r.Extra {
+		if e.Interface != r.Interface && r.with(packet.FamilyOf(e.Address.Addr()), f) {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// Assigned returns what is put on the router's interface, or its macvlan, while it
+// is Active for one family. The addresses of their owner are there already.
+func (r Router) Assigned(f packet.Family) []netip.Prefix {
+	if r.Priority == OwnerPriority {
+		return r.Extras(f)
+	}
+	return append(r.OfFamily(f), r.Extras(f)...)
+}
+
+// place is an address of a router, and where it is said.
+type place struct {
+	Extra
+	key  string
+	item int
+}
+
+// places returns all addresses of a router.
+func (r Router) places() (all []place) {
+	for n, p := range r.Addresses {
+		all = append(all, place{Extra{p, r.Interface}, "addresses", n})
+	}
+	for n, e := range r.Extra {
+		all = append(all, place{e, extraName, n})
+	}
+	return all
+}
+
+// extraProblems are what is wrong with the extra addresses.
+func (r Router) extraProblems() (all []Problem) {
+	for i, e := range r.Extra {
+		a := e.Address.Addr()
+		same := func(o Extra) bool { return o.Address.Addr() == a && o.Interface == e.Interface }
+		text := ""
+		switch {
+		case slices.ContainsFunc(r.Extra[:i], same):
+			text = fmt.Sprintf("extra address %s is given twice", a)
+		case e.Interface == r.Interface && slices.ContainsFunc(r.Addresses, func(p netip.Prefix) bool { return p.Addr() == a }):
+			text = fmt.Sprintf("extra address %s is one of the `addresses` too: leave it away here", a)
+		case e.Interface != r.Interface && r.VirtualMAC == VirtualMACMacvlan && a.Is6() && a.IsLinkLocalUnicast():
+			text = fmt.Sprintf("extra address %s is link-local: it can't be on %s as well", a, e.Interface)
+		}
+		if text != "" {
+			all = append(all, Problem{Key: extraName, Item: i, Text: text})
+		}
+	}
+	return all
+}
+
+const extraName = "extra_addresses"
+
+func extraKey() key[Router] {
+	return key[Router]{name: extraName, kind: kindExtras, fallback: "[]", doc: "Addresses that the host has with the others, and that aren't advertised. One may be a group of its `address` and the `interface` that it is on.", read: func(r *reader, n ast.Node, t *Router) (items []ast.Node) {
+		for _, item := range r.list(n, extraName, "extra_addresses: [192.0.2.20/24]") {
+			if e, ok := r.extra(item); ok {
+				t.Extra, items = append(t.Extra, e), append(items, r.value(item))
+			}
+		}
+		return items
+	}}
+}
+
+// extra reads an extra address: alone, or in a group of keys.
+func (r *reader) extra(n ast.Node) (e Extra, ok bool) {
+	if m, is := r.value(n).(ast.MapNode); is && r.keyed(m) {
+		before := len(r.mistakes.List)
+		read(r, n, "the extra address", &e, extraKeys, nil)
+		if !e.Address.IsValid() && len(r.mistakes.List) == before {
+			r.fail(n, "add `address: 192.0.2.20/24`", "the extra address has no `address`")
+		}
+		return e, len(r.mistakes.List) == before
+	}
+	e.Address, ok = r.prefixed(n)
+	return e, ok
+}
+
+var extraKeys = []key[Extra]{
+	{name: "address", kind: kindText, doc: "The address with its prefix length.", read: func(r *reader, n ast.Node, e *Extra) []ast.Node {
+		e.Address, _ = r.prefixed(n)
+		return nil
+	}},
+	textKey("interface", "The interface it is on; by default the router's own. On another one it is at that one's MAC and isn't fenced: the host answers for it until it is removed, also if failoverd hangs.", func(e *Extra) *string { return &e.Interface }),
+}
+
+// prefixed reads an address with its prefix length.
+func (r *reader) prefixed(n ast.Node) (netip.Prefix, bool) {
+	s, ok := r.address(n)
+	if !ok {
+		return netip.Prefix{}, false
+	}
+	p, err := ParseAddress(s)
+	if err != nil {
+		r.fail(r.value(n), "", "%s", err)
+	}
+	return p, err == nil
+}
