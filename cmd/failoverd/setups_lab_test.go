@@ -211,9 +211,6 @@ func (h *hosts) translate() {
 // edit changes a line of a router, unless that is commented out.
 func (h *hosts) edit(e edit) {
 	h.t.Helper()
-	if e.when != "" && !h.found(migrate.Changed, e.when) && !h.waits(e.when) {
-		return
-	}
 	before, rest, ok := strings.Cut(h.text, "\n  - name: "+e.router+"\n")
 	if !ok {
 		if !strings.Contains(h.text, "\n  # - name: "+e.router+"\n") {
@@ -231,17 +228,12 @@ func (h *hosts) edit(e edit) {
 	h.text = before + "\n  - name: " + e.router + "\n" + strings.ReplaceAll(mine, e.from, e.to) + others
 }
 
-// found reports whether the import says of a directive that it is of the kind.
-func (h *hosts) found(kind migrate.Kind, directive string) bool {
-	return slices.ContainsFunc(h.findings, func(f migrate.Finding) bool {
-		name, _, _ := strings.Cut(f.Directive, " ")
-		return f.Kind == kind && name == directive
-	})
-}
-
 // waits reports whether one of the directives needs a later failoverd.
 func (h *hosts) waits(directives ...string) bool {
-	return slices.ContainsFunc(directives, func(d string) bool { return h.found(migrate.Later, d) })
+	return slices.ContainsFunc(h.findings, func(f migrate.Finding) bool {
+		name, _, _ := strings.Cut(f.Directive, " ")
+		return f.Kind == migrate.Later && slices.Contains(directives, name)
+	})
 }
 
 func (h *hosts) startKeepalived() {

@@ -49,9 +49,6 @@ var setups = []setup{
 		admin: []edit{
 			{router: "outside", from: "priority: 150", to: "priority: 100"},
 			{router: "inside", from: "priority: 150", to: "priority: 100"},
-			// The import asks to write these by hand.
-			{router: "outside", from: "vrid: 10\n", to: "vrid: 10\n    routes: [{to: 0.0.0.0/0, via: 198.51.100.1, interface: eth0}]\n", when: "virtual_routes"},
-			{router: "inside", from: "vrid: 11\n", to: "vrid: 11\n    rules: [{from: 10.1.0.0/16, table: 100, priority: 1000}]\n", when: "virtual_rules"},
 		},
 		watched: []watched{
 			{name: "outside", ifname: "eth0", vrid: 10, interval: time.Second, addresses: []string{"198.51.100.2"}},
@@ -61,8 +58,8 @@ var setups = []setup{
 		trials: []trial{
 			{"the group without its outside", []string{"vrrp_sync_group"}, failsOnFailoverd("no eth0", pull("eth0"), plug("eth0"))},
 			{"the group without its inside", []string{"vrrp_sync_group"}, failsOnFailoverd("no eth1", pull("eth1"), plug("eth1"))},
-			{"the route", nil, showsWhileActive("default via 198.51.100.1 dev eth0", "ip", "route")},
-			{"the rule", nil, showsWhileActive("from 10.1.0.0/16 lookup 100", "ip", "rule")},
+			{"the route", []string{"virtual_routes"}, showsWhileActive("default via 198.51.100.1 dev eth0", "ip", "route")},
+			{"the rule", []string{"virtual_rules"}, showsWhileActive("from 10.1.0.0/16 lookup 100", "ip", "rule")},
 			{"the group's hook", []string{"notify", "vrrp_sync_group"}, callsHook("gateway-changed GROUP gateway MASTER")},
 		},
 	},
@@ -91,9 +88,6 @@ var setups = []setup{
 			{router: "mail", from: "vrid: 21\n", to: "vrid: 21\n    priority: 90\n"},
 			{router: "six", from: "vrid: 22\n", to: "vrid: 22\n    priority: 90\n"},
 			{router: "six_global", from: "vrid: 23\n", to: "vrid: 23\n    priority: 90\n"},
-			// While keepalived doesn't advertise them, they can't be an IPv6 router.
-			{router: "web", from: "      - 2001:db8::20/64\n", when: "virtual_ipaddress_excluded"},
-			{router: "web", from: "      - 2001:db8::21/64\n", when: "virtual_ipaddress_excluded"},
 		},
 		watched: []watched{
 			{name: "web", ifname: "eth0", vrid: 20, interval: time.Second, addresses: []string{"192.0.2.20"}},
@@ -101,7 +95,10 @@ var setups = []setup{
 			{name: "six", ifname: "eth1", vrid: 22, six: true, interval: time.Second, addresses: []string{"fe80::22", "2001:db8:1::22"}},
 			{name: "six_global", ifname: "eth1", vrid: 23, six: true, interval: time.Second, addresses: []string{"2001:db8:1::23"}, fixed: "it refuses a list with a link-local address that its own doesn't have"},
 		},
-		trials: []trial{{"addresses that aren't advertised", []string{"virtual_ipaddress_excluded"}, showsWhileActive("192.0.2.22/24", "ip", "address")}},
+		trials: []trial{
+			{"addresses that aren't advertised", []string{"virtual_ipaddress_excluded"}, showsWhileActive("192.0.2.22/24", "ip", "address")},
+			{"those of the other family", []string{"virtual_ipaddress_excluded"}, showsWhileActive("2001:db8::20/64", "ip", "address")},
+		},
 	},
 	{
 		name: "sync-group", wires: []wire{uplink, inner}, group: true,

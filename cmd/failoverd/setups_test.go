@@ -36,9 +36,8 @@ type wire struct {
 	addresses map[string][]string
 }
 
-// edit is a change to a router of the import. One with a directive is needed only
-// while that isn't translated, or with other behaviour.
-type edit struct{ router, from, to, when string }
+// edit is a change to a router of the import.
+type edit struct{ router, from, to string }
 
 // watched is a virtual router that both have.
 type watched struct {

@@ -3,6 +3,7 @@
 package migrate
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -44,7 +45,7 @@ var options = map[string]struct {
 	"no_track":      {false, Unneeded, "failoverd adds an address that was removed again"},
 	"preferred_lft": {true, Changed, "virtual IPv6 addresses are deprecated always, so that the host doesn't begin connections from them"},
 	"track_group":   {true, Later, "failoverd has no track groups yet"},
-	"use_vmac":      {false, Later, "failoverd has no addresses on other interfaces yet"},
+	"use_vmac":      {false, Changed, "on another interface the address is at that interface's MAC"},
 }
 
 func (t *translator) entries(in *instance, block *node) (all []vip) {
@@ -121,12 +122,12 @@ func (t *translator) readable(in *instance, list []vip) []vip {
 	})
 }
 
-func (t *translator) addresses(in *instance, version int, six bool) {
+func (t *translator) addresses(in *instance, six bool) {
 	r := in.router
 	r.set(addressesKey, "")
 	for _, v := range in.addresses {
 		if v.device != "" {
-			t.find(v.node, Later, "failoverd has no addresses on other interfaces yet (`dev %s`). The router is commented out: it would advertise fewer addresses than the other hosts. Give %s a router of its own with another VRID", cut(v.device), cut(v.device))
+			t.find(v.node, Later, "failoverd doesn't advertise addresses on other interfaces (`dev %s`). The router is commented out: it would advertise fewer addresses than the other hosts. Move the address into virtual_ipaddress_excluded on all hosts, and import again", cut(v.device))
 			in.block("an address of it is on another interface")
 		}
 		r.address(v.text, v.device != "")
@@ -135,21 +136,17 @@ func (t *translator) addresses(in *instance, version int, six bool) {
 		t.find(in.addresses[0].node, Changed, "RFC 9568 wants a link-local address first: failoverd puts fe80::12:%x there. keepalived refuses another list than its own: have that address as the first on the hosts that still run it", in.vrid)
 		r.set("tolerate", "[first-address]")
 	}
+	var extra []string
 	for _, v := range in.excluded {
-		other := v.addr.Is6() && !six && len(in.addresses) > 0
-		switch {
-		case other && version == 3 && v.device == "":
-			t.find(v.node, Changed, "it becomes an address that is advertised, by an IPv6 virtual router of the same VRID, which keepalived doesn't have: move the other hosts at the same time")
-			r.address(v.text, false)
-			continue
-		case other && version == 2:
-			t.find(v.node, Later, "left out: failoverd has no addresses yet that aren't advertised, and version 2 has no IPv6. With version 3 on all hosts it can be one of `addresses`")
-		case v.device != "":
-			t.find(v.node, Later, "left out: failoverd has no addresses on other interfaces yet (`dev %s`). Give %s a router of its own with another VRID", cut(v.device), cut(v.device))
-		default:
-			t.find(v.node, Later, "left out: failoverd has no addresses yet that aren't advertised. Add it to `addresses` when all hosts run failoverd")
+		line := v.text
+		if v.device != "" {
+			line = fmt.Sprintf("{address: %s, interface: %s}", quoted(v.text), text(v.device))
+			t.find(v.node, Changed, "on %s the address is at that interface's MAC, and a host that hangs or is killed goes on to answer for it", cut(v.device))
 		}
-		r.address(v.text, true)
+		extra = append(extra, "- "+line)
+	}
+	if len(extra) > 0 {
+		r.keys = append(r.keys, pair{key: "extra_addresses", below: extra})
 	}
 	if len(in.addresses) == 0 {
 		if len(in.excluded) == 0 && r.blocked == "" {

@@ -54,6 +54,7 @@ type instance struct {
 	pending       []*node // blocks of addresses, which need the interface's name
 	addresses     []vip
 	excluded      []vip
+	routing       []pair    // routes and rules
 	uses          []tracked // of checks
 }
 
@@ -103,7 +104,7 @@ func (t *translator) finish(in *instance) error {
 		r.set("priority", strconv.Itoa(in.priority))
 	}
 	t.interval(in, version)
-	t.addresses(in, version, six)
+	t.addresses(in, six)
 	t.preemption(in)
 	t.acceptance(in, version)
 	t.virtualMAC(in)
@@ -112,6 +113,7 @@ func (t *translator) finish(in *instance) error {
 	t.authentication(in, version)
 	t.unicast(in)
 	t.multicast(in, six)
+	r.keys = append(r.keys, in.routing...)
 	return nil
 }
 

@@ -19,7 +19,6 @@ const (
 	noSNMP   = "failoverd has no SNMP yet"
 	noDBus   = "failoverd has no D-Bus yet; `failoverctl status -o json` says the same"
 	noBFD    = "failoverd has no BFD yet"
-	noRoutes = "not translated: write them as `routes` and `rules` of the router (failoverctl reference)"
 	noStatic = "what stays on the host is configured by the host's network configuration (systemd-networkd, netplan, ifupdown)"
 	lvs      = "failoverd has no load balancer: keepalived without VRRP can go on doing this (keepalived --check), or another program"
 	process  = "it is about keepalived's processes; failoverd's are systemd's matter, in its unit"
@@ -460,7 +459,7 @@ var instanceRules = rules{
 	"check_unicast_src": unneeded(peersOnly),
 	"vrf":               later("failoverd takes an interface, which may be part of a VRF"),
 
-	"use_vmac_addr":  later("failoverd has no addresses on other interfaces yet"),
+	"use_vmac_addr":  changed("addresses on other interfaces are at those interfaces' MACs"),
 	"vmac_xmit_base": {apply: func(t *translator, in *instance, n *node) { in.xmitBase = n }},
 	"use_ipvlan":     changed("failoverd makes no ipvlan: the addresses are on the interface itself"),
 	"native_ipv6":    unneeded("the addresses say it"),
@@ -482,8 +481,8 @@ var instanceRules = rules{
 	"higher_prio_send_advert":    changed(silentText),
 
 	"promote_secondaries": later("set the sysctl net.ipv4.conf.INTERFACE.promote_secondaries where addresses of one network depend on each other"),
-	"virtual_routes":      later(noRoutes),
-	"virtual_rules":       later(noRoutes),
+	"virtual_routes":      {apply: virtualRoutes},
+	"virtual_rules":       {apply: virtualRules},
 
 	"v3_checksum_as_v2":         unneeded("`checksum: auto`, the default, accepts both forms and answers in the peers'"),
 	"skip_check_adv_addr":       unneeded("failoverd compares the addresses of each advertisement, which costs nothing; `tolerate: [address-list]` accepts others in version 2"),
