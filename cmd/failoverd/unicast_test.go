@@ -184,6 +184,8 @@ func (s *site) strangers(b *configured) {
 		s.ok(s.ports[s.b].Deliver(frame))
 		b.waitCounter(c.counter, before)
 	}
+	b.problem("ipv6", control.Peers, "2001:db8::77")
+	b.problem("ipv6", control.Peers, "fe80::1")
 	for _, f := range []string{"ipv4", "ipv6"} {
 		if r := b.router("web", f, inState("Backup")); r.ActivePriority != 200 {
 			s.t.Errorf("it heeded a stranger: %+v", r)

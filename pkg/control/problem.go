@@ -15,11 +15,12 @@ const (
 	AddressList     = "address_list"     // its virtual addresses are others, not all of them
 	Checksum        = "checksum"         // its checksums are wrong in every form that is accepted
 	Authentication  = "authentication"   // its authentication type or data is another
+	Peers           = "peers"            // it is unicast and this one isn't, or the other way round, or none of the peers
 )
 
 // ProblemKinds returns all kinds.
 func ProblemKinds() []string {
-	return []string{TwoActives, DuplicateVRID, AddressConflict, OwnAddress, Version, Interval, AddressList, Checksum, Authentication}
+	return []string{TwoActives, DuplicateVRID, AddressConflict, OwnAddress, Version, Interval, AddressList, Checksum, Authentication, Peers}
 }
 
 // Problem is something that is wrong between a router and another one, as long as

@@ -21,7 +21,7 @@ const sameAuthentication = "give all routers of the VRID the same authentication
 // that is a problem.
 var refusals = []packet.Reason{
 	packet.ErrVersion, packet.ErrChecksum, packet.ErrOwnSource, packet.ErrAuthType, packet.ErrAuth, packet.ErrAuthMissing,
-	packet.ErrAuthMalformed, packet.ErrAuthKey, packet.ErrAuthStale, packet.ErrAuthReplay,
+	packet.ErrAuthMalformed, packet.ErrAuthKey, packet.ErrAuthStale, packet.ErrAuthReplay, packet.ErrCast, packet.ErrPeer,
 }
 
 // sighted returns the problem that a finding shows, if it shows one.
@@ -112,6 +112,14 @@ func (s *sight) refused(id router.ID, reason packet.Reason) bool {
 		default:
 			s.remedy = sameAuthentication
 		}
+	case packet.ErrCast:
+		s.kind = control.Peers
+		s.text = s.peer + " isn't heeded: one of it and this host advertises to the group, the other one to its peers"
+		s.remedy = "list the peers on all hosts of the VRID, or on none; with strangers to it, take another VRID"
+	case packet.ErrPeer:
+		s.kind = control.Peers
+		s.text = s.peer + " advertises to this host, which doesn't have it among the router's peers, and isn't heeded"
+		s.remedy = "list it as a peer here, by the address that it sends from; or have it send to its own peers only"
 	default:
 		return false
 	}

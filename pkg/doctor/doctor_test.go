@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 )
@@ -133,7 +134,14 @@ func TestFindings(t *testing.T) {
 		"NetworkManager, macvlan": {func(_ *Facts, i *Interface, r *config.Router) {
 			i.NetworkManager, r.VirtualMAC = true, config.VirtualMACMacvlan
 		}, Warning, "networkmanager", "unmanaged-devices"},
-		"egress":  {func(f *Facts, _ *Interface, _ *config.Router) { f.Ruleset = onDevice(t, "egress") }, Problem, "firewall", "nft insert rule netdev t c 'meta l4proto 112 accept'"},
+		"egress": {func(f *Facts, _ *Interface, _ *config.Router) { f.Ruleset = onDevice(t, "egress") }, Problem, "firewall", "nft insert rule netdev t c 'meta l4proto 112 accept'"},
+		"output and a peer": {func(f *Facts, _ *Interface, r *config.Router) {
+			f.Ruleset = table(t, "ip", "output", "drop")
+			r.Unicast.Peers = []config.Peer{config.NewPeer(netip.MustParseAddr("192.0.2.3"))}
+		}, Problem, "firewall", `nft insert rule ip t c 'oifname "eth0" meta l4proto 112 accept'`},
+		"an Authentication Header": {func(f *Facts, _ *Interface, r *config.Router) {
+			f.Ruleset, r.Version, r.Authentication.Type = onDevice(t, "egress"), 2, auth.Header
+		}, Problem, "firewall", "nft insert rule netdev t c 'meta l4proto 51 accept'"},
 		"ingress": {func(f *Facts, _ *Interface, _ *config.Router) { f.Ruleset = onDevice(t, "ingress") }, Warning, "firewall", "in front of it"},
 		"ingress and a socket": {func(f *Facts, i *Interface, _ *config.Router) {
 			f.Ruleset, i.Receive = onDevice(t, "ingress"), "af_packet"

@@ -8,21 +8,25 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/failoverd/failoverd/pkg/auth"
+	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
 // firewall judges what is dropped. failoverd receives and sends in front of
-// netfilter: only the hooks of a device (netdev) see its advertisements. ARP,
-// neighbour discovery and other daemons' advertisements are another matter.
+// netfilter: only the hooks of a device (netdev) see its advertisements, but for
+// those to unicast peers, which leave by the kernel's routes. ARP, neighbour
+// discovery and other daemons' advertisements are another matter.
 func (j *judge) firewall(i *Interface) {
 	if j.Ruleset == nil {
 		return
 	}
 	before := len(j.findings)
 	routers := j.onInterface(i.Name)
+	for _, p := range sent(routers) {
+		j.advertisements(i, p, "meta l4proto "+p.Number+" accept")
+	}
 	if hasFamily(routers, packet.IPv4) {
-		group := netip.AddrFrom4([4]byte{224, 0, 0, 18})
-		j.advertisements(i, Packet{Family: "ipv4", Protocol: "vrrp", Number: "112", Destination: group, Multicast: true}, "meta l4proto 112 accept")
 		for _, p := range []Packet{{Family: "arp", In: i.Name}, {Family: "arp", Out: i.Name}} {
 			for _, d := range j.Ruleset.Drops(p, map[bool]string{true: "input", false: "output"}[p.Out == ""]) {
 				j.bad(Problem, "firewall", i.Name, fmt.Sprintf("%s drops ARP (%s): nobody is told where the virtual addresses are", d, d.Hook), persist,
@@ -31,8 +35,6 @@ func (j *judge) firewall(i *Interface) {
 		}
 	}
 	if hasFamily(routers, packet.IPv6) {
-		group := netip.MustParseAddr("ff02::12")
-		j.advertisements(i, Packet{Family: "ipv6", Protocol: "vrrp", Number: "112", Destination: group, Multicast: true}, "meta l4proto 112 accept")
 		j.discovery(i)
 	}
 	if len(j.findings) == before {
@@ -42,36 +44,76 @@ func (j *judge) firewall(i *Interface) {
 
 const persist = "let it through, here and in the file that the rules come from"
 
+// sent returns the advertisements of routers, each way once.
+func sent(routers []config.Router) (all []Packet) {
+	add := func(p Packet) {
+		if !slices.Contains(all, p) {
+			all = append(all, p)
+		}
+	}
+	for _, r := range routers {
+		p := Packet{Protocol: "vrrp", Number: "112"}
+		if r.Authentication.Type == auth.Header {
+			p = Packet{Protocol: "ah", Number: "51"}
+		}
+		for _, peer := range r.Unicast.Peers {
+			p.Family, p.Destination = packet.FamilyOf(peer.Address).String(), peer.Address
+			add(p)
+		}
+		if r.Unicast.On() {
+			continue
+		}
+		p.Multicast = true
+		for f, group := range map[packet.Family]string{packet.IPv4: "224.0.0.18", packet.IPv6: "ff02::12"} {
+			if len(r.OfFamily(f)) > 0 {
+				p.Family, p.Destination = f.String(), netip.MustParseAddr(group)
+				add(p)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b Packet) int { return a.Destination.Compare(b.Destination) })
+	return all
+}
+
 // advertisements judges whether VRRP gets through.
 func (j *judge) advertisements(i *Interface, p Packet, accept string) {
 	out, in := p, p
 	out.Out, in.In = i.Name, i.Name
-	for _, d := range j.Ruleset.Drops(out, "egress") {
-		j.bad(Problem, "firewall", i.Name, fmt.Sprintf("%s drops the advertisements that failoverd sends (%s, protocol 112): every other host takes over", d, p.Family), persist, allow(d, "", accept))
+	what := p.Family + ", protocol " + p.Number
+	hooks, match := []string{"egress"}, ""
+	if !p.Multicast {
+		hooks, match = []string{"egress", "output", "postrouting"}, fmt.Sprintf("oifname %q ", i.Name)
+		what += ", to " + p.Destination.String()
+	}
+	for _, d := range j.Ruleset.Drops(out, hooks...) {
+		j.bad(Problem, "firewall", i.Name, fmt.Sprintf("%s drops the advertisements that failoverd sends (%s): every other host takes over", d, what), persist, allow(d, match, accept))
 	}
 	for _, d := range j.Ruleset.Drops(in, "ingress") {
 		if i.Receive == "af_packet" {
-			j.bad(Problem, "firewall", i.Name, fmt.Sprintf("%s drops advertisements (%s, protocol 112) before the socket that receives", d, p.Family), persist, allow(d, "", accept))
+			j.bad(Problem, "firewall", i.Name, fmt.Sprintf("%s drops advertisements (%s) before the socket that receives", d, what), persist, allow(d, "", accept))
 			continue
 		}
-		j.bad(Warning, "firewall", i.Name, fmt.Sprintf("%s drops advertisements (%s, protocol 112); failoverd receives in front of it, but wouldn't with an AF_PACKET socket, nor do others here", d, p.Family), persist, allow(d, "", accept))
+		j.bad(Warning, "firewall", i.Name, fmt.Sprintf("%s drops advertisements (%s); failoverd receives in front of it, but wouldn't with an AF_PACKET socket, nor do others here", d, what), persist, allow(d, "", accept))
 	}
 	others := slices.ContainsFunc(j.Daemons, func(d Daemon) bool { return d.Name != "failoverd" })
 	for _, which := range []Packet{in, out} {
 		hooks := []string{"prerouting", "input"}
 		if which.In == "" {
+			if !p.Multicast {
+				continue // see above
+			}
 			hooks = []string{"output", "postrouting"}
 		}
 		for _, d := range j.Ruleset.Drops(which, hooks...) {
 			if !others {
-				j.good("firewall", i.Name, "%s drops protocol 112 (%s, %s); failoverd isn't hindered, for it receives and sends in front of it, but keepalived would be", d, p.Family, d.Hook)
+				j.good("firewall", i.Name, "%s drops protocol %s (%s, %s); failoverd isn't hindered, for it receives and sends in front of it, but keepalived would be", d, p.Number, p.Family, d.Hook)
 				continue
 			}
 			match := fmt.Sprintf("iifname %q ", i.Name)
 			if which.In == "" {
 				match = fmt.Sprintf("oifname %q ", i.Name)
 			}
-			j.bad(Warning, "firewall", i.Name, fmt.Sprintf("%s drops protocol 112 (%s, %s): failoverd receives and sends in front of it, but the other VRRP daemon of this host doesn't", d, p.Family, d.Hook),
+			j.bad(Warning, "firewall", i.Name, fmt.Sprintf("%s drops protocol %s (%s, %s): failoverd receives and sends in front of it, but the other VRRP daemon of this host doesn't", d, p.Number, p.Family, d.Hook),
 				j.managed(persist), allow(d, match, accept))
 		}
 	}

@@ -25,7 +25,7 @@ groups:
 routers:
   - {name: dual, interface: eth0, vrid: 1, priority: %[1]d, interval: 100ms, addresses: [198.18.0.10/24, "2001:db8:0::10/64"], track: [service, process],
      routes: [{to: 203.0.113.0/24, via: 198.18.0.3, interface: eth0, table: %[2]d}], rules: [{from: %[3]s/32, table: %[2]d, priority: 1000}]}
-  - {name: left, interface: eth0, vrid: 2, priority: %[1]d, interval: 100ms, addresses: [198.18.0.11/24]}
+  - {name: left, interface: eth0, vrid: 2, priority: %[1]d, interval: 100ms, addresses: [198.18.0.11/24], extra_addresses: [198.18.0.21/24, "2001:db8::21/64"]}
   - {name: right, interface: eth1, vrid: 3, priority: %[1]d, interval: 100ms, addresses: [198.18.1.11/24], track: [service]}
   - {name: device, interface: eth1, vrid: 4, priority: %[1]d, interval: 100ms, addresses: [198.18.1.12/24], virtual_mac: macvlan}
 `
@@ -53,7 +53,7 @@ func loadAddress(n int) string { return fmt.Sprintf("198.18.%d.%d", n%2, 100+n) 
 // addressesOf are those that a host has while both run.
 func (o options) addressesOf(host int) (all []string) {
 	if host == 0 {
-		all = []string{"198.18.0.10", "2001:db8::10", "fe80::12:1", "198.18.0.11", "198.18.1.11", "198.18.1.12"}
+		all = []string{"198.18.0.10", "2001:db8::10", "fe80::12:1", "198.18.0.11", "198.18.0.21", "2001:db8::21", "198.18.1.11", "198.18.1.12"}
 	}
 	for n := range o.load {
 		if n/2%2 == host {
@@ -75,6 +75,7 @@ func (o options) watched() []watched {
 		{"198.18.0.10", 0, 1},
 		{"2001:db8::10", 0, 1},
 		{"198.18.0.11", 0, 2},
+		{"198.18.0.21", 0, 2},
 		{"198.18.1.11", 1, 3},
 		{"198.18.1.12", 1, 4},
 		{loadAddress(0), 0, 100},
