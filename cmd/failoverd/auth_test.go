@@ -258,6 +258,36 @@ func (c *configured) state(name, family string) control.Router {
 	return c.router(name, family, func(control.Router) bool { return true })
 }
 
+// Routers that advertise to peers authenticate like others.
+func TestAuthenticationUnicast(t *testing.T) {
+	t.Attr("proves", "A-09 O-09")
+	t.Parallel()
+	s := newSite(t)
+	keys := newKeyring(t, 1)
+	file := func(priority, peer int) string {
+		return keys.file(priority, "auto", "enforce", 1) + fmt.Sprintf("    unicast: {peers: [198.18.0.%[1]d, \"2001:db8::%[1]d\"]}\n", peer)
+	}
+	a, b := s.withFile(s.a, file(200, 2)), s.withFile(s.b, file(100, 1))
+	for _, f := range eachFamily {
+		a.router("web", f, inState("Active"))
+		b.router("web", f, func(r control.Router) bool { return r.State == "Backup" && r.ActivePriority == 200 })
+	}
+	for _, f := range s.sentBy(s.a, 0) {
+		if _, d, _, _ := f.Advertisement(); len(d.Trailer) == 0 {
+			t.Fatalf("without a trailer: %v", f)
+		}
+	}
+	s.stop(s.a, a.Failoverd)
+	for _, f := range eachFamily {
+		b.router("web", f, func(r control.Router) bool { return r.State == "Active" && strings.Contains(r.Cause, "priority 0") })
+	}
+	for _, reason := range []packet.Reason{packet.ErrAuth, packet.ErrAuthMissing, packet.ErrAuthKey, packet.ErrAuthStale, packet.ErrAuthReplay, packet.ErrPeer} {
+		if n := b.counter(reason.String()); n != 0 {
+			t.Errorf("%s: %d", reason, n)
+		}
+	}
+}
+
 // A key is rotated on a live pair: of all that the Active sends, with the first key
 // and with the second, the Backup misses and refuses nothing. Receive-only and permit
 // lead there from no authentication in the same way.
