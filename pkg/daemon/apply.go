@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/config"
@@ -154,15 +155,36 @@ func (ps *ports) alter(p *port, m, to *member) error {
 		return ps.loop.Update(loopConfig(m))
 	}
 	// Before an address is put on the interface it is written down, and fenced.
-	if err := ps.plan(p, *p.bound); err != nil {
-		ps.log.WithFields(fields(m.id)).WithError(err).Error("a run after kill -9 would not find the addresses")
+	// What is to be removed stays written down until it is gone.
+	wrong := func(err error) {
+		if err != nil {
+			ps.log.WithFields(fields(m.id)).WithError(err).Error("a run after kill -9 would not find the addresses")
+		}
 	}
+	wrong(ps.planMore(p, *p.bound))
 	if m.running {
 		if err := ps.setRouter(p, m, true, m.port.Source); err != nil {
 			ps.log.WithFields(fields(m.id)).WithError(err).Error("tell the kernel of the virtual router")
 		}
 	}
-	return ps.loop.Update(loopConfig(m))
+	err := ps.loop.Update(loopConfig(m))
+	if ps.settle() {
+		wrong(ps.plan(p, *p.bound))
+	}
+	return err
+}
+
+// settle waits until what was asked of the worker is done, and reports whether it
+// is. If rtnetlink takes longer, more stays written down than there is.
+func (ps *ports) settle() bool {
+	done := make(chan struct{})
+	ps.worker.Settle(func() { close(done) })
+	select {
+	case <-done:
+		return true
+	case <-time.After(settleWithin):
+		return false
+	}
 }
 
 // restarts says why a change can't be made in place; it is empty if it can.

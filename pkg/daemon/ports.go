@@ -506,9 +506,21 @@ func (m *member) on(i *link.Interface) int {
 	return i.Index
 }
 
+// settleWithin bounds how long a reload waits for what it removes.
+const settleWithin = time.Second
+
 // plan writes down what may be changed on the host for a port.
 func (ps *ports) plan(p *port, i link.Interface) error {
-	var changes link.Changes
+	return ps.written(p, ps.journal.Set(p.name, p.changes(i)))
+}
+
+// planMore does so beside what was written down before.
+func (ps *ports) planMore(p *port, i link.Interface) error {
+	return ps.written(p, ps.journal.Add(p.name, p.changes(i)))
+}
+
+// changes are what may be changed on the host for a port.
+func (p *port) changes(i link.Interface) (changes link.Changes) {
 	for _, m := range p.routers {
 		if m.mac == config.VirtualMACMacvlan {
 			changes.Devices = append(changes.Devices, m.planned(i.Index))
@@ -523,7 +535,11 @@ func (ps *ports) plan(p *port, i link.Interface) error {
 		changes.Rules = append(changes.Rules, routing.Rules...)
 	}
 	changes.Settings = p.changed
-	if err := ps.journal.Set(p.name, changes); err != nil {
+	return changes
+}
+
+func (ps *ports) written(p *port, err error) error {
+	if err != nil {
 		return fmt.Errorf("write down what will be changed: %w", err)
 	}
 	// Only what is written down is put on the host.

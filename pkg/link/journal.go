@@ -29,6 +29,27 @@ type Changes struct {
 	Routing
 }
 
+// with returns what is in either.
+func (c Changes) with(o Changes) Changes {
+	c.Addresses = union(c.Addresses, o.Addresses)
+	c.Devices = union(c.Devices, o.Devices)
+	c.Settings = union(c.Settings, o.Settings)
+	c.Placed = union(c.Placed, o.Placed)
+	c.Routes = union(c.Routes, o.Routes)
+	c.Rules = union(c.Rules, o.Rules)
+	return c
+}
+
+func union[T comparable](a, b []T) []T {
+	a = slices.Clone(a)
+	for _, x := range b {
+		if !slices.Contains(a, x) {
+			a = append(a, x)
+		}
+	}
+	return a
+}
+
 // JournalAddress is a virtual address that a run may put on an interface.
 type JournalAddress struct {
 	Ifindex int          `json:"ifindex"`
@@ -105,6 +126,11 @@ func (j *Journal) Set(port string, changes Changes) error {
 		j.ports[port] = before // that is what the file still says
 	}
 	return err
+}
+
+// Add writes down what may be changed beside what was said before.
+func (j *Journal) Add(port string, changes Changes) error {
+	return j.Set(port, changes.with(j.ports[port]))
 }
 
 // Forget ends what Set began: nothing is changed at the interface any more.

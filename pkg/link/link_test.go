@@ -294,6 +294,77 @@ func TestWorker(t *testing.T) {
 	}
 }
 
+// While a reload takes addresses and routes away, they stay written down: a run that
+// is killed meanwhile may not have come to it.
+func TestJournalAdd(t *testing.T) {
+	n, _, h := newHost(t, "192.0.2.2/24")
+	index := find(t, h, "eth0").Index
+	dir := filepath.Join(t.TempDir(), "run")
+	virtual := prefixes("192.0.2.10/24", "192.0.2.11/24")
+	route := Route{To: netip.MustParsePrefix("203.0.113.0/24"), Table: 254, Type: "blackhole"}
+	if err := n.Do(func() error {
+		j, err := OpenJournal(dir)
+		if err != nil {
+			return err
+		}
+		before := Changes{Addresses: []JournalAddress{{index, "eth0", virtual[0]}}, Routing: Routing{Routes: []Route{route}, Placed: []Placed{{virtual[1], "eth0"}}}}
+		after := Changes{Addresses: []JournalAddress{{index, "eth0", netip.MustParsePrefix("192.0.2.12/24")}}}
+		return errors.Join(j.Set("eth0", before), j.Add("eth0", after), j.Close())
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range virtual {
+		if err := h.Assign(index, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := h.AddRoute(route); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Do(func() error {
+		removed, _, err := Recover(dir, h)
+		want := []string{"route to 203.0.113.0/24 in table 254", "address 192.0.2.11/24 on eth0", "address 192.0.2.10/24 from eth0"}
+		if !slices.Equal(removed, want) {
+			t.Errorf("removed %q, want %q", removed, want)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(find(t, h, "eth0")); got != "192.0.2.2/24" {
+		t.Errorf("addresses %s", got)
+	}
+}
+
+// What was asked for before is done when it is said to be, routes too.
+func TestSettle(t *testing.T) {
+	_, _, h := newHost(t, "192.0.2.2/24")
+	index := find(t, h, "eth0").Index
+	w := NewWorker(h, nil, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = w.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	settle := func() string {
+		done := make(chan struct{})
+		w.Settle(func() { close(done) })
+		<-done
+		return names(find(t, h, "eth0"))
+	}
+	placed := Placed{netip.MustParsePrefix("192.0.2.11/24"), "eth0"}
+	virtual := prefixes("192.0.2.10/24")
+	w.Route("owner", Routing{Placed: []Placed{placed}})
+	w.Submit(Job{Ifindex: index, Assign: true, Prefixes: virtual, Owner: "owner", Done: func(error) {}})
+	if got := settle(); got != "192.0.2.2/24 192.0.2.10/24 192.0.2.11/24" {
+		t.Errorf("addresses %s", got)
+	}
+	w.Route("owner", Routing{})
+	if got := settle(); got != "192.0.2.2/24 192.0.2.10/24" {
+		t.Errorf("addresses %s", got)
+	}
+}
+
 // A journal of a run that lives is left alone; that of a dead one is undone.
 func TestJournal(t *testing.T) {
 	n, _, h := newHost(t, "192.0.2.2/24")

@@ -36,6 +36,7 @@ type Worker struct {
 
 	mu      sync.Mutex
 	jobs    []Job
+	settled []func()
 	devices map[int]bool    // by index, those that are up only with their addresses
 	routing map[any]Routing // of owners, as it should be while they have their addresses
 
@@ -82,6 +83,14 @@ func (w *Worker) Route(owner any, r Routing) {
 	w.call()
 }
 
+// Settle has f called when what was asked for before is done, by Run.
+func (w *Worker) Settle(f func()) {
+	w.mu.Lock()
+	w.settled = append(w.settled, f)
+	w.mu.Unlock()
+	w.call()
+}
+
 // Submit queues a job and returns at once. Done is called when it is finished.
 func (w *Worker) Submit(j Job) {
 	w.mu.Lock()
@@ -103,8 +112,15 @@ func (w *Worker) Run(ctx context.Context) error {
 	ticker := time.NewTicker(guardPeriod)
 	defer ticker.Stop()
 	for {
+		w.mu.Lock()
+		settled := w.settled
+		w.settled = nil
+		w.mu.Unlock()
 		w.work()
 		w.guard(false)
+		for _, f := range settled {
+			f()
+		}
 		select {
 		case <-w.wake:
 		case <-ticker.C:
