@@ -42,6 +42,24 @@ var groupKeys = slices.Concat([]key[Group]{
 	trackKey("each of its routers depends", func(g *Group) *[]Use { return &g.Track }),
 }, hookKeysOf(func(g *Group) *Hooks { return &g.Hooks }))
 
+// GroupDifference says how the hooks of groups that are in both lists differ, by the
+// group's name. Who is in them is said of the routers.
+func GroupDifference(before, after []Group) map[string][]string {
+	all := make(map[string][]string)
+	for i := range after {
+		n := slices.IndexFunc(before, func(g Group) bool { return g.Name == after[i].Name })
+		if n < 0 {
+			continue
+		}
+		var d differences
+		d.addHooks(&before[n].Hooks, &after[i].Hooks)
+		if len(d) > 0 {
+			all[after[i].Name] = d
+		}
+	}
+	return all
+}
+
 func (f *File) readGroups(r *reader, n ast.Node) {
 	for _, item := range r.list(n, "groups", "each group behind a dash:\n          groups:\n            - name: gateway\n              routers: [lan, wan]") {
 		var g Group

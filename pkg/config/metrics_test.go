@@ -3,6 +3,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,5 +37,25 @@ func TestGlobalDifference(t *testing.T) {
 	}
 	if d := GlobalDifference(f.Global, f.Global); d != nil {
 		t.Error(d)
+	}
+}
+
+func TestGroupDifference(t *testing.T) {
+	parse := func(group string) []Group {
+		f, err := Parse("x", []byte("groups: ["+group+"]\nrouters: [{name: a, interface: eth0, vrid: 51, addresses: [192.0.2.10/24]}, {name: b, interface: eth1, vrid: 51, addresses: [198.51.100.10/24]}]"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.Groups
+	}
+	before := parse("{name: g, routers: [a, b], notify: /bin/a}")
+	want := map[string][]string{"g": {"notify /bin/a → ", "notify_backup  → /bin/b"}}
+	got := GroupDifference(before, parse("{name: g, routers: [a, b], notify_backup: /bin/b}"))
+	slices.Sort(got["g"])
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if d := GroupDifference(before, parse("{name: other, routers: [a, b]}")); len(d) > 0 {
+		t.Errorf("%v", d)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -128,6 +129,10 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	changes = secretDifference(changes, d.plan, plan)
 	if details := config.GlobalDifference(d.file.Global, file.Global); len(details) > 0 {
 		changes = append(changes, control.Change{Router: "global", What: "changed", Details: details})
+	}
+	groups := config.GroupDifference(d.file.Groups, file.Groups)
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
+		changes = append(changes, control.Change{Router: "group " + name, What: "changed", Details: groups[name]})
 	}
 	if dryRun {
 		return changes, nil
