@@ -93,11 +93,18 @@ test-package: deb ## Install, upgrade and purge the .deb on two booted Debian ma
 	$(subst $(VERSION),$(VERSION)+newer,$(NFPM)) --packager deb --target bin/newer.deb
 	@go run ./tools/machine --deb bin/failoverd_*.deb --newer bin/newer.deb
 
+BENCH = --failoverd bin/failoverd --commit '$(VERSION)'
+
 .PHONY: bench
-bench: build ## Measure beside keepalived, and the code that runs per packet (root, two minutes)
+bench: build ## Measure beside keepalived, and the code that runs per packet; ONLY and ROUNDS (root, half an hour)
 	@$(call install-packages,$(TEST_PACKAGES))
-	@go run ./tools/bench --failoverd bin/failoverd
+	@go run ./tools/bench $(BENCH) --rounds $(or $(ROUNDS),3) --only '$(ONLY)'
 	@go test -run '^$$' -bench . -benchmem ./pkg/... | grep -E '^(Benchmark|pkg:|cpu:)'
+
+.PHONY: bench-quick
+bench-quick: build ## Measure the most important of it once (root, two minutes)
+	@$(call install-packages,$(TEST_PACKAGES))
+	@go run ./tools/bench $(BENCH) --quick
 
 .PHONY: bench-fence
 bench-fence: build ## Measure how long a hung or killed Active answers on, beside keepalived (root, two minutes)

@@ -96,7 +96,7 @@ func (lan *LAN) Ask(n *Node, ifname string, what Asking) (*Asker, error) {
 		return fail(errors.Join(err, capture.Close()))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	a := &Asker{asking: what, capture: capture, socket: socket, batch: messages(frames)[:len(frames)], cancel: cancel}
+	a := &Asker{asking: what, capture: capture, socket: socket, batch: messages(frames, len(frames)), cancel: cancel}
 	a.wait.Go(func() { a.ask(ctx) })
 	return a, nil
 }

@@ -43,7 +43,7 @@ func (n *Node) Blast(ifname string, frames [][]byte, rate int, long time.Duratio
 		return b, err
 	}
 	defer func() { err = errors.Join(err, unix.Close(fd)) }()
-	batch := messages(frames)
+	batch := messages(frames, blastBatch)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	before, err := threadTime()
@@ -106,9 +106,9 @@ type message struct {
 	_      [8]byte
 }
 
-// messages fills a batch with frames.
-func messages(frames [][]byte) []message {
-	batch := make([]message, blastBatch)
+// messages fills a batch of so many with the frames in turn.
+func messages(frames [][]byte, count int) []message {
+	batch := make([]message, count)
 	for n := range batch {
 		frame := frames[n%len(frames)]
 		vector := &unix.Iovec{Base: &frame[0]}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+// router is one virtual router of a contender, over IPv4 in version 3.
+type router struct {
+	port      int // number of the interface
+	vrid      int
+	priority  int
+	interval  time.Duration
+	addresses []string // with prefix lengths
+}
+
+// contender is one of the daemons that are compared. Both are asked for the same: the
+// same checksum, addresses at the interface's own MAC unless the virtual MAC is wanted,
+// announcements at a take-over and none later.
+type contender struct {
+	name   string
+	config func(routers []router, virtualMAC bool) string
+	start  func(n *lab.Node, path string) (*lab.Process, error)
+	// These are in the lines that it logs for each router that enters a state.
+	active, backup string
+	lone           func(n *lab.Node, priority int, interval time.Duration) (*lab.Process, error)
+}
+
+func newContenders(binary string) []*contender {
+	return []*contender{
+		{
+			name: "failoverd", config: failoverdConfig, active: `"to":"Active"`, backup: `"to":"Backup"`,
+			start: func(n *lab.Node, path string) (*lab.Process, error) {
+				f, err := n.Failoverd(nil, binary, "--config", path)
+				if err != nil {
+					return nil, err
+				}
+				return f.Process, nil
+			},
+			lone: func(n *lab.Node, priority int, interval time.Duration) (*lab.Process, error) {
+				f, err := n.Failoverd(nil, binary, "--iface", ifname, "--vip", virtual+"/24", "--priority", fmt.Sprint(priority), "--interval", interval.String())
+				if err != nil {
+					return nil, err
+				}
+				return f.Process, nil
+			},
+		},
+		{
+			name: "keepalived", config: keepalivedConfig, active: "Entering MASTER STATE", backup: "Entering BACKUP STATE",
+			start: func(n *lab.Node, path string) (*lab.Process, error) {
+				return n.Start("keepalived", "--dont-fork", "--log-console", "--vrrp", "--use-file", path, "--pid", "/run/keepalived.pid", "--vrrp_pid", "/run/vrrp.pid")
+			},
+			lone: func(n *lab.Node, priority int, interval time.Duration) (*lab.Process, error) {
+				return n.Keepalived(lab.KeepalivedConfig{Interface: ifname, Version: 3, VRID: 51, Priority: priority, Interval: interval, Addresses: []string{virtual + "/24"}})
+			},
+		},
+	}
+}
+
+func failoverdConfig(routers []router, virtualMAC bool) string {
+	mode := "off"
+	if virtualMAC {
+		mode = "auto"
+	}
+	var b strings.Builder
+	b.WriteString("routers:\n")
+	for _, r := range routers {
+		fmt.Fprintf(&b, "  - {interface: %s, vrid: %d, priority: %d, interval: %v, checksum: rfc5798, virtual_mac: %s, announce_again: 0s, addresses: [%s]}\n",
+			portName(r.port), r.vrid, r.priority, r.interval, mode, strings.Join(r.addresses, ", "))
+	}
+	return b.String()
+}
+
+func keepalivedConfig(routers []router, virtualMAC bool) string {
+	mode := ""
+	if virtualMAC {
+		mode = "  use_vmac\n"
+	}
+	var b strings.Builder
+	b.WriteString("global_defs {\n  vrrp_version 3\n}\n")
+	for _, r := range routers {
+		fmt.Fprintf(&b, "vrrp_instance r%d_%d {\n  state BACKUP\n  interface %s\n%s  virtual_router_id %d\n  priority %d\n  advert_int %g\n  garp_master_delay 0\n  virtual_ipaddress {\n    %s\n  }\n}\n",
+			r.port, r.vrid, portName(r.port), mode, r.vrid, r.priority, r.interval.Seconds(), strings.Join(r.addresses, "\n    "))
+	}
+	return b.String()
+}
+
+// daemon is a contender that runs.
+type daemon struct {
+	*lab.Process
+	*contender
+	count   int
+	started time.Time
+}
+
+// run starts the contender on a node with these routers.
+func (c *contender) run(n *lab.Node, routers []router, virtualMAC bool) (*daemon, error) {
+	path := "/run/" + c.name + ".conf"
+	if err := n.Do(func() error { return os.WriteFile(path, []byte(c.config(routers, virtualMAC)), 0o644) }); err != nil {
+		return nil, err
+	}
+	d := &daemon{contender: c, count: len(routers), started: time.Now()}
+	var err error
+	d.Process, err = c.start(n, path)
+	return d, err
+}
+
+// wait waits until it has logged for each router that it entered the state, and returns
+// when that was.
+func (d *daemon) wait(ctx context.Context, state string) (time.Time, error) {
+	entered := 0
+	n, err := d.WaitLine(ctx, 0, func(line string) bool {
+		if strings.Contains(line, state) {
+			entered++
+		}
+		return entered == d.count
+	})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%d of %d routers logged %s: %w", entered, d.count, state, shorten(err))
+	}
+	return d.Lines()[n].At, nil
+}
+
+// shorten cuts an error that quotes a long log.
+func shorten(err error) error {
+	const most = 2000
+	if text := err.Error(); len(text) > most {
+		return errors.New(text[:most])
+	}
+	return err
+}
+
+// logged is how many octets it has logged.
+func (d *daemon) logged() (octets int) {
+	for _, l := range d.Lines() {
+		octets += len(l.Text) + 1
+	}
+	return octets
+}

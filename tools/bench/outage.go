@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+const (
+	ifname   = "eth0"
+	virtual  = "198.18.0.10"
+	pingGap  = time.Millisecond
+	patience = 30 * time.Second
+)
+
+// outageExperiments measure how long a client has no reply.
+func outageExperiments() []experiment {
+	const interval = 100 * time.Millisecond
+	return []experiment{{
+		name: "Outage 100 ms", cost: 6 * time.Second,
+		rows: []row{
+			{key: "crash", name: "Without a reply when the Active's cable is pulled, 100 ms (RFC 9568: 361 ms)", unit: "ms"},
+			{key: "stop", name: "Without a reply when the Active is stopped (RFC 9568: 61 ms)", unit: "ms"},
+			{key: "preempt", name: "Without a reply when it comes back (RFC 9568: 0 ms)", unit: "ms"},
+		},
+		run: func(ctx context.Context, _ *bench, c *contender) (values, error) {
+			s, err := outage(ctx, c, interval)
+			ms := func(d time.Duration) float64 { return d.Seconds() * 1e3 }
+			if err != nil {
+				return nil, err
+			}
+			return values{"crash": ms(s.crash), "stop": ms(s.stop), "preempt": ms(s.preempt)}, nil
+		},
+	}}
+}
+
+// sample is what a round has measured.
+type sample struct{ crash, preempt, stop time.Duration }
+
+// outage lets one of the daemons run on two routers of a LAN of its own.
+func outage(ctx context.Context, c *contender, interval time.Duration) (s sample, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	l, err := lab.New()
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	lan, err := l.LAN("switch")
+	if err != nil {
+		return s, err
+	}
+	var nodes []*lab.Node
+	var ports []*lab.Port
+	for n, name := range []string{"a", "b", "client"} {
+		node, err := l.Node(name)
+		if err != nil {
+			return s, err
+		}
+		port, err := lan.Connect(node, ifname, fmt.Sprintf("198.18.0.%d/24", n+1))
+		if err != nil {
+			return s, err
+		}
+		nodes, ports = append(nodes, node), append(ports, port)
+	}
+	a, b, client := nodes[0], nodes[1], nodes[2]
+	capture, err := lan.Capture()
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, capture.Close()) }()
+	pinger, err := client.Ping(netip.MustParseAddr(virtual), pingGap)
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, pinger.Close()) }()
+
+	var daemons []*lab.Process
+	for n, priority := range []int{200, 100} {
+		d, err := c.lone(nodes[n], priority, interval)
+		if err != nil {
+			return s, err
+		}
+		daemons = append(daemons, d)
+	}
+	// settled waits until the node alone has had the address for a while, and
+	// measures the longest time without a reply since then.
+	settled := func(n *lab.Node, since time.Time) (time.Duration, error) {
+		if err := lab.WaitHolds(ctx, ifname, virtual, []*lab.Node{a, b}, n); err != nil {
+			return 0, err
+		}
+		if _, err := pinger.WaitReply(ctx, time.Now()); err != nil {
+			return 0, err
+		}
+		select {
+		case <-time.After(5 * interval):
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+		_, err := pinger.WaitReply(ctx, time.Now())
+		return pinger.Outage(since), err
+	}
+	if _, err := settled(a, time.Now()); err != nil {
+		return s, err
+	}
+
+	frame, err := capture.Wait(ctx, len(capture.Frames()), func(f lab.Frame) bool {
+		_, _, _, ok := f.Advertisement()
+		return ok && f.From == a.Name
+	})
+	if err != nil {
+		return s, err
+	}
+	last := capture.Frames()[frame].At
+	if err := ports[0].Pull(); err != nil {
+		return s, err
+	}
+	if s.crash, err = settled(b, last); err != nil {
+		return s, err
+	}
+	back := time.Now()
+	if err := ports[0].Plug(); err != nil {
+		return s, err
+	}
+	if s.preempt, err = settled(a, back); err != nil {
+		return s, err
+	}
+	stopped := time.Now()
+	if _, err := daemons[0].Stop(ctx); err != nil {
+		return s, err
+	}
+	s.stop, err = settled(b, stopped)
+	return s, err
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"time"
+)
+
+func pairExperiments() (all []experiment) {
+	const long = 60 * time.Second
+	for _, p := range []struct {
+		name, title  string
+		ports, vrids int
+		interval     time.Duration
+		busy, quick  bool
+	}{
+		{"Pair 255 x 10 ms", "False takeovers of a pair in a minute, 255 × 10 ms", 1, 255, 10 * time.Millisecond, false, true},
+		{"Pair 255 x 10 ms, busy", "The same with all cores kept busy", 1, 255, 10 * time.Millisecond, true, false},
+		{"Pair 2,040 x 100 ms", "False takeovers of a pair in a minute, 2,040 × 100 ms", 8, 255, 100 * time.Millisecond, false, false},
+		{"Pair 2,040 x 100 ms, busy", "The same with all cores kept busy", 8, 255, 100 * time.Millisecond, true, false},
+	} {
+		all = append(all, experiment{
+			name: p.name, quick: p.quick, once: true, cost: long + 10*time.Second,
+			rows: []row{
+				{key: falsely, name: p.title, target: atMost(0)},
+				{key: excused, name: "More of them, for the machine stood still"},
+				{key: stalls, name: "Times the machine stood still meanwhile", unit: "stalls"},
+			},
+			run: func(ctx context.Context, b *bench, c *contender) (values, error) {
+				shown := long
+				if b.quick {
+					shown = long / 4
+				}
+				return pair(ctx, b, c, grid(p.ports, p.vrids, 200, p.interval), p.ports, p.busy, shown)
+			},
+		})
+	}
+	return all
+}
+
+const stalls = "stalls"
+
+// pair lets an Active and a Backup of the same daemon share the processors, and counts
+// how often one of the Backup's routers takes over although nobody has failed.
+func pair(ctx context.Context, b *bench, c *contender, routers []router, ports int, busy bool, long time.Duration) (v values, err error) {
+	s, err := newSite(ports, false)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	a, err := c.run(s.host, routers, false)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := a.wait(ctx, a.active); err != nil {
+		return nil, err
+	}
+	lower := append([]router(nil), routers...)
+	for n := range lower {
+		lower[n].priority = 100
+	}
+	backup, err := c.run(s.wire, lower, false)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := backup.wait(ctx, backup.backup); err != nil {
+		return nil, err
+	}
+	if busy {
+		other, err := s.lab.Node("busy")
+		if err != nil {
+			return nil, err
+		}
+		for range runtime.NumCPU() {
+			if _, err := other.Start("sh", "-c", "while :; do :; done"); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := pause(ctx, 2*settle); err != nil {
+		return nil, err
+	}
+	// All that comes from the Backup is what it must not send.
+	t, err := s.tap(s.host, false, allPorts)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if err := pause(ctx, long); err != nil {
+		return nil, err
+	}
+	v = values{stalls: float64(len(b.canary.Stalls(began, time.Now())))}
+	b.takeovers(v, t.since(0), routers[0].interval)
+	return v, nil
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+type kind uint8
+
+const (
+	other kind = iota
+	advertisement
+	announcement // a gratuitous ARP
+)
+
+// sighting is a frame on a cable, in few octets: there are millions.
+type sighting struct {
+	at             int64 // Unix time in nanoseconds, of the kernel
+	kind           kind
+	out            bool  // sent by the node of the tap
+	port           uint8 // number of the interface's order
+	vrid, priority uint8
+	address        uint32 // announced
+}
+
+func (s sighting) time() time.Time { return time.Unix(0, s.at) }
+
+// tap records what a node receives, and sends if that is wanted.
+type tap struct {
+	file *os.File
+	done chan struct{}
+	port map[int]uint8 // by index
+
+	mu   sync.Mutex
+	seen []sighting
+}
+
+// tap begins to record on all ports, or on one alone.
+func (s *site) tap(n *lab.Node, sent bool, only int) (*tap, error) {
+	t := &tap{done: make(chan struct{}), port: make(map[int]uint8)}
+	if err := n.Do(func() error { return t.open(sent, only) }); err != nil {
+		return nil, fmt.Errorf("tap %s: %w", n.Name, err)
+	}
+	raw, err := t.file.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, t)
+	go func() {
+		defer close(t.done)
+		frame, control := make([]byte, 64), make([]byte, 64)
+		// It ends with an error when the file is closed.
+		_ = raw.Read(func(fd uintptr) bool {
+			for {
+				got, controls, _, from, err := unix.Recvmsg(int(fd), frame, control, 0)
+				if err != nil {
+					return false
+				}
+				t.add(frame[:got], control[:controls], from)
+			}
+		})
+	}()
+	return t, nil
+}
+
+const allPorts = -1
+
+func (t *tap) open(sent bool, only int) error {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return err
+	}
+	bound := 0
+	for _, i := range interfaces {
+		var port int
+		if n, _ := fmt.Sscanf(i.Name, "eth%d", &port); n == 1 {
+			t.port[i.Index] = uint8(port)
+			if port == only {
+				bound = i.Index
+			}
+		}
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	t.file = os.NewFile(uintptr(fd), "tap")
+	ignore := 1
+	if sent {
+		ignore = 0
+	}
+	return errors.Join(
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
+		unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, ignore),
+		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: binary.NativeEndian.Uint16([]byte{unix.ETH_P_ALL >> 8, unix.ETH_P_ALL}), Ifindex: bound}),
+	)
+}
+
+func (t *tap) add(frame, control []byte, from unix.Sockaddr) {
+	ll, ok := from.(*unix.SockaddrLinklayer)
+	if !ok || len(frame) < 42 {
+		return
+	}
+	port, ok := t.port[ll.Ifindex]
+	if !ok {
+		return
+	}
+	s := sighting{port: port, out: ll.Pkttype == unix.PACKET_OUTGOING}
+	// A message has a header of 16 octets; it is the only one that is asked for.
+	if len(control) >= 32 {
+		s.at = int64(binary.NativeEndian.Uint64(control[16:]))*1e9 + int64(binary.NativeEndian.Uint64(control[24:]))
+	}
+	body := frame[14:]
+	switch kind := binary.BigEndian.Uint16(frame[12:]); {
+	case kind == unix.ETH_P_IP && body[9] == 112:
+		s.kind, s.vrid, s.priority = advertisement, body[21], body[22]
+	case kind == unix.ETH_P_ARP && string(body[14:18]) == string(body[24:28]):
+		s.kind, s.address = announcement, binary.BigEndian.Uint32(body[14:])
+	default:
+		return
+	}
+	t.mu.Lock()
+	t.seen = append(t.seen, s)
+	t.mu.Unlock()
+}
+
+// mark is how many frames have been seen.
+func (t *tap) mark() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.seen)
+}
+
+// since returns what was seen from a mark on.
+func (t *tap) since(mark int) []sighting {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]sighting(nil), t.seen[mark:]...)
+}
+
+// wait waits for a frame from a mark on for which f is true.
+func (t *tap) wait(ctx context.Context, mark int, f func(sighting) bool) (sighting, error) {
+	for {
+		for _, s := range t.since(mark) {
+			mark++
+			if f(s) {
+				return s, nil
+			}
+		}
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return sighting{}, fmt.Errorf("the awaited frame did not come: %w", err)
+		}
+	}
+}
+
+// Close ends the recording, and fails if the kernel had to leave frames out.
+func (t *tap) Close() error {
+	var lost uint32
+	raw, err := t.file.SyscallConn()
+	if err == nil {
+		e := raw.Control(func(fd uintptr) {
+			var s *unix.TpacketStats
+			if s, err = unix.GetsockoptTpacketStats(int(fd), unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
+				lost = s.Drops
+			}
+		})
+		err = errors.Join(err, e)
+	}
+	err = errors.Join(err, t.file.Close())
+	<-t.done
+	if lost > 0 {
+		err = errors.Join(err, fmt.Errorf("the tap lost %d frames", lost))
+	}
+	return err
+}
