@@ -94,17 +94,20 @@ test-package: deb ## Install, upgrade and purge the .deb on two booted Debian ma
 	@go run ./tools/machine --deb bin/failoverd_*.deb --newer bin/newer.deb
 
 BENCH = --failoverd bin/failoverd --commit '$(VERSION)'
+BENCH_PLOT = cd tools/bench/plot && go run . --in $(CURDIR)/bin/bench.json --out $(CURDIR)/bin/bench.png && echo "a picture of it is in bin/bench.png"
 
 .PHONY: bench
 bench: build ## Measure beside keepalived, and the code that runs per packet; ONLY and ROUNDS (root, half an hour)
 	@$(call install-packages,$(TEST_PACKAGES))
 	@go run ./tools/bench $(BENCH) --rounds $(or $(ROUNDS),3) --only '$(ONLY)'
+	@$(BENCH_PLOT)
 	@go test -run '^$$' -bench . -benchmem ./pkg/... | grep -E '^(Benchmark|pkg:|cpu:)'
 
 .PHONY: bench-quick
 bench-quick: build ## Measure the most important of it once (root, two minutes)
 	@$(call install-packages,$(TEST_PACKAGES))
 	@go run ./tools/bench $(BENCH) --quick
+	@$(BENCH_PLOT)
 
 .PHONY: bench-fence
 bench-fence: build ## Measure how long a hung or killed Active answers on, beside keepalived (root, two minutes)

@@ -49,8 +49,8 @@ Caveats
   Daemon, peer and measurement share the processors of one machine, and veth isn't a NIC:
   reception in a NIC's driver is cheaper for both. Nothing else should run meanwhile. An
   interval's jitter is that of a busy, small machine. Figures of one machine compare the
-  daemons on it and nothing more. keepalived is that of the system; --help of it is not
-  asked for realtime settings, nor is failoverd.
+  daemons on it and nothing more. keepalived is that of the system. Neither daemon is
+  asked for realtime settings.
 
   sudo go run ./tools/bench --failoverd bin/failoverd
   sudo go run ./tools/bench --only Backup --rounds 5
