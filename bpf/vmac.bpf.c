@@ -97,14 +97,6 @@ struct {
 	__type(value, struct failover_slot);
 } failover_vmac SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 16384);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__type(key, __u32);
-	__type(value, struct failover_lease_state);
-} failover_lease SEC(".maps");
-
 /*
  * The program that receives. It is gone with the daemon; then there is nobody to
  * receive for.

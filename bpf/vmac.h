@@ -47,4 +47,13 @@ struct failover_lease_state {
 	__u64 not_accepted;
 };
 
+/* By slots, the same for all programs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct failover_lease_state);
+} failover_lease SEC(".maps");
+
 #endif

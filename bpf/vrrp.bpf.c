@@ -21,6 +21,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "vmac.h"
 #include "vrrp.h"
 
 #define PROTOCOL_VRRP 112
@@ -469,6 +470,36 @@ static __always_inline int expected(struct failover_liveness *s, __u64 signature
 	return 0;
 }
 
+/* Whether an Active yields to the sender (RFC 9568 section 6.4.3, 670). */
+static __always_inline int better(struct work *w, struct failover_virtual_router *router)
+{
+	const __u32 *theirs = (const __u32 *)w->record.source, *ours = (const __u32 *)router->source;
+	const __u8 *m = (const __u8 *)w->message;
+	int i;
+
+	if (m[0] >> 4 != 3 || !router->priority)
+		return 0; /* version 2 discards what differs */
+	if (m[2] != router->priority)
+		return m[2] > router->priority;
+#pragma clang loop unroll(full)
+	for (i = 0; i < 4; i++)
+		if (theirs[i] != ours[i])
+			return bpf_ntohl(theirs[i]) > bpf_ntohl(ours[i]);
+	return 0;
+}
+
+/*
+ * Ends the lease of an Active that is to yield: the other one answers from now on,
+ * and it may take a while until the daemon here comes to run.
+ */
+static __always_inline void yield_to(__u32 slot)
+{
+	struct failover_lease_state *lease = bpf_map_lookup_elem(&failover_lease, &slot);
+
+	if (lease && lease->active)
+		*(volatile __u64 *)&lease->answer = 0;
+}
+
 enum verdict {
 	PASS,
 	DROP,
@@ -571,6 +602,8 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 		count(REASON_unchanged);
 		return router->drop_unchanged ? DROP : PASS;
 	}
+	if (!router->verified && better(w, router))
+		yield_to(slot);
 	if (!deliver(w, reason) && router->verified)
 		stamp(w, router, live, terms.form);
 	return PASS;

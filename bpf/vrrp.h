@@ -89,7 +89,8 @@ struct failover_virtual_router {
 	enum failover_tolerance tolerate; /* any of them, joined */
 	__u8 unicast; /* 1: it hears its peers only, which write to its own address */
 	__u8 drop_unchanged; /* 1: what is no news doesn't get into the stack */
-	__u16 verified; /* 1: user space verifies, so only what it doesn't get is stamped */
+	__u8 verified; /* 1: user space verifies, so only what it doesn't get is stamped */
+	__u8 priority; /* its own; 0: nobody is better */
 };
 
 /* Who may write to a unicast Virtual Router. */

@@ -72,6 +72,24 @@ type VrrpFailoverKey struct {
 	Vrid    uint16
 }
 
+type VrrpFailoverLeaseState struct {
+	_           structs.HostLayout
+	Answer      uint64
+	Advertise   uint64
+	Ifindex     uint32
+	Family      uint16
+	Vrid        uint16
+	Active      uint32
+	Owner       uint32
+	VirtualMac  uint32
+	Macvlan     uint32
+	Accept      uint32
+	Unicast     uint32
+	FencedIn    uint64
+	FencedOut   uint64
+	NotAccepted uint64
+}
+
 type VrrpFailoverLink struct {
 	_       structs.HostLayout
 	Ifindex uint32
@@ -178,7 +196,8 @@ type VrrpFailoverVirtualRouter struct {
 	Tolerate      VrrpFailoverTolerance
 	Unicast       uint8
 	DropUnchanged uint8
-	Verified      uint16
+	Verified      uint8
+	Priority      uint8
 }
 
 type VrrpWork struct {
@@ -196,6 +215,7 @@ const (
 	VrrpMapFailoverCount  = "failover_count"
 	VrrpMapFailoverIface  = "failover_iface"
 	VrrpMapFailoverLast   = "failover_last"
+	VrrpMapFailoverLease  = "failover_lease"
 	VrrpMapFailoverPeer   = "failover_peer"
 	VrrpMapFailoverRing   = "failover_ring"
 	VrrpMapFailoverRouter = "failover_router"
@@ -258,6 +278,7 @@ type VrrpMapSpecs struct {
 	FailoverCount  *ebpf.MapSpec `ebpf:"failover_count"`
 	FailoverIface  *ebpf.MapSpec `ebpf:"failover_iface"`
 	FailoverLast   *ebpf.MapSpec `ebpf:"failover_last"`
+	FailoverLease  *ebpf.MapSpec `ebpf:"failover_lease"`
 	FailoverPeer   *ebpf.MapSpec `ebpf:"failover_peer"`
 	FailoverRing   *ebpf.MapSpec `ebpf:"failover_ring"`
 	FailoverRouter *ebpf.MapSpec `ebpf:"failover_router"`
@@ -294,6 +315,7 @@ type VrrpMaps struct {
 	FailoverCount  *ebpf.Map `ebpf:"failover_count"`
 	FailoverIface  *ebpf.Map `ebpf:"failover_iface"`
 	FailoverLast   *ebpf.Map `ebpf:"failover_last"`
+	FailoverLease  *ebpf.Map `ebpf:"failover_lease"`
 	FailoverPeer   *ebpf.Map `ebpf:"failover_peer"`
 	FailoverRing   *ebpf.Map `ebpf:"failover_ring"`
 	FailoverRouter *ebpf.Map `ebpf:"failover_router"`
@@ -306,6 +328,7 @@ func (m *VrrpMaps) Close() error {
 		m.FailoverCount,
 		m.FailoverIface,
 		m.FailoverLast,
+		m.FailoverLease,
 		m.FailoverPeer,
 		m.FailoverRing,
 		m.FailoverRouter,

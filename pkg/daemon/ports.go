@@ -742,6 +742,7 @@ func (ps *ports) setRouter(p *port, m *member, running bool, from netip.Addr) er
 		Source:   from,
 		Running:  running,
 		Heed:     protocol.Heed(),
+		Priority: protocol.Priority,
 		Forms:    protocol.Forms(),
 		Tolerate: tolerate,
 		Verifier: verifier,

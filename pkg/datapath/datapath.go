@@ -45,6 +45,7 @@ type Router struct {
 	Source   netip.Addr // its own address: an advertisement from it is refused
 	Running  bool       // false in Initialize: advertisements are discarded
 	Heed     uint8      // the least priority that an Ear knows of
+	Priority uint8      // its own: Answer ends as soon as a better one is heard in version 3; 0: it doesn't
 	Forms    packet.Checksum
 	Tolerate packet.Tolerance
 	// Peers make it a unicast router: it hears nobody else, and nothing that was
@@ -133,7 +134,7 @@ func Load(o Options) (*Datapath, error) {
 	}
 	d.waiter = waiter
 	if d.unavailable = d.loadBPF(); d.unavailable == nil {
-		if d.fence, d.unfenced = loadFence(d.objects.FailoverTc); d.unfenced != nil {
+		if d.fence, d.unfenced = loadFence(d.objects.FailoverTc, d.objects.FailoverLease); d.unfenced != nil {
 			d.unfenced = fmt.Errorf("load the fence: %w", d.unfenced)
 		}
 		err = d.waiter.add(d.objects.FailoverRing.FD())
@@ -382,7 +383,8 @@ func (r Router) kernel(slot uint32) bpf.VrrpFailoverVirtualRouter {
 	if r.Dual {
 		v.Versions |= 1 << 2
 	}
-	v.Running, v.Unicast, v.Verified = uint8(number(r.Running)), uint8(number(r.unicast())), uint16(number(r.Verifier != nil))
+	v.Running, v.Unicast, v.Verified = uint8(number(r.Running)), uint8(number(r.unicast())), uint8(number(r.Verifier != nil))
+	v.Priority = r.Priority
 	v.DropUnchanged = uint8(number(r.DropUnchanged))
 	if r.Tolerate.TrailingOctets {
 		v.Tolerate |= bpf.VrrpFailoverToleranceTOLERATE_TRAILING_OCTETS

@@ -5,6 +5,7 @@ package datapath
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/failoverd/failoverd/pkg/packet"
 )
@@ -127,5 +128,57 @@ func TestAuthenticatedIsNews(t *testing.T) {
 	w.dp.Drain(func(*Record) {})
 	if got := raised(before, w.dp.Counters()); got != "auth_replay" || ear.RepeatedAt() != 0 {
 		t.Errorf("raised %s, repeated at %d", got, ear.RepeatedAt())
+	}
+}
+
+// A better router that is heard in version 3 ends the lease of an Active in the
+// kernel, before the daemon comes to yield; nobody else does.
+func TestLeaseEnds(t *testing.T) {
+	t.Attr("proves", "S-A4 S-C1")
+	w := newWire(t, "")
+	r := w.receiver(t, true)
+	k := Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
+	config := w.dp.routers[k].Router
+	config.Heed, config.Priority = 100, 100
+	if err := w.dp.SetRouter(k, config); err != nil {
+		t.Fatal(err)
+	}
+	better := readVectors(t)["V04"] // of priority 200, from 192.0.2.2, and the router is 192.0.2.3
+	change := func(priority, host byte) []byte {
+		frame := slices.Clone(better)
+		frame[29], frame[36] = host, priority
+		return refit(frame, bendRFC9568)
+	}
+	spoiled := slices.Clone(better)
+	spoiled[36]++
+	for _, c := range []struct {
+		name  string
+		frame []byte
+		ends  bool
+	}{
+		{"a higher priority", better, true},
+		{"a lower one", change(99, 2), false},
+		{"the same, and a lesser address", change(100, 2), false},
+		{"the same, and a greater address", change(100, 4), true},
+		{"the own address", change(200, 3), false},
+		{"one that leaves", change(0, 4), false},
+		{"a wrong checksum", spoiled, false},
+	} {
+		until := monotonic().Add(time.Hour)
+		w.dp.Answer(k, until)
+		runProgram(t, r, c.frame)
+		w.dp.Drain(func(*Record) {})
+		if answer := w.dp.leaseOf(k).Answer; (answer == 0) != c.ends || !c.ends && answer != uint64(until) {
+			t.Errorf("%s: answers until %d of %d", c.name, answer, until)
+		}
+	}
+	config.Verifier = guarded{}
+	if err := w.dp.SetRouter(k, config); err != nil {
+		t.Fatal(err)
+	}
+	w.dp.Answer(k, monotonic().Add(time.Hour))
+	runProgram(t, r, better)
+	if w.dp.leaseOf(k).Answer == 0 {
+		t.Error("who hasn't proved who he is has ended the lease")
 	}
 }

@@ -30,9 +30,10 @@ type fence struct {
 	filter  [1 << 16]uint16 // how many addresses set a bit of the programs' filter
 }
 
-func loadFence(receive *ebpf.Program) (*fence, error) {
+func loadFence(receive *ebpf.Program, leases *ebpf.Map) (*fence, error) {
 	f := new(fence)
-	if err := bpf.LoadVmacObjects(&f.objects, nil); err != nil {
+	shared := &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{"failover_lease": leases}}
+	if err := bpf.LoadVmacObjects(&f.objects, shared); err != nil {
 		return nil, err
 	}
 	m := f.objects.FailoverLease

@@ -183,6 +183,7 @@ func (p *pins) pin(o *bpf.VrrpObjects, f *fence) error {
 		"progs/" + bpf.VrrpProgFailoverVrrp: o.FailoverVrrp,
 		"progs/" + bpf.VrrpProgFailoverTc:   o.FailoverTc,
 		"maps/" + bpf.VrrpMapFailoverRouter: o.FailoverRouter,
+		"maps/" + bpf.VrrpMapFailoverPeer:   o.FailoverPeer,
 		"maps/" + bpf.VrrpMapFailoverIface:  o.FailoverIface,
 		"maps/" + bpf.VrrpMapFailoverStamp:  o.FailoverStamp,
 		"maps/" + bpf.VrrpMapFailoverCount:  o.FailoverCount,

@@ -277,6 +277,9 @@ func (h *simHost) arrive(f *simFrame) {
 	if !h.bare && h.expects(f, at) {
 		return
 	}
+	if !h.bare && f.advertisement.Version == 3 && h.lease != 0 && h.beats(f.advertisement.Priority, f.source) {
+		h.lease = 0 // also before the process comes to yield
+	}
 	if full {
 		return
 	}
