@@ -54,6 +54,7 @@ var nobody = &contender{name: "nobody"}
 type bench struct {
 	contenders []*contender
 	rounds     int
+	share      float64 // of the usual time
 	quick      bool
 	only       *regexp.Regexp
 	progress   io.Writer
@@ -61,22 +62,23 @@ type bench struct {
 	left       time.Duration // by the experiments' own estimates
 }
 
-// window is how long is measured: long, in a quick run a fraction of it.
+// quickShare is the part of the usual time that a quick run measures.
+const quickShare = 0.3
+
+// window is how long is measured, of the usual time.
 func (b *bench) window(long time.Duration) time.Duration {
-	if b.quick {
-		return long / 3
-	}
-	return long
+	return time.Duration(float64(long) * b.share)
 }
+
+// setUp is how long it takes to lay a site out and to wait for the daemons, about.
+const setUp = 4 * time.Second
 
 func (b *bench) chosen() (all []experiment) {
 	for _, e := range experiments() {
 		if (b.quick && !e.quick) || !b.only.MatchString(e.name) {
 			continue
 		}
-		if b.quick {
-			e.cost /= 2
-		}
+		e.cost = b.window(e.cost) + setUp
 		all = append(all, e)
 	}
 	return all

@@ -80,10 +80,7 @@ func failover(interval time.Duration, others int) func(context.Context, *bench, 
 		if err := pause(ctx, 2*settle); err != nil {
 			return nil, err
 		}
-		rounds := 100
-		if b.quick {
-			rounds = 20
-		}
+		rounds := max(10, int(100*b.share))
 		var adverts, announcements []float64
 		stalled := 0
 		for range rounds {

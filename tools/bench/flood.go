@@ -20,7 +20,7 @@ const (
 func floodExperiments() []experiment {
 	return []experiment{
 		{
-			name: "Flood of bad packets", quick: true, cost: 20 * time.Second,
+			name: "Flood of bad packets", quick: true, cost: 10 * time.Second,
 			rows: []row{
 				{key: falsely, name: "Flood of invalid, foreign and forged packets: false transitions", target: atMost(0)},
 				{key: cpu, name: "The same: CPU of the daemon", unit: "% of a core", target: atMost(1)},
@@ -30,7 +30,7 @@ func floodExperiments() []experiment {
 			run: flood(badFrames),
 		},
 		{
-			name: "Flood of lower priority", cost: 20 * time.Second,
+			name: "Flood of lower priority", cost: 10 * time.Second,
 			rows: []row{
 				{key: falsely, name: "Flood of good advertisements of lower priority: false transitions", target: atMost(0)},
 				{key: cpu, name: "The same: CPU of the daemon", unit: "% of a core", target: atMost(10)},

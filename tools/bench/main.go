@@ -67,6 +67,8 @@ func main() {
 		quick  = flag.Bool("quick", false, "one short round of the most important ones, in two minutes or so")
 		out    = flag.String("out", "bin", "`directory` for bench.md and bench.json")
 		commit = flag.String("commit", "", "`name` of what failoverd was built from, for the table")
+		share  = flag.Float64("share", 1, "`part` of the usual time that is measured in each run")
+		keep   = flag.Bool("keep", false, "keep what bench.json has of experiments that aren't measured this time")
 		list   = flag.Bool("list", false, "list the experiments and end")
 	)
 	flag.Usage = func() {
@@ -81,7 +83,7 @@ func main() {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, options{*binary, *commit, *rounds, *only, *quick, *out})
+	err := run(ctx, options{*binary, *commit, *rounds, *share, *only, *quick, *keep, *out})
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -92,14 +94,18 @@ func main() {
 type options struct {
 	binary, commit string
 	rounds         int
+	share          float64
 	only           string
-	quick          bool
+	quick, keep    bool
 	out            string
 }
 
 func run(ctx context.Context, o options) (err error) {
 	if o.rounds < 1 {
 		return fmt.Errorf("--rounds %d: at least 1", o.rounds)
+	}
+	if o.share <= 0 {
+		return fmt.Errorf("--share %v: more than 0", o.share)
 	}
 	names, err := regexp.Compile(o.only)
 	if err != nil {
@@ -109,7 +115,7 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	if o.quick {
-		o.rounds = 1
+		o.rounds, o.share = 1, quickShare
 	}
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return err
@@ -118,13 +124,18 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	b := &bench{contenders: newContenders(o.binary), rounds: o.rounds, quick: o.quick, only: names, progress: os.Stderr, canary: lab.NewCanary()}
+	b := &bench{contenders: newContenders(o.binary), rounds: o.rounds, share: o.share, quick: o.quick, only: names, progress: os.Stderr, canary: lab.NewCanary()}
 	measured, err := b.measure(ctx)
 	err = errors.Join(err, b.canary.Close())
 	if err != nil {
 		return err
 	}
 	report := newReport(about, b, measured)
+	if o.keep {
+		if err := report.keep(o.out); err != nil {
+			return err
+		}
+	}
 	if err := report.write(o.out); err != nil {
 		return err
 	}

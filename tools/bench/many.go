@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/vishvananda/netlink"
 )
 
 func manyExperiments() []experiment {
@@ -18,15 +20,16 @@ func manyExperiments() []experiment {
 	}
 	return []experiment{
 		{
-			name: "Takeover of 1,000 addresses", cost: 12 * time.Second,
+			name: "Takeover of 1,000 addresses", cost: 4 * time.Second,
 			rows: []row{
-				{key: "others", name: "Takeover of 1,000 addresses: latest advertisement of 20 other routers", unit: "intervals of 100 ms", target: atMost(2.5)},
+				{key: "others", name: "Takeover of 1,000 addresses: longest gap of 20 other routers", unit: "intervals of 100 ms", target: atMost(1.5)},
+				{key: "held", name: "The same: until the interface has the last address", unit: "ms", target: ratio(1)},
 				{key: "last", name: "The same: until the last address is announced", unit: "ms", target: ratio(1)},
 			},
 			run: takeoverOfMany,
 		},
-		{name: "Start of 4,000", quick: true, cost: 10 * time.Second, rows: start("interface's MAC"), run: startUp(false)},
-		{name: "Start of 4,000 with virtual MACs", cost: 15 * time.Second, rows: start("virtual MACs"), run: startUp(true)},
+		{name: "Start of 4,000", quick: true, cost: 4 * time.Second, rows: start("interface's MAC"), run: startUp(false)},
+		{name: "Start of 4,000 with virtual MACs", cost: 4 * time.Second, rows: start("virtual MACs"), run: startUp(true)},
 	}
 }
 
@@ -68,6 +71,11 @@ func takeoverOfMany(ctx context.Context, _ *bench, c *contender) (v values, err 
 	if err := pause(ctx, 5*interval); err != nil {
 		return nil, err
 	}
+	held, done, err := s.watchAddresses(len(many) * each)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	pace.Silence(true)
 	var lastSent int64
 	announced := make(map[uint32]bool)
@@ -82,6 +90,12 @@ func takeoverOfMany(ctx context.Context, _ *bench, c *contender) (v values, err 
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%d of %d addresses were announced: %w", len(announced), len(many)*each, err)
+	}
+	var has time.Time
+	select {
+	case has = <-held:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("the interface hasn't all addresses: %w", ctx.Err())
 	}
 	if err := pause(ctx, time.Second); err != nil {
 		return nil, err
@@ -101,7 +115,29 @@ func takeoverOfMany(ctx context.Context, _ *bench, c *contender) (v values, err 
 	if len(before) != others {
 		return nil, fmt.Errorf("%d of %d other routers advertised", len(before), others)
 	}
-	return values{"others": latest, "last": float64(last.at-lastSent-int64(down)) / 1e6}, nil
+	since := func(at int64) float64 { return float64(at-lastSent-int64(down)) / 1e6 }
+	return values{"others": latest, "held": since(has.UnixNano()), "last": since(last.at)}, nil
+}
+
+// watchAddresses tells when the host has got so many more addresses.
+func (s *site) watchAddresses(count int) (<-chan time.Time, func(), error) {
+	updates, stop, held := make(chan netlink.AddrUpdate, count), make(chan struct{}), make(chan time.Time, 1)
+	if err := s.host.Do(func() error { return netlink.AddrSubscribe(updates, stop) }); err != nil {
+		return nil, nil, fmt.Errorf("watch addresses: %w", err)
+	}
+	go func() {
+		got := 0
+		for u := range updates {
+			if u.NewAddr {
+				got++
+			}
+			if got == count {
+				held <- time.Now()
+				got++
+			}
+		}
+	}()
+	return held, func() { close(stop) }, nil
 }
 
 // startUp starts as many routers as issue no advertisement while it lasts: the interval

@@ -23,7 +23,7 @@ const (
 func outageExperiments() []experiment {
 	const interval = 100 * time.Millisecond
 	return []experiment{{
-		name: "Outage 100 ms", cost: 6 * time.Second,
+		name: "Outage 100 ms", cost: 2 * time.Second,
 		rows: []row{
 			{key: "crash", name: "Without a reply when the Active's cable is pulled, 100 ms (RFC 9568: 361 ms)", unit: "ms"},
 			{key: "stop", name: "Without a reply when the Active is stopped (RFC 9568: 61 ms)", unit: "ms"},

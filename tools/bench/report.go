@@ -98,6 +98,35 @@ func newReport(a about, b *bench, measured []outcome) *report {
 	return r
 }
 
+// keep adds the rows that a former report has of other experiments, in the usual order.
+func (r *report) keep(dir string) error {
+	path := filepath.Join(dir, "bench.json")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var former report
+	if err := json.Unmarshal(text, &former); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	measured := r.Rows
+	r.Rows = nil
+	for _, e := range experiments() {
+		of := func(l line) bool { return l.Experiment != e.name }
+		rows := slices.DeleteFunc(slices.Clone(measured), of)
+		if len(rows) == 0 {
+			rows = slices.DeleteFunc(slices.Clone(former.Rows), of)
+		}
+		r.Rows = append(r.Rows, rows...)
+	}
+	r.About.Stalls += former.About.Stalls
+	r.Failures = append(former.Failures, r.Failures...)
+	return nil
+}
+
 // line gathers a row's values of all rounds.
 func (o outcome) line(r row) line {
 	l := line{Experiment: o.name, Name: r.name, Unit: r.unit, Target: r.target.String(), MostRatio: r.target.ratio}
