@@ -14,6 +14,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/failoverd/failoverd/tools/lab"
@@ -82,6 +84,9 @@ func main() {
 		}
 		return
 	}
+	// The threads that measure don't wait for each other.
+	runtime.GOMAXPROCS(8 * runtime.NumCPU())
+	debug.SetGCPercent(400)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := run(ctx, options{*binary, *commit, *rounds, *share, *only, *quick, *keep, *out})
 	stop()

@@ -27,7 +27,8 @@ type Stall struct {
 // Canary watches the processors for times in which the machine itself stands still, as
 // a virtual one does when its host has other work: a thread on each sleeps a
 // millisecond again and again, before all others, and notes when it sleeps for more
-// than ten too long.
+// than ten too long. Who uses one, or a Pace, needs more of Go's processors (GOMAXPROCS)
+// than there are threads that work: who comes back from a system call waits for one.
 type Canary struct {
 	over atomic.Bool
 	wait sync.WaitGroup
@@ -59,9 +60,8 @@ func (c *Canary) watch(cpu int) error {
 	if err := unix.SchedSetaffinity(0, &set); err != nil {
 		return fmt.Errorf("stay on it: %w", err)
 	}
-	before := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 99}
-	if err := unix.SchedSetAttr(0, &before, 0); err != nil {
-		return fmt.Errorf("go before all others: %w", err)
+	if err := realtime(99); err != nil {
+		return err
 	}
 	for !c.over.Load() {
 		began, err := monotonic()
@@ -78,6 +78,15 @@ func (c *Canary) watch(cpu int) error {
 			c.stalls = append(c.stalls, Stall{cpu, now.Add(-late - canarySleep), now})
 			c.mu.Unlock()
 		}
+	}
+	return nil
+}
+
+// realtime has this thread run before all of lower priority, 1 to 99.
+func realtime(priority uint32) error {
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: priority}
+	if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
+		return fmt.Errorf("go before all other threads: %w", err)
 	}
 	return nil
 }

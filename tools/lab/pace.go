@@ -79,7 +79,7 @@ func (p *Pace) run() {
 	runtime.LockOSThread()
 	p.thread = unix.Gettid()
 	// It plays another host, which doesn't wait for the processors of this one.
-	p.err = unix.Setpriority(unix.PRIO_PROCESS, p.thread, -19)
+	p.err = realtime(50)
 	close(p.started)
 	if p.err != nil {
 		return
