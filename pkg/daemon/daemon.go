@@ -140,7 +140,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	guardian := newGuardian(log, history)
 	worker := link.NewWorker(handle, guardian.told, newPlaced(log).told)
 	observer := newObserver(log, dp, history)
-	loop := router.New(monotonic{}, packets{dp}, addresses{worker}, leases{dp}, observer)
+	loop := router.New(monotonic{}, newPackets(dp), addresses{worker}, leases{dp}, observer)
 	// Not the worker's: a listing must not keep a take-over waiting.
 	looking, err := link.NewHandle()
 	if err != nil {
@@ -331,29 +331,42 @@ func Cleanup(c Config) (removed []string, living []int, err error) {
 }
 
 // packets gives the loop the datapath's records.
-type packets struct{ dp *datapath.Datapath }
-
-func (p packets) News() <-chan struct{} { return p.dp.News() }
-
-func (p packets) Drain(f func(*router.Received)) {
-	var r router.Received
-	p.dp.Drain(func(rec *datapath.Record) {
-		if rec.Err != nil {
-			return
-		}
-		r = router.Received{
-			At:            rec.ReceivedAt,
-			Key:           router.Key(rec.Key),
-			From:          rec.Datagram.Source,
-			Advertisement: rec.Advertisement,
-			Checksum:      rec.Checksum,
-			Signature:     rec.Signature,
-		}
-		f(&r)
-	})
+type packets struct {
+	dp       *datapath.Datapath
+	received router.Received
+	deliver  func(*router.Received)
+	record   func(*datapath.Record) // p.convert, made once
 }
 
-func (p packets) Ear(k router.Key) router.Ear {
+func newPackets(dp *datapath.Datapath) *packets {
+	p := &packets{dp: dp}
+	p.record = p.convert
+	return p
+}
+
+func (p *packets) News() <-chan struct{} { return p.dp.News() }
+
+func (p *packets) Drain(f func(*router.Received)) {
+	p.deliver = f
+	p.dp.Drain(p.record)
+}
+
+func (p *packets) convert(rec *datapath.Record) {
+	if rec.Err != nil {
+		return
+	}
+	p.received = router.Received{
+		At:            rec.ReceivedAt,
+		Key:           router.Key(rec.Key),
+		From:          rec.Datagram.Source,
+		Advertisement: rec.Advertisement,
+		Checksum:      rec.Checksum,
+		Signature:     rec.Signature,
+	}
+	p.deliver(&p.received)
+}
+
+func (p *packets) Ear(k router.Key) router.Ear {
 	e, ok := p.dp.Ear(datapath.Key(k))
 	if !ok {
 		return nil

@@ -118,6 +118,10 @@ type Datapath struct {
 
 	counts [packet.ReasonCount]atomic.Uint64
 	record Record
+	// deliver is whom Drain is for, and sample is drainSample, made once: Drain
+	// leaves nothing for the garbage collector.
+	deliver func(*Record)
+	sample  func([]byte)
 }
 
 // Load makes the datapath ready. Where BPF can't be used, the Datapath still
@@ -128,6 +132,7 @@ func Load(o Options) (*Datapath, error) {
 		routers:  make(map[Key]entry),
 		attached: make(map[int]*attachment),
 	}
+	d.sample = d.drainSample
 	waiter, err := newWaiter(d.wake)
 	if err != nil {
 		return nil, err

@@ -34,11 +34,9 @@ type Record struct {
 func (d *Datapath) Drain(f func(*Record)) {
 	more := false
 	if d.ring != nil {
-		more = d.ring.drain(func(sample []byte) {
-			if d.fromKernel(sample) {
-				f(&d.record)
-			}
-		})
+		d.deliver = f
+		more = d.ring.drain(d.sample)
+		d.deliver = nil
 	}
 	for _, s := range d.allSockets() {
 		if s.drain(func(frame []byte, at vrrp.Instant) {
@@ -51,6 +49,13 @@ func (d *Datapath) Drain(f func(*Record)) {
 	}
 	if more {
 		d.wake()
+	}
+}
+
+// drainSample is what the ring calls for each record.
+func (d *Datapath) drainSample(sample []byte) {
+	if d.fromKernel(sample) {
+		d.deliver(&d.record)
 	}
 }
 

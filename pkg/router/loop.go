@@ -48,6 +48,8 @@ type Loop struct {
 	// Everything below belongs to the goroutine that runs Run.
 	routers   map[ID]*router
 	byKey     map[Key]*router
+	received  func(*Received) // l.receive, made once
+	haste     time.Duration   // at most
 	deadlines deadlines
 	quiet     []quiet      // Backups that aren't among them
 	sweepAt   vrrp.Instant // and when they are to be looked after
@@ -66,7 +68,7 @@ type Loop struct {
 
 // New returns a Loop that has no Virtual Router yet.
 func New(clock Clock, packets Packets, addresses Addresses, leases Leases, observer Observer) *Loop {
-	return &Loop{
+	l := &Loop{
 		clock:     clock,
 		packets:   packets,
 		addresses: addresses,
@@ -80,7 +82,11 @@ func New(clock Clock, packets Packets, addresses Addresses, leases Leases, obser
 		routers:  make(map[ID]*router),
 		byKey:    make(map[Key]*router),
 		groups:   make(map[string]*group),
+		haste:    maxHaste,
+		sweepAt:  never,
 	}
+	l.received = l.receive
+	return l
 }
 
 // Run runs the loop until ctx ends. Then every Virtual Router leaves: an
@@ -114,13 +120,20 @@ func (l *Loop) turn() {
 	// is judged with everything that could have moved it.
 	now := l.clock.Now()
 	l.drained = now
-	l.packets.Drain(l.receive)
+	l.packets.Drain(l.received)
 	l.follow(now)
 	if l.sweepAt <= now {
 		l.sweep(now)
 	}
-	for len(l.deadlines) > 0 && l.deadlines[0].deadline <= now {
-		l.expire(l.deadlines[0], now)
+	for len(l.deadlines) > 0 {
+		r := l.deadlines[0]
+		if at := r.deadline; at <= now {
+			l.expire(r, now)
+		} else if at <= now.Add(r.haste(l.haste)) {
+			l.expire(r, at)
+		} else {
+			break
+		}
 		l.follow(now)
 	}
 	l.flush()
@@ -209,7 +222,7 @@ func (l *Loop) heardMeanwhile(r *router, now vrrp.Instant) bool {
 		return false
 	}
 	// The record may have been on its way while the ring was drained.
-	l.packets.Drain(l.receive)
+	l.packets.Drain(l.received)
 	if !r.knows(stamp) {
 		// It is lost: the ring was full. The stamp says what it said.
 		r.lastHeeded = stamp.At

@@ -27,6 +27,8 @@ type twin struct {
 	told     []string // transitions and failures
 	found    [packet.ReasonCount]uint64
 	handed   int // advertisements
+
+	queued, flushed int // frames, and how often they were sent
 }
 
 type twinEar struct {
@@ -43,8 +45,8 @@ func (e *twinEar) RepeatedAt() vrrp.Instant      { return e.at }
 func (w *twin) Now() vrrp.Instant                { return w.now }
 func (w *twin) News() <-chan struct{}            { return nil }
 func (w *twin) Ear(k Key) Ear                    { return w.ears[k] }
-func (w *twin) Queue([]byte)                     {}
-func (w *twin) Flush() (int, error)              { return 0, nil }
+func (w *twin) Queue([]byte)                     { w.queued++ }
+func (w *twin) Flush() (int, error)              { w.flushed++; return 0, nil }
 func (w *twin) Answer(Key, vrrp.Instant)         {}
 func (w *twin) Advertise(Key, vrrp.Instant)      {}
 func (w *twin) Finding(f Finding)                { w.found[f.Reason]++ }
@@ -151,6 +153,7 @@ func TestShortcut(t *testing.T) {
 		each(func(w *twin) {
 			w.now, w.ears = vrrp.Instant(time.Hour), make(map[Key]*twinEar)
 			w.loop = New(w, w, w, w, w)
+			w.loop.haste = 0 // who is woken for every advertisement sends some of its own earlier
 			port := port
 			port.Transmitter = w
 			for _, c := range configs {
