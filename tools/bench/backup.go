@@ -84,6 +84,7 @@ func backup(ports, vrids int, interval time.Duration) func(context.Context, *ben
 		if err != nil {
 			return nil, err
 		}
+		pace.Latest() // of what was before
 		long := b.window(10 * time.Second)
 		v, err = load(ctx, d, pace, long)
 		if err != nil {

@@ -134,8 +134,8 @@ func (p *Pace) Silence(on bool) { p.silent.Store(on) }
 // Sent is how many frames it has sent.
 func (p *Pace) Sent() int { return int(p.sent.Load()) }
 
-// Latest is by how much the latest frames were late.
-func (p *Pace) Latest() time.Duration { return time.Duration(p.latest.Load()) }
+// Latest is by how much frames were late at most, since it was asked for the last time.
+func (p *Pace) Latest() time.Duration { return time.Duration(p.latest.Swap(0)) }
 
 // Thread is the number of the system's thread that sends.
 func (p *Pace) Thread() int { return p.thread }
