@@ -229,6 +229,7 @@ func (f *File) complete() {
 // validate notes what is wrong with the values that could be read, alone and
 // together.
 func (f *File) validate(r *reader) {
+	before := newIndex()
 	for i, router := range f.Routers {
 		at := f.places[i]
 		if _, named := at.keys["name"]; named && !at.unread["name"] && !nameShape.MatchString(router.Name) {
@@ -243,11 +244,13 @@ func (f *File) validate(r *reader) {
 				f.note(r, i, p)
 			}
 		}
-		for j := range i {
-			if !f.incomplete(i) && !f.incomplete(j) {
-				f.compare(r, i, j)
-			}
+		if f.incomplete(i) {
+			continue
 		}
+		for _, j := range before.like(&router) {
+			f.compare(r, i, j)
+		}
+		before.add(i, &router)
 	}
 }
 

@@ -74,6 +74,7 @@ type member struct {
 	// equipped says that it has what it needs on the interface that its port is
 	// bound to; failed why it hasn't.
 	equipped bool
+	noted    bool // what it may change on the host is written down
 	failed   error
 	mac      config.VirtualMAC // the way it has its virtual MAC: never auto
 	device   int               // the macvlan with its addresses; 0: they are on the interface
@@ -368,8 +369,10 @@ func (ps *ports) equip(p *port, m *member, i link.Interface, snapshot []link.Int
 			return err
 		}
 	}
-	if err := ps.plan(p, i); err != nil {
-		return err
+	if !m.noted || m.mac == config.VirtualMACMacvlan {
+		if err := ps.plan(p, i); err != nil {
+			return err
+		}
 	}
 	if m.mac == config.VirtualMACMacvlan {
 		if err := ps.addDevice(p, m, i); err != nil {
@@ -544,6 +547,7 @@ func (ps *ports) written(p *port, err error) error {
 	}
 	// Only what is written down is put on the host.
 	for _, m := range p.routers {
+		m.noted = true
 		ps.worker.Route(m.id, m.routing())
 	}
 	return nil
@@ -567,7 +571,7 @@ func (ps *ports) unbind(p *port, cause vrrp.Cause) error {
 		ps.log.WithField("interface", p.name).WithError(e).Warn("close the sockets of the interface")
 	}
 	for _, m := range p.routers {
-		m.equipped, m.failed = false, nil
+		m.equipped, m.noted, m.failed = false, false, nil
 		ps.claims.release(m.id)
 	}
 	p.bound, p.conn, p.path = nil, nil, datapath.Path{}

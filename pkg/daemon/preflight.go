@@ -98,6 +98,16 @@ func makePlan(routers []config.Router) ([]planned, error) {
 // those that aren't there or have no address yet are waited for.
 func checkInterfaces(plan []planned, snapshot []link.Interface, wait bool) error {
 	var wrong ConfigError
+	type spot struct {
+		name string
+		vrid int
+	}
+	same := make(map[spot][]*planned)
+	for n := range plan {
+		at := spot{plan[n].Interface, plan[n].VRID}
+		same[at] = append(same[at], &plan[n])
+	}
+	all := virtual(plan)
 	for _, p := range plan {
 		i, err := findInterface(snapshot, p.Interface)
 		if err != nil {
@@ -106,14 +116,14 @@ func checkInterfaces(plan []planned, snapshot []link.Interface, wait bool) error
 			}
 			continue
 		}
-		for _, q := range plan {
-			if q.index < p.index && q.Interface == p.Interface && q.VRID == p.VRID && share(p.Router, q.Router) {
+		for _, q := range same[spot{p.Interface, p.VRID}] {
+			if q.index < p.index && share(p.Router, q.Router) {
 				wrong.add(p, "vrid", 0, "VRID %d exists twice on %s: give each router of an interface a VRID of its own", p.VRID, p.Interface)
 			}
 		}
 		for _, f := range families(p.Router) {
 			// Right after boot its link-local address may still be tentative.
-			if source(p.Router, i.Settled(), f, virtual(plan)).IsValid() {
+			if source(p.Router, i.Settled(), f, all).IsValid() {
 				continue
 			}
 			if given := p.Unicast.Source(f); given.IsValid() {
@@ -197,16 +207,17 @@ func checkAddresses(plan []planned, snapshot []link.Interface, ours func(ifindex
 	}
 	checkExtra(plan, snapshot, ours, &wrong)
 	checkPeers(plan, snapshot, &wrong)
-	for i, p := range plan {
-		for _, q := range plan[:i] {
-			for n, a := range p.Addresses {
-				if a.Addr().IsLinkLocalUnicast() && p.Interface != q.Interface {
-					continue
-				}
-				if slices.ContainsFunc(q.Addresses, func(b netip.Prefix) bool { return a.Addr() == b.Addr() }) {
-					wrong.add(p, "addresses", n, "virtual address %s is given for %s and for %s: an address belongs to one router", a.Addr(), q.Interface, p.Interface)
+	given := make(map[netip.Addr][]string) // the interfaces
+	for _, p := range plan {
+		for n, a := range p.Addresses {
+			for _, other := range given[a.Addr()] {
+				if !a.Addr().IsLinkLocalUnicast() || p.Interface == other {
+					wrong.add(p, "addresses", n, "virtual address %s is given for %s and for %s: an address belongs to one router", a.Addr(), other, p.Interface)
 				}
 			}
+		}
+		for _, a := range p.Addresses {
+			given[a.Addr()] = append(given[a.Addr()], p.Interface)
 		}
 	}
 	return wrong.orNil()

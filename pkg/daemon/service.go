@@ -5,6 +5,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -27,6 +28,7 @@ func (d *instance) serve(ctx context.Context) error {
 		return nil
 	}
 	d.notify(daemon.SdNotifyReady)
+	debug.FreeOSMemory() // what loading the programs took, the kernel's types among it
 	every := statusEvery
 	watchdog, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {

@@ -27,7 +27,8 @@ import (
 type fence struct {
 	objects bpf.VmacObjects
 	leases  []byte
-	filter  [1 << 16]uint16 // how many addresses set a bit of the programs' filter
+	filter  [1 << 16]uint16 // how many addresses set a bit of the programs' filter,
+	bits    [1 << 10]uint64 // which is this
 }
 
 func loadFence(receive *ebpf.Program, leases *ebpf.Map) (*fence, error) {
@@ -156,17 +157,21 @@ func (f *fence) disown(k Key, slot uint32, r *Router) error {
 // count keeps the programs' filter, by which they tell most of the other
 // traffic without looking anything up.
 func (f *fence) count(addresses []netip.Addr, n uint16) error {
+	before := f.bits
 	for _, a := range addresses {
 		b := a.AsSlice()
-		f.filter[int(b[len(b)-2])<<8|int(b[len(b)-1])] += n
-	}
-	var bits [len(f.filter) / 64]uint64
-	for i, n := range f.filter {
-		if n != 0 {
-			bits[i/64] |= 1 << (i % 64)
+		i := int(b[len(b)-2])<<8 | int(b[len(b)-1])
+		f.filter[i] += n
+		if bit := uint64(1) << (i % 64); f.filter[i] != 0 {
+			f.bits[i/64] |= bit
+		} else {
+			f.bits[i/64] &^= bit
 		}
 	}
-	if err := f.objects.FailoverFilter.Set(bits); err != nil {
+	if f.bits == before {
+		return nil
+	}
+	if err := f.objects.FailoverFilter.Set(&f.bits); err != nil {
 		return fmt.Errorf("set the filter of the TC programs: %w", err)
 	}
 	return nil

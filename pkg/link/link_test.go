@@ -365,6 +365,25 @@ func TestSettle(t *testing.T) {
 	}
 }
 
+// A reload changes the addresses of an Active and what goes with them at once: what
+// isn't wanted any more goes, in whichever order the worker comes to it.
+func TestReassign(t *testing.T) {
+	_, _, h := newHost(t, "192.0.2.2/24")
+	index := find(t, h, "eth0").Index
+	w := NewWorker(h, nil, nil)
+	assign := Job{Ifindex: index, Assign: true, Prefixes: prefixes("192.0.2.10/24"), Owner: "owner", Done: func(error) {}}
+	w.Route("owner", Routing{Placed: []Placed{{netip.MustParsePrefix("192.0.2.11/24"), "eth0"}}})
+	w.Submit(assign)
+	w.work()
+	w.Route("owner", Routing{Placed: []Placed{{netip.MustParsePrefix("192.0.2.12/24"), "eth0"}}})
+	w.Submit(assign)
+	w.work()
+	w.guard(false)
+	if got := names(find(t, h, "eth0")); got != "192.0.2.2/24 192.0.2.10/24 192.0.2.12/24" {
+		t.Errorf("addresses %s", got)
+	}
+}
+
 // A journal of a run that lives is left alone; that of a dead one is undone.
 func TestJournal(t *testing.T) {
 	n, _, h := newHost(t, "192.0.2.2/24")

@@ -179,6 +179,12 @@ func (w *Worker) do(j Job) error {
 // again: the addresses are of use without it.
 func (w *Worker) enroute(owner any) {
 	want := w.wanted(owner)
+	if held, ok := w.held[owner]; ok { // the addresses of an Active have changed
+		if err := w.remove(held.without(want)); err != nil {
+			w.told(owner, nil, err)
+			return // guard tries again
+		}
+	}
 	w.held[owner] = want
 	if _, err := w.add(want); err != nil {
 		w.told(owner, nil, err)
