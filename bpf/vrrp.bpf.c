@@ -602,7 +602,7 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 		count(REASON_unchanged);
 		return router->drop_unchanged ? DROP : PASS;
 	}
-	if (!router->verified && better(w, router))
+	if (heeded && better(w, router))
 		yield_to(slot);
 	if (!deliver(w, reason) && router->verified)
 		stamp(w, router, live, terms.form);

@@ -54,6 +54,9 @@ routers:
 		a := s.withFile(s.a, file(200, extra))
 		a.router("web", "ipv4", inState("Active"))
 		holder(s.a)
+		if r := a.router("web", "ipv4", inState("Active")); len(r.Extra) != 3 || r.Extra[2] != "203.0.113.10/24 on eth1" {
+			s.t.Errorf("the status has %q", r.Extra)
+		}
 		b := s.withFile(s.b, file(100, extra))
 		b.router("web", "ipv4", inState("Backup"))
 		for _, address := range here {

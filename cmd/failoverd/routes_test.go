@@ -31,20 +31,32 @@ routers:
 func (s *site) routed(n *lab.Node) string {
 	s.t.Helper()
 	all := []string{}
-	routes, err := n.Netlink().RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: 112, Table: 0}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
-	s.ok(err)
-	for _, r := range routes {
-		all = append(all, fmt.Sprintf("%s table %d", r.Dst, r.Table))
-	}
-	rules, err := n.Netlink().RuleList(netlink.FAMILY_V4)
-	s.ok(err)
-	for _, r := range rules {
-		if r.Protocol == 112 {
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, rules := s.ours(n, family)
+		for _, r := range routes {
+			all = append(all, fmt.Sprintf("%s table %d", r.Dst, r.Table))
+		}
+		for _, r := range rules {
 			all = append(all, fmt.Sprintf("rule %d table %d", r.Priority, r.Table))
 		}
 	}
 	slices.Sort(all)
 	return strings.Join(all, ", ")
+}
+
+// ours are failoverd's routes and rules of one family.
+func (s *site) ours(n *lab.Node, family int) (routes []netlink.Route, rules []netlink.Rule) {
+	s.t.Helper()
+	routes, err := n.Netlink().RouteListFiltered(family, &netlink.Route{Protocol: 112, Table: 0}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+	s.ok(err)
+	all, err := n.Netlink().RuleList(family)
+	s.ok(err)
+	for _, r := range all {
+		if r.Protocol == 112 {
+			rules = append(rules, r)
+		}
+	}
+	return routes, rules
 }
 
 func (s *site) waitRouted(n *lab.Node, want string) {
@@ -66,10 +78,12 @@ func TestRoutes(t *testing.T) {
       - {to: 203.0.113.0/24, via: 198.18.0.99, source: 198.18.0.10, metric: 7, mtu: 1400}
       - {to: 0.0.0.0/0, via: 192.0.2.1, interface: eth0, onlink: true, table: 100}
       - {to: 198.51.100.0/24, type: blackhole}
+      - {to: "2001:db8:5::/48", via: "2001:db8::99", interface: eth0, metric: 9}
     rules:
       - {from: 198.18.0.10, table: 100, priority: 1000}
+      - {from: "2001:db8:5::/48", iif: eth0, table: 101, priority: 1001}
 `
-	const all = "0.0.0.0/0 table 100, 198.51.100.0/24 table 254, 203.0.113.0/24 table 254, rule 1000 table 100"
+	const all = "0.0.0.0/0 table 100, 198.51.100.0/24 table 254, 2001:db8:5::/48 table 254, 203.0.113.0/24 table 254, rule 1000 table 100, rule 1001 table 101"
 	b := s.withFile(s.b, routedFile(100, routing))
 	b.router("web", "ipv4", inState("Active"))
 	s.waitRouted(s.b, all)
@@ -78,10 +92,14 @@ func TestRoutes(t *testing.T) {
 	s.waitRouted(s.a, all)
 	s.waitRouted(s.b, "")
 
-	routes, err := s.a.Netlink().RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: 112, Table: 0}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
-	s.ok(err)
-	for _, r := range routes {
-		s.ok(s.a.Netlink().RouteDel(&r))
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, rules := s.ours(s.a, family)
+		for _, r := range routes {
+			s.ok(s.a.Netlink().RouteDel(&r))
+		}
+		for _, r := range rules {
+			s.ok(s.a.Netlink().RuleDel(&r))
+		}
 	}
 	s.waitRouted(s.a, all)
 

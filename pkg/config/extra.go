@@ -86,8 +86,8 @@ func (r Router) extraProblems() (all []Problem) {
 			text = fmt.Sprintf("extra address %s is given twice", a)
 		case e.Interface == r.Interface && slices.ContainsFunc(r.Addresses, func(p netip.Prefix) bool { return p.Addr() == a }):
 			text = fmt.Sprintf("extra address %s is one of the `addresses` too: leave it away here", a)
-		case e.Interface != r.Interface && r.VirtualMAC == VirtualMACMacvlan && a.Is6() && a.IsLinkLocalUnicast():
-			text = fmt.Sprintf("extra address %s is link-local: it can't be on %s as well", a, e.Interface)
+		case e.Interface != r.Interface && !interfaceShape.MatchString(e.Interface):
+			text = fmt.Sprintf("%s can't be an interface's name: it has up to 15 characters, without spaces and slashes", quote(e.Interface))
 		}
 		if text != "" {
 			all = append(all, Problem{Key: extraName, Item: i, Text: text})

@@ -161,14 +161,15 @@ func (ps *ports) alter(p *port, m, to *member) error {
 			ps.log.WithFields(fields(m.id)).WithError(err).Error("a run after kill -9 would not find the addresses")
 		}
 	}
-	wrong(ps.planMore(p, *p.bound))
+	more, err := ps.planMore(p, *p.bound)
+	wrong(err)
 	if m.running {
 		if err := ps.setRouter(p, m, true, m.port.Source); err != nil {
 			ps.log.WithFields(fields(m.id)).WithError(err).Error("tell the kernel of the virtual router")
 		}
 	}
-	err := ps.loop.Update(loopConfig(m))
-	if ps.settle() {
+	err = ps.loop.Update(loopConfig(m))
+	if more && ps.settle() {
 		wrong(ps.plan(p, *p.bound))
 	}
 	return err

@@ -106,8 +106,8 @@ func (c *conflicts) update(now time.Time, states []router.Status, views map[rout
 		if s.Protocol.State != vrrp.Active || s.Ifindex == 0 {
 			continue
 		}
-		config := views[s.ID].config
-		for _, a := range append(config.OfFamily(s.ID.Family), config.Extras(s.ID.Family)...) {
+		r := views[s.ID].config
+		for _, a := range append(r.OfFamily(s.ID.Family), r.Extras(s.ID.Family)...) {
 			at := spot{s.Ifindex, a.Addr()}
 			g := before[at]
 			if g == nil || g.id != s.ID {

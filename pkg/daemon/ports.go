@@ -517,9 +517,11 @@ func (ps *ports) plan(p *port, i link.Interface) error {
 	return ps.written(p, ps.journal.Set(p.name, p.changes(i)))
 }
 
-// planMore does so beside what was written down before.
-func (ps *ports) planMore(p *port, i link.Interface) error {
-	return ps.written(p, ps.journal.Add(p.name, p.changes(i)))
+// planMore does so beside what was written down before, and reports whether that
+// was more: then something is to be removed.
+func (ps *ports) planMore(p *port, i link.Interface) (more bool, err error) {
+	more, err = ps.journal.Add(p.name, p.changes(i))
+	return more, ps.written(p, err)
 }
 
 // changes are what may be changed on the host for a port.

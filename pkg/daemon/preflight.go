@@ -98,13 +98,13 @@ func makePlan(routers []config.Router) ([]planned, error) {
 // those that aren't there or have no address yet are waited for.
 func checkInterfaces(plan []planned, snapshot []link.Interface, wait bool) error {
 	var wrong ConfigError
-	type spot struct {
+	type wire struct {
 		name string
 		vrid int
 	}
-	same := make(map[spot][]*planned)
+	same := make(map[wire][]*planned)
 	for n := range plan {
-		at := spot{plan[n].Interface, plan[n].VRID}
+		at := wire{plan[n].Interface, plan[n].VRID}
 		same[at] = append(same[at], &plan[n])
 	}
 	all := virtual(plan)
@@ -116,7 +116,7 @@ func checkInterfaces(plan []planned, snapshot []link.Interface, wait bool) error
 			}
 			continue
 		}
-		for _, q := range same[spot{p.Interface, p.VRID}] {
+		for _, q := range same[wire{p.Interface, p.VRID}] {
 			if q.index < p.index && share(p.Router, q.Router) {
 				wrong.add(p, "vrid", 0, "VRID %d exists twice on %s: give each router of an interface a VRID of its own", p.VRID, p.Interface)
 			}

@@ -172,7 +172,16 @@ func TestLeaseEnds(t *testing.T) {
 			t.Errorf("%s: answers until %d of %d", c.name, answer, until)
 		}
 	}
-	config.Verifier = guarded{}
+	config.Forms = packet.ChecksumRFC5798
+	if err := w.dp.SetRouter(k, config); err != nil {
+		t.Fatal(err)
+	}
+	w.dp.Answer(k, monotonic().Add(time.Hour))
+	runProgram(t, r, better)
+	if w.dp.leaseOf(k).Answer == 0 {
+		t.Error("one in a checksum form that isn't accepted has ended the lease")
+	}
+	config.Forms, config.Verifier = packet.ChecksumRFC9568|packet.ChecksumRFC5798, guarded{}
 	if err := w.dp.SetRouter(k, config); err != nil {
 		t.Fatal(err)
 	}

@@ -128,9 +128,11 @@ func (j *Journal) Set(port string, changes Changes) error {
 	return err
 }
 
-// Add writes down what may be changed beside what was said before.
-func (j *Journal) Add(port string, changes Changes) error {
-	return j.Set(port, changes.with(j.ports[port]))
+// Add writes down what may be changed beside what was said before, and reports
+// whether that was more.
+func (j *Journal) Add(port string, changes Changes) (more bool, err error) {
+	all := changes.with(j.ports[port])
+	return !reflect.DeepEqual(all, changes), j.Set(port, all)
 }
 
 // Forget ends what Set began: nothing is changed at the interface any more.

@@ -309,7 +309,17 @@ func TestJournalAdd(t *testing.T) {
 		}
 		before := Changes{Addresses: []JournalAddress{{index, "eth0", virtual[0]}}, Routing: Routing{Routes: []Route{route}, Placed: []Placed{{virtual[1], "eth0"}}}}
 		after := Changes{Addresses: []JournalAddress{{index, "eth0", netip.MustParsePrefix("192.0.2.12/24")}}}
-		return errors.Join(j.Set("eth0", before), j.Add("eth0", after), j.Close())
+		if err := j.Set("eth0", before); err != nil {
+			return err
+		}
+		if more, err := j.Add("eth0", before); more || err != nil {
+			t.Errorf("more of the same: %v, %v", more, err)
+		}
+		more, err := j.Add("eth0", after)
+		if !more {
+			t.Error("nothing is said to go")
+		}
+		return errors.Join(err, j.Close())
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// word is what a word of ip-route(8) or ip-rule(8) becomes: a key of ours, or
+// routingWord is what a word of ip-route(8) or ip-rule(8) becomes: a key of ours, or
 // nothing, and why.
 type routingWord struct {
 	key    string

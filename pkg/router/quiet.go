@@ -110,8 +110,8 @@ func (l *Loop) catchUp(r *router) {
 	if r.quietIndex < 0 {
 		return
 	}
-	at := r.ear.RepeatedAt()
 	n, order := r.ear.Repeated()
+	at := r.ear.RepeatedAt() // not older than the last of those
 	first, second := n[0]-r.counted[0], n[1]-r.counted[1]
 	if first+second == 0 {
 		return
