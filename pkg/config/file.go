@@ -45,6 +45,8 @@ type Global struct {
 	MetricsCompat string // whose names they have beside failoverd's: off or keepalived
 	// StartupDelay is how long after its start the daemon takes no part.
 	StartupDelay time.Duration
+	// Realtime ranks the daemon before all that isn't real-time, and locks its memory.
+	Realtime bool
 
 	Notify        Command       // for all routers
 	NotifyTimeout time.Duration // of routers that have none, 100ms to 1h
@@ -495,6 +497,7 @@ var globalKeys = slices.Concat([]key[Global]{
 	metricsKey(),
 	choiceKey("metrics_compat", "Whose names the metrics have beside failoverd's own: those of keepalived's Prometheus exporter, or nobody's (off).", compats, compats[0], func(g *Global, v string) { g.MetricsCompat = v }),
 	startupDelayKey(),
+	boolKey("realtime", "Let the daemon run before all programs that aren't real-time (SCHED_FIFO and SCHED_RR), with its memory locked.", "false", func(g *Global) *bool { return &g.Realtime }),
 }, globalHookKeys)
 
 var routerKeys = slices.Concat([]key[Router]{

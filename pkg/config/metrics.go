@@ -61,6 +61,7 @@ func GlobalDifference(a, b Global) []string {
 	all.add("log_level", a.LogLevel, b.LogLevel)
 	all.add("metrics", a.Metrics, b.Metrics)
 	all.add("metrics_compat", a.MetricsCompat, b.MetricsCompat)
+	all.add("realtime", a.Realtime, b.Realtime)
 	all.add("notify", a.Notify, b.Notify)
 	all.add("notify_fifo", a.NotifyFIFO, b.NotifyFIFO)
 	all.add("script_user", a.ScriptUser, b.ScriptUser)

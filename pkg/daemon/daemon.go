@@ -155,7 +155,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		return err
 	}
 	book.obey(ports.conditions, file.Routers)
-	d := &instance{book: book, config: c, started: time.Now(), path: file.Path, file: file, plan: plan, loop: loop, ports: ports, dp: dp, history: history, handle: handle, log: log}
+	d := &instance{book: book, config: c, started: time.Now(), path: file.Path, file: file, plan: plan, loop: loop, ports: ports, dp: dp, history: history, handle: handle, threads: &threads{log: log}, log: log}
 	d.problems, observer.look = observer.problems, d.look
 	runner := script.NewRunner()
 	if d.tracks, err = newTracks(runner, monitor, ports.conditions, history, log); err != nil {
@@ -198,8 +198,11 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	defer cancel()
 	context.AfterFunc(failing, cancel) // a part that fails ends the loop in order
 
+	d.threads.want(file.Global.Realtime)
+	run("threads", d.threads.run, support)
 	run("event loop", func(ctx context.Context) error {
 		defer stop()
+		d.threads.enter()
 		err := loop.Run(ctx)
 		undone = err == nil
 		d.hooks.leave() // they are told of the stop while the rest still works
@@ -344,7 +347,9 @@ func newPackets(dp *datapath.Datapath) *packets {
 	return p
 }
 
-func (p *packets) News() <-chan struct{} { return p.dp.News() }
+func (p *packets) Wait(until vrrp.Instant) error { return p.dp.Wait(until) }
+
+func (p *packets) Wake() { p.dp.Wake() }
 
 func (p *packets) Drain(f func(*router.Received)) {
 	p.deliver = f

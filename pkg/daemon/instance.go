@@ -38,6 +38,7 @@ type instance struct {
 	tracks  *tracks
 	scrapes *scrapes
 	hooks   *hooks
+	threads *threads
 	// problems are those that the routers have with others.
 	problems *problems
 	log      *logrus.Logger
@@ -159,6 +160,7 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if err := <-done; err != nil {
 		return nil, err
 	}
+	d.threads.want(file.Global.Realtime)
 	d.forgetStates()
 	d.hooks.prune(file)
 	d.file, d.plan = file, plan

@@ -71,6 +71,19 @@ func Watch(ctx context.Context, c WatchConfig, out io.Writer, log *logrus.Logger
 
 	parts, ctx := errgroup.WithContext(ctx)
 	parts.Go(func() error { return monitor.Run(ctx) })
+	news := make(chan struct{}, 1)
+	parts.Go(func() error {
+		for ctx.Err() == nil {
+			if err := dp.Wait(monotonic{}.Now().Add(watchRefresh)); err != nil {
+				return fmt.Errorf("wait for advertisements: %w", err)
+			}
+			select {
+			case news <- struct{}{}:
+			default:
+			}
+		}
+		return nil
+	})
 	parts.Go(func() error {
 		screen := newScreen(out)
 		tick := time.NewTicker(watchRefresh)
@@ -89,13 +102,12 @@ func Watch(ctx context.Context, c WatchConfig, out io.Writer, log *logrus.Logger
 					}
 				}
 				continue
-			case <-dp.News():
+			case <-news:
 				dp.Drain(heard.record)
 				if screen.terminal {
 					continue // the tick redraws it
 				}
 			case <-tick.C:
-				// Records may be waiting here too: News is only a hint.
 				dp.Drain(heard.record)
 			}
 			if err := screen.show(heard, monotonic{}.Now()); err != nil {

@@ -89,8 +89,8 @@ type entry struct {
 	slot uint32
 }
 
-// Datapath receives on the interfaces that are attached. Drain belongs to one
-// goroutine; the other methods may be called from any.
+// Datapath receives on the interfaces that are attached. Wait and Drain belong to
+// one goroutine; the other methods may be called from any.
 type Datapath struct {
 	unavailable error // why there is no BPF
 	unpinned    error // why nothing is pinned though it should be
@@ -101,7 +101,6 @@ type Datapath struct {
 	ring        *ring
 	ears        []byte // the stamps, mapped
 	waiter      *waiter
-	news        chan struct{}
 
 	// attaching is held while a NIC takes its time to attach or detach, so
 	// Drain and Ear must not need it: they read what is published.
@@ -128,12 +127,11 @@ type Datapath struct {
 // works with AF_PACKET sockets, and Unavailable says why.
 func Load(o Options) (*Datapath, error) {
 	d := &Datapath{
-		news:     make(chan struct{}, 1),
 		routers:  make(map[Key]entry),
 		attached: make(map[int]*attachment),
 	}
 	d.sample = d.drainSample
-	waiter, err := newWaiter(d.wake)
+	waiter, err := newWaiter()
 	if err != nil {
 		return nil, err
 	}
@@ -215,15 +213,14 @@ func (d *Datapath) Close() error {
 	return errors.Join(errs...)
 }
 
-func (d *Datapath) wake() {
-	select {
-	case d.news <- struct{}{}:
-	default:
-	}
-}
+// Wait returns when there may be something to drain, after Wake, and when a time of
+// CLOCK_MONOTONIC has come, not before and by microseconds later. It belongs to one
+// goroutine; if that one is locked to its thread, nothing else lies between the
+// arrival and the return.
+func (d *Datapath) Wait(until vrrp.Instant) error { return d.waiter.wait(until) }
 
-// News delivers a value when there may be something to drain.
-func (d *Datapath) News() <-chan struct{} { return d.news }
+// Wake ends the Wait that is under way, or the next one.
+func (d *Datapath) Wake() { d.waiter.wake() }
 
 // SetRouter makes a Virtual Router known, or changes it. Without it its
 // advertisements are counted as vrid_errors.

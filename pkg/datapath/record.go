@@ -30,7 +30,7 @@ type Record struct {
 
 // Drain calls f for each advertisement received before it was called, in the
 // order of reception on each interface, and never waits. If more have come
-// meanwhile, News delivers a value.
+// meanwhile, the next Wait returns at once.
 func (d *Datapath) Drain(f func(*Record)) {
 	more := false
 	if d.ring != nil {
@@ -48,7 +48,7 @@ func (d *Datapath) Drain(f func(*Record)) {
 		}
 	}
 	if more {
-		d.wake()
+		d.Wake()
 	}
 }
 

@@ -174,14 +174,18 @@ var globalRules = rules{
 	"reload_repeat":        unneeded("a systemd timer that runs failoverctl reload does it"),
 	"reload_file":          unneeded(reload),
 
-	"process_names":      unneeded(process),
-	"process_name":       unneeded(process),
-	"vrrp_process_name":  unneeded(process),
-	"vrrp_priority":      unneeded(realTime),
-	"vrrp_rt_priority":   unneeded(realTime),
-	"vrrp_rlimit_rttime": unneeded(realTime),
-	"vrrp_rlimit_rtime":  unneeded(realTime),
-	"vrrp_no_swap":       unneeded(realTime),
+	"process_names":     unneeded(process),
+	"process_name":      unneeded(process),
+	"vrrp_process_name": unneeded(process),
+	"vrrp_priority":     unneeded(realTime),
+	"vrrp_rt_priority": {apply: func(t *translator, _ *instance, n *node) {
+		n.tellAll()
+		t.globals = append(t.globals, pair{key: "realtime", value: "true"})
+		t.find(n, Changed, "`realtime: true` has ranks of its own, and locks the memory")
+	}},
+	"vrrp_rlimit_rttime": unneeded("`realtime: true` has a bound of its own"),
+	"vrrp_rlimit_rtime":  unneeded("`realtime: true` has a bound of its own"),
+	"vrrp_no_swap":       unneeded("`realtime: true` locks the memory"),
 	"vrrp_cpu_affinity":  unneeded("CPUAffinity= in failoverd's systemd unit does it"),
 
 	"max_auto_priority":       unneeded(realTime),

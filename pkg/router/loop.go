@@ -58,6 +58,7 @@ type Loop struct {
 	sending   []*router    // whose advertisements are queued for it
 	ended     []*router    // that have left Active since the last one
 	drained   vrrp.Instant // what was received before has been dealt with
+	later     []func()     // what can wait until the next flush has sent
 	actions   []vrrp.Action
 	groups    map[string]*group
 	changes   []change // of members of groups, which the others have to follow
@@ -95,20 +96,14 @@ func New(clock Clock, packets Packets, addresses Addresses, leases Leases, obser
 // none.
 func (l *Loop) Run(ctx context.Context) error {
 	defer close(l.stopped)
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
+	defer context.AfterFunc(ctx, l.packets.Wake)()
 
 	for {
-		l.arm(timer)
-		select {
-		case <-ctx.Done():
-			return l.leave()
-		case f := <-l.commands:
-			f()
-			l.runQueued()
-		case <-l.packets.News():
-		case <-timer.C:
+		err := l.packets.Wait(l.next())
+		if err != nil || ctx.Err() != nil {
+			return errors.Join(err, l.leave())
 		}
+		l.runQueued()
 		l.turn()
 	}
 }
@@ -148,14 +143,6 @@ func (l *Loop) runQueued() {
 			return
 		}
 	}
-}
-
-func (l *Loop) arm(timer *time.Timer) {
-	wait := time.Hour
-	if next := l.next(); next != never {
-		wait = max(0, next.Sub(l.clock.Now()))
-	}
-	timer.Reset(wait)
 }
 
 // receive hands one advertisement to its state machine.
@@ -271,12 +258,17 @@ func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 		if r.group != nil {
 			l.changes = append(l.changes, change{r, *a})
 		}
-		l.observer.Transition(Transition{ID: r.id, When: now, Own: r.protocol.Priority, Action: *a})
+		t := Transition{ID: r.id, When: now, Own: r.protocol.Priority, Action: *a}
+		l.afterSending(func() { l.observer.Transition(t) })
 	case vrrp.Report:
 		r.counters.Found[a.Reason]++
 		l.observer.Finding(Finding{ID: r.id, Action: *a})
 	}
 }
+
+// afterSending has f called in the next flush when the advertisements have left, in
+// the order of the calls: what wakes other threads takes time.
+func (l *Loop) afterSending(f func()) { l.later = append(l.later, f) }
 
 func (l *Loop) assign(r *router) {
 	r.generation++
@@ -286,8 +278,11 @@ func (l *Loop) assign(r *router) {
 		return
 	}
 	generation := r.generation
-	l.addresses.Assign(r.id, r.device(), r.addresses, func(err error) {
-		l.post(func() { l.assignDone(r, generation, err) })
+	id, device, addresses := r.id, r.device(), r.addresses
+	l.afterSending(func() {
+		l.addresses.Assign(id, device, addresses, func(err error) {
+			l.post(func() { l.assignDone(r, generation, err) })
+		})
 	})
 }
 
@@ -323,14 +318,17 @@ func (l *Loop) release(r *router) {
 	generation := r.generation
 	l.leaving++
 	r.releasing++
-	l.addresses.Release(r.id, r.device(), r.addresses, func(err error) {
-		l.post(func() {
-			l.leaving--
-			r.releasing--
-			l.releaseDone(r, generation, err)
-			if r.gone != nil && r.releasing == 0 {
-				l.forget(r, err)
-			}
+	id, device, addresses := r.id, r.device(), r.addresses
+	l.afterSending(func() {
+		l.addresses.Release(id, device, addresses, func(err error) {
+			l.post(func() {
+				l.leaving--
+				r.releasing--
+				l.releaseDone(r, generation, err)
+				if r.gone != nil && r.releasing == 0 {
+					l.forget(r, err)
+				}
+			})
 		})
 	})
 }
@@ -399,6 +397,11 @@ func (l *Loop) flush() {
 		l.leases.Advertise(r.key, l.drained.Add(max(sendWithin, r.protocol.Interval)))
 	}
 	l.send() // it renews the leases, without which announcements are held back
+	for i, f := range l.later {
+		l.later[i] = nil
+		f()
+	}
+	l.later = l.later[:0]
 	for i, r := range l.ended {
 		l.ended[i] = nil
 		if r.machine.State() != vrrp.Active {
@@ -493,20 +496,22 @@ func (l *Loop) leave() error {
 	return errors.Join(errs...)
 }
 
-// post queues f for the loop; it is dropped when the loop has ended.
-func (l *Loop) post(f func()) {
+// post queues f for the loop, and reports false if it has ended.
+func (l *Loop) post(f func()) bool {
 	select {
 	case l.commands <- f:
+		l.packets.Wake()
+		return true
 	case <-l.stopped:
+		return false
 	}
 }
 
 // do runs f on the loop and waits for it.
 func (l *Loop) do(f func()) error {
 	done := make(chan struct{})
-	select {
-	case l.commands <- func() { l.turn(); f(); l.follow(l.clock.Now()); l.flush(); close(done) }: // what is done is done knowing the news
-	case <-l.stopped:
+	// What is done is done knowing the news.
+	if !l.post(func() { l.turn(); f(); l.follow(l.clock.Now()); l.flush(); close(done) }) {
 		return ErrStopped
 	}
 	select {
@@ -591,12 +596,15 @@ func (l *Loop) withdraw(r *router, addresses []netip.Prefix) {
 		return
 	}
 	l.leaving++
-	l.addresses.Release(ID{}, r.device(), addresses, func(err error) {
-		l.post(func() {
-			l.leaving--
-			if err != nil {
-				l.fail(r, "remove addresses", err)
-			}
+	device := r.device()
+	l.afterSending(func() {
+		l.addresses.Release(ID{}, device, addresses, func(err error) {
+			l.post(func() {
+				l.leaving--
+				if err != nil {
+					l.fail(r, "remove addresses", err)
+				}
+			})
 		})
 	})
 }

@@ -56,7 +56,22 @@ func (h *host) Now() vrrp.Instant {
 	return vrrp.Instant(time.Since(h.start)) + vrrp.Instant(time.Hour)
 }
 
-func (h *host) News() <-chan struct{} { return h.news }
+func (h *host) Wait(until vrrp.Instant) error {
+	timer := time.NewTimer(until.Sub(h.Now()))
+	defer timer.Stop()
+	select {
+	case <-h.news:
+	case <-timer.C:
+	}
+	return nil
+}
+
+func (h *host) Wake() {
+	select {
+	case h.news <- struct{}{}:
+	default:
+	}
+}
 
 func (h *host) Drain(f func(*Received)) {
 	h.mu.Lock()
@@ -209,10 +224,7 @@ func (h *host) hear(r Received, wake bool) {
 	h.pending = append(h.pending, r)
 	h.mu.Unlock()
 	if wake {
-		select {
-		case h.news <- struct{}{}:
-		default:
-		}
+		h.Wake()
 	}
 }
 

@@ -3,6 +3,7 @@
 package router
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"net/netip"
@@ -43,7 +44,8 @@ func (e *twinEar) Expect(signatures [2]uint64)   { e.expected = signatures }
 func (e *twinEar) Repeated() ([2]uint64, uint64) { return e.repeated, e.order }
 func (e *twinEar) RepeatedAt() vrrp.Instant      { return e.at }
 func (w *twin) Now() vrrp.Instant                { return w.now }
-func (w *twin) News() <-chan struct{}            { return nil }
+func (w *twin) Wait(vrrp.Instant) error          { return errors.ErrUnsupported }
+func (w *twin) Wake()                            {}
 func (w *twin) Ear(k Key) Ear                    { return w.ears[k] }
 func (w *twin) Queue([]byte)                     { w.queued++ }
 func (w *twin) Flush() (int, error)              { w.flushed++; return 0, nil }

@@ -61,8 +61,12 @@ type Clock interface {
 
 // Packets is where advertisements come from.
 type Packets interface {
-	// News delivers a value when there may be something to drain.
-	News() <-chan struct{}
+	// Wait returns when there may be something to drain, after Wake, and when a
+	// time has come at the latest. An error ends the loop.
+	Wait(until vrrp.Instant) error
+	// Wake ends the Wait that is under way, or the next one. Any goroutine may
+	// call it.
+	Wake()
 	// Drain calls f for each advertisement received so far, in the order of
 	// reception, and never waits.
 	Drain(f func(*Received))

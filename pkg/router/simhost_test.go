@@ -484,8 +484,10 @@ func (h *simHost) resume() {
 	h.turn()
 }
 
-// News is never waited for.
-func (h *simHost) News() <-chan struct{} { return nil }
+// Wait is never called: the simulation has the loop turn when it would return.
+func (h *simHost) Wait(vrrp.Instant) error { return errors.ErrUnsupported }
+
+func (h *simHost) Wake() {}
 
 // Drain hands over the records, and watches what becomes of them.
 func (h *simHost) Drain(f func(*Received)) {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -140,7 +141,7 @@ func (r *Runner) start(c Command) (*process, error) {
 		attr.Sys.Credential = c.User.system()
 	}
 	r.starting.RLock()
-	p.pid, err = syscall.ForkExec(c.Args[0], c.Args, attr)
+	p.pid, err = fork(c.Args, attr)
 	if err == nil {
 		r.mu.Lock()
 		r.children[p.pid] = p
@@ -156,6 +157,22 @@ func (r *Runner) start(c Command) (*process, error) {
 	}
 	p.pidfd, p.output = pollable(fd, "pidfd"), pollable(pipe[0], "output")
 	return p, nil
+}
+
+// fork starts a process that isn't real-time, although this one may be: it inherits
+// the rank of the thread that forks.
+func fork(args []string, attr *syscall.ProcAttr) (pid int, err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	rank, err := unix.SchedGetAttr(0, 0)
+	if err == nil && rank.Policy != unix.SCHED_NORMAL {
+		if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}, 0); err != nil {
+			return 0, fmt.Errorf("give up the rank: %w", err)
+		}
+		// Without the right to it the thread stays as it is.
+		defer func() { _ = unix.SchedSetAttr(0, rank, 0) }()
+	}
+	return syscall.ForkExec(args[0], args, attr)
 }
 
 func environment(c Command) []string {

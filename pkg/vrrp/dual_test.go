@@ -109,12 +109,14 @@ func TestDualPrefersVersion3(t *testing.T) {
 	m.expect("and again", m.receive2(200, active), "advertisement_rcvd", Backup, 3609375*time.Microsecond)
 }
 
-// The kernel's stamp may be that of the version 2 advertisement beside it.
+// The kernel's stamp may be that of the version 2 advertisement beside it, or of
+// another Active that speaks version 2 only.
 func TestDualStamp(t *testing.T) {
 	m := newMachine(t, dual(100*time.Millisecond)).backup()
 	m.receive(200, greater(packet.IPv4))
 	m.pass(100 * time.Millisecond)
 	m.expect("stamp", m.Step(m.now, Event{Kind: StampHeard, Advertisement: m.version2(200)}, nil), "", Backup, 360937500)
+	m.expect("another's", m.Step(m.now, Event{Kind: StampHeard, Advertisement: m.version2(201)}, nil), "", Backup, 3609375*time.Microsecond)
 	m = newMachine(t, dual(100*time.Millisecond)).backup()
 	m.expect("of one who speaks version 2 only", m.Step(m.now, Event{Kind: StampHeard, Advertisement: m.version2(200)}, nil), "", Backup, 3609375*time.Microsecond)
 }

@@ -478,8 +478,8 @@ func (r *Router) stampHeard(now Instant, a *packet.Advertisement, actions []Acti
 		return actions
 	}
 	interval := a.Interval
-	if a.Version == 2 && r.hearsVersion3(now) {
-		interval = r.activeAdverInterval // the coarse one of version 2
+	if a.Version == 2 && a.Priority == r.priority && r.hearsVersion3(now) {
+		interval = r.activeAdverInterval // the Active's, which in version 2 is coarse
 	}
 	leftAt, leaver := r.leftAt, r.leaver
 	r.activeLives(now, interval)

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// A wait ends when its time has come, not before, also if it is the same time
+// again, and for each wake and each arrival.
+func TestWait(t *testing.T) {
+	w, err := newWaiter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := w.close(); err != nil {
+			t.Error(err)
+		}
+		w.wake() // goes to nobody
+	}()
+	const far = vrrp.Instant(1<<63 - 1)
+	ended := make(chan error)
+	wait := func(until vrrp.Instant) {
+		t.Helper()
+		go func() { ended <- w.wait(until) }()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("still waiting")
+		}
+	}
+	for range 1000 {
+		w.wake()
+		wait(far)
+	}
+	for range 10 {
+		until := monotonic().Add(2 * time.Millisecond)
+		for range 2 { // what is past is over at once
+			wait(until)
+			if now := monotonic(); now < until {
+				t.Fatalf("returns %v too early", until.Sub(now))
+			}
+		}
+	}
+	wait(0)
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = unix.Close(pipe[0]), unix.Close(pipe[1]) }()
+	if err := w.add(pipe[0]); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := unix.Write(pipe[1], []byte{1}); err != nil {
+			t.Fatal(err)
+		}
+		wait(far)
+	}
+	go func() {
+		time.Sleep(10 * time.Millisecond)
+		w.wake()
+	}()
+	wait(far)
+}
