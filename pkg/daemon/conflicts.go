@@ -34,6 +34,7 @@ const (
 // conflicts find out whether another host answers for a virtual address of an
 // Active router: some say so of themselves, and the others are asked.
 type conflicts struct {
+	altered  func() uint64 // changes with what the next two return
 	look     func() ([]router.Status, error)
 	views    func() map[router.ID]view
 	problems *problems
@@ -65,6 +66,7 @@ func (c *conflicts) run(ctx context.Context) error {
 	tick := time.NewTicker(conflictsEvery)
 	defer tick.Stop()
 	failed := make(chan error, 1)
+	known, fresh := uint64(0), 0
 	go func() { failed <- transmit.Claims(ctx, c.heard) }()
 	for {
 		select {
@@ -74,11 +76,18 @@ func (c *conflicts) run(ctx context.Context) error {
 			}
 			return nil
 		case now := <-tick.C:
-			states, err := c.look()
-			if err != nil {
-				continue // the loop has ended, and soon this ends
+			// The views may follow a moment later.
+			if n := c.altered(); n != known {
+				known, fresh = n, 3
 			}
-			c.update(now, states, c.views())
+			if fresh > 0 {
+				fresh--
+				states, err := c.look()
+				if err != nil {
+					continue // the loop has ended, and soon this ends
+				}
+				c.update(now, states, c.views())
+			}
 			c.tell(now)
 			c.ask(c.due(now))
 		}

@@ -166,7 +166,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	if err := d.tracks.set(file); err != nil {
 		return err
 	}
-	conflicts := &conflicts{look: d.look, views: ports.known, problems: d.problems, log: log}
+	conflicts := &conflicts{altered: loop.Altered, look: d.look, views: ports.known, problems: d.problems, log: log}
 	server, err := listen(c.RunDir, d, history, log)
 	if err != nil {
 		return fmt.Errorf("serve the control socket: %w", err)

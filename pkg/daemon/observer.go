@@ -91,14 +91,17 @@ func (o *observer) run(ctx context.Context) error {
 	tick := time.NewTicker(discardsEvery)
 	defer tick.Stop()
 	before := o.dp.Counters()
+	last := before
 	seen := make(map[packet.Reason]vrrp.Instant)
 	for {
 		select {
 		case e := <-o.events:
 			o.write(e, &limited)
 		case <-tick.C:
-			before = o.discards(before, &limited)
-			o.sightDiscards(seen)
+			now := o.dp.Counters()
+			before = o.discards(before, now, &limited)
+			o.sightDiscards(last, now, seen)
+			last = now
 			o.problems.tick(time.Now())
 			if n := o.lost.Swap(0); n > 0 {
 				o.log.Warnf("%d events came faster than they could be logged", n)
@@ -199,19 +202,19 @@ func peer(a netip.Addr) string {
 
 // discards logs what was refused before it reached a state machine, one line
 // for each reason, and returns the counters to compare with next time.
-func (o *observer) discards(before [packet.ReasonCount]uint64, limited *limiter) [packet.ReasonCount]uint64 {
-	now := o.dp.Counters()
+func (o *observer) discards(before, now [packet.ReasonCount]uint64, limited *limiter) [packet.ReasonCount]uint64 {
 	for n := range now {
 		reason := packet.Reason(n)
 		delta := now[n] - before[n]
+		if delta == 0 || reason == packet.ErrVRID {
+			continue // other groups on the same link are not worth a line
+		}
 		last, ok := o.dp.LastDiscard(reason)
-		if delta == 0 || !ok || reason == packet.ErrVRID {
-			// Other groups on the same link are not worth a line.
-			now[n] = before[n] // so that a later line counts them all
+		if !ok {
 			continue
 		}
 		if _, ok := limited.allow("refused " + reason.String()); !ok {
-			now[n] = before[n]
+			now[n] = before[n] // so that a later line counts them all
 			continue
 		}
 		o.log.WithFields(logrus.Fields{
@@ -223,8 +226,11 @@ func (o *observer) discards(before [packet.ReasonCount]uint64, limited *limiter)
 }
 
 // sightDiscards notes the problems that the last refused packets show.
-func (o *observer) sightDiscards(seen map[packet.Reason]vrrp.Instant) {
+func (o *observer) sightDiscards(before, now [packet.ReasonCount]uint64, seen map[packet.Reason]vrrp.Instant) {
 	for _, reason := range refusals {
+		if now[reason] == before[reason] {
+			continue
+		}
 		last, ok := o.dp.LastDiscard(reason)
 		if !ok || last.ReceivedAt <= seen[reason] {
 			continue

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -45,11 +46,6 @@ func NewMonitor() (*Monitor, error) {
 		return nil, fmt.Errorf("subscribe to interface events: %w", err)
 	}
 	m := &Monitor{handle: handle, events: events, changes: make(chan struct{}, 1)}
-	// A receive that ends now and then is how Run notices its context.
-	if err := events.SetReceiveTimeout(&unix.Timeval{Usec: 200_000}); err != nil {
-		m.Close()
-		return nil, err
-	}
 	if m.snapshot, err = handle.Interfaces(); err != nil {
 		m.Close()
 		return nil, err
@@ -82,13 +78,31 @@ func (m *Monitor) Snapshot() []Interface {
 
 // Run follows the interfaces until ctx ends, which is not an error.
 func (m *Monitor) Run(ctx context.Context) error {
+	// The netlink package's Receive would have to end now and then to notice ctx.
+	fd, err := unix.FcntlInt(uintptr(m.events.GetFd()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("receive interface events: %w", err)
+	}
+	events := os.NewFile(uintptr(fd), "netlink")
+	defer func() { _ = events.Close() }()
+	conn, err := events.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("receive interface events: %w", err)
+	}
+	defer context.AfterFunc(ctx, func() { _ = events.SetReadDeadline(time.Unix(1, 0)) })()
 	for ctx.Err() == nil {
-		_, _, err := m.events.Receive()
+		var received error
+		err := conn.Read(func(fd uintptr) bool {
+			_, _, received = unix.Recvfrom(int(fd), nil, unix.MSG_DONTWAIT|unix.MSG_PEEK)
+			return !errors.Is(received, unix.EAGAIN)
+		})
 		switch {
-		case err == nil, errors.Is(err, unix.ENOBUFS): // events lost: look all the same
-		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+		case errors.Is(err, os.ErrDeadlineExceeded):
 			continue
-		default:
+		case err == nil:
+			err = received
+		}
+		if err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EINTR) { // events lost: look all the same
 			return fmt.Errorf("receive interface events: %w", err)
 		}
 		for m.look() != nil && ctx.Err() == nil {

@@ -121,9 +121,13 @@ func (w *Worker) Run(ctx context.Context) error {
 		for _, f := range settled {
 			f()
 		}
+		guarding := ticker.C
+		if len(w.held) == 0 {
+			guarding = nil
+		}
 		select {
 		case <-w.wake:
-		case <-ticker.C:
+		case <-guarding:
 			w.guard(true)
 		case <-ctx.Done():
 			w.work()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -42,6 +43,7 @@ type Loop struct {
 	leases    Leases
 	observer  Observer
 
+	altered  atomic.Uint64
 	commands chan func()
 	stopped  chan struct{}
 
@@ -255,6 +257,7 @@ func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 		l.release(r)
 	case vrrp.TransitionTo:
 		r.counters.Became[a.To]++
+		l.altered.Add(1)
 		if r.group != nil {
 			l.changes = append(l.changes, change{r, *a})
 		}
@@ -539,6 +542,7 @@ func (l *Loop) add(c Config, machine *vrrp.Router) error {
 	}
 	r := &router{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, ttl: c.TTL, prover: c.Prover, heapIndex: -1, quietIndex: -1}
 	r.meet(c.Peers)
+	l.altered.Add(1)
 	l.routers[c.ID] = r
 	l.join(r, c.Group)
 	return nil
@@ -570,6 +574,7 @@ func (l *Loop) update(c Config) error {
 	if r.groupName() != c.Group {
 		l.join(r, c.Group)
 	}
+	l.altered.Add(1)
 	before := r.addresses
 	r.protocol, r.addresses, r.ttl, r.prover = c.Protocol, c.Addresses, c.TTL, c.Prover
 	r.meet(c.Peers)
@@ -647,6 +652,7 @@ func (l *Loop) forget(r *router, err error) {
 			heap.Remove(&l.deadlines, r.heapIndex)
 		}
 		l.join(r, "")
+		l.altered.Add(1)
 		delete(l.routers, r.id)
 		if l.byKey[r.key] == r {
 			delete(l.byKey, r.key)
@@ -666,6 +672,7 @@ func (l *Loop) start(id ID, p Port, cause vrrp.Cause) {
 		return
 	}
 	delete(l.byKey, r.key)
+	l.altered.Add(1)
 	r.attach(p)
 	l.byKey[r.key] = r
 	l.step(r, l.clock.Now(), vrrp.Event{Kind: vrrp.Startup, Source: p.Source, Cause: cause})
@@ -701,6 +708,7 @@ func (l *Loop) Rebind(id ID, p Port) error {
 			return
 		}
 		l.listen(r)
+		l.altered.Add(1)
 		r.attach(p) // also while it waits in Initialize to start again
 		if r.machine.State() == vrrp.Active {
 			r.announce = true
@@ -732,6 +740,10 @@ func (l *Loop) Restore(id ID) error {
 		l.announceIfReady(r)
 	})
 }
+
+// Altered counts whatever changes Status beside counters and times: states, ports and
+// configurations. It doesn't wait for the loop.
+func (l *Loop) Altered() uint64 { return l.altered.Load() }
 
 // Status returns the state of every Virtual Router, in no particular order.
 func (l *Loop) Status() ([]Status, error) {
