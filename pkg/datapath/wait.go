@@ -67,10 +67,13 @@ func (w *waiter) wait(until vrrp.Instant) error {
 		w.until, w.armed = until, true
 	}
 	n, err := unix.EpollWait(w.epoll, w.events[:], -1)
-	if err != nil && !errors.Is(err, unix.EINTR) {
+	for errors.Is(err, unix.EINTR) { // by a signal of Go's scheduler
+		n, err = unix.EpollWait(w.epoll, w.events[:], -1)
+	}
+	if err != nil {
 		return fmt.Errorf("epoll: %w", err)
 	}
-	for _, e := range w.events[:max(n, 0)] {
+	for _, e := range w.events[:n] {
 		if int(e.Fd) == w.timer {
 			w.armed = false // it has to be set again, also to the same time
 		}

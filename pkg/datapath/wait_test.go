@@ -52,6 +52,22 @@ func TestWait(t *testing.T) {
 		}
 	}
 	wait(0)
+	waiting := monotonic().Add(50 * time.Millisecond)
+	over := make(chan struct{})
+	go func() { // a signal is nothing new
+		defer close(over)
+		for monotonic() < waiting {
+			if err := unix.Kill(unix.Getpid(), unix.SIGURG); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(100 * time.Microsecond)
+		}
+	}()
+	wait(waiting)
+	if now := monotonic(); now < waiting {
+		t.Errorf("returns %v too early when there are signals", waiting.Sub(now))
+	}
+	<-over
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 		t.Fatal(err)
