@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
@@ -339,6 +340,7 @@ type packets struct {
 	received router.Received
 	deliver  func(*router.Received)
 	record   func(*datapath.Record) // p.convert, made once
+	let      vrrp.Instant           // when others were last let run
 }
 
 func newPackets(dp *datapath.Datapath) *packets {
@@ -347,7 +349,21 @@ func newPackets(dp *datapath.Datapath) *packets {
 	return p
 }
 
-func (p *packets) Wait(until vrrp.Instant) error { return p.dp.Wait(until) }
+// Go takes a goroutine that waits in the kernel now and then, for less than active, for
+// one that runs all the time, and has its monitor look after it thousands of times a
+// second. One that has let others run now and then isn't looked after.
+const (
+	active = 10 * time.Millisecond
+	lets   = 5 * time.Millisecond
+)
+
+func (p *packets) Wait(until vrrp.Instant) error {
+	if now := (monotonic{}).Now(); until < now.Add(active) && now > p.let.Add(lets) {
+		p.let = now
+		runtime.Gosched()
+	}
+	return p.dp.Wait(until)
+}
 
 func (p *packets) Wake() { p.dp.Wake() }
 
@@ -405,10 +421,12 @@ func (a addresses) Release(id router.ID, ifindex int, p []netip.Prefix, done fun
 // leases writes them where the fence reads them.
 type leases struct{ dp *datapath.Datapath }
 
-func (l leases) Answer(k router.Key, until vrrp.Instant) { l.dp.Answer(datapath.Key(k), until) }
-
-func (l leases) Advertise(k router.Key, until vrrp.Instant) {
-	l.dp.Advertise(datapath.Key(k), until)
+func (l leases) Lease(k router.Key) router.Lease {
+	lease, ok := l.dp.Lease(datapath.Key(k))
+	if !ok {
+		return nil
+	}
+	return lease
 }
 
 // families returns the families that a router has addresses of.

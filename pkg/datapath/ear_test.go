@@ -10,6 +10,12 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
+// lease is that of a router, which does nothing if there is none.
+func (w *wire) lease(k Key) Lease {
+	l, _ := w.dp.Lease(k)
+	return l
+}
+
 func (w *wire) stamp(k Key) (Stamp, bool) {
 	e, ok := w.dp.Ear(k)
 	if !ok {
@@ -165,10 +171,10 @@ func TestLeaseEnds(t *testing.T) {
 		{"a wrong checksum", spoiled, false},
 	} {
 		until := monotonic().Add(time.Hour)
-		w.dp.Answer(k, until)
+		w.lease(k).Answer(until)
 		runProgram(t, r, c.frame)
 		w.dp.Drain(func(*Record) {})
-		if answer := w.dp.leaseOf(k).Answer; (answer == 0) != c.ends || !c.ends && answer != uint64(until) {
+		if answer := w.lease(k).state.Answer; (answer == 0) != c.ends || !c.ends && answer != uint64(until) {
 			t.Errorf("%s: answers until %d of %d", c.name, answer, until)
 		}
 	}
@@ -176,18 +182,18 @@ func TestLeaseEnds(t *testing.T) {
 	if err := w.dp.SetRouter(k, config); err != nil {
 		t.Fatal(err)
 	}
-	w.dp.Answer(k, monotonic().Add(time.Hour))
+	w.lease(k).Answer(monotonic().Add(time.Hour))
 	runProgram(t, r, better)
-	if w.dp.leaseOf(k).Answer == 0 {
+	if w.lease(k).state.Answer == 0 {
 		t.Error("one in a checksum form that isn't accepted has ended the lease")
 	}
 	config.Forms, config.Verifier = packet.ChecksumRFC9568|packet.ChecksumRFC5798, guarded{}
 	if err := w.dp.SetRouter(k, config); err != nil {
 		t.Fatal(err)
 	}
-	w.dp.Answer(k, monotonic().Add(time.Hour))
+	w.lease(k).Answer(monotonic().Add(time.Hour))
 	runProgram(t, r, better)
-	if w.dp.leaseOf(k).Answer == 0 {
+	if w.lease(k).state.Answer == 0 {
 		t.Error("who hasn't proved who he is has ended the lease")
 	}
 }

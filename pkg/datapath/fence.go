@@ -192,29 +192,35 @@ func addressKey(k Key, a netip.Addr) bpf.VmacFailoverAddressKey {
 	return bpf.VmacFailoverAddressKey{Ifindex: uint32(k.Ifindex), Family: uint32(packet.FamilyOf(a)), Address: octets(a)}
 }
 
-// Answer lets this host answer for the addresses of a Virtual Router until
-// then, and no longer; 0 ends it at once. It writes to memory only.
-func (d *Datapath) Answer(k Key, until vrrp.Instant) {
-	if l := d.leaseOf(k); l != nil {
-		atomic.StoreUint64(&l.Answer, uint64(until))
-		atomic.StoreUint32(&l.Active, number(until != 0))
-	}
-}
+// Lease says to the kernel until when a Virtual Router is Active. Its methods write to
+// memory only. It is of use as long as the Virtual Router is known.
+type Lease struct{ state *bpf.VmacFailoverLeaseState }
 
-// Advertise lets advertisements of a Virtual Router leave until then. As long
-// as the host answers they do anyway. It writes to memory only.
-func (d *Datapath) Advertise(k Key, until vrrp.Instant) {
-	if l := d.leaseOf(k); l != nil {
-		atomic.StoreUint64(&l.Advertise, uint64(until))
-	}
-}
-
-func (d *Datapath) leaseOf(k Key) *bpf.VmacFailoverLeaseState {
+// Lease returns that of a Virtual Router, false if it isn't known. Without a fence it
+// does nothing.
+func (d *Datapath) Lease(k Key) (Lease, bool) {
 	d.mu.RLock()
 	e, known := d.routers[k]
 	d.mu.RUnlock()
 	if !known || d.fence == nil {
-		return nil
+		return Lease{}, known
 	}
-	return d.fence.lease(e.slot)
+	return Lease{d.fence.lease(e.slot)}, true
+}
+
+// Answer lets this host answer for the addresses of the Virtual Router until
+// then, and no longer; 0 ends it at once.
+func (l Lease) Answer(until vrrp.Instant) {
+	if l.state != nil {
+		atomic.StoreUint64(&l.state.Answer, uint64(until))
+		atomic.StoreUint32(&l.state.Active, number(until != 0))
+	}
+}
+
+// Advertise lets advertisements of the Virtual Router leave until then. As long
+// as the host answers they do anyway.
+func (l Lease) Advertise(until vrrp.Instant) {
+	if l.state != nil {
+		atomic.StoreUint64(&l.state.Advertise, uint64(until))
+	}
 }

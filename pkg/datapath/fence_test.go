@@ -101,7 +101,7 @@ func TestFence(t *testing.T) {
 			}
 			lease := func(until vrrp.Instant) {
 				for _, k := range keys {
-					w.dp.Answer(k, until)
+					w.lease(k).Answer(until)
 				}
 			}
 			answered("no lease", "", "192.0.2.1", "fe80::1")
@@ -220,9 +220,9 @@ func TestFenceUnicast(t *testing.T) {
 			}
 		}
 		arrives(100, false)
-		w.dp.Advertise(k, monotonic().Add(time.Hour))
+		w.lease(k).Advertise(monotonic().Add(time.Hour))
 		arrives(101, true)
-		w.dp.Advertise(k, 0)
+		w.lease(k).Advertise(0)
 		arrives(102, false)
 		a := packet.Advertisement{Version: 3, VRID: 51, Priority: 103, Interval: time.Second, Addresses: list(c.router)}
 		source := own

@@ -3,7 +3,6 @@
 package router
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"fmt"
@@ -123,7 +122,7 @@ func (l *Loop) turn() {
 		l.sweep(now)
 	}
 	for len(l.deadlines) > 0 {
-		r := l.deadlines[0]
+		r := l.deadlines[0].router
 		if at := r.deadline; at <= now {
 			l.expire(r, now)
 		} else if at <= now.Add(r.haste(l.haste)) {
@@ -397,7 +396,7 @@ func (l *Loop) touch(t Transmitter) {
 
 func (l *Loop) flush() {
 	for _, r := range l.sending {
-		l.leases.Advertise(r.key, l.drained.Add(max(sendWithin, r.protocol.Interval)))
+		l.lease(r).Advertise(l.drained.Add(max(sendWithin, r.protocol.Interval)))
 	}
 	l.send() // it renews the leases, without which announcements are held back
 	for i, f := range l.later {
@@ -408,8 +407,8 @@ func (l *Loop) flush() {
 	for i, r := range l.ended {
 		l.ended[i] = nil
 		if r.machine.State() != vrrp.Active {
-			l.leases.Answer(r.key, 0)
-			l.leases.Advertise(r.key, 0)
+			l.lease(r).Answer(0)
+			l.lease(r).Advertise(0)
 		}
 	}
 	l.ended = l.ended[:0]
@@ -417,6 +416,21 @@ func (l *Loop) flush() {
 	l.send()
 	l.wakeups++
 }
+
+// lease is how the kernel is told how long a router is Active.
+func (l *Loop) lease(r *router) Lease {
+	if r.lease == nil {
+		if r.lease = l.leases.Lease(r.key); r.lease == nil {
+			return noLease{}
+		}
+	}
+	return r.lease
+}
+
+type noLease struct{}
+
+func (noLease) Answer(vrrp.Instant)    {}
+func (noLease) Advertise(vrrp.Instant) {}
 
 // send has the transmitters send what is queued.
 func (l *Loop) send() {
@@ -444,7 +458,7 @@ func (l *Loop) renew(t Transmitter, now vrrp.Instant, err error) {
 	}
 	for _, r := range l.sending {
 		if r.advertiser() == t && r.machine.State() == vrrp.Active {
-			l.leases.Answer(r.key, now.Add(r.protocol.Patience(r.protocol.Interval)))
+			l.lease(r).Answer(now.Add(r.protocol.Patience(r.protocol.Interval)))
 		}
 	}
 }
@@ -649,7 +663,7 @@ func (l *Loop) forget(r *router, err error) {
 	r.gone = nil
 	if err == nil {
 		if r.heapIndex >= 0 {
-			heap.Remove(&l.deadlines, r.heapIndex)
+			l.deadlines.remove(r)
 		}
 		l.join(r, "")
 		l.altered.Add(1)
@@ -773,12 +787,9 @@ func (l *Loop) reschedule(r *router) {
 		}
 	}
 	r.deadline = deadline
-	switch {
-	case ok && r.heapIndex >= 0:
-		heap.Fix(&l.deadlines, r.heapIndex)
-	case ok:
-		heap.Push(&l.deadlines, r)
-	case r.heapIndex >= 0:
-		heap.Remove(&l.deadlines, r.heapIndex)
+	if ok {
+		l.deadlines.put(r)
+	} else if r.heapIndex >= 0 {
+		l.deadlines.remove(r)
 	}
 }

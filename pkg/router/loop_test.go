@@ -102,13 +102,15 @@ func (hostEar) Expect([2]uint64)                      {}
 func (hostEar) Repeated() (n [2]uint64, order uint64) { return n, 0 }
 func (hostEar) RepeatedAt() vrrp.Instant              { return 0 }
 
-func (h *host) Answer(_ Key, until vrrp.Instant) {
+func (h *host) Lease(Key) Lease { return h }
+
+func (h *host) Answer(until vrrp.Instant) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.lease = until
 }
 
-func (h *host) Advertise(Key, vrrp.Instant) {}
+func (h *host) Advertise(vrrp.Instant) {}
 
 func (h *host) Queue(frame []byte) {
 	h.mu.Lock()

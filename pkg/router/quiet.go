@@ -3,7 +3,6 @@
 package router
 
 import (
-	"container/heap"
 	"net/netip"
 	"time"
 
@@ -55,7 +54,7 @@ func (l *Loop) expect(r *router, p *Received, ev *vrrp.Event) {
 	r.ear.Expect(f.signatures)
 
 	if r.heapIndex >= 0 {
-		heap.Remove(&l.deadlines, r.heapIndex)
+		l.deadlines.remove(r)
 	}
 	r.quietIndex = len(l.quiet)
 	l.quiet = append(l.quiet, quiet{r, r.ear, r.deadline, r.machine.Status().ActiveDownInterval})
@@ -152,7 +151,7 @@ func (l *Loop) sweep(now vrrp.Instant) {
 func (l *Loop) next() vrrp.Instant {
 	next := l.sweepAt
 	if len(l.deadlines) > 0 {
-		next = min(next, l.deadlines[0].deadline)
+		next = min(next, l.deadlines[0].at)
 	}
 	return next
 }

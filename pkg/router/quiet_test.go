@@ -49,8 +49,9 @@ func (w *twin) Wake()                            {}
 func (w *twin) Ear(k Key) Ear                    { return w.ears[k] }
 func (w *twin) Queue([]byte)                     { w.queued++ }
 func (w *twin) Flush() (int, error)              { w.flushed++; return 0, nil }
-func (w *twin) Answer(Key, vrrp.Instant)         {}
-func (w *twin) Advertise(Key, vrrp.Instant)      {}
+func (w *twin) Lease(Key) Lease                  { return w }
+func (w *twin) Answer(vrrp.Instant)              {}
+func (w *twin) Advertise(vrrp.Instant)           {}
 func (w *twin) Finding(f Finding)                { w.found[f.Reason]++ }
 func (w *twin) Failure(f Failure)                { w.told = append(w.told, fmt.Sprint(f)) }
 func (w *twin) Transition(t Transition) {

@@ -118,15 +118,21 @@ type Addresses interface {
 	Release(id ID, ifindex int, addresses []netip.Prefix, done func(error))
 }
 
-// Leases tells the kernel until when a Virtual Router is Active, so that it
-// ends even if nothing here runs any more. Both methods return at once.
+// Leases tell the kernel which Virtual Routers are Active.
 type Leases interface {
+	// Lease returns that of a Virtual Router, nil if the kernel doesn't know of it.
+	Lease(Key) Lease
+}
+
+// Lease tells the kernel until when a Virtual Router is Active, so that it
+// ends even if nothing here runs any more. Both methods return at once.
+type Lease interface {
 	// Answer lets the host answer for the addresses until then, instead of
 	// what was said before; 0 ends it.
-	Answer(k Key, until vrrp.Instant)
+	Answer(until vrrp.Instant)
 	// Advertise lets advertisements leave until then, also while the host
 	// doesn't answer.
-	Advertise(k Key, until vrrp.Instant)
+	Advertise(until vrrp.Instant)
 }
 
 // Observer is told what happens. Its methods run on the loop and must return

@@ -669,8 +669,10 @@ func (h *simHost) count(at []vrrp.Instant, n *int, most int, what string) {
 	}
 }
 
+func (h *simHost) Lease(Key) Lease { return h }
+
 // Answer is the kernel's fence.
-func (h *simHost) Answer(_ Key, until vrrp.Instant) {
+func (h *simHost) Answer(until vrrp.Instant) {
 	h.lease = until
 	if until > h.Now().Add(3*h.config.Interval) {
 		h.s.violate(h, "the fence", "a lease of %v", until.Sub(h.Now()))
@@ -678,7 +680,7 @@ func (h *simHost) Answer(_ Key, until vrrp.Instant) {
 }
 
 // Advertise is the kernel's fence for advertisements.
-func (h *simHost) Advertise(_ Key, until vrrp.Instant) { h.permit = until }
+func (h *simHost) Advertise(until vrrp.Instant) { h.permit = until }
 
 // answers reports whether the host answers for the addresses, whatever became
 // of its process.

@@ -34,6 +34,7 @@ type router struct {
 	heldBy    *router
 	heldUntil vrrp.Instant
 
+	lease     Lease // nil before it is needed
 	deadline  vrrp.Instant
 	heapIndex int          // in Loop.deadlines, -1 when not in it
 	restartAt vrrp.Instant // when to leave Initialize by itself; 0: not
@@ -80,7 +81,7 @@ func (r *router) attach(p Port) {
 	r.key = Key{Ifindex: p.Ifindex, Family: r.id.Family, VRID: r.id.VRID}
 	r.frames = [4][][]byte{}
 	r.queued.any = false
-	r.ear, r.familiar = nil, familiar{}
+	r.ear, r.familiar, r.lease = nil, familiar{}, nil
 }
 
 func (r *router) groupName() string {
