@@ -470,6 +470,17 @@ static __always_inline int expected(struct failover_liveness *s, __u64 signature
 	return 0;
 }
 
+/* Whether the advertisement is one of those of a lower priority that are no news now. */
+static __always_inline int outranked(struct work *w, struct failover_liveness *s, __u32 form)
+{
+	__u64 which = *(volatile __u64 *)&s->outranked;
+	const __u8 *m = (const __u8 *)w->message;
+
+	if (w->record.received >= *(volatile __u64 *)&s->outranked_until)
+		return 0;
+	return m[2] >= (which & 0xff) && m[2] < (which >> 8 & 0xff) && (m[0] >> 4 == 2 || which >> 16 & form);
+}
+
 /* Whether an Active yields to the sender (RFC 9568 section 6.4.3, 670). */
 static __always_inline int better(struct work *w, struct failover_virtual_router *router)
 {
@@ -592,6 +603,10 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 	live = bpf_map_lookup_elem(&failover_stamp, &slot);
 	if (!live)
 		return PASS;
+	if (!router->verified && outranked(w, live, terms.form)) {
+		count(REASON_outranked);
+		return router->drop_unchanged ? DROP : PASS;
+	}
 	if (!router->verified)
 		r->signature = sign_message();
 	heeded = !router->verified && stamp(w, router, live, terms.form);

@@ -43,7 +43,8 @@
 	X(auth_key_unknown)                                                    \
 	X(auth_stale)                                                          \
 	X(auth_replay)                                                         \
-	X(unchanged)
+	X(unchanged)                                                           \
+	X(outranked)
 
 enum failover_reason {
 #define X(name) REASON_##name,
@@ -125,6 +126,9 @@ struct failover_interface {
  * User space writes the signatures of the advertisements whose repetition is no
  * news to a Backup: such a one is stamped and counted, and wakes nobody. All
  * others are handed over, which ends what was expected.
+ *
+ * It also writes for how long advertisements of a lower priority are no news: then
+ * they are counted only.
  */
 struct failover_liveness {
 	__u64 received; /* CLOCK_MONOTONIC, ns */
@@ -135,6 +139,8 @@ struct failover_liveness {
 	__u64 repeated[FAILOVER_EXPECTED]; /* how many of each there were */
 	__u64 repeated_at; /* when the last of them was received */
 	__u64 order; /* which of them came, a bit each, the last one lowest */
+	__u64 outranked_until; /* CLOCK_MONOTONIC, ns; 0: none is */
+	__u64 outranked; /* from the lowest octet: the least priority, the one above, FORM_ bits */
 };
 
 /* The last packet that raised a counter of errors. */

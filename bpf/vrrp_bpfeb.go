@@ -49,6 +49,7 @@ type VrrpFailoverCounters struct {
 	AuthStale            uint64
 	AuthReplay           uint64
 	Unchanged            uint64
+	Outranked            uint64
 }
 
 type VrrpFailoverDiscard struct {
@@ -96,15 +97,17 @@ type VrrpFailoverLink struct {
 }
 
 type VrrpFailoverLiveness struct {
-	_          structs.HostLayout
-	Received   uint64
-	Interval   uint16
-	Version    uint16
-	Priority   uint32
-	Expected   [2]uint64
-	Repeated   [2]uint64
-	RepeatedAt uint64
-	Order      uint64
+	_              structs.HostLayout
+	Received       uint64
+	Interval       uint16
+	Version        uint16
+	Priority       uint32
+	Expected       [2]uint64
+	Repeated       [2]uint64
+	RepeatedAt     uint64
+	Order          uint64
+	OutrankedUntil uint64
+	Outranked      uint64
 }
 
 type VrrpFailoverPeerKey struct {
@@ -158,7 +161,8 @@ const (
 	VrrpFailoverReasonREASON_authStale            VrrpFailoverReason = 31
 	VrrpFailoverReasonREASON_authReplay           VrrpFailoverReason = 32
 	VrrpFailoverReasonREASON_unchanged            VrrpFailoverReason = 33
-	VrrpFailoverReasonREASON_COUNT                VrrpFailoverReason = 34
+	VrrpFailoverReasonREASON_outranked            VrrpFailoverReason = 34
+	VrrpFailoverReasonREASON_COUNT                VrrpFailoverReason = 35
 )
 
 type VrrpFailoverRecord struct {

@@ -403,6 +403,10 @@ func (e ear) Stamp() (router.Stamp, bool) {
 	return router.Stamp{At: s.ReceivedAt, Version: s.Version, Priority: s.Priority, Interval: s.Interval}, ok
 }
 
+func (e ear) Outrank(o vrrp.Outranked) {
+	e.Ear.Outrank(o.Until, o.Least, o.Below, o.Forms)
+}
+
 // addresses has the link worker change addresses for the loop.
 type addresses struct{ worker *link.Worker }
 

@@ -112,7 +112,7 @@ func verdicts(t *testing.T, samples []sample) (want, wantOfSocket []verdict) {
 	}
 	for n := range packet.ReasonCount {
 		switch r := packet.Reason(n); r {
-		case packet.ErrNotVRRP, packet.ReasonDelivered, packet.ReasonRingFull, packet.ReasonUnchanged:
+		case packet.ErrNotVRRP, packet.ReasonDelivered, packet.ReasonRingFull, packet.ReasonUnchanged, packet.ReasonOutranked:
 		default:
 			if !seen[r.String()] {
 				t.Errorf("no frame raises %s", r.String())

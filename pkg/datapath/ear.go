@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/bpf"
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -39,6 +40,8 @@ type Ear struct {
 	repeated   *[Expected]uint64
 	repeatedAt *uint64
 	order      *uint64
+
+	outrankedUntil, outranked *uint64
 }
 
 // Ear returns the kernel's memory of a Virtual Router. There is none where
@@ -59,6 +62,9 @@ func (d *Datapath) Ear(k Key) (Ear, bool) {
 		repeated:   &v.Repeated,
 		repeatedAt: &v.RepeatedAt,
 		order:      &v.Order,
+
+		outrankedUntil: &v.OutrankedUntil,
+		outranked:      &v.Outranked,
 	}, true
 }
 
@@ -98,6 +104,17 @@ func (e Ear) Stamp() (Stamp, bool) {
 func (e Ear) Expect(signatures [Expected]uint64) {
 	for n, s := range signatures {
 		atomic.StoreUint64(&e.expected[n], s)
+	}
+}
+
+// Outrank has the kernel only count the advertisements of priorities from least on and
+// below another one, in version 2 or with a checksum in these forms, instead of handing
+// them over, until then; 0 hands over all. What it was told before is forgotten.
+func (e Ear) Outrank(until vrrp.Instant, least, below uint8, forms packet.Checksum) {
+	atomic.StoreUint64(e.outrankedUntil, 0)
+	if until != 0 {
+		atomic.StoreUint64(e.outranked, uint64(least)|uint64(below)<<8|uint64(forms)<<16)
+		atomic.StoreUint64(e.outrankedUntil, uint64(until))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
 // lease is that of a router, which does nothing if there is none.
@@ -113,6 +114,69 @@ func TestUnchanged(t *testing.T) {
 	}
 	if _, delivered := w.takes(t, r, ours); !delivered {
 		t.Error("not delivered")
+	}
+}
+
+// What is outranked is only counted, for a while; anything else is handed over, and what
+// is expected goes on to be.
+func TestOutranked(t *testing.T) {
+	w := newWire(t, "")
+	r := w.receiver(t, false)
+	k := Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
+	frames := readVectors(t)
+	with := func(name string, priority uint8) []byte {
+		frame := slices.Clone(frames[name])
+		frame[36] = priority
+		if name == "V05" {
+			return refit(frame, bendRFC5798)
+		}
+		return refit(frame, bendRFC9568)
+	}
+	ear, ok := w.dp.Ear(k)
+	if !ok {
+		t.Fatal("no ear")
+	}
+	expected, _ := w.takes(t, r, frames["V04"])
+	hour := monotonic().Add(time.Hour)
+	for _, c := range []struct {
+		name     string
+		until    vrrp.Instant
+		least    uint8
+		forms    packet.Checksum
+		frame    []byte
+		outranks bool
+	}{
+		{"just below", hour, 1, 3, with("V04", 99), true},
+		{"the least", hour, 1, 3, with("V04", 1), true},
+		{"who leaves", hour, 1, 3, with("V04", 0), false},
+		{"who leaves, to an Active", hour, 0, 3, with("V04", 0), true},
+		{"an equal", hour, 0, 3, with("V04", 100), false},
+		{"above", hour, 0, 3, with("V04", 255), false},
+		{"the other form", hour, 0, packet.ChecksumRFC9568, with("V05", 99), false},
+		{"either form", hour, 0, 3, with("V05", 99), true},
+		{"too late", monotonic(), 0, 3, with("V04", 99), false},
+		{"ended", 0, 0, 3, with("V04", 99), false},
+	} {
+		ear.Expect([Expected]uint64{expected})
+		ear.Outrank(c.until, c.least, 100, c.forms)
+		stamp, _ := w.stamp(k)
+		counted := w.dp.Counters()
+		_, delivered := w.takes(t, r, c.frame)
+		if delivered == c.outranks {
+			t.Errorf("%s: handed over %v", c.name, delivered)
+		}
+		if !c.outranks {
+			continue
+		}
+		if got := raised(counted, w.dp.Counters()); got != "outranked" {
+			t.Errorf("%s raises %q", c.name, got)
+		}
+		if now, _ := w.stamp(k); now != stamp {
+			t.Errorf("%s is stamped", c.name)
+		}
+		if _, delivered := w.takes(t, r, frames["V04"]); delivered {
+			t.Errorf("behind %s: what was expected is handed over", c.name)
+		}
 	}
 }
 

@@ -5,7 +5,6 @@ package link
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -15,24 +14,28 @@ import (
 )
 
 // Assign puts an address on an interface. One that is there already is fine.
-// An IPv6 address skips the kernel's duplicate address detection, which would
-// delay a take-over by a second or more (RFC 9568 §8.2.2), and is deprecated
-// from the start, so that the host never chooses it as a source by itself.
-func (h *Handle) Assign(ifindex int, p netip.Prefix) error {
-	err := h.add(ifindex, p)
-	if errors.Is(err, unix.EEXIST) && p.Addr().Is6() && !h.usable(ifindex, p) {
-		if err := h.remove(ifindex, p); err != nil {
-			return fmt.Errorf("replace %s: %w", p, err)
+func (h *Handle) Assign(ifindex int, prefix netip.Prefix) error {
+	p := placement{ifindex, prefix}
+	return h.accept(p, h.add([]placement{p})[0])
+}
+
+// accept says whether an address is there after an attempt to add it, and if it isn't
+// why. An IPv6 address that is there but of no use is replaced.
+func (h *Handle) accept(p placement, err error) error {
+	six := p.prefix.Addr().Is6()
+	if errors.Is(err, unix.EEXIST) && six && !h.usable(p.ifindex, p.prefix) {
+		if err := h.remove(p.ifindex, p.prefix); err != nil {
+			return fmt.Errorf("replace %s: %w", p.prefix, err)
 		}
-		err = h.add(ifindex, p)
+		err = h.add([]placement{p})[0]
 	}
 	switch {
 	case err == nil, errors.Is(err, unix.EEXIST):
 		return nil
-	case errors.Is(err, unix.EACCES) && p.Addr().Is6():
-		return fmt.Errorf("add %s: %w: is IPv6 disabled on the interface (sysctl disable_ipv6)?", p, err)
+	case errors.Is(err, unix.EACCES) && six:
+		return fmt.Errorf("add %s: %w: is IPv6 disabled on the interface (sysctl disable_ipv6)?", p.prefix, err)
 	}
-	return fmt.Errorf("add %s: %w", p, err)
+	return fmt.Errorf("add %s: %w", p.prefix, err)
 }
 
 // usable reports whether an IPv6 address has passed duplicate address detection.
@@ -42,20 +45,6 @@ func (h *Handle) usable(ifindex int, p netip.Prefix) bool {
 		a := address(n)
 		return a.Prefix == p && !a.Tentative && !a.DADFailed
 	})
-}
-
-func (h *Handle) add(ifindex int, p netip.Prefix) error {
-	a := &netlink.Addr{IPNet: ipNet(p), LinkIndex: ifindex, Scope: unix.RT_SCOPE_UNIVERSE}
-	if p.Addr().Is4() {
-		a.Broadcast = net.IPv4zero // none, as "ip addr add" has it
-	} else {
-		a.Flags = unix.IFA_F_NODAD
-		a.ValidLft = math.MaxUint32 // for ever; PreferedLft stays 0
-		if p.Addr().IsLinkLocalUnicast() {
-			a.Scope = unix.RT_SCOPE_LINK
-		}
-	}
-	return h.h.AddrAdd(nil, a)
 }
 
 func (h *Handle) remove(ifindex int, p netip.Prefix) error {

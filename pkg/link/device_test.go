@@ -38,7 +38,7 @@ func TestDevice(t *testing.T) {
 			t.Errorf("made %+v", i)
 		}
 		w.Adopt(index)
-		if err := w.do(Job{Ifindex: index, Assign: true, Prefixes: prefixes(virtual...)}); err != nil {
+		if err := work(w, Job{Ifindex: index, Assign: true, Prefixes: prefixes(virtual...)}); err != nil {
 			t.Fatal(err)
 		}
 		i = find(t, h, d.Name)
@@ -50,7 +50,7 @@ func TestDevice(t *testing.T) {
 				t.Errorf("without %s: %+v", p, i)
 			}
 		}
-		if err := w.do(Job{Ifindex: index, Prefixes: prefixes(virtual...)}); err != nil {
+		if err := work(w, Job{Ifindex: index, Prefixes: prefixes(virtual...)}); err != nil {
 			t.Fatal(err)
 		}
 		if i = find(t, h, d.Name); i.Up || len(i.Addresses) > 0 {

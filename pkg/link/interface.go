@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/pkg/packet"
@@ -51,20 +52,31 @@ type Address struct {
 	Host       bool // valid inside the host only
 }
 
-// Handle is a netlink socket of the network namespace that it was opened in.
-type Handle struct{ h *netlink.Handle }
+// Handle has netlink sockets of the network namespace that it was opened in.
+type Handle struct {
+	h     *netlink.Handle
+	adder *nl.NetlinkSocket // for several requests at once
+}
 
-// NewHandle opens a netlink socket.
+// NewHandle opens them.
 func NewHandle() (*Handle, error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
 	}
-	return &Handle{h}, nil
+	adder, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	if err != nil {
+		h.Close()
+		return nil, err
+	}
+	return &Handle{h, adder}, nil
 }
 
-// Close closes the socket.
-func (h *Handle) Close() { h.h.Close() }
+// Close closes the sockets.
+func (h *Handle) Close() {
+	h.h.Close()
+	h.adder.Close()
+}
 
 // Interfaces lists all interfaces with their addresses.
 func (h *Handle) Interfaces() ([]Interface, error) {

@@ -145,36 +145,73 @@ func (w *Worker) work() {
 		if len(jobs) == 0 {
 			return
 		}
-		for _, j := range jobs {
-			j.Done(w.do(j))
+		for len(jobs) > 0 {
+			n := together(jobs)
+			w.do(jobs[:n])
+			jobs = jobs[n:]
 		}
 	}
 }
 
-func (w *Worker) do(j Job) error {
+// together returns how many of the first jobs are done with one system call: if they
+// assign addresses, and not too many.
+func together(jobs []Job) (n int) {
+	for all := 0; n < len(jobs) && jobs[n].Assign; n++ {
+		if all += len(jobs[n].Prefixes); all > batch {
+			break
+		}
+	}
+	return max(n, 1)
+}
+
+// do does jobs, several if all of them assign addresses.
+func (w *Worker) do(jobs []Job) {
+	if !jobs[0].Assign {
+		jobs[0].Done(w.release(jobs[0]))
+		return
+	}
+	var all []placement
+	errs := make([]error, len(jobs))
+	for n, j := range jobs {
+		if w.device(j) {
+			if errs[n] = w.handle.up(j.Ifindex, true); errs[n] != nil {
+				continue
+			}
+		}
+		for _, p := range j.Prefixes {
+			all = append(all, placement{j.Ifindex, p})
+		}
+	}
+	var added []error
+	for some := range slices.Chunk(all, batch) {
+		added = append(added, w.handle.add(some)...)
+	}
+	for n, j := range jobs {
+		if errs[n] == nil {
+			for i, p := range j.Prefixes {
+				errs[n] = errors.Join(errs[n], w.handle.accept(placement{j.Ifindex, p}, added[i]))
+			}
+			added = added[len(j.Prefixes):]
+		}
+		if errs[n] == nil && j.Owner != nil {
+			w.enroute(j.Owner)
+		}
+		j.Done(errs[n])
+	}
+}
+
+// device reports whether the job's interface is up with its addresses only.
+func (w *Worker) device(j Job) bool {
 	w.mu.Lock()
-	device := w.devices[j.Ifindex]
-	w.mu.Unlock()
-	if !j.Assign {
-		routing := w.unroute(j.Owner)
-		err := errors.Join(routing, w.handle.Release(j.Ifindex, j.Prefixes))
-		if device {
-			err = errors.Join(err, w.handle.up(j.Ifindex, false))
-		}
-		return err
-	}
-	if device {
-		if err := w.handle.up(j.Ifindex, true); err != nil {
-			return err
-		}
-	}
-	var errs []error
-	for _, p := range j.Prefixes {
-		errs = append(errs, w.handle.Assign(j.Ifindex, p))
-	}
-	err := errors.Join(errs...)
-	if err == nil && j.Owner != nil {
-		w.enroute(j.Owner)
+	defer w.mu.Unlock()
+	return w.devices[j.Ifindex]
+}
+
+func (w *Worker) release(j Job) error {
+	routing := w.unroute(j.Owner)
+	err := errors.Join(routing, w.handle.Release(j.Ifindex, j.Prefixes))
+	if w.device(j) {
+		err = errors.Join(err, w.handle.up(j.Ifindex, false))
 	}
 	return err
 }

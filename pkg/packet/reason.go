@@ -44,9 +44,10 @@ const (
 	ErrAuthStale                              // authenticated at a time too far from the clock of this host
 	ErrAuthReplay                             // authenticated, but not newer than one that was accepted
 	ReasonUnchanged                           // accepted by the kernel: no news to a Backup
+	ReasonOutranked                           // left to the kernel: no news to who has the higher priority
 
 	// ReasonCount is the number of reasons.
-	ReasonCount = int(ReasonUnchanged) + 1
+	ReasonCount = int(ReasonOutranked) + 1
 )
 
 var reasons = [ReasonCount]struct{ counter, text string }{
@@ -84,6 +85,7 @@ var reasons = [ReasonCount]struct{ counter, text string }{
 	ErrAuthStale:                {"auth_stale", "authenticated at a time outside the router's window: compare the clocks"},
 	ErrAuthReplay:               {"auth_replay", "authenticated, but not newer than the last one: a replay"},
 	ReasonUnchanged:             {"unchanged", "advertisement accepted by the kernel: the same as the last one"},
+	ReasonOutranked:             {"outranked", "advertisement of lower priority, right after another one that was answered or overruled"},
 }
 
 // String returns the name of the counter.

@@ -161,6 +161,7 @@ func (l *Loop) receive(p *Received) {
 	}
 	l.step(r, p.At, ev)
 	l.expect(r, p, &ev)
+	l.outrank(r, p, &ev)
 	if !r.stamped(p) {
 		return
 	}

@@ -99,6 +99,7 @@ func (e hostEar) Stamp() (Stamp, bool) {
 }
 
 func (hostEar) Expect([2]uint64)                      {}
+func (hostEar) Outrank(vrrp.Outranked)                {}
 func (hostEar) Repeated() (n [2]uint64, order uint64) { return n, 0 }
 func (hostEar) RepeatedAt() vrrp.Instant              { return 0 }
 

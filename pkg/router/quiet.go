@@ -61,6 +61,20 @@ func (l *Loop) expect(r *router, p *Received, ev *vrrp.Event) {
 	l.sweepAt = min(l.sweepAt, r.deadline)
 }
 
+// outrank has the kernel ignore others like the advertisement that was received last, if
+// the router that it has been received for is above them.
+func (l *Loop) outrank(r *router, p *Received, ev *vrrp.Event) {
+	if p.Signature == 0 {
+		return
+	}
+	o, ok := r.machine.Outranked(ev, l.actions)
+	if !ok || o.Until <= p.At || !l.hears(r) {
+		return
+	}
+	r.ignoring = true
+	r.ear.Outrank(o)
+}
+
 // hears reports whether the kernel hears for a router.
 func (l *Loop) hears(r *router) bool {
 	if r.ear == nil {
@@ -87,9 +101,13 @@ func formOf(index uint64) packet.Checksum {
 	return packet.ChecksumRFC9568
 }
 
-// listen ends that the kernel listens for a router, if it does. From now on it is
+// listen ends that the kernel listens for a router, or ignores some, if it does. From now on it is
 // handed everything, and up to now it knows everything.
 func (l *Loop) listen(r *router) {
+	if r.ignoring {
+		r.ignoring = false
+		r.ear.Outrank(vrrp.Outranked{})
+	}
 	if r.quietIndex < 0 {
 		return
 	}

@@ -87,6 +87,9 @@ type Ear interface {
 	// Repeated is how many of each of these there were in all, and which came, a
 	// bit for each, the last one lowest.
 	Repeated() (n [2]uint64, order uint64)
+	// Outrank has these advertisements counted only, instead of handed over. What it
+	// was told before is forgotten, and the zero value stands for none.
+	Outrank(vrrp.Outranked)
 	// RepeatedAt is when the last of them was received, 0: there was none.
 	RepeatedAt() vrrp.Instant
 }

@@ -62,6 +62,7 @@ type simHost struct {
 	expected, repeated [2]uint64
 	order              uint64
 	repeatedAt         vrrp.Instant
+	outranked          vrrp.Outranked
 
 	ref simReference
 
@@ -148,7 +149,7 @@ func (h *simHost) boot() {
 	h.paused, h.leaving = false, false
 	h.newsAt, h.timerAt, h.armedFor, h.pending = 0, 0, 0, 0
 	h.ring, h.lag, h.stamped = h.ring[:0], false, false
-	h.expected, h.repeated, h.repeatedAt = [2]uint64{}, [2]uint64{}, 0
+	h.expected, h.repeated, h.repeatedAt, h.outranked = [2]uint64{}, [2]uint64{}, 0, vrrp.Outranked{}
 	h.workerAt, h.stalled, h.lease = 0, nil, 0
 	if h.peer != nil {
 		return
@@ -260,6 +261,10 @@ func (h *simHost) arrive(f *simFrame) {
 		}
 	}
 	at := h.Now()
+	if !h.bare && h.outranks(f, at) {
+		h.refer(f, at, false)
+		return
+	}
 	full := (h.blocked || len(h.ring) >= h.room) && (h.bare || !slices.Contains(h.expected[:], f.signature))
 	if full {
 		h.s.stats.fault(faultRingFull)
@@ -545,6 +550,7 @@ func (h *simHost) Ear(Key) Ear {
 type simEar simHost
 
 func (e *simEar) Stamp() (Stamp, bool)          { return e.stamp, e.stamped }
+func (e *simEar) Outrank(o vrrp.Outranked)      { e.outranked = o }
 func (e *simEar) Expect(signatures [2]uint64)   { e.expected = signatures }
 func (e *simEar) Repeated() ([2]uint64, uint64) { return e.repeated, e.order }
 func (e *simEar) RepeatedAt() vrrp.Instant      { return e.repeatedAt }
@@ -561,6 +567,19 @@ func (h *simHost) expects(f *simFrame, at vrrp.Instant) bool {
 	}
 	h.expected = [2]uint64{}
 	return false
+}
+
+// outranks does too, with one of a lower priority.
+func (h *simHost) outranks(f *simFrame, at vrrp.Instant) bool {
+	a, o := &f.advertisement, h.outranked
+	if at >= o.Until || a.Priority < o.Least || a.Priority >= o.Below {
+		return false
+	}
+	if a.Version == 3 && f.form&o.Forms == 0 {
+		return false
+	}
+	h.s.stats.outranked++
+	return true
 }
 
 // Queue takes a frame to send.

@@ -71,6 +71,7 @@ type simStats struct {
 	adverts       uint64
 	leaves        uint64
 	unchanged     uint64 // advertisements that were no news
+	outranked     uint64 // and that were none to who is above
 	announcements uint64
 	elections     uint64 // verified
 	takeOvers     uint64 // of an expected router, in time
@@ -89,6 +90,7 @@ func (s *simStats) add(o *simStats) {
 	s.transitions += o.transitions
 	s.adverts += o.adverts
 	s.unchanged += o.unchanged
+	s.outranked += o.outranked
 	s.leaves += o.leaves
 	s.announcements += o.announcements
 	s.elections += o.elections

@@ -35,20 +35,21 @@ type Router struct {
 	activeDownInterval  time.Duration
 
 	// What a Backup knows of the Active.
-	active    netip.Addr // zero: none was heard
-	priority  uint8
-	heard     Instant // when it was last heard, or the Backup began to listen
-	stamped   bool    // it was heard, but only the kernel's stamp is left
-	leftAt    Instant // it has left; 0: it hasn't
-	leaver    netip.Addr
-	overruled rival
-	preemptAt Instant // not to preempt before; 0: nobody is to be preempted
-	lenient   bool    // whoever is Active is let be: it was handed over
-	version3  Instant // when it was last heard in version 3; 0: not
+	active         netip.Addr // zero: none was heard
+	priority       uint8
+	heard          Instant // when it was last heard, or the Backup began to listen
+	stamped        bool    // it was heard, but only the kernel's stamp is left
+	leftAt         Instant // it has left; 0: it hasn't
+	leaver         netip.Addr
+	overruled      rival
+	overruledUntil Instant // until then another one is no news
+	preemptAt      Instant // not to preempt before; 0: nobody is to be preempted
+	lenient        bool    // whoever is Active is let be: it was handed over
+	version3       Instant // when it was last heard in version 3; 0: not
 
-	// The checksum forms to send in; those of the last two advertisements of
-	// any peer, which outlive Initialize; and whether this Active has changed
-	// its form already.
+	// The checksum forms to send in; those of the last two advertisements that a
+	// Backup has heard of any peer, which outlive Initialize; and whether this
+	// Active has changed its form already.
 	send     packet.Checksum
 	forms    [2]packet.Checksum
 	switched bool
@@ -359,10 +360,10 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 	if ev.Checksum == packet.ChecksumRFC5798 {
 		actions = append(actions, Action{Kind: Report, Reason: packet.ReasonChecksumRFC5798, Peer: from})
 	}
-	if a.Version == r.config.Version {
-		r.forms = [2]packet.Checksum{ev.Checksum, r.forms[0]}
-	}
 	if r.state == Backup {
+		if a.Version == r.config.Version {
+			r.forms = [2]packet.Checksum{ev.Checksum, r.forms[0]}
+		}
 		r.receiveAsBackup(now, from, a)
 		return actions
 	}
@@ -414,7 +415,9 @@ func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Adverti
 	default:
 		// §6.4.2 (475): an Active of lower priority isn't heeded, and its
 		// interval isn't learnt. The timer goes on and ends its reign.
-		r.overruled = rival{from, a.Priority}
+		if !r.overruled.address.IsValid() || now >= r.overruledUntil {
+			r.overruled, r.overruledUntil = rival{from, a.Priority}, now.Add(answerSpacing)
+		}
 	}
 }
 
@@ -513,6 +516,45 @@ func (r *Router) Repeatable(ev *Event, actions []Action) bool {
 	return !slices.ContainsFunc(actions, func(a Action) bool {
 		return a.Reason != packet.ReasonAdvertisementReceived && a.Reason != packet.ReasonChecksumRFC5798
 	})
+}
+
+// Outranked describes advertisements that are of no consequence until then: those of
+// a priority from Least on and below Below, in version 2 or with a checksum in one of
+// the Forms.
+type Outranked struct {
+	Until        Instant
+	Least, Below uint8
+	Forms        packet.Checksum
+}
+
+// Outranked reports whether, after the advertisement of the last Step, a Receive, others
+// that are outranked like it are of no consequence, and which. An Active has just
+// answered (RFC 9568 §6.4.3 (710)) and a Backup has overruled somebody (§6.4.2 (475)), and
+// to hear it again changes nothing. It holds until the next Step.
+func (r *Router) Outranked(ev *Event, actions []Action) (Outranked, bool) {
+	a := &ev.Advertisement
+	o := Outranked{Forms: packet.ChecksumRFC9568 | packet.ChecksumRFC5798}
+	learns := !r.config.formless() && r.config.Checksum == ChecksumAuto
+	switch {
+	case r.config.Dual, slices.ContainsFunc(actions, func(a Action) bool { return a.Refused }):
+		return o, false
+	case r.state == Active && a.Priority < r.config.Priority:
+		o.Until, o.Below = r.nextAnswer, r.config.Priority
+		if learns {
+			o.Forms = r.send // from these there is nothing to learn
+		}
+	case r.state == Backup && r.overruled.address.IsValid() && a.Priority > 0 && a.Priority < r.config.Heed():
+		o.Until, o.Least, o.Below = r.overruledUntil, 1, r.config.Heed() // 0 is of who leaves
+		if learns && r.forms != [2]packet.Checksum{ev.Checksum, ev.Checksum} {
+			return o, false
+		}
+		if learns {
+			o.Forms = ev.Checksum
+		}
+	default:
+		return o, false
+	}
+	return o, true
 }
 
 // repeated is the reception of a Repeatable advertisement. It concerns a Backup
