@@ -31,7 +31,8 @@ type File struct {
 	Tracks  []Track
 
 	content []byte
-	places  []places // of the routers
+	routers []int    // which of those in content it has; nil: all
+	places  []places // of the routers, while content is read
 }
 
 // Global is what holds for the whole daemon.
@@ -71,6 +72,26 @@ func newPlaces(start ast.Node) places {
 // Parse reads a file's content. The error is of type *Mistakes and has all that
 // can be known without the host.
 func Parse(path string, content []byte) (*File, error) {
+	f, err := parse(path, content)
+	if err == nil {
+		f.forget()
+	}
+	return f, err
+}
+
+// forget drops the syntax tree, which is large: thousands of routers have tens of
+// megabytes of it.
+func (f *File) forget() {
+	f.places = nil
+	for i := range f.Groups {
+		f.Groups[i].start, f.Groups[i].members, f.Groups[i].uses = nil, nil, nil
+	}
+	for i := range f.Tracks {
+		f.Tracks[i].at = trackPlaces{}
+	}
+}
+
+func parse(path string, content []byte) (*File, error) {
 	f := &File{Path: path, Global: defaultGlobal(), content: content}
 	r := &reader{mistakes: Mistakes{Path: path, Content: content}}
 	body := r.parse(content)
@@ -124,7 +145,9 @@ func Parse(path string, content []byte) (*File, error) {
 }
 
 func (f *File) readRouters(r *reader, n ast.Node) {
-	for _, item := range r.list(n, "routers", "each router behind a dash:\n          routers:\n            - interface: eth0\n              vrid: 51") {
+	items := r.list(n, "routers", "each router behind a dash:\n          routers:\n            - interface: eth0\n              vrid: 51")
+	f.Routers = slices.Grow(f.Routers, len(items))
+	for _, item := range items {
 		router := defaultRouter()
 		p := newPlaces(item)
 		mapping := read(r, item, "the router", &router, routerKeys, &p)
@@ -321,9 +344,16 @@ func (f *File) place(router int, p Problem) *token.Token {
 // the index of the router they are of; nil if there are none.
 func (f *File) Mistakes(problems map[int][]Problem) error {
 	r := &reader{mistakes: Mistakes{Path: f.Path, Content: f.content}}
+	whole, err := parse(f.Path, f.content) // where everything is
+	if err != nil {
+		return err
+	}
 	for router, list := range problems {
+		if f.routers != nil {
+			router = f.routers[router]
+		}
 		for _, p := range list {
-			f.note(r, router, p)
+			whole.note(r, router, p)
 		}
 	}
 	return r.mistakes.sorted()
@@ -333,14 +363,14 @@ func (f *File) Mistakes(problems map[int][]Problem) error {
 // interfaces.
 func (f *File) Only(interfaces []string) (*File, error) {
 	limited := *f
-	limited.Routers, limited.places = nil, nil
+	limited.Routers, limited.routers = nil, nil
 	for _, name := range interfaces {
 		found := false
 		for i, r := range f.Routers {
 			if r.Interface == name {
 				found = true
 				limited.Routers = append(limited.Routers, r)
-				limited.places = append(limited.places, f.places[i])
+				limited.routers = append(limited.routers, i)
 			}
 		}
 		if !found {

@@ -322,6 +322,9 @@ func (f *File) useTracks(r *reader) {
 		}
 	}
 	for i := range f.Routers {
+		if len(f.Routers[i].Track) == 0 {
+			continue
+		}
 		if through := f.circle(f.Routers[i].Name, f.Routers[i].Name, nil); through != nil {
 			f.note(r, i, Problem{Key: "track", Text: fmt.Sprintf("%s depends on its own state, through %s: remove one of them", quote(f.Routers[i].Name), strings.Join(through, " and "))})
 		}
@@ -406,7 +409,11 @@ func (f *File) circle(from, to string, seen []string) []string {
 // names; nil if there is nothing.
 func (f *File) TrackMistakes(problems map[string]Problem) error {
 	r := &reader{mistakes: Mistakes{Path: f.Path, Content: f.content}}
-	for _, t := range f.Tracks {
+	whole, err := parse(f.Path, f.content) // where everything is
+	if err != nil {
+		return err
+	}
+	for _, t := range whole.Tracks {
 		if p, wrong := problems[t.Name]; wrong {
 			n, ok := t.at.keys[p.Key]
 			if !ok {

@@ -28,11 +28,12 @@ type change struct {
 // members are the Virtual Routers of a plan.
 func members(plan []planned) []*member {
 	var all []*member
-	for _, p := range plan {
+	for i := range plan {
+		p := &plan[i]
 		for _, f := range families(p.Router) {
 			all = append(all, &member{
 				id:     router.ID{Interface: p.Interface, Family: f, VRID: uint8(p.VRID)},
-				config: p.Router,
+				config: &p.Router,
 				auth:   p.auth,
 				cause:  vrrp.CauseStarting,
 			})
@@ -105,7 +106,7 @@ func (ps *ports) apply(plan []planned) error {
 // next look at the interface.
 func (ps *ports) include(p *port, m *member) error {
 	p.routers = append(p.routers, m)
-	m.priority = ps.conditions.priority(m.config)
+	m.priority = ps.conditions.priority(*m.config)
 	m.authenticate(m.auth)
 	ps.warnWeak(m)
 	return ps.loop.Add(loopConfig(m))
@@ -141,11 +142,11 @@ func (ps *ports) alter(p *port, m, to *member) error {
 	if before.Authentication.Type != c.Authentication.Type {
 		ps.warnWeak(m)
 	}
-	m.priority = ps.conditions.priority(c)
+	m.priority = ps.conditions.priority(*c)
 	if p.bound == nil || !m.equipped {
 		return ps.loop.Update(loopConfig(m))
 	}
-	if restarts(before, c) != "" {
+	if restarts(*before, *c) != "" {
 		if err := ps.stop(p, m, vrrp.CauseReconfigured, ""); err != nil {
 			return err
 		}

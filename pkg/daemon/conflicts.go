@@ -34,8 +34,8 @@ const (
 // conflicts find out whether another host answers for a virtual address of an
 // Active router: some say so of themselves, and the others are asked.
 type conflicts struct {
-	altered  func() uint64 // changes with what the next two return
-	look     func() ([]router.Status, error)
+	altered  func() uint64                   // changes with what the next two return
+	look     func() ([]router.Status, error) // at those that are Active
 	views    func() map[router.ID]view
 	problems *problems
 	log      *logrus.Logger
@@ -115,7 +115,7 @@ func (c *conflicts) update(now time.Time, states []router.Status, views map[rout
 		if s.Protocol.State != vrrp.Active || s.Ifindex == 0 {
 			continue
 		}
-		r := views[s.ID].config
+		r := of(views, s.ID).config
 		for _, a := range append(r.OfFamily(s.ID.Family), r.Extras(s.ID.Family)...) {
 			at := spot{s.Ifindex, a.Addr()}
 			g := before[at]

@@ -34,7 +34,7 @@ func newGuard(addresses int) *guard {
 	for n := range addresses {
 		all = append(all, netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, byte(2 + n>>8), byte(n)}), 16))
 	}
-	g.views = map[router.ID]view{problemsID: {config: config.Router{Addresses: all}}}
+	g.views = map[router.ID]view{problemsID: {config: &config.Router{Addresses: all}}}
 	return g
 }
 

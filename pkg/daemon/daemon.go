@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -34,6 +35,10 @@ const (
 	DefaultRunDir = "/run/failoverd"
 )
 
+// garbage is how many hundredths of what is in use there may be of what isn't any more,
+// unless the environment says so (GOGC). In the steady state hardly any comes.
+const garbage = 50
+
 // Config is what a daemon is started with.
 type Config struct {
 	// Read reads the configuration: at the start, and for each reload. Without
@@ -53,6 +58,9 @@ type Config struct {
 // checks are made before anything on the host changes; an error from them
 // names what is wrong and the remedy. Cancellation is not an error.
 func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbage)
+	}
 	file, err := c.Read()
 	if err != nil {
 		return err
@@ -167,7 +175,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	if err := d.tracks.set(file); err != nil {
 		return err
 	}
-	conflicts := &conflicts{altered: loop.Altered, look: d.look, views: ports.known, problems: d.problems, log: log}
+	conflicts := &conflicts{altered: loop.Altered, look: loop.Actives, views: ports.known, problems: d.problems, log: log}
 	server, err := listen(c.RunDir, d, history, log)
 	if err != nil {
 		return fmt.Errorf("serve the control socket: %w", err)

@@ -19,7 +19,7 @@ func (m *member) group() string {
 		return ""
 	case c.Group != "":
 		return "group " + c.Group
-	case c.FamiliesTogether && len(families(c)) > 1:
+	case c.FamiliesTogether && len(families(*c)) > 1:
 		return "router " + c.Name
 	}
 	return ""

@@ -43,8 +43,8 @@ type hooks struct {
 
 // hooked is a configured router, as programs are told of it.
 type hooked struct {
-	config config.Router
-	states map[packet.Family]notify.State
+	config *config.Router
+	states [2]notify.State // of its families; "": it has none, or nothing is known
 	told   notify.State
 }
 
@@ -130,7 +130,7 @@ func (h *hooks) prune(file *config.File) {
 	}
 	for id, r := range h.routers {
 		if kept[id] == nil {
-			delete(r.states, id.Family)
+			*r.of(id.Family) = ""
 		}
 	}
 	h.routers = kept
@@ -147,9 +147,9 @@ func (h *hooks) know(r *config.Router) {
 		}
 	}
 	if one == nil {
-		one = &hooked{states: make(map[packet.Family]notify.State)}
+		one = new(hooked)
 	}
-	one.config = *r
+	one.config = r
 	for _, id := range ids {
 		h.routers[id] = one
 	}
@@ -230,7 +230,7 @@ func (h *hooks) transition(t router.Transition) {
 	if r == nil {
 		return
 	}
-	r.states[t.ID.Family] = notifyState(t.To, t.Cause)
+	*r.of(t.ID.Family) = notifyState(t.To, t.Cause)
 	h.tell(r, notify.Event{
 		Priority: int(t.Own), Cause: t.Why(), Time: time.Now(),
 		Describe: h.description(t, r),
@@ -240,7 +240,7 @@ func (h *hooks) transition(t router.Transition) {
 // description is what describes a router later, when a program is run.
 func (h *hooks) description(t router.Transition, r *hooked) func() any {
 	c := r.config
-	return func() any { return h.describe(t, c) }
+	return func() any { return h.describe(t, *c) }
 }
 
 // tell tells a router's state if it is another than the one that was told.
@@ -286,6 +286,14 @@ func (g *gathered) state() (state notify.State, settled bool) {
 	return state, settled
 }
 
+// of is the state of a family.
+func (r *hooked) of(f packet.Family) *notify.State {
+	if f == packet.IPv4 {
+		return &r.states[0]
+	}
+	return &r.states[1]
+}
+
 // state is the state of a router of one or two families: that of the one that has
 // come farthest, and a stop for both where one was stopped.
 func (r *hooked) state() notify.State {
@@ -324,7 +332,7 @@ func (h *hooks) waiting(views map[router.ID]view) {
 		if r == nil || r.told != "" || v.running || v.brief {
 			continue
 		}
-		r.states[id.Family] = notify.Fault
+		*r.of(id.Family) = notify.Fault
 		t := router.Transition{ID: id, Own: uint8(v.config.Priority)}
 		h.tell(r, notify.Event{
 			Priority: v.config.Priority, Cause: v.waiting, Time: time.Now(), Describe: h.description(t, r),
@@ -343,7 +351,7 @@ func (h *hooks) stopped() {
 		}
 		t := router.Transition{ID: id, Own: uint8(r.config.Priority)}
 		t.Cause = vrrp.CauseAdministrator
-		r.states = map[packet.Family]notify.State{id.Family: notify.Stop}
+		r.states = [2]notify.State{notify.Stop}
 		h.tell(r, notify.Event{
 			Priority: int(t.Own), Cause: t.Why(), Time: time.Now(), Describe: h.description(t, r),
 		})

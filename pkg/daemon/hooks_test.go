@@ -141,12 +141,12 @@ func TestHookWaiting(t *testing.T) {
 			t.Fatal(err)
 		}
 		id := router.ID{Interface: "eth0", Family: packet.IPv4, VRID: 51}
-		h.waiting(map[router.ID]view{id: {config: f.Routers[0], waiting: "startup_delay of 1s", brief: true}})
+		h.waiting(map[router.ID]view{id: {config: &f.Routers[0], waiting: "startup_delay of 1s", brief: true}})
 		if got := r.took(); got != nil {
 			t.Errorf("told %v", got)
 		}
 		for range 2 {
-			h.waiting(map[router.ID]view{id: {config: f.Routers[0], waiting: "there is no interface eth0"}})
+			h.waiting(map[router.ID]view{id: {config: &f.Routers[0], waiting: "there is no interface eth0"}})
 		}
 		if diff := cmp.Diff([]string{"INSTANCE web FAULT 100"}, r.took()); diff != "" {
 			t.Error(diff)
@@ -168,7 +168,7 @@ func TestHookWaitedFor(t *testing.T) {
 			t.Fatal(err)
 		}
 		id := router.ID{Interface: "eth0", Family: packet.IPv4, VRID: 51}
-		h.waiting(map[router.ID]view{id: {config: f.Routers[0], waiting: "eth0 is down"}})
+		h.waiting(map[router.ID]view{id: {config: &f.Routers[0], waiting: "eth0 is down"}})
 		r.took()
 		h.transition(moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseInterfaceBack))
 		if diff := cmp.Diff([]string{"INSTANCE web BACKUP 120"}, r.took()); diff != "" {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -167,6 +168,7 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if level, err := logrus.ParseLevel(file.Global.LogLevel); err == nil {
 		d.log.SetLevel(level)
 	}
+	defer debug.FreeOSMemory() // what reading and comparing took
 	d.log.Infof("reloaded: %d changes", len(changes))
 	for _, c := range changes {
 		text := describe(c)
@@ -188,11 +190,11 @@ func (d *instance) Status() (control.Status, error) {
 	s.Config, s.FIFO = d.path, d.hooks.pipe()
 	s.Tracks = d.tracks.all()
 	for _, state := range states {
-		v := views[state.ID]
+		v := of(views, state.ID)
 		r := describeRouter(state, v, now, wall)
 		r.Tracks = d.tracks.dependencies(r.Name)
 		r.Problems = d.problems.of(state.ID)
-		r.Hooks, r.SkippedHooks = d.hooks.report(&v.config)
+		r.Hooks, r.SkippedHooks = d.hooks.report(v.config)
 		s.Routers = append(s.Routers, r)
 	}
 	slices.SortFunc(s.Routers, func(a, b control.Router) int {
@@ -219,7 +221,7 @@ func (d *instance) describeTransition(t router.Transition, c config.Router) any 
 	}
 	v, ok := d.ports.known()[t.ID]
 	if !ok {
-		v.config = c
+		v.config = &c
 	}
 	now, wall := monotonic{}.Now(), time.Now()
 	r := describeRouter(state, v, now, wall)
@@ -307,8 +309,8 @@ func (d *instance) Stats() (control.Stats, error) {
 	for _, state := range states {
 		id := state.ID
 		s.Routers = append(s.Routers, control.RouterStats{
-			Name: views[id].config.Name, Interface: id.Interface, Family: id.Family.String(), VRID: int(id.VRID),
-			Counters: routerCounters(state.Counters, views[id].guard, d.ports.guardian.count(id)),
+			Name: of(views, id).config.Name, Interface: id.Interface, Family: id.Family.String(), VRID: int(id.VRID),
+			Counters: routerCounters(state.Counters, of(views, id).guard, d.ports.guardian.count(id)),
 		})
 	}
 	s.Hooks = d.hookStats(views)

@@ -237,14 +237,14 @@ func (d *instance) HandOver(ctx context.Context, name string) ([]string, error) 
 	if r.Priority == config.OwnerPriority {
 		return nil, fmt.Errorf("%s: the owner of its addresses (priority 255) is always Active; failoverctl maintenance on %s takes it out of service", name, name)
 	}
-	states, err := d.loop.Status()
-	if err != nil {
-		return nil, err
-	}
 	handed := false
 	for _, f := range families(r) {
 		id := router.ID{Interface: r.Interface, Family: f, VRID: uint8(r.VRID)}
-		if slices.ContainsFunc(states, func(s router.Status) bool { return s.ID == id && s.Protocol.State == vrrp.Active }) {
+		s, ok, err := d.loop.StatusOf(id)
+		if err != nil {
+			return nil, err
+		}
+		if ok && s.Protocol.State == vrrp.Active {
 			handed = true
 			if err := d.loop.Relinquish(id, vrrp.CauseHandedOver, ""); err != nil {
 				return nil, err

@@ -69,7 +69,7 @@ type port struct {
 // member is one Virtual Router of a port.
 type member struct {
 	id      router.ID
-	config  config.Router
+	config  *config.Router // not to be changed
 	running bool
 	// equipped says that it has what it needs on the interface that its port is
 	// bound to; failed why it hasn't.
@@ -281,26 +281,21 @@ func (ps *ports) restore(snapshot []link.Interface) error {
 	}
 	// A Backup's are missing rightly, and the picture may be older than an
 	// assignment: look again after asking who has its addresses.
-	status, err := ps.loop.Status()
-	if err != nil {
+	assigned, err := ps.loop.Assigned()
+	if err != nil || len(assigned) == 0 {
 		return err
-	}
-	if !slices.ContainsFunc(status, func(s router.Status) bool { return s.Assigned }) {
-		return nil
 	}
 	current, err := ps.handle.Interfaces()
 	if err != nil {
 		ps.log.WithError(err).Warn("virtual addresses can't be looked after, trying again at the next change")
 		return nil
 	}
-	gone := missing(current)
-	for _, s := range status {
-		a, ok := gone[s.ID]
-		if !ok || !s.Assigned {
+	for id, a := range missing(current) {
+		if !assigned[id] {
 			continue
 		}
-		ps.guardian.restore(s.ID, fmt.Sprintf("address %s on %s", a, s.ID.Interface))
-		if err := ps.loop.Restore(s.ID); err != nil {
+		ps.guardian.restore(id, fmt.Sprintf("address %s on %s", a, id.Interface))
+		if err := ps.loop.Restore(id); err != nil {
 			return err
 		}
 	}
@@ -397,7 +392,7 @@ func (ps *ports) equip(p *port, m *member, i link.Interface, snapshot []link.Int
 // checkAddresses checks the addresses of one Virtual Router. The picture may be
 // older than the removal of what a killed run has left, so it looks again.
 func (ps *ports) checkAddresses(m *member, snapshot []link.Interface) error {
-	one := []planned{{Router: m.config}}
+	one := []planned{{Router: *m.config}}
 	if checkAddresses(one, snapshot, ps.ours) == nil {
 		return nil
 	}
@@ -642,7 +637,7 @@ func (ps *ports) source(m *member, i link.Interface) netip.Addr {
 	if m.running && usable(i, m.port.Source) && m.suits(m.port.Source) {
 		return m.port.Source // constant while it can be (RFC 9568 §1.7)
 	}
-	return source(m.config, i, m.id.Family, ps.exclude)
+	return source(*m.config, i, m.id.Family, ps.exclude)
 }
 
 // obstacle is what keeps a router by itself from taking part on an interface.
@@ -707,7 +702,7 @@ func (m *member) why() string {
 func (ps *ports) weigh() error {
 	for _, p := range ps.all {
 		for _, m := range p.routers {
-			priority := ps.conditions.priority(m.config)
+			priority := ps.conditions.priority(*m.config)
 			if priority == m.priority {
 				continue
 			}

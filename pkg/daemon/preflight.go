@@ -79,7 +79,7 @@ func checkPrivileges() error {
 
 // makePlan completes the routers and checks them without the host.
 func makePlan(routers []config.Router) ([]planned, error) {
-	var plan []planned
+	plan := make([]planned, 0, len(routers)) // which is kept
 	var wrong ConfigError
 	for i, r := range routers {
 		p := planned{Router: r, index: i}

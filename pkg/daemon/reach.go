@@ -5,7 +5,6 @@ package daemon
 import (
 	"context"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -108,12 +107,8 @@ func (r *reach) check(ctx context.Context, id router.ID) {
 
 // status returns the router's if it is Active with a virtual MAC.
 func (r *reach) status(id router.ID) (router.Status, bool) {
-	all, err := r.loop.Status()
-	i := slices.IndexFunc(all, func(s router.Status) bool { return s.ID == id })
-	if err != nil || i < 0 || all[i].Protocol.State != vrrp.Active || all[i].MAC == all[i].OwnMAC {
-		return router.Status{}, false
-	}
-	return all[i], true
+	s, ok, err := r.loop.StatusOf(id)
+	return s, ok && err == nil && s.Protocol.State == vrrp.Active && s.MAC != s.OwnMAC
 }
 
 // reached are the neighbours that answer to the MACs, zero if none does.

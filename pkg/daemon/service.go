@@ -18,6 +18,10 @@ import (
 // want a sign of life more often.
 const statusEvery = 10 * time.Second
 
+// startGarbage is how long after the start there is no more to come of what only the
+// start needs.
+const startGarbage = time.Second
+
 // serve tells the service manager, if there is one, that the daemon is ready,
 // and from then on that it lives. A sign of life is given only after the event
 // loop has turned.
@@ -28,7 +32,7 @@ func (d *instance) serve(ctx context.Context) error {
 		return nil
 	}
 	d.notify(daemon.SdNotifyReady)
-	debug.FreeOSMemory() // what loading the programs took, the kernel's types among it
+	started := time.After(startGarbage)
 	every := statusEvery
 	watchdog, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
@@ -41,16 +45,12 @@ func (d *instance) serve(ctx context.Context) error {
 	defer tick.Stop()
 	told := ""
 	for {
-		states, err := d.loop.Status() // waits for the loop
+		counts, err := d.loop.Count() // waits for the loop
 		if err != nil {
 			return stopped(err)
 		}
 		if watchdog > 0 {
 			d.notify(daemon.SdNotifyWatchdog)
-		}
-		counts := make(map[vrrp.State]int)
-		for _, s := range states {
-			counts[s.Protocol.State]++
 		}
 		if text := fmt.Sprintf("STATUS=%d Active, %d Backup, %d Initialize", counts[vrrp.Active], counts[vrrp.Backup], counts[vrrp.Initialize]); text != told {
 			told = text
@@ -60,6 +60,8 @@ func (d *instance) serve(ctx context.Context) error {
 		case <-ctx.Done():
 			d.notify(daemon.SdNotifyStopping)
 			return nil
+		case <-started:
+			debug.FreeOSMemory() // what reading the file and loading the programs took
 		case <-tick.C:
 		}
 	}

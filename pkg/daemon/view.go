@@ -4,7 +4,6 @@ package daemon
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 
 	"github.com/failoverd/failoverd/pkg/auth"
@@ -16,7 +15,7 @@ import (
 
 // view is what the ports know of a Virtual Router, for people.
 type view struct {
-	config  config.Router
+	config  *config.Router
 	ifindex int    // 0: the interface isn't there
 	up      bool   // it is up and has a carrier
 	receive string // how it receives, and why so
@@ -30,6 +29,15 @@ type view struct {
 	waiting string // why it isn't
 	guard   *auth.Guard
 	brief   bool // it waits for a moment: for its checks, or for startup_delay
+}
+
+// of returns what is known of a Virtual Router, which may be too new for it.
+func of(views map[router.ID]view, id router.ID) view {
+	v, ok := views[id]
+	if !ok {
+		v.config = new(config.Router)
+	}
+	return v
 }
 
 // publish makes what the ports know known to others.
@@ -95,9 +103,9 @@ func (p *port) waitsFor(m *member) string {
 	return m.why()
 }
 
-// known returns what is known of each Virtual Router.
+// known returns what is known of each Virtual Router, which isn't to be changed.
 func (ps *ports) known() map[router.ID]view {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	return maps.Clone(ps.views)
+	return ps.views
 }

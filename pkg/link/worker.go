@@ -78,9 +78,17 @@ func (w *Worker) Forget(ifindex int) {
 // Run changes it in place.
 func (w *Worker) Route(owner any, r Routing) {
 	w.mu.Lock()
-	w.routing[owner] = r
+	_, had := w.routing[owner]
+	has := len(r.Placed)+len(r.Routes)+len(r.Rules) > 0
+	if has {
+		w.routing[owner] = r
+	} else {
+		delete(w.routing, owner)
+	}
 	w.mu.Unlock()
-	w.call()
+	if had || has {
+		w.call()
+	}
 }
 
 // Settle has f called when what was asked for before is done, by Run.

@@ -43,6 +43,7 @@ type Loop struct {
 	observer  Observer
 
 	altered  atomic.Uint64
+	size     atomic.Int64 // of routers
 	commands chan func()
 	stopped  chan struct{}
 
@@ -559,6 +560,7 @@ func (l *Loop) add(c Config, machine *vrrp.Router) error {
 	r.meet(c.Peers)
 	l.altered.Add(1)
 	l.routers[c.ID] = r
+	l.size.Store(int64(len(l.routers)))
 	l.join(r, c.Group)
 	return nil
 }
@@ -669,6 +671,7 @@ func (l *Loop) forget(r *router, err error) {
 		l.join(r, "")
 		l.altered.Add(1)
 		delete(l.routers, r.id)
+		l.size.Store(int64(len(l.routers)))
 		if l.byKey[r.key] == r {
 			delete(l.byKey, r.key)
 		}
@@ -762,11 +765,62 @@ func (l *Loop) Altered() uint64 { return l.altered.Load() }
 
 // Status returns the state of every Virtual Router, in no particular order.
 func (l *Loop) Status() ([]Status, error) {
-	var all []Status
+	all := make([]Status, 0, l.size.Load()) // here, for the loop has better things to do
 	err := l.do(func() {
 		for _, r := range l.routers {
-			l.catchUp(r)
-			all = append(all, Status{ID: r.id, Ifindex: r.port.Ifindex, MAC: r.mac(), OwnMAC: r.port.MAC, Protocol: r.machine.Status(), Assigned: r.assigned, Counters: r.counters, Group: r.groupName(), HeldBy: r.holder(), Source: r.port.Source, Peers: slices.Clone(r.peers)})
+			all = append(all, l.status(r))
+		}
+	})
+	return all, err
+}
+
+func (l *Loop) status(r *router) Status {
+	l.catchUp(r)
+	return Status{ID: r.id, Ifindex: r.port.Ifindex, MAC: r.mac(), OwnMAC: r.port.MAC, Protocol: r.machine.Status(), Assigned: r.assigned, Counters: r.counters, Group: r.groupName(), HeldBy: r.holder(), Source: r.port.Source, Peers: slices.Clone(r.peers)}
+}
+
+// Actives returns the state of those in state Active.
+func (l *Loop) Actives() (all []Status, err error) {
+	err = l.do(func() {
+		for _, r := range l.routers {
+			if r.machine.State() == vrrp.Active {
+				all = append(all, l.status(r))
+			}
+		}
+	})
+	return all, err
+}
+
+// StatusOf returns the state of one Virtual Router, false if there is none.
+func (l *Loop) StatusOf(id ID) (s Status, ok bool, err error) {
+	err = l.do(func() {
+		var r *router
+		if r, ok = l.routers[id]; ok {
+			s = l.status(r)
+		}
+	})
+	return s, ok, err
+}
+
+// Count returns how many Virtual Routers are in each state.
+func (l *Loop) Count() (map[vrrp.State]int, error) {
+	counts := make(map[vrrp.State]int)
+	err := l.do(func() {
+		for _, r := range l.routers {
+			counts[r.machine.State()]++
+		}
+	})
+	return counts, err
+}
+
+// Assigned returns the Virtual Routers whose addresses are in place.
+func (l *Loop) Assigned() (map[ID]bool, error) {
+	all := make(map[ID]bool)
+	err := l.do(func() {
+		for id, r := range l.routers {
+			if r.assigned {
+				all[id] = true
+			}
 		}
 	})
 	return all, err
