@@ -343,6 +343,9 @@ func (f *File) place(router int, p Problem) *token.Token {
 // Mistakes makes an error of problems that were found with the host's help, by
 // the index of the router they are of; nil if there are none.
 func (f *File) Mistakes(problems map[int][]Problem) error {
+	if len(problems) == 0 {
+		return nil
+	}
 	r := &reader{mistakes: Mistakes{Path: f.Path, Content: f.content}}
 	whole, err := parse(f.Path, f.content) // where everything is
 	if err != nil {

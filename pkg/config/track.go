@@ -408,6 +408,9 @@ func (f *File) circle(from, to string, seen []string) []string {
 // TrackMistakes makes an error of what the host finds wrong with tracks, by their
 // names; nil if there is nothing.
 func (f *File) TrackMistakes(problems map[string]Problem) error {
+	if len(problems) == 0 {
+		return nil
+	}
 	r := &reader{mistakes: Mistakes{Path: f.Path, Content: f.content}}
 	whole, err := parse(f.Path, f.content) // where everything is
 	if err != nil {

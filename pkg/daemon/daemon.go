@@ -39,6 +39,11 @@ const (
 // unless the environment says so (GOGC). In the steady state hardly any comes.
 const garbage = 50
 
+// places is how many goroutines may run for each processor: with one, the loop would
+// have to wait its turn behind all who ask for the state. So the kernel decides, which
+// knows that the loop's turns are short.
+const places = 4
+
 // Config is what a daemon is started with.
 type Config struct {
 	// Read reads the configuration: at the start, and for each reload. Without
@@ -60,6 +65,9 @@ type Config struct {
 func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(garbage)
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(places * runtime.GOMAXPROCS(0))
 	}
 	file, err := c.Read()
 	if err != nil {

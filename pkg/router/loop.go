@@ -122,7 +122,7 @@ func (l *Loop) turn() {
 	if l.sweepAt <= now {
 		l.sweep(now)
 	}
-	for len(l.deadlines) > 0 {
+	for len(l.deadlines) > 0 && l.deadlines[0].at <= now.Add(l.haste) {
 		r := l.deadlines[0].router
 		if at := r.deadline; at <= now {
 			l.expire(r, now)
