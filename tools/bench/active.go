@@ -21,7 +21,7 @@ const (
 func activeExperiments() []experiment {
 	return []experiment{
 		{
-			name: "Active 100 x 10 ms", quick: true, cost: 10 * time.Second,
+			name: "Active 100 x 10 ms", quick: true, frr: true, cost: 10 * time.Second,
 			rows: []row{{key: cpu, name: "CPU of the daemon as Active, 100 × 10 ms", unit: "% of a core", target: ratio(1.0 / 3)}},
 			run:  active(1, 100, 10*time.Millisecond, false),
 		},
@@ -61,7 +61,7 @@ func active(ports, vrids int, interval time.Duration, rhythm bool) func(context.
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, s.Close()) }()
-		d, err := c.run(s.host, grid(ports, vrids, 100, interval), false)
+		d, err := c.run(ctx, s.host, grid(ports, vrids, 100, interval), false)
 		if err != nil {
 			return nil, err
 		}

@@ -70,7 +70,7 @@ func backup(ports, vrids int, interval time.Duration) func(context.Context, *ben
 		}
 		var d *daemon
 		if c != nobody {
-			if d, err = c.run(s.host, routers, false); err != nil {
+			if d, err = c.run(ctx, s.host, routers, false); err != nil {
 				return nil, err
 			}
 			if _, err := d.wait(ctx, d.backup); err != nil {

@@ -22,13 +22,12 @@ type router struct {
 	addresses []string // with prefix lengths
 }
 
-// contender is one of the daemons that are compared. Both are asked for the same: the
+// contender is one of the daemons that are compared. They are asked for the same: the
 // same checksum, addresses at the interface's own MAC unless the virtual MAC is wanted,
-// announcements at a take-over and none later.
+// which FRR always has, announcements at a take-over and none later.
 type contender struct {
-	name   string
-	config func(routers []router, virtualMAC bool) string
-	start  func(n *lab.Node, path string) (*lab.Process, error)
+	name  string
+	start func(ctx context.Context, n *lab.Node, routers []router, virtualMAC bool) (*lab.Process, error)
 	// These are in the lines that it logs for each router that enters a state.
 	active, backup string
 	lone           func(n *lab.Node, priority int, interval time.Duration) (*lab.Process, error)
@@ -37,8 +36,12 @@ type contender struct {
 func newContenders(binary string) []*contender {
 	return []*contender{
 		{
-			name: "failoverd", config: failoverdConfig, active: `"to":"Active"`, backup: `"to":"Backup"`,
-			start: func(n *lab.Node, path string) (*lab.Process, error) {
+			name: "failoverd", active: `"to":"Active"`, backup: `"to":"Backup"`,
+			start: func(_ context.Context, n *lab.Node, routers []router, virtualMAC bool) (*lab.Process, error) {
+				path, err := write(n, failoverdConfig(routers, virtualMAC))
+				if err != nil {
+					return nil, err
+				}
 				f, err := n.Failoverd(nil, binary, "--config", path)
 				if err != nil {
 					return nil, err
@@ -54,15 +57,42 @@ func newContenders(binary string) []*contender {
 			},
 		},
 		{
-			name: "keepalived", config: keepalivedConfig, active: "Entering MASTER STATE", backup: "Entering BACKUP STATE",
-			start: func(n *lab.Node, path string) (*lab.Process, error) {
+			name: "keepalived", active: "Entering MASTER STATE", backup: "Entering BACKUP STATE",
+			start: func(_ context.Context, n *lab.Node, routers []router, virtualMAC bool) (*lab.Process, error) {
+				path, err := write(n, keepalivedConfig(routers, virtualMAC))
+				if err != nil {
+					return nil, err
+				}
 				return n.Start("keepalived", "--dont-fork", "--log-console", "--vrrp", "--use-file", path, "--pid", "/run/keepalived.pid", "--vrrp_pid", "/run/vrrp.pid")
 			},
 			lone: func(n *lab.Node, priority int, interval time.Duration) (*lab.Process, error) {
 				return n.Keepalived(lab.KeepalivedConfig{Interface: ifname, Version: 3, VRID: 51, Priority: priority, Interval: interval, Addresses: []string{virtual + "/24"}})
 			},
 		},
+		{
+			name: frr, active: "Backup -> Master", backup: "Initialize -> Backup",
+			start: func(ctx context.Context, n *lab.Node, routers []router, _ bool) (*lab.Process, error) {
+				var all []lab.FRRConfig
+				for _, r := range routers {
+					all = append(all, lab.FRRConfig{Interface: portName(r.port), Version: 3, VRID: r.vrid, Priority: r.priority, Interval: r.interval, Addresses: r.addresses})
+				}
+				f, err := n.FRR(ctx, all...)
+				if err != nil {
+					return nil, err
+				}
+				return f.VRRPD(), nil
+			},
+		},
 	}
+}
+
+// frr is the contender that takes part where it can.
+const frr = "FRR"
+
+// write writes a configuration where a daemon of the node finds it.
+func write(n *lab.Node, text string) (path string, err error) {
+	path = "/run/bench.conf"
+	return path, n.Do(func() error { return os.WriteFile(path, []byte(text), 0o644) })
 }
 
 func failoverdConfig(routers []router, virtualMAC bool) string {
@@ -102,14 +132,10 @@ type daemon struct {
 }
 
 // run starts the contender on a node with these routers.
-func (c *contender) run(n *lab.Node, routers []router, virtualMAC bool) (*daemon, error) {
-	path := "/run/" + c.name + ".conf"
-	if err := n.Do(func() error { return os.WriteFile(path, []byte(c.config(routers, virtualMAC)), 0o644) }); err != nil {
-		return nil, err
-	}
+func (c *contender) run(ctx context.Context, n *lab.Node, routers []router, virtualMAC bool) (*daemon, error) {
 	d := &daemon{contender: c, count: len(routers), started: time.Now()}
 	var err error
-	d.Process, err = c.start(n, path)
+	d.Process, err = c.start(ctx, n, routers, virtualMAC)
 	return d, err
 }
 

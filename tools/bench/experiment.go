@@ -23,6 +23,7 @@ type experiment struct {
 	quick bool          // it is part of make bench-quick
 	once  bool          // one round is enough: it is long, or measures many times itself
 	cost  time.Duration // how long a run takes, about
+	frr   bool          // FRR can take part
 	// alone has it run without a daemon too, for rows that are told less that.
 	alone bool
 	rows  []row
@@ -92,10 +93,16 @@ func (b *bench) roundsOf(e experiment) int {
 }
 
 func (b *bench) turns(e experiment) []*contender {
+	var all []*contender
 	if e.alone {
-		return append([]*contender{nobody}, b.contenders...)
+		all = append(all, nobody)
 	}
-	return b.contenders
+	for _, c := range b.contenders {
+		if c.name != frr || e.frr {
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 // measure runs all experiments, the contenders in turns.

@@ -31,11 +31,11 @@ func failoverExperiments() []experiment {
 	crowded.ratio = 1
 	return []experiment{
 		{
-			name: "Failover 10 ms", quick: true, once: true, cost: 30 * time.Second,
+			name: "Failover 10 ms", quick: true, frr: true, once: true, cost: 30 * time.Second,
 			rows: rows("10 ms", ratio(1), ratio(2), ratio(2)), run: failover(10*time.Millisecond, 0),
 		},
 		{
-			name: "Failover 100 ms", once: true, cost: 120 * time.Second,
+			name: "Failover 100 ms", frr: true, once: true, cost: 120 * time.Second,
 			rows: rows("100 ms", ratio(1), ratio(2), ratio(2)), run: failover(100*time.Millisecond, 0),
 		},
 		{
@@ -70,7 +70,7 @@ func failover(interval time.Duration, others int) func(context.Context, *bench, 
 		if err != nil {
 			return nil, err
 		}
-		d, err := c.run(s.host, append(measured, crowd...), false)
+		d, err := c.run(ctx, s.host, append(measured, crowd...), false)
 		if err != nil {
 			return nil, err
 		}

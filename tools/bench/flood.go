@@ -57,7 +57,7 @@ func flood(frames func(active router) ([][]byte, error)) func(context.Context, *
 		if _, err := s.play(routers[1:]); err != nil {
 			return nil, err
 		}
-		d, err := c.run(s.host, routers, false)
+		d, err := c.run(ctx, s.host, routers, false)
 		if err != nil {
 			return nil, err
 		}

@@ -54,7 +54,7 @@ func takeoverOfMany(ctx context.Context, _ *bench, c *contender) (v values, err 
 		return nil, err
 	}
 	routers := append(many, grid(2, others, 100, interval)[others:]...)
-	d, err := c.run(s.host, routers, false)
+	d, err := c.run(ctx, s.host, routers, false)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func startUp(virtualMAC bool) func(context.Context, *bench, *contender) (values,
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, s.Close()) }()
-		d, err := c.run(s.host, grid(ports, vrids, 100, interval), virtualMAC)
+		d, err := c.run(ctx, s.host, grid(ports, vrids, 100, interval), virtualMAC)
 		if err != nil {
 			return nil, err
 		}

@@ -48,7 +48,7 @@ func pair(ctx context.Context, b *bench, c *contender, routers []router, ports i
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	a, err := c.run(s.host, routers, false)
+	a, err := c.run(ctx, s.host, routers, false)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func pair(ctx context.Context, b *bench, c *contender, routers []router, ports i
 	for n := range lower {
 		lower[n].priority = 100
 	}
-	backup, err := c.run(s.wire, lower, false)
+	backup, err := c.run(ctx, s.wire, lower, false)
 	if err != nil {
 		return nil, err
 	}

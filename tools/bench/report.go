@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/failoverd/failoverd/tools/lab"
 )
 
 // outcome is what the runs of an experiment have measured.
@@ -32,6 +34,7 @@ type about struct {
 	Command    string `json:"command"`
 	Failoverd  string `json:"failoverd"`
 	Keepalived string `json:"keepalived"`
+	FRR        string `json:"frr"`
 	Kernel     string `json:"kernel"`
 	Processor  string `json:"processor"`
 	Processors int    `json:"processors"`
@@ -60,7 +63,7 @@ func aboutHere(ctx context.Context, binary, commit string) (a about, err error) 
 	model, _, _ = strings.Cut(model, "\n")
 	return about{
 		Date: time.Now().UTC().Format("2006-01-02 15:04"), Command: strings.Join(os.Args[1:], " "),
-		Failoverd: strings.TrimSpace(first(binary, "version") + " " + commit), Keepalived: first("keepalived", "--version"),
+		Failoverd: strings.TrimSpace(first(binary, "version") + " " + commit), Keepalived: first("keepalived", "--version"), FRR: "FRR's " + first(lab.VRRPD, "--version"),
 		Kernel: unix.ByteSliceToString(name.Release[:]), Processor: model, Processors: runtime.NumCPU(),
 	}, err
 }
@@ -79,7 +82,8 @@ type line struct {
 	Unit       string    `json:"unit"`
 	Failoverd  []float64 `json:"failoverd"`
 	Keepalived []float64 `json:"keepalived"`
-	Ratios     []float64 `json:"ratios"` // by round
+	FRR        []float64 `json:"frr,omitempty"` // where it can take part
+	Ratios     []float64 `json:"ratios"`        // by round
 	Target     string    `json:"target"`
 	Met        string    `json:"met"` // yes, no, or empty without a target
 	MostRatio  float64   `json:"most_ratio,omitempty"`
@@ -132,6 +136,9 @@ func (o outcome) line(r row) line {
 	l := line{Experiment: o.name, Name: r.name, Unit: r.unit, Target: r.target.String(), MostRatio: r.target.ratio}
 	for round := range o.measured["failoverd"] {
 		value := func(contender string) (float64, bool) {
+			if len(o.measured[contender]) <= round {
+				return 0, false
+			}
 			v, ok := o.measured[contender][round][r.key]
 			if r.less {
 				idle, measured := o.measured[nobody.name][round][r.key]
@@ -146,6 +153,9 @@ func (o outcome) line(r row) line {
 		theirs, measuredToo := value("keepalived")
 		if measuredToo {
 			l.Keepalived = append(l.Keepalived, theirs)
+		}
+		if v, ok := value(frr); ok {
+			l.FRR = append(l.FRR, v)
 		}
 		if measured && measuredToo && theirs > 0 {
 			l.Ratios = append(l.Ratios, ours/theirs)
@@ -221,11 +231,11 @@ func number(v float64) string {
 func (r *report) markdown() string {
 	var b strings.Builder
 	a := r.About
-	fmt.Fprintf(&b, "%s UTC, %d × %s, Linux %s, %s, %s. Medians of %d rounds (smallest–greatest); the machine stood still %d times.\n\n",
-		a.Date, a.Processors, a.Processor, a.Kernel, a.Failoverd, a.Keepalived, a.Rounds, a.Stalls)
-	b.WriteString("| Measure | Unit | failoverd | keepalived | Ratio | Target | Met |\n|---|---|--:|--:|--:|---|---|\n")
+	fmt.Fprintf(&b, "%s UTC, %d × %s, Linux %s, %s, %s, %s. Medians of %d rounds (smallest–greatest); the machine stood still %d times.\n\n",
+		a.Date, a.Processors, a.Processor, a.Kernel, a.Failoverd, a.Keepalived, a.FRR, a.Rounds, a.Stalls)
+	b.WriteString("| Measure | Unit | failoverd | keepalived | FRR | Ratio | Target | Met |\n|---|---|--:|--:|--:|--:|---|---|\n")
 	for _, l := range r.Rows {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", l.Name, l.Unit, spread(l.Failoverd), spread(l.Keepalived), spread(l.Ratios), l.Target, l.Met)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", l.Name, l.Unit, spread(l.Failoverd), spread(l.Keepalived), spread(l.FRR), spread(l.Ratios), l.Target, l.Met)
 	}
 	for _, f := range r.Failures {
 		first, _, _ := strings.Cut(f, "\n")

@@ -78,22 +78,24 @@ func (c FRRConfig) mac() net.HardwareAddr {
 
 // FRR is FRR's vrrpd with the zebra that it needs, on a node.
 type FRR struct {
-	node   *Node
-	config FRRConfig
-	zebra  *Process
-	vrrpd  *Process
+	node    *Node
+	configs []FRRConfig
+	zebra   *Process
+	vrrpd   *Process
 }
 
-// FRR starts Debian's zebra and vrrpd on the node, with the macvlan device that
-// carries the virtual MAC and the addresses, as FRR's manual says. It returns
-// when vrrpd is Backup, even with an error as far as it got.
-func (n *Node) FRR(ctx context.Context, c FRRConfig) (*FRR, error) {
-	f := &FRR{node: n, config: c}
+// FRR starts Debian's zebra and vrrpd on the node, with the macvlan devices that
+// carry the virtual MACs and the addresses, as FRR's manual says. It returns
+// when vrrpd is Backup of all, even with an error as far as it got.
+func (n *Node) FRR(ctx context.Context, configs ...FRRConfig) (*FRR, error) {
+	f := &FRR{node: n, configs: configs}
 	if err := n.Do(f.prepare); err != nil {
 		return f, fmt.Errorf("FRR on %s: %w", n.Name, err)
 	}
-	if err := f.addDevice(); err != nil {
-		return f, fmt.Errorf("FRR on %s: %w", n.Name, err)
+	for _, c := range configs {
+		if err := f.addDevice(c); err != nil {
+			return f, fmt.Errorf("FRR on %s: %w", n.Name, err)
+		}
 	}
 	var err error
 	if f.zebra, err = f.start("zebra"); err != nil {
@@ -105,7 +107,13 @@ func (n *Node) FRR(ctx context.Context, c FRRConfig) (*FRR, error) {
 	if f.vrrpd, err = f.start("vrrpd"); err != nil {
 		return f, err
 	}
-	_, err = f.vrrpd.WaitLine(ctx, 0, func(l string) bool { return strings.Contains(l, "Initialize -> Backup") })
+	left := len(configs)
+	_, err = f.vrrpd.WaitLine(ctx, 0, func(l string) bool {
+		if strings.Contains(l, "Initialize -> Backup") {
+			left--
+		}
+		return left == 0
+	})
 	return f, err
 }
 
@@ -120,6 +128,10 @@ func (f *FRR) prepare() error {
 	if err != nil {
 		return fmt.Errorf("its package isn't installed: %w", err)
 	}
+	var text strings.Builder
+	for _, c := range f.configs {
+		text.WriteString(c.String())
+	}
 	uid, err := strconv.Atoi(frr.Uid)
 	if err != nil {
 		return err
@@ -131,7 +143,7 @@ func (f *FRR) prepare() error {
 	return errors.Join(
 		os.Mkdir(frrDir, 0o755),
 		os.WriteFile(frrDir+"/zebra.conf", nil, 0o644),
-		os.WriteFile(frrDir+"/vrrpd.conf", []byte(f.config.String()), 0o644),
+		os.WriteFile(frrDir+"/vrrpd.conf", []byte(text.String()), 0o644),
 		os.Chown(frrDir, uid, gid),
 		os.Chmod("/var/tmp", 0o1777),
 	)
@@ -139,26 +151,26 @@ func (f *FRR) prepare() error {
 
 // addDevice adds the macvlan device. It has no address of its own making: one
 // made of the virtual MAC would be the same on all routers.
-func (f *FRR) addDevice() error {
-	name := fmt.Sprintf("vrrp%d", f.config.VRID)
-	base, err := f.node.link(f.config.Interface)
+func (f *FRR) addDevice(c FRRConfig) error {
+	base, err := f.node.link(c.Interface)
 	if err != nil {
 		return err
 	}
+	name := fmt.Sprintf("vrrp%d-%d", base.Attrs().Index, c.VRID)
 	if err := f.node.Sysctl("net.ipv6.conf.default.addr_gen_mode", "1"); err != nil {
 		return err
 	}
 	device := &netlink.Macvlan{
-		LinkAttrs: netlink.LinkAttrs{Name: name, ParentIndex: base.Attrs().Index, HardwareAddr: f.config.mac()},
+		LinkAttrs: netlink.LinkAttrs{Name: name, ParentIndex: base.Attrs().Index, HardwareAddr: c.mac()},
 		Mode:      netlink.MACVLAN_MODE_BRIDGE,
 	}
 	if err := f.node.netlink.LinkAdd(device); err != nil {
 		return fmt.Errorf("add macvlan device: %w", err)
 	}
-	addresses := f.config.Addresses
-	if f.config.ipv6() {
+	addresses := c.Addresses
+	if c.ipv6() {
 		// FRR sends from the link-local address that was added last.
-		addresses = append(slices.Clone(addresses), f.config.LinkLocal)
+		addresses = append(slices.Clone(addresses), c.LinkLocal)
 	}
 	for _, a := range addresses {
 		if err := f.node.AddAddress(name, a); err != nil {
@@ -202,10 +214,10 @@ func (f *FRR) Command(ctx context.Context, commands ...string) (string, error) {
 	return f.node.Run(ctx, "vtysh", args...)
 }
 
-// SetInterval changes the advertisement interval.
+// SetInterval changes the advertisement interval of the first virtual router.
 func (f *FRR) SetInterval(ctx context.Context, interval time.Duration) error {
-	_, err := f.Command(ctx, "configure terminal", "interface "+f.config.Interface,
-		fmt.Sprintf("vrrp %d advertisement-interval %d", f.config.VRID, interval.Milliseconds()))
+	_, err := f.Command(ctx, "configure terminal", "interface "+f.configs[0].Interface,
+		fmt.Sprintf("vrrp %d advertisement-interval %d", f.configs[0].VRID, interval.Milliseconds()))
 	return err
 }
 
@@ -219,6 +231,9 @@ func (f *FRR) Output() string {
 	}
 	return text
 }
+
+// VRRPD is the process of vrrpd.
+func (f *FRR) VRRPD() *Process { return f.vrrpd }
 
 // Stop asks vrrpd to end and waits for its exit code.
 func (f *FRR) Stop(ctx context.Context) (int, error) { return f.vrrpd.Stop(ctx) }
