@@ -64,7 +64,7 @@ func TestFenceHang(t *testing.T) {
 func (s *site) fenceHang() {
 	t := s.t
 	a, b := s.fenced(syscall.SIGSTOP)
-	line := len(a.Lines())
+	line, stopped := len(a.Lines()), len(s.capture.Frames())
 	s.ok(a.Signal(syscall.SIGCONT))
 	// It yields to the one that took over, and preempts in order.
 	for _, f := range []string{"ipv4", "ipv6"} {
@@ -74,10 +74,13 @@ func (s *site) fenceHang() {
 	if out := a.Output(); !strings.Contains(out, "for this one hadn't advertised") {
 		t.Errorf("it doesn't say why it yields:\n%s", out)
 	}
-	s.waitHolder("198.18.0.10", s.a)
-	s.waitHolder("2001:db8::10", s.a)
-	s.answeredBy("198.18.0.10", s.a)
-	s.answeredBy("2001:db8::10", s.a)
+	for _, address := range []string{"198.18.0.10", "2001:db8::10"} {
+		// Between the two states the addresses may have been away.
+		_, err := s.capture.Wait(s.ctx, stopped, func(f lab.Frame) bool { return f.From == s.a.Name && f.Announces(address, s.macOf(s.a, address)) })
+		s.ok(err)
+		s.waitHolder(address, s.a)
+		s.answeredBy(address, s.a)
+	}
 	if out := a.Output(); strings.Contains(out, "dropped") {
 		t.Errorf("its own fence held back what it sent:\n%s", out)
 	}

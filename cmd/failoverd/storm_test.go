@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/tools/lab"
 )
@@ -101,6 +102,14 @@ func (s *stormSite) start(more ...string) {
 	s.ok(err)
 	s.active = s.router(s.a, "100", more...)
 	s.waitState(s.active, 0, s.family, "Active")
+	announced := 0 // it isn't over with the first
+	_, err = s.capture.Wait(s.ctx, 0, func(f lab.Frame) bool {
+		if f.Announces(s.asked, virtualMAC(s.asked)) {
+			announced++
+		}
+		return announced == config.DefaultAnnouncements
+	})
+	s.ok(err)
 	s.backup = s.router(s.b, "50", more...)
 	s.waitState(s.backup, 0, s.family, "Backup")
 }
