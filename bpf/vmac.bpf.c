@@ -91,10 +91,10 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 4096);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct failover_vmac_key);
-	__type(value, struct failover_slot);
+	__type(key, __u32); /* the interface */
+	__type(value, struct failover_vmacs);
 } failover_vmac SEC(".maps");
 
 /*
@@ -129,13 +129,8 @@ enum rewrite {
 	REWRITE_ND,
 };
 
-static __always_inline struct failover_lease_state *lease_in(const struct failover_slot *found)
+static __always_inline struct failover_lease_state *lease_at(__u32 slot)
 {
-	__u32 slot;
-
-	if (!found)
-		return NULL;
-	slot = found->slot;
 	return bpf_map_lookup_elem(&failover_lease, &slot);
 }
 
@@ -202,6 +197,7 @@ static __always_inline int concerns(struct __sk_buff *skb, enum way way)
 static __always_inline struct failover_lease_state *lease_of(__u32 ifindex, __u32 family, const __u8 *address)
 {
 	struct failover_address_key key = { .ifindex = ifindex, .family = family };
+	const struct failover_slot *found;
 
 	if (!may_be_virtual(address + (family == 4 ? 2 : 14)))
 		return NULL;
@@ -209,15 +205,20 @@ static __always_inline struct failover_lease_state *lease_of(__u32 ifindex, __u3
 		__builtin_memcpy(key.address, address, 4);
 	else
 		__builtin_memcpy(key.address, address, 16);
-	return lease_in(bpf_map_lookup_elem(&failover_address, &key));
+	found = bpf_map_lookup_elem(&failover_address, &key);
+	return found ? lease_at(found->slot) : NULL;
 }
 
 /* Returns the lease of a virtual router. */
-static __always_inline struct failover_lease_state *router_lease(__u32 ifindex, __u16 family, __u16 vrid)
+static __always_inline struct failover_lease_state *router_lease(__u32 ifindex, __u16 family, __u8 vrid)
 {
-	struct failover_vmac_key key = { .ifindex = ifindex, .family = family, .vrid = vrid };
+	const struct failover_vmacs *all = bpf_map_lookup_elem(&failover_vmac, &ifindex);
+	__u32 slot;
 
-	return lease_in(bpf_map_lookup_elem(&failover_vmac, &key));
+	if (!all)
+		return NULL;
+	slot = all->slot[family != 4][vrid];
+	return slot ? lease_at(slot - 1) : NULL;
 }
 
 /* Returns the lease of the virtual router whose virtual MAC it is, if any. */

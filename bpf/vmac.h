@@ -12,16 +12,18 @@ struct failover_address_key {
 	__u8 address[16]; /* IPv4 in the first four octets */
 };
 
-/* A virtual router, which is a virtual MAC too (RFC 9568 section 7.3). */
-struct failover_vmac_key {
-	__u32 ifindex;
-	__u16 family;
-	__u16 vrid;
-};
-
 /* Whose lease decides. */
 struct failover_slot {
 	__u32 slot;
+};
+
+/*
+ * The virtual routers of an interface, which are virtual MACs too (RFC 9568 section
+ * 7.3): the slots of their leases and 1, or 0, IPv4 first, by VRIDs. An Active looks one
+ * up for each advertisement; here they lie beside each other.
+ */
+struct failover_vmacs {
+	__u32 slot[2][256];
 };
 
 /*

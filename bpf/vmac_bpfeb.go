@@ -43,11 +43,9 @@ type VmacFailoverSlot struct {
 	Slot uint32
 }
 
-type VmacFailoverVmacKey struct {
-	_       structs.HostLayout
-	Ifindex uint32
-	Family  uint16
-	Vrid    uint16
+type VmacFailoverVmacs struct {
+	_    structs.HostLayout
+	Slot [2][256]uint32
 }
 
 // Names of all BPF objects in the ELF.

@@ -157,7 +157,8 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	guardian := newGuardian(log, history)
 	worker := link.NewWorker(handle, guardian.told, newPlaced(log).told)
 	observer := newObserver(log, dp, history)
-	loop := router.New(monotonic{}, newPackets(dp), addresses{worker}, leases{dp}, observer)
+	threads := &threads{log: log}
+	loop := router.New(monotonic{}, newPackets(dp, threads.letOthers), addresses{worker}, leases{dp}, observer)
 	// Not the worker's: a listing must not keep a take-over waiting.
 	looking, err := link.NewHandle()
 	if err != nil {
@@ -172,7 +173,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		return err
 	}
 	book.obey(ports.conditions, file.Routers)
-	d := &instance{book: book, config: c, started: time.Now(), path: file.Path, file: file, plan: plan, loop: loop, ports: ports, dp: dp, history: history, handle: handle, threads: &threads{log: log}, log: log}
+	d := &instance{book: book, config: c, started: time.Now(), path: file.Path, file: file, plan: plan, loop: loop, ports: ports, dp: dp, history: history, handle: handle, threads: threads, log: log}
 	d.problems, observer.look = observer.problems, d.look
 	runner := script.NewRunner()
 	if d.tracks, err = newTracks(runner, monitor, ports.conditions, history, log); err != nil {
@@ -356,11 +357,12 @@ type packets struct {
 	received router.Received
 	deliver  func(*router.Received)
 	record   func(*datapath.Record) // p.convert, made once
-	let      vrrp.Instant           // when others were last let run
+	others   func()                 // lets them run
+	let      vrrp.Instant           // when they were last let
 }
 
-func newPackets(dp *datapath.Datapath) *packets {
-	p := &packets{dp: dp}
+func newPackets(dp *datapath.Datapath, others func()) *packets {
+	p := &packets{dp: dp, others: others}
 	p.record = p.convert
 	return p
 }
@@ -378,7 +380,7 @@ func (p *packets) Wait(until vrrp.Instant) error {
 	now := (monotonic{}).Now()
 	if until < now.Add(often) {
 		if p.let.Add(unseen) <= now {
-			runtime.Gosched()
+			p.others()
 			p.let = now
 		}
 		until = min(until, p.let.Add(unseen))

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -37,30 +38,66 @@ type threads struct {
 	log *logrus.Logger
 
 	mu       sync.Mutex
-	loop     int // the event loop's, 0 before it has one
-	realtime bool
+	loop     int         // the event loop's, 0 before it has one; written by its goroutine
+	realtime atomic.Bool // written with mu held
 }
 
 // enter has the calling goroutine be the event loop's, with a thread of its own.
 func (t *threads) enter() {
 	runtime.LockOSThread()
+	t.take(unix.Gettid())
+}
+
+// letOthers has other goroutines run in the place of the event loop's, if they wait for
+// it. Whose thread is its own gives it to another one for that and gets it back, four
+// wake-ups of threads, so here it isn't for a moment.
+func (t *threads) letOthers() {
+	if t.realtime.Load() {
+		// A thread that it started meanwhile would inherit its rank.
+		runtime.Gosched()
+		return
+	}
+	runtime.UnlockOSThread()
+	runtime.Gosched()
+	runtime.LockOSThread()
+	if tid := unix.Gettid(); tid != t.loop {
+		t.take(tid) // somebody else has it now
+	}
+}
+
+// take makes a thread the event loop's.
+func (t *threads) take(tid int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.loop = unix.Gettid()
-	if t.realtime {
-		if err := rank(t.loop, unix.SCHED_FIFO, loopPriority); err != nil {
+	before := t.loop
+	t.loop = tid
+	if t.realtime.Load() {
+		var err error
+		if before != 0 {
+			err = rank(before, unix.SCHED_RR, otherPriority)
+		}
+		if err = errors.Join(err, rank(tid, unix.SCHED_FIFO, loopPriority)); err != nil {
 			t.log.WithError(err).Warn("the event loop isn't real-time")
 		}
 		return
 	}
-	a, err := unix.SchedGetAttr(t.loop, 0)
-	if err == nil && a.Policy == unix.SCHED_NORMAL {
-		a.Runtime = uint64(loopSlice)
-		err = unix.SchedSetAttr(t.loop, a, 0)
+	var err error
+	if before != 0 {
+		err = slice(before, 0)
 	}
-	if err != nil {
+	if err = errors.Join(err, slice(tid, loopSlice)); err != nil {
 		t.log.WithError(err).Debug("the kernel takes no slice for the event loop")
 	}
+}
+
+// slice sets the time for which a thread asks at once; 0 is the kernel's own.
+func slice(tid int, d time.Duration) error {
+	a, err := unix.SchedGetAttr(tid, 0)
+	if err != nil || a.Policy != unix.SCHED_NORMAL {
+		return err
+	}
+	a.Runtime = uint64(d)
+	return unix.SchedSetAttr(tid, a, 0)
 }
 
 // want makes the process real-time or ends that, and says what came of it: it runs all
@@ -79,11 +116,11 @@ func (t *threads) want(realtime bool) {
 func (t *threads) set(realtime bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.realtime == realtime {
+	if t.realtime.Load() == realtime {
 		return nil
 	}
 	if !realtime {
-		t.realtime = false
+		t.realtime.Store(false)
 		return errors.Join(t.rankAll(unix.SCHED_NORMAL, 0, 0), unix.Munlockall())
 	}
 	if err := unix.Setrlimit(unix.RLIMIT_RTTIME, &unix.Rlimit{Cur: uint64(realtimeSoft.Microseconds()), Max: uint64(realtimeHard.Microseconds())}); err != nil {
@@ -95,7 +132,7 @@ func (t *threads) set(realtime bool) error {
 		}
 		return err
 	}
-	t.realtime = true
+	t.realtime.Store(true)
 	// What is there is brought in; what comes is locked as it is used.
 	err := unix.Mlockall(unix.MCL_CURRENT)
 	if err == nil {

@@ -27,12 +27,13 @@ import (
 type fence struct {
 	objects bpf.VmacObjects
 	leases  []byte
-	filter  [1 << 16]uint16 // how many addresses set a bit of the programs' filter,
-	bits    [1 << 10]uint64 // which is this
+	vmacs   map[int]*bpf.VmacFailoverVmacs // what the programs know, by interface
+	filter  [1 << 16]uint16                // how many addresses set a bit of the programs' filter,
+	bits    [1 << 10]uint64                // which is this
 }
 
 func loadFence(receive *ebpf.Program, leases *ebpf.Map) (*fence, error) {
-	f := new(fence)
+	f := &fence{vmacs: make(map[int]*bpf.VmacFailoverVmacs)}
 	shared := &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{"failover_lease": leases}}
 	if err := bpf.LoadVmacObjects(&f.objects, shared); err != nil {
 		return nil, err
@@ -92,7 +93,7 @@ func (f *fence) own(k Key, slot uint32, r *Router) error {
 	atomic.StoreUint64(&l.Advertise, 0)
 	*l = bpf.VmacFailoverLeaseState{Ifindex: uint32(k.Ifindex), Family: uint16(k.Family), Vrid: uint16(k.VRID)}
 	f.set(slot, r)
-	if err := f.objects.FailoverVmac.Put(vmacKey(k), bpf.VmacFailoverSlot{Slot: slot}); err != nil {
+	if err := f.setVMAC(k, slot+1); err != nil {
 		return fmt.Errorf("make the virtual MAC of VRID %d known: %w", k.VRID, err)
 	}
 	return f.fence(k, slot, r.Addresses)
@@ -142,7 +143,7 @@ func (f *fence) change(k Key, slot uint32, before, now *Router) error {
 
 func (f *fence) disown(k Key, slot uint32, r *Router) error {
 	atomic.StoreUint64(&f.lease(slot).Answer, 0)
-	errs := []error{f.objects.FailoverVmac.Delete(vmacKey(k))}
+	errs := []error{f.setVMAC(k, 0)}
 	for _, a := range r.Addresses {
 		errs = append(errs, f.objects.FailoverAddress.Delete(addressKey(k, a)))
 	}
@@ -184,8 +185,24 @@ func number(b bool) uint32 {
 	return 0
 }
 
-func vmacKey(k Key) bpf.VmacFailoverVmacKey {
-	return bpf.VmacFailoverVmacKey{Ifindex: uint32(k.Ifindex), Family: uint16(k.Family), Vrid: uint16(k.VRID)}
+// setVMAC has the programs find a Virtual Router at a slot, which is one less, or not
+// at all.
+func (f *fence) setVMAC(k Key, slot uint32) error {
+	all := f.vmacs[k.Ifindex]
+	if all == nil {
+		all = new(bpf.VmacFailoverVmacs)
+		f.vmacs[k.Ifindex] = all
+	}
+	family := 0
+	if k.Family == packet.IPv6 {
+		family = 1
+	}
+	all.Slot[family][k.VRID] = slot
+	if *all == (bpf.VmacFailoverVmacs{}) {
+		delete(f.vmacs, k.Ifindex)
+		return f.objects.FailoverVmac.Delete(uint32(k.Ifindex))
+	}
+	return f.objects.FailoverVmac.Put(uint32(k.Ifindex), all)
 }
 
 func addressKey(k Key, a netip.Addr) bpf.VmacFailoverAddressKey {
