@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -154,15 +155,22 @@ func (l *Loop) receive(p *Received) {
 		return // removed between reception and now
 	}
 	r.heard(p.From, p.At)
-	ev := vrrp.Event{
-		Kind:          vrrp.Receive,
-		Advertisement: p.Advertisement,
-		From:          p.From,
-		Checksum:      p.Checksum,
+	if p.Signature != 0 && r.ignoring.Covers(p.At, &p.Advertisement, p.Checksum) {
+		// It was in the ring before the kernel was told to ignore it. A flood is kept up
+		// with only if this costs little, and the kernel goes on ignoring meanwhile.
+		l.actions = l.actions[:0]
+		r.counters.Found[packet.ReasonOutranked]++
+	} else {
+		ev := vrrp.Event{
+			Kind:          vrrp.Receive,
+			Advertisement: p.Advertisement,
+			From:          p.From,
+			Checksum:      p.Checksum,
+		}
+		l.step(r, p.At, ev)
+		l.expect(r, p, &ev)
+		l.outrank(r, p, &ev)
 	}
-	l.step(r, p.At, ev)
-	l.expect(r, p, &ev)
-	l.outrank(r, p, &ev)
 	if !r.stamped(p) {
 		return
 	}

@@ -71,7 +71,7 @@ func (l *Loop) outrank(r *router, p *Received, ev *vrrp.Event) {
 	if !ok || o.Until <= p.At || !l.hears(r) {
 		return
 	}
-	r.ignoring = true
+	r.ignoring = o
 	r.ear.Outrank(o)
 }
 
@@ -104,9 +104,9 @@ func formOf(index uint64) packet.Checksum {
 // listen ends that the kernel listens for a router, or ignores some, if it does. From now on it is
 // handed everything, and up to now it knows everything.
 func (l *Loop) listen(r *router) {
-	if r.ignoring {
-		r.ignoring = false
-		r.ear.Outrank(vrrp.Outranked{})
+	if r.ignoring.Until != 0 {
+		r.ignoring = vrrp.Outranked{}
+		r.ear.Outrank(r.ignoring)
 	}
 	if r.quietIndex < 0 {
 		return

@@ -261,6 +261,61 @@ func TestShortcut(t *testing.T) {
 	t.Logf("of %d advertisements %d were handed over and %d ignored", all, handed, ignored)
 }
 
+// S-A5: of a flood that was in the ring before the kernel was told to ignore it only what
+// has to be answered is looked at, and the kernel goes on ignoring meanwhile: else a loop
+// that is once behind stays so.
+func TestBacklog(t *testing.T) {
+	c := Config{
+		ID: ID{Interface: "eth0", Family: packet.IPv4, VRID: 1},
+		Protocol: vrrp.Config{
+			Version: 3, VRID: 1, Family: packet.IPv4, Priority: 100, Interval: 100 * time.Millisecond, Preempt: true,
+			Checksum: vrrp.ChecksumOnlyRFC5798, Addresses: []netip.Addr{netip.MustParseAddr("198.18.0.10")},
+		},
+	}
+	key := Key{Ifindex: 7, Family: packet.IPv4, VRID: 1}
+	w := &twin{shortcut: true, now: vrrp.Instant(time.Hour), ears: map[Key]*twinEar{key: {}}}
+	w.loop = New(w, w, w, w, w)
+	machine, err := vrrp.New(c.Protocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.loop.add(c, machine); err != nil {
+		t.Fatal(err)
+	}
+	w.loop.start(c.ID, Port{Ifindex: 7, Source: netip.MustParseAddr("198.18.0.3"), Transmitter: w}, vrrp.CauseStarting)
+	w.until(w.now.Add(500 * time.Millisecond))
+	r := w.loop.routers[c.ID]
+	if s := r.machine.State(); s != vrrp.Active {
+		t.Fatal(s)
+	}
+	const flood, millisecond = 1000, 40 // in each
+	ear, times := w.ears[key], 0
+	for n := range flood {
+		p := Received{
+			Key: key, At: w.now.Add(time.Duration(n) * time.Millisecond / millisecond), From: netip.MustParseAddr("198.18.0.1"), Checksum: packet.ChecksumRFC5798,
+			Advertisement: packet.Advertisement{Version: 3, VRID: 1, Priority: 40, Interval: 100 * time.Millisecond, Addresses: c.Protocol.Addresses},
+		}
+		p.Signature = signature(&p)
+		w.ring = append(w.ring, p)
+	}
+	w.now = w.now.Add(flood / millisecond * time.Millisecond)
+	last := ear.outranked
+	w.loop.received = func(p *Received) {
+		w.loop.receive(p)
+		if ear.outranked != last {
+			times, last = times+1, ear.outranked
+		}
+	}
+	w.loop.turn()
+	// It came in 25 ms, and an answer lasts for 10.
+	if times != 3 || ear.outranked.Until <= w.now {
+		t.Errorf("the kernel was told %d times to ignore such, the last time until %v from now", times, ear.outranked.Until.Sub(w.now))
+	}
+	if looked := w.found[packet.ReasonAdvertisementReceived]; looked != 3 || r.counters.Found[packet.ReasonOutranked] != flood-3 {
+		t.Errorf("%d were looked at and %d counted", looked, r.counters.Found[packet.ReasonOutranked])
+	}
+}
+
 // drawReceived draws an advertisement for a router, one that it hears and agrees
 // with, or any.
 func drawReceived(t *rapid.T, c *Config, steady bool) Received {

@@ -50,8 +50,8 @@ type router struct {
 	ear        Ear
 	familiar   familiar
 	counted    [2]uint64
-	quietIndex int  // in Loop.quiet, -1 when not in it
-	ignoring   bool // it ignores who is outranked
+	quietIndex int            // in Loop.quiet, -1 when not in it
+	ignoring   vrrp.Outranked // what it ignores, if anything
 
 	// generation counts assignments and releases, so that a completion that
 	// arrives after the next change is recognised as stale.
@@ -82,7 +82,7 @@ func (r *router) attach(p Port) {
 	r.key = Key{Ifindex: p.Ifindex, Family: r.id.Family, VRID: r.id.VRID}
 	r.frames = [4][][]byte{}
 	r.queued.any = false
-	r.ear, r.familiar, r.lease, r.ignoring = nil, familiar{}, nil, false
+	r.ear, r.familiar, r.lease, r.ignoring = nil, familiar{}, nil, vrrp.Outranked{}
 }
 
 func (r *router) groupName() string {

@@ -527,6 +527,11 @@ type Outranked struct {
 	Forms        packet.Checksum
 }
 
+// Covers reports whether an advertisement that is received then is one of them.
+func (o *Outranked) Covers(at Instant, a *packet.Advertisement, form packet.Checksum) bool {
+	return at < o.Until && a.Priority >= o.Least && a.Priority < o.Below && (a.Version == 2 || form&o.Forms != 0)
+}
+
 // Outranked reports whether, after the advertisement of the last Step, a Receive, others
 // that are outranked like it are of no consequence, and which. An Active has just
 // answered (RFC 9568 §6.4.3 (710)) and a Backup has overruled somebody (§6.4.2 (475)), and
