@@ -33,12 +33,14 @@ type contender struct {
 	lone           func(n *lab.Node, priority int, interval time.Duration) (*lab.Process, error)
 }
 
-func newContenders(binary string) []*contender {
+// newContenders are the daemons. In failoverd's configuration file, which it has but
+// where there is one router only, global is under the key of that name.
+func newContenders(binary, global string) []*contender {
 	return []*contender{
 		{
 			name: "failoverd", active: `"to":"Active"`, backup: `"to":"Backup"`,
 			start: func(_ context.Context, n *lab.Node, routers []router, virtualMAC bool) (*lab.Process, error) {
-				path, err := write(n, failoverdConfig(routers, virtualMAC))
+				path, err := write(n, failoverdConfig(global, routers, virtualMAC))
 				if err != nil {
 					return nil, err
 				}
@@ -95,13 +97,13 @@ func write(n *lab.Node, text string) (path string, err error) {
 	return path, n.Do(func() error { return os.WriteFile(path, []byte(text), 0o644) })
 }
 
-func failoverdConfig(routers []router, virtualMAC bool) string {
+func failoverdConfig(global string, routers []router, virtualMAC bool) string {
 	mode := "off"
 	if virtualMAC {
 		mode = "auto"
 	}
 	var b strings.Builder
-	b.WriteString("routers:\n")
+	fmt.Fprintf(&b, "global: {%s}\nrouters:\n", global)
 	for _, r := range routers {
 		fmt.Fprintf(&b, "  - {interface: %s, vrid: %d, priority: %d, interval: %v, checksum: rfc5798, virtual_mac: %s, announce_again: 0s, addresses: [%s]}\n",
 			portName(r.port), r.vrid, r.priority, r.interval, mode, strings.Join(r.addresses, ", "))

@@ -57,10 +57,11 @@ Caveats
   daemons on it and nothing more. keepalived and FRR are those of the system; FRR with 1,000
   routers at 1 s fills a core and takes over falsely, so it is measured with 100 at most.
   It counts in hundredths of a second, and at 10 ms takes over 6 ms too early.
-  None of the daemons is asked for realtime settings.
+  None of the daemons is asked for realtime settings, unless by --global.
 
   sudo go run ./tools/bench --failoverd bin/failoverd
   sudo go run ./tools/bench --only Backup --rounds 5
+  sudo go run ./tools/bench --only Jitter --global 'realtime: true'
   go run ./tools/bench --list
 
 Flags:
@@ -76,6 +77,7 @@ func main() {
 		commit = flag.String("commit", "", "`name` of what failoverd was built from, for the table")
 		share  = flag.Float64("share", 1, "`part` of the usual time that is measured in each run")
 		keep   = flag.Bool("keep", false, "keep what bench.json has of experiments that aren't measured this time")
+		global = flag.String("global", "", "`keys` that failoverd has under global in its file, like 'realtime: true'; with one router only it has no file")
 		list   = flag.Bool("list", false, "list the experiments and end")
 	)
 	flag.Usage = func() {
@@ -93,7 +95,7 @@ func main() {
 	runtime.GOMAXPROCS(8 * runtime.NumCPU())
 	debug.SetGCPercent(400)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, options{*binary, *commit, *rounds, *share, *only, *quick, *keep, *out})
+	err := run(ctx, options{*binary, *commit, *global, *rounds, *share, *only, *quick, *keep, *out})
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -102,12 +104,12 @@ func main() {
 }
 
 type options struct {
-	binary, commit string
-	rounds         int
-	share          float64
-	only           string
-	quick, keep    bool
-	out            string
+	binary, commit, global string
+	rounds                 int
+	share                  float64
+	only                   string
+	quick, keep            bool
+	out                    string
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -134,7 +136,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	b := &bench{contenders: newContenders(o.binary), rounds: o.rounds, share: o.share, quick: o.quick, only: names, progress: os.Stderr, canary: lab.NewCanary()}
+	b := &bench{contenders: newContenders(o.binary, o.global), rounds: o.rounds, share: o.share, quick: o.quick, only: names, progress: os.Stderr, canary: lab.NewCanary()}
 	measured, err := b.measure(ctx)
 	err = errors.Join(err, b.canary.Close())
 	if err != nil {
