@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -38,21 +37,35 @@ type threads struct {
 	log *logrus.Logger
 
 	mu       sync.Mutex
-	loop     int         // the event loop's, 0 before it has one; written by its goroutine
-	realtime atomic.Bool // written with mu held
+	loop     int // the event loop's, 0 before it has one
+	realtime bool
 }
 
 // enter has the calling goroutine be the event loop's, with a thread of its own.
 func (t *threads) enter() {
 	runtime.LockOSThread()
-	t.take(unix.Gettid())
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.realtime {
+		t.take(unix.Gettid())
+		return
+	}
+	t.loop = unix.Gettid()
+	if err := rank(t.loop, unix.SCHED_FIFO, loopPriority); err != nil {
+		t.log.WithError(err).Warn("the event loop isn't real-time")
+	}
 }
 
 // letOthers has other goroutines run in the place of the event loop's, if they wait for
 // it. Whose thread is its own gives it to another one for that and gets it back, four
 // wake-ups of threads, so here it isn't for a moment.
 func (t *threads) letOthers() {
-	if t.realtime.Load() {
+	if !t.mu.TryLock() { // they are being ranked, which takes longer than the loop may wait
+		runtime.Gosched()
+		return
+	}
+	defer t.mu.Unlock()
+	if t.realtime {
 		// A thread that it started meanwhile would inherit its rank.
 		runtime.Gosched()
 		return
@@ -65,26 +78,13 @@ func (t *threads) letOthers() {
 	}
 }
 
-// take makes a thread the event loop's.
+// take makes a thread the event loop's, with mu held.
 func (t *threads) take(tid int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	before := t.loop
-	t.loop = tid
-	if t.realtime.Load() {
-		var err error
-		if before != 0 {
-			err = rank(before, unix.SCHED_RR, otherPriority)
-		}
-		if err = errors.Join(err, rank(tid, unix.SCHED_FIFO, loopPriority)); err != nil {
-			t.log.WithError(err).Warn("the event loop isn't real-time")
-		}
-		return
-	}
 	var err error
-	if before != 0 {
-		err = slice(before, 0)
+	if t.loop != 0 {
+		err = slice(t.loop, 0)
 	}
+	t.loop = tid
 	if err = errors.Join(err, slice(tid, loopSlice)); err != nil {
 		t.log.WithError(err).Debug("the kernel takes no slice for the event loop")
 	}
@@ -116,12 +116,16 @@ func (t *threads) want(realtime bool) {
 func (t *threads) set(realtime bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.realtime.Load() == realtime {
+	if t.realtime == realtime {
 		return nil
 	}
 	if !realtime {
-		t.realtime.Store(false)
-		return errors.Join(t.rankAll(unix.SCHED_NORMAL, 0, 0), unix.Munlockall())
+		t.realtime = false
+		err := errors.Join(t.rankAll(unix.SCHED_NORMAL, 0, 0), unix.Munlockall())
+		if t.loop != 0 {
+			t.take(t.loop)
+		}
+		return err
 	}
 	if err := unix.Setrlimit(unix.RLIMIT_RTTIME, &unix.Rlimit{Cur: uint64(realtimeSoft.Microseconds()), Max: uint64(realtimeHard.Microseconds())}); err != nil {
 		return fmt.Errorf("bound the time without a pause: %w", err)
@@ -132,7 +136,7 @@ func (t *threads) set(realtime bool) error {
 		}
 		return err
 	}
-	t.realtime.Store(true)
+	t.realtime = true
 	// What is there is brought in; what comes is locked as it is used.
 	err := unix.Mlockall(unix.MCL_CURRENT)
 	if err == nil {
