@@ -14,10 +14,11 @@ import (
 // kernel's receive times and the loop's time compare.
 type monotonic struct{}
 
-func (monotonic) Now() vrrp.Instant {
-	// Go reads this clock too, and without a system call, but doesn't say from when.
-	return origin.at.Add(time.Since(origin.time))
-}
+func (monotonic) Now() vrrp.Instant { return instant(time.Now()) }
+
+// instant is a reading of Go's clock, which is this one too, and read without a system
+// call, but Go doesn't say from when.
+func instant(t time.Time) vrrp.Instant { return origin.at.Add(t.Sub(origin.time)) }
 
 // origin is one moment by both. Of the two readings the kernel's is the earlier one:
 // what it received before Now has been received by then.

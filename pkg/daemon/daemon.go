@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"slices"
 	"time"
 
@@ -36,8 +37,13 @@ const (
 )
 
 // garbage is how many hundredths of what is in use there may be of what isn't any more,
-// unless the environment says so (GOGC). In the steady state hardly any comes.
-const garbage = 50
+// and garbageFloor how many octets in any case, unless the environment says so (GOGC). In
+// the steady state hardly any comes; but while routers change their state, collecting it
+// takes the processors from what they need.
+const (
+	garbage      = 50
+	garbageFloor = 8 << 20
+)
 
 // places is how many goroutines may run for each processor: with one, the loop would
 // have to wait its turn behind all who ask for the state. So the kernel decides, which
@@ -63,9 +69,7 @@ type Config struct {
 // checks are made before anything on the host changes; an error from them
 // names what is wrong and the remedy. Cancellation is not an error.
 func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbage)
-	}
+	allowGarbage(0)
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(places * runtime.GOMAXPROCS(0))
 	}
@@ -244,6 +248,29 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	closing := ports.close()
 	undone = undone && closing == nil
 	return errors.Join(err, closing)
+}
+
+// collect collects the garbage, gives the memory back, and lets as much come anew as goes
+// with what is in use.
+func collect() {
+	debug.FreeOSMemory()
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	if live[0].Value.Kind() == metrics.KindUint64 {
+		allowGarbage(live[0].Value.Uint64())
+	}
+}
+
+// allowGarbage says how much there may be beside so many octets in use; 0 isn't known.
+func allowGarbage(live uint64) {
+	if os.Getenv("GOGC") != "" {
+		return
+	}
+	percent := garbage
+	if live > 0 {
+		percent = max(percent, int(garbageFloor*100/live))
+	}
+	debug.SetGCPercent(percent)
 }
 
 // holdBack keeps the routers of the start from taking part for startup_delay.
@@ -460,7 +487,7 @@ func (l leases) Lease(k router.Key) router.Lease {
 func families(r config.Router) []packet.Family {
 	var all []packet.Family
 	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
-		if len(r.OfFamily(f)) > 0 {
+		if slices.ContainsFunc(r.Addresses, func(p netip.Prefix) bool { return packet.FamilyOf(p.Addr()) == f }) {
 			all = append(all, f)
 		}
 	}

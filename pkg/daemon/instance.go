@@ -8,7 +8,6 @@ import (
 	"errors"
 	"maps"
 	"os"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -168,7 +167,7 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if level, err := logrus.ParseLevel(file.Global.LogLevel); err == nil {
 		d.log.SetLevel(level)
 	}
-	defer debug.FreeOSMemory() // what reading and comparing took
+	defer collect() // what reading and comparing took
 	d.log.Infof("reloaded: %d changes", len(changes))
 	for _, c := range changes {
 		text := describe(c)

@@ -111,7 +111,7 @@ func (ps *ports) run(ctx context.Context, monitor *link.Monitor, plan []planned)
 		if err := ps.weigh(); err != nil {
 			return stopped(err)
 		}
-		snapshot := monitor.Snapshot()
+		snapshot, begun := monitor.Picture()
 		ps.regroup(snapshot)
 		// What a port finds out can concern the groups of others.
 		for again := true; again; again = ps.regroup(snapshot) {
@@ -121,7 +121,7 @@ func (ps *ports) run(ctx context.Context, monitor *link.Monitor, plan []planned)
 				}
 			}
 		}
-		if err := ps.restore(snapshot); err != nil {
+		if err := ps.restore(snapshot, begun); err != nil {
 			return stopped(err)
 		}
 		ps.publish()
@@ -258,45 +258,36 @@ func (ps *ports) ready(p *port, m *member, snapshot []link.Interface) (bool, err
 
 // restore puts virtual addresses back that somebody has removed from an Active
 // router's interface: a network manager that was restarted, for example.
-func (ps *ports) restore(snapshot []link.Interface) error {
-	missing := func(all []link.Interface) map[router.ID]netip.Prefix {
-		found := make(map[router.ID]netip.Prefix)
-		for _, p := range ps.all {
-			for _, m := range p.routers {
-				if !m.running {
-					continue
-				}
-				for _, a := range m.config.Assigned(m.id.Family) {
-					if !hasAddress(all, m.on(p.bound), a.Addr()) {
-						found[m.id] = a
-						break
-					}
-				}
-			}
-		}
-		return found
-	}
-	if len(missing(snapshot)) == 0 {
-		return nil
-	}
-	// A Backup's are missing rightly, and the picture may be older than an
-	// assignment: look again after asking who has its addresses.
+func (ps *ports) restore(snapshot []link.Interface, begun time.Time) error {
 	assigned, err := ps.loop.Assigned()
 	if err != nil || len(assigned) == 0 {
 		return err
 	}
-	current, err := ps.handle.Interfaces()
-	if err != nil {
-		ps.log.WithError(err).Warn("virtual addresses can't be looked after, trying again at the next change")
-		return nil
+	count := 0
+	for _, i := range snapshot {
+		count += len(i.Addresses)
 	}
-	for id, a := range missing(current) {
-		if !assigned[id] {
-			continue
+	there := make(map[spot]bool, count)
+	for _, i := range snapshot {
+		for _, a := range i.Addresses {
+			there[spot{i.Index, a.Prefix.Addr()}] = true
 		}
-		ps.guardian.restore(id, fmt.Sprintf("address %s on %s", a, id.Interface))
-		if err := ps.loop.Restore(id); err != nil {
-			return err
+	}
+	for _, p := range ps.all {
+		for _, m := range p.routers {
+			// If they came later than the picture, there will be another one.
+			if since, ok := assigned[m.id]; !m.running || !ok || since >= instant(begun) {
+				continue
+			}
+			all := m.config.Assigned(m.id.Family)
+			n := slices.IndexFunc(all, func(a netip.Prefix) bool { return !there[spot{m.on(p.bound), a.Addr()}] })
+			if n < 0 {
+				continue
+			}
+			ps.guardian.restore(m.id, fmt.Sprintf("address %s on %s", all[n], m.id.Interface))
+			if err := ps.loop.Restore(m.id); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

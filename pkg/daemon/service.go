@@ -5,7 +5,6 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -61,7 +60,7 @@ func (d *instance) serve(ctx context.Context) error {
 			d.notify(daemon.SdNotifyStopping)
 			return nil
 		case <-started:
-			debug.FreeOSMemory() // what reading the file and loading the programs took
+			collect() // what reading the file and loading the programs took
 		case <-tick.C:
 		}
 	}

@@ -42,7 +42,7 @@ func of(views map[router.ID]view, id router.ID) view {
 
 // publish makes what the ports know known to others.
 func (ps *ports) publish() {
-	views := make(map[router.ID]view)
+	views := make(map[router.ID]view, len(ps.known()))
 	for _, p := range ps.all {
 		for _, m := range p.routers {
 			v := p.view(m)

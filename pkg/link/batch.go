@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"syscall"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,21 +35,17 @@ func (h *Handle) add(all []placement) []error {
 	if len(all) == 0 {
 		return nil
 	}
-	var message []byte
-	first := uint32(0)
+	first := h.seq + 1
+	h.seq += uint32(len(all))
+	message := make([]byte, 0, len(all)*addRequestSize)
 	for n, p := range all {
 		// Only what fails is answered, and the last, so that it is known that all
 		// have been dealt with.
-		flags := unix.NLM_F_CREATE | unix.NLM_F_EXCL
+		flags := uint16(unix.NLM_F_REQUEST | unix.NLM_F_CREATE | unix.NLM_F_EXCL)
 		if n == len(all)-1 {
 			flags |= unix.NLM_F_ACK
 		}
-		r := addRequest(p, flags)
-		if n == 0 {
-			first = r.Seq
-		}
-		r.Seq = first + uint32(n)
-		message = append(message, r.Serialize()...)
+		message = appendAddRequest(message, p, first+uint32(n), flags)
 	}
 	// When this returns the kernel has done it and answered.
 	fd := h.adder.GetFd()
@@ -82,24 +77,51 @@ func (h *Handle) add(all []placement) []error {
 	}
 }
 
-// addRequest asks for an address. An IPv6 address skips the kernel's duplicate address
-// detection, which would delay a take-over by a second or more (RFC 9568 §8.2.2), and
-// is deprecated from the start, so that the host never chooses it as a source by itself.
-func addRequest(p placement, flags int) *nl.NetlinkRequest {
+// addRequestSize is that of the longest request for an address, in octets.
+const addRequestSize = unix.SizeofNlMsghdr + unix.SizeofIfAddrmsg + 2*(unix.SizeofRtAttr+16) + unix.SizeofRtAttr + unix.SizeofIfaCacheinfo
+
+// appendAddRequest appends what asks for an address (rtnetlink(7)): a take-over may wait
+// for a thousand of them. An IPv6 address skips the kernel's duplicate address detection,
+// which would delay it by a second or more (RFC 9568 §8.2.2), and is deprecated from the
+// start, so that the host never chooses it as a source by itself.
+func appendAddRequest(b []byte, p placement, seq uint32, flags uint16) []byte {
 	a := p.prefix.Addr()
-	r := nl.NewNetlinkRequest(unix.RTM_NEWADDR, flags)
-	m := nl.NewIfAddrmsg(unix.AF_INET)
-	m.Index, m.Prefixlen, m.Scope = uint32(p.ifindex), uint8(p.prefix.Bits()), unix.RT_SCOPE_UNIVERSE
-	r.AddData(m)
-	r.AddData(nl.NewRtAttr(unix.IFA_LOCAL, a.AsSlice()))
-	r.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, a.AsSlice()))
+	family, addressFlags, scope := uint8(unix.AF_INET), uint8(0), uint8(unix.RT_SCOPE_UNIVERSE)
 	if a.Is6() {
-		m.Family, m.Flags = unix.AF_INET6, unix.IFA_F_NODAD
+		family, addressFlags = unix.AF_INET6, unix.IFA_F_NODAD
 		if a.IsLinkLocalUnicast() {
-			m.Scope = unix.RT_SCOPE_LINK
+			scope = unix.RT_SCOPE_LINK
 		}
-		forEver := nl.IfaCacheInfo{IfaCacheinfo: unix.IfaCacheinfo{Valid: math.MaxUint32}} // but not preferred
-		r.AddData(nl.NewRtAttr(unix.IFA_CACHEINFO, forEver.Serialize()))
 	}
-	return r
+	ne := binary.NativeEndian
+	attribute := func(kind, size int) {
+		b = ne.AppendUint16(b, uint16(unix.SizeofRtAttr+size))
+		b = ne.AppendUint16(b, uint16(kind))
+	}
+	begin := len(b)
+	b = ne.AppendUint32(b, 0) // the length, known below
+	b = ne.AppendUint16(b, unix.RTM_NEWADDR)
+	b = ne.AppendUint16(b, flags)
+	b = ne.AppendUint32(b, seq)
+	b = ne.AppendUint32(b, 0) // to the kernel
+	b = append(b, family, uint8(p.prefix.Bits()), addressFlags, scope)
+	b = ne.AppendUint32(b, uint32(p.ifindex))
+	for _, kind := range []int{unix.IFA_LOCAL, unix.IFA_ADDRESS} {
+		attribute(kind, a.BitLen()/8)
+		if a.Is6() {
+			all := a.As16()
+			b = append(b, all[:]...)
+		} else {
+			all := a.As4()
+			b = append(b, all[:]...)
+		}
+	}
+	if a.Is6() {
+		attribute(unix.IFA_CACHEINFO, unix.SizeofIfaCacheinfo)
+		b = ne.AppendUint32(b, 0)              // preferred for no time
+		b = ne.AppendUint32(b, math.MaxUint32) // valid for ever
+		b = append(b, make([]byte, 8)...)      // when it came, which the kernel knows
+	}
+	ne.PutUint32(b[begin:], uint32(len(b)-begin))
+	return b
 }

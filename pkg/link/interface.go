@@ -55,7 +55,8 @@ type Address struct {
 // Handle has netlink sockets of the network namespace that it was opened in.
 type Handle struct {
 	h     *netlink.Handle
-	adder *nl.NetlinkSocket // for several requests at once
+	adder *nl.NetlinkSocket // for several requests at once,
+	seq   uint32            // the last number of one
 }
 
 // NewHandle opens them.
@@ -69,7 +70,7 @@ func NewHandle() (*Handle, error) {
 		h.Close()
 		return nil, err
 	}
-	return &Handle{h, adder}, nil
+	return &Handle{h: h, adder: adder}, nil
 }
 
 // Close closes the sockets.

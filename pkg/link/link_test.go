@@ -205,8 +205,9 @@ func TestSources(t *testing.T) {
 	}
 }
 
-func TestMonitor(t *testing.T) {
-	n, port, _ := newHost(t, "192.0.2.2/24")
+// newMonitor runs a Monitor in a host until the test ends.
+func newMonitor(t *testing.T, n *lab.Node) *Monitor {
+	t.Helper()
 	var m *Monitor
 	if err := n.Do(func() (err error) { m, err = NewMonitor(); return err }); err != nil {
 		t.Fatal(err)
@@ -218,7 +219,92 @@ func TestMonitor(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	defer func() { cancel(); running.Wait(); m.Close() }()
+	t.Cleanup(func() { cancel(); running.Wait(); m.Close() })
+	return m
+}
+
+// New addresses are looked at together, so that looking doesn't delay those to come; what
+// else changes meanwhile is looked at without waiting for more of them.
+func TestMonitorGathers(t *testing.T) {
+	n, _, h := newHost(t, "192.0.2.2/24")
+	m := newMonitor(t, n)
+	eth := find(t, h, "eth0")
+	has := func() (count int, up bool) {
+		for _, i := range m.Snapshot() {
+			if i.Index == eth.Index {
+				for _, a := range i.Addresses {
+					if a.Prefix.Bits() == 32 {
+						count++
+					}
+				}
+				return count, i.Up
+			}
+		}
+		return 0, false
+	}
+	next := func() {
+		t.Helper()
+		select {
+		case <-m.Changes():
+		case <-time.After(patience):
+			t.Fatal("no new picture")
+		}
+	}
+	quiet := func() { // until what came before is in a picture
+		for {
+			select {
+			case <-m.Changes():
+			case <-time.After(3 * gather):
+				return
+			}
+		}
+	}
+	const each = 20
+	for try := 1; ; try++ {
+		quiet()
+		began := time.Now()
+		before, _ := has()
+		for i := range each {
+			if err := n.AddAddress("eth0", fmt.Sprintf("198.51.%d.%d/32", try, i+1)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(pace / 10)
+		}
+		if time.Since(began) > gather*8/10 { // the machine was too slow for this
+			if try == 50 {
+				t.Fatal("this machine never adds 20 addresses in 80 ms")
+			}
+			continue
+		}
+		next()
+		if got, _ := has(); got != before+each {
+			t.Fatalf("a picture with %d of %d new addresses", got-before, each)
+		}
+		break
+	}
+	quiet()
+	before, _ := has()
+	if err := n.AddAddress("eth0", "203.0.113.1/32"); err != nil {
+		t.Fatal(err)
+	}
+	changed := time.Now()
+	if err := n.SetDown("eth0"); err != nil {
+		t.Fatal(err)
+	}
+	for up := true; up; _, up = has() {
+		next()
+	}
+	if got, _ := has(); got != before+1 {
+		t.Errorf("%d addresses, want %d", got, before+1)
+	}
+	if _, begun := m.Picture(); begun.Before(changed) {
+		t.Errorf("the picture is said to be of %v, before the change at %v", begun, changed)
+	}
+}
+
+func TestMonitor(t *testing.T) {
+	n, port, _ := newHost(t, "192.0.2.2/24")
+	m := newMonitor(t, n)
 
 	eth0 := func(name string, f func(*Interface) bool) {
 		t.Helper()

@@ -4,6 +4,7 @@ package link
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -18,6 +19,13 @@ import (
 // events is looked at once at its beginning and once at its end.
 const pace = 10 * time.Millisecond
 
+// gather is how long more new addresses are waited for after one: a router that becomes
+// Active may have hundreds, and listing them again and again delays those to come.
+const gather = 100 * time.Millisecond
+
+// eventBuffer is for the events, in octets, that come while they aren't looked at.
+const eventBuffer = 4 << 20
+
 // retry is how long to wait after a listing that failed.
 const retry = 100 * time.Millisecond
 
@@ -31,6 +39,7 @@ type Monitor struct {
 
 	mu       sync.Mutex
 	snapshot []Interface
+	taken    time.Time
 	told     []func()
 }
 
@@ -45,7 +54,9 @@ func NewMonitor() (*Monitor, error) {
 		handle.Close()
 		return nil, fmt.Errorf("subscribe to interface events: %w", err)
 	}
-	m := &Monitor{handle: handle, events: events, changes: make(chan struct{}, 1)}
+	m := &Monitor{handle: handle, events: events, changes: make(chan struct{}, 1), taken: time.Now()}
+	// What doesn't fit is looked for all the same.
+	_ = unix.SetsockoptInt(events.GetFd(), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, eventBuffer)
 	if m.snapshot, err = handle.Interfaces(); err != nil {
 		m.Close()
 		return nil, err
@@ -71,9 +82,16 @@ func (m *Monitor) Tell(f func()) {
 
 // Snapshot returns the current picture. It must not be modified.
 func (m *Monitor) Snapshot() []Interface {
+	all, _ := m.Picture()
+	return all
+}
+
+// Picture returns Snapshot's, and when it was begun: what was so before is in it, and
+// after another change there will be another one.
+func (m *Monitor) Picture() (all []Interface, begun time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.snapshot
+	return m.snapshot, m.taken
 }
 
 // Run follows the interfaces until ctx ends, which is not an error.
@@ -102,8 +120,17 @@ func (m *Monitor) Run(ctx context.Context) error {
 		case err == nil:
 			err = received
 		}
-		if err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EINTR) { // events lost: look all the same
+		more := errors.Is(err, unix.ENOBUFS) // events lost: look all the same
+		if err != nil && !more && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("receive interface events: %w", err)
+		}
+		for waited := time.Duration(0); !more && waited < gather && ctx.Err() == nil; waited += pace {
+			if more, err = m.discard(); err != nil {
+				return err
+			}
+			if !more {
+				pause(ctx, pace)
+			}
 		}
 		for m.look() != nil && ctx.Err() == nil {
 			// The last picture is better than none; it will be possible again.
@@ -116,15 +143,16 @@ func (m *Monitor) Run(ctx context.Context) error {
 
 func (m *Monitor) look() error {
 	// Everything that is already queued is part of the coming picture.
-	if err := m.discard(); err != nil {
+	if _, err := m.discard(); err != nil {
 		return err
 	}
+	begun := time.Now()
 	all, err := m.handle.Interfaces()
 	if err != nil {
 		return err
 	}
 	m.mu.Lock()
-	m.snapshot = all
+	m.snapshot, m.taken = all, begun
 	told := m.told
 	m.mu.Unlock()
 	for _, f := range told {
@@ -137,16 +165,23 @@ func (m *Monitor) look() error {
 	return nil
 }
 
-func (m *Monitor) discard() error {
-	var b [1]byte
+// discard takes the events that are there, and reports whether one of them was another
+// one than of a new address, or may have been.
+func (m *Monitor) discard() (more bool, err error) {
+	var header [unix.SizeofNlMsghdr]byte
 	for {
-		_, _, err := unix.Recvfrom(m.events.GetFd(), b[:], unix.MSG_DONTWAIT|unix.MSG_TRUNC)
+		n, _, err := unix.Recvfrom(m.events.GetFd(), header[:], unix.MSG_DONTWAIT)
 		switch {
-		case err == nil, errors.Is(err, unix.EINTR), errors.Is(err, unix.ENOBUFS):
+		case err == nil:
+			kind := binary.NativeEndian.Uint16(header[4:]) // nlmsg_type
+			more = more || n < len(header) || kind != unix.RTM_NEWADDR
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.ENOBUFS):
+			more = true
 		case errors.Is(err, unix.EAGAIN):
-			return nil
+			return more, nil
 		default:
-			return fmt.Errorf("receive interface events: %w", err)
+			return more, fmt.Errorf("receive interface events: %w", err)
 		}
 	}
 }

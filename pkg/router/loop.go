@@ -285,7 +285,7 @@ func (l *Loop) afterSending(f func()) { l.later = append(l.later, f) }
 func (l *Loop) assign(r *router) {
 	r.generation++
 	r.stuck, r.releaseAt = nil, 0
-	r.assigned = len(r.addresses) == 0
+	r.assigned, r.assignedAt = len(r.addresses) == 0, l.clock.Now()
 	if r.assigned {
 		return
 	}
@@ -303,7 +303,7 @@ func (l *Loop) assignDone(r *router, generation uint64, err error) {
 		return // released or assigned anew since
 	}
 	if err == nil {
-		r.assigned = true
+		r.assigned, r.assignedAt = true, l.clock.Now()
 		l.announceIfReady(r)
 		return
 	}
@@ -821,13 +821,14 @@ func (l *Loop) Count() (map[vrrp.State]int, error) {
 	return counts, err
 }
 
-// Assigned returns the Virtual Routers whose addresses are in place.
-func (l *Loop) Assigned() (map[ID]bool, error) {
-	all := make(map[ID]bool)
+// Assigned returns the Virtual Routers whose addresses are in place, and since when.
+func (l *Loop) Assigned() (map[ID]vrrp.Instant, error) {
+	var all map[ID]vrrp.Instant
 	err := l.do(func() {
+		all = make(map[ID]vrrp.Instant, len(l.routers))
 		for id, r := range l.routers {
 			if r.assigned {
-				all[id] = true
+				all[id] = r.assignedAt
 			}
 		}
 	})

@@ -56,9 +56,10 @@ type router struct {
 	// generation counts assignments and releases, so that a completion that
 	// arrives after the next change is recognised as stale.
 	generation uint64
-	assigned   bool  // the addresses are in place
-	stuck      error // why the last removal failed
-	announce   bool  // an announcement waits for them
+	assigned   bool         // the addresses are in place,
+	assignedAt vrrp.Instant // since then
+	stuck      error        // why the last removal failed
+	announce   bool         // an announcement waits for them
 
 	announceDue bool // it goes out with the next flush
 

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"runtime/debug"
+	"runtime/metrics"
+	"testing"
+)
+
+// There may be as much garbage as goes with what is in use, and not so little that a few
+// transitions make it too much; whoever sets GOGC decides.
+func TestGarbage(t *testing.T) {
+	was := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(was)
+	percent := func() int {
+		is := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+		metrics.Read(is)
+		return int(is[0].Value.Uint64())
+	}
+	t.Setenv("GOGC", "")
+	for _, c := range []struct {
+		live uint64
+		want int
+	}{{0, garbage}, {garbageFloor / 4, 400}, {garbageFloor, 100}, {100 * garbageFloor, garbage}} {
+		if allowGarbage(c.live); percent() != c.want {
+			t.Errorf("beside %d octets in use: %d %%, want %d %%", c.live, percent(), c.want)
+		}
+	}
+	if collect(); percent() < garbage {
+		t.Errorf("%d %% after a collection", percent())
+	}
+	t.Setenv("GOGC", "17")
+	if debug.SetGCPercent(17); percent() != 17 {
+		t.Fatal(percent())
+	}
+	if collect(); percent() != 17 {
+		t.Errorf("%d %%, but GOGC is 17", percent())
+	}
+}
