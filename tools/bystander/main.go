@@ -22,6 +22,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
 
 	"github.com/failoverd/failoverd/tools/lab"
 )
@@ -31,9 +32,10 @@ const help = `bystander measures what failoverd costs the traffic that isn't its
 For each case there is a router in a network namespace, on a cable of its own to a
 client: one without failoverd, another without as a control, which shows how much is
 noise, one without but with a TC program in each direction that does nothing, which
-shows what the kernel takes for calling any, and one for each way to receive. Each is
-Active for one address; the traffic goes to and from its other address. In each round the cases take turns in random
-order, a fraction of a second each:
+shows what the kernel takes for calling any, one without but with the macvlan that
+other daemons need for a virtual MAC, and one for each way to receive. Each of these is
+Active for one address; the traffic goes to and from its other address. In each round
+the cases take turns in random order, a fraction of a second each:
   TCP in, TCP out    one stream to the router and from it
   64 in, 64 out      frames of 64 octets to the router and from it, as many as go,
                      for a millisecond of a processor
@@ -57,6 +59,7 @@ const (
 	absent   = "absent"
 	control  = "control"
 	empty    = "empty"
+	macvlan  = "macvlan"
 	streamed = 1 << 17 // octets in one write
 )
 
@@ -97,7 +100,7 @@ func main() {
 	flag.StringVar(&o.binary, "failoverd", "bin/failoverd", "`path` of the failoverd to measure")
 	flag.IntVar(&o.rounds, "rounds", 40, "`number` of rounds")
 	flag.DurationVar(&o.long, "long", 250*time.Millisecond, "`time` of one measurement")
-	flag.StringVar(&o.cases, "cases", "absent,control,empty,off,generic,native,auto", "`list` of cases: absent, control, empty, and values of --xdp-mode")
+	flag.StringVar(&o.cases, "cases", "absent,control,empty,macvlan,off,generic,native,auto", "`list` of cases: absent, control, empty, macvlan, and values of --xdp-mode")
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), help)
 		flag.PrintDefaults()
@@ -173,6 +176,8 @@ func layOut(ctx context.Context, l *lab.Lab, name, binary string) (s *site, err 
 		return s, nil
 	case empty:
 		return s, s.router.Do(attachEmpty)
+	case macvlan:
+		return s, s.router.Do(addMacvlan)
 	}
 	s.daemon, err = s.router.Failoverd(nil, binary, "--iface", ifname, "--vip", "198.18.0.10/24", "--interval", "100ms", "--xdp-mode", name)
 	if err != nil {
@@ -180,6 +185,19 @@ func layOut(ctx context.Context, l *lab.Lab, name, binary string) (s *site, err 
 	}
 	_, _, err = s.daemon.WaitState(ctx, 0, "ipv4", "Active")
 	return s, err
+}
+
+// addMacvlan adds the device that has a virtual router's MAC.
+func addMacvlan() error {
+	i, err := net.InterfaceByName(ifname)
+	if err != nil {
+		return err
+	}
+	attrs := netlink.LinkAttrs{Name: macvlan, ParentIndex: i.Index, HardwareAddr: net.HardwareAddr{0, 0, 0x5e, 0, 1, 1}, Flags: net.FlagUp}
+	if err := netlink.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_PRIVATE}); err != nil {
+		return fmt.Errorf("add a macvlan: %w", err)
+	}
+	return nil
 }
 
 // attachEmpty attaches programs that do nothing. They go with the interface.
