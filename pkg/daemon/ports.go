@@ -263,6 +263,29 @@ func (ps *ports) restore(snapshot []link.Interface, begun time.Time) error {
 	if err != nil || len(assigned) == 0 {
 		return err
 	}
+	missing, newer := ps.missing(assigned, snapshot, begun)
+	if newer { // than the picture are addresses that aren't in it
+		begun = time.Now()
+		current, err := ps.handle.Interfaces()
+		if err != nil {
+			ps.log.WithError(err).Warn("virtual addresses can't be looked after, trying again at the next change")
+			return nil
+		}
+		missing, _ = ps.missing(assigned, current, begun)
+	}
+	for id, a := range missing {
+		ps.guardian.restore(id, fmt.Sprintf("address %s on %s", a, id.Interface))
+		if err := ps.loop.Restore(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missing returns the routers whose addresses were assigned before the picture was begun
+// and aren't all in it, each with one of them. Newer reports whether others aren't that
+// were assigned later.
+func (ps *ports) missing(assigned map[router.ID]vrrp.Instant, snapshot []link.Interface, begun time.Time) (found map[router.ID]netip.Prefix, newer bool) {
 	count := 0
 	for _, i := range snapshot {
 		count += len(i.Addresses)
@@ -273,24 +296,25 @@ func (ps *ports) restore(snapshot []link.Interface, begun time.Time) error {
 			there[spot{i.Index, a.Prefix.Addr()}] = true
 		}
 	}
+	found = make(map[router.ID]netip.Prefix)
 	for _, p := range ps.all {
 		for _, m := range p.routers {
-			// If they came later than the picture, there will be another one.
-			if since, ok := assigned[m.id]; !m.running || !ok || since >= instant(begun) {
+			since, is := assigned[m.id]
+			if !m.running || !is {
 				continue
 			}
 			all := m.config.Assigned(m.id.Family)
 			n := slices.IndexFunc(all, func(a netip.Prefix) bool { return !there[spot{m.on(p.bound), a.Addr()}] })
-			if n < 0 {
-				continue
-			}
-			ps.guardian.restore(m.id, fmt.Sprintf("address %s on %s", all[n], m.id.Interface))
-			if err := ps.loop.Restore(m.id); err != nil {
-				return err
+			switch {
+			case n < 0:
+			case since < instant(begun):
+				found[m.id] = all[n]
+			default:
+				newer = true
 			}
 		}
 	}
-	return nil
+	return found, newer
 }
 
 // lacks reports whether the port or one of its routers has to be tried again.

@@ -86,8 +86,7 @@ func (m *Monitor) Snapshot() []Interface {
 	return all
 }
 
-// Picture returns Snapshot's, and when it was begun: what was so before is in it, and
-// after another change there will be another one.
+// Picture returns Snapshot's, and when it was begun: what was so before is in it.
 func (m *Monitor) Picture() (all []Interface, begun time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -62,6 +62,7 @@ type Loop struct {
 	ended     []*router    // that have left Active since the last one
 	drained   vrrp.Instant // what was received before has been dealt with
 	later     []func()     // what can wait until the next flush has sent
+	news      []func()     // what can wait until after that
 	actions   []vrrp.Action
 	groups    map[string]*group
 	changes   []change // of members of groups, which the others have to follow
@@ -271,7 +272,7 @@ func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 			l.changes = append(l.changes, change{r, *a})
 		}
 		t := Transition{ID: r.id, When: now, Own: r.protocol.Priority, Action: *a}
-		l.afterSending(func() { l.observer.Transition(t) })
+		l.inform(func() { l.observer.Transition(t) })
 	case vrrp.Report:
 		r.counters.Found[a.Reason]++
 		l.observer.Finding(Finding{ID: r.id, Action: *a})
@@ -281,6 +282,10 @@ func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 // afterSending has f called in the next flush when the advertisements have left, in
 // the order of the calls: what wakes other threads takes time.
 func (l *Loop) afterSending(f func()) { l.later = append(l.later, f) }
+
+// inform has f called after all that: whoever is woken first has the free processor, and
+// that is for changing the addresses, not for writing of it.
+func (l *Loop) inform(f func()) { l.news = append(l.news, f) }
 
 func (l *Loop) assign(r *router) {
 	r.generation++
@@ -409,11 +414,8 @@ func (l *Loop) flush() {
 		l.lease(r).Advertise(l.drained.Add(max(sendWithin, r.protocol.Interval)))
 	}
 	l.send() // it renews the leases, without which announcements are held back
-	for i, f := range l.later {
-		l.later[i] = nil
-		f()
-	}
-	l.later = l.later[:0]
+	l.later = call(l.later)
+	l.news = call(l.news)
 	for i, r := range l.ended {
 		l.ended[i] = nil
 		if r.machine.State() != vrrp.Active {
@@ -425,6 +427,15 @@ func (l *Loop) flush() {
 	l.announce()
 	l.send()
 	l.wakeups++
+}
+
+// call calls all and returns their place.
+func call(all []func()) []func() {
+	for i, f := range all {
+		all[i] = nil
+		f()
+	}
+	return all[:0]
 }
 
 // lease is how the kernel is told how long a router is Active.

@@ -42,6 +42,7 @@ type host struct {
 	hold         []func() // completions of assignments that are held back
 	holding      bool
 	transitions  []Transition
+	order        []string // of what leaves the loop
 	failures     []Failure
 	findings     []packet.Reason
 }
@@ -123,6 +124,9 @@ func (h *host) Flush() (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n := len(h.queued)
+	if n > 0 {
+		h.order = append(h.order, "send")
+	}
 	for _, f := range h.queued {
 		h.sent = append(h.sent, sent{time.Since(h.start), f})
 	}
@@ -134,6 +138,7 @@ func (h *host) Assign(_ ID, _ int, p []netip.Prefix, done func(error)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.assigned = append(h.assigned, "+"+p[0].String())
+	h.order = append(h.order, "assign")
 	err := h.assignErr
 	if h.holding {
 		h.hold = append(h.hold, func() { done(err) })
@@ -146,15 +151,21 @@ func (h *host) Release(_ ID, _ int, p []netip.Prefix, done func(error)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.assigned = append(h.assigned, "-"+p[0].String())
+	h.order = append(h.order, "release")
 	if h.releaseHangs {
 		return
 	}
 	go done(h.releaseErr)
 }
 
-func (h *host) Transition(t Transition) { h.transitions = append(h.transitions, t) }
-func (h *host) Finding(f Finding)       { h.findings = append(h.findings, f.Reason) }
-func (h *host) Failure(f Failure)       { h.failures = append(h.failures, f) }
+func (h *host) Transition(t Transition) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.transitions = append(h.transitions, t)
+	h.order = append(h.order, "tell")
+}
+func (h *host) Finding(f Finding) { h.findings = append(h.findings, f.Reason) }
+func (h *host) Failure(f Failure) { h.failures = append(h.failures, f) }
 
 var (
 	testID     = ID{Interface: "eth0", Family: packet.IPv4, VRID: 51}
@@ -331,6 +342,34 @@ func TestLeaveWithoutRelease(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What others wait for comes first: the advertisement, then the addresses, and whoever
+// writes of it last.
+func TestOrderOfTransition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 100)
+		h.up()
+		synctest.Wait()
+		since := func() []string {
+			synctest.Wait()
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			got := h.order
+			h.order = nil
+			return got
+		}
+		since()
+		time.Sleep(3700 * time.Millisecond)
+		if got := since(); len(got) < 3 || !slices.Equal(got[:3], []string{"send", "assign", "tell"}) {
+			t.Errorf("a takeover: %v", got)
+		}
+		h.hear(h.advertisement(200), true)
+		if got, want := since(), []string{"release", "tell"}; !slices.Equal(got, want) {
+			t.Errorf("giving way: %v, want %v", got, want)
+		}
+		h.end()
+	})
 }
 
 // Addresses that somebody else has removed are put back and announced, by an
