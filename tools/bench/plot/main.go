@@ -99,7 +99,7 @@ func (b bench) draw(out string) error {
 	p.Title.TextStyle.Color = ink
 	p.Title.Padding = vg.Points(14)
 	sans := font.Font{Typeface: "Liberation", Variant: "Sans", Size: 11}
-	p.X.Label.Text = fmt.Sprintf("failoverd / keepalived, median of the rounds (left of 1×: failoverd is better; a notch is what was aimed at)\n%s UTC  ·  %d × %s  ·  Linux %s  ·  %s  ·  %s",
+	p.X.Label.Text = fmt.Sprintf("failoverd / keepalived, median of the rounds (left of 1×: failoverd is better; a notch is what was aimed at)\n\n%s UTC  ·  %d × %s  ·  Linux %s  ·  %s  ·  %s",
 		b.About.Date, b.About.Processors, b.About.Processor, b.About.Kernel, b.About.Failoverd, b.About.Keepalived)
 	p.X.Label.TextStyle.Font, p.X.Label.TextStyle.Color = sans, ink
 	p.X.Label.Padding = vg.Points(8)
