@@ -242,7 +242,7 @@ func (r Router) Problems() (all []Problem) {
 	if r.Dual && r.Version != 3 {
 		add("dual", "version 2 is spoken alone already: to speak both, use version 3 beside it")
 	}
-	if r.Dual && r.Version == 3 && len(r.Addresses) > 0 && len(r.OfFamily(packet.IPv4)) == 0 {
+	if r.Dual && r.Version == 3 && len(r.Addresses) > 0 && !r.Has(packet.IPv4) {
 		add("dual", "version 2 has no IPv6: dual mode needs an IPv4 address")
 	}
 	if r.Repeat < 0 || r.Repeat > time.Hour {
@@ -356,6 +356,11 @@ func (r Router) OfFamily(f packet.Family) []netip.Prefix {
 		}
 	}
 	return append(first, rest...)
+}
+
+// Has reports whether the router has virtual addresses of one family.
+func (r Router) Has(f packet.Family) bool {
+	return slices.ContainsFunc(r.Addresses, func(p netip.Prefix) bool { return packet.FamilyOf(p.Addr()) == f })
 }
 
 // WithLinkLocal returns r with the link-local address that RFC 9568 §5.2.9

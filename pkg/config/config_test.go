@@ -80,7 +80,7 @@ func TestValidate(t *testing.T) {
 			if err == nil {
 				r, _ = r.WithLinkLocal()
 				for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
-					if len(r.OfFamily(f)) == 0 {
+					if !r.Has(f) {
 						continue
 					}
 					if err := r.Protocol(f).Validate(); err != nil {

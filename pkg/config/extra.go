@@ -24,7 +24,7 @@ func (e Extra) String() string { return e.Address.String() + " on " + e.Interfac
 // with reports whether what is of a family goes with the router's addresses of f:
 // its own family, or the only one that the router has addresses of.
 func (r Router) with(own, f packet.Family) bool {
-	return own == f || len(r.OfFamily(own)) == 0
+	return own == f || !r.Has(own)
 }
 
 // Extras returns the extra addresses on the router's own interface that go with its

@@ -304,7 +304,7 @@ func (f *File) compare(r *reader, i, j int) {
 	}
 	if a.Interface == b.Interface {
 		for _, family := range []packet.Family{packet.IPv4, packet.IPv6} {
-			if a.VRID == b.VRID && len(a.OfFamily(family)) > 0 && len(b.OfFamily(family)) > 0 {
+			if a.VRID == b.VRID && a.Has(family) && b.Has(family) {
 				f.note(r, i, Problem{Key: "vrid", Text: fmt.Sprintf("%s has VRID %d on %s for %s too: give each a VRID of its own, or put the addresses into one router", where, a.VRID, a.Interface, family)})
 				break
 			}

@@ -125,7 +125,7 @@ func (r *Router) completeRouting() {
 		case n.To.IsValid():
 			n.IPv6 = n.To.Addr().Is6()
 		default:
-			n.IPv6 = len(r.OfFamily(packet.IPv4)) == 0
+			n.IPv6 = !r.Has(packet.IPv4)
 		}
 	}
 }

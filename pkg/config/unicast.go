@@ -141,7 +141,7 @@ func (r Router) unicastProblems() (all []Problem) {
 			add(1+i, "peer %s is one of the virtual addresses: give the other host's own address", p.Address)
 		case p.Address == source:
 			add(1+i, "peer %s is the source, which is this host's: give the other hosts' addresses only", p.Address)
-		case len(r.OfFamily(f)) == 0:
+		case !r.Has(f):
 			add(1+i, "peer %s is %s, of which the router has no address: leave it away", p.Address, f)
 		case source.IsLinkLocalUnicast() && source.Is6() && !p.Address.IsLinkLocalUnicast():
 			add(1+i, "peer %s can't be reached from the link-local source %s: give another source", p.Address, source)
@@ -157,14 +157,14 @@ func (r Router) unicastProblems() (all []Problem) {
 		switch {
 		case slices.ContainsFunc(u.Sources[:i], func(b netip.Addr) bool { return packet.FamilyOf(b) == f }):
 			add(item, "a second source for %s: give one", f)
-		case len(r.OfFamily(f)) == 0:
+		case !r.Has(f):
 			add(item, "the source %s is %s, of which the router has no address: leave it away", a, f)
 		case virtual(a) && r.Priority != OwnerPriority:
 			add(item, "the source %s is one of the virtual addresses: give an address that stays on this host", a)
 		}
 	}
 	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
-		if len(r.OfFamily(f)) > 0 && len(u.OfFamily(f)) == 0 {
+		if r.Has(f) && len(u.OfFamily(f)) == 0 {
 			add(0, "the router has %s addresses, but no %s peer: add one, or put the addresses into a router without unicast", f, f)
 		}
 	}

@@ -487,7 +487,7 @@ func (l leases) Lease(k router.Key) router.Lease {
 func families(r config.Router) []packet.Family {
 	var all []packet.Family
 	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
-		if slices.ContainsFunc(r.Addresses, func(p netip.Prefix) bool { return packet.FamilyOf(p.Addr()) == f }) {
+		if r.Has(f) {
 			all = append(all, f)
 		}
 	}

@@ -259,21 +259,31 @@ func (ps *ports) ready(p *port, m *member, snapshot []link.Interface) (bool, err
 // restore puts virtual addresses back that somebody has removed from an Active
 // router's interface: a network manager that was restarted, for example.
 func (ps *ports) restore(snapshot []link.Interface, begun time.Time) error {
-	assigned, err := ps.loop.Assigned()
-	if err != nil || len(assigned) == 0 {
+	absent := ps.absent(snapshot)
+	if len(absent) == 0 {
+		return nil
+	}
+	assigned, err := ps.loop.Assigned() // a Backup's are absent rightly
+	if err != nil {
 		return err
 	}
-	missing, newer := ps.missing(assigned, snapshot, begun)
-	if newer { // than the picture are addresses that aren't in it
-		begun = time.Now()
+	older := false // is the picture than an assignment
+	for id := range absent {
+		since, is := assigned[id]
+		older = older || is && since >= instant(begun)
+	}
+	if older {
 		current, err := ps.handle.Interfaces()
 		if err != nil {
 			ps.log.WithError(err).Warn("virtual addresses can't be looked after, trying again at the next change")
 			return nil
 		}
-		missing, _ = ps.missing(assigned, current, begun)
+		absent = ps.absent(current)
 	}
-	for id, a := range missing {
+	for id, a := range absent {
+		if _, is := assigned[id]; !is {
+			continue
+		}
 		ps.guardian.restore(id, fmt.Sprintf("address %s on %s", a, id.Interface))
 		if err := ps.loop.Restore(id); err != nil {
 			return err
@@ -282,10 +292,9 @@ func (ps *ports) restore(snapshot []link.Interface, begun time.Time) error {
 	return nil
 }
 
-// missing returns the routers whose addresses were assigned before the picture was begun
-// and aren't all in it, each with one of them. Newer reports whether others aren't that
-// were assigned later.
-func (ps *ports) missing(assigned map[router.ID]vrrp.Instant, snapshot []link.Interface, begun time.Time) (found map[router.ID]netip.Prefix, newer bool) {
+// absent returns the running routers whose addresses aren't all in the picture, each with
+// one that isn't.
+func (ps *ports) absent(snapshot []link.Interface) map[router.ID]netip.Prefix {
 	count := 0
 	for _, i := range snapshot {
 		count += len(i.Addresses)
@@ -296,25 +305,19 @@ func (ps *ports) missing(assigned map[router.ID]vrrp.Instant, snapshot []link.In
 			there[spot{i.Index, a.Prefix.Addr()}] = true
 		}
 	}
-	found = make(map[router.ID]netip.Prefix)
+	found := make(map[router.ID]netip.Prefix)
 	for _, p := range ps.all {
 		for _, m := range p.routers {
-			since, is := assigned[m.id]
-			if !m.running || !is {
+			if !m.running {
 				continue
 			}
 			all := m.config.Assigned(m.id.Family)
-			n := slices.IndexFunc(all, func(a netip.Prefix) bool { return !there[spot{m.on(p.bound), a.Addr()}] })
-			switch {
-			case n < 0:
-			case since < instant(begun):
+			if n := slices.IndexFunc(all, func(a netip.Prefix) bool { return !there[spot{m.on(p.bound), a.Addr()}] }); n >= 0 {
 				found[m.id] = all[n]
-			default:
-				newer = true
 			}
 		}
 	}
-	return found, newer
+	return found
 }
 
 // lacks reports whether the port or one of its routers has to be tried again.

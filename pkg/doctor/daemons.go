@@ -57,7 +57,7 @@ func (j *judge) compete(d Daemon) (theirs config.Router, shared string) {
 
 func shareFamily(a, b config.Router) bool {
 	return slices.ContainsFunc([]packet.Family{packet.IPv4, packet.IPv6}, func(f packet.Family) bool {
-		return len(a.OfFamily(f)) > 0 && len(b.OfFamily(f)) > 0
+		return a.Has(f) && b.Has(f)
 	})
 }
 

@@ -130,7 +130,7 @@ func (j *judge) addresses(i *Interface) {
 			if f == packet.IPv6 {
 				own, what, example = i.LinkLocal, "IPv6 link-local", "fe80::2/64"
 			}
-			if len(r.OfFamily(f)) > 0 && !own.IsValid() {
+			if r.Has(f) && !own.IsValid() {
 				j.bad(Problem, "address", i.Name, fmt.Sprintf("it has no %s address of its own to send the advertisements of %s from", what, r.Name),
 					fmt.Sprintf("give it one beside the virtual ones, for example ip addr add %s dev %s", example, i.Name))
 			}
@@ -166,7 +166,7 @@ func (j *judge) leftover(i *Interface, r config.Router) {
 // hasFamily reports whether a router has addresses of the family. If nothing is
 // known of the routers it may have.
 func hasFamily(routers []config.Router, f packet.Family) bool {
-	return len(routers) == 0 || slices.ContainsFunc(routers, func(r config.Router) bool { return len(r.OfFamily(f)) > 0 })
+	return len(routers) == 0 || slices.ContainsFunc(routers, func(r config.Router) bool { return r.Has(f) })
 }
 
 // setting is an interface's name as sysctl wants it.

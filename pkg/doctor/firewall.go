@@ -65,7 +65,7 @@ func sent(routers []config.Router) (all []Packet) {
 		}
 		p.Multicast = true
 		for f, group := range map[packet.Family]string{packet.IPv4: "224.0.0.18", packet.IPv6: "ff02::12"} {
-			if len(r.OfFamily(f)) > 0 {
+			if r.Has(f) {
 				p.Family, p.Destination = f.String(), netip.MustParseAddr(group)
 				add(p)
 			}

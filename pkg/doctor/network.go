@@ -40,10 +40,10 @@ func (j *judge) settings(i *Interface) {
 		if r.Accept || r.Priority == config.OwnerPriority {
 			continue
 		}
-		if len(r.OfFamily(packet.IPv4)) > 0 && i.Settings4["forwarding"] == 0 {
+		if r.Has(packet.IPv4) && i.Settings4["forwarding"] == 0 {
 			j.bad(Problem, "forwarding", i.Name, r.Name+" is a gateway (accept: false), but the host forwards no IPv4", "have it forward", "sysctl -w net.ipv4.ip_forward=1")
 		}
-		if len(r.OfFamily(packet.IPv6)) > 0 && i.Settings6 != nil && i.Settings6["forwarding"] == 0 {
+		if r.Has(packet.IPv6) && i.Settings6 != nil && i.Settings6["forwarding"] == 0 {
 			j.bad(Problem, "forwarding", i.Name, r.Name+" is a gateway (accept: false), but the host forwards no IPv6", "have it forward", "sysctl -w net.ipv6.conf.all.forwarding=1")
 		}
 	}

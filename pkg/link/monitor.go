@@ -39,7 +39,7 @@ type Monitor struct {
 
 	mu       sync.Mutex
 	snapshot []Interface
-	taken    time.Time
+	begun    time.Time // the picture
 	told     []func()
 }
 
@@ -54,7 +54,7 @@ func NewMonitor() (*Monitor, error) {
 		handle.Close()
 		return nil, fmt.Errorf("subscribe to interface events: %w", err)
 	}
-	m := &Monitor{handle: handle, events: events, changes: make(chan struct{}, 1), taken: time.Now()}
+	m := &Monitor{handle: handle, events: events, changes: make(chan struct{}, 1), begun: time.Now()}
 	// What doesn't fit is looked for all the same.
 	_ = unix.SetsockoptInt(events.GetFd(), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, eventBuffer)
 	if m.snapshot, err = handle.Interfaces(); err != nil {
@@ -90,7 +90,7 @@ func (m *Monitor) Snapshot() []Interface {
 func (m *Monitor) Picture() (all []Interface, begun time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.snapshot, m.taken
+	return m.snapshot, m.begun
 }
 
 // Run follows the interfaces until ctx ends, which is not an error.
@@ -151,7 +151,7 @@ func (m *Monitor) look() error {
 		return err
 	}
 	m.mu.Lock()
-	m.snapshot, m.taken = all, begun
+	m.snapshot, m.begun = all, begun
 	told := m.told
 	m.mu.Unlock()
 	for _, f := range told {
