@@ -124,11 +124,11 @@ func (l *Loop) turn() {
 	if l.sweepAt <= now {
 		l.sweep(now)
 	}
-	for len(l.deadlines) > 0 && l.deadlines[0].at <= now.Add(l.haste) {
-		r := l.deadlines[0].router
-		if at := r.deadline; at <= now {
+	for {
+		r, at := l.deadlines.first()
+		if at <= now {
 			l.expire(r, now)
-		} else if at <= now.Add(r.haste(l.haste)) {
+		} else if at <= now.Add(l.haste) && at <= now.Add(r.haste(l.haste)) {
 			l.expire(r, at)
 		} else {
 			break
@@ -575,7 +575,7 @@ func (l *Loop) add(c Config, machine *vrrp.Router) error {
 	if _, ok := l.routers[c.ID]; ok {
 		return fmt.Errorf("VRID %d exists twice for %s on %s", c.ID.VRID, c.ID.Family, c.ID.Interface)
 	}
-	r := &router{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, ttl: c.TTL, prover: c.Prover, heapIndex: -1, quietIndex: -1}
+	r := &router{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, ttl: c.TTL, prover: c.Prover, slot: -1, quietIndex: -1}
 	r.meet(c.Peers)
 	l.altered.Add(1)
 	l.routers[c.ID] = r
@@ -684,9 +684,7 @@ func (l *Loop) forget(r *router, err error) {
 	gone := r.gone
 	r.gone = nil
 	if err == nil {
-		if r.heapIndex >= 0 {
-			l.deadlines.remove(r)
-		}
+		l.deadlines.remove(r)
 		l.join(r, "")
 		l.altered.Add(1)
 		delete(l.routers, r.id)
@@ -864,7 +862,7 @@ func (l *Loop) reschedule(r *router) {
 	r.deadline = deadline
 	if ok {
 		l.deadlines.put(r)
-	} else if r.heapIndex >= 0 {
+	} else {
 		l.deadlines.remove(r)
 	}
 }

@@ -53,10 +53,8 @@ func (l *Loop) expect(r *router, p *Received, ev *vrrp.Event) {
 	r.familiar = f
 	r.ear.Expect(f.signatures)
 
-	if r.heapIndex >= 0 {
-		l.deadlines.remove(r)
-	}
-	r.quietIndex = len(l.quiet)
+	l.deadlines.remove(r)
+	r.quietIndex = int32(len(l.quiet))
 	l.quiet = append(l.quiet, quiet{r, r.ear, r.deadline, r.machine.Status().ActiveDownInterval})
 	l.sweepAt = min(l.sweepAt, r.deadline)
 }
@@ -167,9 +165,6 @@ func (l *Loop) sweep(now vrrp.Instant) {
 
 // next is when there is something to do at the latest.
 func (l *Loop) next() vrrp.Instant {
-	next := l.sweepAt
-	if len(l.deadlines) > 0 {
-		next = min(next, l.deadlines[0].at)
-	}
-	return next
+	_, at := l.deadlines.first()
+	return min(at, l.sweepAt)
 }

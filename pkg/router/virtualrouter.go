@@ -16,29 +16,38 @@ const maxHaste = 5 * time.Millisecond
 
 // router is one Virtual Router in the loop.
 type router struct {
-	id        ID
-	key       Key
-	machine   *vrrp.Router
-	protocol  vrrp.Config
-	addresses []netip.Prefix
-	peers     []Peer
-	ttl       uint8
-	prover    Prover
-	port      Port
-
+	// What sending an advertisement needs comes first, close together: there are
+	// thousands, so each wake-up finds little of it in the processor's caches.
+	machine    *vrrp.Router
+	deadline   vrrp.Instant
+	restartAt  vrrp.Instant // when to leave Initialize by itself; 0: not
+	releaseAt  vrrp.Instant // when to try to remove the addresses again; 0: not
+	group      *group       // that it is a member of
+	heldBy     *router      // another member, which has an expired Active_Down_Timer wait,
+	heldUntil  vrrp.Instant // until then at least
+	slot       int32        // in Loop.deadlines, -1 when not in it
+	quietIndex int32        // in Loop.quiet, -1 when not in it
+	lease      Lease        // nil before it is needed
+	prover     Prover
+	ignoring   vrrp.Outranked // what the ear ignores, if anything
+	queued     struct {
+		wakeup   uint64
+		any      bool
+		priority uint8
+		forms    packet.Checksum
+	}
+	// frames are prebuilt advertisements of the current priority, by frameIndex:
+	// one, or one for each peer.
+	frames   [4][][]byte
+	peers    []Peer
+	protocol vrrp.Config
+	port     Port
 	counters Counters
 
-	// The group that it is a member of, and which other member has an expired
-	// Active_Down_Timer wait, until when at least.
-	group     *group
-	heldBy    *router
-	heldUntil vrrp.Instant
-
-	lease     Lease // nil before it is needed
-	deadline  vrrp.Instant
-	heapIndex int          // in Loop.deadlines, -1 when not in it
-	restartAt vrrp.Instant // when to leave Initialize by itself; 0: not
-	releaseAt vrrp.Instant // when to try to remove the addresses again; 0: not
+	id        ID
+	key       Key
+	addresses []netip.Prefix
+	ttl       uint8
 
 	// The receive times of the newest advertisements, of those that the
 	// kernel stamps, which the state machine was shown and has heeded, or has
@@ -47,11 +56,9 @@ type router struct {
 
 	// ear is the kernel's, nil before it is needed. What it expects is what
 	// familiar says, of which there have been as many as were counted.
-	ear        Ear
-	familiar   familiar
-	counted    [2]uint64
-	quietIndex int            // in Loop.quiet, -1 when not in it
-	ignoring   vrrp.Outranked // what it ignores, if anything
+	ear      Ear
+	familiar familiar
+	counted  [2]uint64
 
 	// generation counts assignments and releases, so that a completion that
 	// arrives after the next change is recognised as stale.
@@ -65,16 +72,6 @@ type router struct {
 
 	releasing int        // removals of the addresses under way
 	gone      chan error // told when they are done, if it is to be forgotten
-
-	// frames are prebuilt advertisements of the current priority, by frameIndex:
-	// one, or one for each peer.
-	frames [4][][]byte
-	queued struct {
-		wakeup   uint64
-		any      bool
-		priority uint8
-		forms    packet.Checksum
-	}
 }
 
 // attach binds the router to a port and forgets what was built for the old one.
