@@ -48,6 +48,7 @@ func New() (*Lab, error) {
 type TB interface {
 	Helper()
 	Cleanup(func())
+	TempDir() string
 	Error(...any)
 	Fatal(...any)
 }
@@ -55,6 +56,9 @@ type TB interface {
 // ForTest returns an empty lab that is closed at the end of the test.
 func ForTest(t TB) *Lab {
 	t.Helper()
+	// The test's directories are removed when its first was asked for before all
+	// else: after the lab's processes, which may write into them, have ended.
+	_ = t.TempDir()
 	l, err := New()
 	if err != nil {
 		t.Fatal(err)

@@ -250,3 +250,20 @@ func waitGone(t *testing.T, ns string) {
 		}
 	}
 }
+
+// A test's directory goes after what it has started, which may write into it to its
+// end.
+func TestDirectoryGoesLast(t *testing.T) {
+	_, a, _, _ := newLab(t)
+	dir := t.TempDir()
+	_, err := a.Start("sh", "-c", "while :; do : > "+dir+"/$((n = n + 1)); done")
+	ok(t, err)
+	for {
+		files, err := os.ReadDir(dir)
+		ok(t, err)
+		if len(files) > 100 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
