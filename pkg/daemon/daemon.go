@@ -162,7 +162,8 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	worker := link.NewWorker(handle, guardian.told, newPlaced(log).told)
 	observer := newObserver(log, dp, history)
 	threads := &threads{log: log}
-	loop := router.New(monotonic{}, newPackets(dp, threads.letOthers), addresses{worker}, leases{dp}, observer)
+	threads.begin()
+	loop := router.New(monotonic{}, newPackets(dp, threads.forLoop), addresses{worker}, leases{dp}, observer)
 	// Not the worker's: a listing must not keep a take-over waiting.
 	looking, err := link.NewHandle()
 	if err != nil {
@@ -224,7 +225,6 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	run("threads", d.threads.run, support)
 	run("event loop", func(ctx context.Context) error {
 		defer stop()
-		d.threads.enter()
 		err := loop.Run(ctx)
 		undone = err == nil
 		d.hooks.leave() // they are told of the stop while the rest still works
@@ -384,35 +384,46 @@ type packets struct {
 	received router.Received
 	deliver  func(*router.Received)
 	record   func(*datapath.Record) // p.convert, made once
-	others   func()                 // lets them run
-	let      vrrp.Instant           // when they were last let
+	own      func() bool            // the loop has a thread of its own
+	short    int                    // waits in a row that were short
+	let      vrrp.Instant           // when others were let run
 }
 
-func newPackets(dp *datapath.Datapath, others func()) *packets {
-	p := &packets{dp: dp, others: others}
+func newPackets(dp *datapath.Datapath, own func() bool) *packets {
+	p := &packets{dp: dp, own: own}
 	p.record = p.convert
 	return p
 }
 
-// When a goroutine has waited in the kernel, or seems to have run, for 10 ms, Go's
-// monitor lets others have its place, and looks for the next 3 ms every 20 µs whether it
-// wants it back: a third of what thousands of routers cost. So who is woken so often that
-// this counts waits no longer than unseen, and lets others run in between.
+// A thread that waits in the kernel holds a place for goroutines, and keeps Go's monitor
+// awake: after 10 ms it takes the place away, having looked every 20 µs whether it should,
+// and goes on looking for 3 ms. That is as much as a Backup costs otherwise. So the loop
+// waits as a goroutine. If it is woken all the time, its thread waits, which is punctual,
+// but no longer than unseen, and lets others run in between.
 const (
-	often  = 50 * time.Millisecond
+	often  = 15 * time.Millisecond
+	inARow = 8
 	unseen = 9 * time.Millisecond
 )
 
 func (p *packets) Wait(until vrrp.Instant) error {
+	if p.own() {
+		return p.dp.WaitInThread(until)
+	}
 	now := (monotonic{}).Now()
 	if until < now.Add(often) {
-		if p.let.Add(unseen) <= now {
-			p.others()
-			p.let = now
-		}
-		until = min(until, p.let.Add(unseen))
+		p.short++
+	} else {
+		p.short = 0
 	}
-	return p.dp.Wait(until)
+	if p.short < inARow {
+		return p.dp.Wait(until)
+	}
+	if p.let.Add(unseen) <= now {
+		runtime.Gosched()
+		p.let = now
+	}
+	return p.dp.WaitInThread(min(until, p.let.Add(unseen)))
 }
 
 func (p *packets) Wake() { p.dp.Wake() }

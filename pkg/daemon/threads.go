@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -20,9 +21,9 @@ import (
 )
 
 const (
-	// loopSlice is the time for which the loop's thread asks at once. A thread that
+	// shortSlice is the time for which the process's threads ask at once. A thread that
 	// asks for little comes before others that have had as much (Linux 6.12).
-	loopSlice = 100 * time.Microsecond
+	shortSlice = 100 * time.Microsecond
 	// The loop comes before the process's other threads, and they before all that
 	// isn't real-time: while the garbage collector waits for one of them, the loop
 	// waits too.
@@ -37,67 +38,45 @@ type threads struct {
 	log *logrus.Logger
 
 	mu       sync.Mutex
-	loop     int // the event loop's, 0 before it has one
-	realtime bool
+	realtime atomic.Bool // changed with mu held
+	own      bool        // the event loop has a thread of its own; only it looks
 }
 
-// enter has the calling goroutine be the event loop's, with a thread of its own.
-func (t *threads) enter() {
-	runtime.LockOSThread()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.realtime {
-		t.take(unix.Gettid())
-		return
-	}
-	t.loop = unix.Gettid()
-	if err := rank(t.loop, unix.SCHED_FIFO, loopPriority); err != nil {
-		t.log.WithError(err).Warn("the event loop isn't real-time")
-	}
-}
+// ordinary are threads that aren't real-time. They keep how nice they are.
+var ordinary = unix.SchedAttr{Policy: unix.SCHED_NORMAL, Runtime: uint64(shortSlice)}
 
-// letOthers has other goroutines run in the place of the event loop's, if they wait for
-// it. Whose thread is its own gives it to another one for that and gets it back, four
-// wake-ups of threads, so here it isn't for a moment.
-func (t *threads) letOthers() {
-	if !t.mu.TryLock() { // they are being ranked, which takes longer than the loop may wait
-		runtime.Gosched()
-		return
+// begin has the threads come before others that have had as much, if nobody has ranked
+// them otherwise.
+func (t *threads) begin() {
+	a, err := unix.SchedGetAttr(0, 0)
+	if err == nil && a.Policy == unix.SCHED_NORMAL {
+		err = t.rankAll(ordinary)
 	}
-	defer t.mu.Unlock()
-	if t.realtime {
-		// A thread that it started meanwhile would inherit its rank.
-		runtime.Gosched()
-		return
-	}
-	runtime.UnlockOSThread()
-	runtime.Gosched()
-	runtime.LockOSThread()
-	if tid := unix.Gettid(); tid != t.loop {
-		t.take(tid) // somebody else has it now
+	if err != nil {
+		t.log.WithError(err).Debug("the kernel takes no slice")
 	}
 }
 
-// take makes a thread the event loop's, with mu held.
-func (t *threads) take(tid int) {
-	var err error
-	if t.loop != 0 {
-		err = slice(t.loop, 0)
+// forLoop says whether the event loop has a thread of its own, as a real-time one has
+// to: only so can it come before the process's others. Otherwise it is a goroutine like
+// any other, for a thread that waits in the kernel keeps the runtime's monitor awake. The
+// loop calls it before it waits.
+func (t *threads) forLoop() bool {
+	if want := t.realtime.Load(); want && !t.own {
+		runtime.LockOSThread()
+		t.own = true
+		err := rank(0, unix.SchedAttr{Policy: unix.SCHED_FIFO, Priority: loopPriority})
+		if !t.realtime.Load() { // ended meanwhile, for all that were ranked before
+			err = rank(0, ordinary)
+		}
+		if err != nil {
+			t.log.WithError(err).Warn("the event loop isn't real-time")
+		}
+	} else if !want && t.own {
+		runtime.UnlockOSThread()
+		t.own = false
 	}
-	t.loop = tid
-	if err = errors.Join(err, slice(tid, loopSlice)); err != nil {
-		t.log.WithError(err).Debug("the kernel takes no slice for the event loop")
-	}
-}
-
-// slice sets the time for which a thread asks at once; 0 is the kernel's own.
-func slice(tid int, d time.Duration) error {
-	a, err := unix.SchedGetAttr(tid, 0)
-	if err != nil || a.Policy != unix.SCHED_NORMAL {
-		return err
-	}
-	a.Runtime = uint64(d)
-	return unix.SchedSetAttr(tid, a, 0)
+	return t.own
 }
 
 // want makes the process real-time or ends that, and says what came of it: it runs all
@@ -116,27 +95,23 @@ func (t *threads) want(realtime bool) {
 func (t *threads) set(realtime bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.realtime == realtime {
+	if t.realtime.Load() == realtime {
 		return nil
 	}
 	if !realtime {
-		t.realtime = false
-		err := errors.Join(t.rankAll(unix.SCHED_NORMAL, 0, 0), unix.Munlockall())
-		if t.loop != 0 {
-			t.take(t.loop)
-		}
-		return err
+		t.realtime.Store(false)
+		return errors.Join(t.rankAll(ordinary), unix.Munlockall())
 	}
 	if err := unix.Setrlimit(unix.RLIMIT_RTTIME, &unix.Rlimit{Cur: uint64(realtimeSoft.Microseconds()), Max: uint64(realtimeHard.Microseconds())}); err != nil {
 		return fmt.Errorf("bound the time without a pause: %w", err)
 	}
-	if err := t.rankAll(unix.SCHED_RR, otherPriority, loopPriority); err != nil {
+	if err := t.rankAll(unix.SchedAttr{Policy: unix.SCHED_RR, Priority: otherPriority}); err != nil {
 		if errors.Is(err, unix.EPERM) {
 			err = fmt.Errorf("%w; grant CAP_SYS_NICE", err)
 		}
 		return err
 	}
-	t.realtime = true
+	t.realtime.Store(true)
 	// What is there is brought in; what comes is locked as it is used.
 	err := unix.Mlockall(unix.MCL_CURRENT)
 	if err == nil {
@@ -152,21 +127,14 @@ func (t *threads) set(realtime bool) error {
 }
 
 // rankAll ranks the threads that there are; those that they start inherit it.
-func (t *threads) rankAll(policy, others, loop int) error {
+func (t *threads) rankAll(a unix.SchedAttr) error {
 	for range 2 { // one that was started meanwhile may have been missed
 		all, err := tids()
 		if err != nil {
 			return fmt.Errorf("list the threads: %w", err)
 		}
 		for _, tid := range all {
-			policy, priority := policy, others
-			if tid == t.loop {
-				priority = loop
-				if policy == unix.SCHED_RR {
-					policy = unix.SCHED_FIFO
-				}
-			}
-			if err := rank(tid, policy, priority); err != nil && !errors.Is(err, unix.ESRCH) {
+			if err := rank(tid, a); err != nil && !errors.Is(err, unix.ESRCH) {
 				return err
 			}
 		}
@@ -201,8 +169,16 @@ func tids() ([]int, error) {
 	return all, nil
 }
 
-func rank(tid, policy, priority int) error {
-	a := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: uint32(policy), Priority: uint32(priority)}
+// rank ranks a thread, the caller's if tid is 0.
+func rank(tid int, a unix.SchedAttr) error {
+	a.Size = unix.SizeofSchedAttr
+	if a.Policy == unix.SCHED_NORMAL {
+		n, err := unix.Getpriority(unix.PRIO_PROCESS, tid)
+		if err != nil {
+			return fmt.Errorf("getpriority: %w", err)
+		}
+		a.Nice = 20 - int32(n)
+	}
 	if err := unix.SchedSetAttr(tid, &a, 0); err != nil {
 		return fmt.Errorf("sched_setattr: %w", err)
 	}

@@ -5,70 +5,83 @@ package daemon
 import (
 	"io"
 	"runtime"
-	"slices"
 	"testing"
-	"time"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 )
 
-// The event loop lets others run in its place, may find itself in another thread
-// afterwards, and then it is that one that the kernel ranks as the loop's.
-func TestLetOthers(t *testing.T) {
+// ranks are the policies of this process's threads, and what they ask for.
+func ranks(t *testing.T) (policies map[uint32]int, slices map[uint64]int) {
+	t.Helper()
+	all, err := tids()
+	if err != nil {
+		t.Fatal(err)
+	}
+	policies, slices = make(map[uint32]int), make(map[uint64]int)
+	for _, tid := range all {
+		if a, err := unix.SchedGetAttr(tid, 0); err == nil {
+			policies[a.Policy]++
+			slices[a.Runtime]++
+		}
+	}
+	return policies, slices
+}
+
+// The event loop has a thread of its own, before all others, while the process is
+// real-time, and none otherwise; how nice they are isn't changed by it.
+func TestThreads(t *testing.T) {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	all := &threads{log: log}
-	end := make(chan struct{})
-	for range 4 * runtime.GOMAXPROCS(0) {
-		go func() {
-			for {
-				select {
-				case <-end:
-					return
-				default:
-					runtime.Gosched()
+	nice, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ordinary := func(when string) {
+			t.Helper()
+			policies, slices := ranks(t)
+			// Linux before 6.12 says 0.
+			if policies[unix.SCHED_NORMAL] != slices[0]+slices[uint64(shortSlice)] || len(policies) != 1 {
+				t.Errorf("%s: policies %v, slices %v", when, policies, slices)
+			}
+			if n, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err != nil || n != nice {
+				t.Errorf("%s: nice is %d, was %d (%v)", when, 20-n, 20-nice, err)
+			}
+		}
+		all.begin()
+		ordinary("at the beginning")
+		for range 3 {
+			if all.forLoop() {
+				t.Error("the loop has a thread of its own")
+			}
+			if err := all.set(true); err != nil {
+				t.Error(err)
+				return
+			}
+			for range 2 {
+				if !all.forLoop() {
+					t.Error("the loop has no thread of its own")
 				}
 			}
-		}()
-	}
-	moves := make(chan int)
-	go func() {
-		n := 0
-		defer func() { moves <- n }()
-		all.enter()
-		before := sliced(t)
-		for began := time.Now(); n < 10 && time.Since(began) < time.Minute; {
-			was := all.loop
-			all.letOthers()
-			tid := unix.Gettid()
-			if tid != all.loop {
-				t.Errorf("in thread %d, and %d is said to be the loop's", tid, all.loop)
+			if a, err := unix.SchedGetAttr(0, 0); err != nil || a.Policy != unix.SCHED_FIFO || a.Priority != loopPriority {
+				t.Errorf("the loop's thread has %+v (%v)", a, err)
 			}
-			if tid != was {
-				n++
+			runtime.Gosched()
+			if policies, _ := ranks(t); policies[unix.SCHED_FIFO] != 1 || policies[unix.SCHED_NORMAL] != 0 {
+				t.Errorf("policies %v", policies)
 			}
+			if err := all.set(false); err != nil {
+				t.Error(err)
+			}
+			ordinary("afterwards")
 		}
-		if got := sliced(t); len(got) != len(before) || len(got) > 0 && !slices.Contains(got, all.loop) {
-			t.Errorf("the threads %v ask for the loop's slice, %d is the loop's", got, all.loop)
+		if all.forLoop() {
+			t.Error("the loop has a thread of its own still")
 		}
 	}()
-	if n := <-moves; n < 10 {
-		t.Errorf("moved %d times", n)
-	}
-	close(end)
-}
-
-// sliced are the threads that ask for the loop's: none before Linux 6.12.
-func sliced(t *testing.T) (asking []int) {
-	all, err := tids()
-	if err != nil {
-		t.Error(err)
-	}
-	for _, tid := range all {
-		if a, err := unix.SchedGetAttr(tid, 0); err == nil && a.Runtime == uint64(loopSlice) {
-			asking = append(asking, tid)
-		}
-	}
-	return asking
+	<-done
 }

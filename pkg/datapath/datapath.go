@@ -215,9 +215,12 @@ func (d *Datapath) Close() error {
 
 // Wait returns when there may be something to drain, after Wake, and when a time of
 // CLOCK_MONOTONIC has come, not before and by microseconds later. It belongs to one
-// goroutine; if that one is locked to its thread, nothing else lies between the
-// arrival and the return.
+// goroutine, whose thread serves others meanwhile.
 func (d *Datapath) Wait(until vrrp.Instant) error { return d.waiter.wait(until) }
+
+// WaitInThread is Wait, but the goroutine's thread is what waits: no other one lies
+// between the arrival and the return.
+func (d *Datapath) WaitInThread(until vrrp.Instant) error { return d.waiter.waitInThread(until) }
 
 // Wake ends the Wait that is under way, or the next one.
 func (d *Datapath) Wake() { d.waiter.wake() }

@@ -6,21 +6,31 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
+	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// waiter waits on file descriptors and for a time, in the thread of its caller: Go's
-// own timers may be a millisecond late, and whoever waits for a channel is woken by
-// way of other threads.
+// waiter waits on file descriptors and for a time, to the microsecond: Go's own timers
+// may be a millisecond late.
 type waiter struct {
 	epoll, timer int
 	events       [16]unix.EpollEvent
+	arrived      int          // how many of them are valid
 	until        vrrp.Instant // what the timer is set to
 	armed        bool         // and it hasn't come yet
+
+	// The runtime waits for the epoll instance too, by way of a copy of its
+	// descriptor, while goroutines and not threads do.
+	known *os.File
+	raw   syscall.RawConn
+	look  func(uintptr) bool // w.poll, made once
+	err   error              // of the last look
 
 	mu    sync.Mutex // against a wake after the end, which would go to whoever has the descriptor then
 	woken int
@@ -28,6 +38,7 @@ type waiter struct {
 
 func newWaiter() (w *waiter, err error) {
 	w = &waiter{epoll: -1, timer: -1, woken: -1}
+	w.look = func(uintptr) bool { return w.poll() }
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
@@ -56,15 +67,62 @@ func (w *waiter) add(fd int) error {
 }
 
 // wait returns when one of the descriptors has something new, and at the given time
-// at the latest.
+// at the latest. Only the goroutine waits: its thread serves others meanwhile.
 func (w *waiter) wait(until vrrp.Instant) error {
-	if !w.armed || until != w.until {
-		// A time of 0 would disarm it; what is past is over at once.
-		at := unix.NsecToTimespec(max(int64(until), 1))
-		if err := unix.TimerfdSettime(w.timer, unix.TFD_TIMER_ABSTIME, &unix.ItimerSpec{Value: at}, nil); err != nil {
-			return fmt.Errorf("timerfd: %w", err)
+	if err := w.arm(until); err != nil {
+		return err
+	}
+	if w.known == nil {
+		if err := w.makeKnown(); err != nil {
+			return fmt.Errorf("epoll: %w", err)
 		}
-		w.until, w.armed = until, true
+	}
+	if err := errors.Join(w.raw.Read(w.look), w.err); err != nil {
+		return fmt.Errorf("epoll: %w", err)
+	}
+	w.settle()
+	return nil
+}
+
+// makeKnown has the runtime wait for the epoll instance.
+func (w *waiter) makeKnown() error {
+	fd, err := unix.FcntlInt(uintptr(w.epoll), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	// The runtime takes what doesn't block.
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return errors.Join(err, unix.Close(fd))
+	}
+	w.known = os.NewFile(uintptr(fd), "epoll")
+	w.raw, err = w.known.SyscallConn()
+	return err
+}
+
+// poll says whether there is something new, or an error. It is called on each wait and
+// takes no time, so that the runtime needn't know of it: that would wake its monitor.
+func (w *waiter) poll() bool {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll), uintptr(unsafe.Pointer(&w.events[0])), uintptr(len(w.events)), 0, 0, 0)
+	if errno != 0 {
+		w.arrived, w.err = 0, errno
+		return true
+	}
+	w.arrived, w.err = int(n), nil
+	return n > 0
+}
+
+// waitInThread is wait, but the thread waits: no other one lies between what is new and
+// the return.
+func (w *waiter) waitInThread(until vrrp.Instant) error {
+	if err := w.arm(until); err != nil {
+		return err
+	}
+	if w.known != nil { // or the runtime would wake for each arrival
+		err := w.known.Close()
+		w.known, w.raw = nil, nil
+		if err != nil {
+			return fmt.Errorf("epoll: %w", err)
+		}
 	}
 	n, err := unix.EpollWait(w.epoll, w.events[:], -1)
 	for errors.Is(err, unix.EINTR) { // by a signal of Go's scheduler
@@ -73,12 +131,32 @@ func (w *waiter) wait(until vrrp.Instant) error {
 	if err != nil {
 		return fmt.Errorf("epoll: %w", err)
 	}
-	for _, e := range w.events[:n] {
+	w.arrived = n
+	w.settle()
+	return nil
+}
+
+// arm sets the timer.
+func (w *waiter) arm(until vrrp.Instant) error {
+	if w.armed && until == w.until {
+		return nil
+	}
+	// A time of 0 would disarm it; what is past is over at once.
+	at := unix.NsecToTimespec(max(int64(until), 1))
+	if err := unix.TimerfdSettime(w.timer, unix.TFD_TIMER_ABSTIME, &unix.ItimerSpec{Value: at}, nil); err != nil {
+		return fmt.Errorf("timerfd: %w", err)
+	}
+	w.until, w.armed = until, true
+	return nil
+}
+
+// settle looks whether the timer has come.
+func (w *waiter) settle() {
+	for _, e := range w.events[:w.arrived] {
 		if int(e.Fd) == w.timer {
 			w.armed = false // it has to be set again, also to the same time
 		}
 	}
-	return nil
 }
 
 // wake ends the wait, or the next one. Any goroutine may call it.
@@ -95,6 +173,10 @@ func (w *waiter) close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var errs []error
+	if w.known != nil {
+		errs = append(errs, w.known.Close())
+		w.known = nil
+	}
 	for _, fd := range []int{w.epoll, w.timer, w.woken} {
 		if fd >= 0 {
 			errs = append(errs, unix.Close(fd))

@@ -12,8 +12,21 @@ import (
 )
 
 // A wait ends when its time has come, not before, also if it is the same time
-// again, and for each wake and each arrival.
+// again, and for each wake and each arrival, whoever waits: a goroutine, a thread, or
+// the one after the other.
 func TestWait(t *testing.T) {
+	for name, wait := range map[string]func(w *waiter, turn int) func(vrrp.Instant) error{
+		"goroutine": func(w *waiter, _ int) func(vrrp.Instant) error { return w.wait },
+		"thread":    func(w *waiter, _ int) func(vrrp.Instant) error { return w.waitInThread },
+		"in turns": func(w *waiter, turn int) func(vrrp.Instant) error {
+			return []func(vrrp.Instant) error{w.wait, w.waitInThread}[turn/2%2]
+		},
+	} {
+		t.Run(name, func(t *testing.T) { testWait(t, wait) })
+	}
+}
+
+func testWait(t *testing.T, how func(w *waiter, turn int) func(vrrp.Instant) error) {
 	w, err := newWaiter()
 	if err != nil {
 		t.Fatal(err)
@@ -26,9 +39,11 @@ func TestWait(t *testing.T) {
 	}()
 	const far = vrrp.Instant(1<<63 - 1)
 	ended := make(chan error)
+	turn := 0
 	wait := func(until vrrp.Instant) {
 		t.Helper()
-		go func() { ended <- w.wait(until) }()
+		turn++
+		go func() { ended <- how(w, turn)(until) }()
 		select {
 		case err := <-ended:
 			if err != nil {
@@ -87,4 +102,25 @@ func TestWait(t *testing.T) {
 		w.wake()
 	}()
 	wait(far)
+}
+
+// Who has nothing to do but to wait allocates nothing.
+func TestWaitAllocatesNothing(t *testing.T) {
+	w, err := newWaiter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := w.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	n := testing.AllocsPerRun(100, func() {
+		if err := w.wait(monotonic().Add(50 * time.Microsecond)); err != nil {
+			t.Error(err)
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations", n)
+	}
 }

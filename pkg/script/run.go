@@ -159,14 +159,18 @@ func (r *Runner) start(c Command) (*process, error) {
 	return p, nil
 }
 
-// fork starts a process that isn't real-time, although this one may be: it inherits
-// the rank of the thread that forks.
+// fork starts a process that the kernel ranks like any other, although this one may be
+// real-time or ask for a short time at once: it inherits that of the thread that forks.
 func fork(args []string, attr *syscall.ProcAttr) (pid int, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	rank, err := unix.SchedGetAttr(0, 0)
-	if err == nil && rank.Policy != unix.SCHED_NORMAL {
-		if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}, 0); err != nil {
+	if err == nil {
+		plain := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}
+		if n, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err == nil {
+			plain.Nice = 20 - int32(n)
+		}
+		if err := unix.SchedSetAttr(0, &plain, 0); err != nil && rank.Policy != unix.SCHED_NORMAL {
 			return 0, fmt.Errorf("give up the rank: %w", err)
 		}
 		// Without the right to it the thread stays as it is.
