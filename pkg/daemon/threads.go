@@ -69,8 +69,8 @@ func (t *threads) forLoop() bool {
 		if !t.realtime.Load() { // ended meanwhile, for all that were ranked before
 			err = rank(0, ordinary)
 		}
-		if err != nil {
-			t.log.WithError(err).Warn("the event loop isn't real-time")
+		if err != nil { // whoever writes the log may wait, the loop mustn't
+			go t.log.WithError(err).Warn("the event loop isn't real-time")
 		}
 	} else if !want && t.own {
 		runtime.UnlockOSThread()

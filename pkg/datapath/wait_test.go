@@ -26,17 +26,23 @@ func TestWait(t *testing.T) {
 	}
 }
 
-func testWait(t *testing.T, how func(w *waiter, turn int) func(vrrp.Instant) error) {
+func waiterFor(t *testing.T) *waiter {
+	t.Helper()
 	w, err := newWaiter()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := w.close(); err != nil {
 			t.Error(err)
 		}
 		w.wake() // goes to nobody
-	}()
+	})
+	return w
+}
+
+func testWait(t *testing.T, how func(w *waiter, turn int) func(vrrp.Instant) error) {
+	w := waiterFor(t)
 	const far = vrrp.Instant(1<<63 - 1)
 	ended := make(chan error)
 	turn := 0
@@ -106,15 +112,7 @@ func testWait(t *testing.T, how func(w *waiter, turn int) func(vrrp.Instant) err
 
 // Who has nothing to do but to wait allocates nothing.
 func TestWaitAllocatesNothing(t *testing.T) {
-	w, err := newWaiter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := w.close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	w := waiterFor(t)
 	n := testing.AllocsPerRun(100, func() {
 		if err := w.wait(monotonic().Add(50 * time.Microsecond)); err != nil {
 			t.Error(err)
