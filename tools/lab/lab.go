@@ -56,8 +56,8 @@ type TB interface {
 // ForTest returns an empty lab that is closed at the end of the test.
 func ForTest(t TB) *Lab {
 	t.Helper()
-	// The test's directories are removed when its first was asked for before all
-	// else: after the lab's processes, which may write into them, have ended.
+	// Whoever asks first for a directory has all of the test's removed last: after the
+	// lab's processes, which may write into them, have ended.
 	_ = t.TempDir()
 	l, err := New()
 	if err != nil {

@@ -255,10 +255,12 @@ func waitGone(t *testing.T, ns string) {
 // end.
 func TestDirectoryGoesLast(t *testing.T) {
 	_, a, _, _ := newLab(t)
+	ctx := withPatience(t)
 	dir := t.TempDir()
 	_, err := a.Start("sh", "-c", "while :; do : > "+dir+"/$((n = n + 1)); done")
 	ok(t, err)
 	for {
+		ok(t, ctx.Err())
 		files, err := os.ReadDir(dir)
 		ok(t, err)
 		if len(files) > 100 {
