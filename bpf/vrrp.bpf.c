@@ -21,16 +21,18 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "auth.h"
 #include "vmac.h"
 #include "vrrp.h"
+#include "work.h"
 
 #define PROTOCOL_VRRP 112
-#define PROTOCOL_AH 51
 #define PROTOCOL_FRAGMENT 44
 #define VRRP_HEADER 8
 #define VRRP_AUTH 8
 #define AUTH_HEADER_WORDS (FAILOVER_AUTH_HEADER / 4 - 2) /* as its length field has it */
 #define VLAN_TAGS 2
+#define IPV4_HEADER_MAX 60
 #define HEADERS (ETH_HLEN + 40) /* Ethernet's and IPv6's */
 #define VLAN_ID 0x0fff
 #define IP_MORE_OR_OFFSET 0x3fff
@@ -100,26 +102,14 @@ struct {
 	__uint(max_entries, 1 << 20);
 } failover_ring SEC(".maps");
 
-/* A record under construction, too large for the stack. */
-struct work {
-	struct failover_record record;
-	__u32 message[FAILOVER_MESSAGE_MAX / 4 + 1];
-	__u32 unused;
-};
-
+/*
+ * The same for Virtual Routers with authentication: what anybody can send to the others
+ * takes no place in it.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct work);
-} failover_work SEC(".maps");
-
-static __always_inline struct work *get_work(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&failover_work, &zero);
-}
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} failover_sealed SEC(".maps");
 
 static __always_inline void count(__u32 reason)
 {
@@ -129,11 +119,6 @@ static __always_inline void count(__u32 reason)
 	c = bpf_map_lookup_elem(&failover_count, &zero);
 	if (c && reason < REASON_COUNT)
 		((__u64 *)c)[reason]++;
-}
-
-static __always_inline void copy_address(__u8 *to, const __u8 *from)
-{
-	__builtin_memcpy(to, from, 16);
 }
 
 /* Counts an error and keeps what it was about. */
@@ -152,20 +137,15 @@ static __always_inline void count_error(__u32 reason, struct failover_record *r,
 	copy_address(last->source, r->source);
 }
 
-/* Returns whether user space gets it. */
-static __always_inline int deliver(struct work *w, __u32 reason)
+/* Hands it to user space through one of the rings. */
+static __always_inline void deliver(struct work *w, void *ring, __u32 reason)
 {
 	__u32 length = w->record.length;
 
 	if (length > FAILOVER_MESSAGE_MAX)
-		return 0;
+		return;
 	w->record.reason = reason;
-	if (bpf_ringbuf_output(&failover_ring, w, sizeof(w->record) + length, 0)) {
-		count(REASON_ring_full);
-		return 0;
-	}
-	count(REASON_delivered);
-	return 1;
+	count(bpf_ringbuf_output(ring, w, sizeof(w->record) + length, 0) ? REASON_ring_full : REASON_delivered);
 }
 
 /*
@@ -188,7 +168,7 @@ static __always_inline __u32 copy_message(void *message, void *end, __u32 offset
 	rest = length % 4;
 
 #pragma clang loop unroll(disable)
-	for (i = 0; i < FAILOVER_MESSAGE_MAX / 4; i++) {
+	for (i = 0; i < MESSAGE_WORDS; i++) {
 		__u32 *word = (__u32 *)message + i;
 
 		if (i >= words || (void *)(word + 1) > end)
@@ -207,7 +187,40 @@ static __always_inline __u32 copy_message(void *message, void *end, __u32 offset
 	return sum;
 }
 
+/*
+ * Returns the sum of the words of length octets at offset, an IPv4 header, folded to 32
+ * bits.
+ */
+static __always_inline __u32 sum_header(void *data, void *end, __u32 offset, __u32 length)
+{
+	__u64 sum = 0;
+	__u32 i;
+
+	if (offset > OFFSET_MAX)
+		return 0;
+	data += offset;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < IPV4_HEADER_MAX / 4; i++) {
+		__u32 *word = (__u32 *)data + i;
+
+		if (i >= length / 4 || (void *)(word + 1) > end)
+			break;
+		sum += *word;
+	}
+	return (sum & 0xffffffff) + (sum >> 32);
+}
+
 /* Functions of their own so that each is verified once. */
+__noinline __u32 sum_xdp(struct xdp_md *ctx, __u32 offset, __u32 length)
+{
+	return sum_header((void *)(long)ctx->data, (void *)(long)ctx->data_end, offset, length);
+}
+
+__noinline __u32 sum_tc(struct __sk_buff *ctx, __u32 offset, __u32 length)
+{
+	return sum_header((void *)(long)ctx->data, (void *)(long)ctx->data_end, offset, length);
+}
+
 __noinline __u32 copy_xdp(struct xdp_md *ctx, __u32 offset, __u32 length)
 {
 	return copy_message((void *)(long)ctx->data, (void *)(long)ctx->data_end, offset, length);
@@ -228,24 +241,27 @@ static __always_inline __u64 sign(__u64 signature, __u32 word)
 	return signature ^ signature >> 32;
 }
 
-/* Returns the signature of the message in the work record, and of who sent it. */
-__noinline __u64 sign_message(void)
+/* Returns the signature of so many words of the message in the work record, and of who sent it. */
+__noinline __u64 sign_message(__u32 words)
 {
 	struct work *w = get_work();
 	__u64 signature = 1;
-	__u32 i, words;
+	__u32 i;
 
 	if (!w)
 		return 0;
 #pragma clang loop unroll(full)
 	for (i = 0; i < 4; i++)
 		signature = sign(signature, ((const __u32 *)w->record.source)[i]);
-	words = w->record.length / 4;
 #pragma clang loop unroll(disable)
-	for (i = 0; i < FAILOVER_MESSAGE_MAX / 4; i++) {
+	for (i = 0; i < MESSAGE_WORDS; i++) {
+		__u32 word = w->message[i];
+
 		if (i >= words)
 			break;
-		signature = sign(signature, w->message[i]);
+		if (i == 1 && w->record.family == 6)
+			word &= bpf_htonl(0xffff0000); /* the checksum is of the trailer too */
+		signature = sign(signature, word);
 	}
 	return signature;
 }
@@ -300,10 +316,10 @@ static __always_inline __u64 without_trailer(const struct work *w, __u64 sum, __
 {
 	__u32 i, at = length / 4;
 
-	if (at > FAILOVER_MESSAGE_MAX / 4 - FAILOVER_TRAILER / 4)
+	if (at > MESSAGE_WORDS - TRAILER_WORDS)
 		return sum;
 #pragma clang loop unroll(full)
-	for (i = 0; i < FAILOVER_TRAILER / 4; i++)
+	for (i = 0; i < TRAILER_WORDS; i++)
 		sum += (__u32)~w->message[at + i];
 	return sum;
 }
@@ -331,13 +347,6 @@ static __always_inline __u32 checksum_form(const struct work *w, __u64 sum)
 	if (!sum_good(pseudo))
 		return 0;
 	return r->family == 4 ? FORM_RFC5798 : FORM_RFC9568;
-}
-
-static __always_inline int same_address(const __u8 *a, const __u8 *b)
-{
-	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
-
-	return x[0] == y[0] && x[1] == y[1];
 }
 
 /* Whether the source can be a router's: see packet.saneSource. */
@@ -526,7 +535,7 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 	struct failover_key key = {};
 	struct failover_link link = { .ifindex = f->ifindex };
 	struct terms terms = { .min_ttl = 255, .max_ttl = 255, .unicast = f->unicast };
-	__u32 reason = REASON_none, sum, slot;
+	__u32 reason = REASON_none, sum, slot, length;
 	const __u8 *m;
 	int watched, heeded;
 
@@ -560,8 +569,7 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 	else if (watched)
 		terms.tolerate = TOLERATE_AUTH_TRAILER;
 	if (terms.tolerate & TOLERATE_TRAILING_OCTETS && r->length >= 4 && (void *)(m + 4) <= f->end) {
-		__u32 length = declared_length(m, r->family);
-
+		length = declared_length(m, r->family);
 		if (r->length > length && !(terms.tolerate & TOLERATE_AUTH_TRAILER && r->length == length + FAILOVER_TRAILER))
 			r->length = length;
 	}
@@ -577,13 +585,13 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 	if (reason != REASON_none) {
 		count_error(reason, r, key.vrid);
 		if (watched) {
-			deliver(w, reason);
+			deliver(w, &failover_ring, reason);
 			return PASS;
 		}
 		return router ? DROP : PASS;
 	}
 	if (watched) {
-		deliver(w, reason);
+		deliver(w, &failover_ring, reason);
 		return PASS;
 	}
 	if (!router) {
@@ -594,22 +602,31 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 		count(REASON_initialize);
 		return PASS;
 	}
-	/*
-	 * Nobody may move the stamp who can't prove who he is. But what user space
-	 * can't judge, for the ring is full, counts as heard: two Active routers
-	 * would be worse.
-	 */
 	slot = router->slot;
+	length = declared_length((const __u8 *)w->message, r->family);
+	if (router->auth != AUTH_NONE) {
+		w->addresses = router->addresses;
+		reason = authenticate(slot, router->auth, router->enforce, router->window, length);
+		barrier_var(reason); /* Nothing new to the compiler, but to the verifier. */
+		if (reason != REASON_none) {
+			count_error(reason, r, key.vrid);
+			return DROP;
+		}
+	}
 	live = bpf_map_lookup_elem(&failover_stamp, &slot);
 	if (!live)
 		return PASS;
-	if (!router->verified && outranked(w, live, terms.form)) {
+	if (outranked(w, live, terms.form)) {
 		count(REASON_outranked);
 		return router->drop_unchanged ? DROP : PASS;
 	}
-	if (!router->verified)
-		r->signature = sign_message();
-	heeded = !router->verified && stamp(w, router, live, terms.form);
+	/*
+	 * Of one in an Authentication Header user space wants to know the number: it
+	 * counts on from there.
+	 */
+	if (router->auth != AUTH_HEADER)
+		r->signature = sign_message(length / 4);
+	heeded = stamp(w, router, live, terms.form);
 	if (expected(live, heeded ? r->signature : 0, r->received)) {
 		count(REASON_advertisement_rcvd);
 		if (r->family == 4 && terms.form == FORM_RFC5798)
@@ -619,9 +636,17 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 	}
 	if (heeded && better(w, router))
 		yield_to(slot);
-	if (!deliver(w, reason) && router->verified)
-		stamp(w, router, live, terms.form);
+	if (router->auth == AUTH_NONE)
+		deliver(w, &failover_ring, reason);
+	else
+		deliver(w, &failover_sealed, reason);
 	return PASS;
+}
+
+/* Whether the checksum of the IPv4 header at offset is right. */
+static __always_inline int checksum_good(struct frame *f, __u32 offset, __u32 length)
+{
+	return sum_good(f->xdp ? sum_xdp(f->ctx, offset, length) : sum_tc(f->ctx, offset, length));
 }
 
 /* Decides about a frame of an interface. */
@@ -729,6 +754,8 @@ static __always_inline enum verdict see(struct frame *f)
 	r->received = bpf_ktime_get_ns();
 	r->ifindex = f->ifindex;
 	good = header >= sizeof(*ip4) && total >= header && total <= (__u64)end - (__u64)ip;
+	if (good && r->family == 4)
+		good = checksum_good(f, ETH_HLEN + tags * sizeof(struct vlan), f->header ? sizeof(*ip4) : header);
 	/* What isn't for the group may not be for this host at all, nor be VRRP. */
 	if ((f->unicast || f->header) && (tagged || fragment || !good || total - header > FAILOVER_MESSAGE_MAX))
 		return PASS;

@@ -3,6 +3,7 @@
 #ifndef FAILOVER_VRRP_H
 #define FAILOVER_VRRP_H
 
+#include <linux/bpf.h>
 #include <linux/types.h>
 
 /*
@@ -44,7 +45,8 @@
 	X(auth_stale)                                                          \
 	X(auth_replay)                                                         \
 	X(unchanged)                                                           \
-	X(outranked)
+	X(outranked)                                                           \
+	X(auth_overlong)
 
 enum failover_reason {
 #define X(name) REASON_##name,
@@ -75,6 +77,14 @@ struct failover_key {
 	__u16 vrid;
 };
 
+/* How a Virtual Router's advertisements are authenticated. */
+enum failover_auth {
+	AUTH_NONE,
+	AUTH_PASSWORD,
+	AUTH_HEADER,
+	AUTH_HMAC,
+};
+
 enum failover_form {
 	FORM_RFC9568 = 1,
 	FORM_RFC5798 = 2,
@@ -90,8 +100,44 @@ struct failover_virtual_router {
 	enum failover_tolerance tolerate; /* any of them, joined */
 	__u8 unicast; /* 1: it hears its peers only, which write to its own address */
 	__u8 drop_unchanged; /* 1: what is no news doesn't get into the stack */
-	__u8 verified; /* 1: user space verifies, so only what it doesn't get is stamped */
 	__u8 priority; /* its own; 0: nobody is better */
+	__u8 enforce; /* 1: what has no trailer is refused */
+	enum failover_auth auth;
+	__u16 window; /* of the time in a trailer, in seconds; 0: any time */
+	__u16 addresses; /* how many it has itself */
+};
+
+/* A key of a Virtual Router, or its password under id 0. */
+struct failover_secret_key {
+	__u32 slot;
+	__u32 id;
+};
+
+/* The states of an HMAC's hashes after the key, MD5's in the first half; or a password. */
+struct failover_secret {
+	__u32 inner[8];
+	__u32 outer[8];
+};
+
+/* How many senders of one Virtual Router are remembered. */
+#define FAILOVER_SENDERS 16
+
+/* A router that has proved who it is. */
+struct failover_sender {
+	__u8 address[16];
+	__u64 sequence; /* of its last trailer */
+	__u64 heard; /* when that was received; 0: never */
+};
+
+/* What an authenticated Virtual Router has accepted and refused. */
+struct failover_proof {
+	struct bpf_spin_lock lock;
+	__u32 numbered; /* the highest in an Authentication Header */
+	__u32 addresses; /* the most in an authentic advertisement */
+	__u32 unused;
+	__u64 long_at; /* when a digest of one with more was made last */
+	struct failover_sender sender[FAILOVER_SENDERS];
+	struct failover_counters refused;
 };
 
 /* Who may write to a unicast Virtual Router. */

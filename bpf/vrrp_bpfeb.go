@@ -13,6 +13,15 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type VrrpFailoverAuth uint32
+
+const (
+	VrrpFailoverAuthAUTH_NONE     VrrpFailoverAuth = 0
+	VrrpFailoverAuthAUTH_PASSWORD VrrpFailoverAuth = 1
+	VrrpFailoverAuthAUTH_HEADER   VrrpFailoverAuth = 2
+	VrrpFailoverAuthAUTH_HMAC     VrrpFailoverAuth = 3
+)
+
 type VrrpFailoverCounters struct {
 	_                    structs.HostLayout
 	None                 uint64
@@ -50,6 +59,7 @@ type VrrpFailoverCounters struct {
 	AuthReplay           uint64
 	Unchanged            uint64
 	Outranked            uint64
+	AuthOverlong         uint64
 }
 
 type VrrpFailoverDiscard struct {
@@ -124,6 +134,20 @@ type VrrpFailoverPeerLimits struct {
 	MaxTtl uint16
 }
 
+type VrrpFailoverProof struct {
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Numbered  uint32
+	Addresses uint32
+	Unused    uint32
+	LongAt    uint64
+	Sender    [16]VrrpFailoverSender
+	Refused   VrrpFailoverCounters
+}
+
 type VrrpFailoverReason uint32
 
 const (
@@ -162,7 +186,8 @@ const (
 	VrrpFailoverReasonREASON_authReplay           VrrpFailoverReason = 32
 	VrrpFailoverReasonREASON_unchanged            VrrpFailoverReason = 33
 	VrrpFailoverReasonREASON_outranked            VrrpFailoverReason = 34
-	VrrpFailoverReasonREASON_COUNT                VrrpFailoverReason = 35
+	VrrpFailoverReasonREASON_authOverlong         VrrpFailoverReason = 35
+	VrrpFailoverReasonREASON_COUNT                VrrpFailoverReason = 36
 )
 
 type VrrpFailoverRecord struct {
@@ -178,6 +203,25 @@ type VrrpFailoverRecord struct {
 	Reason         VrrpFailoverReason
 	Header         [24]uint8
 	Signature      uint64
+}
+
+type VrrpFailoverSecret struct {
+	_     structs.HostLayout
+	Inner [8]uint32
+	Outer [8]uint32
+}
+
+type VrrpFailoverSecretKey struct {
+	_    structs.HostLayout
+	Slot uint32
+	Id   uint32
+}
+
+type VrrpFailoverSender struct {
+	_        structs.HostLayout
+	Address  [16]uint8
+	Sequence uint64
+	Heard    uint64
 }
 
 type VrrpFailoverTolerance uint32
@@ -200,16 +244,34 @@ type VrrpFailoverVirtualRouter struct {
 	Tolerate      VrrpFailoverTolerance
 	Unicast       uint8
 	DropUnchanged uint8
-	Verified      uint8
 	Priority      uint8
+	Enforce       uint8
+	Auth          VrrpFailoverAuth
+	Window        uint16
+	Addresses     uint16
+}
+
+type VrrpHash struct {
+	_     structs.HostLayout
+	State [8]uint32
+	Block [16]uint32
+}
+
+type VrrpStream struct {
+	_            structs.HostLayout
+	Prefix       [11]uint32
+	PrefixWords  uint32
+	MessageWords uint32
+	Words        uint32
+	Md5          uint32
 }
 
 type VrrpWork struct {
-	_       structs.HostLayout
-	Record  VrrpFailoverRecord
-	Message [1030]uint32
-	Unused  uint32
-	_       [4]byte
+	_         structs.HostLayout
+	Record    VrrpFailoverRecord
+	Message   [1030]uint32
+	Addresses uint32
+	_         [4]byte
 }
 
 // Names of all BPF objects in the ELF.
@@ -217,16 +279,22 @@ type VrrpWork struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	VrrpMapFailoverCount  = "failover_count"
+	VrrpMapFailoverHash   = "failover_hash"
 	VrrpMapFailoverIface  = "failover_iface"
+	VrrpMapFailoverKeys   = "failover_keys"
 	VrrpMapFailoverLast   = "failover_last"
 	VrrpMapFailoverLease  = "failover_lease"
 	VrrpMapFailoverPeer   = "failover_peer"
+	VrrpMapFailoverProven = "failover_proven"
 	VrrpMapFailoverRing   = "failover_ring"
 	VrrpMapFailoverRouter = "failover_router"
+	VrrpMapFailoverSealed = "failover_sealed"
 	VrrpMapFailoverStamp  = "failover_stamp"
+	VrrpMapFailoverStream = "failover_stream"
 	VrrpMapFailoverWork   = "failover_work"
 	VrrpProgFailoverTc    = "failover_tc"
 	VrrpProgFailoverVrrp  = "failover_vrrp"
+	VrrpVarFailoverClock  = "failover_clock"
 )
 
 // LoadVrrp returns the embedded CollectionSpec for Vrrp.
@@ -280,13 +348,18 @@ type VrrpProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type VrrpMapSpecs struct {
 	FailoverCount  *ebpf.MapSpec `ebpf:"failover_count"`
+	FailoverHash   *ebpf.MapSpec `ebpf:"failover_hash"`
 	FailoverIface  *ebpf.MapSpec `ebpf:"failover_iface"`
+	FailoverKeys   *ebpf.MapSpec `ebpf:"failover_keys"`
 	FailoverLast   *ebpf.MapSpec `ebpf:"failover_last"`
 	FailoverLease  *ebpf.MapSpec `ebpf:"failover_lease"`
 	FailoverPeer   *ebpf.MapSpec `ebpf:"failover_peer"`
+	FailoverProven *ebpf.MapSpec `ebpf:"failover_proven"`
 	FailoverRing   *ebpf.MapSpec `ebpf:"failover_ring"`
 	FailoverRouter *ebpf.MapSpec `ebpf:"failover_router"`
+	FailoverSealed *ebpf.MapSpec `ebpf:"failover_sealed"`
 	FailoverStamp  *ebpf.MapSpec `ebpf:"failover_stamp"`
+	FailoverStream *ebpf.MapSpec `ebpf:"failover_stream"`
 	FailoverWork   *ebpf.MapSpec `ebpf:"failover_work"`
 }
 
@@ -294,6 +367,7 @@ type VrrpMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type VrrpVariableSpecs struct {
+	FailoverClock *ebpf.VariableSpec `ebpf:"failover_clock"`
 }
 
 // VrrpObjects contains all objects after they have been loaded into the kernel.
@@ -317,26 +391,36 @@ func (o *VrrpObjects) Close() error {
 // It can be passed to LoadVrrpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type VrrpMaps struct {
 	FailoverCount  *ebpf.Map `ebpf:"failover_count"`
+	FailoverHash   *ebpf.Map `ebpf:"failover_hash"`
 	FailoverIface  *ebpf.Map `ebpf:"failover_iface"`
+	FailoverKeys   *ebpf.Map `ebpf:"failover_keys"`
 	FailoverLast   *ebpf.Map `ebpf:"failover_last"`
 	FailoverLease  *ebpf.Map `ebpf:"failover_lease"`
 	FailoverPeer   *ebpf.Map `ebpf:"failover_peer"`
+	FailoverProven *ebpf.Map `ebpf:"failover_proven"`
 	FailoverRing   *ebpf.Map `ebpf:"failover_ring"`
 	FailoverRouter *ebpf.Map `ebpf:"failover_router"`
+	FailoverSealed *ebpf.Map `ebpf:"failover_sealed"`
 	FailoverStamp  *ebpf.Map `ebpf:"failover_stamp"`
+	FailoverStream *ebpf.Map `ebpf:"failover_stream"`
 	FailoverWork   *ebpf.Map `ebpf:"failover_work"`
 }
 
 func (m *VrrpMaps) Close() error {
 	return _VrrpClose(
 		m.FailoverCount,
+		m.FailoverHash,
 		m.FailoverIface,
+		m.FailoverKeys,
 		m.FailoverLast,
 		m.FailoverLease,
 		m.FailoverPeer,
+		m.FailoverProven,
 		m.FailoverRing,
 		m.FailoverRouter,
+		m.FailoverSealed,
 		m.FailoverStamp,
+		m.FailoverStream,
 		m.FailoverWork,
 	)
 }
@@ -345,6 +429,7 @@ func (m *VrrpMaps) Close() error {
 //
 // It can be passed to LoadVrrpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type VrrpVariables struct {
+	FailoverClock *ebpf.Variable `ebpf:"failover_clock"`
 }
 
 // VrrpPrograms contains all programs after they have been loaded into the kernel.

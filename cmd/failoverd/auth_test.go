@@ -131,6 +131,21 @@ func truncated(frame []byte, n int) []byte {
 	return frame[:14+int(length)]
 }
 
+// flipped changes a bit of the digest in a frame that has one, and the checksum with it
+// where that covers it (RFC 1624).
+func flipped(frame []byte, family string) []byte {
+	last := frame[len(frame)-2:]
+	before := binary.BigEndian.Uint16(last)
+	last[1] ^= 1
+	if family == "ipv6" {
+		checksum := frame[14+40+6:]
+		sum := uint32(^binary.BigEndian.Uint16(checksum)) + uint32(^before) + uint32(binary.BigEndian.Uint16(last))
+		sum = sum>>16 + sum&0xffff
+		binary.BigEndian.PutUint16(checksum, ^uint16(sum+sum>>16))
+	}
+	return frame
+}
+
 // a pair that authenticates fails over like any other, and whatever else
 // comes from the Active's address is refused, each with a counter of its own: it
 // neither becomes Active nor keeps a Backup silent when the Active has gone.
@@ -149,33 +164,32 @@ func TestAuthentication(t *testing.T) {
 		s.waitHolder("198.18.0.10", s.a)
 		s.waitHolder("2001:db8::10", s.a)
 
-		attacks := make(map[string][][]byte)
+		// Each is made when it is sent: what has a number that isn't newer than the
+		// Active's last is a replay, whatever else is wrong with it.
+		attacks := make(map[string][]func() []byte)
+		attack := func(counter string, of func() []byte) { attacks[counter] = append(attacks[counter], of) }
 		for _, f := range eachFamily {
 			frame := s.heard(s.a, f, len(s.capture.Frames())).Data
-			now := time.Now()
-			flipped := reworked(t, frame, keys.guard(1, keys.text[1]), now)
-			last, checksum := flipped[len(flipped)-2:], flipped[14+40+6:]
-			before := binary.BigEndian.Uint16(last)
-			last[1] ^= 1
-			if f == "ipv6" { // the checksum covers it: RFC 1624
-				sum := uint32(^binary.BigEndian.Uint16(checksum)) + uint32(^before) + uint32(binary.BigEndian.Uint16(last))
-				sum = sum>>16 + sum&0xffff
-				binary.BigEndian.PutUint16(checksum, ^uint16(sum+sum>>16))
+			signed := func(id int, key string, ahead time.Duration) func() []byte {
+				return func() []byte { return reworked(t, frame, keys.guard(id, key), time.Now().Add(ahead)) }
 			}
-			attacks["auth_replay"] = append(attacks["auth_replay"], frame)
-			attacks["packet_length_errors"] = append(attacks["packet_length_errors"], truncated(frame, 4))
-			attacks["auth_missing"] = append(attacks["auth_missing"], reworked(t, frame, nil, now))
-			attacks["auth_failures"] = append(attacks["auth_failures"], reworked(t, frame, keys.guard(1, keys.text[2]), now), flipped)
-			attacks["auth_key_unknown"] = append(attacks["auth_key_unknown"], reworked(t, frame, keys.guard(2, keys.text[1]), now))
-			attacks["auth_stale"] = append(attacks["auth_stale"], reworked(t, frame, keys.guard(1, keys.text[1]), now.Add(-5*time.Minute)), reworked(t, frame, keys.guard(1, keys.text[1]), now.Add(5*time.Minute)))
+			good := signed(1, keys.text[1], 2*time.Second)
+			attack("auth_replay", func() []byte { return frame })
+			attack("packet_length_errors", func() []byte { return truncated(frame, 4) })
+			attack("auth_missing", func() []byte { return reworked(t, frame, nil, time.Now()) })
+			attack("auth_failures", signed(1, keys.text[2], 2*time.Second))
+			attack("auth_failures", func() []byte { return flipped(good(), f) })
+			attack("auth_key_unknown", signed(2, keys.text[1], 0))
+			attack("auth_stale", signed(1, keys.text[1], -5*time.Minute))
+			attack("auth_stale", signed(1, keys.text[1], 5*time.Minute))
 			bits := bytes.Clone(frame)
 			bits[14+map[string]int{"ipv4": 20, "ipv6": 40}[f]+2] ^= 1 // the priority
-			attacks["checksum_errors"] = append(attacks["checksum_errors"], bits)
+			attack("checksum_errors", func() []byte { return bits })
 		}
 		for counter, frames := range attacks {
-			for _, frame := range frames {
+			for _, of := range frames {
 				before := b.counter(counter)
-				s.ok(s.ports[s.b].Deliver(frame))
+				s.ok(s.ports[s.b].Deliver(of()))
 				b.waitCounter(counter, before)
 			}
 		}
@@ -191,7 +205,9 @@ func TestAuthentication(t *testing.T) {
 		for _, f := range eachFamily {
 			for r := b.state("web", f); r.State != "Active"; r = b.state("web", f) {
 				for _, frames := range attacks {
-					s.ok(s.ports[s.b].Deliver(frames...))
+					for _, of := range frames {
+						s.ok(s.ports[s.b].Deliver(of()))
+					}
 				}
 				if s.ctx.Err() != nil {
 					t.Fatalf("an attacker keeps it silent: %+v", r)
@@ -445,7 +461,7 @@ func TestAuthenticationSecret(t *testing.T) {
 	}
 	for _, name := range strings.Fields(names) {
 		dump, err := s.a.Run(s.ctx, "bpftool", "map", "dump", "pinned", "/sys/fs/bpf/failoverd/maps/"+name)
-		if err != nil && !slices.Contains([]string{"failover_ring", "failover_next"}, name) { // of records and programs
+		if err != nil && !slices.Contains([]string{"failover_ring", "failover_sealed", "failover_next"}, name) { // of records and programs
 			t.Errorf("%s: %.500v", name, err)
 		}
 		told.WriteString(dump)

@@ -43,7 +43,6 @@ type memory struct {
 type sender struct {
 	address netip.Addr
 	last    sequence
-	known   bool // last counts
 }
 
 // NewGuard returns a Guard that remembers nothing yet. For a Type with secrets
@@ -115,6 +114,33 @@ func (g *Guard) Verify(received time.Time, d *packet.Datagram, a *packet.Adverti
 	return reason
 }
 
+// Rules are what whoever receives for the Guard needs to judge as it does. They are as
+// good as the secrets.
+type Rules struct {
+	Type     Type
+	Enforce  bool // what has no trailer is refused
+	Window   time.Duration
+	Password [PasswordMax]byte
+	Keys     map[uint8]packet.HMACStates // by their ids
+}
+
+// Rules returns the Guard's.
+func (g *Guard) Rules() Rules {
+	s := &g.settings
+	r := Rules{Type: s.Type, Enforce: s.Type == HMAC && s.Mode == Enforce, Window: s.Window, Keys: make(map[uint8]packet.HMACStates)}
+	for _, k := range s.Keys {
+		switch s.Type {
+		case Password:
+			copy(r.Password[:], k.Secret.octets())
+		case Header:
+			r.Keys[k.ID] = packet.NewHeaderStates(k.Secret.octets())
+		case HMAC:
+			r.Keys[k.ID] = packet.NewTrailerStates(k.Secret.octets())
+		}
+	}
+	return r
+}
+
 // verify is Verify, with the zero Reason for what is authentic.
 func (g *Guard) verify(received time.Time, d *packet.Datagram, a *packet.Advertisement) packet.Reason {
 	const authentic = packet.ErrNotVRRP
@@ -142,18 +168,18 @@ func (g *Guard) verifyHeader(d *packet.Datagram, a *packet.Advertisement) packet
 	switch {
 	case !there:
 		return packet.ErrAuthMissing
-	case !g.header.Verify(d):
-		return packet.ErrAuth
 	case n <= g.numbered:
 		return packet.ErrAuthReplay
+	case !g.header.Verify(d):
+		return packet.ErrAuth
 	}
 	// All routers of a VRID count on from each other's number, as keepalived's do.
 	g.numbered = n
 	return 0
 }
 
-// verifyTrailer refuses what is stale before it computes anything: a flood of old
-// packets costs no digests.
+// verifyTrailer refuses what is stale or a replay before it computes anything: a flood
+// of recorded packets costs no digests.
 func (g *Guard) verifyTrailer(received time.Time, d *packet.Datagram) packet.Reason {
 	s := &g.settings
 	if d.Trailer == nil {
@@ -174,37 +200,31 @@ func (g *Guard) verifyTrailer(received time.Time, d *packet.Datagram) packet.Rea
 	if key == nil {
 		return packet.ErrAuthKey
 	}
+	// A mark outside the window says nothing that the window doesn't; without
+	// it, who had a clock that was ahead is heard again once that is set right.
+	known := slices.IndexFunc(g.senders, func(s sender) bool { return s.address == d.Source })
+	if known >= 0 {
+		last := g.senders[known].last
+		if (s.Window == 0 || last.within(now, s.Window)) && !n.after(last) {
+			return packet.ErrAuthReplay
+		}
+	}
 	if !key.Verify(d) {
 		return packet.ErrAuth
 	}
-	from := g.sender(d.Source)
-	// A mark outside the window says nothing that the window doesn't; without
-	// it, who had a clock that was ahead is heard again once that is set right.
-	if from.known && s.Window > 0 && !from.last.within(now, s.Window) {
-		from.known = false
-	}
-	if from.known && !n.after(from.last) {
-		return packet.ErrAuthReplay
-	}
-	from.last, from.known = n, true
+	g.remember(known, sender{d.Source, n})
 	return 0
 }
 
-// sender returns what is known of a sender, the last used first. The one that
-// wasn't heard for the longest time makes room for a new one.
-func (g *Guard) sender(a netip.Addr) *sender {
-	for i := range g.senders {
-		if g.senders[i].address == a {
-			found := g.senders[i]
-			copy(g.senders[1:i+1], g.senders[:i])
-			g.senders[0] = found
-			return &g.senders[0]
+// remember puts a sender first, in the place that it has or in a new one. The one that
+// wasn't heard for the longest time makes room.
+func (g *Guard) remember(known int, s sender) {
+	if known < 0 {
+		if len(g.senders) < sendersMax {
+			g.senders = append(g.senders, sender{})
 		}
+		known = len(g.senders) - 1
 	}
-	if len(g.senders) < sendersMax {
-		g.senders = append(g.senders, sender{})
-	}
-	copy(g.senders[1:], g.senders)
-	g.senders[0] = sender{address: a}
-	return &g.senders[0]
+	copy(g.senders[1:known+1], g.senders[:known])
+	g.senders[0] = s
 }

@@ -122,6 +122,10 @@ func TestRefused(t *testing.T) {
 // shortened cuts octets off the end of an IPv4 datagram.
 func shortened(d []byte, n int) []byte {
 	d = d[:len(d)-n]
+	d[11] += byte(n) // the checksum, which is the complement of a sum
+	if d[11] < byte(n) {
+		d[10]++
+	}
 	d[3] = byte(len(d))
 	return d
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/sirupsen/logrus"
 
-	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
@@ -309,7 +308,7 @@ func (d *instance) Stats() (control.Stats, error) {
 		id := state.ID
 		s.Routers = append(s.Routers, control.RouterStats{
 			Name: of(views, id).config.Name, Interface: id.Interface, Family: id.Family.String(), VRID: int(id.VRID),
-			Counters: routerCounters(state.Counters, of(views, id).guard, d.ports.guardian.count(id)),
+			Counters: routerCounters(state.Counters, d.refused(id, of(views, id)), d.ports.guardian.count(id)),
 		})
 	}
 	s.Hooks = d.hookStats(views)
@@ -340,9 +339,19 @@ func (d *instance) hookStats(views map[router.ID]view) []control.HookStats {
 	return all
 }
 
+// refused returns how many advertisements of a Virtual Router weren't authentic: to the
+// kernel, and to the daemon where it verifies alone.
+func (d *instance) refused(id router.ID, v view) func(packet.Reason) uint64 {
+	if v.guard == nil {
+		return func(packet.Reason) uint64 { return 0 }
+	}
+	kernel := d.dp.Refused(datapath.Key{Ifindex: v.ifindex, Family: id.Family, VRID: id.VRID})
+	return func(r packet.Reason) uint64 { return kernel[r] + v.guard.Refused(r) }
+}
+
 // routerCounters names the counters of a router; those that RFC 8347 knows have
 // its names.
-func routerCounters(c router.Counters, g *auth.Guard, restored uint64) []control.Counter {
+func routerCounters(c router.Counters, refused func(packet.Reason) uint64, restored uint64) []control.Counter {
 	all := []control.Counter{
 		{Name: "master_transitions", Help: "how often it became Active", Value: c.Became[vrrp.Active]},
 		{Name: "backup_transitions", Help: "how often it became Backup", Value: c.Became[vrrp.Backup]},
@@ -354,13 +363,9 @@ func routerCounters(c router.Counters, g *auth.Guard, restored uint64) []control
 	}
 	for _, reason := range []packet.Reason{
 		packet.ReasonAdvertisementReceived, packet.ReasonPriorityZero, packet.ReasonChecksumRFC5798, packet.ErrVersion, packet.ErrZeroInterval, packet.ErrChecksum, packet.ErrOwnSource,
-		packet.ErrInitialize, packet.ErrAuthType, packet.ErrAuth, packet.ErrAuthMissing, packet.ErrAuthMalformed, packet.ErrAuthKey, packet.ErrAuthStale, packet.ErrAuthReplay, packet.ErrOwnerConflict, packet.ErrInterval, packet.ErrAddressList,
+		packet.ErrInitialize, packet.ErrAuthType, packet.ErrAuth, packet.ErrAuthMissing, packet.ErrAuthMalformed, packet.ErrAuthKey, packet.ErrAuthStale, packet.ErrAuthReplay, packet.ErrAuthOverlong, packet.ErrOwnerConflict, packet.ErrInterval, packet.ErrAddressList,
 	} {
-		n := c.Found[reason]
-		if g != nil {
-			n += g.Refused(reason)
-		}
-		all = append(all, control.Counter{Name: reason.String(), Help: reason.Error(), Value: n})
+		all = append(all, control.Counter{Name: reason.String(), Help: reason.Error(), Value: c.Found[reason] + refused(reason)})
 	}
 	return all
 }

@@ -12,10 +12,12 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cilium/ebpf"
 
 	"github.com/failoverd/failoverd/bpf"
+	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
@@ -30,6 +32,9 @@ type Options struct {
 	// run, is replaced in place instead of being detached.
 	Adopt []int
 }
+
+// addressesMax is how many addresses an advertisement has at most.
+const addressesMax = 255
 
 // Key names a Virtual Router on the wire.
 type Key struct {
@@ -52,8 +57,8 @@ type Router struct {
 	// sent to the group. They belong to the Datapath then.
 	Peers map[netip.Addr]packet.Hops
 	// Verifier judges what has passed all other checks; nil lets it all in.
-	// Nothing but what it accepts is delivered, and an Ear knows only of
-	// advertisements that it could not be asked about, for the ring was full.
+	// Nothing but what it accepts is delivered, and an Ear knows of nothing else:
+	// the kernel judges by its Rules first.
 	Verifier Verifier
 	// DropUnchanged keeps what Ear.Expect was told of from the host's stack.
 	DropUnchanged bool
@@ -70,6 +75,8 @@ type Router struct {
 // in the order of reception; the Message, Trailer and Header of the datagram are
 // valid during the call.
 type Verifier interface {
+	// Rules are what the kernel judges by. They don't change.
+	Rules() auth.Rules
 	// Verify returns the packet.Reason to refuse it, nil if it is authentic.
 	Verify(at vrrp.Instant, d *packet.Datagram, a *packet.Advertisement) error
 }
@@ -87,6 +94,7 @@ type Discard struct {
 type entry struct {
 	Router
 	slot uint32
+	keys []bpf.VrrpFailoverSecretKey // that the kernel has of it
 }
 
 // Datapath receives on the interfaces that are attached. Wait and Drain belong to
@@ -98,8 +106,9 @@ type Datapath struct {
 	fence       *fence // nil where there is none
 	unfenced    error  // and why
 	pins        *pins
-	ring        *ring
-	ears        []byte // the stamps, mapped
+	rings       []*ring // of routers without authentication, and with
+	clock       *clock  // nil without BPF
+	ears        []byte  // the stamps, mapped
 	waiter      *waiter
 
 	// attaching is held while a NIC takes its time to attach or detach, so
@@ -140,7 +149,7 @@ func Load(o Options) (*Datapath, error) {
 		if d.fence, d.unfenced = loadFence(d.objects.FailoverTc, d.objects.FailoverLease); d.unfenced != nil {
 			d.unfenced = fmt.Errorf("load the fence: %w", d.unfenced)
 		}
-		err = d.waiter.add(d.objects.FailoverRing.FD())
+		err = errors.Join(d.waiter.add(d.objects.FailoverRing.FD()), d.waiter.add(d.objects.FailoverSealed.FD()))
 		if err == nil && !o.Unpinned {
 			d.pins, d.unpinned = openPins(o.Dir, o.Adopt)
 			if d.unpinned == nil {
@@ -155,15 +164,26 @@ func Load(o Options) (*Datapath, error) {
 }
 
 func (d *Datapath) loadBPF() error {
-	if err := bpf.LoadVrrpObjects(&d.objects, nil); err != nil {
+	spec, err := bpf.LoadVrrp()
+	if err != nil {
+		return err
+	}
+	spec.Maps[".rodata"].Name = "failover.rodata" // or bpftool doesn't say whose it is
+	if err := spec.LoadAndAssign(&d.objects, nil); err != nil {
 		if errors.Is(err, os.ErrPermission) {
 			err = fmt.Errorf("no privilege, grant CAP_BPF and CAP_PERFMON: %w", err)
 		}
 		return err
 	}
-	var err error
-	if d.ring, err = openRing(d.objects.FailoverRing); err == nil {
-		d.ears, err = mapEars(d.objects.FailoverStamp)
+	for _, m := range []*ebpf.Map{d.objects.FailoverRing, d.objects.FailoverSealed} {
+		r, err := openRing(m)
+		if err != nil {
+			return errors.Join(err, d.closeBPF())
+		}
+		d.rings = append(d.rings, r)
+	}
+	if d.ears, err = mapEars(d.objects.FailoverStamp); err == nil {
+		d.clock, err = newClock(d.objects.FailoverClock)
 	}
 	if err != nil {
 		return errors.Join(err, d.closeBPF())
@@ -173,10 +193,14 @@ func (d *Datapath) loadBPF() error {
 
 func (d *Datapath) closeBPF() error {
 	var errs []error
-	if d.ring != nil {
-		errs = append(errs, d.ring.close())
-		d.ring = nil
+	if d.clock != nil {
+		errs = append(errs, d.clock.close())
+		d.clock = nil
 	}
+	for _, r := range d.rings {
+		errs = append(errs, r.close())
+	}
+	d.rings = nil
 	if d.ears != nil {
 		errs = append(errs, unmap(d.ears))
 		d.ears = nil
@@ -250,19 +274,28 @@ func (d *Datapath) SetRouter(k Key, r Router) error {
 		}
 	}
 	if d.unavailable == nil {
-		err := d.putPeers(k, r.Peers)
-		if err == nil {
-			err = d.objects.FailoverRouter.Put(kernelKey(k), r.kernel(e.slot))
-		}
-		if err == nil {
-			err = d.deletePeers(k, before.Peers, r.Peers)
-		}
-		if err != nil {
+		if err := d.tellKernel(k, &e, &before); err != nil {
 			return fmt.Errorf("tell the kernel of VRID %d: %w", k.VRID, err)
 		}
 	}
 	d.routers[k] = e
 	return nil
+}
+
+// tellKernel makes a Virtual Router known to the receiving programs, or changes it: what
+// it needs comes before it, and what it needs no longer goes behind it.
+func (d *Datapath) tellKernel(k Key, e *entry, before *Router) error {
+	keys := e.keys
+	if err := d.putPeers(k, e.Peers); err != nil {
+		return err
+	}
+	if err := d.putKeys(e, before.Verifier != nil); err != nil {
+		return err
+	}
+	if err := d.objects.FailoverRouter.Put(kernelKey(k), e.kernel()); err != nil {
+		return err
+	}
+	return errors.Join(d.deletePeers(k, before.Peers, e.Peers), d.deleteKeys(e, keys))
 }
 
 // unicast reports whether it hears peers and not the group.
@@ -327,7 +360,9 @@ func (d *Datapath) DeleteRouter(k Key) error {
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		err = nil
 	}
-	return errors.Join(err, d.deletePeers(k, e.Peers, nil))
+	keys := e.keys
+	e.keys, e.Verifier = nil, nil
+	return errors.Join(err, d.deletePeers(k, e.Peers, nil), d.deleteKeys(&e, keys))
 }
 
 // Counters returns how many packets raised each counter, by Reason.
@@ -382,15 +417,21 @@ func (r Router) speaks(version uint8) bool {
 	return version == r.Version || r.Dual && version == 2
 }
 
-// kernel returns the router as the XDP program knows it.
-func (r Router) kernel(slot uint32) bpf.VrrpFailoverVirtualRouter {
-	v := bpf.VrrpFailoverVirtualRouter{Slot: slot, Versions: 1 << r.Version, Heed: r.Heed, Forms: uint8(r.Forms), Source: octets(r.Source)}
+// kernel returns the router as the receiving programs know it.
+func (e *entry) kernel() bpf.VrrpFailoverVirtualRouter {
+	r := &e.Router
+	v := bpf.VrrpFailoverVirtualRouter{Slot: e.slot, Versions: 1 << r.Version, Heed: r.Heed, Forms: uint8(r.Forms), Source: octets(r.Source)}
 	if r.Dual {
 		v.Versions |= 1 << 2
 	}
-	v.Running, v.Unicast, v.Verified = uint8(number(r.Running)), uint8(number(r.unicast())), uint8(number(r.Verifier != nil))
+	v.Running, v.Unicast = uint8(number(r.Running)), uint8(number(r.unicast()))
 	v.Priority = r.Priority
 	v.DropUnchanged = uint8(number(r.DropUnchanged))
+	v.Addresses = uint16(min(len(r.Addresses), addressesMax))
+	if r.Verifier != nil {
+		rules := r.Verifier.Rules()
+		v.Auth, v.Enforce, v.Window = kernelAuth[rules.Type], uint8(number(rules.Enforce)), uint16(rules.Window/time.Second)
+	}
 	if r.Tolerate.TrailingOctets {
 		v.Tolerate |= bpf.VrrpFailoverToleranceTOLERATE_TRAILING_OCTETS
 	}

@@ -84,6 +84,7 @@ const (
 	bendLength  // so is the length in the IP header
 	bendUnicast // the receivers are unicast, with the vectors' senders for peers
 	bendAddress // the frame goes to their own address
+	bendHeader  // the IPv4 header's checksum stays as it is
 )
 
 // bend configures the Virtual Routers of VRID 51.
@@ -117,6 +118,9 @@ func (w *wire) bend(t testing.TB, bits uint32) {
 func refit(frame []byte, bits uint32) []byte {
 	if len(frame) < 14 {
 		return frame
+	}
+	if bits&bendHeader == 0 {
+		defer sumHeader(frame)
 	}
 	ip := frame[14:]
 	if bits&bendAddress != 0 {
@@ -171,6 +175,32 @@ func refit(frame []byte, bits uint32) []byte {
 	}
 	binary.BigEndian.PutUint16(message[6:], ^uint16(sum))
 	return frame
+}
+
+// sumHeader makes the checksum of a frame's IPv4 header right, behind tags if it has
+// some.
+func sumHeader(frame []byte) {
+	ip := frame[12:]
+	for len(ip) >= 6 && (ip[0] == 0x81 && ip[1] == 0 || ip[0] == 0x88 && ip[1] == 0xa8) {
+		ip = ip[4:]
+	}
+	if len(ip) < 2 || ip[0] != 8 || ip[1] != 0 {
+		return
+	}
+	ip = ip[2:]
+	if len(ip) < 20 || len(ip) < int(ip[0]&0xf)*4 || ip[0]&0xf < 5 {
+		return
+	}
+	ip = ip[:int(ip[0]&0xf)*4]
+	ip[10], ip[11] = 0, 0
+	var sum uint32
+	for n := 0; n < len(ip); n += 2 {
+		sum += uint32(binary.BigEndian.Uint16(ip[n:]))
+	}
+	for sum > 0xffff {
+		sum = sum&0xffff + sum>>16
+	}
+	binary.BigEndian.PutUint16(ip[10:], ^uint16(sum))
 }
 
 // agree runs a frame through the XDP program and through the Go receiver.
@@ -355,30 +385,64 @@ func TestStampIsHeeded(t *testing.T) {
 	}
 }
 
-// Who can't prove who he is doesn't move the stamp of a router with
-// authentication, nor does who can: user space judges, and has the record. Only
-// what it doesn't get, for the ring is full, counts as heard.
+// What isn't authentic moves no stamp and gets into no ring, whether there is room or
+// not. What is moves the stamp, and a flood to routers without authentication doesn't
+// take its place.
 func TestStampNeedsProof(t *testing.T) {
 	t.Attr("proves", "A-09 TM-02")
 	w := newWire(t, "")
 	r := w.receiver(t, false)
-	k := Key{Ifindex: 1, Family: packet.IPv6, VRID: 60}
-	frame := readFrames(t, "../packet/testdata/auth.json")["H6-1"]
-	runProgram(t, r, frame)
-	if stamp, ok := w.stamp(k); ok {
-		t.Errorf("stamped: %+v", stamp)
-	}
-	for before := w.dp.Counters(); w.dp.Counters()[packet.ReasonRingFull] == before[packet.ReasonRingFull]; {
-		runProgram(t, r, frame)
-	}
-	if stamp, ok := w.stamp(k); !ok || stamp.Priority != 200 {
-		t.Errorf("lost and not stamped: %+v", stamp)
-	}
-	before := w.dp.Counters()
-	var records int
-	w.dp.Drain(func(*Record) { records++ })
-	if replays := w.dp.Counters()[packet.ErrAuthReplay] - before[packet.ErrAuthReplay]; records != 1 || replays == 0 {
-		t.Errorf("%d records, %d replays", records, replays)
+	frames := readFrames(t, "../packet/testdata/auth.json")
+	for n, id := range []string{"H6-1", "H6-2"} {
+		k := Key{Ifindex: 1, Family: packet.IPv6, VRID: 60}
+		good := frames[id]
+		forged := slices.Clone(good)
+		forged[len(forged)-1] ^= 1 // the digest's last octet, and a checksum that fits
+		forged[54+7] += 2*(good[len(good)-1]&1) - 1
+		before, _ := w.stamp(k)
+		counted := w.dp.Counters()
+		if verdict := runProgram(t, r, forged); verdict != xdpDrop {
+			t.Errorf("verdict %d on a forged one", verdict)
+		}
+		w.dp.Drain(func(*Record) { t.Error("a forged one is delivered") })
+		if got := raised(counted, w.dp.Counters()); got != "auth_failures" {
+			t.Errorf("a forged one raises %q", got)
+		}
+		if now, _ := w.stamp(k); now != before {
+			t.Errorf("a forged one is stamped: %+v", now)
+		}
+		if n == 1 { // no more room for what isn't authenticated
+			for before := w.dp.Counters(); w.dp.Counters()[packet.ReasonRingFull] == before[packet.ReasonRingFull]; {
+				runProgram(t, r, readVectors(t)["V04"])
+			}
+		}
+		runProgram(t, r, good)
+		stamp, ok := w.stamp(k)
+		if !ok || stamp.Priority != 200 || stamp == before {
+			t.Errorf("an authentic one is not stamped: %+v", stamp)
+		}
+		counted = w.dp.Counters()
+		if verdict := runProgram(t, r, good); verdict != xdpDrop {
+			t.Errorf("verdict %d on a replay", verdict)
+		}
+		if got := raised(counted, w.dp.Counters()); got != "auth_replay" {
+			t.Errorf("a replay raises %q", got)
+		}
+		if now, _ := w.stamp(k); now != stamp {
+			t.Error("a replay is stamped")
+		}
+		var records int
+		w.dp.Drain(func(rec *Record) {
+			if rec.Key == k {
+				records++
+			}
+		})
+		if records != 1 {
+			t.Errorf("%d authentic records", records)
+		}
+		if refused := w.dp.Refused(k); refused[packet.ErrAuth] != uint64(n+1) || refused[packet.ErrAuthReplay] != uint64(n+1) {
+			t.Errorf("counted as refused: %d and %d", refused[packet.ErrAuth], refused[packet.ErrAuthReplay])
+		}
 	}
 }
 

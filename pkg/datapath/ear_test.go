@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
@@ -180,24 +181,43 @@ func TestOutranked(t *testing.T) {
 	}
 }
 
-// Of a router with authentication everything is news: each has a proof of its own,
-// and a recorded one must not count.
-func TestAuthenticatedIsNews(t *testing.T) {
+// Of a router with authentication too what is expected wakes nobody, though each has a
+// proof of its own. A replay, or a forged one, is none of it.
+func TestAuthenticUnchanged(t *testing.T) {
 	w := newWire(t, "")
 	r := w.receiver(t, false)
+	frames := readFrames(t, "../packet/testdata/auth.json")
 	k := Key{Ifindex: 1, Family: packet.IPv6, VRID: 60}
-	frame := readFrames(t, "../packet/testdata/auth.json")["H6-1"]
-	signature, delivered := w.takes(t, r, frame)
-	if !delivered {
-		t.Fatal("not delivered")
+	signature, delivered := w.takes(t, r, frames["H6-1"])
+	if !delivered || signature == 0 {
+		t.Fatalf("delivered %v, signature %x", delivered, signature)
 	}
 	ear, _ := w.dp.Ear(k)
 	ear.Expect([Expected]uint64{signature})
+	if _, delivered := w.takes(t, r, frames["H6-2"]); delivered || ear.RepeatedAt() == 0 {
+		t.Errorf("delivered %v, repeated at %d", delivered, ear.RepeatedAt())
+	}
+	repeated := ear.RepeatedAt()
 	before := w.dp.Counters()
-	runProgram(t, r, frame)
-	w.dp.Drain(func(*Record) {})
-	if got := raised(before, w.dp.Counters()); got != "auth_replay" || ear.RepeatedAt() != 0 {
-		t.Errorf("raised %s, repeated at %d", got, ear.RepeatedAt())
+	runProgram(t, r, frames["H6-2"])
+	w.dp.Drain(func(*Record) { t.Error("a replay is delivered") })
+	if got := raised(before, w.dp.Counters()); got != "auth_replay" || ear.RepeatedAt() != repeated {
+		t.Errorf("a replay raises %s, repeated at %d", got, ear.RepeatedAt())
+	}
+	if _, delivered := w.takes(t, r, frames["H6-3"]); delivered {
+		t.Error("a replay has ended what is expected")
+	}
+}
+
+// Whoever counts on from a number has to know it.
+func TestNumberedIsNews(t *testing.T) {
+	w := newWire(t, "")
+	r := w.receiver(t, false)
+	frames := readFrames(t, "../packet/testdata/auth.json")
+	for _, id := range []string{"AH-1", "AH-2"} {
+		if signature, delivered := w.takes(t, r, frames[id]); !delivered || signature != 0 {
+			t.Errorf("%s: delivered %v, signature %x", id, delivered, signature)
+		}
 	}
 }
 
@@ -251,7 +271,7 @@ func TestLeaseEnds(t *testing.T) {
 	if w.lease(k).state.Answer == 0 {
 		t.Error("one in a checksum form that isn't accepted has ended the lease")
 	}
-	config.Forms, config.Verifier = packet.ChecksumRFC9568|packet.ChecksumRFC5798, guarded{}
+	config.Forms, config.Verifier = packet.ChecksumRFC9568|packet.ChecksumRFC5798, guarded{auth.NewGuard(hmacSettings())}
 	if err := w.dp.SetRouter(k, config); err != nil {
 		t.Fatal(err)
 	}

@@ -189,6 +189,9 @@ func (p *pins) pin(o *bpf.VrrpObjects, f *fence) error {
 		"maps/" + bpf.VrrpMapFailoverCount:  o.FailoverCount,
 		"maps/" + bpf.VrrpMapFailoverLast:   o.FailoverLast,
 		"maps/" + bpf.VrrpMapFailoverRing:   o.FailoverRing,
+		"maps/" + bpf.VrrpMapFailoverSealed: o.FailoverSealed,
+		// FailoverKeys never is: who reads it can sign.
+		"maps/" + bpf.VrrpMapFailoverProven: o.FailoverProven,
 	}
 	if f != nil {
 		all["progs/"+bpf.VmacProgFailoverIngress] = f.objects.FailoverIngress

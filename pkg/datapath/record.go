@@ -33,11 +33,13 @@ type Record struct {
 // meanwhile, the next Wait returns at once.
 func (d *Datapath) Drain(f func(*Record)) {
 	more := false
-	if d.ring != nil {
-		d.deliver = f
-		more = d.ring.drain(d.sample)
-		d.deliver = nil
+	d.deliver = f
+	for _, r := range d.rings {
+		if r.drain(d.sample) {
+			more = true
+		}
 	}
+	d.deliver = nil
 	for _, s := range d.allSockets() {
 		if s.drain(func(frame []byte, at vrrp.Instant) {
 			if d.fromSocket(s, frame, at) {
@@ -117,8 +119,11 @@ func (d *Datapath) fromSocket(s *socket, frame []byte, at vrrp.Instant) bool {
 		d.refuse(err)
 		return false
 	}
+	if !d.authentic() {
+		return false
+	}
 	d.Count(packet.ReasonDelivered)
-	return d.authentic()
+	return true
 }
 
 // decode reads the message of d.record.

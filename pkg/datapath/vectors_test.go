@@ -5,6 +5,7 @@ package datapath
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -63,7 +64,7 @@ var vectors = []struct {
 	{id: "V20", counters: "zero_interval_errors", verdict: xdpDrop, check: inState(51, packet.IPv4, vrrp.Backup)},
 	{id: "V21", counters: "vrid_errors", verdict: xdpPass},
 	{id: "V22", counters: "interval_errors", verdict: xdpPass, check: downIn(52, 3609375*time.Microsecond)},
-	{id: "V23", counters: "auth_failures", verdict: xdpPass, check: downIn(53, 3609375*time.Microsecond)},
+	{id: "V23", counters: "auth_failures", verdict: xdpDrop, check: downIn(53, 3609375*time.Microsecond)},
 	{id: "V24", counters: "address_list_errors", verdict: xdpPass, check: downIn(52, 3609375*time.Microsecond)},
 	{id: "V25", counters: "packet_length_errors", verdict: xdpDrop, check: downIn(51, 3609375*time.Microsecond)},
 	{id: "V26", counters: "packet_length_errors", verdict: xdpDrop},
@@ -201,6 +202,7 @@ func newWire(t testing.TB, mode Mode) *wire {
 			t.Error(err)
 		}
 	})
+	w.setClock(t, sentAt)
 	return w
 }
 
@@ -265,19 +267,31 @@ func (w *wire) receiver(t testing.TB, active bool) *receiver {
 		}
 		k := Key{Ifindex: w.ifindex, Family: c.config.Family, VRID: c.config.VRID}
 		r.machines[k] = m
-		if err := w.dp.SetRouter(k, authenticated(c.auth, Router{Version: c.config.Version, Source: source, Running: true, Forms: c.config.Forms()})); err != nil {
+		if err := w.dp.SetRouter(k, authenticated(c.auth, Router{Version: c.config.Version, Addresses: c.config.Addresses, Source: source, Running: true, Forms: c.config.Forms()})); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return r
 }
 
-// guarded has a Guard look at what is received at the time at which keepalived has
-// sent what is in auth.json.
+// sentAt is the time at which keepalived has sent what is in auth.json.
+var sentAt = time.Unix(1795579780, 0)
+
+// guarded has a Guard look at what is received then.
 type guarded struct{ *auth.Guard }
 
 func (g guarded) Verify(_ vrrp.Instant, d *packet.Datagram, a *packet.Advertisement) error {
-	return g.Guard.Verify(time.Unix(1795579780, 0), d, a)
+	return g.Guard.Verify(sentAt, d, a)
+}
+
+// setClock has the kernel's programs take it for a time of day, from now on.
+func (w *wire) setClock(t testing.TB, now time.Time) {
+	t.Helper()
+	err := w.dp.clock.close()
+	w.dp.clock = nil
+	if err := errors.Join(err, w.dp.objects.FailoverClock.Set(uint64(now.UnixNano()-int64(monotonic())))); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // authenticated is a router with authentication, by the keys of the checklist and

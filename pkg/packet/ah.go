@@ -49,9 +49,17 @@ type HeaderKey struct {
 // NewHeaderKey returns the key that a password is, filled up with zeros to eight
 // octets. What it has more doesn't count.
 func NewHeaderKey(password []byte) *HeaderKey {
+	return &HeaderKey{mac: hmac.New(md5.New, headerKey(password))}
+}
+
+// NewHeaderStates returns the HMAC's states of a password, in the first four words of
+// each. They are as good as the password to whoever has them.
+func NewHeaderStates(password []byte) HMACStates { return newStates(md5.New, headerKey(password)) }
+
+func headerKey(password []byte) []byte {
 	var key [8]byte
 	copy(key[:], password)
-	return &HeaderKey{mac: hmac.New(md5.New, key[:])}
+	return key[:]
 }
 
 // digest covers the IP header in k.ip but for what may change under way, the

@@ -111,7 +111,7 @@ func parseIPv4(b []byte) (Datagram, error) {
 		return d, ErrFragment
 	}
 	total := int(binary.BigEndian.Uint16(b[2:]))
-	if header < ipv4Len || total < header || total > len(b) {
+	if header < ipv4Len || total < header || total > len(b) || fold(sum(0, b[:int(b[0]&0xf)*4])) != 0xffff {
 		return d, ErrIPMalformed
 	}
 	d.Source, d.TTL, d.Message = netip.AddrFrom4([4]byte(b[12:])), b[8], b[header:total]

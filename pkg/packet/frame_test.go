@@ -70,6 +70,9 @@ func TestFrames(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			frame := c.f(slices.Clone(vectors(t)[c.id]))
+			if len(frame) > 34 {
+				sumHeader(frame)
+			}
 			if _, _, _, err := decode(frame); !errors.Is(err, c.want) {
 				t.Errorf("%v, want %v", err, c.want)
 			}
@@ -85,12 +88,35 @@ func TestIPOptions(t *testing.T) {
 		options := slices.Repeat([]byte{1}, (words-5)*4) // no operation
 		frame = slices.Insert(frame, 34, options...)
 		frame[14], frame[17] = 0x40|byte(words), byte(words*4+12)
+		sumHeader(frame)
 		got, _, _, err := decode(frame)
 		if err != nil {
 			t.Errorf("IHL %d: %v", words, err)
 			continue
 		}
 		same(t, golden["V04"].ad, got)
+	}
+}
+
+// an IPv4 header with a wrong checksum is malformed, whichever octet is wrong, and
+// it is nobody's if it doesn't go to the group.
+func TestHeaderChecksum(t *testing.T) {
+	t.Attr("proves", "R-02")
+	for at := 14; at < 34; at++ {
+		frame := slices.Clone(vectors(t)["V04"])
+		frame[at] ^= 1
+		if _, _, _, err := decode(frame); err == nil {
+			t.Errorf("octet %d of the header is wrong, and the frame is accepted", at-14)
+		}
+	}
+	frame := slices.Clone(vectors(t)["V04"])
+	frame[18] ^= 1 // the identification
+	if _, err := ParseFrame(frame); !errors.Is(err, ErrIPMalformed) {
+		t.Errorf("to the group: %v", err)
+	}
+	copy(frame[30:], []byte{192, 0, 2, 3})
+	if _, err := ParseFrame(frame); !errors.Is(err, ErrNotVRRP) {
+		t.Errorf("to a host: %v", err)
 	}
 }
 

@@ -281,6 +281,7 @@ func change(t *testing.T, id string, f func(frame []byte) []byte) []byte {
 	if binary.BigEndian.Uint16(frame[12:]) != etherTypeIPv4 {
 		return frame
 	}
+	sumHeader(frame)
 	header := int(frame[14]&0xf) * 4
 	total := int(binary.BigEndian.Uint16(frame[16:]))
 	if header < 20 || 14+total > len(frame) || total < header+8 {
@@ -580,4 +581,14 @@ func BenchmarkEncode(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// sumHeader makes the checksum of an untagged frame's IPv4 header right.
+func sumHeader(frame []byte) {
+	header := int(frame[14]&0xf) * 4
+	if binary.BigEndian.Uint16(frame[12:]) != etherTypeIPv4 || header < ipv4Len || len(frame) < 14+header {
+		return
+	}
+	frame[24], frame[25] = 0, 0
+	binary.BigEndian.PutUint16(frame[24:], ^rfc1071(frame[14:14+header]))
 }

@@ -45,16 +45,17 @@ const (
 	ErrAuthReplay                             // authenticated, but not newer than one that was accepted
 	ReasonUnchanged                           // accepted by the kernel: no news to a Backup
 	ReasonOutranked                           // left to the kernel: no news to who has the higher priority
+	ErrAuthOverlong                           // not looked at: more addresses than any authentic one, right after another such
 
 	// ReasonCount is the number of reasons.
-	ReasonCount = int(ReasonOutranked) + 1
+	ReasonCount = int(ErrAuthOverlong) + 1
 )
 
 var reasons = [ReasonCount]struct{ counter, text string }{
 	ErrNotVRRP:                  {"none", "not a VRRP datagram to the VRRP group or to a unicast router"},
 	ReasonAdvertisementReceived: {"advertisement_rcvd", "advertisement accepted"},
 	ReasonPriorityZero:          {"priority_zero_pkts_rcvd", "advertisement of priority 0 accepted"},
-	ErrIPMalformed:              {"ip_malformed", "lengths in the IP header contradict each other"},
+	ErrIPMalformed:              {"ip_malformed", "lengths in the IP header contradict each other, or the IPv4 header's checksum is wrong"},
 	ErrFragment:                 {"fragments", "IP fragment"},
 	ErrTagged:                   {"tagged", "inside a VLAN tag"},
 	ErrTTL:                      {"ip_ttl_errors", "TTL or Hop Limit is not 255, or a unicast peer's is out of its limits"},
@@ -86,6 +87,7 @@ var reasons = [ReasonCount]struct{ counter, text string }{
 	ErrAuthReplay:               {"auth_replay", "authenticated, but not newer than the last one: a replay"},
 	ReasonUnchanged:             {"unchanged", "advertisement accepted by the kernel: the same as the last one"},
 	ReasonOutranked:             {"outranked", "advertisement of lower priority, right after another one that was answered or overruled"},
+	ErrAuthOverlong:             {"auth_overlong", "more addresses than in any authentic advertisement, right after another such: not looked at"},
 }
 
 // String returns the name of the counter.

@@ -52,6 +52,10 @@ func NewTrailerKey(secret []byte) *TrailerKey {
 	return &TrailerKey{mac: hmac.New(sha256.New, secret)}
 }
 
+// NewTrailerStates returns the HMAC's states of a key of a block's length at most, which
+// is 64 octets. They are as good as the key to whoever has them.
+func NewTrailerStates(secret []byte) HMACStates { return newStates(sha256.New, secret) }
+
 // digest covers what k.pseudo says of the source, the message, and the trailer
 // but for the digest. The checksum counts as zero: over IPv6 it covers the
 // digest.

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/failoverd/failoverd/bpf"
+	"github.com/failoverd/failoverd/pkg/auth"
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+var kernelAuth = map[auth.Type]bpf.VrrpFailoverAuth{
+	auth.Password: bpf.VrrpFailoverAuthAUTH_PASSWORD,
+	auth.Header:   bpf.VrrpFailoverAuthAUTH_HEADER,
+	auth.HMAC:     bpf.VrrpFailoverAuthAUTH_HMAC,
+}
+
+// putKeys gives the kernel what it verifies a Virtual Router's advertisements by. What
+// it has accepted before is kept if the router was verified before.
+func (d *Datapath) putKeys(e *entry, verified bool) error {
+	e.keys = nil
+	if e.Verifier == nil {
+		return nil
+	}
+	if !verified {
+		if err := d.objects.FailoverProven.Put(e.slot, bpf.VrrpFailoverProof{}); err != nil {
+			return fmt.Errorf("what it accepts: %w", err)
+		}
+	}
+	rules := e.Verifier.Rules()
+	keys := make(map[uint8]bpf.VrrpFailoverSecret)
+	if rules.Type == auth.Password {
+		var password bpf.VrrpFailoverSecret
+		for i := range rules.Password {
+			if i%4 == 0 {
+				password.Inner[i/4] = binary.NativeEndian.Uint32(rules.Password[i:])
+			}
+		}
+		keys[0] = password
+	}
+	for id, states := range rules.Keys {
+		keys[id] = bpf.VrrpFailoverSecret{Inner: states.Inner, Outer: states.Outer}
+	}
+	for id, secret := range keys {
+		key := bpf.VrrpFailoverSecretKey{Slot: e.slot, Id: uint32(id)}
+		if err := d.objects.FailoverKeys.Put(key, secret); err != nil {
+			return fmt.Errorf("its key %d: %w", id, err)
+		}
+		e.keys = append(e.keys, key)
+	}
+	return nil
+}
+
+// deleteKeys has the kernel forget the keys of before that a Virtual Router has no
+// longer, and what it has accepted if it isn't verified any more.
+func (d *Datapath) deleteKeys(e *entry, before []bpf.VrrpFailoverSecretKey) error {
+	var errs []error
+	kept := make(map[bpf.VrrpFailoverSecretKey]bool)
+	for _, k := range e.keys {
+		kept[k] = true
+	}
+	forget := func(m *ebpf.Map, key any) {
+		if err := m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	for _, k := range before {
+		if !kept[k] {
+			forget(d.objects.FailoverKeys, k)
+		}
+	}
+	if e.Verifier == nil && len(before) > 0 {
+		forget(d.objects.FailoverProven, e.slot)
+	}
+	return errors.Join(errs...)
+}
+
+// Refused is how many advertisements of a Virtual Router the kernel has refused because
+// they aren't authentic, by Reason.
+func (d *Datapath) Refused(k Key) (all [packet.ReasonCount]uint64) {
+	d.mu.RLock()
+	e, known := d.routers[k]
+	d.mu.RUnlock()
+	var p bpf.VrrpFailoverProof
+	if !known || e.Verifier == nil || d.unavailable != nil || d.objects.FailoverProven.Lookup(e.slot, &p) != nil {
+		return all
+	}
+	return *counters(&p.Refused)
+}
+
+// counters are the kernel's, by Reason.
+func counters(c *bpf.VrrpFailoverCounters) *[packet.ReasonCount]uint64 {
+	return (*[packet.ReasonCount]uint64)(unsafe.Pointer(c))
+}
