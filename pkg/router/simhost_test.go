@@ -381,8 +381,17 @@ func (h *simHost) refer(f *simFrame, at vrrp.Instant, lost bool) {
 	}
 }
 
+// learns is the Active_Adver_Interval for an interval that was heard.
+func (h *simHost) learns(interval time.Duration) time.Duration {
+	if most := h.config.MaxInterval; most != 0 {
+		interval = min(interval, most)
+	}
+	return interval
+}
+
 // skew is Skew_Time, down Active_Down_Interval for the learnt interval.
 func (h *simHost) skew(interval time.Duration) time.Duration {
+	interval = h.learns(interval)
 	if h.config.Version == 2 {
 		interval = time.Second
 	}
@@ -393,7 +402,7 @@ func (h *simHost) down(interval time.Duration) time.Duration {
 	if h.config.Version == 2 {
 		interval = h.config.Interval
 	}
-	return 3*interval + h.skew(interval)
+	return 3*h.learns(interval) + h.skew(interval)
 }
 
 // news has the loop woken in d.

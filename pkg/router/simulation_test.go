@@ -53,6 +53,7 @@ const (
 	faultLink
 	faultFloodLow
 	faultFloodZero
+	faultForged
 	faultKinds
 )
 
@@ -60,6 +61,7 @@ var faultNames = [faultKinds]string{
 	"frames lost", "bursts of loss", "frames late", "frames doubled", "partitions", "deaf one way", "own frames back",
 	"crashes", "restarts", "orderly stops", "starts", "pauses", "late wake-ups", "records lost", "rings blocked",
 	"slow address changes", "failed address changes", "links down", "floods of low priority", "floods of priority 0",
+	"forged advertisements",
 }
 
 // simStats is what a run came to.
@@ -127,6 +129,7 @@ type simPlan struct {
 
 	worstDelay        time.Duration
 	shortest, longest time.Duration // intervals
+	most              time.Duration // vrrp.Config.MaxInterval of all; 0: none
 	uniform           bool          // everybody hears everybody, in one form
 }
 
@@ -254,6 +257,13 @@ func newSimPlan(seed uint64) simPlan {
 		p.delay, p.late = min(p.delay, 100*time.Microsecond), min(p.late, 50*time.Microsecond)
 	}
 	p.worstDelay = min(p.longest, 2*time.Second)
+	if p.uniform && first.Version == 3 && r.IntN(3) == 0 {
+		// Not below the interval of any, which would be followed no more.
+		p.most = p.longest * time.Duration(pick(r, 1, 2, 5))
+		for i := range p.hosts {
+			p.hosts[i].config.MaxInterval = p.most
+		}
+	}
 	return p
 }
 
@@ -308,12 +318,13 @@ func (s *simulation) run() (broken *simViolation) {
 }
 
 // bound is how long after the last fault the election is over: Active_Down_-
-// Interval of the slowest for the learnt interval of the slowest, one interval
-// until two Actives hear of each other, and what the network and the processes
-// take.
+// Interval of the slowest for the longest interval that can have been learnt, one
+// interval until two Actives hear of each other, and what the network and the
+// processes take.
 func (s *simulation) bound() time.Duration {
 	p := &s.plan
-	b := 5*p.longest + p.longest/1000 + p.worstDelay + 2*simLateWakeup + 8*(p.delay+p.late)
+	slowest := max(p.longest, p.most)
+	b := 5*slowest + slowest/1000 + p.worstDelay + 2*simLateWakeup + 8*(p.delay+p.late)
 	if !p.uniform {
 		// The checksum form is learnt in several steps.
 		b = 3*b + 2*time.Second
@@ -525,6 +536,10 @@ func isOut(h *simHost) bool    { return !h.takesPart() && !h.linkDown }
 // cleanFault does one thing on a good network of which it is known what must
 // come of it. It returns false if it isn't possible now.
 func (s *simulation) cleanFault() bool {
+	if s.plan.most != 0 && s.chance(0.15) {
+		s.forge()
+		return true
+	}
 	switch s.rng.IntN(10) {
 	case 0, 1, 2: // the Active crashes
 		a := s.some(isActive)
@@ -732,6 +747,53 @@ func (s *simulation) flood(priority uint8, d time.Duration, as *simHost) {
 	again()
 }
 
+// forge has one forged advertisement arrive on a good network, which outranks
+// everybody and has the longest interval that there is. The routers learn no more
+// of it than their bound, and one takes over when that is over.
+func (s *simulation) forge() {
+	s.stats.fault(faultForged)
+	c := s.hosts[s.rng.IntN(len(s.hosts))].config
+	s.tracef(nil, "carries a forged advertisement of priority 255, every 40.95s")
+	s.disturb()
+	var first time.Duration
+	for _, h := range s.hosts {
+		if h.alive() && h.takesPart() {
+			if h.owner() {
+				first = 0 // it stays Active
+				break
+			}
+			if down := h.down(forgedInterval); first == 0 || down < first {
+				first = down
+			}
+		}
+	}
+	if first != 0 {
+		by := s.now.Add(s.slow(first) + 2*(s.plan.delay+s.plan.late) + time.Microsecond)
+		s.watch = simWatch{armed: true, what: "a forged advertisement", by: by}
+	}
+	s.send(nil, forged(&c))
+}
+
+const forgedInterval = 40950 * time.Millisecond
+
+// forged is an advertisement of nobody for a router.
+func forged(c *vrrp.Config) *simFrame {
+	source := netip.AddrFrom4([4]byte{192, 0, 2, 5})
+	if c.Family == packet.IPv6 {
+		source = netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 15: 5})
+	}
+	form := packet.ChecksumRFC9568
+	if c.Family == packet.IPv4 && c.Checksum == vrrp.ChecksumOnlyRFC5798 {
+		form = packet.ChecksumRFC5798
+	}
+	a := packet.Advertisement{Version: 3, VRID: c.VRID, Priority: vrrp.OwnerPriority, Interval: forgedInterval, Addresses: c.Addresses}
+	b, err := packet.AppendAdvertisementFrame(nil, packet.MAC{2, 0, 0, 0, 1, 0}, source, &a, form)
+	if err != nil {
+		panic(err)
+	}
+	return newSimFrame(b, c.Dual)
+}
+
 // startNoise begins a time of faults.
 func (s *simulation) startNoise() {
 	s.noisy, s.stable, s.watch = true, false, simWatch{}
@@ -773,6 +835,12 @@ func (s *simulation) inject(interval time.Duration) {
 				f()
 			}
 		})
+	}
+	if s.plan.most != 0 && s.chance(0.1) {
+		s.stats.fault(faultForged)
+		s.tracef(nil, "carries a forged advertisement")
+		s.send(nil, forged(&s.hosts[0].config))
+		return
 	}
 	switch s.rng.IntN(16) {
 	case 0:

@@ -57,6 +57,12 @@ type Config struct {
 	// Interval is the Advertisement_Interval: 10 ms to 40.95 s in whole
 	// centiseconds, in version 2 whole seconds to 255 s.
 	Interval time.Duration
+	// MaxInterval bounds the Active_Adver_Interval that a Backup learns (RFC 9568
+	// §6.4.2): one advertisement holds it off for DownAfter times this and Skew_Time
+	// at most. It is at least Interval, and with Dual Version2Interval. It has to be
+	// at least the interval of every router of the VRID: a Backup takes over from an
+	// Active that is much slower. 0: no bound, as the RFC has it.
+	MaxInterval time.Duration
 	// Preempt is Preempt_Mode. An owner preempts in any case.
 	Preempt bool
 	// Addresses are the virtual addresses, for IPv6 a link-local one first.
@@ -111,6 +117,9 @@ func (c Config) Validate() error {
 	}
 	if c.Interval < unit || c.Interval > limit || c.Interval%unit != 0 {
 		add("interval %v is not a multiple of %v up to %v", c.Interval, unit, limit)
+	}
+	if least := c.intervalOf(2); c.MaxInterval != 0 && c.MaxInterval < least {
+		add("maximum %v of the Active's interval is less than %v", c.MaxInterval, least)
 	}
 	most := packet.MaxAddressesIPv4
 	if c.Family == packet.IPv6 {
@@ -170,6 +179,15 @@ func (c *Config) Patience(interval time.Duration) time.Duration {
 		return defaultDownAfter * interval
 	}
 	return time.Duration(c.DownAfter) * interval
+}
+
+// bounded is the Active_Adver_Interval that is learnt from an advertisement with the
+// interval.
+func (c *Config) bounded(interval time.Duration) time.Duration {
+	if c.MaxInterval == 0 {
+		return interval
+	}
+	return min(interval, c.MaxInterval)
 }
 
 // Version2Interval is the Advertisement_Interval of the version 2

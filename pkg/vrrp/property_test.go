@@ -30,6 +30,7 @@ func drawConfig(t *rapid.T) Config {
 		c.Version, c.Interval = 2, time.Duration(rapid.IntRange(1, 255).Draw(t, "seconds"))*time.Second
 		c.AuthType = uint8(rapid.IntRange(0, 1).Draw(t, "auth"))
 	}
+	c.MaxInterval = rapid.SampledFrom([]time.Duration{0, 0, c.Interval, 3 * c.Interval, time.Hour}).Draw(t, "max interval")
 	c.Addresses = virtual(c.Family)
 	return c
 }
@@ -130,6 +131,9 @@ func TestAnyEvents(t *testing.T) {
 			if ok && ev.Kind == TimerExpired && deadline <= now {
 				t.Fatalf("TimerExpired at %d leaves the deadline %d", now, deadline)
 			}
+			if s := r.Status(); c.MaxInterval != 0 && s.ActiveAdverInterval > c.MaxInterval {
+				t.Fatalf("Active_Adver_Interval %v is above the bound %v", s.ActiveAdverInterval, c.MaxInterval)
+			}
 			if s := r.Status(); ok && deadline > now.Add(max(3*s.ActiveAdverInterval+s.SkewTime, c.Interval)) {
 				t.Fatalf("deadline in %v: %+v", deadline.Sub(now), s)
 			}
@@ -172,6 +176,8 @@ func TestTwoRoutersConverge(t *testing.T) {
 				Priority: rapid.SampledFrom([]uint8{1, 100, 101, 254, 255}).Draw(t, "priority"),
 				Interval: 10 * time.Millisecond * time.Duration(rapid.IntRange(1, 300).Draw(t, "interval")),
 				Preempt:  rapid.Bool().Draw(t, "preempt"),
+				// Not below the interval of the other one, who would be followed no more.
+				MaxInterval: rapid.SampledFrom([]time.Duration{0, 3 * time.Second}).Draw(t, "max interval"),
 			}
 			r, err := New(c)
 			if err != nil {

@@ -33,7 +33,7 @@ func (r *Router) Reconfigure(now Instant, c Config, actions []Action) ([]Action,
 	switch r.state {
 	case Backup:
 		if c.Version == 2 || !r.active.IsValid() && !r.stamped {
-			r.activeAdverInterval = c.Interval // nobody has said another one
+			r.learnt = c.Interval // nobody has said another one
 		}
 		r.computeTimers()
 		r.deadline = r.heard.Add(r.activeDownInterval)
@@ -41,7 +41,7 @@ func (r *Router) Reconfigure(now Instant, c Config, actions []Action) ([]Action,
 			r.deadline = min(r.deadline, r.leftAt.Add(r.skewTime))
 		}
 	case Active:
-		r.activeAdverInterval = c.Interval
+		r.learnt = c.Interval
 		r.computeTimers()
 		if r.repeatAt != 0 && c.Repeat != old.Repeat {
 			r.repeatAt = 0

@@ -29,10 +29,12 @@ type Router struct {
 	since    Instant
 	deadline Instant // Active_Down_Timer or Adver_Timer
 
-	// RFC 9568 §6.1.
+	// RFC 9568 §6.1, computed by computeTimers.
 	activeAdverInterval time.Duration
 	skewTime            time.Duration
 	activeDownInterval  time.Duration
+
+	learnt time.Duration // the interval that the Active advertises; the router's own before that
 
 	// What a Backup knows of the Active.
 	active         netip.Addr // zero: none was heard
@@ -82,7 +84,9 @@ type Status struct {
 	Priority            uint8
 	Active              netip.Addr // our own address while Active, zero: unknown
 	ActivePriority      uint8
-	LastHeard           Instant // of the Active; while Backup
+	LastHeard           Instant       // of the Active; while Backup
+	Interval            time.Duration // its own Advertisement_Interval
+	Learnt              time.Duration // the Max Advertise Interval of the Active, whatever Config.MaxInterval is
 	ActiveAdverInterval time.Duration
 	SkewTime            time.Duration
 	ActiveDownInterval  time.Duration
@@ -124,6 +128,7 @@ func (r *Router) Status() Status {
 	s := Status{
 		State: r.state, Since: r.since, Priority: r.config.Priority,
 		Active: r.active, ActivePriority: r.priority, LastHeard: r.heard,
+		Interval: r.config.Interval, Learnt: r.learnt,
 		ActiveAdverInterval: r.activeAdverInterval, SkewTime: r.skewTime, ActiveDownInterval: r.activeDownInterval,
 		Checksum: r.sendForms(), Advertised: r.advertised, BecameActive: r.becameActive, LastTransition: r.last, Deadline: r.deadline, PreemptAt: r.preemptAt,
 	}
@@ -162,7 +167,7 @@ func (r *Router) startup(now Instant, ev Event, actions []Action) []Action {
 		return actions
 	}
 	r.source = ev.Source.WithZone("").Unmap()
-	r.activeAdverInterval = r.config.Interval
+	r.learnt = r.config.Interval
 	r.computeTimers()
 	r.active, r.priority = netip.Addr{}, 0
 	r.forget()
@@ -204,7 +209,7 @@ func (r *Router) relinquish(now Instant, why Action, actions []Action) []Action 
 		return actions
 	}
 	actions = r.leave(actions)
-	r.activeAdverInterval = r.config.Interval
+	r.learnt = r.config.Interval
 	r.computeTimers()
 	r.active, r.priority = netip.Addr{}, 0
 	r.forget()
@@ -387,7 +392,7 @@ func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Adverti
 		// §8.4.1: of an Active that speaks both, version 3 counts. Version 2
 		// is no more than a sign of life.
 		if a.Priority >= r.config.Heed() {
-			r.activeLives(now, r.activeAdverInterval)
+			r.activeLives(now, r.learnt)
 		}
 	case a.Priority == 0:
 		// §6.4.2 (420): the Active leaves. RFC 9568 sets the timer whoever
@@ -459,7 +464,7 @@ func (r *Router) hearsVersion3(now Instant) bool {
 func (r *Router) activeLives(now Instant, interval time.Duration) {
 	r.forget()
 	if r.config.Version == 3 {
-		r.activeAdverInterval = interval
+		r.learnt = interval
 	}
 	r.computeTimers()
 	r.heard = max(r.heard, now)
@@ -482,7 +487,7 @@ func (r *Router) stampHeard(now Instant, a *packet.Advertisement, actions []Acti
 	}
 	interval := a.Interval
 	if a.Version == 2 && a.Priority == r.priority && r.hearsVersion3(now) {
-		interval = r.activeAdverInterval // the Active's, which in version 2 is coarse
+		interval = r.learnt // the Active's, which in version 2 is coarse
 	}
 	leftAt, leaver := r.leftAt, r.leaver
 	r.activeLives(now, interval)
@@ -509,7 +514,7 @@ func (r *Router) Repeatable(ev *Event, actions []Action) bool {
 		return false // it leaves, or is one to be preempted
 	case ev.From.WithZone("").Unmap() != r.active, a.Priority != r.priority:
 		return false // it was refused
-	case a.Interval != r.activeAdverInterval, r.leftAt != 0, r.overruled.address.IsValid():
+	case a.Interval != r.learnt, r.leftAt != 0, r.overruled.address.IsValid():
 		return false
 	}
 	// What is found of it is to be found each time.
@@ -575,7 +580,7 @@ func (r *Router) repeated(now Instant, forms [2]packet.Checksum) {
 		forms[1] = r.forms[0]
 	}
 	r.forms = forms
-	r.activeLives(now, r.activeAdverInterval)
+	r.activeLives(now, r.learnt)
 }
 
 func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Advertisement, form packet.Checksum, actions []Action) []Action {
@@ -631,7 +636,7 @@ func (r *Router) yield(now Instant, from netip.Addr, a *packet.Advertisement, fo
 		r.forms = [2]packet.Checksum{form, form}
 	}
 	if r.config.Version == 3 {
-		r.activeAdverInterval = a.Interval
+		r.learnt = a.Interval
 	}
 	r.computeTimers()
 	r.forget()
@@ -734,8 +739,10 @@ func (r *Router) sendForms() packet.Checksum {
 }
 
 // computeTimers is RFC 9568 §6.1, and RFC 3768 §6.1 for version 2, in
-// nanoseconds: in whole centiseconds every Skew_Time at 1 cs would be 0.
+// nanoseconds: in whole centiseconds every Skew_Time at 1 cs would be 0. Whatever
+// interval the Active advertises, this is where its bound applies.
 func (r *Router) computeTimers() {
+	r.activeAdverInterval = r.config.bounded(r.learnt)
 	unit := r.activeAdverInterval
 	if r.config.Version == 2 {
 		unit = time.Second

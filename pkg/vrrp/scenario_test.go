@@ -18,10 +18,12 @@ import (
 // script is a scenario of testdata/*.txt, whose lines are
 //
 //	interval D, delay D         of the routers and of the LAN, before them
+//	bound D                     the MaxInterval of the routers that follow, 0s for none
 //	router N PRIORITY ADDRESS [nopreempt]
 //	start N, stop N             Startup and Shutdown
 //	kill N                      a crash: it forgets all and says nothing
 //	cut N, heal N               its cable
+//	forge PRIORITY ADDRESS D    one advertisement of nobody, with the interval D, to all
 //	run D                       lets the time pass
 //	settle                      ten intervals, then exactly one of the routers
 //	                            that reach each other is Active and advertises
@@ -32,6 +34,7 @@ type script struct {
 	*lan
 	t        *testing.T
 	interval time.Duration
+	bound    time.Duration
 	names    map[string]*station
 }
 
@@ -81,7 +84,7 @@ func (s *script) command(verb string, args []string) error {
 	switch verb {
 	case "settle":
 		return s.settle()
-	case "interval", "delay", "run":
+	case "interval", "bound", "delay", "run":
 		d, err := time.ParseDuration(arg(0))
 		if err != nil {
 			return err
@@ -89,6 +92,8 @@ func (s *script) command(verb string, args []string) error {
 		switch verb {
 		case "interval":
 			s.interval = d
+		case "bound":
+			s.bound = d
 		case "delay":
 			s.delay = Instant(d)
 		case "run":
@@ -97,6 +102,8 @@ func (s *script) command(verb string, args []string) error {
 		return nil
 	case "router":
 		return s.router(arg(0), arg(1), arg(2), arg(3))
+	case "forge":
+		return s.forge(arg(0), arg(1), arg(2))
 	}
 
 	r := s.names[arg(0)]
@@ -133,7 +140,7 @@ func (s *script) command(verb string, args []string) error {
 }
 
 func (s *script) router(name, priority, address, option string) error {
-	c := Config{Version: 3, VRID: 51, Family: packet.IPv4, Interval: s.interval, Preempt: option != "nopreempt", Addresses: virtual(packet.IPv4)}
+	c := Config{Version: 3, VRID: 51, Family: packet.IPv4, Interval: s.interval, MaxInterval: s.bound, Preempt: option != "nopreempt", Addresses: virtual(packet.IPv4)}
 	if _, err := fmt.Sscan(priority, &c.Priority); err != nil {
 		return err
 	}
@@ -147,6 +154,26 @@ func (s *script) router(name, priority, address, option string) error {
 	}
 	s.names[name] = &station{Router: r, config: c, source: source}
 	s.routers = append(s.routers, s.names[name])
+	return nil
+}
+
+func (s *script) forge(priority, address, interval string) error {
+	a := packet.Advertisement{Version: 3, VRID: 51, Addresses: virtual(packet.IPv4)}
+	if _, err := fmt.Sscan(priority, &a.Priority); err != nil {
+		return err
+	}
+	from, err := netip.ParseAddr(address)
+	if err != nil {
+		return err
+	}
+	if a.Interval, err = time.ParseDuration(interval); err != nil {
+		return err
+	}
+	for _, r := range s.routers {
+		if !r.cut {
+			s.step(r, Event{Kind: Receive, Advertisement: a, From: from, Checksum: packet.ChecksumRFC9568})
+		}
+	}
 	return nil
 }
 
