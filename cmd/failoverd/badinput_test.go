@@ -54,6 +54,7 @@ func TestBadInput(t *testing.T) {
 		{name: "interval of half a centisecond", args: with("--interval", "15ms"), code: 2, want: []string{"15ms", "multiple of 10ms"}},
 		{name: "interval without a unit", args: with("--interval", "1"), code: 2, want: []string{`"1"`, "1s"}},
 		{name: "interval not for version 2", args: with("--version", "2", "--interval", "100ms"), code: 2, want: []string{"100ms", "version 2", "use version 3"}},
+		{name: "learns less than its own interval", args: with("--max-interval", "500ms"), code: 2, want: []string{"max_interval 500ms", "interval of 1s"}},
 		{name: "version 4", args: with("--version", "4"), code: 2, want: []string{"version 4", "3 (RFC 9568)"}},
 		{name: "both versions, but only 2", args: with("--version", "2", "--dual"), code: 2, want: []string{"version 2", "version 3"}},
 		{name: "both versions over IPv6", args: []string{"--iface", "eth0", "--dual", "--vip", "2001:db8::10/64"}, code: 2, want: []string{"dual", "IPv4"}},

@@ -70,6 +70,7 @@ type options struct {
 	vrid       int
 	priority   int
 	interval   string
+	most       time.Duration
 	version    int
 	noPreempt  bool
 	checksum   string
@@ -123,6 +124,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f.IntVar(&o.vrid, "vrid", config.DefaultVRID, "virtual router `ID`, 1 to 255, the same on all hosts that share the addresses")
 	f.IntVar(&o.priority, "priority", config.DefaultPriority, "`priority`, 1 to 254: the highest has the addresses; 255 is for the host that owns them as its own")
 	f.StringVar(&o.interval, "interval", config.DefaultInterval.String(), "`time` between advertisements: 10ms to 40.95s in version 3, whole seconds in version 2; a take-over takes three of them and up to one more, the less the higher the priority")
+	f.DurationVar(&o.most, "max-interval", 0, "the longest `time` between advertisements that is learnt of another host that has the addresses, not below --interval: three of it and up to one more is how long a forged or a slow one can hold this host off; 0 for any, up to 40.95s")
 	f.IntVar(&o.version, "version", config.DefaultVersion, "VRRP `version`: 3 (RFC 9568, IPv4 and IPv6) or 2 (RFC 3768, IPv4 only)")
 	f.BoolVar(&o.noPreempt, "no-preempt", false, "don't take the addresses from a host of lower priority that has them")
 	f.DurationVar(&o.delay, "preempt-delay", 0, "`time` to let a host of lower priority have the addresses before they are taken from it, up to 1000s")
@@ -202,7 +204,7 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 		file := &config.File{Routers: routers, Global: config.Global{LogLevel: o.logLevel, Metrics: o.metrics, MetricsCompat: o.compat}}
 		return o.runDaemon(untilHangup(ctx), log, nil, func() (*config.File, error) { return file, nil })
 	}
-	for _, name := range []string{"vrid", "priority", "interval", "version", "no-preempt", "preempt-delay", "checksum", "dual", "tolerate", "peer", "source", "virtual-mac", "accept", "announce-again"} {
+	for _, name := range []string{"vrid", "priority", "interval", "max-interval", "version", "no-preempt", "preempt-delay", "checksum", "dual", "tolerate", "peer", "source", "virtual-mac", "accept", "announce-again"} {
 		if flags.Changed(name) {
 			return &usageError{fmt.Errorf("--%s without a virtual address: add --vip to take part, or leave it away", name)}
 		}
@@ -332,6 +334,7 @@ func (o *options) routers() ([]config.Router, error) {
 		VirtualMAC:    virtualMAC,
 		Accept:        o.accept,
 		Repeat:        o.repeat,
+		MaxInterval:   o.most,
 		PreemptDelay:  o.delay,
 		Announcements: config.DefaultAnnouncements,
 		DownAfter:     config.DefaultDownAfter,

@@ -44,7 +44,10 @@ type Router struct {
 	Version   int           // 2 or 3
 	Priority  int           // 1 to 254, 255 for the owner of the addresses
 	Interval  time.Duration // version 3: 10ms to 40.95s, version 2: whole seconds to 255s
-	Preempt   bool
+	// MaxInterval is the most that is learnt of the Active's interval, not less than
+	// Interval, nor with Dual than a second; 0: any.
+	MaxInterval time.Duration
+	Preempt     bool
 	// PreemptDelay is how long an Active of lower priority is let be before it
 	// is preempted, up to 1000s; 0: not at all.
 	PreemptDelay time.Duration
@@ -236,6 +239,15 @@ func (r Router) Problems() (all []Problem) {
 	default:
 		add("version", "version %d is not known: it is 3 (RFC 9568) or 2 (RFC 3768)", r.Version)
 	}
+	if r.MaxInterval != 0 {
+		protocol := r.Protocol(packet.IPv4)
+		switch {
+		case r.MaxInterval < r.Interval:
+			add("max_interval", "max_interval %v is less than the router's own interval of %v: give it the longest interval of all hosts of the VRID at least, or leave it away for no bound", r.MaxInterval, r.Interval)
+		case r.Dual && r.MaxInterval < protocol.Version2Interval():
+			add("max_interval", "max_interval %v is less than the %v that version 2 says for an interval of %v: give it that at least, or leave it away for no bound", r.MaxInterval, protocol.Version2Interval(), r.Interval)
+		}
+	}
 	if r.Version == 2 && r.Checksum != vrrp.ChecksumAuto {
 		add("checksum", "checksum %v: version 2 has one form only, leave it away", r.Checksum)
 	}
@@ -308,6 +320,7 @@ func Difference(a, b Router) []string {
 	all.add(extraName, a.Extra, b.Extra)
 	all.add("priority", a.Priority, b.Priority)
 	all.add("interval", a.Interval, b.Interval)
+	all.add("max_interval", a.MaxInterval, b.MaxInterval)
 	all.add("version", a.Version, b.Version)
 	all.add("preempt", a.Preempt, b.Preempt)
 	all.add("preempt_delay", a.PreemptDelay, b.PreemptDelay)
@@ -397,6 +410,7 @@ func (r Router) Protocol(f packet.Family) vrrp.Config {
 		Dual:      r.Dual && f == packet.IPv4,
 		AuthType:  r.Authentication.Type.Number(),
 
+		MaxInterval:   r.MaxInterval,
 		PreemptDelay:  r.PreemptDelay,
 		DownAfter:     r.DownAfter,
 		Announcements: r.Announcements,

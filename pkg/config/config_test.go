@@ -56,6 +56,11 @@ func TestValidate(t *testing.T) {
 		{"too slow", func(r *Router) { r.Interval = 41 * time.Second }, []string{"41s", "10ms to 40.95s"}},
 		{"between centiseconds", func(r *Router) { r.Interval = 15 * time.Millisecond }, []string{"15ms", "multiple of 10ms"}},
 		{"fast version 2", func(r *Router) { r.Version, r.Interval = 2, 1500*time.Millisecond }, []string{"1.5s", "version 3"}},
+		{"bounded by its own interval", func(r *Router) { r.MaxInterval = r.Interval }, nil},
+		{"bounded below its own interval", func(r *Router) { r.MaxInterval = r.Interval - 1 }, []string{"max_interval", "longest interval of all hosts"}},
+		{"bounded below version 2's", func(r *Router) {
+			r.Dual, r.Interval, r.MaxInterval = true, 1500*time.Millisecond, 1900*time.Millisecond
+		}, []string{"max_interval", "2s"}},
 		{"no address", func(r *Router) { r.Addresses = nil }, []string{"VRID 51 on eth0", "add one"}},
 		{"twice", func(r *Router) { r.Addresses = prefixes("192.0.2.10/24", "192.0.2.10/32") }, []string{"192.0.2.10", "twice"}},
 		{"IPv6 in version 2", func(r *Router) { r.Version, r.Addresses = 2, prefixes("2001:db8::1/64") }, []string{"2001:db8::1/64", "version 3"}},

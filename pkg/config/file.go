@@ -541,6 +541,7 @@ var routerKeys = slices.Concat([]key[Router]{
 	extraKey(),
 	numberKey("priority", "The Priority: the highest has the addresses; 255 is for the host that owns them as its own.", 1, 255, "100", func(r *Router) *int { return &r.Priority }),
 	durationKey("interval", "The Advertisement_Interval: 10ms to 40.95s in steps of 10ms, in version 2 whole seconds to 255s.", "1s", func(r *Router) *time.Duration { return &r.Interval }),
+	durationKey("max_interval", "The most that is learnt of an Active's interval, not below `interval`: it bounds how long a forged or a slow Active holds the router off; 0s for any.", "0s", func(r *Router) *time.Duration { return &r.MaxInterval }),
 	numberKey("version", "The VRRP version: 3 (RFC 9568) or 2 (RFC 3768, IPv4 only).", 2, 3, "3", func(r *Router) *int { return &r.Version }),
 	boolKey("preempt", "Preempt_Mode: take the addresses from a host of lower priority.", "true", func(r *Router) *bool { return &r.Preempt }),
 	durationKey("preempt_delay", "How long to let an Active of lower priority be before it is preempted, up to 1000s.", "0s", func(r *Router) *time.Duration { return &r.PreemptDelay }),

@@ -61,7 +61,7 @@ func TestParse(t *testing.T) {
 	web.Addresses = prefixes("192.0.2.10/24", "2001:db8::10/64")
 	web.Hooks.Timeout = DefaultNotifyTimeout
 	all := Router{
-		Name: "all", Interface: "br0.7", VRID: 255, Version: 3, Priority: 254, Interval: 40950 * time.Millisecond,
+		Name: "all", Interface: "br0.7", VRID: 255, Version: 3, Priority: 254, Interval: 40950 * time.Millisecond, MaxInterval: 41 * time.Second,
 		Addresses: prefixes("192.0.2.11/32"), Checksum: vrrp.ChecksumOnlyRFC5798, Dual: true,
 		Tolerate: Tolerance{AddressList: true}, VirtualMAC: VirtualMACOff, XDPMode: "off", Unchanged: "pass", DownAfter: 5, Announcements: 2, Refresh: time.Minute,
 		Hooks: Hooks{
@@ -94,6 +94,7 @@ routers:
     vrid: 255
     priority: 254
     interval: 40.95s
+    max_interval: 41s
     preempt: false
     accept: false
     addresses: [192.0.2.11]
