@@ -235,8 +235,8 @@ func writeDetails(w io.Writer, s control.Status) error {
 			if r.PreemptIn > 0 {
 				line("preempts", "in %s, if it is still one of lower priority", seconds(r.PreemptIn))
 			}
-			line("timers", "Advertisement_Interval %s, Active_Adver_Interval %s, Skew_Time %s, Active_Down_Interval %s",
-				seconds(r.AdvertisementInterval), seconds(r.ActiveAdverInterval), seconds(r.SkewTime), seconds(r.ActiveDownInterval))
+			line("timers", "Advertisement_Interval %s, Active_Adver_Interval %s%s, Skew_Time %s, Active_Down_Interval %s",
+				seconds(r.AdvertisementInterval), seconds(r.ActiveAdverInterval), bound(r), seconds(r.SkewTime), seconds(r.ActiveDownInterval))
 		}
 		if r.Authentication != "" {
 			line("authentication", "%s", r.Authentication)
@@ -259,6 +259,14 @@ func writeDetails(w io.Writer, s control.Status) error {
 		writeHooks(line, r, s.Now)
 	}
 	return t.Flush()
+}
+
+// bound is what the interval that is learnt can be at most, if there is a bound.
+func bound(r control.Router) string {
+	if r.MaxInterval == 0 {
+		return ""
+	}
+	return " (at most " + seconds(r.MaxInterval) + ")"
 }
 
 // peer is what is known of a peer. One that is Backup says nothing.

@@ -11,6 +11,7 @@ const (
 	AddressConflict = "address_conflict" // another host answers for a virtual address
 	OwnAddress      = "own_address"      // another host sends from this one's address, or there is a loop
 	Version         = "version"          // another router speaks the other version
+	SlowActive      = "slow_active"      // the Active's interval is many times this one's own, which waits that much longer
 	Interval        = "interval"         // its Advertisement_Interval is another
 	AddressList     = "address_list"     // its virtual addresses are others, not all of them
 	Checksum        = "checksum"         // its checksums are wrong in every form that is accepted
@@ -20,7 +21,7 @@ const (
 
 // ProblemKinds returns all kinds.
 func ProblemKinds() []string {
-	return []string{TwoActives, DuplicateVRID, AddressConflict, OwnAddress, Version, Interval, AddressList, Checksum, Authentication, Peers}
+	return []string{TwoActives, DuplicateVRID, AddressConflict, OwnAddress, Version, SlowActive, Interval, AddressList, Checksum, Authentication, Peers}
 }
 
 // Problem is something that is wrong between a router and another one, as long as

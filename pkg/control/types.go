@@ -108,6 +108,7 @@ type Router struct {
 
 	// In seconds, in the terms of RFC 9568 §6.1.
 	AdvertisementInterval float64 `json:"advertisement_interval"`
+	MaxInterval           float64 `json:"max_interval,omitempty"` // absent: the Active_Adver_Interval has no bound
 	ActiveAdverInterval   float64 `json:"active_adver_interval"`
 	SkewTime              float64 `json:"skew_time"`
 	ActiveDownInterval    float64 `json:"active_down_interval"`

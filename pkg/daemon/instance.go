@@ -191,7 +191,7 @@ func (d *instance) Status() (control.Status, error) {
 		v := of(views, state.ID)
 		r := describeRouter(state, v, now, wall)
 		r.Tracks = d.tracks.dependencies(r.Name)
-		r.Problems = d.problems.of(state.ID)
+		r.Problems = upToDate(d.problems.of(state.ID), state.Protocol, now)
 		r.Hooks, r.SkippedHooks = d.hooks.report(v.config)
 		s.Routers = append(s.Routers, r)
 	}
@@ -240,7 +240,7 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 		Version: v.config.Version, Addresses: []string{},
 		State: p.State.String(), Since: wall.Add(p.Since.Sub(now)), Cause: vrrp.CauseStarting.String(), Waiting: v.waiting,
 		Priority: int(p.Priority), ConfiguredPriority: v.config.Priority, Active: peer(p.Active), ActivePriority: int(p.ActivePriority),
-		AdvertisementInterval: v.config.Interval.Seconds(), ActiveAdverInterval: p.ActiveAdverInterval.Seconds(),
+		AdvertisementInterval: v.config.Interval.Seconds(), MaxInterval: v.config.MaxInterval.Seconds(), ActiveAdverInterval: p.ActiveAdverInterval.Seconds(),
 		SkewTime: p.SkewTime.Seconds(), ActiveDownInterval: p.ActiveDownInterval.Seconds(),
 		Preempt: v.config.Preempt, Accept: v.config.Accept, Assigned: s.Assigned && p.State == vrrp.Active, BecameActive: p.BecameActive,
 		MAC: s.MAC.String(), VirtualMAC: string(v.mac), Macvlan: v.macvlan,

@@ -38,6 +38,7 @@ type observer struct {
 	// that refused packets were for.
 	problems *problems
 	look     func() ([]router.Status, error)
+	slow     map[router.ID]bool // those that have heard an Active that is much slower
 	events   chan any
 	lost     atomic.Uint64
 	active   func(router.ID)         // told of each router that becomes Active
@@ -46,7 +47,7 @@ type observer struct {
 }
 
 func newObserver(log *logrus.Logger, dp *datapath.Datapath, history *control.History) *observer {
-	return &observer{log: log, dp: dp, history: history, problems: newProblems(log, history), events: make(chan any, 4096)}
+	return &observer{log: log, dp: dp, history: history, problems: newProblems(log, history), slow: make(map[router.ID]bool), events: make(chan any, 4096)}
 }
 
 func (o *observer) put(event any) {
@@ -102,6 +103,7 @@ func (o *observer) run(ctx context.Context) error {
 			before = o.discards(before, now, &limited)
 			o.sightDiscards(last, now, seen)
 			last = now
+			o.sightSlow(time.Now())
 			o.problems.tick(time.Now())
 			if n := o.lost.Swap(0); n > 0 {
 				o.log.Warnf("%d events came faster than they could be logged", n)
@@ -147,6 +149,9 @@ func (o *observer) write(event any, limited *limiter) {
 	case router.Finding:
 		if s, ok := sighted(e); ok {
 			o.problems.note(time.Now(), e.ID, s)
+		}
+		if mayBeSlow(e) {
+			o.slow[e.ID] = true
 		}
 		if usual(e.Reason) {
 			return

@@ -48,6 +48,7 @@ type sight struct {
 	kind, peer   string
 	text, remedy string
 	interval     time.Duration // in which it is seen again; 0: unknown
+	watched      bool          // it is looked for discardsEvery, so that it is over when it isn't seen
 	// ripens is how long it must go on, without a break as long, to be a problem:
 	// less is usual when routers change their states.
 	ripens time.Duration
@@ -55,7 +56,12 @@ type sight struct {
 
 // lasts is how long it is taken for a problem without being seen again: three
 // times Active_Down_Interval, with the longest Skew_Time.
-func (s sight) lasts() time.Duration { return max(problemLasts, 12*s.interval) }
+func (s sight) lasts() time.Duration {
+	if s.watched {
+		return 2 * discardsEvery
+	}
+	return max(problemLasts, 12*s.interval)
+}
 
 func newProblems(log *logrus.Logger, history *control.History) *problems {
 	return &problems{log: log, history: history, all: make(map[problemKey]*problem)}

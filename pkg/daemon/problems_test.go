@@ -166,3 +166,132 @@ func TestDiscarded(t *testing.T) {
 		}
 	}
 }
+
+// followed is the status of a router that has heard an advertisement with the interval; 0: none.
+func followed(t *testing.T, c vrrp.Config, interval time.Duration, now vrrp.Instant) vrrp.Status {
+	t.Helper()
+	c.Version, c.VRID, c.Family, c.Interval = 3, 51, packet.IPv4, 100*time.Millisecond
+	c.Priority, c.Preempt, c.Addresses = 100, true, []netip.Addr{netip.MustParseAddr("192.0.2.10")}
+	r, err := vrrp.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Step(now, vrrp.Event{Kind: vrrp.Startup, Source: netip.MustParseAddr("192.0.2.1")}, nil)
+	if interval != 0 {
+		a := packet.Advertisement{Version: 3, VRID: 51, Priority: 255, Interval: interval, Addresses: c.Addresses}
+		r.Step(now, vrrp.Event{Kind: vrrp.Receive, Advertisement: a, From: netip.MustParseAddr("192.0.2.77"), Checksum: packet.ChecksumRFC9568}, nil)
+	}
+	r.Step(now, vrrp.Event{Kind: vrrp.TimerExpired}, nil)
+	return r.Status()
+}
+
+// A Backup that waits for an Active much longer than by its own interval says so, for
+// how long that has been silent, and when it takes over.
+func TestSlowActive(t *testing.T) {
+	const heard = vrrp.Instant(time.Hour)
+	const longest = 40950 * time.Millisecond
+	for _, x := range []struct {
+		name     string
+		most     time.Duration
+		interval time.Duration
+		after    time.Duration
+		want     []string
+	}{
+		{"nobody", 0, 0, 0, nil},
+		{"ten times, but soon enough", 0, time.Second, 0, nil},
+		{"heard", 0, longest, 0, []string{"follows 192.0.2.77, whose interval of 40.95s is 409 times this host's 100ms: if it falls silent, this host takes over only after 2m28s", "max_interval"}},
+		{"silent", 0, longest, 12 * time.Second, []string{"and which has been silent for 12s: this host takes over in 2m16s at the latest"}},
+		{"due", 0, longest, 3 * time.Minute, []string{"in 0s"}},
+		{"bounded", time.Second, longest, 0, nil},
+		{"hardly bounded", 20 * time.Second, longest, 0, []string{"of 40.95s", "only after 1m12s", "a lower max_interval"}},
+	} {
+		p := followed(t, vrrp.Config{MaxInterval: x.most}, x.interval, heard)
+		s, ok := slowActive(p, heard.Add(x.after))
+		if ok != (x.want != nil) || ok && (s.kind != control.SlowActive || s.peer != "192.0.2.77") {
+			t.Errorf("%s: %+v, %v", x.name, s, ok)
+		}
+		for _, want := range x.want {
+			if text := s.text + " -> " + s.remedy; !strings.Contains(text, want) {
+				t.Errorf("%s: %q lacks %q", x.name, text, want)
+			}
+		}
+	}
+	if s, ok := slowActive(vrrp.Status{}, heard); ok {
+		t.Errorf("of a router that doesn't take part: %+v", s)
+	}
+}
+
+// It is told once, and over as soon as the router doesn't follow it any more.
+func TestSlowActiveIsOver(t *testing.T) {
+	now := monotonic{}.Now()
+	slow, fast := followed(t, vrrp.Config{}, 40*time.Second, now), followed(t, vrrp.Config{}, 100*time.Millisecond, now)
+	var current vrrp.Status
+	asked := 0
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	o := newObserver(log, nil, control.NewHistory())
+	o.look = func() ([]router.Status, error) {
+		asked++
+		return []router.Status{{ID: problemsID, Protocol: current}}, nil
+	}
+	said := func(interval time.Duration) vrrp.Said {
+		return vrrp.Said{Version: 3, Priority: 255, Interval: interval}
+	}
+	limited := limiter{last: make(map[string]time.Time), held: make(map[string]int)}
+	hear := func(interval time.Duration) {
+		o.write(router.Finding{ID: problemsID, Action: vrrp.Action{
+			Kind: vrrp.Report, Reason: packet.ErrInterval, Peer: netip.MustParseAddr("192.0.2.77"),
+			Contrast: &vrrp.Contrast{State: vrrp.Backup, Ours: said(100 * time.Millisecond), Theirs: said(interval)},
+		}}, &limited)
+	}
+	wall := time.Now()
+	tick := func() {
+		wall = wall.Add(discardsEvery)
+		o.sightSlow(wall)
+		o.problems.tick(wall)
+	}
+	shown := func() (n int) {
+		for _, p := range upToDate(o.problems.of(problemsID), current, now) {
+			if p.Kind == control.SlowActive {
+				n++
+			}
+		}
+		return n
+	}
+	current = slow
+	tick()
+	hear(200 * time.Millisecond)
+	tick()
+	if asked != 0 {
+		t.Error("the loop is asked without a reason")
+	}
+	for range 5 {
+		hear(40 * time.Second)
+		tick()
+	}
+	if shown() != 1 {
+		t.Errorf("shown %d times: %v", shown(), o.problems.of(problemsID))
+	}
+	current = fast
+	if shown() != 0 {
+		t.Error("shown of a router that follows another")
+	}
+	for range 3 {
+		tick()
+	}
+	asked = 0
+	tick()
+	if asked != 0 {
+		t.Error("the loop is still asked")
+	}
+	var told []string
+	events, _ := o.history.After(0)
+	for _, e := range events {
+		if e.Kind == "problem" && strings.HasPrefix(e.Text, control.SlowActive) {
+			told = append(told, e.Text)
+		}
+	}
+	if len(told) != 2 || !strings.HasPrefix(told[1], "slow_active over after ") {
+		t.Errorf("told: %q", told)
+	}
+}

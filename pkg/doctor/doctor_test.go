@@ -164,6 +164,9 @@ func TestFindings(t *testing.T) {
 		"another Active": {func(f *Facts, _ *Interface, _ *config.Router) {
 			f.Status, f.Alone, f.Heard, f.Listened = running(control.Router{Fence: "tcx"}), true, 3, 3*time.Second
 		}, Problem, "rival", "tcpdump"},
+		"a slow Active": {func(f *Facts, _ *Interface, _ *config.Router) {
+			f.Status = running(control.Router{Fence: "tcx", Problems: []control.Problem{{Kind: control.SlowActive, Text: "follows 192.0.2.77", Remedy: "set max_interval"}}})
+		}, Problem, "interval", "max_interval"},
 		"another interval": {func(f *Facts, _ *Interface, _ *config.Router) {
 			f.Status, f.Stats = running(control.Router{Fence: "tcx"}), &control.Stats{Global: []control.Counter{{Name: "interval_errors", Value: 3}}}
 		}, Warning, "heard", "same interval"},

@@ -54,11 +54,24 @@ func (j *judge) running() {
 			j.bad(Warning, "fence", r.Interface, name+" has no fence: killed or hung while Active, this host goes on answering for the addresses", "see what is said of BPF above; failoverd logs why at its start")
 		}
 	}
+	j.slow(looked)
 	if len(j.findings) == before {
 		j.good("status", "", "failoverd %s runs, and its routers take part", j.Status.Version)
 	}
 	j.rivals()
 	j.counters()
+}
+
+// slow judges whether a Backup waits for an Active whose interval is many times its
+// own: it doesn't take over in any time that was meant.
+func (j *judge) slow(looked func(running) bool) {
+	for _, r := range j.Status.Routers {
+		for _, p := range r.Problems {
+			if p.Kind == control.SlowActive && looked(r) {
+				j.bad(Problem, "interval", r.Interface, fmt.Sprintf("%s (VRID %d, %s) %s", r.Name, r.VRID, r.Family, p.Text), p.Remedy)
+			}
+		}
+	}
 }
 
 // rivals judges whether another host is Active beside this one: whoever hears an

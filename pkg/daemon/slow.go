@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// An Active is a slow one for a Backup whose Active_Down_Interval it makes slowTimes
+// what it would be by the Backup's own interval, and slowDown at least. RFC 9568 lets
+// the hosts have intervals that differ, and the problem control.Interval says so. This
+// is when it has the effect that nobody takes over within any time that was meant.
+const (
+	slowTimes = 10
+	slowDown  = 10 * time.Second
+)
+
+// mayBeSlow reports whether a finding shows an advertisement by which a Backup has to
+// wait so long, if it heeds it.
+func mayBeSlow(f router.Finding) bool {
+	c := f.Contrast
+	return f.Reason == packet.ErrInterval && !f.Refused && c != nil && c.Theirs.Interval >= slowTimes*c.Ours.Interval
+}
+
+// slowActive returns the problem of a Backup that follows a slow Active.
+func slowActive(p vrrp.Status, now vrrp.Instant) (sight, bool) {
+	if p.State != vrrp.Backup || p.ActiveAdverInterval < slowTimes*p.Interval || p.ActiveDownInterval < slowDown {
+		return sight{}, false
+	}
+	s := sight{kind: control.SlowActive, peer: peer(p.Active), watched: true}
+	who := s.peer
+	if who == "" {
+		who = "an Active"
+	}
+	s.text = fmt.Sprintf("follows %s, whose interval of %v is %d times this host's %v", who, p.Learnt, p.Learnt/p.Interval, p.Interval)
+	// By its own interval it would have taken over after so long.
+	usual := p.ActiveDownInterval / (p.ActiveAdverInterval / p.Interval)
+	if silence := now.Sub(p.LastHeard); silence > usual {
+		s.text += fmt.Sprintf(", and which has been silent for %v: this host takes over in %v at the latest", inSeconds(silence), inSeconds(max(p.Deadline.Sub(now), 0)))
+	} else {
+		s.text += fmt.Sprintf(": if it falls silent, this host takes over only after %v", inSeconds(p.ActiveDownInterval))
+	}
+	s.remedy = "give all hosts of the VRID the same interval; max_interval bounds how long this host waits for a forged or a slow Active"
+	if p.Learnt > p.ActiveAdverInterval {
+		s.remedy = "give all hosts of the VRID the same interval; a lower max_interval bounds further how long this host waits"
+	}
+	return s, true
+}
+
+func inSeconds(d time.Duration) time.Duration { return d.Round(time.Second) }
+
+// sightSlow notes which routers follow a slow Active. Only those are looked at that
+// have heard one since they didn't.
+func (o *observer) sightSlow(now time.Time) {
+	if len(o.slow) == 0 {
+		return
+	}
+	routers, err := o.look()
+	if err != nil {
+		return // the loop has ended
+	}
+	at := monotonic{}.Now()
+	before := o.slow
+	o.slow = make(map[router.ID]bool)
+	for _, r := range routers {
+		if !before[r.ID] {
+			continue
+		}
+		if s, ok := slowActive(r.Protocol, at); ok {
+			o.slow[r.ID] = true
+			o.problems.note(now, r.ID, s)
+		}
+	}
+}
+
+// upToDate returns the problems of a router in this state: whether it follows a slow
+// Active, and for how long that has been silent, isn't what it was a second ago.
+func upToDate(problems []control.Problem, p vrrp.Status, now vrrp.Instant) []control.Problem {
+	s, ok := slowActive(p, now)
+	all := slices.DeleteFunc(problems, func(q control.Problem) bool {
+		return q.Kind == control.SlowActive && (!ok || q.Peer != s.peer)
+	})
+	for i := range all {
+		if all[i].Kind == control.SlowActive {
+			all[i].Text, all[i].Remedy = s.text, s.remedy
+		}
+	}
+	return all
+}
