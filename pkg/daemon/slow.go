@@ -41,7 +41,7 @@ func slowActive(p vrrp.Status, now vrrp.Instant) (sight, bool) {
 	}
 	s.text = fmt.Sprintf("follows %s, whose interval of %v is %d times this host's %v", who, p.Learnt, p.Learnt/p.Interval, p.Interval)
 	// By its own interval it would have taken over after so long.
-	usual := p.ActiveDownInterval / (p.ActiveAdverInterval / p.Interval)
+	usual := max(p.ActiveDownInterval/(p.ActiveAdverInterval/p.Interval), time.Second)
 	if silence := now.Sub(p.LastHeard); silence > usual {
 		s.text += fmt.Sprintf(", and which has been silent for %v: this host takes over in %v at the latest", inSeconds(silence), inSeconds(max(p.Deadline.Sub(now), 0)))
 	} else {
