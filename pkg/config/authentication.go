@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml/ast"
-
 	"github.com/failoverd/failoverd/pkg/auth"
 )
 
@@ -97,6 +95,7 @@ func (r Router) authenticationProblems() (all []Problem) {
 	if len(a.Keys) == 0 {
 		add(0, "authentication of type %s has no key: add %s", a.Type, map[bool]string{true: "`key_file: /etc/failoverd/password`", false: "`keys: [{id: 1, file: /etc/failoverd/key}]`"}[a.Type.Weak()])
 	}
+	twice := repeated(a.Keys, func(k Key) int { return k.ID })
 	for i, k := range a.Keys {
 		item := 1 + i
 		if a.Type.Weak() {
@@ -109,7 +108,7 @@ func (r Router) authenticationProblems() (all []Problem) {
 		switch {
 		case a.Type == auth.HMAC && (k.ID < 1 || k.ID > 255):
 			add(item, "the key's id is %d: it is 1 to 255", k.ID)
-		case slices.ContainsFunc(a.Keys[:i], func(o Key) bool { return o.ID == k.ID }):
+		case twice[i]:
 			add(item, "%s is given twice", name)
 		case (k.File == "") == (k.Credential == ""):
 			add(item, "%s is in a file or in a credential of the service: give one of them", name)
@@ -136,7 +135,7 @@ var (
 )
 
 // authenticationKeys are those below authentication.
-func authenticationKeys(items *[]ast.Node) []key[Authentication] {
+func authenticationKeys(items *[]*node) []key[Authentication] {
 	single := func(name, doc string, field func(*Key) *string) key[Authentication] {
 		return textKey(name, doc, func(a *Authentication) *string {
 			if len(a.Keys) == 0 || a.Keys[0].ID != 0 {
@@ -149,7 +148,7 @@ func authenticationKeys(items *[]ast.Node) []key[Authentication] {
 		choiceKey("type", "Of version 2 a password in clear text or an Authentication Header (ah), which protect nothing, or an HMAC in a trailer; none.", authTypes, "", func(a *Authentication, v string) { a.Type = auth.Type(v) }),
 		single("key_file", "For password and ah: the file with the password, 1 to 8 octets, for its owner alone (mode 0600).", func(k *Key) *string { return &k.File }),
 		single("credential", "For password and ah: the systemd credential with the password, instead of a file.", func(k *Key) *string { return &k.Credential }),
-		{name: "keys", kind: kindSecrets, doc: "For hmac: the keys, of 32 to 64 octets, that are accepted.", read: func(r *reader, n ast.Node, a *Authentication) []ast.Node {
+		{name: "keys", kind: kindSecrets, doc: "For hmac: the keys, of 32 to 64 octets, that are accepted.", read: func(r *reader, n *node, a *Authentication) []*node {
 			for _, item := range r.list(n, "keys", "keys: [{id: 1, file: /etc/failoverd/key}]") {
 				var k Key
 				if read(r, item, "the key", &k, keyKeys, nil) {
@@ -175,11 +174,11 @@ func authenticationKey() key[Router] {
 	const name = "authentication"
 	doc := "How to authenticate the advertisements, the same on all hosts; off: not at all."
 	keys := func() object { return properties(doc, authenticationKeys(nil)) }
-	return key[Router]{name: name, kind: kindGroup, fallback: Off, doc: doc, keys: keys, read: func(r *reader, n ast.Node, t *Router) []ast.Node {
-		if s, scalar := r.value(n).(*ast.StringNode); scalar && s.Value == Off {
+	return key[Router]{name: name, kind: kindGroup, fallback: Off, doc: doc, keys: keys, read: func(r *reader, n *node, t *Router) []*node {
+		if r.off(n) {
 			return nil
 		}
-		var items []ast.Node
+		var items []*node
 		p := newPlaces(n)
 		a := Authentication{Mode: auth.Enforce, Window: AutoWindow}
 		mapping := read(r, n, quote(name), &a, authenticationKeys(&items), &p)
@@ -196,7 +195,7 @@ func authenticationKey() key[Router] {
 		if a.On() {
 			t.Authentication = a
 		}
-		return slices.Concat([]ast.Node{r.value(n)}, items)
+		return slices.Concat([]*node{r.value(n)}, items)
 	}}
 }
 

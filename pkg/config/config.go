@@ -280,11 +280,12 @@ func (r Router) Problems() (all []Problem) {
 	if len(r.Addresses) == 0 {
 		add("addresses", "VRID %d on %s has no virtual address: add one", r.VRID, r.Interface)
 	}
+	twice := repeated(r.Addresses, netip.Prefix.Addr)
 	for i, p := range r.Addresses {
 		if r.Version == 2 && p.Addr().Is6() {
 			all = append(all, Problem{Key: "addresses", Item: i, Text: fmt.Sprintf("virtual address %s is IPv6, which version 2 doesn't have: use version 3", p)})
 		}
-		if slices.ContainsFunc(r.Addresses[:i], func(q netip.Prefix) bool { return q.Addr() == p.Addr() }) {
+		if twice[i] {
 			all = append(all, Problem{Key: "addresses", Item: i, Text: fmt.Sprintf("virtual address %s is given twice", p.Addr())})
 		}
 	}
@@ -308,6 +309,27 @@ func (r Router) Problems() (all []Problem) {
 		if n > limit {
 			add("addresses", "%d %s addresses don't fit one advertisement: the limit is %d; use another VRID for the rest", n, f, limit)
 		}
+	}
+	return all
+}
+
+// repeated says which of a list have a key that one before them has.
+func repeated[T any, K comparable](list []T, key func(T) K) map[int]bool {
+	seen, all := make(map[K]bool, len(list)), make(map[int]bool)
+	for i, v := range list {
+		if seen[key(v)] {
+			all[i] = true
+		}
+		seen[key(v)] = true
+	}
+	return all
+}
+
+// virtual are the router's addresses.
+func (r Router) virtual() map[netip.Addr]bool {
+	all := make(map[netip.Addr]bool, len(r.Addresses))
+	for _, p := range r.Addresses {
+		all[p.Addr()] = true
 	}
 	return all
 }

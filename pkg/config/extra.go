@@ -5,9 +5,6 @@ package config
 import (
 	"fmt"
 	"net/netip"
-	"slices"
-
-	"github.com/goccy/go-yaml/ast"
 
 	"github.com/failoverd/failoverd/pkg/packet"
 )
@@ -77,14 +74,15 @@ func (r Router) places() (all []place) {
 
 // extraProblems are what is wrong with the extra addresses.
 func (r Router) extraProblems() (all []Problem) {
+	twice := repeated(r.Extra, func(e Extra) addressSpot { return addressSpot{e.Address.Addr(), e.Interface} })
+	virtual := r.virtual()
 	for i, e := range r.Extra {
 		a := e.Address.Addr()
-		same := func(o Extra) bool { return o.Address.Addr() == a && o.Interface == e.Interface }
 		text := ""
 		switch {
-		case slices.ContainsFunc(r.Extra[:i], same):
+		case twice[i]:
 			text = fmt.Sprintf("extra address %s is given twice", a)
-		case e.Interface == r.Interface && slices.ContainsFunc(r.Addresses, func(p netip.Prefix) bool { return p.Addr() == a }):
+		case e.Interface == r.Interface && virtual[a]:
 			text = fmt.Sprintf("extra address %s is one of the `addresses` too: leave it away here", a)
 		case e.Interface != r.Interface && !interfaceShape.MatchString(e.Interface):
 			text = fmt.Sprintf("%s can't be an interface's name: it has up to 15 characters, without spaces and slashes", quote(e.Interface))
@@ -99,7 +97,7 @@ func (r Router) extraProblems() (all []Problem) {
 const extraName = "extra_addresses"
 
 func extraKey() key[Router] {
-	return key[Router]{name: extraName, kind: kindExtras, fallback: "[]", doc: "Addresses that the host has with the others, and that aren't advertised. One may be a group of its `address` and the `interface` that it is on.", read: func(r *reader, n ast.Node, t *Router) (items []ast.Node) {
+	return key[Router]{name: extraName, kind: kindExtras, fallback: "[]", doc: "Addresses that the host has with the others, and that aren't advertised. One may be a group of its `address` and the `interface` that it is on.", read: func(r *reader, n *node, t *Router) (items []*node) {
 		for _, item := range r.list(n, extraName, "extra_addresses: [192.0.2.20/24]") {
 			if e, ok := r.extra(item); ok {
 				t.Extra, items = append(t.Extra, e), append(items, r.value(item))
@@ -110,21 +108,21 @@ func extraKey() key[Router] {
 }
 
 // extra reads an extra address: alone, or in a group of keys.
-func (r *reader) extra(n ast.Node) (e Extra, ok bool) {
-	if m, is := r.value(n).(ast.MapNode); is && r.keyed(m) {
-		before := len(r.mistakes.List)
+func (r *reader) extra(n *node) (e Extra, ok bool) {
+	if r.is(n, mapping) {
+		before := r.mistakes.count()
 		read(r, n, "the extra address", &e, extraKeys, nil)
-		if !e.Address.IsValid() && len(r.mistakes.List) == before {
+		if !e.Address.IsValid() && r.mistakes.count() == before {
 			r.fail(n, "add `address: 192.0.2.20/24`", "the extra address has no `address`")
 		}
-		return e, len(r.mistakes.List) == before
+		return e, r.mistakes.count() == before
 	}
 	e.Address, ok = r.prefixed(n)
 	return e, ok
 }
 
 var extraKeys = []key[Extra]{
-	{name: "address", kind: kindText, doc: "The address with its prefix length.", read: func(r *reader, n ast.Node, e *Extra) []ast.Node {
+	{name: "address", kind: kindText, doc: "The address with its prefix length.", read: func(r *reader, n *node, e *Extra) []*node {
 		e.Address, _ = r.prefixed(n)
 		return nil
 	}},
@@ -132,8 +130,8 @@ var extraKeys = []key[Extra]{
 }
 
 // prefixed reads an address with its prefix length.
-func (r *reader) prefixed(n ast.Node) (netip.Prefix, bool) {
-	s, ok := r.address(n)
+func (r *reader) prefixed(n *node) (netip.Prefix, bool) {
+	s, ok := r.text(n, "address")
 	if !ok {
 		return netip.Prefix{}, false
 	}

@@ -7,14 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/token"
 
 	"github.com/failoverd/failoverd/pkg/packet"
 )
@@ -30,7 +26,7 @@ type File struct {
 	Groups  []Group
 	Tracks  []Track
 
-	content []byte
+	content string
 	routers []int    // which of those in content it has; nil: all
 	places  []places // of the routers, while content is read
 }
@@ -59,20 +55,24 @@ type Global struct {
 
 // places is where a router and its keys are in the file.
 type places struct {
-	start  ast.Node
-	keys   map[string]ast.Node
-	items  map[string][]ast.Node // of lists
-	unread map[string]bool       // keys that are missing or have mistakes
+	start  *node
+	keys   map[string]*node
+	items  map[string][]*node // of lists
+	unread map[string]bool    // keys that are missing or have mistakes
 }
 
-func newPlaces(start ast.Node) places {
-	return places{start: start, keys: make(map[string]ast.Node), items: make(map[string][]ast.Node), unread: make(map[string]bool)}
+func newPlaces(start *node) places {
+	return places{start: start, keys: make(map[string]*node), items: make(map[string][]*node), unread: make(map[string]bool)}
 }
+
+// byteOrderMark may be before a text in UTF-8, and says nothing (YAML 1.2, 5.2).
+const byteOrderMark = "\ufeff"
 
 // Parse reads a file's content. The error is of type *Mistakes and has all that
-// can be known without the host.
+// can be known without the host. Whatever the content is, it takes time and memory
+// that the limits of a file bound.
 func Parse(path string, content []byte) (*File, error) {
-	f, err := parse(path, content)
+	f, err := parse(path, strings.TrimPrefix(string(content), byteOrderMark))
 	if err == nil {
 		f.forget()
 	}
@@ -91,17 +91,17 @@ func (f *File) forget() {
 	}
 }
 
-func parse(path string, content []byte) (*File, error) {
+func parse(path, content string) (*File, error) {
 	f := &File{Path: path, Global: defaultGlobal(), content: content}
-	r := &reader{mistakes: Mistakes{Path: path, Content: content}}
-	body := r.parse(content)
+	r := newReader(path, content)
+	body := r.parse()
 	if body == nil {
-		if len(r.mistakes.List) == 0 {
-			r.at(nil, "", "the file is empty: it needs `routers:` with at least one router")
+		if r.mistakes.count() == 0 {
+			r.fail(nil, "", "the file is empty: it needs `routers:` with at least one router")
 		}
 		return nil, r.mistakes.sorted()
 	}
-	var routers, groups, tracks ast.Node
+	var routers, groups, tracks *node
 	entries, ok := r.mapping(body, "the file")
 	for _, e := range entries {
 		switch e.name {
@@ -122,10 +122,10 @@ func parse(path string, content []byte) (*File, error) {
 			r.unknown(e, "", []string{"global", "routers", "groups", "tracks"})
 		}
 	}
-	if ok && routers == nil && len(r.mistakes.List) == 0 {
+	if ok && routers == nil && r.mistakes.count() == 0 {
 		r.fail(body, "", "no `routers:` in the file: it needs at least one router")
 	}
-	if routers != nil && len(f.Routers) == 0 && len(r.mistakes.List) == 0 {
+	if routers != nil && len(f.Routers) == 0 && r.mistakes.count() == 0 {
 		r.fail(routers, "begin one with `- interface: eth0`", "no router in the list")
 	}
 	f.complete()
@@ -144,8 +144,22 @@ func parse(path string, content []byte) (*File, error) {
 	return f, nil
 }
 
-func (f *File) readRouters(r *reader, n ast.Node) {
-	items := r.list(n, "routers", "each router behind a dash:\n          routers:\n            - interface: eth0\n              vrid: 51")
+// maxEntries is how many routers, groups or checks a file may have: a host can't
+// keep up with more.
+const maxEntries = 10_000
+
+// entries returns the values of one of the file's lists.
+func (r *reader) entries(n *node, name, example string) []*node {
+	all := r.list(n, name, example)
+	if len(all) > maxEntries {
+		r.fail(all[maxEntries], "", "%s has %d entries: there can be %d", quote(name), len(all), maxEntries)
+		all = all[:maxEntries]
+	}
+	return all
+}
+
+func (f *File) readRouters(r *reader, n *node) {
+	items := r.entries(n, "routers", "each router behind a dash:\n          routers:\n            - interface: eth0\n              vrid: 51")
 	f.Routers = slices.Grow(f.Routers, len(items))
 	for _, item := range items {
 		router := defaultRouter()
@@ -166,7 +180,7 @@ func (f *File) readRouters(r *reader, n ast.Node) {
 
 // read reads the keys of a mapping into a value, and notes where they are. It
 // reports whether it is a mapping.
-func read[T any](r *reader, n ast.Node, what string, into *T, keys []key[T], p *places) bool {
+func read[T any](r *reader, n *node, what string, into *T, keys []key[T], p *places) bool {
 	entries, ok := r.mapping(n, what)
 	for _, e := range entries {
 		i := slices.IndexFunc(keys, func(k key[T]) bool { return k.name == e.name })
@@ -181,10 +195,10 @@ func read[T any](r *reader, n ast.Node, what string, into *T, keys []key[T], p *
 		if p != nil {
 			p.keys[e.name] = e.value
 		}
-		before := len(r.mistakes.List)
+		before := r.mistakes.count()
 		items := keys[i].read(r, e.value, into)
 		if p != nil {
-			p.items[e.name], p.unread[e.name] = items, len(r.mistakes.List) > before
+			p.items[e.name], p.unread[e.name] = items, r.mistakes.count() > before
 		}
 	}
 	return ok
@@ -205,6 +219,10 @@ var others = map[string]string{
 }
 
 func (r *reader) unknown(e entry, what string, names []string) {
+	if r.mistakes.full() {
+		r.mistakes.More++
+		return
+	}
 	if what != "" {
 		what = " of " + what
 	}
@@ -220,7 +238,9 @@ func (r *reader) unknown(e entry, what string, names []string) {
 	}
 	r.fail(e.key, hint, "unknown key %s%s", quote(e.name), what)
 	// Whoever puts a secret where none belongs shouldn't find it in the log.
-	r.mistakes.List[len(r.mistakes.List)-1].Secret = what == " of "+quote("authentication") || what == " of the key"
+	if what == " of "+quote("authentication") || what == " of the key" {
+		r.secret()
+	}
 }
 
 // complete fills in what depends on other keys.
@@ -272,9 +292,7 @@ func (f *File) validate(r *reader) {
 		if f.incomplete(i) {
 			continue
 		}
-		for _, j := range before.like(&router) {
-			f.compare(r, i, j)
-		}
+		f.compare(r, i, before)
 		before.add(i, &router)
 	}
 }
@@ -289,55 +307,52 @@ func (f *File) incomplete(router int) bool {
 	return false
 }
 
-// compare notes what two routers can't both have.
-func (f *File) compare(r *reader, i, j int) {
-	a, b := f.Routers[i], f.Routers[j]
-	where := fmt.Sprintf("the router on line %d", first(f.places[j].start).Position.Line)
-	if a.Name == b.Name {
+// compare notes what a router can't have beside those before it.
+func (f *File) compare(r *reader, i int, before *index) {
+	a := &f.Routers[i]
+	where := func(j int) string { return fmt.Sprintf("the router on line %d", f.places[j].start.line) }
+	if j, taken := before.names[a.Name]; taken {
 		key := "name"
 		if _, named := f.places[i].keys[key]; !named {
 			key = "vrid"
 		}
-		if key == "name" || a.Interface != b.Interface {
-			f.note(r, i, Problem{Key: key, Text: fmt.Sprintf("%s has the name %s too: give each router a name of its own", where, quote(a.Name))})
+		if key == "name" || a.Interface != f.Routers[j].Interface {
+			f.note(r, i, Problem{Key: key, Text: fmt.Sprintf("%s has the name %s too: give each router a name of its own", where(j), quote(a.Name))})
 		}
 	}
-	if a.Interface == b.Interface {
-		for _, family := range []packet.Family{packet.IPv4, packet.IPv6} {
-			if a.VRID == b.VRID && a.Has(family) && b.Has(family) {
-				f.note(r, i, Problem{Key: "vrid", Text: fmt.Sprintf("%s has VRID %d on %s for %s too: give each a VRID of its own, or put the addresses into one router", where, a.VRID, a.Interface, family)})
-				break
-			}
+	for _, family := range []packet.Family{packet.IPv4, packet.IPv6} {
+		if j, taken := before.vrids[vridSpot{a.Interface, a.VRID, family}]; taken && a.Has(family) {
+			f.note(r, i, Problem{Key: "vrid", Text: fmt.Sprintf("%s has VRID %d on %s for %s too: give each a VRID of its own, or put the addresses into one router", where(j), a.VRID, a.Interface, family)})
+			break
 		}
-		if a.XDPMode != b.XDPMode {
-			f.note(r, i, Problem{Key: "xdp_mode", Text: fmt.Sprintf("%s receives on %s by %s, this one by %s: an interface has one way to receive, give it to both", where, a.Interface, b.XDPMode, a.XDPMode)})
-		}
+	}
+	if j, known := before.modes[a.Interface]; known && f.Routers[j].XDPMode != a.XDPMode {
+		f.note(r, i, Problem{Key: "xdp_mode", Text: fmt.Sprintf("%s receives on %s by %s, this one by %s: an interface has one way to receive, give it to both", where(j), a.Interface, f.Routers[j].XDPMode, a.XDPMode)})
 	}
 	for _, mine := range a.places() {
-		addr := mine.Address.Addr()
-		if slices.ContainsFunc(b.places(), func(o place) bool {
-			return o.Address.Addr() == addr && (o.Interface == mine.Interface || !addr.IsLinkLocalUnicast())
-		}) {
-			f.note(r, i, Problem{Key: mine.key, Item: mine.item, Text: fmt.Sprintf("%s has the address %s too: an address belongs to one router", where, addr)})
+		if j, taken := before.addresses[mine.spot()]; taken {
+			f.note(r, i, Problem{Key: mine.key, Item: mine.item, Text: fmt.Sprintf("%s has the address %s too: an address belongs to one router", where(j), mine.Address.Addr())})
 		}
 	}
 }
 
 // note notes a problem of a router where it is in the file.
 func (f *File) note(r *reader, router int, p Problem) {
-	r.at(f.place(router, p), "", "%s", p.Text)
-	r.mistakes.List[len(r.mistakes.List)-1].Secret = p.Secret
+	r.fail(f.place(router, p), "", "%s", p.Text)
+	if p.Secret {
+		r.secret()
+	}
 }
 
-func (f *File) place(router int, p Problem) *token.Token {
+func (f *File) place(router int, p Problem) *node {
 	at := f.places[router]
 	if items := at.items[p.Key]; p.Item < len(items) {
-		return first(items[p.Item])
+		return items[p.Item]
 	}
 	if n, ok := at.keys[p.Key]; ok {
-		return first(n)
+		return n
 	}
-	return first(at.start)
+	return at.start
 }
 
 // Mistakes makes an error of problems that were found with the host's help, by
@@ -346,7 +361,7 @@ func (f *File) Mistakes(problems map[int][]Problem) error {
 	if len(problems) == 0 {
 		return nil
 	}
-	r := &reader{mistakes: Mistakes{Path: f.Path, Content: f.content}}
+	r := newReader(f.Path, f.content)
 	whole, err := parse(f.Path, f.content) // where everything is
 	if err != nil {
 		return err
@@ -386,8 +401,10 @@ func (f *File) Only(interfaces []string) (*File, error) {
 // Interfaces are those that the routers are on.
 func (f *File) Interfaces() []string {
 	var all []string
+	known := make(map[string]bool)
 	for _, r := range f.Routers {
-		if !slices.Contains(all, r.Interface) {
+		if !known[r.Interface] {
+			known[r.Interface] = true
 			all = append(all, r.Interface)
 		}
 	}
@@ -396,11 +413,14 @@ func (f *File) Interfaces() []string {
 
 // Load reads the file at path.
 func Load(path string) (*File, error) {
-	content, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	content, err := ReadFile(path)
+	var mistakes *Mistakes
+	switch {
+	case errors.As(err, &mistakes):
+		return nil, err
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("no configuration file %s: write one (failoverctl reference shows every key), or name another", path)
-	}
-	if err != nil {
+	case err != nil:
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	return Parse(path, content)
@@ -456,7 +476,7 @@ type key[T any] struct {
 	required bool
 	example  string        // for a required one
 	keys     func() object // of a group, for the schema
-	read     func(*reader, ast.Node, *T) (items []ast.Node)
+	read     func(*reader, *node, *T) (items []*node)
 }
 
 var (
@@ -471,7 +491,7 @@ var (
 )
 
 func textKey[T any](name, doc string, field func(*T) *string) key[T] {
-	return key[T]{name: name, kind: kindText, doc: doc, read: func(r *reader, n ast.Node, t *T) []ast.Node {
+	return key[T]{name: name, kind: kindText, doc: doc, read: func(r *reader, n *node, t *T) []*node {
 		if v, ok := r.text(n, name); ok {
 			*field(t) = v
 		}
@@ -480,7 +500,7 @@ func textKey[T any](name, doc string, field func(*T) *string) key[T] {
 }
 
 func choiceKey[T any](name, doc string, words []string, fallback string, set func(*T, string)) key[T] {
-	return key[T]{name: name, kind: kindChoice, doc: doc, words: words, fallback: fallback, read: func(r *reader, n ast.Node, t *T) []ast.Node {
+	return key[T]{name: name, kind: kindChoice, doc: doc, words: words, fallback: fallback, read: func(r *reader, n *node, t *T) []*node {
 		if v, ok := r.choice(n, name, words); ok {
 			set(t, v)
 		}
@@ -489,7 +509,7 @@ func choiceKey[T any](name, doc string, words []string, fallback string, set fun
 }
 
 func numberKey[T any](name, doc string, least, most int, fallback string, field func(*T) *int) key[T] {
-	return key[T]{name: name, kind: kindNumber, doc: doc, min: least, max: most, fallback: fallback, read: func(r *reader, n ast.Node, t *T) []ast.Node {
+	return key[T]{name: name, kind: kindNumber, doc: doc, min: least, max: most, fallback: fallback, read: func(r *reader, n *node, t *T) []*node {
 		if v, ok := r.number(n, name); ok {
 			*field(t) = v
 		}
@@ -498,7 +518,7 @@ func numberKey[T any](name, doc string, least, most int, fallback string, field 
 }
 
 func boolKey[T any](name, doc string, fallback string, field func(*T) *bool) key[T] {
-	return key[T]{name: name, kind: kindBool, doc: doc, fallback: fallback, read: func(r *reader, n ast.Node, t *T) []ast.Node {
+	return key[T]{name: name, kind: kindBool, doc: doc, fallback: fallback, read: func(r *reader, n *node, t *T) []*node {
 		if v, ok := r.boolean(n, name); ok {
 			*field(t) = v
 		}
@@ -507,7 +527,7 @@ func boolKey[T any](name, doc string, fallback string, field func(*T) *bool) key
 }
 
 func durationKey[T any](name, doc string, fallback string, field func(*T) *time.Duration) key[T] {
-	return key[T]{name: name, kind: kindDuration, doc: doc, fallback: fallback, read: func(r *reader, n ast.Node, t *T) []ast.Node {
+	return key[T]{name: name, kind: kindDuration, doc: doc, fallback: fallback, read: func(r *reader, n *node, t *T) []*node {
 		if v, ok := r.duration(n, name); ok {
 			*field(t) = v
 		}
@@ -571,7 +591,7 @@ func startupDelayKey() key[Global] {
 	const name = "startup_delay"
 	k := durationKey(name, "How long after its start the daemon takes no part, for links that pass nothing at first; up to 1000s.", "0s", func(g *Global) *time.Duration { return &g.StartupDelay })
 	read := k.read
-	k.read = func(r *reader, n ast.Node, g *Global) []ast.Node {
+	k.read = func(r *reader, n *node, g *Global) []*node {
 		items := read(r, n, g)
 		if g.StartupDelay < 0 || g.StartupDelay > maxDelay {
 			r.fail(n, "", "%s can't be %v: it is up to 1000s", quote(name), g.StartupDelay)
@@ -583,8 +603,8 @@ func startupDelayKey() key[Global] {
 
 func addressesKey() key[Router] {
 	const name = "addresses"
-	return key[Router]{name: name, kind: kindAddresses, doc: "The virtual addresses with their prefix lengths, of either family.", read: func(r *reader, n ast.Node, t *Router) []ast.Node {
-		var items []ast.Node
+	return key[Router]{name: name, kind: kindAddresses, doc: "The virtual addresses with their prefix lengths, of either family.", read: func(r *reader, n *node, t *Router) []*node {
+		var items []*node
 		for _, item := range r.list(n, name, "addresses: [192.0.2.10/24]") {
 			if p, ok := r.prefixed(item); ok {
 				t.Addresses = append(t.Addresses, p)
@@ -597,7 +617,7 @@ func addressesKey() key[Router] {
 
 func toleranceKey() key[Router] {
 	const name = "tolerate"
-	return key[Router]{name: name, kind: kindChoices, words: tolerances, fallback: "[]", doc: "What to accept although the RFCs have it refused: octets behind the message, an IPv6 list that doesn't begin with a link-local address, another address list in version 2.", read: func(r *reader, n ast.Node, t *Router) []ast.Node {
+	return key[Router]{name: name, kind: kindChoices, words: tolerances, fallback: "[]", doc: "What to accept although the RFCs have it refused: octets behind the message, an IPv6 list that doesn't begin with a link-local address, another address list in version 2.", read: func(r *reader, n *node, t *Router) []*node {
 		var names []string
 		for _, item := range r.list(n, name, "tolerate: [address-list]") {
 			if s, ok := r.choice(item, name, tolerances); ok {

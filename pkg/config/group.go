@@ -4,8 +4,6 @@ package config
 
 import (
 	"slices"
-
-	"github.com/goccy/go-yaml/ast"
 )
 
 // Group is a set of routers that are Active or Backup together.
@@ -15,13 +13,13 @@ type Group struct {
 	Hooks   Hooks
 	Track   []Use // what each of them depends on
 
-	start   ast.Node
-	members []ast.Node
-	uses    []ast.Node
+	start   *node
+	members []*node
+	uses    []*node
 }
 
 var groupKeys = slices.Concat([]key[Group]{
-	{name: "name", kind: kindText, doc: "What the group is called in logs and in the status.", required: true, example: "add `name: gateway`", read: func(r *reader, n ast.Node, g *Group) []ast.Node {
+	{name: "name", kind: kindText, doc: "What the group is called in logs and in the status.", required: true, example: "add `name: gateway`", read: func(r *reader, n *node, g *Group) []*node {
 		if v, ok := r.text(n, "name"); ok {
 			if !nameShape.MatchString(v) {
 				r.fail(n, "", "%s can't be a name: it is up to 63 letters, digits, dots, dashes and underscores", quote(v))
@@ -30,7 +28,7 @@ var groupKeys = slices.Concat([]key[Group]{
 		}
 		return nil
 	}},
-	{name: "routers", kind: kindNames, doc: "The names of its routers: all of them are Active here, or none.", required: true, example: "add `routers: [lan, wan]`", read: func(r *reader, n ast.Node, g *Group) []ast.Node {
+	{name: "routers", kind: kindNames, doc: "The names of its routers: all of them are Active here, or none.", required: true, example: "add `routers: [lan, wan]`", read: func(r *reader, n *node, g *Group) []*node {
 		for _, item := range r.list(n, "routers", "routers: [lan, wan]") {
 			if v, ok := r.text(item, "routers"); ok {
 				g.Routers = append(g.Routers, v)
@@ -60,12 +58,12 @@ func GroupDifference(before, after []Group) map[string][]string {
 	return all
 }
 
-func (f *File) readGroups(r *reader, n ast.Node) {
-	for _, item := range r.list(n, "groups", "each group behind a dash:\n          groups:\n            - name: gateway\n              routers: [lan, wan]") {
+func (f *File) readGroups(r *reader, n *node) {
+	for _, item := range r.entries(n, "groups", "each group behind a dash:\n          groups:\n            - name: gateway\n              routers: [lan, wan]") {
 		var g Group
 		g.start = item
-		before := len(r.mistakes.List)
-		p := places{keys: make(map[string]ast.Node), items: make(map[string][]ast.Node), unread: make(map[string]bool)}
+		before := r.mistakes.count()
+		p := places{keys: make(map[string]*node), items: make(map[string][]*node), unread: make(map[string]bool)}
 		mapping := read(r, item, "the group", &g, groupKeys, &p)
 		for _, k := range groupKeys {
 			if _, there := p.keys[k.name]; k.required && !there && mapping {
@@ -73,7 +71,7 @@ func (f *File) readGroups(r *reader, n ast.Node) {
 			}
 		}
 		g.uses = p.items["track"]
-		if len(r.mistakes.List) == before {
+		if r.mistakes.count() == before {
 			f.Groups = append(f.Groups, g)
 		}
 	}
@@ -82,19 +80,18 @@ func (f *File) readGroups(r *reader, n ast.Node) {
 // connect gives the routers the groups that they are in, and notes what is wrong
 // with those.
 func (f *File) connect(r *reader) {
-	for i, g := range f.Groups {
-		if slices.ContainsFunc(f.Groups[:i], func(o Group) bool { return o.Name == g.Name }) {
+	names, routers := f.names()
+	groups := make(map[string]bool)
+	for _, g := range f.Groups {
+		if groups[g.Name] {
 			r.fail(g.start, "give each a name of its own", "another group is called %s too", quote(g.Name))
 		}
+		groups[g.Name] = true
 		for j, name := range g.Routers {
-			k := slices.IndexFunc(f.Routers, func(o Router) bool { return o.Name == name })
+			k, known := routers[name]
 			switch {
-			case k < 0:
-				var names []string
-				for _, o := range f.Routers {
-					names = append(names, o.Name)
-				}
-				r.fail(g.members[j], meant(name, names), "no router is called %s", quote(name))
+			case !known:
+				r.fail(g.members[j], r.nearby(name, names), "no router is called %s", quote(name))
 			case f.Routers[k].Group != "":
 				r.fail(g.members[j], "a router is in one group; put all that belong together into that", "%s is in the group %s already", quote(name), quote(f.Routers[k].Group))
 			case f.Routers[k].Priority == OwnerPriority:
@@ -104,4 +101,14 @@ func (f *File) connect(r *reader) {
 			}
 		}
 	}
+}
+
+// names returns the names of the routers, and the first router of each.
+func (f *File) names() (names []string, routers map[string]int) {
+	routers = make(map[string]int, len(f.Routers))
+	for i, r := range f.Routers {
+		names = append(names, r.Name)
+		first(routers, r.Name, i)
+	}
+	return names, routers
 }

@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/goccy/go-yaml/ast"
-
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
@@ -52,20 +50,20 @@ func pathProblem(key, path, example string) string {
 
 // command reads a program with its arguments: a line, or a list of words. Without
 // any there is none.
-func (r *reader) command(n ast.Node, name string) (Command, bool) {
+func (r *reader) command(n *node, name string) (Command, bool) {
 	const example = "write a path with its arguments, like `/etc/failoverd/notify web`"
 	var words []string
-	switch v := r.value(n).(type) {
-	case nil:
+	switch v := r.value(n); {
+	case v == nil:
 		return nil, false
-	case *ast.StringNode:
+	case v.form <= quoted && v.scalarKind() == isText:
 		var err error
-		if words, err = script.Split(v.Value); err != nil {
+		if words, err = script.Split(v.text); err != nil {
 			r.fail(v, "for a shell write [/bin/sh, -c, 'LINE']", "%s: %s", quote(name), err)
 			return nil, false
 		}
-	case *ast.SequenceNode:
-		for _, item := range v.Values {
+	case v.form == sequence:
+		for item := v.child; item != nil; item = item.next {
 			word, ok := r.text(item, name)
 			if !ok {
 				return nil, false
@@ -91,7 +89,7 @@ func (r *reader) command(n ast.Node, name string) (Command, bool) {
 }
 
 func commandKey[T any](name, doc string, field func(*T) *Command) key[T] {
-	return key[T]{name: name, kind: kindCommand, doc: doc, read: func(r *reader, n ast.Node, t *T) []ast.Node {
+	return key[T]{name: name, kind: kindCommand, doc: doc, read: func(r *reader, n *node, t *T) []*node {
 		if v, ok := r.command(n, name); ok {
 			*field(t) = v
 		}
@@ -102,10 +100,10 @@ func commandKey[T any](name, doc string, field func(*T) *Command) key[T] {
 // checked has a key's value looked at when it could be read.
 func checked[T any](k key[T], problem func(*T) string) key[T] {
 	read := k.read
-	k.read = func(r *reader, n ast.Node, t *T) []ast.Node {
-		before := len(r.mistakes.List)
+	k.read = func(r *reader, n *node, t *T) []*node {
+		before := r.mistakes.count()
 		items := read(r, n, t)
-		if len(r.mistakes.List) > before {
+		if r.mistakes.count() > before {
 			return items
 		}
 		if text := problem(t); text != "" {

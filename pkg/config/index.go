@@ -4,55 +4,61 @@ package config
 
 import (
 	"net/netip"
-	"slices"
+
+	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// index finds those of thousands of routers that one may be in conflict with.
+// index has the first of thousands of routers that has something which no other
+// can have, by its number.
 type index struct {
-	names     map[string][]int
-	vrids     map[spot][]int
-	addresses map[netip.Addr][]int
-	modes     map[string]map[string][]int // by interface and xdp_mode
+	names     map[string]int
+	vrids     map[vridSpot]int
+	addresses map[addressSpot]int
+	modes     map[string]int // by interface: the first that receives there
 }
 
-type spot struct {
-	name string
-	vrid int
+type vridSpot struct {
+	name   string
+	vrid   int
+	family packet.Family
+}
+
+// addressSpot is where an address may be once: on the host, and a link-local one
+// on an interface.
+type addressSpot struct {
+	address netip.Addr
+	name    string
+}
+
+func (p place) spot() addressSpot {
+	a := p.Address.Addr()
+	if a.IsLinkLocalUnicast() {
+		return addressSpot{a, p.Interface}
+	}
+	return addressSpot{address: a}
 }
 
 func newIndex() *index {
-	return &index{
-		names: make(map[string][]int), vrids: make(map[spot][]int),
-		addresses: make(map[netip.Addr][]int), modes: make(map[string]map[string][]int),
-	}
+	return &index{names: make(map[string]int), vrids: make(map[vridSpot]int), addresses: make(map[addressSpot]int), modes: make(map[string]int)}
 }
 
 // add makes a router known by its number.
 func (x *index) add(i int, r *Router) {
-	x.names[r.Name] = append(x.names[r.Name], i)
-	x.vrids[spot{r.Interface, r.VRID}] = append(x.vrids[spot{r.Interface, r.VRID}], i)
-	for _, p := range r.places() {
-		a := p.Address.Addr()
-		x.addresses[a] = append(x.addresses[a], i)
-	}
-	if x.modes[r.Interface] == nil {
-		x.modes[r.Interface] = make(map[string][]int)
-	}
-	x.modes[r.Interface][r.XDPMode] = append(x.modes[r.Interface][r.XDPMode], i)
-}
-
-// like returns the routers that have something of a router, or another way to
-// receive on its interface, in order.
-func (x *index) like(r *Router) []int {
-	all := slices.Concat(x.names[r.Name], x.vrids[spot{r.Interface, r.VRID}])
-	for _, p := range r.places() {
-		all = append(all, x.addresses[p.Address.Addr()]...)
-	}
-	for mode, others := range x.modes[r.Interface] {
-		if mode != r.XDPMode {
-			all = append(all, others...)
+	first(x.names, r.Name, i)
+	for _, family := range []packet.Family{packet.IPv4, packet.IPv6} {
+		if r.Has(family) {
+			first(x.vrids, vridSpot{r.Interface, r.VRID, family}, i)
 		}
 	}
-	slices.Sort(all)
-	return slices.Compact(all)
+	for _, p := range r.places() {
+		first(x.addresses, p.spot(), i)
+	}
+	first(x.modes, r.Interface, i)
+}
+
+// first keeps the first value of a key.
+func first[K comparable, V any](m map[K]V, key K, value V) {
+	if _, known := m[key]; !known {
+		m[key] = value
+	}
 }

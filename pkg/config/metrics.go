@@ -7,8 +7,6 @@ import (
 	"net"
 	"slices"
 	"strconv"
-
-	"github.com/goccy/go-yaml/ast"
 )
 
 // Off is the value of what isn't wanted.
@@ -42,7 +40,7 @@ func metricsKey() key[Global] {
 	k := textKey("metrics", "Where to serve metrics for Prometheus, under /metrics: HOST:PORT like 127.0.0.1:9650, :PORT for all addresses of the host, or off.", func(g *Global) *string { return &g.Metrics })
 	k.fallback = Off
 	read := k.read
-	k.read = func(r *reader, n ast.Node, g *Global) []ast.Node {
+	k.read = func(r *reader, n *node, g *Global) []*node {
 		items := read(r, n, g)
 		if err := CheckMetrics(g.Metrics); err != nil {
 			r.fail(r.value(n), "", "%s", err)

@@ -4,8 +4,10 @@ package config
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Problem is something wrong with a router, or with one key of it.
@@ -22,50 +24,153 @@ func (p Problem) Error() string { return p.Text }
 // Mistake is something wrong at a place in a file.
 type Mistake struct {
 	Line, Column int // from 1
-	Width        int // in characters, at least 1
+	Width        int // in characters; 0 if it is about the file as a whole
 	Text         string
 	Hint         string // the remedy, where the text doesn't have it
 	Secret       bool   // the line may have a secret in it, and isn't shown
 }
 
-// Mistakes is everything that is wrong with a file, in its order.
+// Mistakes is what is wrong with a file, in its order.
 type Mistakes struct {
 	Path    string
-	Content []byte
+	Content string
 	List    []Mistake
+	More    int // how many there are beside those of the list
+}
+
+// What is kept of what is wrong, and what is shown: nobody reads more.
+const (
+	maxMistakes     = 1000
+	maxShownLines   = 56
+	maxShownOctets  = 16_000
+	maxMessage      = 600 // characters
+	maxExcerpt      = 100 // characters of a line
+	excerptsContext = 40  // of them before the place
+)
+
+func (e *Mistakes) full() bool { return len(e.List) >= maxMistakes }
+
+func (e *Mistakes) count() int { return len(e.List) + e.More }
+
+func (e *Mistakes) add(m Mistake) {
+	if e.full() {
+		e.More++
+		return
+	}
+	m.Text, m.Hint = shorten(m.Text, maxMessage), shorten(m.Hint, maxMessage)
+	e.List = append(e.List, m)
 }
 
 // Error has a line with the place for each mistake, then the line of the file
-// with a mark under what is wrong.
+// with a mark under what is wrong. Of many it has the first ones, and says how many
+// more there are.
 func (e *Mistakes) Error() string {
-	lines := strings.Split(string(e.Content), "\n")
-	for _, m := range e.List {
-		if m.Secret && m.Line >= 1 && m.Line <= len(lines) {
-			lines[m.Line-1] = "(not shown: there may be a secret in it)"
-		}
-	}
-	var b strings.Builder
+	excerpts := e.lines(e.List[:min(len(e.List), maxShownLines)])
+	var all, b strings.Builder
 	for i, m := range e.List {
-		if i > 0 {
-			b.WriteByte('\n')
-		}
+		b.Reset()
 		fmt.Fprintf(&b, "%s:%d:%d: %s", e.Path, m.Line, m.Column, m.Text)
-		if m.Line >= 1 && m.Line <= len(lines) {
-			line := strings.TrimRight(lines[m.Line-1], "\r")
-			number := fmt.Sprintf("%5d", m.Line)
-			fmt.Fprintf(&b, "\n%s | %s", number, printable(line))
-			if column, end := m.Column-1, len([]rune(line)); column <= end {
-				fmt.Fprintf(&b, "\n%s | %s%s", strings.Repeat(" ", len(number)), indent(line, column), strings.Repeat("^", max(min(m.Width, end-column), 1)))
-			}
+		if line, ok := excerpts[m.Line]; ok && m.Width > 0 {
+			excerpt(&b, line, m)
 		}
 		if m.Hint != "" {
 			fmt.Fprintf(&b, "\n      = %s", m.Hint)
 		}
+		shown := all.String() + b.String()
+		if i > 0 && (strings.Count(shown, "\n") >= maxShownLines || len(shown) > maxShownOctets) {
+			return fmt.Sprintf("%sand %d more", all.String(), e.count()-i)
+		}
+		all.WriteString(b.String())
+		if i+1 < e.count() {
+			all.WriteByte('\n')
+		}
 	}
-	return b.String()
+	if e.More > 0 {
+		fmt.Fprintf(&all, "and %d more", e.More)
+	}
+	return all.String()
 }
 
-// sorted returns nil if there are no mistakes.
+// lines returns the lines of the mistakes.
+func (e *Mistakes) lines(list []Mistake) map[int]string {
+	all := make(map[int]string)
+	last := 0
+	for _, m := range list {
+		all[m.Line], last = "", max(last, m.Line)
+	}
+	number := 0
+	for line := range lines(e.Content) {
+		if number++; number > last {
+			break
+		}
+		if _, wanted := all[number]; wanted {
+			all[number] = strings.TrimRight(line, "\r\n")
+		}
+	}
+	for n := range all {
+		if n > max(number, 1) {
+			delete(all, n)
+		}
+	}
+	for _, m := range list {
+		if _, there := all[m.Line]; m.Secret && there {
+			all[m.Line] = "(not shown: there may be a secret in it)"
+		}
+	}
+	return all
+}
+
+// lines are those of a text, each with its break: \n, \r\n or \r.
+func lines(text string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for text != "" {
+			end := strings.IndexAny(text, "\r\n") + 1
+			switch {
+			case end == 0:
+				end = len(text)
+			case text[end-1] == '\r' && end < len(text) && text[end] == '\n':
+				end++
+			}
+			if !yield(text[:end]) {
+				return
+			}
+			text = text[end:]
+		}
+	}
+}
+
+// excerpt writes a line with a mark under a mistake. Of a long line it has what is
+// around that.
+func excerpt(b *strings.Builder, line string, m Mistake) {
+	number := fmt.Sprintf("%5d", m.Line)
+	column := m.Column - 1
+	if utf8.RuneCountInString(line) > maxExcerpt {
+		from := max(column-excerptsContext, 0)
+		line = skipRunes(line, from)
+		if column -= from; from > 0 {
+			line = "…" + line
+			column++
+		}
+		line = shorten(line, maxExcerpt)
+	}
+	fmt.Fprintf(b, "\n%s | %s", number, printable(line))
+	if end := utf8.RuneCountInString(line); column <= end {
+		fmt.Fprintf(b, "\n%s | %s%s", strings.Repeat(" ", len(number)), indent(line, column), strings.Repeat("^", max(min(m.Width, end-column), 1)))
+	}
+}
+
+// skipRunes leaves the first characters of a text away.
+func skipRunes(s string, n int) string {
+	for i := range s {
+		if n--; n < 0 {
+			return s[i:]
+		}
+	}
+	return ""
+}
+
+// sorted returns nil if there are no mistakes. One that was found twice is there
+// once.
 func (e *Mistakes) sorted() error {
 	if len(e.List) == 0 {
 		return nil
@@ -76,6 +181,7 @@ func (e *Mistakes) sorted() error {
 		}
 		return a.Column - b.Column
 	})
+	e.List = slices.Compact(e.List)
 	return e
 }
 
@@ -105,6 +211,9 @@ func indent(line string, columns int) string {
 func nearest(word string, words []string) string {
 	best, least := "", 3 // more than two letters off is another word
 	for _, w := range words {
+		if len(w)-len(word) >= least || len(word)-len(w) >= least {
+			continue
+		}
 		if d := distance(word, w); d < least && d < len(w) {
 			best, least = w, d
 		}

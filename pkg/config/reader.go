@@ -3,163 +3,163 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
+	"unicode/utf8"
 )
 
 // reader reads the values of a file's keys and collects what is wrong with
 // them, so that one reading tells everything.
 type reader struct {
 	mistakes Mistakes
-	anchors  map[string]ast.Node
+	guesses  int // how often names were searched for the one that is meant
+}
+
+// maxGuesses bounds the time that the search for what was meant takes.
+const maxGuesses = 100
+
+func newReader(path, content string) *reader {
+	return &reader{mistakes: Mistakes{Path: path, Content: content}}
 }
 
 // parse returns the file's only value, nil if it has none.
-func (r *reader) parse(content []byte) ast.Node {
-	file, err := parser.ParseBytes(content, 0, parser.AllowDuplicateMapKey())
-	var syntax *yaml.SyntaxError
-	if errors.As(err, &syntax) && strings.Contains(syntax.Message, "character '\t'") {
-		r.at(syntax.Token, "indent with spaces", "a tab: YAML has none at the beginning of a line")
+func (r *reader) parse() *node {
+	if bad := unreadable(r.mistakes.Content); bad != nil {
+		r.flaw(bad)
 		return nil
 	}
-	if errors.As(err, &syntax) {
-		r.at(syntax.Token, "", "not YAML: %s", syntax.Message)
-		return nil
-	}
-	if err != nil {
-		r.mistakes.List = append(r.mistakes.List, Mistake{Line: 1, Column: 1, Text: fmt.Sprintf("not YAML: %v", err)})
-		return nil
-	}
-	var body ast.Node
-	for _, d := range file.Docs {
-		if d.Body == nil {
-			continue
-		}
-		if _, comment := d.Body.(*ast.CommentGroupNode); comment {
-			continue
-		}
-		if body != nil {
-			r.fail(d.Body, "put everything into one document", "a second document")
-			break
-		}
-		body = d.Body
+	body, bad := parseYAML(r.mistakes.Content)
+	if bad != nil {
+		r.flaw(bad)
 	}
 	return body
 }
 
-// at notes a mistake at a token.
-func (r *reader) at(t *token.Token, hint, format string, args ...any) {
+// flaw notes why a text isn't a file that is taken.
+func (r *reader) flaw(bad *flaw) {
+	m := Mistake{Line: 1, Column: 1, Width: 1, Text: bad.text, Hint: bad.hint}
+	if bad.whole {
+		m.Width = 0
+	}
+	begin := 0
+	for line := range lines(r.mistakes.Content) {
+		if begin+len(line) > bad.at || begin+len(line) == len(r.mistakes.Content) {
+			m.Column = utf8.RuneCountInString(r.mistakes.Content[begin:bad.at]) + 1
+			break
+		}
+		begin += len(line)
+		m.Line++
+	}
+	r.mistakes.add(m)
+}
+
+// fail notes a mistake at a node; without one at the file's beginning.
+func (r *reader) fail(n *node, hint, format string, args ...any) {
+	if r.mistakes.full() {
+		r.mistakes.More++
+		return
+	}
 	m := Mistake{Line: 1, Column: 1, Width: 1, Text: fmt.Sprintf(format, args...), Hint: hint}
-	if t != nil {
-		m.Line, m.Column, m.Width = t.Position.Line, t.Position.Column, len([]rune(t.Value))
-		if t.Type == token.DoubleQuoteType || t.Type == token.SingleQuoteType {
-			m.Width += 2
-		}
-		if strings.Contains(t.Value, "\n") {
-			m.Width = 1
-		}
+	if n != nil {
+		m.Line, m.Column, m.Width = int(n.line), int(n.column), n.width()
 	}
-	r.mistakes.List = append(r.mistakes.List, m)
+	r.mistakes.add(m)
 }
 
-// fail notes a mistake at a node.
-func (r *reader) fail(n ast.Node, hint, format string, args ...any) {
-	r.at(first(n), hint, format, args...)
+// secret has the line of the last mistake not shown.
+func (r *reader) secret() {
+	if r.mistakes.More == 0 {
+		r.mistakes.List[len(r.mistakes.List)-1].Secret = true
+	}
 }
 
-// first is the token that a node begins with.
-func first(n ast.Node) *token.Token {
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		if !n.IsFlowStyle && len(n.Values) > 0 {
-			return n.Values[0].Key.GetToken()
-		}
-		return n.Start
-	case *ast.MappingValueNode:
-		return n.Key.GetToken()
-	case *ast.SequenceNode:
-		return n.Start
+// width is how many characters of a node to mark, at least 1.
+func (n *node) width() int {
+	if n.form == mapping && n.child != nil && n.spot == n.child.spot {
+		return n.child.width()
 	}
-	return n.GetToken()
+	width := 1
+	if !strings.Contains(n.text, "\n") {
+		width = utf8.RuneCountInString(n.text)
+	}
+	switch n.form {
+	case quoted:
+		return width + 2
+	case plain:
+		return max(width, 1)
+	}
+	return 1
 }
 
-// value follows anchors, aliases and tags to what they stand for.
-func (r *reader) value(n ast.Node) ast.Node {
-	for range 100 { // an alias may stand for an alias
-		switch v := n.(type) {
-		case *ast.AnchorNode:
-			if r.anchors == nil {
-				r.anchors = make(map[string]ast.Node)
-			}
-			r.anchors[v.Name.GetToken().Value] = v.Value
-			n = v.Value
-		case *ast.AliasNode:
-			name := v.Value.GetToken().Value
-			known, ok := r.anchors[name]
-			if !ok {
-				r.fail(v, "", "no anchor &%s before this alias", name)
-				return nil
-			}
-			n = known
-		case *ast.TagNode:
-			n = v.Value
-		default:
-			return n
-		}
+// value follows an alias to what it stands for.
+func (r *reader) value(n *node) *node {
+	if n == nil || n.form != alias {
+		return n
 	}
-	return nil
+	if n.child == nil {
+		r.fail(n, "", "no anchor &%s before this alias", printable(shorten(n.text, 60)))
+	}
+	return n.child
+}
+
+// is reports whether n stands for a list, or for a group.
+func (r *reader) is(n *node, f form) bool {
+	v := r.value(n)
+	return v != nil && v.form == f
+}
+
+// off reports whether n is the word that says that something isn't wanted.
+func (r *reader) off(n *node) bool {
+	v := r.value(n)
+	return v != nil && v.form <= quoted && v.text == Off
 }
 
 // entry is one key of a mapping with its value.
 type entry struct {
 	name  string
-	key   ast.Node
-	value ast.Node
+	key   *node
+	value *node
 }
 
 // mapping returns the entries of a mapping, those of merge keys last unless
 // there are others of their names. It notes what isn't a mapping, which is not
 // ok, and keys that are there twice.
-func (r *reader) mapping(n ast.Node, what string) (all []entry, ok bool) {
-	value := r.value(n)
-	if value == nil {
+func (r *reader) mapping(n *node, what string) (all []entry, ok bool) {
+	m := r.value(n)
+	if m == nil {
 		return nil, false
 	}
-	m, ok := value.(ast.MapNode)
-	if !ok {
-		r.fail(value, "", "%s is %s, where keys and values are expected, like `vrid: 51`", what, kindOf(value))
+	if m.form != mapping {
+		r.fail(m, "", "%s is %s, where keys and values are expected, like `vrid: 51`", what, kindOf(m))
 		return nil, false
 	}
-	var merged []ast.Node
-	seen := make(map[string]*token.Token)
-	for i := m.MapRange(); i.Next(); {
-		key := i.Key()
-		if key.IsMergeKey() {
-			merged = append(merged, i.Value())
+	ok = true
+	var merged []*node
+	seen := make(map[string]*node)
+	for key := m.child; key != nil; key = key.next.next {
+		if key.form == plain && key.text == "<<" {
+			merged = append(merged, key.next)
 			continue
 		}
-		name := key.GetToken().Value
+		name := key.text
+		if key.form == alias && r.value(key) != nil {
+			name = r.value(key).text
+		}
 		if before, twice := seen[name]; twice {
-			r.fail(key, "", "%s is here twice: it is on line %d already; remove one of them", quote(name), before.Position.Line)
+			r.fail(key, "", "%s is here twice: it is on line %d already; remove one of them", quote(name), before.line)
 			continue
 		}
-		seen[name] = key.GetToken()
-		all = append(all, entry{name, key, i.Value()})
+		seen[name] = key
+		all = append(all, entry{name, key, key.next})
 	}
 	for _, n := range merged {
 		entries, good := r.merge(n, what)
 		ok = ok && good
 		for _, e := range entries {
 			if _, own := seen[e.name]; !own {
-				seen[e.name] = e.key.GetToken()
+				seen[e.name] = e.key
 				all = append(all, e)
 			}
 		}
@@ -169,73 +169,53 @@ func (r *reader) mapping(n ast.Node, what string) (all []entry, ok bool) {
 
 // merge returns the entries that a merge key brings: of one mapping, or of a
 // list of them.
-func (r *reader) merge(n ast.Node, what string) (all []entry, ok bool) {
-	if list, is := r.value(n).(*ast.SequenceNode); is {
-		ok = true
-		for _, item := range list.Values {
-			entries, good := r.mapping(item, what)
-			all, ok = append(all, entries...), ok && good
-		}
-		return all, ok
+func (r *reader) merge(n *node, what string) (all []entry, ok bool) {
+	if !r.is(n, sequence) {
+		return r.mapping(n, what)
 	}
-	return r.mapping(n, what)
+	ok = true
+	for item := r.value(n).child; item != nil; item = item.next {
+		entries, good := r.mapping(item, what)
+		all, ok = append(all, entries...), ok && good
+	}
+	return all, ok
 }
 
 // list returns the values of a list.
-func (r *reader) list(n ast.Node, name, example string) []ast.Node {
-	value := r.value(n)
-	if value == nil {
+func (r *reader) list(n *node, name, example string) []*node {
+	v := r.value(n)
+	if v == nil {
 		return nil
 	}
-	list, ok := value.(*ast.SequenceNode)
-	if !ok {
-		if s, scalar := value.(*ast.StringNode); scalar && len(s.Value) < 60 {
-			example = fmt.Sprintf("%s: [%s]", name, s.Value)
+	if v.form != sequence {
+		if v.form <= quoted && v.scalarKind() == isText && len(v.text) < 60 {
+			example = fmt.Sprintf("%s: [%s]", name, printable(v.text))
 		}
-		r.fail(value, "write "+example, "%s is %s, where a list is expected", quote(name), kindOf(value))
+		r.fail(v, "write "+example, "%s is %s, where a list is expected", quote(name), kindOf(v))
 		return nil
 	}
-	return list.Values
+	all := make([]*node, 0, v.length())
+	for item := v.child; item != nil; item = item.next {
+		all = append(all, item)
+	}
+	return all
 }
 
 // text reads a value that is a word.
-func (r *reader) text(n ast.Node, name string) (string, bool) {
-	switch v := r.value(n).(type) {
-	case nil:
+func (r *reader) text(n *node, name string) (string, bool) {
+	v := r.value(n)
+	if v == nil {
 		return "", false
-	case *ast.StringNode:
-		return v.Value, true
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
-		return v.GetToken().Value, true // a name may be a number
-	default:
+	}
+	if v.form > quoted || v.scalarKind() == isNull {
 		r.fail(v, "", "%s is %s, where one value is expected", quote(name), kindOf(v))
 		return "", false
 	}
-}
-
-// address reads a virtual address. An IPv6 address without quotes in [ ] is text
-// in YAML, but the library takes its first colon for a key's.
-func (r *reader) address(n ast.Node) (string, bool) {
-	if m, ok := r.value(n).(ast.MapNode); ok {
-		at := first(r.value(n)).Position
-		if i := m.MapRange(); i.Next() {
-			at = i.Key().GetToken().Position
-		}
-		lines := strings.Split(string(r.mistakes.Content), "\n")
-		rest := []rune(lines[at.Line-1])[at.Column-1:]
-		s, _, _ := strings.Cut(string(rest), " ")
-		if i := strings.IndexAny(s, ",]}"); i >= 0 {
-			s = s[:i]
-		}
-		if strings.Count(s, ":") > 1 && !strings.ContainsAny(s, "{[\"'") {
-			return s, true
-		}
-	}
-	return r.text(n, "address")
+	return v.text, true // a name may be a number
 }
 
 // choice reads one of some words.
-func (r *reader) choice(n ast.Node, name string, words []string) (string, bool) {
+func (r *reader) choice(n *node, name string, words []string) (string, bool) {
 	s, ok := r.text(n, name)
 	if !ok {
 		return "", false
@@ -249,57 +229,57 @@ func (r *reader) choice(n ast.Node, name string, words []string) (string, bool) 
 	return "", false
 }
 
-func (r *reader) boolean(n ast.Node, name string) (value, ok bool) {
-	switch v := r.value(n).(type) {
-	case nil:
-	case *ast.BoolNode:
-		return v.Value, true
-	default:
-		hint := ""
-		switch strings.ToLower(v.GetToken().Value) {
-		case "true", "false":
-			hint = "write it without quotes"
-		case "yes", "on", "1":
-			hint = "write true"
-		case "no", "off", "0":
-			hint = "write false"
-		}
-		r.fail(v, hint, "%s is %s, where true or false is expected", quote(name), kindOf(v))
+func (r *reader) boolean(n *node, name string) (value, ok bool) {
+	v := r.value(n)
+	if v == nil {
+		return false, false
 	}
+	word := strings.ToLower(shorten(v.text, 10))
+	if v.form == plain && v.scalarKind() == isBool {
+		return word == "true", true
+	}
+	hint := ""
+	switch word {
+	case "true", "false":
+		hint = "write it without quotes"
+	case "yes", "on", "1":
+		hint = "write true"
+	case "no", "off", "0":
+		hint = "write false"
+	}
+	r.fail(v, hint, "%s is %s, where true or false is expected", quote(name), kindOf(v))
 	return false, false
 }
 
-func (r *reader) number(n ast.Node, name string) (int, bool) {
+func (r *reader) number(n *node, name string) (int, bool) {
 	v := r.value(n)
 	if v == nil {
 		return 0, false
 	}
 	hint := ""
-	switch v := v.(type) {
-	case *ast.IntegerNode:
-		// As people read it: 010 is ten for some and eight for others.
-		s := v.GetToken().Value
-		if n, err := strconv.Atoi(s); err == nil && (s == "0" || !strings.HasPrefix(s, "0")) {
-			return n, true
-		}
-		hint = "write it in decimal, without leading zeros"
-	case *ast.StringNode:
-		if _, err := strconv.Atoi(v.Value); err == nil {
-			hint = "write " + v.Value + ", without quotes"
+	if v.form <= quoted && len(v.text) < 60 {
+		number, err := strconv.Atoi(v.text)
+		switch kind := v.scalarKind(); {
+		case kind == isInt && err == nil && (v.text == "0" || !strings.HasPrefix(v.text, "0")):
+			return number, true
+		case kind == isInt:
+			// As people read it: 010 is ten for some and eight for others.
+			hint = "write it in decimal, without leading zeros"
+		case kind == isText && err == nil:
+			hint = "write " + v.text + ", without quotes"
 		}
 	}
 	r.fail(v, hint, "%s is %s, where a whole number is expected", quote(name), kindOf(v))
 	return 0, false
 }
 
-func (r *reader) duration(n ast.Node, name string) (time.Duration, bool) {
+func (r *reader) duration(n *node, name string) (time.Duration, bool) {
 	v := r.value(n)
 	if v == nil {
 		return 0, false
 	}
-	s := v.GetToken().Value
-	switch v.(type) {
-	case *ast.StringNode, *ast.IntegerNode, *ast.FloatNode:
+	kind := v.scalarKind()
+	if s := v.text; v.form <= quoted && kind != isNull && kind != isBool && len(s) < 60 {
 		d, err := time.ParseDuration(s)
 		if err == nil {
 			return d, true
@@ -313,31 +293,58 @@ func (r *reader) duration(n ast.Node, name string) (time.Duration, bool) {
 	return 0, false
 }
 
+// length is how many nodes are in a list, or keys and values in a group.
+func (n *node) length() (all int) {
+	for c := n.child; c != nil; c = c.next {
+		all++
+	}
+	return all
+}
+
 // kindOf says what a value is, as people call it.
-func kindOf(n ast.Node) string {
-	switch v := n.(type) {
-	case *ast.NullNode:
-		return "empty"
-	case *ast.BoolNode:
-		return "the word " + v.GetToken().Value
-	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
-		return "the number " + v.GetToken().Value
-	case *ast.StringNode:
-		return "the text " + quote(v.Value)
-	case *ast.SequenceNode:
+func kindOf(n *node) string {
+	switch n.form {
+	case sequence:
 		return "a list"
-	case ast.MapNode:
+	case mapping:
 		return "a group of keys"
 	}
-	return "a text of several lines"
+	switch n.scalarKind() {
+	case isNull:
+		return "empty"
+	case isBool:
+		return "the word " + n.text
+	case isInt, isFloat:
+		return "the number " + n.text
+	}
+	return "the text " + quote(n.text)
 }
 
 // quote makes what comes from a file safe and short to show.
 func quote(s string) string {
-	if r := []rune(s); len(r) > 60 {
-		s = string(r[:60]) + "…"
+	return "`" + printable(strings.ReplaceAll(shorten(s, 60), "\n", " ")) + "`"
+}
+
+// shorten cuts a text to so many characters.
+func shorten(s string, most int) string {
+	if len(s) <= most {
+		return s
 	}
-	return "`" + printable(strings.ReplaceAll(s, "\n", " ")) + "`"
+	n := 0
+	for i := range s {
+		if n++; n > most {
+			return s[:i] + "…"
+		}
+	}
+	return s
+}
+
+// nearby is the hint for a word that may be a slip of one of many names.
+func (r *reader) nearby(word string, names []string) string {
+	if r.guesses++; r.guesses > maxGuesses {
+		return ""
+	}
+	return meant(word, names)
 }
 
 // meant is the hint for a word that may be a slip of one of the words.

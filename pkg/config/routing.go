@@ -5,9 +5,6 @@ package config
 import (
 	"fmt"
 	"net/netip"
-	"slices"
-
-	"github.com/goccy/go-yaml/ast"
 
 	"github.com/failoverd/failoverd/pkg/packet"
 )
@@ -83,11 +80,16 @@ func (r Router) routingProblems() (all []Problem) {
 		}
 		add(key, 0, "the addresses of their owner (priority 255) stay on the host, and so would what goes with them: configure it with the host's network")
 	}
+	type routeSpot struct {
+		to            netip.Prefix
+		table, metric int
+	}
+	routesTwice := repeated(r.Routes, func(n Route) routeSpot { return routeSpot{n.To, n.Table, n.Metric} })
+	rulesTwice := repeated(r.Rules, func(n Rule) Rule { return n })
 	for i, n := range r.Routes {
 		six := n.To.Addr().Is6()
-		same := func(o Route) bool { return o.To == n.To && o.Table == n.Table && o.Metric == n.Metric }
 		switch {
-		case slices.ContainsFunc(r.Routes[:i], same):
+		case routesTwice[i]:
 			add("routes", i, "the route to %s is given twice: give one of them another metric or table", n.To)
 		case n.Type != "unicast" && (n.Via.IsValid() || n.Interface != "" || n.Source.IsValid() || n.Onlink):
 			add("routes", i, "a route of the type %s leads nowhere: leave via, interface, source and onlink away", n.Type)
@@ -101,7 +103,7 @@ func (r Router) routingProblems() (all []Problem) {
 	}
 	for i, n := range r.Rules {
 		switch {
-		case slices.Contains(r.Rules[:i], n):
+		case rulesTwice[i]:
 			add("rules", i, "the rule of priority %d is given twice", n.Priority)
 		case n.From.IsValid() && n.To.IsValid() && n.From.Addr().Is6() != n.To.Addr().Is6():
 			add("rules", i, "the rule is from %s to %s, which are of different families", n.From, n.To)
@@ -133,10 +135,10 @@ func (r *Router) completeRouting() {
 // groupsKey is a list of groups of keys.
 func groupsKey[T any](name, doc, what, example string, keys []key[T], first T, field func(*Router) *[]T) key[Router] {
 	schema := func() object { return properties(doc, keys) }
-	return key[Router]{name: name, kind: kindGroups, doc: doc, keys: schema, read: func(r *reader, n ast.Node, t *Router) (items []ast.Node) {
+	return key[Router]{name: name, kind: kindGroups, doc: doc, keys: schema, read: func(r *reader, n *node, t *Router) (items []*node) {
 		for _, item := range r.list(n, name, example) {
-			one, p, before := first, newPlaces(item), len(r.mistakes.List)
-			if read(r, item, what, &one, keys, &p) && len(r.mistakes.List) == before {
+			one, p, before := first, newPlaces(item), r.mistakes.count()
+			if read(r, item, what, &one, keys, &p) && r.mistakes.count() == before {
 				for _, k := range keys {
 					if _, there := p.keys[k.name]; k.required && !there {
 						r.fail(item, k.example, "%s has no %s", what, quote(k.name))
@@ -190,7 +192,7 @@ func limited[T any](keys []key[T]) []key[T] {
 		if k.kind != kindNumber {
 			continue
 		}
-		keys[i].read = func(r *reader, n ast.Node, t *T) []ast.Node {
+		keys[i].read = func(r *reader, n *node, t *T) []*node {
 			if v, ok := r.number(n, k.name); ok && (v < k.min || v > k.max) {
 				r.fail(n, "", "%s is %d: it is %d to %d", quote(k.name), v, k.min, k.max)
 			} else if ok {
@@ -203,15 +205,15 @@ func limited[T any](keys []key[T]) []key[T] {
 }
 
 func hostKey[T any](name, doc string, field func(*T) *netip.Addr) key[T] {
-	return key[T]{name: name, kind: kindText, doc: doc, read: func(r *reader, n ast.Node, t *T) []ast.Node {
+	return key[T]{name: name, kind: kindText, doc: doc, read: func(r *reader, n *node, t *T) []*node {
 		*field(t), _ = r.host(n)
 		return nil
 	}}
 }
 
 func networkKey[T any](name, doc string, field func(*T) *netip.Prefix) key[T] {
-	return key[T]{name: name, kind: kindText, doc: doc, read: func(r *reader, n ast.Node, t *T) []ast.Node {
-		s, ok := r.address(n)
+	return key[T]{name: name, kind: kindText, doc: doc, read: func(r *reader, n *node, t *T) []*node {
+		s, ok := r.text(n, "address")
 		if !ok {
 			return nil
 		}

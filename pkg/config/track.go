@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml/ast"
-
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
@@ -66,8 +64,8 @@ type Track struct {
 }
 
 type trackPlaces struct {
-	start ast.Node
-	keys  map[string]ast.Node
+	start *node
+	keys  map[string]*node
 }
 
 // Use is a track that a router depends on.
@@ -147,17 +145,17 @@ func defaultTrack() Track {
 	return Track{Rise: 1, Fall: 1, Interval: DefaultTrackInterval, Verify: true, Min: 1, Max: -1, Table: MainTable, State: WantActive}
 }
 
-func (f *File) readTracks(r *reader, n ast.Node) {
-	for _, item := range r.list(n, "tracks", "each check behind a dash:\n          tracks:\n            - name: web\n              tcp: 127.0.0.1:80") {
+func (f *File) readTracks(r *reader, n *node) {
+	for _, item := range r.entries(n, "tracks", "each check behind a dash:\n          tracks:\n            - name: web\n              tcp: 127.0.0.1:80") {
 		t := defaultTrack()
-		before := len(r.mistakes.List)
+		before := r.mistakes.count()
 		p := newPlaces(item)
 		mapping := read(r, item, "the track", &t, trackKeys, &p)
 		t.at = trackPlaces{item, p.keys}
 		if _, there := p.keys["name"]; !there && mapping {
 			r.fail(item, trackKeys[0].example, "the track has no `name`")
 		}
-		if len(r.mistakes.List) == before {
+		if r.mistakes.count() == before {
 			f.completeTrack(r, &t)
 		}
 		f.Tracks = append(f.Tracks, t)
@@ -293,62 +291,71 @@ func checkTarget(s string) string {
 // useTracks gives the routers what they depend on, and notes what is wrong with
 // that.
 func (f *File) useTracks(r *reader) {
-	var names []string
+	routerNames, routers := f.names()
+	known := newTrackNames(f.Tracks)
 	for i, t := range f.Tracks {
-		if slices.Contains(names, t.Name) && t.Name != "" {
-			j := slices.IndexFunc(f.Tracks, func(o Track) bool { return o.Name == t.Name })
-			r.fail(f.Tracks[i].at.start, "give each a name of its own", "the track on line %d is called %s too", first(f.Tracks[j].at.start).Position.Line, quote(t.Name))
+		if j := known.first[t.Name]; j != i && t.Name != "" {
+			r.fail(t.at.start, "give each a name of its own", "the track on line %d is called %s too", f.Tracks[j].at.start.line, quote(t.Name))
 		}
-		names = append(names, t.Name)
-		if t.Kind == "router" && !slices.ContainsFunc(f.Routers, func(o Router) bool { return o.Name == t.Router }) {
-			var routers []string
-			for _, o := range f.Routers {
-				routers = append(routers, o.Name)
-			}
-			r.fail(t.at.keys["router"], meant(t.Router, routers), "no router is called %s", quote(t.Router))
+		if _, there := routers[t.Router]; t.Kind == "router" && !there {
+			r.fail(t.at.keys["router"], r.nearby(t.Router, routerNames), "no router is called %s", quote(t.Router))
 		}
 	}
 	for i := range f.Routers {
 		router := &f.Routers[i]
-		f.resolve(r, router.Track, f.places[i].items["track"], names, router.Priority == OwnerPriority)
+		f.resolve(r, router.Track, f.places[i].items["track"], known, router.Priority == OwnerPriority)
 	}
+	groups := make(map[string]*Group)
 	for i := range f.Groups {
 		g := &f.Groups[i]
-		f.resolve(r, g.Track, g.uses, names, false)
-		for j := range f.Routers {
-			if f.Routers[j].Group == g.Name {
-				f.Routers[j].join(g.Track)
-			}
-		}
+		f.resolve(r, g.Track, g.uses, known, false)
+		first(groups, g.Name, g)
 	}
 	for i := range f.Routers {
-		if len(f.Routers[i].Track) == 0 {
-			continue
+		if g, in := groups[f.Routers[i].Group]; in && f.Routers[i].Group != "" {
+			f.Routers[i].join(g.Track)
 		}
-		if through := f.circle(f.Routers[i].Name, f.Routers[i].Name, nil); through != nil {
-			f.note(r, i, Problem{Key: "track", Text: fmt.Sprintf("%s depends on its own state, through %s: remove one of them", quote(f.Routers[i].Name), strings.Join(through, " and "))})
-		}
+	}
+	for _, c := range f.circles(routers, known) {
+		f.note(r, c.router, Problem{Key: "track", Text: fmt.Sprintf("%s depends on its own state, through %s: remove one of them", quote(f.Routers[c.router].Name), strings.Join(c.through, " and "))})
 	}
 }
 
+// trackNames are the names of the tracks, and the first track of each.
+type trackNames struct {
+	all   []string
+	first map[string]int
+}
+
+func newTrackNames(tracks []Track) (n trackNames) {
+	n.first = make(map[string]int)
+	for i, t := range tracks {
+		n.all = append(n.all, t.Name)
+		first(n.first, t.Name, i)
+	}
+	return n
+}
+
 // resolve completes a list of what routers depend on.
-func (f *File) resolve(r *reader, uses []Use, nodes []ast.Node, names []string, owner bool) {
+func (f *File) resolve(r *reader, uses []Use, nodes []*node, known trackNames, owner bool) {
+	seen := make(map[string]bool)
 	for i := range uses {
 		u, at := &uses[i], nodes[i]
-		j := slices.Index(names, u.Name)
-		if j < 0 {
-			hint := meant(u.Name, names)
-			if hint == "" && len(names) == 0 {
+		j, there := known.first[u.Name]
+		if !there {
+			hint := r.nearby(u.Name, known.all)
+			if hint == "" && len(known.all) == 0 {
 				hint = "name it in `tracks:`, at the left margin of the file"
 			} else if hint == "" {
-				hint = "there are " + strings.Join(names, ", ")
+				hint = "there are " + strings.Join(known.all[:min(len(known.all), 20)], ", ")
 			}
 			r.fail(at, hint, "no track is called %s", quote(u.Name))
 			continue
 		}
-		if slices.ContainsFunc(uses[:i], func(o Use) bool { return o.Name == u.Name }) {
+		if seen[u.Name] {
 			r.fail(at, "", "%s is here twice: remove one of them", quote(u.Name))
 		}
+		seen[u.Name] = true
 		if !hasKey(at, "weight") {
 			u.Weight = f.Tracks[j].Weight
 		}
@@ -363,46 +370,93 @@ func (f *File) resolve(r *reader, uses []Use, nodes []ast.Node, names []string, 
 
 // join has a router depend on what its group does, unless it does already.
 func (r *Router) join(uses []Use) {
+	own := make(map[string]bool)
+	for _, u := range r.Track {
+		own[u.Name] = true
+	}
 	for _, u := range uses {
-		if !slices.ContainsFunc(r.Track, func(o Use) bool { return o.Name == u.Name }) {
+		if !own[u.Name] {
 			r.Track = append(r.Track, u)
 		}
 	}
 }
 
 // hasKey reports whether a value is a mapping with a key.
-func hasKey(n ast.Node, name string) bool {
-	m, ok := n.(ast.MapNode)
-	if !ok {
+func hasKey(n *node, name string) bool {
+	if n.form != mapping {
 		return false
 	}
-	for i := m.MapRange(); i.Next(); {
-		if i.Key().GetToken().Value == name {
+	for key := n.child; key != nil; key = key.next.next {
+		if key.text == name {
 			return true
 		}
 	}
 	return false
 }
 
-// circle returns the tracks through which a router depends on another's state.
-func (f *File) circle(from, to string, seen []string) []string {
-	i := slices.IndexFunc(f.Routers, func(o Router) bool { return o.Name == from })
-	if i < 0 || slices.Contains(seen, from) {
-		return nil
+// circle is a router that depends on its own state, and through which tracks.
+type circle struct {
+	router  int
+	through []string
+}
+
+// maxOfCircle is how many routers of a circle are told of.
+const maxOfCircle = 12
+
+// circles finds each router once that depends on its own state, together with
+// those that it depends on.
+func (f *File) circles(routers map[string]int, known trackNames) (all []circle) {
+	const unseen, open, done = 0, 1, 2
+	state := make([]int, len(f.Routers))
+	// The way to the router that is looked at: each with the use of the next.
+	type step struct{ router, use int }
+	for begin := range f.Routers {
+		way := []step{{begin, 0}}
+		for len(way) > 0 {
+			at := &way[len(way)-1]
+			state[at.router] = max(state[at.router], open)
+			uses := f.Routers[at.router].Track
+			if at.use == len(uses) || state[at.router] == done {
+				state[at.router] = done
+				way = way[:len(way)-1]
+				continue
+			}
+			next, ok := f.dependsOn(uses[at.use], routers, known)
+			at.use++
+			switch {
+			case !ok || state[next] == done:
+			case state[next] == unseen:
+				way = append(way, step{next, 0})
+			default:
+				from := slices.IndexFunc(way, func(s step) bool { return s.router == next })
+				var through []string
+				for _, s := range way[from:] {
+					through = append(through, quote(f.Routers[s.router].Track[s.use-1].Name))
+				}
+				for i, s := range way[from:min(from+maxOfCircle, len(way))] {
+					c := circle{s.router, append(slices.Clone(through[i:]), through[:i]...)}
+					if len(c.through) > maxOfCircle {
+						c.through = append(c.through[:maxOfCircle], fmt.Sprintf("%d more", len(c.through)-maxOfCircle))
+					}
+					all = append(all, c)
+				}
+				for _, s := range way {
+					state[s.router] = done
+				}
+			}
+		}
 	}
-	for _, u := range f.Routers[i].Track {
-		j := slices.IndexFunc(f.Tracks, func(t Track) bool { return t.Name == u.Name && t.Kind == "router" })
-		if j < 0 {
-			continue
-		}
-		if f.Tracks[j].Router == to {
-			return []string{quote(u.Name)}
-		}
-		if through := f.circle(f.Tracks[j].Router, to, append(seen, from)); through != nil {
-			return append([]string{quote(u.Name)}, through...)
-		}
+	return all
+}
+
+// dependsOn returns the router whose state a track looks at.
+func (f *File) dependsOn(u Use, routers map[string]int, known trackNames) (router int, ok bool) {
+	i, ok := known.first[u.Name]
+	if !ok || f.Tracks[i].Kind != "router" {
+		return 0, false
 	}
-	return nil
+	router, ok = routers[f.Tracks[i].Router]
+	return router, ok
 }
 
 // TrackMistakes makes an error of what the host finds wrong with tracks, by their
@@ -411,7 +465,7 @@ func (f *File) TrackMistakes(problems map[string]Problem) error {
 	if len(problems) == 0 {
 		return nil
 	}
-	r := &reader{mistakes: Mistakes{Path: f.Path, Content: f.content}}
+	r := newReader(f.Path, f.content)
 	whole, err := parse(f.Path, f.content) // where everything is
 	if err != nil {
 		return err

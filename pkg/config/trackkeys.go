@@ -7,13 +7,11 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-
-	"github.com/goccy/go-yaml/ast"
 )
 
 func scriptKey() key[Track] {
 	const name = "script"
-	return key[Track]{name: name, kind: kindCommand, doc: "A program with its arguments, in words or as a list: its exit status is 0. There is no shell, the path is absolute.", read: func(r *reader, n ast.Node, t *Track) []ast.Node {
+	return key[Track]{name: name, kind: kindCommand, doc: "A program with its arguments, in words or as a list: its exit status is 0. There is no shell, the path is absolute.", read: func(r *reader, n *node, t *Track) []*node {
 		t.Script, t.line = r.words(n, name)
 		return nil
 	}}
@@ -30,7 +28,7 @@ func boundedKey[T any](name, doc string, least, most int, fallback string, field
 }
 
 func wordsKey(name, doc string, field func(*Track) *[]string) key[Track] {
-	return key[Track]{name: name, kind: kindCommand, doc: doc, read: func(r *reader, n ast.Node, t *Track) []ast.Node {
+	return key[Track]{name: name, kind: kindCommand, doc: doc, read: func(r *reader, n *node, t *Track) []*node {
 		words, line := r.words(n, name)
 		if line != "" {
 			words = []string{line}
@@ -41,8 +39,8 @@ func wordsKey(name, doc string, field func(*Track) *[]string) key[Track] {
 }
 
 // words reads a list of words, or a text that stands for them.
-func (r *reader) words(n ast.Node, name string) (words []string, line string) {
-	if _, list := r.value(n).(*ast.SequenceNode); !list {
+func (r *reader) words(n *node, name string) (words []string, line string) {
+	if !r.is(n, sequence) {
 		line, _ = r.text(n, name)
 		return nil, line
 	}
@@ -55,8 +53,8 @@ func (r *reader) words(n ast.Node, name string) (words []string, line string) {
 }
 
 func addressKey(name, doc string, field func(*Track) *netip.Addr) key[Track] {
-	return key[Track]{name: name, kind: kindText, doc: doc, read: func(r *reader, n ast.Node, t *Track) []ast.Node {
-		s, ok := r.address(n)
+	return key[Track]{name: name, kind: kindText, doc: doc, read: func(r *reader, n *node, t *Track) []*node {
+		s, ok := r.text(n, "address")
 		if !ok {
 			return nil
 		}
@@ -78,8 +76,8 @@ var everywhere = map[string]netip.Prefix{
 
 func routeKey() key[Track] {
 	const name = "route"
-	return key[Track]{name: name, kind: kindText, doc: "A route's destination, ADDRESS/LENGTH, default (IPv4) or default6: this host has it.", read: func(r *reader, n ast.Node, t *Track) []ast.Node {
-		s, ok := r.address(n)
+	return key[Track]{name: name, kind: kindText, doc: "A route's destination, ADDRESS/LENGTH, default (IPv4) or default6: this host has it.", read: func(r *reader, n *node, t *Track) []*node {
+		s, ok := r.text(n, "address")
 		if !ok {
 			return nil
 		}
@@ -104,7 +102,7 @@ func routeKey() key[Track] {
 
 func statusKey() key[Track] {
 	const name = "status"
-	return key[Track]{name: name, kind: kindNames, fallback: "", doc: "The HTTP statuses that are good, numbers and ranges like 200-299.", read: func(r *reader, n ast.Node, t *Track) []ast.Node {
+	return key[Track]{name: name, kind: kindNames, fallback: "", doc: "The HTTP statuses that are good, numbers and ranges like 200-299.", read: func(r *reader, n *node, t *Track) []*node {
 		for _, item := range r.list(n, name, "status: [200, 301-302]") {
 			s, ok := r.text(item, name)
 			if !ok {
@@ -126,15 +124,23 @@ func statusKey() key[Track] {
 	}}
 }
 
+// maxUses is how many checks a router can depend on.
+const maxUses = 100
+
 // trackKey is a list of what a router, or each of a group, depends on.
 func trackKey[T any](whose string, field func(*T) *[]Use) key[T] {
 	const name = "track"
 	doc := "The checks that " + whose + " on, by the names that they have in `tracks:`; {name, weight, reverse} for others than the check has."
-	return key[T]{name: name, kind: kindUses, fallback: "[]", doc: doc, read: func(r *reader, n ast.Node, t *T) []ast.Node {
-		var items []ast.Node
-		for _, item := range r.list(n, name, "track: [web]") {
+	return key[T]{name: name, kind: kindUses, fallback: "[]", doc: doc, read: func(r *reader, n *node, t *T) []*node {
+		var items []*node
+		list := r.list(n, name, "track: [web]")
+		if len(list) > maxUses {
+			r.fail(list[maxUses], "", "%s has %d checks: there can be %d", quote(name), len(list), maxUses)
+			list = list[:maxUses]
+		}
+		for _, item := range list {
 			var u Use
-			if _, mapping := r.value(item).(ast.MapNode); mapping {
+			if r.is(item, mapping) {
 				p := newPlaces(item)
 				read(r, item, "the track", &u, useKeys, &p)
 				if _, there := p.keys["name"]; !there {

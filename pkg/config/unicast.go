@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml/ast"
-
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
@@ -129,15 +127,16 @@ func (r Router) unicastProblems() (all []Problem) {
 	if u.TTL < 1 || u.TTL > 255 {
 		add(0, "the TTL %d can't be sent: it is 1 to 255", u.TTL)
 	}
-	virtual := func(a netip.Addr) bool {
-		return slices.ContainsFunc(r.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
-	}
+	virtual := r.virtual()
+	peersTwice := repeated(u.Peers, func(p Peer) netip.Addr { return p.Address })
+	sourcesTwice := repeated(u.Sources, packet.FamilyOf)
+	sources := map[packet.Family]netip.Addr{packet.IPv4: u.Source(packet.IPv4), packet.IPv6: u.Source(packet.IPv6)}
 	for i, p := range u.Peers {
 		f := packet.FamilyOf(p.Address)
-		switch source := u.Source(f); {
-		case slices.ContainsFunc(u.Peers[:i], func(q Peer) bool { return p.Address == q.Address }):
+		switch source := sources[f]; {
+		case peersTwice[i]:
 			add(1+i, "peer %s is given twice", p.Address)
-		case virtual(p.Address):
+		case virtual[p.Address]:
 			add(1+i, "peer %s is one of the virtual addresses: give the other host's own address", p.Address)
 		case p.Address == source:
 			add(1+i, "peer %s is the source, which is this host's: give the other hosts' addresses only", p.Address)
@@ -155,11 +154,11 @@ func (r Router) unicastProblems() (all []Problem) {
 		f := packet.FamilyOf(a)
 		item := 1 + len(u.Peers) + i
 		switch {
-		case slices.ContainsFunc(u.Sources[:i], func(b netip.Addr) bool { return packet.FamilyOf(b) == f }):
+		case sourcesTwice[i]:
 			add(item, "a second source for %s: give one", f)
 		case !r.Has(f):
 			add(item, "the source %s is %s, of which the router has no address: leave it away", a, f)
-		case virtual(a) && r.Priority != OwnerPriority:
+		case virtual[a] && r.Priority != OwnerPriority:
 			add(item, "the source %s is one of the virtual addresses: give an address that stays on this host", a)
 		}
 	}
@@ -172,9 +171,9 @@ func (r Router) unicastProblems() (all []Problem) {
 }
 
 // unicastKeys are those below unicast.
-func unicastKeys(peers, sources *[]ast.Node) []key[Unicast] {
+func unicastKeys(peers, sources *[]*node) []key[Unicast] {
 	return []key[Unicast]{
-		{name: "peers", kind: kindPeers, doc: "The other hosts' addresses. One may be a group of its `address` and the `min_ttl` and `max_ttl` with which its advertisements arrive.", read: func(r *reader, n ast.Node, u *Unicast) []ast.Node {
+		{name: "peers", kind: kindPeers, doc: "The other hosts' addresses. One may be a group of its `address` and the `min_ttl` and `max_ttl` with which its advertisements arrive.", read: func(r *reader, n *node, u *Unicast) []*node {
 			for _, item := range r.list(n, "peers", "peers: [192.0.2.3]") {
 				if p, ok := r.peer(item); ok {
 					u.Peers, *peers = append(u.Peers, p), append(*peers, r.value(item))
@@ -182,9 +181,9 @@ func unicastKeys(peers, sources *[]ast.Node) []key[Unicast] {
 			}
 			return nil
 		}},
-		{name: "source", kind: kindHosts, doc: "The address of this host to advertise from, or a list of one for each family; the interface's primary one by default.", read: func(r *reader, n ast.Node, u *Unicast) []ast.Node {
-			list := []ast.Node{n}
-			if _, is := r.value(n).(*ast.SequenceNode); is {
+		{name: "source", kind: kindHosts, doc: "The address of this host to advertise from, or a list of one for each family; the interface's primary one by default.", read: func(r *reader, n *node, u *Unicast) []*node {
+			list := []*node{n}
+			if r.is(n, sequence) {
 				list = r.list(n, "source", "")
 			}
 			for _, item := range list {
@@ -194,7 +193,7 @@ func unicastKeys(peers, sources *[]ast.Node) []key[Unicast] {
 			}
 			return nil
 		}},
-		{name: "ttl", kind: kindNumber, min: 1, max: 255, fallback: strconv.Itoa(DefaultTTL), doc: "The TTL or Hop Limit to send with.", read: func(r *reader, n ast.Node, u *Unicast) []ast.Node {
+		{name: "ttl", kind: kindNumber, min: 1, max: 255, fallback: strconv.Itoa(DefaultTTL), doc: "The TTL or Hop Limit to send with.", read: func(r *reader, n *node, u *Unicast) []*node {
 			if v, ok := r.number(n, "ttl"); ok {
 				u.TTL = v
 			}
@@ -207,23 +206,23 @@ func unicastKey() key[Router] {
 	const name = "unicast"
 	doc := "Whom to advertise to one by one, where there is no multicast; off: to the group."
 	keys := func() object { return properties(doc, unicastKeys(nil, nil)) }
-	return key[Router]{name: name, kind: kindGroup, fallback: Off, doc: doc, keys: keys, read: func(r *reader, n ast.Node, t *Router) []ast.Node {
-		if s, scalar := r.value(n).(*ast.StringNode); scalar && s.Value == Off {
+	return key[Router]{name: name, kind: kindGroup, fallback: Off, doc: doc, keys: keys, read: func(r *reader, n *node, t *Router) []*node {
+		if r.off(n) {
 			return nil
 		}
-		var peers, sources []ast.Node
-		before := len(r.mistakes.List)
+		var peers, sources []*node
+		before := r.mistakes.count()
 		t.Unicast.TTL = DefaultTTL
-		if read(r, n, quote(name), &t.Unicast, unicastKeys(&peers, &sources), nil) && len(t.Unicast.Peers) == 0 && len(r.mistakes.List) == before {
+		if read(r, n, quote(name), &t.Unicast, unicastKeys(&peers, &sources), nil) && len(t.Unicast.Peers) == 0 && r.mistakes.count() == before {
 			r.fail(n, "add `peers: [192.0.2.3]`", "%s has no peer: without one nobody hears of the router", quote(name))
 		}
-		return slices.Concat([]ast.Node{r.value(n)}, peers, sources)
+		return slices.Concat([]*node{r.value(n)}, peers, sources)
 	}}
 }
 
 // host reads the address of a host.
-func (r *reader) host(n ast.Node) (netip.Addr, bool) {
-	s, ok := r.address(n)
+func (r *reader) host(n *node) (netip.Addr, bool) {
+	s, ok := r.text(n, "address")
 	if !ok {
 		return netip.Addr{}, false
 	}
@@ -235,33 +234,21 @@ func (r *reader) host(n ast.Node) (netip.Addr, bool) {
 }
 
 // peer reads a peer: its address, or a group of keys with it.
-func (r *reader) peer(n ast.Node) (Peer, bool) {
-	if m, is := r.value(n).(ast.MapNode); is && r.keyed(m) {
-		p, before := NewPeer(netip.Addr{}), len(r.mistakes.List)
+func (r *reader) peer(n *node) (Peer, bool) {
+	if r.is(n, mapping) {
+		p, before := NewPeer(netip.Addr{}), r.mistakes.count()
 		read(r, n, "the peer", &p, peerKeys, nil)
-		if !p.Address.IsValid() && len(r.mistakes.List) == before {
+		if !p.Address.IsValid() && r.mistakes.count() == before {
 			r.fail(n, "add `address: 192.0.2.3`", "the peer has no `address`")
 		}
-		return p, len(r.mistakes.List) == before
+		return p, r.mistakes.count() == before
 	}
 	a, ok := r.host(n)
 	return NewPeer(a), ok
 }
 
-// keyed tells a group of keys from an IPv6 address, which the library takes for
-// one.
-func (r *reader) keyed(m ast.MapNode) bool {
-	for i := m.MapRange(); i.Next(); {
-		name := i.Key().GetToken().Value
-		if strings.Contains(name, "_") || len(name) > 4 || strings.ContainsAny(name, "ghijklmnopqrstuvwxyz") {
-			return true
-		}
-	}
-	return false
-}
-
 var peerKeys = []key[Peer]{
-	{name: "address", kind: kindText, doc: "The peer's address.", read: func(r *reader, n ast.Node, p *Peer) []ast.Node {
+	{name: "address", kind: kindText, doc: "The peer's address.", read: func(r *reader, n *node, p *Peer) []*node {
 		p.Address, _ = r.host(n)
 		return nil
 	}},
@@ -270,7 +257,7 @@ var peerKeys = []key[Peer]{
 }
 
 func ttlKey(name, doc string, field func(*Peer) *int) key[Peer] {
-	return key[Peer]{name: name, kind: kindNumber, doc: doc, max: 255, read: func(r *reader, n ast.Node, p *Peer) []ast.Node {
+	return key[Peer]{name: name, kind: kindNumber, doc: doc, max: 255, read: func(r *reader, n *node, p *Peer) []*node {
 		v, ok := r.number(n, name)
 		if ok && (v < 0 || v > 255) {
 			r.fail(n, "", "%s is %d: it is 0 to 255", quote(name), v)
