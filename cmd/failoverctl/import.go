@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/migrate"
 )
 
@@ -102,7 +103,11 @@ func importSource(args, known []string) (string, error) {
 }
 
 func importFile(path, from, output string) (*migrate.Result, error) {
-	content, err := os.ReadFile(path)
+	content, err := config.ReadFile(path)
+	var mistakes *config.Mistakes
+	if errors.As(err, &mistakes) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read what is to be imported: %w", err)
 	}
@@ -110,13 +115,13 @@ func importFile(path, from, output string) (*migrate.Result, error) {
 		return migrate.Failover(path, content)
 	}
 	if output == "" {
-		return migrate.Keepalived(path, os.ReadFile, filepath.Glob)
+		return migrate.Keepalived(path, config.ReadFile, filepath.Glob)
 	}
 	beside, err := filepath.Abs(filepath.Dir(output))
 	if err != nil {
 		return nil, fmt.Errorf("find the directory of the result: %w", err)
 	}
-	return migrate.KeepalivedWithKeys(path, os.ReadFile, filepath.Glob, beside)
+	return migrate.KeepalivedWithKeys(path, config.ReadFile, filepath.Glob, beside)
 }
 
 // writeKeys writes the secrets beside the result, for their owner alone.

@@ -210,6 +210,9 @@ func (r Router) Validate() error {
 	return errors.Join(errs...)
 }
 
+// maxProblems is about how many problems a list of a router has at most.
+const maxProblems = 100
+
 // Problems is what Validate joins, each with the key that it is about.
 func (r Router) Problems() (all []Problem) {
 	add := func(key, format string, args ...any) {
@@ -282,6 +285,9 @@ func (r Router) Problems() (all []Problem) {
 	}
 	twice := repeated(r.Addresses, netip.Prefix.Addr)
 	for i, p := range r.Addresses {
+		if len(all) > maxProblems {
+			break
+		}
 		if r.Version == 2 && p.Addr().Is6() {
 			all = append(all, Problem{Key: "addresses", Item: i, Text: fmt.Sprintf("virtual address %s is IPv6, which version 2 doesn't have: use version 3", p)})
 		}

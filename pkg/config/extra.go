@@ -62,7 +62,8 @@ type place struct {
 }
 
 // places returns all addresses of a router.
-func (r Router) places() (all []place) {
+func (r Router) places() []place {
+	all := make([]place, 0, len(r.Addresses)+len(r.Extra))
 	for n, p := range r.Addresses {
 		all = append(all, place{Extra{p, r.Interface}, "addresses", n})
 	}
@@ -77,6 +78,9 @@ func (r Router) extraProblems() (all []Problem) {
 	twice := repeated(r.Extra, func(e Extra) addressSpot { return addressSpot{e.Address.Addr(), e.Interface} })
 	virtual := r.virtual()
 	for i, e := range r.Extra {
+		if len(all) > maxProblems {
+			break
+		}
 		a := e.Address.Addr()
 		text := ""
 		switch {

@@ -153,7 +153,7 @@ func (r *reader) entries(n *node, name, example string) []*node {
 	all := r.list(n, name, example)
 	if len(all) > maxEntries {
 		r.fail(all[maxEntries], "", "%s has %d entries: there can be %d", quote(name), len(all), maxEntries)
-		all = all[:maxEntries]
+		return nil
 	}
 	return all
 }

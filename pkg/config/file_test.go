@@ -196,25 +196,3 @@ func TestReference(t *testing.T) {
 		t.Errorf("the schema has %d keys, the file %d", n, len(routerKeys))
 	}
 }
-
-// Whatever it is given, it ends with a file or with mistakes.
-func FuzzParse(f *testing.F) {
-	files, _ := filepath.Glob("testdata/bad/*.yaml")
-	for _, path := range files {
-		content, err := os.ReadFile(path)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(content)
-	}
-	f.Add(Reference)
-	f.Fuzz(func(t *testing.T, content []byte) {
-		file, err := Parse("x", content)
-		if (file == nil) == (err == nil) {
-			t.Fatalf("%v, %v", file, err)
-		}
-		if err != nil {
-			_ = err.Error()
-		}
-	})
-}

@@ -87,6 +87,9 @@ func (r Router) routingProblems() (all []Problem) {
 	routesTwice := repeated(r.Routes, func(n Route) routeSpot { return routeSpot{n.To, n.Table, n.Metric} })
 	rulesTwice := repeated(r.Rules, func(n Rule) Rule { return n })
 	for i, n := range r.Routes {
+		if len(all) > maxProblems {
+			break
+		}
 		six := n.To.Addr().Is6()
 		switch {
 		case routesTwice[i]:
@@ -102,6 +105,9 @@ func (r Router) routingProblems() (all []Problem) {
 		}
 	}
 	for i, n := range r.Rules {
+		if len(all) > maxProblems {
+			break
+		}
 		switch {
 		case rulesTwice[i]:
 			add("rules", i, "the rule of priority %d is given twice", n.Priority)

@@ -136,7 +136,7 @@ func trackKey[T any](whose string, field func(*T) *[]Use) key[T] {
 		list := r.list(n, name, "track: [web]")
 		if len(list) > maxUses {
 			r.fail(list[maxUses], "", "%s has %d checks: there can be %d", quote(name), len(list), maxUses)
-			list = list[:maxUses]
+			return nil
 		}
 		for _, item := range list {
 			var u Use

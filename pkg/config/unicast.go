@@ -132,6 +132,9 @@ func (r Router) unicastProblems() (all []Problem) {
 	sourcesTwice := repeated(u.Sources, packet.FamilyOf)
 	sources := map[packet.Family]netip.Addr{packet.IPv4: u.Source(packet.IPv4), packet.IPv6: u.Source(packet.IPv6)}
 	for i, p := range u.Peers {
+		if len(all) > maxProblems {
+			break
+		}
 		f := packet.FamilyOf(p.Address)
 		switch source := sources[f]; {
 		case peersTwice[i]:
@@ -151,6 +154,9 @@ func (r Router) unicastProblems() (all []Problem) {
 		}
 	}
 	for i, a := range u.Sources {
+		if len(all) > maxProblems {
+			break
+		}
 		f := packet.FamilyOf(a)
 		item := 1 + len(u.Peers) + i
 		switch {

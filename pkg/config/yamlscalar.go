@@ -252,7 +252,9 @@ func (p *parser) scalarBlock(n int) *node {
 	end := p.lineEnd(p.pos)
 	for end < len(p.text) {
 		p.pos = end
-		p.nextLine()
+		if p.nextLine(); p.pos == len(p.text) {
+			break
+		}
 		end = p.lineEnd(p.pos)
 		text := p.first < end
 		if indent == 0 && text {

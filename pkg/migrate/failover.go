@@ -18,24 +18,49 @@ import (
 // LooksLikeFailover reports whether a file's content is a configuration of the
 // Rust failover: JSON, an object or a list of them with one of its keys.
 func LooksLikeFailover(content []byte) bool {
-	var list []map[string]json.RawMessage
-	if json.Unmarshal(content, &list) != nil {
-		var one map[string]json.RawMessage
-		if json.Unmarshal(content, &one) != nil {
+	d := json.NewDecoder(bytes.NewReader(unmarked(content)))
+	ours := false
+	look := func() bool {
+		its, others := false, false
+		for d.More() {
+			key, err := d.Token()
+			var value json.RawMessage
+			if err != nil || d.Decode(&value) != nil {
+				return false
+			}
+			its = its || key == "interface_name" || key == "ip_addresses" || key == "vrid"
+			others = others || key == "routers"
+		}
+		ours = ours || its && !others
+		_, err := d.Token()
+		return err == nil
+	}
+	switch t, err := d.Token(); {
+	case err != nil:
+		return false
+	case t == json.Delim('{'):
+		if !look() {
 			return false
 		}
-		list = append(list, one)
-	}
-	for _, o := range list {
-		for _, key := range []string{"interface_name", "ip_addresses", "vrid"} {
-			_, has := o[key]
-			if _, ours := o["routers"]; has && !ours {
-				return true
+	case t == json.Delim('['):
+		for d.More() {
+			if t, err := d.Token(); err != nil || t != json.Delim('{') || !look() {
+				return false
 			}
 		}
+		if _, err := d.Token(); err != nil {
+			return false
+		}
 	}
-	return false
+	_, err := d.Token()
+	return ours && errors.Is(err, io.EOF)
 }
+
+// unmarked is a content without the byte order mark that may be before it.
+func unmarked(content []byte) []byte { return bytes.TrimPrefix(content, []byte("\ufeff")) }
+
+// What an object of the Rust failover's file may have: more is something else.
+const maxFields = 100
 
 // field is one key of an object of the Rust failover's file.
 type field struct {
@@ -68,15 +93,19 @@ func Failover(path string, content []byte) (*Result, error) {
 
 // readObjects reads the objects with the lines of their keys.
 func readObjects(path string, content []byte) (all []object, err error) {
+	content = unmarked(content)
 	d := json.NewDecoder(bytes.NewReader(content))
 	d.UseNumber()
 	// The decoder is before what separates a token from the last.
+	counted, lines := 0, 1
 	line := func() int {
 		at := int(d.InputOffset())
 		for at < len(content) && strings.IndexByte(" \t\r\n,:", content[at]) >= 0 {
 			at++
 		}
-		return bytes.Count(content[:at], []byte("\n")) + 1
+		lines += bytes.Count(content[counted:max(at, counted)], []byte("\n"))
+		counted = max(at, counted)
+		return lines
 	}
 	at := 1
 	fail := func(err error, remedy string) ([]object, error) {
@@ -99,6 +128,9 @@ func readObjects(path string, content []byte) (all []object, err error) {
 		o := object{line: start, order: order}
 		for d.More() {
 			order++
+			if len(o.fields) == maxFields {
+				return o, fmt.Errorf("more than %d keys in one object", maxFields)
+			}
 			f := field{line: line(), order: order}
 			key, err := d.Token()
 			if err != nil {
@@ -131,6 +163,9 @@ func readObjects(path string, content []byte) (all []object, err error) {
 			t, err := d.Token()
 			if err != nil {
 				return fail(err, syntaxRemedy)
+			}
+			if len(all) == maxRouters {
+				return fail(fmt.Errorf("more than %d routers", maxRouters), "import them in several files")
 			}
 			if t != json.Delim('{') {
 				return fail(fmt.Errorf("%v in the list", t), shapeRemedy)

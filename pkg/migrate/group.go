@@ -23,12 +23,18 @@ type syncedGroup struct {
 func (c *collector) writeGroups(b *bytes.Buffer, routers []*router) {
 	heading := "\ngroups:\n"
 	grouped := make(map[*router]bool)
-	names := make(map[string]bool)
+	names, numbers := make(map[string]bool), make(map[string]int)
+	byName := make(map[string]int)
+	for i, r := range slices.Backward(routers) {
+		if r.node != nil {
+			byName[r.node.words[min(1, len(r.node.words)-1)]] = i
+		}
+	}
 	for _, g := range c.synced {
 		var members []string
 		for _, name := range g.members {
-			i := slices.IndexFunc(routers, func(r *router) bool { return r.node != nil && r.node.words[min(1, len(r.node.words)-1)] == name })
-			if i < 0 || routers[i].blocked != "" || routers[i].owner || grouped[routers[i]] {
+			i, known := byName[name]
+			if !known || routers[i].blocked != "" || routers[i].owner || grouped[routers[i]] {
 				continue
 			}
 			grouped[routers[i]] = true
@@ -42,16 +48,27 @@ func (c *collector) writeGroups(b *bytes.Buffer, routers []*router) {
 		if name == "" {
 			name = "group"
 		}
-		for base, i := name, 2; names[name]; i++ {
-			name = fmt.Sprintf("%s-%d", base, i)
-		}
-		names[name] = true
+		name = unique(name, names, numbers)
 		fmt.Fprintf(b, "%s  - name: %s\n    routers: [%s]\n", heading, text(name), strings.Join(members, ", "))
 		heading = ""
 		for _, p := range g.keys {
 			fmt.Fprintf(b, "    %s: %s\n", p.key, p.value)
 		}
 	}
+}
+
+// unique returns a name that isn't taken, of at most 63 characters, and takes it.
+// next is the number to try after a name.
+func unique(base string, taken map[string]bool, next map[string]int) string {
+	base = base[:min(len(base), 63)]
+	name := base
+	for taken[name] {
+		next[base] = max(next[base]+1, 2)
+		suffix := fmt.Sprintf("-%d", next[base])
+		name = base[:min(len(base), 63-len(suffix))] + suffix
+	}
+	taken[name] = true
+	return name
 }
 
 // leaveOut writes the programs of a group without routers as a comment.
@@ -69,12 +86,13 @@ func (g *syncedGroup) leaveOut(b *bytes.Buffer) {
 // group notes what the members of sync groups have to know.
 func (t *translator) group() {
 	in := make(map[string]string)
+	byName := t.byName()
 	for _, g := range t.synced {
 		priority, first := 0, ""
 		for _, name := range g.members {
-			i := slices.IndexFunc(t.instances, func(in *instance) bool { return in.name == name })
+			i, known := byName[name]
 			switch {
-			case i < 0:
+			case !known:
 				t.find(g.node, Unknown, "no vrrp_instance is called `%s`", cut(name))
 				continue
 			case in[name] != "":
@@ -92,4 +110,13 @@ func (t *translator) group() {
 			}
 		}
 	}
+}
+
+// byName are the numbers of the instances by their names, the first of each.
+func (t *translator) byName() map[string]int {
+	all := make(map[string]int)
+	for i, in := range slices.Backward(t.instances) {
+		all[in.name] = i
+	}
+	return all
 }

@@ -3,6 +3,7 @@
 package migrate
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,9 +27,13 @@ type translator struct {
 	global    instance         // defaults of all instances
 	groups    map[string]*node // multicast groups that aren't VRRP's, by vrrp_mcast_group4 or 6
 
-	groupUses  map[*node][]tracked // of checks, by the sync group
-	weighted   map[*node]bool      // sync groups with sync_group_tracking_weight
-	trackNames map[string]bool     // that are taken
+	groupUses map[*node][]tracked // of checks, by the sync group
+	weighted  map[*node]bool      // sync groups with sync_group_tracking_weight
+	checkOf   map[checkName]int   // the first check of a name
+	// trackNames are those that are taken, and trackNumbers what was tried last
+	// after one.
+	trackNames   map[string]bool
+	trackNumbers map[string]int
 
 	keyDir   string // where the result's key files are
 	keyFiles []KeyFile
@@ -36,7 +41,7 @@ type translator struct {
 
 func newTranslator() *translator {
 	return &translator{
-		groups: make(map[string]*node), groupUses: make(map[*node][]tracked), weighted: make(map[*node]bool), trackNames: make(map[string]bool), keyDir: defaultKeyDir,
+		groups: make(map[string]*node), groupUses: make(map[*node][]tracked), weighted: make(map[*node]bool), checkOf: make(map[checkName]int), trackNames: make(map[string]bool), trackNumbers: make(map[string]int), keyDir: defaultKeyDir,
 	}
 }
 
@@ -57,9 +62,22 @@ func KeepalivedWithKeys(path string, open func(string) ([]byte, error), glob fun
 	t.keyDir = keyDir
 	root, err := t.read(path, content, open, glob)
 	if err != nil {
-		return nil, err
+		return nil, brief(err)
 	}
-	return t.translate(path, root)
+	r, err := t.translate(path, root)
+	return r, brief(err)
+}
+
+// maxBlocks is how many blocks there can be at the top of the files.
+const maxBlocks = 10_000
+
+// brief has an error quote no more than people read.
+func brief(err error) error {
+	const most = 500 // octets
+	if err == nil || len(err.Error()) <= most {
+		return err
+	}
+	return errors.New(strings.ToValidUTF8(err.Error()[:most], "") + "...")
 }
 
 // read reads the directives of a file and of those that it includes.
@@ -76,6 +94,9 @@ func (t *translator) translate(path string, root *node) (*Result, error) {
 	if !slices.ContainsFunc(root.block, func(n *node) bool { _, known := topRules[n.name()]; return known }) {
 		return nil, fmt.Errorf("%s:1: no directive of keepalived in it: is it another program's file?", path)
 	}
+	if blocks := len(root.block); blocks > maxBlocks {
+		return nil, fmt.Errorf("%s:%d: more than %d blocks: import it in several files", root.block[maxBlocks].path, root.block[maxBlocks].number, maxBlocks)
+	}
 	t.apply(topRules, nil, root.block)
 	var routers []*router
 	for _, in := range t.instances {
@@ -85,7 +106,9 @@ func (t *translator) translate(path string, root *node) (*Result, error) {
 		routers = append(routers, in.router)
 	}
 	t.group()
-	t.track()
+	if err := t.track(); err != nil {
+		return nil, err
+	}
 	for _, n := range root.block {
 		t.sweep(n)
 	}
@@ -201,18 +224,22 @@ func (t *translator) find(n *node, kind Kind, format string, args ...any) {
 
 // place gives the findings to the routers that they concern.
 func (t *translator) place() {
+	byName := t.byName()
+	groups := make(map[*node][]*router)
 	for _, f := range t.list {
 		for n := f.at; n != nil; n = n.parent {
 			if n.router != nil {
 				f.routers = []*router{n.router}
 			}
-			for _, member := range n.members {
-				for _, in := range t.instances {
-					if in.name == member {
-						f.routers = append(f.routers, in.router)
+			if _, known := groups[n]; !known && len(n.members) > 0 {
+				groups[n] = []*router{}
+				for _, member := range n.members {
+					if i, ok := byName[member]; ok {
+						groups[n] = append(groups[n], t.instances[i].router)
 					}
 				}
 			}
+			f.routers = append(f.routers, groups[n]...)
 		}
 	}
 }

@@ -25,8 +25,13 @@ type line struct {
 // have themselves in their values.
 const (
 	maxDepth = 64
-	maxWork  = 4 << 20 // bytes looked at
+	maxWork  = 4 << 20 // bytes looked at: of files, and of lines with their variables replaced
 	maxSteps = 100_000 // of one ~SEQ
+	maxLines = 150_000 // thousands of instances have fewer
+	maxWords = 500_000
+	maxLine  = 64 << 10 // bytes
+	openWork = 64       // what opening a file counts as
+	maxWilds = 3        // directories of an include that are patterns
 )
 
 // preprocessor does what keepalived does before it looks at the directives.
@@ -51,17 +56,18 @@ var (
 func (p *preprocessor) file(path string, content []byte) error {
 	p.including = append(p.including, path)
 	defer func() { p.including = p.including[:len(p.including)-1] }()
-	text := strings.ReplaceAll(string(content), "\r\n", "\n")
-	name, value, since, only := "", "", 0, "" // of a definition of several lines
+	text := strings.ReplaceAll(strings.TrimPrefix(string(content), "\ufeff"), "\r\n", "\n")
+	var value strings.Builder
+	name, since, only := "", 0, "" // of a definition of several lines
 	number := 0
 	for raw := range strings.Lines(text) {
 		number++
 		s := strings.TrimSpace(uncomment(strings.TrimSuffix(raw, "\n")))
 		if name != "" {
 			rest, more := strings.CutSuffix(s, `\`)
-			value += strings.TrimSpace(rest) + "\n"
+			value.WriteString(strings.TrimSpace(rest) + "\n")
 			if !more && s != "" {
-				p.define(line{path: path, number: since, only: only}, name, value)
+				p.define(line{path: path, number: since, only: only}, name, value.String())
 				name = ""
 			}
 			continue
@@ -79,7 +85,8 @@ func (p *preprocessor) file(path string, content []byte) error {
 		l := line{path: path, number: number, text: s}
 		condition, rest := cutCondition(s)
 		if m := definition.FindStringSubmatch(rest); m != nil && strings.TrimSpace(m[2]) == `\` {
-			name, value, since, only = m[1], "", number, condition
+			name, since, only = m[1], number, condition
+			value.Reset()
 			continue
 		}
 		if err := p.process(l, 0); err != nil {
@@ -108,7 +115,13 @@ func cutCondition(s string) (condition, rest string) {
 // left.
 func (p *preprocessor) process(l line, depth int) error {
 	if p.work += len(l.text) + 1; p.work > maxWork {
-		return fmt.Errorf("%s:%d: more than %d MB when its variables are replaced: does one have itself in its value?", l.path, l.number, maxWork>>20)
+		return tooMuch(l)
+	}
+	if len(l.text) > maxLine && depth > 0 {
+		return tooMuch(l)
+	}
+	if len(l.text) > maxLine {
+		return fmt.Errorf("%s:%d: a line of more than %d kB: is it text at all?", l.path, l.number, maxLine>>10)
 	}
 	if depth > maxDepth {
 		return fmt.Errorf("%s:%d: the variables of this line have each other in their values: break the circle", l.path, l.number)
@@ -127,7 +140,7 @@ func (p *preprocessor) process(l line, depth int) error {
 	if m := sequence.FindStringSubmatch(s); m != nil {
 		return p.repeat(l, depth, m[1], m[2], m[3])
 	}
-	replaced := false
+	replaced, size := false, 0
 	s = use.ReplaceAllStringFunc(s, func(s string) string {
 		m := use.FindStringSubmatch(s)
 		value, ok := p.value(l, m[1]+m[2])
@@ -135,9 +148,18 @@ func (p *preprocessor) process(l line, depth int) error {
 			return s
 		}
 		replaced = true
+		if size += len(value); p.work+size > maxWork {
+			return ""
+		}
 		return strings.TrimSuffix(value, "\n") + m[3]
 	})
+	if p.work+size > maxWork {
+		return tooMuch(l)
+	}
 	if !replaced {
+		if len(p.lines) == maxLines {
+			return fmt.Errorf("%s:%d: more than %d lines with what variables and includes stand for: split it up", l.path, l.number, maxLines)
+		}
 		s = ofProcess.ReplaceAllString(strings.NewReplacer("${_HASH}", "#", "${_BANG}", "!").Replace(s), "$$$1")
 		p.lines = append(p.lines, line{l.path, l.number, len(p.lines), s, l.only})
 		return nil
@@ -149,6 +171,10 @@ func (p *preprocessor) process(l line, depth int) error {
 		}
 	}
 	return nil
+}
+
+func tooMuch(l line) error {
+	return fmt.Errorf("%s:%d: too much with its variables replaced and its files included: does one have itself in it?", l.path, l.number)
 }
 
 func (p *preprocessor) value(l line, name string) (string, bool) {
@@ -244,7 +270,7 @@ func steps(args []string, hex bool) (all []string, ok bool) {
 }
 
 func (p *preprocessor) include(l line, pattern string) error {
-	where := fmt.Sprintf("%s:%d: include %s", l.path, l.number, pattern)
+	where := fmt.Sprintf("%s:%d: include %.200s", l.path, l.number, pattern)
 	if pattern == "" {
 		return fmt.Errorf("%s:%d: include without a file: name one, or remove the line", l.path, l.number)
 	}
@@ -257,6 +283,9 @@ func (p *preprocessor) include(l line, pattern string) error {
 	paths := []string{pattern}
 	if strings.ContainsAny(pattern, "*?[") {
 		var err error
+		if wild := strings.FieldsFunc(filepath.Dir(pattern), func(c rune) bool { return c == '/' }); len(slices.DeleteFunc(wild, func(s string) bool { return !strings.ContainsAny(s, "*?[") })) > maxWilds {
+			return fmt.Errorf("%s: more than %d of its directories are patterns: name them", where, maxWilds)
+		}
 		if paths, err = p.glob(pattern); err != nil {
 			return fmt.Errorf("%s: %w: correct the pattern", where, err)
 		}
@@ -276,8 +305,8 @@ func (p *preprocessor) include(l line, pattern string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w: have the file readable, or remove the line", where, err)
 		}
-		if p.work += len(content) + 1; p.work > maxWork {
-			return fmt.Errorf("%s: more than %d MB in all: are files included again and again?", where, maxWork>>20)
+		if p.work += len(content) + openWork; p.work > maxWork {
+			return tooMuch(l)
 		}
 		if err := p.file(path, content); err != nil {
 			return err

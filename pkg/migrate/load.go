@@ -3,23 +3,27 @@
 package migrate
 
 import (
+	"bytes"
 	"fmt"
-	"os"
 	"regexp"
 
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
 // keepalivedBlock begins a block of keepalived.conf.
-var keepalivedBlock = regexp.MustCompile(`(?m)^\s*(vrrp_instance|vrrp_sync_group|vrrp_script|global_defs|virtual_server)\b[^:\n]*$`)
+var keepalivedBlock = regexp.MustCompile(`^(vrrp_instance|vrrp_sync_group|vrrp_script|global_defs|virtual_server)\b[^:\n]*(\n|$)`)
 
 // Load reads a configuration file to run it. That may be the Rust failover's:
 // then there are findings about it, at least one. keepalived's has to be
 // imported.
 func Load(path string) (*config.File, []Finding, error) {
-	content, err := os.ReadFile(path)
+	content, err := config.ReadFile(path)
+	if err != nil {
+		f, err := config.Load(path) // which says it
+		return f, nil, err
+	}
 	switch {
-	case err == nil && LooksLikeFailover(content):
+	case LooksLikeFailover(content):
 		r, err := Failover(path, content)
 		if err != nil {
 			return nil, nil, err
@@ -27,9 +31,23 @@ func Load(path string) (*config.File, []Finding, error) {
 		f, err := config.Parse(path+" as translated", r.YAML)
 		found := Finding{path, 1, "file", Changed, "it is the Rust failover's, and runs as it is; failoverctl import makes failoverd's of it"}
 		return f, append([]Finding{found}, r.Findings...), err
-	case err == nil && keepalivedBlock.Match(content):
+	case looksLikeKeepalived(content):
 		return nil, nil, fmt.Errorf("%s is keepalived's: make failoverd's of it with failoverctl import -o %s %s", path, config.DefaultPath, path)
 	}
-	f, err := config.Load(path)
+	f, err := config.Parse(path, content)
 	return f, nil, err
+}
+
+// looksLikeKeepalived reports whether a line of a file's content begins a block of
+// keepalived.conf.
+func looksLikeKeepalived(content []byte) bool {
+	for line := range bytes.Lines(content) {
+		line = bytes.TrimLeft(line, " \t")
+		if bytes.HasPrefix(line, []byte("vrrp_")) || bytes.HasPrefix(line, []byte("global_defs")) || bytes.HasPrefix(line, []byte("virtual_server")) {
+			if keepalivedBlock.Match(line[:min(len(line), 1024)]) {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -69,6 +69,9 @@ type found struct {
 }
 
 func (c *collector) add(order int, f Finding, at *node, routers ...*router) {
+	if len(c.list) > maxFindings {
+		return // the result is refused
+	}
 	f.Path, f.Directive, f.Text = clean(f.Path), clean(f.Directive), clean(f.Text)
 	if f.Directive == "" {
 		f.Directive = `""`
@@ -111,7 +114,10 @@ func clean(s string) string {
 // cut shortens a text of the source.
 func cut(s string) string {
 	const most = 48
-	if r := []rune(s); len(r) > most {
+	if len(s) <= most {
+		return s
+	}
+	if r := []rune(s[:min(len(s), 4*(most+1))]); len(r) > most {
 		return string(r[:most-3]) + "..."
 	}
 	return s

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -190,8 +191,34 @@ func TestLooksLikeFailover(t *testing.T) {
 	}
 }
 
-// Whatever it is given, it ends with a result that failoverd accepts, or with
-// an error.
+// placed is what an error begins with: a file and a line.
+var placed = regexp.MustCompile(`^[^:\n]*:[1-9][0-9]*:`)
+
+// checkError checks what holds for every error.
+func checkError(t *testing.T, err error) {
+	t.Helper()
+	if s := err.Error(); !placed.MatchString(s) || len(s) > 1000 || strings.Contains(s, "\n") {
+		t.Errorf("an error without its place, or too long: %.1500q", s)
+	}
+}
+
+// same checks that a result has the findings that another one has.
+func same(t *testing.T, a, b *Result, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(a.YAML), string(b.YAML)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(a.Findings, b.Findings); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Whatever it is given, it ends with a result that failoverd accepts, or says what
+// it commented out, or with an error that has its place. It has the same result
+// again.
 func FuzzKeepalived(f *testing.F) {
 	for _, pattern := range []string{"testdata/keepalived/*.conf", "testdata/syntax/*.conf", "testdata/errors/*.conf"} {
 		paths, err := filepath.Glob(pattern)
@@ -207,15 +234,25 @@ func FuzzKeepalived(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {
-		r, err := Keepalived("main", func(path string) ([]byte, error) {
-			if path != "main" && len(content)%2 == 0 {
-				return nil, fs.ErrNotExist
-			}
-			return content, nil
-		}, func(pattern string) ([]string, error) { return []string{"x" + pattern}, nil })
-		if err == nil {
-			check(t, r)
+		read := func(content []byte) (*Result, error) {
+			return Keepalived("main", func(path string) ([]byte, error) {
+				if path != "main" && len(content)%2 == 0 {
+					return nil, fs.ErrNotExist
+				}
+				return content, nil
+			}, func(pattern string) ([]string, error) { return []string{"x" + pattern}, nil })
 		}
+		r, err := read(content)
+		if err != nil {
+			checkError(t, err)
+			return
+		}
+		check(t, r)
+		if strings.Contains(string(r.YAML), "Commented out") && len(r.Findings) == 0 {
+			t.Error("nothing is said of what is commented out")
+		}
+		again, err := read(content)
+		same(t, r, again, err)
 	})
 }
 
@@ -233,8 +270,13 @@ func FuzzFailover(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {
 		LooksLikeFailover(content)
-		if r, err := Failover("x", content); err == nil {
-			check(t, r)
+		r, err := Failover("x", content)
+		if err != nil {
+			checkError(t, err)
+			return
 		}
+		check(t, r)
+		marked, err := Failover("x", append([]byte("\ufeff"), unmarked(content)...))
+		same(t, r, marked, err)
 	})
 }

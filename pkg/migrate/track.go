@@ -262,26 +262,56 @@ func uses(kind trackKind) func(*translator, *instance, *node) {
 	}
 }
 
+// maxUses is how many checks all routers together can depend on.
+const maxUses = 100_000
+
 // track gives the routers the checks that they depend on.
-func (t *translator) track() {
-	for _, k := range t.checks {
+func (t *translator) track() error {
+	for i, k := range t.checks {
 		k.name = t.trackName(k.source)
+		if _, known := t.checkOf[checkName{k.kind, k.source}]; !known {
+			t.checkOf[checkName{k.kind, k.source}] = i
+		}
 	}
-	for _, in := range t.instances {
-		all := in.uses
-		for _, g := range t.synced {
-			if slices.Contains(g.members, in.name) {
-				all = append(all, t.groupUses[g.node]...)
+	groups := make(map[string][]*syncedGroup)
+	for _, g := range t.synced {
+		for _, name := range g.members {
+			if list := groups[name]; len(list) == 0 || list[len(list)-1] != g {
+				groups[name] = append(groups[name], g)
 			}
 		}
+	}
+	uses := 0
+	for _, in := range t.instances {
+		seen := make(map[*probe]bool)
+		all, weightless := slices.Clone(in.uses), false
+		for _, g := range groups[in.name] {
+			if uses += len(t.groupUses[g.node]); uses > maxUses {
+				return fmt.Errorf("%s:%d: more than %d checks with those of groups", g.node.path, g.node.number, maxUses)
+			}
+			all = append(all, t.groupUses[g.node]...)
+			weightless = weightless || !t.weighted[g.node]
+		}
 		for _, u := range all {
-			t.depend(in, u)
+			t.depend(in, u, seen, weightless)
 		}
 	}
+	return nil
 }
 
-func (t *translator) depend(in *instance, u tracked) {
-	i := slices.IndexFunc(t.checks, func(k *probe) bool { return k.kind == u.kind && k.source == u.source })
+// checkName is a check's name in keepalived.
+type checkName struct {
+	kind   trackKind
+	source string
+}
+
+// depend has a router depend on a check, unless that was seen already. In a group
+// without weights it is weightless.
+func (t *translator) depend(in *instance, u tracked, seen map[*probe]bool, weightless bool) {
+	i, known := t.checkOf[checkName{u.kind, u.source}]
+	if !known {
+		i = -1
+	}
 	if i < 0 && u.kind == kindInterface {
 		if u.source == in.iface {
 			t.find(u.node, Unneeded, "a router takes no part while its own interface is down")
@@ -291,15 +321,17 @@ func (t *translator) depend(in *instance, u tracked) {
 		k.set("interface", text(u.source))
 		t.checks = append(t.checks, k)
 		i = len(t.checks) - 1
+		t.checkOf[checkName{u.kind, u.source}] = i
 	}
 	if i < 0 {
 		t.find(u.node, Unknown, "there is no such %s, and keepalived leaves it out, too", u.kind)
 		return
 	}
 	k := t.checks[i]
-	if slices.ContainsFunc(in.router.track, func(d dependency) bool { return d.check == k }) {
+	if seen[k] {
 		return // of its group, too
 	}
+	seen[k] = true
 	d := dependency{check: k}
 	weight, reverse := k.weight, k.reverse
 	if u.weight != nil {
@@ -309,19 +341,12 @@ func (t *translator) depend(in *instance, u tracked) {
 		t.find(u.node, Unneeded, "an owner's priority (255) doesn't change: the weight is 0, as keepalived has it then")
 		weight = 0
 	}
-	if weight != 0 && t.grouped(in) {
+	if weight != 0 && weightless {
 		t.find(u.node, Unneeded, "keepalived takes 0 for the weight of what a member of a sync group tracks, without sync_group_tracking_weight")
 		weight = 0
 	}
 	d.weight, d.reverse = weigh(k.kind, weight, reverse)
 	in.router.track = append(in.router.track, d)
-}
-
-// grouped reports whether an instance is in a sync group without weights.
-func (t *translator) grouped(in *instance) bool {
-	return slices.ContainsFunc(t.synced, func(g *syncedGroup) bool {
-		return slices.Contains(g.members, in.name) && !t.weighted[g.node]
-	})
 }
 
 // trackName makes a name valid and unique.
@@ -330,12 +355,7 @@ func (t *translator) trackName(source string) string {
 	if name == "" {
 		name = "check"
 	}
-	name = name[:min(len(name), 60)]
-	for base, i := name, 2; t.trackNames[name]; i++ {
-		name = fmt.Sprintf("%s-%d", base, i)
-	}
-	t.trackNames[name] = true
-	return name
+	return unique(name[:min(len(name), 60)], t.trackNames, t.trackNumbers)
 }
 
 // dependency is a check that a router depends on, with its weight here.
@@ -375,8 +395,14 @@ func (c *collector) writeTracks(b *bytes.Buffer) {
 		return
 	}
 	b.WriteString("\ntracks:\n")
+	counted, lines := 0, 0
+	count := func() int {
+		lines += bytes.Count(b.Bytes()[counted:], []byte("\n"))
+		counted = b.Len()
+		return lines
+	}
 	for _, k := range c.checks {
-		k.first = bytes.Count(b.Bytes(), []byte("\n")) + 1
+		k.first = count() + 1
 		prefix := "  "
 		if k.refused != "" {
 			comment(b, "  ", "Commented out: "+k.refused+".")
@@ -393,7 +419,7 @@ func (c *collector) writeTracks(b *bytes.Buffer) {
 		if reverse {
 			fmt.Fprintf(b, "%s  reverse: true\n", prefix)
 		}
-		k.last = bytes.Count(b.Bytes(), []byte("\n"))
+		k.last = count()
 	}
 }
 

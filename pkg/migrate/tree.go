@@ -65,8 +65,12 @@ func (n *node) tellAll() {
 func tree(lines []line) (*node, error) {
 	root := &node{words: []string{""}, hasBlock: true}
 	stack := []*node{root}
+	words := 0
 	for _, l := range lines {
 		tokens, err := split(l.text)
+		if words += len(tokens); words > maxWords {
+			return nil, fmt.Errorf("%s:%d: more than %d words: import it in several files", l.path, l.number, maxWords)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", l.path, l.number, err)
 		}

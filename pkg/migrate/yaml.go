@@ -4,6 +4,7 @@ package migrate
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -81,7 +82,10 @@ func text(s string) string {
 // refuses.
 func (c *collector) result(path, whose string, routers []*router) (*Result, error) {
 	c.rename(routers)
-	for {
+	for range maxRounds {
+		if len(c.list) > maxFindings {
+			return nil, fmt.Errorf("%s:%d: more than %d findings: is it really %s configuration?", path, c.list[0].Line, maxFindings, whose)
+		}
 		c.sort()
 		content := c.write(path, whose, routers)
 		_, err := config.Parse(path, content)
@@ -90,11 +94,11 @@ func (c *collector) result(path, whose string, routers []*router) (*Result, erro
 		if errors.As(err, &mistakes) {
 			refused = c.refuseChecks(mistakes.List)
 			for _, m := range mistakes.List {
-				for _, r := range routers {
-					if r.blocked == "" && m.Line >= r.first && m.Line <= r.last {
-						refused = true
-						c.refuse(r, m)
-					}
+				// The routers are in the order of their lines.
+				i, _ := slices.BinarySearchFunc(routers, m.Line, func(r *router, line int) int { return cmp.Compare(r.last, line) })
+				if i < len(routers) && routers[i].blocked == "" && m.Line >= routers[i].first {
+					refused = true
+					c.refuse(routers[i], m)
 				}
 			}
 		}
@@ -106,7 +110,15 @@ func (c *collector) result(path, whose string, routers []*router) (*Result, erro
 		}
 		return &Result{YAML: content, Findings: c.findings()}, nil
 	}
+	return nil, fmt.Errorf("%s:1: its routers contradict each other in more ways than can be told: import them in several files", path)
 }
+
+// Limits of a result: one whose findings nobody reads is refused.
+const (
+	maxFindings = 50_000
+	maxRouters  = 10_000
+	maxRounds   = 100 // of leaving out what failoverd refuses
+)
 
 // refuse comments a router out that has a mistake.
 func (c *collector) refuse(r *router, m config.Mistake) {
@@ -125,7 +137,7 @@ var onTheLine = regexp.MustCompile(`the router on line \d+ `)
 
 // rename makes names valid and unique.
 func (c *collector) rename(routers []*router) {
-	taken := make(map[string]bool)
+	taken, next := make(map[string]bool), make(map[string]int)
 	for _, r := range routers {
 		if r.name == "" {
 			continue
@@ -134,13 +146,7 @@ func (c *collector) rename(routers []*router) {
 		if name == "" {
 			name = "router"
 		}
-		name = name[:min(len(name), 63)]
-		base := name
-		for i := 2; taken[name]; i++ {
-			suffix := fmt.Sprintf("-%d", i)
-			name = base[:min(len(base), 63-len(suffix))] + suffix
-		}
-		taken[name] = true
+		name = unique(name, taken, next)
 		if name != r.name {
 			f := r.place
 			f.Kind, f.Text = Changed, fmt.Sprintf("it is called %s here: names are unique, and of letters, digits, dots, dashes and underscores", name)
@@ -174,18 +180,29 @@ func (c *collector) write(path, whose string, routers []*router) []byte {
 	if len(routers) == 0 {
 		b.WriteString("  # There is none in it.\n")
 	}
+	counted, lines := 0, 0 // octets of the result, and the lines in them
+	of := make(map[*router][]*found)
+	for _, f := range c.list {
+		for _, r := range f.routers {
+			if list := of[r]; len(list) == 0 || list[len(list)-1] != f {
+				of[r] = append(of[r], f)
+			}
+		}
+	}
 	for i, r := range routers {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		r.first = bytes.Count(b.Bytes(), []byte("\n")) + 1
-		for _, f := range c.list {
-			if slices.Contains(f.routers, r) && f.Kind != Unneeded {
+		counted, lines = b.Len(), lines+bytes.Count(b.Bytes()[counted:], []byte("\n"))
+		r.first = lines + 1
+		for _, f := range of[r] {
+			if f.Kind != Unneeded {
 				comment(&b, "  ", f.String())
 			}
 		}
 		r.write(&b)
-		r.last = bytes.Count(b.Bytes(), []byte("\n"))
+		counted, lines = b.Len(), lines+bytes.Count(b.Bytes()[counted:], []byte("\n"))
+		r.last = lines
 	}
 	c.writeGroups(&b, routers)
 	return b.Bytes()

@@ -104,7 +104,7 @@ func keepalived(dir string) ([]config.Router, bool) {
 		}
 	}
 	root := filepath.Join(dir, "root")
-	read := func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(root, name)) }
+	read := func(name string) ([]byte, error) { return config.ReadFile(filepath.Join(root, name)) }
 	glob := func(pattern string) ([]string, error) {
 		names, err := filepath.Glob(filepath.Join(root, pattern))
 		for n := range names {
