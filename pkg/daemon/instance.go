@@ -97,6 +97,9 @@ func (d *instance) reloads(ctx context.Context) error {
 func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err // whoever has asked is gone by now
+	}
 	if !dryRun {
 		d.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 		defer d.notify(daemon.SdNotifyReady)
