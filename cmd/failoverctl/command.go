@@ -189,8 +189,12 @@ Exit codes: 0 the file is good, 1 it isn't or can't be read.`,
 			if err != nil {
 				return err
 			}
-			for _, f := range findings {
+			const most = 50
+			for _, f := range findings[:min(len(findings), most)] {
 				fmt.Fprintln(c.OutOrStdout(), f)
+			}
+			if more := len(findings) - most; more > 0 {
+				fmt.Fprintf(c.OutOrStdout(), "and %d more: failoverctl import tells all\n", more)
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is good: %s on %s\n", path, several(len(f.Routers), "router"), few(f.Interfaces()))
 			return err

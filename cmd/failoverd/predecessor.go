@@ -27,15 +27,25 @@ func predecessors() (string, bool) {
 	return "", false
 }
 
+// maxTold is how much of a file of the Rust failover the log has.
+const maxTold = 100
+
 // load reads a configuration file, which may be the Rust failover's. With a log
 // it says there what of such a file is taken otherwise than it was.
 func load(path string, log *logrus.Logger) (*config.File, error) {
 	f, findings, err := migrate.Load(path)
 	if log != nil && err == nil {
+		told := 0
 		for _, f := range findings {
-			if f.Kind != migrate.Unneeded {
+			if f.Kind == migrate.Unneeded {
+				continue
+			}
+			if told++; told <= maxTold {
 				log.Warn(f.String())
 			}
+		}
+		if told > maxTold {
+			log.Warnf("and %d more of %s: failoverctl import tells all", told-maxTold, path)
 		}
 	}
 	return f, err

@@ -330,8 +330,8 @@ func (f *File) compare(r *reader, i int, before *index) {
 		f.note(r, i, Problem{Key: "xdp_mode", Text: fmt.Sprintf("%s receives on %s by %s, this one by %s: an interface has one way to receive, give it to both", where(j), a.Interface, f.Routers[j].XDPMode, a.XDPMode)})
 	}
 	for _, mine := range a.places() {
-		if j, taken := before.addresses[mine.spot()]; taken {
-			f.note(r, i, Problem{Key: mine.key, Item: mine.item, Text: fmt.Sprintf("%s has the address %s too: an address belongs to one router", where(j), mine.Address.Addr())})
+		if j, taken := before.has(mine); taken {
+			f.note(r, i, Problem{Key: mine.key, Item: mine.item, Text: fmt.Sprintf("%s has the address %s too: an address belongs to one router", where(int(j)), mine.Address.Addr())})
 		}
 	}
 }
@@ -604,8 +604,10 @@ func startupDelayKey() key[Global] {
 func addressesKey() key[Router] {
 	const name = "addresses"
 	return key[Router]{name: name, kind: kindAddresses, doc: "The virtual addresses with their prefix lengths, of either family.", read: func(r *reader, n *node, t *Router) []*node {
-		var items []*node
-		for _, item := range r.list(n, name, "addresses: [192.0.2.10/24]") {
+		list := r.list(n, name, "addresses: [192.0.2.10/24]")
+		t.Addresses = slices.Grow(t.Addresses, len(list))
+		items := make([]*node, 0, len(list))
+		for _, item := range list {
 			if p, ok := r.prefixed(item); ok {
 				t.Addresses = append(t.Addresses, p)
 				items = append(items, r.value(item))

@@ -13,8 +13,9 @@ import (
 type index struct {
 	names     map[string]int
 	vrids     map[vridSpot]int
-	addresses map[addressSpot]int
-	modes     map[string]int // by interface: the first that receives there
+	addresses map[netip.Addr]int32
+	linkLocal map[addressSpot]int32 // on their interfaces
+	modes     map[string]int        // by interface: the first that receives there
 }
 
 type vridSpot struct {
@@ -23,23 +24,28 @@ type vridSpot struct {
 	family packet.Family
 }
 
-// addressSpot is where an address may be once: on the host, and a link-local one
-// on an interface.
+// addressSpot is an address on an interface.
 type addressSpot struct {
 	address netip.Addr
 	name    string
 }
 
-func (p place) spot() addressSpot {
-	a := p.Address.Addr()
-	if a.IsLinkLocalUnicast() {
-		return addressSpot{a, p.Interface}
+// has returns the router that has an address. A link-local one may be on each
+// interface.
+func (x *index) has(p place) (router int32, ok bool) {
+	if a := p.Address.Addr(); a.IsLinkLocalUnicast() {
+		router, ok = x.linkLocal[addressSpot{a, p.Interface}]
+	} else {
+		router, ok = x.addresses[a]
 	}
-	return addressSpot{address: a}
+	return router, ok
 }
 
 func newIndex() *index {
-	return &index{names: make(map[string]int), vrids: make(map[vridSpot]int), addresses: make(map[addressSpot]int), modes: make(map[string]int)}
+	return &index{
+		names: make(map[string]int), vrids: make(map[vridSpot]int), modes: make(map[string]int),
+		addresses: make(map[netip.Addr]int32), linkLocal: make(map[addressSpot]int32),
+	}
 }
 
 // add makes a router known by its number.
@@ -51,7 +57,11 @@ func (x *index) add(i int, r *Router) {
 		}
 	}
 	for _, p := range r.places() {
-		first(x.addresses, p.spot(), i)
+		if a := p.Address.Addr(); a.IsLinkLocalUnicast() {
+			first(x.linkLocal, addressSpot{a, p.Interface}, int32(i))
+		} else {
+			first(x.addresses, a, int32(i))
+		}
 	}
 	first(x.modes, r.Interface, i)
 }

@@ -40,7 +40,7 @@ type Mistakes struct {
 
 // What is kept of what is wrong, and what is shown: nobody reads more.
 const (
-	maxMistakes     = 1000
+	maxMistakes     = 10_000
 	maxShownLines   = 56
 	maxShownOctets  = 16_000
 	maxMessage      = 600 // characters

@@ -3,6 +3,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +46,10 @@ func ReadFile(path string) ([]byte, error) {
 			return nil, refused("it is a FIFO that can't be read: %s", err)
 		}
 	}
-	content, err := io.ReadAll(io.LimitReader(f, maxOctets+1))
+	var b bytes.Buffer
+	b.Grow(int(min(info.Size(), maxOctets)) + bytes.MinRead)
+	_, err = b.ReadFrom(io.LimitReader(f, maxOctets+1))
+	content := b.Bytes()
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, refused("it is a FIFO whose writer takes longer than %v: name a file", pipeTime)

@@ -13,7 +13,7 @@ import (
 // values.
 const (
 	maxOctets = 8 << 20
-	maxValues = 400_000 // with what aliases stand for
+	maxValues = 250_000 // with what aliases stand for
 	maxNested = 64      // lists and groups within each other
 )
 

@@ -59,8 +59,11 @@ func LooksLikeFailover(content []byte) bool {
 // unmarked is a content without the byte order mark that may be before it.
 func unmarked(content []byte) []byte { return bytes.TrimPrefix(content, []byte("\ufeff")) }
 
-// What an object of the Rust failover's file may have: more is something else.
-const maxFields = 100
+// Limits of the Rust failover's file: what has more is something else.
+const (
+	maxFields    = 100 // of an object
+	maxAllFields = 200_000
+)
 
 // field is one key of an object of the Rust failover's file.
 type field struct {
@@ -128,8 +131,8 @@ func readObjects(path string, content []byte) (all []object, err error) {
 		o := object{line: start, order: order}
 		for d.More() {
 			order++
-			if len(o.fields) == maxFields {
-				return o, fmt.Errorf("more than %d keys in one object", maxFields)
+			if len(o.fields) == maxFields || order > maxAllFields {
+				return o, fmt.Errorf("more than %d keys in one object, or %d in all", maxFields, maxAllFields)
 			}
 			f := field{line: line(), order: order}
 			key, err := d.Token()

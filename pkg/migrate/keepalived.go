@@ -239,7 +239,11 @@ func (t *translator) place() {
 					}
 				}
 			}
-			f.routers = append(f.routers, groups[n]...)
+			if all := groups[n]; len(f.routers) == 0 {
+				f.routers = all[:len(all):len(all)]
+			} else {
+				f.routers = append(f.routers, all...)
+			}
 		}
 	}
 }

@@ -29,9 +29,11 @@ const (
 	maxSteps = 100_000 // of one ~SEQ
 	maxLines = 150_000 // thousands of instances have fewer
 	maxWords = 500_000
-	maxLine  = 64 << 10 // bytes
-	openWork = 64       // what opening a file counts as
-	maxWilds = 3        // directories of an include that are patterns
+	// maxInBlock is how many directives a block can have.
+	maxInBlock = 20_000
+	maxLine    = 64 << 10 // bytes
+	openWork   = 64       // what opening a file counts as
+	maxWilds   = 3        // directories of an include that are patterns
 )
 
 // preprocessor does what keepalived does before it looks at the directives.

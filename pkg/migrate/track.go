@@ -394,7 +394,11 @@ func (c *collector) writeTracks(b *bytes.Buffer) {
 	if len(c.checks) == 0 {
 		return
 	}
-	b.WriteString("\ntracks:\n")
+	heading := "tracks:"
+	if !slices.ContainsFunc(c.checks, func(k *probe) bool { return k.refused == "" }) {
+		heading = "# tracks:"
+	}
+	b.WriteString("\n" + heading + "\n")
 	counted, lines := 0, 0
 	count := func() int {
 		lines += bytes.Count(b.Bytes()[counted:], []byte("\n"))

@@ -97,7 +97,9 @@ func tree(lines []line) (*node, error) {
 				stack, current = stack[:len(stack)-1], nil
 			case current == nil:
 				current = &node{line: l, words: []string{t.word}, read: []bool{false}, parent: top}
-				top.block = append(top.block, current)
+				if top.block = append(top.block, current); len(top.block) > maxInBlock {
+					return nil, fmt.Errorf("%s:%d: more than %d directives in one block: import it in several files", l.path, l.number, maxInBlock)
+				}
 			default:
 				current.words = append(current.words, t.word)
 				current.read = append(current.read, false)

@@ -106,7 +106,8 @@ func (c *collector) result(path, whose string, routers []*router) (*Result, erro
 			continue
 		}
 		if err != nil && slices.ContainsFunc(routers, func(r *router) bool { return r.blocked == "" }) {
-			return nil, fmt.Errorf("make a configuration of %s: %w", path, err)
+			first, _, _ := strings.Cut(err.Error(), "\n")
+			return nil, fmt.Errorf("%s:1: no configuration can be made of it: %s", path, first)
 		}
 		return &Result{YAML: content, Findings: c.findings()}, nil
 	}
