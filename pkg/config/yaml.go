@@ -475,10 +475,10 @@ func (p *parser) isColon() bool {
 // key reads a key, and goes on to the colon behind it.
 func (p *parser) key(inFlow bool) *node {
 	var n *node
-	switch c := p.peek(0); {
-	case c == '"' || c == '\'':
+	switch p.peek(0) {
+	case '"', '\'':
 		n = p.scalarQuoted()
-	case c == '*':
+	case '*':
 		n = p.alias()
 	default:
 		p.plainStart(inFlow)
