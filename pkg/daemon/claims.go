@@ -3,9 +3,11 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/router"
@@ -37,6 +39,23 @@ func (c *claims) hold(id router.ID, ifindex int) error {
 		c.held = make(map[router.ID]claim)
 	}
 	c.held[id] = claim{ifindex, closer}
+	return nil
+}
+
+// holdAll claims the Virtual Routers whose interfaces are there, in an order that is
+// the same for all: of two that begin at the same moment, the one that gets the first
+// that both want gets the others too.
+func (c *claims) holdAll(all []*member, snapshot []link.Interface) error {
+	order := slices.SortedFunc(slices.Values(all), func(a, b *member) int {
+		return cmp.Or(cmp.Compare(a.id.Interface, b.id.Interface), cmp.Compare(a.id.Family, b.id.Family), cmp.Compare(a.id.VRID, b.id.VRID))
+	})
+	for _, m := range order {
+		if i, err := findInterface(snapshot, m.id.Interface); err == nil {
+			if err := c.hold(m.id, i.Index); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

@@ -108,12 +108,8 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	}
 	held := new(claims)
 	defer held.close()
-	for _, m := range members(plan) {
-		if i, err := findInterface(snapshot, m.id.Interface); err == nil {
-			if err := held.hold(m.id, i.Index); err != nil {
-				return err
-			}
-		}
+	if err := held.holdAll(members(plan), snapshot); err != nil {
+		return err
 	}
 
 	removed, _, err := link.Recover(c.RunDir, handle)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -18,7 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/pkg/flock"
-	"github.com/failoverd/failoverd/pkg/packet"
 )
 
 // Changes is what a run may change at one interface.
@@ -326,23 +324,4 @@ func lockDead(path string) (*os.File, error) {
 		return nil, file.Close()
 	}
 	return file, nil
-}
-
-// ErrClaimed is returned for a Virtual Router that another process of this
-// network namespace runs.
-var ErrClaimed = errors.New("claimed by another process")
-
-// Claim makes this process the only one of the network namespace that runs the
-// Virtual Router on the interface, until it is closed or the process ends.
-func Claim(ifindex int, f packet.Family, vrid uint8) (io.Closer, error) {
-	// An abstract socket belongs to the network namespace and leaves nothing
-	// behind.
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("@failoverd/%d/%d/%d", ifindex, uint8(f), vrid)})
-	if errors.Is(err, unix.EADDRINUSE) {
-		return nil, ErrClaimed
-	}
-	if err != nil {
-		return nil, fmt.Errorf("claim VRID %d on interface %d: %w", vrid, ifindex, err)
-	}
-	return l, nil
 }

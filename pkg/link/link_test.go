@@ -17,7 +17,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
@@ -568,40 +567,6 @@ func TestJournalFiles(t *testing.T) {
 	}
 	if _, _, err := Recover(dir, h); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("%v does not name %s", err, path)
-	}
-}
-
-func TestClaim(t *testing.T) {
-	n, _, _ := newHost(t)
-	if err := n.Do(func() error {
-		first, err := Claim(2, packet.IPv4, 51)
-		if err != nil {
-			return err
-		}
-		if _, err := Claim(2, packet.IPv4, 51); !errors.Is(err, ErrClaimed) {
-			t.Errorf("claimed twice: %v", err)
-		}
-		for _, c := range []struct {
-			ifindex int
-			family  packet.Family
-			vrid    uint8
-		}{{2, packet.IPv4, 52}, {3, packet.IPv4, 51}, {2, packet.IPv6, 51}} {
-			other, err := Claim(c.ifindex, c.family, c.vrid)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = other.Close() }()
-		}
-		if err := first.Close(); err != nil {
-			return err
-		}
-		again, err := Claim(2, packet.IPv4, 51)
-		if err != nil {
-			return err
-		}
-		return again.Close()
-	}); err != nil {
-		t.Fatal(err)
 	}
 }
 

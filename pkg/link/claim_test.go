@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package link
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+func TestClaim(t *testing.T) {
+	n, _, _ := newHost(t)
+	if err := n.Do(func() error {
+		first, err := Claim(2, packet.IPv4, 51)
+		if err != nil {
+			return err
+		}
+		if _, err := Claim(2, packet.IPv4, 51); !errors.Is(err, ErrClaimed) {
+			t.Errorf("claimed twice: %v", err)
+		}
+		for _, c := range []struct {
+			ifindex int
+			family  packet.Family
+			vrid    uint8
+		}{{2, packet.IPv4, 52}, {3, packet.IPv4, 51}, {2, packet.IPv6, 51}} {
+			other, err := Claim(c.ifindex, c.family, c.vrid)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = other.Close() }()
+		}
+		if err := first.Close(); err != nil {
+			return err
+		}
+		again, err := Claim(2, packet.IPv4, 51)
+		if err != nil {
+			return err
+		}
+		return again.Close()
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Many that ask at the same moment: one of them gets it.
+func TestClaimAtOnce(t *testing.T) {
+	n, _, _ := newHost(t)
+	const rounds, askers = 25, 6
+	for round := range rounds {
+		var mu sync.Mutex
+		var won, lost int
+		begin := make(chan struct{})
+		var all sync.WaitGroup
+		for range askers {
+			all.Go(func() {
+				on(t, n, func() {
+					<-begin
+					_, err := Claim(2, packet.IPv6, uint8(round+1)) // held until the end of the test
+					mu.Lock()
+					defer mu.Unlock()
+					switch {
+					case err == nil:
+						won++
+					case errors.Is(err, ErrClaimed):
+						lost++
+					default:
+						t.Error(err)
+					}
+				})
+			})
+		}
+		close(begin)
+		all.Wait()
+		if won != 1 || lost != askers-1 {
+			t.Fatalf("round %d: %d got it, %d didn't", round, won, lost)
+		}
+	}
+}
+
+// on runs f on a thread of its own in the network of a node.
+func on(t *testing.T, n *lab.Node, f func()) {
+	var ns int
+	if err := n.Do(func() (err error) {
+		ns, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		return err
+	}); err != nil {
+		t.Error(err)
+		return
+	}
+	defer func() { _ = unix.Close(ns) }()
+	done := make(chan struct{})
+	var begin func()
+	begin = func() {
+		runtime.LockOSThread() // for good: the thread ends
+		if unix.Gettid() == unix.Getpid() {
+			go begin() // the process's first thread never ends, so not here
+			<-done
+			runtime.UnlockOSThread()
+			return
+		}
+		defer close(done)
+		if err := unix.Setns(ns, unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+			return
+		}
+		f()
+	}
+	go begin()
+	<-done
+}
+
+// A user without rights can't have a claim, and keeps nobody from one by the sockets
+// that everybody may have.
+func TestClaimWithoutRights(t *testing.T) {
+	n, _, _ := newHost(t)
+	var held []net.Listener
+	defer func() {
+		for _, l := range held {
+			_ = l.Close()
+		}
+	}()
+	on(t, n, func() {
+		// The thread's alone: the others keep theirs.
+		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); e != 0 {
+			t.Error(e)
+			return
+		}
+		for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
+			if c, err := Claim(2, f, 51); !errors.Is(err, unix.EPERM) {
+				t.Errorf("%v has %v, %v", f, c, err)
+			}
+			l, err := net.Listen("unix", fmt.Sprintf("@failoverd/2/%d/51", f))
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			held = append(held, l)
+		}
+	})
+	on(t, n, func() {
+		for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
+			c, err := Claim(2, f, 51)
+			if err != nil {
+				t.Errorf("%v: %v", f, err)
+				continue
+			}
+			_ = c.Close()
+		}
+	})
+}
