@@ -28,7 +28,10 @@ const (
 )
 
 // Take locks an open file or directory, until it is closed. It returns ErrHeld if
-// a process that lives has it, and waits for as long as one that is gone does.
+// a process that lives has it, and waits for a while if one that is gone does. A lock
+// of a user who is neither root nor this process's own doesn't count, nor one that
+// such a user was left: everybody may lock what they can read. Without their lock the
+// file is this process's all the same.
 func Take(f *os.File) error {
 	for until := time.Now().Add(patience); ; time.Sleep(pause) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -38,14 +41,24 @@ func Take(f *os.File) error {
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return fmt.Errorf("lock %s: %w", f.Name(), err)
 		}
-		if alive(holder(f)) || time.Now().After(until) {
+		pid := holder(f)
+		if stranger(pid) {
+			return nil
+		}
+		if alive(pid) {
+			return ErrHeld
+		}
+		if time.Now().After(until) {
+			if pid > 0 {
+				return nil // it was left to somebody, who is no child of a moment
+			}
 			return ErrHeld
 		}
 	}
 }
 
-// holder returns the process that has taken the lock, by /proc/locks; 0 if that
-// can't be told, as from within a container.
+// holder returns the process that has taken the lock, by /proc/locks, and of several
+// one that isn't a stranger's; 0 if that can't be told, as from within a container.
 func holder(f *os.File) (pid int) {
 	info, err := f.Stat()
 	if err != nil {
@@ -66,17 +79,30 @@ func holder(f *os.File) (pid int) {
 		if len(fields) < 6 || fields[1] != "FLOCK" || fields[5] != where {
 			continue
 		}
-		if _, err := fmt.Sscan(fields[4], &pid); err == nil {
+		if _, err := fmt.Sscan(fields[4], &pid); err == nil && !stranger(pid) {
 			return pid
 		}
 	}
-	return 0
+	return pid
 }
 
-func alive(pid int) bool {
-	if pid == 0 {
+// stranger reports whether a process lives that is neither root's nor this user's.
+func stranger(pid int) bool {
+	var st unix.Stat_t
+	if pid <= 0 || unix.Stat(fmt.Sprintf("/proc/%d", pid), &st) != nil {
 		return false
 	}
-	err := unix.Kill(pid, 0)
+	return st.Uid != 0 && int(st.Uid) != os.Geteuid()
+}
+
+// alive reports whether there is a process, by the /proc that has its number.
+func alive(pid int) bool {
+	if pid <= 0 {
+		return false
+	}
+	if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err == nil {
+		return true
+	}
+	err := unix.Kill(pid, 0) // /proc may hide those of others
 	return err == nil || errors.Is(err, unix.EPERM)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -62,5 +63,44 @@ func TestKilled(t *testing.T) {
 	began := time.Now()
 	if err := Take(open(t, path)); err != nil {
 		t.Errorf("%v after %v", err, time.Since(began))
+	}
+}
+
+// A user without rights may lock what can be read, and keeps nobody from it.
+func TestStranger(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "lock")
+	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.WriteFile(path, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	for _, how := range []string{"-x", "-s"} {
+		var users []*exec.Cmd
+		for range 2 { // two may share a lock
+			user := exec.Command("sh", "-c", `exec 9<"$0"; flock -w 1 $1 9; echo; read end`, path, how)
+			user.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+			in, err := user.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := user.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := user.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = in.Close(); _ = user.Wait() }()
+			if _, err := out.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			users = append(users, user)
+		}
+		if err := Take(open(t, path)); err != nil {
+			t.Errorf("%s by users %d and %d: %v", how, users[0].Process.Pid, users[1].Process.Pid, err)
+		}
+		for _, u := range users {
+			_ = u.Process.Kill()
+			_ = u.Wait()
+		}
 	}
 }

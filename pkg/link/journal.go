@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/pkg/flock"
+	"github.com/failoverd/failoverd/pkg/hostdir"
 )
 
 // Changes is what a run may change at one interface.
@@ -57,7 +58,8 @@ type JournalAddress struct {
 
 // Journal is the file in which a run writes down what it may change before it
 // changes it. It is locked as long as the run lives: one that can be locked by
-// somebody else is a dead run's.
+// somebody else is a dead run's. Nobody else can read it, because a file that can be
+// read can be locked.
 type Journal struct {
 	path  string
 	file  *os.File
@@ -77,7 +79,7 @@ func OpenJournal(dir string) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := hostdir.Make(dir); err != nil {
 		return nil, err
 	}
 	j := &Journal{
@@ -167,7 +169,10 @@ func (j *Journal) write() error {
 		return err
 	}
 	temporary := j.path + ".new"
-	file, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|unix.O_CLOEXEC, 0o644)
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err // of a dead run that had the same number
+	}
+	file, err := os.OpenFile(temporary, os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -207,6 +212,12 @@ func (j *Journal) Remove() error {
 func Recover(dir string, h *Handle) (removed []string, living []int, err error) {
 	netns, err := namespace()
 	if err != nil {
+		return nil, nil, err
+	}
+	switch err := hostdir.Check(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil, nil
+	case err != nil:
 		return nil, nil, err
 	}
 	paths, err := filepath.Glob(filepath.Join(dir, fmt.Sprintf("%d-*.json", netns)))

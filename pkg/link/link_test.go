@@ -542,6 +542,10 @@ func TestJournalFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Who can open it can lock it.
+	if info, err := os.Stat(j.path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
 	if err := j.Remove(); err != nil {
 		t.Fatal(err)
 	}
