@@ -168,6 +168,8 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 		return &usageError{err}
 	}
 	if o.cleanup {
+		// What it has begun it ends: that takes no time.
+		signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 		removed, living, err := daemon.Cleanup(daemon.Config{BPFDir: daemon.DefaultBPFDir, RunDir: daemon.DefaultRunDir})
 		for _, r := range removed {
 			fmt.Fprintln(stdout, "removed", r)
@@ -202,7 +204,8 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 			return &usageError{err}
 		}
 		file := &config.File{Routers: routers, Global: config.Global{LogLevel: o.logLevel, Metrics: o.metrics, MetricsCompat: o.compat}}
-		return o.runDaemon(untilHangup(ctx), log, nil, func() (*config.File, error) { return file, nil })
+		ctx, hurry := until(ctx, stopSignals(true)...)
+		return o.runDaemon(ctx, log, hurry, nil, func() (*config.File, error) { return file, nil })
 	}
 	for _, name := range []string{"vrid", "priority", "interval", "max-interval", "version", "no-preempt", "preempt-delay", "checksum", "dual", "tolerate", "peer", "source", "virtual-mac", "accept", "announce-again"} {
 		if flags.Changed(name) {
@@ -213,7 +216,8 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 		if len(o.interfaces) == 0 {
 			return &usageError{errors.New("no interface to watch: give one with --iface")}
 		}
-		return daemon.Watch(untilHangup(ctx), daemon.WatchConfig{Interfaces: o.interfaces, XDPMode: mode}, stdout, log)
+		ctx, _ := until(ctx, stopSignals(true)...)
+		return daemon.Watch(ctx, daemon.WatchConfig{Interfaces: o.interfaces, XDPMode: mode}, stdout, log)
 	}
 	if !flags.Changed("config") && !exists(o.config) {
 		if path, ok := predecessors(); ok && len(o.interfaces) == 0 {
@@ -229,6 +233,9 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 
 // runFile runs what is in the configuration file.
 func (o *options) runFile(ctx context.Context, flags *pflag.FlagSet, log *logrus.Logger) error {
+	ctx, hurry := until(ctx, stopSignals(false)...)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // one that comes during the start is obeyed after it
 	var chosen *logrus.Logger
 	read := func() (*config.File, error) {
 		f, err := load(o.config, chosen)
@@ -253,10 +260,7 @@ func (o *options) runFile(ctx context.Context, flags *pflag.FlagSet, log *logrus
 	if chosen, err = o.logger(log.Out); err != nil {
 		return &usageError{err}
 	}
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
-	return o.runDaemon(ctx, chosen, hangup, read)
+	return o.runDaemon(ctx, chosen, hurry, hangup, read)
 }
 
 // override has the flags win over the file.
@@ -271,10 +275,11 @@ func (o *options) override(flags *pflag.FlagSet, g *config.Global) {
 	}
 }
 
-func (o *options) runDaemon(ctx context.Context, log *logrus.Logger, reload <-chan os.Signal, read func() (*config.File, error)) error {
+func (o *options) runDaemon(ctx context.Context, log *logrus.Logger, hurry <-chan struct{}, reload <-chan os.Signal, read func() (*config.File, error)) error {
 	return daemon.Run(ctx, daemon.Config{
 		Read:    read,
 		Reload:  reload,
+		Hurry:   hurry,
 		Version: config.Version(),
 		BPFDir:  daemon.DefaultBPFDir,
 		RunDir:  daemon.DefaultRunDir,

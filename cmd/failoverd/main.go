@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Exit codes.
@@ -21,27 +22,44 @@ const (
 	exitUsage   = 2 // the command line is wrong
 )
 
+// oneStop is how long signals to stop are one: timeout(1) sends two at the same moment,
+// to the process and to its group. One that comes later is impatience.
+const oneStop = 500 * time.Millisecond
+
 func main() {
 	// A reader of the log that goes away must not take the address with it.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx := until(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// until returns a context that ends with the first of the signals. The second
-// one ends the process at once.
-func until(ctx context.Context, signals ...os.Signal) context.Context {
-	ctx, stop := signal.NotifyContext(ctx, signals...)
-	context.AfterFunc(ctx, stop)
-	return ctx
+// until returns a context that ends with the first of the signals, and a channel
+// that is closed if another comes later. However many come, none ends the process
+// before what it has done to the host is undone.
+func until(ctx context.Context, signals ...os.Signal) (context.Context, <-chan struct{}) {
+	ctx, end := context.WithCancel(ctx)
+	got, hurry := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(got, signals...)
+	go func() {
+		<-got
+		end()
+		for one := time.Now().Add(oneStop); ; {
+			if <-got; time.Now().After(one) {
+				close(hurry)
+				return
+			}
+		}
+	}()
+	return ctx, hurry
 }
 
-// untilHangup ends with the terminal too, unless nohup has that ignored.
-func untilHangup(ctx context.Context) context.Context {
-	if signal.Ignored(syscall.SIGHUP) {
-		return ctx
+// stopSignals are those that end failoverd. Run without a file it ends with its
+// terminal too, unless nohup has that ignored.
+func stopSignals(terminal bool) []os.Signal {
+	all := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if terminal && !signal.Ignored(syscall.SIGHUP) {
+		all = append(all, syscall.SIGHUP)
 	}
-	return until(ctx, syscall.SIGHUP)
+	return all
 }
 
 // run is main with its environment as parameters.

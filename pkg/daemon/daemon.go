@@ -57,6 +57,8 @@ type Config struct {
 	Read func() (*config.File, error)
 	// Reload asks for another reading, without an answer.
 	Reload <-chan os.Signal
+	// Hurry is closed when who has ended ctx won't wait for programs any more.
+	Hurry <-chan struct{}
 	// Version is what the status says that this is.
 	Version string
 	BPFDir  string
@@ -191,7 +193,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		return fmt.Errorf("serve the control socket: %w", err)
 	}
 
-	d.hooks = newHooks(runner, observer, d.describeTransition)
+	d.hooks = newHooks(runner, observer, d.describeTransition, c.Hurry)
 	observer.told = d.hooks.transition
 	ports.told = d.hooks.waiting
 	d.scrapes = newScrapes(d)

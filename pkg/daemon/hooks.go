@@ -29,6 +29,7 @@ type hooks struct {
 	dispatcher *notify.Dispatcher
 	log        *logrus.Logger
 	describe   func(router.Transition, config.Router) any
+	hurry      <-chan struct{} // closed when leaving takes too long for somebody
 
 	changing sync.Mutex // held for a whole change of what is here
 	own      map[notify.Subject][]notify.Hook
@@ -55,9 +56,9 @@ type gathered struct {
 	told    notify.State
 }
 
-func newHooks(runner notify.Runner, o *observer, describe func(router.Transition, config.Router) any) *hooks {
+func newHooks(runner notify.Runner, o *observer, describe func(router.Transition, config.Router) any, hurry <-chan struct{}) *hooks {
 	report := func(r notify.Run) { o.put(r) }
-	return &hooks{dispatcher: notify.New(runner, report), log: o.log, describe: describe, routers: make(map[router.ID]*hooked)}
+	return &hooks{dispatcher: notify.New(runner, report), log: o.log, describe: describe, hurry: hurry, routers: make(map[router.ID]*hooked)}
 }
 
 // set makes a configuration's hooks those that are run from now on, with those of
@@ -371,7 +372,12 @@ func (h *hooks) leave() {
 	defer h.changing.Unlock()
 	h.left = true
 	h.stopped()
-	h.dispatcher.Close(leaveTime)
+	h.dispatcher.Close(leaveTime, h.hurry)
+	select {
+	case <-h.hurry:
+		h.log.Warn("stopping in a hurry: hooks were not waited for")
+	default:
+	}
 	if h.fifo != nil {
 		h.close("close the FIFO", h.fifo.Close)
 		h.fifo = nil

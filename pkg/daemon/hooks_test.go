@@ -65,7 +65,7 @@ func testHooks(r *recorder) *hooks {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	o := newObserver(log, nil, control.NewHistory())
-	return newHooks(r, o, func(t router.Transition, c config.Router) any { return map[string]string{"state": t.To.String()} })
+	return newHooks(r, o, func(t router.Transition, c config.Router) any { return map[string]string{"state": t.To.String()} }, nil)
 }
 
 func moves(family packet.Family, from, to vrrp.State, cause vrrp.Cause) router.Transition {

@@ -289,16 +289,26 @@ func (d *Dispatcher) Report(s Subject) Report {
 
 // Close takes no event any more and waits for the hooks of those that it has, the
 // given time at most: those that run already have half of it, and what waits for
-// them the rest. Then they are killed.
-func (d *Dispatcher) Close(limit time.Duration) {
+// them the rest. Then, or when hurry is closed, they are killed.
+func (d *Dispatcher) Close(limit time.Duration, hurry <-chan struct{}) {
 	d.mu.Lock()
 	d.leaving, d.closed = true, true
 	d.mu.Unlock()
 	half := time.AfterFunc(limit/2, d.endNow)
-	whole := time.AfterFunc(limit, d.endLast)
-	d.workers.Wait()
-	half.Stop()
-	whole.Stop()
+	defer half.Stop()
+	whole := time.NewTimer(limit)
+	defer whole.Stop()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.workers.Wait()
+	}()
+	select {
+	case <-done:
+	case <-hurry:
+	case <-whole.C:
+	}
 	d.endNow()
 	d.endLast()
+	<-done
 }

@@ -128,7 +128,7 @@ func TestArguments(t *testing.T) {
 		if diff := cmp.Diff(want, f.lines()); diff != "" {
 			t.Error(diff)
 		}
-		d.Close(time.Second)
+		d.Close(time.Second, nil)
 	})
 }
 
@@ -167,7 +167,7 @@ func TestLatestWins(t *testing.T) {
 		if diff := cmp.Diff(map[Outcome]uint64{OK: 1, Failed: 1}, r.Runs); diff != "" || r.Hooks[0].Running != "" || r.Hooks[0].Last.State != Fault {
 			t.Errorf("%+v", r)
 		}
-		d.Close(time.Second)
+		d.Close(time.Second, nil)
 	})
 }
 
@@ -188,7 +188,7 @@ func TestNoHookForIt(t *testing.T) {
 		if diff := cmp.Diff([]string{"/active", "/backup"}, f.lines()); diff != "" {
 			t.Error(diff)
 		}
-		d.Close(time.Second)
+		d.Close(time.Second, nil)
 	})
 }
 
@@ -222,7 +222,7 @@ func TestOutcomes(t *testing.T) {
 			if runs := reported(); len(runs) != 1 || runs[0].Outcome != c.want || runs[0].Text != c.text {
 				t.Errorf("%s, %v: %+v", c.path, c.result, runs)
 			}
-			d.Close(time.Second)
+			d.Close(time.Second, nil)
 		})
 	}
 }
@@ -250,7 +250,7 @@ func TestManyAtOnce(t *testing.T) {
 		if n := len(d.queues); n != 0 {
 			t.Errorf("%d routers that aren't configured are kept", n)
 		}
-		d.Close(time.Second)
+		d.Close(time.Second, nil)
 	})
 }
 
@@ -264,7 +264,7 @@ func TestClose(t *testing.T) {
 		synctest.Wait()
 		d.Notify(event(web, Stop, 1))
 		began := time.Now()
-		d.Close(10 * time.Second)
+		d.Close(10*time.Second, nil)
 		if took := time.Since(began); took != 10*time.Second {
 			t.Errorf("it took %v", took)
 		}
@@ -280,6 +280,28 @@ func TestClose(t *testing.T) {
 		}
 		if len(runs) != 3 || !strings.HasPrefix(runs[2].Text, "not begun") {
 			t.Errorf("%+v", runs)
+		}
+	})
+}
+
+// Somebody who doesn't want to wait has hooks killed at once.
+func TestCloseInAHurry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{hang: always}
+		d, reported := dispatcher(f, Config{Hooks: map[Subject][]Hook{web: {hook("notify", "/any")}}})
+		d.Notify(event(web, Master, 1))
+		synctest.Wait()
+		d.Notify(event(web, Stop, 1))
+		began, hurry := time.Now(), make(chan struct{})
+		time.AfterFunc(time.Second, func() { close(hurry) })
+		d.Close(10*time.Second, hurry)
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("it took %v", took)
+		}
+		for _, r := range reported() {
+			if r.Outcome != Stopped {
+				t.Errorf("%+v", r)
+			}
 		}
 	})
 }
@@ -327,7 +349,7 @@ func TestEnvironment(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
-		d.Close(time.Second)
+		d.Close(time.Second, nil)
 	})
 }
 
@@ -357,6 +379,6 @@ func TestConfigure(t *testing.T) {
 		if r := d.Report(web); len(r.Hooks) > 0 || r.Runs != nil {
 			t.Errorf("%+v", r)
 		}
-		d.Close(time.Second)
+		d.Close(time.Second, nil)
 	})
 }

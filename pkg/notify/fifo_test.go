@@ -43,7 +43,7 @@ func TestFIFO(t *testing.T) {
 		}
 	}
 	d.Notify(event(web, Stop, 100))
-	d.Close(time.Second)
+	d.Close(time.Second, nil)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
