@@ -99,19 +99,43 @@ func ensureBPFFS(dir string) (mounted string, err error) {
 	return dir, nil
 }
 
-// lockDir opens and locks a directory, which it makes if asked to. The error is
-// flock.ErrHeld if a living process has it.
+// Everybody may make directories in a BPF file system, unless it was mounted with
+// another mode. So one may be there, or a symbolic link, that is somebody else's.
+const madeAgain = 100
+
+// lockDir opens and locks a directory, which it makes if asked to, in place of what
+// somebody without rights has put there. The error is flock.ErrHeld if a living process
+// has it; without create, somebody else's is an fs.ErrNotExist.
 func lockDir(dir string, create bool) (*os.File, error) {
-	for {
+	for tries := 0; ; tries++ {
+		made := false
 		if create {
-			if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			err := os.Mkdir(dir, 0o700)
+			if made = err == nil; err != nil && !errors.Is(err, fs.ErrExist) {
 				return nil, err
 			}
+		}
+		switch own, err := isOwn(dir); {
+		case err == nil && own:
+		case err == nil && create && tries < madeAgain:
+			if err := os.RemoveAll(dir); err != nil {
+				return nil, err
+			}
+			continue
+		case err == nil:
+			return nil, fmt.Errorf("%s is neither root's nor this user's: %w", dir, fs.ErrNotExist)
+		case create && errors.Is(err, fs.ErrNotExist):
+			continue // its owner has just removed it
+		default:
+			return nil, err
 		}
 		f, err := os.Open(dir)
 		if err != nil {
 			if create && errors.Is(err, fs.ErrNotExist) {
-				continue // its owner has just removed it
+				continue
+			}
+			if made {
+				err = errors.Join(err, os.Remove(dir))
 			}
 			return nil, err
 		}
@@ -132,6 +156,15 @@ func lockDir(dir string, create bool) (*os.File, error) {
 			return nil, fmt.Errorf("%s: %w", dir, fs.ErrNotExist)
 		}
 	}
+}
+
+// isOwn reports whether a path is a directory of root's or of this process's user.
+func isOwn(path string) (bool, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return false, &fs.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	return st.Mode&unix.S_IFMT == unix.S_IFDIR && (st.Uid == 0 || int(st.Uid) == os.Geteuid()), nil
 }
 
 // keep opens the links to the interfaces that are to be adopted.
