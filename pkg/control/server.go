@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -16,6 +17,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/failoverd/failoverd/pkg/hostdir"
 )
 
 const (
@@ -59,13 +62,19 @@ var errNoRight = errors.New("only root and the daemon's own user may change some
 // ErrTaken is returned for a socket that a living process serves.
 var ErrTaken = errors.New("a living process serves the socket")
 
-// Listen opens the socket, in place of a dead process's.
-func Listen(path string, d Daemon, h *History) (*Server, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+// Listen opens the socket, in place of a dead process's. What keeps the server from
+// serving goes to trouble.
+func Listen(path string, d Daemon, h *History, trouble *log.Logger) (*Server, error) {
+	if err := hostdir.Make(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
-	if conn, err := net.Dial("unix", path); err == nil {
+	switch conn, err := net.Dial("unix", path); {
+	case err == nil:
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, ErrTaken), conn.Close())
+	case errors.Is(err, syscall.EAGAIN):
+		return nil, fmt.Errorf("%s: %w", path, ErrTaken) // many wait there
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return nil, err // it can't be told
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -95,6 +104,7 @@ func Listen(path string, d Daemon, h *History) (*Server, error) {
 		IdleTimeout:       patience,
 		MaxHeaderBytes:    1 << 13,
 		ConnContext:       withVisitor,
+		ErrorLog:          trouble,
 	}
 	return s, nil
 }

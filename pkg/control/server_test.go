@@ -73,7 +73,7 @@ func serve(t *testing.T) (*fake, *History, string) {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, "control.sock")
 	f, h := new(fake), NewHistory()
-	s, err := Listen(path, f, h)
+	s, err := Listen(path, f, h, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestClient(t *testing.T) {
 	if _, err := NewClient(filepath.Join(t.TempDir(), "none")).Status(ctx); !errors.Is(err, ErrNotRunning) || !strings.Contains(err.Error(), "systemctl start failoverd") {
 		t.Errorf("without a daemon: %v", err)
 	}
-	if _, err := Listen(path, f, h); !errors.Is(err, ErrTaken) {
+	if _, err := Listen(path, f, h, nil); !errors.Is(err, ErrTaken) {
 		t.Errorf("a second server: %v", err)
 	}
 }
@@ -172,7 +172,7 @@ func TestStaleSocket(t *testing.T) {
 	}
 	l.SetUnlinkOnClose(false)
 	_ = l.Close()
-	s, err := Listen(path, new(fake), NewHistory())
+	s, err := Listen(path, new(fake), NewHistory(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +248,7 @@ func TestRights(t *testing.T) {
 // A socket without a group is its user's and root's.
 func TestSocketMode(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	s, err := Listen(path, new(fake), NewHistory())
+	s, err := Listen(path, new(fake), NewHistory(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,6 +72,7 @@ type Config struct {
 // checks are made before anything on the host changes; an error from them
 // names what is wrong and the remedy. Cancellation is not an error.
 func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
+	defer func() { err = advise(err) }()
 	allowGarbage(0)
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(places * runtime.GOMAXPROCS(0))
@@ -144,7 +146,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 
 	journal, err := link.OpenJournal(c.RunDir)
 	if err != nil {
-		return fmt.Errorf("write down what will be changed: %w; make %s writable for this user", err, c.RunDir)
+		return fmt.Errorf("write down what will be changed in %s: %w", c.RunDir, err)
 	}
 	undone := true // all that the journal says
 	defer func() {
@@ -196,7 +198,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	d.hooks = newHooks(runner, observer, d.describeTransition, c.Hurry)
 	observer.told = d.hooks.transition
 	ports.told = d.hooks.waiting
-	d.scrapes = newScrapes(d)
+	d.scrapes = newScrapes(d, newTrouble(log, "metrics"))
 	if err := errors.Join(d.hooks.set(file), d.scrapes.set(file.Global)); err != nil {
 		d.hooks.leave()
 		return errors.Join(err, server.Close())
@@ -305,11 +307,11 @@ func logLinkLocals(plan []planned, log *logrus.Logger) {
 // host has it.
 func listen(dir string, d control.Daemon, h *control.History, log *logrus.Logger) (*control.Server, error) {
 	path := filepath.Join(dir, filepath.Base(control.DefaultPath))
-	server, err := control.Listen(path, d, h)
+	server, err := control.Listen(path, d, h, newTrouble(log, "control"))
 	if errors.Is(err, control.ErrTaken) {
 		path = filepath.Join(dir, fmt.Sprintf("control-%d.sock", os.Getpid()))
 		log.WithField("socket", path).Info("another failoverd has the control socket, serving one beside it")
-		server, err = control.Listen(path, d, h)
+		server, err = control.Listen(path, d, h, newTrouble(log, "control"))
 	}
 	return server, err
 }
@@ -319,6 +321,9 @@ func loadDatapath(o datapath.Options, modes []datapath.Mode, log *logrus.Logger)
 	dp, err := datapath.Load(o)
 	if err != nil {
 		return nil, fmt.Errorf("load the XDP program: %w", err)
+	}
+	if why := cmp.Or(dp.Unavailable(), dp.Unpinned()); scarce(why) {
+		return nil, errors.Join(fmt.Errorf("load the BPF programs: %w", why), dp.Close())
 	}
 	if why := dp.Unavailable(); why != nil {
 		for _, mode := range modes {

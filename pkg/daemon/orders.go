@@ -16,6 +16,7 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/hostdir"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
@@ -46,15 +47,21 @@ type book struct {
 // openBook reads the orders of earlier runs.
 func openBook(dir string) (*book, error) {
 	b := &book{path: filepath.Join(dir, "orders.json"), current: noOrders(), lasting: noOrders()}
-	content, err := os.ReadFile(b.path)
+	err := hostdir.Check(dir)
+	var content []byte
+	if err == nil {
+		content, err = os.ReadFile(b.path)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return b, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(content, &b.lasting)
+		if wrong := json.Unmarshal(content, &b.lasting); wrong != nil {
+			err = fmt.Errorf("%w; remove %s to forget it", wrong, b.path)
+		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read what failoverctl maintenance and priority have said with --persist: %w; remove %s to forget it", err, b.path)
+		return nil, fmt.Errorf("read what failoverctl maintenance and priority have said with --persist: %w", err)
 	}
 	maps.Copy(b.current.Maintenance, b.lasting.Maintenance)
 	maps.Copy(b.current.Priority, b.lasting.Priority)
@@ -73,7 +80,7 @@ func (b *book) save() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(b.path), 0o755); err != nil {
+	if err := hostdir.Make(filepath.Dir(b.path)); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(b.path), ".orders-*")

@@ -213,7 +213,7 @@ func (ps *ports) update(p *port, snapshot []link.Interface) error {
 		}
 		if err != nil {
 			if p.failed == nil || p.failed.Error() != err.Error() {
-				ps.log.WithField("interface", p.name).WithError(err).Error("interface can't be used, trying again")
+				ps.log.WithField("interface", p.name).WithError(advise(err)).Error("interface can't be used, trying again")
 			}
 			p.failed = err
 			return nil
@@ -250,7 +250,7 @@ func (ps *ports) ready(p *port, m *member, snapshot []link.Interface) (bool, err
 		return false, err
 	}
 	if m.failed == nil || m.failed.Error() != err.Error() {
-		ps.log.WithFields(fields(m.id)).WithError(err).Error("router can't start, trying again")
+		ps.log.WithFields(fields(m.id)).WithError(advise(err)).Error("router can't start, trying again")
 	}
 	m.failed, m.cause = err, vrrp.CauseWaiting
 	return false, nil

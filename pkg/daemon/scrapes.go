@@ -5,6 +5,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"log"
 	"sync"
 
 	"github.com/failoverd/failoverd/pkg/config"
@@ -14,6 +15,7 @@ import (
 // scrapes serves the metrics, where the configuration says.
 type scrapes struct {
 	source metrics.Source
+	log    *log.Logger // of the server
 	failed chan error // of a server that has ended by itself
 
 	mu    sync.Mutex
@@ -21,8 +23,8 @@ type scrapes struct {
 	close func() // ends the server
 }
 
-func newScrapes(source metrics.Source) *scrapes {
-	return &scrapes{source: source, failed: make(chan error, 1), given: config.Global{Metrics: config.Off}, close: func() {}}
+func newScrapes(source metrics.Source, log *log.Logger) *scrapes {
+	return &scrapes{source: source, log: log, failed: make(chan error, 1), given: config.Global{Metrics: config.Off}, close: func() {}}
 }
 
 // set makes the configuration's settings those of the metrics. If that fails they
@@ -54,7 +56,7 @@ func (s *scrapes) open(g config.Global) error {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			if err := metrics.Serve(ctx, l, metrics.Handler(s.source, g.MetricsCompat != config.Off)); err != nil {
+			if err := metrics.Serve(ctx, l, metrics.Handler(s.source, g.MetricsCompat != config.Off), s.log); err != nil {
 				select {
 				case s.failed <- err:
 				default: // one is enough

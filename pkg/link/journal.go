@@ -87,6 +87,7 @@ func OpenJournal(dir string) (*Journal, error) {
 		ports: make(map[string]Changes),
 	}
 	if err := j.write(); err != nil {
+		_ = os.Remove(dir) // another run's journal keeps it
 		return nil, err
 	}
 	return j, nil

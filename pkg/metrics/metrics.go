@@ -2,8 +2,8 @@
 
 // Package metrics shows the daemon's state and counters to Prometheus.
 //
-// It keeps nothing: each scrape asks for the status and the counters once, so
-// that it says what failoverctl says. Its own names begin with failoverd_; those
+// It keeps nothing for longer than a moment: a scrape asks for the status and the
+// counters once, so that it says what failoverctl says. Its own names begin with failoverd_; those
 // of keepalived's exporter may be had beside them.
 package metrics
 
@@ -19,12 +19,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 )
 
-const (
-	// scrapes is how many are answered at once; others get 503.
-	scrapes = 8
-	// scrapeTime is how long collecting for one may take.
-	scrapeTime = 10 * time.Second
-)
+// scrapeTime is how long collecting for one answer may take.
+const scrapeTime = 10 * time.Second
 
 // Source is what the metrics are made from. Its methods may be called from any
 // goroutine.
@@ -49,11 +45,11 @@ func Handler(s Source, compat bool) http.Handler {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	mux.Handle("GET /metrics", &shared{handler: promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		DisableCompression:  true, // the processor is for the election
-		MaxRequestsInFlight: scrapes,
+		MaxRequestsInFlight: 1,    // more only if one has hung for scrapeTime
 		Timeout:             scrapeTime,
-	}))
+	})})
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_, _ = io.WriteString(w, index) // the client may be gone

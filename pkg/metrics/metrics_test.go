@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -322,25 +321,24 @@ func (w *waiting) Status() (control.Status, error) {
 
 func (w *waiting) Stats() (control.Stats, error) { return control.Stats{}, nil }
 
-// While as many scrapes as may are answered, others are turned away, and the
-// daemon isn't asked for them.
-func TestTooManyAtOnce(t *testing.T) {
-	s := &waiting{make(chan struct{}), make(chan struct{})}
+// However many ask at once, the daemon is asked once. They get what it says.
+func TestManyAtOnce(t *testing.T) {
+	s := &waiting{make(chan struct{}, 100), make(chan struct{})}
 	h := Handler(s, false)
 	var wg sync.WaitGroup
-	for range scrapes {
+	for range 50 {
 		wg.Go(func() {
-			if w := get(h, http.MethodGet, "/metrics"); w.Code != http.StatusOK {
+			if w := get(h, http.MethodGet, "/metrics"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "failoverd_build_info") {
 				t.Errorf("%d: %s", w.Code, w.Body)
 			}
 		})
-		<-s.asked
 	}
-	if w := get(h, http.MethodGet, "/metrics"); w.Code != http.StatusServiceUnavailable {
-		t.Errorf("%d, want 503", w.Code)
-	}
+	<-s.asked
 	close(s.answer)
 	wg.Wait()
+	if n := len(s.asked); n > 10 { // as many as the machine is slow
+		t.Errorf("the daemon was asked %d times more", n)
+	}
 }
 
 // counting is a daemon whose counters go up by one for each that asks.
@@ -353,15 +351,15 @@ func (c *counting) Stats() (control.Stats, error) {
 	return control.Stats{Global: []control.Counter{{Name: "a", Help: "one", Value: n}, {Name: "b", Help: "the same", Value: n}}}, nil
 }
 
-// Scrapes at the same time are each of one moment, and no moment is given twice.
+// Scrapes at the same time are each of one moment, and one that comes later is of a
+// later one.
 func TestAtOnce(t *testing.T) {
 	h := Handler(&counting{}, true)
 	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var seen []float64
-	for range scrapes {
+	for range 8 {
 		wg.Go(func() {
-			for range 20 {
+			last := 0.0
+			for range 3 {
 				w := get(h, http.MethodGet, "/metrics")
 				var a, b float64
 				for line := range strings.Lines(w.Body.String()) {
@@ -372,18 +370,13 @@ func TestAtOnce(t *testing.T) {
 						b, _ = strconv.ParseFloat(strings.TrimSpace(v), 64)
 					}
 				}
-				if w.Code != http.StatusOK || a == 0 || a != b {
-					t.Errorf("%d: %v and %v", w.Code, a, b)
+				if w.Code != http.StatusOK || a <= last || a != b {
+					t.Errorf("%d: %v and %v after %v", w.Code, a, b, last)
 				}
-				mu.Lock()
-				seen = append(seen, a)
-				mu.Unlock()
+				last = a
+				time.Sleep(longestRest) // an answer is no older
 			}
 		})
 	}
 	wg.Wait()
-	slices.Sort(seen)
-	if n := len(slices.Compact(seen)); n != 20*scrapes {
-		t.Errorf("%d different moments in %d scrapes", n, 20*scrapes)
-	}
 }

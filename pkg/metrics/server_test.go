@@ -43,7 +43,7 @@ func TestServe(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- Serve(ctx, l, Handler(lan(), true)) }()
+		go func() { done <- Serve(ctx, l, Handler(lan(), true), nil) }()
 		response, err := http.Get("http://" + l.Addr().String() + "/metrics")
 		if err != nil {
 			t.Fatal(err)
@@ -71,7 +71,7 @@ func TestServeFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	if err := Serve(t.Context(), l, Handler(lan(), false)); err == nil {
+	if err := Serve(t.Context(), l, Handler(lan(), false), nil); err == nil {
 		t.Error("no error")
 	}
 }
