@@ -8,16 +8,49 @@ import (
 	"net/http"
 	"os"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
 // gate is a listener that knows who connects, and lets in so many of those who
-// may only read.
+// may only read, and so many of each of them.
 type gate struct {
 	net.Listener
-	readers atomic.Int64
+	most, each int
+
+	mu      sync.Mutex
+	readers map[uint32]int // by user
+	all     int
+}
+
+func newGate(l net.Listener) *gate {
+	most := connections
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {
+		most = int(min(connections, limit.Cur/descriptorsShare))
+	}
+	return &gate{Listener: l, most: most, each: max(most/usersShare, 1), readers: make(map[uint32]int)}
+}
+
+// enter lets a reader in, if there is a place.
+func (g *gate) enter(user uint32) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.all >= g.most || g.readers[user] >= g.each {
+		return false
+	}
+	g.all++
+	g.readers[user]++
+	return true
+}
+
+func (g *gate) leave(user uint32) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.all--
+	if g.readers[user]--; g.readers[user] == 0 {
+		delete(g.readers, user)
+	}
 }
 
 // visitor is a connection with its user, as the kernel has it.
@@ -34,15 +67,15 @@ func (g *gate) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		v := &visitor{Conn: conn, privileged: privileged(conn), leave: func() {}}
+		user, known := userOf(conn)
+		v := &visitor{Conn: conn, privileged: known && (user == 0 || int(user) == os.Geteuid()), leave: func() {}}
 		if v.privileged {
 			return v, nil
 		}
-		if g.readers.Add(1) <= connections {
-			v.leave = sync.OnceFunc(func() { g.readers.Add(-1) })
+		if g.enter(user) {
+			v.leave = sync.OnceFunc(func() { g.leave(user) })
 			return v, nil
 		}
-		g.readers.Add(-1)
 		_ = conn.Close() // nothing was said on it
 	}
 }
@@ -53,21 +86,22 @@ func (v *visitor) Close() error {
 	return v.Conn.Close()
 }
 
-// privileged reports whether root or the daemon's own user is at the other end.
-func privileged(conn net.Conn) bool {
+// userOf returns who is at the other end.
+func userOf(conn net.Conn) (user uint32, known bool) {
+	const nobody = 1<<32 - 1
 	unixConn, ok := conn.(*net.UnixConn)
 	if !ok {
-		return false
+		return nobody, false
 	}
 	raw, err := unixConn.SyscallConn()
 	if err != nil {
-		return false
+		return nobody, false
 	}
 	var cred *unix.Ucred
 	if ctl := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); ctl != nil || err != nil {
-		return false
+		return nobody, false
 	}
-	return cred.Uid == 0 || int(cred.Uid) == os.Geteuid()
+	return cred.Uid, true
 }
 
 // visitorKey finds the connection in a request's context.

@@ -25,8 +25,11 @@ const (
 	// group may read: who is in it may open the socket.
 	group = "failoverd"
 	// connections is how many there are at most of users who may only read, so
-	// that they don't keep the others out.
-	connections = 1024
+	// that they don't keep the others out: no more than a share of the descriptors
+	// that the process may have, and for each of them a share of that.
+	connections      = 1024
+	descriptorsShare = 4
+	usersShare       = 8
 	// patience is how long a client may take to ask, and to take an answer.
 	patience = 10 * time.Second
 )
@@ -86,7 +89,7 @@ func Listen(path string, d Daemon, h *History, trouble *log.Logger) (*Server, er
 	if err := errors.Join(os.Chmod(path, 0o600), admit(path)); err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	s := &Server{daemon: d, history: h, listener: &gate{Listener: listener}, path: path}
+	s := &Server{daemon: d, history: h, listener: newGate(listener), path: path}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("GET /v1/stats", s.stats)

@@ -341,6 +341,26 @@ func TestFollowersThatNeverRead(t *testing.T) {
 	}
 }
 
+// One reader who takes all that are given to one leaves places for others.
+func TestPlacesOfEach(t *testing.T) {
+	g := newGate(nil)
+	for range 2 * connections {
+		g.enter(1000)
+	}
+	if n := g.readers[1000]; n != g.each || g.all != n {
+		t.Errorf("one has %d places of %d", n, g.all)
+	}
+	if !g.enter(1001) {
+		t.Error("another has none")
+	}
+	for range g.each {
+		g.leave(1000)
+	}
+	if g.all != 1 || len(g.readers) != 1 || !g.enter(1000) {
+		t.Errorf("%d places are taken, by %v", g.all, g.readers)
+	}
+}
+
 // Readers that fill all places don't keep root out, and free places are given again.
 func TestPlaces(t *testing.T) {
 	_, _, path := serve(t)

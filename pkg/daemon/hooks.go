@@ -79,7 +79,11 @@ func (h *hooks) set(file *config.File) error {
 	if g.NotifyFIFO == "" {
 		fifo = nil
 	} else if fifo == nil || fifo.Path != g.NotifyFIFO {
-		if fifo, err = notify.OpenFIFO(g.NotifyFIFO, user, h.lost(g.NotifyFIFO)); err != nil {
+		fifo, err = notify.OpenFIFO(g.NotifyFIFO, user, h.lost(g.NotifyFIFO))
+		switch {
+		case errors.Is(err, notify.ErrStranger): // who must not keep the addresses from being served
+			h.log.WithError(err).Error("changes of state are not written to the FIFO until a reload finds it right")
+		case err != nil:
 			return fmt.Errorf("global.notify_fifo: %w", err)
 		}
 	}

@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
@@ -172,6 +174,29 @@ func TestHookWaitedFor(t *testing.T) {
 		r.took()
 		h.transition(moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseInterfaceBack))
 		if diff := cmp.Diff([]string{"INSTANCE web BACKUP 120"}, r.took()); diff != "" {
+			t.Error(diff)
+		}
+		h.leave()
+	})
+}
+
+// Somebody else's FIFO at the path keeps nobody from running: it isn't used.
+func TestFIFOOfAStranger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fifo := filepath.Join(t.TempDir(), "fifo")
+		if err := errors.Join(unix.Mkfifo(fifo, 0o666), os.Chown(fifo, 65534, 65534)); err != nil {
+			t.Fatal(err)
+		}
+		r := &recorder{}
+		h := testHooks(r)
+		if err := h.set(hookFile(t, "global: {notify_fifo: "+fifo+"}\nrouters: [{name: web, interface: eth0, vrid: 51, addresses: [192.0.2.10/24], notify: HOOK web}]")); err != nil {
+			t.Fatal(err)
+		}
+		if h.pipe() != nil {
+			t.Error("it is used")
+		}
+		h.transition(moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseStarting))
+		if diff := cmp.Diff([]string{"web INSTANCE web BACKUP 120"}, r.took()); diff != "" {
 			t.Error(diff)
 		}
 		h.leave()

@@ -16,7 +16,7 @@ import (
 type scrapes struct {
 	source metrics.Source
 	log    *log.Logger // of the server
-	failed chan error // of a server that has ended by itself
+	failed chan error  // of a server that has ended by itself
 
 	mu    sync.Mutex
 	given config.Global

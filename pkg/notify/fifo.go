@@ -31,31 +31,66 @@ type FIFO struct {
 	written, lost atomic.Uint64
 }
 
+// ErrStranger is returned for a path at which somebody has put something who is
+// neither root nor the user of the FIFO.
+var ErrStranger = errors.New("it is somebody else's")
+
 // OpenFIFO opens a FIFO, or makes it, for a user; nil for this process's own. lost
 // is called when a line is lost and the one before wasn't.
 func OpenFIFO(path string, owner *script.Credential, lost func(total uint64)) (*FIFO, error) {
 	f := &FIFO{Path: path, lines: make(chan string, waiting), done: make(chan struct{})}
-	remedy := "make its directory, or name another path"
 	err := unix.Mkfifo(path, 0o600)
 	f.made = err == nil
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("make the FIFO %s: %w: %s", path, err, remedy)
+		return nil, fmt.Errorf("make the FIFO %s: %w: make its directory, or name another path", path, err)
 	}
-	if f.made && owner != nil {
-		if err := os.Lchown(path, int(owner.UID), int(owner.GID)); err != nil {
-			return nil, errors.Join(fmt.Errorf("give the FIFO to its user: %w", err), os.Remove(path))
+	if f.fd, err = openFIFO(path, owner, f.made); err != nil {
+		if f.made {
+			err = errors.Join(err, os.Remove(path))
 		}
-	}
-	if info, err := os.Lstat(path); err != nil || info.Mode().Type() != fs.ModeNamedPipe {
-		return nil, errors.Join(fmt.Errorf("%s is there and is no FIFO: remove it, or name another path", path), err)
-	}
-	// Open for reading too, it takes lines before somebody reads them.
-	f.fd, err = unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open the FIFO %s: %w", path, err)
+		return nil, err
 	}
 	go f.write(lost)
 	return f, nil
+}
+
+// openFIFO opens what is at a path after it has looked at it, and makes it the owner's
+// if this process has made it. It looks at what it has in its hand: in a directory that
+// others may write to, another thing is soon in its place.
+func openFIFO(path string, owner *script.Credential, made bool) (int, error) {
+	hand, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open the FIFO %s: %w", path, err)
+	}
+	defer func() { _ = unix.Close(hand) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(hand, &st); err != nil {
+		return -1, fmt.Errorf("look at the FIFO %s: %w", path, err)
+	}
+	stranger := st.Uid != 0 && int(st.Uid) != os.Geteuid() && (owner == nil || st.Uid != owner.UID)
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFIFO:
+		err = fmt.Errorf("%s is there and is no FIFO: remove it, or name another path", path)
+		if stranger {
+			err = fmt.Errorf("%w: user %d's: %w", ErrStranger, st.Uid, err)
+		}
+		return -1, err
+	case stranger:
+		return -1, fmt.Errorf("%s: %w: user %d's, who could read and write what is told: name a path in a directory of root's, like /run/failoverd-fifo", path, ErrStranger, st.Uid)
+	case st.Nlink > 1:
+		return -1, fmt.Errorf("%s has another name too, which somebody else may have given it: remove it", path)
+	}
+	// Open for reading too, it takes lines before somebody reads them.
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", hand), unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open the FIFO %s: %w", path, err)
+	}
+	if made && owner != nil {
+		if err := unix.Fchown(fd, int(owner.UID), int(owner.GID)); err != nil {
+			return -1, errors.Join(fmt.Errorf("give the FIFO to its user: %w", err), unix.Close(fd))
+		}
+	}
+	return fd, nil
 }
 
 // put has a line written, later.

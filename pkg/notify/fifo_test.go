@@ -9,10 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/failoverd/failoverd/pkg/script"
 )
 
 // A line waits in the FIFO for who reads it, as keepalived writes it; the FIFO goes
@@ -106,5 +109,53 @@ func TestFIFORefuses(t *testing.T) {
 		if _, err := OpenFIFO(path, nil, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", path, err)
 		}
+	}
+}
+
+// What somebody else has put at the path is not used, and not changed.
+func TestFIFOOfAStranger(t *testing.T) {
+	const stranger = 65534
+	dir := t.TempDir()
+	target := filepath.Join(dir, "target")
+	if err := os.WriteFile(target, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	owner := &script.Credential{UID: 65533, GID: 65533}
+	for name, put := range map[string]func(path string) error{
+		"FIFO": func(path string) error { return unix.Mkfifo(path, 0o666) },
+		"file": func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"link": func(path string) error { return os.Symlink(target, path) },
+	} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(put(path), os.Lchown(path, stranger, stranger)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenFIFO(path, owner, nil); !errors.Is(err, ErrStranger) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Lstat(path); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	hard := filepath.Join(dir, "hard")
+	if err := errors.Join(unix.Mkfifo(hard, 0o600), os.Link(hard, hard+"-link")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenFIFO(hard, owner, nil); err == nil || !strings.Contains(err.Error(), "another name") {
+		t.Errorf("a hard link: %v", err)
+	}
+	if info, err := os.Stat(target); err != nil || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) {
+		t.Errorf("the link's target: %v, %v", info, err)
+	}
+	path := filepath.Join(dir, "own")
+	f, err := OpenFIFO(path, owner, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Sys().(*syscall.Stat_t).Uid != owner.UID {
+		t.Errorf("one that was made: %v, %v", info, err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
 	}
 }
