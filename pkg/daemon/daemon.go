@@ -198,8 +198,8 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	d.hooks = newHooks(runner, observer, d.describeTransition, c.Hurry)
 	observer.told = d.hooks.transition
 	ports.told = d.hooks.waiting
-	d.scrapes = newScrapes(d, newTrouble(log, "metrics"))
-	if err := errors.Join(d.hooks.set(file), d.scrapes.set(file.Global)); err != nil {
+	d.scrapes = newScrapes(d, log)
+	if err := errors.Join(d.hooks.set(file), d.scrapes.begin(file.Global)); err != nil {
 		d.hooks.leave()
 		return errors.Join(err, server.Close())
 	}

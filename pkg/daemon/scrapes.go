@@ -5,26 +5,60 @@ package daemon
 import (
 	"context"
 	"errors"
-	"log"
+	stdlog "log"
 	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/metrics"
 )
 
+// takenRetry is how long to wait before a port that another process had is tried again.
+const takenRetry = 5 * time.Second
+
 // scrapes serves the metrics, where the configuration says.
 type scrapes struct {
 	source metrics.Source
-	log    *log.Logger // of the server
-	failed chan error  // of a server that has ended by itself
+	log    *logrus.Logger
+	server *stdlog.Logger // of the server
+	failed chan error     // of a server that has ended by itself
 
 	mu    sync.Mutex
 	given config.Global
 	close func() // ends the server
+	// awaited is what was asked for while another process has the port, or nil.
+	awaited *config.Global
 }
 
-func newScrapes(source metrics.Source, log *log.Logger) *scrapes {
-	return &scrapes{source: source, log: log, failed: make(chan error, 1), given: config.Global{Metrics: config.Off}, close: func() {}}
+func newScrapes(source metrics.Source, log *logrus.Logger) *scrapes {
+	return &scrapes{
+		source: source, log: log, server: newTrouble(log, "metrics"),
+		failed: make(chan error, 1), given: off(), close: func() {},
+	}
+}
+
+func off() config.Global { return config.Global{Metrics: config.Off} }
+
+// begin makes the configuration's settings those of the metrics at the start. Every user
+// may take a port, and must not keep the addresses from being served: so it is waited
+// for.
+func (s *scrapes) begin(g config.Global) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.open(g)
+	if errors.Is(err, metrics.ErrTaken) {
+		s.await(g, err)
+		return nil
+	}
+	return err
+}
+
+func (s *scrapes) await(g config.Global, err error) {
+	s.log.WithError(err).Error("metrics are not served, trying again")
+	s.awaited = &g
+	time.AfterFunc(takenRetry, s.retry)
 }
 
 // set makes the configuration's settings those of the metrics. If that fails they
@@ -33,20 +67,44 @@ func (s *scrapes) set(g config.Global) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.given
+	if s.awaited != nil {
+		before = *s.awaited
+	}
 	if g.Metrics == before.Metrics && g.MetricsCompat == before.MetricsCompat {
 		return nil
 	}
 	// The new address may be the same port on more or fewer of the host's.
 	s.close()
+	s.awaited = nil
 	err := s.open(g)
-	if err != nil {
-		err = errors.Join(err, s.open(before))
+	if err == nil {
+		return nil
 	}
-	return err
+	again := s.open(before)
+	if errors.Is(again, metrics.ErrTaken) {
+		s.await(before, again)
+		again = nil
+	}
+	return errors.Join(err, again)
+}
+
+// retry tries to serve what is waited for.
+func (s *scrapes) retry() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.awaited == nil {
+		return
+	}
+	if err := s.open(*s.awaited); err != nil {
+		time.AfterFunc(takenRetry, s.retry) // it was said
+		return
+	}
+	s.awaited = nil
+	s.log.WithField("address", s.given.Metrics).Info("metrics are served")
 }
 
 func (s *scrapes) open(g config.Global) error {
-	s.given, s.close = config.Global{Metrics: config.Off}, func() {}
+	s.given, s.close = off(), func() {}
 	if g.Metrics != config.Off {
 		l, err := metrics.Listen(g.Metrics)
 		if err != nil {
@@ -56,7 +114,7 @@ func (s *scrapes) open(g config.Global) error {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			if err := metrics.Serve(ctx, l, metrics.Handler(s.source, g.MetricsCompat != config.Off), s.log); err != nil {
+			if err := metrics.Serve(ctx, l, metrics.Handler(s.source, g.MetricsCompat != config.Off), s.server); err != nil {
 				select {
 				case s.failed <- err:
 				default: // one is enough
@@ -78,7 +136,7 @@ func (s *scrapes) run(ctx context.Context) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.close()
-		s.close = func() {}
+		s.close, s.awaited = func() {}, nil
 	}()
 	select {
 	case <-ctx.Done():

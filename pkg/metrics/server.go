@@ -24,6 +24,9 @@ const (
 	delivery = scrapeTime + 20*time.Second
 )
 
+// ErrTaken is returned for a port that another process listens at.
+var ErrTaken = errors.New("another process listens there")
+
 // Listen opens the port to serve at: HOST:PORT, or :PORT for all addresses of
 // the host.
 func Listen(address string) (net.Listener, error) {
@@ -31,7 +34,7 @@ func Listen(address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("metrics address %s: another process listens there: choose another port", address)
+		return nil, fmt.Errorf("metrics address %s: %w: choose another port", address, ErrTaken)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return nil, fmt.Errorf("metrics address %s: this host has no such address: give one of its own, or :%s for all of them", address, port)
 	case errors.Is(err, syscall.EACCES):
