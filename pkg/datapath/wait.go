@@ -72,10 +72,8 @@ func (w *waiter) wait(until vrrp.Instant) error {
 	if err := w.arm(until); err != nil {
 		return err
 	}
-	if w.known == nil {
-		if err := w.makeKnown(); err != nil {
-			return fmt.Errorf("epoll: %w", err)
-		}
+	if w.known == nil && w.makeKnown() != nil {
+		return w.waitInThread(until) // no descriptor is left, which must not end the loop
 	}
 	if err := errors.Join(w.raw.Read(w.look), w.err); err != nil {
 		return fmt.Errorf("epoll: %w", err)

@@ -122,3 +122,33 @@ func TestWaitAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// A wait needs no descriptor: the loop goes on when there is none left.
+func TestWaitWithoutDescriptors(t *testing.T) {
+	w := waiterFor(t)
+	next, err := unix.Dup(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	low := unix.Rlimit{Cur: uint64(next), Max: limit.Max}
+	_ = unix.Close(next)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
+		t.Fatal(err)
+	}
+	w.wake()
+	waited := w.wait(1<<63 - 1)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if waited != nil {
+		t.Error(waited)
+	}
+	w.wake()
+	if err := w.wait(1<<63 - 1); err != nil {
+		t.Errorf("when there are some again: %v", err)
+	}
+}
