@@ -100,7 +100,7 @@ func serve(t *testing.T, d control.Daemon) (socket string) {
 	h := control.NewHistory()
 	h.Add(control.Event{Time: now, Kind: "transition", Interface: "eth0", Family: "ipv4", VRID: 51, From: "Backup", To: "Active", Peer: "192.0.2.1", Text: "192.0.2.1 left with priority 0"})
 	h.Add(control.Event{Time: now, Kind: "reload", Name: "web", Text: "changed: priority: 100 → 150"})
-	s, err := control.Listen(socket, d, h)
+	s, err := control.Listen(socket, d, h, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 // places is a listener with so many places for connections. When all are taken, the
-// next connection gets that of another: of those from the address with the most, the
-// one that has come no further for longest. So who holds places by doing nothing, by a
+// next connection gets that of another: of the one that has come no further for
+// longest, and if an address has a large part of the places, of one of its. So who holds places by doing nothing, by a
 // request that never ends or by an answer that is never read, holds them against
 // itself, and keeps nobody out who asks and reads at once.
 type places struct {
@@ -72,14 +72,20 @@ func (p *places) admit(g *guest) (out *guest) {
 	return out
 }
 
+// largePart of the places is one in so many.
+const largePart = 4
+
 // slowest is the connection whose place is given to another.
 func (p *places) slowest() (slowest *guest) {
 	from := make(map[netip.Addr]int, len(p.taken))
+	most := p.most / largePart
 	for g := range p.taken {
 		from[g.source]++
+		most = max(most, from[g.source])
 	}
+	anybody := most == p.most/largePart // nobody has more than that
 	for g := range p.taken {
-		if slowest == nil || from[g.source] > from[slowest.source] || from[g.source] == from[slowest.source] && g.moved < slowest.moved {
+		if (anybody || from[g.source] == most) && (slowest == nil || g.moved < slowest.moved) {
 			slowest = g
 		}
 	}
@@ -126,6 +132,9 @@ func sourceOf(c net.Conn) netip.Addr {
 		return netip.Addr{}
 	}
 	a := remote.Addr().Unmap().WithZone("")
+	if a.IsLoopback() {
+		return netip.IPv6Unspecified() // this host has millions of them
+	}
 	if a.Is6() && !a.IsLinkLocalUnicast() {
 		if network, err := a.Prefix(64); err == nil {
 			return network.Addr()
