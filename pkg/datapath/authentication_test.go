@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/auth"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// settings of every type that there is.
+func everyType(random *rand.Rand) []auth.Settings {
+	secret := func(n int) auth.Secret {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte(random.Uint32())
+		}
+		return auth.NewSecret(b)
+	}
+	id := uint8(1 + random.IntN(255))
+	return []auth.Settings{
+		{Type: auth.HMAC, Mode: auth.Enforce, Send: id, Window: 300 * time.Second, Keys: []auth.Key{{ID: id, Secret: secret(auth.KeyMin + random.IntN(auth.KeyMax-auth.KeyMin+1))}}},
+		{Type: auth.Header, Keys: []auth.Key{{Secret: secret(1 + random.IntN(auth.PasswordMax))}}},
+		{Type: auth.Password, Keys: []auth.Key{{Secret: secret(1 + random.IntN(auth.PasswordMax))}}},
+	}
+}
+
+// now is a Guard with the clock of this host.
+type now struct{ *auth.Guard }
+
+func (g now) Verify(_ vrrp.Instant, d *packet.Datagram, a *packet.Advertisement) error {
+	return g.Guard.Verify(time.Now(), d, a)
+}
+
+// signedFrame is an advertisement with so many addresses.
+func signedFrame(t testing.TB, g *auth.Guard, version uint8, source string, vrid uint8, addresses int, at time.Time) []byte {
+	t.Helper()
+	from := netip.MustParseAddr(source)
+	a := packet.Advertisement{Version: version, VRID: vrid, Priority: 200, Interval: time.Second}
+	next := netip.MustParseAddr(map[bool]string{true: "fe80::1:0", false: "198.18.0.1"}[from.Is6()])
+	for range addresses {
+		a.Addresses = append(a.Addresses, next)
+		next = next.Next()
+	}
+	frame, err := packet.AppendAdvertisementFrame(nil, packet.MAC{2, 0, 0, 0, 0, 0x0a}, from, &a, packet.ChecksumRFC9568)
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame = packet.InFrame(frame, g.Prepare(packet.IPOf(frame)))
+	g.Sign(packet.IPOf(frame), at)
+	return frame
+}
+
+// guardedRouter makes a Virtual Router known whose advertisements are authenticated.
+func (w *wire) guardedRouter(t testing.TB, k Key, version uint8, s auth.Settings, addresses int) {
+	t.Helper()
+	source := netip.MustParseAddr(map[packet.Family]string{packet.IPv4: "192.0.2.3", packet.IPv6: "fe80::b"}[k.Family])
+	r := Router{Version: version, Source: source, Running: true, Forms: packet.ChecksumRFC9568, Verifier: now{auth.NewGuard(s)}, Addresses: make([]netip.Addr, addresses)}
+	r.Tolerate.AuthTrailer, r.Tolerate.AuthHeader = s.Type == auth.HMAC, s.Type == auth.Header
+	w.dp.mu.Lock()
+	fence := w.dp.fence
+	w.dp.fence = nil // the addresses don't matter
+	w.dp.mu.Unlock()
+	err := w.dp.SetRouter(k, r)
+	w.dp.mu.Lock()
+	w.dp.fence = fence
+	w.dp.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// what a Guard signs the kernel's programs take for authentic, whatever the key,
+// the version, the family and the length; with another key, or any bit changed and the
+// checksum made right again, they don't.
+func TestDigests(t *testing.T) {
+	t.Attr("proves", "A-03 A-04 A-09")
+	w := newWire(t, "")
+	w.setClock(t, time.Now())
+	r := w.receiver(t, false)
+	random := rand.New(rand.NewPCG(2104, 4231))
+	for round := range 60 {
+		for _, s := range everyType(random) {
+			version, source, family := uint8(2), "192.0.2.2", packet.IPv4
+			if s.Type == auth.HMAC && round%3 > 0 {
+				version = 3
+				if round%3 == 2 {
+					source, family = "fe80::2", packet.IPv6
+				}
+			}
+			addresses := 1 + random.IntN(200)
+			if round < 12 {
+				addresses = 1 + round
+			}
+			k := Key{Ifindex: 1, Family: family, VRID: uint8(100 + round)}
+			w.guardedRouter(t, k, version, s, addresses)
+			frame := signedFrame(t, auth.NewGuard(s), version, source, k.VRID, addresses, time.Now())
+			name := fmt.Sprintf("round %d, %s, version %d, %d addresses", round, s.Type, version, addresses)
+
+			end := 14 + 20 + int(binary.BigEndian.Uint16(frame[16:])) - 20
+			if family == packet.IPv6 {
+				end = 14 + 40 + int(binary.BigEndian.Uint16(frame[18:]))
+			}
+			for range 4 {
+				forged := slices.Clone(frame)
+				from := 14 + 20 + 8
+				if s.Type == auth.Password {
+					from = end - 8 // the rest isn't protected
+				}
+				at := from + random.IntN(end-from)
+				forged[at] ^= 1 << random.IntN(8)
+				forged = refitAuthenticated(forged, s.Type)
+				before, _ := w.stamp(k)
+				counted := w.dp.Counters()
+				runProgram(t, r, forged)
+				w.dp.Drain(func(*Record) { t.Errorf("%s: octet %d of %d changed, and it is delivered", name, at, end) })
+				if now, _ := w.stamp(k); now != before {
+					t.Errorf("%s: octet %d of %d changed, and it is stamped", name, at, end)
+				}
+				if got := raised(counted, w.dp.Counters()); got == "" || got == packet.ReasonAdvertisementReceived.String() {
+					t.Errorf("%s: octet %d of %d changed raises %q", name, at, end, got)
+				}
+			}
+			other := s
+			other.Keys = []auth.Key{{ID: s.Send, Secret: everyType(random)[slices.Index([]auth.Type{auth.HMAC, auth.Header, auth.Password}, s.Type)].Keys[0].Secret}}
+			runProgram(t, r, signedFrame(t, auth.NewGuard(other), version, source, k.VRID, addresses, time.Now()))
+			w.dp.Drain(func(*Record) { t.Errorf("%s: signed with another key, and delivered", name) })
+
+			delivered := 0
+			runProgram(t, r, frame)
+			w.dp.Drain(func(*Record) { delivered++ })
+			if _, stamped := w.stamp(k); delivered != 1 || !stamped {
+				t.Errorf("%s: delivered %d times, refused %v", name, delivered, refusals(w.dp.Refused(k)))
+			}
+			if err := w.dp.DeleteRouter(k); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	left := 0
+	var key, value []byte
+	for all := w.dp.objects.FailoverKeys.Iterate(); all.Next(&key, &value); {
+		left++
+	}
+	if want := 5; left != want { // the receiver's own
+		t.Errorf("%d keys are left in the kernel, want %d", left, want)
+	}
+}
+
+func refusals(all [packet.ReasonCount]uint64) (names []string) {
+	for r, n := range all {
+		if n > 0 {
+			names = append(names, fmt.Sprintf("%s %d", packet.Reason(r), n))
+		}
+	}
+	return names
+}
+
+// refitAuthenticated makes the checksum right again that a change has spoiled.
+func refitAuthenticated(frame []byte, kind auth.Type) []byte {
+	if kind != auth.Header {
+		trailer := 0
+		if kind == auth.HMAC && frame[14]>>4 == 4 { // it isn't of the trailer
+			trailer = packet.TrailerLen
+		}
+		return refitMessage(frame, 14+int(map[bool]int{true: 20, false: 40}[frame[14]>>4 == 4]), trailer)
+	}
+	return refitMessage(frame, 14+20+24, 0)
+}
+
+func refitMessage(frame []byte, at, trailer int) []byte {
+	end := 14 + int(binary.BigEndian.Uint16(frame[16:]))
+	var pseudo []byte
+	if frame[14]>>4 == 6 {
+		end = 14 + 40 + int(binary.BigEndian.Uint16(frame[18:]))
+		pseudo = append(slices.Clone(frame[14+8:14+40]), 0, 112)
+		pseudo = binary.BigEndian.AppendUint16(pseudo, uint16(end-at))
+	}
+	m := frame[at : end-trailer]
+	m[6], m[7] = 0, 0
+	var sum uint32
+	for _, part := range [][]byte{pseudo, m} {
+		for n, b := range part {
+			sum += uint32(b) << (8 * (1 - n%2))
+		}
+	}
+	for sum > 0xffff {
+		sum = sum&0xffff + sum>>16
+	}
+	binary.BigEndian.PutUint16(m[6:], ^uint16(sum))
+	return frame
+}
+
+// Forged advertisements that are longer than any authentic one get a digest each 10 ms
+// at most. Longer authentic ones are let through at once when there is no flood, and
+// then always.
+func TestOverlong(t *testing.T) {
+	w := newWire(t, "")
+	w.setClock(t, time.Now())
+	r := w.receiver(t, false)
+	s := hmacSettings()
+	k := Key{Ifindex: 1, Family: packet.IPv6, VRID: 99}
+	w.guardedRouter(t, k, 3, s, 2)
+	forger := s
+	forger.Keys = []auth.Key{{ID: 1, Secret: auth.NewSecret(make([]byte, auth.KeyMin))}}
+	forged := signedFrame(t, auth.NewGuard(forger), 3, "fe80::2", 99, 150, time.Now().Add(time.Minute))
+	const n = 5000
+	begin := monotonic()
+	for range n {
+		runProgram(t, r, forged)
+	}
+	took := monotonic().Sub(begin)
+	refused := w.dp.Refused(k)
+	if most := uint64(took/(10*time.Millisecond)) + 2; refused[packet.ErrAuth] > most || refused[packet.ErrAuth] == 0 || refused[packet.ErrAuth]+refused[packet.ErrAuthOverlong] != n {
+		t.Errorf("%d digests in %v, and %d refused without, of %d", refused[packet.ErrAuth], took, refused[packet.ErrAuthOverlong], n)
+	}
+	// Such a long one is no reason to refuse an ordinary one.
+	runProgram(t, r, signedFrame(t, auth.NewGuard(s), 3, "fe80::2", 99, 2, time.Now()))
+	time.Sleep(20 * time.Millisecond)
+	guard := auth.NewGuard(s)
+	for range 20 {
+		runProgram(t, r, signedFrame(t, guard, 3, "fe80::3", 99, 150, time.Now()))
+	}
+	delivered := 0
+	w.dp.Drain(func(*Record) { delivered++ })
+	if delivered != 21 {
+		t.Errorf("%d authentic ones are delivered, refused %v", delivered, refusals(w.dp.Refused(k)))
+	}
+}
+
+// The time of day that the kernel's programs go by follows the host's.
+func TestClock(t *testing.T) {
+	d, err := Load(Options{Unpinned: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	var told uint64
+	if err := d.objects.FailoverClock.Get(&told); err != nil {
+		t.Fatal(err)
+	}
+	if off := time.Duration(offsetNow() - int64(told)).Abs(); off > time.Second {
+		t.Errorf("it is off by %v", off)
+	}
+	// What somebody else writes there is put right when the timer comes: as after a step
+	// of the clock, which no test may make.
+	if err := d.objects.FailoverClock.Set(uint64(1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.clock.tell(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.objects.FailoverClock.Get(&told); err != nil || told == 1 {
+		t.Errorf("told %d, %v", told, err)
+	}
+}
+
+// What a frame costs in the receiving program: nanoseconds as the kernel measures them,
+// for BPF_PROG_TEST_RUN with the frame again and again.
+func BenchmarkReceive(b *testing.B) {
+	w := newWire(b, "")
+	w.setClock(b, time.Now())
+	s := hmacSettings()
+	other := s
+	other.Keys = []auth.Key{{ID: 1, Secret: auth.NewSecret(make([]byte, auth.KeyMin))}}
+	unknown := other
+	unknown.Keys, unknown.Send = []auth.Key{{ID: 7, Secret: other.Keys[0].Secret}}, 7
+	none := auth.NewGuard(auth.Settings{})
+	for _, c := range []struct {
+		name      string
+		source    string
+		vrid      uint8
+		addresses int
+		guard     *auth.Guard
+		at        time.Duration
+		settings  *auth.Settings
+	}{
+		{"plain", "192.0.2.2", 71, 1, none, 0, nil},
+		{"authentic", "192.0.2.2", 72, 1, auth.NewGuard(s), 0, &s},
+		{"forged", "192.0.2.2", 73, 1, auth.NewGuard(other), time.Minute, &s},
+		{"old", "192.0.2.2", 73, 1, auth.NewGuard(other), -time.Hour, &s},
+		{"unknown_key", "192.0.2.2", 73, 1, auth.NewGuard(unknown), time.Minute, &s},
+		{"plain_ipv6_16", "fe80::2", 71, 16, none, 0, nil},
+		{"authentic_ipv6_16", "fe80::2", 72, 16, auth.NewGuard(s), 0, &s},
+		{"forged_ipv6_16", "fe80::2", 73, 16, auth.NewGuard(other), time.Minute, &s},
+		{"forged_ipv6_200_overlong", "fe80::2", 73, 200, auth.NewGuard(other), time.Minute, &s},
+		{"plain_ipv6_200", "fe80::2", 71, 200, none, 0, nil},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			k := Key{Ifindex: 1, Family: packet.FamilyOf(netip.MustParseAddr(c.source)), VRID: c.vrid}
+			if c.settings != nil {
+				w.guardedRouter(b, k, 3, *c.settings, min(c.addresses, 16))
+			} else if err := w.dp.SetRouter(k, Router{Version: 3, Source: netip.MustParseAddr("192.0.2.3"), Running: true, Forms: packet.ChecksumRFC9568}); err != nil {
+				b.Fatal(err)
+			}
+			frame := signedFrame(b, c.guard, 3, c.source, c.vrid, c.addresses, time.Now().Add(c.at))
+			var total time.Duration
+			for range b.N {
+				if c.settings != nil && c.at == 0 { // each needs a proof of its own
+					c.guard.Sign(packet.IPOf(frame), time.Now())
+				}
+				took, err := w.cost(frame, b.N > 1 && c.at != 0)
+				if err != nil {
+					b.Fatal(err)
+				}
+				total += took
+				w.dp.Drain(func(*Record) {})
+			}
+			b.ReportMetric(float64(total.Nanoseconds())/float64(b.N), "ns/frame")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
