@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -95,6 +97,7 @@ func Listen(path string, d Daemon, h *History) (*Server, error) {
 		IdleTimeout:       patience,
 		MaxHeaderBytes:    1 << 13,
 		ConnContext:       withVisitor,
+		ErrorLog:          log.New(io.Discard, "", 0), // what clients do wrong is theirs
 	}
 	return s, nil
 }
@@ -255,7 +258,13 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 			}
 			after = e.Number
 		}
-		if controller.Flush() != nil || !follow {
+		if controller.Flush() != nil {
+			return
+		}
+		if len(events) == batch {
+			continue // there may be more
+		}
+		if !follow {
 			return
 		}
 		select {
