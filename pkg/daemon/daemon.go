@@ -171,7 +171,6 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	}
 	defer looking.Close()
 	reach := newReach(loop, looking, log)
-	observer.active = reach.becameActive
 	ports := &ports{wait: wait, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, claims: held, conditions: newConditions(), guardian: guardian, log: log, changes: make(chan change), settling: make(chan chan struct{}), begun: make(chan struct{})}
 	book, err := openBook(c.StateDir)
 	if err != nil {
@@ -181,11 +180,16 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	d := &instance{book: book, config: c, started: time.Now(), path: file.Path, file: file, plan: plan, loop: loop, ports: ports, dp: dp, history: history, handle: handle, threads: threads, log: log}
 	d.problems, observer.look = observer.problems, d.look
 	runner := script.NewRunner()
-	if d.tracks, err = newTracks(runner, monitor, ports.conditions, history, log); err != nil {
+	if d.tracks, err = newTracks(runner, monitor, ports.conditions, history, observer.room, log); err != nil {
 		return fmt.Errorf("watch routes: %w", err)
 	}
 	defer d.tracks.close()
-	observer.moved = d.tracks.transition
+	observer.moves.told = func(t router.Transition) {
+		d.tracks.transition(t)
+		if t.To == vrrp.Active {
+			reach.becameActive(t.ID)
+		}
+	}
 	if err := d.tracks.set(file); err != nil {
 		return err
 	}
@@ -236,6 +240,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	run("routes", d.tracks.routes.Run, support)
 	run("checks", d.tracks.run, main)
 	run("log", observer.run, support)
+	run("states", observer.moves.run, support)
 	run("virtual MAC", reach.run, main)
 	run("conflicts", conflicts.run, main)
 	run("control socket", server.Run, support)
