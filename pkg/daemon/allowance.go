@@ -52,7 +52,7 @@ func (a *allowance) spend(now time.Time, text int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.fill(now)
-	a.left = max(a.left-text-lineOctets, -logBurst)
+	a.left = max(a.left-text-lineOctets, 0)
 }
 
 func (a *allowance) fill(now time.Time) {

@@ -220,13 +220,13 @@ func (o *observer) transition(now time.Time, t *router.Transition) {
 		From: t.From.String(), To: t.To.String(), Peer: peer(t.Peer), Text: why,
 	})
 	// What packets can't cause is logged, and the first change in a while.
-	if t.From == vrrp.Initialize || t.To == vrrp.Initialize || now.Sub(o.moved[t.ID]) >= quiet {
-		o.room.spend(now, len(why))
-	} else if !o.room.take(now, len(why), keptFromTransitions) {
-		o.flapping.add(1, t.ID)
-		return
-	}
 	if t.From != vrrp.Initialize && t.To != vrrp.Initialize {
+		if now.Sub(o.moved[t.ID]) >= quiet {
+			o.room.spend(now, len(why))
+		} else if !o.room.take(now, len(why), keptFromTransitions) {
+			o.flapping.add(1, t.ID)
+			return
+		}
 		o.moved[t.ID] = now
 	}
 	entry := o.log.WithFields(fields(t.ID)).WithFields(logrus.Fields{"from": t.From.String(), "to": t.To.String(), "cause": why})
