@@ -52,7 +52,7 @@ func writeEvent(w io.Writer, e control.Event) error {
 	what := e.Kind
 	switch e.Kind {
 	case "transition":
-		what = e.From + " → " + e.To
+		what = "transition " + e.From + " → " + e.To
 	case "track":
 		what = "check is " + e.To
 	}

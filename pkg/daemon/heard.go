@@ -157,10 +157,11 @@ func intervalOf(rec *datapath.Record) time.Duration {
 // hear notes that it is heard.
 func (s *heardSender) hear(now vrrp.Instant, interval time.Duration) {
 	since := now.Sub(s.hitAt)
-	if since > 3*interval+interval/2 {
-		s.hits = 0
-	} else if since < interval/2 {
+	switch {
+	case since < interval/2:
 		return
+	case since > 3*interval+interval/2, since > interval+interval/2 && !s.sure():
+		s.hits = 0
 	}
 	s.hits, s.hitAt = min(s.hits+1, surely), now
 }

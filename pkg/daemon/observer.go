@@ -220,7 +220,7 @@ func (o *observer) transition(now time.Time, t *router.Transition) {
 		From: t.From.String(), To: t.To.String(), Peer: peer(t.Peer), Text: why,
 	})
 	// What packets can't cause is logged, and the first change in a while.
-	if t.From != vrrp.Initialize && t.To != vrrp.Initialize {
+	if t.From != vrrp.Initialize && t.To != vrrp.Initialize && t.Cause != vrrp.CauseNobody {
 		if now.Sub(o.moved[t.ID]) >= quiet {
 			o.room.spend(now, len(why))
 		} else if !o.room.take(now, len(why), keptFromTransitions) {

@@ -14,15 +14,18 @@ const (
 	// one, to be taken for a router.
 	surely = 3
 	// sieveSlots is how many who have no place are listened to, and sieveHold for how
-	// long one keeps the slot without being heard again.
-	sieveSlots = 1 << 14
+	// long one keeps the slot without being heard again. After sieveFresh all begin anew.
+	sieveSlots = 1 << 16
 	sieveHold  = 1500 * time.Millisecond
+	sieveFresh = 10 * time.Second
 )
 
 // sieve finds those who are heard again and again among many who are heard once. Two
-// may want the same slot: who has it keeps it as long as it goes on.
+// may want the same slot: who has it keeps it as long as it goes on, and after a while
+// they want others.
 type sieve struct {
 	seed  maphash.Seed
+	began vrrp.Instant
 	slots [sieveSlots]struct {
 		mark uint32 // whose it is; 0: nobody's
 		hits uint8
@@ -35,6 +38,9 @@ func newSieve() *sieve { return &sieve{seed: maphash.MakeSeed()} }
 // passes reports whether a sender, who says that it advertises in such intervals, has
 // been heard often enough.
 func (s *sieve) passes(key heardKey, now vrrp.Instant, interval time.Duration) bool {
+	if now.Sub(s.began) >= sieveFresh {
+		*s = sieve{seed: maphash.MakeSeed(), began: now}
+	}
 	hash := maphash.Comparable(s.seed, key)
 	slot, mark := &s.slots[hash%sieveSlots], uint32(hash>>32)|1
 	idle := now.Sub(slot.last)
