@@ -148,6 +148,9 @@ func (t *findings) place(p *page, reason packet.Reason, now time.Time) *noticed 
 			continue
 		}
 		if taken++; n.givesWay(now) {
+			if !usual(reason) {
+				p.crowded += n.fresh
+			}
 			*n = noticed{}
 			return n
 		}

@@ -109,9 +109,9 @@ func TestLogIsLimited(t *testing.T) {
 			t.Errorf("%d lines, want one of each kind:\n%s", n, w.out.String())
 		}
 		w.out.Reset()
-		time.Sleep(quiet - 1)
+		time.Sleep(quiet - time.Millisecond)
 		w.work()
-		time.Sleep(1)
+		time.Sleep(time.Millisecond)
 		finding(51, "192.0.2.2", packet.ErrOwnerConflict)
 		w.Failure(router.Failure{Action: "send", Err: errors.New("no buffer space")})
 		w.work()
@@ -151,7 +151,7 @@ func TestFloodOfInventedSources(t *testing.T) {
 		if w.findings.total > findingsMost {
 			t.Errorf("%d findings are kept", w.findings.total)
 		}
-		if n := len(w.problems.all); n > findingsMost {
+		if n := len(w.problems.all); n > problemsMost {
 			t.Errorf("%d problems are kept", n)
 		}
 		if kinds := w.events(); kinds["transition"] != routers {

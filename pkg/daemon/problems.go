@@ -21,6 +21,8 @@ const (
 	// problemPeers is with how many others a router may have problems of a kind:
 	// their addresses come from the network.
 	problemPeers = 4
+	// problemsMost is how many problems there may be in all.
+	problemsMost = 4096
 )
 
 // problems keeps what is wrong between the routers of this host and others.
@@ -95,7 +97,7 @@ func (p *problems) note(now time.Time, id router.ID, s sight) {
 // What was seen only once gives way before it is over.
 func (p *problems) place(now time.Time, kind problemKind) bool {
 	if p.peers[kind] < problemPeers {
-		return true
+		return len(p.all) < problemsMost
 	}
 	for key, one := range p.all {
 		if key.problemKind == kind && one.Count == 1 && now.Sub(one.Last) >= problemLasts {
@@ -129,8 +131,10 @@ func (p *problems) tell(now time.Time, key problemKey, one *problem) {
 func (p *problems) tick(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	full := len(p.all) >= problemsMost
 	for key, one := range p.all {
-		if now.Sub(one.Last) >= lasts(one.sight.interval) {
+		idle := now.Sub(one.Last)
+		if idle >= lasts(one.sight.interval) || full && one.Count == 1 && idle >= problemLasts {
 			p.end(now, key, one)
 		}
 	}
@@ -167,18 +171,21 @@ func (p *problems) event(key problemKey, text string) {
 }
 
 // of returns a router's problems, the worst kinds first.
-func (p *problems) of(id router.ID) []control.Problem {
+func (p *problems) of(id router.ID) []control.Problem { return p.each()[id] }
+
+// each returns the problems of each router, the worst kinds first.
+func (p *problems) each() map[router.ID][]control.Problem {
+	each := make(map[router.ID][]control.Problem)
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	var all []control.Problem
 	for key, one := range p.all {
-		if key.id == id {
-			all = append(all, one.Problem)
-		}
+		each[key.id] = append(each[key.id], one.Problem)
 	}
+	p.mu.Unlock()
 	kinds := control.ProblemKinds()
-	slices.SortFunc(all, func(a, b control.Problem) int {
-		return cmp.Or(cmp.Compare(slices.Index(kinds, a.Kind), slices.Index(kinds, b.Kind)), strings.Compare(a.Peer, b.Peer))
-	})
-	return all
+	for _, all := range each {
+		slices.SortFunc(all, func(a, b control.Problem) int {
+			return cmp.Or(cmp.Compare(slices.Index(kinds, a.Kind), slices.Index(kinds, b.Kind)), strings.Compare(a.Peer, b.Peer))
+		})
+	}
+	return each
 }
