@@ -72,6 +72,7 @@ type heardSender struct {
 	last          vrrp.Instant
 	hits          int // how often it was heard, each time an interval after the last one,
 	hitAt         vrrp.Instant
+	sureAt        vrrp.Instant         // since when that is often enough
 	valid         bool                 // at least one advertisement was good
 	advertisement packet.Advertisement // with the first of its addresses
 	listed        int                  // how many it has
@@ -158,12 +159,15 @@ func intervalOf(rec *datapath.Record) time.Duration {
 func (s *heardSender) hear(now vrrp.Instant, interval time.Duration) {
 	since := now.Sub(s.hitAt)
 	switch {
-	case since < interval/2:
+	case since < interval*3/4:
 		return
 	case since > 3*interval+interval/2, since > interval+interval/2 && !s.sure():
 		s.hits = 0
 	}
 	s.hits, s.hitAt = min(s.hits+1, surely), now
+	if !s.sure() {
+		s.sureAt = now
+	}
 }
 
 // sure reports whether it is a router, not just an address that somebody makes up.
@@ -197,7 +201,7 @@ func (h *heard) place(r *heardRouter, who sender, rec *datapath.Record) *heardSe
 			delete(r.senders, other)
 			s = new(heardSender)
 			if passes {
-				s.hits, s.hitAt = surely, now
+				s.hits, s.hitAt, s.sureAt = surely, now, now
 			}
 			r.senders[who] = s
 			return s
@@ -206,8 +210,8 @@ func (h *heard) place(r *heardRouter, who sender, rec *datapath.Record) *heardSe
 	return nil
 }
 
-// shown returns the senders that are shown: where there are too many, those who are
-// heard again and again.
+// shown returns the senders that are shown, first those who are heard again and again for
+// the longest time: where there are too many, only those.
 func (r *heardRouter) shown(now vrrp.Instant) []*heardSender {
 	crowded := r.turnedAway > 0 && now.Sub(r.turnedAwayAt) < crowdedFor
 	var all []*heardSender
@@ -216,6 +220,9 @@ func (r *heardRouter) shown(now vrrp.Instant) []*heardSender {
 			all = append(all, s)
 		}
 	}
+	slices.SortFunc(all, func(a, b *heardSender) int {
+		return cmp.Or(cmp.Compare(b.hits, a.hits), cmp.Compare(a.sureAt, b.sureAt), a.address.Compare(b.address))
+	})
 	return all
 }
 
@@ -236,6 +243,7 @@ func (h *heard) unshown() (count uint64, routers int) {
 type row struct {
 	key       datapath.Key
 	sure      bool
+	rank      int // among those of the Virtual Router
 	Interface string
 	VRID      string
 	Family    string
@@ -256,23 +264,27 @@ func (h *heard) rows(now vrrp.Instant) []row {
 	for _, r := range h.routers {
 		shown := r.shown(now)
 		alive := alive(shown, now)
-		for _, s := range shown {
+		for rank, s := range shown {
 			if !slices.Contains(alive, s) && len(alive) > 0 && s.valid {
 				continue // it has given the address up to one that is alive
 			}
-			all = append(all, h.row(r, s, alive, now))
+			row := h.row(r, s, alive, now)
+			row.rank = rank
+			all = append(all, row)
 		}
 	}
-	slices.SortFunc(all, func(a, b row) int {
-		return cmp.Or(
-			strings.Compare(a.Interface, b.Interface),
-			cmp.Compare(a.key.VRID, b.key.VRID),
-			cmp.Compare(a.key.Family, b.key.Family),
-			strings.Compare(a.Active, b.Active),
-			strings.Compare(a.Version, b.Version),
-		)
-	})
+	slices.SortFunc(all, compareRows)
 	return all
+}
+
+func compareRows(a, b row) int {
+	return cmp.Or(
+		strings.Compare(a.Interface, b.Interface),
+		cmp.Compare(a.key.VRID, b.key.VRID),
+		cmp.Compare(a.key.Family, b.key.Family),
+		strings.Compare(a.Active, b.Active),
+		strings.Compare(a.Version, b.Version),
+	)
 }
 
 // alive returns those of the senders that claim to be Active now.

@@ -208,7 +208,7 @@ func TestActiveBesideInventedOnes(t *testing.T) {
 	for name, first := range map[string]bool{"it was there before": true, "it comes among them": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const rate, vrids = 20_000, 100
+				const rate, vrids = 5_000, 50
 				h := newTable()
 				var out bytes.Buffer
 				s := newScreen(&out)

@@ -3,10 +3,12 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -165,21 +167,26 @@ func (s *screen) draw(h *heard, rows []row) error {
 	return err
 }
 
-// surest returns so many of the rows, those first that are heard again and again, and
-// says how many others there are.
+// surest returns so many of the rows, of each Virtual Router those first that are heard
+// again and again for the longest time, and says how many others there are.
 func surest(rows []row, most int) ([]row, string) {
 	if len(rows) <= most {
 		return rows, ""
 	}
-	var all []row
-	for _, sure := range []bool{true, false} {
-		for _, r := range rows {
-			if r.sure == sure && len(all) < most {
-				all = append(all, r)
-			}
-		}
+	order := slices.Clone(rows)
+	slices.SortStableFunc(order, func(a, b row) int {
+		return cmp.Or(cmp.Compare(number(b.sure), number(a.sure)), cmp.Compare(a.rank, b.rank))
+	})
+	order = order[:most]
+	slices.SortFunc(order, compareRows)
+	return order, fmt.Sprintf("and %d more\n", len(rows)-most)
+}
+
+func number(b bool) int {
+	if b {
+		return 1
 	}
-	return all, fmt.Sprintf("and %d more\n", len(rows)-most)
+	return 0
 }
 
 func table(rows []row) string {
