@@ -24,8 +24,8 @@ func eventsCommand(o *options) *cobra.Command {
 		Use:   "events",
 		Short: "Show what has happened: transitions and their reasons, failures, reloads",
 		Long: `events shows what has happened since the start, of which the daemon remembers the last
-4096 events. Each has a number; where some are missing, because they were too many or
-were read too slowly, it says how many.`,
+4096 transitions and the last 1024 events of each other kind. Each has a number; where
+some are missing, because they were too many or were read too slowly, it says how many.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			w := c.OutOrStdout()
@@ -52,7 +52,7 @@ func writeEvent(w io.Writer, e control.Event) error {
 	what := e.Kind
 	switch e.Kind {
 	case "transition":
-		what = e.From + " → " + e.To
+		what = "transition " + e.From + " → " + e.To
 	case "track":
 		what = "check is " + e.To
 	}

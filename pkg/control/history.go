@@ -3,25 +3,40 @@
 package control
 
 import (
+	"sort"
 	"sync"
 	"time"
 )
 
-// remembered is how many events are kept.
-const remembered = 4096
+const (
+	// keptTransitions is how many transitions are kept, and keptOthers how many
+	// events of each other kind: what anybody on the link can cause displaces
+	// nothing but its like.
+	keptTransitions = 4096
+	keptOthers      = 1024
+	// batch is how many events After returns at most: many who read slowly don't
+	// hold a copy of everything.
+	batch = 256
+)
 
-// History keeps the last events for those who ask, and wakes those who wait. It
-// never waits for them.
+// History keeps the last events of each kind for those who ask, and wakes those who
+// wait. It never waits for them.
 type History struct {
-	mu     sync.Mutex
-	events []Event // a ring: number n is at n % remembered
-	last   uint64
-	more   chan struct{} // closed with the next event
+	mu    sync.Mutex
+	rings map[string]*ring // by the kind
+	last  uint64
+	more  chan struct{} // closed with the next event
+}
+
+// ring has the last events of one kind.
+type ring struct {
+	events []Event // the oldest is at first
+	first  int
 }
 
 // NewHistory returns an empty History.
 func NewHistory() *History {
-	return &History{events: make([]Event, 0, remembered), more: make(chan struct{})}
+	return &History{rings: make(map[string]*ring), more: make(chan struct{})}
 }
 
 // Add numbers an event and keeps it.
@@ -33,34 +48,65 @@ func (h *History) Add(e Event) {
 	defer h.mu.Unlock()
 	h.last++
 	e.Number = h.last
-	if at := int((h.last - 1) % remembered); at < len(h.events) {
-		h.events[at] = e
-	} else {
-		h.events = append(h.events, e)
+	r := h.rings[e.Kind]
+	if r == nil {
+		r = new(ring)
+		h.rings[e.Kind] = r
 	}
+	most := keptOthers
+	if e.Kind == "transition" {
+		most = keptTransitions
+	}
+	r.add(e, most)
 	close(h.more)
 	h.more = make(chan struct{})
 }
 
-// After returns the events after a number, the first of which says how many are
-// lost in between, and a channel that is closed when there is another.
+func (r *ring) add(e Event, most int) {
+	if len(r.events) < most {
+		r.events = append(r.events, e)
+		return
+	}
+	r.events[r.first] = e
+	r.first = (r.first + 1) % most
+}
+
+// at returns the event of a place, counted from the oldest.
+func (r *ring) at(place int) *Event { return &r.events[(r.first+place)%len(r.events)] }
+
+// after is the place of the first event after a number.
+func (r *ring) after(number uint64) int {
+	return sort.Search(len(r.events), func(i int) bool { return r.at(i).Number > number })
+}
+
+// After returns the first events after a number, 256 at most. Each says how many
+// before it are lost. The channel is closed when there is another event than there
+// are now.
 func (h *History) After(number uint64) (events []Event, more <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	first := h.last - uint64(len(h.events)) + 1
 	if number > h.last {
 		number = h.last // of another run
 	}
-	lost := uint64(0)
-	if number+1 < first {
-		lost = first - number - 1
-		number = first - 1
+	places := make(map[*ring]int, len(h.rings))
+	for _, r := range h.rings {
+		places[r] = r.after(number)
 	}
-	for n := number + 1; n <= h.last; n++ {
-		events = append(events, h.events[(n-1)%remembered])
-	}
-	if len(events) > 0 {
-		events[0].Lost = lost
+	for len(events) < batch {
+		var next *ring
+		for r, place := range places {
+			if place < len(r.events) && (next == nil || r.at(place).Number < next.at(places[next]).Number) {
+				next = r
+			}
+		}
+		if next == nil {
+			break
+		}
+		e := *next.at(places[next])
+		places[next]++
+		e.Lost = e.Number - number - 1
+		number = e.Number
+		events = append(events, e)
 	}
 	return events, h.more
 }

@@ -268,7 +268,13 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 			}
 			after = e.Number
 		}
-		if controller.Flush() != nil || !follow {
+		if controller.Flush() != nil {
+			return
+		}
+		if len(events) == batch {
+			continue // there may be more
+		}
+		if !follow {
 			return
 		}
 		select {

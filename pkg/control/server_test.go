@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -320,7 +321,7 @@ func TestFollowersThatNeverRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const events = 3 * remembered
+	const events = 3 * keptOthers
 	for range events {
 		h.Add(Event{Kind: "finding", Text: strings.Repeat("long ", 100)})
 	}
@@ -414,13 +415,25 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
+// eventsAfter returns all events after a number.
+func eventsAfter(h *History, number uint64) (all []Event) {
+	for {
+		events, _ := h.After(number)
+		if len(events) == 0 {
+			return all
+		}
+		number = events[len(events)-1].Number
+		all = append(all, events...)
+	}
+}
+
 func TestHistory(t *testing.T) {
 	h := NewHistory()
 	if events, _ := h.After(0); len(events) != 0 {
 		t.Errorf("an empty history has %v", events)
 	}
 	_, more := h.After(0)
-	for range remembered + 10 {
+	for range keptOthers + 10 {
 		h.Add(Event{})
 	}
 	select {
@@ -433,16 +446,56 @@ func TestHistory(t *testing.T) {
 		{5, 11, 5},
 		{10, 11, 0},
 		{11, 12, 0},
-		{remembered + 9, remembered + 10, 0},
+		{keptOthers + 9, keptOthers + 10, 0},
 	} {
-		events, _ := h.After(c.after)
-		if events[0].Number != c.first || events[0].Lost != c.lost || events[len(events)-1].Number != remembered+10 {
+		events := eventsAfter(h, c.after)
+		if events[0].Number != c.first || events[0].Lost != c.lost || events[len(events)-1].Number != keptOthers+10 {
 			t.Errorf("after %d: the first is %+v", c.after, events[0])
 		}
 	}
-	for _, after := range []uint64{remembered + 10, remembered + 11, 1 << 63} {
+	for _, after := range []uint64{keptOthers + 10, keptOthers + 11, 1 << 63} {
 		if events, _ := h.After(after); len(events) != 0 {
 			t.Errorf("after %d there are %d", after, len(events))
 		}
+	}
+}
+
+// No event displaces those of another kind, their order is that in which they came,
+// and what is lost between them is counted.
+func TestHistoryOfKinds(t *testing.T) {
+	h := NewHistory()
+	const findings = 5 * keptOthers
+	h.Add(Event{Kind: "order"})
+	h.Add(Event{Kind: "transition"})
+	for range findings {
+		h.Add(Event{Kind: "finding"})
+	}
+	h.Add(Event{Kind: "problem"})
+	kinds := make(map[string]int)
+	number, lost := uint64(0), uint64(0)
+	for _, e := range eventsAfter(h, 0) {
+		kinds[e.Kind]++
+		if e.Number != number+1+e.Lost {
+			t.Fatalf("event %d comes after %d, and says that %d are lost", e.Number, number, e.Lost)
+		}
+		number, lost = e.Number, lost+e.Lost
+	}
+	want := map[string]int{"order": 1, "transition": 1, "finding": keptOthers, "problem": 1}
+	if !maps.Equal(kinds, want) || number != findings+3 || lost != findings-keptOthers {
+		t.Errorf("%v are kept, want %v; the last is %d, and %d are lost", kinds, want, number, lost)
+	}
+}
+
+// Who reads slowly holds a few events, however many there are.
+func TestHistoryInBatches(t *testing.T) {
+	h := NewHistory()
+	for range 3 * batch {
+		h.Add(Event{Kind: "transition"})
+	}
+	if events, _ := h.After(0); len(events) != batch || events[0].Number != 1 {
+		t.Errorf("%d events at once, want the first %d", len(events), batch)
+	}
+	if all := eventsAfter(h, 0); len(all) != 3*batch {
+		t.Errorf("%d events in all, want %d", len(all), 3*batch)
 	}
 }

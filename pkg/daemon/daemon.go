@@ -43,7 +43,7 @@ const (
 // takes the processors from what they need.
 const (
 	garbage      = 50
-	garbageFloor = 8 << 20
+	garbageFloor = 6 << 20
 )
 
 // places is how many goroutines may run for each processor: with one, the loop would
@@ -171,7 +171,6 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	}
 	defer looking.Close()
 	reach := newReach(loop, looking, log)
-	observer.active = reach.becameActive
 	ports := &ports{wait: wait, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, claims: held, conditions: newConditions(), guardian: guardian, log: log, changes: make(chan change), settling: make(chan chan struct{}), begun: make(chan struct{})}
 	book, err := openBook(c.StateDir)
 	if err != nil {
@@ -181,11 +180,16 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	d := &instance{book: book, config: c, started: time.Now(), path: file.Path, file: file, plan: plan, loop: loop, ports: ports, dp: dp, history: history, handle: handle, threads: threads, log: log}
 	d.problems, observer.look = observer.problems, d.look
 	runner := script.NewRunner()
-	if d.tracks, err = newTracks(runner, monitor, ports.conditions, history, log); err != nil {
+	if d.tracks, err = newTracks(runner, monitor, ports.conditions, history, observer.room, log); err != nil {
 		return fmt.Errorf("watch routes: %w", err)
 	}
 	defer d.tracks.close()
-	observer.moved = d.tracks.transition
+	observer.moves.told = func(t router.Transition) {
+		d.tracks.transition(t)
+		if t.To == vrrp.Active {
+			reach.becameActive(t.ID)
+		}
+	}
 	if err := d.tracks.set(file); err != nil {
 		return err
 	}
@@ -236,6 +240,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	run("routes", d.tracks.routes.Run, support)
 	run("checks", d.tracks.run, main)
 	run("log", observer.run, support)
+	run("states", observer.moves.run, support)
 	run("virtual MAC", reach.run, main)
 	run("conflicts", conflicts.run, main)
 	run("control socket", server.Run, support)
@@ -254,21 +259,47 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 // with what is in use.
 func collect() {
 	debug.FreeOSMemory()
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
-	if live[0].Value.Kind() == metrics.KindUint64 {
-		allowGarbage(live[0].Value.Uint64())
+	allowGarbage(inUse())
+}
+
+// inUse is how many octets the garbage is measured by, as of the last collection.
+func inUse() (sum uint64) {
+	all := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
+	metrics.Read(all)
+	for _, s := range all {
+		if s.Value.Kind() == metrics.KindUint64 {
+			sum += s.Value.Uint64()
+		}
 	}
+	return sum
+}
+
+// followUse has the allowed garbage follow what is in use after each collection: what was
+// allowed beside little would be too much beside more.
+func followUse() {
+	type mark struct { // it is garbage at once
+		before uint64
+		_      *byte // so that it isn't allocated together with others
+	}
+	var collected func(*mark)
+	collected = func(m *mark) {
+		if now := inUse(); now > m.before+m.before/8 || now < m.before-m.before/8 {
+			m.before = now
+			allowGarbage(now)
+		}
+		runtime.SetFinalizer(m, collected)
+	}
+	runtime.SetFinalizer(new(mark), collected)
 }
 
 // allowGarbage says how much there may be beside so many octets in use; 0 isn't known.
-func allowGarbage(live uint64) {
+func allowGarbage(used uint64) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
 	percent := garbage
-	if live > 0 {
-		percent = max(percent, int(garbageFloor*100/live))
+	if used > 0 {
+		percent = max(percent, int(garbageFloor*100/used))
 	}
 	debug.SetGCPercent(percent)
 }

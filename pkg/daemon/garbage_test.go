@@ -3,9 +3,11 @@
 package daemon
 
 import (
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"testing"
+	"time"
 )
 
 // There may be as much garbage as goes with what is in use, and not so little that a few
@@ -37,5 +39,26 @@ func TestGarbage(t *testing.T) {
 	}
 	if collect(); percent() != 17 {
 		t.Errorf("%d %%, but GOGC is 17", percent())
+	}
+}
+
+// What was allowed beside little isn't allowed beside more.
+func TestGarbageFollowsUse(t *testing.T) {
+	was := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(was)
+	t.Setenv("GOGC", "")
+	followUse()
+	allowGarbage(garbageFloor / 100)
+	live := make([]byte, 4*garbageFloor)
+	defer runtime.KeepAlive(live)
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		runtime.GC()
+		is := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+		if metrics.Read(is); is[0].Value.Uint64() == garbage {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d %% beside %d octets", is[0].Value.Uint64(), len(live))
+		}
 	}
 }

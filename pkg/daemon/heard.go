@@ -18,6 +18,20 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
+const (
+	// heardPlaces is how many senders of a VRID are remembered, and fewPlaces how many
+	// when heardMany are in all: addresses come from the network.
+	heardPlaces = 16
+	fewPlaces   = 2
+	heardMany   = 512
+	// heardAddresses is how many addresses of an advertisement are remembered.
+	heardAddresses = 32
+	// unknownInterval is taken for the interval of who sends nothing that can be read.
+	unknownInterval = time.Second
+	// crowdedFor is how long a VRID is taken for crowded after somebody found no place.
+	crowdedFor = 10 * time.Second
+)
+
 // forgetForms is how long a router must have been silent for the checksum forms
 // that it used to be forgotten: one that is restarted may use others.
 const forgetForms = 5 * time.Second
@@ -26,12 +40,24 @@ const forgetForms = 5 * time.Second
 type heard struct {
 	interfaces map[int]link.Interface
 	routers    map[datapath.Key]*heardRouter
+	total      int // of the senders
+	sieve      *sieve
 }
 
 // heardRouter is a Virtual Router as its advertisements describe it.
 type heardRouter struct {
 	key     datapath.Key
 	senders map[sender]*heardSender
+	// turnedAway is how many advertisements came from senders without a place, and when
+	// the last one did.
+	turnedAway   uint64
+	turnedAwayAt vrrp.Instant
+}
+
+// heardKey names a sender of a Virtual Router.
+type heardKey struct {
+	router datapath.Key
+	sender sender
 }
 
 // sender names who advertises, apart for each version that it speaks.
@@ -44,11 +70,15 @@ type sender struct {
 type heardSender struct {
 	address       netip.Addr
 	last          vrrp.Instant
-	valid         bool // at least one advertisement was good
-	advertisement packet.Advertisement
-	checksum      packet.Checksum // all forms it uses
-	refused       error           // why the last one would be refused, nil if it is good
-	to            netip.Addr      // the address of this host that it writes to, if it is unicast
+	hits          int // how often it was heard, each time an interval after the last one,
+	hitAt         vrrp.Instant
+	sureAt        vrrp.Instant         // since when that is often enough
+	valid         bool                 // at least one advertisement was good
+	advertisement packet.Advertisement // with the first of its addresses
+	listed        int                  // how many it has
+	checksum      packet.Checksum      // all forms it uses
+	refused       error                // why the last one would be refused, nil if it is good
+	to            netip.Addr           // the address of this host that it writes to, if it is unicast
 	ttl           uint8
 	// authentication is what the last one says of its own; empty for none.
 	authentication string
@@ -71,7 +101,7 @@ func authenticationOf(rec *datapath.Record) string {
 }
 
 func newHeard() *heard {
-	return &heard{interfaces: make(map[int]link.Interface), routers: make(map[datapath.Key]*heardRouter)}
+	return &heard{interfaces: make(map[int]link.Interface), routers: make(map[datapath.Key]*heardRouter), sieve: newSieve()}
 }
 
 // record takes one datagram in, good or bad.
@@ -90,12 +120,14 @@ func (h *heard) record(rec *datapath.Record) {
 	who := sender{rec.Datagram.Source, rec.Datagram.Message[0] >> 4}
 	s, ok := r.senders[who]
 	if !ok {
-		if len(r.senders) >= 16 {
-			return // somebody makes addresses up
+		if s = h.place(r, who, rec); s == nil {
+			r.turnedAway++
+			r.turnedAwayAt = rec.ReceivedAt
+			return
 		}
-		s = &heardSender{address: who.address}
-		r.senders[who] = s
+		s.address = who.address
 	}
+	s.hear(rec.ReceivedAt, intervalOf(rec))
 	if rec.ReceivedAt.Sub(s.last) > forgetForms {
 		s.checksum = 0
 	}
@@ -109,14 +141,109 @@ func (h *heard) record(rec *datapath.Record) {
 	}
 	s.valid, s.authentication = true, authenticationOf(rec)
 	s.checksum |= rec.Checksum
-	addresses := append(s.advertisement.Addresses[:0], rec.Advertisement.Addresses...)
+	s.listed = len(rec.Advertisement.Addresses)
+	addresses := append(s.advertisement.Addresses[:0], rec.Advertisement.Addresses[:min(s.listed, heardAddresses)]...)
 	s.advertisement = rec.Advertisement
 	s.advertisement.Addresses = addresses
+}
+
+// intervalOf is in which intervals a sender says that it advertises.
+func intervalOf(rec *datapath.Record) time.Duration {
+	if rec.Err != nil {
+		return unknownInterval
+	}
+	return rec.Advertisement.Interval
+}
+
+// hear notes that it is heard.
+func (s *heardSender) hear(now vrrp.Instant, interval time.Duration) {
+	since := now.Sub(s.hitAt)
+	switch {
+	case since < interval*3/4:
+		return
+	case since > 3*interval+interval/2, since > interval+interval/2 && !s.sure():
+		s.hits = 0
+	}
+	s.hits, s.hitAt = min(s.hits+1, surely), now
+	if !s.sure() {
+		s.sureAt = now
+	}
+}
+
+// sure reports whether it is a router, not just an address that somebody makes up.
+func (s *heardSender) sure() bool { return s.hits >= surely }
+
+// silent reports whether it isn't heard any more.
+func (s *heardSender) silent(now vrrp.Instant) bool {
+	interval := unknownInterval
+	if s.valid {
+		interval = s.advertisement.Interval
+	}
+	return now.Sub(s.last) >= 3*interval+interval/2
+}
+
+// place returns a place for a new sender, nil if there is none. Those who were heard an
+// interval after the other keep theirs while they go on. Who goes on without a place
+// gets that of one who wasn't.
+func (h *heard) place(r *heardRouter, who sender, rec *datapath.Record) *heardSender {
+	now, most := rec.ReceivedAt, heardPlaces
+	if h.total >= heardMany {
+		most = fewPlaces
+	}
+	if len(r.senders) < most {
+		h.total++
+		r.senders[who] = new(heardSender)
+		return r.senders[who]
+	}
+	passes := h.sieve.passes(heardKey{r.key, who}, now, intervalOf(rec))
+	for other, s := range r.senders {
+		if s.silent(now) && (passes || !s.sure()) || passes && !s.sure() {
+			delete(r.senders, other)
+			s = new(heardSender)
+			if passes {
+				s.hits, s.hitAt, s.sureAt = surely, now, now
+			}
+			r.senders[who] = s
+			return s
+		}
+	}
+	return nil
+}
+
+// shown returns the senders that are shown, first those who are heard again and again for
+// the longest time: where there are too many, only those.
+func (r *heardRouter) shown(now vrrp.Instant) []*heardSender {
+	crowded := r.turnedAway > 0 && now.Sub(r.turnedAwayAt) < crowdedFor
+	var all []*heardSender
+	for _, s := range r.senders {
+		if s.sure() || !crowded {
+			all = append(all, s)
+		}
+	}
+	slices.SortFunc(all, func(a, b *heardSender) int {
+		return cmp.Or(cmp.Compare(b.hits, a.hits), cmp.Compare(a.sureAt, b.sureAt), a.address.Compare(b.address))
+	})
+	return all
+}
+
+// unshown returns how many advertisements, for how many Virtual Routers, have come since
+// the last time from senders without a place.
+func (h *heard) unshown() (count uint64, routers int) {
+	for _, r := range h.routers {
+		if r.turnedAway > 0 {
+			count += r.turnedAway
+			routers++
+			r.turnedAway = 0
+		}
+	}
+	return count, routers
 }
 
 // row is one line of the table: a Virtual Router and one who advertises it.
 type row struct {
 	key       datapath.Key
+	sure      bool
+	rank      int // among those of the Virtual Router
 	Interface string
 	VRID      string
 	Family    string
@@ -135,31 +262,36 @@ type row struct {
 func (h *heard) rows(now vrrp.Instant) []row {
 	var all []row
 	for _, r := range h.routers {
-		alive := r.alive(now)
-		for _, s := range r.senders {
+		shown := r.shown(now)
+		alive := alive(shown, now)
+		for rank, s := range shown {
 			if !slices.Contains(alive, s) && len(alive) > 0 && s.valid {
 				continue // it has given the address up to one that is alive
 			}
-			all = append(all, h.row(r, s, alive, now))
+			row := h.row(r, s, alive, now)
+			row.rank = rank
+			all = append(all, row)
 		}
 	}
-	slices.SortFunc(all, func(a, b row) int {
-		return cmp.Or(
-			strings.Compare(a.Interface, b.Interface),
-			cmp.Compare(a.key.VRID, b.key.VRID),
-			cmp.Compare(a.key.Family, b.key.Family),
-			strings.Compare(a.Active, b.Active),
-			strings.Compare(a.Version, b.Version),
-		)
-	})
+	slices.SortFunc(all, compareRows)
 	return all
 }
 
-// alive returns the senders that claim to be Active now.
-func (r *heardRouter) alive(now vrrp.Instant) []*heardSender {
+func compareRows(a, b row) int {
+	return cmp.Or(
+		strings.Compare(a.Interface, b.Interface),
+		cmp.Compare(a.key.VRID, b.key.VRID),
+		cmp.Compare(a.key.Family, b.key.Family),
+		strings.Compare(a.Active, b.Active),
+		strings.Compare(a.Version, b.Version),
+	)
+}
+
+// alive returns those of the senders that claim to be Active now.
+func alive(senders []*heardSender, now vrrp.Instant) []*heardSender {
 	var all []*heardSender
-	for _, s := range r.senders {
-		if s.valid && s.refused == nil && s.advertisement.Priority != 0 && now.Sub(s.last) < 3*s.advertisement.Interval+s.advertisement.Interval/2 {
+	for _, s := range senders {
+		if s.valid && s.refused == nil && s.advertisement.Priority != 0 && !s.silent(now) {
 			all = append(all, s)
 		}
 	}
@@ -179,6 +311,7 @@ func (h *heard) row(r *heardRouter, s *heardSender, alive []*heardSender, now vr
 	silent := now.Sub(s.last)
 	out := row{
 		key:       r.key,
+		sure:      s.sure(),
 		Interface: h.interfaces[r.key.Ifindex].Name,
 		VRID:      fmt.Sprint(r.key.VRID),
 		Family:    r.key.Family.String(),
@@ -190,11 +323,13 @@ func (h *heard) row(r *heardRouter, s *heardSender, alive []*heardSender, now vr
 		out.Version = fmt.Sprint(a.Version)
 		out.Priority = fmt.Sprint(a.Priority)
 		out.Interval = a.Interval.String()
-		out.Addresses = joinAddresses(a.Addresses)
+		out.Addresses = joinFirst(a.Addresses, s.listed)
 		if a.Version == 3 && r.key.Family == packet.IPv4 {
 			out.Checksum = s.checksum.String()
 		}
-		out.Command = h.command(r.key, s)
+		if s.listed == len(a.Addresses) {
+			out.Command = h.command(r.key, s)
+		}
 	}
 	switch {
 	case s.refused != nil:
@@ -249,12 +384,15 @@ func prefixBits(i link.Interface, addr netip.Addr) int {
 	return addr.BitLen()
 }
 
-func joinAddresses(addresses []netip.Addr) string {
+func joinAddresses(addresses []netip.Addr) string { return joinFirst(addresses, len(addresses)) }
+
+// joinFirst joins the first of so many addresses.
+func joinFirst(addresses []netip.Addr, count int) string {
 	const most = 4
 	var s []string
 	for n, a := range addresses {
 		if n == most {
-			s = append(s, fmt.Sprintf("and %d more", len(addresses)-most))
+			s = append(s, fmt.Sprintf("and %d more", count-most))
 			break
 		}
 		s = append(s, a.String())

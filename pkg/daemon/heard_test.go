@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/failoverd/failoverd/pkg/datapath"
@@ -198,6 +199,98 @@ func TestHeardIsBounded(t *testing.T) {
 	}
 	if n := len(h.rows(start)); n > 16 {
 		t.Errorf("%d rows", n)
+	}
+}
+
+// While sources are invented, the output and what is remembered have limits, and who
+// was there before, or goes on beside them, is shown.
+func TestActiveBesideInventedOnes(t *testing.T) {
+	for name, first := range map[string]bool{"it was there before": true, "it comes among them": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const rate, vrids = 5_000, 50
+				h := newTable()
+				var out bytes.Buffer
+				s := newScreen(&out)
+				now := start
+				second := func(flood bool) {
+					hear(h, now, "192.0.2.3", nil)
+					for n := range rate {
+						if !flood {
+							break
+						}
+						source := invented(int(now/vrrp.Instant(time.Second))*rate + n)
+						hear(h, now.Add(time.Duration(n)*time.Second/rate), source.String(), func(r *datapath.Record) {
+							r.Key.VRID = uint8(1 + n%vrids)
+							r.Datagram.Message = []byte{0x31, r.Key.VRID}
+							r.Advertisement.VRID, r.Advertisement.Interval = r.Key.VRID, 10*time.Second
+							for a := range n % 200 {
+								r.Advertisement.Addresses = append(r.Advertisement.Addresses, invented(a))
+							}
+						})
+						if n%(rate/10) == 0 {
+							if err := s.show(h, now); err != nil {
+								t.Fatal(err)
+							}
+						}
+					}
+					now = now.Add(time.Second)
+					time.Sleep(time.Second)
+				}
+				for range 5 {
+					second(!first)
+				}
+				before := out.Len()
+				for range 10 {
+					second(true)
+				}
+				if n := out.Len() - before; n > 100_000 {
+					t.Errorf("%d octets in 10 s", n)
+				}
+				if h.total > heardMany+heardPlaces+fewPlaces*vrids {
+					t.Errorf("%d senders are remembered", h.total)
+				}
+				for key, r := range h.routers {
+					for _, s := range r.senders {
+						if n := cap(s.advertisement.Addresses); n > 2*heardAddresses {
+							t.Errorf("VRID %d: room for %d addresses", key.VRID, n)
+						}
+					}
+				}
+				if got := table(h.rows(now.Add(-time.Second / 2))); strings.Count(got, "192.0.2.3 ") != 1 {
+					t.Errorf("the Active isn't shown:\n%s", got)
+				}
+				if got := out.String(); !strings.Contains(got, "Active 192.0.2.3,") || !strings.Contains(got, "virtual routers came from other senders") {
+					t.Errorf("the Active isn't shown, or not that there are others:\n%s", got[:min(len(got), 10000)])
+				}
+			})
+		})
+	}
+}
+
+// A terminal shows no more than it has room for, those first that are heard again and
+// again.
+func TestTerminalHasRoomForSoMuch(t *testing.T) {
+	h := newTable()
+	for n := range 100 {
+		hear(h, start, invented(n).String(), func(r *datapath.Record) {
+			r.Key.VRID = uint8(1 + n)
+			r.Datagram.Message = []byte{0x31, r.Key.VRID}
+		})
+	}
+	for n := range 4 {
+		hear(h, start.Add(time.Duration(n)*time.Second), "192.0.2.3", func(r *datapath.Record) {
+			r.Datagram.Message = []byte{0x31, 255}
+		})
+	}
+	var out bytes.Buffer
+	s := newScreen(&out)
+	s.terminal, s.height = true, func() int { return 25 }
+	if err := s.show(h, start.Add(3*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); strings.Count(got, "\n") > 25 || !strings.Contains(got, "192.0.2.3 ") || !strings.Contains(got, "and 84 more") {
+		t.Errorf("%d lines:\n%s", strings.Count(got, "\n"), got)
 	}
 }
 

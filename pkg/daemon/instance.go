@@ -190,11 +190,12 @@ func (d *instance) Status() (control.Status, error) {
 	s := control.Status{Version: d.config.Version, PID: os.Getpid(), Started: d.started, Now: wall, Routers: []control.Router{}}
 	s.Config, s.FIFO = d.path, d.hooks.pipe()
 	s.Tracks = d.tracks.all()
+	problems := d.problems.each()
 	for _, state := range states {
 		v := of(views, state.ID)
 		r := describeRouter(state, v, now, wall)
 		r.Tracks = d.tracks.dependencies(r.Name)
-		r.Problems = upToDate(d.problems.of(state.ID), state.Protocol, now)
+		r.Problems = upToDate(problems[state.ID], state.Protocol, now)
 		r.Hooks, r.SkippedHooks = d.hooks.report(v.config)
 		s.Routers = append(s.Routers, r)
 	}

@@ -5,9 +5,9 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
-	"slices"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -28,56 +28,121 @@ const quiet = 10 * time.Second
 // discardsEvery is how often the counters of refused packets are looked at.
 const discardsEvery = time.Second
 
-// observer turns what the loop reports into counters and log lines. The loop
-// hands it values over a channel and goes on: writing a log line may block.
+// lookEvery is the least time between two looks at what is found, and waiting how many
+// changes may wait until they are in the log and in the history, which keeps no more.
+const (
+	lookEvery = 50 * time.Millisecond
+	waiting   = 4096
+)
+
+// observer turns what the loop reports into counters, events and log lines. The loop
+// leaves it here and goes on: writing a log line may block. What packets cause is kept
+// where it was found (findings), and has its share of the log (room). Changes of state,
+// failures and hooks wait in a row of their own. What acts on changes of state waits for
+// nothing of that (moves).
 type observer struct {
 	log     *logrus.Logger
 	dp      *datapath.Datapath
 	history *control.History
+	room    *allowance
 	// problems are told of what is found, and look is how the routers are known
 	// that refused packets were for.
 	problems *problems
 	look     func() ([]router.Status, error)
-	slow     map[router.ID]bool // those that have heard an Active that is much slower
-	events   chan any
-	lost     atomic.Uint64
-	active   func(router.ID)         // told of each router that becomes Active
-	moved    func(router.Transition) // told of each change of a state
+	findings *findings
+	moves    *movements
 	told     func(router.Transition) // on the loop
+
+	wake     chan struct{} // has a value when changes wait
+	mu       sync.Mutex    // for short: the event loop waits for it
+	changes  []any
+	lost     int
+	failures map[failureKey]failed
+
+	flapping unlogged[router.ID] // changes of state that there was no room for
+	moved    map[router.ID]time.Time
+	runs     unlogged[notify.Subject] // and hooks
+	ran      map[notify.Subject]time.Time
+	crowded  unlogged[router.ID] // and findings
+	refused  [packet.ReasonCount]time.Time
+}
+
+// failureKey is what has failed.
+type failureKey struct {
+	id     router.ID
+	action string
+}
+
+// failed is a failure as it was last to be told.
+type failed struct {
+	router.Failure
+	text string
+	at   time.Time
+	held uint64 // not told since then
 }
 
 func newObserver(log *logrus.Logger, dp *datapath.Datapath, history *control.History) *observer {
-	return &observer{log: log, dp: dp, history: history, problems: newProblems(log, history), slow: make(map[router.ID]bool), events: make(chan any, 4096)}
-}
-
-func (o *observer) put(event any) {
-	select {
-	case o.events <- event:
-	default:
-		o.lost.Add(1)
+	o := &observer{
+		log: log, dp: dp, history: history, problems: newProblems(log, history), findings: newFindings(), moves: newMovements(),
+		wake: make(chan struct{}, 1), failures: make(map[failureKey]failed),
+		moved: make(map[router.ID]time.Time), ran: make(map[notify.Subject]time.Time),
 	}
+	o.room = o.problems.room
+	return o
 }
 
+// put has a change told, after those before it.
+func (o *observer) put(change any) {
+	o.mu.Lock()
+	o.add(change)
+	o.mu.Unlock()
+	nudge(o.wake)
+}
+
+func (o *observer) add(change any) {
+	if len(o.changes) == waiting { // the history wouldn't keep it either
+		o.changes[0] = nil
+		o.changes = o.changes[1:]
+		o.lost++
+	}
+	o.changes = append(o.changes, change)
+}
+
+// Transition is called by the loop.
 func (o *observer) Transition(t router.Transition) {
+	o.moves.put(t)
 	o.put(t)
 	if o.told != nil {
 		o.told(t)
 	}
 }
 
-func (o *observer) Failure(f router.Failure) { o.put(f) }
-
-func (o *observer) Finding(f router.Finding) {
-	o.dp.Count(f.Reason)
-	if f.Contrast == nil && usual(f.Reason) {
+// Failure is called by the loop. What goes on failing is told once in a while.
+func (o *observer) Failure(f router.Failure) {
+	now, key, text := time.Now(), failureKey{f.ID, f.Action}, f.Err.Error()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	last, known := o.failures[key]
+	again := quiet
+	if last.text != text {
+		again = time.Second
+	}
+	if known && now.Sub(last.at) < again {
+		last.held++
+		o.failures[key] = last
 		return
 	}
-	if f.Contrast != nil { // the loop uses its memory again
-		c := *f.Contrast
-		c.Ours.Addresses, c.Theirs.Addresses = slices.Clone(c.Ours.Addresses), slices.Clone(c.Theirs.Addresses)
-		f.Contrast = &c
+	o.failures[key] = failed{Failure: f, text: text, at: now}
+	o.add(failed{Failure: f, text: text, at: now, held: last.held})
+	nudge(o.wake)
+}
+
+// Finding is called by the loop.
+func (o *observer) Finding(f router.Finding) {
+	if o.dp != nil {
+		o.dp.Count(f.Reason)
 	}
-	o.put(f)
+	o.findings.note(time.Now(), &f)
 }
 
 // usual reports whether nothing is wrong with an advertisement of which this is
@@ -88,98 +153,170 @@ func usual(r packet.Reason) bool {
 
 // run writes the log until ctx ends.
 func (o *observer) run(ctx context.Context) error {
-	limited := limiter{last: make(map[string]time.Time), held: make(map[string]int)}
 	tick := time.NewTicker(discardsEvery)
 	defer tick.Stop()
+	summary := time.NewTicker(quiet)
+	defer summary.Stop()
+	rest := time.NewTimer(0) // between two looks
+	defer rest.Stop()
+	var news <-chan struct{}
 	before := o.dp.Counters()
 	last := before
 	seen := make(map[packet.Reason]vrrp.Instant)
 	for {
 		select {
-		case e := <-o.events:
-			o.write(e, &limited)
+		case <-o.wake:
+			o.tell()
+		case <-rest.C:
+			news = o.findings.news
+		case <-news:
+			o.find(time.Now(), false)
+			news = nil
+			rest.Reset(lookEvery)
 		case <-tick.C:
 			now := o.dp.Counters()
-			before = o.discards(before, now, &limited)
+			before = o.discards(before, now)
 			o.sightDiscards(last, now, seen)
 			last = now
+			o.find(time.Now(), true)
 			o.sightSlow(time.Now())
 			o.problems.tick(time.Now())
-			if n := o.lost.Swap(0); n > 0 {
-				o.log.Warnf("%d events came faster than they could be logged", n)
-			}
+			o.forget(time.Now())
+		case <-summary.C:
+			o.sumUp(time.Now())
 		case <-ctx.Done():
-			for len(o.events) > 0 {
-				o.write(<-o.events, &limited)
-			}
+			o.tell()
+			o.find(time.Now(), true)
+			o.sumUp(time.Now())
 			return nil
 		}
 	}
 }
 
-func (o *observer) write(event any, limited *limiter) {
-	switch e := event.(type) {
-	case router.Transition:
-		o.history.Add(control.Event{
-			Kind: "transition", Interface: e.ID.Interface, Family: e.ID.Family.String(), VRID: int(e.ID.VRID),
-			From: e.From.String(), To: e.To.String(), Peer: peer(e.Peer), Text: e.Why(),
-		})
-		entry := o.log.WithFields(fields(e.ID)).WithFields(logrus.Fields{
-			"from": e.From.String(), "to": e.To.String(), "cause": e.Why(),
-		})
-		if o.moved != nil {
-			o.moved(e)
-		}
-		if e.To == vrrp.Active && o.active != nil {
-			o.active(e.ID)
-		}
-		if e.From == vrrp.Initialize || e.To == vrrp.Backup {
-			entry.Info("transition")
-		} else {
-			entry.Warn("transition")
-		}
-	case notify.Run:
-		o.history.Add(control.Event{Kind: "hook", Name: e.Subject.Name, Text: hookText(&e)})
-		entry := o.log.WithFields(logrus.Fields{"router": e.Subject.Name, "hook": e.Setting, "state": string(e.State), "outcome": string(e.Outcome)})
-		if e.Outcome == notify.OK {
-			entry.Info(hookText(&e))
-		} else {
-			entry.Warn(hookText(&e))
-		}
-	case router.Finding:
-		if s, ok := sighted(e); ok {
-			o.problems.note(time.Now(), e.ID, s)
-		}
-		if mayBeSlow(e) {
-			o.slow[e.ID] = true
-		}
-		if usual(e.Reason) {
-			return
-		}
-		if held, ok := limited.allow(fmt.Sprint(e.ID, e.Reason, e.Peer)); ok {
-			o.history.Add(control.Event{
-				Kind: "finding", Interface: e.ID.Interface, Family: e.ID.Family.String(), VRID: int(e.ID.VRID),
-				Peer: peer(e.Peer), Text: e.Reason.Error(),
-			})
-			entry := o.log.WithFields(fields(e.ID)).WithFields(logrus.Fields{"peer": e.Peer.String(), "counter": e.Reason.String()})
-			if held > 0 {
-				entry = entry.WithField("suppressed", held)
-			}
-			entry.Warn(e.Reason.Error())
-		}
-	case router.Failure:
-		if held, ok := limited.allow(fmt.Sprint(e.ID, e.Action, e.Err)); ok {
-			o.history.Add(control.Event{
-				Kind: "failure", Interface: e.ID.Interface, Family: e.ID.Family.String(), VRID: int(e.ID.VRID),
-				Text: fmt.Sprintf("%s: %v", e.Action, e.Err),
-			})
-			entry := o.log.WithFields(fields(e.ID)).WithError(e.Err)
-			if held > 0 {
-				entry = entry.WithField("suppressed", held)
-			}
-			entry.Error(e.Action)
+// tell tells of the changes that wait.
+func (o *observer) tell() {
+	o.mu.Lock()
+	all, lost := o.changes, o.lost
+	o.changes, o.lost = nil, 0
+	o.mu.Unlock()
+	if lost > 0 {
+		o.log.Warnf("%d events came faster than they could be logged", lost)
+	}
+	for _, c := range all {
+		switch c := c.(type) {
+		case router.Transition:
+			o.transition(time.Now(), &c)
+		case notify.Run:
+			o.hook(time.Now(), &c)
+		case failed:
+			o.failure(&c)
 		}
 	}
+}
+
+func (o *observer) transition(now time.Time, t *router.Transition) {
+	why := t.Why()
+	o.history.Add(control.Event{
+		Kind: "transition", Interface: t.ID.Interface, Family: t.ID.Family.String(), VRID: int(t.ID.VRID),
+		From: t.From.String(), To: t.To.String(), Peer: peer(t.Peer), Text: why,
+	})
+	// What packets can't cause is logged, and the first change in a while.
+	if t.From != vrrp.Initialize && t.To != vrrp.Initialize && t.Cause != vrrp.CauseNobody {
+		if now.Sub(o.moved[t.ID]) >= quiet {
+			o.room.spend(now, len(why))
+		} else if !o.room.take(now, len(why), keptFromTransitions) {
+			o.flapping.add(1, t.ID)
+			return
+		}
+		o.moved[t.ID] = now
+	}
+	entry := o.log.WithFields(fields(t.ID)).WithFields(logrus.Fields{"from": t.From.String(), "to": t.To.String(), "cause": why})
+	if t.From == vrrp.Initialize || t.To == vrrp.Backup {
+		entry.Info("transition")
+	} else {
+		entry.Warn("transition")
+	}
+}
+
+func (o *observer) hook(now time.Time, r *notify.Run) {
+	text := hookText(r)
+	o.history.Add(control.Event{Kind: "hook", Name: r.Subject.Name, Text: text})
+	if now.Sub(o.ran[r.Subject]) >= quiet {
+		o.room.spend(now, len(text))
+	} else if !o.room.take(now, len(text), keptFromTransitions) {
+		o.runs.add(1, r.Subject)
+		return
+	}
+	o.ran[r.Subject] = now
+	entry := o.log.WithFields(logrus.Fields{"router": r.Subject.Name, "hook": r.Setting, "state": string(r.State), "outcome": string(r.Outcome)})
+	if r.Outcome == notify.OK {
+		entry.Info(text)
+	} else {
+		entry.Warn(text)
+	}
+}
+
+func (o *observer) failure(f *failed) {
+	o.history.Add(control.Event{
+		Kind: "failure", Interface: f.ID.Interface, Family: f.ID.Family.String(), VRID: int(f.ID.VRID), Text: f.Action + ": " + f.text,
+	})
+	suppressed(o.log.WithFields(fields(f.ID)).WithError(f.Err), f.held).Error(f.Action)
+}
+
+// suppressed says in an entry how many like it weren't logged.
+func suppressed(entry *logrus.Entry, held uint64) *logrus.Entry {
+	if held == 0 {
+		return entry
+	}
+	return entry.WithField("suppressed", held)
+}
+
+// find tells of what the state machines have found.
+func (o *observer) find(now time.Time, all bool) {
+	o.findings.look(now, all, o.room, &o.crowded, func(v *verdict) {
+		if s, ok := sighted(v.Finding, v.listed); ok && v.ripe {
+			s.since, s.count = v.since, v.fresh
+			o.problems.note(v.last, v.ID, s)
+		}
+		o.crowded.add(v.unlogged, v.ID)
+		if !v.log {
+			return
+		}
+		o.history.Add(control.Event{
+			Kind: "finding", Interface: v.ID.Interface, Family: v.ID.Family.String(), VRID: int(v.ID.VRID),
+			Peer: peer(v.Peer), Text: v.Reason.Error(),
+		})
+		entry := o.log.WithFields(fields(v.ID)).WithFields(logrus.Fields{"peer": v.Peer.String(), "counter": v.Reason.String()})
+		suppressed(entry, v.held).Warn(v.Reason.Error())
+	})
+}
+
+// sumUp says what there was no room for in the log.
+func (o *observer) sumUp(now time.Time) {
+	say := func(count uint64, of int, text string) {
+		if count > 0 {
+			o.room.spend(now, len(text))
+			o.log.Warnf(text, count, of)
+		}
+	}
+	count, of := o.flapping.take()
+	say(count, of, "%d more changes of state of %d routers were not logged; see failoverctl events")
+	count, of = o.runs.take()
+	say(count, of, "%d more hooks of %d routers or groups were not logged; see failoverctl events")
+	count, of = o.problems.missed()
+	say(count, of, "%d more problems of %d routers were not logged; see failoverctl status")
+	count, of = o.crowded.take()
+	say(count, of, "%d more findings of %d routers were not logged; see failoverctl stats")
+}
+
+// forget forgets what hasn't happened for a while.
+func (o *observer) forget(now time.Time) {
+	old := func(at time.Time) bool { return now.Sub(at) >= quiet }
+	maps.DeleteFunc(o.moved, func(_ router.ID, at time.Time) bool { return old(at) })
+	maps.DeleteFunc(o.ran, func(_ notify.Subject, at time.Time) bool { return old(at) })
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	maps.DeleteFunc(o.failures, func(_ failureKey, f failed) bool { return old(f.at) && (f.held == 0 || now.Sub(f.at) >= 10*quiet) })
 }
 
 // hookText says how a hook was run.
@@ -207,7 +344,8 @@ func peer(a netip.Addr) string {
 
 // discards logs what was refused before it reached a state machine, one line
 // for each reason, and returns the counters to compare with next time.
-func (o *observer) discards(before, now [packet.ReasonCount]uint64, limited *limiter) [packet.ReasonCount]uint64 {
+func (o *observer) discards(before, now [packet.ReasonCount]uint64) [packet.ReasonCount]uint64 {
+	at := time.Now()
 	for n := range now {
 		reason := packet.Reason(n)
 		delta := now[n] - before[n]
@@ -218,14 +356,16 @@ func (o *observer) discards(before, now [packet.ReasonCount]uint64, limited *lim
 		if !ok {
 			continue
 		}
-		if _, ok := limited.allow("refused " + reason.String()); !ok {
+		text := reason.Error() + remedy(reason)
+		if at.Sub(o.refused[n]) < quiet || !o.room.take(at, len(text), keptFromFindings) {
 			now[n] = before[n] // so that a later line counts them all
 			continue
 		}
+		o.refused[n] = at
 		o.log.WithFields(logrus.Fields{
 			"counter": reason.String(), "packets": delta, "ifindex": last.Ifindex,
 			"vrid": last.VRID, "family": last.Family.String(), "peer": last.Source.String(),
-		}).Warnf("refused: %s", reason.Error()+remedy(reason))
+		}).Warn("refused: " + text)
 	}
 	return now
 }
@@ -263,27 +403,4 @@ func remedy(reason packet.Reason) string {
 		return ": a router of the same VRID speaks the other version, and both will be Active; give all of them the same --version, or --dual while you move them"
 	}
 	return ""
-}
-
-// limiter lets one message of a kind pass in each quiet period and counts the
-// others.
-type limiter struct {
-	last map[string]time.Time
-	held map[string]int
-}
-
-func (l *limiter) allow(kind string) (held int, ok bool) {
-	now := time.Now()
-	if last, seen := l.last[kind]; seen && now.Sub(last) < quiet {
-		l.held[kind]++
-		return 0, false
-	}
-	if len(l.last) > 1024 { // addresses in the keys come from the network
-		clear(l.last)
-		clear(l.held)
-	}
-	held = l.held[kind]
-	delete(l.held, kind)
-	l.last[kind] = now
-	return held, true
 }

@@ -4,6 +4,8 @@ package daemon
 
 import (
 	"bytes"
+	"context"
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"strings"
@@ -19,49 +21,338 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
+// watched is an observer with its log.
+type watched struct {
+	*observer
+	out bytes.Buffer
+}
+
+func newWatched() *watched {
+	w := new(watched)
+	log := logrus.New()
+	log.SetOutput(&w.out)
+	log.SetFormatter(&logrus.TextFormatter{DisableTimestamp: true})
+	w.observer = newObserver(log, nil, control.NewHistory())
+	return w
+}
+
+// work is what run does in a second.
+func (w *watched) work() {
+	w.tell()
+	w.find(time.Now(), true)
+	w.problems.tick(time.Now())
+	w.forget(time.Now())
+}
+
+// events returns how many events of each kind are kept.
+func (w *watched) events() map[string]int {
+	kinds := make(map[string]int)
+	for after := uint64(0); ; {
+		events, _ := w.history.After(after)
+		if len(events) == 0 {
+			return kinds
+		}
+		for _, e := range events {
+			kinds[e.Kind]++
+			after = e.Number
+		}
+	}
+}
+
+func routerID(n int) router.ID {
+	return router.ID{Interface: "eth" + string(rune('0'+n>>8)), Family: packet.IPv4, VRID: uint8(n)}
+}
+
+// invented is a source that nobody has, another one for each number.
+func invented(n int) netip.Addr {
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, 10<<24+uint32(n))))
+}
+
+// strange is what is found of an advertisement of such a source with so many addresses.
+func strange(id router.ID, n, addresses int, reason packet.Reason) router.Finding {
+	c := &vrrp.Contrast{
+		State:  vrrp.Active,
+		Ours:   vrrp.Said{Version: 3, Priority: 100, Interval: time.Second, Addresses: []netip.Addr{invented(1)}},
+		Theirs: vrrp.Said{Version: 3, Priority: 90, Interval: 10 * time.Second},
+	}
+	for a := range addresses {
+		c.Theirs.Addresses = append(c.Theirs.Addresses, invented(a+2))
+	}
+	return router.Finding{ID: id, Action: vrrp.Action{Kind: vrrp.Report, Reason: reason, Peer: invented(n), Contrast: c}}
+}
+
+func turn(id router.ID, from, to vrrp.State) router.Transition {
+	return router.Transition{ID: id, Action: vrrp.Action{Kind: vrrp.TransitionTo, From: from, To: to, Cause: vrrp.CauseHigherPriority, Peer: invented(1)}}
+}
+
 // O-10, O-02: what packets cause is logged once in ten seconds for each router,
 // peer and reason, with the number of those that were held back.
 func TestLogIsLimited(t *testing.T) {
 	t.Attr("proves", "O-02 O-10")
 	synctest.Test(t, func(t *testing.T) {
-		var out bytes.Buffer
-		log := logrus.New()
-		log.SetOutput(&out)
-		log.SetFormatter(&logrus.TextFormatter{DisableTimestamp: true})
-		o := newObserver(log, nil, control.NewHistory())
-		limited := &limiter{last: make(map[string]time.Time), held: make(map[string]int)}
+		w := newWatched()
 		finding := func(vrid uint8, peer string, reason packet.Reason) {
-			o.write(router.Finding{
+			w.Finding(router.Finding{
 				ID:     router.ID{Interface: "eth0", Family: packet.IPv4, VRID: vrid},
 				Action: vrrp.Action{Kind: vrrp.Report, Reason: reason, Peer: netip.MustParseAddr(peer)},
-			}, limited)
+			})
 		}
 		for range 1000 {
 			finding(51, "192.0.2.2", packet.ErrOwnerConflict)
 			finding(51, "192.0.2.3", packet.ErrOwnerConflict)
 			finding(52, "192.0.2.2", packet.ErrOwnerConflict)
-			finding(51, "192.0.2.2", packet.ErrInterval)
-			o.write(router.Failure{Action: "send", Err: errors.New("no buffer space")}, limited)
+			finding(51, "192.0.2.2", packet.ErrZeroInterval)
+			w.Failure(router.Failure{Action: "send", Err: errors.New("no buffer space")})
 		}
-		if n := strings.Count(out.String(), "\n"); n != 5 {
-			t.Errorf("%d lines, want one of each kind:\n%s", n, out.String())
+		w.work()
+		if n := strings.Count(w.out.String(), "\n"); n != 5 {
+			t.Errorf("%d lines, want one of each kind:\n%s", n, w.out.String())
 		}
-		out.Reset()
-		time.Sleep(quiet)
+		w.out.Reset()
+		time.Sleep(quiet - time.Millisecond)
+		w.work()
+		time.Sleep(time.Millisecond)
 		finding(51, "192.0.2.2", packet.ErrOwnerConflict)
-		if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "suppressed=999") {
+		w.Failure(router.Failure{Action: "send", Err: errors.New("no buffer space")})
+		w.work()
+		if got := w.out.String(); strings.Count(got, "\n") != 2 || strings.Count(got, "suppressed=999") != 2 {
 			t.Errorf("afterwards: %s", got)
 		}
 	})
 }
 
-// Addresses that somebody makes up don't fill the memory.
-func TestLimiterIsBounded(t *testing.T) {
-	l := &limiter{last: make(map[string]time.Time), held: make(map[string]int)}
-	for n := range 10000 {
-		l.allow(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}).String())
-		if len(l.last) > 1100 {
-			t.Fatalf("%d kinds are kept", len(l.last))
+// However many sources are invented for however many routers, the log and what is
+// kept have limits, transitions stay among the events, and what isn't logged is counted.
+func TestFloodOfInventedSources(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const routers, seconds, each = 1000, 10, 20_000
+		w := newWatched()
+		for n := range routers {
+			w.Transition(turn(routerID(n), vrrp.Initialize, vrrp.Backup))
 		}
+		w.work()
+		time.Sleep(time.Minute)
+		w.out.Reset()
+		source := 0
+		for range seconds {
+			for range each {
+				source++
+				for _, reason := range []packet.Reason{packet.ErrInterval, packet.ErrAddressList, packet.ReasonAdvertisementReceived} {
+					w.Finding(strange(routerID(source%routers), source, source%40, reason))
+				}
+			}
+			w.work()
+			time.Sleep(time.Second)
+		}
+		w.sumUp(time.Now())
+		if n := w.out.Len(); n > 100_000 || n < 1000 {
+			t.Errorf("%d octets of log in %d s", n, seconds)
+		}
+		if w.findings.total > findingsMost {
+			t.Errorf("%d findings are kept", w.findings.total)
+		}
+		if n := len(w.problems.all); n > problemsMost {
+			t.Errorf("%d problems are kept", n)
+		}
+		if kinds := w.events(); kinds["transition"] != routers {
+			t.Errorf("of %d transitions %d are kept: %v", routers, kinds["transition"], kinds)
+		}
+		for _, text := range []string{"more findings of 1000 routers were not logged", "more problems of"} {
+			if !strings.Contains(w.out.String(), text) {
+				t.Errorf("the log doesn't say that there were %s", text)
+			}
+		}
+		time.Sleep(10 * time.Minute)
+		w.work()
+		if len(w.findings.pages) > 0 || w.findings.total > 0 || len(w.problems.all) > 0 || len(w.problems.peers) > 0 {
+			t.Errorf("after the flood %d findings and %d problems are kept", w.findings.total, len(w.problems.all))
+		}
+	})
+}
+
+// The event loop needs no memory for what isn't news: neither for who is known nor for
+// who finds no place.
+func TestFindingsTakeNoMemory(t *testing.T) {
+	w := newWatched()
+	id := routerID(51)
+	known := strange(id, 0, 20, packet.ErrAddressList)
+	var strangers []router.Finding
+	for n := range 1000 {
+		strangers = append(strangers, strange(id, n, 20, packet.ErrAddressList))
+	}
+	for i := range strangers {
+		w.Finding(strangers[i])
+	}
+	n := 0
+	if got := testing.AllocsPerRun(900, func() {
+		w.Finding(known)
+		w.Finding(strangers[n])
+		n++
+	}); got != 0 {
+		t.Errorf("%v allocations for each finding", got)
+	}
+}
+
+// Routers that anybody makes change their states all the time don't fill the log, and
+// the first change of each is there.
+func TestLogOfFlappingRouters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const routers = 200
+		w := newWatched()
+		for n := range routers {
+			w.Transition(turn(routerID(n), vrrp.Initialize, vrrp.Backup))
+		}
+		w.work()
+		time.Sleep(time.Minute)
+		w.out.Reset()
+		for range 10 {
+			for n := range routers {
+				w.Transition(turn(routerID(n), vrrp.Backup, vrrp.Active))
+				w.Transition(turn(routerID(n), vrrp.Active, vrrp.Backup))
+			}
+			w.work()
+			time.Sleep(time.Second - 1)
+		}
+		w.sumUp(time.Now())
+		lines := strings.Count(w.out.String(), "msg=transition")
+		if n := w.out.Len(); n > 100_000 || lines < routers {
+			t.Errorf("%d octets of log with %d transitions", n, lines)
+		}
+		if !strings.Contains(w.out.String(), " more changes of state of ") {
+			t.Errorf("the log doesn't say that there were more: %d octets, ends with %s", w.out.Len(), w.out.String()[max(0, w.out.Len()-700):])
+		}
+		if kinds := w.events(); kinds["transition"] != 4096 {
+			t.Errorf("%v", kinds)
+		}
+	})
+}
+
+// blocked is a log that nobody reads.
+type blocked chan struct{}
+
+func (b blocked) Write(p []byte) (int, error) {
+	<-b
+	return len(p), nil
+}
+
+// What acts on changes of state is told of the last one of each router, also while
+// the log can't be written and more has come than waits for it.
+func TestStatesDontWaitForTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWatched()
+		log := make(blocked)
+		w.log.SetOutput(log)
+		ctx, cancel := context.WithCancel(t.Context())
+		told := make(map[router.ID]vrrp.State)
+		w.moves.told = func(m router.Transition) { told[m.ID] = m.To }
+		go func() { _ = w.moves.run(ctx) }()
+		w.Transition(turn(routerID(0), vrrp.Initialize, vrrp.Backup))
+		go w.tell()
+		synctest.Wait()
+		for range 100 {
+			for n := range 200 {
+				w.Transition(turn(routerID(n), vrrp.Active, vrrp.Backup))
+				w.Transition(turn(routerID(n), vrrp.Backup, vrrp.Active))
+			}
+		}
+		synctest.Wait()
+		for n := range 200 {
+			if told[routerID(n)] != vrrp.Active {
+				t.Errorf("router %d: %v", n, told[routerID(n)])
+			}
+		}
+		if len(w.changes) > waiting {
+			t.Errorf("%d changes wait", len(w.changes))
+		}
+		close(log)
+		synctest.Wait()
+		w.tell()
+		if kinds := w.events(); kinds["transition"] != waiting {
+			t.Errorf("%v", kinds)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
+
+// What is usual for a moment when states change is no problem, before or after.
+func TestFindingRipens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWatched()
+		id := routerID(51)
+		see := func(times int, every time.Duration) {
+			for range times {
+				time.Sleep(every)
+				f := strange(id, 1, 1, packet.ReasonAdvertisementReceived)
+				f.Contrast.Ours.Interval, f.Contrast.Theirs.Interval = 100*time.Millisecond, 100*time.Millisecond
+				w.Finding(f)
+				w.work()
+			}
+		}
+		see(100, time.Millisecond)
+		see(100, 300*time.Millisecond)
+		if all := w.problems.of(id); len(all) > 0 {
+			t.Errorf("every time it was over soon, and there is %v", all)
+		}
+		see(3, 100*time.Millisecond)
+		if all := w.problems.of(id); len(all) != 1 || all[0].Kind != control.TwoActives {
+			t.Errorf("it goes on, and there is %v", all)
+		}
+	})
+}
+
+// A peer whose list is wrong is told also while many are invented, if it was there
+// before them.
+func TestRealPeerBesideInventedOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWatched()
+		id := routerID(51)
+		peer := strange(id, 0, 3, packet.ErrAddressList)
+		for second := range 60 {
+			w.Finding(peer)
+			for n := range 1000 {
+				w.Finding(strange(id, 1+second*1000+n, 2, packet.ErrAddressList))
+			}
+			w.work()
+			time.Sleep(time.Second)
+		}
+		for _, p := range w.problems.of(id) {
+			if p.Peer == peer.Peer.String() && p.Count == 60 {
+				return
+			}
+		}
+		t.Errorf("%v", w.problems.of(id))
+	})
+}
+
+func TestAllowance(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	a := newAllowance()
+	count := func(kept int) (octets int) {
+		for a.take(now, 60, kept) {
+			octets += 60 + lineOctets
+		}
+		return octets
+	}
+	if n := count(keptFromFindings) + count(keptFromProblems) + count(keptFromTransitions); n > logBurst || n < logBurst-2*lineOctets {
+		t.Errorf("%d octets at once", n)
+	}
+	total := 0
+	for range 1000 {
+		now = now.Add(10 * time.Millisecond)
+		total += count(0)
+	}
+	if total > 10*logRate+60+lineOctets || total < 9*logRate {
+		t.Errorf("%d octets in 10 s", total)
+	}
+	for range 1000 {
+		a.spend(now, 60)
+	}
+	if n := count(0); n != 0 {
+		t.Errorf("%d octets after all is spent", n)
+	}
+	now = now.Add(time.Hour)
+	if n := count(0); n > logBurst || n == 0 {
+		t.Errorf("%d octets after an hour", n)
 	}
 }

@@ -21,101 +21,155 @@ const (
 	// problemPeers is with how many others a router may have problems of a kind:
 	// their addresses come from the network.
 	problemPeers = 4
+	// problemsMost is how many problems there may be in all.
+	problemsMost = 4096
 )
 
 // problems keeps what is wrong between the routers of this host and others.
 type problems struct {
 	log     *logrus.Logger
 	history *control.History
+	room    *allowance
 
-	mu  sync.Mutex
-	all map[problemKey]*problem
+	mu     sync.Mutex
+	all    map[problemKey]*problem
+	peers  map[problemKind]int // how many problems there are of each
+	untold unlogged[router.ID]
+}
+
+type problemKind struct {
+	id   router.ID
+	kind string
 }
 
 type problemKey struct {
-	id         router.ID
-	kind, peer string
+	problemKind
+	peer string
 }
 
 type problem struct {
 	control.Problem
-	sight sight
-	told  bool
+	sight  sight
+	told   bool
+	missed bool // there was no room to tell it
 }
 
-// sight is a problem as it is seen once.
+// sight is a problem as it is seen.
 type sight struct {
 	kind, peer   string
 	text, remedy string
 	interval     time.Duration // in which it is seen again; 0: unknown
 	watched      bool          // it is looked for discardsEvery, so that it is over when it isn't seen
-	// ripens is how long it must go on, without a break as long, to be a problem:
-	// less is usual when routers change their states.
-	ripens time.Duration
+	// since is when it began, if that was before it is told of, and count how often it
+	// was seen since the last time; 0 stands for once.
+	since time.Time
+	count uint64
 }
 
-// lasts is how long it is taken for a problem without being seen again: three
-// times Active_Down_Interval, with the longest Skew_Time.
-func (s sight) lasts() time.Duration {
+// lasts is how long it is taken for a problem without being seen again.
+func (s *sight) lasts() time.Duration {
 	if s.watched {
 		return 2 * discardsEvery
 	}
-	return max(problemLasts, 12*s.interval)
+	return lasts(s.interval)
 }
 
 func newProblems(log *logrus.Logger, history *control.History) *problems {
-	return &problems{log: log, history: history, all: make(map[problemKey]*problem)}
+	return &problems{log: log, history: history, room: newAllowance(), all: make(map[problemKey]*problem), peers: make(map[problemKind]int)}
 }
 
 // note takes in that a problem is seen.
 func (p *problems) note(now time.Time, id router.ID, s sight) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	key := problemKey{id, s.kind, s.peer}
+	key := problemKey{problemKind{id, s.kind}, s.peer}
 	one := p.all[key]
 	if one == nil {
-		if p.peers(id, s.kind) >= problemPeers {
+		if !p.place(now, key.problemKind) {
 			return
 		}
 		one = &problem{Problem: control.Problem{Kind: s.kind, Peer: s.peer, Since: now}}
+		if !s.since.IsZero() {
+			one.Since = s.since
+		}
 		p.all[key] = one
-	}
-	if !one.told && now.Sub(one.Last) > s.ripens { // it is another time
-		one.Since, one.Count = now, 0
+		p.peers[key.problemKind]++
 	}
 	one.sight, one.Last, one.Text, one.Remedy = s, now, s.text, s.remedy
-	one.Count++
-	if !one.told && now.Sub(one.Since) >= s.ripens {
-		one.told = true
-		p.log.WithFields(fields(id)).WithFields(logrus.Fields{"problem": s.kind, "peer": s.peer}).Warnf("%s: %s", s.text, s.remedy)
-		p.event(key, s.kind+": "+s.text+": "+s.remedy)
+	one.Count += max(s.count, 1)
+	if !one.told {
+		p.tell(now, key, one)
 	}
 }
 
-func (p *problems) peers(id router.ID, kind string) (n int) {
-	for k := range p.all {
-		if k.id == id && k.kind == kind {
-			n++
+// place makes room for another problem of a kind, and reports whether there is some.
+// What was seen only once gives way before it is over.
+func (p *problems) place(now time.Time, kind problemKind) bool {
+	if p.peers[kind] < problemPeers {
+		return len(p.all) < problemsMost
+	}
+	for key, one := range p.all {
+		if key.problemKind == kind && one.Count == 1 && now.Sub(one.Last) >= problemLasts {
+			p.end(now, key, one)
+			return true
 		}
 	}
-	return n
+	return false
+}
+
+// tell tells of a problem, if there is room in the log: first of all that a router has
+// one of the kind. Otherwise it is told later, if it lasts.
+func (p *problems) tell(now time.Time, key problemKey, one *problem) {
+	kept := keptFromProblems
+	if p.peers[key.problemKind] > 1 {
+		kept = keptFromFindings
+	}
+	if !p.room.take(now, len(one.Text)+len(one.Remedy), kept) {
+		if !one.missed {
+			p.untold.add(1, key.id)
+		}
+		one.missed = true
+		return
+	}
+	one.told = true
+	p.log.WithFields(fields(key.id)).WithFields(logrus.Fields{"problem": key.kind, "peer": key.peer}).Warnf("%s: %s", one.Text, one.Remedy)
+	p.event(key, key.kind+": "+one.Text+": "+one.Remedy)
 }
 
 // tick forgets what isn't seen any more.
 func (p *problems) tick(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	full := len(p.all) >= problemsMost
 	for key, one := range p.all {
-		if now.Sub(one.Last) < one.sight.lasts() {
-			continue
-		}
-		delete(p.all, key)
-		if one.told {
-			long := one.Last.Sub(one.Since).Round(time.Millisecond)
-			p.log.WithFields(fields(key.id)).WithFields(logrus.Fields{"problem": key.kind, "peer": key.peer}).Infof("over after %v: %s", long, one.Text)
-			p.event(key, key.kind+" over after "+long.String()+": "+one.Text)
+		idle := now.Sub(one.Last)
+		if idle >= one.sight.lasts() || full && one.Count == 1 && idle >= problemLasts {
+			p.end(now, key, one)
 		}
 	}
+}
+
+// end forgets a problem. That it is over is told if it was told that there is one.
+func (p *problems) end(now time.Time, key problemKey, one *problem) {
+	delete(p.all, key)
+	if p.peers[key.problemKind]--; p.peers[key.problemKind] == 0 {
+		delete(p.peers, key.problemKind)
+	}
+	if !one.told {
+		return
+	}
+	long := one.Last.Sub(one.Since).Round(time.Millisecond)
+	p.room.spend(now, len(one.Text))
+	p.log.WithFields(fields(key.id)).WithFields(logrus.Fields{"problem": key.kind, "peer": key.peer}).Infof("over after %v: %s", long, one.Text)
+	p.event(key, key.kind+" over after "+long.String()+": "+one.Text)
+}
+
+// missed returns how many problems of how many routers there was no room for in the
+// log, since the last time.
+func (p *problems) missed() (count uint64, routers int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.untold.take()
 }
 
 func (p *problems) event(key problemKey, text string) {
@@ -126,18 +180,21 @@ func (p *problems) event(key problemKey, text string) {
 }
 
 // of returns a router's problems, the worst kinds first.
-func (p *problems) of(id router.ID) []control.Problem {
+func (p *problems) of(id router.ID) []control.Problem { return p.each()[id] }
+
+// each returns the problems of each router, the worst kinds first.
+func (p *problems) each() map[router.ID][]control.Problem {
+	each := make(map[router.ID][]control.Problem)
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	var all []control.Problem
 	for key, one := range p.all {
-		if key.id == id && one.told {
-			all = append(all, one.Problem)
-		}
+		each[key.id] = append(each[key.id], one.Problem)
 	}
+	p.mu.Unlock()
 	kinds := control.ProblemKinds()
-	slices.SortFunc(all, func(a, b control.Problem) int {
-		return cmp.Or(cmp.Compare(slices.Index(kinds, a.Kind), slices.Index(kinds, b.Kind)), strings.Compare(a.Peer, b.Peer))
-	})
-	return all
+	for _, all := range each {
+		slices.SortFunc(all, func(a, b control.Problem) int {
+			return cmp.Or(cmp.Compare(slices.Index(kinds, a.Kind), slices.Index(kinds, b.Kind)), strings.Compare(a.Peer, b.Peer))
+		})
+	}
+	return each
 }

@@ -76,25 +76,6 @@ func TestProblemBeginsAndEnds(t *testing.T) {
 	}
 }
 
-// What is usual for a moment when states change isn't told, before or after.
-func TestProblemRipens(t *testing.T) {
-	k := newKeeper()
-	s := sight{kind: control.TwoActives, peer: "192.0.2.2", interval: 100 * time.Millisecond, ripens: 200 * time.Millisecond}
-	k.see(s, 100, time.Millisecond)
-	k.tick(k.now.Add(problemLasts))
-	if all := k.events(); len(all) > 0 {
-		t.Errorf("told: %v", all)
-	}
-	k.see(s, 100, 300*time.Millisecond)
-	if all := k.of(problemsID); len(all) > 0 {
-		t.Errorf("every time it was over soon, and there is %v", all)
-	}
-	k.see(s, 3, 100*time.Millisecond)
-	if all := k.of(problemsID); len(all) != 1 || all[0].Count != 4 {
-		t.Errorf("it goes on, and there is %v", all)
-	}
-}
-
 // Addresses that somebody makes up don't fill the memory.
 func TestProblemsAreBounded(t *testing.T) {
 	k := newKeeper()
@@ -146,7 +127,7 @@ func TestSighted(t *testing.T) {
 			Kind: vrrp.Report, Reason: x.reason, Peer: netip.MustParseAddr("192.0.2.2"), Refused: x.refused,
 			Contrast: &vrrp.Contrast{State: x.state, Ours: ours, Theirs: x.theirs},
 		}}
-		s, ok := sighted(f)
+		s, ok := sighted(f, len(x.theirs.Addresses))
 		if ok != (x.kind != "") || ok && (s.kind != x.kind || !strings.Contains(s.text, x.text) || s.remedy == "") {
 			t.Errorf("%v while %v: %+v, %v", x.reason, x.state, s, ok)
 		}
@@ -237,12 +218,11 @@ func TestSlowActiveIsOver(t *testing.T) {
 	said := func(interval time.Duration) vrrp.Said {
 		return vrrp.Said{Version: 3, Priority: 255, Interval: interval}
 	}
-	limited := limiter{last: make(map[string]time.Time), held: make(map[string]int)}
 	hear := func(interval time.Duration) {
-		o.write(router.Finding{ID: problemsID, Action: vrrp.Action{
+		o.findings.note(time.Now(), &router.Finding{ID: problemsID, Action: vrrp.Action{
 			Kind: vrrp.Report, Reason: packet.ErrInterval, Peer: netip.MustParseAddr("192.0.2.77"),
 			Contrast: &vrrp.Contrast{State: vrrp.Backup, Ours: said(100 * time.Millisecond), Theirs: said(interval)},
-		}}, &limited)
+		}})
 	}
 	wall := time.Now()
 	tick := func() {

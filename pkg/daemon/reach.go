@@ -35,21 +35,27 @@ type reach struct {
 	loop   *router.Loop
 	handle *link.Handle
 	log    *logrus.Logger
-	active chan router.ID
+	wake   chan struct{} // has a value when somebody waits
 
-	mu    sync.Mutex
-	known map[string]bool // interfaces that are being looked at, or are good
+	mu      sync.Mutex
+	waiting map[string]router.ID // that became Active, by the interface
+	known   map[string]bool      // interfaces that are being looked at, or are good
 }
 
 func newReach(loop *router.Loop, handle *link.Handle, log *logrus.Logger) *reach {
-	return &reach{loop: loop, handle: handle, log: log, active: make(chan router.ID, 64), known: make(map[string]bool)}
+	return &reach{loop: loop, handle: handle, log: log, wake: make(chan struct{}, 1), waiting: make(map[string]router.ID), known: make(map[string]bool)}
 }
 
 // becameActive never waits.
 func (r *reach) becameActive(id router.ID) {
-	select {
-	case r.active <- id:
-	default: // another router of the same interface is in the queue
+	if id.Family != packet.IPv4 {
+		return // the virtual MAC of IPv4 is what is looked at
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.known[id.Interface] {
+		r.waiting[id.Interface] = id
+		nudge(r.wake)
 	}
 }
 
@@ -60,16 +66,24 @@ func (r *reach) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case id := <-r.active:
-			r.mu.Lock()
-			known := r.known[id.Interface]
-			r.known[id.Interface] = true
-			r.mu.Unlock()
-			if !known && id.Family == packet.IPv4 {
+		case <-r.wake:
+			for _, id := range r.begin() {
 				checks.Go(func() { r.check(ctx, id) })
 			}
 		}
 	}
+}
+
+// begin returns the routers to check now.
+func (r *reach) begin() (all []router.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, id := range r.waiting {
+		r.known[name] = true
+		all = append(all, id)
+	}
+	clear(r.waiting)
+	return all
 }
 
 // check asks neighbours, and logs if none answers to the virtual MAC.

@@ -3,15 +3,19 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"golang.org/x/term"
 
+	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -20,13 +24,34 @@ import (
 type screen struct {
 	out        io.Writer
 	terminal   bool
+	height     func() int // of the terminal, in lines
 	interfaces string
-	shown      map[string]string // what was last written of each row
+	room       *allowance
+	shown      map[shownKey]string // what was last written of each row
+	begin      int                 // with the row that there was no room for
+	summedAt   time.Time
 }
+
+// shownKey names a row.
+type shownKey struct {
+	key             datapath.Key
+	active, version string
+}
+
+// tableMost is how many rows a table has at most.
+const tableMost = 200
 
 func newScreen(out io.Writer) *screen {
 	f, ok := out.(*os.File)
-	return &screen{out: out, terminal: ok && term.IsTerminal(int(f.Fd())), shown: make(map[string]string)}
+	return &screen{
+		out: out, terminal: ok && term.IsTerminal(int(f.Fd())), room: newAllowance(), shown: make(map[shownKey]string), summedAt: time.Now(),
+		height: func() int {
+			if _, lines, err := term.GetSize(int(f.Fd())); err == nil {
+				return lines
+			}
+			return tableMost
+		},
+	}
 }
 
 func (s *screen) start(interfaces []string) error {
@@ -38,26 +63,68 @@ func (s *screen) start(interfaces []string) error {
 func (s *screen) show(h *heard, now vrrp.Instant) error {
 	rows := h.rows(now)
 	if s.terminal {
-		return s.draw(rows)
+		return s.draw(h, rows)
 	}
-	for _, r := range rows {
-		key := fmt.Sprint(r.key, r.Active, r.Version)
+	begin := s.begin
+	s.begin = 0
+	there := make(map[shownKey]bool, len(rows))
+	for n := range rows {
+		place := (begin + n) % len(rows)
+		r := &rows[place]
+		key := shownKey{r.key, r.Active, r.Version}
+		there[key] = true
 		line := r.line()
-		if s.shown[key] == line {
+		before, known := s.shown[key]
+		if known && before == line {
 			continue
 		}
-		_, known := s.shown[key]
-		s.shown[key] = line
+		if !known && r.Command != "" {
+			line += "\n             to back it up: " + r.Command
+		}
+		if !s.room.take(time.Now(), len(line), r.kept()) {
+			s.begin = place
+			continue
+		}
+		s.shown[key] = r.line()
 		if _, err := fmt.Fprintf(s.out, "%s %s\n", time.Now().Format("15:04:05.000"), line); err != nil {
 			return err
 		}
-		if !known && r.Command != "" {
-			if _, err := fmt.Fprintf(s.out, "             to back it up: %s\n", r.Command); err != nil {
-				return err
-			}
-		}
 	}
-	return nil
+	maps.DeleteFunc(s.shown, func(k shownKey, _ string) bool { return !there[k] })
+	return s.sumUp(h)
+}
+
+// kept is how much room there must be for others beside a row: those come first that
+// are heard again and again.
+func (r *row) kept() int {
+	if r.sure {
+		return 0
+	}
+	return logBurst / 2
+}
+
+// sumUp says once in a while what isn't shown.
+func (s *screen) sumUp(h *heard) error {
+	if time.Since(s.summedAt) < quiet {
+		return nil
+	}
+	s.summedAt = time.Now()
+	text := unshown(h)
+	if text == "" {
+		return nil
+	}
+	s.room.spend(time.Now(), len(text))
+	_, err := fmt.Fprintf(s.out, "%s %s\n", time.Now().Format("15:04:05.000"), text)
+	return err
+}
+
+// unshown says what isn't shown, if there is something.
+func unshown(h *heard) string {
+	count, routers := h.unshown()
+	if count == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d advertisements for %d virtual routers came from other senders, which are too many: shown are those heard again and again", count, routers)
 }
 
 // line is the row without what changes all the time.
@@ -79,16 +146,47 @@ func (r row) line() string {
 }
 
 // draw redraws the terminal.
-func (s *screen) draw(rows []row) error {
+func (s *screen) draw(h *heard, rows []row) error {
+	const around = 8 // lines that aren't rows
+	most := min(max(s.height()-around, 1), tableMost)
 	var b strings.Builder
 	b.WriteString("\033[H\033[2J")
 	fmt.Fprintf(&b, "Virtual routers heard on %s at %s. Nothing is sent. Ctrl-C ends.\n\n", s.interfaces, time.Now().Format("15:04:05"))
-	b.WriteString(table(rows))
-	for _, line := range commands(rows) {
+	rows, more := surest(rows, most)
+	b.WriteString(table(rows) + more)
+	if text := unshown(h); text != "" {
+		b.WriteString(text + "\n")
+	}
+	for n, line := range commands(rows) {
+		if n > 0 && n > most-len(rows) {
+			break // it doesn't fit
+		}
 		b.WriteString(line)
 	}
 	_, err := io.WriteString(s.out, b.String())
 	return err
+}
+
+// surest returns so many of the rows, of each Virtual Router those first that are heard
+// again and again for the longest time, and says how many others there are.
+func surest(rows []row, most int) ([]row, string) {
+	if len(rows) <= most {
+		return rows, ""
+	}
+	order := slices.Clone(rows)
+	slices.SortStableFunc(order, func(a, b row) int {
+		return cmp.Or(cmp.Compare(number(b.sure), number(a.sure)), cmp.Compare(a.rank, b.rank))
+	})
+	order = order[:most]
+	slices.SortFunc(order, compareRows)
+	return order, fmt.Sprintf("and %d more\n", len(rows)-most)
+}
+
+func number(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func table(rows []row) string {
@@ -134,6 +232,7 @@ func (s *screen) end(h *heard) error {
 		_, err := fmt.Fprintln(s.out)
 		return err
 	}
-	_, err := fmt.Fprint(s.out, "\n", table(h.rows(monotonic{}.Now())))
+	rows, more := surest(h.rows(monotonic{}.Now()), tableMost)
+	_, err := fmt.Fprint(s.out, "\n", table(rows), more)
 	return err
 }

@@ -61,6 +61,7 @@ func (d *instance) serve(ctx context.Context) error {
 			return nil
 		case <-started:
 			collect() // what reading the file and loading the programs took
+			followUse()
 		case <-tick.C:
 		}
 	}

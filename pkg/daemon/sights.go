@@ -15,6 +15,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
+const sameAddresses = "give all routers of the VRID the same addresses"
+
 const sameAuthentication = "give all routers of the VRID the same authentication and the same keys"
 
 // refusals are why a packet may be refused before a state machine hears of it, if
@@ -24,8 +26,9 @@ var refusals = []packet.Reason{
 	packet.ErrAuthMalformed, packet.ErrAuthKey, packet.ErrAuthStale, packet.ErrAuthReplay, packet.ErrCast, packet.ErrPeer,
 }
 
-// sighted returns the problem that a finding shows, if it shows one.
-func sighted(f router.Finding) (s sight, ok bool) {
+// sighted returns the problem that a finding shows, if it shows one. The peer has so
+// many addresses, of which the finding may have only the first.
+func sighted(f router.Finding, listed int) (s sight, ok bool) {
 	c := f.Contrast
 	who := peer(f.Peer)
 	if c == nil {
@@ -38,7 +41,7 @@ func sighted(f router.Finding) (s sight, ok bool) {
 		if c.State != vrrp.Active || c.Theirs.Priority == 0 || c.Theirs.Priority > c.Ours.Priority {
 			return s, false // it doesn't go on, or this one won't
 		}
-		s.kind, s.ripens = control.TwoActives, 2*s.interval
+		s.kind = control.TwoActives
 		s.text = fmt.Sprintf("%s (priority %d) is Active as well as this host (priority %d), and goes on", who, c.Theirs.Priority, c.Ours.Priority)
 		s.remedy = "it doesn't hear this host: look for a firewall, switch or IGMP snooping that lets VRRP pass one way only; run failoverctl doctor on both"
 	case packet.ErrInterval:
@@ -46,7 +49,7 @@ func sighted(f router.Finding) (s sight, ok bool) {
 		s.text = fmt.Sprintf("%s advertises every %v, this host every %v", who, c.Theirs.Interval, c.Ours.Interval)
 		s.remedy = "give all routers of the VRID the same interval"
 	case packet.ErrAddressList:
-		s.lists(f.ID, c)
+		s.lists(f.ID, c, listed)
 	case packet.ErrAuthType:
 		s.kind = control.Authentication
 		s.text = fmt.Sprintf("%s has authentication type %d, this host %d", who, c.Theirs.AuthType, c.Ours.AuthType)
@@ -61,7 +64,13 @@ func sighted(f router.Finding) (s sight, ok bool) {
 }
 
 // lists compares lists of addresses. Those of strangers have nothing in common.
-func (s *sight) lists(id router.ID, c *vrrp.Contrast) {
+func (s *sight) lists(id router.ID, c *vrrp.Contrast, listed int) {
+	if listed > len(c.Theirs.Addresses) {
+		s.kind = control.AddressList
+		s.text = fmt.Sprintf("%s has %d addresses, this host %d", s.peer, listed, len(c.Ours.Addresses))
+		s.remedy = sameAddresses
+		return
+	}
 	lacks := func(list, from []netip.Addr) []netip.Addr {
 		return slices.DeleteFunc(slices.Clone(list), func(a netip.Addr) bool { return slices.Contains(from, a) })
 	}
@@ -83,7 +92,7 @@ func (s *sight) lists(id router.ID, c *vrrp.Contrast) {
 		parts = append(parts, "lists an address more than once")
 	}
 	s.kind, s.text = control.AddressList, s.peer+" "+strings.Join(parts, ", and ")
-	s.remedy = "give all routers of the VRID the same addresses"
+	s.remedy = sameAddresses
 }
 
 // refused is the problem of what was refused for a reason, wherever that was.

@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -24,7 +25,7 @@ const (
 
 // mayBeSlow reports whether a finding shows an advertisement by which a Backup has to
 // wait so long, if it heeds it.
-func mayBeSlow(f router.Finding) bool {
+func mayBeSlow(f *router.Finding) bool {
 	c := f.Contrast
 	return f.Reason == packet.ErrInterval && !f.Refused && c != nil && c.Theirs.Interval >= slowTimes*c.Ours.Interval
 }
@@ -59,7 +60,8 @@ func inSeconds(d time.Duration) time.Duration { return d.Round(time.Second) }
 // sightSlow notes which routers follow a slow Active. Only those are looked at that
 // have heard one since they didn't.
 func (o *observer) sightSlow(now time.Time) {
-	if len(o.slow) == 0 {
+	heard := o.findings.heardSlow()
+	if len(heard) == 0 {
 		return
 	}
 	routers, err := o.look()
@@ -67,17 +69,30 @@ func (o *observer) sightSlow(now time.Time) {
 		return // the loop has ended
 	}
 	at := monotonic{}.Now()
-	before := o.slow
-	o.slow = make(map[router.ID]bool)
 	for _, r := range routers {
-		if !before[r.ID] {
+		if !heard[r.ID] {
 			continue
 		}
 		if s, ok := slowActive(r.Protocol, at); ok {
-			o.slow[r.ID] = true
 			o.problems.note(now, r.ID, s)
+		} else {
+			o.findings.followsNoSlow(r.ID)
 		}
 	}
+}
+
+// heardSlow returns the routers that have heard an Active that may be a slow one.
+func (t *findings) heardSlow() map[router.ID]bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.slow)
+}
+
+// followsNoSlow forgets that a router has heard one, until it hears one again.
+func (t *findings) followsNoSlow(id router.ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.slow, id)
 }
 
 // upToDate returns the problems of a router in this state: whether it follows a slow

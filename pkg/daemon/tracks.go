@@ -5,9 +5,11 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -25,6 +27,7 @@ type tracks struct {
 	tracker    *track.Tracker
 	conditions *conditions
 	history    *control.History
+	room       *allowance
 	log        *logrus.Logger
 	monitor    *link.Monitor
 	routes     *link.RouteMonitor
@@ -36,6 +39,13 @@ type tracks struct {
 	ids     map[string][]router.ID        // of all routers, by name
 	states  map[router.ID]vrrp.State      // without an entry: Initialize
 	applied map[string]map[string]applied // by router and check
+	told    map[string]told               // by the check's name
+}
+
+// told is what was last logged of a check.
+type told struct {
+	at   time.Time
+	held uint64 // changes that weren't since then
 }
 
 // applied is what a check does to a router now.
@@ -44,8 +54,8 @@ type applied struct {
 	fault bool
 }
 
-func newTracks(runner *script.Runner, monitor *link.Monitor, c *conditions, h *control.History, log *logrus.Logger) (*tracks, error) {
-	t := &tracks{conditions: c, history: h, log: log, monitor: monitor, states: make(map[router.ID]vrrp.State), applied: make(map[string]map[string]applied)}
+func newTracks(runner *script.Runner, monitor *link.Monitor, c *conditions, h *control.History, room *allowance, log *logrus.Logger) (*tracks, error) {
+	t := &tracks{conditions: c, history: h, room: room, log: log, monitor: monitor, told: make(map[string]told), states: make(map[router.ID]vrrp.State), applied: make(map[string]map[string]applied)}
 	t.tracker = track.New(track.Sources{Runner: runner, Network: surroundings{t}, Routers: t}, t.report)
 	var err error
 	if t.routes, err = link.NewRouteMonitor(func() { t.poke(track.Route) }); err != nil {
@@ -89,6 +99,7 @@ func (t *tracks) set(f *config.File) error {
 	for _, r := range t.tracker.Reports() {
 		t.reports[r.Name] = r
 	}
+	maps.DeleteFunc(t.told, func(name string, _ told) bool { _, there := t.reports[name]; return !there })
 	for name, effects := range t.applied {
 		for check := range effects {
 			if r, there := t.routers[name]; !there || !depends(r, check) {
@@ -121,12 +132,33 @@ func (t *tracks) report(r track.Report) {
 		return
 	}
 	t.history.Add(control.Event{Kind: "track", Name: r.Name, To: r.State.String(), Text: r.Text})
-	entry := t.log.WithFields(logrus.Fields{"check": r.Name, "found": r.Text})
+	held, ok := t.mayTell(time.Now(), r)
+	if !ok {
+		return
+	}
+	entry := suppressed(t.log.WithFields(logrus.Fields{"check": r.Name, "found": r.Text}), held)
 	if r.State == track.Down {
 		entry.Warn("check is down")
 	} else {
 		entry.Info("check is up")
 	}
+}
+
+// mayTell reports whether a change is logged, and after how many that weren't: the first
+// one in a while is, and others if there is room. What a check looks at may be anybody's.
+func (t *tracks) mayTell(now time.Time, r track.Report) (held uint64, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	last := t.told[r.Name]
+	if now.Sub(last.at) >= quiet {
+		t.room.spend(now, len(r.Text))
+	} else if !t.room.take(now, len(r.Text), keptFromFindings) {
+		last.held++
+		t.told[r.Name] = last
+		return 0, false
+	}
+	t.told[r.Name] = told{at: now}
+	return last.held, true
 }
 
 // take reports whether it is worth an event.

@@ -32,7 +32,7 @@ func TestTracksAreChanged(t *testing.T) {
 	logger := logrus.New()
 	logger.SetOutput(&log)
 	c := newConditions()
-	tracks, err := newTracks(script.NewRunner(), monitor, c, control.NewHistory(), logger)
+	tracks, err := newTracks(script.NewRunner(), monitor, c, control.NewHistory(), newAllowance(), logger)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,9 @@ import (
 // follows from them, are looked at again.
 const watchRefresh = 500 * time.Millisecond
 
+// watchEvery is the least time between two looks at what is heard.
+const watchEvery = 50 * time.Millisecond
+
 // WatchConfig is what Watch is started with.
 type WatchConfig struct {
 	Interfaces []string
@@ -86,6 +89,7 @@ func Watch(ctx context.Context, c WatchConfig, out io.Writer, log *logrus.Logger
 	})
 	parts.Go(func() error {
 		screen := newScreen(out)
+		var looked time.Time
 		tick := time.NewTicker(watchRefresh)
 		defer tick.Stop()
 		if err := screen.start(c.Interfaces); err != nil {
@@ -104,12 +108,13 @@ func Watch(ctx context.Context, c WatchConfig, out io.Writer, log *logrus.Logger
 				continue
 			case <-news:
 				dp.Drain(heard.record)
-				if screen.terminal {
-					continue // the tick redraws it
+				if screen.terminal || time.Since(looked) < watchEvery {
+					continue // the tick shows it
 				}
 			case <-tick.C:
 				dp.Drain(heard.record)
 			}
+			looked = time.Now()
 			if err := screen.show(heard, monotonic{}.Now()); err != nil {
 				return err
 			}

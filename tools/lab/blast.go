@@ -43,7 +43,7 @@ func (n *Node) Blast(ifname string, frames [][]byte, rate int, long time.Duratio
 		return b, err
 	}
 	defer func() { err = errors.Join(err, unix.Close(fd)) }()
-	batch := messages(frames, blastBatch)
+	batch := messages(frames, len(frames)+blastBatch)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	before, err := threadTime()
@@ -61,7 +61,7 @@ func (n *Node) Blast(ifname string, frames [][]byte, rate int, long time.Duratio
 			time.Sleep(blastPause)
 			continue
 		}
-		sent, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&batch[0])), uintptr(due), 0, 0, 0)
+		sent, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&batch[b.Frames%len(frames)])), uintptr(due), 0, 0, 0)
 		if errno != 0 && errno != unix.EINTR {
 			return b, fmt.Errorf("blast from %s: %w", n.Name, errno)
 		}
@@ -106,7 +106,7 @@ type message struct {
 	_      [8]byte
 }
 
-// messages fills a batch of so many with the frames in turn.
+// messages fills so many messages with the frames in turn.
 func messages(frames [][]byte, count int) []message {
 	batch := make([]message, count)
 	for n := range batch {
