@@ -29,6 +29,7 @@ const patient = 60 * time.Second
 type fake struct {
 	mu      sync.Mutex
 	reloads int
+	changes int // orders and reloads
 	bad     error
 }
 
@@ -40,15 +41,31 @@ func (f *fake) Stats() (Stats, error) {
 	return Stats{Global: []Counter{{Name: "delivered", Help: "handed to user space", Value: 7}}}, nil
 }
 
-func (*fake) Maintenance(_ context.Context, name string, on, persist bool) ([]string, error) {
+// count is how often something was changed.
+func (f *fake) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changes
+}
+
+func (f *fake) change() {
+	f.mu.Lock()
+	f.changes++
+	f.mu.Unlock()
+}
+
+func (f *fake) Maintenance(_ context.Context, name string, on, persist bool) ([]string, error) {
+	f.change()
 	return []string{fmt.Sprint("maintenance ", name, on, persist)}, nil
 }
 
-func (*fake) SetPriority(_ context.Context, name string, priority int, persist bool) ([]string, error) {
+func (f *fake) SetPriority(_ context.Context, name string, priority int, persist bool) ([]string, error) {
+	f.change()
 	return []string{fmt.Sprint("priority ", name, priority, persist)}, nil
 }
 
-func (*fake) HandOver(_ context.Context, name string) ([]string, error) {
+func (f *fake) HandOver(_ context.Context, name string) ([]string, error) {
+	f.change()
 	return []string{"failover " + name}, nil
 }
 
@@ -60,12 +77,13 @@ func (f *fake) Reload(_ context.Context, dryRun bool) ([]Change, error) {
 	}
 	if !dryRun {
 		f.reloads++
+		f.changes++
 	}
 	return []Change{{Router: "web", What: "changed", Details: []string{"priority: 100 → 150"}}}, nil
 }
 
 // serve starts a server that anybody may connect to.
-func serve(t *testing.T) (*fake, *History, string) {
+func serve(t testing.TB) (*fake, *History, string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "control")
 	if err != nil {
@@ -497,5 +515,95 @@ func TestHistoryInBatches(t *testing.T) {
 	}
 	if all := eventsAfter(h, 0); len(all) != 3*batch {
 		t.Errorf("%d events in all, want %d", len(all), 3*batch)
+	}
+}
+
+// FuzzSocket sends octets over the socket, as root and as a user without rights. Each
+// request is answered by HTTP with a status that the API has or by the end of the
+// connection, only root's change anything, and the next client is served.
+func FuzzSocket(f *testing.F) {
+	d, _, path := serve(f)
+	nobody := make(chan func())
+	go func() {
+		runtime.LockOSThread() // for ever: the thread ends with the goroutine
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
+			panic(errno)
+		}
+		for do := range nobody {
+			do()
+		}
+	}()
+	for _, request := range []string{
+		"GET /v1/status HTTP/1.1\r\nHost: failoverd\r\n\r\n",
+		"GET /v1/events?after=7&follow=false HTTP/1.1\r\nHost: failoverd\r\n\r\n",
+		"POST /v1/reload?dry_run=true HTTP/1.1\r\nHost: failoverd\r\nContent-Length: 3\r\n\r\nabc",
+		"POST /v1/reload HTTP/1.1\r\nHost: failoverd\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+		"POST /v1/priority?router=web&priority=200 HTTP/1.1\r\nHost: failoverd\r\n\r\nGET /v1/stats HTTP/1.1\r\nHost: x\r\n\r\n",
+		"POST /v1/maintenance?router=web&on=true&persist=true HTTP/1.0\r\n\r\n",
+		"POST /v1/failover?router=%00%2f HTTP/1.1\r\nHost: failoverd\r\nExpect: 100-continue\r\n\r\n",
+		"CONNECT x:1 HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x16\x03\x01",
+	} {
+		f.Add(false, []byte(request))
+		f.Add(true, []byte(request))
+	}
+	f.Fuzz(func(t *testing.T, root bool, octets []byte) {
+		if !root {
+			before := d.count()
+			done := make(chan []byte)
+			nobody <- func() { done <- talk(t, path, octets) }
+			answered(t, <-done, false)
+			if d.count() != before {
+				t.Errorf("a user without rights has changed something by %q", octets)
+			}
+		} else {
+			answered(t, talk(t, path, octets), true)
+		}
+		if next := talk(t, path, []byte("GET /v1/status HTTP/1.0\r\n\r\n")); !strings.Contains(string(next), "1.2.3") {
+			t.Fatalf("behind %q the next client gets %q", octets, next)
+		}
+	})
+}
+
+// talk sends octets and returns what is answered until the end.
+func talk(t *testing.T, path string, octets []byte) []byte {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(time.Now().Add(patient)); err != nil {
+		t.Error(err)
+	}
+	_, _ = conn.Write(octets) // who is refused early can't send the rest
+	if half, ok := conn.(*net.UnixConn); ok {
+		_ = half.CloseWrite()
+	}
+	answer, err := io.ReadAll(conn)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%q isn't answered to its end", octets)
+	}
+	return answer
+}
+
+// answered checks the status of the first answer.
+func answered(t *testing.T, answer []byte, root bool) {
+	if len(answer) == 0 {
+		return
+	}
+	first, _, _ := strings.Cut(string(answer), "\r\n")
+	var major, minor, code int
+	if _, err := fmt.Sscanf(first, "HTTP/%d.%d %d", &major, &minor, &code); err != nil {
+		t.Fatalf("the answer begins with %q", first)
+	}
+	switch code {
+	case http.StatusContinue, http.StatusOK, http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusMovedPermanently, http.StatusTemporaryRedirect, http.StatusExpectationFailed,
+		http.StatusUnprocessableEntity, http.StatusRequestHeaderFieldsTooLarge, http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+	case http.StatusForbidden:
+		if root {
+			t.Errorf("root is refused: %q", first)
+		}
+	default:
+		t.Errorf("status %d: %q", code, first)
 	}
 }
