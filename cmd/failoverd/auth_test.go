@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -483,4 +484,63 @@ func TestAuthenticationSecret(t *testing.T) {
 			}
 		}
 	}
+}
+
+// whoever lacks the key delays no take-over. While the Active dies, the Backup's
+// daemon hangs and gets more forged advertisements than any queue has room for, each of
+// which says that it comes from a router of priority 255 that advertises every 40.95 s.
+func TestFloodOfForgeries(t *testing.T) {
+	t.Attr("proves", "A-09 TM-02")
+	inReceiveModes(t, func(s *site, mode string) {
+		keys := newKeyring(t, 1, 2)
+		a, b := s.withFile(s.a, keys.file(200, mode, "enforce", 1)), s.withFile(s.b, keys.file(100, mode, "enforce", 1))
+		for _, f := range eachFamily {
+			a.router("web", f, inState("Active"))
+			b.router("web", f, func(r control.Router) bool { return r.State == "Backup" && r.ActivePriority == 200 })
+		}
+		var forged [][]byte
+		for _, f := range eachFamily {
+			heard := s.heard(s.a, f, len(s.capture.Frames())).Data
+			d, err := packet.ParseFrame(heard)
+			s.ok(err)
+			for n := range 200 {
+				source := d.Source // the Active's, and others
+				if b := source.AsSlice(); n%2 == 0 {
+					b[len(b)-1] += byte(10 + n%100)
+					source, _ = netip.AddrFromSlice(b)
+				}
+				a := packet.Advertisement{Version: 3, VRID: d.Message[1], Priority: 255, Interval: 40950 * time.Millisecond}
+				for i := range 1 + n%80 {
+					address := netip.AddrFrom4([4]byte{198, 18, 1, byte(i)})
+					if f == "ipv6" {
+						address = netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 15: byte(i + 1)})
+					}
+					a.Addresses = append(a.Addresses, address)
+				}
+				frame, err := packet.AppendAdvertisementFrame(nil, packet.MAC(heard[6:]), source, &a, packet.ChecksumRFC9568)
+				s.ok(err)
+				guard := keys.guard(1, keys.text[2])
+				frame = packet.InFrame(frame, guard.Prepare(packet.IPOf(frame)))
+				guard.Sign(packet.IPOf(frame), time.Now().Add(time.Second))
+				forged = append(forged, frame)
+			}
+		}
+		transitions := len(b.Transitions())
+		s.ok(b.Signal(syscall.SIGSTOP))
+		s.ok(s.ports[s.a].Pull())
+		blast, err := s.c.Blast(ifname, forged, 20_000, 2*time.Second)
+		s.ok(err)
+		s.ok(b.Signal(syscall.SIGCONT))
+		for _, f := range eachFamily {
+			b.router("web", f, inState("Active"))
+		}
+		if n := len(b.Transitions()) - transitions; n != len(eachFamily) {
+			t.Errorf("%v, and %d transitions", blast, n)
+		}
+		if mode != "off" {
+			if lost, forged := b.counter("ring_full"), b.counter("auth_failures")+b.counter("auth_overlong"); lost != 0 || forged == 0 {
+				t.Errorf("%d found no room in a ring, %d were refused", lost, forged)
+			}
+		}
+	})
 }
