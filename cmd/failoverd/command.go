@@ -199,7 +199,7 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 		if err != nil {
 			return &usageError{err}
 		}
-		file := &config.File{Routers: routers, Global: config.Global{LogLevel: o.logLevel, Metrics: o.metrics, MetricsCompat: o.compat}}
+		file := &config.File{Routers: routers, Global: config.Global{LogLevel: o.logLevel, Metrics: o.metrics, MetricsCompat: o.compat, Realtime: config.RealtimeAuto}}
 		return o.runDaemon(untilHangup(ctx), log, nil, func() (*config.File, error) { return file, nil })
 	}
 	for _, name := range []string{"vrid", "priority", "interval", "version", "no-preempt", "preempt-delay", "checksum", "dual", "tolerate", "peer", "source", "virtual-mac", "accept", "announce-again"} {

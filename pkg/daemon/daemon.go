@@ -12,8 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
-	"runtime/metrics"
 	"slices"
 	"time"
 
@@ -34,15 +32,6 @@ import (
 const (
 	DefaultBPFDir = "/sys/fs/bpf/failoverd"
 	DefaultRunDir = "/run/failoverd"
-)
-
-// garbage is how many hundredths of what is in use there may be of what isn't any more,
-// and garbageFloor how many octets in any case, unless the environment says so (GOGC). In
-// the steady state hardly any comes; but while routers change their state, collecting it
-// takes the processors from what they need.
-const (
-	garbage      = 50
-	garbageFloor = 8 << 20
 )
 
 // places is how many goroutines may run for each processor: with one, the loop would
@@ -69,7 +58,7 @@ type Config struct {
 // checks are made before anything on the host changes; an error from them
 // names what is wrong and the remedy. Cancellation is not an error.
 func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
-	allowGarbage(0)
+	allowGarbage(0, false)
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(places * runtime.GOMAXPROCS(0))
 	}
@@ -250,29 +239,6 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	return errors.Join(err, closing)
 }
 
-// collect collects the garbage, gives the memory back, and lets as much come anew as goes
-// with what is in use.
-func collect() {
-	debug.FreeOSMemory()
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
-	if live[0].Value.Kind() == metrics.KindUint64 {
-		allowGarbage(live[0].Value.Uint64())
-	}
-}
-
-// allowGarbage says how much there may be beside so many octets in use; 0 isn't known.
-func allowGarbage(live uint64) {
-	if os.Getenv("GOGC") != "" {
-		return
-	}
-	percent := garbage
-	if live > 0 {
-		percent = max(percent, int(garbageFloor*100/live))
-	}
-	debug.SetGCPercent(percent)
-}
-
 // holdBack keeps the routers of the start from taking part for startup_delay.
 func holdBack(c *conditions, file *config.File) {
 	const source = "startup_delay"
@@ -384,7 +350,7 @@ type packets struct {
 	received router.Received
 	deliver  func(*router.Received)
 	record   func(*datapath.Record) // p.convert, made once
-	own      func() bool            // the loop has a thread of its own
+	own      func() bool            // the loop's thread is real-time
 	short    int                    // waits in a row that were short
 	let      vrrp.Instant           // when others were let run
 }
@@ -400,6 +366,9 @@ func newPackets(dp *datapath.Datapath, own func() bool) *packets {
 // and goes on looking for 3 ms. That is as much as a Backup costs otherwise. So the loop
 // waits as a goroutine. If it is woken all the time, its thread waits, which is punctual,
 // but no longer than unseen, and lets others run in between.
+//
+// If its thread is real-time, that one waits always: as a goroutine it would be woken by
+// whichever thread looks first, and that one isn't. The monitor may be late then.
 const (
 	often  = 15 * time.Millisecond
 	inARow = 8
@@ -407,23 +376,29 @@ const (
 )
 
 func (p *packets) Wait(until vrrp.Instant) error {
-	if p.own() {
-		return p.dp.WaitInThread(until)
-	}
-	now := (monotonic{}).Now()
+	own, now := p.own(), (monotonic{}).Now()
 	if until < now.Add(often) {
 		p.short++
 	} else {
 		p.short = 0
 	}
-	if p.short < inARow {
+	switch {
+	case own:
+		frequent := p.short >= inARow
+		if frequent {
+			until = min(until, now.Add(unseen))
+		}
+		err := p.dp.WaitInThread(until, !frequent)
+		goyield() // or the monitor takes the turn for one that has lasted since long
+		return err
+	case p.short < inARow:
 		return p.dp.Wait(until)
 	}
 	if p.let.Add(unseen) <= now {
 		runtime.Gosched()
 		p.let = now
 	}
-	return p.dp.WaitInThread(min(until, p.let.Add(unseen)))
+	return p.dp.WaitInThread(min(until, p.let.Add(unseen)), false)
 }
 
 func (p *packets) Wake() { p.dp.Wake() }

@@ -60,8 +60,9 @@ func (d *instance) serve(ctx context.Context) error {
 			d.notify(daemon.SdNotifyStopping)
 			return nil
 		case <-started:
-			collect() // what reading the file and loading the programs took
+			d.threads.collect() // what reading the file and loading the programs took
 		case <-tick.C:
+			d.threads.tend()
 		}
 	}
 }
