@@ -349,13 +349,13 @@ type packets struct {
 	dp       *datapath.Datapath
 	received router.Received
 	deliver  func(*router.Received)
-	record   func(*datapath.Record) // p.convert, made once
-	own      func() bool            // the loop's thread is real-time
-	short    int                    // waits in a row that were short
-	let      vrrp.Instant           // when others were let run
+	record   func(*datapath.Record)   // p.convert, made once
+	own      func() (own, bound bool) // the loop's thread is real-time, and the loop bound to it
+	short    int                      // waits in a row that were short
+	let      vrrp.Instant             // when others were let run
 }
 
-func newPackets(dp *datapath.Datapath, own func() bool) *packets {
+func newPackets(dp *datapath.Datapath, own func() (own, bound bool)) *packets {
 	p := &packets{dp: dp, own: own}
 	p.record = p.convert
 	return p
@@ -376,7 +376,8 @@ const (
 )
 
 func (p *packets) Wait(until vrrp.Instant) error {
-	own, now := p.own(), (monotonic{}).Now()
+	own, bound := p.own()
+	now := (monotonic{}).Now()
 	if until < now.Add(often) {
 		p.short++
 	} else {
@@ -384,12 +385,15 @@ func (p *packets) Wait(until vrrp.Instant) error {
 	}
 	switch {
 	case own:
-		frequent := p.short >= inARow
-		if frequent {
-			until = min(until, now.Add(unseen))
+		long := p.short < inARow || p.let.Add(unseen) <= now
+		if !long {
+			return p.dp.WaitInThread(min(until, now.Add(unseen)), false)
 		}
-		err := p.dp.WaitInThread(until, !frequent)
-		goyield() // or the monitor takes the turn for one that has lasted since long
+		p.let = now
+		err := p.dp.WaitInThread(until, true)
+		if !bound {
+			goyield() // or the monitor takes the turn for one that has lasted since long
+		}
 		return err
 	case p.short < inARow:
 		return p.dp.Wait(until)

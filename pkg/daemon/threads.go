@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -71,7 +72,9 @@ type threads struct {
 	turn atomic.Uint64
 	loop atomic.Int64 // the number of the thread that it has ranked; 0 is none
 	rest atomic.Pointer[unix.SchedAttr]
-	seen uint64 // the turn that the loop has obeyed
+	// These are the loop's.
+	seen  uint64 // the turn that it has obeyed
+	bound bool   // its goroutine is bound to its thread
 }
 
 // begin has the threads come before others that have had as much, if nobody has ranked
@@ -88,19 +91,36 @@ func (t *threads) begin() {
 	}
 }
 
-// forLoop says whether the event loop's thread is real-time. The loop calls it before it
-// waits. The goroutine isn't bound to a thread, because a bound one that Go's scheduler
-// interrupts goes on only after another thread has run. So the rank follows it.
-func (t *threads) forLoop() bool {
+// forLoop says whether the event loop's thread is real-time, and whether the goroutine is
+// bound to it. The loop calls it before it waits. A bound one that Go's scheduler interrupts
+// goes on only after another thread has run. So it is bound only if that is real-time too,
+// and otherwise the rank follows it.
+func (t *threads) forLoop() (own, bound bool) {
 	turn := t.turn.Load()
-	want := turn%2 == 1
-	if !want {
+	own = turn%2 == 1
+	t.bind(own && t.rest.Load() == &others)
+	if !own {
 		t.seen = turn
-		return false
+		return false, false
 	}
+	t.follow(turn)
+	return true, t.bound
+}
+
+func (t *threads) bind(bound bool) {
+	if bound && !t.bound {
+		runtime.LockOSThread()
+	} else if !bound && t.bound {
+		runtime.UnlockOSThread()
+	}
+	t.bound = bound
+}
+
+// follow ranks the thread that the loop is on, if it isn't yet.
+func (t *threads) follow(turn uint64) {
 	tid, had := int64(unix.Gettid()), t.loop.Load()
 	if turn == t.seen && tid == had {
-		return true
+		return
 	}
 	t.loop.Store(tid)
 	err := rank(int(tid), first)
@@ -116,7 +136,6 @@ func (t *threads) forLoop() bool {
 	if err != nil { // whoever writes the log may wait, the loop mustn't
 		go t.log.WithError(err).Warn("the event loop isn't real-time")
 	}
-	return true
 }
 
 // status says what came of it.
