@@ -25,6 +25,9 @@ func mayBeRealtime() error {
 	if err := rationed("/proc/sys/kernel/sched_rt_runtime_us", "/proc/sys/kernel/sched_rt_period_us"); err != nil {
 		return fmt.Errorf("%w; set the sysctl kernel.sched_rt_runtime_us to 950000", err)
 	}
+	if group, err := budget(); err != nil {
+		return fmt.Errorf("%w; write 100000 to %s and those of the cgroups above, or run it in the root cgroup", err, filepath.Join(group, "cpu.rt_runtime_us"))
+	}
 	if err := unix.Setrlimit(unix.RLIMIT_RTTIME, &unix.Rlimit{Cur: uint64(realtimeSoft.Microseconds()), Max: uint64(realtimeHard.Microseconds())}); err != nil {
 		return fmt.Errorf("bound the time without a pause: %w", err)
 	}
@@ -43,9 +46,6 @@ func mayBeRealtime() error {
 	}
 	if !capable(unix.CAP_SYS_NICE) {
 		return fmt.Errorf("%w; grant CAP_SYS_NICE, in a unit by AmbientCapabilities= and CapabilityBoundingSet=, to a container by --cap-add SYS_NICE", err)
-	}
-	if group, e := budget(); e != nil {
-		return fmt.Errorf("%w: %w; write 100000 to %s and those of the cgroups above, or run it in the root cgroup", err, e, filepath.Join(group, "cpu.rt_runtime_us"))
 	}
 	return fmt.Errorf("%w, although CAP_SYS_NICE is there: a seccomp filter forbids it, or the cgroup has no time for it (CONFIG_RT_GROUP_SCHED)", err)
 }
