@@ -36,8 +36,9 @@ const (
 	realtimeSoft, realtimeHard = 2 * time.Second, 10 * time.Second
 	// monitorSlack is how much later Go's monitor may wake than it asks for. Beside a
 	// thread that waits in the kernel it asks for 20 µs again and again, and that costs
-	// more than the loop does.
-	monitorSlack = 20 * time.Millisecond
+	// more than the loop does. Where a processor is busy, its next tick wakes the monitor all
+	// the same.
+	monitorSlack = 100 * time.Millisecond
 	// usualSlack is the kernel's default. Threads that the monitor starts inherit its own.
 	usualSlack = 50 * time.Microsecond
 )
