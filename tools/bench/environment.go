@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/failoverd/failoverd/tools/lab"
 )
@@ -147,14 +148,21 @@ func (g *group) take(p *lab.Process) error {
 	return nil
 }
 
-// Close gives those that live back to the parent and removes the group.
-func (g *group) Close() error {
-	living, err := os.ReadFile(filepath.Join(g.dir, "cgroup.procs"))
-	if err != nil {
-		return err
+// Close gives those that live back to the parent and removes the group. They may start
+// others meanwhile.
+func (g *group) Close() (err error) {
+	for range 100 {
+		living, e := os.ReadFile(filepath.Join(g.dir, "cgroup.procs"))
+		if e != nil {
+			return e
+		}
+		for _, pid := range strings.Fields(string(living)) {
+			_ = os.WriteFile(filepath.Join(g.parent, "cgroup.procs"), []byte(pid), 0) // it may have ended
+		}
+		if err = os.Remove(g.dir); err == nil {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
-	for _, pid := range strings.Fields(string(living)) {
-		_ = os.WriteFile(filepath.Join(g.parent, "cgroup.procs"), []byte(pid), 0) // it may have ended
-	}
-	return os.Remove(g.dir)
+	return err
 }
