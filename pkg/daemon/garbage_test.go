@@ -24,8 +24,12 @@ func TestGarbage(t *testing.T) {
 		rare bool
 		want int
 	}{
-		{0, false, garbage}, {garbageFloor / 4, false, 400}, {garbageFloor, false, 100}, {100 * garbageFloor, false, garbage},
-		{garbageFloor, true, rareTimes * 100}, {100 * garbageFloor, true, rareTimes * garbage},
+		{0, false, garbage},
+		{garbageFloor / 4, false, 400},
+		{garbageFloor, false, 100},
+		{100 * garbageFloor, false, garbage},
+		{garbageFloor, true, rareTimes * 100},
+		{100 * garbageFloor, true, rareTimes * garbage},
 	} {
 		if allowGarbage(c.live, c.rare); percent() != c.want {
 			t.Errorf("beside %d octets in use: %d %%, want %d %%", c.live, percent(), c.want)
