@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 )
 
@@ -172,6 +173,15 @@ func writeStatus(w io.Writer, s control.Status, wide bool) error {
 		}
 		n++
 		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	if r := s.Realtime; r.Problem != "" {
+		what := "not real-time"
+		if r.Is != string(config.RealtimeNone) {
+			what = "real-time, but not all of it"
+		}
+		if _, err := fmt.Fprintln(w, short("! "+what+": "+r.Problem, tableWidth)); err != nil {
 			return err
 		}
 	}

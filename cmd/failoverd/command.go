@@ -203,7 +203,7 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 		if err != nil {
 			return &usageError{err}
 		}
-		file := &config.File{Routers: routers, Global: config.Global{LogLevel: o.logLevel, Metrics: o.metrics, MetricsCompat: o.compat}}
+		file := &config.File{Routers: routers, Global: config.Global{LogLevel: o.logLevel, Metrics: o.metrics, MetricsCompat: o.compat, Realtime: config.RealtimeAuto}}
 		ctx, hurry := until(ctx, stopSignals(true)...)
 		return o.runDaemon(ctx, log, hurry, nil, func() (*config.File, error) { return file, nil })
 	}

@@ -42,8 +42,8 @@ type Global struct {
 	MetricsCompat string // whose names they have beside failoverd's: off or keepalived
 	// StartupDelay is how long after its start the daemon takes no part.
 	StartupDelay time.Duration
-	// Realtime ranks the daemon before all that isn't real-time, and locks its memory.
-	Realtime bool
+	// Realtime is what of the daemon comes before all that isn't real-time.
+	Realtime Realtime
 
 	Notify        Command       // for all routers
 	NotifyTimeout time.Duration // of routers that have none, 100ms to 1h
@@ -52,6 +52,17 @@ type Global struct {
 	// AllowInsecureScripts runs programs that others may write to.
 	AllowInsecureScripts bool
 }
+
+// Realtime says which threads of the daemon come before all programs that aren't
+// real-time.
+type Realtime string
+
+// The values of Realtime.
+const (
+	RealtimeAuto Realtime = "auto"  // the event loop's, where it is permitted
+	RealtimeAll  Realtime = "true"  // all
+	RealtimeNone Realtime = "false" // none
+)
 
 // places is where a router and its keys are in the file.
 type places struct {
@@ -427,7 +438,7 @@ func Load(path string) (*File, error) {
 }
 
 func defaultGlobal() Global {
-	return Global{XDPMode: xdpModes[0], Unchanged: unchanged[0], LogFormat: logFormats[0], LogLevel: "info", Metrics: Off, MetricsCompat: compats[0], NotifyTimeout: DefaultNotifyTimeout}
+	return Global{XDPMode: xdpModes[0], Unchanged: unchanged[0], LogFormat: logFormats[0], LogLevel: "info", Metrics: Off, MetricsCompat: compats[0], Realtime: RealtimeAuto, NotifyTimeout: DefaultNotifyTimeout}
 }
 
 func defaultRouter() Router {
@@ -540,6 +551,21 @@ func need[T any](k key[T], example string) key[T] {
 	return k
 }
 
+func realtimeKey() key[Global] {
+	words := []string{string(RealtimeAuto), string(RealtimeAll), string(RealtimeNone)}
+	k := choiceKey("realtime", "What of the daemon runs before all programs that aren't real-time, with its memory locked: the event loop's thread, where that is permitted (auto), all threads (true), or none (false).",
+		words, words[0], func(g *Global, v string) { g.Realtime = Realtime(v) })
+	word := k.read
+	k.read = func(r *reader, n *node, g *Global) []*node {
+		if v := r.value(n); v != nil && v.scalarKind() == isBool { // also True and FALSE
+			g.Realtime = Realtime(strings.ToLower(v.text))
+			return nil
+		}
+		return word(r, n, g)
+	}
+	return k
+}
+
 var globalKeys = slices.Concat([]key[Global]{
 	choiceKey("xdp_mode", "Where to receive: by XDP in the driver or behind it, by a TC program, or by an AF_PACKET socket (off); auto takes what costs the other traffic least.",
 		xdpModes, "auto", func(g *Global, v string) { g.XDPMode = v }),
@@ -550,7 +576,7 @@ var globalKeys = slices.Concat([]key[Global]{
 	metricsKey(),
 	choiceKey("metrics_compat", "Whose names the metrics have beside failoverd's own: those of keepalived's Prometheus exporter, or nobody's (off).", compats, compats[0], func(g *Global, v string) { g.MetricsCompat = v }),
 	startupDelayKey(),
-	boolKey("realtime", "Let the daemon run before all programs that aren't real-time (SCHED_FIFO and SCHED_RR), with its memory locked.", "false", func(g *Global) *bool { return &g.Realtime }),
+	realtimeKey(),
 }, globalHookKeys)
 
 var routerKeys = slices.Concat([]key[Router]{

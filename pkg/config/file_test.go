@@ -124,7 +124,7 @@ routers:
 		t.Error(diff)
 	}
 	global := Global{
-		XDPMode: "tc", Unchanged: Drop, LogFormat: "json", LogLevel: "debug", Metrics: "127.0.0.1:9650", MetricsCompat: "keepalived", StartupDelay: 10 * time.Second, Realtime: true,
+		XDPMode: "tc", Unchanged: Drop, LogFormat: "json", LogLevel: "debug", Metrics: "127.0.0.1:9650", MetricsCompat: "keepalived", StartupDelay: 10 * time.Second, Realtime: RealtimeAll,
 		Notify: Command{"/bin/n"}, NotifyTimeout: time.Minute, NotifyFIFO: "/run/f", ScriptUser: "nobody:nogroup", AllowInsecureScripts: true,
 	}
 	if diff := cmp.Diff(global, f.Global); diff != "" {

@@ -95,7 +95,7 @@ func (k key[T]) schema() object {
 	case kindDuration:
 		o["type"], o["pattern"] = "string", `^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
 	case kindChoice:
-		o["enum"] = k.words
+		o["enum"] = k.values()
 	case kindChoices:
 		o["type"], o["items"] = "array", object{"enum": k.words}
 	case kindCommand:
@@ -141,4 +141,18 @@ func (k key[T]) schema() object {
 		}
 	}
 	return o
+}
+
+// values are the words as YAML reads them: true and false aren't texts.
+func (k key[T]) values() []any {
+	all := make([]any, 0, len(k.words))
+	for _, w := range k.words {
+		switch w {
+		case "true", "false":
+			all = append(all, w == "true")
+		default:
+			all = append(all, w)
+		}
+	}
+	return all
 }

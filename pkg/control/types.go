@@ -28,11 +28,22 @@ type Status struct {
 	Now     time.Time `json:"now"`
 	// Config is the path of the configuration file, empty without one.
 	Config string `json:"config,omitempty"`
+	// Realtime is how the kernel ranks the daemon's threads.
+	Realtime Realtime `json:"realtime"`
 	// FIFO is the one that changes of state are written to, if there is one.
 	FIFO    *FIFO    `json:"fifo,omitempty"`
 	Routers []Router `json:"routers"`
 	// Tracks are the checks that routers depend on, by name.
 	Tracks []Track `json:"tracks,omitempty"`
+}
+
+// Realtime says which threads of the daemon are real-time ones, in the words of the key
+// realtime: those of the event loop (auto), all (true) or none (false).
+type Realtime struct {
+	Wanted string `json:"wanted"`
+	Is     string `json:"is"`
+	// Problem is why it isn't what is wanted, or what is lacking, and what to grant.
+	Problem string `json:"problem,omitempty"`
 }
 
 // Track is the state of one check.

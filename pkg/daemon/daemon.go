@@ -13,8 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
-	"runtime/metrics"
 	"slices"
 	"time"
 
@@ -35,15 +33,6 @@ import (
 const (
 	DefaultBPFDir = "/sys/fs/bpf/failoverd"
 	DefaultRunDir = "/run/failoverd"
-)
-
-// garbage is how many hundredths of what is in use there may be of what isn't any more,
-// and garbageFloor how many octets in any case, unless the environment says so (GOGC). In
-// the steady state hardly any comes; but while routers change their state, collecting it
-// takes the processors from what they need.
-const (
-	garbage      = 50
-	garbageFloor = 6 << 20
 )
 
 // places is how many goroutines may run for each processor: with one, the loop would
@@ -73,7 +62,7 @@ type Config struct {
 // names what is wrong and the remedy. Cancellation is not an error.
 func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	defer func() { err = advise(err) }()
-	allowGarbage(0)
+	allowGarbage(0, false)
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(places * runtime.GOMAXPROCS(0))
 	}
@@ -255,55 +244,6 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	return errors.Join(err, closing)
 }
 
-// collect collects the garbage, gives the memory back, and lets as much come anew as goes
-// with what is in use.
-func collect() {
-	debug.FreeOSMemory()
-	allowGarbage(inUse())
-}
-
-// inUse is how many octets the garbage is measured by, as of the last collection.
-func inUse() (sum uint64) {
-	all := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
-	metrics.Read(all)
-	for _, s := range all {
-		if s.Value.Kind() == metrics.KindUint64 {
-			sum += s.Value.Uint64()
-		}
-	}
-	return sum
-}
-
-// followUse has the allowed garbage follow what is in use after each collection: what was
-// allowed beside little would be too much beside more.
-func followUse() {
-	type mark struct { // it is garbage at once
-		before uint64
-		_      *byte // so that it isn't allocated together with others
-	}
-	var collected func(*mark)
-	collected = func(m *mark) {
-		if now := inUse(); now > m.before+m.before/8 || now < m.before-m.before/8 {
-			m.before = now
-			allowGarbage(now)
-		}
-		runtime.SetFinalizer(m, collected)
-	}
-	runtime.SetFinalizer(new(mark), collected)
-}
-
-// allowGarbage says how much there may be beside so many octets in use; 0 isn't known.
-func allowGarbage(used uint64) {
-	if os.Getenv("GOGC") != "" {
-		return
-	}
-	percent := garbage
-	if used > 0 {
-		percent = max(percent, int(garbageFloor*100/used))
-	}
-	debug.SetGCPercent(percent)
-}
-
 // holdBack keeps the routers of the start from taking part for startup_delay.
 func holdBack(c *conditions, file *config.File) {
 	const source = "startup_delay"
@@ -417,13 +357,13 @@ type packets struct {
 	dp       *datapath.Datapath
 	received router.Received
 	deliver  func(*router.Received)
-	record   func(*datapath.Record) // p.convert, made once
-	own      func() bool            // the loop has a thread of its own
-	short    int                    // waits in a row that were short
-	let      vrrp.Instant           // when others were let run
+	record   func(*datapath.Record)   // p.convert, made once
+	own      func() (own, bound bool) // the loop's thread is real-time, and the loop bound to it
+	short    int                      // waits in a row that were short
+	let      vrrp.Instant             // when others were let run
 }
 
-func newPackets(dp *datapath.Datapath, own func() bool) *packets {
+func newPackets(dp *datapath.Datapath, own func() (own, bound bool)) *packets {
 	p := &packets{dp: dp, own: own}
 	p.record = p.convert
 	return p
@@ -434,6 +374,9 @@ func newPackets(dp *datapath.Datapath, own func() bool) *packets {
 // and goes on looking for 3 ms. That is as much as a Backup costs otherwise. So the loop
 // waits as a goroutine. If it is woken all the time, its thread waits, which is punctual,
 // but no longer than unseen, and lets others run in between.
+//
+// If its thread is real-time, that one waits always: as a goroutine it would be woken by
+// whichever thread looks first, and that one isn't. The monitor may be late then.
 const (
 	often  = 15 * time.Millisecond
 	inARow = 8
@@ -441,23 +384,33 @@ const (
 )
 
 func (p *packets) Wait(until vrrp.Instant) error {
-	if p.own() {
-		return p.dp.WaitInThread(until)
-	}
+	own, bound := p.own()
 	now := (monotonic{}).Now()
 	if until < now.Add(often) {
 		p.short++
 	} else {
 		p.short = 0
 	}
-	if p.short < inARow {
+	switch {
+	case own:
+		long := p.short < inARow || p.let.Add(unseen) <= now
+		if !long {
+			return p.dp.WaitInThread(min(until, now.Add(unseen)), false)
+		}
+		p.let = now
+		err := p.dp.WaitInThread(until, true)
+		if !bound {
+			goyield() // or the monitor takes the turn for one that has lasted since long
+		}
+		return err
+	case p.short < inARow:
 		return p.dp.Wait(until)
 	}
 	if p.let.Add(unseen) <= now {
 		runtime.Gosched()
 		p.let = now
 	}
-	return p.dp.WaitInThread(min(until, p.let.Add(unseen)))
+	return p.dp.WaitInThread(min(until, p.let.Add(unseen)), false)
 }
 
 func (p *packets) Wake() { p.dp.Wake() }

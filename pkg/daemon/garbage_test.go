@@ -23,21 +23,30 @@ func TestGarbage(t *testing.T) {
 	t.Setenv("GOGC", "")
 	for _, c := range []struct {
 		live uint64
+		rare bool
 		want int
-	}{{0, garbage}, {garbageFloor / 4, 400}, {garbageFloor, 100}, {100 * garbageFloor, garbage}} {
-		if allowGarbage(c.live); percent() != c.want {
+	}{
+		{0, false, garbage},
+		{garbageFloor / 4, false, 400},
+		{garbageFloor, false, 100},
+		{100 * garbageFloor, false, garbage},
+		{garbageFloor, true, rareTimes * 100},
+		{100 * garbageFloor, true, rareTimes * garbage},
+	} {
+		if allowGarbage(c.live, c.rare); percent() != c.want {
 			t.Errorf("beside %d octets in use: %d %%, want %d %%", c.live, percent(), c.want)
 		}
 	}
+	all := newThreads(t)
 	debug.SetGCPercent(garbage - 1)
-	if collect(); percent() < garbage {
+	if all.collect(); percent() < garbage {
 		t.Errorf("%d %% after a collection", percent())
 	}
 	t.Setenv("GOGC", "17")
 	if debug.SetGCPercent(17); percent() != 17 {
 		t.Fatal(percent())
 	}
-	if collect(); percent() != 17 {
+	if all.collect(); percent() != 17 {
 		t.Errorf("%d %%, but GOGC is 17", percent())
 	}
 }
@@ -47,8 +56,8 @@ func TestGarbageFollowsUse(t *testing.T) {
 	was := debug.SetGCPercent(100)
 	defer debug.SetGCPercent(was)
 	t.Setenv("GOGC", "")
-	followUse()
-	allowGarbage(garbageFloor / 100)
+	newThreads(t).followUse()
+	allowGarbage(garbageFloor/100, false)
 	live := make([]byte, 4*garbageFloor)
 	defer runtime.KeepAlive(live)
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {

@@ -169,7 +169,7 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if level, err := logrus.ParseLevel(file.Global.LogLevel); err == nil {
 		d.log.SetLevel(level)
 	}
-	defer collect() // what reading and comparing took
+	defer d.threads.collect() // what reading and comparing took
 	d.log.Infof("reloaded: %d changes", len(changes))
 	for _, c := range changes {
 		text := describe(c)
@@ -189,6 +189,7 @@ func (d *instance) Status() (control.Status, error) {
 	views := d.ports.known()
 	s := control.Status{Version: d.config.Version, PID: os.Getpid(), Started: d.started, Now: wall, Routers: []control.Router{}}
 	s.Config, s.FIFO = d.path, d.hooks.pipe()
+	s.Realtime = d.threads.status()
 	s.Tracks = d.tracks.all()
 	problems := d.problems.each()
 	for _, state := range states {

@@ -42,6 +42,8 @@ func (d *instance) serve(ctx context.Context) error {
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	garbage := time.NewTicker(garbageEvery)
+	defer garbage.Stop()
 	told := ""
 	for {
 		counts, err := d.loop.Count() // waits for the loop
@@ -55,14 +57,19 @@ func (d *instance) serve(ctx context.Context) error {
 			told = text
 			d.notify(text)
 		}
-		select {
-		case <-ctx.Done():
-			d.notify(daemon.SdNotifyStopping)
-			return nil
-		case <-started:
-			collect() // what reading the file and loading the programs took
-			followUse()
-		case <-tick.C:
+		for waiting := true; waiting; {
+			select {
+			case <-ctx.Done():
+				d.notify(daemon.SdNotifyStopping)
+				return nil
+			case <-started:
+				d.threads.collect() // what reading the file and loading the programs took
+				d.threads.followUse()
+			case <-garbage.C:
+				d.threads.tend()
+			case <-tick.C:
+				waiting = false
+			}
 		}
 	}
 }

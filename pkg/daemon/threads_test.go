@@ -4,12 +4,28 @@ package daemon
 
 import (
 	"io"
+	"os"
+	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
+
+	"github.com/failoverd/failoverd/pkg/config"
 )
+
+func newThreads(t *testing.T) *threads {
+	t.Helper()
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	all := &threads{log: log}
+	all.begin()
+	return all
+}
 
 // ranks are the policies of this process's threads, and what they ask for.
 func ranks(t *testing.T) (policies map[uint32]int, slices map[uint64]int) {
@@ -28,60 +44,179 @@ func ranks(t *testing.T) (policies map[uint32]int, slices map[uint64]int) {
 	return policies, slices
 }
 
-// The event loop has a thread of its own, before all others, while the process is
-// real-time, and none otherwise; how nice they are isn't changed by it.
+// turnOf has the loop take a turn on the thread of the test, and returns how that is ranked.
+func turnOf(t *testing.T, all *threads) *unix.SchedAttr {
+	t.Helper()
+	all.forLoop()
+	a, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// The event loop's thread alone is real-time by default, all are if that is wanted, and
+// none otherwise; how nice they are isn't changed by it.
 func TestThreads(t *testing.T) {
-	log := logrus.New()
-	log.SetOutput(io.Discard)
-	all := &threads{log: log}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	all := newThreads(t)
 	nice, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		ordinary := func(when string) {
-			t.Helper()
-			policies, slices := ranks(t)
-			// Linux before 6.12 says 0.
-			if policies[unix.SCHED_NORMAL] != slices[0]+slices[uint64(shortSlice)] || len(policies) != 1 {
-				t.Errorf("%s: policies %v, slices %v", when, policies, slices)
+	none := func(when string) {
+		t.Helper()
+		policies, slices := ranks(t)
+		// Linux before 6.12 says 0.
+		if policies[unix.SCHED_NORMAL] != slices[0]+slices[uint64(shortSlice)] || len(policies) != 1 {
+			t.Errorf("%s: policies %v, slices %v", when, policies, slices)
+		}
+		if n, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err != nil || n != nice {
+			t.Errorf("%s: nice is %d, was %d (%v)", when, 20-n, 20-nice, err)
+		}
+	}
+	none("at the beginning")
+	for _, wanted := range []config.Realtime{config.RealtimeAuto, config.RealtimeAll, config.RealtimeNone, config.RealtimeAll, config.RealtimeAuto, config.RealtimeNone} {
+		all.want(wanted)
+		if s := all.status(); s.Is != string(wanted) || s.Problem != "" {
+			t.Fatalf("%s: %+v", wanted, s)
+		}
+		for range 2 {
+			a := turnOf(t, all)
+			policies, _ := ranks(t)
+			if wanted == config.RealtimeNone {
+				none("afterwards")
+				continue
 			}
-			if n, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err != nil || n != nice {
-				t.Errorf("%s: nice is %d, was %d (%v)", when, 20-n, 20-nice, err)
+			if a.Policy != unix.SCHED_FIFO || a.Priority != loopPriority || a.Flags&unix.SCHED_FLAG_RESET_ON_FORK == 0 {
+				t.Errorf("%s: the loop's thread has %+v", wanted, a)
+			}
+			other := map[config.Realtime]uint32{config.RealtimeAuto: unix.SCHED_RR, config.RealtimeAll: unix.SCHED_NORMAL}[wanted]
+			if policies[unix.SCHED_FIFO] != 1 || policies[other] != 0 {
+				t.Errorf("%s: policies %v", wanted, policies)
 			}
 		}
-		all.begin()
-		ordinary("at the beginning")
-		for range 3 {
-			if all.forLoop() {
-				t.Error("the loop has a thread of its own")
+	}
+}
+
+// The rank goes with the loop to another thread, and the former one loses it.
+func TestLoopMoves(t *testing.T) {
+	all := newThreads(t)
+	all.want(config.RealtimeAuto)
+	defer all.want(config.RealtimeNone)
+	for range 3 {
+		moved := make(chan struct{})
+		go func() {
+			defer close(moved)
+			runtime.LockOSThread() // without an end: the thread ends with it
+			if a := turnOf(t, all); a.Policy != unix.SCHED_FIFO {
+				t.Errorf("the loop's thread has %+v", a)
 			}
-			if err := all.set(true); err != nil {
-				t.Error(err)
-				return
-			}
-			for range 2 {
-				if !all.forLoop() {
-					t.Error("the loop has no thread of its own")
-				}
-			}
-			if a, err := unix.SchedGetAttr(0, 0); err != nil || a.Policy != unix.SCHED_FIFO || a.Priority != loopPriority {
-				t.Errorf("the loop's thread has %+v (%v)", a, err)
-			}
-			runtime.Gosched()
-			if policies, _ := ranks(t); policies[unix.SCHED_FIFO] != 1 || policies[unix.SCHED_NORMAL] != 0 {
+			if policies, _ := ranks(t); policies[unix.SCHED_FIFO] != 1 || policies[unix.SCHED_RR] != 0 {
 				t.Errorf("policies %v", policies)
 			}
-			if err := all.set(false); err != nil {
-				t.Error(err)
-			}
-			ordinary("afterwards")
-		}
-		if all.forLoop() {
-			t.Error("the loop has a thread of its own still")
-		}
+		}()
+		<-moved
+	}
+}
+
+// While garbage is collected, the other threads are real-time too; afterwards only the
+// loop's is, and the collector doesn't begin by itself.
+func TestCollectGarbage(t *testing.T) {
+	t.Setenv("GOGC", "")
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	all := newThreads(t)
+	all.want(config.RealtimeAuto)
+	defer func() {
+		all.want(config.RealtimeNone)
+		all.collect()
 	}()
-	<-done
+	turnOf(t, all)
+	all.collectBy(func() {
+		if policies, _ := ranks(t); policies[unix.SCHED_FIFO] != 1 || policies[unix.SCHED_RR] == 0 || policies[unix.SCHED_NORMAL] > policies[unix.SCHED_RR] {
+			t.Errorf("meanwhile: policies %v", policies)
+		}
+	})
+	late(t)
+	turnOf(t, all)
+	if policies, _ := ranks(t); policies[unix.SCHED_FIFO] != 1 || policies[unix.SCHED_RR] != 0 {
+		t.Errorf("afterwards: policies %v", policies)
+	}
+	was := all.collected
+	if all.tend(); all.collected != was {
+		t.Error("garbage was collected although there is none")
+	}
+	all.collected = was.Add(-collectEvery)
+	if all.tend(); time.Since(all.collected) > collectEvery/2 {
+		t.Error("garbage wasn't collected although it is time")
+	}
+}
+
+// A thread that runs for too long ends it, until the next reload.
+func TestExceeded(t *testing.T) {
+	all := newThreads(t)
+	all.want(config.RealtimeAuto)
+	defer all.want(config.RealtimeNone)
+	all.exceeded()
+	if s := all.status(); s.Wanted != "auto" || s.Is != "false" || !strings.Contains(s.Problem, "without a pause") {
+		t.Errorf("%+v", s)
+	}
+	if policies, _ := ranks(t); len(policies) != 1 {
+		t.Errorf("policies %v", policies)
+	}
+	all.want(config.RealtimeAuto)
+	if s := all.status(); s.Is != "auto" || s.Problem != "" {
+		t.Errorf("after a reload: %+v", s)
+	}
+}
+
+// Go's monitor may wake late, no other thread may.
+func TestMonitor(t *testing.T) {
+	slackenMonitor()
+	late(t)
+}
+
+// late looks that one thread may wake late, and that it isn't the first.
+func late(t *testing.T) {
+	t.Helper()
+	all, err := tids()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var late []int
+	for _, tid := range all {
+		b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(tid), "timerslack_ns"))
+		if err != nil {
+			continue // it has ended
+		}
+		if strings.TrimSpace(string(b)) == strconv.FormatInt(monitorSlack.Nanoseconds(), 10) {
+			late = append(late, tid)
+		}
+	}
+	if len(late) != 1 || late[0] == os.Getpid() {
+		t.Errorf("late are %v of %v", late, all)
+	}
+}
+
+// Where real-time threads get no time, none is made.
+func TestRationed(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		runtime, period string
+		bad             bool
+	}{{"950000", "1000000", false}, {"-1", "1000000", false}, {"0", "1000000", true}, {"50000", "1000000", true}, {"100000\n", "1000000\n", false}} {
+		for name, text := range map[string]string{"runtime": c.runtime, "period": c.period} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := rationed(filepath.Join(dir, "runtime"), filepath.Join(dir, "period")); (err != nil) != c.bad {
+			t.Errorf("%s of %s: %v", c.runtime, c.period, err)
+		}
+	}
+	if err := rationed(filepath.Join(dir, "none"), filepath.Join(dir, "none")); err != nil {
+		t.Error(err)
+	}
 }

@@ -174,7 +174,7 @@ func refitAuthenticated(frame []byte, kind auth.Type) []byte {
 		if kind == auth.HMAC && frame[14]>>4 == 4 { // it isn't of the trailer
 			trailer = packet.TrailerLen
 		}
-		return refitMessage(frame, 14+int(map[bool]int{true: 20, false: 40}[frame[14]>>4 == 4]), trailer)
+		return refitMessage(frame, 14+map[bool]int{true: 20, false: 40}[frame[14]>>4 == 4], trailer)
 	}
 	return refitMessage(frame, 14+20+24, 0)
 }

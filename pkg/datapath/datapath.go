@@ -243,8 +243,11 @@ func (d *Datapath) Close() error {
 func (d *Datapath) Wait(until vrrp.Instant) error { return d.waiter.wait(until) }
 
 // WaitInThread is Wait, but the goroutine's thread is what waits: no other one lies
-// between the arrival and the return.
-func (d *Datapath) WaitInThread(until vrrp.Instant) error { return d.waiter.waitInThread(until) }
+// between the arrival and the return. If that may be long, Go's runtime gives what the
+// thread held to others at once.
+func (d *Datapath) WaitInThread(until vrrp.Instant, long bool) error {
+	return d.waiter.waitInThread(until, long)
+}
 
 // Wake ends the Wait that is under way, or the next one.
 func (d *Datapath) Wake() { d.waiter.wake() }

@@ -73,7 +73,7 @@ func (w *waiter) wait(until vrrp.Instant) error {
 		return err
 	}
 	if w.known == nil && w.makeKnown() != nil {
-		return w.waitInThread(until) // no descriptor is left, which must not end the loop
+		return w.waitInThread(until, true) // no descriptor is left, which must not end the loop
 	}
 	if err := errors.Join(w.raw.Read(w.look), w.err); err != nil {
 		return fmt.Errorf("epoll: %w", err)
@@ -110,8 +110,8 @@ func (w *waiter) poll() bool {
 }
 
 // waitInThread is wait, but the thread waits: no other one lies between what is new and
-// the return.
-func (w *waiter) waitInThread(until vrrp.Instant) error {
+// the return. It is one that waits for long if Go's runtime is to know of it at once.
+func (w *waiter) waitInThread(until vrrp.Instant, long bool) error {
 	if err := w.arm(until); err != nil {
 		return err
 	}
@@ -122,17 +122,50 @@ func (w *waiter) waitInThread(until vrrp.Instant) error {
 			return fmt.Errorf("epoll: %w", err)
 		}
 	}
-	n, err := unix.EpollWait(w.epoll, w.events[:], -1)
-	for errors.Is(err, unix.EINTR) { // by a signal of Go's scheduler
-		n, err = unix.EpollWait(w.epoll, w.events[:], -1)
+	look := w.block
+	if long {
+		look = w.blockLong
 	}
-	if err != nil {
-		return fmt.Errorf("epoll: %w", err)
+	n, errno := look()
+	for errno == unix.EINTR { // by a signal of Go's scheduler
+		n, errno = look()
+	}
+	if errno != 0 {
+		return fmt.Errorf("epoll: %w", errno)
 	}
 	w.arrived = n
 	w.settle()
 	return nil
 }
+
+func (w *waiter) block() (int, unix.Errno) {
+	n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll), uintptr(unsafe.Pointer(&w.events[0])), uintptr(len(w.events)), forEver, 0, 0)
+	return int(n), errno
+}
+
+// blockLong is block, but the thread gives its place for goroutines away before: otherwise
+// the runtime's monitor looks every 20 µs, for 10 ms, whether it has to take it away. The
+// stack mustn't grow in between.
+//
+//go:nosplit
+//go:noinline
+//go:norace
+func (w *waiter) blockLong() (int, unix.Errno) {
+	entersyscallblock()
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll), uintptr(unsafe.Pointer(&w.events[0])), uintptr(len(w.events)), forEver, 0, 0)
+	exitsyscall()
+	return int(n), errno
+}
+
+const forEver = ^uintptr(0) // -1 as a time for epoll
+
+// The runtime lets packages use these and keeps them as they are (go.dev/issue/67401).
+//
+//go:linkname entersyscallblock runtime.entersyscallblock
+func entersyscallblock()
+
+//go:linkname exitsyscall runtime.exitsyscall
+func exitsyscall()
 
 // arm sets the timer.
 func (w *waiter) arm(until vrrp.Instant) error {

@@ -15,11 +15,18 @@ import (
 // again, and for each wake and each arrival, whoever waits: a goroutine, a thread, or
 // the one after the other.
 func TestWait(t *testing.T) {
+	in := func(long bool) func(*waiter) func(vrrp.Instant) error {
+		return func(w *waiter) func(vrrp.Instant) error {
+			return func(until vrrp.Instant) error { return w.waitInThread(until, long) }
+		}
+	}
+	short, long := in(false), in(true)
 	for name, wait := range map[string]func(w *waiter, turn int) func(vrrp.Instant) error{
 		"goroutine": func(w *waiter, _ int) func(vrrp.Instant) error { return w.wait },
-		"thread":    func(w *waiter, _ int) func(vrrp.Instant) error { return w.waitInThread },
+		"thread":    func(w *waiter, _ int) func(vrrp.Instant) error { return short(w) },
+		"for long":  func(w *waiter, _ int) func(vrrp.Instant) error { return long(w) },
 		"in turns": func(w *waiter, turn int) func(vrrp.Instant) error {
-			return []func(vrrp.Instant) error{w.wait, w.waitInThread}[turn/2%2]
+			return []func(vrrp.Instant) error{w.wait, short(w), long(w)}[turn/2%3]
 		},
 	} {
 		t.Run(name, func(t *testing.T) { testWait(t, wait) })

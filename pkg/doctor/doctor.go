@@ -81,6 +81,7 @@ func Examine(f *Facts) Report {
 	j.configuration()
 	j.kernel()
 	j.clock()
+	j.realtime()
 	j.hypervisor()
 	j.daemons()
 	for n := range f.Interfaces {

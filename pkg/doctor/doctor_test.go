@@ -63,6 +63,11 @@ func TestFindings(t *testing.T) {
 		}
 		return []Daemon{d}
 	}
+	realtime := func(wanted, is, problem string) facts {
+		return func(f *Facts, _ *Interface, _ *config.Router) {
+			f.Status = &control.Status{Realtime: control.Realtime{Wanted: wanted, Is: is, Problem: problem}}
+		}
+	}
 	for name, c := range map[string]struct {
 		change facts
 		level  Level
@@ -76,8 +81,15 @@ func TestFindings(t *testing.T) {
 		"no JIT":             {func(f *Facts, _ *Interface, _ *config.Router) { f.Kernel.JIT = 0 }, Warning, "bpf-jit", "bpf_jit_enable=1"},
 		"a slow clock":       {func(f *Facts, _ *Interface, _ *config.Router) { f.Clock.Source = "hpet" }, Warning, "clock", "echo tsc >"},
 		"no better clock":    {func(f *Facts, _ *Interface, _ *config.Router) { f.Clock = Clock{Source: "acpi_pm"} }, Warning, "clock", "firmware"},
-		"stolen time":        {func(f *Facts, _ *Interface, r *config.Router) { f.Clock.Stolen, r.Interval = 0.2, 100*time.Millisecond }, Warning, "steal", "web has an interval of 100ms"},
-		"Amazon":             {func(f *Facts, _ *Interface, _ *config.Router) { f.Machine = Machine{Vendor: "Amazon EC2"} }, Problem, "hypervisor", "unicast"},
+		"no time for it": {func(f *Facts, _ *Interface, _ *config.Router) {
+			f.Realtime = Realtime{Known: true, Runtime: 0, Period: 1000000}
+		}, Warning, "realtime", "sched_rt_runtime_us=950000"},
+		"not permitted":     {realtime("auto", "false", "operation not permitted; grant CAP_SYS_NICE"), Warning, "realtime", "grant CAP_SYS_NICE"},
+		"memory not locked": {realtime("auto", "auto", "lock the memory: grant CAP_IPC_LOCK"), Warning, "realtime", "CAP_IPC_LOCK"},
+		"not wanted":        {realtime("false", "false", ""), OK, "realtime", "as the configuration wants"},
+		"real-time":         {realtime("auto", "auto", ""), OK, "realtime", "is real-time"},
+		"stolen time":       {func(f *Facts, _ *Interface, r *config.Router) { f.Clock.Stolen, r.Interval = 0.2, 100*time.Millisecond }, Warning, "steal", "web has an interval of 100ms"},
+		"Amazon":            {func(f *Facts, _ *Interface, _ *config.Router) { f.Machine = Machine{Vendor: "Amazon EC2"} }, Problem, "hypervisor", "unicast"},
 		"Azure": {func(f *Facts, _ *Interface, _ *config.Router) {
 			f.Machine = Machine{Vendor: "Microsoft Corporation", Asset: "7783-7084-3265-9085-8269-3286-77", Virtual: true}
 		}, Problem, "hypervisor", "Azure"},

@@ -21,6 +21,7 @@ type Facts struct {
 
 	Kernel     Kernel
 	Clock      Clock
+	Realtime   Realtime
 	Machine    Machine
 	Interfaces []Interface
 	Daemons    []Daemon // that speak VRRP, in this network namespace
@@ -55,6 +56,12 @@ type Clock struct {
 	Source    string
 	Available []string
 	Stolen    float64 // the share of the CPU time since boot that the hypervisor took, 0 to 1
+}
+
+// Realtime is how much time the kernel lets real-time threads have.
+type Realtime struct {
+	Known           bool
+	Runtime, Period int // in µs, kernel.sched_rt_runtime_us and kernel.sched_rt_period_us; Runtime -1: all
 }
 
 // Machine is what the firmware says of itself.

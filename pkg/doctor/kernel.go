@@ -86,6 +86,33 @@ func (j *judge) clock() {
 	}
 }
 
+// realtime judges whether the event loop comes before other programs: by what the running
+// daemon says of itself, and otherwise by what the kernel allows.
+func (j *judge) realtime() {
+	r := j.Realtime
+	if r.Known && r.Runtime >= 0 && r.Runtime*10 < r.Period {
+		j.bad(Warning, "realtime", "", fmt.Sprintf("the kernel lets real-time threads run for %d of %d µs: failoverd's event loop isn't real-time, and on a busy host its advertisements may be late", r.Runtime, r.Period),
+			"let them run for most of the time, or accept it with realtime: false", "sysctl -w kernel.sched_rt_runtime_us=950000")
+		return
+	}
+	if j.Status == nil || j.Status.Realtime.Wanted == "" {
+		return
+	}
+	switch s := j.Status.Realtime; {
+	case s.Wanted == string(config.RealtimeNone):
+		j.good("realtime", "", "failoverd isn't real-time, as the configuration wants; on a busy host its advertisements may be late")
+	case s.Is == string(config.RealtimeNone):
+		j.bad(Warning, "realtime", "", "failoverd isn't real-time: "+s.Problem+"; on a busy host its advertisements may be late",
+			"grant what is missing and run failoverctl reload, or accept it with realtime: false")
+	case s.Problem != "":
+		j.bad(Warning, "realtime", "", "failoverd is real-time, but: "+s.Problem+"; a host short of memory may keep it waiting", "grant what is missing and restart failoverd")
+	case r.Known && r.Runtime < 0:
+		j.good("realtime", "", "failoverd's event loop is real-time; it bounds its time itself, for kernel.sched_rt_runtime_us is -1")
+	default:
+		j.good("realtime", "", "failoverd's event loop is real-time")
+	}
+}
+
 const (
 	noMulticast = "the network delivers no multicast and no MAC but the assigned one"
 	elsewhere   = "advertise to unicast peers, use virtual MAC mode off, and have a hook move the address by the provider's interface"

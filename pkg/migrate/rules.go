@@ -180,12 +180,11 @@ var globalRules = rules{
 	"vrrp_priority":     unneeded(realTime),
 	"vrrp_rt_priority": {apply: func(t *translator, _ *instance, n *node) {
 		n.tellAll()
-		t.globals = append(t.globals, pair{key: "realtime", value: "true"})
-		t.find(n, Changed, "`realtime: true` has ranks of its own, and locks the memory")
+		t.find(n, Changed, "failoverd's event loop is real-time by itself, with ranks of its own and its memory locked (`realtime: auto`)")
 	}},
-	"vrrp_rlimit_rttime": unneeded("`realtime: true` has a bound of its own"),
-	"vrrp_rlimit_rtime":  unneeded("`realtime: true` has a bound of its own"),
-	"vrrp_no_swap":       unneeded("`realtime: true` locks the memory"),
+	"vrrp_rlimit_rttime": unneeded("failoverd's rank has a bound of its own"),
+	"vrrp_rlimit_rtime":  unneeded("failoverd's rank has a bound of its own"),
+	"vrrp_no_swap":       unneeded("failoverd locks its memory, where it may"),
 	"vrrp_cpu_affinity":  unneeded("CPUAffinity= in failoverd's systemd unit does it"),
 
 	"max_auto_priority":       unneeded(realTime),

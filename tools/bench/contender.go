@@ -35,55 +35,82 @@ type contender struct {
 
 // newContenders are the daemons. In failoverd's configuration file, which it has but
 // where there is one router only, global is under the key of that name.
-func newContenders(binary, global string) []*contender {
-	return []*contender{
-		{
-			name: "failoverd", active: `"to":"Active"`, backup: `"to":"Backup"`,
-			start: func(_ context.Context, n *lab.Node, routers []router, virtualMAC bool) (*lab.Process, error) {
-				path, err := write(n, failoverdConfig(global, routers, virtualMAC))
-				if err != nil {
-					return nil, err
-				}
-				f, err := n.Failoverd(nil, binary, "--config", path)
-				if err != nil {
-					return nil, err
-				}
-				return f.Process, nil
-			},
-			lone: func(n *lab.Node, priority int, interval time.Duration) (*lab.Process, error) {
-				f, err := n.Failoverd(nil, binary, "--iface", ifname, "--vip", virtual+"/24", "--priority", fmt.Sprint(priority), "--interval", interval.String())
-				if err != nil {
-					return nil, err
-				}
-				return f.Process, nil
-			},
+//
+// With against, there is another failoverd that has these keys instead, to be compared with.
+func newContenders(binary, global, against string) []*contender {
+	all := []*contender{
+		failoverd("failoverd", binary, global),
+		keepalived("keepalived", ""),
+		keepalived(ranked, "  vrrp_rt_priority 50\n  vrrp_rlimit_rttime 10000000\n"),
+		frrs(),
+	}
+	if against != "" {
+		all = append(all, failoverd(without, binary, against))
+	}
+	return all
+}
+
+// ranked is keepalived with a real-time priority; within its default bound of 10 ms without
+// a pause it can't start with 255 routers. without is the other failoverd.
+const (
+	ranked  = "keepalived, vrrp_rt_priority 50"
+	without = "failoverd, --against"
+)
+
+func failoverd(name, binary, global string) *contender {
+	return &contender{
+		name: name, active: `"to":"Active"`, backup: `"to":"Backup"`,
+		start: func(_ context.Context, n *lab.Node, routers []router, virtualMAC bool) (*lab.Process, error) {
+			path, err := write(n, failoverdConfig(global, routers, virtualMAC))
+			if err != nil {
+				return nil, err
+			}
+			f, err := n.Failoverd(nil, binary, "--config", path)
+			if err != nil {
+				return nil, err
+			}
+			return f.Process, nil
 		},
-		{
-			name: "keepalived", active: "Entering MASTER STATE", backup: "Entering BACKUP STATE",
-			start: func(_ context.Context, n *lab.Node, routers []router, virtualMAC bool) (*lab.Process, error) {
-				path, err := write(n, keepalivedConfig(routers, virtualMAC))
-				if err != nil {
-					return nil, err
-				}
-				return n.Start("keepalived", "--dont-fork", "--log-console", "--vrrp", "--use-file", path, "--pid", "/run/keepalived.pid", "--vrrp_pid", "/run/vrrp.pid")
-			},
-			lone: func(n *lab.Node, priority int, interval time.Duration) (*lab.Process, error) {
-				return n.Keepalived(lab.KeepalivedConfig{Interface: ifname, Version: 3, VRID: 51, Priority: priority, Interval: interval, Addresses: []string{virtual + "/24"}})
-			},
+		lone: func(n *lab.Node, priority int, interval time.Duration) (*lab.Process, error) {
+			f, err := n.Failoverd(nil, binary, "--iface", ifname, "--vip", virtual+"/24", "--priority", fmt.Sprint(priority), "--interval", interval.String())
+			if err != nil {
+				return nil, err
+			}
+			return f.Process, nil
 		},
-		{
-			name: frr, active: "Backup -> Master", backup: "Initialize -> Backup",
-			start: func(ctx context.Context, n *lab.Node, routers []router, _ bool) (*lab.Process, error) {
-				var all []lab.FRRConfig
-				for _, r := range routers {
-					all = append(all, lab.FRRConfig{Interface: portName(r.port), Version: 3, VRID: r.vrid, Priority: r.priority, Interval: r.interval, Addresses: r.addresses})
-				}
-				f, err := n.FRR(ctx, all...)
-				if err != nil {
-					return nil, err
-				}
-				return f.VRRPD(), nil
-			},
+	}
+}
+
+// keepalived has more in its global_defs.
+func keepalived(name, global string) *contender {
+	return &contender{
+		name: name, active: "Entering MASTER STATE", backup: "Entering BACKUP STATE",
+		start: func(_ context.Context, n *lab.Node, routers []router, virtualMAC bool) (*lab.Process, error) {
+			path, err := write(n, keepalivedConfig(global, routers, virtualMAC))
+			if err != nil {
+				return nil, err
+			}
+			return n.Start("keepalived", "--dont-fork", "--log-console", "--vrrp", "--use-file", path, "--pid", "/run/keepalived.pid", "--vrrp_pid", "/run/vrrp.pid")
+		},
+		lone: func(n *lab.Node, priority int, interval time.Duration) (*lab.Process, error) {
+			return n.Keepalived(lab.KeepalivedConfig{Interface: ifname, Version: 3, VRID: 51, Priority: priority, Interval: interval, Addresses: []string{virtual + "/24"}})
+		},
+	}
+}
+
+func frrs() *contender {
+	return &contender{
+		name: frr, active: "Backup -> Master", backup: "Initialize -> Backup",
+		start: func(ctx context.Context, n *lab.Node, routers []router, _ bool) (*lab.Process, error) {
+			var all []lab.FRRConfig
+			for _, r := range routers {
+				all = append(all, lab.FRRConfig{Interface: portName(r.port), Version: 3, VRID: r.vrid, Priority: r.priority, Interval: r.interval, Addresses: r.addresses})
+			}
+			f, err := n.FRR(ctx, all...)
+			if err != nil {
+				return nil, err
+			}
+			return f.VRRPD(), nil
 		},
 	}
 }
@@ -111,13 +138,13 @@ func failoverdConfig(global string, routers []router, virtualMAC bool) string {
 	return b.String()
 }
 
-func keepalivedConfig(routers []router, virtualMAC bool) string {
+func keepalivedConfig(global string, routers []router, virtualMAC bool) string {
 	mode := ""
 	if virtualMAC {
 		mode = "  use_vmac\n"
 	}
 	var b strings.Builder
-	b.WriteString("global_defs {\n  vrrp_version 3\n}\n")
+	fmt.Fprintf(&b, "global_defs {\n  vrrp_version 3\n%s}\n", global)
 	for _, r := range routers {
 		fmt.Fprintf(&b, "vrrp_instance r%d_%d {\n  state BACKUP\n  interface %s\n%s  virtual_router_id %d\n  priority %d\n  advert_int %g\n  garp_master_delay 0\n  virtual_ipaddress {\n    %s\n  }\n}\n",
 			r.port, r.vrid, portName(r.port), mode, r.vrid, r.priority, r.interval.Seconds(), strings.Join(r.addresses, "\n    "))

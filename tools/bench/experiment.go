@@ -24,6 +24,7 @@ type experiment struct {
 	once  bool          // one round is enough: it is long, or measures many times itself
 	cost  time.Duration // how long a run takes, about
 	frr   bool          // FRR can take part
+	rank  bool          // keepalived with a real-time priority takes part
 	// alone has it run without a daemon too, for rows that are told less that.
 	alone bool
 	rows  []row
@@ -57,7 +58,7 @@ type bench struct {
 	rounds     int
 	share      float64 // of the usual time
 	quick      bool
-	only       *regexp.Regexp
+	only, who  *regexp.Regexp // experiments and contenders
 	progress   io.Writer
 	canary     *lab.Canary
 	left       time.Duration // by the experiments' own estimates
@@ -98,7 +99,7 @@ func (b *bench) turns(e experiment) []*contender {
 		all = append(all, nobody)
 	}
 	for _, c := range b.contenders {
-		if c.name != frr || e.frr {
+		if (c.name != frr || e.frr) && (c.name != ranked || e.rank) && b.who.MatchString(c.name) {
 			all = append(all, c)
 		}
 	}

@@ -57,11 +57,16 @@ Caveats
   daemons on it and nothing more. keepalived and FRR are those of the system; FRR with 1,000
   routers at 1 s fills a core and takes over falsely, so it is measured with 100 at most.
   It counts in hundredths of a second, and at 10 ms takes over 6 ms too early.
-  None of the daemons is asked for realtime settings, unless by --global.
+  None of the daemons is asked for real-time settings, unless by --global, but for keepalived
+  where it takes part once more, with vrrp_rt_priority 50.
+  --against compares failoverd with itself, in turns: the ratio is that of failoverd to the
+  one with these keys.
 
   sudo go run ./tools/bench --failoverd bin/failoverd
   sudo go run ./tools/bench --only Backup --rounds 5
   sudo go run ./tools/bench --only Jitter --global 'realtime: true'
+  sudo go run ./tools/bench --only '^(Active|Backup) 1,000 x 100' --who failoverd --against 'realtime: false'
+  sudo go run ./tools/bench --only '^Pair' --who 'failoverd|keepalived'
   go run ./tools/bench --list
 
 Flags:
@@ -69,16 +74,18 @@ Flags:
 
 func main() {
 	var (
-		binary = flag.String("failoverd", "bin/failoverd", "`path` of the failoverd to measure")
-		rounds = flag.Int("rounds", 3, "`number` of rounds of each experiment that isn't long")
-		only   = flag.String("only", "", "`expression` that the names of the experiments match")
-		quick  = flag.Bool("quick", false, "one short round of the most important ones, in two minutes or so")
-		out    = flag.String("out", "bin", "`directory` for bench.md and bench.json")
-		commit = flag.String("commit", "", "`name` of what failoverd was built from, for the table")
-		share  = flag.Float64("share", 1, "`part` of the usual time that is measured in each run")
-		keep   = flag.Bool("keep", false, "keep what bench.json has of experiments that aren't measured this time")
-		global = flag.String("global", "", "`keys` that failoverd has under global in its file, like 'realtime: true'; with one router only it has no file")
-		list   = flag.Bool("list", false, "list the experiments and end")
+		binary  = flag.String("failoverd", "bin/failoverd", "`path` of the failoverd to measure")
+		rounds  = flag.Int("rounds", 3, "`number` of rounds of each experiment that isn't long")
+		only    = flag.String("only", "", "`expression` that the names of the experiments match")
+		quick   = flag.Bool("quick", false, "one short round of the most important ones, in two minutes or so")
+		out     = flag.String("out", "bin", "`directory` for bench.md and bench.json")
+		commit  = flag.String("commit", "", "`name` of what failoverd was built from, for the table")
+		share   = flag.Float64("share", 1, "`part` of the usual time that is measured in each run")
+		keep    = flag.Bool("keep", false, "keep what bench.json has of experiments that aren't measured this time")
+		global  = flag.String("global", "", "`keys` that failoverd has under global in its file, like 'realtime: true'; with one router only it has no file")
+		against = flag.String("against", "", "`keys` under global of one more failoverd, to be compared with")
+		who     = flag.String("who", "", "`expression` that the names of those that are measured match")
+		list    = flag.Bool("list", false, "list the experiments and end")
 	)
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), help)
@@ -95,7 +102,7 @@ func main() {
 	runtime.GOMAXPROCS(8 * runtime.NumCPU())
 	debug.SetGCPercent(400)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, options{*binary, *commit, *global, *rounds, *share, *only, *quick, *keep, *out})
+	err := run(ctx, options{*binary, *commit, *global, *against, *rounds, *share, *only, *who, *quick, *keep, *out})
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -104,12 +111,12 @@ func main() {
 }
 
 type options struct {
-	binary, commit, global string
-	rounds                 int
-	share                  float64
-	only                   string
-	quick, keep            bool
-	out                    string
+	binary, commit, global, against string
+	rounds                          int
+	share                           float64
+	only, who                       string
+	quick, keep                     bool
+	out                             string
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -122,6 +129,10 @@ func run(ctx context.Context, o options) (err error) {
 	names, err := regexp.Compile(o.only)
 	if err != nil {
 		return fmt.Errorf("--only: %w", err)
+	}
+	who, err := regexp.Compile(o.who)
+	if err != nil {
+		return fmt.Errorf("--who: %w", err)
 	}
 	if o.binary, err = filepath.Abs(o.binary); err != nil {
 		return err
@@ -136,7 +147,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	b := &bench{contenders: newContenders(o.binary, o.global), rounds: o.rounds, share: o.share, quick: o.quick, only: names, progress: os.Stderr, canary: lab.NewCanary()}
+	b := &bench{contenders: newContenders(o.binary, o.global, o.against), rounds: o.rounds, share: o.share, quick: o.quick, only: names, who: who, progress: os.Stderr, canary: lab.NewCanary()}
 	measured, err := b.measure(ctx)
 	err = errors.Join(err, b.canary.Close())
 	if err != nil {

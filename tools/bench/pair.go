@@ -5,35 +5,39 @@ package main
 import (
 	"context"
 	"errors"
-	"runtime"
+	"strings"
 	"time"
 )
 
 func pairExperiments() (all []experiment) {
 	const long = 60 * time.Second
 	for _, p := range []struct {
-		name, title  string
+		size         string
 		ports, vrids int
 		interval     time.Duration
-		busy, quick  bool
+		quick        bool
 	}{
-		{"Pair 255 x 10 ms", "False takeovers of a pair, 255 × 10 ms", 1, 255, 10 * time.Millisecond, false, true},
-		{"Pair 255 x 10 ms, busy", "The same with all cores kept busy", 1, 255, 10 * time.Millisecond, true, false},
-		{"Pair 2,040 x 100 ms", "False takeovers of a pair, 2,040 × 100 ms", 8, 255, 100 * time.Millisecond, false, false},
-		{"Pair 2,040 x 100 ms, busy", "The same with all cores kept busy", 8, 255, 100 * time.Millisecond, true, false},
+		{"255 x 10 ms", 1, 255, 10 * time.Millisecond, true},
+		{"2,040 x 100 ms", 8, 255, 100 * time.Millisecond, false},
 	} {
-		all = append(all, experiment{
-			name: p.name, quick: p.quick, once: true, cost: long,
-			rows: []row{
-				{key: falsely, name: p.title, target: atMost(0)},
-				{key: excused, name: "More of them, for the machine stood still"},
-				{key: "time", name: "Time in which these were counted", unit: "s"},
-				{key: stalls, name: "Times the machine stood still meanwhile", unit: "stalls"},
-			},
-			run: func(ctx context.Context, b *bench, c *contender) (values, error) {
-				return pair(ctx, b, c, grid(p.ports, p.vrids, 200, p.interval), p.ports, p.busy, b.window(long))
-			},
-		})
+		for _, e := range environments {
+			name, title := "Pair "+p.size, "False takeovers of a pair, "+strings.Replace(p.size, "x", "×", 1)
+			if e.name != "" {
+				name, title = name+", "+e.name, "The same with "+e.title
+			}
+			all = append(all, experiment{
+				name: name, quick: p.quick && e.name == "", once: true, rank: true, cost: long,
+				rows: []row{
+					{key: falsely, name: title, target: atMost(0)},
+					{key: excused, name: "More of them, for the machine stood still"},
+					{key: "time", name: "Time in which these were counted", unit: "s"},
+					{key: stalls, name: "Times the machine stood still meanwhile", unit: "stalls"},
+				},
+				run: func(ctx context.Context, b *bench, c *contender) (values, error) {
+					return pair(ctx, b, c, grid(p.ports, p.vrids, 200, p.interval), p.ports, e, b.window(long))
+				},
+			})
+		}
 	}
 	return all
 }
@@ -42,7 +46,7 @@ const stalls = "stalls"
 
 // pair lets an Active and a Backup of the same daemon share the processors, and counts
 // how often one of the Backup's routers takes over although nobody has failed.
-func pair(ctx context.Context, b *bench, c *contender, routers []router, ports int, busy bool, long time.Duration) (v values, err error) {
+func pair(ctx context.Context, b *bench, c *contender, routers []router, ports int, e environment, long time.Duration) (v values, err error) {
 	s, err := newSite(ports, false)
 	if err != nil {
 		return nil, err
@@ -66,16 +70,8 @@ func pair(ctx context.Context, b *bench, c *contender, routers []router, ports i
 	if _, err := backup.wait(ctx, backup.backup); err != nil {
 		return nil, err
 	}
-	if busy {
-		other, err := s.lab.Node("busy")
-		if err != nil {
-			return nil, err
-		}
-		for range runtime.NumCPU() {
-			if _, err := other.Start("sh", "-c", "while :; do :; done"); err != nil {
-				return nil, err
-			}
-		}
+	if err := e.begin(s, a, backup); err != nil {
+		return nil, err
 	}
 	if err := pause(ctx, 2*settle); err != nil {
 		return nil, err

@@ -82,8 +82,11 @@ type line struct {
 	Unit       string    `json:"unit"`
 	Failoverd  []float64 `json:"failoverd"`
 	Keepalived []float64 `json:"keepalived"`
-	FRR        []float64 `json:"frr,omitempty"` // where it can take part
-	Ratios     []float64 `json:"ratios"`        // by round
+	FRR        []float64 `json:"frr,omitempty"`           // where it can take part
+	Ranked     []float64 `json:"keepalived_rt,omitempty"` // with a real-time priority
+	Without    []float64 `json:"without,omitempty"`       // failoverd with --against
+	Ratios     []float64 `json:"ratios"`                  // by round
+	Against    []float64 `json:"against,omitempty"`       // ratios to Without
 	Target     string    `json:"target"`
 	Met        string    `json:"met"` // yes, no, or empty without a target
 	MostRatio  float64   `json:"most_ratio,omitempty"`
@@ -156,6 +159,15 @@ func (o outcome) line(r row) line {
 		}
 		if v, ok := value(frr); ok {
 			l.FRR = append(l.FRR, v)
+		}
+		if v, ok := value(ranked); ok {
+			l.Ranked = append(l.Ranked, v)
+		}
+		if v, ok := value(without); ok {
+			l.Without = append(l.Without, v)
+			if measured && v > 0 {
+				l.Against = append(l.Against, ours/v)
+			}
 		}
 		if measured && measuredToo && theirs > 0 {
 			l.Ratios = append(l.Ratios, ours/theirs)
@@ -233,9 +245,9 @@ func (r *report) markdown() string {
 	a := r.About
 	fmt.Fprintf(&b, "%s UTC, %d × %s, Linux %s, %s, %s, %s. Medians of %d rounds (smallest–greatest); the machine stood still %d times.\n\n",
 		a.Date, a.Processors, a.Processor, a.Kernel, a.Failoverd, a.Keepalived, a.FRR, a.Rounds, a.Stalls)
-	b.WriteString("| Measure | Unit | failoverd | keepalived | FRR | Ratio | Target | Met |\n|---|---|--:|--:|--:|--:|---|---|\n")
+	b.WriteString("| Measure | Unit | failoverd | keepalived | FRR | Ratio | Target | Met | keepalived, rt 50 | --against | Ratio to that |\n|---|---|--:|--:|--:|--:|---|---|--:|--:|--:|\n")
 	for _, l := range r.Rows {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", l.Name, l.Unit, spread(l.Failoverd), spread(l.Keepalived), spread(l.FRR), spread(l.Ratios), l.Target, l.Met)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", l.Name, l.Unit, spread(l.Failoverd), spread(l.Keepalived), spread(l.FRR), spread(l.Ratios), l.Target, l.Met, spread(l.Ranked), spread(l.Without), spread(l.Against))
 	}
 	for _, f := range r.Failures {
 		first, _, _ := strings.Cut(f, "\n")

@@ -19,6 +19,9 @@ type Usage struct {
 	Memory int           // resident, in octets, what several share divided among them
 }
 
+// Family returns the process and all that it has started and that still run.
+func (p *Process) Family() ([]int, error) { return family(p.PID()) }
+
 // Usage reads what the process and its children have taken.
 func (p *Process) Usage() (u Usage, err error) {
 	all, err := family(p.PID())

@@ -38,6 +38,7 @@ func Facts(ctx context.Context, o Options) (*doctor.Facts, error) {
 	names := g.configuration(o)
 	g.kernel()
 	g.clock()
+	g.realtime()
 	g.machine()
 	if err := g.interfaces(names); err != nil {
 		return nil, err

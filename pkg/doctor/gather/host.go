@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/doctor"
 )
 
 func (g *gatherer) kernel() {
@@ -68,6 +69,17 @@ func (g *gatherer) clock() {
 	if all > 0 {
 		g.Clock.Stolen = stolen / all
 	}
+}
+
+func (g *gatherer) realtime() {
+	const dir = "/proc/sys/kernel"
+	most, err := strconv.Atoi(line(dir, "sched_rt_runtime_us"))
+	period, e := strconv.Atoi(line(dir, "sched_rt_period_us"))
+	if err != nil || e != nil {
+		g.skip("realtime", "the kernel doesn't say how long real-time threads may run")
+		return
+	}
+	g.Realtime = doctor.Realtime{Known: true, Runtime: most, Period: period}
 }
 
 func (g *gatherer) machine() {
