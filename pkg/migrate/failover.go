@@ -171,7 +171,7 @@ func readObjects(path string, content []byte) (all []object, err error) {
 				return fail(fmt.Errorf("more than %d routers", maxRouters), "import them in several files")
 			}
 			if t != json.Delim('{') {
-				return fail(fmt.Errorf("%v in the list", t), shapeRemedy)
+				return fail(fmt.Errorf("%s in the list", kindOf(t)), shapeRemedy)
 			}
 			o, err := one(at)
 			if err != nil {
@@ -183,7 +183,7 @@ func readObjects(path string, content []byte) (all []object, err error) {
 			return fail(err, syntaxRemedy)
 		}
 	default:
-		return fail(fmt.Errorf("%v", t), shapeRemedy)
+		return fail(errors.New(kindOf(t)), shapeRemedy)
 	}
 	end := line()
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
@@ -316,4 +316,19 @@ func (c *collector) failoverAddresses(r *router, last map[string]field, find fun
 // shown is a value as a finding shows it.
 func shown(raw json.RawMessage) string {
 	return "`" + cut(strings.Join(strings.Fields(string(raw)), " ")) + "`"
+}
+
+// kindOf says what a token is. What it has in it may be long, and anything.
+func kindOf(t json.Token) string {
+	switch t.(type) {
+	case string:
+		return "a text"
+	case json.Number:
+		return "a number"
+	case bool:
+		return "true or false"
+	case nil:
+		return "null"
+	}
+	return "a list"
 }
