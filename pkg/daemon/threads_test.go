@@ -138,6 +138,7 @@ func TestCollectGarbage(t *testing.T) {
 		if policies, _ := ranks(t); policies[unix.SCHED_FIFO] != 1 || policies[unix.SCHED_RR] == 0 || policies[unix.SCHED_NORMAL] > policies[unix.SCHED_RR] {
 			t.Errorf("meanwhile: policies %v", policies)
 		}
+		runtime.GC()
 	})
 	late(t)
 	turnOf(t, all)
