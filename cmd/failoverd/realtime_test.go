@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/failoverd/failoverd/pkg/script"
 )
 
 // policies are those of a process's threads, and how many have each.
@@ -50,7 +53,7 @@ func TestRealtimeByDefault(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	dir := t.TempDir()
-	hook := s.program(dir, "hook", "chrt -p $$ > "+dir+"/rank.new; cat /proc/$$/timerslack_ns >> "+dir+"/rank.new; mv "+dir+"/rank.new "+dir+"/rank")
+	hook := s.program(dir, "hook", "chrt -p $$ > "+dir+"/rank.new; echo niceness $(nice) >> "+dir+"/rank.new; cat /proc/$$/timerslack_ns >> "+dir+"/rank.new; mv "+dir+"/rank.new "+dir+"/rank")
 	file := func(keys string) string {
 		return "global: {" + keys + "}\nrouters: [{name: web, interface: eth0, vrid: 51, interval: 100ms, addresses: [198.18.0.10/24], notify: " + hook + "}]\n"
 	}
@@ -58,7 +61,7 @@ func TestRealtimeByDefault(t *testing.T) {
 	a.router("web", "ipv4", inState("Active"))
 	a.ran("web", "MASTER")
 	lines := s.lines(dir + "/rank")
-	if rank := strings.Join(lines, "\n"); !strings.Contains(rank, "SCHED_OTHER") || strings.Contains(rank, "RESET") {
+	if rank := strings.Join(lines, "\n"); !strings.Contains(rank, "SCHED_OTHER") || strings.Contains(rank, "RESET") || !strings.Contains(rank, fmt.Sprintf("niceness %d", script.Niceness())) {
 		t.Errorf("the hook runs with\n%s", rank)
 	}
 	if slack, err := strconv.Atoi(lines[len(lines)-1]); err != nil || slack > 50_000 {

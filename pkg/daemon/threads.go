@@ -21,6 +21,7 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/script"
 )
 
 const (
@@ -45,8 +46,13 @@ const (
 
 // Ranks of threads.
 var (
-	// ordinary isn't real-time. How nice a thread is doesn't change.
-	ordinary = unix.SchedAttr{Policy: unix.SCHED_NORMAL, Runtime: uint64(shortSlice)}
+	// ordinary isn't real-time, and as nice as the process was at its start.
+	ordinary = unix.SchedAttr{Policy: unix.SCHED_NORMAL, Runtime: uint64(shortSlice), Nice: script.Niceness()}
+	// ahead is that of the others beside a loop that alone is real-time. It stops for the
+	// garbage collector until they have run, and goes on when one of them gives its place
+	// for goroutines away. On a busy host they would take half a second to, if they were
+	// as nice as all. They keep nobody from running.
+	ahead = unix.SchedAttr{Policy: unix.SCHED_NORMAL, Runtime: uint64(shortSlice), Nice: -20}
 	// others is that of all threads but the loop's with `realtime: true`. What they
 	// start inherits it.
 	others = unix.SchedAttr{Policy: unix.SCHED_RR, Priority: otherPriority}
@@ -179,11 +185,14 @@ func (t *threads) set(realtime config.Realtime) error {
 	if err := mayBeRealtime(); err != nil {
 		return errors.Join(err, t.end())
 	}
-	rest := &ordinary
+	rest := &ahead
 	if realtime == config.RealtimeAll {
 		rest = &others
 	}
 	if err := t.rankRest(*rest); err != nil {
+		if errors.Is(err, unix.EPERM) {
+			err = fmt.Errorf("%w; grant CAP_SYS_NICE", err)
+		}
 		return errors.Join(err, t.end())
 	}
 	t.rest.Store(rest)
@@ -226,7 +235,7 @@ func (t *threads) during(f func(alone bool)) {
 	if alone {
 		_ = t.rankRest(briefly) // without it the same is done, at worst later
 		defer func() {
-			if err := t.rankRest(ordinary); err != nil {
+			if err := t.rankRest(*t.rest.Load()); err != nil {
 				t.log.WithError(err).Warn("end being real-time while garbage was collected")
 			}
 			slackenMonitor() // being real-time has ended it
@@ -290,13 +299,6 @@ func tids() ([]int, error) {
 // rank ranks a thread, the caller's if tid is 0.
 func rank(tid int, a unix.SchedAttr) error {
 	a.Size = unix.SizeofSchedAttr
-	if a.Policy == unix.SCHED_NORMAL {
-		n, err := unix.Getpriority(unix.PRIO_PROCESS, tid)
-		if err != nil {
-			return fmt.Errorf("getpriority: %w", err)
-		}
-		a.Nice = 20 - int32(n)
-	}
 	err := unix.SchedSetAttr(tid, &a, 0)
 	if errors.Is(err, unix.EPERM) && a.Flags == 0 {
 		a.Flags = unix.SCHED_FLAG_RESET_ON_FORK // it may be that only this one can't be taken away

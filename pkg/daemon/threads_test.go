@@ -44,6 +44,22 @@ func ranks(t *testing.T) (policies map[uint32]int, slices map[uint64]int) {
 	return policies, slices
 }
 
+// nicest is how many of the threads that aren't real-time are how nice.
+func nicest(t *testing.T) map[int32]int {
+	t.Helper()
+	all, err := tids()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nice := make(map[int32]int)
+	for _, tid := range all {
+		if a, err := unix.SchedGetAttr(tid, 0); err == nil && a.Policy == unix.SCHED_NORMAL {
+			nice[a.Nice]++
+		}
+	}
+	return nice
+}
+
 // turnOf has the loop take a turn on the thread of the test, and returns how that is ranked.
 func turnOf(t *testing.T, all *threads) *unix.SchedAttr {
 	t.Helper()
@@ -56,7 +72,7 @@ func turnOf(t *testing.T, all *threads) *unix.SchedAttr {
 }
 
 // The event loop's thread alone is real-time by default, all are if that is wanted, and
-// none otherwise; how nice they are isn't changed by it.
+// none otherwise; beside the loop's the others are as little nice as can be.
 func TestThreads(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -95,6 +111,9 @@ func TestThreads(t *testing.T) {
 			other := map[config.Realtime]uint32{config.RealtimeAuto: unix.SCHED_RR, config.RealtimeAll: unix.SCHED_NORMAL}[wanted]
 			if policies[unix.SCHED_FIFO] != 1 || policies[other] != 0 {
 				t.Errorf("%s: policies %v", wanted, policies)
+			}
+			if nice := nicest(t); wanted == config.RealtimeAuto && nice[-20] < policies[unix.SCHED_NORMAL] {
+				t.Errorf("%s: niceness %v", wanted, nice)
 			}
 		}
 	}

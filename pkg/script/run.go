@@ -162,6 +162,20 @@ func (r *Runner) start(c Command) (*process, error) {
 // usualSlack is how late, in nanoseconds, the kernel wakes a thread of nobody's choice.
 const usualSlack = 50_000
 
+// atStart is how nice this process was at its start.
+var atStart = niceness()
+
+// Niceness is how nice this process was at its start: so are the programs that it runs.
+func Niceness() int32 { return atStart }
+
+func niceness() int32 {
+	n, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil {
+		return 0
+	}
+	return 20 - int32(n) // as the kernel counts
+}
+
 // fork starts a process that the kernel ranks like any other, although this one may be
 // real-time, ask for a short time at once or to be woken late: it inherits that of the
 // thread that forks.
@@ -172,10 +186,7 @@ func fork(args []string, attr *syscall.ProcAttr) (pid int, err error) {
 	rank, err := unix.SchedGetAttr(0, 0)
 	// A rank that isn't inherited may be gone before it could be restored.
 	if err == nil && rank.Flags&unix.SCHED_FLAG_RESET_ON_FORK == 0 {
-		plain := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}
-		if n, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err == nil {
-			plain.Nice = 20 - int32(n)
-		}
+		plain := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: atStart}
 		if err := unix.SchedSetAttr(0, &plain, 0); err != nil && rank.Policy != unix.SCHED_NORMAL {
 			return 0, fmt.Errorf("give up the rank: %w", err)
 		}
