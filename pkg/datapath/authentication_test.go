@@ -396,6 +396,7 @@ func FuzzAuthenticated(f *testing.F) {
 			}
 		}
 		socket = false
+		w.setClock(t, sentAt) // it goes on, and the Guard's doesn't
 		before := w.dp.Counters()
 		runProgram(t, r, frame)
 		var kernel, user []*Record
