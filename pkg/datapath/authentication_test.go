@@ -189,16 +189,7 @@ func refitMessage(frame []byte, at, trailer int) []byte {
 	}
 	m := frame[at : end-trailer]
 	m[6], m[7] = 0, 0
-	var sum uint32
-	for _, part := range [][]byte{pseudo, m} {
-		for n, b := range part {
-			sum += uint32(b) << (8 * (1 - n%2))
-		}
-	}
-	for sum > 0xffff {
-		sum = sum&0xffff + sum>>16
-	}
-	binary.BigEndian.PutUint16(m[6:], ^uint16(sum))
+	binary.BigEndian.PutUint16(m[6:], internetChecksum(pseudo, m))
 	return frame
 }
 
@@ -385,7 +376,7 @@ func FuzzAuthenticated(f *testing.F) {
 		if g == nil {
 			return
 		}
-		if _, err := packet.ParseFrame(frame); err == nil && (frame[14] == 0x45 && frame[23] == packet.ProtocolVRRP || k.Family == packet.IPv6) {
+		if d, err := packet.ParseFrame(frame); err == nil && len(d.Message) >= 16 && (frame[14] == 0x45 && frame[23] == packet.ProtocolVRRP || k.Family == packet.IPv6) {
 			frame = packet.InFrame(frame, g.Prepare(packet.IPOf(frame)))
 			g.Sign(packet.IPOf(frame), sentAt)
 		}

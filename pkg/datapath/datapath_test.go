@@ -164,16 +164,7 @@ func refit(frame []byte, bits uint32) []byte {
 		pseudo = binary.BigEndian.AppendUint16(pseudo, uint16(len(message)))
 	}
 	message[6], message[7] = 0, 0
-	var sum uint32
-	for _, part := range [][]byte{pseudo, message} {
-		for n, b := range part {
-			sum += uint32(b) << (8 * (1 - n%2))
-		}
-	}
-	for sum > 0xffff {
-		sum = sum&0xffff + sum>>16
-	}
-	binary.BigEndian.PutUint16(message[6:], ^uint16(sum))
+	binary.BigEndian.PutUint16(message[6:], internetChecksum(pseudo, message))
 	return frame
 }
 
@@ -193,14 +184,21 @@ func sumHeader(frame []byte) {
 	}
 	ip = ip[:int(ip[0]&0xf)*4]
 	ip[10], ip[11] = 0, 0
+	binary.BigEndian.PutUint16(ip[10:], internetChecksum(ip))
+}
+
+// internetChecksum is RFC 1071's of parts, each of which but the last has an even length.
+func internetChecksum(parts ...[]byte) uint16 {
 	var sum uint32
-	for n := 0; n < len(ip); n += 2 {
-		sum += uint32(binary.BigEndian.Uint16(ip[n:]))
+	for _, part := range parts {
+		for n, b := range part {
+			sum += uint32(b) << (8 * (1 - n%2))
+		}
 	}
 	for sum > 0xffff {
 		sum = sum&0xffff + sum>>16
 	}
-	binary.BigEndian.PutUint16(ip[10:], ^uint16(sum))
+	return ^uint16(sum)
 }
 
 // agree runs a frame through the XDP program and through the Go receiver.
