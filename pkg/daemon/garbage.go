@@ -27,7 +27,7 @@ const (
 // collectEvery is before.
 const (
 	rareTimes    = 8
-	garbageEvery = time.Second
+	garbageEvery = 5 * time.Second
 	collectEvery = 100 * time.Second
 )
 
