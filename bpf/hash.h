@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
  * The compression functions of SHA-256 (FIPS 180-4 section 6.2.2) and MD5 (RFC 1321
- * section 3.4), for the digests of authenticated advertisements. State and block are
+ * section 3.4) make the digests of authenticated advertisements. State and block are
  * in a map, because the stack has no room for them. Each is a function of its own, so
  * that it is verified once.
  */

@@ -59,7 +59,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 	s.ok(err)
 	s.waitHolder("198.18.0.10", s.a)
 	for range 200 {
-		conn, err := net.Dial("unix", fmt.Sprintf("/proc/%d/root/run/failoverd/control.sock", a.PID()))
+		conn, err := net.Dial("unix", fmt.Sprintf("/proc/%d/root%s", a.PID(), "/run/failoverd/control.sock"))
 		s.ok(err)
 		defer func() { _ = conn.Close() }()
 	}

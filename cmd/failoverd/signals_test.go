@@ -74,7 +74,7 @@ func TestSignalsAtTheStart(t *testing.T) {
 	}
 }
 
-// Somebody who is impatient doesn't wait for hooks, and nothing else is skipped.
+// A second signal ends the wait for hooks, and skips nothing else.
 func TestImpatience(t *testing.T) {
 	s := newSite(t)
 	dir := t.TempDir()

@@ -49,7 +49,7 @@ func (p *parser) plainStart(inFlow bool) {
 
 // plainEnd is where a scalar without quotes ends in its line, behind blanks: at a
 // comment, in brackets at what ends an entry, or at a colon with a blank behind it.
-// Of two colons none ends it, for it is an IPv6 address then. A key in brackets
+// Two colons don't end it, because it is an IPv6 address then. A key in brackets
 // ends at any colon.
 func (p *parser) plainEnd(at int, inFlow, isKey bool) int {
 	for begin := at; at < len(p.text); at++ {

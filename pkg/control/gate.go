@@ -86,7 +86,7 @@ func (v *visitor) Close() error {
 	return v.Conn.Close()
 }
 
-// userOf returns who is at the other end.
+// userOf returns the user at the other end.
 func userOf(conn net.Conn) (user uint32, known bool) {
 	const nobody = 1<<32 - 1
 	unixConn, ok := conn.(*net.UnixConn)

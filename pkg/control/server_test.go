@@ -575,7 +575,7 @@ func talk(t *testing.T, path string, octets []byte) []byte {
 	if err := conn.SetDeadline(time.Now().Add(patient)); err != nil {
 		t.Error(err)
 	}
-	_, _ = conn.Write(octets) // who is refused early can't send the rest
+	_, _ = conn.Write(octets) // a client that is refused early can't send the rest
 	if half, ok := conn.(*net.UnixConn); ok {
 		_ = half.CloseWrite()
 	}

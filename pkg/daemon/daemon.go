@@ -47,7 +47,7 @@ type Config struct {
 	Read func() (*config.File, error)
 	// Reload asks for another reading, without an answer.
 	Reload <-chan os.Signal
-	// Hurry is closed when who has ended ctx won't wait for programs any more.
+	// Hurry, once closed, ends the wait for programs after the end of ctx.
 	Hurry <-chan struct{}
 	// Version is what the status says that this is.
 	Version string
