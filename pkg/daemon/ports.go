@@ -378,7 +378,7 @@ func (ps *ports) equip(p *port, m *member, i link.Interface, snapshot []link.Int
 	}
 	if m.mac == config.VirtualMACMacvlan && m.id.Family == packet.IPv4 && p.changed == nil {
 		var err error
-		if p.changed, err = link.ParentSettings(i.Name, p.path.TC != ""); err != nil {
+		if p.changed, err = link.ParentSettings(i.Index, i.Name, p.path.TC != ""); err != nil {
 			return err
 		}
 	}

@@ -92,8 +92,8 @@ func (h *Handle) up(index int, up bool) error {
 	return nil
 }
 
-// is reports whether an interface is the device, and not another of its name.
-func (d Device) is(i Interface) bool {
+// Is reports whether an interface is the device, and not another of its name.
+func (d Device) Is(i Interface) bool {
 	return i.Kind == kindMacvlan && i.Name == d.Name && i.Parent == d.Parent && i.MAC == d.MAC
 }
 
@@ -133,7 +133,10 @@ func (d Device) setUp(parent string) error {
 
 // Setting is one of the kernel's for an interface, and what it was.
 type Setting struct {
-	Path   string `json:"path"` // below /proc/sys/net
+	// Ifindex is that of the interface, which may be renamed; 0: that in Path.
+	Ifindex int `json:"ifindex,omitempty"`
+	// Path is below /proc/sys/net, with the interface's name of then.
+	Path   string `json:"path"`
 	Value  int    `json:"value"`
 	Before int    `json:"before"`
 }
@@ -142,10 +145,10 @@ type Setting struct {
 // Device with IPv4 addresses on top. It must not ask who somebody is from one
 // of the device's addresses, for the answer would go to the device; and if it
 // isn't fenced, it must not answer for them from its own MAC.
-func ParentSettings(name string, fenced bool) ([]Setting, error) {
-	wanted := []Setting{{Path: "arp_announce", Value: 2}}
+func ParentSettings(ifindex int, name string, fenced bool) ([]Setting, error) {
+	wanted := []Setting{{Ifindex: ifindex, Path: "arp_announce", Value: 2}}
 	if !fenced {
-		wanted = append(wanted, Setting{Path: "arp_ignore", Value: 1})
+		wanted = append(wanted, Setting{Ifindex: ifindex, Path: "arp_ignore", Value: 1})
 	}
 	var settings []Setting
 	for _, s := range wanted {
@@ -167,6 +170,13 @@ func ParentSettings(name string, fenced bool) ([]Setting, error) {
 
 // Set makes the setting.
 func (s Setting) Set() error { return writeSetting(s.Path, strconv.Itoa(s.Value)) }
+
+// On returns the setting of the same interface when that is called name.
+func (s Setting) On(name string) Setting {
+	dir, base := path.Split(s.Path)
+	s.Path = path.Join(path.Dir(path.Clean(dir)), name, base)
+	return s
+}
 
 // Restore makes it what it was before, unless somebody has changed it since or
 // the interface is gone.
@@ -215,4 +225,17 @@ func writeSetting(name, value string) error {
 		}
 	}
 	return err
+}
+
+// DeviceOf returns the Device that an interface is, if it is one.
+func DeviceOf(i *Interface) (d Device, is bool) {
+	if i.Kind != kindMacvlan {
+		return d, false
+	}
+	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
+		if d = NewDevice(i.Parent, f, i.MAC[len(i.MAC)-1]); d.Is(*i) {
+			return d, true
+		}
+	}
+	return Device{}, false
 }

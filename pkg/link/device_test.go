@@ -34,7 +34,7 @@ func TestDevice(t *testing.T) {
 			return err
 		})
 		i := find(t, h, d.Name)
-		if i.Index != index || i.Up || !d.is(i) || i.MAC != packet.VirtualMAC(family, 51) {
+		if i.Index != index || i.Up || !d.Is(i) || i.MAC != packet.VirtualMAC(family, 51) {
 			t.Errorf("made %+v", i)
 		}
 		w.Adopt(index)
@@ -73,7 +73,7 @@ func TestDevice(t *testing.T) {
 	}
 
 	do(func() error {
-		settings, err := ParentSettings("eth0", false)
+		settings, err := ParentSettings(index, "eth0", false)
 		if err != nil || len(settings) != 2 {
 			t.Errorf("settings %+v, %v", settings, err)
 		}
@@ -82,7 +82,7 @@ func TestDevice(t *testing.T) {
 				return err
 			}
 		}
-		if again, err := ParentSettings("eth0", false); err != nil || len(again) != 0 {
+		if again, err := ParentSettings(index, "eth0", false); err != nil || len(again) != 0 {
 			t.Errorf("settings that are there: %+v, %v", again, err)
 		}
 		for _, s := range settings {

@@ -288,7 +288,7 @@ func recoverOne(path string, h *Handle) (removed []string, err error) {
 		removed = append(removed, fmt.Sprintf("address %s from %s", a.Prefix, a.Name))
 	}
 	for _, d := range content.Devices {
-		i := slices.IndexFunc(all, d.is)
+		i := slices.IndexFunc(all, d.Is)
 		if i < 0 {
 			continue
 		}
@@ -299,6 +299,13 @@ func recoverOne(path string, h *Handle) (removed []string, err error) {
 		removed = append(removed, "interface "+d.Name)
 	}
 	for _, s := range content.Settings {
+		if s.Ifindex != 0 {
+			i := slices.IndexFunc(all, func(i Interface) bool { return i.Index == s.Ifindex })
+			if i < 0 {
+				continue // gone, and the setting with it
+			}
+			s = s.On(all[i].Name)
+		}
 		switch restored, err := s.Restore(); {
 		case err != nil:
 			errs = append(errs, err)

@@ -15,7 +15,6 @@
 package router
 
 import (
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -171,17 +170,8 @@ type Failure struct {
 	Err    error
 }
 
-// ID names a configured Virtual Router for people. Interface is the name it
-// was configured with, which stays the same when the interface is renamed.
-type ID struct {
-	Interface string
-	Family    packet.Family
-	VRID      uint8
-}
-
-func (id ID) String() string {
-	return fmt.Sprintf("VRID %d on %s (%s)", id.VRID, id.Interface, id.Family)
-}
+// ID names a configured Virtual Router for people.
+type ID = vrrp.ID
 
 // Config describes one Virtual Router.
 type Config struct {

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// Conditions are what is known of the surroundings of configured routers.
+type Conditions interface {
+	// Fault is what keeps a router from taking part, by its name; vrrp.CauseNone if
+	// nothing does. The detail says more than the cause.
+	Fault(router string) (cause vrrp.Cause, detail string)
+	// Priority is a router's effective one.
+	Priority(config.Router) int
+}
+
+// Failures are the steps that failed and weren't possible since.
+type Failures struct {
+	Ports   map[string]error // those that couldn't be opened
+	Members map[ID]error
+	// Devices are the Virtual Routers whose macvlans couldn't be made.
+	Devices map[ID]error
+}
+
+// Desired says what the host must have.
+func Desired(p *Plan, c Conditions, now *Picture, failed *Failures) *Host {
+	d := &desire{
+		plan: p, conditions: c, now: now, failed: failed,
+		host:   &Host{Ports: make(map[string]Port), Settings: make(map[string]bool)},
+		byName: make(map[string]*link.Interface, len(now.Interfaces)), byIndex: make(map[int]*link.Interface, len(now.Interfaces)),
+		bound: make(map[int]string), noted: make(map[link.JournalAddress]bool, len(now.Journal)),
+	}
+	for n := range now.Interfaces {
+		i := &now.Interfaces[n]
+		d.byName[i.Name], d.byIndex[i.Index] = i, i
+	}
+	for name, port := range now.Ports {
+		if d.byIndex[port.Ifindex] != nil {
+			d.bound[port.Ifindex] = name
+		}
+	}
+	for name, mode := range p.modes {
+		if i, _ := d.find(name); i != nil {
+			d.host.Ports[name] = Port{Ifindex: i.Index, Name: i.Name, Mode: mode}
+		}
+	}
+	for n := range now.Journal {
+		if a, is := n.(link.JournalAddress); is {
+			d.noted[link.JournalAddress{Ifindex: a.Ifindex, Prefix: a.Prefix}] = true
+		}
+	}
+	for _, v := range p.Virtuals {
+		d.host.Wants = append(d.host.Wants, d.want(v))
+	}
+	d.hold()
+	for _, w := range d.host.Wants {
+		d.finish(w)
+	}
+	return d.host
+}
+
+type desire struct {
+	plan       *Plan
+	conditions Conditions
+	now        *Picture
+	failed     *Failures
+	host       *Host
+	byName     map[string]*link.Interface
+	byIndex    map[int]*link.Interface
+	bound      map[int]string               // ports, by the index of the interface that they are open on
+	noted      map[link.JournalAddress]bool // that are written down, whatever the interface was called then
+}
+
+// find returns the interface that a port stands for: the device that it is open on, under
+// whatever name, or else the one with the configured name; nil, and what is missing, if
+// there is none.
+func (d *desire) find(name string) (*link.Interface, string) {
+	if open, ok := d.now.Ports[name]; ok {
+		if i := d.byIndex[open.Ifindex]; i != nil {
+			return i, ""
+		}
+	}
+	i := d.byName[name]
+	switch {
+	case i == nil:
+		return nil, "there is no interface " + name
+	case d.bound[i.Index] != "" && d.bound[i.Index] != name:
+		return nil, fmt.Sprintf("the interface that is %s now was %s, whose routers keep it", name, d.bound[i.Index])
+	case i.Kind == link.KindLoopback:
+		return nil, fmt.Sprintf("interface %s is the loopback: VRRP needs a network shared with other hosts", name)
+	}
+	return i, ""
+}
+
+// member returns what there is for a Virtual Router.
+func (d *desire) member(id ID) *Member {
+	if m := d.now.Members[id]; m != nil {
+		return m
+	}
+	return &Member{}
+}
+
+// want says what the host must have for one Virtual Router, looking at it alone.
+func (d *desire) want(v *Virtual) *Want {
+	w := &Want{V: v, Priority: d.conditions.Priority(v.Router.Router)}
+	i, missing := d.find(v.Interface)
+	if i == nil {
+		w.Wait = Obstacle{Cause: vrrp.CauseWaiting, Text: missing}
+		if m := d.member(v.ID); m.Loop != nil && m.Loop.Take != nil {
+			w.Wait.Cause = vrrp.CauseInterfaceRemoved
+		}
+		return w
+	}
+	open, ok := d.now.Ports[v.Interface]
+	if err := d.failed.Ports[v.Interface]; err != nil && !ok {
+		w.Wait = Obstacle{Cause: vrrp.CauseWaiting, Text: err.Error()}
+		return w
+	}
+	if !ok || open.Port != d.host.Ports[v.Interface] && open.Port.reopens(d.host.Ports[v.Interface]) {
+		w.Wait = Obstacle{Cause: vrrp.CauseWaiting, Text: "interface " + v.Interface + " isn't in use yet"}
+		return w
+	}
+	w.Ifindex = i.Index
+	w.Wait = d.equip(w, &open, i)
+	if w.Wait.Cause == vrrp.CauseNone {
+		w.Wait = d.obstacle(w, i)
+	}
+	return w
+}
+
+// reopens reports whether a port that is open has to be closed to be the other one.
+func (p Port) reopens(o Port) bool { return p.Ifindex != o.Ifindex || p.Mode != o.Mode }
+
+// equip decides how a Virtual Router has its virtual MAC.
+func (d *desire) equip(w *Want, open *Open, i *link.Interface) Obstacle {
+	refuse := func(format string, args ...any) Obstacle {
+		return Obstacle{Cause: vrrp.CauseWaiting, Text: fmt.Sprintf(format, args...)}
+	}
+	m := d.member(w.V.ID)
+	running := m.Loop != nil && m.Loop.Take != nil
+	if !running {
+		if text := d.taken(w.V, i); text != "" {
+			return refuse("%s", text)
+		}
+	}
+	way, err := virtualMAC(w.V, open, d.failed.Devices[w.V.ID])
+	if err != nil {
+		return refuse("%s", err)
+	}
+	w.Way = way
+	if way == config.VirtualMACMacvlan {
+		device := link.NewDevice(i.Index, w.V.Family, w.V.VRID)
+		w.Device = &device
+		if w.V.Family == packet.IPv4 {
+			d.host.Settings[w.V.Interface] = true
+		}
+	}
+	if err := d.failed.Members[w.V.ID]; err != nil && !running {
+		return refuse("%s", err)
+	}
+	return Obstacle{}
+}
+
+// virtualMAC decides on the way to have the virtual MAC.
+func virtualMAC(v *Virtual, open *Open, device error) (config.VirtualMAC, error) {
+	r := v.Router
+	if open.TC == "" && !r.Accept && !r.Owner() {
+		return "", fmt.Errorf("nothing can hold back packets to the addresses of VRID %d (Accept_Mode is false): %w", v.VRID, open.Unfenced)
+	}
+	switch {
+	case r.VirtualMAC == config.VirtualMACBPF && open.TC == "":
+		return "", fmt.Errorf("VRID %d can't have its virtual MAC: %w; use virtual MAC mode macvlan or off", v.VRID, open.Unfenced)
+	case r.VirtualMAC != config.VirtualMACAuto:
+		return r.VirtualMAC, nil
+	case r.Unicast.On():
+		return config.VirtualMACOff, nil // clouds let no MAC through but the interface's own
+	case open.TC != "":
+		return config.VirtualMACBPF, nil
+	case r.Owner() || device != nil:
+		return config.VirtualMACOff, nil
+	}
+	return config.VirtualMACMacvlan, nil
+}
+
+// obstacle is what keeps a Virtual Router by itself from taking part on an interface.
+func (d *desire) obstacle(w *Want, i *link.Interface) Obstacle {
+	v := w.V
+	switch {
+	case !i.Up:
+		return Obstacle{Cause: vrrp.CauseInterfaceDown, Text: i.Name + " is down"}
+	case !i.Running:
+		return Obstacle{Cause: vrrp.CauseInterfaceDown, Text: i.Name + " has no carrier"}
+	case !d.source(v, i).IsValid():
+		return Obstacle{Cause: vrrp.CauseNoAddress, Text: noSource(v, i)}
+	}
+	cause, detail := d.conditions.Fault(v.Router.Name)
+	return Obstacle{Cause: cause, Detail: detail}
+}
+
+// noSource says which address to advertise from is missing.
+func noSource(v *Virtual, i *link.Interface) string {
+	switch given := v.Router.Unicast.Source(v.Family); {
+	case given.IsValid():
+		return fmt.Sprintf("%s doesn't have the source %s", i.Name, given)
+	case v.Family == packet.IPv6 && !OnLinkOnly(v.Router.Unicast):
+		return i.Name + " has no global IPv6 address of its own"
+	case v.Family == packet.IPv6:
+		return i.Name + " has no IPv6 link-local address of its own"
+	}
+	return i.Name + " has no IPv4 address of its own"
+}
+
+// source is the address that a Virtual Router sends from. It is constant while it can be
+// (RFC 9568 §1.7).
+func (d *desire) source(v *Virtual, i *link.Interface) netip.Addr {
+	if m := d.member(v.ID); m.Loop != nil && m.Loop.Take != nil {
+		if from := m.Loop.Take.Source; usable(i, from) && v.suits(from) {
+			return from
+		}
+	}
+	return Source(&v.Router.Router, i, v.Family, d.plan.virtual)
+}
+
+// hold looks what keeps the members of groups from taking part, because that keeps the
+// others too.
+func (d *desire) hold() {
+	first := make(map[string]*Want)
+	for _, w := range d.host.Wants {
+		if g := w.V.Group; g != "" && first[g] == nil && w.Wait.Cause != vrrp.CauseNone {
+			first[g] = w
+		}
+	}
+	for _, w := range d.host.Wants {
+		if by := first[w.V.Group]; w.V.Group != "" && by != nil && w.Wait.Cause == vrrp.CauseNone {
+			w.Wait = Obstacle{Cause: vrrp.CauseGroup, Detail: fmt.Sprintf("%s: %s: %s", w.V.Group, by.V.ID, by.Wait)}
+		}
+	}
+}
+
+// finish completes what is wanted for a Virtual Router that can have it.
+func (d *desire) finish(w *Want) {
+	i := d.byIndex[w.Ifindex]
+	if i == nil || w.Way == "" {
+		return
+	}
+	m := d.member(w.V.ID)
+	from := d.source(w.V, i)
+	if !from.IsValid() && m.Entry != nil {
+		from = m.Entry.Source
+	}
+	takes := w.Wait.Cause == vrrp.CauseNone
+	w.Entry = &Entry{V: w.V, Ifindex: i.Index, Running: takes, Source: from, Priority: w.Priority, MAC: w.Way, Peers: w.V.hops(i), Addresses: w.V.Fenced}
+	if !takes {
+		return
+	}
+	w.Take = &Take{Ifindex: i.Index, Name: i.Name, MAC: i.MAC, Way: w.Way, Source: from, Unicast: w.V.Router.Unicast.On()}
+	if w.Device != nil {
+		if device := d.byName[w.Device.Name]; device != nil && w.Device.Is(*device) {
+			w.Take.Device = device.Index
+		} else {
+			w.Take = nil // until it is there
+		}
+	}
+}
+
+// taken says which address of a Virtual Router is on the host though failoverd hasn't put
+// it there, or for an owner which one isn't.
+func (d *desire) taken(v *Virtual, on *link.Interface) string {
+	for _, a := range v.Router.OfFamily(v.Family) {
+		addr := a.Addr()
+		if !addr.IsLinkLocalUnicast() {
+			if other, ok := link.AddressElsewhere(d.now.Interfaces, addr, on.Index); ok && !d.ours(other.Index, addr) {
+				return fmt.Sprintf("virtual address %s is already on interface %s: remove it there (ip addr del %s dev %s), or run the router on %s", addr, other.Name, prefixOn(&other, addr), other.Name, other.Name)
+			}
+		}
+		here := slices.ContainsFunc(on.Addresses, func(o link.Address) bool { return o.Prefix.Addr() == addr }) && !d.ours(on.Index, addr)
+		switch {
+		case here && !v.Router.Owner():
+			return fmt.Sprintf("virtual address %s is on %s already: if this host owns it, use priority 255, otherwise remove it: ip addr del %s dev %s", addr, on.Name, prefixOn(on, addr), on.Name)
+		case !here && v.Router.Owner():
+			return fmt.Sprintf("priority 255 is for the owner of the address, but %s is not on %s: add it there, or use a priority of 254 or less", addr, on.Name)
+		}
+	}
+	return ""
+}
+
+// prefixOn is an address as the interface has it.
+func prefixOn(i *link.Interface, addr netip.Addr) netip.Prefix {
+	for _, a := range i.Addresses {
+		if a.Prefix.Addr() == addr {
+			return a.Prefix
+		}
+	}
+	return netip.PrefixFrom(addr, addr.BitLen())
+}
+
+// ours reports whether failoverd may have put an address on an interface, or a macvlan of
+// its own has it: only what is written down is put anywhere.
+func (d *desire) ours(ifindex int, a netip.Addr) bool {
+	i := d.byIndex[ifindex]
+	if i == nil {
+		return false
+	}
+	device := link.Device{Name: i.Name, Parent: i.Parent, MAC: i.MAC, Family: packet.FamilyOf(a)}
+	if i.Kind == "macvlan" && d.now.Journal[device] {
+		return true
+	}
+	p := prefixOn(i, a)
+	return d.noted[link.JournalAddress{Ifindex: i.Index, Prefix: p}] || d.now.Journal[link.Placed{Address: p, Interface: i.Name}]
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package plan says what a configuration asks of this host: what the host must have for
+// each Virtual Router, and what keeps one from taking part, and why. It is pure: it
+// doesn't look, wait, or log.
+package plan
+
+import (
+	"net/netip"
+	"reflect"
+
+	"github.com/failoverd/failoverd/pkg/auth"
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// ID names a Virtual Router.
+type ID = vrrp.ID
+
+// Router is a configured router that is to run.
+type Router struct {
+	config.Router
+	Index     int          // in the configuration
+	LinkLocal netip.Prefix // if it had to be added to the addresses
+	Auth      auth.Settings
+}
+
+// Owner reports whether the host owns the addresses: they are on the interface already,
+// and are left alone.
+func (r *Router) Owner() bool { return r.Priority == config.OwnerPriority }
+
+// Virtual is a Virtual Router of a plan: a router's addresses of one family. It isn't
+// changed once it is made, and a plan that leaves it as it is has the same pointer.
+type Virtual struct {
+	ID
+	Router *Router
+	// Group is the name of the group that it is in: a configured one, or that of the two
+	// families of its router; empty for none. An owner is in none, because it is always
+	// Active.
+	Group string
+	// Assigned are put on the interface while it is Active; Fenced are those and, for an
+	// owner, the addresses that are there already.
+	Assigned []netip.Prefix
+	Fenced   []netip.Addr
+	Routing  link.Routing // what goes with the addresses
+}
+
+// Plan is what is to run.
+type Plan struct {
+	Routers  []*Router
+	Virtuals []*Virtual
+	byID     map[ID]*Virtual
+	modes    map[string]string // of receiving, by interface
+	virtual  []netip.Addr      // which must not be taken for an interface's own
+}
+
+// New returns the plan of routers. What is as it was before stays the same; before may be
+// nil.
+func New(routers []*Router, before *Plan) *Plan {
+	p := &Plan{Routers: routers, byID: make(map[ID]*Virtual), modes: make(map[string]string)}
+	for _, r := range routers {
+		p.modes[r.Interface] = r.XDPMode
+		for _, f := range Families(&r.Router) {
+			v := newVirtual(r, f)
+			if before != nil {
+				if old := before.byID[v.ID]; old != nil && old.same(v) {
+					v = old
+				}
+			}
+			p.Virtuals = append(p.Virtuals, v)
+			p.byID[v.ID] = v
+		}
+		for _, e := range r.Extra {
+			p.virtual = append(p.virtual, e.Address.Addr())
+		}
+		for _, a := range r.Addresses {
+			if !r.Owner() {
+				p.virtual = append(p.virtual, a.Addr())
+			}
+		}
+	}
+	return p
+}
+
+// Virtual returns a Virtual Router of the plan, nil if there is none.
+func (p *Plan) Virtual(id ID) *Virtual { return p.byID[id] }
+
+// Families are those that a router has addresses of, each of which is a Virtual Router.
+func Families(r *config.Router) (all []packet.Family) {
+	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
+		if r.Has(f) {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+func newVirtual(r *Router, f packet.Family) *Virtual {
+	v := &Virtual{ID: ID{Interface: r.Interface, Family: f, VRID: uint8(r.VRID)}, Router: r, Assigned: r.Assigned(f), Group: r.group()}
+	for _, a := range append(r.OfFamily(f), r.Extras(f)...) {
+		v.Fenced = append(v.Fenced, a.Addr())
+	}
+	for _, e := range r.Elsewhere(f) {
+		v.Routing.Placed = append(v.Routing.Placed, link.Placed(e))
+	}
+	routes, rules := r.Routing(f)
+	for _, n := range routes {
+		v.Routing.Routes = append(v.Routing.Routes, link.Route(n))
+	}
+	for _, n := range rules {
+		v.Routing.Rules = append(v.Routing.Rules, link.Rule(n))
+	}
+	return v
+}
+
+func (r *Router) group() string {
+	switch {
+	case r.Owner():
+		return ""
+	case r.Group != "":
+		return "group " + r.Group
+	case r.FamiliesTogether && len(Families(&r.Router)) > 1:
+		return "router " + r.Name
+	}
+	return ""
+}
+
+// same reports whether another one asks for the same.
+func (v *Virtual) same(o *Virtual) bool {
+	return reflect.DeepEqual(&v.Router.Router, &o.Router.Router) && len(auth.Difference(&v.Router.Auth, &o.Router.Auth)) == 0
+}
+
+// Restarts says why a change of a router can't be made in place; it is empty if it can.
+func Restarts(a, b *config.Router) string {
+	switch {
+	case a.Version != b.Version:
+		return "version"
+	case a.VirtualMAC != b.VirtualMAC:
+		return "virtual_mac"
+	case (a.Priority == config.OwnerPriority) != (b.Priority == config.OwnerPriority):
+		return "ownership"
+	case a.XDPMode != b.XDPMode:
+		return "xdp_mode"
+	case a.Unicast.On() != b.Unicast.On():
+		return "unicast"
+	}
+	return ""
+}

@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reconcile
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/plan"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// Diff returns the steps that bring the host nearer to what it must have. Each is safe
+// when those before it have been done. What has to wait for the outcome of a step isn't
+// among them: it follows from the next picture. There are none when all is right.
+func Diff(want *plan.Host, now *plan.Picture) []Step {
+	d := &differ{want: want, now: now, wants: make(map[plan.ID]*plan.Want, len(want.Wants)), keep: make(map[plan.Note]bool, len(now.Journal)), busy: make(map[string]bool)}
+	for _, w := range want.Wants {
+		d.wants[w.V.ID] = w
+	}
+	d.look()
+	for id, m := range now.Members {
+		if d.wants[id] == nil {
+			d.member(id, nil, m)
+		}
+	}
+	for _, w := range want.Wants {
+		m := now.Members[w.V.ID]
+		if m == nil {
+			m = &plan.Member{}
+		}
+		d.member(w.V.ID, w, m)
+	}
+	d.settings()
+	d.ports()
+	d.leftovers()
+	d.strike()
+	order(d.steps)
+	return d.steps
+}
+
+// spot is an address on an interface.
+type spot struct {
+	ifindex int
+	address netip.Addr
+}
+
+// scoped is an address, on which interface matters for link-local ones only.
+func scoped(ifindex int, a netip.Addr) spot {
+	if a.IsLinkLocalUnicast() {
+		return spot{ifindex, a}
+	}
+	return spot{address: a}
+}
+
+type differ struct {
+	want  *plan.Host
+	now   *plan.Picture
+	wants map[plan.ID]*plan.Want
+	steps []Step
+
+	names   map[int]string               // of interfaces
+	present map[spot]netip.Prefix        // addresses that are on interfaces
+	devices map[link.Device]int          // macvlans of ours, by what they are
+	fenced  map[spot]plan.ID             // whose entry an address is in
+	owned   map[spot]bool                // addresses that are the host's own
+	claimed map[link.JournalAddress]bool // addresses that the event loop may put on an interface
+	keep    map[plan.Note]bool           // what must stay written down
+	busy    map[string]bool              // ports of which something is still there
+}
+
+// look takes from the picture what is needed for each Virtual Router.
+func (d *differ) look() {
+	n := 0
+	for i := range d.now.Interfaces {
+		n += len(d.now.Interfaces[i].Addresses)
+	}
+	d.names = make(map[int]string, len(d.now.Interfaces))
+	d.present = make(map[spot]netip.Prefix, n)
+	d.devices = make(map[link.Device]int)
+	d.fenced = make(map[spot]plan.ID, n)
+	d.owned = make(map[spot]bool)
+	d.claimed = make(map[link.JournalAddress]bool, n)
+	for i := range d.now.Interfaces {
+		one := &d.now.Interfaces[i]
+		d.names[one.Index] = one.Name
+		for _, a := range one.Addresses {
+			d.present[spot{one.Index, a.Prefix.Addr()}] = a.Prefix
+		}
+		if device, ok := link.DeviceOf(one); ok && d.now.Journal[device] {
+			d.devices[device] = one.Index
+		}
+	}
+	for id, m := range d.now.Members {
+		if m.Entry != nil {
+			for _, a := range m.Entry.Addresses {
+				d.fenced[scoped(m.Entry.Ifindex, a)] = id
+			}
+		}
+		if m.Loop != nil && m.Loop.Take != nil {
+			t := m.Loop.Take
+			for _, a := range m.Loop.V.Assigned {
+				d.claimed[link.JournalAddress{Ifindex: t.On(), Prefix: a}] = true
+			}
+		}
+	}
+	for _, w := range d.want.Wants {
+		if w.V.Router.Owner() {
+			for _, a := range w.V.Router.Addresses {
+				d.owned[spot{w.Ifindex, a.Addr()}] = true
+			}
+		}
+	}
+}
+
+func (d *differ) add(s Step) { d.steps = append(d.steps, s) }
+
+// held returns those of a Virtual Router's addresses that are on the host, and the
+// interface that they are on.
+func (d *differ) held(m *plan.Member) (all []netip.Addr) {
+	if m.Entry == nil {
+		return nil
+	}
+	on := []int{m.Entry.Ifindex}
+	for device, index := range d.devices {
+		if device.Parent == m.Entry.Ifindex && device == link.NewDevice(device.Parent, m.Entry.V.Family, m.Entry.V.VRID) {
+			on = append(on, index)
+		}
+	}
+	for _, a := range m.Entry.Addresses {
+		for _, i := range on {
+			if _, there := d.present[spot{i, a}]; there && !(m.Entry.V.Router.Owner() && !slices.ContainsFunc(m.Entry.V.Assigned, func(p netip.Prefix) bool { return p.Addr() == a })) {
+				all = append(all, a)
+				break
+			}
+		}
+	}
+	return all
+}
+
+// member compares one Virtual Router; w is nil for one that isn't in the plan any more.
+func (d *differ) member(id plan.ID, w *plan.Want, m *plan.Member) {
+	running := m.Loop != nil && m.Loop.Take != nil
+	if running {
+		if cause, detail, stop := d.stops(w, m); stop {
+			d.add(Step{Verb: Stop, ID: id, Cause: cause, Detail: detail})
+			if m.Entry != nil && m.Entry.Running {
+				silent := *m.Entry
+				silent.Running = false
+				d.add(Step{Verb: Fence, ID: id, Entry: &silent})
+			}
+			d.keepAll(m)
+			return
+		}
+	}
+	if !running && !d.dismantle(id, w, m) {
+		d.keepAll(m)
+		return
+	}
+	if w != nil {
+		d.build(id, w, m, running)
+	}
+}
+
+// stops says why a Virtual Router that takes part must not go on as it does.
+func (d *differ) stops(w *plan.Want, m *plan.Member) (cause vrrp.Cause, detail string, stop bool) {
+	l := m.Loop
+	switch {
+	case w == nil:
+		return vrrp.CauseRemoved, "", true
+	case w.V != l.V && plan.Restarts(&l.V.Router.Router, &w.V.Router.Router) != "":
+		return vrrp.CauseReconfigured, "", true
+	case w.Wait.Cause != vrrp.CauseNone:
+		cause := w.Wait.Cause
+		if cause == vrrp.CauseWaiting { // it can't be used any more as it was
+			cause = vrrp.CauseReconfigured
+		}
+		return cause, w.Wait.Detail, true
+	case w.Take == nil || w.Take.Ifindex != l.Take.Ifindex || w.Take.Device != l.Take.Device:
+		return vrrp.CauseInterfaceRemoved, "", true
+	case w.Take.Name != l.Take.Name:
+		return vrrp.CauseInterfaceRenamed, "", true
+	case w.Take.Source != l.Take.Source:
+		return vrrp.CauseAddressChanged, "", true
+	case w.Take.Way != l.Take.Way || w.Take.Unicast != l.Take.Unicast:
+		return vrrp.CauseReconfigured, "", true
+	case len(d.lacking(w, m)) == len(w.V.Fenced):
+		return vrrp.CauseReconfigured, "", true // another router has all of its addresses still
+	}
+	return vrrp.CauseNone, "", false
+}
+
+// keepAll keeps written down what there may be of a Virtual Router.
+func (d *differ) keepAll(m *plan.Member) {
+	if l := m.Loop; l != nil && m.Entry != nil {
+		var device *link.Device
+		if v := l.V; m.Entry.MAC == "macvlan" {
+			made := link.NewDevice(m.Entry.Ifindex, v.Family, v.VRID)
+			device = &made
+		}
+		for _, n := range l.V.Notes(m.Entry.Ifindex, d.names[m.Entry.Ifindex], device) {
+			d.keep[n] = true
+		}
+	}
+}
+
+// dismantle takes away what a Virtual Router that doesn't take part must not have, and
+// reports whether the rest may be built upon.
+func (d *differ) dismantle(id plan.ID, w *plan.Want, m *plan.Member) bool {
+	changes := w == nil || m.Entry != nil && (w.Ifindex != m.Entry.Ifindex || w.Way != "" && w.Way != m.Entry.MAC)
+	leaving := m.Loop != nil && m.Loop.Leaving
+	done := true
+	away := func(s Step) {
+		s.ID = id
+		d.add(s)
+		d.busy[id.Interface] = true
+		done = false
+	}
+	if leaving || changes && len(d.held(m)) > 0 {
+		d.busy[id.Interface] = true
+		if !leaving {
+			d.unmake(id, w, m, changes, away)
+		}
+		return false // the addresses have to be gone first
+	}
+	if m.Entry != nil && changes {
+		away(Step{Verb: Unfence, Entry: m.Entry})
+	}
+	if m.Filter != 0 && (w == nil || changes || w.Filter() != m.Filter) {
+		away(Step{Verb: Reject, Ifindex: m.Filter, PortName: id.Interface})
+	}
+	d.unmake(id, w, m, changes, away)
+	if m.Hears.Ifindex != 0 && (w == nil || m.Hears != w.Hears()) {
+		away(Step{Verb: Deafen, Hears: m.Hears, PortName: id.Interface})
+	}
+	if m.Claim != 0 && (w == nil || w.Ifindex != 0 && m.Claim != w.Ifindex) {
+		away(Step{Verb: Unclaim})
+	}
+	if w == nil && m.Loop != nil {
+		away(Step{Verb: Remove, Cause: vrrp.CauseRemoved})
+	}
+	return done && w != nil
+}
+
+// unmake removes a macvlan that a Virtual Router must not have, with what is on it.
+func (d *differ) unmake(id plan.ID, w *plan.Want, m *plan.Member, changes bool, away func(Step)) {
+	for device, index := range d.devices {
+		if device == link.NewDevice(device.Parent, id.Family, id.VRID) && d.deviceOf(id, device) && (w == nil || w.Device == nil && (changes || m.Entry == nil) || w.Device != nil && *w.Device != device) {
+			away(Step{Verb: Unmake, Device: device, Ifindex: index})
+		}
+	}
+}
+
+// deviceOf reports whether a macvlan is on the interface of a Virtual Router's port.
+func (d *differ) deviceOf(id plan.ID, device link.Device) bool {
+	if open, ok := d.now.Ports[id.Interface]; ok && open.Ifindex == device.Parent {
+		return true
+	}
+	return d.want.Ports[id.Interface].Ifindex == device.Parent
+}
+
+// lacking returns the addresses of a Virtual Router that it can't have yet, because they
+// are another one's behind the fence.
+func (d *differ) lacking(w *plan.Want, m *plan.Member) (all []netip.Addr) {
+	for _, a := range w.V.Fenced {
+		if by, ok := d.fenced[scoped(w.Ifindex, a)]; ok && by != w.V.ID {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// build gives a Virtual Router what it lacks.
+func (d *differ) build(id plan.ID, w *plan.Want, m *plan.Member, running bool) {
+	less := d.lacking(w, m)
+	if m.Loop == nil {
+		d.add(Step{Verb: Add, ID: id, Virtual: w.V, Priority: w.Priority, Less: less})
+	}
+	if w.Ifindex == 0 || w.Way == "" {
+		d.settle(id, w, m, running, less)
+		return
+	}
+	if m.Claim != w.Ifindex {
+		d.add(Step{Verb: Claim, ID: id, Ifindex: w.Ifindex})
+	}
+	if m.Hears != w.Hears() {
+		d.add(Step{Verb: Hear, ID: id, PortName: id.Interface, Hears: w.Hears(), Virtual: w.V})
+	}
+	d.note(id, w, m)
+	if w.Device != nil {
+		if _, there := d.devices[*w.Device]; !there {
+			d.add(Step{Verb: Make, ID: id, Device: *w.Device, PortName: id.Interface, Virtual: w.V})
+		}
+		if settings, known := d.now.Settings[id.Interface]; w.V.Family == packet.IPv4 && (!known || len(settings) > 0) {
+			w.Take = nil // until they are set
+			if running {
+				w.Take = m.Loop.Take
+			}
+		}
+	}
+	if filter := w.Filter(); filter != 0 && m.Filter != filter {
+		d.add(Step{Verb: Accept, ID: id, PortName: id.Interface, Ifindex: filter})
+	}
+	entry := d.entry(w, m, running, less)
+	if !entry.Same(m.Entry) {
+		d.add(Step{Verb: Fence, ID: id, Entry: entry})
+	}
+	d.settle(id, w, m, running, less)
+}
+
+// entry is a Virtual Router's in the kernel: with the addresses that it must have, that
+// the event loop may put on the interface meanwhile, and that are there still.
+func (d *differ) entry(w *plan.Want, m *plan.Member, running bool, less []netip.Addr) *plan.Entry {
+	extra := d.held(m)
+	if m.Entry != nil && m.Loop != nil && m.Loop.Changing() {
+		extra = m.Entry.Addresses
+	}
+	if m.Loop != nil && running && m.Loop.V != w.V {
+		extra = append(extra, m.Loop.V.Fenced...)
+	}
+	missing := func(a netip.Addr) bool {
+		return !slices.Contains(w.V.Fenced, a) && (m.Entry != nil && slices.Contains(m.Entry.Addresses, a))
+	}
+	e := *w.Entry
+	more := slices.ContainsFunc(extra, missing)
+	if len(less) == 0 && !more {
+		return &e
+	}
+	e.Addresses = slices.DeleteFunc(slices.Clone(w.V.Fenced), func(a netip.Addr) bool { return slices.Contains(less, a) })
+	for _, a := range extra {
+		if missing(a) && !slices.Contains(e.Addresses, a) {
+			e.Addresses = append(e.Addresses, a)
+		}
+	}
+	return &e
+}
+
+// note writes down what there may be of a Virtual Router.
+func (d *differ) note(id plan.ID, w *plan.Want, m *plan.Member) {
+	var lacking []plan.Note
+	for _, n := range w.V.Notes(w.Ifindex, d.names[w.Ifindex], w.Device) {
+		d.keep[n] = true
+		if !d.now.Journal[n] {
+			lacking = append(lacking, n)
+		}
+	}
+	if m.Loop != nil && m.Loop.Take != nil && m.Loop.V != w.V {
+		d.keepAll(m)
+	}
+	if len(lacking) > 0 {
+		d.add(Step{Verb: Write, ID: id, Notes: lacking})
+	}
+}
+
+// settle has the event loop know what it must.
+func (d *differ) settle(id plan.ID, w *plan.Want, m *plan.Member, running bool, less []netip.Addr) {
+	l := m.Loop
+	if l != nil && (l.V != w.V || l.Priority != w.Priority || !slices.Equal(l.Less, less)) {
+		d.add(Step{Verb: Update, ID: id, Virtual: w.V, Priority: w.Priority, Less: less})
+	}
+	switch {
+	case w.Take == nil || len(less) == len(w.V.Fenced):
+	case !running:
+		d.add(Step{Verb: Start, ID: id, Take: w.Take})
+	case *w.Take != *l.Take:
+		d.add(Step{Verb: Rebind, ID: id, Take: w.Take})
+	case !l.Active && !l.Leaving:
+		// Somebody else has put them there.
+		for _, a := range l.V.Assigned {
+			if p, there := d.present[spot{l.Take.On(), a.Addr()}]; there {
+				d.add(Step{Verb: Withdraw, ID: id, Ifindex: l.Take.On(), Prefix: p})
+				break
+			}
+		}
+	case l.Active && l.Assigned != 0 && l.Assigned < d.now.Begun:
+		for _, a := range l.V.Assigned {
+			if _, there := d.present[spot{l.Take.On(), a.Addr()}]; !there && !slices.Contains(l.Less, a.Addr()) {
+				d.add(Step{Verb: Restore, ID: id, Prefix: a})
+				break
+			}
+		}
+	}
+}
+
+// settings makes the settings that interfaces with macvlans on top need, and gives the
+// others back what they had.
+func (d *differ) settings() {
+	for name := range d.want.Settings {
+		for _, s := range d.now.Settings[name] {
+			if !d.now.Journal[s] {
+				d.add(Step{Verb: Write, PortName: name, Notes: []plan.Note{s}})
+			}
+			d.keep[s] = true
+			d.add(Step{Verb: Set, PortName: name, Setting: s})
+		}
+	}
+	for n := range d.now.Journal {
+		s, is := n.(link.Setting)
+		if !is || d.keep[s] || !d.now.Set[s] {
+			continue
+		}
+		if d.needed(s) {
+			d.keep[s] = true
+			continue
+		}
+		d.add(Step{Verb: Unset, Setting: s})
+	}
+}
+
+// needed reports whether a port that is to have macvlans needs a setting that was made.
+func (d *differ) needed(s link.Setting) bool {
+	for name := range d.want.Settings {
+		if d.want.Ports[name].Ifindex == s.Ifindex {
+			return true
+		}
+	}
+	return false
+}
+
+// ports opens and closes ports.
+func (d *differ) ports() {
+	for name, open := range d.now.Ports {
+		want, wanted := d.want.Ports[name]
+		if wanted && want.Ifindex == open.Ifindex && want.Mode == open.Mode {
+			continue
+		}
+		if !d.uses(name) {
+			d.add(Step{Verb: Close, PortName: name})
+		}
+	}
+	for name, want := range d.want.Ports {
+		if _, open := d.now.Ports[name]; !open {
+			d.add(Step{Verb: Open, PortName: name, Port: want})
+		}
+	}
+}
+
+// uses reports whether a Virtual Router has anything on a port.
+func (d *differ) uses(name string) bool {
+	if d.busy[name] {
+		return true
+	}
+	for id, m := range d.now.Members {
+		if id.Interface == name && (m.Entry != nil || m.Filter != 0 || m.Hears.Ifindex != 0 || m.Loop != nil && m.Loop.Take != nil) {
+			return true
+		}
+	}
+	return false
+}
+
+// leftovers removes addresses that nobody has put where they are, or that stayed. What
+// isn't written down is somebody else's.
+func (d *differ) leftovers() {
+	for n := range d.now.Journal {
+		a, is := n.(link.JournalAddress)
+		if !is {
+			continue
+		}
+		if _, there := d.present[spot{a.Ifindex, a.Prefix.Addr()}]; !there {
+			continue
+		}
+		d.keep[a] = true
+		if d.owned[spot{a.Ifindex, a.Prefix.Addr()}] || d.claimed[link.JournalAddress{Ifindex: a.Ifindex, Prefix: a.Prefix}] || d.leaving(a) {
+			continue
+		}
+		d.add(Step{Verb: Withdraw, Ifindex: a.Ifindex, Prefix: a.Prefix})
+	}
+}
+
+// leaving reports whether the event loop is about to remove an address by itself.
+func (d *differ) leaving(a link.JournalAddress) bool {
+	id, fenced := d.fenced[scoped(a.Ifindex, a.Prefix.Addr())]
+	if !fenced {
+		return false
+	}
+	m := d.now.Members[id]
+	return m.Loop != nil && m.Loop.Leaving
+}
+
+// strike ends what is written down without need, when nothing else is left to do.
+func (d *differ) strike() {
+	if len(d.steps) > 0 {
+		return
+	}
+	for device := range d.devices {
+		d.keep[device] = true
+	}
+	var gone []plan.Note
+	for n := range d.now.Journal {
+		a, is := n.(link.JournalAddress)
+		if _, fenced := d.fenced[scoped(a.Ifindex, a.Prefix.Addr())]; is && fenced || d.keep[n] || d.now.Held[n] {
+			continue
+		}
+		gone = append(gone, n)
+	}
+	if len(gone) > 0 {
+		d.add(Step{Verb: Strike, Notes: gone})
+	}
+}
