@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+// configured is a failoverd that runs what is in a file.
+type configured struct {
+	*site
+	*lab.Failoverd
+	path   string
+	client *control.Client
+}
+
+// withFile starts failoverd on a node with a file.
+func (s *site) withFile(n *lab.Node, text string, args ...string) *configured {
+	s.t.Helper()
+	return s.withFileEnv(n, nil, text, args...)
+}
+
+func (s *site) withFileEnv(n *lab.Node, env []string, text string, args ...string) *configured {
+	s.t.Helper()
+	c := &configured{site: s, path: filepath.Join(s.t.TempDir(), "failoverd.yaml")}
+	c.write(text)
+	f, err := n.Failoverd(env, failoverd(), append([]string{"--config", c.path}, args...)...)
+	s.ok(err)
+	s.t.Cleanup(func() {
+		if s.t.Failed() {
+			s.t.Logf("failoverd on %s wrote:\n%.20000s", n.Name, f.Output())
+		}
+	})
+	c.Failoverd = f
+	c.client = control.NewClient(socketOf(f))
+	return c
+}
+
+// socketOf is the path of a process's control socket as it is seen from here.
+func socketOf(f *lab.Failoverd) string {
+	return fmt.Sprintf("/proc/%d/root%s", f.PID(), control.DefaultPath)
+}
+
+func (c *configured) write(text string) {
+	c.t.Helper()
+	c.ok(os.WriteFile(c.path, []byte(text), 0o644))
+}
+
+// reload has it read its file and returns what has changed.
+func (c *configured) reload() []control.Change {
+	c.t.Helper()
+	r, err := c.client.Reload(c.ctx, false)
+	c.ok(err)
+	return r.Changes
+}
+
+// router waits until the router of the name is as wanted.
+func (c *configured) router(name, family string, want func(control.Router) bool) control.Router {
+	c.t.Helper()
+	var last control.Status
+	var err error
+	for c.ctx.Err() == nil {
+		if last, err = c.client.Status(c.ctx); err == nil {
+			for _, r := range last.Routers {
+				if r.Name == name && r.Family == family && want(r) {
+					return r
+				}
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	c.t.Fatalf("router %s isn't as awaited: %+v, %v", name, last.Routers, err)
+	return control.Router{}
+}
+
+func inState(state string) func(control.Router) bool {
+	return func(r control.Router) bool { return r.State == state }
+}
+
+// An interface that isn't there yet is waited for, the others aren't kept waiting,
+// and what the file says later is applied where it changes something.
+func TestFile(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	c := s.withFile(s.a, `
+routers:
+  - {name: web, interface: eth0, vrid: 51, interval: 100ms, addresses: [198.18.0.10/24]}
+  - {name: later, interface: eth7, vrid: 52, interval: 100ms, addresses: [203.0.113.10/24]}
+`)
+	web := c.router("web", "ipv4", inState("Active"))
+	if web.Active != "198.18.0.1" || web.Priority != 100 || !strings.Contains(web.Cause, "nobody else heard") {
+		t.Errorf("the status of an Active router: %+v", web)
+	}
+	later := c.router("later", "ipv4", inState("Initialize"))
+	if !strings.Contains(later.Waiting, "eth7") {
+		t.Errorf("the status doesn't say that eth7 is waited for: %+v", later)
+	}
+	_, err := s.lan.Connect(s.a, "eth7")
+	s.ok(err)
+	later = c.router("later", "ipv4", func(r control.Router) bool { return strings.Contains(r.Waiting, "no IPv4 address") })
+	if later.State != "Initialize" {
+		t.Errorf("a router of an interface without an address is %s", later.State)
+	}
+	s.ok(s.a.AddAddress("eth7", "203.0.113.1/24"))
+	c.router("later", "ipv4", inState("Active"))
+	s.waitHolder("198.18.0.10", s.a)
+
+	before := c.router("web", "ipv4", inState("Active"))
+	frames := len(s.capture.Frames())
+	c.write(`
+routers:
+  - {name: web, interface: eth0, vrid: 51, priority: 150, interval: 200ms, addresses: [198.18.0.10/24, 198.18.0.11/24]}
+`)
+	dry, err := c.client.Reload(s.ctx, true)
+	s.ok(err)
+	if c.router("web", "ipv4", inState("Active")).Priority != 100 {
+		t.Error("a dry run changed the priority")
+	}
+	changes := c.reload()
+	if !slices.EqualFunc(dry.Changes, changes, func(a, b control.Change) bool { return a.Router == b.Router && a.What == b.What }) || len(changes) != 2 {
+		t.Errorf("the dry run says %+v, the reload %+v", dry.Changes, changes)
+	}
+	after := c.router("web", "ipv4", func(r control.Router) bool { return r.Priority == 150 && r.AdvertisementInterval == 0.2 })
+	if after.Since.Sub(before.Since).Abs() > time.Second || after.BecameActive != 1 {
+		t.Errorf("the router left its state for a reload: %+v, then %+v", before, after)
+	}
+	s.waitHolder("198.18.0.11", s.a)
+	if _, err := s.capture.Wait(s.ctx, frames, func(f lab.Frame) bool { return f.Announces("198.18.0.11", after.MAC) }); err != nil {
+		t.Errorf("the new address isn't announced: %v", err)
+	}
+	left := 0
+	for _, f := range s.capture.Frames()[frames:] {
+		if a, _, _, ok := f.Advertisement(); ok && a.Priority == 0 {
+			if left++; a.VRID != 52 {
+				t.Errorf("VRID %d left", a.VRID)
+			}
+		}
+	}
+	if left == 0 {
+		t.Error("the removed router didn't leave with priority 0")
+	}
+	status, err := c.client.Status(s.ctx)
+	s.ok(err)
+	if len(status.Routers) != 1 {
+		t.Errorf("removed, but still there: %+v", status.Routers)
+	}
+
+	// A bad file changes nothing, and whoever asks is told where it is bad.
+	c.write(`
+routers:
+  - {name: web, interface: eth0, vrid: 51, priorty: 10, addresses: [198.18.0.10/24]}
+`)
+	if _, err := c.client.Reload(s.ctx, false); err == nil || !strings.Contains(err.Error(), c.path+":3:") || !strings.Contains(err.Error(), "did you mean `priority`") {
+		t.Errorf("reloading a bad file: %v", err)
+	}
+	lines := len(c.Lines())
+	s.ok(c.Signal(syscall.SIGHUP))
+	_, err = c.WaitLine(s.ctx, lines, func(l string) bool {
+		return strings.Contains(l, "not reloaded") && strings.Contains(l, "priorty")
+	})
+	s.ok(err)
+	if r := c.router("web", "ipv4", inState("Active")); r.Priority != 150 {
+		t.Errorf("a bad file changed the priority to %d", r.Priority)
+	}
+	// And SIGHUP reads a good one.
+	c.write(`
+routers:
+  - {name: web, interface: eth0, vrid: 51, priority: 200, interval: 200ms, addresses: [198.18.0.10/24, 198.18.0.11/24]}
+`)
+	s.ok(c.Signal(syscall.SIGHUP))
+	c.router("web", "ipv4", func(r control.Router) bool { return r.Priority == 200 && r.State == "Active" && r.BecameActive == 1 })
+
+	var events []control.Event
+	s.ok(c.client.Events(s.ctx, 0, false, func(e control.Event) error { events = append(events, e); return nil }))
+	for i, e := range events {
+		if e.Number != uint64(i+1) || e.Lost != 0 {
+			t.Errorf("event %d has the number %d, lost %d", i+1, e.Number, e.Lost)
+		}
+	}
+	if !slices.ContainsFunc(events, func(e control.Event) bool { return e.Kind == "transition" && e.VRID == 52 && e.To == "Initialize" }) {
+		t.Errorf("no event for the removal: %+v", events)
+	}
+	s.stop(s.a, c.Failoverd)
+}
+
+// --iface takes a part of the file.
+func TestFileInterface(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	c := s.withFile(s.a, `
+routers:
+  - {interface: eth0, vrid: 51, interval: 100ms, addresses: [198.18.0.10/24]}
+  - {interface: eth7, vrid: 52, interval: 100ms, addresses: [203.0.113.10/24]}
+`, "--iface", ifname)
+	c.router("eth0-51", "ipv4", inState("Active"))
+	status, err := c.client.Status(s.ctx)
+	s.ok(err)
+	if len(status.Routers) != 1 {
+		t.Errorf("--iface eth0 runs %+v", status.Routers)
+	}
+	s.stop(s.a, c.Failoverd)
+}
+
+// Reloads that change one of 200 routers leave the others alone: none leaves, and
+// none is silent for so long that a Backup would take over.
+func TestReloadRhythm(t *testing.T) {
+	s := newSite(t)
+	const routers, reloads, interval = 200, 50, 100 * time.Millisecond
+	text := func(reload int) string {
+		var b strings.Builder
+		b.WriteString("routers:\n")
+		for n := range routers {
+			priority := 100
+			if n == reload%routers {
+				priority = 101 + reload%100
+			}
+			fmt.Fprintf(&b, "  - {interface: eth0, vrid: %d, priority: %d, interval: %v, addresses: [10.1.0.%d/32]}\n", n+1, priority, interval, n+1)
+		}
+		return b.String()
+	}
+	c := s.withFile(s.a, text(-1+routers))
+	for n := range routers {
+		c.router(fmt.Sprintf("eth0-%d", n+1), "ipv4", inState("Active"))
+	}
+	began := len(s.capture.Frames())
+	changed := make(map[uint8]bool)
+	for n := range reloads {
+		c.write(text(n))
+		for _, change := range c.reload() {
+			var vrid uint8
+			_, err := fmt.Sscanf(change.Router, "eth0-%d", &vrid)
+			s.ok(err)
+			changed[vrid] = true
+			if change.What != "changed" {
+				t.Errorf("%s is %s", change.Router, change.What)
+			}
+		}
+	}
+	ended := len(s.capture.Frames())
+	if len(changed) < reloads {
+		t.Errorf("only %d routers were changed", len(changed))
+	}
+	var unchanged []lab.Frame
+	for _, f := range s.capture.Frames()[began:ended] {
+		a, _, _, ok := f.Advertisement()
+		if ok && a.Priority == 0 {
+			t.Errorf("VRID %d left", a.VRID)
+		}
+		if ok && !changed[a.VRID] {
+			unchanged = append(unchanged, f)
+		}
+	}
+	longest, sent := longestSilence(unchanged)
+	t.Logf("%d reloads of %d routers: %d advertisements of those that weren't changed, at most %v between two of one", reloads, routers, sent, longest)
+	if longest > 3*interval {
+		t.Errorf("a router was silent for %v, more than three intervals", longest)
+	}
+	for n := range routers {
+		if r := c.router(fmt.Sprintf("eth0-%d", n+1), "ipv4", inState("Active")); r.BecameActive != 1 {
+			t.Errorf("%s became Active %d times", r.Name, r.BecameActive)
+		}
+	}
+	s.stop(s.a, c.Failoverd)
+}
+
+// The Rust failover's file runs as it is, found where that one looked for it, and
+// what it tolerated is told.
+func TestPredecessor(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "vrrp-config.json")
+	s.ok(os.WriteFile(path, []byte(`[{"name": "web", "vrid": 51, "interface_name": "eth0", "ip_addresses": ["198.18.0.10/24"], "advert_interval": 1, "colour": "red"}]`), 0o644))
+	f := s.failoverdEnv([]string{"SNAP_COMMON=" + dir}, s.a)
+	s.waitHolder("198.18.0.10", s.a)
+	if out := f.Output(); !strings.Contains(out, "colour") || !strings.Contains(out, path+":1") {
+		t.Errorf("what isn't known isn't told:\n%s", out)
+	}
+	status, err := control.NewClient(socketOf(f)).Status(s.ctx)
+	s.ok(err)
+	if len(status.Routers) != 1 || status.Routers[0].Name != "web" {
+		t.Errorf("it runs %+v", status.Routers)
+	}
+	s.stop(s.a, f)
+}
+
+// A router takes no part before startup_delay is over, and lets an Active of lower
+// priority be for preempt_delay.
+func TestDelays(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	const lower = `
+routers:
+  - {name: web, interface: eth0, vrid: 51, priority: 100, interval: 100ms, addresses: [198.18.0.10/24]}
+`
+	b := s.withFile(s.b, lower)
+	b.router("web", "ipv4", inState("Active"))
+	a := s.withFile(s.a, `
+global: {startup_delay: 3s}
+routers:
+  - {name: web, interface: eth0, vrid: 51, priority: 200, interval: 100ms, addresses: [198.18.0.10/24], preempt_delay: 3s}
+`)
+	waiting := a.router("web", "ipv4", inState("Initialize"))
+	if !strings.Contains(waiting.Waiting, "startup_delay") {
+		t.Errorf("the status doesn't say what is waited for: %+v", waiting)
+	}
+	backup := a.router("web", "ipv4", inState("Backup"))
+	if began := backup.Since.Sub(waiting.Since); began < 2*time.Second {
+		t.Errorf("it took part after %v", began)
+	}
+	a.router("web", "ipv4", func(r control.Router) bool { return r.State == "Backup" && r.PreemptIn > 0 && r.Active == "198.18.0.2" })
+	active := a.router("web", "ipv4", inState("Active"))
+	if waited := active.Since.Sub(backup.Since); waited < 3*time.Second {
+		t.Errorf("it preempted after %v", waited)
+	}
+	if !strings.Contains(active.Cause, "lower priority 100") {
+		t.Errorf("it is Active because %s", active.Cause)
+	}
+}

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/migrate"
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+// setupTime bounds a set-up, which takes a minute or two.
+const setupTime = 8 * time.Minute
+
+// hosts are a keepalived with its original file and a failoverd with what
+// `failoverctl import` makes of it, on the same networks.
+type hosts struct {
+	*setup
+	t        *testing.T
+	ctx      context.Context
+	lab      *lab.Lab
+	lans     map[string]*lab.LAN // by the hosts' interface
+	captures map[string]*lab.Capture
+	client   *lab.Node
+	ports    map[*lab.Node]map[string]*lab.Port
+
+	k, f       *lab.Node // where they are
+	boots      int       // of hosts, each a node of its own
+	keepalived *lab.Process
+	failoverd  *lab.Failoverd
+	control    *control.Client // of failoverd
+	dead       *lab.Node
+	helpers    map[*lab.Node]map[string]*lab.Process // the programs that the file watches
+
+	source   string // keepalived's file
+	text     string // failoverd's
+	findings []migrate.Finding
+	routers  []watched // those that failoverd runs
+}
+
+func newHosts(t *testing.T, s *setup) *hosts {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), setupTime)
+	t.Cleanup(cancel)
+	h := &hosts{
+		setup: s, t: t, ctx: ctx, lab: lab.ForTest(t),
+		lans: make(map[string]*lab.LAN), captures: make(map[string]*lab.Capture),
+		ports: make(map[*lab.Node]map[string]*lab.Port), helpers: make(map[*lab.Node]map[string]*lab.Process),
+	}
+	for _, w := range s.wires {
+		lan, err := h.lab.LAN("switch-" + w.ifname)
+		h.ok(err)
+		h.lans[w.ifname] = lan
+	}
+	h.client = h.boot("client")
+	for ifname, lan := range h.lans {
+		c, err := lan.Capture()
+		h.ok(err)
+		t.Cleanup(func() { _ = c.Close() })
+		h.captures[ifname] = c
+	}
+	h.translate()
+	return h
+}
+
+func (h *hosts) ok(err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// boot makes a host of a kind: client, keepalived or failoverd. One that takes
+// another's place has the same addresses.
+func (h *hosts) boot(kind string) *lab.Node {
+	h.t.Helper()
+	h.boots++
+	n, err := h.lab.Node(fmt.Sprintf("%s-%d", kind, h.boots))
+	h.ok(err)
+	h.ports[n], h.helpers[n] = make(map[string]*lab.Port), make(map[string]*lab.Process)
+	for _, w := range h.wires {
+		p, err := h.lans[w.ifname].Connect(n, w.ifname, w.addresses[kind]...)
+		h.ok(err)
+		h.ports[n][w.ifname] = p
+	}
+	if kind != "client" {
+		h.install(n)
+	}
+	return n
+}
+
+// install puts on a host what the scripts of the files need: programs to call,
+// which write down how, the programs that are watched, and a /proc of its own to
+// find them in.
+func (h *hosts) install(n *lab.Node) {
+	h.t.Helper()
+	sleep, err := os.ReadFile("/usr/bin/sleep")
+	h.ok(err)
+	const bin = "/usr/local/bin/"
+	h.ok(n.Do(func() error {
+		if err := unix.Mount("tmpfs", bin, "tmpfs", 0, "mode=755"); err != nil {
+			return fmt.Errorf("mount %s: %w", bin, err)
+		}
+		for _, name := range h.programs {
+			script := fmt.Sprintf("#!/bin/sh\necho \"%s $*\" >>/run/called\n", name)
+			if err := os.WriteFile(bin+name, []byte(script), 0o755); err != nil {
+				return err
+			}
+		}
+		for _, name := range h.daemons {
+			if err := os.WriteFile(bin+name, sleep, 0o755); err != nil {
+				return err
+			}
+		}
+		for name, content := range h.files {
+			if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+				return err
+			}
+		}
+		// Hooks run as nobody.
+		if err := os.WriteFile("/run/called", nil, 0o666); err != nil {
+			return err
+		}
+		return os.Chmod("/run/called", 0o666)
+	}))
+	h.ok(n.Sysctl("net.ipv4.ping_group_range", "0 2147483647"))
+	// By a process, for the node's threads are in this one's process namespace.
+	_, err = n.Run(h.ctx, "mount", "-t", "proc", "proc", "/proc")
+	h.ok(err)
+	for _, name := range h.daemons {
+		h.daemon(n, name, true)
+	}
+}
+
+// daemon starts or ends a program that is watched.
+func (h *hosts) daemon(n *lab.Node, name string, alive bool) {
+	h.t.Helper()
+	if !alive {
+		h.ok(h.helpers[n][name].Signal(syscall.SIGKILL))
+		_, err := h.helpers[n][name].Wait(h.ctx)
+		h.ok(err)
+		return
+	}
+	p, err := n.Start("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "/usr/local/bin/"+name, "infinity")
+	h.ok(err)
+	h.helpers[n][name] = p
+}
+
+// translate imports the file and does to the result what its administrator does.
+func (h *hosts) translate() {
+	h.t.Helper()
+	path, err := filepath.Abs("../../pkg/migrate/testdata/keepalived/" + h.name + ".conf")
+	h.ok(err)
+	source, err := os.ReadFile(path)
+	h.ok(err)
+	r, err := migrate.Keepalived(path, os.ReadFile, filepath.Glob)
+	h.ok(err)
+	h.source, h.findings, h.text = path, r.Findings, string(r.YAML)
+	for _, k := range r.Keys { // the hosts share this one's /etc
+		place := filepath.Join(h.t.TempDir(), filepath.Base(k.Path))
+		h.ok(os.WriteFile(place, []byte(k.Secret), 0o600))
+		h.text = strings.ReplaceAll(h.text, k.Path, place)
+	}
+	if h.without != "" { // what can't be in a lab is left out of keepalived's copy
+		text := strings.Replace(string(source), h.without, "", 1)
+		if text == string(source) {
+			h.t.Fatalf("%s has no %q", path, h.without)
+		}
+		h.source = filepath.Join(h.t.TempDir(), h.name+".conf")
+		h.ok(os.WriteFile(h.source, []byte(text), 0o644))
+	}
+	for _, e := range h.admin {
+		h.edit(e)
+	}
+	for _, trial := range h.trials {
+		for _, d := range trial.needs {
+			if !strings.Contains(string(source), d) {
+				h.t.Fatalf("%s needs %s, which %s doesn't have", trial.name, d, path)
+			}
+		}
+	}
+	f, err := config.Parse("failoverd.yaml", []byte(h.text))
+	var has []config.Router
+	if err == nil {
+		has = f.Routers
+	}
+	for _, w := range h.watched {
+		switch i := slices.IndexFunc(has, func(r config.Router) bool { return r.Name == w.name }); {
+		case i >= 0:
+			h.routers = append(h.routers, w)
+		case h.waits(w.needs...):
+			h.t.Logf("router %s waits for a later failoverd", w.name)
+		default:
+			h.t.Errorf("router %s is missing, and no finding says why: %v\n%s", w.name, err, h.text)
+		}
+	}
+}
+
+// edit changes a line of a router, unless that is commented out.
+func (h *hosts) edit(e edit) {
+	h.t.Helper()
+	before, rest, ok := strings.Cut(h.text, "\n  - name: "+e.router+"\n")
+	if !ok {
+		if !strings.Contains(h.text, "\n  # - name: "+e.router+"\n") {
+			h.t.Fatalf("no router %s in\n%s", e.router, h.text)
+		}
+		return
+	}
+	mine, others, more := strings.Cut(rest, "\n  - name: ")
+	if more {
+		others = "\n  - name: " + others
+	}
+	if !strings.Contains(mine, e.from) {
+		h.t.Fatalf("router %s has no %q:\n%s", e.router, e.from, mine)
+	}
+	h.text = before + "\n  - name: " + e.router + "\n" + strings.ReplaceAll(mine, e.from, e.to) + others
+}
+
+// waits reports whether one of the directives needs a later failoverd.
+func (h *hosts) waits(directives ...string) bool {
+	return slices.ContainsFunc(h.findings, func(f migrate.Finding) bool {
+		name, _, _ := strings.Cut(f.Directive, " ")
+		return f.Kind == migrate.Later && slices.Contains(directives, name)
+	})
+}
+
+func (h *hosts) startKeepalived() {
+	h.t.Helper()
+	p, err := h.k.KeepalivedFile(h.source)
+	h.ok(err)
+	h.keepalived = p
+	h.t.Cleanup(func() {
+		if h.t.Failed() {
+			h.t.Logf("keepalived wrote:\n%.20000s", p.Output())
+		}
+	})
+}
+
+func (h *hosts) startFailoverd() {
+	h.t.Helper()
+	path := filepath.Join(h.t.TempDir(), "failoverd.yaml")
+	h.ok(os.WriteFile(path, []byte(h.text), 0o644))
+	f, err := h.f.Failoverd([]string{"STATE_DIRECTORY=" + h.t.TempDir()}, failoverd(), "--config", path)
+	h.ok(err)
+	h.failoverd = f
+	h.t.Cleanup(func() {
+		if h.t.Failed() {
+			h.t.Logf("failoverd ran\n%s\nand wrote:\n%.20000s", h.text, f.Output())
+		}
+	})
+	h.control = control.NewClient(socketOf(f))
+	for h.ctx.Err() == nil {
+		if s, err := h.control.Status(h.ctx); err == nil && !slices.ContainsFunc(s.Routers, func(r control.Router) bool { return r.State == "Initialize" }) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	h.t.Fatalf("failoverd doesn't take part:\n%s", f.Output())
+}
+
+// stop ends a daemon in order: it has to be good about it.
+func (h *hosts) stop(p *lab.Process) {
+	h.t.Helper()
+	code, err := p.Stop(h.ctx)
+	h.ok(err)
+	if code != 0 {
+		h.t.Errorf("exit code %d:\n%s", code, p.Output())
+	}
+}
+
+// die ends a host at once, as a power cut does.
+func (h *hosts) die(n *lab.Node, p *lab.Process) {
+	h.t.Helper()
+	for _, port := range h.ports[n] {
+		h.ok(port.Pull())
+	}
+	h.ok(p.SignalAll(syscall.SIGKILL))
+	_, err := p.Wait(h.ctx)
+	h.ok(err)
+	h.dead = n
+}
+
+// reboot puts a host in the place of the dead one.
+func (h *hosts) reboot(kind string) *lab.Node {
+	h.t.Helper()
+	for _, port := range h.ports[h.dead] {
+		h.ok(port.Disconnect())
+	}
+	h.dead = nil
+	return h.boot(kind)
+}
+
+func (h *hosts) alive() []*lab.Node {
+	return slices.DeleteFunc([]*lab.Node{h.k, h.f}, func(n *lab.Node) bool { return n == h.dead })
+}
+
+// called waits until a program of the files has been called on a node like this.
+func (h *hosts) called(n *lab.Node, line string) {
+	h.t.Helper()
+	var said string
+	for h.ctx.Err() == nil {
+		h.ok(n.Do(func() error {
+			b, err := os.ReadFile("/run/called")
+			said = string(b)
+			return err
+		}))
+		if strings.Contains(said, line) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	h.t.Fatalf("%q isn't among what was called on %s:\n%s", line, n.Name, said)
+}
