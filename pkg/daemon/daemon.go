@@ -24,6 +24,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/script"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -61,8 +62,8 @@ type Config struct {
 // checks are made before anything on the host changes; an error from them
 // names what is wrong and the remedy. Cancellation is not an error.
 func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
-	defer func() { err = advise(err) }()
-	allowGarbage(0, false)
+	defer func() { err = process.Advise(err) }()
+	process.LimitGarbage()
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(places * runtime.GOMAXPROCS(0))
 	}
@@ -70,7 +71,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := checkPrivileges(); err != nil {
+	if err := process.CheckPrivileges(); err != nil {
 		return err
 	}
 	monitor, err := link.NewMonitor()
@@ -150,9 +151,8 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	guardian := newGuardian(log, history)
 	worker := link.NewWorker(handle, guardian.told, newPlaced(log).told)
 	observer := newObserver(log, dp, history)
-	threads := &threads{log: log}
-	threads.begin()
-	loop := router.New(monotonic{}, newPackets(dp, threads.forLoop), addresses{worker}, leases{dp}, observer)
+	threads := process.NewThreads(log)
+	loop := router.New(process.Clock{}, newPackets(dp, threads.ForLoop), addresses{worker}, leases{dp}, observer)
 	// Not the worker's: a listing must not keep a take-over waiting.
 	looking, err := link.NewHandle()
 	if err != nil {
@@ -214,8 +214,8 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	defer cancel()
 	context.AfterFunc(failing, cancel) // a part that fails ends the loop in order
 
-	d.threads.want(file.Global.Realtime)
-	run("threads", d.threads.run, support)
+	d.threads.Want(file.Global.Realtime)
+	run("threads", d.threads.Run, support)
 	run("event loop", func(ctx context.Context) error {
 		defer stop()
 		err := loop.Run(ctx)
@@ -278,11 +278,11 @@ func logLinkLocals(plan []planned, log *logrus.Logger) {
 // host has it.
 func listen(dir string, d control.Daemon, h *control.History, log *logrus.Logger) (*control.Server, error) {
 	path := filepath.Join(dir, filepath.Base(control.DefaultPath))
-	server, err := control.Listen(path, d, h, newTrouble(log, "control"))
+	server, err := control.Listen(path, d, h, process.NewServerLog(log, "control"))
 	if errors.Is(err, control.ErrTaken) {
 		path = filepath.Join(dir, fmt.Sprintf("control-%d.sock", os.Getpid()))
 		log.WithField("socket", path).Info("another failoverd has the control socket, serving one beside it")
-		server, err = control.Listen(path, d, h, newTrouble(log, "control"))
+		server, err = control.Listen(path, d, h, process.NewServerLog(log, "control"))
 	}
 	return server, err
 }
@@ -293,7 +293,7 @@ func loadDatapath(o datapath.Options, modes []datapath.Mode, log *logrus.Logger)
 	if err != nil {
 		return nil, fmt.Errorf("load the XDP program: %w", err)
 	}
-	if why := cmp.Or(dp.Unavailable(), dp.Unpinned()); scarce(why) {
+	if why := cmp.Or(dp.Unavailable(), dp.Unpinned()); process.Scarce(why) {
 		return nil, errors.Join(fmt.Errorf("load the BPF programs: %w", why), dp.Close())
 	}
 	if why := dp.Unavailable(); why != nil {
@@ -338,7 +338,7 @@ func modes(plan []planned) []datapath.Mode {
 // thing removed. What a living run uses is not touched: their processes are
 // returned too.
 func Cleanup(c Config) (removed []string, living []int, err error) {
-	if err := checkPrivileges(); err != nil {
+	if err := process.CheckPrivileges(); err != nil {
 		return nil, nil, err
 	}
 	handle, err := link.NewHandle()
@@ -385,7 +385,7 @@ const (
 
 func (p *packets) Wait(until vrrp.Instant) error {
 	own, bound := p.own()
-	now := (monotonic{}).Now()
+	now := (process.Clock{}).Now()
 	if until < now.Add(often) {
 		p.short++
 	} else {
@@ -400,7 +400,7 @@ func (p *packets) Wait(until vrrp.Instant) error {
 		p.let = now
 		err := p.dp.WaitInThread(until, true)
 		if !bound {
-			goyield() // or the monitor takes the turn for one that has lasted since long
+			process.Yield() // or the monitor takes the turn for one that has lasted since long
 		}
 		return err
 	case p.short < inARow:

@@ -21,6 +21,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/notify"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
@@ -37,7 +38,7 @@ type instance struct {
 	tracks  *tracks
 	scrapes *scrapes
 	hooks   *hooks
-	threads *threads
+	threads *process.Threads
 	// problems are those that the routers have with others.
 	problems *problems
 	log      *logrus.Logger
@@ -162,14 +163,14 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if err := <-done; err != nil {
 		return nil, err
 	}
-	d.threads.want(file.Global.Realtime)
+	d.threads.Want(file.Global.Realtime)
 	d.forgetStates()
 	d.hooks.prune(file)
 	d.file, d.plan = file, plan
 	if level, err := logrus.ParseLevel(file.Global.LogLevel); err == nil {
 		d.log.SetLevel(level)
 	}
-	defer d.threads.collect() // what reading and comparing took
+	defer d.threads.Collect() // what reading and comparing took
 	d.log.Infof("reloaded: %d changes", len(changes))
 	for _, c := range changes {
 		text := describe(c)
@@ -185,11 +186,11 @@ func (d *instance) Status() (control.Status, error) {
 	if err != nil {
 		return control.Status{}, err
 	}
-	now, wall := monotonic{}.Now(), time.Now()
+	now, wall := process.Clock{}.Now(), time.Now()
 	views := d.ports.known()
 	s := control.Status{Version: d.config.Version, PID: os.Getpid(), Started: d.started, Now: wall, Routers: []control.Router{}}
 	s.Config, s.FIFO = d.path, d.hooks.pipe()
-	s.Realtime = d.threads.status()
+	s.Realtime = describeThreads(d.threads)
 	s.Tracks = d.tracks.all()
 	problems := d.problems.each()
 	for _, state := range states {
@@ -226,7 +227,7 @@ func (d *instance) describeTransition(t router.Transition, c config.Router) any 
 	if !ok {
 		v.config = &c
 	}
-	now, wall := monotonic{}.Now(), time.Now()
+	now, wall := process.Clock{}.Now(), time.Now()
 	r := describeRouter(state, v, now, wall)
 	r.State, r.Assigned = t.To.String(), r.Assigned && t.To == vrrp.Active
 	if t.When != 0 {
@@ -373,4 +374,14 @@ func routerCounters(c router.Counters, refused func(packet.Reason) uint64, resto
 		all = append(all, control.Counter{Name: reason.String(), Help: reason.Error(), Value: c.Found[reason] + refused(reason)})
 	}
 	return all
+}
+
+// describeThreads says how the process's threads are ranked.
+func describeThreads(t *process.Threads) control.Realtime {
+	wanted, is, problem := t.Status()
+	s := control.Realtime{Wanted: string(wanted), Is: string(is)}
+	if problem != nil {
+		s.Problem = problem.Error()
+	}
+	return s
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/transmit"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -213,7 +214,7 @@ func (ps *ports) update(p *port, snapshot []link.Interface) error {
 		}
 		if err != nil {
 			if p.failed == nil || p.failed.Error() != err.Error() {
-				ps.log.WithField("interface", p.name).WithError(advise(err)).Error("interface can't be used, trying again")
+				ps.log.WithField("interface", p.name).WithError(process.Advise(err)).Error("interface can't be used, trying again")
 			}
 			p.failed = err
 			return nil
@@ -250,7 +251,7 @@ func (ps *ports) ready(p *port, m *member, snapshot []link.Interface) (bool, err
 		return false, err
 	}
 	if m.failed == nil || m.failed.Error() != err.Error() {
-		ps.log.WithFields(fields(m.id)).WithError(advise(err)).Error("router can't start, trying again")
+		ps.log.WithFields(fields(m.id)).WithError(process.Advise(err)).Error("router can't start, trying again")
 	}
 	m.failed, m.cause = err, vrrp.CauseWaiting
 	return false, nil
@@ -270,7 +271,7 @@ func (ps *ports) restore(snapshot []link.Interface, begun time.Time) error {
 	older := false // is the picture than an assignment
 	for id := range absent {
 		since, is := assigned[id]
-		older = older || is && since >= instant(begun)
+		older = older || is && since >= process.Instant(begun)
 	}
 	if older {
 		current, err := ps.handle.Interfaces()

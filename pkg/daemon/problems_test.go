@@ -16,6 +16,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
@@ -204,7 +205,7 @@ func TestSlowActive(t *testing.T) {
 
 // It is told once, and over as soon as the router doesn't follow it any more.
 func TestSlowActiveIsOver(t *testing.T) {
-	now := monotonic{}.Now()
+	now := process.Clock{}.Now()
 	slow, fast := followed(t, vrrp.Config{}, 40*time.Second, now), followed(t, vrrp.Config{}, 100*time.Millisecond, now)
 	var current vrrp.Status
 	asked := 0

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -232,7 +233,7 @@ func (s *screen) end(h *heard) error {
 		_, err := fmt.Fprintln(s.out)
 		return err
 	}
-	rows, more := surest(h.rows(monotonic{}.Now()), tableMost)
+	rows, more := surest(h.rows(process.Clock{}.Now()), tableMost)
 	_, err := fmt.Fprint(s.out, "\n", table(rows), more)
 	return err
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
@@ -68,7 +69,7 @@ func (o *observer) sightSlow(now time.Time) {
 	if err != nil {
 		return // the loop has ended
 	}
-	at := monotonic{}.Now()
+	at := process.Clock{}.Now()
 	for _, r := range routers {
 		if !heard[r.ID] {
 			continue

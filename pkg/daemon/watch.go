@@ -15,6 +15,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/transmit"
 )
 
@@ -35,7 +36,7 @@ type WatchConfig struct {
 // sends nothing and takes no part. On a terminal it redraws a table; elsewhere
 // it writes a line for each thing that changes.
 func Watch(ctx context.Context, c WatchConfig, out io.Writer, log *logrus.Logger) (err error) {
-	if err := checkPrivileges(); err != nil {
+	if err := process.CheckPrivileges(); err != nil {
 		return err
 	}
 	monitor, err := link.NewMonitor()
@@ -77,7 +78,7 @@ func Watch(ctx context.Context, c WatchConfig, out io.Writer, log *logrus.Logger
 	news := make(chan struct{}, 1)
 	parts.Go(func() error {
 		for ctx.Err() == nil {
-			if err := dp.Wait(monotonic{}.Now().Add(watchRefresh)); err != nil {
+			if err := dp.Wait(process.Clock{}.Now().Add(watchRefresh)); err != nil {
 				return fmt.Errorf("wait for advertisements: %w", err)
 			}
 			select {
@@ -115,7 +116,7 @@ func Watch(ctx context.Context, c WatchConfig, out io.Writer, log *logrus.Logger
 				dp.Drain(heard.record)
 			}
 			looked = time.Now()
-			if err := screen.show(heard, monotonic{}.Now()); err != nil {
+			if err := screen.show(heard, process.Clock{}.Now()); err != nil {
 				return err
 			}
 		}
