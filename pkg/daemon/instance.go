@@ -20,6 +20,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/notify"
+	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
@@ -40,7 +41,7 @@ type instance struct {
 	hooks   *hooks
 	threads *process.Threads
 	// problems are those that the routers have with others.
-	problems *problems
+	problems *observe.Problems
 	log      *logrus.Logger
 
 	path string     // of the configuration file
@@ -192,12 +193,12 @@ func (d *instance) Status() (control.Status, error) {
 	s.Config, s.FIFO = d.path, d.hooks.pipe()
 	s.Realtime = describeThreads(d.threads)
 	s.Tracks = d.tracks.all()
-	problems := d.problems.each()
+	problems := d.problems.Each()
 	for _, state := range states {
 		v := of(views, state.ID)
 		r := describeRouter(state, v, now, wall)
 		r.Tracks = d.tracks.dependencies(r.Name)
-		r.Problems = upToDate(problems[state.ID], state.Protocol, now)
+		r.Problems = observe.UpToDate(problems[state.ID], state.Protocol, now)
 		r.Hooks, r.SkippedHooks = d.hooks.report(v.config)
 		s.Routers = append(s.Routers, r)
 	}
@@ -245,7 +246,7 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 		Name: v.config.Name, Interface: s.ID.Interface, Family: s.ID.Family.String(), VRID: int(s.ID.VRID),
 		Version: v.config.Version, Addresses: []string{},
 		State: p.State.String(), Since: wall.Add(p.Since.Sub(now)), Cause: vrrp.CauseStarting.String(), Waiting: v.waiting,
-		Priority: int(p.Priority), ConfiguredPriority: v.config.Priority, Active: peer(p.Active), ActivePriority: int(p.ActivePriority),
+		Priority: int(p.Priority), ConfiguredPriority: v.config.Priority, Active: observe.Peer(p.Active), ActivePriority: int(p.ActivePriority),
 		AdvertisementInterval: v.config.Interval.Seconds(), MaxInterval: v.config.MaxInterval.Seconds(), ActiveAdverInterval: p.ActiveAdverInterval.Seconds(),
 		SkewTime: p.SkewTime.Seconds(), ActiveDownInterval: p.ActiveDownInterval.Seconds(),
 		Preempt: v.config.Preempt, Accept: v.config.Accept, Assigned: s.Assigned && p.State == vrrp.Active, BecameActive: p.BecameActive,
@@ -314,7 +315,7 @@ func (d *instance) Stats() (control.Stats, error) {
 		id := state.ID
 		s.Routers = append(s.Routers, control.RouterStats{
 			Name: of(views, id).config.Name, Interface: id.Interface, Family: id.Family.String(), VRID: int(id.VRID),
-			Counters: routerCounters(state.Counters, d.refused(id, of(views, id)), d.ports.guardian.count(id)),
+			Counters: routerCounters(state.Counters, d.refused(id, of(views, id)), d.ports.guardian.Count(id)),
 		})
 	}
 	s.Hooks = d.hookStats(views)

@@ -18,6 +18,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
@@ -45,7 +46,7 @@ type ports struct {
 	changes    chan change
 	settling   chan chan struct{} // closed when what was known before has been acted on
 	conditions *conditions
-	guardian   *guardian
+	guardian   *observe.Guardian
 	begun      chan struct{} // closed when what was possible at the start is done
 	told       func(map[router.ID]view)
 
@@ -285,7 +286,7 @@ func (ps *ports) restore(snapshot []link.Interface, begun time.Time) error {
 		if _, is := assigned[id]; !is {
 			continue
 		}
-		ps.guardian.restore(id, fmt.Sprintf("address %s on %s", a, id.Interface))
+		ps.guardian.Restore(id, fmt.Sprintf("address %s on %s", a, id.Interface))
 		if err := ps.loop.Restore(id); err != nil {
 			return err
 		}
@@ -299,6 +300,10 @@ func (ps *ports) absent(snapshot []link.Interface) map[router.ID]netip.Prefix {
 	count := 0
 	for _, i := range snapshot {
 		count += len(i.Addresses)
+	}
+	type spot struct {
+		ifindex int
+		address netip.Addr
 	}
 	there := make(map[spot]bool, count)
 	for _, i := range snapshot {
@@ -785,10 +790,4 @@ func addrs(prefixes []netip.Prefix) (all []netip.Addr) {
 	return all
 }
 
-func fields(id router.ID) logrus.Fields {
-	f := logrus.Fields{"interface": id.Interface}
-	if id.VRID != 0 {
-		f["vrid"], f["family"] = id.VRID, id.Family.String()
-	}
-	return f
-}
+func fields(id router.ID) logrus.Fields { return observe.Fields(id) }

@@ -85,7 +85,7 @@ func checkInterfaces(plan []planned, snapshot []link.Interface, wait bool) error
 	}
 	all := virtual(plan)
 	for _, p := range plan {
-		i, err := findInterface(snapshot, p.Interface)
+		i, err := link.Find(snapshot, p.Interface)
 		if err != nil {
 			if !wait || i.Kind == link.KindLoopback {
 				wrong.add(p, "interface", 0, "%s", err)
@@ -133,33 +133,13 @@ func share(a, b config.Router) bool {
 	return slices.ContainsFunc(families(a), func(f packet.Family) bool { return slices.Contains(families(b), f) })
 }
 
-func findInterface(snapshot []link.Interface, name string) (link.Interface, error) {
-	var names []string
-	for _, i := range snapshot {
-		if i.Name == name {
-			if i.Kind == link.KindLoopback {
-				return i, fmt.Errorf("interface %s is the loopback: VRRP needs a network shared with other hosts", name)
-			}
-			return i, nil
-		}
-		if i.Kind != link.KindLoopback {
-			names = append(names, i.Name)
-		}
-	}
-	slices.Sort(names)
-	if len(names) == 0 {
-		return link.Interface{}, fmt.Errorf("no interface %q: this host has none but the loopback", name)
-	}
-	return link.Interface{}, fmt.Errorf("no interface %q: this host has %s", name, strings.Join(names, ", "))
-}
-
 // checkAddresses makes sure that nobody has the virtual addresses already,
 // unless this host owns them, and then that it has them all. What ours says is
 // there because it was put there.
 func checkAddresses(plan []planned, snapshot []link.Interface, ours func(ifindex int, a netip.Addr) bool) error {
 	var wrong ConfigError
 	for _, p := range plan {
-		i, err := findInterface(snapshot, p.Interface)
+		i, err := link.Find(snapshot, p.Interface)
 		there := err == nil
 		for n, a := range p.Addresses {
 			addr := a.Addr()
