@@ -24,6 +24,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/daemon"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/vrrp"
+	"github.com/failoverd/failoverd/pkg/watch"
 )
 
 const help = `failoverd keeps a virtual IP address alive when a host dies: the hosts that share
@@ -217,7 +218,7 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 			return &usageError{errors.New("no interface to watch: give one with --iface")}
 		}
 		ctx, _ := until(ctx, stopSignals(true)...)
-		return daemon.Watch(ctx, daemon.WatchConfig{Interfaces: o.interfaces, XDPMode: mode}, stdout, log)
+		return watch.Run(ctx, watch.Config{Interfaces: o.interfaces, XDPMode: mode}, stdout, log)
 	}
 	if !flags.Changed("config") && !exists(o.config) {
 		if path, ok := predecessors(); ok && len(o.interfaces) == 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
@@ -65,7 +66,7 @@ func (g authenticator) Sign(datagram []byte) { g.Guard.Sign(datagram, time.Now()
 // Verify judges an advertisement by the time at which the kernel had it: a process
 // that was stopped doesn't take what came meanwhile for old.
 func (g authenticator) Verify(at vrrp.Instant, d *packet.Datagram, a *packet.Advertisement) error {
-	return g.Guard.Verify(time.Now().Add(at.Sub(monotonic{}.Now())), d, a)
+	return g.Guard.Verify(time.Now().Add(at.Sub(process.Clock{}.Now())), d, a)
 }
 
 // authenticate has a Virtual Router authenticated by settings, and by what was

@@ -50,7 +50,7 @@ func (c *claims) holdAll(all []*member, snapshot []link.Interface) error {
 		return cmp.Or(cmp.Compare(a.id.Interface, b.id.Interface), cmp.Compare(a.id.Family, b.id.Family), cmp.Compare(a.id.VRID, b.id.VRID))
 	})
 	for _, m := range order {
-		if i, err := findInterface(snapshot, m.id.Interface); err == nil {
+		if i, err := link.Find(snapshot, m.id.Interface); err == nil {
 			if err := c.hold(m.id, i.Index); err != nil {
 				return err
 			}

@@ -5,7 +5,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +22,9 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/script"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -61,8 +62,8 @@ type Config struct {
 // checks are made before anything on the host changes; an error from them
 // names what is wrong and the remedy. Cancellation is not an error.
 func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
-	defer func() { err = advise(err) }()
-	allowGarbage(0, false)
+	defer func() { err = process.Advise(err) }()
+	process.LimitGarbage()
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(places * runtime.GOMAXPROCS(0))
 	}
@@ -70,7 +71,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := checkPrivileges(); err != nil {
+	if err := process.CheckPrivileges(); err != nil {
 		return err
 	}
 	monitor, err := link.NewMonitor()
@@ -147,49 +148,42 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	}()
 
 	history := control.NewHistory()
-	guardian := newGuardian(log, history)
-	worker := link.NewWorker(handle, guardian.told, newPlaced(log).told)
-	observer := newObserver(log, dp, history)
-	threads := &threads{log: log}
-	threads.begin()
-	loop := router.New(monotonic{}, newPackets(dp, threads.forLoop), addresses{worker}, leases{dp}, observer)
+	guardian := observe.NewGuardian(log, history)
+	worker := link.NewWorker(handle, guardian.Told, newPlaced(log).told)
+	room := observe.NewAllowance()
+	problems := observe.NewProblems(log, history, room)
+	reports := &reports{Observer: observe.NewObserver(log, dp, history, room, problems), moves: observe.NewMovements(), turns: newTurns()}
+	threads := process.NewThreads(log)
+	loop := router.New(process.Clock{}, newPackets(dp, threads.ForLoop), addresses{worker}, leases{dp}, reports)
 	// Not the worker's: a listing must not keep a take-over waiting.
 	looking, err := link.NewHandle()
 	if err != nil {
 		return fmt.Errorf("open netlink: %w", err)
 	}
 	defer looking.Close()
-	reach := newReach(loop, looking, log)
+	reach := observe.NewReach(loop, looking, log)
 	ports := &ports{wait: wait, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, claims: held, conditions: newConditions(), guardian: guardian, log: log, changes: make(chan change), settling: make(chan chan struct{}), begun: make(chan struct{})}
 	book, err := openBook(c.StateDir)
 	if err != nil {
 		return err
 	}
 	book.obey(ports.conditions, file.Routers)
-	d := &instance{book: book, config: c, started: time.Now(), path: file.Path, file: file, plan: plan, loop: loop, ports: ports, dp: dp, history: history, handle: handle, threads: threads, log: log}
-	d.problems, observer.look = observer.problems, d.look
+	d := &instance{book: book, config: c, started: time.Now(), path: file.Path, file: file, plan: plan, loop: loop, ports: ports, dp: dp, history: history, handle: handle, threads: threads, problems: problems, log: log}
 	runner := script.NewRunner()
-	if d.tracks, err = newTracks(runner, monitor, ports.conditions, history, observer.room, log); err != nil {
+	if d.tracks, err = newTracks(runner, monitor, ports.conditions, history, room, log); err != nil {
 		return fmt.Errorf("watch routes: %w", err)
 	}
 	defer d.tracks.close()
-	observer.moves.told = func(t router.Transition) {
-		d.tracks.transition(t)
-		if t.To == vrrp.Active {
-			reach.becameActive(t.ID)
-		}
-	}
 	if err := d.tracks.set(file); err != nil {
 		return err
 	}
-	conflicts := &conflicts{altered: loop.Altered, look: loop.Actives, views: ports.known, problems: d.problems, log: log}
+	conflicts := observe.NewConflicts(loop, ports.answered, problems, log)
 	server, err := listen(c.RunDir, d, history, log)
 	if err != nil {
 		return fmt.Errorf("serve the control socket: %w", err)
 	}
 
-	d.hooks = newHooks(runner, observer, d.describeTransition, c.Hurry)
-	observer.told = d.hooks.transition
+	d.hooks = newHooks(runner, reports.turns, reports.Hook, d.describeTransition, c.Hurry, log)
 	ports.told = d.hooks.waiting
 	d.scrapes = newScrapes(d, log)
 	if err := errors.Join(d.hooks.set(file), d.scrapes.begin(file.Global)); err != nil {
@@ -214,8 +208,8 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	defer cancel()
 	context.AfterFunc(failing, cancel) // a part that fails ends the loop in order
 
-	d.threads.want(file.Global.Realtime)
-	run("threads", d.threads.run, support)
+	d.threads.Want(file.Global.Realtime)
+	run("threads", d.threads.Run, support)
 	run("event loop", func(ctx context.Context) error {
 		defer stop()
 		err := loop.Run(ctx)
@@ -228,10 +222,13 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	run("scripts", runner.Adopt, support)
 	run("routes", d.tracks.routes.Run, support)
 	run("checks", d.tracks.run, main)
-	run("log", observer.run, support)
-	run("states", observer.moves.run, support)
-	run("virtual MAC", reach.run, main)
-	run("conflicts", conflicts.run, main)
+	run("log", func(ctx context.Context) error { return reports.Run(ctx, d.look) }, support)
+	run("states", func(ctx context.Context) error {
+		return reports.moves.Run(ctx, d.tracks.transition, reach.Transition)
+	}, support)
+	run("hooks", d.hooks.run, support)
+	run("virtual MAC", reach.Run, main)
+	run("conflicts", conflicts.Run, main)
 	run("control socket", server.Run, support)
 	run("metrics", d.scrapes.run, support)
 	run("reload", d.reloads, main)
@@ -278,48 +275,29 @@ func logLinkLocals(plan []planned, log *logrus.Logger) {
 // host has it.
 func listen(dir string, d control.Daemon, h *control.History, log *logrus.Logger) (*control.Server, error) {
 	path := filepath.Join(dir, filepath.Base(control.DefaultPath))
-	server, err := control.Listen(path, d, h, newTrouble(log, "control"))
+	server, err := control.Listen(path, d, h, process.NewServerLog(log, "control"))
 	if errors.Is(err, control.ErrTaken) {
 		path = filepath.Join(dir, fmt.Sprintf("control-%d.sock", os.Getpid()))
 		log.WithField("socket", path).Info("another failoverd has the control socket, serving one beside it")
-		server, err = control.Listen(path, d, h, newTrouble(log, "control"))
+		server, err = control.Listen(path, d, h, process.NewServerLog(log, "control"))
 	}
 	return server, err
 }
 
 // loadDatapath loads the datapath and says what is not as it could be.
 func loadDatapath(o datapath.Options, modes []datapath.Mode, log *logrus.Logger) (*datapath.Datapath, error) {
-	dp, err := datapath.Load(o)
-	if err != nil {
-		return nil, fmt.Errorf("load the XDP program: %w", err)
+	dp, lacks, err := datapath.LoadFor(o, modes)
+	for _, l := range lacks {
+		log.WithError(l.Why).Warn(l.What)
 	}
-	if why := cmp.Or(dp.Unavailable(), dp.Unpinned()); scarce(why) {
-		return nil, errors.Join(fmt.Errorf("load the BPF programs: %w", why), dp.Close())
-	}
-	if why := dp.Unavailable(); why != nil {
-		for _, mode := range modes {
-			switch mode {
-			case datapath.ModeOff, datapath.ModeAuto:
-			default:
-				err := fmt.Errorf("XDP mode %s is not possible here: %w; use off to receive without XDP", mode, why)
-				return nil, errors.Join(err, dp.Close())
-			}
-		}
-		if slices.Contains(modes, datapath.ModeAuto) {
-			log.WithError(why).Warn("no XDP on this host, receiving through AF_PACKET")
-		}
-	}
-	if why := dp.Unpinned(); why != nil {
-		log.WithError(why).Warn("BPF objects are not pinned, bpftool finds their maps by id only")
-	}
-	return dp, nil
+	return dp, err
 }
 
 // indexes are those of the plan's interfaces that are there.
 func indexes(plan []planned, snapshot []link.Interface) []int {
 	var all []int
 	for _, p := range plan {
-		if i, err := findInterface(snapshot, p.Interface); err == nil {
+		if i, err := link.Find(snapshot, p.Interface); err == nil {
 			all = append(all, i.Index)
 		}
 	}
@@ -338,7 +316,7 @@ func modes(plan []planned) []datapath.Mode {
 // thing removed. What a living run uses is not touched: their processes are
 // returned too.
 func Cleanup(c Config) (removed []string, living []int, err error) {
-	if err := checkPrivileges(); err != nil {
+	if err := process.CheckPrivileges(); err != nil {
 		return nil, nil, err
 	}
 	handle, err := link.NewHandle()
@@ -385,7 +363,7 @@ const (
 
 func (p *packets) Wait(until vrrp.Instant) error {
 	own, bound := p.own()
-	now := (monotonic{}).Now()
+	now := (process.Clock{}).Now()
 	if until < now.Add(often) {
 		p.short++
 	} else {
@@ -400,7 +378,7 @@ func (p *packets) Wait(until vrrp.Instant) error {
 		p.let = now
 		err := p.dp.WaitInThread(until, true)
 		if !bound {
-			goyield() // or the monitor takes the turn for one that has lasted since long
+			process.Yield() // or the monitor takes the turn for one that has lasted since long
 		}
 		return err
 	case p.short < inARow:

@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/notify"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/script"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -27,6 +29,7 @@ const leaveTime = 10 * time.Second
 // whose families are one to them, as they are to keepalived.
 type hooks struct {
 	dispatcher *notify.Dispatcher
+	turns      *turns
 	log        *logrus.Logger
 	describe   func(router.Transition, config.Router) any
 	hurry      <-chan struct{} // closed when leaving takes too long for somebody
@@ -36,7 +39,7 @@ type hooks struct {
 	fifo     *notify.FIFO
 	left     bool
 
-	mu      sync.Mutex // for short: the event loop waits for it
+	mu      sync.Mutex // also while changes are taken, so that they stay in their order
 	routers map[router.ID]*hooked
 	groups  map[string]*gathered
 	shown   *notify.FIFO // for the status
@@ -56,9 +59,8 @@ type gathered struct {
 	told    notify.State
 }
 
-func newHooks(runner notify.Runner, o *observer, describe func(router.Transition, config.Router) any, hurry <-chan struct{}) *hooks {
-	report := func(r notify.Run) { o.put(r) }
-	return &hooks{dispatcher: notify.New(runner, report), log: o.log, describe: describe, hurry: hurry, routers: make(map[router.ID]*hooked)}
+func newHooks(runner notify.Runner, turns *turns, report func(notify.Run), describe func(router.Transition, config.Router) any, hurry <-chan struct{}, log *logrus.Logger) *hooks {
+	return &hooks{dispatcher: notify.New(runner, report), turns: turns, log: log, describe: describe, hurry: hurry, routers: make(map[router.ID]*hooked)}
 }
 
 // set makes a configuration's hooks those that are run from now on, with those of
@@ -89,6 +91,7 @@ func (h *hooks) set(file *config.File) error {
 	}
 	own := make(map[notify.Subject][]notify.Hook)
 	h.mu.Lock()
+	h.catchUp()
 	for i := range file.Routers {
 		r := &file.Routers[i]
 		own[instanceOf(r.Name)] = hooksOf(&r.Hooks)
@@ -124,9 +127,10 @@ func (h *hooks) prune(file *config.File) {
 	if err != nil || h.left {
 		return // it was there a moment ago
 	}
-	h.dispatcher.Configure(dispatch(&file.Global, h.own, user, h.fifo))
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.catchUp()
+	h.dispatcher.Configure(dispatch(&file.Global, h.own, user, h.fifo))
 	kept := make(map[router.ID]*hooked)
 	for i := range file.Routers {
 		for _, id := range idsOf(&file.Routers[i]) {
@@ -227,19 +231,46 @@ func hooksOf(c *config.Hooks) []notify.Hook {
 	return all
 }
 
-// transition has a change of state told. It runs on the event loop.
+// run has the changes of state told until ctx ends.
+func (h *hooks) run(ctx context.Context) error {
+	for {
+		select {
+		case <-h.turns.wake:
+			h.mu.Lock()
+			h.catchUp()
+			h.mu.Unlock()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// catchUp has told what has happened so far. h.mu is held.
+func (h *hooks) catchUp() {
+	for _, t := range h.turns.take() {
+		h.transition(t)
+	}
+}
+
+// transition has a change of state told. h.mu is held.
 func (h *hooks) transition(t router.Transition) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	r := h.routers[t.ID]
 	if r == nil {
 		return
 	}
 	*r.of(t.ID.Family) = notifyState(t.To, t.Cause)
 	h.tell(r, notify.Event{
-		Priority: int(t.Own), Cause: t.Why(), Time: time.Now(),
+		Priority: int(t.Own), Cause: t.Why(), Time: timeOf(t),
 		Describe: h.description(t, r),
 	})
+}
+
+// timeOf is when a change of state was.
+func timeOf(t router.Transition) time.Time {
+	if t.When == 0 {
+		return time.Now()
+	}
+	return time.Now().Add(t.When.Sub(process.Clock{}.Now()))
 }
 
 // description is what describes a router later, when a program is run.
@@ -332,6 +363,7 @@ func notifyState(s vrrp.State, cause vrrp.Cause) notify.State {
 func (h *hooks) waiting(views map[router.ID]view) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.catchUp()
 	for id, v := range views {
 		r := h.routers[id]
 		if r == nil || r.told != "" || v.running || v.brief {
@@ -350,6 +382,7 @@ func (h *hooks) waiting(views map[router.ID]view) {
 func (h *hooks) stopped() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.catchUp()
 	for id, r := range h.routers {
 		if r.told == "" || r.told == notify.Stop {
 			continue

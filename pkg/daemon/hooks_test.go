@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/pkg/config"
-	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/notify"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/script"
@@ -66,8 +66,8 @@ func hookFile(t *testing.T, text string) *config.File {
 func testHooks(r *recorder) *hooks {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	o := newObserver(log, nil, control.NewHistory())
-	return newHooks(r, o, func(t router.Transition, c config.Router) any { return map[string]string{"state": t.To.String()} }, nil)
+	describe := func(t router.Transition, c config.Router) any { return map[string]string{"state": t.To.String()} }
+	return newHooks(r, newTurns(), func(notify.Run) {}, describe, nil, log)
 }
 
 func moves(family packet.Family, from, to vrrp.State, cause vrrp.Cause) router.Transition {
@@ -130,6 +130,30 @@ func TestHookCauses(t *testing.T) {
 			t.Errorf("%s: %s", cause, got)
 		}
 	}
+}
+
+// Every change that the loop has reported is told, in its order, also at the end.
+func TestHookOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		h := testHooks(r)
+		if err := h.set(hookFile(t, "routers: [{name: web, interface: eth0, vrid: 51, addresses: [192.0.2.10/24], notify: HOOK}]")); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _ = h.run(ctx) }()
+		h.turns.put(moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseStarting))
+		if diff := cmp.Diff([]string{"INSTANCE web BACKUP 120"}, r.took()); diff != "" {
+			t.Error(diff)
+		}
+		cancel()
+		synctest.Wait()
+		h.turns.put(moves(packet.IPv4, vrrp.Backup, vrrp.Initialize, vrrp.CauseAdministrator))
+		h.leave()
+		if diff := cmp.Diff([]string{"INSTANCE web STOP 120"}, r.took()); diff != "" {
+			t.Error(diff)
+		}
+	})
 }
 
 // A router that waits from its start on is told as a fault, once, but not while it

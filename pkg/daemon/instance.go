@@ -20,7 +20,9 @@ import (
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/notify"
+	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
@@ -37,9 +39,9 @@ type instance struct {
 	tracks  *tracks
 	scrapes *scrapes
 	hooks   *hooks
-	threads *threads
+	threads *process.Threads
 	// problems are those that the routers have with others.
-	problems *problems
+	problems *observe.Problems
 	log      *logrus.Logger
 
 	path string     // of the configuration file
@@ -162,14 +164,14 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if err := <-done; err != nil {
 		return nil, err
 	}
-	d.threads.want(file.Global.Realtime)
+	d.threads.Want(file.Global.Realtime)
 	d.forgetStates()
 	d.hooks.prune(file)
 	d.file, d.plan = file, plan
 	if level, err := logrus.ParseLevel(file.Global.LogLevel); err == nil {
 		d.log.SetLevel(level)
 	}
-	defer d.threads.collect() // what reading and comparing took
+	defer d.threads.Collect() // what reading and comparing took
 	d.log.Infof("reloaded: %d changes", len(changes))
 	for _, c := range changes {
 		text := describe(c)
@@ -185,18 +187,18 @@ func (d *instance) Status() (control.Status, error) {
 	if err != nil {
 		return control.Status{}, err
 	}
-	now, wall := monotonic{}.Now(), time.Now()
+	now, wall := process.Clock{}.Now(), time.Now()
 	views := d.ports.known()
 	s := control.Status{Version: d.config.Version, PID: os.Getpid(), Started: d.started, Now: wall, Routers: []control.Router{}}
 	s.Config, s.FIFO = d.path, d.hooks.pipe()
-	s.Realtime = d.threads.status()
+	s.Realtime = describeThreads(d.threads)
 	s.Tracks = d.tracks.all()
-	problems := d.problems.each()
+	problems := d.problems.Each()
 	for _, state := range states {
 		v := of(views, state.ID)
 		r := describeRouter(state, v, now, wall)
 		r.Tracks = d.tracks.dependencies(r.Name)
-		r.Problems = upToDate(problems[state.ID], state.Protocol, now)
+		r.Problems = observe.UpToDate(problems[state.ID], state.Protocol, now)
 		r.Hooks, r.SkippedHooks = d.hooks.report(v.config)
 		s.Routers = append(s.Routers, r)
 	}
@@ -226,7 +228,7 @@ func (d *instance) describeTransition(t router.Transition, c config.Router) any 
 	if !ok {
 		v.config = &c
 	}
-	now, wall := monotonic{}.Now(), time.Now()
+	now, wall := process.Clock{}.Now(), time.Now()
 	r := describeRouter(state, v, now, wall)
 	r.State, r.Assigned = t.To.String(), r.Assigned && t.To == vrrp.Active
 	if t.When != 0 {
@@ -244,7 +246,7 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 		Name: v.config.Name, Interface: s.ID.Interface, Family: s.ID.Family.String(), VRID: int(s.ID.VRID),
 		Version: v.config.Version, Addresses: []string{},
 		State: p.State.String(), Since: wall.Add(p.Since.Sub(now)), Cause: vrrp.CauseStarting.String(), Waiting: v.waiting,
-		Priority: int(p.Priority), ConfiguredPriority: v.config.Priority, Active: peer(p.Active), ActivePriority: int(p.ActivePriority),
+		Priority: int(p.Priority), ConfiguredPriority: v.config.Priority, Active: observe.Peer(p.Active), ActivePriority: int(p.ActivePriority),
 		AdvertisementInterval: v.config.Interval.Seconds(), MaxInterval: v.config.MaxInterval.Seconds(), ActiveAdverInterval: p.ActiveAdverInterval.Seconds(),
 		SkewTime: p.SkewTime.Seconds(), ActiveDownInterval: p.ActiveDownInterval.Seconds(),
 		Preempt: v.config.Preempt, Accept: v.config.Accept, Assigned: s.Assigned && p.State == vrrp.Active, BecameActive: p.BecameActive,
@@ -313,7 +315,7 @@ func (d *instance) Stats() (control.Stats, error) {
 		id := state.ID
 		s.Routers = append(s.Routers, control.RouterStats{
 			Name: of(views, id).config.Name, Interface: id.Interface, Family: id.Family.String(), VRID: int(id.VRID),
-			Counters: routerCounters(state.Counters, d.refused(id, of(views, id)), d.ports.guardian.count(id)),
+			Counters: routerCounters(state.Counters, d.refused(id, of(views, id)), d.ports.guardian.Count(id)),
 		})
 	}
 	s.Hooks = d.hookStats(views)
@@ -373,4 +375,14 @@ func routerCounters(c router.Counters, refused func(packet.Reason) uint64, resto
 		all = append(all, control.Counter{Name: reason.String(), Help: reason.Error(), Value: c.Found[reason] + refused(reason)})
 	}
 	return all
+}
+
+// describeThreads says how the process's threads are ranked.
+func describeThreads(t *process.Threads) control.Realtime {
+	wanted, is, problem := t.Status()
+	s := control.Realtime{Wanted: string(wanted), Is: string(is)}
+	if problem != nil {
+		s.Problem = problem.Error()
+	}
+	return s
 }

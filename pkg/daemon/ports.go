@@ -18,7 +18,9 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/transmit"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -44,7 +46,7 @@ type ports struct {
 	changes    chan change
 	settling   chan chan struct{} // closed when what was known before has been acted on
 	conditions *conditions
-	guardian   *guardian
+	guardian   *observe.Guardian
 	begun      chan struct{} // closed when what was possible at the start is done
 	told       func(map[router.ID]view)
 
@@ -213,7 +215,7 @@ func (ps *ports) update(p *port, snapshot []link.Interface) error {
 		}
 		if err != nil {
 			if p.failed == nil || p.failed.Error() != err.Error() {
-				ps.log.WithField("interface", p.name).WithError(advise(err)).Error("interface can't be used, trying again")
+				ps.log.WithField("interface", p.name).WithError(process.Advise(err)).Error("interface can't be used, trying again")
 			}
 			p.failed = err
 			return nil
@@ -250,7 +252,7 @@ func (ps *ports) ready(p *port, m *member, snapshot []link.Interface) (bool, err
 		return false, err
 	}
 	if m.failed == nil || m.failed.Error() != err.Error() {
-		ps.log.WithFields(fields(m.id)).WithError(advise(err)).Error("router can't start, trying again")
+		ps.log.WithFields(fields(m.id)).WithError(process.Advise(err)).Error("router can't start, trying again")
 	}
 	m.failed, m.cause = err, vrrp.CauseWaiting
 	return false, nil
@@ -270,7 +272,7 @@ func (ps *ports) restore(snapshot []link.Interface, begun time.Time) error {
 	older := false // is the picture than an assignment
 	for id := range absent {
 		since, is := assigned[id]
-		older = older || is && since >= instant(begun)
+		older = older || is && since >= process.Instant(begun)
 	}
 	if older {
 		current, err := ps.handle.Interfaces()
@@ -284,7 +286,7 @@ func (ps *ports) restore(snapshot []link.Interface, begun time.Time) error {
 		if _, is := assigned[id]; !is {
 			continue
 		}
-		ps.guardian.restore(id, fmt.Sprintf("address %s on %s", a, id.Interface))
+		ps.guardian.Restore(id, fmt.Sprintf("address %s on %s", a, id.Interface))
 		if err := ps.loop.Restore(id); err != nil {
 			return err
 		}
@@ -298,6 +300,10 @@ func (ps *ports) absent(snapshot []link.Interface) map[router.ID]netip.Prefix {
 	count := 0
 	for _, i := range snapshot {
 		count += len(i.Addresses)
+	}
+	type spot struct {
+		ifindex int
+		address netip.Addr
 	}
 	there := make(map[spot]bool, count)
 	for _, i := range snapshot {
@@ -784,10 +790,4 @@ func addrs(prefixes []netip.Prefix) (all []netip.Addr) {
 	return all
 }
 
-func fields(id router.ID) logrus.Fields {
-	f := logrus.Fields{"interface": id.Interface}
-	if id.VRID != 0 {
-		f["vrid"], f["family"] = id.VRID, id.Family.String()
-	}
-	return f
-}
+func fields(id router.ID) logrus.Fields { return observe.Fields(id) }

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/link"
@@ -55,28 +53,6 @@ func (e *ConfigError) orNil() error {
 	return e
 }
 
-// checkPrivileges names the capabilities that are missing.
-func checkPrivileges() error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return fmt.Errorf("read the capabilities of this process: %w", err)
-	}
-	var missing []string
-	for _, c := range []struct {
-		bit  int
-		name string
-	}{{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN"}, {unix.CAP_NET_RAW, "CAP_NET_RAW"}} {
-		if data[c.bit/32].Effective&(1<<(c.bit%32)) == 0 {
-			missing = append(missing, c.name)
-		}
-	}
-	if len(missing) > 0 {
-		return fmt.Errorf("no privilege: %s missing; run it with sudo, or grant CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON", strings.Join(missing, " and "))
-	}
-	return nil
-}
-
 // makePlan completes the routers and checks them without the host.
 func makePlan(routers []config.Router) ([]planned, error) {
 	plan := make([]planned, 0, len(routers)) // which is kept
@@ -109,7 +85,7 @@ func checkInterfaces(plan []planned, snapshot []link.Interface, wait bool) error
 	}
 	all := virtual(plan)
 	for _, p := range plan {
-		i, err := findInterface(snapshot, p.Interface)
+		i, err := link.Find(snapshot, p.Interface)
 		if err != nil {
 			if !wait || i.Kind == link.KindLoopback {
 				wrong.add(p, "interface", 0, "%s", err)
@@ -157,33 +133,13 @@ func share(a, b config.Router) bool {
 	return slices.ContainsFunc(families(a), func(f packet.Family) bool { return slices.Contains(families(b), f) })
 }
 
-func findInterface(snapshot []link.Interface, name string) (link.Interface, error) {
-	var names []string
-	for _, i := range snapshot {
-		if i.Name == name {
-			if i.Kind == link.KindLoopback {
-				return i, fmt.Errorf("interface %s is the loopback: VRRP needs a network shared with other hosts", name)
-			}
-			return i, nil
-		}
-		if i.Kind != link.KindLoopback {
-			names = append(names, i.Name)
-		}
-	}
-	slices.Sort(names)
-	if len(names) == 0 {
-		return link.Interface{}, fmt.Errorf("no interface %q: this host has none but the loopback", name)
-	}
-	return link.Interface{}, fmt.Errorf("no interface %q: this host has %s", name, strings.Join(names, ", "))
-}
-
 // checkAddresses makes sure that nobody has the virtual addresses already,
 // unless this host owns them, and then that it has them all. What ours says is
 // there because it was put there.
 func checkAddresses(plan []planned, snapshot []link.Interface, ours func(ifindex int, a netip.Addr) bool) error {
 	var wrong ConfigError
 	for _, p := range plan {
-		i, err := findInterface(snapshot, p.Interface)
+		i, err := link.Find(snapshot, p.Interface)
 		there := err == nil
 		for n, a := range p.Addresses {
 			addr := a.Addr()

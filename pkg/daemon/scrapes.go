@@ -13,6 +13,7 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/metrics"
+	"github.com/failoverd/failoverd/pkg/process"
 )
 
 // takenRetry is how long to wait before a port that another process had is tried again.
@@ -34,7 +35,7 @@ type scrapes struct {
 
 func newScrapes(source metrics.Source, log *logrus.Logger) *scrapes {
 	return &scrapes{
-		source: source, log: log, server: newTrouble(log, "metrics"),
+		source: source, log: log, server: process.NewServerLog(log, "metrics"),
 		failed: make(chan error, 1), given: off(), close: func() {},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/sirupsen/logrus"
 
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -42,7 +43,7 @@ func (d *instance) serve(ctx context.Context) error {
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	garbage := time.NewTicker(garbageEvery)
+	garbage := time.NewTicker(process.TendEvery)
 	defer garbage.Stop()
 	told := ""
 	for {
@@ -63,10 +64,10 @@ func (d *instance) serve(ctx context.Context) error {
 				d.notify(daemon.SdNotifyStopping)
 				return nil
 			case <-started:
-				d.threads.collect() // what reading the file and loading the programs took
-				d.threads.followUse()
+				d.threads.Collect() // what reading the file and loading the programs took
+				d.threads.FollowUse()
 			case <-garbage.C:
-				d.threads.tend()
+				d.threads.Tend()
 			case <-tick.C:
 				waiting = false
 			}

@@ -36,7 +36,7 @@ func spread(interfaces []string, addresses []netip.Prefix, snapshot []link.Inter
 	found := make([]link.Interface, len(interfaces))
 	for i, name := range interfaces {
 		var err error
-		if found[i], err = findInterface(snapshot, name); err != nil {
+		if found[i], err = link.Find(snapshot, name); err != nil {
 			return nil, err
 		}
 	}

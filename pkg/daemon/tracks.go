@@ -16,6 +16,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/script"
 	"github.com/failoverd/failoverd/pkg/track"
@@ -27,7 +28,7 @@ type tracks struct {
 	tracker    *track.Tracker
 	conditions *conditions
 	history    *control.History
-	room       *allowance
+	room       *observe.Allowance
 	log        *logrus.Logger
 	monitor    *link.Monitor
 	routes     *link.RouteMonitor
@@ -54,7 +55,7 @@ type applied struct {
 	fault bool
 }
 
-func newTracks(runner *script.Runner, monitor *link.Monitor, c *conditions, h *control.History, room *allowance, log *logrus.Logger) (*tracks, error) {
+func newTracks(runner *script.Runner, monitor *link.Monitor, c *conditions, h *control.History, room *observe.Allowance, log *logrus.Logger) (*tracks, error) {
 	t := &tracks{conditions: c, history: h, room: room, log: log, monitor: monitor, told: make(map[string]told), states: make(map[router.ID]vrrp.State), applied: make(map[string]map[string]applied)}
 	t.tracker = track.New(track.Sources{Runner: runner, Network: surroundings{t}, Routers: t}, t.report)
 	var err error
@@ -136,7 +137,7 @@ func (t *tracks) report(r track.Report) {
 	if !ok {
 		return
 	}
-	entry := suppressed(t.log.WithFields(logrus.Fields{"check": r.Name, "found": r.Text}), held)
+	entry := observe.Suppressed(t.log.WithFields(logrus.Fields{"check": r.Name, "found": r.Text}), held)
 	if r.State == track.Down {
 		entry.Warn("check is down")
 	} else {
@@ -150,9 +151,9 @@ func (t *tracks) mayTell(now time.Time, r track.Report) (held uint64, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	last := t.told[r.Name]
-	if now.Sub(last.at) >= quiet {
-		t.room.spend(now, len(r.Text))
-	} else if !t.room.take(now, len(r.Text), keptFromFindings) {
+	if now.Sub(last.at) >= observe.Quiet {
+		t.room.Spend(now, len(r.Text))
+	} else if !t.room.Take(now, len(r.Text), observe.KeptFromFindings) {
 		last.held++
 		t.told[r.Name] = last
 		return 0, false

@@ -17,6 +17,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/script"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
@@ -32,7 +33,7 @@ func TestTracksAreChanged(t *testing.T) {
 	logger := logrus.New()
 	logger.SetOutput(&log)
 	c := newConditions()
-	tracks, err := newTracks(script.NewRunner(), monitor, c, control.NewHistory(), newAllowance(), logger)
+	tracks, err := newTracks(script.NewRunner(), monitor, c, control.NewHistory(), observe.NewAllowance(), logger)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package observe
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -23,7 +24,7 @@ import (
 
 // watched is an observer with its log.
 type watched struct {
-	*observer
+	*Observer
 	out bytes.Buffer
 }
 
@@ -32,8 +33,22 @@ func newWatched() *watched {
 	log := logrus.New()
 	log.SetOutput(&w.out)
 	log.SetFormatter(&logrus.TextFormatter{DisableTimestamp: true})
-	w.observer = newObserver(log, nil, control.NewHistory())
+	w.Observer = newTestObserver(log)
 	return w
+}
+
+func newTestObserver(log *logrus.Logger) *Observer {
+	room, history := NewAllowance(), control.NewHistory()
+	return NewObserver(log, new(counters), history, room, NewProblems(log, history, room))
+}
+
+// counters count for nobody.
+type counters struct{ all [packet.ReasonCount]uint64 }
+
+func (c *counters) Count(r packet.Reason)                { c.all[r]++ }
+func (c *counters) Counters() [packet.ReasonCount]uint64 { return c.all }
+func (c *counters) LastDiscard(packet.Reason) (d datapath.Discard, ok bool) {
+	return d, false
 }
 
 // work is what run does in a second.
@@ -109,7 +124,7 @@ func TestLogIsLimited(t *testing.T) {
 			t.Errorf("%d lines, want one of each kind:\n%s", n, w.out.String())
 		}
 		w.out.Reset()
-		time.Sleep(quiet - time.Millisecond)
+		time.Sleep(Quiet - time.Millisecond)
 		w.work()
 		time.Sleep(time.Millisecond)
 		finding(51, "192.0.2.2", packet.ErrOwnerConflict)
@@ -244,15 +259,19 @@ func TestStatesDontWaitForTheLog(t *testing.T) {
 		w.log.SetOutput(log)
 		ctx, cancel := context.WithCancel(t.Context())
 		told := make(map[router.ID]vrrp.State)
-		w.moves.told = func(m router.Transition) { told[m.ID] = m.To }
-		go func() { _ = w.moves.run(ctx) }()
-		w.Transition(turn(routerID(0), vrrp.Initialize, vrrp.Backup))
+		moves := NewMovements()
+		go func() { _ = moves.Run(ctx, func(m router.Transition) { told[m.ID] = m.To }) }()
+		transition := func(t router.Transition) {
+			moves.Put(t)
+			w.Transition(t)
+		}
+		transition(turn(routerID(0), vrrp.Initialize, vrrp.Backup))
 		go w.tell()
 		synctest.Wait()
 		for range 100 {
 			for n := range 200 {
-				w.Transition(turn(routerID(n), vrrp.Active, vrrp.Backup))
-				w.Transition(turn(routerID(n), vrrp.Backup, vrrp.Active))
+				transition(turn(routerID(n), vrrp.Active, vrrp.Backup))
+				transition(turn(routerID(n), vrrp.Backup, vrrp.Active))
 			}
 		}
 		synctest.Wait()
@@ -327,14 +346,14 @@ func TestRealPeerBesideInventedOnes(t *testing.T) {
 
 func TestAllowance(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	a := newAllowance()
+	a := NewAllowance()
 	count := func(kept int) (octets int) {
-		for a.take(now, 60, kept) {
+		for a.Take(now, 60, kept) {
 			octets += 60 + lineOctets
 		}
 		return octets
 	}
-	if n := count(keptFromFindings) + count(keptFromProblems) + count(keptFromTransitions); n > logBurst || n < logBurst-2*lineOctets {
+	if n := count(KeptFromFindings) + count(KeptFromProblems) + count(KeptFromTransitions); n > logBurst || n < logBurst-2*lineOctets {
 		t.Errorf("%d octets at once", n)
 	}
 	total := 0
@@ -346,7 +365,7 @@ func TestAllowance(t *testing.T) {
 		t.Errorf("%d octets in 10 s", total)
 	}
 	for range 1000 {
-		a.spend(now, 60)
+		a.Spend(now, 60)
 	}
 	if n := count(0); n != 0 {
 		t.Errorf("%d octets after all is spent", n)

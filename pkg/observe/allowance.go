@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package observe
 
 import (
 	"sync"
@@ -20,23 +20,24 @@ const (
 // What must be left of logBurst for a line. What matters more may use what is kept
 // from the rest.
 const (
-	keptFromFindings    = logBurst / 2
-	keptFromProblems    = logBurst / 4
-	keptFromTransitions = 0
+	KeptFromFindings    = logBurst / 2
+	KeptFromProblems    = logBurst / 4
+	KeptFromTransitions = 0
 )
 
-// allowance is how much may be logged still because of what arrives.
-type allowance struct {
+// Allowance is how much may be logged still because of what arrives.
+type Allowance struct {
 	mu   sync.Mutex
 	left int
 	at   time.Time // when it was so much
 }
 
-func newAllowance() *allowance { return &allowance{left: logBurst} }
+// NewAllowance is a full one.
+func NewAllowance() *Allowance { return &Allowance{left: logBurst} }
 
-// take reports whether a line of such a text may be logged with so much kept for
+// Take reports whether a line of such a text may be logged with so much kept for
 // others, and takes it off.
-func (a *allowance) take(now time.Time, text, kept int) bool {
+func (a *Allowance) Take(now time.Time, text, kept int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.fill(now)
@@ -47,15 +48,15 @@ func (a *allowance) take(now time.Time, text, kept int) bool {
 	return true
 }
 
-// spend takes a line off that is logged in any case.
-func (a *allowance) spend(now time.Time, text int) {
+// Spend takes a line off that is logged in any case.
+func (a *Allowance) Spend(now time.Time, text int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.fill(now)
 	a.left = max(a.left-text-lineOctets, 0)
 }
 
-func (a *allowance) fill(now time.Time) {
+func (a *Allowance) fill(now time.Time) {
 	since := min(now.Sub(a.at), time.Minute) // by then it is full
 	if more := int(since * logRate / time.Second); more > 0 {
 		a.left, a.at = min(a.left+more, logBurst), now

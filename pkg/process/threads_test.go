@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package process
 
 import (
 	"io"
@@ -18,13 +18,11 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
-func newThreads(t *testing.T) *threads {
+func newThreads(t *testing.T) *Threads {
 	t.Helper()
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	all := &threads{log: log}
-	all.begin()
-	return all
+	return NewThreads(log)
 }
 
 // ranks are the policies of this process's threads, and what they ask for.
@@ -61,9 +59,9 @@ func nicest(t *testing.T) map[int32]int {
 }
 
 // turnOf has the loop take a turn on the thread of the test, and returns how that is ranked.
-func turnOf(t *testing.T, all *threads) *unix.SchedAttr {
+func turnOf(t *testing.T, all *Threads) *unix.SchedAttr {
 	t.Helper()
-	all.forLoop()
+	all.ForLoop()
 	a, err := unix.SchedGetAttr(0, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -94,9 +92,9 @@ func TestThreads(t *testing.T) {
 	}
 	none("at the beginning")
 	for _, wanted := range []config.Realtime{config.RealtimeAuto, config.RealtimeAll, config.RealtimeNone, config.RealtimeAll, config.RealtimeAuto, config.RealtimeNone} {
-		all.want(wanted)
-		if s := all.status(); s.Is != string(wanted) || s.Problem != "" {
-			t.Fatalf("%s: %+v", wanted, s)
+		all.Want(wanted)
+		if _, is, problem := all.Status(); is != wanted || problem != nil {
+			t.Fatalf("%s: %s, %v", wanted, is, problem)
 		}
 		for range 2 {
 			a := turnOf(t, all)
@@ -122,8 +120,8 @@ func TestThreads(t *testing.T) {
 // The rank goes with the loop to another thread, and the former one loses it.
 func TestLoopMoves(t *testing.T) {
 	all := newThreads(t)
-	all.want(config.RealtimeAuto)
-	defer all.want(config.RealtimeNone)
+	all.Want(config.RealtimeAuto)
+	defer all.Want(config.RealtimeNone)
 	for range 3 {
 		moved := make(chan struct{})
 		go func() {
@@ -147,10 +145,10 @@ func TestCollectGarbage(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	all := newThreads(t)
-	all.want(config.RealtimeAuto)
+	all.Want(config.RealtimeAuto)
 	defer func() {
-		all.want(config.RealtimeNone)
-		all.collect()
+		all.Want(config.RealtimeNone)
+		all.Collect()
 	}()
 	turnOf(t, all)
 	all.collectBy(func() {
@@ -165,11 +163,11 @@ func TestCollectGarbage(t *testing.T) {
 		t.Errorf("afterwards: policies %v", policies)
 	}
 	was := all.collected
-	if all.tend(); all.collected != was {
+	if all.Tend(); all.collected != was {
 		t.Error("garbage was collected although there is none")
 	}
 	all.collected = was.Add(-collectEvery)
-	if all.tend(); time.Since(all.collected) > collectEvery/2 {
+	if all.Tend(); time.Since(all.collected) > collectEvery/2 {
 		t.Error("garbage wasn't collected although it is time")
 	}
 }
@@ -177,18 +175,18 @@ func TestCollectGarbage(t *testing.T) {
 // A thread that runs for too long ends it, until the next reload.
 func TestExceeded(t *testing.T) {
 	all := newThreads(t)
-	all.want(config.RealtimeAuto)
-	defer all.want(config.RealtimeNone)
+	all.Want(config.RealtimeAuto)
+	defer all.Want(config.RealtimeNone)
 	all.exceeded()
-	if s := all.status(); s.Wanted != "auto" || s.Is != "false" || !strings.Contains(s.Problem, "without a pause") {
-		t.Errorf("%+v", s)
+	if wanted, is, problem := all.Status(); wanted != config.RealtimeAuto || is != config.RealtimeNone || problem == nil || !strings.Contains(problem.Error(), "without a pause") {
+		t.Errorf("%s wanted, %s, %v", wanted, is, problem)
 	}
 	if policies, _ := ranks(t); len(policies) != 1 {
 		t.Errorf("policies %v", policies)
 	}
-	all.want(config.RealtimeAuto)
-	if s := all.status(); s.Is != "auto" || s.Problem != "" {
-		t.Errorf("after a reload: %+v", s)
+	all.Want(config.RealtimeAuto)
+	if _, is, problem := all.Status(); is != config.RealtimeAuto || problem != nil {
+		t.Errorf("after a reload: %s, %v", is, problem)
 	}
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package observe
 
 import (
 	"net/netip"
@@ -219,7 +219,7 @@ func (n *noticed) list(addresses []netip.Addr) {
 // look calls f for what was found since the last look, or only for what was never
 // looked at. It decides what is logged of it: of each peer and reason one line in
 // quiet, as long as the allowance has room. What there is no place for is crowded.
-func (t *findings) look(now time.Time, all bool, room *allowance, crowded *unlogged[router.ID], f func(*verdict)) {
+func (t *findings) look(now time.Time, all bool, room *Allowance, crowded *unlogged[router.ID], f func(*verdict)) {
 	t.mu.Lock()
 	pages := make([]*page, 0, len(t.pages))
 	for _, p := range t.pages {
@@ -252,13 +252,13 @@ func (t *findings) look(now time.Time, all bool, room *allowance, crowded *unlog
 }
 
 // judge says what becomes of what was found since the last look.
-func (n *noticed) judge(now time.Time, room *allowance) verdict {
+func (n *noticed) judge(now time.Time, room *Allowance) verdict {
 	v := verdict{noticed: *n}
 	switch {
 	case usual(n.Reason):
-	case !n.logged.IsZero() && now.Sub(n.logged) < quiet:
+	case !n.logged.IsZero() && now.Sub(n.logged) < Quiet:
 		n.held += n.fresh
-	case room.take(now, len(n.Reason.Error()), keptFromFindings):
+	case room.Take(now, len(n.Reason.Error()), KeptFromFindings):
 		v.log, v.held = true, n.held
 		n.logged, n.held = now, n.fresh-1
 	default:

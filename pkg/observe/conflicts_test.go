@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package observe
 
 import (
 	"net/netip"
@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
@@ -19,29 +18,28 @@ var otherMAC = packet.MAC{2, 0, 0, 0, 0, 9}
 
 // guard is conflicts with a time of their own, for a router with many addresses.
 type guard struct {
-	*conflicts
+	*Conflicts
 	*keeper
 	state router.Status
-	views map[router.ID]view
 }
 
 func newGuard(addresses int) *guard {
 	k := newKeeper()
-	g := &guard{conflicts: &conflicts{problems: k.problems, log: k.log}, keeper: k}
+	g := &guard{keeper: k}
 	g.state = router.Status{ID: problemsID, Ifindex: 7, MAC: packet.MAC{1: 1}, OwnMAC: packet.MAC{1: 2}}
 	g.state.Protocol.State = vrrp.Active
-	var all []netip.Prefix
+	var all []netip.Addr
 	for n := range addresses {
-		all = append(all, netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, byte(2 + n>>8), byte(n)}), 16))
+		all = append(all, netip.AddrFrom4([4]byte{192, 0, byte(2 + n>>8), byte(n)}))
 	}
-	g.views = map[router.ID]view{problemsID: {config: &config.Router{Addresses: all}}}
+	g.Conflicts = NewConflicts(nil, func(router.ID) []netip.Addr { return all }, k.Problems, k.log)
 	return g
 }
 
 // second is a second's work; it returns how many questions were due.
 func (g *guard) second() int {
 	g.now = g.now.Add(time.Second)
-	g.update(g.now, []router.Status{g.state}, g.views)
+	g.update(g.now, []router.Status{g.state})
 	g.tell(g.now)
 	g.tick(g.now)
 	return len(g.due(g.now))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package process
 
 import (
 	"runtime"
@@ -39,14 +39,14 @@ func TestGarbage(t *testing.T) {
 	}
 	all := newThreads(t)
 	debug.SetGCPercent(garbage - 1)
-	if all.collect(); percent() < garbage {
+	if all.Collect(); percent() < garbage {
 		t.Errorf("%d %% after a collection", percent())
 	}
 	t.Setenv("GOGC", "17")
 	if debug.SetGCPercent(17); percent() != 17 {
 		t.Fatal(percent())
 	}
-	if all.collect(); percent() != 17 {
+	if all.Collect(); percent() != 17 {
 		t.Errorf("%d %%, but GOGC is 17", percent())
 	}
 }
@@ -56,7 +56,7 @@ func TestGarbageFollowsUse(t *testing.T) {
 	was := debug.SetGCPercent(100)
 	defer debug.SetGCPercent(was)
 	t.Setenv("GOGC", "")
-	newThreads(t).followUse()
+	newThreads(t).FollowUse()
 	allowGarbage(garbageFloor/100, false)
 	live := make([]byte, 4*garbageFloor)
 	defer runtime.KeepAlive(live)

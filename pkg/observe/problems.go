@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package observe
 
 import (
 	"cmp"
@@ -25,11 +25,11 @@ const (
 	problemsMost = 4096
 )
 
-// problems keeps what is wrong between the routers of this host and others.
-type problems struct {
+// Problems keeps what is wrong between the routers of this host and others.
+type Problems struct {
 	log     *logrus.Logger
 	history *control.History
-	room    *allowance
+	room    *Allowance
 
 	mu     sync.Mutex
 	all    map[problemKey]*problem
@@ -49,54 +49,55 @@ type problemKey struct {
 
 type problem struct {
 	control.Problem
-	sight  sight
+	sight  Sight
 	told   bool
 	missed bool // there was no room to tell it
 }
 
-// sight is a problem as it is seen.
-type sight struct {
-	kind, peer   string
-	text, remedy string
-	interval     time.Duration // in which it is seen again; 0: unknown
-	watched      bool          // it is looked for discardsEvery, so that it is over when it isn't seen
-	// since is when it began, if that was before it is told of, and count how often it
+// Sight is a problem as it is seen.
+type Sight struct {
+	Kind, Peer   string // the kind is one of control.ProblemKinds
+	Text, Remedy string
+	Interval     time.Duration // in which it is seen again; 0: unknown
+	Watched      bool          // it is looked for discardsEvery, so that it is over when it isn't seen
+	// Since is when it began, if that was before it is told of, and Count how often it
 	// was seen since the last time; 0 stands for once.
-	since time.Time
-	count uint64
+	Since time.Time
+	Count uint64
 }
 
 // lasts is how long it is taken for a problem without being seen again.
-func (s *sight) lasts() time.Duration {
-	if s.watched {
+func (s *Sight) lasts() time.Duration {
+	if s.Watched {
 		return 2 * discardsEvery
 	}
-	return lasts(s.interval)
+	return lasts(s.Interval)
 }
 
-func newProblems(log *logrus.Logger, history *control.History) *problems {
-	return &problems{log: log, history: history, room: newAllowance(), all: make(map[problemKey]*problem), peers: make(map[problemKind]int)}
+// NewProblems keeps none yet. What is told of them takes its room in the log.
+func NewProblems(log *logrus.Logger, history *control.History, room *Allowance) *Problems {
+	return &Problems{log: log, history: history, room: room, all: make(map[problemKey]*problem), peers: make(map[problemKind]int)}
 }
 
-// note takes in that a problem is seen.
-func (p *problems) note(now time.Time, id router.ID, s sight) {
+// Note takes in that a problem is seen.
+func (p *Problems) Note(now time.Time, id router.ID, s Sight) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	key := problemKey{problemKind{id, s.kind}, s.peer}
+	key := problemKey{problemKind{id, s.Kind}, s.Peer}
 	one := p.all[key]
 	if one == nil {
 		if !p.place(now, key.problemKind) {
 			return
 		}
-		one = &problem{Problem: control.Problem{Kind: s.kind, Peer: s.peer, Since: now}}
-		if !s.since.IsZero() {
-			one.Since = s.since
+		one = &problem{Problem: control.Problem{Kind: s.Kind, Peer: s.Peer, Since: now}}
+		if !s.Since.IsZero() {
+			one.Since = s.Since
 		}
 		p.all[key] = one
 		p.peers[key.problemKind]++
 	}
-	one.sight, one.Last, one.Text, one.Remedy = s, now, s.text, s.remedy
-	one.Count += max(s.count, 1)
+	one.sight, one.Last, one.Text, one.Remedy = s, now, s.Text, s.Remedy
+	one.Count += max(s.Count, 1)
 	if !one.told {
 		p.tell(now, key, one)
 	}
@@ -104,7 +105,7 @@ func (p *problems) note(now time.Time, id router.ID, s sight) {
 
 // place makes room for another problem of a kind, and reports whether there is some.
 // What was seen only once gives way before it is over.
-func (p *problems) place(now time.Time, kind problemKind) bool {
+func (p *Problems) place(now time.Time, kind problemKind) bool {
 	if p.peers[kind] < problemPeers {
 		return len(p.all) < problemsMost
 	}
@@ -119,12 +120,12 @@ func (p *problems) place(now time.Time, kind problemKind) bool {
 
 // tell tells of a problem, if there is room in the log: first of all that a router has
 // one of the kind. Otherwise it is told later, if it lasts.
-func (p *problems) tell(now time.Time, key problemKey, one *problem) {
-	kept := keptFromProblems
+func (p *Problems) tell(now time.Time, key problemKey, one *problem) {
+	kept := KeptFromProblems
 	if p.peers[key.problemKind] > 1 {
-		kept = keptFromFindings
+		kept = KeptFromFindings
 	}
-	if !p.room.take(now, len(one.Text)+len(one.Remedy), kept) {
+	if !p.room.Take(now, len(one.Text)+len(one.Remedy), kept) {
 		if !one.missed {
 			p.untold.add(1, key.id)
 		}
@@ -132,12 +133,12 @@ func (p *problems) tell(now time.Time, key problemKey, one *problem) {
 		return
 	}
 	one.told = true
-	p.log.WithFields(fields(key.id)).WithFields(logrus.Fields{"problem": key.kind, "peer": key.peer}).Warnf("%s: %s", one.Text, one.Remedy)
+	p.log.WithFields(Fields(key.id)).WithFields(logrus.Fields{"problem": key.kind, "peer": key.peer}).Warnf("%s: %s", one.Text, one.Remedy)
 	p.event(key, key.kind+": "+one.Text+": "+one.Remedy)
 }
 
 // tick forgets what isn't seen any more.
-func (p *problems) tick(now time.Time) {
+func (p *Problems) tick(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	full := len(p.all) >= problemsMost
@@ -150,7 +151,7 @@ func (p *problems) tick(now time.Time) {
 }
 
 // end forgets a problem. That it is over is told if it was told that there is one.
-func (p *problems) end(now time.Time, key problemKey, one *problem) {
+func (p *Problems) end(now time.Time, key problemKey, one *problem) {
 	delete(p.all, key)
 	if p.peers[key.problemKind]--; p.peers[key.problemKind] == 0 {
 		delete(p.peers, key.problemKind)
@@ -159,20 +160,20 @@ func (p *problems) end(now time.Time, key problemKey, one *problem) {
 		return
 	}
 	long := one.Last.Sub(one.Since).Round(time.Millisecond)
-	p.room.spend(now, len(one.Text))
-	p.log.WithFields(fields(key.id)).WithFields(logrus.Fields{"problem": key.kind, "peer": key.peer}).Infof("over after %v: %s", long, one.Text)
+	p.room.Spend(now, len(one.Text))
+	p.log.WithFields(Fields(key.id)).WithFields(logrus.Fields{"problem": key.kind, "peer": key.peer}).Infof("over after %v: %s", long, one.Text)
 	p.event(key, key.kind+" over after "+long.String()+": "+one.Text)
 }
 
 // missed returns how many problems of how many routers there was no room for in the
 // log, since the last time.
-func (p *problems) missed() (count uint64, routers int) {
+func (p *Problems) missed() (count uint64, routers int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.untold.take()
 }
 
-func (p *problems) event(key problemKey, text string) {
+func (p *Problems) event(key problemKey, text string) {
 	p.history.Add(control.Event{
 		Kind: "problem", Interface: key.id.Interface, Family: key.id.Family.String(), VRID: int(key.id.VRID),
 		Peer: key.peer, Text: text,
@@ -180,10 +181,10 @@ func (p *problems) event(key problemKey, text string) {
 }
 
 // of returns a router's problems, the worst kinds first.
-func (p *problems) of(id router.ID) []control.Problem { return p.each()[id] }
+func (p *Problems) of(id router.ID) []control.Problem { return p.Each()[id] }
 
-// each returns the problems of each router, the worst kinds first.
-func (p *problems) each() map[router.ID][]control.Problem {
+// Each returns the problems of each router, the worst kinds first.
+func (p *Problems) Each() map[router.ID][]control.Problem {
 	each := make(map[router.ID][]control.Problem)
 	p.mu.Lock()
 	for key, one := range p.all {

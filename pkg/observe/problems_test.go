@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package observe
 
 import (
 	"fmt"
@@ -16,6 +16,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
@@ -24,21 +25,21 @@ var problemsID = router.ID{Interface: "eth0", Family: packet.IPv4, VRID: 51}
 
 // keeper is a keeper of problems with a time of its own.
 type keeper struct {
-	*problems
+	*Problems
 	now time.Time
 }
 
 func newKeeper() *keeper {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	return &keeper{newProblems(log, control.NewHistory()), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	return &keeper{NewProblems(log, control.NewHistory(), NewAllowance()), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 }
 
 // see has something be seen so many times, each time after so long.
-func (k *keeper) see(s sight, times int, every time.Duration) {
+func (k *keeper) see(s Sight, times int, every time.Duration) {
 	for range times {
 		k.now = k.now.Add(every)
-		k.note(k.now, problemsID, s)
+		k.Note(k.now, problemsID, s)
 		k.tick(k.now)
 	}
 }
@@ -54,7 +55,7 @@ func (k *keeper) events() (all []string) {
 // A problem is told once when it begins and once when it isn't seen any more.
 func TestProblemBeginsAndEnds(t *testing.T) {
 	k := newKeeper()
-	s := sight{kind: control.Interval, peer: "192.0.2.2", text: "the text", remedy: "the remedy", interval: time.Second}
+	s := Sight{Kind: control.Interval, Peer: "192.0.2.2", Text: "the text", Remedy: "the remedy", Interval: time.Second}
 	k.see(s, 5, time.Second)
 	want := []control.Problem{{Kind: "interval", Peer: "192.0.2.2", Since: k.now.Add(-4 * time.Second), Last: k.now, Count: 5, Text: "the text", Remedy: "the remedy"}}
 	if diff := cmp.Diff(want, k.of(problemsID)); diff != "" {
@@ -80,7 +81,7 @@ func TestProblemBeginsAndEnds(t *testing.T) {
 func TestProblemsAreBounded(t *testing.T) {
 	k := newKeeper()
 	for n := range 1000 {
-		k.see(sight{kind: control.Interval, peer: fmt.Sprint(n)}, 1, time.Microsecond)
+		k.see(Sight{Kind: control.Interval, Peer: fmt.Sprint(n)}, 1, time.Microsecond)
 	}
 	if n := len(k.of(problemsID)); n != problemPeers {
 		t.Errorf("%d problems of a kind", n)
@@ -128,7 +129,7 @@ func TestSighted(t *testing.T) {
 			Contrast: &vrrp.Contrast{State: x.state, Ours: ours, Theirs: x.theirs},
 		}}
 		s, ok := sighted(f, len(x.theirs.Addresses))
-		if ok != (x.kind != "") || ok && (s.kind != x.kind || !strings.Contains(s.text, x.text) || s.remedy == "") {
+		if ok != (x.kind != "") || ok && (s.Kind != x.kind || !strings.Contains(s.Text, x.text) || s.Remedy == "") {
 			t.Errorf("%v while %v: %+v, %v", x.reason, x.state, s, ok)
 		}
 	}
@@ -142,7 +143,7 @@ func TestDiscarded(t *testing.T) {
 	}
 	for active, want := range map[string]bool{"192.0.2.2": false, "192.0.2.3": true} {
 		s := router.Status{ID: problemsID, Protocol: vrrp.Status{Active: netip.MustParseAddr(active)}}
-		if got, ok := discarded(packet.ErrVersion, d, s); ok != want || ok && got.kind != control.Version {
+		if got, ok := discarded(packet.ErrVersion, d, s); ok != want || ok && got.Kind != control.Version {
 			t.Errorf("with %s Active: %+v, %v", active, got, ok)
 		}
 	}
@@ -188,11 +189,11 @@ func TestSlowActive(t *testing.T) {
 	} {
 		p := followed(t, vrrp.Config{MaxInterval: x.most}, x.interval, heard)
 		s, ok := slowActive(p, heard.Add(x.after))
-		if ok != (x.want != nil) || ok && (s.kind != control.SlowActive || s.peer != "192.0.2.77") {
+		if ok != (x.want != nil) || ok && (s.Kind != control.SlowActive || s.Peer != "192.0.2.77") {
 			t.Errorf("%s: %+v, %v", x.name, s, ok)
 		}
 		for _, want := range x.want {
-			if text := s.text + " -> " + s.remedy; !strings.Contains(text, want) {
+			if text := s.Text + " -> " + s.Remedy; !strings.Contains(text, want) {
 				t.Errorf("%s: %q lacks %q", x.name, text, want)
 			}
 		}
@@ -204,14 +205,14 @@ func TestSlowActive(t *testing.T) {
 
 // It is told once, and over as soon as the router doesn't follow it any more.
 func TestSlowActiveIsOver(t *testing.T) {
-	now := monotonic{}.Now()
+	now := process.Clock{}.Now()
 	slow, fast := followed(t, vrrp.Config{}, 40*time.Second, now), followed(t, vrrp.Config{}, 100*time.Millisecond, now)
 	var current vrrp.Status
 	asked := 0
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	o := newObserver(log, nil, control.NewHistory())
-	o.look = func() ([]router.Status, error) {
+	o := newTestObserver(log)
+	look := func() ([]router.Status, error) {
 		asked++
 		return []router.Status{{ID: problemsID, Protocol: current}}, nil
 	}
@@ -227,11 +228,11 @@ func TestSlowActiveIsOver(t *testing.T) {
 	wall := time.Now()
 	tick := func() {
 		wall = wall.Add(discardsEvery)
-		o.sightSlow(wall)
+		o.sightSlow(wall, look)
 		o.problems.tick(wall)
 	}
 	shown := func() (n int) {
-		for _, p := range upToDate(o.problems.of(problemsID), current, now) {
+		for _, p := range UpToDate(o.problems.of(problemsID), current, now) {
 			if p.Kind == control.SlowActive {
 				n++
 			}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package process
 
 import (
 	"errors"
@@ -15,16 +15,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// advise says what to do where there are no file descriptors left.
-func advise(err error) error {
-	if !scarce(err) {
+// Advise says what to do where there are no file descriptors left.
+func Advise(err error) error {
+	if !Scarce(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %s", err, moreFiles(errors.Is(err, unix.ENFILE)))
 }
 
-// scarce reports whether an error is that descriptors have run out.
-func scarce(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
+// Scarce reports whether an error is that descriptors have run out.
+func Scarce(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
 
 func moreFiles(host bool) string {
 	if host {
@@ -50,7 +50,8 @@ type trouble struct {
 	skipped int
 }
 
-func newTrouble(log *logrus.Logger, server string) *stdlog.Logger {
+// NewServerLog is the log of a server of net/http, a line now and then.
+func NewServerLog(log *logrus.Logger, server string) *stdlog.Logger {
 	return stdlog.New(&trouble{log: log.WithField("server", server)}, "", 0)
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package watch
 
 import (
 	"cmp"
@@ -14,6 +14,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
@@ -323,7 +324,7 @@ func (h *heard) row(r *heardRouter, s *heardSender, alive []*heardSender, now vr
 		out.Version = fmt.Sprint(a.Version)
 		out.Priority = fmt.Sprint(a.Priority)
 		out.Interval = a.Interval.String()
-		out.Addresses = joinFirst(a.Addresses, s.listed)
+		out.Addresses = observe.JoinFirst(a.Addresses, s.listed)
 		if a.Version == 3 && r.key.Family == packet.IPv4 {
 			out.Checksum = s.checksum.String()
 		}
@@ -382,20 +383,4 @@ func prefixBits(i link.Interface, addr netip.Addr) int {
 		return 64
 	}
 	return addr.BitLen()
-}
-
-func joinAddresses(addresses []netip.Addr) string { return joinFirst(addresses, len(addresses)) }
-
-// joinFirst joins the first of so many addresses.
-func joinFirst(addresses []netip.Addr, count int) string {
-	const most = 4
-	var s []string
-	for n, a := range addresses {
-		if n == most {
-			s = append(s, fmt.Sprintf("and %d more", count-most))
-			break
-		}
-		s = append(s, a.String())
-	}
-	return strings.Join(s, " ")
 }

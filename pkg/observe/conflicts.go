@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package observe
 
 import (
 	"context"
@@ -31,14 +31,13 @@ const (
 	askAtOnce = 30
 )
 
-// conflicts find out whether another host answers for a virtual address of an
+// Conflicts find out whether another host answers for a virtual address of an
 // Active router: some say so of themselves, and the others are asked.
-type conflicts struct {
-	altered  func() uint64                   // changes with what the next two return
-	look     func() ([]router.Status, error) // at those that are Active
-	views    func() map[router.ID]view
-	problems *problems
-	log      *logrus.Logger
+type Conflicts struct {
+	loop      activeRouters
+	addresses func(router.ID) []netip.Addr
+	problems  *Problems
+	log       *logrus.Logger
 
 	mu      sync.Mutex
 	guarded map[spot]*guarded
@@ -62,7 +61,19 @@ type guarded struct {
 	until   time.Time  // until when the claim stands
 }
 
-func (c *conflicts) run(ctx context.Context) error {
+// activeRouters is what knows which routers are Active.
+type activeRouters interface {
+	Altered() uint64 // changes with what Actives returns
+	Actives() ([]router.Status, error)
+}
+
+// NewConflicts looks at the routers of the loop, which answer for such addresses.
+func NewConflicts(loop activeRouters, addresses func(router.ID) []netip.Addr, problems *Problems, log *logrus.Logger) *Conflicts {
+	return &Conflicts{loop: loop, addresses: addresses, problems: problems, log: log}
+}
+
+// Run looks for conflicts until ctx ends.
+func (c *Conflicts) Run(ctx context.Context) error {
 	tick := time.NewTicker(conflictsEvery)
 	defer tick.Stop()
 	failed := make(chan error, 1)
@@ -76,17 +87,17 @@ func (c *conflicts) run(ctx context.Context) error {
 			}
 			return nil
 		case now := <-tick.C:
-			// The views may follow a moment later.
-			if n := c.altered(); n != known {
+			// The addresses may follow a moment later.
+			if n := c.loop.Altered(); n != known {
 				known, fresh = n, 3
 			}
 			if fresh > 0 {
 				fresh--
-				states, err := c.look()
+				states, err := c.loop.Actives()
 				if err != nil {
 					continue // the loop has ended, and soon this ends
 				}
-				c.update(now, states, c.views())
+				c.update(now, states)
 			}
 			c.tell(now)
 			c.ask(c.due(now))
@@ -95,7 +106,7 @@ func (c *conflicts) run(ctx context.Context) error {
 }
 
 // heard takes in what somebody says.
-func (c *conflicts) heard(ifindex int, claim packet.Claim) {
+func (c *Conflicts) heard(ifindex int, claim packet.Claim) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if g := c.guarded[spot{ifindex, claim.Address}]; g != nil && claim.MAC != g.mac && claim.MAC != g.own {
@@ -106,7 +117,7 @@ func (c *conflicts) heard(ifindex int, claim packet.Claim) {
 // update makes the addresses of the routers that are Active those that are
 // guarded. What was said of others is forgotten: when a router becomes Active, or
 // ends to be it, another one rightly says that it has the addresses.
-func (c *conflicts) update(now time.Time, states []router.Status, views map[router.ID]view) {
+func (c *Conflicts) update(now time.Time, states []router.Status) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.guarded
@@ -115,9 +126,8 @@ func (c *conflicts) update(now time.Time, states []router.Status, views map[rout
 		if s.Protocol.State != vrrp.Active || s.Ifindex == 0 {
 			continue
 		}
-		r := of(views, s.ID).config
-		for _, a := range append(r.OfFamily(s.ID.Family), r.Extras(s.ID.Family)...) {
-			at := spot{s.Ifindex, a.Addr()}
+		for _, a := range c.addresses(s.ID) {
+			at := spot{s.Ifindex, a}
 			g := before[at]
 			if g == nil || g.id != s.ID {
 				g = &guarded{id: s.ID, askAt: now.Add(conflictsEvery)}
@@ -129,7 +139,7 @@ func (c *conflicts) update(now time.Time, states []router.Status, views map[rout
 }
 
 // tell notes the conflicts that have been seen.
-func (c *conflicts) tell(now time.Time) {
+func (c *Conflicts) tell(now time.Time) {
 	type rival struct {
 		id  router.ID
 		mac packet.MAC
@@ -153,10 +163,10 @@ func (c *conflicts) tell(now time.Time) {
 	}
 	for r := range seen {
 		slices.SortFunc(all[r], netip.Addr.Compare)
-		c.problems.note(now, r.id, sight{
-			kind: control.AddressConflict, peer: r.mac.String(),
-			text:   "another host, at " + r.mac.String() + ", answers for " + joinAddresses(all[r]),
-			remedy: "take the address off that host: the switch's table of MACs says at which port it is",
+		c.problems.Note(now, r.id, Sight{
+			Kind: control.AddressConflict, Peer: r.mac.String(),
+			Text:   "another host, at " + r.mac.String() + ", answers for " + joinAddresses(all[r]),
+			Remedy: "take the address off that host: the switch's table of MACs says at which port it is",
 		})
 	}
 }
@@ -168,7 +178,7 @@ type question struct {
 }
 
 // due returns the questions that it is time for, the oldest first.
-func (c *conflicts) due(now time.Time) []question {
+func (c *Conflicts) due(now time.Time) []question {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var waiting []spot
@@ -200,7 +210,7 @@ func (c *conflicts) due(now time.Time) []question {
 }
 
 // ask sends questions. The answers come in as claims.
-func (c *conflicts) ask(all []question) {
+func (c *Conflicts) ask(all []question) {
 	slices.SortFunc(all, func(a, b question) int { return a.ifindex - b.ifindex })
 	for len(all) > 0 {
 		n := slices.IndexFunc(all, func(q question) bool { return q.ifindex != all[0].ifindex })

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package process
 
 import (
 	"testing"
@@ -22,7 +22,7 @@ func TestMonotonic(t *testing.T) {
 	least := vrrp.Instant(1 << 62)
 	for range 10_000 {
 		before := kernel()
-		now := (monotonic{}).Now()
+		now := (Clock{}).Now()
 		if after := kernel(); now > after {
 			t.Fatalf("%v ahead", now.Sub(after))
 		}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package observe
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/transmit"
@@ -28,12 +27,12 @@ const (
 // virtual MAC reaches anybody, and again if there was no neighbour to ask.
 var reachAfter = []time.Duration{time.Second, 10 * time.Second, time.Minute}
 
-// reach finds out whether the virtual MAC is let through: hypervisors and
+// Reach finds out whether the virtual MAC is let through: hypervisors and
 // switches may drop what comes from another MAC than the one they know. Once
 // for each interface is enough, unless it isn't.
-type reach struct {
-	loop   *router.Loop
-	handle *link.Handle
+type Reach struct {
+	loop   activeRouter
+	handle neighbors
 	log    *logrus.Logger
 	wake   chan struct{} // has a value when somebody waits
 
@@ -42,13 +41,25 @@ type reach struct {
 	known   map[string]bool      // interfaces that are being looked at, or are good
 }
 
-func newReach(loop *router.Loop, handle *link.Handle, log *logrus.Logger) *reach {
-	return &reach{loop: loop, handle: handle, log: log, wake: make(chan struct{}, 1), waiting: make(map[string]router.ID), known: make(map[string]bool)}
+// activeRouter is what knows the state of a router.
+type activeRouter interface {
+	StatusOf(router.ID) (router.Status, bool, error)
 }
 
-// becameActive never waits.
-func (r *reach) becameActive(id router.ID) {
-	if id.Family != packet.IPv4 {
+// neighbors knows who is on the network of an interface.
+type neighbors interface {
+	Neighbors(ifindex int) ([]netip.Addr, error)
+}
+
+// NewReach asks the handle for neighbours, from another goroutine than the loop's.
+func NewReach(loop activeRouter, handle neighbors, log *logrus.Logger) *Reach {
+	return &Reach{loop: loop, handle: handle, log: log, wake: make(chan struct{}, 1), waiting: make(map[string]router.ID), known: make(map[string]bool)}
+}
+
+// Transition is told of a router's change of state, and never waits.
+func (r *Reach) Transition(t router.Transition) {
+	id := t.ID
+	if t.To != vrrp.Active || id.Family != packet.IPv4 {
 		return // the virtual MAC of IPv4 is what is looked at
 	}
 	r.mu.Lock()
@@ -59,7 +70,8 @@ func (r *reach) becameActive(id router.ID) {
 	}
 }
 
-func (r *reach) run(ctx context.Context) error {
+// Run looks whether the virtual MACs reach anybody, until ctx ends.
+func (r *Reach) Run(ctx context.Context) error {
 	var checks sync.WaitGroup
 	defer checks.Wait()
 	for {
@@ -75,7 +87,7 @@ func (r *reach) run(ctx context.Context) error {
 }
 
 // begin returns the routers to check now.
-func (r *reach) begin() (all []router.ID) {
+func (r *Reach) begin() (all []router.ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for name, id := range r.waiting {
@@ -87,7 +99,7 @@ func (r *reach) begin() (all []router.ID) {
 }
 
 // check asks neighbours, and logs if none answers to the virtual MAC.
-func (r *reach) check(ctx context.Context, id router.ID) {
+func (r *Reach) check(ctx context.Context, id router.ID) {
 	good := false
 	for _, after := range reachAfter {
 		select {
@@ -101,16 +113,16 @@ func (r *reach) check(ctx context.Context, id router.ID) {
 		}
 		answers, err := r.ask(ctx, s)
 		if err != nil {
-			r.log.WithFields(fields(id)).WithError(err).Warn("can't find out whether the virtual MAC is let through")
+			r.log.WithFields(Fields(id)).WithError(err).Warn("can't find out whether the virtual MAC is let through")
 			break
 		}
 		if answers.own.IsValid() && !answers.virtual.IsValid() {
-			r.log.WithFields(fields(id)).WithField("neighbor", answers.own.String()).Errorf(
+			r.log.WithFields(Fields(id)).WithField("neighbor", answers.own.String()).Errorf(
 				"%s answers to this interface's MAC but not to the virtual MAC %s: a hypervisor or a switch lets no other MAC through, and other routers may not hear this one; allow it for this host's port (forged transmits and MAC changes, MAC spoofing, or no MAC filter), or give all routers --virtual-mac off", answers.own, s.MAC)
 			break
 		}
 		if good = answers.virtual.IsValid(); good {
-			r.log.WithFields(fields(id)).WithField("neighbor", answers.virtual.String()).Debug("the virtual MAC is let through")
+			r.log.WithFields(Fields(id)).WithField("neighbor", answers.virtual.String()).Debug("the virtual MAC is let through")
 			break
 		}
 	}
@@ -120,7 +132,7 @@ func (r *reach) check(ctx context.Context, id router.ID) {
 }
 
 // status returns the router's if it is Active with a virtual MAC.
-func (r *reach) status(id router.ID) (router.Status, bool) {
+func (r *Reach) status(id router.ID) (router.Status, bool) {
 	s, ok, err := r.loop.StatusOf(id)
 	return s, ok && err == nil && s.Protocol.State == vrrp.Active && s.MAC != s.OwnMAC
 }
@@ -128,7 +140,7 @@ func (r *reach) status(id router.ID) (router.Status, bool) {
 // reached are the neighbours that answer to the MACs, zero if none does.
 type reached struct{ own, virtual netip.Addr }
 
-func (r *reach) ask(ctx context.Context, s router.Status) (found reached, err error) {
+func (r *Reach) ask(ctx context.Context, s router.Status) (found reached, err error) {
 	neighbors, err := r.handle.Neighbors(s.Ifindex)
 	if err != nil {
 		return found, err

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package watch
 
 import (
 	"cmp"
@@ -16,6 +16,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/observe"
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -26,7 +28,7 @@ type screen struct {
 	terminal   bool
 	height     func() int // of the terminal, in lines
 	interfaces string
-	room       *allowance
+	room       *observe.Allowance
 	shown      map[shownKey]string // what was last written of each row
 	begin      int                 // with the row that there was no room for
 	summedAt   time.Time
@@ -44,7 +46,7 @@ const tableMost = 200
 func newScreen(out io.Writer) *screen {
 	f, ok := out.(*os.File)
 	return &screen{
-		out: out, terminal: ok && term.IsTerminal(int(f.Fd())), room: newAllowance(), shown: make(map[shownKey]string), summedAt: time.Now(),
+		out: out, terminal: ok && term.IsTerminal(int(f.Fd())), room: observe.NewAllowance(), shown: make(map[shownKey]string), summedAt: time.Now(),
 		height: func() int {
 			if _, lines, err := term.GetSize(int(f.Fd())); err == nil {
 				return lines
@@ -81,7 +83,7 @@ func (s *screen) show(h *heard, now vrrp.Instant) error {
 		if !known && r.Command != "" {
 			line += "\n             to back it up: " + r.Command
 		}
-		if !s.room.take(time.Now(), len(line), r.kept()) {
+		if !s.room.Take(time.Now(), len(line), r.kept()) {
 			s.begin = place
 			continue
 		}
@@ -100,12 +102,12 @@ func (r *row) kept() int {
 	if r.sure {
 		return 0
 	}
-	return logBurst / 2
+	return observe.KeptFromFindings
 }
 
 // sumUp says once in a while what isn't shown.
 func (s *screen) sumUp(h *heard) error {
-	if time.Since(s.summedAt) < quiet {
+	if time.Since(s.summedAt) < observe.Quiet {
 		return nil
 	}
 	s.summedAt = time.Now()
@@ -113,7 +115,7 @@ func (s *screen) sumUp(h *heard) error {
 	if text == "" {
 		return nil
 	}
-	s.room.spend(time.Now(), len(text))
+	s.room.Spend(time.Now(), len(text))
 	_, err := fmt.Fprintf(s.out, "%s %s\n", time.Now().Format("15:04:05.000"), text)
 	return err
 }
@@ -232,7 +234,7 @@ func (s *screen) end(h *heard) error {
 		_, err := fmt.Fprintln(s.out)
 		return err
 	}
-	rows, more := surest(h.rows(monotonic{}.Now()), tableMost)
+	rows, more := surest(h.rows(process.Clock{}.Now()), tableMost)
 	_, err := fmt.Fprint(s.out, "\n", table(rows), more)
 	return err
 }

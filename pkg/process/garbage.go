@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package process
 
 import (
 	"os"
@@ -22,20 +22,20 @@ const (
 )
 
 // If only the loop is real-time, the collector must not begin by itself: it stops the loop
-// until threads have run that aren't. So it is called in time, by tend each garbageEvery,
+// until threads have run that aren't. So it is called in time, by Tend each TendEvery,
 // and what makes it begin is rareTimes as much. The runtime calls it after two minutes,
 // collectEvery is before.
 const (
 	rareTimes    = 8
-	garbageEvery = 5 * time.Second
+	TendEvery    = 5 * time.Second
 	collectEvery = 100 * time.Second
 )
 
-// collect collects the garbage, gives the memory back, and lets as much come anew as goes
+// Collect collects the garbage, gives the memory back, and lets as much come anew as goes
 // with what is in use.
-func (t *threads) collect() { t.collectBy(debug.FreeOSMemory) }
+func (t *Threads) Collect() { t.collectBy(debug.FreeOSMemory) }
 
-func (t *threads) collectBy(collect func()) {
+func (t *Threads) collectBy(collect func()) {
 	t.during(func(alone bool) {
 		collect()
 		t.collected, t.live = time.Now(), inUse("/gc/heap/live:bytes")
@@ -43,8 +43,8 @@ func (t *threads) collectBy(collect func()) {
 	})
 }
 
-// tend collects the garbage if it is time while only the loop is real-time.
-func (t *threads) tend() {
+// Tend collects the garbage if it is time while only the loop is real-time.
+func (t *Threads) Tend() {
 	t.mu.Lock()
 	due := t.is == config.RealtimeAuto && os.Getenv("GOGC") == "" &&
 		(time.Since(t.collected) >= collectEvery || inUse("/memory/classes/heap/objects:bytes") >= t.live+max(t.live*garbage/100, garbageFloor))
@@ -54,9 +54,9 @@ func (t *threads) tend() {
 	}
 }
 
-// followUse has the allowed garbage follow what is in use after each collection: what was
+// FollowUse has the allowed garbage follow what is in use after each collection: what was
 // allowed beside little would be too much beside more.
-func (t *threads) followUse() {
+func (t *Threads) FollowUse() {
 	type mark struct { // it is garbage at once
 		before uint64
 		_      *byte // so that it isn't allocated together with others
@@ -92,6 +92,9 @@ func inUse(names ...string) (sum uint64) {
 	}
 	return sum
 }
+
+// LimitGarbage says how much garbage there may be while it isn't known how much is in use.
+func LimitGarbage() { allowGarbage(0, false) }
 
 // allowGarbage says how much there may be beside so many octets in use, before the
 // collector begins by itself, which has to be rare or not; 0 in use isn't known.

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package observe
 
 import (
 	"context"
 	"fmt"
 	"maps"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -21,9 +20,9 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// quiet is how long a message that could be caused by every packet is held
+// Quiet is how long a message that could be caused by every packet is held
 // back after it was logged, for each kind of message.
-const quiet = 10 * time.Second
+const Quiet = 10 * time.Second
 
 // discardsEvery is how often the counters of refused packets are looked at.
 const discardsEvery = time.Second
@@ -35,23 +34,19 @@ const (
 	waiting   = 4096
 )
 
-// observer turns what the loop reports into counters, events and log lines. The loop
+// Observer turns what the loop reports into counters, events and log lines. The loop
 // leaves it here and goes on: writing a log line may block. What packets cause is kept
 // where it was found (findings), and has its share of the log (room). Changes of state,
 // failures and hooks wait in a row of their own. What acts on changes of state waits for
-// nothing of that (moves).
-type observer struct {
+// nothing of that (Movements).
+type Observer struct {
 	log     *logrus.Logger
-	dp      *datapath.Datapath
+	dp      Counters
 	history *control.History
-	room    *allowance
-	// problems are told of what is found, and look is how the routers are known
-	// that refused packets were for.
-	problems *problems
-	look     func() ([]router.Status, error)
+	room    *Allowance
+	// problems are told of what is found.
+	problems *Problems
 	findings *findings
-	moves    *movements
-	told     func(router.Transition) // on the loop
 
 	wake     chan struct{} // has a value when changes wait
 	mu       sync.Mutex    // for short: the event loop waits for it
@@ -81,25 +76,35 @@ type failed struct {
 	held uint64 // not told since then
 }
 
-func newObserver(log *logrus.Logger, dp *datapath.Datapath, history *control.History) *observer {
-	o := &observer{
-		log: log, dp: dp, history: history, problems: newProblems(log, history), findings: newFindings(), moves: newMovements(),
+// Counters count packets by what was found of them.
+type Counters interface {
+	Count(packet.Reason)
+	Counters() [packet.ReasonCount]uint64
+	LastDiscard(packet.Reason) (datapath.Discard, bool)
+}
+
+// NewObserver observes for the log, the history and the problems. What packets cause
+// there has to share the room.
+func NewObserver(log *logrus.Logger, dp Counters, history *control.History, room *Allowance, problems *Problems) *Observer {
+	return &Observer{
+		log: log, dp: dp, history: history, room: room, problems: problems, findings: newFindings(),
 		wake: make(chan struct{}, 1), failures: make(map[failureKey]failed),
 		moved: make(map[router.ID]time.Time), ran: make(map[notify.Subject]time.Time),
 	}
-	o.room = o.problems.room
-	return o
 }
 
+// Hook has it told how a hook was run.
+func (o *Observer) Hook(r notify.Run) { o.put(r) }
+
 // put has a change told, after those before it.
-func (o *observer) put(change any) {
+func (o *Observer) put(change any) {
 	o.mu.Lock()
 	o.add(change)
 	o.mu.Unlock()
 	nudge(o.wake)
 }
 
-func (o *observer) add(change any) {
+func (o *Observer) add(change any) {
 	if len(o.changes) == waiting { // the history wouldn't keep it either
 		o.changes[0] = nil
 		o.changes = o.changes[1:]
@@ -109,21 +114,17 @@ func (o *observer) add(change any) {
 }
 
 // Transition is called by the loop.
-func (o *observer) Transition(t router.Transition) {
-	o.moves.put(t)
+func (o *Observer) Transition(t router.Transition) {
 	o.put(t)
-	if o.told != nil {
-		o.told(t)
-	}
 }
 
 // Failure is called by the loop. What goes on failing is told once in a while.
-func (o *observer) Failure(f router.Failure) {
+func (o *Observer) Failure(f router.Failure) {
 	now, key, text := time.Now(), failureKey{f.ID, f.Action}, f.Err.Error()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	last, known := o.failures[key]
-	again := quiet
+	again := Quiet
 	if last.text != text {
 		again = time.Second
 	}
@@ -138,10 +139,8 @@ func (o *observer) Failure(f router.Failure) {
 }
 
 // Finding is called by the loop.
-func (o *observer) Finding(f router.Finding) {
-	if o.dp != nil {
-		o.dp.Count(f.Reason)
-	}
+func (o *Observer) Finding(f router.Finding) {
+	o.dp.Count(f.Reason)
 	o.findings.note(time.Now(), &f)
 }
 
@@ -151,11 +150,12 @@ func usual(r packet.Reason) bool {
 	return r == packet.ReasonAdvertisementReceived || r == packet.ReasonPriorityZero || r == packet.ReasonChecksumRFC5798
 }
 
-// run writes the log until ctx ends.
-func (o *observer) run(ctx context.Context) error {
+// Run writes the log until ctx ends. It looks at the routers when it has to know which of
+// them something concerns.
+func (o *Observer) Run(ctx context.Context, look func() ([]router.Status, error)) error {
 	tick := time.NewTicker(discardsEvery)
 	defer tick.Stop()
-	summary := time.NewTicker(quiet)
+	summary := time.NewTicker(Quiet)
 	defer summary.Stop()
 	rest := time.NewTimer(0) // between two looks
 	defer rest.Stop()
@@ -176,10 +176,10 @@ func (o *observer) run(ctx context.Context) error {
 		case <-tick.C:
 			now := o.dp.Counters()
 			before = o.discards(before, now)
-			o.sightDiscards(last, now, seen)
+			o.sightDiscards(last, now, seen, look)
 			last = now
 			o.find(time.Now(), true)
-			o.sightSlow(time.Now())
+			o.sightSlow(time.Now(), look)
 			o.problems.tick(time.Now())
 			o.forget(time.Now())
 		case <-summary.C:
@@ -194,7 +194,7 @@ func (o *observer) run(ctx context.Context) error {
 }
 
 // tell tells of the changes that wait.
-func (o *observer) tell() {
+func (o *Observer) tell() {
 	o.mu.Lock()
 	all, lost := o.changes, o.lost
 	o.changes, o.lost = nil, 0
@@ -214,23 +214,23 @@ func (o *observer) tell() {
 	}
 }
 
-func (o *observer) transition(now time.Time, t *router.Transition) {
+func (o *Observer) transition(now time.Time, t *router.Transition) {
 	why := t.Why()
 	o.history.Add(control.Event{
 		Kind: "transition", Interface: t.ID.Interface, Family: t.ID.Family.String(), VRID: int(t.ID.VRID),
-		From: t.From.String(), To: t.To.String(), Peer: peer(t.Peer), Text: why,
+		From: t.From.String(), To: t.To.String(), Peer: Peer(t.Peer), Text: why,
 	})
 	// What packets can't cause is logged, and the first change in a while.
 	if t.From != vrrp.Initialize && t.To != vrrp.Initialize && t.Cause != vrrp.CauseNobody {
-		if now.Sub(o.moved[t.ID]) >= quiet {
-			o.room.spend(now, len(why))
-		} else if !o.room.take(now, len(why), keptFromTransitions) {
+		if now.Sub(o.moved[t.ID]) >= Quiet {
+			o.room.Spend(now, len(why))
+		} else if !o.room.Take(now, len(why), KeptFromTransitions) {
 			o.flapping.add(1, t.ID)
 			return
 		}
 		o.moved[t.ID] = now
 	}
-	entry := o.log.WithFields(fields(t.ID)).WithFields(logrus.Fields{"from": t.From.String(), "to": t.To.String(), "cause": why})
+	entry := o.log.WithFields(Fields(t.ID)).WithFields(logrus.Fields{"from": t.From.String(), "to": t.To.String(), "cause": why})
 	if t.From == vrrp.Initialize || t.To == vrrp.Backup {
 		entry.Info("transition")
 	} else {
@@ -238,12 +238,12 @@ func (o *observer) transition(now time.Time, t *router.Transition) {
 	}
 }
 
-func (o *observer) hook(now time.Time, r *notify.Run) {
+func (o *Observer) hook(now time.Time, r *notify.Run) {
 	text := hookText(r)
 	o.history.Add(control.Event{Kind: "hook", Name: r.Subject.Name, Text: text})
-	if now.Sub(o.ran[r.Subject]) >= quiet {
-		o.room.spend(now, len(text))
-	} else if !o.room.take(now, len(text), keptFromTransitions) {
+	if now.Sub(o.ran[r.Subject]) >= Quiet {
+		o.room.Spend(now, len(text))
+	} else if !o.room.Take(now, len(text), KeptFromTransitions) {
 		o.runs.add(1, r.Subject)
 		return
 	}
@@ -256,27 +256,19 @@ func (o *observer) hook(now time.Time, r *notify.Run) {
 	}
 }
 
-func (o *observer) failure(f *failed) {
+func (o *Observer) failure(f *failed) {
 	o.history.Add(control.Event{
 		Kind: "failure", Interface: f.ID.Interface, Family: f.ID.Family.String(), VRID: int(f.ID.VRID), Text: f.Action + ": " + f.text,
 	})
-	suppressed(o.log.WithFields(fields(f.ID)).WithError(f.Err), f.held).Error(f.Action)
-}
-
-// suppressed says in an entry how many like it weren't logged.
-func suppressed(entry *logrus.Entry, held uint64) *logrus.Entry {
-	if held == 0 {
-		return entry
-	}
-	return entry.WithField("suppressed", held)
+	Suppressed(o.log.WithFields(Fields(f.ID)).WithError(f.Err), f.held).Error(f.Action)
 }
 
 // find tells of what the state machines have found.
-func (o *observer) find(now time.Time, all bool) {
+func (o *Observer) find(now time.Time, all bool) {
 	o.findings.look(now, all, o.room, &o.crowded, func(v *verdict) {
 		if s, ok := sighted(v.Finding, v.listed); ok && v.ripe {
-			s.since, s.count = v.since, v.fresh
-			o.problems.note(v.last, v.ID, s)
+			s.Since, s.Count = v.since, v.fresh
+			o.problems.Note(v.last, v.ID, s)
 		}
 		o.crowded.add(v.unlogged, v.ID)
 		if !v.log {
@@ -284,18 +276,18 @@ func (o *observer) find(now time.Time, all bool) {
 		}
 		o.history.Add(control.Event{
 			Kind: "finding", Interface: v.ID.Interface, Family: v.ID.Family.String(), VRID: int(v.ID.VRID),
-			Peer: peer(v.Peer), Text: v.Reason.Error(),
+			Peer: Peer(v.Peer), Text: v.Reason.Error(),
 		})
-		entry := o.log.WithFields(fields(v.ID)).WithFields(logrus.Fields{"peer": v.Peer.String(), "counter": v.Reason.String()})
-		suppressed(entry, v.held).Warn(v.Reason.Error())
+		entry := o.log.WithFields(Fields(v.ID)).WithFields(logrus.Fields{"peer": v.Peer.String(), "counter": v.Reason.String()})
+		Suppressed(entry, v.held).Warn(v.Reason.Error())
 	})
 }
 
 // sumUp says what there was no room for in the log.
-func (o *observer) sumUp(now time.Time) {
+func (o *Observer) sumUp(now time.Time) {
 	say := func(count uint64, of int, text string) {
 		if count > 0 {
-			o.room.spend(now, len(text))
+			o.room.Spend(now, len(text))
 			o.log.Warnf(text, count, of)
 		}
 	}
@@ -310,13 +302,13 @@ func (o *observer) sumUp(now time.Time) {
 }
 
 // forget forgets what hasn't happened for a while.
-func (o *observer) forget(now time.Time) {
-	old := func(at time.Time) bool { return now.Sub(at) >= quiet }
+func (o *Observer) forget(now time.Time) {
+	old := func(at time.Time) bool { return now.Sub(at) >= Quiet }
 	maps.DeleteFunc(o.moved, func(_ router.ID, at time.Time) bool { return old(at) })
 	maps.DeleteFunc(o.ran, func(_ notify.Subject, at time.Time) bool { return old(at) })
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	maps.DeleteFunc(o.failures, func(_ failureKey, f failed) bool { return old(f.at) && (f.held == 0 || now.Sub(f.at) >= 10*quiet) })
+	maps.DeleteFunc(o.failures, func(_ failureKey, f failed) bool { return old(f.at) && (f.held == 0 || now.Sub(f.at) >= 10*Quiet) })
 }
 
 // hookText says how a hook was run.
@@ -334,17 +326,9 @@ func hookText(r *notify.Run) string {
 	return text
 }
 
-// peer names a peer, if there is one.
-func peer(a netip.Addr) string {
-	if !a.IsValid() {
-		return ""
-	}
-	return a.String()
-}
-
 // discards logs what was refused before it reached a state machine, one line
 // for each reason, and returns the counters to compare with next time.
-func (o *observer) discards(before, now [packet.ReasonCount]uint64) [packet.ReasonCount]uint64 {
+func (o *Observer) discards(before, now [packet.ReasonCount]uint64) [packet.ReasonCount]uint64 {
 	at := time.Now()
 	for n := range now {
 		reason := packet.Reason(n)
@@ -357,7 +341,7 @@ func (o *observer) discards(before, now [packet.ReasonCount]uint64) [packet.Reas
 			continue
 		}
 		text := reason.Error() + remedy(reason)
-		if at.Sub(o.refused[n]) < quiet || !o.room.take(at, len(text), keptFromFindings) {
+		if at.Sub(o.refused[n]) < Quiet || !o.room.Take(at, len(text), KeptFromFindings) {
 			now[n] = before[n] // so that a later line counts them all
 			continue
 		}
@@ -371,7 +355,7 @@ func (o *observer) discards(before, now [packet.ReasonCount]uint64) [packet.Reas
 }
 
 // sightDiscards notes the problems that the last refused packets show.
-func (o *observer) sightDiscards(before, now [packet.ReasonCount]uint64, seen map[packet.Reason]vrrp.Instant) {
+func (o *Observer) sightDiscards(before, now [packet.ReasonCount]uint64, seen map[packet.Reason]vrrp.Instant, look func() ([]router.Status, error)) {
 	for _, reason := range refusals {
 		if now[reason] == before[reason] {
 			continue
@@ -381,7 +365,7 @@ func (o *observer) sightDiscards(before, now [packet.ReasonCount]uint64, seen ma
 			continue
 		}
 		seen[reason] = last.ReceivedAt
-		routers, err := o.look()
+		routers, err := look()
 		if err != nil {
 			return // the loop has ended
 		}
@@ -390,7 +374,7 @@ func (o *observer) sightDiscards(before, now [packet.ReasonCount]uint64, seen ma
 				continue
 			}
 			if s, ok := discarded(reason, last, r); ok {
-				o.problems.note(time.Now(), r.ID, s)
+				o.problems.Note(time.Now(), r.ID, s)
 			}
 		}
 	}

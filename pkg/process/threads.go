@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package process
 
 import (
 	"context"
@@ -20,7 +20,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/pkg/config"
-	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
@@ -62,8 +61,8 @@ var (
 	first = unix.SchedAttr{Policy: unix.SCHED_FIFO, Priority: loopPriority, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
 )
 
-// threads are those of the process, and how the kernel ranks them.
-type threads struct {
+// Threads are those of the process, and how the kernel ranks them.
+type Threads struct {
 	log *logrus.Logger
 
 	mu     sync.Mutex
@@ -84,10 +83,10 @@ type threads struct {
 	bound bool   // its goroutine is bound to its thread
 }
 
-// begin has the threads come before others that have had as much, if nobody has ranked
-// them otherwise.
-func (t *threads) begin() {
-	t.is = config.RealtimeNone
+// NewThreads has the threads come before others that have had as much, if nobody has
+// ranked them otherwise.
+func NewThreads(log *logrus.Logger) *Threads {
+	t := &Threads{log: log, is: config.RealtimeNone}
 	t.rest.Store(&ordinary)
 	a, err := unix.SchedGetAttr(0, 0)
 	if err == nil && a.Policy == unix.SCHED_NORMAL {
@@ -96,13 +95,14 @@ func (t *threads) begin() {
 	if err != nil {
 		t.log.WithError(err).Debug("the kernel takes no slice")
 	}
+	return t
 }
 
-// forLoop says whether the event loop's thread is real-time, and whether the goroutine is
+// ForLoop says whether the event loop's thread is real-time, and whether the goroutine is
 // bound to it. The loop calls it before it waits. A bound one that Go's scheduler interrupts
 // goes on only after another thread has run. So it is bound only if that is real-time too,
 // and otherwise the rank follows it.
-func (t *threads) forLoop() (own, bound bool) {
+func (t *Threads) ForLoop() (own, bound bool) {
 	turn := t.turn.Load()
 	own = turn%2 == 1
 	t.bind(own && t.rest.Load() == &others)
@@ -114,7 +114,7 @@ func (t *threads) forLoop() (own, bound bool) {
 	return true, t.bound
 }
 
-func (t *threads) bind(bound bool) {
+func (t *Threads) bind(bound bool) {
 	if bound && !t.bound {
 		runtime.LockOSThread()
 	} else if !bound && t.bound {
@@ -124,7 +124,7 @@ func (t *threads) bind(bound bool) {
 }
 
 // follow ranks the thread that the loop is on, if it isn't yet.
-func (t *threads) follow(turn uint64) {
+func (t *Threads) follow(turn uint64) {
 	tid, had := int64(unix.Gettid()), t.loop.Load()
 	if turn == t.seen && tid == had {
 		return
@@ -145,20 +145,16 @@ func (t *threads) follow(turn uint64) {
 	}
 }
 
-// status says what came of it.
-func (t *threads) status() control.Realtime {
+// Status says what was wanted, what came of it, and why it isn't that or lacks something.
+func (t *Threads) Status() (wanted, is config.Realtime, problem error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := control.Realtime{Wanted: string(t.wanted), Is: string(t.is)}
-	if t.why != nil {
-		s.Problem = t.why.Error()
-	}
-	return s
+	return t.wanted, t.is, t.why
 }
 
-// want makes the process real-time as the file has it or ends that, and says what came of
+// Want makes the process real-time as the file has it or ends that, and says what came of
 // it: the daemon runs all the same.
-func (t *threads) want(realtime config.Realtime) {
+func (t *Threads) Want(realtime config.Realtime) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.wanted == realtime && t.is == realtime {
@@ -178,7 +174,7 @@ func (t *threads) want(realtime config.Realtime) {
 }
 
 // set makes the process real-time, with its memory locked, or ends that. t.mu is held.
-func (t *threads) set(realtime config.Realtime) error {
+func (t *Threads) set(realtime config.Realtime) error {
 	if realtime == config.RealtimeNone {
 		return t.end()
 	}
@@ -203,7 +199,7 @@ func (t *threads) set(realtime config.Realtime) error {
 }
 
 // end ends it. t.mu is held.
-func (t *threads) end() error {
+func (t *Threads) end() error {
 	if t.is == config.RealtimeNone {
 		return nil
 	}
@@ -214,7 +210,7 @@ func (t *threads) end() error {
 }
 
 // anew has the loop rank its thread anew, or not any more.
-func (t *threads) anew(realtime bool) {
+func (t *Threads) anew(realtime bool) {
 	turn := t.turn.Load() + 1
 	if turn%2 == 1 != realtime {
 		turn++
@@ -228,7 +224,7 @@ func (t *threads) anew(realtime bool) {
 // during runs what stops the loop for moments, as the garbage collector does, with all
 // threads before those that aren't real-time. Otherwise the loop would wait for
 // threads that wait for other programs. f is told whether only the loop is real-time.
-func (t *threads) during(f func(alone bool)) {
+func (t *Threads) during(f func(alone bool)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	alone := t.is == config.RealtimeAuto
@@ -246,12 +242,12 @@ func (t *threads) during(f func(alone bool)) {
 }
 
 // rankRest ranks the threads that there are but the loop's.
-func (t *threads) rankRest(a unix.SchedAttr) error { return t.rankBut(a, int(t.loop.Load())) }
+func (t *Threads) rankRest(a unix.SchedAttr) error { return t.rankBut(a, int(t.loop.Load())) }
 
 // rankAll ranks the threads that there are; those that they start inherit it.
-func (t *threads) rankAll(a unix.SchedAttr) error { return t.rankBut(a, 0) }
+func (t *Threads) rankAll(a unix.SchedAttr) error { return t.rankBut(a, 0) }
 
-func (t *threads) rankBut(a unix.SchedAttr, spared int) error {
+func (t *Threads) rankBut(a unix.SchedAttr, spared int) error {
 	for range 2 { // one that was started meanwhile may have been missed
 		all, err := tids()
 		if err != nil {
@@ -350,8 +346,8 @@ func lockMemory(all bool) (err error) {
 	return fmt.Errorf("lock the memory: %w", err)
 }
 
-// run gives the rank up when a thread has run for realtimeSoft without a pause.
-func (t *threads) run(ctx context.Context) error {
+// Run gives the rank up when a thread has run for realtimeSoft without a pause.
+func (t *Threads) Run(ctx context.Context) error {
 	exceeded := make(chan os.Signal, 1)
 	signal.Notify(exceeded, unix.SIGXCPU)
 	defer signal.Stop(exceeded)
@@ -366,7 +362,7 @@ func (t *threads) run(ctx context.Context) error {
 }
 
 // exceeded ends it until the next reload.
-func (t *threads) exceeded() {
+func (t *Threads) exceeded() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.is == config.RealtimeNone {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package observe
 
 import (
 	"context"
@@ -9,23 +9,23 @@ import (
 	"github.com/failoverd/failoverd/pkg/router"
 )
 
-// movements hand the routers' changes of state over to what acts on them. The last one
+// Movements hand the routers' changes of state over to what acts on them. The last one
 // of each router is enough for that, so nothing is ever lost, and nobody waits for
 // the log.
-type movements struct {
-	told func(router.Transition)
+type Movements struct {
 	wake chan struct{}
 
 	mu     sync.Mutex // for short: the event loop waits for it
 	latest map[router.ID]router.Transition
 }
 
-func newMovements() *movements {
-	return &movements{wake: make(chan struct{}, 1), latest: make(map[router.ID]router.Transition)}
+// NewMovements has nothing to hand over yet.
+func NewMovements() *Movements {
+	return &Movements{wake: make(chan struct{}, 1), latest: make(map[router.ID]router.Transition)}
 }
 
-// put never waits.
-func (m *movements) put(t router.Transition) {
+// Put never waits.
+func (m *Movements) Put(t router.Transition) {
 	m.mu.Lock()
 	m.latest[t.ID] = t
 	m.mu.Unlock()
@@ -40,23 +40,26 @@ func nudge(wake chan struct{}) {
 	}
 }
 
-func (m *movements) run(ctx context.Context) error {
+// Run tells each of them of the changes, until ctx ends.
+func (m *Movements) Run(ctx context.Context, told ...func(router.Transition)) error {
 	for {
 		select {
 		case <-m.wake:
-			m.tell()
+			m.tell(told)
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-func (m *movements) tell() {
+func (m *Movements) tell(told []func(router.Transition)) {
 	m.mu.Lock()
 	all := m.latest
 	m.latest = make(map[router.ID]router.Transition)
 	m.mu.Unlock()
 	for _, t := range all {
-		m.told(t)
+		for _, tell := range told {
+			tell(t)
+		}
 	}
 }

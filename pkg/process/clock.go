@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package process
 
 import (
 	"time"
@@ -10,15 +10,16 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// monotonic reads CLOCK_MONOTONIC, the clock of bpf_ktime_get_ns, so that the
+// Clock reads CLOCK_MONOTONIC, the clock of bpf_ktime_get_ns, so that the
 // kernel's receive times and the loop's time compare.
-type monotonic struct{}
+type Clock struct{}
 
-func (monotonic) Now() vrrp.Instant { return instant(time.Now()) }
+// Now is the time.
+func (Clock) Now() vrrp.Instant { return Instant(time.Now()) }
 
-// instant is a reading of Go's clock, which is this one too, and read without a system
+// Instant is a reading of Go's clock, which is this one too, and read without a system
 // call, but Go doesn't say from when.
-func instant(t time.Time) vrrp.Instant { return origin.at.Add(t.Sub(origin.time)) }
+func Instant(t time.Time) vrrp.Instant { return origin.at.Add(t.Sub(origin.time)) }
 
 // origin is one moment by both. Of the two readings the kernel's is the earlier one:
 // what it received before Now has been received by then.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package observe
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
@@ -31,26 +32,26 @@ func mayBeSlow(f *router.Finding) bool {
 }
 
 // slowActive returns the problem of a Backup that follows a slow Active.
-func slowActive(p vrrp.Status, now vrrp.Instant) (sight, bool) {
+func slowActive(p vrrp.Status, now vrrp.Instant) (Sight, bool) {
 	if p.State != vrrp.Backup || p.ActiveAdverInterval < slowTimes*p.Interval || p.ActiveDownInterval < slowDown {
-		return sight{}, false
+		return Sight{}, false
 	}
-	s := sight{kind: control.SlowActive, peer: peer(p.Active), watched: true}
-	who := s.peer
+	s := Sight{Kind: control.SlowActive, Peer: Peer(p.Active), Watched: true}
+	who := s.Peer
 	if who == "" {
 		who = "an Active"
 	}
-	s.text = fmt.Sprintf("follows %s, whose interval of %v is %d times this host's %v", who, p.Learnt, p.Learnt/p.Interval, p.Interval)
+	s.Text = fmt.Sprintf("follows %s, whose interval of %v is %d times this host's %v", who, p.Learnt, p.Learnt/p.Interval, p.Interval)
 	// By its own interval it would have taken over after so long.
 	usual := max(p.ActiveDownInterval/(p.ActiveAdverInterval/p.Interval), time.Second)
 	if silence := now.Sub(p.LastHeard); silence > usual {
-		s.text += fmt.Sprintf(", and which has been silent for %v: this host takes over in %v at the latest", inSeconds(silence), inSeconds(max(p.Deadline.Sub(now), 0)))
+		s.Text += fmt.Sprintf(", and which has been silent for %v: this host takes over in %v at the latest", inSeconds(silence), inSeconds(max(p.Deadline.Sub(now), 0)))
 	} else {
-		s.text += fmt.Sprintf(": if it falls silent, this host takes over only after %v", inSeconds(p.ActiveDownInterval))
+		s.Text += fmt.Sprintf(": if it falls silent, this host takes over only after %v", inSeconds(p.ActiveDownInterval))
 	}
-	s.remedy = "give all hosts of the VRID the same interval; max_interval bounds how long this host waits for a forged or a slow Active"
+	s.Remedy = "give all hosts of the VRID the same interval; max_interval bounds how long this host waits for a forged or a slow Active"
 	if p.Learnt > p.ActiveAdverInterval {
-		s.remedy = "give all hosts of the VRID the same interval; a lower max_interval bounds further how long this host waits"
+		s.Remedy = "give all hosts of the VRID the same interval; a lower max_interval bounds further how long this host waits"
 	}
 	return s, true
 }
@@ -59,22 +60,22 @@ func inSeconds(d time.Duration) time.Duration { return d.Round(time.Second) }
 
 // sightSlow notes which routers follow a slow Active. Only those are looked at that
 // have heard one since they didn't.
-func (o *observer) sightSlow(now time.Time) {
+func (o *Observer) sightSlow(now time.Time, look func() ([]router.Status, error)) {
 	heard := o.findings.heardSlow()
 	if len(heard) == 0 {
 		return
 	}
-	routers, err := o.look()
+	routers, err := look()
 	if err != nil {
 		return // the loop has ended
 	}
-	at := monotonic{}.Now()
+	at := process.Clock{}.Now()
 	for _, r := range routers {
 		if !heard[r.ID] {
 			continue
 		}
 		if s, ok := slowActive(r.Protocol, at); ok {
-			o.problems.note(now, r.ID, s)
+			o.problems.Note(now, r.ID, s)
 		} else {
 			o.findings.followsNoSlow(r.ID)
 		}
@@ -95,16 +96,16 @@ func (t *findings) followsNoSlow(id router.ID) {
 	delete(t.slow, id)
 }
 
-// upToDate returns the problems of a router in this state: whether it follows a slow
+// UpToDate returns the problems of a router in this state: whether it follows a slow
 // Active, and for how long that has been silent, isn't what it was a second ago.
-func upToDate(problems []control.Problem, p vrrp.Status, now vrrp.Instant) []control.Problem {
+func UpToDate(problems []control.Problem, p vrrp.Status, now vrrp.Instant) []control.Problem {
 	s, ok := slowActive(p, now)
 	all := slices.DeleteFunc(problems, func(q control.Problem) bool {
-		return q.Kind == control.SlowActive && (!ok || q.Peer != s.peer)
+		return q.Kind == control.SlowActive && (!ok || q.Peer != s.Peer)
 	})
 	for i := range all {
 		if all[i].Kind == control.SlowActive {
-			all[i].Text, all[i].Remedy = s.text, s.remedy
+			all[i].Text, all[i].Remedy = s.Text, s.Remedy
 		}
 	}
 	return all

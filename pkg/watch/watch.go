@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+// Package watch is the mode that only listens: it shows the virtual routers of a link.
+package watch
 
 import (
 	"context"
@@ -15,27 +16,28 @@ import (
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/transmit"
 )
 
-// watchRefresh is how often the seconds since the last advertisement, and what
+// refresh is how often the seconds since the last advertisement, and what
 // follows from them, are looked at again.
-const watchRefresh = 500 * time.Millisecond
+const refresh = 500 * time.Millisecond
 
-// watchEvery is the least time between two looks at what is heard.
-const watchEvery = 50 * time.Millisecond
+// lookEvery is the least time between two looks at what is heard.
+const lookEvery = 50 * time.Millisecond
 
-// WatchConfig is what Watch is started with.
-type WatchConfig struct {
+// Config is what Run is started with.
+type Config struct {
 	Interfaces []string
 	XDPMode    datapath.Mode
 }
 
-// Watch shows every virtual router heard on the interfaces until ctx ends. It
+// Run shows every virtual router heard on the interfaces until ctx ends. It
 // sends nothing and takes no part. On a terminal it redraws a table; elsewhere
 // it writes a line for each thing that changes.
-func Watch(ctx context.Context, c WatchConfig, out io.Writer, log *logrus.Logger) (err error) {
-	if err := checkPrivileges(); err != nil {
+func Run(ctx context.Context, c Config, out io.Writer, log *logrus.Logger) (err error) {
+	if err := process.CheckPrivileges(); err != nil {
 		return err
 	}
 	monitor, err := link.NewMonitor()
@@ -46,7 +48,7 @@ func Watch(ctx context.Context, c WatchConfig, out io.Writer, log *logrus.Logger
 	heard := newHeard()
 	var found []link.Interface
 	for _, name := range c.Interfaces {
-		i, err := findInterface(monitor.Snapshot(), name)
+		i, err := link.Find(monitor.Snapshot(), name)
 		if err != nil {
 			return err
 		}
@@ -54,9 +56,12 @@ func Watch(ctx context.Context, c WatchConfig, out io.Writer, log *logrus.Logger
 		heard.interfaces[i.Index] = i
 	}
 
-	dp, err := loadDatapath(datapath.Options{Unpinned: true}, []datapath.Mode{c.XDPMode}, log)
+	dp, lacks, err := datapath.LoadFor(datapath.Options{Unpinned: true}, []datapath.Mode{c.XDPMode})
 	if err != nil {
 		return err
+	}
+	for _, l := range lacks {
+		log.WithError(l.Why).Warn(l.What)
 	}
 	defer func() { err = errors.Join(err, dp.Close()) }()
 	groups, err := joinGroups(found)
@@ -77,7 +82,7 @@ func Watch(ctx context.Context, c WatchConfig, out io.Writer, log *logrus.Logger
 	news := make(chan struct{}, 1)
 	parts.Go(func() error {
 		for ctx.Err() == nil {
-			if err := dp.Wait(monotonic{}.Now().Add(watchRefresh)); err != nil {
+			if err := dp.Wait(process.Clock{}.Now().Add(refresh)); err != nil {
 				return fmt.Errorf("wait for advertisements: %w", err)
 			}
 			select {
@@ -90,7 +95,7 @@ func Watch(ctx context.Context, c WatchConfig, out io.Writer, log *logrus.Logger
 	parts.Go(func() error {
 		screen := newScreen(out)
 		var looked time.Time
-		tick := time.NewTicker(watchRefresh)
+		tick := time.NewTicker(refresh)
 		defer tick.Stop()
 		if err := screen.start(c.Interfaces); err != nil {
 			return err
@@ -108,14 +113,14 @@ func Watch(ctx context.Context, c WatchConfig, out io.Writer, log *logrus.Logger
 				continue
 			case <-news:
 				dp.Drain(heard.record)
-				if screen.terminal || time.Since(looked) < watchEvery {
+				if screen.terminal || time.Since(looked) < lookEvery {
 					continue // the tick shows it
 				}
 			case <-tick.C:
 				dp.Drain(heard.record)
 			}
 			looked = time.Now()
-			if err := screen.show(heard, monotonic{}.Now()); err != nil {
+			if err := screen.show(heard, process.Clock{}.Now()); err != nil {
 				return err
 			}
 		}

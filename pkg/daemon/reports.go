@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"net/netip"
+	"sync"
+
+	"github.com/failoverd/failoverd/pkg/observe"
+	"github.com/failoverd/failoverd/pkg/router"
+)
+
+// reports hand what the event loop reports to those who wait for it: the log and the
+// history get all, what acts on states the last change of each router, and the hooks each
+// change in its order. The loop leaves it there and goes on.
+type reports struct {
+	*observe.Observer
+	moves *observe.Movements
+	turns *turns
+}
+
+// Transition is called by the loop.
+func (r *reports) Transition(t router.Transition) {
+	r.moves.Put(t)
+	r.Observer.Transition(t)
+	r.turns.put(t)
+}
+
+// turns are the changes of state that nobody has taken yet, in their order.
+type turns struct {
+	wake chan struct{} // has a value when there are some
+
+	mu  sync.Mutex // for short: the event loop waits for it
+	all []router.Transition
+}
+
+func newTurns() *turns { return &turns{wake: make(chan struct{}, 1)} }
+
+func (q *turns) put(t router.Transition) {
+	q.mu.Lock()
+	q.all = append(q.all, t)
+	q.mu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (q *turns) take() []router.Transition {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	all := q.all
+	q.all = nil
+	return all
+}
+
+// answered are the addresses that a router answers for while it is Active.
+func (ps *ports) answered(id router.ID) (all []netip.Addr) {
+	c := of(ps.known(), id).config
+	return addrs(append(c.OfFamily(id.Family), c.Extras(id.Family)...))
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Lack is what isn't as it could be on this host, and why.
+type Lack struct {
+	What string
+	Why  error
+}
+
+// LoadFor loads the datapath for interfaces that receive in these modes, and returns what
+// isn't as it could be. A mode that isn't possible on this host is an error.
+func LoadFor(o Options, modes []Mode) (*Datapath, []Lack, error) {
+	dp, err := Load(o)
+	if err != nil {
+		return nil, nil, fmt.Errorf("load the XDP program: %w", err)
+	}
+	if why := cmp.Or(dp.Unavailable(), dp.Unpinned()); errors.Is(why, unix.EMFILE) || errors.Is(why, unix.ENFILE) {
+		return nil, nil, errors.Join(fmt.Errorf("load the BPF programs: %w", why), dp.Close())
+	}
+	var lacks []Lack
+	if why := dp.Unavailable(); why != nil {
+		for _, mode := range modes {
+			switch mode {
+			case ModeOff, ModeAuto:
+			default:
+				err := fmt.Errorf("XDP mode %s is not possible here: %w; use off to receive without XDP", mode, why)
+				return nil, nil, errors.Join(err, dp.Close())
+			}
+		}
+		if slices.Contains(modes, ModeAuto) {
+			lacks = append(lacks, Lack{"no XDP on this host, receiving through AF_PACKET", why})
+		}
+	}
+	if why := dp.Unpinned(); why != nil {
+		lacks = append(lacks, Lack{"BPF objects are not pinned, bpftool finds their maps by id only", why})
+	}
+	return dp, lacks, nil
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package link
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Find returns the interface with a name. The error says which there are; with that of the
+// loopback the interface is returned too.
+func Find(snapshot []Interface, name string) (Interface, error) {
+	var names []string
+	for _, i := range snapshot {
+		if i.Name == name {
+			if i.Kind == KindLoopback {
+				return i, fmt.Errorf("interface %s is the loopback: VRRP needs a network shared with other hosts", name)
+			}
+			return i, nil
+		}
+		if i.Kind != KindLoopback {
+			names = append(names, i.Name)
+		}
+	}
+	slices.Sort(names)
+	if len(names) == 0 {
+		return Interface{}, fmt.Errorf("no interface %q: this host has none but the loopback", name)
+	}
+	return Interface{}, fmt.Errorf("no interface %q: this host has %s", name, strings.Join(names, ", "))
+}

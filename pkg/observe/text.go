@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package observe
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/failoverd/failoverd/pkg/router"
+)
+
+func joinAddresses(addresses []netip.Addr) string { return JoinFirst(addresses, len(addresses)) }
+
+// JoinFirst joins the first of so many addresses.
+func JoinFirst(addresses []netip.Addr, count int) string {
+	const most = 4
+	var s []string
+	for n, a := range addresses {
+		if n == most {
+			s = append(s, fmt.Sprintf("and %d more", count-most))
+			break
+		}
+		s = append(s, a.String())
+	}
+	return strings.Join(s, " ")
+}
+
+// Peer names a peer, if there is one.
+func Peer(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// Fields name a Virtual Router in the log.
+func Fields(id router.ID) logrus.Fields {
+	f := logrus.Fields{"interface": id.Interface}
+	if id.VRID != 0 {
+		f["vrid"], f["family"] = id.VRID, id.Family.String()
+	}
+	return f
+}
+
+// Suppressed says in an entry how many like it weren't logged.
+func Suppressed(entry *logrus.Entry, held uint64) *logrus.Entry {
+	if held == 0 {
+		return entry
+	}
+	return entry.WithField("suppressed", held)
+}
