@@ -73,7 +73,7 @@ func TestDevice(t *testing.T) {
 	}
 
 	do(func() error {
-		settings, err := ParentSettings(index, "eth0", false)
+		settings, err := ParentSettings(parent.Index, "eth0", false)
 		if err != nil || len(settings) != 2 {
 			t.Errorf("settings %+v, %v", settings, err)
 		}
@@ -82,7 +82,7 @@ func TestDevice(t *testing.T) {
 				return err
 			}
 		}
-		if again, err := ParentSettings(index, "eth0", false); err != nil || len(again) != 0 {
+		if again, err := ParentSettings(parent.Index, "eth0", false); err != nil || len(again) != 0 {
 			t.Errorf("settings that are there: %+v, %v", again, err)
 		}
 		for _, s := range settings {
