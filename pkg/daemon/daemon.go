@@ -109,8 +109,11 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	for _, r := range removed {
 		log.WithField("leftover", r).Warn("removed what a killed run left behind")
 	}
-	if err != nil {
+	if err != nil && !wait {
 		return fmt.Errorf("remove what a killed run left behind: %w", err)
+	}
+	if err != nil {
+		log.WithError(err).Error("what a killed run left behind can't be removed, the next start tries again")
 	}
 	if len(removed) > 0 {
 		if snapshot, err = handle.Interfaces(); err != nil {
@@ -160,7 +163,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	}
 	defer looking.Close()
 	reach := newReach(loop, looking, log)
-	ports := &ports{wait: wait, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, claims: held, conditions: newConditions(), guardian: guardian, log: log, changes: make(chan change), settling: make(chan chan struct{}), begun: make(chan struct{})}
+	ports := &ports{wait: wait, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, claims: held, conditions: newConditions(), guardian: guardian, problems: observer.problems, log: log, changes: make(chan change), settling: make(chan chan struct{}), begun: make(chan struct{})}
 	book, err := openBook(c.StateDir)
 	if err != nil {
 		return err

@@ -45,6 +45,7 @@ type ports struct {
 	settling   chan chan struct{} // closed when what was known before has been acted on
 	conditions *conditions
 	guardian   *guardian
+	problems   *problems
 	begun      chan struct{} // closed when what was possible at the start is done
 	told       func(map[router.ID]view)
 
@@ -131,7 +132,7 @@ func (ps *ports) run(ctx context.Context, monitor *link.Monitor, plan []planned)
 		}
 		first.Do(func() { close(ps.begun) })
 		var retry <-chan time.Time
-		if slices.ContainsFunc(ps.all, (*port).lacks) {
+		if ps.keepJournal() || slices.ContainsFunc(ps.all, (*port).lacks) {
 			retry = time.After(bindRetry)
 		}
 		select {
@@ -552,15 +553,17 @@ func (p *port) changes(i link.Interface) (changes link.Changes) {
 		changes.Routes = append(changes.Routes, routing.Routes...)
 		changes.Rules = append(changes.Rules, routing.Rules...)
 	}
+	changes.Interfaces = []link.Identity{i.Identity()}
 	changes.Settings = p.changed
 	return changes
 }
 
 func (ps *ports) written(p *port, err error) error {
-	if err != nil {
+	if err != nil && (!errors.Is(err, link.ErrNoRoom) || p.path.Unfenced != nil) {
 		return fmt.Errorf("write down what will be changed: %w", err)
 	}
-	// Only what is written down is put on the host.
+	// Only what is written down is put on the host, or what the fence holds back if
+	// this daemon is killed.
 	for _, m := range p.routers {
 		m.noted = true
 		ps.worker.Route(m.id, m.routing())
