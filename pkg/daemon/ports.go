@@ -46,6 +46,7 @@ type ports struct {
 	conditions *conditions
 	guardian   *guardian
 	problems   *problems
+	members    time.Time // when memberships were looked at last
 	begun      chan struct{} // closed when what was possible at the start is done
 	told       func(map[router.ID]view)
 
@@ -132,7 +133,9 @@ func (ps *ports) run(ctx context.Context, monitor *link.Monitor, plan []planned)
 		}
 		first.Do(func() { close(ps.begun) })
 		var retry <-chan time.Time
-		if ps.keepJournal() || slices.ContainsFunc(ps.all, (*port).lacks) {
+		// Neither waits for the other.
+		again, more := ps.keepJournal(), ps.keepMemberships(time.Now())
+		if again || more || slices.ContainsFunc(ps.all, (*port).lacks) {
 			retry = time.After(bindRetry)
 		}
 		select {
@@ -192,7 +195,7 @@ func (ps *ports) update(p *port, snapshot []link.Interface) error {
 		if err != nil || !p.lacksDevice(current) {
 			break
 		}
-		ps.log.WithField("interface", p.name).Error("a macvlan was removed by somebody else, starting over")
+		ps.log.WithField("interface", p.name).Error("a macvlan was removed by somebody else, or the MTU was too small for it, starting over")
 		if err := ps.unbind(p, vrrp.CauseInterfaceRemoved); err != nil {
 			return err
 		}
@@ -506,7 +509,9 @@ func (ps *ports) removeDevices(p *port) error {
 // lacksDevice reports whether a macvlan of the port is not there.
 func (p *port) lacksDevice(snapshot []link.Interface) bool {
 	return slices.ContainsFunc(p.routers, func(m *member) bool {
-		return m.device != 0 && !slices.ContainsFunc(snapshot, func(i link.Interface) bool { return i.Index == m.device })
+		return m.device != 0 && !slices.ContainsFunc(snapshot, func(i link.Interface) bool {
+			return i.Index == m.device && !link.Outgrown(i, snapshot)
+		})
 	})
 }
 
