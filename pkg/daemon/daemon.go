@@ -121,7 +121,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		}
 	}
 	nobodys := func(int, netip.Addr) bool { return false }
-	if err := checkAddresses(plan, snapshot, nobodys); err != nil {
+	if err := checkAddresses(plan, snapshot, wait, nobodys); err != nil {
 		return place(file, err)
 	}
 	logLinkLocals(plan, log)

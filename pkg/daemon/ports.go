@@ -19,6 +19,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
+	hostplan "github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/transmit"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -348,6 +349,9 @@ func (p *port) find(snapshot []link.Interface) *link.Interface {
 // bind opens what a port needs on an interface: before any of its Virtual
 // Routers takes part, for attaching XDP may reset a NIC.
 func (ps *ports) bind(p *port, i link.Interface, snapshot []link.Interface) error {
+	if err := hostplan.Usable(i); err != nil {
+		return err
+	}
 	conn, err := transmit.Open(i.Index)
 	if err != nil {
 		return fmt.Errorf("open a socket to send: %w", err)
@@ -371,13 +375,14 @@ func (ps *ports) equip(p *port, m *member, i link.Interface, snapshot []link.Int
 		return err
 	}
 	// What was checked before may have changed.
-	if err := ps.checkAddresses(m, snapshot); err != nil {
+	if err := ps.checkHost(p, m, snapshot); err != nil {
 		return err
 	}
 	if err := p.openSocket(m); err != nil {
 		return err
 	}
-	if err := m.choose(p.path); err != nil {
+	why, err := m.choose(p.path, i)
+	if err != nil {
 		return err
 	}
 	if m.mac == config.VirtualMACMacvlan && m.id.Family == packet.IPv4 && p.changed == nil {
@@ -403,26 +408,12 @@ func (ps *ports) equip(p *port, m *member, i link.Interface, snapshot []link.Int
 	case config.VirtualMACMacvlan:
 		field.Infof("its addresses are at the virtual MAC %s, on the macvlan %s", m.virtualMAC(), m.planned(i.Index).Name)
 	case config.VirtualMACOff:
-		if m.config.VirtualMAC == config.VirtualMACAuto && !m.config.Unicast.On() {
-			field.Warnf("no virtual MAC, its addresses are at the interface's own: %v", p.path.Unfenced)
+		if why != "" {
+			field.Warnf("no virtual MAC, its addresses are at the interface's own: %s", why)
 		}
 		return nil
 	}
 	return p.conn.Accept(m.virtualMAC())
-}
-
-// checkAddresses checks the addresses of one Virtual Router. The picture may be
-// older than the removal of what a killed run has left, so it looks again.
-func (ps *ports) checkAddresses(m *member, snapshot []link.Interface) error {
-	one := []planned{{Router: *m.config}}
-	if checkAddresses(one, snapshot, ps.ours) == nil {
-		return nil
-	}
-	current, err := ps.handle.Interfaces()
-	if err != nil {
-		return fmt.Errorf("list the interfaces: %w", err)
-	}
-	return checkAddresses(one, current, ps.ours)
 }
 
 // unequip undoes what equip has made for one Virtual Router.
@@ -433,29 +424,6 @@ func (ps *ports) unequip(p *port, m *member) error {
 	}
 	m.equipped, m.failed = false, nil
 	return errors.Join(errs...)
-}
-
-// choose decides on the way to have the virtual MAC.
-func (m *member) choose(path datapath.Path) error {
-	owner := m.config.Priority == config.OwnerPriority
-	if path.TC == "" && !m.config.Accept && !owner {
-		return fmt.Errorf("nothing can hold back packets to the addresses of VRID %d (Accept_Mode is false): %w", m.id.VRID, path.Unfenced)
-	}
-	m.mac = m.config.VirtualMAC
-	switch {
-	case m.mac == config.VirtualMACBPF && path.TC == "":
-		return fmt.Errorf("VRID %d can't have its virtual MAC: %w; use virtual MAC mode macvlan or off", m.id.VRID, path.Unfenced)
-	case m.mac != config.VirtualMACAuto:
-	case m.config.Unicast.On():
-		m.mac = config.VirtualMACOff // clouds let no MAC through but the interface's own
-	case path.TC != "":
-		m.mac = config.VirtualMACBPF
-	case owner:
-		m.mac = config.VirtualMACOff
-	default:
-		m.mac = config.VirtualMACMacvlan
-	}
-	return nil
 }
 
 func (m *member) virtualMAC() packet.MAC { return packet.VirtualMAC(m.id.Family, m.id.VRID) }

@@ -19,9 +19,6 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// kindMacvlan is the Kind of a Device.
-const kindMacvlan = "macvlan"
-
 // MinMTUIPv6 is the MTU that an interface needs to have IPv6 (RFC 8200 §5).
 const MinMTUIPv6 = 1280
 
