@@ -24,7 +24,8 @@ func maintenanceCommand(o *options) *cobra.Command {
 		Short: "Take routers out of service, or back into it",
 		Long: `maintenance on has a router leave with priority 0, so that another host takes over within
 Skew_Time, and keeps it in Initialize until maintenance off. The other members of its
-group go with it. It holds until the daemon ends, with --persist beyond that.`,
+group go with it. It holds until the daemon ends or the router is taken out of the
+configuration, with --persist beyond both.`,
 		Example: `  sudo failoverctl maintenance on --all
   sudo failoverctl maintenance on web --persist
   sudo failoverctl maintenance off web`,
@@ -51,7 +52,7 @@ group go with it. It holds until the daemon ends, with --persist beyond that.`,
 		},
 	}
 	c.Flags().BoolVar(&all, "all", false, "all routers")
-	c.Flags().BoolVar(&persist, "persist", false, "also after a restart of the daemon or the host")
+	c.Flags().BoolVar(&persist, "persist", false, "also after a restart of the daemon or the host, and while the router is out of the configuration")
 	return c
 }
 

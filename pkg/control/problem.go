@@ -4,7 +4,7 @@ package control
 
 import "time"
 
-// The kinds of problems that a router may have with others on its link.
+// The kinds of problems that a router may have, most of them with others on its link.
 const (
 	TwoActives      = "two_actives"      // another router is Active beside this one, and goes on
 	DuplicateVRID   = "duplicate_vrid"   // strangers use the VRID for other addresses
@@ -17,18 +17,20 @@ const (
 	Checksum        = "checksum"         // its checksums are wrong in every form that is accepted
 	Authentication  = "authentication"   // its authentication type or data is another
 	Peers           = "peers"            // it is unicast and this one isn't, or the other way round, or none of the peers
+	Journal         = "journal"          // what it changes on the host can't be written down
 )
 
 // ProblemKinds returns all kinds.
 func ProblemKinds() []string {
-	return []string{TwoActives, DuplicateVRID, AddressConflict, OwnAddress, Version, SlowActive, Interval, AddressList, Checksum, Authentication, Peers}
+	return []string{TwoActives, DuplicateVRID, AddressConflict, OwnAddress, Version, SlowActive, Interval, AddressList, Checksum, Authentication, Peers, Journal}
 }
 
 // Problem is something that is wrong between a router and another one, as long as
 // it is seen.
 type Problem struct {
 	Kind string `json:"kind"` // one of ProblemKinds
-	// Peer is the other's address, of an address conflict its MAC.
+	// Peer is the other's address, of an address conflict its MAC; empty if it concerns
+	// this host alone.
 	Peer   string    `json:"peer"`
 	Since  time.Time `json:"since"`
 	Last   time.Time `json:"last"`   // when it was last seen

@@ -115,8 +115,10 @@ func (ps *ports) include(p *port, m *member) error {
 // remove has a Virtual Router leave and takes away what it had.
 func (ps *ports) remove(p *port, m *member) error {
 	m.running = false
-	if err := ps.loop.Remove(m.id, vrrp.CauseRemoved); err != nil {
+	if err := ps.loop.Remove(m.id, vrrp.CauseRemoved); errors.Is(err, router.ErrStopped) {
 		return err
+	} else if err != nil {
+		ps.log.WithFields(fields(m.id)).WithError(err).Error("its addresses can't be removed, trying again")
 	}
 	p.routers = slices.DeleteFunc(p.routers, func(o *member) bool { return o == m })
 	ps.claims.release(m.id)

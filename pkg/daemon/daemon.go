@@ -110,8 +110,11 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	for _, r := range removed {
 		log.WithField("leftover", r).Warn("removed what a killed run left behind")
 	}
-	if err != nil {
+	if err != nil && !wait {
 		return fmt.Errorf("remove what a killed run left behind: %w", err)
+	}
+	if err != nil {
+		log.WithError(err).Error("what a killed run left behind can't be removed, the next start tries again")
 	}
 	if len(removed) > 0 {
 		if snapshot, err = handle.Interfaces(); err != nil {
@@ -119,7 +122,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		}
 	}
 	nobodys := func(int, netip.Addr) bool { return false }
-	if err := checkAddresses(plan, snapshot, nobodys); err != nil {
+	if err := checkAddresses(plan, snapshot, wait, nobodys); err != nil {
 		return place(file, err)
 	}
 	logLinkLocals(plan, log)
@@ -162,7 +165,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	}
 	defer looking.Close()
 	reach := observe.NewReach(loop, looking, log)
-	ports := &ports{wait: wait, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, claims: held, conditions: newConditions(), guardian: guardian, log: log, changes: make(chan change), settling: make(chan chan struct{}), begun: make(chan struct{})}
+	ports := &ports{wait: wait, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, claims: held, conditions: newConditions(), guardian: guardian, problems: problems, log: log, changes: make(chan change), settling: make(chan chan struct{}), begun: make(chan struct{})}
 	book, err := openBook(c.StateDir)
 	if err != nil {
 		return err

@@ -124,7 +124,7 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if err := checkInterfaces(plan, snapshot, d.ports.wait); err != nil {
 		return nil, place(file, err)
 	}
-	if err := checkAddresses(plan, snapshot, d.ports.ours); err != nil {
+	if err := checkAddresses(plan, snapshot, d.ports.wait, d.ports.ours); err != nil {
 		return nil, place(file, err)
 	}
 	if err := checkScripts(file, d.log); err != nil {

@@ -37,6 +37,14 @@ func noOrders() orders {
 	return orders{Maintenance: make(map[string]bool), Priority: make(map[string]int)}
 }
 
+func (o orders) clone() orders {
+	return orders{Maintenance: maps.Clone(o.Maintenance), Priority: maps.Clone(o.Priority)}
+}
+
+func (o orders) equal(p orders) bool {
+	return maps.Equal(o.Maintenance, p.Maintenance) && maps.Equal(o.Priority, p.Priority)
+}
+
 // book keeps the orders: all of them, and those that hold beyond a restart.
 type book struct {
 	path    string // of the file that those are in
@@ -68,15 +76,34 @@ func openBook(dir string) (*book, error) {
 	return b, nil
 }
 
+// take makes an order those that hold, and if it lasts those that hold beyond a restart.
+// After an error it is neither: what can't be written down is not obeyed.
+func (b *book) take(routers []config.Router, lasts bool, change func(config.Router, *orders)) error {
+	current, lasting := b.current.clone(), b.lasting.clone()
+	for _, r := range routers {
+		change(r, &current)
+		if lasts {
+			change(r, &lasting)
+		}
+	}
+	if !lasting.equal(b.lasting) {
+		if err := b.save(lasting); err != nil {
+			return fmt.Errorf("write it down: %w", err)
+		}
+	}
+	b.current, b.lasting = current, lasting
+	return nil
+}
+
 // save writes the lasting orders: a crash leaves the file as it was or as it is.
-func (b *book) save() (err error) {
-	if len(b.lasting.Maintenance) == 0 && len(b.lasting.Priority) == 0 {
+func (b *book) save(lasting orders) (err error) {
+	if len(lasting.Maintenance) == 0 && len(lasting.Priority) == 0 {
 		if err := os.Remove(b.path); !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		return nil
 	}
-	content, err := json.MarshalIndent(b.lasting, "", "  ")
+	content, err := json.MarshalIndent(lasting, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -118,13 +145,15 @@ func (b *book) obey(c *conditions, routers []config.Router) {
 	}
 }
 
-// reload forgets what holds until then, and what was said of routers that are no
-// more.
+// reload forgets what holds until then. What was said of routers that are no more is
+// forgotten too, unless it lasts: they may be out of the file for a while only.
 func (b *book) reload(c *conditions, before, after []config.Router) {
 	b.current.Priority = maps.Clone(b.lasting.Priority)
 	for _, r := range before {
 		if !slices.ContainsFunc(after, func(o config.Router) bool { return o.Name == r.Name }) {
-			delete(b.current.Maintenance, r.Name)
+			if !b.lasting.Maintenance[r.Name] {
+				delete(b.current.Maintenance, r.Name)
+			}
 			c.SetFault(r.Name, administrator, vrrp.CauseNone, "")
 			c.SetWeight(r.Name, administrator, 0)
 		}
@@ -189,18 +218,8 @@ func (d *instance) order(ctx context.Context, name string, lasts bool, change fu
 		}
 		names = append(names, r.Name)
 	}
-	lasting := orders{Maintenance: maps.Clone(d.book.lasting.Maintenance), Priority: maps.Clone(d.book.lasting.Priority)}
-	for _, r := range routers {
-		change(r, &d.book.current)
-		if lasts {
-			change(r, &lasting)
-		}
-	}
-	if !maps.Equal(lasting.Maintenance, d.book.lasting.Maintenance) || !maps.Equal(lasting.Priority, d.book.lasting.Priority) {
-		d.book.lasting = lasting
-		if err := d.book.save(); err != nil {
-			return nil, fmt.Errorf("write it down: %w", err)
-		}
+	if err := d.book.take(routers, lasts, change); err != nil {
+		return nil, err
 	}
 	d.book.obey(d.ports.conditions, routers)
 	for _, n := range names {

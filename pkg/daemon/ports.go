@@ -20,6 +20,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/packet"
+	hostplan "github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/transmit"
@@ -47,6 +48,8 @@ type ports struct {
 	settling   chan chan struct{} // closed when what was known before has been acted on
 	conditions *conditions
 	guardian   *observe.Guardian
+	problems   *observe.Problems
+	members    time.Time     // when memberships were looked at last
 	begun      chan struct{} // closed when what was possible at the start is done
 	told       func(map[router.ID]view)
 
@@ -133,7 +136,9 @@ func (ps *ports) run(ctx context.Context, monitor *link.Monitor, plan []planned)
 		}
 		first.Do(func() { close(ps.begun) })
 		var retry <-chan time.Time
-		if slices.ContainsFunc(ps.all, (*port).lacks) {
+		// Neither waits for the other.
+		again, more := ps.keepJournal(), ps.keepMemberships(time.Now())
+		if again || more || slices.ContainsFunc(ps.all, (*port).lacks) {
 			retry = time.After(bindRetry)
 		}
 		select {
@@ -193,7 +198,7 @@ func (ps *ports) update(p *port, snapshot []link.Interface) error {
 		if err != nil || !p.lacksDevice(current) {
 			break
 		}
-		ps.log.WithField("interface", p.name).Error("a macvlan was removed by somebody else, starting over")
+		ps.log.WithField("interface", p.name).Error("a macvlan was removed by somebody else, or the MTU was too small for it, starting over")
 		if err := ps.unbind(p, vrrp.CauseInterfaceRemoved); err != nil {
 			return err
 		}
@@ -350,6 +355,9 @@ func (p *port) find(snapshot []link.Interface) *link.Interface {
 // bind opens what a port needs on an interface: before any of its Virtual
 // Routers takes part, for attaching XDP may reset a NIC.
 func (ps *ports) bind(p *port, i link.Interface, snapshot []link.Interface) error {
+	if err := hostplan.Usable(i); err != nil {
+		return err
+	}
 	conn, err := transmit.Open(i.Index)
 	if err != nil {
 		return fmt.Errorf("open a socket to send: %w", err)
@@ -373,13 +381,14 @@ func (ps *ports) equip(p *port, m *member, i link.Interface, snapshot []link.Int
 		return err
 	}
 	// What was checked before may have changed.
-	if err := ps.checkAddresses(m, snapshot); err != nil {
+	if err := ps.checkHost(p, m, snapshot); err != nil {
 		return err
 	}
 	if err := p.openSocket(m); err != nil {
 		return err
 	}
-	if err := m.choose(p.path); err != nil {
+	why, err := m.choose(p.path, i)
+	if err != nil {
 		return err
 	}
 	if m.mac == config.VirtualMACMacvlan && m.id.Family == packet.IPv4 && p.changed == nil {
@@ -405,26 +414,12 @@ func (ps *ports) equip(p *port, m *member, i link.Interface, snapshot []link.Int
 	case config.VirtualMACMacvlan:
 		field.Infof("its addresses are at the virtual MAC %s, on the macvlan %s", m.virtualMAC(), m.planned(i.Index).Name)
 	case config.VirtualMACOff:
-		if m.config.VirtualMAC == config.VirtualMACAuto && !m.config.Unicast.On() {
-			field.Warnf("no virtual MAC, its addresses are at the interface's own: %v", p.path.Unfenced)
+		if why != "" {
+			field.Warnf("no virtual MAC, its addresses are at the interface's own: %s", why)
 		}
 		return nil
 	}
 	return p.conn.Accept(m.virtualMAC())
-}
-
-// checkAddresses checks the addresses of one Virtual Router. The picture may be
-// older than the removal of what a killed run has left, so it looks again.
-func (ps *ports) checkAddresses(m *member, snapshot []link.Interface) error {
-	one := []planned{{Router: *m.config}}
-	if checkAddresses(one, snapshot, ps.ours) == nil {
-		return nil
-	}
-	current, err := ps.handle.Interfaces()
-	if err != nil {
-		return fmt.Errorf("list the interfaces: %w", err)
-	}
-	return checkAddresses(one, current, ps.ours)
 }
 
 // unequip undoes what equip has made for one Virtual Router.
@@ -435,29 +430,6 @@ func (ps *ports) unequip(p *port, m *member) error {
 	}
 	m.equipped, m.failed = false, nil
 	return errors.Join(errs...)
-}
-
-// choose decides on the way to have the virtual MAC.
-func (m *member) choose(path datapath.Path) error {
-	owner := m.config.Priority == config.OwnerPriority
-	if path.TC == "" && !m.config.Accept && !owner {
-		return fmt.Errorf("nothing can hold back packets to the addresses of VRID %d (Accept_Mode is false): %w", m.id.VRID, path.Unfenced)
-	}
-	m.mac = m.config.VirtualMAC
-	switch {
-	case m.mac == config.VirtualMACBPF && path.TC == "":
-		return fmt.Errorf("VRID %d can't have its virtual MAC: %w; use virtual MAC mode macvlan or off", m.id.VRID, path.Unfenced)
-	case m.mac != config.VirtualMACAuto:
-	case m.config.Unicast.On():
-		m.mac = config.VirtualMACOff // clouds let no MAC through but the interface's own
-	case path.TC != "":
-		m.mac = config.VirtualMACBPF
-	case owner:
-		m.mac = config.VirtualMACOff
-	default:
-		m.mac = config.VirtualMACMacvlan
-	}
-	return nil
 }
 
 func (m *member) virtualMAC() packet.MAC { return packet.VirtualMAC(m.id.Family, m.id.VRID) }
@@ -511,7 +483,9 @@ func (ps *ports) removeDevices(p *port) error {
 // lacksDevice reports whether a macvlan of the port is not there.
 func (p *port) lacksDevice(snapshot []link.Interface) bool {
 	return slices.ContainsFunc(p.routers, func(m *member) bool {
-		return m.device != 0 && !slices.ContainsFunc(snapshot, func(i link.Interface) bool { return i.Index == m.device })
+		return m.device != 0 && !slices.ContainsFunc(snapshot, func(i link.Interface) bool {
+			return i.Index == m.device && !link.Outgrown(i, snapshot)
+		})
 	})
 }
 
@@ -558,15 +532,17 @@ func (p *port) changes(i link.Interface) (changes link.Changes) {
 		changes.Routes = append(changes.Routes, routing.Routes...)
 		changes.Rules = append(changes.Rules, routing.Rules...)
 	}
+	changes.Interfaces = []link.Identity{i.Identity()}
 	changes.Settings = p.changed
 	return changes
 }
 
 func (ps *ports) written(p *port, err error) error {
-	if err != nil {
+	if err != nil && (!errors.Is(err, link.ErrNoRoom) || p.path.Unfenced != nil) {
 		return fmt.Errorf("write down what will be changed: %w", err)
 	}
-	// Only what is written down is put on the host.
+	// Only what is written down is put on the host, or what the fence holds back if
+	// this daemon is killed.
 	for _, m := range p.routers {
 		m.noted = true
 		ps.worker.Route(m.id, m.routing())

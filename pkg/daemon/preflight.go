@@ -13,6 +13,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
+	hostplan "github.com/failoverd/failoverd/pkg/plan"
 )
 
 // planned is a router that is to run.
@@ -133,36 +134,19 @@ func share(a, b config.Router) bool {
 	return slices.ContainsFunc(families(a), func(f packet.Family) bool { return slices.Contains(families(b), f) })
 }
 
-// checkAddresses makes sure that nobody has the virtual addresses already,
-// unless this host owns them, and then that it has them all. What ours says is
-// there because it was put there.
-func checkAddresses(plan []planned, snapshot []link.Interface, ours func(ifindex int, a netip.Addr) bool) error {
+// checkAddresses makes sure that an address belongs to one router, and unless its routers
+// may wait that nothing on the host keeps one from taking part. What ours says is there because it
+// was put there.
+func checkAddresses(plan []planned, snapshot []link.Interface, wait bool, ours func(ifindex int, a netip.Addr) bool) error {
 	var wrong ConfigError
-	for _, p := range plan {
-		i, err := link.Find(snapshot, p.Interface)
-		there := err == nil
-		for n, a := range p.Addresses {
-			addr := a.Addr()
-			if !addr.IsLinkLocalUnicast() {
-				if other, ok := link.AddressElsewhere(snapshot, addr, i.Index); ok && !ours(other.Index, addr) {
-					wrong.add(p, "addresses", n, "virtual address %s is already on interface %s: remove it there (ip addr del %s dev %s), or run the router on %s", addr, other.Name, a, other.Name, other.Name)
-					continue
-				}
-			}
-			if !there {
-				continue
-			}
-			here := hasAddress(snapshot, i.Index, addr) && !ours(i.Index, addr)
-			switch owner := p.Priority == config.OwnerPriority; {
-			case here && !owner:
-				wrong.add(p, "addresses", n, "virtual address %s is on %s already: if this host owns it, use priority 255, otherwise remove it: ip addr del %s dev %s", addr, p.Interface, a, p.Interface)
-			case !here && owner:
-				wrong.add(p, "addresses", n, "priority 255 is for the owner of the address, but %s is not on %s: add it there, or use a priority of 254 or less", addr, p.Interface)
+	if !wait {
+		host := hostplan.Seen{Interfaces: snapshot, Ours: ours, Fenced: true} // it is looked at again when that is known
+		for _, p := range plan {
+			for _, o := range hostplan.Obstacles(p.Router, host) {
+				wrong.add(p, o.Key, o.Item, "%s", o.Text)
 			}
 		}
 	}
-	checkExtra(plan, snapshot, ours, &wrong)
-	checkPeers(plan, snapshot, &wrong)
 	given := make(map[netip.Addr][]string) // the interfaces
 	for _, p := range plan {
 		for n, a := range p.Addresses {
@@ -177,33 +161,6 @@ func checkAddresses(plan []planned, snapshot []link.Interface, ours func(ifindex
 		}
 	}
 	return wrong.orNil()
-}
-
-// checkExtra makes sure that nobody has the extra addresses already.
-func checkExtra(plan []planned, snapshot []link.Interface, ours func(ifindex int, a netip.Addr) bool, wrong *ConfigError) {
-	for _, p := range plan {
-		for n, e := range p.Extra {
-			addr := e.Address.Addr()
-			for _, i := range snapshot {
-				if addr.IsLinkLocalUnicast() && i.Name != e.Interface {
-					continue
-				}
-				if hasAddress(snapshot, i.Index, addr) && !ours(i.Index, addr) {
-					wrong.add(p, "extra_addresses", n, "extra address %s is on interface %s already: remove it there (ip addr del %s dev %s)", addr, i.Name, e.Address, i.Name)
-					break
-				}
-			}
-		}
-	}
-}
-
-func hasAddress(snapshot []link.Interface, ifindex int, addr netip.Addr) bool {
-	for _, i := range snapshot {
-		if i.Index == ifindex {
-			return slices.ContainsFunc(i.Addresses, func(a link.Address) bool { return a.Prefix.Addr() == addr })
-		}
-	}
-	return false
 }
 
 // virtual returns the addresses that must not be taken for an interface's own:

@@ -110,18 +110,6 @@ func source(r config.Router, i link.Interface, f packet.Family, exclude []netip.
 	return link.GlobalIPv6(i, exclude)
 }
 
-// checkPeers makes sure that no peer is this host.
-func checkPeers(plan []planned, snapshot []link.Interface, wrong *ConfigError) {
-	for _, p := range plan {
-		for n, peer := range p.Unicast.Peers {
-			i := slices.IndexFunc(snapshot, func(i link.Interface) bool { return hasAddress(snapshot, i.Index, peer.Address) })
-			if i >= 0 && (!peer.Address.IsLinkLocalUnicast() || snapshot[i].Name == p.Interface) {
-				wrong.add(p, "unicast", 1+n, "peer %s is this host's own address, on %s: give the other hosts' addresses only", peer.Address, snapshot[i].Name)
-			}
-		}
-	}
-}
-
 // describePeers says what is known of a router's peers.
 func describePeers(s router.Status, v view, now vrrp.Instant) []control.Peer {
 	var all []control.Peer

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,8 +19,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// kindMacvlan is the Kind of a Device.
-const kindMacvlan = "macvlan"
+// MinMTUIPv6 is the MTU that an interface needs to have IPv6 (RFC 8200 §5).
+const MinMTUIPv6 = 1280
 
 // Device is a macvlan on top of an interface: it has the addresses of one
 // Virtual Router, and the virtual MAC as its own. It is up only while the
@@ -97,6 +98,16 @@ func (d Device) Is(i Interface) bool {
 	return i.Kind == kindMacvlan && i.Name == d.Name && i.Parent == d.Parent && i.MAC == d.MAC
 }
 
+// Outgrown reports whether the interface of a Device has no IPv6, because the one
+// below had too small an MTU, though that has it again. It must be made anew: the
+// kernel enlarges it never, and when it did would give it an IPv6 address that all
+// routers of the VRID have.
+func Outgrown(device Interface, all []Interface) bool {
+	return device.MTU < MinMTUIPv6 && slices.ContainsFunc(all, func(i Interface) bool {
+		return i.Index == device.Parent && i.MTU >= MinMTUIPv6
+	})
+}
+
 // setUp sets what Linux needs to use a second device on one link: it must not
 // answer for the addresses of the other, take packets for spoofed because the
 // way back leads through the other, or get addresses of its own.
@@ -119,6 +130,9 @@ func (d Device) setUp(parent string) error {
 	}
 	family := fmt.Sprintf("ipv%d", uint8(d.Family))
 	forwarding, err := ReadSetting(path.Join(family, "conf", parent, "forwarding"))
+	if errors.Is(err, fs.ErrNotExist) && d.Family == packet.IPv6 {
+		return fmt.Errorf("%s has no IPv6: is its MTU less than %d?", parent, MinMTUIPv6)
+	}
 	if err != nil {
 		return err
 	}
@@ -220,8 +234,8 @@ func ReadSetting(name string) (int, error) {
 func writeSetting(name, value string) error {
 	err := os.WriteFile(settingsDir+name, []byte(value), 0)
 	if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(name, "ipv6/") {
-		if _, err := os.Stat(settingsDir + "ipv6"); errors.Is(err, fs.ErrNotExist) {
-			return nil // a kernel without IPv6
+		if _, err := os.Stat(settingsDir + path.Dir(name)); errors.Is(err, fs.ErrNotExist) {
+			return nil // no IPv6: the kernel has none, or the MTU is too small for it
 		}
 	}
 	return err

@@ -108,3 +108,42 @@ func TestDevice(t *testing.T) {
 		return nil
 	})
 }
+
+// An MTU that is too small for IPv6 keeps a device of an IPv6 router away, with the
+// reason. One of an IPv4 router is made, and has outgrown itself when IPv6 is back.
+func TestDeviceBelowIPv6(t *testing.T) {
+	n, _, h := newHost(t, "192.0.2.2/24")
+	eth0, err := n.Netlink().LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Netlink().LinkSetMTU(eth0, 1200); err != nil {
+		t.Fatal(err)
+	}
+	add := func(f packet.Family) (err error) {
+		_ = n.Do(func() error { _, err = h.AddDevice(NewDevice(eth0.Attrs().Index, f, 51), "eth0"); return nil })
+		return err
+	}
+	if err := add(packet.IPv6); err == nil || !strings.Contains(err.Error(), "less than 1280") {
+		t.Errorf("IPv6: %v", err)
+	}
+	if err := add(packet.IPv4); err != nil {
+		t.Fatalf("IPv4: %v", err)
+	}
+	outgrown := func() bool {
+		all, err := h.Interfaces()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Outgrown(find(t, h, NewDevice(eth0.Attrs().Index, packet.IPv4, 51).Name), all)
+	}
+	if outgrown() {
+		t.Error("outgrown below the MTU of IPv6")
+	}
+	if err := n.Netlink().LinkSetMTU(eth0, 1500); err != nil {
+		t.Fatal(err)
+	}
+	if !outgrown() {
+		t.Error("not outgrown though the interface below has IPv6 again")
+	}
+}

@@ -22,18 +22,21 @@ import (
 // dumpTries is how often a listing is tried that changes keep interrupting.
 const dumpTries = 10
 
-// KindLoopback is the Kind of the loopback interface.
-const KindLoopback = "loopback"
-
 // Interface is a network interface as it was at one moment.
 type Interface struct {
 	Index int
 	Name  string
 	// Kind is rtnetlink's: "veth", "bridge", "vlan", "bond"…; empty for a
 	// hardware device.
-	Kind   string
-	Parent int // of a VLAN or the like: the index of the interface below
-	MAC    packet.MAC
+	Kind string
+	// Encapsulation is what its frames begin with, in the netlink package's words:
+	// "ether", "none", "ppp"…
+	Encapsulation string
+	Parent        int // of a VLAN or the like: the index of the interface below
+	Master        int // of a port: the index of its bridge, bond or VRF
+	MAC           packet.MAC
+	NoARP         bool // IFF_NOARP: it doesn't answer for its addresses
+	Passthru      bool // a macvlan or macvtap: its mode is passthru
 	// Up is IFF_UP, the administrator's wish; Running is IFF_RUNNING, a
 	// carrier.
 	Up, Running bool
@@ -115,6 +118,11 @@ func (h *Handle) interfaces() ([]Interface, error) {
 			Running:   a.RawFlags&unix.IFF_RUNNING != 0,
 			MTU:       a.MTU,
 			Addresses: byIndex[a.Index],
+
+			Encapsulation: a.EncapType,
+			Master:        a.MasterIndex,
+			NoARP:         a.RawFlags&unix.IFF_NOARP != 0,
+			Passthru:      passthru(l),
 		}
 		copy(i.MAC[:], a.HardwareAddr)
 		switch {
@@ -126,6 +134,16 @@ func (h *Handle) interfaces() ([]Interface, error) {
 		all = append(all, i)
 	}
 	return all, nil
+}
+
+func passthru(l netlink.Link) bool {
+	switch l := l.(type) {
+	case *netlink.Macvlan:
+		return l.Mode == netlink.MACVLAN_MODE_PASSTHRU
+	case *netlink.Macvtap:
+		return l.Mode == netlink.MACVLAN_MODE_PASSTHRU
+	}
+	return false
 }
 
 func address(a netlink.Addr) Address {
@@ -196,7 +214,7 @@ func AddressElsewhere(all []Interface, addr netip.Addr, ifindex int) (Interface,
 
 // CarriesVLANs reports whether VLAN devices are on top of the interface.
 func CarriesVLANs(all []Interface, ifindex int) bool {
-	return slices.ContainsFunc(all, func(i Interface) bool { return i.Kind == "vlan" && i.Parent == ifindex })
+	return slices.ContainsFunc(all, func(i Interface) bool { return i.Kind == KindVLAN && i.Parent == ifindex })
 }
 
 // Settled returns the interface as it is when duplicate address detection has

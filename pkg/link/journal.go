@@ -6,30 +6,35 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/failoverd/failoverd/pkg/flock"
 	"github.com/failoverd/failoverd/pkg/hostdir"
+	"github.com/failoverd/failoverd/pkg/packet"
 )
 
 // Changes is what a run may change at one interface.
 type Changes struct {
-	Addresses []JournalAddress `json:"addresses,omitempty"`
-	Devices   []Device         `json:"devices,omitempty"`
-	Settings  []Setting        `json:"settings,omitempty"`
+	// Interfaces are those that the rest names. One of them may have another name
+	// when the rest is undone.
+	Interfaces []Identity       `json:"interfaces,omitempty"`
+	Addresses  []JournalAddress `json:"addresses,omitempty"`
+	Devices    []Device         `json:"devices,omitempty"`
+	Settings   []Setting        `json:"settings,omitempty"`
 	Routing
 }
 
 // with returns what is in either.
 func (c Changes) with(o Changes) Changes {
+	c.Interfaces = union(c.Interfaces, o.Interfaces)
 	c.Addresses = union(c.Addresses, o.Addresses)
 	c.Devices = union(c.Devices, o.Devices)
 	c.Settings = union(c.Settings, o.Settings)
@@ -49,6 +54,22 @@ func union[T comparable](a, b []T) []T {
 	return a
 }
 
+// Identity tells an interface from others as long as the host runs: its index is
+// given to another one only if somebody asks for it, and its name or its MAC stays.
+type Identity struct {
+	Name  string     `json:"name"`
+	Index int        `json:"index"`
+	MAC   packet.MAC `json:"mac"`
+}
+
+// Identity returns the interface's.
+func (i Interface) Identity() Identity { return Identity{i.Name, i.Index, i.MAC} }
+
+// is reports whether an interface is the one that was written down.
+func (d Identity) is(i Interface) bool {
+	return i.Index == d.Index && (i.Name == d.Name || d.MAC != packet.MAC{} && i.MAC == d.MAC)
+}
+
 // JournalAddress is a virtual address that a run may put on an interface.
 type JournalAddress struct {
 	Ifindex int          `json:"ifindex"`
@@ -59,21 +80,27 @@ type JournalAddress struct {
 // Journal is the file in which a run writes down what it may change before it
 // changes it. It is locked as long as the run lives: one that can be locked by
 // somebody else is a dead run's. Nobody else can read it, because a file that can be
-// read can be locked.
+// read can be locked. A Journal is not safe for concurrent use.
 type Journal struct {
-	path  string
-	file  *os.File
-	ports map[string]Changes
+	path     string
+	file     *os.File // nil if there was no room for it
+	slot     int      // the size of each of its slots
+	sequence uint64   // of the slot that is written next
+	ports    map[string]Changes
+	err      error
 }
 
 type journalFile struct {
+	// Boot is the host's since it was started: what was changed before is gone.
+	Boot string `json:"boot,omitempty"`
 	// Namespace is the cookie of the network namespace: unlike the inode
 	// number in the file's name it is never used again before a reboot.
 	Namespace uint64 `json:"namespace"`
 	Changes
 }
 
-// OpenJournal begins a journal in dir, which it makes if need be.
+// OpenJournal begins a journal in dir, which it makes if need be. That there is no
+// room for it is no error: Set tries again, and Err says so.
 func OpenJournal(dir string) (*Journal, error) {
 	netns, err := namespace()
 	if err != nil {
@@ -82,11 +109,10 @@ func OpenJournal(dir string) (*Journal, error) {
 	if err := hostdir.Make(dir); err != nil {
 		return nil, err
 	}
-	j := &Journal{
-		path:  filepath.Join(dir, fmt.Sprintf("%d-%d.json", netns, os.Getpid())),
-		ports: make(map[string]Changes),
-	}
-	if err := j.write(); err != nil {
+	// The number of a process is its own in its PID namespace only.
+	name := fmt.Sprintf("%d-%d-%08x.json", netns, os.Getpid(), rand.Uint32())
+	j := &Journal{path: filepath.Join(dir, name), ports: make(map[string]Changes)}
+	if err := j.write(); err != nil && !errors.Is(err, ErrNoRoom) {
 		_ = os.Remove(dir) // another run's journal keeps it
 		return nil, err
 	}
@@ -115,18 +141,24 @@ func namespaceCookie() (uint64, error) {
 	return cookie, errors.Join(err, unix.Close(fd))
 }
 
-// Set writes down what may be changed at the port's interface from now on.
+// boot returns what the kernel calls the time since the host was started.
+func boot() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("identify the start of the host: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// Set writes down what may be changed at the port's interface from now on. After an
+// error the file says what it said before, until a later call or Retry can write
+// all of it.
 func (j *Journal) Set(port string, changes Changes) error {
-	before := j.ports[port]
-	if reflect.DeepEqual(before, changes) {
+	if before, there := j.ports[port]; there && j.err == nil && reflect.DeepEqual(before, changes) {
 		return nil
 	}
 	j.ports[port] = changes
-	err := j.write()
-	if err != nil {
-		j.ports[port] = before // that is what the file still says
-	}
-	return err
+	return j.write()
 }
 
 // Add writes down what may be changed beside what was said before, and reports
@@ -138,62 +170,67 @@ func (j *Journal) Add(port string, changes Changes) (more bool, err error) {
 
 // Forget ends what Set began: nothing is changed at the interface any more.
 func (j *Journal) Forget(port string) error {
-	before, ok := j.ports[port]
-	if !ok {
+	if _, ok := j.ports[port]; !ok {
 		return nil
 	}
 	delete(j.ports, port)
-	err := j.write()
-	if err != nil {
-		j.ports[port] = before
+	return j.write()
+}
+
+// Err says why what was given last is not written down; nil if it is.
+func (j *Journal) Err() error { return j.err }
+
+// Retry writes down what could not be written before. It is cheap if there is
+// nothing.
+func (j *Journal) Retry() error {
+	if j.err == nil {
+		return nil
 	}
+	return j.write()
+}
+
+func (j *Journal) write() error {
+	content, err := j.content()
+	if err == nil {
+		err = j.put(content)
+	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		err = fmt.Errorf("%w in %s: make room there (df %[2]s): %[3]w", ErrNoRoom, filepath.Dir(j.path), err)
+	}
+	j.err = err
 	return err
 }
 
-// write replaces the file by a new one that is locked before it is visible.
-func (j *Journal) write() error {
+// content is what the file has to say.
+func (j *Journal) content() ([]byte, error) {
 	cookie, err := namespaceCookie()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	content := journalFile{Namespace: cookie}
+	booted, err := boot()
+	if err != nil {
+		return nil, err
+	}
+	all := journalFile{Boot: booted, Namespace: cookie}
 	for _, c := range j.ports {
-		content.Addresses = append(content.Addresses, c.Addresses...)
-		content.Devices = append(content.Devices, c.Devices...)
-		content.Settings = append(content.Settings, c.Settings...)
-		content.Placed = append(content.Placed, c.Placed...)
-		content.Routes = append(content.Routes, c.Routes...)
-		content.Rules = append(content.Rules, c.Rules...)
+		all.Interfaces = append(all.Interfaces, c.Interfaces...)
+		all.Addresses = append(all.Addresses, c.Addresses...)
+		all.Devices = append(all.Devices, c.Devices...)
+		all.Settings = append(all.Settings, c.Settings...)
+		all.Placed = append(all.Placed, c.Placed...)
+		all.Routes = append(all.Routes, c.Routes...)
+		all.Rules = append(all.Rules, c.Rules...)
 	}
-	b, err := json.Marshal(content)
-	if err != nil {
-		return err
-	}
-	temporary := j.path + ".new"
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err // of a dead run that had the same number
-	}
-	file, err := os.OpenFile(temporary, os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err = file.Write(b); err == nil {
-		if err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
-			err = os.Rename(temporary, j.path)
-		}
-	}
-	if err != nil {
-		return errors.Join(err, file.Close(), os.Remove(temporary))
-	}
-	if j.file != nil {
-		err = j.file.Close()
-	}
-	j.file = file
-	return err
+	return json.Marshal(all)
 }
 
 // Close ends the run but not the journal: the next run undoes what is in it.
-func (j *Journal) Close() error { return j.file.Close() }
+func (j *Journal) Close() error {
+	if j.file == nil {
+		return nil
+	}
+	return j.file.Close()
+}
 
 // Remove ends the journal: everything in it has been undone. The directory
 // goes with the last journal.
@@ -202,145 +239,7 @@ func (j *Journal) Remove() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil // somebody else has removed it
 	}
-	err = errors.Join(err, j.file.Close())
+	err = errors.Join(err, j.Close())
 	_ = os.Remove(filepath.Dir(j.path)) // another run's journal keeps it
 	return err
-}
-
-// Recover undoes what the journals of dead runs in this network namespace say,
-// and returns a line for each thing that was still there, and the processes whose
-// runs live, which are left alone.
-func Recover(dir string, h *Handle) (removed []string, living []int, err error) {
-	netns, err := namespace()
-	if err != nil {
-		return nil, nil, err
-	}
-	switch err := hostdir.Check(dir); {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil, nil
-	case err != nil:
-		return nil, nil, err
-	}
-	paths, err := filepath.Glob(filepath.Join(dir, fmt.Sprintf("%d-*.json", netns)))
-	if err != nil {
-		return nil, nil, err
-	}
-	var errs []error
-	for _, path := range paths {
-		r, err := recoverOne(path, h)
-		removed = append(removed, r...)
-		if errors.Is(err, flock.ErrHeld) {
-			var pid int
-			if _, err := fmt.Sscanf(filepath.Base(path), "%d-%d.json", &netns, &pid); err == nil {
-				living = append(living, pid)
-			}
-			continue
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", path, err))
-		}
-	}
-	if len(paths) > 0 {
-		_ = os.Remove(dir) // a living run's journal keeps it
-	}
-	return removed, living, errors.Join(errs...)
-}
-
-func recoverOne(path string, h *Handle) (removed []string, err error) {
-	file, err := lockDead(path)
-	if file == nil || err != nil {
-		return nil, err
-	}
-	defer func() { _ = file.Close() }() // it was only read
-	b, err := io.ReadAll(file)
-	if err != nil {
-		return nil, err
-	}
-	var content journalFile
-	if err := json.Unmarshal(b, &content); err != nil {
-		return nil, fmt.Errorf("not a journal of failoverd, remove it: %w", err)
-	}
-	cookie, err := namespaceCookie()
-	if err != nil {
-		return nil, err
-	}
-	if content.Namespace != cookie {
-		return nil, os.Remove(path) // its network namespace is gone
-	}
-	all, err := h.Interfaces()
-	if err != nil {
-		return nil, err
-	}
-	var errs []error
-	removed, err = h.removeRouting(content.Routing)
-	if err != nil {
-		errs = append(errs, err)
-	}
-	for _, a := range content.Addresses {
-		i := slices.IndexFunc(all, func(i Interface) bool { return i.Index == a.Ifindex && i.Name == a.Name })
-		if i < 0 || !slices.ContainsFunc(all[i].Addresses, func(b Address) bool { return b.Prefix == a.Prefix }) {
-			continue
-		}
-		if err := h.Release(a.Ifindex, []netip.Prefix{a.Prefix}); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		removed = append(removed, fmt.Sprintf("address %s from %s", a.Prefix, a.Name))
-	}
-	for _, d := range content.Devices {
-		i := slices.IndexFunc(all, d.Is)
-		if i < 0 {
-			continue
-		}
-		if err := h.DeleteDevice(all[i].Index); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		removed = append(removed, "interface "+d.Name)
-	}
-	for _, s := range content.Settings {
-		if s.Ifindex != 0 {
-			i := slices.IndexFunc(all, func(i Interface) bool { return i.Index == s.Ifindex })
-			if i < 0 {
-				continue // gone, and the setting with it
-			}
-			s = s.On(all[i].Name)
-		}
-		switch restored, err := s.Restore(); {
-		case err != nil:
-			errs = append(errs, err)
-		case restored:
-			removed = append(removed, fmt.Sprintf("%d from %s, which is %d again", s.Value, s.Path, s.Before))
-		}
-	}
-	if len(errs) > 0 {
-		return removed, errors.Join(errs...) // the journal stays for another try
-	}
-	return removed, os.Remove(path)
-}
-
-// lockDead opens and locks the journal of a dead run. It returns flock.ErrHeld for
-// one whose run lives, and nil for one that is gone or was replaced meanwhile.
-func lockDead(path string) (*os.File, error) {
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := flock.Take(file); err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	// A living run may have replaced the file in between: then what is
-	// locked here is the old one.
-	opened, err := file.Stat()
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	current, err := os.Stat(path)
-	if err != nil || !os.SameFile(opened, current) {
-		return nil, file.Close()
-	}
-	return file, nil
 }

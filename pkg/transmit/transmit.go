@@ -42,7 +42,7 @@ func Open(ifindex int) (*Conn, error) {
 // Join makes the interface a member of the family's VRRP group until Close, so
 // that switches which snoop IGMP or MLD deliver the advertisements.
 func (c *Conn) Join(f packet.Family) error {
-	if _, joined := c.groups[f]; joined {
+	if c.Wants(f) {
 		return nil
 	}
 	domain := unix.AF_INET
@@ -53,22 +53,57 @@ func (c *Conn) Join(f packet.Family) error {
 	if err != nil {
 		return fmt.Errorf("%s socket: %w", f, err)
 	}
-	group := f.Group()
-	if f == packet.IPv6 {
-		err = unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP,
-			&unix.IPv6Mreq{Multiaddr: group.As16(), Interface: uint32(c.ifindex)})
-	} else {
-		err = unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP,
-			&unix.IPMreqn{Multiaddr: group.As4(), Ifindex: int32(c.ifindex)})
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("join %s on interface %d: %w", group, c.ifindex, err), unix.Close(fd))
+	if err := c.member(fd, f, true); err != nil {
+		return errors.Join(err, unix.Close(fd))
 	}
 	if c.groups == nil {
 		c.groups = make(map[packet.Family]int)
 	}
 	c.groups[f] = fd
 	return nil
+}
+
+// Rejoin joins the group anew for an interface that isn't among Members though Join
+// was called: the kernel ends memberships for good when the MTU is too small for the
+// family for a moment. It may be called again after an error.
+func (c *Conn) Rejoin(f packet.Family) error {
+	fd, wanted := c.groups[f]
+	if !wanted {
+		return c.Join(f)
+	}
+	// The socket has to leave what it takes for joined.
+	if err := c.member(fd, f, false); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
+		return err
+	}
+	return c.member(fd, f, true)
+}
+
+// member has a socket join the group, or leave it.
+func (c *Conn) member(fd int, f packet.Family, join bool) (err error) {
+	group := f.Group()
+	if f == packet.IPv6 {
+		option := unix.IPV6_LEAVE_GROUP
+		if join {
+			option = unix.IPV6_JOIN_GROUP
+		}
+		err = unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, option, &unix.IPv6Mreq{Multiaddr: group.As16(), Interface: uint32(c.ifindex)})
+	} else {
+		option := unix.IP_DROP_MEMBERSHIP
+		if join {
+			option = unix.IP_ADD_MEMBERSHIP
+		}
+		err = unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, option, &unix.IPMreqn{Multiaddr: group.As4(), Ifindex: int32(c.ifindex)})
+	}
+	if err != nil {
+		return fmt.Errorf("join %s on interface %d: %w", group, c.ifindex, err)
+	}
+	return nil
+}
+
+// Wants reports whether Join was called for the family's group.
+func (c *Conn) Wants(f packet.Family) bool {
+	_, wants := c.groups[f]
+	return wants
 }
 
 // Accept has the NIC receive frames to a unicast address beside its own, until

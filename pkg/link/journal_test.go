@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package link
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+// journals has a function called with the directory of journals, in a host's network
+// namespace.
+func journals(t *testing.T, n *lab.Node, f func(dir string) error) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "run")
+	if err := n.Do(func() error { return f(dir) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func written(i Interface, p netip.Prefix) Changes {
+	return Changes{Interfaces: []Identity{i.Identity()}, Addresses: []JournalAddress{{i.Index, i.Name, p}}}
+}
+
+// Two containers with the host's network and its /run have the same process number.
+func TestJournalsOfOneNumber(t *testing.T) {
+	n, _, h := newHost(t, "192.0.2.2/24")
+	eth0 := find(t, h, "eth0")
+	virtual := prefixes("192.0.2.10/24", "192.0.2.20/24")
+	journals(t, n, func(dir string) error {
+		var all []*Journal
+		for _, p := range virtual {
+			j, err := OpenJournal(dir)
+			if err != nil {
+				return err
+			}
+			all = append(all, j)
+			if err := errors.Join(j.Set("eth0", written(eth0, p)), h.Assign(eth0.Index, p)); err != nil {
+				return err
+			}
+		}
+		for _, j := range all { // as the kernel does at the end of a process
+			if err := j.Close(); err != nil {
+				return err
+			}
+		}
+		removed, living, err := Recover(dir, h)
+		slices.Sort(removed)
+		if want := []string{"address 192.0.2.10/24 from eth0", "address 192.0.2.20/24 from eth0"}; !slices.Equal(removed, want) || len(living) > 0 {
+			t.Errorf("removed %q, living %v", removed, living)
+		}
+		return err
+	})
+	if got := names(find(t, h, "eth0")); got != "192.0.2.2/24" {
+		t.Errorf("addresses %s", got)
+	}
+}
+
+// An interface is found again under another name by its index and MAC; another one
+// that has got its name or its index is left alone.
+func TestJournalRenamed(t *testing.T) {
+	n, _, h := newHost(t, "192.0.2.2/24")
+	eth0 := find(t, h, "eth0")
+	virtual, extra := netip.MustParsePrefix("192.0.2.10/24"), netip.MustParsePrefix("192.0.2.11/24")
+	route := Route{To: netip.MustParsePrefix("203.0.113.0/24"), Interface: "eth0", Table: 254, Type: "unicast"}
+	journals(t, n, func(dir string) error {
+		j, err := OpenJournal(dir)
+		if err != nil {
+			return err
+		}
+		setting := Setting{Path: "ipv4/conf/eth0/arp_announce", Value: 2}
+		changes := written(eth0, virtual)
+		changes.Placed, changes.Routes, changes.Settings = []Placed{{extra, "eth0"}}, []Route{route}, []Setting{setting}
+		// Its index is another interface's by now.
+		stranger := Identity{Name: "gone", Index: eth0.Index, MAC: [6]byte{2, 0, 0, 0, 0, 99}}
+		changes.Interfaces = append(changes.Interfaces, stranger)
+		changes.Addresses = append(changes.Addresses, JournalAddress{eth0.Index, "gone", netip.MustParsePrefix("192.0.2.2/24")})
+		l, e := n.Netlink().LinkByName("eth0")
+		err = errors.Join(e, j.Set("eth0", changes), setting.Set(), h.Assign(eth0.Index, virtual), h.Assign(eth0.Index, extra),
+			j.Close(), n.Netlink().LinkSetDown(l), n.Netlink().LinkSetName(l, "lan0"), n.Netlink().LinkSetUp(l))
+		if err != nil {
+			return err
+		}
+		route.Interface = "lan0"
+		if _, err := h.AddRoute(route); err != nil {
+			return err
+		}
+		removed, _, err := Recover(dir, h)
+		want := []string{
+			"route to 203.0.113.0/24 in table 254", "address 192.0.2.11/24 on lan0", "address 192.0.2.10/24 from lan0",
+			"2 from ipv4/conf/lan0/arp_announce, which is 0 again",
+		}
+		if !slices.Equal(removed, want) {
+			t.Errorf("removed %q", removed)
+		}
+		return err
+	})
+	if got := names(find(t, h, "lan0")); got != "192.0.2.2/24" {
+		t.Errorf("addresses %s", got)
+	}
+}
+
+// What a host had before it was started anew is gone: an address like it is another's.
+func TestJournalOfAnotherBoot(t *testing.T) {
+	n, _, h := newHost(t, "192.0.2.2/24")
+	eth0 := find(t, h, "eth0")
+	journals(t, n, func(dir string) error {
+		j, err := OpenJournal(dir)
+		if err != nil {
+			return err
+		}
+		if err := j.Set("eth0", written(eth0, netip.MustParsePrefix("192.0.2.2/24"))); err != nil {
+			return err
+		}
+		b, err := os.ReadFile(j.path)
+		if err != nil {
+			return err
+		}
+		content, ok := newestSlot(b)
+		id, err := boot()
+		if err != nil || !ok {
+			return fmt.Errorf("%v, %w", ok, err)
+		}
+		content = bytes.Replace(content, []byte(id), []byte("00000000-0000-0000-0000-000000000000"), 1)
+		if err := errors.Join(j.put(content), j.Close()); err != nil {
+			return err
+		}
+		removed, _, err := Recover(dir, h)
+		if len(removed) > 0 {
+			t.Errorf("removed %q", removed)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the journal stays: %v", err)
+		}
+		return err
+	})
+}
+
+// A file system that is full takes nothing away: what is written stays, and as much
+// again finds room.
+func TestJournalWithoutRoom(t *testing.T) {
+	n, _, h := newHost(t, "192.0.2.2/24")
+	eth0 := find(t, h, "eth0")
+	all := func(count int) (c Changes) {
+		for i := range count {
+			c.Addresses = append(c.Addresses, JournalAddress{eth0.Index, "eth0", netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 24)})
+		}
+		return c
+	}
+	journals(t, n, func(dir string) error {
+		if err := errors.Join(os.Mkdir(dir, 0o755), unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k,mode=755")); err != nil {
+			return err
+		}
+		defer func() {
+			if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		}()
+		j, err := OpenJournal(dir)
+		if err != nil {
+			return err
+		}
+		full := filepath.Join(dir, "full")
+		if err := os.WriteFile(full, make([]byte, 64<<10), 0o600); !errors.Is(err, unix.ENOSPC) {
+			return fmt.Errorf("there is room: %w", err)
+		}
+		if err := j.Set("eth0", all(10)); err != nil {
+			t.Errorf("in place: %v", err)
+		}
+		if err := j.Set("eth0", all(200)); !errors.Is(err, ErrNoRoom) || j.Err() == nil {
+			t.Errorf("more than there is room for: %v", err)
+		}
+		if got := len(read(t, j.path).Addresses); got != 10 {
+			t.Errorf("%d addresses are written down", got)
+		}
+		none, err := OpenJournal(dir)
+		if err != nil || !errors.Is(none.Err(), ErrNoRoom) {
+			return fmt.Errorf("a journal without a file: %w", errors.Join(err, none.Err()))
+		}
+		if err := os.Remove(full); err != nil {
+			return err
+		}
+		if err := errors.Join(j.Retry(), none.Set("eth0", all(20))); err != nil || j.Err() != nil || none.Err() != nil {
+			t.Errorf("there is room again: %v, %v", err, j.Err())
+		}
+		if a, b := len(read(t, j.path).Addresses), len(read(t, none.path).Addresses); a != 200 || b != 20 {
+			t.Errorf("%d and %d addresses are written down", a, b)
+		}
+		return errors.Join(j.Remove(), none.Remove())
+	})
+}
+
+func read(t *testing.T, path string) journalFile {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := parseJournal(b)
+	if err != nil {
+		t.Error(err)
+	}
+	return f
+}
+
+// A write that is cut short leaves what was written before.
+func TestSlots(t *testing.T) {
+	before, after := []byte(`{"a":1}`), []byte(`{"b":2}`)
+	blank := bytes.Repeat([]byte(" "), 100)
+	slot := func(b []byte) []byte { return append(b, blank[len(b):]...) }
+	older := slot(appendSlot(nil, 41, before))
+	whole := appendSlot(nil, 42, after)
+	for cut := range len(whole) + 1 {
+		newer := append(slices.Clone(whole[:cut]), slot(appendSlot(nil, 40, []byte(`{"c":33}`)))[cut:]...)
+		want := before
+		if cut == len(whole) {
+			want = after
+		}
+		for _, file := range [][]byte{slices.Concat(older, newer), slices.Concat(newer, older)} {
+			if got, ok := newestSlot(file); !ok || !bytes.Equal(got, want) {
+				t.Errorf("after %d octets: %q, %v", cut, got, ok)
+			}
+		}
+	}
+	for _, file := range [][]byte{nil, blank, []byte("x"), slot([]byte("0000000000000001 ffffffff 00000000\n"))} {
+		if got, ok := newestSlot(file); ok {
+			t.Errorf("%q has %q", file, got)
+		}
+	}
+}
+
+// A run that was killed over a file that isn't a journal yet leaves nothing.
+func TestJournalUnfinished(t *testing.T) {
+	n, _, h := newHost(t, "192.0.2.2/24")
+	journals(t, n, func(dir string) error {
+		ns, err := namespace()
+		if err != nil {
+			return err
+		}
+		unfinished := filepath.Join(dir, fmt.Sprintf("%d-1-0.json.new", ns))
+		if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(unfinished, nil, 0o600)); err != nil {
+			return err
+		}
+		_, _, err = Recover(dir, h)
+		if _, err := os.Stat(unfinished); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("it stays: %v", err)
+		}
+		return err
+	})
+}

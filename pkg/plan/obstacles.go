@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/link"
+)
+
+// The codes of findings.
+const (
+	AddressElsewhere = "address_elsewhere" // a virtual address is on another interface
+	AddressHere      = "address_here"      // it is on the router's, of a host that doesn't own it
+	OwnerWithout     = "owner_without"     // the owner doesn't have it
+	ExtraElsewhere   = "extra_elsewhere"   // an extra address is on the host already
+	PeerIsHost       = "peer_is_host"      // a peer's address is this host's own
+
+	AddressSilent  = "address_silent"  // it is also on an interface that answers for nobody
+	HostPrefix     = "host_prefix"     // it is a /32 or /128 within the interface's network
+	OutsideNetwork = "outside_network" // it is in none of the interface's networks
+	BridgePort     = "bridge_port"     // the interface is a port of a bridge
+)
+
+// Finding is what the host has against a router, or for somebody to look at.
+type Finding struct {
+	Code string
+	// Key and Item are the place in the configuration, as of a config.Problem.
+	Key  string
+	Item int
+	Text string // with the remedy
+}
+
+// Seen is what is known of a host.
+type Seen struct {
+	Interfaces []link.Interface
+	// Ours reports whether failoverd has put an address on an interface.
+	Ours func(ifindex int, a netip.Addr) bool
+	// Fenced says that the router's interface has the fence, also when the daemon is
+	// killed.
+	Fenced bool
+}
+
+func (h Seen) named(name string) (link.Interface, bool) {
+	n := slices.IndexFunc(h.Interfaces, func(i link.Interface) bool { return i.Name == name })
+	if n < 0 {
+		return link.Interface{}, false
+	}
+	return h.Interfaces[n], true
+}
+
+// foreign returns an address of an interface that failoverd hasn't put there.
+func (h Seen) foreign(i link.Interface, a netip.Addr) (link.Address, bool) {
+	found, ok := i.Find(a)
+	return found, ok && !h.Ours(i.Index, a)
+}
+
+// elsewhere finds the other interfaces with an address that failoverd hasn't put there.
+func (h Seen) elsewhere(a netip.Addr, ifindex int, f func(link.Interface, link.Address)) {
+	for _, i := range h.Interfaces {
+		if found, ok := h.foreign(i, a); ok && i.Index != ifindex {
+			f(i, found)
+		}
+	}
+}
+
+// Obstacles returns what keeps a router from taking part on this host: somebody has its
+// addresses already, unless this host owns them, and then it must have them all.
+func Obstacles(r config.Router, h Seen) (all []Finding) {
+	add := func(code, key string, item int, format string, args ...any) {
+		all = append(all, Finding{code, key, item, fmt.Sprintf(format, args...)})
+	}
+	i, there := h.named(r.Interface)
+	owner := r.Priority == config.OwnerPriority
+	for n, p := range r.Addresses {
+		a := p.Addr()
+		before := len(all)
+		h.elsewhere(a, i.Index, func(other link.Interface, found link.Address) {
+			if a.IsLinkLocalUnicast() || other.Silent() && h.Fenced || len(all) > before {
+				return
+			}
+			remedy := fmt.Sprintf("or run the router on %s", other.Name)
+			if other.Silent() {
+				remedy = fmt.Sprintf("or let the fence be on %s, without which %s answers for it", r.Interface, r.Interface)
+			}
+			add(AddressElsewhere, "addresses", n, "virtual address %s is already on interface %s: remove it there (ip addr del %s dev %s), %s", a, other.Name, found.Prefix, other.Name, remedy)
+		})
+		if !there || len(all) > before {
+			continue
+		}
+		switch found, here := h.foreign(i, a); {
+		case here && !owner:
+			add(AddressHere, "addresses", n, "virtual address %s is on %s already: if this host owns it, use priority 255, otherwise remove it: ip addr del %s dev %s", a, r.Interface, found.Prefix, r.Interface)
+		case !here && owner:
+			add(OwnerWithout, "addresses", n, "priority 255 is for the owner of the address, but %s is not on %s: add it there, or use a priority of 254 or less", a, r.Interface)
+		}
+	}
+	for n, e := range r.Extra {
+		a := e.Address.Addr()
+		for _, i := range h.Interfaces {
+			found, ok := h.foreign(i, a)
+			if ok && (i.Name == e.Interface || !a.IsLinkLocalUnicast()) && (i.Name == e.Interface || !i.Silent() || !h.Fenced) {
+				add(ExtraElsewhere, "extra_addresses", n, "extra address %s is on interface %s already: remove it there (ip addr del %s dev %s)", a, i.Name, found.Prefix, i.Name)
+				break
+			}
+		}
+	}
+	for n, p := range r.Unicast.Peers {
+		for _, i := range h.Interfaces {
+			if _, ok := i.Find(p.Address); ok && (!p.Address.IsLinkLocalUnicast() || i.Name == r.Interface) {
+				add(PeerIsHost, "unicast", 1+n, "peer %s is this host's own address, on %s: give the other hosts' addresses only", p.Address, i.Name)
+				break
+			}
+		}
+	}
+	return all
+}
+
+// Warnings returns what works perhaps, but not as somebody may think. The addresses to
+// exclude are virtual ones, which say nothing of the interface's networks.
+func Warnings(r config.Router, h Seen, exclude []netip.Addr) (all []Finding) {
+	add := func(code, key string, item int, format string, args ...any) {
+		all = append(all, Finding{code, key, item, fmt.Sprintf(format, args...)})
+	}
+	i, there := h.named(r.Interface)
+	if !there {
+		return nil
+	}
+	if m, port := link.MasterOf(i, h.Interfaces); port && m.Kind == link.KindBridge {
+		add(BridgePort, "interface", 0, "%s is a port of the bridge %s, which takes the packets to the virtual addresses away from it: run the router on %s", i.Name, m.Name, m.Name)
+	}
+	for n, p := range r.Addresses {
+		a := p.Addr()
+		if a.IsLinkLocalUnicast() {
+			continue
+		}
+		h.elsewhere(a, i.Index, func(other link.Interface, found link.Address) {
+			if other.Silent() && h.Fenced {
+				add(AddressSilent, "addresses", n, "virtual address %s is also on %s: this host takes packets to it for its own while it is Backup; if no load balancer or kube-proxy needs that, ip addr del %s dev %s", a, other.Name, found.Prefix, other.Name)
+			}
+		})
+		networks := networks(i, a, exclude)
+		within := slices.IndexFunc(networks, func(n netip.Prefix) bool { return n.Contains(a) })
+		switch {
+		case r.Priority == config.OwnerPriority || len(networks) == 0:
+		case within < 0:
+			add(OutsideNetwork, "addresses", n, "virtual address %s is in none of the networks of %s (%s): only hosts with a route to it reach it", p, i.Name, join(networks))
+		case p.IsSingleIP():
+			add(HostPrefix, "addresses", n, "virtual address %s is in the network %s of %s: give it that length, %s/%d, unless it is meant to be alone", p, networks[within], i.Name, a, networks[within].Bits())
+		}
+	}
+	return all
+}
+
+// networks are those of an interface that have the address's family.
+func networks(i link.Interface, of netip.Addr, exclude []netip.Addr) (all []netip.Prefix) {
+	for _, own := range i.Addresses {
+		a, network := own.Prefix.Addr(), own.Prefix.Masked()
+		if a.Is4() == of.Is4() && !a.IsLinkLocalUnicast() && !own.Host && !own.Prefix.IsSingleIP() && !slices.Contains(exclude, a) && !slices.Contains(all, network) {
+			all = append(all, network)
+		}
+	}
+	return all
+}
+
+func join(all []netip.Prefix) string {
+	var words []string
+	for _, p := range all {
+		words = append(words, p.String())
+	}
+	return strings.Join(words, ", ")
+}
