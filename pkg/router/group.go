@@ -67,7 +67,15 @@ func (l *Loop) hold(r *router, now vrrp.Instant) (until vrrp.Instant, by *router
 			until, by = at, m
 		}
 	}
-	return until, by
+	if by != nil {
+		return until, by
+	}
+	for _, m := range r.group.members {
+		if m.machine.State() == vrrp.Backup && !l.canSend(m, now) {
+			return m.trouble.probeAt, m
+		}
+	}
+	return 0, nil
 }
 
 // expireMember acts on an expired timer of a group's member.

@@ -63,7 +63,7 @@ type Router struct {
 	burstAt      Instant       // Active: when the next of several announcements is due, 0: never
 	burst        int           // and how many there are still
 	refreshAt    Instant       // Active: when to refresh the announcements, 0: never
-	advertised   Instant       // Active: when an advertisement was last to be sent
+	advertised   Instant       // Active: when an advertisement was last sent, as far as is known
 	hurried      int           // Active: how many advertisements still come at the old pace,
 	hurry        time.Duration // which is this, for not all Backups may know of the slower one
 	becameActive uint64
@@ -91,7 +91,7 @@ type Status struct {
 	SkewTime            time.Duration
 	ActiveDownInterval  time.Duration
 	Checksum            packet.Checksum // the forms sent while Active
-	Advertised          Instant         // when an advertisement was last to be sent
+	Advertised          Instant         // when an advertisement was last sent, as far as is known
 	BecameActive        uint64
 	LastTransition      Action
 	Deadline            Instant // of the timer that runs; not in Initialize
@@ -155,6 +155,8 @@ func (r *Router) Step(now Instant, ev Event, actions []Action) []Action {
 		return r.stampHeard(now, &ev.Advertisement, actions)
 	case Repeated:
 		r.repeated(now, ev.Forms)
+	case Unsent:
+		return r.unsent(now, &ev, actions)
 	case TimerExpired:
 		return r.timerExpired(now, actions)
 	}
@@ -216,6 +218,30 @@ func (r *Router) relinquish(now Instant, why Action, actions []Action) []Action 
 	r.heard, r.version3 = now, 0
 	r.lenient = why.Cause == CauseHandedOver
 	return r.becomeBackup(now, why, actions)
+}
+
+// unsent takes in that the advertisements of an Active don't leave. By the RFC it goes
+// on. But all its peers have taken over when the slowest of them has heard nothing for
+// Active_Down_Interval, so it is an Active that nobody knows of, and ends to be one. An
+// owner isn't Backup, so it waits in Initialize.
+func (r *Router) unsent(now Instant, ev *Event, actions []Action) []Action {
+	if r.state != Active {
+		return actions
+	}
+	r.advertised = max(r.since, ev.Left)
+	why := Action{Cause: CauseCannotSend, Detail: ev.Detail, Silence: now.Sub(r.advertised), Limit: r.config.slowest()}
+	switch {
+	case why.Silence < why.Limit:
+		return actions
+	case r.owner():
+		return r.shutdown(now, why, actions)
+	}
+	return r.relinquish(now, why, actions)
+}
+
+// Advertisement is what the router sends as the Active.
+func (r *Router) Advertisement() Action {
+	return Action{Kind: SendAdvertisement, Priority: r.config.Priority, Checksum: r.sendForms(), Version2: r.config.Dual}
 }
 
 // timerExpired is the firing of Active_Down_Timer or Adver_Timer.
@@ -724,7 +750,7 @@ func (r *Router) enter(now Instant, to State, why Action, actions []Action) []Ac
 
 func (r *Router) advertise(now Instant) Action {
 	r.advertised = now
-	return Action{Kind: SendAdvertisement, Priority: r.config.Priority, Checksum: r.sendForms(), Version2: r.config.Dual}
+	return r.Advertisement()
 }
 
 // sendForms returns the forms to send in. RFC 5798's is always among them if
