@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -65,6 +66,7 @@ type observer struct {
 	ran      map[notify.Subject]time.Time
 	crowded  unlogged[router.ID] // and findings
 	refused  [packet.ReasonCount]time.Time
+	unsent   atomic.Bool // something could not be sent since it was last looked at
 }
 
 // failureKey is what has failed.
@@ -119,6 +121,9 @@ func (o *observer) Transition(t router.Transition) {
 
 // Failure is called by the loop. What goes on failing is told once in a while.
 func (o *observer) Failure(f router.Failure) {
+	if f.Action == router.ActionSend {
+		o.unsent.Store(true)
+	}
 	now, key, text := time.Now(), failureKey{f.ID, f.Action}, f.Err.Error()
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -180,6 +185,7 @@ func (o *observer) run(ctx context.Context) error {
 			last = now
 			o.find(time.Now(), true)
 			o.sightSlow(time.Now())
+			o.sightUnsent(time.Now())
 			o.problems.tick(time.Now())
 			o.forget(time.Now())
 		case <-summary.C:

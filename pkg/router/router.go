@@ -177,6 +177,10 @@ type Failure struct {
 	Err    error
 }
 
+// ActionSend is what failed if something could not be sent. The Failure is of all routers
+// of the interface.
+const ActionSend = "send"
+
 // ID names a configured Virtual Router for people. Interface is the name it
 // was configured with, which stays the same when the interface is renamed.
 type ID struct {

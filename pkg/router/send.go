@@ -155,7 +155,7 @@ func (l *Loop) send() {
 		s := &l.sending[i]
 		if s.lost > 0 && s.outbox != told {
 			told = s.outbox
-			l.fail(ID{Interface: s.router.id.Interface}, "send", s.failure())
+			l.fail(ID{Interface: s.router.id.Interface}, ActionSend, s.failure())
 		}
 		if !s.announcement {
 			l.settle(s, &l.dirty[s.outbox])
