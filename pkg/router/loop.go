@@ -171,6 +171,7 @@ func (l *Loop) receive(p *Received) {
 			Advertisement: p.Advertisement,
 			From:          p.From,
 			Checksum:      p.Checksum,
+			TieElsewhere:  r.group != nil && r.group.decidesElsewhere(r),
 		}
 		l.step(r, p.At, ev)
 		l.expect(r, p, &ev)

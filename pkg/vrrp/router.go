@@ -57,6 +57,8 @@ type Router struct {
 	switched bool
 
 	nextAnswer   Instant
+	tiedAt       Instant       // Active: since when it waits for a tie to be decided elsewhere,
+	tieHeard     Instant       // and when the other one was last heard
 	announceAt   Instant       // Active: when to announce again, 0: never
 	announceMore bool          // and then once more
 	repeatAt     Instant       // Active: when to repeat the first announcements, 0: never
@@ -398,7 +400,7 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 		r.receiveAsBackup(now, from, a)
 		return actions
 	}
-	return r.receiveAsActive(now, from, a, ev.Checksum, actions)
+	return r.receiveAsActive(now, from, ev, actions)
 }
 
 // contrast compares the router with the sender of an advertisement.
@@ -576,6 +578,9 @@ func (r *Router) Outranked(ev *Event, actions []Action) (Outranked, bool) {
 		return o, false
 	case r.state == Active && a.Priority < r.config.Priority:
 		o.Until, o.Below = r.nextAnswer, r.config.Priority
+		if !r.owner() { // who has lapsed yields to it
+			o.Until = min(o.Until, r.advertised.Add(r.config.Patience(r.config.Interval))+1)
+		}
 		if learns {
 			o.Forms = r.send // from these there is nothing to learn
 		}
@@ -609,7 +614,8 @@ func (r *Router) repeated(now Instant, forms [2]packet.Checksum) {
 	r.activeLives(now, r.learnt)
 }
 
-func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Advertisement, form packet.Checksum, actions []Action) []Action {
+func (r *Router) receiveAsActive(now Instant, from netip.Addr, ev *Event, actions []Action) []Action {
+	a, form := &ev.Advertisement, ev.Checksum
 	p := a.Priority
 	switch {
 	case p == 0:
@@ -626,6 +632,9 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Adverti
 		// §6.4.3 (670): the other one wins; Preempt_Mode isn't asked.
 		cause := CauseHigherPriority
 		if p == r.config.Priority {
+			if ev.TieElsewhere && r.waits(now, a) {
+				return actions
+			}
 			cause = CauseGreaterAddress
 		}
 		return r.yield(now, from, a, form, Action{Cause: cause}, actions)
@@ -646,6 +655,18 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Adverti
 		actions = append(actions, r.advertise(now))
 	}
 	return r.defend(now, actions)
+}
+
+// waits reports whether an Active that is to yield to another one of the same priority
+// still waits for the tie to be decided elsewhere. Who doesn't know of that, as another
+// implementation, goes on to advertise, and wins when nobody else would wait any longer.
+func (r *Router) waits(now Instant, a *packet.Advertisement) bool {
+	patience := r.config.Patience(max(r.config.Interval, a.Interval))
+	if r.tiedAt == 0 || now.Sub(r.tieHeard) > patience {
+		r.tiedAt = now
+	}
+	r.tieHeard = now
+	return now.Sub(r.tiedAt) < patience && !r.lapsed(now)
 }
 
 // lapsed reports whether nothing has been advertised for so long that a Backup
@@ -712,7 +733,7 @@ func (r *Router) becomeBackup(now Instant, why Action, actions []Action) []Actio
 
 func (r *Router) becomeActive(now Instant, why Action, actions []Action) []Action {
 	r.switched, r.hurried = false, 0
-	r.preemptAt, r.lenient = 0, false
+	r.preemptAt, r.lenient, r.tiedAt = 0, false, 0
 	r.announceAt, r.announceMore = 0, false
 	r.announceOften(now)
 	r.announceLater(now)

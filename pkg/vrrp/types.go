@@ -87,6 +87,11 @@ type Event struct {
 	Advertisement packet.Advertisement
 	From          netip.Addr
 	Checksum      packet.Checksum
+	// TieElsewhere has an Active wait before it yields to another one of the same priority
+	// and a greater address: the router is Active together with others, of which another
+	// one decides such a tie for all (RFC 9568 §6.4.3 has each decide for itself, and two
+	// hosts may then both yield). Receive.
+	TieElsewhere bool
 	// Forms are the checksum forms of the last two of those that were Repeated,
 	// the newest first; the second is 0 if there was one only.
 	Forms [2]packet.Checksum
