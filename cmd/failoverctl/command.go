@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/migrate"
+	"github.com/failoverd/failoverd/pkg/packet"
 )
 
 const help = `failoverctl asks a running failoverd what it does, has it read its configuration
@@ -170,7 +172,8 @@ func checkCommand() *cobra.Command {
 		Short: "Check a configuration file",
 		Long: `check reads a configuration file and shows everything that is wrong with it, with the
 place and the remedy. It needs no running failoverd and no privilege. What depends on
-the host is checked at the start and by "failoverctl reload --dry-run".
+the host is checked at the start and by "failoverctl reload --dry-run"; of that, check
+warns if an advertisement is longer than the MTU of its interface, if that is there.
 
 Exit codes: 0 the file is good, 1 it isn't or can't be read.`,
 		Args:              cobra.MaximumNArgs(1),
@@ -196,10 +199,30 @@ Exit codes: 0 the file is good, 1 it isn't or can't be read.`,
 			if more := len(findings) - most; more > 0 {
 				fmt.Fprintf(c.OutOrStdout(), "and %d more: failoverctl import tells all\n", more)
 			}
+			for _, w := range tooLong(f.Routers) {
+				fmt.Fprintln(c.OutOrStdout(), w)
+			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is good: %s on %s\n", path, several(len(f.Routers), "router"), few(f.Interfaces()))
 			return err
 		},
 	}
+}
+
+// tooLong returns what is to be said of advertisements that are longer than the MTU of
+// their interface, as far as that is there.
+func tooLong(routers []config.Router) (all []string) {
+	for _, r := range routers {
+		i, err := net.InterfaceByName(r.Interface)
+		if err != nil {
+			continue
+		}
+		for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
+			if text, remedy := r.TooLong(f, i.MTU); text != "" {
+				all = append(all, "warning: "+text+": "+remedy)
+			}
+		}
+	}
+	return all
 }
 
 // few names some of a list.

@@ -11,6 +11,7 @@ const (
 	AddressConflict = "address_conflict" // another host answers for a virtual address
 	OwnAddress      = "own_address"      // another host sends from this one's address, or there is a loop
 	Version         = "version"          // another router speaks the other version
+	CannotSend      = "cannot_send"      // its advertisements don't leave this host
 	SlowActive      = "slow_active"      // the Active's interval is many times this one's own, which waits that much longer
 	Interval        = "interval"         // its Advertisement_Interval is another
 	AddressList     = "address_list"     // its virtual addresses are others, not all of them
@@ -22,11 +23,11 @@ const (
 
 // ProblemKinds returns all kinds.
 func ProblemKinds() []string {
-	return []string{TwoActives, DuplicateVRID, AddressConflict, OwnAddress, Version, SlowActive, Interval, AddressList, Checksum, Authentication, Peers, Journal}
+	return []string{TwoActives, DuplicateVRID, AddressConflict, OwnAddress, Version, CannotSend, SlowActive, Interval, AddressList, Checksum, Authentication, Peers, Journal}
 }
 
-// Problem is something that is wrong between a router and another one, as long as
-// it is seen.
+// Problem is something that is wrong between a router and another one, or with its own
+// advertisements, as long as it is seen.
 type Problem struct {
 	Kind string `json:"kind"` // one of ProblemKinds
 	// Peer is the other's address, of an address conflict its MAC; empty if it concerns

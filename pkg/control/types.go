@@ -109,6 +109,10 @@ type Router struct {
 	ActivePriority int    `json:"active_priority,omitempty"`
 	// LastHeard is how long ago a Backup heard the Active, in seconds.
 	LastHeard float64 `json:"last_heard,omitempty"`
+	// LastSent is when its last advertisement left, and SendError why the one after that
+	// could not be sent.
+	LastSent  *time.Time `json:"last_sent,omitempty"`
+	SendError string     `json:"send_error,omitempty"`
 	// Source is the address that it advertises from, and Peers to whom, if not to
 	// the group.
 	Source string `json:"source,omitempty"`

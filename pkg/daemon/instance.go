@@ -286,6 +286,13 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 	if s.HeldBy != nil {
 		r.HeldBy = s.HeldBy.String()
 	}
+	if s.Sent != 0 {
+		at := wall.Add(s.Sent.Sub(now))
+		r.LastSent = &at
+	}
+	if s.Unsent != nil {
+		r.SendError = s.Unsent.Err.Error()
+	}
 	if p.PreemptAt > now {
 		r.PreemptIn = p.PreemptAt.Sub(now).Seconds()
 	}
@@ -364,6 +371,7 @@ func routerCounters(c router.Counters, refused func(packet.Reason) uint64, resto
 		{Name: "backup_transitions", Help: "how often it became Backup", Value: c.Became[vrrp.Backup]},
 		{Name: "initialize_transitions", Help: "how often it went back to Initialize", Value: c.Became[vrrp.Initialize]},
 		{Name: "advertisement_sent", Help: "advertisements sent", Value: c.Sent},
+		{Name: "send_errors", Help: "advertisements that could not be sent, to all or to some of the peers", Value: c.SendErrors},
 		{Name: "priority_zero_pkts_sent", Help: "advertisements of priority 0 sent", Value: c.PriorityZeroSent},
 		{Name: "announcements_sent", Help: "how often the addresses were announced by gratuitous ARP or neighbour advertisements", Value: c.Announced},
 		{Name: "restored", Help: "addresses, routes and rules put back that somebody else had removed", Value: restored},

@@ -3,7 +3,6 @@
 package daemon
 
 import (
-	"errors"
 	"net"
 	"sync"
 	"time"
@@ -86,12 +85,5 @@ func announcePlaced(p link.Placed) (err error) {
 	if err != nil {
 		return err
 	}
-	conn, err := transmit.Open(i.Index)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	conn.Queue(frame)
-	_, err = conn.Flush()
-	return err
+	return transmit.Send(i.Index, frame)
 }

@@ -227,8 +227,14 @@ func (ps *ports) update(p *port, snapshot []link.Interface) error {
 		}
 		p.failed = nil
 	}
+	resized := p.bound != nil && p.bound.MTU != now.MTU
 	p.bound = now
 	for _, m := range p.routers {
+		if resized {
+			if err := ps.loop.Retry(m.id); err != nil {
+				return err
+			}
+		}
 		if ok, err := ps.ready(p, m, snapshot); err != nil {
 			return fmt.Errorf("interface %s: %w", p.name, err)
 		} else if !ok {

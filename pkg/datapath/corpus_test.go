@@ -203,9 +203,7 @@ func (w *wire) judge(t *testing.T, r *receiver, s sample, want verdict, last []b
 	return r.judge(1, func() (records []*Record) {
 		w.conn.Queue(s.frame)
 		w.conn.Queue(last)
-		if _, err := w.conn.Flush(); err != nil {
-			t.Fatal(err)
-		}
+		w.conn.Flush(func(_ int, err error) { t.Fatal(err) })
 		for end := time.Now().Add(10 * time.Second); r.dp.Counters()[packet.ErrTTL] < ttl; time.Sleep(100 * time.Microsecond) {
 			records = append(records, r.take()...)
 			if time.Now().After(end) {

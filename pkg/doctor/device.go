@@ -52,30 +52,14 @@ func (j *judge) device(i *Interface) {
 	}
 	for _, r := range j.onInterface(i.Name) {
 		for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
-			if n := size(r, f); n > i.MTU {
-				j.bad(Problem, "mtu", i.Name, fmt.Sprintf("the advertisement of %s with its %d %s addresses takes %d octets, the MTU is %d", r.Name, len(r.OfFamily(f)), f, n, i.MTU),
-					fmt.Sprintf("raise the MTU to %d or more on all hosts and switches of the network, or put some of the addresses into a router of another VRID", n))
+			if text, remedy := r.TooLong(f, i.MTU); text != "" {
+				j.bad(Problem, "mtu", i.Name, text, remedy)
 			}
 		}
 	}
 	if len(j.findings) == before {
 		j.good("interface", i.Name, "%s, MTU %d", kind(i), i.MTU)
 	}
-}
-
-// size is that of the IP packet with the router's advertisement.
-func size(r config.Router, f packet.Family) int {
-	full, _ := r.WithLinkLocal()
-	n := len(full.OfFamily(f))
-	switch {
-	case n == 0:
-		return 0
-	case f == packet.IPv6:
-		return 40 + 8 + 16*n
-	case r.Version == 2 || r.Dual:
-		return 20 + 8 + 4*n + 8 // the authentication data
-	}
-	return 20 + 8 + 4*n
 }
 
 func kind(i *Interface) string {

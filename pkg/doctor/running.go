@@ -55,6 +55,7 @@ func (j *judge) running() {
 		}
 	}
 	j.slow(looked)
+	j.silent(looked)
 	if len(j.findings) == before {
 		j.good("status", "", "failoverd %s runs, and its routers take part", j.Status.Version)
 	}
@@ -69,6 +70,17 @@ func (j *judge) slow(looked func(running) bool) {
 		for _, p := range r.Problems {
 			if p.Kind == control.SlowActive && looked(r) {
 				j.bad(Problem, "interval", r.Interface, fmt.Sprintf("%s (VRID %d, %s) %s", r.Name, r.VRID, r.Family, p.Text), p.Remedy)
+			}
+		}
+	}
+}
+
+// silent judges whether a router can't send its advertisements.
+func (j *judge) silent(looked func(running) bool) {
+	for _, r := range j.Status.Routers {
+		for _, p := range r.Problems {
+			if p.Kind == control.CannotSend && looked(r) {
+				j.bad(Problem, "send", r.Interface, fmt.Sprintf("%s (VRID %d, %s) %s", r.Name, r.VRID, r.Family, p.Text), p.Remedy)
 			}
 		}
 	}

@@ -4,7 +4,6 @@ package observe
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"slices"
 	"sync"
@@ -225,15 +224,10 @@ func (c *Conflicts) ask(all []question) {
 }
 
 // send sends questions on one interface.
-func send(all []question) (err error) {
-	conn, err := transmit.Open(all[0].ifindex)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
+func send(all []question) error {
+	frames := make([][]byte, 0, len(all))
 	for _, q := range all {
-		conn.Queue(q.frame)
+		frames = append(frames, q.frame)
 	}
-	_, err = conn.Flush()
-	return err
+	return transmit.Send(all[0].ifindex, frames...)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -60,6 +61,7 @@ type Observer struct {
 	ran      map[notify.Subject]time.Time
 	crowded  unlogged[router.ID] // and findings
 	refused  [packet.ReasonCount]time.Time
+	unsent   atomic.Bool // something could not be sent since it was last looked at
 }
 
 // failureKey is what has failed.
@@ -120,6 +122,9 @@ func (o *Observer) Transition(t router.Transition) {
 
 // Failure is called by the loop. What goes on failing is told once in a while.
 func (o *Observer) Failure(f router.Failure) {
+	if f.Action == router.ActionSend {
+		o.unsent.Store(true)
+	}
 	now, key, text := time.Now(), failureKey{f.ID, f.Action}, f.Err.Error()
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -180,6 +185,7 @@ func (o *Observer) Run(ctx context.Context, look func() ([]router.Status, error)
 			last = now
 			o.find(time.Now(), true)
 			o.sightSlow(time.Now(), look)
+			o.sightUnsent(time.Now(), look)
 			o.problems.tick(time.Now())
 			o.forget(time.Now())
 		case <-summary.C:

@@ -12,6 +12,9 @@ import (
 // ProtocolAH is the IP protocol number of the Authentication Header.
 const ProtocolAH = 51
 
+// AuthenticationHeaderLen is the length of an Authentication Header, in octets.
+const AuthenticationHeaderLen = ahLen
+
 const (
 	// ahLen is the length of a header with HMAC-MD5-96 (RFC 2403), ahWords what
 	// its length field says: 32-bit words, less two (RFC 2402 §2.2).

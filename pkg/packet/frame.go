@@ -186,6 +186,19 @@ func AppendAdvertisementDatagram(b []byte, src, dst netip.Addr, ttl uint8, a *Ad
 	return b, nil
 }
 
+// DatagramLen is the length in octets of the IP datagram with an advertisement of n
+// addresses, without an authentication trailer or an Authentication Header.
+func DatagramLen(f Family, version uint8, n int) int {
+	length := headerLen + n*f.size()
+	if version == 2 {
+		length += authLen
+	}
+	if f == IPv6 {
+		return ipv6Len + length
+	}
+	return ipv4Len + length
+}
+
 func appendEthernet(b []byte, dst, src MAC, etherType uint16) []byte {
 	b = append(b, dst[:]...)
 	b = append(b, src[:]...)

@@ -3,7 +3,9 @@
 package router
 
 import (
+	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -14,6 +16,12 @@ import (
 // long as one of them hears an Active, the others let theirs be, for the host
 // that is Active there is to be Active everywhere. One that yields takes the
 // others with it.
+//
+// Two hosts that are both Active with the same priorities, after the network between
+// them was cut, are told apart by their addresses (RFC 9568 §6.4.3), and of each family
+// another one may have the greater. So of each group one member decides, on all hosts
+// the same one: that of IPv4 rather than IPv6, of the least VRID, of the least address.
+// The others wait until that has yielded, or the other host has.
 type group struct {
 	name    string
 	members []*router
@@ -47,6 +55,18 @@ func (l *Loop) join(r *router, name string) {
 	r.group = g
 }
 
+// decidesElsewhere reports whether an Active member leaves it to another one to decide a
+// tie.
+func (g *group) decidesElsewhere(r *router) bool {
+	if r.machine.State() != vrrp.Active {
+		return false
+	}
+	first := slices.MinFunc(g.members, func(a, b *router) int {
+		return cmp.Or(cmp.Compare(a.id.Family, b.id.Family), cmp.Compare(a.id.VRID, b.id.VRID), slices.MinFunc(a.protocol.Addresses, netip.Addr.Compare).Compare(slices.MinFunc(b.protocol.Addresses, netip.Addr.Compare)))
+	})
+	return first != r && first.machine.State() == vrrp.Active
+}
+
 // hold reports whether a Backup whose Active_Down_Timer has expired has to wait
 // for another member of its group, and if so until when at least.
 func (l *Loop) hold(r *router, now vrrp.Instant) (until vrrp.Instant, by *router) {
@@ -67,7 +87,15 @@ func (l *Loop) hold(r *router, now vrrp.Instant) (until vrrp.Instant, by *router
 			until, by = at, m
 		}
 	}
-	return until, by
+	if by != nil {
+		return until, by
+	}
+	for _, m := range r.group.members {
+		if m.machine.State() == vrrp.Backup && !l.canSend(m, now) {
+			return m.trouble.probeAt, m
+		}
+	}
+	return 0, nil
 }
 
 // expireMember acts on an expired timer of a group's member.

@@ -163,6 +163,25 @@ func TestGroupFollowsLateMember(t *testing.T) {
 	})
 }
 
+// A member in Initialize is waited for: it starts soon, or it can't be Active.
+func TestGroupWaitsForInitialize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		if err := p.loop.Stop(p.id(52), vrrp.CauseReconfigured, ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		p.expect("one is in Initialize", vrrp.Backup, vrrp.Initialize)
+		if by := p.status(51).HeldBy; by == nil || *by != p.id(52) {
+			t.Errorf("51 is held by %v", by)
+		}
+		p.start(52)
+		time.Sleep(5 * time.Second)
+		p.expect("and takes part", vrrp.Active, vrrp.Active)
+		p.end()
+	})
+}
+
 // A member without its addresses is no use to the others.
 func TestGroupWithoutAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

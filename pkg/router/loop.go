@@ -56,13 +56,17 @@ type Loop struct {
 	deadlines deadlines
 	quiet     []quiet      // Backups that aren't among them
 	sweepAt   vrrp.Instant // and when they are to be looked after
-	dirty     []Transmitter
-	due       []*router    // to announce their addresses in the next flush
-	sending   []*router    // whose advertisements are queued for it
-	ended     []*router    // that have left Active since the last one
-	drained   vrrp.Instant // what was received before has been dealt with
-	later     []func()     // what can wait until the next flush has sent
-	news      []func()     // what can wait until after that
+	dirty     []outbox
+	sending   []sending        // what is queued in them, in this order in each
+	unsent    func(int, error) // l.refuse, made once
+	flushing  int              // the outbox that sends
+	cursor    int              // in sending
+	missed    []*router        // Active ones whose advertisements could not be sent
+	due       []*router        // to announce their addresses in the next flush
+	ended     []*router        // that have left Active since the last one
+	drained   vrrp.Instant     // what was received before has been dealt with
+	later     []func()         // what can wait until the next flush has sent
+	news      []func()         // what can wait until after that
 	actions   []vrrp.Action
 	groups    map[string]*group
 	changes   []change // of members of groups, which the others have to follow
@@ -90,7 +94,7 @@ func New(clock Clock, packets Packets, addresses Addresses, leases Leases, obser
 		haste:    maxHaste,
 		sweepAt:  never,
 	}
-	l.received = l.receive
+	l.received, l.unsent = l.receive, l.refuse
 	return l
 }
 
@@ -167,6 +171,7 @@ func (l *Loop) receive(p *Received) {
 			Advertisement: p.Advertisement,
 			From:          p.From,
 			Checksum:      p.Checksum,
+			TieElsewhere:  r.group != nil && r.group.decidesElsewhere(r),
 		}
 		l.step(r, p.At, ev)
 		l.expect(r, p, &ev)
@@ -189,8 +194,16 @@ func (l *Loop) expire(r *router, now vrrp.Instant) {
 		l.reschedule(r)
 		return
 	}
+	if l.resend(r, now) {
+		return
+	}
 	if r.machine.State() == vrrp.Initialize {
 		r.restartAt = 0
+		if r.protocol.Priority == vrrp.OwnerPriority && !l.canSend(r, now) {
+			r.restartAt = r.trouble.probeAt
+			l.reschedule(r)
+			return
+		}
 		l.step(r, now, vrrp.Event{Kind: vrrp.Startup, Source: r.port.Source})
 		return
 	}
@@ -199,6 +212,10 @@ func (l *Loop) expire(r *router, now vrrp.Instant) {
 	}
 	if r.group != nil {
 		l.expireMember(r, now)
+		return
+	}
+	if r.machine.State() == vrrp.Backup && !l.canSend(r, now) {
+		l.reschedule(r)
 		return
 	}
 	l.step(r, now, vrrp.Event{Kind: vrrp.TimerExpired})
@@ -248,16 +265,7 @@ func (l *Loop) step(r *router, now vrrp.Instant, ev vrrp.Event) {
 func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 	switch a.Kind {
 	case vrrp.SendAdvertisement:
-		if err := r.queueAdvertisement(a, l.wakeups); err != nil {
-			l.fail(r, "encode advertisement", err)
-		} else {
-			l.sending = append(l.sending, r)
-			r.counters.Sent++
-			if a.Priority == 0 {
-				r.counters.PriorityZeroSent++
-			}
-		}
-		l.touch(r.advertiser())
+		l.advertise(r, a)
 	case vrrp.AssignAddresses:
 		l.assign(r)
 	case vrrp.AnnounceAddresses:
@@ -268,6 +276,9 @@ func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 	case vrrp.TransitionTo:
 		r.counters.Became[a.To]++
 		l.altered.Add(1)
+		if r.trouble != nil {
+			r.leave(now, a)
+		}
 		if r.group != nil {
 			l.changes = append(l.changes, change{r, *a})
 		}
@@ -314,7 +325,7 @@ func (l *Loop) assignDone(r *router, generation uint64, err error) {
 	}
 	// An Active router without its addresses is a black hole: let another
 	// one have them.
-	l.fail(r, "assign addresses", err)
+	l.fail(r.id, "assign addresses", err)
 	now := l.clock.Now()
 	l.step(r, now, vrrp.Event{Kind: vrrp.Shutdown, Cause: vrrp.CauseAssignFailed})
 	r.restartAt = now.Add(assignRetry)
@@ -359,7 +370,7 @@ func (l *Loop) releaseDone(r *router, generation uint64, err error) {
 	if r.stuck = err; err == nil {
 		return
 	}
-	l.fail(r, "remove addresses", err)
+	l.fail(r.id, "remove addresses", err)
 	if !l.ending {
 		r.releaseAt = l.clock.Now().Add(releaseRetry)
 		l.reschedule(r)
@@ -391,29 +402,24 @@ func (l *Loop) announce() {
 		}
 		r.announceDue = false
 		r.counters.Announced++
+		t := r.port.Transmitter
+		s := sending{router: r, outbox: l.touch(t), from: t.Queued(), announcement: true}
 		if err := r.queueAnnouncements(); err != nil {
-			l.fail(r, "encode announcement", err)
+			l.fail(r.id, "encode announcement", err)
 		}
-		l.touch(r.port.Transmitter)
+		s.to = t.Queued()
+		l.sending = append(l.sending, s)
 	}
 	l.due = l.due[:0]
 }
 
-func (l *Loop) fail(r *router, action string, err error) {
-	l.observer.Failure(Failure{ID: r.id, Action: action, Err: err})
-}
-
-func (l *Loop) touch(t Transmitter) {
-	if !slices.Contains(l.dirty, t) {
-		l.dirty = append(l.dirty, t)
-	}
+func (l *Loop) fail(id ID, action string, err error) {
+	l.observer.Failure(Failure{ID: id, Action: action, Err: err})
 }
 
 func (l *Loop) flush() {
-	for _, r := range l.sending {
-		l.lease(r).Advertise(l.drained.Add(max(sendWithin, r.protocol.Interval)))
-	}
 	l.send() // it renews the leases, without which announcements are held back
+	l.stepDown()
 	l.later = call(l.later)
 	l.news = call(l.news)
 	for i, r := range l.ended {
@@ -452,54 +458,6 @@ type noLease struct{}
 
 func (noLease) Answer(vrrp.Instant)    {}
 func (noLease) Advertise(vrrp.Instant) {}
-
-// send has the transmitters send what is queued.
-func (l *Loop) send() {
-	for i, t := range l.dirty {
-		now := l.clock.Now()
-		_, err := t.Flush()
-		if err != nil {
-			l.observer.Failure(Failure{ID: l.idOf(t), Action: "send", Err: err})
-		}
-		l.renew(t, now, err)
-		l.dirty[i] = nil
-	}
-	l.dirty = l.dirty[:0]
-	clear(l.sending)
-	l.sending = l.sending[:0]
-}
-
-// renew prolongs the leases of the Active routers whose advertisements have
-// left. A Backup hears them later than now and waits for more than three
-// intervals (RFC 9568 §6.1) or as many as are configured, so a lease of as many
-// ends before it takes over.
-func (l *Loop) renew(t Transmitter, now vrrp.Instant, err error) {
-	if err != nil && !unreachable(err) {
-		return // the last lease still lasts
-	}
-	for _, r := range l.sending {
-		if r.advertiser() == t && r.machine.State() == vrrp.Active {
-			l.lease(r).Answer(now.Add(r.protocol.Patience(r.protocol.Interval)))
-		}
-	}
-}
-
-// unreachable reports whether an error says no more than that some destinations
-// can't be sent to. A peer that is cut off from here can't be told from one that
-// is gone, and for the others the addresses must be answered for.
-func unreachable(err error) bool {
-	var u interface{ Unreachable() bool }
-	return errors.As(err, &u) && u.Unreachable()
-}
-
-func (l *Loop) idOf(t Transmitter) ID {
-	for id, r := range l.routers {
-		if r.port.Transmitter == t || r.port.Unicast == t {
-			return ID{Interface: id.Interface}
-		}
-	}
-	return ID{}
-}
 
 // leave shuts every Virtual Router down and waits until their addresses are
 // gone.
@@ -643,7 +601,7 @@ func (l *Loop) withdraw(r *router, addresses []netip.Prefix) {
 			l.post(func() {
 				l.leaving--
 				if err != nil {
-					l.fail(r, "remove addresses", err)
+					l.fail(r.id, "remove addresses", err)
 				}
 			})
 		})
@@ -793,7 +751,7 @@ func (l *Loop) Status() ([]Status, error) {
 
 func (l *Loop) status(r *router) Status {
 	l.catchUp(r)
-	return Status{ID: r.id, Ifindex: r.port.Ifindex, MAC: r.mac(), OwnMAC: r.port.MAC, Protocol: r.machine.Status(), Assigned: r.assigned, Counters: r.counters, Group: r.groupName(), HeldBy: r.holder(), Source: r.port.Source, Peers: slices.Clone(r.peers)}
+	return Status{ID: r.id, Ifindex: r.port.Ifindex, MAC: r.mac(), OwnMAC: r.port.MAC, Protocol: r.machine.Status(), Assigned: r.assigned, Counters: r.counters, Group: r.groupName(), HeldBy: r.holder(), Source: r.port.Source, Peers: slices.Clone(r.peers), Sent: r.sentAt, Octets: r.octets, Unsent: r.unsent()}
 }
 
 // Actives returns the state of those in state Active.
@@ -852,6 +810,14 @@ func (l *Loop) reschedule(r *router) {
 			deadline = max(deadline, r.heldUntil)
 		} else {
 			r.heldBy = nil
+		}
+	}
+	if t := r.trouble; t != nil && ok {
+		switch {
+		case r.machine.State() == vrrp.Backup:
+			deadline = max(deadline, t.probeAt)
+		case t.resendAt != 0:
+			deadline = min(deadline, t.resendAt)
 		}
 	}
 	for _, at := range [...]vrrp.Instant{r.restartAt, r.releaseAt} {

@@ -33,7 +33,9 @@ type host struct {
 	pending      []Received
 	stamp        map[Key]Stamp
 	sent         []sent
-	lease        vrrp.Instant
+	leases       map[Key]vrrp.Instant // until when the addresses are answered for
+	permit       vrrp.Instant         // and advertisements let out
+	refuses      func(frame []byte) error
 	queued       [][]byte
 	assigned     []string
 	assignErr    error
@@ -104,15 +106,24 @@ func (hostEar) Outrank(vrrp.Outranked)                {}
 func (hostEar) Repeated() (n [2]uint64, order uint64) { return n, 0 }
 func (hostEar) RepeatedAt() vrrp.Instant              { return 0 }
 
-func (h *host) Lease(Key) Lease { return h }
+func (h *host) Lease(k Key) Lease { return hostLease{h, k} }
 
-func (h *host) Answer(until vrrp.Instant) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.lease = until
+type hostLease struct {
+	h *host
+	k Key
 }
 
-func (h *host) Advertise(vrrp.Instant) {}
+func (l hostLease) Answer(until vrrp.Instant) {
+	l.h.mu.Lock()
+	defer l.h.mu.Unlock()
+	l.h.leases[l.k] = until
+}
+
+func (l hostLease) Advertise(until vrrp.Instant) {
+	l.h.mu.Lock()
+	defer l.h.mu.Unlock()
+	l.h.permit = until
+}
 
 func (h *host) Queue(frame []byte) {
 	h.mu.Lock()
@@ -120,18 +131,30 @@ func (h *host) Queue(frame []byte) {
 	h.queued = append(h.queued, slices.Clone(frame))
 }
 
-func (h *host) Flush() (int, error) {
+func (h *host) Queued() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	n := len(h.queued)
-	if n > 0 {
+	return len(h.queued)
+}
+
+func (h *host) Flush(unsent func(int, error)) (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.queued) > 0 {
 		h.order = append(h.order, "send")
 	}
-	for _, f := range h.queued {
+	for i, f := range h.queued {
+		if h.refuses != nil {
+			if err := h.refuses(f); err != nil {
+				unsent(i, err)
+				continue
+			}
+		}
 		h.sent = append(h.sent, sent{time.Since(h.start), f})
+		n++
 	}
 	h.queued = nil
-	return n, nil
+	return n
 }
 
 func (h *host) Assign(_ ID, _ int, p []netip.Prefix, done func(error)) {
@@ -186,7 +209,7 @@ func newHost(t *testing.T, priority uint8) *host {
 func newHostOf(t *testing.T, protocol vrrp.Config) *host {
 	h := &host{
 		t: t, start: time.Now(), ended: make(chan error, 1), protocol: protocol,
-		news: make(chan struct{}, 1), stamp: make(map[Key]Stamp),
+		news: make(chan struct{}, 1), stamp: make(map[Key]Stamp), leases: make(map[Key]vrrp.Instant),
 	}
 	h.loop = New(h, h, h, h, h)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -20,6 +20,7 @@ import (
 // twin is a host on a clock of its own that hears what it is told to hear, with
 // the kernel's shortcut for what is no news or without it.
 type twin struct {
+	pending  int
 	shortcut bool
 	loop     *Loop
 	now      vrrp.Instant
@@ -50,8 +51,9 @@ func (w *twin) Now() vrrp.Instant                { return w.now }
 func (w *twin) Wait(vrrp.Instant) error          { return errors.ErrUnsupported }
 func (w *twin) Wake()                            {}
 func (w *twin) Ear(k Key) Ear                    { return w.ears[k] }
-func (w *twin) Queue([]byte)                     { w.queued++ }
-func (w *twin) Flush() (int, error)              { w.flushed++; return 0, nil }
+func (w *twin) Queue([]byte)                     { w.queued++; w.pending++ }
+func (w *twin) Queued() int                      { return w.pending }
+func (w *twin) Flush(func(int, error)) int       { w.flushed++; w.pending = 0; return 0 }
 func (w *twin) Lease(Key) Lease                  { return w }
 func (w *twin) Answer(vrrp.Instant)              {}
 func (w *twin) Advertise(vrrp.Instant)           {}

@@ -93,12 +93,18 @@ type Ear interface {
 	RepeatedAt() vrrp.Instant
 }
 
-// Transmitter sends whole Ethernet frames on one interface, or IP datagrams. The
-// frame may be used until the next Flush. Flush never blocks. An error of it that
-// has a method Unreachable, which returns true, concerns single destinations.
+// Transmitter sends whole Ethernet frames on one interface, or IP datagrams. It never
+// blocks.
 type Transmitter interface {
+	// Queue adds a frame to what the next Flush sends. It may be used until then.
 	Queue(frame []byte)
-	Flush() (sent int, err error)
+	// Queued is how many there are.
+	Queued() int
+	// Flush sends them. It calls unsent for each that could not be sent, in their order,
+	// with its number from 0 and the error; one that has a method Unreachable, which
+	// returns true, concerns a destination that can't be reached. It returns how many
+	// were sent.
+	Flush(unsent func(n int, err error)) (sent int)
 }
 
 // Prover proves to the peers who has sent an advertisement. Its methods run on the
@@ -170,6 +176,10 @@ type Failure struct {
 	Err    error
 }
 
+// ActionSend is what failed if something could not be sent. The Failure is of all routers
+// of the interface.
+const ActionSend = "send"
+
 // ID names a configured Virtual Router for people.
 type ID = vrrp.ID
 
@@ -227,6 +237,15 @@ type Status struct {
 	HeldBy *ID
 	Source netip.Addr // that it advertises from
 	Peers  []Peer
+	Sent   vrrp.Instant // when an advertisement last left; 0: never
+	Octets int          // of its longest advertisement so far, an IP datagram
+	Unsent *Unsent      // nil: the last advertisement has left, or there was none
+}
+
+// Unsent says that the last advertisement of a Virtual Router could not be sent.
+type Unsent struct {
+	Err   error
+	Since vrrp.Instant // when the first of them in a row couldn't
 }
 
 // Peer is whom a unicast Virtual Router advertises to.
@@ -238,9 +257,12 @@ type Peer struct {
 // Counters count what happened to a Virtual Router since it was added.
 type Counters struct {
 	Became [3]uint64 // how often it entered each vrrp.State
-	// Sent are its own advertisements, PriorityZeroSent those with which it left:
-	// each counts once, however many forms and versions it is sent in.
+	// Sent are its own advertisements that have left, PriorityZeroSent those with which
+	// it ended to be Active: each counts once, however many forms and versions it is
+	// sent in.
 	Sent, PriorityZeroSent uint64
+	// SendErrors are those of which a frame could not be sent, or all.
+	SendErrors uint64
 	// Announced is how often its addresses were announced by gratuitous ARP or
 	// unsolicited neighbour advertisements.
 	Announced uint64

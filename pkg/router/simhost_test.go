@@ -594,8 +594,11 @@ func (h *simHost) outranks(f *simFrame, at vrrp.Instant) bool {
 // Queue takes a frame to send.
 func (h *simHost) Queue(frame []byte) { h.queued = append(h.queued, frame) }
 
+// Queued is how many frames were queued.
+func (h *simHost) Queued() int { return len(h.queued) }
+
 // Flush sends what was queued.
-func (h *simHost) Flush() (int, error) {
+func (h *simHost) Flush(func(int, error)) int {
 	adverts, leaves, announcements := 0, 0, 0
 	for _, b := range h.queued {
 		f := h.frame(b)
@@ -621,7 +624,7 @@ func (h *simHost) Flush() (int, error) {
 	clear(h.queued)
 	h.queued = h.queued[:0]
 	h.sent(adverts, leaves, announcements)
-	return n, nil
+	return n
 }
 
 // frame returns the decoded frame for its octets. A router has few different

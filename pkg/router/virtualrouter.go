@@ -42,7 +42,9 @@ type router struct {
 	peers    []Peer
 	protocol vrrp.Config
 	port     Port
+	sentAt   vrrp.Instant // when an advertisement last left; 0: never
 	counters Counters
+	trouble  *trouble // nil: its last advertisement has left
 
 	id        ID
 	key       Key
@@ -70,6 +72,10 @@ type router struct {
 
 	announceDue bool // it goes out with the next flush
 
+	octets int           // of its longest advertisement, an IP datagram
+	outAt  vrrp.Instant  // when it last stepped down because it couldn't send,
+	pause  time.Duration // and how long it didn't try then
+
 	releasing int        // removals of the addresses under way
 	gone      chan error // told when they are done, if it is to be forgotten
 }
@@ -81,6 +87,7 @@ func (r *router) attach(p Port) {
 	r.frames = [4][][]byte{}
 	r.queued.any = false
 	r.ear, r.familiar, r.lease, r.ignoring = nil, familiar{}, nil, vrrp.Outranked{}
+	r.octets, r.trouble = 0, nil
 }
 
 func (r *router) groupName() string {
@@ -133,7 +140,7 @@ func (r *router) heard(from netip.Addr, at vrrp.Instant) {
 // another one: an Active sends by a twentieth of its interval earlier, at most. The
 // next advertisement is counted from when this one was due.
 func (r *router) haste(most time.Duration) time.Duration {
-	if r.machine.State() != vrrp.Active || r.releaseAt != 0 || r.restartAt != 0 {
+	if r.machine.State() != vrrp.Active || r.releaseAt != 0 || r.restartAt != 0 || r.trouble != nil {
 		return 0
 	}
 	return min(r.protocol.Interval/20, most)
@@ -236,6 +243,9 @@ func (r *router) build(version, priority uint8, form packet.Checksum) ([][]byte,
 	frames, err := r.frame(&a, form)
 	if err != nil {
 		return nil, err
+	}
+	for _, frame := range frames {
+		r.octets = max(r.octets, len(r.datagram(frame)))
 	}
 	if current {
 		r.frames[n] = frames

@@ -27,6 +27,8 @@ type Datagrams struct {
 	ifindex      int
 	family       packet.Family
 	destinations []destination
+	unsent       func(n int, err error) // that of the Flush under way
+	told         func(n int, err error) // d.tell, made once
 }
 
 // destination is where a datagram goes and, for rules that route by it, the
@@ -36,14 +38,17 @@ type destination struct {
 	address unix.RawSockaddrInet6 // or an Inet4, which is shorter
 }
 
-// UnreachableError says of which destinations a Flush was refused. All others
-// were sent to.
-type UnreachableError struct{ errs []error }
+// UnreachableError says that a destination can't be reached. That concerns nobody
+// but that one.
+type UnreachableError struct {
+	To    netip.Addr
+	Errno unix.Errno
+}
 
-func (e *UnreachableError) Error() string   { return errors.Join(e.errs...).Error() }
-func (e *UnreachableError) Unwrap() []error { return e.errs }
+func (e *UnreachableError) Error() string { return fmt.Sprintf("to %s: %v", e.To, e.Errno) }
+func (e *UnreachableError) Unwrap() error { return e.Errno }
 
-// Unreachable tells it from an error of the interface.
+// Unreachable tells it from the errors of this host.
 func (e *UnreachableError) Unreachable() bool { return true }
 
 // OpenDatagrams opens a raw socket for the interface.
@@ -66,14 +71,15 @@ func OpenDatagrams(ifindex int, f packet.Family) (*Datagrams, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("raw %s socket for interface %d: %w", f, ifindex, err), unix.Close(fd))
 	}
-	return &Datagrams{queue: queue{fd: fd}, ifindex: ifindex, family: f}, nil
+	d := &Datagrams{queue: queue{fd: fd}, ifindex: ifindex, family: f}
+	d.told = d.tell
+	return d, nil
 }
 
-// Flush is that of a Conn, but for what can't be sent to single destinations,
-// for which the error is an *UnreachableError.
-func (d *Datagrams) Flush() (sent int, err error) {
+// Flush is that of a Conn. The error of a destination that can't be reached is an
+// *UnreachableError.
+func (d *Datagrams) Flush(unsent func(n int, err error)) (sent int) {
 	d.prepare()
-	defer d.reset()
 	n := len(d.frames)
 	if cap(d.destinations) < n {
 		d.destinations = make([]destination, n, 2*n)
@@ -82,19 +88,20 @@ func (d *Datagrams) Flush() (sent int, err error) {
 	for i := range d.frames {
 		d.address(i)
 	}
-	var unreachable []error
-	sent, err = d.flush(func(n int, errno unix.Errno) bool {
-		switch errno {
-		case unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EPERM, unix.EACCES, unix.ECONNREFUSED:
-			unreachable = append(unreachable, fmt.Errorf("to %s: %w", d.destination(n), errno))
-			return true
-		}
-		return false
-	})
-	if err == nil && len(unreachable) > 0 {
-		err = &UnreachableError{unreachable}
+	d.unsent = unsent
+	sent = d.flush(d.told)
+	d.unsent = nil
+	d.reset()
+	return sent
+}
+
+// tell hands on that a datagram could not be sent.
+func (d *Datagrams) tell(n int, err error) {
+	switch errno := err.(unix.Errno); errno {
+	case unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ECONNREFUSED:
+		err = &UnreachableError{d.destination(n), errno}
 	}
-	return sent, err
+	d.unsent(n, err)
 }
 
 // destination is that of the datagram n of the queue.

@@ -4,7 +4,6 @@ package transmit
 
 import (
 	"errors"
-	"fmt"
 	"runtime"
 	"unsafe"
 
@@ -48,19 +47,23 @@ func (q *queue) Queue(frame []byte) {
 	}
 }
 
-// Flush sends what is queued, all of it in one system call if the kernel takes
-// it, and never waits. It returns the number of frames sent, and the first
-// error; frames that could not be sent are dropped, for an advertisement that
-// is late is worth less than the next one.
-func (q *queue) Flush() (sent int, err error) {
+// Queued is how many frames the next Flush sends: the number of the next one that
+// is queued.
+func (q *queue) Queued() int { return len(q.frames) }
+
+// Flush sends what is queued, all of it in one system call if the kernel takes it,
+// and never waits. It calls unsent for each frame that could not be sent, in their
+// order, with its number from 0 and the error, and returns how many were sent. A
+// frame that could not be sent is dropped and keeps no other one from leaving.
+func (q *queue) Flush(unsent func(n int, err error)) (sent int) {
 	q.prepare()
-	defer q.reset()
-	return q.flush(nil)
+	sent = q.flush(unsent)
+	q.reset()
+	return sent
 }
 
-// flush sends what is prepared. Of what the kernel can't send, skip is asked
-// whether that concerns its destination only.
-func (q *queue) flush(skip func(n int, errno unix.Errno) bool) (sent int, err error) {
+// flush sends what is prepared.
+func (q *queue) flush(unsent func(n int, err error)) (sent int) {
 	for at := 0; at < len(q.messages); {
 		n, errno := q.send(q.messages[at:])
 		switch {
@@ -68,17 +71,25 @@ func (q *queue) flush(skip func(n int, errno unix.Errno) bool) (sent int, err er
 			sent += n
 			at += n
 		case errno == unix.EINTR:
-		case skip != nil && skip(at, errno):
-			at++
-		case errno == unix.EMSGSIZE || errno == unix.EINVAL || errno == unix.ENOBUFS:
-			err = errors.Join(err, fmt.Errorf("frame of %d octets: %w", len(q.frames[at]), errno))
-			at++ // this one can't be sent, the others may
+		case ofInterface(errno):
+			for ; at < len(q.messages); at++ {
+				unsent(at, errno)
+			}
 		default:
-			err = errors.Join(err, fmt.Errorf("%d frames dropped: %w", len(q.messages)-at, errno))
-			at = len(q.messages)
+			unsent(at, errno)
+			at++
 		}
 	}
-	return sent, err
+	return sent
+}
+
+// ofInterface reports whether an error concerns whatever is sent on an interface.
+func ofInterface(errno unix.Errno) bool {
+	switch errno {
+	case unix.ENETDOWN, unix.ENXIO, unix.ENODEV, unix.EBADF:
+		return true
+	}
+	return false
 }
 
 func (q *queue) reset() {

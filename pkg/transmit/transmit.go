@@ -39,6 +39,19 @@ func Open(ifindex int) (*Conn, error) {
 	return &Conn{queue: queue{fd: fd}, ifindex: ifindex}, nil
 }
 
+// Send sends frames on an interface once. The error is about all that could not be sent.
+func Send(ifindex int, frames ...[]byte) (err error) {
+	c, err := Open(ifindex)
+	if err != nil {
+		return err
+	}
+	for _, frame := range frames {
+		c.Queue(frame)
+	}
+	c.Flush(func(_ int, unsent error) { err = errors.Join(err, unsent) })
+	return errors.Join(err, c.Close())
+}
+
 // Join makes the interface a member of the family's VRRP group until Close, so
 // that switches which snoop IGMP or MLD deliver the advertisements.
 func (c *Conn) Join(f packet.Family) error {

@@ -58,6 +58,16 @@ func test(number int) []byte {
 
 func isTest(f lab.Frame) bool { return binary.BigEndian.Uint16(f.Data[12:]) == 0x88b5 }
 
+// flush sends what is queued, and returns how many were sent and why which weren't.
+func flush(c interface {
+	Flush(unsent func(n int, err error)) int
+},
+) (sent int, unsent map[int]error) {
+	unsent = make(map[int]error)
+	sent = c.Flush(func(n int, err error) { unsent[n] = err })
+	return sent, unsent
+}
+
 // Frames arrive as they are and in their order; one that can't be sent doesn't
 // hold up the others.
 func TestFlush(t *testing.T) {
@@ -71,12 +81,14 @@ func TestFlush(t *testing.T) {
 			c.Queue(nil)
 		}
 	}
-	sent, err := c.Flush()
-	if sent != count || !errors.Is(err, unix.EMSGSIZE) {
-		t.Errorf("%d sent, %v", sent, err)
+	if n := c.Queued(); n != count+1 {
+		t.Errorf("%d frames are queued", n)
 	}
-	if sent, err := c.Flush(); sent != 0 || err != nil {
-		t.Errorf("nothing was queued: %d sent, %v", sent, err)
+	if sent, unsent := flush(c); sent != count || len(unsent) != 1 || !errors.Is(unsent[101], unix.EMSGSIZE) {
+		t.Errorf("%d sent, %v", sent, unsent)
+	}
+	if sent, unsent := flush(c); sent != 0 || len(unsent) != 0 || c.Queued() != 0 {
+		t.Errorf("nothing was queued: %d sent, %v", sent, unsent)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -93,6 +105,25 @@ func TestFlush(t *testing.T) {
 	}
 }
 
+// What a firewall keeps from leaving is that frame only.
+func TestRefused(t *testing.T) {
+	n, _, c := newConn(t)
+	defer c.Close()
+	if _, err := n.Run(t.Context(), "nft", "add table netdev t; add chain netdev t out { type filter hook egress device eth0 priority 0; }; add rule netdev t out ether type 0x88b6 drop"); err != nil {
+		t.Fatal(err)
+	}
+	for k := range 6 {
+		frame := test(k)
+		if k%3 == 0 {
+			frame[13] = 0xb6
+		}
+		c.Queue(frame)
+	}
+	if sent, unsent := flush(c); sent != 4 || len(unsent) != 2 || unsent[0] == nil || unsent[3] == nil {
+		t.Errorf("%d sent, %v", sent, unsent)
+	}
+}
+
 func TestInterfaceDown(t *testing.T) {
 	n, _, c := newConn(t)
 	defer c.Close()
@@ -101,15 +132,15 @@ func TestInterfaceDown(t *testing.T) {
 	}
 	c.Queue(test(1))
 	c.Queue(test(2))
-	if sent, err := c.Flush(); sent != 0 || !errors.Is(err, unix.ENETDOWN) {
-		t.Errorf("%d sent, %v", sent, err)
+	if sent, unsent := flush(c); sent != 0 || !errors.Is(unsent[0], unix.ENETDOWN) || !errors.Is(unsent[1], unix.ENETDOWN) {
+		t.Errorf("%d sent, %v", sent, unsent)
 	}
 	if err := n.SetUp("eth0"); err != nil {
 		t.Fatal(err)
 	}
 	c.Queue(test(3))
-	if sent, err := c.Flush(); sent != 1 || err != nil {
-		t.Errorf("%d sent, %v", sent, err)
+	if sent, unsent := flush(c); sent != 1 || len(unsent) != 0 {
+		t.Errorf("%d sent, %v", sent, unsent)
 	}
 }
 
@@ -166,13 +197,12 @@ func TestAllocations(t *testing.T) {
 		t.Fatal(err)
 	}
 	frame := test(1)
+	unsent := func(_ int, err error) { t.Error(err) }
 	if n := testing.AllocsPerRun(100, func() {
 		for range 8 {
 			c.Queue(frame)
 		}
-		if _, err := c.Flush(); err != nil {
-			t.Fatal(err)
-		}
+		c.Flush(unsent)
 	}); n != 0 {
 		t.Errorf("a flush allocates %v times", n)
 	}

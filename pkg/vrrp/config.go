@@ -181,6 +181,16 @@ func (c *Config) Patience(interval time.Duration) time.Duration {
 	return time.Duration(c.DownAfter) * interval
 }
 
+// slowest is the longest Active_Down_Interval that a peer may have beside an Active with
+// this configuration: that of priority 1.
+func (c *Config) slowest() time.Duration {
+	unit := c.Interval
+	if c.Version == 2 {
+		unit = time.Second
+	}
+	return c.Patience(c.Interval) + 255*unit/256
+}
+
 // bounded is the Active_Adver_Interval that is learnt from an advertisement with the
 // interval.
 func (c *Config) bounded(interval time.Duration) time.Duration {

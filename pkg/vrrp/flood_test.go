@@ -279,3 +279,18 @@ func TestStamps(t *testing.T) {
 		}
 	}
 }
+
+// What is outranked is looked at again when it would have an Active yield that hasn't
+// advertised for too long.
+func TestOutrankedUntilLapsed(t *testing.T) {
+	for _, version := range []uint8{2, 3} {
+		m := newMachine(t, func(c *Config) { c.Version = version }).active()
+		advertised := m.Status().Advertised
+		m.now = advertised.Add(3*time.Second - time.Millisecond)
+		ev := Event{Kind: Receive, Advertisement: m.heard(50), From: less(packet.IPv4), Checksum: packet.ChecksumRFC9568}
+		o, ok := m.Outranked(&ev, m.Step(m.now, ev, nil))
+		if lapses := m.Status().Advertised.Add(3 * time.Second); !ok || o.Until <= m.now || o.Until > lapses+1 {
+			t.Errorf("version %d: ignored until %v after the last advertisement", version, o.Until.Sub(m.Status().Advertised))
+		}
+	}
+}

@@ -57,13 +57,15 @@ type Router struct {
 	switched bool
 
 	nextAnswer   Instant
+	tiedAt       Instant       // Active: since when it waits for a tie to be decided elsewhere,
+	tieHeard     Instant       // and when the other one was last heard
 	announceAt   Instant       // Active: when to announce again, 0: never
 	announceMore bool          // and then once more
 	repeatAt     Instant       // Active: when to repeat the first announcements, 0: never
 	burstAt      Instant       // Active: when the next of several announcements is due, 0: never
 	burst        int           // and how many there are still
 	refreshAt    Instant       // Active: when to refresh the announcements, 0: never
-	advertised   Instant       // Active: when an advertisement was last to be sent
+	advertised   Instant       // Active: when an advertisement was last sent, as far as is known
 	hurried      int           // Active: how many advertisements still come at the old pace,
 	hurry        time.Duration // which is this, for not all Backups may know of the slower one
 	becameActive uint64
@@ -91,7 +93,7 @@ type Status struct {
 	SkewTime            time.Duration
 	ActiveDownInterval  time.Duration
 	Checksum            packet.Checksum // the forms sent while Active
-	Advertised          Instant         // when an advertisement was last to be sent
+	Advertised          Instant         // when an advertisement was last sent, as far as is known
 	BecameActive        uint64
 	LastTransition      Action
 	Deadline            Instant // of the timer that runs; not in Initialize
@@ -155,6 +157,8 @@ func (r *Router) Step(now Instant, ev Event, actions []Action) []Action {
 		return r.stampHeard(now, &ev.Advertisement, actions)
 	case Repeated:
 		r.repeated(now, ev.Forms)
+	case Unsent:
+		return r.unsent(now, &ev, actions)
 	case TimerExpired:
 		return r.timerExpired(now, actions)
 	}
@@ -216,6 +220,30 @@ func (r *Router) relinquish(now Instant, why Action, actions []Action) []Action 
 	r.heard, r.version3 = now, 0
 	r.lenient = why.Cause == CauseHandedOver
 	return r.becomeBackup(now, why, actions)
+}
+
+// unsent takes in that the advertisements of an Active don't leave. By the RFC it goes
+// on. But all its peers have taken over when the slowest of them has heard nothing for
+// Active_Down_Interval, so it is an Active that nobody knows of, and ends to be one. An
+// owner isn't Backup, so it waits in Initialize.
+func (r *Router) unsent(now Instant, ev *Event, actions []Action) []Action {
+	if r.state != Active {
+		return actions
+	}
+	r.advertised = max(r.since, ev.Left)
+	why := Action{Cause: CauseCannotSend, Detail: ev.Detail, Silence: now.Sub(r.advertised), Limit: r.config.slowest()}
+	switch {
+	case why.Silence < why.Limit:
+		return actions
+	case r.owner():
+		return r.shutdown(now, why, actions)
+	}
+	return r.relinquish(now, why, actions)
+}
+
+// Advertisement is what the router sends as the Active.
+func (r *Router) Advertisement() Action {
+	return Action{Kind: SendAdvertisement, Priority: r.config.Priority, Checksum: r.sendForms(), Version2: r.config.Dual}
 }
 
 // timerExpired is the firing of Active_Down_Timer or Adver_Timer.
@@ -372,7 +400,7 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 		r.receiveAsBackup(now, from, a)
 		return actions
 	}
-	return r.receiveAsActive(now, from, a, ev.Checksum, actions)
+	return r.receiveAsActive(now, from, ev, actions)
 }
 
 // contrast compares the router with the sender of an advertisement.
@@ -550,6 +578,9 @@ func (r *Router) Outranked(ev *Event, actions []Action) (Outranked, bool) {
 		return o, false
 	case r.state == Active && a.Priority < r.config.Priority:
 		o.Until, o.Below = r.nextAnswer, r.config.Priority
+		if !r.owner() { // who has lapsed yields to it
+			o.Until = min(o.Until, r.advertised.Add(r.config.Patience(r.config.Interval))+1)
+		}
 		if learns {
 			o.Forms = r.send // from these there is nothing to learn
 		}
@@ -583,7 +614,8 @@ func (r *Router) repeated(now Instant, forms [2]packet.Checksum) {
 	r.activeLives(now, r.learnt)
 }
 
-func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Advertisement, form packet.Checksum, actions []Action) []Action {
+func (r *Router) receiveAsActive(now Instant, from netip.Addr, ev *Event, actions []Action) []Action {
+	a, form := &ev.Advertisement, ev.Checksum
 	p := a.Priority
 	switch {
 	case p == 0:
@@ -600,6 +632,9 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Adverti
 		// §6.4.3 (670): the other one wins; Preempt_Mode isn't asked.
 		cause := CauseHigherPriority
 		if p == r.config.Priority {
+			if ev.TieElsewhere && r.waits(now, a) {
+				return actions
+			}
 			cause = CauseGreaterAddress
 		}
 		return r.yield(now, from, a, form, Action{Cause: cause}, actions)
@@ -620,6 +655,18 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, a *packet.Adverti
 		actions = append(actions, r.advertise(now))
 	}
 	return r.defend(now, actions)
+}
+
+// waits reports whether an Active that is to yield to another one of the same priority
+// still waits for the tie to be decided elsewhere. Who doesn't know of that, as another
+// implementation, goes on to advertise, and wins when nobody else would wait any longer.
+func (r *Router) waits(now Instant, a *packet.Advertisement) bool {
+	patience := r.config.Patience(max(r.config.Interval, a.Interval))
+	if r.tiedAt == 0 || now.Sub(r.tieHeard) > patience {
+		r.tiedAt = now
+	}
+	r.tieHeard = now
+	return now.Sub(r.tiedAt) < patience && !r.lapsed(now)
 }
 
 // lapsed reports whether nothing has been advertised for so long that a Backup
@@ -686,7 +733,7 @@ func (r *Router) becomeBackup(now Instant, why Action, actions []Action) []Actio
 
 func (r *Router) becomeActive(now Instant, why Action, actions []Action) []Action {
 	r.switched, r.hurried = false, 0
-	r.preemptAt, r.lenient = 0, false
+	r.preemptAt, r.lenient, r.tiedAt = 0, false, 0
 	r.announceAt, r.announceMore = 0, false
 	r.announceOften(now)
 	r.announceLater(now)
@@ -724,7 +771,7 @@ func (r *Router) enter(now Instant, to State, why Action, actions []Action) []Ac
 
 func (r *Router) advertise(now Instant) Action {
 	r.advertised = now
-	return Action{Kind: SendAdvertisement, Priority: r.config.Priority, Checksum: r.sendForms(), Version2: r.config.Dual}
+	return r.Advertisement()
 }
 
 // sendForms returns the forms to send in. RFC 5798's is always among them if

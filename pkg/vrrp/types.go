@@ -63,6 +63,8 @@ const (
 	// Repeated: the advertisement that the Router has called Repeatable has been
 	// received again, at Step's time for the last time.
 	Repeated
+	// Unsent: the advertisement that an Active was last to send could not be sent.
+	Unsent
 	// TimerExpired: the Deadline may have passed.
 	TimerExpired
 )
@@ -74,14 +76,22 @@ type Event struct {
 	// from. Startup only.
 	Source netip.Addr
 	// Cause is why the router starts or leaves, and Detail what exactly is
-	// meant, if the cause alone doesn't say it. Startup, Shutdown and Relinquish.
+	// meant, if the cause alone doesn't say it. Startup, Shutdown and Relinquish;
+	// of Unsent the Detail, which is why it could not be sent.
 	Cause  Cause
 	Detail string
+	// Left is when an advertisement has left for the last time; 0: never. Unsent.
+	Left Instant
 	// Advertisement, From and Checksum are what was received. Receive; of
 	// StampHeard the Advertisement's version, priority and interval.
 	Advertisement packet.Advertisement
 	From          netip.Addr
 	Checksum      packet.Checksum
+	// TieElsewhere has an Active wait before it yields to another one of the same priority
+	// and a greater address: the router is Active together with others, of which another
+	// one decides such a tie for all (RFC 9568 §6.4.3 has each decide for itself, and two
+	// hosts may then both yield). Receive.
+	TieElsewhere bool
 	// Forms are the checksum forms of the last two of those that were Repeated,
 	// the newest first; the second is 0 if there was one only.
 	Forms [2]packet.Checksum
@@ -180,6 +190,7 @@ const (
 	CauseMaintained     // and back
 	CauseGroup          // another member of its group has changed, or fails
 	CauseHandedOver     // the administrator has it given away
+	CauseCannotSend     // its advertisements can't be sent
 )
 
 var causes = [...]string{
@@ -212,6 +223,7 @@ var causes = [...]string{
 	CauseMaintained:       "back from maintenance",
 	CauseGroup:            "another router of its group",
 	CauseHandedOver:       "handed over by the administrator",
+	CauseCannotSend:       "it can't advertise",
 }
 
 func (c Cause) String() string {
@@ -226,6 +238,9 @@ func (a Action) Why() string {
 	peer := "the Active router"
 	if a.Peer.IsValid() {
 		peer = a.Peer.String()
+	}
+	if a.Cause == CauseCannotSend {
+		return fmt.Sprintf("can't advertise, for %v (limit %v): %s", rounded(a.Silence), rounded(a.Limit), a.Detail)
 	}
 	if a.Detail != "" {
 		return a.Detail

@@ -38,18 +38,7 @@ func (s *site) tryInject(n *lab.Node, frames ...[]byte) error {
 	s.t.Helper()
 	l, err := n.Netlink().LinkByName(ifname)
 	s.ok(err)
-	return n.Do(func() error {
-		conn, err := transmit.Open(l.Attrs().Index)
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		for _, f := range frames {
-			conn.Queue(f)
-		}
-		_, err = conn.Flush()
-		return err
-	})
+	return n.Do(func() error { return transmit.Send(l.Attrs().Index, frames...) })
 }
 
 func (s *site) mac(n *lab.Node) string {

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+
+	"github.com/failoverd/failoverd/pkg/auth"
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+// Octets is the length of the longest advertisement that a router sends for one family,
+// as an IP datagram with what authenticates it; 0 without addresses of the family.
+func (r Router) Octets(f packet.Family) int {
+	full, _ := r.WithLinkLocal()
+	n := len(full.OfFamily(f))
+	if n == 0 {
+		return 0
+	}
+	version := uint8(r.Version)
+	if r.Dual {
+		version = 2 // the longer one of both
+	}
+	length := packet.DatagramLen(f, version, n)
+	switch a := r.Authentication; {
+	case a.Type == auth.Header:
+		length += packet.AuthenticationHeaderLen
+	case a.Type == auth.HMAC && a.Mode != auth.ReceiveOnly:
+		length += packet.TrailerLen
+	}
+	return length
+}
+
+// TooLong returns why an advertisement of the router for one family can't be sent over an
+// interface with an MTU, and the remedy. Both are empty if it can: an advertisement isn't
+// fragmented (RFC 9568 §5.1 has nobody put fragments together). An MTU of 0 isn't known.
+func (r Router) TooLong(f packet.Family, mtu int) (text, remedy string) {
+	octets := r.Octets(f)
+	if octets <= mtu || mtu == 0 {
+		return "", ""
+	}
+	return fmt.Sprintf("the advertisement of %s with its %d %s addresses has %d octets, the MTU of %s is %d", r.Name, len(r.OfFamily(f)), f, octets, r.Interface, mtu),
+		fmt.Sprintf("raise the MTU to %d or more on all hosts and switches of the network, or put some of the addresses into a router of another VRID", octets)
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vrrp
+
+import (
+	"testing"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+// An Active whose advertisements don't leave goes on for as long as its slowest peer
+// waits, and one that hears another before that yields as if it hadn't advertised.
+func TestUnsent(t *testing.T) {
+	const limit = 3*time.Second + 255*time.Second/256
+	unsent := func(m *machine, left Instant) []Action {
+		return m.Step(m.now, Event{Kind: Unsent, Left: left, Detail: "why"}, nil)
+	}
+	m := newMachine(t, nil).active()
+	left := m.now
+	m.now = left.Add(limit - 1)
+	deadline, _ := m.Deadline()
+	m.expect("it may be heard yet", unsent(m, left), "", Active, deadline.Sub(m.now))
+	m.now = left.Add(limit)
+	m.expect("nobody can believe that it is there", unsent(m, left), "ADV(0) release Active>Backup", Backup, 3*time.Second+m.Status().SkewTime)
+	if a := m.Status().LastTransition; a.Cause != CauseCannotSend || a.Silence != limit || a.Limit != limit || a.Why() != "can't advertise, for 3.996s (limit 3.996s): why" {
+		t.Errorf("Backup because %q", a.Why())
+	}
+	m.expect("a Backup", unsent(m, left), "", Backup, 3*time.Second+m.Status().SkewTime)
+
+	// None has left since it became Active, and an advertisement of long ago doesn't count.
+	m.expire()
+	began := m.now
+	m.now = began.Add(limit - 1)
+	if unsent(m, left); m.State() != Active {
+		t.Errorf("%v", m.State())
+	}
+	m.now = began.Add(3*time.Second + 1)
+	unsent(m, began)
+	m.receive(50, less(packet.IPv4))
+	if a := m.Status().LastTransition; m.State() != Backup || a.Cause != CauseLapsed {
+		t.Errorf("another one has taken over: %v because %s", m.State(), a.Why())
+	}
+
+	// An owner is never Backup.
+	m = newMachine(t, func(c *Config) { c.Priority = OwnerPriority })
+	m.startup()
+	left = m.now
+	m.now = left.Add(limit)
+	if got := unsent(m, left); m.State() != Initialize || len(got) != 3 {
+		t.Errorf("an owner is %v: %v", m.State(), got)
+	}
+}
