@@ -4,7 +4,7 @@ package control
 
 import "time"
 
-// The kinds of problems that a router may have with others on its link.
+// The kinds of problems that a router may have with others, on its link or on its host.
 const (
 	TwoActives      = "two_actives"      // another router is Active beside this one, and goes on
 	DuplicateVRID   = "duplicate_vrid"   // strangers use the VRID for other addresses
@@ -17,11 +17,13 @@ const (
 	Checksum        = "checksum"         // its checksums are wrong in every form that is accepted
 	Authentication  = "authentication"   // its authentication type or data is another
 	Peers           = "peers"            // it is unicast and this one isn't, or the other way round, or none of the peers
+	Detached        = "detached"         // the BPF programs were detached from the interface
+	ProgramInFront  = "program_in_front" // another BPF program sees the packets first and can end the chain
 )
 
 // ProblemKinds returns all kinds.
 func ProblemKinds() []string {
-	return []string{TwoActives, DuplicateVRID, AddressConflict, OwnAddress, Version, SlowActive, Interval, AddressList, Checksum, Authentication, Peers}
+	return []string{TwoActives, DuplicateVRID, AddressConflict, OwnAddress, Version, SlowActive, Interval, AddressList, Checksum, Authentication, Peers, Detached, ProgramInFront}
 }
 
 // Problem is something that is wrong between a router and another one, as long as

@@ -232,6 +232,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	run("states", observer.moves.run, support)
 	run("virtual MAC", reach.run, main)
 	run("conflicts", conflicts.run, main)
+	run("BPF programs", newAttachments(dp, ports.known, d.problems, log).run, main)
 	run("control socket", server.Run, support)
 	run("metrics", d.scrapes.run, support)
 	run("reload", d.reloads, main)

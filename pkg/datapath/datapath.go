@@ -63,8 +63,8 @@ type Router struct {
 	Verifier Verifier
 	// DropUnchanged keeps what Ear.Expect was told of from the host's stack.
 	DropUnchanged bool
-	// Addresses are fenced: the host answers for them while Answer says so,
-	// but for an Owner's, which are its own.
+	// Addresses are fenced: the host answers for them while Answer says so. An
+	// Owner's are its own: it answers until another router is heard to be Active.
 	Addresses  []netip.Addr
 	Owner      bool
 	VirtualMAC bool // the addresses are at the virtual MAC (RFC 9568 §7.3)
@@ -111,13 +111,18 @@ type Datapath struct {
 	pins        *pins
 	rings       []*ring // of routers without authentication, and with
 	clock       *clock  // nil without BPF
-	ears        []byte  // the stamps, mapped
+	stack       stack
+	ears        []byte // the stamps, mapped
 	waiter      *waiter
 
 	// attaching is held while a NIC takes its time to attach or detach, so
 	// Drain and Ear must not need it: they read what is published.
 	attaching sync.Mutex
 	attached  map[int]*attachment
+	ordered   []int // the interfaces, nil if that isn't known
+	looks     int   // at them
+	classes   int   // how many have classifiers
+	ids       map[*ebpf.Program]ebpf.ProgramID
 	sockets   atomic.Pointer[[]*socket]
 	watched   atomic.Pointer[map[int]bool]
 
@@ -188,6 +193,9 @@ func (d *Datapath) loadBPF() error {
 	if d.ears, err = mapEars(d.objects.FailoverStamp); err == nil {
 		d.clock, err = newClock(d.objects.FailoverClock)
 	}
+	if err == nil {
+		d.stack, err = openStack(d.objects.FailoverStack)
+	}
 	if err != nil {
 		return errors.Join(err, d.closeBPF())
 	}
@@ -212,6 +220,8 @@ func (d *Datapath) closeBPF() error {
 		errs = append(errs, d.fence.close())
 		d.fence = nil
 	}
+	errs = append(errs, d.stack.close())
+	d.stack = nil
 	return errors.Join(append(errs, d.objects.Close())...)
 }
 

@@ -27,10 +27,10 @@ import (
 type fence struct {
 	objects bpf.VmacObjects
 	leases  []byte
-	vmacs   map[int]*bpf.VmacFailoverVmacs // what the programs know, by interface
+	vmacs   map[int]*bpf.VmacFailoverVmacs          // what the programs know, by interface
 	holders map[bpf.VmacFailoverAddressKey][]uint32 // the slots that an address was given; the last one has it
-	filter  [1 << 16]uint16                // how many addresses set a bit of the programs' filter,
-	bits    [1 << 10]uint64                // which is this
+	filter  [1 << 16]uint16                         // how many addresses set a bit of the programs' filter,
+	bits    [1 << 10]uint64                         // which is this
 }
 
 func loadFence(receive *ebpf.Program, leases *ebpf.Map) (*fence, error) {
