@@ -11,6 +11,7 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/router"
 )
 
@@ -27,10 +28,14 @@ type attachments struct {
 	problems *problems
 	log      *logrus.Logger
 	failed   map[int]string // why an interface couldn't be repaired when that was last told
+	beside   *beside
 }
 
-func newAttachments(dp *datapath.Datapath, views func() map[router.ID]view, problems *problems, log *logrus.Logger) *attachments {
-	return &attachments{look: dp.Look, repair: dp.Repair, views: views, problems: problems, log: log, failed: make(map[int]string)}
+func newAttachments(dp *datapath.Datapath, views func() map[router.ID]view, host func() []link.Interface, problems *problems, log *logrus.Logger) *attachments {
+	return &attachments{
+		look: dp.Look, repair: dp.Repair, views: views, problems: problems, log: log, failed: make(map[int]string),
+		beside: &beside{set: dp.SetBeside, views: views, host: host, log: log},
+	}
 }
 
 func (a *attachments) run(ctx context.Context) error {
@@ -42,6 +47,7 @@ func (a *attachments) run(ctx context.Context) error {
 			return nil
 		case now := <-tick.C:
 			a.check(now)
+			a.beside.follow()
 		}
 	}
 }

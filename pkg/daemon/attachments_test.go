@@ -26,7 +26,7 @@ func TestAttachments(t *testing.T) {
 	lack := datapath.Lack{Interface: datapath.Link{Index: 2, Name: "eth0"}}
 	var repaired int
 	var fails error
-	a := newAttachments(nil, func() map[router.ID]view { return map[router.ID]view{here: {ifindex: 2}, there: {ifindex: 3}} }, problems, log)
+	a := newAttachments(nil, func() map[router.ID]view { return map[router.ID]view{here: {ifindex: 2}, there: {ifindex: 3}} }, nil, problems, log)
 	a.look = func() []datapath.Lack { return []datapath.Lack{lack} }
 	a.repair = func(ifindex int) ([]string, error) {
 		repaired++

@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/transmit"
@@ -37,6 +38,7 @@ type conflicts struct {
 	altered  func() uint64                   // changes with what the next two return
 	look     func() ([]router.Status, error) // at those that are Active
 	views    func() map[router.ID]view
+	host     func() []link.Interface
 	problems *problems
 	log      *logrus.Logger
 
@@ -98,9 +100,15 @@ func (c *conflicts) run(ctx context.Context) error {
 func (c *conflicts) heard(ifindex int, claim packet.Claim) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if g := c.guarded[spot{ifindex, claim.Address}]; g != nil && claim.MAC != g.mac && claim.MAC != g.own {
+	if g := c.guarded[spot{ifindex, claim.Address}]; g != nil && claim.MAC != g.mac && claim.MAC != g.own && !c.isOwn(claim.MAC) {
 		g.claimed, g.by = true, claim.MAC
 	}
+}
+
+// isOwn reports whether a MAC is that of one of this host's interfaces: one in the same
+// network may answer too.
+func (c *conflicts) isOwn(mac packet.MAC) bool {
+	return c.host != nil && slices.ContainsFunc(c.host(), func(i link.Interface) bool { return i.MAC == mac })
 }
 
 // update makes the addresses of the routers that are Active those that are

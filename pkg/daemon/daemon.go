@@ -182,7 +182,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	if err := d.tracks.set(file); err != nil {
 		return err
 	}
-	conflicts := &conflicts{altered: loop.Altered, look: loop.Actives, views: ports.known, problems: d.problems, log: log}
+	conflicts := &conflicts{altered: loop.Altered, look: loop.Actives, views: ports.known, host: monitor.Snapshot, problems: d.problems, log: log}
 	server, err := listen(c.RunDir, d, history, log)
 	if err != nil {
 		return fmt.Errorf("serve the control socket: %w", err)
@@ -232,7 +232,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	run("states", observer.moves.run, support)
 	run("virtual MAC", reach.run, main)
 	run("conflicts", conflicts.run, main)
-	run("BPF programs", newAttachments(dp, ports.known, d.problems, log).run, main)
+	run("BPF programs", newAttachments(dp, ports.known, monitor.Snapshot, d.problems, log).run, main)
 	run("control socket", server.Run, support)
 	run("metrics", d.scrapes.run, support)
 	run("reload", d.reloads, main)

@@ -75,6 +75,7 @@ type attachment struct {
 	on      Link
 	kind    string // how it receives, as Path.Kind
 	watch   bool
+	beside  bool // it receives nothing: see SetBeside
 	link    link.Link
 	fence   []link.Link   // in, out
 	ingress *ebpf.Program // of the fence
@@ -99,8 +100,11 @@ type attachment struct {
 func (d *Datapath) Attach(l Link, m Mode, watch bool) (Path, error) {
 	d.attaching.Lock()
 	defer d.attaching.Unlock()
-	if _, ok := d.attached[l.Index]; ok {
+	if before, ok := d.attached[l.Index]; ok && !before.beside {
 		return Path{}, fmt.Errorf("interface %s is attached already", l.Name)
+	}
+	if err := d.detach(l.Index); err != nil {
+		return Path{}, err
 	}
 	a := &attachment{on: l, watch: watch}
 	path, err := d.attach(a, l, m)

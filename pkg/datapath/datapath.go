@@ -128,7 +128,8 @@ type Datapath struct {
 
 	mu      sync.RWMutex // held for moments only
 	routers map[Key]entry
-	free    []uint32 // slots of forgotten routers
+	beside  map[int]map[Key][]netip.Addr // what SetBeside was told, by interfaces
+	free    []uint32                     // slots of forgotten routers
 	slots   uint32
 	last    [packet.ReasonCount]Discard
 
@@ -145,6 +146,7 @@ type Datapath struct {
 func Load(o Options) (*Datapath, error) {
 	d := &Datapath{
 		routers:  make(map[Key]entry),
+		beside:   make(map[int]map[Key][]netip.Addr),
 		attached: make(map[int]*attachment),
 	}
 	d.sample = d.drainSample
@@ -342,7 +344,7 @@ func (d *Datapath) tellReceivers(k Key, before, now *entry) error {
 func (d *Datapath) takeBack(k Key, e *entry) error {
 	var errs []error
 	if d.fence != nil {
-		errs = append(errs, d.fence.disown(k, e.slot, &e.Router))
+		errs = append(errs, d.forgetBeside(k, e.slot), d.fence.disown(k, e.slot, &e.Router))
 	}
 	errs = append(errs, absent(d.objects.FailoverRouter.Delete(kernelKey(k))), d.deletePeers(k, e.Peers, nil), d.deleteKeys(&entry{slot: e.slot}, e))
 	d.free = append(d.free, e.slot)
