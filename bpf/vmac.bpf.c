@@ -13,6 +13,18 @@
  * leaves from a virtual address leaves with the virtual MAC, which ARP and
  * neighbour discovery name too.
  *
+ * The addresses of an owner (priority 255) are the host's own. They are fenced only as
+ * long as another router is heard to be Active for them while the lease has ended: of an
+ * owner that hangs, was killed, is in maintenance or has yielded to another owner.
+ * Without another router the host goes on answering, as it would without failoverd. What
+ * is fenced of an owner is what comes to its addresses, but for advertisements, and all
+ * ARP and neighbour and router discovery that speaks for them. The host's other traffic
+ * from them, its reports of multicast memberships among it, changes nobody's cache and
+ * leaves.
+ *
+ * Linux answers ARP requests for all its addresses at each interface. At one that isn't
+ * the virtual router's but is in the same network, nobody is answered.
+ *
  * Both judge by addresses and leave bridged and forwarded frames alone. They
  * are attached by TCX, or as direct-action classifiers, on Linux 5.15 and newer.
  *
@@ -50,6 +62,7 @@
 #define ICMPV6_REDIRECT 137
 #define NEIGHBOR_IS_ROUTER 0x80
 #define VLAN_ID 0x0fff
+#define VRRP_BEGINNING 6 /* version and type, VRID, priority, count, interval */
 #define OPTIONS_MAX 8 /* looked at in one message */
 
 /* ARP over Ethernet and IPv4 (RFC 826). */
@@ -157,7 +170,7 @@ static __always_inline int may_be_virtual_mac(const __u8 *mac)
  */
 static __always_inline int concerns(struct __sk_buff *skb, enum way way)
 {
-	int outgoing = way == WAY_OUT, vrrp = way != WAY_IN;
+	int outgoing = way == WAY_OUT, wrapped = way != WAY_IN;
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct ipv6hdr *ip6 = data + ETH_HLEN;
 	struct iphdr *ip4 = data + ETH_HLEN;
@@ -171,7 +184,7 @@ static __always_inline int concerns(struct __sk_buff *skb, enum way way)
 			return 1;
 		if (outgoing && ip4->protocol == PROTOCOL_ICMP)
 			return 1;
-		if (vrrp && (ip4->protocol == PROTOCOL_VRRP || ip4->protocol == PROTOCOL_AH))
+		if (ip4->protocol == PROTOCOL_VRRP || (wrapped && ip4->protocol == PROTOCOL_AH))
 			return 1;
 		break;
 	case bpf_htons(ETH_P_IPV6):
@@ -179,7 +192,7 @@ static __always_inline int concerns(struct __sk_buff *skb, enum way way)
 			return 1;
 		if (may_be_virtual((const __u8 *)(outgoing ? &ip6->saddr : &ip6->daddr) + 14))
 			return 1;
-		if (vrrp && (ip6->nexthdr == PROTOCOL_VRRP || ip6->nexthdr == PROTOCOL_FRAGMENT))
+		if (ip6->nexthdr == PROTOCOL_VRRP || (wrapped && ip6->nexthdr == PROTOCOL_FRAGMENT))
 			return 1;
 		break;
 	case bpf_htons(ETH_P_ARP):
@@ -234,6 +247,14 @@ static __always_inline struct failover_lease_state *mac_lease(__u32 ifindex, con
 static __always_inline int lasts(const __u64 *until)
 {
 	return *(const volatile __u64 *)until > bpf_ktime_get_ns();
+}
+
+/* Whether this host must not answer for the addresses. */
+static __always_inline int fenced(struct failover_lease_state *lease)
+{
+	if (lasts(&lease->answer))
+		return 0;
+	return !lease->owner || lasts(&lease->other);
 }
 
 /* Makes length octets readable that a NIC may have left in fragments. */
@@ -365,6 +386,74 @@ static __always_inline int tagged(struct __sk_buff *skb)
 	return skb->vlan_present && skb->vlan_tci & VLAN_ID;
 }
 
+/* Returns the lease of the virtual router that a frame advertises, if it does, and how the message begins. */
+static __always_inline struct failover_lease_state *advertises(struct __sk_buff *skb, __u8 message[VRRP_BEGINNING])
+{
+	__u32 offset = ETH_HLEN + sizeof(struct ipv6hdr);
+	struct failover_lease_state *lease;
+	struct ipv6hdr *ip6;
+	__u32 unicast;
+	struct iphdr *ip4;
+	__u16 family = 6;
+	void *eth;
+
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		eth = header(skb, sizeof(*ip4));
+		if (!eth)
+			return NULL;
+		ip4 = eth + ETH_HLEN;
+		if (ip4->protocol != PROTOCOL_VRRP && ip4->protocol != PROTOCOL_AH)
+			return NULL;
+		unicast = ip4->daddr != bpf_htonl(GROUP_IPV4);
+		offset = ETH_HLEN + ip4->ihl * 4;
+		if (ip4->protocol == PROTOCOL_AH) {
+			if (!around_vrrp(skb))
+				return NULL;
+			offset += AUTH_HEADER;
+		}
+		family = 4;
+		break;
+	case bpf_htons(ETH_P_IPV6):
+		eth = header(skb, sizeof(*ip6));
+		if (!eth)
+			return NULL;
+		ip6 = eth + ETH_HLEN;
+		if (ip6->nexthdr != PROTOCOL_VRRP)
+			return NULL;
+		unicast = ip6->daddr.s6_addr[0] != 0xff;
+		break;
+	default:
+		return NULL;
+	}
+	if (bpf_skb_load_bytes(skb, offset, message, VRRP_BEGINNING))
+		return NULL;
+	lease = router_lease(skb->ifindex, family, message[1]);
+	/* Another program may use the VRID the other way. */
+	return lease && lease->unicast == unicast ? lease : NULL;
+}
+
+/*
+ * Keeps until when another router is taken for Active that advertises an owner's virtual
+ * router: as long as a Backup waits for it. What it sends is checked where it is received;
+ * here it is enough for a host that doesn't answer for the address itself.
+ */
+static __always_inline void hear_other(struct __sk_buff *skb)
+{
+	struct failover_lease_state *lease;
+	__u8 message[VRRP_BEGINNING];
+	__u64 interval;
+
+	lease = advertises(skb, message);
+	if (!lease || !lease->owner || (message[0] & 0xf) != 1)
+		return;
+	interval = (__u64)message[5] * 1000000000; /* version 2 counts seconds */
+	if (message[0] >> 4 == 3)
+		interval = (__u64)((message[4] & 0xf) << 8 | message[5]) * 10000000;
+	/* It leaves with priority 0. */
+	*(volatile __u64 *)&lease->other = message[2] ? bpf_ktime_get_ns() + 4 * interval : 0;
+}
+
 static __always_inline int enters(struct __sk_buff *skb)
 {
 	struct failover_lease_state *lease;
@@ -383,10 +472,15 @@ static __always_inline int enters(struct __sk_buff *skb)
 		if (skb->pkt_type != PACKET_HOST)
 			bpf_skb_change_type(skb, PACKET_HOST);
 	}
+	hear_other(skb);
 	lease = asked_for(skb, &traffic);
-	if (!lease || lease->owner)
+	if (!lease)
 		return TC_ACT_UNSPEC;
-	if (!lasts(&lease->answer))
+	if (lease->ifindex != skb->ifindex)
+		return !traffic || fenced(lease) ? hold_back(&lease->fenced_in) : TC_ACT_UNSPEC;
+	if (lease->owner) /* which hears its peers at its address */
+		return fenced(lease) && !to_receive(skb) ? hold_back(&lease->fenced_in) : TC_ACT_UNSPEC;
+	if (fenced(lease))
 		return hold_back(&lease->fenced_in);
 	if (traffic && !lease->accept)
 		return hold_back(&lease->not_accepted);
@@ -537,54 +631,6 @@ static __always_inline struct failover_lease_state *speaks_for(struct __sk_buff 
 	return NULL;
 }
 
-/* Returns the lease of the virtual router that a frame advertises, if it does. */
-static __always_inline struct failover_lease_state *advertises(struct __sk_buff *skb)
-{
-	__u32 offset = ETH_HLEN + sizeof(struct ipv6hdr);
-	struct failover_lease_state *lease;
-	struct ipv6hdr *ip6;
-	__u8 message[2];
-	__u32 unicast;
-	struct iphdr *ip4;
-	__u16 family = 6;
-	void *eth;
-
-	switch (skb->protocol) {
-	case bpf_htons(ETH_P_IP):
-		eth = header(skb, sizeof(*ip4));
-		if (!eth)
-			return NULL;
-		ip4 = eth + ETH_HLEN;
-		if (ip4->protocol != PROTOCOL_VRRP && ip4->protocol != PROTOCOL_AH)
-			return NULL;
-		unicast = ip4->daddr != bpf_htonl(GROUP_IPV4);
-		offset = ETH_HLEN + ip4->ihl * 4;
-		if (ip4->protocol == PROTOCOL_AH) {
-			if (!around_vrrp(skb))
-				return NULL;
-			offset += AUTH_HEADER;
-		}
-		family = 4;
-		break;
-	case bpf_htons(ETH_P_IPV6):
-		eth = header(skb, sizeof(*ip6));
-		if (!eth)
-			return NULL;
-		ip6 = eth + ETH_HLEN;
-		if (ip6->nexthdr != PROTOCOL_VRRP)
-			return NULL;
-		unicast = ip6->daddr.s6_addr[0] != 0xff;
-		break;
-	default:
-		return NULL;
-	}
-	if (bpf_skb_load_bytes(skb, offset, message, sizeof(message)))
-		return NULL;
-	lease = router_lease(skb->ifindex, family, message[1]);
-	/* Another program may use the VRID the other way. */
-	return lease && lease->unicast == unicast ? lease : NULL;
-}
-
 /*
  * Whether it tells a host of a better router. Hosts must not learn of one by the
  * address of another than the virtual router (RFC 9568 sections 8.1.1, 8.2.1).
@@ -654,11 +700,34 @@ static __always_inline int answered_twice(struct __sk_buff *skb)
 	return arp->operation == bpf_htons(ARP_REPLY) && !may_be_virtual_mac(eth->h_source);
 }
 
+/* Whether it is an answer or an announcement, from which others learn where an address is. */
+static __always_inline int answers(struct __sk_buff *skb)
+{
+	struct ethhdr *eth = header(skb, sizeof(struct arp));
+	struct arp *arp;
+
+	if (skb->protocol != bpf_htons(ETH_P_ARP) || !eth)
+		return 0;
+	arp = (void *)(eth + 1);
+	return arp->operation == bpf_htons(ARP_REPLY) || !__builtin_memcmp(arp->sender, arp->target, 4);
+}
+
+/* Whether others learn from a frame of an address at which MAC that is. */
+static __always_inline int teaches(struct __sk_buff *skb, enum rewrite rewrite)
+{
+	__u8 type;
+
+	if (rewrite == REWRITE_ND && !bpf_skb_load_bytes(skb, ETH_HLEN + sizeof(struct ipv6hdr), &type, 1))
+		return type >= ROUTER_SOLICITATION && type <= NEIGHBOR_ADVERTISEMENT;
+	return rewrite == REWRITE_ARP;
+}
+
 SEC("tc")
 int failover_egress(struct __sk_buff *skb)
 {
 	struct failover_lease_state *lease;
 	__u8 mac[ETH_ALEN] = { 0, 0, 0x5e, 0, 0, 0 }; /* that the address is at */
+	__u8 message[VRRP_BEGINNING];
 	enum rewrite rewrite;
 	struct ethhdr *eth;
 
@@ -669,9 +738,9 @@ int failover_egress(struct __sk_buff *skb)
 	if (redirects(skb))
 		return TC_ACT_SHOT;
 	lease = speaks_for(skb, &rewrite);
-	if (lease) {
-		if (!lasts(&lease->answer))
-			return lease->owner ? TC_ACT_UNSPEC : hold_back(&lease->fenced_out);
+	if (lease && lease->ifindex != skb->ifindex)
+		return answers(skb) || fenced(lease) ? hold_back(&lease->fenced_out) : TC_ACT_UNSPEC;
+	if (lease && lasts(&lease->answer)) {
 		if (lease->macvlan && answered_twice(skb))
 			return TC_ACT_SHOT;
 		if (lease->virtual_mac) {
@@ -687,7 +756,9 @@ int failover_egress(struct __sk_buff *skb)
 			rewrite_nd(skb, mac);
 		return TC_ACT_UNSPEC;
 	}
-	lease = advertises(skb);
+	if (lease && fenced(lease) && (!lease->owner || teaches(skb, rewrite)))
+		return hold_back(&lease->fenced_out);
+	lease = advertises(skb, message);
 	if (lease) {
 		if (lasts(&lease->answer) || lasts(&lease->advertise))
 			return TC_ACT_UNSPEC;

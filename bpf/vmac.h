@@ -5,7 +5,10 @@
 
 #include <linux/types.h>
 
-/* A virtual address on an interface. */
+/*
+ * A virtual address on an interface: on that of its virtual router, or on another one in
+ * the same network, which must not answer for it.
+ */
 struct failover_address_key {
 	__u32 ifindex;
 	__u32 family; /* 4 or 6 */
@@ -37,7 +40,7 @@ struct failover_lease_state {
 	__u16 family;
 	__u16 vrid;
 	__u32 active; /* 1: in state Active when last heard of */
-	__u32 owner; /* 1: the addresses are the host's own and not fenced */
+	__u32 owner; /* 1: the addresses are the host's own, and fenced as long as they are another's */
 	__u32 virtual_mac; /* 1: the addresses are at the virtual MAC */
 	__u32 macvlan; /* 1: they are on a macvlan, which has it as its own */
 	__u32 accept; /* Accept_Mode (RFC 9568 section 6.1) */
@@ -47,6 +50,8 @@ struct failover_lease_state {
 	__u64 fenced_out;
 	/* and because of Accept_Mode. */
 	__u64 not_accepted;
+	/* An owner's: until when another router is taken for Active, by its advertisements. */
+	__u64 other;
 };
 
 /* By slots, the same for all programs. */

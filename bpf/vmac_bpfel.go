@@ -36,6 +36,7 @@ type VmacFailoverLeaseState struct {
 	FencedIn    uint64
 	FencedOut   uint64
 	NotAccepted uint64
+	Other       uint64
 }
 
 type VmacFailoverSlot struct {

@@ -832,4 +832,78 @@ int failover_tc(struct __sk_buff *skb)
 	return see(&f) == DROP ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
+/*
+ * How much older than a packet in the stack the last stamp is at least if no program has
+ * seen that packet: the way there takes less.
+ */
+#define UNSEEN 5000000ULL /* ns */
+
+/*
+ * failover_stack sees each VRRP packet that the host's stack was given, by a raw socket
+ * that nobody reads and that costs the other traffic nothing. The program that receives
+ * has seen it before, unless somebody has detached it, or has put one in front that ends
+ * the chain. Then this one keeps the time in its place, so that a Backup doesn't take over
+ * from a healthy Active until the other is attached again. What it hasn't checked, the
+ * checksum and whether it is authentic, is worth no more than the time until then.
+ */
+SEC("socket")
+int failover_stack(struct __sk_buff *skb)
+{
+	struct failover_peer_key from = {};
+	struct failover_virtual_router *router;
+	struct failover_peer_limits *peer;
+	struct failover_liveness *live, heard = {};
+	struct failover_key key = { .ifindex = skb->ifindex };
+	__u32 offset = sizeof(struct ipv6hdr), slot;
+	__u64 now = bpf_ktime_get_ns();
+	struct ipv6hdr ip6;
+	struct iphdr ip4;
+	__u8 m[VRRP_HEADER], ttl;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes_relative(skb, 0, &ip4, sizeof(ip4), BPF_HDR_START_NET))
+			return 0;
+		key.family = 4;
+		offset = ip4.ihl * 4;
+		ttl = ip4.ttl;
+		__builtin_memcpy(from.address, &ip4.saddr, 4);
+	} else {
+		if (bpf_skb_load_bytes_relative(skb, 0, &ip6, sizeof(ip6), BPF_HDR_START_NET) || ip6.nexthdr != PROTOCOL_VRRP)
+			return 0;
+		key.family = 6;
+		ttl = ip6.hop_limit;
+		copy_address(from.address, (const __u8 *)&ip6.saddr);
+	}
+	if (bpf_skb_load_bytes_relative(skb, offset, m, sizeof(m), BPF_HDR_START_NET))
+		return 0;
+	key.vrid = m[1];
+	router = bpf_map_lookup_elem(&failover_router, &key);
+	if (!router || !router->running || (m[0] & 0xf) != 1 || !(router->versions & 1 << (m[0] >> 4)) || m[2] < router->heed)
+		return 0;
+	if (same_address(from.address, router->source))
+		return 0;
+	if (router->unicast) {
+		from.ifindex = key.ifindex;
+		from.family = key.family;
+		from.vrid = key.vrid;
+		peer = bpf_map_lookup_elem(&failover_peer, &from);
+		if (!peer || ttl < peer->min_ttl || ttl > peer->max_ttl)
+			return 0;
+	} else if (ttl != 255) {
+		return 0;
+	}
+	slot = router->slot;
+	live = bpf_map_lookup_elem(&failover_stamp, &slot);
+	if (!live || !live->received || now < live->received + UNSEEN)
+		return 0;
+	if (now < live->outranked_until && m[2] >= (live->outranked & 0xff) && m[2] < (live->outranked >> 8 & 0xff))
+		return 0;
+	heard.version = m[0] >> 4;
+	heard.priority = m[2];
+	heard.interval = heard.version == 2 ? m[5] : (m[4] & 0xf) << 8 | m[5];
+	((volatile __u64 *)live)[1] = ((__u64 *)&heard)[1];
+	((volatile __u64 *)live)[0] = now;
+	return 0;
+}
+
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -99,6 +99,7 @@ type VrrpFailoverLeaseState struct {
 	FencedIn    uint64
 	FencedOut   uint64
 	NotAccepted uint64
+	Other       uint64
 }
 
 type VrrpFailoverLink struct {
@@ -292,6 +293,7 @@ const (
 	VrrpMapFailoverStamp  = "failover_stamp"
 	VrrpMapFailoverStream = "failover_stream"
 	VrrpMapFailoverWork   = "failover_work"
+	VrrpProgFailoverStack = "failover_stack"
 	VrrpProgFailoverTc    = "failover_tc"
 	VrrpProgFailoverVrrp  = "failover_vrrp"
 	VrrpVarFailoverClock  = "failover_clock"
@@ -339,8 +341,9 @@ type VrrpSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type VrrpProgramSpecs struct {
-	FailoverTc   *ebpf.ProgramSpec `ebpf:"failover_tc"`
-	FailoverVrrp *ebpf.ProgramSpec `ebpf:"failover_vrrp"`
+	FailoverStack *ebpf.ProgramSpec `ebpf:"failover_stack"`
+	FailoverTc    *ebpf.ProgramSpec `ebpf:"failover_tc"`
+	FailoverVrrp  *ebpf.ProgramSpec `ebpf:"failover_vrrp"`
 }
 
 // VrrpMapSpecs contains maps before they are loaded into the kernel.
@@ -436,12 +439,14 @@ type VrrpVariables struct {
 //
 // It can be passed to LoadVrrpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type VrrpPrograms struct {
-	FailoverTc   *ebpf.Program `ebpf:"failover_tc"`
-	FailoverVrrp *ebpf.Program `ebpf:"failover_vrrp"`
+	FailoverStack *ebpf.Program `ebpf:"failover_stack"`
+	FailoverTc    *ebpf.Program `ebpf:"failover_tc"`
+	FailoverVrrp  *ebpf.Program `ebpf:"failover_vrrp"`
 }
 
 func (p *VrrpPrograms) Close() error {
 	return _VrrpClose(
+		p.FailoverStack,
 		p.FailoverTc,
 		p.FailoverVrrp,
 	)

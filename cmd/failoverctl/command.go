@@ -202,6 +202,12 @@ Exit codes: 0 the file is good, 1 it isn't or can't be read.`,
 			for _, w := range tooLong(f.Routers) {
 				fmt.Fprintln(c.OutOrStdout(), w)
 			}
+			if all := unfit(f.Routers); len(all) > 0 {
+				for _, text := range all[:min(len(all), most)] {
+					fmt.Fprintln(c.ErrOrStderr(), text)
+				}
+				return &saidError{fmt.Errorf("the kernel has no room for %s", several(len(all), "router"))}
+			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is good: %s on %s\n", path, several(len(f.Routers), "router"), few(f.Interfaces()))
 			return err
 		},

@@ -4,7 +4,7 @@ package control
 
 import "time"
 
-// The kinds of problems that a router may have, most of them with others on its link.
+// The kinds of problems that a router may have with others, on its link or on its host.
 const (
 	TwoActives      = "two_actives"      // another router is Active beside this one, and goes on
 	DuplicateVRID   = "duplicate_vrid"   // strangers use the VRID for other addresses
@@ -19,11 +19,13 @@ const (
 	Authentication  = "authentication"   // its authentication type or data is another
 	Peers           = "peers"            // it is unicast and this one isn't, or the other way round, or none of the peers
 	Journal         = "journal"          // what it changes on the host can't be written down
+	Detached        = "detached"         // the BPF programs were detached from the interface
+	ProgramInFront  = "program_in_front" // another BPF program sees the packets first and can end the chain
 )
 
 // ProblemKinds returns all kinds.
 func ProblemKinds() []string {
-	return []string{TwoActives, DuplicateVRID, AddressConflict, OwnAddress, Version, CannotSend, SlowActive, Interval, AddressList, Checksum, Authentication, Peers, Journal}
+	return []string{TwoActives, DuplicateVRID, AddressConflict, OwnAddress, Version, CannotSend, SlowActive, Interval, AddressList, Checksum, Authentication, Peers, Journal, Detached, ProgramInFront}
 }
 
 // Problem is something that is wrong between a router and another one, or with its own

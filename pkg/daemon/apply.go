@@ -168,7 +168,7 @@ func (ps *ports) alter(p *port, m, to *member) error {
 	wrong(err)
 	if m.running {
 		if err := ps.setRouter(p, m, true, m.port.Source); err != nil {
-			ps.log.WithFields(fields(m.id)).WithError(err).Error("tell the kernel of the virtual router")
+			wrong(ps.refused(p, m, err))
 		}
 	}
 	err = ps.loop.Update(loopConfig(m))

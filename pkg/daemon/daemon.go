@@ -180,7 +180,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	if err := d.tracks.set(file); err != nil {
 		return err
 	}
-	conflicts := observe.NewConflicts(loop, ports.answered, problems, log)
+	conflicts := observe.NewConflicts(loop, ports.answered, monitor.Snapshot, problems, log)
 	server, err := listen(c.RunDir, d, history, log)
 	if err != nil {
 		return fmt.Errorf("serve the control socket: %w", err)
@@ -232,6 +232,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	run("hooks", d.hooks.run, support)
 	run("virtual MAC", reach.Run, main)
 	run("conflicts", conflicts.Run, main)
+	run("BPF programs", newAttachments(dp, ports.known, monitor.Snapshot, d.problems, log).run, main)
 	run("control socket", server.Run, support)
 	run("metrics", d.scrapes.run, support)
 	run("reload", d.reloads, main)

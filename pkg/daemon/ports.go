@@ -622,7 +622,7 @@ func (ps *ports) updateMember(p *port, m *member, i link.Interface) error {
 	if m.running {
 		if !maps.Equal(m.hops(i), m.peers) { // a network of the interface is new, or gone
 			if err := ps.setRouter(p, m, true, from); err != nil {
-				ps.log.WithFields(fields(m.id)).WithError(err).Error("tell the kernel of the virtual router")
+				return ps.refused(p, m, err)
 			}
 		}
 		if want == m.port {
@@ -632,8 +632,9 @@ func (ps *ports) updateMember(p *port, m *member, i link.Interface) error {
 		return ps.loop.Rebind(m.id, want)
 	}
 	if err := ps.setRouter(p, m, true, from); err != nil {
-		ps.log.WithFields(fields(m.id)).WithError(err).Error("tell the kernel of the virtual router")
+		return ps.refused(p, m, err)
 	}
+	m.failed = nil
 	m.running, m.port = true, want
 	return ps.loop.Start(m.id, want, comeback(m.cause))
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -71,14 +72,22 @@ type Path struct {
 
 // attachment is what receives on one interface.
 type attachment struct {
+	on      Link
+	kind    string // how it receives, as Path.Kind
 	watch   bool
+	beside  bool // it receives nothing: see SetBeside
 	link    link.Link
-	fence   []link.Link
-	classes bool   // the fence is made of classifiers
-	fenced  bool   // attaching the fence was tried
-	holding error  // why the fence doesn't hold when the process is gone
-	pinned  string // the links' directory
+	fence   []link.Link   // in, out
+	ingress *ebpf.Program // of the fence
+	classes bool          // the fence is made of classifiers,
+	filters []classifier  // which are these
+	fenced  bool          // attaching the fence was tried
+	holding error         // why the fence doesn't hold when the process is gone
+	pinned  string        // the links' directory
 	sockets []*socket
+
+	moves int       // how often it was put in front of others again,
+	moved time.Time // and when last
 }
 
 // Attach begins to receive on an interface. Attaching XDP to a NIC may reset
@@ -91,14 +100,18 @@ type attachment struct {
 func (d *Datapath) Attach(l Link, m Mode, watch bool) (Path, error) {
 	d.attaching.Lock()
 	defer d.attaching.Unlock()
-	if _, ok := d.attached[l.Index]; ok {
+	if before, ok := d.attached[l.Index]; ok && !before.beside {
 		return Path{}, fmt.Errorf("interface %s is attached already", l.Name)
 	}
-	a := &attachment{watch: watch}
+	if err := d.detach(l.Index); err != nil {
+		return Path{}, err
+	}
+	a := &attachment{on: l, watch: watch}
 	path, err := d.attach(a, l, m)
 	if err != nil {
 		return Path{}, err
 	}
+	a.kind = path.Kind
 	if !watch {
 		if !a.fenced {
 			path.Unfenced = d.attachFence(a, l, false)
@@ -314,7 +327,7 @@ func (d *Datapath) attachFence(a *attachment, l Link, receive bool) error {
 	if err != nil {
 		return fmt.Errorf("attach the fence: %w", err)
 	}
-	a.fence, a.fenced = links, true
+	a.fence, a.ingress, a.fenced = links, ingress, true
 	if d.pins == nil {
 		a.holding = errors.New("it goes with the process, for it can't be pinned")
 		return nil
@@ -336,7 +349,7 @@ func (d *Datapath) attachClassifiers(a *attachment, l Link, all ...classifier) e
 	if err != nil {
 		return err
 	}
-	a.pinned, a.classes = dir, true
+	a.pinned, a.classes, a.filters = dir, true, append(a.filters, all...)
 	return attachClassifiers(l.Index, all)
 }
 
@@ -422,6 +435,7 @@ func (d *Datapath) release(a *attachment) error {
 
 // publish makes what Drain reads of the attachments.
 func (d *Datapath) publish() {
+	d.ordered = nil
 	var sockets []*socket
 	watched := make(map[int]bool)
 	for ifindex, a := range d.attached {

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"unsafe"
 
-	"github.com/cilium/ebpf"
-
 	"github.com/failoverd/failoverd/bpf"
 	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/packet"
@@ -23,15 +21,16 @@ var kernelAuth = map[auth.Type]bpf.VrrpFailoverAuth{
 
 // putKeys gives the kernel what it verifies a Virtual Router's advertisements by. What
 // it has accepted before is kept if the router was verified before.
-func (d *Datapath) putKeys(e *entry, verified bool) error {
+func (d *Datapath) putKeys(e *entry) error {
 	e.keys = nil
 	if e.Verifier == nil {
 		return nil
 	}
-	if !verified {
+	if !e.proven {
 		if err := d.objects.FailoverProven.Put(e.slot, bpf.VrrpFailoverProof{}); err != nil {
-			return fmt.Errorf("what it accepts: %w", err)
+			return fmt.Errorf("what it accepts: %w", noRoom(d.objects.FailoverProven, err))
 		}
+		e.proven = true
 	}
 	rules := e.Verifier.Rules()
 	keys := make(map[uint8]bpf.VrrpFailoverSecret)
@@ -50,33 +49,29 @@ func (d *Datapath) putKeys(e *entry, verified bool) error {
 	for id, secret := range keys {
 		key := bpf.VrrpFailoverSecretKey{Slot: e.slot, Id: uint32(id)}
 		if err := d.objects.FailoverKeys.Put(key, secret); err != nil {
-			return fmt.Errorf("its key %d: %w", id, err)
+			return fmt.Errorf("its key %d: %w", id, noRoom(d.objects.FailoverKeys, err))
 		}
 		e.keys = append(e.keys, key)
 	}
 	return nil
 }
 
-// deleteKeys has the kernel forget the keys of before that a Virtual Router has no
+// deleteKeys has the kernel forget the keys that a Virtual Router had before and has no
 // longer, and what it has accepted if it isn't verified any more.
-func (d *Datapath) deleteKeys(e *entry, before []bpf.VrrpFailoverSecretKey) error {
+func (d *Datapath) deleteKeys(now, before *entry) error {
 	var errs []error
 	kept := make(map[bpf.VrrpFailoverSecretKey]bool)
-	for _, k := range e.keys {
+	for _, k := range now.keys {
 		kept[k] = true
 	}
-	forget := func(m *ebpf.Map, key any) {
-		if err := m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	for _, k := range before {
+	for _, k := range before.keys {
 		if !kept[k] {
-			forget(d.objects.FailoverKeys, k)
+			errs = append(errs, absent(d.objects.FailoverKeys.Delete(k)))
 		}
 	}
-	if e.Verifier == nil && len(before) > 0 {
-		forget(d.objects.FailoverProven, e.slot)
+	if now.Verifier == nil && before.proven {
+		now.proven = false
+		errs = append(errs, absent(d.objects.FailoverProven.Delete(now.slot)))
 	}
 	return errors.Join(errs...)
 }

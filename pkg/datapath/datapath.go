@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/bpf"
 	"github.com/failoverd/failoverd/pkg/auth"
@@ -62,8 +63,8 @@ type Router struct {
 	Verifier Verifier
 	// DropUnchanged keeps what Ear.Expect was told of from the host's stack.
 	DropUnchanged bool
-	// Addresses are fenced: the host answers for them while Answer says so,
-	// but for an Owner's, which are its own.
+	// Addresses are fenced: the host answers for them while Answer says so. An
+	// Owner's are its own: it answers until another router is heard to be Active.
 	Addresses  []netip.Addr
 	Owner      bool
 	VirtualMAC bool // the addresses are at the virtual MAC (RFC 9568 §7.3)
@@ -95,6 +96,8 @@ type entry struct {
 	Router
 	slot uint32
 	keys []bpf.VrrpFailoverSecretKey // that the kernel has of it
+	// proven says that the kernel keeps what it has accepted for it.
+	proven bool
 }
 
 // Datapath receives on the interfaces that are attached. Wait and Drain belong to
@@ -108,19 +111,25 @@ type Datapath struct {
 	pins        *pins
 	rings       []*ring // of routers without authentication, and with
 	clock       *clock  // nil without BPF
-	ears        []byte  // the stamps, mapped
+	stack       stack
+	ears        []byte // the stamps, mapped
 	waiter      *waiter
 
 	// attaching is held while a NIC takes its time to attach or detach, so
 	// Drain and Ear must not need it: they read what is published.
 	attaching sync.Mutex
 	attached  map[int]*attachment
+	ordered   []int // the interfaces, nil if that isn't known
+	looks     int   // at them
+	classes   int   // how many have classifiers
+	ids       map[*ebpf.Program]ebpf.ProgramID
 	sockets   atomic.Pointer[[]*socket]
 	watched   atomic.Pointer[map[int]bool]
 
 	mu      sync.RWMutex // held for moments only
 	routers map[Key]entry
-	free    []uint32 // slots of forgotten routers
+	beside  map[int]map[Key][]netip.Addr // what SetBeside was told, by interfaces
+	free    []uint32                     // slots of forgotten routers
 	slots   uint32
 	last    [packet.ReasonCount]Discard
 
@@ -137,6 +146,7 @@ type Datapath struct {
 func Load(o Options) (*Datapath, error) {
 	d := &Datapath{
 		routers:  make(map[Key]entry),
+		beside:   make(map[int]map[Key][]netip.Addr),
 		attached: make(map[int]*attachment),
 	}
 	d.sample = d.drainSample
@@ -185,6 +195,9 @@ func (d *Datapath) loadBPF() error {
 	if d.ears, err = mapEars(d.objects.FailoverStamp); err == nil {
 		d.clock, err = newClock(d.objects.FailoverClock)
 	}
+	if err == nil {
+		d.stack, err = openStack(d.objects.FailoverStack)
+	}
 	if err != nil {
 		return errors.Join(err, d.closeBPF())
 	}
@@ -209,6 +222,8 @@ func (d *Datapath) closeBPF() error {
 		errs = append(errs, d.fence.close())
 		d.fence = nil
 	}
+	errs = append(errs, d.stack.close())
+	d.stack = nil
 	return errors.Join(append(errs, d.objects.Close())...)
 }
 
@@ -253,52 +268,87 @@ func (d *Datapath) WaitInThread(until vrrp.Instant, long bool) error {
 func (d *Datapath) Wake() { d.waiter.wake() }
 
 // SetRouter makes a Virtual Router known, or changes it. Without it its
-// advertisements are counted as vrid_errors.
+// advertisements are counted as vrid_errors. If the kernel doesn't take it, nothing has
+// changed, and the error names what is full: see Fit.
 func (d *Datapath) SetRouter(k Key, r Router) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	e, known := d.routers[k]
-	before := e.Router
-	e.Router = r
-	if !known && d.unavailable == nil {
-		slot, err := d.newSlot()
-		if err != nil {
-			return err
-		}
-		e.slot = slot
-		if d.fence != nil {
-			if err := d.fence.own(k, slot, &r); err != nil {
-				return err
-			}
-		}
-	} else if d.unavailable == nil && d.fence != nil {
-		if err := d.fence.change(k, e.slot, &before, &r); err != nil {
-			return err
-		}
-	}
+	before, known := d.routers[k]
+	now := entry{Router: r, slot: before.slot, proven: before.proven}
 	if d.unavailable == nil {
-		if err := d.tellKernel(k, &e, &before); err != nil {
+		var err error
+		if known {
+			err = d.change(k, &before, &now)
+		} else {
+			err = d.add(k, &now)
+		}
+		if err != nil {
 			return fmt.Errorf("tell the kernel of VRID %d: %w", k.VRID, err)
 		}
 	}
-	d.routers[k] = e
+	d.routers[k] = now
 	return nil
 }
 
-// tellKernel makes a Virtual Router known to the receiving programs, or changes it: what
-// it needs comes before it, and what it needs no longer goes behind it.
-func (d *Datapath) tellKernel(k Key, e *entry, before *Router) error {
-	keys := e.keys
-	if err := d.putPeers(k, e.Peers); err != nil {
+// add makes a new Virtual Router known to the kernel, or leaves nothing of it there.
+func (d *Datapath) add(k Key, e *entry) (err error) {
+	if e.slot, err = d.newSlot(); err != nil {
 		return err
 	}
-	if err := d.putKeys(e, before.Verifier != nil); err != nil {
+	if d.fence != nil {
+		err = d.fence.own(k, e.slot, &e.Router)
+	}
+	if err == nil {
+		err = d.tellReceivers(k, &entry{}, e)
+	}
+	if err != nil {
+		err = errors.Join(err, d.takeBack(k, e))
+	}
+	return err
+}
+
+// change makes a Virtual Router another one in the kernel, or leaves it as it was.
+func (d *Datapath) change(k Key, before, now *entry) error {
+	err := d.tell(k, before, now)
+	if err != nil {
+		err = errors.Join(err, d.tell(k, now, before))
+	}
+	return err
+}
+
+func (d *Datapath) tell(k Key, before, now *entry) error {
+	if d.fence != nil {
+		if err := d.fence.change(k, now.slot, &before.Router, &now.Router); err != nil {
+			return err
+		}
+	}
+	return d.tellReceivers(k, before, now)
+}
+
+// tellReceivers makes a Virtual Router known to the receiving programs, or changes it:
+// what it needs comes before it, and what it needs no longer goes behind it.
+func (d *Datapath) tellReceivers(k Key, before, now *entry) error {
+	if err := d.putPeers(k, now.Peers); err != nil {
 		return err
 	}
-	if err := d.objects.FailoverRouter.Put(kernelKey(k), e.kernel()); err != nil {
+	if err := d.putKeys(now); err != nil {
 		return err
 	}
-	return errors.Join(d.deletePeers(k, before.Peers, e.Peers), d.deleteKeys(e, keys))
+	if err := d.objects.FailoverRouter.Put(kernelKey(k), now.kernel()); err != nil {
+		return noRoom(d.objects.FailoverRouter, err)
+	}
+	return errors.Join(d.deletePeers(k, before.Peers, now.Peers), d.deleteKeys(now, before))
+}
+
+// takeBack has the kernel forget a Virtual Router, also one that it knows only partly.
+func (d *Datapath) takeBack(k Key, e *entry) error {
+	var errs []error
+	if d.fence != nil {
+		errs = append(errs, d.forgetBeside(k, e.slot), d.fence.disown(k, e.slot, &e.Router))
+	}
+	errs = append(errs, absent(d.objects.FailoverRouter.Delete(kernelKey(k))), d.deletePeers(k, e.Peers, nil), d.deleteKeys(&entry{slot: e.slot}, e))
+	d.free = append(d.free, e.slot)
+	return errors.Join(errs...)
 }
 
 // unicast reports whether it hears peers and not the group.
@@ -308,7 +358,7 @@ func (d *Datapath) putPeers(k Key, peers map[netip.Addr]packet.Hops) error {
 	for a, hops := range peers {
 		limits := bpf.VrrpFailoverPeerLimits{MinTtl: uint16(hops.Min), MaxTtl: uint16(hops.Max)}
 		if err := d.objects.FailoverPeer.Put(peerKey(k, a), limits); err != nil {
-			return fmt.Errorf("its peer %s: %w", a, err)
+			return fmt.Errorf("its peer %s: %w", a, noRoom(d.objects.FailoverPeer, err))
 		}
 	}
 	return nil
@@ -320,7 +370,7 @@ func (d *Datapath) deletePeers(k Key, peers, kept map[netip.Addr]packet.Hops) er
 		if _, keep := kept[a]; keep {
 			continue
 		}
-		if err := d.objects.FailoverPeer.Delete(peerKey(k, a)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		if err := absent(d.objects.FailoverPeer.Delete(peerKey(k, a))); err != nil {
 			return fmt.Errorf("its peer %s: %w", a, err)
 		}
 	}
@@ -331,11 +381,14 @@ func (d *Datapath) deletePeers(k Key, peers, kept map[netip.Addr]packet.Hops) er
 func (d *Datapath) newSlot() (uint32, error) {
 	if n := len(d.free); n > 0 {
 		slot := d.free[n-1]
+		if err := d.objects.FailoverStamp.Put(slot, bpf.VrrpFailoverLiveness{}); err != nil {
+			return 0, err
+		}
 		d.free = d.free[:n-1]
-		return slot, d.objects.FailoverStamp.Put(slot, bpf.VrrpFailoverLiveness{})
+		return slot, nil
 	}
 	if d.slots == d.objects.FailoverStamp.MaxEntries() {
-		return 0, fmt.Errorf("more than %d virtual routers", d.slots)
+		return 0, noRoom(d.objects.FailoverStamp, unix.E2BIG)
 	}
 	d.slots++
 	return d.slots - 1, nil
@@ -353,19 +406,10 @@ func (d *Datapath) DeleteRouter(k Key) error {
 	if d.unavailable != nil {
 		return nil
 	}
-	d.free = append(d.free, e.slot)
-	if d.fence != nil {
-		if err := d.fence.disown(k, e.slot, &e.Router); err != nil {
-			return fmt.Errorf("take the fence away from VRID %d: %w", k.VRID, err)
-		}
+	if err := d.takeBack(k, &e); err != nil {
+		return fmt.Errorf("have the kernel forget VRID %d: %w", k.VRID, err)
 	}
-	err := d.objects.FailoverRouter.Delete(kernelKey(k))
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		err = nil
-	}
-	keys := e.keys
-	e.keys, e.Verifier = nil, nil
-	return errors.Join(err, d.deletePeers(k, e.Peers, nil), d.deleteKeys(&e, keys))
+	return nil
 }
 
 // Counters returns how many packets raised each counter, by Reason.

@@ -27,13 +27,14 @@ import (
 type fence struct {
 	objects bpf.VmacObjects
 	leases  []byte
-	vmacs   map[int]*bpf.VmacFailoverVmacs // what the programs know, by interface
-	filter  [1 << 16]uint16                // how many addresses set a bit of the programs' filter,
-	bits    [1 << 10]uint64                // which is this
+	vmacs   map[int]*bpf.VmacFailoverVmacs          // what the programs know, by interface
+	holders map[bpf.VmacFailoverAddressKey][]uint32 // the slots that an address was given; the last one has it
+	filter  [1 << 16]uint16                         // how many addresses set a bit of the programs' filter,
+	bits    [1 << 10]uint64                         // which is this
 }
 
 func loadFence(receive *ebpf.Program, leases *ebpf.Map) (*fence, error) {
-	f := &fence{vmacs: make(map[int]*bpf.VmacFailoverVmacs)}
+	f := &fence{vmacs: make(map[int]*bpf.VmacFailoverVmacs), holders: make(map[bpf.VmacFailoverAddressKey][]uint32)}
 	shared := &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{"failover_lease": leases}}
 	if err := bpf.LoadVmacObjects(&f.objects, shared); err != nil {
 		return nil, err
@@ -85,8 +86,8 @@ func (f *fence) lease(slot uint32) *bpf.VmacFailoverLeaseState {
 	return (*bpf.VmacFailoverLeaseState)(unsafe.Pointer(&f.leases[int(slot)*size]))
 }
 
-// own makes the addresses, and the virtual MAC, those of the Virtual Router in
-// the slot.
+// own makes the virtual MAC and the addresses those of the Virtual Router in the slot. If
+// it can't, it has done a part of it, which disown takes back.
 func (f *fence) own(k Key, slot uint32, r *Router) error {
 	l := f.lease(slot)
 	atomic.StoreUint64(&l.Answer, 0)
@@ -96,7 +97,7 @@ func (f *fence) own(k Key, slot uint32, r *Router) error {
 	if err := f.setVMAC(k, slot+1); err != nil {
 		return fmt.Errorf("make the virtual MAC of VRID %d known: %w", k.VRID, err)
 	}
-	return f.fence(k, slot, r.Addresses)
+	return f.hold(k, slot, r.Addresses)
 }
 
 // set writes what doesn't change with time into a lease.
@@ -107,52 +108,89 @@ func (f *fence) set(slot uint32, r *Router) {
 	}
 }
 
-// fence makes addresses those of the slot.
-func (f *fence) fence(k Key, slot uint32, addresses []netip.Addr) error {
+// hold makes addresses those of the slot. Another Virtual Router may have one still, when
+// it moves from that one to this: the last one that got it has it.
+func (f *fence) hold(k Key, slot uint32, addresses []netip.Addr) error {
+	var fresh []netip.Addr
 	for _, a := range addresses {
-		if err := f.objects.FailoverAddress.Put(addressKey(k, a), bpf.VmacFailoverSlot{Slot: slot}); err != nil {
-			return fmt.Errorf("fence %s: %w", a, err)
+		key := addressKey(k, a)
+		holders := f.holders[key]
+		if slices.Contains(holders, slot) {
+			continue
 		}
+		if err := f.objects.FailoverAddress.Put(key, bpf.VmacFailoverSlot{Slot: slot}); err != nil {
+			return errors.Join(fmt.Errorf("fence %s: %w", a, noRoom(f.objects.FailoverAddress, err)), f.count(fresh, 1))
+		}
+		if len(holders) == 0 {
+			fresh = append(fresh, a)
+		}
+		f.holders[key] = append(holders, slot)
 	}
-	return f.count(addresses, 1)
+	return f.count(fresh, 1)
 }
 
-// change makes a Virtual Router's slot another configuration's. Its lease goes
-// on.
+// leave takes addresses from the slot. One that another Virtual Router got meanwhile is
+// that one's, and one that another had before is that one's again.
+func (f *fence) leave(k Key, slot uint32, addresses []netip.Addr) error {
+	var errs []error
+	var gone []netip.Addr
+	for _, a := range addresses {
+		key := addressKey(k, a)
+		holders := f.holders[key]
+		i := slices.Index(holders, slot)
+		if i < 0 {
+			continue
+		}
+		last := i == len(holders)-1
+		holders = slices.Delete(holders, i, i+1)
+		var err error
+		switch {
+		case len(holders) == 0:
+			delete(f.holders, key)
+			gone = append(gone, a)
+			err = absent(f.objects.FailoverAddress.Delete(key))
+		case last:
+			f.holders[key] = holders
+			err = f.objects.FailoverAddress.Put(key, bpf.VmacFailoverSlot{Slot: holders[i-1]})
+		default:
+			f.holders[key] = holders
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("take the fence away from %s: %w", a, err))
+		}
+	}
+	return errors.Join(append(errs, f.count(gone, ^uint16(0)))...)
+}
+
+// change makes a Virtual Router's slot another configuration's. Its lease goes on.
 func (f *fence) change(k Key, slot uint32, before, now *Router) error {
 	f.set(slot, now)
-	without := func(all, those []netip.Addr) []netip.Addr {
-		return slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { return slices.Contains(those, a) })
+	if err := f.hold(k, slot, without(now.Addresses, before.Addresses)); err != nil {
+		return err
 	}
-	if added := without(now.Addresses, before.Addresses); len(added) > 0 {
-		if err := f.fence(k, slot, added); err != nil {
-			return err
-		}
+	return f.leave(k, slot, without(before.Addresses, now.Addresses))
+}
+
+// without returns those of all that aren't among the others.
+func without(all, those []netip.Addr) []netip.Addr {
+	known := make(map[netip.Addr]bool, len(those))
+	for _, a := range those {
+		known[a] = true
 	}
-	removed := without(before.Addresses, now.Addresses)
-	if len(removed) == 0 {
-		return nil
-	}
-	for _, a := range removed {
-		if err := f.objects.FailoverAddress.Delete(addressKey(k, a)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("take the fence away from %s: %w", a, err)
-		}
-	}
-	return f.count(removed, ^uint16(0))
+	return slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { return known[a] })
 }
 
 func (f *fence) disown(k Key, slot uint32, r *Router) error {
 	atomic.StoreUint64(&f.lease(slot).Answer, 0)
-	errs := []error{f.setVMAC(k, 0)}
-	for _, a := range r.Addresses {
-		errs = append(errs, f.objects.FailoverAddress.Delete(addressKey(k, a)))
+	return errors.Join(absent(f.setVMAC(k, 0)), f.leave(k, slot, r.Addresses))
+}
+
+// absent takes for no error that what was to be removed isn't there.
+func absent(err error) error {
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil
 	}
-	for i, err := range errs {
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			errs[i] = nil
-		}
-	}
-	return errors.Join(append(errs, f.count(r.Addresses, ^uint16(0)))...)
+	return err
 }
 
 // count keeps the programs' filter, by which they tell most of the other
@@ -202,7 +240,10 @@ func (f *fence) setVMAC(k Key, slot uint32) error {
 		delete(f.vmacs, k.Ifindex)
 		return f.objects.FailoverVmac.Delete(uint32(k.Ifindex))
 	}
-	return f.objects.FailoverVmac.Put(uint32(k.Ifindex), all)
+	if err := f.objects.FailoverVmac.Put(uint32(k.Ifindex), all); err != nil {
+		return noRoom(f.objects.FailoverVmac, err)
+	}
+	return nil
 }
 
 func addressKey(k Key, a netip.Addr) bpf.VmacFailoverAddressKey {

@@ -205,8 +205,9 @@ func TestFenceUnicast(t *testing.T) {
 				}
 				out.Queue(b)
 			}
-			if sent, err := out.Flush(); sent != 2 && want || err != nil && want {
-				t.Errorf("%d sent, %v", sent, err)
+			var failed error
+			if sent := out.Flush(func(_ int, err error) { failed = err }); sent != 2 && want || failed != nil && want {
+				t.Errorf("%d sent, %v", sent, failed)
 			}
 			got := false
 			_, err := capture.Wait(ctx, 0, func(f lab.Frame) bool {
@@ -234,7 +235,8 @@ func TestFenceUnicast(t *testing.T) {
 			t.Fatal(err)
 		}
 		group.Queue(frame)
-		if _, err := group.Flush(); err != nil {
+		err = nil
+		if group.Flush(func(_ int, e error) { err = e }); err != nil {
 			t.Error(err)
 		}
 		if _, err := capture.Wait(ctx, 0, func(f lab.Frame) bool { a, _, _, ok := f.Advertisement(); return ok && a.Priority == 103 }); err != nil {

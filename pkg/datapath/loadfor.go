@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lack is what isn't as it could be on this host, and why.
-type Lack struct {
+// Shortage is what isn't as it could be on this host, and why.
+type Shortage struct {
 	What string
 	Why  error
 }
 
 // LoadFor loads the datapath for interfaces that receive in these modes, and returns what
 // isn't as it could be. A mode that isn't possible on this host is an error.
-func LoadFor(o Options, modes []Mode) (*Datapath, []Lack, error) {
+func LoadFor(o Options, modes []Mode) (*Datapath, []Shortage, error) {
 	dp, err := Load(o)
 	if err != nil {
 		return nil, nil, fmt.Errorf("load the XDP program: %w", err)
@@ -27,7 +27,7 @@ func LoadFor(o Options, modes []Mode) (*Datapath, []Lack, error) {
 	if why := cmp.Or(dp.Unavailable(), dp.Unpinned()); errors.Is(why, unix.EMFILE) || errors.Is(why, unix.ENFILE) {
 		return nil, nil, errors.Join(fmt.Errorf("load the BPF programs: %w", why), dp.Close())
 	}
-	var lacks []Lack
+	var lacks []Shortage
 	if why := dp.Unavailable(); why != nil {
 		for _, mode := range modes {
 			switch mode {
@@ -38,11 +38,11 @@ func LoadFor(o Options, modes []Mode) (*Datapath, []Lack, error) {
 			}
 		}
 		if slices.Contains(modes, ModeAuto) {
-			lacks = append(lacks, Lack{"no XDP on this host, receiving through AF_PACKET", why})
+			lacks = append(lacks, Shortage{"no XDP on this host, receiving through AF_PACKET", why})
 		}
 	}
 	if why := dp.Unpinned(); why != nil {
-		lacks = append(lacks, Lack{"BPF objects are not pinned, bpftool finds their maps by id only", why})
+		lacks = append(lacks, Shortage{"BPF objects are not pinned, bpftool finds their maps by id only", why})
 	}
 	return dp, lacks, nil
 }

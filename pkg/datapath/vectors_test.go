@@ -369,7 +369,8 @@ func (w *wire) send(t *testing.T, r *receiver, frame []byte, raises bool, last [
 	}
 	w.conn.Queue(frame)
 	w.conn.Queue(last)
-	if _, err := w.conn.Flush(); err != nil {
+	var err error
+	if w.conn.Flush(func(_ int, e error) { err = e }); err != nil {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(10 * time.Second); r.dp.Counters()[packet.ErrTTL] != want; time.Sleep(time.Millisecond) {

@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/transmit"
@@ -35,6 +36,7 @@ const (
 type Conflicts struct {
 	loop      activeRouters
 	addresses func(router.ID) []netip.Addr
+	host      func() []link.Interface
 	problems  *Problems
 	log       *logrus.Logger
 
@@ -66,9 +68,10 @@ type activeRouters interface {
 	Actives() ([]router.Status, error)
 }
 
-// NewConflicts looks at the routers of the loop, which answer for such addresses.
-func NewConflicts(loop activeRouters, addresses func(router.ID) []netip.Addr, problems *Problems, log *logrus.Logger) *Conflicts {
-	return &Conflicts{loop: loop, addresses: addresses, problems: problems, log: log}
+// NewConflicts looks at the routers of the loop, which answer for such addresses. The host
+// are its interfaces.
+func NewConflicts(loop activeRouters, addresses func(router.ID) []netip.Addr, host func() []link.Interface, problems *Problems, log *logrus.Logger) *Conflicts {
+	return &Conflicts{loop: loop, addresses: addresses, host: host, problems: problems, log: log}
 }
 
 // Run looks for conflicts until ctx ends.
@@ -108,9 +111,15 @@ func (c *Conflicts) Run(ctx context.Context) error {
 func (c *Conflicts) heard(ifindex int, claim packet.Claim) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if g := c.guarded[spot{ifindex, claim.Address}]; g != nil && claim.MAC != g.mac && claim.MAC != g.own {
+	if g := c.guarded[spot{ifindex, claim.Address}]; g != nil && claim.MAC != g.mac && claim.MAC != g.own && !c.isOwn(claim.MAC) {
 		g.claimed, g.by = true, claim.MAC
 	}
+}
+
+// isOwn reports whether a MAC is that of one of this host's interfaces: one in the same
+// network may answer too.
+func (c *Conflicts) isOwn(mac packet.MAC) bool {
+	return c.host != nil && slices.ContainsFunc(c.host(), func(i link.Interface) bool { return i.MAC == mac })
 }
 
 // update makes the addresses of the routers that are Active those that are

@@ -32,7 +32,7 @@ func newGuard(addresses int) *guard {
 	for n := range addresses {
 		all = append(all, netip.AddrFrom4([4]byte{192, 0, byte(2 + n>>8), byte(n)}))
 	}
-	g.Conflicts = NewConflicts(nil, func(router.ID) []netip.Addr { return all }, k.Problems, k.log)
+	g.Conflicts = NewConflicts(nil, func(router.ID) []netip.Addr { return all }, nil, k.Problems, k.log)
 	return g
 }
 

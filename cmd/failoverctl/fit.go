@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+// unfit says which routers the kernel has no room for: they would wait.
+func unfit(routers []config.Router) (all []string) {
+	var needs []datapath.Need
+	var names []string
+	for _, r := range routers {
+		for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
+			if !r.Has(f) {
+				continue
+			}
+			needs = append(needs, datapath.Need{
+				Interface: r.Interface, Addresses: len(r.OfFamily(f)) + len(r.Extras(f)),
+				Peers: len(r.Unicast.OfFamily(f)), Keys: len(r.Authentication.Keys),
+			})
+			names = append(names, fmt.Sprintf("router %s (%s)", r.Name, f))
+		}
+	}
+	for i, err := range datapath.Fit(needs) {
+		if err != nil {
+			all = append(all, names[i]+": "+err.Error())
+		}
+	}
+	return all
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/observe"
+	"github.com/failoverd/failoverd/pkg/router"
+)
+
+// attachmentsEvery is how often it is looked whether the BPF programs see the packets of
+// the interfaces. It is less than a second, within which they are attached again.
+const attachmentsEvery = 500 * time.Millisecond
+
+// attachments have the BPF programs stay attached, and in front: somebody may detach them,
+// or put others in front of them that end the chain.
+type attachments struct {
+	look     func() []datapath.Lack
+	repair   func(ifindex int) ([]string, error)
+	views    func() map[router.ID]view
+	problems *observe.Problems
+	log      *logrus.Logger
+	failed   map[int]string // why an interface couldn't be repaired when that was last told
+	beside   *beside
+}
+
+func newAttachments(dp *datapath.Datapath, views func() map[router.ID]view, host func() []link.Interface, problems *observe.Problems, log *logrus.Logger) *attachments {
+	return &attachments{
+		look: dp.Look, repair: dp.Repair, views: views, problems: problems, log: log, failed: make(map[int]string),
+		beside: &beside{set: dp.SetBeside, views: views, host: host, log: log},
+	}
+}
+
+func (a *attachments) run(ctx context.Context) error {
+	tick := time.NewTicker(attachmentsEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			a.check(now)
+			a.beside.follow()
+		}
+	}
+}
+
+// check looks at all interfaces, and repairs what isn't right.
+func (a *attachments) check(now time.Time) {
+	for _, lack := range a.look() {
+		err := error(nil)
+		if len(lack.Detached) > 0 || !lack.Left {
+			var done []string
+			if done, err = a.repair(lack.Interface.Index); len(done) > 0 {
+				a.log.WithField("interface", lack.Interface.Name).Warnf("attached again: %s", strings.Join(done, ", "))
+			}
+		}
+		a.tellFailure(lack.Interface, err)
+		for id, v := range a.views() {
+			if v.ifindex == lack.Interface.Index {
+				a.note(now, id, &lack)
+			}
+		}
+	}
+}
+
+func (a *attachments) tellFailure(on datapath.Link, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != a.failed[on.Index] {
+		a.log.WithField("interface", on.Name).WithError(err).Error("the BPF programs can't be attached again, trying on")
+	}
+	a.failed[on.Index] = text
+}
+
+// note tells a router what its interface lacks.
+func (a *attachments) note(now time.Time, id router.ID, lack *datapath.Lack) {
+	if len(lack.Detached) > 0 {
+		a.problems.Note(now, id, observe.Sight{
+			Kind: control.Detached, Watched: true,
+			Text:   "somebody has detached the BPF programs (" + strings.Join(lack.Detached, ", ") + ") from " + lack.Interface.Name + ", without which this router hears nobody and isn't fenced",
+			Remedy: "they are attached again at once; find out what detaches them: bpftool link detach, tc qdisc del, ip link set xdp off, or the clean-up of another program",
+		})
+	}
+	if len(lack.InFront) > 0 {
+		s := observe.Sight{
+			Kind: control.ProgramInFront, Watched: true,
+			Text:   strings.Join(lack.InFront, ", ") + " sees the packets of " + lack.Interface.Name + " before failoverd, and may keep them from it",
+			Remedy: "failoverd's programs go in front of it again; give that program a place behind them",
+		}
+		if lack.Left {
+			s.Remedy = "give that program a place behind failoverd's, or have it pass packets on (TCX_NEXT, TC_ACT_UNSPEC), and restart failoverd"
+		}
+		a.problems.Note(now, id, s)
+	}
+}

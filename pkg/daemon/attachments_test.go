@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/sirupsen/logrus/hooks/test"
+
+	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/observe"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/router"
+)
+
+// What was detached is attached again and told to the routers of the interface; what
+// can't be is tried again and told once; who is in front for good is left there.
+func TestAttachments(t *testing.T) {
+	log, logged := test.NewNullLogger()
+	here, there := router.ID{Interface: "eth0", Family: packet.IPv4, VRID: 1}, router.ID{Interface: "eth1", Family: packet.IPv4, VRID: 1}
+	problems := observe.NewProblems(log, control.NewHistory(), observe.NewAllowance())
+	lack := datapath.Lack{Interface: datapath.Link{Index: 2, Name: "eth0"}}
+	var repaired int
+	var fails error
+	a := newAttachments(nil, func() map[router.ID]view { return map[router.ID]view{here: {ifindex: 2}, there: {ifindex: 3}} }, nil, problems, log)
+	a.look = func() []datapath.Lack { return []datapath.Lack{lack} }
+	a.repair = func(ifindex int) ([]string, error) {
+		repaired++
+		if ifindex != 2 {
+			t.Errorf("repairs %d", ifindex)
+		}
+		if fails != nil {
+			return nil, fails
+		}
+		return lack.Detached, nil
+	}
+	kinds := func() (all []string) {
+		for _, p := range problems.Each()[here] {
+			all = append(all, p.Kind)
+		}
+		return all
+	}
+	now := time.Now()
+	lack.Detached = []string{"ingress"}
+	a.check(now)
+	if got := kinds(); repaired != 1 || len(got) != 1 || got[0] != control.Detached || len(problems.Each()[there]) != 0 {
+		t.Errorf("detached: %d repairs, problems %v and %v", repaired, got, problems.Each()[there])
+	}
+	fails = errors.New("no luck")
+	logged.Reset()
+	for range 3 {
+		a.check(now)
+	}
+	said := 0
+	for _, e := range logged.AllEntries() {
+		if e.Level == logrus.ErrorLevel && strings.Contains(e.Message, "can't be attached again") {
+			said++
+		}
+	}
+	if repaired != 4 || said != 1 {
+		t.Errorf("what fails is tried %d times and told %d times", repaired-1, said)
+	}
+	lack.Detached, lack.InFront, lack.Left, fails = nil, []string{"cil_from_netdev (number 7)"}, false, nil
+	a.check(now)
+	lack.Left = true
+	a.check(now)
+	if repaired != 5 {
+		t.Errorf("what is in front is gone before %d times", repaired-4)
+	}
+	if got := problems.Each()[here]; len(got) != 2 || got[1].Kind != control.ProgramInFront || !strings.Contains(got[1].Text, "cil_from_netdev") || !strings.Contains(got[1].Remedy, "restart failoverd") {
+		t.Errorf("problems %v", got)
+	}
+}

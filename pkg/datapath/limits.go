@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// How much the kernel's maps have room for.
+const (
+	RoutersMax    = 16384 // failover_router, failover_stamp and failover_lease: Virtual Routers
+	AddressesMax  = 65536 // failover_address: virtual addresses of all interfaces
+	PeersMax      = 65536 // failover_peer: peers of all unicast Virtual Routers
+	KeysMax       = 65536 // failover_keys: keys and passwords of all Virtual Routers
+	InterfacesMax = 4096  // failover_vmac: interfaces with Virtual Routers
+)
+
+// Need is what one Virtual Router takes of the kernel's maps.
+type Need struct {
+	Interface string
+	Addresses int
+	Peers     int
+	Keys      int
+}
+
+// Fit says which Virtual Routers the kernel has no room for if they come in this order:
+// for each the reason, nil if it fits. One that doesn't fit takes no room from those
+// behind it.
+func Fit(needs []Need) []error {
+	var total Need
+	var routers int
+	interfaces := make(map[string]bool)
+	all := make([]error, len(needs))
+	for i, n := range needs {
+		switch {
+		case routers == RoutersMax:
+			all[i] = full("failover_router", RoutersMax)
+		case !interfaces[n.Interface] && len(interfaces) == InterfacesMax:
+			all[i] = full("failover_vmac", InterfacesMax)
+		case total.Addresses+n.Addresses > AddressesMax:
+			all[i] = full("failover_address", AddressesMax)
+		case total.Peers+n.Peers > PeersMax:
+			all[i] = full("failover_peer", PeersMax)
+		case total.Keys+n.Keys > KeysMax:
+			all[i] = full("failover_keys", KeysMax)
+		default:
+			routers++
+			interfaces[n.Interface] = true
+			total.Addresses += n.Addresses
+			total.Peers += n.Peers
+			total.Keys += n.Keys
+		}
+	}
+	return all
+}
+
+// holds is what the entries of the maps are, for people.
+var holds = map[string]string{
+	"failover_router": "virtual routers", "failover_stamp": "virtual routers", "failover_proven": "authenticated virtual routers",
+	"failover_address": "virtual addresses", "failover_peer": "unicast peers", "failover_keys": "keys",
+	"failover_vmac": "interfaces with virtual routers",
+}
+
+func full(name string, most uint32) error {
+	return fmt.Errorf("the kernel has room for %d %s (map %s): take some out of the configuration", most, holds[name], name)
+}
+
+// noRoom says which map it is that has no room for another entry.
+func noRoom(m *ebpf.Map, err error) error {
+	if !errors.Is(err, unix.E2BIG) {
+		return err
+	}
+	name := "?"
+	if info, err := m.Info(); err == nil {
+		name = info.Name
+	}
+	return fmt.Errorf("%w (%w)", full(name, m.MaxEntries()), err)
+}
