@@ -7,8 +7,11 @@ import "time"
 // The kinds of problems that a router may have with others on its link.
 const (
 	TwoActives      = "two_actives"      // another router is Active beside this one, and goes on
+	TwoOwners       = "two_owners"       // another router has priority 255 as well
 	DuplicateVRID   = "duplicate_vrid"   // strangers use the VRID for other addresses
 	AddressConflict = "address_conflict" // another host answers for a virtual address
+	AddressInUse    = "address_in_use"   // another host had a virtual address before this router took it, hearing nobody
+	BridgePort      = "bridge_port"      // the interface is a port of a bridge, and nobody reaches the addresses
 	OwnAddress      = "own_address"      // another host sends from this one's address, or there is a loop
 	Version         = "version"          // another router speaks the other version
 	SlowActive      = "slow_active"      // the Active's interval is many times this one's own, which waits that much longer
@@ -21,7 +24,7 @@ const (
 
 // ProblemKinds returns all kinds.
 func ProblemKinds() []string {
-	return []string{TwoActives, DuplicateVRID, AddressConflict, OwnAddress, Version, SlowActive, Interval, AddressList, Checksum, Authentication, Peers}
+	return []string{TwoActives, TwoOwners, DuplicateVRID, AddressConflict, AddressInUse, BridgePort, OwnAddress, Version, SlowActive, Interval, AddressList, Checksum, Authentication, Peers}
 }
 
 // Problem is something that is wrong between a router and another one, as long as

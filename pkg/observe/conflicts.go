@@ -29,6 +29,10 @@ const (
 	askAgain = 3 * time.Second
 	// askAtOnce is how many addresses are asked about in each conflictsEvery.
 	askAtOnce = 30
+	// claimsMost is in how many conflictsEvery in a row an address must be claimed to be a
+	// conflict. A process that was stopped reads afterwards what the host that had taken
+	// over said meanwhile: that one had the address rightly, and answers no question now.
+	claimsMost = 3
 )
 
 // Conflicts find out whether another host answers for a virtual address of an
@@ -58,6 +62,8 @@ type guarded struct {
 
 	claimed bool       // since the last look,
 	by      packet.MAC // by the one with this MAC
+	times   int        // in how many looks, each soon after the last one
+	last    time.Time  // when it was claimed last
 	until   time.Time  // until when the claim stands
 }
 
@@ -151,24 +157,45 @@ func (c *Conflicts) tell(now time.Time) {
 	for at, g := range c.guarded {
 		r := rival{g.id, g.by}
 		if g.claimed {
-			g.claimed, g.until = false, now.Add(problemLasts)
-			if again := now.Add(askAgain); g.askAt.After(again) {
-				g.askAt = again
-			}
-			seen[r] = true
+			seen[r] = g.confirm(now) || seen[r]
 		}
 		if g.until.After(now) {
 			all[r] = append(all[r], at.address)
 		}
 	}
-	for r := range seen {
+	for r, sure := range seen {
+		if !sure {
+			continue
+		}
 		slices.SortFunc(all[r], netip.Addr.Compare)
+		remedy := "take the address off that host: the switch's table of MACs says at which port it is"
+		if c.problems.has(r.id, control.TwoActives) {
+			remedy = "mend two_actives first: it may be the other Active, which loses the address then; otherwise " + remedy
+		}
 		c.problems.Note(now, r.id, Sight{
 			Kind: control.AddressConflict, Peer: r.mac.String(),
 			Text:   "another host, at " + r.mac.String() + ", answers for " + joinAddresses(all[r]),
-			Remedy: "take the address off that host: the switch's table of MACs says at which port it is",
+			Remedy: remedy,
 		})
 	}
+}
+
+// confirm takes a claim in, has it asked again soon, and reports whether it is sure.
+func (g *guarded) confirm(now time.Time) bool {
+	if now.Sub(g.last) > askAgain+conflictsEvery {
+		g.times = 0
+	}
+	g.claimed, g.last = false, now
+	g.times = min(g.times+1, claimsMost)
+	if g.times < claimsMost {
+		g.askAt = now
+		return false
+	}
+	g.until = now.Add(problemLasts)
+	if again := now.Add(askAgain); g.askAt.After(again) {
+		g.askAt = again
+	}
+	return true
 }
 
 // question is who has an address, in a frame.
