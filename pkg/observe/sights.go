@@ -119,6 +119,9 @@ func (s *Sight) refused(id router.ID, reason packet.Reason) bool {
 		s.Kind = control.Authentication
 		s.Text = s.Peer + " isn't heeded: " + reason.Error()
 		switch reason {
+		case packet.ErrAuthType:
+			s.Text = s.Peer + " isn't heeded: it authenticates its advertisements in a way that this router doesn't, by an HMAC for example: both will be Active"
+			s.Remedy = sameAuthentication
 		case packet.ErrAuthStale:
 			s.Remedy = "set the clocks of both hosts; if they are right, somebody sends again what was sent before"
 		case packet.ErrAuthReplay:
