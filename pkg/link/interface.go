@@ -33,6 +33,7 @@ type Interface struct {
 	// hardware device.
 	Kind   string
 	Parent int // of a VLAN or the like: the index of the interface below
+	Master int // of a port: the index of the bridge, bond or VRF above; 0: none
 	MAC    packet.MAC
 	// Up is IFF_UP, the administrator's wish; Running is IFF_RUNNING, a
 	// carrier.
@@ -111,6 +112,7 @@ func (h *Handle) interfaces() ([]Interface, error) {
 			Name:      a.Name,
 			Kind:      l.Type(),
 			Parent:    a.ParentIndex,
+			Master:    a.MasterIndex,
 			Up:        a.RawFlags&unix.IFF_UP != 0,
 			Running:   a.RawFlags&unix.IFF_RUNNING != 0,
 			MTU:       a.MTU,

@@ -36,15 +36,21 @@ const (
 )
 
 // Conflicts find out whether another host answers for a virtual address of an
-// Active router: some say so of themselves, and the others are asked.
+// Active router, or of one that is about to become Active because it hears nobody: some say
+// so of themselves, and the others are asked.
 type Conflicts struct {
-	loop      activeRouters
+	loop      Routers
 	addresses func(router.ID) []netip.Addr
 	problems  *Problems
 	log       *logrus.Logger
 
+	arrivals []arrival     // that are to be asked about
+	wake     chan struct{} // has a value when there are turns
+
 	mu      sync.Mutex
 	guarded map[spot]*guarded
+	foreign map[spot]*foreign
+	turns   []router.Transition
 }
 
 // spot is an address on an interface.
@@ -67,15 +73,16 @@ type guarded struct {
 	until   time.Time  // until when the claim stands
 }
 
-// activeRouters is what knows which routers are Active.
-type activeRouters interface {
+// Routers is what knows the states of the routers.
+type Routers interface {
 	Altered() uint64 // changes with what Actives returns
 	Actives() ([]router.Status, error)
+	StatusOf(router.ID) (router.Status, bool, error)
 }
 
 // NewConflicts looks at the routers of the loop, which answer for such addresses.
-func NewConflicts(loop activeRouters, addresses func(router.ID) []netip.Addr, problems *Problems, log *logrus.Logger) *Conflicts {
-	return &Conflicts{loop: loop, addresses: addresses, problems: problems, log: log}
+func NewConflicts(loop Routers, addresses func(router.ID) []netip.Addr, problems *Problems, log *logrus.Logger) *Conflicts {
+	return &Conflicts{loop: loop, addresses: addresses, problems: problems, log: log, wake: make(chan struct{}, 1), foreign: make(map[spot]*foreign)}
 }
 
 // Run looks for conflicts until ctx ends.
@@ -84,6 +91,7 @@ func (c *Conflicts) Run(ctx context.Context) error {
 	defer tick.Stop()
 	failed := make(chan error, 1)
 	known, fresh := uint64(0), 0
+	var arriving <-chan time.Time
 	go func() { failed <- transmit.Claims(ctx, c.heard) }()
 	for {
 		select {
@@ -92,6 +100,14 @@ func (c *Conflicts) Run(ctx context.Context) error {
 				c.log.WithError(err).Warn("can't find out who else answers for the virtual addresses")
 			}
 			return nil
+		case <-c.wake:
+			c.turn(time.Now())
+			arriving = time.After(0)
+		case <-arriving:
+			c.ask(c.arrive())
+			if arriving = nil; len(c.arrivals) > 0 {
+				arriving = time.After(arriveEvery)
+			}
 		case now := <-tick.C:
 			// The addresses may follow a moment later.
 			if n := c.loop.Altered(); n != known {
@@ -117,6 +133,9 @@ func (c *Conflicts) heard(ifindex int, claim packet.Claim) {
 	defer c.mu.Unlock()
 	if g := c.guarded[spot{ifindex, claim.Address}]; g != nil && claim.MAC != g.mac && claim.MAC != g.own {
 		g.claimed, g.by = true, claim.MAC
+	}
+	if f := c.foreign[spot{ifindex, claim.Address}]; f != nil {
+		f.by = claim.MAC
 	}
 }
 
@@ -222,18 +241,23 @@ func (c *Conflicts) due(now time.Time) []question {
 		if g.until.After(now) {
 			g.askAt = now.Add(askAgain)
 		}
-		var frame []byte
-		var err error
-		if at.address.Is4() {
-			frame, err = packet.AppendARPProbe(nil, g.own, at.address)
-		} else {
-			frame, err = packet.AppendNeighborSolicitation(nil, g.own, g.source.WithZone(""), at.address)
-		}
-		if err == nil { // an interface without a source has no Active
-			all = append(all, question{at.ifindex, frame})
+		if q, ok := whoHas(at.ifindex, g.own, g.source, at.address); ok {
+			all = append(all, q)
 		}
 	}
 	return all
+}
+
+// whoHas asks who has an address. An interface without a source has nothing to ask from.
+func whoHas(ifindex int, own packet.MAC, source, address netip.Addr) (question, bool) {
+	var frame []byte
+	var err error
+	if address.Is4() {
+		frame, err = packet.AppendARPProbe(nil, own, address)
+	} else {
+		frame, err = packet.AppendNeighborSolicitation(nil, own, source.WithZone(""), address)
+	}
+	return question{ifindex, frame}, err == nil
 }
 
 // ask sends questions. The answers come in as claims.
