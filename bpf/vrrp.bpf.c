@@ -361,6 +361,16 @@ static __always_inline int source_good(struct failover_record *r, int unicast)
 	return r->source[0] == 0xfe && (r->source[1] & 0xc0) == 0x80;
 }
 
+/* Whether what lies behind the message is an authentication trailer: see packet.ParseTrailer. */
+static __always_inline int has_trailer(const struct work *w, __u32 length)
+{
+	__u32 at = length / 4;
+
+	if (w->record.length != length + FAILOVER_TRAILER || at > MESSAGE_WORDS - TRAILER_WORDS)
+		return 0;
+	return (w->message[at] & bpf_htonl(0xff00ffff)) == bpf_htonl(TRAILER_SCHEME << 24);
+}
+
 /* The checks that need no knowledge of the Virtual Router. */
 static __always_inline __u32 validate(struct work *w, __u32 sum, struct terms *terms)
 {
@@ -384,7 +394,7 @@ static __always_inline __u32 validate(struct work *w, __u32 sum, struct terms *t
 		return REASON_addr_count_errors;
 	length = declared_length(m, r->family);
 	if (r->length != length && !(terms->tolerate & TOLERATE_AUTH_TRAILER && r->length == length + FAILOVER_TRAILER))
-		return REASON_packet_length_errors;
+		return has_trailer(w, length) ? REASON_auth_type_mismatch : REASON_packet_length_errors;
 	interval = version == 2 ? m[5] : (m[4] & 0xf) << 8 | m[5];
 	if (interval == 0)
 		return REASON_zero_interval_errors;
@@ -564,10 +574,8 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 			return PASS;
 		terms.min_ttl = 0;
 	}
-	if (router)
-		terms.tolerate = router->tolerate;
-	else if (watched)
-		terms.tolerate = TOLERATE_AUTH_TRAILER;
+	/* What others authenticate is no fault of theirs. */
+	terms.tolerate = router ? router->tolerate : TOLERATE_AUTH_TRAILER;
 	if (terms.tolerate & TOLERATE_TRAILING_OCTETS && r->length >= 4 && (void *)(m + 4) <= f->end) {
 		length = declared_length(m, r->family);
 		if (r->length > length && !(terms.tolerate & TOLERATE_AUTH_TRAILER && r->length == length + FAILOVER_TRAILER))

@@ -7,8 +7,11 @@ import "time"
 // The kinds of problems that a router may have with others, on its link or on its host.
 const (
 	TwoActives      = "two_actives"      // another router is Active beside this one, and goes on
+	TwoOwners       = "two_owners"       // another router has priority 255 as well
 	DuplicateVRID   = "duplicate_vrid"   // strangers use the VRID for other addresses
 	AddressConflict = "address_conflict" // another host answers for a virtual address
+	AddressInUse    = "address_in_use"   // another host had a virtual address before this router took it, hearing nobody
+	BridgePort      = "bridge_port"      // the interface is a port of a bridge, and nobody reaches the addresses
 	OwnAddress      = "own_address"      // another host sends from this one's address, or there is a loop
 	Version         = "version"          // another router speaks the other version
 	CannotSend      = "cannot_send"      // its advertisements don't leave this host
@@ -25,7 +28,7 @@ const (
 
 // ProblemKinds returns all kinds.
 func ProblemKinds() []string {
-	return []string{TwoActives, DuplicateVRID, AddressConflict, OwnAddress, Version, CannotSend, SlowActive, Interval, AddressList, Checksum, Authentication, Peers, Journal, Detached, ProgramInFront}
+	return []string{TwoActives, TwoOwners, DuplicateVRID, AddressConflict, AddressInUse, BridgePort, OwnAddress, Version, CannotSend, SlowActive, Interval, AddressList, Checksum, Authentication, Peers, Journal, Detached, ProgramInFront}
 }
 
 // Problem is something that is wrong between a router and another one, or with its own

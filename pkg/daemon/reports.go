@@ -4,8 +4,11 @@ package daemon
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/router"
 )
@@ -51,6 +54,34 @@ func (q *turns) take() []router.Transition {
 	defer q.mu.Unlock()
 	all := q.all
 	q.all = nil
+	return all
+}
+
+// takers are the kinds of interfaces that take all that comes in at their ports.
+var takers = []string{"bridge", "bond", "team", "openvswitch"}
+
+// bridged are the routers on ports of bridges and the like that have their virtual MAC by
+// BPF.
+func (ps *ports) bridged(snapshot []link.Interface) (all []observe.BridgePort) {
+	masters := make(map[int]link.Interface) // by the index of the port
+	for _, i := range snapshot {
+		if i.Master == 0 {
+			continue
+		}
+		for _, m := range snapshot {
+			if m.Index == i.Master && slices.Contains(takers, m.Kind) {
+				masters[i.Index] = m
+			}
+		}
+	}
+	if len(masters) == 0 {
+		return nil
+	}
+	for id, v := range ps.known() {
+		if m, is := masters[v.ifindex]; is && v.running && v.mac == config.VirtualMACBPF {
+			all = append(all, observe.BridgePort{ID: id, Master: m.Name, Kind: m.Kind})
+		}
+	}
 	return all
 }
 

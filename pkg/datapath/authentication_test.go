@@ -405,3 +405,31 @@ func FuzzAuthenticated(f *testing.F) {
 }
 
 var socketOfWire = socket{ifindex: 1}
+
+// What others authenticate by an HMAC isn't too long: a router of a foreign VRID is counted as
+// such, and one of a VRID that isn't authenticated here has another authentication.
+func TestTrailersOfOthers(t *testing.T) {
+	frames := readVectors(t)
+	foreign := slices.Clone(frames["V26"])
+	foreign[14+20+1] = 77
+	foreign = refitMessage(foreign, 14+20, packet.TrailerLen)
+	for _, mode := range []Mode{"", ModeGeneric, ModeTC, ModeOff} {
+		t.Run(string(mode), func(t *testing.T) {
+			w := newWire(t, mode)
+			for want, frame := range map[string][]byte{"vrid_errors": foreign, "auth_type_mismatch": frames["V26"]} {
+				r := w.receiver(t, false)
+				before := r.dp.Counters()
+				if mode == "" {
+					runProgram(t, r, frame)
+					r.drain()
+				} else {
+					before[packet.ErrTTL]++ // the frame that is sent behind it
+					w.send(t, r, frame, false, frames["V12"])
+				}
+				if got := raised(before, r.dp.Counters()); got != want {
+					t.Errorf("%q is counted, want %q", got, want)
+				}
+			}
+		})
+	}
+}

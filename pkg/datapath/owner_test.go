@@ -82,12 +82,14 @@ func TestFenceOwner(t *testing.T) {
 					t.Fatal(err)
 				}
 				conn.Queue(frame)
-				var err error
+				err = nil
 				if conn.Flush(func(_ int, e error) { err = e }); err != nil {
 					t.Fatal(err)
 				}
 			}
-			hears := func(vrid, priority uint8, interval time.Duration) { advertise(w.conn, 9, other, vrid, priority, interval) }
+			hears := func(vrid, priority uint8, interval time.Duration) {
+				advertise(w.conn, 9, other, vrid, priority, interval)
+			}
 			answered(t, client, "nobody else is heard", address, own)
 			hears(52, 100, 40*time.Second)
 			answered(t, client, "another router's Active is heard", address, own)

@@ -147,7 +147,7 @@ func (d *Datapath) decode(ifindex int, f packet.Family, watch bool) error {
 		}
 		hops.Min = 0
 	}
-	tolerate := packet.Tolerance{AuthHeader: watch, AuthTrailer: watch}
+	tolerate := packet.Tolerance{AuthHeader: watch, AuthTrailer: true} // what others authenticate is no fault of theirs
 	if known {
 		var err error
 		if hops, err = e.way(&r.Datagram, hops); err != nil {

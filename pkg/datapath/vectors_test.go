@@ -67,7 +67,7 @@ var vectors = []struct {
 	{id: "V23", counters: "auth_failures", verdict: xdpDrop, check: downIn(53, 3609375*time.Microsecond)},
 	{id: "V24", counters: "address_list_errors", verdict: xdpPass, check: downIn(52, 3609375*time.Microsecond)},
 	{id: "V25", counters: "packet_length_errors", verdict: xdpDrop, check: downIn(51, 3609375*time.Microsecond)},
-	{id: "V26", counters: "packet_length_errors", verdict: xdpDrop},
+	{id: "V26", counters: "auth_type_mismatch", verdict: xdpDrop},
 	{id: "V27", counters: "advertisement_rcvd", verdict: xdpPass, check: downIn(54, 3609375*time.Microsecond)},
 	{id: "V28", counters: "own_source", verdict: xdpDrop, active: true, check: inState(55, packet.IPv4, vrrp.Active)},
 	{id: "V29", counters: "cast_errors", verdict: xdpDrop}, // to our address, by the VRID of a router that isn't unicast

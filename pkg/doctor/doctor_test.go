@@ -178,7 +178,7 @@ func TestFindings(t *testing.T) {
 		}, Problem, "rival", "tcpdump"},
 		"a slow Active": {func(f *Facts, _ *Interface, _ *config.Router) {
 			f.Status = running(control.Router{Fence: "tcx", Problems: []control.Problem{{Kind: control.SlowActive, Text: "follows 192.0.2.77", Remedy: "set max_interval"}}})
-		}, Problem, "interval", "max_interval"},
+		}, Problem, "slow_active", "max_interval"},
 		"another interval": {func(f *Facts, _ *Interface, _ *config.Router) {
 			f.Status, f.Stats = running(control.Router{Fence: "tcx"}), &control.Stats{Global: []control.Counter{{Name: "interval_errors", Value: 3}}}
 		}, Warning, "heard", "same interval"},
@@ -211,6 +211,21 @@ func TestFindings(t *testing.T) {
 				t.Errorf("the worst isn't first: %+v", r.Findings)
 			}
 		})
+	}
+}
+
+// Each problem that the status shows is found, with its text and its remedy.
+func TestProblemsOfTheStatus(t *testing.T) {
+	for _, kind := range control.ProblemKinds() {
+		f := healthy()
+		r := control.Router{Name: "db", Interface: "eth7", Family: "ipv4", VRID: 7, Fence: "tcx", Problems: []control.Problem{{Kind: kind, Text: "what is wrong", Remedy: "the remedy"}}}
+		f.Status = &control.Status{PID: 7, Routers: []control.Router{r}}
+		want := Finding{Check: kind, Interface: "eth7", Cause: "db (VRID 7, ipv4): what is wrong", Remedy: "the remedy"}
+		if !slices.ContainsFunc(Examine(f).Findings, func(f Finding) bool {
+			return f.Level >= Warning && f.Check == want.Check && f.Interface == want.Interface && f.Cause == want.Cause && f.Remedy == want.Remedy
+		}) {
+			t.Errorf("%s is not found: %+v", kind, Examine(f).Findings)
+		}
 	}
 }
 

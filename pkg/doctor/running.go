@@ -54,8 +54,7 @@ func (j *judge) running() {
 			j.bad(Warning, "fence", r.Interface, name+" has no fence: killed or hung while Active, this host goes on answering for the addresses", "see what is said of BPF above; failoverd logs why at its start")
 		}
 	}
-	j.slow(looked)
-	j.silent(looked)
+	j.problems()
 	if len(j.findings) == before {
 		j.good("status", "", "failoverd %s runs, and its routers take part", j.Status.Version)
 	}
@@ -63,25 +62,17 @@ func (j *judge) running() {
 	j.counters()
 }
 
-// slow judges whether a Backup waits for an Active whose interval is many times its
-// own: it doesn't take over in any time that was meant.
-func (j *judge) slow(looked func(running) bool) {
+// problems repeats what the routers find wrong between them and others, also on interfaces
+// that weren't asked for. What doesn't keep an Active from being followed is a warning.
+func (j *judge) problems() {
+	harmless := []string{control.Interval, control.AddressList}
 	for _, r := range j.Status.Routers {
 		for _, p := range r.Problems {
-			if p.Kind == control.SlowActive && looked(r) {
-				j.bad(Problem, "interval", r.Interface, fmt.Sprintf("%s (VRID %d, %s) %s", r.Name, r.VRID, r.Family, p.Text), p.Remedy)
+			level := Problem
+			if slices.Contains(harmless, p.Kind) {
+				level = Warning
 			}
-		}
-	}
-}
-
-// silent judges whether a router can't send its advertisements.
-func (j *judge) silent(looked func(running) bool) {
-	for _, r := range j.Status.Routers {
-		for _, p := range r.Problems {
-			if p.Kind == control.CannotSend && looked(r) {
-				j.bad(Problem, "send", r.Interface, fmt.Sprintf("%s (VRID %d, %s) %s", r.Name, r.VRID, r.Family, p.Text), p.Remedy)
-			}
+			j.bad(level, p.Kind, r.Interface, fmt.Sprintf("%s (VRID %d, %s): %s", r.Name, r.VRID, r.Family, p.Text), p.Remedy)
 		}
 	}
 }

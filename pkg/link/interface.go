@@ -114,13 +114,13 @@ func (h *Handle) interfaces() ([]Interface, error) {
 			Name:      a.Name,
 			Kind:      l.Type(),
 			Parent:    a.ParentIndex,
+			Master:    a.MasterIndex,
 			Up:        a.RawFlags&unix.IFF_UP != 0,
 			Running:   a.RawFlags&unix.IFF_RUNNING != 0,
 			MTU:       a.MTU,
 			Addresses: byIndex[a.Index],
 
 			Encapsulation: a.EncapType,
-			Master:        a.MasterIndex,
 			NoARP:         a.RawFlags&unix.IFF_NOARP != 0,
 			Passthru:      passthru(l),
 		}

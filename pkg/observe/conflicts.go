@@ -29,19 +29,29 @@ const (
 	askAgain = 3 * time.Second
 	// askAtOnce is how many addresses are asked about in each conflictsEvery.
 	askAtOnce = 30
+	// claimsMost is in how many conflictsEvery in a row an address must be claimed to be a
+	// conflict. A process that was stopped reads afterwards what the host that had taken
+	// over said meanwhile: that one had the address rightly, and answers no question now.
+	claimsMost = 3
 )
 
 // Conflicts find out whether another host answers for a virtual address of an
-// Active router: some say so of themselves, and the others are asked.
+// Active router, or of one that is about to become Active because it hears nobody: some say
+// so of themselves, and the others are asked.
 type Conflicts struct {
-	loop      activeRouters
+	loop      Routers
 	addresses func(router.ID) []netip.Addr
 	host      func() []link.Interface
 	problems  *Problems
 	log       *logrus.Logger
 
+	arrivals []arrival     // that are to be asked about
+	wake     chan struct{} // has a value when there are turns
+
 	mu      sync.Mutex
 	guarded map[spot]*guarded
+	foreign map[spot]*foreign
+	turns   []router.Transition
 }
 
 // spot is an address on an interface.
@@ -59,19 +69,22 @@ type guarded struct {
 
 	claimed bool       // since the last look,
 	by      packet.MAC // by the one with this MAC
+	times   int        // in how many looks, each soon after the last one
+	last    time.Time  // when it was claimed last
 	until   time.Time  // until when the claim stands
 }
 
-// activeRouters is what knows which routers are Active.
-type activeRouters interface {
+// Routers is what knows the states of the routers.
+type Routers interface {
 	Altered() uint64 // changes with what Actives returns
 	Actives() ([]router.Status, error)
+	StatusOf(router.ID) (router.Status, bool, error)
 }
 
 // NewConflicts looks at the routers of the loop, which answer for such addresses. The host
 // are its interfaces.
-func NewConflicts(loop activeRouters, addresses func(router.ID) []netip.Addr, host func() []link.Interface, problems *Problems, log *logrus.Logger) *Conflicts {
-	return &Conflicts{loop: loop, addresses: addresses, host: host, problems: problems, log: log}
+func NewConflicts(loop Routers, addresses func(router.ID) []netip.Addr, host func() []link.Interface, problems *Problems, log *logrus.Logger) *Conflicts {
+	return &Conflicts{loop: loop, addresses: addresses, host: host, problems: problems, log: log, wake: make(chan struct{}, 1), foreign: make(map[spot]*foreign)}
 }
 
 // Run looks for conflicts until ctx ends.
@@ -80,6 +93,7 @@ func (c *Conflicts) Run(ctx context.Context) error {
 	defer tick.Stop()
 	failed := make(chan error, 1)
 	known, fresh := uint64(0), 0
+	var arriving <-chan time.Time
 	go func() { failed <- transmit.Claims(ctx, c.heard) }()
 	for {
 		select {
@@ -88,6 +102,14 @@ func (c *Conflicts) Run(ctx context.Context) error {
 				c.log.WithError(err).Warn("can't find out who else answers for the virtual addresses")
 			}
 			return nil
+		case <-c.wake:
+			c.turn(time.Now())
+			arriving = time.After(0)
+		case <-arriving:
+			c.ask(c.arrive())
+			if arriving = nil; len(c.arrivals) > 0 {
+				arriving = time.After(arriveEvery)
+			}
 		case now := <-tick.C:
 			// The addresses may follow a moment later.
 			if n := c.loop.Altered(); n != known {
@@ -113,6 +135,9 @@ func (c *Conflicts) heard(ifindex int, claim packet.Claim) {
 	defer c.mu.Unlock()
 	if g := c.guarded[spot{ifindex, claim.Address}]; g != nil && claim.MAC != g.mac && claim.MAC != g.own && !c.isOwn(claim.MAC) {
 		g.claimed, g.by = true, claim.MAC
+	}
+	if f := c.foreign[spot{ifindex, claim.Address}]; f != nil {
+		f.by = claim.MAC
 	}
 }
 
@@ -159,24 +184,45 @@ func (c *Conflicts) tell(now time.Time) {
 	for at, g := range c.guarded {
 		r := rival{g.id, g.by}
 		if g.claimed {
-			g.claimed, g.until = false, now.Add(problemLasts)
-			if again := now.Add(askAgain); g.askAt.After(again) {
-				g.askAt = again
-			}
-			seen[r] = true
+			seen[r] = g.confirm(now) || seen[r]
 		}
 		if g.until.After(now) {
 			all[r] = append(all[r], at.address)
 		}
 	}
-	for r := range seen {
+	for r, sure := range seen {
+		if !sure {
+			continue
+		}
 		slices.SortFunc(all[r], netip.Addr.Compare)
+		remedy := "take the address off that host: the switch's table of MACs says at which port it is"
+		if c.problems.has(r.id, control.TwoActives) {
+			remedy = "mend two_actives first: it may be the other Active, which loses the address then; otherwise " + remedy
+		}
 		c.problems.Note(now, r.id, Sight{
 			Kind: control.AddressConflict, Peer: r.mac.String(),
 			Text:   "another host, at " + r.mac.String() + ", answers for " + joinAddresses(all[r]),
-			Remedy: "take the address off that host: the switch's table of MACs says at which port it is",
+			Remedy: remedy,
 		})
 	}
+}
+
+// confirm takes a claim in, has it asked again soon, and reports whether it is sure.
+func (g *guarded) confirm(now time.Time) bool {
+	if now.Sub(g.last) > askAgain+conflictsEvery {
+		g.times = 0
+	}
+	g.claimed, g.last = false, now
+	g.times = min(g.times+1, claimsMost)
+	if g.times < claimsMost {
+		g.askAt = now
+		return false
+	}
+	g.until = now.Add(problemLasts)
+	if again := now.Add(askAgain); g.askAt.After(again) {
+		g.askAt = again
+	}
+	return true
 }
 
 // question is who has an address, in a frame.
@@ -203,18 +249,23 @@ func (c *Conflicts) due(now time.Time) []question {
 		if g.until.After(now) {
 			g.askAt = now.Add(askAgain)
 		}
-		var frame []byte
-		var err error
-		if at.address.Is4() {
-			frame, err = packet.AppendARPProbe(nil, g.own, at.address)
-		} else {
-			frame, err = packet.AppendNeighborSolicitation(nil, g.own, g.source.WithZone(""), at.address)
-		}
-		if err == nil { // an interface without a source has no Active
-			all = append(all, question{at.ifindex, frame})
+		if q, ok := whoHas(at.ifindex, g.own, g.source, at.address); ok {
+			all = append(all, q)
 		}
 	}
 	return all
+}
+
+// whoHas asks who has an address. An interface without a source has nothing to ask from.
+func whoHas(ifindex int, own packet.MAC, source, address netip.Addr) (question, bool) {
+	var frame []byte
+	var err error
+	if address.Is4() {
+		frame, err = packet.AppendARPProbe(nil, own, address)
+	} else {
+		frame, err = packet.AppendNeighborSolicitation(nil, own, source.WithZone(""), address)
+	}
+	return question{ifindex, frame}, err == nil
 }
 
 // ask sends questions. The answers come in as claims.

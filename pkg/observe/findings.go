@@ -32,7 +32,9 @@ type findings struct {
 	mu    sync.Mutex // for short: the event loop waits for it
 	pages map[router.ID]*page
 	total int
-	slow  map[router.ID]bool // those that have heard an Active that may be a slow one
+	// followed are those that have heard an Active that they may have a problem with while
+	// they follow it.
+	followed map[router.ID]bool
 }
 
 // page is what is kept for one router.
@@ -67,7 +69,7 @@ type verdict struct {
 }
 
 func newFindings() *findings {
-	return &findings{news: make(chan struct{}, 1), pages: make(map[router.ID]*page), slow: make(map[router.ID]bool)}
+	return &findings{news: make(chan struct{}, 1), pages: make(map[router.ID]*page), followed: make(map[router.ID]bool)}
 }
 
 // matters reports whether a finding is worth keeping: one may be Active beside this
@@ -88,7 +90,7 @@ func (n *noticed) interval() time.Duration {
 // ripens is how long it must go on, without a break as long, to be a problem: less is
 // usual when routers change their states.
 func (n *noticed) ripens() time.Duration {
-	if n.Reason == packet.ReasonAdvertisementReceived || n.Reason == packet.ErrOwnerConflict {
+	if n.Reason == packet.ReasonAdvertisementReceived || n.Reason == packet.ErrOwnerConflict && n.contrast.Theirs.Priority != vrrp.OwnerPriority {
 		return 2 * n.interval()
 	}
 	return 0
@@ -105,8 +107,8 @@ func (t *findings) note(now time.Time, f *router.Finding) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if mayBeSlow(f) {
-		t.slow[f.ID] = true
+	if mayBeFollowed(f) {
+		t.followed[f.ID] = true
 	}
 	p := t.pages[f.ID]
 	if p == nil {

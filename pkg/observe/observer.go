@@ -184,7 +184,7 @@ func (o *Observer) Run(ctx context.Context, look func() ([]router.Status, error)
 			o.sightDiscards(last, now, seen, look)
 			last = now
 			o.find(time.Now(), true)
-			o.sightSlow(time.Now(), look)
+			o.sightFollowed(time.Now(), look)
 			o.sightUnsent(time.Now(), look)
 			o.problems.tick(time.Now())
 			o.forget(time.Now())

@@ -180,6 +180,13 @@ func (p *Problems) event(key problemKey, text string) {
 	})
 }
 
+// has reports whether a router has a problem of a kind.
+func (p *Problems) has(id router.ID, kind string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.peers[problemKind{id, kind}] > 0
+}
+
 // of returns a router's problems, the worst kinds first.
 func (p *Problems) of(id router.ID) []control.Problem { return p.Each()[id] }
 

@@ -112,6 +112,7 @@ func TestSighted(t *testing.T) {
 		{packet.ReasonAdvertisementReceived, vrrp.Active, said(0, time.Second), false, "", ""},
 		{packet.ReasonAdvertisementReceived, vrrp.Active, said(101, time.Second), false, "", ""},
 		{packet.ErrOwnerConflict, vrrp.Active, same, false, "two_actives", "goes on"},
+		{packet.ErrOwnerConflict, vrrp.Active, same, false, "two_actives", "vmac_xmit_base"},
 		{packet.ErrInterval, vrrp.Backup, said(90, time.Second), false, "interval", "192.0.2.2 advertises every 1s, this host every 100ms"},
 		{packet.ErrInterval, vrrp.Backup, said(90, time.Second), true, "interval", "it isn't heeded"},
 		{packet.ErrAddressList, vrrp.Backup, said(90, time.Second, "192.0.2.10", "192.0.2.12"), false, "address_list", "192.0.2.2 has 192.0.2.12, which this host lacks, and lacks 192.0.2.11, which this host has"},
@@ -129,7 +130,7 @@ func TestSighted(t *testing.T) {
 			Contrast: &vrrp.Contrast{State: x.state, Ours: ours, Theirs: x.theirs},
 		}}
 		s, ok := sighted(f, len(x.theirs.Addresses))
-		if ok != (x.kind != "") || ok && (s.Kind != x.kind || !strings.Contains(s.Text, x.text) || s.Remedy == "") {
+		if ok != (x.kind != "") || ok && (s.Kind != x.kind || !strings.Contains(s.Text+" -> "+s.Remedy, x.text) || s.Remedy == "") {
 			t.Errorf("%v while %v: %+v, %v", x.reason, x.state, s, ok)
 		}
 	}
@@ -203,6 +204,50 @@ func TestSlowActive(t *testing.T) {
 	}
 }
 
+// Two hosts with priority 255 have a problem: the one that yields as long as it follows the
+// other one, and the one that is Active when it hears the other one.
+func TestTwoOwners(t *testing.T) {
+	said := vrrp.Said{Version: 3, Priority: vrrp.OwnerPriority, Interval: time.Second}
+	for _, state := range []vrrp.State{vrrp.Active, vrrp.Backup} {
+		log := logrus.New()
+		log.SetOutput(io.Discard)
+		o := newTestObserver(log)
+		o.findings.note(time.Now(), &router.Finding{ID: problemsID, Action: vrrp.Action{
+			Kind: vrrp.Report, Reason: packet.ErrOwnerConflict, Peer: netip.MustParseAddr("192.0.2.77"),
+			Contrast: &vrrp.Contrast{State: state, Ours: said, Theirs: said},
+		}})
+		o.find(time.Now(), true)
+		shown := func(now time.Time) bool {
+			o.problems.tick(now)
+			all := o.problems.of(problemsID)
+			return len(all) == 1 && all[0].Kind == control.TwoOwners && all[0].Peer == "192.0.2.77"
+		}
+		if !shown(time.Now()) {
+			t.Errorf("%v: %v", state, o.problems.of(problemsID))
+		}
+		if state == vrrp.Active {
+			continue
+		}
+		p := vrrp.Status{State: vrrp.Backup, Priority: vrrp.OwnerPriority, ActivePriority: vrrp.OwnerPriority, Active: netip.MustParseAddr("192.0.2.77")}
+		look := func() ([]router.Status, error) { return []router.Status{{ID: problemsID, Protocol: p}}, nil }
+		now := time.Now()
+		for range 100 {
+			now = now.Add(discardsEvery)
+			if o.sightFollowed(now, look); !shown(now) {
+				t.Fatalf("it is over after %v, while the other one is followed", time.Until(now))
+			}
+		}
+		p.ActivePriority = 100
+		for range 3 {
+			now = now.Add(discardsEvery)
+			o.sightFollowed(now, look)
+		}
+		if shown(now) {
+			t.Error("it isn't over")
+		}
+	}
+}
+
 // It is told once, and over as soon as the router doesn't follow it any more.
 func TestSlowActiveIsOver(t *testing.T) {
 	now := process.Clock{}.Now()
@@ -228,7 +273,7 @@ func TestSlowActiveIsOver(t *testing.T) {
 	wall := time.Now()
 	tick := func() {
 		wall = wall.Add(discardsEvery)
-		o.sightSlow(wall, look)
+		o.sightFollowed(wall, look)
 		o.problems.tick(wall)
 	}
 	shown := func() (n int) {

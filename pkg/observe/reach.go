@@ -39,6 +39,8 @@ type Reach struct {
 	mu      sync.Mutex
 	waiting map[string]router.ID // that became Active, by the interface
 	known   map[string]bool      // interfaces that are being looked at, or are good
+
+	probe func(ctx context.Context, ifindex int, from packet.MAC, neighbor netip.Addr) (bool, error)
 }
 
 // activeRouter is what knows the state of a router.
@@ -53,7 +55,7 @@ type neighbors interface {
 
 // NewReach asks the handle for neighbours, from another goroutine than the loop's.
 func NewReach(loop activeRouter, handle neighbors, log *logrus.Logger) *Reach {
-	return &Reach{loop: loop, handle: handle, log: log, wake: make(chan struct{}, 1), waiting: make(map[string]router.ID), known: make(map[string]bool)}
+	return &Reach{loop: loop, handle: handle, log: log, wake: make(chan struct{}, 1), waiting: make(map[string]router.ID), known: make(map[string]bool), probe: transmit.Probe}
 }
 
 // Transition is told of a router's change of state, and never waits.
@@ -98,9 +100,12 @@ func (r *Reach) begin() (all []router.ID) {
 	return all
 }
 
-// check asks neighbours, and logs if none answers to the virtual MAC.
+// check asks neighbours, and logs if none answers to the virtual MAC while one answers to the
+// interface's own. That counts only if it is so twice, and the router was Active all the time:
+// when a link flaps or another host takes over, answers go astray.
 func (r *Reach) check(ctx context.Context, id router.ID) {
-	good := false
+	good, suspected := false, false
+	var began router.Status
 	for _, after := range reachAfter {
 		select {
 		case <-ctx.Done():
@@ -108,27 +113,37 @@ func (r *Reach) check(ctx context.Context, id router.ID) {
 		case <-time.After(after):
 		}
 		s, ok := r.status(id)
-		if !ok {
+		if !ok || suspected && !same(s, began) {
 			break
 		}
+		began = s
 		answers, err := r.ask(ctx, s)
 		if err != nil {
 			r.log.WithFields(Fields(id)).WithError(err).Warn("can't find out whether the virtual MAC is let through")
 			break
 		}
-		if answers.own.IsValid() && !answers.virtual.IsValid() {
-			r.log.WithFields(Fields(id)).WithField("neighbor", answers.own.String()).Errorf(
-				"%s answers to this interface's MAC but not to the virtual MAC %s: a hypervisor or a switch lets no other MAC through, and other routers may not hear this one; allow it for this host's port (forged transmits and MAC changes, MAC spoofing, or no MAC filter), or give all routers --virtual-mac off", answers.own, s.MAC)
+		if now, ok := r.status(id); !ok || !same(now, began) {
 			break
 		}
 		if good = answers.virtual.IsValid(); good {
 			r.log.WithFields(Fields(id)).WithField("neighbor", answers.virtual.String()).Debug("the virtual MAC is let through")
 			break
 		}
+		if suspected && answers.own.IsValid() {
+			r.log.WithFields(Fields(id)).WithField("neighbor", answers.own.String()).Errorf(
+				"%s answers to this interface's MAC but not to the virtual MAC %s: a hypervisor or a switch lets no other MAC through, and other routers may not hear this one; allow it for this host's port (forged transmits and MAC changes, MAC spoofing, or no MAC filter), or give all routers --virtual-mac off", answers.own, s.MAC)
+			break
+		}
+		suspected = answers.own.IsValid()
 	}
 	r.mu.Lock()
 	r.known[id.Interface] = good
 	r.mu.Unlock()
+}
+
+// same reports whether a router has been Active on the interface all the time.
+func same(a, b router.Status) bool {
+	return a.Ifindex == b.Ifindex && a.Protocol.Since == b.Protocol.Since
 }
 
 // status returns the router's if it is Active with a virtual MAC.
@@ -148,7 +163,7 @@ func (r *Reach) ask(ctx context.Context, s router.Status) (found reached, err er
 	probe := func(mac packet.MAC, neighbor netip.Addr) (bool, error) {
 		ctx, cancel := context.WithTimeout(ctx, reachTime)
 		defer cancel()
-		return transmit.Probe(ctx, s.Ifindex, mac, neighbor)
+		return r.probe(ctx, s.Ifindex, mac, neighbor)
 	}
 	for _, n := range neighbors[:min(len(neighbors), reachNeighbors)] {
 		answers, err := probe(s.MAC, n)

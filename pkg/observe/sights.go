@@ -36,6 +36,11 @@ func sighted(f router.Finding, listed int) (s Sight, ok bool) {
 		return s, s.refused(f.ID, f.Reason)
 	}
 	s = Sight{Peer: who, Interval: max(c.Ours.Interval, c.Theirs.Interval)}
+	if bothOwners(&f) {
+		owner := twoOwners(who)
+		owner.Interval = s.Interval
+		return owner, true
+	}
 	switch f.Reason {
 	case packet.ReasonAdvertisementReceived, packet.ErrOwnerConflict:
 		if c.State != vrrp.Active || c.Theirs.Priority == 0 || c.Theirs.Priority > c.Ours.Priority {
@@ -43,7 +48,7 @@ func sighted(f router.Finding, listed int) (s Sight, ok bool) {
 		}
 		s.Kind = control.TwoActives
 		s.Text = fmt.Sprintf("%s (priority %d) is Active as well as this host (priority %d), and goes on", who, c.Theirs.Priority, c.Ours.Priority)
-		s.Remedy = "it doesn't hear this host: look for a firewall, switch or IGMP snooping that lets VRRP pass one way only; run failoverctl doctor on both"
+		s.Remedy = "it doesn't hear this host: look for a firewall, switch or IGMP snooping that lets VRRP pass one way only; if it is a keepalived with vmac_xmit_base, which hears nobody that sends from the virtual MAC, take that off there or give this router virtual_mac: off; run failoverctl doctor on both"
 	case packet.ErrInterval:
 		s.Kind = control.Interval
 		s.Text = fmt.Sprintf("%s advertises every %v, this host every %v", who, c.Theirs.Interval, c.Ours.Interval)
@@ -114,6 +119,9 @@ func (s *Sight) refused(id router.ID, reason packet.Reason) bool {
 		s.Kind = control.Authentication
 		s.Text = s.Peer + " isn't heeded: " + reason.Error()
 		switch reason {
+		case packet.ErrAuthType:
+			s.Text = s.Peer + " isn't heeded: it authenticates its advertisements in a way that this router doesn't, by an HMAC for example: both will be Active"
+			s.Remedy = sameAuthentication
 		case packet.ErrAuthStale:
 			s.Remedy = "set the clocks of both hosts; if they are right, somebody sends again what was sent before"
 		case packet.ErrAuthReplay:

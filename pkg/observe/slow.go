@@ -24,8 +24,12 @@ const (
 	slowDown  = 10 * time.Second
 )
 
-// mayBeSlow reports whether a finding shows an advertisement by which a Backup has to
-// wait so long, if it heeds it.
+// mayBeFollowed reports whether a finding shows an Active whom a Backup that follows it
+// has a problem with: it has to wait so long, or it is an owner as well.
+func mayBeFollowed(f *router.Finding) bool {
+	return bothOwners(f) || mayBeSlow(f)
+}
+
 func mayBeSlow(f *router.Finding) bool {
 	c := f.Contrast
 	return f.Reason == packet.ErrInterval && !f.Refused && c != nil && c.Theirs.Interval >= slowTimes*c.Ours.Interval
@@ -58,10 +62,34 @@ func slowActive(p vrrp.Status, now vrrp.Instant) (Sight, bool) {
 
 func inSeconds(d time.Duration) time.Duration { return d.Round(time.Second) }
 
-// sightSlow notes which routers follow a slow Active. Only those are looked at that
-// have heard one since they didn't.
-func (o *Observer) sightSlow(now time.Time, look func() ([]router.Status, error)) {
-	heard := o.findings.heardSlow()
+// bothOwners reports whether another router has priority 255 as well as this one.
+func bothOwners(f *router.Finding) bool {
+	c := f.Contrast
+	return f.Reason == packet.ErrOwnerConflict && c != nil && c.Ours.Priority == vrrp.OwnerPriority && c.Theirs.Priority == vrrp.OwnerPriority
+}
+
+// otherOwner returns the problem of an owner that follows another one.
+func otherOwner(p vrrp.Status) (Sight, bool) {
+	if p.State != vrrp.Backup || p.Priority != vrrp.OwnerPriority || p.ActivePriority != vrrp.OwnerPriority {
+		return Sight{}, false
+	}
+	s := twoOwners(Peer(p.Active))
+	s.Watched = true
+	return s, true
+}
+
+func twoOwners(peer string) Sight {
+	return Sight{
+		Kind: control.TwoOwners, Peer: peer,
+		Text:   peer + " has priority 255 for the VRID, as this host has: only one of them is Active, whichever has the greater address",
+		Remedy: "give priority 255 to the one host whose own the addresses are; take them off the other and give it a lower priority",
+	}
+}
+
+// sightFollowed notes which routers follow an Active that they have a problem with. Only
+// those are looked at that have heard one since they didn't.
+func (o *Observer) sightFollowed(now time.Time, look func() ([]router.Status, error)) {
+	heard := o.findings.heardProblematic()
 	if len(heard) == 0 {
 		return
 	}
@@ -74,26 +102,32 @@ func (o *Observer) sightSlow(now time.Time, look func() ([]router.Status, error)
 		if !heard[r.ID] {
 			continue
 		}
-		if s, ok := slowActive(r.Protocol, at); ok {
-			o.problems.Note(now, r.ID, s)
-		} else {
-			o.findings.followsNoSlow(r.ID)
+		slow, isSlow := slowActive(r.Protocol, at)
+		owner, isOwner := otherOwner(r.Protocol)
+		if isSlow {
+			o.problems.Note(now, r.ID, slow)
+		}
+		if isOwner {
+			o.problems.Note(now, r.ID, owner)
+		}
+		if !isSlow && !isOwner {
+			o.findings.followsNone(r.ID)
 		}
 	}
 }
 
-// heardSlow returns the routers that have heard an Active that may be a slow one.
-func (t *findings) heardSlow() map[router.ID]bool {
+// heardProblematic returns the routers that have heard an Active that may be followed.
+func (t *findings) heardProblematic() map[router.ID]bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return maps.Clone(t.slow)
+	return maps.Clone(t.followed)
 }
 
-// followsNoSlow forgets that a router has heard one, until it hears one again.
-func (t *findings) followsNoSlow(id router.ID) {
+// followsNone forgets that a router has heard one, until it hears one again.
+func (t *findings) followsNone(id router.ID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.slow, id)
+	delete(t.followed, id)
 }
 
 // UpToDate returns the problems of a router in this state: whether it follows a slow

@@ -190,6 +190,9 @@ func (a *Advertisement) DecodeWithin(d *Datagram, t Tolerance, hops Hops) (Check
 		d.Message = m
 	}
 	if len(m) != length {
+		if _, sealed := parseTrailer(m[min(length, len(m)):]); sealed {
+			return 0, ErrAuthType // by a router that authenticates, to one that doesn't
+		}
 		return 0, ErrPacketLength
 	}
 	var interval time.Duration

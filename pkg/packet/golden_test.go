@@ -41,7 +41,7 @@ func TestVectors(t *testing.T) {
 	refused := map[string]Reason{
 		"V12": ErrTTL, "V13": ErrTTL, "V14": ErrVersion, "V15": ErrType, "V16": ErrPacketLength,
 		"V17": ErrChecksum, "V18": ErrAddrCount, "V19": ErrFirstAddr, "V20": ErrZeroInterval,
-		"V25": ErrPacketLength, "V26": ErrPacketLength, "V27": ErrNotVRRP,
+		"V25": ErrPacketLength, "V26": ErrAuthType, "V27": ErrNotVRRP,
 		"T01": ErrNotVRRP, "T02": ErrNotVRRP,
 	}
 	if n := len(golden) + len(stateful) + len(refused); len(frames) != 31 || n != 31 {

@@ -117,7 +117,7 @@ func TestVerdicts(t *testing.T) {
 	want := map[string]error{
 		"V12": ErrTTL, "V13": ErrTTL, "V14": ErrVersion, "V15": ErrType, "V16": ErrPacketLength,
 		"V17": ErrChecksum, "V18": ErrAddrCount, "V19": ErrFirstAddr, "V20": ErrZeroInterval,
-		"V25": ErrPacketLength, "V26": ErrPacketLength, "V27": ErrNotVRRP,
+		"V25": ErrPacketLength, "V26": ErrAuthType, "V27": ErrNotVRRP,
 		"T01": ErrNotVRRP, "T02": ErrNotVRRP,
 	}
 	for id, frame := range vectors(t) {

@@ -30,8 +30,9 @@ type Trailer struct {
 
 // ParseTrailer reads the authentication trailer of a datagram; ok is false for
 // one of another scheme or with reserved bits, and if there is none.
-func (d *Datagram) ParseTrailer() (trailer Trailer, ok bool) {
-	t := d.Trailer
+func (d *Datagram) ParseTrailer() (trailer Trailer, ok bool) { return parseTrailer(d.Trailer) }
+
+func parseTrailer(t []byte) (trailer Trailer, ok bool) {
 	if len(t) != TrailerLen || t[0] != trailerSHA256 || t[2] != 0 || t[3] != 0 {
 		return Trailer{}, false
 	}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package observe
+
+import (
+	"context"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/router"
+)
+
+// bridgesEvery is how often it is looked for interfaces that are ports of bridges: somebody
+// may make them so at any time.
+const bridgesEvery = 3 * time.Second
+
+// BridgePort is an interface with a router whose addresses are at the virtual MAC by BPF,
+// and which is a port of a bridge, a bond or the like.
+type BridgePort struct {
+	ID           router.ID
+	Master, Kind string
+}
+
+// Bridges tell of routers that nobody reaches. What comes in at a port is the bridge's before
+// the host's IP stack has it: the TC programs see the frame and mark it as the host's own, but
+// the bridge, whose hook comes behind them and before IP, knows the virtual MAC on none of its
+// ports and floods the frame.
+type Bridges struct {
+	ports    func() []BridgePort
+	problems *Problems
+}
+
+// NewBridges looks at the ports that there are.
+func NewBridges(ports func() []BridgePort, problems *Problems) *Bridges {
+	return &Bridges{ports: ports, problems: problems}
+}
+
+// Run looks at them until ctx ends, from when begun is closed.
+func (b *Bridges) Run(ctx context.Context, begun <-chan struct{}) error {
+	select {
+	case <-begun:
+	case <-ctx.Done():
+		return nil
+	}
+	tick := time.NewTicker(bridgesEvery)
+	defer tick.Stop()
+	for {
+		b.tell(time.Now())
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (b *Bridges) tell(now time.Time) {
+	for _, p := range b.ports() {
+		b.problems.Note(now, p.ID, Sight{
+			Kind: control.BridgePort, Peer: p.Master,
+			Text:   p.ID.Interface + " is a port of the " + p.Kind + " " + p.Master + ", which takes the frames to the virtual MAC before this host does: nobody reaches the addresses while this host is Active",
+			Remedy: "run the router on " + p.Master + ", or give all routers of the VRID virtual_mac: off",
+		})
+	}
+}
