@@ -90,7 +90,7 @@ func TestArrivalsAreBounded(t *testing.T) {
 	loop := new(beginner)
 	loop.OwnMAC, loop.Source = packet.MAC{2}, netip.MustParseAddr("192.0.2.1")
 	loop.Protocol.State = vrrp.Backup
-	conflicts := NewConflicts(loop, func(id router.ID) []netip.Addr { return []netip.Addr{invented(int(id.VRID))} }, k.Problems, k.log)
+	conflicts := NewConflicts(loop, func(id router.ID) []netip.Addr { return []netip.Addr{invented(int(id.VRID))} }, nil, k.Problems, k.log)
 	for n := range 255 {
 		conflicts.Transition(turn(router.ID{Interface: "eth0", Family: packet.IPv4, VRID: uint8(n)}, vrrp.Initialize, vrrp.Backup))
 	}
