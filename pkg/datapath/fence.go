@@ -119,7 +119,7 @@ func (f *fence) hold(k Key, slot uint32, addresses []netip.Addr) error {
 			continue
 		}
 		if err := f.objects.FailoverAddress.Put(key, bpf.VmacFailoverSlot{Slot: slot}); err != nil {
-			return errors.Join(fmt.Errorf("fence %s: %w", a, noRoom(f.objects.FailoverAddress, err)), f.count(fresh, 1))
+			return errors.Join(fmt.Errorf("fence %s: %w", a, noRoom(bpf.VmacMapFailoverAddress, f.objects.FailoverAddress.MaxEntries(), err)), f.count(fresh, 1))
 		}
 		if len(holders) == 0 {
 			fresh = append(fresh, a)
@@ -241,7 +241,7 @@ func (f *fence) setVMAC(k Key, slot uint32) error {
 		return f.objects.FailoverVmac.Delete(uint32(k.Ifindex))
 	}
 	if err := f.objects.FailoverVmac.Put(uint32(k.Ifindex), all); err != nil {
-		return noRoom(f.objects.FailoverVmac, err)
+		return noRoom(bpf.VmacMapFailoverVmac, f.objects.FailoverVmac.MaxEntries(), err)
 	}
 	return nil
 }
