@@ -86,7 +86,9 @@ func TestFenceOwner(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			hears := func(vrid, priority uint8, interval time.Duration) { advertise(w.conn, 9, other, vrid, priority, interval) }
+			hears := func(vrid, priority uint8, interval time.Duration) {
+				advertise(w.conn, 9, other, vrid, priority, interval)
+			}
 			answered(t, client, "nobody else is heard", address, own)
 			hears(52, 100, 40*time.Second)
 			answered(t, client, "another router's Active is heard", address, own)
