@@ -180,7 +180,7 @@ func (ps *ports) close() error {
 func (ps *ports) update(p *port, snapshot []link.Interface) error {
 	now := p.find(snapshot)
 	switch {
-	case p.bound != nil && (now == nil || now.Index != p.bound.Index):
+	case p.bound != nil && (now == nil || !now.Is(p.bound)):
 		if err := ps.unbind(p, vrrp.CauseInterfaceRemoved); err != nil {
 			return err
 		}
@@ -348,7 +348,7 @@ func (p *port) find(snapshot []link.Interface) *link.Interface {
 	var named *link.Interface
 	for n := range snapshot {
 		i := &snapshot[n]
-		if p.bound != nil && i.Index == p.bound.Index {
+		if p.bound != nil && i.Is(p.bound) {
 			return i
 		}
 		if i.Name == p.name {

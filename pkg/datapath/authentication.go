@@ -28,7 +28,7 @@ func (d *Datapath) putKeys(e *entry) error {
 	}
 	if !e.proven {
 		if err := d.objects.FailoverProven.Put(e.slot, bpf.VrrpFailoverProof{}); err != nil {
-			return fmt.Errorf("what it accepts: %w", noRoom(d.objects.FailoverProven, err))
+			return fmt.Errorf("what it accepts: %w", noRoom(bpf.VrrpMapFailoverProven, d.objects.FailoverProven.MaxEntries(), err))
 		}
 		e.proven = true
 	}
@@ -49,7 +49,7 @@ func (d *Datapath) putKeys(e *entry) error {
 	for id, secret := range keys {
 		key := bpf.VrrpFailoverSecretKey{Slot: e.slot, Id: uint32(id)}
 		if err := d.objects.FailoverKeys.Put(key, secret); err != nil {
-			return fmt.Errorf("its key %d: %w", id, noRoom(d.objects.FailoverKeys, err))
+			return fmt.Errorf("its key %d: %w", id, noRoom(bpf.VrrpMapFailoverKeys, d.objects.FailoverKeys.MaxEntries(), err))
 		}
 		e.keys = append(e.keys, key)
 	}

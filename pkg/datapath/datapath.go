@@ -335,7 +335,7 @@ func (d *Datapath) tellReceivers(k Key, before, now *entry) error {
 		return err
 	}
 	if err := d.objects.FailoverRouter.Put(kernelKey(k), now.kernel()); err != nil {
-		return noRoom(d.objects.FailoverRouter, err)
+		return noRoom(bpf.VrrpMapFailoverRouter, d.objects.FailoverRouter.MaxEntries(), err)
 	}
 	return errors.Join(d.deletePeers(k, before.Peers, now.Peers), d.deleteKeys(now, before))
 }
@@ -358,7 +358,7 @@ func (d *Datapath) putPeers(k Key, peers map[netip.Addr]packet.Hops) error {
 	for a, hops := range peers {
 		limits := bpf.VrrpFailoverPeerLimits{MinTtl: uint16(hops.Min), MaxTtl: uint16(hops.Max)}
 		if err := d.objects.FailoverPeer.Put(peerKey(k, a), limits); err != nil {
-			return fmt.Errorf("its peer %s: %w", a, noRoom(d.objects.FailoverPeer, err))
+			return fmt.Errorf("its peer %s: %w", a, noRoom(bpf.VrrpMapFailoverPeer, d.objects.FailoverPeer.MaxEntries(), err))
 		}
 	}
 	return nil
@@ -388,7 +388,7 @@ func (d *Datapath) newSlot() (uint32, error) {
 		return slot, nil
 	}
 	if d.slots == d.objects.FailoverStamp.MaxEntries() {
-		return 0, noRoom(d.objects.FailoverStamp, unix.E2BIG)
+		return 0, noRoom(bpf.VrrpMapFailoverStamp, d.objects.FailoverStamp.MaxEntries(), unix.E2BIG)
 	}
 	d.slots++
 	return d.slots - 1, nil

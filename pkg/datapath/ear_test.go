@@ -3,6 +3,7 @@
 package datapath
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -279,5 +280,42 @@ func TestLeaseEnds(t *testing.T) {
 	runProgram(t, r, better)
 	if w.lease(k).state.Answer == 0 {
 		t.Error("who hasn't proved who he is has ended the lease")
+	}
+}
+
+// A tie is broken by the addresses as numbers in network byte order (RFC 9568 section
+// 6.4.3), in the kernel too: octets count from the first to the last.
+func TestTieIsBrokenByOctets(t *testing.T) {
+	w := newWire(t, "")
+	r := w.receiver(t, true)
+	for _, c := range []struct{ ours, theirs string }{
+		{"10.0.0.200", "10.0.1.1"},
+		{"10.0.1.1", "10.0.0.200"},
+		{"10.255.255.255", "11.0.0.0"},
+		{"192.0.2.9", "192.0.2.10"},
+		{"192.0.2.10", "192.0.2.9"},
+		{"128.0.0.1", "126.255.255.255"},
+		{"fe80::ff", "fe80::100"},
+		{"fe80::100", "fe80::ff"},
+		{"fe80::1:0:0:2", "fe80::2:0:0:1"},
+		{"fe80::2:0:0:1", "fe80::1:0:0:2"},
+		{"fe80::8000:0", "fe80::7fff:ffff"},
+	} {
+		ours, theirs := netip.MustParseAddr(c.ours), netip.MustParseAddr(c.theirs)
+		k := Key{Ifindex: 1, Family: packet.FamilyOf(ours), VRID: 90}
+		if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Source: ours, Heed: 100, Priority: 100, Forms: packet.ChecksumRFC9568}); err != nil {
+			t.Fatal(err)
+		}
+		a := packet.Advertisement{Version: 3, VRID: 90, Priority: 100, Interval: time.Second, Addresses: []netip.Addr{ours}}
+		frame, err := packet.AppendAdvertisementFrame(nil, packet.MAC{2, 0, 0, 0, 0, 9}, theirs, &a, packet.ChecksumRFC9568)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.lease(k).Answer(monotonic().Add(time.Hour))
+		runProgram(t, r, frame)
+		w.dp.Drain(func(*Record) {})
+		if yields, greater := w.lease(k).state.Answer == 0, theirs.Compare(ours) > 0; yields != greater {
+			t.Errorf("%s hears %s: it yields: %v", ours, theirs, yields)
+		}
 	}
 }

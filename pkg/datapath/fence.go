@@ -118,8 +118,8 @@ func (f *fence) hold(k Key, slot uint32, addresses []netip.Addr) error {
 		if slices.Contains(holders, slot) {
 			continue
 		}
-		if err := f.objects.FailoverAddress.Put(key, bpf.VmacFailoverSlot{Slot: slot}); err != nil {
-			return errors.Join(fmt.Errorf("fence %s: %w", a, noRoom(f.objects.FailoverAddress, err)), f.count(fresh, 1))
+		if err := f.put(k, a, slot); err != nil {
+			return errors.Join(err, f.count(fresh, 1))
 		}
 		if len(holders) == 0 {
 			fresh = append(fresh, a)
@@ -127,6 +127,14 @@ func (f *fence) hold(k Key, slot uint32, addresses []netip.Addr) error {
 		f.holders[key] = append(holders, slot)
 	}
 	return f.count(fresh, 1)
+}
+
+// put writes whose an address is where the programs read it.
+func (f *fence) put(k Key, a netip.Addr, slot uint32) error {
+	if err := f.objects.FailoverAddress.Put(addressKey(k, a), bpf.VmacFailoverSlot{Slot: slot}); err != nil {
+		return fmt.Errorf("fence %s: %w", a, noRoom(bpf.VmacMapFailoverAddress, f.objects.FailoverAddress.MaxEntries(), err))
+	}
+	return nil
 }
 
 // leave takes addresses from the slot. One that another Virtual Router got meanwhile is
@@ -231,19 +239,22 @@ func (f *fence) setVMAC(k Key, slot uint32) error {
 		all = new(bpf.VmacFailoverVmacs)
 		f.vmacs[k.Ifindex] = all
 	}
-	family := 0
-	if k.Family == packet.IPv6 {
-		family = 1
-	}
-	all.Slot[family][k.VRID] = slot
+	all.Slot[familyIndex(k.Family)][k.VRID] = slot
 	if *all == (bpf.VmacFailoverVmacs{}) {
 		delete(f.vmacs, k.Ifindex)
 		return f.objects.FailoverVmac.Delete(uint32(k.Ifindex))
 	}
 	if err := f.objects.FailoverVmac.Put(uint32(k.Ifindex), all); err != nil {
-		return noRoom(f.objects.FailoverVmac, err)
+		return noRoom(bpf.VmacMapFailoverVmac, f.objects.FailoverVmac.MaxEntries(), err)
 	}
 	return nil
+}
+
+func familyIndex(f packet.Family) int {
+	if f == packet.IPv6 {
+		return 1
+	}
+	return 0
 }
 
 func addressKey(k Key, a netip.Addr) bpf.VmacFailoverAddressKey {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -69,14 +68,10 @@ func full(name string, most uint32) error {
 	return fmt.Errorf("the kernel has room for %d %s (map %s): take some out of the configuration", most, holds[name], name)
 }
 
-// noRoom says which map it is that has no room for another entry.
-func noRoom(m *ebpf.Map, err error) error {
-	if !errors.Is(err, unix.E2BIG) {
-		return err
+// noRoom says which map it is that has no room for another entry, if that is the error.
+func noRoom(name string, most uint32, err error) error {
+	if errors.Is(err, unix.E2BIG) {
+		return full(name, most)
 	}
-	name := "?"
-	if info, err := m.Info(); err == nil {
-		name = info.Name
-	}
-	return fmt.Errorf("%w (%w)", full(name, m.MaxEntries()), err)
+	return err
 }

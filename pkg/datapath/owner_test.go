@@ -218,3 +218,70 @@ func TestBeside(t *testing.T) {
 		t.Errorf("something stays at eth1: %v", w.dp.Beside())
 	}
 }
+
+// Nothing leaves from the virtual MAC of a router that isn't Active, whatever it is and
+// whoever sends it: a switch would send there what is for the Active.
+func TestNothingLeavesFromABackupsMAC(t *testing.T) {
+	w := newWire(t, ModeOff)
+	capture, err := w.lan.Capture()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = capture.Close() })
+	var out *transmit.Conn
+	if err := w.here.Do(func() (err error) { out, err = transmit.Open(w.ifindex); return err }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = out.Close() })
+	sent := byte(0)
+	// leaves sends a question that names no address of the router, and one from another
+	// MAC behind it.
+	leaves := func(mac packet.MAC) (left bool) {
+		t.Helper()
+		seen := false
+		for _, m := range []packet.MAC{mac, {2, 0, 0, 0, 0, 0x0b}} {
+			sent++
+			frame, err := packet.AppendARPProbe(nil, m, netip.AddrFrom4([4]byte{203, 0, 113, sent}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			out.Queue(frame)
+			_, _ = out.Flush() // it may be told that it was dropped
+		}
+		if _, err := capture.Wait(t.Context(), 0, func(f lab.Frame) bool {
+			asks := func(n byte) bool {
+				return f.From == "here" && len(f.Data) >= 42 && f.Data[12] == 8 && f.Data[13] == 6 && f.Data[38] == 203 && f.Data[41] == n
+			}
+			seen = seen || asks(sent-1)
+			return asks(sent)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return seen
+	}
+	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
+		mac := packet.VirtualMAC(f, 51)
+		if !leaves(mac) {
+			t.Errorf("%s: nothing leaves from the MAC of a router that isn't here", f)
+		}
+		for _, owner := range []bool{false, true} {
+			k := Key{Ifindex: w.ifindex, Family: f, VRID: 51}
+			if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Addresses: list("192.0.2.1"), Owner: owner, VirtualMAC: true, Accept: true}); err != nil {
+				t.Fatal(err)
+			}
+			if leaves(mac) {
+				t.Errorf("%s: something leaves from a Backup's virtual MAC", f)
+			}
+			if !leaves(packet.VirtualMAC(f, 52)) {
+				t.Errorf("%s: nothing leaves from the virtual MAC of another VRID", f)
+			}
+			w.lease(k).Answer(monotonic().Add(time.Hour))
+			if !leaves(mac) {
+				t.Errorf("%s: nothing leaves from an Active's virtual MAC", f)
+			}
+			if err := w.dp.DeleteRouter(k); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

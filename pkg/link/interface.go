@@ -42,7 +42,14 @@ type Interface struct {
 	Up, Running bool
 	MTU         int
 	Addresses   []Address // in the kernel's order
+	// Generation tells it from an interface that was removed and had the same Index. It is
+	// known in the pictures of a Monitor only.
+	Generation int
 }
+
+// Is reports whether it is the same device, whatever has changed of it. Both are of one
+// Monitor.
+func (i *Interface) Is(o *Interface) bool { return i.Index == o.Index && i.Generation == o.Generation }
 
 // Address is an address on an interface.
 type Address struct {

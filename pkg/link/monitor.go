@@ -37,6 +37,8 @@ type Monitor struct {
 	events  *nl.NetlinkSocket
 	changes chan struct{}
 
+	ended map[int]int // how many interfaces of an index have been removed
+
 	mu       sync.Mutex
 	snapshot []Interface
 	begun    time.Time // the picture
@@ -54,7 +56,7 @@ func NewMonitor() (*Monitor, error) {
 		handle.Close()
 		return nil, fmt.Errorf("subscribe to interface events: %w", err)
 	}
-	m := &Monitor{handle: handle, events: events, changes: make(chan struct{}, 1), begun: time.Now()}
+	m := &Monitor{handle: handle, events: events, changes: make(chan struct{}, 1), ended: make(map[int]int), begun: time.Now()}
 	// What doesn't fit is looked for all the same.
 	_ = unix.SetsockoptInt(events.GetFd(), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, eventBuffer)
 	if m.snapshot, err = handle.Interfaces(); err != nil {
@@ -150,6 +152,9 @@ func (m *Monitor) look() error {
 	if err != nil {
 		return err
 	}
+	for n := range all {
+		all[n].Generation = m.ended[all[n].Index]
+	}
 	m.mu.Lock()
 	m.snapshot, m.begun = all, begun
 	told := m.told
@@ -167,13 +172,17 @@ func (m *Monitor) look() error {
 // discard takes the events that are there, and reports whether one of them was another
 // one than of a new address, or may have been.
 func (m *Monitor) discard() (more bool, err error) {
-	var header [unix.SizeofNlMsghdr]byte
+	var message [unix.SizeofNlMsghdr + unix.SizeofIfInfomsg]byte
 	for {
-		n, _, err := unix.Recvfrom(m.events.GetFd(), header[:], unix.MSG_DONTWAIT)
+		n, _, err := unix.Recvfrom(m.events.GetFd(), message[:], unix.MSG_DONTWAIT)
 		switch {
 		case err == nil:
-			kind := binary.NativeEndian.Uint16(header[4:]) // nlmsg_type
-			more = more || n < len(header) || kind != unix.RTM_NEWADDR
+			kind := binary.NativeEndian.Uint16(message[4:]) // nlmsg_type
+			more = more || n < unix.SizeofNlMsghdr || kind != unix.RTM_NEWADDR
+			// A bridge's port that is one no longer has a family.
+			if kind == unix.RTM_DELLINK && n == len(message) && message[unix.SizeofNlMsghdr] == unix.AF_UNSPEC {
+				m.ended[int(int32(binary.NativeEndian.Uint32(message[unix.SizeofNlMsghdr+4:])))]++
+			}
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.ENOBUFS):
 			more = true

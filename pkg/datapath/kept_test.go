@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package datapath
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/failoverd/failoverd/pkg/auth"
+	"github.com/failoverd/failoverd/pkg/packet"
+)
+
+// What somebody deletes from the kernel's maps is missed, by its name, and comes back; what
+// a router has accepted isn't forgotten with it.
+func TestMissing(t *testing.T) {
+	w := newWire(t, ModeOff)
+	k := Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 7}
+	peer, address := netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("192.0.2.70")
+	if err := w.dp.SetRouter(k, Router{
+		Version: 3, Source: netip.MustParseAddr("192.0.2.3"), Running: true, Addresses: []netip.Addr{address},
+		Peers:    map[netip.Addr]packet.Hops{peer: packet.OnLink()},
+		Verifier: rules{auth.Rules{Type: auth.HMAC, Keys: map[uint8]packet.HMACStates{1: {}}}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.dp.Routers(); !slices.Equal(got, []Key{k}) {
+		t.Errorf("known: %v", got)
+	}
+	if r, known := w.dp.Router(k); !known || r.Version != 3 {
+		t.Errorf("known: %+v", r)
+	}
+	if err := w.dp.Missing(k); err != nil {
+		t.Errorf("at the beginning: %v", err)
+	}
+	for what, remove := range map[string]func() error{
+		"entry failover_router":         func() error { return w.dp.objects.FailoverRouter.Delete(kernelKey(k)) },
+		"peer 192.0.2.9":                func() error { return w.dp.objects.FailoverPeer.Delete(peerKey(k, peer)) },
+		"key 1":                         func() error { return w.dp.objects.FailoverKeys.Delete(w.dp.routers[k].keys[0]) },
+		"fenced address 192.0.2.70":     func() error { return w.dp.fence.objects.FailoverAddress.Delete(addressKey(k, address)) },
+		"virtual MAC 00:00:5e:00:01:07": func() error { return w.dp.fence.objects.FailoverVmac.Delete(uint32(k.Ifindex)) },
+	} {
+		if err := remove(); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if err := w.dp.Missing(k); err == nil || !strings.Contains(err.Error(), what) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("without the %s: %v", what, err)
+		}
+		if err := w.dp.Tell(k); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if err := w.dp.Missing(k); err != nil {
+			t.Errorf("with the %s again: %v", what, err)
+		}
+	}
+	if err := w.dp.DeleteRouter(k); err != nil {
+		t.Fatal(err)
+	}
+	if w.dp.Missing(k) == nil || len(w.dp.Routers()) != 0 {
+		t.Error("a router that was deleted is known")
+	}
+}
+
+// Looking at what is attached is cheap enough for every second and hundreds of interfaces.
+func BenchmarkLook(b *testing.B) {
+	w := newWire(b, ModeTC)
+	_ = w.here.Do(func() error {
+		for b.Loop() {
+			if all := w.dp.Look(); len(all) > 0 {
+				b.Fatal(all)
+			}
+		}
+		return nil
+	})
+}
