@@ -98,7 +98,7 @@ type VirtualMAC string
 
 // The ways.
 const (
-	VirtualMACAuto    VirtualMAC = "auto"    // bpf if the TC programs can be attached, else macvlan; off with unicast
+	VirtualMACAuto    VirtualMAC = "auto"    // bpf if the TC programs can be attached, else macvlan; off with unicast, or where no other MAC gets
 	VirtualMACBPF     VirtualMAC = "bpf"     // by the TC programs
 	VirtualMACMacvlan VirtualMAC = "macvlan" // by a device of its own for the addresses
 	VirtualMACOff     VirtualMAC = "off"     // the addresses are at the interface's own MAC

@@ -25,13 +25,13 @@ func (ps *ports) checkHost(p *port, m *member, snapshot []link.Interface) error 
 	}
 	var errs []error
 	for _, o := range hostplan.Obstacles(*m.config, host) {
-		errs = append(errs, errors.New(o.Text))
+		errs = append(errs, errors.New(o.String()))
 	}
 	if m.failed != nil || len(errs) > 0 {
 		return errors.Join(errs...) // it was warned before
 	}
 	for _, w := range hostplan.Warnings(*m.config, host, ps.exclude) {
-		ps.log.WithFields(fields(m.id)).WithField("code", w.Code).Warn(w.Text)
+		ps.log.WithFields(fields(m.id)).WithField("code", w.Code).Warn(w)
 	}
 	return nil
 }

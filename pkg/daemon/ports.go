@@ -198,7 +198,7 @@ func (ps *ports) update(p *port, snapshot []link.Interface) error {
 		if err != nil || !p.lacksDevice(current) {
 			break
 		}
-		ps.log.WithField("interface", p.name).Error("a macvlan was removed by somebody else, or the MTU was too small for it, starting over")
+		ps.log.WithField("interface", p.name).Error("a macvlan was removed by somebody else, or is no longer as the interface below, starting over")
 		if err := ps.unbind(p, vrrp.CauseInterfaceRemoved); err != nil {
 			return err
 		}
@@ -490,7 +490,7 @@ func (ps *ports) removeDevices(p *port) error {
 func (p *port) lacksDevice(snapshot []link.Interface) bool {
 	return slices.ContainsFunc(p.routers, func(m *member) bool {
 		return m.device != 0 && !slices.ContainsFunc(snapshot, func(i link.Interface) bool {
-			return i.Index == m.device && !link.Outgrown(i, snapshot)
+			return i.Index == m.device && !link.Stale(i, snapshot)
 		})
 	})
 }

@@ -143,7 +143,7 @@ func checkAddresses(plan []planned, snapshot []link.Interface, wait bool, ours f
 		host := hostplan.Seen{Interfaces: snapshot, Ours: ours, Fenced: true} // it is looked at again when that is known
 		for _, p := range plan {
 			for _, o := range hostplan.Obstacles(p.Router, host) {
-				wrong.add(p, o.Key, o.Item, "%s", o.Text)
+				wrong.add(p, o.Key, o.Item, "%s", o)
 			}
 		}
 	}

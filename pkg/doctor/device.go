@@ -10,6 +10,7 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/plan"
 )
 
 func (j *judge) presence(i *Interface) {
@@ -43,8 +44,8 @@ func (j *judge) device(i *Interface) {
 	if i.Wireless && uses {
 		j.bad(Warning, "interface", i.Name, "it is wireless: an access point passes no MAC but the one that joined", "use virtual MAC mode off on all hosts")
 	}
-	if i.Kind == "ipvlan" && uses {
-		j.bad(Problem, "interface", i.Name, "an ipvlan has the MAC of the interface below and takes no other", "use virtual MAC mode off on all hosts, or run the router on the interface below")
+	if i.OneMAC != "" && slices.ContainsFunc(j.onInterface(i.Name), func(r config.Router) bool { return r.VirtualMAC == config.VirtualMACBPF }) {
+		j.bad(Problem, "interface", i.Name, i.OneMAC+": nobody reaches the virtual MAC", "use virtual MAC mode auto or off, or run the router on the interface below")
 	}
 	if strings.HasPrefix(i.BondMode, "balance-alb") || strings.HasPrefix(i.BondMode, "balance-tlb") {
 		j.bad(Warning, "interface", i.Name, "bond mode "+i.BondMode+" sends from the MACs of its ports and rewrites ARP replies: the virtual MAC gets lost",
@@ -121,6 +122,16 @@ func (j *judge) addresses(i *Interface) {
 		}
 		if j.Status == nil && r.Priority != config.OwnerPriority {
 			j.leftover(i, r)
+		}
+	}
+	for _, o := range i.Obstacles {
+		if j.Status == nil && o.Code == plan.AddressElsewhere { // a running one knows its own from others
+			j.bad(Problem, "address", i.Name, o.Text, o.Remedy)
+		}
+	}
+	for _, d := range i.Doubts {
+		if d.Code != plan.BridgePort { // it was judged
+			j.bad(Warning, "address", i.Name, d.Text, d.Remedy)
 		}
 	}
 	if v6 := i.Settings6; v6["disable_ipv6"] == 1 && hasFamily(routers, packet.IPv6) {

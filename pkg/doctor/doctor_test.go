@@ -14,6 +14,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/plan"
 )
 
 // healthy are the facts of a host on which nothing is wrong.
@@ -113,7 +114,15 @@ func TestFindings(t *testing.T) {
 		"no ARP":               {func(_ *Facts, i *Interface, _ *config.Router) { i.NoARP = true }, Problem, "interface", "arp on"},
 		"a port":               {func(_ *Facts, i *Interface, _ *config.Router) { i.Master, i.MasterKind = "br0", "bridge" }, Problem, "interface", "run the router on br0"},
 		"wireless":             {func(_ *Facts, i *Interface, _ *config.Router) { i.Wireless = true }, Warning, "interface", "virtual MAC mode off"},
-		"ipvlan":               {func(_ *Facts, i *Interface, _ *config.Router) { i.Kind = "ipvlan" }, Problem, "interface", "ipvlan"},
+		"ipvlan":               {func(_ *Facts, i *Interface, r *config.Router) {
+			i.OneMAC, r.VirtualMAC = "eth0 is an ipvlan", config.VirtualMACBPF
+		}, Problem, "interface", "mode auto or off"},
+		"an address elsewhere": {func(_ *Facts, i *Interface, _ *config.Router) {
+			i.Obstacles = []plan.Finding{{Code: plan.AddressElsewhere, Text: "on eth1", Remedy: "remove it there"}}
+		}, Problem, "address", "remove it there"},
+		"a doubt": {func(_ *Facts, i *Interface, _ *config.Router) {
+			i.Doubts = []plan.Finding{{Code: plan.HostPrefix, Text: "alone", Remedy: "give it the length"}}
+		}, Warning, "address", "give it the length"},
 		"a bond that rewrites": {func(_ *Facts, i *Interface, _ *config.Router) { i.BondMode = "balance-alb" }, Warning, "interface", "active-backup"},
 		"a small MTU":          {func(_ *Facts, i *Interface, r *config.Router) { i.MTU, r.Addresses = 1280, many(80) }, Problem, "mtu", "1344"},
 		"another's XDP": {func(_ *Facts, i *Interface, _ *config.Router) {

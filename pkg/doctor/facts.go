@@ -8,6 +8,7 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/plan"
 )
 
 // Facts are what is known of a host. What isn't known has its zero value and is
@@ -86,17 +87,20 @@ type Interface struct {
 	Name    string
 	Present bool
 
-	Index               int
-	Kind                string // as rtnetlink has it; empty for a hardware device
-	Driver              string
-	Up, Running         bool
-	Multicast, NoARP    bool // its flags
-	Ethernet            bool
-	Wireless            bool
-	MTU                 int
-	LRO                 bool
-	BondMode            string
-	Master, MasterKind  string // of a port
+	Index              int
+	Kind               string // as rtnetlink has it; empty for a hardware device
+	Driver             string
+	Up, Running        bool
+	Multicast, NoARP   bool // its flags
+	Ethernet           bool
+	Wireless           bool
+	MTU                int
+	LRO                bool
+	BondMode           string
+	Master, MasterKind string // of a port
+	OneMAC             string // why it gets frames to its own MAC only; empty if it doesn't
+	// Obstacles keep its routers from taking part, Doubts don't.
+	Obstacles, Doubts   []plan.Finding
 	Addresses           []netip.Prefix
 	LinkLocal, Primary  netip.Addr // to send advertisements from, zero without
 	VirtualMACs         []string   // interfaces on top of it with a virtual MAC of VRRP

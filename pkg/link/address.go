@@ -69,7 +69,7 @@ func (h *Handle) list(ifindex, family int) (all []netlink.Addr, err error) {
 
 // Release removes addresses from an interface. What is gone already is fine.
 // Addresses that the kernel would remove along with a virtual one, because it
-// is the primary address of their subnet, are put back.
+// is the primary address of their subnet, stay, and so do their routes.
 func (h *Handle) Release(ifindex int, addresses []netip.Prefix) error {
 	// The removal matters more than what it may take along.
 	before, err := h.secondaries(ifindex, addresses)
@@ -78,18 +78,25 @@ func (h *Handle) Release(ifindex int, addresses []netip.Prefix) error {
 		errs = append(errs, fmt.Errorf("look for addresses to put back: %w", err))
 	}
 	removed := 0
-	for _, p := range addresses {
-		if err := h.remove(ifindex, p); err != nil {
-			errs = append(errs, fmt.Errorf("remove %s: %w", p, err))
-			continue
+	all := func() {
+		for _, p := range addresses {
+			if err := h.remove(ifindex, p); err != nil {
+				errs = append(errs, fmt.Errorf("remove %s: %w", p, err))
+				continue
+			}
+			removed++
 		}
-		removed++
+	}
+	if len(before) == 0 {
+		all()
+	} else if err := h.promoting(ifindex, all); err != nil {
+		errs = append(errs, err) // the routes may be gone, the addresses come back
 	}
 	if removed == len(addresses) && before == nil {
 		return nil // there is nothing that could be missing, or nobody knows
 	}
 	for _, a := range before {
-		// With promote_secondaries they are still there.
+		// They are still there, unless promote_secondaries could not be set.
 		if err := h.h.AddrAdd(nil, &a); err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENODEV) {
 			errs = append(errs, fmt.Errorf("put %s back: %w", a.IPNet, err))
 		}

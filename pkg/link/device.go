@@ -63,10 +63,30 @@ func (h *Handle) AddDevice(d Device, parent string) (index int, err error) {
 		return 0, fmt.Errorf("look for %s after adding it: %w", d.Name, err)
 	}
 	index = l.Attrs().Index
-	if err := d.setUp(parent); err != nil {
+	if err := errors.Join(h.enslave(index, d.Parent), d.setUp(parent)); err != nil {
 		return 0, errors.Join(err, h.DeleteDevice(index))
 	}
 	return index, nil
+}
+
+// enslave puts a device into the VRF that the interface below is in, so that what comes
+// to the virtual MAC is routed by the same tables.
+func (h *Handle) enslave(index, parent int) error {
+	below, err := h.h.LinkByIndex(parent)
+	if err != nil {
+		return fmt.Errorf("look for the interface below: %w", err)
+	}
+	master := below.Attrs().MasterIndex
+	if master == 0 {
+		return nil
+	}
+	if m, err := h.h.LinkByIndex(master); err != nil || m.Type() != KindVRF {
+		return err
+	}
+	if err := h.h.LinkSetMasterByIndex(&netlink.Macvlan{LinkAttrs: netlink.LinkAttrs{Index: index}}, master); err != nil {
+		return fmt.Errorf("put the macvlan into the VRF: %w", err)
+	}
+	return nil
 }
 
 // DeleteDevice removes a device. One that is gone already is fine.
@@ -98,14 +118,25 @@ func (d Device) Is(i Interface) bool {
 	return i.Kind == kindMacvlan && i.Name == d.Name && i.Parent == d.Parent && i.MAC == d.MAC
 }
 
-// Outgrown reports whether the interface of a Device has no IPv6, because the one
-// below had too small an MTU, though that has it again. It must be made anew: the
-// kernel enlarges it never, and when it did would give it an IPv6 address that all
-// routers of the VRID have.
-func Outgrown(device Interface, all []Interface) bool {
-	return device.MTU < MinMTUIPv6 && slices.ContainsFunc(all, func(i Interface) bool {
-		return i.Index == device.Parent && i.MTU >= MinMTUIPv6
-	})
+// Stale reports whether the interface of a Device must be made anew: the one below has
+// IPv6 again, which it had too small an MTU for, or is in another VRF. The kernel never
+// enlarges the MTU, and when it did would give it an IPv6 address that all routers of
+// the VRID have.
+func Stale(device Interface, all []Interface) bool {
+	n := slices.IndexFunc(all, func(i Interface) bool { return i.Index == device.Parent })
+	if n < 0 {
+		return false
+	}
+	below := all[n]
+	return device.MTU < MinMTUIPv6 && below.MTU >= MinMTUIPv6 || device.Master != vrfOf(below, all)
+}
+
+// vrfOf returns the index of the VRF that an interface is in; 0 for none.
+func vrfOf(i Interface, all []Interface) int {
+	if m, ok := MasterOf(i, all); ok && m.Kind == KindVRF {
+		return m.Index
+	}
+	return 0
 }
 
 // setUp sets what Linux needs to use a second device on one link: it must not

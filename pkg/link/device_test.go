@@ -110,7 +110,7 @@ func TestDevice(t *testing.T) {
 }
 
 // An MTU that is too small for IPv6 keeps a device of an IPv6 router away, with the
-// reason. One of an IPv4 router is made, and has outgrown itself when IPv6 is back.
+// reason. One of an IPv4 router is made, and is stale when IPv6 is back.
 func TestDeviceBelowIPv6(t *testing.T) {
 	n, _, h := newHost(t, "192.0.2.2/24")
 	eth0, err := n.Netlink().LinkByName("eth0")
@@ -130,20 +130,37 @@ func TestDeviceBelowIPv6(t *testing.T) {
 	if err := add(packet.IPv4); err != nil {
 		t.Fatalf("IPv4: %v", err)
 	}
-	outgrown := func() bool {
+	stale := func() bool {
 		all, err := h.Interfaces()
 		if err != nil {
 			t.Fatal(err)
 		}
-		return Outgrown(find(t, h, NewDevice(eth0.Attrs().Index, packet.IPv4, 51).Name), all)
+		return Stale(find(t, h, NewDevice(eth0.Attrs().Index, packet.IPv4, 51).Name), all)
 	}
-	if outgrown() {
-		t.Error("outgrown below the MTU of IPv6")
+	if stale() {
+		t.Error("stale below the MTU of IPv6")
 	}
 	if err := n.Netlink().LinkSetMTU(eth0, 1500); err != nil {
 		t.Fatal(err)
 	}
-	if !outgrown() {
-		t.Error("not outgrown though the interface below has IPv6 again")
+	if !stale() {
+		t.Error("not stale though the interface below has IPv6 again")
+	}
+}
+
+func TestStaleOutsideTheVRF(t *testing.T) {
+	vrf, bridge := Interface{Index: 5, Kind: KindVRF}, Interface{Index: 6, Kind: KindBridge}
+	for _, c := range []struct {
+		device, below int
+		stale         bool
+	}{{0, 0, false}, {5, 5, false}, {0, 5, true}, {5, 0, true}, {0, 6, false}, {5, 6, true}} {
+		device := Interface{Index: 3, Parent: 2, MTU: 1500, Master: c.device}
+		all := []Interface{{Index: 2, MTU: 1500, Master: c.below}, device, vrf, bridge}
+		if got := Stale(device, all); got != c.stale {
+			t.Errorf("in %d above one in %d: %v", c.device, c.below, got)
+		}
+	}
+	if Stale(Interface{Index: 3, Parent: 2, Master: 5}, []Interface{vrf}) {
+		t.Error("the interface below is gone")
 	}
 }

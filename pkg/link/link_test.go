@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/tools/lab"
@@ -129,8 +131,8 @@ func TestAssignRelease(t *testing.T) {
 	}
 }
 
-// The kernel removes the addresses of a subnet with its primary one. Those that
-// are the host's own come back.
+// The kernel removes the addresses of a subnet with its primary one, and routes with
+// them. Those that are the host's own stay, and the setting is what it was.
 func TestReleaseKeepsOthers(t *testing.T) {
 	for _, promote := range []string{"0", "1"} {
 		t.Run("promote_secondaries "+promote, func(t *testing.T) {
@@ -147,8 +149,25 @@ func TestReleaseKeepsOthers(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			routes := []netlink.Route{
+				{Dst: ipNet(netip.MustParsePrefix("0.0.0.0/0")), Gw: net.IPv4(192, 0, 2, 254), Src: net.IPv4(192, 0, 2, 2), LinkIndex: i.Index, Priority: 100},
+				{Dst: ipNet(netip.MustParsePrefix("203.0.113.0/24")), Gw: net.IPv4(192, 0, 2, 253), LinkIndex: i.Index},
+			}
+			for _, r := range routes {
+				if err := n.Netlink().RouteAdd(&r); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if err := h.Release(i.Index, prefixes("192.0.2.10/24")); err != nil {
 				t.Fatal(err)
+			}
+			for _, r := range routes {
+				if err := n.Netlink().RouteAdd(&r); !errors.Is(err, unix.EEXIST) {
+					t.Errorf("the route to %v isn't there: %v", r.Dst, err)
+				}
+			}
+			if now, err := h.promotes(i.Index); err != nil || fmt.Sprint(now) != promote {
+				t.Errorf("promote_secondaries is %d, %v", now, err)
 			}
 			got := strings.Fields(names(find(t, h, "eth0")))
 			slices.Sort(got)

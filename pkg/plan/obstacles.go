@@ -32,13 +32,17 @@ type Finding struct {
 	// Key and Item are the place in the configuration, as of a config.Problem.
 	Key  string
 	Item int
-	Text string // with the remedy
+	// Text says what is so, and Remedy what to do.
+	Text, Remedy string
 }
+
+func (f Finding) String() string { return f.Text + ": " + f.Remedy }
 
 // Seen is what is known of a host.
 type Seen struct {
 	Interfaces []link.Interface
-	// Ours reports whether failoverd has put an address on an interface.
+	// Ours reports whether failoverd has put an address on an interface; nil if it has
+	// put none anywhere.
 	Ours func(ifindex int, a netip.Addr) bool
 	// Fenced says that the router's interface has the fence, also when the daemon is
 	// killed.
@@ -56,7 +60,7 @@ func (h Seen) named(name string) (link.Interface, bool) {
 // foreign returns an address of an interface that failoverd hasn't put there.
 func (h Seen) foreign(i link.Interface, a netip.Addr) (link.Address, bool) {
 	found, ok := i.Find(a)
-	return found, ok && !h.Ours(i.Index, a)
+	return found, ok && (h.Ours == nil || !h.Ours(i.Index, a))
 }
 
 // elsewhere finds the other interfaces with an address that failoverd hasn't put there.
@@ -71,8 +75,8 @@ func (h Seen) elsewhere(a netip.Addr, ifindex int, f func(link.Interface, link.A
 // Obstacles returns what keeps a router from taking part on this host: somebody has its
 // addresses already, unless this host owns them, and then it must have them all.
 func Obstacles(r config.Router, h Seen) (all []Finding) {
-	add := func(code, key string, item int, format string, args ...any) {
-		all = append(all, Finding{code, key, item, fmt.Sprintf(format, args...)})
+	add := func(code, key string, item int, text, remedy string) {
+		all = append(all, Finding{code, key, item, text, remedy})
 	}
 	i, there := h.named(r.Interface)
 	owner := r.Priority == config.OwnerPriority
@@ -83,20 +87,23 @@ func Obstacles(r config.Router, h Seen) (all []Finding) {
 			if a.IsLinkLocalUnicast() || other.Silent() && h.Fenced || len(all) > before {
 				return
 			}
-			remedy := fmt.Sprintf("or run the router on %s", other.Name)
+			otherwise := "or run the router on " + other.Name
 			if other.Silent() {
-				remedy = fmt.Sprintf("or let the fence be on %s, without which %s answers for it", r.Interface, r.Interface)
+				otherwise = "or have the fence on " + r.Interface + ", without which that answers for it"
 			}
-			add(AddressElsewhere, "addresses", n, "virtual address %s is already on interface %s: remove it there (ip addr del %s dev %s), %s", a, other.Name, found.Prefix, other.Name, remedy)
+			add(AddressElsewhere, "addresses", n, fmt.Sprintf("virtual address %s is already on interface %s", a, other.Name),
+				fmt.Sprintf("remove it there (ip addr del %s dev %s), %s", found.Prefix, other.Name, otherwise))
 		})
 		if !there || len(all) > before {
 			continue
 		}
 		switch found, here := h.foreign(i, a); {
 		case here && !owner:
-			add(AddressHere, "addresses", n, "virtual address %s is on %s already: if this host owns it, use priority 255, otherwise remove it: ip addr del %s dev %s", a, r.Interface, found.Prefix, r.Interface)
+			add(AddressHere, "addresses", n, fmt.Sprintf("virtual address %s is on %s already", a, r.Interface),
+				fmt.Sprintf("if this host owns it, use priority 255, otherwise remove it: ip addr del %s dev %s", found.Prefix, r.Interface))
 		case !here && owner:
-			add(OwnerWithout, "addresses", n, "priority 255 is for the owner of the address, but %s is not on %s: add it there, or use a priority of 254 or less", a, r.Interface)
+			add(OwnerWithout, "addresses", n, fmt.Sprintf("priority 255 is for the owner of the address, but %s is not on %s", a, r.Interface),
+				"add it there, or use a priority of 254 or less")
 		}
 	}
 	for n, e := range r.Extra {
@@ -104,7 +111,8 @@ func Obstacles(r config.Router, h Seen) (all []Finding) {
 		for _, i := range h.Interfaces {
 			found, ok := h.foreign(i, a)
 			if ok && (i.Name == e.Interface || !a.IsLinkLocalUnicast()) && (i.Name == e.Interface || !i.Silent() || !h.Fenced) {
-				add(ExtraElsewhere, "extra_addresses", n, "extra address %s is on interface %s already: remove it there (ip addr del %s dev %s)", a, i.Name, found.Prefix, i.Name)
+				add(ExtraElsewhere, "extra_addresses", n, fmt.Sprintf("extra address %s is on interface %s already", a, i.Name),
+					fmt.Sprintf("remove it there (ip addr del %s dev %s)", found.Prefix, i.Name))
 				break
 			}
 		}
@@ -112,7 +120,7 @@ func Obstacles(r config.Router, h Seen) (all []Finding) {
 	for n, p := range r.Unicast.Peers {
 		for _, i := range h.Interfaces {
 			if _, ok := i.Find(p.Address); ok && (!p.Address.IsLinkLocalUnicast() || i.Name == r.Interface) {
-				add(PeerIsHost, "unicast", 1+n, "peer %s is this host's own address, on %s: give the other hosts' addresses only", p.Address, i.Name)
+				add(PeerIsHost, "unicast", 1+n, fmt.Sprintf("peer %s is this host's own address, on %s", p.Address, i.Name), "give the other hosts' addresses only")
 				break
 			}
 		}
@@ -123,15 +131,15 @@ func Obstacles(r config.Router, h Seen) (all []Finding) {
 // Warnings returns what works perhaps, but not as somebody may think. The addresses to
 // exclude are virtual ones, which say nothing of the interface's networks.
 func Warnings(r config.Router, h Seen, exclude []netip.Addr) (all []Finding) {
-	add := func(code, key string, item int, format string, args ...any) {
-		all = append(all, Finding{code, key, item, fmt.Sprintf(format, args...)})
+	add := func(code, key string, item int, text, remedy string) {
+		all = append(all, Finding{code, key, item, text, remedy})
 	}
 	i, there := h.named(r.Interface)
 	if !there {
 		return nil
 	}
 	if m, port := link.MasterOf(i, h.Interfaces); port && m.Kind == link.KindBridge {
-		add(BridgePort, "interface", 0, "%s is a port of the bridge %s, which takes the packets to the virtual addresses away from it: run the router on %s", i.Name, m.Name, m.Name)
+		add(BridgePort, "interface", 0, fmt.Sprintf("%s is a port of the bridge %s, which takes the packets to the virtual addresses away from it", i.Name, m.Name), "run the router on "+m.Name)
 	}
 	for n, p := range r.Addresses {
 		a := p.Addr()
@@ -140,7 +148,8 @@ func Warnings(r config.Router, h Seen, exclude []netip.Addr) (all []Finding) {
 		}
 		h.elsewhere(a, i.Index, func(other link.Interface, found link.Address) {
 			if other.Silent() && h.Fenced {
-				add(AddressSilent, "addresses", n, "virtual address %s is also on %s: this host takes packets to it for its own while it is Backup; if no load balancer or kube-proxy needs that, ip addr del %s dev %s", a, other.Name, found.Prefix, other.Name)
+				add(AddressSilent, "addresses", n, fmt.Sprintf("virtual address %s is also on %s, so that this host takes its own packets to it for itself while it is Backup", a, other.Name),
+					fmt.Sprintf("if no load balancer or kube-proxy needs that, ip addr del %s dev %s", found.Prefix, other.Name))
 			}
 		})
 		networks := networks(i, a, exclude)
@@ -148,9 +157,10 @@ func Warnings(r config.Router, h Seen, exclude []netip.Addr) (all []Finding) {
 		switch {
 		case r.Priority == config.OwnerPriority || len(networks) == 0:
 		case within < 0:
-			add(OutsideNetwork, "addresses", n, "virtual address %s is in none of the networks of %s (%s): only hosts with a route to it reach it", p, i.Name, join(networks))
+			add(OutsideNetwork, "addresses", n, fmt.Sprintf("virtual address %s is in none of the networks of %s (%s)", p, i.Name, join(networks)), "if it is meant, other hosts need a route to it")
 		case p.IsSingleIP():
-			add(HostPrefix, "addresses", n, "virtual address %s is in the network %s of %s: give it that length, %s/%d, unless it is meant to be alone", p, networks[within], i.Name, a, networks[within].Bits())
+			add(HostPrefix, "addresses", n, fmt.Sprintf("virtual address %s is in the network %s of %s, but alone in its own", p, networks[within], i.Name),
+				fmt.Sprintf("give it the length of the network, %s/%d, unless that is meant", a, networks[within].Bits()))
 		}
 	}
 	return all

@@ -159,7 +159,7 @@ func TestFindings(t *testing.T) {
 	} {
 		h := Seen{Interfaces: c.all, Fenced: c.fenced, Ours: func(int, netip.Addr) bool { return c.ours }}
 		all := append(Obstacles(c.r, h), Warnings(c.r, h, []netip.Addr{netip.MustParseAddr("192.0.2.199")})...)
-		if !slices.Equal(codes(all), c.codes) || len(all) > 0 && !strings.Contains(all[0].Text, c.text) {
+		if !slices.Equal(codes(all), c.codes) || len(all) > 0 && !strings.Contains(all[0].String(), c.text) {
 			t.Errorf("%s: %+v", name, all)
 		}
 	}

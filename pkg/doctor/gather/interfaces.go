@@ -19,6 +19,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/doctor"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/plan"
 )
 
 const netDir = "/sys/class/net"
@@ -40,6 +41,7 @@ func (g *gatherer) interfaces(names []string) error {
 			i.Present = true
 			g.state(&i, all[n], virtual)
 			neighbourhood(&i, all, all[n])
+			g.plan(&i, all, virtual)
 			device(&i)
 			i.Settings4 = settings("ipv4", name, "rp_filter", "arp_ignore", "arp_announce", "arp_filter", "drop_gratuitous_arp")
 			i.Settings6 = settings("ipv6", name, "drop_unsolicited_na")
@@ -71,7 +73,19 @@ func (g *gatherer) state(i *doctor.Interface, l link.Interface, virtual []netip.
 	for _, a := range l.Addresses {
 		i.Addresses = append(i.Addresses, a.Prefix)
 	}
+	i.OneMAC = l.OneMAC()
 	i.Primary, i.LinkLocal = link.PrimaryIPv4(l, virtual), link.LinkLocalIPv6(l.Settled(), virtual)
+}
+
+// plan is what the host has against the routers of an interface.
+func (g *gatherer) plan(i *doctor.Interface, all []link.Interface, virtual []netip.Addr) {
+	host := plan.Seen{Interfaces: all, Fenced: g.Kernel.TC != ""}
+	for _, r := range g.Routers {
+		if r.Interface == i.Name {
+			i.Obstacles = append(i.Obstacles, plan.Obstacles(r, host)...)
+			i.Doubts = append(i.Doubts, plan.Warnings(r, host, virtual)...)
+		}
+	}
 }
 
 // neighbourhood is what the other interfaces say of one.
