@@ -3,8 +3,11 @@
 package main
 
 import (
+	"fmt"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/tools/lab"
@@ -99,6 +102,42 @@ func TestBridgePort(t *testing.T) {
 			s.ok(err)
 			a.without("ipv4", control.BridgePort)
 			s.pinged(s.c, "198.18.0.10")
+		})
+	}
+}
+
+// After a stop by a signal nobody is told to take an address off the host that had taken it
+// over meanwhile, and rightly.
+func TestNoConflictAfterAStop(t *testing.T) {
+	t.Parallel()
+	for _, mac := range []string{"bpf", "off"} {
+		t.Run(mac, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			const text = "routers:\n  - {name: web, interface: eth0, vrid: 51, priority: %d, interval: 100ms, virtual_mac: %s, addresses: [198.18.0.10/24, fe80::12:33/64, 2001:db8::10/64]}\n"
+			a := s.withFile(s.a, fmt.Sprintf(text, 200, mac))
+			b := s.withFile(s.b, fmt.Sprintf(text, 100, mac))
+			for range 3 {
+				for _, family := range eachFamily {
+					a.router("web", family, inState("Active"))
+					b.router("web", family, inState("Backup"))
+				}
+				s.ok(a.Signal(syscall.SIGSTOP))
+				for _, family := range eachFamily {
+					b.router("web", family, inState("Active"))
+				}
+				time.Sleep(1500 * time.Millisecond) // it announces the addresses, and asks who has them
+				s.ok(a.Signal(syscall.SIGCONT))
+			}
+			time.Sleep(5 * time.Second) // for long enough to ask again and again
+			for _, c := range []*configured{a, b} {
+				s.ok(c.client.Events(s.ctx, 0, false, func(e control.Event) error {
+					if e.Kind == "problem" && strings.HasPrefix(e.Text, control.AddressConflict) {
+						t.Errorf("told: %+v", e)
+					}
+					return nil
+				}))
+			}
 		})
 	}
 }
