@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/router"
@@ -60,8 +59,7 @@ func (q *turns) take() []router.Transition {
 // takers are the kinds of interfaces that take all that comes in at their ports.
 var takers = []string{"bridge", "bond", "team", "openvswitch"}
 
-// bridged are the routers on ports of bridges and the like that have their virtual MAC by
-// BPF.
+// bridged are the routers that take part on ports of bridges and the like.
 func (ps *ports) bridged(snapshot []link.Interface) (all []observe.BridgePort) {
 	masters := make(map[int]link.Interface) // by the index of the port
 	for _, i := range snapshot {
@@ -78,7 +76,7 @@ func (ps *ports) bridged(snapshot []link.Interface) (all []observe.BridgePort) {
 		return nil
 	}
 	for id, v := range ps.known() {
-		if m, is := masters[v.ifindex]; is && v.running && v.mac == config.VirtualMACBPF {
+		if m, is := masters[v.ifindex]; is && v.running {
 			all = append(all, observe.BridgePort{ID: id, Master: m.Name, Kind: m.Kind})
 		}
 	}

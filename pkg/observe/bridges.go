@@ -14,17 +14,17 @@ import (
 // may make them so at any time.
 const bridgesEvery = 3 * time.Second
 
-// BridgePort is an interface with a router whose addresses are at the virtual MAC by BPF,
-// and which is a port of a bridge, a bond or the like.
+// BridgePort is an interface with a router, which is a port of a bridge, a bond or the like.
 type BridgePort struct {
 	ID           router.ID
 	Master, Kind string
 }
 
 // Bridges tell of routers that nobody reaches. What comes in at a port is the bridge's before
-// the host's IP stack has it: the TC programs see the frame and mark it as the host's own, but
-// the bridge, whose hook comes behind them and before IP, knows the virtual MAC on none of its
-// ports and floods the frame.
+// the host's IP stack has it: XDP and TC programs see advertisements there, so that the router
+// takes part, but the bridge's hook comes behind them and before ARP and IP. With any MAC the
+// host resolves no neighbour on a port. The bridge knows the virtual MAC on none of its ports
+// and floods what is sent to it.
 type Bridges struct {
 	ports    func() []BridgePort
 	problems *Problems
@@ -58,8 +58,8 @@ func (b *Bridges) tell(now time.Time) {
 	for _, p := range b.ports() {
 		b.problems.Note(now, p.ID, Sight{
 			Kind: control.BridgePort, Peer: p.Master,
-			Text:   p.ID.Interface + " is a port of the " + p.Kind + " " + p.Master + ", which takes the frames to the virtual MAC before this host does: nobody reaches the addresses while this host is Active",
-			Remedy: "run the router on " + p.Master + ", or give all routers of the VRID virtual_mac: off",
+			Text:   p.ID.Interface + " is a port of the " + p.Kind + " " + p.Master + ", which takes what comes in before this host does: nobody reaches the addresses while this host is Active",
+			Remedy: "run the router on " + p.Master + ", with this host's own addresses there, too",
 		})
 	}
 }
