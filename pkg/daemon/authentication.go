@@ -5,14 +5,16 @@ package daemon
 import (
 	"fmt"
 	"os"
+	"sync"
 	"time"
+
+	"github.com/failoverd/failoverd/pkg/plan"
+	"github.com/sirupsen/logrus"
 
 	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/config"
-	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/process"
-	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -20,26 +22,25 @@ import (
 const credentialsDirectory = "CREDENTIALS_DIRECTORY"
 
 // readSecrets completes a plan with the secrets of its routers.
-func readSecrets(plan []planned) error {
-	var wrong ConfigError
-	for i := range plan {
-		p := &plan[i]
+func readSecrets(routers []*plan.Router) error {
+	var wrong plan.Error
+	for _, p := range routers {
 		a := p.Authentication
-		p.auth = a.Settings(p.Interval)
+		p.Auth = a.Settings(p.Interval)
 		for n, k := range a.Keys {
 			secret, err := readSecret(k)
 			if err != nil {
-				wrong.add(*p, "authentication", item(a, n), "%s", err)
+				wrong.Add(p, "authentication", item(a, n), "%s", err)
 				continue
 			}
 			key := auth.Key{ID: uint8(k.ID), Secret: secret}
 			if err := (&auth.Settings{Type: a.Type, Keys: []auth.Key{key}}).Check(); err != nil {
-				wrong.add(*p, "authentication", item(a, n), "%s", err)
+				wrong.Add(p, "authentication", item(a, n), "%s", err)
 			}
-			p.auth.Keys = append(p.auth.Keys, key)
+			p.Auth.Keys = append(p.Auth.Keys, key)
 		}
 	}
-	return wrong.orNil()
+	return wrong.OrNil()
 }
 
 func readSecret(k config.Key) (auth.Secret, error) {
@@ -69,67 +70,66 @@ func (g authenticator) Verify(at vrrp.Instant, d *packet.Datagram, a *packet.Adv
 	return g.Guard.Verify(time.Now().Add(at.Sub(process.Clock{}.Now())), d, a)
 }
 
-// authenticate has a Virtual Router authenticated by settings, and by what was
+// guards are the guards of Virtual Routers. One that gets other settings knows what it has
 // heard before.
-func (m *member) authenticate(s auth.Settings) {
-	switch {
+type guards struct {
+	mu  sync.Mutex
+	all map[plan.ID]guarded
+}
+
+type guarded struct {
+	v     *plan.Virtual
+	guard *auth.Guard // nil without authentication
+}
+
+// of returns the guard of a Virtual Router, nil for none.
+func (g *guards) of(v *plan.Virtual) *auth.Guard {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	was := g.all[v.ID]
+	if was.v == v {
+		return was.guard
+	}
+	now := guarded{v: v}
+	switch s := v.Router.Auth; {
 	case s.Type == "" || s.Type == auth.None:
-		m.guard = nil
-	case m.guard == nil:
-		m.guard = auth.NewGuard(s)
+	case was.guard == nil:
+		now.guard = auth.NewGuard(s)
 	default:
-		m.guard = m.guard.With(s)
+		now.guard = was.guard.With(s)
+	}
+	g.all[v.ID] = now
+	return now.guard
+}
+
+// prune forgets the guards of Virtual Routers that a plan doesn't have.
+func (g *guards) prune(p *plan.Plan) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for id := range g.all {
+		if p.Virtual(id) == nil {
+			delete(g.all, id)
+		}
 	}
 }
 
-// prover is what signs for a Virtual Router, nil if nothing does.
-func (m *member) prover() router.Prover {
-	if m.guard == nil {
-		return nil
-	}
-	return authenticator{m.guard}
-}
-
-// warnWeak says so if an authentication protects nothing.
-func (ps *ports) warnWeak(m *member) {
-	what := map[auth.Type]string{
-		auth.Password: "a password in clear text",
-		auth.Header:   "an Authentication Header",
-	}[m.config.Authentication.Type]
-	if what != "" {
-		ps.log.WithFields(fields(m.id)).Warnf("authentication by %s keeps out mistakes and no attacker, RFC 3768 removed it: use version 3 with type hmac", what)
-	}
-}
-
-// secretDifference says for which routers of a plan the secrets are others than
-// before, though they are in the same place. It doesn't tell them.
-func secretDifference(changes []control.Change, before, after []planned) []control.Change {
-	for _, b := range after {
-		for _, a := range before {
-			if a.Name != b.Name || a.Authentication.String() != b.Authentication.String() {
+// warnWeak says so of routers whose authentication protects nothing, and hadn't before.
+func warnWeak(p, before *plan.Plan, log *logrus.Logger) {
+	for _, v := range p.Virtuals {
+		what := map[auth.Type]string{
+			auth.Password: "a password in clear text",
+			auth.Header:   "an Authentication Header",
+		}[v.Router.Authentication.Type]
+		if what == "" {
+			continue
+		}
+		if before != nil {
+			if was := before.Virtual(v.ID); was != nil && was.Router.Authentication.Type == v.Router.Authentication.Type {
 				continue
 			}
-			details := auth.Difference(&a.auth, &b.auth)
-			for i := range details {
-				details[i] = "authentication: " + details[i]
-			}
-			changes = addDetails(changes, b.Name, details)
 		}
+		log.WithFields(fields(v.ID)).Warnf("authentication by %s keeps out mistakes and no attacker, RFC 3768 removed it: use version 3 with type hmac", what)
 	}
-	return changes
-}
-
-func addDetails(changes []control.Change, name string, details []string) []control.Change {
-	if len(details) == 0 {
-		return changes
-	}
-	for i := range changes {
-		if changes[i].Router == name && changes[i].What != "removed" && changes[i].What != "added" {
-			changes[i].Details = append(changes[i].Details, details...)
-			return changes
-		}
-	}
-	return append(changes, control.Change{Router: name, What: "changed", Details: details})
 }
 
 // authentication says how a router is authenticated, for people.

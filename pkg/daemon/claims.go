@@ -3,31 +3,45 @@
 package daemon
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/failoverd/failoverd/pkg/link"
-	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/plan"
+	"github.com/failoverd/failoverd/pkg/reconcile"
 )
 
-// claims make sure that no other failoverd of this network namespace runs one of
-// the Virtual Routers.
-type claims struct{ held map[router.ID]claim }
+// claims make sure that no other failoverd of this network namespace runs one of the
+// Virtual Routers.
+type claims struct{ held map[plan.ID]claim }
 
 type claim struct {
 	ifindex int
 	io.Closer
 }
 
-// hold claims a Virtual Router on an interface.
-func (c *claims) hold(id router.ID, ifindex int) error {
-	if held, ok := c.held[id]; ok && held.ifindex == ifindex {
-		return nil
+func (c *claims) Look(_ *plan.Host, p *plan.Picture) error {
+	for id, held := range c.held {
+		member(p, id).Claim = held.ifindex
 	}
-	c.release(id)
+	return nil
+}
+
+// Do claims Virtual Routers in an order that is the same for all, in which the steps are:
+// of two processes that begin at the same moment, the one that gets the first that both
+// want gets the others too.
+func (c *claims) Do(steps []reconcile.Step) []error {
+	return each(steps, func(s *reconcile.Step) error {
+		c.release(s.ID)
+		if s.Verb == reconcile.Unclaim {
+			return nil
+		}
+		return c.hold(s.ID, s.Ifindex)
+	})
+}
+
+func (c *claims) hold(id plan.ID, ifindex int) error {
 	closer, err := link.Claim(ifindex, id.Family, id.VRID)
 	if errors.Is(err, link.ErrClaimed) {
 		return fmt.Errorf("another failoverd already runs VRID %d on %s: stop it first, or use another VRID", id.VRID, id.Interface)
@@ -35,23 +49,15 @@ func (c *claims) hold(id router.ID, ifindex int) error {
 	if err != nil {
 		return err
 	}
-	if c.held == nil {
-		c.held = make(map[router.ID]claim)
-	}
 	c.held[id] = claim{ifindex, closer}
 	return nil
 }
 
-// holdAll claims the Virtual Routers whose interfaces are there, in an order that is
-// the same for all: of two that begin at the same moment, the one that gets the first
-// that both want gets the others too.
-func (c *claims) holdAll(all []*member, snapshot []link.Interface) error {
-	order := slices.SortedFunc(slices.Values(all), func(a, b *member) int {
-		return cmp.Or(cmp.Compare(a.id.Interface, b.id.Interface), cmp.Compare(a.id.Family, b.id.Family), cmp.Compare(a.id.VRID, b.id.VRID))
-	})
-	for _, m := range order {
-		if i, err := link.Find(snapshot, m.id.Interface); err == nil {
-			if err := c.hold(m.id, i.Index); err != nil {
+// holdAll claims the Virtual Routers whose interfaces are there.
+func (c *claims) holdAll(p *plan.Plan, snapshot []link.Interface) error {
+	for _, v := range p.Ordered() {
+		if i, err := link.Find(snapshot, v.Interface); err == nil {
+			if err := c.hold(v.ID, i.Index); err != nil {
 				return err
 			}
 		}
@@ -60,7 +66,7 @@ func (c *claims) holdAll(all []*member, snapshot []link.Interface) error {
 }
 
 // release gives a claim up. There is nothing that could be lost with it.
-func (c *claims) release(id router.ID) {
+func (c *claims) release(id plan.ID) {
 	if held, ok := c.held[id]; ok {
 		_ = held.Close()
 		delete(c.held, id)

@@ -110,20 +110,20 @@ func (c *conditions) alter(router string, f func(*condition) bool) {
 	}
 }
 
-// fault is the first reason for a router not to take part; without one its cause
-// is CauseNone.
-func (c *conditions) fault(router string) fault {
+// Fault is the first reason for a router not to take part; without one the cause is
+// CauseNone.
+func (c *conditions) Fault(router string) (cause vrrp.Cause, detail string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s := c.states[router]; s != nil && len(s.faults) > 0 {
-		return s.faults[0]
+		return s.faults[0].cause, s.faults[0].detail
 	}
-	return fault{}
+	return vrrp.CauseNone, ""
 }
 
-// priority is a router's effective priority: the configured one and the sum of
+// Priority is a router's effective priority: the configured one and the sum of
 // the weights, 1 to 254. An owner's never changes (RFC 9568 §6.1).
-func (c *conditions) priority(r config.Router) int {
+func (c *conditions) Priority(r config.Router) int {
 	if r.Priority == config.OwnerPriority {
 		return r.Priority
 	}

@@ -20,13 +20,13 @@ func TestConditions(t *testing.T) {
 		}
 	}
 	web := config.Router{Name: "web", Priority: 100}
-	if c.priority(web) != 100 || c.fault("web").cause != vrrp.CauseNone {
+	if c.Priority(web) != 100 || c.first("web").cause != vrrp.CauseNone {
 		t.Error("a router of which nothing is known is different from what is configured")
 	}
 
 	c.SetWeight("web", "a", -30)
 	c.SetWeight("web", "b", 10)
-	if got := c.priority(web); got != 80 || !changed() {
+	if got := c.Priority(web); got != 80 || !changed() {
 		t.Errorf("priority %d, want 100-30+10", got)
 	}
 	c.SetWeight("web", "b", 10)
@@ -34,28 +34,34 @@ func TestConditions(t *testing.T) {
 		t.Error("the same weight again is a change")
 	}
 	for weight, want := range map[int]int{-253: 1, 253: 254} {
-		if c.SetWeight("web", "a", weight); c.priority(web) != want {
-			t.Errorf("weight %d: priority %d, want %d", weight, c.priority(web), want)
+		if c.SetWeight("web", "a", weight); c.Priority(web) != want {
+			t.Errorf("weight %d: priority %d, want %d", weight, c.Priority(web), want)
 		}
 	}
 	c.SetWeight("gateway", "a", -30)
-	if got := c.priority(config.Router{Name: "gateway", Priority: config.OwnerPriority}); got != config.OwnerPriority {
+	if got := c.Priority(config.Router{Name: "gateway", Priority: config.OwnerPriority}); got != config.OwnerPriority {
 		t.Errorf("an owner's priority became %d", got)
 	}
 
 	c.SetFault("web", "a", vrrp.CauseFault, "a fails")
 	c.SetFault("web", "b", vrrp.CauseMaintenance, "")
 	c.SetFault("web", "a", vrrp.CauseFault, "a fails otherwise")
-	if got := c.fault("web"); got.detail != "a fails otherwise" {
+	if got := c.first("web"); got.detail != "a fails otherwise" {
 		t.Errorf("%+v isn't the first fault", got)
 	}
 	c.SetFault("web", "a", vrrp.CauseNone, "")
-	if got := c.fault("web"); got.cause != vrrp.CauseMaintenance {
+	if got := c.first("web"); got.cause != vrrp.CauseMaintenance {
 		t.Errorf("%+v isn't the remaining fault", got)
 	}
 	c.Forget("b")
 	c.Forget("a")
-	if c.fault("web").cause != vrrp.CauseNone || c.priority(web) != 100 || len(c.states) != 0 {
+	if c.first("web").cause != vrrp.CauseNone || c.Priority(web) != 100 || len(c.states) != 0 {
 		t.Error("what was forgotten is still there")
 	}
+}
+
+// first is the first fault of a router.
+func (c *conditions) first(router string) (f fault) {
+	f.cause, f.detail = c.Fault(router)
+	return f
 }

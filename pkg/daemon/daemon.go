@@ -23,7 +23,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/observe"
-	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/script"
@@ -90,19 +90,20 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	}
 	snapshot := monitor.Snapshot()
 	wait := file.Path != ""
-	plan, err := makePlan(file.Routers)
+	routers, err := plan.Make(file.Routers)
 	if err == nil {
-		err = readSecrets(plan)
+		err = readSecrets(routers)
 	}
 	if err == nil {
-		err = checkInterfaces(plan, snapshot, wait)
+		err = plan.CheckInterfaces(routers, snapshot, wait)
 	}
 	if err != nil {
 		return place(file, err)
 	}
-	held := new(claims)
+	wanted := plan.New(routers, nil)
+	held := &claims{held: make(map[plan.ID]claim)}
 	defer held.close()
-	if err := held.holdAll(members(plan), snapshot); err != nil {
+	if err := held.holdAll(wanted, snapshot); err != nil {
 		return err
 	}
 
@@ -122,12 +123,13 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		}
 	}
 	nobodys := func(int, netip.Addr) bool { return false }
-	if err := checkAddresses(plan, snapshot, wait, nobodys); err != nil {
+	if err := plan.CheckAddresses(routers, snapshot, wait, nobodys); err != nil {
 		return place(file, err)
 	}
-	logLinkLocals(plan, log)
+	logLinkLocals(routers, log)
+	warnWeak(wanted, nil, log)
 
-	dp, err := loadDatapath(datapath.Options{Dir: c.BPFDir, Adopt: indexes(plan, snapshot)}, modes(plan), log)
+	dp, err := loadDatapath(datapath.Options{Dir: c.BPFDir, Adopt: indexes(routers, snapshot)}, modes(routers), log)
 	if err != nil {
 		return err
 	}
@@ -165,29 +167,38 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	}
 	defer looking.Close()
 	reach := observe.NewReach(loop, looking, log)
-	ports := &ports{wait: wait, dp: dp, loop: loop, journal: journal, handle: looking, worker: worker, claims: held, conditions: newConditions(), guardian: guardian, problems: problems, log: log, changes: make(chan change), settling: make(chan chan struct{}), begun: make(chan struct{})}
+	conditions, guards := newConditions(), &guards{all: make(map[plan.ID]guarded)}
+	hosts := &interfaces{monitor: monitor, handle: looking, worker: worker, log: log, made: make(map[link.Device]bool)}
+	ports := &sockets{dp: dp, interfaces: hosts, log: log, open: make(map[string]*port), hears: make(map[plan.ID]plan.Hearing), filters: make(map[plan.ID]int)}
+	hands := &hands{
+		claims: held, interfaces: hosts, sockets: ports, guards: guards,
+		settings: &settings{interfaces: hosts, ports: ports},
+		entries:  &entries{dp: dp, guards: guards, all: make(map[plan.ID]*plan.Entry)},
+		takings:  &takings{loop: loop, worker: worker, sockets: ports, guards: guards, guardian: guardian, log: log, all: make(map[plan.ID]*plan.Loop)},
+		notes:    &notes{journal: journal, interfaces: hosts, sockets: ports, all: make(map[plan.Note]bool)},
+	}
+	keeper := newKeeper(hands, monitor, loop, conditions, problems, wait, log)
 	book, err := openBook(c.StateDir)
 	if err != nil {
 		return err
 	}
-	book.obey(ports.conditions, file.Routers)
-	d := &instance{book: book, config: c, started: time.Now(), path: file.Path, file: file, plan: plan, loop: loop, ports: ports, dp: dp, history: history, handle: handle, threads: threads, problems: problems, log: log}
+	book.obey(conditions, file.Routers)
+	d := &instance{book: book, config: c, started: time.Now(), path: file.Path, file: file, plan: wanted, loop: loop, keeper: keeper, guardian: guardian, dp: dp, history: history, handle: handle, threads: threads, problems: problems, log: log}
 	runner := script.NewRunner()
-	if d.tracks, err = newTracks(runner, monitor, ports.conditions, history, room, log); err != nil {
+	if d.tracks, err = newTracks(runner, monitor, conditions, history, room, log); err != nil {
 		return fmt.Errorf("watch routes: %w", err)
 	}
 	defer d.tracks.close()
 	if err := d.tracks.set(file); err != nil {
 		return err
 	}
-	conflicts := observe.NewConflicts(loop, ports.answered, monitor.Snapshot, problems, log)
+	conflicts := observe.NewConflicts(loop, keeper.answered, monitor.Snapshot, problems, log)
 	server, err := listen(c.RunDir, d, history, log)
 	if err != nil {
 		return fmt.Errorf("serve the control socket: %w", err)
 	}
 
 	d.hooks = newHooks(runner, reports.turns, reports.Hook, d.describeTransition, c.Hurry, log)
-	ports.told = d.hooks.waiting
 	d.scrapes = newScrapes(d, log)
 	if err := errors.Join(d.hooks.set(file), d.scrapes.begin(file.Global)); err != nil {
 		d.hooks.leave()
@@ -216,7 +227,6 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	run("event loop", func(ctx context.Context) error {
 		defer stop()
 		err := loop.Run(ctx)
-		undone = err == nil
 		d.hooks.leave() // they are told of the stop while the rest still works
 		return err
 	}, main)
@@ -232,18 +242,18 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	run("hooks", d.hooks.run, support)
 	run("virtual MAC", reach.Run, main)
 	run("conflicts", conflicts.Run, main)
-	run("BPF programs", newAttachments(dp, ports.known, monitor.Snapshot, d.problems, log).run, main)
-	bridges := observe.NewBridges(func() []observe.BridgePort { return ports.bridged(monitor.Snapshot()) }, problems)
-	run("bridges", func(ctx context.Context) error { return bridges.Run(ctx, ports.begun) }, main)
+	run("BPF programs", newAttachments(dp, keeper.all, monitor.Snapshot, problems, log).run, main)
+	bridges := observe.NewBridges(func() []observe.BridgePort { return keeper.bridged(monitor.Snapshot()) }, problems)
+	run("bridges", func(ctx context.Context) error { return bridges.Run(ctx, keeper.begun) }, main)
 	run("control socket", server.Run, support)
 	run("metrics", d.scrapes.run, support)
 	run("reload", d.reloads, main)
 	run("service", d.serve, main)
-	holdBack(ports.conditions, file)
-	parts.Go(func() error { return ports.run(main, monitor, plan) }) // its errors name the interface
+	holdBack(conditions, file)
+	parts.Go(func() error { return keeper.run(main, wanted, d.hooks.waiting) }) // its errors name the interface
 	err = parts.Wait()
-	closing := ports.close()
-	undone = undone && closing == nil
+	all, closing := keeper.close()
+	undone = all
 	return errors.Join(err, closing)
 }
 
@@ -262,17 +272,17 @@ func holdBack(c *conditions, file *config.File) {
 
 // place says where in the file it is what the host finds wrong.
 func place(file *config.File, err error) error {
-	var wrong *ConfigError
+	var wrong *plan.Error
 	if file.Path == "" || !errors.As(err, &wrong) {
 		return err
 	}
 	return file.Mistakes(wrong.Problems)
 }
 
-func logLinkLocals(plan []planned, log *logrus.Logger) {
-	for _, p := range plan {
-		if p.linkLocal.IsValid() {
-			log.WithField("interface", p.Interface).Infof("RFC 9568 wants a link-local address first: added %s; give all routers of VRID %d the same list", p.linkLocal, p.VRID)
+func logLinkLocals(routers []*plan.Router, log *logrus.Logger) {
+	for _, p := range routers {
+		if p.LinkLocal.IsValid() {
+			log.WithField("interface", p.Interface).Infof("RFC 9568 wants a link-local address first: added %s; give all routers of VRID %d the same list", p.LinkLocal, p.VRID)
 		}
 	}
 }
@@ -300,9 +310,9 @@ func loadDatapath(o datapath.Options, modes []datapath.Mode, log *logrus.Logger)
 }
 
 // indexes are those of the plan's interfaces that are there.
-func indexes(plan []planned, snapshot []link.Interface) []int {
+func indexes(routers []*plan.Router, snapshot []link.Interface) []int {
 	var all []int
-	for _, p := range plan {
+	for _, p := range routers {
 		if i, err := link.Find(snapshot, p.Interface); err == nil {
 			all = append(all, i.Index)
 		}
@@ -310,9 +320,9 @@ func indexes(plan []planned, snapshot []link.Interface) []int {
 	return all
 }
 
-func modes(plan []planned) []datapath.Mode {
+func modes(routers []*plan.Router) []datapath.Mode {
 	var all []datapath.Mode
-	for _, p := range plan {
+	for _, p := range routers {
 		all = append(all, datapath.Mode(p.XDPMode))
 	}
 	return all
@@ -463,15 +473,4 @@ func (l leases) Lease(k router.Key) router.Lease {
 		return nil
 	}
 	return lease
-}
-
-// families returns the families that a router has addresses of.
-func families(r config.Router) []packet.Family {
-	var all []packet.Family
-	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
-		if r.Has(f) {
-			all = append(all, f)
-		}
-	}
-	return all
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/notify"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/script"
@@ -187,7 +188,7 @@ func groupOf(name string) notify.Subject { return notify.Subject{Kind: notify.Gr
 
 func idsOf(r *config.Router) []router.ID {
 	var ids []router.ID
-	for _, f := range families(*r) {
+	for _, f := range plan.Families(r) {
 		ids = append(ids, router.ID{Interface: r.Interface, Family: f, VRID: uint8(r.VRID)})
 	}
 	return ids

@@ -22,6 +22,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/notify"
 	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -29,17 +30,18 @@ import (
 
 // instance is a running daemon, as it is asked from outside.
 type instance struct {
-	config  Config
-	started time.Time
-	loop    *router.Loop
-	ports   *ports
-	dp      *datapath.Datapath
-	history *control.History
-	handle  *link.Handle
-	tracks  *tracks
-	scrapes *scrapes
-	hooks   *hooks
-	threads *process.Threads
+	config   Config
+	started  time.Time
+	loop     *router.Loop
+	keeper   *keeper
+	guardian *observe.Guardian
+	dp       *datapath.Datapath
+	history  *control.History
+	handle   *link.Handle
+	tracks   *tracks
+	scrapes  *scrapes
+	hooks    *hooks
+	threads  *process.Threads
 	// problems are those that the routers have with others.
 	problems *observe.Problems
 	log      *logrus.Logger
@@ -48,7 +50,7 @@ type instance struct {
 	mu   sync.Mutex // held for a whole reload or order
 	book *book
 	file *config.File
-	plan []planned
+	plan *plan.Plan
 
 	asking sync.Mutex
 	states []router.Status // as the loop had them
@@ -110,9 +112,9 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if err != nil {
 		return nil, err
 	}
-	plan, err := makePlan(file.Routers)
+	routers, err := plan.Make(file.Routers)
 	if err == nil {
-		err = readSecrets(plan)
+		err = readSecrets(routers)
 	}
 	if err != nil {
 		return nil, place(file, err)
@@ -121,17 +123,17 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if err != nil {
 		return nil, err
 	}
-	if err := checkInterfaces(plan, snapshot, d.ports.wait); err != nil {
+	if err := plan.CheckInterfaces(routers, snapshot, d.keeper.wait); err != nil {
 		return nil, place(file, err)
 	}
-	if err := checkAddresses(plan, snapshot, d.ports.wait, d.ports.ours); err != nil {
+	if err := plan.CheckAddresses(routers, snapshot, d.keeper.wait, d.keeper.ours); err != nil {
 		return nil, place(file, err)
 	}
 	if err := checkScripts(file, d.log); err != nil {
 		return nil, err
 	}
 	changes := append(difference(d.file.Routers, file.Routers), trackDifference(d.file.Tracks, file.Tracks)...)
-	changes = secretDifference(changes, d.plan, plan)
+	changes = secretDifference(changes, d.plan.Routers, routers)
 	if details := config.GlobalDifference(d.file.Global, file.Global); len(details) > 0 {
 		changes = append(changes, control.Change{Router: "global", What: "changed", Details: details})
 	}
@@ -152,11 +154,13 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if err := d.tracks.set(file); err != nil {
 		return nil, err
 	}
-	logLinkLocals(plan, d.log)
-	d.book.reload(d.ports.conditions, d.file.Routers, file.Routers)
+	wanted := plan.New(routers, d.plan)
+	logLinkLocals(routers, d.log)
+	warnWeak(wanted, d.plan, d.log)
+	d.book.reload(d.keeper.conditions, d.file.Routers, file.Routers)
 	done := make(chan error, 1)
 	select {
-	case d.ports.changes <- change{plan, done}:
+	case d.keeper.changes <- change{wanted, done}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -167,7 +171,7 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	d.threads.Want(file.Global.Realtime)
 	d.forgetStates()
 	d.hooks.prune(file)
-	d.file, d.plan = file, plan
+	d.file, d.plan = file, wanted
 	if level, err := logrus.ParseLevel(file.Global.LogLevel); err == nil {
 		d.log.SetLevel(level)
 	}
@@ -188,7 +192,7 @@ func (d *instance) Status() (control.Status, error) {
 		return control.Status{}, err
 	}
 	now, wall := process.Clock{}.Now(), time.Now()
-	views := d.ports.known()
+	views := d.keeper.all()
 	s := control.Status{Version: d.config.Version, PID: os.Getpid(), Started: d.started, Now: wall, Routers: []control.Router{}}
 	s.Config, s.FIFO = d.path, d.hooks.pipe()
 	s.Realtime = describeThreads(d.threads)
@@ -224,7 +228,7 @@ func (d *instance) describeTransition(t router.Transition, c config.Router) any 
 			state = s
 		}
 	}
-	v, ok := d.ports.known()[t.ID]
+	v, ok := d.keeper.all()[t.ID]
 	if !ok {
 		v.config = &c
 	}
@@ -317,12 +321,12 @@ func (d *instance) Stats() (control.Stats, error) {
 		}
 		s.Global = append(s.Global, control.Counter{Name: r.String(), Help: r.Error(), Value: counters[n]})
 	}
-	views := d.ports.known()
+	views := d.keeper.all()
 	for _, state := range states {
 		id := state.ID
 		s.Routers = append(s.Routers, control.RouterStats{
 			Name: of(views, id).config.Name, Interface: id.Interface, Family: id.Family.String(), VRID: int(id.VRID),
-			Counters: routerCounters(state.Counters, d.refused(id, of(views, id)), d.ports.guardian.Count(id)),
+			Counters: routerCounters(state.Counters, d.refused(id, of(views, id)), d.guardian.Count(id)),
 		})
 	}
 	s.Hooks = d.hookStats(views)

@@ -17,6 +17,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/hostdir"
+	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
@@ -221,7 +222,7 @@ func (d *instance) order(ctx context.Context, name string, lasts bool, change fu
 	if err := d.book.take(routers, lasts, change); err != nil {
 		return nil, err
 	}
-	d.book.obey(d.ports.conditions, routers)
+	d.book.obey(d.keeper.conditions, routers)
 	for _, n := range names {
 		d.log.WithField("router", n).Warnf("the administrator has ordered %s", what)
 		d.history.Add(control.Event{Kind: "order", Name: n, Text: what})
@@ -234,7 +235,7 @@ func (d *instance) order(ctx context.Context, name string, lasts bool, change fu
 func (d *instance) settle(ctx context.Context) error {
 	done := make(chan struct{})
 	select {
-	case d.ports.settling <- done:
+	case d.keeper.settling <- done:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -264,7 +265,7 @@ func (d *instance) HandOver(ctx context.Context, name string) ([]string, error) 
 		return nil, fmt.Errorf("%s: the owner of its addresses (priority 255) is always Active; failoverctl maintenance on %s takes it out of service", name, name)
 	}
 	handed := false
-	for _, f := range families(r) {
+	for _, f := range plan.Families(&r) {
 		id := router.ID{Interface: r.Interface, Family: f, VRID: uint8(r.VRID)}
 		s, ok, err := d.loop.StatusOf(id)
 		if err != nil {

@@ -64,11 +64,11 @@ func TestOrdersOfARouterThatComesBack(t *testing.T) {
 			}
 		}
 		b.obey(c, in)
-		if got := c.fault("a").cause; got != vrrp.CauseMaintenance || c.priority(in[0]) != 50 {
-			t.Fatalf("not obeyed: %v, %d", got, c.priority(in[0]))
+		if got := c.first("a").cause; got != vrrp.CauseMaintenance || c.Priority(in[0]) != 50 {
+			t.Fatalf("not obeyed: %v, %d", got, c.Priority(in[0]))
 		}
 		b.reload(c, in, out)
-		if got := c.fault("a").cause; got != vrrp.CauseNone {
+		if got := c.first("a").cause; got != vrrp.CauseNone {
 			t.Errorf("a router that is no more: %v", got)
 		}
 		b.reload(c, out, in)
@@ -76,8 +76,8 @@ func TestOrdersOfARouterThatComesBack(t *testing.T) {
 		if lasts {
 			want, priority = vrrp.CauseMaintenance, 50
 		}
-		if got := c.fault("a").cause; got != want || c.priority(in[0]) != priority {
-			t.Errorf("lasts %v: %v, priority %d", lasts, got, c.priority(in[0]))
+		if got := c.first("a").cause; got != want || c.Priority(in[0]) != priority {
+			t.Errorf("lasts %v: %v, priority %d", lasts, got, c.Priority(in[0]))
 		}
 	}
 }

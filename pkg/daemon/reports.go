@@ -60,7 +60,7 @@ func (q *turns) take() []router.Transition {
 var takers = []string{"bridge", "bond", "team", "openvswitch"}
 
 // bridged are the routers that take part on ports of bridges and the like.
-func (ps *ports) bridged(snapshot []link.Interface) (all []observe.BridgePort) {
+func (k *keeper) bridged(snapshot []link.Interface) (all []observe.BridgePort) {
 	masters := make(map[int]link.Interface) // by the index of the port
 	for _, i := range snapshot {
 		if i.Master == 0 {
@@ -75,7 +75,7 @@ func (ps *ports) bridged(snapshot []link.Interface) (all []observe.BridgePort) {
 	if len(masters) == 0 {
 		return nil
 	}
-	for id, v := range ps.known() {
+	for id, v := range k.all() {
 		if m, is := masters[v.ifindex]; is && v.running {
 			all = append(all, observe.BridgePort{ID: id, Master: m.Name, Kind: m.Kind})
 		}
@@ -84,7 +84,7 @@ func (ps *ports) bridged(snapshot []link.Interface) (all []observe.BridgePort) {
 }
 
 // answered are the addresses that a router answers for while it is Active.
-func (ps *ports) answered(id router.ID) (all []netip.Addr) {
-	c := of(ps.known(), id).config
+func (k *keeper) answered(id router.ID) (all []netip.Addr) {
+	c := of(k.all(), id).config
 	return addrs(append(c.OfFamily(id.Family), c.Extras(id.Family)...))
 }

@@ -25,12 +25,12 @@ func TestBridged(t *testing.T) {
 		{Index: 6, Name: "eth3", Master: 1},
 	}
 	id := func(name string) router.ID { return router.ID{Interface: name, Family: packet.IPv4, VRID: 51} }
-	ps := &ports{views: make(map[router.ID]view)}
+	k := &keeper{views: make(map[router.ID]view)}
 	for _, i := range snapshot {
-		ps.views[id(i.Name)] = view{ifindex: i.Index, running: i.Name != "eth3"}
+		k.views[id(i.Name)] = view{ifindex: i.Index, running: i.Name != "eth3"}
 	}
 	want := []observe.BridgePort{{ID: id("eth0"), Master: "br0", Kind: "bridge"}}
-	if diff := cmp.Diff(want, ps.bridged(snapshot)); diff != "" {
+	if diff := cmp.Diff(want, k.bridged(snapshot)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -27,7 +27,7 @@ const startGarbage = time.Second
 // loop has turned.
 func (d *instance) serve(ctx context.Context) error {
 	select {
-	case <-d.ports.begun:
+	case <-d.keeper.begun:
 	case <-ctx.Done():
 		return nil
 	}

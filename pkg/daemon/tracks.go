@@ -17,6 +17,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/observe"
+	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/script"
 	"github.com/failoverd/failoverd/pkg/track"
@@ -84,7 +85,7 @@ func (t *tracks) set(f *config.File) error {
 	t.routers, t.known, t.ids = make(map[string]config.Router), make(map[string]bool), make(map[string][]router.ID)
 	for _, r := range f.Routers {
 		t.known[r.Name] = true
-		for _, family := range families(r) {
+		for _, family := range plan.Families(&r) {
 			t.ids[r.Name] = append(t.ids[r.Name], router.ID{Interface: r.Interface, Family: family, VRID: uint8(r.VRID)})
 		}
 		if len(r.Track) > 0 {

@@ -54,7 +54,7 @@ func TestTracksAreChanged(t *testing.T) {
 	until := func(priority int, cause vrrp.Cause) {
 		t.Helper()
 		for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-			p, f := c.priority(web), c.fault("web")
+			p, f := c.Priority(web), c.first("web")
 			if p == priority && f.cause == cause {
 				return
 			}

@@ -41,6 +41,7 @@ type Worker struct {
 	routing map[any]Routing // of owners, as it should be while they have their addresses
 
 	held map[any]Routing // what owners that have their addresses have got
+	seen []Routing       // the same, under mu
 }
 
 // NewWorker returns a Worker that changes addresses through handle. Told is called
@@ -126,6 +127,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		w.mu.Unlock()
 		w.work()
 		w.guard(false)
+		w.publish()
 		for _, f := range settled {
 			f()
 		}
@@ -142,6 +144,26 @@ func (w *Worker) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// Held returns what is there, or was a moment ago, for owners that have their addresses.
+func (w *Worker) Held() []Routing {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seen
+}
+
+func (w *Worker) publish() {
+	if len(w.held) == 0 && len(w.seen) == 0 {
+		return
+	}
+	all := make([]Routing, 0, len(w.held))
+	for _, r := range w.held {
+		all = append(all, r)
+	}
+	w.mu.Lock()
+	w.seen = all
+	w.mu.Unlock()
 }
 
 func (w *Worker) work() {

@@ -5,7 +5,6 @@ package plan
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/link"
@@ -43,13 +42,13 @@ func Desired(p *Plan, c Conditions, now *Picture, failed *Failures) *Host {
 		d.byName[i.Name], d.byIndex[i.Index] = i, i
 	}
 	for name, port := range now.Ports {
-		if d.byIndex[port.Ifindex] != nil {
+		if i := d.byIndex[port.Ifindex]; i != nil && i.Generation == port.Generation {
 			d.bound[port.Ifindex] = name
 		}
 	}
 	for name, mode := range p.modes {
 		if i, _ := d.find(name); i != nil {
-			d.host.Ports[name] = Port{Ifindex: i.Index, Name: i.Name, Mode: mode}
+			d.host.Ports[name] = Port{Ifindex: i.Index, Generation: i.Generation, Name: i.Name, Mode: mode}
 		}
 	}
 	for n := range now.Journal {
@@ -84,7 +83,7 @@ type desire struct {
 // there is none.
 func (d *desire) find(name string) (*link.Interface, string) {
 	if open, ok := d.now.Ports[name]; ok {
-		if i := d.byIndex[open.Ifindex]; i != nil {
+		if i := d.byIndex[open.Ifindex]; i != nil && i.Generation == open.Generation {
 			return i, ""
 		}
 	}
@@ -96,6 +95,9 @@ func (d *desire) find(name string) (*link.Interface, string) {
 		return nil, fmt.Sprintf("the interface that is %s now was %s, whose routers keep it", name, d.bound[i.Index])
 	case i.Kind == link.KindLoopback:
 		return nil, fmt.Sprintf("interface %s is the loopback: VRRP needs a network shared with other hosts", name)
+	}
+	if err := Usable(*i); err != nil {
+		return nil, err.Error()
 	}
 	return i, ""
 }
@@ -124,7 +126,7 @@ func (d *desire) want(v *Virtual) *Want {
 		w.Wait = Obstacle{Cause: vrrp.CauseWaiting, Text: err.Error()}
 		return w
 	}
-	if !ok || open.Port != d.host.Ports[v.Interface] && open.Port.reopens(d.host.Ports[v.Interface]) {
+	if !ok || open.Port != d.host.Ports[v.Interface] && open.Port.Reopens(d.host.Ports[v.Interface]) {
 		w.Wait = Obstacle{Cause: vrrp.CauseWaiting, Text: "interface " + v.Interface + " isn't in use yet"}
 		return w
 	}
@@ -136,8 +138,10 @@ func (d *desire) want(v *Virtual) *Want {
 	return w
 }
 
-// reopens reports whether a port that is open has to be closed to be the other one.
-func (p Port) reopens(o Port) bool { return p.Ifindex != o.Ifindex || p.Mode != o.Mode }
+// Reopens reports whether a port that is open has to be closed to be the other one.
+func (p Port) Reopens(o Port) bool {
+	return p.Ifindex != o.Ifindex || p.Generation != o.Generation || p.Mode != o.Mode
+}
 
 // equip decides how a Virtual Router has its virtual MAC.
 func (d *desire) equip(w *Want, open *Open, i *link.Interface) Obstacle {
@@ -146,16 +150,23 @@ func (d *desire) equip(w *Want, open *Open, i *link.Interface) Obstacle {
 	}
 	m := d.member(w.V.ID)
 	running := m.Loop != nil && m.Loop.Take != nil
+	r := w.V.Router
 	if !running {
-		if text := d.taken(w.V, i); text != "" {
-			return refuse("%s", text)
+		found := Obstacles(r.Router, Seen{Interfaces: d.now.Interfaces, Ours: d.ours, Fenced: open.Unfenced == nil})
+		if len(found) > 0 {
+			return refuse("%s", found[0])
 		}
 	}
-	way, err := virtualMAC(w.V, open, d.failed.Devices[w.V.ID])
+	way, why, err := VirtualMAC(MAC{
+		Want: r.VirtualMAC, Unicast: r.Unicast.On(), Owner: r.Owner(), Accept: r.Accept, VRID: r.VRID, TC: open.TC != "", Unfenced: open.Unfenced,
+	}, *i)
 	if err != nil {
 		return refuse("%s", err)
 	}
-	w.Way = way
+	if err := d.failed.Devices[w.V.ID]; err != nil && r.VirtualMAC == config.VirtualMACAuto {
+		way, why = config.VirtualMACOff, err.Error()
+	}
+	w.Way, w.Why = way, why
 	if way == config.VirtualMACMacvlan {
 		device := link.NewDevice(i.Index, w.V.Family, w.V.VRID)
 		w.Device = &device
@@ -169,27 +180,6 @@ func (d *desire) equip(w *Want, open *Open, i *link.Interface) Obstacle {
 	return Obstacle{}
 }
 
-// virtualMAC decides on the way to have the virtual MAC.
-func virtualMAC(v *Virtual, open *Open, device error) (config.VirtualMAC, error) {
-	r := v.Router
-	if open.TC == "" && !r.Accept && !r.Owner() {
-		return "", fmt.Errorf("nothing can hold back packets to the addresses of VRID %d (Accept_Mode is false): %w", v.VRID, open.Unfenced)
-	}
-	switch {
-	case r.VirtualMAC == config.VirtualMACBPF && open.TC == "":
-		return "", fmt.Errorf("VRID %d can't have its virtual MAC: %w; use virtual MAC mode macvlan or off", v.VRID, open.Unfenced)
-	case r.VirtualMAC != config.VirtualMACAuto:
-		return r.VirtualMAC, nil
-	case r.Unicast.On():
-		return config.VirtualMACOff, nil // clouds let no MAC through but the interface's own
-	case open.TC != "":
-		return config.VirtualMACBPF, nil
-	case r.Owner() || device != nil:
-		return config.VirtualMACOff, nil
-	}
-	return config.VirtualMACMacvlan, nil
-}
-
 // obstacle is what keeps a Virtual Router by itself from taking part on an interface.
 func (d *desire) obstacle(w *Want, i *link.Interface) Obstacle {
 	v := w.V
@@ -200,6 +190,9 @@ func (d *desire) obstacle(w *Want, i *link.Interface) Obstacle {
 		return Obstacle{Cause: vrrp.CauseInterfaceDown, Text: i.Name + " has no carrier"}
 	case !d.source(v, i).IsValid():
 		return Obstacle{Cause: vrrp.CauseNoAddress, Text: noSource(v, i)}
+	}
+	if text, remedy := v.Router.TooLong(v.Family, i.MTU); text != "" {
+		return Obstacle{Cause: vrrp.CauseCannotSend, Text: text + ": " + remedy}
 	}
 	cause, detail := d.conditions.Fault(v.Router.Name)
 	return Obstacle{Cause: cause, Detail: detail}
@@ -263,33 +256,16 @@ func (d *desire) finish(w *Want) {
 	}
 	w.Take = &Take{Ifindex: i.Index, Name: i.Name, MAC: i.MAC, Way: w.Way, Source: from, Unicast: w.V.Router.Unicast.On()}
 	if w.Device != nil {
-		if device := d.byName[w.Device.Name]; device != nil && w.Device.Is(*device) {
-			w.Take.Device = device.Index
-		} else {
-			w.Take = nil // until it is there
-		}
-	}
-}
-
-// taken says which address of a Virtual Router is on the host though failoverd hasn't put
-// it there, or for an owner which one isn't.
-func (d *desire) taken(v *Virtual, on *link.Interface) string {
-	for _, a := range v.Router.OfFamily(v.Family) {
-		addr := a.Addr()
-		if !addr.IsLinkLocalUnicast() {
-			if other, ok := link.AddressElsewhere(d.now.Interfaces, addr, on.Index); ok && !d.ours(other.Index, addr) {
-				return fmt.Sprintf("virtual address %s is already on interface %s: remove it there (ip addr del %s dev %s), or run the router on %s", addr, other.Name, prefixOn(&other, addr), other.Name, other.Name)
-			}
-		}
-		here := slices.ContainsFunc(on.Addresses, func(o link.Address) bool { return o.Prefix.Addr() == addr }) && !d.ours(on.Index, addr)
+		device := d.byName[w.Device.Name]
 		switch {
-		case here && !v.Router.Owner():
-			return fmt.Sprintf("virtual address %s is on %s already: if this host owns it, use priority 255, otherwise remove it: ip addr del %s dev %s", addr, on.Name, prefixOn(on, addr), on.Name)
-		case !here && v.Router.Owner():
-			return fmt.Sprintf("priority 255 is for the owner of the address, but %s is not on %s: add it there, or use a priority of 254 or less", addr, on.Name)
+		case device == nil || !w.Device.Is(*device):
+			w.Take = nil // until it is there
+		case link.Stale(*device, d.now.Interfaces):
+			w.Take, w.Device = nil, nil // it is to be made anew
+		default:
+			w.Take.Device = device.Index
 		}
 	}
-	return ""
 }
 
 // prefixOn is an address as the interface has it.

@@ -35,9 +35,10 @@ type Picture struct {
 
 // Port is an interface to receive and to send on.
 type Port struct {
-	Ifindex int
-	Name    string // as it is called now
-	Mode    string // of receiving
+	Ifindex    int
+	Generation int    // which of the interfaces that had the index one after the other
+	Name       string // as it is called now
+	Mode       string // of receiving
 }
 
 // Open is a port that is open.
@@ -154,6 +155,7 @@ type Want struct {
 	Priority int
 	Ifindex  int // of the port's interface; 0: it isn't there, or can't be used
 	Way      config.VirtualMAC
+	Why      string       // what keeps it from having a virtual MAC that it could have
 	Device   *link.Device // its macvlan, nil for none
 	Entry    *Entry       // nil if it can't be made yet
 	Take     *Take        // nil if it must not take part, for this reason:

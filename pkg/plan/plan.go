@@ -6,8 +6,11 @@
 package plan
 
 import (
+	"cmp"
 	"net/netip"
 	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/config"
@@ -72,20 +75,24 @@ func New(routers []*Router, before *Plan) *Plan {
 			p.Virtuals = append(p.Virtuals, v)
 			p.byID[v.ID] = v
 		}
-		for _, e := range r.Extra {
-			p.virtual = append(p.virtual, e.Address.Addr())
-		}
-		for _, a := range r.Addresses {
-			if !r.Owner() {
-				p.virtual = append(p.virtual, a.Addr())
-			}
-		}
 	}
+	p.virtual = virtual(routers)
 	return p
 }
 
 // Virtual returns a Virtual Router of the plan, nil if there is none.
 func (p *Plan) Virtual(id ID) *Virtual { return p.byID[id] }
+
+// Addresses are all virtual addresses but those that this host owns: they say nothing of an
+// interface.
+func (p *Plan) Addresses() []netip.Addr { return p.virtual }
+
+// Ordered returns the Virtual Routers in an order that is the same on all runs.
+func (p *Plan) Ordered() []*Virtual {
+	return slices.SortedFunc(slices.Values(p.Virtuals), func(a, b *Virtual) int {
+		return cmp.Or(strings.Compare(a.Interface, b.Interface), cmp.Compare(a.VRID, b.VRID), cmp.Compare(a.Family, b.Family))
+	})
+}
 
 // Families are those that a router has addresses of, each of which is a Virtual Router.
 func Families(r *config.Router) (all []packet.Family) {

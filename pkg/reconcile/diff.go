@@ -423,7 +423,7 @@ func (d *differ) needed(s link.Setting) bool {
 func (d *differ) ports() {
 	for name, open := range d.now.Ports {
 		want, wanted := d.want.Ports[name]
-		if wanted && want.Ifindex == open.Ifindex && want.Mode == open.Mode {
+		if wanted && !open.Port.Reopens(want) {
 			continue
 		}
 		if !d.uses(name) {

@@ -75,7 +75,7 @@ func newHost() *host {
 
 func (h *host) plug(name string, n int) *link.Interface {
 	i := &link.Interface{
-		Index: h.next, Name: name, MAC: packet.MAC{2, 0, 0, 0, 0, byte(n + 1)}, Up: true, Running: true, MTU: 1500,
+		Index: h.next, Name: name, MAC: packet.MAC{2, 0, 0, 0, 0, byte(n + 1)}, Up: true, Running: true, MTU: 1500, Encapsulation: "ether",
 		Addresses: []link.Address{
 			{Prefix: netip.MustParsePrefix(fmt.Sprintf("192.0.%d.1/24", n+2))},
 			{Prefix: netip.MustParsePrefix(fmt.Sprintf("fe80::%d/64", n+1))},
@@ -300,7 +300,7 @@ func (r *run) one(s *reconcile.Step, mute bool) error {
 		if err := gone(s.Device.Parent); err != nil {
 			return err
 		}
-		r.interfaces[r.next] = &link.Interface{Index: r.next, Name: s.Device.Name, Kind: "macvlan", Parent: s.Device.Parent, MAC: s.Device.MAC, Up: true, Running: true}
+		r.interfaces[r.next] = &link.Interface{Index: r.next, Name: s.Device.Name, Kind: "macvlan", Parent: s.Device.Parent, MAC: s.Device.MAC, Up: true, Running: true, MTU: 1500, Encapsulation: "ether"}
 		r.next++
 	case reconcile.Unmake:
 		if i := r.interfaces[s.Ifindex]; i != nil && !r.wrong.keepsMacvlan {

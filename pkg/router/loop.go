@@ -595,11 +595,13 @@ func (l *Loop) withdraw(r *router, addresses []netip.Prefix) {
 		return
 	}
 	l.leaving++
+	r.withdrawing++
 	device := r.device()
 	l.afterSending(func() {
 		l.addresses.Release(ID{}, device, addresses, func(err error) {
 			l.post(func() {
 				l.leaving--
+				r.withdrawing--
 				if err != nil {
 					l.fail(r.id, "remove addresses", err)
 				}
@@ -788,18 +790,38 @@ func (l *Loop) Count() (map[vrrp.State]int, error) {
 	return counts, err
 }
 
-// Assigned returns the Virtual Routers whose addresses are in place, and since when.
-func (l *Loop) Assigned() (map[ID]vrrp.Instant, error) {
-	var all map[ID]vrrp.Instant
+// Holding is what a Virtual Router has of its addresses.
+type Holding struct {
+	Active   bool
+	Assigned vrrp.Instant // since when they are in place; 0: they aren't
+	Leaving  bool         // some of them are being removed, or can't be
+}
+
+// Holdings returns what each Virtual Router has.
+func (l *Loop) Holdings() (map[ID]Holding, error) {
+	var all map[ID]Holding
 	err := l.do(func() {
-		all = make(map[ID]vrrp.Instant, len(l.routers))
+		all = make(map[ID]Holding, len(l.routers))
 		for id, r := range l.routers {
+			h := Holding{Active: r.machine.State() == vrrp.Active, Leaving: r.releasing+r.withdrawing > 0 || r.stuck != nil}
 			if r.assigned {
-				all[id] = r.assignedAt
+				h.Assigned = r.assignedAt
 			}
+			all[id] = h
 		}
 	})
 	return all, err
+}
+
+// Withdraw removes the addresses of a Virtual Router that isn't Active: somebody else has
+// put them on the interface.
+func (l *Loop) Withdraw(id ID) error {
+	return l.do(func() {
+		if r, ok := l.routers[id]; ok && r.machine.State() != vrrp.Active {
+			l.withdraw(r, r.addresses)
+			l.flush()
+		}
+	})
 }
 
 func (l *Loop) reschedule(r *router) {

@@ -76,8 +76,9 @@ type router struct {
 	outAt  vrrp.Instant  // when it last stepped down because it couldn't send,
 	pause  time.Duration // and how long it didn't try then
 
-	releasing int        // removals of the addresses under way
-	gone      chan error // told when they are done, if it is to be forgotten
+	releasing   int        // removals of the addresses under way
+	withdrawing int        // removals of some of them, or of what somebody else has put there
+	gone        chan error // told when they are done, if it is to be forgotten
 }
 
 // attach binds the router to a port and forgets what was built for the old one.

@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/observe"
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/plan"
+	"github.com/failoverd/failoverd/pkg/process"
+	"github.com/failoverd/failoverd/pkg/reconcile"
+	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+const (
+	// settleAgain is how soon it is looked again for what takes a moment: addresses that
+	// are being removed.
+	settleAgain = 20 * time.Millisecond
+	// settleWithin bounds how long a reload waits for what it removes.
+	settleWithin = time.Second
+	// lookEvery is how often it is looked for what no event tells of: memberships, and a
+	// journal that there was no room for.
+	lookEvery = 3 * time.Second
+)
+
+// keeper keeps the host as the plan wants it. All of it happens off the event loop.
+type keeper struct {
+	runner     *reconcile.Runner
+	monitor    *link.Monitor
+	loop       *router.Loop
+	hands      *hands
+	conditions *conditions
+	problems   *observe.Problems
+	log        *logrus.Logger
+	wait       bool // for interfaces that can't be used yet, from the start on
+
+	changes  chan change
+	settling chan chan struct{} // closed when what was known before has been acted on
+	begun    chan struct{}      // closed when what was possible at the start is done
+
+	plan  *plan.Plan
+	known map[plan.ID]*remembered
+
+	mu    sync.Mutex
+	views map[router.ID]view
+}
+
+// hands are the executors.
+type hands struct {
+	claims     *claims
+	interfaces *interfaces
+	settings   *settings
+	sockets    *sockets
+	entries    *entries
+	takings    *takings
+	notes      *notes
+	guards     *guards
+}
+
+// remembered is what was told of a Virtual Router last, so that it is told once.
+type remembered struct {
+	waiting  plan.Obstacle
+	failed   string
+	way      config.VirtualMAC
+	on       int
+	priority int
+	running  bool
+}
+
+// change is a new plan.
+type change struct {
+	plan *plan.Plan
+	done chan<- error
+}
+
+// newKeeper returns one that carries out steps by the hands.
+func newKeeper(h *hands, monitor *link.Monitor, loop *router.Loop, c *conditions, problems *observe.Problems, wait bool, log *logrus.Logger) *keeper {
+	k := &keeper{
+		hands: h, monitor: monitor, loop: loop, conditions: c, problems: problems, wait: wait, log: log, known: make(map[plan.ID]*remembered),
+		changes: make(chan change), settling: make(chan chan struct{}), begun: make(chan struct{}),
+	}
+	looks := []reconcile.Executor{h.notes, h.interfaces, h.claims, h.sockets, h.entries, h.takings, h.settings}
+	do := map[reconcile.Verb]reconcile.Executor{
+		reconcile.Open: h.sockets, reconcile.Close: h.sockets, reconcile.Hear: h.sockets, reconcile.Deafen: h.sockets, reconcile.Accept: h.sockets, reconcile.Reject: h.sockets,
+		reconcile.Claim: h.claims, reconcile.Unclaim: h.claims, reconcile.Write: h.notes, reconcile.Strike: h.notes,
+		reconcile.Make: h.interfaces, reconcile.Unmake: h.interfaces, reconcile.Withdraw: withdrawals{h}, reconcile.Set: h.settings, reconcile.Unset: h.settings,
+		reconcile.Fence: h.entries, reconcile.Unfence: h.entries,
+		reconcile.Add: h.takings, reconcile.Update: h.takings, reconcile.Remove: h.takings, reconcile.Start: h.takings, reconcile.Stop: h.takings, reconcile.Rebind: h.takings, reconcile.Restore: h.takings,
+	}
+	k.runner = reconcile.New(k.conditions, looks, do)
+	return k
+}
+
+// withdrawals go to the event loop if they are a router's, which puts addresses there by
+// itself.
+type withdrawals struct{ *hands }
+
+func (w withdrawals) Look(*plan.Host, *plan.Picture) error { return nil }
+
+func (w withdrawals) Do(steps []reconcile.Step) []error {
+	return each(steps, func(s *reconcile.Step) error {
+		one := []reconcile.Step{*s}
+		if s.ID == (plan.ID{}) {
+			return w.interfaces.Do(one)[0]
+		}
+		w.interfaces.stale = true
+		return w.takings.Do(one)[0]
+	})
+}
+
+// run keeps the host until ctx ends. An error of a start without anybody to wait names
+// what can't be used.
+func (k *keeper) run(ctx context.Context, p *plan.Plan, tell func(map[router.ID]view)) error {
+	k.plan = p
+	var first sync.Once
+	var waiting []chan struct{}
+	var reloaded chan<- error
+	var until time.Time // a reload waits
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		result, err := k.runner.Run(k.plan, process.Clock{}.Now)
+		if err != nil {
+			return stopped(err)
+		}
+		if err := k.refused(&result); err != nil {
+			return err
+		}
+		tell(k.report(&result))
+		for _, done := range waiting {
+			close(done)
+		}
+		waiting = nil
+		moving := k.moving(&result)
+		if reloaded != nil && (!moving || time.Now().After(until)) {
+			reloaded <- nil
+			reloaded = nil
+		}
+		first.Do(func() { close(k.begun) })
+		var again <-chan time.Time
+		switch now := (process.Clock{}).Now(); {
+		case moving:
+			again = time.After(settleAgain)
+		case result.Next != 0:
+			again = time.After(max(settleAgain, result.Next.Sub(now)))
+		}
+		changes := k.changes
+		if reloaded != nil {
+			changes = nil
+		}
+		if !k.pause(ctx, again, tick.C, changes, &waiting, func(c change) {
+			k.plan, reloaded, until = c.plan, c.done, time.Now().Add(settleWithin)
+		}) {
+			return nil
+		}
+	}
+}
+
+// pause waits for something to act on, and reports whether to go on.
+func (k *keeper) pause(ctx context.Context, again, tick <-chan time.Time, changes <-chan change, waiting *[]chan struct{}, reload func(change)) bool {
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-k.monitor.Changes():
+		case <-k.conditions.changes:
+		case <-again:
+		case settled := <-k.settling:
+			*waiting = append(*waiting, settled)
+		case c := <-changes:
+			reload(c)
+		case <-tick:
+			k.lookAfter()
+			continue
+		}
+		return true
+	}
+}
+
+// stopped takes the end of the loop, which is how a daemon leaves, for none.
+func stopped(err error) error {
+	if errors.Is(err, router.ErrStopped) {
+		return nil
+	}
+	return err
+}
+
+// moving reports whether something takes a moment.
+func (k *keeper) moving(r *reconcile.Result) bool {
+	if !r.Settled {
+		return true
+	}
+	for _, m := range r.Now.Members {
+		if m.Loop != nil && m.Loop.Leaving && r.Failed[m.Loop.V.ID] == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// lookAfter looks for what no event tells of.
+func (k *keeper) lookAfter() {
+	if err := k.hands.sockets.rejoin(); err != nil {
+		k.log.WithError(err).Warn("memberships can't be looked after")
+	}
+	err := k.hands.notes.journal.Retry()
+	if err == nil {
+		return
+	}
+	for id, l := range k.hands.takings.all {
+		if l.Take != nil {
+			k.problems.Note(time.Now(), id, observe.Sight{
+				Kind:     control.Journal,
+				Text:     fmt.Sprintf("what it changes on this host is not written down: %v", err),
+				Remedy:   "make room there, it is tried again; a killed daemon would leave the addresses, which nobody can reach then, and the next start would not remove them",
+				Interval: lookEvery,
+			})
+		}
+	}
+}
+
+// close undoes what is left on the host after the event loop has ended, and reports
+// whether that is everything.
+func (k *keeper) close() (undone bool, err error) {
+	k.hands.takings.ended = true
+	var result reconcile.Result
+	for range 3 {
+		if result, err = k.runner.Run(plan.New(nil, k.plan), process.Clock{}.Now); err != nil {
+			return false, err
+		}
+		if result.Settled {
+			break
+		}
+	}
+	for _, f := range result.Failed {
+		err = errors.Join(err, f.Err)
+	}
+	return err == nil && len(k.hands.notes.all) == 0, err
+}
+
+// report tells what a run has come to, and returns what is known now.
+func (k *keeper) report(r *reconcile.Result) map[router.ID]view {
+	views := make(map[router.ID]view, len(r.Want.Wants))
+	host := make(map[int]*link.Interface, len(r.Now.Interfaces))
+	for i := range r.Now.Interfaces {
+		host[r.Now.Interfaces[i].Index] = &r.Now.Interfaces[i]
+	}
+	for _, w := range r.Want.Wants {
+		m := r.Now.Members[w.V.ID]
+		if m == nil {
+			m = &plan.Member{}
+		}
+		views[w.V.ID] = k.view(w, m, host, r.Failed[w.V.ID])
+		k.say(w, m, r)
+	}
+	for id := range k.known {
+		if _, wanted := views[id]; !wanted {
+			delete(k.known, id)
+		}
+	}
+	k.resize(host)
+	k.mu.Lock()
+	k.views = views
+	k.mu.Unlock()
+	return views
+}
+
+// refused is what keeps a start from anything, without anybody to wait.
+func (k *keeper) refused(r *reconcile.Result) error {
+	select {
+	case <-k.begun:
+		return nil
+	default:
+	}
+	if k.wait {
+		return nil
+	}
+	for subject, f := range r.Failed {
+		name, _ := subject.(string)
+		if id, is := subject.(plan.ID); is {
+			name = id.Interface
+		}
+		return fmt.Errorf("interface %s: %w", name, f.Err)
+	}
+	for _, w := range r.Want.Wants {
+		if w.Wait.Cause == vrrp.CauseWaiting && w.Ifindex != 0 {
+			if cause, _ := k.conditions.Fault(w.V.Router.Name); cause == vrrp.CauseNone {
+				return fmt.Errorf("interface %s: %s", w.V.Interface, w.Wait)
+			}
+		}
+	}
+	return nil
+}
+
+// resize has routers that couldn't send try again after a change of an interface's MTU.
+func (k *keeper) resize(host map[int]*link.Interface) {
+	for name, open := range k.hands.sockets.open {
+		i := host[open.Ifindex]
+		if i == nil || i.MTU == open.mtu {
+			continue
+		}
+		open.mtu = i.MTU
+		for id, l := range k.hands.takings.all {
+			if id.Interface == name && l.Take != nil {
+				_ = k.loop.Retry(id) // it fails when the loop has ended
+			}
+		}
+	}
+}
+
+// say logs what has changed for a Virtual Router.
+func (k *keeper) say(w *plan.Want, m *plan.Member, r *reconcile.Result) {
+	id := w.V.ID
+	was := k.known[id]
+	if was == nil {
+		was = &remembered{priority: w.Priority}
+		k.known[id] = was
+	}
+	log := k.log.WithFields(fields(id))
+	if was.priority != w.Priority {
+		log.Infof("priority %d instead of %d", w.Priority, was.priority)
+		was.priority = w.Priority
+	}
+	running := m.Loop != nil && m.Loop.Take != nil
+	failed := ""
+	if f := r.Failed[id]; f != nil {
+		failed = process.Advise(f.Err).Error()
+		k.problems.Note(time.Now(), id, observe.Sight{
+			Kind: control.Stuck, Text: fmt.Sprintf("this host can't be changed as the configuration wants it: %v", f.Err),
+			Remedy: "it is tried again; see what keeps the kernel from it", Interval: reconcile.RetryMost,
+		})
+	} else if f := r.Failed[id.Interface]; f != nil {
+		failed = process.Advise(f.Err).Error()
+	}
+	if failed != "" && failed != was.failed {
+		text := "router can't start, trying again"
+		if running {
+			text = "a change of the host failed, trying again"
+		}
+		log.Error(text + ": " + failed)
+	}
+	was.failed = failed
+	if !running && failed == "" && w.Wait.Cause != vrrp.CauseNone && w.Wait != was.waiting {
+		log.Infof("waiting: %s", w.Wait)
+	}
+	if running {
+		was.waiting = plan.Obstacle{}
+	} else if w.Wait.Cause != vrrp.CauseNone && !(w.Wait.Cause == vrrp.CauseWaiting && was.waiting.Cause != vrrp.CauseNone && w.Ifindex == 0) {
+		was.waiting = w.Wait
+	}
+	was.running = running
+	k.sayWay(w, m, was, r, log)
+}
+
+// sayWay logs how a Virtual Router has its virtual MAC, and what is doubtful on the host.
+func (k *keeper) sayWay(w *plan.Want, m *plan.Member, was *remembered, r *reconcile.Result, log *logrus.Entry) {
+	if m.Entry == nil || was.way == m.Entry.MAC && was.on == m.Entry.Ifindex {
+		return
+	}
+	was.way, was.on = m.Entry.MAC, m.Entry.Ifindex
+	mac := packet.VirtualMAC(w.V.Family, w.V.VRID)
+	open := k.hands.sockets.open[w.V.Interface]
+	switch m.Entry.MAC {
+	case config.VirtualMACBPF:
+		log.Infof("its addresses are at the virtual MAC %s, by TC programs (%s)", mac, open.path.TC)
+	case config.VirtualMACMacvlan:
+		log.Infof("its addresses are at the virtual MAC %s, on the macvlan %s", mac, link.NewDevice(m.Entry.Ifindex, w.V.Family, w.V.VRID).Name)
+	case config.VirtualMACOff:
+		if w.Why != "" {
+			log.Warnf("no virtual MAC, its addresses are at the interface's own: %s", w.Why)
+		}
+	}
+	seen := plan.Seen{Interfaces: r.Now.Interfaces, Ours: k.ours, Fenced: open != nil && open.path.Unfenced == nil}
+	for _, found := range plan.Warnings(w.V.Router.Router, seen, k.plan.Addresses()) {
+		log.WithField("code", found.Code).Warn(found.String())
+	}
+}
+
+// comeback is why a router begins to take part that had not.
+func comeback(was *remembered) vrrp.Cause {
+	if was == nil {
+		return vrrp.CauseStarting
+	}
+	switch stopped := was.waiting.Cause; stopped {
+	case vrrp.CauseNone, vrrp.CauseWaiting:
+		return vrrp.CauseStarting
+	case vrrp.CauseInterfaceDown:
+		return vrrp.CauseInterfaceUp
+	case vrrp.CauseInterfaceRemoved:
+		return vrrp.CauseInterfaceBack
+	case vrrp.CauseNoAddress:
+		return vrrp.CauseAddressBack
+	case vrrp.CauseFault, vrrp.CauseGroup:
+		return vrrp.CauseRecovered
+	case vrrp.CauseMaintenance:
+		return vrrp.CauseMaintained
+	default:
+		return stopped
+	}
+}
+
+// view is what is known of a Virtual Router, for people.
+func (k *keeper) view(w *plan.Want, m *plan.Member, host map[int]*link.Interface, f *reconcile.Failure) view {
+	v := view{config: &w.V.Router.Router, guard: k.hands.guards.of(w.V)}
+	if cause, _ := k.conditions.Fault(w.V.Router.Name); cause == vrrp.CauseWaiting {
+		v.brief = true
+	}
+	v.running = m.Loop != nil && m.Loop.Take != nil
+	if !v.running {
+		v.waiting = w.Wait.String()
+		if f != nil {
+			v.waiting = f.Err.Error()
+		}
+	}
+	open := k.hands.sockets.open[w.V.Interface]
+	if open == nil || host[open.Ifindex] == nil {
+		return v
+	}
+	i := host[open.Ifindex]
+	v.ifindex, v.up, v.device = i.Index, i.Up && i.Running, i.Index
+	v.receive, v.why, v.fence = open.path.Kind, open.path.Why, open.path.TC
+	if m.Entry != nil {
+		v.mac, v.peers = m.Entry.MAC, m.Entry.Peers
+	}
+	if v.mac == config.VirtualMACMacvlan {
+		v.macvlan = link.NewDevice(i.Index, w.V.Family, w.V.VRID).Name
+	}
+	if v.running {
+		v.device = m.Loop.Take.On()
+	}
+	return v
+}
+
+// all returns what is known of each Virtual Router, which isn't to be changed.
+func (k *keeper) all() map[router.ID]view {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.views
+}
+
+// ours reports whether a virtual address is where a running router has put it.
+func (k *keeper) ours(ifindex int, a netip.Addr) bool {
+	is := func(p netip.Prefix) bool { return p.Addr() == a }
+	for _, v := range k.all() {
+		if v.device == ifindex && (slices.ContainsFunc(v.config.Assigned(packet.IPv4), is) || slices.ContainsFunc(v.config.Assigned(packet.IPv6), is)) {
+			return true
+		}
+		if slices.ContainsFunc(v.config.Extra, func(e config.Extra) bool { return e.Address.Addr() == a }) {
+			return true // wherever it is
+		}
+	}
+	return false
+}
+
+func fields(id router.ID) logrus.Fields { return observe.Fields(id) }
+
+func addrs(prefixes []netip.Prefix) (all []netip.Addr) {
+	for _, p := range prefixes {
+		all = append(all, p.Addr())
+	}
+	return all
+}

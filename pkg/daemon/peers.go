@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// describePeers says what is known of a router's peers.
+func describePeers(s router.Status, v view, now vrrp.Instant) []control.Peer {
+	var all []control.Peer
+	for _, p := range s.Peers {
+		hops := v.peers[p.Address]
+		peer := control.Peer{Address: p.Address.String(), MinTTL: int(hops.Min), MaxTTL: int(hops.Max)}
+		if p.LastHeard != 0 {
+			ago := now.Sub(p.LastHeard).Seconds()
+			peer.LastHeard = &ago
+		}
+		all = append(all, peer)
+	}
+	return all
+}
