@@ -112,16 +112,16 @@ bench-quick: build ## Measure the most important of it once (root, two minutes)
 .PHONY: bench-fence
 bench-fence: build ## Measure how long a hung or killed Active answers on, beside keepalived (root, two minutes)
 	@$(call install-packages,$(TEST_PACKAGES))
-	@go run ./tools/stale --failoverd bin/failoverd --rounds $(or $(ROUNDS),5)
+	@go run ./tools/bench/fence --failoverd bin/failoverd --rounds $(or $(ROUNDS),5)
 
 .PHONY: bench-bystander
 bench-bystander: build ## Measure what it costs the interface's other traffic (root, five minutes; ROUNDS=40)
-	@go run ./tools/bystander --failoverd bin/failoverd --rounds $(or $(ROUNDS),40)
+	@go run ./tools/bench/bystander --failoverd bin/failoverd --rounds $(or $(ROUNDS),40)
 
 .PHONY: bench-checks
 bench-checks: build ## Measure 1,000 checks under 200 routers, beside keepalived (root, three minutes)
 	@$(call install-packages,$(TEST_PACKAGES))
-	@go run ./tools/checks --failoverd bin/failoverd
+	@go run ./tools/bench/checks --failoverd bin/failoverd
 
 .PHONY: lint
 lint: ## Check style and the import rules

@@ -41,8 +41,8 @@ the questions pause now and then: nothing shorter than such a pause is certain.
 
 It needs root and the package keepalived, and half a minute for each round.
 
-  sudo go run ./tools/stale --failoverd bin/failoverd
-  sudo go run ./tools/stale --failoverd bin/failoverd --ipv6 --rounds 10
+  sudo go run ./tools/bench/fence --failoverd bin/failoverd
+  sudo go run ./tools/bench/fence --failoverd bin/failoverd --ipv6 --rounds 10
 
 Flags:
 `

@@ -45,8 +45,8 @@ the median of all rounds, and the interval that holds the true median with 95 %.
 
 It needs root.
 
-  sudo go run ./tools/bystander --failoverd bin/failoverd
-  sudo go run ./tools/bystander --failoverd bin/failoverd --cases absent,off,auto
+  sudo go run ./tools/bench/bystander --failoverd bin/failoverd
+  sudo go run ./tools/bench/bystander --failoverd bin/failoverd --cases absent,off,auto
 
 Flags:
 `
