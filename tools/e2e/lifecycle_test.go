@@ -254,7 +254,7 @@ func TestInterfaceEvents(t *testing.T) {
 					return err
 				}
 				// The kernel has flushed the IPv6 addresses.
-				for _, a := range addresses(1)[1:] {
+				for _, a := range lab.Addresses(1)[1:] {
 					if err := s.a.AddAddress(ifname, a); err != nil && !strings.Contains(err.Error(), "exists") {
 						return err
 					}
@@ -270,10 +270,10 @@ func TestInterfaceEvents(t *testing.T) {
 		{
 			"loses its address", "interface has no address to send from",
 			func(s *site) error {
-				return firstError(s.a.RemoveAddress(ifname, addresses(1)[0]), s.a.RemoveAddress(ifname, addresses(1)[1]))
+				return firstError(s.a.RemoveAddress(ifname, lab.Addresses(1)[0]), s.a.RemoveAddress(ifname, lab.Addresses(1)[1]))
 			},
 			func(s *site) error {
-				return firstError(s.a.AddAddress(ifname, addresses(1)[0]), s.a.AddAddress(ifname, addresses(1)[1]))
+				return firstError(s.a.AddAddress(ifname, lab.Addresses(1)[0]), s.a.AddAddress(ifname, lab.Addresses(1)[1]))
 			},
 		},
 		{
@@ -285,7 +285,7 @@ func TestInterfaceEvents(t *testing.T) {
 			"deleted and recreated", "interface was removed",
 			func(s *site) error { return s.ports[s.a].Disconnect() },
 			func(s *site) (err error) {
-				s.ports[s.a], err = s.lan.Connect(s.a, ifname, addresses(1)...)
+				s.ports[s.a], err = s.lan.Connect(s.a, ifname, lab.Addresses(1)...)
 				return err
 			},
 		},
