@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/failoverd/failoverd/tools/lab"
 )
 
 const (
@@ -77,7 +79,7 @@ func failover(interval time.Duration, others int) func(context.Context, *bench, 
 		if _, err := d.wait(ctx, d.backup); err != nil {
 			return nil, err
 		}
-		if err := pause(ctx, 2*settle); err != nil {
+		if err := lab.Pause(ctx, 2*settle); err != nil {
 			return nil, err
 		}
 		rounds := max(10, int(100*b.share))
@@ -101,7 +103,7 @@ func failover(interval time.Duration, others int) func(context.Context, *bench, 
 				adverts, announcements = append(adverts, advert), append(announcements, announced)
 			}
 			// Long enough to be Backup again, and at another time of the interval.
-			if err := pause(ctx, 100*time.Millisecond+2*interval+rand.N(interval)); err != nil {
+			if err := lab.Pause(ctx, 100*time.Millisecond+2*interval+rand.N(interval)); err != nil {
 				return nil, err
 			}
 		}

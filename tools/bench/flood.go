@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/failoverd/failoverd/tools/lab"
 )
 
 const (
@@ -64,7 +66,7 @@ func flood(frames func(active router) ([][]byte, error)) func(context.Context, *
 		if _, err := d.wait(ctx, d.backup); err != nil {
 			return nil, err
 		}
-		if err := pause(ctx, 2*settle); err != nil {
+		if err := lab.Pause(ctx, 2*settle); err != nil {
 			return nil, err
 		}
 		t, err := s.tap(s.wire, false, 0)

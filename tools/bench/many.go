@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/failoverd/failoverd/tools/lab"
 	"github.com/vishvananda/netlink"
 )
 
@@ -61,14 +62,14 @@ func takeoverOfMany(ctx context.Context, _ *bench, c *contender) (v values, err 
 	if _, err := d.wait(ctx, d.backup); err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, 2*settle); err != nil {
+	if err := lab.Pause(ctx, 2*settle); err != nil {
 		return nil, err
 	}
 	t, err := s.tap(s.wire, true, allPorts)
 	if err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, 5*interval); err != nil {
+	if err := lab.Pause(ctx, 5*interval); err != nil {
 		return nil, err
 	}
 	held, done, err := s.watchAddresses(len(many) * each)
@@ -97,7 +98,7 @@ func takeoverOfMany(ctx context.Context, _ *bench, c *contender) (v values, err 
 	case <-ctx.Done():
 		return nil, fmt.Errorf("the interface hasn't all addresses: %w", ctx.Err())
 	}
-	if err := pause(ctx, time.Second); err != nil {
+	if err := lab.Pause(ctx, time.Second); err != nil {
 		return nil, err
 	}
 	down := 3*interval + 156*interval/256
@@ -158,7 +159,7 @@ func startUp(virtualMAC bool) func(context.Context, *bench, *contender) (values,
 		if err != nil {
 			return nil, err
 		}
-		if err := pause(ctx, settle); err != nil {
+		if err := lab.Pause(ctx, settle); err != nil {
 			return nil, err
 		}
 		u, err := d.Usage()
