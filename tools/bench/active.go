@@ -63,14 +63,8 @@ func active(ports, vrids int, interval time.Duration, rhythm bool) func(context.
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, s.Close()) }()
-		d, err := c.run(ctx, s.host, grid(ports, vrids, 100, interval), false)
+		d, err := c.settled(ctx, s.host, grid(ports, vrids, 100, interval), c.active)
 		if err != nil {
-			return nil, err
-		}
-		if _, err := d.wait(ctx, d.active); err != nil {
-			return nil, err
-		}
-		if err := lab.Pause(ctx, 2*settle); err != nil {
 			return nil, err
 		}
 		long := b.window(10 * time.Second)

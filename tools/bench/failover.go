@@ -72,14 +72,8 @@ func failover(interval time.Duration, others int) func(context.Context, *bench, 
 		if err != nil {
 			return nil, err
 		}
-		d, err := c.run(ctx, s.host, append(measured, crowd...), false)
+		d, err := c.settled(ctx, s.host, append(measured, crowd...), c.backup)
 		if err != nil {
-			return nil, err
-		}
-		if _, err := d.wait(ctx, d.backup); err != nil {
-			return nil, err
-		}
-		if err := lab.Pause(ctx, 2*settle); err != nil {
 			return nil, err
 		}
 		rounds := max(10, int(100*b.share))

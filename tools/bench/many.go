@@ -55,14 +55,7 @@ func takeoverOfMany(ctx context.Context, _ *bench, c *contender) (v values, err 
 		return nil, err
 	}
 	routers := append(many, grid(2, others, 100, interval)[others:]...)
-	d, err := c.run(ctx, s.host, routers, false)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := d.wait(ctx, d.backup); err != nil {
-		return nil, err
-	}
-	if err := lab.Pause(ctx, 2*settle); err != nil {
+	if _, err := c.settled(ctx, s.host, routers, c.backup); err != nil {
 		return nil, err
 	}
 	t, err := s.tap(s.wire, true, allPorts)

@@ -173,13 +173,7 @@ func (d *demo) round(ctx context.Context, interval time.Duration) (result, error
 			return res, err
 		}
 	}
-	if err := d.becomes(ctx, d.b, "Backup"); err != nil {
-		return res, err
-	}
-	if err := d.becomes(ctx, d.a, "Active"); err != nil {
-		return res, err
-	}
-	if err := d.answered(ctx, time.Now()); err != nil {
+	if err := d.change(ctx, d.b, d.a); err != nil {
 		return res, err
 	}
 
@@ -214,13 +208,7 @@ func (d *demo) round(ctx context.Context, interval time.Duration) (result, error
 	if err := d.a.port.Plug(); err != nil {
 		return res, err
 	}
-	if err := d.becomes(ctx, d.b, "Backup"); err != nil {
-		return res, err
-	}
-	if err := d.becomes(ctx, d.a, "Active"); err != nil {
-		return res, err
-	}
-	if err := d.answered(ctx, time.Now()); err != nil {
+	if err := d.change(ctx, d.b, d.a); err != nil {
 		return res, err
 	}
 	res.preempt = d.pinger.Outage(back)
@@ -257,6 +245,17 @@ func (d *demo) start(r *router, interval time.Duration) (err error) {
 	r.seen = 0
 	r.daemon, err = r.node.Failoverd(nil, d.binary, d.args(r, interval)...)
 	return err
+}
+
+// change waits until one router is Backup and the other one Active, and shows who answers.
+func (d *demo) change(ctx context.Context, backup, active *router) error {
+	if err := d.becomes(ctx, backup, "Backup"); err != nil {
+		return err
+	}
+	if err := d.becomes(ctx, active, "Active"); err != nil {
+		return err
+	}
+	return d.answered(ctx, time.Now())
 }
 
 // becomes waits for a state and shows why it was entered.
