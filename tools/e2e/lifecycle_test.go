@@ -434,8 +434,8 @@ func TestSourceStays(t *testing.T) {
 	t.Attr("proves", "D-25")
 	s := newSite(t)
 	a := s.failoverd(s.a, args(100)...)
-	s.waitHolder("198.18.0.10", s.a)
-	s.waitHolder("2001:db8::10", s.a)
+	s.waitState(a, 0, "ipv4", "Active")
+	s.waitState(a, 0, "ipv6", "Active") // what it has done may be told later
 	seen := len(a.Transitions())
 	for _, address := range []string{"fe80::1234/64", "198.18.0.77/24", "192.0.2.7/24"} {
 		s.ok(s.a.AddAddress(ifname, address))
