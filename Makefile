@@ -99,7 +99,7 @@ BENCH_PLOT = cd tools/bench/plot && go run . --in $(CURDIR)/bin/bench.json --out
 .PHONY: bench
 bench: build ## Measure beside keepalived, and the code that runs per packet; ONLY and ROUNDS (root, half an hour)
 	@$(call install-packages,$(TEST_PACKAGES))
-	@go run ./tools/bench $(BENCH) --rounds $(or $(ROUNDS),3) --only '$(ONLY)'
+	@go run ./tools/bench $(BENCH) --rounds $(or $(ROUNDS),0) --only '$(ONLY)'
 	@$(BENCH_PLOT)
 	@go test -run '^$$' -bench . -benchmem ./pkg/... | grep -E '^(Benchmark|pkg:|cpu:)'
 
@@ -112,16 +112,16 @@ bench-quick: build ## Measure the most important of it once (root, two minutes)
 .PHONY: bench-fence
 bench-fence: build ## Measure how long a hung or killed Active answers on, beside keepalived (root, two minutes)
 	@$(call install-packages,$(TEST_PACKAGES))
-	@go run ./tools/stale --failoverd bin/failoverd --rounds $(or $(ROUNDS),5)
+	@go run ./tools/bench --failoverd bin/failoverd --rounds $(or $(ROUNDS),5) --only '^Fence$$'
 
 .PHONY: bench-bystander
 bench-bystander: build ## Measure what it costs the interface's other traffic (root, five minutes; ROUNDS=40)
-	@go run ./tools/bystander --failoverd bin/failoverd --rounds $(or $(ROUNDS),40)
+	@go run ./tools/bench --failoverd bin/failoverd --rounds $(or $(ROUNDS),40) --only '^Bystander$$'
 
 .PHONY: bench-checks
 bench-checks: build ## Measure 1,000 checks under 200 routers, beside keepalived (root, three minutes)
 	@$(call install-packages,$(TEST_PACKAGES))
-	@go run ./tools/checks --failoverd bin/failoverd
+	@go run ./tools/bench --failoverd bin/failoverd --only '^Checks$$'
 
 .PHONY: lint
 lint: ## Check style and the import rules

@@ -9,6 +9,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/failoverd/failoverd/tools/lab"
 )
 
 const (
@@ -61,14 +63,8 @@ func active(ports, vrids int, interval time.Duration, rhythm bool) func(context.
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, s.Close()) }()
-		d, err := c.run(ctx, s.host, grid(ports, vrids, 100, interval), false)
+		d, err := c.settled(ctx, s.host, grid(ports, vrids, 100, interval), c.active)
 		if err != nil {
-			return nil, err
-		}
-		if _, err := d.wait(ctx, d.active); err != nil {
-			return nil, err
-		}
-		if err := pause(ctx, 2*settle); err != nil {
 			return nil, err
 		}
 		long := b.window(10 * time.Second)
@@ -79,7 +75,7 @@ func active(ports, vrids int, interval time.Duration, rhythm bool) func(context.
 		if err != nil {
 			return nil, err
 		}
-		if err := pause(ctx, long); err != nil {
+		if err := lab.Pause(ctx, long); err != nil {
 			return nil, err
 		}
 		return v, b.rhythm(v, t.since(0), interval, vrids)

@@ -77,7 +77,7 @@ func backup(ports, vrids int, interval time.Duration) func(context.Context, *ben
 				return nil, err
 			}
 		}
-		if err := pause(ctx, settle); err != nil {
+		if err := lab.Pause(ctx, settle); err != nil {
 			return nil, err
 		}
 		t, err := s.tap(s.wire, false, allPorts)
@@ -122,7 +122,7 @@ func load(ctx context.Context, d *daemon, pace *lab.Pace, long time.Duration) (v
 		return nil, err
 	}
 	began := time.Now()
-	if err := pause(ctx, long); err != nil {
+	if err := lab.Pause(ctx, long); err != nil {
 		return nil, err
 	}
 	ownAfter, togetherAfter, err := read()

@@ -168,6 +168,19 @@ func (c *contender) run(ctx context.Context, n *lab.Node, routers []router, virt
 	return d, err
 }
 
+// settled starts the contender with these routers, and waits until each has entered the
+// state and the machine has come to rest.
+func (c *contender) settled(ctx context.Context, n *lab.Node, routers []router, state string) (*daemon, error) {
+	d, err := c.run(ctx, n, routers, false)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.wait(ctx, state); err != nil {
+		return nil, err
+	}
+	return d, lab.Pause(ctx, 2*settle)
+}
+
 // wait waits until it has logged for each router that it entered the state, and returns
 // when that was.
 func (d *daemon) wait(ctx context.Context, state string) (time.Time, error) {

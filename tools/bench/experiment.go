@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -55,7 +56,7 @@ var nobody = &contender{name: "nobody"}
 // bench is one run of the whole.
 type bench struct {
 	contenders []*contender
-	rounds     int
+	rounds     int     // 0 for the usual ones
 	share      float64 // of the usual time
 	quick      bool
 	only, who  *regexp.Regexp // experiments and contenders
@@ -63,6 +64,9 @@ type bench struct {
 	canary     *lab.Canary
 	left       time.Duration // by the experiments' own estimates
 }
+
+// usualRounds are those of an experiment that isn't long, unless others are asked for.
+const usualRounds = 3
 
 // quickShare is the part of the usual time that a quick run measures.
 const quickShare = 0.3
@@ -90,7 +94,7 @@ func (b *bench) roundsOf(e experiment) int {
 	if e.once {
 		return 1
 	}
-	return b.rounds
+	return cmp.Or(b.rounds, usualRounds)
 }
 
 func (b *bench) turns(e experiment) []*contender {
@@ -109,9 +113,6 @@ func (b *bench) turns(e experiment) []*contender {
 // measure runs all experiments, the contenders in turns.
 func (b *bench) measure(ctx context.Context) ([]outcome, error) {
 	chosen := b.chosen()
-	if len(chosen) == 0 {
-		return nil, fmt.Errorf("--only %v: no experiment has such a name", b.only)
-	}
 	for _, e := range chosen {
 		b.left += time.Duration(b.roundsOf(e)*len(b.turns(e))) * e.cost
 	}
@@ -144,7 +145,7 @@ func (b *bench) once(ctx context.Context, o *outcome, c *contender, round int) e
 	v, err := o.run(limited, b, c)
 	b.left -= o.cost
 	if ctx.Err() != nil {
-		return fmt.Errorf("interrupted: %w", ctx.Err())
+		return ctx.Err()
 	}
 	if err != nil {
 		err = fmt.Errorf("%s, %s: %w", o.name, c.name, shorten(err))

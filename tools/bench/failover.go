@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/failoverd/failoverd/tools/lab"
 )
 
 const (
@@ -70,14 +72,8 @@ func failover(interval time.Duration, others int) func(context.Context, *bench, 
 		if err != nil {
 			return nil, err
 		}
-		d, err := c.run(ctx, s.host, append(measured, crowd...), false)
+		d, err := c.settled(ctx, s.host, append(measured, crowd...), c.backup)
 		if err != nil {
-			return nil, err
-		}
-		if _, err := d.wait(ctx, d.backup); err != nil {
-			return nil, err
-		}
-		if err := pause(ctx, 2*settle); err != nil {
 			return nil, err
 		}
 		rounds := max(10, int(100*b.share))
@@ -101,7 +97,7 @@ func failover(interval time.Duration, others int) func(context.Context, *bench, 
 				adverts, announcements = append(adverts, advert), append(announcements, announced)
 			}
 			// Long enough to be Backup again, and at another time of the interval.
-			if err := pause(ctx, 100*time.Millisecond+2*interval+rand.N(interval)); err != nil {
+			if err := lab.Pause(ctx, 100*time.Millisecond+2*interval+rand.N(interval)); err != nil {
 				return nil, err
 			}
 		}

@@ -57,14 +57,8 @@ func flood(frames func(active router) ([][]byte, error)) func(context.Context, *
 		if _, err := s.play(routers[1:]); err != nil {
 			return nil, err
 		}
-		d, err := c.run(ctx, s.host, routers, false)
+		d, err := c.settled(ctx, s.host, routers, c.backup)
 		if err != nil {
-			return nil, err
-		}
-		if _, err := d.wait(ctx, d.backup); err != nil {
-			return nil, err
-		}
-		if err := pause(ctx, 2*settle); err != nil {
 			return nil, err
 		}
 		t, err := s.tap(s.wire, false, 0)

@@ -10,14 +10,15 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
-	"os/signal"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"runtime/debug"
-	"syscall"
 
+	"github.com/failoverd/failoverd/tools/bench/bystander"
+	"github.com/failoverd/failoverd/tools/bench/checks"
+	"github.com/failoverd/failoverd/tools/bench/fence"
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
@@ -62,11 +63,17 @@ Caveats
   --against compares failoverd with itself, in turns: the ratio is that of failoverd to the
   one with these keys.
 
+Experiments with a table of their own
+  They run only where --only names them, and --out has nothing of them.
+
+` + fence.About + bystander.About + checks.About + `
   sudo go run ./tools/bench --failoverd bin/failoverd
   sudo go run ./tools/bench --only Backup --rounds 5
   sudo go run ./tools/bench --only Jitter --global 'realtime: true'
   sudo go run ./tools/bench --only '^(Active|Backup) 1,000 x 100' --who failoverd --against 'realtime: false'
   sudo go run ./tools/bench --only '^Pair' --who 'failoverd|keepalived'
+  sudo go run ./tools/bench --only '^Fence$' --rounds 10
+  sudo go run ./tools/bench --only Bystander --who 'off|auto'
   go run ./tools/bench --list
 
 Flags:
@@ -75,7 +82,7 @@ Flags:
 func main() {
 	var (
 		binary  = flag.String("failoverd", "bin/failoverd", "`path` of the failoverd to measure")
-		rounds  = flag.Int("rounds", 3, "`number` of rounds of each experiment that isn't long")
+		rounds  = flag.Int("rounds", 0, "`number` of rounds of each experiment that isn't long; 0 for the usual ones, which are 3, of Fence 5 and of Bystander 40")
 		only    = flag.String("only", "", "`expression` that the names of the experiments match")
 		quick   = flag.Bool("quick", false, "one short round of the most important ones, in two minutes or so")
 		out     = flag.String("out", "bin", "`directory` for bench.md and bench.json")
@@ -87,27 +94,23 @@ func main() {
 		who     = flag.String("who", "", "`expression` that the names of those that are measured match")
 		list    = flag.Bool("list", false, "list the experiments and end")
 	)
-	flag.Usage = func() {
-		fmt.Fprint(flag.CommandLine.Output(), help)
-		flag.PrintDefaults()
-	}
-	flag.Parse()
-	if *list {
-		for _, e := range experiments() {
-			fmt.Println(e.name)
+	lab.Main("bench", help, func(ctx context.Context) error {
+		if *list {
+			return printNames(os.Stdout)
 		}
-		return
+		return run(ctx, options{*binary, *commit, *global, *against, *rounds, *share, *only, *who, *quick, *keep, *out})
+	})
+}
+
+// printNames lists the experiments.
+func printNames(out io.Writer) error {
+	for _, e := range experiments() {
+		fmt.Fprintln(out, e.name)
 	}
-	// The threads that measure don't wait for each other.
-	runtime.GOMAXPROCS(8 * runtime.NumCPU())
-	debug.SetGCPercent(400)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, options{*binary, *commit, *global, *against, *rounds, *share, *only, *who, *quick, *keep, *out})
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
+	for _, s := range studies() {
+		fmt.Fprintln(out, s.name)
 	}
+	return nil
 }
 
 type options struct {
@@ -120,25 +123,38 @@ type options struct {
 }
 
 func run(ctx context.Context, o options) (err error) {
-	if o.rounds < 1 {
-		return fmt.Errorf("--rounds %d: at least 1", o.rounds)
+	if o.rounds < 0 {
+		return fmt.Errorf("--rounds %d: at least 1, or 0 for the usual ones", o.rounds)
 	}
 	if o.share <= 0 {
 		return fmt.Errorf("--share %v: more than 0", o.share)
 	}
-	names, err := regexp.Compile(o.only)
-	if err != nil {
-		return fmt.Errorf("--only: %w", err)
-	}
-	who, err := regexp.Compile(o.who)
-	if err != nil {
-		return fmt.Errorf("--who: %w", err)
-	}
-	if o.binary, err = filepath.Abs(o.binary); err != nil {
-		return err
-	}
 	if o.quick {
 		o.rounds, o.share = 1, quickShare
+	}
+	b := &bench{rounds: o.rounds, share: o.share, quick: o.quick, progress: os.Stderr}
+	if b.only, err = regexp.Compile(o.only); err != nil {
+		return fmt.Errorf("--only: %w", err)
+	}
+	if b.who, err = regexp.Compile(o.who); err != nil {
+		return fmt.Errorf("--who: %w", err)
+	}
+	chosen, studies := b.chosen(), b.studies()
+	if len(chosen)+len(studies) == 0 {
+		return fmt.Errorf("--only %v: no experiment has such a name; --list names them", b.only)
+	}
+	if len(chosen) > 0 {
+		if err := b.compare(ctx, o); err != nil {
+			return err
+		}
+	}
+	return b.study(ctx, studies, o.binary)
+}
+
+// compare measures the experiments of the one table, and writes it.
+func (b *bench) compare(ctx context.Context, o options) (err error) {
+	if o.binary, err = lab.Needs(o.binary, "keepalived", lab.VRRPD); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return err
@@ -147,10 +163,12 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	b := &bench{contenders: newContenders(o.binary, o.global, o.against), rounds: o.rounds, share: o.share, quick: o.quick, only: names, who: who, progress: os.Stderr, canary: lab.NewCanary()}
+	// The threads that measure don't wait for each other.
+	runtime.GOMAXPROCS(8 * runtime.NumCPU())
+	debug.SetGCPercent(400)
+	b.contenders, b.canary = newContenders(o.binary, o.global, o.against), lab.NewCanary()
 	measured, err := b.measure(ctx)
-	err = errors.Join(err, b.canary.Close())
-	if err != nil {
+	if err := errors.Join(err, b.canary.Close()); err != nil {
 		return err
 	}
 	report := newReport(about, b, measured)

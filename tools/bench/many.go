@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/failoverd/failoverd/tools/lab"
 	"github.com/vishvananda/netlink"
 )
 
@@ -54,21 +55,14 @@ func takeoverOfMany(ctx context.Context, _ *bench, c *contender) (v values, err 
 		return nil, err
 	}
 	routers := append(many, grid(2, others, 100, interval)[others:]...)
-	d, err := c.run(ctx, s.host, routers, false)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := d.wait(ctx, d.backup); err != nil {
-		return nil, err
-	}
-	if err := pause(ctx, 2*settle); err != nil {
+	if _, err := c.settled(ctx, s.host, routers, c.backup); err != nil {
 		return nil, err
 	}
 	t, err := s.tap(s.wire, true, allPorts)
 	if err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, 5*interval); err != nil {
+	if err := lab.Pause(ctx, 5*interval); err != nil {
 		return nil, err
 	}
 	held, done, err := s.watchAddresses(len(many) * each)
@@ -97,7 +91,7 @@ func takeoverOfMany(ctx context.Context, _ *bench, c *contender) (v values, err 
 	case <-ctx.Done():
 		return nil, fmt.Errorf("the interface hasn't all addresses: %w", ctx.Err())
 	}
-	if err := pause(ctx, time.Second); err != nil {
+	if err := lab.Pause(ctx, time.Second); err != nil {
 		return nil, err
 	}
 	down := 3*interval + 156*interval/256
@@ -158,7 +152,7 @@ func startUp(virtualMAC bool) func(context.Context, *bench, *contender) (values,
 		if err != nil {
 			return nil, err
 		}
-		if err := pause(ctx, settle); err != nil {
+		if err := lab.Pause(ctx, settle); err != nil {
 			return nil, err
 		}
 		u, err := d.Usage()

@@ -59,15 +59,11 @@ func outage(ctx context.Context, c *contender, interval time.Duration) (s sample
 	var nodes []*lab.Node
 	var ports []*lab.Port
 	for n, name := range []string{"a", "b", "client"} {
-		node, err := l.Node(name)
+		port, err := lan.Host(name, ifname, fmt.Sprintf("198.18.0.%d/24", n+1))
 		if err != nil {
 			return s, err
 		}
-		port, err := lan.Connect(node, ifname, fmt.Sprintf("198.18.0.%d/24", n+1))
-		if err != nil {
-			return s, err
-		}
-		nodes, ports = append(nodes, node), append(ports, port)
+		nodes, ports = append(nodes, port.Node), append(ports, port)
 	}
 	a, b, client := nodes[0], nodes[1], nodes[2]
 	capture, err := lan.Capture()
@@ -98,10 +94,8 @@ func outage(ctx context.Context, c *contender, interval time.Duration) (s sample
 		if _, err := pinger.WaitReply(ctx, time.Now()); err != nil {
 			return 0, err
 		}
-		select {
-		case <-time.After(5 * interval):
-		case <-ctx.Done():
-			return 0, ctx.Err()
+		if err := lab.Pause(ctx, 5*interval); err != nil {
+			return 0, err
 		}
 		_, err := pinger.WaitReply(ctx, time.Now())
 		return pinger.Outage(since), err

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"strings"
 	"time"
+
+	"github.com/failoverd/failoverd/tools/lab"
 )
 
 func pairExperiments() (all []experiment) {
@@ -73,7 +75,7 @@ func pair(ctx context.Context, b *bench, c *contender, routers []router, ports i
 	if err := e.begin(s, a, backup); err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, 2*settle); err != nil {
+	if err := lab.Pause(ctx, 2*settle); err != nil {
 		return nil, err
 	}
 	// All that comes from the Backup is what it must not send.
@@ -82,7 +84,7 @@ func pair(ctx context.Context, b *bench, c *contender, routers []router, ports i
 		return nil, err
 	}
 	began := time.Now()
-	if err := pause(ctx, long); err != nil {
+	if err := lab.Pause(ctx, long); err != nil {
 		return nil, err
 	}
 	v = values{"time": long.Seconds(), stalls: float64(len(b.canary.Stalls(began, time.Now())))}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -94,7 +95,7 @@ type line struct {
 
 func newReport(a about, b *bench, measured []outcome) *report {
 	r := &report{About: a}
-	r.About.Rounds = b.rounds
+	r.About.Rounds = cmp.Or(b.rounds, usualRounds)
 	for _, o := range measured {
 		r.About.Stalls += o.stalls
 		r.Failures = append(r.Failures, o.failures...)
@@ -203,17 +204,10 @@ func (t target) met(l line) string {
 	if t.limited && (slices.Max(l.Failoverd) > t.most || slices.Min(l.Failoverd) < t.least) {
 		return "no"
 	}
-	if t.ratio > 0 && (len(l.Ratios) == 0 || middle(l.Ratios) > t.ratio) {
+	if t.ratio > 0 && (len(l.Ratios) == 0 || lab.Median(l.Ratios) > t.ratio) {
 		return "no"
 	}
 	return "yes"
-}
-
-// middle is the median.
-func middle(all []float64) float64 {
-	sorted := slices.Sorted(slices.Values(all))
-	n := len(sorted)
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
 // spread writes the median, and the smallest and the greatest if there are several.
@@ -224,7 +218,7 @@ func spread(all []float64) string {
 	case len(all) == 1:
 		return number(all[0])
 	}
-	return fmt.Sprintf("%s (%s–%s)", number(middle(all)), number(slices.Min(all)), number(slices.Max(all)))
+	return fmt.Sprintf("%s (%s–%s)", number(lab.Median(all)), number(slices.Min(all)), number(slices.Max(all)))
 }
 
 // number writes three digits that count.

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -142,14 +141,4 @@ func (s *site) play(routers []router) (*lab.Pace, error) {
 		s.closers = append(s.closers, p)
 	}
 	return p, err
-}
-
-// pause waits; it returns an error if it is interrupted.
-func pause(ctx context.Context, long time.Duration) error {
-	select {
-	case <-time.After(long):
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("interrupted: %w", ctx.Err())
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,7 @@ func (s sighting) time() time.Time { return time.Unix(0, s.at) }
 // tap records what a node receives, and sends if that is wanted.
 type tap struct {
 	file *os.File
+	over atomic.Bool // for a reader that never finds the socket empty
 	done chan struct{}
 	port map[int]uint8 // by index
 
@@ -63,13 +65,14 @@ func (s *site) tap(n *lab.Node, sent bool, only int) (*tap, error) {
 		frame, control := make([]byte, 64), make([]byte, 64)
 		// It ends with an error when the file is closed.
 		_ = raw.Read(func(fd uintptr) bool {
-			for {
+			for !t.over.Load() {
 				got, controls, _, from, err := unix.Recvmsg(int(fd), frame, control, 0)
 				if err != nil {
 					return false
 				}
 				t.add(frame[:got], control[:controls], from)
 			}
+			return true
 		})
 	}()
 	return t, nil
@@ -160,7 +163,7 @@ func (t *tap) wait(ctx context.Context, mark int, f func(sighting) bool) (sighti
 				return s, nil
 			}
 		}
-		if err := pause(ctx, time.Millisecond); err != nil {
+		if err := lab.Pause(ctx, time.Millisecond); err != nil {
 			return sighting{}, fmt.Errorf("the awaited frame did not come: %w", err)
 		}
 	}
@@ -179,7 +182,8 @@ func (t *tap) Close() error {
 		})
 		err = errors.Join(err, e)
 	}
-	err = errors.Join(err, t.file.Close())
+	t.over.Store(true)
+	err = errors.Join(err, t.file.Close()) // waits for the reader
 	<-t.done
 	if lost > 0 {
 		err = errors.Join(err, fmt.Errorf("the tap lost %d frames", lost))

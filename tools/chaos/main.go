@@ -6,16 +6,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/failoverd/failoverd/tools/lab"
 )
 
 const help = `chaos has two hosts run failoverd with some tens of routers: of both families, in a
@@ -53,47 +51,27 @@ func main() {
 	flag.IntVar(&o.first, "first", 1, "`number` of the first round, to play one again")
 	flag.IntVar(&o.load, "load", 30, "`number` of routers more, 2 to 100")
 	flag.Uint64Var(&o.seed, "seed", 0, "`number` that the victims, faults and moments follow from; 0 for one of the time")
-	flag.Usage = func() {
-		fmt.Fprint(flag.CommandLine.Output(), help)
-		flag.PrintDefaults()
-	}
-	flag.Parse()
-	if o.seed == 0 {
-		o.seed = uint64(time.Now().UnixNano())
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := check(&o)
-	if err == nil {
-		err = run(ctx, o, os.Stdout)
-	}
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "chaos:", err)
-		os.Exit(1)
-	}
+	lab.Main("chaos", help, func(ctx context.Context) error {
+		if err := check(&o); err != nil {
+			return err
+		}
+		return run(ctx, o, os.Stdout)
+	})
 }
 
 // check makes sure that all that is needed is there.
 func check(o *options) (err error) {
-	if flag.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q; see --help", flag.Arg(0))
-	}
 	if o.rounds < 1 || o.first < 1 {
 		return fmt.Errorf("--rounds %d, --first %d: at least 1", o.rounds, o.first)
 	}
 	if o.load < 2 || o.load > 100 {
 		return fmt.Errorf("--load %d: 2 to 100", o.load)
 	}
-	if os.Geteuid() != 0 {
-		return errors.New("network namespaces need root: run it with sudo")
+	if o.seed == 0 {
+		o.seed = uint64(time.Now().UnixNano())
 	}
-	if o.binary, err = filepath.Abs(o.binary); err != nil {
-		return err
-	}
-	if _, err := os.Stat(o.binary); err != nil {
-		return fmt.Errorf("%w; build it with make build", err)
-	}
-	return nil
+	o.binary, err = lab.Needs(o.binary)
+	return err
 }
 
 // run plays the rounds, and goes on in a new lab where one has failed.
@@ -143,7 +121,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	case failed > 0:
 		return fmt.Errorf("%d of %d rounds failed", failed, played)
 	case ctx.Err() != nil:
-		return errors.New("interrupted")
+		return ctx.Err()
 	case s == nil:
 		return nil
 	}

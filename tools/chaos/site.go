@@ -144,11 +144,7 @@ func (h *host) closeServices() {
 // connect makes a host anew, with what its checks look for.
 func (s *site) connect(h *host) (err error) {
 	h.closeServices()
-	if h.node, err = s.lab.Node(h.name); err != nil {
-		return err
-	}
-	// No link-local address but the one that is given.
-	if err := h.node.Sysctl("net.ipv6.conf.default.addr_gen_mode", "1"); err != nil {
+	if h.node, err = s.lab.Host(h.name); err != nil {
 		return err
 	}
 	h.ports = nil

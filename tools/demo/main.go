@@ -12,10 +12,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -32,16 +30,18 @@ const (
 	ifname   = "eth0"
 )
 
+const help = `demo shows what failoverd is for, in a minute: two routers share an address on a LAN of
+network namespaces, the one that has it dies, and a client measures how long the address
+was gone. It needs root.
+
+  sudo go run ./tools/demo --failoverd bin/failoverd
+
+Flags:
+`
+
 func main() {
 	binary := flag.String("failoverd", "bin/failoverd", "`path` of the failoverd to show")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, *binary)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "demo:", err)
-		os.Exit(1)
-	}
+	lab.Main("demo", help, func(ctx context.Context) error { return run(ctx, *binary) })
 }
 
 // router is one of the two hosts that share the address.
@@ -64,7 +64,7 @@ type demo struct {
 
 func run(ctx context.Context, binary string) (err error) {
 	start := time.Now()
-	if binary, err = filepath.Abs(binary); err != nil {
+	if binary, err = lab.Needs(binary); err != nil {
 		return err
 	}
 	before, err := programs()
@@ -118,24 +118,19 @@ func (d *demo) layOut(l *lab.Lab) error {
 	if err != nil {
 		return err
 	}
-	connect := func(name, address string) (*lab.Node, *lab.Port, error) {
-		n, err := l.Node(name)
-		if err != nil {
-			return nil, nil, err
-		}
-		p, err := lan.Connect(n, ifname, address+"/24")
-		return n, p, err
-	}
 	d.a = &router{address: "198.18.0.1", priority: 200}
 	d.b = &router{address: "198.18.0.2", priority: 100}
 	for name, r := range map[string]*router{"router-a": d.a, "router-b": d.b} {
-		if r.node, r.port, err = connect(name, r.address); err != nil {
+		if r.port, err = lan.Host(name, ifname, r.address+"/24"); err != nil {
 			return err
 		}
+		r.node = r.port.Node
 	}
-	if d.client, _, err = connect("client", "198.18.0.100"); err != nil {
+	client, err := lan.Host("client", ifname, "198.18.0.100/24")
+	if err != nil {
 		return err
 	}
+	d.client = client.Node
 	if d.capture, err = lan.Capture(); err != nil {
 		return err
 	}
@@ -178,13 +173,7 @@ func (d *demo) round(ctx context.Context, interval time.Duration) (result, error
 			return res, err
 		}
 	}
-	if err := d.becomes(ctx, d.b, "Backup"); err != nil {
-		return res, err
-	}
-	if err := d.becomes(ctx, d.a, "Active"); err != nil {
-		return res, err
-	}
-	if err := d.answered(ctx, time.Now()); err != nil {
+	if err := d.change(ctx, d.b, d.a); err != nil {
 		return res, err
 	}
 
@@ -219,13 +208,7 @@ func (d *demo) round(ctx context.Context, interval time.Duration) (result, error
 	if err := d.a.port.Plug(); err != nil {
 		return res, err
 	}
-	if err := d.becomes(ctx, d.b, "Backup"); err != nil {
-		return res, err
-	}
-	if err := d.becomes(ctx, d.a, "Active"); err != nil {
-		return res, err
-	}
-	if err := d.answered(ctx, time.Now()); err != nil {
+	if err := d.change(ctx, d.b, d.a); err != nil {
 		return res, err
 	}
 	res.preempt = d.pinger.Outage(back)
@@ -262,6 +245,17 @@ func (d *demo) start(r *router, interval time.Duration) (err error) {
 	r.seen = 0
 	r.daemon, err = r.node.Failoverd(nil, d.binary, d.args(r, interval)...)
 	return err
+}
+
+// change waits until one router is Backup and the other one Active, and shows who answers.
+func (d *demo) change(ctx context.Context, backup, active *router) error {
+	if err := d.becomes(ctx, backup, "Backup"); err != nil {
+		return err
+	}
+	if err := d.becomes(ctx, active, "Active"); err != nil {
+		return err
+	}
+	return d.answered(ctx, time.Now())
 }
 
 // becomes waits for a state and shows why it was entered.

@@ -66,7 +66,7 @@ func TestDualBesideOldAndNew(t *testing.T) {
 	t.Parallel()
 	t.Attr("proves", "I-01 I-02 I-08")
 	s := newSite(t)
-	d := s.host(s.lab, "d", 3)
+	d := s.host("d", 3)
 	a := s.failoverd(s.a, "--iface", ifname, "--vip", "198.18.0.10/24", "--vrid", "51", "--dual", "--priority", "200")
 	s.waitHolder("198.18.0.10", s.a)
 	var peers []*lab.Process

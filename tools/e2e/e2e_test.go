@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -66,9 +65,9 @@ func newSite(t *testing.T) *site {
 	if s.lan, err = l.LAN("switch"); err != nil {
 		t.Fatal(err)
 	}
-	s.a = s.host(l, "a", 1)
-	s.b = s.host(l, "b", 2)
-	s.c = s.host(l, "c", 100)
+	s.a = s.host("a", 1)
+	s.b = s.host("b", 2)
+	s.c = s.host("c", 100)
 	if s.capture, err = s.lan.Capture(); err != nil {
 		t.Fatal(err)
 	}
@@ -76,28 +75,12 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
-func (s *site) host(l *lab.Lab, name string, number int) *lab.Node {
+func (s *site) host(name string, number int) *lab.Node {
 	s.t.Helper()
-	n, err := l.Node(name)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	// No link-local address but the one that is given.
-	s.ok(n.Sysctl("net.ipv6.conf.default.addr_gen_mode", "1"))
-	p, err := s.lan.Connect(n, ifname, addresses(number)...)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.ports[n] = p
-	return n
-}
-
-func addresses(number int) []string {
-	return []string{
-		fmt.Sprintf("198.18.0.%d/24", number),
-		fmt.Sprintf("fe80::%x/64", number),
-		fmt.Sprintf("2001:db8::%x/64", number),
-	}
+	p, err := s.lan.Host(name, ifname, lab.Addresses(number)...)
+	s.ok(err)
+	s.ports[p.Node] = p
+	return p.Node
 }
 
 func (s *site) ok(err error) {

@@ -171,8 +171,8 @@ func TestInteropEqualPriority(t *testing.T) {
 			loser, winner := p.a, p.b
 			if greater == "failoverd" {
 				// Its addresses end in 200, which is more than keepalived's 2.
-				for i, a := range addresses(200) {
-					p.ok(p.a.RemoveAddress(ifname, addresses(1)[i]))
+				for i, a := range lab.Addresses(200) {
+					p.ok(p.a.RemoveAddress(ifname, lab.Addresses(1)[i]))
 					p.ok(p.a.AddAddress(ifname, a))
 				}
 				loser, winner = p.b, p.a

@@ -254,7 +254,7 @@ func TestInterfaceEvents(t *testing.T) {
 					return err
 				}
 				// The kernel has flushed the IPv6 addresses.
-				for _, a := range addresses(1)[1:] {
+				for _, a := range lab.Addresses(1)[1:] {
 					if err := s.a.AddAddress(ifname, a); err != nil && !strings.Contains(err.Error(), "exists") {
 						return err
 					}
@@ -270,10 +270,10 @@ func TestInterfaceEvents(t *testing.T) {
 		{
 			"loses its address", "interface has no address to send from",
 			func(s *site) error {
-				return firstError(s.a.RemoveAddress(ifname, addresses(1)[0]), s.a.RemoveAddress(ifname, addresses(1)[1]))
+				return firstError(s.a.RemoveAddress(ifname, lab.Addresses(1)[0]), s.a.RemoveAddress(ifname, lab.Addresses(1)[1]))
 			},
 			func(s *site) error {
-				return firstError(s.a.AddAddress(ifname, addresses(1)[0]), s.a.AddAddress(ifname, addresses(1)[1]))
+				return firstError(s.a.AddAddress(ifname, lab.Addresses(1)[0]), s.a.AddAddress(ifname, lab.Addresses(1)[1]))
 			},
 		},
 		{
@@ -285,7 +285,7 @@ func TestInterfaceEvents(t *testing.T) {
 			"deleted and recreated", "interface was removed",
 			func(s *site) error { return s.ports[s.a].Disconnect() },
 			func(s *site) (err error) {
-				s.ports[s.a], err = s.lan.Connect(s.a, ifname, addresses(1)...)
+				s.ports[s.a], err = s.lan.Connect(s.a, ifname, lab.Addresses(1)...)
 				return err
 			},
 		},
@@ -434,8 +434,8 @@ func TestSourceStays(t *testing.T) {
 	t.Attr("proves", "D-25")
 	s := newSite(t)
 	a := s.failoverd(s.a, args(100)...)
-	s.waitHolder("198.18.0.10", s.a)
-	s.waitHolder("2001:db8::10", s.a)
+	s.waitState(a, 0, "ipv4", "Active")
+	s.waitState(a, 0, "ipv6", "Active") // what it has done may be told later
 	seen := len(a.Transitions())
 	for _, address := range []string{"fe80::1234/64", "198.18.0.77/24", "192.0.2.7/24"} {
 		s.ok(s.a.AddAddress(ifname, address))

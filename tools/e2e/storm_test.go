@@ -92,8 +92,8 @@ type stormSite struct {
 func (s *stormSite) start(more ...string) {
 	s.t.Helper()
 	// The Active has the greatest address but one.
-	for n, address := range addresses(200) {
-		s.ok(s.a.RemoveAddress(ifname, addresses(1)[n]))
+	for n, address := range lab.Addresses(200) {
+		s.ok(s.a.RemoveAddress(ifname, lab.Addresses(1)[n]))
 		s.ok(s.a.AddAddress(ifname, address))
 	}
 	s.ok(s.capture.Close())
@@ -143,9 +143,9 @@ func (s *stormSite) advertise(priority uint8, number int) [][]byte {
 	for _, v := range s.addresses {
 		a.Addresses = append(a.Addresses, netip.MustParsePrefix(v).Addr())
 	}
-	source := addresses(number)[0]
+	source := lab.Addresses(number)[0]
 	if s.family == "ipv6" {
-		source = addresses(number)[1]
+		source = lab.Addresses(number)[1]
 	}
 	frame, err := packet.AppendAdvertisementFrame(nil, packet.MAC{2, 0, 0, 0, 0, byte(number)}, netip.MustParsePrefix(source).Addr(), &a, packet.ChecksumRFC9568)
 	s.ok(err)

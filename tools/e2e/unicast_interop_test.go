@@ -35,12 +35,10 @@ func newRoutedSite(t *testing.T) *site {
 	s.ok(err)
 	other, err := l.LAN("other")
 	s.ok(err)
-	s.a = s.host(l, "a", 1)
-	s.b, err = l.Node("b")
+	s.a = s.host("a", 1)
+	b, err := other.Host("b", ifname, far...)
 	s.ok(err)
-	s.ok(s.b.Sysctl("net.ipv6.conf.default.addr_gen_mode", "1"))
-	s.ports[s.b], err = other.Connect(s.b, ifname, far...)
-	s.ok(err)
+	s.b, s.ports[b.Node] = b.Node, b
 	router, err := l.Node("router")
 	s.ok(err)
 	for _, key := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"} {
@@ -82,7 +80,7 @@ func TestUnicastInterop(t *testing.T) {
 	for _, between := range []string{"LAN", "router"} {
 		for i := range protocols {
 			for _, peer := range []string{"failoverd", "keepalived"} {
-				proto, there := protocols[i], addresses(2)
+				proto, there := protocols[i], lab.Addresses(2)
 				if between == "router" {
 					proto, there = routed[i], far
 				}
@@ -93,7 +91,7 @@ func TestUnicastInterop(t *testing.T) {
 						s = newRoutedSite
 					}
 					p := &castPair{pair: &pair{site: s(t), protocol: proto}, other: peer}
-					p.here, p.there = cast(addresses(1), proto.family), cast(there, proto.family)
+					p.here, p.there = cast(lab.Addresses(1), proto.family), cast(there, proto.family)
 					p.failover()
 				})
 			}

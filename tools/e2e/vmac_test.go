@@ -119,7 +119,7 @@ func TestActiveAnswersFromVirtualMAC(t *testing.T) {
 
 func (s *site) activeAnswers() {
 	t := s.t
-	d := s.host(s.lab, "d", 101)
+	d := s.host("d", 101)
 	a := s.failoverd(s.a, append(bothFamilies, "--announce-again", "1s")...)
 	for _, address := range virtuals {
 		s.waitHolder(address, s.a)

@@ -8,19 +8,14 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"os/signal"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -69,18 +64,7 @@ func main() {
 	flag.StringVar(&o.run, "run", "", "run only the cases whose name matches the regular `expression`")
 	flag.IntVar(&o.parallel, "parallel", 6, "`number` of cases at the same time")
 	flag.BoolVar(&o.list, "list", false, "list the names of the cases, and end")
-	flag.Usage = func() {
-		fmt.Fprint(flag.CommandLine.Output(), help)
-		flag.PrintDefaults()
-	}
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, o)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "interop:", err)
-		os.Exit(1)
-	}
+	lab.Main("interop", help, func(ctx context.Context) error { return run(ctx, o) })
 }
 
 // result is a finished case.
@@ -88,16 +72,13 @@ type result struct {
 	testCase
 	verdict
 	took   time.Duration
-	report string  // of a failed case: what is needed to understand it
-	stalls []stall // of the machine, meanwhile
+	report string      // of a failed case: what is needed to understand it
+	stalls []lab.Stall // of the machine, meanwhile
 }
 
 func (r result) ok() bool { return len(r.problems) == 0 }
 
 func run(ctx context.Context, o options) error {
-	if flag.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q: cases are chosen with --run; see --help", flag.Arg(0))
-	}
 	if o.parallel < 1 {
 		return fmt.Errorf("--parallel %d: at least 1", o.parallel)
 	}
@@ -111,16 +92,13 @@ func run(ctx context.Context, o options) error {
 		}
 		return nil
 	}
-	if o.binary, err = filepath.Abs(o.binary); err != nil {
-		return err
-	}
-	if err := installed(o.binary); err != nil {
+	if o.binary, err = lab.Needs(o.binary, "keepalived", lab.VRRPD); err != nil {
 		return err
 	}
 	start := time.Now()
 	results := runAll(ctx, chosen, o)
 	if ctx.Err() != nil {
-		return fmt.Errorf("interrupted after %d of %d cases", len(results), len(chosen))
+		return fmt.Errorf("%w after %d of %d cases", ctx.Err(), len(results), len(chosen))
 	}
 	failed := 0
 	for _, r := range results {
@@ -128,7 +106,7 @@ func run(ctx context.Context, o options) error {
 			failed++
 			fmt.Print(r.report)
 			for _, s := range r.stalls {
-				fmt.Println(s)
+				fmt.Printf("%s processor %d was busy for %v\n", s.From.Format(clock), s.CPU, s.To.Sub(s.From).Round(time.Millisecond))
 			}
 		}
 	}
@@ -155,29 +133,11 @@ func choose(expression string) ([]testCase, error) {
 	return chosen, nil
 }
 
-// installed checks that the programs are there.
-func installed(binary string) error {
-	if os.Geteuid() != 0 {
-		return errors.New("network namespaces need root: run it with sudo")
-	}
-	if _, err := os.Stat(binary); err != nil {
-		return fmt.Errorf("%w; build it with make build", err)
-	}
-	_, keepalivedErr := exec.LookPath("keepalived")
-	_, frrErr := os.Stat(lab.VRRPD)
-	if err := errors.Join(keepalivedErr, frrErr); err != nil {
-		return fmt.Errorf("%w; install the packages keepalived and frr", err)
-	}
-	return nil
-}
-
 // runAll runs the cases, some at the same time, and returns the results in
 // their order.
 func runAll(ctx context.Context, chosen []testCase, o options) []result {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var health pulse
-	health.feel(ctx)
+	canary := lab.NewPatientCanary()
+	defer func() { _ = canary.Close() }() // it only helps to explain
 	var (
 		mu      sync.Mutex
 		wait    sync.WaitGroup
@@ -189,7 +149,7 @@ func runAll(ctx context.Context, chosen []testCase, o options) []result {
 			for c := range pending {
 				started := time.Now()
 				r := runCase(ctx, c, o.binary)
-				r.stalls = health.since(started)
+				r.stalls = canary.Stalls(started, time.Now())
 				if ctx.Err() != nil {
 					continue
 				}
@@ -341,7 +301,7 @@ func printProgress(w io.Writer, n, of int, r result) {
 	if r.pause > 0 {
 		late = fmt.Sprintf(", advertised after a pause of %.1f s", r.pause.Seconds())
 	}
-	if d := longest(r.stalls); d > 0 {
+	if d := lab.Longest(r.stalls); d > 0 {
 		late += fmt.Sprintf(", the machine up to %.1f s late", d.Seconds())
 	}
 	fmt.Fprintf(w, "%*d/%d %s %-42s two %5d ms, none %5d ms, %3d frames checked (%.0f s%s)\n",

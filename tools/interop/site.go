@@ -74,32 +74,18 @@ func (s *site) layOut(c testCase) error {
 		p.setting = setting{
 			proto: c.proto, priority: high, interval: second, addresses: c.proto.addresses,
 			// The greater address is that of whoever is started second.
-			number: 10 * (i + 1),
+			number: 100 + 10*(i+1),
 		}
 		if i == 1 {
 			p.setting.priority = low
 		}
-		if p.node, err = s.lab.Node(p.name); err != nil {
+		if p.port, err = lan.Host(p.name, ifname, lab.Addresses(p.setting.number)...); err != nil {
 			return err
 		}
-		// No link-local address but the one that is given.
-		if err := p.node.Sysctl("net.ipv6.conf.default.addr_gen_mode", "1"); err != nil {
-			return err
-		}
-		if p.port, err = lan.Connect(p.node, ifname, addresses(p.setting.number)...); err != nil {
-			return err
-		}
+		p.node = p.port.Node
 	}
 	s.capture, err = lan.Capture()
 	return err
-}
-
-func addresses(number int) []string {
-	return []string{
-		fmt.Sprintf("198.18.0.%d/24", number+100),
-		fmt.Sprintf("fe80::%x/64", number),
-		fmt.Sprintf("2001:db8::%x/64", number+0x100),
-	}
 }
 
 func (s *site) close() error { return errors.Join(s.capture.Close(), s.lab.Close()) }

@@ -15,12 +15,13 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/failoverd/failoverd/tools/lab"
 )
 
 // modules are what the tests need beside what is built in, in this order.
@@ -56,17 +57,17 @@ echo "` + done + `"
 poweroff -f
 `
 
+const help = `kernels runs the tests of the packet path on other kernels than this one: it takes Debian's
+from the archive and boots them in qemu. It needs apt, qemu-system-x86, busybox-static and
+cpio.
+
+Flags:
+`
+
 func main() {
 	suites := flag.String("suites", "", "Debian `suites` to take kernels from, separated by commas (default: this host's, and its backports)")
 	name := flag.String("package", "linux-image-amd64", "the kernel's `package`")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, *suites, *name)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "kernels:", err)
-		os.Exit(1)
-	}
+	lab.Main("kernels", help, func(ctx context.Context) error { return run(ctx, *suites, *name) })
 }
 
 func run(ctx context.Context, suites, name string) error {

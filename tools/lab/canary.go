@@ -13,23 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	canarySleep = time.Millisecond
-	canaryLimit = 10 * time.Millisecond
-)
-
-// Stall is a time in which a processor stood still.
+// Stall is a time in which a processor stood still, or had other work.
 type Stall struct {
 	CPU      int
 	From, To time.Time
 }
 
-// Canary watches the processors for times in which the machine itself stands still, as
-// a virtual one does when its host has other work: a thread on each sleeps a
-// millisecond again and again, before all others, and notes when it sleeps for more
-// than ten too long. Who uses one, or a Pace, needs more of Go's processors (GOMAXPROCS)
-// than there are threads that work: who comes back from a system call waits for one.
+// Canary watches the processors for times in which nothing that was due ran: a thread on
+// each sleeps for a short time again and again, and notes when it wakes too late. A tool
+// that uses one, or a Pace, needs more of Go's processors (GOMAXPROCS) than it has threads
+// that work, because a thread that comes back from a system call waits for one.
 type Canary struct {
+	sleep, limit time.Duration
+	priority     uint32 // real-time; 0 for an ordinary thread
+
 	over atomic.Bool
 	wait sync.WaitGroup
 
@@ -38,9 +35,20 @@ type Canary struct {
 	err    error
 }
 
-// NewCanary begins to watch.
+// NewCanary begins to watch for times of more than 10 ms in which the machine itself stood
+// still, as a virtual one does when its host has other work: its threads come before all
+// others.
 func NewCanary() *Canary {
-	c := &Canary{}
+	return newCanary(&Canary{sleep: time.Millisecond, limit: 10 * time.Millisecond, priority: 99})
+}
+
+// NewPatientCanary begins to watch for times of more than 200 ms in which an ordinary
+// program didn't run: the machine stood still, or others had the processor.
+func NewPatientCanary() *Canary {
+	return newCanary(&Canary{sleep: 10 * time.Millisecond, limit: 200 * time.Millisecond})
+}
+
+func newCanary(c *Canary) *Canary {
 	for cpu := range runtime.NumCPU() {
 		c.wait.Go(func() {
 			if err := c.watch(cpu); err != nil {
@@ -60,22 +68,24 @@ func (c *Canary) watch(cpu int) error {
 	if err := unix.SchedSetaffinity(0, &set); err != nil {
 		return fmt.Errorf("stay on it: %w", err)
 	}
-	if err := realtime(99); err != nil {
-		return err
+	if c.priority > 0 {
+		if err := realtime(c.priority); err != nil {
+			return err
+		}
 	}
 	for !c.over.Load() {
 		began, err := monotonic()
 		if err != nil {
 			return err
 		}
-		late, err := sleepUntil(began + canarySleep)
+		late, err := sleepUntil(began + c.sleep)
 		if err != nil {
 			return err
 		}
-		if late > canaryLimit {
+		if late > c.limit {
 			now := time.Now()
 			c.mu.Lock()
-			c.stalls = append(c.stalls, Stall{cpu, now.Add(-late - canarySleep), now})
+			c.stalls = append(c.stalls, Stall{cpu, now.Add(-late - c.sleep), now})
 			c.mu.Unlock()
 		}
 	}
@@ -96,6 +106,14 @@ func (c *Canary) Stalls(from, to time.Time) []Stall {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(c.stalls), func(s Stall) bool { return s.To.Before(from) || s.From.After(to) })
+}
+
+// Longest is the length of the longest stall, 0 if there was none.
+func Longest(stalls []Stall) (d time.Duration) {
+	for _, s := range stalls {
+		d = max(d, s.To.Sub(s.From))
+	}
+	return d
 }
 
 // Close ends the watch.

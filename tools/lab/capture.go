@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gopacket/gopacket"
@@ -94,6 +95,7 @@ func (f Frame) String() string {
 // Capture records the frames that hosts send to a switch.
 type Capture struct {
 	file *os.File
+	over atomic.Bool // for a reader that never finds the socket empty
 	done chan struct{}
 
 	mu      sync.Mutex
@@ -129,13 +131,14 @@ func (lan *LAN) Capture() (*Capture, error) {
 		frame, control := make([]byte, 1<<16), make([]byte, 256)
 		// It ends with an error when the file is closed.
 		_ = raw.Read(func(fd uintptr) bool {
-			for {
+			for !c.over.Load() {
 				n, nc, _, from, err := unix.Recvmsg(int(fd), frame, control, 0)
 				if err != nil {
 					return false
 				}
 				c.add(lan, frame[:n], control[:nc], from)
 			}
+			return true
 		})
 	}()
 	return c, nil
@@ -214,7 +217,8 @@ func (c *Capture) VRRP() string {
 
 // Close ends the recording.
 func (c *Capture) Close() error {
-	err := c.file.Close()
+	c.over.Store(true)
+	err := c.file.Close() // waits for the reader
 	<-c.done
 	return err
 }

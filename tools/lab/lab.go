@@ -36,8 +36,8 @@ type Lab struct {
 
 // New returns an empty lab. It needs root.
 func New() (*Lab, error) {
-	if os.Geteuid() != 0 {
-		return nil, errors.New("a lab of network namespaces needs root: run it with sudo")
+	if err := needsRoot(); err != nil {
+		return nil, err
 	}
 	// The parent-death signal of a child is sent when the thread that made
 	// it ends, so the thread is kept.
@@ -149,6 +149,15 @@ func (l *Lab) Node(name string) (*Node, error) {
 		return nil, fmt.Errorf("node %s: %w", name, err)
 	}
 	return n, nil
+}
+
+// Host adds a node whose interfaces get no IPv6 link-local address but the given ones.
+func (l *Lab) Host(name string) (*Node, error) {
+	n, err := l.Node(name)
+	if err != nil {
+		return nil, err
+	}
+	return n, n.Sysctl("net.ipv6.conf.default.addr_gen_mode", "1")
 }
 
 // hold starts the process that the namespaces hang on. It is the first of its

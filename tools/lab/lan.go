@@ -14,6 +14,7 @@ import (
 
 // LAN is a switch.
 type LAN struct {
+	lab    *Lab
 	node   *Node
 	bridge netlink.Link
 
@@ -51,7 +52,26 @@ func (l *Lab) LAN(name string) (*LAN, error) {
 	if err := n.netlink.LinkSetUp(bridge); err != nil {
 		return nil, fmt.Errorf("set bridge up: %w", err)
 	}
-	return &LAN{node: n, bridge: bridge}, nil
+	return &LAN{lab: l, node: n, bridge: bridge}, nil
+}
+
+// Host adds a host and plugs it in: Lab.Host and Connect in one.
+func (lan *LAN) Host(name, ifname string, addresses ...string) (*Port, error) {
+	n, err := lan.lab.Host(name)
+	if err != nil {
+		return nil, err
+	}
+	return lan.Connect(n, ifname, addresses...)
+}
+
+// Addresses are those of the host with a number, 1 to 254, as most labs give them out: one
+// of IPv4, and two of IPv6, of which the first is the link-local one.
+func Addresses(number int) []string {
+	return []string{
+		fmt.Sprintf("198.18.0.%d/24", number),
+		fmt.Sprintf("fe80::%x/64", number),
+		fmt.Sprintf("2001:db8::%x/64", number),
+	}
 }
 
 // Connect plugs a node in: it gets an Ethernet interface of the given name

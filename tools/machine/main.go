@@ -12,9 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/failoverd/failoverd/tools/lab"
@@ -23,19 +21,19 @@ import (
 // patience bounds each step: it is for what never happens, not for what is slow.
 const patience = 2 * time.Minute
 
+const help = `machine takes failoverd's Debian package through its life on two booted machines: install,
+failover, reload, upgrade, watchdog, stop, purge. It needs root, and the packages
+systemd-container and mmdebstrap; make test-package gives it what it needs.
+
+Flags:
+`
+
 func main() {
 	var o options
 	flag.StringVar(&o.deb, "deb", "", "`path` of the package to install")
 	flag.StringVar(&o.newer, "newer", "", "`path` of the package to upgrade to")
 	flag.StringVar(&o.suite, "suite", "bookworm", "Debian `suite` of the machines")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, o)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "machine:", err)
-		os.Exit(1)
-	}
+	lab.Main("machine", help, func(ctx context.Context) error { return run(ctx, o) })
 }
 
 type options struct{ deb, newer, suite string }

@@ -1,18 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package bystander
 
 import (
 	"math"
 	"slices"
 )
-
-// middle is the median.
-func middle(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	n := len(sorted)
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
-}
 
 // interval holds the true median with 95 %: between the values whose ranks a
 // fair coin leaves out with 2.5 % on each side.

@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bystander measures what failoverd costs the other traffic of the
+// Package bystander measures what failoverd costs the other traffic of the
 // interface that it runs on.
-package main
+package bystander
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/signal"
-	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -27,29 +25,30 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-const help = `bystander measures what failoverd costs the traffic that isn't its own.
-
-For each case there is a router in a network namespace, on a cable of its own to a
-client: one without failoverd, another without as a control, which shows how much is
-noise, one without but with a TC program in each direction that does nothing, which
-shows what the kernel takes for calling any, one without but with the macvlan that
-other daemons need for a virtual MAC, and one for each way to receive. Each of these is
-Active for one address; the traffic goes to and from its other address. In each round
-the cases take turns in random order, a fraction of a second each:
-  TCP in, TCP out    one stream to the router and from it
-  64 in, 64 out      frames of 64 octets to the router and from it, as many as go,
-                     for a millisecond of a processor
-
-The ratios are those of a round to the router without failoverd in the same round:
-the median of all rounds, and the interval that holds the true median with 95 %.
-
-It needs root.
-
-  sudo go run ./tools/bystander --failoverd bin/failoverd
-  sudo go run ./tools/bystander --failoverd bin/failoverd --cases absent,off,auto
-
-Flags:
+// About tells what is measured, and how.
+const About = `Bystander: what failoverd costs the traffic that isn't its own.
+  For each case there is a router in a network namespace, on a cable of its own to a client:
+  one without failoverd (absent), another without as a control, which shows how much is noise,
+  one without but with a TC program in each direction that does nothing (empty), which shows
+  what the kernel takes for calling any, one without but with the macvlan that other daemons
+  need for a virtual MAC, and one for each value of --xdp-mode: off, generic, native, auto.
+  Each of these is Active for one address; the traffic goes to and from its other address. In
+  each round the cases take turns in random order, a fraction of a second each:
+    TCP in, TCP out    one stream to the router and from it
+    64 in, 64 out      frames of 64 octets to the router and from it, as many as go, for a
+                       millisecond of a processor
+  The ratios are those of a round to the router without failoverd in the same round: the
+  median of all rounds, and the interval that holds the true median with 95 %. --who chooses
+  the cases.
 `
+
+// Options are what is measured.
+type Options struct {
+	Failoverd string // path
+	Rounds    int
+	Long      time.Duration  // of one measurement
+	Who       *regexp.Regexp // the names of the cases match; the first one is always there
+}
 
 const (
 	ifname   = "eth0"
@@ -62,9 +61,6 @@ const (
 	macvlan  = "macvlan"
 	streamed = 1 << 17 // octets in one write
 )
-
-// held keeps the links of programs that do nothing.
-var held []link.Link
 
 // workload measures once; more is better.
 type workload struct {
@@ -85,47 +81,18 @@ type site struct {
 	name           string
 	router, client *lab.Node
 	daemon         *lab.Failoverd
+	empty          []link.Link // programs that do nothing, as long as they are kept
 	measured       [][]float64 // by workload and round
 }
 
-type options struct {
-	binary string
-	rounds int
-	long   time.Duration
-	cases  string
-}
-
-func main() {
-	var o options
-	flag.StringVar(&o.binary, "failoverd", "bin/failoverd", "`path` of the failoverd to measure")
-	flag.IntVar(&o.rounds, "rounds", 40, "`number` of rounds")
-	flag.DurationVar(&o.long, "long", 250*time.Millisecond, "`time` of one measurement")
-	flag.StringVar(&o.cases, "cases", "absent,control,empty,macvlan,off,generic,native,auto", "`list` of cases: absent, control, empty, macvlan, and values of --xdp-mode")
-	flag.Usage = func() {
-		fmt.Fprint(flag.CommandLine.Output(), help)
-		flag.PrintDefaults()
+// Measure plays the rounds and prints the table.
+func Measure(ctx context.Context, o Options) (err error) {
+	if o.Rounds < 6 {
+		return fmt.Errorf("--rounds %d: at least 6, for an interval", o.Rounds)
 	}
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, o)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bystander:", err)
-		os.Exit(1)
-	}
-}
-
-func run(ctx context.Context, o options) (err error) {
-	names := strings.Split(o.cases, ",")
-	if names[0] != absent {
-		return fmt.Errorf("--cases %s: the first is %s, to which the others are compared", o.cases, absent)
-	}
-	if o.rounds < 6 {
-		return fmt.Errorf("--rounds %d: at least 6, for an interval", o.rounds)
-	}
-	if o.binary, err = filepath.Abs(o.binary); err != nil {
-		return err
-	}
+	names := slices.DeleteFunc([]string{absent, control, empty, macvlan, "off", "generic", "native", "auto"}, func(name string) bool {
+		return name != absent && !o.Who.MatchString(name)
+	})
 	l, err := lab.New()
 	if err != nil {
 		return err
@@ -133,21 +100,21 @@ func run(ctx context.Context, o options) (err error) {
 	defer func() { err = errors.Join(err, l.Close()) }()
 	var sites []*site
 	for _, name := range names {
-		s, err := layOut(ctx, l, name, o.binary)
+		s, err := layOut(ctx, l, name, o.Failoverd)
 		if err != nil {
 			return fmt.Errorf("case %s: %w", name, err)
 		}
 		sites = append(sites, s)
 	}
-	for round := range o.rounds {
-		fmt.Fprintf(os.Stderr, "\rround %d of %d", round+1, o.rounds)
+	for round := range o.Rounds {
+		fmt.Fprintf(os.Stderr, "\rround %d of %d", round+1, o.Rounds)
 		for n, w := range workloads {
 			for _, i := range rand.Perm(len(sites)) {
 				if err := ctx.Err(); err != nil {
-					return fmt.Errorf("interrupted: %w", err)
+					return err
 				}
 				s := sites[i]
-				value, err := w.run(s, o.long)
+				value, err := w.run(s, o.Long)
 				if err != nil {
 					return fmt.Errorf("case %s, %s: %w", s.name, w.name, err)
 				}
@@ -175,7 +142,7 @@ func layOut(ctx context.Context, l *lab.Lab, name, binary string) (s *site, err 
 	case absent, control:
 		return s, nil
 	case empty:
-		return s, s.router.Do(attachEmpty)
+		return s, s.router.Do(s.attachEmpty)
 	case macvlan:
 		return s, s.router.Do(addMacvlan)
 	}
@@ -201,7 +168,7 @@ func addMacvlan() error {
 }
 
 // attachEmpty attaches programs that do nothing. They go with the interface.
-func attachEmpty() error {
+func (s *site) attachEmpty() error {
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type:         ebpf.SchedCLS,
 		License:      "GPL",
@@ -219,7 +186,7 @@ func attachEmpty() error {
 		if err != nil {
 			return fmt.Errorf("attach a program that does nothing: %w", err)
 		}
-		held = append(held, l)
+		s.empty = append(s.empty, l)
 	}
 	return nil
 }
@@ -324,7 +291,7 @@ func show(sites []*site) error {
 	for _, s := range sites {
 		fmt.Fprint(w, s.name)
 		for n := range workloads {
-			fmt.Fprintf(w, "\t%.4g\t", middle(s.measured[n]))
+			fmt.Fprintf(w, "\t%.4g\t", lab.Median(s.measured[n]))
 			if s.name == absent {
 				fmt.Fprint(w, "1")
 				continue
@@ -334,7 +301,7 @@ func show(sites []*site) error {
 				ratios[i] = v / sites[0].measured[n][i]
 			}
 			low, high := interval(ratios)
-			fmt.Fprintf(w, "%.3f (%.3f to %.3f)", middle(ratios), low, high)
+			fmt.Fprintf(w, "%.3f (%.3f to %.3f)", lab.Median(ratios), low, high)
 		}
 		fmt.Fprintln(w)
 	}

@@ -1,23 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command checks measures what checks cost: many routers advertise on a LAN of
-// network namespaces while as many scripts as TCP services are checked, by failoverd
-// and by keepalived in turns. It says how late advertisements were and how much of a
-// processor was taken, by the daemon with all that it runs.
-package main
+// Package checks measures what checks of scripts and services cost, with failoverd and
+// with keepalived.
+package checks
 
 import (
 	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -30,30 +26,27 @@ const (
 	start   = 30 * time.Second // how long it is waited until all routers are Active
 )
 
-// plan is what is measured.
+// About tells what is measured, and how.
+const About = `Checks: what checks cost.
+  200 routers advertise every 100 ms on a LAN while as many scripts as TCP services are
+  checked, 1,000 in all, each every second, by failoverd and by keepalived in turns. The table
+  says how late advertisements were and how much of a processor was taken, by the daemon with
+  all that it runs.
+`
+
+// Options are what is measured.
+type Options struct {
+	Failoverd string         // path
+	Long      time.Duration  // of each measurement
+	Who       *regexp.Regexp // the names of those that are measured match
+}
+
+// plan is what a measurement has.
 type plan struct {
-	routers, checks int
+	routers, checks int           // half of the checks are scripts
 	interval        time.Duration // of advertisements
 	every           time.Duration // of checks
 	measured        time.Duration
-}
-
-func main() {
-	binary := flag.String("failoverd", "bin/failoverd", "`path` of the failoverd to measure")
-	p := plan{}
-	flag.IntVar(&p.routers, "routers", 200, "`number` of routers, up to 255")
-	flag.IntVar(&p.checks, "checks", 1000, "`number` of checks, half of them scripts")
-	flag.DurationVar(&p.interval, "interval", 100*time.Millisecond, "`time` between advertisements")
-	flag.DurationVar(&p.every, "every", time.Second, "`time` between two looks of a check")
-	flag.DurationVar(&p.measured, "time", 20*time.Second, "how long each is measured")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, *binary, p)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "checks:", err)
-		os.Exit(1)
-	}
 }
 
 // contender starts one of the daemons on a node.
@@ -62,18 +55,16 @@ type contender struct {
 	start func(n *lab.Node, p plan) (*lab.Process, error)
 }
 
-func run(ctx context.Context, binary string, p plan) error {
-	binary, err := filepath.Abs(binary)
-	if err != nil {
-		return err
-	}
+// Measure measures each daemon without checks and with them, and prints the table.
+func Measure(ctx context.Context, o Options) error {
+	p := plan{routers: 200, checks: 1000, interval: 100 * time.Millisecond, every: time.Second, measured: o.Long}
 	contenders := []contender{
 		{"failoverd", func(n *lab.Node, p plan) (*lab.Process, error) {
 			path, err := write(n, "failoverd.yaml", failoverdConfig(p))
 			if err != nil {
 				return nil, err
 			}
-			f, err := n.Failoverd(nil, binary, "--config", path)
+			f, err := n.Failoverd(nil, o.Failoverd, "--config", path)
 			if err != nil {
 				return nil, err
 			}
@@ -93,6 +84,9 @@ func run(ctx context.Context, binary string, p plan) error {
 	fmt.Fprintln(w, "\tchecks\trouters Active\tprocessor\tgap: median\t99.9 %\tlongest\tlonger than 1.5\tthan 3 intervals")
 	for _, checks := range []int{0, p.checks} {
 		for _, c := range contenders {
+			if !o.Who.MatchString(c.name) {
+				continue
+			}
 			q := p
 			q.checks = checks
 			r, err := measure(ctx, c, q)
@@ -134,16 +128,11 @@ func measure(ctx context.Context, c contender, p plan) (r result, err error) {
 	if err != nil {
 		return r, err
 	}
-	n, err := l.Node("a")
+	port, err := lan.Host("a", ifname, "198.18.0.1/16")
 	if err != nil {
 		return r, err
 	}
-	if _, err := lan.Connect(n, ifname, "198.18.0.1/16"); err != nil {
-		return r, err
-	}
-	if err := n.SetUp("lo"); err != nil {
-		return r, err
-	}
+	n := port.Node
 	stop, err := serve(n)
 	if err != nil {
 		return r, err
@@ -164,10 +153,8 @@ func measure(ctx context.Context, c contender, p plan) (r result, err error) {
 		return r, err
 	}
 	from := len(capture.Frames())
-	select {
-	case <-time.After(p.measured):
-	case <-ctx.Done():
-		return r, ctx.Err()
+	if err := lab.Pause(ctx, p.measured); err != nil {
+		return r, err
 	}
 	after, err := usage(daemon.PID())
 	if err != nil {

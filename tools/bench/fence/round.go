@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package fence
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -41,49 +42,50 @@ type contender struct {
 }
 
 // virtualAddresses are those that the routers share; the last one is asked for.
-func virtualAddresses(o options) []string {
-	if o.ipv6 {
+func virtualAddresses(o Options) []string {
+	if o.IPv6 {
 		return []string{"fe80::12:33/64", "2001:db8::10/64"} // keepalived needs both
 	}
 	return []string{"198.18.0.10/24"}
 }
 
 // asked is the address that is asked for.
-func asked(o options) netip.Addr {
+func asked(o Options) netip.Addr {
 	all := virtualAddresses(o)
 	return netip.MustParsePrefix(all[len(all)-1]).Addr()
 }
 
-func contenders(o options) []contender {
-	return []contender{
+func contenders(o Options) []contender {
+	all := []contender{
 		{"failoverd", func(n *lab.Node, priority int) (*lab.Process, error) {
-			args := []string{"--iface", ifname, "--vrid", fmt.Sprint(vrid), "--priority", fmt.Sprint(priority), "--interval", o.interval.String()}
+			args := []string{"--iface", ifname, "--vrid", fmt.Sprint(vrid), "--priority", fmt.Sprint(priority), "--interval", interval.String()}
 			for _, a := range virtualAddresses(o) {
 				args = append(args, "--vip", a)
 			}
-			f, err := n.Failoverd(nil, o.binary, args...)
+			f, err := n.Failoverd(nil, o.Failoverd, args...)
 			if err != nil {
 				return nil, err
 			}
 			return f.Process, nil
 		}},
 		{"keepalived", func(n *lab.Node, priority int) (*lab.Process, error) {
-			return n.Keepalived(lab.KeepalivedConfig{Interface: ifname, Version: 3, VRID: vrid, Priority: priority, Interval: o.interval, Addresses: virtualAddresses(o)})
+			return n.Keepalived(lab.KeepalivedConfig{Interface: ifname, Version: 3, VRID: vrid, Priority: priority, Interval: interval, Addresses: virtualAddresses(o)})
 		}},
 	}
+	return slices.DeleteFunc(all, func(c contender) bool { return !o.Who.MatchString(c.name) })
 }
 
 // site is a LAN with two routers, the first of which is Active, and an asker.
 type site struct {
-	options
-	a, b   *lab.Node
-	active *lab.Process
-	asker  *lab.Asker
+	options Options
+	a, b    *lab.Node
+	active  *lab.Process
+	asker   *lab.Asker
 }
 
 // play has the Active of one of the daemons hang or die, in a lab of its own.
-func play(ctx context.Context, o options, c contender, signal syscall.Signal) (m map[row]sample, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience+o.watch)
+func play(ctx context.Context, o Options, c contender, signal syscall.Signal) (m map[row]sample, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience+watch)
 	defer cancel()
 	l, err := lab.New()
 	if err != nil {
@@ -119,23 +121,15 @@ func (s *site) layOut(l *lab.Lab) error {
 	var nodes []*lab.Node
 	var macs []string
 	for n, name := range []string{"a", "b", "client"} {
-		node, err := l.Node(name)
+		port, err := lan.Host(name, ifname, lab.Addresses(n+1)...)
 		if err != nil {
 			return err
 		}
-		// No link-local address but the one that is given.
-		if err := node.Sysctl("net.ipv6.conf.default.addr_gen_mode", "1"); err != nil {
-			return err
-		}
-		number := n + 1
-		if _, err := lan.Connect(node, ifname, fmt.Sprintf("198.18.0.%d/24", number), fmt.Sprintf("fe80::%x/64", number), fmt.Sprintf("2001:db8::%x/64", number)); err != nil {
-			return err
-		}
-		mac, err := node.MAC(ifname)
+		mac, err := port.Node.MAC(ifname)
 		if err != nil {
 			return err
 		}
-		nodes, macs = append(nodes, node), append(macs, mac)
+		nodes, macs = append(nodes, port.Node), append(macs, mac)
 	}
 	s.a, s.b = nodes[0], nodes[1]
 	address := asked(s.options)
@@ -167,7 +161,7 @@ func (s *site) settled(ctx context.Context) error {
 	if err := s.holds(ctx); err != nil {
 		return err
 	}
-	if err := sleep(ctx, 5*s.interval); err != nil {
+	if err := lab.Pause(ctx, 5*interval); err != nil {
 		return err
 	}
 	if err := s.holds(ctx); err != nil {
@@ -196,7 +190,7 @@ func (s *site) interrupt(ctx context.Context, signal syscall.Signal, m map[row]s
 	if err := s.asker.WaitAnswers(ctx, s.b, 1); err != nil {
 		return err
 	}
-	if err := sleep(ctx, s.watch); err != nil {
+	if err := lab.Pause(ctx, watch); err != nil {
 		return err
 	}
 	return s.compare(m, signalNames[signal], since, s.a, s.b)
@@ -234,14 +228,4 @@ func (s *site) compare(m map[row]sample, event string, since time.Time, from, to
 		errs = append(errs, record(kind(s.options, q), all.To(q)))
 	}
 	return errors.Join(errs...)
-}
-
-// sleep waits for a time, or until it is interrupted.
-func sleep(ctx context.Context, long time.Duration) error {
-	select {
-	case <-time.After(long):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package fence
 
 import (
 	"cmp"
@@ -59,18 +59,18 @@ func summary(samples []sample) string {
 }
 
 // kind is what a question is called.
-func kind(o options, q lab.Question) string {
+func kind(o Options, q lab.Question) string {
 	switch {
 	case q != lab.QuestionNeighbor:
 		return q.String()
-	case o.ipv6:
+	case o.IPv6:
 		return "ND"
 	}
 	return "ARP"
 }
 
-func printTable(out io.Writer, o options, contenders []contender, results []results) error {
-	fmt.Fprintf(out, "Advertisements every %v, %d rounds, watched for %v after the take-over: median (least to most)\n\n", o.interval, o.rounds, o.watch)
+func printTable(out io.Writer, o Options, contenders []contender, results []results) error {
+	fmt.Fprintf(out, "Advertisements every %v, %d rounds, watched for %v after the take-over: median (least to most)\n\n", interval, o.Rounds, watch)
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprint(w, "\t\t")
 	for _, c := range contenders {
@@ -100,7 +100,7 @@ func printTable(out io.Writer, o options, contenders []contender, results []resu
 }
 
 // rows are those of the table, in order.
-func rows(o options) (all []row) {
+func rows(o Options) (all []row) {
 	for _, event := range []string{"SIGSTOP", "SIGKILL", "SIGCONT"} {
 		for _, what := range []string{two, none} {
 			for _, q := range lab.Questions {
