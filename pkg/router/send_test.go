@@ -3,6 +3,7 @@
 package router
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -94,7 +95,7 @@ func TestOneCannotSend(t *testing.T) {
 				if !h.answers(51) {
 					t.Fatalf("%v: the one that can send doesn't answer", errno)
 				}
-				if s := h.status(52); i == 12 && (h.answers(52) || s.Unsent == nil || s.Unsent.Err != errno) {
+				if s := h.status(52); i == 12 && (h.answers(52) || s.Unsent == nil || !errors.Is(s.Unsent.Err, errno)) {
 					t.Errorf("%v: the one that can't send answers: %v", errno, s.Unsent)
 				}
 			}
@@ -197,9 +198,9 @@ func TestFullQueue(t *testing.T) {
 		}
 		// But not for ever.
 		h.refuse(always(syscall.ENOBUFS))
-		errors := h.status(51).Counters.SendErrors
+		before = h.status(51)
 		time.Sleep(2500 * time.Millisecond)
-		if n := h.status(51).Counters.SendErrors - errors; n != 8 {
+		if n := h.status(51).Counters.SendErrors - before.Counters.SendErrors; n != 8 {
 			t.Errorf("%d attempts for 2 advertisements, not 8", n)
 		}
 		h.end()
@@ -408,7 +409,7 @@ func TestRemoveFails(t *testing.T) {
 		h.releaseErr = syscall.EBUSY
 		h.up()
 		time.Sleep(5 * time.Second)
-		if err := h.loop.Remove(testID, vrrp.CauseRemoved); err != syscall.EBUSY {
+		if err := h.loop.Remove(testID, vrrp.CauseRemoved); !errors.Is(err, syscall.EBUSY) {
 			t.Fatalf("Remove = %v", err)
 		}
 		before := len(h.assignments())

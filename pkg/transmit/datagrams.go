@@ -97,9 +97,11 @@ func (d *Datagrams) Flush(unsent func(n int, err error)) (sent int) {
 
 // tell hands on that a datagram could not be sent.
 func (d *Datagrams) tell(n int, err error) {
-	switch errno := err.(unix.Errno); errno {
-	case unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ECONNREFUSED:
-		err = &UnreachableError{d.destination(n), errno}
+	for _, errno := range [...]unix.Errno{unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ECONNREFUSED} {
+		if errors.Is(err, errno) {
+			err = &UnreachableError{d.destination(n), errno}
+			break
+		}
 	}
 	d.unsent(n, err)
 }

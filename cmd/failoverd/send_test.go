@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/failoverd/failoverd/pkg/control"
+)
+
+// A router whose advertisement gets longer than the MTU is out, says why, and is back as
+// soon as it fits. The other one of the interface goes on.
+func TestAdvertisementTooLong(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	var addresses []string
+	for n := range 120 {
+		addresses = append(addresses, fmt.Sprintf("198.18.0.%d/24", 110+n))
+	}
+	a := s.withFile(s.a, "routers:\n"+
+		"  - {name: small, interface: eth0, vrid: 51, interval: 100ms, addresses: [198.18.0.10/24]}\n"+
+		"  - {name: many, interface: eth0, vrid: 52, interval: 100ms, addresses: ["+strings.Join(addresses, ", ")+"]}\n")
+	a.router("small", "ipv4", inState("Active"))
+	a.router("many", "ipv4", func(r control.Router) bool {
+		return r.State == "Active" && r.Assigned && r.LastSent != nil && r.SendError == ""
+	})
+	s.pinged(s.c, "198.18.0.110")
+
+	mtu := func(n string) {
+		_, err := s.a.Run(s.ctx, "ip", "link", "set", "eth0", "mtu", n)
+		s.ok(err)
+	}
+	mtu("500")
+	problem := func(r control.Router) bool {
+		return slices.ContainsFunc(r.Problems, func(p control.Problem) bool {
+			return p.Kind == control.CannotSend && strings.Contains(p.Text, "it has 508 octets, the MTU of eth0 is 500") && strings.Contains(p.Remedy, "raise the MTU to 508")
+		})
+	}
+	out := a.router("many", "ipv4", func(r control.Router) bool { return r.State == "Backup" && problem(r) })
+	if out.Assigned || out.SendError == "" || !strings.HasPrefix(out.Cause, "can't advertise, for ") {
+		t.Errorf("told: %+v", out)
+	}
+	if small := a.router("small", "ipv4", inState("Active")); small.BecameActive != 1 || small.SendError != "" {
+		t.Errorf("the other one: %+v", small)
+	}
+	s.pinged(s.c, "198.18.0.10")
+	mtu("1500")
+	a.router("many", "ipv4", func(r control.Router) bool { return r.State == "Active" && r.SendError == "" && !problem(r) })
+	s.pinged(s.c, "198.18.0.110")
+}
