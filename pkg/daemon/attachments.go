@@ -18,7 +18,7 @@ import (
 
 // attachmentsEvery is how often it is looked whether the BPF programs see the packets of
 // the interfaces. It is less than a second, within which they are attached again.
-const attachmentsEvery = 500 * time.Millisecond
+const attachmentsEvery = 900 * time.Millisecond
 
 // attachments have the BPF programs stay attached, and in front: somebody may detach them,
 // or put others in front of them that end the chain.

@@ -11,7 +11,6 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/transmit"
-	"github.com/failoverd/failoverd/pkg/vrrp"
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
@@ -181,7 +180,7 @@ func TestBeside(t *testing.T) {
 		if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Addresses: list("192.0.2.1"), VirtualMAC: true, Accept: true}); err != nil {
 			t.Fatal(err)
 		}
-		w.lease(k).Answer(vrrp.Instant(monotonic().Add(time.Hour)))
+		w.lease(k).Answer(monotonic().Add(time.Hour))
 	}
 	router()
 	answered(t, client, "not told yet", "192.0.2.1", "00:00:5e:00:01:33", mac)
