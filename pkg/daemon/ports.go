@@ -47,7 +47,7 @@ type ports struct {
 	conditions *conditions
 	guardian   *guardian
 	problems   *problems
-	members    time.Time // when memberships were looked at last
+	members    time.Time     // when memberships were looked at last
 	begun      chan struct{} // closed when what was possible at the start is done
 	told       func(map[router.ID]view)
 

@@ -28,7 +28,7 @@ type Interface struct {
 	Name  string
 	// Kind is rtnetlink's: "veth", "bridge", "vlan", "bond"…; empty for a
 	// hardware device.
-	Kind   string
+	Kind string
 	// Encapsulation is what its frames begin with, in the netlink package's words:
 	// "ether", "none", "ppp"…
 	Encapsulation string
@@ -36,7 +36,7 @@ type Interface struct {
 	Master        int // of a port: the index of its bridge, bond or VRF
 	MAC           packet.MAC
 	NoARP         bool // IFF_NOARP: it doesn't answer for its addresses
-	Passthru   bool // a macvlan or macvtap: its mode is passthru
+	Passthru      bool // a macvlan or macvtap: its mode is passthru
 	// Up is IFF_UP, the administrator's wish; Running is IFF_RUNNING, a
 	// carrier.
 	Up, Running bool
@@ -122,7 +122,7 @@ func (h *Handle) interfaces() ([]Interface, error) {
 			Encapsulation: a.EncapType,
 			Master:        a.MasterIndex,
 			NoARP:         a.RawFlags&unix.IFF_NOARP != 0,
-			Passthru:   passthru(l),
+			Passthru:      passthru(l),
 		}
 		copy(i.MAC[:], a.HardwareAddr)
 		switch {
