@@ -105,16 +105,16 @@ func TestFindings(t *testing.T) {
 		"any VRID with --iface": {func(f *Facts, _ *Interface, _ *config.Router) {
 			f.Routers, f.Daemons = nil, keepalived("eth0", 7, true)
 		}, Problem, "daemon", "VRID 7"},
-		"a macvlan left":       {func(_ *Facts, i *Interface, _ *config.Router) { i.VirtualMACs = []string{"vrrp.51"} }, Warning, "daemon", "ip link del vrrp.51"},
-		"no interface":         {func(_ *Facts, i *Interface, _ *config.Router) { i.Present = false }, Problem, "interface", "waits"},
-		"it is down":           {func(_ *Facts, i *Interface, _ *config.Router) { i.Up = false }, Problem, "interface", "ip link set eth0 up"},
-		"no carrier":           {func(_ *Facts, i *Interface, _ *config.Router) { i.Running = false }, Problem, "interface", "cable"},
-		"no Ethernet":          {func(_ *Facts, i *Interface, _ *config.Router) { i.Ethernet = false }, Problem, "interface", "Ethernet"},
-		"no multicast":         {func(_ *Facts, i *Interface, _ *config.Router) { i.Multicast = false }, Problem, "interface", "multicast on"},
-		"no ARP":               {func(_ *Facts, i *Interface, _ *config.Router) { i.NoARP = true }, Problem, "interface", "arp on"},
-		"a port":               {func(_ *Facts, i *Interface, _ *config.Router) { i.Master, i.MasterKind = "br0", "bridge" }, Problem, "interface", "run the router on br0"},
-		"wireless":             {func(_ *Facts, i *Interface, _ *config.Router) { i.Wireless = true }, Warning, "interface", "virtual MAC mode off"},
-		"ipvlan":               {func(_ *Facts, i *Interface, r *config.Router) {
+		"a macvlan left": {func(_ *Facts, i *Interface, _ *config.Router) { i.VirtualMACs = []string{"vrrp.51"} }, Warning, "daemon", "ip link del vrrp.51"},
+		"no interface":   {func(_ *Facts, i *Interface, _ *config.Router) { i.Present = false }, Problem, "interface", "waits"},
+		"it is down":     {func(_ *Facts, i *Interface, _ *config.Router) { i.Up = false }, Problem, "interface", "ip link set eth0 up"},
+		"no carrier":     {func(_ *Facts, i *Interface, _ *config.Router) { i.Running = false }, Problem, "interface", "cable"},
+		"no Ethernet":    {func(_ *Facts, i *Interface, _ *config.Router) { i.Ethernet = false }, Problem, "interface", "Ethernet"},
+		"no multicast":   {func(_ *Facts, i *Interface, _ *config.Router) { i.Multicast = false }, Problem, "interface", "multicast on"},
+		"no ARP":         {func(_ *Facts, i *Interface, _ *config.Router) { i.NoARP = true }, Problem, "interface", "arp on"},
+		"a port":         {func(_ *Facts, i *Interface, _ *config.Router) { i.Master, i.MasterKind = "br0", "bridge" }, Problem, "interface", "run the router on br0"},
+		"wireless":       {func(_ *Facts, i *Interface, _ *config.Router) { i.Wireless = true }, Warning, "interface", "virtual MAC mode off"},
+		"ipvlan": {func(_ *Facts, i *Interface, r *config.Router) {
 			i.OneMAC, r.VirtualMAC = "eth0 is an ipvlan", config.VirtualMACBPF
 		}, Problem, "interface", "mode auto or off"},
 		"an address elsewhere": {func(_ *Facts, i *Interface, _ *config.Router) {

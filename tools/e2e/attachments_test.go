@@ -233,7 +233,9 @@ func TestInterfaceIndexIsReused(t *testing.T) {
 		*configured
 		state string
 	}{{a, "Active"}, {b, "Backup"}} {
-		c.router("web", "ipv4", func(r control.Router) bool { return r.State == c.state && (c.state == "Active" || r.Active == "198.19.0.1") })
+		c.router("web", "ipv4", func(r control.Router) bool {
+			return r.State == c.state && (c.state == "Active" || r.Active == "198.19.0.1")
+		})
 	}
 	s.stop(s.a, a.Failoverd)
 	s.stop(s.b, b.Failoverd)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/failoverd/failoverd/tools/lab"
+
 	"github.com/vishvananda/netlink"
 
 	"github.com/failoverd/failoverd/pkg/control"
@@ -56,7 +58,7 @@ routers:
 	s.ok(s.a.Netlink().LinkSetMTU(eth0, 1200))
 	a.router("web", "ipv6", inState("Initialize"))
 	s.ok(s.a.Netlink().LinkSetMTU(eth0, 1500))
-	for _, address := range addresses(1)[1:] { // they went with IPv6
+	for _, address := range lab.Addresses(1)[1:] { // they went with IPv6
 		s.ok(s.a.AddAddress(ifname, address))
 	}
 	a.router("web", "ipv6", inState("Active"))
@@ -80,11 +82,11 @@ func TestOnMacvlan(t *testing.T) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.ParentIndex = "mv0", eth0.Attrs().Index
 	s.ok(s.a.Netlink().LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}))
-	for _, address := range addresses(1) {
+	for _, address := range lab.Addresses(1) {
 		s.ok(s.a.RemoveAddress(ifname, address))
 	}
 	s.ok(s.a.SetUp("mv0"))
-	s.ok(s.a.AddAddress("mv0", addresses(1)[0]))
+	s.ok(s.a.AddAddress("mv0", lab.Addresses(1)[0]))
 	a := s.withFile(s.a, "routers: [{name: web, interface: mv0, vrid: 51, interval: 100ms, addresses: [198.18.0.10/24]}]\n")
 	r := a.router("web", "ipv4", inState("Active"))
 	if r.VirtualMAC != "off" {
