@@ -174,7 +174,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		claims: held, interfaces: hosts, sockets: ports, guards: guards,
 		settings: &settings{interfaces: hosts, ports: ports},
 		entries:  &entries{dp: dp, guards: guards, all: make(map[plan.ID]*plan.Entry)},
-		takings:  &takings{loop: loop, worker: worker, sockets: ports, guards: guards, guardian: guardian, log: log, all: make(map[plan.ID]*plan.Loop)},
+		takings:  &takings{loop: loop, worker: worker, sockets: ports, guards: guards, guardian: guardian, log: log, known: make(map[plan.ID]*remembered), all: make(map[plan.ID]*plan.Loop)},
 		notes:    &notes{journal: journal, interfaces: hosts, sockets: ports, all: make(map[plan.Note]bool)},
 	}
 	keeper := newKeeper(hands, monitor, loop, conditions, problems, wait, log)

@@ -166,6 +166,20 @@ func (h *settings) now(s link.Setting) (link.Setting, bool) {
 	return s.On(name), name != ""
 }
 
+// drifted reports whether somebody has changed a setting that a macvlan needs.
+func (h *settings) drifted(notes map[plan.Note]bool) bool {
+	for n := range notes {
+		if s, is := n.(link.Setting); is {
+			if now, ok := h.now(s); ok {
+				if value, err := link.ReadSetting(now.Path); err == nil && value != s.Value {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 func (h *settings) Do(steps []reconcile.Step) []error {
 	return each(steps, func(s *reconcile.Step) error {
 		now, ok := h.now(s.Setting)
@@ -351,6 +365,7 @@ type entries struct {
 	dp     *datapath.Datapath
 	guards *guards
 	all    map[plan.ID]*plan.Entry
+	next   int // which of them is looked at next
 }
 
 func (h *entries) Look(_ *plan.Host, p *plan.Picture) error {
@@ -379,6 +394,35 @@ func (h *entries) Do(steps []reconcile.Step) []error {
 		h.all[s.ID] = s.Entry
 		return nil
 	})
+}
+
+// lookAtOnce is how many of the kernel's entries are looked at in one go.
+const lookAtOnce = 100
+
+// lookAfter puts back what somebody has deleted from the kernel's maps, of some entries,
+// and next time of others.
+func (h *entries) lookAfter(restored func(plan.ID, string)) error {
+	keys := h.dp.Routers()
+	if len(keys) == 0 {
+		return nil
+	}
+	for range min(len(keys), lookAtOnce) {
+		h.next = (h.next + 1) % len(keys)
+		k := keys[h.next]
+		missing := h.dp.Missing(k)
+		if missing == nil {
+			continue
+		}
+		if err := h.dp.Tell(k); err != nil {
+			return err
+		}
+		for id, e := range h.all {
+			if keyOf(id, e.Ifindex) == k {
+				restored(id, missing.Error())
+			}
+		}
+	}
+	return nil
 }
 
 // kernel is an entry as the datapath has it.

@@ -34,6 +34,10 @@ const (
 	// lookEvery is how often it is looked for what no event tells of: memberships, and a
 	// journal that there was no room for.
 	lookEvery = 3 * time.Second
+	// restTimes is how many times as long as a look at the host took the next one waits
+	// that is only for interfaces that have changed, and restMost the longest.
+	restTimes = 4
+	restMost  = 200 * time.Millisecond
 )
 
 // keeper keeps the host as the plan wants it. All of it happens off the event loop.
@@ -51,8 +55,9 @@ type keeper struct {
 	settling chan chan struct{} // closed when what was known before has been acted on
 	begun    chan struct{}      // closed when what was possible at the start is done
 
-	plan  *plan.Plan
-	known map[plan.ID]*remembered
+	plan    *plan.Plan
+	known   map[plan.ID]*remembered
+	changed bool // the interfaces, since it was looked after them
 
 	mu    sync.Mutex
 	views map[router.ID]view
@@ -89,7 +94,7 @@ type change struct {
 // newKeeper returns one that carries out steps by the hands.
 func newKeeper(h *hands, monitor *link.Monitor, loop *router.Loop, c *conditions, problems *observe.Problems, wait bool, log *logrus.Logger) *keeper {
 	k := &keeper{
-		hands: h, monitor: monitor, loop: loop, conditions: c, problems: problems, wait: wait, log: log, known: make(map[plan.ID]*remembered),
+		hands: h, monitor: monitor, loop: loop, conditions: c, problems: problems, wait: wait, log: log, known: h.takings.known,
 		changes: make(chan change), settling: make(chan chan struct{}), begun: make(chan struct{}),
 	}
 	looks := []reconcile.Executor{h.notes, h.interfaces, h.claims, h.sockets, h.entries, h.takings, h.settings}
@@ -129,9 +134,15 @@ func (k *keeper) run(ctx context.Context, p *plan.Plan, tell func(map[router.ID]
 	var waiting []chan struct{}
 	var reloaded chan<- error
 	var until time.Time // a reload waits
+	defer func() {
+		if reloaded != nil {
+			reloaded <- router.ErrStopped
+		}
+	}()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
+		began := time.Now()
 		result, err := k.runner.Run(k.plan, process.Clock{}.Now)
 		if err != nil {
 			return stopped(err)
@@ -161,7 +172,8 @@ func (k *keeper) run(ctx context.Context, p *plan.Plan, tell func(map[router.ID]
 		if reloaded != nil {
 			changes = nil
 		}
-		if !k.pause(ctx, again, tick.C, changes, &waiting, func(c change) {
+		rest := min(restMost, restTimes*time.Since(began))
+		if !k.pause(ctx, rest, again, tick.C, changes, &waiting, func(c change) {
 			k.plan, reloaded, until = c.plan, c.done, time.Now().Add(settleWithin)
 		}) {
 			return nil
@@ -169,13 +181,19 @@ func (k *keeper) run(ctx context.Context, p *plan.Plan, tell func(map[router.ID]
 	}
 }
 
-// pause waits for something to act on, and reports whether to go on.
-func (k *keeper) pause(ctx context.Context, again, tick <-chan time.Time, changes <-chan change, waiting *[]chan struct{}, reload func(change)) bool {
+// pause waits for something to act on, and reports whether to go on. Interfaces that
+// change all the time wait for the rest.
+func (k *keeper) pause(ctx context.Context, rest time.Duration, again, tick <-chan time.Time, changes <-chan change, waiting *[]chan struct{}, reload func(change)) bool {
+	rested, interfaces := time.After(rest), (<-chan struct{})(nil)
 	for {
 		select {
 		case <-ctx.Done():
 			return false
-		case <-k.monitor.Changes():
+		case <-rested:
+			interfaces = k.monitor.Changes()
+			continue
+		case <-interfaces:
+			k.changed = true
 		case <-k.conditions.changes:
 		case <-again:
 		case settled := <-k.settling:
@@ -183,8 +201,9 @@ func (k *keeper) pause(ctx context.Context, again, tick <-chan time.Time, change
 		case c := <-changes:
 			reload(c)
 		case <-tick:
-			k.lookAfter()
-			continue
+			if !k.lookAfter() {
+				continue
+			}
 		}
 		return true
 	}
@@ -211,12 +230,28 @@ func (k *keeper) moving(r *reconcile.Result) bool {
 	return false
 }
 
-// lookAfter looks for what no event tells of.
-func (k *keeper) lookAfter() {
-	if err := k.hands.sockets.rejoin(); err != nil {
-		k.log.WithError(err).Warn("memberships can't be looked after")
+// lookAfter looks for what no event tells of, and reports whether there is something to
+// act on.
+func (k *keeper) lookAfter() bool {
+	if k.changed { // somebody may have ended memberships
+		k.changed = false
+		if err := k.hands.sockets.rejoin(); err != nil {
+			k.log.WithError(err).Warn("memberships can't be looked after")
+		}
 	}
-	err := k.hands.notes.journal.Retry()
+	restored := func(id plan.ID, what string) { k.hands.takings.guardian.Restore(id, what) }
+	if err := k.hands.entries.lookAfter(restored); err != nil {
+		k.log.WithError(err).Error("the kernel's maps can't be put right, trying on")
+	}
+	k.lookAfterJournal()
+	return k.hands.settings.drifted(k.hands.notes.all)
+}
+
+func (k *keeper) lookAfterJournal() {
+	lost, err := k.hands.notes.journal.Retry()
+	if lost {
+		k.log.Warn("somebody has removed the journal of what is changed on this host, writing it again")
+	}
 	if err == nil {
 		return
 	}

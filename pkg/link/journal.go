@@ -180,13 +180,33 @@ func (j *Journal) Forget(port string) error {
 // Err says why what was given last is not written down; nil if it is.
 func (j *Journal) Err() error { return j.err }
 
-// Retry writes down what could not be written before. It is cheap if there is
-// nothing.
-func (j *Journal) Retry() error {
-	if j.err == nil {
-		return nil
+// Retry writes down what could not be written before, and all of it if somebody has
+// removed the file, which it reports. It is cheap if there is nothing.
+func (j *Journal) Retry() (lost bool, err error) {
+	if lost = j.lost(); lost {
+		_ = j.file.Close() // nobody finds what it says
+		j.file = nil
+		if err := hostdir.Make(filepath.Dir(j.path)); err != nil {
+			return lost, err
+		}
 	}
-	return j.write()
+	if j.err == nil && !lost {
+		return false, nil
+	}
+	return lost, j.write()
+}
+
+// lost reports whether the file isn't where it was put.
+func (j *Journal) lost() bool {
+	if j.file == nil {
+		return false
+	}
+	own, err := j.file.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(j.path)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(own, there)
 }
 
 func (j *Journal) write() error {

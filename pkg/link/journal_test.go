@@ -189,7 +189,8 @@ func TestJournalWithoutRoom(t *testing.T) {
 		if err := os.Remove(full); err != nil {
 			return err
 		}
-		if err := errors.Join(j.Retry(), none.Set("eth0", all(20))); err != nil || j.Err() != nil || none.Err() != nil {
+		lost, retried := j.Retry()
+		if err := errors.Join(retried, none.Set("eth0", all(20))); err != nil || lost || j.Err() != nil || none.Err() != nil {
 			t.Errorf("there is room again: %v, %v", err, j.Err())
 		}
 		if a, b := len(read(t, j.path).Addresses), len(read(t, none.path).Addresses); a != 200 || b != 20 {

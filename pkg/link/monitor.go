@@ -23,6 +23,10 @@ const pace = 10 * time.Millisecond
 // Active may have hundreds, and listing them again and again delays those to come.
 const gather = 100 * time.Millisecond
 
+// restTimes is how many times as long as a listing took there is none: with hundreds of
+// interfaces that change all the time it would take a processor.
+const restTimes = 4
+
 // eventBuffer is for the events, in octets, that come while they aren't looked at.
 const eventBuffer = 4 << 20
 
@@ -133,11 +137,13 @@ func (m *Monitor) Run(ctx context.Context) error {
 				pause(ctx, pace)
 			}
 		}
+		began := time.Now()
 		for m.look() != nil && ctx.Err() == nil {
 			// The last picture is better than none; it will be possible again.
 			pause(ctx, retry)
+			began = time.Now()
 		}
-		pause(ctx, pace)
+		pause(ctx, max(pace, min(gather, restTimes*time.Since(began))))
 	}
 	return nil
 }
