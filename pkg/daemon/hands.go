@@ -51,19 +51,21 @@ type interfaces struct {
 	log     *logrus.Logger
 
 	all   []link.Interface // of the last look
-	stale bool             // something has been changed that the monitor may not know of
+	begun vrrp.Instant     // when that was begun
+	stale bool             // something has been changed since
 	made  map[link.Device]bool
 }
 
 func (h *interfaces) Look(want *plan.Host, p *plan.Picture) error {
-	all, begun := h.monitor.Picture()
-	p.Begun = process.Instant(begun)
-	if h.stale {
+	all, at := h.monitor.Picture()
+	begun := process.Instant(at)
+	switch {
+	case h.stale: // the monitor may not know of it yet
 		generations := make(map[int]int, len(all))
 		for i := range all {
 			generations[all[i].Index] = all[i].Generation
 		}
-		p.Begun = process.Clock{}.Now()
+		begun = process.Clock{}.Now()
 		var err error
 		if all, err = h.handle.Interfaces(); err != nil {
 			return fmt.Errorf("list the interfaces: %w", err)
@@ -72,8 +74,11 @@ func (h *interfaces) Look(want *plan.Host, p *plan.Picture) error {
 			all[i].Generation = generations[all[i].Index]
 		}
 		h.stale = false
+	case begun < h.begun:
+		all, begun = h.all, h.begun
 	}
-	h.all, p.Interfaces = all, all
+	h.all, h.begun = all, begun
+	p.Interfaces, p.Begun = all, begun
 	for _, r := range h.worker.Held() {
 		for _, n := range r.Placed {
 			p.Held[n] = true

@@ -147,6 +147,11 @@ func (k *keeper) run(ctx context.Context, p *plan.Plan, tell func(map[router.ID]
 		if err != nil {
 			return stopped(err)
 		}
+		for _, f := range result.Failed {
+			if errors.Is(f.Err, router.ErrStopped) {
+				return nil
+			}
+		}
 		if err := k.refused(&result); err != nil {
 			return err
 		}
@@ -271,6 +276,7 @@ func (k *keeper) lookAfterJournal() {
 // whether that is everything.
 func (k *keeper) close() (undone bool, err error) {
 	k.hands.takings.ended = true
+	k.runner.Retry()
 	var result reconcile.Result
 	for range 3 {
 		if result, err = k.runner.Run(plan.New(nil, k.plan), process.Clock{}.Now); err != nil {
@@ -331,7 +337,7 @@ func (k *keeper) refused(r *reconcile.Result) error {
 		return fmt.Errorf("interface %s: %w", name, f.Err)
 	}
 	for _, w := range r.Want.Wants {
-		if w.Wait.Cause == vrrp.CauseWaiting && w.Ifindex != 0 {
+		if w.Wait.Cause == vrrp.CauseWaiting {
 			if cause, _ := k.conditions.Fault(w.V.Router.Name); cause == vrrp.CauseNone {
 				return fmt.Errorf("interface %s: %s", w.V.Interface, w.Wait)
 			}

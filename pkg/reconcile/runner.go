@@ -104,6 +104,9 @@ func (r *Runner) Run(p *plan.Plan, clock func() vrrp.Instant) (Result, error) {
 	return result, nil
 }
 
+// Retry has everything that failed tried at once.
+func (r *Runner) Retry() { clear(r.failed) }
+
 // Plan returns the steps that would be carried out next for a plan, without doing any.
 func (r *Runner) Plan(p *plan.Plan) ([]Step, error) {
 	if err := r.look(p); err != nil {
