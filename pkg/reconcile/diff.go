@@ -471,12 +471,17 @@ func (d *differ) leftovers() {
 
 // leaving reports whether the event loop is about to remove an address by itself.
 func (d *differ) leaving(a link.JournalAddress) bool {
+	m := d.behind(a)
+	return m != nil && m.Loop != nil && m.Loop.Leaving
+}
+
+// behind returns whose fence an address is behind where it is; nil if it is behind none.
+func (d *differ) behind(a link.JournalAddress) *plan.Member {
 	id, fenced := d.fenced[scoped(a.Ifindex, a.Prefix.Addr())]
-	if !fenced {
-		return false
+	if !fenced || d.now.Members[id].Entry.Ifindex != a.Ifindex {
+		return nil
 	}
-	m := d.now.Members[id]
-	return m.Loop != nil && m.Loop.Leaving
+	return d.now.Members[id]
 }
 
 // strike ends what is written down without need, when nothing else is left to do.
@@ -489,8 +494,7 @@ func (d *differ) strike() {
 	}
 	var gone []plan.Note
 	for n := range d.now.Journal {
-		a, is := n.(link.JournalAddress)
-		if _, fenced := d.fenced[scoped(a.Ifindex, a.Prefix.Addr())]; is && fenced || d.keep[n] || d.now.Held[n] {
+		if a, is := n.(link.JournalAddress); d.keep[n] || d.now.Held[n] || is && d.behind(a) != nil {
 			continue
 		}
 		gone = append(gone, n)
