@@ -209,7 +209,7 @@ func (d *differ) keepAll(m *plan.Member) {
 // dismantle takes away what a Virtual Router that doesn't take part must not have, and
 // reports whether the rest may be built upon.
 func (d *differ) dismantle(id plan.ID, w *plan.Want, m *plan.Member) bool {
-	changes := w == nil || m.Entry != nil && (w.Ifindex != m.Entry.Ifindex || w.Way != "" && w.Way != m.Entry.MAC)
+	changes := w == nil || m.Entry != nil && (w.Ifindex != m.Entry.Ifindex || w.Way != m.Entry.MAC)
 	leaving := m.Loop != nil && m.Loop.Leaving
 	done := true
 	away := func(s Step) {
