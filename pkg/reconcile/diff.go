@@ -36,6 +36,7 @@ func Diff(want *plan.Host, now *plan.Picture) []Step {
 	d.settings()
 	d.ports()
 	d.leftovers()
+	d.orphans()
 	d.strike()
 	order(d.steps)
 	return d.steps
@@ -247,18 +248,39 @@ func (d *differ) dismantle(id plan.ID, w *plan.Want, m *plan.Member) bool {
 // unmake removes a macvlan that a Virtual Router must not have, with what is on it.
 func (d *differ) unmake(id plan.ID, w *plan.Want, m *plan.Member, changes bool, away func(Step)) {
 	for device, index := range d.devices {
-		if device == link.NewDevice(device.Parent, id.Family, id.VRID) && d.deviceOf(id, device) && (w == nil || w.Device == nil && (changes || m.Entry == nil) || w.Device != nil && *w.Device != device) {
+		if d.deviceOf(id, m, device) && (w == nil || w.Device == nil && (changes || m.Entry == nil) || w.Device != nil && *w.Device != device) {
 			away(Step{Verb: Unmake, Device: device, Ifindex: index})
 		}
 	}
 }
 
-// deviceOf reports whether a macvlan is on the interface of a Virtual Router's port.
-func (d *differ) deviceOf(id plan.ID, device link.Device) bool {
-	if open, ok := d.now.Ports[id.Interface]; ok && open.Ifindex == device.Parent {
+// deviceOf reports whether a macvlan is a Virtual Router's, on an interface that it has
+// something to do with.
+func (d *differ) deviceOf(id plan.ID, m *plan.Member, device link.Device) bool {
+	on := device.Parent
+	switch {
+	case device != link.NewDevice(on, id.Family, id.VRID):
+		return false
+	case m != nil && (m.Entry != nil && m.Entry.Ifindex == on || m.Loop != nil && m.Loop.Take != nil && m.Loop.Take.Ifindex == on):
 		return true
 	}
-	return d.want.Ports[id.Interface].Ifindex == device.Parent
+	return d.now.Ports[id.Interface].Ifindex == on || d.want.Ports[id.Interface].Ifindex == on
+}
+
+// orphans removes the macvlans that are no Virtual Router's any more.
+func (d *differ) orphans() {
+	for device, index := range d.devices {
+		mine := false
+		for id, m := range d.now.Members {
+			mine = mine || d.deviceOf(id, m, device)
+		}
+		for id := range d.wants {
+			mine = mine || d.deviceOf(id, nil, device)
+		}
+		if !mine {
+			d.add(Step{Verb: Unmake, Device: device, Ifindex: index})
+		}
+	}
 }
 
 // lacking returns the addresses of a Virtual Router that it can't have yet, because they

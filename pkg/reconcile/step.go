@@ -104,13 +104,15 @@ func (s *Step) String() string {
 	return text
 }
 
-// subject is what fails with the step: a Virtual Router, a port, or one address.
+// subject is what fails with the step: a Virtual Router, a port, an address, or a macvlan.
 func (s *Step) subject() any {
 	switch {
 	case s.ID != (plan.ID{}):
 		return s.ID
 	case s.PortName != "":
 		return s.PortName
+	case s.Verb == Unmake:
+		return s.Device
 	case s.Verb == Withdraw:
 		return link.JournalAddress{Ifindex: s.Ifindex, Prefix: s.Prefix}
 	}
