@@ -506,10 +506,16 @@ func (d *differ) behind(a link.JournalAddress) *plan.Member {
 	return d.now.Members[id]
 }
 
-// strike ends what is written down without need, when nothing else is left to do.
+// strike ends what is written down without need, when nothing else is left to do, or
+// about to be done.
 func (d *differ) strike() {
 	if len(d.steps) > 0 {
 		return
+	}
+	for _, m := range d.now.Members {
+		if m.Loop != nil && m.Loop.Changing() {
+			return // it may have the addresses of another configuration still
+		}
 	}
 	for device := range d.devices {
 		d.keep[device] = true
