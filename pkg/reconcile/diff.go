@@ -103,7 +103,9 @@ func (d *differ) look() {
 		if m.Loop != nil && m.Loop.Take != nil {
 			t := m.Loop.Take
 			for _, a := range m.Loop.V.Assigned {
-				d.claimed[link.JournalAddress{Ifindex: t.On(), Prefix: a}] = true
+				if !slices.Contains(m.Loop.Less, a.Addr()) {
+					d.claimed[link.JournalAddress{Ifindex: t.On(), Prefix: a}] = true
+				}
 			}
 		}
 	}
