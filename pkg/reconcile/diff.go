@@ -62,7 +62,7 @@ type differ struct {
 	wants map[plan.ID]*plan.Want
 	steps []Step
 
-	names   map[int]string               // of interfaces
+	byIndex map[int]*link.Interface
 	present map[spot]netip.Prefix        // addresses that are on interfaces
 	devices map[link.Device]int          // macvlans of ours, by what they are
 	fenced  map[spot]plan.ID             // whose entry an address is in
@@ -78,7 +78,7 @@ func (d *differ) look() {
 	for i := range d.now.Interfaces {
 		n += len(d.now.Interfaces[i].Addresses)
 	}
-	d.names = make(map[int]string, len(d.now.Interfaces))
+	d.byIndex = make(map[int]*link.Interface, len(d.now.Interfaces))
 	d.present = make(map[spot]netip.Prefix, n)
 	d.devices = make(map[link.Device]int)
 	d.fenced = make(map[spot]plan.ID, n)
@@ -86,7 +86,7 @@ func (d *differ) look() {
 	d.claimed = make(map[link.JournalAddress]bool, n)
 	for i := range d.now.Interfaces {
 		one := &d.now.Interfaces[i]
-		d.names[one.Index] = one.Name
+		d.byIndex[one.Index] = one
 		for _, a := range one.Addresses {
 			d.present[spot{one.Index, a.Prefix.Addr()}] = a.Prefix
 		}
@@ -116,6 +116,14 @@ func (d *differ) look() {
 			}
 		}
 	}
+}
+
+// name is an interface's; empty if it is gone.
+func (d *differ) name(index int) string {
+	if i := d.byIndex[index]; i != nil {
+		return i.Name
+	}
+	return ""
 }
 
 func (d *differ) add(s Step) { d.steps = append(d.steps, s) }
@@ -203,7 +211,7 @@ func (d *differ) keepAll(m *plan.Member) {
 			made := link.NewDevice(m.Entry.Ifindex, v.Family, v.VRID)
 			device = &made
 		}
-		for _, n := range l.V.Notes(m.Entry.Ifindex, d.names[m.Entry.Ifindex], device) {
+		for _, n := range l.V.Notes(m.Entry.Ifindex, d.name(m.Entry.Ifindex), device) {
 			d.keep[n] = true
 		}
 	}
@@ -364,7 +372,7 @@ func (d *differ) entry(w *plan.Want, m *plan.Member, running bool, less []netip.
 // note writes down what there may be of a Virtual Router.
 func (d *differ) note(id plan.ID, w *plan.Want, m *plan.Member) {
 	var lacking []plan.Note
-	for _, n := range w.V.Notes(w.Ifindex, d.names[w.Ifindex], w.Device) {
+	for _, n := range w.V.Notes(w.Ifindex, d.name(w.Ifindex), w.Device) {
 		d.keep[n] = true
 		if !d.now.Journal[n] {
 			lacking = append(lacking, n)
@@ -490,6 +498,24 @@ func (d *differ) leftovers() {
 			continue
 		}
 		d.add(Step{Verb: Withdraw, Ifindex: a.Ifindex, Prefix: a.Prefix})
+	}
+	d.upstairs()
+}
+
+// upstairs removes what somebody else has put on macvlans, or that stayed there.
+func (d *differ) upstairs() {
+	leaving := make(map[link.Device]bool)
+	for _, m := range d.now.Members {
+		if l := m.Loop; l != nil && l.Leaving && m.Entry != nil {
+			leaving[link.NewDevice(m.Entry.Ifindex, l.V.Family, l.V.VRID)] = true
+		}
+	}
+	for device, index := range d.devices {
+		for _, a := range d.byIndex[index].Addresses {
+			if !leaving[device] && !d.claimed[link.JournalAddress{Ifindex: index, Prefix: a.Prefix}] {
+				d.add(Step{Verb: Withdraw, Ifindex: index, Prefix: a.Prefix})
+			}
+		}
 	}
 }
 
