@@ -206,7 +206,7 @@ type run struct {
 	entries map[plan.ID]*plan.Entry
 	slots   map[spot]plan.ID // whose entry the kernel finds for an address
 	loop    map[plan.ID]*plan.Loop
-	jobs    []func() // of the worker that changes addresses
+	jobs    []func()           // of the worker that changes addresses
 	leaving map[*plan.Loop]int // how many of them are to remove some
 
 	listed []link.Interface // as it was when
@@ -311,17 +311,21 @@ func (r *run) settings(want *plan.Host, p *plan.Picture) {
 
 func (r *run) Do(steps []reconcile.Step) (errs []error) {
 	for i := range steps {
-		s := &steps[i]
-		r.meanwhile()
-		err := r.failing(s)
-		if err == nil {
-			err = r.one(s)
-		}
-		r.note(s, err)
-		r.check()
-		errs = append(errs, err)
+		errs = append(errs, r.try(&steps[i]))
 	}
 	return errs
+}
+
+// try carries out a step, which may fail.
+func (r *run) try(s *reconcile.Step) error {
+	r.meanwhile()
+	err := r.failing(s)
+	if err == nil {
+		err = r.one(s)
+	}
+	r.note(s, err)
+	r.check()
+	return err
 }
 
 func (r *run) one(s *reconcile.Step) error {
@@ -512,7 +516,12 @@ func (r *run) remove(l *plan.Loop, on int, all []netip.Prefix, more []plan.Note)
 			if l.Active && slices.Contains(assigned(l), p) {
 				continue
 			}
-			if err := r.failing(&reconcile.Step{Verb: reconcile.Withdraw, Ifindex: on, Prefix: p}); err != nil {
+			switch err := r.failing(&reconcile.Step{Verb: reconcile.Withdraw, Ifindex: on, Prefix: p}); err {
+			case nil:
+			case unix.EBUSY, unix.EAGAIN, unix.EPERM:
+				r.listing() // it gives up, and shows what is there still
+				continue
+			default:
 				r.jobs = append(r.jobs, job) // again
 				return
 			}

@@ -567,9 +567,20 @@ var acts = []struct {
 	often int
 	what  func(*machine)
 }{
-	{4, (*machine).reload}, {4, (*machine).elect}, {2, (*machine).works}, {1, (*machine).link}, {1, (*machine).replug}, {1, (*machine).rename},
-	{1, (*machine).fault}, {1, (*machine).take}, {1, (*machine).add}, {1, (*machine).unmake}, {1, (*machine).reset}, {1, (*machine).unslot},
-	{1, (*machine).detach}, {1, (*machine).renumber},
+	{4, (*machine).reload},
+	{4, (*machine).elect},
+	{2, (*machine).works},
+	{1, (*machine).link},
+	{1, (*machine).replug},
+	{1, (*machine).rename},
+	{1, (*machine).fault},
+	{1, (*machine).take},
+	{1, (*machine).add},
+	{1, (*machine).unmake},
+	{1, (*machine).reset},
+	{1, (*machine).unslot},
+	{1, (*machine).detach},
+	{1, (*machine).renumber},
 	{1, func(m *machine) { m.errors = !m.errors }},
 	{1, func(m *machine) { m.run.stale = !m.run.stale }},
 	{1, func(m *machine) {
@@ -708,9 +719,13 @@ func (m *machine) reset() {
 	}
 }
 
-// unslot has a stranger delete an address from the kernel's map.
+// unslot has a stranger delete an address from the kernel's map, though not in the moment
+// when it is moved: nobody knows then whose it is.
 func (m *machine) unslot() {
 	for _, at := range slices.SortedFunc(maps.Keys(m.run.slots), func(a, b spot) int { return a.address.Compare(b.address) }) {
+		if l := m.run.loop[m.run.slots[at]]; l == nil || l.Changing() {
+			continue
+		}
 		m.note("a stranger deletes the slot of %s", at.address)
 		delete(m.run.slots, at)
 		m.run.bare[at] = true
