@@ -441,8 +441,14 @@ func (d *differ) settings() {
 	}
 }
 
-// needed reports whether a port that is to have macvlans needs a setting that was made.
+// needed reports whether a setting that was made is needed by a port that is to have
+// macvlans, or by those that are there still.
 func (d *differ) needed(s link.Setting) bool {
+	for device := range d.devices {
+		if device.Parent == s.Ifindex && device.Family == packet.IPv4 {
+			return true
+		}
+	}
 	for name := range d.want.Settings {
 		if d.want.Ports[name].Ifindex == s.Ifindex {
 			return true
