@@ -719,9 +719,12 @@ func (m *machine) reset() {
 	}
 }
 
-// unslot has a stranger delete an address from the kernel's map, though not in the moment
-// when it is moved: nobody knows then whose it is.
+// unslot has a stranger delete an address from the kernel's map, though not in a moment
+// in which it is moved, because nothing says then whose it is.
 func (m *machine) unslot() {
+	errors, stale, kill := m.errors, m.run.stale, m.kill
+	m.calm, m.errors, m.run.stale, m.kill = true, false, false, 0
+	m.reconcile()
 	for _, at := range slices.SortedFunc(maps.Keys(m.run.slots), func(a, b spot) int { return a.address.Compare(b.address) }) {
 		if l := m.run.loop[m.run.slots[at]]; l == nil || l.Changing() {
 			continue
@@ -729,8 +732,11 @@ func (m *machine) unslot() {
 		m.note("a stranger deletes the slot of %s", at.address)
 		delete(m.run.slots, at)
 		m.run.bare[at] = true
-		return
+		break
 	}
+	m.host.now = m.host.now.Add(2 * reconcile.RetryMost)
+	m.reconcile()
+	m.calm, m.errors, m.run.stale, m.kill = false, errors, stale, kill
 }
 
 // detach has a stranger take away a port.

@@ -87,7 +87,7 @@ func (s *Step) String() string {
 	}
 	switch s.Verb {
 	case Stop:
-		text += fmt.Sprintf(": %s %s", s.Cause, s.Detail)
+		text += fmt.Sprintf(": %s", plan.Obstacle{Cause: s.Cause, Detail: s.Detail})
 	case Withdraw:
 		text += fmt.Sprintf(" %s from interface %d", s.Prefix, s.Ifindex)
 	case Make, Unmake:
@@ -99,7 +99,12 @@ func (s *Step) String() string {
 	case Update:
 		text += fmt.Sprintf(" less %v", s.Less)
 	case Write, Strike:
-		text += fmt.Sprintf(" %v", s.Notes)
+		var notes []string
+		for _, n := range s.Notes {
+			notes = append(notes, fmt.Sprint(n))
+		}
+		slices.Sort(notes)
+		text += fmt.Sprintf(" %v", notes)
 	}
 	return text
 }
