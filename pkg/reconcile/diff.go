@@ -67,6 +67,7 @@ type differ struct {
 	devices map[link.Device]int          // macvlans of ours, by what they are
 	fenced  map[spot]plan.ID             // whose entry an address is in
 	owned   map[spot]bool                // addresses that are the host's own
+	noted   map[spot]bool                // addresses that are written down
 	claimed map[link.JournalAddress]bool // addresses that the event loop may put on an interface
 	keep    map[plan.Note]bool           // what must stay written down
 	busy    map[string]bool              // ports of which something is still there
@@ -83,6 +84,7 @@ func (d *differ) look() {
 	d.devices = make(map[link.Device]int)
 	d.fenced = make(map[spot]plan.ID, n)
 	d.owned = make(map[spot]bool)
+	d.noted = make(map[spot]bool, n)
 	d.claimed = make(map[link.JournalAddress]bool, n)
 	for i := range d.now.Interfaces {
 		one := &d.now.Interfaces[i]
@@ -109,6 +111,11 @@ func (d *differ) look() {
 			}
 		}
 	}
+	for n := range d.now.Journal {
+		if a, is := n.(link.JournalAddress); is {
+			d.noted[spot{a.Ifindex, a.Prefix.Addr()}] = true
+		}
+	}
 	for _, w := range d.want.Wants {
 		if w.V.Router.Owner() {
 			for _, a := range w.V.Router.Addresses {
@@ -128,24 +135,19 @@ func (d *differ) name(index int) string {
 
 func (d *differ) add(s Step) { d.steps = append(d.steps, s) }
 
-// held returns those of a Virtual Router's addresses that are on the host, and the
-// interface that they are on.
+// held returns those of a Virtual Router's addresses that failoverd may have put where
+// they are on the host: on the interface, if they are written down, or on the macvlan.
 func (d *differ) held(m *plan.Member) (all []netip.Addr) {
 	if m.Entry == nil {
 		return nil
 	}
-	on := []int{m.Entry.Ifindex}
-	for device, index := range d.devices {
-		if device.Parent == m.Entry.Ifindex && device == link.NewDevice(device.Parent, m.Entry.V.Family, m.Entry.V.VRID) {
-			on = append(on, index)
-		}
-	}
-	for _, a := range m.Entry.Addresses {
-		for _, i := range on {
-			if _, there := d.present[spot{i, a}]; there && !(m.Entry.V.Router.Owner() && !slices.ContainsFunc(m.Entry.V.Assigned, func(p netip.Prefix) bool { return p.Addr() == a })) {
-				all = append(all, a)
-				break
-			}
+	e := m.Entry
+	device, made := d.devices[link.NewDevice(e.Ifindex, e.V.Family, e.V.VRID)]
+	for _, a := range e.Addresses {
+		_, here := d.present[spot{e.Ifindex, a}]
+		_, above := d.present[spot{device, a}]
+		if here && d.noted[spot{e.Ifindex, a}] || made && above {
+			all = append(all, a)
 		}
 	}
 	return all
