@@ -102,6 +102,22 @@ func TestObstacles(t *testing.T) {
 		"the interface has gone": {func(s *scene) { s.runs("192.0.2.1"); s.interfaces("eth0").Name, s.interfaces("eth0").Index = "eth9", 9 }, vrrp.CauseInterfaceRemoved, "no interface eth0"},
 		"the loopback":           {func(s *scene) { s.first().Interface = "lo" }, vrrp.CauseWaiting, "is the loopback"},
 		"renamed":                {func(s *scene) { s.interfaces("eth0").Name = "lan" }, vrrp.CauseNone, ""},
+		"an owner's, renamed": {func(s *scene) {
+			s.first().Priority = 255
+			s.has("eth0", "192.0.2.10/24")
+			s.first().Extra = []config.Extra{{Address: netip.MustParsePrefix("192.0.2.20/24"), Interface: "eth0"}}
+			s.interfaces("eth0").Name = "lan"
+		}, vrrp.CauseNone, ""},
+		"not Ethernet": {func(s *scene) {
+			s.first().Interface = "tun0"
+			s.now.Interfaces = append(s.now.Interfaces, link.Interface{Index: 8, Name: "tun0", Kind: "tun"})
+		}, vrrp.CauseWaiting, "no MAC addresses"},
+		"too long for the MTU": {func(s *scene) {
+			for n := range 100 {
+				s.first().Addresses = append(s.first().Addresses, netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(100 + n)}), 24))
+			}
+			s.interfaces("eth0").MTU = 400
+		}, vrrp.CauseCannotSend, "MTU"},
 		"another with the name":  {func(s *scene) { s.first().Interface = "lan"; s.interfaces("eth0").Name = "lan" }, vrrp.CauseWaiting, "the interface that is lan now was eth0"},
 		"the port isn't open":    {func(s *scene) { delete(s.now.Ports, "eth0") }, vrrp.CauseWaiting, "isn't in use yet"},
 		"the port can't be open": {func(s *scene) { delete(s.now.Ports, "eth0"); s.failed.Ports["eth0"] = errors.New("no memory") }, vrrp.CauseWaiting, "no memory"},
@@ -278,6 +294,7 @@ func TestSource(t *testing.T) {
 		}, "192.0.2.3"},
 		"not an extra one": {func(s *scene) {
 			s.first().Extra = []config.Extra{{Address: netip.MustParsePrefix("192.0.2.1/24"), Interface: "eth0"}}
+			s.now.Journal[link.JournalAddress{Ifindex: 2, Prefix: netip.MustParsePrefix("192.0.2.1/24")}] = true
 			s.has("eth0", "192.0.2.3/24")
 		}, "192.0.2.3"},
 		"an owner's":                   {func(s *scene) { s.routers[0] = newRouter("web", "eth0", 51, "192.0.2.1/24"); s.first().Priority = 255 }, "192.0.2.1"},
