@@ -5,6 +5,7 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/link"
@@ -152,7 +153,7 @@ func (d *desire) equip(w *Want, open *Open, i *link.Interface) Obstacle {
 	running := m.Loop != nil && m.Loop.Take != nil
 	r := w.V.Router
 	if !running {
-		found := Obstacles(r.Router, Seen{Interfaces: d.now.Interfaces, Ours: d.ours, Fenced: open.Unfenced == nil})
+		found := Obstacles(r.on(i.Name), Seen{Interfaces: d.now.Interfaces, Ours: d.ours, Fenced: open.Unfenced == nil})
 		if len(found) > 0 {
 			return refuse("%s", found[0])
 		}
@@ -178,6 +179,18 @@ func (d *desire) equip(w *Want, open *Open, i *link.Interface) Obstacle {
 		return refuse("%s", err)
 	}
 	return Obstacle{}
+}
+
+// on returns the router with the name that its interface has now.
+func (r *Router) on(name string) config.Router {
+	one := r.Router
+	one.Interface, one.Extra = name, slices.Clone(r.Extra)
+	for n := range one.Extra {
+		if e := &one.Extra[n]; e.Interface == r.Interface {
+			e.Interface = name
+		}
+	}
+	return one
 }
 
 // obstacle is what keeps a Virtual Router by itself from taking part on an interface.

@@ -22,8 +22,8 @@ func BenchmarkQuiet(b *testing.B) {
 	var routers []*plan.Router
 	for n := range 800 {
 		name := fmt.Sprintf("eth%d", n)
-		i := h.plug(name, n%200)
-		i.Addresses[0].Prefix = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n >> 8), byte(n), 1}), 24)
+		i := h.plug(name)
+		i.Addresses = []link.Address{{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n >> 8), byte(n), 1}), 24)}}
 		for vrid := range 5 {
 			routers = append(routers, &plan.Router{Router: config.Router{
 				Name: fmt.Sprintf("r%d-%d", n, vrid), Interface: name, VRID: 1 + vrid, Version: 3, Priority: 100, Interval: time.Second, DownAfter: 3, Accept: true,
@@ -31,7 +31,7 @@ func BenchmarkQuiet(b *testing.B) {
 			}})
 		}
 	}
-	m := &machine{host: h, faults: make(surroundings), plan: plan.New(routers, nil)}
+	m := &machine{host: h, faults: make(surroundings), plan: plan.New(routers, nil), calm: true}
 	m.run = newRun(h)
 	m.run.unchecked = true
 	do := make(map[reconcile.Verb]reconcile.Executor)

@@ -36,6 +36,7 @@ func Diff(want *plan.Host, now *plan.Picture) []Step {
 	d.settings()
 	d.ports()
 	d.leftovers()
+	d.orphans()
 	d.strike()
 	order(d.steps)
 	return d.steps
@@ -61,11 +62,12 @@ type differ struct {
 	wants map[plan.ID]*plan.Want
 	steps []Step
 
-	names   map[int]string               // of interfaces
+	byIndex map[int]*link.Interface
 	present map[spot]netip.Prefix        // addresses that are on interfaces
 	devices map[link.Device]int          // macvlans of ours, by what they are
 	fenced  map[spot]plan.ID             // whose entry an address is in
 	owned   map[spot]bool                // addresses that are the host's own
+	noted   map[spot]bool                // addresses that are written down
 	claimed map[link.JournalAddress]bool // addresses that the event loop may put on an interface
 	keep    map[plan.Note]bool           // what must stay written down
 	busy    map[string]bool              // ports of which something is still there
@@ -77,15 +79,16 @@ func (d *differ) look() {
 	for i := range d.now.Interfaces {
 		n += len(d.now.Interfaces[i].Addresses)
 	}
-	d.names = make(map[int]string, len(d.now.Interfaces))
+	d.byIndex = make(map[int]*link.Interface, len(d.now.Interfaces))
 	d.present = make(map[spot]netip.Prefix, n)
 	d.devices = make(map[link.Device]int)
 	d.fenced = make(map[spot]plan.ID, n)
 	d.owned = make(map[spot]bool)
+	d.noted = make(map[spot]bool, n)
 	d.claimed = make(map[link.JournalAddress]bool, n)
 	for i := range d.now.Interfaces {
 		one := &d.now.Interfaces[i]
-		d.names[one.Index] = one.Name
+		d.byIndex[one.Index] = one
 		for _, a := range one.Addresses {
 			d.present[spot{one.Index, a.Prefix.Addr()}] = a.Prefix
 		}
@@ -102,8 +105,15 @@ func (d *differ) look() {
 		if m.Loop != nil && m.Loop.Take != nil {
 			t := m.Loop.Take
 			for _, a := range m.Loop.V.Assigned {
-				d.claimed[link.JournalAddress{Ifindex: t.On(), Prefix: a}] = true
+				if !slices.Contains(m.Loop.Less, a.Addr()) {
+					d.claimed[link.JournalAddress{Ifindex: t.On(), Prefix: a}] = true
+				}
 			}
+		}
+	}
+	for n := range d.now.Journal {
+		if a, is := n.(link.JournalAddress); is {
+			d.noted[spot{a.Ifindex, a.Prefix.Addr()}] = true
 		}
 	}
 	for _, w := range d.want.Wants {
@@ -115,26 +125,29 @@ func (d *differ) look() {
 	}
 }
 
+// name is an interface's; empty if it is gone.
+func (d *differ) name(index int) string {
+	if i := d.byIndex[index]; i != nil {
+		return i.Name
+	}
+	return ""
+}
+
 func (d *differ) add(s Step) { d.steps = append(d.steps, s) }
 
-// held returns those of a Virtual Router's addresses that are on the host, and the
-// interface that they are on.
+// held returns those of a Virtual Router's addresses that failoverd may have put where
+// they are on the host: on the interface, if they are written down, or on the macvlan.
 func (d *differ) held(m *plan.Member) (all []netip.Addr) {
 	if m.Entry == nil {
 		return nil
 	}
-	on := []int{m.Entry.Ifindex}
-	for device, index := range d.devices {
-		if device.Parent == m.Entry.Ifindex && device == link.NewDevice(device.Parent, m.Entry.V.Family, m.Entry.V.VRID) {
-			on = append(on, index)
-		}
-	}
-	for _, a := range m.Entry.Addresses {
-		for _, i := range on {
-			if _, there := d.present[spot{i, a}]; there && !(m.Entry.V.Router.Owner() && !slices.ContainsFunc(m.Entry.V.Assigned, func(p netip.Prefix) bool { return p.Addr() == a })) {
-				all = append(all, a)
-				break
-			}
+	e := m.Entry
+	device, made := d.devices[link.NewDevice(e.Ifindex, e.V.Family, e.V.VRID)]
+	for _, a := range e.Addresses {
+		_, here := d.present[spot{e.Ifindex, a}]
+		_, above := d.present[spot{device, a}]
+		if here && d.noted[spot{e.Ifindex, a}] || made && above {
+			all = append(all, a)
 		}
 	}
 	return all
@@ -200,7 +213,7 @@ func (d *differ) keepAll(m *plan.Member) {
 			made := link.NewDevice(m.Entry.Ifindex, v.Family, v.VRID)
 			device = &made
 		}
-		for _, n := range l.V.Notes(m.Entry.Ifindex, d.names[m.Entry.Ifindex], device) {
+		for _, n := range l.V.Notes(m.Entry.Ifindex, d.name(m.Entry.Ifindex), device) {
 			d.keep[n] = true
 		}
 	}
@@ -209,7 +222,7 @@ func (d *differ) keepAll(m *plan.Member) {
 // dismantle takes away what a Virtual Router that doesn't take part must not have, and
 // reports whether the rest may be built upon.
 func (d *differ) dismantle(id plan.ID, w *plan.Want, m *plan.Member) bool {
-	changes := w == nil || m.Entry != nil && (w.Ifindex != m.Entry.Ifindex || w.Way != "" && w.Way != m.Entry.MAC)
+	changes := w == nil || m.Entry != nil && (w.Ifindex != m.Entry.Ifindex || w.Way != m.Entry.MAC)
 	leaving := m.Loop != nil && m.Loop.Leaving
 	done := true
 	away := func(s Step) {
@@ -247,18 +260,39 @@ func (d *differ) dismantle(id plan.ID, w *plan.Want, m *plan.Member) bool {
 // unmake removes a macvlan that a Virtual Router must not have, with what is on it.
 func (d *differ) unmake(id plan.ID, w *plan.Want, m *plan.Member, changes bool, away func(Step)) {
 	for device, index := range d.devices {
-		if device == link.NewDevice(device.Parent, id.Family, id.VRID) && d.deviceOf(id, device) && (w == nil || w.Device == nil && (changes || m.Entry == nil) || w.Device != nil && *w.Device != device) {
+		if d.deviceOf(id, m, device) && (w == nil || w.Device == nil && (changes || m.Entry == nil) || w.Device != nil && *w.Device != device) {
 			away(Step{Verb: Unmake, Device: device, Ifindex: index})
 		}
 	}
 }
 
-// deviceOf reports whether a macvlan is on the interface of a Virtual Router's port.
-func (d *differ) deviceOf(id plan.ID, device link.Device) bool {
-	if open, ok := d.now.Ports[id.Interface]; ok && open.Ifindex == device.Parent {
+// deviceOf reports whether a macvlan is a Virtual Router's, on an interface that it has
+// something to do with.
+func (d *differ) deviceOf(id plan.ID, m *plan.Member, device link.Device) bool {
+	on := device.Parent
+	switch {
+	case device != link.NewDevice(on, id.Family, id.VRID):
+		return false
+	case m != nil && (m.Entry != nil && m.Entry.Ifindex == on || m.Loop != nil && m.Loop.Take != nil && m.Loop.Take.Ifindex == on):
 		return true
 	}
-	return d.want.Ports[id.Interface].Ifindex == device.Parent
+	return d.now.Ports[id.Interface].Ifindex == on || d.want.Ports[id.Interface].Ifindex == on
+}
+
+// orphans removes the macvlans that are no Virtual Router's any more.
+func (d *differ) orphans() {
+	for device, index := range d.devices {
+		mine := false
+		for id, m := range d.now.Members {
+			mine = mine || d.deviceOf(id, m, device)
+		}
+		for id := range d.wants {
+			mine = mine || d.deviceOf(id, nil, device)
+		}
+		if !mine {
+			d.add(Step{Verb: Unmake, Device: device, Ifindex: index})
+		}
+	}
 }
 
 // lacking returns the addresses of a Virtual Router that it can't have yet, because they
@@ -340,7 +374,7 @@ func (d *differ) entry(w *plan.Want, m *plan.Member, running bool, less []netip.
 // note writes down what there may be of a Virtual Router.
 func (d *differ) note(id plan.ID, w *plan.Want, m *plan.Member) {
 	var lacking []plan.Note
-	for _, n := range w.V.Notes(w.Ifindex, d.names[w.Ifindex], w.Device) {
+	for _, n := range w.V.Notes(w.Ifindex, d.name(w.Ifindex), w.Device) {
 		d.keep[n] = true
 		if !d.now.Journal[n] {
 			lacking = append(lacking, n)
@@ -409,8 +443,14 @@ func (d *differ) settings() {
 	}
 }
 
-// needed reports whether a port that is to have macvlans needs a setting that was made.
+// needed reports whether a setting that was made is needed by a port that is to have
+// macvlans, or by those that are there still.
 func (d *differ) needed(s link.Setting) bool {
+	for device := range d.devices {
+		if device.Parent == s.Ifindex && device.Family == packet.IPv4 {
+			return true
+		}
+	}
 	for name := range d.want.Settings {
 		if d.want.Ports[name].Ifindex == s.Ifindex {
 			return true
@@ -467,30 +507,58 @@ func (d *differ) leftovers() {
 		}
 		d.add(Step{Verb: Withdraw, Ifindex: a.Ifindex, Prefix: a.Prefix})
 	}
+	d.upstairs()
+}
+
+// upstairs removes what somebody else has put on macvlans, or that stayed there.
+func (d *differ) upstairs() {
+	leaving := make(map[link.Device]bool)
+	for _, m := range d.now.Members {
+		if l := m.Loop; l != nil && l.Leaving && m.Entry != nil {
+			leaving[link.NewDevice(m.Entry.Ifindex, l.V.Family, l.V.VRID)] = true
+		}
+	}
+	for device, index := range d.devices {
+		for _, a := range d.byIndex[index].Addresses {
+			if !leaving[device] && !d.claimed[link.JournalAddress{Ifindex: index, Prefix: a.Prefix}] {
+				d.add(Step{Verb: Withdraw, Ifindex: index, Prefix: a.Prefix})
+			}
+		}
+	}
 }
 
 // leaving reports whether the event loop is about to remove an address by itself.
 func (d *differ) leaving(a link.JournalAddress) bool {
-	id, fenced := d.fenced[scoped(a.Ifindex, a.Prefix.Addr())]
-	if !fenced {
-		return false
-	}
-	m := d.now.Members[id]
-	return m.Loop != nil && m.Loop.Leaving
+	m := d.behind(a)
+	return m != nil && m.Loop != nil && m.Loop.Leaving
 }
 
-// strike ends what is written down without need, when nothing else is left to do.
+// behind returns whose fence an address is behind where it is; nil if it is behind none.
+func (d *differ) behind(a link.JournalAddress) *plan.Member {
+	id, fenced := d.fenced[scoped(a.Ifindex, a.Prefix.Addr())]
+	if !fenced || d.now.Members[id].Entry.Ifindex != a.Ifindex {
+		return nil
+	}
+	return d.now.Members[id]
+}
+
+// strike ends what is written down without need, when nothing else is left to do, or
+// about to be done.
 func (d *differ) strike() {
 	if len(d.steps) > 0 {
 		return
+	}
+	for _, m := range d.now.Members {
+		if m.Loop != nil && m.Loop.Changing() {
+			return // it may have the addresses of another configuration still
+		}
 	}
 	for device := range d.devices {
 		d.keep[device] = true
 	}
 	var gone []plan.Note
 	for n := range d.now.Journal {
-		a, is := n.(link.JournalAddress)
-		if _, fenced := d.fenced[scoped(a.Ifindex, a.Prefix.Addr())]; is && fenced || d.keep[n] || d.now.Held[n] {
+		if a, is := n.(link.JournalAddress); d.keep[n] || d.now.Held[n] || is && d.behind(a) != nil {
 			continue
 		}
 		gone = append(gone, n)

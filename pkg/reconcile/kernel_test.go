@@ -30,62 +30,57 @@ type host struct {
 	now        vrrp.Instant
 
 	journal map[plan.Note]bool
-	put     map[spot]plan.ID // addresses that failoverd has put there, and for whom
+	put     map[spot]plan.ID      // addresses that failoverd has put there, and for whom
+	own     map[spot]bool         // the host's
+	routing map[plan.Note]plan.ID // what goes with the addresses, and whose it is
 	sysctls map[string]int
-	before  map[string]int
 }
 
-// run is what lives as long as a process.
-type run struct {
-	*host
-	log       []string
-	ports     map[string]plan.Open
-	claims    map[plan.ID]int
-	hears     map[plan.ID]plan.Hearing
-	filters   map[plan.ID]int
-	entries   map[plan.ID]*plan.Entry
-	slots     map[spot]plan.ID // whose entry the kernel finds for an address
-	loop      map[plan.ID]*plan.Loop
-	jobs      []func() // of the worker that changes addresses
-	failing   func(*reconcile.Step) error
-	killAfter int  // steps; 0: never
-	unchecked bool // only its speed matters
-	violated  string
-	wrong     wrongs
-}
+// The names that interfaces may have; routers are on the first two.
+var names = []string{"eth0", "eth1", "laneth0", "laneth1", elsewhere}
 
-// wrongs are mistakes made on purpose, which the invariants must find.
-type wrongs struct {
-	forgetsNotes   bool // a restarted router's addresses aren't written down
-	stealsAddress  bool // an entry that gives an address up deletes it though it is another one's
-	startsUnfenced bool // a router that the kernel doesn't take starts all the same
-	leavesAddress  bool // addresses that can't be removed are forgotten
-	keepsMacvlan   bool // a macvlan stays when its router goes
-}
-
-type killed struct{}
+// elsewhere is an interface for extra addresses.
+const elsewhere = "dum0"
 
 func newHost() *host {
-	h := &host{interfaces: make(map[int]*link.Interface), next: 2, journal: make(map[plan.Note]bool), put: make(map[spot]plan.ID), sysctls: make(map[string]int)}
-	for n, name := range []string{"eth0", "eth1"} {
-		h.plug(name, n)
+	h := &host{
+		interfaces: make(map[int]*link.Interface), next: 2, journal: make(map[plan.Note]bool), put: make(map[spot]plan.ID), own: make(map[spot]bool),
+		routing: make(map[plan.Note]plan.ID), sysctls: make(map[string]int),
 	}
-	h.before = maps.Clone(h.sysctls)
+	for _, name := range []string{"eth0", "eth1", elsewhere} {
+		h.plug(name)
+	}
 	return h
 }
 
-func (h *host) plug(name string, n int) *link.Interface {
-	i := &link.Interface{
-		Index: h.next, Name: name, MAC: packet.MAC{2, 0, 0, 0, 0, byte(n + 1)}, Up: true, Running: true, MTU: 1500, Encapsulation: "ether",
-		Addresses: []link.Address{
-			{Prefix: netip.MustParsePrefix(fmt.Sprintf("192.0.%d.1/24", n+2))},
-			{Prefix: netip.MustParsePrefix(fmt.Sprintf("fe80::%d/64", n+1))},
-		},
+// addresses are the host's on an interface; the last IPv4 one a router may own.
+func addresses(name string) []netip.Prefix {
+	n := slices.Index(names, name) + 2
+	return []netip.Prefix{
+		netip.MustParsePrefix(fmt.Sprintf("192.0.%d.1/24", n)), netip.MustParsePrefix(fmt.Sprintf("192.0.%d.200/24", n)),
+		netip.MustParsePrefix(fmt.Sprintf("fe80::%d/64", n)), netip.MustParsePrefix(fmt.Sprintf("2001:db8:%d::1/64", n)),
 	}
+}
+
+// arpAnnounce is the setting that a macvlan needs below it.
+func arpAnnounce(name string) string { return "ipv4/conf/" + name + "/arp_announce" }
+
+func (h *host) plug(name string) *link.Interface {
+	mac := packet.MAC{2, 0, 0, 0, 0, byte(slices.Index(names, name))}
+	i := &link.Interface{Index: h.next, Name: name, MAC: mac, Up: true, Running: true, MTU: 1500, Encapsulation: "ether"}
 	h.interfaces[h.next] = i
+	for _, p := range addresses(name) {
+		h.configure(i, p)
+	}
 	h.next++
-	h.sysctls["ipv4/conf/"+name+"/arp_announce"] = 0
+	h.sysctls[arpAnnounce(name)] = 0
 	return i
+}
+
+// configure adds an address of the host's.
+func (h *host) configure(i *link.Interface, p netip.Prefix) {
+	i.Addresses = append(i.Addresses, link.Address{Prefix: p})
+	h.own[spot{i.Index, p.Addr()}] = true
 }
 
 func (h *host) named(name string) *link.Interface {
@@ -99,17 +94,24 @@ func (h *host) named(name string) *link.Interface {
 
 func (h *host) unplug(i *link.Interface) {
 	delete(h.interfaces, i.Index)
-	delete(h.sysctls, "ipv4/conf/"+i.Name+"/arp_announce")
-	for s := range h.put {
-		if s.ifindex == i.Index {
-			delete(h.put, s)
-		}
-	}
+	delete(h.sysctls, arpAnnounce(i.Name))
+	maps.DeleteFunc(h.put, func(s spot, _ plan.ID) bool { return s.ifindex == i.Index })
+	maps.DeleteFunc(h.own, func(s spot, _ bool) bool { return s.ifindex == i.Index })
+	maps.DeleteFunc(h.routing, func(n plan.Note, _ plan.ID) bool {
+		p, placed := n.(link.Placed)
+		return placed && p.Interface == i.Name
+	})
 	for _, o := range h.interfaces {
 		if o.Parent == i.Index {
 			h.unplug(o)
 		}
 	}
+}
+
+func (h *host) rename(i *link.Interface, name string) {
+	h.sysctls[arpAnnounce(name)] = h.sysctls[arpAnnounce(i.Name)]
+	delete(h.sysctls, arpAnnounce(i.Name))
+	i.Name = name
 }
 
 func (h *host) list() (all []link.Interface) {
@@ -126,6 +128,7 @@ func (h *host) has(ifindex int, a netip.Addr) bool {
 	return i != nil && slices.ContainsFunc(i.Addresses, func(o link.Address) bool { return o.Prefix.Addr() == a })
 }
 
+// assign adds an address, for a Virtual Router or a stranger.
 func (h *host) assign(ifindex int, p netip.Prefix, id plan.ID) {
 	i := h.interfaces[ifindex]
 	if i == nil || h.has(ifindex, p.Addr()) {
@@ -144,25 +147,45 @@ func (h *host) release(ifindex int, a netip.Addr) {
 	}
 }
 
-// recover does what the next run does first, or --cleanup.
-func (h *host) recover() {
-	for n := range h.journal {
-		switch n := n.(type) {
-		case link.JournalAddress:
-			h.release(n.Ifindex, n.Prefix.Addr())
-		case link.Device:
-			for _, i := range h.interfaces {
-				if n.Is(*i) {
-					h.unplug(i)
-				}
-			}
-		case link.Setting:
-			if n = h.current(n); h.sysctls[n.Path] == n.Value {
-				h.sysctls[n.Path] = n.Before
-			}
+// route adds what goes with addresses.
+func (h *host) route(n plan.Note, id plan.ID) {
+	if p, placed := n.(link.Placed); placed {
+		i := h.named(p.Interface)
+		if i == nil {
+			return
+		}
+		h.assign(i.Index, p.Address, plan.ID{})
+	}
+	h.routing[n] = id
+}
+
+func (h *host) unroute(n plan.Note) {
+	if p, placed := n.(link.Placed); placed {
+		if i := h.named(p.Interface); i != nil {
+			h.release(i.Index, p.Address.Addr())
 		}
 	}
-	h.journal = make(map[plan.Note]bool)
+	delete(h.routing, n)
+}
+
+// undo is what the next run does first, or --cleanup, with one thing that is written down.
+func (h *host) undo(n plan.Note) {
+	switch n := n.(type) {
+	case link.JournalAddress:
+		h.release(n.Ifindex, n.Prefix.Addr())
+	case link.Device:
+		for _, i := range h.interfaces {
+			if n.Is(*i) {
+				h.unplug(i)
+			}
+		}
+	case link.Setting:
+		if n = h.current(n); h.sysctls[n.Path] == n.Value {
+			h.sysctls[n.Path] = n.Before
+		}
+	default:
+		h.unroute(n)
+	}
 }
 
 // current is a setting by the interface's present name.
@@ -173,16 +196,53 @@ func (h *host) current(s link.Setting) link.Setting {
 	return link.Setting{Value: -1} // its interface is gone, and with it the setting
 }
 
+// run is what lives as long as a process.
+type run struct {
+	*host
+	ports   map[string]plan.Open
+	claims  map[plan.ID]int
+	hears   map[plan.ID]plan.Hearing
+	filters map[plan.ID]int
+	entries map[plan.ID]*plan.Entry
+	slots   map[spot]plan.ID // whose entry the kernel finds for an address
+	loop    map[plan.ID]*plan.Loop
+	jobs    []func()           // of the worker that changes addresses
+	leaving map[*plan.Loop]int // how many of them are to remove some
+
+	listed []link.Interface // as it was when
+	begun  vrrp.Instant
+	stale  bool // no event of an interface comes
+
+	// bare are addresses of which somebody has taken away the slot: it is the kernel's
+	// again when the reconciler has looked and done what it wants.
+	bare map[spot]bool
+	busy bool // the worker is at work
+
+	// failing says how a step fails; meanwhile is what others do before it; note is
+	// called for everything that happens.
+	failing   func(*reconcile.Step) error
+	meanwhile func()
+	note      func(what fmt.Stringer, err error)
+	violated  string
+	unchecked bool // only its speed matters
+}
+
 func newRun(h *host) *run {
 	return &run{
 		host: h, ports: make(map[string]plan.Open), claims: make(map[plan.ID]int), hears: make(map[plan.ID]plan.Hearing), filters: make(map[plan.ID]int),
-		entries: make(map[plan.ID]*plan.Entry), slots: make(map[spot]plan.ID), loop: make(map[plan.ID]*plan.Loop),
+		entries: make(map[plan.ID]*plan.Entry), slots: make(map[spot]plan.ID), loop: make(map[plan.ID]*plan.Loop), bare: make(map[spot]bool), leaving: make(map[*plan.Loop]int),
+		failing: func(*reconcile.Step) error { return nil }, meanwhile: func() {}, note: func(fmt.Stringer, error) {},
 	}
 }
 
+// listing makes a new list of the interfaces.
+func (r *run) listing() { r.listed, r.begun = r.list(), r.now }
+
 func (r *run) Look(want *plan.Host, p *plan.Picture) error {
-	p.Begun = r.now
-	p.Interfaces = r.list()
+	if r.listed == nil || !r.stale {
+		r.listing()
+	}
+	p.Begun, p.Interfaces = r.begun, r.listed
 	maps.Copy(p.Ports, r.ports)
 	maps.Copy(p.Journal, r.journal)
 	member := func(id plan.ID) *plan.Member {
@@ -201,58 +261,74 @@ func (r *run) Look(want *plan.Host, p *plan.Picture) error {
 		member(id).Filter = c
 	}
 	for id, e := range r.entries {
-		member(id).Entry = e
+		member(id).Entry = r.entry(id, e)
 	}
 	for id, l := range r.loop {
 		one := *l
 		member(id).Loop = &one
+		if l.Active || l.Leaving {
+			for _, n := range routing(l.V) {
+				p.Held[n] = true
+			}
+		}
 	}
+	for n := range r.routing {
+		p.Held[n] = true
+	}
+	r.settings(want, p)
+	return nil
+}
+
+// entry is one as the kernel has it: with those of its addresses that lead to it.
+func (r *run) entry(id plan.ID, e *plan.Entry) *plan.Entry {
+	lost := func(a netip.Addr) bool { return r.slots[spot{e.Ifindex, a}] != id }
+	if !slices.ContainsFunc(e.Addresses, lost) {
+		return e
+	}
+	one := *e
+	one.Addresses = slices.DeleteFunc(slices.Clone(e.Addresses), lost)
+	return &one
+}
+
+func (r *run) settings(want *plan.Host, p *plan.Picture) {
 	for n := range r.journal {
 		if s, is := n.(link.Setting); is && r.sysctls[r.current(s).Path] == s.Value {
 			p.Set[s] = true
 		}
 	}
-	if want != nil {
-		for name := range want.Settings {
-			p.Settings[name] = nil
-			if i := r.interfaces[r.ports[name].Ifindex]; i != nil {
-				path := "ipv4/conf/" + i.Name + "/arp_announce"
-				if now := r.sysctls[path]; now != 2 {
-					p.Settings[name] = []link.Setting{{Ifindex: i.Index, Path: path, Value: 2, Before: now}}
-				}
+	if want == nil {
+		return
+	}
+	for name := range want.Settings {
+		p.Settings[name] = nil
+		if i := r.interfaces[r.ports[name].Ifindex]; i != nil {
+			if now := r.sysctls[arpAnnounce(i.Name)]; now != 2 {
+				p.Settings[name] = []link.Setting{{Ifindex: i.Index, Path: arpAnnounce(i.Name), Value: 2, Before: now}}
 			}
 		}
 	}
-	return nil
 }
 
 func (r *run) Do(steps []reconcile.Step) (errs []error) {
 	for i := range steps {
-		s := &steps[i]
-		if r.killAfter > 0 {
-			if r.killAfter--; r.killAfter == 0 {
-				panic(killed{})
-			}
-		}
-		var err error
-		if r.failing != nil {
-			err = r.failing(s)
-		}
-		if err == nil || r.wrong.startsUnfenced && s.Verb == reconcile.Fence {
-			if e := r.one(s, err != nil); err == nil {
-				err = e
-			} else {
-				err = nil
-			}
-		}
-		r.log = append(r.log, fmt.Sprintf("%v: %v", s, err))
-		r.check(s.String())
-		errs = append(errs, err)
+		errs = append(errs, r.try(&steps[i]))
 	}
 	return errs
 }
 
-func (r *run) one(s *reconcile.Step, mute bool) error {
+// try carries out a step, which may fail.
+func (r *run) try(s *reconcile.Step) error {
+	r.meanwhile()
+	err := r.failing(s)
+	if err == nil {
+		err = r.one(s)
+	}
+	r.note(s, err)
+	r.check()
+	return err
+}
+
+func (r *run) one(s *reconcile.Step) error {
 	gone := func(ifindex int) error {
 		if r.interfaces[ifindex] == nil {
 			return unix.ENODEV
@@ -282,16 +358,7 @@ func (r *run) one(s *reconcile.Step, mute bool) error {
 		delete(r.hears, s.ID)
 	case reconcile.Write:
 		for _, n := range s.Notes {
-			if a, is := n.(link.JournalAddress); is && r.wrong.forgetsNotes && r.entries[s.ID] != nil {
-				_ = a
-				continue
-			}
 			r.journal[n] = true
-		}
-		if r.wrong.forgetsNotes { // it believes what it did
-			for _, n := range s.Notes {
-				r.journal[n] = r.journal[n]
-			}
 		}
 	case reconcile.Strike:
 		for _, n := range s.Notes {
@@ -301,24 +368,38 @@ func (r *run) one(s *reconcile.Step, mute bool) error {
 		if err := gone(s.Device.Parent); err != nil {
 			return err
 		}
+		if r.named(s.Device.Name) != nil {
+			return unix.EEXIST
+		}
 		r.interfaces[r.next] = &link.Interface{Index: r.next, Name: s.Device.Name, Kind: "macvlan", Parent: s.Device.Parent, MAC: s.Device.MAC, Up: true, Running: true, MTU: 1500, Encapsulation: "ether"}
 		r.next++
+		r.listing()
 	case reconcile.Unmake:
-		if i := r.interfaces[s.Ifindex]; i != nil && !r.wrong.keepsMacvlan {
+		if i := r.interfaces[s.Ifindex]; i != nil {
 			r.unplug(i)
 		}
+		r.listing()
 	case reconcile.Set:
+		if _, there := r.sysctls[s.Setting.Path]; !there {
+			return unix.ENOENT
+		}
 		r.sysctls[s.Setting.Path] = s.Setting.Value
 	case reconcile.Unset:
-		r.sysctls[r.current(s.Setting).Path] = s.Setting.Before
+		if _, there := r.sysctls[r.current(s.Setting).Path]; there {
+			r.sysctls[r.current(s.Setting).Path] = s.Setting.Before
+		}
 	case reconcile.Accept:
+		if err := gone(s.Ifindex); err != nil {
+			return err
+		}
 		r.filters[s.ID] = s.Ifindex
 	case reconcile.Reject:
 		delete(r.filters, s.ID)
 	case reconcile.Fence:
-		r.fence(s.ID, s.Entry, mute)
+		r.fence(s.ID, s.Entry)
+		r.entries[s.ID] = s.Entry
 	case reconcile.Unfence:
-		r.fence(s.ID, &plan.Entry{Ifindex: s.Entry.Ifindex}, false)
+		r.fence(s.ID, &plan.Entry{Ifindex: s.Entry.Ifindex})
 		delete(r.entries, s.ID)
 	case reconcile.Update:
 		r.update(l, s)
@@ -338,32 +419,57 @@ func (r *run) one(s *reconcile.Step, mute bool) error {
 		l.Take = nil
 	case reconcile.Withdraw:
 		r.release(s.Ifindex, s.Prefix.Addr())
+		r.listing()
 	default:
 		panic(s.String())
 	}
 	return nil
 }
 
-func (r *run) fence(id plan.ID, e *plan.Entry, mute bool) {
-	if old := r.entries[id]; old != nil && !mute {
+// fence has the addresses of an entry lead to it, and to nothing what led to it before.
+func (r *run) fence(id plan.ID, e *plan.Entry) {
+	if old := r.entries[id]; old != nil {
 		for _, a := range old.Addresses {
 			at := spot{old.Ifindex, a}
-			if !slices.Contains(e.Addresses, a) && (r.slots[at] == id || r.wrong.stealsAddress) {
+			if (old.Ifindex != e.Ifindex || !slices.Contains(e.Addresses, a)) && r.slots[at] == id {
 				delete(r.slots, at)
 			}
 		}
 	}
-	if !mute {
-		for _, a := range e.Addresses {
-			r.slots[spot{e.Ifindex, a}] = id
-		}
+	for _, a := range e.Addresses {
+		r.slots[spot{e.Ifindex, a}] = id
+		delete(r.bare, spot{e.Ifindex, a})
 	}
-	r.entries[id] = e
 }
 
 // assigned are the addresses that the loop puts on the interface.
 func assigned(l *plan.Loop) []netip.Prefix {
 	return slices.DeleteFunc(slices.Clone(l.V.Assigned), func(p netip.Prefix) bool { return slices.Contains(l.Less, p.Addr()) })
+}
+
+// routing is what goes with the addresses of a Virtual Router.
+func routing(v *plan.Virtual) (all []plan.Note) {
+	for _, n := range v.Routing.Placed {
+		all = append(all, n)
+	}
+	for _, n := range v.Routing.Routes {
+		all = append(all, n)
+	}
+	for _, n := range v.Routing.Rules {
+		all = append(all, n)
+	}
+	return all
+}
+
+// elect has a router become Active, or Backup.
+func (r *run) elect(l *plan.Loop) {
+	switch {
+	case l.Take == nil || l.V.Router.Owner():
+	case l.Active:
+		r.deactivate(l)
+	default:
+		r.activate(l)
+	}
 }
 
 func (r *run) activate(l *plan.Loop) {
@@ -374,10 +480,17 @@ func (r *run) activate(l *plan.Loop) {
 			return
 		}
 		for _, p := range all {
+			r.meanwhile()
 			r.assign(on, p, id)
-			r.check(fmt.Sprintf("assign %s for %s", p, id))
+			r.check()
 		}
-		l.Assigned = r.now
+		for _, n := range routing(l.V) {
+			r.route(n, id)
+			r.check()
+		}
+		if l.Active {
+			l.Assigned = r.now
+		}
 	})
 }
 
@@ -386,88 +499,126 @@ func (r *run) deactivate(l *plan.Loop) {
 		return
 	}
 	l.Active, l.Assigned = false, 0
-	r.remove(l, l.Take.On(), assigned(l))
+	r.remove(l, l.Take.On(), assigned(l), routing(l.V))
 }
 
-func (r *run) remove(l *plan.Loop, on int, all []netip.Prefix) {
+func (r *run) remove(l *plan.Loop, on int, all []netip.Prefix, more []plan.Note) {
+	r.leaving[l]++
 	l.Leaving = true
 	var job func()
 	job = func() {
+		for _, n := range more {
+			if !l.Active || !slices.Contains(routing(l.V), n) {
+				r.unroute(n)
+			}
+		}
 		for _, p := range all {
 			if l.Active && slices.Contains(assigned(l), p) {
 				continue
 			}
-			if r.failing != nil && r.failing(&reconcile.Step{Verb: reconcile.Withdraw, Ifindex: on, Prefix: p}) != nil && !r.wrong.leavesAddress {
+			switch err := r.failing(&reconcile.Step{Verb: reconcile.Withdraw, Ifindex: on, Prefix: p}); err {
+			case nil:
+			case unix.EBUSY, unix.EAGAIN, unix.EPERM:
+				r.listing() // it gives up, and shows what is there still
+				continue
+			default:
 				r.jobs = append(r.jobs, job) // again
 				return
-			} else if r.wrong.leavesAddress && r.failing != nil && r.failing(&reconcile.Step{Verb: reconcile.Withdraw}) != nil {
-				delete(r.put, spot{on, p.Addr()})
-				delete(r.journal, link.JournalAddress{Ifindex: on, Name: r.interfaces[on].Name, Prefix: p})
-				continue
 			}
+			r.meanwhile()
 			r.release(on, p.Addr())
 		}
-		l.Leaving = false
+		r.leaving[l]--
+		l.Leaving = r.leaving[l] > 0
 	}
 	r.jobs = append(r.jobs, job)
 }
 
 func (r *run) update(l *plan.Loop, s *reconcile.Step) {
-	before := assigned(l)
+	before, with := assigned(l), routing(l.V)
 	l.V, l.Priority, l.Less = s.Virtual, s.Priority, s.Less
 	if !l.Active || l.Take == nil {
 		return
 	}
-	after := assigned(l)
-	if gone := slices.DeleteFunc(slices.Clone(before), func(p netip.Prefix) bool { return slices.Contains(after, p) }); len(gone) > 0 {
-		r.remove(l, l.Take.On(), gone)
+	after, and := assigned(l), routing(l.V)
+	gone := slices.DeleteFunc(slices.Clone(before), func(p netip.Prefix) bool { return slices.Contains(after, p) })
+	less := slices.DeleteFunc(slices.Clone(with), func(n plan.Note) bool { return slices.Contains(and, n) })
+	if len(gone)+len(less) > 0 {
+		r.remove(l, l.Take.On(), gone, less)
 	}
-	if !slices.Equal(before, after) {
+	if !slices.Equal(before, after) || !slices.Equal(with, and) {
 		r.activate(l)
 	}
 }
 
-// work has the worker do what is asked of it.
+// work has the worker do what is asked of it first.
 func (r *run) work() {
-	for n := len(r.jobs); n > 0; n-- {
-		job := r.jobs[0]
-		r.jobs = r.jobs[1:]
-		job()
+	if len(r.jobs) == 0 || r.busy {
+		return
 	}
-	r.check("work")
+	r.busy = true
+	job := r.jobs[0]
+	r.jobs = r.jobs[1:]
+	job()
+	r.busy = false
+	r.check()
 }
 
 // check notes the first moment at which an address is on the host that isn't in the
-// journal, or not behind the fence by its own slot.
-func (r *run) check(after string) {
+// journal, or not behind the fence by its own slot, or at which one of the host's is
+// missing.
+func (r *run) check() {
 	if r.violated != "" || r.unchecked {
 		return
 	}
 	for at, id := range r.put {
 		on := at.ifindex
 		i := r.interfaces[on]
-		if i == nil {
-			continue
-		}
 		device := link.NewDevice(i.Parent, id.Family, id.VRID)
 		made := i.Kind == "macvlan" && device.Is(*i)
-		noted := made && r.journal[device]
-		for _, p := range i.Addresses {
-			if p.Prefix.Addr() == at.address {
-				for n := range r.journal { // whatever the interface was called then
-					a, is := n.(link.JournalAddress)
-					noted = noted || is && a.Ifindex == on && a.Prefix == p.Prefix
-				}
-			}
-		}
-		if !noted {
-			r.violated = fmt.Sprintf("after %s: %s is on %s and isn't written down", after, at.address, i.Name)
+		if !(made && r.journal[device]) && !r.noted(i, at.address) {
+			r.violated = fmt.Sprintf("%s is on %s and isn't written down", at.address, i.Name)
 		}
 		if made {
 			on = i.Parent
 		}
-		if r.slots[spot{on, at.address}] != id {
-			r.violated = fmt.Sprintf("after %s: %s is on %s for %s, but its slot is that of %q", after, at.address, i.Name, id, r.slots[spot{on, at.address}])
+		if slot := (spot{on, at.address}); r.slots[slot] != id && !r.bare[slot] {
+			r.violated = fmt.Sprintf("%s is on %s for %s, but its slot is that of %q", at.address, i.Name, id, r.slots[slot])
 		}
 	}
+	for n, id := range r.routing {
+		if !r.journal[n] {
+			r.violated = fmt.Sprintf("%v is there for %s and isn't written down", n, id)
+		}
+	}
+	for at := range r.own {
+		if !r.has(at.ifindex, at.address) {
+			r.violated = fmt.Sprintf("%s of the host's is gone", at.address)
+		}
+	}
+	for id, l := range r.loop {
+		if l.Take == nil || !l.Active || !l.V.Router.Owner() {
+			continue
+		}
+		for _, a := range l.V.Fenced {
+			if at := (spot{l.Take.Ifindex, a}); r.own[at] && r.slots[at] != id && !r.bare[at] && !slices.Contains(l.Less, a) {
+				r.violated = fmt.Sprintf("the owner %s answers for %s, but its slot is that of %q", id, a, r.slots[at])
+			}
+		}
+	}
+}
+
+// noted reports whether an address is written down, whatever its interface was called then.
+func (r *run) noted(i *link.Interface, a netip.Addr) bool {
+	for _, p := range i.Addresses {
+		if p.Prefix.Addr() != a {
+			continue
+		}
+		for _, name := range append(names, i.Name) {
+			if r.journal[link.JournalAddress{Ifindex: i.Index, Name: name, Prefix: p.Prefix}] {
+				return true
+			}
+		}
+	}
+	return false
 }

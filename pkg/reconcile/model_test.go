@@ -3,10 +3,12 @@
 package reconcile_test
 
 import (
+	"flag"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/reconcile"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -36,162 +39,433 @@ type machine struct {
 	plan    *plan.Plan
 	faults  surroundings
 	errors  bool // steps fail at random
+	kill    int  // steps and changes of addresses until it is killed; 0: it isn't
+	calm    bool // nothing happens but what the test does
 	result  reconcile.Result
-	history []string
-	wrong   wrongs
+	history []fmt.Stringer
+	wrong   func(*run) reconcile.Executor // makes it do something wrong; nil: nothing
+}
+
+// said is a line of the history.
+type said string
+
+func (s said) String() string { return string(s) }
+
+// done is something that was tried.
+type done struct {
+	what fmt.Stringer
+	err  error
+}
+
+func (d done) String() string {
+	if d.err != nil {
+		return fmt.Sprintf("    %v: %v", d.what, d.err)
+	}
+	return fmt.Sprintf("    %v", d.what)
 }
 
 func (m *machine) note(format string, args ...any) {
-	m.history = append(m.history, fmt.Sprintf(format, args...))
+	m.history = append(m.history, said(fmt.Sprintf(format, args...)))
 }
+
+// violation ends a sequence that has shown a mistake.
+type violation string
+
+func (m *machine) fail(format string, args ...any) {
+	panic(violation(fmt.Sprintf(format, args...)))
+}
+
+type killed struct{}
+
+var errnos = []error{unix.ENOMEM, unix.ENOSPC, unix.EBUSY, unix.ENODEV, unix.EPERM, unix.EEXIST, unix.ENOENT, unix.EINVAL, unix.ENOBUFS, unix.EAGAIN, unix.E2BIG, unix.EIO}
 
 func (m *machine) begin() {
 	m.run = newRun(m.host)
-	m.run.wrong = m.wrong
+	m.run.note = func(what fmt.Stringer, err error) {
+		m.history = append(m.history, done{what, err})
+	}
 	m.run.failing = func(s *reconcile.Step) error {
-		if !m.errors || s.Verb == reconcile.Stop || s.Verb == reconcile.Add {
+		// They are the event loop's, and change nothing on the host.
+		if !m.errors || slices.Contains([]reconcile.Verb{reconcile.Stop, reconcile.Add, reconcile.Remove, reconcile.Update}, s.Verb) {
 			return nil
 		}
-		if rapid.IntRange(0, 5).Draw(m.t, "fails") == 0 {
-			return rapid.SampledFrom([]error{unix.ENOMEM, unix.ENOSPC, unix.EBUSY, unix.ENODEV}).Draw(m.t, "errno")
+		if n := rapid.IntRange(0, 4*len(errnos)).Draw(m.t, "errno"); n > 0 && n <= len(errnos) {
+			return errnos[n-1]
 		}
 		return nil
 	}
+	m.run.meanwhile = m.meanwhile
 	do := make(map[reconcile.Verb]reconcile.Executor)
-	for v := reconcile.Stop; v <= reconcile.Strike; v++ {
-		do[v] = m.run
+	executor := reconcile.Executor(m.run)
+	if m.wrong != nil {
+		executor = m.wrong(m.run)
 	}
-	m.runner = reconcile.New(m.faults, []reconcile.Executor{m.run}, do)
+	for v := reconcile.Stop; v <= reconcile.Strike; v++ {
+		do[v] = executor
+	}
+	m.runner = reconcile.New(m.faults, []reconcile.Executor{executor}, do)
 }
 
-// reconcile runs the reconciler once. A kill ends the run at any step; the next one, or
-// --cleanup, removes what it left.
-func (m *machine) reconcile() {
+// meanwhile is what happens between two steps: the worker works, routers are elected, and
+// the daemon is killed.
+func (m *machine) meanwhile() {
+	if m.kill > 0 {
+		if m.kill--; m.kill == 0 {
+			panic(killed{})
+		}
+	}
+	if m.calm {
+		return
+	}
+	switch rapid.IntRange(0, 11).Draw(m.t, "meanwhile") {
+	case 1:
+		m.run.work()
+	case 2:
+		m.elect()
+	}
+}
+
+func (m *machine) elect() {
+	var all []*plan.Loop
+	for _, l := range m.run.loop {
+		if l.Take != nil && !l.V.Router.Owner() {
+			all = append(all, l)
+		}
+	}
+	if len(all) == 0 {
+		return
+	}
+	slices.SortFunc(all, func(a, b *plan.Loop) int { return strings.Compare(a.V.ID.String(), b.V.ID.String()) })
+	l := all[0]
+	if len(all) > 1 {
+		l = all[rapid.IntRange(0, len(all)-1).Draw(m.t, "router")]
+	}
+	m.note("%s becomes %s", l.V.ID, map[bool]string{true: "Backup", false: "Active"}[l.Active])
+	m.run.elect(l)
+}
+
+// alive does something that the daemon may be killed in. The next run, or --cleanup,
+// removes what it left.
+func (m *machine) alive(f func()) {
 	defer func() {
-		m.history = append(m.history, m.run.log...)
-		m.run.log = nil
 		switch p := recover(); p.(type) {
 		case nil:
 		case killed:
 			m.note("killed")
-			m.result = reconcile.Result{}
-			m.host.recover()
-			m.clean("after a kill and a clean-up")
-			m.begin()
+			m.recover()
 		default:
 			panic(p)
 		}
 		if m.run.violated != "" {
-			m.fail(m.run.violated)
+			m.fail("%s", m.run.violated)
 		}
 	}()
-	var err error
-	m.host.now++
-	m.result, err = m.runner.Run(m.plan, func() vrrp.Instant { return m.host.now })
-	if err != nil {
-		m.fail(err.Error())
+	f()
+}
+
+// recover undoes what a run has left, which may be tried twice.
+func (m *machine) recover() {
+	m.kill, m.result = 0, reconcile.Result{}
+	for _, n := range slices.SortedFunc(maps.Keys(m.host.journal), func(a, b plan.Note) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) }) {
+		if !m.calm && rapid.IntRange(0, 9).Draw(m.t, "recovery fails") == 0 {
+			continue // what was undone is no harm for the next try
+		}
+		m.host.undo(n)
+	}
+	for n := range m.host.journal {
+		m.host.undo(n)
+	}
+	m.host.journal = make(map[plan.Note]bool)
+	m.clean("after a kill and a clean-up")
+	m.begin()
+	if !m.calm && rapid.IntRange(0, 3).Draw(m.t, "only cleaned up") == 0 {
+		m.note("it isn't started again")
+		m.plan = plan.New(nil, nil)
 	}
 }
 
-func (m *machine) fail(text string) {
-	m.t.Helper()
-	m.t.Fatalf("%s\n%s", text, strings.Join(m.history, "\n"))
+func (m *machine) reconcile() {
+	m.alive(func() {
+		var err error
+		m.host.now++
+		m.note("reconcile")
+		m.result, err = m.runner.Run(m.plan, func() vrrp.Instant { return m.host.now })
+		if err != nil {
+			m.fail("%s", err)
+		}
+	})
 }
 
 // clean checks that nothing of failoverd's is on the host.
 func (m *machine) clean(when string) {
-	m.t.Helper()
-	for at := range m.host.put {
-		m.fail(fmt.Sprintf("%s %s is on interface %d", when, at.address, at.ifindex))
+	h := m.host
+	for at := range h.put {
+		m.fail("%s %s is on interface %d", when, at.address, at.ifindex)
 	}
-	for _, i := range m.host.interfaces {
+	for n := range h.routing {
+		m.fail("%s there is the %v", when, n)
+	}
+	for _, i := range h.interfaces {
 		if i.Kind != "" {
-			m.fail(fmt.Sprintf("%s there is %s", when, i.Name))
+			m.fail("%s there is %s", when, i.Name)
 		}
 	}
-	for path, value := range m.host.sysctls {
+	for path, value := range h.sysctls {
 		if value != 0 {
-			m.fail(fmt.Sprintf("%s %s is %d", when, path, value))
+			m.fail("%s %s is %d", when, path, value)
 		}
 	}
-	if len(m.host.journal) > 0 {
-		m.fail(fmt.Sprintf("%s the journal has %v", when, m.host.journal))
+	for at := range h.own {
+		if !h.has(at.ifindex, at.address) {
+			m.fail("%s %s of the host's is gone", when, at.address)
+		}
+	}
+	if len(h.journal) > 0 {
+		m.fail("%s the journal has %v", when, h.journal)
 	}
 }
 
-// quiet lets everything come to rest, and checks that the host is what the plan says.
-func (m *machine) quiet() {
-	m.t.Helper()
-	m.errors = false
-	for n := range 40 {
+// rest lets everything come to rest.
+func (m *machine) rest() {
+	m.errors, m.run.stale, m.calm, m.kill = false, false, true, 0
+	for range 40 {
 		m.host.now = m.host.now.Add(2 * reconcile.RetryMost)
-		m.run.work()
+		for len(m.run.jobs) > 0 {
+			m.alive(m.run.work)
+		}
 		m.host.now++
 		m.reconcile()
 		if m.result.Settled && len(m.run.jobs) == 0 && len(m.result.Failed) == 0 {
-			break
-		}
-		if n == 39 {
-			var wants []string
-			for _, w := range m.result.Want.Wants {
-				wants = append(wants, fmt.Sprintf("%s: %s", w.V.ID, w.Wait))
-			}
-			m.fail(fmt.Sprintf("no rest: jobs %d, failed %v, wants %q", len(m.run.jobs), m.result.Failed, wants))
+			m.calm = false
+			return
 		}
 	}
-	virtual := make(map[spot]bool)
+	var wants []string
+	for _, w := range m.result.Want.Wants {
+		wants = append(wants, fmt.Sprintf("%s: %s", w.V.ID, w.Wait))
+	}
+	m.fail("no rest: jobs %d, failed %v, wants %q", len(m.run.jobs), m.result.Failed, wants)
+}
+
+// quiet checks that the host is what the plan says when all is at rest.
+func (m *machine) quiet() {
+	m.rest()
+	r := m.run
+	may := m.entitled()
+	virtual, notes, routes := make(map[spot]bool), make(map[plan.Note]bool), make(map[plan.Note]bool)
 	for _, v := range m.plan.Virtuals {
-		i := m.host.interfaces[m.run.ports[v.Interface].Ifindex]
-		l := m.run.loop[v.ID]
-		taken := false
-		if i != nil {
-			for _, a := range v.Assigned { // by a stranger
-				for _, o := range m.host.interfaces {
-					taken = taken || m.host.has(o.Index, a.Addr()) && (l == nil || l.Take == nil)
-				}
-			}
+		l := r.loop[v.ID]
+		if l == nil || l.V != v || len(l.Less) > 0 || (l.Take != nil) != may[v.ID] {
+			m.fail("%s takes part: %v, but %v is right: %+v", v.ID, l != nil && l.Take != nil, may[v.ID], m.waits(v.ID))
 		}
-		may := i != nil && i.Up && i.Running && m.faults[v.Router.Name] == vrrp.CauseNone && !taken && m.group(v)
-		if l == nil || (l.Take != nil) != may {
-			m.fail(fmt.Sprintf("%s takes part: %v, but %v is right: %+v", v.ID, l != nil && l.Take != nil, may, m.waits(v.ID)))
-		}
-		if !may {
+		i := r.interfaces[r.ports[v.Interface].Ifindex]
+		if i == nil {
 			continue
 		}
-		if !m.run.entries[v.ID].Running || l.V != v || len(l.Less) > 0 {
-			m.fail(fmt.Sprintf("%s has another configuration: %+v", v.ID, l))
+		device := link.NewDevice(i.Index, v.Family, v.VRID)
+		for _, n := range append(v.Notes(i.Index, i.Name, nil), device) {
+			notes[unnamed(n)] = true
+		}
+		if l.Take != nil {
+			m.member(v, l, i, device)
 		}
 		for _, p := range v.Assigned {
-			at := spot{l.Take.On(), p.Addr()}
-			virtual[at] = true
-			if m.host.has(at.ifindex, at.address) != l.Active {
-				m.fail(fmt.Sprintf("%s: active is %v, but %s isn't so", v.ID, l.Active, p))
+			if l.Active {
+				virtual[spot{l.Take.On(), p.Addr()}] = true
 			}
 		}
-	}
-	for at := range m.host.put {
-		if !virtual[at] {
-			m.fail(fmt.Sprintf("%s stayed on interface %d", at.address, at.ifindex))
+		for _, n := range routing(v) {
+			routes[n] = l.Active
 		}
 	}
-	for id := range m.run.entries {
-		if m.plan.Virtual(id) == nil {
-			m.fail(fmt.Sprintf("the kernel still knows %s", id))
+	for at, id := range r.put {
+		if !virtual[at] {
+			m.fail("%s stayed on interface %d, of %s", at.address, at.ifindex, id)
+		}
+	}
+	for n := range r.routing {
+		if !routes[n] {
+			m.fail("the %v stayed", n)
+		}
+	}
+	m.journal(notes)
+	m.forgotten()
+}
+
+// member checks a Virtual Router that takes part.
+func (m *machine) member(v *plan.Virtual, l *plan.Loop, i *link.Interface, device link.Device) {
+	r, t := m.run, l.Take
+	e := r.entries[v.ID]
+	if e != nil {
+		e = r.entry(v.ID, e)
+	}
+	if e == nil || !e.Running || e.Ifindex != i.Index || !slices.Equal(e.Addresses, v.Fenced) || e.Source != t.Source || e.MAC != t.Way {
+		m.fail("%s: the kernel has %+v", v.ID, e)
+	}
+	for _, a := range v.Fenced {
+		if slot := r.slots[spot{i.Index, a}]; slot != v.ID {
+			m.fail("%s: the slot of %s is that of %s", v.ID, a, slot)
+		}
+	}
+	if t.Ifindex != i.Index || t.Name != i.Name || t.MAC != i.MAC || !m.host.has(i.Index, t.Source) {
+		m.fail("%s takes part %s", v.ID, t)
+	}
+	if h := r.hears[v.ID]; h != (plan.Hearing{Ifindex: i.Index, Unicast: v.Router.Unicast.On()}) || r.claims[v.ID] != i.Index {
+		m.fail("%s is claimed on %d, and hears %+v", v.ID, r.claims[v.ID], h)
+	}
+	if (r.filters[v.ID] == i.Index) != (t.Way != config.VirtualMACOff) {
+		m.fail("%s has the virtual MAC by %s, but the filter of %d has it", v.ID, t.Way, r.filters[v.ID])
+	}
+	if made := m.host.named(device.Name); (made != nil) != (t.Way == config.VirtualMACMacvlan) || made != nil && made.Index != t.Device {
+		m.fail("%s has the virtual MAC by %s: %+v", v.ID, t.Way, made)
+	}
+	for _, p := range v.Assigned {
+		if m.host.has(t.On(), p.Addr()) != l.Active {
+			m.fail("%s: active is %v, but %s isn't so", v.ID, l.Active, p)
+		}
+	}
+	for _, n := range routing(v) {
+		if p, placed := n.(link.Placed); placed && m.host.named(p.Interface) == nil {
+			continue
+		}
+		if _, there := m.host.routing[n]; there != l.Active {
+			m.fail("%s: active is %v, but the %v isn't so", v.ID, l.Active, n)
+		}
+	}
+	for _, n := range v.Notes(i.Index, i.Name, nil) {
+		if !r.journal[n] {
+			m.fail("%s takes part, but %v isn't written down", v.ID, n)
 		}
 	}
 }
 
-// group reports whether all members of a router's group can take part.
-func (m *machine) group(v *plan.Virtual) bool {
-	if v.Group == "" {
-		return true
+// journal checks that nothing is written down without need, and nothing is set.
+func (m *machine) journal(notes map[plan.Note]bool) {
+	below := make(map[int]bool)
+	for _, i := range m.host.interfaces {
+		if d, is := link.DeviceOf(i); is && d.Family == packet.IPv4 {
+			below[i.Parent] = true
+		}
 	}
-	for _, w := range m.result.Want.Wants {
-		if w.V.Group == v.Group && w.Wait.Cause != vrrp.CauseNone && w.Wait.Cause != vrrp.CauseGroup {
+	for n := range m.host.journal {
+		if s, is := n.(link.Setting); is && below[s.Ifindex] {
+			continue
+		}
+		if !notes[unnamed(n)] {
+			m.fail("%T %v is written down without need", n, n)
+		}
+	}
+	for _, i := range m.host.interfaces {
+		if i.Kind == "" && m.host.sysctls[arpAnnounce(i.Name)] != map[bool]int{true: 2}[below[i.Index]] {
+			m.fail("the setting of %s is %d", i.Name, m.host.sysctls[arpAnnounce(i.Name)])
+		}
+	}
+}
+
+// unnamed is something that is written down without the name of the interface, which may
+// have been another one then.
+func unnamed(n plan.Note) plan.Note {
+	if a, is := n.(link.JournalAddress); is {
+		a.Name = ""
+		return a
+	}
+	return n
+}
+
+// forgotten checks that there is nothing of Virtual Routers, or ports, that aren't in the
+// plan.
+func (m *machine) forgotten() {
+	r := m.run
+	for _, all := range []map[plan.ID]bool{keys(r.loop), keys(r.entries), keys(r.claims), keys(r.hears), keys(r.filters)} {
+		for id := range all {
+			if m.plan.Virtual(id) == nil {
+				m.fail("%s is still known", id)
+			}
+		}
+	}
+	for at, id := range r.slots {
+		if e := r.entries[id]; e == nil || e.Ifindex != at.ifindex || !slices.Contains(e.Addresses, at.address) {
+			m.fail("there is a slot for %s of %s", at.address, id)
+		}
+	}
+	for name := range r.ports {
+		if !slices.ContainsFunc(m.plan.Virtuals, func(v *plan.Virtual) bool { return v.Interface == name }) {
+			m.fail("the port %s is open", name)
+		}
+	}
+	for _, i := range r.interfaces {
+		if d, is := link.DeviceOf(i); is && !slices.ContainsFunc(m.plan.Virtuals, func(v *plan.Virtual) bool { return d == link.NewDevice(i.Parent, v.Family, v.VRID) }) {
+			m.fail("%s stayed", i.Name)
+		}
+	}
+}
+
+func keys[V any](m map[plan.ID]V) map[plan.ID]bool {
+	all := make(map[plan.ID]bool, len(m))
+	for id := range m {
+		all[id] = true
+	}
+	return all
+}
+
+// entitled says which Virtual Routers have to take part.
+func (m *machine) entitled() map[plan.ID]bool {
+	may := make(map[plan.ID]bool)
+	group := make(map[string]bool) // those that are held up
+	for _, v := range m.plan.Virtuals {
+		may[v.ID] = m.alone(v)
+		group[v.Group] = group[v.Group] || !may[v.ID]
+	}
+	for _, v := range m.plan.Virtuals {
+		may[v.ID] = may[v.ID] && (v.Group == "" || !group[v.Group])
+	}
+	return may
+}
+
+// alone says whether a Virtual Router could take part if it were in no group.
+func (m *machine) alone(v *plan.Virtual) bool {
+	r, rt := m.run, v.Router
+	port, open := r.ports[v.Interface]
+	i := r.interfaces[port.Ifindex]
+	switch {
+	case !open || i == nil || !i.Up || !i.Running || m.faults[rt.Name] != vrrp.CauseNone:
+		return false
+	case port.TC == "" && (rt.VirtualMAC == config.VirtualMACBPF || !rt.Accept && !rt.Owner()):
+		return false
+	}
+	source := false // of its own
+	for _, a := range i.Addresses {
+		addr := a.Prefix.Addr()
+		scope := addr.Is4() || addr.IsLinkLocalUnicast() == plan.OnLinkOnly(rt.Unicast)
+		source = source || packet.FamilyOf(addr) == v.Family && scope && !m.virtual(addr)
+	}
+	if from := rt.Unicast.Source(v.Family); from.IsValid() {
+		source = r.own[spot{i.Index, from}]
+	}
+	if l := r.loop[v.ID]; l != nil && l.Take != nil {
+		return source // it has begun
+	}
+	for _, p := range rt.OfFamily(v.Family) {
+		here := m.host.has(i.Index, p.Addr())
+		for _, o := range r.interfaces {
+			if o.Index != i.Index && !p.Addr().IsLinkLocalUnicast() && m.host.has(o.Index, p.Addr()) {
+				return false
+			}
+		}
+		if here != rt.Owner() {
 			return false
 		}
 	}
-	return true
+	return source
+}
+
+// virtual reports whether an address is a virtual one, of which it can't be told whether
+// it is the host's.
+func (m *machine) virtual(a netip.Addr) bool {
+	return slices.ContainsFunc(m.plan.Routers, func(o *plan.Router) bool {
+		return slices.ContainsFunc(o.Extra, func(e config.Extra) bool { return e.Address.Addr() == a }) ||
+			!o.Owner() && slices.ContainsFunc(o.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
+	})
 }
 
 func (m *machine) waits(id plan.ID) plan.Obstacle {
@@ -205,23 +479,49 @@ func (m *machine) waits(id plan.ID) plan.Obstacle {
 
 // routers draws a configuration: few of everything, so that addresses move about.
 func routers(t *rapid.T) (all []*plan.Router) {
-	free := []string{"192.0.2.10/24", "192.0.2.11/24", "192.0.2.12/32", "fe80::10/64", "192.0.3.13/24", "fe80::11/64", "192.0.2.14/24"}
+	free := []string{"192.0.2.10/24", "192.0.2.11/24", "192.0.2.12/32", "fe80::10/64", "192.0.3.13/24", "fe80::11/64", "192.0.2.14/24", "2001:db8:2::10/64"}
 	free = rapid.Permutation(free).Draw(t, "addresses")
+	take := func(least, most int) (some []netip.Prefix) {
+		n := min(len(free), rapid.IntRange(least, most).Draw(t, "count"))
+		for _, a := range free[:n] {
+			some = append(some, netip.MustParsePrefix(a))
+		}
+		free = free[n:]
+		return some
+	}
+	rare := func(what string) bool { return rapid.IntRange(0, 5).Draw(t, what) == 0 }
 	for n := range rapid.IntRange(0, 4).Draw(t, "routers") {
 		r := config.Router{
 			Name: fmt.Sprintf("r%d", n), Interface: []string{"eth0", "eth1"}[n%2], VRID: 1 + n/2, Version: 3, Priority: 100, Interval: time.Second, DownAfter: 3,
-			Accept: true, XDPMode: []string{"auto", "off"}[rapid.IntRange(0, 1).Draw(t, "xdp_mode")*(n%2)],
-			VirtualMAC:       rapid.SampledFrom([]config.VirtualMAC{config.VirtualMACAuto, config.VirtualMACOff, config.VirtualMACMacvlan}).Draw(t, "virtual_mac"),
+			Accept: !rare("accept"), XDPMode: []string{"auto", "off"}[rapid.IntRange(0, 1).Draw(t, "xdp_mode")*(n%2)],
+			VirtualMAC:       rapid.SampledFrom([]config.VirtualMAC{config.VirtualMACAuto, config.VirtualMACOff, config.VirtualMACMacvlan, config.VirtualMACBPF}).Draw(t, "virtual_mac"),
 			FamiliesTogether: rapid.Bool().Draw(t, "families_together"),
 		}
-		if rapid.IntRange(0, 3).Draw(t, "version") == 0 {
-			r.Interval = 2 * time.Second
+		if rare("owner") && n < 2 { // the others have the same interfaces
+			r.Priority, r.Addresses = config.OwnerPriority, []netip.Prefix{addresses(r.Interface)[1]}
+			if r.VirtualMAC == config.VirtualMACMacvlan {
+				r.VirtualMAC = config.VirtualMACAuto
+			}
+		} else if r.Addresses = take(1, 3); rare("group") {
+			r.Group = "g"
 		}
-		take := min(len(free), rapid.IntRange(1, 3).Draw(t, "count"))
-		for _, a := range free[:take] {
-			r.Addresses = append(r.Addresses, netip.MustParsePrefix(a))
+		if rare("routing") && !(r.Priority == config.OwnerPriority) {
+			r.Routes = []config.Route{{To: netip.MustParsePrefix(fmt.Sprintf("198.51.100.%d/32", n)), Interface: r.Interface, Table: 254, Type: "unicast"}}
+			r.Rules = []config.Rule{{From: netip.MustParsePrefix(fmt.Sprintf("198.51.100.%d/32", n)), Table: 100, Priority: 1000 + n}}
+			r.Extra = []config.Extra{{Address: netip.MustParsePrefix(fmt.Sprintf("198.51.100.10%d/32", n)), Interface: elsewhere}}
 		}
-		if free = free[take:]; take > 0 {
+		if rare("extra_addresses") {
+			for _, p := range take(1, 2) {
+				r.Extra = append(r.Extra, config.Extra{Address: p, Interface: r.Interface})
+			}
+		}
+		if rare("unicast") {
+			r.Unicast = config.Unicast{Peers: []config.Peer{config.NewPeer(netip.MustParseAddr("192.0.2.77")), config.NewPeer(netip.MustParseAddr("2001:db8:2::77"))}, TTL: 255}
+			if rare("source") {
+				r.Unicast.Sources = []netip.Addr{addresses(r.Interface)[rapid.IntRange(0, 1).Draw(t, "source")].Addr()}
+			}
+		}
+		if r = changes[rapid.IntRange(0, len(changes)-1).Draw(t, "key")].apply(r); len(r.Addresses) > 0 {
 			all = append(all, &plan.Router{Router: r, Index: n})
 		}
 	}
@@ -231,136 +531,266 @@ func routers(t *rapid.T) (all []*plan.Router) {
 	return all
 }
 
-// check plays one sequence.
-func (m *machine) check() {
+// play plays one sequence, and returns what went wrong, with the script of it.
+func (m *machine) play() (wrong string) {
+	defer func() {
+		if p := recover(); p != nil {
+			text, is := p.(violation)
+			if !is {
+				panic(p)
+			}
+			lines := []string{string(text)}
+			for _, line := range m.history {
+				lines = append(lines, line.String())
+			}
+			wrong = strings.Join(lines, "\n")
+		}
+	}()
 	m.host, m.faults, m.plan = newHost(), make(surroundings), plan.New(nil, nil)
 	m.begin()
 	for range rapid.IntRange(1, 25).Draw(m.t, "steps") {
 		m.act()
 	}
-	// Strangers take away what they have put there.
 	m.quiet()
 	m.plan = plan.New(nil, m.plan)
 	m.note("stop")
 	m.quiet()
 	m.clean("after the end")
-	if len(m.run.ports)+len(m.run.claims)+len(m.run.hears)+len(m.run.filters)+len(m.run.entries)+len(m.run.slots)+len(m.run.loop) > 0 {
-		m.fail(fmt.Sprintf("something stayed: %+v", m.run))
+	if r := m.run; len(r.ports)+len(r.claims)+len(r.hears)+len(r.filters)+len(r.entries)+len(r.slots)+len(r.loop) > 0 {
+		m.fail("something stayed: %+v", r)
 	}
+	return ""
 }
 
+// acts are what may happen; what is more interesting happens more often.
+var acts = []struct {
+	often int
+	what  func(*machine)
+}{
+	{4, (*machine).reload},
+	{4, (*machine).elect},
+	{2, (*machine).works},
+	{1, (*machine).link},
+	{1, (*machine).replug},
+	{1, (*machine).rename},
+	{1, (*machine).fault},
+	{1, (*machine).take},
+	{1, (*machine).add},
+	{1, (*machine).unmake},
+	{1, (*machine).reset},
+	{1, (*machine).unslot},
+	{1, (*machine).detach},
+	{1, (*machine).renumber},
+	{1, func(m *machine) { m.errors = !m.errors }},
+	{1, func(m *machine) { m.run.stale = !m.run.stale }},
+	{1, func(m *machine) {
+		m.kill = rapid.IntRange(1, 20).Draw(m.t, "steps")
+		m.note("to be killed after %d steps", m.kill)
+	}},
+}
+
+var bag = func() (all []func(*machine)) {
+	for _, a := range acts {
+		for range a.often {
+			all = append(all, a.what)
+		}
+	}
+	return all
+}()
+
 func (m *machine) act() {
-	t, h := m.t, m.host
-	pick := func(name string) *link.Interface {
-		return h.named(rapid.SampledFrom([]string{"eth0", "eth1"}).Draw(t, name))
+	bag[rapid.IntRange(0, len(bag)-1).Draw(m.t, "what")](m)
+	if rapid.IntRange(0, 4).Draw(m.t, "at once") == 0 {
+		return // something else happens before it is looked at
 	}
-	switch what := rapid.SampledFrom([]string{"reload", "reload", "elect", "elect", "work", "link", "replug", "rename", "fault", "remove", "add", "unmake", "kill", "errors", "sysctl", "loose"}).Draw(t, "what"); what {
-	case "reload":
-		m.plan = plan.New(routers(t), m.plan)
-		m.note("reload")
-		for _, v := range m.plan.Virtuals {
-			m.note("  %s %s %v %s", v.ID, v.Router.VirtualMAC, v.Assigned, v.Router.XDPMode)
-		}
-	case "elect":
-		ids := slices.SortedFunc(maps.Keys(m.run.loop), func(a, b plan.ID) int { return strings.Compare(a.String(), b.String()) })
-		if len(ids) == 0 {
-			return
-		}
-		l := m.run.loop[rapid.SampledFrom(ids).Draw(t, "router")]
-		if l.Take == nil {
-			return
-		}
-		m.note("elect %s: active %v", l.V.ID, !l.Active)
-		if l.Active {
-			m.run.deactivate(l)
-		} else {
-			m.run.activate(l)
-		}
-	case "work":
-		m.note("work")
-		m.run.work()
-	case "link":
-		if i := pick("interface"); i != nil {
-			i.Running = !i.Running
-			m.note("%s running %v", i.Name, i.Running)
-		}
-	case "replug":
-		if i := pick("interface"); i != nil {
-			m.note("unplug %s", i.Name)
-			h.unplug(i)
-		} else {
-			for n, name := range []string{"eth0", "eth1"} {
-				if h.named(name) == nil && h.named("lan"+name) == nil {
-					m.note("plug %s", name)
-					h.plug(name, n)
-				}
-			}
-		}
-	case "rename":
-		if i := pick("interface"); i != nil && h.named("lan"+i.Name) == nil {
-			m.renamed(i, "lan"+i.Name)
-		} else if i := h.named("laneth0"); i != nil && h.named("eth0") == nil {
-			m.renamed(i, "eth0")
-		}
-	case "fault":
-		name := rapid.SampledFrom([]string{"r0", "r1", "r2"}).Draw(t, "router")
-		if m.faults[name] == vrrp.CauseNone {
-			m.faults[name] = vrrp.CauseFault
-		} else {
-			m.faults[name] = vrrp.CauseNone
-		}
-		m.note("fault %s %v", name, m.faults[name])
-	case "remove":
-		for _, at := range slices.SortedFunc(maps.Keys(h.put), func(a, b spot) int { return a.address.Compare(b.address) }) {
-			m.note("a stranger removes %s", at.address)
-			h.release(at.ifindex, at.address)
-			break
-		}
-	case "add":
-		for _, v := range m.plan.Virtuals {
-			if l := m.run.loop[v.ID]; l != nil && l.Take != nil && !l.Active && l.V == v && len(v.Assigned) > 0 {
-				m.note("a stranger adds %s", v.Assigned[0])
-				h.assign(l.Take.On(), v.Assigned[0], plan.ID{})
-				break
-			}
-		}
-	case "unmake":
-		for _, index := range slices.Sorted(maps.Keys(h.interfaces)) {
-			if i := h.interfaces[index]; i.Kind != "" {
-				m.note("a stranger removes %s", i.Name)
-				h.unplug(i)
-				break
-			}
-		}
-	case "sysctl":
-		if i := pick("interface"); i != nil {
-			m.note("a stranger resets a setting of %s", i.Name)
-			h.sysctls["ipv4/conf/"+i.Name+"/arp_announce"] = 0
-		}
-	case "kill":
-		m.run.killAfter = rapid.IntRange(1, 12).Draw(t, "steps")
-		m.note("to be killed after %d steps", m.run.killAfter)
-	case "errors":
-		m.errors = !m.errors
-	case "loose": // nothing is reconciled between this and the next
-		return
-	}
-	h.now = h.now.Add(time.Duration(rapid.IntRange(0, 2).Draw(t, "seconds")) * time.Second)
+	m.host.now = m.host.now.Add(time.Duration(rapid.IntRange(0, 2).Draw(m.t, "seconds")) * time.Second)
 	m.reconcile()
 }
 
-func (m *machine) renamed(i *link.Interface, name string) {
-	m.note("%s is renamed to %s", i.Name, name)
-	from, to := "ipv4/conf/"+i.Name+"/arp_announce", "ipv4/conf/"+name+"/arp_announce"
-	m.host.sysctls[to] = m.host.sysctls[from]
-	delete(m.host.sysctls, from)
-	i.Name = name
+// pick draws an interface; nil if it isn't there, or has another name.
+func (m *machine) pick() *link.Interface {
+	return m.host.named([]string{"eth0", "eth1"}[rapid.IntRange(0, 1).Draw(m.t, "interface")])
 }
+
+func (m *machine) reload() {
+	all := routers(m.t)
+	if len(m.plan.Routers) > 1 && rapid.IntRange(0, 3).Draw(m.t, "swap") == 0 {
+		all = swapped(m.plan.Routers)
+	}
+	m.plan = plan.New(all, m.plan)
+	m.note("reload")
+	for _, v := range m.plan.Virtuals {
+		m.note("  %s: %s virtual_mac %s, %v of %v, accept %v, xdp_mode %s, %s", v.ID, v.Router.Name, v.Router.VirtualMAC, v.Assigned, v.Fenced, v.Router.Accept, v.Router.XDPMode, v.Group)
+	}
+}
+
+// swapped are routers of which the first two have each other's addresses, if they may.
+func swapped(all []*plan.Router) []*plan.Router {
+	a, b := *all[0], *all[1]
+	if a.Owner() || b.Owner() {
+		return all
+	}
+	a.Addresses, b.Addresses = b.Addresses, a.Addresses
+	return append([]*plan.Router{&a, &b}, all[2:]...)
+}
+
+func (m *machine) works() {
+	m.note("work")
+	for range rapid.IntRange(1, 4).Draw(m.t, "jobs") {
+		m.alive(m.run.work)
+	}
+}
+
+func (m *machine) link() {
+	if i := m.pick(); i != nil {
+		i.Running = !i.Running
+		m.note("%s running %v", i.Name, i.Running)
+	}
+}
+
+func (m *machine) replug() {
+	if i := m.pick(); i != nil {
+		m.note("unplug %s", i.Name)
+		m.host.unplug(i)
+		return
+	}
+	for _, name := range []string{"eth0", "eth1"} {
+		if m.host.named(name) == nil && m.host.named("lan"+name) == nil {
+			m.note("plug %s", name)
+			m.host.plug(name)
+		}
+	}
+}
+
+func (m *machine) rename() {
+	if i := m.pick(); i != nil && m.host.named("lan"+i.Name) == nil {
+		m.note("%s is renamed", i.Name)
+		m.host.rename(i, "lan"+i.Name)
+		return
+	}
+	for _, name := range []string{"eth0", "eth1"} {
+		if i := m.host.named("lan" + name); i != nil && m.host.named(name) == nil {
+			m.note("%s is %s again", i.Name, name)
+			m.host.rename(i, name)
+		}
+	}
+}
+
+func (m *machine) fault() {
+	name := []string{"r0", "r1", "r2"}[rapid.IntRange(0, 2).Draw(m.t, "router")]
+	m.faults[name] = map[vrrp.Cause]vrrp.Cause{vrrp.CauseNone: vrrp.CauseFault}[m.faults[name]]
+	m.note("fault of %s: %v", name, m.faults[name])
+}
+
+// take has a stranger remove a virtual address.
+func (m *machine) take() {
+	for _, at := range slices.SortedFunc(maps.Keys(m.host.put), func(a, b spot) int { return a.address.Compare(b.address) }) {
+		m.note("a stranger removes %s", at.address)
+		m.host.release(at.ifindex, at.address)
+		return
+	}
+}
+
+// add has a stranger put a virtual address where it belongs to a Backup.
+func (m *machine) add() {
+	for _, v := range m.plan.Virtuals {
+		if l := m.run.loop[v.ID]; l != nil && l.Take != nil && !l.Active && l.V == v && len(v.Assigned) > 0 {
+			m.note("a stranger adds %s", v.Assigned[0])
+			m.host.assign(l.Take.On(), v.Assigned[0], plan.ID{})
+			return
+		}
+	}
+}
+
+func (m *machine) unmake() {
+	for _, index := range slices.Sorted(maps.Keys(m.host.interfaces)) {
+		if i := m.host.interfaces[index]; i.Kind != "" {
+			m.note("a stranger removes %s", i.Name)
+			m.host.unplug(i)
+			return
+		}
+	}
+}
+
+func (m *machine) reset() {
+	if i := m.pick(); i != nil {
+		m.note("a stranger resets a setting of %s", i.Name)
+		m.host.sysctls[arpAnnounce(i.Name)] = 0
+	}
+}
+
+// unslot has a stranger delete an address from the kernel's map, though not in a moment
+// in which it is moved, because nothing says then whose it is.
+func (m *machine) unslot() {
+	errors, stale, kill := m.errors, m.run.stale, m.kill
+	m.calm, m.errors, m.run.stale, m.kill = true, false, false, 0
+	m.reconcile()
+	for _, at := range slices.SortedFunc(maps.Keys(m.run.slots), func(a, b spot) int { return a.address.Compare(b.address) }) {
+		if l := m.run.loop[m.run.slots[at]]; l == nil || l.Changing() {
+			continue
+		}
+		m.note("a stranger deletes the slot of %s", at.address)
+		delete(m.run.slots, at)
+		m.run.bare[at] = true
+		break
+	}
+	m.host.now = m.host.now.Add(2 * reconcile.RetryMost)
+	m.reconcile()
+	m.calm, m.errors, m.run.stale, m.kill = false, errors, stale, kill
+}
+
+// detach has a stranger take away a port.
+func (m *machine) detach() {
+	for _, name := range slices.Sorted(maps.Keys(m.run.ports)) {
+		m.note("a stranger detaches the programs of %s", name)
+		delete(m.run.ports, name)
+		return
+	}
+}
+
+// renumber has the administrator remove an address of the host, or bring all back.
+func (m *machine) renumber() {
+	i := m.pick()
+	if i == nil {
+		return
+	}
+	for _, p := range addresses(i.Name) {
+		if !m.host.has(i.Index, p.Addr()) {
+			m.note("%s of the host's is back", p)
+			m.host.configure(i, p)
+			return
+		}
+	}
+	p := addresses(i.Name)[rapid.IntRange(0, 3).Draw(m.t, "address")]
+	m.note("%s of the host's is removed", p)
+	delete(m.host.own, spot{i.Index, p.Addr()})
+	m.host.release(i.Index, p.Addr())
+}
+
+// sequences is how many are played if the command line doesn't say.
+const sequences = 5000
 
 // TestModel plays random sequences of reloads, events of interfaces, strangers, steps that
 // fail, and kills. At every moment each virtual address on the host is in the journal and
 // behind the fence by its own slot; at rest the host is what the plan says; after the end
 // it is what it was before.
 func TestModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) { (&machine{t: t}).check() })
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
+	if !given {
+		before := flag.Lookup("rapid.checks").Value.String()
+		if err := flag.Set("rapid.checks", strconv.Itoa(sequences)); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := flag.Set("rapid.checks", before); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		if wrong := (&machine{t: t}).play(); wrong != "" {
+			t.Fatal(wrong)
+		}
+	})
 }

@@ -87,7 +87,7 @@ func (s *Step) String() string {
 	}
 	switch s.Verb {
 	case Stop:
-		text += fmt.Sprintf(": %s %s", s.Cause, s.Detail)
+		text += fmt.Sprintf(": %s", plan.Obstacle{Cause: s.Cause, Detail: s.Detail})
 	case Withdraw:
 		text += fmt.Sprintf(" %s from interface %d", s.Prefix, s.Ifindex)
 	case Make, Unmake:
@@ -99,18 +99,25 @@ func (s *Step) String() string {
 	case Update:
 		text += fmt.Sprintf(" less %v", s.Less)
 	case Write, Strike:
-		text += fmt.Sprintf(" %v", s.Notes)
+		var notes []string
+		for _, n := range s.Notes {
+			notes = append(notes, fmt.Sprint(n))
+		}
+		slices.Sort(notes)
+		text += fmt.Sprintf(" %v", notes)
 	}
 	return text
 }
 
-// subject is what fails with the step: a Virtual Router, a port, or one address.
+// subject is what fails with the step: a Virtual Router, a port, an address, or a macvlan.
 func (s *Step) subject() any {
 	switch {
 	case s.ID != (plan.ID{}):
 		return s.ID
 	case s.PortName != "":
 		return s.PortName
+	case s.Verb == Unmake:
+		return s.Device
 	case s.Verb == Withdraw:
 		return link.JournalAddress{Ifindex: s.Ifindex, Prefix: s.Prefix}
 	}
