@@ -23,13 +23,14 @@ const (
 	Peers           = "peers"            // it is unicast and this one isn't, or the other way round, or none of the peers
 	Journal         = "journal"          // what it changes on the host can't be written down
 	Detached        = "detached"         // the BPF programs were detached from the interface
+	MACBlocked      = "mac_blocked"      // the network lets nothing from or to the virtual MAC through
 	Stuck           = "stuck"            // the host can't be changed as the configuration wants it
 	ProgramInFront  = "program_in_front" // another BPF program sees the packets first and can end the chain
 )
 
 // ProblemKinds returns all kinds.
 func ProblemKinds() []string {
-	return []string{TwoActives, TwoOwners, DuplicateVRID, AddressConflict, AddressInUse, BridgePort, OwnAddress, Version, CannotSend, SlowActive, Interval, AddressList, Checksum, Authentication, Peers, Journal, Detached, ProgramInFront, Stuck}
+	return []string{TwoActives, TwoOwners, DuplicateVRID, AddressConflict, AddressInUse, BridgePort, MACBlocked, OwnAddress, Version, CannotSend, SlowActive, Interval, AddressList, Checksum, Authentication, Peers, Journal, Detached, ProgramInFront, Stuck}
 }
 
 // Problem is something that is wrong between a router and another one, or with its own

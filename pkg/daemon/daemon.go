@@ -166,7 +166,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 		return fmt.Errorf("open netlink: %w", err)
 	}
 	defer looking.Close()
-	reach := observe.NewReach(loop, looking, log)
+	reach := observe.NewReach(loop, looking, problems, log)
 	conditions, guards := newConditions(), &guards{all: make(map[plan.ID]guarded)}
 	hosts := &interfaces{monitor: monitor, handle: looking, worker: worker, log: log, stale: true, made: make(map[link.Device]bool)}
 	ports := &sockets{dp: dp, interfaces: hosts, log: log, open: make(map[string]*port), hears: make(map[plan.ID]plan.Hearing), filters: make(map[plan.ID]int)}

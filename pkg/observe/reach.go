@@ -4,12 +4,14 @@ package observe
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/transmit"
@@ -27,14 +29,18 @@ const (
 // virtual MAC reaches anybody, and again if there was no neighbour to ask.
 var reachAfter = []time.Duration{time.Second, 10 * time.Second, time.Minute}
 
+// reachAgain is how often it is looked again where the virtual MAC wasn't let through.
+const reachAgain = 10 * time.Second
+
 // Reach finds out whether the virtual MAC is let through: hypervisors and
 // switches may drop what comes from another MAC than the one they know. Once
 // for each interface is enough, unless it isn't.
 type Reach struct {
-	loop   activeRouter
-	handle neighbors
-	log    *logrus.Logger
-	wake   chan struct{} // has a value when somebody waits
+	loop     activeRouter
+	handle   neighbors
+	problems *Problems
+	log      *logrus.Logger
+	wake     chan struct{} // has a value when somebody waits
 
 	mu      sync.Mutex
 	waiting map[string]router.ID // that became Active, by the interface
@@ -54,8 +60,8 @@ type neighbors interface {
 }
 
 // NewReach asks the handle for neighbours, from another goroutine than the loop's.
-func NewReach(loop activeRouter, handle neighbors, log *logrus.Logger) *Reach {
-	return &Reach{loop: loop, handle: handle, log: log, wake: make(chan struct{}, 1), waiting: make(map[string]router.ID), known: make(map[string]bool), probe: transmit.Probe}
+func NewReach(loop activeRouter, handle neighbors, problems *Problems, log *logrus.Logger) *Reach {
+	return &Reach{loop: loop, handle: handle, problems: problems, log: log, wake: make(chan struct{}, 1), waiting: make(map[string]router.ID), known: make(map[string]bool), probe: transmit.Probe}
 }
 
 // Transition is told of a router's change of state, and never waits.
@@ -100,7 +106,7 @@ func (r *Reach) begin() (all []router.ID) {
 	return all
 }
 
-// check asks neighbours, and logs if none answers to the virtual MAC while one answers to the
+// check asks neighbours, and tells if none answers to the virtual MAC while one answers to the
 // interface's own. That counts only if it is so twice, and the router was Active all the time:
 // when a link flaps or another host takes over, answers go astray.
 func (r *Reach) check(ctx context.Context, id router.ID) {
@@ -130,8 +136,7 @@ func (r *Reach) check(ctx context.Context, id router.ID) {
 			break
 		}
 		if suspected && answers.own.IsValid() {
-			r.log.WithFields(Fields(id)).WithField("neighbor", answers.own.String()).Errorf(
-				"%s answers to this interface's MAC but not to the virtual MAC %s: a hypervisor or a switch lets no other MAC through, and other routers may not hear this one; allow it for this host's port (forged transmits and MAC changes, MAC spoofing, or no MAC filter), or give all routers --virtual-mac off", answers.own, s.MAC)
+			good = r.blocked(ctx, s, answers.own)
 			break
 		}
 		suspected = answers.own.IsValid()
@@ -139,6 +144,35 @@ func (r *Reach) check(ctx context.Context, id router.ID) {
 	r.mu.Lock()
 	r.known[id.Interface] = good
 	r.mu.Unlock()
+}
+
+// blocked tells that the virtual MAC isn't let through, for as long as that is so and the
+// router stays Active, and reports whether it is in the end.
+func (r *Reach) blocked(ctx context.Context, s router.Status, neighbor netip.Addr) (good bool) {
+	for {
+		r.problems.Note(time.Now(), s.ID, Sight{
+			Kind:     control.MACBlocked,
+			Text:     fmt.Sprintf("%s answers to this interface's MAC but not to the virtual MAC %s: a hypervisor or a switch lets no other MAC through, and other routers may not hear this one", neighbor, s.MAC),
+			Remedy:   "allow it for this host's port (forged transmits and MAC changes, MAC spoofing, or no MAC filter), or give all routers virtual_mac: off",
+			Interval: reachAgain,
+		})
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(reachAgain):
+		}
+		now, ok := r.status(s.ID)
+		if !ok || !same(now, s) {
+			return false
+		}
+		answers, err := r.ask(ctx, now)
+		if err != nil {
+			return false
+		}
+		if answers.virtual.IsValid() {
+			return true
+		}
+	}
 }
 
 // same reports whether a router has been Active on the interface all the time.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -43,7 +44,12 @@ func TestReach(t *testing.T) {
 		passes func(l *lan, from packet.MAC) bool
 		blamed bool
 	}{
-		"filtered": {func(_ *lan, from packet.MAC) bool { return from != virtual }, true},
+		"filtered": {func(l *lan, from packet.MAC) bool {
+			if l.probed > 8 {
+				l.status.Protocol.State = vrrp.Backup // which ends it
+			}
+			return from != virtual
+		}, true},
 		"open":     {func(*lan, packet.MAC) bool { return true }, false},
 		"the first answer is lost": {func(l *lan, from packet.MAC) bool {
 			return from != virtual || l.probed > 2
@@ -68,7 +74,8 @@ func TestReach(t *testing.T) {
 				var out bytes.Buffer
 				log := logrus.New()
 				log.SetOutput(&out)
-				r := NewReach(l, l, log)
+				history, room := control.NewHistory(), NewAllowance()
+				r := NewReach(l, l, NewProblems(log, history, room), log)
 				r.probe = l.probe
 				r.check(t.Context(), problemsID)
 				if blamed := strings.Contains(out.String(), "a hypervisor or a switch"); blamed != c.blamed {

@@ -216,7 +216,7 @@ func TestPrivacyAddresses(t *testing.T) {
 	s.stop(s.a, a)
 }
 
-// Where a hypervisor lets no other MAC through, the log says so and what to do.
+// Where a hypervisor lets no other MAC through, it is a problem that says what to do.
 func TestGuardedPort(t *testing.T) {
 	for _, guarded := range []bool{true, false} {
 		t.Run(fmt.Sprint("guarded ", guarded), func(t *testing.T) {
@@ -231,7 +231,7 @@ func TestGuardedPort(t *testing.T) {
 			a := s.failoverd(s.a, append(bothFamilies, "--log-level", "debug")...)
 			_, err := a.WaitLine(s.ctx, 0, func(line string) bool {
 				if guarded {
-					return strings.Contains(line, "lets no other MAC through") && strings.Contains(line, "--virtual-mac off")
+					return strings.Contains(line, "lets no other MAC through") && strings.Contains(line, "virtual_mac: off")
 				}
 				return strings.Contains(line, "the virtual MAC is let through")
 			})
