@@ -3,6 +3,7 @@
 package reconcile_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -538,12 +539,12 @@ func (r *run) remove(l *plan.Loop, on int, all []netip.Prefix, more []plan.Note)
 			if l.Active && slices.Contains(assigned(l), p) {
 				continue
 			}
-			switch err := r.failing(&reconcile.Step{Verb: reconcile.Withdraw, Ifindex: on, Prefix: p}); err {
-			case nil:
-			case unix.EBUSY, unix.EAGAIN, unix.EPERM:
+			err := r.failing(&reconcile.Step{Verb: reconcile.Withdraw, Ifindex: on, Prefix: p})
+			if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EPERM) {
 				r.listing() // it gives up, and shows what is there still
 				continue
-			default:
+			}
+			if err != nil {
 				r.jobs = append(r.jobs, job) // again
 				return
 			}
@@ -598,7 +599,7 @@ func (r *run) check() {
 		i := r.interfaces[on]
 		device := link.NewDevice(i.Parent, id.Family, id.VRID)
 		made := i.Kind == "macvlan" && device.Is(*i)
-		if !(made && r.journal[device]) && !r.noted(i, at.address) {
+		if (!made || !r.journal[device]) && !r.noted(i, at.address) {
 			r.violated = fmt.Sprintf("%s is on %s and isn't written down", at.address, i.Name)
 		}
 		if made {

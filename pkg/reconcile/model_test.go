@@ -135,7 +135,7 @@ func (m *machine) elect() {
 	if len(all) == 0 {
 		return
 	}
-	slices.SortFunc(all, func(a, b *plan.Loop) int { return strings.Compare(a.V.ID.String(), b.V.ID.String()) })
+	slices.SortFunc(all, func(a, b *plan.Loop) int { return strings.Compare(a.V.String(), b.V.String()) })
 	l := all[0]
 	if len(all) > 1 {
 		l = all[rapid.IntRange(0, len(all)-1).Draw(m.t, "router")]
@@ -505,7 +505,7 @@ func routers(t *rapid.T) (all []*plan.Router) {
 		} else if r.Addresses = take(1, 3); rare("group") {
 			r.Group = "g"
 		}
-		if rare("routing") && !(r.Priority == config.OwnerPriority) {
+		if rare("routing") && r.Priority != config.OwnerPriority {
 			r.Routes = []config.Route{{To: netip.MustParsePrefix(fmt.Sprintf("198.51.100.%d/32", n)), Interface: r.Interface, Table: 254, Type: "unicast"}}
 			r.Rules = []config.Rule{{From: netip.MustParsePrefix(fmt.Sprintf("198.51.100.%d/32", n)), Table: 100, Priority: 1000 + n}}
 			r.Extra = []config.Extra{{Address: netip.MustParsePrefix(fmt.Sprintf("198.51.100.10%d/32", n)), Interface: elsewhere}}
