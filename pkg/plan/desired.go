@@ -127,7 +127,7 @@ func (d *desire) want(v *Virtual) *Want {
 		w.Wait = Obstacle{Cause: vrrp.CauseWaiting, Text: err.Error()}
 		return w
 	}
-	if !ok || open.Port != d.host.Ports[v.Interface] && open.Port.Reopens(d.host.Ports[v.Interface]) {
+	if !ok || open.Port != d.host.Ports[v.Interface] && open.Reopens(d.host.Ports[v.Interface]) {
 		w.Wait = Obstacle{Cause: vrrp.CauseWaiting, Text: "interface " + v.Interface + " isn't in use yet"}
 		return w
 	}

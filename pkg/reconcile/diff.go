@@ -199,7 +199,7 @@ func (d *differ) stops(w *plan.Want, m *plan.Member) (cause vrrp.Cause, detail s
 		return vrrp.CauseAddressChanged, "", true
 	case w.Take.Way != l.Take.Way || w.Take.Unicast != l.Take.Unicast:
 		return vrrp.CauseReconfigured, "", true
-	case len(d.lacking(w, m)) == len(w.V.Fenced):
+	case len(d.lacking(w)) == len(w.V.Fenced):
 		return vrrp.CauseReconfigured, "", true // another router has all of its addresses still
 	}
 	return vrrp.CauseNone, "", false
@@ -297,7 +297,7 @@ func (d *differ) orphans() {
 
 // lacking returns the addresses of a Virtual Router that it can't have yet, because they
 // are another one's behind the fence.
-func (d *differ) lacking(w *plan.Want, m *plan.Member) (all []netip.Addr) {
+func (d *differ) lacking(w *plan.Want) (all []netip.Addr) {
 	for _, a := range w.V.Fenced {
 		if by, ok := d.fenced[scoped(w.Ifindex, a)]; ok && by != w.V.ID {
 			all = append(all, a)
@@ -308,7 +308,7 @@ func (d *differ) lacking(w *plan.Want, m *plan.Member) (all []netip.Addr) {
 
 // build gives a Virtual Router what it lacks.
 func (d *differ) build(id plan.ID, w *plan.Want, m *plan.Member, running bool) {
-	less := d.lacking(w, m)
+	less := d.lacking(w)
 	if m.Loop == nil {
 		d.add(Step{Verb: Add, ID: id, Virtual: w.V, Priority: w.Priority, Less: less})
 	}
@@ -463,7 +463,7 @@ func (d *differ) needed(s link.Setting) bool {
 func (d *differ) ports() {
 	for name, open := range d.now.Ports {
 		want, wanted := d.want.Ports[name]
-		if wanted && !open.Port.Reopens(want) {
+		if wanted && !open.Reopens(want) {
 			continue
 		}
 		if !d.uses(name) {

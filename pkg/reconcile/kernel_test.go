@@ -3,10 +3,12 @@
 package reconcile_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +29,7 @@ type spot struct {
 type host struct {
 	interfaces map[int]*link.Interface
 	next       int // the index of the next interface
+	gone       map[string]link.Interface
 	now        vrrp.Instant
 
 	journal map[plan.Note]bool
@@ -46,6 +49,7 @@ func newHost() *host {
 	h := &host{
 		interfaces: make(map[int]*link.Interface), next: 2, journal: make(map[plan.Note]bool), put: make(map[spot]plan.ID), own: make(map[spot]bool),
 		routing: make(map[plan.Note]plan.ID), sysctls: make(map[string]int),
+		gone: make(map[string]link.Interface),
 	}
 	for _, name := range []string{"eth0", "eth1", elsewhere} {
 		h.plug(name)
@@ -77,6 +81,15 @@ func (h *host) plug(name string) *link.Interface {
 	return i
 }
 
+// again plugs in an interface that was there before, with the index that it had.
+func (h *host) again(name string) {
+	next := h.next
+	old := h.gone[name]
+	h.next = old.Index
+	h.plug(name).Generation = old.Generation + 1
+	h.next = next
+}
+
 // configure adds an address of the host's.
 func (h *host) configure(i *link.Interface, p netip.Prefix) {
 	i.Addresses = append(i.Addresses, link.Address{Prefix: p})
@@ -94,6 +107,7 @@ func (h *host) named(name string) *link.Interface {
 
 func (h *host) unplug(i *link.Interface) {
 	delete(h.interfaces, i.Index)
+	h.gone[strings.TrimPrefix(i.Name, "lan")] = *i
 	delete(h.sysctls, arpAnnounce(i.Name))
 	maps.DeleteFunc(h.put, func(s spot, _ plan.ID) bool { return s.ifindex == i.Index })
 	maps.DeleteFunc(h.own, func(s spot, _ bool) bool { return s.ifindex == i.Index })
@@ -279,6 +293,15 @@ func (r *run) Look(want *plan.Host, p *plan.Picture) error {
 	return nil
 }
 
+// below is the interface that a port is open on; nil if it is gone.
+func (r *run) below(port string) *link.Interface {
+	open := r.ports[port]
+	if i := r.interfaces[open.Ifindex]; i != nil && i.Generation == open.Generation {
+		return i
+	}
+	return nil
+}
+
 // entry is one as the kernel has it: with those of its addresses that lead to it.
 func (r *run) entry(id plan.ID, e *plan.Entry) *plan.Entry {
 	lost := func(a netip.Addr) bool { return r.slots[spot{e.Ifindex, a}] != id }
@@ -301,7 +324,7 @@ func (r *run) settings(want *plan.Host, p *plan.Picture) {
 	}
 	for name := range want.Settings {
 		p.Settings[name] = nil
-		if i := r.interfaces[r.ports[name].Ifindex]; i != nil {
+		if i := r.below(name); i != nil {
 			if now := r.sysctls[arpAnnounce(i.Name)]; now != 2 {
 				p.Settings[name] = []link.Setting{{Ifindex: i.Index, Path: arpAnnounce(i.Name), Value: 2, Before: now}}
 			}
@@ -516,12 +539,12 @@ func (r *run) remove(l *plan.Loop, on int, all []netip.Prefix, more []plan.Note)
 			if l.Active && slices.Contains(assigned(l), p) {
 				continue
 			}
-			switch err := r.failing(&reconcile.Step{Verb: reconcile.Withdraw, Ifindex: on, Prefix: p}); err {
-			case nil:
-			case unix.EBUSY, unix.EAGAIN, unix.EPERM:
+			err := r.failing(&reconcile.Step{Verb: reconcile.Withdraw, Ifindex: on, Prefix: p})
+			if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EPERM) {
 				r.listing() // it gives up, and shows what is there still
 				continue
-			default:
+			}
+			if err != nil {
 				r.jobs = append(r.jobs, job) // again
 				return
 			}
@@ -576,7 +599,7 @@ func (r *run) check() {
 		i := r.interfaces[on]
 		device := link.NewDevice(i.Parent, id.Family, id.VRID)
 		made := i.Kind == "macvlan" && device.Is(*i)
-		if !(made && r.journal[device]) && !r.noted(i, at.address) {
+		if (!made || !r.journal[device]) && !r.noted(i, at.address) {
 			r.violated = fmt.Sprintf("%s is on %s and isn't written down", at.address, i.Name)
 		}
 		if made {

@@ -135,7 +135,7 @@ func (m *machine) elect() {
 	if len(all) == 0 {
 		return
 	}
-	slices.SortFunc(all, func(a, b *plan.Loop) int { return strings.Compare(a.V.ID.String(), b.V.ID.String()) })
+	slices.SortFunc(all, func(a, b *plan.Loop) int { return strings.Compare(a.V.String(), b.V.String()) })
 	l := all[0]
 	if len(all) > 1 {
 		l = all[rapid.IntRange(0, len(all)-1).Draw(m.t, "router")]
@@ -258,7 +258,7 @@ func (m *machine) quiet() {
 		if l == nil || l.V != v || len(l.Less) > 0 || (l.Take != nil) != may[v.ID] {
 			m.fail("%s takes part: %v, but %v is right: %+v", v.ID, l != nil && l.Take != nil, may[v.ID], m.waits(v.ID))
 		}
-		i := r.interfaces[r.ports[v.Interface].Ifindex]
+		i := r.below(v.Interface)
 		if i == nil {
 			continue
 		}
@@ -426,7 +426,7 @@ func (m *machine) entitled() map[plan.ID]bool {
 func (m *machine) alone(v *plan.Virtual) bool {
 	r, rt := m.run, v.Router
 	port, open := r.ports[v.Interface]
-	i := r.interfaces[port.Ifindex]
+	i := r.below(v.Interface)
 	switch {
 	case !open || i == nil || !i.Up || !i.Running || m.faults[rt.Name] != vrrp.CauseNone:
 		return false
@@ -505,7 +505,7 @@ func routers(t *rapid.T) (all []*plan.Router) {
 		} else if r.Addresses = take(1, 3); rare("group") {
 			r.Group = "g"
 		}
-		if rare("routing") && !(r.Priority == config.OwnerPriority) {
+		if rare("routing") && r.Priority != config.OwnerPriority {
 			r.Routes = []config.Route{{To: netip.MustParsePrefix(fmt.Sprintf("198.51.100.%d/32", n)), Interface: r.Interface, Table: 254, Type: "unicast"}}
 			r.Rules = []config.Rule{{From: netip.MustParsePrefix(fmt.Sprintf("198.51.100.%d/32", n)), Table: 100, Priority: 1000 + n}}
 			r.Extra = []config.Extra{{Address: netip.MustParsePrefix(fmt.Sprintf("198.51.100.10%d/32", n)), Interface: elsewhere}}
@@ -656,6 +656,11 @@ func (m *machine) replug() {
 	}
 	for _, name := range []string{"eth0", "eth1"} {
 		if m.host.named(name) == nil && m.host.named("lan"+name) == nil {
+			if old := m.host.gone[name]; old.Index != 0 && rapid.Bool().Draw(m.t, "again") {
+				m.note("plug %s, as %d again", name, old.Index)
+				m.host.again(name)
+				continue
+			}
 			m.note("plug %s", name)
 			m.host.plug(name)
 		}
