@@ -51,6 +51,7 @@ type interfaces struct {
 	log     *logrus.Logger
 
 	all   []link.Interface // of the last look
+	begun vrrp.Instant     // when those began to be listed
 	stale bool             // something has been changed that the monitor may not know of
 	made  map[link.Device]bool
 }
@@ -58,7 +59,8 @@ type interfaces struct {
 func (h *interfaces) Look(want *plan.Host, p *plan.Picture) error {
 	all, begun := h.monitor.Picture()
 	p.Begun = process.Instant(begun)
-	if h.stale {
+	switch {
+	case h.stale:
 		generations := make(map[int]int, len(all))
 		for i := range all {
 			generations[all[i].Index] = all[i].Generation
@@ -72,8 +74,10 @@ func (h *interfaces) Look(want *plan.Host, p *plan.Picture) error {
 			all[i].Generation = generations[all[i].Index]
 		}
 		h.stale = false
+	case p.Begun < h.begun: // the monitor is behind, or has ended
+		all, p.Begun = h.all, h.begun
 	}
-	h.all, p.Interfaces = all, all
+	h.all, h.begun, p.Interfaces = all, p.Begun, all
 	for _, r := range h.worker.Held() {
 		for _, n := range r.Placed {
 			p.Held[n] = true
