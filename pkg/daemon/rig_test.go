@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/netip"
 	"os"
@@ -52,6 +51,7 @@ type rig struct {
 	journal *link.Journal
 	dp      *datapath.Datapath
 	lines   *lines
+	causes  causes
 	before  string // what the host had
 	waits   bool
 	wanted  *plan.Plan
@@ -80,12 +80,26 @@ func (l *lines) String() string {
 	return l.all.String()
 }
 
-// silent observers are for tests that look at states themselves.
-type noObserver struct{}
+// causes are those of changes of state, as the event loop reports them.
+type causes struct {
+	mu  sync.Mutex
+	all []vrrp.Cause
+}
 
-func (noObserver) Transition(router.Transition) {}
-func (noObserver) Finding(router.Finding)       {}
-func (noObserver) Failure(router.Failure)       {}
+func (c *causes) Transition(t router.Transition) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = append(c.all, t.Cause)
+}
+
+func (*causes) Finding(router.Finding) {}
+func (*causes) Failure(router.Failure) {}
+
+func (c *causes) has(one vrrp.Cause) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Contains(c.all, one)
+}
 
 // newRig makes a host with eth0 on a network of its own. Nothing runs on it yet.
 func newRig(t *testing.T) *rig {
@@ -121,7 +135,6 @@ func (r *rig) make() {
 
 func (r *rig) parts() error {
 	log := logrus.New()
-	log.SetOutput(io.Discard)
 	log.SetOutput(r.lines)
 	log.SetLevel(logrus.DebugLevel)
 	monitor, err := link.NewMonitor()
@@ -153,7 +166,7 @@ func (r *rig) parts() error {
 	history := control.NewHistory()
 	guardian := observe.NewGuardian(log, history)
 	worker := link.NewWorker(handle, guardian.Told, func(link.Placed, bool) {})
-	loop := router.New(process.Clock{}, newPackets(r.dp, func() (own, bound bool) { return false, false }), addresses{worker}, leases{r.dp}, noObserver{})
+	loop := router.New(process.Clock{}, newPackets(r.dp, func() (own, bound bool) { return false, false }), addresses{worker}, leases{r.dp}, &r.causes)
 	guards := &guards{all: make(map[plan.ID]guarded)}
 	hosts := &interfaces{monitor: monitor, handle: looking, worker: worker, log: log, made: make(map[link.Device]bool)}
 	ports := &sockets{dp: r.dp, interfaces: hosts, log: log, open: make(map[string]*port), hears: make(map[plan.ID]plan.Hearing), filters: make(map[plan.ID]int)}
@@ -216,7 +229,7 @@ func (r *rig) finish() {
 			r.t.Error("left: ", left, err)
 		}
 		if now := r.host(); r.before != "" && now != r.before {
-			r.t.Errorf("the host was\n%s\nand is\n%s", r.before, now)
+			r.t.Errorf("no longer so: %q; new: %q", newLines(now, r.before), newLines(r.before, now))
 		}
 		if r.t.Failed() {
 			r.t.Log("\n" + r.lines.String())
@@ -293,7 +306,7 @@ func (r *rig) until(what string, is func() bool) {
 		default:
 		}
 		if time.Now().After(end) {
-			r.t.Fatalf("not so: %s; there is\n%s", what, r.host())
+			r.t.Fatalf("not so: %s; new on the host: %q", what, newLines(r.before, r.host()))
 		}
 	}
 }
@@ -307,6 +320,7 @@ func (r *rig) must(err error) {
 }
 
 func v4(vrid uint8) router.ID { return router.ID{Interface: "eth0", Family: packet.IPv4, VRID: vrid} }
+
 func v6(vrid uint8) router.ID { return router.ID{Interface: "eth0", Family: packet.IPv6, VRID: vrid} }
 
 // state is a Virtual Router's.
@@ -324,7 +338,7 @@ func (r *rig) active(all ...router.ID) {
 	for _, id := range all {
 		r.until(id.String()+" is Active", func() bool {
 			s, ok, err := r.loop.StatusOf(id)
-			return err == nil && ok && s.Protocol.State == vrrp.Active && s.Assigned
+			return err == nil && ok && s.Protocol.State == vrrp.Active && s.Assigned && r.all()[id].running
 		})
 	}
 }
@@ -416,4 +430,14 @@ func (r *rig) host() string {
 		return err
 	}))
 	return strings.Join(slices.Sorted(maps.Keys(all)), "\n")
+}
+
+// newLines are those that are in one text, and not in another.
+func newLines(before, after string) (all []string) {
+	for line := range strings.Lines(after) {
+		if line = strings.TrimSuffix(line, "\n"); !strings.Contains(before+"\n", line+"\n") {
+			all = append(all, line)
+		}
+	}
+	return all
 }
