@@ -277,6 +277,7 @@ func (k *keeper) lookAfterJournal() {
 func (k *keeper) close() (undone bool, err error) {
 	k.hands.takings.ended = true
 	k.runner.Retry()
+	k.hands.interfaces.stale = true // the monitor has ended
 	var result reconcile.Result
 	for range 3 {
 		if result, err = k.runner.Run(plan.New(nil, k.plan), process.Clock{}.Now); err != nil {
