@@ -50,15 +50,15 @@ type interfaces struct {
 	worker  *link.Worker
 	log     *logrus.Logger
 
-	all   []link.Interface // of the last look
-	stale bool             // something has been changed that the monitor may not know of
-	made  map[link.Device]bool
+	all     []link.Interface // of the last look
+	changed vrrp.Instant     // when something was changed that the monitor may not know of
+	made    map[link.Device]bool
 }
 
 func (h *interfaces) Look(want *plan.Host, p *plan.Picture) error {
 	all, begun := h.monitor.Picture()
 	p.Begun = process.Instant(begun)
-	if h.stale {
+	if p.Begun <= h.changed {
 		generations := make(map[int]int, len(all))
 		for i := range all {
 			generations[all[i].Index] = all[i].Generation
@@ -71,7 +71,6 @@ func (h *interfaces) Look(want *plan.Host, p *plan.Picture) error {
 		for i := range all {
 			all[i].Generation = generations[all[i].Index]
 		}
-		h.stale = false
 	}
 	h.all, p.Interfaces = all, all
 	for _, r := range h.worker.Held() {
@@ -97,9 +96,13 @@ func (h *interfaces) name(ifindex int) string {
 	return ""
 }
 
+// touched notes that the interfaces have been changed. What the monitor has listed before
+// isn't believed from now on, however often it is asked until it has listed them again.
+func (h *interfaces) touched() { h.changed = process.Clock{}.Now() }
+
 func (h *interfaces) Do(steps []reconcile.Step) []error {
+	defer h.touched()
 	return each(steps, func(s *reconcile.Step) error {
-		h.stale = true
 		switch s.Verb {
 		case reconcile.Make:
 			if h.made[s.Device] {

@@ -19,10 +19,10 @@ import (
 )
 
 const (
-	pingEvery = 20 * time.Millisecond
+	pingEvery = 25 * time.Millisecond
 	// questionEvery is the time between two rounds of the questions of a sequence, which
 	// asks for more addresses at more MACs.
-	questionEvery = 20 * time.Millisecond
+	questionEvery = 40 * time.Millisecond
 )
 
 // arena is two hosts and a client in a LAN, for the steps of one round.
