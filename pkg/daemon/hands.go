@@ -531,7 +531,7 @@ func (h *takings) one(s *reconcile.Step) error {
 		h.guardian.Restore(s.ID, fmt.Sprintf("address %s on %s", s.Prefix, s.ID.Interface))
 		return h.loop.Restore(s.ID)
 	case reconcile.Withdraw:
-		h.log.WithFields(fields(s.ID)).Warnf("somebody else has put the address %s on the interface of this Backup, removing it", s.Prefix)
+		h.log.WithFields(fields(s.ID)).Warnf("this router is Backup, and address %s is on its interface: removing it", s.Prefix)
 		return h.loop.Withdraw(s.ID)
 	}
 	return nil
