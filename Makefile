@@ -77,7 +77,8 @@ simulate: ## Simulate HOURS (50000) of routers on LANs that lose, delay and brea
 	go test ./pkg/router -count=1 -timeout 2h -run '^TestSimulation$$' -v $(if $(SEED),-sim.seed=$(SEED) -sim.trace,-sim.hours=$(HOURS))
 
 .PHONY: chaos
-chaos: build ## Kill daemons and cut the power of hosts at random, ROUNDS (200) times; replay with SEED (root, twenty minutes)
+chaos: build ## Kill daemons, cut power, reload and play stranger at random, ROUNDS (200) times; replay with SEED (root, 25 minutes)
+	@$(call install-packages,$(TEST_PACKAGES))
 	@go run ./tools/chaos --failoverd bin/failoverd --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))
 
 .PHONY: test-kernels

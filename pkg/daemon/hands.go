@@ -102,9 +102,13 @@ func (h *interfaces) name(ifindex int) string {
 	return ""
 }
 
+// touched notes that the interfaces have been changed. What the monitor has listed before
+// isn't believed from now on, however often it is asked until it has listed them again.
+func (h *interfaces) touched() { h.stale = true }
+
 func (h *interfaces) Do(steps []reconcile.Step) []error {
+	defer h.touched()
 	return each(steps, func(s *reconcile.Step) error {
-		h.stale = true
 		switch s.Verb {
 		case reconcile.Make:
 			if h.made[s.Device] {
@@ -533,7 +537,7 @@ func (h *takings) one(s *reconcile.Step) error {
 		h.guardian.Restore(s.ID, fmt.Sprintf("address %s on %s", s.Prefix, s.ID.Interface))
 		return h.loop.Restore(s.ID)
 	case reconcile.Withdraw:
-		h.log.WithFields(fields(s.ID)).Warnf("somebody else has put the address %s on the interface of this Backup, removing it", s.Prefix)
+		h.log.WithFields(fields(s.ID)).Warnf("this router is Backup, and address %s is on its interface: removing it", s.Prefix)
 		return h.loop.Withdraw(s.ID)
 	}
 	return nil

@@ -121,7 +121,7 @@ func (w withdrawals) Do(steps []reconcile.Step) []error {
 		if s.ID == (plan.ID{}) {
 			return w.interfaces.Do(one)[0]
 		}
-		w.interfaces.stale = true
+		w.interfaces.touched()
 		return w.takings.Do(one)[0]
 	})
 }
@@ -384,8 +384,11 @@ func (k *keeper) say(w *plan.Want, m *plan.Member, r *reconcile.Result) {
 			Kind: control.Stuck, Text: fmt.Sprintf("this host can't be changed as the configuration wants it: %v", f.Err),
 			Remedy: "it is tried again; see what keeps the kernel from it", Interval: reconcile.RetryMost,
 		})
-	} else if f := r.Failed[id.Interface]; f != nil {
-		failed = process.Advise(f.Err).Error()
+	} else {
+		k.problems.Over(time.Now(), id, control.Stuck)
+		if f := r.Failed[id.Interface]; f != nil {
+			failed = process.Advise(f.Err).Error()
+		}
 	}
 	if failed != "" && failed != was.failed {
 		text := "router can't start, trying again"

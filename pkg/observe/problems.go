@@ -150,6 +150,20 @@ func (p *Problems) tick(now time.Time) {
 	}
 }
 
+// Over takes in that a router has no problem of a kind any more, with nobody.
+func (p *Problems) Over(now time.Time, id router.ID, kind string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.peers[problemKind{id, kind}] == 0 {
+		return
+	}
+	for key, one := range p.all {
+		if key.problemKind == (problemKind{id, kind}) {
+			p.end(now, key, one)
+		}
+	}
+}
+
 // end forgets a problem. That it is over is told if it was told that there is one.
 func (p *Problems) end(now time.Time, key problemKey, one *problem) {
 	delete(p.all, key)

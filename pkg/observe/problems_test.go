@@ -321,3 +321,18 @@ func TestSlowActiveIsOver(t *testing.T) {
 		t.Errorf("told: %q", told)
 	}
 }
+
+// A problem that is known to be over isn't shown until it would be forgotten.
+func TestProblemIsOver(t *testing.T) {
+	k := newKeeper()
+	k.see(Sight{Kind: control.Stuck, Text: "the text", Remedy: "the remedy", Interval: time.Minute}, 1, time.Second)
+	k.see(Sight{Kind: control.Interval, Peer: "192.0.2.2", Text: "another", Remedy: "the remedy", Interval: time.Minute}, 1, time.Second)
+	k.Over(k.now, problemsID, control.Stuck)
+	k.Over(k.now, problemsID, control.Stuck) // there is none
+	if all := k.of(problemsID); len(all) != 1 || all[0].Kind != control.Interval {
+		t.Errorf("left: %+v", all)
+	}
+	if all := k.events(); len(all) != 3 || !strings.HasPrefix(all[2], "stuck over after ") {
+		t.Errorf("told: %q", all)
+	}
+}

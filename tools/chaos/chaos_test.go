@@ -12,7 +12,7 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// A few rounds hold what has to hold.
+// A round of each kind holds what has to hold.
 func TestRounds(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "failoverd")
 	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/failoverd").CombinedOutput(); err != nil {
@@ -36,6 +36,48 @@ func TestPlans(t *testing.T) {
 	}
 	if want := 2 * len(moments) * 3 * 2; len(seen) != want {
 		t.Errorf("%d kinds of rounds, not %d", len(seen), want)
+	}
+}
+
+// A sequence follows from the seed and the round, all kinds of steps come, and no router is
+// ever without addresses, or of version 2 with IPv6 ones.
+func TestSequences(t *testing.T) {
+	seen := make(map[string]bool)
+	for round := range 500 {
+		q := sequenceOf(7, round)
+		if q.String() != sequenceOf(7, round).String() {
+			t.Fatalf("round %d has two sequences", round)
+		}
+		for _, s := range q.steps {
+			for x := &s; x != nil; x = x.meanwhile {
+				seen[x.kind.name] = true
+				checkSetup(t, x.setup)
+			}
+		}
+	}
+	for _, k := range kinds {
+		if !seen[k.name] {
+			t.Errorf("never: %s", k.name)
+		}
+	}
+}
+
+func checkSetup(t *testing.T, s setup) {
+	t.Helper()
+	seen := make(map[string]bool)
+	for _, r := range s.routers {
+		if len(r.addresses) == 0 || r.priority[0] == r.priority[1] || r.version == 2 && r.interval != slow {
+			t.Errorf("%+v", r)
+		}
+		for _, a := range r.addresses {
+			if seen[a] || !r.takes(a) {
+				t.Errorf("%s is twice there, or at one that can't have it: %+v", a, r)
+			}
+			seen[a] = true
+		}
+	}
+	if all := len(asked4) + len(asked6) + unasked; len(s.routers) > 0 && len(seen) != all {
+		t.Errorf("%d addresses, not %d", len(seen), all)
 	}
 }
 

@@ -119,9 +119,9 @@ func (s *site) close() error {
 }
 
 // evidence is the end of what the daemons have written.
-func (s *site) evidence() string {
+func evidence(hosts [2]*host) string {
 	var b strings.Builder
-	for _, h := range s.hosts {
+	for _, h := range hosts {
 		if h == nil || h.daemon == nil {
 			continue
 		}
@@ -247,6 +247,11 @@ func (h *host) unchanged(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return h.differs(now)
+}
+
+// differs says what differs from before.
+func (h *host) differs(now string) error {
 	var changes []string
 	was, is := strings.Split(h.before, "\n"), strings.Split(now, "\n")
 	for _, l := range is {

@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -216,6 +217,9 @@ func (a *Asker) answer(f Frame) (Answer, bool) {
 
 // answered reports what question for the address the frame answers, if any.
 func answered(data []byte, address netip.Addr) (Question, bool) {
+	if !bytes.Contains(data, address.AsSlice()) {
+		return 0, false // which is much cheaper than to decode it
+	}
 	if answers(data, address) != "" {
 		return QuestionNeighbor, true
 	}
