@@ -298,8 +298,7 @@ func (d *desire) ours(ifindex int, a netip.Addr) bool {
 	if i == nil {
 		return false
 	}
-	device := link.Device{Name: i.Name, Parent: i.Parent, MAC: i.MAC, Family: packet.FamilyOf(a)}
-	if i.Kind == "macvlan" && d.now.Journal[device] {
+	if device, is := link.DeviceOf(i); is && d.now.Journal[device] { // extra addresses may be of the other family
 		return true
 	}
 	p := prefixOn(i, a)

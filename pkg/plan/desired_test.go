@@ -164,6 +164,12 @@ func TestObstacles(t *testing.T) {
 			s.device(d)
 			s.has(d.Name, "192.0.2.10/24")
 		}, vrrp.CauseNone, ""},
+		"on a macvlan of the other family": {func(s *scene) {
+			d := link.NewDevice(2, packet.IPv6, 51)
+			s.now.Journal[d] = true
+			s.device(d)
+			s.has(d.Name, "192.0.2.10/24")
+		}, vrrp.CauseNone, ""},
 		"on a macvlan of somebody's":  {func(s *scene) { d := link.NewDevice(2, packet.IPv4, 51); s.device(d); s.has(d.Name, "192.0.2.10/24") }, vrrp.CauseWaiting, "already on interface vrrp4-2-51"},
 		"an owner without":            {func(s *scene) { s.first().Priority = 255 }, vrrp.CauseWaiting, "priority 255 is for the owner"},
 		"an owner":                    {func(s *scene) { s.first().Priority = 255; s.has("eth0", "192.0.2.10/24") }, vrrp.CauseNone, ""},

@@ -445,18 +445,37 @@ func (m *machine) alone(v *plan.Virtual) bool {
 	if l := r.loop[v.ID]; l != nil && l.Take != nil {
 		return source // it has begun
 	}
-	for _, p := range rt.OfFamily(v.Family) {
-		here := m.host.has(i.Index, p.Addr())
-		for _, o := range r.interfaces {
-			if o.Index != i.Index && !p.Addr().IsLinkLocalUnicast() && m.host.has(o.Index, p.Addr()) {
-				return false
-			}
+	for _, p := range rt.Addresses {
+		if m.foreign(i.Index, p.Addr()) != rt.Owner() || !p.Addr().IsLinkLocalUnicast() && m.elsewhere(i.Index, p.Addr()) {
+			return false
 		}
-		if here != rt.Owner() {
+	}
+	for _, e := range rt.Extra {
+		a := e.Address.Addr()
+		if e.Interface == elsewhere {
+			continue // where nobody else puts any
+		}
+		if m.foreign(i.Index, a) || !a.IsLinkLocalUnicast() && m.elsewhere(i.Index, a) {
 			return false
 		}
 	}
 	return source
+}
+
+// foreign reports whether an interface has an address that failoverd hasn't put there.
+func (m *machine) foreign(ifindex int, a netip.Addr) bool {
+	_, put := m.host.put[spot{ifindex, a}]
+	return m.host.has(ifindex, a) && !put
+}
+
+// elsewhere reports whether another interface does.
+func (m *machine) elsewhere(ifindex int, a netip.Addr) bool {
+	for index := range m.host.interfaces {
+		if index != ifindex && m.foreign(index, a) {
+			return true
+		}
+	}
+	return false
 }
 
 // virtual reports whether an address is a virtual one, of which it can't be told whether
