@@ -22,13 +22,13 @@ const besideMost = 4096
 // beside has other interfaces of this host that are in a router's network not answer for
 // its addresses.
 type beside struct {
-	set   func(datapath.Link, map[datapath.Key][]netip.Addr) error
+	set   func(datapath.Link, map[packet.Key][]netip.Addr) error
 	views func() map[router.ID]view
 	host  func() []link.Interface
 	log   *logrus.Logger
 
 	knownViews, knownHost uintptr // what follow has seen
-	told                  map[datapath.Link]map[datapath.Key][]netip.Addr
+	told                  map[datapath.Link]map[packet.Key][]netip.Addr
 	failed                string
 	again                 bool // something failed
 }
@@ -46,7 +46,7 @@ func (b *beside) follow() {
 	if !all {
 		failed = "too many addresses are in networks that other interfaces are in too, these answer for some of them"
 	}
-	told := make(map[datapath.Link]map[datapath.Key][]netip.Addr)
+	told := make(map[datapath.Link]map[packet.Key][]netip.Addr)
 	for l := range b.told {
 		if want[l] == nil {
 			want[l] = nil // no longer
@@ -69,8 +69,8 @@ func (b *beside) follow() {
 // besides returns the interfaces that are in the network of a router at another one, with
 // its addresses, and whether these are all. It is about IPv4: with IPv6, Linux answers at
 // the interface that has the address.
-func besides(views map[router.ID]view, host []link.Interface) (want map[datapath.Link]map[datapath.Key][]netip.Addr, all bool) {
-	want = make(map[datapath.Link]map[datapath.Key][]netip.Addr)
+func besides(views map[router.ID]view, host []link.Interface) (want map[datapath.Link]map[packet.Key][]netip.Addr, all bool) {
+	want = make(map[datapath.Link]map[packet.Key][]netip.Addr)
 	devices := make(map[int]bool) // the routers' own
 	for _, v := range views {
 		devices[v.device] = devices[v.device] || v.device != v.ifindex
@@ -96,7 +96,7 @@ func besides(views map[router.ID]view, host []link.Interface) (want map[datapath
 		if v.ifindex == 0 || id.Family != packet.IPv4 {
 			continue
 		}
-		k := datapath.Key{Ifindex: v.ifindex, Family: id.Family, VRID: id.VRID}
+		k := packet.Key{Ifindex: v.ifindex, Family: id.Family, VRID: id.VRID}
 		for _, a := range append(v.config.OfFamily(packet.IPv4), v.config.Extras(packet.IPv4)...) {
 			for _, bits := range lengths {
 				network := netip.PrefixFrom(a.Addr(), bits).Masked()
@@ -109,7 +109,7 @@ func besides(views map[router.ID]view, host []link.Interface) (want map[datapath
 						return want, false
 					}
 					if want[l] == nil {
-						want[l] = make(map[datapath.Key][]netip.Addr)
+						want[l] = make(map[packet.Key][]netip.Addr)
 					}
 					want[l][k] = append(want[l][k], a.Addr())
 				}

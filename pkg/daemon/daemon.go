@@ -23,6 +23,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/observe"
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
@@ -420,7 +421,7 @@ func (p *packets) convert(rec *datapath.Record) {
 	}
 	p.received = router.Received{
 		At:            rec.ReceivedAt,
-		Key:           router.Key(rec.Key),
+		Key:           rec.Key,
 		From:          rec.Datagram.Source,
 		Advertisement: rec.Advertisement,
 		Checksum:      rec.Checksum,
@@ -429,24 +430,12 @@ func (p *packets) convert(rec *datapath.Record) {
 	p.deliver(&p.received)
 }
 
-func (p *packets) Ear(k router.Key) router.Ear {
-	e, ok := p.dp.Ear(datapath.Key(k))
+func (p *packets) Ear(k packet.Key) router.Ear {
+	e, ok := p.dp.Ear(k)
 	if !ok {
 		return nil
 	}
-	return ear{e}
-}
-
-// ear gives the loop what the kernel hears for one router.
-type ear struct{ datapath.Ear }
-
-func (e ear) Stamp() (router.Stamp, bool) {
-	s, ok := e.Ear.Stamp()
-	return router.Stamp{At: s.ReceivedAt, Version: s.Version, Priority: s.Priority, Interval: s.Interval}, ok
-}
-
-func (e ear) Outrank(o vrrp.Outranked) {
-	e.Ear.Outrank(o.Until, o.Least, o.Below, o.Forms)
+	return e
 }
 
 // addresses has the link worker change addresses for the loop.
@@ -467,8 +456,8 @@ func (a addresses) Release(id router.ID, ifindex int, p []netip.Prefix, done fun
 // leases writes them where the fence reads them.
 type leases struct{ dp *datapath.Datapath }
 
-func (l leases) Lease(k router.Key) router.Lease {
-	lease, ok := l.dp.Lease(datapath.Key(k))
+func (l leases) Lease(k packet.Key) router.Lease {
+	lease, ok := l.dp.Lease(k)
 	if !ok {
 		return nil
 	}

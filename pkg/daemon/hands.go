@@ -375,8 +375,8 @@ func (h *entries) Look(_ *plan.Host, p *plan.Picture) error {
 	return nil
 }
 
-func keyOf(id plan.ID, ifindex int) datapath.Key {
-	return datapath.Key{Ifindex: ifindex, Family: id.Family, VRID: id.VRID}
+func keyOf(id plan.ID, ifindex int) packet.Key {
+	return packet.Key{Ifindex: ifindex, Family: id.Family, VRID: id.VRID}
 }
 
 func (h *entries) Do(steps []reconcile.Step) []error {

@@ -363,7 +363,7 @@ func (d *instance) refused(id router.ID, v view) func(packet.Reason) uint64 {
 	if v.guard == nil {
 		return func(packet.Reason) uint64 { return 0 }
 	}
-	kernel := d.dp.Refused(datapath.Key{Ifindex: v.ifindex, Family: id.Family, VRID: id.VRID})
+	kernel := d.dp.Refused(packet.Key{Ifindex: v.ifindex, Family: id.Family, VRID: id.VRID})
 	return func(r packet.Reason) uint64 { return kernel[r] + v.guard.Refused(r) }
 }
 
