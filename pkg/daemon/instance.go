@@ -270,14 +270,14 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 		r.Extra = append(r.Extra, a.String())
 	}
 	for _, e := range v.config.Elsewhere(s.ID.Family) {
-		r.Extra = append(r.Extra, e.String())
+		r.Extra = append(r.Extra, e.Address.String()+" on "+e.Interface)
 	}
 	routes, rules := v.config.Routing(s.ID.Family)
 	for _, n := range routes {
-		r.Routes = append(r.Routes, link.Route(n).String())
+		r.Routes = append(r.Routes, n.String())
 	}
 	for _, n := range rules {
-		r.Rules = append(r.Rules, link.Rule(n).String())
+		r.Rules = append(r.Rules, n.String())
 	}
 	if s.Source.IsValid() {
 		r.Source = s.Source.String()
