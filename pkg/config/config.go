@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -86,9 +87,9 @@ type Router struct {
 	// pass or Drop.
 	Unchanged string
 	Hooks     Hooks
-	Extra     []Extra
-	Routes    []Route
-	Rules     []Rule
+	Extra     []routing.Placed
+	Routes    []routing.Route
+	Rules     []routing.Rule
 	// Track is what the router depends on.
 	Track []Use
 }

@@ -7,16 +7,8 @@ import (
 	"net/netip"
 
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/routing"
 )
-
-// Extra is an address that goes with the virtual addresses of a router, and that
-// its advertisements don't name.
-type Extra struct {
-	Address   netip.Prefix
-	Interface string // the router's own, or another one
-}
-
-func (e Extra) String() string { return e.Address.String() + " on " + e.Interface }
 
 // with reports whether what is of a family goes with the router's addresses of f:
 // its own family, or the only one that the router has addresses of.
@@ -36,7 +28,7 @@ func (r Router) Extras(f packet.Family) (all []netip.Prefix) {
 }
 
 // Elsewhere returns those on other interfaces.
-func (r Router) Elsewhere(f packet.Family) (all []Extra) {
+func (r Router) Elsewhere(f packet.Family) (all []routing.Placed) {
 	for _, e := range r.Extra {
 		if e.Interface != r.Interface && r.with(packet.FamilyOf(e.Address.Addr()), f) {
 			all = append(all, e)
@@ -56,7 +48,7 @@ func (r Router) Assigned(f packet.Family) []netip.Prefix {
 
 // place is an address of a router, and where it is said.
 type place struct {
-	Extra
+	routing.Placed
 	key  string
 	item int
 }
@@ -65,7 +57,7 @@ type place struct {
 func (r Router) places() []place {
 	all := make([]place, 0, len(r.Addresses)+len(r.Extra))
 	for n, p := range r.Addresses {
-		all = append(all, place{Extra{p, r.Interface}, "addresses", n})
+		all = append(all, place{routing.Placed{Address: p, Interface: r.Interface}, "addresses", n})
 	}
 	for n, e := range r.Extra {
 		all = append(all, place{e, extraName, n})
@@ -75,7 +67,7 @@ func (r Router) places() []place {
 
 // extraProblems are what is wrong with the extra addresses.
 func (r Router) extraProblems() (all []Problem) {
-	twice := repeated(r.Extra, func(e Extra) addressSpot { return addressSpot{e.Address.Addr(), e.Interface} })
+	twice := repeated(r.Extra, func(e routing.Placed) addressSpot { return addressSpot{e.Address.Addr(), e.Interface} })
 	virtual := r.virtual()
 	for i, e := range r.Extra {
 		if len(all) > maxProblems {
@@ -112,7 +104,7 @@ func extraKey() key[Router] {
 }
 
 // extra reads an extra address: alone, or in a group of keys.
-func (r *reader) extra(n *node) (e Extra, ok bool) {
+func (r *reader) extra(n *node) (e routing.Placed, ok bool) {
 	if r.is(n, mapping) {
 		before := r.mistakes.count()
 		read(r, n, "the extra address", &e, extraKeys, nil)
@@ -125,12 +117,12 @@ func (r *reader) extra(n *node) (e Extra, ok bool) {
 	return e, ok
 }
 
-var extraKeys = []key[Extra]{
-	{name: "address", kind: kindText, doc: "The address with its prefix length.", read: func(r *reader, n *node, e *Extra) []*node {
+var extraKeys = []key[routing.Placed]{
+	{name: "address", kind: kindText, doc: "The address with its prefix length.", read: func(r *reader, n *node, e *routing.Placed) []*node {
 		e.Address, _ = r.prefixed(n)
 		return nil
 	}},
-	textKey("interface", "The interface it is on; by default the router's own. On another one it is at that one's MAC and isn't fenced: the host answers for it until it is removed, also if failoverd hangs.", func(e *Extra) *string { return &e.Interface }),
+	textKey("interface", "The interface it is on; by default the router's own. On another one it is at that one's MAC and isn't fenced: the host answers for it until it is removed, also if failoverd hangs.", func(e *routing.Placed) *string { return &e.Interface }),
 }
 
 // prefixed reads an address with its prefix length.

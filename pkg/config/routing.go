@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/routing"
 )
 
 // maxNumber is the greatest metric, table or priority that is taken: it fits an
@@ -18,36 +19,9 @@ var (
 	routeScopes = []string{"global", "site", "link", "host"}
 )
 
-// Route is a route that the host has while the router is Active. The zero values
-// of Via, Interface, Source, Metric, Scope and MTU leave them to the kernel.
-type Route struct {
-	To        netip.Prefix
-	Via       netip.Addr
-	Interface string // the router's own, if there is no Via
-	Source    netip.Addr
-	Metric    int
-	Table     int
-	Scope     string
-	MTU       int
-	Onlink    bool
-	Type      string
-}
-
-// Rule is a routing rule that the host has while the router is Active.
-type Rule struct {
-	From     netip.Prefix
-	To       netip.Prefix
-	Table    int
-	Priority int // 1 to 32765
-	IIF      string
-	OIF      string
-	FWMark   int  // 0: any
-	IPv6     bool // by From and To, else by the router's addresses
-}
-
 // Routing returns the routes and rules that go with the addresses of one family.
 // Those of a family of which the router has no address go with the other.
-func (r Router) Routing(f packet.Family) (routes []Route, rules []Rule) {
+func (r Router) Routing(f packet.Family) (routes []routing.Route, rules []routing.Rule) {
 	with := func(six bool) bool {
 		own := packet.IPv4
 		if six {
@@ -84,8 +58,8 @@ func (r Router) routingProblems() (all []Problem) {
 		to            netip.Prefix
 		table, metric int
 	}
-	routesTwice := repeated(r.Routes, func(n Route) routeSpot { return routeSpot{n.To, n.Table, n.Metric} })
-	rulesTwice := repeated(r.Rules, func(n Rule) Rule { return n })
+	routesTwice := repeated(r.Routes, func(n routing.Route) routeSpot { return routeSpot{n.To, n.Table, n.Metric} })
+	rulesTwice := repeated(r.Rules, func(n routing.Rule) routing.Rule { return n })
 	for i, n := range r.Routes {
 		if len(all) > maxProblems {
 			break
@@ -160,35 +134,35 @@ func groupsKey[T any](name, doc, what, example string, keys []key[T], first T, f
 
 func routesKey() key[Router] {
 	return groupsKey("routes", "Routes that the host has while the router is Active.", "the route",
-		"routes: [{to: 203.0.113.0/24, via: 192.0.2.1}]", routeKeys, Route{Table: MainTable, Type: "unicast"}, func(r *Router) *[]Route { return &r.Routes })
+		"routes: [{to: 203.0.113.0/24, via: 192.0.2.1}]", routeKeys, routing.Route{Table: MainTable, Type: "unicast"}, func(r *Router) *[]routing.Route { return &r.Routes })
 }
 
 func rulesKey() key[Router] {
 	return groupsKey("rules", "Routing rules that the host has while the router is Active.", "the rule",
-		"rules: [{from: 192.0.2.10, table: 100, priority: 1000}]", ruleKeys, Rule{Table: MainTable}, func(r *Router) *[]Rule { return &r.Rules })
+		"rules: [{from: 192.0.2.10, table: 100, priority: 1000}]", ruleKeys, routing.Rule{Table: MainTable}, func(r *Router) *[]routing.Rule { return &r.Rules })
 }
 
-var routeKeys = limited([]key[Route]{
-	need(networkKey("to", "The destination: a network, or a host. All of IPv4 is 0.0.0.0/0, all of IPv6 ::/0.", func(r *Route) *netip.Prefix { return &r.To }), "add `to: 203.0.113.0/24`"),
-	hostKey("via", "The gateway.", func(r *Route) *netip.Addr { return &r.Via }),
-	textKey("interface", "The interface it goes over; without `via` the router's own.", func(r *Route) *string { return &r.Interface }),
-	hostKey("source", "The source address that the host prefers for it, one of the router's for example.", func(r *Route) *netip.Addr { return &r.Source }),
-	numberKey("metric", "The metric: of two routes the lower one is taken.", 0, maxNumber, "", func(r *Route) *int { return &r.Metric }),
-	numberKey("table", "The number of the routing table.", 1, maxNumber, "254", func(r *Route) *int { return &r.Table }),
-	choiceKey("scope", "The scope.", routeScopes, "", func(r *Route, v string) { r.Scope = v }),
-	numberKey("mtu", "The path MTU.", 0, 65535, "", func(r *Route) *int { return &r.MTU }),
-	boolKey("onlink", "Take the gateway for one on the link, although no network has it.", "false", func(r *Route) *bool { return &r.Onlink }),
-	choiceKey("type", "What becomes of packets, if they aren't sent on.", routeTypes, "unicast", func(r *Route, v string) { r.Type = v }),
+var routeKeys = limited([]key[routing.Route]{
+	need(networkKey("to", "The destination: a network, or a host. All of IPv4 is 0.0.0.0/0, all of IPv6 ::/0.", func(r *routing.Route) *netip.Prefix { return &r.To }), "add `to: 203.0.113.0/24`"),
+	hostKey("via", "The gateway.", func(r *routing.Route) *netip.Addr { return &r.Via }),
+	textKey("interface", "The interface it goes over; without `via` the router's own.", func(r *routing.Route) *string { return &r.Interface }),
+	hostKey("source", "The source address that the host prefers for it, one of the router's for example.", func(r *routing.Route) *netip.Addr { return &r.Source }),
+	numberKey("metric", "The metric: of two routes the lower one is taken.", 0, maxNumber, "", func(r *routing.Route) *int { return &r.Metric }),
+	numberKey("table", "The number of the routing table.", 1, maxNumber, "254", func(r *routing.Route) *int { return &r.Table }),
+	choiceKey("scope", "The scope.", routeScopes, "", func(r *routing.Route, v string) { r.Scope = v }),
+	numberKey("mtu", "The path MTU.", 0, 65535, "", func(r *routing.Route) *int { return &r.MTU }),
+	boolKey("onlink", "Take the gateway for one on the link, although no network has it.", "false", func(r *routing.Route) *bool { return &r.Onlink }),
+	choiceKey("type", "What becomes of packets, if they aren't sent on.", routeTypes, "unicast", func(r *routing.Route, v string) { r.Type = v }),
 })
 
-var ruleKeys = limited([]key[Rule]{
-	networkKey("from", "Packets from this network.", func(r *Rule) *netip.Prefix { return &r.From }),
-	networkKey("to", "Packets to this network.", func(r *Rule) *netip.Prefix { return &r.To }),
-	numberKey("table", "The number of the routing table that they are looked up in.", 1, maxNumber, "254", func(r *Rule) *int { return &r.Table }),
-	need(numberKey("priority", "The place of the rule: a lower number comes first.", 1, 32765, "", func(r *Rule) *int { return &r.Priority }), "add `priority: 1000`"),
-	textKey("iif", "Packets that came in by this interface.", func(r *Rule) *string { return &r.IIF }),
-	textKey("oif", "Packets of sockets that are bound to this interface.", func(r *Rule) *string { return &r.OIF }),
-	numberKey("fwmark", "Packets with this firewall mark.", 0, maxNumber, "", func(r *Rule) *int { return &r.FWMark }),
+var ruleKeys = limited([]key[routing.Rule]{
+	networkKey("from", "Packets from this network.", func(r *routing.Rule) *netip.Prefix { return &r.From }),
+	networkKey("to", "Packets to this network.", func(r *routing.Rule) *netip.Prefix { return &r.To }),
+	numberKey("table", "The number of the routing table that they are looked up in.", 1, maxNumber, "254", func(r *routing.Rule) *int { return &r.Table }),
+	need(numberKey("priority", "The place of the rule: a lower number comes first.", 1, 32765, "", func(r *routing.Rule) *int { return &r.Priority }), "add `priority: 1000`"),
+	textKey("iif", "Packets that came in by this interface.", func(r *routing.Rule) *string { return &r.IIF }),
+	textKey("oif", "Packets of sockets that are bound to this interface.", func(r *routing.Rule) *string { return &r.OIF }),
+	numberKey("fwmark", "Packets with this firewall mark.", 0, maxNumber, "", func(r *routing.Rule) *int { return &r.FWMark }),
 })
 
 // limited checks the range of a number.

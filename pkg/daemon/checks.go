@@ -12,7 +12,7 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
-	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/script"
 	"github.com/failoverd/failoverd/pkg/track"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -50,7 +50,7 @@ func checkScripts(f *config.File, log *logrus.Logger) error {
 
 // checksOf makes checks of the tracks that routers use, and says which routes they
 // look for.
-func checksOf(f *config.File) (checks []track.Check, routes []link.RouteKey) {
+func checksOf(f *config.File) (checks []track.Check, routes []routing.Sought) {
 	used := make(map[string]bool)
 	for _, r := range f.Routers {
 		for _, u := range r.Track {
@@ -64,7 +64,7 @@ func checksOf(f *config.File) (checks []track.Check, routes []link.RouteKey) {
 		check := checkOf(c)
 		checks = append(checks, check)
 		if check.Kind == track.Route {
-			routes = append(routes, link.RouteKey(check.Route))
+			routes = append(routes, check.Route)
 		}
 	}
 	return checks, routes
@@ -102,7 +102,7 @@ func checkOf(c config.Track) track.Check {
 	case track.Address:
 		check.Address = c.Address
 	case track.Route:
-		check.Route = track.RouteKey{Prefix: c.Route, Via: c.Via, Table: c.Table}
+		check.Route = routing.Sought{Prefix: c.Route, Via: c.Via, Table: c.Table}
 	case track.Router:
 		check.State = wanted[c.State]
 	}

@@ -16,17 +16,15 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
-	"github.com/failoverd/failoverd/pkg/observe"
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
-	"github.com/failoverd/failoverd/pkg/script"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -71,190 +69,18 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := process.CheckPrivileges(); err != nil {
-		return err
-	}
-	monitor, err := link.NewMonitor()
-	if err != nil {
-		return fmt.Errorf("watch the interfaces: %w", err)
-	}
-	defer monitor.Close()
-	handle, err := link.NewHandle()
-	if err != nil {
-		return fmt.Errorf("open netlink: %w", err)
-	}
-	defer handle.Close()
-
-	if err := checkScripts(file, log); err != nil {
-		return err
-	}
-	snapshot := monitor.Snapshot()
-	wait := file.Path != ""
-	routers, err := plan.Make(file.Routers)
-	if err == nil {
-		err = readSecrets(routers)
-	}
-	if err == nil {
-		err = plan.CheckInterfaces(routers, snapshot, wait)
-	}
-	if err != nil {
-		return place(file, err)
-	}
-	wanted := plan.New(routers, nil)
-	held := &claims{held: make(map[plan.ID]claim)}
-	defer held.close()
-	if err := held.holdAll(wanted, snapshot); err != nil {
-		return err
-	}
-
-	removed, _, err := link.Recover(c.RunDir, handle)
-	for _, r := range removed {
-		log.WithField("leftover", r).Warn("removed what a killed run left behind")
-	}
-	if err != nil && !wait {
-		return fmt.Errorf("remove what a killed run left behind: %w", err)
-	}
-	if err != nil {
-		log.WithError(err).Error("what a killed run left behind can't be removed, the next start tries again")
-	}
-	if len(removed) > 0 {
-		if snapshot, err = handle.Interfaces(); err != nil {
-			return fmt.Errorf("list the interfaces: %w", err)
-		}
-	}
-	nobodys := func(int, netip.Addr) bool { return false }
-	if err := plan.CheckAddresses(routers, snapshot, wait, nobodys); err != nil {
-		return place(file, err)
-	}
-	logLinkLocals(routers, log)
-	warnWeak(wanted, nil, log)
-
-	dp, err := loadDatapath(datapath.Options{Dir: c.BPFDir, Adopt: indexes(routers, snapshot)}, modes(routers), log)
-	if err != nil {
-		return err
-	}
+	p := &parts{given: c, file: file, wait: file.Path != "", log: log}
 	defer func() {
-		if e := dp.Close(); e != nil {
-			err = errors.Join(err, fmt.Errorf("remove the BPF programs: %w", e))
+		if e := p.close(); e != nil {
+			err = errors.Join(err, e)
 		}
 	}()
-
-	journal, err := link.OpenJournal(c.RunDir)
-	if err != nil {
-		return fmt.Errorf("write down what will be changed in %s: %w", c.RunDir, err)
-	}
-	undone := true // all that the journal says
-	defer func() {
-		if undone {
-			err = errors.Join(err, journal.Remove())
-		} else {
-			err = errors.Join(err, journal.Close())
+	for _, build := range []func() error{process.CheckPrivileges, p.look, p.check, p.clean, p.claim, p.assemble, p.keep, p.open} {
+		if err := build(); err != nil {
+			return err
 		}
-	}()
-
-	history := control.NewHistory()
-	guardian := observe.NewGuardian(log, history)
-	worker := link.NewWorker(handle, guardian.Told, newPlaced(log).told)
-	room := observe.NewAllowance()
-	problems := observe.NewProblems(log, history, room)
-	reports := &reports{Observer: observe.NewObserver(log, dp, history, room, problems), moves: observe.NewMovements(), turns: newTurns()}
-	threads := process.NewThreads(log)
-	loop := router.New(process.Clock{}, newPackets(dp, threads.ForLoop), addresses{worker}, leases{dp}, reports)
-	// Not the worker's: a listing must not keep a take-over waiting.
-	looking, err := link.NewHandle()
-	if err != nil {
-		return fmt.Errorf("open netlink: %w", err)
 	}
-	defer looking.Close()
-	reach := observe.NewReach(loop, looking, problems, log)
-	conditions, guards := newConditions(), &guards{all: make(map[plan.ID]guarded)}
-	hosts := &interfaces{monitor: monitor, handle: looking, worker: worker, log: log, stale: true, made: make(map[link.Device]bool)}
-	ports := &sockets{dp: dp, interfaces: hosts, log: log, open: make(map[string]*port), hears: make(map[plan.ID]plan.Hearing), filters: make(map[plan.ID]int)}
-	hands := &hands{
-		claims: held, interfaces: hosts, sockets: ports, guards: guards,
-		settings: &settings{interfaces: hosts, ports: ports},
-		entries:  &entries{dp: dp, guards: guards, all: make(map[plan.ID]*plan.Entry)},
-		takings:  &takings{loop: loop, worker: worker, sockets: ports, guards: guards, guardian: guardian, log: log, known: make(map[plan.ID]*remembered), all: make(map[plan.ID]*plan.Loop)},
-		notes:    &notes{journal: journal, interfaces: hosts, sockets: ports, all: make(map[plan.Note]bool)},
-	}
-	keeper := newKeeper(hands, monitor, loop, conditions, problems, wait, log)
-	book, err := openBook(c.StateDir)
-	if err != nil {
-		return err
-	}
-	book.obey(conditions, file.Routers)
-	d := &instance{book: book, config: c, started: time.Now(), path: file.Path, file: file, plan: wanted, loop: loop, keeper: keeper, guardian: guardian, dp: dp, history: history, handle: handle, threads: threads, problems: problems, log: log}
-	runner := script.NewRunner()
-	if d.tracks, err = newTracks(runner, monitor, conditions, history, room, log); err != nil {
-		return fmt.Errorf("watch routes: %w", err)
-	}
-	defer d.tracks.close()
-	if err := d.tracks.set(file); err != nil {
-		return err
-	}
-	conflicts := observe.NewConflicts(loop, keeper.answered, monitor.Snapshot, problems, log)
-	server, err := listen(c.RunDir, d, history, log)
-	if err != nil {
-		return fmt.Errorf("serve the control socket: %w", err)
-	}
-
-	d.hooks = newHooks(runner, reports.turns, reports.Hook, d.describeTransition, c.Hurry, log)
-	d.scrapes = newScrapes(d, log)
-	if err := errors.Join(d.hooks.set(file), d.scrapes.begin(file.Global)); err != nil {
-		d.hooks.leave()
-		return errors.Join(err, server.Close())
-	}
-
-	// The order of leaving: the loop first, so that priority 0 goes out and
-	// the addresses are removed while the rest still works.
-	support, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	parts, failing := errgroup.WithContext(support)
-	run := func(name string, f func(context.Context) error, ctx context.Context) {
-		parts.Go(func() error {
-			if err := f(ctx); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			return nil
-		})
-	}
-	main, cancel := context.WithCancel(ctx)
-	defer cancel()
-	context.AfterFunc(failing, cancel) // a part that fails ends the loop in order
-
-	d.threads.Want(file.Global.Realtime)
-	run("threads", d.threads.Run, support)
-	run("event loop", func(ctx context.Context) error {
-		defer stop()
-		err := loop.Run(ctx)
-		d.hooks.leave() // they are told of the stop while the rest still works
-		return err
-	}, main)
-	run("interfaces", monitor.Run, support)
-	run("addresses", worker.Run, support)
-	run("scripts", runner.Adopt, support)
-	run("routes", d.tracks.routes.Run, support)
-	run("checks", d.tracks.run, main)
-	run("log", func(ctx context.Context) error { return reports.Run(ctx, d.look) }, support)
-	run("states", func(ctx context.Context) error {
-		return reports.moves.Run(ctx, d.tracks.transition, reach.Transition, conflicts.Transition)
-	}, support)
-	run("hooks", d.hooks.run, support)
-	run("virtual MAC", reach.Run, main)
-	run("conflicts", conflicts.Run, main)
-	run("BPF programs", newAttachments(dp, keeper.all, monitor.Snapshot, problems, log).run, main)
-	bridges := observe.NewBridges(func() []observe.BridgePort { return keeper.bridged(monitor.Snapshot()) }, problems)
-	run("bridges", func(ctx context.Context) error { return bridges.Run(ctx, keeper.begun) }, main)
-	run("control socket", server.Run, support)
-	run("metrics", d.scrapes.run, support)
-	run("reload", d.reloads, main)
-	run("service", d.serve, main)
-	holdBack(conditions, file)
-	parts.Go(func() error { return keeper.run(main, wanted, d.hooks.waiting) }) // its errors name the interface
-	err = parts.Wait()
-	all, closing := keeper.close()
-	undone = all
-	return errors.Join(err, closing)
+	return p.run(ctx)
 }
 
 // holdBack keeps the routers of the start from taking part for startup_delay.
@@ -420,7 +246,7 @@ func (p *packets) convert(rec *datapath.Record) {
 	}
 	p.received = router.Received{
 		At:            rec.ReceivedAt,
-		Key:           router.Key(rec.Key),
+		Key:           rec.Key,
 		From:          rec.Datagram.Source,
 		Advertisement: rec.Advertisement,
 		Checksum:      rec.Checksum,
@@ -429,24 +255,12 @@ func (p *packets) convert(rec *datapath.Record) {
 	p.deliver(&p.received)
 }
 
-func (p *packets) Ear(k router.Key) router.Ear {
-	e, ok := p.dp.Ear(datapath.Key(k))
+func (p *packets) Ear(k packet.Key) router.Ear {
+	e, ok := p.dp.Ear(k)
 	if !ok {
 		return nil
 	}
-	return ear{e}
-}
-
-// ear gives the loop what the kernel hears for one router.
-type ear struct{ datapath.Ear }
-
-func (e ear) Stamp() (router.Stamp, bool) {
-	s, ok := e.Ear.Stamp()
-	return router.Stamp{At: s.ReceivedAt, Version: s.Version, Priority: s.Priority, Interval: s.Interval}, ok
-}
-
-func (e ear) Outrank(o vrrp.Outranked) {
-	e.Ear.Outrank(o.Until, o.Least, o.Below, o.Forms)
+	return e
 }
 
 // addresses has the link worker change addresses for the loop.
@@ -467,8 +281,8 @@ func (a addresses) Release(id router.ID, ifindex int, p []netip.Prefix, done fun
 // leases writes them where the fence reads them.
 type leases struct{ dp *datapath.Datapath }
 
-func (l leases) Lease(k router.Key) router.Lease {
-	lease, ok := l.dp.Lease(datapath.Key(k))
+func (l leases) Lease(k packet.Key) router.Lease {
+	lease, ok := l.dp.Lease(k)
 	if !ok {
 		return nil
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/reconcile"
 	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/transmit"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
@@ -384,8 +385,8 @@ func (h *entries) Look(_ *plan.Host, p *plan.Picture) error {
 	return nil
 }
 
-func keyOf(id plan.ID, ifindex int) datapath.Key {
-	return datapath.Key{Ifindex: ifindex, Family: id.Family, VRID: id.VRID}
+func keyOf(id plan.ID, ifindex int) packet.Key {
+	return packet.Key{Ifindex: ifindex, Family: id.Family, VRID: id.VRID}
 }
 
 func (h *entries) Do(steps []reconcile.Step) []error {
@@ -515,7 +516,7 @@ func (h *takings) one(s *reconcile.Step) error {
 		if err := h.loop.Remove(s.ID, s.Cause); err != nil {
 			return err
 		}
-		h.worker.Route(s.ID, link.Routing{})
+		h.worker.Route(s.ID, routing.Set{})
 		delete(h.all, s.ID)
 	case reconcile.Start:
 		h.worker.Route(s.ID, l.V.Routing)
@@ -629,13 +630,13 @@ func (h *notes) write() error {
 			c.Devices = append(c.Devices, n)
 		case link.Setting:
 			c.Settings = append(c.Settings, n)
-		case link.Placed:
+		case routing.Placed:
 			c.Placed = append(c.Placed, n)
 			names[n.Interface] = true
-		case link.Route:
+		case routing.Route:
 			c.Routes = append(c.Routes, n)
 			names[n.Interface] = true
-		case link.Rule:
+		case routing.Rule:
 			c.Rules = append(c.Rules, n)
 		}
 	}

@@ -270,14 +270,14 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 		r.Extra = append(r.Extra, a.String())
 	}
 	for _, e := range v.config.Elsewhere(s.ID.Family) {
-		r.Extra = append(r.Extra, e.String())
+		r.Extra = append(r.Extra, e.Address.String()+" on "+e.Interface)
 	}
 	routes, rules := v.config.Routing(s.ID.Family)
 	for _, n := range routes {
-		r.Routes = append(r.Routes, link.Route(n).String())
+		r.Routes = append(r.Routes, n.String())
 	}
 	for _, n := range rules {
-		r.Rules = append(r.Rules, link.Rule(n).String())
+		r.Rules = append(r.Rules, n.String())
 	}
 	if s.Source.IsValid() {
 		r.Source = s.Source.String()
@@ -363,7 +363,7 @@ func (d *instance) refused(id router.ID, v view) func(packet.Reason) uint64 {
 	if v.guard == nil {
 		return func(packet.Reason) uint64 { return 0 }
 	}
-	kernel := d.dp.Refused(datapath.Key{Ifindex: v.ifindex, Family: id.Family, VRID: id.VRID})
+	kernel := d.dp.Refused(packet.Key{Ifindex: v.ifindex, Family: id.Family, VRID: id.VRID})
 	return func(r packet.Reason) uint64 { return kernel[r] + v.guard.Refused(r) }
 }
 

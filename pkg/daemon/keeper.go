@@ -22,6 +22,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/reconcile"
 	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -503,7 +504,7 @@ func (k *keeper) ours(ifindex int, a netip.Addr) bool {
 		if v.device == ifindex && (slices.ContainsFunc(v.config.Assigned(packet.IPv4), is) || slices.ContainsFunc(v.config.Assigned(packet.IPv6), is)) {
 			return true
 		}
-		if slices.ContainsFunc(v.config.Extra, func(e config.Extra) bool { return e.Address.Addr() == a }) {
+		if slices.ContainsFunc(v.config.Extra, func(e routing.Placed) bool { return e.Address.Addr() == a }) {
 			return true // wherever it is
 		}
 	}

@@ -16,7 +16,6 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
-	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/plan"
@@ -251,7 +250,7 @@ func TestKeeperStrangers(t *testing.T) {
 func TestKeeperMapEntryDeleted(t *testing.T) {
 	r := newRig(t).start(web)
 	r.active(v4(51))
-	k := datapath.Key{Ifindex: r.index("eth0"), Family: packet.IPv4, VRID: 51}
+	k := packet.Key{Ifindex: r.index("eth0"), Family: packet.IPv4, VRID: 51}
 	r.must(r.node.Do(func() error {
 		m, err := ebpf.LoadPinnedMap(DefaultBPFDir+"/maps/failover_router", nil)
 		if err != nil {

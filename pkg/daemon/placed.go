@@ -9,8 +9,8 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/transmit"
 )
 
@@ -27,15 +27,15 @@ type placed struct {
 	log *logrus.Logger
 
 	mu    sync.Mutex
-	there map[link.Placed]*time.Timer // until they have been announced often enough
+	there map[routing.Placed]*time.Timer // until they have been announced often enough
 }
 
 func newPlaced(log *logrus.Logger) *placed {
-	return &placed{log: log, there: make(map[link.Placed]*time.Timer)}
+	return &placed{log: log, there: make(map[routing.Placed]*time.Timer)}
 }
 
 // told is called by the worker's goroutine.
-func (a *placed) told(p link.Placed, there bool) {
+func (a *placed) told(p routing.Placed, there bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if t := a.there[p]; t != nil {
@@ -48,7 +48,7 @@ func (a *placed) told(p link.Placed, there bool) {
 }
 
 // again announces an address after a while, and then as often as is left.
-func (a *placed) again(p link.Placed, after time.Duration, left int) {
+func (a *placed) again(p routing.Placed, after time.Duration, left int) {
 	var t *time.Timer
 	t = time.AfterFunc(after, func() {
 		a.mu.Lock()
@@ -69,7 +69,7 @@ func (a *placed) again(p link.Placed, after time.Duration, left int) {
 
 // announcePlaced sends gratuitous ARP or an unsolicited neighbour advertisement
 // from the interface's own MAC.
-func announcePlaced(p link.Placed) (err error) {
+func announcePlaced(p routing.Placed) (err error) {
 	i, err := net.InterfaceByName(p.Interface)
 	if err != nil {
 		return err

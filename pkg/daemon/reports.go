@@ -88,3 +88,13 @@ func (k *keeper) answered(id router.ID) (all []netip.Addr) {
 	c := of(k.all(), id).config
 	return addrs(append(c.OfFamily(id.Family), c.Extras(id.Family)...))
 }
+
+// members are the routers of an interface.
+func (k *keeper) members(ifindex int) (all []router.ID) {
+	for id, v := range k.all() {
+		if v.ifindex == ifindex {
+			all = append(all, id)
+		}
+	}
+	return all
+}

@@ -28,6 +28,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 	"github.com/failoverd/failoverd/tools/lab"
 )
@@ -165,7 +166,7 @@ func (r *rig) parts() error {
 	r.t.Cleanup(func() { _ = r.journal.Close() })
 	history := control.NewHistory()
 	guardian := observe.NewGuardian(log, history)
-	worker := link.NewWorker(handle, guardian.Told, func(link.Placed, bool) {})
+	worker := link.NewWorker(handle, guardian.Told, func(routing.Placed, bool) {})
 	loop := router.New(process.Clock{}, newPackets(r.dp, func() (own, bound bool) { return false, false }), addresses{worker}, leases{r.dp}, &r.causes)
 	guards := &guards{all: make(map[plan.ID]guarded)}
 	hosts := &interfaces{monitor: monitor, handle: looking, worker: worker, log: log, made: make(map[link.Device]bool)}

@@ -19,6 +19,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/script"
 	"github.com/failoverd/failoverd/pkg/track"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -304,12 +305,12 @@ func (s surroundings) Address(a netip.Addr) (bool, string) {
 	return false, "no interface has " + a.String()
 }
 
-func (s surroundings) Route(r track.RouteKey) (bool, string) {
+func (s surroundings) Route(r routing.Sought) (bool, string) {
 	what := "route to " + r.Prefix.String()
 	if r.Via.IsValid() {
 		what += " via " + r.Via.String()
 	}
-	if s.routes.Has(link.RouteKey(r)) {
+	if s.routes.Has(r) {
 		return true, what + " is there"
 	}
 	return false, "no " + what + " that can be used"

@@ -78,7 +78,7 @@ func (d *Datapath) deleteKeys(now, before *entry) error {
 
 // Refused is how many advertisements of a Virtual Router the kernel has refused because
 // they aren't authentic, by Reason.
-func (d *Datapath) Refused(k Key) (all [packet.ReasonCount]uint64) {
+func (d *Datapath) Refused(k packet.Key) (all [packet.ReasonCount]uint64) {
 	d.mu.RLock()
 	e, known := d.routers[k]
 	d.mu.RUnlock()

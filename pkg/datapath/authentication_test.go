@@ -65,7 +65,7 @@ func signedFrame(t testing.TB, g *auth.Guard, version uint8, source string, vrid
 }
 
 // guardedRouter makes a Virtual Router known whose advertisements are authenticated.
-func (w *wire) guardedRouter(t testing.TB, k Key, version uint8, s auth.Settings, addresses int) {
+func (w *wire) guardedRouter(t testing.TB, k packet.Key, version uint8, s auth.Settings, addresses int) {
 	t.Helper()
 	source := netip.MustParseAddr(map[packet.Family]string{packet.IPv4: "192.0.2.3", packet.IPv6: "fe80::b"}[k.Family])
 	r := Router{Version: version, Source: source, Running: true, Forms: packet.ChecksumRFC9568, Verifier: now{auth.NewGuard(s)}, Addresses: virtual(k.Family, addresses)}
@@ -97,7 +97,7 @@ func TestDigests(t *testing.T) {
 			if round < 12 {
 				addresses = 1 + round
 			}
-			k := Key{Ifindex: 1, Family: family, VRID: uint8(100 + round)}
+			k := packet.Key{Ifindex: 1, Family: family, VRID: uint8(100 + round)}
 			w.guardedRouter(t, k, version, s, addresses)
 			frame := signedFrame(t, auth.NewGuard(s), version, source, k.VRID, addresses, time.Now())
 			name := fmt.Sprintf("round %d, %s, version %d, %d addresses", round, s.Type, version, addresses)
@@ -201,7 +201,7 @@ func TestOverlong(t *testing.T) {
 	w.setClock(t, time.Now())
 	r := w.receiver(t, false)
 	s := hmacSettings()
-	k := Key{Ifindex: 1, Family: packet.IPv6, VRID: 99}
+	k := packet.Key{Ifindex: 1, Family: packet.IPv6, VRID: 99}
 	w.guardedRouter(t, k, 3, s, 2)
 	forger := s
 	forger.Keys = []auth.Key{{ID: 1, Secret: auth.NewSecret(make([]byte, auth.KeyMin))}}
@@ -292,7 +292,7 @@ func BenchmarkReceive(b *testing.B) {
 		{"plain_ipv6_200", "fe80::2", 71, 200, none, 0, nil},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			k := Key{Ifindex: 1, Family: packet.FamilyOf(netip.MustParseAddr(c.source)), VRID: c.vrid}
+			k := packet.Key{Ifindex: 1, Family: packet.FamilyOf(netip.MustParseAddr(c.source)), VRID: c.vrid}
 			if c.settings != nil {
 				w.guardedRouter(b, k, 3, *c.settings, min(c.addresses, 16))
 			} else if err := w.dp.SetRouter(k, Router{Version: 3, Source: netip.MustParseAddr("192.0.2.3"), Running: true, Forms: packet.ChecksumRFC9568}); err != nil {
@@ -338,14 +338,14 @@ func FuzzAuthenticated(f *testing.F) {
 	r := w.receiver(f, false)
 	socket := false
 	random := rand.New(rand.NewPCG(5, 6))
-	signers := make(map[Key]*auth.Guard)
-	kinds := make(map[Key]auth.Type)
+	signers := make(map[packet.Key]*auth.Guard)
+	kinds := make(map[packet.Key]auth.Type)
 	for n, s := range everyType(random) {
 		for _, family := range []packet.Family{packet.IPv4, packet.IPv6} {
 			if family == packet.IPv6 && s.Type != auth.HMAC {
 				continue
 			}
-			k := Key{Ifindex: 1, Family: family, VRID: uint8(80 + n)}
+			k := packet.Key{Ifindex: 1, Family: family, VRID: uint8(80 + n)}
 			w.guardedRouter(f, k, map[bool]uint8{true: 3, false: 2}[s.Type == auth.HMAC], s, addressesMax)
 			c := w.dp.routers[k].Router
 			c.Verifier = byKernel{auth.NewGuard(s), &socket}
@@ -365,7 +365,7 @@ func FuzzAuthenticated(f *testing.F) {
 			return
 		}
 		frame = slices.Clone(frame)
-		k := Key{Ifindex: 1, Family: packet.IPv4, VRID: 80 + which%3}
+		k := packet.Key{Ifindex: 1, Family: packet.IPv4, VRID: 80 + which%3}
 		message := 14 + 20
 		if frame[14]>>4 == 6 {
 			k.Family, message = packet.IPv6, 14+40

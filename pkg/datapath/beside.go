@@ -8,6 +8,8 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+
+	"github.com/failoverd/failoverd/pkg/packet"
 )
 
 // SetBeside has an interface answer no ARP request for these addresses of Virtual Routers
@@ -16,7 +18,7 @@ import (
 // Virtual Router's lease lasts. Routers that aren't known are left out. Without addresses
 // the interface is left alone again. If no router is at the interface itself, only the
 // fence's programs are attached to it.
-func (d *Datapath) SetBeside(l Link, all map[Key][]netip.Addr) error {
+func (d *Datapath) SetBeside(l Link, all map[packet.Key][]netip.Addr) error {
 	d.attaching.Lock()
 	defer d.attaching.Unlock()
 	if d.fence == nil {
@@ -40,11 +42,11 @@ func (d *Datapath) SetBeside(l Link, all map[Key][]netip.Addr) error {
 
 // tellBeside makes the addresses of other interfaces' routers those that are held back at
 // an interface.
-func (d *Datapath) tellBeside(ifindex int, all map[Key][]netip.Addr) error {
+func (d *Datapath) tellBeside(ifindex int, all map[packet.Key][]netip.Addr) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before := d.beside[ifindex]
-	now := make(map[Key][]netip.Addr)
+	now := make(map[packet.Key][]netip.Addr)
 	var errs []error
 	for k, addresses := range before {
 		errs = append(errs, d.fence.leave(at(ifindex, k), d.routers[k].slot, without(addresses, all[k])))
@@ -73,7 +75,7 @@ func (d *Datapath) tellBeside(ifindex int, all map[Key][]netip.Addr) error {
 }
 
 // forgetBeside takes the addresses of a router from all other interfaces.
-func (d *Datapath) forgetBeside(k Key, slot uint32) error {
+func (d *Datapath) forgetBeside(k packet.Key, slot uint32) error {
 	var errs []error
 	for ifindex, all := range d.beside {
 		errs = append(errs, d.fence.leave(at(ifindex, k), slot, all[k]))
@@ -89,4 +91,4 @@ func (d *Datapath) Beside() []int {
 	return slices.Collect(maps.Keys(d.beside))
 }
 
-func at(ifindex int, k Key) Key { return Key{Ifindex: ifindex, Family: k.Family} }
+func at(ifindex int, k packet.Key) packet.Key { return packet.Key{Ifindex: ifindex, Family: k.Family} }

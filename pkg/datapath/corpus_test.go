@@ -382,7 +382,7 @@ func unicasts(t *testing.T) (all []sample) {
 func (w *wire) corpusReceiver(t *testing.T) *receiver {
 	t.Helper()
 	r := w.receiver(t, false)
-	k := Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: owner}
+	k := packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: owner}
 	m, err := vrrp.New(vrrp.Config{Version: 3, VRID: owner, Family: packet.IPv4, Addresses: list("192.0.2.1"), Priority: vrrp.OwnerPriority, Interval: time.Second})
 	if err != nil {
 		t.Fatal(err)

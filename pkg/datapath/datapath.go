@@ -37,13 +37,6 @@ type Options struct {
 // addressesMax is how many addresses an advertisement has at most.
 const addressesMax = 255
 
-// Key names a Virtual Router on the wire.
-type Key struct {
-	Ifindex int
-	Family  packet.Family
-	VRID    uint8
-}
-
 // Router is what the checks need to know of a Virtual Router.
 type Router struct {
 	Version  uint8
@@ -127,9 +120,9 @@ type Datapath struct {
 	watched   atomic.Pointer[map[int]bool]
 
 	mu      sync.RWMutex // held for moments only
-	routers map[Key]entry
-	beside  map[int]map[Key][]netip.Addr // what SetBeside was told, by interfaces
-	free    []uint32                     // slots of forgotten routers
+	routers map[packet.Key]entry
+	beside  map[int]map[packet.Key][]netip.Addr // what SetBeside was told, by interfaces
+	free    []uint32                            // slots of forgotten routers
 	slots   uint32
 	last    [packet.ReasonCount]Discard
 
@@ -145,8 +138,8 @@ type Datapath struct {
 // works with AF_PACKET sockets, and Unavailable says why.
 func Load(o Options) (*Datapath, error) {
 	d := &Datapath{
-		routers:  make(map[Key]entry),
-		beside:   make(map[int]map[Key][]netip.Addr),
+		routers:  make(map[packet.Key]entry),
+		beside:   make(map[int]map[packet.Key][]netip.Addr),
 		attached: make(map[int]*attachment),
 	}
 	d.sample = d.drainSample
@@ -270,7 +263,7 @@ func (d *Datapath) Wake() { d.waiter.wake() }
 // SetRouter makes a Virtual Router known, or changes it. Without it its
 // advertisements are counted as vrid_errors. If the kernel doesn't take it, nothing has
 // changed, and the error names what is full: see Fit.
-func (d *Datapath) SetRouter(k Key, r Router) error {
+func (d *Datapath) SetRouter(k packet.Key, r Router) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before, known := d.routers[k]
@@ -291,7 +284,7 @@ func (d *Datapath) SetRouter(k Key, r Router) error {
 }
 
 // add makes a new Virtual Router known to the kernel, or leaves nothing of it there.
-func (d *Datapath) add(k Key, e *entry) (err error) {
+func (d *Datapath) add(k packet.Key, e *entry) (err error) {
 	if e.slot, err = d.newSlot(); err != nil {
 		return err
 	}
@@ -308,7 +301,7 @@ func (d *Datapath) add(k Key, e *entry) (err error) {
 }
 
 // change makes a Virtual Router another one in the kernel, or leaves it as it was.
-func (d *Datapath) change(k Key, before, now *entry) error {
+func (d *Datapath) change(k packet.Key, before, now *entry) error {
 	err := d.tell(k, before, now)
 	if err != nil {
 		err = errors.Join(err, d.tell(k, now, before))
@@ -316,7 +309,7 @@ func (d *Datapath) change(k Key, before, now *entry) error {
 	return err
 }
 
-func (d *Datapath) tell(k Key, before, now *entry) error {
+func (d *Datapath) tell(k packet.Key, before, now *entry) error {
 	if d.fence != nil {
 		if err := d.fence.change(k, now.slot, &before.Router, &now.Router); err != nil {
 			return err
@@ -327,7 +320,7 @@ func (d *Datapath) tell(k Key, before, now *entry) error {
 
 // tellReceivers makes a Virtual Router known to the receiving programs, or changes it:
 // what it needs comes before it, and what it needs no longer goes behind it.
-func (d *Datapath) tellReceivers(k Key, before, now *entry) error {
+func (d *Datapath) tellReceivers(k packet.Key, before, now *entry) error {
 	if err := d.putPeers(k, now.Peers); err != nil {
 		return err
 	}
@@ -341,7 +334,7 @@ func (d *Datapath) tellReceivers(k Key, before, now *entry) error {
 }
 
 // takeBack has the kernel forget a Virtual Router, also one that it knows only partly.
-func (d *Datapath) takeBack(k Key, e *entry) error {
+func (d *Datapath) takeBack(k packet.Key, e *entry) error {
 	var errs []error
 	if d.fence != nil {
 		errs = append(errs, d.forgetBeside(k, e.slot), d.fence.disown(k, e.slot, &e.Router))
@@ -354,7 +347,7 @@ func (d *Datapath) takeBack(k Key, e *entry) error {
 // unicast reports whether it hears peers and not the group.
 func (r *Router) unicast() bool { return len(r.Peers) > 0 }
 
-func (d *Datapath) putPeers(k Key, peers map[netip.Addr]packet.Hops) error {
+func (d *Datapath) putPeers(k packet.Key, peers map[netip.Addr]packet.Hops) error {
 	for a, hops := range peers {
 		limits := bpf.VrrpFailoverPeerLimits{MinTtl: uint16(hops.Min), MaxTtl: uint16(hops.Max)}
 		if err := d.objects.FailoverPeer.Put(peerKey(k, a), limits); err != nil {
@@ -365,7 +358,7 @@ func (d *Datapath) putPeers(k Key, peers map[netip.Addr]packet.Hops) error {
 }
 
 // deletePeers has the kernel forget the peers that aren't among those kept.
-func (d *Datapath) deletePeers(k Key, peers, kept map[netip.Addr]packet.Hops) error {
+func (d *Datapath) deletePeers(k packet.Key, peers, kept map[netip.Addr]packet.Hops) error {
 	for a := range peers {
 		if _, keep := kept[a]; keep {
 			continue
@@ -395,7 +388,7 @@ func (d *Datapath) newSlot() (uint32, error) {
 }
 
 // DeleteRouter forgets a Virtual Router.
-func (d *Datapath) DeleteRouter(k Key) error {
+func (d *Datapath) DeleteRouter(k packet.Key) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e, known := d.routers[k]
@@ -494,11 +487,11 @@ func (e *entry) kernel() bpf.VrrpFailoverVirtualRouter {
 	return v
 }
 
-func kernelKey(k Key) bpf.VrrpFailoverKey {
+func kernelKey(k packet.Key) bpf.VrrpFailoverKey {
 	return bpf.VrrpFailoverKey{Ifindex: uint32(k.Ifindex), Family: uint16(k.Family), Vrid: uint16(k.VRID)}
 }
 
-func peerKey(k Key, a netip.Addr) bpf.VrrpFailoverPeerKey {
+func peerKey(k packet.Key, a netip.Addr) bpf.VrrpFailoverPeerKey {
 	return bpf.VrrpFailoverPeerKey{Ifindex: uint32(k.Ifindex), Family: uint16(k.Family), Vrid: uint16(k.VRID), Address: octets(a)}
 }
 

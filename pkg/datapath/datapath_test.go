@@ -91,7 +91,7 @@ const (
 func (w *wire) bend(t testing.TB, bits uint32) {
 	t.Helper()
 	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
-		k := Key{Ifindex: w.ifindex, Family: f, VRID: 51}
+		k := packet.Key{Ifindex: w.ifindex, Family: f, VRID: 51}
 		c := Router{
 			Version: 3, Source: w.dp.routers[k].Source,
 			Dual:    bits&bendDual != 0 && f == packet.IPv4,
@@ -331,9 +331,9 @@ func TestRingFull(t *testing.T) {
 	if drained != sent {
 		t.Errorf("%d records drained, %d delivered", drained, sent)
 	}
-	stamp, ok := w.stamp(Key{Ifindex: 1, Family: packet.IPv4, VRID: 51})
-	want := Stamp{ReceivedAt: stamp.ReceivedAt, Version: 3, Priority: 200, Interval: time.Second}
-	if !ok || stamp != want || stamp.ReceivedAt < full || last >= full {
+	stamp, ok := w.stamp(packet.Key{Ifindex: 1, Family: packet.IPv4, VRID: 51})
+	want := vrrp.Stamp{At: stamp.At, Version: 3, Priority: 200, Interval: time.Second}
+	if !ok || stamp != want || stamp.At < full || last >= full {
 		t.Errorf("stamp %+v, want one after %d; last record of %d", stamp, full, last)
 	}
 }
@@ -344,7 +344,7 @@ func TestStampIsHeeded(t *testing.T) {
 	t.Attr("proves", "TM-02")
 	w := newWire(t, "")
 	r := w.receiver(t, false)
-	k := Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
+	k := packet.Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
 	frames := readVectors(t)
 	lower := slices.Clone(frames["V04"])
 	lower[36] = 99
@@ -392,7 +392,7 @@ func TestStampNeedsProof(t *testing.T) {
 	r := w.receiver(t, false)
 	frames := readFrames(t, "../packet/testdata/auth.json")
 	for n, id := range []string{"H6-1", "H6-2"} {
-		k := Key{Ifindex: 1, Family: packet.IPv6, VRID: 60}
+		k := packet.Key{Ifindex: 1, Family: packet.IPv6, VRID: 60}
 		good := frames[id]
 		forged := slices.Clone(good)
 		forged[len(forged)-1] ^= 1 // the digest's last octet, and a checksum that fits
@@ -490,7 +490,7 @@ func TestPeersChange(t *testing.T) {
 	t.Attr("proves", "O-09")
 	w := newWire(t, "")
 	r := w.receiver(t, false)
-	k := Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
+	k := packet.Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
 	frame := readVectors(t)["V29"]
 	for _, step := range []struct {
 		peers   map[netip.Addr]packet.Hops

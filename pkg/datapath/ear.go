@@ -18,15 +18,6 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Stamp is what the kernel keeps of the last good advertisement it received
-// for a Virtual Router.
-type Stamp struct {
-	ReceivedAt vrrp.Instant
-	Version    uint8
-	Priority   uint8
-	Interval   time.Duration
-}
-
 // Expected is how many advertisements an Ear expects: one in each form of the
 // checksum.
 const Expected = int(unsafe.Sizeof(bpf.VrrpFailoverLiveness{}.Expected) / 8)
@@ -46,7 +37,7 @@ type Ear struct {
 
 // Ear returns the kernel's memory of a Virtual Router. There is none where
 // advertisements arrive through AF_PACKET: then Drain has taken all there are.
-func (d *Datapath) Ear(k Key) (Ear, bool) {
+func (d *Datapath) Ear(k packet.Key) (Ear, bool) {
 	d.mu.RLock()
 	e, known := d.routers[k]
 	d.mu.RUnlock()
@@ -70,32 +61,32 @@ func (d *Datapath) Ear(k Key) (Ear, bool) {
 
 // Stamp returns what is kept of the last good advertisement, false if there was
 // none.
-func (e Ear) Stamp() (Stamp, bool) {
+func (e Ear) Stamp() (vrrp.Stamp, bool) {
 	// The kernel writes the time last: if it is the same before and after,
 	// the rest belongs to it.
 	for range 100 {
 		received := atomic.LoadUint64(e.received)
 		rest := atomic.LoadUint64(e.rest)
 		if received == 0 {
-			return Stamp{}, false
+			return vrrp.Stamp{}, false
 		}
 		if atomic.LoadUint64(e.received) != received {
 			continue
 		}
 		var b [8]byte
 		binary.NativeEndian.PutUint64(b[:], rest)
-		s := Stamp{
-			ReceivedAt: vrrp.Instant(received),
-			Interval:   time.Duration(binary.NativeEndian.Uint16(b[0:])) * 10 * time.Millisecond,
-			Version:    uint8(binary.NativeEndian.Uint16(b[2:])),
-			Priority:   uint8(binary.NativeEndian.Uint32(b[4:])),
+		s := vrrp.Stamp{
+			At:       vrrp.Instant(received),
+			Interval: time.Duration(binary.NativeEndian.Uint16(b[0:])) * 10 * time.Millisecond,
+			Version:  uint8(binary.NativeEndian.Uint16(b[2:])),
+			Priority: uint8(binary.NativeEndian.Uint32(b[4:])),
 		}
 		if s.Version == 2 {
 			s.Interval *= 100 // it counts seconds
 		}
 		return s, true
 	}
-	return Stamp{}, false
+	return vrrp.Stamp{}, false
 }
 
 // Expect has the kernel only stamp and count advertisements of these signatures,
@@ -107,14 +98,13 @@ func (e Ear) Expect(signatures [Expected]uint64) {
 	}
 }
 
-// Outrank has the kernel only count the advertisements of priorities from least on and
-// below another one, in version 2 or with a checksum in these forms, instead of handing
-// them over, until then; 0 hands over all. What it was told before is forgotten.
-func (e Ear) Outrank(until vrrp.Instant, least, below uint8, forms packet.Checksum) {
+// Outrank has the kernel only count these advertisements, instead of handing them over;
+// the zero value hands over all. What it was told before is forgotten.
+func (e Ear) Outrank(o vrrp.Outranked) {
 	atomic.StoreUint64(e.outrankedUntil, 0)
-	if until != 0 {
-		atomic.StoreUint64(e.outranked, uint64(least)|uint64(below)<<8|uint64(forms)<<16)
-		atomic.StoreUint64(e.outrankedUntil, uint64(until))
+	if o.Until != 0 {
+		atomic.StoreUint64(e.outranked, uint64(o.Least)|uint64(o.Below)<<8|uint64(o.Forms)<<16)
+		atomic.StoreUint64(e.outrankedUntil, uint64(o.Until))
 	}
 }
 

@@ -14,15 +14,15 @@ import (
 )
 
 // lease is that of a router, which does nothing if there is none.
-func (w *wire) lease(k Key) Lease {
+func (w *wire) lease(k packet.Key) Lease {
 	l, _ := w.dp.Lease(k)
 	return l
 }
 
-func (w *wire) stamp(k Key) (Stamp, bool) {
+func (w *wire) stamp(k packet.Key) (vrrp.Stamp, bool) {
 	e, ok := w.dp.Ear(k)
 	if !ok {
-		return Stamp{}, false
+		return vrrp.Stamp{}, false
 	}
 	return e.Stamp()
 }
@@ -43,7 +43,7 @@ func (w *wire) takes(t *testing.T, r *receiver, frame []byte) (signature uint64,
 func TestUnchanged(t *testing.T) {
 	w := newWire(t, "")
 	r := w.receiver(t, false)
-	k := Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
+	k := packet.Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
 	config := w.dp.routers[k].Router
 	config.Heed = 100
 	if err := w.dp.SetRouter(k, config); err != nil {
@@ -72,7 +72,7 @@ func TestUnchanged(t *testing.T) {
 			t.Error("delivered although it was expected")
 		}
 		stamp, _ := w.stamp(k)
-		if stamp.ReceivedAt < before || ear.RepeatedAt() != stamp.ReceivedAt {
+		if stamp.At < before || ear.RepeatedAt() != stamp.At {
 			t.Errorf("stamp %+v, repeated at %d", stamp, ear.RepeatedAt())
 		}
 		if now, order := ear.Repeated(); now[n] != repeated[n]+1 || order&1 != uint64(n) {
@@ -124,7 +124,7 @@ func TestUnchanged(t *testing.T) {
 func TestOutranked(t *testing.T) {
 	w := newWire(t, "")
 	r := w.receiver(t, false)
-	k := Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
+	k := packet.Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
 	frames := readVectors(t)
 	with := func(name string, priority uint8) []byte {
 		frame := slices.Clone(frames[name])
@@ -160,7 +160,7 @@ func TestOutranked(t *testing.T) {
 		{"ended", 0, 0, 3, with("V04", 99), false},
 	} {
 		ear.Expect([Expected]uint64{expected})
-		ear.Outrank(c.until, c.least, 100, c.forms)
+		ear.Outrank(vrrp.Outranked{Until: c.until, Least: c.least, Below: 100, Forms: c.forms})
 		stamp, _ := w.stamp(k)
 		counted := w.dp.Counters()
 		_, delivered := w.takes(t, r, c.frame)
@@ -188,7 +188,7 @@ func TestAuthenticUnchanged(t *testing.T) {
 	w := newWire(t, "")
 	r := w.receiver(t, false)
 	frames := readFrames(t, "../packet/testdata/auth.json")
-	k := Key{Ifindex: 1, Family: packet.IPv6, VRID: 60}
+	k := packet.Key{Ifindex: 1, Family: packet.IPv6, VRID: 60}
 	signature, delivered := w.takes(t, r, frames["H6-1"])
 	if !delivered || signature == 0 {
 		t.Fatalf("delivered %v, signature %x", delivered, signature)
@@ -228,7 +228,7 @@ func TestLeaseEnds(t *testing.T) {
 	t.Attr("proves", "S-A4 S-C1")
 	w := newWire(t, "")
 	r := w.receiver(t, true)
-	k := Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
+	k := packet.Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
 	config := w.dp.routers[k].Router
 	config.Heed, config.Priority = 100, 100
 	if err := w.dp.SetRouter(k, config); err != nil {
@@ -302,7 +302,7 @@ func TestTieIsBrokenByOctets(t *testing.T) {
 		{"fe80::8000:0", "fe80::7fff:ffff"},
 	} {
 		ours, theirs := netip.MustParseAddr(c.ours), netip.MustParseAddr(c.theirs)
-		k := Key{Ifindex: 1, Family: packet.FamilyOf(ours), VRID: 90}
+		k := packet.Key{Ifindex: 1, Family: packet.FamilyOf(ours), VRID: 90}
 		if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Source: ours, Heed: 100, Priority: 100, Forms: packet.ChecksumRFC9568}); err != nil {
 			t.Fatal(err)
 		}

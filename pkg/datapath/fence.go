@@ -88,7 +88,7 @@ func (f *fence) lease(slot uint32) *bpf.VmacFailoverLeaseState {
 
 // own makes the virtual MAC and the addresses those of the Virtual Router in the slot. If
 // it can't, it has done a part of it, which disown takes back.
-func (f *fence) own(k Key, slot uint32, r *Router) error {
+func (f *fence) own(k packet.Key, slot uint32, r *Router) error {
 	l := f.lease(slot)
 	atomic.StoreUint64(&l.Answer, 0)
 	atomic.StoreUint64(&l.Advertise, 0)
@@ -110,7 +110,7 @@ func (f *fence) set(slot uint32, r *Router) {
 
 // hold makes addresses those of the slot. Another Virtual Router may have one still, when
 // it moves from that one to this: the last one that got it has it.
-func (f *fence) hold(k Key, slot uint32, addresses []netip.Addr) error {
+func (f *fence) hold(k packet.Key, slot uint32, addresses []netip.Addr) error {
 	var fresh []netip.Addr
 	for _, a := range addresses {
 		key := addressKey(k, a)
@@ -130,7 +130,7 @@ func (f *fence) hold(k Key, slot uint32, addresses []netip.Addr) error {
 }
 
 // put writes whose an address is where the programs read it.
-func (f *fence) put(k Key, a netip.Addr, slot uint32) error {
+func (f *fence) put(k packet.Key, a netip.Addr, slot uint32) error {
 	if err := f.objects.FailoverAddress.Put(addressKey(k, a), bpf.VmacFailoverSlot{Slot: slot}); err != nil {
 		return fmt.Errorf("fence %s: %w", a, noRoom(bpf.VmacMapFailoverAddress, f.objects.FailoverAddress.MaxEntries(), err))
 	}
@@ -139,7 +139,7 @@ func (f *fence) put(k Key, a netip.Addr, slot uint32) error {
 
 // leave takes addresses from the slot. One that another Virtual Router got meanwhile is
 // that one's, and one that another had before is that one's again.
-func (f *fence) leave(k Key, slot uint32, addresses []netip.Addr) error {
+func (f *fence) leave(k packet.Key, slot uint32, addresses []netip.Addr) error {
 	var errs []error
 	var gone []netip.Addr
 	for _, a := range addresses {
@@ -171,7 +171,7 @@ func (f *fence) leave(k Key, slot uint32, addresses []netip.Addr) error {
 }
 
 // change makes a Virtual Router's slot another configuration's. Its lease goes on.
-func (f *fence) change(k Key, slot uint32, before, now *Router) error {
+func (f *fence) change(k packet.Key, slot uint32, before, now *Router) error {
 	f.set(slot, now)
 	if err := f.hold(k, slot, without(now.Addresses, before.Addresses)); err != nil {
 		return err
@@ -188,7 +188,7 @@ func without(all, those []netip.Addr) []netip.Addr {
 	return slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { return known[a] })
 }
 
-func (f *fence) disown(k Key, slot uint32, r *Router) error {
+func (f *fence) disown(k packet.Key, slot uint32, r *Router) error {
 	atomic.StoreUint64(&f.lease(slot).Answer, 0)
 	return errors.Join(absent(f.setVMAC(k, 0)), f.leave(k, slot, r.Addresses))
 }
@@ -233,7 +233,7 @@ func number(b bool) uint32 {
 
 // setVMAC has the programs find a Virtual Router at a slot, which is one less, or not
 // at all.
-func (f *fence) setVMAC(k Key, slot uint32) error {
+func (f *fence) setVMAC(k packet.Key, slot uint32) error {
 	all := f.vmacs[k.Ifindex]
 	if all == nil {
 		all = new(bpf.VmacFailoverVmacs)
@@ -257,7 +257,7 @@ func familyIndex(f packet.Family) int {
 	return 0
 }
 
-func addressKey(k Key, a netip.Addr) bpf.VmacFailoverAddressKey {
+func addressKey(k packet.Key, a netip.Addr) bpf.VmacFailoverAddressKey {
 	return bpf.VmacFailoverAddressKey{Ifindex: uint32(k.Ifindex), Family: uint32(packet.FamilyOf(a)), Address: octets(a)}
 }
 
@@ -267,7 +267,7 @@ type Lease struct{ state *bpf.VmacFailoverLeaseState }
 
 // Lease returns that of a Virtual Router, false if it isn't known. Without a fence it
 // does nothing.
-func (d *Datapath) Lease(k Key) (Lease, bool) {
+func (d *Datapath) Lease(k packet.Key) (Lease, bool) {
 	d.mu.RLock()
 	e, known := d.routers[k]
 	d.mu.RUnlock()

@@ -59,9 +59,9 @@ func TestFence(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			var keys []Key
+			var keys []packet.Key
 			for f, addresses := range map[packet.Family][]netip.Addr{packet.IPv4: list("192.0.2.1"), packet.IPv6: list("fe80::1")} {
-				k := Key{Ifindex: w.ifindex, Family: f, VRID: 51}
+				k := packet.Key{Ifindex: w.ifindex, Family: f, VRID: 51}
 				keys = append(keys, k)
 				if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Addresses: addresses, VirtualMAC: true, Accept: true}); err != nil {
 					t.Fatal(err)
@@ -111,14 +111,14 @@ func TestFence(t *testing.T) {
 			pinged("192.0.2.1")
 			// Another list of addresses changes nothing for those on both.
 			for addresses, mac := range map[string]string{"192.0.2.1 192.0.2.3": "00:00:5e:00:01:33", "192.0.2.1": own} {
-				k := Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 51}
+				k := packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 51}
 				if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Addresses: list(strings.Fields(addresses)...), VirtualMAC: true, Accept: true}); err != nil {
 					t.Fatal(err)
 				}
 				answered(addresses, mac, "192.0.2.3")
 				answered(addresses, "00:00:5e:00:01:33", "192.0.2.1")
 			}
-			if err := w.dp.SetRouter(Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 51}, Router{Version: 3, Running: true, Addresses: list("192.0.2.1"), VirtualMAC: true, Accept: true}); err != nil {
+			if err := w.dp.SetRouter(packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 51}, Router{Version: 3, Running: true, Addresses: list("192.0.2.1"), VirtualMAC: true, Accept: true}); err != nil {
 				t.Fatal(err)
 			}
 			lease(monotonic() - 1)
@@ -179,7 +179,7 @@ func TestFenceUnicast(t *testing.T) {
 		}
 		settled(ctx, t, w.here)
 		own, peer := netip.MustParseAddr(c.own), netip.MustParseAddr(c.peer)
-		k := Key{Ifindex: w.ifindex, Family: c.family, VRID: 51}
+		k := packet.Key{Ifindex: w.ifindex, Family: c.family, VRID: 51}
 		if err := w.dp.SetRouter(k, Router{Version: 3, Source: own, Running: true, Addresses: list(c.router), Peers: map[netip.Addr]packet.Hops{peer: packet.OnLink()}}); err != nil {
 			t.Fatal(err)
 		}

@@ -13,21 +13,21 @@ import (
 )
 
 // Routers returns the Virtual Routers that are known, in an order that is always the same.
-func (d *Datapath) Routers() []Key {
+func (d *Datapath) Routers() []packet.Key {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	all := make([]Key, 0, len(d.routers))
+	all := make([]packet.Key, 0, len(d.routers))
 	for k := range d.routers {
 		all = append(all, k)
 	}
-	slices.SortFunc(all, func(a, b Key) int {
+	slices.SortFunc(all, func(a, b packet.Key) int {
 		return cmp.Or(cmp.Compare(a.Ifindex, b.Ifindex), cmp.Compare(a.Family, b.Family), cmp.Compare(a.VRID, b.VRID))
 	})
 	return all
 }
 
 // Router returns what a Virtual Router was made known as, false if it wasn't.
-func (d *Datapath) Router(k Key) (Router, bool) {
+func (d *Datapath) Router(k packet.Key) (Router, bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	e, known := d.routers[k]
@@ -37,7 +37,7 @@ func (d *Datapath) Router(k Key) (Router, bool) {
 // Missing returns what the kernel's maps don't have of a Virtual Router that is known,
 // nil if they have all of it: whoever may use bpftool may delete an entry. It takes a
 // microsecond for each virtual address and peer.
-func (d *Datapath) Missing(k Key) error {
+func (d *Datapath) Missing(k packet.Key) error {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	e, known := d.routers[k]
@@ -80,7 +80,7 @@ func (d *Datapath) Missing(k Key) error {
 }
 
 // Tell puts all of a Virtual Router that is known into the kernel's maps again.
-func (d *Datapath) Tell(k Key) error {
+func (d *Datapath) Tell(k packet.Key) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e, known := d.routers[k]

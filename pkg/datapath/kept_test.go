@@ -16,7 +16,7 @@ import (
 // a router has accepted isn't forgotten with it.
 func TestMissing(t *testing.T) {
 	w := newWire(t, ModeOff)
-	k := Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 7}
+	k := packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 7}
 	peer, address := netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("192.0.2.70")
 	if err := w.dp.SetRouter(k, Router{
 		Version: 3, Source: netip.MustParseAddr("192.0.2.3"), Running: true, Addresses: []netip.Addr{address},
@@ -25,7 +25,7 @@ func TestMissing(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if got := w.dp.Routers(); !slices.Equal(got, []Key{k}) {
+	if got := w.dp.Routers(); !slices.Equal(got, []packet.Key{k}) {
 		t.Errorf("known: %v", got)
 	}
 	if r, known := w.dp.Router(k); !known || r.Version != 3 {

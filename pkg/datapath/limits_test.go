@@ -82,7 +82,7 @@ func everywhere(n int) (all []Need) {
 // that there is no room for leaves everything as it was.
 func TestRefusedRouterChangesNothing(t *testing.T) {
 	w := newWire(t, ModeOff)
-	k := Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 7}
+	k := packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 7}
 	small := Router{Version: 3, Source: netip.MustParseAddr("192.0.2.3"), Running: true, Heed: 1, Addresses: list("192.0.2.70"), Accept: true}
 	large := Router{
 		Version: 2, Source: netip.MustParseAddr("192.0.2.4"), Heed: 9, Owner: true, VirtualMAC: true,
@@ -205,14 +205,14 @@ func (w *wire) inKernel(t *testing.T, filled *ebpf.Map) map[string][]byte {
 func TestAddressMoves(t *testing.T) {
 	w := newWire(t, ModeOff)
 	moving := netip.MustParseAddr("192.0.2.20")
-	one, other := Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 61}, Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 62}
-	set := func(k Key, addresses ...string) {
+	one, other := packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 61}, packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 62}
+	set := func(k packet.Key, addresses ...string) {
 		t.Helper()
 		if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Addresses: list(addresses...)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	is := func(what string, k Key) {
+	is := func(what string, k packet.Key) {
 		t.Helper()
 		var slot bpf.VmacFailoverSlot
 		err := w.dp.fence.objects.FailoverAddress.Lookup(addressKey(one, moving), &slot)
@@ -236,7 +236,7 @@ func TestAddressMoves(t *testing.T) {
 	set(one, "192.0.2.11")
 	is("and then taken", other)
 	set(other, "192.0.2.12")
-	is("taken first", Key{})
+	is("taken first", packet.Key{})
 	set(one, "192.0.2.11", "192.0.2.20")
 	is("and then given", one)
 	set(other, "192.0.2.12", "192.0.2.20")
@@ -251,5 +251,5 @@ func TestAddressMoves(t *testing.T) {
 	if err := w.dp.DeleteRouter(other); err != nil {
 		t.Fatal(err)
 	}
-	is("nobody's", Key{})
+	is("nobody's", packet.Key{})
 }

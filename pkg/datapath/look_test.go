@@ -19,6 +19,7 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/transmit"
+	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
 // Whatever is detached is seen, told and attached again, and only that; the links are
@@ -252,13 +253,13 @@ func TestStampWithoutPrograms(t *testing.T) {
 		}
 		ears := make(map[uint8]Ear)
 		for _, vrid := range []uint8{51, 52} {
-			k := Key{Ifindex: w.ifindex, Family: f, VRID: vrid}
+			k := packet.Key{Ifindex: w.ifindex, Family: f, VRID: vrid}
 			if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Heed: 100, Forms: packet.ChecksumRFC9568, Source: list(own)[0]}); err != nil {
 				t.Fatal(err)
 			}
 			ears[vrid], _ = w.dp.Ear(k)
 		}
-		advertise := func(priority uint8, from string, hops byte) (before, after Stamp) {
+		advertise := func(priority uint8, from string, hops byte) (before, after vrrp.Stamp) {
 			t.Helper()
 			before, _ = ears[51].Stamp()
 			a := packet.Advertisement{Version: 3, VRID: 51, Priority: priority, Interval: 250 * time.Millisecond, Addresses: list(own)}

@@ -64,7 +64,7 @@ func TestFenceOwner(t *testing.T) {
 				t.Fatal(err)
 			}
 			virtual := packet.VirtualMAC(f, 51).String()
-			k := Key{Ifindex: w.ifindex, Family: f, VRID: 51}
+			k := packet.Key{Ifindex: w.ifindex, Family: f, VRID: 51}
 			if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Addresses: list(address), Owner: true, VirtualMAC: true, Accept: true}); err != nil {
 				t.Fatal(err)
 			}
@@ -168,8 +168,8 @@ func TestBeside(t *testing.T) {
 		t.Fatal(err)
 	}
 	mac, eth1 := second.Attrs().HardwareAddr.String(), Link{Index: second.Attrs().Index, Name: "eth1", Kind: "veth"}
-	k := Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 51}
-	set := func(addresses map[Key][]netip.Addr) {
+	k := packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 51}
+	set := func(addresses map[packet.Key][]netip.Addr) {
 		t.Helper()
 		if err := w.here.Do(func() error { return w.dp.SetBeside(eth1, addresses) }); err != nil {
 			t.Fatal(err)
@@ -184,7 +184,7 @@ func TestBeside(t *testing.T) {
 	}
 	router()
 	answered(t, client, "not told yet", "192.0.2.1", "00:00:5e:00:01:33", mac)
-	set(map[Key][]netip.Addr{k: list("192.0.2.1")})
+	set(map[packet.Key][]netip.Addr{k: list("192.0.2.1")})
 	answered(t, client, "Active", "192.0.2.1", "00:00:5e:00:01:33")
 	answered(t, client, "its own address", "192.0.2.5", first, mac)
 	w.lease(k).Answer(1)
@@ -194,7 +194,7 @@ func TestBeside(t *testing.T) {
 	}
 	answered(t, client, "the router is gone", "192.0.2.1", first, mac)
 	router()
-	set(map[Key][]netip.Addr{k: list("192.0.2.1")})
+	set(map[packet.Key][]netip.Addr{k: list("192.0.2.1")})
 	answered(t, client, "it is back", "192.0.2.1", "00:00:5e:00:01:33")
 	// A router of its own is attached in place of that.
 	if err := w.here.Do(func() error {
@@ -209,7 +209,7 @@ func TestBeside(t *testing.T) {
 	if err := w.here.Do(func() error { return w.dp.Detach(eth1.Index) }); err != nil {
 		t.Fatal(err)
 	}
-	set(map[Key][]netip.Addr{k: list("192.0.2.1")})
+	set(map[packet.Key][]netip.Addr{k: list("192.0.2.1")})
 	answered(t, client, "that router is gone", "192.0.2.1", "00:00:5e:00:01:33")
 	set(nil)
 	answered(t, client, "to be left alone", "192.0.2.1", "00:00:5e:00:01:33", mac)
@@ -264,7 +264,7 @@ func TestNothingLeavesFromABackupsMAC(t *testing.T) {
 			t.Errorf("%s: nothing leaves from the MAC of a router that isn't here", f)
 		}
 		for _, owner := range []bool{false, true} {
-			k := Key{Ifindex: w.ifindex, Family: f, VRID: 51}
+			k := packet.Key{Ifindex: w.ifindex, Family: f, VRID: 51}
 			if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Addresses: list("192.0.2.1"), Owner: owner, VirtualMAC: true, Accept: true}); err != nil {
 				t.Fatal(err)
 			}

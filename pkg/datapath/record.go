@@ -15,7 +15,7 @@ import (
 // during the call that hands it over.
 type Record struct {
 	ReceivedAt    vrrp.Instant
-	Key           Key
+	Key           packet.Key
 	Datagram      packet.Datagram
 	Advertisement packet.Advertisement
 	Checksum      packet.Checksum
@@ -98,7 +98,7 @@ func (d *Datapath) fromKernel(sample []byte) bool {
 func (d *Datapath) fromSocket(s *socket, frame []byte, at vrrp.Instant) bool {
 	r := &d.record
 	r.ReceivedAt, r.Signature = at, 0
-	r.Key = Key{Ifindex: s.ifindex}
+	r.Key = packet.Key{Ifindex: s.ifindex}
 	var err error
 	if r.Datagram, err = packet.ParseFrame(frame); err != nil {
 		d.refuse(err)
@@ -129,7 +129,7 @@ func (d *Datapath) fromSocket(s *socket, frame []byte, at vrrp.Instant) bool {
 // decode reads the message of d.record.
 func (d *Datapath) decode(ifindex int, f packet.Family, watch bool) error {
 	r := &d.record
-	r.Key = Key{Ifindex: ifindex, Family: f}
+	r.Key = packet.Key{Ifindex: ifindex, Family: f}
 	if m := r.Datagram.Message; len(m) > 1 {
 		r.Key.VRID = m[1]
 	}

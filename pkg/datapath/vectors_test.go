@@ -230,7 +230,7 @@ func index(t testing.TB, n *lab.Node) int {
 // receiver is the receiver under test of the checklist.
 type receiver struct {
 	dp       *Datapath
-	machines map[Key]*vrrp.Router
+	machines map[packet.Key]*vrrp.Router
 	start    vrrp.Instant
 	at       vrrp.Instant // when the last advertisement was received
 }
@@ -238,7 +238,7 @@ type receiver struct {
 func (w *wire) receiver(t testing.TB, active bool) *receiver {
 	t.Helper()
 	w.dp.Drain(func(*Record) {}) // of earlier vectors
-	r := &receiver{dp: w.dp, machines: make(map[Key]*vrrp.Router), start: monotonic()}
+	r := &receiver{dp: w.dp, machines: make(map[packet.Key]*vrrp.Router), start: monotonic()}
 	for _, c := range []struct {
 		config vrrp.Config
 		source string
@@ -265,7 +265,7 @@ func (w *wire) receiver(t testing.TB, active bool) *receiver {
 			deadline, _ := m.Deadline()
 			m.Step(deadline, vrrp.Event{Kind: vrrp.TimerExpired}, nil)
 		}
-		k := Key{Ifindex: w.ifindex, Family: c.config.Family, VRID: c.config.VRID}
+		k := packet.Key{Ifindex: w.ifindex, Family: c.config.Family, VRID: c.config.VRID}
 		r.machines[k] = m
 		if err := w.dp.SetRouter(k, authenticated(c.auth, Router{Version: c.config.Version, Addresses: c.config.Addresses, Source: source, Running: true, Forms: c.config.Forms()})); err != nil {
 			t.Fatal(err)

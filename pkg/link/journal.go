@@ -19,6 +19,7 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/hostdir"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/routing"
 )
 
 // Changes is what a run may change at one interface.
@@ -29,7 +30,7 @@ type Changes struct {
 	Addresses  []JournalAddress `json:"addresses,omitempty"`
 	Devices    []Device         `json:"devices,omitempty"`
 	Settings   []Setting        `json:"settings,omitempty"`
-	Routing
+	routing.Set
 }
 
 // with returns what is in either.

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
@@ -71,7 +72,7 @@ func TestJournalRenamed(t *testing.T) {
 	n, _, h := newHost(t, "192.0.2.2/24")
 	eth0 := find(t, h, "eth0")
 	virtual, extra := netip.MustParsePrefix("192.0.2.10/24"), netip.MustParsePrefix("192.0.2.11/24")
-	route := Route{To: netip.MustParsePrefix("203.0.113.0/24"), Interface: "eth0", Table: 254, Type: "unicast"}
+	route := routing.Route{To: netip.MustParsePrefix("203.0.113.0/24"), Interface: "eth0", Table: 254, Type: "unicast"}
 	journals(t, n, func(dir string) error {
 		j, err := OpenJournal(dir)
 		if err != nil {
@@ -79,7 +80,7 @@ func TestJournalRenamed(t *testing.T) {
 		}
 		setting := Setting{Path: "ipv4/conf/eth0/arp_announce", Value: 2}
 		changes := written(eth0, virtual)
-		changes.Placed, changes.Routes, changes.Settings = []Placed{{extra, "eth0"}}, []Route{route}, []Setting{setting}
+		changes.Placed, changes.Routes, changes.Settings = []routing.Placed{{Address: extra, Interface: "eth0"}}, []routing.Route{route}, []Setting{setting}
 		// Its index is another interface's by now.
 		stranger := Identity{Name: "gone", Index: eth0.Index, MAC: [6]byte{2, 0, 0, 0, 0, 99}}
 		changes.Interfaces = append(changes.Interfaces, stranger)
@@ -96,7 +97,7 @@ func TestJournalRenamed(t *testing.T) {
 		}
 		removed, _, err := Recover(dir, h)
 		want := []string{
-			"route to 203.0.113.0/24 in table 254", "address 192.0.2.11/24 on lan0", "address 192.0.2.10/24 from lan0",
+			"route to 203.0.113.0/24 in table 254 dev lan0", "address 192.0.2.11/24 on lan0", "address 192.0.2.10/24 from lan0",
 			"2 from ipv4/conf/lan0/arp_announce, which is 0 again",
 		}
 		if !slices.Equal(removed, want) {

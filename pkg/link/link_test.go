@@ -19,6 +19,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
@@ -437,13 +438,13 @@ func TestJournalAdd(t *testing.T) {
 	index := find(t, h, "eth0").Index
 	dir := filepath.Join(t.TempDir(), "run")
 	virtual := prefixes("192.0.2.10/24", "192.0.2.11/24")
-	route := Route{To: netip.MustParsePrefix("203.0.113.0/24"), Table: 254, Type: "blackhole"}
+	route := routing.Route{To: netip.MustParsePrefix("203.0.113.0/24"), Table: 254, Type: "blackhole"}
 	if err := n.Do(func() error {
 		j, err := OpenJournal(dir)
 		if err != nil {
 			return err
 		}
-		before := Changes{Addresses: []JournalAddress{{index, "eth0", virtual[0]}}, Routing: Routing{Routes: []Route{route}, Placed: []Placed{{virtual[1], "eth0"}}}}
+		before := Changes{Addresses: []JournalAddress{{index, "eth0", virtual[0]}}, Set: routing.Set{Routes: []routing.Route{route}, Placed: []routing.Placed{{Address: virtual[1], Interface: "eth0"}}}}
 		after := Changes{Addresses: []JournalAddress{{index, "eth0", netip.MustParsePrefix("192.0.2.12/24")}}}
 		if err := j.Set("eth0", before); err != nil {
 			return err
@@ -469,7 +470,7 @@ func TestJournalAdd(t *testing.T) {
 	}
 	if err := n.Do(func() error {
 		removed, _, err := Recover(dir, h)
-		want := []string{"route to 203.0.113.0/24 in table 254", "address 192.0.2.11/24 on eth0", "address 192.0.2.10/24 from eth0"}
+		want := []string{"route to 203.0.113.0/24 in table 254 type blackhole", "address 192.0.2.11/24 on eth0", "address 192.0.2.10/24 from eth0"}
 		if !slices.Equal(removed, want) {
 			t.Errorf("removed %q, want %q", removed, want)
 		}
@@ -498,14 +499,14 @@ func TestSettle(t *testing.T) {
 		<-done
 		return names(find(t, h, "eth0"))
 	}
-	placed := Placed{netip.MustParsePrefix("192.0.2.11/24"), "eth0"}
+	placed := routing.Placed{Address: netip.MustParsePrefix("192.0.2.11/24"), Interface: "eth0"}
 	virtual := prefixes("192.0.2.10/24")
-	w.Route("owner", Routing{Placed: []Placed{placed}})
+	w.Route("owner", routing.Set{Placed: []routing.Placed{placed}})
 	w.Submit(Job{Ifindex: index, Assign: true, Prefixes: virtual, Owner: "owner", Done: func(error) {}})
 	if got := settle(); got != "192.0.2.2/24 192.0.2.10/24 192.0.2.11/24" {
 		t.Errorf("addresses %s", got)
 	}
-	w.Route("owner", Routing{})
+	w.Route("owner", routing.Set{})
 	if got := settle(); got != "192.0.2.2/24 192.0.2.10/24" {
 		t.Errorf("addresses %s", got)
 	}
@@ -518,10 +519,10 @@ func TestReassign(t *testing.T) {
 	index := find(t, h, "eth0").Index
 	w := NewWorker(h, nil, nil)
 	assign := Job{Ifindex: index, Assign: true, Prefixes: prefixes("192.0.2.10/24"), Owner: "owner", Done: func(error) {}}
-	w.Route("owner", Routing{Placed: []Placed{{netip.MustParsePrefix("192.0.2.11/24"), "eth0"}}})
+	w.Route("owner", routing.Set{Placed: []routing.Placed{{Address: netip.MustParsePrefix("192.0.2.11/24"), Interface: "eth0"}}})
 	w.Submit(assign)
 	w.work()
-	w.Route("owner", Routing{Placed: []Placed{{netip.MustParsePrefix("192.0.2.12/24"), "eth0"}}})
+	w.Route("owner", routing.Set{Placed: []routing.Placed{{Address: netip.MustParsePrefix("192.0.2.12/24"), Interface: "eth0"}}})
 	w.Submit(assign)
 	w.work()
 	w.guard(false)

@@ -135,7 +135,7 @@ func (c Changes) undo(h *Handle) (removed []string, err error) {
 	}
 	c = c.renamed(all)
 	var errs []error
-	removed, err = h.removeRouting(c.Routing)
+	removed, err = h.removeRouting(c.Set)
 	if err != nil {
 		errs = append(errs, err)
 	}

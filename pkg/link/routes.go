@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -21,13 +22,6 @@ import (
 // million of them.
 const routePace = 200 * time.Millisecond
 
-// RouteKey is a route that is looked for.
-type RouteKey struct {
-	Prefix netip.Prefix
-	Via    netip.Addr // the zero Addr for any gateway or none
-	Table  int
-}
-
 // RouteMonitor knows which of some routes are there. A routing daemon may change
 // thousands of others in a second: they are looked past.
 type RouteMonitor struct {
@@ -36,8 +30,8 @@ type RouteMonitor struct {
 	begin   chan struct{} // closed when there is a route to look for
 
 	mu     sync.Mutex
-	wanted []RouteKey
-	there  map[RouteKey]bool
+	wanted []routing.Sought
+	there  map[routing.Sought]bool
 	events *nl.NetlinkSocket // once a route is wanted
 }
 
@@ -70,7 +64,7 @@ func (m *RouteMonitor) Close() {
 }
 
 // Watch has these routes looked for, and no others.
-func (m *RouteMonitor) Watch(wanted []RouteKey) error {
+func (m *RouteMonitor) Watch(wanted []routing.Sought) error {
 	m.mu.Lock()
 	same := slices.Equal(m.wanted, wanted)
 	m.wanted = slices.Clone(wanted)
@@ -96,7 +90,7 @@ func (m *RouteMonitor) Watch(wanted []RouteKey) error {
 }
 
 // Has reports whether a route that is watched is there.
-func (m *RouteMonitor) Has(r RouteKey) bool {
+func (m *RouteMonitor) Has(r routing.Sought) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.there[r]
@@ -162,7 +156,7 @@ func (m *RouteMonitor) isAbout(data []byte) bool {
 		return true
 	}
 	msg := nl.DeserializeRtMsg(data)
-	return slices.ContainsFunc(m.wanted, func(r RouteKey) bool {
+	return slices.ContainsFunc(m.wanted, func(r routing.Sought) bool {
 		if r.Prefix.Bits() != int(msg.Dst_len) || (msg.Family == unix.AF_INET) != r.Prefix.Addr().Is4() {
 			return false
 		}
@@ -185,9 +179,9 @@ func (m *RouteMonitor) look() error {
 	m.mu.Lock()
 	wanted := slices.Clone(m.wanted)
 	m.mu.Unlock()
-	there := make(map[RouteKey]bool)
+	there := make(map[routing.Sought]bool)
 	for i, r := range wanted {
-		asked := slices.ContainsFunc(wanted[:i], func(o RouteKey) bool {
+		asked := slices.ContainsFunc(wanted[:i], func(o routing.Sought) bool {
 			return o.Table == r.Table && o.Prefix.Addr().Is4() == r.Prefix.Addr().Is4()
 		})
 		if asked {
@@ -199,7 +193,7 @@ func (m *RouteMonitor) look() error {
 		}
 		err := m.handle.h.RouteListFilteredIter(family, &netlink.Route{Table: r.Table}, netlink.RT_FILTER_TABLE, func(found netlink.Route) bool {
 			for _, w := range wanted {
-				if w.Table == r.Table && w.is(found) {
+				if w.Table == r.Table && is(w, found) {
 					there[w] = true
 				}
 			}
@@ -217,7 +211,7 @@ func (m *RouteMonitor) look() error {
 
 // is reports whether a route of the kernel's is the one that is looked for, and
 // can be used: it forwards, and one of its links has a carrier.
-func (r RouteKey) is(found netlink.Route) bool {
+func is(r routing.Sought, found netlink.Route) bool {
 	prefix := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	if found.Family == unix.AF_INET6 {
 		prefix = netip.PrefixFrom(netip.IPv6Unspecified(), 0)

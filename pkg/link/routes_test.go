@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -40,15 +41,15 @@ func TestRoutes(t *testing.T) {
 	})
 	defer func() { cancel(); done.Wait(); m.Close() }()
 
-	key := func(prefix, via string, table int) RouteKey {
-		r := RouteKey{Prefix: netip.MustParsePrefix(prefix), Table: table}
+	key := func(prefix, via string, table int) routing.Sought {
+		r := routing.Sought{Prefix: netip.MustParsePrefix(prefix), Table: table}
 		if via != "" {
 			r.Via = netip.MustParseAddr(via)
 		}
 		return r
 	}
 	net4, other, defaults, six, table := key("10.7.0.0/16", "", 254), key("10.7.0.0/16", "198.51.100.9", 254), key("0.0.0.0/0", "", 254), key("2001:db8:7::/48", "2001:db8::9", 254), key("10.8.0.0/16", "", 100)
-	if err := m.Watch([]RouteKey{net4, other, defaults, six, table}); err != nil {
+	if err := m.Watch([]routing.Sought{net4, other, defaults, six, table}); err != nil {
 		t.Fatal(err)
 	}
 	ip := func(line string) {
@@ -57,7 +58,7 @@ func TestRoutes(t *testing.T) {
 			t.Fatalf("ip %s: %v: %s", line, err, out)
 		}
 	}
-	has := func(want bool, routes ...RouteKey) {
+	has := func(want bool, routes ...routing.Sought) {
 		t.Helper()
 		for _, r := range routes {
 			for m.Has(r) != want {
@@ -116,7 +117,7 @@ func TestRoutes(t *testing.T) {
 	if err := m.Watch(nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Watch([]RouteKey{table}); err != nil || m.Has(table) {
+	if err := m.Watch([]routing.Sought{table}); err != nil || m.Has(table) {
 		t.Errorf("an unreachable route is there, %v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -16,47 +17,6 @@ import (
 // routeProtocol is what failoverd's routes and rules have as their origin, so
 // that those of others are told from them: VRRP's IP protocol number.
 const routeProtocol = 112
-
-// Route is a route that a host has while a Virtual Router is Active on it. Its
-// zero fields are the kernel's to choose.
-type Route struct {
-	To        netip.Prefix `json:"to"`
-	Via       netip.Addr   `json:"via,omitzero"`
-	Interface string       `json:"interface,omitempty"`
-	Source    netip.Addr   `json:"source,omitzero"`
-	Metric    int          `json:"metric,omitempty"`
-	Table     int          `json:"table"`
-	Scope     string       `json:"scope,omitempty"` // global, site, link or host
-	MTU       int          `json:"mtu,omitempty"`
-	Onlink    bool         `json:"onlink,omitempty"`
-	Type      string       `json:"type"` // unicast, blackhole, unreachable, prohibit or throw
-}
-
-// Rule is a routing rule that a host has while a Virtual Router is Active on it.
-type Rule struct {
-	From     netip.Prefix `json:"from,omitzero"`
-	To       netip.Prefix `json:"to,omitzero"`
-	Table    int          `json:"table"`
-	Priority int          `json:"priority"`
-	IIF      string       `json:"iif,omitempty"`
-	OIF      string       `json:"oif,omitempty"`
-	FWMark   int          `json:"fwmark,omitempty"` // 0: any
-	IPv6     bool         `json:"ipv6,omitempty"`
-}
-
-// Placed is an address on an interface that a host has while a Virtual Router is
-// Active on it.
-type Placed struct {
-	Address   netip.Prefix `json:"address"`
-	Interface string       `json:"interface"`
-}
-
-// Routing is what goes with the addresses of a Virtual Router.
-type Routing struct {
-	Placed []Placed `json:"placed,omitempty"`
-	Routes []Route  `json:"routes,omitempty"`
-	Rules  []Rule   `json:"rules,omitempty"`
-}
 
 var routeTypes = map[string]int{
 	"unicast": unix.RTN_UNICAST, "blackhole": unix.RTN_BLACKHOLE, "unreachable": unix.RTN_UNREACHABLE,
@@ -68,14 +28,8 @@ var routeScopes = map[string]netlink.Scope{
 	"link": netlink.SCOPE_LINK, "host": netlink.SCOPE_HOST,
 }
 
-func (p Placed) String() string { return fmt.Sprintf("address %s on %s", p.Address, p.Interface) }
-
-func (r Route) String() string { return fmt.Sprintf("route to %s in table %d", r.To, r.Table) }
-
-func (r Rule) String() string { return fmt.Sprintf("rule %d to table %d", r.Priority, r.Table) }
-
 // Place adds an address to its interface, and reports whether it was missing.
-func (h *Handle) Place(p Placed) (bool, error) {
+func (h *Handle) Place(p routing.Placed) (bool, error) {
 	index, there, err := h.find(p)
 	if err != nil || there {
 		return false, err
@@ -88,7 +42,7 @@ func (h *Handle) Place(p Placed) (bool, error) {
 
 // Unplace removes an address from its interface, and reports whether it was still
 // there.
-func (h *Handle) Unplace(p Placed) (bool, error) {
+func (h *Handle) Unplace(p routing.Placed) (bool, error) {
 	index, there, err := h.find(p)
 	if errors.As(err, &netlink.LinkNotFoundError{}) || err == nil && !there {
 		return false, nil
@@ -103,7 +57,7 @@ func (h *Handle) Unplace(p Placed) (bool, error) {
 }
 
 // find returns the interface of an address, and whether this has it.
-func (h *Handle) find(p Placed) (index int, there bool, err error) {
+func (h *Handle) find(p routing.Placed) (index int, there bool, err error) {
 	l, err := h.h.LinkByName(p.Interface)
 	if err != nil {
 		return 0, false, err
@@ -113,7 +67,7 @@ func (h *Handle) find(p Placed) (index int, there bool, err error) {
 }
 
 // AddRoute adds a route, and reports whether it was missing.
-func (h *Handle) AddRoute(r Route) (bool, error) {
+func (h *Handle) AddRoute(r routing.Route) (bool, error) {
 	n, err := h.route(r)
 	if err != nil {
 		return false, err
@@ -123,7 +77,7 @@ func (h *Handle) AddRoute(r Route) (bool, error) {
 
 // RemoveRoute removes a route that AddRoute has added, and reports whether it was
 // still there. One like it that somebody else has made stays.
-func (h *Handle) RemoveRoute(r Route) (bool, error) {
+func (h *Handle) RemoveRoute(r routing.Route) (bool, error) {
 	n, err := h.route(r)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return false, nil // the route went with its interface
@@ -135,11 +89,11 @@ func (h *Handle) RemoveRoute(r Route) (bool, error) {
 }
 
 // AddRule adds a rule, and reports whether it was missing.
-func (h *Handle) AddRule(r Rule) (bool, error) { return added(h.h.RuleAdd(rule(r)), r) }
+func (h *Handle) AddRule(r routing.Rule) (bool, error) { return added(h.h.RuleAdd(rule(r)), r) }
 
 // RemoveRule removes a rule that AddRule has added, and reports whether it was
 // still there.
-func (h *Handle) RemoveRule(r Rule) (bool, error) { return removed(h.h.RuleDel(rule(r)), r) }
+func (h *Handle) RemoveRule(r routing.Rule) (bool, error) { return removed(h.h.RuleDel(rule(r)), r) }
 
 func added(err error, what fmt.Stringer) (bool, error) {
 	switch {
@@ -161,7 +115,7 @@ func removed(err error, what fmt.Stringer) (bool, error) {
 	return false, fmt.Errorf("remove the %s: %w", what, err)
 }
 
-func (h *Handle) route(r Route) (*netlink.Route, error) {
+func (h *Handle) route(r routing.Route) (*netlink.Route, error) {
 	n := &netlink.Route{
 		Dst: ipNet(r.To), Table: r.Table, Type: routeTypes[r.Type], Scope: routeScopes[r.Scope],
 		Priority: r.Metric, MTU: r.MTU, Protocol: routeProtocol, Family: family(r.To.Addr().Is6()),
@@ -188,7 +142,7 @@ func (h *Handle) route(r Route) (*netlink.Route, error) {
 	return n, nil
 }
 
-func rule(r Rule) *netlink.Rule {
+func rule(r routing.Rule) *netlink.Rule {
 	n := netlink.NewRule()
 	n.Family, n.Table, n.Priority = family(r.IPv6), r.Table, r.Priority
 	n.IifName, n.OifName, n.Mark, n.Protocol = r.IIF, r.OIF, uint32(r.FWMark), routeProtocol
@@ -210,7 +164,7 @@ func family(six bool) int {
 
 // addRouting adds what is missing, and returns what was. That one thing can't be
 // added doesn't keep the others away.
-func (h *Handle) addRouting(r Routing) (missing []fmt.Stringer, err error) {
+func (h *Handle) addRouting(r routing.Set) (missing []fmt.Stringer, err error) {
 	var errs []error
 	note := func(what fmt.Stringer, was bool, err error) {
 		if was {
@@ -235,7 +189,7 @@ func (h *Handle) addRouting(r Routing) (missing []fmt.Stringer, err error) {
 
 // removeRouting removes what is there, the rules first, and returns a line for
 // each thing that was.
-func (h *Handle) removeRouting(r Routing) (lines []string, err error) {
+func (h *Handle) removeRouting(r routing.Set) (lines []string, err error) {
 	var errs []error
 	note := func(what fmt.Stringer, was bool, err error) {
 		if was {

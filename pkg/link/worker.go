@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/failoverd/failoverd/pkg/routing"
 )
 
 // guardPeriod is how often routes and rules are looked after.
@@ -32,32 +34,32 @@ type Worker struct {
 	handle *Handle
 	wake   chan struct{}
 	told   func(owner any, missing []fmt.Stringer, err error)
-	placed func(p Placed, there bool)
+	placed func(p routing.Placed, there bool)
 
 	mu      sync.Mutex
 	jobs    []Job
 	settled []func()
-	devices map[int]bool    // by index, those that are up only with their addresses
-	routing map[any]Routing // of owners, as it should be while they have their addresses
+	devices map[int]bool        // by index, those that are up only with their addresses
+	routing map[any]routing.Set // of owners, as it should be while they have their addresses
 
-	held map[any]Routing // what owners that have their addresses have got
-	seen []Routing       // the same, under mu
+	held map[any]routing.Set // what owners that have their addresses have got
+	seen []routing.Set       // the same, under mu
 }
 
 // NewWorker returns a Worker that changes addresses through handle. Told is called
 // by Run when something of a Routing was missing that was there before, or can't be
 // added or removed, and placed when an address of it has been added, and before it
 // is removed; both may be nil and must not wait.
-func NewWorker(handle *Handle, told func(owner any, missing []fmt.Stringer, err error), placed func(p Placed, there bool)) *Worker {
+func NewWorker(handle *Handle, told func(owner any, missing []fmt.Stringer, err error), placed func(p routing.Placed, there bool)) *Worker {
 	if told == nil {
 		told = func(any, []fmt.Stringer, error) {}
 	}
 	if placed == nil {
-		placed = func(Placed, bool) {}
+		placed = func(routing.Placed, bool) {}
 	}
 	return &Worker{
 		handle: handle, wake: make(chan struct{}, 1), told: told, placed: placed,
-		devices: make(map[int]bool), routing: make(map[any]Routing), held: make(map[any]Routing),
+		devices: make(map[int]bool), routing: make(map[any]routing.Set), held: make(map[any]routing.Set),
 	}
 }
 
@@ -77,10 +79,10 @@ func (w *Worker) Forget(ifindex int) {
 
 // Route says what goes with the addresses of an owner from now on. If it has them,
 // Run changes it in place.
-func (w *Worker) Route(owner any, r Routing) {
+func (w *Worker) Route(owner any, r routing.Set) {
 	w.mu.Lock()
 	_, had := w.routing[owner]
-	has := len(r.Placed)+len(r.Routes)+len(r.Rules) > 0
+	has := !r.Empty()
 	if has {
 		w.routing[owner] = r
 	} else {
@@ -147,7 +149,7 @@ func (w *Worker) Run(ctx context.Context) error {
 }
 
 // Held returns what is there, or was a moment ago, for owners that have their addresses.
-func (w *Worker) Held() []Routing {
+func (w *Worker) Held() []routing.Set {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.seen
@@ -157,7 +159,7 @@ func (w *Worker) publish() {
 	if len(w.held) == 0 && len(w.seen) == 0 {
 		return
 	}
-	all := make([]Routing, 0, len(w.held))
+	all := make([]routing.Set, 0, len(w.held))
 	for _, r := range w.held {
 		all = append(all, r)
 	}
@@ -238,8 +240,8 @@ func (w *Worker) device(j Job) bool {
 }
 
 func (w *Worker) release(j Job) error {
-	routing := w.unroute(j.Owner)
-	err := errors.Join(routing, w.handle.Release(j.Ifindex, j.Prefixes))
+	unrouted := w.unroute(j.Owner)
+	err := errors.Join(unrouted, w.handle.Release(j.Ifindex, j.Prefixes))
 	if w.device(j) {
 		err = errors.Join(err, w.handle.up(j.Ifindex, false))
 	}
@@ -251,7 +253,7 @@ func (w *Worker) release(j Job) error {
 func (w *Worker) enroute(owner any) {
 	want := w.wanted(owner)
 	if held, ok := w.held[owner]; ok { // the addresses of an Active have changed
-		if err := w.remove(held.without(want)); err != nil {
+		if err := w.remove(held.Without(want)); err != nil {
 			w.told(owner, nil, err)
 			return // guard tries again
 		}
@@ -263,17 +265,17 @@ func (w *Worker) enroute(owner any) {
 }
 
 // add adds what is missing, and says of the addresses among it that they are there.
-func (w *Worker) add(r Routing) (missing []fmt.Stringer, err error) {
+func (w *Worker) add(r routing.Set) (missing []fmt.Stringer, err error) {
 	missing, err = w.handle.addRouting(r)
 	for _, what := range missing {
-		if p, is := what.(Placed); is {
+		if p, is := what.(routing.Placed); is {
 			w.placed(p, true)
 		}
 	}
 	return missing, err
 }
 
-func (w *Worker) remove(r Routing) error {
+func (w *Worker) remove(r routing.Set) error {
 	for _, p := range r.Placed {
 		w.placed(p, false)
 	}
@@ -293,7 +295,7 @@ func (w *Worker) unroute(owner any) error {
 	return err
 }
 
-func (w *Worker) wanted(owner any) Routing {
+func (w *Worker) wanted(owner any) routing.Set {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.routing[owner]
@@ -304,9 +306,9 @@ func (w *Worker) wanted(owner any) Routing {
 func (w *Worker) guard(again bool) {
 	for owner, held := range w.held {
 		want := w.wanted(owner)
-		changed := !slices.Equal(held.Placed, want.Placed) || !slices.Equal(held.Routes, want.Routes) || !slices.Equal(held.Rules, want.Rules)
+		changed := !held.Equal(want)
 		if changed {
-			if err := w.remove(held.without(want)); err != nil {
+			if err := w.remove(held.Without(want)); err != nil {
 				w.told(owner, nil, err)
 				continue // with what is held, to try again
 			}
@@ -322,14 +324,5 @@ func (w *Worker) guard(again bool) {
 		if len(missing) > 0 || err != nil {
 			w.told(owner, missing, err)
 		}
-	}
-}
-
-// without returns what isn't in the other.
-func (r Routing) without(other Routing) Routing {
-	return Routing{
-		Placed: slices.DeleteFunc(slices.Clone(r.Placed), func(x Placed) bool { return slices.Contains(other.Placed, x) }),
-		Routes: slices.DeleteFunc(slices.Clone(r.Routes), func(x Route) bool { return slices.Contains(other.Routes, x) }),
-		Rules:  slices.DeleteFunc(slices.Clone(r.Rules), func(x Rule) bool { return slices.Contains(other.Rules, x) }),
 	}
 }

@@ -50,7 +50,7 @@ func TestReach(t *testing.T) {
 			}
 			return from != virtual
 		}, true},
-		"open":     {func(*lan, packet.MAC) bool { return true }, false},
+		"open": {func(*lan, packet.MAC) bool { return true }, false},
 		"the first answer is lost": {func(l *lan, from packet.MAC) bool {
 			return from != virtual || l.probed > 2
 		}, false},

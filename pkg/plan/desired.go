@@ -10,6 +10,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -302,5 +303,5 @@ func (d *desire) ours(ifindex int, a netip.Addr) bool {
 		return true
 	}
 	p := prefixOn(i, a)
-	return d.noted[link.JournalAddress{Ifindex: i.Index, Prefix: p}] || d.now.Journal[link.Placed{Address: p, Interface: i.Name}]
+	return d.noted[link.JournalAddress{Ifindex: i.Index, Prefix: p}] || d.now.Journal[routing.Placed{Address: p, Interface: i.Name}]
 }

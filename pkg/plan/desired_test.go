@@ -12,6 +12,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -105,7 +106,7 @@ func TestObstacles(t *testing.T) {
 		"an owner's, renamed": {func(s *scene) {
 			s.first().Priority = 255
 			s.has("eth0", "192.0.2.10/24")
-			s.first().Extra = []config.Extra{{Address: netip.MustParsePrefix("192.0.2.20/24"), Interface: "eth0"}}
+			s.first().Extra = []routing.Placed{{Address: netip.MustParsePrefix("192.0.2.20/24"), Interface: "eth0"}}
 			s.interfaces("eth0").Name = "lan"
 		}, vrrp.CauseNone, ""},
 		"not Ethernet": {func(s *scene) {
@@ -150,7 +151,7 @@ func TestObstacles(t *testing.T) {
 		"on another interface": {func(s *scene) { s.has("eth1", "192.0.2.10/32") }, vrrp.CauseWaiting, "ip addr del 192.0.2.10/32 dev eth1"},
 		"on another, of failoverd": {func(s *scene) {
 			s.has("eth1", "192.0.2.10/32")
-			s.now.Journal[link.Placed{Address: netip.MustParsePrefix("192.0.2.10/32"), Interface: "eth1"}] = true
+			s.now.Journal[routing.Placed{Address: netip.MustParsePrefix("192.0.2.10/32"), Interface: "eth1"}] = true
 		}, vrrp.CauseNone, ""},
 		"on another while it runs": {func(s *scene) { s.runs("192.0.2.1"); s.has("eth1", "192.0.2.10/32") }, vrrp.CauseNone, ""},
 		"on the interface":         {func(s *scene) { s.has("eth0", "192.0.2.10/25") }, vrrp.CauseWaiting, "ip addr del 192.0.2.10/25 dev eth0"},
@@ -299,7 +300,7 @@ func TestSource(t *testing.T) {
 			s.has("eth0", "192.0.2.3/24")
 		}, "192.0.2.3"},
 		"not an extra one": {func(s *scene) {
-			s.first().Extra = []config.Extra{{Address: netip.MustParsePrefix("192.0.2.1/24"), Interface: "eth0"}}
+			s.first().Extra = []routing.Placed{{Address: netip.MustParsePrefix("192.0.2.1/24"), Interface: "eth0"}}
 			s.now.Journal[link.JournalAddress{Ifindex: 2, Prefix: netip.MustParsePrefix("192.0.2.1/24")}] = true
 			s.has("eth0", "192.0.2.3/24")
 		}, "192.0.2.3"},
@@ -351,9 +352,9 @@ func TestPorts(t *testing.T) {
 // What must be written down, and what a change asks for.
 func TestVirtual(t *testing.T) {
 	r := newRouter("web", "eth0", 51, "192.0.2.10/24", "2001:db8::10/64")
-	r.Extra = []config.Extra{{Address: netip.MustParsePrefix("192.0.2.20/24"), Interface: "eth0"}, {Address: netip.MustParsePrefix("192.0.3.20/24"), Interface: "eth1"}}
-	r.Routes = []config.Route{{To: netip.MustParsePrefix("203.0.113.0/24"), Table: 254, Type: "unicast"}}
-	r.Rules = []config.Rule{{Table: 100, Priority: 1000, IPv6: true}}
+	r.Extra = []routing.Placed{{Address: netip.MustParsePrefix("192.0.2.20/24"), Interface: "eth0"}, {Address: netip.MustParsePrefix("192.0.3.20/24"), Interface: "eth1"}}
+	r.Routes = []routing.Route{{To: netip.MustParsePrefix("203.0.113.0/24"), Table: 254, Type: "unicast"}}
+	r.Rules = []routing.Rule{{Table: 100, Priority: 1000, IPv6: true}}
 	p := New([]*Router{r}, nil)
 	four, six := p.Virtuals[0], p.Virtuals[1]
 	if p.Virtual(four.ID) != four || p.Virtual(ID{}) != nil {
@@ -364,13 +365,13 @@ func TestVirtual(t *testing.T) {
 		device,
 		link.JournalAddress{Ifindex: 2, Name: "eth0", Prefix: netip.MustParsePrefix("192.0.2.10/24")},
 		link.JournalAddress{Ifindex: 2, Name: "eth0", Prefix: netip.MustParsePrefix("192.0.2.20/24")},
-		link.Placed{Address: netip.MustParsePrefix("192.0.3.20/24"), Interface: "eth1"},
-		link.Route{To: netip.MustParsePrefix("203.0.113.0/24"), Table: 254, Type: "unicast"},
+		routing.Placed{Address: netip.MustParsePrefix("192.0.3.20/24"), Interface: "eth1"},
+		routing.Route{To: netip.MustParsePrefix("203.0.113.0/24"), Table: 254, Type: "unicast"},
 	}
 	if notes := four.Notes(2, "eth0", &device); !slices.Equal(notes, want) {
 		t.Errorf("%v", notes)
 	}
-	if notes := six.Notes(2, "eth0", nil); len(notes) != 2 || notes[1] != Note(link.Rule{Table: 100, Priority: 1000, IPv6: true}) {
+	if notes := six.Notes(2, "eth0", nil); len(notes) != 2 || notes[1] != Note(routing.Rule{Table: 100, Priority: 1000, IPv6: true}) {
 		t.Errorf("%v", notes)
 	}
 	r.Priority = 255

@@ -14,8 +14,8 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/config"
-	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -47,7 +47,7 @@ type Virtual struct {
 	// owner, the addresses that are there already.
 	Assigned []netip.Prefix
 	Fenced   []netip.Addr
-	Routing  link.Routing // what goes with the addresses
+	Routing  routing.Set // what goes with the addresses
 }
 
 // Plan is what is to run.
@@ -109,16 +109,8 @@ func newVirtual(r *Router, f packet.Family) *Virtual {
 	for _, a := range append(r.OfFamily(f), r.Extras(f)...) {
 		v.Fenced = append(v.Fenced, a.Addr())
 	}
-	for _, e := range r.Elsewhere(f) {
-		v.Routing.Placed = append(v.Routing.Placed, link.Placed(e))
-	}
-	routes, rules := r.Routing(f)
-	for _, n := range routes {
-		v.Routing.Routes = append(v.Routing.Routes, link.Route(n))
-	}
-	for _, n := range rules {
-		v.Routing.Rules = append(v.Routing.Rules, link.Rule(n))
-	}
+	v.Routing.Placed = r.Elsewhere(f)
+	v.Routing.Routes, v.Routing.Rules = r.Routing(f)
 	return v
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/routing"
 )
 
 func ether(index int, name, kind string, addresses ...string) link.Interface {
@@ -119,7 +120,7 @@ func TestFindings(t *testing.T) {
 	peers := router(100, "192.0.2.10/24")
 	peers.Unicast.Peers = []config.Peer{{Address: netip.MustParseAddr("198.51.100.9")}, {Address: netip.MustParseAddr("192.0.2.1")}, {Address: netip.MustParseAddr("fe80::5")}}
 	extra := router(100, "192.0.2.9/24")
-	extra.Extra = []config.Extra{{Address: netip.MustParsePrefix("192.0.2.10/24"), Interface: "eth0"}}
+	extra.Extra = []routing.Placed{{Address: netip.MustParsePrefix("192.0.2.10/24"), Interface: "eth0"}}
 	one := router(100, "192.0.2.10/24")
 	for name, c := range map[string]struct {
 		r      config.Router

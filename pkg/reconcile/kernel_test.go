@@ -16,6 +16,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/reconcile"
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -112,7 +113,7 @@ func (h *host) unplug(i *link.Interface) {
 	maps.DeleteFunc(h.put, func(s spot, _ plan.ID) bool { return s.ifindex == i.Index })
 	maps.DeleteFunc(h.own, func(s spot, _ bool) bool { return s.ifindex == i.Index })
 	maps.DeleteFunc(h.routing, func(n plan.Note, _ plan.ID) bool {
-		p, placed := n.(link.Placed)
+		p, placed := n.(routing.Placed)
 		return placed && p.Interface == i.Name
 	})
 	for _, o := range h.interfaces {
@@ -163,7 +164,7 @@ func (h *host) release(ifindex int, a netip.Addr) {
 
 // route adds what goes with addresses.
 func (h *host) route(n plan.Note, id plan.ID) {
-	if p, placed := n.(link.Placed); placed {
+	if p, placed := n.(routing.Placed); placed {
 		i := h.named(p.Interface)
 		if i == nil {
 			return
@@ -174,7 +175,7 @@ func (h *host) route(n plan.Note, id plan.ID) {
 }
 
 func (h *host) unroute(n plan.Note) {
-	if p, placed := n.(link.Placed); placed {
+	if p, placed := n.(routing.Placed); placed {
 		if i := h.named(p.Interface); i != nil {
 			h.release(i.Index, p.Address.Addr())
 		}
@@ -281,7 +282,7 @@ func (r *run) Look(want *plan.Host, p *plan.Picture) error {
 		one := *l
 		member(id).Loop = &one
 		if l.Active || l.Leaving {
-			for _, n := range routing(l.V) {
+			for _, n := range goesWith(l.V) {
 				p.Held[n] = true
 			}
 		}
@@ -470,8 +471,8 @@ func assigned(l *plan.Loop) []netip.Prefix {
 	return slices.DeleteFunc(slices.Clone(l.V.Assigned), func(p netip.Prefix) bool { return slices.Contains(l.Less, p.Addr()) })
 }
 
-// routing is what goes with the addresses of a Virtual Router.
-func routing(v *plan.Virtual) (all []plan.Note) {
+// goesWith is what goes with the addresses of a Virtual Router.
+func goesWith(v *plan.Virtual) (all []plan.Note) {
 	for _, n := range v.Routing.Placed {
 		all = append(all, n)
 	}
@@ -507,7 +508,7 @@ func (r *run) activate(l *plan.Loop) {
 			r.assign(on, p, id)
 			r.check()
 		}
-		for _, n := range routing(l.V) {
+		for _, n := range goesWith(l.V) {
 			r.route(n, id)
 			r.check()
 		}
@@ -522,7 +523,7 @@ func (r *run) deactivate(l *plan.Loop) {
 		return
 	}
 	l.Active, l.Assigned = false, 0
-	r.remove(l, l.Take.On(), assigned(l), routing(l.V))
+	r.remove(l, l.Take.On(), assigned(l), goesWith(l.V))
 }
 
 func (r *run) remove(l *plan.Loop, on int, all []netip.Prefix, more []plan.Note) {
@@ -531,7 +532,7 @@ func (r *run) remove(l *plan.Loop, on int, all []netip.Prefix, more []plan.Note)
 	var job func()
 	job = func() {
 		for _, n := range more {
-			if !l.Active || !slices.Contains(routing(l.V), n) {
+			if !l.Active || !slices.Contains(goesWith(l.V), n) {
 				r.unroute(n)
 			}
 		}
@@ -558,12 +559,12 @@ func (r *run) remove(l *plan.Loop, on int, all []netip.Prefix, more []plan.Note)
 }
 
 func (r *run) update(l *plan.Loop, s *reconcile.Step) {
-	before, with := assigned(l), routing(l.V)
+	before, with := assigned(l), goesWith(l.V)
 	l.V, l.Priority, l.Less = s.Virtual, s.Priority, s.Less
 	if !l.Active || l.Take == nil {
 		return
 	}
-	after, and := assigned(l), routing(l.V)
+	after, and := assigned(l), goesWith(l.V)
 	gone := slices.DeleteFunc(slices.Clone(before), func(p netip.Prefix) bool { return slices.Contains(after, p) })
 	less := slices.DeleteFunc(slices.Clone(with), func(n plan.Note) bool { return slices.Contains(and, n) })
 	if len(gone)+len(less) > 0 {

@@ -21,6 +21,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/reconcile"
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -274,7 +275,7 @@ func (m *machine) quiet() {
 				virtual[spot{l.Take.On(), p.Addr()}] = true
 			}
 		}
-		for _, n := range routing(v) {
+		for _, n := range goesWith(v) {
 			routes[n] = l.Active
 		}
 	}
@@ -324,8 +325,8 @@ func (m *machine) member(v *plan.Virtual, l *plan.Loop, i *link.Interface, devic
 			m.fail("%s: active is %v, but %s isn't so", v.ID, l.Active, p)
 		}
 	}
-	for _, n := range routing(v) {
-		if p, placed := n.(link.Placed); placed && m.host.named(p.Interface) == nil {
+	for _, n := range goesWith(v) {
+		if p, placed := n.(routing.Placed); placed && m.host.named(p.Interface) == nil {
 			continue
 		}
 		if _, there := m.host.routing[n]; there != l.Active {
@@ -482,7 +483,7 @@ func (m *machine) elsewhere(ifindex int, a netip.Addr) bool {
 // it is the host's.
 func (m *machine) virtual(a netip.Addr) bool {
 	return slices.ContainsFunc(m.plan.Routers, func(o *plan.Router) bool {
-		return slices.ContainsFunc(o.Extra, func(e config.Extra) bool { return e.Address.Addr() == a }) ||
+		return slices.ContainsFunc(o.Extra, func(e routing.Placed) bool { return e.Address.Addr() == a }) ||
 			!o.Owner() && slices.ContainsFunc(o.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
 	})
 }
@@ -525,13 +526,13 @@ func routers(t *rapid.T) (all []*plan.Router) {
 			r.Group = "g"
 		}
 		if rare("routing") && r.Priority != config.OwnerPriority {
-			r.Routes = []config.Route{{To: netip.MustParsePrefix(fmt.Sprintf("198.51.100.%d/32", n)), Interface: r.Interface, Table: 254, Type: "unicast"}}
-			r.Rules = []config.Rule{{From: netip.MustParsePrefix(fmt.Sprintf("198.51.100.%d/32", n)), Table: 100, Priority: 1000 + n}}
-			r.Extra = []config.Extra{{Address: netip.MustParsePrefix(fmt.Sprintf("198.51.100.10%d/32", n)), Interface: elsewhere}}
+			r.Routes = []routing.Route{{To: netip.MustParsePrefix(fmt.Sprintf("198.51.100.%d/32", n)), Interface: r.Interface, Table: 254, Type: "unicast"}}
+			r.Rules = []routing.Rule{{From: netip.MustParsePrefix(fmt.Sprintf("198.51.100.%d/32", n)), Table: 100, Priority: 1000 + n}}
+			r.Extra = []routing.Placed{{Address: netip.MustParsePrefix(fmt.Sprintf("198.51.100.10%d/32", n)), Interface: elsewhere}}
 		}
 		if rare("extra_addresses") {
 			for _, p := range take(1, 2) {
-				r.Extra = append(r.Extra, config.Extra{Address: p, Interface: r.Interface})
+				r.Extra = append(r.Extra, routing.Placed{Address: p, Interface: r.Interface})
 			}
 		}
 		if rare("unicast") {

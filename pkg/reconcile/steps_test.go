@@ -20,6 +20,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/reconcile"
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -102,8 +103,8 @@ func TestSteps(t *testing.T) {
 	macvlan := change(web, func(r *config.Router) { r.VirtualMAC = config.VirtualMACMacvlan })
 	owner := change(router("own", "eth0", 53, "192.0.2.200/24"), func(r *config.Router) { r.Priority = 255 })
 	routed := change(web, func(r *config.Router) {
-		r.Extra = []config.Extra{{Address: netip.MustParsePrefix("198.51.100.9/32"), Interface: elsewhere}, {Address: netip.MustParsePrefix("192.0.2.20/24"), Interface: "eth0"}}
-		r.Routes = []config.Route{{To: netip.MustParsePrefix("203.0.113.0/24"), Interface: "eth0", Table: 254, Type: "unicast"}}
+		r.Extra = []routing.Placed{{Address: netip.MustParsePrefix("198.51.100.9/32"), Interface: elsewhere}, {Address: netip.MustParsePrefix("192.0.2.20/24"), Interface: "eth0"}}
+		r.Routes = []routing.Route{{To: netip.MustParsePrefix("203.0.113.0/24"), Interface: "eth0", Table: 254, Type: "unicast"}}
 	})
 	peers := change(web, func(r *config.Router) {
 		r.Unicast = config.Unicast{Peers: []config.Peer{config.NewPeer(netip.MustParseAddr("192.0.2.77"))}, TTL: 255}
@@ -133,7 +134,7 @@ func TestSteps(t *testing.T) {
 		{"an owner ends", []func(*machine){loaded(owner)}, loaded()},
 		{"an owner has an extra address less, which can't be removed", []func(*machine){
 			loaded(change(owner, func(r *config.Router) {
-				r.Extra = []config.Extra{{Address: netip.MustParsePrefix("192.0.2.20/24"), Interface: "eth0"}}
+				r.Extra = []routing.Placed{{Address: netip.MustParsePrefix("192.0.2.20/24"), Interface: "eth0"}}
 			})),
 			func(m *machine) {
 				m.run.failing = func(s *reconcile.Step) error {

@@ -50,7 +50,7 @@ type Loop struct {
 
 	// Everything below belongs to the goroutine that runs Run.
 	routers   map[ID]*router
-	byKey     map[Key]*router
+	byKey     map[packet.Key]*router
 	received  func(*Received) // l.receive, made once
 	haste     time.Duration   // at most
 	deadlines deadlines
@@ -89,7 +89,7 @@ func New(clock Clock, packets Packets, addresses Addresses, leases Leases, obser
 		stopped:  make(chan struct{}),
 		wakeups:  1, // 0 is the wake-up in which nothing was queued yet
 		routers:  make(map[ID]*router),
-		byKey:    make(map[Key]*router),
+		byKey:    make(map[packet.Key]*router),
 		groups:   make(map[string]*group),
 		haste:    maxHaste,
 		sweepAt:  never,

@@ -31,10 +31,10 @@ type host struct {
 	mu           sync.Mutex
 	news         chan struct{}
 	pending      []Received
-	stamp        map[Key]Stamp
+	stamp        map[packet.Key]vrrp.Stamp
 	sent         []sent
-	leases       map[Key]vrrp.Instant // until when the addresses are answered for
-	permit       vrrp.Instant         // and advertisements let out
+	leases       map[packet.Key]vrrp.Instant // until when the addresses are answered for
+	permit       vrrp.Instant                // and advertisements let out
 	refuses      func(frame []byte) error
 	queued       [][]byte
 	assigned     []string
@@ -86,15 +86,15 @@ func (h *host) Drain(f func(*Received)) {
 	}
 }
 
-func (h *host) Ear(k Key) Ear { return hostEar{h, k} }
+func (h *host) Ear(k packet.Key) Ear { return hostEar{h, k} }
 
 // hostEar hands everything over, whatever it is told to expect.
 type hostEar struct {
 	h *host
-	k Key
+	k packet.Key
 }
 
-func (e hostEar) Stamp() (Stamp, bool) {
+func (e hostEar) Stamp() (vrrp.Stamp, bool) {
 	e.h.mu.Lock()
 	defer e.h.mu.Unlock()
 	s, ok := e.h.stamp[e.k]
@@ -106,11 +106,11 @@ func (hostEar) Outrank(vrrp.Outranked)                {}
 func (hostEar) Repeated() (n [2]uint64, order uint64) { return n, 0 }
 func (hostEar) RepeatedAt() vrrp.Instant              { return 0 }
 
-func (h *host) Lease(k Key) Lease { return hostLease{h, k} }
+func (h *host) Lease(k packet.Key) Lease { return hostLease{h, k} }
 
 type hostLease struct {
 	h *host
-	k Key
+	k packet.Key
 }
 
 func (l hostLease) Answer(until vrrp.Instant) {
@@ -192,7 +192,7 @@ func (h *host) Failure(f Failure) { h.failures = append(h.failures, f) }
 
 var (
 	testID     = ID{Interface: "eth0", Family: packet.IPv4, VRID: 51}
-	testKey    = Key{Ifindex: 7, Family: packet.IPv4, VRID: 51}
+	testKey    = packet.Key{Ifindex: 7, Family: packet.IPv4, VRID: 51}
 	testPeer   = netip.MustParseAddr("192.0.2.2")
 	testSource = netip.MustParseAddr("192.0.2.3")
 	testVIP    = netip.MustParsePrefix("192.0.2.1/24")
@@ -209,7 +209,7 @@ func newHost(t *testing.T, priority uint8) *host {
 func newHostOf(t *testing.T, protocol vrrp.Config) *host {
 	h := &host{
 		t: t, start: time.Now(), ended: make(chan error, 1), protocol: protocol,
-		news: make(chan struct{}, 1), stamp: make(map[Key]Stamp), leases: make(map[Key]vrrp.Instant),
+		news: make(chan struct{}, 1), stamp: make(map[packet.Key]vrrp.Stamp), leases: make(map[packet.Key]vrrp.Instant),
 	}
 	h.loop = New(h, h, h, h, h)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -462,7 +462,7 @@ func TestLostRecord(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		now := h.Now()
 		h.mu.Lock()
-		h.stamp[testKey] = Stamp{At: now, Version: 3, Priority: 200, Interval: time.Second}
+		h.stamp[testKey] = vrrp.Stamp{At: now, Version: 3, Priority: 200, Interval: time.Second}
 		h.mu.Unlock()
 		time.Sleep(time.Second)
 		if s := h.state(); s != vrrp.Backup {
@@ -519,7 +519,7 @@ func TestRefusedIsStamped(t *testing.T) {
 			r := h.advertisement(200)
 			r.Advertisement.Version, r.Advertisement.Addresses = 2, []netip.Addr{testPeer}
 			h.mu.Lock()
-			h.stamp[testKey] = Stamp{At: r.At, Version: 2, Priority: 200, Interval: time.Second}
+			h.stamp[testKey] = vrrp.Stamp{At: r.At, Version: 2, Priority: 200, Interval: time.Second}
 			h.mu.Unlock()
 			h.hear(r, true)
 		}
@@ -561,7 +561,7 @@ func TestLostRecordBeforeAnother(t *testing.T) {
 		h.up()
 		time.Sleep(3 * time.Second)
 		h.mu.Lock()
-		h.stamp[testKey] = Stamp{At: h.Now(), Version: 3, Priority: 200, Interval: time.Second}
+		h.stamp[testKey] = vrrp.Stamp{At: h.Now(), Version: 3, Priority: 200, Interval: time.Second}
 		h.mu.Unlock()
 		time.Sleep(100 * time.Millisecond)
 		h.hear(h.advertisement(50), true)

@@ -25,7 +25,7 @@ type twin struct {
 	loop     *Loop
 	now      vrrp.Instant
 	ring     []Received
-	ears     map[Key]*twinEar
+	ears     map[packet.Key]*twinEar
 	told     []string // transitions and failures
 	found    [packet.ReasonCount]uint64
 	handed   int // advertisements
@@ -35,14 +35,14 @@ type twin struct {
 }
 
 type twinEar struct {
-	stamp              Stamp
+	stamp              vrrp.Stamp
 	expected, repeated [2]uint64
 	order              uint64
 	at                 vrrp.Instant
 	outranked          vrrp.Outranked
 }
 
-func (e *twinEar) Stamp() (Stamp, bool)          { return e.stamp, e.stamp.At != 0 }
+func (e *twinEar) Stamp() (vrrp.Stamp, bool)     { return e.stamp, e.stamp.At != 0 }
 func (e *twinEar) Outrank(o vrrp.Outranked)      { e.outranked = o }
 func (e *twinEar) Expect(signatures [2]uint64)   { e.expected = signatures }
 func (e *twinEar) Repeated() ([2]uint64, uint64) { return e.repeated, e.order }
@@ -50,11 +50,11 @@ func (e *twinEar) RepeatedAt() vrrp.Instant      { return e.at }
 func (w *twin) Now() vrrp.Instant                { return w.now }
 func (w *twin) Wait(vrrp.Instant) error          { return errors.ErrUnsupported }
 func (w *twin) Wake()                            {}
-func (w *twin) Ear(k Key) Ear                    { return w.ears[k] }
+func (w *twin) Ear(k packet.Key) Ear             { return w.ears[k] }
 func (w *twin) Queue([]byte)                     { w.queued++; w.pending++ }
 func (w *twin) Queued() int                      { return w.pending }
 func (w *twin) Flush(func(int, error)) int       { w.flushed++; w.pending = 0; return 0 }
-func (w *twin) Lease(Key) Lease                  { return w }
+func (w *twin) Lease(packet.Key) Lease           { return w }
 func (w *twin) Answer(vrrp.Instant)              {}
 func (w *twin) Advertise(vrrp.Instant)           {}
 func (w *twin) Finding(f Finding)                { w.found[f.Reason]++ }
@@ -83,7 +83,7 @@ func (w *twin) hear(p Received, c *vrrp.Config) {
 	}
 	heeded := a.Priority >= c.Heed() && p.Checksum&c.Forms() != 0
 	if heeded {
-		e.stamp = Stamp{At: p.At, Version: a.Version, Priority: a.Priority, Interval: a.Interval}
+		e.stamp = vrrp.Stamp{At: p.At, Version: a.Version, Priority: a.Priority, Interval: a.Interval}
 	}
 	for n, s := range e.expected {
 		if w.shortcut && heeded && s == p.Signature {
@@ -163,7 +163,7 @@ func TestShortcut(t *testing.T) {
 			}
 		}
 		each(func(w *twin) {
-			w.now, w.ears = vrrp.Instant(time.Hour), make(map[Key]*twinEar)
+			w.now, w.ears = vrrp.Instant(time.Hour), make(map[packet.Key]*twinEar)
 			w.loop = New(w, w, w, w, w)
 			w.loop.haste = 0 // who is woken for every advertisement sends some of its own earlier
 			port := port
@@ -173,7 +173,7 @@ func TestShortcut(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				w.ears[Key{Ifindex: 7, Family: packet.IPv4, VRID: c.ID.VRID}] = &twinEar{}
+				w.ears[packet.Key{Ifindex: 7, Family: packet.IPv4, VRID: c.ID.VRID}] = &twinEar{}
 				if err := w.loop.add(c, machine); err != nil {
 					t.Fatal(err)
 				}
@@ -274,8 +274,8 @@ func TestBacklog(t *testing.T) {
 			Checksum: vrrp.ChecksumOnlyRFC5798, Addresses: []netip.Addr{netip.MustParseAddr("198.18.0.10")},
 		},
 	}
-	key := Key{Ifindex: 7, Family: packet.IPv4, VRID: 1}
-	w := &twin{shortcut: true, now: vrrp.Instant(time.Hour), ears: map[Key]*twinEar{key: {}}}
+	key := packet.Key{Ifindex: 7, Family: packet.IPv4, VRID: 1}
+	w := &twin{shortcut: true, now: vrrp.Instant(time.Hour), ears: map[packet.Key]*twinEar{key: {}}}
 	w.loop = New(w, w, w, w, w)
 	machine, err := vrrp.New(c.Protocol)
 	if err != nil {
@@ -322,7 +322,7 @@ func TestBacklog(t *testing.T) {
 // with, or any.
 func drawReceived(t *rapid.T, c *Config, steady bool) Received {
 	p := Received{
-		Key: Key{Ifindex: 7, Family: packet.IPv4, VRID: c.ID.VRID}, From: netip.MustParseAddr("198.18.0.1"), Checksum: packet.ChecksumRFC5798,
+		Key: packet.Key{Ifindex: 7, Family: packet.IPv4, VRID: c.ID.VRID}, From: netip.MustParseAddr("198.18.0.1"), Checksum: packet.ChecksumRFC5798,
 		Advertisement: packet.Advertisement{Version: 3, VRID: c.ID.VRID, Priority: 200, Interval: c.Protocol.Interval, Addresses: c.Protocol.Addresses},
 	}
 	if steady {

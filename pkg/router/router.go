@@ -16,41 +16,22 @@ package router
 
 import (
 	"net/netip"
-	"time"
 
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Key names a Virtual Router on the wire: the interface, the family and the
-// VRID (RFC 9568 §5.2.3; the families of one VRID are unrelated routers).
-type Key struct {
-	Ifindex int
-	Family  packet.Family
-	VRID    uint8
-}
-
 // Received is one advertisement that passed every check which needs no
 // protocol state. Its slices are valid only during the call that hands it over.
 type Received struct {
 	At            vrrp.Instant // the kernel's receive time
-	Key           Key
+	Key           packet.Key
 	From          netip.Addr
 	Advertisement packet.Advertisement
 	Checksum      packet.Checksum
 	// Signature is the same for advertisements that are the same, from the same
 	// sender; 0 where the kernel can't be told to expect it.
 	Signature uint64
-}
-
-// Stamp is what the kernel keeps of the last good advertisement it received
-// for a Virtual Router of its vrrp.Config.Heed priority or more, whether or not
-// its record reached user space.
-type Stamp struct {
-	At       vrrp.Instant
-	Version  uint8
-	Priority uint8
-	Interval time.Duration
 }
 
 // Clock tells the monotonic time of CLOCK_MONOTONIC.
@@ -71,14 +52,14 @@ type Packets interface {
 	Drain(f func(*Received))
 	// Ear returns what the kernel hears for a Virtual Router; nil where it keeps
 	// nothing.
-	Ear(Key) Ear
+	Ear(packet.Key) Ear
 }
 
 // Ear is what the kernel hears for a Virtual Router, in memory that it shares. No
 // method waits.
 type Ear interface {
 	// Stamp returns the stamp, false if there is none.
-	Stamp() (Stamp, bool)
+	Stamp() (vrrp.Stamp, bool)
 	// Expect has advertisements of these signatures counted and stamped only,
 	// instead of handed over, until another one has come; 0 stands for none.
 	// What it was told before is forgotten.
@@ -129,7 +110,7 @@ type Addresses interface {
 // Leases tell the kernel which Virtual Routers are Active.
 type Leases interface {
 	// Lease returns that of a Virtual Router, nil if the kernel doesn't know of it.
-	Lease(Key) Lease
+	Lease(packet.Key) Lease
 }
 
 // Lease tells the kernel until when a Virtual Router is Active, so that it

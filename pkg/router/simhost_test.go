@@ -56,7 +56,7 @@ type simHost struct {
 	blocked bool
 	lag     bool         // the newest record isn't visible to the next Drain,
 	lagEnds vrrp.Instant // if that is before this time
-	stamp   Stamp
+	stamp   vrrp.Stamp
 	stamped bool
 
 	expected, repeated [2]uint64
@@ -273,7 +273,7 @@ func (h *simHost) arrive(f *simFrame) {
 		}
 	}
 	if !h.bare && h.stamps(f) {
-		h.stamp = Stamp{At: at, Version: f.advertisement.Version, Priority: f.advertisement.Priority, Interval: f.advertisement.Interval}
+		h.stamp = vrrp.Stamp{At: at, Version: f.advertisement.Version, Priority: f.advertisement.Priority, Interval: f.advertisement.Interval}
 		h.stamped = true
 	}
 	if !own && (!full || !h.bare) {
@@ -520,7 +520,7 @@ func (h *simHost) Drain(f func(*Received)) {
 func (h *simHost) drainOne(record *simRecord, f func(*Received)) {
 	frame := record.frame
 	h.received = Received{
-		At: record.at, Key: Key{Ifindex: simIfindex, Family: h.config.Family, VRID: frame.advertisement.VRID},
+		At: record.at, Key: packet.Key{Ifindex: simIfindex, Family: h.config.Family, VRID: frame.advertisement.VRID},
 		From: frame.source, Advertisement: frame.advertisement, Checksum: frame.form, Signature: frame.signature,
 	}
 	r := h.router
@@ -548,7 +548,7 @@ func (h *simHost) drainOne(record *simRecord, f func(*Received)) {
 }
 
 // Ear is what the kernel hears.
-func (h *simHost) Ear(Key) Ear {
+func (h *simHost) Ear(packet.Key) Ear {
 	if h.bare {
 		return nil
 	}
@@ -558,7 +558,7 @@ func (h *simHost) Ear(Key) Ear {
 // simEar is the kernel's part of the shortcut for what is no news.
 type simEar simHost
 
-func (e *simEar) Stamp() (Stamp, bool)          { return e.stamp, e.stamped }
+func (e *simEar) Stamp() (vrrp.Stamp, bool)     { return e.stamp, e.stamped }
 func (e *simEar) Outrank(o vrrp.Outranked)      { e.outranked = o }
 func (e *simEar) Expect(signatures [2]uint64)   { e.expected = signatures }
 func (e *simEar) Repeated() ([2]uint64, uint64) { return e.repeated, e.order }
@@ -700,7 +700,7 @@ func (h *simHost) count(at []vrrp.Instant, n *int, most int, what string) {
 	}
 }
 
-func (h *simHost) Lease(Key) Lease { return h }
+func (h *simHost) Lease(packet.Key) Lease { return h }
 
 // Answer is the kernel's fence.
 func (h *simHost) Answer(until vrrp.Instant) {

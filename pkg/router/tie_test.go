@@ -109,7 +109,7 @@ func (h *dualHost) Drain(f func(*Received)) {
 	}
 }
 
-func (h *dualHost) Ear(Key) Ear { return nil }
+func (h *dualHost) Ear(packet.Key) Ear { return nil }
 
 func (h *dualHost) Queue(frame []byte) { h.queued = append(h.queued, slices.Clone(frame)) }
 func (h *dualHost) Queued() int        { return len(h.queued) }
@@ -122,7 +122,7 @@ func (h *dualHost) Flush(func(int, error)) int {
 		if err != nil {
 			continue // an announcement
 		}
-		r := Received{Key: Key{Ifindex: 7, Family: packet.FamilyOf(d.Source), VRID: 51}, From: d.Source}
+		r := Received{Key: packet.Key{Ifindex: 7, Family: packet.FamilyOf(d.Source), VRID: 51}, From: d.Source}
 		if r.Checksum, err = r.Advertisement.Decode(d); err != nil {
 			panic(err)
 		}
@@ -150,7 +150,7 @@ func (h *dualHost) receive(r Received) {
 	h.Wake()
 }
 
-func (h *dualHost) Lease(k Key) Lease { return dualLease{h, k.Family} }
+func (h *dualHost) Lease(k packet.Key) Lease { return dualLease{h, k.Family} }
 
 type dualLease struct {
 	h *dualHost

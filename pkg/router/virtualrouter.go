@@ -47,7 +47,7 @@ type router struct {
 	trouble  *trouble // nil: its last advertisement has left
 
 	id        ID
-	key       Key
+	key       packet.Key
 	addresses []netip.Prefix
 	ttl       uint8
 
@@ -84,7 +84,7 @@ type router struct {
 // attach binds the router to a port and forgets what was built for the old one.
 func (r *router) attach(p Port) {
 	r.port = p
-	r.key = Key{Ifindex: p.Ifindex, Family: r.id.Family, VRID: r.id.VRID}
+	r.key = packet.Key{Ifindex: p.Ifindex, Family: r.id.Family, VRID: r.id.VRID}
 	r.frames = [4][][]byte{}
 	r.queued.any = false
 	r.ear, r.familiar, r.lease, r.ignoring = nil, familiar{}, nil, vrrp.Outranked{}
@@ -162,7 +162,7 @@ func (r *router) stamped(p *Received) bool {
 }
 
 // knows reports whether the state machine was shown what was stamped.
-func (r *router) knows(s Stamp) bool { return s.At <= r.lastHeeded || s.At == r.lastRefused }
+func (r *router) knows(s vrrp.Stamp) bool { return s.At <= r.lastHeeded || s.At == r.lastRefused }
 
 // mac is the link-layer address that the router's frames come from and that
 // its addresses are announced with.

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
@@ -33,7 +34,7 @@ type Network interface {
 	// Address reports whether an interface has an address.
 	Address(a netip.Addr) (there bool, why string)
 	// Route reports whether a route is there.
-	Route(r RouteKey) (there bool, why string)
+	Route(r routing.Sought) (there bool, why string)
 }
 
 // Routers is what is known of other routers.

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
@@ -37,9 +38,9 @@ func (s *surroundings) there(name string) (bool, string) {
 	defer s.mu.Unlock()
 	return s.up[name], name
 }
-func (s *surroundings) Interface(name string) (bool, string) { return s.there(name) }
-func (s *surroundings) Address(a netip.Addr) (bool, string)  { return s.there(a.String()) }
-func (s *surroundings) Route(r RouteKey) (bool, string)      { return s.there(r.Prefix.String()) }
+func (s *surroundings) Interface(name string) (bool, string)  { return s.there(name) }
+func (s *surroundings) Address(a netip.Addr) (bool, string)   { return s.there(a.String()) }
+func (s *surroundings) Route(r routing.Sought) (bool, string) { return s.there(r.Prefix.String()) }
 func (s *surroundings) State(name string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
@@ -49,7 +50,7 @@ type Check struct {
 	HTTP    Request
 	Process Processes
 	Address netip.Addr
-	Route   RouteKey
+	Route   routing.Sought
 	State   string // Router: the state that is good
 }
 
@@ -70,13 +71,6 @@ type Processes struct {
 	Arguments []string
 	// Min and Max are how many have to be there; Max -1: any number.
 	Min, Max int
-}
-
-// RouteKey is a route that may be there.
-type RouteKey struct {
-	Prefix netip.Prefix
-	Via    netip.Addr // the gateway, the zero Addr for any or none
-	Table  int        // 254 is the main one
 }
 
 // State is what is known of a check.

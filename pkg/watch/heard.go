@@ -40,14 +40,14 @@ const forgetForms = 5 * time.Second
 // heard collects what a watched link says.
 type heard struct {
 	interfaces map[int]link.Interface
-	routers    map[datapath.Key]*heardRouter
+	routers    map[packet.Key]*heardRouter
 	total      int // of the senders
 	sieve      *sieve
 }
 
 // heardRouter is a Virtual Router as its advertisements describe it.
 type heardRouter struct {
-	key     datapath.Key
+	key     packet.Key
 	senders map[sender]*heardSender
 	// turnedAway is how many advertisements came from senders without a place, and when
 	// the last one did.
@@ -57,7 +57,7 @@ type heardRouter struct {
 
 // heardKey names a sender of a Virtual Router.
 type heardKey struct {
-	router datapath.Key
+	router packet.Key
 	sender sender
 }
 
@@ -102,7 +102,7 @@ func authenticationOf(rec *datapath.Record) string {
 }
 
 func newHeard() *heard {
-	return &heard{interfaces: make(map[int]link.Interface), routers: make(map[datapath.Key]*heardRouter), sieve: newSieve()}
+	return &heard{interfaces: make(map[int]link.Interface), routers: make(map[packet.Key]*heardRouter), sieve: newSieve()}
 }
 
 // record takes one datagram in, good or bad.
@@ -242,7 +242,7 @@ func (h *heard) unshown() (count uint64, routers int) {
 
 // row is one line of the table: a Virtual Router and one who advertises it.
 type row struct {
-	key       datapath.Key
+	key       packet.Key
 	sure      bool
 	rank      int // among those of the Virtual Router
 	Interface string
@@ -353,7 +353,7 @@ func (h *heard) row(r *heardRouter, s *heardSender, alive []*heardSender, now vr
 
 // command returns the command that makes this host a Backup of what is
 // advertised. Prefix lengths aren't: they come from the interface's networks.
-func (h *heard) command(key datapath.Key, s *heardSender) string {
+func (h *heard) command(key packet.Key, s *heardSender) string {
 	i, a := h.interfaces[key.Ifindex], s.advertisement
 	priority := 100
 	if a.Priority <= 100 {

@@ -24,7 +24,7 @@ func hear(h *heard, at vrrp.Instant, from string, change func(*datapath.Record))
 	source := netip.MustParseAddr(from)
 	rec := &datapath.Record{
 		ReceivedAt: at,
-		Key:        datapath.Key{Ifindex: 2, Family: packet.FamilyOf(source), VRID: 51},
+		Key:        packet.Key{Ifindex: 2, Family: packet.FamilyOf(source), VRID: 51},
 		Datagram:   packet.Datagram{Source: source, Destination: packet.FamilyOf(source).Group(), TTL: 255, Message: []byte{0x31, 51}},
 		Advertisement: packet.Advertisement{
 			Version: 3, VRID: 51, Priority: 200, Interval: time.Second, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.10")},

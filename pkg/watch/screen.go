@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/observe"
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
@@ -36,7 +36,7 @@ type screen struct {
 
 // shownKey names a row.
 type shownKey struct {
-	key             datapath.Key
+	key             packet.Key
 	active, version string
 }
 

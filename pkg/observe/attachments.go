@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package observe
 
 import (
 	"context"
@@ -11,8 +11,6 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
-	"github.com/failoverd/failoverd/pkg/link"
-	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/router"
 )
 
@@ -20,26 +18,32 @@ import (
 // the interfaces. It is less than a second, within which they are attached again.
 const attachmentsEvery = 900 * time.Millisecond
 
-// attachments have the BPF programs stay attached, and in front: somebody may detach them,
+// Attachments have the BPF programs stay attached, and in front: somebody may detach them,
 // or put others in front of them that end the chain.
-type attachments struct {
-	look     func() []datapath.Lack
-	repair   func(ifindex int) ([]string, error)
-	views    func() map[router.ID]view
-	problems *observe.Problems
+type Attachments struct {
+	programs Programs
+	members  func(ifindex int) []router.ID
+	problems *Problems
 	log      *logrus.Logger
 	failed   map[int]string // why an interface couldn't be repaired when that was last told
-	beside   *beside
 }
 
-func newAttachments(dp *datapath.Datapath, views func() map[router.ID]view, host func() []link.Interface, problems *observe.Problems, log *logrus.Logger) *attachments {
-	return &attachments{
-		look: dp.Look, repair: dp.Repair, views: views, problems: problems, log: log, failed: make(map[int]string),
-		beside: &beside{set: dp.SetBeside, views: views, host: host, log: log},
-	}
+// Programs are the BPF programs of all interfaces: those of a datapath.Datapath.
+type Programs interface {
+	// Look returns what interfaces lack.
+	Look() []datapath.Lack
+	// Repair attaches what is missing at one, and returns what it was.
+	Repair(ifindex int) ([]string, error)
 }
 
-func (a *attachments) run(ctx context.Context) error {
+// NewAttachments returns those of programs. The members of an interface are the routers
+// that take part there.
+func NewAttachments(programs Programs, members func(ifindex int) []router.ID, problems *Problems, log *logrus.Logger) *Attachments {
+	return &Attachments{programs: programs, members: members, problems: problems, log: log, failed: make(map[int]string)}
+}
+
+// Run looks after them until ctx ends.
+func (a *Attachments) Run(ctx context.Context) error {
 	tick := time.NewTicker(attachmentsEvery)
 	defer tick.Stop()
 	for {
@@ -48,31 +52,28 @@ func (a *attachments) run(ctx context.Context) error {
 			return nil
 		case now := <-tick.C:
 			a.check(now)
-			a.beside.follow()
 		}
 	}
 }
 
 // check looks at all interfaces, and repairs what isn't right.
-func (a *attachments) check(now time.Time) {
-	for _, lack := range a.look() {
+func (a *Attachments) check(now time.Time) {
+	for _, lack := range a.programs.Look() {
 		err := error(nil)
 		if len(lack.Detached) > 0 || !lack.Left {
 			var done []string
-			if done, err = a.repair(lack.Interface.Index); len(done) > 0 {
+			if done, err = a.programs.Repair(lack.Interface.Index); len(done) > 0 {
 				a.log.WithField("interface", lack.Interface.Name).Warnf("attached again: %s", strings.Join(done, ", "))
 			}
 		}
 		a.tellFailure(lack.Interface, err)
-		for id, v := range a.views() {
-			if v.ifindex == lack.Interface.Index {
-				a.note(now, id, &lack)
-			}
+		for _, id := range a.members(lack.Interface.Index) {
+			a.note(now, id, &lack)
 		}
 	}
 }
 
-func (a *attachments) tellFailure(on datapath.Link, err error) {
+func (a *Attachments) tellFailure(on datapath.Link, err error) {
 	text := ""
 	if err != nil {
 		text = err.Error()
@@ -84,16 +85,16 @@ func (a *attachments) tellFailure(on datapath.Link, err error) {
 }
 
 // note tells a router what its interface lacks.
-func (a *attachments) note(now time.Time, id router.ID, lack *datapath.Lack) {
+func (a *Attachments) note(now time.Time, id router.ID, lack *datapath.Lack) {
 	if len(lack.Detached) > 0 {
-		a.problems.Note(now, id, observe.Sight{
+		a.problems.Note(now, id, Sight{
 			Kind: control.Detached, Watched: true,
 			Text:   "somebody has detached the BPF programs (" + strings.Join(lack.Detached, ", ") + ") from " + lack.Interface.Name + ", without which this router hears nobody and isn't fenced",
 			Remedy: "they are attached again at once; find out what detaches them: bpftool link detach, tc qdisc del, ip link set xdp off, or the clean-up of another program",
 		})
 	}
 	if len(lack.InFront) > 0 {
-		s := observe.Sight{
+		s := Sight{
 			Kind: control.ProgramInFront, Watched: true,
 			Text:   strings.Join(lack.InFront, ", ") + " sees the packets of " + lack.Interface.Name + " before failoverd, and may keep them from it",
 			Remedy: "failoverd's programs go in front of it again; give that program a place behind them",

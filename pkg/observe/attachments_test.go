@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package daemon
+package observe
 
 import (
 	"errors"
@@ -13,7 +13,6 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
-	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/router"
 )
@@ -23,22 +22,25 @@ import (
 func TestAttachments(t *testing.T) {
 	log, logged := test.NewNullLogger()
 	here, there := router.ID{Interface: "eth0", Family: packet.IPv4, VRID: 1}, router.ID{Interface: "eth1", Family: packet.IPv4, VRID: 1}
-	problems := observe.NewProblems(log, control.NewHistory(), observe.NewAllowance())
+	problems := NewProblems(log, control.NewHistory(), NewAllowance())
 	lack := datapath.Lack{Interface: datapath.Link{Index: 2, Name: "eth0"}}
 	var repaired int
 	var fails error
-	a := newAttachments(nil, func() map[router.ID]view { return map[router.ID]view{here: {ifindex: 2}, there: {ifindex: 3}} }, nil, problems, log)
-	a.look = func() []datapath.Lack { return []datapath.Lack{lack} }
-	a.repair = func(ifindex int) ([]string, error) {
-		repaired++
-		if ifindex != 2 {
-			t.Errorf("repairs %d", ifindex)
-		}
-		if fails != nil {
-			return nil, fails
-		}
-		return lack.Detached, nil
+	programs := &fakePrograms{
+		look: func() []datapath.Lack { return []datapath.Lack{lack} },
+		repair: func(ifindex int) ([]string, error) {
+			repaired++
+			if ifindex != 2 {
+				t.Errorf("repairs %d", ifindex)
+			}
+			if fails != nil {
+				return nil, fails
+			}
+			return lack.Detached, nil
+		},
 	}
+	members := func(ifindex int) []router.ID { return map[int][]router.ID{2: {here}, 3: {there}}[ifindex] }
+	a := NewAttachments(programs, members, problems, log)
 	kinds := func() (all []string) {
 		for _, p := range problems.Each()[here] {
 			all = append(all, p.Kind)
@@ -76,3 +78,11 @@ func TestAttachments(t *testing.T) {
 		t.Errorf("problems %v", got)
 	}
 }
+
+type fakePrograms struct {
+	look   func() []datapath.Lack
+	repair func(ifindex int) ([]string, error)
+}
+
+func (p *fakePrograms) Look() []datapath.Lack                { return p.look() }
+func (p *fakePrograms) Repair(ifindex int) ([]string, error) { return p.repair(ifindex) }
