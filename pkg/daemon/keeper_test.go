@@ -100,6 +100,7 @@ func lineWith(text, part string) string {
 func TestKeeperSettings(t *testing.T) {
 	r := newRig(t).start(`{interface: eth0, vrid: 51, interval: 50ms, virtual_mac: macvlan, addresses: [198.18.0.10/24]}`)
 	r.active(v4(51))
+	r.settle()
 	made := 0
 	for _, line := range newLines(r.before, r.host()) {
 		if !strings.Contains(line, "/ipv4/conf/eth0/") {
