@@ -3,61 +3,295 @@
 package daemon
 
 import (
-	"io"
+	"context"
+	"errors"
+	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
-	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 
+	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/reconcile"
-	"github.com/failoverd/failoverd/tools/lab"
+	"github.com/failoverd/failoverd/pkg/router"
 )
 
-// A macvlan that was made stays in the picture while the monitor hasn't listed the
-// interfaces anew: otherwise it would be made again, which fails.
-func TestPictureHasWhatWasMade(t *testing.T) {
-	l := lab.ForTest(t)
-	lan, err := l.LAN("lan")
-	if err != nil {
-		t.Fatal(err)
+// newHands makes the executors on a host where nothing else runs, and has f use them
+// there.
+func newHands(t *testing.T, f func(*rig, *hands)) {
+	t.Helper()
+	r := newRig(t)
+	r.make()
+	r.must(r.node.Do(func() error {
+		f(r, r.hands)
+		return nil
+	}))
+}
+
+// picture is what the executors see.
+func (h *hands) picture(t *testing.T) *plan.Picture {
+	t.Helper()
+	p := &plan.Picture{
+		Ports: make(map[string]plan.Open), Members: make(map[plan.ID]*plan.Member), Journal: make(map[plan.Note]bool), Held: make(map[plan.Note]bool),
+		Settings: make(map[string][]link.Setting), Set: make(map[link.Setting]bool),
 	}
-	port, err := lan.Host("a", "eth0", "192.0.2.1/24")
-	if err != nil {
-		t.Fatal(err)
-	}
-	do := func(f func() error) {
-		t.Helper()
-		if err := port.Node.Do(f); err != nil {
+	for _, e := range []reconcile.Executor{h.notes, h.interfaces, h.claims, h.sockets, h.entries, h.settings} {
+		if err := e.Look(&plan.Host{Settings: map[string]bool{"eth0": true, "eth9": true}}, p); err != nil {
 			t.Fatal(err)
 		}
 	}
-	log := logrus.New()
-	log.SetOutput(io.Discard)
-	h := &interfaces{log: log, made: make(map[link.Device]bool)}
-	do(func() (err error) {
-		if h.handle, err = link.NewHandle(); err != nil {
-			return err
+	return p
+}
+
+// fails has an executor do one step, and checks its error; an empty text is none.
+func fails(t *testing.T, e reconcile.Executor, s *reconcile.Step, text string) {
+	t.Helper()
+	errs := e.Do([]reconcile.Step{*s})
+	if len(errs) != 1 || (errs[0] == nil) != (text == "") || errs[0] != nil && !strings.Contains(errs[0].Error(), text) {
+		t.Errorf("%s: %v instead of %q", s, errs, text)
+	}
+}
+
+// openPort opens a port on eth0.
+func openPort(t *testing.T, r *rig, mode string) {
+	t.Helper()
+	r.hands.interfaces.stale = true
+	r.hands.picture(t)
+	fails(t, r.hands.sockets, &reconcile.Step{Verb: reconcile.Open, PortName: "eth0", Port: plan.Port{Ifindex: r.index("eth0"), Name: "eth0", Mode: mode}}, "")
+}
+
+func TestSockets(t *testing.T) {
+	newHands(t, func(r *rig, h *hands) {
+		s := h.sockets
+		fails(t, s, &reconcile.Step{Verb: reconcile.Open, PortName: "eth0", Port: plan.Port{Ifindex: 99, Name: "eth0"}}, "interface eth0 is gone")
+		openPort(t, r, "off")
+		fails(t, s, &reconcile.Step{Verb: reconcile.Open, PortName: "other", Port: plan.Port{Ifindex: r.index("eth0"), Name: "eth0", Mode: "off"}}, "receive on it: interface eth0 is attached already")
+		if p := h.picture(t); len(p.Ports) != 1 || p.Ports["eth0"].Ifindex != r.index("eth0") || len(p.Settings["eth0"]) == 0 {
+			t.Errorf("%+v", p)
 		}
-		h.monitor, err = link.NewMonitor() // it isn't run: it is slow
-		return err
+		toPeers, group := plan.Hearing{Ifindex: r.index("eth0"), Unicast: true}, plan.Hearing{Ifindex: r.index("eth0")}
+		hear := func(id router.ID, how plan.Hearing, verb reconcile.Verb) {
+			fails(t, s, &reconcile.Step{Verb: verb, ID: id, PortName: "eth0", Hears: how}, "")
+		}
+		hear(v4(51), toPeers, reconcile.Hear)
+		hear(v4(52), toPeers, reconcile.Hear)
+		hear(v6(51), toPeers, reconcile.Hear)
+		hear(v6(52), group, reconcile.Hear)
+		if got := h.picture(t).Members[v4(52)]; got == nil || got.Hears != toPeers {
+			t.Errorf("%+v", got)
+		}
+		open := s.open["eth0"]
+		hear(v4(51), toPeers, reconcile.Deafen)
+		if open.unicast[packet.IPv4] == nil {
+			t.Error("the socket is closed that another router needs")
+		}
+		hear(v4(52), toPeers, reconcile.Deafen)
+		if open.unicast[packet.IPv4] != nil || open.unicast[packet.IPv6] == nil {
+			t.Error("the socket of one family goes with the last router that needs it")
+		}
+		hear(v4(52), toPeers, reconcile.Deafen) // again
+		hear(v6(52), group, reconcile.Deafen)
+		if members := h.picture(t).Members; members[v6(52)] != nil && members[v6(52)].Hears.Ifindex != 0 {
+			t.Errorf("%+v", members)
+		}
+		accept := &reconcile.Step{Verb: reconcile.Accept, ID: v4(51), PortName: "eth0", Ifindex: r.index("eth0")}
+		fails(t, s, accept, "")
+		if h.picture(t).Members[v4(51)].Filter != r.index("eth0") {
+			t.Error("the filter isn't known")
+		}
+		accept.Verb = reconcile.Reject
+		fails(t, s, accept, "")
+
+		// What is left of a port whose interface is gone is closed all the same.
+		r.must(r.port.Disconnect())
+		h.interfaces.stale = true
+		h.picture(t)
+		fails(t, s, &reconcile.Step{Verb: reconcile.Close, PortName: "eth0"}, "")
+		hear(v6(51), toPeers, reconcile.Deafen)
+		if p := h.picture(t); len(p.Ports) != 0 || len(h.sockets.hears) != 0 || len(h.sockets.filters) != 0 {
+			t.Errorf("%+v", p)
+		}
 	})
-	t.Cleanup(h.monitor.Close)
-	h.worker = link.NewWorker(h.handle, nil, nil)
-	look := func() []link.Interface {
-		p := &plan.Picture{Held: make(map[plan.Note]bool)}
-		do(func() error { return h.Look(nil, p) })
-		return p.Interfaces
-	}
-	all := look()
-	eth0 := all[slices.IndexFunc(all, func(i link.Interface) bool { return i.Name == "eth0" })]
-	device := link.NewDevice(eth0.Index, packet.IPv4, 51)
-	do(func() error { return h.Do([]reconcile.Step{{Verb: reconcile.Make, Device: device}})[0] })
-	for n := range 3 {
-		if !slices.ContainsFunc(look(), func(i link.Interface) bool { return i.Name == device.Name }) {
-			t.Fatalf("look %d: %s isn't there", n, device.Name)
+}
+
+// A group that can't be joined is an error that names it.
+func TestSocketsWithoutIPv6(t *testing.T) {
+	newHands(t, func(r *rig, h *hands) {
+		openPort(t, r, "auto")
+		r.must(os.WriteFile("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", []byte("1"), 0))
+		hear := &reconcile.Step{Verb: reconcile.Hear, ID: v6(51), PortName: "eth0", Hears: plan.Hearing{Ifindex: r.index("eth0")}}
+		errs := h.sockets.Do([]reconcile.Step{*hear})
+		if errs[0] != nil && !strings.Contains(errs[0].Error(), "join the IPv6 group") {
+			t.Error(errs[0])
 		}
-	}
+		r.must(h.sockets.rejoin()) // it may not be possible yet
+	})
+}
+
+func TestInterfaces(t *testing.T) {
+	newHands(t, func(r *rig, h *hands) {
+		h.interfaces.stale = true
+		h.picture(t)
+		fails(t, h.interfaces, &reconcile.Step{Verb: reconcile.Make, PortName: "eth9", Device: link.NewDevice(99, packet.IPv4, 51)}, "vrrp4-99-51")
+		fails(t, h.interfaces, &reconcile.Step{Verb: reconcile.Unmake, Ifindex: 99, Device: link.NewDevice(99, packet.IPv4, 51)}, "")
+		r.must(r.node.AddAddress("eth0", "198.18.0.10/24"))
+		fails(t, h.interfaces, &reconcile.Step{Verb: reconcile.Withdraw, Ifindex: r.index("eth0"), Prefix: netip.MustParsePrefix("198.18.0.10/24")}, "")
+		if p := h.picture(t); slices.ContainsFunc(p.Interfaces, func(i link.Interface) bool { return i.Index == r.index("eth0") && len(i.Addresses) != 2 }) {
+			t.Errorf("%+v", p.Interfaces)
+		}
+		// The monitor doesn't run: its picture is older than what was listed since.
+		for range 2 {
+			if p := h.picture(t); p.Begun != h.interfaces.begun || slices.ContainsFunc(p.Interfaces, func(i link.Interface) bool { return len(i.Addresses) == 3 }) {
+				t.Errorf("%+v", p)
+			}
+		}
+	})
+}
+
+func TestSettings(t *testing.T) {
+	newHands(t, func(r *rig, h *hands) {
+		h.interfaces.stale = true
+		h.picture(t)
+		gone := link.Setting{Ifindex: 99, Path: "ipv4/conf/eth9/arp_announce", Value: 2}
+		for _, verb := range []reconcile.Verb{reconcile.Set, reconcile.Unset} {
+			fails(t, h.settings, &reconcile.Step{Verb: verb, Setting: gone}, "")
+		}
+		here := link.Setting{Ifindex: r.index("eth0"), Path: "ipv4/conf/eth0/arp_announce", Value: 2}
+		h.notes.all[gone], h.notes.all[here] = true, true
+		if !h.settings.drifted(h.notes.all) {
+			t.Error("it isn't set yet")
+		}
+		fails(t, h.settings, &reconcile.Step{Verb: reconcile.Set, Setting: here}, "")
+		if h.settings.drifted(h.notes.all) {
+			t.Error("it is set")
+		}
+		if p := h.picture(t); !p.Set[here] || p.Set[gone] {
+			t.Errorf("%+v", p.Set)
+		}
+		fails(t, h.settings, &reconcile.Step{Verb: reconcile.Unset, Setting: here}, "")
+		if h.picture(t).Set[here] {
+			t.Error("it is set still")
+		}
+		fails(t, h.settings, &reconcile.Step{Verb: reconcile.Set, Setting: link.Setting{Path: "ipv4/conf/eth0/nothing"}}, "nothing")
+	})
+}
+
+// Without room for the journal a router without a fence must not take part, and one behind
+// it may.
+func TestNotes(t *testing.T) {
+	newHands(t, func(r *rig, h *hands) {
+		openPort(t, r, "off")
+		note := link.JournalAddress{Ifindex: r.index("eth0"), Name: "eth0", Prefix: netip.MustParsePrefix("198.18.0.10/24")}
+		write := &reconcile.Step{Verb: reconcile.Write, ID: v4(51), Notes: []plan.Note{note}}
+		fails(t, h.notes, write, "")
+		fails(t, h.notes, &reconcile.Step{Verb: reconcile.Strike, Notes: []plan.Note{note}}, "")
+		if len(h.notes.all) != 0 {
+			t.Error(h.notes.all)
+		}
+		for _, name := range r.journals() {
+			r.must(os.Remove(name))
+		}
+		_, err := h.notes.journal.Retry()
+		r.must(err)
+		r.must(h.notes.journal.Remove())
+		r.must(os.MkdirAll(r.dir, 0o700))
+		r.must(unix.Mount("tmpfs", r.dir, "tmpfs", 0, "size=8k,mode=700"))
+		r.must(os.WriteFile(r.dir+"/filler", make([]byte, 8192), 0o600))
+		if h.notes.journal, err = link.OpenJournal(r.dir); err != nil {
+			t.Fatal(err)
+		}
+		fails(t, h.notes, write, "")
+		h.sockets.open["eth0"].path.Unfenced = errors.New("no TC")
+		delete(h.notes.all, note)
+		fails(t, h.notes, write, "write down what will be changed: ")
+		fails(t, h.notes, &reconcile.Step{Verb: reconcile.Write, PortName: "eth0", Notes: []plan.Note{note}}, "write down what will be changed: ")
+		if len(h.notes.all) != 0 {
+			t.Error("what isn't written down is noted: ", h.notes.all)
+		}
+		fails(t, h.notes, &reconcile.Step{Verb: reconcile.Strike, Notes: []plan.Note{note}}, "") // that only leaves more
+		r.must(h.notes.journal.Remove())
+		r.must(unix.Unmount(r.dir, 0))
+	})
+}
+
+func TestEntries(t *testing.T) {
+	newHands(t, func(r *rig, h *hands) {
+		openPort(t, r, "auto")
+		v := plan.New(parseRouters(t, `{interface: eth0, vrid: 51, addresses: [198.18.0.10/24]}`), nil).Virtuals[0]
+		entry := &plan.Entry{V: v, Ifindex: r.index("eth0"), Source: netip.MustParseAddr("198.18.0.1"), Priority: 100, MAC: config.VirtualMACBPF, Addresses: v.Fenced}
+		fails(t, h.entries, &reconcile.Step{Verb: reconcile.Fence, ID: v.ID, Entry: entry}, "")
+		if h.picture(t).Members[v.ID].Entry != entry {
+			t.Error("the entry isn't known")
+		}
+		fails(t, h.entries, &reconcile.Step{Verb: reconcile.Unfence, ID: v.ID, Entry: entry}, "")
+		if len(h.picture(t).Members) != 0 || len(r.dp.Routers()) != 0 {
+			t.Error("the entry is known still")
+		}
+		r.must(h.entries.lookAfter(func(plan.ID, string) { t.Error("something of nothing is put back") }))
+	})
+}
+
+// The claims of a plan are made before anything else is done: of two that begin, one
+// doesn't, and says what is the matter.
+func TestClaims(t *testing.T) {
+	newHands(t, func(r *rig, h *hands) {
+		p := plan.New(parseRouters(t, web+"\n"+spare+"\n"+`{interface: eth9, vrid: 53, addresses: [198.18.0.30/24]}`), nil)
+		snapshot := r.monitor.Snapshot()
+		r.must(h.claims.holdAll(p, snapshot))
+		if len(h.claims.held) != 2 || h.picture(t).Members[v4(52)].Claim != r.index("eth0") {
+			t.Error(h.claims.held)
+		}
+		other := &claims{held: make(map[plan.ID]claim)}
+		if err := other.holdAll(p, snapshot); err == nil || !strings.Contains(err.Error(), "another failoverd already runs VRID 51 on eth0: stop it first") {
+			t.Error(err)
+		}
+		fails(t, other, &reconcile.Step{Verb: reconcile.Claim, ID: v4(52), Ifindex: r.index("eth0")}, "VRID 52")
+		fails(t, h.claims, &reconcile.Step{Verb: reconcile.Unclaim, ID: v4(52)}, "")
+		fails(t, other, &reconcile.Step{Verb: reconcile.Claim, ID: v4(52), Ifindex: r.index("eth0")}, "")
+		h.claims.close()
+		r.must(other.holdAll(plan.New(parseRouters(t, web), nil), snapshot))
+		other.close()
+		if len(other.held)+len(h.claims.held) != 0 {
+			t.Error("something is claimed still")
+		}
+	})
+}
+
+// When the event loop has ended, all that is asked of it is an error by which the keeper
+// knows that.
+func TestTakingsAfterTheEnd(t *testing.T) {
+	newHands(t, func(r *rig, h *hands) {
+		openPort(t, r, "off")
+		ended, end := context.WithCancel(context.Background())
+		end()
+		r.must(r.loop.Run(ended))
+		v := plan.New(parseRouters(t, web), nil).Virtuals[0]
+		take := &plan.Take{Ifindex: r.index("eth0"), Name: "eth0", Way: config.VirtualMACBPF}
+		h.takings.all[v.ID] = &plan.Loop{V: v, Take: take}
+		for _, verb := range []reconcile.Verb{reconcile.Add, reconcile.Update, reconcile.Start, reconcile.Rebind, reconcile.Stop, reconcile.Remove, reconcile.Restore, reconcile.Withdraw} {
+			s := reconcile.Step{Verb: verb, ID: v.ID, Virtual: v, Take: take, Priority: 100}
+			if errs := h.takings.Do([]reconcile.Step{s}); !errors.Is(errs[0], router.ErrStopped) {
+				t.Errorf("%s: %v", verb, errs[0])
+			}
+		}
+		if err := h.takings.Look(nil, &plan.Picture{}); !errors.Is(err, router.ErrStopped) || stopped(err) != nil {
+			t.Error(err)
+		}
+		if other := errors.New("something else"); !errors.Is(stopped(other), other) {
+			t.Error("another error is none")
+		}
+		if err := (withdrawals{h}).Look(nil, nil); err != nil {
+			t.Error(err)
+		}
+		h.takings.ended = true
+		p := &plan.Picture{Members: make(map[plan.ID]*plan.Member)}
+		if err := h.takings.Look(nil, p); err != nil || len(p.Members) != 0 {
+			t.Error(p.Members, err)
+		}
+	})
 }

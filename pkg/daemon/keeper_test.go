@@ -95,10 +95,53 @@ func lineWith(text, part string) string {
 	return "no line with " + part
 }
 
+// A macvlan goes with its interface, is made anew with the next one, and an interface that
+// is called something else at the end gets its settings back.
+func TestKeeperMacvlanInterfaceReplaced(t *testing.T) {
+	r := newRig(t).start(`{interface: eth0, vrid: 51, interval: 50ms, virtual_mac: macvlan, addresses: [198.18.0.10/24]}
+	{interface: eth0, vrid: 52, interval: 50ms, virtual_mac: macvlan, addresses: [198.18.0.20/24]}`)
+	r.active(v4(51), v4(52))
+	r.must(r.port.Disconnect())
+	r.waiting(v4(51), "there is no interface eth0")
+	port, err := r.lan.Connect(r.node, "eth0", rigAddress, "fe80::1/64")
+	r.must(err)
+	r.port = port
+	r.active(v4(51), v4(52))
+	r.has(r.all()[v4(51)].macvlan, "198.18.0.10/24")
+	r.reload(`{interface: eth0, vrid: 51, interval: 50ms, virtual_mac: macvlan, addresses: [198.18.0.20/24]}
+	{interface: eth0, vrid: 52, interval: 50ms, virtual_mac: macvlan, addresses: [198.18.0.10/24]}`)
+	r.active(v4(51), v4(52))
+	r.has(r.all()[v4(51)].macvlan, "198.18.0.20/24")
+	r.has(r.all()[v4(52)].macvlan, "198.18.0.10/24")
+	r.must(r.node.Rename("eth0", "lan0"))
+	r.until("it is the same under another name", func() bool { return r.causes.has(vrrp.CauseInterfaceRenamed) })
+	r.active(v4(51), v4(52))
+	before := r.before
+	r.before = "" // under another name, and with another MAC
+	r.finish()
+	r.must(r.node.Rename("lan0", "eth0"))
+	for _, line := range newLines(before, r.host()) {
+		if !strings.HasPrefix(line, "interface eth0") {
+			t.Error("stays: ", line)
+		}
+	}
+}
+
+// A stop while routers begin to take part leaves nothing either.
+func TestKeeperStopsAtOnce(t *testing.T) {
+	for range 3 {
+		r := newRig(t).start(`{interface: eth0, vrid: 51, interval: 10ms, virtual_mac: macvlan, addresses: [198.18.0.10/24, "2001:db8::10/64"]}
+		{interface: eth0, vrid: 52, interval: 10ms, addresses: [198.18.0.20/24], routes: [{to: 203.0.113.0/24, via: 198.18.0.99}]}`)
+		<-r.begun
+		r.finish()
+	}
+}
+
 // Settings that somebody resets are made again.
 func TestKeeperSettings(t *testing.T) {
 	r := newRig(t).start(`{interface: eth0, vrid: 51, interval: 50ms, virtual_mac: macvlan, addresses: [198.18.0.10/24]}`)
 	r.active(v4(51))
+	r.settle()
 	made := 0
 	for _, line := range newLines(r.before, r.host()) {
 		if !strings.Contains(line, "/ipv4/conf/eth0/") {
