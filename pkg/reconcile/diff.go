@@ -244,10 +244,11 @@ func (d *differ) dismantle(id plan.ID, w *plan.Want, m *plan.Member) bool {
 	return done && w != nil
 }
 
-// unmake removes a macvlan that a Virtual Router must not have, with what is on it.
+// unmake removes a macvlan that a Virtual Router must not have, with what is on it. One
+// that wants a macvlan but not this one has it made anew.
 func (d *differ) unmake(id plan.ID, w *plan.Want, m *plan.Member, changes bool, away func(Step)) {
 	for device, index := range d.devices {
-		if device == link.NewDevice(device.Parent, id.Family, id.VRID) && d.deviceOf(id, device) && (w == nil || w.Device == nil && (changes || m.Entry == nil) || w.Device != nil && *w.Device != device) {
+		if device == link.NewDevice(device.Parent, id.Family, id.VRID) && d.deviceOf(id, device) && (w == nil || w.Device == nil && (changes || m.Entry == nil || w.Way == "macvlan") || w.Device != nil && *w.Device != device) {
 			away(Step{Verb: Unmake, Device: device, Ifindex: index})
 		}
 	}
