@@ -273,11 +273,20 @@ func (d *differ) lacking(w *plan.Want, m *plan.Member) (all []netip.Addr) {
 	return all
 }
 
+// knows returns the addresses that the event loop is told not to have. It takes no Virtual
+// Router without any: one that lacks all is told of all, and not started.
+func knows(w *plan.Want, less []netip.Addr) []netip.Addr {
+	if len(less) == len(w.V.Fenced) {
+		return nil
+	}
+	return less
+}
+
 // build gives a Virtual Router what it lacks.
 func (d *differ) build(id plan.ID, w *plan.Want, m *plan.Member, running bool) {
 	less := d.lacking(w, m)
 	if m.Loop == nil {
-		d.add(Step{Verb: Add, ID: id, Virtual: w.V, Priority: w.Priority, Less: less})
+		d.add(Step{Verb: Add, ID: id, Virtual: w.V, Priority: w.Priority, Less: knows(w, less)})
 	}
 	if w.Ifindex == 0 || w.Way == "" {
 		d.settle(id, w, m, running, less)
@@ -358,8 +367,8 @@ func (d *differ) note(id plan.ID, w *plan.Want, m *plan.Member) {
 // settle has the event loop know what it must.
 func (d *differ) settle(id plan.ID, w *plan.Want, m *plan.Member, running bool, less []netip.Addr) {
 	l := m.Loop
-	if l != nil && (l.V != w.V || l.Priority != w.Priority || !slices.Equal(l.Less, less)) {
-		d.add(Step{Verb: Update, ID: id, Virtual: w.V, Priority: w.Priority, Less: less})
+	if told := knows(w, less); l != nil && (l.V != w.V || l.Priority != w.Priority || !slices.Equal(l.Less, told)) {
+		d.add(Step{Verb: Update, ID: id, Virtual: w.V, Priority: w.Priority, Less: told})
 	}
 	switch {
 	case w.Take == nil || len(less) == len(w.V.Fenced):
