@@ -181,6 +181,7 @@ func (k *keeper) run(ctx context.Context, p *plan.Plan, tell func(map[router.ID]
 		rest := min(restMost, restTimes*time.Since(began))
 		if !k.pause(ctx, rest, again, tick.C, changes, &waiting, func(c change) {
 			k.plan, reloaded, until = c.plan, c.done, time.Now().Add(settleWithin)
+			k.hands.guards.prune(c.plan)
 		}) {
 			return nil
 		}

@@ -67,7 +67,7 @@ func openSocket(ifindex int, f packet.Family, watch bool) (*socket, error) {
 }
 
 func (s *socket) prepare(f packet.Family, etherType uint16) error {
-	filter := vrrpFilter(f, s.ifindex)
+	filter := vrrpFilter(f, etherType, s.ifindex)
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	if err := unix.SetsockoptSockFprog(s.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program); err != nil {
 		return fmt.Errorf("socket filter: %w", err)
@@ -78,20 +78,25 @@ func (s *socket) prepare(f packet.Family, etherType uint16) error {
 	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer); err != nil {
 		return fmt.Errorf("receive buffer: %w", err)
 	}
-	if err := unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: htons(etherType), Ifindex: s.ifindex}); err != nil {
+	// Who asks for one protocol only comes behind the macvlans on top of the interface: one
+	// that is up takes frames from its own MAC away, which are those of another Active.
+	// Without the option, from Linux 4.20 on, the filter has the work with what is sent.
+	_ = unix.SetsockoptInt(s.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
+	if err := unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: s.ifindex}); err != nil {
 		return fmt.Errorf("bind packet socket to interface %d: %w", s.ifindex, err)
 	}
 	return nil
 }
 
-// vrrpFilter accepts what may be VRRP, to whomever it goes. A frame of a VLAN
-// comes here too, with its tag stripped: as the VLAN device's, or as somebody
-// else's if there is none.
-func vrrpFilter(f packet.Family, ifindex int) []unix.SockFilter {
+// vrrpFilter accepts what may be VRRP, to whomever it goes. A frame of a VLAN comes here
+// too, with its tag beside it, and another time without one, if there is a VLAN device: as
+// that one's. VLAN 0 is none.
+func vrrpFilter(f packet.Family, etherType uint16, ifindex int) []unix.SockFilter {
 	const (
-		adPacketType = 0xfffff000 + 4 // SKF_AD_OFF + SKF_AD_PKTTYPE
-		adIfindex    = 0xfffff000 + 8 // SKF_AD_OFF + SKF_AD_IFINDEX
-		reject       = 0xff           // replaced by the distance to the end
+		adPacketType = 0xfffff000 + 4  // SKF_AD_OFF + SKF_AD_PKTTYPE
+		adIfindex    = 0xfffff000 + 8  // SKF_AD_OFF + SKF_AD_IFINDEX
+		adVLANTag    = 0xfffff000 + 44 // SKF_AD_OFF + SKF_AD_VLAN_TAG
+		reject       = 0xff            // replaced by the distance to the end
 	)
 	load := func(size uint16, offset uint32) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_LD | size | unix.BPF_ABS, K: offset}
@@ -104,6 +109,11 @@ func vrrpFilter(f packet.Family, ifindex int) []unix.SockFilter {
 		{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: unix.PACKET_OTHERHOST, Jt: reject},
 		load(unix.BPF_W, adIfindex),
 		must(uint32(ifindex)),
+		load(unix.BPF_H, adVLANTag),
+		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0xfff},
+		must(0),
+		load(unix.BPF_H, 12),
+		must(uint32(etherType)),
 	}
 	if f == packet.IPv6 {
 		filter = append(filter,

@@ -49,8 +49,8 @@ func (h *Handle) usable(ifindex int, p netip.Prefix) bool {
 
 func (h *Handle) remove(ifindex int, p netip.Prefix) error {
 	err := h.h.AddrDel(nil, &netlink.Addr{IPNet: ipNet(p), LinkIndex: ifindex, Broadcast: net.IPv4zero})
-	if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENODEV) {
-		return nil // it is gone, or its interface is
+	if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
+		return nil // it is gone, or its interface is, or that has no IPv6 any more, as with an MTU below 1280
 	}
 	return err
 }

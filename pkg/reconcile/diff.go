@@ -56,6 +56,13 @@ func scoped(ifindex int, a netip.Addr) spot {
 	return spot{address: a}
 }
 
+// macvlan is whose macvlan one is, and on which interface.
+type macvlan struct {
+	parent int
+	family packet.Family
+	vrid   uint8
+}
+
 type differ struct {
 	want  *plan.Host
 	now   *plan.Picture
@@ -65,6 +72,7 @@ type differ struct {
 	byIndex map[int]*link.Interface
 	present map[spot]netip.Prefix        // addresses that are on interfaces
 	devices map[link.Device]int          // macvlans of ours, by what they are
+	made    map[macvlan]link.Device      // the same, by whose they are
 	fenced  map[spot]plan.ID             // whose entry an address is in
 	owned   map[spot]bool                // addresses that are the host's own
 	noted   map[spot]bool                // addresses that are written down
@@ -82,6 +90,7 @@ func (d *differ) look() {
 	d.byIndex = make(map[int]*link.Interface, len(d.now.Interfaces))
 	d.present = make(map[spot]netip.Prefix, n)
 	d.devices = make(map[link.Device]int)
+	d.made = make(map[macvlan]link.Device)
 	d.fenced = make(map[spot]plan.ID, n)
 	d.owned = make(map[spot]bool)
 	d.noted = make(map[spot]bool, n)
@@ -94,6 +103,7 @@ func (d *differ) look() {
 		}
 		if device, ok := link.DeviceOf(one); ok && d.now.Journal[device] {
 			d.devices[device] = one.Index
+			d.made[macvlan{device.Parent, device.Family, device.MAC[len(device.MAC)-1]}] = device
 		}
 	}
 	for id, m := range d.now.Members {
@@ -142,7 +152,8 @@ func (d *differ) held(m *plan.Member) (all []netip.Addr) {
 		return nil
 	}
 	e := m.Entry
-	device, made := d.devices[link.NewDevice(e.Ifindex, e.V.Family, e.V.VRID)]
+	on, made := d.made[macvlan{e.Ifindex, e.V.Family, e.V.VRID}]
+	device := d.devices[on]
 	for _, a := range e.Addresses {
 		_, here := d.present[spot{e.Ifindex, a}]
 		_, above := d.present[spot{device, a}]
@@ -257,40 +268,55 @@ func (d *differ) dismantle(id plan.ID, w *plan.Want, m *plan.Member) bool {
 	return done && w != nil
 }
 
-// unmake removes a macvlan that a Virtual Router must not have, with what is on it.
+// unmake removes a macvlan that a Virtual Router must not have, with what is on it. One
+// that wants a macvlan but not this one has it made anew.
 func (d *differ) unmake(id plan.ID, w *plan.Want, m *plan.Member, changes bool, away func(Step)) {
-	for device, index := range d.devices {
-		if d.deviceOf(id, m, device) && (w == nil || w.Device == nil && (changes || m.Entry == nil) || w.Device != nil && *w.Device != device) {
-			away(Step{Verb: Unmake, Device: device, Ifindex: index})
+	for _, parent := range d.parents(id, m) {
+		device, made := d.made[macvlan{parent, id.Family, id.VRID}]
+		if made && (w == nil || w.Device == nil && (changes || m.Entry == nil || w.Way == "macvlan") || w.Device != nil && *w.Device != device) {
+			away(Step{Verb: Unmake, Device: device, Ifindex: d.devices[device]})
 		}
 	}
 }
 
-// deviceOf reports whether a macvlan is a Virtual Router's, on an interface that it has
-// something to do with.
-func (d *differ) deviceOf(id plan.ID, m *plan.Member, device link.Device) bool {
-	on := device.Parent
-	switch {
-	case device != link.NewDevice(on, id.Family, id.VRID):
-		return false
-	case m != nil && (m.Entry != nil && m.Entry.Ifindex == on || m.Loop != nil && m.Loop.Take != nil && m.Loop.Take.Ifindex == on):
-		return true
+// parents are the interfaces that a Virtual Router has something to do with.
+func (d *differ) parents(id plan.ID, m *plan.Member) (all []int) {
+	add := func(ifindex int) {
+		if ifindex != 0 && !slices.Contains(all, ifindex) {
+			all = append(all, ifindex)
+		}
 	}
-	return d.now.Ports[id.Interface].Ifindex == on || d.want.Ports[id.Interface].Ifindex == on
+	add(d.now.Ports[id.Interface].Ifindex)
+	add(d.want.Ports[id.Interface].Ifindex)
+	if m != nil && m.Entry != nil {
+		add(m.Entry.Ifindex)
+	}
+	if m != nil && m.Loop != nil && m.Loop.Take != nil {
+		add(m.Loop.Take.Ifindex)
+	}
+	return all
 }
 
 // orphans removes the macvlans that are no Virtual Router's any more.
 func (d *differ) orphans() {
-	for device, index := range d.devices {
-		mine := false
-		for id, m := range d.now.Members {
-			mine = mine || d.deviceOf(id, m, device)
+	if len(d.made) == 0 {
+		return
+	}
+	theirs := make(map[macvlan]bool, len(d.made))
+	claim := func(id plan.ID, m *plan.Member) {
+		for _, parent := range d.parents(id, m) {
+			theirs[macvlan{parent, id.Family, id.VRID}] = true
 		}
-		for id := range d.wants {
-			mine = mine || d.deviceOf(id, nil, device)
-		}
-		if !mine {
-			d.add(Step{Verb: Unmake, Device: device, Ifindex: index})
+	}
+	for id, m := range d.now.Members {
+		claim(id, m)
+	}
+	for id := range d.wants {
+		claim(id, nil)
+	}
+	for key, device := range d.made {
+		if !theirs[key] {
+			d.add(Step{Verb: Unmake, Device: device, Ifindex: d.devices[device]})
 		}
 	}
 }
@@ -306,11 +332,20 @@ func (d *differ) lacking(w *plan.Want) (all []netip.Addr) {
 	return all
 }
 
+// knows returns the addresses that the event loop is told not to have. It takes no Virtual
+// Router without any: one that lacks all is told of all, and not started.
+func knows(w *plan.Want, less []netip.Addr) []netip.Addr {
+	if len(less) == len(w.V.Fenced) {
+		return nil
+	}
+	return less
+}
+
 // build gives a Virtual Router what it lacks.
 func (d *differ) build(id plan.ID, w *plan.Want, m *plan.Member, running bool) {
 	less := d.lacking(w)
 	if m.Loop == nil {
-		d.add(Step{Verb: Add, ID: id, Virtual: w.V, Priority: w.Priority, Less: less})
+		d.add(Step{Verb: Add, ID: id, Virtual: w.V, Priority: w.Priority, Less: knows(w, less)})
 	}
 	if w.Ifindex == 0 || w.Way == "" {
 		d.settle(id, w, m, running, less)
@@ -391,8 +426,8 @@ func (d *differ) note(id plan.ID, w *plan.Want, m *plan.Member) {
 // settle has the event loop know what it must.
 func (d *differ) settle(id plan.ID, w *plan.Want, m *plan.Member, running bool, less []netip.Addr) {
 	l := m.Loop
-	if l != nil && (l.V != w.V || l.Priority != w.Priority || !slices.Equal(l.Less, less)) {
-		d.add(Step{Verb: Update, ID: id, Virtual: w.V, Priority: w.Priority, Less: less})
+	if told := knows(w, less); l != nil && (l.V != w.V || l.Priority != w.Priority || !slices.Equal(l.Less, told)) {
+		d.add(Step{Verb: Update, ID: id, Virtual: w.V, Priority: w.Priority, Less: told})
 	}
 	switch {
 	case w.Take == nil || len(less) == len(w.V.Fenced):
@@ -512,15 +547,16 @@ func (d *differ) leftovers() {
 
 // upstairs removes what somebody else has put on macvlans, or that stayed there.
 func (d *differ) upstairs() {
-	leaving := make(map[link.Device]bool)
+	leaving := make(map[macvlan]bool)
 	for _, m := range d.now.Members {
 		if l := m.Loop; l != nil && l.Leaving && m.Entry != nil {
-			leaving[link.NewDevice(m.Entry.Ifindex, l.V.Family, l.V.VRID)] = true
+			leaving[macvlan{m.Entry.Ifindex, l.V.Family, l.V.VRID}] = true
 		}
 	}
-	for device, index := range d.devices {
+	for key, device := range d.made {
+		index := d.devices[device]
 		for _, a := range d.byIndex[index].Addresses {
-			if !leaving[device] && !d.claimed[link.JournalAddress{Ifindex: index, Prefix: a.Prefix}] {
+			if !leaving[key] && !d.claimed[link.JournalAddress{Ifindex: index, Prefix: a.Prefix}] {
 				d.add(Step{Verb: Withdraw, Ifindex: index, Prefix: a.Prefix})
 			}
 		}

@@ -360,6 +360,9 @@ func (r *run) one(s *reconcile.Step) error {
 		return nil
 	}
 	l := r.loop[s.ID]
+	if (s.Verb == reconcile.Add || s.Verb == reconcile.Update) && len(s.Less) == len(s.Virtual.Fenced) {
+		panic(fmt.Sprintf("the event loop takes no Virtual Router without addresses: %v", s))
+	}
 	switch s.Verb {
 	case reconcile.Open:
 		if err := gone(s.Port.Ifindex); err != nil {

@@ -58,7 +58,7 @@ func newArena(ctx context.Context, o options, begin setup) (a *arena, err error)
 	if a.lab, err = lab.New(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(a.dir))
 	}
-	a.canary = lab.NewPatientCanary()
+	a.canary = lab.NewOrdinaryCanary(interval / 2)
 	if err := a.begin(ctx); err != nil {
 		return nil, errors.Join(err, a.close())
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -27,12 +28,12 @@ const (
 	sight = 1500 * time.Millisecond
 )
 
-// stalled is for how long the machine had other work since a moment.
+// stalled is for how long the machine had other work, on one processor as on the other.
 func (a *arena) stalled(from, to time.Time) (sum time.Duration) {
 	for _, s := range a.canary.Stalls(from, to) {
 		sum += s.To.Sub(s.From)
 	}
-	return sum
+	return sum / time.Duration(runtime.NumCPU())
 }
 
 // view is what both daemons say of an address.

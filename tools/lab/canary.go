@@ -44,8 +44,11 @@ func NewCanary() *Canary {
 
 // NewPatientCanary begins to watch for times of more than 200 ms in which an ordinary
 // program didn't run: the machine stood still, or others had the processor.
-func NewPatientCanary() *Canary {
-	return newCanary(&Canary{sleep: 10 * time.Millisecond, limit: 200 * time.Millisecond})
+func NewPatientCanary() *Canary { return NewOrdinaryCanary(200 * time.Millisecond) }
+
+// NewOrdinaryCanary is NewPatientCanary with another limit.
+func NewOrdinaryCanary(limit time.Duration) *Canary {
+	return newCanary(&Canary{sleep: 10 * time.Millisecond, limit: limit})
 }
 
 func newCanary(c *Canary) *Canary {
