@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -27,11 +28,12 @@ func altered(r config.Router, change func(*config.Router)) config.Router {
 
 // wrongLines are what is wrong, one a line: KEY ITEM TEXT.
 func wrongLines(err error) string {
-	if err == nil {
+	var wrong *Error
+	if !errors.As(err, &wrong) {
 		return ""
 	}
 	var lines []string
-	for router, all := range err.(*Error).Problems {
+	for router, all := range wrong.Problems {
 		for _, p := range all {
 			lines = append(lines, strings.Join([]string{string(rune('0' + router)), p.Key, string(rune('0' + p.Item)), p.Text}, " "))
 		}
