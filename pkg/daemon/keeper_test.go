@@ -68,10 +68,9 @@ func TestKeeperMacvlan(t *testing.T) {
 	}
 	r.has(r.all()[v4(51)].macvlan, "198.18.0.10/24")
 
-	before := r.node.Netlink()
-	l, err := before.LinkByName(r.all()[v4(51)].macvlan)
+	l, err := r.node.Netlink().LinkByName(r.all()[v4(51)].macvlan)
 	r.must(err)
-	r.must(before.LinkDel(l))
+	r.must(r.node.Netlink().LinkDel(l))
 	r.told("was removed by somebody else")
 	r.active(v4(51))
 	r.has(r.all()[v4(51)].macvlan, "198.18.0.10/24")
@@ -479,7 +478,7 @@ func TestKeeperOwner(t *testing.T) {
 	r := newRig(t)
 	r.must(r.node.AddAddress("eth0", "198.18.0.10/24"))
 	r.before = r.host()
-	r.start(`{name: web, interface: eth0, vrid: 51, priority: 255, interval: 50ms, accept: false, addresses: [198.18.0.10/24], authentication: {type: ` + "hmac, keys: [{id: 1, file: " + keyFile(t, 32) + `}], send: 1}}`)
+	r.start(`{name: web, interface: eth0, vrid: 51, priority: 255, interval: 50ms, accept: false, addresses: [198.18.0.10/24], authentication: {type: hmac, keys: [{id: 1, file: ` + keyFile(t, 32) + `}], send: 1}}`)
 	r.active(v4(51))
 	if v := r.all()[v4(51)]; v.guard == nil {
 		t.Errorf("%+v", v)

@@ -221,7 +221,7 @@ func (r *rig) finish() {
 		<-r.ended
 		r.check(r.err)
 		undone := false
-		r.check(r.node.Do(func() (err error) { undone, err = r.keeper.close(); return err }))
+		r.check(r.node.Do(func() (err error) { undone, err = r.close(); return err }))
 		if !undone {
 			r.t.Errorf("not all is undone: %v", r.hands.notes.all)
 		}
