@@ -403,9 +403,12 @@ func (k *keeper) say(w *plan.Want, m *plan.Member, r *reconcile.Result) {
 	if !running && failed == "" && w.Wait.Cause != vrrp.CauseNone && w.Wait != was.waiting {
 		log.Infof("waiting: %s", w.Wait)
 	}
-	if running {
+	// While there is no interface, why it went says more.
+	gone := w.Ifindex == 0 && w.Wait.Cause == vrrp.CauseWaiting && was.waiting.Cause != vrrp.CauseNone
+	switch {
+	case running:
 		was.waiting = plan.Obstacle{}
-	} else if w.Wait.Cause != vrrp.CauseNone && !(w.Wait.Cause == vrrp.CauseWaiting && was.waiting.Cause != vrrp.CauseNone && w.Ifindex == 0) {
+	case w.Wait.Cause != vrrp.CauseNone && !gone:
 		was.waiting = w.Wait
 	}
 	was.running = running
@@ -467,9 +470,13 @@ func (k *keeper) view(w *plan.Want, m *plan.Member, host map[int]*link.Interface
 	}
 	v.running = m.Loop != nil && m.Loop.Take != nil
 	if !v.running {
-		v.waiting = w.Wait.String()
-		if f != nil {
+		switch {
+		case f != nil:
 			v.waiting = f.Err.Error()
+		case w.Wait.Cause != vrrp.CauseNone:
+			v.waiting = w.Wait.String()
+		default:
+			v.waiting = "it is about to take part"
 		}
 	}
 	open := k.hands.sockets.open[w.V.Interface]

@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -32,7 +33,11 @@ func wrongLines(err error) string {
 		return ""
 	}
 	var lines []string
-	for router, all := range err.(*Error).Problems {
+	var wrong *Error
+	if !errors.As(err, &wrong) {
+		return err.Error()
+	}
+	for router, all := range wrong.Problems {
 		for _, p := range all {
 			lines = append(lines, strings.Join([]string{string(rune('0' + router)), p.Key, string(rune('0' + p.Item)), p.Text}, " "))
 		}

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -106,10 +107,10 @@ func check(o *options) (err error) {
 }
 
 // run plays the rounds.
-func run(ctx context.Context, o options, out io.Writer) error {
+func run(ctx context.Context, o options, out io.Writer) (err error) {
 	fmt.Fprintf(out, "seed %d, %d rounds\n", o.seed, o.rounds)
 	t := &tally{options: o, out: out, counts: make(map[string]int)}
-	defer t.close()
+	defer func() { err = errors.Join(err, t.close()) }()
 	start := time.Now()
 	for round := o.first; round < o.first+o.rounds && ctx.Err() == nil; round++ {
 		if err := t.round(ctx, round); err != nil {
@@ -126,7 +127,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
-	return t.close()
+	return nil
 }
 
 // tally is what has been played.

@@ -16,8 +16,6 @@ import (
 	"github.com/failoverd/failoverd/pkg/datapath"
 
 	"github.com/failoverd/failoverd/pkg/control"
-	"github.com/failoverd/failoverd/pkg/doctor"
-	"github.com/failoverd/failoverd/pkg/doctor/gather"
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
@@ -155,25 +153,6 @@ func TestDeviceFirewall(t *testing.T) {
 			s.stop(s.a, a.Failoverd)
 		})
 	}
-}
-
-// rival waits until the doctor finds that another host is Active too.
-func (c *configured) rival() {
-	c.t.Helper()
-	var report doctor.Report
-	for c.ctx.Err() == nil {
-		c.ok(c.a.Do(func() error {
-			facts, err := gather.Facts(c.ctx, gather.Options{Config: c.path, Required: true, Client: c.client})
-			if err == nil {
-				report = doctor.Examine(facts)
-			}
-			return err
-		}))
-		if slices.ContainsFunc(report.Findings, func(f doctor.Finding) bool { return f.Check == "rival" && f.Level == doctor.Problem }) {
-			return
-		}
-	}
-	c.t.Errorf("it isn't found that another host is Active too: %+v", report)
 }
 
 // pinged waits for answers from addresses.
