@@ -283,7 +283,7 @@ func TestKeeperStrangers(t *testing.T) {
 		t.Error("it isn't counted")
 	}
 	r.must(r.node.AddAddress("eth0", "198.18.0.20/24"))
-	r.told("somebody else has put the address 198.18.0.20/24 on the interface of this Backup")
+	r.told("this router is Backup, and address 198.18.0.20/24 is on its interface: removing it")
 	r.lacks("eth0", "198.18.0.20/24")
 	r.backup(v4(52))
 }

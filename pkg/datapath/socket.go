@@ -112,21 +112,33 @@ func vrrpFilter(f packet.Family, etherType uint16, ifindex int) []unix.SockFilte
 		load(unix.BPF_H, adVLANTag),
 		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0xfff},
 		must(0),
+		{Code: unix.BPF_LDX | unix.BPF_W | unix.BPF_IMM, K: 0},
 		load(unix.BPF_H, 12),
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(etherType), Jt: 8},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.ETH_P_8021Q, Jt: 1}, // a second tag of VLAN 0
+		must(unix.ETH_P_8021AD),
+		load(unix.BPF_H, 14),
+		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0xfff},
+		must(0),
+		load(unix.BPF_H, 16),
 		must(uint32(etherType)),
+		{Code: unix.BPF_LDX | unix.BPF_W | unix.BPF_IMM, K: tagLen},
+	}
+	within := func(offset uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_IND, K: 14 + offset}
 	}
 	if f == packet.IPv6 {
 		filter = append(filter,
-			load(unix.BPF_B, 14+6), // a fragment's header says what it is a fragment of
+			within(6), // a fragment's header says what it is a fragment of
 			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 44, Jf: 1},
-			load(unix.BPF_B, 14+40),
+			within(40),
 			must(packet.ProtocolVRRP),
 		)
 	} else {
 		filter = append(filter,
-			load(unix.BPF_B, 14+9), // an Authentication Header says what it is around
+			within(9), // an Authentication Header says what it is around
 			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: packet.ProtocolAH, Jf: 1},
-			load(unix.BPF_B, 14+20),
+			within(20),
 			must(packet.ProtocolVRRP),
 		)
 	}
@@ -163,13 +175,28 @@ func (s *socket) drain(f func(frame []byte, at vrrp.Instant)) (more bool) {
 			}
 		default:
 			at := s.receivedAt(control)
-			f(s.frame[:n], at)
+			f(untagged(s.frame[:n]), at)
 			if at > called {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// tagLen is the length of a VLAN tag.
+const tagLen = 4
+
+// untagged takes a tag out of a frame that the filter has let pass with one.
+func untagged(frame []byte) []byte {
+	if len(frame) < 14+tagLen {
+		return frame
+	}
+	if kind := binary.BigEndian.Uint16(frame[12:]); kind != unix.ETH_P_8021Q && kind != unix.ETH_P_8021AD {
+		return frame
+	}
+	copy(frame[tagLen:], frame[:12]) // the MACs
+	return frame[tagLen:]
 }
 
 func (s *socket) receive() (n int, control []byte, err error) {

@@ -164,9 +164,6 @@ func TestFindings(t *testing.T) {
 			f.Ruleset, r.Version, r.Authentication.Type = onDevice(t, "egress"), 2, auth.Header
 		}, Problem, "firewall", "nft insert rule netdev t c 'meta l4proto 51 accept'"},
 		"ingress": {func(f *Facts, _ *Interface, _ *config.Router) { f.Ruleset = onDevice(t, "ingress") }, Warning, "firewall", "in front of it"},
-		"ingress and a socket": {func(f *Facts, i *Interface, _ *config.Router) {
-			f.Ruleset, i.Receive = onDevice(t, "ingress"), "af_packet"
-		}, Problem, "firewall", "before the socket"},
 		"input and keepalived": {func(f *Facts, _ *Interface, _ *config.Router) {
 			f.Daemons, f.Ruleset = keepalived("eth0", 9, true), table(t, "ip", "input", "drop")
 		}, Warning, "firewall", `nft insert rule ip t c 'iifname "eth0" meta l4proto 112 accept'`},

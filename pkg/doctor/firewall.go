@@ -89,11 +89,7 @@ func (j *judge) advertisements(i *Interface, p Packet, accept string) {
 		j.bad(Problem, "firewall", i.Name, fmt.Sprintf("%s drops the advertisements that failoverd sends (%s): every other host takes over", d, what), persist, allow(d, match, accept))
 	}
 	for _, d := range j.Ruleset.Drops(in, "ingress") {
-		if i.Receive == "af_packet" {
-			j.bad(Problem, "firewall", i.Name, fmt.Sprintf("%s drops advertisements (%s) before the socket that receives", d, what), persist, allow(d, "", accept))
-			continue
-		}
-		j.bad(Warning, "firewall", i.Name, fmt.Sprintf("%s drops advertisements (%s); failoverd receives in front of it, but wouldn't with an AF_PACKET socket, nor do others here", d, what), persist, allow(d, "", accept))
+		j.bad(Warning, "firewall", i.Name, fmt.Sprintf("%s drops advertisements (%s); failoverd receives in front of it, but others here don't", d, what), persist, allow(d, "", accept))
 	}
 	others := slices.ContainsFunc(j.Daemons, func(d Daemon) bool { return d.Name != "failoverd" })
 	for _, which := range []Packet{in, out} {
