@@ -247,7 +247,7 @@ func (d *desire) hold() {
 	}
 	for _, w := range d.host.Wants {
 		if by := first[w.V.Group]; w.V.Group != "" && by != nil && w.Wait.Cause == vrrp.CauseNone {
-			w.Wait = Obstacle{Cause: vrrp.CauseGroup, Detail: fmt.Sprintf("%s: %s: %s", w.V.Group, by.V.ID, by.Wait)}
+			w.Wait = Obstacle{Cause: vrrp.CauseGroup, Detail: fmt.Sprintf("%s: %s: %s", w.V.Group, by.V.ID, by.Wait.why())}
 		}
 	}
 }

@@ -187,7 +187,7 @@ func TestObstacles(t *testing.T) {
 			other.Group = "gate"
 			s.routers = append(s.routers, other)
 			s.interfaces("eth1").Up = false
-		}, vrrp.CauseGroup, "group gate: VRID 52 on eth1 (ipv4): eth1 is down"},
+		}, vrrp.CauseGroup, "group gate: VRID 52 on eth1 (ipv4): interface is down"},
 		"another group": {func(s *scene) {
 			other := newRouter("lan", "eth1", 52, "192.0.3.10/24")
 			other.Group = "gate"

@@ -131,6 +131,14 @@ type Obstacle struct {
 	Text   string // says it to people; empty: Detail, or the cause
 }
 
+// why says it with the words of the transition that it leads to.
+func (o Obstacle) why() string {
+	if o.Detail == "" && o.Cause != vrrp.CauseWaiting && o.Cause != vrrp.CauseCannotSend {
+		return o.Cause.String()
+	}
+	return o.String()
+}
+
 func (o Obstacle) String() string {
 	switch {
 	case o.Text != "":
