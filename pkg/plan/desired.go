@@ -206,7 +206,7 @@ func (d *desire) obstacle(w *Want, i *link.Interface) Obstacle {
 		return Obstacle{Cause: vrrp.CauseNoAddress, Text: noSource(v, i)}
 	}
 	if text, remedy := v.Router.TooLong(v.Family, i.MTU); text != "" {
-		return Obstacle{Cause: vrrp.CauseCannotSend, Text: text + ": " + remedy}
+		return Obstacle{Cause: vrrp.CauseFault, Detail: text, Text: text + ": " + remedy}
 	}
 	cause, detail := d.conditions.Fault(v.Router.Name)
 	return Obstacle{Cause: cause, Detail: detail}

@@ -118,7 +118,7 @@ func TestObstacles(t *testing.T) {
 				s.first().Addresses = append(s.first().Addresses, netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(100 + n)}), 24))
 			}
 			s.interfaces("eth0").MTU = 400
-		}, vrrp.CauseCannotSend, "MTU"},
+		}, vrrp.CauseFault, "MTU"},
 		"another with the name":  {func(s *scene) { s.first().Interface = "lan"; s.interfaces("eth0").Name = "lan" }, vrrp.CauseWaiting, "the interface that is lan now was eth0"},
 		"the port isn't open":    {func(s *scene) { delete(s.now.Ports, "eth0") }, vrrp.CauseWaiting, "isn't in use yet"},
 		"the port can't be open": {func(s *scene) { delete(s.now.Ports, "eth0"); s.failed.Ports["eth0"] = errors.New("no memory") }, vrrp.CauseWaiting, "no memory"},

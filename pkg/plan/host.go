@@ -133,7 +133,7 @@ type Obstacle struct {
 
 // why says it with the words of the transition that it leads to.
 func (o Obstacle) why() string {
-	if o.Detail == "" && o.Cause != vrrp.CauseWaiting && o.Cause != vrrp.CauseCannotSend {
+	if o.Detail == "" && o.Cause != vrrp.CauseWaiting {
 		return o.Cause.String()
 	}
 	return o.String()
