@@ -751,7 +751,7 @@ func (m *machine) unslot() {
 	m.calm, m.errors, m.run.stale, m.kill = true, false, false, 0
 	m.reconcile()
 	for _, at := range slices.SortedFunc(maps.Keys(m.run.slots), func(a, b spot) int { return a.address.Compare(b.address) }) {
-		if l := m.run.loop[m.run.slots[at]]; l == nil || l.Changing() {
+		if l := m.run.loop[m.run.slots[at]]; l == nil || l.Changing() || !m.result.Settled || len(m.result.Failed) > 0 {
 			continue
 		}
 		m.note("a stranger deletes the slot of %s", at.address)

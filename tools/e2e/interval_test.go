@@ -93,7 +93,7 @@ func TestSlowActive(t *testing.T) {
 		return err
 	}))
 	if !slices.ContainsFunc(report.Findings, func(f doctor.Finding) bool {
-		return f.Level == doctor.Problem && f.Check == "interval" && strings.Contains(f.Cause, "198.18.0.77") && strings.Contains(f.Remedy, "max_interval")
+		return f.Level == doctor.Problem && f.Check == "slow_active" && strings.Contains(f.Cause, "198.18.0.77") && strings.Contains(f.Remedy, "max_interval")
 	}) {
 		t.Errorf("the doctor doesn't tell: %+v", report.Findings)
 	}
