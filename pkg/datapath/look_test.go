@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build !kernels
+
+// Most of it needs TCX, which the oldest kernel that is booted for tests hasn't.
+
 package datapath
 
 import (
