@@ -249,8 +249,8 @@ func (p *parts) open() error {
 	return nil
 }
 
-// run has the parts run until ctx ends. The order of leaving: the loop first, so that
-// priority 0 goes out and the addresses are removed while the rest still works.
+// run runs the parts until ctx ends. The event loop leaves first, so that it sends priority 0
+// and removes the addresses while the rest still works.
 func (p *parts) run(ctx context.Context) error {
 	d := p.instance
 	support, stop := context.WithCancel(context.WithoutCancel(ctx))

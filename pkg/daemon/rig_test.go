@@ -350,7 +350,7 @@ func (r *rig) backup(id router.ID) {
 	r.until(id.String()+" is Backup", func() bool { return r.state(id) == vrrp.Backup })
 }
 
-// waiting waits until a Virtual Router doesn't take part, for a reason with this text.
+// waiting returns as soon as a Virtual Router takes no part, and its reason contains text.
 func (r *rig) waiting(id router.ID, text string) {
 	r.t.Helper()
 	r.until(id.String()+" waits: "+text, func() bool {

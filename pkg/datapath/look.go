@@ -181,7 +181,8 @@ func (l *Lack) add(ahead []string) {
 	}
 }
 
-// lookAt reports whether a program is attached where it was, and who is in front of it.
+// lookAt reports whether a program is still attached to its hook, and which programs run
+// before it.
 func (d *Datapath) lookAt(a *attachment, h hook) (there bool, ahead []string, err error) {
 	if h.at == ebpf.AttachXDP {
 		info, err := (*h.link).Info()

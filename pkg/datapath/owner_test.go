@@ -14,7 +14,7 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// asker is a host that asks who has an address.
+// asker adds a host that sends ARP requests and neighbour solicitations.
 func (w *wire) asker(t *testing.T, addresses ...string) *lab.Node {
 	t.Helper()
 	client, err := w.lab.Node("client")

@@ -67,8 +67,8 @@ func (c *Conflicts) turn(now time.Time) {
 	}
 }
 
-// settle forgets what was asked for a router, and returns who has answered for which of its
-// addresses.
+// settle ends the questions of a router. It returns the MACs that answered, each with the
+// router's addresses that it answered for.
 func (c *Conflicts) settle(id router.ID) map[packet.MAC][]netip.Addr {
 	c.arrivals = slices.DeleteFunc(c.arrivals, func(a arrival) bool { return a.id == id })
 	claims := make(map[packet.MAC][]netip.Addr)

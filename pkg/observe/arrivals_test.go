@@ -21,8 +21,8 @@ func (b *beginner) Altered() uint64                                       { retu
 func (b *beginner) Actives() ([]router.Status, error)                     { return nil, nil }
 func (b *beginner) StatusOf(router.ID) (s router.Status, _ bool, _ error) { return b.Status, true, nil }
 
-// A router that starts asks who has its addresses. That another host has one is told when the
-// router takes over and has heard nobody, and only then.
+// A router asks at its start whether another host has its addresses. The answer becomes a
+// problem only if the router takes over because it has heard nobody.
 func TestAddressInUse(t *testing.T) {
 	virtual := packet.VirtualMAC(packet.IPv4, 51)
 	for name, c := range map[string]struct {

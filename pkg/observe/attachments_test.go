@@ -17,8 +17,9 @@ import (
 	"github.com/failoverd/failoverd/pkg/router"
 )
 
-// What was detached is attached again and told to the routers of the interface; what
-// can't be is tried again and told once; who is in front for good is left there.
+// A detached program is attached again, and the routers of the interface get a problem. A
+// failure is tried again, and logged once. A program that always returns to the front stays
+// there.
 func TestAttachments(t *testing.T) {
 	log, logged := test.NewNullLogger()
 	here, there := router.ID{Interface: "eth0", Family: packet.IPv4, VRID: 1}, router.ID{Interface: "eth1", Family: packet.IPv4, VRID: 1}

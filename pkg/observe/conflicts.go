@@ -225,7 +225,7 @@ func (g *guarded) confirm(now time.Time) bool {
 	return true
 }
 
-// question is who has an address, in a frame.
+// question is a frame that asks which MAC has an address.
 type question struct {
 	ifindex int
 	frame   []byte
