@@ -851,8 +851,9 @@ int failover_tc(struct __sk_buff *skb)
  * that nobody reads and that costs the other traffic nothing. The program that receives
  * has seen it before, unless somebody has detached it, or has put one in front that ends
  * the chain. Then this one keeps the time in its place, so that a Backup doesn't take over
- * from a healthy Active until the other is attached again. What it hasn't checked, the
- * checksum and whether it is authentic, is worth no more than the time until then.
+ * from a healthy Active until the other is attached again. It doesn't check the checksum,
+ * which is worth no more than the time until then. It ignores a router that authenticates:
+ * what isn't proven authentic must not hold off a Backup.
  */
 SEC("socket")
 int failover_stack(struct __sk_buff *skb)
@@ -886,7 +887,7 @@ int failover_stack(struct __sk_buff *skb)
 		return 0;
 	key.vrid = m[1];
 	router = bpf_map_lookup_elem(&failover_router, &key);
-	if (!router || !router->running || (m[0] & 0xf) != 1 || !(router->versions & 1 << (m[0] >> 4)) || m[2] < router->heed)
+	if (!router || !router->running || router->auth || (m[0] & 0xf) != 1 || !(router->versions & 1 << (m[0] >> 4)) || m[2] < router->heed)
 		return 0;
 	if (same_address(from.address, router->source))
 		return 0;

@@ -21,6 +21,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 
+	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/transmit"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -255,10 +256,11 @@ func TestStampWithoutPrograms(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
+		plain := Router{Version: 3, Running: true, Heed: 100, Forms: packet.ChecksumRFC9568, Source: list(own)[0]}
 		ears := make(map[uint8]Ear)
 		for _, vrid := range []uint8{51, 52} {
 			k := packet.Key{Ifindex: w.ifindex, Family: f, VRID: vrid}
-			if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Heed: 100, Forms: packet.ChecksumRFC9568, Source: list(own)[0]}); err != nil {
+			if err := w.dp.SetRouter(k, plain); err != nil {
 				t.Fatal(err)
 			}
 			ears[vrid], _ = w.dp.Ear(k)
@@ -317,9 +319,20 @@ func TestStampWithoutPrograms(t *testing.T) {
 		stamped("detached, of a priority that doesn't count", 99, source, 255, false)
 		stamped("detached, of a router beyond the link", 202, source, 254, false)
 		stamped("detached, its own", 203, own, 255, false)
+		// Nobody has proven that such an advertisement is authentic.
+		sealed := plain
+		sealed.Verifier = rules{auth.Rules{Type: auth.HMAC, Keys: map[uint8]packet.HMACStates{1: {}}}}
+		k := packet.Key{Ifindex: w.ifindex, Family: f, VRID: 51}
+		if err := w.dp.SetRouter(k, sealed); err != nil {
+			t.Fatal(err)
+		}
+		stamped("detached, of a router that authenticates", 204, source, 255, false)
+		if err := w.dp.SetRouter(k, plain); err != nil {
+			t.Fatal(err)
+		}
 		if done, err := w.repair(); err != nil || len(done) != 1 {
 			t.Fatal(done, err)
 		}
-		stamped("attached again", 204, source, 255, true)
+		stamped("attached again", 205, source, 255, true)
 	}
 }
