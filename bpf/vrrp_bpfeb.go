@@ -293,7 +293,6 @@ const (
 	VrrpMapFailoverStamp  = "failover_stamp"
 	VrrpMapFailoverStream = "failover_stream"
 	VrrpMapFailoverWork   = "failover_work"
-	VrrpProgFailoverStack = "failover_stack"
 	VrrpProgFailoverTc    = "failover_tc"
 	VrrpProgFailoverVrrp  = "failover_vrrp"
 	VrrpVarFailoverClock  = "failover_clock"
@@ -341,9 +340,8 @@ type VrrpSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type VrrpProgramSpecs struct {
-	FailoverStack *ebpf.ProgramSpec `ebpf:"failover_stack"`
-	FailoverTc    *ebpf.ProgramSpec `ebpf:"failover_tc"`
-	FailoverVrrp  *ebpf.ProgramSpec `ebpf:"failover_vrrp"`
+	FailoverTc   *ebpf.ProgramSpec `ebpf:"failover_tc"`
+	FailoverVrrp *ebpf.ProgramSpec `ebpf:"failover_vrrp"`
 }
 
 // VrrpMapSpecs contains maps before they are loaded into the kernel.
@@ -439,14 +437,12 @@ type VrrpVariables struct {
 //
 // It can be passed to LoadVrrpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type VrrpPrograms struct {
-	FailoverStack *ebpf.Program `ebpf:"failover_stack"`
-	FailoverTc    *ebpf.Program `ebpf:"failover_tc"`
-	FailoverVrrp  *ebpf.Program `ebpf:"failover_vrrp"`
+	FailoverTc   *ebpf.Program `ebpf:"failover_tc"`
+	FailoverVrrp *ebpf.Program `ebpf:"failover_vrrp"`
 }
 
 func (p *VrrpPrograms) Close() error {
 	return _VrrpClose(
-		p.FailoverStack,
 		p.FailoverTc,
 		p.FailoverVrrp,
 	)

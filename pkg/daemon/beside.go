@@ -17,12 +17,13 @@ import (
 	"github.com/failoverd/failoverd/pkg/router"
 )
 
-// besideEvery is how often it is looked whether the host has changed.
-const besideEvery = time.Second
+// besideAgain is how soon it is tried again after something has failed.
+const besideAgain = time.Second
 
 // beside has other interfaces of this host that are in a router's network not answer for
 // its addresses.
 type beside struct {
+	news  <-chan struct{} // has a value when the views or the host have changed
 	set   func(datapath.Link, map[packet.Key][]netip.Addr) error
 	views func() map[router.ID]view
 	host  func() []link.Interface
@@ -35,15 +36,18 @@ type beside struct {
 }
 
 func (b *beside) run(ctx context.Context) error {
-	tick := time.NewTicker(besideEvery)
-	defer tick.Stop()
 	for {
+		var again <-chan time.Time
+		if b.again {
+			again = time.After(besideAgain)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
-			b.follow()
+		case <-b.news:
+		case <-again:
 		}
+		b.follow()
 	}
 }
 

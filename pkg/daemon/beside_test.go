@@ -27,8 +27,8 @@ func TestAttachmentsOfAHost(t *testing.T) {
 	r.start(web + "\n" + spare)
 	r.active(v4(51))
 	ctx, end := context.WithCancel(context.Background())
-	attachments := observe.NewAttachments(r.dp, r.members, r.problems, r.log)
-	others := &beside{set: r.dp.SetBeside, views: r.all, host: r.monitor.Snapshot, log: r.log}
+	attachments := observe.NewAttachments(r.dp, r.members, func() {}, r.problems, r.log)
+	others := &beside{news: r.reported, set: r.dp.SetBeside, views: r.all, host: r.monitor.Snapshot, log: r.log}
 	done := make(chan error, 2)
 	for _, run := range []func(context.Context) error{attachments.Run, others.run} {
 		go func() { done <- r.node.Beside(func() error { return run(ctx) }) }()

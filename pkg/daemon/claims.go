@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/reconcile"
 )
@@ -28,38 +29,54 @@ func (c *claims) Look(_ *plan.Host, p *plan.Picture) error {
 	return nil
 }
 
-// Do claims Virtual Routers in an order that is the same for all, in which the steps are:
-// of two processes that begin at the same moment, the one that gets the first that both
-// want gets the others too.
+// Do claims Virtual Routers together: that takes a look at all claims of the host.
 func (c *claims) Do(steps []reconcile.Step) []error {
-	return each(steps, func(s *reconcile.Step) error {
+	errs := make([]error, len(steps))
+	var wanted []int
+	var ids []plan.ID
+	var keys []packet.Key
+	for n, s := range steps {
 		c.release(s.ID)
-		if s.Verb == reconcile.Unclaim {
-			return nil
+		if s.Verb == reconcile.Claim {
+			wanted, ids, keys = append(wanted, n), append(ids, s.ID), append(keys, keyOf(s.ID, s.Ifindex))
 		}
-		return c.hold(s.ID, s.Ifindex)
-	})
+	}
+	for i, err := range c.hold(ids, keys) {
+		errs[wanted[i]] = err
+	}
+	return errs
 }
 
-func (c *claims) hold(id plan.ID, ifindex int) error {
-	closer, err := link.Claim(ifindex, id.Family, id.VRID)
-	if errors.Is(err, link.ErrClaimed) {
-		return fmt.Errorf("another failoverd already runs VRID %d on %s: stop it first, or use another VRID", id.VRID, id.Interface)
+// hold claims Virtual Routers.
+func (c *claims) hold(ids []plan.ID, keys []packet.Key) []error {
+	held, errs := link.Claim(keys...)
+	for n, id := range ids {
+		switch {
+		case errs[n] == nil:
+			c.held[id] = claim{keys[n].Ifindex, held[n]}
+		case errors.Is(errs[n], link.ErrClaimed):
+			errs[n] = fmt.Errorf("another failoverd already runs VRID %d on %s: stop it first, or use another VRID", id.VRID, id.Interface)
+		}
 	}
-	if err != nil {
-		return err
-	}
-	c.held[id] = claim{ifindex, closer}
-	return nil
+	return errs
 }
 
 // holdAll claims the Virtual Routers whose interfaces are there.
 func (c *claims) holdAll(p *plan.Plan, snapshot []link.Interface) error {
+	index := make(map[string]int, len(snapshot))
+	for _, i := range snapshot {
+		index[i.Name] = i.Index
+	}
+	var ids []plan.ID
+	var keys []packet.Key
 	for _, v := range p.Ordered() {
-		if i, err := link.Find(snapshot, v.Interface); err == nil {
-			if err := c.hold(v.ID, i.Index); err != nil {
-				return err
-			}
+		if i, there := index[v.Interface]; there {
+			ids, keys = append(ids, v.ID), append(keys, keyOf(v.ID, i))
+		}
+	}
+	for _, err := range c.hold(ids, keys) {
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -103,10 +103,15 @@ func (c *conditions) alter(router string, f func(*condition) bool) {
 		delete(c.states, router)
 	}
 	if changed {
-		select {
-		case c.changes <- struct{}{}:
-		default:
-		}
+		c.changed()
+	}
+}
+
+// changed has it looked what follows from something that has changed.
+func (c *conditions) changed() {
+	select {
+	case c.changes <- struct{}{}:
+	default:
 	}
 }
 

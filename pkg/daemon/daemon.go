@@ -255,6 +255,15 @@ func (p *packets) convert(rec *datapath.Record) {
 	p.deliver(&p.received)
 }
 
+// Hearing is part of router.Packets.
+func (p *packets) Hearing(ifindex int) (h router.Hearing) {
+	h.Looked, h.Since, h.Deaf = p.dp.Hearing(ifindex)
+	return h
+}
+
+// Look is part of router.Packets.
+func (p *packets) Look(ifindex int) { p.dp.Ask(ifindex) }
+
 func (p *packets) Ear(k packet.Key) router.Ear {
 	e, ok := p.dp.Ear(k)
 	if !ok {

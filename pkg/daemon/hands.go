@@ -226,6 +226,7 @@ type port struct {
 
 func (h *sockets) Look(_ *plan.Host, p *plan.Picture) error {
 	for name, open := range h.open {
+		open.Open.Lost = h.dp.Lost(open.Ifindex)
 		p.Ports[name] = open.Open
 	}
 	for id, hears := range h.hears {
@@ -375,7 +376,6 @@ type entries struct {
 	dp     *datapath.Datapath
 	guards *guards
 	all    map[plan.ID]*plan.Entry
-	next   int // which of them is looked at next
 }
 
 func (h *entries) Look(_ *plan.Host, p *plan.Picture) error {
@@ -406,19 +406,12 @@ func (h *entries) Do(steps []reconcile.Step) []error {
 	})
 }
 
-// lookAtOnce is how many of the kernel's entries are looked at in one go.
-const lookAtOnce = 100
-
-// lookAfter puts back what somebody has deleted from the kernel's maps, of some entries,
-// and next time of others.
+// lookAfter puts back what somebody has deleted from the kernel's maps.
 func (h *entries) lookAfter(restored func(plan.ID, string)) error {
-	keys := h.dp.Routers()
-	if len(keys) == 0 {
+	if h.dp.Whole() {
 		return nil
 	}
-	for range min(len(keys), lookAtOnce) {
-		h.next = (h.next + 1) % len(keys)
-		k := keys[h.next]
+	for _, k := range h.dp.Routers() {
 		missing := h.dp.Missing(k)
 		if missing == nil {
 			continue

@@ -35,6 +35,9 @@ const (
 	// lookEvery is how often it is looked for what no event tells of: memberships, and a
 	// journal that there was no room for.
 	lookEvery = 3 * time.Second
+	// mapsEvery is how often the kernel's maps are read. Nobody changes them by mistake,
+	// and reading them takes more than all else.
+	mapsEvery = 15 * time.Second
 	// restTimes is how many times as long as a look at the host took the next one waits
 	// that is only for interfaces that have changed, and restMost the longest.
 	restTimes = 4
@@ -55,10 +58,12 @@ type keeper struct {
 	changes  chan change
 	settling chan chan struct{} // closed when what was known before has been acted on
 	begun    chan struct{}      // closed when what was possible at the start is done
+	reported chan struct{}      // has a value when all has changed, or the interfaces have
 
 	plan    *plan.Plan
 	known   map[plan.ID]*remembered
-	changed bool // the interfaces, since it was looked after them
+	changed bool      // the interfaces, since it was looked after them
+	read    time.Time // when the kernel's maps were
 
 	mu    sync.Mutex
 	views map[router.ID]view
@@ -96,7 +101,7 @@ type change struct {
 func newKeeper(h *hands, monitor *link.Monitor, loop *router.Loop, c *conditions, problems *observe.Problems, wait bool, log *logrus.Logger) *keeper {
 	k := &keeper{
 		hands: h, monitor: monitor, loop: loop, conditions: c, problems: problems, wait: wait, log: log, known: h.takings.known,
-		changes: make(chan change), settling: make(chan chan struct{}), begun: make(chan struct{}),
+		changes: make(chan change), settling: make(chan chan struct{}), begun: make(chan struct{}), reported: make(chan struct{}, 1),
 	}
 	looks := []reconcile.Executor{h.notes, h.interfaces, h.claims, h.sockets, h.entries, h.takings, h.settings}
 	do := map[reconcile.Verb]reconcile.Executor{
@@ -130,7 +135,7 @@ func (w withdrawals) Do(steps []reconcile.Step) []error {
 // run keeps the host until ctx ends. An error of a start without anybody to wait names
 // what can't be used.
 func (k *keeper) run(ctx context.Context, p *plan.Plan, tell func(map[router.ID]view)) error {
-	k.plan = p
+	k.plan, k.read = p, time.Now()
 	var first sync.Once
 	var waiting []chan struct{}
 	var reloaded chan<- error
@@ -246,9 +251,12 @@ func (k *keeper) lookAfter() bool {
 			k.log.WithError(err).Warn("memberships can't be looked after")
 		}
 	}
-	restored := func(id plan.ID, what string) { k.hands.takings.guardian.Restore(id, what) }
-	if err := k.hands.entries.lookAfter(restored); err != nil {
-		k.log.WithError(err).Error("the kernel's maps can't be put right, trying on")
+	if time.Since(k.read) > mapsEvery {
+		k.read = time.Now()
+		restored := func(id plan.ID, what string) { k.hands.takings.guardian.Restore(id, what) }
+		if err := k.hands.entries.lookAfter(restored); err != nil {
+			k.log.WithError(err).Error("the kernel's maps can't be put right, trying on")
+		}
 	}
 	k.lookAfterJournal()
 	return k.hands.settings.drifted(k.hands.notes.all)
@@ -319,6 +327,10 @@ func (k *keeper) report(r *reconcile.Result) map[router.ID]view {
 	k.mu.Lock()
 	k.views = views
 	k.mu.Unlock()
+	select {
+	case k.reported <- struct{}{}:
+	default:
+	}
 	return views
 }
 

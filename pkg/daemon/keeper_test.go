@@ -377,9 +377,10 @@ func TestKeeperJournalFull(t *testing.T) {
 func TestKeeperClaimed(t *testing.T) {
 	r := newRig(t)
 	var other interface{ Close() error }
-	r.must(r.node.Do(func() (err error) {
-		other, err = link.Claim(r.index("eth0"), packet.IPv4, 51)
-		return err
+	r.must(r.node.Do(func() error {
+		held, errs := link.Claim(packet.Key{Ifindex: r.index("eth0"), Family: packet.IPv4, VRID: 51})
+		other = held[0]
+		return errs[0]
 	}))
 	r.start(web + "\n" + spare)
 	r.backup(v4(52))
@@ -495,11 +496,11 @@ func TestKeeperRefuses(t *testing.T) {
 		"a stranger has the address": {web, func(r *rig) { r.must(r.node.AddAddress("eth0", "198.18.0.10/24")) }, "198.18.0.10 is on eth0 already"},
 		"it is claimed": {web, func(r *rig) {
 			r.must(r.node.Do(func() error {
-				c, err := link.Claim(r.index("eth0"), packet.IPv4, 51)
-				if err == nil {
-					t.Cleanup(func() { _ = c.Close() })
+				held, errs := link.Claim(packet.Key{Ifindex: r.index("eth0"), Family: packet.IPv4, VRID: 51})
+				if errs[0] == nil {
+					t.Cleanup(func() { _ = held[0].Close() })
 				}
-				return err
+				return errs[0]
 			}))
 		}, "another failoverd already runs"},
 	} {

@@ -85,6 +85,9 @@ type attachment struct {
 	holding error         // why the fence doesn't hold when the process is gone
 	pinned  string        // the links' directory
 	sockets []*socket
+	hearing hearing
+
+	failures int // of Repair in a row
 
 	moves int       // how often it was put in front of others again,
 	moved time.Time // and when last
@@ -437,13 +440,15 @@ func (d *Datapath) release(a *attachment) error {
 func (d *Datapath) publish() {
 	d.ordered = nil
 	var sockets []*socket
-	watched := make(map[int]bool)
+	watched, heard := make(map[int]bool), make(map[int]*hearing)
 	for ifindex, a := range d.attached {
 		sockets = append(sockets, a.sockets...)
 		watched[ifindex] = a.watch
+		heard[ifindex] = &a.hearing
 	}
 	d.sockets.Store(&sockets)
 	d.watched.Store(&watched)
+	d.hearing.Store(&heard)
 }
 
 func (d *Datapath) allSockets() []*socket {

@@ -104,8 +104,7 @@ type Datapath struct {
 	pins        *pins
 	rings       []*ring // of routers without authentication, and with
 	clock       *clock  // nil without BPF
-	stack       stack
-	ears        []byte // the stamps, mapped
+	ears        []byte  // the stamps, mapped
 	waiter      *waiter
 
 	// attaching is held while a NIC takes its time to attach or detach, so
@@ -118,6 +117,8 @@ type Datapath struct {
 	ids       map[*ebpf.Program]ebpf.ProgramID
 	sockets   atomic.Pointer[[]*socket]
 	watched   atomic.Pointer[map[int]bool]
+	hearing   atomic.Pointer[map[int]*hearing]
+	asked     chan struct{} // somebody wants a look
 
 	mu      sync.RWMutex // held for moments only
 	routers map[packet.Key]entry
@@ -141,6 +142,7 @@ func Load(o Options) (*Datapath, error) {
 		routers:  make(map[packet.Key]entry),
 		beside:   make(map[int]map[packet.Key][]netip.Addr),
 		attached: make(map[int]*attachment),
+		asked:    make(chan struct{}, 1),
 	}
 	d.sample = d.drainSample
 	waiter, err := newWaiter()
@@ -188,9 +190,6 @@ func (d *Datapath) loadBPF() error {
 	if d.ears, err = mapEars(d.objects.FailoverStamp); err == nil {
 		d.clock, err = newClock(d.objects.FailoverClock)
 	}
-	if err == nil {
-		d.stack, err = openStack(d.objects.FailoverStack)
-	}
 	if err != nil {
 		return errors.Join(err, d.closeBPF())
 	}
@@ -215,8 +214,6 @@ func (d *Datapath) closeBPF() error {
 		errs = append(errs, d.fence.close())
 		d.fence = nil
 	}
-	errs = append(errs, d.stack.close())
-	d.stack = nil
 	return errors.Join(append(errs, d.objects.Close())...)
 }
 

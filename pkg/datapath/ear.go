@@ -108,9 +108,9 @@ func (e Ear) Outrank(o vrrp.Outranked) {
 	}
 }
 
-// RepeatedAt returns when the last expected advertisement was received, 0 if none
-// was.
-func (e Ear) RepeatedAt() vrrp.Instant { return vrrp.Instant(atomic.LoadUint64(e.repeatedAt)) }
+// RepeatedAt returns where the kernel keeps when the last expected advertisement was
+// received, 0 if none was. It is to be read atomically.
+func (e Ear) RepeatedAt() *vrrp.Instant { return (*vrrp.Instant)(unsafe.Pointer(e.repeatedAt)) }
 
 // Repeated returns how many advertisements of each expected signature there have
 // been in all, and which came, a bit for each, the last one lowest.

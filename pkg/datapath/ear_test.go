@@ -72,8 +72,8 @@ func TestUnchanged(t *testing.T) {
 			t.Error("delivered although it was expected")
 		}
 		stamp, _ := w.stamp(k)
-		if stamp.At < before || ear.RepeatedAt() != stamp.At {
-			t.Errorf("stamp %+v, repeated at %d", stamp, ear.RepeatedAt())
+		if stamp.At < before || *ear.RepeatedAt() != stamp.At {
+			t.Errorf("stamp %+v, repeated at %d", stamp, *ear.RepeatedAt())
 		}
 		if now, order := ear.Repeated(); now[n] != repeated[n]+1 || order&1 != uint64(n) {
 			t.Errorf("repeated %d, before %d, in the order %b", now, repeated, order)
@@ -195,15 +195,15 @@ func TestAuthenticUnchanged(t *testing.T) {
 	}
 	ear, _ := w.dp.Ear(k)
 	ear.Expect([Expected]uint64{signature})
-	if _, delivered := w.takes(t, r, frames["H6-2"]); delivered || ear.RepeatedAt() == 0 {
-		t.Errorf("delivered %v, repeated at %d", delivered, ear.RepeatedAt())
+	if _, delivered := w.takes(t, r, frames["H6-2"]); delivered || *ear.RepeatedAt() == 0 {
+		t.Errorf("delivered %v, repeated at %d", delivered, *ear.RepeatedAt())
 	}
-	repeated := ear.RepeatedAt()
+	repeated := *ear.RepeatedAt()
 	before := w.dp.Counters()
 	runProgram(t, r, frames["H6-2"])
 	w.dp.Drain(func(*Record) { t.Error("a replay is delivered") })
-	if got := raised(before, w.dp.Counters()); got != "auth_replay" || ear.RepeatedAt() != repeated {
-		t.Errorf("a replay raises %s, repeated at %d", got, ear.RepeatedAt())
+	if got := raised(before, w.dp.Counters()); got != "auth_replay" || *ear.RepeatedAt() != repeated {
+		t.Errorf("a replay raises %s, repeated at %d", got, *ear.RepeatedAt())
 	}
 	if _, delivered := w.takes(t, r, frames["H6-3"]); delivered {
 		t.Error("a replay has ended what is expected")

@@ -31,7 +31,7 @@ func TestMissing(t *testing.T) {
 	if r, known := w.dp.Router(k); !known || r.Version != 3 {
 		t.Errorf("known: %+v", r)
 	}
-	if err := w.dp.Missing(k); err != nil {
+	if err := w.dp.Missing(k); err != nil || !w.dp.Whole() {
 		t.Errorf("at the beginning: %v", err)
 	}
 	for what, remove := range map[string]func() error{
@@ -47,10 +47,13 @@ func TestMissing(t *testing.T) {
 		if err := w.dp.Missing(k); err == nil || !strings.Contains(err.Error(), what) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("without the %s: %v", what, err)
 		}
+		if w.dp.Whole() {
+			t.Errorf("whole without the %s", what)
+		}
 		if err := w.dp.Tell(k); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
-		if err := w.dp.Missing(k); err != nil {
+		if err := w.dp.Missing(k); err != nil || !w.dp.Whole() {
 			t.Errorf("with the %s again: %v", what, err)
 		}
 	}
@@ -59,6 +62,22 @@ func TestMissing(t *testing.T) {
 	}
 	if w.dp.Missing(k) == nil || len(w.dp.Routers()) != 0 {
 		t.Error("a router that was deleted is known")
+	}
+}
+
+// A thousand routers are whole, and looking at them is cheap.
+func BenchmarkWhole(b *testing.B) {
+	w := newWire(b, ModeOff)
+	for n := range 1000 {
+		k := packet.Key{Ifindex: w.ifindex + n/250, Family: packet.IPv4, VRID: uint8(1 + n%250)}
+		if err := w.dp.SetRouter(k, Router{Version: 3, Source: netip.MustParseAddr("192.0.2.3"), Running: true, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)})}}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		if !w.dp.Whole() {
+			b.Fatal("not whole")
+		}
 	}
 }
 

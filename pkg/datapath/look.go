@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
 const (
@@ -92,13 +93,14 @@ func (d *Datapath) Look() []Lack {
 	defer d.attaching.Unlock()
 	d.looks++
 	var all []Lack
+	began := monotonic()
 	classes := 0
 	for _, ifindex := range d.order() {
 		a := d.attached[ifindex]
 		if a.classes {
 			classes++
 		}
-		if l, _ := d.look(a, !a.classes || d.turn(classes-1)); l != nil {
+		if l, _ := d.look(a, began, !a.classes || d.turn(classes-1)); l != nil {
 			all = append(all, *l)
 		}
 	}
@@ -132,15 +134,15 @@ func (d *Datapath) Attached(ifindex int) error {
 	if !ok {
 		return fmt.Errorf("interface %d isn't attached", ifindex)
 	}
-	l, err := d.look(a, true)
+	l, err := d.look(a, monotonic(), true)
 	if l != nil {
 		return l
 	}
 	return err
 }
 
-// look returns what an attachment lacks, nil if nothing.
-func (d *Datapath) look(a *attachment, filters bool) (*Lack, error) {
+// look returns what an attachment lacks, nil if nothing. It began at that time.
+func (d *Datapath) look(a *attachment, began vrrp.Instant, filters bool) (*Lack, error) {
 	lack := Lack{Interface: a.on}
 	var errs []error
 	for _, h := range d.hooks(a) {
@@ -166,11 +168,16 @@ func (d *Datapath) look(a *attachment, filters bool) (*Lack, error) {
 	if slices.ContainsFunc(a.sockets, (*socket).orphaned) {
 		lack.Detached = append(lack.Detached, PathPacket)
 	}
+	err := errors.Join(errs...)
 	if len(lack.Detached) == 0 && len(lack.InFront) == 0 {
-		return nil, errors.Join(errs...)
+		if err == nil && (!a.classes || filters) {
+			a.found(began, nil)
+		}
+		return nil, err
 	}
 	lack.Left = a.moves >= moveMost && time.Since(a.moved) < moveWithin || a.classes
-	return &lack, errors.Join(errs...)
+	a.found(began, &lack)
+	return &lack, err
 }
 
 func (l *Lack) add(ahead []string) {
@@ -295,6 +302,7 @@ func lookAtFilters(a *attachment) (detached, ahead []string, err error) {
 // Repair attaches again what was detached from an interface, and goes in front of what
 // was put in front, but not for ever. It returns what it has done, empty for nothing.
 // What can't be attached by XDP any more is received through AF_PACKET sockets meanwhile.
+// What can't be attached at all is Lost then.
 func (d *Datapath) Repair(ifindex int) (done []string, err error) {
 	d.attaching.Lock()
 	defer d.attaching.Unlock()
@@ -302,8 +310,11 @@ func (d *Datapath) Repair(ifindex int) (done []string, err error) {
 	if !ok {
 		return nil, nil
 	}
-	lack, err := d.look(a, true)
+	lack, err := d.look(a, monotonic(), true)
 	if lack == nil {
+		if err == nil {
+			a.repaired(nil, nil)
+		}
 		return nil, err
 	}
 	var errs []error
@@ -347,7 +358,10 @@ func (d *Datapath) Repair(ifindex int) (done []string, err error) {
 		}
 		errs = append(errs, err)
 	}
-	return done, errors.Join(errs...)
+	lack, err = d.look(a, monotonic(), true) // from now on it hears
+	err = errors.Join(append(errs, err)...)
+	a.repaired(lack, err)
+	return done, err
 }
 
 // reattach attaches the program of a hook anew: a link can't be moved, nor used again.

@@ -14,16 +14,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
-	"github.com/failoverd/failoverd/pkg/auth"
-	"github.com/failoverd/failoverd/pkg/packet"
-	"github.com/failoverd/failoverd/pkg/transmit"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -234,105 +231,138 @@ func TestFiltersComeBack(t *testing.T) {
 	}
 }
 
-// While the programs that receive are detached, or another one ends the chain in front of
-// them, the kernel goes on keeping when an advertisement came, if it counts; otherwise it
-// is they who do.
-func TestStampWithoutPrograms(t *testing.T) {
-	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
-		w := newWire(t, ModeTC)
-		a := w.dp.attached[w.ifindex]
-		source := map[packet.Family]string{packet.IPv4: "192.0.2.2", packet.IPv6: "fe80::a"}[f]
-		own := map[packet.Family]string{packet.IPv4: "192.0.2.3", packet.IPv6: "fe80::b"}[f]
-		if err := w.here.AddAddress("eth0", own+map[packet.Family]string{packet.IPv4: "/24", packet.IPv6: "/64"}[f]); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.here.Do(func() error {
-			member, err := transmit.Open(w.ifindex)
-			if err != nil {
-				return err
-			}
-			t.Cleanup(func() { _ = member.Close() })
-			return member.Join(f)
-		}); err != nil {
-			t.Fatal(err)
-		}
-		plain := Router{Version: 3, Running: true, Heed: 100, Forms: packet.ChecksumRFC9568, Source: list(own)[0]}
-		ears := make(map[uint8]Ear)
-		for _, vrid := range []uint8{51, 52} {
-			k := packet.Key{Ifindex: w.ifindex, Family: f, VRID: vrid}
-			if err := w.dp.SetRouter(k, plain); err != nil {
-				t.Fatal(err)
-			}
-			ears[vrid], _ = w.dp.Ear(k)
-		}
-		advertise := func(priority uint8, from string, hops byte) (before, after vrrp.Stamp) {
-			t.Helper()
-			before, _ = ears[51].Stamp()
-			a := packet.Advertisement{Version: 3, VRID: 51, Priority: priority, Interval: 250 * time.Millisecond, Addresses: list(own)}
-			frame, err := packet.AppendAdvertisementFrame(nil, packet.MAC{2, 0, 0, 0, 0, 9}, list(from)[0], &a, packet.ChecksumRFC9568)
-			if err != nil {
-				t.Fatal(err)
-			}
-			frame[14+map[packet.Family]int{packet.IPv4: 8, packet.IPv6: 7}[f]] = hops
-			sumHeader(frame)
-			time.Sleep(10 * time.Millisecond) // or the programs may have seen it
-			w.conn.Queue(frame)
-			// What comes behind it has been dealt with later.
-			advertise52 := packet.Advertisement{Version: 3, VRID: 52, Priority: 200, Interval: 250 * time.Millisecond, Addresses: list(own)}
-			behind, err := packet.AppendAdvertisementFrame(nil, packet.MAC{2, 0, 0, 0, 0, 9}, list(source)[0], &advertise52, packet.ChecksumRFC9568)
-			if err != nil {
-				t.Fatal(err)
-			}
-			w.conn.Queue(behind)
-			mark, _ := ears[52].Stamp()
-			err = nil
-			if w.conn.Flush(func(_ int, e error) { err = e }); err != nil {
-				t.Fatal(err)
-			}
-			for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-				if now, _ := ears[52].Stamp(); now != mark {
-					break
+// Whoever asks is told whether the packets arrive, and since when they do again. The fence's
+// programs alone keep no packet from arriving.
+func TestHearing(t *testing.T) {
+	for _, test := range []struct {
+		mode   Mode
+		detach string // whose absence makes it deaf; empty: none of the programs'
+	}{{ModeTC, "ingress"}, {ModeGeneric, "xdp"}, {ModeOff, ""}} {
+		t.Run(string(test.mode), func(t *testing.T) {
+			w := newWire(t, test.mode)
+			hearing := func() vrrp.Instant {
+				t.Helper()
+				looked, since, deaf := w.dp.Hearing(w.ifindex)
+				if deaf {
+					t.Error("deaf")
 				}
-				if time.Now().After(end) {
-					t.Fatalf("%s: VRID 52 isn't stamped", f)
+				if since != 0 {
+					t.Errorf("it hears again since %v", since)
+				}
+				return looked
+			}
+			if hearing() != 0 {
+				t.Error("somebody has looked")
+			}
+			w.dp.Ask(w.ifindex + 1) // there is no such interface
+			select {
+			case <-w.dp.Asked():
+				t.Error("a look at an interface that isn't attached")
+			default:
+			}
+			before := monotonic()
+			w.dp.Ask(w.ifindex)
+			w.dp.Ask(w.ifindex)
+			<-w.dp.Asked()
+			if lacks := w.lookAsked(); len(lacks) > 0 || hearing() < before {
+				t.Fatalf("a look finds %v", lacks)
+			}
+			looked := hearing()
+			if lacks := w.lookAsked(); len(lacks) > 0 || hearing() != looked {
+				t.Errorf("nobody has asked for a look: %v", lacks)
+			}
+			if err := w.dp.attached[w.ifindex].fence[1].Detach(); err != nil {
+				t.Fatal(err)
+			}
+			w.dp.Ask(w.ifindex)
+			if lacks := w.lookAsked(); len(lacks) != 1 || hearing() == looked {
+				t.Errorf("without the program that looks at what is sent: %v", lacks)
+			}
+			for _, h := range w.dp.hooks(w.dp.attached[w.ifindex]) {
+				if h.name == "egress" {
+					continue
+				}
+				if err := (*h.link).Detach(); err != nil {
+					t.Fatal(err)
+				}
+				w.dp.Ask(w.ifindex)
+				lacks := w.lookAsked()
+				if _, _, deaf := w.dp.Hearing(w.ifindex); deaf != (h.name == test.detach) {
+					t.Errorf("without %s: deaf %v, %v", h.name, deaf, lacks)
+				}
+				before := monotonic()
+				if _, err := w.repair(); err != nil {
+					t.Fatal(err)
+				}
+				looked, since, deaf := w.dp.Hearing(w.ifindex)
+				if deaf || (since >= before) != (h.name == test.detach) || looked < before {
+					t.Errorf("with %s again: looked %v, since %v, deaf %v; it was attached after %v", h.name, looked, since, deaf, before)
 				}
 			}
-			after, _ = ears[51].Stamp()
-			return before, after
-		}
-		stamped := func(what string, priority uint8, from string, hops byte, want bool) {
-			t.Helper()
-			before, after := advertise(priority, from, hops)
-			if got := after != before; got != want {
-				t.Errorf("%s, %s: stamped %v", f, what, got)
-			}
-			if want && (after.Priority != priority || after.Version != 3 || after.Interval != 250*time.Millisecond) {
-				t.Errorf("%s, %s: %+v", f, what, after)
-			}
-		}
-		stamped("attached", 200, source, 255, true)
-		stamped("attached, of a priority that doesn't count", 99, source, 255, false)
-		if err := a.fence[0].Detach(); err != nil {
-			t.Fatal(err)
-		}
-		stamped("detached", 201, source, 255, true)
-		stamped("detached, of a priority that doesn't count", 99, source, 255, false)
-		stamped("detached, of a router beyond the link", 202, source, 254, false)
-		stamped("detached, its own", 203, own, 255, false)
-		// Nobody has proven that such an advertisement is authentic.
-		sealed := plain
-		sealed.Verifier = rules{auth.Rules{Type: auth.HMAC, Keys: map[uint8]packet.HMACStates{1: {}}}}
-		k := packet.Key{Ifindex: w.ifindex, Family: f, VRID: 51}
-		if err := w.dp.SetRouter(k, sealed); err != nil {
-			t.Fatal(err)
-		}
-		stamped("detached, of a router that authenticates", 204, source, 255, false)
-		if err := w.dp.SetRouter(k, plain); err != nil {
-			t.Fatal(err)
-		}
-		if done, err := w.repair(); err != nil || len(done) != 1 {
-			t.Fatal(done, err)
-		}
-		stamped("attached again", 205, source, 255, true)
+		})
 	}
+}
+
+// Programs that can't be attached again are lost: others have taken all places. Attaching
+// the interface anew finds another way to receive.
+func TestLost(t *testing.T) {
+	w := newWire(t, ModeAuto)
+	if err := w.dp.attached[w.ifindex].fence[0].Detach(); err != nil {
+		t.Fatal(err)
+	}
+	var strangers []func() error
+	t.Cleanup(func() {
+		for _, leave := range strangers {
+			_ = leave()
+		}
+	})
+	attach := func() error {
+		p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "pass", Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}})
+		if err != nil {
+			return err
+		}
+		strangers = append(strangers, p.Close)
+		l, err := link.AttachTCX(link.TCXOptions{Interface: w.ifindex, Program: p, Attach: ebpf.AttachTCXIngress})
+		if err == nil {
+			strangers = append(strangers, l.Close)
+		}
+		return err
+	}
+	var err error
+	for err == nil {
+		err = w.here.Do(attach)
+	}
+	if !errors.Is(err, unix.ERANGE) {
+		t.Fatal(err)
+	}
+	for n := range lostAfter {
+		if lost := w.dp.Lost(w.ifindex); lost != "" {
+			t.Errorf("lost after %d attempts: %s", n, lost)
+		}
+		if _, err := w.repair(); err == nil {
+			t.Fatal("attached beside as many others as there is room for")
+		}
+	}
+	if lost := w.dp.Lost(w.ifindex); !strings.Contains(lost, "ingress") || !strings.Contains(lost, "can't be attached again") {
+		t.Errorf("lost: %q", lost)
+	}
+	var path Path
+	err = w.here.Do(func() (err error) {
+		if err = w.dp.Detach(w.ifindex); err != nil {
+			return err
+		}
+		path, err = w.dp.Attach(Link{Index: w.ifindex, Name: "eth0", Kind: "veth"}, ModeAuto, false)
+		return err
+	})
+	if err != nil || path.Kind != PathGeneric || path.Unfenced == nil {
+		t.Errorf("attached anew: %+v, %v", path, err)
+	}
+	if lost := w.dp.Lost(w.ifindex); lost != "" {
+		t.Errorf("lost when attached anew: %s", lost)
+	}
+}
+
+func (w *wire) lookAsked() (all []Lack) {
+	_ = w.here.Do(func() error { all = w.dp.LookAsked(); return nil })
+	return all
 }

@@ -213,17 +213,16 @@ func (p *pins) pin(o *bpf.VrrpObjects, f *fence) error {
 	}
 	type pinner interface{ Pin(string) error }
 	all := map[string]pinner{
-		"progs/" + bpf.VrrpProgFailoverVrrp:  o.FailoverVrrp,
-		"progs/" + bpf.VrrpProgFailoverTc:    o.FailoverTc,
-		"progs/" + bpf.VrrpProgFailoverStack: o.FailoverStack,
-		"maps/" + bpf.VrrpMapFailoverRouter:  o.FailoverRouter,
-		"maps/" + bpf.VrrpMapFailoverPeer:    o.FailoverPeer,
-		"maps/" + bpf.VrrpMapFailoverIface:   o.FailoverIface,
-		"maps/" + bpf.VrrpMapFailoverStamp:   o.FailoverStamp,
-		"maps/" + bpf.VrrpMapFailoverCount:   o.FailoverCount,
-		"maps/" + bpf.VrrpMapFailoverLast:    o.FailoverLast,
-		"maps/" + bpf.VrrpMapFailoverRing:    o.FailoverRing,
-		"maps/" + bpf.VrrpMapFailoverSealed:  o.FailoverSealed,
+		"progs/" + bpf.VrrpProgFailoverVrrp: o.FailoverVrrp,
+		"progs/" + bpf.VrrpProgFailoverTc:   o.FailoverTc,
+		"maps/" + bpf.VrrpMapFailoverRouter: o.FailoverRouter,
+		"maps/" + bpf.VrrpMapFailoverPeer:   o.FailoverPeer,
+		"maps/" + bpf.VrrpMapFailoverIface:  o.FailoverIface,
+		"maps/" + bpf.VrrpMapFailoverStamp:  o.FailoverStamp,
+		"maps/" + bpf.VrrpMapFailoverCount:  o.FailoverCount,
+		"maps/" + bpf.VrrpMapFailoverLast:   o.FailoverLast,
+		"maps/" + bpf.VrrpMapFailoverRing:   o.FailoverRing,
+		"maps/" + bpf.VrrpMapFailoverSealed: o.FailoverSealed,
 		// FailoverKeys never is: who reads it can sign.
 		"maps/" + bpf.VrrpMapFailoverProven: o.FailoverProven,
 	}

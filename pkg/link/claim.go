@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -53,37 +54,81 @@ const (
 	claimProtocol = unix.IPPROTO_RAW
 )
 
-// Claim makes this process the only one of the network namespace that runs the
-// Virtual Router on the interface, until it is closed or the process ends.
-func Claim(ifindex int, f packet.Family, vrid uint8) (io.Closer, error) {
-	what := claimPrefix | uint32(ifindex&claimIndexes)<<8 | uint32(vrid)
-	if f == packet.IPv6 {
-		what |= claimIPv6
+// Claim makes this process the only one of the network namespace that runs the Virtual
+// Routers, each until it is closed or the process ends. The errors and what is to be closed
+// are in the order of the keys.
+func Claim(keys ...packet.Key) ([]io.Closer, []error) {
+	held, errs := make([]io.Closer, len(keys)), make([]error, len(keys))
+	var pending []int
+	for n := range keys {
+		pending = append(pending, n)
 	}
-	for range claimTries {
-		c, err := newClaim(what)
-		if err == nil {
-			err = c.hold()
+	for try := 0; len(pending) > 0; try++ {
+		if try == claimTries {
+			for _, n := range pending {
+				errs[n] = ErrClaimed
+			}
+			break
 		}
+		if try > 0 {
+			time.Sleep(rand.N(claimPause))
+		}
+		pending = attempt(keys, pending, held, errs)
+	}
+	return held, errs
+}
+
+// attempt asks for those that are pending, and returns those that others ask for too.
+func attempt(keys []packet.Key, pending []int, held []io.Closer, errs []error) (again []int) {
+	asking := make(map[int]*claim)
+	for _, n := range pending {
+		c, err := newClaim(claimed(keys[n]))
 		if err == nil {
-			return c, nil
+			asking[n] = c
+			continue
 		}
 		if c != nil {
 			_ = c.Close()
 		}
-		if errors.Is(err, ErrClaimed) {
-			return nil, err
-		}
-		if !errors.Is(err, errAsked) {
-			return nil, fmt.Errorf("claim VRID %d on interface %d: %w", vrid, ifindex, err)
-		}
-		time.Sleep(rand.N(claimPause))
+		errs[n] = err
 	}
-	return nil, ErrClaimed
+	others, err := others(asking)
+	for _, n := range pending {
+		c := asking[n]
+		if c == nil {
+			continue
+		}
+		switch {
+		case err != nil:
+			errs[n] = err
+		case others[c.what|claimHeld]:
+			errs[n] = ErrClaimed
+		case others[c.what]:
+			again = append(again, n)
+		default:
+			if errs[n] = c.bind(c.what | claimHeld); errs[n] == nil {
+				held[n] = c
+				continue
+			}
+		}
+		_ = c.Close()
+	}
+	for _, n := range pending {
+		if errs[n] != nil && !errors.Is(errs[n], ErrClaimed) {
+			errs[n] = fmt.Errorf("claim VRID %d on interface %d: %w", keys[n].VRID, keys[n].Ifindex, errs[n])
+		}
+	}
+	return again
 }
 
-// errAsked is returned where another process asks for the same at this moment.
-var errAsked = errors.New("another process asks for it")
+// claimed is the address that stands for a Virtual Router, without held.
+func claimed(k packet.Key) uint32 {
+	what := claimPrefix | uint32(k.Ifindex&claimIndexes)<<8 | uint32(k.VRID)
+	if k.Family == packet.IPv6 {
+		what |= claimIPv6
+	}
+	return what
+}
 
 // newClaim asks for something: from now on others see that.
 func newClaim(what uint32) (*claim, error) {
@@ -100,21 +145,6 @@ func newClaim(what uint32) (*claim, error) {
 	return c, c.bind(what)
 }
 
-// hold makes a claim the only one. Who looks last, after the other has asked, sees
-// the other: so there are never two that hold.
-func (c *claim) hold() error {
-	held, asked, err := c.others()
-	switch {
-	case err != nil:
-		return err
-	case held:
-		return ErrClaimed
-	case asked:
-		return errAsked
-	}
-	return c.bind(c.what | claimHeld)
-}
-
 // bind gives the socket an address, in place of the one that it has.
 func (c *claim) bind(address uint32) error {
 	a := &unix.SockaddrInet4{}
@@ -125,44 +155,36 @@ func (c *claim) bind(address uint32) error {
 	return nil
 }
 
-// others reports whether there are other claims to the same.
-func (c *claim) others() (held, asked bool, err error) {
-	// A socket that closes while the kernel makes the list may have it leave out
-	// another one: so there are two.
+// others returns the claims, by their addresses, that are there beside those that ask. Who
+// looks last, after the other has asked, sees the other: so there are never two that hold.
+func others(asking map[int]*claim) (map[uint32]bool, error) {
+	own := make(map[string]bool, len(asking))
+	for _, c := range asking {
+		own[fmt.Sprint(c.inode)] = true
+	}
+	all := make(map[uint32]bool)
+	// A socket that closes while the kernel makes the list may have it leave out another
+	// one: so there are two.
 	for range 2 {
-		h, a, err := c.look()
+		list, err := os.ReadFile("/proc/thread-self/net/raw")
 		if err != nil {
-			return false, false, err
+			return nil, fmt.Errorf("list the raw sockets: %w", err)
 		}
-		held, asked = held || h, asked || a
-	}
-	return held, asked, nil
-}
-
-func (c *claim) look() (held, asked bool, err error) {
-	list, err := os.ReadFile("/proc/thread-self/net/raw")
-	if err != nil {
-		return false, false, fmt.Errorf("list the raw sockets: %w", err)
-	}
-	own := fmt.Sprint(c.inode)
-	asking, holding := inList(c.what), inList(c.what|claimHeld)
-	// sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ref pointer drops
-	for line := range strings.Lines(string(list)) {
-		fields := strings.Fields(line)
-		if len(fields) < 10 || fields[9] == own {
-			continue
+		// sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ref pointer drops
+		for line := range strings.Lines(string(list)) {
+			fields := strings.Fields(line)
+			if len(fields) < 10 || own[fields[9]] {
+				continue
+			}
+			address, protocol, _ := strings.Cut(fields[1], ":")
+			if n, err := strconv.ParseUint(address, 16, 32); err == nil && protocol == fmt.Sprintf("%04X", claimProtocol) {
+				var b [4]byte
+				binary.NativeEndian.PutUint32(b[:], uint32(n))
+				all[binary.BigEndian.Uint32(b[:])] = true
+			}
 		}
-		held = held || fields[1] == holding
-		asked = asked || fields[1] == asking
 	}
-	return held, asked, nil
-}
-
-// inList is how the kernel lists a claim's address and protocol.
-func inList(address uint32) string {
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], address)
-	return fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(b[:]), claimProtocol)
+	return all, nil
 }
 
 // Close gives the claim up.

@@ -5,6 +5,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"runtime"
 	"sync"
@@ -16,14 +17,20 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
+// claimOne claims one Virtual Router.
+func claimOne(ifindex int, f packet.Family, vrid uint8) (io.Closer, error) {
+	held, errs := Claim(packet.Key{Ifindex: ifindex, Family: f, VRID: vrid})
+	return held[0], errs[0]
+}
+
 func TestClaim(t *testing.T) {
 	n, _, _ := newHost(t)
 	if err := n.Do(func() error {
-		first, err := Claim(2, packet.IPv4, 51)
+		first, err := claimOne(2, packet.IPv4, 51)
 		if err != nil {
 			return err
 		}
-		if _, err := Claim(2, packet.IPv4, 51); !errors.Is(err, ErrClaimed) {
+		if _, err := claimOne(2, packet.IPv4, 51); !errors.Is(err, ErrClaimed) {
 			t.Errorf("claimed twice: %v", err)
 		}
 		for _, c := range []struct {
@@ -31,7 +38,7 @@ func TestClaim(t *testing.T) {
 			family  packet.Family
 			vrid    uint8
 		}{{2, packet.IPv4, 52}, {3, packet.IPv4, 51}, {2, packet.IPv6, 51}} {
-			other, err := Claim(c.ifindex, c.family, c.vrid)
+			other, err := claimOne(c.ifindex, c.family, c.vrid)
 			if err != nil {
 				return err
 			}
@@ -40,11 +47,44 @@ func TestClaim(t *testing.T) {
 		if err := first.Close(); err != nil {
 			return err
 		}
-		again, err := Claim(2, packet.IPv4, 51)
+		again, err := claimOne(2, packet.IPv4, 51)
 		if err != nil {
 			return err
 		}
 		return again.Close()
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Thousands are claimed at once, and those that another one holds are told apart.
+func TestClaimMany(t *testing.T) {
+	n, _, _ := newHost(t)
+	var keys []packet.Key
+	for i := range 2000 {
+		keys = append(keys, packet.Key{Ifindex: 2 + i/500, Family: []packet.Family{packet.IPv4, packet.IPv6}[i%2], VRID: uint8(1 + i%500/2)})
+	}
+	if err := n.Do(func() error {
+		other, err := claimOne(keys[7].Ifindex, keys[7].Family, keys[7].VRID)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = other.Close() }()
+		held, errs := Claim(keys...)
+		for i := range keys {
+			if (errs[i] == nil) != (i != 7) || (held[i] != nil) != (i != 7) {
+				t.Errorf("%v: %v, %v", keys[i], held[i], errs[i])
+			}
+		}
+		if !errors.Is(errs[7], ErrClaimed) {
+			t.Errorf("what another one holds: %v", errs[7])
+		}
+		for _, c := range held {
+			if c != nil {
+				err = errors.Join(err, c.Close())
+			}
+		}
+		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +103,7 @@ func TestClaimAtOnce(t *testing.T) {
 			all.Go(func() {
 				on(t, n, func() {
 					<-begin
-					_, err := Claim(2, packet.IPv6, uint8(round+1)) // held until the end of the test
+					_, err := claimOne(2, packet.IPv6, uint8(round+1)) // held until the end of the test
 					mu.Lock()
 					defer mu.Unlock()
 					switch {
@@ -134,7 +174,7 @@ func TestClaimWithoutRights(t *testing.T) {
 			return
 		}
 		for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
-			if c, err := Claim(2, f, 51); !errors.Is(err, unix.EPERM) {
+			if c, err := claimOne(2, f, 51); !errors.Is(err, unix.EPERM) {
 				t.Errorf("%v has %v, %v", f, c, err)
 			}
 			l, err := net.Listen("unix", fmt.Sprintf("@failoverd/2/%d/51", f))
@@ -147,7 +187,7 @@ func TestClaimWithoutRights(t *testing.T) {
 	})
 	on(t, n, func() {
 		for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
-			c, err := Claim(2, f, 51)
+			c, err := claimOne(2, f, 51)
 			if err != nil {
 				t.Errorf("%v: %v", f, err)
 				continue

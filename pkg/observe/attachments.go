@@ -25,6 +25,7 @@ type Attachments struct {
 	members  func(ifindex int) []router.ID
 	problems *Problems
 	log      *logrus.Logger
+	lost     func()         // told when programs can't be attached again
 	failed   map[int]string // why an interface couldn't be repaired when that was last told
 }
 
@@ -32,14 +33,17 @@ type Attachments struct {
 type Programs interface {
 	// Look returns what interfaces lack.
 	Look() []datapath.Lack
+	// Asked has a value when LookAsked is to look at some of them at once.
+	Asked() <-chan struct{}
+	LookAsked() []datapath.Lack
 	// Repair attaches what is missing at one, and returns what it was.
 	Repair(ifindex int) ([]string, error)
 }
 
 // NewAttachments returns those of programs. The members of an interface are the routers
-// that take part there.
-func NewAttachments(programs Programs, members func(ifindex int) []router.ID, problems *Problems, log *logrus.Logger) *Attachments {
-	return &Attachments{programs: programs, members: members, problems: problems, log: log, failed: make(map[int]string)}
+// that take part there. lost is called while an interface can't be repaired.
+func NewAttachments(programs Programs, members func(ifindex int) []router.ID, lost func(), problems *Problems, log *logrus.Logger) *Attachments {
+	return &Attachments{programs: programs, members: members, lost: lost, problems: problems, log: log, failed: make(map[int]string)}
 }
 
 // Run looks after them until ctx ends.
@@ -50,15 +54,17 @@ func (a *Attachments) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-a.programs.Asked():
+			a.mend(time.Now(), a.programs.LookAsked())
 		case now := <-tick.C:
-			a.check(now)
+			a.mend(now, a.programs.Look())
 		}
 	}
 }
 
-// check looks at all interfaces, and repairs what isn't right.
-func (a *Attachments) check(now time.Time) {
-	for _, lack := range a.programs.Look() {
+// mend repairs what interfaces lack.
+func (a *Attachments) mend(now time.Time, lacks []datapath.Lack) {
+	for _, lack := range lacks {
 		err := error(nil)
 		if len(lack.Detached) > 0 || !lack.Left {
 			var done []string
@@ -67,6 +73,9 @@ func (a *Attachments) check(now time.Time) {
 			}
 		}
 		a.tellFailure(lack.Interface, err)
+		if err != nil {
+			a.lost()
+		}
 		for _, id := range a.members(lack.Interface.Index) {
 			a.note(now, id, &lack)
 		}

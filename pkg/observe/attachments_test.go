@@ -41,7 +41,8 @@ func TestAttachments(t *testing.T) {
 		},
 	}
 	members := func(ifindex int) []router.ID { return map[int][]router.ID{2: {here}, 3: {there}}[ifindex] }
-	a := NewAttachments(programs, members, problems, log)
+	lost := 0
+	a := NewAttachments(programs, members, func() { lost++ }, problems, log)
 	kinds := func() (all []string) {
 		for _, p := range problems.Each()[here] {
 			all = append(all, p.Kind)
@@ -50,14 +51,14 @@ func TestAttachments(t *testing.T) {
 	}
 	now := time.Now()
 	lack.Detached = []string{"ingress"}
-	a.check(now)
+	a.mend(now, programs.Look())
 	if got := kinds(); repaired != 1 || len(got) != 1 || got[0] != control.Detached || len(problems.Each()[there]) != 0 {
 		t.Errorf("detached: %d repairs, problems %v and %v", repaired, got, problems.Each()[there])
 	}
 	fails = errors.New("no luck")
 	logged.Reset()
 	for range 3 {
-		a.check(now)
+		a.mend(now, programs.Look())
 	}
 	said := 0
 	for _, e := range logged.AllEntries() {
@@ -68,10 +69,13 @@ func TestAttachments(t *testing.T) {
 	if repaired != 4 || said != 1 {
 		t.Errorf("what fails is tried %d times and told %d times", repaired-1, said)
 	}
+	if lost != 3 {
+		t.Errorf("told %d times that it can't be repaired", lost)
+	}
 	lack.Detached, lack.InFront, lack.Left, fails = nil, []string{"cil_from_netdev (number 7)"}, false, nil
-	a.check(now)
+	a.mend(now, programs.Look())
 	lack.Left = true
-	a.check(now)
+	a.mend(now, programs.Look())
 	if repaired != 5 {
 		t.Errorf("what is in front is gone before %d times", repaired-4)
 	}
@@ -86,4 +90,6 @@ type fakePrograms struct {
 }
 
 func (p *fakePrograms) Look() []datapath.Lack                { return p.look() }
+func (p *fakePrograms) Asked() <-chan struct{}               { return nil }
+func (p *fakePrograms) LookAsked() []datapath.Lack           { return nil }
 func (p *fakePrograms) Repair(ifindex int) ([]string, error) { return p.repair(ifindex) }

@@ -128,7 +128,11 @@ func (d *desire) want(v *Virtual) *Want {
 		w.Wait = Obstacle{Cause: vrrp.CauseWaiting, Text: err.Error()}
 		return w
 	}
-	if !ok || open.Port != d.host.Ports[v.Interface] && open.Reopens(d.host.Ports[v.Interface]) {
+	if ok && open.Lost != "" {
+		w.Wait = Obstacle{Cause: vrrp.CauseFault, Detail: open.Lost}
+		return w
+	}
+	if !ok || open.Reopens(d.host.Ports[v.Interface]) {
 		w.Wait = Obstacle{Cause: vrrp.CauseWaiting, Text: "interface " + v.Interface + " isn't in use yet"}
 		return w
 	}
@@ -140,9 +144,10 @@ func (d *desire) want(v *Virtual) *Want {
 	return w
 }
 
-// Reopens reports whether a port that is open has to be closed to be the other one.
-func (p Port) Reopens(o Port) bool {
-	return p.Ifindex != o.Ifindex || p.Generation != o.Generation || p.Mode != o.Mode
+// Reopens reports whether a port that is open has to be closed to be the one that is
+// wanted.
+func (o Open) Reopens(p Port) bool {
+	return o.Lost != "" || p.Ifindex != o.Ifindex || p.Generation != o.Generation || p.Mode != o.Mode
 }
 
 // equip decides how a Virtual Router has its virtual MAC.

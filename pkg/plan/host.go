@@ -46,6 +46,7 @@ type Open struct {
 	Port
 	TC       string // how the TC programs are attached; empty: they aren't
 	Unfenced error  // why nothing holds back answers when the daemon hangs or is killed
+	Lost     string // which programs somebody has detached that can't be attached again; empty: none
 }
 
 // Member is what failoverd has for one Virtual Router.

@@ -207,7 +207,11 @@ func (l *Loop) expire(r *router, now vrrp.Instant) {
 		l.step(r, now, vrrp.Event{Kind: vrrp.Startup, Source: r.port.Source})
 		return
 	}
-	if r.machine.State() == vrrp.Backup && l.heardMeanwhile(r, now) {
+	if r.lookAt != 0 {
+		l.lookAhead(r)
+		return
+	}
+	if r.machine.State() == vrrp.Backup && (l.heardMeanwhile(r, now) || l.deaf(r, now)) {
 		return
 	}
 	if r.group != nil {
@@ -254,6 +258,7 @@ func (l *Loop) heardMeanwhile(r *router, now vrrp.Instant) bool {
 // step runs one event through a state machine and carries out what it says.
 func (l *Loop) step(r *router, now vrrp.Instant, ev vrrp.Event) {
 	l.listen(r)
+	r.looked = false
 	actions := r.machine.Step(now, ev, l.actions[:0])
 	l.actions = actions
 	for i := range actions {
@@ -845,6 +850,12 @@ func (l *Loop) reschedule(r *router) {
 	for _, at := range [...]vrrp.Instant{r.restartAt, r.releaseAt} {
 		if at != 0 && (!ok || at < deadline) {
 			deadline, ok = at, true
+		}
+	}
+	if r.lookAt = 0; ok && r.machine.State() == vrrp.Backup {
+		deadline = max(deadline, r.deafUntil)
+		if at := r.lookBefore(); at != 0 && at < deadline {
+			deadline, r.lookAt = at, at
 		}
 	}
 	r.deadline = deadline

@@ -36,6 +36,10 @@ type host struct {
 	leases       map[packet.Key]vrrp.Instant // until when the addresses are answered for
 	permit       vrrp.Instant                // and advertisements let out
 	refuses      func(frame []byte) error
+	hearing      Hearing
+	detached     bool            // nothing is received, as a look finds,
+	unseen       bool            // unless it takes too long
+	looks        []time.Duration // when they were asked for
 	queued       [][]byte
 	assigned     []string
 	assignErr    error
@@ -88,6 +92,26 @@ func (h *host) Drain(f func(*Received)) {
 
 func (h *host) Ear(k packet.Key) Ear { return hostEar{h, k} }
 
+func (h *host) Hearing(int) Hearing {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.hearing
+}
+
+// Look finds at once what is so.
+func (h *host) Look(int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.looks = append(h.looks, time.Since(h.start))
+	switch {
+	case h.unseen:
+	case h.detached:
+		h.hearing.Deaf = true
+	default:
+		h.hearing.Looked = h.Now()
+	}
+}
+
 // hostEar hands everything over, whatever it is told to expect.
 type hostEar struct {
 	h *host
@@ -104,7 +128,7 @@ func (e hostEar) Stamp() (vrrp.Stamp, bool) {
 func (hostEar) Expect([2]uint64)                      {}
 func (hostEar) Outrank(vrrp.Outranked)                {}
 func (hostEar) Repeated() (n [2]uint64, order uint64) { return n, 0 }
-func (hostEar) RepeatedAt() vrrp.Instant              { return 0 }
+func (hostEar) RepeatedAt() *vrrp.Instant             { return new(vrrp.Instant) }
 
 func (h *host) Lease(k packet.Key) Lease { return hostLease{h, k} }
 

@@ -4,6 +4,7 @@ package router
 
 import (
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/failoverd/failoverd/pkg/packet"
@@ -30,9 +31,14 @@ type familiar struct {
 // quiet is a Backup that the kernel listens for.
 type quiet struct {
 	router   *router
-	ear      Ear
+	at       *vrrp.Instant // Ear.RepeatedAt: thousands of them are read again and again
 	deadline vrrp.Instant  // not over before
 	patience time.Duration // Active_Down_Interval
+}
+
+// heard is when the kernel has heard the last advertisement for it, 0 if it hasn't yet.
+func (q *quiet) heard() vrrp.Instant {
+	return vrrp.Instant(atomic.LoadInt64((*int64)(q.at)))
 }
 
 // expect has the kernel listen for a Backup, if the repetition of the advertisement
@@ -55,8 +61,8 @@ func (l *Loop) expect(r *router, p *Received, ev *vrrp.Event) {
 
 	l.deadlines.remove(r)
 	r.quietIndex = int32(len(l.quiet))
-	l.quiet = append(l.quiet, quiet{r, r.ear, r.deadline, r.machine.Status().ActiveDownInterval})
-	l.sweepAt = min(l.sweepAt, r.deadline)
+	l.quiet = append(l.quiet, quiet{r, r.ear.RepeatedAt(), r.deadline, r.machine.Status().ActiveDownInterval})
+	l.sweepAt = min(l.sweepAt, r.deadline.Add(-lookLead(l.quiet[r.quietIndex].patience)))
 }
 
 // outrank has the kernel ignore others like the advertisement that was received last, if
@@ -126,7 +132,7 @@ func (l *Loop) catchUp(r *router) {
 		return
 	}
 	n, order := r.ear.Repeated()
-	at := r.ear.RepeatedAt() // not older than the last of those
+	at := l.quiet[r.quietIndex].heard() // not older than the last of those
 	first, second := n[0]-r.counted[0], n[1]-r.counted[1]
 	if first+second == 0 {
 		return
@@ -151,14 +157,15 @@ func (l *Loop) sweep(now vrrp.Instant) {
 	l.sweepAt = never
 	for n := 0; n < len(l.quiet); {
 		q := &l.quiet[n]
-		if q.deadline.Sub(now) < q.patience/2 { // the others can wait
-			q.deadline = max(q.deadline, q.ear.RepeatedAt().Add(q.patience))
+		if q.deadline.Sub(now) < q.patience/2+lookLead(q.patience) { // the others can wait
+			q.deadline = max(q.deadline, q.heard().Add(q.patience))
 		}
-		if q.deadline <= now {
+		wake := q.deadline.Add(-lookLead(q.patience))
+		if wake <= now {
 			l.listen(q.router) // another one is in its place now
 			continue
 		}
-		l.sweepAt = min(l.sweepAt, q.deadline)
+		l.sweepAt = min(l.sweepAt, wake)
 		n++
 	}
 }

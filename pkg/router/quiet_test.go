@@ -46,11 +46,13 @@ func (e *twinEar) Stamp() (vrrp.Stamp, bool)     { return e.stamp, e.stamp.At !=
 func (e *twinEar) Outrank(o vrrp.Outranked)      { e.outranked = o }
 func (e *twinEar) Expect(signatures [2]uint64)   { e.expected = signatures }
 func (e *twinEar) Repeated() ([2]uint64, uint64) { return e.repeated, e.order }
-func (e *twinEar) RepeatedAt() vrrp.Instant      { return e.at }
+func (e *twinEar) RepeatedAt() *vrrp.Instant     { return &e.at }
 func (w *twin) Now() vrrp.Instant                { return w.now }
 func (w *twin) Wait(vrrp.Instant) error          { return errors.ErrUnsupported }
 func (w *twin) Wake()                            {}
 func (w *twin) Ear(k packet.Key) Ear             { return w.ears[k] }
+func (w *twin) Hearing(int) Hearing              { return Hearing{} }
+func (w *twin) Look(int)                         {}
 func (w *twin) Queue([]byte)                     { w.queued++; w.pending++ }
 func (w *twin) Queued() int                      { return w.pending }
 func (w *twin) Flush(func(int, error)) int       { w.flushed++; w.pending = 0; return 0 }

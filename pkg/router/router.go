@@ -53,6 +53,22 @@ type Packets interface {
 	// Ear returns what the kernel hears for a Virtual Router; nil where it keeps
 	// nothing.
 	Ear(packet.Key) Ear
+	// Hearing returns what is known of whether the packets of an interface arrive. It
+	// never waits.
+	Hearing(ifindex int) Hearing
+	// Look has somebody else look whether they do, and never waits.
+	Look(ifindex int)
+}
+
+// Hearing is what is known of whether the packets of an interface arrive: somebody may
+// detach what receives them.
+type Hearing struct {
+	// Looked is when the last look began that found them arriving; 0: there was none.
+	Looked vrrp.Instant
+	// Since is from when on they have arrived after they didn't. 0: they always have.
+	Since vrrp.Instant
+	// Deaf says that they don't.
+	Deaf bool
 }
 
 // Ear is what the kernel hears for a Virtual Router, in memory that it shares. No
@@ -70,8 +86,9 @@ type Ear interface {
 	// Outrank has these advertisements counted only, instead of handed over. What it
 	// was told before is forgotten, and the zero value stands for none.
 	Outrank(vrrp.Outranked)
-	// RepeatedAt is when the last of them was received, 0: there was none.
-	RepeatedAt() vrrp.Instant
+	// RepeatedAt is where it says when the last of them was received, 0: there was none.
+	// It is to be read atomically.
+	RepeatedAt() *vrrp.Instant
 }
 
 // Transmitter sends whole Ethernet frames on one interface, or IP datagrams. It never

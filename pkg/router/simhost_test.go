@@ -527,9 +527,9 @@ func (h *simHost) drainOne(record *simRecord, f func(*Received)) {
 	before, advertised := r.machine.State(), r.machine.Status().Advertised
 	if frame.source == h.source {
 		// S-T1, R-12: it is as if it had not come.
-		status, deadline, queued, announce := r.machine.Status(), r.deadline, len(h.queued), r.announce
+		status, queued, announce := r.machine.Status(), len(h.queued), r.announce
 		f(&h.received)
-		if r.machine.Status() != status || r.deadline != deadline || len(h.queued) != queued || r.announce != announce {
+		if r.machine.Status() != status || len(h.queued) != queued || r.announce != announce {
 			h.s.violate(h, "own frames change nothing", "in %v one of priority %d did", before, frame.advertisement.Priority)
 		}
 		return
@@ -555,6 +555,10 @@ func (h *simHost) Ear(packet.Key) Ear {
 	return (*simEar)(h)
 }
 
+// Hearing is always good, and nobody looks.
+func (h *simHost) Hearing(int) Hearing { return Hearing{} }
+func (h *simHost) Look(int)            {}
+
 // simEar is the kernel's part of the shortcut for what is no news.
 type simEar simHost
 
@@ -562,7 +566,7 @@ func (e *simEar) Stamp() (vrrp.Stamp, bool)     { return e.stamp, e.stamped }
 func (e *simEar) Outrank(o vrrp.Outranked)      { e.outranked = o }
 func (e *simEar) Expect(signatures [2]uint64)   { e.expected = signatures }
 func (e *simEar) Repeated() ([2]uint64, uint64) { return e.repeated, e.order }
-func (e *simEar) RepeatedAt() vrrp.Instant      { return e.repeatedAt }
+func (e *simEar) RepeatedAt() *vrrp.Instant     { return &e.repeatedAt }
 
 // expects does what the XDP program does with an advertisement: it reports whether
 // that is no news.

@@ -25,6 +25,9 @@ type router struct {
 	group      *group       // that it is a member of
 	heldBy     *router      // another member, which has an expired Active_Down_Timer wait,
 	heldUntil  vrrp.Instant // until then at least
+	lookAt     vrrp.Instant // when a Backup has it looked whether it hears; 0: not
+	looked     bool         // it has, for this deadline
+	deafUntil  vrrp.Instant // a Backup doesn't believe its expired timer before
 	slot       int32        // in Loop.deadlines, -1 when not in it
 	quietIndex int32        // in Loop.quiet, -1 when not in it
 	lease      Lease        // nil before it is needed
@@ -89,6 +92,7 @@ func (r *router) attach(p Port) {
 	r.queued.any = false
 	r.ear, r.familiar, r.lease, r.ignoring = nil, familiar{}, nil, vrrp.Outranked{}
 	r.octets, r.trouble = 0, nil
+	r.looked, r.deafUntil = false, 0
 }
 
 func (r *router) groupName() string {

@@ -140,6 +140,9 @@ func (r *Router) Status() Status {
 	return s
 }
 
+// ActiveDownInterval is how long a Backup waits for the next advertisement (RFC 9568 §6.1).
+func (r *Router) ActiveDownInterval() time.Duration { return r.activeDownInterval }
+
 // Step runs one event that happened at the time now and appends what has to be
 // done for it, in order, to actions. Times of successive events may go back a
 // little, for a received advertisement's is that of its reception.

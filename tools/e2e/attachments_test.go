@@ -17,6 +17,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/tools/lab"
@@ -99,6 +100,59 @@ func TestProgramsDetached(t *testing.T) {
 	s.stop(s.a, a.Failoverd)
 	s.ok(stranger.Close())
 	s.stop(s.b, b.Failoverd)
+}
+
+// An Active whose programs can't be attached again steps down, says why, and takes part again
+// in the way that is left: there XDP receives.
+func TestProgramsLost(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	a := s.withFile(s.a, fmt.Sprintf(pairOfRouters, 200))
+	a.router("web", "ipv4", inState("Active"))
+	b := s.withFile(s.b, fmt.Sprintf(pairOfRouters, 100))
+	b.router("web", "ipv4", inState("Backup"))
+	line, changes := len(a.Lines()), len(a.Transitions())
+	s.crowd(s.a)
+	for s.detach(s.a, "ingress"); s.crowd(s.a) == 0; s.detach(s.a, "ingress") {
+		t.Log("it was faster")
+	}
+	_, _, err := a.WaitState(s.ctx, line, "ipv4", "Active")
+	s.ok(err)
+	if down := a.Transitions()[changes]; down.To != "Initialize" || !strings.Contains(down.Cause, "can't be attached again") {
+		t.Errorf("it doesn't step down first: %+v", down)
+	}
+	s.answeredBy("198.18.0.10", s.a)
+	s.stop(s.b, b.Failoverd)
+	s.stop(s.a, a.Failoverd)
+}
+
+// crowd attaches as many programs to the interface of a host as there is room for, which
+// pass everything on, and returns how many there was room for.
+func (s *site) crowd(n *lab.Node) (attached int) {
+	s.t.Helper()
+	var err error
+	for ; err == nil; attached++ {
+		err = n.Do(func() error {
+			p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "pass", Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}})
+			if err != nil {
+				return err
+			}
+			s.t.Cleanup(func() { _ = p.Close() })
+			device, err := n.Netlink().LinkByName(ifname)
+			if err != nil {
+				return err
+			}
+			l, err := link.AttachTCX(link.TCXOptions{Interface: device.Attrs().Index, Program: p, Attach: ebpf.AttachTCXIngress})
+			if err == nil {
+				s.t.Cleanup(func() { _ = l.Close() })
+			}
+			return err
+		})
+	}
+	if !errors.Is(err, unix.ERANGE) {
+		s.t.Fatal(err)
+	}
+	return attached - 1
 }
 
 // A second interface in the network answers neither beside an Active nor beside the one

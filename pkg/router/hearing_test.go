@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package router
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// downInterval is Active_Down_Interval of priority 100 at one second.
+const downInterval = 3*time.Second + 156*time.Second/256
+
+// follow has a Backup of priority 100 hear three advertisements, a second apart.
+func (h *host) follow() (last time.Duration) {
+	for range 3 {
+		time.Sleep(time.Second)
+		last = time.Since(h.start)
+		h.hear(h.advertisement(200), true)
+		synctest.Wait()
+	}
+	return last
+}
+
+// when returns when a router has become Active, 0 if it hasn't.
+func (h *host) when() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, t := range h.transitions {
+		if t.To == vrrp.Active {
+			return t.When.Sub(vrrp.Instant(time.Hour)).Round(time.Microsecond)
+		}
+	}
+	return 0
+}
+
+// An ordinary take-over isn't later for the look, which is asked for once and before it,
+// also if it takes too long.
+func TestLookBeforeTakeOver(t *testing.T) {
+	for _, unseen := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHost(t, 100)
+			defer h.end()
+			h.up()
+			h.unseen = unseen
+			last := h.follow()
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			if got := h.when(); got != last+downInterval {
+				t.Errorf("Active after %v, want %v", got-last, downInterval)
+			}
+			if want := []time.Duration{last + downInterval - lookLead(downInterval)}; !slices.Equal(h.looks, want) {
+				t.Errorf("looks at %v, want %v", h.looks, want)
+			}
+		})
+	}
+}
+
+// A deaf Backup doesn't take over. When it hears again it waits for Active_Down_Interval,
+// and longer if it hears its Active then.
+func TestDeafBackup(t *testing.T) {
+	for _, alive := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHost(t, 100)
+			defer h.end()
+			h.up()
+			h.follow()
+			h.mu.Lock()
+			h.detached = true
+			h.mu.Unlock()
+			time.Sleep(20 * time.Second)
+			synctest.Wait()
+			if h.state() != vrrp.Backup || len(h.looks) != 1 {
+				t.Fatalf("deaf: %v, looks at %v", h.state(), h.looks)
+			}
+			h.mu.Lock()
+			h.detached, h.hearing = false, Hearing{Looked: h.Now(), Since: h.Now()}
+			h.mu.Unlock()
+			again := time.Since(h.start)
+			if alive {
+				time.Sleep(3 * time.Second)
+				again = time.Since(h.start)
+				h.hear(h.advertisement(200), true)
+			}
+			time.Sleep(20 * time.Second)
+			synctest.Wait()
+			if got := h.when(); got != again+downInterval {
+				t.Errorf("Active %v after it hears again, want %v", got-again, downInterval)
+			}
+		})
+	}
+}
+
+// A Backup that has just heard that its Active leaves needs no look.
+func TestNoLookOnLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 100)
+		defer h.end()
+		h.up()
+		last := h.follow()
+		h.hear(h.advertisement(0), true)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if got, want := h.when(), last+156*time.Second/256; got != want || len(h.looks) > 0 {
+			t.Errorf("Active at %v, want %v; looks at %v", got, want, h.looks)
+		}
+	})
+}
+
+// One look serves all the Backups of an interface whose Active has gone, also of those
+// that the kernel listens for.
+func TestOneLookForAll(t *testing.T) {
+	for _, shortcut := range []bool{false, true} {
+		w := newHearingTwin(t, shortcut)
+		const routers, interval = 100, 100 * time.Millisecond
+		var at []vrrp.Instant
+		for n := range routers {
+			at = append(at, vrrp.Instant(time.Hour)+vrrp.Instant(n)*vrrp.Instant(interval)/routers)
+		}
+		for round := range 10 {
+			for n := range routers {
+				w.now = at[n] + vrrp.Instant(round)*vrrp.Instant(interval)
+				w.advertise(uint8(n + 1))
+				w.loop.turn()
+			}
+		}
+		if w.looks != 0 {
+			t.Errorf("shortcut %v: %d looks while all is well", shortcut, w.looks)
+		}
+		for end := w.now.Add(time.Second); w.now < end; {
+			w.now = max(w.loop.next(), w.now)
+			w.loop.turn()
+		}
+		if w.active != routers || w.looks == 0 || w.looks > 2 {
+			t.Errorf("shortcut %v: %d of %d routers are Active, %d looks", shortcut, w.active, routers, w.looks)
+		}
+	}
+}
+
+// hearingTwin is a twin of many routers, at which somebody looks.
+type hearingTwin struct {
+	*twin
+	protocols map[uint8]vrrp.Config
+	hearing   Hearing
+	looks     int
+	active    int
+}
+
+func (w *hearingTwin) Hearing(int) Hearing { return w.hearing }
+func (w *hearingTwin) Look(int)            { w.looks++; w.hearing.Looked = w.now }
+func (w *hearingTwin) Transition(t Transition) {
+	if t.To == vrrp.Active {
+		w.active++
+	}
+}
+
+func newHearingTwin(t *testing.T, shortcut bool) *hearingTwin {
+	w := &hearingTwin{twin: &twin{shortcut: shortcut, ears: make(map[packet.Key]*twinEar)}, protocols: make(map[uint8]vrrp.Config)}
+	w.now = vrrp.Instant(time.Hour)
+	w.loop = New(w, w, w, w, w)
+	for vrid := uint8(1); vrid <= 100; vrid++ {
+		c := vrrp.Config{Version: 3, VRID: vrid, Family: packet.IPv4, Priority: 100, Interval: 100 * time.Millisecond, Preempt: true, Checksum: vrrp.ChecksumOnlyRFC9568, Addresses: []netip.Addr{testVIP.Addr()}}
+		machine, err := vrrp.New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := ID{Interface: "eth0", Family: packet.IPv4, VRID: vrid}
+		if err := w.loop.add(Config{ID: id, Protocol: c}, machine); err != nil {
+			t.Fatal(err)
+		}
+		w.protocols[vrid] = c
+		w.ears[packet.Key{Ifindex: 7, Family: packet.IPv4, VRID: vrid}] = &twinEar{}
+		w.loop.start(id, Port{Ifindex: 7, Source: testSource, Transmitter: w}, vrrp.CauseStarting)
+	}
+	w.loop.flush()
+	return w
+}
+
+func (w *hearingTwin) advertise(vrid uint8) {
+	c := w.protocols[vrid]
+	w.hear(Received{
+		At: w.now, Key: packet.Key{Ifindex: 7, Family: packet.IPv4, VRID: vrid}, From: testPeer, Checksum: packet.ChecksumRFC9568, Signature: 1 + uint64(vrid),
+		Advertisement: packet.Advertisement{Version: 3, VRID: vrid, Priority: 200, Interval: c.Interval, Addresses: c.Addresses},
+	}, &c)
+}
