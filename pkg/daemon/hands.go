@@ -226,7 +226,7 @@ type port struct {
 
 func (h *sockets) Look(_ *plan.Host, p *plan.Picture) error {
 	for name, open := range h.open {
-		open.Open.Lost = h.dp.Lost(open.Ifindex)
+		open.Lost = h.dp.Lost(open.Ifindex)
 		p.Ports[name] = open.Open
 	}
 	for id, hears := range h.hears {
