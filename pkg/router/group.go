@@ -81,7 +81,9 @@ func (l *Loop) hold(r *router, now vrrp.Instant) (until vrrp.Instant, by *router
 			if deadline <= now && l.heardMeanwhile(m, now) {
 				deadline, _ = m.machine.Deadline()
 			}
-			at = deadline
+			if at = deadline; at <= now && m != r && l.deaf(m, now) {
+				at = m.deafUntil
+			}
 		}
 		if at > now && at > until {
 			until, by = at, m

@@ -96,6 +96,34 @@ func TestDeafBackup(t *testing.T) {
 	}
 }
 
+// A group doesn't take over while one of its members is deaf.
+func TestDeafMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		defer p.end()
+		elsewhere := p.port()
+		elsewhere.Ifindex++
+		if err := p.loop.Stop(p.id(52), vrrp.CauseMaintenance, ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.loop.Start(p.id(52), elsewhere, vrrp.CauseStarting); err != nil {
+			t.Fatal(err)
+		}
+		p.mu.Lock()
+		p.detached = true // that of 51
+		p.mu.Unlock()
+		time.Sleep(20 * time.Second)
+		p.expect("while one of them is deaf", vrrp.Backup, vrrp.Backup)
+		p.mu.Lock()
+		p.detached, p.hearing = false, Hearing{Looked: p.Now(), Since: p.Now()}
+		p.mu.Unlock()
+		time.Sleep(downInterval - time.Second)
+		p.expect("while it could have heard no advertisement yet", vrrp.Backup, vrrp.Backup)
+		time.Sleep(2 * time.Second)
+		p.expect("when it hears nobody", vrrp.Active, vrrp.Active)
+	})
+}
+
 // A Backup that has just heard that its Active leaves needs no look.
 func TestNoLookOnLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

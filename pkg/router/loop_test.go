@@ -92,9 +92,12 @@ func (h *host) Drain(f func(*Received)) {
 
 func (h *host) Ear(k packet.Key) Ear { return hostEar{h, k} }
 
-func (h *host) Hearing(int) Hearing {
+func (h *host) Hearing(ifindex int) Hearing {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if ifindex != h.port().Ifindex {
+		return Hearing{}
+	}
 	return h.hearing
 }
 
