@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/sirupsen/logrus"
 
@@ -421,7 +422,7 @@ func (h *entries) lookAfter(restored func(plan.ID, string)) error {
 		}
 		for id, e := range h.all {
 			if keyOf(id, e.Ifindex) == k {
-				restored(id, missing.Error())
+				restored(id, strings.Join(missing, ", "))
 			}
 		}
 	}

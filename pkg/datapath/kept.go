@@ -4,7 +4,6 @@ package datapath
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"iter"
 	"net/netip"
@@ -111,24 +110,20 @@ func count[K, V any](m *ebpf.Map, right func(*K, *V) bool) (n int) {
 // Missing returns what the kernel's maps don't have of a Virtual Router that is known,
 // nil if they have all of it: whoever may use bpftool may delete an entry. It takes a
 // microsecond for each virtual address and peer.
-func (d *Datapath) Missing(k packet.Key) error {
+func (d *Datapath) Missing(k packet.Key) []string {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	return d.missing(k)
 }
 
-func (d *Datapath) missing(k packet.Key) error {
+func (d *Datapath) missing(k packet.Key) (all []string) {
 	e, known := d.routers[k]
-	if !known {
-		return fmt.Errorf("VRID %d isn't known", k.VRID)
-	}
-	if d.unavailable != nil {
+	if !known || d.unavailable != nil {
 		return nil
 	}
-	var errs []error
 	lacks := func(wrong bool, what string, v any) {
 		if wrong {
-			errs = append(errs, fmt.Errorf("the kernel has no %s %v of VRID %d", what, v, k.VRID))
+			all = append(all, fmt.Sprintf("the kernel's %s %v", what, v))
 		}
 	}
 	var router bpf.VrrpFailoverVirtualRouter
@@ -143,7 +138,7 @@ func (d *Datapath) missing(k packet.Key) error {
 		lacks(d.objects.FailoverKeys.Lookup(key, &secret) != nil, "key", key.Id)
 	}
 	if d.fence == nil {
-		return errors.Join(errs...)
+		return all
 	}
 	for at, a := range d.fenced(k, e.Addresses) {
 		var slot bpf.VmacFailoverSlot
@@ -151,10 +146,10 @@ func (d *Datapath) missing(k packet.Key) error {
 		err := d.fence.objects.FailoverAddress.Lookup(addressKey(at, a), &slot)
 		lacks(err != nil || len(holders) == 0 || slot.Slot != holders[len(holders)-1], "fenced address", a)
 	}
-	var all bpf.VmacFailoverVmacs
-	err = d.fence.objects.FailoverVmac.Lookup(uint32(k.Ifindex), &all)
-	lacks(err != nil || all.Slot[familyIndex(k.Family)][k.VRID] != e.slot+1, "virtual MAC", packet.VirtualMAC(k.Family, k.VRID))
-	return errors.Join(errs...)
+	var vmacs bpf.VmacFailoverVmacs
+	err = d.fence.objects.FailoverVmac.Lookup(uint32(k.Ifindex), &vmacs)
+	lacks(err != nil || vmacs.Slot[familyIndex(k.Family)][k.VRID] != e.slot+1, "virtual MAC", packet.VirtualMAC(k.Family, k.VRID))
+	return all
 }
 
 // fenced are the addresses of a Virtual Router, at its interface and at others in its
