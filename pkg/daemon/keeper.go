@@ -324,6 +324,7 @@ func (k *keeper) report(r *reconcile.Result) map[router.ID]view {
 		}
 	}
 	k.resize(host)
+	k.monitor.Watch("routers", interesting(r))
 	k.mu.Lock()
 	k.views = views
 	k.mu.Unlock()
@@ -332,6 +333,24 @@ func (k *keeper) report(r *reconcile.Result) map[router.ID]view {
 	default:
 	}
 	return views
+}
+
+// interesting are the interfaces that the routers are on, by their names in the
+// configuration and by those that they have now.
+func interesting(r *reconcile.Result) (names []string) {
+	for _, w := range r.Want.Wants {
+		names = append(names, w.V.Interface)
+		for _, p := range w.V.Routing.Placed {
+			names = append(names, p.Interface)
+		}
+		for _, p := range w.V.Routing.Routes {
+			names = append(names, p.Interface)
+		}
+	}
+	for _, p := range r.Want.Ports {
+		names = append(names, p.Name)
+	}
+	return slices.Compact(names)
 }
 
 // refused is what keeps a start from anything, without anybody to wait.

@@ -95,6 +95,13 @@ func (t *tracks) set(f *config.File) error {
 	}
 	t.mu.Unlock()
 
+	var interfaces []string
+	for _, c := range checks {
+		if c.Kind == track.Interface {
+			interfaces = append(interfaces, c.Target)
+		}
+	}
+	t.monitor.Watch("checks", interfaces)
 	t.tracker.Set(checks)
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -132,6 +132,9 @@ func (h *Handle) interfaces() ([]Interface, error) {
 			Passthru:      passthru(l),
 		}
 		copy(i.MAC[:], a.HardwareAddr)
+		if a.NetNsID >= 0 {
+			i.Parent = 0 // it is in another network namespace, and has that one's number
+		}
 		switch {
 		case a.RawFlags&unix.IFF_LOOPBACK != 0:
 			i.Kind = KindLoopback

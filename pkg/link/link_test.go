@@ -242,6 +242,89 @@ func newMonitor(t *testing.T, n *lab.Node) *Monitor {
 	return m
 }
 
+// What happens to interfaces that nobody watches is looked at later than what happens to
+// those that somebody watches, to those above and below them, and to addresses.
+func TestMonitorHaste(t *testing.T) {
+	n, _, h := newHost(t, "192.0.2.2/24")
+	var m *Monitor
+	if err := n.Do(func() (err error) { m, err = NewMonitor(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	judged := func() haste {
+		t.Helper()
+		all, err := m.discard()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.look(); err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	cable := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "other0", Flags: net.FlagUp}, PeerName: "other1"}
+	change := func(what string, want haste, f func(*netlink.Handle) error) {
+		t.Helper()
+		if err := f(n.Netlink()); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if got := judged(); got != want {
+			t.Errorf("%s: %d, want %d", what, got, want)
+		}
+	}
+	up := func(name string) func(*netlink.Handle) error {
+		return func(h *netlink.Handle) error {
+			return h.LinkSetUp(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: name, Index: index(t, h, name)}})
+		}
+	}
+	address := func(name, prefix string) func(*netlink.Handle) error {
+		return func(h *netlink.Handle) error {
+			a, err := netlink.ParseAddr(prefix)
+			if err != nil {
+				return err
+			}
+			return h.AddrAdd(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: name, Index: index(t, h, name)}}, a)
+		}
+	}
+	add := func(l netlink.Link) func(*netlink.Handle) error {
+		return func(h *netlink.Handle) error { return h.LinkAdd(l) }
+	}
+	remove := func(l netlink.Link) func(*netlink.Handle) error {
+		return func(h *netlink.Handle) error { return h.LinkDel(l) }
+	}
+	if got := judged(); got > burst {
+		t.Errorf("nothing has happened: %d", got)
+	}
+	change("an interface, before somebody watches", soon, add(cable))
+	change("it goes", soon, remove(cable))
+	m.Watch("routers", []string{"eth0", "eth9"})
+	m.Watch("checks", []string{"eth8"})
+	change("an interface that nobody watches", late, add(cable))
+	change("it is up", late, up("other1"))
+	change("it gets a link-local address", late, address("other0", "fe80::1234/64"))
+	change("it gets an address", burst, address("other0", "192.0.2.77/24"))
+	change("it goes with an address", soon, remove(cable))
+	if err := n.Netlink().LinkAdd(cable); err != nil {
+		t.Fatal(err)
+	}
+	change("it goes without", late, remove(cable))
+	change("one that is watched gets a link-local address", burst, address("eth0", "fe80::1234/64"))
+	on := &netlink.Macvlan{LinkAttrs: netlink.LinkAttrs{Name: "above", ParentIndex: find(t, h, "eth0").Index}, Mode: netlink.MACVLAN_MODE_BRIDGE}
+	change("one on top of it", soon, add(on))
+	change("that goes", soon, remove(on))
+	change("one with the name of a router's", soon, add(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth9"}, PeerName: "end9"}))
+	change("one with the name of a check's", soon, add(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth8"}, PeerName: "end8"}))
+}
+
+func index(t *testing.T, h *netlink.Handle, name string) int {
+	t.Helper()
+	l, err := h.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l.Attrs().Index
+}
+
 // New addresses are looked at together, so that looking doesn't delay those to come; what
 // else changes meanwhile is looked at without waiting for more of them.
 func TestMonitorGathers(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -27,8 +28,16 @@ const gather = 100 * time.Millisecond
 // interfaces that change all the time it would take a processor.
 const restTimes = 4
 
+// lazily is how much later a change is looked at that concerns none of the interfaces that
+// somebody has asked for with Watch. On a host with containers, interfaces come and go all
+// the time.
+const lazily = 2 * time.Second
+
 // eventBuffer is for the events, in octets, that come while they aren't looked at.
 const eventBuffer = 4 << 20
+
+// eventSize is for one of them; one that is longer is cut, and looked at all the same.
+const eventSize = 32 << 10
 
 // retry is how long to wait after a listing that failed.
 const retry = 100 * time.Millisecond
@@ -47,6 +56,8 @@ type Monitor struct {
 	snapshot []Interface
 	begun    time.Time // the picture
 	told     []func()
+	watchers map[string][]string
+	watched  map[string]bool // the names of all of them; nil: all interfaces are
 }
 
 // NewMonitor subscribes to changes and takes the first picture.
@@ -86,6 +97,25 @@ func (m *Monitor) Tell(f func()) {
 	m.mu.Unlock()
 }
 
+// Watch says which interfaces somebody is interested in: a change of them, or of those
+// above and below them, is looked at as soon as it comes. So is a change of an address,
+// except for IPv6 link-local ones; everything else is looked at a little later. Until
+// somebody watches, all interfaces are watched.
+func (m *Monitor) Watch(who string, names []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.watchers == nil {
+		m.watchers = make(map[string][]string)
+	}
+	m.watchers[who] = names
+	m.watched = make(map[string]bool)
+	for _, names := range m.watchers {
+		for _, n := range names {
+			m.watched[n] = true
+		}
+	}
+}
+
 // Snapshot returns the current picture. It must not be modified.
 func (m *Monitor) Snapshot() []Interface {
 	all, _ := m.Picture()
@@ -113,29 +143,57 @@ func (m *Monitor) Run(ctx context.Context) error {
 		return fmt.Errorf("receive interface events: %w", err)
 	}
 	defer context.AfterFunc(ctx, func() { _ = events.SetReadDeadline(time.Unix(1, 0)) })()
+	waiting := false // for lazily to be over
+	until := func(t time.Time) {
+		_ = events.SetReadDeadline(t)
+		if ctx.Err() != nil {
+			_ = events.SetReadDeadline(time.Unix(1, 0)) // this one may have come before
+		}
+	}
 	for ctx.Err() == nil {
 		var received error
 		err := conn.Read(func(fd uintptr) bool {
 			_, _, received = unix.Recvfrom(int(fd), nil, unix.MSG_DONTWAIT|unix.MSG_PEEK)
 			return !errors.Is(received, unix.EAGAIN)
 		})
+		haste := none
 		switch {
+		case ctx.Err() != nil:
+			return nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			continue
+			haste = soon
 		case err == nil:
 			err = received
 		}
-		more := errors.Is(err, unix.ENOBUFS) // events lost: look all the same
-		if err != nil && !more && !errors.Is(err, unix.EINTR) {
+		switch {
+		case haste != none:
+		case errors.Is(err, unix.ENOBUFS): // events lost: look all the same
+			haste = soon
+		case err != nil && !errors.Is(err, unix.EINTR):
 			return fmt.Errorf("receive interface events: %w", err)
-		}
-		for waited := time.Duration(0); !more && waited < gather && ctx.Err() == nil; waited += pace {
-			if more, err = m.discard(); err != nil {
+		default:
+			if haste, err = m.discard(); err != nil {
 				return err
 			}
-			if !more {
-				pause(ctx, pace)
+		}
+		if haste <= late {
+			if haste == late && !waiting {
+				waiting = true
+				until(time.Now().Add(lazily))
 			}
+			continue
+		}
+		for waited := time.Duration(0); haste < soon && waited < gather && ctx.Err() == nil; waited += pace {
+			pause(ctx, pace)
+			more, err := m.discard()
+			if err != nil {
+				return err
+			}
+			haste = max(haste, more)
+		}
+		if waiting {
+			waiting = false
+			until(time.Time{})
 		}
 		began := time.Now()
 		for m.look() != nil && ctx.Err() == nil {
@@ -147,6 +205,16 @@ func (m *Monitor) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// How soon events are looked at.
+type haste int
+
+const (
+	none  haste = iota // there were none
+	late               // of interfaces that nobody watches
+	burst              // of new addresses, of which there may be more
+	soon
+)
 
 func (m *Monitor) look() error {
 	// Everything that is already queued is part of the coming picture.
@@ -175,27 +243,119 @@ func (m *Monitor) look() error {
 	return nil
 }
 
-// discard takes the events that are there, and reports whether one of them was another
-// one than of a new address, or may have been.
-func (m *Monitor) discard() (more bool, err error) {
-	var message [unix.SizeofNlMsghdr + unix.SizeofIfInfomsg]byte
+// discard takes the events that are there, and says how soon they are to be looked at.
+func (m *Monitor) discard() (all haste, err error) {
+	message := make([]byte, eventSize)
 	for {
-		n, _, err := unix.Recvfrom(m.events.GetFd(), message[:], unix.MSG_DONTWAIT)
+		n, _, err := unix.Recvfrom(m.events.GetFd(), message, unix.MSG_DONTWAIT)
 		switch {
 		case err == nil:
-			kind := binary.NativeEndian.Uint16(message[4:]) // nlmsg_type
-			more = more || n < unix.SizeofNlMsghdr || kind != unix.RTM_NEWADDR
-			// A bridge's port that is one no longer has a family.
-			if kind == unix.RTM_DELLINK && n == len(message) && message[unix.SizeofNlMsghdr] == unix.AF_UNSPEC {
-				m.ended[int(int32(binary.NativeEndian.Uint32(message[unix.SizeofNlMsghdr+4:])))]++
-			}
+			all = max(all, m.judge(message[:n]))
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.ENOBUFS):
-			more = true
+			all = soon
 		case errors.Is(err, unix.EAGAIN):
-			return more, nil
+			return all, nil
 		default:
-			return more, fmt.Errorf("receive interface events: %w", err)
+			return all, fmt.Errorf("receive interface events: %w", err)
 		}
 	}
+}
+
+// judge says how soon an event is to be looked at.
+func (m *Monitor) judge(message []byte) haste {
+	if len(message) < unix.SizeofNlMsghdr+unix.SizeofIfAddrmsg {
+		return soon
+	}
+	body := message[unix.SizeofNlMsghdr:]
+	switch kind := binary.NativeEndian.Uint16(message[4:]); kind { // nlmsg_type
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		address := nl.DeserializeIfAddrmsg(body)
+		if !m.concerns(int(address.Index)) && linkLocal(body) {
+			return late
+		}
+		if kind == unix.RTM_NEWADDR {
+			return burst
+		}
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		if len(body) < unix.SizeofIfInfomsg {
+			return soon
+		}
+		l := nl.DeserializeIfInfomsg(body)
+		// A bridge's port that is one no longer has a family.
+		if kind == unix.RTM_DELLINK && l.Family == unix.AF_UNSPEC {
+			m.ended[int(l.Index)]++
+		}
+		if !m.concerns(int(l.Index)) && !m.concernsAttributes(body[unix.SizeofIfInfomsg:]) {
+			return late
+		}
+	}
+	return soon
+}
+
+// linkLocal reports whether the address of an event is an IPv6 link-local one.
+func linkLocal(body []byte) bool {
+	attributes, err := nl.ParseRouteAttr(body[unix.SizeofIfAddrmsg:])
+	if err != nil {
+		return false
+	}
+	for _, a := range attributes {
+		if a.Attr.Type == unix.IFA_ADDRESS {
+			ip, ok := netip.AddrFromSlice(a.Value)
+			return ok && ip.Is6() && ip.IsLinkLocalUnicast()
+		}
+	}
+	return false
+}
+
+// concernsAttributes reports whether somebody watches an interface by what an event says of
+// it: its name, or those above and below it.
+func (m *Monitor) concernsAttributes(body []byte) bool {
+	attributes, err := nl.ParseRouteAttr(body)
+	if err != nil {
+		return true
+	}
+	related := make(map[uint16]int)
+	for _, a := range attributes {
+		switch a.Attr.Type {
+		case unix.IFLA_IFNAME:
+			m.mu.Lock()
+			watched := m.watched[unix.ByteSliceToString(a.Value)]
+			m.mu.Unlock()
+			if watched {
+				return true
+			}
+		case unix.IFLA_LINK, unix.IFLA_MASTER, unix.IFLA_LINK_NETNSID:
+			if len(a.Value) == 4 {
+				related[a.Attr.Type] = int(binary.NativeEndian.Uint32(a.Value))
+			}
+		}
+	}
+	if _, elsewhere := related[unix.IFLA_LINK_NETNSID]; elsewhere {
+		delete(related, unix.IFLA_LINK)
+	}
+	delete(related, unix.IFLA_LINK_NETNSID)
+	for _, ifindex := range related {
+		if m.concerns(ifindex) {
+			return true
+		}
+	}
+	return false
+}
+
+// concerns reports whether somebody watches an interface, as the last picture has it, or one
+// that is above or below it.
+func (m *Monitor) concerns(ifindex int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.watched == nil {
+		return true
+	}
+	for n := range m.snapshot {
+		i := &m.snapshot[n]
+		if ifindex != 0 && m.watched[i.Name] && (i.Index == ifindex || i.Master == ifindex || i.Parent == ifindex) {
+			return true
+		}
+	}
+	return false
 }

@@ -84,12 +84,14 @@ type Result struct {
 // wait.
 func (r *Runner) Run(p *plan.Plan, clock func() vrrp.Instant) (Result, error) {
 	settled := false
+	forgotten := make(map[any]bool)
 	for n := 0; n < rounds && !settled; n++ {
 		if err := r.look(p); err != nil {
 			return Result{}, err
 		}
-		steps := r.due(Diff(r.want, r.now), clock())
-		settled = len(steps) == 0
+		before := len(forgotten)
+		steps := r.due(Diff(r.want, r.now), clock(), forgotten)
+		settled = len(steps) == 0 && len(forgotten) == before
 		if n == rounds-1 && !settled {
 			break // it is only looked what there is
 		}
@@ -147,8 +149,8 @@ func (r *Runner) look(p *plan.Plan) error {
 }
 
 // due leaves out the steps for what failed lately. What fails no more, or is wanted no
-// more, is forgotten.
-func (r *Runner) due(steps []Step, now vrrp.Instant) []Step {
+// more, is forgotten, and noted as that: what is wanted was decided as long as it failed.
+func (r *Runner) due(steps []Step, now vrrp.Instant, forgotten map[any]bool) []Step {
 	var due []Step
 	wanted := make(map[any]bool, len(r.failed))
 	for i := range steps {
@@ -166,6 +168,7 @@ func (r *Runner) due(steps []Step, now vrrp.Instant) []Step {
 	for subject := range r.failed {
 		if !wanted[subject] {
 			delete(r.failed, subject)
+			forgotten[subject] = true
 		}
 	}
 	return due

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/reconcile"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -130,6 +131,31 @@ func TestFailureEnds(t *testing.T) {
 	m.load()
 	if result := m.runs(time.Millisecond); len(result.Failed) > 0 || result.Next != 0 {
 		t.Errorf("%+v", result)
+	}
+}
+
+// What kept a router out and isn't wanted any more keeps it out no longer, at once.
+func TestFailureNoLongerWanted(t *testing.T) {
+	m := newMachine()
+	m.load(router("web", "eth0", 51, "192.0.2.10/24"))
+	m.runs(0)
+	id := m.plan.Virtuals[0].ID
+	var eth0 *link.Interface
+	for _, i := range m.host.interfaces {
+		if i.Name == "eth0" {
+			eth0 = i
+		}
+	}
+	m.host.rename(eth0, "wan")
+	m.fails(reconcile.Write, "")
+	for range 2 {
+		if result := m.runs(time.Minute); result.Failed[id] == nil || m.run.loop[id].Take != nil {
+			t.Fatalf("it can't be written down: %+v", result)
+		}
+	}
+	m.host.rename(eth0, "eth0")
+	if result := m.runs(time.Millisecond); len(result.Failed) > 0 || m.run.loop[id].Take == nil {
+		t.Errorf("it needn't be written down: %+v", result)
 	}
 }
 

@@ -163,6 +163,7 @@ func experiments() (all []experiment) {
 	all = append(all, failoverExperiments()...)
 	all = append(all, floodExperiments()...)
 	all = append(all, manyExperiments()...)
+	all = append(all, churnExperiments()...)
 	all = append(all, pairExperiments()...)
 	return append(all, outageExperiments()...)
 }
