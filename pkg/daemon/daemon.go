@@ -261,8 +261,8 @@ func (p *packets) Hearing(ifindex int) (h router.Hearing) {
 	return h
 }
 
-// Look is part of router.Packets.
-func (p *packets) Look(ifindex int) { p.dp.Ask(ifindex) }
+// RequestLook is part of router.Packets.
+func (p *packets) RequestLook(ifindex int) { p.dp.Ask(ifindex) }
 
 func (p *packets) Ear(k packet.Key) router.Ear {
 	e, ok := p.dp.Ear(k)

@@ -11,18 +11,19 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// hearing is what the last looks at an interface found of whether its packets are received.
+// hearing says whether an interface receives packets, as of the last look. The event loop
+// reads it without a lock.
 type hearing struct {
-	looked atomic.Int64 // when the last look began that found that they are
-	since  atomic.Int64 // when what receives them was attached again; 0: never
-	deaf   atomic.Bool  // they aren't
-	asked  atomic.Bool  // somebody wants a look
-	lost   atomic.Pointer[string]
+	looked atomic.Int64           // when the last look began that found the programs in place
+	since  atomic.Int64           // when the programs were attached again; 0: never
+	deaf   atomic.Bool            // the programs are detached
+	asked  atomic.Bool            // a look is requested
+	lost   atomic.Pointer[string] // see Lost
 }
 
-// Hearing returns what is known of whether the packets of an interface are received: when
-// the last look began that found that they are, since when they are again after they
-// weren't, and whether they aren't now. It makes no system call. 0 stands for never.
+// Hearing returns whether an interface receives packets: when the last look began that found
+// the programs in place, when they were attached again after somebody had detached them, and
+// whether they are detached now. It makes no system call. 0 stands for never.
 func (d *Datapath) Hearing(ifindex int) (looked, since vrrp.Instant, deaf bool) {
 	h := d.heard(ifindex)
 	if h == nil {
@@ -39,7 +40,7 @@ func (d *Datapath) heard(ifindex int) *hearing {
 	return nil
 }
 
-// Ask asks for a look at an interface, and never waits: see Asked.
+// Ask requests a look at an interface. It never waits. See Asked.
 func (d *Datapath) Ask(ifindex int) {
 	if h := d.heard(ifindex); h == nil || h.asked.Swap(true) {
 		return
@@ -50,10 +51,10 @@ func (d *Datapath) Ask(ifindex int) {
 	}
 }
 
-// Asked has a value when somebody has asked for a look: LookAsked takes it.
+// Asked has a value when a look is requested, which LookAsked does.
 func (d *Datapath) Asked() <-chan struct{} { return d.asked }
 
-// LookAsked is Look for the interfaces that were asked for since the last time.
+// LookAsked is Look for the interfaces for which a look is requested.
 func (d *Datapath) LookAsked() []Lack {
 	d.attaching.Lock()
 	defer d.attaching.Unlock()
@@ -69,12 +70,12 @@ func (d *Datapath) LookAsked() []Lack {
 	return all
 }
 
-// lostAfter is how often in a row Repair fails until what it can't attach is lost.
+// lostAfter is the number of failed repairs in a row after which the programs are lost.
 const lostAfter = 2
 
-// Lost says which programs of an interface somebody has detached that can't be attached
-// again, and why: empty if there are none. Detach and Attach may find another way to
-// receive.
+// Lost names the programs that somebody has detached from an interface and that Repair can't
+// attach again, and says why. It is empty if there are none. Detach and Attach may find
+// another way to receive.
 func (d *Datapath) Lost(ifindex int) string {
 	if h := d.heard(ifindex); h != nil {
 		if lost := h.lost.Load(); lost != nil {
@@ -84,7 +85,7 @@ func (d *Datapath) Lost(ifindex int) string {
 	return ""
 }
 
-// repaired notes how an attempt to attach what an interface lacks has ended.
+// repaired notes the result of a repair: lack is what the interface still lacks.
 func (a *attachment) repaired(lack *Lack, err error) {
 	if lack == nil || !slices.ContainsFunc(lack.Detached, func(name string) bool {
 		return name != "xdp" || len(a.sockets) == 0 // through which it receives meanwhile
@@ -99,7 +100,7 @@ func (a *attachment) repaired(lack *Lack, err error) {
 	}
 }
 
-// found notes what a look has found that began then.
+// found notes the result of a look that began at that time.
 func (a *attachment) found(began vrrp.Instant, l *Lack) {
 	h := &a.hearing
 	switch {
@@ -114,8 +115,8 @@ func (a *attachment) found(began vrrp.Instant, l *Lack) {
 	}
 }
 
-// silences reports whether what an interface lacks keeps its packets from being received,
-// or may: a program that Repair will go in front of.
+// silences reports whether the lack keeps an interface from receiving packets. A program of
+// somebody else in front of ours may do so until Repair has moved ours.
 func (a *attachment) silences(l *Lack) bool {
 	receives := []string{"xdp", "receive"}
 	if a.kind == PathTC && a.link == nil {

@@ -208,7 +208,7 @@ func (l *Loop) expire(r *router, now vrrp.Instant) {
 		return
 	}
 	if r.lookAt != 0 {
-		l.lookAhead(r)
+		l.requestLook(r)
 		return
 	}
 	if r.machine.State() == vrrp.Backup && (l.heardMeanwhile(r, now) || l.deaf(r, now)) {
@@ -854,7 +854,7 @@ func (l *Loop) reschedule(r *router) {
 	}
 	if r.lookAt = 0; ok && r.machine.State() == vrrp.Backup {
 		deadline = max(deadline, r.deafUntil)
-		if at := r.lookBefore(); at != 0 && at < deadline {
+		if at := r.lookTime(); at != 0 && at < deadline {
 			deadline, r.lookAt = at, at
 		}
 	}

@@ -101,8 +101,8 @@ func (h *host) Hearing(ifindex int) Hearing {
 	return h.hearing
 }
 
-// Look finds at once what is so.
-func (h *host) Look(int) {
+// RequestLook finds at once what is so.
+func (h *host) RequestLook(int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.looks = append(h.looks, time.Since(h.start))

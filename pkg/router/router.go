@@ -53,21 +53,21 @@ type Packets interface {
 	// Ear returns what the kernel hears for a Virtual Router; nil where it keeps
 	// nothing.
 	Ear(packet.Key) Ear
-	// Hearing returns what is known of whether the packets of an interface arrive. It
-	// never waits.
+	// Hearing returns whether the interface receives packets, as of the last look. It never
+	// waits.
 	Hearing(ifindex int) Hearing
-	// Look has somebody else look whether they do, and never waits.
-	Look(ifindex int)
+	// RequestLook requests a look at the interface from another goroutine. It never waits.
+	RequestLook(ifindex int)
 }
 
-// Hearing is what is known of whether the packets of an interface arrive: somebody may
-// detach what receives them.
+// Hearing says whether an interface receives packets: somebody may detach the programs that
+// do.
 type Hearing struct {
-	// Looked is when the last look began that found them arriving; 0: there was none.
+	// Looked is when the last look began that found the programs in place. 0: there was none.
 	Looked vrrp.Instant
-	// Since is from when on they have arrived after they didn't. 0: they always have.
+	// Since is when the programs were attached again. 0: they were never detached.
 	Since vrrp.Instant
-	// Deaf says that they don't.
+	// Deaf says that the programs are detached.
 	Deaf bool
 }
 

@@ -25,9 +25,9 @@ type router struct {
 	group      *group       // that it is a member of
 	heldBy     *router      // another member, which has an expired Active_Down_Timer wait,
 	heldUntil  vrrp.Instant // until then at least
-	lookAt     vrrp.Instant // when a Backup has it looked whether it hears; 0: not
-	looked     bool         // it has, for this deadline
-	deafUntil  vrrp.Instant // a Backup doesn't believe its expired timer before
+	lookAt     vrrp.Instant // when a look at the interface is due; 0: none is
+	looked     bool         // a look was requested for this deadline
+	deafUntil  vrrp.Instant // an expired timer isn't believed before
 	slot       int32        // in Loop.deadlines, -1 when not in it
 	quietIndex int32        // in Loop.quiet, -1 when not in it
 	lease      Lease        // nil before it is needed
