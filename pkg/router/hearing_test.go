@@ -180,7 +180,7 @@ type hearingTwin struct {
 }
 
 func (w *hearingTwin) Hearing(int) Hearing { return w.hearing }
-func (w *hearingTwin) RequestLook(int)            { w.looks++; w.hearing.Looked = w.now }
+func (w *hearingTwin) RequestLook(int)     { w.looks++; w.hearing.Looked = w.now }
 func (w *hearingTwin) Transition(t Transition) {
 	if t.To == vrrp.Active {
 		w.active++

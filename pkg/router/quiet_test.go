@@ -52,7 +52,7 @@ func (w *twin) Wait(vrrp.Instant) error          { return errors.ErrUnsupported 
 func (w *twin) Wake()                            {}
 func (w *twin) Ear(k packet.Key) Ear             { return w.ears[k] }
 func (w *twin) Hearing(int) Hearing              { return Hearing{} }
-func (w *twin) RequestLook(int)                         {}
+func (w *twin) RequestLook(int)                  {}
 func (w *twin) Queue([]byte)                     { w.queued++; w.pending++ }
 func (w *twin) Queued() int                      { return w.pending }
 func (w *twin) Flush(func(int, error)) int       { w.flushed++; w.pending = 0; return 0 }

@@ -557,7 +557,7 @@ func (h *simHost) Ear(packet.Key) Ear {
 
 // Hearing is always good, and nobody looks.
 func (h *simHost) Hearing(int) Hearing { return Hearing{} }
-func (h *simHost) RequestLook(int)            {}
+func (h *simHost) RequestLook(int)     {}
 
 // simEar is the kernel's part of the shortcut for what is no news.
 type simEar simHost

@@ -111,7 +111,7 @@ func (h *dualHost) Drain(f func(*Received)) {
 
 func (h *dualHost) Ear(packet.Key) Ear  { return nil }
 func (h *dualHost) Hearing(int) Hearing { return Hearing{} }
-func (h *dualHost) RequestLook(int)            {}
+func (h *dualHost) RequestLook(int)     {}
 
 func (h *dualHost) Queue(frame []byte) { h.queued = append(h.queued, slices.Clone(frame)) }
 func (h *dualHost) Queued() int        { return len(h.queued) }
