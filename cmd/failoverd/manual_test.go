@@ -97,8 +97,8 @@ func counters() string {
 			continue // never counted
 		}
 		text := r.Error()
-		if r.Fate() != "" {
-			text += ": " + r.Fate()
+		if fate := r.Fate(); fate != "" {
+			text += ". " + strings.ToUpper(fate[:1]) + fate[1:]
 		}
 		add(r.String(), text)
 	}
