@@ -114,7 +114,7 @@ func Commands(c *cobra.Command) string {
 			w.WriteString(flags + "\n")
 		}
 		if sub.Example != "" {
-			w.WriteString(code(sub.Example))
+			w.WriteString("For example:\n\n" + code(sub.Example)) // the text ends the list of flags
 		}
 		w.WriteString(Commands(sub))
 	}

@@ -60,7 +60,7 @@ func TestCommands(t *testing.T) {
 	const want = "### `tool sub [NAME]...`\n\nDo one thing.\n\n" +
 		"sub does \\<it> \\*now\\*, to _a_b.\n\n```\nONE   the first\nTWO   the second\n```\n\n" +
 		"- `--all` *WHAT*: Also what isn't asked for.\n- `-f`, `--file` *PATH*: Take this path. Default: `-`.\n\n" +
-		"```\ntool sub 'a' \\\n    -x\n```\n\n"
+		"For example:\n\n```\ntool sub 'a' \\\n    -x\n```\n\n"
 	if got := Commands(root); got != want {
 		t.Errorf("%q\nwant\n%q", got, want)
 	}

@@ -39,12 +39,17 @@ func sources(t *testing.T) map[string]string {
 	return all
 }
 
+var afterList = regexp.MustCompile("(?m)^ *(?:-|[0-9]+[.]) .*\n\n```")
+
 // Each page is shown by both programs that show manuals, without a warning and within 80
 // columns.
 func TestPages(t *testing.T) {
 	dir := t.TempDir()
 	for name, content := range sources(t) {
 		page := strings.TrimSuffix(name, ".md")
+		if bad := afterList.FindString(content); bad != "" {
+			t.Errorf("%s: the renderer takes an example right after a list for text of it: %s", name, bad)
+		}
 		if err := run(dir, "1.2.3", "2026-01-31", []string{filepath.Join(source, name)}); err != nil {
 			t.Fatal(err)
 		}
