@@ -86,3 +86,22 @@ func TestExits(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// The examples of files are good files.
+func TestExamples(t *testing.T) {
+	content, err := os.ReadFile("failoverd.yaml.5.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const fence = "```yaml\n"
+	blocks := strings.Split(string(content), fence)[1:]
+	if len(blocks) == 0 {
+		t.Error("no example")
+	}
+	for _, b := range blocks {
+		b, _, _ = strings.Cut(b, "```\n")
+		if _, err := config.Parse("example", []byte(b)); err != nil {
+			t.Errorf("%v\n%s", err, b)
+		}
+	}
+}
