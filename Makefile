@@ -12,7 +12,7 @@ FUZZTIME ?= 30s
 HOURS ?= 50000
 
 # What the tests need beside Go, as Debian packages.
-TEST_PACKAGES := keepalived frr nftables iproute2 bpftool util-linux iputils-ping
+TEST_PACKAGES := keepalived frr nftables iproute2 bpftool util-linux iputils-ping mandoc man-db
 # What "make generate" needs: the compiler is named by version, for its output
 # is compared byte for byte.
 GENERATE_PACKAGES := clang-19 llvm-19 libbpf-dev linux-libc-dev
@@ -47,6 +47,11 @@ generate: ## Compile the XDP program anew (installs clang-19 if it is missing)
 	@mkdir -p bin
 	@$(call install-packages,$(GENERATE_PACKAGES))
 	go generate ./bpf
+
+.PHONY: manual
+manual: ## Write into pkg/manual and the reference what the code defines: keys, flags, counters and the like
+	go test ./pkg/config -count=1 -run '^TestReference$$' -update
+	go test ./cmd/... -count=1 -run '^TestManual$$' -update
 
 .PHONY: demo
 demo: build ## Watch an address move from a dead host to a living one (root, a minute)
@@ -143,10 +148,9 @@ clean: ## Remove what was built
 
 .PHONY: man
 man: build ## Write the manual pages to bin/man and the shells' completions to bin/completions
-	@mkdir -p bin/man bin/completions/{bash,zsh,fish}
-	@bin/failoverd man >bin/man/failoverd.8
-	@bin/failoverctl man >bin/man/failoverctl.1
-	@bin/failoverctl man file >bin/man/failoverd.yaml.5
+	@rm -rf bin/man
+	@mkdir -p bin/completions/{bash,zsh,fish}
+	@go run ./tools/manual --out bin/man --version '$(VERSION)' --date "$$(git log -1 --format=%cs)" pkg/manual/*.md
 	@for p in failoverd failoverctl; do \
 		bin/$$p completion bash >bin/completions/bash/$$p; \
 		bin/$$p completion zsh >bin/completions/zsh/_$$p; \
@@ -154,7 +158,8 @@ man: build ## Write the manual pages to bin/man and the shells' completions to b
 	done
 
 # Where each of what "make man" writes is installed.
-SHARED := man/failoverd.8:man/man8/ man/failoverctl.1:man/man1/ man/failoverd.yaml.5:man/man5/ \
+SHARED := man/failoverd.8:man/man8/ man/failoverctl.8:man/man8/ man/failoverd.yaml.5:man/man5/ \
+	$(foreach p,migrate security api,man/failoverd-$p.7:man/man7/) \
 	$(foreach p,failoverd failoverctl,completions/bash/$p:bash-completion/completions/ \
 		completions/zsh/_$p:zsh/site-functions/ completions/fish/$p.fish:fish/vendor_completions.d/)
 

@@ -16,15 +16,13 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/manual"
 	"github.com/failoverd/failoverd/pkg/migrate"
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
 const help = `failoverctl asks a running failoverd what it does, has it read its configuration
-again, and checks configuration files.
-
-Exit codes: 0 done, 1 it failed or the file is wrong, 2 the command line is wrong,
-3 failoverd isn't running.`
+again, and checks configuration files.`
 
 // askTime is how long the daemon may take to answer.
 const askTime = 30 * time.Second
@@ -61,7 +59,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "failoverctl",
 		Short:         "Ask failoverd what it does, and check its configuration",
-		Long:          help,
+		Long:          help + "\n\n" + manual.ExitHelp(exits),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
@@ -86,7 +84,6 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	root.AddCommand(
 		statusCommand(&o), watchCommand(&o), eventsCommand(&o), statsCommand(&o), reloadCommand(&o), maintenanceCommand(&o), handOverCommand(&o), priorityCommand(&o),
 		checkCommand(), importCommand(), schemaCommand(), referenceCommand(), doctorCommand(&o), versionCommand(&o),
-		manualCommand(),
 	)
 	for _, c := range root.Commands() {
 		takes := c.Args

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"os/exec"
 	"strings"
 	"testing"
@@ -54,30 +53,5 @@ func TestCompletionScript(t *testing.T) {
 				t.Errorf("%v: %s", err, said)
 			}
 		}
-	}
-}
-
-// The manual has every command, and is the same each time.
-func TestManual(t *testing.T) {
-	code, out, errs := call(t, "man")
-	if code != 0 || errs != "" {
-		t.Fatalf("exit code %d: %s", code, errs)
-	}
-	for _, c := range command(&bytes.Buffer{}, &bytes.Buffer{}).Commands() {
-		if !c.Hidden && !strings.Contains(out, ".SS \"failoverctl "+c.Name()) {
-			t.Errorf("no %s", c.Name())
-		}
-		for l := range strings.Lines(c.Example) {
-			if len(l) > 75 {
-				t.Errorf("an example of %s doesn't fit the 80 columns of its page: %s", c.Name(), l)
-			}
-		}
-	}
-	code, out, errs = call(t, "man", "file")
-	if code != 0 || errs != "" || !strings.Contains(out, "FAILOVERD.YAML") {
-		t.Errorf("exit code %d: %s%s", code, errs, out)
-	}
-	if code, _, _ = call(t, "man", "other"); code != exitUsage {
-		t.Errorf("exit code %d for a page that isn't there", code)
 	}
 }

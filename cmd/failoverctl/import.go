@@ -43,15 +43,16 @@ $SNAP_COMMON/vrrp-config.json, /var/snap/failover/common/vrrp-config.json and
 What can't be translated one to one is listed on standard error, each with its place and
 what to do instead, and is in the comments of the result:
 
-  behaves differently   translated, but look whether you depend on the difference
-  later                 failoverd doesn't have it yet
-  another program's     failoverd will not do it
-  not understood        a mistake, or a directive that is newer than this program
-  not needed            failoverd does it by itself, or it has no meaning
+  behaves differently  translated: look whether you need the difference
+  later                failoverd doesn't have it yet
+  another program's    failoverd will not do it
+  not understood       a mistake, or newer than this program
+  not needed           failoverd does it by itself, or it says nothing
 
 A router that would harm with what is missing is commented out. Passwords and keys are
 never in the result: with --output they go to files beside it, for their owner alone, and
-without it the findings say where they are expected. Both programs speak VRRP, so hosts can be moved one at a time: the Backup first.
+without it the findings say where they are expected. Both programs speak VRRP, so hosts
+can be moved one at a time, the Backup first.
 
 Exit codes: 0 also with such findings, 1 the file can't be read or has a mistake, or the
 result exists already.`,

@@ -14,14 +14,23 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+
+	"github.com/failoverd/failoverd/pkg/manual"
 )
 
-// Exit codes.
 const (
-	exitFailure = 1 // what was asked for failed, or the file is wrong
-	exitUsage   = 2 // the command line is wrong
-	exitStopped = 3 // failoverd isn't running
+	exitDone    = 0
+	exitFailure = 1
+	exitUsage   = 2
+	exitStopped = 3
 )
+
+var exits = []manual.Exit{
+	{Code: exitDone, Meaning: "done"},
+	{Code: exitFailure, Meaning: "it failed or the file is wrong"},
+	{Code: exitUsage, Meaning: "the command line is wrong"},
+	{Code: exitStopped, Meaning: "failoverd isn't running"},
+}
 
 // memory is what the garbage collector keeps to, in octets, if what is in use is
 // less: the largest configuration is.
@@ -40,7 +49,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
 	if err == nil || errors.Is(err, syscall.EPIPE) {
-		return 0
+		return exitDone
 	}
 	var said *saidError
 	if !errors.As(err, &said) {

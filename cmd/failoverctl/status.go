@@ -27,16 +27,17 @@ func statusCommand(o *options) *cobra.Command {
 		Short: "Show the state of the routers, and why it is so",
 		Long: `status shows the state of all routers, or everything about those that are named.
 
-  STATE   Active: this host has the addresses; Backup: another has them; Initialize:
-          the router takes no part
-  NEXT    Active: the time until the next advertisement; Backup: until it takes over
-          if it hears nothing
+  STATE  Active: this host has the addresses; Backup: another has them;
+         Initialize: the router takes no part
+  NEXT   Active: the time until the next advertisement; Backup: until
+         it takes over if it hears nothing
 
 Below each router is why it is in its state, or what it waits for, and behind a ! each
 hook that failed, and what is wrong between it and other routers, with what to do.`,
 		Example: `  failoverctl status
   failoverctl status web
-  failoverctl status -o json | jq '.routers[] | select(.state != "Backup")'`,
+  failoverctl status -o json |
+      jq '.routers[] | select(.state != "Backup")'`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: completeNames(o),
 		RunE: func(c *cobra.Command, args []string) error {

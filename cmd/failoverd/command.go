@@ -23,6 +23,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/daemon"
 	"github.com/failoverd/failoverd/pkg/datapath"
+	"github.com/failoverd/failoverd/pkg/manual"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 	"github.com/failoverd/failoverd/pkg/watch"
 )
@@ -36,10 +37,7 @@ with the highest priority has the address while it lives. What it runs is in a f
 /etc/failoverd/failoverd.yaml, or with --vip on the command line.
 
 Where there is neither, --iface only watches: it takes no part, shows every virtual
-router heard on the interface, and prints the command that would back it up.
-
-Exit codes: 0 it ended when it was asked to, 1 it couldn't run or failed while running,
-2 the command line is wrong.`
+router heard on the interface, and prints the command that would back it up.`
 
 const examples = `  # see what is there, without taking part
   sudo failoverd --iface eth0
@@ -96,7 +94,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "failoverd [--config FILE] [--iface NAME [--vip ADDRESS]...] [flags]",
 		Short:         "Keep a virtual IP address alive when a host dies (VRRP)",
-		Long:          help,
+		Long:          help + "\n\n" + manual.ExitHelp(exits),
 		Example:       examples,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -144,7 +142,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&o.compat, "metrics-compat", config.Off, "give metrics beside failoverd's by the names of another `program` too: keepalived (those of its Prometheus exporter)")
 	f.BoolVar(&o.cleanup, "cleanup", false, "remove what a killed run left behind, and end")
 
-	cmd.AddCommand(manualCommand(), &cobra.Command{
+	cmd.AddCommand(&cobra.Command{
 		Use:   "version",
 		Short: "Print the version of failoverd",
 		Args:  cobra.NoArgs,

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// What a shell is told to complete, and the manual page.
+// What a shell is told to complete.
 func TestComplete(t *testing.T) {
 	for args, want := range map[string]string{
 		"--xdp-mode ":       "auto\nnative\ngeneric\ntc\noff\n",
@@ -23,18 +23,6 @@ func TestComplete(t *testing.T) {
 		code := run(t.Context(), append([]string{"__complete"}, strings.Split(args, " ")...), &out, &errs)
 		if code != 0 || !strings.HasPrefix(out.String(), want) {
 			t.Errorf("%s: exit code %d, %s%s, want %s", args, code, out.String(), errs.String(), want)
-		}
-	}
-}
-
-func TestManual(t *testing.T) {
-	var out, errs bytes.Buffer
-	if code := run(t.Context(), []string{"man"}, &out, &errs); code != 0 || errs.Len() > 0 {
-		t.Fatalf("exit code %d: %s", code, errs.String())
-	}
-	for _, want := range []string{".TH \"FAILOVERD\" 8", "\\fB\\-\\-vip\\fR \\fIADDRESS\\fR", ".SH \"EXIT STATUS\"", ".SH \"SIGNALS\""} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("not there: %s", want)
 		}
 	}
 }

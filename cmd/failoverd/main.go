@@ -14,13 +14,21 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/failoverd/failoverd/pkg/manual"
 )
 
-// Exit codes.
 const (
-	exitFailure = 1 // it could not run, or failed while running
-	exitUsage   = 2 // the command line is wrong
+	exitDone    = 0
+	exitFailure = 1
+	exitUsage   = 2
 )
+
+var exits = []manual.Exit{
+	{Code: exitDone, Meaning: "it ended when it was asked to"},
+	{Code: exitFailure, Meaning: "it couldn't run or failed while running"},
+	{Code: exitUsage, Meaning: "the command line is wrong"},
+}
 
 // oneStop is how long signals to stop are one: timeout(1) sends two at the same moment,
 // to the process and to its group. One that comes later is impatience.
@@ -68,7 +76,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
-		return 0
+		return exitDone
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintln(stderr, "failoverd: "+line)

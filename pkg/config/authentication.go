@@ -145,10 +145,10 @@ func authenticationKeys(items *[]*node) []key[Authentication] {
 		})
 	}
 	return []key[Authentication]{
-		choiceKey("type", "Of version 2 a password in clear text or an Authentication Header (ah), which protect nothing, or an HMAC in a trailer; none.", authTypes, "", func(a *Authentication, v string) { a.Type = auth.Type(v) }),
-		single("key_file", "For password and ah: the file with the password, 1 to 8 octets, for its owner alone (mode 0600).", func(k *Key) *string { return &k.File }),
-		single("credential", "For password and ah: the systemd credential with the password, instead of a file.", func(k *Key) *string { return &k.Credential }),
-		{name: "keys", kind: kindSecrets, doc: "For hmac: the keys, of 32 to 64 octets, that are accepted.", read: func(r *reader, n *node, a *Authentication) []*node {
+		need(choiceKey("type", "`hmac` is HMAC-SHA-256 in a trailer, as keepalived 2.4 sends it (auth_hmac). Version 2 also has `password`, in clear text, and `ah`, an Authentication Header with HMAC-MD5. RFC 3768 removed both, because they keep out mistakes but no attacker.", authTypes, "", func(a *Authentication, v string) { a.Type = auth.Type(v) }), ""),
+		single("key_file", "For `password` and `ah`: the file with the password, 1 to 8 octets, of mode 0600.", func(k *Key) *string { return &k.File }),
+		single("credential", "For `password` and `ah`: the systemd credential with the password, instead of `key_file`.", func(k *Key) *string { return &k.Credential }),
+		{name: "keys", kind: kindSecrets, below: below(keyKeys), doc: "For `hmac`: the keys that are accepted, of 32 to 64 octets.", read: func(r *reader, n *node, a *Authentication) []*node {
 			for _, item := range r.list(n, "keys", "keys: [{id: 1, file: /etc/failoverd/key}]") {
 				var k Key
 				if read(r, item, "the key", &k, keyKeys, nil) {
@@ -157,24 +157,23 @@ func authenticationKeys(items *[]*node) []key[Authentication] {
 			}
 			return nil
 		}},
-		numberKey("send", "For hmac: the id of the key to send with; by default that of the only one.", 1, 255, "", func(a *Authentication) *int { return &a.Send }),
-		choiceKey("mode", "For hmac: receive-only judges what comes with a trailer and sends none, permit sends one too, enforce also refuses what comes without.", authModes, string(auth.Enforce), func(a *Authentication, v string) { a.Mode = auth.Mode(v) }),
-		durationKey("window", "For hmac: how far the time in a trailer may be from this host's clock, 1s to 300s in whole seconds; 0s for any time. By default three intervals, 5s at least.", "", func(a *Authentication) *time.Duration { return &a.Window }),
+		numberKey("send", "For `hmac`: the id of the key to send with. The default is the id of the only key.", 1, 255, "", func(a *Authentication) *int { return &a.Send }),
+		choiceKey("mode", "For `hmac`: `receive-only` sends no trailer and accepts advertisements without one. `permit` sends a trailer and accepts advertisements without one. `enforce` sends a trailer and refuses advertisements without one. A wrong trailer is refused in each mode.", authModes, string(auth.Enforce), func(a *Authentication, v string) { a.Mode = auth.Mode(v) }),
+		durationKey("window", "For `hmac`: how far the time in a trailer may be from this host's clock, 1s to 300s in whole seconds. `0s` accepts any time, for hosts without NTP. The default is three intervals, and at least 5s.", "", func(a *Authentication) *time.Duration { return &a.Window }),
 	}
 }
 
 // keyKeys are those of one key.
 var keyKeys = []key[Key]{
-	numberKey("id", "The key's number, the same on all hosts.", 1, 255, "", func(k *Key) *int { return &k.ID }),
-	textKey("file", "The file that it is in, for its owner alone (mode 0600): text, or after `hex:` octets in hexadecimal.", func(k *Key) *string { return &k.File }),
-	textKey("credential", "The systemd credential that it is in, instead of a file.", func(k *Key) *string { return &k.Credential }),
+	need(numberKey("id", "The key's number. It is the same on all hosts.", 1, 255, "", func(k *Key) *int { return &k.ID }), ""),
+	textKey("file", "The file with the key, of mode 0600: text, or octets in hexadecimal after `hex:`.", func(k *Key) *string { return &k.File }),
+	textKey("credential", "The systemd credential with the key, instead of `file`.", func(k *Key) *string { return &k.Credential }),
 }
 
 func authenticationKey() key[Router] {
 	const name = "authentication"
-	doc := "How to authenticate the advertisements, the same on all hosts; off: not at all."
-	keys := func() object { return properties(doc, authenticationKeys(nil)) }
-	return key[Router]{name: name, kind: kindGroup, fallback: Off, doc: doc, keys: keys, read: func(r *reader, n *node, t *Router) []*node {
+	doc := "How advertisements are authenticated. It is the same on all hosts. `off` is without authentication. What isn't authentic is refused before it has any effect, and counted by its reason. Secrets are in files or in systemd credentials, and a reload reads them again."
+	return key[Router]{name: name, kind: kindGroup, fallback: Off, doc: doc, below: below(authenticationKeys(nil)), sample: "{type: hmac, keys: [{id: 1, file: /etc/failoverd/key-1}]}", read: func(r *reader, n *node, t *Router) []*node {
 		if r.off(n) {
 			return nil
 		}

@@ -93,7 +93,7 @@ func (r Router) extraProblems() (all []Problem) {
 const extraName = "extra_addresses"
 
 func extraKey() key[Router] {
-	return key[Router]{name: extraName, kind: kindExtras, fallback: "[]", doc: "Addresses that the host has with the others, and that aren't advertised. One may be a group of its `address` and the `interface` that it is on.", read: func(r *reader, n *node, t *Router) (items []*node) {
+	return key[Router]{name: extraName, kind: kindExtras, fallback: "[]", below: below(extraKeys), sample: "[192.0.2.20/24, {address: 203.0.113.10/24, interface: eth1}]", doc: "Addresses that the host has while the router is Active and that aren't advertised: more than an advertisement holds, or IPv6 addresses of a router that is IPv4 on the wire. They are announced, and fenced, like the others. Hosts may have different ones. An entry is an address, or a group of `address` and `interface`.", read: func(r *reader, n *node, t *Router) (items []*node) {
 		for _, item := range r.list(n, extraName, "extra_addresses: [192.0.2.20/24]") {
 			if e, ok := r.extra(item); ok {
 				t.Extra, items = append(t.Extra, e), append(items, r.value(item))
@@ -118,11 +118,11 @@ func (r *reader) extra(n *node) (e routing.Placed, ok bool) {
 }
 
 var extraKeys = []key[routing.Placed]{
-	{name: "address", kind: kindText, doc: "The address with its prefix length.", read: func(r *reader, n *node, e *routing.Placed) []*node {
+	{name: "address", kind: kindText, required: true, doc: "The address with its prefix length.", read: func(r *reader, n *node, e *routing.Placed) []*node {
 		e.Address, _ = r.prefixed(n)
 		return nil
 	}},
-	textKey("interface", "The interface it is on; by default the router's own. On another one it is at that one's MAC and isn't fenced: the host answers for it until it is removed, also if failoverd hangs.", func(e *routing.Placed) *string { return &e.Interface }),
+	textKey("interface", "The interface of the address. The default is the router's own. On another interface the address is at that interface's MAC and has no fence: a host that hangs or is killed goes on answering for it until failoverd is started again.", func(e *routing.Placed) *string { return &e.Interface }),
 }
 
 // prefixed reads an address with its prefix length.

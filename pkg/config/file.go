@@ -480,13 +480,14 @@ const (
 type key[T any] struct {
 	name     string
 	kind     kind
-	doc      string // a sentence
+	doc      string // sentences; what is typed is in backquotes
 	words    []string
 	min, max int
 	fallback string // the default, as written in the file
 	required bool
-	example  string        // for a required one
-	keys     func() object // of a group, for the schema
+	example  string // of a required one, for the error
+	sample   string // a value for the reference, or where there is a default a use of the key
+	below    table  // the keys of a group, or of a list's items
 	read     func(*reader, *node, *T) (items []*node)
 }
 
@@ -551,9 +552,15 @@ func need[T any](k key[T], example string) key[T] {
 	return k
 }
 
+// sampled gives a key a sample.
+func sampled[T any](sample string, k key[T]) key[T] {
+	k.sample = sample
+	return k
+}
+
 func realtimeKey() key[Global] {
 	words := []string{string(RealtimeAuto), string(RealtimeAll), string(RealtimeNone)}
-	k := choiceKey("realtime", "What of the daemon runs before all programs that aren't real-time, with its memory locked: the event loop's thread, where that is permitted (auto), all threads (true), or none (false).",
+	k := choiceKey("realtime", "Which threads of the daemon run before all programs that aren't real-time, so that a busy host causes no false takeover. `auto`: the thread of the event loop by SCHED_FIFO, if that is permitted; the other threads stay ordinary, with a niceness of -20. `true`: the event loop by SCHED_FIFO and all other threads by SCHED_RR. `false`: none. With `auto` and `true` the daemon's memory is locked. Hooks and checks are never real-time. A daemon that runs for 2 s without a pause loses the rank. If the rank isn't permitted, the log and `failoverctl doctor` name what to grant.",
 		words, words[0], func(g *Global, v string) { g.Realtime = Realtime(v) })
 	word := k.read
 	k.read = func(r *reader, n *node, g *Global) []*node {
@@ -567,47 +574,47 @@ func realtimeKey() key[Global] {
 }
 
 var globalKeys = slices.Concat([]key[Global]{
-	choiceKey("xdp_mode", "Where to receive: by XDP in the driver or behind it, by a TC program, or by an AF_PACKET socket (off); auto takes what costs the other traffic least.",
+	choiceKey("xdp_mode", "Where failoverd receives advertisements: `native` is XDP in the network driver, `generic` is XDP behind the driver, `tc` is a TC program, `off` is an AF_PACKET socket. `auto` takes XDP in the driver of a hardware NIC that can do it, and TC everywhere else. That costs the other traffic of the interface least.",
 		xdpModes, "auto", func(g *Global, v string) { g.XDPMode = v }),
-	choiceKey("unchanged", "What becomes of advertisements that are no news to a Backup, after they have been counted: the host's other programs see them (pass), or they don't (drop), which costs less.",
+	choiceKey("unchanged", "What happens to an advertisement that is no news to a Backup, after the kernel has counted it. `pass` hands it to the network stack, so tcpdump and other programs see it. `drop` ends it in the driver and costs less. Don't use `drop` if another VRRP router runs behind the same interface, for example in a container with a macvlan.",
 		unchanged, "pass", func(g *Global, v string) { g.Unchanged = v }),
-	choiceKey("log_format", "How to log, on standard error.", logFormats, "text", func(g *Global, v string) { g.LogFormat = v }),
-	choiceKey("log_level", "From which level on to log.", logLevels, "info", func(g *Global, v string) { g.LogLevel = v }),
+	choiceKey("log_format", "The format of the log on standard error.", logFormats, "text", func(g *Global, v string) { g.LogFormat = v }),
+	choiceKey("log_level", "The lowest level that is logged.", logLevels, "info", func(g *Global, v string) { g.LogLevel = v }),
 	metricsKey(),
-	choiceKey("metrics_compat", "Whose names the metrics have beside failoverd's own: those of keepalived's Prometheus exporter, or nobody's (off).", compats, compats[0], func(g *Global, v string) { g.MetricsCompat = v }),
+	choiceKey("metrics_compat", "Adds metrics under the names of another program. `keepalived` adds those of keepalived's Prometheus exporter, for dashboards that exist already.", compats, compats[0], func(g *Global, v string) { g.MetricsCompat = v }),
 	startupDelayKey(),
 	realtimeKey(),
 }, globalHookKeys)
 
 var routerKeys = slices.Concat([]key[Router]{
-	textKey("name", "What the router is called in logs and in the status; INTERFACE-VRID without one.", func(r *Router) *string { return &r.Name }),
-	need(textKey("interface", "The network interface. One that isn't there yet is waited for.", func(r *Router) *string { return &r.Interface }), "add `interface: eth0`"),
-	need(numberKey("vrid", "The VRID, the same on all hosts that share the addresses.", 1, 255, "", func(r *Router) *int { return &r.VRID }), "add `vrid: 51`, the same on all hosts that share the addresses"),
-	need(addressesKey(), "add `addresses: [192.0.2.10/24]`"),
+	sampled("eth0-51", textKey("name", "The router's name in logs, commands and the status. The default is INTERFACE-VRID.", func(r *Router) *string { return &r.Name })),
+	sampled("eth0", need(textKey("interface", "The network interface. If it doesn't exist yet, or has no address of its own yet, the router waits for it.", func(r *Router) *string { return &r.Interface }), "add `interface: eth0`")),
+	sampled("51", need(numberKey("vrid", "The VRID. It is the same on all hosts that share the addresses.", 1, 255, "", func(r *Router) *int { return &r.VRID }), "add `vrid: 51`, the same on all hosts that share the addresses")),
+	sampled("[192.0.2.10/24, 2001:db8::10/64]", need(addressesKey(), "add `addresses: [192.0.2.10/24]`")),
 	extraKey(),
-	numberKey("priority", "The Priority: the highest has the addresses; 255 is for the host that owns them as its own.", 1, 255, "100", func(r *Router) *int { return &r.Priority }),
-	durationKey("interval", "The Advertisement_Interval: 10ms to 40.95s in steps of 10ms, in version 2 whole seconds to 255s.", "1s", func(r *Router) *time.Duration { return &r.Interval }),
-	durationKey("max_interval", "The most that is learnt of an Active's interval, not below `interval`: it bounds how long a forged or a slow Active holds the router off; 0s for any.", "0s", func(r *Router) *time.Duration { return &r.MaxInterval }),
-	numberKey("version", "The VRRP version: 3 (RFC 9568) or 2 (RFC 3768, IPv4 only).", 2, 3, "3", func(r *Router) *int { return &r.Version }),
-	boolKey("preempt", "Preempt_Mode: take the addresses from a host of lower priority.", "true", func(r *Router) *bool { return &r.Preempt }),
-	durationKey("preempt_delay", "How long to let an Active of lower priority be before it is preempted, up to 1000s.", "0s", func(r *Router) *time.Duration { return &r.PreemptDelay }),
-	numberKey("down_after", "How many advertisements may be missed before a Backup takes over; the same on all hosts.", 2, 100, "3", func(r *Router) *int { return &r.DownAfter }),
-	boolKey("families_together", "Have the IPv4 and the IPv6 addresses on the same host always.", "true", func(r *Router) *bool { return &r.FamiliesTogether }),
-	boolKey("accept", "Accept_Mode: accept packets to the addresses; without it they are a gateway's and nothing else.", "true", func(r *Router) *bool { return &r.Accept }),
-	choiceKey("virtual_mac", "How to have the addresses at the virtual MAC: by TC programs (bpf), by a macvlan, or not (off).", macModes, "auto", func(r *Router, v string) { r.VirtualMAC = VirtualMAC(v) }),
-	durationKey("announce_again", "How long after a take-over the addresses are announced once more, 0s for not at all.", "5s", func(r *Router) *time.Duration { return &r.Repeat }),
-	numberKey("announce_count", "How often in a row the addresses are announced, a tenth of a second apart.", 1, 100, "5", func(r *Router) *int { return &r.Announcements }),
-	durationKey("announce_refresh", "How often the addresses are announced for as long as the router is Active, 1s to 24h; 0s for not at all.", "0s", func(r *Router) *time.Duration { return &r.Refresh }),
-	choiceKey("checksum", "The checksum's form in version 3 over IPv4: auto accepts both and answers in the peers'.", checksums, "auto", func(r *Router, v string) { r.Checksum, _ = ParseChecksum(v) }),
-	boolKey("dual", "Speak version 2 beside version 3 over IPv4.", "false", func(r *Router) *bool { return &r.Dual }),
+	numberKey("priority", "The Priority. The host with the highest priority has the addresses. 255 is for the owner: the host that has the addresses as its own, always.", 1, 255, "100", func(r *Router) *int { return &r.Priority }),
+	durationKey("interval", "Advertisement_Interval, the time between two advertisements: 10ms to 40.95s in steps of 10ms in version 3, whole seconds up to 255s in version 2. It is the same on all hosts. A takeover after a crash takes three intervals and up to one more; a higher priority takes less.", "1s", func(r *Router) *time.Duration { return &r.Interval }),
+	durationKey("max_interval", "The longest interval that a Backup learns from an Active (Active_Adver_Interval), at least `interval`. `0s` accepts any interval up to 40.95s, as RFC 9568 says. Then one advertisement, forged or of a host with a wrong interval, can keep this host from taking over for more than two minutes. With a limit it is three times the limit and up to one more. Set it to at least the longest interval of all hosts of the VRID, because a host with a longer one would lose the addresses while it lives. Version 2 never learns an interval.", "0s", func(r *Router) *time.Duration { return &r.MaxInterval }),
+	numberKey("version", "The VRRP version: 3 (RFC 9568, IPv4 and IPv6) or 2 (RFC 3768, IPv4 only).", 2, 3, "3", func(r *Router) *int { return &r.Version }),
+	boolKey("preempt", "Preempt_Mode: take the addresses from an Active of lower priority. An owner always does.", "true", func(r *Router) *bool { return &r.Preempt }),
+	durationKey("preempt_delay", "How long a Backup tolerates an Active of lower priority before it preempts, up to 1000s. It is for a host that can't serve at once after its start. An Active that falls silent is replaced without this delay.", "0s", func(r *Router) *time.Duration { return &r.PreemptDelay }),
+	numberKey("down_after", "How many advertisements may be missed before a Backup takes over: the factor of Active_Down_Interval, 3 in the RFC. It is the same on all hosts.", 2, 100, "3", func(r *Router) *int { return &r.DownAfter }),
+	boolKey("families_together", "Keep the IPv4 and the IPv6 addresses on the same host. A router with addresses of both families is two virtual routers on the wire. With `true` they change their state together, and what keeps one of them from taking part keeps both.", "true", func(r *Router) *bool { return &r.FamiliesTogether }),
+	boolKey("accept", "Accept_Mode: accept packets to the virtual addresses. With `false` the addresses are a gateway and nothing else: only ARP and neighbour discovery to them are accepted. An owner always accepts.", "true", func(r *Router) *bool { return &r.Accept }),
+	choiceKey("virtual_mac", "How the addresses are at the virtual MAC 00:00:5e:00:01:VRID (IPv6: 02), which moves with them. `bpf`: by TC programs. `macvlan`: on a macvlan device that failoverd makes and removes. `off`: at the interface's own MAC. `auto` is `bpf`, or `macvlan` if TC programs can't be attached; with `unicast`, and on a macvlan, macvtap or ipvlan, it is `off`.", macModes, "auto", func(r *Router, v string) { r.VirtualMAC = VirtualMAC(v) }),
+	durationKey("announce_again", "How long after a takeover the addresses are announced once more, by gratuitous ARP and unsolicited neighbour advertisements, up to 1h. `0s` turns it off.", "5s", func(r *Router) *time.Duration { return &r.Repeat }),
+	numberKey("announce_count", "How many times in a row the addresses are announced, 100 ms apart, because one packet may get lost.", 1, 100, "5", func(r *Router) *int { return &r.Announcements }),
+	durationKey("announce_refresh", "The time between repeated announcements while the router is Active, 1s to 24h. `0s` turns them off.", "0s", func(r *Router) *time.Duration { return &r.Refresh }),
+	choiceKey("checksum", "The form of the checksum in version 3 over IPv4. `rfc9568` has no pseudo-header; `rfc5798` has one, as keepalived and FRR send it. `auto` accepts both forms and sends both, until the router has heard that the others use RFC 5798's: then it sends only that.", checksums, "auto", func(r *Router, v string) { r.Checksum, _ = ParseChecksum(v) }),
+	boolKey("dual", "Speak version 2 beside version 3 over IPv4 (RFC 9568 §8.4), while the hosts of the VRID move from one version to the other.", "false", func(r *Router) *bool { return &r.Dual }),
 	toleranceKey(),
 	trackKey("the router depends", func(r *Router) *[]Use { return &r.Track }),
 	unicastKey(),
 	authenticationKey(),
 	routesKey(),
 	rulesKey(),
-	choiceKey("xdp_mode", "Where to receive on the router's interface, instead of the global `xdp_mode`.", xdpModes, "", func(r *Router, v string) { r.XDPMode = v }),
-	choiceKey("unchanged", "What becomes of the router's unchanged advertisements, instead of the global `unchanged`.", unchanged, "", func(r *Router, v string) { r.Unchanged = v }),
+	sampled(xdpModes[0], choiceKey("xdp_mode", "Where failoverd receives on this interface. The default is the `xdp_mode` of `global`.", xdpModes, "", func(r *Router, v string) { r.XDPMode = v })),
+	sampled(unchanged[0], choiceKey("unchanged", "What happens to unchanged advertisements of this router. The default is the `unchanged` of `global`.", unchanged, "", func(r *Router, v string) { r.Unchanged = v })),
 }, hookKeys)
 
 // maxDelay is the longest delay before a router takes part or preempts.
@@ -615,7 +622,7 @@ const maxDelay = 1000 * time.Second
 
 func startupDelayKey() key[Global] {
 	const name = "startup_delay"
-	k := durationKey(name, "How long after its start the daemon takes no part, for links that pass nothing at first; up to 1000s.", "0s", func(g *Global) *time.Duration { return &g.StartupDelay })
+	k := durationKey(name, "How long after its start the daemon takes no part, up to 1000s. It is for links that are up but pass nothing at first, like bonds and ports with spanning tree.", "0s", func(g *Global) *time.Duration { return &g.StartupDelay })
 	read := k.read
 	k.read = func(r *reader, n *node, g *Global) []*node {
 		items := read(r, n, g)
@@ -629,7 +636,7 @@ func startupDelayKey() key[Global] {
 
 func addressesKey() key[Router] {
 	const name = "addresses"
-	return key[Router]{name: name, kind: kindAddresses, doc: "The virtual addresses with their prefix lengths, of either family.", read: func(r *reader, n *node, t *Router) []*node {
+	return key[Router]{name: name, kind: kindAddresses, doc: "The virtual addresses (IPvX_Addresses) with their prefix lengths, IPv4, IPv6 or both. Without a length it is /32 or /128. The first IPv6 address has to be link-local (RFC 9568 §5.2.9); if there is none, failoverd adds fe80::12:VRID.", read: func(r *reader, n *node, t *Router) []*node {
 		list := r.list(n, name, "addresses: [192.0.2.10/24]")
 		t.Addresses = slices.Grow(t.Addresses, len(list))
 		items := make([]*node, 0, len(list))
@@ -645,7 +652,7 @@ func addressesKey() key[Router] {
 
 func toleranceKey() key[Router] {
 	const name = "tolerate"
-	return key[Router]{name: name, kind: kindChoices, words: tolerances, fallback: "[]", doc: "What to accept although the RFCs have it refused: octets behind the message, an IPv6 list that doesn't begin with a link-local address, another address list in version 2.", read: func(r *reader, n *node, t *Router) []*node {
+	return key[Router]{name: name, kind: kindChoices, words: tolerances, fallback: "[]", doc: "What to accept although the RFCs refuse it. `trailing-octets`: octets after the message are ignored. `first-address`: an IPv6 list may begin with an address that isn't link-local, as keepalived and FRR send it. `address-list`: in version 2, another list of addresses, as FRR may send it.", read: func(r *reader, n *node, t *Router) []*node {
 		var names []string
 		for _, item := range r.list(n, name, "tolerate: [address-list]") {
 			if s, ok := r.choice(item, name, tolerances); ok {

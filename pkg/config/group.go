@@ -19,7 +19,7 @@ type Group struct {
 }
 
 var groupKeys = slices.Concat([]key[Group]{
-	{name: "name", kind: kindText, doc: "What the group is called in logs and in the status.", required: true, example: "add `name: gateway`", read: func(r *reader, n *node, g *Group) []*node {
+	{name: "name", kind: kindText, sample: "gateway", doc: "The group's name in logs and in the status.", required: true, example: "add `name: gateway`", read: func(r *reader, n *node, g *Group) []*node {
 		if v, ok := r.text(n, "name"); ok {
 			if !nameShape.MatchString(v) {
 				r.fail(n, "", "%s can't be a name: it is up to 63 letters, digits, dots, dashes and underscores", quote(v))
@@ -28,7 +28,7 @@ var groupKeys = slices.Concat([]key[Group]{
 		}
 		return nil
 	}},
-	{name: "routers", kind: kindNames, doc: "The names of its routers: all of them are Active here, or none.", required: true, example: "add `routers: [lan, wan]`", read: func(r *reader, n *node, g *Group) []*node {
+	{name: "routers", kind: kindNames, sample: "[eth0-51]", doc: "The names of its routers. All of them are Active on this host, or none.", required: true, example: "add `routers: [lan, wan]`", read: func(r *reader, n *node, g *Group) []*node {
 		for _, item := range r.list(n, "routers", "routers: [lan, wan]") {
 			if v, ok := r.text(item, "routers"); ok {
 				g.Routers = append(g.Routers, v)

@@ -119,24 +119,24 @@ var hookKeys = hookKeysOf(func(r *Router) *Hooks { return &r.Hooks })
 // hookKeysOf are the keys of what can have hooks: a router or a group.
 func hookKeysOf[T any](hooks func(*T) *Hooks) []key[T] {
 	return []key[T]{
-		commandKey("notify", "A program to run when the state changes, with keepalived's arguments: INSTANCE or GROUP, the name, MASTER, BACKUP, FAULT or STOP, and the priority, which is 0 for a group.", func(t *T) *Command { return &hooks(t).Any }),
-		commandKey("notify_active", "A program to run when it becomes Active.", func(t *T) *Command { return &hooks(t).Active }),
-		commandKey("notify_backup", "A program to run when it becomes Backup.", func(t *T) *Command { return &hooks(t).Backup }),
-		commandKey("notify_fault", "A program to run when something keeps it from taking part.", func(t *T) *Command { return &hooks(t).Fault }),
-		commandKey("notify_stop", "A program to run when the administrator stops it.", func(t *T) *Command { return &hooks(t).Stop }),
-		checked(durationKey("notify_timeout", "How long each of these programs may take until it is killed, 100ms to 1h, instead of the global `notify_timeout`.", "", func(t *T) *time.Duration { return &hooks(t).Timeout }),
-			func(t *T) string { return timeoutProblem(hooks(t).Timeout) }),
+		commandKey("notify", "A program to run at each change of state, after the program for that state: its path with arguments, in one line or as a list. failoverd appends keepalived's arguments: INSTANCE or GROUP, the name, MASTER, BACKUP, FAULT or STOP, and the priority, which is 0 for a group.", func(t *T) *Command { return &hooks(t).Any }),
+		commandKey("notify_active", "A program to run when the state becomes Active.", func(t *T) *Command { return &hooks(t).Active }),
+		commandKey("notify_backup", "A program to run when the state becomes Backup.", func(t *T) *Command { return &hooks(t).Backup }),
+		commandKey("notify_fault", "A program to run when something keeps it from taking part: the interface, an address or a check.", func(t *T) *Command { return &hooks(t).Fault }),
+		commandKey("notify_stop", "A program to run when the administrator stops it, or a reload removes it.", func(t *T) *Command { return &hooks(t).Stop }),
+		sampled(DefaultNotifyTimeout.String(), checked(durationKey("notify_timeout", "How long each of these programs may run, 100ms to 1h. The default is the `notify_timeout` of `global`.", "", func(t *T) *time.Duration { return &hooks(t).Timeout }),
+			func(t *T) string { return timeoutProblem(hooks(t).Timeout) })),
 	}
 }
 
 var globalHookKeys = []key[Global]{
-	commandKey("notify", "A program to run when the state of any router changes, after the router's own, with the same arguments.", func(g *Global) *Command { return &g.Notify }),
-	checked(durationKey("notify_timeout", "How long each program of a `notify` key may take until it is killed, 100ms to 1h.", "30s", func(g *Global) *time.Duration { return &g.NotifyTimeout }),
+	commandKey("notify", "A program to run when any router or group changes its state, after its own programs and with the same arguments.", func(g *Global) *Command { return &g.Notify }),
+	checked(durationKey("notify_timeout", "How long a program of a `notify` key may run, 100ms to 1h. After that it is killed, with everything that it has started.", "30s", func(g *Global) *time.Duration { return &g.NotifyTimeout }),
 		func(g *Global) string { return timeoutProblem(g.NotifyTimeout) }),
-	checked(textKey("notify_fifo", "A FIFO to write a line to when a state changes, as keepalived does.", func(g *Global) *string { return &g.NotifyFIFO }),
+	checked(textKey("notify_fifo", "A FIFO that gets a line for each change of state, in keepalived's form: INSTANCE \"web\" MASTER 100. failoverd makes it if it doesn't exist. A FIFO of another owner than root or the `script_user` isn't used.", func(g *Global) *string { return &g.NotifyFIFO }),
 		func(g *Global) string { return pathProblem("notify_fifo", g.NotifyFIFO, "/run/failoverd/notify.fifo") }),
-	textKey("script_user", "Whom hooks and checks run as: USER or USER:GROUP; the daemon's own user without one.", func(g *Global) *string { return &g.ScriptUser }),
-	boolKey("allow_insecure_scripts", "Run programs too that others than root and the script_user may write to.", "false", func(g *Global) *bool { return &g.AllowInsecureScripts }),
+	textKey("script_user", "The user of hooks and script checks: USER or USER:GROUP. The default is the daemon's own user, root.", func(g *Global) *string { return &g.ScriptUser }),
+	boolKey("allow_insecure_scripts", "Also run programs that others than root and their user may change, or whose directories others may change.", "false", func(g *Global) *bool { return &g.AllowInsecureScripts }),
 }
 
 // addHooks adds what differs between hooks.

@@ -37,7 +37,7 @@ func CheckMetricsCompat(s string) error {
 }
 
 func metricsKey() key[Global] {
-	k := textKey("metrics", "Where to serve metrics for Prometheus, under /metrics: HOST:PORT like 127.0.0.1:9650, :PORT for all addresses of the host, or off.", func(g *Global) *string { return &g.Metrics })
+	k := textKey("metrics", "The TCP address where metrics for Prometheus are served, at /metrics: HOST:PORT like 127.0.0.1:9650, or :PORT for all addresses of the host. A port that another process has at the start is waited for.", func(g *Global) *string { return &g.Metrics })
 	k.fallback = Off
 	read := k.read
 	k.read = func(r *reader, n *node, g *Global) []*node {

@@ -113,9 +113,8 @@ func (r *Router) completeRouting() {
 }
 
 // groupsKey is a list of groups of keys.
-func groupsKey[T any](name, doc, what, example string, keys []key[T], first T, field func(*Router) *[]T) key[Router] {
-	schema := func() object { return properties(doc, keys) }
-	return key[Router]{name: name, kind: kindGroups, doc: doc, keys: schema, read: func(r *reader, n *node, t *Router) (items []*node) {
+func groupsKey[T any](name, doc, what, example, sample string, keys []key[T], first T, field func(*Router) *[]T) key[Router] {
+	return key[Router]{name: name, kind: kindGroups, fallback: "[]", doc: doc, below: below(keys), sample: sample, read: func(r *reader, n *node, t *Router) (items []*node) {
 		for _, item := range r.list(n, name, example) {
 			one, p, before := first, newPlaces(item), r.mistakes.count()
 			if read(r, item, what, &one, keys, &p) && r.mistakes.count() == before {
@@ -133,32 +132,32 @@ func groupsKey[T any](name, doc, what, example string, keys []key[T], first T, f
 }
 
 func routesKey() key[Router] {
-	return groupsKey("routes", "Routes that the host has while the router is Active.", "the route",
-		"routes: [{to: 203.0.113.0/24, via: 192.0.2.1}]", routeKeys, routing.Route{Table: MainTable, Type: "unicast"}, func(r *Router) *[]routing.Route { return &r.Routes })
+	return groupsKey("routes", "Routes that the host has while the router is Active. They are added after the addresses and removed before them, with the protocol number 112 (`ip route show proto 112`). A route that can't be added is tried again and doesn't keep the router from being Active. A route that somebody removes is put back within about a second.", "the route",
+		"routes: [{to: 203.0.113.0/24, via: 192.0.2.1}]", "[{to: 0.0.0.0/0, via: 192.0.2.1, table: 100, source: 192.0.2.10}]", routeKeys, routing.Route{Table: MainTable, Type: "unicast"}, func(r *Router) *[]routing.Route { return &r.Routes })
 }
 
 func rulesKey() key[Router] {
-	return groupsKey("rules", "Routing rules that the host has while the router is Active.", "the rule",
-		"rules: [{from: 192.0.2.10, table: 100, priority: 1000}]", ruleKeys, routing.Rule{Table: MainTable}, func(r *Router) *[]routing.Rule { return &r.Rules })
+	return groupsKey("rules", "Routing rules that the host has while the router is Active, handled like its routes.", "the rule",
+		"rules: [{from: 192.0.2.10, table: 100, priority: 1000}]", "[{from: 192.0.2.10, table: 100, priority: 1000}]", ruleKeys, routing.Rule{Table: MainTable}, func(r *Router) *[]routing.Rule { return &r.Rules })
 }
 
 var routeKeys = limited([]key[routing.Route]{
 	need(networkKey("to", "The destination: a network, or a host. All of IPv4 is 0.0.0.0/0, all of IPv6 ::/0.", func(r *routing.Route) *netip.Prefix { return &r.To }), "add `to: 203.0.113.0/24`"),
 	hostKey("via", "The gateway.", func(r *routing.Route) *netip.Addr { return &r.Via }),
-	textKey("interface", "The interface it goes over; without `via` the router's own.", func(r *routing.Route) *string { return &r.Interface }),
-	hostKey("source", "The source address that the host prefers for it, one of the router's for example.", func(r *routing.Route) *netip.Addr { return &r.Source }),
-	numberKey("metric", "The metric: of two routes the lower one is taken.", 0, maxNumber, "", func(r *routing.Route) *int { return &r.Metric }),
-	numberKey("table", "The number of the routing table.", 1, maxNumber, "254", func(r *routing.Route) *int { return &r.Table }),
+	textKey("interface", "The output interface. Without `via` the default is the router's own.", func(r *routing.Route) *string { return &r.Interface }),
+	hostKey("source", "The preferred source address, for example one of the router's.", func(r *routing.Route) *netip.Addr { return &r.Source }),
+	numberKey("metric", "The metric. Of two routes the lower one is used.", 0, maxNumber, "", func(r *routing.Route) *int { return &r.Metric }),
+	numberKey("table", "The number of the routing table; 254 is the main one.", 1, maxNumber, "254", func(r *routing.Route) *int { return &r.Table }),
 	choiceKey("scope", "The scope.", routeScopes, "", func(r *routing.Route, v string) { r.Scope = v }),
 	numberKey("mtu", "The path MTU.", 0, 65535, "", func(r *routing.Route) *int { return &r.MTU }),
-	boolKey("onlink", "Take the gateway for one on the link, although no network has it.", "false", func(r *routing.Route) *bool { return &r.Onlink }),
-	choiceKey("type", "What becomes of packets, if they aren't sent on.", routeTypes, "unicast", func(r *routing.Route, v string) { r.Type = v }),
+	boolKey("onlink", "Take the gateway as one on the link, although it is in no network of the interface.", "false", func(r *routing.Route) *bool { return &r.Onlink }),
+	choiceKey("type", "The type of the route. All but `unicast` lead nowhere.", routeTypes, "unicast", func(r *routing.Route, v string) { r.Type = v }),
 })
 
 var ruleKeys = limited([]key[routing.Rule]{
 	networkKey("from", "Packets from this network.", func(r *routing.Rule) *netip.Prefix { return &r.From }),
 	networkKey("to", "Packets to this network.", func(r *routing.Rule) *netip.Prefix { return &r.To }),
-	numberKey("table", "The number of the routing table that they are looked up in.", 1, maxNumber, "254", func(r *routing.Rule) *int { return &r.Table }),
+	numberKey("table", "The number of the routing table that is looked up.", 1, maxNumber, "254", func(r *routing.Rule) *int { return &r.Table }),
 	need(numberKey("priority", "The place of the rule: a lower number comes first.", 1, 32765, "", func(r *routing.Rule) *int { return &r.Priority }), "add `priority: 1000`"),
 	textKey("iif", "Packets that came in by this interface.", func(r *routing.Rule) *string { return &r.IIF }),
 	textKey("oif", "Packets of sockets that are bound to this interface.", func(r *routing.Rule) *string { return &r.OIF }),

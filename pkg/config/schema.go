@@ -103,26 +103,20 @@ func (k key[T]) schema() object {
 	case kindNames:
 		o["type"], o["items"], o["minItems"] = "array", object{"type": []string{"string", "number"}}, 1
 	case kindUses:
-		o["type"], o["items"] = "array", object{"oneOf": []object{{"type": []string{"string", "number"}}, properties("With a weight of its own.", useKeys)}}
+		o["type"], o["items"] = "array", object{"oneOf": []object{{"type": []string{"string", "number"}}, k.below.schema("With a weight of its own.")}}
 	case kindGroup:
-		o["anyOf"] = []object{k.keys(), {"const": k.fallback}}
+		o["anyOf"] = []object{k.below.schema(k.doc), {"const": k.fallback}}
 	case kindHosts:
 		host := object{"type": "string"}
 		o["anyOf"] = []object{host, {"type": "array", "items": host, "minItems": 1, "maxItems": 2}}
 	case kindPeers:
-		peer := properties("A peer.", peerKeys)
-		peer["required"] = []string{"address"}
-		o["type"], o["items"], o["minItems"] = "array", object{"anyOf": []object{{"type": "string"}, peer}}, 1
+		o["type"], o["items"], o["minItems"] = "array", object{"anyOf": []object{{"type": "string"}, k.below.schema("A peer.")}}, 1
 	case kindExtras:
-		extra := properties("An extra address.", extraKeys)
-		extra["required"] = []string{"address"}
-		o["type"], o["items"] = "array", object{"anyOf": []object{{"type": "string"}, extra}}
+		o["type"], o["items"] = "array", object{"anyOf": []object{{"type": "string"}, k.below.schema("An extra address.")}}
 	case kindSecrets:
-		secret := properties("A key.", keyKeys)
-		secret["required"] = []string{"id"}
-		o["type"], o["items"], o["minItems"] = "array", secret, 1
+		o["type"], o["items"], o["minItems"] = "array", k.below.schema("A key."), 1
 	case kindGroups:
-		o["type"], o["items"] = "array", k.keys()
+		o["type"], o["items"] = "array", k.below.schema(k.doc)
 	case kindAddresses:
 		o["type"], o["items"], o["minItems"] = "array", object{"type": "string"}, 1
 	}
@@ -133,7 +127,7 @@ func (k key[T]) schema() object {
 		}
 	case kindBool:
 		o["default"] = k.fallback == "true"
-	case kindChoices, kindUses, kindExtras:
+	case kindChoices, kindUses, kindExtras, kindGroups:
 		o["default"] = []string{}
 	default:
 		if k.fallback != "" {

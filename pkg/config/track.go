@@ -92,12 +92,14 @@ const (
 
 var wantedStates = []string{WantActive, WantBackup, WantRunning}
 
-// trackKinds are the keys of which a track has one, each with the keys that only
-// it can have beside it.
-var trackKinds = []struct {
+// trackKind is a key of which a track has one, with the keys that only it can have
+// beside it.
+type trackKind struct {
 	name string
 	only []string
-}{
+}
+
+var trackKinds = []trackKind{
 	{"script", []string{"shell", "user"}},
 	{"tcp", nil},
 	{"http", []string{"host", "status", "tls_verify"}},
@@ -111,34 +113,34 @@ var trackKinds = []struct {
 }
 
 var trackKeys = []key[Track]{
-	need(textKey("name", "What the check is called, in `track:` of routers, logs and the status.", func(t *Track) *string { return &t.Name }), "add `name: web`"),
-	scriptKey(),
-	textKey("tcp", "A TCP service, HOST:PORT: a connection is made.", func(t *Track) *string { return &t.TCP }),
-	textKey("http", "The URL of a web service: a GET has a good status. Redirections aren't followed.", func(t *Track) *string { return &t.HTTP }),
-	wordsKey("process", "The name of a process as in /proc/PID/comm, or the first words of its command line as a list.", func(t *Track) *[]string { return &t.Process }),
-	textKey("pidfile", "A file with the number of a process that lives.", func(t *Track) *string { return &t.PIDFile }),
-	textKey("file", "A file with a number: it is multiplied with the weight; without a weight 0 is good.", func(t *Track) *string { return &t.File }),
-	textKey("interface", "A network interface: it is up and has a carrier.", func(t *Track) *string { return &t.Link }),
-	addressKey("address", "An IP address: an interface of this host has it.", func(t *Track) *netip.Addr { return &t.Address }),
-	routeKey(),
-	textKey("router", "The name of another router: it is in a state.", func(t *Track) *string { return &t.Router }),
-	boundedKey("weight", "What is added to the priority: a positive one while the check is up, a negative one while it is down; with 0 the router takes no part while it is down.", -MaxWeight, MaxWeight, "0", func(t *Track) *int { return &t.Weight }),
-	boolKey("reverse", "Take up for down and down for up.", "false", func(t *Track) *bool { return &t.Reverse }),
-	boundedKey("rise", "How many good looks in a row make it up.", 1, 1000, "1", func(t *Track) *int { return &t.Rise }),
-	boundedKey("fall", "How many bad looks in a row make it down.", 1, 1000, "1", func(t *Track) *int { return &t.Fall }),
-	durationKey("interval", "The time between two looks.", "1s", func(t *Track) *time.Duration { return &t.Interval }),
-	durationKey("timeout", "How long a look may take: the interval without one.", "", func(t *Track) *time.Duration { return &t.Timeout }),
-	boolKey("init_fail", "Take it for down until it has been good; without it routers wait for the first look.", "false", func(t *Track) *bool { return &t.InitFail }),
+	sampled("web", need(textKey("name", "The check's name, for the `track` of routers, logs and the status.", func(t *Track) *string { return &t.Name }), "add `name: web`")),
+	sampled("/usr/local/bin/check-web --all", scriptKey()),
+	sampled("127.0.0.1:5432", textKey("tcp", "Up if a TCP connection to HOST:PORT can be made.", func(t *Track) *string { return &t.TCP })),
+	sampled("https://127.0.0.1:8443/health", textKey("http", "Up if a GET of this URL returns a good `status`. Redirections aren't followed.", func(t *Track) *string { return &t.HTTP })),
+	sampled("haproxy", wordsKey("process", "Up if enough processes of this name run. The name is that of /proc/PID/comm, or a list with the first words of the command line, like [/usr/sbin/nginx, -c, /etc/nginx/nginx.conf].", func(t *Track) *[]string { return &t.Process })),
+	sampled("/run/server.pid", textKey("pidfile", "Up if the process whose number is in this file lives.", func(t *Track) *string { return &t.PIDFile })),
+	sampled("/run/failoverd-load", textKey("file", "A file with a number, which is multiplied by the `weight`; without a weight, 0 is up. A missing or empty file is 0. A result below -253 takes the router out.", func(t *Track) *string { return &t.File })),
+	sampled("eth1", textKey("interface", "Up if this network interface is up and has a carrier.", func(t *Track) *string { return &t.Link })),
+	sampled("192.0.2.2", addressKey("address", "Up if an interface of this host has this IP address.", func(t *Track) *netip.Addr { return &t.Address })),
+	sampled("default", routeKey()),
+	sampled("eth0-51", textKey("router", "Up if the router of this name is in the wanted `state`.", func(t *Track) *string { return &t.Router })),
+	boundedKey("weight", "What the check adds to the priority of routers: a positive weight while the check is up, a negative one while it is down. The sum is kept within 1 to 254. An owner's priority (255) never changes. With 0 the routers take no part while the check is down.", -MaxWeight, MaxWeight, "0", func(t *Track) *int { return &t.Weight }),
+	boolKey("reverse", "Exchange up and down.", "false", func(t *Track) *bool { return &t.Reverse }),
+	boundedKey("rise", "How many good results in a row make the check up. The first result counts alone.", 1, 1000, "1", func(t *Track) *int { return &t.Rise }),
+	boundedKey("fall", "How many bad results in a row make the check down.", 1, 1000, "1", func(t *Track) *int { return &t.Fall }),
+	durationKey("interval", "The time between two looks, 10ms to 24h. What the kernel reports by itself (interface, address, route, router, the end of a process, a written file) is looked at at once.", "1s", func(t *Track) *time.Duration { return &t.Interval }),
+	sampled("1s", durationKey("timeout", "How long one look may take, 10ms to 24h. The default is the `interval`. A script is killed then, with everything that it has started.", "", func(t *Track) *time.Duration { return &t.Timeout })),
+	boolKey("init_fail", "Begin as down, until the check was good `rise` times. Otherwise routers wait for the first result.", "false", func(t *Track) *bool { return &t.InitFail }),
 	boolKey("shell", "The script is a line for /bin/sh.", "false", func(t *Track) *bool { return &t.shell }),
-	textKey("user", "Whom the script is run as, USER or USER:GROUP, instead of the global `script_user`.", func(t *Track) *string { return &t.User }),
-	textKey("host", "The host's name in the request and for TLS, instead of the URL's.", func(t *Track) *string { return &t.Host }),
-	statusKey(),
-	boolKey("tls_verify", "Check the certificate.", "true", func(t *Track) *bool { return &t.Verify }),
-	boundedKey("min", "How many processes have to be there.", 0, 1000000, "1", func(t *Track) *int { return &t.Min }),
-	boundedKey("max", "How many processes may be there; without one any number.", 0, 1000000, "", func(t *Track) *int { return &t.Max }),
-	addressKey("via", "The route's gateway; without one any.", func(t *Track) *netip.Addr { return &t.Via }),
-	boundedKey("table", "The routing table's number.", 1, 1<<31-1, "254", func(t *Track) *int { return &t.Table }),
-	choiceKey("state", "The state that the other router has to be in.", wantedStates, WantActive, func(t *Track, v string) { t.State = v }),
+	sampled("nobody", textKey("user", "The user of the script: USER or USER:GROUP. The default is the `script_user` of `global`.", func(t *Track) *string { return &t.User })),
+	sampled("www.example.com", textKey("host", "The name of the host in the request and for TLS. The default is the one of the URL.", func(t *Track) *string { return &t.Host })),
+	sampled("[200, 301-302]", statusKey()),
+	boolKey("tls_verify", "Check the TLS certificate.", "true", func(t *Track) *bool { return &t.Verify }),
+	boundedKey("min", "The least number of processes.", 0, 1000000, "1", func(t *Track) *int { return &t.Min }),
+	sampled("8", boundedKey("max", "The greatest number of processes. By default there is no limit.", 0, 1000000, "", func(t *Track) *int { return &t.Max })),
+	sampled("192.0.2.1", addressKey("via", "The gateway of the route. By default any gateway is good.", func(t *Track) *netip.Addr { return &t.Via })),
+	boundedKey("table", "The number of the routing table; 254 is the main one.", 1, 1<<31-1, "254", func(t *Track) *int { return &t.Table }),
+	choiceKey("state", "The wanted state of the other router; `running` is `active` or `backup`.", wantedStates, WantActive, func(t *Track, v string) { t.State = v }),
 }
 
 func defaultTrack() Track {

@@ -11,7 +11,7 @@ import (
 
 func scriptKey() key[Track] {
 	const name = "script"
-	return key[Track]{name: name, kind: kindCommand, doc: "A program with its arguments, in words or as a list: its exit status is 0. There is no shell, the path is absolute.", read: func(r *reader, n *node, t *Track) []*node {
+	return key[Track]{name: name, kind: kindCommand, doc: "Up if this program exits with status 0: its absolute path with arguments, in one line or as a list. There is no shell, unless `shell` is set. The program never runs twice at once.", read: func(r *reader, n *node, t *Track) []*node {
 		t.Script, t.line = r.words(n, name)
 		return nil
 	}}
@@ -76,7 +76,7 @@ var everywhere = map[string]netip.Prefix{
 
 func routeKey() key[Track] {
 	const name = "route"
-	return key[Track]{name: name, kind: kindText, doc: "A route's destination, ADDRESS/LENGTH, default (IPv4) or default6: this host has it.", read: func(r *reader, n *node, t *Track) []*node {
+	return key[Track]{name: name, kind: kindText, doc: "Up if the host has a route to this destination: ADDRESS/LENGTH, default (IPv4) or default6.", read: func(r *reader, n *node, t *Track) []*node {
 		s, ok := r.text(n, "address")
 		if !ok {
 			return nil
@@ -102,7 +102,7 @@ func routeKey() key[Track] {
 
 func statusKey() key[Track] {
 	const name = "status"
-	return key[Track]{name: name, kind: kindNames, fallback: "", doc: "The HTTP statuses that are good, numbers and ranges like 200-299.", read: func(r *reader, n *node, t *Track) []*node {
+	return key[Track]{name: name, kind: kindNames, fallback: "", doc: "The good HTTP statuses: numbers and ranges. The default is 200-299.", read: func(r *reader, n *node, t *Track) []*node {
 		for _, item := range r.list(n, name, "status: [200, 301-302]") {
 			s, ok := r.text(item, name)
 			if !ok {
@@ -130,8 +130,8 @@ const maxUses = 100
 // trackKey is a list of what a router, or each of a group, depends on.
 func trackKey[T any](whose string, field func(*T) *[]Use) key[T] {
 	const name = "track"
-	doc := "The checks that " + whose + " on, by the names that they have in `tracks:`; {name, weight, reverse} for others than the check has."
-	return key[T]{name: name, kind: kindUses, fallback: "[]", doc: doc, read: func(r *reader, n *node, t *T) []*node {
+	doc := "The checks that " + whose + " on, by their names in `tracks`. An entry {name: web, weight: 10} replaces the weight or the `reverse` of the check."
+	return key[T]{name: name, kind: kindUses, fallback: "[]", below: below(useKeys), doc: doc, read: func(r *reader, n *node, t *T) []*node {
 		var items []*node
 		list := r.list(n, name, "track: [web]")
 		if len(list) > maxUses {
@@ -162,7 +162,7 @@ func trackKey[T any](whose string, field func(*T) *[]Use) key[T] {
 }
 
 var useKeys = []key[Use]{
-	textKey("name", "The check.", func(u *Use) *string { return &u.Name }),
-	boundedKey("weight", "Instead of the check's.", -MaxWeight, MaxWeight, "", func(u *Use) *int { return &u.Weight }),
-	boolKey("reverse", "Instead of the check's.", "", func(u *Use) *bool { return &u.Reverse }),
+	need(textKey("name", "The name of the check.", func(u *Use) *string { return &u.Name }), ""),
+	boundedKey("weight", "Replaces the check's own.", -MaxWeight, MaxWeight, "", func(u *Use) *int { return &u.Weight }),
+	boolKey("reverse", "Replaces the check's own.", "", func(u *Use) *bool { return &u.Reverse }),
 }

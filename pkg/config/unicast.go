@@ -179,7 +179,7 @@ func (r Router) unicastProblems() (all []Problem) {
 // unicastKeys are those below unicast.
 func unicastKeys(peers, sources *[]*node) []key[Unicast] {
 	return []key[Unicast]{
-		{name: "peers", kind: kindPeers, doc: "The other hosts' addresses. One may be a group of its `address` and the `min_ttl` and `max_ttl` with which its advertisements arrive.", read: func(r *reader, n *node, u *Unicast) []*node {
+		{name: "peers", kind: kindPeers, required: true, below: below(peerKeys), doc: "The addresses of the other hosts, of each family that the router has addresses of. An entry is an address, or a group of `address`, `min_ttl` and `max_ttl`.", read: func(r *reader, n *node, u *Unicast) []*node {
 			for _, item := range r.list(n, "peers", "peers: [192.0.2.3]") {
 				if p, ok := r.peer(item); ok {
 					u.Peers, *peers = append(u.Peers, p), append(*peers, r.value(item))
@@ -187,7 +187,7 @@ func unicastKeys(peers, sources *[]*node) []key[Unicast] {
 			}
 			return nil
 		}},
-		{name: "source", kind: kindHosts, doc: "The address of this host to advertise from, or a list of one for each family; the interface's primary one by default.", read: func(r *reader, n *node, u *Unicast) []*node {
+		{name: "source", kind: kindHosts, doc: "The address of this host to advertise from, or a list of one for each family. It has to be on the interface. The default is the primary address of the interface; for IPv6 it is the link-local one if all peers are link-local, otherwise the first global one that isn't temporary.", read: func(r *reader, n *node, u *Unicast) []*node {
 			list := []*node{n}
 			if r.is(n, sequence) {
 				list = r.list(n, "source", "")
@@ -210,9 +210,8 @@ func unicastKeys(peers, sources *[]*node) []key[Unicast] {
 
 func unicastKey() key[Router] {
 	const name = "unicast"
-	doc := "Whom to advertise to one by one, where there is no multicast; off: to the group."
-	keys := func() object { return properties(doc, unicastKeys(nil, nil)) }
-	return key[Router]{name: name, kind: kindGroup, fallback: Off, doc: doc, keys: keys, read: func(r *reader, n *node, t *Router) []*node {
+	doc := "The hosts to advertise to one by one, where there is no multicast, as in most clouds, or where the hosts are in several networks. `off` advertises to the group. With peers, only peers are heard, and nothing that comes by multicast. Each host has its own list."
+	return key[Router]{name: name, kind: kindGroup, fallback: Off, doc: doc, below: below(unicastKeys(nil, nil)), sample: "{peers: [192.0.2.3, {address: 198.51.100.3, min_ttl: 254}]}", read: func(r *reader, n *node, t *Router) []*node {
 		if r.off(n) {
 			return nil
 		}
@@ -254,12 +253,12 @@ func (r *reader) peer(n *node) (Peer, bool) {
 }
 
 var peerKeys = []key[Peer]{
-	{name: "address", kind: kindText, doc: "The peer's address.", read: func(r *reader, n *node, p *Peer) []*node {
+	{name: "address", kind: kindText, required: true, doc: "The peer's address.", read: func(r *reader, n *node, p *Peer) []*node {
 		p.Address, _ = r.host(n)
 		return nil
 	}},
-	ttlKey("min_ttl", "The least TTL or Hop Limit with which its advertisements arrive. By default the `ttl` for an IPv4 peer in one of the interface's networks, for others 0.", func(p *Peer) *int { return &p.MinTTL }),
-	ttlKey("max_ttl", "The greatest; 255 by default.", func(p *Peer) *int { return &p.MaxTTL }),
+	ttlKey("min_ttl", "The least TTL or Hop Limit of the peer's advertisements when they arrive. The default is the `ttl` for an IPv4 peer in a network of the interface, so that nobody beyond the link can pass for it. For other peers it is 0, which accepts any. Behind routers it is 255 less the number of routers. Over IPv6 it is 255 if the peer runs failoverd; keepalived sends the kernel's 64.", func(p *Peer) *int { return &p.MinTTL }),
+	ttlKey("max_ttl", "The greatest TTL or Hop Limit of the peer's advertisements. The default is 255.", func(p *Peer) *int { return &p.MaxTTL }),
 }
 
 func ttlKey(name, doc string, field func(*Peer) *int) key[Peer] {

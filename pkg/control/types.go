@@ -22,263 +22,246 @@ const DefaultPath = "/run/failoverd/control.sock"
 
 // Status is the state of everything.
 type Status struct {
-	Version string    `json:"version"` // of failoverd
-	PID     int       `json:"pid"`
-	Started time.Time `json:"started"`
-	Now     time.Time `json:"now"`
-	// Config is the path of the configuration file, empty without one.
-	Config string `json:"config,omitempty"`
-	// Realtime is how the kernel ranks the daemon's threads.
-	Realtime Realtime `json:"realtime"`
-	// FIFO is the one that changes of state are written to, if there is one.
-	FIFO    *FIFO    `json:"fifo,omitempty"`
-	Routers []Router `json:"routers"`
-	// Tracks are the checks that routers depend on, by name.
-	Tracks []Track `json:"tracks,omitempty"`
+	Version  string    `json:"version"`          // the version of failoverd
+	PID      int       `json:"pid"`              // the process ID of the daemon
+	Started  time.Time `json:"started"`          // when the daemon started
+	Now      time.Time `json:"now"`              // when this was asked
+	Config   string    `json:"config,omitempty"` // the path of the configuration file
+	Realtime Realtime  `json:"realtime"`         // how the kernel ranks the daemon's threads
+	FIFO     *FIFO     `json:"fifo,omitempty"`   // the FIFO that gets the changes of state
+	Routers  []Router  `json:"routers"`          // the virtual routers
+	Tracks   []Track   `json:"tracks,omitempty"` // the checks that routers depend on, by name
 }
 
 // Realtime says which threads of the daemon are real-time ones, in the words of the key
 // realtime: those of the event loop (auto), all (true) or none (false).
 type Realtime struct {
-	Wanted string `json:"wanted"`
-	Is     string `json:"is"`
-	// Problem is why it isn't what is wanted, or what is lacking, and what to grant.
+	Wanted string `json:"wanted"` // what is configured
+	Is     string `json:"is"`     // what is so
+	// why it isn't what is configured, or what is lacking, and what to grant
 	Problem string `json:"problem,omitempty"`
 }
 
 // Track is the state of one check.
 type Track struct {
-	Name  string `json:"name"`
-	Kind  string `json:"kind"`  // script, tcp, http, process, pidfile, file, interface, address, route or router
-	State string `json:"state"` // up, down, or unknown before the first look
-	// Since is when the state was entered, Looked when it was last looked; Took is
-	// how long that took, in seconds.
-	Since  time.Time  `json:"since"`
-	Looked *time.Time `json:"looked,omitempty"`
-	Took   float64    `json:"took"`
-	// Text says what was found; Value is a file's number.
-	Text  string `json:"text"`
-	Value *int   `json:"value,omitempty"`
-	// Changes is how often the state has changed since the first look.
+	Name string `json:"name"` // the name of the check
+	// one of script, tcp, http, process, pidfile, file, interface, address, route or router
+	Kind   string     `json:"kind"`
+	State  string     `json:"state"`            // one of up, down, and unknown before the first look
+	Since  time.Time  `json:"since"`            // when the state was entered
+	Looked *time.Time `json:"looked,omitempty"` // when the last look was
+	Took   float64    `json:"took"`             // how long the last look took, in seconds
+	Text   string     `json:"text"`             // what was found
+	Value  *int       `json:"value,omitempty"`  // the number in a file
+	// how often the state has changed since the first look
 	Changes uint64 `json:"changes"`
-	// Output is the end of what a script wrote, if it failed.
-	Output string `json:"output,omitempty"`
+	Output  string `json:"output,omitempty"` // the end of what a script wrote, if it failed
 }
 
 // Dependency is a check that a router depends on.
 type Dependency struct {
-	Track   string `json:"track"`
-	State   string `json:"state"`
-	Weight  int    `json:"weight"`
-	Reverse bool   `json:"reverse,omitempty"`
-	// Change is by how much it changes the priority now; Fault says that it keeps
-	// the router from taking part.
-	Change int  `json:"change"`
-	Fault  bool `json:"fault"`
+	Track   string `json:"track"`             // the name of the check
+	State   string `json:"state"`             // one of up, down or unknown
+	Weight  int    `json:"weight"`            // what it adds to the priority
+	Reverse bool   `json:"reverse,omitempty"` // up and down are exchanged
+	Change  int    `json:"change"`            // by how much it changes the priority now
+	Fault   bool   `json:"fault"`             // it keeps the router from taking part
 }
 
 // Router is the state of one Virtual Router: a configured router has one for
 // each family of its addresses.
 type Router struct {
-	Name      string   `json:"name"`
-	Interface string   `json:"interface"`
-	Family    string   `json:"family"` // ipv4 or ipv6
-	VRID      int      `json:"vrid"`
-	Version   int      `json:"version"`
-	Addresses []string `json:"addresses"`
-	// Extra are addresses that aren't advertised, Routes and Rules those of the
-	// kernel that go with the addresses.
-	Extra  []string `json:"extra_addresses,omitempty"`
-	Routes []string `json:"routes,omitempty"`
-	Rules  []string `json:"rules,omitempty"`
+	Name      string   `json:"name"`                      // the name of the configured router
+	Interface string   `json:"interface"`                 // its network interface
+	Family    string   `json:"family"`                    // its family, ipv4 or ipv6
+	VRID      int      `json:"vrid"`                      // its VRID
+	Version   int      `json:"version"`                   // its VRRP version
+	Addresses []string `json:"addresses"`                 // its virtual addresses
+	Extra     []string `json:"extra_addresses,omitempty"` // its addresses that aren't advertised
+	Routes    []string `json:"routes,omitempty"`          // the routes that go with the addresses
+	Rules     []string `json:"rules,omitempty"`           // the rules that go with the addresses
 
-	State string `json:"state"` // Initialize, Backup or Active
-	// Since is when the state was entered.
-	Since time.Time `json:"since"`
-	// Cause says why.
-	Cause string `json:"cause"`
-	// Waiting says what keeps the router in Initialize, if something does.
-	Waiting string `json:"waiting,omitempty"`
+	State   string    `json:"state"`             // Initialize, Backup or Active
+	Since   time.Time `json:"since"`             // when the state was entered
+	Cause   string    `json:"cause"`             // why the state was entered
+	Waiting string    `json:"waiting,omitempty"` // what keeps the router in Initialize
 
-	// Priority is the effective one: the configured one and what the checks
-	// add to it.
-	Priority           int `json:"priority"`
-	ConfiguredPriority int `json:"configured_priority"`
+	Priority           int `json:"priority"`            // the priority with what the checks add to it
+	ConfiguredPriority int `json:"configured_priority"` // the priority in the configuration
 
-	Active         string `json:"active,omitempty"` // the Active's address, this host's own too
-	ActivePriority int    `json:"active_priority,omitempty"`
-	// LastHeard is how long ago a Backup heard the Active, in seconds.
-	LastHeard float64 `json:"last_heard,omitempty"`
-	// LastSent is when its last advertisement left, and SendError why the one after that
-	// could not be sent.
-	LastSent  *time.Time `json:"last_sent,omitempty"`
-	SendError string     `json:"send_error,omitempty"`
-	// Source is the address that it advertises from, and Peers to whom, if not to
-	// the group.
-	Source string `json:"source,omitempty"`
-	Peers  []Peer `json:"peers,omitempty"`
-	// Deadline is the time until the next advertisement of an Active, or until
-	// a Backup that hears nothing takes over, in seconds.
+	// the address of the Active, also this host's own
+	Active         string `json:"active,omitempty"`
+	ActivePriority int    `json:"active_priority,omitempty"` // the priority of the Active
+	// how long ago a Backup heard the Active, in seconds
+	LastHeard float64    `json:"last_heard,omitempty"`
+	LastSent  *time.Time `json:"last_sent,omitempty"`  // when the last advertisement left
+	SendError string     `json:"send_error,omitempty"` // why the next advertisement could not be sent
+	Source    string     `json:"source,omitempty"`     // the address that it advertises from
+	// the peers that it advertises to, instead of to the group
+	Peers []Peer `json:"peers,omitempty"`
+	// the time until the next advertisement of an Active, or until a Backup that hears nothing
+	// takes over, in seconds
 	Deadline float64 `json:"deadline"`
 
-	// In seconds, in the terms of RFC 9568 §6.1.
-	AdvertisementInterval float64 `json:"advertisement_interval"`
-	MaxInterval           float64 `json:"max_interval,omitempty"` // absent: the Active_Adver_Interval has no bound
-	ActiveAdverInterval   float64 `json:"active_adver_interval"`
-	SkewTime              float64 `json:"skew_time"`
-	ActiveDownInterval    float64 `json:"active_down_interval"`
+	AdvertisementInterval float64 `json:"advertisement_interval"` // Advertisement_Interval, in seconds
+	// the longest interval that is learned from an Active, in seconds
+	MaxInterval         float64 `json:"max_interval,omitempty"`
+	ActiveAdverInterval float64 `json:"active_adver_interval"` // Active_Adver_Interval, in seconds
+	SkewTime            float64 `json:"skew_time"`             // Skew_Time, in seconds
+	ActiveDownInterval  float64 `json:"active_down_interval"`  // Active_Down_Interval, in seconds
 
-	// Group is what it is Active or Backup together with: "group NAME", or "router
-	// NAME" for the families of one. HeldBy is the member of it for which a
-	// Backup waits that would take over if it were alone.
-	Group  string `json:"group,omitempty"`
+	// what it is Active or Backup together with: "group NAME", or "router NAME" for the
+	// families of one router
+	Group string `json:"group,omitempty"`
+	// the member of the group that a Backup waits for, which would take over if it were alone
 	HeldBy string `json:"held_by,omitempty"`
 
-	Tracks []Dependency `json:"tracks,omitempty"`
+	Tracks []Dependency `json:"tracks,omitempty"` // the checks that it depends on
 
-	// Problems are what is wrong between the router and others on its link.
+	// what is wrong between it and other routers, or on this host
 	Problems []Problem `json:"problems,omitempty"`
 
-	Preempt bool `json:"preempt"`
-	// PreemptIn is how long an Active of lower priority is still let be, in
-	// seconds.
-	PreemptIn float64 `json:"preempt_in,omitempty"`
-	Accept    bool    `json:"accept"`
-	// Assigned says that the addresses are on this host.
-	Assigned     bool   `json:"assigned"`
-	BecameActive uint64 `json:"became_active"`
+	Preempt bool `json:"preempt"` // Preempt_Mode
+	// how long it still tolerates an Active of lower priority, in seconds
+	PreemptIn    float64 `json:"preempt_in,omitempty"`
+	Accept       bool    `json:"accept"`        // Accept_Mode
+	Assigned     bool    `json:"assigned"`      // the addresses are on this host
+	BecameActive uint64  `json:"became_active"` // how often it became Active
 
-	MAC        string `json:"mac"`         // that the addresses are at while Active here
-	VirtualMAC string `json:"virtual_mac"` // how: bpf, macvlan or off
-	Macvlan    string `json:"macvlan,omitempty"`
-	Receive    string `json:"receive"` // xdp-native, xdp-generic, tc or af_packet
-	ReceiveWhy string `json:"receive_why"`
-	Fence      string `json:"fence"` // tcx, clsact, or empty for none
-	Checksum   string `json:"checksum"`
-	// Authentication is how advertisements are authenticated, empty for not at all.
-	Authentication string `json:"authentication,omitempty"`
+	// the MAC that the addresses are at while it is Active
+	MAC string `json:"mac"`
+	// how it has the virtual MAC: bpf, macvlan or off
+	VirtualMAC string `json:"virtual_mac"`
+	Macvlan    string `json:"macvlan,omitempty"` // the name of the macvlan
+	// how it receives: xdp-native, xdp-generic, tc or af_packet
+	Receive    string `json:"receive"`
+	ReceiveWhy string `json:"receive_why"` // why it receives in that way
+	// how the fence is attached: tcx, clsact, or empty without a fence
+	Fence          string `json:"fence"`
+	Checksum       string `json:"checksum"`                 // the form of the checksum that it sends
+	Authentication string `json:"authentication,omitempty"` // how advertisements are authenticated
 
-	// Hooks are the programs that are told of the configured router's state; both
-	// of its families have the same. SkippedHooks counts changes of state that they
-	// were never told, for the next one came before the last was told.
-	Hooks        []Hook `json:"hooks,omitempty"`
+	// the programs that are told the state of the configured router; both of its families have
+	// the same ones
+	Hooks []Hook `json:"hooks,omitempty"`
+	// how many changes of state the hooks were never told, because the next one came first
 	SkippedHooks uint64 `json:"skipped_hooks,omitempty"`
 }
 
 // Hook is what is known of a program that is told of changes of state.
 type Hook struct {
-	Setting string `json:"setting"` // its key: notify, notify_active, …, or global.notify
-	Command string `json:"command"`
-	// Problem says why it couldn't be run when the configuration was read.
-	Problem string `json:"problem,omitempty"`
-	// Running is the state that it is being told, RunningFor for how long, in
-	// seconds.
-	Running    string   `json:"running,omitempty"`
-	RunningFor float64  `json:"running_for,omitempty"`
-	Last       *HookRun `json:"last,omitempty"` // that has ended
+	// its key in the configuration: notify, notify_active and so on, or global.notify
+	Setting string `json:"setting"`
+	Command string `json:"command"` // the program with its arguments
+	// why it could not be run when the configuration was read
+	Problem    string   `json:"problem,omitempty"`
+	Running    string   `json:"running,omitempty"`     // the state that it is being told
+	RunningFor float64  `json:"running_for,omitempty"` // how long it has been running, in seconds
+	Last       *HookRun `json:"last,omitempty"`        // the last run that has ended
 }
 
 // HookRun is one run of a hook.
 type HookRun struct {
 	State   string    `json:"state"`   // MASTER, BACKUP, FAULT or STOP
-	Command string    `json:"command"` // with all arguments
-	Started time.Time `json:"started"`
-	Took    float64   `json:"took"`    // in seconds
-	Outcome string    `json:"outcome"` // ok, failed, timeout, refused or stopped
+	Command string    `json:"command"` // the program with all arguments
+	Started time.Time `json:"started"` // when it started
+	Took    float64   `json:"took"`    // how long it took, in seconds
+	Outcome string    `json:"outcome"` // one of ok, failed, timeout, refused or stopped
 	Text    string    `json:"text"`    // how it ended, for people
 	Output  string    `json:"output"`  // the end of what it wrote
-	Written int64     `json:"written"` // how much that was in all, in octets
-	// Skipped is how many changes of state before it were never told.
+	Written int64     `json:"written"` // how much it wrote, in octets
+	// how many changes of state before this one were never told
 	Skipped int `json:"skipped,omitempty"`
 }
 
 // FIFO is a named pipe that gets a line for each change of state.
 type FIFO struct {
-	Path    string `json:"path"`
-	Written uint64 `json:"written"` // lines
-	Lost    uint64 `json:"lost"`    // for nobody read them in time
+	Path    string `json:"path"`    // its path
+	Written uint64 `json:"written"` // lines that were written
+	// lines that were lost, because nobody read them in time
+	Lost uint64 `json:"lost"`
 }
 
 // Peer is another host of a unicast router.
 type Peer struct {
-	Address string `json:"address"`
-	// MinTTL and MaxTTL are the limits of the TTL or Hop Limit of what comes from
-	// it.
+	Address string `json:"address"` // its address
+	// the least TTL or Hop Limit of what comes from it
 	MinTTL int `json:"min_ttl"`
+	// the greatest TTL or Hop Limit of what comes from it
 	MaxTTL int `json:"max_ttl"`
-	// LastHeard is how long ago it advertised, in seconds; absent if it never has.
-	// A Backup doesn't.
+	// how long ago it advertised, in seconds, absent if it never has; a Backup doesn't
+	// advertise
 	LastHeard *float64 `json:"last_heard,omitempty"`
 }
 
 // Stats are counters since the daemon's start.
 type Stats struct {
+	// the counters of the daemon and of all interfaces
 	Global  []Counter     `json:"global"`
-	Routers []RouterStats `json:"routers"`
-	Hooks   []HookStats   `json:"hooks"`
+	Routers []RouterStats `json:"routers"` // the counters of each virtual router
+	Hooks   []HookStats   `json:"hooks"`   // the runs of hooks
 }
 
 // HookStats count the runs of a configured router's hooks.
 type HookStats struct {
+	// the name of the configured router or of the group
 	Name string `json:"name"`
-	// Runs are how many ended with each outcome: ok, failed, timeout, refused, stopped.
-	Runs map[string]uint64 `json:"runs"`
-	// Skipped is how many changes of state were never told.
-	Skipped uint64 `json:"skipped"`
+	// how many runs ended with each outcome: ok, failed, timeout, refused, stopped
+	Runs    map[string]uint64 `json:"runs"`
+	Skipped uint64            `json:"skipped"` // how many changes of state were never told
 }
 
 // Counter is one counter.
 type Counter struct {
-	Name  string `json:"name"`
-	Help  string `json:"help"`
-	Value uint64 `json:"value"`
+	Name  string `json:"name"`  // its name
+	Help  string `json:"help"`  // what it counts
+	Value uint64 `json:"value"` // its value
 }
 
 // RouterStats are the counters of one Virtual Router.
 type RouterStats struct {
-	Name      string    `json:"name"`
-	Interface string    `json:"interface"`
-	Family    string    `json:"family"`
-	VRID      int       `json:"vrid"`
-	Counters  []Counter `json:"counters"`
+	Name      string    `json:"name"`      // the name of the configured router
+	Interface string    `json:"interface"` // its network interface
+	Family    string    `json:"family"`    // its family, ipv4 or ipv6
+	VRID      int       `json:"vrid"`      // its VRID
+	Counters  []Counter `json:"counters"`  // its counters
 }
 
 // Event is something that has happened.
 type Event struct {
-	// Number counts the events from 1. Lost is how many before this one are
-	// known no more.
+	// the number of the event; the first one since the start is 1
 	Number uint64    `json:"number"`
-	Lost   uint64    `json:"lost,omitempty"`
-	Time   time.Time `json:"time"`
-	// Kind is transition, track, finding, problem, failure, hook, order, reload,
-	// restored or routing.
+	Lost   uint64    `json:"lost,omitempty"` // how many events before this one are lost
+	Time   time.Time `json:"time"`           // when it happened
+	// one of transition, track, finding, problem, failure, hook, order, reload, restored or routing
 	Kind      string `json:"kind"`
-	Name      string `json:"name,omitempty"`
-	Interface string `json:"interface,omitempty"`
-	Family    string `json:"family,omitempty"`
-	VRID      int    `json:"vrid,omitempty"`
-	From      string `json:"from,omitempty"`
-	To        string `json:"to,omitempty"`
-	Peer      string `json:"peer,omitempty"`
-	Text      string `json:"text"`
+	Name      string `json:"name,omitempty"`      // the name of the router, group or check
+	Interface string `json:"interface,omitempty"` // the network interface
+	Family    string `json:"family,omitempty"`    // its family, ipv4 or ipv6
+	VRID      int    `json:"vrid,omitempty"`      // the VRID
+	From      string `json:"from,omitempty"`      // the state before
+	To        string `json:"to,omitempty"`        // the state after
+	Peer      string `json:"peer,omitempty"`      // the address of the other router
+	Text      string `json:"text"`                // what happened, for people
 }
 
 // Change is what a reload changes of one router, or of what holds for all, which
 // has the name global.
 type Change struct {
-	Router  string   `json:"router"`
-	What    string   `json:"what"` // added, removed, changed or restarted
-	Details []string `json:"details,omitempty"`
+	Router  string   `json:"router"`            // the name of the router, or global
+	What    string   `json:"what"`              // one of added, removed, changed or restarted
+	Details []string `json:"details,omitempty"` // what is different, a line for each key
 }
 
 // Reload is what a reload has done, or would do.
 type Reload struct {
-	DryRun  bool     `json:"dry_run"`
-	Changes []Change `json:"changes"`
+	DryRun  bool     `json:"dry_run"` // nothing was changed, this is what would be
+	Changes []Change `json:"changes"` // what changes
 }
 
 // Order is what an order was carried out for.
 type Order struct {
+	// the names of the routers that it was carried out for
 	Routers []string `json:"routers"`
 }
 

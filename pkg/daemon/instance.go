@@ -331,9 +331,7 @@ func (d *instance) Stats() (control.Stats, error) {
 	}
 	s.Hooks = d.hookStats(views)
 	if f := d.hooks.pipe(); f != nil {
-		s.Global = append(s.Global,
-			control.Counter{Name: "notify_fifo_written", Help: "lines written to the FIFO", Value: f.Written},
-			control.Counter{Name: "notify_fifo_lost", Help: "lines lost, for nobody read the FIFO in time", Value: f.Lost})
+		s.Global = append(s.Global, fifoCounters(f.Written, f.Lost)...)
 	}
 	return s, nil
 }
@@ -387,6 +385,20 @@ func routerCounters(c router.Counters, refused func(packet.Reason) uint64, resto
 		all = append(all, control.Counter{Name: reason.String(), Help: reason.Error(), Value: c.Found[reason] + refused(reason)})
 	}
 	return all
+}
+
+// Counters names the counters that each router has and those that the daemon has beside
+// the ones of packets. All of them are 0.
+func Counters() (ofRouter, own []control.Counter) {
+	return routerCounters(router.Counters{}, func(packet.Reason) uint64 { return 0 }, 0), fifoCounters(0, 0)
+}
+
+// fifoCounters are those of the FIFO.
+func fifoCounters(written, lost uint64) []control.Counter {
+	return []control.Counter{
+		{Name: "notify_fifo_written", Help: "lines written to the FIFO", Value: written},
+		{Name: "notify_fifo_lost", Help: "lines lost, for nobody read the FIFO in time", Value: lost},
+	}
 }
 
 // describeThreads says how the process's threads are ranked.

@@ -3,8 +3,8 @@
 package manual
 
 import (
-	"bytes"
-	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,160 +13,95 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// checkRoff finds what no page may have.
-func checkRoff(t *testing.T, text string) {
-	inList := false
-	t.Helper()
-	verbatim := false
-	for n, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
-		macro, _, _ := strings.Cut(line, " ")
-		switch macro {
-		case ".EX", ".EE":
-			verbatim = macro == ".EX"
-		case ".IP", ".RE", ".RS", ".TP":
-			inList = true
-		case ".PP", ".SH", ".SS":
-			inList = false
-		case ".nr", ".TH", ".ad", ".ss", ".BR":
-		default:
-			if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
-				t.Errorf("line %d would be a request: %s", n+1, line)
-			}
-		}
-		if line == "" && !verbatim {
-			t.Errorf("line %d is empty", n+1)
-		}
-		plain := strings.NewReplacer(`\e`, "x", `\-`, "-", `\(aq`, "x", `\(ga`, "x", `\(ha`, "x", `\(ti`, "x", `\(dq`, "x", `\&`, "", `\fB`, "", `\fI`, "", `\fR`, "").Replace(line)
-		if strings.Contains(plain, `\`) {
-			t.Errorf("line %d has an unknown escape: %s", n+1, line)
-		}
-		if width := map[bool]int{false: 72, true: 65}[inList]; verbatim && len(plain) > width {
-			t.Errorf("line %d doesn't fit 80 columns: %s", n+1, line)
-		}
+func TestSync(t *testing.T) {
+	const page = "# a(7)\n\n<!-- x: begin -->\n<!-- x: end -->\n\ntext\n\n<!-- y: begin -->\n\nold\n\n<!-- y: end -->\n"
+	path := filepath.Join(t.TempDir(), "a.7.md")
+	if err := os.WriteFile(path, []byte(page), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if verbatim {
-		t.Error("an example that doesn't end")
+	regions := map[string]string{"x": "- new\n", "y": "old"}
+	err := Sync(path, false, regions)
+	if err == nil || !strings.Contains(err.Error(), `"x"`) || strings.Contains(err.Error(), `"y"`) {
+		t.Errorf("a stale region: %v", err)
 	}
-	if strings.Count(text, ".RS\n") != strings.Count(text, ".RE\n") {
-		t.Error("an indentation that doesn't end")
+	if b, _ := os.ReadFile(path); string(b) != page {
+		t.Errorf("it was changed without being asked for: %s", b)
+	}
+	if err := Sync(path, true, regions); err != nil {
+		t.Error(err)
+	}
+	if err := Sync(path, false, regions); err != nil {
+		t.Errorf("an updated page: %v", err)
+	}
+	want := strings.Replace(page, "begin -->\n<!-- x: end", "begin -->\n\n- new\n\n<!-- x: end", 1)
+	if b, _ := os.ReadFile(path); string(b) != want {
+		t.Errorf("%s, want %s", b, want)
+	}
+	if err := Sync(path, true, map[string]string{"z": ""}); err == nil {
+		t.Error("a region that isn't there is no error")
 	}
 }
 
-// The page has every key that the file has, below where it belongs.
-func TestFile(t *testing.T) {
-	var b bytes.Buffer
-	if err := File(&b, "1.2.3"); err != nil {
+func TestCommands(t *testing.T) {
+	root := &cobra.Command{Use: "tool"}
+	run := func(*cobra.Command, []string) {}
+	sub := &cobra.Command{
+		Use: "sub [NAME]...", Short: "Do one thing", Run: run,
+		Long:    "sub does <it> *now*, to _a_b.\n\n  ONE   the first\n  TWO   the second",
+		Example: "  tool sub 'a' \\\n      -x",
+	}
+	sub.Flags().StringP("file", "f", "-", "take this `path`")
+	sub.Flags().Bool("all", false, "also `what` isn't asked for")
+	sub.Flags().Bool("secret", false, "nobody knows")
+	if err := sub.Flags().MarkHidden("secret"); err != nil {
 		t.Fatal(err)
 	}
-	checkRoff(t, b.String())
-	var root schema
-	if err := json.Unmarshal(config.Schema(), &root); err != nil {
-		t.Fatal(err)
-	}
-	for top, s := range root.Properties {
-		_, body, found := strings.Cut(b.String(), ".SH \""+escape(strings.ToUpper(top))+"\"\n")
-		if !found {
-			t.Errorf("no section for %s", top)
-		}
-		body, _, _ = strings.Cut(body, "\n.SH")
-		var check func(path string, s *schema)
-		check = func(path string, s *schema) {
-			for name, below := range s.keys() {
-				if !strings.Contains(body, "\n.TP\n"+bold(name)) {
-					t.Errorf("%s.%s is not there", path, name)
-				}
-				check(path+"."+name, below)
-			}
-		}
-		check(top, s)
-	}
-	for _, want := range []string{
-		".TP\n\\fBvrid\\fR (required)\nThe VRID, 1 to 255",
-		".TP\n\\fBxdp_mode\\fR: \\fIauto\\fR\nWhere to receive: by XDP in the network",
-		"Durations have a unit",
-	} {
-		if !strings.Contains(b.String(), want) {
-			t.Errorf("not there: %s", want)
-		}
+	root.AddCommand(sub, &cobra.Command{Use: "hidden", Short: "Do another", Hidden: true, Run: run})
+	const want = "### `tool sub [NAME]...`\n\nDo one thing.\n\n" +
+		"sub does \\<it> \\*now\\*, to _a_b.\n\n```\nONE   the first\nTWO   the second\n```\n\n" +
+		"- `--all` *WHAT*: Also what isn't asked for.\n- `-f`, `--file` *PATH*: Take this path. Default: `-`.\n\n" +
+		"For example:\n\n```\ntool sub 'a' \\\n    -x\n```\n\n"
+	if got := Commands(root); got != want {
+		t.Errorf("%q\nwant\n%q", got, want)
 	}
 }
 
-func TestParseReference(t *testing.T) {
-	about, root := parseReference(`# About.
-
-# The things.
-things:
-  # Its name.
-  - name: a
-    # More.
-    #
-    #     more:
-    #       # Deeper.
-    #       deeper: 1
-    #
-    # And more.
-    more:
-      # Deep.
-      deep: 1
-    # a comment about nothing
-
-    list:
-      - 2001:db8::1/64
-  - name: b
-    # Only here.
-    other: 2
-`)
-	if strings.Join(about, " ") != "About." || len(root.keys) != 1 || root.keys[0].text[0] != "The things." {
-		t.Fatalf("%q, %+v", about, root.keys)
+func TestKeys(t *testing.T) {
+	got := Keys([]config.Doc{{Name: "top", Text: "About.", Keys: []config.Doc{
+		{Name: "a", Text: "First, `[x]` or [y].", Required: true, Values: "1 to 2"},
+		{Name: "b", Text: "Second.", Default: "off", Keys: []config.Doc{{Name: "c", Text: "Below."}}},
+	}}})
+	const want = "### `top`\n\nAbout.\n\n- `a` (required): First, `[x]` or \\[y\\]. Values: 1 to 2.\n- `b`: Second. Default: `off`.\n    - `c`: Below.\n\n"
+	if got != want {
+		t.Errorf("%q\nwant\n%q", got, want)
 	}
-	var said []string
-	for _, e := range root.keys[0].keys {
-		said = append(said, e.name+"="+strings.Join(e.text, " "))
-	}
-	if got := strings.Join(said, "; "); got != "name=Its name.; more=More.   And more.; list=; other=Only here." {
+}
+
+func TestExits(t *testing.T) {
+	all := []Exit{{0, "done"}, {3, "it isn't there"}}
+	if got := ExitHelp(all); got != "Exit codes: 0 done, 3 it isn't there." {
 		t.Error(got)
 	}
-	if more := root.keys[0].keys[1]; len(more.keys) != 2 || more.keys[0].name != "deeper" || more.keys[0].text[0] != "Deeper." || more.keys[1].name != "deep" {
-		t.Errorf("%+v", more.keys)
+	if got := Exits(all); got != "- **0**: Done.\n- **3**: It isn't there.\n" {
+		t.Error(got)
 	}
 }
 
-func TestCommand(t *testing.T) {
-	root := &cobra.Command{
-		Use: "tool", Short: "Do things", Run: func(*cobra.Command, []string) {},
-		Long:    "tool does things.\n\n  ONE TWO   the first\n            and more\n  THREE     the third\n\nExit codes: 0 it did, 1 it didn't.",
-		Example: "  tool --all 'a' \\\n    -x\n\n  .hidden",
-	}
-	root.Flags().StringP("file", "f", "-", "take this `path`")
-	root.Flags().Bool("all", false, "also `what` isn't asked for")
-	root.AddCommand(
-		&cobra.Command{Use: "sub [NAME]...", Short: "Do one thing", Run: root.Run},
-		&cobra.Command{Use: "secret", Short: "Do another", Hidden: true, Run: root.Run},
-	)
-	var b bytes.Buffer
-	err := Command(&b, root, Page{Section: 1, Version: "1.2.3", SeeAlso: []string{"other(8)"}, Sections: []Section{{"FILES", "  /a/b   the file"}}})
+// The examples of files are good files.
+func TestExamples(t *testing.T) {
+	content, err := os.ReadFile("failoverd.yaml.5.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkRoff(t, b.String())
-	for _, want := range []string{
-		`.TH "TOOL" 1 "" "failoverd 1.2.3" "failoverd"`, "tool \\- do things\n",
-		".TP\n\\fBONE TWO\\fR\nthe first\nand more\n.TP\n\\fBTHREE\\fR\nthe third\n",
-		".TP\n\\fB\\-f\\fR, \\fB\\-\\-file\\fR \\fIPATH\\fR\nTake this path. Default: \\-.\n",
-		".SS \"tool sub [NAME]...\"\nDo one thing.\n",
-		".SH \"EXIT STATUS\"\n.PP\n0 it did, 1 it didn\\(aqt.\n",
-		".SH \"FILES\"\n.TP\n\\fB/a/b\\fR\nthe file\n",
-		".EX\ntool \\-\\-all \\(aqa\\(aq \\e\n  \\-x\n.EE\n", "\n\\&.hidden\n",
-		".BR other (8)\n",
-	} {
-		if !strings.Contains(b.String(), want) {
-			t.Errorf("not there: %s", want)
+	const fence = "```yaml\n"
+	blocks := strings.Split(string(content), fence)[1:]
+	if len(blocks) == 0 {
+		t.Error("no example")
+	}
+	for _, b := range blocks {
+		b, _, _ = strings.Cut(b, "```\n")
+		if _, err := config.Parse("example", []byte(b)); err != nil {
+			t.Errorf("%v\n%s", err, b)
 		}
-	}
-	if strings.Contains(b.String(), "secret") || strings.Contains(b.String(), "help") {
-		t.Error("it tells what is hidden")
-	}
-	if t.Failed() {
-		t.Log(b.String())
 	}
 }

@@ -51,43 +51,49 @@ const (
 	ReasonCount = int(ErrAuthOverlong) + 1
 )
 
-var reasons = [ReasonCount]struct{ counter, text string }{
-	ErrNotVRRP:                  {"none", "not a VRRP datagram to the VRRP group or to a unicast router"},
-	ReasonAdvertisementReceived: {"advertisement_rcvd", "advertisement accepted"},
-	ReasonPriorityZero:          {"priority_zero_pkts_rcvd", "advertisement of priority 0 accepted"},
-	ErrIPMalformed:              {"ip_malformed", "lengths in the IP header contradict each other, or the IPv4 header's checksum is wrong"},
-	ErrFragment:                 {"fragments", "IP fragment"},
-	ErrTagged:                   {"tagged", "inside a VLAN tag"},
-	ErrTTL:                      {"ip_ttl_errors", "TTL or Hop Limit is not 255, or a unicast peer's is out of its limits"},
-	ErrVersion:                  {"version_errors", "VRRP version is not the router's"},
-	ErrPacketLength:             {"packet_length_errors", "length doesn't fit the number of addresses"},
-	ErrType:                     {"invalid_type_pkts_rcvd", "VRRP type is not ADVERTISEMENT"},
-	ErrAddrCount:                {"addr_count_errors", "no virtual address in it"},
-	ErrZeroInterval:             {"zero_interval_errors", "advertisement interval is 0"},
-	ErrFirstAddr:                {"first_addr_errors", "first IPv6 address is not link-local"},
-	ErrChecksum:                 {"checksum_errors", "checksum is wrong"},
-	ErrSource:                   {"source_errors", "source address can't be a router's"},
-	ErrOwnSource:                {"own_source", "source is this router's own address: a loop, or a duplicate address"},
-	ErrVRID:                     {"vrid_errors", "VRID is not configured on this interface"},
-	ErrInitialize:               {"initialize", "the virtual router is not taking part"},
-	ErrAuthType:                 {"auth_type_mismatch", "authentication type is not the router's"},
-	ErrAuth:                     {"auth_failures", "authentication data is not the router's, or not of its key"},
-	ErrOwnerConflict:            {"owner_conflict", "another router advertises addresses that this host owns"},
-	ErrInterval:                 {"interval_errors", "advertisement interval is not the router's"},
-	ErrAddressList:              {"address_list_errors", "virtual addresses are not the router's"},
-	ReasonDelivered:             {"delivered", "handed to user space"},
-	ReasonRingFull:              {"ring_full", "not handed to user space: the ring was full"},
-	ReasonChecksumRFC5798:       {"csum_5798_form", "advertisement with RFC 5798's checksum accepted"},
-	ErrCast:                     {"cast_errors", "sent to the group although the router is unicast, or to its address although it isn't"},
-	ErrPeer:                     {"peer_errors", "source is none of the router's unicast peers"},
-	ErrAuthMissing:              {"auth_missing", "without the authentication that the router asks for"},
-	ErrAuthMalformed:            {"auth_malformed", "authentication trailer of an unknown scheme"},
-	ErrAuthKey:                  {"auth_key_unknown", "authenticated with a key id that the router doesn't have"},
-	ErrAuthStale:                {"auth_stale", "authenticated at a time outside the router's window: compare the clocks"},
-	ErrAuthReplay:               {"auth_replay", "authenticated, but not newer than the last one: a replay"},
-	ReasonUnchanged:             {"unchanged", "advertisement accepted by the kernel: the same as the last one"},
-	ReasonOutranked:             {"outranked", "advertisement of lower priority, right after another one that was answered or overruled"},
-	ErrAuthOverlong:             {"auth_overlong", "more addresses than in any authentic advertisement, right after another such: not looked at"},
+// What becomes of most packets.
+const (
+	dropped = "dropped"
+	toStack = "it goes on to the network stack"
+)
+
+var reasons = [ReasonCount]struct{ counter, text, fate string }{
+	ErrNotVRRP:                  {"none", "not a VRRP datagram to the VRRP group or to a unicast router", ""},
+	ReasonAdvertisementReceived: {"advertisement_rcvd", "advertisement accepted", ""},
+	ReasonPriorityZero:          {"priority_zero_pkts_rcvd", "advertisement of priority 0 accepted", ""},
+	ErrIPMalformed:              {"ip_malformed", "lengths in the IP header contradict each other, or the IPv4 header's checksum is wrong", toStack},
+	ErrFragment:                 {"fragments", "IP fragment", toStack},
+	ErrTagged:                   {"tagged", "inside a VLAN tag", "it goes on to the VLAN device"},
+	ErrTTL:                      {"ip_ttl_errors", "TTL or Hop Limit is not 255, or a unicast peer's is out of its limits", dropped},
+	ErrVersion:                  {"version_errors", "VRRP version is not the router's", dropped},
+	ErrPacketLength:             {"packet_length_errors", "length doesn't fit the number of addresses", dropped},
+	ErrType:                     {"invalid_type_pkts_rcvd", "VRRP type is not ADVERTISEMENT", dropped},
+	ErrAddrCount:                {"addr_count_errors", "no virtual address in it", dropped},
+	ErrZeroInterval:             {"zero_interval_errors", "advertisement interval is 0", dropped},
+	ErrFirstAddr:                {"first_addr_errors", "first IPv6 address is not link-local", dropped},
+	ErrChecksum:                 {"checksum_errors", "checksum is wrong", dropped},
+	ErrSource:                   {"source_errors", "source address can't be a router's", dropped},
+	ErrOwnSource:                {"own_source", "source is this router's own address: a loop, or a duplicate address", dropped},
+	ErrVRID:                     {"vrid_errors", "VRID is not configured on this interface", toStack},
+	ErrInitialize:               {"initialize", "the virtual router is not taking part", "it has no effect"},
+	ErrAuthType:                 {"auth_type_mismatch", "authentication type is not the router's", "dropped; in version 2 without authentication it has no effect"},
+	ErrAuth:                     {"auth_failures", "authentication data is not the router's, or not of its key", dropped},
+	ErrOwnerConflict:            {"owner_conflict", "another router advertises addresses that this host owns", "in version 2 it has no effect, in version 3 it is processed and logged"},
+	ErrInterval:                 {"interval_errors", "advertisement interval is not the router's", "in version 2 it has no effect, in version 3 the interval is learned and logged"},
+	ErrAddressList:              {"address_list_errors", "virtual addresses are not the router's", "in version 2 it has no effect, in version 3 it is processed and logged"},
+	ReasonDelivered:             {"delivered", "handed to user space", ""},
+	ReasonRingFull:              {"ring_full", "not handed to user space: the ring was full", "it still counts as a sign of life"},
+	ReasonChecksumRFC5798:       {"csum_5798_form", "advertisement with RFC 5798's checksum accepted", ""},
+	ErrCast:                     {"cast_errors", "sent to the group although the router is unicast, or to its address although it isn't", dropped},
+	ErrPeer:                     {"peer_errors", "source is none of the router's unicast peers", dropped},
+	ErrAuthMissing:              {"auth_missing", "without the authentication that the router asks for", dropped},
+	ErrAuthMalformed:            {"auth_malformed", "authentication trailer of an unknown scheme", dropped},
+	ErrAuthKey:                  {"auth_key_unknown", "authenticated with a key id that the router doesn't have", dropped},
+	ErrAuthStale:                {"auth_stale", "authenticated at a time outside the router's window: compare the clocks", dropped},
+	ErrAuthReplay:               {"auth_replay", "authenticated, but not newer than the last one: a replay", dropped},
+	ReasonUnchanged:             {"unchanged", "advertisement accepted by the kernel: the same as the last one", "it isn't handed to the daemon, and `unchanged: drop` drops it"},
+	ReasonOutranked:             {"outranked", "advertisement of lower priority, right after another one that was answered or overruled", "it is neither handed to the daemon nor answered, and `unchanged: drop` drops it"},
+	ErrAuthOverlong:             {"auth_overlong", "more addresses than in any authentic advertisement, right after another such: not looked at", dropped},
 }
 
 // String returns the name of the counter.
@@ -104,4 +110,12 @@ func (r Reason) Error() string {
 		return "unknown reason"
 	}
 	return reasons[r].text
+}
+
+// Fate says what becomes of such a packet, for people; empty if nothing is to be said.
+func (r Reason) Fate() string {
+	if int(r) >= ReasonCount {
+		return ""
+	}
+	return reasons[r].fate
 }
