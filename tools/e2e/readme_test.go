@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -340,9 +341,42 @@ func pages(t *testing.T) (all []string) {
 }
 
 var (
+	links   = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	fenced  = regexp.MustCompile("(?ms)^```.*?^```")
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	unnamed = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 	targets = regexp.MustCompile("(?m)(?:`|^\\$ )(?:sudo )?(?:nice -n -?[0-9]+ )?make ([a-z][a-z-]*)")
 	orders  = regexp.MustCompile("`(?:sudo )?failoverctl ([a-z]+)")
 )
+
+// anchors are what can be linked to on a page.
+func anchors(text string) map[string]bool {
+	all := make(map[string]bool)
+	for _, h := range heading.FindAllStringSubmatch(fenced.ReplaceAllString(text, ""), -1) {
+		all[strings.ReplaceAll(unnamed.ReplaceAllString(strings.ToLower(h[1]), ""), " ", "-")] = true
+	}
+	return all
+}
+
+// What a page links to is there.
+func TestPagesLinks(t *testing.T) {
+	for _, page := range pages(t) {
+		for _, l := range links.FindAllStringSubmatch(read(t, page), -1) {
+			if strings.Contains(l[1], "://") {
+				continue
+			}
+			path, anchor, _ := strings.Cut(l[1], "#")
+			if path = filepath.Join(filepath.Dir(page), path); strings.HasPrefix(l[1], "#") {
+				path = page
+			}
+			if _, err := os.Stat(path); err != nil {
+				t.Errorf("%s links to %s: %v", page, l[1], errors.Unwrap(err))
+			} else if anchor != "" && !anchors(read(t, path))[anchor] {
+				t.Errorf("%s links to %s: there is no such heading", page, l[1])
+			}
+		}
+	}
+}
 
 // The make targets and the commands of failoverctl that pages name are there.
 func TestPagesCommands(t *testing.T) {
