@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/failoverd/failoverd/cmd/internal/cli"
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/migrate"
@@ -62,6 +63,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 		Use:           "failoverctl",
 		Short:         "Ask failoverd what it does, and check its configuration",
 		Long:          help,
+		Version:       config.Version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
@@ -79,24 +81,15 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
-	})
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.Flags().BoolP("version", "V", false, "print the version of failoverctl; the command version asks the running failoverd for its own too")
 	root.PersistentFlags().StringVar(&o.socket, "socket", control.DefaultPath, "the daemon's control socket, a `path`")
 	root.AddCommand(
 		statusCommand(&o), watchCommand(&o), eventsCommand(&o), statsCommand(&o), reloadCommand(&o), maintenanceCommand(&o), handOverCommand(&o), priorityCommand(&o),
 		checkCommand(), importCommand(), schemaCommand(), referenceCommand(), doctorCommand(&o), versionCommand(&o),
 		manualCommand(),
 	)
-	for _, c := range root.Commands() {
-		takes := c.Args
-		c.Args = func(c *cobra.Command, args []string) error {
-			if err := takes(c, args); err != nil {
-				return &usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
-			}
-			return nil
-		}
-	}
+	cli.Explain(root, nil, func(err error) error { return &usageError{err} })
 	return root
 }
 

@@ -11,12 +11,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/failoverd/failoverd/cmd/internal/cli"
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 )
@@ -208,7 +210,13 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"events", "--socket", refusing, "-o", "wide"}, exitUsage, "wide"},
 		{[]string{"events", "--after", "x"}, exitUsage, "--help"},
 		{[]string{"stauts"}, exitUsage, "did you mean stats or status?"},
-		{[]string{"schema", "x"}, exitUsage, "schema --help"},
+		{[]string{"schema", "x"}, exitUsage, "unexpected argument \"x\": it is failoverctl schema; see failoverctl schema --help"},
+		{[]string{"failover"}, exitUsage, "ROUTER is missing: it is failoverctl failover ROUTER"},
+		{[]string{"priority"}, exitUsage, "ROUTER and N|configured are missing"},
+		{[]string{"priority", "web"}, exitUsage, "N|configured is missing"},
+		{[]string{"maintenance"}, exitUsage, "on|off and ROUTER|--all are missing"},
+		{[]string{"status", "--ouput", "json"}, exitUsage, "there is no flag --ouput: did you mean --output?"},
+		{[]string{"status", "-o"}, exitUsage, "--output needs a value: --output FORM"},
 	} {
 		t.Run(strings.Join(c.args[:1], " ")+" "+c.want, func(t *testing.T) {
 			code, _, errs := call(t, c.args...)
@@ -216,6 +224,24 @@ func TestExitCodes(t *testing.T) {
 				t.Errorf("%v: exit code %d, want %d: %s", c.args, code, c.code, errs)
 			}
 		})
+	}
+}
+
+// failoverd names the commands that are failoverctl's.
+func TestControlCommands(t *testing.T) {
+	known := cli.ControlCommands()
+	for _, c := range command(new(bytes.Buffer), new(bytes.Buffer)).Commands() {
+		if name := c.Name(); !c.Hidden && name != "version" && !slices.Contains(known, name) {
+			t.Errorf("failoverd %s doesn't say that it is failoverctl %s", name, name)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for _, arg := range []string{"--version", "-V"} {
+		if code, out, errs := call(t, arg); code != 0 || out != "failoverctl "+config.Version()+"\n" || errs != "" {
+			t.Errorf("%s: exit code %d, %q %q", arg, code, out, errs)
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/failoverd/failoverd/cmd/internal/cli"
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/daemon"
 	"github.com/failoverd/failoverd/pkg/datapath"
@@ -93,6 +94,7 @@ type options struct {
 
 func command(stdout, stderr io.Writer) *cobra.Command {
 	var o options
+	var about versionFlag
 	cmd := &cobra.Command{
 		Use:           "failoverd [--config FILE] [--iface NAME [--vip ADDRESS]...] [flags]",
 		Short:         "Keep a virtual IP address alive when a host dies (VRRP)",
@@ -100,21 +102,21 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 		Example:       examples,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return &usageError{fmt.Errorf("unexpected argument %q: interfaces and addresses are given with --iface and --vip", args[0])}
+		Args: func(c *cobra.Command, args []string) error {
+			if about.takes(args) || len(args) == 0 {
+				return nil
 			}
-			return nil
+			return &usageError{errors.New(stray(args[0], c.Flags()))}
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if about.asked {
+				return printVersion(stdout)
+			}
 			return o.run(cmd.Context(), cmd.Flags(), stdout, stderr)
 		},
 	}
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%w; see failoverd --help", err)}
-	})
 
 	f := cmd.Flags()
 	f.SortFlags = false
@@ -126,7 +128,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f.IntVar(&o.priority, "priority", config.DefaultPriority, "`priority`, 1 to 254: the highest has the addresses; 255 is for the host that owns them as its own")
 	f.StringVar(&o.interval, "interval", config.DefaultInterval.String(), "`time` between advertisements: 10ms to 40.95s in version 3, whole seconds in version 2; a take-over takes three of them and up to one more, the less the higher the priority")
 	f.DurationVar(&o.most, "max-interval", 0, "the longest `time` between advertisements that is learnt of another host that has the addresses, not below --interval: three of it and up to one more is how long a forged or a slow one can hold this host off; 0 for any, up to 40.95s")
-	f.IntVar(&o.version, "version", config.DefaultVersion, "VRRP `version`: 3 (RFC 9568, IPv4 and IPv6) or 2 (RFC 3768, IPv4 only)")
+	f.IntVar(&o.version, "vrrp-version", config.DefaultVersion, "VRRP `version`: 3 (RFC 9568, IPv4 and IPv6) or 2 (RFC 3768, IPv4 only)")
 	f.BoolVar(&o.noPreempt, "no-preempt", false, "don't take the addresses from a host of lower priority that has them")
 	f.DurationVar(&o.delay, "preempt-delay", 0, "`time` to let a host of lower priority have the addresses before they are taken from it, up to 1000s")
 	f.StringVar(&o.checksum, "checksum", vrrp.ChecksumAuto.String(), "checksum `form` of version 3 over IPv4: auto (accept both, answer in the peers'), rfc9568, or rfc5798")
@@ -143,21 +145,21 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&o.metrics, "metrics", config.Off, "serve metrics for Prometheus at an `address` like 127.0.0.1:9650, under /metrics")
 	f.StringVar(&o.compat, "metrics-compat", config.Off, "give metrics beside failoverd's by the names of another `program` too: keepalived (those of its Prometheus exporter)")
 	f.BoolVar(&o.cleanup, "cleanup", false, "remove what a killed run left behind, and end")
+	about.flags = f
+	f.VarPF(&about, "version", "V", "print the version of failoverd, and end").NoOptDefVal = "true"
 
 	cmd.AddCommand(manualCommand(), &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of failoverd",
 		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(stdout, "failoverd", config.Version())
-			return err
-		},
+		RunE:  func(*cobra.Command, []string) error { return printVersion(stdout) },
 	})
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	if err := complete(cmd); err != nil {
 		panic(err) // no such flag
 	}
+	cli.Explain(cmd, instead, func(err error) error { return &usageError{err} })
 	return cmd
 }
 
@@ -208,7 +210,7 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 		ctx, hurry := until(ctx, stopSignals(true)...)
 		return o.runDaemon(ctx, log, hurry, nil, func() (*config.File, error) { return file, nil })
 	}
-	for _, name := range []string{"vrid", "priority", "interval", "max-interval", "version", "no-preempt", "preempt-delay", "checksum", "dual", "tolerate", "peer", "source", "virtual-mac", "accept", "announce-again"} {
+	for _, name := range []string{"vrid", "priority", "interval", "max-interval", "vrrp-version", "no-preempt", "preempt-delay", "checksum", "dual", "tolerate", "peer", "source", "virtual-mac", "accept", "announce-again"} {
 		if flags.Changed(name) {
 			return &usageError{fmt.Errorf("--%s without a virtual address: add --vip to take part, or leave it away", name)}
 		}

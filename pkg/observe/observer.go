@@ -390,7 +390,7 @@ func (o *Observer) sightDiscards(before, now [packet.ReasonCount]uint64, seen ma
 // configuration.
 func remedy(reason packet.Reason) string {
 	if reason == packet.ErrVersion {
-		return ": a router of the same VRID speaks the other version, and both will be Active; give all of them the same --version, or --dual while you move them"
+		return ": a router of the same VRID speaks the other version, and both will be Active; give all of them the same --vrrp-version, or --dual while you move them"
 	}
 	return ""
 }
