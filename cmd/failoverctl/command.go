@@ -168,7 +168,7 @@ place and the remedy. It needs no running failoverd and no privilege. What depen
 the host is checked at the start and by "failoverctl reload --dry-run"; of that, check
 warns if an advertisement is longer than the MTU of its interface, if that is there.
 
-Exit codes: 0 the file is good, 1 it isn't or can't be read.`,
+Exit codes: 0 the file is good or has only comments, 1 it isn't good or can't be read.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeFiles("yaml", "yml", "json"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -177,6 +177,10 @@ Exit codes: 0 the file is good, 1 it isn't or can't be read.`,
 				path = args[0]
 			}
 			f, findings, err := migrate.Load(path)
+			if errors.Is(err, config.ErrNothing) {
+				_, err = fmt.Fprintln(c.OutOrStdout(), err)
+				return err
+			}
 			var mistakes *config.Mistakes
 			if errors.As(err, &mistakes) {
 				fmt.Fprintln(c.ErrOrStderr(), mistakes)

@@ -188,6 +188,7 @@ func TestExitCodes(t *testing.T) {
 	}
 	good := file("good.yaml", "routers: [{interface: eth0, vrid: 51, addresses: [192.0.2.10/24]}]")
 	bad := file("bad.yaml", "routers:\n  - interface: eth0\n    vird: 51\n    addresses: [192.0.2.10/24]\n")
+	comments := file("comments.yaml", "# routers:\n")
 	nobody := filepath.Join(dir, "none")
 	refusing := serve(t, fake{bad: errors.New("failoverd.yaml:2:5: error: unknown key `x`")})
 	for _, c := range []struct {
@@ -196,6 +197,7 @@ func TestExitCodes(t *testing.T) {
 		want string
 	}{
 		{[]string{"check", good}, 0, ""},
+		{[]string{"check", comments}, 0, ""},
 		{[]string{"check", bad}, exitFailure, "did you mean `vrid`"},
 		{[]string{"check", filepath.Join(dir, "missing.yaml")}, exitFailure, "missing.yaml"},
 		{[]string{"check", good, bad}, exitUsage, "check --help"},
@@ -234,6 +236,17 @@ func TestControlCommands(t *testing.T) {
 		if name := c.Name(); !c.Hidden && name != "version" && !slices.Contains(known, name) {
 			t.Errorf("failoverd %s doesn't say that it is failoverctl %s", name, name)
 		}
+	}
+}
+
+// A file that has only comments is no mistake, and check says what it is.
+func TestCheckOfComments(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "failoverd.yaml")
+	if err := os.WriteFile(path, []byte("# routers:\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := call(t, "check", path); code != 0 || !strings.HasPrefix(out, path+": nothing is configured yet") || errs != "" {
+		t.Errorf("exit code %d, %q %q", code, out, errs)
 	}
 }
 

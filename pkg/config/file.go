@@ -102,13 +102,16 @@ func (f *File) forget() {
 	}
 }
 
+// ErrNothing is the error of a file that has nothing but comments: it counts as no file.
+var ErrNothing = errors.New("nothing is configured yet")
+
 func parse(path, content string) (*File, error) {
 	f := &File{Path: path, Global: defaultGlobal(), content: content}
 	r := newReader(path, content)
 	body := r.parse()
 	if body == nil {
 		if r.mistakes.count() == 0 {
-			r.fail(nil, "", "the file is empty: it needs `routers:` with at least one router")
+			return nil, fmt.Errorf("%s: %w: describe a router below `routers:`; failoverctl reference prints every key", path, ErrNothing)
 		}
 		return nil, r.mistakes.sorted()
 	}
@@ -493,7 +496,7 @@ type key[T any] struct {
 var (
 	xdpModes   = []string{"auto", "native", "generic", "tc", "off"}
 	unchanged  = []string{"pass", Drop}
-	logFormats = []string{"text", "json"}
+	logFormats = []string{"auto", "terminal", "text", "json", "journal"}
 	logLevels  = []string{"error", "warning", "info", "debug"}
 	compats    = []string{Off, "keepalived"}
 	checksums  = []string{"auto", "rfc9568", "rfc5798"}
@@ -571,7 +574,7 @@ var globalKeys = slices.Concat([]key[Global]{
 		xdpModes, "auto", func(g *Global, v string) { g.XDPMode = v }),
 	choiceKey("unchanged", "What becomes of advertisements that are no news to a Backup, after they have been counted: the host's other programs see them (pass), or they don't (drop), which costs less.",
 		unchanged, "pass", func(g *Global, v string) { g.Unchanged = v }),
-	choiceKey("log_format", "How to log, on standard error.", logFormats, "text", func(g *Global, v string) { g.LogFormat = v }),
+	choiceKey("log_format", "How to log, on standard error: lines for people (terminal), key=value (text), JSON, or records of systemd's journal with fields to ask for (failoverd(8)); auto takes what standard error is: a terminal, the journal, or anything else (text).", logFormats, "auto", func(g *Global, v string) { g.LogFormat = v }),
 	choiceKey("log_level", "From which level on to log.", logLevels, "info", func(g *Global, v string) { g.LogLevel = v }),
 	metricsKey(),
 	choiceKey("metrics_compat", "Whose names the metrics have beside failoverd's own: those of keepalived's Prometheus exporter, or nobody's (off).", compats, compats[0], func(g *Global, v string) { g.MetricsCompat = v }),

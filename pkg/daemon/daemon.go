@@ -49,6 +49,8 @@ type Config struct {
 	Reload <-chan os.Signal
 	// Hurry, once closed, ends the wait for programs after the end of ctx.
 	Hurry <-chan struct{}
+	// Running is what the log says once everything runs that can.
+	Running string
 	// Version is what the status says that this is.
 	Version string
 	BPFDir  string
