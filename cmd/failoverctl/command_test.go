@@ -217,7 +217,7 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"priority"}, exitUsage, "ROUTER and N|configured are missing"},
 		{[]string{"priority", "web"}, exitUsage, "N|configured is missing"},
 		{[]string{"maintenance"}, exitUsage, "on|off and ROUTER|--all are missing"},
-		{[]string{"status", "--ouput", "json"}, exitUsage, "there is no flag --ouput: did you mean --output?"},
+		{[]string{"status", "--outpt", "json"}, exitUsage, "there is no flag --outpt: did you mean --output?"},
 		{[]string{"status", "-o"}, exitUsage, "--output needs a value: --output FORM"},
 	} {
 		t.Run(strings.Join(c.args[:1], " ")+" "+c.want, func(t *testing.T) {
