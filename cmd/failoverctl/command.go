@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/failoverd/failoverd/cmd/internal/cli"
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/manual"
@@ -60,6 +61,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 		Use:           "failoverctl",
 		Short:         "Ask failoverd what it does, and check its configuration",
 		Long:          help + "\n\n" + manual.ExitHelp(exits),
+		Version:       config.Version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
@@ -77,23 +79,14 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
-	})
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.Flags().BoolP("version", "V", false, "print the version of failoverctl; the command version asks the running failoverd for its own too")
 	root.PersistentFlags().StringVar(&o.socket, "socket", control.DefaultPath, "the daemon's control socket, a `path`")
 	root.AddCommand(
 		statusCommand(&o), watchCommand(&o), eventsCommand(&o), statsCommand(&o), reloadCommand(&o), maintenanceCommand(&o), handOverCommand(&o), priorityCommand(&o),
 		checkCommand(), importCommand(), schemaCommand(), referenceCommand(), doctorCommand(&o), versionCommand(&o),
 	)
-	for _, c := range root.Commands() {
-		takes := c.Args
-		c.Args = func(c *cobra.Command, args []string) error {
-			if err := takes(c, args); err != nil {
-				return &usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
-			}
-			return nil
-		}
-	}
+	cli.Explain(root, nil, func(err error) error { return &usageError{err} })
 	return root
 }
 
@@ -172,7 +165,7 @@ place and the remedy. It needs no running failoverd and no privilege. What depen
 the host is checked at the start and by "failoverctl reload --dry-run"; of that, check
 warns if an advertisement is longer than the MTU of its interface, if that is there.
 
-Exit codes: 0 the file is good, 1 it isn't or can't be read.`,
+Exit codes: 0 the file is good or has only comments, 1 it isn't good or can't be read.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeFiles("yaml", "yml", "json"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -181,6 +174,10 @@ Exit codes: 0 the file is good, 1 it isn't or can't be read.`,
 				path = args[0]
 			}
 			f, findings, err := migrate.Load(path)
+			if errors.Is(err, config.ErrNothing) {
+				_, err = fmt.Fprintln(c.OutOrStdout(), err)
+				return err
+			}
 			var mistakes *config.Mistakes
 			if errors.As(err, &mistakes) {
 				fmt.Fprintln(c.ErrOrStderr(), mistakes)

@@ -11,12 +11,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/failoverd/failoverd/cmd/internal/cli"
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 )
@@ -186,6 +188,7 @@ func TestExitCodes(t *testing.T) {
 	}
 	good := file("good.yaml", "routers: [{interface: eth0, vrid: 51, addresses: [192.0.2.10/24]}]")
 	bad := file("bad.yaml", "routers:\n  - interface: eth0\n    vird: 51\n    addresses: [192.0.2.10/24]\n")
+	comments := file("comments.yaml", "# routers:\n")
 	nobody := filepath.Join(dir, "none")
 	refusing := serve(t, fake{bad: errors.New("failoverd.yaml:2:5: error: unknown key `x`")})
 	for _, c := range []struct {
@@ -194,6 +197,7 @@ func TestExitCodes(t *testing.T) {
 		want string
 	}{
 		{[]string{"check", good}, 0, ""},
+		{[]string{"check", comments}, 0, ""},
 		{[]string{"check", bad}, exitFailure, "did you mean `vrid`"},
 		{[]string{"check", filepath.Join(dir, "missing.yaml")}, exitFailure, "missing.yaml"},
 		{[]string{"check", good, bad}, exitUsage, "check --help"},
@@ -208,7 +212,13 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"events", "--socket", refusing, "-o", "wide"}, exitUsage, "wide"},
 		{[]string{"events", "--after", "x"}, exitUsage, "--help"},
 		{[]string{"stauts"}, exitUsage, "did you mean stats or status?"},
-		{[]string{"schema", "x"}, exitUsage, "schema --help"},
+		{[]string{"schema", "x"}, exitUsage, "unexpected argument \"x\": it is failoverctl schema; see failoverctl schema --help"},
+		{[]string{"failover"}, exitUsage, "ROUTER is missing: it is failoverctl failover ROUTER"},
+		{[]string{"priority"}, exitUsage, "ROUTER and N|configured are missing"},
+		{[]string{"priority", "web"}, exitUsage, "N|configured is missing"},
+		{[]string{"maintenance"}, exitUsage, "on|off and ROUTER|--all are missing"},
+		{[]string{"status", "--outpt", "json"}, exitUsage, "there is no flag --outpt: did you mean --output?"},
+		{[]string{"status", "-o"}, exitUsage, "--output needs a value: --output FORM"},
 	} {
 		t.Run(strings.Join(c.args[:1], " ")+" "+c.want, func(t *testing.T) {
 			code, _, errs := call(t, c.args...)
@@ -216,6 +226,35 @@ func TestExitCodes(t *testing.T) {
 				t.Errorf("%v: exit code %d, want %d: %s", c.args, code, c.code, errs)
 			}
 		})
+	}
+}
+
+// failoverd names the commands that are failoverctl's.
+func TestControlCommands(t *testing.T) {
+	known := cli.ControlCommands()
+	for _, c := range command(new(bytes.Buffer), new(bytes.Buffer)).Commands() {
+		if name := c.Name(); !c.Hidden && name != "version" && !slices.Contains(known, name) {
+			t.Errorf("failoverd %s doesn't say that it is failoverctl %s", name, name)
+		}
+	}
+}
+
+// A file that has only comments is no mistake, and check says what it is.
+func TestCheckOfComments(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "failoverd.yaml")
+	if err := os.WriteFile(path, []byte("# routers:\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := call(t, "check", path); code != 0 || !strings.HasPrefix(out, path+": nothing is configured yet") || errs != "" {
+		t.Errorf("exit code %d, %q %q", code, out, errs)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for _, arg := range []string{"--version", "-V"} {
+		if code, out, errs := call(t, arg); code != 0 || out != "failoverctl "+config.Version()+"\n" || errs != "" {
+			t.Errorf("%s: exit code %d, %q %q", arg, code, out, errs)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/failoverd/failoverd/cmd/internal/cli"
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/daemon"
 	"github.com/failoverd/failoverd/pkg/datapath"
@@ -36,10 +38,12 @@ Run it on two or more hosts of a network, each with a priority of its own. The o
 with the highest priority has the address while it lives. What it runs is in a file,
 /etc/failoverd/failoverd.yaml, or with --vip on the command line.
 
-Where there is neither, --iface only watches: it takes no part, shows every virtual
-router heard on the interface, and prints the command that would back it up.`
+With --iface alone it takes part as what the file has for that interface. Where there is
+nothing for it, failoverd only watches: it takes no part, shows every virtual router heard
+on the interface, and prints the command that would back it up. A file that has only
+comments counts as none.`
 
-const examples = `  # see what is there, without taking part
+const examples = `  # take part as what the file has for eth0; without that see what is there
   sudo failoverd --iface eth0
 
   # run what is in /etc/failoverd/failoverd.yaml; SIGHUP reads it again
@@ -91,6 +95,7 @@ type options struct {
 
 func command(stdout, stderr io.Writer) *cobra.Command {
 	var o options
+	var about versionFlag
 	cmd := &cobra.Command{
 		Use:           "failoverd [--config FILE] [--iface NAME [--vip ADDRESS]...] [flags]",
 		Short:         "Keep a virtual IP address alive when a host dies (VRRP)",
@@ -98,33 +103,33 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 		Example:       examples,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return &usageError{fmt.Errorf("unexpected argument %q: interfaces and addresses are given with --iface and --vip", args[0])}
+		Args: func(c *cobra.Command, args []string) error {
+			if about.takes(args) || len(args) == 0 {
+				return nil
 			}
-			return nil
+			return &usageError{errors.New(stray(args[0], c.Flags()))}
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if about.asked {
+				return printVersion(stdout)
+			}
 			return o.run(cmd.Context(), cmd.Flags(), stdout, stderr)
 		},
 	}
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%w; see failoverd --help", err)}
-	})
 
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&o.config, "config", config.DefaultPath, "configuration `file`, YAML or JSON, or the Rust failover's; not used with --vip")
 	f.StringArrayVar(&o.interfaces, "iface", nil, "network `interface` to run on, of those in the file or with --vip; may be repeated")
-	f.BoolVar(&o.watch, "watch", false, "watch the interfaces, also if there is a file")
+	f.BoolVar(&o.watch, "watch", false, "watch the interfaces, also if something is configured for them")
 	f.StringArrayVar(&o.addresses, "vip", nil, "virtual `address` with its prefix length, like 192.0.2.10/24; may be repeated; with several interfaces each goes where its network is")
 	f.IntVar(&o.vrid, "vrid", config.DefaultVRID, "virtual router `ID`, 1 to 255, the same on all hosts that share the addresses")
 	f.IntVar(&o.priority, "priority", config.DefaultPriority, "`priority`, 1 to 254: the highest has the addresses; 255 is for the host that owns them as its own")
 	f.StringVar(&o.interval, "interval", config.DefaultInterval.String(), "`time` between advertisements: 10ms to 40.95s in version 3, whole seconds in version 2; a take-over takes three of them and up to one more, the less the higher the priority")
 	f.DurationVar(&o.most, "max-interval", 0, "the longest `time` between advertisements that is learnt of another host that has the addresses, not below --interval: three of it and up to one more is how long a forged or a slow one can hold this host off; 0 for any, up to 40.95s")
-	f.IntVar(&o.version, "version", config.DefaultVersion, "VRRP `version`: 3 (RFC 9568, IPv4 and IPv6) or 2 (RFC 3768, IPv4 only)")
+	f.IntVar(&o.version, "vrrp-version", config.DefaultVersion, "VRRP `version`: 3 (RFC 9568, IPv4 and IPv6) or 2 (RFC 3768, IPv4 only)")
 	f.BoolVar(&o.noPreempt, "no-preempt", false, "don't take the addresses from a host of lower priority that has them")
 	f.DurationVar(&o.delay, "preempt-delay", 0, "`time` to let a host of lower priority have the addresses before they are taken from it, up to 1000s")
 	f.StringVar(&o.checksum, "checksum", vrrp.ChecksumAuto.String(), "checksum `form` of version 3 over IPv4: auto (accept both, answer in the peers'), rfc9568, or rfc5798")
@@ -136,26 +141,26 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f.BoolVar(&o.accept, "accept", true, "accept packets to the virtual addresses (Accept_Mode); =false forwards for hosts that use them as their gateway, and answers ARP and neighbour discovery only")
 	f.DurationVar(&o.repeat, "announce-again", config.DefaultRepeat, "`time` after a take-over at which the addresses are announced once more by gratuitous ARP and neighbour advertisements, 0 for not at all")
 	f.StringVar(&o.xdpMode, "xdp-mode", string(datapath.ModeAuto), "where to receive, a `mode`: auto, native, generic (XDP in the driver or behind it), tc (a TC program), or off (AF_PACKET socket)")
-	f.StringVar(&o.logFormat, "log-format", "text", "log in this `form`, text or json, on standard error")
+	f.StringVar(&o.logFormat, "log-format", formAuto, "log in this `form` on standard error: terminal (lines for people), text (key=value), json, journal (records of systemd's journal with fields), or auto: what standard error is")
 	f.StringVar(&o.logLevel, "log-level", "info", "log from this `level` on: error, warning, info, debug")
 	f.StringVar(&o.metrics, "metrics", config.Off, "serve metrics for Prometheus at an `address` like 127.0.0.1:9650, under /metrics")
 	f.StringVar(&o.compat, "metrics-compat", config.Off, "give metrics beside failoverd's by the names of another `program` too: keepalived (those of its Prometheus exporter)")
 	f.BoolVar(&o.cleanup, "cleanup", false, "remove what a killed run left behind, and end")
+	about.flags = f
+	f.VarPF(&about, "version", "V", "print the version of failoverd, and end").NoOptDefVal = "true"
 
 	cmd.AddCommand(&cobra.Command{
 		Use:   "version",
 		Short: "Print the version of failoverd",
 		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(stdout, "failoverd", config.Version())
-			return err
-		},
+		RunE:  func(*cobra.Command, []string) error { return printVersion(stdout) },
 	})
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	if err := complete(cmd); err != nil {
 		panic(err) // no such flag
 	}
+	cli.Explain(cmd, instead, func(err error) error { return &usageError{err} })
 	return cmd
 }
 
@@ -204,62 +209,122 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 		}
 		file := &config.File{Routers: routers, Global: config.Global{LogLevel: o.logLevel, Metrics: o.metrics, MetricsCompat: o.compat, Realtime: config.RealtimeAuto}}
 		ctx, hurry := until(ctx, stopSignals(true)...)
-		return o.runDaemon(ctx, log, hurry, nil, func() (*config.File, error) { return file, nil })
+		return o.runDaemon(ctx, log, hurry, nil, "", routers, func() (*config.File, error) { return file, nil })
 	}
-	for _, name := range []string{"vrid", "priority", "interval", "max-interval", "version", "no-preempt", "preempt-delay", "checksum", "dual", "tolerate", "peer", "source", "virtual-mac", "accept", "announce-again"} {
+	for _, name := range []string{"vrid", "priority", "interval", "max-interval", "vrrp-version", "no-preempt", "preempt-delay", "checksum", "dual", "tolerate", "peer", "source", "virtual-mac", "accept", "announce-again"} {
 		if flags.Changed(name) {
 			return &usageError{fmt.Errorf("--%s without a virtual address: add --vip to take part, or leave it away", name)}
 		}
 	}
-	if o.watch || len(o.interfaces) > 0 && !flags.Changed("config") && !exists(o.config) {
+	terminal := stopSignals(true)
+	watching := func(running string) error {
+		ctx, _ := until(ctx, terminal...)
+		return watch.Run(ctx, watch.Config{Interfaces: o.interfaces, XDPMode: mode, Running: running}, stdout, log)
+	}
+	if o.watch {
 		if len(o.interfaces) == 0 {
 			return &usageError{errors.New("no interface to watch: give one with --iface")}
 		}
-		ctx, _ := until(ctx, stopSignals(true)...)
-		return watch.Run(ctx, watch.Config{Interfaces: o.interfaces, XDPMode: mode}, stdout, log)
+		return watching("")
 	}
-	if !flags.Changed("config") && !exists(o.config) {
-		if path, ok := predecessors(); ok && len(o.interfaces) == 0 {
-			o.config = path
-			return o.runFile(ctx, flags, log)
-		}
-	}
-	if len(o.interfaces) == 0 && !flags.Changed("config") && !exists(o.config) {
-		return &usageError{fmt.Errorf("nothing to run: there is no %s; write one, or give --iface and --vip; see failoverd --help", o.config)}
-	}
-	return o.runFile(ctx, flags, log)
-}
-
-// runFile runs what is in the configuration file.
-func (o *options) runFile(ctx context.Context, flags *pflag.FlagSet, log *logrus.Logger) error {
 	ctx, hurry := until(ctx, stopSignals(false)...)
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP) // one that comes during the start is obeyed after it
-	var chosen *logrus.Logger
-	read := func() (*config.File, error) {
-		f, err := load(o.config, chosen)
-		if err == nil && len(o.interfaces) > 0 {
-			f, err = f.Only(o.interfaces)
+	f, err := o.find(flags.Changed("config"))
+	switch {
+	case err != nil:
+		return err
+	case f != nil:
+		return o.runFile(ctx, flags, lines, f, hurry, hangup)
+	case len(o.interfaces) == 0:
+		return &usageError{fmt.Errorf("nothing to run: nothing is configured in %s; describe a router there, or give --iface and --vip; see failoverd --help", o.config)}
+	}
+	return watching("nothing is configured for " + strings.Join(o.interfaces, ", ") + ": watching")
+}
+
+// find returns what the configuration file has for the interfaces, if any are given: nil if
+// that is nothing. Without a file of ours it is the Rust failover's. A file that was asked
+// for has to be there and to have something for each interface.
+func (o *options) find(required bool) (*config.File, error) {
+	if required {
+		return o.load(nil)
+	}
+	paths := []string{o.config}
+	if path, ok := predecessors(); ok {
+		paths = append(paths, path)
+	}
+	for _, path := range paths {
+		if !exists(path) {
+			continue
 		}
-		if err == nil && flags.Changed("xdp-mode") {
+		f, err := load(path, nil)
+		switch {
+		case errors.Is(err, config.ErrNothing):
+			continue
+		case err != nil:
+			return nil, err
+		case len(o.interfaces) > 0 && !slices.ContainsFunc(f.Routers, func(r config.Router) bool { return slices.Contains(o.interfaces, r.Interface) }):
+			return nil, nil
+		}
+		o.config = path
+		return o.only(f)
+	}
+	return nil, nil
+}
+
+// load reads the configuration file for the interfaces, if any are given.
+func (o *options) load(log *logrus.Logger) (*config.File, error) {
+	f, err := load(o.config, log)
+	if err != nil {
+		return nil, err
+	}
+	return o.only(f)
+}
+
+// only returns what a file has for the interfaces, if any are given.
+func (o *options) only(f *config.File) (*config.File, error) {
+	if len(o.interfaces) == 0 {
+		return f, nil
+	}
+	return f.Only(o.interfaces)
+}
+
+// runFile runs what is in the configuration file, which was read once as f.
+func (o *options) runFile(ctx context.Context, flags *pflag.FlagSet, lines *logWriter, f *config.File, hurry <-chan struct{}, hangup <-chan os.Signal) error {
+	o.override(flags, &f.Global)
+	o.logFormat, o.logLevel = f.Global.LogFormat, f.Global.LogLevel
+	log, err := o.logger(lines)
+	if err != nil {
+		return &usageError{err}
+	}
+	read := func() (*config.File, error) {
+		f, err := o.load(log)
+		if err != nil {
+			return nil, err
+		}
+		if flags.Changed("xdp-mode") {
 			for i := range f.Routers {
 				f.Routers[i].XDPMode = o.xdpMode
 			}
 		}
-		if err == nil {
-			o.override(flags, &f.Global)
-		}
-		return f, err
+		o.override(flags, &f.Global)
+		return f, nil
 	}
-	f, err := read()
-	if err != nil {
-		return err
+	return o.runDaemon(ctx, log, hurry, hangup, ", from "+o.config, f.Routers, read)
+}
+
+// names names the first routers.
+func names(routers []config.Router) string {
+	const most = 5
+	var all []string
+	for _, r := range routers[:min(len(routers), most)] {
+		all = append(all, r.Name)
 	}
-	o.logFormat, o.logLevel = f.Global.LogFormat, f.Global.LogLevel
-	if chosen, err = o.logger(log.Out); err != nil {
-		return &usageError{err}
+	text := strings.Join(all, ", ")
+	if more := len(routers) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
 	}
-	return o.runDaemon(ctx, chosen, hurry, hangup, read)
+	return text
 }
 
 // override has the flags win over the file.
@@ -274,11 +339,17 @@ func (o *options) override(flags *pflag.FlagSet, g *config.Global) {
 	}
 }
 
-func (o *options) runDaemon(ctx context.Context, log *logrus.Logger, hurry <-chan struct{}, reload <-chan os.Signal, read func() (*config.File, error)) error {
+func (o *options) runDaemon(ctx context.Context, log *logrus.Logger, hurry <-chan struct{}, reload <-chan os.Signal, from string, routers []config.Router, read func() (*config.File, error)) error {
+	running := "taking part as " + names(routers) + from
+	if t, ok := log.Formatter.(*terminalFormatter); ok {
+		running += "; Ctrl-C leaves"
+		t.fit(routers)
+	}
 	return daemon.Run(ctx, daemon.Config{
 		Read:    read,
 		Reload:  reload,
 		Hurry:   hurry,
+		Running: running,
 		Version: config.Version(),
 		BPFDir:  daemon.DefaultBPFDir,
 		RunDir:  daemon.DefaultRunDir,
@@ -400,23 +471,4 @@ func parseInterval(s string) (time.Duration, error) {
 		return 0, fmt.Errorf("interval %q has no unit: write %ss for seconds or %sms for milliseconds", s, s, s)
 	}
 	return 0, fmt.Errorf("interval %q is not a duration: write it like 1s or 100ms", s)
-}
-
-func (o *options) logger(w io.Writer) (*logrus.Logger, error) {
-	log := logrus.New()
-	log.SetOutput(w)
-	switch o.logFormat {
-	case "text":
-		log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, TimestampFormat: "2006-01-02T15:04:05.000Z07:00"})
-	case "json":
-		log.SetFormatter(&logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano})
-	default:
-		return nil, fmt.Errorf("--log-format %q is not known: it is text or json", o.logFormat)
-	}
-	level, err := logrus.ParseLevel(strings.ToLower(o.logLevel))
-	if err != nil {
-		return nil, fmt.Errorf("--log-level %q is not known: it is error, warning, info or debug", o.logLevel)
-	}
-	log.SetLevel(level)
-	return log, nil
 }

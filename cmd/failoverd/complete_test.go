@@ -14,7 +14,7 @@ func TestComplete(t *testing.T) {
 		"--xdp-mode ":       "auto\nnative\ngeneric\ntc\noff\n",
 		"--virtual-mac ":    "auto\nbpf\nmacvlan\noff\n",
 		"--checksum ":       "auto\nrfc9568\nrfc5798\n",
-		"--log-format ":     "text\njson\n",
+		"--log-format ":     "auto\nterminal\ntext\njson\njournal\n",
 		"--metrics-compat ": "off\nkeepalived\n",
 		"--iface ":          "lo\n",
 		"--no-pre":          "--no-preempt",

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/journal"
+
 	"github.com/failoverd/failoverd/pkg/manual"
 )
 
@@ -78,9 +80,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitDone
 	}
-	for line := range strings.SplitSeq(err.Error(), "\n") {
-		fmt.Fprintln(stderr, "failoverd: "+line)
+	text := "failoverd: " + strings.ReplaceAll(err.Error(), "\n", "\nfailoverd: ")
+	if isJournal(stderr) {
+		text = prefixed(journal.PriErr, text)
 	}
+	fmt.Fprintln(stderr, text)
 	var usage *usageError
 	if errors.As(err, &usage) {
 		return exitUsage

@@ -55,6 +55,23 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
+// A file that has only comments is no mistake: it counts as no file.
+func TestNothingConfigured(t *testing.T) {
+	for name, content := range map[string]string{
+		"empty": "", "a blank line": "\n", "comments": "# routers:\n  # to be written\n", "a document": "---\n# x\n", "a byte order mark": byteOrderMark + "# x\n",
+	} {
+		f, err := Parse("failoverd.yaml", []byte(content))
+		if f != nil || !errors.Is(err, ErrNothing) || err.Error() != "failoverd.yaml: nothing is configured yet: describe a router below `routers:`; failoverctl reference prints every key" {
+			t.Errorf("%s: %v, %v", name, f, err)
+		}
+	}
+	for name, content := range map[string]string{"no routers": "routers:\n", "other keys": "global: {log_level: debug}\n", "a word": "x\n"} {
+		if _, err := Parse("failoverd.yaml", []byte(content)); err == nil || errors.Is(err, ErrNothing) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestParse(t *testing.T) {
 	web := defaultRouter()
 	web.Name, web.Interface, web.VRID, web.XDPMode, web.Unchanged = "eth0-51", "eth0", 51, "auto", "pass"

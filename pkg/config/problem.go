@@ -207,8 +207,8 @@ func indent(line string, columns int) string {
 	return b.String()
 }
 
-// nearest returns the one of the words that was probably meant, or nothing.
-func nearest(word string, words []string) string {
+// Nearest returns the one of the words that was probably meant, or nothing.
+func Nearest(word string, words []string) string {
 	best, least := "", 3 // more than two letters off is another word
 	for _, w := range words {
 		if len(w)-len(word) >= least || len(word)-len(w) >= least {

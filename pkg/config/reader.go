@@ -349,7 +349,7 @@ func (r *reader) nearby(word string, names []string) string {
 
 // meant is the hint for a word that may be a slip of one of the words.
 func meant(word string, words []string) string {
-	if w := nearest(strings.ToLower(word), words); w != "" {
+	if w := Nearest(strings.ToLower(word), words); w != "" {
 		return "did you mean " + quote(w) + "?"
 	}
 	return ""

@@ -21,6 +21,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/process"
@@ -48,6 +49,8 @@ type Config struct {
 	Reload <-chan os.Signal
 	// Hurry, once closed, ends the wait for programs after the end of ctx.
 	Hurry <-chan struct{}
+	// Running is what the log says once everything runs that can.
+	Running string
 	// Version is what the status says that this is.
 	Version string
 	BPFDir  string
@@ -105,10 +108,17 @@ func place(file *config.File, err error) error {
 	return file.Mistakes(wrong.Problems)
 }
 
+// learn has the log name the routers of a plan.
+func learn(names *observe.Names, p *plan.Plan) {
+	for _, v := range p.Virtuals {
+		names.Learn(v.ID, v.Router.Name)
+	}
+}
+
 func logLinkLocals(routers []*plan.Router, log *logrus.Logger) {
 	for _, p := range routers {
 		if p.LinkLocal.IsValid() {
-			log.WithField("interface", p.Interface).Infof("RFC 9568 wants a link-local address first: added %s; give all routers of VRID %d the same list", p.LinkLocal, p.VRID)
+			log.WithFields(logrus.Fields{"router": p.Name, "interface": p.Interface}).Infof("RFC 9568 wants a link-local address first: added %s; give all routers of VRID %d the same list", p.LinkLocal, p.VRID)
 		}
 	}
 }

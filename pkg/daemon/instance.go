@@ -44,6 +44,7 @@ type instance struct {
 	threads  *process.Threads
 	// problems are those that the routers have with others.
 	problems *observe.Problems
+	names    *observe.Names
 	log      *logrus.Logger
 
 	path string     // of the configuration file
@@ -155,6 +156,7 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 		return nil, err
 	}
 	wanted := plan.New(routers, d.plan)
+	learn(d.names, wanted)
 	logLinkLocals(routers, d.log)
 	warnWeak(wanted, d.plan, d.log)
 	d.book.reload(d.keeper.conditions, d.file.Routers, file.Routers)

@@ -53,6 +53,7 @@ type parts struct {
 	keeper  *keeper
 
 	// What tells of it.
+	names      *observe.Names
 	history    *control.History
 	guardian   *observe.Guardian
 	room       *observe.Allowance
@@ -119,6 +120,9 @@ func (p *parts) check() error {
 		return place(p.file, err)
 	}
 	p.routers, p.wanted = routers, plan.New(routers, nil)
+	p.names = observe.NewNames()
+	learn(p.names, p.wanted)
+	p.log.AddHook(p.names)
 	p.claims = &claims{held: make(map[plan.ID]claim)}
 	p.later(func() error { p.claims.close(); return nil })
 	return p.claims.holdAll(p.wanted, p.snapshot)
@@ -234,7 +238,7 @@ func (p *parts) open() error {
 	d := &instance{
 		book: book, config: p.given, started: time.Now(), path: p.file.Path, file: p.file, plan: p.wanted,
 		loop: p.loop, keeper: p.keeper, guardian: p.guardian, dp: p.dp, history: p.history, handle: p.handle,
-		tracks: tracks, threads: p.threads, problems: p.problems, log: p.log,
+		tracks: tracks, threads: p.threads, problems: p.problems, names: p.names, log: p.log,
 	}
 	d.hooks = newHooks(p.runner, p.reports.turns, p.reports.Hook, d.describeTransition, p.given.Hurry, p.log)
 	d.scrapes = newScrapes(d, p.log)

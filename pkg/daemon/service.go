@@ -31,6 +31,9 @@ func (d *instance) serve(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+	if d.config.Running != "" {
+		d.log.Info(d.config.Running)
+	}
 	d.notify(daemon.SdNotifyReady)
 	started := time.After(startGarbage)
 	every := statusEvery

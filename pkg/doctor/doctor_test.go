@@ -75,6 +75,9 @@ func TestFindings(t *testing.T) {
 		check  string
 		says   string // of the cause, the remedy or the commands
 	}{
+		"a file of comments": {func(f *Facts, _ *Interface, _ *config.Router) {
+			f.ConfigPath, f.ConfigNothing = "", "/etc/failoverd/failoverd.yaml"
+		}, Warning, "configuration", "failoverctl reference"},
 		"a bad file":         {func(f *Facts, _ *Interface, _ *config.Router) { f.ConfigError = "x:1:1: unknown key" }, Problem, "configuration", "failoverctl check"},
 		"nothing to look at": {func(f *Facts, _ *Interface, _ *config.Router) { f.ConfigPath, f.Interfaces = "", nil }, Warning, "configuration", "--iface"},
 		"no BPF":             {func(f *Facts, _ *Interface, _ *config.Router) { f.Kernel.Unavailable = "function not implemented" }, Warning, "bpf", "AF_PACKET"},

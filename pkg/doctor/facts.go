@@ -14,11 +14,12 @@ import (
 // Facts are what is known of a host. What isn't known has its zero value and is
 // in Unchecked.
 type Facts struct {
-	// ConfigPath is the configuration file's, empty without one. ConfigError
-	// is what is wrong with it.
-	ConfigPath  string
-	ConfigError string
-	Routers     []config.Router // on the interfaces looked at
+	// ConfigPath is the configuration file's, empty without one. ConfigNothing is that of
+	// a file that has only comments. ConfigError is what is wrong with a file.
+	ConfigPath    string
+	ConfigNothing string
+	ConfigError   string
+	Routers       []config.Router // on the interfaces looked at
 
 	Kernel     Kernel
 	Clock      Clock

@@ -15,6 +15,8 @@ func (j *judge) configuration() {
 	switch {
 	case j.ConfigError != "":
 		j.bad(Problem, "configuration", "", j.ConfigError, "mend the file; failoverctl check shows each mistake with its place")
+	case j.ConfigNothing != "":
+		j.bad(Warning, "configuration", "", "nothing is configured yet: "+j.ConfigNothing+" has only comments", "describe a router in it (failoverctl reference shows every key)")
 	case j.ConfigPath != "":
 		j.good("configuration", "", "%s is good", j.ConfigPath)
 	case len(j.Interfaces) == 0:

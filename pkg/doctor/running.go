@@ -15,7 +15,7 @@ type running = control.Router
 // what it means and what to do.
 var refusals = []struct{ counter, cause, remedy string }{
 	{"ip_ttl_errors", "advertisements came with a TTL below 255: through a router, or from a host of another network", "keep routers and multicast forwarding out of the way: VRRP is for one network"},
-	{"version_errors", "another VRRP version was heard", "use the same version on all hosts (--version), or --dual while you move"},
+	{"version_errors", "another VRRP version was heard", "use the same version on all hosts (--vrrp-version), or --dual while you move"},
 	{"checksum_errors", "wrong checksums were heard", "look for --checksum in the manual if keepalived or a hardware router is on the network; otherwise a NIC or a cable is bad"},
 	{"auth_type_mismatch", "advertisements with other authentication were heard", "use the same authentication, or none, on all hosts"},
 	{"auth_failures", "advertisements with another password or key were heard", "use the same passwords and keys on all hosts"},

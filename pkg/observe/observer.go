@@ -180,7 +180,7 @@ func (o *Observer) Run(ctx context.Context, look func() ([]router.Status, error)
 			rest.Reset(lookEvery)
 		case <-tick.C:
 			now := o.dp.Counters()
-			before = o.discards(before, now)
+			before = o.discards(before, now, look)
 			o.sightDiscards(last, now, seen, look)
 			last = now
 			o.find(time.Now(), true)
@@ -237,7 +237,7 @@ func (o *Observer) transition(now time.Time, t *router.Transition) {
 		o.moved[t.ID] = now
 	}
 	entry := o.log.WithFields(Fields(t.ID)).WithFields(logrus.Fields{"from": t.From.String(), "to": t.To.String(), "cause": why})
-	if t.From == vrrp.Initialize || t.To == vrrp.Backup {
+	if t.From == vrrp.Initialize || t.To == vrrp.Backup || t.Cause == vrrp.CauseAdministrator {
 		entry.Info("transition")
 	} else {
 		entry.Warn("transition")
@@ -334,7 +334,7 @@ func hookText(r *notify.Run) string {
 
 // discards logs what was refused before it reached a state machine, one line
 // for each reason, and returns the counters to compare with next time.
-func (o *Observer) discards(before, now [packet.ReasonCount]uint64) [packet.ReasonCount]uint64 {
+func (o *Observer) discards(before, now [packet.ReasonCount]uint64, look func() ([]router.Status, error)) [packet.ReasonCount]uint64 {
 	at := time.Now()
 	for n := range now {
 		reason := packet.Reason(n)
@@ -352,12 +352,25 @@ func (o *Observer) discards(before, now [packet.ReasonCount]uint64) [packet.Reas
 			continue
 		}
 		o.refused[n] = at
-		o.log.WithFields(logrus.Fields{
+		fields := logrus.Fields{
 			"counter": reason.String(), "packets": delta, "ifindex": last.Ifindex,
 			"vrid": last.VRID, "family": last.Family.String(), "peer": last.Source.String(),
-		}).Warn("refused: " + text)
+		}
+		if routers, err := look(); err == nil {
+			for _, r := range routers {
+				if concerns(last, &r) {
+					fields["interface"] = r.ID.Interface
+				}
+			}
+		}
+		o.log.WithFields(fields).Warn("refused: " + text)
 	}
 	return now
+}
+
+// concerns reports whether a refused packet was for a router.
+func concerns(d datapath.Discard, r *router.Status) bool {
+	return r.Ifindex == d.Ifindex && r.ID.Family == d.Family && r.ID.VRID == d.VRID
 }
 
 // sightDiscards notes the problems that the last refused packets show.
@@ -376,7 +389,7 @@ func (o *Observer) sightDiscards(before, now [packet.ReasonCount]uint64, seen ma
 			return // the loop has ended
 		}
 		for _, r := range routers {
-			if r.Ifindex != last.Ifindex || r.ID.Family != last.Family || r.ID.VRID != last.VRID {
+			if !concerns(last, &r) {
 				continue
 			}
 			if s, ok := discarded(reason, last, r); ok {
@@ -390,7 +403,7 @@ func (o *Observer) sightDiscards(before, now [packet.ReasonCount]uint64, seen ma
 // configuration.
 func remedy(reason packet.Reason) string {
 	if reason == packet.ErrVersion {
-		return ": a router of the same VRID speaks the other version, and both will be Active; give all of them the same --version, or --dual while you move them"
+		return ": a router of the same VRID speaks the other version, and both will be Active; give all of them the same --vrrp-version, or --dual while you move them"
 	}
 	return ""
 }

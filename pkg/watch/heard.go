@@ -362,7 +362,7 @@ func (h *heard) command(key packet.Key, s *heardSender) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "sudo failoverd --iface %s --vrid %d --priority %d --interval %s", i.Name, key.VRID, priority, a.Interval)
 	if a.Version == 2 {
-		b.WriteString(" --version 2")
+		b.WriteString(" --vrrp-version 2")
 	}
 	if s.to.IsValid() {
 		fmt.Fprintf(&b, " --peer %s --source %s", s.address.WithZone(""), s.to.WithZone(""))

@@ -31,6 +31,8 @@ const lookEvery = 50 * time.Millisecond
 type Config struct {
 	Interfaces []string
 	XDPMode    datapath.Mode
+	// Running is what the log says once it watches; empty for nothing.
+	Running string
 }
 
 // Run shows every virtual router heard on the interfaces until ctx ends. It
@@ -75,6 +77,10 @@ func Run(ctx context.Context, c Config, out io.Writer, log *logrus.Logger) (err 
 			return fmt.Errorf("receive on %s: %w", i.Name, err)
 		}
 		log.WithFields(logrus.Fields{"interface": i.Name, "receive": path.Kind}).Infof("watching: %s", path.Why)
+	}
+
+	if c.Running != "" {
+		log.Info(c.Running)
 	}
 
 	parts, ctx := errgroup.WithContext(ctx)

@@ -37,7 +37,7 @@ type pair struct {
 
 func (p *pair) startDaemon(priority int) {
 	p.t.Helper()
-	args := []string{"--iface", ifname, "--vrid", "51", "--priority", fmt.Sprint(priority), "--version", fmt.Sprint(p.version)}
+	args := []string{"--iface", ifname, "--vrid", "51", "--priority", fmt.Sprint(priority), "--vrrp-version", fmt.Sprint(p.version)}
 	for _, a := range p.addresses {
 		args = append(args, "--vip", a)
 	}
@@ -255,7 +255,7 @@ func TestTolerate(t *testing.T) {
 				})
 				p.ok(err)
 				p.waitHolder(p.asked, p.b)
-				args := []string{"--iface", ifname, "--priority", "100", "--version", fmt.Sprint(p.version)}
+				args := []string{"--iface", ifname, "--priority", "100", "--vrrp-version", fmt.Sprint(p.version)}
 				for _, a := range p.addresses {
 					args = append(args, "--vip", a)
 				}
@@ -299,7 +299,7 @@ func TestOtherVersion(t *testing.T) {
 	p.startPeer(200)
 	p.waitHolder(p.asked, p.b)
 	f := p.failoverd(p.a, "--iface", ifname, "--vip", "198.18.0.10/24")
-	line, err := f.WaitLine(p.ctx, 0, func(l string) bool { return strings.Contains(l, "give all of them the same --version") })
+	line, err := f.WaitLine(p.ctx, 0, func(l string) bool { return strings.Contains(l, "give all of them the same --vrrp-version") })
 	p.ok(err)
 	for _, tr := range f.Lines()[:line] {
 		if strings.Contains(tr.Text, `"to":"Active"`) {

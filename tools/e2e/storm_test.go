@@ -116,7 +116,7 @@ func (s *stormSite) start(more ...string) {
 
 func (s *stormSite) router(n *lab.Node, priority string, more ...string) *lab.Failoverd {
 	s.t.Helper()
-	args := []string{"--iface", ifname, "--priority", priority, "--interval", s.interval.String(), "--version", string(rune('0' + s.version))}
+	args := []string{"--iface", ifname, "--priority", priority, "--interval", s.interval.String(), "--vrrp-version", string(rune('0' + s.version))}
 	for _, a := range s.addresses {
 		args = append(args, "--vip", a)
 	}

@@ -109,7 +109,7 @@ type castPair struct {
 
 func (p *castPair) daemonOn(n *lab.Node, priority int, own, peer string) *lab.Failoverd {
 	p.t.Helper()
-	args := []string{"--iface", ifname, "--vrid", "51", "--priority", fmt.Sprint(priority), "--version", fmt.Sprint(p.version), "--peer", peer, "--source", own}
+	args := []string{"--iface", ifname, "--vrid", "51", "--priority", fmt.Sprint(priority), "--vrrp-version", fmt.Sprint(p.version), "--peer", peer, "--source", own}
 	for _, a := range p.addresses {
 		args = append(args, "--vip", a)
 	}

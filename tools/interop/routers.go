@@ -47,7 +47,7 @@ type failoverd struct {
 func (f *failoverd) start(ctx context.Context, n *lab.Node, s setting) error {
 	f.node, f.setting = n, s
 	args := []string{
-		"--iface", ifname, "--vrid", fmt.Sprint(vrid), "--version", fmt.Sprint(s.proto.version),
+		"--iface", ifname, "--vrid", fmt.Sprint(vrid), "--vrrp-version", fmt.Sprint(s.proto.version),
 		"--priority", fmt.Sprint(s.priority), "--interval", s.interval.String(),
 	}
 	for _, a := range s.addresses {

@@ -137,6 +137,8 @@ func (g *gatherer) configuration(o Options) []string {
 	case err == nil:
 		g.ConfigPath, g.Routers = path, f.Routers
 	case errors.Is(missing, fs.ErrNotExist) && !o.Required:
+	case errors.Is(err, config.ErrNothing):
+		g.ConfigNothing = path
 	default:
 		g.ConfigError = err.Error()
 	}
