@@ -98,8 +98,11 @@ func serve(t *testing.T, d control.Daemon) (socket string) {
 	t.Helper()
 	socket = filepath.Join(t.TempDir(), "s")
 	h := control.NewHistory()
+	h.Name("eth0", "ipv4", 51, "web")
 	h.Add(control.Event{Time: now, Kind: "transition", Interface: "eth0", Family: "ipv4", VRID: 51, From: "Backup", To: "Active", Peer: "192.0.2.1", Text: "192.0.2.1 left with priority 0"})
-	h.Add(control.Event{Time: now, Kind: "reload", Name: "web", Text: "changed: priority: 100 → 150"})
+	h.Add(control.Event{Time: now.Add(20 * time.Millisecond), Kind: "reload", Name: "web", Text: "changed: priority: 100 → 150"})
+	h.Add(control.Event{Time: now.Add(time.Hour), Kind: "track", Name: "site", To: "down", Text: "status 503"})
+	h.Add(control.Event{Time: now.Add(time.Hour), Kind: "failure", Interface: "eth1", Text: "send: no buffer space available"})
 	s, err := control.Listen(socket, d, h, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -207,6 +210,8 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"stats", "--socket", refusing, "nobody"}, exitFailure, `"nobody"`},
 		{[]string{"events", "--socket", refusing, "-o", "wide"}, exitUsage, "wide"},
 		{[]string{"events", "--after", "x"}, exitUsage, "--help"},
+		{[]string{"events", "--since", "yesterday"}, exitUsage, "14:30"},
+		{[]string{"events", "--kind", "transitions"}, exitUsage, "transition, problem"},
 		{[]string{"stauts"}, exitUsage, "did you mean stats or status?"},
 		{[]string{"schema", "x"}, exitUsage, "schema --help"},
 	} {

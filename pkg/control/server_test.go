@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -605,5 +606,30 @@ func answered(t *testing.T, answer []byte, root bool) {
 		}
 	default:
 		t.Errorf("status %d: %q", code, first)
+	}
+}
+
+// Events of a Virtual Router have its name, also after it is gone.
+func TestNamedEvents(t *testing.T) {
+	h := NewHistory()
+	h.Name("eth0", "ipv4", 51, "old")
+	h.Name("eth0", "ipv4", 51, "web")
+	h.Name("eth0", "ipv6", 51, "web6")
+	for _, e := range []Event{
+		{Kind: "transition", Interface: "eth0", Family: "ipv4", VRID: 51},
+		{Kind: "problem", Interface: "eth0", Family: "ipv6", VRID: 51},
+		{Kind: "failure", Interface: "eth0"},
+		{Kind: "transition", Interface: "eth0", Family: "ipv4", VRID: 52},
+		{Kind: "track", Name: "site"},
+	} {
+		h.Add(e)
+	}
+	events, _ := h.After(0)
+	var got []string
+	for _, e := range events {
+		got = append(got, e.Name)
+	}
+	if want := []string{"web", "web6", "", "", "site"}; !slices.Equal(got, want) {
+		t.Errorf("names %q, want %q", got, want)
 	}
 }

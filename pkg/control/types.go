@@ -250,9 +250,9 @@ type Event struct {
 	Number uint64    `json:"number"`
 	Lost   uint64    `json:"lost,omitempty"`
 	Time   time.Time `json:"time"`
-	// Kind is transition, track, finding, problem, failure, hook, order, reload,
-	// restored or routing.
-	Kind      string `json:"kind"`
+	Kind   string    `json:"kind"` // one of EventKinds
+	// Name is the router's, the check's or the group's. An event of all routers of an
+	// interface has none.
 	Name      string `json:"name,omitempty"`
 	Interface string `json:"interface,omitempty"`
 	Family    string `json:"family,omitempty"`
@@ -261,6 +261,11 @@ type Event struct {
 	To        string `json:"to,omitempty"`
 	Peer      string `json:"peer,omitempty"`
 	Text      string `json:"text"`
+}
+
+// EventKinds returns the kinds of events.
+func EventKinds() []string {
+	return []string{"transition", "problem", "track", "hook", "order", "reload", "failure", "finding", "restored", "routing"}
 }
 
 // Change is what a reload changes of one router, or of what holds for all, which

@@ -158,6 +158,7 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	logLinkLocals(routers, d.log)
 	warnWeak(wanted, d.plan, d.log)
 	d.book.reload(d.keeper.conditions, d.file.Routers, file.Routers)
+	nameEvents(d.history, wanted)
 	done := make(chan error, 1)
 	select {
 	case d.keeper.changes <- change{wanted, done}:

@@ -7,7 +7,9 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/router"
 )
 
@@ -36,4 +38,11 @@ func of(views map[router.ID]view, id router.ID) view {
 		v.config = new(config.Router)
 	}
 	return v
+}
+
+// nameEvents gives the events of all Virtual Routers the names of the configuration.
+func nameEvents(h *control.History, p *plan.Plan) {
+	for _, v := range p.Virtuals {
+		h.Name(v.Interface, v.Family.String(), int(v.VRID), v.Router.Name)
+	}
 }
