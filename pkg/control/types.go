@@ -99,6 +99,9 @@ type Router struct {
 	Cause string `json:"cause"`
 	// Waiting says what keeps the router in Initialize, if something does.
 	Waiting string `json:"waiting,omitempty"`
+	// Maintenance says that the administrator has taken it out of service. What else keeps
+	// it in Initialize is in Waiting.
+	Maintenance bool `json:"maintenance,omitempty"`
 
 	// Priority is the effective one: the configured one and what the checks
 	// add to it.

@@ -250,7 +250,7 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 	r := control.Router{
 		Name: v.config.Name, Interface: s.ID.Interface, Family: s.ID.Family.String(), VRID: int(s.ID.VRID),
 		Version: v.config.Version, Addresses: []string{},
-		State: p.State.String(), Since: wall.Add(p.Since.Sub(now)), Cause: vrrp.CauseStarting.String(), Waiting: v.waiting,
+		State: p.State.String(), Since: wall.Add(p.Since.Sub(now)), Cause: vrrp.CauseStarting.String(), Waiting: v.waiting, Maintenance: v.maintenance,
 		Priority: int(p.Priority), ConfiguredPriority: v.config.Priority, Active: observe.Peer(p.Active), ActivePriority: int(p.ActivePriority),
 		AdvertisementInterval: v.config.Interval.Seconds(), MaxInterval: v.config.MaxInterval.Seconds(), ActiveAdverInterval: p.ActiveAdverInterval.Seconds(),
 		SkewTime: p.SkewTime.Seconds(), ActiveDownInterval: p.ActiveDownInterval.Seconds(),
@@ -261,8 +261,11 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 	if p.LastTransition.Kind != 0 || p.LastTransition.Cause != vrrp.CauseNone {
 		r.Cause = p.LastTransition.Why()
 	}
-	if p.State == vrrp.Initialize && p.Since == 0 {
+	if p.State == vrrp.Initialize && p.Since == 0 { // it has never been in another
 		r.Since = wall
+		if v.since != 0 {
+			r.Since = wall.Add(v.since.Sub(now))
+		}
 	}
 	for _, a := range v.config.OfFamily(s.ID.Family) {
 		r.Addresses = append(r.Addresses, a.String())

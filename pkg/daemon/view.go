@@ -11,6 +11,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
 // view is what the ports know of a Virtual Router, for people.
@@ -26,9 +27,12 @@ type view struct {
 	device  int // that the addresses are put on
 	peers   map[netip.Addr]packet.Hops
 	running bool
-	waiting string // why it isn't
-	guard   *auth.Guard
-	brief   bool // it waits for a moment: for its checks, or for startup_delay
+	waiting string       // why it isn't
+	since   vrrp.Instant // when it was first known
+	// maintenance says that the administrator has taken it out of service.
+	maintenance bool
+	guard       *auth.Guard
+	brief       bool // it waits for a moment: for its checks, or for startup_delay
 }
 
 // of returns what is known of a Virtual Router, which may be too new for it.
