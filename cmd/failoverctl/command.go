@@ -133,6 +133,8 @@ func reloadCommand(o *options) *cobra.Command {
 something is wrong with it, nothing changes and the mistakes are shown. Otherwise only
 what is different changes: a router that is the same misses no advertisement, and one
 with another priority, interval or list of addresses stays in its state.`,
+		Example: `  sudo failoverctl reload
+  failoverctl reload --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(c.Context(), askTime)
