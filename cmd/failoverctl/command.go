@@ -84,7 +84,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	})
 	root.PersistentFlags().StringVar(&o.socket, "socket", control.DefaultPath, "the daemon's control socket, a `path`")
 	root.AddCommand(
-		statusCommand(&o), watchCommand(&o), eventsCommand(&o), statsCommand(&o), reloadCommand(&o), maintenanceCommand(&o), handOverCommand(&o), priorityCommand(&o),
+		statusCommand(&o), isActiveCommand(&o), watchCommand(&o), eventsCommand(&o), statsCommand(&o), reloadCommand(&o), maintenanceCommand(&o), handOverCommand(&o), priorityCommand(&o),
 		checkCommand(), importCommand(), schemaCommand(), referenceCommand(), doctorCommand(&o), versionCommand(&o),
 		manualCommand(),
 	)

@@ -94,7 +94,7 @@ func TestManual(t *testing.T) {
 		t.Fatalf("exit code %d: %s", code, errs)
 	}
 	for _, c := range command(&bytes.Buffer{}, &bytes.Buffer{}).Commands() {
-		if !c.Hidden && !strings.Contains(out, ".SS \"failoverctl "+c.Name()) {
+		if !c.Hidden && !strings.Contains(out, ".SS \"failoverctl "+strings.ReplaceAll(c.Name(), "-", `\-`)) {
 			t.Errorf("no %s", c.Name())
 		}
 		for l := range strings.Lines(c.Example) {

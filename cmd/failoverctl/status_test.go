@@ -38,6 +38,35 @@ func (a answers) Status() (control.Status, error) {
 	return control.Status{Routers: a.routers}, nil
 }
 
+// is-active tells by its exit code.
+func TestIsActive(t *testing.T) {
+	socket := serve(t, answers{routers: []control.Router{
+		{Name: "a", Family: "ipv4", State: "Active"}, {Name: "a", Family: "ipv6", State: "Active"},
+		{Name: "b", Family: "ipv4", State: "Active"}, {Name: "b", Family: "ipv6", State: "Backup"},
+		{Name: "c", Family: "ipv4", State: "Initialize"},
+	}})
+	for _, c := range []struct {
+		args      []string
+		code      int
+		out, errs string
+	}{
+		{[]string{"a"}, 0, "Active\n", ""},
+		{[]string{"b"}, exitFailure, "Backup\n", ""},
+		{[]string{"c"}, exitFailure, "Initialize\n", ""},
+		{[]string{"-q", "a"}, 0, "", ""},
+		{[]string{"c", "--quiet"}, exitFailure, "", ""},
+		{[]string{"d"}, exitFailure, "", "failoverctl: no router has the name \"d\": failoverctl status lists them\n"},
+	} {
+		code, out, errs := call(t, append([]string{"is-active", "--socket", socket}, c.args...)...)
+		if code != c.code || out != c.out || errs != c.errs {
+			t.Errorf("%v: exit code %d, %q, %q", c.args, code, out, errs)
+		}
+	}
+	if code, _, errs := call(t, "is-active", "a", "--socket", "/nowhere"); code != exitStopped || errs == "" {
+		t.Errorf("without a daemon: exit code %d, %q", code, errs)
+	}
+}
+
 // What an order has done to a router is said with what else keeps it from taking part.
 func TestTell(t *testing.T) {
 	o := &options{socket: serve(t, answers{routers: []control.Router{

@@ -3,13 +3,9 @@
 // Package control is the daemon's interface for administrators and programs on
 // the same host: HTTP with JSON on a unix socket.
 //
-//	GET  /v1/status
-//	GET  /v1/stats
-//	GET  /v1/events?after=N&follow=true   one JSON object in a line
-//	POST /v1/reload?dry_run=true
-//	POST /v1/maintenance?router=NAME&on=true&persist=true   without a name all
-//	POST /v1/priority?router=NAME&priority=N&persist=true   0: the configured one
-//	POST /v1/failover?router=NAME
+//	curl --unix-socket /run/failoverd/control.sock http://failoverd/
+//
+// lists what can be asked and ordered.
 //
 // Who may open the socket may read; only root and the daemon's own user may
 // change something.
@@ -28,6 +24,8 @@ type Status struct {
 	Now     time.Time `json:"now"`
 	// Config is the path of the configuration file, empty without one.
 	Config string `json:"config,omitempty"`
+	// LastReload is absent if there was none since the start.
+	LastReload *LastReload `json:"last_reload,omitempty"`
 	// Realtime is how the kernel ranks the daemon's threads.
 	Realtime Realtime `json:"realtime"`
 	// FIFO is the one that changes of state are written to, if there is one.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -51,6 +52,8 @@ type instance struct {
 	book *book
 	file *config.File
 	plan *plan.Plan
+	// reloaded is the last reload, nil before the first.
+	reloaded atomic.Pointer[control.LastReload]
 
 	asking sync.Mutex
 	states []router.Status // as the loop had them
@@ -99,11 +102,29 @@ func (d *instance) reloads(ctx context.Context) error {
 // Reload reads the configuration and makes it the daemon's: all of it, or
 // nothing if something is wrong with it. With dryRun it says what would change.
 func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, error) {
+	if d.path == "" {
+		return nil, errNoFile
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return nil, err // whoever has asked is gone by now
 	}
+	changes, err := d.reload(ctx, dryRun)
+	if !dryRun {
+		last := control.LastReload{At: time.Now()}
+		if err != nil {
+			last.Error = err.Error()
+		}
+		d.reloaded.Store(&last)
+	}
+	return changes, err
+}
+
+// errNoFile refuses a reload where there is nothing to read.
+var errNoFile = errors.New("there is no configuration file to read again, because failoverd was started with --vip: restart it with other flags, or with --config FILE")
+
+func (d *instance) reload(ctx context.Context, dryRun bool) ([]control.Change, error) {
 	if !dryRun {
 		d.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 		defer d.notify(daemon.SdNotifyReady)
@@ -195,7 +216,7 @@ func (d *instance) Status() (control.Status, error) {
 	now, wall := process.Clock{}.Now(), time.Now()
 	views := d.keeper.all()
 	s := control.Status{Version: d.config.Version, PID: os.Getpid(), Started: d.started, Now: wall, Routers: []control.Router{}}
-	s.Config, s.FIFO = d.path, d.hooks.pipe()
+	s.Config, s.LastReload, s.FIFO = d.path, d.reloaded.Load(), d.hooks.pipe()
 	s.Realtime = describeThreads(d.threads)
 	s.Tracks = d.tracks.all()
 	problems := d.problems.Each()

@@ -68,11 +68,10 @@ func (j *judge) running() {
 // problems repeats what the routers find wrong between them and others, also on interfaces
 // that weren't asked for. What doesn't keep an Active from being followed is a warning.
 func (j *judge) problems() {
-	harmless := []string{control.Interval, control.AddressList}
 	for _, r := range j.Status.Routers {
 		for _, p := range r.Problems {
 			level := Problem
-			if slices.Contains(harmless, p.Kind) {
+			if p.Harmless() {
 				level = Warning
 			}
 			j.bad(level, p.Kind, r.Interface, fmt.Sprintf("%s (VRID %d, %s): %s", r.Name, r.VRID, r.Family, p.Text), p.Remedy)
