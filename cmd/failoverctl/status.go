@@ -157,7 +157,8 @@ func (t table) below(r control.Router, now time.Time, warned map[string]bool) st
 	if r.Maintenance {
 		fmt.Fprintln(&b, short("    maintenance: "+offAgain(r), t.width))
 	}
-	if !t.brief || r.State == "Initialize" || len(r.Problems)+len(hooks) > 0 {
+	alone := r.Maintenance && r.Waiting == vrrp.CauseMaintenance.String() // it is said already
+	if !alone && (!t.brief || r.State == "Initialize" || len(r.Problems)+len(hooks) > 0) {
 		fmt.Fprintln(&b, short("    "+why(r), t.width))
 	}
 	for _, p := range r.Problems {

@@ -41,8 +41,10 @@ func (a answers) Status() (control.Status, error) {
 // is-active tells by its exit code.
 func TestIsActive(t *testing.T) {
 	socket := serve(t, answers{routers: []control.Router{
-		{Name: "a", Family: "ipv4", State: "Active"}, {Name: "a", Family: "ipv6", State: "Active"},
-		{Name: "b", Family: "ipv4", State: "Active"}, {Name: "b", Family: "ipv6", State: "Backup"},
+		{Name: "a", Family: "ipv4", State: "Active"},
+		{Name: "a", Family: "ipv6", State: "Active"},
+		{Name: "b", Family: "ipv4", State: "Active"},
+		{Name: "b", Family: "ipv6", State: "Backup"},
 		{Name: "c", Family: "ipv4", State: "Initialize"},
 	}})
 	for _, c := range []struct {
