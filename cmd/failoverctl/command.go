@@ -83,7 +83,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	root.Flags().BoolP("version", "V", false, "print the version of failoverctl; the command version asks the running failoverd for its own too")
 	root.PersistentFlags().StringVar(&o.socket, "socket", control.DefaultPath, "the daemon's control socket, a `path`")
 	root.AddCommand(
-		statusCommand(&o), watchCommand(&o), eventsCommand(&o), statsCommand(&o), reloadCommand(&o), maintenanceCommand(&o), handOverCommand(&o), priorityCommand(&o),
+		statusCommand(&o), isActiveCommand(&o), watchCommand(&o), eventsCommand(&o), statsCommand(&o), reloadCommand(&o), maintenanceCommand(&o), handOverCommand(&o), priorityCommand(&o),
 		checkCommand(), importCommand(), schemaCommand(), referenceCommand(), doctorCommand(&o), versionCommand(&o),
 	)
 	cli.Explain(root, nil, func(err error) error { return &usageError{err} })
@@ -123,6 +123,8 @@ func reloadCommand(o *options) *cobra.Command {
 something is wrong with it, nothing changes and the mistakes are shown. Otherwise only
 what is different changes: a router that is the same misses no advertisement, and one
 with another priority, interval or list of addresses stays in its state.`,
+		Example: `  sudo failoverctl reload
+  failoverctl reload --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(c.Context(), askTime)

@@ -46,7 +46,7 @@ func (f fake) Status() (control.Status, error) {
 	six.Source, six.Peers = "2001:db8::2", []control.Peer{{Address: "2001:db8::1", MinTTL: 255, MaxTTL: 255, LastHeard: &ago}, {Address: "2001:db8:1::1", MaxTTL: 255}}
 	later := control.Router{
 		Name: "a-router-with-a-very-long-name", Interface: "eth7", Family: "ipv4", VRID: 7, Version: 3, Addresses: []string{"203.0.113.10/24"},
-		State: "Initialize", Since: now, Cause: "starting", Waiting: "there is no interface eth7", Priority: 100, ConfiguredPriority: 100, AdvertisementInterval: 1, Preempt: true, Accept: true,
+		State: "Initialize", Since: now.Add(-time.Minute), Cause: "starting", Waiting: "there is no interface eth7", Maintenance: true, BecameActive: 1, Priority: 100, ConfiguredPriority: 100, AdvertisementInterval: 1, Preempt: true, Accept: true,
 	}
 	six.Problems = []control.Problem{
 		{
@@ -100,8 +100,11 @@ func serve(t *testing.T, d control.Daemon) (socket string) {
 	t.Helper()
 	socket = filepath.Join(t.TempDir(), "s")
 	h := control.NewHistory()
+	h.Name("eth0", "ipv4", 51, "web")
 	h.Add(control.Event{Time: now, Kind: "transition", Interface: "eth0", Family: "ipv4", VRID: 51, From: "Backup", To: "Active", Peer: "192.0.2.1", Text: "192.0.2.1 left with priority 0"})
-	h.Add(control.Event{Time: now, Kind: "reload", Name: "web", Text: "changed: priority: 100 → 150"})
+	h.Add(control.Event{Time: now.Add(20 * time.Millisecond), Kind: "reload", Name: "web", Text: "changed: priority: 100 → 150"})
+	h.Add(control.Event{Time: now.Add(time.Hour), Kind: "track", Name: "site", To: "down", Text: "status 503"})
+	h.Add(control.Event{Time: now.Add(time.Hour), Kind: "failure", Interface: "eth1", Text: "send: no buffer space available"})
 	s, err := control.Listen(socket, d, h, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -134,6 +137,7 @@ func TestOutput(t *testing.T) {
 		"status":       {"status"},
 		"status-wide":  {"status", "-o", "wide"},
 		"status-name":  {"status", "web"},
+		"status-maint": {"status", "a-router-with-a-very-long-name"},
 		"status-json":  {"status", "-o", "json", "web"},
 		"events":       {"events"},
 		"events-json":  {"events", "-o", "json", "--after", "1"},
@@ -211,6 +215,8 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"stats", "--socket", refusing, "nobody"}, exitFailure, `"nobody"`},
 		{[]string{"events", "--socket", refusing, "-o", "wide"}, exitUsage, "wide"},
 		{[]string{"events", "--after", "x"}, exitUsage, "--help"},
+		{[]string{"events", "--since", "yesterday"}, exitUsage, "14:30"},
+		{[]string{"events", "--kind", "transitions"}, exitUsage, "transition, problem"},
 		{[]string{"stauts"}, exitUsage, "did you mean stats or status?"},
 		{[]string{"schema", "x"}, exitUsage, "unexpected argument \"x\": it is failoverctl schema; see failoverctl schema --help"},
 		{[]string{"failover"}, exitUsage, "ROUTER is missing: it is failoverctl failover ROUTER"},

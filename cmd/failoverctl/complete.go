@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"net"
 	"slices"
 	"strconv"
 	"time"
@@ -36,6 +37,48 @@ func completeNames(o *options) cobra.CompletionFunc {
 	}
 }
 
+// completeFirst has it complete what f does as the first argument, and these words as
+// the second.
+func completeFirst(f cobra.CompletionFunc, second ...cobra.Completion) cobra.CompletionFunc {
+	return func(c *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		switch len(args) {
+		case 0:
+			return f(c, args, word)
+		case 1:
+			return second, cobra.ShellCompDirectiveNoFileComp
+		}
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeMaintenance has it complete on or off, and then the name of a router.
+func completeMaintenance(o *options) cobra.CompletionFunc {
+	return func(c *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		switch len(args) {
+		case 0:
+			return []cobra.Completion{"on", "off"}, cobra.ShellCompDirectiveNoFileComp
+		case 1:
+			return completeNames(o)(c, nil, word)
+		}
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeInterfaces has it complete the names of the host's interfaces.
+func completeInterfaces(_ *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []cobra.Completion
+	for _, i := range interfaces {
+		if i.Flags&net.FlagLoopback == 0 {
+			names = append(names, i.Name)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
 // completeFiles has it complete the files of these kinds.
 func completeFiles(extensions ...string) cobra.CompletionFunc {
 	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
@@ -48,7 +91,11 @@ func completeFiles(extensions ...string) cobra.CompletionFunc {
 
 // completeFlag has it complete a flag's words.
 func completeFlag(c *cobra.Command, name string, words ...string) {
-	if err := c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+	completeFlagBy(c, name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func completeFlagBy(c *cobra.Command, name string, f cobra.CompletionFunc) {
+	if err := c.RegisterFlagCompletionFunc(name, f); err != nil {
 		panic(err) // no such flag
 	}
 }

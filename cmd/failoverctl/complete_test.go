@@ -3,7 +3,9 @@
 package main
 
 import (
+	"net"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -18,6 +20,16 @@ func TestComplete(t *testing.T) {
 		{"status |", "web\tVRID 51 on eth0\na-router-with-a-very-long-name\tVRID 7 on eth7\n:4"},
 		{"status web |", "a-router-with-a-very-long-name\tVRID 7 on eth7\n:4"},
 		{"stats w|", "web\tVRID 51 on eth0\na-router-with-a-very-long-name\tVRID 7 on eth7\n:4"},
+		{"events |", "web\tVRID 51 on eth0\na-router-with-a-very-long-name\tVRID 7 on eth7\n:4"},
+		{"watch |", "web\tVRID 51 on eth0\na-router-with-a-very-long-name\tVRID 7 on eth7\n:4"},
+		{"failover |", "web\tVRID 51 on eth0\na-router-with-a-very-long-name\tVRID 7 on eth7\n:4"},
+		{"failover web |", ":4"},
+		{"maintenance |", "on\noff\n:4"},
+		{"maintenance on |", "web\tVRID 51 on eth0\na-router-with-a-very-long-name\tVRID 7 on eth7\n:4"},
+		{"maintenance off web |", ":4"},
+		{"priority |", "web\tVRID 51 on eth0\na-router-with-a-very-long-name\tVRID 7 on eth7\n:4"},
+		{"priority web |", "configured\n:4"},
+		{"events --kind |", "transition\nproblem\ntrack\nhook\norder\nreload\nfailure\nfinding\nrestored\nrouting\n:4"},
 		{"status -o |", "table\nwide\njson\n:4"},
 		{"events --output |", "table\njson\n:4"},
 		{"stats -o |", "table\njson\n:4"},
@@ -36,6 +48,24 @@ func TestComplete(t *testing.T) {
 	code, out, _ := call(t, "__complete", "status", "--socket", "/nowhere", "")
 	if code != 0 || strings.TrimSpace(out) != ":4" {
 		t.Errorf("without a daemon: exit code %d, %s", code, out)
+	}
+}
+
+// Interfaces are those of the host.
+func TestCompleteInterfaces(t *testing.T) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, i := range interfaces {
+		if i.Flags&net.FlagLoopback == 0 {
+			want = append(want, i.Name)
+		}
+	}
+	code, out, _ := call(t, "__complete", "doctor", "--iface", "")
+	if got := strings.Fields(out); code != 0 || !slices.Equal(got, append(want, ":4")) {
+		t.Errorf("exit code %d, %q, want %q", code, got, want)
 	}
 }
 

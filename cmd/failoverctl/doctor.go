@@ -54,6 +54,7 @@ Exit codes: 0 no problem (there may be warnings), 1 a problem.`,
 	}
 	c.Flags().StringVar(&asked.Config, "config", config.DefaultPath, "the configuration `file`")
 	c.Flags().StringSliceVar(&asked.Interfaces, "iface", nil, "look only at this `interface`; may be repeated")
+	completeFlagBy(c, "iface", completeInterfaces)
 	outputFlag(c, o, "", "table", "json")
 	return c
 }
@@ -76,9 +77,9 @@ func writeReport(w io.Writer, r doctor.Report) error {
 		if f.Interface != "" {
 			head = f.Interface + " " + head
 		}
-		wrap(&b, "  ", "    ", head+": "+f.Cause)
+		wrap(&b, tableWidth, "  ", "    ", head+": "+f.Cause)
 		if f.Remedy != "" {
-			wrap(&b, "    -> ", "       ", f.Remedy)
+			wrap(&b, tableWidth, "    -> ", "       ", f.Remedy)
 		}
 		for _, command := range f.Commands {
 			fmt.Fprintln(&b, "         "+command) // whole, to be copied
@@ -87,7 +88,7 @@ func writeReport(w io.Writer, r doctor.Report) error {
 	if len(r.Unchecked) > 0 {
 		fmt.Fprintln(&b, "\nCouldn't be looked at:")
 		for _, u := range r.Unchecked {
-			wrap(&b, "  ", "    ", u.Check+": "+u.Why)
+			wrap(&b, tableWidth, "  ", "    ", u.Check+": "+u.Why)
 		}
 	}
 	fmt.Fprintf(&b, "\n%s, %s, %d as it should be\n", several(count[doctor.Problem], "problem"), several(count[doctor.Warning], "warning"), count[doctor.OK])
@@ -95,10 +96,10 @@ func writeReport(w io.Writer, r doctor.Report) error {
 	return err
 }
 
-// wrap writes a text in lines that fit, the first one behind first and the others
+// wrap writes a text in lines that fit a width, the first one behind first and the others
 // behind next.
-func wrap(b *strings.Builder, first, next, text string) {
-	for line := range strings.SplitSeq(fold(text, tableWidth-len(next)), "\n") {
+func wrap(b *strings.Builder, width int, first, next, text string) {
+	for line := range strings.SplitSeq(fold(text, width-len(next)), "\n") {
 		fmt.Fprintln(b, first+line)
 		first = next
 	}

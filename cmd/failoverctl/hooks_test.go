@@ -40,7 +40,7 @@ func hooked() control.Status {
 // What is wrong with hooks is told below the router, once for both families.
 func TestHooksInStatus(t *testing.T) {
 	var b strings.Builder
-	if err := writeStatus(&b, hooked(), false); err != nil {
+	if err := writeStatus(&b, hooked(), table{width: tableWidth}); err != nil {
 		t.Fatal(err)
 	}
 	var got []string
@@ -53,7 +53,7 @@ func TestHooksInStatus(t *testing.T) {
 		"  ! notify_active 1m30s ago (MASTER): exit status 1: two[31m",
 		"  ! notify_backup: there is no /etc/b",
 		"  ! global.notify has been running for 12s (MASTER): /etc/g",
-		"! /run/f: 2 lines lost, for nobody read them in time",
+		"! /run/f: 2 lines lost, because nobody read them in time",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

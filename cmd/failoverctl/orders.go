@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
 func maintenanceCommand(o *options) *cobra.Command {
@@ -29,8 +30,8 @@ configuration, with --persist beyond both.`,
 		Example: `  sudo failoverctl maintenance on --all
   sudo failoverctl maintenance on web --persist
   sudo failoverctl maintenance off web`,
-		Args:      cobra.RangeArgs(1, 2),
-		ValidArgs: []string{"on", "off"},
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: completeMaintenance(o),
 		RunE: func(c *cobra.Command, args []string) error {
 			if args[0] != "on" && args[0] != "off" {
 				return &usageError{fmt.Errorf("maintenance %q: it is on or off", args[0])}
@@ -66,7 +67,8 @@ end; with --persist beyond that. "configured" gives it the one of the configurat
 back. What its checks add or take away comes on top of it.`,
 		Example: `  sudo failoverctl priority web 50
   sudo failoverctl priority web configured`,
-		Args: cobra.ExactArgs(2),
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: completeFirst(completeNames(o), "configured"),
 		RunE: func(c *cobra.Command, args []string) error {
 			n := 0
 			if args[1] != "configured" {
@@ -95,7 +97,10 @@ func handOverCommand(o *options) *cobra.Command {
 		Long: `failover has a router that is Active leave with priority 0 and go on as a Backup that
 doesn't preempt, whatever its priority, until the new Active is gone. If no other host
 takes over within Active_Down_Interval, this one has the addresses again.`,
-		Args: cobra.ExactArgs(1),
+		Example: `  sudo failoverctl failover web
+  sudo failoverctl failover web && sudo systemctl restart nginx`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeFirst(completeNames(o)),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(c.Context(), askTime)
 			defer cancel()
@@ -161,6 +166,10 @@ func (o *options) tell(ctx context.Context, w io.Writer, order control.Order) er
 		}
 		text := []string{r.State, "priority " + priority(r)}
 		switch {
+		case r.Maintenance && r.Waiting == vrrp.CauseMaintenance.String():
+			text[1] = "in maintenance"
+		case r.Maintenance:
+			text[1] = "in maintenance; also " + why(r)
 		case r.State == "Initialize":
 			text[1] = why(r)
 		case r.State == "Backup" && r.Active == "":

@@ -16,6 +16,7 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
 // tableWidth is what the table of the status fits.
@@ -55,7 +56,7 @@ hook that failed, and what is wrong between it and other routers, with what to d
 			case len(args) > 0 && o.output == "table":
 				return writeDetails(w, s)
 			}
-			return writeStatus(w, s, o.output == "wide")
+			return writeStatus(w, s, table{width: tableWidth, wide: o.output == "wide"})
 		},
 	}
 	outputFlag(c, o, "", "table", "wide", "json")
@@ -81,48 +82,6 @@ func ask(ctx context.Context, o *options) (control.Status, error) {
 	return o.client().Status(ctx)
 }
 
-func watchCommand(o *options) *cobra.Command {
-	every := time.Second
-	c := &cobra.Command{
-		Use:   "watch",
-		Short: "Show the status again and again, until interrupted",
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			w := c.OutOrStdout()
-			_, terminal := isTerminal(w)
-			tick := time.NewTicker(max(every, 100*time.Millisecond))
-			defer tick.Stop()
-			for {
-				s, err := ask(c.Context(), o)
-				if c.Context().Err() != nil {
-					return nil
-				}
-				if err != nil {
-					return err
-				}
-				var b strings.Builder
-				if err := writeStatus(&b, s, false); err != nil {
-					return err
-				}
-				screen := b.String()
-				if terminal {
-					screen = "\x1b[H\x1b[2J" + screen
-				}
-				if _, err := io.WriteString(w, screen); err != nil {
-					return err
-				}
-				select {
-				case <-c.Context().Done():
-					return nil
-				case <-tick.C:
-				}
-			}
-		},
-	}
-	c.Flags().DurationVar(&every, "every", every, "`time` between two looks")
-	return c
-}
-
 func writeJSON(w io.Writer, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -132,65 +91,100 @@ func writeJSON(w io.Writer, v any) error {
 	return err
 }
 
-// writeStatus writes a line for each virtual router, or two where the reasons
-// don't fit.
-func writeStatus(w io.Writer, s control.Status, wide bool) error {
+// table is the table of the status.
+type table struct {
+	width int  // that its lines fit, unless it is wide
+	wide  bool // with more columns
+	brief bool // without why a router is in its state, where nothing is wrong with it
+}
+
+// writeStatus writes a line for each virtual router, or more where the reasons don't fit,
+// and then what is wrong with the host.
+func writeStatus(w io.Writer, s control.Status, t table) error {
+	if _, err := io.WriteString(w, t.routers(s)); err != nil {
+		return err
+	}
+	for _, text := range hostProblems(s) {
+		if _, err := fmt.Fprintln(w, short("! "+text, t.width)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// routers are the lines of the routers, below those of the columns' names.
+func (t table) routers(s control.Status) string {
 	header := []string{"ROUTER", "VRID", "FAMILY", "STATE", "SINCE", "PRIO", "ACTIVE", "NEXT"}
-	if wide {
+	if t.wide {
 		header = append(header, "INTERFACE", "ADDRESSES", "MAC", "VIRTUAL-MAC", "RECEIVE", "FENCE", "PEERS", "WHY")
 	}
 	rows := [][]string{header}
 	for _, r := range s.Routers {
 		row := []string{short(r.Name, 16), fmt.Sprint(r.VRID), r.Family, r.State, age(s.Now.Sub(r.Since)), fmt.Sprint(r.Priority), active(r), next(r)}
-		if r.State == "Initialize" {
-			row[4] = "-"
-		}
-		if wide {
+		if t.wide {
 			row = append(row, r.Interface, strings.Join(r.Addresses, ","), dash(r.MAC), dash(r.VirtualMAC), dash(r.Receive), dash(r.Fence), dash(peers(r)), why(r))
 		}
 		rows = append(rows, row)
 	}
-	var b strings.Builder
-	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	var columns, b strings.Builder
+	in := tabwriter.NewWriter(&columns, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		fmt.Fprintln(t, strings.Join(row, "\t"))
+		fmt.Fprintln(in, strings.Join(row, "\t"))
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
+	_ = in.Flush() // to memory
 	n := 0
 	warned := make(map[string]bool)
-	for line := range strings.Lines(b.String()) {
-		if line = strings.TrimRight(line, " \n"); !wide {
-			line = short(line, tableWidth)
-			if n > 0 {
-				r := s.Routers[n-1]
-				line += "\n" + short("    "+why(r), tableWidth)
-				line += problems(r, s.Now)
-				for _, text := range hookWarnings(r, s.Now, warned) {
-					line += "\n" + short("  ! "+text, tableWidth)
-				}
-			}
+	for line := range strings.Lines(columns.String()) {
+		line = strings.TrimRight(line, " \n")
+		switch {
+		case t.wide:
+			fmt.Fprintln(&b, line)
+		case n == 0:
+			fmt.Fprintln(&b, short(line, t.width))
+		default:
+			fmt.Fprintln(&b, short(line, t.width))
+			r := s.Routers[n-1]
+			b.WriteString(t.below(r, s.Now, warned))
 		}
 		n++
-		if _, err := fmt.Fprintln(w, line); err != nil {
-			return err
-		}
 	}
+	return b.String()
+}
+
+// below are the lines below a router's: why it is so, and what is wrong.
+func (t table) below(r control.Router, now time.Time, warned map[string]bool) string {
+	var b strings.Builder
+	hooks := hookWarnings(r, now, warned)
+	if r.Maintenance {
+		fmt.Fprintln(&b, short("    maintenance: "+offAgain(r), t.width))
+	}
+	alone := r.Maintenance && r.Waiting == vrrp.CauseMaintenance.String() // it is said already
+	if !alone && (!t.brief || r.State == "Initialize" || len(r.Problems)+len(hooks) > 0) {
+		fmt.Fprintln(&b, short("    "+why(r), t.width))
+	}
+	for _, p := range r.Problems {
+		wrap(&b, t.width, "  ! ", "    ", fmt.Sprintf("%s for %s: %s", p.Kind, age(now.Sub(p.Since)), p.Text))
+		wrap(&b, t.width, "    -> ", "       ", p.Remedy)
+	}
+	for _, text := range hooks {
+		fmt.Fprintln(&b, short("  ! "+text, t.width))
+	}
+	return b.String()
+}
+
+// hostProblems are what is wrong beside the routers.
+func hostProblems(s control.Status) (all []string) {
 	if r := s.Realtime; r.Problem != "" {
 		what := "not real-time"
 		if r.Is != string(config.RealtimeNone) {
 			what = "real-time, but not all of it"
 		}
-		if _, err := fmt.Fprintln(w, short("! "+what+": "+r.Problem, tableWidth)); err != nil {
-			return err
-		}
+		all = append(all, what+": "+r.Problem)
 	}
 	if s.FIFO != nil && s.FIFO.Lost > 0 {
-		_, err := fmt.Fprintf(w, "! %s: %d lines lost, for nobody read them in time\n", s.FIFO.Path, s.FIFO.Lost)
-		return err
+		all = append(all, fmt.Sprintf("%s: %s lost, because nobody read them in time", s.FIFO.Path, several(int(s.FIFO.Lost), "line")))
 	}
-	return nil
+	return all
 }
 
 // writeDetails writes everything about some virtual routers.
@@ -205,11 +199,14 @@ func writeDetails(w io.Writer, s control.Status) error {
 		}
 		line("router", "%s, VRID %d on %s, %s, version %d", r.Name, r.VRID, r.Interface, r.Family, r.Version)
 		if r.State == "Initialize" {
-			line("state", "Initialize: %s", why(r))
+			line("state", "Initialize for %s: %s", age(s.Now.Sub(r.Since)), why(r))
 		} else {
-			line("state", "%s for %s: %s", r.State, age(s.Now.Sub(r.Since)), r.Cause)
+			line("state", "%s for %s: %s", r.State, age(s.Now.Sub(r.Since)), why(r))
 		}
-		line("became Active", "%d times", r.BecameActive)
+		if r.Maintenance {
+			line("maintenance", "%s", offAgain(r))
+		}
+		line("became Active", "%s", several(int(r.BecameActive), "time"))
 		line("addresses", "%s", strings.Join(r.Addresses, " "))
 		if len(r.Extra) > 0 {
 			line("extra addresses", "%s", strings.Join(r.Extra, ", "))
@@ -302,25 +299,30 @@ func peers(r control.Router) string {
 	return strings.Join(all, ",")
 }
 
-// problems says what is wrong between a router and others, for how long, and what
-// to do.
-func problems(r control.Router, now time.Time) string {
-	var b strings.Builder
-	for _, p := range r.Problems {
-		wrap(&b, "  ! ", "    ", fmt.Sprintf("%s for %s: %s", p.Kind, age(now.Sub(p.Since)), p.Text))
-		wrap(&b, "    -> ", "       ", p.Remedy)
-	}
-	return strings.TrimSuffix("\n"+b.String(), "\n")
-}
-
+// why says why a router is in its state. Of a Backup that is whom it hears.
 func why(r control.Router) string {
 	if r.Waiting != "" {
 		return r.Waiting
 	}
-	if down := weighing(r); down != "" {
-		return r.Cause + "; down: " + down
+	text := r.Cause
+	if r.State == "Backup" {
+		text = "hears nobody yet"
+		if r.Active != "" {
+			text = fmt.Sprintf("hears %s, priority %d, every %s", r.Active, r.ActivePriority, seconds(r.ActiveAdverInterval))
+		}
+		if r.Cause != vrrp.CauseStarting.String() {
+			text += "; became Backup: " + r.Cause
+		}
 	}
-	return r.Cause
+	if down := weighing(r); down != "" {
+		text += "; down: " + down
+	}
+	return text
+}
+
+// offAgain says how a router's maintenance ends.
+func offAgain(r control.Router) string {
+	return "failoverctl maintenance off " + r.Name + " ends it"
 }
 
 // weighing names the checks that are down and change the priority.

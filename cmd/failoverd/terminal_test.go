@@ -3,9 +3,9 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"

@@ -40,35 +40,34 @@ type Key struct {
 // On reports whether there is any authentication.
 func (a Authentication) On() bool { return a.Type != "" && a.Type != auth.None }
 
-// String is what differences show.
+// String is the value as it is written in the file.
 func (a Authentication) String() string {
 	if !a.On() {
 		return Off
 	}
-	parts := []string{string(a.Type)}
-	if a.Type == auth.HMAC {
-		window := "auto"
-		if a.Window != AutoWindow {
-			window = a.Window.String()
+	var g group
+	g.add("type", string(a.Type), nil)
+	if a.Type != auth.HMAC {
+		for _, k := range a.Keys {
+			g.add("key_file", k.File, "")
+			g.add("credential", k.Credential, "")
 		}
-		parts = append(parts, string(a.Mode), fmt.Sprintf("send %d", a.Send), "window "+window)
+		return g.String()
 	}
-	for _, k := range a.Keys {
-		parts = append(parts, k.String())
-	}
-	return strings.Join(parts, ", ")
+	g.add("keys", a.Keys, nil)
+	g.add("send", a.Send, nil)
+	g.add("mode", string(a.Mode), string(auth.Enforce))
+	g.add("window", a.Window, AutoWindow)
+	return g.String()
 }
 
-// String says where the key is.
+// String is the value as it is written in the file.
 func (k Key) String() string {
-	where := "file " + k.File
-	if k.Credential != "" {
-		where = "credential " + k.Credential
-	}
-	if k.ID == 0 {
-		return where
-	}
-	return fmt.Sprintf("key %d in %s", k.ID, where)
+	var g group
+	g.add("id", k.ID, nil)
+	g.add("file", k.File, "")
+	g.add("credential", k.Credential, "")
+	return g.String()
 }
 
 // Settings are what package auth needs but for the secrets, with the window that

@@ -346,7 +346,7 @@ func Difference(a, b Router) []string {
 	var all differences
 	all.add("name", a.Name, b.Name)
 	all.add("addresses", a.Addresses, b.Addresses)
-	all.add(extraName, a.Extra, b.Extra)
+	all.add(extraName, a.extra(), b.extra())
 	all.add("priority", a.Priority, b.Priority)
 	all.add("interval", a.Interval, b.Interval)
 	all.add("max_interval", a.MaxInterval, b.MaxInterval)
@@ -373,15 +373,6 @@ func Difference(a, b Router) []string {
 	all.addHooks(&a.Hooks, &b.Hooks)
 	all.add("track", a.Track, b.Track)
 	return all
-}
-
-// differences are lines like "priority 100 → 150".
-type differences []string
-
-func (all *differences) add(key string, before, after any) {
-	if x, y := fmt.Sprint(before), fmt.Sprint(after); x != y {
-		*all = append(*all, fmt.Sprintf("%s %s → %s", key, x, y))
-	}
 }
 
 // OfFamily returns the addresses of one family in their order on the wire: an

@@ -5,6 +5,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/routing"
@@ -14,6 +15,17 @@ import (
 // its own family, or the only one that the router has addresses of.
 func (r Router) with(own, f packet.Family) bool {
 	return own == f || !r.Has(own)
+}
+
+// extra returns the extra addresses, of those on the router's own interface without it.
+func (r Router) extra() []routing.Placed {
+	all := slices.Clone(r.Extra)
+	for i := range all {
+		if all[i].Interface == r.Interface {
+			all[i].Interface = ""
+		}
+	}
+	return all
 }
 
 // Extras returns the extra addresses on the router's own interface that go with its

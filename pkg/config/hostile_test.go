@@ -111,7 +111,7 @@ func hostile() map[string]struct{ content, says string } {
 		"a long word":           {strings.Repeat("y", 5<<20), "keys and values are expected"},
 		"a long text":           {goodRouters + "    name: |\n" + strings.Repeat("      y\n", 500000), "can't be a name"},
 		"a long folded text":    {goodRouters + "    name: >\n" + strings.Repeat("      y\n\n", 500000), "can't be a name"},
-		"a long text in lines":  {goodRouters + "    name: y\n" + strings.Repeat("      - y\n", 500000), "can't be a name"},
+		"a long text in lines":  {goodRouters + "    name: y\n" + strings.Repeat("      y -\n", 500000), "can't be a name"},
 		"blank lines in a text": {goodRouters + "    name: y\n" + strings.Repeat("\n", 4<<20) + "  # end\n", ""},
 		"tabs in quotes":        {goodRouters + "    name: \"" + strings.Repeat("\t", 4<<20) + "\"\n", "can't be a name"},
 		"escapes in quotes":     {goodRouters + "    name: \"" + strings.Repeat("\\n", 2<<20) + "\"\n", "can't be a name"},

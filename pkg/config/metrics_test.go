@@ -31,7 +31,7 @@ func TestGlobalDifference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"log_level info → debug", "metrics off → :9650", "metrics_compat off → keepalived"}
+	want := []string{"log_level: info → debug", `metrics: off → :9650`, "metrics_compat: off → keepalived"}
 	if diff := cmp.Diff(want, GlobalDifference(defaultGlobal(), f.Global)); diff != "" {
 		t.Error(diff)
 	}
@@ -49,7 +49,7 @@ func TestGroupDifference(t *testing.T) {
 		return f.Groups
 	}
 	before := parse("{name: g, routers: [a, b], notify: /bin/a}")
-	want := map[string][]string{"g": {"notify /bin/a → ", "notify_backup  → /bin/b"}}
+	want := map[string][]string{"g": {"notify: [/bin/a] → []", "notify_backup: [] → [/bin/b]"}}
 	got := GroupDifference(before, parse("{name: g, routers: [a, b], notify_backup: /bin/b}"))
 	slices.Sort(got["g"])
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -81,6 +81,9 @@ func unreadable(content string) *flaw {
 	if len(content) > maxOctets {
 		return tooLong(len(content))
 	}
+	if binary(content) {
+		return &flaw{text: "it is a binary file, not text: name the configuration file", whole: true}
+	}
 	for i, c := range content {
 		switch {
 		case c == utf8.RuneError && !strings.HasPrefix(content[i:], string(utf8.RuneError)):
@@ -90,6 +93,19 @@ func unreadable(content string) *flaw {
 		}
 	}
 	return nil
+}
+
+// binary reports whether a content begins with several octets that are in no text: more
+// than a slip.
+func binary(content string) bool {
+	const begin, several = 1024, 8
+	odd := 0
+	for i, c := range content[:min(len(content), begin)] {
+		if c == utf8.RuneError && !strings.HasPrefix(content[i:], string(utf8.RuneError)) || c < ' ' && c != '\t' && c != '\n' && c != '\r' {
+			odd++
+		}
+	}
+	return odd >= several
 }
 
 // tooLong refuses a file by its length in octets.

@@ -75,12 +75,16 @@ type Use struct {
 	Reverse bool
 }
 
+// String is the value as it is written in the file.
 func (u Use) String() string {
-	s := fmt.Sprintf("%s weight %d", u.Name, u.Weight)
-	if u.Reverse {
-		s += " reverse"
+	if u.Weight == 0 && !u.Reverse {
+		return scalar(u.Name)
 	}
-	return s
+	var g group
+	g.add("name", u.Name, nil)
+	g.add("weight", u.Weight, 0)
+	g.add("reverse", u.Reverse, false)
+	return g.String()
 }
 
 // States that a router check can want.
@@ -490,21 +494,40 @@ func (t Track) Same(o Track) bool {
 	return slices.Equal(TrackDifference(t, o), nil)
 }
 
+// statuses are the good ones as they are written in the file.
+func (t *Track) statuses() (all []string) {
+	for _, s := range t.Statuses {
+		text := strconv.Itoa(s[0])
+		if s[1] != s[0] {
+			text += "-" + strconv.Itoa(s[1])
+		}
+		all = append(all, text)
+	}
+	return all
+}
+
+// most is how many processes may be there, empty for any number.
+func (t *Track) most() any {
+	if t.Max < 0 {
+		return ""
+	}
+	return t.Max
+}
+
 // TrackDifference says which keys differ between two tracks, and how, but for the
 // weight and reverse, which are their routers' matter.
 func TrackDifference(a, b Track) []string {
 	var all differences
-	all.add("kind", a.Kind, b.Kind)
-	all.add("script", script.Join(a.Script), script.Join(b.Script))
+	all.add("script", a.Script, b.Script)
 	all.add("user", a.User, b.User)
 	all.add("tcp", a.TCP, b.TCP)
 	all.add("http", a.HTTP, b.HTTP)
 	all.add("host", a.Host, b.Host)
-	all.add("status", a.Statuses, b.Statuses)
+	all.add("status", a.statuses(), b.statuses())
 	all.add("tls_verify", a.Verify, b.Verify)
-	all.add("process", script.Join(a.Process), script.Join(b.Process))
+	all.add("process", a.Process, b.Process)
 	all.add("min", a.Min, b.Min)
-	all.add("max", a.Max, b.Max)
+	all.add("max", a.most(), b.most())
 	all.add("pidfile", a.PIDFile, b.PIDFile)
 	all.add("file", a.File, b.File)
 	all.add("interface", a.Link, b.Link)

@@ -64,36 +64,34 @@ func (u Unicast) Source(f packet.Family) netip.Addr {
 	return netip.Addr{}
 }
 
-// String is what differences show.
+// String is the value as it is written in the file.
 func (u Unicast) String() string {
 	if !u.On() {
 		return Off
 	}
-	var b strings.Builder
-	for i, p := range u.Peers {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(p.String())
+	var g group
+	g.add("peers", u.Peers, nil)
+	switch len(u.Sources) {
+	case 0:
+	case 1:
+		g.add("source", u.Sources[0], nil)
+	default:
+		g.add("source", u.Sources, nil)
 	}
-	if len(u.Sources) > 0 {
-		fmt.Fprintf(&b, " from %v", u.Sources)
-	}
-	if u.TTL != DefaultTTL {
-		fmt.Fprintf(&b, " with TTL %d", u.TTL)
-	}
-	return b.String()
+	g.add("ttl", u.TTL, DefaultTTL)
+	return g.String()
 }
 
+// String is the value as it is written in the file.
 func (p Peer) String() string {
-	s := p.Address.String()
-	if p.MinTTL != AutoTTL {
-		s += fmt.Sprintf(" min_ttl %d", p.MinTTL)
+	if p == NewPeer(p.Address) {
+		return flow(p.Address)
 	}
-	if p.MaxTTL != 255 {
-		s += fmt.Sprintf(" max_ttl %d", p.MaxTTL)
-	}
-	return s
+	var g group
+	g.add("address", p.Address, nil)
+	g.add("min_ttl", p.MinTTL, AutoTTL)
+	g.add("max_ttl", p.MaxTTL, 255)
+	return g.String()
 }
 
 // NewPeer is a peer with the limits that it has by default.

@@ -40,7 +40,7 @@ func TestUnicast(t *testing.T) {
 			t.Errorf("%q: %s", content, diff)
 		}
 	}
-	if got, want := full.String(), "192.0.2.3 min_ttl 1 max_ttl 254, 2001:db8::3 max_ttl 200 from [192.0.2.2 2001:db8::2] with TTL 64"; got != want {
+	if got, want := full.String(), "{peers: [{address: 192.0.2.3, min_ttl: 1, max_ttl: 254}, {address: 2001:db8::3, max_ttl: 200}], source: [192.0.2.2, 2001:db8::2], ttl: 64}"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	if got := full.Addresses(packet.IPv6); len(got) != 1 || got[0] != addr("2001:db8::3") || full.Source(packet.IPv4) != addr("192.0.2.2") {

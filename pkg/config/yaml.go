@@ -4,6 +4,8 @@ package config
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -263,9 +265,60 @@ func (p *parser) document() (body *node) {
 // stray ends the parsing at something that belongs nowhere.
 func (p *parser) stray() {
 	if p.pos == p.first {
-		p.fail(p.pos, "have what belongs together begin in one column", "not YAML: the line is indented like nothing above it")
+		p.fail(p.pos, oneColumn, "not YAML: the line is indented like nothing above it: %s", p.indentation())
 	}
 	p.fail(p.pos, "", "not YAML: something is behind the end of the value")
+}
+
+// tooDeep ends the parsing at a line that is below a value as if it were within it.
+func (p *parser) tooDeep() {
+	p.fail(p.first, oneColumn, "not YAML: nothing can be indented below a value: %s", p.indentation())
+}
+
+const oneColumn = "have what belongs together begin in one column"
+
+// linesAbove is how many lines above a wrong one are looked at.
+const linesAbove = 100
+
+// indentation says where the line begins that the parser is in, and where those do above
+// it that it could belong to.
+func (p *parser) indentation() string {
+	var columns []int
+	dash := strings.HasPrefix(p.text[p.first:], "- ")
+	if end := strings.LastIndexAny(p.text[:p.line], "\r\n"); end >= 0 {
+		before := strings.FieldsFunc(p.text[max(0, end-linesAbove*maxExcerpt):end], func(c rune) bool { return isBreak(byte(c)) })
+		least := len(p.text)
+		for _, line := range slices.Backward(before[max(0, len(before)-linesAbove):]) {
+			rest := strings.TrimLeft(line, " ")
+			column := len(line) - len(rest)
+			if rest == "" || rest[0] == '#' || column >= least {
+				continue
+			}
+			if least = column; strings.HasPrefix(rest, "- ") {
+				least++ // a list's dashes can be below the list's key
+			}
+			for strings.HasPrefix(rest, "- ") { // what is behind a dash has a column too
+				key := strings.TrimLeft(rest[1:], " ")
+				if dash {
+					columns = append(columns, column)
+				}
+				column += len(rest) - len(key)
+				rest = key
+			}
+			if !dash {
+				columns = append(columns, column)
+			}
+		}
+	}
+	slices.Sort(columns)
+	var words []string
+	for _, c := range slices.Compact(columns) {
+		words = append(words, strconv.Itoa(c+1))
+	}
+	if len(words) == 0 {
+		words = []string{"1"}
+	}
+	return fmt.Sprintf("it begins in column %d, and what it can belong to in column %s", p.first-p.line+1, either(words))
 }
 
 // nodeProperties are what is before a value.

@@ -90,6 +90,9 @@ func (p *parser) scalarPlain(belongs func() bool, inFlow bool) *node {
 			*p = back
 			break
 		}
+		if !inFlow && p.dash() {
+			p.tooDeep() // YAML takes the dash for text, which nobody means
+		}
 		if b.Len() == 0 {
 			b.WriteString(n.text)
 		}
@@ -102,7 +105,7 @@ func (p *parser) scalarPlain(belongs func() bool, inFlow bool) *node {
 		n.text = b.String()
 	}
 	if !inFlow && p.peek(0) == ':' {
-		p.fail(p.pos, "have what belongs together begin in one column", "not YAML: a key is further in than the text above it")
+		p.tooDeep()
 	}
 	return n
 }

@@ -24,6 +24,7 @@ const (
 type History struct {
 	mu    sync.Mutex
 	rings map[string]*ring // by the kind
+	names map[virtual]string
 	last  uint64
 	more  chan struct{} // closed with the next event
 }
@@ -34,9 +35,23 @@ type ring struct {
 	first  int
 }
 
+// virtual is a Virtual Router in events.
+type virtual struct {
+	ifname, family string
+	vrid           int
+}
+
 // NewHistory returns an empty History.
 func NewHistory() *History {
-	return &History{rings: make(map[string]*ring), more: make(chan struct{})}
+	return &History{rings: make(map[string]*ring), names: make(map[virtual]string), more: make(chan struct{})}
+}
+
+// Name gives the events of a Virtual Router its name from now on. A router that is removed
+// keeps its name, because its last events come after that.
+func (h *History) Name(ifname, family string, vrid int, name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.names[virtual{ifname, family, vrid}] = name
 }
 
 // Add numbers an event and keeps it.
@@ -48,6 +63,9 @@ func (h *History) Add(e Event) {
 	defer h.mu.Unlock()
 	h.last++
 	e.Number = h.last
+	if e.Name == "" {
+		e.Name = h.names[virtual{e.Interface, e.Family, e.VRID}]
+	}
 	r := h.rings[e.Kind]
 	if r == nil {
 		r = new(ring)

@@ -91,6 +91,8 @@ func Listen(path string, d Daemon, h *History, trouble *log.Logger) (*Server, er
 	}
 	s := &Server{daemon: d, history: h, listener: newGate(listener), path: path}
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", s.index)
+	mux.HandleFunc("GET /healthz", HealthHandler(d.Status))
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("GET /v1/stats", s.stats)
 	mux.HandleFunc("GET /v1/events", s.events)

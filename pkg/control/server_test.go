@@ -11,9 +11,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -605,5 +607,99 @@ func answered(t *testing.T, answer []byte, root bool) {
 		}
 	default:
 		t.Errorf("status %d: %q", code, first)
+	}
+}
+
+// Events of a Virtual Router have its name, also after it is gone.
+func TestNamedEvents(t *testing.T) {
+	h := NewHistory()
+	h.Name("eth0", "ipv4", 51, "old")
+	h.Name("eth0", "ipv4", 51, "web")
+	h.Name("eth0", "ipv6", 51, "web6")
+	for _, e := range []Event{
+		{Kind: "transition", Interface: "eth0", Family: "ipv4", VRID: 51},
+		{Kind: "problem", Interface: "eth0", Family: "ipv6", VRID: 51},
+		{Kind: "failure", Interface: "eth0"},
+		{Kind: "transition", Interface: "eth0", Family: "ipv4", VRID: 52},
+		{Kind: "track", Name: "site"},
+	} {
+		h.Add(e)
+	}
+	events, _ := h.After(0)
+	var got []string
+	for _, e := range events {
+		got = append(got, e.Name)
+	}
+	if want := []string{"web", "web6", "", "", "site"}; !slices.Equal(got, want) {
+		t.Errorf("names %q, want %q", got, want)
+	}
+}
+
+// Health is about routers that should take part, and problems of an Active that matter.
+func TestHealth(t *testing.T) {
+	conflict := []Problem{{Kind: AddressConflict, Text: "02::1 answers too"}}
+	for name, c := range map[string]struct {
+		routers []Router
+		reasons []string
+	}{
+		"none":                  {nil, []string{}},
+		"well":                  {[]Router{{Name: "a", State: "Active"}, {Name: "b", State: "Backup"}}, []string{}},
+		"maintenance":           {[]Router{{Name: "a", State: "Initialize", Maintenance: true, Waiting: "check web is down"}}, []string{}},
+		"waiting":               {[]Router{{Name: "a", Family: "ipv4", State: "Initialize", Waiting: "check web is down"}}, []string{"a (ipv4) takes no part: check web is down"}},
+		"a harmless problem":    {[]Router{{Name: "a", State: "Active", Problems: []Problem{{Kind: Interval}, {Kind: AddressList}}}}, []string{}},
+		"a problem":             {[]Router{{Name: "a", Family: "ipv6", State: "Active", Problems: conflict}}, []string{"a (ipv6) is Active and has the problem address_conflict: 02::1 answers too"}},
+		"a problem of a Backup": {[]Router{{Name: "a", State: "Backup", Problems: conflict}}, []string{}},
+	} {
+		s := Status{Routers: c.routers}
+		if h := s.Health(); !slices.Equal(h.Reasons, c.reasons) || h.Healthy != (len(c.reasons) == 0) {
+			t.Errorf("%s: %+v, want %q", name, h, c.reasons)
+		}
+	}
+	w := httptest.NewRecorder()
+	HealthHandler(func() (Status, error) { return Status{}, errors.New("the loop has ended") })(w, nil)
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "the loop has ended") {
+		t.Errorf("%d: %s", w.Code, w.Body)
+	}
+}
+
+// The index lists each endpoint, and each of them is there.
+func TestIndex(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	s, err := Listen(path, new(fake), NewHistory(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	var index Index
+	if err := NewClient(path).call(ctx, http.MethodGet, "/", nil, &index); err != nil || index.Version != "1.2.3" {
+		t.Fatalf("%+v, %v", index, err)
+	}
+	client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", path) }}}
+	defer client.CloseIdleConnections()
+	for _, e := range index.Endpoints {
+		at, _, _ := strings.Cut(e.Path, "?")
+		// With a parameter that nothing can be made of, nothing is changed.
+		request, err := http.NewRequestWithContext(ctx, e.Method, "http://failoverd"+at+"?after=x&dry_run=x&on=x&persist=x", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if code := response.StatusCode; code == http.StatusNotFound || code == http.StatusMethodNotAllowed || e.What == "" {
+			t.Errorf("%s %s: %d", e.Method, e.Path, code)
+		}
+		if err := response.Body.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -3,13 +3,9 @@
 // Package control is the daemon's interface for administrators and programs on
 // the same host: HTTP with JSON on a unix socket.
 //
-//	GET  /v1/status
-//	GET  /v1/stats
-//	GET  /v1/events?after=N&follow=true   one JSON object in a line
-//	POST /v1/reload?dry_run=true
-//	POST /v1/maintenance?router=NAME&on=true&persist=true   without a name all
-//	POST /v1/priority?router=NAME&priority=N&persist=true   0: the configured one
-//	POST /v1/failover?router=NAME
+//	curl --unix-socket /run/failoverd/control.sock http://failoverd/
+//
+// lists what can be asked and ordered.
 //
 // Who may open the socket may read; only root and the daemon's own user may
 // change something.
@@ -22,15 +18,16 @@ const DefaultPath = "/run/failoverd/control.sock"
 
 // Status is the state of everything.
 type Status struct {
-	Version  string    `json:"version"`          // the version of failoverd
-	PID      int       `json:"pid"`              // the process ID of the daemon
-	Started  time.Time `json:"started"`          // when the daemon started
-	Now      time.Time `json:"now"`              // when this was asked
-	Config   string    `json:"config,omitempty"` // the path of the configuration file
-	Realtime Realtime  `json:"realtime"`         // how the kernel ranks the daemon's threads
-	FIFO     *FIFO     `json:"fifo,omitempty"`   // the FIFO that gets the changes of state
-	Routers  []Router  `json:"routers"`          // the virtual routers
-	Tracks   []Track   `json:"tracks,omitempty"` // the checks that routers depend on, by name
+	Version    string      `json:"version"`               // the version of failoverd
+	PID        int         `json:"pid"`                   // the process ID of the daemon
+	Started    time.Time   `json:"started"`               // when the daemon started
+	Now        time.Time   `json:"now"`                   // when this was asked
+	Config     string      `json:"config,omitempty"`      // the path of the configuration file
+	LastReload *LastReload `json:"last_reload,omitempty"` // the last reload since the start, if there was one
+	Realtime   Realtime    `json:"realtime"`              // how the kernel ranks the daemon's threads
+	FIFO       *FIFO       `json:"fifo,omitempty"`        // the FIFO that gets the changes of state
+	Routers    []Router    `json:"routers"`               // the virtual routers
+	Tracks     []Track     `json:"tracks,omitempty"`      // the checks that routers depend on, by name
 }
 
 // Realtime says which threads of the daemon are real-time ones, in the words of the key
@@ -85,6 +82,8 @@ type Router struct {
 	Since   time.Time `json:"since"`             // when the state was entered
 	Cause   string    `json:"cause"`             // why the state was entered
 	Waiting string    `json:"waiting,omitempty"` // what keeps the router in Initialize
+	// whether the administrator has taken it out of service; what else keeps it in Initialize is in waiting
+	Maintenance bool `json:"maintenance,omitempty"`
 
 	Priority           int `json:"priority"`            // the priority with what the checks add to it
 	ConfiguredPriority int `json:"configured_priority"` // the priority in the configuration
@@ -233,9 +232,9 @@ type Event struct {
 	Number uint64    `json:"number"`
 	Lost   uint64    `json:"lost,omitempty"` // how many events before this one are lost
 	Time   time.Time `json:"time"`           // when it happened
-	// one of transition, track, finding, problem, failure, hook, order, reload, restored or routing
+	// one of transition, problem, track, hook, order, reload, failure, finding, restored or routing
 	Kind      string `json:"kind"`
-	Name      string `json:"name,omitempty"`      // the name of the router, group or check
+	Name      string `json:"name,omitempty"`      // the name of the router, group or check; an event of all routers of an interface has none
 	Interface string `json:"interface,omitempty"` // the network interface
 	Family    string `json:"family,omitempty"`    // its family, ipv4 or ipv6
 	VRID      int    `json:"vrid,omitempty"`      // the VRID
@@ -243,6 +242,11 @@ type Event struct {
 	To        string `json:"to,omitempty"`        // the state after
 	Peer      string `json:"peer,omitempty"`      // the address of the other router
 	Text      string `json:"text"`                // what happened, for people
+}
+
+// EventKinds returns the kinds of events.
+func EventKinds() []string {
+	return []string{"transition", "problem", "track", "hook", "order", "reload", "failure", "finding", "restored", "routing"}
 }
 
 // Change is what a reload changes of one router, or of what holds for all, which

@@ -216,7 +216,7 @@ func TestGroupIsAChange(t *testing.T) {
 func TestDescribe(t *testing.T) {
 	for text, c := range map[string]control.Change{
 		"removed": {What: "removed"},
-		"changed: priority 100 → 150, accept true → false": {What: "changed", Details: []string{"priority 100 → 150", "accept true → false"}},
+		"changed: priority: 100 → 150, accept: true → false": {What: "changed", Details: []string{"priority: 100 → 150", "accept: true → false"}},
 	} {
 		if got := describe(c); got != text {
 			t.Error(got)
@@ -237,8 +237,8 @@ func TestSecretDifference(t *testing.T) {
 	}
 	before := []*plan.Router{with("a", 1, "old", nil), with("b", 1, "old", nil), with("c", 1, "old", nil), with("d", 1, "old", nil)}
 	after := []*plan.Router{with("a", 1, "new", nil), with("b", 1, "old", nil), with("c", 1, "new", func(r *plan.Router) { r.Authentication.Keys[0].File = "/other" }), with("d", 1, "new", nil), with("e", 1, "new", nil)}
-	got := secretDifference([]control.Change{{Router: "d", What: "removed"}, {Router: "d", What: "changed", Details: []string{"priority 1 → 2"}}}, before, after)
-	want := []string{"d removed ", "d changed priority 1 → 2, authentication: key 1 changed", "a changed authentication: key 1 changed"}
+	got := secretDifference([]control.Change{{Router: "d", What: "removed"}, {Router: "d", What: "changed", Details: []string{"priority: 1 → 2"}}}, before, after)
+	want := []string{"d removed ", "d changed priority: 1 → 2, authentication: key 1 changed", "a changed authentication: key 1 changed"}
 	var lines []string
 	for _, c := range got {
 		lines = append(lines, c.Router+" "+c.What+" "+strings.Join(c.Details, ", "))

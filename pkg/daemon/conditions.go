@@ -126,6 +126,14 @@ func (c *conditions) Fault(router string) (cause vrrp.Cause, detail string) {
 	return vrrp.CauseNone, ""
 }
 
+// Maintenance reports whether the administrator has taken a router out of service.
+func (c *conditions) Maintenance(router string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.states[router]
+	return s != nil && slices.ContainsFunc(s.faults, func(f fault) bool { return f.cause == vrrp.CauseMaintenance })
+}
+
 // Priority is a router's effective priority: the configured one and the sum of
 // the weights, 1 to 254. An owner's never changes (RFC 9568 §6.1).
 func (c *conditions) Priority(r config.Router) int {

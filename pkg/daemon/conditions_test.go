@@ -49,6 +49,9 @@ func TestConditions(t *testing.T) {
 	if got := c.first("web"); got.detail != "a fails otherwise" {
 		t.Errorf("%+v isn't the first fault", got)
 	}
+	if !c.Maintenance("web") || c.Maintenance("other") {
+		t.Error("maintenance beside another fault is not known")
+	}
 	c.SetFault("web", "a", vrrp.CauseNone, "")
 	if got := c.first("web"); got.cause != vrrp.CauseMaintenance {
 		t.Errorf("%+v isn't the remaining fault", got)

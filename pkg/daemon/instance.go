@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -52,6 +53,8 @@ type instance struct {
 	book *book
 	file *config.File
 	plan *plan.Plan
+	// reloaded is the last reload, nil before the first.
+	reloaded atomic.Pointer[control.LastReload]
 
 	asking sync.Mutex
 	states []router.Status // as the loop had them
@@ -100,11 +103,29 @@ func (d *instance) reloads(ctx context.Context) error {
 // Reload reads the configuration and makes it the daemon's: all of it, or
 // nothing if something is wrong with it. With dryRun it says what would change.
 func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, error) {
+	if d.path == "" {
+		return nil, errNoFile
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return nil, err // whoever has asked is gone by now
 	}
+	changes, err := d.reload(ctx, dryRun)
+	if !dryRun {
+		last := control.LastReload{At: time.Now()}
+		if err != nil {
+			last.Error = err.Error()
+		}
+		d.reloaded.Store(&last)
+	}
+	return changes, err
+}
+
+// errNoFile refuses a reload where there is nothing to read.
+var errNoFile = errors.New("there is no configuration file to read again, because failoverd was started with --vip: restart it with other flags, or with --config FILE")
+
+func (d *instance) reload(ctx context.Context, dryRun bool) ([]control.Change, error) {
 	if !dryRun {
 		d.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 		defer d.notify(daemon.SdNotifyReady)
@@ -160,6 +181,7 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	logLinkLocals(routers, d.log)
 	warnWeak(wanted, d.plan, d.log)
 	d.book.reload(d.keeper.conditions, d.file.Routers, file.Routers)
+	nameEvents(d.history, wanted)
 	done := make(chan error, 1)
 	select {
 	case d.keeper.changes <- change{wanted, done}:
@@ -196,7 +218,7 @@ func (d *instance) Status() (control.Status, error) {
 	now, wall := process.Clock{}.Now(), time.Now()
 	views := d.keeper.all()
 	s := control.Status{Version: d.config.Version, PID: os.Getpid(), Started: d.started, Now: wall, Routers: []control.Router{}}
-	s.Config, s.FIFO = d.path, d.hooks.pipe()
+	s.Config, s.LastReload, s.FIFO = d.path, d.reloaded.Load(), d.hooks.pipe()
 	s.Realtime = describeThreads(d.threads)
 	s.Tracks = d.tracks.all()
 	problems := d.problems.Each()
@@ -251,7 +273,7 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 	r := control.Router{
 		Name: v.config.Name, Interface: s.ID.Interface, Family: s.ID.Family.String(), VRID: int(s.ID.VRID),
 		Version: v.config.Version, Addresses: []string{},
-		State: p.State.String(), Since: wall.Add(p.Since.Sub(now)), Cause: vrrp.CauseStarting.String(), Waiting: v.waiting,
+		State: p.State.String(), Since: wall.Add(p.Since.Sub(now)), Cause: vrrp.CauseStarting.String(), Waiting: v.waiting, Maintenance: v.maintenance,
 		Priority: int(p.Priority), ConfiguredPriority: v.config.Priority, Active: observe.Peer(p.Active), ActivePriority: int(p.ActivePriority),
 		AdvertisementInterval: v.config.Interval.Seconds(), MaxInterval: v.config.MaxInterval.Seconds(), ActiveAdverInterval: p.ActiveAdverInterval.Seconds(),
 		SkewTime: p.SkewTime.Seconds(), ActiveDownInterval: p.ActiveDownInterval.Seconds(),
@@ -262,8 +284,11 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 	if p.LastTransition.Kind != 0 || p.LastTransition.Cause != vrrp.CauseNone {
 		r.Cause = p.LastTransition.Why()
 	}
-	if p.State == vrrp.Initialize && p.Since == 0 {
+	if p.State == vrrp.Initialize && p.Since == 0 { // it has never been in another
 		r.Since = wall
+		if v.since != 0 {
+			r.Since = wall.Add(v.since.Sub(now))
+		}
 	}
 	for _, a := range v.config.OfFamily(s.ID.Family) {
 		r.Addresses = append(r.Addresses, a.String())

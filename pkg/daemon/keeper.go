@@ -83,6 +83,7 @@ type hands struct {
 
 // remembered is what was told of a Virtual Router last, so that it is told once.
 type remembered struct {
+	since    vrrp.Instant // when it was first known
 	waiting  plan.Obstacle
 	failed   string
 	way      config.VirtualMAC
@@ -315,8 +316,8 @@ func (k *keeper) report(r *reconcile.Result) map[router.ID]view {
 		if m == nil {
 			m = &plan.Member{}
 		}
-		views[w.V.ID] = k.view(w, m, host, r.Failed[w.V.ID])
 		k.say(w, m, r)
+		views[w.V.ID] = k.view(w, m, host, r.Failed[w.V.ID])
 	}
 	for id := range k.known {
 		if _, wanted := views[id]; !wanted {
@@ -401,7 +402,7 @@ func (k *keeper) say(w *plan.Want, m *plan.Member, r *reconcile.Result) {
 	id := w.V.ID
 	was := k.known[id]
 	if was == nil {
-		was = &remembered{priority: w.Priority}
+		was = &remembered{priority: w.Priority, since: process.Clock{}.Now()}
 		k.known[id] = was
 	}
 	log := k.log.WithFields(fields(id))
@@ -495,7 +496,10 @@ func comeback(was *remembered) vrrp.Cause {
 
 // view is what is known of a Virtual Router, for people.
 func (k *keeper) view(w *plan.Want, m *plan.Member, host map[int]*link.Interface, f *reconcile.Failure) view {
-	v := view{config: &w.V.Router.Router, guard: k.hands.guards.of(w.V)}
+	v := view{
+		config: &w.V.Router.Router, guard: k.hands.guards.of(w.V),
+		since: k.known[w.V.ID].since, maintenance: k.conditions.Maintenance(w.V.Router.Name),
+	}
 	if cause, _ := k.conditions.Fault(w.V.Router.Name); cause == vrrp.CauseWaiting {
 		v.brief = true
 	}

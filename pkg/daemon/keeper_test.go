@@ -463,7 +463,7 @@ func TestKeeperConditions(t *testing.T) {
 		r.conditions.SetFault("web", "check", cause, detail)
 		r.waiting(v4(51), text)
 		r.lacks("eth0", "198.18.0.10/24")
-		if v := r.all()[v4(51)]; v.brief != (cause == vrrp.CauseWaiting) {
+		if v := r.all()[v4(51)]; v.brief != (cause == vrrp.CauseWaiting) || v.maintenance != (cause == vrrp.CauseMaintenance) || v.since == 0 {
 			t.Errorf("%+v", v)
 		}
 		r.conditions.SetFault("web", "check", vrrp.CauseNone, "")

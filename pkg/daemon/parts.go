@@ -183,6 +183,7 @@ func (p *parts) claim() (err error) {
 // assemble makes the event loop and what it reports to.
 func (p *parts) assemble() (err error) {
 	p.history = control.NewHistory()
+	nameEvents(p.history, p.wanted)
 	p.guardian = observe.NewGuardian(p.log, p.history)
 	p.worker = link.NewWorker(p.handle, p.guardian.Told, newPlaced(p.log).told)
 	p.room = observe.NewAllowance()

@@ -188,6 +188,19 @@ func TestFindings(t *testing.T) {
 		"a slow Active": {func(f *Facts, _ *Interface, _ *config.Router) {
 			f.Status = running(control.Router{Fence: "tcx", Problems: []control.Problem{{Kind: control.SlowActive, Text: "follows 192.0.2.77", Remedy: "set max_interval"}}})
 		}, Problem, "slow_active", "max_interval"},
+		"maintenance": {func(f *Facts, _ *Interface, _ *config.Router) {
+			f.Status = running(control.Router{Name: "web", Maintenance: true, Waiting: "check web is down"})
+		}, Warning, "status", "failoverctl maintenance off web"},
+		"a hook that failed": {func(f *Facts, _ *Interface, _ *config.Router) {
+			f.Status = running(control.Router{Name: "web", Hooks: []control.Hook{{Setting: "notify", Command: "/n", Last: &control.HookRun{Outcome: "failed", Text: "exit status 1"}}}})
+		}, Warning, "hook", "exit status 1"},
+		"a hook that can't be run": {func(f *Facts, _ *Interface, _ *config.Router) {
+			f.Status = running(control.Router{Name: "web", Hooks: []control.Hook{{Setting: "notify", Command: "/n", Problem: "there is no /n"}}})
+		}, Warning, "hook", "there is no /n"},
+		"a FIFO that nobody reads": {func(f *Facts, _ *Interface, _ *config.Router) {
+			f.Status = running(control.Router{})
+			f.Status.FIFO = &control.FIFO{Path: "/run/f", Lost: 3}
+		}, Warning, "hook", "/run/f lost 3 lines"},
 		"another interval": {func(f *Facts, _ *Interface, _ *config.Router) {
 			f.Status, f.Stats = running(control.Router{Fence: "tcx"}), &control.Stats{Global: []control.Counter{{Name: "interval_errors", Value: 3}}}
 		}, Warning, "heard", "same interval"},

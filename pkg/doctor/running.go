@@ -48,6 +48,8 @@ func (j *judge) running() {
 		}
 		name := fmt.Sprintf("%s (VRID %d, %s)", r.Name, r.VRID, r.Family)
 		switch {
+		case r.Maintenance:
+			j.bad(Warning, "status", r.Interface, name+" is in maintenance, and takes no part", "failoverctl maintenance off "+r.Name+" ends it")
 		case r.Waiting != "":
 			j.bad(Problem, "status", r.Interface, name+" takes no part: "+r.Waiting, "do away with that: the router starts by itself then")
 		case r.Receive != "" && r.Fence == "":
@@ -55,6 +57,7 @@ func (j *judge) running() {
 		}
 	}
 	j.problems()
+	j.hooks()
 	if len(j.findings) == before {
 		j.good("status", "", "failoverd %s runs, and its routers take part", j.Status.Version)
 	}
@@ -65,14 +68,38 @@ func (j *judge) running() {
 // problems repeats what the routers find wrong between them and others, also on interfaces
 // that weren't asked for. What doesn't keep an Active from being followed is a warning.
 func (j *judge) problems() {
-	harmless := []string{control.Interval, control.AddressList}
 	for _, r := range j.Status.Routers {
 		for _, p := range r.Problems {
 			level := Problem
-			if slices.Contains(harmless, p.Kind) {
+			if p.Harmless() {
 				level = Warning
 			}
 			j.bad(level, p.Kind, r.Interface, fmt.Sprintf("%s (VRID %d, %s): %s", r.Name, r.VRID, r.Family, p.Text), p.Remedy)
+		}
+	}
+}
+
+// hooks repeats what is wrong with those that are told of changes of state.
+func (j *judge) hooks() {
+	if f := j.Status.FIFO; f != nil && f.Lost > 0 {
+		j.bad(Warning, "hook", "", fmt.Sprintf("%s lost %d lines, because nobody read them in time", f.Path, f.Lost), "see what reads it")
+	}
+	told := make(map[string]bool) // both families of a router have the same, all of a group too
+	for _, r := range j.Status.Routers {
+		for _, h := range r.Hooks {
+			cause := ""
+			switch {
+			case h.Last != nil && h.Last.Outcome != "ok":
+				cause = h.Last.Text
+			case h.Last == nil:
+				cause = h.Problem
+			}
+			text := fmt.Sprintf("%s of %s (%s): %s", h.Setting, r.Name, h.Command, cause)
+			if cause == "" || told[text] {
+				continue
+			}
+			told[text] = true
+			j.bad(Warning, "hook", "", text, "failoverctl status "+r.Name+" shows what it wrote")
 		}
 	}
 }

@@ -43,8 +43,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	o := &output{ch: ch, descs: make(map[string]*prometheus.Desc)}
 	o.gauge("failoverd_build_info", "the running failoverd, always 1", []string{"version"}, 1, status.Version)
+	if l := status.LastReload; l != nil {
+		o.gauge("failoverd_last_reload_timestamp_seconds", "when the configuration was last read again, since the Unix epoch; absent before the first reload", nil, seconds(l.At))
+	}
+	o.gauge("failoverd_last_reload_successful", "0 if the last reload was refused, so that the running configuration isn't the file's", nil, truth(status.LastReload == nil || status.LastReload.Error == ""))
 	for _, r := range status.Routers {
-		o.router(r, status.Now)
+		o.router(r)
 	}
 	for _, t := range status.Tracks {
 		o.track(t)
@@ -69,8 +73,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// router gives the state of one Virtual Router at now.
-func (o *output) router(r control.Router, now time.Time) {
+// router gives the state of one Virtual Router.
+func (o *output) router(r control.Router) {
 	id := []string{r.Name, r.Interface, r.Family, strconv.Itoa(r.VRID)}
 	gauge := func(name, help string, value float64) {
 		o.gauge("failoverd_router_"+name, help, routerLabels, value, id...)
@@ -86,11 +90,11 @@ func (o *output) router(r control.Router, now time.Time) {
 		o.gauge("failoverd_router_state", "1 for the state that the router is in, 0 for the others",
 			with(routerLabels, "state"), truth(r.State == state), with(id, state)...)
 	}
-	if r.Since.Before(now) { // one that never left Initialize has no such time
-		gauge("state_since_timestamp_seconds", "when the state was entered, since the Unix epoch", float64(r.Since.UnixMilli())/1e3)
-	}
+	gauge("state_since_timestamp_seconds", "when the state was entered, since the Unix epoch", seconds(r.Since))
+	gauge("maintenance", "1 if the administrator has taken the router out of service", truth(r.Maintenance))
 	gauge("assigned", "1 if the addresses are on this host", truth(r.Assigned))
-	gauge("priority", "the router's priority", float64(r.Priority))
+	gauge("priority", "the router's priority, with what its checks and the administrator make of it", float64(r.Priority))
+	gauge("configured_priority", "the router's priority in the configuration", float64(r.ConfiguredPriority))
 	if r.Active != "" {
 		gauge("active_priority", "priority of the Active, this host's own too", float64(r.ActivePriority))
 	}
@@ -172,6 +176,9 @@ func counterName(name string) string {
 	}, name)
 	return strings.TrimSuffix(name, "_total") + "_total"
 }
+
+// seconds are those since the Unix epoch.
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1e3 }
 
 func truth(b bool) float64 {
 	if b {

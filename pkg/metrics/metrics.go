@@ -31,11 +31,12 @@ type Source interface {
 
 const index = `<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>failoverd</title></head>
-<body><h1>failoverd</h1><p><a href="metrics">Metrics</a></p></body></html>
+<body><h1>failoverd</h1><p><a href="metrics">Metrics</a>, <a href="healthz">health</a></p></body></html>
 `
 
-// Handler serves the metrics at /metrics and a page that leads there at /, with
-// those of the Go runtime and the process. With compat keepalived's names are
+// Handler serves the metrics at /metrics, what package control says of the health at
+// /healthz, and a page that leads there at /, with the metrics of the Go runtime and the
+// process. With compat keepalived's names are
 // among them. If the source fails, so does the scrape, with status 500.
 func Handler(s Source, compat bool) http.Handler {
 	registry := prometheus.NewRegistry()
@@ -50,6 +51,7 @@ func Handler(s Source, compat bool) http.Handler {
 		MaxRequestsInFlight: 1,    // more only if one has hung for scrapeTime
 		Timeout:             scrapeTime,
 	})})
+	mux.Handle("GET /healthz", &shared{handler: control.HealthHandler(s.Status)})
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_, _ = io.WriteString(w, index) // the client may be gone

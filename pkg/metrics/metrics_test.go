@@ -272,7 +272,7 @@ func TestBadOctets(t *testing.T) {
 
 func TestNoRouters(t *testing.T) {
 	got := values(t, scrape(t, Handler(&source{status: control.Status{Version: "1"}}, true)))
-	want := map[string]float64{`failoverd_build_info{version="1"}`: 1, "keepalived_up": 1}
+	want := map[string]float64{`failoverd_build_info{version="1"}`: 1, "failoverd_last_reload_successful": 1, "keepalived_up": 1}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

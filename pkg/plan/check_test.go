@@ -94,8 +94,8 @@ func TestChanges(t *testing.T) {
 		"added":            {[]config.Router{web}, []config.Router{web, lan}, []Change{{Router: "lan", What: "added"}}},
 		"removed":          {[]config.Router{web, lan}, []config.Router{web}, []Change{{Router: "lan", What: "removed"}}},
 		"another family's": {[]config.Router{web}, []config.Router{six}, []Change{{Router: "web", What: "removed"}, {Router: "six", What: "added"}}},
-		"changed":          {[]config.Router{web}, []config.Router{slow}, []Change{{Router: "web", What: "changed", Details: []string{"priority 100 → 90"}}}},
-		"restarted":        {[]config.Router{web}, []config.Router{old}, []Change{{Router: "web", What: "restarted", Details: []string{"version 3 → 2"}}}},
+		"changed":          {[]config.Router{web}, []config.Router{slow}, []Change{{Router: "web", What: "changed", Details: []string{"priority: 100 → 90"}}}},
+		"restarted":        {[]config.Router{web}, []config.Router{old}, []Change{{Router: "web", What: "restarted", Details: []string{"version: 3 → 2"}}}},
 	} {
 		if diff := cmp.Diff(c.want, Changes(c.before, c.after)); diff != "" {
 			t.Errorf("%s: want (-), got (+):\n%s", name, diff)

@@ -57,6 +57,30 @@ func parsed(t *testing.T, name, value string) config.Router {
 	return f.Routers[0]
 }
 
+// What a difference shows is what the file says: it can be read again.
+func TestDifferenceIsYAML(t *testing.T) {
+	for _, c := range changes(t) {
+		top, _, _ := strings.Cut(c.key, ".")
+		a, b := parsed(t, c.key, c.before), parsed(t, c.key, c.after)
+		for _, d := range config.Difference(a, b) {
+			key, values, _ := strings.Cut(d, ": ")
+			before, after, found := strings.Cut(values, " → ")
+			if key != top || !found {
+				if key != "name" && key != "routes" { // which follow from the interface
+					t.Errorf("%s %s → %s: the difference is %q", c.key, c.before, c.after, d)
+				}
+				continue
+			}
+			if again := config.Difference(a, parsed(t, top, before)); len(again) > 0 {
+				t.Errorf("%s: %s is read as something else: %q", c.key, before, again)
+			}
+			if again := config.Difference(b, parsed(t, top, after)); len(again) > 0 {
+				t.Errorf("%s: %s is read as something else: %q", c.key, after, again)
+			}
+		}
+	}
+}
+
 // schemaKeys are the keys of a router by the schema, those of groups below them.
 func schemaKeys(t *testing.T) map[string]bool {
 	var schema map[string]any
@@ -94,7 +118,7 @@ func TestEveryKeyMatters(t *testing.T) {
 		top, _, _ := strings.Cut(c.key, ".")
 		delete(missing, c.key)
 		a, b, again := parsed(t, c.key, c.before), parsed(t, c.key, c.after), parsed(t, c.key, c.before)
-		named := slices.ContainsFunc(config.Difference(a, b), func(d string) bool { return strings.HasPrefix(d, top+" ") })
+		named := slices.ContainsFunc(config.Difference(a, b), func(d string) bool { return strings.HasPrefix(d, top+": ") })
 		if own := top == "interface" || top == "vrid"; named == own { // another router has those
 			t.Errorf("%s %s → %s: the difference is %q", c.key, c.before, c.after, config.Difference(a, b))
 		}

@@ -99,7 +99,7 @@ func TestSlowActive(t *testing.T) {
 	}
 	b.write("routers:\n  - {name: web, interface: eth0, vrid: 51, priority: 100, interval: 100ms, max_interval: 1s, addresses: [198.18.0.10/24]}\n")
 	changes := b.reload()
-	if len(changes) != 1 || !slices.Equal(changes[0].Details, []string{"max_interval 0s → 1s"}) {
+	if len(changes) != 1 || !slices.Equal(changes[0].Details, []string{"max_interval: 0s → 1s"}) {
 		t.Errorf("changed: %+v", changes)
 	}
 	// The bound counts from when it was heard.

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"errors"
+	"testing"
+)
+
+// Without a file there is nothing to read again, and whoever asks for it is told so.
+func TestReloadWithoutFile(t *testing.T) {
+	for _, dry := range []bool{false, true} {
+		d := new(instance)
+		if changes, err := d.Reload(t.Context(), dry); !errors.Is(err, errNoFile) || changes != nil {
+			t.Errorf("%v, %v", changes, err)
+		}
+		if d.reloaded.Load() != nil {
+			t.Error("it is told of as a reload")
+		}
+	}
+}
