@@ -60,6 +60,8 @@ type demo struct {
 	client  *lab.Node
 	capture *lab.Capture
 	pinger  *lab.Pinger
+	// Those of the routers: none may be left at the end.
+	programs map[ebpf.ProgramID]bool
 }
 
 func run(ctx context.Context, binary string) (err error) {
@@ -67,16 +69,12 @@ func run(ctx context.Context, binary string) (err error) {
 	if binary, err = lab.Needs(binary); err != nil {
 		return err
 	}
-	before, err := programs()
-	if err != nil {
-		return err
-	}
 	l, err := lab.New()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	d := &demo{binary: binary}
+	d := &demo{binary: binary, programs: make(map[ebpf.ProgramID]bool)}
 	if err := d.layOut(l); err != nil {
 		return err
 	}
@@ -89,13 +87,6 @@ func run(ctx context.Context, binary string) (err error) {
 		}
 		results = append(results, r)
 	}
-	if err := errors.Join(d.pinger.Close(), d.capture.Close(), l.Close()); err != nil {
-		return err
-	}
-	if err := waitUnloaded(ctx, before); err != nil {
-		return err
-	}
-
 	heading("How long the client had no reply")
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(w, "  INTERVAL\tCRASH\tPREDICTED\tGRACEFUL STOP\tPREDICTED\tPREEMPTION")
@@ -108,6 +99,12 @@ func run(ctx context.Context, binary string) (err error) {
 	}
 	fmt.Printf("\nRFC 9568 predicts 3 x interval + Skew_Time after the last advertisement of a\n")
 	fmt.Printf("router that dies, and Skew_Time after one that says it leaves.\n")
+	if err := errors.Join(d.pinger.Close(), d.capture.Close(), l.Close()); err != nil {
+		return err
+	}
+	if err := d.waitUnloaded(ctx); err != nil {
+		return err
+	}
 	fmt.Printf("Nothing is left behind: no namespace, no BPF program, no address. (%.0f s)\n", time.Since(start).Seconds())
 	return nil
 }
@@ -174,6 +171,9 @@ func (d *demo) round(ctx context.Context, interval time.Duration) (result, error
 		}
 	}
 	if err := d.change(ctx, d.b, d.a); err != nil {
+		return res, err
+	}
+	if err := d.notePrograms(); err != nil {
 		return res, err
 	}
 
@@ -294,50 +294,70 @@ func ms(d time.Duration) string {
 	return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
 }
 
-// programs returns the BPF programs of failoverd on this host.
-func programs() (map[ebpf.ProgramID]bool, error) {
-	all := make(map[ebpf.ProgramID]bool)
-	for id := ebpf.ProgramID(0); ; {
-		next, err := ebpf.ProgramGetNextID(id)
-		if errors.Is(err, os.ErrNotExist) {
-			return all, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("list BPF programs: %w", err)
-		}
-		id = next
-		p, err := ebpf.NewProgramFromID(id)
-		if err != nil {
-			continue // it has just gone
-		}
-		if info, err := p.Info(); err == nil && strings.HasPrefix(info.Name, "failover_") {
-			all[id] = true
-		}
-		if err := p.Close(); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// waitUnloaded waits until no program is there that was not there before.
-func waitUnloaded(ctx context.Context, before map[ebpf.ProgramID]bool) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for {
-		now, err := programs()
+// notePrograms notes the BPF programs that the routers' daemons hold now. Another failoverd
+// on this host has programs of the same names.
+func (d *demo) notePrograms() error {
+	for _, r := range []*router{d.a, d.b} {
+		ids, err := heldPrograms(r.daemon.PID())
 		if err != nil {
 			return err
 		}
-		for id := range before {
-			delete(now, id)
+		for _, id := range ids {
+			d.programs[id] = true
 		}
-		if len(now) == 0 {
+	}
+	return nil
+}
+
+// heldPrograms returns the BPF programs that a process has open.
+func heldPrograms(pid int) (ids []ebpf.ProgramID, err error) {
+	paths, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range paths {
+		info, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it has just been closed
+		}
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(info)) {
+			var id ebpf.ProgramID
+			if n, _ := fmt.Sscanf(line, "prog_id: %d", &id); n == 1 {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids, nil
+}
+
+// waitUnloaded waits until the kernel has none of the noted programs.
+func (d *demo) waitUnloaded(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		for id := range d.programs {
+			p, err := ebpf.NewProgramFromID(id)
+			if errors.Is(err, os.ErrNotExist) {
+				delete(d.programs, id)
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("look at BPF program %d: %w", id, err)
+			}
+			if err := p.Close(); err != nil {
+				return err
+			}
+		}
+		if len(d.programs) == 0 {
 			return nil
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("%d BPF programs are left behind", len(now))
+			return fmt.Errorf("%d BPF programs are left behind; bpftool prog show lists them", len(d.programs))
 		}
 	}
 }
