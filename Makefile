@@ -12,7 +12,7 @@ FUZZTIME ?= 30s
 HOURS ?= 50000
 
 # What the tests need beside Go, as Debian packages.
-TEST_PACKAGES := keepalived frr nftables iproute2 bpftool util-linux iputils-ping
+TEST_PACKAGES := keepalived frr nftables iproute2 bpftool util-linux iputils-ping haproxy nginx
 # What "make generate" needs: the compiler is named by version, for its output
 # is compared byte for byte.
 GENERATE_PACKAGES := clang-19 llvm-19 libbpf-dev linux-libc-dev
@@ -194,6 +194,7 @@ stage:
 	install -D -m 0644 tools/package/sysusers.conf $(STAGE)/systemd/usr/lib/sysusers.d/failoverd.conf
 	mv $(STAGE)/all/usr/lib/systemd $(STAGE)/systemd/usr/lib/ && rmdir $(STAGE)/all/usr/lib
 	install -d $(STAGE)/all/usr/share/doc/failoverd/examples
+	cp -r tools/package/examples/. $(STAGE)/all/usr/share/doc/failoverd/examples/
 	bin/failoverctl reference >$(STAGE)/all/usr/share/doc/failoverd/examples/failoverd.yaml
 	go run ./tools/sbom --notices $(STAGE)/all/usr/share/doc/failoverd/modules.txt $(STAGE)/all/usr/{sbin/failoverd,bin/failoverctl}
 	rm -r $(STAGE)/all/usr/share/zsh # each distribution has another place for them
