@@ -222,6 +222,8 @@ rpm: stage ## Make a package for Fedora, RHEL and SUSE
 .PHONY: apk
 apk: stage ## Make a package for Alpine, with a service of OpenRC
 	@mkdir -p $(OUT) && rm -f $(OUT)/failoverd_*_$(MACHINE).apk
+	install -D -m 0755 tools/package/apk/pre-install bin/apk/pre-install # nfpm takes over its time and mode
+	$(call FIX,bin/apk)
 	$(call NFPM,apk)
 
 .PHONY: archlinux
@@ -301,7 +303,7 @@ release: ## Make everything of a release in bin/release, for amd64 and arm64
 # Two clones, on hosts of different names, in different time zones and with different masks.
 # Both compile the dependencies from the same cache.
 .PHONY: test-release
-test-release: ## Make the release of the last commit twice, for amd64, and compare the sums (root, two minutes)
+test-release: ## Make the release of the last commit twice, for amd64, and compare the sums (root, some minutes)
 	@$(call install-packages,util-linux squashfs-tools mmdebstrap)
 	@rm -rf bin/twice && mkdir -p bin/twice
 	@for host in one two/deeper; do \
