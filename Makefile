@@ -6,19 +6,25 @@ SHELL := /bin/bash
 
 PREFIX ?= /usr/local
 DESTDIR ?=
-# Of packages: a release is a tag.
-VERSION ?= $(or $(patsubst v%,%,$(shell git describe --exact-match --tags --match 'v[0-9]*' 2>/dev/null)),0.1.0~git$(shell git log -1 --format=%cd.%h --abbrev=7 --date=format:%Y%m%d%H%M))
+# Of packages: a release is a tag. What follows a tilde sorts before the release itself.
+VERSION ?= $(or $(subst -,~,$(patsubst v%,%,$(shell git describe --exact-match --tags --match 'v[0-9]*' 2>/dev/null))),0.1.0~git$(shell git log -1 --format=%cd.%h --abbrev=7 --date=format:%Y%m%d%H%M))
 FUZZTIME ?= 30s
 HOURS ?= 50000
 
 # What the tests need beside Go, as Debian packages.
-TEST_PACKAGES := keepalived frr nftables iproute2 bpftool util-linux iputils-ping mandoc man-db
+TEST_PACKAGES := keepalived frr nftables iproute2 bpftool util-linux iputils-ping mandoc man-db haproxy nginx
 # What "make generate" needs: the compiler is named by version, for its output
 # is compared byte for byte.
 GENERATE_PACKAGES := clang-19 llvm-19 libbpf-dev linux-libc-dev
 
-# make deb PACKAGE_ARCH=arm64 makes one for another machine.
+# make deb PACKAGE_ARCH=arm64 makes one for another machine, and puts it beside the others.
 PACKAGE_ARCH ?= $(shell go env GOARCH)
+# Of releases and images.
+ARCHS ?= amd64 arm64
+# Of Debian, from which the shell of an image comes.
+SUITE ?= bookworm
+# Where packages, images and tarballs go.
+OUT ?= bin
 
 LINT := go tool -modfile=tools/lint/go.mod
 
@@ -95,9 +101,9 @@ test-kernels: ## Test the packet path on Debian's kernels, in qemu, or on those 
 .PHONY: test-package
 test-package: deb ## Install, upgrade and purge the .deb on two booted Debian machines, which fail over (root, a minute)
 	@$(call install-packages,systemd-container mmdebstrap lintian)
-	lintian --allow-root --fail-on error,warning bin/failoverd_*.deb
-	$(subst $(VERSION),$(VERSION)+newer,$(NFPM)) --packager deb --target bin/newer.deb
-	@go run ./tools/machine --deb bin/failoverd_*.deb --newer bin/newer.deb
+	lintian --allow-root --fail-on error,warning bin/failoverd_*_$(PACKAGE_ARCH).deb
+	$(subst $(VERSION),$(VERSION)+newer,$(call NFPM,deb,bin/newer.deb))
+	@go run ./tools/machine --deb bin/failoverd_*_$(PACKAGE_ARCH).deb --newer bin/newer.deb
 
 BENCH = --failoverd bin/failoverd --commit '$(VERSION)'
 BENCH_PLOT = cd tools/bench/plot && go run . --in $(CURDIR)/bin/bench.json --out $(CURDIR)/bin/bench.png && echo "a picture of it is in bin/bench.png"
@@ -177,46 +183,139 @@ uninstall: ## Remove what make install has installed
 	rm -f $(DESTDIR)$(PREFIX)/sbin/failoverd $(DESTDIR)$(PREFIX)/bin/failoverctl $(DESTDIR)$(PREFIX)/lib/systemd/system/failoverd.service
 	@for s in $(SHARED); do rm -f $(DESTDIR)$(PREFIX)/share/$${s#*:}$$(basename $${s%%:*}); done
 
-# What the packages have in common, below bin/stage.
+# What the packages of an architecture have in common, and what systemd needs of it. The times
+# and modes of all files are fixed, because the same commit has to make the same packages.
+STAGE = bin/stage/$(PACKAGE_ARCH)
+EPOCH = $(shell git log -1 --format=%ct)
+FIX = chmod -R u=rwX,go=rX $(1) && find $(1) -exec touch -hd @$(EPOCH) {} +
+
 .PHONY: stage
 stage:
-	rm -rf bin/stage
-	@$(MAKE) --no-print-directory install DESTDIR=bin/stage PREFIX=/usr
+	rm -rf $(STAGE)
+	@$(MAKE) --no-print-directory install DESTDIR=$(STAGE)/all PREFIX=/usr
 	for p in sbin/failoverd bin/failoverctl; do \
-		CGO_ENABLED=0 GOARCH=$(PACKAGE_ARCH) go build -trimpath -ldflags '-s -w -X github.com/failoverd/failoverd/pkg/config.release=$(VERSION)' -o bin/stage/usr/$$p ./cmd/$${p#*/}; \
+		CGO_ENABLED=0 GOARCH=$(PACKAGE_ARCH) go build -trimpath -ldflags '-s -w -X github.com/failoverd/failoverd/pkg/config.release=$(VERSION)' -o $(STAGE)/all/usr/$$p ./cmd/$${p#*/}; \
 	done
-	install -D -m 0644 tools/package/sysusers.conf bin/stage/usr/lib/sysusers.d/failoverd.conf
-	install -d bin/stage/usr/share/doc/failoverd/examples
-	bin/failoverctl reference >bin/stage/usr/share/doc/failoverd/examples/failoverd.yaml
-	rm -r bin/stage/usr/share/zsh # each distribution has another place for them
-	gzip -9n bin/stage/usr/share/man/man*/*
+	install -D -m 0644 tools/package/sysusers.conf $(STAGE)/systemd/usr/lib/sysusers.d/failoverd.conf
+	mv $(STAGE)/all/usr/lib/systemd $(STAGE)/systemd/usr/lib/ && rmdir $(STAGE)/all/usr/lib
+	install -d $(STAGE)/all/usr/share/doc/failoverd/examples
+	cp -r tools/package/examples/. $(STAGE)/all/usr/share/doc/failoverd/examples/
+	bin/failoverctl reference >$(STAGE)/all/usr/share/doc/failoverd/examples/failoverd.yaml
+	go run ./tools/sbom --notices $(STAGE)/all/usr/share/doc/failoverd/modules.txt $(STAGE)/all/usr/{sbin/failoverd,bin/failoverctl}
+	rm -r $(STAGE)/all/usr/share/zsh # each distribution has another place for them
+	gzip -9n $(STAGE)/all/usr/share/man/man*/* $(STAGE)/all/usr/share/doc/failoverd/modules.txt
 	git log -1 --format='failoverd ($(VERSION)-1) unstable; urgency=medium%n%n  * Version $(VERSION).%n%n -- The failoverd authors <failoverd@users.noreply.github.com>  %cD' | gzip -9n >bin/changelog.gz
+	$(call FIX,$(STAGE) bin/completions bin/changelog.gz)
 
-NFPM = SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) VERSION='$(VERSION)' PACKAGE_ARCH=$(PACKAGE_ARCH) go tool -modfile=tools/package/go.mod nfpm package --config tools/package/nfpm.yaml
+# Each distribution writes in its own way that a version comes before a release.
+VERSION_apk = $(shell sed -E 's/~/_/; s/(_git[0-9]+)\./\1~/' <<<'$(VERSION)')
+VERSION_archlinux = $(subst ~,,$(VERSION))
+NFPM = SOURCE_DATE_EPOCH=$(EPOCH) VERSION='$(or $(VERSION_$(1)),$(VERSION))' PACKAGE_ARCH=$(PACKAGE_ARCH) go tool -modfile=tools/package/go.mod nfpm package --config tools/package/nfpm.yaml --packager $(1) --target $(or $(2),$(OUT)/)
+# As rpm, Alpine and Arch Linux call an architecture.
+MACHINE = $(or $(patsubst amd64,x86_64,$(filter amd64,$(PACKAGE_ARCH))),$(patsubst arm64,aarch64,$(PACKAGE_ARCH)))
 
 .PHONY: deb
 deb: stage ## Make a package for Debian and Ubuntu
-	@rm -f bin/failoverd_*.deb
-	$(NFPM) --packager deb --target bin/
+	@mkdir -p $(OUT) && rm -f $(OUT)/failoverd_*_$(PACKAGE_ARCH).deb
+	$(call NFPM,deb)
 
 .PHONY: rpm
 rpm: stage ## Make a package for Fedora, RHEL and SUSE
-	@rm -f bin/failoverd-*.rpm
-	$(NFPM) --packager rpm --target bin/
+	@mkdir -p $(OUT) && rm -f $(OUT)/failoverd-*.$(MACHINE).rpm
+	$(call NFPM,rpm)
+
+.PHONY: apk
+apk: stage ## Make a package for Alpine, with a service of OpenRC
+	@mkdir -p $(OUT) && rm -f $(OUT)/failoverd_*_$(MACHINE).apk
+	install -D -m 0755 tools/package/apk/pre-install bin/apk/pre-install # nfpm takes over its time and mode
+	$(call FIX,bin/apk)
+	$(call NFPM,apk)
+
+.PHONY: archlinux
+archlinux: stage ## Make a package for Arch Linux
+	@mkdir -p $(OUT) && rm -f $(OUT)/failoverd-*-$(MACHINE).pkg.tar.zst
+	$(call NFPM,archlinux)
+
+.PHONY: tarball
+tarball: stage ## Make a tarball to be unpacked in /usr/local
+	@mkdir -p $(OUT) && rm -f $(OUT)/failoverd-*-linux-$(PACKAGE_ARCH).tar.gz && rm -rf bin/tarball
+	install -D -m 0644 tools/package/failoverd.service bin/tarball/lib/systemd/system/failoverd.service
+	cp -r $(STAGE)/all/usr/* bin/tarball/
+	install -D -m 0644 -t bin/tarball/share/zsh/site-functions bin/completions/zsh/*
+	install -m 0644 LICENSE bin/tarball/share/doc/failoverd/
+	$(call FIX,bin/tarball)
+	tar -C bin/tarball --transform 's|^\.|failoverd-$(VERSION)|S' --sort=name --owner=0 --group=0 --numeric-owner --format=gnu -cf - . | gzip -9n >$(OUT)/failoverd-$(VERSION)-linux-$(PACKAGE_ARCH).tar.gz
 
 .PHONY: snap
 snap: stage ## Make a snap, in the place of the Rust failover's
-	@command -v snap >/dev/null || { $(call install-packages,snapd squashfs-tools); }
-	@rm -rf bin/snap bin/failover_*.snap
+	@$(call install-packages,squashfs-tools)
+	@mkdir -p $(OUT) && rm -rf bin/snap $(OUT)/failover_*_$(PACKAGE_ARCH).snap
 	cp -r tools/package/snap bin/snap
 	mkdir bin/snap/usr
-	cp -r bin/stage/usr/{bin,sbin} bin/snap/usr/
+	cp -r $(STAGE)/all/usr/{bin,sbin} bin/snap/usr/
 	sed -i 's|@VERSION@|$(VERSION)|; s|@ARCH@|$(PACKAGE_ARCH)|' bin/snap/meta/snap.yaml
-	snap pack bin/snap bin
+	$(call FIX,bin/snap)
+	SOURCE_DATE_EPOCH=$(EPOCH) mksquashfs bin/snap $(OUT)/failover_$(VERSION)_$(PACKAGE_ARCH).snap -quiet -no-progress -noappend -comp xz -no-fragments -no-xattrs -all-root
+
+LABELS = title=failoverd 'description=virtual IP addresses that survive the loss of a host (VRRP)' 'version=$(VERSION)' \
+	revision=$(shell git rev-parse HEAD) created=$(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd) \
+	licenses=Apache-2.0 url=https://github.com/failoverd/failoverd source=https://github.com/failoverd/failoverd
+# Its name is without a version, so that what README says runs it; the version is a label.
+IMAGE = flags=(); for l in $(LABELS); do flags+=(--label "org.opencontainers.image.$$l"); done; \
+	go run ./tools/image --out $(1) --name $(2) --entrypoint /usr/sbin/failoverd --epoch $(EPOCH) "$${flags[@]}" $(foreach a,$(ARCHS),--root $a=$(3)/$a)
 
 .PHONY: image
-image: stage ## Make a container image, an OCI archive, without Docker
-	@rm -rf bin/image bin/failoverd-*.oci.tar
-	mkdir -p bin/image/{etc/failoverd,run,usr}
-	cp -r bin/stage/usr/{bin,sbin} bin/image/usr/
-	go run ./tools/image --root bin/image --out bin/failoverd-$(VERSION).oci.tar --name 'failoverd:$(subst ~,-,$(subst +,-,$(VERSION)))' --arch $(PACKAGE_ARCH) --entrypoint /usr/sbin/failoverd --epoch $$(git log -1 --format=%ct)
+image: ## Make a container image for amd64 and arm64, an OCI archive, without Docker
+	@mkdir -p $(OUT) && rm -rf bin/image $(OUT)/failoverd-*-oci.tar
+	@for a in $(ARCHS); do \
+		$(MAKE) --no-print-directory stage PACKAGE_ARCH=$$a; \
+		mkdir -p bin/image/$$a/{etc/failoverd,run,usr/share/doc/failoverd}; \
+		cp -r bin/stage/$$a/all/usr/{bin,sbin} bin/image/$$a/usr/; \
+		cp LICENSE bin/stage/$$a/all/usr/share/doc/failoverd/modules.txt.gz bin/image/$$a/usr/share/doc/failoverd/; \
+	done
+	@$(call FIX,bin/image)
+	$(call IMAGE,$(OUT)/failoverd-$(VERSION)-oci.tar,failoverd:latest,bin/image)
+
+# Of the packages only what runs is taken: the shell, and the certificates, as one file.
+.PHONY: image-shell
+image-shell: image ## Make one more that has a shell and certificates, for checks (Debian's busybox and ca-certificates)
+	@$(call install-packages,mmdebstrap)
+	@rm -rf bin/image-shell bin/debian && mkdir bin/image-shell bin/debian
+	@for a in $(ARCHS); do \
+		mmdebstrap --quiet --variant=extract --architectures=$$a --include=busybox-static,ca-certificates $(SUITE) bin/debian/$$a; \
+		cp -r bin/image/$$a bin/image-shell/; \
+		mkdir -p bin/image-shell/$$a/{bin,etc/ssl/certs,tmp}; \
+		install -m 0755 bin/debian/$$a/bin/busybox bin/image-shell/$$a/bin/; \
+		applets=$$(bin/debian/$$(go env GOHOSTARCH)/bin/busybox --list); \
+		for applet in $$applets; do [ "$$applet" = busybox ] || ln -s busybox bin/image-shell/$$a/bin/$$applet; done; \
+		LC_ALL=C cat bin/debian/$$a/usr/share/ca-certificates/mozilla/*.crt >bin/image-shell/$$a/etc/ssl/certs/ca-certificates.crt; \
+		for p in busybox-static ca-certificates; do install -D -m 0644 bin/debian/$$a/usr/share/doc/$$p/copyright bin/image-shell/$$a/usr/share/doc/$$p/copyright; done; \
+	done
+	@$(call FIX,bin/image-shell)
+	@chmod 1777 bin/image-shell/*/tmp
+	$(call IMAGE,$(OUT)/failoverd-$(VERSION)-shell-oci.tar,failoverd:shell,bin/image-shell)
+	@rm -rf bin/debian
+
+.PHONY: release
+release: ## Make everything of a release in bin/release, for amd64 and arm64
+	@rm -rf bin/release && mkdir -p bin/release
+	@for a in $(ARCHS); do $(MAKE) --no-print-directory OUT=bin/release PACKAGE_ARCH=$$a deb rpm apk archlinux tarball snap; done
+	@$(MAKE) --no-print-directory OUT=bin/release image-shell
+	go run ./tools/sbom --version '$(VERSION)' --epoch $(EPOCH) --out 'bin/release/failoverd-$(VERSION).cdx.json' $(ARCHS:%=bin/stage/%/all/usr/sbin/failoverd) $(ARCHS:%=bin/stage/%/all/usr/bin/failoverctl)
+	cd bin/release && sha256sum * >SHA256SUMS
+	@echo "the release $(VERSION) is in bin/release"
+
+# Two clones, on hosts of different names, in different time zones and with different masks.
+# Both compile the dependencies from the same cache.
+.PHONY: test-release
+test-release: ## Make the release of the last commit twice, for amd64, and compare the sums (root, some minutes)
+	@$(call install-packages,util-linux squashfs-tools mmdebstrap)
+	@rm -rf bin/twice && mkdir -p bin/twice
+	@for host in one two/deeper; do \
+		git clone -q . bin/twice/$$host; \
+		echo "making the release in bin/twice/$$host"; \
+		TZ=$$([ $$host = one ] && echo UTC || echo Asia/Tokyo) unshare --uts bash -c 'set -eu; hostname "$${1%/*}"; umask $$([ $$1 = one ] && echo 022 || echo 077); exec make --no-print-directory -C bin/twice/$$1 release VERSION=$$2 ARCHS=amd64' - $$host '$(VERSION)' >bin/twice.log 2>&1 || { tail -30 bin/twice.log >&2; exit 1; }; \
+	done
+	@cd bin/twice && diff one/bin/release/SHA256SUMS two/deeper/bin/release/SHA256SUMS || { echo "the two releases differ in the files above" >&2; exit 1; }
+	@cd bin/twice/two/deeper/bin/release && sha256sum --quiet -c SHA256SUMS && echo "both clones make the same $$(ls | wc -l) files"
+	@rm -rf bin/twice bin/twice.log

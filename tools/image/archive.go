@@ -12,8 +12,10 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,16 +36,18 @@ type platform struct {
 }
 
 type index struct {
-	SchemaVersion int          `json:"schemaVersion"`
-	MediaType     string       `json:"mediaType"`
-	Manifests     []descriptor `json:"manifests"`
+	SchemaVersion int               `json:"schemaVersion"`
+	MediaType     string            `json:"mediaType"`
+	Manifests     []descriptor      `json:"manifests"`
+	Annotations   map[string]string `json:"annotations,omitempty"`
 }
 
 type manifest struct {
-	SchemaVersion int          `json:"schemaVersion"`
-	MediaType     string       `json:"mediaType"`
-	Config        descriptor   `json:"config"`
-	Layers        []descriptor `json:"layers"`
+	SchemaVersion int               `json:"schemaVersion"`
+	MediaType     string            `json:"mediaType"`
+	Config        descriptor        `json:"config"`
+	Layers        []descriptor      `json:"layers"`
+	Annotations   map[string]string `json:"annotations,omitempty"`
 }
 
 type configuration struct {
@@ -55,9 +59,10 @@ type configuration struct {
 }
 
 type configured struct {
-	Entrypoint []string `json:"Entrypoint"`
-	Env        []string `json:"Env"`
-	StopSignal string   `json:"StopSignal"`
+	Entrypoint []string          `json:"Entrypoint"`
+	Env        []string          `json:"Env"`
+	Labels     map[string]string `json:"Labels,omitempty"`
+	StopSignal string            `json:"StopSignal"`
 }
 
 type layers struct {
@@ -76,35 +81,50 @@ const (
 	searchPath = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
-// write writes the archive.
+// write writes the archive. Its index has one entry, because podman load refuses an archive
+// with more: this leads to another index, with an image for each architecture.
 func write(w io.Writer, o options) error {
-	plain, packed, err := layer(o.root, o.time)
-	if err != nil {
-		return err
-	}
 	a := &archive{tar: tar.NewWriter(w), time: o.time}
-	runs := platform{Architecture: o.arch, OS: "linux"}
+	images := index{SchemaVersion: 2, MediaType: media + "index.v1+json", Annotations: o.labels}
+	for _, arch := range slices.Sorted(maps.Keys(o.roots)) {
+		image, err := a.image(arch, o)
+		if err != nil {
+			return err
+		}
+		images.Manifests = append(images.Manifests, image)
+	}
+	entry := a.json(images.MediaType, images)
+	if o.name != "" {
+		entry.Annotations = map[string]string{"org.opencontainers.image.ref.name": o.name}
+	}
+	a.file("index.json", marshal(index{SchemaVersion: 2, MediaType: images.MediaType, Manifests: []descriptor{entry}}))
+	a.file("oci-layout", marshal(map[string]string{"imageLayoutVersion": version}))
+	return errors.Join(a.err, a.tar.Close())
+}
+
+// image writes the image of an architecture.
+func (a *archive) image(arch string, o options) (descriptor, error) {
+	plain, packed, err := layer(o.roots[arch], o.time)
+	if err != nil {
+		return descriptor{}, err
+	}
+	runs := platform{Architecture: arch, OS: "linux"}
 	config := a.json(media+"config.v1+json", configuration{
 		platform: runs,
 		Created:  o.time,
-		Config:   configured{Entrypoint: []string{o.entrypoint}, Env: []string{searchPath}, StopSignal: "SIGTERM"},
+		Config:   configured{Entrypoint: []string{o.entrypoint}, Env: []string{searchPath}, Labels: o.labels, StopSignal: "SIGTERM"},
 		RootFS:   layers{Type: "layers", DiffIDs: []string{digest(plain)}},
 		History:  []createdWith{{Created: o.time, CreatedBy: "make image"}},
 	})
-	content := a.blob(media+"layer.v1.tar+gzip", packed)
-	root := a.json(media+"manifest.v1+json", manifest{
+	d := a.json(media+"manifest.v1+json", manifest{
 		SchemaVersion: 2,
 		MediaType:     media + "manifest.v1+json",
 		Config:        config,
-		Layers:        []descriptor{content},
+		Layers:        []descriptor{a.blob(media+"layer.v1.tar+gzip", packed)},
+		Annotations:   o.labels,
 	})
-	root.Platform = &runs
-	if o.name != "" {
-		root.Annotations = map[string]string{"org.opencontainers.image.ref.name": o.name}
-	}
-	a.file("index.json", marshal(index{SchemaVersion: 2, MediaType: media + "index.v1+json", Manifests: []descriptor{root}}))
-	a.file("oci-layout", marshal(map[string]string{"imageLayoutVersion": version}))
-	return errors.Join(a.err, a.tar.Close())
+	d.Platform = &runs
+	return d, nil
 }
 
 // archive is what is written; its first error stays.

@@ -31,7 +31,11 @@ func TestArchive(t *testing.T) {
 	ok(os.WriteFile(program, []byte("a program"), 0o755))
 	ok(os.Chown(program, 1000, 1000))
 	ok(os.Symlink("program", filepath.Join(root, "usr", "sbin", "link")))
-	o := options{root: root, name: "program:1", arch: "amd64", entrypoint: "/usr/sbin/program", time: time.Unix(1e9, 0).UTC()}
+	o := options{
+		name: "program:1", entrypoint: "/usr/sbin/program", time: time.Unix(1e9, 0).UTC(),
+		roots:  map[string]string{"arm64": root, "amd64": root},
+		labels: map[string]string{"org.opencontainers.image.version": "1"},
+	}
 	var first, second bytes.Buffer
 	ok(write(&first, o))
 	ok(os.Chtimes(program, time.Now(), time.Unix(1, 0)))
@@ -53,13 +57,24 @@ func TestArchive(t *testing.T) {
 		}
 		return b
 	}
-	var i index
-	ok(json.Unmarshal(files["index.json"], &i))
+	var top, images index
+	ok(json.Unmarshal(files["index.json"], &top))
+	if len(top.Manifests) != 1 || top.Manifests[0].Annotations["org.opencontainers.image.ref.name"] != o.name {
+		t.Fatalf("the index has %+v: podman load wants one entry with the name", top.Manifests)
+	}
+	read(top.Manifests[0], &images)
+	var archs []string
+	for _, d := range images.Manifests {
+		archs = append(archs, d.Platform.Architecture)
+	}
+	if got := strings.Join(archs, " "); got != "amd64 arm64" {
+		t.Fatalf("there are images for %s", got)
+	}
 	var m manifest
-	read(i.Manifests[0], &m)
+	read(images.Manifests[1], &m)
 	var c configuration
 	read(m.Config, &c)
-	if c.Architecture != "amd64" || c.Config.Entrypoint[0] != o.entrypoint {
+	if c.Architecture != "arm64" || c.Config.Labels["org.opencontainers.image.version"] != "1" || c.Config.Entrypoint[0] != o.entrypoint {
 		t.Errorf("the configuration is %+v", c)
 	}
 	z, err := gzip.NewReader(bytes.NewReader(read(m.Layers[0], nil)))

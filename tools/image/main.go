@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command image packs a directory as a container image: an OCI archive of one
-// layer, that podman, docker and skopeo load. It needs no daemon. The same
-// directory and time make the same archive.
+// Command image packs directories, one for each architecture, as a container image: an OCI
+// archive that podman and skopeo load. It needs no daemon. The same directories and time make
+// the same archive.
 package main
 
 import (
@@ -10,19 +10,19 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"runtime"
+	"strings"
 	"time"
 )
 
 func main() {
-	var o options
+	o := options{labels: make(map[string]string), roots: make(map[string]string)}
 	var epoch int64
-	flag.StringVar(&o.root, "root", "", "`directory` that becomes the image's root")
 	flag.StringVar(&o.out, "out", "", "`path` of the archive")
 	flag.StringVar(&o.name, "name", "", "`name:tag` of the image")
-	flag.StringVar(&o.arch, "arch", runtime.GOARCH, "`architecture` of the programs in it")
 	flag.StringVar(&o.entrypoint, "entrypoint", "", "`program` that it runs")
 	flag.Int64Var(&epoch, "epoch", 0, "`seconds` since 1970 that all times in it are")
+	flag.Func("label", "a label, `key=value`; repeat it for more", func(s string) error { return pair(s, o.labels) })
+	flag.Func("root", "a directory that becomes the image's root, `architecture=directory`; repeat it for more", func(s string) error { return pair(s, o.roots) })
 	flag.Parse()
 	o.time = time.Unix(epoch, 0).UTC()
 	if err := run(o); err != nil {
@@ -32,12 +32,24 @@ func main() {
 }
 
 type options struct {
-	root, out, name, arch, entrypoint string
-	time                              time.Time
+	out, name, entrypoint string
+	time                  time.Time
+	labels                map[string]string
+	roots                 map[string]string // by architecture
+}
+
+// pair adds key=value.
+func pair(s string, to map[string]string) error {
+	key, value, ok := strings.Cut(s, "=")
+	if !ok || key == "" {
+		return errors.New("it needs the form key=value")
+	}
+	to[key] = value
+	return nil
 }
 
 func run(o options) (err error) {
-	if o.root == "" || o.out == "" || o.entrypoint == "" || flag.NArg() > 0 {
+	if len(o.roots) == 0 || o.out == "" || o.entrypoint == "" || flag.NArg() > 0 {
 		return errors.New("--root, --out and --entrypoint are needed; make image gives them")
 	}
 	f, err := os.Create(o.out)
