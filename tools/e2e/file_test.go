@@ -187,7 +187,9 @@ routers:
 			t.Errorf("event %d has the number %d, lost %d", i+1, e.Number, e.Lost)
 		}
 	}
-	if !slices.ContainsFunc(events, func(e control.Event) bool { return e.Kind == "transition" && e.Name == "later" && e.VRID == 52 && e.To == "Initialize" }) {
+	if !slices.ContainsFunc(events, func(e control.Event) bool {
+		return e.Kind == "transition" && e.Name == "later" && e.VRID == 52 && e.To == "Initialize"
+	}) {
 		t.Errorf("no event for the removal: %+v", events)
 	}
 	s.stop(s.a, c.Failoverd)
