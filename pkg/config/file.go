@@ -581,7 +581,7 @@ var globalKeys = slices.Concat([]key[Global]{
 		xdpModes, "auto", func(g *Global, v string) { g.XDPMode = v }),
 	choiceKey("unchanged", "What happens to an advertisement that is no news to a Backup, after the kernel has counted it. `pass` hands it to the network stack, so tcpdump and other programs see it. `drop` ends it in the driver and costs less. Don't use `drop` if another VRRP router runs behind the same interface, for example in a container with a macvlan.",
 		unchanged, "pass", func(g *Global, v string) { g.Unchanged = v }),
-	choiceKey("log_format", "The format of the log on standard error: `terminal` is lines for people, `text` is key=value, `json` is JSON, `journal` is records of systemd's journal with fields (failoverd(8)). `auto` takes what standard error is: a terminal, the journal, or anything else (`text`).", logFormats, "auto", func(g *Global, v string) { g.LogFormat = v }),
+	choiceKey("log_format", "The format of the log on standard error: `terminal` is lines for people, `text` is key=value, `json` is JSON, `journal` is records of systemd's journal, with fields. `auto` takes what standard error is: a terminal, the journal, or anything else (`text`).", logFormats, "auto", func(g *Global, v string) { g.LogFormat = v }),
 	choiceKey("log_level", "The lowest level that is logged.", logLevels, "info", func(g *Global, v string) { g.LogLevel = v }),
 	metricsKey(),
 	choiceKey("metrics_compat", "Adds metrics under the names of another program. `keepalived` adds those of keepalived's Prometheus exporter, for dashboards that exist already.", compats, compats[0], func(g *Global, v string) { g.MetricsCompat = v }),

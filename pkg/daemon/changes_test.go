@@ -171,7 +171,7 @@ func alter(t *testing.T, key string, a alteration) {
 func compare(t *testing.T, key string, before, after, again *config.File) {
 	t.Helper()
 	changes := difference(before.Routers, after.Routers)
-	if len(changes) != 1 || changes[0].What != "changed" && changes[0].What != "restarted" || len(changes[0].Details) != 1 || !strings.HasPrefix(changes[0].Details[0], key+" ") {
+	if len(changes) != 1 || changes[0].What != "changed" && changes[0].What != "restarted" || len(changes[0].Details) != 1 || !strings.HasPrefix(changes[0].Details[0], key+": ") {
 		t.Errorf("from %+v to %+v: %+v", before.Routers, after.Routers, changes)
 	}
 	if same := difference(before.Routers, again.Routers); len(same) != 0 {

@@ -141,7 +141,7 @@ func TestEveryKeyMatters(t *testing.T) {
 // The group that a router is in is a key of the group.
 func TestGroupIsADifference(t *testing.T) {
 	a, b := config.Router{Name: "web"}, config.Router{Name: "web", Group: "gateway"}
-	if d := config.Difference(a, b); len(d) != 1 || !strings.HasPrefix(d[0], "group ") {
+	if d := config.Difference(a, b); len(d) != 1 || !strings.HasPrefix(d[0], "group: ") {
 		t.Errorf("the difference is %q", d)
 	}
 }

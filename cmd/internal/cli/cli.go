@@ -139,7 +139,7 @@ func argsText(c *cobra.Command, args []string, err error) string {
 // ControlCommands are the commands of failoverctl.
 func ControlCommands() []string {
 	return []string{
-		"status", "watch", "events", "stats", "reload", "maintenance", "failover", "priority",
+		"status", "watch", "events", "stats", "reload", "maintenance", "failover", "priority", "is-active",
 		"check", "import", "schema", "reference", "doctor",
 	}
 }
