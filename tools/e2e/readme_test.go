@@ -346,7 +346,7 @@ var (
 	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
 	unnamed = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 	targets = regexp.MustCompile("(?m)(?:`|^\\$ )(?:sudo )?(?:nice -n -?[0-9]+ )?make ([a-z][a-z-]*)")
-	orders  = regexp.MustCompile("`(?:sudo )?failoverctl ([a-z]+)")
+	orders  = regexp.MustCompile("`(?:sudo )?failoverctl ([a-z]+(?:-[a-z]+)*)")
 )
 
 // anchors are what can be linked to on a page.
