@@ -58,7 +58,7 @@ func TestProgramsDetached(t *testing.T) {
 	a.router("web", "ipv4", inState("Active"))
 	b := s.withFile(s.b, fmt.Sprintf(pairOfRouters, 100))
 	b.router("web", "ipv4", inState("Backup"))
-	line, changes := len(b.Lines()), len(b.Transitions())
+	line := len(b.Lines())
 	s.detach(s.b, "ingress", "egress")
 	s.again(b.Failoverd, line)
 	b.problem("ipv4", control.Detached, "")
@@ -83,8 +83,8 @@ func TestProgramsDetached(t *testing.T) {
 		t.Errorf("told: %+v", p)
 	}
 	b.router("web", "ipv4", inState("Backup"))
-	if all := b.Transitions(); len(all) != changes {
-		t.Errorf("the Backup hasn't stayed one: %+v", all[changes:])
+	if all := b.Transitions(); slices.ContainsFunc(all, func(c lab.Transition) bool { return c.To == "Active" }) {
+		t.Errorf("the Backup hasn't stayed one: %+v", all)
 	}
 
 	line = len(a.Lines())
@@ -111,12 +111,14 @@ func TestProgramsLost(t *testing.T) {
 	a.router("web", "ipv4", inState("Active"))
 	b := s.withFile(s.b, fmt.Sprintf(pairOfRouters, 100))
 	b.router("web", "ipv4", inState("Backup"))
+	_, _, err := a.WaitState(s.ctx, 0, "ipv4", "Active") // in the log, too
+	s.ok(err)
 	line, changes := len(a.Lines()), len(a.Transitions())
 	s.crowd(s.a)
 	for s.detach(s.a, "ingress"); s.crowd(s.a) == 0; s.detach(s.a, "ingress") {
 		t.Log("it was faster")
 	}
-	_, _, err := a.WaitState(s.ctx, line, "ipv4", "Active")
+	_, _, err = a.WaitState(s.ctx, line, "ipv4", "Active")
 	s.ok(err)
 	if down := a.Transitions()[changes]; down.To != "Initialize" || !strings.Contains(down.Cause, "can't be attached again") {
 		t.Errorf("it doesn't step down first: %+v", down)
