@@ -32,12 +32,12 @@ const (
 	settleAgain = 20 * time.Millisecond
 	// settleWithin bounds how long a reload waits for what it removes.
 	settleWithin = time.Second
-	// lookEvery is how often it is looked for what no event tells of: memberships, and a
-	// journal that there was no room for.
-	lookEvery = 3 * time.Second
-	// mapsEvery is how often the kernel's maps are read. Nobody changes them by mistake,
-	// and reading them takes more than all else.
-	mapsEvery = 15 * time.Second
+	// lookEvery is how often it is looked for what no event tells of: memberships, entries of
+	// the kernel's maps, and a journal that there was no room for.
+	lookEvery = 2 * time.Second
+	// mapsRest is how many times as long as reading the kernel's maps took they aren't read
+	// again: that takes a two-thousandth of a processor at most.
+	mapsRest = 2000
 	// restTimes is how many times as long as a look at the host took the next one waits
 	// that is only for interfaces that have changed, and restMost the longest.
 	restTimes = 4
@@ -63,7 +63,7 @@ type keeper struct {
 	plan    *plan.Plan
 	known   map[plan.ID]*remembered
 	changed bool      // the interfaces, since it was looked after them
-	read    time.Time // when the kernel's maps were
+	readAt  time.Time // when the kernel's maps are to be read next
 
 	mu    sync.Mutex
 	views map[router.ID]view
@@ -136,7 +136,7 @@ func (w withdrawals) Do(steps []reconcile.Step) []error {
 // run keeps the host until ctx ends. An error of a start without anybody to wait names
 // what can't be used.
 func (k *keeper) run(ctx context.Context, p *plan.Plan, tell func(map[router.ID]view)) error {
-	k.plan, k.read = p, time.Now()
+	k.plan = p
 	var first sync.Once
 	var waiting []chan struct{}
 	var reloaded chan<- error
@@ -252,12 +252,12 @@ func (k *keeper) lookAfter() bool {
 			k.log.WithError(err).Warn("memberships can't be looked after")
 		}
 	}
-	if time.Since(k.read) > mapsEvery {
-		k.read = time.Now()
+	if began := time.Now(); began.After(k.readAt) {
 		restored := func(id plan.ID, what string) { k.hands.takings.guardian.Restore(id, what) }
 		if err := k.hands.entries.lookAfter(restored); err != nil {
 			k.log.WithError(err).Error("the kernel's maps can't be put right, trying on")
 		}
+		k.readAt = time.Now().Add(mapsRest * time.Since(began))
 	}
 	k.lookAfterJournal()
 	return k.hands.settings.drifted(k.hands.notes.all)
