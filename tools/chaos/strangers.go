@@ -260,11 +260,12 @@ func raiseMTU(ctx context.Context, a *arena, s step) error {
 	return a.run(ctx, s.host, "ip link set eth0 mtu 1500; "+a.hosts[s.host].readdress())
 }
 
-// readdress is a line of the shell that gives the host its own IPv6 addresses.
+// readdress is a line of the shell that gives the host its own IPv6 addresses. While the MTU
+// is too low for IPv6, whoever raises it does that.
 func (h *host) readdress() string {
 	var b strings.Builder
 	for _, address := range lab.Addresses(h.number + 1)[1:] {
-		fmt.Fprintf(&b, "ip addr replace %s dev eth0; ", address)
+		fmt.Fprintf(&b, "[ $(cat /sys/class/net/eth0/mtu) -lt 1280 ] || ip addr replace %s dev eth0; ", address)
 	}
 	return b.String()
 }
