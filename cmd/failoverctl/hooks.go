@@ -65,7 +65,7 @@ func writeHooks(line func(name, format string, args ...any), r control.Router, n
 		}
 	}
 	if r.SkippedHooks > 0 {
-		line("never told", "%d changes of state, for the next came before they were", r.SkippedHooks)
+		line("never told", "%d changes of state, because the next change came first", r.SkippedHooks)
 	}
 }
 

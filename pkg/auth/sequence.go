@@ -29,7 +29,7 @@ func (s sequence) within(o sequence, window time.Duration) bool {
 
 // next returns the number to send after s: the clock's, or one more than s while
 // the clock stands or goes back. With a window, numbers that the clock has been
-// set back from are given up, for nobody would take them.
+// set back from are given up, because nobody would accept them.
 func (s sequence) next(now sequence, window time.Duration) sequence {
 	if now.after(s) || window > 0 && s.seconds(now) > int64(window/time.Second) {
 		return now

@@ -133,7 +133,7 @@ func makeReference() []byte {
 	return []byte(w.String())
 }
 
-// about is the text about a key, for a comment.
+// about returns the description of a key as the text of a comment.
 func (d Doc) about() string {
 	text := strings.ReplaceAll(d.Text, "`", "")
 	if d.Values != "" {

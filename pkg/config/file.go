@@ -488,7 +488,7 @@ type key[T any] struct {
 	min, max int
 	fallback string // the default, as written in the file
 	required bool
-	example  string // of a required one, for the error
+	example  string // value of a required key that the error suggests
 	sample   string // a value for the reference, or where there is a default a use of the key
 	below    table  // the keys of a group, or of a list's items
 	read     func(*reader, *node, *T) (items []*node)

@@ -117,7 +117,7 @@ var trackKinds = []trackKind{
 }
 
 var trackKeys = []key[Track]{
-	sampled("web", need(textKey("name", "The check's name, for the `track` of routers, logs and the status.", func(t *Track) *string { return &t.Name }), "add `name: web`")),
+	sampled("web", need(textKey("name", "The name of the check. The `track` lists of routers, the log and the status use it.", func(t *Track) *string { return &t.Name }), "add `name: web`")),
 	sampled("/usr/local/bin/check-web --all", scriptKey()),
 	sampled("127.0.0.1:5432", textKey("tcp", "Up if a TCP connection to HOST:PORT can be made.", func(t *Track) *string { return &t.TCP })),
 	sampled("https://127.0.0.1:8443/health", textKey("http", "Up if a GET of this URL returns a good `status`. Redirections aren't followed.", func(t *Track) *string { return &t.HTTP })),

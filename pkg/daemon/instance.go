@@ -424,7 +424,7 @@ func Counters() (ofRouter, own []control.Counter) {
 func fifoCounters(written, lost uint64) []control.Counter {
 	return []control.Counter{
 		{Name: "notify_fifo_written", Help: "lines written to the FIFO", Value: written},
-		{Name: "notify_fifo_lost", Help: "lines lost, for nobody read the FIFO in time", Value: lost},
+		{Name: "notify_fifo_lost", Help: "lines lost because nobody read the FIFO in time", Value: lost},
 	}
 }
 

@@ -216,7 +216,7 @@ func modes(l Link, m Mode) []Path {
 	case m == ModeTC:
 		return []Path{tc}
 	case l.VLANs:
-		tc.Why += ", for it carries VLAN devices, whose tags XDP may not see"
+		tc.Why += ", because it carries VLAN devices, whose tags XDP may not see"
 		return []Path{tc}
 	case l.Kind != "":
 		// In the driver of a virtual device XDP costs the other traffic most
@@ -332,7 +332,7 @@ func (d *Datapath) attachFence(a *attachment, l Link, receive bool) error {
 	}
 	a.fence, a.ingress, a.fenced = links, ingress, true
 	if d.pins == nil {
-		a.holding = errors.New("it goes with the process, for it can't be pinned")
+		a.holding = errors.New("it ends with the process, because it can't be pinned")
 		return nil
 	}
 	for n, name := range []string{"ingress", "egress"} {

@@ -64,7 +64,7 @@ func (r *ring) drain(f func(sample []byte)) (more bool) {
 		start := at & r.mask
 		length := atomic.LoadUint32((*uint32)(unsafe.Pointer(&r.data[start])))
 		if length&ringBusy != 0 {
-			return false // its commit wakes us again, for we have caught up
+			return false // its commit wakes us again, because we have caught up
 		}
 		size := uint64(length &^ (ringBusy | ringDiscard))
 		if length&ringDiscard == 0 {

@@ -102,7 +102,7 @@ func (j *judge) advertisements(i *Interface, p Packet, accept string) {
 		}
 		for _, d := range j.Ruleset.Drops(which, hooks...) {
 			if !others {
-				j.good("firewall", i.Name, "%s drops protocol %s (%s, %s); failoverd isn't hindered, for it receives and sends in front of it, but keepalived would be", d, p.Number, p.Family, d.Hook)
+				j.good("firewall", i.Name, "%s drops protocol %s (%s, %s); failoverd isn't hindered, because it receives and sends in front of it, but keepalived would be", d, p.Number, p.Family, d.Hook)
 				continue
 			}
 			match := fmt.Sprintf("iifname %q ", i.Name)

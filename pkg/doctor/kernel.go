@@ -109,7 +109,7 @@ func (j *judge) realtime() {
 	case s.Problem != "":
 		j.bad(Warning, "realtime", "", "failoverd is real-time, but: "+s.Problem+"; a host short of memory may keep it waiting", "grant what is missing and restart failoverd")
 	case r.Known && r.Runtime < 0:
-		j.good("realtime", "", "failoverd's event loop is real-time; it bounds its time itself, for kernel.sched_rt_runtime_us is -1")
+		j.good("realtime", "", "failoverd's event loop is real-time; it bounds its time itself, because kernel.sched_rt_runtime_us is -1")
 	default:
 		j.good("realtime", "", "failoverd's event loop is real-time")
 	}

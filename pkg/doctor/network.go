@@ -28,11 +28,11 @@ func (j *judge) settings(i *Interface) {
 	}
 	if slices.ContainsFunc(routers, func(r config.Router) bool { return r.VirtualMAC == config.VirtualMACOff }) {
 		if i.Settings4["drop_gratuitous_arp"] == 1 {
-			j.bad(Warning, "arp", i.Name, "drop_gratuitous_arp is 1: this host goes on sending to the old Active after a failover, for without a virtual MAC the addresses change theirs",
+			j.bad(Warning, "arp", i.Name, "drop_gratuitous_arp is 1: this host goes on sending to the old Active after a failover, because without a virtual MAC the addresses change theirs",
 				"accept them (net.ipv4.conf.all too, if it is set there)", change("drop_gratuitous_arp", 0), "sysctl -w net.ipv4.conf.all.drop_gratuitous_arp=0")
 		}
 		if i.Settings6["drop_unsolicited_na"] == 1 {
-			j.bad(Warning, "ndp", i.Name, "drop_unsolicited_na is 1: this host goes on sending to the old Active after a failover, for without a virtual MAC the addresses change theirs",
+			j.bad(Warning, "ndp", i.Name, "drop_unsolicited_na is 1: this host goes on sending to the old Active after a failover, because without a virtual MAC the addresses change theirs",
 				"accept them (net.ipv6.conf.all too, if it is set there)", "sysctl -w net.ipv6.conf."+setting(i.Name)+".drop_unsolicited_na=0", "sysctl -w net.ipv6.conf.all.drop_unsolicited_na=0")
 		}
 	}
@@ -79,7 +79,7 @@ func (j *judge) arp(i *Interface, routers []config.Router) {
 	}
 	switch {
 	case ignore == 8:
-		j.bad(Problem, "arp", i.Name, "arp_ignore is 8: the host answers no ARP request, for the virtual addresses neither", "answer for the addresses of the interface", answer...)
+		j.bad(Problem, "arp", i.Name, "arp_ignore is 8: the host answers no ARP request, not even for the virtual addresses", "answer for the addresses of the interface", answer...)
 	case ignore == 2 && alone:
 		j.bad(Problem, "arp", i.Name, "arp_ignore is 2, and a virtual address has the prefix length 32: nobody is in its network, so nobody is answered",
 			"give the address the network's prefix length, or answer whoever asks", answer...)

@@ -110,7 +110,7 @@ func (j *judge) rivals() {
 	switch {
 	case !j.Alone:
 	case j.Heard > 1:
-		j.bad(Problem, "rival", "", fmt.Sprintf("this host is Active, and %d advertisements of others came within %v: another host is Active too, for it doesn't hear this one", j.Heard, j.Listened),
+		j.bad(Problem, "rival", "", fmt.Sprintf("this host is Active, and %d advertisements of others came within %v: another host is Active too, because it doesn't hear this one", j.Heard, j.Listened),
 			"look on both hosts what arrives (tcpdump -n 'ip proto 112 or ip6 proto 112'), and run failoverctl doctor on the other: a firewall, a switch that snoops multicast, a hypervisor, or another version or checksum is in the way")
 	default:
 		j.good("rival", "", "this host is Active, and nobody else was heard within %v; if another host is Active too, multicast doesn't arrive", j.Listened)

@@ -188,7 +188,7 @@ type Setting struct {
 
 // ParentSettings returns what has to be changed for an interface to have a
 // Device with IPv4 addresses on top. It must not ask who somebody is from one
-// of the device's addresses, for the answer would go to the device; and if it
+// of the device's addresses, because the answer would go to the device; and if it
 // isn't fenced, it must not answer for them from its own MAC.
 func ParentSettings(ifindex int, name string, fenced bool) ([]Setting, error) {
 	wanted := []Setting{{Ifindex: ifindex, Path: "arp_announce", Value: 2}}

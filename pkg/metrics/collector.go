@@ -66,7 +66,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		for _, outcome := range slices.Sorted(maps.Keys(h.Runs)) {
 			o.counter("failoverd_hook_runs_total", "runs of the router's hooks, by how they ended", []string{"name", "result"}, h.Runs[outcome], h.Name, outcome)
 		}
-		o.counter("failoverd_hook_skipped_total", "changes of state that the router's hooks were never told, for the next came before they were", []string{"name"}, h.Skipped, h.Name)
+		o.counter("failoverd_hook_skipped_total", "changes of state that the router's hooks never received because the next change came first", []string{"name"}, h.Skipped, h.Name)
 	}
 	if c.compat {
 		o.keepalived(status, stats)

@@ -104,7 +104,7 @@ func (t *translator) sameFamily(in *instance) bool {
 		if v.addr.Is6() == six {
 			return false
 		}
-		t.find(v.node, Unneeded, "keepalived ignores it, for the first address is of the other family; add it to `addresses` if it was meant")
+		t.find(v.node, Unneeded, "keepalived ignores it, because the first address is of the other family; add it to `addresses` if it was meant")
 		return true
 	})
 	return six

@@ -77,7 +77,7 @@ func (g *syncedGroup) leaveOut(b *bytes.Buffer) {
 		return
 	}
 	b.WriteByte('\n')
-	comment(b, "", "The group "+clean(g.name)+" is left out, for it has no router here. It runs:")
+	comment(b, "", "The group "+clean(g.name)+" is left out, because it has no router here. It runs:")
 	for _, p := range g.keys {
 		fmt.Fprintf(b, "#   %s: %s\n", p.key, p.value)
 	}

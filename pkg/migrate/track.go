@@ -434,7 +434,7 @@ func (c *collector) refuseChecks(mistakes []config.Mistake) (refused bool) {
 		for _, k := range c.checks {
 			if k.refused == "" && m.Line >= k.first && m.Line <= k.last {
 				k.refused, refused = "failoverd refuses it", true
-				c.add(k.node.order, Finding{k.node.path, k.node.number, cut(k.node.name() + " " + k.source), Changed, "commented out, for failoverd refuses it: " + m.Text}, k.node)
+				c.add(k.node.order, Finding{k.node.path, k.node.number, cut(k.node.name() + " " + k.source), Changed, "commented out, because failoverd refuses it: " + m.Text}, k.node)
 			}
 		}
 	}

@@ -129,7 +129,7 @@ func (c *collector) refuse(r *router, m config.Mistake) {
 	}
 	r.blocked = "failoverd refuses it"
 	f := r.place
-	f.Kind, f.Text = Changed, "commented out, for failoverd refuses it: "+onTheLine.ReplaceAllString(why, "another router ")
+	f.Kind, f.Text = Changed, "commented out, because failoverd refuses it: "+onTheLine.ReplaceAllString(why, "another router ")
 	c.add(r.order, f, r.node, r)
 }
 

@@ -33,8 +33,8 @@ type State string
 const (
 	Master State = "MASTER" // Active
 	Backup State = "BACKUP"
-	Fault  State = "FAULT" // in Initialize, for something keeps it from taking part
-	Stop   State = "STOP"  // in Initialize, for the administrator wants it
+	Fault  State = "FAULT" // in Initialize, because something keeps it from taking part
+	Stop   State = "STOP"  // in Initialize, because the administrator wants it
 )
 
 // Subject is what has a state. It is the key of all that is kept.

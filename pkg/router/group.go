@@ -13,7 +13,7 @@ import (
 
 // group is a set of Virtual Routers that are Active or Backup together. It
 // becomes Active when the Active_Down_Timer of its last member has expired: as
-// long as one of them hears an Active, the others let theirs be, for the host
+// long as one of them hears an Active, the others let theirs be, because the host
 // that is Active there is to be Active everywhere. One that yields takes the
 // others with it.
 //

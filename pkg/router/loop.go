@@ -747,7 +747,7 @@ func (l *Loop) Altered() uint64 { return l.altered.Load() }
 
 // Status returns the state of every Virtual Router, in no particular order.
 func (l *Loop) Status() ([]Status, error) {
-	all := make([]Status, 0, l.size.Load()) // here, for the loop has better things to do
+	all := make([]Status, 0, l.size.Load()) // here, because the loop has better things to do
 	err := l.do(func() {
 		for _, r := range l.routers {
 			all = append(all, l.status(r))

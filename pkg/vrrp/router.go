@@ -17,7 +17,7 @@ const answerSpacing = 10 * time.Millisecond
 
 // announceAgain is how long after the answer to a rival the addresses are
 // announced a second time: the rival's own announcements may come after the
-// first, for it hears the answer only when it has begun to be Active.
+// first, because it hears the answer only when it has begun to be Active.
 const announceAgain = 100 * time.Millisecond
 
 // Router is one Virtual Router.
@@ -67,7 +67,7 @@ type Router struct {
 	refreshAt    Instant       // Active: when to refresh the announcements, 0: never
 	advertised   Instant       // Active: when an advertisement was last sent, as far as is known
 	hurried      int           // Active: how many advertisements still come at the old pace,
-	hurry        time.Duration // which is this, for not all Backups may know of the slower one
+	hurry        time.Duration // which is this, because not all Backups may know of the slower one
 	becameActive uint64
 	last         Action
 	compared     Contrast // what a Report points to
@@ -145,7 +145,7 @@ func (r *Router) ActiveDownInterval() time.Duration { return r.activeDownInterva
 
 // Step runs one event that happened at the time now and appends what has to be
 // done for it, in order, to actions. Times of successive events may go back a
-// little, for a received advertisement's is that of its reception.
+// little, because a received advertisement's is that of its reception.
 func (r *Router) Step(now Instant, ev Event, actions []Action) []Action {
 	switch ev.Kind {
 	case Startup:
