@@ -3,6 +3,7 @@
 package datapath
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -93,6 +94,9 @@ func (a *attachment) repaired(lack *Lack, err error) {
 		a.failures = 0
 		a.hearing.lost.Store(nil)
 		return
+	}
+	if err == nil {
+		err = errors.New("somebody detaches them again at once")
 	}
 	if a.failures++; a.failures >= lostAfter {
 		lost := fmt.Sprintf("the BPF programs (%s) were detached from %s and can't be attached again: %v", strings.Join(lack.Detached, ", "), a.on.Name, err)

@@ -49,15 +49,21 @@ func (s *site) again(f *lab.Failoverd, from int) {
 
 const pairOfRouters = "routers:\n  - {name: web, interface: eth0, vrid: 51, interval: 100ms, priority: %d, addresses: [198.18.0.10/24]}\n"
 
+// activeAndBackup starts an Active on a and a Backup on b.
+func (s *site) activeAndBackup() (a, b *configured) {
+	a = s.withFile(s.a, fmt.Sprintf(pairOfRouters, 200))
+	a.router("web", "ipv4", inState("Active"))
+	b = s.withFile(s.b, fmt.Sprintf(pairOfRouters, 100))
+	b.router("web", "ipv4", inState("Backup"))
+	return a, b
+}
+
 // A Backup whose programs somebody detaches, or goes in front of, stays one, and an Active
 // is reachable again; both say so.
 func TestProgramsDetached(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	a := s.withFile(s.a, fmt.Sprintf(pairOfRouters, 200))
-	a.router("web", "ipv4", inState("Active"))
-	b := s.withFile(s.b, fmt.Sprintf(pairOfRouters, 100))
-	b.router("web", "ipv4", inState("Backup"))
+	a, b := s.activeAndBackup()
 	line := len(b.Lines())
 	s.detach(s.b, "ingress", "egress")
 	s.again(b.Failoverd, line)
@@ -107,10 +113,7 @@ func TestProgramsDetached(t *testing.T) {
 func TestProgramsLost(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	a := s.withFile(s.a, fmt.Sprintf(pairOfRouters, 200))
-	a.router("web", "ipv4", inState("Active"))
-	b := s.withFile(s.b, fmt.Sprintf(pairOfRouters, 100))
-	b.router("web", "ipv4", inState("Backup"))
+	a, b := s.activeAndBackup()
 	_, _, err := a.WaitState(s.ctx, 0, "ipv4", "Active") // in the log, too
 	s.ok(err)
 	line, changes := len(a.Lines()), len(a.Transitions())
@@ -166,10 +169,7 @@ func TestSecondInterface(t *testing.T) {
 	s.ok(err)
 	second, err := s.a.MAC("eth1")
 	s.ok(err)
-	a := s.withFile(s.a, fmt.Sprintf(pairOfRouters, 200))
-	a.router("web", "ipv4", inState("Active"))
-	b := s.withFile(s.b, fmt.Sprintf(pairOfRouters, 100))
-	b.router("web", "ipv4", inState("Backup"))
+	a, b := s.activeAndBackup()
 	silent := func(what string) {
 		t.Helper()
 		for end := time.Now().Add(time.Minute); ; {
