@@ -35,9 +35,6 @@ const (
 	// lookEvery is how often it is looked for what no event tells of: memberships, entries of
 	// the kernel's maps, and a journal that there was no room for.
 	lookEvery = 2 * time.Second
-	// mapsRest is how many times as long as reading the kernel's maps took they aren't read
-	// again: that takes a two-thousandth of a processor at most.
-	mapsRest = 2000
 	// restTimes is how many times as long as a look at the host took the next one waits
 	// that is only for interfaces that have changed, and restMost the longest.
 	restTimes = 4
@@ -62,8 +59,7 @@ type keeper struct {
 
 	plan    *plan.Plan
 	known   map[plan.ID]*remembered
-	changed bool      // the interfaces, since it was looked after them
-	readAt  time.Time // when the kernel's maps are to be read next
+	changed bool // the interfaces, since it was looked after them
 
 	mu    sync.Mutex
 	views map[router.ID]view
@@ -252,12 +248,9 @@ func (k *keeper) lookAfter() bool {
 			k.log.WithError(err).Warn("memberships can't be looked after")
 		}
 	}
-	if began := time.Now(); began.After(k.readAt) {
-		restored := func(id plan.ID, what string) { k.hands.takings.guardian.Restore(id, what) }
-		if err := k.hands.entries.lookAfter(restored); err != nil {
-			k.log.WithError(err).Error("the kernel's maps can't be put right, trying on")
-		}
-		k.readAt = time.Now().Add(mapsRest * time.Since(began))
+	restored := func(id plan.ID, what string) { k.hands.takings.guardian.Restore(id, what) }
+	if err := k.hands.entries.lookAfter(restored); err != nil {
+		k.log.WithError(err).Error("could not put the kernel's maps right, trying again")
 	}
 	k.lookAfterJournal()
 	return k.hands.settings.drifted(k.hands.notes.all)
