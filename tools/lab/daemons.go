@@ -140,7 +140,8 @@ func (n *Node) keepalived(program, path string) (*Process, error) {
 	if err := n.Do(func() error { return os.MkdirAll(dir, 0o755) }); err != nil {
 		return nil, err
 	}
-	return n.Start(program, "--dont-fork", "--log-console", "--log-detail", "--vrrp",
+	// Without --vrrp: a keepalived that was built without LVS takes it for --vrrp_pid.
+	return n.Start(program, "--dont-fork", "--log-console", "--log-detail",
 		"--use-file", path, "--pid", dir+"/pid", "--vrrp_pid", dir+"/vrrp.pid")
 }
 
