@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// With however few descriptors, what is said about them is that they are too few, and
-// everything that was begun is undone.
+// With too few file descriptors, whatever their number, failoverd reports that, and undoes
+// everything that it had begun.
 func TestFewDescriptors(t *testing.T) {
 	s := newSite(t)
 	started := false
@@ -50,7 +50,8 @@ func TestFewDescriptors(t *testing.T) {
 	}
 }
 
-// Clients of the control socket that take all descriptors are not told past the logger.
+// Clients that use up the control socket's descriptors don't cause messages that bypass the
+// logger.
 func TestDescriptorsRunOut(t *testing.T) {
 	s := newSite(t)
 	file := filepath.Join(t.TempDir(), "failoverd.yaml")

@@ -15,9 +15,8 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// Extra addresses, of another family and on another interface too, are where the
-// router is Active, announced and fenced as the others are, and no advertisement
-// names them.
+// Extra addresses, also of another family and on another interface, are on the Active, which
+// announces and fences them like the others. No advertisement names them.
 func TestExtraAddresses(t *testing.T) {
 	inModes(t, func(s *site) {
 		beside, err := s.lab.LAN("beside")
@@ -74,14 +73,14 @@ routers:
 			}
 		}
 
-		// Whoever removes one: it comes back.
+		// An extra address that another program removes is added again.
 		eth1, err := s.a.Netlink().LinkByName("eth1")
 		s.ok(err)
 		placed, err := netlink.ParseAddr("203.0.113.10/24")
 		s.ok(err)
 		s.ok(s.a.Netlink().AddrDel(eth1, placed))
 		holder(s.a)
-		// It is told once it is there again, so that may be a moment later.
+		// The log reports it after it was added again, which may take a moment.
 		s.until("one address was put back", func() bool {
 			stats, err := a.client.Stats(s.ctx)
 			s.ok(err)

@@ -16,7 +16,7 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// configured is a failoverd that runs what is in a file.
+// configured is a failoverd with a configuration file.
 type configured struct {
 	*site
 	*lab.Failoverd
@@ -24,7 +24,7 @@ type configured struct {
 	client *control.Client
 }
 
-// withFile starts failoverd on a node with a file.
+// withFile starts failoverd on a node with a configuration file.
 func (s *site) withFile(n *lab.Node, text string, args ...string) *configured {
 	s.t.Helper()
 	return s.withFileEnv(n, nil, text, args...)
@@ -46,7 +46,7 @@ func (s *site) withFileEnv(n *lab.Node, env []string, text string, args ...strin
 	return c
 }
 
-// socketOf is the path of a process's control socket as it is seen from here.
+// socketOf returns the path of a process's control socket as this process sees it.
 func socketOf(f *lab.Failoverd) string {
 	return fmt.Sprintf("/proc/%d/root%s", f.PID(), control.DefaultPath)
 }
@@ -56,7 +56,7 @@ func (c *configured) write(text string) {
 	c.ok(os.WriteFile(c.path, []byte(text), 0o644))
 }
 
-// reload has it read its file and returns what has changed.
+// reload reloads failoverd and returns the changes.
 func (c *configured) reload() []control.Change {
 	c.t.Helper()
 	r, err := c.client.Reload(c.ctx, false)
@@ -64,7 +64,7 @@ func (c *configured) reload() []control.Change {
 	return r.Changes
 }
 
-// router waits until the router of the name is as wanted.
+// router waits until the status of a router is as wanted, and returns it.
 func (c *configured) router(name, family string, want func(control.Router) bool) control.Router {
 	c.t.Helper()
 	var last control.Status
@@ -87,8 +87,8 @@ func inState(state string) func(control.Router) bool {
 	return func(r control.Router) bool { return r.State == state }
 }
 
-// An interface that isn't there yet is waited for, the others aren't kept waiting,
-// and what the file says later is applied where it changes something.
+// A router waits for an interface that doesn't exist yet, and the other routers don't wait for it.
+// A reload applies the differences of the file, and nothing else.
 func TestFile(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -155,7 +155,7 @@ routers:
 		t.Errorf("removed, but still there: %+v", status.Routers)
 	}
 
-	// A bad file changes nothing, and whoever asks is told where it is bad.
+	// A bad file changes nothing, and the error says where it is bad.
 	c.write(`
 routers:
   - {name: web, interface: eth0, vrid: 51, priorty: 10, addresses: [198.18.0.10/24]}
@@ -172,7 +172,7 @@ routers:
 	if r := c.router("web", "ipv4", inState("Active")); r.Priority != 150 {
 		t.Errorf("a bad file changed the priority to %d", r.Priority)
 	}
-	// And SIGHUP reads a good one.
+	// SIGHUP reads a good file.
 	c.write(`
 routers:
   - {name: web, interface: eth0, vrid: 51, priority: 200, interval: 200ms, addresses: [198.18.0.10/24, 198.18.0.11/24]}
@@ -195,7 +195,7 @@ routers:
 	s.stop(s.a, c.Failoverd)
 }
 
-// --iface takes a part of the file.
+// --iface selects a part of the file.
 func TestFileInterface(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -213,8 +213,8 @@ routers:
 	s.stop(s.a, c.Failoverd)
 }
 
-// Reloads that change one of 200 routers leave the others alone: none leaves, and
-// none is silent for so long that a Backup would take over.
+// Reloads that change one of 200 routers don't disturb the others: none leaves, and none is silent
+// for so long that a Backup would take over.
 func TestReloadRhythm(t *testing.T) {
 	s := newSite(t)
 	const routers, reloads, interval = 200, 50, 100 * time.Millisecond
@@ -275,8 +275,8 @@ func TestReloadRhythm(t *testing.T) {
 	s.stop(s.a, c.Failoverd)
 }
 
-// The Rust failover's file runs as it is, found where that one looked for it, and
-// what it tolerated is told.
+// The Rust failover's file runs unchanged, in the place where that program looked for it. A
+// warning names each thing that the Rust failover tolerated.
 func TestPredecessor(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -296,8 +296,8 @@ func TestPredecessor(t *testing.T) {
 	s.stop(s.a, f)
 }
 
-// A router takes no part before startup_delay is over, and lets an Active of lower
-// priority be for preempt_delay.
+// A router takes no part before startup_delay has passed, and doesn't preempt an Active of lower
+// priority before preempt_delay has passed.
 func TestDelays(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// `failoverd --iface eth0` watches while nothing is configured for it, and takes part as
-// what the file has for it from then on. It says which of them it does.
+// `failoverd --iface eth0` only listens while the file has no router on eth0. With one it takes
+// part. It says which of the two it does.
 func TestTakesPartOrWatches(t *testing.T) {
 	s := newSite(t)
 	const path, etc = "/etc/failoverd/failoverd.yaml", "mkdir -p /etc/failoverd && cat >/etc/failoverd/failoverd.yaml <<'.'\n"
@@ -20,7 +20,7 @@ func TestTakesPartOrWatches(t *testing.T) {
 		if content != "" {
 			script = etc + content + ".\n" + script
 		}
-		// The file is seen by this process only.
+		// Only this process sees the file.
 		f, err := s.a.Start("unshare", "--mount", "/bin/sh", "-c", "mount -t tmpfs none /etc && "+script, failoverd())
 		s.ok(err)
 		_, err = f.WaitLine(s.ctx, 0, func(line string) bool { return strings.Contains(line, says) })
@@ -40,7 +40,7 @@ func TestTakesPartOrWatches(t *testing.T) {
 	s.clean(s.a)
 }
 
-// Each line about a router has its name, also of one that a reload has added.
+// Each log line about a router has its name, also for a router that a reload has added.
 func TestRoutersAreNamed(t *testing.T) {
 	s := newSite(t)
 	const routers = "routers:\n  - {name: web, interface: eth0, vrid: 51, interval: 100ms, addresses: [198.18.0.10/24]}\n"
@@ -71,7 +71,7 @@ func TestRoutersAreNamed(t *testing.T) {
 	}
 }
 
-// Two signals to stop at the same moment are one: a hook that takes its time is waited for.
+// Two stop signals at the same moment count as one: failoverd waits for a slow hook.
 func TestTwoSignalsAreOne(t *testing.T) {
 	s := newSite(t)
 	dir := t.TempDir()

@@ -11,8 +11,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 )
 
-// The routers of a group are on one host: the first fault takes all of them there,
-// and they come back together.
+// All routers of a group are on one host: the first fault moves all of them, and they come back
+// together.
 func TestGroup(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -57,7 +57,7 @@ groups:
 		}
 	}
 
-	// While one hears a better host, the other doesn't take over either.
+	// While one hears a better host, the other one doesn't take over.
 	b.write(fmt.Sprintf(text, 100, 250))
 	b.reload()
 	held := b.router("wan", "ipv4", func(r control.Router) bool { return r.HeldBy != "" })
@@ -67,7 +67,7 @@ groups:
 	both(a, "Active")
 }
 
-// The families of one router are on one host, unless told otherwise.
+// The families of a router are on the same host, unless configured otherwise.
 func TestFamiliesTogether(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

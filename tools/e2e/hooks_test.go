@@ -29,7 +29,7 @@ func (s *site) program(dir, name, text string) string {
 	return path
 }
 
-// lines are those of a file, if it is there.
+// lines returns the lines of a file, or none if it doesn't exist.
 func (s *site) lines(path string) []string {
 	s.t.Helper()
 	b, err := os.ReadFile(path)
@@ -40,7 +40,7 @@ func (s *site) lines(path string) []string {
 	return strings.Split(strings.TrimSpace(string(b)), "\n")
 }
 
-// until waits until something is so.
+// until waits until a condition holds.
 func (s *site) until(what string, so func() bool) {
 	s.t.Helper()
 	for !so() {
@@ -51,7 +51,7 @@ func (s *site) until(what string, so func() bool) {
 	}
 }
 
-// alive reports whether a process lives that has a word in its command line.
+// alive reports whether a process runs whose command line contains a word.
 func (s *site) alive(word string) bool {
 	s.t.Helper()
 	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -62,7 +62,7 @@ func (s *site) alive(word string) bool {
 	})
 }
 
-// ran waits until a router's hook has ended in a state.
+// ran waits until a router's hook has ended for a state.
 func (c *configured) ran(router, state string) control.HookRun {
 	c.t.Helper()
 	var hook control.Hook
@@ -73,9 +73,8 @@ func (c *configured) ran(router, state string) control.HookRun {
 	return *hook.Last
 }
 
-// Hooks that hang, leave a daemon behind, write a gigabyte, are missing or may be
-// written to by others: each is told in the status, and none keeps an advertisement
-// waiting so that the Backup takes over.
+// The status reports hooks that hang, leave a daemon behind, write a gigabyte, don't exist or are
+// writable by others. None of them delays an advertisement for so long that the Backup takes over.
 func TestBadHooks(t *testing.T) {
 	s := newSite(t)
 	dir := t.TempDir()
@@ -176,7 +175,7 @@ func TestBadHooks(t *testing.T) {
 	s.stop(s.b, b.Failoverd)
 }
 
-// peakMemory is how much memory a process has had at most, in octets.
+// peakMemory returns the peak memory of a process in octets.
 func peakMemory(t *testing.T, pid int) int {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -196,9 +195,9 @@ func peakMemory(t *testing.T, pid int) int {
 	return 0
 }
 
-// Ten changes of state in a second: a slow hook is told of some, in their order and
-// one at a time, of the last in any case, and how many it missed is told; the FIFO
-// has them all.
+// There are ten changes of state in a second. A slow hook runs for some of them, in their order
+// and one at a time, and in any case for the last one; the environment says how many it missed.
+// The FIFO has all of them.
 func TestHookKeepsUp(t *testing.T) {
 	s := newSite(t)
 	dir := t.TempDir()
@@ -234,7 +233,7 @@ func TestHookKeepsUp(t *testing.T) {
 			fmt.Sscan(line, &skipped)
 			changes += skipped
 		}
-		// Backup, Active, five times a fault and Backup, and Active.
+		// Backup, Active, five times fault and Backup, and Active.
 		return changes >= 13 && strings.HasSuffix(told[len(told)-1], last)
 	})
 	status := a.router("web", "ipv4", func(r control.Router) bool { return r.Hooks[0].Running == "" })
@@ -263,7 +262,7 @@ func TestHookKeepsUp(t *testing.T) {
 			t.Fatalf("%q: %v in\n%s", line, err, strings.Join(told, "\n"))
 		}
 		_, line, _ = strings.Cut(line, state+" ")
-		// As many as were skipped are between it and the one before.
+		// The number of skipped changes is the distance to the previous one.
 		if at += n; at >= len(written) || written[at] != line {
 			t.Fatalf("%d were skipped before %q; told:\n%s\nthe FIFO:\n%s", n, line, strings.Join(told, "\n"), strings.Join(written, "\n"))
 		}
@@ -281,14 +280,14 @@ func TestHookKeepsUp(t *testing.T) {
 	}
 }
 
-// readAll reads what is in a FIFO that nobody writes to any more.
+// readAll reads the rest of a FIFO that has no writer.
 func readAll(f *os.File) (string, error) {
 	b, err := io.ReadAll(f)
 	return string(b), err
 }
 
-// The same script in keepalived and in failoverd is told the same, on the host that
-// fails and on the one that takes over: start, failover, failback, stop.
+// keepalived and failoverd call the same script with the same arguments, on the host that fails
+// and on the one that takes over: at a start, failover, failback and stop.
 func TestHooksAsKeepalived(t *testing.T) {
 	type told struct{ a, b []string }
 	all := make(map[string]told)

@@ -12,8 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Whatever is in the file, or instead of it, when a reload reads it: an Active says
-// what is wrong with it and stays Active.
+// Whatever a reload finds in place of the file, an Active reports the fault and stays Active.
 func TestReloadHostileFiles(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
