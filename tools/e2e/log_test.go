@@ -34,7 +34,7 @@ func pty(s *site) (*os.File, string) {
 	return far, fmt.Sprintf("/dev/pts/%d", n)
 }
 
-// seen collects what is written to something.
+// seen collects what is written to it.
 type seen struct {
 	mu   sync.Mutex
 	text string
@@ -53,8 +53,8 @@ func (w *seen) String() string {
 	return w.text
 }
 
-// runLogged runs failoverd until its router is Active and stops it. The script gets its
-// command line.
+// runLogged runs failoverd in a script until its router is Active, and stops it. The script gets
+// its command line.
 func runLogged(s *site, script string, env ...string) {
 	s.t.Helper()
 	file := filepath.Join(s.t.TempDir(), "failoverd.yaml")
@@ -71,7 +71,7 @@ func runLogged(s *site, script string, env ...string) {
 	}
 }
 
-// On a terminal the log is lines for people, which say that it runs and how it is left.
+// On a terminal the log has lines for people. They say that failoverd runs and how to stop it.
 func TestLogOnTerminal(t *testing.T) {
 	for name, c := range map[string]struct {
 		env    []string
@@ -104,12 +104,12 @@ func TestLogOnTerminal(t *testing.T) {
 	}
 }
 
-// toJournal has standard error be what systemd says is the journal's, in a file.
+// toJournal makes standard error a file that JOURNAL_STREAM names as the journal's.
 func toJournal(file, before string) string {
 	return before + ` : >` + file + `; JOURNAL_STREAM=$(stat -c %d:%i ` + file + `); export JOURNAL_STREAM; exec "$0" "$@" 2>>` + file
 }
 
-// Below systemd each line is a record of the journal with its priority and its fields.
+// Below systemd each log line is a record of the journal, with its priority and fields.
 func TestLogInJournal(t *testing.T) {
 	s := newSite(t)
 	dir := t.TempDir()
@@ -132,7 +132,7 @@ func TestLogInJournal(t *testing.T) {
 		}
 	}()
 	runLogged(s, toJournal(errs, "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && : >"+place+" && mount --bind "+socket+" "+place+" &&"))
-	s.ok(journald.SetReadDeadline(time.Now().Add(time.Second))) // all was sent before the program ended
+	s.ok(journald.SetReadDeadline(time.Now().Add(time.Second))) // everything was sent before the program ended
 	<-read
 	find := func(of string, want ...string) {
 		t.Helper()
@@ -161,7 +161,7 @@ func TestLogInJournal(t *testing.T) {
 	}
 }
 
-// Where the journal's socket isn't there, standard error has the priorities.
+// Without the journal's socket the lines on standard error begin with the priority.
 func TestLogInJournalWithoutSocket(t *testing.T) {
 	s := newSite(t)
 	errs := filepath.Join(t.TempDir(), "stderr")

@@ -9,9 +9,8 @@ import (
 	"testing"
 )
 
-// A macvlan that is removed comes back with its addresses, what it needs of the
-// interface is as before at the end, also after kill -9, and one that doesn't
-// fit says why.
+// A macvlan that is removed is added again with its addresses. At the end the interface's settings
+// are as before, also after kill -9. A router whose macvlan can't be added says why.
 func TestMacvlan(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -82,7 +81,7 @@ func TestMacvlan(t *testing.T) {
 	s.clean(s.a)
 }
 
-// device is the name of the macvlan on the first router.
+// device returns the name of the macvlan on the first router.
 func device(s *site, family int) string {
 	line, err := s.a.Run(s.ctx, "ip", "-o", "link", "show", ifname)
 	s.ok(err)

@@ -12,7 +12,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 )
 
-// What Prometheus is shown is what the control socket says.
+// The metrics for Prometheus are the values of the control socket.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -42,7 +42,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("not among the metrics: %s in\n%s", want, text)
 		}
 	}
-	// The file's keys are in place with a reload; a flag wins over them.
+	// A reload applies the keys of the file. A flag wins over them.
 	c.write(`global: {metrics: 127.0.0.1:9651, log_level: debug}` + "\n" + routers)
 	for _, change := range c.reload() {
 		if strings.Contains(strings.Join(change.Details, " "), "metrics") {
@@ -56,8 +56,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// The metrics are where the file says, also after a reload, and stay where they
-// are if they can't be there.
+// The metrics are at the address of the file, also after a reload. They stay at the old address if
+// failoverd can't listen on the new one.
 func TestMetricsReload(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -66,7 +66,7 @@ func TestMetricsReload(t *testing.T) {
 		return "global: {" + global + "}\nrouters: [{name: web, interface: eth0, vrid: 51, interval: 10s, priority: 255, addresses: [198.18.0.1/24]}]"
 	}
 	at := func(address string) (text string) {
-		_ = s.a.Do(func() (err error) { // nobody there is an answer too
+		_ = s.a.Do(func() (err error) { // a refused connection is an answer too
 			text, err = scrape(address)
 			return err
 		})
@@ -103,7 +103,7 @@ func TestMetricsReload(t *testing.T) {
 	}
 }
 
-// scrape reads the metrics in the thread's network namespace.
+// scrape reads the metrics in the network namespace of the thread.
 func scrape(address string) (string, error) {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {

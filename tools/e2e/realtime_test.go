@@ -16,7 +16,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
-// policies are those of a process's threads, and how many have each.
+// policies counts the threads of a process by their scheduling policy.
 func (s *site) policies(pid int) map[uint32]int {
 	s.t.Helper()
 	tasks, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), "task"))
@@ -35,7 +35,7 @@ func (s *site) policies(pid int) map[uint32]int {
 	return all
 }
 
-// locked is how much of its memory is locked, in kB.
+// locked returns the locked memory of a process in kB.
 func (s *site) locked(pid int) int {
 	s.t.Helper()
 	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
@@ -46,9 +46,9 @@ func (s *site) locked(pid int) int {
 	return n
 }
 
-// By default the event loop's thread alone is real-time, what it starts isn't, and the
-// memory is locked. A reload changes that, and a thread that runs for too long ends it.
-// A daemon that may not says what to grant, in one line, and does its work all the same.
+// By default only the thread of the event loop is real-time, its children aren't, and the memory
+// is locked. A reload changes that, and so does a thread that runs for too long. A daemon without
+// the permission says in one line what to grant, and does its work.
 func TestRealtimeByDefault(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -82,7 +82,7 @@ func TestRealtimeByDefault(t *testing.T) {
 		a.reload()
 		s.until("it is after a reload with "+c.keys, is(c.loop, c.others))
 	}
-	// The kernel says when a thread runs for too long.
+	// The kernel sends a signal when a thread runs for too long.
 	s.ok(unix.Kill(a.PID(), unix.SIGXCPU))
 	s.until("it gives its rank up", is(0, 0))
 	if r := a.router("web", "ipv4", inState("Active")); r.BecameActive != 1 {
@@ -107,9 +107,9 @@ func TestRealtimeByDefault(t *testing.T) {
 	}
 }
 
-// With `realtime: true` no thread is left that waits for programs that aren't, the
-// memory is locked, and a hook is like any other program. A reload ends and begins
-// it; a daemon that may not does its work all the same.
+// With `realtime: true` every thread is real-time, so that none waits for another program, and the
+// memory is locked. A hook runs with normal priority. A reload turns it on and off. A daemon
+// without the permission does its work.
 func TestRealtime(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -143,7 +143,7 @@ func TestRealtime(t *testing.T) {
 	if r := a.router("web", "ipv4", inState("Active")); r.BecameActive != 1 {
 		t.Errorf("became Active %d times", r.BecameActive)
 	}
-	// The kernel says when a thread runs for too long.
+	// The kernel sends a signal when a thread runs for too long.
 	s.ok(unix.Kill(a.PID(), unix.SIGXCPU))
 	s.until("it gives its rank up", is(false))
 

@@ -28,7 +28,7 @@ func (s *site) advertised(n *lab.Node, from, priority int) int {
 	return at
 }
 
-// listen accepts connections in a node, at its loopback address.
+// listen accepts connections on a node, at its loopback address.
 func listen(s *site, n *lab.Node, address string) net.Listener {
 	s.t.Helper()
 	var l net.Listener
@@ -46,8 +46,8 @@ func (c *configured) check(router, name, state string) func(control.Router) bool
 	}
 }
 
-// Where a check has no weight, a router whose check is down takes no part: it says
-// so with priority 0, another has the addresses, and it comes back.
+// A router whose check without a weight is down takes no part: it sends priority 0, another router
+// takes over, and it comes back with the check.
 func TestTrackFault(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -90,7 +90,7 @@ routers:
 	}
 }
 
-// Where checks have weights, the priority is the sum, changed in place.
+// With weights, the priority is the sum and changes without leaving the state.
 func TestTrackWeights(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -133,7 +133,7 @@ routers:
 	has(100 - 32 + 2 + 16 + 1 + 4)
 	route("add")
 	s.ok(os.WriteFile(number, []byte("50\n"), 0o644))
-	has(100 - 32 + 2 + 1 + 4 + 8 + 50) // the other router doesn't want a number
+	has(100 - 32 + 2 + 1 + 4 + 8 + 50) // the other router's check has no weight
 	from := len(s.capture.Frames())
 	s.advertised(s.a, from, 133)
 	s.ok(os.WriteFile(number, []byte("500\n"), 0o644))
@@ -153,8 +153,8 @@ routers:
 		t.Errorf("it became Active %d times, of which once for a number below -253", last.BecameActive)
 	}
 
-	// A reload keeps what is known, and a new check of a running router is waited for
-	// without a fault.
+	// A reload keeps the results of the checks. A running router waits for a new check without a
+	// fault.
 	before, err := a.client.Status(s.ctx)
 	s.ok(err)
 	a.write(strings.Replace(strings.Replace(text, "absent]", "absent, new]", 1), "routers:\n", `  - {name: new, script: "sleep 0.5; exit 1", shell: true, timeout: 5s, weight: 0, reverse: true}
@@ -187,7 +187,7 @@ routers:
 	s.stop(s.a, a.Failoverd)
 }
 
-// A script that others may change isn't run, unless that is allowed.
+// A script that other users may write to isn't run, unless that is allowed.
 func TestTrackInsecure(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

@@ -18,7 +18,7 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// inReceiveModes runs a test in each of the ways to receive.
+// inReceiveModes runs a test with each way to receive.
 func inReceiveModes(t *testing.T, test func(s *site, mode string)) {
 	t.Helper()
 	t.Parallel()
@@ -30,7 +30,7 @@ func inReceiveModes(t *testing.T, test func(s *site, mode string)) {
 	}
 }
 
-// castFile is a router of both families with the other one for a peer.
+// castFile returns a file with a router of both families that has the other host as its peer.
 func castFile(peer, priority int, mode, more string) string {
 	return fmt.Sprintf(`
 global: {xdp_mode: %s}
@@ -46,7 +46,7 @@ routers:
 %s`, mode, priority, peer, peer, more)
 }
 
-// sentBy are the advertisements that a node has sent since the given frame.
+// sentBy returns the advertisements that a node has sent since the given frame.
 func (s *site) sentBy(n *lab.Node, since int) (all []lab.Frame) {
 	for _, f := range s.capture.Frames()[since:] {
 		if _, _, _, ok := f.Advertisement(); ok && f.From == n.Name {
@@ -56,8 +56,8 @@ func (s *site) sentBy(n *lab.Node, since int) (all []lab.Frame) {
 	return all
 }
 
-// toPeer checks that advertisements go from a node's own MAC and address to the
-// other's, and nowhere else.
+// toPeer checks that advertisements go from a node's own MAC and address to the other's, and
+// nowhere else.
 func (s *site) toPeer(frames []lab.Frame, from, to *lab.Node) {
 	s.t.Helper()
 	source, destination := s.mac(from), s.mac(to)
@@ -74,7 +74,7 @@ func (s *site) toPeer(frames []lab.Frame, from, to *lab.Node) {
 	}
 }
 
-// counter reads one of the counters that all routers share.
+// counter returns a counter, summed over the routers.
 func (c *configured) counter(name string) uint64 {
 	c.t.Helper()
 	stats, err := c.client.Stats(c.ctx)
@@ -99,8 +99,8 @@ func (c *configured) waitCounter(name string, before uint64) {
 	}
 }
 
-// O-09: two routers that advertise to each other fail over like those of a group,
-// without a word to it, and without an answer of the kernel that VRRP isn't there.
+// O-09: two unicast routers fail over like multicast ones. They send nothing to the multicast
+// group, and no kernel answers that VRRP is unreachable.
 func TestUnicast(t *testing.T) {
 	t.Attr("proves", "O-09")
 	inReceiveModes(t, func(s *site, mode string) {
@@ -154,8 +154,8 @@ func TestUnicast(t *testing.T) {
 	})
 }
 
-// strangers sends what node b, a Backup, must not heed: from no peer, from a peer
-// through a router, and by multicast.
+// strangers sends advertisements that node b, a Backup, must ignore: from a host that isn't a
+// peer, from a peer through an IP router, and by multicast.
 func (s *site) strangers(b *configured) {
 	s.t.Helper()
 	mac, err := net.ParseMAC(s.mac(s.b))
@@ -193,8 +193,8 @@ func (s *site) strangers(b *configured) {
 	}
 }
 
-// Peers are reloaded in place, and advertisements follow a peer's MAC as the
-// kernel's neighbour table does.
+// A reload changes the peers without leaving the state, and advertisements go to the MAC of the
+// peer in the kernel's neighbour table.
 func TestUnicastPeersChange(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -231,8 +231,7 @@ func TestUnicastPeersChange(t *testing.T) {
 	s.stop(s.a, a.Failoverd)
 }
 
-// A peer that can't be reached keeps nobody from the others, nor the host from
-// answering.
+// An unreachable peer delays no advertisement to the others, and the host answers as before.
 func TestUnicastUnreachable(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -256,8 +255,8 @@ func TestUnicastUnreachable(t *testing.T) {
 	s.stop(s.a, a.Failoverd)
 }
 
-// A unicast Active that was stopped says nothing to its peer before it knows
-// that another one took over.
+// A unicast Active that was stopped sends nothing to its peer before it knows that another router
+// took over.
 func TestUnicastStale(t *testing.T) {
 	inReceiveModes(t, func(s *site, mode string) {
 		a := s.withFile(s.a, castFile(2, 200, mode, "    preempt: false\n"))
@@ -276,7 +275,7 @@ func TestUnicastStale(t *testing.T) {
 		since := len(s.capture.Frames())
 		for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
 			from := since
-			for range 2 { // with the second the first has arrived
+			for range 2 { // when the second has arrived, the first has too
 				n, err := s.capture.Wait(s.ctx, from, func(frame lab.Frame) bool {
 					_, d, _, ok := frame.Advertisement()
 					return ok && frame.From == s.b.Name && packet.FamilyOf(d.Source) == f
@@ -300,7 +299,7 @@ func TestUnicastStale(t *testing.T) {
 	})
 }
 
-// Who only watches is shown what comes by unicast, and how to back it up.
+// A failoverd that only listens shows unicast routers, with the command that backs them up.
 func TestUnicastWatch(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"auto", "off"} {

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// The unit's condition lets the service start if the file says something, also something
-// wrong, and otherwise says what is to be done.
+// The condition of the unit lets the service start if the file has any content, even wrong
+// content. Otherwise it says what to do.
 func TestUnitCondition(t *testing.T) {
 	unit, err := os.ReadFile("../package/failoverd.service")
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 )
 
-// A router whose advertisement gets longer than the MTU is out, says why, and is back as
-// soon as it fits. The other one of the interface goes on.
+// A router whose advertisement gets longer than the MTU takes no part, says why, and comes back as
+// soon as it fits. Another router on the interface isn't affected.
 func TestAdvertisementTooLong(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
