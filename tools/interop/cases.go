@@ -58,17 +58,18 @@ type testCase struct {
 	scenario scenario
 }
 
-// possible reports whether the case exists: HMAC is a matter of some scenarios, and of
-// keepalived of some version.
+// possible reports whether the scenario can be played with the protocol, and the peer
+// speaks it.
 func (c testCase) possible() bool {
-	if !c.proto.hmac {
+	switch {
+	case !c.proto.hmac:
 		return c.scenario.on != onHMAC
+	case c.peer != peerKeepalived, c.scenario.on == onPlain, c.scenario.on == onMulticast && c.proto.unicast:
+		return false
+	case c.proto.family == "ipv6":
+		return c.version.atLeast(keepalivedSignsIPv6)
 	}
-	least := keepalivedSignsIPv4
-	if c.proto.family == "ipv6" {
-		least = keepalivedSignsIPv6
-	}
-	return c.scenario.on != onPlain && c.peer == peerKeepalived && c.version.atLeast(least)
+	return c.version.atLeast(keepalivedSignsIPv4)
 }
 
 func (c testCase) order() string {
@@ -193,6 +194,9 @@ const (
 	onAll rows = iota
 	onPlain
 	onHMAC
+	// onMulticast leaves out unicast: two routers that can't reach each other don't find
+	// each other's MAC, so nothing on the wire shows that they are Active.
+	onMulticast
 )
 
 var scenarios = []scenario{
@@ -200,7 +204,7 @@ var scenarios = []scenario{
 	{"stop", "STOP", onAll, false, playStop, expectStop},
 	{"preempt", "PREEMPT", onPlain, false, playPreempt, expectPreempt},
 	{"no-preempt", "NO-PREEMPT", onPlain, false, playNoPreempt, expectNoPreempt},
-	{"equal", "EQUAL", onAll, false, playEqual, expectEqual},
+	{"equal", "EQUAL", onMulticast, false, playEqual, expectEqual},
 	{"interval", "INTERVAL", onPlain, true, playInterval, expectInterval},
 	{"addresses", "ADDRESSES", onPlain, false, playAddresses, expectAddresses},
 	{"introduce", "INTRODUCE", onHMAC, true, playIntroduce, expectHMAC},
