@@ -87,11 +87,11 @@ func TestProgramsDetached(t *testing.T) {
 	t.Cleanup(func() { _ = stranger.Close() })
 	s.again(b.Failoverd, line)
 	if p := b.problem("ipv4", control.ProgramInFront, ""); !strings.Contains(p.Text, "cil_from_netdev") {
-		t.Errorf("told: %+v", p)
+		t.Errorf("problem %+v", p)
 	}
 	b.router("web", "ipv4", inState("Backup"))
 	if all := b.Transitions(); slices.ContainsFunc(all, func(c lab.Transition) bool { return c.To == "Active" }) {
-		t.Errorf("the Backup hasn't stayed one: %+v", all)
+		t.Errorf("the Backup changed its state: %+v", all)
 	}
 
 	line = len(a.Lines())
@@ -101,7 +101,7 @@ func TestProgramsDetached(t *testing.T) {
 	ping, err := s.c.Ping(netip.MustParseAddr("198.18.0.10"), 10*time.Millisecond)
 	s.ok(err)
 	if _, err := ping.WaitReply(s.ctx, time.Now()); err != nil {
-		t.Errorf("nobody answers after the programs are attached again: %v", err)
+		t.Errorf("no router answers after the programs were attached again: %v", err)
 	}
 	s.ok(ping.Close())
 	s.stop(s.a, a.Failoverd)
@@ -125,7 +125,7 @@ func TestProgramsLost(t *testing.T) {
 	_, _, err = a.WaitState(s.ctx, line, "ipv4", "Active")
 	s.ok(err)
 	if down := a.Transitions()[changes]; down.To != "Initialize" || !strings.Contains(down.Cause, "can't be attached again") {
-		t.Errorf("it doesn't step down first: %+v", down)
+		t.Errorf("it did not step down first: %+v", down)
 	}
 	s.answeredBy("198.18.0.10", s.a)
 	s.stop(s.b, b.Failoverd)
@@ -181,7 +181,7 @@ func TestSecondInterface(t *testing.T) {
 				return
 			}
 			if time.Now().After(end) {
-				t.Fatalf("%s: %v answer, %s is that of eth1", what, got, second)
+				t.Fatalf("%s: the MACs %v answer, of which %s is eth1's", what, got, second)
 			}
 		}
 	}
@@ -192,7 +192,7 @@ func TestSecondInterface(t *testing.T) {
 	silent("killed")
 	for _, p := range b.router("web", "ipv4", inState("Active")).Problems {
 		if p.Kind == control.AddressConflict {
-			t.Errorf("%+v", p)
+			t.Errorf("problem %+v", p)
 		}
 	}
 }
@@ -241,7 +241,7 @@ func TestRouterThatDoesNotFit(t *testing.T) {
 	a.reload()
 	waits := a.router("db", "ipv4", func(r control.Router) bool { return r.Waiting != "" })
 	if !strings.Contains(waits.Waiting, "65536 virtual addresses") || waits.State != "Initialize" {
-		t.Errorf("it waits for %q in %s", waits.Waiting, waits.State)
+		t.Errorf("waiting for %q in the state %s", waits.Waiting, waits.State)
 	}
 	a.router("web", "ipv4", inState("Active"))
 	for _, key := range filled {
@@ -272,7 +272,7 @@ func TestInterfaceIndexIsReused(t *testing.T) {
 	_, err := s.b.Run(s.ctx, "sh", "-c", fmt.Sprintf(`printf 'link del eth1\nlink add eth1 index %d type veth peer name far\naddr add 198.19.0.2/24 dev eth1\nlink set eth1 up\n' | ip -batch -`, before))
 	s.ok(err)
 	if now := index(s.b); now != before {
-		t.Fatalf("the interface has the number %d, not %d", now, before)
+		t.Fatalf("the index of the interface is %d, want %d", now, before)
 	}
 	// The other end belongs to the other host.
 	var namespace *os.File

@@ -60,7 +60,7 @@ routers:
 	}
 	a := p.withFile(p.a, text)
 	if _, err := a.WaitLine(p.ctx, 0, func(line string) bool { return strings.Contains(line, "RFC 3768 removed it") }); err != nil {
-		t.Errorf("no warning: %v", err)
+		t.Errorf("no warning about the type: %v", err)
 	}
 	p.waitHolder(p.asked, p.a)
 	peer, err := p.b.Keepalived(config)
@@ -75,7 +75,7 @@ routers:
 	for range 5 {
 		f := p.heard(p.a, "ipv4", since)
 		if ip := packet.IPOf(f.Data); (ip[9] == packet.ProtocolAH) != (kind == "ah") {
-			t.Errorf("sent as protocol %d", ip[9])
+			t.Errorf("sent with IP protocol %d", ip[9])
 		}
 		since = len(p.capture.Frames())
 	}
@@ -99,7 +99,7 @@ routers:
 	accepted := a.accepted()["ipv4"]
 	for a.accepted()["ipv4"] < accepted+4 {
 		if p.ctx.Err() != nil {
-			t.Fatal("keepalived isn't heard any more")
+			t.Fatal("keepalived is no longer heard")
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -112,7 +112,7 @@ routers:
 	}
 	a.router("web", "ipv4", inState("Active"))
 	if a.counter("auth_failures") == 0 {
-		t.Error("nothing refused")
+		t.Error("no advertisement was refused")
 	}
 	secret("failovr1")
 	a.reload()

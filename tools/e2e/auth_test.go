@@ -195,7 +195,7 @@ func TestAuthentication(t *testing.T) {
 		}
 		for _, f := range eachFamily {
 			if r := b.router("web", f, inState("Backup")); r.ActivePriority != 200 {
-				t.Errorf("it heeded an attack: %+v", r)
+				t.Errorf("it heeded a forged advertisement: %+v", r)
 			}
 		}
 
@@ -210,7 +210,7 @@ func TestAuthentication(t *testing.T) {
 					}
 				}
 				if s.ctx.Err() != nil {
-					t.Fatalf("an attacker keeps it silent: %+v", r)
+					t.Fatalf("forged advertisements keep it from taking over: %+v", r)
 				}
 				time.Sleep(20 * time.Millisecond)
 			}
@@ -252,16 +252,16 @@ func TestAuthenticationStopped(t *testing.T) {
 		for _, f := range eachFamily {
 			for b.accepted()[f] < before[f]+5 {
 				if s.ctx.Err() != nil {
-					t.Fatalf("%s: it hears nothing any more", f)
+					t.Fatalf("%s: it no longer hears the Active", f)
 				}
 				time.Sleep(20 * time.Millisecond)
 			}
 		}
 		if n := len(b.Transitions()); n != transitions {
-			t.Errorf("transitions after it went on: %+v", b.Transitions()[transitions:])
+			t.Errorf("transitions after SIGCONT: %+v", b.Transitions()[transitions:])
 		}
 		if n := b.counter("auth_stale"); n != 0 {
-			t.Errorf("%d were taken for old", n)
+			t.Errorf("%d advertisements were refused as stale", n)
 		}
 		s.stop(s.a, a.Failoverd)
 		s.stop(s.b, b.Failoverd)
@@ -290,7 +290,7 @@ func TestAuthenticationUnicast(t *testing.T) {
 	}
 	for _, f := range s.sentBy(s.a, 0) {
 		if _, d, _, _ := f.Advertisement(); len(d.Trailer) == 0 {
-			t.Fatalf("without a trailer: %v", f)
+			t.Fatalf("an advertisement without a trailer: %v", f)
 		}
 	}
 	s.stop(s.a, a.Failoverd)
@@ -299,7 +299,7 @@ func TestAuthenticationUnicast(t *testing.T) {
 	}
 	for _, reason := range []packet.Reason{packet.ErrAuth, packet.ErrAuthMissing, packet.ErrAuthKey, packet.ErrAuthStale, packet.ErrAuthReplay, packet.ErrPeer} {
 		if n := b.counter(reason.String()); n != 0 {
-			t.Errorf("%s: %d", reason, n)
+			t.Errorf("counter %s is %d", reason, n)
 		}
 	}
 }
@@ -360,7 +360,7 @@ func TestAuthenticationRotation(t *testing.T) {
 	}
 	for _, reason := range []packet.Reason{packet.ErrAuth, packet.ErrAuthMissing, packet.ErrAuthKey, packet.ErrAuthStale, packet.ErrAuthReplay, packet.ErrPacketLength} {
 		if n := b.counter(reason.String()); n != 0 {
-			t.Errorf("%s: %d", reason, n)
+			t.Errorf("counter %s is %d", reason, n)
 		}
 	}
 	if n := len(b.Transitions()); n != 8 { // for each family: Backup, Active, Backup, Active
@@ -402,7 +402,7 @@ func (s *site) missedNone(b *configured, before map[string]uint64, keys *keyring
 	}
 	for id := range uint8(len(keys.text) + 1) {
 		if signed[id] == 0 {
-			s.t.Errorf("none sent with key %d (0: without a trailer): %v", id, signed)
+			s.t.Errorf("no advertisement was sent with key %d (0: without a trailer): %v", id, signed)
 		}
 	}
 }
@@ -435,13 +435,13 @@ func TestAuthenticationSecret(t *testing.T) {
 	s.ok(os.WriteFile(keys.path(1), []byte("hex:"+keys.text[1]), 0o600))
 	_, err := c.client.Reload(s.ctx, false)
 	if err == nil || !strings.Contains(err.Error(), "not hexadecimal") {
-		t.Errorf("a bad key: %v", err)
+		t.Errorf("a reload with a malformed key: %v", err)
 	}
 	fmt.Fprintln(&told, err)
 	s.ok(os.Chmod(keys.path(1), 0o644))
 	_, err = c.client.Reload(s.ctx, false)
 	if err == nil || !strings.Contains(err.Error(), "chmod 600") {
-		t.Errorf("a key that all may read: %v", err)
+		t.Errorf("a reload with a key that all users may read: %v", err)
 	}
 	fmt.Fprintln(&told, err)
 	status, err := c.client.Status(s.ctx)
@@ -479,7 +479,7 @@ func TestAuthenticationSecret(t *testing.T) {
 		}
 		for _, form := range append(forms, strings.Join(bytewise, `","`), strings.Join(bytewise, " ")) {
 			if bytes.Contains(told.Bytes(), []byte(form)) {
-				t.Errorf("told as %s", form)
+				t.Errorf("a key appears as %s", form)
 			}
 		}
 	}
@@ -540,7 +540,7 @@ func TestFloodOfForgeries(t *testing.T) {
 		}
 		if mode != "off" {
 			if lost, forged := b.counter("ring_full"), b.counter("auth_failures")+b.counter("auth_overlong"); lost != 0 || forged == 0 {
-				s.t.Errorf("%d found no room in a ring, %d were refused", lost, forged)
+				s.t.Errorf("%d advertisements found no room in the ring, %d were refused", lost, forged)
 			}
 		}
 	})

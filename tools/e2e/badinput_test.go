@@ -98,7 +98,7 @@ func checkError(t *testing.T, p *lab.Process, code, wantCode int, want []string)
 	}
 	out := strings.TrimSpace(p.Output())
 	if strings.Contains(out, "\n") || !strings.HasPrefix(out, "failoverd: ") {
-		t.Errorf("not one line of failoverd:\n%s", out)
+		t.Errorf("want one line of failoverd, got:\n%s", out)
 	}
 	for _, w := range want {
 		if !strings.Contains(out, w) {
@@ -166,7 +166,7 @@ func TestSecondFailoverd(t *testing.T) {
 	s.waitHolder("198.18.0.11", s.a)
 	// It found another program at the XDP hook, and said so.
 	if out := other.Output(); !strings.Contains(out, "another program owns its XDP hook") {
-		t.Errorf("it does not say how it receives:\n%s", out)
+		t.Errorf("the log does not say how it receives:\n%s", out)
 	}
 	code, err = other.Stop(s.ctx)
 	s.ok(err)
@@ -192,7 +192,7 @@ func TestNoBPF(t *testing.T) {
 		out := f.Output()
 		for _, want := range []string{"af_packet", "no XDP on this host", "goes on answering", "on the macvlan vrrp4-"} {
 			if !strings.Contains(out, want) {
-				t.Errorf("it does not say %q:\n%s", want, out)
+				t.Errorf("the log does not say %q:\n%s", want, out)
 			}
 		}
 	}

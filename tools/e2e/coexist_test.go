@@ -76,7 +76,7 @@ func TestOnBridge(t *testing.T) {
 	code, err := a.Stop(s.ctx)
 	s.ok(err)
 	if code != 0 {
-		t.Errorf("ended with %d:\n%s", code, a.Output())
+		t.Errorf("exit code %d:\n%s", code, a.Output())
 	}
 }
 
@@ -185,11 +185,11 @@ func TestPrivacyAddresses(t *testing.T) {
 		_, rest, _ := strings.Cut(out, " src ")
 		source, _, _ = strings.Cut(rest, " ")
 		if source == "2001:db8:2::10" {
-			t.Fatalf("the virtual address is a source: %s", out)
+			t.Fatalf("the kernel chose the virtual address as source: %s", out)
 		}
 	}
 	if !strings.HasPrefix(source, "2001:db8:2:0:") {
-		t.Errorf("it sends from %s, no temporary address", source)
+		t.Errorf("it sends from %s, which isn't a temporary address", source)
 	}
 	s.pinged(s.c, virtual6)
 	s.stop(s.a, a)
@@ -216,7 +216,7 @@ func TestGuardedPort(t *testing.T) {
 			})
 			s.ok(err)
 			if !guarded && strings.Contains(a.Output(), "no other MAC") {
-				t.Errorf("it takes a free port for a guarded one:\n%s", a.Output())
+				t.Errorf("the log reports a hypervisor that filters, but there is none:\n%s", a.Output())
 			}
 			s.stop(s.a, a)
 		})
@@ -238,7 +238,7 @@ func TestBesideTC(t *testing.T) {
 	macs, err := s.c.WhoHas(ifname, netip.MustParseAddr(virtual4), time.Second)
 	s.ok(err)
 	if !slices.Equal(macs, []string{virtualMAC(virtual4)}) {
-		t.Errorf("the address is at %v", macs)
+		t.Errorf("the address is at the MACs %v", macs)
 	}
 	index := s.index(s.a)
 	ahead := func() (names []string) {
@@ -249,11 +249,11 @@ func TestBesideTC(t *testing.T) {
 		return names
 	}
 	if names := ahead(); len(names) > 0 {
-		t.Errorf("%v are in front", names)
+		t.Errorf("the programs in front are %v", names)
 	}
 	s.bystander(s.a, ebpf.AttachTCXIngress, link.Head())
 	if names := ahead(); len(names) != 1 || !strings.HasPrefix(names[0], "bystander") {
-		t.Errorf("%v are in front", names)
+		t.Errorf("the programs in front are %v", names)
 	}
 	s.stop(s.a, a)
 }

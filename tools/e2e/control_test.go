@@ -69,7 +69,7 @@ func TestControlAbuse(t *testing.T) {
 	c.write("routers: [")
 	for range 100 {
 		if _, err := c.client.Reload(s.ctx, false); err == nil {
-			t.Fatal("a broken file is good")
+			t.Fatal("a reload with a broken file succeeded")
 		}
 	}
 	ended := len(s.capture.Frames())
@@ -118,12 +118,12 @@ func TestSecondSocket(t *testing.T) {
 	beside, err := filepath.Glob(filepath.Join(filepath.Dir(socketOf(second)), "control-*.sock"))
 	s.ok(err)
 	if len(beside) != 1 {
-		t.Fatalf("beside the first one's socket there are %v", beside)
+		t.Fatalf("the sockets beside that of the first failoverd are %v", beside)
 	}
 	status, err := control.NewClient(beside[0]).Status(s.ctx)
 	s.ok(err)
 	if len(status.Routers) != 1 || status.Routers[0].Interface != "eth1" {
-		t.Errorf("the second one's status is %+v", status)
+		t.Errorf("the status of the second failoverd is %+v", status)
 	}
 	code, err := second.Stop(s.ctx)
 	s.ok(err)
@@ -131,7 +131,7 @@ func TestSecondSocket(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	if _, err := os.Stat(socketOf(first.Failoverd)); err != nil {
-		t.Errorf("the first one's socket is gone with the second: %v", err)
+		t.Errorf("the socket of the first failoverd went with the second: %v", err)
 	}
 	s.stop(s.a, first.Failoverd)
 }

@@ -29,7 +29,7 @@ func TestBesideAuthentication(t *testing.T) {
 			a := s.withFile(s.a, "global: {xdp_mode: "+receive+"}\nrouters:\n  - {name: web, interface: eth0, vrid: 51, interval: 200ms, addresses: [198.18.0.10/24]}\n")
 			a.router("web", "ipv4", inState("Active"))
 			if p := a.problem("ipv4", control.Authentication, "198.18.0.2"); !strings.Contains(p.Text, "it authenticates its advertisements in a way that this router doesn't") || p.Remedy == "" {
-				t.Errorf("told: %+v", p)
+				t.Errorf("problem %+v", p)
 			}
 			c.waitCounter("vrid_errors", c.counter("vrid_errors"))
 			for _, o := range []*configured{a, c} {
@@ -57,7 +57,7 @@ func TestAddressInUse(t *testing.T) {
 			s.ok(err)
 			a := s.withFile(s.a, "routers:\n  - {name: web, interface: eth0, vrid: 51, addresses: [198.18.0.10/24, fe80::12:33/64, 2001:db8::10/64]}\n")
 			if p := a.problem(family, control.AddressInUse, s.mac(s.c)); !strings.Contains(p.Text, "had "+address+" before") || p.Remedy == "" {
-				t.Errorf("told: %+v", p)
+				t.Errorf("problem %+v", p)
 			}
 			a.router("web", family, inState("Active")) // nevertheless
 		})
@@ -97,7 +97,7 @@ func TestBridgePort(t *testing.T) {
 			a.router("web", "ipv4", inState("Active"))
 			p := a.problem("ipv4", control.BridgePort, "br0")
 			if _, err := s.c.Run(s.ctx, "ping", "-c", "2", "-W", "2", "198.18.0.10"); err == nil || !strings.Contains(p.Remedy, "run the router on br0") {
-				t.Errorf("reached: %v, told: %+v", err == nil, p)
+				t.Errorf("reachable: %v, problem %+v", err == nil, p)
 			}
 			_, err := s.a.Run(s.ctx, "ip", "link", "set", "eth0", "nomaster")
 			s.ok(err)
@@ -134,7 +134,7 @@ func TestNoConflictAfterAStop(t *testing.T) {
 			for _, c := range []*configured{a, b} {
 				s.ok(c.client.Events(s.ctx, 0, false, func(e control.Event) error {
 					if e.Kind == "problem" && strings.HasPrefix(e.Text, control.AddressConflict) {
-						t.Errorf("told: %+v", e)
+						t.Errorf("event %+v", e)
 					}
 					return nil
 				}))

@@ -150,7 +150,7 @@ func TestDoctor(t *testing.T) {
 			t.Parallel()
 			p := newPatient(t)
 			if f, ok := find(p.examine(), c.check); ok {
-				t.Fatalf("found before anything is wrong: %+v", f)
+				t.Fatalf("a finding before anything is wrong: %+v", f)
 			}
 			if c.damage != nil {
 				c.damage(p)
@@ -159,7 +159,7 @@ func TestDoctor(t *testing.T) {
 			}
 			f, ok := find(p.examine(), c.check)
 			if !ok || f.Level != c.level || !strings.Contains(f.Cause+f.Remedy, c.says) {
-				t.Fatalf("found %+v", f)
+				t.Fatalf("finding %+v", f)
 			}
 			if c.cure != nil {
 				c.cure(p)
@@ -167,7 +167,7 @@ func TestDoctor(t *testing.T) {
 				p.run(strings.Join(f.Commands, "\n"))
 			}
 			if f, ok := find(p.examine(), c.check); ok {
-				t.Errorf("found after the remedy: %+v", f)
+				t.Errorf("a finding after the remedy: %+v", f)
 			}
 		})
 	}

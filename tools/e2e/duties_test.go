@@ -131,7 +131,7 @@ func (s *site) backupIsSilent() {
 	)
 	for id := uint16(5); id <= 6; id++ {
 		if _, err := s.capture.Wait(s.ctx, 0, func(f lab.Frame) bool { return f.From == s.b.Name && repliesTo(f.Data) == id }); err != nil {
-			t.Fatalf("its own addresses don't answer: %v", err)
+			t.Fatalf("no answer from its own addresses: %v", err)
 		}
 	}
 	time.Sleep(time.Until(start.Add(time.Minute)))
@@ -145,7 +145,7 @@ func (s *site) backupIsSilent() {
 		p := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.NoCopy)
 		switch eth := p.LinkLayer().(*layers.Ethernet); {
 		case eth.SrcMAC.String() == virtualMACs[0], eth.SrcMAC.String() == virtualMACs[1]:
-			t.Errorf("from the virtual MAC: %v", f)
+			t.Errorf("a frame from the virtual MAC: %v", f)
 		case repliesTo(f.Data) > 0 && repliesTo(f.Data) < 5:
 			t.Errorf("it answered ping %d: %v", repliesTo(f.Data), f)
 		case p.Layer(layers.LayerTypeICMPv6RouterAdvertisement) != nil:
@@ -202,11 +202,11 @@ func TestConflictDetection(t *testing.T) {
 		}
 		arp := arpOf(f)
 		if f.From == s.a.Name && arp != nil && net.IP(arp.SourceProtAddress).Equal(net.IPv4zero) {
-			t.Errorf("it probes: %v", f)
+			t.Errorf("it probed: %v", f)
 		}
 		ns, ok := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.NoCopy).Layer(layers.LayerTypeICMPv6NeighborSolicitation).(*layers.ICMPv6NeighborSolicitation)
 		if ok && f.From == s.a.Name && ns.TargetAddress.String() == "2001:db8::10" {
-			t.Errorf("it solicits its own address: %v", f)
+			t.Errorf("it solicited its own address: %v", f)
 		}
 	}
 	s.stop(s.a, a)

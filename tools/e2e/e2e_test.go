@@ -151,7 +151,7 @@ func (s *site) answeredBy(address string, want *lab.Node) {
 			continue
 		}
 		if !slices.Equal(got, []string{want.Name}) {
-			s.t.Fatalf("%s is answered for by %v, not by %s alone; VRRP on the wire:\n%s", address, got, want.Name, s.capture.VRRP())
+			s.t.Fatalf("%v answer for %s, want %s alone; VRRP on the wire:\n%s", got, address, want.Name, s.capture.VRRP())
 		}
 	}
 }

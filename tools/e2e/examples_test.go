@@ -60,7 +60,7 @@ func TestExamples(t *testing.T) {
 		}
 	}
 	if len(configurations) != 8 {
-		t.Errorf("there are %d configurations, not those six, that of Ansible and that of the DaemonSet", len(configurations))
+		t.Errorf("%d configurations, want 8: six files, that of Ansible and that of the DaemonSet", len(configurations))
 	}
 	for where, text := range configurations {
 		path := filepath.Join(t.TempDir(), "failoverd.yaml")

@@ -54,7 +54,7 @@ routers:
 		a.router("web", "ipv4", inState("Active"))
 		holder(s.a)
 		if r := a.router("web", "ipv4", inState("Active")); len(r.Extra) != 3 || r.Extra[2] != "203.0.113.10/24 on eth1" {
-			s.t.Errorf("the status has %q", r.Extra)
+			s.t.Errorf("the extra addresses in the status are %q", r.Extra)
 		}
 		b := s.withFile(s.b, file(100, extra))
 		b.router("web", "ipv4", inState("Backup"))
@@ -69,7 +69,7 @@ routers:
 		s.ok(err)
 		for _, f := range s.capture.Frames() {
 			if adv, _, _, ok := f.Advertisement(); ok && (len(adv.Addresses) != 1 || adv.Addresses[0] != netip.MustParseAddr("198.18.0.10")) {
-				s.t.Fatalf("advertised: %v", adv.Addresses)
+				s.t.Fatalf("an advertisement has the addresses %v", adv.Addresses)
 			}
 		}
 
@@ -111,7 +111,7 @@ routers:
 		code, err := p.Wait(s.ctx)
 		s.ok(err)
 		if code != 0 {
-			s.t.Errorf("--cleanup ended with %d: %s", code, p.Output())
+			s.t.Errorf("--cleanup: exit code %d: %s", code, p.Output())
 		}
 		holder(s.b)
 		if _, err := b.Stop(s.ctx); err != nil {

@@ -48,7 +48,7 @@ func (s *site) fenced(signal syscall.Signal) (a, b *lab.Failoverd) {
 	time.Sleep(500 * time.Millisecond)
 	for _, f := range s.capture.Frames() {
 		if f.From == s.a.Name && repliesTo(f.Data) != 0 {
-			t.Errorf("the first router answers a ping: %v", f)
+			t.Errorf("the first router answered a ping: %v", f)
 		}
 	}
 	return a, b
@@ -71,7 +71,7 @@ func (s *site) fenceHang() {
 		s.waitState(a, line, f, "Active")
 	}
 	if out := a.Output(); !strings.Contains(out, "for this one hadn't advertised") {
-		t.Errorf("it doesn't say why it yields:\n%s", out)
+		t.Errorf("the log does not say why it yields:\n%s", out)
 	}
 	for _, address := range []string{"198.18.0.10", "2001:db8::10"} {
 		// Between the two states it may have had no addresses for a moment.
@@ -81,7 +81,7 @@ func (s *site) fenceHang() {
 		s.answeredBy(address, s.a)
 	}
 	if out := a.Output(); strings.Contains(out, "dropped") {
-		t.Errorf("its own fence held back what it sent:\n%s", out)
+		t.Errorf("its own fence dropped what it sent:\n%s", out)
 	}
 	s.stop(s.a, a)
 	s.stop(s.b, b)
@@ -108,7 +108,7 @@ func (s *site) fenceKilled() {
 	code, err := p.Wait(s.ctx)
 	s.ok(err)
 	if code != 0 || !slices.ContainsFunc(p.Lines(), func(l lab.Line) bool { return strings.Contains(l.Text, "failover_egress") }) {
-		t.Errorf("cleanup ended with %d:\n%s", code, p.Output())
+		t.Errorf("--cleanup: exit code %d:\n%s", code, p.Output())
 	}
 	s.clean(s.a)
 	s.answeredBy("198.18.0.10", s.b)
@@ -161,7 +161,7 @@ func (s *site) staleYields() {
 	}
 	for _, f := range s.capture.Frames()[at:] {
 		if f.From == s.a.Name && f.Data[6] == 0 && f.Data[8] == 0x5e {
-			t.Errorf("from a virtual MAC: %v", f)
+			t.Errorf("a frame from a virtual MAC: %v", f)
 		}
 	}
 	s.stop(s.a, a)

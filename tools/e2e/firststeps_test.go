@@ -62,7 +62,7 @@ func TestRoutersAreNamed(t *testing.T) {
 			name = "db"
 		}
 		if !strings.Contains(l.Text, `"router":"`+name+`"`) {
-			t.Errorf("without the name %s: %s", name, l.Text)
+			t.Errorf("a line without the name %s: %s", name, l.Text)
 		}
 		seen[name] = seen[name] || strings.Contains(l.Text, `"msg":"transition"`)
 	}
@@ -84,7 +84,7 @@ func TestTwoSignalsAreOne(t *testing.T) {
 	code, err := a.Wait(s.ctx)
 	s.ok(err)
 	if code != 0 || strings.Contains(a.Output(), "hurry") || !isFile(dir+"/done") {
-		t.Errorf("exit code %d, the hook has ended: %v\n%s", code, isFile(dir+"/done"), a.Output())
+		t.Errorf("exit code %d, hook ended: %v\n%s", code, isFile(dir+"/done"), a.Output())
 	}
 	s.clean(s.a)
 }

@@ -53,7 +53,7 @@ func (s *site) memory(p *lab.Process) int {
 			return kilo << 10
 		}
 	}
-	s.t.Fatal("no RssAnon")
+	s.t.Fatal("/proc/PID/status has no RssAnon")
 	return 0
 }
 
@@ -107,7 +107,7 @@ func TestFloodOfInventedSources(t *testing.T) {
 		}
 		kinds := c.events()
 		if kinds["transition"] != transitions[name] || kinds["transition"] == 0 || kinds["finding"] == 0 {
-			t.Errorf("%s: there were %d transitions, and there are %v", name, transitions[name], kinds)
+			t.Errorf("%s: there were %d transitions, and the history has %v", name, transitions[name], kinds)
 		}
 		c.allOf(name)
 	}
@@ -128,7 +128,7 @@ func (c *configured) allOf(state string) {
 			return
 		}
 		if c.ctx.Err() != nil {
-			c.t.Fatalf("%d are %s: %v", in, state, err)
+			c.t.Fatalf("%d routers are %s: %v", in, state, err)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

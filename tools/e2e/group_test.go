@@ -62,7 +62,7 @@ groups:
 	b.reload()
 	held := b.router("wan", "ipv4", func(r control.Router) bool { return r.HeldBy != "" })
 	if held.State != "Backup" || !strings.Contains(held.HeldBy, "VRID 51 on eth0") {
-		t.Errorf("the one that is held: %+v", held)
+		t.Errorf("the router that is held: %+v", held)
 	}
 	both(a, "Active")
 }
@@ -82,7 +82,7 @@ routers:
 	c.router("web", "ipv6", inState("Initialize"))
 	four := c.router("web", "ipv4", inState("Initialize"))
 	if !strings.Contains(four.Waiting, "router web: VRID 51 on eth0 (ipv6)") {
-		t.Errorf("IPv4 waits for %q", four.Waiting)
+		t.Errorf("IPv4 is waiting for %q", four.Waiting)
 	}
 	c.write(fmt.Sprintf(text, false))
 	c.reload()

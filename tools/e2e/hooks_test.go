@@ -45,7 +45,7 @@ func (s *site) until(what string, so func() bool) {
 	s.t.Helper()
 	for !so() {
 		if s.ctx.Err() != nil {
-			s.t.Fatalf("not within %v: %s", patience, what)
+			s.t.Fatalf("it did not happen within %v: %s", patience, what)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -125,15 +125,15 @@ func TestBadHooks(t *testing.T) {
 			t.Errorf("%s: %+v", name, r)
 		}
 		if name == "flood" && (r.Written < 1<<30 || len(r.Output) > 1<<13) {
-			t.Errorf("of %d octets %d are kept", r.Written, len(r.Output))
+			t.Errorf("%d octets were written, of which %d are kept", r.Written, len(r.Output))
 		}
 	}
 	s.until("what the hook started is gone", func() bool { return !s.alive("86401") })
 	if !s.alive("86402") {
-		t.Error("the daemon that a hook has started is gone")
+		t.Error("the daemon that a hook had started has ended")
 	}
 	if memory := peakMemory(t, a.PID()); memory > 256<<20 {
-		t.Errorf("it took %d MiB of memory", memory>>20)
+		t.Errorf("failoverd used %d MiB of memory", memory>>20)
 	}
 	for i, name := range names {
 		var states []string
@@ -155,7 +155,7 @@ func TestBadHooks(t *testing.T) {
 	}))
 	for _, name := range names {
 		if !strings.Contains(events.String(), name+" notify_active: ") {
-			t.Errorf("no event of %s:\n%s", name, events.String())
+			t.Errorf("no event about %s:\n%s", name, events.String())
 		}
 	}
 	var text string
@@ -264,16 +264,16 @@ func TestHookKeepsUp(t *testing.T) {
 		_, line, _ = strings.Cut(line, state+" ")
 		// The number of skipped changes is the distance to the previous one.
 		if at += n; at >= len(written) || written[at] != line {
-			t.Fatalf("%d were skipped before %q; told:\n%s\nthe FIFO:\n%s", n, line, strings.Join(told, "\n"), strings.Join(written, "\n"))
+			t.Fatalf("%d were skipped before %q; the hooks got:\n%s\nthe FIFO:\n%s", n, line, strings.Join(told, "\n"), strings.Join(written, "\n"))
 		}
 		at++
 		skipped += n
 	}
 	if at != len(written) || written[at-1] != "INSTANCE web STOP 200" || written[at-2] != "INSTANCE web MASTER 200" || len(written) < 13 {
-		t.Errorf("told:\n%s\nthe FIFO:\n%s", strings.Join(told, "\n"), strings.Join(written, "\n"))
+		t.Errorf("the hooks got:\n%s\nthe FIFO:\n%s", strings.Join(told, "\n"), strings.Join(written, "\n"))
 	}
 	if int(status.SkippedHooks) != skipped || events != len(told)-1 {
-		t.Errorf("the status says that %d were skipped, %d events; told:\n%s", status.SkippedHooks, events, strings.Join(told, "\n"))
+		t.Errorf("the status has %d skipped, %d events; the hooks got:\n%s", status.SkippedHooks, events, strings.Join(told, "\n"))
 	}
 	if _, err := os.Lstat(fifo); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the FIFO is still there: %v", err)
@@ -330,7 +330,7 @@ func TestHooksAsKeepalived(t *testing.T) {
 		all[program] = told{s.lines(dir + "/a"), s.lines(dir + "/b")}
 	}
 	if diff := cmp.Diff(all["keepalived"], all["failoverd"], cmp.AllowUnexported(told{})); diff != "" {
-		t.Errorf("not the same: -keepalived +failoverd\n%s", diff)
+		t.Errorf("the calls differ: -keepalived +failoverd\n%s", diff)
 	}
 	t.Logf("%+v", all["failoverd"])
 }

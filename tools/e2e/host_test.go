@@ -109,6 +109,6 @@ func TestWithoutMACs(t *testing.T) {
 	code, err := f.Wait(s.ctx)
 	s.ok(err)
 	if code == 0 || !strings.Contains(f.Output(), "tun0 (tuntap) has no MAC addresses") {
-		t.Errorf("status %d: %s", code, f.Output())
+		t.Errorf("exit code %d: %s", code, f.Output())
 	}
 }

@@ -65,10 +65,10 @@ func TestReloadHostileFiles(t *testing.T) {
 			said += line.Text + "\n"
 		}
 		if !strings.Contains(said, bad.says) || len(said) > 30_000 {
-			t.Errorf("%s: it says %.2000s", bad.name, said)
+			t.Errorf("%s: the error is %.2000s", bad.name, said)
 		}
 		if web := c.router("web", "ipv4", inState("Active")); web.BecameActive != 1 {
-			t.Fatalf("%s: it was something else meanwhile: %+v", bad.name, web)
+			t.Fatalf("%s: it changed its state meanwhile: %+v", bad.name, web)
 		}
 	}
 

@@ -300,7 +300,7 @@ func TestOtherVersion(t *testing.T) {
 	p.ok(err)
 	for _, tr := range f.Lines()[:line] {
 		if strings.Contains(tr.Text, `"to":"Active"`) {
-			t.Errorf("it took over before it said so: %s", f.Output())
+			t.Errorf("it took over before the log named the other version: %s", f.Output())
 		}
 	}
 }

@@ -57,7 +57,7 @@ func TestMaxInterval(t *testing.T) {
 			active := a.router("web", "ipv4", inState("Active"))
 			// Active_Down_Interval is 3.22 s. The host may be late.
 			if held := active.Since.Sub(yielded.Since); held > 20*time.Second {
-				t.Errorf("it was held off for %v", held)
+				t.Errorf("the forged advertisement kept it Backup for %v", held)
 			}
 			s.answeredBy("198.18.0.10", s.a)
 		})
@@ -80,7 +80,7 @@ func TestSlowActive(t *testing.T) {
 	p := b.problem("ipv4", control.SlowActive, "198.18.0.77")
 	for _, want := range []string{"follows 198.18.0.77, whose interval of 40.95s is 409 times this host's 100ms", "takes over in 2m"} {
 		if !strings.Contains(p.Text, want) || !strings.Contains(p.Remedy, "max_interval") {
-			t.Errorf("told: %+v", p)
+			t.Errorf("problem %+v", p)
 		}
 	}
 	var report doctor.Report
@@ -94,17 +94,17 @@ func TestSlowActive(t *testing.T) {
 	if !slices.ContainsFunc(report.Findings, func(f doctor.Finding) bool {
 		return f.Level == doctor.Problem && f.Check == "slow_active" && strings.Contains(f.Cause, "198.18.0.77") && strings.Contains(f.Remedy, "max_interval")
 	}) {
-		t.Errorf("the doctor doesn't tell: %+v", report.Findings)
+		t.Errorf("the doctor does not report it: %+v", report.Findings)
 	}
 	b.write("routers:\n  - {name: web, interface: eth0, vrid: 51, priority: 100, interval: 100ms, max_interval: 1s, addresses: [198.18.0.10/24]}\n")
 	changes := b.reload()
 	if len(changes) != 1 || !slices.Equal(changes[0].Details, []string{"max_interval: 0s → 1s"}) {
-		t.Errorf("changed: %+v", changes)
+		t.Errorf("changes %+v", changes)
 	}
 	// The bound counts from the reception of the advertisement.
 	for _, p := range b.router("web", "ipv4", inState("Active")).Problems {
 		if p.Kind == control.SlowActive {
-			t.Errorf("it has taken over, and %+v", p)
+			t.Errorf("after the take-over there is the problem %+v", p)
 		}
 	}
 	s.until("its end is told", func() (told bool) {

@@ -39,7 +39,7 @@ func TestModes(t *testing.T) {
 
 			want := map[string]string{"auto": "tc", "tc": "tc", "native": "xdp-native", "generic": "xdp-generic", "off": "af_packet"}[mode]
 			if out := a.Output(); !strings.Contains(out, `"receive":"`+want+`"`) {
-				t.Errorf("it does not say that it receives by %s:\n%s", want, out)
+				t.Errorf("the log does not say that it receives by %s:\n%s", want, out)
 			}
 
 			s.ok(s.ports[s.a].Pull())
@@ -166,7 +166,7 @@ func TestKilled(t *testing.T) {
 			left := leftovers(t, s.ctx, s.a)
 			for _, want := range []string{"198.18.0.10", "2001:db8::10", "fe80::12:33", "/run/failoverd", "/sys/fs/bpf/failoverd"} {
 				if !strings.Contains(left, want) {
-					t.Errorf("%s is gone already, there is only: %s", want, left)
+					t.Errorf("%s is gone already, left behind are only: %s", want, left)
 				}
 			}
 
@@ -176,7 +176,7 @@ func TestKilled(t *testing.T) {
 				s.waitHolder("198.18.0.10", s.b)
 				s.answeredBy("198.18.0.10", s.b)
 				if out := a.Output(); !strings.Contains(out, "removed what a killed run left behind") || mode == "generic" && !strings.Contains(out, "replaced in place") {
-					t.Errorf("it does not say what it found:\n%s", out)
+					t.Errorf("the log does not say what it found:\n%s", out)
 				}
 				s.stop(s.a, a)
 				return
@@ -444,7 +444,7 @@ func TestSourceStays(t *testing.T) {
 		t.Errorf("it changed its state: %+v", got[seen:])
 	}
 	if got := b.Transitions(); len(got) != 2 {
-		t.Errorf("so did the other: %+v", got)
+		t.Errorf("the second failoverd changed its state: %+v", got)
 	}
 	code, err := b.Stop(s.ctx)
 	s.ok(err)
@@ -493,7 +493,7 @@ func TestBPFFileSystem(t *testing.T) {
 	_, err = p.Wait(s.ctx)
 	s.ok(err)
 	if out := p.Output(); !strings.Contains(out, "removed BPF file system on /sys/fs/bpf") {
-		t.Errorf("it says only:\n%s", out)
+		t.Errorf("the log has only:\n%s", out)
 	}
 	unchanged()
 }
@@ -667,7 +667,7 @@ func TestWatch(t *testing.T) {
 				}
 				for _, f := range s.capture.Frames() {
 					if _, _, _, ok := f.Advertisement(); ok && f.From == s.a.Name {
-						t.Errorf("it took part: %v", f)
+						t.Errorf("it took part, although it should only listen: %v", f)
 					}
 				}
 				if after := host(s, s.a); after != before {

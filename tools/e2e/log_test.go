@@ -94,11 +94,11 @@ func TestLogOnTerminal(t *testing.T) {
 				`\d\d:\d\d:\d\d web   Active → Initialize  stopped by the administrator\r\n`, // no warning
 			} {
 				if !regexp.MustCompile(want).MatchString(text) {
-					t.Errorf("%s isn't in\n%s", want, text)
+					t.Errorf("%s is missing in\n%s", want, text)
 				}
 			}
 			if got := strings.Contains(text, "\x1b[33m"); got != c.colors {
-				t.Errorf("coloured: %v, want %v:\n%q", got, c.colors, text)
+				t.Errorf("colours: %v, want %v:\n%q", got, c.colors, text)
 			}
 		})
 	}
@@ -142,11 +142,11 @@ func TestLogInJournal(t *testing.T) {
 			}
 			for _, w := range want {
 				if !strings.Contains(record, "\n"+w) {
-					t.Errorf("%s isn't in%s", w, record)
+					t.Errorf("%s is missing in%s", w, record)
 				}
 			}
 			if strings.Contains(record, "time=") {
-				t.Errorf("a time of its own:%s", record)
+				t.Errorf("the record has a time of its own:%s", record)
 			}
 			return
 		}
@@ -170,7 +170,7 @@ func TestLogInJournalWithoutSocket(t *testing.T) {
 	s.ok(err)
 	for _, want := range []string{"<4>web: Backup → Active: nobody else heard", "<6>taking part as web, from "} {
 		if !strings.Contains("\n"+string(said), "\n"+want) {
-			t.Errorf("%q isn't in\n%s", want, said)
+			t.Errorf("%q is missing in\n%s", want, said)
 		}
 	}
 }

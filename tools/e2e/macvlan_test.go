@@ -61,7 +61,7 @@ func TestMacvlan(t *testing.T) {
 	s.ok(err)
 	for _, want := range []string{"interface " + device(s, 4), "interface " + device(s, 6), "arp_announce, which is 1 again"} {
 		if !strings.Contains(p.Output(), want) || code != 0 {
-			t.Errorf("cleanup ended with %d and doesn't say %q:\n%s", code, want, p.Output())
+			t.Errorf("--cleanup: exit code %d, and the output lacks %q:\n%s", code, want, p.Output())
 		}
 	}
 	setting("1")
@@ -73,7 +73,7 @@ func TestMacvlan(t *testing.T) {
 	code, err = a.Wait(s.ctx)
 	s.ok(err)
 	if out := a.Output(); code == 0 || !strings.Contains(out, "ip link del "+device(s, 4)) {
-		t.Errorf("ended with %d:\n%s", code, out)
+		t.Errorf("exit code %d:\n%s", code, out)
 	}
 	_, err = s.a.Run(s.ctx, "ip", "link", "del", device(s, 4))
 	s.ok(err)

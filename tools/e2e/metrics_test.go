@@ -31,7 +31,7 @@ func TestMetrics(t *testing.T) {
 	for _, counter := range stats.Routers[0].Counters {
 		want := fmt.Sprintf("failoverd_router_%s_total{family=\"ipv4\",interface=\"eth0\",name=\"web\",vrid=\"51\"} %d\n", counter.Name, counter.Value)
 		if !strings.Contains(text, want) {
-			t.Errorf("not among the metrics: %s", want)
+			t.Errorf("the metrics lack %s", want)
 		}
 	}
 	for _, want := range []string{
@@ -39,7 +39,7 @@ func TestMetrics(t *testing.T) {
 		`keepalived_become_master_total{iname="web",intf="eth0",vrid="51"} 1`,
 	} {
 		if !strings.Contains(text, want) {
-			t.Errorf("not among the metrics: %s in\n%s", want, text)
+			t.Errorf("the metrics lack %s:\n%s", want, text)
 		}
 	}
 	// A reload applies the keys of the file. A flag wins over them.
@@ -75,26 +75,26 @@ func TestMetricsReload(t *testing.T) {
 	c := s.withFile(s.a, file("metrics: :9650"))
 	c.router("web", "ipv4", func(r control.Router) bool { return r.State == "Active" })
 	if text := at("127.0.0.1:9650"); !strings.Contains(text, "failoverd_router") || strings.Contains(text, "keepalived_") {
-		t.Errorf("the file's port says %q", text)
+		t.Errorf("the port of the file answers %q", text)
 	}
 	c.write(file("metrics: 127.0.0.1:9650, metrics_compat: keepalived"))
 	if changes := c.reload(); len(changes) != 1 || changes[0].Router != "global" || len(changes[0].Details) != 2 {
-		t.Errorf("the reload says %+v", changes)
+		t.Errorf("the changes of the reload are %+v", changes)
 	}
 	if text := at("127.0.0.1:9650"); !strings.Contains(text, "keepalived_vrrp_state") {
-		t.Errorf("after a reload the port says %q", text)
+		t.Errorf("after a reload the port answers %q", text)
 	}
 	c.write(file("metrics: 192.0.2.1:9650"))
 	if _, err := c.client.Reload(s.ctx, false); err == nil || !strings.Contains(err.Error(), "this host has no such address") {
-		t.Errorf("a foreign address: %v", err)
+		t.Errorf("a reload with an address of another host: %v", err)
 	}
 	if text := at("127.0.0.1:9650"); !strings.Contains(text, "keepalived_vrrp_state") {
-		t.Errorf("after a reload that failed the port says %q", text)
+		t.Errorf("after a failed reload the port answers %q", text)
 	}
 	c.write(file("metrics: off"))
 	c.reload()
 	if text := at("127.0.0.1:9650"); text != "" {
-		t.Errorf("metrics that are off say %q", text)
+		t.Errorf("with the metrics off the port answers %q", text)
 	}
 	code, err := c.Stop(s.ctx)
 	s.ok(err)

@@ -32,14 +32,14 @@ routers:
 	_, err := a.client.HandOver(s.ctx, "web")
 	s.ok(err)
 	if r := b.router("web", "ipv4", inState("Active")); !strings.Contains(r.Cause, "left with priority 0") {
-		t.Errorf("b is Active because %s", r.Cause)
+		t.Errorf("the cause of b's Active is %s", r.Cause)
 	}
 	spared := a.router("web", "ipv4", func(r control.Router) bool { return r.Active == "198.18.0.2" })
 	if spared.Cause != "handed over by the administrator" {
-		t.Errorf("a is Backup because %s", spared.Cause)
+		t.Errorf("the cause of a's Backup is %s", spared.Cause)
 	}
 	if _, err := a.client.HandOver(s.ctx, "web"); err == nil || !strings.Contains(err.Error(), "isn't Active") {
-		t.Errorf("handed over twice: %v", err)
+		t.Errorf("a second failover: %v", err)
 	}
 	_, err = b.client.HandOver(s.ctx, "web")
 	s.ok(err)
@@ -59,7 +59,7 @@ routers:
 	_, err = a.client.Maintenance(s.ctx, "", true, true)
 	s.ok(err)
 	if r := a.router("web", "ipv4", inState("Initialize")); !strings.Contains(r.Waiting, "maintenance") {
-		t.Errorf("it waits for %q", r.Waiting)
+		t.Errorf("waiting for %q", r.Waiting)
 	}
 	b.router("web", "ipv4", inState("Active"))
 	a.reload()
@@ -74,7 +74,7 @@ routers:
 		t.Errorf("became Active %d times", r.BecameActive)
 	}
 	if left, err := filepath.Glob(filepath.Join(state, "*")); err != nil || len(left) > 0 {
-		t.Errorf("nothing holds any more, but there is %v (%v)", left, err)
+		t.Errorf("no order holds any more, but the state directory has %v (%v)", left, err)
 	}
 	s.stop(s.a, a.Failoverd)
 

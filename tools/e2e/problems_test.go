@@ -40,7 +40,7 @@ func (c *configured) without(family, kind string) {
 		return nil
 	}))
 	if len(told) != 2 || !strings.HasPrefix(told[1], kind+" over after ") {
-		c.t.Errorf("told of %s: %q", kind, told)
+		c.t.Errorf("the log about %s is %q", kind, told)
 	}
 }
 
@@ -85,7 +85,7 @@ func TestProblems(t *testing.T) {
 			a := s.withFile(s.a, fmt.Sprintf("routers:\n  - {name: web, interface: eth0, vrid: 51, version: %d, priority: 100, addresses: [198.18.0.10/24]}\n", x.version))
 			p := a.problem("ipv4", x.kind, "198.18.0.2")
 			if !strings.Contains(p.Text, x.text) || p.Remedy == "" || p.Since.IsZero() || p.Count == 0 {
-				t.Errorf("told: %+v", p)
+				t.Errorf("problem %+v", p)
 			}
 			_, err := peer.Stop(s.ctx)
 			s.ok(err)
@@ -109,13 +109,13 @@ func TestTwoActives(t *testing.T) {
 	b := s.withFile(s.b, fmt.Sprintf(text, 100))
 	b.router("web", "ipv4", inState("Active"))
 	if p := a.problem("ipv4", control.TwoActives, "198.18.0.2"); !strings.Contains(p.Text, "198.18.0.2 (priority 100) is Active as well as this host (priority 200)") {
-		t.Errorf("told: %+v", p)
+		t.Errorf("problem %+v", p)
 	}
 	s.ok(deaf.Close())
 	b.router("web", "ipv4", inState("Backup"))
 	a.without("ipv4", control.TwoActives)
 	if r := a.router("web", "ipv4", inState("Active")); r.BecameActive != 1 || len(r.Problems) > 0 {
-		t.Errorf("it became Active %d times, and has %v", r.BecameActive, r.Problems)
+		t.Errorf("became Active %d times, with the problems %v", r.BecameActive, r.Problems)
 	}
 }
 
@@ -138,7 +138,7 @@ func TestAddressConflict(t *testing.T) {
 				}
 				s.ok(err)
 				if p := a.problem(family, control.AddressConflict, s.mac(s.c)); !strings.HasSuffix(p.Text, "answers for "+address) {
-					t.Errorf("told: %+v", p)
+					t.Errorf("problem %+v", p)
 				}
 				_, err = s.c.Run(s.ctx, "ip", "address", "flush", "dev", ifname, "to", address)
 				s.ok(err)

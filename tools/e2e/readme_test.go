@@ -47,7 +47,7 @@ func blocks(t *testing.T, path string) (all []block) {
 		}
 	}
 	if b != nil {
-		t.Fatalf("%s: the block doesn't end", b.place)
+		t.Fatalf("%s: the fenced block has no end", b.place)
 	}
 	return all
 }
@@ -151,20 +151,20 @@ func TestReadme(t *testing.T) {
 			run, known := examples[command]
 			switch {
 			case !known:
-				t.Errorf("%s: nothing here runs %q", b.place, command)
+				t.Errorf("%s: this test does not run %q", b.place, command)
 			case run != nil:
 				output := run()
 				if line, found := missing(shown, output); found {
-					t.Errorf("%s: %s doesn't write, in this order:\n%s\nbut:\n%s", b.place, command, line, output)
+					t.Errorf("%s: the output of %s lacks this line, or has it in another order:\n%s\nThe output is:\n%s", b.place, command, line, output)
 				}
 			case shown != "":
-				t.Errorf("%s: the output of %s is shown, and nothing here runs it", b.place, command)
+				t.Errorf("%s shows the output of %s, which this test does not run", b.place, command)
 			}
 			delete(examples, command)
 		}
 	}
 	for command := range examples {
-		t.Errorf("the README doesn't show %s", command)
+		t.Errorf("the README does not show %s", command)
 	}
 }
 
@@ -187,7 +187,7 @@ func playReadme(t *testing.T) (p played) {
 	file := first(t, "yaml", "routers:")
 	other := strings.Replace(file, "priority: 100", "priority: 150", 1)
 	if other == file {
-		t.Fatal("the README's file doesn't say its priority")
+		t.Fatal("the README's file has no priority")
 	}
 	active := s.withFile(a.Node, other)
 	s.waitState(active.Failoverd, 0, "ipv4", "Active")
@@ -226,7 +226,7 @@ func checkMistake(t *testing.T) string {
 	check.Dir = filepath.Dir(path)
 	out, err := check.CombinedOutput()
 	if err == nil {
-		t.Error("a file with a mistake is good")
+		t.Error("failoverctl check accepts a file with a mistake")
 	}
 	return string(out)
 }
@@ -265,7 +265,7 @@ func TestReadmeFiles(t *testing.T) {
 		}
 	}
 	if count < 2 {
-		t.Errorf("only %d files are shown", count)
+		t.Errorf("the pages show only %d files", count)
 	}
 }
 

@@ -62,10 +62,10 @@ func TestRealtimeByDefault(t *testing.T) {
 	a.ran("web", "MASTER")
 	lines := s.lines(dir + "/rank")
 	if rank := strings.Join(lines, "\n"); !strings.Contains(rank, "SCHED_OTHER") || strings.Contains(rank, "RESET") || !strings.Contains(rank, fmt.Sprintf("niceness %d", script.Niceness())) {
-		t.Errorf("the hook runs with\n%s", rank)
+		t.Errorf("the policy of the hook is\n%s", rank)
 	}
 	if slack, err := strconv.Atoi(lines[len(lines)-1]); err != nil || slack > 50_000 {
-		t.Errorf("the hook is woken %d ns late (%v)", slack, err)
+		t.Errorf("the timer slack of the hook is %d ns (%v)", slack, err)
 	}
 	is := func(loop, others int) func() bool {
 		return func() bool {
@@ -103,7 +103,7 @@ func TestRealtimeByDefault(t *testing.T) {
 		}
 	}
 	if said != 1 {
-		t.Errorf("%d lines speak of it", said)
+		t.Errorf("%d log lines are about it, want 1", said)
 	}
 }
 
@@ -122,7 +122,7 @@ func TestRealtime(t *testing.T) {
 	a.router("web", "ipv4", inState("Active"))
 	a.ran("web", "MASTER")
 	if rank := strings.Join(s.lines(dir+"/rank"), "\n"); !strings.Contains(rank, "SCHED_OTHER") {
-		t.Errorf("the hook runs with\n%s", rank)
+		t.Errorf("the policy of the hook is\n%s", rank)
 	}
 	is := func(realtime bool) func() bool {
 		return func() bool {

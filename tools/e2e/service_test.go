@@ -42,7 +42,7 @@ routers:
 `)
 	told("READY=1")
 	if _, err := c.client.Status(s.ctx); err != nil {
-		t.Errorf("ready, but %v", err)
+		t.Errorf("notified as ready, but %v", err)
 	}
 	c.router("eth0-51", "ipv4", inState("Active"))
 	if text := told("STATUS=1"); text != "STATUS=1 Active, 0 Backup, 1 Initialize" {
@@ -53,7 +53,7 @@ routers:
 	c.write("routers: [{interface: eth0, vrid: 51, interval: 200ms, addresses: [198.18.0.10/24]}]")
 	s.ok(c.Signal(syscall.SIGHUP))
 	if text := told("RELOADING=1"); !strings.Contains(text, "MONOTONIC_USEC=") {
-		t.Errorf("a reload without its time: %q", text)
+		t.Errorf("the notification of a reload lacks its time: %q", text)
 	}
 	told("READY=1")
 	c.router("eth0-51", "ipv4", func(r control.Router) bool { return r.AdvertisementInterval == 0.2 })
@@ -67,7 +67,7 @@ routers:
 			break // nothing more, as expected
 		}
 		if said > 3 {
-			t.Fatal("it gives signs of life while it stands still")
+			t.Fatal("a stopped daemon gives signs of life")
 		}
 	}
 	s.ok(c.Signal(syscall.SIGCONT))

@@ -71,7 +71,7 @@ func (h *hosts) answered(what string, want where) {
 				h.ok(err)
 			}
 			if !slices.Equal(got, []string{want(w).Name}) {
-				h.t.Fatalf("%s: %s of router %s is answered for by %v, not by %s alone; on the wire:\n%s", what, a, w.name, got, want(w).Name, h.captures[w.ifname].VRRP())
+				h.t.Fatalf("%s: %v answer for %s of router %s, want %s alone; on the wire:\n%s", what, got, a, w.name, want(w).Name, h.captures[w.ifname].VRRP())
 			}
 		}
 	}
@@ -84,7 +84,7 @@ func (h *hosts) oneAtATime(what string, want where, since map[string]int) {
 		// A router that has become Active has to advertise at once. One that was Active before has
 		// no new advertisement.
 		if len(turns) > 4 || len(turns) > 0 && turns[len(turns)-1] != want(w).Name || len(turns) > 2 && turns[0] == turns[len(turns)-1] {
-			h.t.Errorf("%s: router %s: who advertised was %v, where %s should be Active; on the wire:\n%s", what, w.name, turns, want(w).Name, h.captures[w.ifname].VRRP())
+			h.t.Errorf("%s: router %s: the hosts that advertised are, in their order, %v, but %s should be Active; on the wire:\n%s", what, w.name, turns, want(w).Name, h.captures[w.ifname].VRRP())
 		}
 	}
 }
@@ -137,7 +137,7 @@ func (h *hosts) left(n *lab.Node, since map[string]int) {
 			return ok && f.From == n.Name && vrid == w.vrid && six == w.six && priority == 0
 		})
 		if !told {
-			h.t.Errorf("%s didn't leave router %s with priority 0; on the wire:\n%s", n.Name, w.name, h.captures[w.ifname].VRRP())
+			h.t.Errorf("%s did not leave router %s with priority 0; on the wire:\n%s", n.Name, w.name, h.captures[w.ifname].VRRP())
 		}
 	}
 }

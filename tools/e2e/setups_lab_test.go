@@ -188,7 +188,7 @@ func (h *hosts) translate() {
 	for _, trial := range h.trials {
 		for _, d := range trial.needs {
 			if !strings.Contains(string(source), d) {
-				h.t.Fatalf("%s needs %s, which %s doesn't have", trial.name, d, path)
+				h.t.Fatalf("the trial %s needs %s, which %s lacks", trial.name, d, path)
 			}
 		}
 	}
@@ -204,7 +204,7 @@ func (h *hosts) translate() {
 		case h.waits(w.needs...):
 			h.t.Logf("router %s waits for a later failoverd", w.name)
 		default:
-			h.t.Errorf("router %s is missing, and no finding says why: %v\n%s", w.name, err, h.text)
+			h.t.Errorf("router %s is missing in the import, and no finding says why: %v\n%s", w.name, err, h.text)
 		}
 	}
 }
@@ -258,7 +258,7 @@ func (h *hosts) startFailoverd() {
 	h.failoverd = f
 	h.t.Cleanup(func() {
 		if h.t.Failed() {
-			h.t.Logf("failoverd ran\n%s\nand wrote:\n%.20000s", h.text, f.Output())
+			h.t.Logf("the file of failoverd:\n%s\nand its log:\n%.20000s", h.text, f.Output())
 		}
 	})
 	h.control = control.NewClient(socketOf(f))
@@ -268,7 +268,7 @@ func (h *hosts) startFailoverd() {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	h.t.Fatalf("failoverd doesn't take part:\n%s", f.Output())
+	h.t.Fatalf("failoverd did not take part:\n%s", f.Output())
 }
 
 // stop stops a daemon, which has to succeed.
@@ -322,5 +322,5 @@ func (h *hosts) called(n *lab.Node, line string) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	h.t.Fatalf("%q isn't among what was called on %s:\n%s", line, n.Name, said)
+	h.t.Fatalf("%q was not called on %s; the calls are:\n%s", line, n.Name, said)
 }

@@ -254,7 +254,7 @@ func showsWhileActive(line string, args ...string) func(*hosts) {
 			said, err := h.f.Run(h.ctx, args[0], args[1:]...)
 			h.ok(err)
 			if strings.Contains(said, line) != want {
-				h.t.Errorf("%v says %s, where %q is %v", args, said, line, want)
+				h.t.Errorf("the output of %v is %s; want %q in it: %v", args, said, line, want)
 			}
 		}
 		look(false)

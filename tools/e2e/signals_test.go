@@ -54,7 +54,7 @@ func TestSignals(t *testing.T) {
 				zero = zero || ok && ad.Priority == 0
 			}
 			if !zero {
-				t.Error("the others weren't told by priority 0")
+				t.Error("it did not send priority 0")
 			}
 			s.clean(s.a)
 		})

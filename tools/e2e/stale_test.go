@@ -186,7 +186,7 @@ func (p *pair) checkHandover(asker *lab.Asker, since time.Time) {
 		for _, q := range lab.Questions {
 			p.t.Errorf("%v: %+v", q, answers.To(q).Handover(p.a, p.b, since))
 		}
-		p.t.Errorf("the first router gave %d answers after the second one's first, for %v; it was asked with pauses of up to %v; VRRP on the wire:\n%s",
+		p.t.Errorf("the first router gave %d answers after the first one of the second, for %v; the longest pause between questions was %v; VRRP on the wire:\n%s",
 			h.Stale, h.Overlap, asker.Pause(since, time.Now()), p.capture.VRRP())
 	}
 }

@@ -184,7 +184,7 @@ func (s *stormSite) weather(t *testing.T, st storm) {
 		t.Errorf("%d announcements in %v, want no more than %d", announcements, duration, mayAnnounce)
 	}
 	if mayAnswer > 0 && answers <= own || mayAnnounce > 0 && announcements == 0 {
-		t.Errorf("%d advertisements and %d announcements: no rival was answered", answers, announcements)
+		t.Errorf("%d advertisements and %d announcements: it answered no rival", answers, announcements)
 	}
 	s.rhythm(t, st, sent)
 	s.undisturbed(t, st)
@@ -216,7 +216,7 @@ func (s *stormSite) rhythm(t *testing.T, st storm, sent []time.Time) {
 		}
 		at = s.next(t, at)
 	}
-	t.Errorf("%v after the last advertisement before the storm there is one: Adver_Timer was restarted", at.Sub(sent[0]))
+	t.Errorf("it advertised %v after its last advertisement before the storm: Adver_Timer was restarted", at.Sub(sent[0]))
 }
 
 // undisturbed checks that neither router has changed its state, and that both log little.
@@ -229,7 +229,7 @@ func (s *stormSite) undisturbed(t *testing.T, st storm) {
 		t.Errorf("the Backup did not stay Backup: %+v", got)
 	}
 	if out := s.active.Output(); !st.rival && !strings.Contains(out, `"counter":"own_source"`) {
-		t.Errorf("it does not say what comes back to it:\n%s", out)
+		t.Errorf("the log does not say that its own frames come back:\n%s", out)
 	}
 	for _, f := range []*lab.Failoverd{s.active, s.backup} {
 		if n := len(f.Lines()); n > 50 {

@@ -69,7 +69,7 @@ routers:
 	s.ok(os.Remove(good))
 	web := a.router("web", "ipv4", inState("Initialize"))
 	if want := "check good is down: exit status 1"; web.Waiting != want {
-		t.Errorf("it waits for %q, not %q", web.Waiting, want)
+		t.Errorf("waiting for %q, want %q", web.Waiting, want)
 	}
 	s.advertised(s.a, from, 0)
 	s.waitHolder("198.18.0.10", s.b)
@@ -142,7 +142,7 @@ routers:
 	has(1)
 	s.ok(os.WriteFile(number, []byte("-254\n"), 0o644))
 	if r := a.router("web", "ipv4", inState("Initialize")); r.Waiting != "check number is up: the number is -254" {
-		t.Errorf("it waits for %q", r.Waiting)
+		t.Errorf("waiting for %q", r.Waiting)
 	}
 	s.ok(os.Remove(number))
 	has(100 - 32 + 2 + 16 + 1 + 4 + 8)
@@ -150,7 +150,7 @@ routers:
 	s.ok(s.a.SetDown("eth1"))
 	last := has(100 - 32 + 16 + 4 + 8) // an interface that is down keeps its address
 	if last.BecameActive != 2 || first.BecameActive != 1 {
-		t.Errorf("it became Active %d times, of which once for a number below -253", last.BecameActive)
+		t.Errorf("became Active %d times, one of them for a number below -253", last.BecameActive)
 	}
 
 	// A reload keeps the results of the checks. A running router waits for a new check without a
@@ -166,7 +166,7 @@ routers:
 	for _, c := range before.Tracks {
 		i := slices.IndexFunc(after.Tracks, func(o control.Track) bool { return o.Name == c.Name })
 		if i < 0 || !after.Tracks[i].Since.Equal(c.Since) || after.Tracks[i].Changes != c.Changes {
-			t.Errorf("check %s was begun anew: %+v, then %+v", c.Name, c, after.Tracks)
+			t.Errorf("check %s was restarted: %+v, then %+v", c.Name, c, after.Tracks)
 		}
 	}
 	a.router("web", "ipv4", a.check("web", "new", "down"))
@@ -182,7 +182,7 @@ routers:
 		return nil
 	}))
 	if events < 15 {
-		t.Errorf("%d events of checks", events)
+		t.Errorf("%d events about checks", events)
 	}
 	s.stop(s.a, a.Failoverd)
 }

@@ -42,10 +42,10 @@ routers: [{name: web, interface: eth0, vrid: 51, priority: %d, interval: %s, add
 		unchanged, delivered = b.counter("unchanged")-unchanged, b.counter("delivered")-delivered
 		if mode == "off" {
 			if unchanged != 0 {
-				s.t.Errorf("%d unchanged without BPF", unchanged)
+				s.t.Errorf("%d advertisements counted as unchanged without BPF", unchanged)
 			}
 		} else if delivered > many/2 || unchanged < many/2 {
-			s.t.Errorf("%d unchanged, %d handed over", unchanged, delivered)
+			s.t.Errorf("%d advertisements unchanged, %d handed over", unchanged, delivered)
 		}
 		for _, f := range families {
 			if r := b.router("web", f, inState("Backup")); r.LastHeard > r.ActiveDownInterval {

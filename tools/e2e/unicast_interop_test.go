@@ -144,7 +144,7 @@ func (p *castPair) holds(n *lab.Node) {
 		holds, err := one.Holds(ifname, p.asked)
 		p.ok(err)
 		if holds != (one == n) {
-			p.t.Errorf("%s has it: %v; VRRP on the wire:\n%s", one.Name, holds, p.capture.VRRP())
+			p.t.Errorf("%s has the address: %v; VRRP on the wire:\n%s", one.Name, holds, p.capture.VRRP())
 		}
 	}
 }

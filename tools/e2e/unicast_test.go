@@ -63,14 +63,14 @@ func (s *site) toPeer(frames []lab.Frame, from, to *lab.Node) {
 	source, destination := s.mac(from), s.mac(to)
 	for _, f := range frames {
 		if got := net.HardwareAddr(f.Data[6:12]).String(); got != source {
-			s.t.Errorf("from MAC %s, want %s: %v", got, source, f)
+			s.t.Errorf("the source MAC is %s, want %s: %v", got, source, f)
 		}
 		if got := net.HardwareAddr(f.Data[:6]).String(); got != destination {
-			s.t.Errorf("to MAC %s, want %s: %v", got, destination, f)
+			s.t.Errorf("the destination MAC is %s, want %s: %v", got, destination, f)
 		}
 	}
 	if len(frames) == 0 {
-		s.t.Errorf("%s has sent nothing; VRRP on the wire:\n%s", from.Name, s.capture.VRRP())
+		s.t.Errorf("%s sent nothing; VRRP on the wire:\n%s", from.Name, s.capture.VRRP())
 	}
 }
 
@@ -93,7 +93,7 @@ func (c *configured) waitCounter(name string, before uint64) {
 	c.t.Helper()
 	for c.counter(name) == before {
 		if c.ctx.Err() != nil {
-			c.t.Fatalf("%s stays %d", name, before)
+			c.t.Fatalf("counter %s stays at %d", name, before)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -148,7 +148,7 @@ func TestUnicast(t *testing.T) {
 		s.stop(s.b, b.Failoverd)
 		for _, f := range s.capture.Frames() {
 			if f.Data[0]&1 != 0 && (f.Data[12] == 8 && f.Data[13] == 0 && f.Data[23] == packet.ProtocolVRRP || f.Data[12] == 0x86 && f.Data[20] == packet.ProtocolVRRP) {
-				s.t.Errorf("to the group: %v", f)
+				s.t.Errorf("an advertisement to the multicast group: %v", f)
 			}
 		}
 	})
@@ -188,7 +188,7 @@ func (s *site) strangers(b *configured) {
 	b.problem("ipv6", control.Peers, "fe80::1")
 	for _, f := range []string{"ipv4", "ipv6"} {
 		if r := b.router("web", f, inState("Backup")); r.ActivePriority != 200 {
-			s.t.Errorf("it heeded a stranger: %+v", r)
+			s.t.Errorf("it heeded a host that isn't its peer: %+v", r)
 		}
 	}
 }
@@ -292,7 +292,7 @@ func TestUnicastStale(t *testing.T) {
 		}
 		s.waitHolder("198.18.0.10", s.b)
 		for _, f := range s.sentBy(s.a, since) {
-			s.t.Errorf("the stale one has sent %v", f)
+			s.t.Errorf("the stopped router sent %v", f)
 		}
 		s.stop(s.a, a.Failoverd)
 		s.stop(s.b, b.Failoverd)

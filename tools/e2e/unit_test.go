@@ -20,7 +20,7 @@ func TestUnitCondition(t *testing.T) {
 	}
 	found := regexp.MustCompile(`(?m)^ExecCondition=/bin/sh -c '([^']+)'$`).FindSubmatch(unit)
 	if found == nil {
-		t.Fatal("the unit has no condition that a shell runs")
+		t.Fatal("the unit has no ExecCondition with a shell")
 	}
 	packaged, err := os.ReadFile("../package/failoverd.yaml")
 	if err != nil {
@@ -45,7 +45,7 @@ func TestUnitCondition(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if says := strings.Contains(string(out), "nothing is configured yet: describe a router in "+path); says == c.starts {
-			t.Errorf("%s: it says %q", name, out)
+			t.Errorf("%s: the output is %q", name, out)
 		}
 	}
 }

@@ -58,7 +58,7 @@ func (s *site) fromVirtual(n *lab.Node) {
 		checked++
 		for _, mac := range named {
 			if mac != s.macOf(n, address) {
-				s.t.Errorf("%s is said to be at %s: %v", address, mac, f)
+				s.t.Errorf("a frame names %s for %s: %v", mac, address, f)
 			}
 		}
 		if _, err := lab.WellFormed(f.Data); err != nil {
@@ -128,7 +128,7 @@ func (s *site) activeAnswers() {
 	s.ok(err)
 	for _, mac := range virtualMACs {
 		if strings.Contains(line, mac) != (s.mode != "off") {
-			t.Errorf("whether the NIC filters for %s is not as expected:\n%s", mac, line)
+			t.Errorf("the NIC's filter for %s is not as expected:\n%s", mac, line)
 		}
 	}
 	for _, client := range []*lab.Node{s.c, d} {
@@ -162,7 +162,7 @@ func (s *site) activeAnswers() {
 				p.Layer(layers.LayerTypeICMPv6NeighborSolicitation) != nil)
 		}
 		if !slices.ContainsFunc(s.capture.Frames()[at:], asks) {
-			t.Errorf("%s was not asked for from %s", to, from)
+			t.Errorf("it did not ask for %s from %s", to, from)
 		}
 	}
 	// It announces twice: when it becomes Active, and again later.
@@ -179,7 +179,7 @@ func (s *site) activeAnswers() {
 		got, err := s.c.WhoHas(ifname, netip.MustParseAddr(address), 300*time.Millisecond)
 		s.ok(err)
 		if !slices.Equal(got, []string{own}) {
-			t.Errorf("%s is answered for by %v, not by %s", address, got, own)
+			t.Errorf("%v answer for %s, want %s", got, address, own)
 		}
 	}
 	s.stop(s.a, a)
@@ -225,7 +225,7 @@ func (s *site) answers(client *lab.Node, address string, q question) {
 		cancel()
 	}
 	if err != nil {
-		s.t.Fatalf("nobody answers %s for %s, question %d: %v", client.Name, address, q, err)
+		s.t.Fatalf("%s got no answer for %s, question %d: %v", client.Name, address, q, err)
 	}
 	f := s.capture.Frames()[n]
 	// A host that asks by unicast knows the MAC, so the answer for an IPv6 address needn't have
@@ -233,7 +233,7 @@ func (s *site) answers(client *lab.Node, address string, q question) {
 	_, macs := speaksFor(f)
 	renews := q == unicastQuestion && arpOf(f) == nil
 	if !renews && len(macs) < 2 || slices.ContainsFunc(macs, func(mac string) bool { return mac != s.macOf(s.a, address) }) {
-		s.t.Errorf("%s is said to be at %v: %v", address, macs, f)
+		s.t.Errorf("the answer for %s names %v: %v", address, macs, f)
 	}
 	na, ok := advertised(f)
 	if !ok {
@@ -340,14 +340,14 @@ func TestRouterAdvertisementOfAnother(t *testing.T) {
 	s.ok(err)
 	f := s.capture.Frames()[n]
 	if _, macs := speaksFor(f); !slices.Equal(macs, []string{virtualMACs[1], virtualMACs[1]}) {
-		t.Errorf("it names %v", macs)
+		t.Errorf("the router advertisement names %v", macs)
 	}
 	if !goodICMPv6(f) {
 		t.Errorf("its checksum is wrong: %x", f.Data)
 	}
 	for _, f := range s.capture.Frames() {
 		if routerLifetime(f) == 1 {
-			t.Errorf("a Backup's left: %v", f)
+			t.Errorf("a router advertisement left a Backup: %v", f)
 		}
 	}
 	s.stop(s.b, b)
@@ -435,7 +435,7 @@ func (s *site) routes() {
 				_, err := seen.Wait(soon, 0, func(f lab.Frame) bool { return f.From == by.Name && asks(f.Data) == id+i })
 				cancel()
 				if there = err == nil; !there && s.ctx.Err() != nil {
-					t.Fatalf("%s doesn't forward ping %d: %v; seen beyond: %v", by.Name, id+i, err, seen.Frames())
+					t.Fatalf("%s did not forward ping %d: %v; frames on the other side: %v", by.Name, id+i, err, seen.Frames())
 				}
 			}
 		}
@@ -458,7 +458,7 @@ func (s *site) routes() {
 	forwards(s.b, 5)
 	for _, f := range seen.Frames() {
 		if id := asks(f.Data); f.From == s.b.Name && (id == 1 || id == 2) {
-			t.Errorf("the Backup forwards: %v", f)
+			t.Errorf("the Backup forwarded: %v", f)
 		}
 	}
 	for _, f := range s.capture.Frames() {
@@ -529,10 +529,10 @@ func (s *site) acceptMode() {
 	}
 	for _, f := range s.capture.Frames() {
 		if id := repliesTo(f.Data); id == 1 || id == 2 {
-			t.Errorf("a virtual address answers: %v", f)
+			t.Errorf("a virtual address answered: %v", f)
 		}
 		if id := asks(f.Data); f.From == s.a.Name && (id == 1 || id == 2) {
-			t.Errorf("a packet to a virtual address is forwarded: %v", f)
+			t.Errorf("a packet to a virtual address was forwarded: %v", f)
 		}
 	}
 	s.stop(s.a, a)
@@ -554,7 +554,7 @@ func (s *site) acceptMode() {
 	code, err := a.Stop(s.ctx)
 	s.ok(err)
 	if code != 0 {
-		t.Errorf("ended with %d:\n%s", code, a.Output())
+		t.Errorf("exit code %d:\n%s", code, a.Output())
 	}
 	for _, address := range []string{virtual4 + "/24", virtual6 + "/64"} {
 		s.ok(s.a.RemoveAddress(ifname, address)) // it is still there
