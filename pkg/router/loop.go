@@ -237,7 +237,7 @@ func (l *Loop) heardMeanwhile(r *router, now vrrp.Instant) bool {
 	if !l.hears(r) {
 		return false
 	}
-	stamp, ok := r.ear.Stamp()
+	stamp, ok := r.kernel.Stamp()
 	if !ok || r.knows(stamp) {
 		return false
 	}
@@ -538,7 +538,7 @@ func (l *Loop) add(c Config, machine *vrrp.Router) error {
 	if _, ok := l.routers[c.ID]; ok {
 		return fmt.Errorf("VRID %d exists twice for %s on %s", c.ID.VRID, c.ID.Family, c.ID.Interface)
 	}
-	r := &router{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, ttl: c.TTL, prover: c.Prover, slot: -1, quietIndex: -1}
+	r := &router{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, ttl: c.TTL, authenticator: c.Authenticator, slot: -1, quietIndex: -1}
 	r.meet(c.Peers)
 	l.altered.Add(1)
 	l.routers[c.ID] = r
@@ -575,7 +575,7 @@ func (l *Loop) update(c Config) error {
 	}
 	l.altered.Add(1)
 	before := r.addresses
-	r.protocol, r.addresses, r.ttl, r.prover = c.Protocol, c.Addresses, c.TTL, c.Prover
+	r.protocol, r.addresses, r.ttl, r.authenticator = c.Protocol, c.Addresses, c.TTL, c.Authenticator
 	r.meet(c.Peers)
 	r.attach(r.port) // the frames are built anew
 	if r.machine.State() == vrrp.Active {

@@ -36,7 +36,7 @@ type host struct {
 	leases       map[packet.Key]vrrp.Instant // until when the addresses are answered for
 	permit       vrrp.Instant                // and advertisements let out
 	refuses      func(frame []byte) error
-	hearing      Hearing
+	reception    Reception
 	detached     bool            // nothing is received, as a look finds,
 	unseen       bool            // unless it takes too long
 	looks        []time.Duration // when they were asked for
@@ -90,48 +90,48 @@ func (h *host) Drain(f func(*Received)) {
 	}
 }
 
-func (h *host) Ear(k packet.Key) Ear { return hostEar{h, k} }
+func (h *host) ReceiveState(k packet.Key) ReceiveState { return hostReceiveState{h, k} }
 
-func (h *host) Hearing(ifindex int) Hearing {
+func (h *host) Reception(ifindex int) Reception {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if ifindex != h.port().Ifindex {
-		return Hearing{}
+		return Reception{}
 	}
-	return h.hearing
+	return h.reception
 }
 
-// RequestLook finds at once what is so.
-func (h *host) RequestLook(int) {
+// RequestCheck finds at once what is so.
+func (h *host) RequestCheck(int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.looks = append(h.looks, time.Since(h.start))
 	switch {
 	case h.unseen:
 	case h.detached:
-		h.hearing.Deaf = true
+		h.reception.Detached = true
 	default:
-		h.hearing.Looked = h.Now()
+		h.reception.Checked = h.Now()
 	}
 }
 
-// hostEar hands everything over, whatever it is told to expect.
-type hostEar struct {
+// hostReceiveState hands everything over, whatever it is told to expect.
+type hostReceiveState struct {
 	h *host
 	k packet.Key
 }
 
-func (e hostEar) Stamp() (vrrp.Stamp, bool) {
+func (e hostReceiveState) Stamp() (vrrp.Stamp, bool) {
 	e.h.mu.Lock()
 	defer e.h.mu.Unlock()
 	s, ok := e.h.stamp[e.k]
 	return s, ok
 }
 
-func (hostEar) Expect([2]uint64)                      {}
-func (hostEar) Outrank(vrrp.Outranked)                {}
-func (hostEar) Repeated() (n [2]uint64, order uint64) { return n, 0 }
-func (hostEar) RepeatedAt() *vrrp.Instant             { return new(vrrp.Instant) }
+func (hostReceiveState) SetExpected([2]uint64)                 {}
+func (hostReceiveState) SetOutranked(vrrp.Outranked)           {}
+func (hostReceiveState) Repeated() (n [2]uint64, order uint64) { return n, 0 }
+func (hostReceiveState) RepeatedAt() *vrrp.Instant             { return new(vrrp.Instant) }
 
 func (h *host) Lease(k packet.Key) Lease { return hostLease{h, k} }
 

@@ -31,7 +31,7 @@ type familiar struct {
 // quiet is a Backup that the kernel listens for.
 type quiet struct {
 	router   *router
-	at       *vrrp.Instant // Ear.RepeatedAt: thousands of them are read again and again
+	at       *vrrp.Instant // ReceiveState.RepeatedAt: thousands of them are read again and again
 	deadline vrrp.Instant  // not over before
 	patience time.Duration // Active_Down_Interval
 }
@@ -57,11 +57,11 @@ func (l *Loop) expect(r *router, p *Received, ev *vrrp.Event) {
 	}
 	f.signatures[formIndex(p.Checksum)] = p.Signature
 	r.familiar = f
-	r.ear.Expect(f.signatures)
+	r.kernel.SetExpected(f.signatures)
 
 	l.deadlines.remove(r)
 	r.quietIndex = int32(len(l.quiet))
-	l.quiet = append(l.quiet, quiet{r, r.ear.RepeatedAt(), r.deadline, r.machine.Status().ActiveDownInterval})
+	l.quiet = append(l.quiet, quiet{r, r.kernel.RepeatedAt(), r.deadline, r.machine.Status().ActiveDownInterval})
 	l.sweepAt = min(l.sweepAt, r.deadline.Add(-lookLead(l.quiet[r.quietIndex].patience)))
 }
 
@@ -76,17 +76,17 @@ func (l *Loop) outrank(r *router, p *Received, ev *vrrp.Event) {
 		return
 	}
 	r.ignoring = o
-	r.ear.Outrank(o)
+	r.kernel.SetOutranked(o)
 }
 
 // hears reports whether the kernel hears for a router.
 func (l *Loop) hears(r *router) bool {
-	if r.ear == nil {
-		if r.ear = l.packets.Ear(r.key); r.ear != nil {
-			r.counted, _ = r.ear.Repeated()
+	if r.kernel == nil {
+		if r.kernel = l.packets.ReceiveState(r.key); r.kernel != nil {
+			r.counted, _ = r.kernel.Repeated()
 		}
 	}
-	return r.ear != nil
+	return r.kernel != nil
 }
 
 // formIndex is where the signature of an advertisement is kept, of which there are
@@ -110,12 +110,12 @@ func formOf(index uint64) packet.Checksum {
 func (l *Loop) listen(r *router) {
 	if r.ignoring.Until != 0 {
 		r.ignoring = vrrp.Outranked{}
-		r.ear.Outrank(r.ignoring)
+		r.kernel.SetOutranked(r.ignoring)
 	}
 	if r.quietIndex < 0 {
 		return
 	}
-	r.ear.Expect([2]uint64{})
+	r.kernel.SetExpected([2]uint64{})
 	l.catchUp(r)
 	last := len(l.quiet) - 1
 	l.quiet[r.quietIndex] = l.quiet[last]
@@ -131,7 +131,7 @@ func (l *Loop) catchUp(r *router) {
 	if r.quietIndex < 0 {
 		return
 	}
-	n, order := r.ear.Repeated()
+	n, order := r.kernel.Repeated()
 	at := l.quiet[r.quietIndex].heard() // not older than the last of those
 	first, second := n[0]-r.counted[0], n[1]-r.counted[1]
 	if first+second == 0 {

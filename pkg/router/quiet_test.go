@@ -25,7 +25,7 @@ type twin struct {
 	loop     *Loop
 	now      vrrp.Instant
 	ring     []Received
-	ears     map[packet.Key]*twinEar
+	kernel   map[packet.Key]*twinReceiveState
 	told     []string // transitions and failures
 	found    [packet.ReasonCount]uint64
 	handed   int // advertisements
@@ -34,7 +34,7 @@ type twin struct {
 	queued, flushed int // frames, and how often they were sent
 }
 
-type twinEar struct {
+type twinReceiveState struct {
 	stamp              vrrp.Stamp
 	expected, repeated [2]uint64
 	order              uint64
@@ -42,25 +42,25 @@ type twinEar struct {
 	outranked          vrrp.Outranked
 }
 
-func (e *twinEar) Stamp() (vrrp.Stamp, bool)     { return e.stamp, e.stamp.At != 0 }
-func (e *twinEar) Outrank(o vrrp.Outranked)      { e.outranked = o }
-func (e *twinEar) Expect(signatures [2]uint64)   { e.expected = signatures }
-func (e *twinEar) Repeated() ([2]uint64, uint64) { return e.repeated, e.order }
-func (e *twinEar) RepeatedAt() *vrrp.Instant     { return &e.at }
-func (w *twin) Now() vrrp.Instant                { return w.now }
-func (w *twin) Wait(vrrp.Instant) error          { return errors.ErrUnsupported }
-func (w *twin) Wake()                            {}
-func (w *twin) Ear(k packet.Key) Ear             { return w.ears[k] }
-func (w *twin) Hearing(int) Hearing              { return Hearing{} }
-func (w *twin) RequestLook(int)                  {}
-func (w *twin) Queue([]byte)                     { w.queued++; w.pending++ }
-func (w *twin) Queued() int                      { return w.pending }
-func (w *twin) Flush(func(int, error)) int       { w.flushed++; w.pending = 0; return 0 }
-func (w *twin) Lease(packet.Key) Lease           { return w }
-func (w *twin) Answer(vrrp.Instant)              {}
-func (w *twin) Advertise(vrrp.Instant)           {}
-func (w *twin) Finding(f Finding)                { w.found[f.Reason]++ }
-func (w *twin) Failure(f Failure)                { w.told = append(w.told, fmt.Sprint(f)) }
+func (e *twinReceiveState) Stamp() (vrrp.Stamp, bool)        { return e.stamp, e.stamp.At != 0 }
+func (e *twinReceiveState) SetOutranked(o vrrp.Outranked)    { e.outranked = o }
+func (e *twinReceiveState) SetExpected(signatures [2]uint64) { e.expected = signatures }
+func (e *twinReceiveState) Repeated() ([2]uint64, uint64)    { return e.repeated, e.order }
+func (e *twinReceiveState) RepeatedAt() *vrrp.Instant        { return &e.at }
+func (w *twin) Now() vrrp.Instant                            { return w.now }
+func (w *twin) Wait(vrrp.Instant) error                      { return errors.ErrUnsupported }
+func (w *twin) Wake()                                        {}
+func (w *twin) ReceiveState(k packet.Key) ReceiveState       { return w.kernel[k] }
+func (w *twin) Reception(int) Reception                      { return Reception{} }
+func (w *twin) RequestCheck(int)                             {}
+func (w *twin) Queue([]byte)                                 { w.queued++; w.pending++ }
+func (w *twin) Queued() int                                  { return w.pending }
+func (w *twin) Flush(func(int, error)) int                   { w.flushed++; w.pending = 0; return 0 }
+func (w *twin) Lease(packet.Key) Lease                       { return w }
+func (w *twin) Answer(vrrp.Instant)                          {}
+func (w *twin) Advertise(vrrp.Instant)                       {}
+func (w *twin) Finding(f Finding)                            { w.found[f.Reason]++ }
+func (w *twin) Failure(f Failure)                            { w.told = append(w.told, fmt.Sprint(f)) }
 func (w *twin) Transition(t Transition) {
 	w.told = append(w.told, fmt.Sprint(t.When, t.ID, t.From, t.To, t.Why()))
 }
@@ -77,13 +77,13 @@ func (w *twin) Drain(f func(*Received)) {
 
 // hear is an advertisement that arrives, as in bpf/vrrp.bpf.c.
 func (w *twin) hear(p Received, c *vrrp.Config) {
-	e := w.ears[p.Key]
+	e := w.kernel[p.Key]
 	a := &p.Advertisement
 	if o := e.outranked; w.shortcut && p.At < o.Until && a.Priority >= o.Least && a.Priority < o.Below && p.Checksum&o.Forms != 0 {
 		w.ignored++
 		return
 	}
-	heeded := a.Priority >= c.Heed() && p.Checksum&c.Forms() != 0
+	heeded := a.Priority >= c.MinPriority() && p.Checksum&c.Forms() != 0
 	if heeded {
 		e.stamp = vrrp.Stamp{At: p.At, Version: a.Version, Priority: a.Priority, Interval: a.Interval}
 	}
@@ -165,7 +165,7 @@ func TestShortcut(t *testing.T) {
 			}
 		}
 		each(func(w *twin) {
-			w.now, w.ears = vrrp.Instant(time.Hour), make(map[packet.Key]*twinEar)
+			w.now, w.kernel = vrrp.Instant(time.Hour), make(map[packet.Key]*twinReceiveState)
 			w.loop = New(w, w, w, w, w)
 			w.loop.haste = 0 // who is woken for every advertisement sends some of its own earlier
 			port := port
@@ -175,7 +175,7 @@ func TestShortcut(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				w.ears[packet.Key{Ifindex: 7, Family: packet.IPv4, VRID: c.ID.VRID}] = &twinEar{}
+				w.kernel[packet.Key{Ifindex: 7, Family: packet.IPv4, VRID: c.ID.VRID}] = &twinReceiveState{}
 				if err := w.loop.add(c, machine); err != nil {
 					t.Fatal(err)
 				}
@@ -277,7 +277,7 @@ func TestBacklog(t *testing.T) {
 		},
 	}
 	key := packet.Key{Ifindex: 7, Family: packet.IPv4, VRID: 1}
-	w := &twin{shortcut: true, now: vrrp.Instant(time.Hour), ears: map[packet.Key]*twinEar{key: {}}}
+	w := &twin{shortcut: true, now: vrrp.Instant(time.Hour), kernel: map[packet.Key]*twinReceiveState{key: {}}}
 	w.loop = New(w, w, w, w, w)
 	machine, err := vrrp.New(c.Protocol)
 	if err != nil {
@@ -293,7 +293,7 @@ func TestBacklog(t *testing.T) {
 		t.Fatal(s)
 	}
 	const flood, millisecond = 1000, 40 // in each
-	ear, times := w.ears[key], 0
+	state, times := w.kernel[key], 0
 	for n := range flood {
 		p := Received{
 			Key: key, At: w.now.Add(time.Duration(n) * time.Millisecond / millisecond), From: netip.MustParseAddr("198.18.0.1"), Checksum: packet.ChecksumRFC5798,
@@ -303,17 +303,17 @@ func TestBacklog(t *testing.T) {
 		w.ring = append(w.ring, p)
 	}
 	w.now = w.now.Add(flood / millisecond * time.Millisecond)
-	last := ear.outranked
+	last := state.outranked
 	w.loop.received = func(p *Received) {
 		w.loop.receive(p)
-		if ear.outranked != last {
-			times, last = times+1, ear.outranked
+		if state.outranked != last {
+			times, last = times+1, state.outranked
 		}
 	}
 	w.loop.turn()
 	// It came in 25 ms, and an answer lasts for 10.
-	if times != 3 || ear.outranked.Until <= w.now {
-		t.Errorf("the kernel was told %d times to ignore such, the last time until %v from now", times, ear.outranked.Until.Sub(w.now))
+	if times != 3 || state.outranked.Until <= w.now {
+		t.Errorf("the kernel was told %d times to ignore such, the last time until %v from now", times, state.outranked.Until.Sub(w.now))
 	}
 	if looked := w.found[packet.ReasonAdvertisementReceived]; looked != 3 || r.counters.Found[packet.ReasonOutranked] != flood-3 {
 		t.Errorf("%d were looked at and %d counted", looked, r.counters.Found[packet.ReasonOutranked])

@@ -50,42 +50,42 @@ type Packets interface {
 	// Drain calls f for each advertisement received so far, in the order of
 	// reception, and never waits.
 	Drain(f func(*Received))
-	// Ear returns what the kernel hears for a Virtual Router; nil where it keeps
+	// ReceiveState returns what the kernel hears for a Virtual Router; nil where it keeps
 	// nothing.
-	Ear(packet.Key) Ear
-	// Hearing returns whether the interface receives packets, as of the last look. It never
+	ReceiveState(packet.Key) ReceiveState
+	// Reception returns whether the interface receives packets, as of the last look. It never
 	// waits.
-	Hearing(ifindex int) Hearing
-	// RequestLook requests a look at the interface from another goroutine. It never waits.
-	RequestLook(ifindex int)
+	Reception(ifindex int) Reception
+	// RequestCheck requests a look at the interface from another goroutine. It never waits.
+	RequestCheck(ifindex int)
 }
 
-// Hearing says whether an interface receives packets: somebody may detach the programs that
+// Reception says whether an interface receives packets: somebody may detach the programs that
 // do.
-type Hearing struct {
-	// Looked is when the last look began that found the programs in place. 0: there was none.
-	Looked vrrp.Instant
-	// Since is when the programs were attached again. 0: they were never detached.
-	Since vrrp.Instant
-	// Deaf says that the programs are detached.
-	Deaf bool
+type Reception struct {
+	// Checked is when the last look began that found the programs in place. 0: there was none.
+	Checked vrrp.Instant
+	// Restored is when the programs were attached again. 0: they were never detached.
+	Restored vrrp.Instant
+	// Detached says that the programs are detached.
+	Detached bool
 }
 
-// Ear is what the kernel hears for a Virtual Router, in memory that it shares. No
+// ReceiveState is what the kernel hears for a Virtual Router, in memory that it shares. No
 // method waits.
-type Ear interface {
+type ReceiveState interface {
 	// Stamp returns the stamp, false if there is none.
 	Stamp() (vrrp.Stamp, bool)
 	// Expect has advertisements of these signatures counted and stamped only,
 	// instead of handed over, until another one has come; 0 stands for none.
 	// What it was told before is forgotten.
-	Expect([2]uint64)
+	SetExpected([2]uint64)
 	// Repeated is how many of each of these there were in all, and which came, a
 	// bit for each, the last one lowest.
 	Repeated() (n [2]uint64, order uint64)
 	// Outrank has these advertisements counted only, instead of handed over. What it
 	// was told before is forgotten, and the zero value stands for none.
-	Outrank(vrrp.Outranked)
+	SetOutranked(vrrp.Outranked)
 	// RepeatedAt is where it says when the last of them was received, 0: there was none.
 	// It is to be read atomically.
 	RepeatedAt() *vrrp.Instant
@@ -105,9 +105,9 @@ type Transmitter interface {
 	Flush(unsent func(n int, err error)) (sent int)
 }
 
-// Prover proves to the peers who has sent an advertisement. Its methods run on the
+// Authenticator proves to the peers who has sent an advertisement. Its methods run on the
 // loop and must return at once.
-type Prover interface {
+type Authenticator interface {
 	// Prepare returns an IP datagram, from its header on, with room for the
 	// proof. It leaves the one that it is given as it is.
 	Prepare(datagram []byte) []byte
@@ -198,8 +198,8 @@ type Config struct {
 	// group. Of nobody else are there any to receive.
 	Peers []netip.Addr
 	TTL   uint8 // that they are sent with to peers, or the Hop Limit
-	// Prover authenticates what is sent; nil for advertisements without proof.
-	Prover Prover
+	// Authenticator authenticates what is sent; nil for advertisements without proof.
+	Authenticator Authenticator
 }
 
 // Port is the interface as a Virtual Router needs it to take part.

@@ -222,7 +222,7 @@ func (l *Loop) settle(s *sending, o *outbox) {
 		l.reschedule(r)
 	}
 	if !s.goodbye && r.machine.State() == vrrp.Active && r.advertiser() == o.Transmitter {
-		l.lease(r).Answer(o.flushed.Add(r.protocol.Patience(r.protocol.Interval)))
+		l.lease(r).Answer(o.flushed.Add(r.protocol.SilenceLimit(r.protocol.Interval)))
 	}
 }
 

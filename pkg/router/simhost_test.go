@@ -305,7 +305,7 @@ func (h *simHost) arrive(f *simFrame) {
 // stamps reports whether the kernel keeps a stamp of the frame.
 func (h *simHost) stamps(f *simFrame) bool {
 	a := &f.advertisement
-	return a.Priority >= h.config.Heed() &&
+	return a.Priority >= h.config.MinPriority() &&
 		(a.Version == 2 || h.config.Family == packet.IPv6 || f.form&h.config.Forms() != 0)
 }
 
@@ -547,26 +547,26 @@ func (h *simHost) drainOne(record *simRecord, f func(*Received)) {
 	}
 }
 
-// Ear is what the kernel hears.
-func (h *simHost) Ear(packet.Key) Ear {
+// ReceiveState is what the kernel hears.
+func (h *simHost) ReceiveState(packet.Key) ReceiveState {
 	if h.bare {
 		return nil
 	}
-	return (*simEar)(h)
+	return (*simReceiveState)(h)
 }
 
-// Hearing is always good, and nobody looks.
-func (h *simHost) Hearing(int) Hearing { return Hearing{} }
-func (h *simHost) RequestLook(int)     {}
+// Reception is always good, and nobody looks.
+func (h *simHost) Reception(int) Reception { return Reception{} }
+func (h *simHost) RequestCheck(int)        {}
 
-// simEar is the kernel's part of the shortcut for what is no news.
-type simEar simHost
+// simReceiveState is the kernel's part of the shortcut for what is no news.
+type simReceiveState simHost
 
-func (e *simEar) Stamp() (vrrp.Stamp, bool)     { return e.stamp, e.stamped }
-func (e *simEar) Outrank(o vrrp.Outranked)      { e.outranked = o }
-func (e *simEar) Expect(signatures [2]uint64)   { e.expected = signatures }
-func (e *simEar) Repeated() ([2]uint64, uint64) { return e.repeated, e.order }
-func (e *simEar) RepeatedAt() *vrrp.Instant     { return &e.repeatedAt }
+func (e *simReceiveState) Stamp() (vrrp.Stamp, bool)        { return e.stamp, e.stamped }
+func (e *simReceiveState) SetOutranked(o vrrp.Outranked)    { e.outranked = o }
+func (e *simReceiveState) SetExpected(signatures [2]uint64) { e.expected = signatures }
+func (e *simReceiveState) Repeated() ([2]uint64, uint64)    { return e.repeated, e.order }
+func (e *simReceiveState) RepeatedAt() *vrrp.Instant        { return &e.repeatedAt }
 
 // expects does what the XDP program does with an advertisement: it reports whether
 // that is no news.

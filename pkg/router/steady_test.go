@@ -14,7 +14,7 @@ import (
 // activeTwin is a host that is Active for many routers.
 func activeTwin(tb testing.TB, routers int, interval time.Duration) *twin {
 	tb.Helper()
-	w := &twin{ears: make(map[packet.Key]*twinEar), now: vrrp.Instant(time.Hour)}
+	w := &twin{kernel: make(map[packet.Key]*twinReceiveState), now: vrrp.Instant(time.Hour)}
 	w.loop = New(w, w, w, w, w)
 	for n := range routers {
 		vrid, ifindex := uint8(n%250+1), n/250+7
@@ -28,7 +28,7 @@ func activeTwin(tb testing.TB, routers int, interval time.Duration) *twin {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		w.ears[packet.Key{Ifindex: ifindex, Family: packet.IPv4, VRID: vrid}] = &twinEar{}
+		w.kernel[packet.Key{Ifindex: ifindex, Family: packet.IPv4, VRID: vrid}] = &twinReceiveState{}
 		if err := w.loop.add(c, machine); err != nil {
 			tb.Fatal(err)
 		}

@@ -109,9 +109,9 @@ func (h *dualHost) Drain(f func(*Received)) {
 	}
 }
 
-func (h *dualHost) Ear(packet.Key) Ear  { return nil }
-func (h *dualHost) Hearing(int) Hearing { return Hearing{} }
-func (h *dualHost) RequestLook(int)     {}
+func (h *dualHost) ReceiveState(packet.Key) ReceiveState { return nil }
+func (h *dualHost) Reception(int) Reception              { return Reception{} }
+func (h *dualHost) RequestCheck(int)                     {}
 
 func (h *dualHost) Queue(frame []byte) { h.queued = append(h.queued, slices.Clone(frame)) }
 func (h *dualHost) Queued() int        { return len(h.queued) }

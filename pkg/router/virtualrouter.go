@@ -18,22 +18,22 @@ const maxHaste = 5 * time.Millisecond
 type router struct {
 	// What sending an advertisement needs comes first, close together: there are
 	// thousands, so each wake-up finds little of it in the processor's caches.
-	machine    *vrrp.Router
-	deadline   vrrp.Instant
-	restartAt  vrrp.Instant // when to leave Initialize by itself; 0: not
-	releaseAt  vrrp.Instant // when to try to remove the addresses again; 0: not
-	group      *group       // that it is a member of
-	heldBy     *router      // another member, which has an expired Active_Down_Timer wait,
-	heldUntil  vrrp.Instant // until then at least
-	lookAt     vrrp.Instant // when a look at the interface is due; 0: none is
-	looked     bool         // a look was requested for this deadline
-	deafUntil  vrrp.Instant // an expired timer isn't believed before
-	slot       int32        // in Loop.deadlines, -1 when not in it
-	quietIndex int32        // in Loop.quiet, -1 when not in it
-	lease      Lease        // nil before it is needed
-	prover     Prover
-	ignoring   vrrp.Outranked // what the ear ignores, if anything
-	queued     struct {
+	machine       *vrrp.Router
+	deadline      vrrp.Instant
+	restartAt     vrrp.Instant // when to leave Initialize by itself; 0: not
+	releaseAt     vrrp.Instant // when to try to remove the addresses again; 0: not
+	group         *group       // that it is a member of
+	heldBy        *router      // another member, which has an expired Active_Down_Timer wait,
+	heldUntil     vrrp.Instant // until then at least
+	lookAt        vrrp.Instant // when a look at the interface is due; 0: none is
+	looked        bool         // a look was requested for this deadline
+	deafUntil     vrrp.Instant // an expired timer isn't believed before
+	slot          int32        // in Loop.deadlines, -1 when not in it
+	quietIndex    int32        // in Loop.quiet, -1 when not in it
+	lease         Lease        // nil before it is needed
+	authenticator Authenticator
+	ignoring      vrrp.Outranked // what the state ignores, if anything
+	queued        struct {
 		wakeup   uint64
 		any      bool
 		priority uint8
@@ -59,9 +59,9 @@ type router struct {
 	// refused for what the kernel doesn't know.
 	lastHeeded, lastRefused vrrp.Instant
 
-	// ear is the kernel's, nil before it is needed. What it expects is what
+	// state is the kernel's, nil before it is needed. What it expects is what
 	// familiar says, of which there have been as many as were counted.
-	ear      Ear
+	kernel   ReceiveState
 	familiar familiar
 	counted  [2]uint64
 
@@ -90,7 +90,7 @@ func (r *router) attach(p Port) {
 	r.key = packet.Key{Ifindex: p.Ifindex, Family: r.id.Family, VRID: r.id.VRID}
 	r.frames = [4][][]byte{}
 	r.queued.any = false
-	r.ear, r.familiar, r.lease, r.ignoring = nil, familiar{}, nil, vrrp.Outranked{}
+	r.kernel, r.familiar, r.lease, r.ignoring = nil, familiar{}, nil, vrrp.Outranked{}
 	r.octets, r.trouble = 0, nil
 	r.looked, r.deafUntil = false, 0
 }
@@ -162,7 +162,7 @@ func (r *router) device() int {
 // stamped reports whether the kernel keeps a stamp of such an advertisement.
 func (r *router) stamped(p *Received) bool {
 	a := &p.Advertisement
-	return a.Priority >= r.protocol.Heed() && (a.Version == 2 || p.Checksum&r.protocol.Forms() != 0)
+	return a.Priority >= r.protocol.MinPriority() && (a.Version == 2 || p.Checksum&r.protocol.Forms() != 0)
 }
 
 // knows reports whether the state machine was shown what was stamped.
@@ -210,8 +210,8 @@ func (r *router) queueFrame(version, priority uint8, form packet.Checksum) error
 		return err
 	}
 	for _, frame := range frames {
-		if r.prover != nil {
-			r.prover.Sign(r.datagram(frame))
+		if r.authenticator != nil {
+			r.authenticator.Sign(r.datagram(frame))
 		}
 		r.advertiser().Queue(frame)
 	}
@@ -263,8 +263,8 @@ func (r *router) build(version, priority uint8, form packet.Checksum) ([][]byte,
 func (r *router) frame(a *packet.Advertisement, form packet.Checksum) (frames [][]byte, err error) {
 	if len(r.peers) == 0 {
 		frame, err := packet.AppendAdvertisementFrame(nil, r.mac(), r.port.Source, a, form)
-		if err == nil && r.prover != nil {
-			frame = packet.InFrame(frame, r.prover.Prepare(packet.IPOf(frame)))
+		if err == nil && r.authenticator != nil {
+			frame = packet.InFrame(frame, r.authenticator.Prepare(packet.IPOf(frame)))
 		}
 		return [][]byte{frame}, err
 	}
@@ -273,8 +273,8 @@ func (r *router) frame(a *packet.Advertisement, form packet.Checksum) (frames []
 		if err != nil {
 			return nil, err
 		}
-		if r.prover != nil {
-			datagram = r.prover.Prepare(datagram)
+		if r.authenticator != nil {
+			datagram = r.authenticator.Prepare(datagram)
 		}
 		frames = append(frames, datagram)
 	}

@@ -162,19 +162,19 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Heed is the least priority for which a Backup restarts its
+// MinPriority is the least priority for which a Backup restarts its
 // Active_Down_Timer (RFC 9568 §6.4.2). An owner preempts in any case.
-func (c *Config) Heed() uint8 {
+func (c *Config) MinPriority() uint8 {
 	if c.Preempt || c.Priority == OwnerPriority {
 		return c.Priority
 	}
 	return 1
 }
 
-// Patience is the time without an advertisement after which others may take over
+// SilenceLimit is the time without an advertisement after which others may take over
 // from a router that sends with the interval, but for their Skew_Time (RFC 9568
 // §6.1).
-func (c *Config) Patience(interval time.Duration) time.Duration {
+func (c *Config) SilenceLimit(interval time.Duration) time.Duration {
 	if c.DownAfter == 0 {
 		return defaultDownAfter * interval
 	}
@@ -188,7 +188,7 @@ func (c *Config) slowest() time.Duration {
 	if c.Version == 2 {
 		unit = time.Second
 	}
-	return c.Patience(c.Interval) + 255*unit/256
+	return c.SilenceLimit(c.Interval) + 255*unit/256
 }
 
 // bounded is the Active_Adver_Interval that is learnt from an advertisement with the

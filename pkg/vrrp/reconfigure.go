@@ -65,7 +65,7 @@ func (r *Router) Reconfigure(now Instant, c Config, actions []Action) ([]Action,
 			if r.hurried == 0 {
 				r.hurry = old.Interval
 			}
-			r.hurried = int(old.Patience(1)) // with the first, as many as a Backup waits for
+			r.hurried = int(old.SilenceLimit(1)) // with the first, as many as a Backup waits for
 		} else if c.Interval < old.Interval {
 			r.hurried = 0
 		}

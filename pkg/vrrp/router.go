@@ -70,7 +70,7 @@ type Router struct {
 	hurry        time.Duration // which is this, because not all Backups may know of the slower one
 	becameActive uint64
 	last         Action
-	compared     Contrast // what a Report points to
+	compared     Comparison // what a Report points to
 }
 
 // rival is an Active of lower priority that a preempting Backup doesn't heed.
@@ -339,7 +339,7 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 	from := ev.From.WithZone("").Unmap()
 	a := &ev.Advertisement
 	refuse := func(reason packet.Reason) []Action {
-		return append(actions, Action{Kind: Report, Reason: reason, Peer: from, Refused: true, Contrast: r.contrast(a)})
+		return append(actions, Action{Kind: Report, Reason: reason, Peer: from, Refused: true, Comparison: r.contrast(a)})
 	}
 	if r.state == Initialize {
 		return append(actions, Action{Kind: Report, Reason: packet.ErrInitialize, Peer: from, Refused: true})
@@ -365,7 +365,7 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 			return refuse(packet.ErrOwnerConflict)
 		}
 		// RFC 9568 §7.1 with erratum 8298: no reason to discard.
-		actions = append(actions, Action{Kind: Report, Reason: packet.ErrOwnerConflict, Peer: from, Contrast: r.contrast(a)})
+		actions = append(actions, Action{Kind: Report, Reason: packet.ErrOwnerConflict, Peer: from, Comparison: r.contrast(a)})
 	}
 	if a.Version == 2 && a.AuthType != r.config.AuthType {
 		return refuse(packet.ErrAuthType)
@@ -376,18 +376,18 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 			// version 3 they can't.
 			return refuse(packet.ErrInterval)
 		}
-		actions = append(actions, Action{Kind: Report, Reason: packet.ErrInterval, Peer: from, Contrast: r.contrast(a)})
+		actions = append(actions, Action{Kind: Report, Reason: packet.ErrInterval, Peer: from, Comparison: r.contrast(a)})
 	}
 	if !r.sameAddresses(a.Addresses) {
 		if a.Version == 2 && a.Priority != OwnerPriority && !r.config.IgnoreAddressList {
 			// RFC 3768 §7.1: only the owner may know better.
 			return refuse(packet.ErrAddressList)
 		}
-		actions = append(actions, Action{Kind: Report, Reason: packet.ErrAddressList, Peer: from, Contrast: r.contrast(a)})
+		actions = append(actions, Action{Kind: Report, Reason: packet.ErrAddressList, Peer: from, Comparison: r.contrast(a)})
 	}
 	accepted := Action{Kind: Report, Reason: packet.ReasonAdvertisementReceived, Peer: from}
 	if r.state == Active {
-		accepted.Contrast = r.contrast(a)
+		accepted.Comparison = r.contrast(a)
 	}
 	actions = append(actions, accepted)
 	if a.Priority == 0 {
@@ -407,12 +407,12 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 }
 
 // contrast compares the router with the sender of an advertisement.
-func (r *Router) contrast(a *packet.Advertisement) *Contrast {
+func (r *Router) contrast(a *packet.Advertisement) *Comparison {
 	c := &r.config
-	r.compared = Contrast{
+	r.compared = Comparison{
 		State:  r.state,
-		Ours:   Said{c.Version, c.Priority, c.AuthType, c.Interval, c.Addresses},
-		Theirs: Said{a.Version, a.Priority, a.AuthType, a.Interval, a.Addresses},
+		Ours:   Parameters{c.Version, c.Priority, c.AuthType, c.Interval, c.Addresses},
+		Theirs: Parameters{a.Version, a.Priority, a.AuthType, a.Interval, a.Addresses},
 	}
 	return &r.compared
 }
@@ -422,7 +422,7 @@ func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Adverti
 	case a.Version == 2 && from == r.active && r.hearsVersion3(now):
 		// §8.4.1: of an Active that speaks both, version 3 counts. Version 2
 		// is no more than a sign of life.
-		if a.Priority >= r.config.Heed() {
+		if a.Priority >= r.config.MinPriority() {
 			r.activeLives(now, r.learnt)
 		}
 	case a.Priority == 0:
@@ -440,7 +440,7 @@ func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Adverti
 			r.leftAt, r.leaver = now, from
 		}
 		r.deadline = min(r.deadline, now.Add(r.skewTime))
-	case a.Priority >= r.config.Heed():
+	case a.Priority >= r.config.MinPriority():
 		// §6.4.2 (445): the Active lives.
 		r.preemptAt, r.lenient = 0, false
 		r.follow(now, from, a)
@@ -513,7 +513,7 @@ func (r *Router) stampHeard(now Instant, a *packet.Advertisement, actions []Acti
 	if r.state != Backup || !r.config.speaks(a.Version) || a.Interval <= 0 || r.config.Version == 2 && a.Interval != r.config.Interval {
 		return actions
 	}
-	if a.Priority < r.config.Heed() {
+	if a.Priority < r.config.MinPriority() {
 		return actions
 	}
 	interval := a.Interval
@@ -541,7 +541,7 @@ func (r *Router) Repeatable(ev *Event, actions []Action) bool {
 	switch {
 	case r.state != Backup, r.config.Dual, a.Version != r.config.Version:
 		return false // two versions, of which one counts and the other may
-	case a.Priority < r.config.Heed():
+	case a.Priority < r.config.MinPriority():
 		return false // it leaves, or is one to be preempted
 	case ev.From.WithZone("").Unmap() != r.active, a.Priority != r.priority:
 		return false // it was refused
@@ -582,13 +582,13 @@ func (r *Router) Outranked(ev *Event, actions []Action) (Outranked, bool) {
 	case r.state == Active && a.Priority < r.config.Priority:
 		o.Until, o.Below = r.nextAnswer, r.config.Priority
 		if !r.owner() { // who has lapsed yields to it
-			o.Until = min(o.Until, r.advertised.Add(r.config.Patience(r.config.Interval))+1)
+			o.Until = min(o.Until, r.advertised.Add(r.config.SilenceLimit(r.config.Interval))+1)
 		}
 		if learns {
 			o.Forms = r.send // from these there is nothing to learn
 		}
-	case r.state == Backup && r.overruled.address.IsValid() && a.Priority > 0 && a.Priority < r.config.Heed():
-		o.Until, o.Least, o.Below = r.overruledUntil, 1, r.config.Heed() // 0 is of who leaves
+	case r.state == Backup && r.overruled.address.IsValid() && a.Priority > 0 && a.Priority < r.config.MinPriority():
+		o.Until, o.Least, o.Below = r.overruledUntil, 1, r.config.MinPriority() // 0 is of who leaves
 		if learns && r.forms != [2]packet.Checksum{ev.Checksum, ev.Checksum} {
 			return o, false
 		}
@@ -645,7 +645,7 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, ev *Event, action
 		// The other one took over rightly, while this one was stopped: by the
 		// RFC it would be told to yield at once, and every connection that it
 		// has accepted would be lost without need.
-		why := Action{Cause: CauseLapsed, Silence: now.Sub(r.advertised), Limit: r.config.Patience(r.config.Interval)}
+		why := Action{Cause: CauseLapsed, Silence: now.Sub(r.advertised), Limit: r.config.SilenceLimit(r.config.Interval)}
 		return r.yield(now, from, a, form, why, actions)
 	}
 	r.learnForm(a.Version, form)
@@ -664,7 +664,7 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, ev *Event, action
 // still waits for the tie to be decided elsewhere. Who doesn't know of that, as another
 // implementation, goes on to advertise, and wins when nobody else would wait any longer.
 func (r *Router) waits(now Instant, a *packet.Advertisement) bool {
-	patience := r.config.Patience(max(r.config.Interval, a.Interval))
+	patience := r.config.SilenceLimit(max(r.config.Interval, a.Interval))
 	if r.tiedAt == 0 || now.Sub(r.tieHeard) > patience {
 		r.tiedAt = now
 	}
@@ -675,7 +675,7 @@ func (r *Router) waits(now Instant, a *packet.Advertisement) bool {
 // lapsed reports whether nothing has been advertised for so long that a Backup
 // may have taken over.
 func (r *Router) lapsed(now Instant) bool {
-	return now.Sub(r.advertised) > r.config.Patience(r.config.Interval)
+	return now.Sub(r.advertised) > r.config.SilenceLimit(r.config.Interval)
 }
 
 // yield makes a Backup of an Active on hearing another one.
@@ -798,7 +798,7 @@ func (r *Router) computeTimers() {
 		unit = time.Second
 	}
 	r.skewTime = time.Duration(256-int(r.config.Priority)) * unit / 256
-	r.activeDownInterval = r.config.Patience(r.activeAdverInterval) + r.skewTime
+	r.activeDownInterval = r.config.SilenceLimit(r.activeAdverInterval) + r.skewTime
 }
 
 func (r *Router) owner() bool { return r.config.Priority == OwnerPriority }

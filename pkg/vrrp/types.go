@@ -56,7 +56,7 @@ const (
 	// Receive: an advertisement has been received. Step's time is that of
 	// its reception.
 	Receive
-	// StampHeard: an advertisement of Config.Heed or more is known to have
+	// StampHeard: an advertisement of Config.MinPriority or more is known to have
 	// been received at Step's time, but only its version, priority and
 	// interval are known.
 	StampHeard
@@ -134,21 +134,21 @@ type Action struct {
 
 	Reason  packet.Reason // Report
 	Refused bool          // Report: the advertisement was discarded for it
-	// Contrast is there if the advertisement isn't as the router's own are, and
+	// Comparison is there if the advertisement isn't as the router's own are, and
 	// if an Active accepts that of another one. It holds until the next Step, and
 	// what it says of the other one as long as the event's Advertisement. Report.
-	Contrast *Contrast
+	Comparison *Comparison
 }
 
-// Contrast is a router beside another one that it has heard.
-type Contrast struct {
+// Comparison is a router beside another one that it has heard.
+type Comparison struct {
 	State        State // the router's own, before it has drawn a conclusion
-	Ours, Theirs Said
+	Ours, Theirs Parameters
 }
 
-// Said is what the advertisements of a router say. Authentication data isn't
+// Parameters is what the advertisements of a router say. Authentication data isn't
 // among it.
-type Said struct {
+type Parameters struct {
 	Version   uint8
 	Priority  uint8 // 0 on leaving
 	AuthType  uint8 // RFC 3768 §5.3.6, version 2 only

@@ -22,7 +22,7 @@ func (s signer) Sign(d []byte) { s.Guard.Sign(d, time.Now()) }
 
 // Every advertisement is signed anew when it is sent, also the last one and those
 // after a change of keys, and none with a proof that is out of use.
-func TestProver(t *testing.T) {
+func TestAuthenticator(t *testing.T) {
 	t.Attr("proves", "A-09")
 	synctest.Test(t, func(t *testing.T) {
 		settings := auth.Settings{
@@ -34,7 +34,7 @@ func TestProver(t *testing.T) {
 		ours := auth.NewGuard(settings)
 		update := func(g *auth.Guard) {
 			t.Helper()
-			c.Prover = signer{g}
+			c.Authenticator = signer{g}
 			if err := h.loop.Update(c); err != nil {
 				t.Fatal(err)
 			}
@@ -92,10 +92,10 @@ func (h *host) trailers(s auth.Settings) (all []bool) {
 	return all
 }
 
-var _ Prover = signer{}
+var _ Authenticator = signer{}
 
-// A Virtual Router without a Prover sends what RFC 9568 has and nothing behind it.
-func TestNoProver(t *testing.T) {
+// A Virtual Router without a Authenticator sends what RFC 9568 has and nothing behind it.
+func TestNoAuthenticator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
 		h.up()

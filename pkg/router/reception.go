@@ -39,8 +39,8 @@ func (r *router) lookTime() vrrp.Instant {
 // Active_Down_Interval.
 func (l *Loop) requestLook(r *router) {
 	activeDown := r.machine.ActiveDownInterval()
-	if l.packets.Hearing(r.port.Ifindex).Looked < r.lookAt.Add(lookLead(activeDown)-activeDown/2) {
-		l.packets.RequestLook(r.port.Ifindex)
+	if l.packets.Reception(r.port.Ifindex).Checked < r.lookAt.Add(lookLead(activeDown)-activeDown/2) {
+		l.packets.RequestCheck(r.port.Ifindex)
 	}
 	r.looked = true
 	l.reschedule(r)
@@ -49,11 +49,11 @@ func (l *Loop) requestLook(r *router) {
 // deaf reports whether a Backup whose timer has expired has to wait, because its interface is
 // deaf or was until a moment ago.
 func (l *Loop) deaf(r *router, now vrrp.Instant) bool {
-	h := l.packets.Hearing(r.port.Ifindex)
-	if h.Deaf {
+	h := l.packets.Reception(r.port.Ifindex)
+	if h.Detached {
 		r.deafUntil = now.Add(deafAgain)
-	} else if h.Since != 0 {
-		r.deafUntil = h.Since.Add(r.machine.ActiveDownInterval())
+	} else if h.Restored != 0 {
+		r.deafUntil = h.Restored.Add(r.machine.ActiveDownInterval())
 	}
 	if r.deafUntil <= now {
 		return false

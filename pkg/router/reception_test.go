@@ -79,7 +79,7 @@ func TestDeafBackup(t *testing.T) {
 				t.Fatalf("deaf: %v, looks at %v", h.state(), h.looks)
 			}
 			h.mu.Lock()
-			h.detached, h.hearing = false, Hearing{Looked: h.Now(), Since: h.Now()}
+			h.detached, h.reception = false, Reception{Checked: h.Now(), Restored: h.Now()}
 			h.mu.Unlock()
 			again := time.Since(h.start)
 			if alive {
@@ -115,7 +115,7 @@ func TestDeafMember(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		p.expect("while one of them is deaf", vrrp.Backup, vrrp.Backup)
 		p.mu.Lock()
-		p.detached, p.hearing = false, Hearing{Looked: p.Now(), Since: p.Now()}
+		p.detached, p.reception = false, Reception{Checked: p.Now(), Restored: p.Now()}
 		p.mu.Unlock()
 		time.Sleep(downInterval - time.Second)
 		p.expect("while it could have heard no advertisement yet", vrrp.Backup, vrrp.Backup)
@@ -144,7 +144,7 @@ func TestNoLookOnLeave(t *testing.T) {
 // that the kernel listens for.
 func TestOneLookForAll(t *testing.T) {
 	for _, shortcut := range []bool{false, true} {
-		w := newHearingTwin(t, shortcut)
+		w := newReceptionTwin(t, shortcut)
 		const routers, interval = 100, 100 * time.Millisecond
 		var at []vrrp.Instant
 		for n := range routers {
@@ -170,25 +170,25 @@ func TestOneLookForAll(t *testing.T) {
 	}
 }
 
-// hearingTwin is a twin of many routers, at which somebody looks.
-type hearingTwin struct {
+// receptionTwin is a twin of many routers, at which somebody looks.
+type receptionTwin struct {
 	*twin
 	protocols map[uint8]vrrp.Config
-	hearing   Hearing
+	reception Reception
 	looks     int
 	active    int
 }
 
-func (w *hearingTwin) Hearing(int) Hearing { return w.hearing }
-func (w *hearingTwin) RequestLook(int)     { w.looks++; w.hearing.Looked = w.now }
-func (w *hearingTwin) Transition(t Transition) {
+func (w *receptionTwin) Reception(int) Reception { return w.reception }
+func (w *receptionTwin) RequestCheck(int)        { w.looks++; w.reception.Checked = w.now }
+func (w *receptionTwin) Transition(t Transition) {
 	if t.To == vrrp.Active {
 		w.active++
 	}
 }
 
-func newHearingTwin(t *testing.T, shortcut bool) *hearingTwin {
-	w := &hearingTwin{twin: &twin{shortcut: shortcut, ears: make(map[packet.Key]*twinEar)}, protocols: make(map[uint8]vrrp.Config)}
+func newReceptionTwin(t *testing.T, shortcut bool) *receptionTwin {
+	w := &receptionTwin{twin: &twin{shortcut: shortcut, kernel: make(map[packet.Key]*twinReceiveState)}, protocols: make(map[uint8]vrrp.Config)}
 	w.now = vrrp.Instant(time.Hour)
 	w.loop = New(w, w, w, w, w)
 	for vrid := uint8(1); vrid <= 100; vrid++ {
@@ -202,14 +202,14 @@ func newHearingTwin(t *testing.T, shortcut bool) *hearingTwin {
 			t.Fatal(err)
 		}
 		w.protocols[vrid] = c
-		w.ears[packet.Key{Ifindex: 7, Family: packet.IPv4, VRID: vrid}] = &twinEar{}
+		w.kernel[packet.Key{Ifindex: 7, Family: packet.IPv4, VRID: vrid}] = &twinReceiveState{}
 		w.loop.start(id, Port{Ifindex: 7, Source: testSource, Transmitter: w}, vrrp.CauseStarting)
 	}
 	w.loop.flush()
 	return w
 }
 
-func (w *hearingTwin) advertise(vrid uint8) {
+func (w *receptionTwin) advertise(vrid uint8) {
 	c := w.protocols[vrid]
 	w.hear(Received{
 		At: w.now, Key: packet.Key{Ifindex: 7, Family: packet.IPv4, VRID: vrid}, From: testPeer, Checksum: packet.ChecksumRFC9568, Signature: 1 + uint64(vrid),
