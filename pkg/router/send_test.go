@@ -103,7 +103,7 @@ func TestOneCannotSend(t *testing.T) {
 			if s.Protocol.State != vrrp.Backup || s.Protocol.LastTransition.Cause != vrrp.CauseCannotSend || s.Assigned {
 				t.Errorf("%v: %v because %s", errno, s.Protocol.State, s.Protocol.LastTransition.Why())
 			}
-			if why := s.Protocol.LastTransition.Why(); !strings.HasPrefix(why, "can't advertise, for 4s (limit 3.996s): "+errno.Error()) {
+			if why := s.Protocol.LastTransition.Why(); !strings.HasPrefix(why, "could not advertise for 4s (limit 3.996s): "+errno.Error()) {
 				t.Errorf("Backup because %q", why)
 			}
 			if s.Counters.Sent != before.Counters.Sent || s.Counters.PriorityZeroSent != 0 || s.Counters.SendErrors < 5 || s.Sent > ended {
