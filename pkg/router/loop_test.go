@@ -281,8 +281,8 @@ func (h *host) advertisement(priority uint8) Received {
 	}
 }
 
-// hear delivers an advertisement. A quiet one is in the ring, but nothing
-// wakes the loop for it.
+// hear delivers an advertisement. Without wake it is in the ring, but doesn't wake the
+// loop.
 func (h *host) hear(r Received, wake bool) {
 	h.mu.Lock()
 	h.pending = append(h.pending, r)

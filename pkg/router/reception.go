@@ -8,54 +8,55 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// A Backup that hears nobody may be deaf, because somebody has detached the programs that
-// receive. Only the kernel knows that, and asking it may take long, so the event loop doesn't
-// ask. Shortly before a Backup's Active_Down_Timer expires, the loop requests a look at the
-// interface from another goroutine. The result is there when the timer expires. A deaf Backup
-// waits until the interface hears again, and then for Active_Down_Interval. If the look takes
-// too long, the loop believes the timer, because a takeover must not wait for the kernel.
+// A Backup also hears nothing if another process has detached the programs that receive.
+// Only the kernel knows that, and asking it may take long, so the event loop doesn't ask.
+// Instead, shortly before the Active_Down_Timer of a Backup expires, the loop requests a check
+// of the interface from another goroutine, and reads the result when the timer expires. If
+// the programs are detached, the Backup waits until they are attached again, and then for
+// another Active_Down_Interval. If the check takes too long, the loop believes the timer,
+// because a takeover must not wait for the kernel.
 
-// deafAgain is the time after which a deaf Backup checks again.
-const deafAgain = 100 * time.Millisecond
+// recheckInterval is the time after which a Backup without attached programs tries again.
+const recheckInterval = 100 * time.Millisecond
 
-// lookLead is the time between the look and the end of Active_Down_Interval: a fifth of an
-// advertisement's interval, of which Active_Down_Interval has at least three.
-func lookLead(activeDown time.Duration) time.Duration { return activeDown / 16 }
+// checkLead returns the time between the check and the end of Active_Down_Interval: about a
+// fifth of an advertisement interval, because Active_Down_Interval has at least three.
+func checkLead(activeDown time.Duration) time.Duration { return activeDown / 16 }
 
-// lookTime returns when the look at the interface of a Backup is due. It returns 0 if no look
-// is needed: it was requested already, or the Active has just announced that it leaves.
-func (r *router) lookTime() vrrp.Instant {
+// checkTime returns when the check for a Backup is due. It returns 0 if none is needed:
+// because it was requested already, or because the Active has just left with priority 0.
+func (r *virtualRouter) checkTime() vrrp.Instant {
 	deadline, _ := r.machine.Deadline()
 	activeDown := r.machine.ActiveDownInterval()
-	at := deadline.Add(-lookLead(activeDown))
-	if r.looked || at < r.lastHeeded.Add(activeDown/2) {
+	at := deadline.Add(-checkLead(activeDown))
+	if r.checkRequested || at < r.lastAccepted.Add(activeDown/2) {
 		return 0
 	}
 	return at
 }
 
-// requestLook requests a look at a router's interface, unless a recent one will do. One look
-// serves all routers of an interface whose timers expire within half of an
-// Active_Down_Interval.
-func (l *Loop) requestLook(r *router) {
+// requestCheck requests a check of the interface of a router, unless the last one is recent
+// enough. One check serves all routers of an interface whose timers expire within half of
+// an Active_Down_Interval.
+func (l *Loop) requestCheck(r *virtualRouter) {
 	activeDown := r.machine.ActiveDownInterval()
-	if l.packets.Reception(r.port.Ifindex).Checked < r.lookAt.Add(lookLead(activeDown)-activeDown/2) {
+	if l.packets.Reception(r.port.Ifindex).Checked < r.checkAt.Add(checkLead(activeDown)-activeDown/2) {
 		l.packets.RequestCheck(r.port.Ifindex)
 	}
-	r.looked = true
+	r.checkRequested = true
 	l.reschedule(r)
 }
 
-// deaf reports whether a Backup whose timer has expired has to wait, because its interface is
-// deaf or was until a moment ago.
-func (l *Loop) deaf(r *router, now vrrp.Instant) bool {
+// awaitsReception reports whether a Backup whose timer has expired has to wait, because the
+// programs of its interface are detached, or were attached again too recently.
+func (l *Loop) awaitsReception(r *virtualRouter, now vrrp.Instant) bool {
 	h := l.packets.Reception(r.port.Ifindex)
 	if h.Detached {
-		r.deafUntil = now.Add(deafAgain)
+		r.notBefore = now.Add(recheckInterval)
 	} else if h.Restored != 0 {
-		r.deafUntil = h.Restored.Add(r.machine.ActiveDownInterval())
+		r.notBefore = h.Restored.Add(r.machine.ActiveDownInterval())
 	}
-	if r.deafUntil <= now {
+	if r.notBefore <= now {
 		return false
 	}
 	l.reschedule(r)

@@ -54,7 +54,7 @@ func TestLookBeforeTakeOver(t *testing.T) {
 			if got := h.when(); got != last+downInterval {
 				t.Errorf("Active after %v, want %v", got-last, downInterval)
 			}
-			if want := []time.Duration{last + downInterval - lookLead(downInterval)}; !slices.Equal(h.looks, want) {
+			if want := []time.Duration{last + downInterval - checkLead(downInterval)}; !slices.Equal(h.looks, want) {
 				t.Errorf("looks at %v, want %v", h.looks, want)
 			}
 		})

@@ -119,7 +119,7 @@ func TestOneCannotSend(t *testing.T) {
 				t.Errorf("%v: %d changes of state of a router that can't send", errno, len(h.transitions)-moved)
 			}
 			h.refuse(nil)
-			time.Sleep(probeMost)
+			time.Sleep(maxProbeInterval)
 			if s := h.status(52); s.Protocol.State != vrrp.Active || !h.answers(52) || s.Unsent != nil {
 				t.Errorf("%v: when it can send it is %v", errno, s.Protocol.State)
 			}
@@ -138,7 +138,7 @@ func TestRetry(t *testing.T) {
 		if s := h.status(51); s.Protocol.State != vrrp.Backup || h.answers(51) {
 			t.Fatalf("%v", s.Protocol.State)
 		}
-		for h.status(51).Protocol.State == vrrp.Backup && h.loop.routers[testID].trouble.probeAt < h.Now().Add(5*time.Second) {
+		for h.status(51).Protocol.State == vrrp.Backup && h.loop.routers[testID].sendFailure.probeAt < h.Now().Add(5*time.Second) {
 			time.Sleep(time.Second)
 		}
 		h.refuse(nil)
@@ -165,7 +165,7 @@ func TestOwnerCannotSend(t *testing.T) {
 			t.Errorf("%v because %s", s.Protocol.State, s.Protocol.LastTransition.Why())
 		}
 		h.refuse(nil)
-		time.Sleep(probeMost)
+		time.Sleep(maxProbeInterval)
 		if s := h.status(51); s.Protocol.State != vrrp.Active {
 			t.Errorf("when it can send it is %v", s.Protocol.State)
 		}
@@ -277,7 +277,7 @@ func TestGroupCannotSend(t *testing.T) {
 			t.Errorf("51 was Active %d times and waits for %v", s.Protocol.BecameActive, s.HeldBy)
 		}
 		p.refuse(nil)
-		time.Sleep(probeMost)
+		time.Sleep(maxProbeInterval)
 		p.expect("it can", vrrp.Active, vrrp.Active)
 		p.end()
 	})
@@ -355,7 +355,7 @@ func TestSendErrorsAtRandom(t *testing.T) {
 				}
 			}
 			h.refuse(nil)
-			time.Sleep(pauseMost + probeMost)
+			time.Sleep(maxProbeDelay + maxProbeInterval)
 			if s := h.status(51); s.Protocol.State != vrrp.Active || !h.answers(51) {
 				t.Errorf("seed %d: in the end %v", seed, s.Protocol.State)
 			}

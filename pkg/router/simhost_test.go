@@ -41,7 +41,7 @@ type simHost struct {
 	peer   *simPeer
 
 	loop   *Loop // nil: the process doesn't run
-	router *router
+	router *virtualRouter
 	epoch  uint32 // counts processes
 	upAt   vrrp.Instant
 
