@@ -11,7 +11,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// activeTwin is a host that is Active for many routers.
+// activeTwin returns a host on which many routers are Active.
 func activeTwin(tb testing.TB, routers int, interval time.Duration) *twin {
 	tb.Helper()
 	w := &twin{kernel: make(map[packet.Key]*twinReceiveState), now: vrrp.Instant(time.Hour)}
@@ -40,8 +40,7 @@ func activeTwin(tb testing.TB, routers int, interval time.Duration) *twin {
 	return w
 }
 
-// An Active that goes on, and a Backup that goes on to hear, leave nothing for the
-// garbage collector.
+// An Active in the steady state allocates no memory.
 func TestSteadyStateAllocates(t *testing.T) {
 	const interval = 10 * time.Millisecond
 	w := activeTwin(t, 50, interval)
@@ -60,8 +59,8 @@ func BenchmarkActive(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/advertisement")
 }
 
-// Routers that are Active share wake-ups, and none of them drifts for it: in a
-// hundred intervals each advertises a hundred times, and never later than after one.
+// Actives share wake-ups without drifting: in a hundred intervals each advertises a hundred
+// times, and never later than one interval after the last time.
 func TestSharedWakeups(t *testing.T) {
 	const routers, intervals, interval = 50, 100, 10 * time.Millisecond
 	w := activeTwin(t, routers, interval)
@@ -82,7 +81,8 @@ func TestSharedWakeups(t *testing.T) {
 			}
 		}
 	}
-	// Two forms of the checksum each; who is a little early may be so at both ends.
+	// Each advertisement has two forms of the checksum. A router may be a little early at
+	// the begin and at the end.
 	if least := 2 * routers * intervals; w.queued < least-2*routers || w.queued > least+2*routers {
 		t.Errorf("%d frames, not about %d", w.queued, least)
 	}

@@ -15,13 +15,13 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// signer is a Guard on the virtual time.
+// signer is a Guard with the virtual time of a synctest bubble.
 type signer struct{ *auth.Guard }
 
 func (s signer) Sign(d []byte) { s.Guard.Sign(d, time.Now()) }
 
-// Every advertisement is signed anew when it is sent, also the last one and those
-// after a change of keys, and none with a proof that is out of use.
+// Every advertisement is signed when it is sent, also the last one and those after a change
+// of the settings. None is signed while the settings forbid it.
 func TestAuthenticator(t *testing.T) {
 	t.Attr("proves", "A-09")
 	synctest.Test(t, func(t *testing.T) {
@@ -65,8 +65,8 @@ func TestAuthenticator(t *testing.T) {
 	})
 }
 
-// trailers says which of the advertisements sent have a trailer. Each of those must
-// be accepted in its order.
+// trailers returns for each sent advertisement whether it has a trailer. A peer must accept
+// each trailer in this order.
 func (h *host) trailers(s auth.Settings) (all []bool) {
 	h.t.Helper()
 	h.mu.Lock()
@@ -94,7 +94,7 @@ func (h *host) trailers(s auth.Settings) (all []bool) {
 
 var _ Authenticator = signer{}
 
-// A Virtual Router without a Authenticator sends what RFC 9568 has and nothing behind it.
+// A Virtual Router without an Authenticator sends messages without a trailer.
 func TestNoAuthenticator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)

@@ -11,8 +11,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Whatever is put, moved and removed, the earliest is first and each router knows its
-// place.
+// After any sequence of changes the earliest deadline is first and the places are right.
 func TestDeadlines(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var d deadlines

@@ -13,10 +13,11 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// downInterval is Active_Down_Interval of priority 100 at one second.
+// downInterval is the Active_Down_Interval of priority 100 with an interval of one second.
 const downInterval = 3*time.Second + 156*time.Second/256
 
-// follow has a Backup of priority 100 hear three advertisements, a second apart.
+// follow delivers three advertisements to a Backup of priority 100, a second apart. It
+// returns the time of the last one.
 func (h *host) follow() (last time.Duration) {
 	for range 3 {
 		time.Sleep(time.Second)
@@ -39,8 +40,8 @@ func (h *host) when() time.Duration {
 	return 0
 }
 
-// An ordinary take-over isn't later for the look, which is asked for once and before it,
-// also if it takes too long.
+// The check of the reception doesn't delay a take-over, even if it takes too long. It is
+// requested once, before the take-over.
 func TestLookBeforeTakeOver(t *testing.T) {
 	for _, unseen := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -61,8 +62,8 @@ func TestLookBeforeTakeOver(t *testing.T) {
 	}
 }
 
-// A deaf Backup doesn't take over. When it hears again it waits for Active_Down_Interval,
-// and longer if it hears its Active then.
+// A Backup doesn't take over while the programs are detached. When they are attached again it
+// waits for Active_Down_Interval, and longer if it hears the Active then.
 func TestDeafBackup(t *testing.T) {
 	for _, alive := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -76,7 +77,7 @@ func TestDeafBackup(t *testing.T) {
 			time.Sleep(20 * time.Second)
 			synctest.Wait()
 			if h.state() != vrrp.Backup || len(h.looks) != 1 {
-				t.Fatalf("deaf: %v, looks at %v", h.state(), h.looks)
+				t.Fatalf("with detached programs: %v, checks at %v", h.state(), h.looks)
 			}
 			h.mu.Lock()
 			h.detached, h.reception = false, Reception{Checked: h.Now(), Restored: h.Now()}
@@ -90,13 +91,13 @@ func TestDeafBackup(t *testing.T) {
 			time.Sleep(20 * time.Second)
 			synctest.Wait()
 			if got := h.when(); got != again+downInterval {
-				t.Errorf("Active %v after it hears again, want %v", got-again, downInterval)
+				t.Errorf("Active %v after the programs are attached again, want %v", got-again, downInterval)
 			}
 		})
 	}
 }
 
-// A group doesn't take over while one of its members is deaf.
+// A group doesn't take over while the programs of one member are detached.
 func TestDeafMember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t)
@@ -110,21 +111,21 @@ func TestDeafMember(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.mu.Lock()
-		p.detached = true // that of 51
+		p.detached = true // the interface of 51
 		p.mu.Unlock()
 		time.Sleep(20 * time.Second)
-		p.expect("while one of them is deaf", vrrp.Backup, vrrp.Backup)
+		p.expect("while the programs of one are detached", vrrp.Backup, vrrp.Backup)
 		p.mu.Lock()
 		p.detached, p.reception = false, Reception{Checked: p.Now(), Restored: p.Now()}
 		p.mu.Unlock()
 		time.Sleep(downInterval - time.Second)
 		p.expect("while it could have heard no advertisement yet", vrrp.Backup, vrrp.Backup)
 		time.Sleep(2 * time.Second)
-		p.expect("when it hears nobody", vrrp.Active, vrrp.Active)
+		p.expect("when it hears no advertisement", vrrp.Active, vrrp.Active)
 	})
 }
 
-// A Backup that has just heard that its Active leaves needs no look.
+// A Backup that has just heard priority 0 needs no check.
 func TestNoLookOnLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
@@ -140,8 +141,7 @@ func TestNoLookOnLeave(t *testing.T) {
 	})
 }
 
-// One look serves all the Backups of an interface whose Active has gone, also of those
-// that the kernel listens for.
+// One check serves all Backups of an interface whose Active is silent, also the steady ones.
 func TestOneLookForAll(t *testing.T) {
 	for _, shortcut := range []bool{false, true} {
 		w := newReceptionTwin(t, shortcut)
@@ -170,7 +170,7 @@ func TestOneLookForAll(t *testing.T) {
 	}
 }
 
-// receptionTwin is a twin of many routers, at which somebody looks.
+// receptionTwin is a twin of many routers that answers checks of the reception.
 type receptionTwin struct {
 	*twin
 	protocols map[uint8]vrrp.Config

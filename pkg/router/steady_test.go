@@ -17,8 +17,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// twin is a host on a clock of its own that hears what it is told to hear, with
-// the kernel's shortcut for what is no news or without it.
+// twin is a host with a clock and a network that the test controls. With shortcut its kernel
+// keeps advertisements that are no news from the loop.
 type twin struct {
 	pending  int
 	shortcut bool
@@ -28,10 +28,10 @@ type twin struct {
 	kernel   map[packet.Key]*twinReceiveState
 	told     []string // transitions and failures
 	found    [packet.ReasonCount]uint64
-	handed   int // advertisements
-	ignored  int // also, which nobody counts for a router
+	handed   int // advertisements that reached the loop
+	ignored  int // outranked advertisements that the kernel kept from it
 
-	queued, flushed int // frames, and how often they were sent
+	queued, flushed int // the number of frames, and of flushes
 }
 
 type twinReceiveState struct {
@@ -75,7 +75,7 @@ func (w *twin) Drain(f func(*Received)) {
 	}
 }
 
-// hear is an advertisement that arrives, as in bpf/vrrp.bpf.c.
+// hear processes an arriving advertisement like bpf/vrrp.bpf.c.
 func (w *twin) hear(p Received, c *vrrp.Config) {
 	e := w.kernel[p.Key]
 	a := &p.Advertisement
@@ -105,7 +105,7 @@ func (w *twin) hear(p Received, c *vrrp.Config) {
 	w.turn()
 }
 
-// until has the time go on, with all that is due on the way.
+// until advances the clock and runs the loop whenever it is due.
 func (w *twin) until(t vrrp.Instant) {
 	for w.loop.next() <= t {
 		w.now = max(w.now, w.loop.next())
@@ -121,7 +121,7 @@ func (w *twin) turn() {
 	w.loop.turn()
 }
 
-// states is what is known of the routers, by those who ask.
+// states returns the status of the routers.
 func (w *twin) states(ids []ID) (all []Status) {
 	for _, id := range ids {
 		r := w.loop.routers[id]
@@ -131,8 +131,8 @@ func (w *twin) states(ids []ID) (all []Status) {
 	return all
 }
 
-// Whatever is heard and done, a host with the shortcut does the same at the same
-// times as one that is handed every advertisement, and knows the same.
+// A host with the shortcut does the same at the same times as one whose loop gets every
+// advertisement, and has the same status.
 func TestShortcut(t *testing.T) {
 	var handed, all, ignored int
 	rapid.Check(t, func(t *rapid.T) {
@@ -167,7 +167,7 @@ func TestShortcut(t *testing.T) {
 		each(func(w *twin) {
 			w.now, w.kernel = vrrp.Instant(time.Hour), make(map[packet.Key]*twinReceiveState)
 			w.loop = New(w, w, w, w, w)
-			w.loop.coalescing = 0 // who is woken for every advertisement sends some of its own earlier
+			w.loop.coalescing = 0 // otherwise the host with more wake-ups sends more advertisements early
 			port := port
 			port.Transmitter = w
 			for _, c := range configs {
@@ -265,9 +265,9 @@ func TestShortcut(t *testing.T) {
 	t.Logf("of %d advertisements %d were handed over and %d ignored", all, handed, ignored)
 }
 
-// S-A5: of a flood that was in the ring before the kernel was told to ignore it only what
-// has to be answered is looked at, and the kernel goes on ignoring meanwhile: else a loop
-// that is once behind stays so.
+// S-A5: of a flood that was in the ring before the kernel began to ignore it, only what has
+// to be answered reaches the state machine, and the kernel keeps ignoring meanwhile.
+// Otherwise a loop that is behind would stay behind.
 func TestBacklog(t *testing.T) {
 	c := Config{
 		ID: ID{Interface: "eth0", Family: packet.IPv4, VRID: 1},
@@ -292,7 +292,7 @@ func TestBacklog(t *testing.T) {
 	if s := r.machine.State(); s != vrrp.Active {
 		t.Fatal(s)
 	}
-	const flood, millisecond = 1000, 40 // in each
+	const flood, millisecond = 1000, 40 // 40 in each millisecond
 	state, times := w.kernel[key], 0
 	for n := range flood {
 		p := Received{
@@ -311,7 +311,7 @@ func TestBacklog(t *testing.T) {
 		}
 	}
 	w.loop.turn()
-	// It came in 25 ms, and an answer lasts for 10.
+	// The flood lasted 25 ms, and the router answers every 10 ms.
 	if times != 3 || state.outranked.Until <= w.now {
 		t.Errorf("the kernel was told %d times to ignore such, the last time until %v from now", times, state.outranked.Until.Sub(w.now))
 	}
@@ -320,8 +320,7 @@ func TestBacklog(t *testing.T) {
 	}
 }
 
-// drawReceived draws an advertisement for a router, one that it hears and agrees
-// with, or any.
+// drawReceived draws an advertisement for a router: with steady always the same good one.
 func drawReceived(t *rapid.T, c *Config, steady bool) Received {
 	p := Received{
 		Key: packet.Key{Ifindex: 7, Family: packet.IPv4, VRID: c.ID.VRID}, From: netip.MustParseAddr("198.18.0.1"), Checksum: packet.ChecksumRFC5798,
@@ -339,15 +338,15 @@ func drawReceived(t *rapid.T, c *Config, steady bool) Received {
 	return p
 }
 
-// signature is the same for what is the same but for the time.
+// signature returns a hash of everything but the time.
 func signature(p *Received) uint64 {
 	h := fnv.New64a()
 	fmt.Fprint(h, p.From, p.Advertisement, p.Checksum)
 	return h.Sum64()
 }
 
-// sameStates compares the routers, and what they counted unless some was left to the
-// kernel.
+// sameStates compares the status of the routers. It leaves out the counters if the kernel
+// has ignored advertisements.
 func sameStates(t *rapid.T, twins []*twin, ids []ID) {
 	with, without := twins[0].states(ids), twins[1].states(ids)
 	if twins[0].ignored != 0 {
