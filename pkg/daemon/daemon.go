@@ -63,7 +63,7 @@ type Config struct {
 // checks are made before anything on the host changes; an error from them
 // names what is wrong and the remedy. Cancellation is not an error.
 func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
-	defer func() { err = process.Advise(err) }()
+	defer func() { err = process.WithRemedy(err) }()
 	process.LimitGarbage()
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(places * runtime.GOMAXPROCS(0))
@@ -265,17 +265,17 @@ func (p *packets) convert(rec *datapath.Record) {
 	p.deliver(&p.received)
 }
 
-// Hearing is part of router.Packets.
-func (p *packets) Hearing(ifindex int) (h router.Hearing) {
-	h.Looked, h.Since, h.Deaf = p.dp.Hearing(ifindex)
-	return h
+// Reception is part of router.Packets.
+func (p *packets) Reception(ifindex int) (r router.Reception) {
+	r.Checked, r.Restored, r.Detached = p.dp.Reception(ifindex)
+	return r
 }
 
-// RequestLook is part of router.Packets.
-func (p *packets) RequestLook(ifindex int) { p.dp.Ask(ifindex) }
+// RequestCheck is part of router.Packets.
+func (p *packets) RequestCheck(ifindex int) { p.dp.Ask(ifindex) }
 
-func (p *packets) Ear(k packet.Key) router.Ear {
-	e, ok := p.dp.Ear(k)
+func (p *packets) ReceiveState(k packet.Key) router.ReceiveState {
+	e, ok := p.dp.ReceiveState(k)
 	if !ok {
 		return nil
 	}

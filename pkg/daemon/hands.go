@@ -437,7 +437,7 @@ func (h *entries) kernel(e *plan.Entry) datapath.Router {
 	tolerate := c.Tolerate.Tolerance
 	tolerate.AuthTrailer, tolerate.AuthHeader = v.Router.Auth.Type == auth.HMAC, v.Router.Auth.Type == auth.Header
 	r := datapath.Router{
-		Version: protocol.Version, Dual: protocol.Dual, Source: e.Source, Running: e.Running, Heed: protocol.Heed(), Priority: protocol.Priority,
+		Version: protocol.Version, Dual: protocol.Dual, Source: e.Source, Running: e.Running, MinPriority: protocol.MinPriority(), Priority: protocol.Priority,
 		Forms: protocol.Forms(), Tolerate: tolerate, Peers: e.Peers, DropUnchanged: c.Unchanged == config.Drop,
 		Addresses: e.Addresses, Owner: v.Router.Owner(), VirtualMAC: e.MAC != config.VirtualMACOff, Device: e.MAC == config.VirtualMACMacvlan, Accept: c.Accept,
 	}
@@ -548,7 +548,7 @@ func (h *takings) config(s *reconcile.Step) router.Config {
 		c.Addresses = slices.DeleteFunc(slices.Clone(v.Assigned), func(p netip.Prefix) bool { return slices.Contains(s.Less, p.Addr()) })
 	}
 	if g := h.guards.of(v); g != nil {
-		c.Prover = authenticator{g}
+		c.Authenticator = authenticator{g}
 	}
 	return c
 }

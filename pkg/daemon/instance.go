@@ -192,7 +192,7 @@ func (d *instance) reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if err := <-done; err != nil {
 		return nil, err
 	}
-	d.threads.Want(file.Global.Realtime)
+	d.threads.SetRealtime(file.Global.Realtime)
 	d.forgetStates()
 	d.hooks.prune(file)
 	d.file, d.plan = file, wanted

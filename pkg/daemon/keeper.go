@@ -406,7 +406,7 @@ func (k *keeper) say(w *plan.Want, m *plan.Member, r *reconcile.Result) {
 	running := m.Loop != nil && m.Loop.Take != nil
 	failed := ""
 	if f := r.Failed[id]; f != nil {
-		failed = process.Advise(f.Err).Error()
+		failed = process.WithRemedy(f.Err).Error()
 		k.problems.Note(time.Now(), id, observe.Sight{
 			Kind: control.Stuck, Text: fmt.Sprintf("this host can't be changed as the configuration wants it: %v", f.Err),
 			Remedy: "it is tried again; see what keeps the kernel from it", Interval: reconcile.RetryMost,
@@ -414,7 +414,7 @@ func (k *keeper) say(w *plan.Want, m *plan.Member, r *reconcile.Result) {
 	} else {
 		k.problems.Over(time.Now(), id, control.Stuck)
 		if f := r.Failed[id.Interface]; f != nil {
-			failed = process.Advise(f.Err).Error()
+			failed = process.WithRemedy(f.Err).Error()
 		}
 	}
 	if failed != "" && failed != was.failed {

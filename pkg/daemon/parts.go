@@ -193,7 +193,7 @@ func (p *parts) assemble() (err error) {
 		moves:    observe.NewMovements(), turns: newTurns(),
 	}
 	p.threads = process.NewThreads(p.log)
-	p.loop = router.New(process.Clock{}, newPackets(p.dp, p.threads.ForLoop), addresses{p.worker}, leases{p.dp}, p.reports)
+	p.loop = router.New(process.Clock{}, newPackets(p.dp, p.threads.LoopThread), addresses{p.worker}, leases{p.dp}, p.reports)
 	if p.looking, err = p.openHandle(); err != nil {
 		return err
 	}
@@ -273,7 +273,7 @@ func (p *parts) run(ctx context.Context) error {
 	defer cancel()
 	context.AfterFunc(failing, cancel) // a part that fails ends the loop in order
 
-	p.threads.Want(p.file.Global.Realtime)
+	p.threads.SetRealtime(p.file.Global.Realtime)
 	run("threads", p.threads.Run, support)
 	run("event loop", func(ctx context.Context) error {
 		defer stop()

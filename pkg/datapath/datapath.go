@@ -39,22 +39,22 @@ const addressesMax = 255
 
 // Router is what the checks need to know of a Virtual Router.
 type Router struct {
-	Version  uint8
-	Dual     bool       // accept version 2 beside 3 (RFC 9568 §8.4)
-	Source   netip.Addr // its own address: an advertisement from it is refused
-	Running  bool       // false in Initialize: advertisements are discarded
-	Heed     uint8      // the least priority that an Ear knows of
-	Priority uint8      // its own: Answer ends as soon as a better one is heard in version 3; 0: it doesn't
-	Forms    packet.Checksum
-	Tolerate packet.Tolerance
+	Version     uint8
+	Dual        bool       // accept version 2 beside 3 (RFC 9568 §8.4)
+	Source      netip.Addr // its own address: an advertisement from it is refused
+	Running     bool       // false in Initialize: advertisements are discarded
+	MinPriority uint8      // the least priority that a ReceiveState knows of
+	Priority    uint8      // its own: Answer ends as soon as a better one is heard in version 3; 0: it doesn't
+	Forms       packet.Checksum
+	Tolerate    packet.Tolerance
 	// Peers make it a unicast router: it hears nobody else, and nothing that was
 	// sent to the group. They belong to the Datapath then.
 	Peers map[netip.Addr]packet.Hops
 	// Verifier judges what has passed all other checks; nil lets it all in.
-	// Nothing but what it accepts is delivered, and an Ear knows of nothing else:
+	// Nothing but what it accepts is delivered, and a ReceiveState knows of nothing else:
 	// the kernel judges by its Rules first.
 	Verifier Verifier
-	// DropUnchanged keeps what Ear.Expect was told of from the host's stack.
+	// DropUnchanged keeps what ReceiveState.Expect was told of from the host's stack.
 	DropUnchanged bool
 	// Addresses are fenced: the host answers for them while Answer says so. An
 	// Owner's are its own: it answers until another router is heard to be Active.
@@ -96,19 +96,19 @@ type entry struct {
 // Datapath receives on the interfaces that are attached. Wait and Drain belong to
 // one goroutine; the other methods may be called from any.
 type Datapath struct {
-	unavailable error // why there is no BPF
-	unpinned    error // why nothing is pinned though it should be
-	objects     bpf.VrrpObjects
-	fence       *fence // nil where there is none
-	unfenced    error  // and why
-	pins        *pins
-	rings       []*ring // of routers without authentication, and with
-	clock       *clock  // nil without BPF
-	ears        []byte  // the stamps, mapped
-	waiter      *waiter
+	unavailable   error // why there is no BPF
+	unpinned      error // why nothing is pinned though it should be
+	objects       bpf.VrrpObjects
+	fence         *fence // nil where there is none
+	unfenced      error  // and why
+	pins          *pins
+	rings         []*ring // of routers without authentication, and with
+	clock         *clock  // nil without BPF
+	receiveStates []byte  // the stamps, mapped
+	waiter        *waiter
 
 	// attaching is held while a NIC takes its time to attach or detach, so
-	// Drain and Ear must not need it: they read what is published.
+	// Drain and ReceiveState must not need it: they read what is published.
 	attaching sync.Mutex
 	attached  map[int]*attachment
 	ordered   []int // the interfaces, nil if that isn't known
@@ -187,7 +187,7 @@ func (d *Datapath) loadBPF() error {
 		}
 		d.rings = append(d.rings, r)
 	}
-	if d.ears, err = mapEars(d.objects.FailoverStamp); err == nil {
+	if d.receiveStates, err = mapReceiveStates(d.objects.FailoverStamp); err == nil {
 		d.clock, err = newClock(d.objects.FailoverClock)
 	}
 	if err != nil {
@@ -206,9 +206,9 @@ func (d *Datapath) closeBPF() error {
 		errs = append(errs, r.close())
 	}
 	d.rings = nil
-	if d.ears != nil {
-		errs = append(errs, unmap(d.ears))
-		d.ears = nil
+	if d.receiveStates != nil {
+		errs = append(errs, unmap(d.receiveStates))
+		d.receiveStates = nil
 	}
 	if d.fence != nil {
 		errs = append(errs, d.fence.close())
@@ -457,7 +457,7 @@ func (r Router) speaks(version uint8) bool {
 // kernel returns the router as the receiving programs know it.
 func (e *entry) kernel() bpf.VrrpFailoverVirtualRouter {
 	r := &e.Router
-	v := bpf.VrrpFailoverVirtualRouter{Slot: e.slot, Versions: 1 << r.Version, Heed: r.Heed, Forms: uint8(r.Forms), Source: octets(r.Source)}
+	v := bpf.VrrpFailoverVirtualRouter{Slot: e.slot, Versions: 1 << r.Version, Heed: r.MinPriority, Forms: uint8(r.Forms), Source: octets(r.Source)}
 	if r.Dual {
 		v.Versions |= 1 << 2
 	}

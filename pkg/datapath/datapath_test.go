@@ -351,7 +351,7 @@ func TestStampIsHeeded(t *testing.T) {
 	lower = refit(lower, bendRFC9568)
 	for _, heed := range []uint8{100, 1} {
 		c := w.dp.routers[k].Router
-		c.Heed = heed
+		c.MinPriority = heed
 		if err := w.dp.SetRouter(k, c); err != nil {
 			t.Fatal(err)
 		}

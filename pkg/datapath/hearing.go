@@ -15,23 +15,23 @@ import (
 // hearing says whether an interface receives packets, as of the last look. The event loop
 // reads it without a lock.
 type hearing struct {
-	looked atomic.Int64           // when the last look began that found the programs in place
-	since  atomic.Int64           // when the programs were attached again; 0: never
-	deaf   atomic.Bool            // the programs are detached
-	asked  atomic.Bool            // a look is requested
-	lost   atomic.Pointer[string] // see Lost
+	looked   atomic.Int64           // when the last look began that found the programs in place
+	since    atomic.Int64           // when the programs were attached again; 0: never
+	detached atomic.Bool            // the programs are detached
+	asked    atomic.Bool            // a look is requested
+	lost     atomic.Pointer[string] // see Lost
 }
 
-// Hearing returns whether an interface receives packets: when the last look began that found
+// Reception returns whether an interface receives packets: when the last look began that found
 // the programs in place, when they were attached again after somebody had detached them, and
 // whether they are detached now. It makes no system call. 0 stands for never.
-func (d *Datapath) Hearing(ifindex int) (looked, since vrrp.Instant, deaf bool) {
+func (d *Datapath) Reception(ifindex int) (looked, since vrrp.Instant, detached bool) {
 	h := d.heard(ifindex)
 	if h == nil {
 		return 0, 0, false
 	}
-	deaf = h.deaf.Load() // before the time that is written before it
-	return vrrp.Instant(h.looked.Load()), vrrp.Instant(h.since.Load()), deaf
+	detached = h.detached.Load() // before the time that is written before it
+	return vrrp.Instant(h.looked.Load()), vrrp.Instant(h.since.Load()), detached
 }
 
 func (d *Datapath) heard(ifindex int) *hearing {
@@ -109,10 +109,10 @@ func (a *attachment) found(began vrrp.Instant, l *Lack) {
 	h := &a.hearing
 	switch {
 	case l != nil && a.silences(l):
-		h.deaf.Store(true)
-	case h.deaf.Load():
+		h.detached.Store(true)
+	case h.detached.Load():
 		h.since.Store(int64(monotonic()))
-		h.deaf.Store(false)
+		h.detached.Store(false)
 		fallthrough
 	default:
 		h.looked.Store(int64(began))

@@ -83,9 +83,9 @@ func everywhere(n int) (all []Need) {
 func TestRefusedRouterChangesNothing(t *testing.T) {
 	w := newWire(t, ModeOff)
 	k := packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 7}
-	small := Router{Version: 3, Source: netip.MustParseAddr("192.0.2.3"), Running: true, Heed: 1, Addresses: list("192.0.2.70"), Accept: true}
+	small := Router{Version: 3, Source: netip.MustParseAddr("192.0.2.3"), Running: true, MinPriority: 1, Addresses: list("192.0.2.70"), Accept: true}
 	large := Router{
-		Version: 2, Source: netip.MustParseAddr("192.0.2.4"), Heed: 9, Owner: true, VirtualMAC: true,
+		Version: 2, Source: netip.MustParseAddr("192.0.2.4"), MinPriority: 9, Owner: true, VirtualMAC: true,
 		Addresses: list("192.0.2.71", "192.0.2.72", "198.51.100.9"),
 		Peers: map[netip.Addr]packet.Hops{
 			netip.MustParseAddr("192.0.2.8"): packet.OnLink(), netip.MustParseAddr("192.0.2.9"): packet.OnLink(),

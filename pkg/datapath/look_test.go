@@ -233,18 +233,18 @@ func TestFiltersComeBack(t *testing.T) {
 
 // Whoever asks is told whether the packets arrive, and since when they do again. The fence's
 // programs alone keep no packet from arriving.
-func TestHearing(t *testing.T) {
+func TestReception(t *testing.T) {
 	for _, test := range []struct {
 		mode   Mode
-		detach string // whose absence makes it deaf; empty: none of the programs'
+		detach string // whose absence makes it detached; empty: none of the programs'
 	}{{ModeTC, "ingress"}, {ModeGeneric, "xdp"}, {ModeOff, ""}} {
 		t.Run(string(test.mode), func(t *testing.T) {
 			w := newWire(t, test.mode)
 			hearing := func() vrrp.Instant {
 				t.Helper()
-				looked, since, deaf := w.dp.Hearing(w.ifindex)
-				if deaf {
-					t.Error("deaf")
+				looked, since, detached := w.dp.Reception(w.ifindex)
+				if detached {
+					t.Error("detached")
 				}
 				if since != 0 {
 					t.Errorf("it hears again since %v", since)
@@ -287,16 +287,16 @@ func TestHearing(t *testing.T) {
 				}
 				w.dp.Ask(w.ifindex)
 				lacks := w.lookAsked()
-				if _, _, deaf := w.dp.Hearing(w.ifindex); deaf != (h.name == test.detach) {
-					t.Errorf("without %s: deaf %v, %v", h.name, deaf, lacks)
+				if _, _, detached := w.dp.Reception(w.ifindex); detached != (h.name == test.detach) {
+					t.Errorf("without %s: detached %v, %v", h.name, detached, lacks)
 				}
 				before := monotonic()
 				if _, err := w.repair(); err != nil {
 					t.Fatal(err)
 				}
-				looked, since, deaf := w.dp.Hearing(w.ifindex)
-				if deaf || (since >= before) != (h.name == test.detach) || looked < before {
-					t.Errorf("with %s again: looked %v, since %v, deaf %v; it was attached after %v", h.name, looked, since, deaf, before)
+				looked, since, detached := w.dp.Reception(w.ifindex)
+				if detached || (since >= before) != (h.name == test.detach) || looked < before {
+					t.Errorf("with %s again: looked %v, since %v, detached %v; it was attached after %v", h.name, looked, since, detached, before)
 				}
 			}
 		})

@@ -24,7 +24,7 @@ type Record struct {
 	// then.
 	Err error
 	// Signature is the same for advertisements that are the same, from the same
-	// sender, for Ear.Expect; 0 where that isn't possible.
+	// sender, for ReceiveState.Expect; 0 where that isn't possible.
 	Signature uint64
 }
 

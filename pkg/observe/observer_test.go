@@ -85,15 +85,15 @@ func invented(n int) netip.Addr {
 
 // strange is what is found of an advertisement of such a source with so many addresses.
 func strange(id router.ID, n, addresses int, reason packet.Reason) router.Finding {
-	c := &vrrp.Contrast{
+	c := &vrrp.Comparison{
 		State:  vrrp.Active,
-		Ours:   vrrp.Said{Version: 3, Priority: 100, Interval: time.Second, Addresses: []netip.Addr{invented(1)}},
-		Theirs: vrrp.Said{Version: 3, Priority: 90, Interval: 10 * time.Second},
+		Ours:   vrrp.Parameters{Version: 3, Priority: 100, Interval: time.Second, Addresses: []netip.Addr{invented(1)}},
+		Theirs: vrrp.Parameters{Version: 3, Priority: 90, Interval: 10 * time.Second},
 	}
 	for a := range addresses {
 		c.Theirs.Addresses = append(c.Theirs.Addresses, invented(a+2))
 	}
-	return router.Finding{ID: id, Action: vrrp.Action{Kind: vrrp.Report, Reason: reason, Peer: invented(n), Contrast: c}}
+	return router.Finding{ID: id, Action: vrrp.Action{Kind: vrrp.Report, Reason: reason, Peer: invented(n), Comparison: c}}
 }
 
 func turn(id router.ID, from, to vrrp.State) router.Transition {
@@ -303,7 +303,7 @@ func TestFindingRipens(t *testing.T) {
 			for range times {
 				time.Sleep(every)
 				f := strange(id, 1, 1, packet.ReasonAdvertisementReceived)
-				f.Contrast.Ours.Interval, f.Contrast.Theirs.Interval = 100*time.Millisecond, 100*time.Millisecond
+				f.Comparison.Ours.Interval, f.Comparison.Theirs.Interval = 100*time.Millisecond, 100*time.Millisecond
 				w.Finding(f)
 				w.work()
 			}

@@ -90,8 +90,8 @@ func TestProblemsAreBounded(t *testing.T) {
 
 // What the state machine finds becomes a problem with the values of both.
 func TestSighted(t *testing.T) {
-	said := func(priority uint8, interval time.Duration, addresses ...string) vrrp.Said {
-		s := vrrp.Said{Version: 3, Priority: priority, Interval: interval}
+	said := func(priority uint8, interval time.Duration, addresses ...string) vrrp.Parameters {
+		s := vrrp.Parameters{Version: 3, Priority: priority, Interval: interval}
 		for _, a := range addresses {
 			s.Addresses = append(s.Addresses, netip.MustParseAddr(a))
 		}
@@ -104,7 +104,7 @@ func TestSighted(t *testing.T) {
 	for _, x := range []struct {
 		reason     packet.Reason
 		state      vrrp.State
-		theirs     vrrp.Said
+		theirs     vrrp.Parameters
 		refused    bool
 		kind, text string
 	}{
@@ -127,7 +127,7 @@ func TestSighted(t *testing.T) {
 	} {
 		f := router.Finding{ID: problemsID, Action: vrrp.Action{
 			Kind: vrrp.Report, Reason: x.reason, Peer: netip.MustParseAddr("192.0.2.2"), Refused: x.refused,
-			Contrast: &vrrp.Contrast{State: x.state, Ours: ours, Theirs: x.theirs},
+			Comparison: &vrrp.Comparison{State: x.state, Ours: ours, Theirs: x.theirs},
 		}}
 		s, ok := sighted(f, len(x.theirs.Addresses))
 		if ok != (x.kind != "") || ok && (s.Kind != x.kind || !strings.Contains(s.Text+" -> "+s.Remedy, x.text) || s.Remedy == "") {
@@ -207,14 +207,14 @@ func TestSlowActive(t *testing.T) {
 // Two hosts with priority 255 have a problem: the one that yields as long as it follows the
 // other one, and the one that is Active when it hears the other one.
 func TestTwoOwners(t *testing.T) {
-	said := vrrp.Said{Version: 3, Priority: vrrp.OwnerPriority, Interval: time.Second}
+	said := vrrp.Parameters{Version: 3, Priority: vrrp.OwnerPriority, Interval: time.Second}
 	for _, state := range []vrrp.State{vrrp.Active, vrrp.Backup} {
 		log := logrus.New()
 		log.SetOutput(io.Discard)
 		o := newTestObserver(log)
 		o.findings.note(time.Now(), &router.Finding{ID: problemsID, Action: vrrp.Action{
 			Kind: vrrp.Report, Reason: packet.ErrOwnerConflict, Peer: netip.MustParseAddr("192.0.2.77"),
-			Contrast: &vrrp.Contrast{State: state, Ours: said, Theirs: said},
+			Comparison: &vrrp.Comparison{State: state, Ours: said, Theirs: said},
 		}})
 		o.find(time.Now(), true)
 		shown := func(now time.Time) bool {
@@ -261,13 +261,13 @@ func TestSlowActiveIsOver(t *testing.T) {
 		asked++
 		return []router.Status{{ID: problemsID, Protocol: current}}, nil
 	}
-	said := func(interval time.Duration) vrrp.Said {
-		return vrrp.Said{Version: 3, Priority: 255, Interval: interval}
+	said := func(interval time.Duration) vrrp.Parameters {
+		return vrrp.Parameters{Version: 3, Priority: 255, Interval: interval}
 	}
 	hear := func(interval time.Duration) {
 		o.findings.note(time.Now(), &router.Finding{ID: problemsID, Action: vrrp.Action{
 			Kind: vrrp.Report, Reason: packet.ErrInterval, Peer: netip.MustParseAddr("192.0.2.77"),
-			Contrast: &vrrp.Contrast{State: vrrp.Backup, Ours: said(100 * time.Millisecond), Theirs: said(interval)},
+			Comparison: &vrrp.Comparison{State: vrrp.Backup, Ours: said(100 * time.Millisecond), Theirs: said(interval)},
 		}})
 	}
 	wall := time.Now()

@@ -29,7 +29,7 @@ var refusals = []packet.Reason{
 // sighted returns the problem that a finding shows, if it shows one. The peer has so
 // many addresses, of which the finding may have only the first.
 func sighted(f router.Finding, listed int) (s Sight, ok bool) {
-	c := f.Contrast
+	c := f.Comparison
 	who := Peer(f.Peer)
 	if c == nil {
 		s.Peer = who
@@ -69,7 +69,7 @@ func sighted(f router.Finding, listed int) (s Sight, ok bool) {
 }
 
 // lists compares lists of addresses. Those of strangers have nothing in common.
-func (s *Sight) lists(id router.ID, c *vrrp.Contrast, listed int) {
+func (s *Sight) lists(id router.ID, c *vrrp.Comparison, listed int) {
 	if listed > len(c.Theirs.Addresses) {
 		s.Kind = control.AddressList
 		s.Text = fmt.Sprintf("%s has %d addresses, this host %d", s.Peer, listed, len(c.Ours.Addresses))

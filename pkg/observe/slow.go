@@ -31,7 +31,7 @@ func mayBeFollowed(f *router.Finding) bool {
 }
 
 func mayBeSlow(f *router.Finding) bool {
-	c := f.Contrast
+	c := f.Comparison
 	return f.Reason == packet.ErrInterval && !f.Refused && c != nil && c.Theirs.Interval >= slowTimes*c.Ours.Interval
 }
 
@@ -64,7 +64,7 @@ func inSeconds(d time.Duration) time.Duration { return d.Round(time.Second) }
 
 // bothOwners reports whether another router has priority 255 as well as this one.
 func bothOwners(f *router.Finding) bool {
-	c := f.Contrast
+	c := f.Comparison
 	return f.Reason == packet.ErrOwnerConflict && c != nil && c.Ours.Priority == vrrp.OwnerPriority && c.Theirs.Priority == vrrp.OwnerPriority
 }
 

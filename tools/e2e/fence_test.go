@@ -70,7 +70,7 @@ func (s *site) fenceHang() {
 		line := s.waitState(a, line, f, "Backup")
 		s.waitState(a, line, f, "Active")
 	}
-	if out := a.Output(); !strings.Contains(out, "for this one hadn't advertised") {
+	if out := a.Output(); !strings.Contains(out, "because this router hadn't advertised") {
 		t.Errorf("the log does not say why it yields:\n%s", out)
 	}
 	for _, address := range []string{"198.18.0.10", "2001:db8::10"} {

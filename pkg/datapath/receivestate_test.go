@@ -20,7 +20,7 @@ func (w *wire) lease(k packet.Key) Lease {
 }
 
 func (w *wire) stamp(k packet.Key) (vrrp.Stamp, bool) {
-	e, ok := w.dp.Ear(k)
+	e, ok := w.dp.ReceiveState(k)
 	if !ok {
 		return vrrp.Stamp{}, false
 	}
@@ -45,15 +45,15 @@ func TestUnchanged(t *testing.T) {
 	r := w.receiver(t, false)
 	k := packet.Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
 	config := w.dp.routers[k].Router
-	config.Heed = 100
+	config.MinPriority = 100
 	if err := w.dp.SetRouter(k, config); err != nil {
 		t.Fatal(err)
 	}
 	frames := readVectors(t)
 	ours, other := frames["V04"], frames["V05"] // in either form of the checksum
-	ear, ok := w.dp.Ear(k)
+	state, ok := w.dp.ReceiveState(k)
 	if !ok {
-		t.Fatal("no ear")
+		t.Fatal("no state")
 	}
 	first, delivered := w.takes(t, r, ours)
 	if again, _ := w.takes(t, r, ours); !delivered || first == 0 || again != first {
@@ -64,18 +64,18 @@ func TestUnchanged(t *testing.T) {
 		t.Fatal("both forms of the checksum have the same signature")
 	}
 
-	ear.Expect([Expected]uint64{first, second})
+	state.SetExpected([Expected]uint64{first, second})
 	for n, frame := range [][]byte{ours, other} {
 		before, counted := monotonic(), w.dp.Counters()
-		repeated, _ := ear.Repeated()
+		repeated, _ := state.Repeated()
 		if _, delivered := w.takes(t, r, frame); delivered {
 			t.Error("delivered although it was expected")
 		}
 		stamp, _ := w.stamp(k)
-		if stamp.At < before || *ear.RepeatedAt() != stamp.At {
-			t.Errorf("stamp %+v, repeated at %d", stamp, *ear.RepeatedAt())
+		if stamp.At < before || *state.RepeatedAt() != stamp.At {
+			t.Errorf("stamp %+v, repeated at %d", stamp, *state.RepeatedAt())
 		}
-		if now, order := ear.Repeated(); now[n] != repeated[n]+1 || order&1 != uint64(n) {
+		if now, order := state.Repeated(); now[n] != repeated[n]+1 || order&1 != uint64(n) {
 			t.Errorf("repeated %d, before %d, in the order %b", now, repeated, order)
 		}
 		want := []string{"advertisement_rcvd unchanged", "advertisement_rcvd csum_5798_form unchanged"}[n]
@@ -95,7 +95,7 @@ func TestUnchanged(t *testing.T) {
 		{"interval", func(b []byte) { b[39]++ }},
 		{"address", func(b []byte) { b[45]++ }},
 	} {
-		ear.Expect([Expected]uint64{first, second})
+		state.SetExpected([Expected]uint64{first, second})
 		changed := slices.Clone(ours)
 		c.change(changed)
 		if _, delivered := w.takes(t, r, refit(changed, bendRFC9568)); !delivered {
@@ -110,7 +110,7 @@ func TestUnchanged(t *testing.T) {
 	if err := w.dp.SetRouter(k, config); err != nil {
 		t.Fatal(err)
 	}
-	ear.Expect([Expected]uint64{0, second})
+	state.SetExpected([Expected]uint64{0, second})
 	if verdict := runProgram(t, r, other); verdict != xdpDrop {
 		t.Errorf("verdict %d on what is unchanged", verdict)
 	}
@@ -134,9 +134,9 @@ func TestOutranked(t *testing.T) {
 		}
 		return refit(frame, bendRFC9568)
 	}
-	ear, ok := w.dp.Ear(k)
+	state, ok := w.dp.ReceiveState(k)
 	if !ok {
-		t.Fatal("no ear")
+		t.Fatal("no state")
 	}
 	expected, _ := w.takes(t, r, frames["V04"])
 	hour := monotonic().Add(time.Hour)
@@ -159,8 +159,8 @@ func TestOutranked(t *testing.T) {
 		{"too late", monotonic(), 0, 3, with("V04", 99), false},
 		{"ended", 0, 0, 3, with("V04", 99), false},
 	} {
-		ear.Expect([Expected]uint64{expected})
-		ear.Outrank(vrrp.Outranked{Until: c.until, Least: c.least, Below: 100, Forms: c.forms})
+		state.SetExpected([Expected]uint64{expected})
+		state.SetOutranked(vrrp.Outranked{Until: c.until, Least: c.least, Below: 100, Forms: c.forms})
 		stamp, _ := w.stamp(k)
 		counted := w.dp.Counters()
 		_, delivered := w.takes(t, r, c.frame)
@@ -193,17 +193,17 @@ func TestAuthenticUnchanged(t *testing.T) {
 	if !delivered || signature == 0 {
 		t.Fatalf("delivered %v, signature %x", delivered, signature)
 	}
-	ear, _ := w.dp.Ear(k)
-	ear.Expect([Expected]uint64{signature})
-	if _, delivered := w.takes(t, r, frames["H6-2"]); delivered || *ear.RepeatedAt() == 0 {
-		t.Errorf("delivered %v, repeated at %d", delivered, *ear.RepeatedAt())
+	state, _ := w.dp.ReceiveState(k)
+	state.SetExpected([Expected]uint64{signature})
+	if _, delivered := w.takes(t, r, frames["H6-2"]); delivered || *state.RepeatedAt() == 0 {
+		t.Errorf("delivered %v, repeated at %d", delivered, *state.RepeatedAt())
 	}
-	repeated := *ear.RepeatedAt()
+	repeated := *state.RepeatedAt()
 	before := w.dp.Counters()
 	runProgram(t, r, frames["H6-2"])
 	w.dp.Drain(func(*Record) { t.Error("a replay is delivered") })
-	if got := raised(before, w.dp.Counters()); got != "auth_replay" || *ear.RepeatedAt() != repeated {
-		t.Errorf("a replay raises %s, repeated at %d", got, *ear.RepeatedAt())
+	if got := raised(before, w.dp.Counters()); got != "auth_replay" || *state.RepeatedAt() != repeated {
+		t.Errorf("a replay raises %s, repeated at %d", got, *state.RepeatedAt())
 	}
 	if _, delivered := w.takes(t, r, frames["H6-3"]); delivered {
 		t.Error("a replay has ended what is expected")
@@ -230,7 +230,7 @@ func TestLeaseEnds(t *testing.T) {
 	r := w.receiver(t, true)
 	k := packet.Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
 	config := w.dp.routers[k].Router
-	config.Heed, config.Priority = 100, 100
+	config.MinPriority, config.Priority = 100, 100
 	if err := w.dp.SetRouter(k, config); err != nil {
 		t.Fatal(err)
 	}
@@ -303,7 +303,7 @@ func TestTieIsBrokenByOctets(t *testing.T) {
 	} {
 		ours, theirs := netip.MustParseAddr(c.ours), netip.MustParseAddr(c.theirs)
 		k := packet.Key{Ifindex: 1, Family: packet.FamilyOf(ours), VRID: 90}
-		if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Source: ours, Heed: 100, Priority: 100, Forms: packet.ChecksumRFC9568}); err != nil {
+		if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Source: ours, MinPriority: 100, Priority: 100, Forms: packet.ChecksumRFC9568}); err != nil {
 			t.Fatal(err)
 		}
 		a := packet.Advertisement{Version: 3, VRID: 90, Priority: 100, Interval: time.Second, Addresses: []netip.Addr{ours}}

@@ -18,13 +18,13 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Expected is how many advertisements an Ear expects: one in each form of the
+// Expected is how many advertisements a ReceiveState expects: one in each form of the
 // checksum.
 const Expected = int(unsafe.Sizeof(bpf.VrrpFailoverLiveness{}.Expected) / 8)
 
-// Ear is what the kernel has heard for a Virtual Router, in memory that it shares.
+// ReceiveState is what the kernel has heard for a Virtual Router, in memory that it shares.
 // Its methods make no system call. It is the router's until that is deleted.
-type Ear struct {
+type ReceiveState struct {
 	received   *uint64
 	rest       *uint64 // interval, version and priority
 	expected   *[Expected]uint64
@@ -35,18 +35,18 @@ type Ear struct {
 	outrankedUntil, outranked *uint64
 }
 
-// Ear returns the kernel's memory of a Virtual Router. There is none where
+// ReceiveState returns the kernel's memory of a Virtual Router. There is none where
 // advertisements arrive through AF_PACKET: then Drain has taken all there are.
-func (d *Datapath) Ear(k packet.Key) (Ear, bool) {
+func (d *Datapath) ReceiveState(k packet.Key) (ReceiveState, bool) {
 	d.mu.RLock()
 	e, known := d.routers[k]
 	d.mu.RUnlock()
-	if !known || d.ears == nil {
-		return Ear{}, false
+	if !known || d.receiveStates == nil {
+		return ReceiveState{}, false
 	}
 	const size = int(unsafe.Sizeof(bpf.VrrpFailoverLiveness{}))
-	v := (*bpf.VrrpFailoverLiveness)(unsafe.Pointer(&d.ears[int(e.slot)*size]))
-	return Ear{
+	v := (*bpf.VrrpFailoverLiveness)(unsafe.Pointer(&d.receiveStates[int(e.slot)*size]))
+	return ReceiveState{
 		received:   &v.Received,
 		rest:       (*uint64)(unsafe.Pointer(&v.Interval)),
 		expected:   &v.Expected,
@@ -61,7 +61,7 @@ func (d *Datapath) Ear(k packet.Key) (Ear, bool) {
 
 // Stamp returns what is kept of the last good advertisement, false if there was
 // none.
-func (e Ear) Stamp() (vrrp.Stamp, bool) {
+func (e ReceiveState) Stamp() (vrrp.Stamp, bool) {
 	// The kernel writes the time last: if it is the same before and after,
 	// the rest belongs to it.
 	for range 100 {
@@ -89,18 +89,18 @@ func (e Ear) Stamp() (vrrp.Stamp, bool) {
 	return vrrp.Stamp{}, false
 }
 
-// Expect has the kernel only stamp and count advertisements of these signatures,
+// SetExpected has the kernel only stamp and count advertisements of these signatures,
 // which Records had, instead of handing them over, until another one comes; 0
 // expects none.
-func (e Ear) Expect(signatures [Expected]uint64) {
+func (e ReceiveState) SetExpected(signatures [Expected]uint64) {
 	for n, s := range signatures {
 		atomic.StoreUint64(&e.expected[n], s)
 	}
 }
 
-// Outrank has the kernel only count these advertisements, instead of handing them over;
+// SetOutranked has the kernel only count these advertisements, instead of handing them over;
 // the zero value hands over all. What it was told before is forgotten.
-func (e Ear) Outrank(o vrrp.Outranked) {
+func (e ReceiveState) SetOutranked(o vrrp.Outranked) {
 	atomic.StoreUint64(e.outrankedUntil, 0)
 	if o.Until != 0 {
 		atomic.StoreUint64(e.outranked, uint64(o.Least)|uint64(o.Below)<<8|uint64(o.Forms)<<16)
@@ -110,18 +110,20 @@ func (e Ear) Outrank(o vrrp.Outranked) {
 
 // RepeatedAt returns where the kernel keeps when the last expected advertisement was
 // received, 0 if none was. It is to be read atomically.
-func (e Ear) RepeatedAt() *vrrp.Instant { return (*vrrp.Instant)(unsafe.Pointer(e.repeatedAt)) }
+func (e ReceiveState) RepeatedAt() *vrrp.Instant {
+	return (*vrrp.Instant)(unsafe.Pointer(e.repeatedAt))
+}
 
 // Repeated returns how many advertisements of each expected signature there have
 // been in all, and which came, a bit for each, the last one lowest.
-func (e Ear) Repeated() (n [Expected]uint64, order uint64) {
+func (e ReceiveState) Repeated() (n [Expected]uint64, order uint64) {
 	for i := range n {
 		n[i] = atomic.LoadUint64(&e.repeated[i])
 	}
 	return n, atomic.LoadUint64(e.order)
 }
 
-func mapEars(m *ebpf.Map) ([]byte, error) {
+func mapReceiveStates(m *ebpf.Map) ([]byte, error) {
 	page := os.Getpagesize()
 	size := (int(m.MaxEntries()*m.ValueSize()) + page - 1) &^ (page - 1)
 	b, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)

@@ -15,14 +15,14 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// signer is a Guard on the virtual time.
+// signer is a Guard with the virtual time of a synctest bubble.
 type signer struct{ *auth.Guard }
 
 func (s signer) Sign(d []byte) { s.Guard.Sign(d, time.Now()) }
 
-// Every advertisement is signed anew when it is sent, also the last one and those
-// after a change of keys, and none with a proof that is out of use.
-func TestProver(t *testing.T) {
+// Every advertisement is signed when it is sent, also the last one and those after a change
+// of the settings. None is signed while the settings forbid it.
+func TestAuthenticator(t *testing.T) {
 	t.Attr("proves", "A-09")
 	synctest.Test(t, func(t *testing.T) {
 		settings := auth.Settings{
@@ -34,7 +34,7 @@ func TestProver(t *testing.T) {
 		ours := auth.NewGuard(settings)
 		update := func(g *auth.Guard) {
 			t.Helper()
-			c.Prover = signer{g}
+			c.Authenticator = signer{g}
 			if err := h.loop.Update(c); err != nil {
 				t.Fatal(err)
 			}
@@ -65,8 +65,8 @@ func TestProver(t *testing.T) {
 	})
 }
 
-// trailers says which of the advertisements sent have a trailer. Each of those must
-// be accepted in its order.
+// trailers returns for each sent advertisement whether it has a trailer. A peer must accept
+// each trailer in this order.
 func (h *host) trailers(s auth.Settings) (all []bool) {
 	h.t.Helper()
 	h.mu.Lock()
@@ -92,10 +92,10 @@ func (h *host) trailers(s auth.Settings) (all []bool) {
 	return all
 }
 
-var _ Prover = signer{}
+var _ Authenticator = signer{}
 
-// A Virtual Router without a Prover sends what RFC 9568 has and nothing behind it.
-func TestNoProver(t *testing.T) {
+// A Virtual Router without an Authenticator sends messages without a trailer.
+func TestNoAuthenticator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
 		h.up()

@@ -13,10 +13,11 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// downInterval is Active_Down_Interval of priority 100 at one second.
+// downInterval is the Active_Down_Interval of priority 100 with an interval of one second.
 const downInterval = 3*time.Second + 156*time.Second/256
 
-// follow has a Backup of priority 100 hear three advertisements, a second apart.
+// follow delivers three advertisements to a Backup of priority 100, a second apart. It
+// returns the time of the last one.
 func (h *host) follow() (last time.Duration) {
 	for range 3 {
 		time.Sleep(time.Second)
@@ -39,8 +40,8 @@ func (h *host) when() time.Duration {
 	return 0
 }
 
-// An ordinary take-over isn't later for the look, which is asked for once and before it,
-// also if it takes too long.
+// The check of the reception doesn't delay a take-over, even if it takes too long. It is
+// requested once, before the take-over.
 func TestLookBeforeTakeOver(t *testing.T) {
 	for _, unseen := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -54,15 +55,15 @@ func TestLookBeforeTakeOver(t *testing.T) {
 			if got := h.when(); got != last+downInterval {
 				t.Errorf("Active after %v, want %v", got-last, downInterval)
 			}
-			if want := []time.Duration{last + downInterval - lookLead(downInterval)}; !slices.Equal(h.looks, want) {
+			if want := []time.Duration{last + downInterval - checkLead(downInterval)}; !slices.Equal(h.looks, want) {
 				t.Errorf("looks at %v, want %v", h.looks, want)
 			}
 		})
 	}
 }
 
-// A deaf Backup doesn't take over. When it hears again it waits for Active_Down_Interval,
-// and longer if it hears its Active then.
+// A Backup doesn't take over while the programs are detached. When they are attached again it
+// waits for Active_Down_Interval, and longer if it hears the Active then.
 func TestDeafBackup(t *testing.T) {
 	for _, alive := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -76,10 +77,10 @@ func TestDeafBackup(t *testing.T) {
 			time.Sleep(20 * time.Second)
 			synctest.Wait()
 			if h.state() != vrrp.Backup || len(h.looks) != 1 {
-				t.Fatalf("deaf: %v, looks at %v", h.state(), h.looks)
+				t.Fatalf("with detached programs: %v, checks at %v", h.state(), h.looks)
 			}
 			h.mu.Lock()
-			h.detached, h.hearing = false, Hearing{Looked: h.Now(), Since: h.Now()}
+			h.detached, h.reception = false, Reception{Checked: h.Now(), Restored: h.Now()}
 			h.mu.Unlock()
 			again := time.Since(h.start)
 			if alive {
@@ -90,13 +91,13 @@ func TestDeafBackup(t *testing.T) {
 			time.Sleep(20 * time.Second)
 			synctest.Wait()
 			if got := h.when(); got != again+downInterval {
-				t.Errorf("Active %v after it hears again, want %v", got-again, downInterval)
+				t.Errorf("Active %v after the programs are attached again, want %v", got-again, downInterval)
 			}
 		})
 	}
 }
 
-// A group doesn't take over while one of its members is deaf.
+// A group doesn't take over while the programs of one member are detached.
 func TestDeafMember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t)
@@ -110,21 +111,21 @@ func TestDeafMember(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.mu.Lock()
-		p.detached = true // that of 51
+		p.detached = true // the interface of 51
 		p.mu.Unlock()
 		time.Sleep(20 * time.Second)
-		p.expect("while one of them is deaf", vrrp.Backup, vrrp.Backup)
+		p.expect("while the programs of one are detached", vrrp.Backup, vrrp.Backup)
 		p.mu.Lock()
-		p.detached, p.hearing = false, Hearing{Looked: p.Now(), Since: p.Now()}
+		p.detached, p.reception = false, Reception{Checked: p.Now(), Restored: p.Now()}
 		p.mu.Unlock()
 		time.Sleep(downInterval - time.Second)
 		p.expect("while it could have heard no advertisement yet", vrrp.Backup, vrrp.Backup)
 		time.Sleep(2 * time.Second)
-		p.expect("when it hears nobody", vrrp.Active, vrrp.Active)
+		p.expect("when it hears no advertisement", vrrp.Active, vrrp.Active)
 	})
 }
 
-// A Backup that has just heard that its Active leaves needs no look.
+// A Backup that has just heard priority 0 needs no check.
 func TestNoLookOnLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
@@ -140,11 +141,10 @@ func TestNoLookOnLeave(t *testing.T) {
 	})
 }
 
-// One look serves all the Backups of an interface whose Active has gone, also of those
-// that the kernel listens for.
+// One check serves all Backups of an interface whose Active is silent, also the steady ones.
 func TestOneLookForAll(t *testing.T) {
 	for _, shortcut := range []bool{false, true} {
-		w := newHearingTwin(t, shortcut)
+		w := newReceptionTwin(t, shortcut)
 		const routers, interval = 100, 100 * time.Millisecond
 		var at []vrrp.Instant
 		for n := range routers {
@@ -170,25 +170,25 @@ func TestOneLookForAll(t *testing.T) {
 	}
 }
 
-// hearingTwin is a twin of many routers, at which somebody looks.
-type hearingTwin struct {
+// receptionTwin is a twin of many routers that answers checks of the reception.
+type receptionTwin struct {
 	*twin
 	protocols map[uint8]vrrp.Config
-	hearing   Hearing
+	reception Reception
 	looks     int
 	active    int
 }
 
-func (w *hearingTwin) Hearing(int) Hearing { return w.hearing }
-func (w *hearingTwin) RequestLook(int)     { w.looks++; w.hearing.Looked = w.now }
-func (w *hearingTwin) Transition(t Transition) {
+func (w *receptionTwin) Reception(int) Reception { return w.reception }
+func (w *receptionTwin) RequestCheck(int)        { w.looks++; w.reception.Checked = w.now }
+func (w *receptionTwin) Transition(t Transition) {
 	if t.To == vrrp.Active {
 		w.active++
 	}
 }
 
-func newHearingTwin(t *testing.T, shortcut bool) *hearingTwin {
-	w := &hearingTwin{twin: &twin{shortcut: shortcut, ears: make(map[packet.Key]*twinEar)}, protocols: make(map[uint8]vrrp.Config)}
+func newReceptionTwin(t *testing.T, shortcut bool) *receptionTwin {
+	w := &receptionTwin{twin: &twin{shortcut: shortcut, kernel: make(map[packet.Key]*twinReceiveState)}, protocols: make(map[uint8]vrrp.Config)}
 	w.now = vrrp.Instant(time.Hour)
 	w.loop = New(w, w, w, w, w)
 	for vrid := uint8(1); vrid <= 100; vrid++ {
@@ -202,14 +202,14 @@ func newHearingTwin(t *testing.T, shortcut bool) *hearingTwin {
 			t.Fatal(err)
 		}
 		w.protocols[vrid] = c
-		w.ears[packet.Key{Ifindex: 7, Family: packet.IPv4, VRID: vrid}] = &twinEar{}
+		w.kernel[packet.Key{Ifindex: 7, Family: packet.IPv4, VRID: vrid}] = &twinReceiveState{}
 		w.loop.start(id, Port{Ifindex: 7, Source: testSource, Transmitter: w}, vrrp.CauseStarting)
 	}
 	w.loop.flush()
 	return w
 }
 
-func (w *hearingTwin) advertise(vrid uint8) {
+func (w *receptionTwin) advertise(vrid uint8) {
 	c := w.protocols[vrid]
 	w.hear(Received{
 		At: w.now, Key: packet.Key{Ifindex: 7, Family: packet.IPv4, VRID: vrid}, From: testPeer, Checksum: packet.ChecksumRFC9568, Signature: 1 + uint64(vrid),
