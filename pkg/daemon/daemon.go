@@ -272,7 +272,7 @@ func (p *packets) Hearing(ifindex int) (h router.Hearing) {
 }
 
 // RequestLook is part of router.Packets.
-func (p *packets) RequestLook(ifindex int) { p.dp.Ask(ifindex) }
+func (p *packets) RequestLook(ifindex int) { p.dp.RequestLook(ifindex) }
 
 func (p *packets) Ear(k packet.Key) router.Ear {
 	e, ok := p.dp.Ear(k)

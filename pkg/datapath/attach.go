@@ -75,7 +75,7 @@ type attachment struct {
 	on      Link
 	kind    string // how it receives, as Path.Kind
 	watch   bool
-	beside  bool // it receives nothing: see SetBeside
+	beside  bool // it receives nothing: see SetSibling
 	link    link.Link
 	fence   []link.Link   // in, out
 	ingress *ebpf.Program // of the fence

@@ -122,7 +122,7 @@ type Datapath struct {
 
 	mu      sync.RWMutex // held for moments only
 	routers map[packet.Key]entry
-	beside  map[int]map[packet.Key][]netip.Addr // what SetBeside was told, by interfaces
+	beside  map[int]map[packet.Key][]netip.Addr // what SetSibling was told, by interfaces
 	free    []uint32                            // slots of forgotten routers
 	slots   uint32
 	last    [packet.ReasonCount]Discard

@@ -41,8 +41,8 @@ func (d *Datapath) heard(ifindex int) *hearing {
 	return nil
 }
 
-// Ask requests a look at an interface. It never waits. See Asked.
-func (d *Datapath) Ask(ifindex int) {
+// RequestLook requests a look at an interface. It never waits. See LookRequests.
+func (d *Datapath) RequestLook(ifindex int) {
 	if h := d.heard(ifindex); h == nil || h.asked.Swap(true) {
 		return
 	}
@@ -52,11 +52,11 @@ func (d *Datapath) Ask(ifindex int) {
 	}
 }
 
-// Asked has a value when a look is requested, which LookAsked does.
-func (d *Datapath) Asked() <-chan struct{} { return d.asked }
+// LookRequests has a value when a look is requested, which LookRequested does.
+func (d *Datapath) LookRequests() <-chan struct{} { return d.asked }
 
-// LookAsked is Look for the interfaces for which a look is requested.
-func (d *Datapath) LookAsked() []Lack {
+// LookRequested is Look for the interfaces for which a look is requested.
+func (d *Datapath) LookRequested() []Lack {
 	d.attaching.Lock()
 	defer d.attaching.Unlock()
 	var all []Lack

@@ -254,16 +254,16 @@ func TestHearing(t *testing.T) {
 			if hearing() != 0 {
 				t.Error("somebody has looked")
 			}
-			w.dp.Ask(w.ifindex + 1) // there is no such interface
+			w.dp.RequestLook(w.ifindex + 1) // there is no such interface
 			select {
-			case <-w.dp.Asked():
+			case <-w.dp.LookRequests():
 				t.Error("a look at an interface that isn't attached")
 			default:
 			}
 			before := monotonic()
-			w.dp.Ask(w.ifindex)
-			w.dp.Ask(w.ifindex)
-			<-w.dp.Asked()
+			w.dp.RequestLook(w.ifindex)
+			w.dp.RequestLook(w.ifindex)
+			<-w.dp.LookRequests()
 			if lacks := w.lookAsked(); len(lacks) > 0 || hearing() < before {
 				t.Fatalf("a look finds %v", lacks)
 			}
@@ -274,7 +274,7 @@ func TestHearing(t *testing.T) {
 			if err := w.dp.attached[w.ifindex].fence[1].Detach(); err != nil {
 				t.Fatal(err)
 			}
-			w.dp.Ask(w.ifindex)
+			w.dp.RequestLook(w.ifindex)
 			if lacks := w.lookAsked(); len(lacks) != 1 || hearing() == looked {
 				t.Errorf("without the program that looks at what is sent: %v", lacks)
 			}
@@ -285,7 +285,7 @@ func TestHearing(t *testing.T) {
 				if err := (*h.link).Detach(); err != nil {
 					t.Fatal(err)
 				}
-				w.dp.Ask(w.ifindex)
+				w.dp.RequestLook(w.ifindex)
 				lacks := w.lookAsked()
 				if _, _, deaf := w.dp.Hearing(w.ifindex); deaf != (h.name == test.detach) {
 					t.Errorf("without %s: deaf %v, %v", h.name, deaf, lacks)
@@ -363,6 +363,6 @@ func TestLost(t *testing.T) {
 }
 
 func (w *wire) lookAsked() (all []Lack) {
-	_ = w.here.Do(func() error { all = w.dp.LookAsked(); return nil })
+	_ = w.here.Do(func() error { all = w.dp.LookRequested(); return nil })
 	return all
 }

@@ -171,7 +171,7 @@ func TestBeside(t *testing.T) {
 	k := packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 51}
 	set := func(addresses map[packet.Key][]netip.Addr) {
 		t.Helper()
-		if err := w.here.Do(func() error { return w.dp.SetBeside(eth1, addresses) }); err != nil {
+		if err := w.here.Do(func() error { return w.dp.SetSibling(eth1, addresses) }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -213,8 +213,8 @@ func TestBeside(t *testing.T) {
 	answered(t, client, "that router is gone", "192.0.2.1", "00:00:5e:00:01:33")
 	set(nil)
 	answered(t, client, "to be left alone", "192.0.2.1", "00:00:5e:00:01:33", mac)
-	if _, still := w.dp.attached[eth1.Index]; still || len(w.dp.Beside()) != 0 {
-		t.Errorf("something stays at eth1: %v", w.dp.Beside())
+	if _, still := w.dp.attached[eth1.Index]; still || len(w.dp.Siblings()) != 0 {
+		t.Errorf("something stays at eth1: %v", w.dp.Siblings())
 	}
 }
 

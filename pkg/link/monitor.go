@@ -90,8 +90,8 @@ func (m *Monitor) Close() {
 // Changes delivers a value after the picture may have changed.
 func (m *Monitor) Changes() <-chan struct{} { return m.changes }
 
-// Tell has f called, too, after the picture may have changed. It must not wait.
-func (m *Monitor) Tell(f func()) {
+// Subscribe has f called, too, after the picture may have changed. It must not wait.
+func (m *Monitor) Subscribe(f func()) {
 	m.mu.Lock()
 	m.told = append(m.told, f)
 	m.mu.Unlock()

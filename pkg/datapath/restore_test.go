@@ -30,7 +30,7 @@ func TestMissing(t *testing.T) {
 	if r, known := w.dp.Router(k); !known || r.Version != 3 {
 		t.Errorf("known: %+v", r)
 	}
-	if missing := w.dp.Missing(k); missing != nil || !w.dp.Whole() {
+	if missing := w.dp.Missing(k); missing != nil || !w.dp.Intact() {
 		t.Errorf("at the beginning: %v", missing)
 	}
 	for what, remove := range map[string]func() error{
@@ -46,13 +46,13 @@ func TestMissing(t *testing.T) {
 		if missing := w.dp.Missing(k); !slices.Equal(missing, []string{"the kernel's " + what}) {
 			t.Errorf("without the %s: %v", what, missing)
 		}
-		if w.dp.Whole() {
+		if w.dp.Intact() {
 			t.Errorf("whole without the %s", what)
 		}
-		if err := w.dp.Tell(k); err != nil {
+		if err := w.dp.Restore(k); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
-		if missing := w.dp.Missing(k); missing != nil || !w.dp.Whole() {
+		if missing := w.dp.Missing(k); missing != nil || !w.dp.Intact() {
 			t.Errorf("with the %s again: %v", what, missing)
 		}
 	}
@@ -65,7 +65,7 @@ func TestMissing(t *testing.T) {
 }
 
 // A thousand routers are whole, and looking at them is cheap.
-func BenchmarkWhole(b *testing.B) {
+func BenchmarkIntact(b *testing.B) {
 	w := newWire(b, ModeOff)
 	for n := range 1000 {
 		k := packet.Key{Ifindex: w.ifindex + n/250, Family: packet.IPv4, VRID: uint8(1 + n%250)}
@@ -74,7 +74,7 @@ func BenchmarkWhole(b *testing.B) {
 		}
 	}
 	for b.Loop() {
-		if !w.dp.Whole() {
+		if !w.dp.Intact() {
 			b.Fatal("not whole")
 		}
 	}

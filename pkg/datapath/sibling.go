@@ -12,13 +12,13 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// SetBeside has an interface answer no ARP request for these addresses of Virtual Routers
+// SetSibling has an interface answer no ARP request for these addresses of Virtual Routers
 // of other interfaces, which are in the same network: Linux answers for any address of the
 // host at every interface. What comes from one of them leaves there only as long as its
 // Virtual Router's lease lasts. Routers that aren't known are left out. Without addresses
 // the interface is left alone again. If no router is at the interface itself, only the
 // fence's programs are attached to it.
-func (d *Datapath) SetBeside(l Link, all map[packet.Key][]netip.Addr) error {
+func (d *Datapath) SetSibling(l Link, all map[packet.Key][]netip.Addr) error {
 	d.attaching.Lock()
 	defer d.attaching.Unlock()
 	if d.fence == nil {
@@ -84,8 +84,8 @@ func (d *Datapath) forgetBeside(k packet.Key, slot uint32) error {
 	return errors.Join(errs...)
 }
 
-// Beside returns the interfaces that SetBeside was told of.
-func (d *Datapath) Beside() []int {
+// Siblings returns the interfaces that SetSibling was told of.
+func (d *Datapath) Siblings() []int {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	return slices.Collect(maps.Keys(d.beside))

@@ -40,10 +40,10 @@ func (d *Datapath) Router(k packet.Key) (Router, bool) {
 // atOnce is how many entries of a map are read by one system call.
 const atOnce = 512
 
-// Whole reports whether the kernel's maps have all of the Virtual Routers that are known,
+// Intact reports whether the kernel's maps have all of the Virtual Routers that are known,
 // and have it right. It takes a fraction of a microsecond for each. If it says no, Missing
 // tells what it is; while routers are being changed it may say so without reason.
-func (d *Datapath) Whole() bool {
+func (d *Datapath) Intact() bool {
 	if d.unavailable != nil {
 		return true
 	}
@@ -56,7 +56,7 @@ func (d *Datapath) Whole() bool {
 	if d.fence == nil {
 		d.mu.RLock()
 		defer d.mu.RUnlock()
-		return routers == len(d.routers) && d.wholeElse()
+		return routers == len(d.routers) && d.peersAndKeysIntact()
 	}
 	addresses := count(d.fence.objects.FailoverAddress, func(k *bpf.VmacFailoverAddressKey, v *bpf.VmacFailoverSlot) bool {
 		d.mu.RLock()
@@ -66,11 +66,11 @@ func (d *Datapath) Whole() bool {
 	})
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return routers == len(d.routers) && addresses == len(d.fence.holders) && d.wholeVirtualMACs() && d.wholeElse()
+	return routers == len(d.routers) && addresses == len(d.fence.holders) && d.virtualMACsIntact() && d.peersAndKeysIntact()
 }
 
-// wholeVirtualMACs is Whole for the map of the virtual MACs.
-func (d *Datapath) wholeVirtualMACs() bool {
+// virtualMACsIntact is Intact for the map of the virtual MACs.
+func (d *Datapath) virtualMACsIntact() bool {
 	for ifindex, want := range d.fence.vmacs {
 		var all bpf.VmacFailoverVmacs
 		if err := d.fence.objects.FailoverVmac.Lookup(uint32(ifindex), &all); err != nil || all != *want {
@@ -80,8 +80,8 @@ func (d *Datapath) wholeVirtualMACs() bool {
 	return true
 }
 
-// wholeElse is Whole for what few routers have: peers and keys.
-func (d *Datapath) wholeElse() bool {
+// peersAndKeysIntact is Intact for what few routers have: peers and keys.
+func (d *Datapath) peersAndKeysIntact() bool {
 	for k, e := range d.routers {
 		if (len(e.Peers) > 0 || len(e.keys) > 0) && d.missing(k) != nil {
 			return false
@@ -171,8 +171,8 @@ func (d *Datapath) fenced(k packet.Key, addresses []netip.Addr) iter.Seq2[packet
 	}
 }
 
-// Tell puts all of a Virtual Router that is known into the kernel's maps again.
-func (d *Datapath) Tell(k packet.Key) error {
+// Restore puts all of a Virtual Router that is known into the kernel's maps again.
+func (d *Datapath) Restore(k packet.Key) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e, known := d.routers[k]
