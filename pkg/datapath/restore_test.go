@@ -11,8 +11,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// What somebody deletes from the kernel's maps is missed, by its name, and comes back; what
-// a router has accepted isn't forgotten with it.
+// Missing names an entry that was deleted from the kernel's maps, and Restore writes it again.
 func TestMissing(t *testing.T) {
 	w := newWire(t, ModeOff)
 	k := packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 7}
@@ -47,7 +46,7 @@ func TestMissing(t *testing.T) {
 			t.Errorf("without the %s: %v", what, missing)
 		}
 		if w.dp.Intact() {
-			t.Errorf("whole without the %s", what)
+			t.Errorf("intact without the %s", what)
 		}
 		if err := w.dp.Restore(k); err != nil {
 			t.Fatalf("%s: %v", what, err)
@@ -60,11 +59,11 @@ func TestMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(w.dp.Routers()) != 0 {
-		t.Error("a router that was deleted is known")
+		t.Error("a deleted router is still registered")
 	}
 }
 
-// A thousand routers are whole, and looking at them is cheap.
+// BenchmarkIntact measures Intact with a thousand routers.
 func BenchmarkIntact(b *testing.B) {
 	w := newWire(b, ModeOff)
 	for n := range 1000 {
@@ -75,12 +74,12 @@ func BenchmarkIntact(b *testing.B) {
 	}
 	for b.Loop() {
 		if !w.dp.Intact() {
-			b.Fatal("not whole")
+			b.Fatal("not intact")
 		}
 	}
 }
 
-// Looking at what is attached is cheap enough for every second and hundreds of interfaces.
+// BenchmarkLook measures Look, which runs every second for up to hundreds of interfaces.
 func BenchmarkLook(b *testing.B) {
 	w := newWire(b, ModeTC)
 	_ = w.here.Do(func() error {

@@ -12,12 +12,12 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// SetSibling has an interface answer no ARP request for these addresses of Virtual Routers
-// of other interfaces, which are in the same network: Linux answers for any address of the
-// host at every interface. What comes from one of them leaves there only as long as its
-// Virtual Router's lease lasts. Routers that aren't known are left out. Without addresses
-// the interface is left alone again. If no router is at the interface itself, only the
-// fence's programs are attached to it.
+// SetSibling fences addresses of Virtual Routers at a sibling: another interface of this
+// host in the same network. Linux answers ARP requests for all of the host's addresses at
+// every interface, so the sibling would answer too. SetSibling makes it never answer, and
+// lets packets from such an address leave there only while the lease of its Virtual Router
+// lasts. Keys that aren't registered are ignored. An empty map ends the fencing. If the
+// sibling has no Virtual Router of its own, only the programs of the fence are attached.
 func (d *Datapath) SetSibling(l Link, all map[packet.Key][]netip.Addr) error {
 	d.attaching.Lock()
 	defer d.attaching.Unlock()
@@ -26,30 +26,29 @@ func (d *Datapath) SetSibling(l Link, all map[packet.Key][]netip.Addr) error {
 	}
 	a := d.attached[l.Index]
 	if a == nil && len(all) > 0 {
-		a = &attachment{on: l, beside: true}
+		a = &attachment{on: l, sibling: true}
 		if err := d.attachFence(a, l, false); err != nil {
-			return errors.Join(fmt.Errorf("hold back answers at %s: %w", l.Name, err), d.release(a))
+			return errors.Join(fmt.Errorf("fence the virtual addresses of other interfaces at %s: %w", l.Name, err), d.release(a))
 		}
 		d.attached[l.Index] = a
 		d.publish()
 	}
-	err := d.tellBeside(l.Index, all)
-	if a != nil && a.beside && len(all) == 0 {
+	err := d.setSibling(l.Index, all)
+	if a != nil && a.sibling && len(all) == 0 {
 		err = errors.Join(err, d.detach(l.Index))
 	}
 	return err
 }
 
-// tellBeside makes the addresses of other interfaces' routers those that are held back at
-// an interface.
-func (d *Datapath) tellBeside(ifindex int, all map[packet.Key][]netip.Addr) error {
+// setSibling replaces the addresses that are fenced at a sibling.
+func (d *Datapath) setSibling(ifindex int, all map[packet.Key][]netip.Addr) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	before := d.beside[ifindex]
+	before := d.siblings[ifindex]
 	now := make(map[packet.Key][]netip.Addr)
 	var errs []error
 	for k, addresses := range before {
-		errs = append(errs, d.fence.leave(at(ifindex, k), d.routers[k].slot, without(addresses, all[k])))
+		errs = append(errs, d.fence.unassign(at(ifindex, k), d.routers[k].slot, without(addresses, all[k])))
 	}
 	for k, addresses := range all {
 		e, known := d.routers[k]
@@ -58,37 +57,38 @@ func (d *Datapath) tellBeside(ifindex int, all map[packet.Key][]netip.Addr) erro
 		}
 		here := at(ifindex, k)
 		added := slices.DeleteFunc(without(addresses, before[k]), func(a netip.Addr) bool {
-			return len(d.fence.holders[addressKey(here, a)]) > 0 // a router of this interface has it
+			return len(d.fence.holders[addressKey(here, a)]) > 0 // a router of the sibling has it too
 		})
-		if err := d.fence.hold(here, e.slot, added); err != nil {
-			errs = append(errs, err, d.fence.leave(here, e.slot, added))
+		if err := d.fence.assign(here, e.slot, added); err != nil {
+			errs = append(errs, err, d.fence.unassign(here, e.slot, added))
 			addresses = without(addresses, added)
 		}
 		now[k] = slices.Clone(addresses)
 	}
 	if len(now) == 0 {
-		delete(d.beside, ifindex)
+		delete(d.siblings, ifindex)
 	} else {
-		d.beside[ifindex] = now
+		d.siblings[ifindex] = now
 	}
 	return errors.Join(errs...)
 }
 
-// forgetBeside takes the addresses of a router from all other interfaces.
-func (d *Datapath) forgetBeside(k packet.Key, slot uint32) error {
+// forgetSiblings ends the fencing of a router's addresses at all siblings.
+func (d *Datapath) forgetSiblings(k packet.Key, slot uint32) error {
 	var errs []error
-	for ifindex, all := range d.beside {
-		errs = append(errs, d.fence.leave(at(ifindex, k), slot, all[k]))
+	for ifindex, all := range d.siblings {
+		errs = append(errs, d.fence.unassign(at(ifindex, k), slot, all[k]))
 		delete(all, k)
 	}
 	return errors.Join(errs...)
 }
 
-// Siblings returns the interfaces that SetSibling was told of.
+// Siblings returns the indexes of the interfaces at which SetSibling fences addresses.
 func (d *Datapath) Siblings() []int {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return slices.Collect(maps.Keys(d.beside))
+	return slices.Collect(maps.Keys(d.siblings))
 }
 
+// at returns a key for addresses of k's family at another interface.
 func at(ifindex int, k packet.Key) packet.Key { return packet.Key{Ifindex: ifindex, Family: k.Family} }
