@@ -272,7 +272,7 @@ func (p *packets) Reception(ifindex int) (r router.Reception) {
 }
 
 // RequestCheck is part of router.Packets.
-func (p *packets) RequestCheck(ifindex int) { p.dp.Ask(ifindex) }
+func (p *packets) RequestCheck(ifindex int) { p.dp.RequestLook(ifindex) }
 
 func (p *packets) ReceiveState(k packet.Key) router.ReceiveState {
 	e, ok := p.dp.ReceiveState(k)

@@ -409,7 +409,7 @@ func (h *entries) Do(steps []reconcile.Step) []error {
 
 // lookAfter puts back what somebody has deleted from the kernel's maps.
 func (h *entries) lookAfter(restored func(plan.ID, string)) error {
-	if h.dp.Whole() {
+	if h.dp.Intact() {
 		return nil
 	}
 	for _, k := range h.dp.Routers() {
@@ -417,7 +417,7 @@ func (h *entries) lookAfter(restored func(plan.ID, string)) error {
 		if missing == nil {
 			continue
 		}
-		if err := h.dp.Tell(k); err != nil {
+		if err := h.dp.Restore(k); err != nil {
 			return err
 		}
 		for id, e := range h.all {

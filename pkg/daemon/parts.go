@@ -294,7 +294,7 @@ func (p *parts) run(ctx context.Context) error {
 	run("virtual MAC", p.reach.Run, main)
 	run("conflicts", p.conflicts.Run, main)
 	run("BPF programs", observe.NewAttachments(p.dp, p.keeper.members, p.conditions.changed, p.problems, p.log).Run, main)
-	run("other interfaces", (&beside{news: p.keeper.reported, set: p.dp.SetBeside, views: p.keeper.all, host: p.monitor.Snapshot, log: p.log}).run, main)
+	run("other interfaces", (&beside{news: p.keeper.reported, set: p.dp.SetSibling, views: p.keeper.all, host: p.monitor.Snapshot, log: p.log}).run, main)
 	bridges := observe.NewBridges(func() []observe.BridgePort { return p.keeper.bridged(p.monitor.Snapshot()) }, p.problems)
 	run("bridges", func(ctx context.Context) error { return bridges.Run(ctx, p.keeper.begun) }, main)
 	run("control socket", p.server.Run, support)

@@ -64,7 +64,7 @@ func newTracks(runner *script.Runner, monitor *link.Monitor, c *conditions, h *c
 	if t.routes, err = link.NewRouteMonitor(func() { t.poke(track.Route) }); err != nil {
 		return nil, err
 	}
-	monitor.Tell(func() { t.poke(track.Interface, track.Address) })
+	monitor.Subscribe(func() { t.poke(track.Interface, track.Address) })
 	return t, nil
 }
 

@@ -18,12 +18,13 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Expected is how many advertisements a ReceiveState expects: one in each form of the
-// checksum.
+// Expected is the number of advertisements that a ReceiveState can expect: one in each form of
+// the checksum.
 const Expected = int(unsafe.Sizeof(bpf.VrrpFailoverLiveness{}.Expected) / 8)
 
-// ReceiveState is what the kernel has heard for a Virtual Router, in memory that it shares.
-// Its methods make no system call. It is the router's until that is deleted.
+// ReceiveState is the entry of a Virtual Router in failover_stamp: what the kernel has received for
+// the router. It is in memory that is shared with the kernel, so its methods make no system
+// call. It is valid until the Virtual Router is deleted.
 type ReceiveState struct {
 	received   *uint64
 	rest       *uint64 // interval, version and priority
@@ -35,8 +36,8 @@ type ReceiveState struct {
 	outrankedUntil, outranked *uint64
 }
 
-// ReceiveState returns the kernel's memory of a Virtual Router. There is none where
-// advertisements arrive through AF_PACKET: then Drain has taken all there are.
+// ReceiveState returns the ReceiveState of a Virtual Router. It returns false if the router isn't registered
+// or BPF can't be used. Without BPF, Drain alone knows what was received.
 func (d *Datapath) ReceiveState(k packet.Key) (ReceiveState, bool) {
 	d.mu.RLock()
 	e, known := d.routers[k]
@@ -59,11 +60,11 @@ func (d *Datapath) ReceiveState(k packet.Key) (ReceiveState, bool) {
 	}, true
 }
 
-// Stamp returns what is kept of the last good advertisement, false if there was
+// Stamp returns the time and the content of the last good advertisement, false if there was
 // none.
 func (e ReceiveState) Stamp() (vrrp.Stamp, bool) {
-	// The kernel writes the time last: if it is the same before and after,
-	// the rest belongs to it.
+	// The kernel writes the time last. If it is the same before and after, the rest
+	// belongs to it.
 	for range 100 {
 		received := atomic.LoadUint64(e.received)
 		rest := atomic.LoadUint64(e.rest)
@@ -82,24 +83,24 @@ func (e ReceiveState) Stamp() (vrrp.Stamp, bool) {
 			Priority: uint8(binary.NativeEndian.Uint32(b[4:])),
 		}
 		if s.Version == 2 {
-			s.Interval *= 100 // it counts seconds
+			s.Interval *= 100 // version 2 counts seconds
 		}
 		return s, true
 	}
 	return vrrp.Stamp{}, false
 }
 
-// SetExpected has the kernel only stamp and count advertisements of these signatures,
-// which Records had, instead of handing them over, until another one comes; 0
-// expects none.
+// SetExpected makes the kernel only stamp and count advertisements with these signatures
+// (Record.Signature) instead of delivering them. It ends when an advertisement with another
+// signature arrives. A signature of 0 matches nothing.
 func (e ReceiveState) SetExpected(signatures [Expected]uint64) {
 	for n, s := range signatures {
 		atomic.StoreUint64(&e.expected[n], s)
 	}
 }
 
-// SetOutranked has the kernel only count these advertisements, instead of handing them over;
-// the zero value hands over all. What it was told before is forgotten.
+// SetOutranked makes the kernel only count these advertisements instead of delivering them. It
+// replaces the value of an earlier call; the zero value delivers all.
 func (e ReceiveState) SetOutranked(o vrrp.Outranked) {
 	atomic.StoreUint64(e.outrankedUntil, 0)
 	if o.Until != 0 {
@@ -108,14 +109,15 @@ func (e ReceiveState) SetOutranked(o vrrp.Outranked) {
 	}
 }
 
-// RepeatedAt returns where the kernel keeps when the last expected advertisement was
-// received, 0 if none was. It is to be read atomically.
+// RepeatedAt returns a pointer to the time at which the last expected advertisement was
+// received, 0 if there was none. The caller must read it atomically.
 func (e ReceiveState) RepeatedAt() *vrrp.Instant {
 	return (*vrrp.Instant)(unsafe.Pointer(e.repeatedAt))
 }
 
-// Repeated returns how many advertisements of each expected signature there have
-// been in all, and which came, a bit for each, the last one lowest.
+// Repeated returns the number of advertisements received so far with each expected
+// signature. order tells in which order they came: a bit for each, the index of its
+// signature, the latest in the lowest bit.
 func (e ReceiveState) Repeated() (n [Expected]uint64, order uint64) {
 	for i := range n {
 		n[i] = atomic.LoadUint64(&e.repeated[i])

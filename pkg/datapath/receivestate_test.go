@@ -13,7 +13,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// lease is that of a router, which does nothing if there is none.
+// lease returns the lease of a router. The methods of a missing one do nothing.
 func (w *wire) lease(k packet.Key) Lease {
 	l, _ := w.dp.Lease(k)
 	return l
@@ -27,8 +27,8 @@ func (w *wire) stamp(k packet.Key) (vrrp.Stamp, bool) {
 	return e.Stamp()
 }
 
-// takes runs the XDP program, and reports whether user space was handed the
-// frame, and with which signature.
+// takes runs the XDP program on a frame. It reports whether the frame was delivered, and
+// with which signature.
 func (w *wire) takes(t *testing.T, r *receiver, frame []byte) (signature uint64, delivered bool) {
 	t.Helper()
 	if verdict := runProgram(t, r, frame); verdict != xdpPass {
@@ -38,8 +38,8 @@ func (w *wire) takes(t *testing.T, r *receiver, frame []byte) (signature uint64,
 	return signature, delivered
 }
 
-// What a Backup expects is stamped and counted and wakes nobody; anything else is
-// news, and then everything is, until it expects something again.
+// An expected advertisement is stamped and counted, but not delivered. Any other is
+// delivered, and so are all that follow, until Expect is called again.
 func TestUnchanged(t *testing.T) {
 	w := newWire(t, "")
 	r := w.receiver(t, false)
@@ -102,7 +102,7 @@ func TestUnchanged(t *testing.T) {
 			t.Errorf("another %s isn't delivered", c.name)
 		}
 		if _, delivered := w.takes(t, r, ours); !delivered {
-			t.Errorf("behind another %s: not delivered", c.name)
+			t.Errorf("after another %s: not delivered", c.name)
 		}
 	}
 
@@ -112,15 +112,15 @@ func TestUnchanged(t *testing.T) {
 	}
 	state.SetExpected([Expected]uint64{0, second})
 	if verdict := runProgram(t, r, other); verdict != xdpDrop {
-		t.Errorf("verdict %d on what is unchanged", verdict)
+		t.Errorf("verdict %d on an unchanged advertisement", verdict)
 	}
 	if _, delivered := w.takes(t, r, ours); !delivered {
 		t.Error("not delivered")
 	}
 }
 
-// What is outranked is only counted, for a while; anything else is handed over, and what
-// is expected goes on to be.
+// Until the time given to Outrank, an outranked advertisement is only counted. Any other is
+// delivered. An outranked one doesn't end what Expect began.
 func TestOutranked(t *testing.T) {
 	w := newWire(t, "")
 	r := w.receiver(t, false)
@@ -150,8 +150,8 @@ func TestOutranked(t *testing.T) {
 	}{
 		{"just below", hour, 1, 3, with("V04", 99), true},
 		{"the least", hour, 1, 3, with("V04", 1), true},
-		{"who leaves", hour, 1, 3, with("V04", 0), false},
-		{"who leaves, to an Active", hour, 0, 3, with("V04", 0), true},
+		{"priority 0", hour, 1, 3, with("V04", 0), false},
+		{"priority 0, to an Active", hour, 0, 3, with("V04", 0), true},
 		{"an equal", hour, 0, 3, with("V04", 100), false},
 		{"above", hour, 0, 3, with("V04", 255), false},
 		{"the other form", hour, 0, packet.ChecksumRFC9568, with("V05", 99), false},
@@ -165,7 +165,7 @@ func TestOutranked(t *testing.T) {
 		counted := w.dp.Counters()
 		_, delivered := w.takes(t, r, c.frame)
 		if delivered == c.outranks {
-			t.Errorf("%s: handed over %v", c.name, delivered)
+			t.Errorf("%s: delivered %v", c.name, delivered)
 		}
 		if !c.outranks {
 			continue
@@ -177,13 +177,13 @@ func TestOutranked(t *testing.T) {
 			t.Errorf("%s is stamped", c.name)
 		}
 		if _, delivered := w.takes(t, r, frames["V04"]); delivered {
-			t.Errorf("behind %s: what was expected is handed over", c.name)
+			t.Errorf("after %s: an expected advertisement is delivered", c.name)
 		}
 	}
 }
 
-// Of a router with authentication too what is expected wakes nobody, though each has a
-// proof of its own. A replay, or a forged one, is none of it.
+// With authentication too an expected advertisement isn't delivered, although each has a
+// different trailer. A replay doesn't count as expected.
 func TestAuthenticUnchanged(t *testing.T) {
 	w := newWire(t, "")
 	r := w.receiver(t, false)
@@ -206,11 +206,12 @@ func TestAuthenticUnchanged(t *testing.T) {
 		t.Errorf("a replay raises %s, repeated at %d", got, *state.RepeatedAt())
 	}
 	if _, delivered := w.takes(t, r, frames["H6-3"]); delivered {
-		t.Error("a replay has ended what is expected")
+		t.Error("a replay has ended what Expect began")
 	}
 }
 
-// Whoever counts on from a number has to know it.
+// Advertisements with an Authentication Header are always delivered, because user space
+// continues their sequence numbers.
 func TestNumberedIsNews(t *testing.T) {
 	w := newWire(t, "")
 	r := w.receiver(t, false)
@@ -222,8 +223,8 @@ func TestNumberedIsNews(t *testing.T) {
 	}
 }
 
-// A better router that is heard in version 3 ends the lease of an Active in the
-// kernel, before the daemon comes to yield; nobody else does.
+// An advertisement of version 3 that an Active yields to ends its lease in the kernel, before
+// the daemon reacts. No other advertisement does.
 func TestLeaseEnds(t *testing.T) {
 	t.Attr("proves", "S-A4 S-C1")
 	w := newWire(t, "")
@@ -252,7 +253,7 @@ func TestLeaseEnds(t *testing.T) {
 		{"the same, and a lesser address", change(100, 2), false},
 		{"the same, and a greater address", change(100, 4), true},
 		{"the own address", change(200, 3), false},
-		{"one that leaves", change(0, 4), false},
+		{"priority 0", change(0, 4), false},
 		{"a wrong checksum", spoiled, false},
 	} {
 		until := monotonic().Add(time.Hour)
@@ -270,7 +271,7 @@ func TestLeaseEnds(t *testing.T) {
 	w.lease(k).Answer(monotonic().Add(time.Hour))
 	runProgram(t, r, better)
 	if w.lease(k).state.Answer == 0 {
-		t.Error("one in a checksum form that isn't accepted has ended the lease")
+		t.Error("an advertisement in a checksum form that isn't accepted has ended the lease")
 	}
 	config.Forms, config.Verifier = packet.ChecksumRFC9568|packet.ChecksumRFC5798, guarded{auth.NewGuard(hmacSettings())}
 	if err := w.dp.SetRouter(k, config); err != nil {
@@ -279,12 +280,12 @@ func TestLeaseEnds(t *testing.T) {
 	w.lease(k).Answer(monotonic().Add(time.Hour))
 	runProgram(t, r, better)
 	if w.lease(k).state.Answer == 0 {
-		t.Error("who hasn't proved who he is has ended the lease")
+		t.Error("an advertisement that isn't authentic has ended the lease")
 	}
 }
 
-// A tie is broken by the addresses as numbers in network byte order (RFC 9568 section
-// 6.4.3), in the kernel too: octets count from the first to the last.
+// The kernel too breaks a tie by the addresses as numbers in network byte order (RFC 9568
+// section 6.4.3): the first octet counts most.
 func TestTieIsBrokenByOctets(t *testing.T) {
 	w := newWire(t, "")
 	r := w.receiver(t, true)
@@ -315,7 +316,7 @@ func TestTieIsBrokenByOctets(t *testing.T) {
 		runProgram(t, r, frame)
 		w.dp.Drain(func(*Record) {})
 		if yields, greater := w.lease(k).state.Answer == 0, theirs.Compare(ours) > 0; yields != greater {
-			t.Errorf("%s hears %s: it yields: %v", ours, theirs, yields)
+			t.Errorf("%s receives from %s: yields %v, want %v", ours, theirs, yields, greater)
 		}
 	}
 }

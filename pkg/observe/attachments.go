@@ -33,9 +33,9 @@ type Attachments struct {
 type Programs interface {
 	// Look returns what interfaces lack.
 	Look() []datapath.Lack
-	// Asked has a value when LookAsked is to look at some of them at once.
-	Asked() <-chan struct{}
-	LookAsked() []datapath.Lack
+	// LookRequests delivers a value when a look is requested. LookRequested carries it out.
+	LookRequests() <-chan struct{}
+	LookRequested() []datapath.Lack
 	// Repair attaches what is missing at one, and returns what it was.
 	Repair(ifindex int) ([]string, error)
 }
@@ -54,8 +54,8 @@ func (a *Attachments) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-a.programs.Asked():
-			a.mend(time.Now(), a.programs.LookAsked())
+		case <-a.programs.LookRequests():
+			a.mend(time.Now(), a.programs.LookRequested())
 		case now := <-tick.C:
 			a.mend(now, a.programs.Look())
 		}

@@ -90,6 +90,6 @@ type fakePrograms struct {
 }
 
 func (p *fakePrograms) Look() []datapath.Lack                { return p.look() }
-func (p *fakePrograms) Asked() <-chan struct{}               { return nil }
-func (p *fakePrograms) LookAsked() []datapath.Lack           { return nil }
+func (p *fakePrograms) LookRequests() <-chan struct{}        { return nil }
+func (p *fakePrograms) LookRequested() []datapath.Lack       { return nil }
 func (p *fakePrograms) Repair(ifindex int) ([]string, error) { return p.repair(ifindex) }

@@ -11,8 +11,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// What somebody deletes from the kernel's maps is missed, by its name, and comes back; what
-// a router has accepted isn't forgotten with it.
+// Missing names an entry that was deleted from the kernel's maps, and Restore writes it again.
 func TestMissing(t *testing.T) {
 	w := newWire(t, ModeOff)
 	k := packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 7}
@@ -30,7 +29,7 @@ func TestMissing(t *testing.T) {
 	if r, known := w.dp.Router(k); !known || r.Version != 3 {
 		t.Errorf("known: %+v", r)
 	}
-	if missing := w.dp.Missing(k); missing != nil || !w.dp.Whole() {
+	if missing := w.dp.Missing(k); missing != nil || !w.dp.Intact() {
 		t.Errorf("at the beginning: %v", missing)
 	}
 	for what, remove := range map[string]func() error{
@@ -46,13 +45,13 @@ func TestMissing(t *testing.T) {
 		if missing := w.dp.Missing(k); !slices.Equal(missing, []string{"the kernel's " + what}) {
 			t.Errorf("without the %s: %v", what, missing)
 		}
-		if w.dp.Whole() {
-			t.Errorf("whole without the %s", what)
+		if w.dp.Intact() {
+			t.Errorf("intact without the %s", what)
 		}
-		if err := w.dp.Tell(k); err != nil {
+		if err := w.dp.Restore(k); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
-		if missing := w.dp.Missing(k); missing != nil || !w.dp.Whole() {
+		if missing := w.dp.Missing(k); missing != nil || !w.dp.Intact() {
 			t.Errorf("with the %s again: %v", what, missing)
 		}
 	}
@@ -60,12 +59,12 @@ func TestMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(w.dp.Routers()) != 0 {
-		t.Error("a router that was deleted is known")
+		t.Error("a deleted router is still registered")
 	}
 }
 
-// A thousand routers are whole, and looking at them is cheap.
-func BenchmarkWhole(b *testing.B) {
+// BenchmarkIntact measures Intact with a thousand routers.
+func BenchmarkIntact(b *testing.B) {
 	w := newWire(b, ModeOff)
 	for n := range 1000 {
 		k := packet.Key{Ifindex: w.ifindex + n/250, Family: packet.IPv4, VRID: uint8(1 + n%250)}
@@ -74,13 +73,13 @@ func BenchmarkWhole(b *testing.B) {
 		}
 	}
 	for b.Loop() {
-		if !w.dp.Whole() {
-			b.Fatal("not whole")
+		if !w.dp.Intact() {
+			b.Fatal("not intact")
 		}
 	}
 }
 
-// Looking at what is attached is cheap enough for every second and hundreds of interfaces.
+// BenchmarkLook measures Look, which runs every second for up to hundreds of interfaces.
 func BenchmarkLook(b *testing.B) {
 	w := newWire(b, ModeTC)
 	_ = w.here.Do(func() error {

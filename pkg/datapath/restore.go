@@ -15,7 +15,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// Routers returns the Virtual Routers that are known, in an order that is always the same.
+// Routers returns the keys of the registered Virtual Routers in ascending order.
 func (d *Datapath) Routers() []packet.Key {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -29,7 +29,8 @@ func (d *Datapath) Routers() []packet.Key {
 	return all
 }
 
-// Router returns what a Virtual Router was made known as, false if it wasn't.
+// Router returns the parameters of a registered Virtual Router, false if it isn't
+// registered.
 func (d *Datapath) Router(k packet.Key) (Router, bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -37,17 +38,18 @@ func (d *Datapath) Router(k packet.Key) (Router, bool) {
 	return e.Router, known
 }
 
-// atOnce is how many entries of a map are read by one system call.
-const atOnce = 512
+// batchSize is the number of map entries that one system call reads.
+const batchSize = 512
 
-// Whole reports whether the kernel's maps have all of the Virtual Routers that are known,
-// and have it right. It takes a fraction of a microsecond for each. If it says no, Missing
-// tells what it is; while routers are being changed it may say so without reason.
-func (d *Datapath) Whole() bool {
+// Intact reports whether the kernel's maps hold the right entries for all registered
+// Virtual Routers. It takes less than a microsecond per router. If it returns false,
+// Missing names the entries of a router that are missing or wrong. Intact may also return
+// false while another goroutine changes a router.
+func (d *Datapath) Intact() bool {
 	if d.unavailable != nil {
 		return true
 	}
-	routers := count(d.objects.FailoverRouter, func(k *bpf.VrrpFailoverKey, v *bpf.VrrpFailoverVirtualRouter) bool {
+	routers := countRight(d.objects.FailoverRouter, func(k *bpf.VrrpFailoverKey, v *bpf.VrrpFailoverVirtualRouter) bool {
 		d.mu.RLock()
 		defer d.mu.RUnlock()
 		e, known := d.routers[packet.Key{Ifindex: int(k.Ifindex), Family: packet.Family(k.Family), VRID: uint8(k.Vrid)}]
@@ -56,9 +58,9 @@ func (d *Datapath) Whole() bool {
 	if d.fence == nil {
 		d.mu.RLock()
 		defer d.mu.RUnlock()
-		return routers == len(d.routers) && d.wholeElse()
+		return routers == len(d.routers) && d.peersAndKeysIntact()
 	}
-	addresses := count(d.fence.objects.FailoverAddress, func(k *bpf.VmacFailoverAddressKey, v *bpf.VmacFailoverSlot) bool {
+	addresses := countRight(d.fence.objects.FailoverAddress, func(k *bpf.VmacFailoverAddressKey, v *bpf.VmacFailoverSlot) bool {
 		d.mu.RLock()
 		defer d.mu.RUnlock()
 		holders := d.fence.holders[*k]
@@ -66,11 +68,11 @@ func (d *Datapath) Whole() bool {
 	})
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return routers == len(d.routers) && addresses == len(d.fence.holders) && d.wholeVirtualMACs() && d.wholeElse()
+	return routers == len(d.routers) && addresses == len(d.fence.holders) && d.virtualMACsIntact() && d.peersAndKeysIntact()
 }
 
-// wholeVirtualMACs is Whole for the map of the virtual MACs.
-func (d *Datapath) wholeVirtualMACs() bool {
+// virtualMACsIntact is Intact for failover_vmac.
+func (d *Datapath) virtualMACsIntact() bool {
 	for ifindex, want := range d.fence.vmacs {
 		var all bpf.VmacFailoverVmacs
 		if err := d.fence.objects.FailoverVmac.Lookup(uint32(ifindex), &all); err != nil || all != *want {
@@ -80,8 +82,8 @@ func (d *Datapath) wholeVirtualMACs() bool {
 	return true
 }
 
-// wholeElse is Whole for what few routers have: peers and keys.
-func (d *Datapath) wholeElse() bool {
+// peersAndKeysIntact is Intact for the routers with peers or keys, which are few.
+func (d *Datapath) peersAndKeysIntact() bool {
 	for k, e := range d.routers {
 		if (len(e.Peers) > 0 || len(e.keys) > 0) && d.missing(k) != nil {
 			return false
@@ -90,10 +92,10 @@ func (d *Datapath) wholeElse() bool {
 	return true
 }
 
-// count returns how many entries of a map are right.
-func count[K, V any](m *ebpf.Map, right func(*K, *V) bool) (n int) {
+// countRight returns the number of entries of a map that are right.
+func countRight[K, V any](m *ebpf.Map, right func(*K, *V) bool) (n int) {
 	var cursor ebpf.MapBatchCursor
-	keys, values := make([]K, atOnce), make([]V, atOnce)
+	keys, values := make([]K, batchSize), make([]V, batchSize)
 	for {
 		read, err := m.BatchLookup(&cursor, keys, values, nil)
 		for i := range read {
@@ -101,15 +103,15 @@ func count[K, V any](m *ebpf.Map, right func(*K, *V) bool) (n int) {
 				n++
 			}
 		}
-		if err != nil { // there are no more, or it can't be told
+		if err != nil { // the end of the map, or a failure: then too few are counted
 			return n
 		}
 	}
 }
 
-// Missing returns what the kernel's maps don't have of a Virtual Router that is known,
-// nil if they have all of it: whoever may use bpftool may delete an entry. It takes a
-// microsecond for each virtual address and peer.
+// Missing returns the names of the map entries of a registered Virtual Router that are
+// missing or wrong, nil for none. Any process with CAP_BPF can delete an entry. Missing
+// takes about a microsecond per virtual address and peer.
 func (d *Datapath) Missing(k packet.Key) []string {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -152,8 +154,8 @@ func (d *Datapath) missing(k packet.Key) (all []string) {
 	return all
 }
 
-// fenced are the addresses of a Virtual Router, at its interface and at others in its
-// network.
+// fenced iterates over the addresses of a Virtual Router that are fenced: at its own
+// interface and at its siblings.
 func (d *Datapath) fenced(k packet.Key, addresses []netip.Addr) iter.Seq2[packet.Key, netip.Addr] {
 	return func(yield func(packet.Key, netip.Addr) bool) {
 		for _, a := range addresses {
@@ -161,7 +163,7 @@ func (d *Datapath) fenced(k packet.Key, addresses []netip.Addr) iter.Seq2[packet
 				return
 			}
 		}
-		for ifindex, all := range d.beside {
+		for ifindex, all := range d.siblings {
 			for _, a := range all[k] {
 				if !yield(at(ifindex, k), a) {
 					return
@@ -171,8 +173,8 @@ func (d *Datapath) fenced(k packet.Key, addresses []netip.Addr) iter.Seq2[packet
 	}
 }
 
-// Tell puts all of a Virtual Router that is known into the kernel's maps again.
-func (d *Datapath) Tell(k packet.Key) error {
+// Restore writes all map entries of a registered Virtual Router again.
+func (d *Datapath) Restore(k packet.Key) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e, known := d.routers[k]
@@ -188,13 +190,13 @@ func (d *Datapath) Tell(k packet.Key) error {
 			if len(holders) == 0 {
 				continue
 			}
-			if err := d.fence.put(at, a, holders[len(holders)-1]); err != nil {
+			if err := d.fence.putAddress(at, a, holders[len(holders)-1]); err != nil {
 				return err
 			}
 		}
 	}
 	before := e
-	err := d.tellReceivers(k, &before, &e)
+	err := d.putReceiver(k, &before, &e)
 	d.routers[k] = e
 	return err
 }
