@@ -22,7 +22,7 @@ import (
 const credentialsDirectory = "CREDENTIALS_DIRECTORY"
 
 // readSecrets completes a plan with the secrets of its routers.
-func readSecrets(routers []*plan.Router) error {
+func readSecrets(routers []*plan.ConfiguredRouter) error {
 	var wrong plan.Error
 	for _, p := range routers {
 		a := p.Authentication
@@ -78,12 +78,12 @@ type guards struct {
 }
 
 type guarded struct {
-	v     *plan.Virtual
+	v     *plan.VirtualRouter
 	guard *auth.Guard // nil without authentication
 }
 
 // of returns the guard of a Virtual Router, nil for none.
-func (g *guards) of(v *plan.Virtual) *auth.Guard {
+func (g *guards) of(v *plan.VirtualRouter) *auth.Guard {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	was := g.all[v.ID]
@@ -107,7 +107,7 @@ func (g *guards) prune(p *plan.Plan) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for id := range g.all {
-		if p.Virtual(id) == nil {
+		if p.VirtualRouter(id) == nil {
 			delete(g.all, id)
 		}
 	}
@@ -115,7 +115,7 @@ func (g *guards) prune(p *plan.Plan) {
 
 // warnWeak says so of routers whose authentication protects nothing, and hadn't before.
 func warnWeak(p, before *plan.Plan, log *logrus.Logger) {
-	for _, v := range p.Virtuals {
+	for _, v := range p.VirtualRouters {
 		what := map[auth.Type]string{
 			auth.Password: "a password in clear text",
 			auth.Header:   "an Authentication Header",
@@ -124,7 +124,7 @@ func warnWeak(p, before *plan.Plan, log *logrus.Logger) {
 			continue
 		}
 		if before != nil {
-			if was := before.Virtual(v.ID); was != nil && was.Router.Authentication.Type == v.Router.Authentication.Type {
+			if was := before.VirtualRouter(v.ID); was != nil && was.Router.Authentication.Type == v.Router.Authentication.Type {
 				continue
 			}
 		}

@@ -54,7 +54,7 @@ func TestAttachmentsOfAHost(t *testing.T) {
 	}))
 	r.told("attached again: ")
 	r.until("the problem is told", func() bool {
-		return slices.ContainsFunc(r.problems.Each()[v4(51)], func(p control.Problem) bool { return p.Kind == control.Detached })
+		return slices.ContainsFunc(r.problems.ByRouter()[v4(51)], func(p control.Problem) bool { return p.Kind == control.Detached })
 	})
 	r.must(r.node.RemoveAddress("eth1", "198.18.0.2/24"))
 	r.until("eth1 isn't looked after any more", func() bool { return len(r.dp.Siblings()) == 0 })

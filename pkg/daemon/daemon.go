@@ -110,12 +110,12 @@ func place(file *config.File, err error) error {
 
 // learn has the log name the routers of a plan.
 func learn(names *observe.Names, p *plan.Plan) {
-	for _, v := range p.Virtuals {
+	for _, v := range p.VirtualRouters {
 		names.Learn(v.ID, v.Router.Name)
 	}
 }
 
-func logLinkLocals(routers []*plan.Router, log *logrus.Logger) {
+func logLinkLocals(routers []*plan.ConfiguredRouter, log *logrus.Logger) {
 	for _, p := range routers {
 		if p.LinkLocal.IsValid() {
 			log.WithFields(logrus.Fields{"router": p.Name, "interface": p.Interface}).Infof("RFC 9568 wants a link-local address first: added %s; give all routers of VRID %d the same list", p.LinkLocal, p.VRID)
@@ -146,7 +146,7 @@ func loadDatapath(o datapath.Options, modes []datapath.Mode, log *logrus.Logger)
 }
 
 // indexes are those of the plan's interfaces that are there.
-func indexes(routers []*plan.Router, snapshot []link.Interface) []int {
+func indexes(routers []*plan.ConfiguredRouter, snapshot []link.Interface) []int {
 	var all []int
 	for _, p := range routers {
 		if i, err := link.Find(snapshot, p.Interface); err == nil {
@@ -156,7 +156,7 @@ func indexes(routers []*plan.Router, snapshot []link.Interface) []int {
 	return all
 }
 
-func modes(routers []*plan.Router) []datapath.Mode {
+func modes(routers []*plan.ConfiguredRouter) []datapath.Mode {
 	var all []datapath.Mode
 	for _, p := range routers {
 		all = append(all, datapath.Mode(p.XDPMode))

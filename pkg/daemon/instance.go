@@ -35,7 +35,7 @@ type instance struct {
 	started  time.Time
 	loop     *router.Loop
 	keeper   *keeper
-	guardian *observe.Guardian
+	guardian *observe.Restorations
 	dp       *datapath.Datapath
 	history  *control.History
 	handle   *link.Handle
@@ -134,7 +134,7 @@ func (d *instance) reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if err != nil {
 		return nil, err
 	}
-	routers, err := plan.Make(file.Routers)
+	routers, err := plan.Complete(file.Routers)
 	if err == nil {
 		err = readSecrets(routers)
 	}
@@ -221,12 +221,12 @@ func (d *instance) Status() (control.Status, error) {
 	s.Config, s.LastReload, s.FIFO = d.path, d.reloaded.Load(), d.hooks.pipe()
 	s.Realtime = describeThreads(d.threads)
 	s.Tracks = d.tracks.all()
-	problems := d.problems.Each()
+	problems := d.problems.ByRouter()
 	for _, state := range states {
 		v := of(views, state.ID)
 		r := describeRouter(state, v, now, wall)
 		r.Tracks = d.tracks.dependencies(r.Name)
-		r.Problems = observe.UpToDate(problems[state.ID], state.Protocol, now)
+		r.Problems = observe.Refresh(problems[state.ID], state.Protocol, now)
 		r.Hooks, r.SkippedHooks = d.hooks.report(v.config)
 		s.Routers = append(s.Routers, r)
 	}

@@ -96,14 +96,14 @@ func (a *Attachments) tellFailure(on datapath.Link, err error) {
 // note tells a router what its interface lacks.
 func (a *Attachments) note(now time.Time, id router.ID, lack *datapath.Lack) {
 	if len(lack.Detached) > 0 {
-		a.problems.Note(now, id, Sight{
+		a.problems.Note(now, id, Observation{
 			Kind: control.Detached, Watched: true,
 			Text:   "somebody has detached the BPF programs (" + strings.Join(lack.Detached, ", ") + ") from " + lack.Interface.Name + ", without which this router hears nobody and isn't fenced",
 			Remedy: "they are attached again at once; find out what detaches them: bpftool link detach, tc qdisc del, ip link set xdp off, or the clean-up of another program",
 		})
 	}
 	if len(lack.InFront) > 0 {
-		s := Sight{
+		s := Observation{
 			Kind: control.ProgramInFront, Watched: true,
 			Text:   strings.Join(lack.InFront, ", ") + " sees the packets of " + lack.Interface.Name + " before failoverd, and may keep them from it",
 			Remedy: "failoverd's programs go in front of it again; give that program a place behind them",

@@ -221,7 +221,7 @@ func (n *noticed) list(addresses []netip.Addr) {
 // look calls f for what was found since the last look, or only for what was never
 // looked at. It decides what is logged of it: of each peer and reason one line in
 // quiet, as long as the allowance has room. What there is no place for is crowded.
-func (t *findings) look(now time.Time, all bool, room *Allowance, crowded *unlogged[router.ID], f func(*verdict)) {
+func (t *findings) look(now time.Time, all bool, room *LogBudget, crowded *unlogged[router.ID], f func(*verdict)) {
 	t.mu.Lock()
 	pages := make([]*page, 0, len(t.pages))
 	for _, p := range t.pages {
@@ -254,13 +254,13 @@ func (t *findings) look(now time.Time, all bool, room *Allowance, crowded *unlog
 }
 
 // judge says what becomes of what was found since the last look.
-func (n *noticed) judge(now time.Time, room *Allowance) verdict {
+func (n *noticed) judge(now time.Time, room *LogBudget) verdict {
 	v := verdict{noticed: *n}
 	switch {
 	case usual(n.Reason):
-	case !n.logged.IsZero() && now.Sub(n.logged) < Quiet:
+	case !n.logged.IsZero() && now.Sub(n.logged) < RepeatInterval:
 		n.held += n.fresh
-	case room.Take(now, len(n.Reason.Error()), KeptFromFindings):
+	case room.Take(now, len(n.Reason.Error()), FindingsReserve):
 		v.log, v.held = true, n.held
 		n.logged, n.held = now, n.fresh-1
 	default:

@@ -32,11 +32,11 @@ type keeper struct {
 func newKeeper() *keeper {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	return &keeper{NewProblems(log, control.NewHistory(), NewAllowance()), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	return &keeper{NewProblems(log, control.NewHistory(), NewLogBudget()), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 }
 
 // see has something be seen so many times, each time after so long.
-func (k *keeper) see(s Sight, times int, every time.Duration) {
+func (k *keeper) see(s Observation, times int, every time.Duration) {
 	for range times {
 		k.now = k.now.Add(every)
 		k.Note(k.now, problemsID, s)
@@ -55,7 +55,7 @@ func (k *keeper) events() (all []string) {
 // A problem is told once when it begins and once when it isn't seen any more.
 func TestProblemBeginsAndEnds(t *testing.T) {
 	k := newKeeper()
-	s := Sight{Kind: control.Interval, Peer: "192.0.2.2", Text: "the text", Remedy: "the remedy", Interval: time.Second}
+	s := Observation{Kind: control.Interval, Peer: "192.0.2.2", Text: "the text", Remedy: "the remedy", Interval: time.Second}
 	k.see(s, 5, time.Second)
 	want := []control.Problem{{Kind: "interval", Peer: "192.0.2.2", Since: k.now.Add(-4 * time.Second), Last: k.now, Count: 5, Text: "the text", Remedy: "the remedy"}}
 	if diff := cmp.Diff(want, k.of(problemsID)); diff != "" {
@@ -81,7 +81,7 @@ func TestProblemBeginsAndEnds(t *testing.T) {
 func TestProblemsAreBounded(t *testing.T) {
 	k := newKeeper()
 	for n := range 1000 {
-		k.see(Sight{Kind: control.Interval, Peer: fmt.Sprint(n)}, 1, time.Microsecond)
+		k.see(Observation{Kind: control.Interval, Peer: fmt.Sprint(n)}, 1, time.Microsecond)
 	}
 	if n := len(k.of(problemsID)); n != problemPeers {
 		t.Errorf("%d problems of a kind", n)
@@ -277,7 +277,7 @@ func TestSlowActiveIsOver(t *testing.T) {
 		o.problems.tick(wall)
 	}
 	shown := func() (n int) {
-		for _, p := range UpToDate(o.problems.of(problemsID), current, now) {
+		for _, p := range Refresh(o.problems.of(problemsID), current, now) {
 			if p.Kind == control.SlowActive {
 				n++
 			}
@@ -325,10 +325,10 @@ func TestSlowActiveIsOver(t *testing.T) {
 // A problem that is known to be over isn't shown until it would be forgotten.
 func TestProblemIsOver(t *testing.T) {
 	k := newKeeper()
-	k.see(Sight{Kind: control.Stuck, Text: "the text", Remedy: "the remedy", Interval: time.Minute}, 1, time.Second)
-	k.see(Sight{Kind: control.Interval, Peer: "192.0.2.2", Text: "another", Remedy: "the remedy", Interval: time.Minute}, 1, time.Second)
-	k.Over(k.now, problemsID, control.Stuck)
-	k.Over(k.now, problemsID, control.Stuck) // there is none
+	k.see(Observation{Kind: control.Stuck, Text: "the text", Remedy: "the remedy", Interval: time.Minute}, 1, time.Second)
+	k.see(Observation{Kind: control.Interval, Peer: "192.0.2.2", Text: "another", Remedy: "the remedy", Interval: time.Minute}, 1, time.Second)
+	k.Clear(k.now, problemsID, control.Stuck)
+	k.Clear(k.now, problemsID, control.Stuck) // there is none
 	if all := k.of(problemsID); len(all) != 1 || all[0].Kind != control.Interval {
 		t.Errorf("left: %+v", all)
 	}

@@ -28,7 +28,7 @@ type screen struct {
 	terminal   bool
 	height     func() int // of the terminal, in lines
 	interfaces string
-	room       *observe.Allowance
+	room       *observe.LogBudget
 	shown      map[shownKey]string // what was last written of each row
 	begin      int                 // with the row that there was no room for
 	summedAt   time.Time
@@ -46,7 +46,7 @@ const tableMost = 200
 func newScreen(out io.Writer) *screen {
 	f, ok := out.(*os.File)
 	return &screen{
-		out: out, terminal: ok && term.IsTerminal(int(f.Fd())), room: observe.NewAllowance(), shown: make(map[shownKey]string), summedAt: time.Now(),
+		out: out, terminal: ok && term.IsTerminal(int(f.Fd())), room: observe.NewLogBudget(), shown: make(map[shownKey]string), summedAt: time.Now(),
 		height: func() int {
 			if _, lines, err := term.GetSize(int(f.Fd())); err == nil {
 				return lines
@@ -102,12 +102,12 @@ func (r *row) kept() int {
 	if r.sure {
 		return 0
 	}
-	return observe.KeptFromFindings
+	return observe.FindingsReserve
 }
 
 // sumUp says once in a while what isn't shown.
 func (s *screen) sumUp(h *heard) error {
-	if time.Since(s.summedAt) < observe.Quiet {
+	if time.Since(s.summedAt) < observe.RepeatInterval {
 		return nil
 	}
 	s.summedAt = time.Now()

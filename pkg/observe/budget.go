@@ -20,24 +20,24 @@ const (
 // What must be left of logBurst for a line. What matters more may use what is kept
 // from the rest.
 const (
-	KeptFromFindings    = logBurst / 2
-	KeptFromProblems    = logBurst / 4
-	KeptFromTransitions = 0
+	FindingsReserve    = logBurst / 2
+	ProblemsReserve    = logBurst / 4
+	TransitionsReserve = 0
 )
 
 // Allowance is how much may be logged still because of what arrives.
-type Allowance struct {
+type LogBudget struct {
 	mu   sync.Mutex
 	left int
 	at   time.Time // when it was so much
 }
 
 // NewAllowance is a full one.
-func NewAllowance() *Allowance { return &Allowance{left: logBurst} }
+func NewLogBudget() *LogBudget { return &LogBudget{left: logBurst} }
 
 // Take reports whether a line of such a text may be logged with so much kept for
 // others, and takes it off.
-func (a *Allowance) Take(now time.Time, text, kept int) bool {
+func (a *LogBudget) Take(now time.Time, text, kept int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.fill(now)
@@ -49,14 +49,14 @@ func (a *Allowance) Take(now time.Time, text, kept int) bool {
 }
 
 // Spend takes a line off that is logged in any case.
-func (a *Allowance) Spend(now time.Time, text int) {
+func (a *LogBudget) Spend(now time.Time, text int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.fill(now)
 	a.left = max(a.left-text-lineOctets, 0)
 }
 
-func (a *Allowance) fill(now time.Time) {
+func (a *LogBudget) fill(now time.Time) {
 	since := min(now.Sub(a.at), time.Minute) // by then it is full
 	if more := int(since * logRate / time.Second); more > 0 {
 		a.left, a.at = min(a.left+more, logBurst), now

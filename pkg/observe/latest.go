@@ -12,7 +12,7 @@ import (
 // Movements hand the routers' changes of state over to what acts on them. The last one
 // of each router is enough for that, so nothing is ever lost, and nobody waits for
 // the log.
-type Movements struct {
+type LatestTransitions struct {
 	wake chan struct{}
 
 	mu     sync.Mutex // for short: the event loop waits for it
@@ -20,12 +20,12 @@ type Movements struct {
 }
 
 // NewMovements has nothing to hand over yet.
-func NewMovements() *Movements {
-	return &Movements{wake: make(chan struct{}, 1), latest: make(map[router.ID]router.Transition)}
+func NewLatestTransitions() *LatestTransitions {
+	return &LatestTransitions{wake: make(chan struct{}, 1), latest: make(map[router.ID]router.Transition)}
 }
 
 // Put never waits.
-func (m *Movements) Put(t router.Transition) {
+func (m *LatestTransitions) Put(t router.Transition) {
 	m.mu.Lock()
 	m.latest[t.ID] = t
 	m.mu.Unlock()
@@ -41,7 +41,7 @@ func nudge(wake chan struct{}) {
 }
 
 // Run tells each of them of the changes, until ctx ends.
-func (m *Movements) Run(ctx context.Context, told ...func(router.Transition)) error {
+func (m *LatestTransitions) Run(ctx context.Context, told ...func(router.Transition)) error {
 	for {
 		select {
 		case <-m.wake:
@@ -52,7 +52,7 @@ func (m *Movements) Run(ctx context.Context, told ...func(router.Transition)) er
 	}
 }
 
-func (m *Movements) tell(told []func(router.Transition)) {
+func (m *LatestTransitions) tell(told []func(router.Transition)) {
 	m.mu.Lock()
 	all := m.latest
 	m.latest = make(map[router.ID]router.Transition)

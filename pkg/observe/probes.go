@@ -83,9 +83,9 @@ func (c *Conflicts) settle(id router.ID) map[packet.MAC][]netip.Addr {
 	return claims
 }
 
-func inUse(id router.ID, mac packet.MAC, addresses []netip.Addr) Sight {
+func inUse(id router.ID, mac packet.MAC, addresses []netip.Addr) Observation {
 	slices.SortFunc(addresses, netip.Addr.Compare)
-	s := Sight{
+	s := Observation{
 		Kind: control.AddressInUse, Peer: mac.String(),
 		Text:   "heard no Active and took over, but another host, at " + mac.String() + ", had " + joinAddresses(addresses) + " before",
 		Remedy: "take the address off that host: the switch's table of MACs says at which port it is",

@@ -28,14 +28,14 @@ var refusals = []packet.Reason{
 
 // sighted returns the problem that a finding shows, if it shows one. The peer has so
 // many addresses, of which the finding may have only the first.
-func sighted(f router.Finding, listed int) (s Sight, ok bool) {
+func sighted(f router.Finding, listed int) (s Observation, ok bool) {
 	c := f.Comparison
 	who := Peer(f.Peer)
 	if c == nil {
 		s.Peer = who
 		return s, s.refused(f.ID, f.Reason)
 	}
-	s = Sight{Peer: who, Interval: max(c.Ours.Interval, c.Theirs.Interval)}
+	s = Observation{Peer: who, Interval: max(c.Ours.Interval, c.Theirs.Interval)}
 	if bothOwners(&f) {
 		owner := twoOwners(who)
 		owner.Interval = s.Interval
@@ -69,7 +69,7 @@ func sighted(f router.Finding, listed int) (s Sight, ok bool) {
 }
 
 // lists compares lists of addresses. Those of strangers have nothing in common.
-func (s *Sight) lists(id router.ID, c *vrrp.Comparison, listed int) {
+func (s *Observation) lists(id router.ID, c *vrrp.Comparison, listed int) {
 	if listed > len(c.Theirs.Addresses) {
 		s.Kind = control.AddressList
 		s.Text = fmt.Sprintf("%s has %d addresses, this host %d", s.Peer, listed, len(c.Ours.Addresses))
@@ -101,7 +101,7 @@ func (s *Sight) lists(id router.ID, c *vrrp.Comparison, listed int) {
 }
 
 // refused is the problem of what was refused for a reason, wherever that was.
-func (s *Sight) refused(id router.ID, reason packet.Reason) bool {
+func (s *Observation) refused(id router.ID, reason packet.Reason) bool {
 	switch reason {
 	case packet.ErrVersion:
 		s.Kind = control.Version
@@ -146,10 +146,10 @@ func (s *Sight) refused(id router.ID, reason packet.Reason) bool {
 // discarded is the problem with what was refused before a state machine heard of
 // it. Who is heard as the Active in one version may well speak the other too; what
 // came before the state was entered may be from one that was.
-func discarded(reason packet.Reason, d datapath.Discard, s router.Status) (Sight, bool) {
+func discarded(reason packet.Reason, d datapath.Discard, s router.Status) (Observation, bool) {
 	if reason == packet.ErrVersion && (s.Protocol.Active == d.Source.WithZone("") || d.ReceivedAt < s.Protocol.Since) {
-		return Sight{}, false
+		return Observation{}, false
 	}
-	seen := Sight{Peer: Peer(d.Source.WithZone("")), Interval: s.Protocol.ActiveAdverInterval}
+	seen := Observation{Peer: Peer(d.Source.WithZone("")), Interval: s.Protocol.ActiveAdverInterval}
 	return seen, seen.refused(s.ID, reason)
 }

@@ -15,7 +15,7 @@ import (
 const besideMost = 4096
 
 // Seat is where a Virtual Router is on the host.
-type Seat struct {
+type Placement struct {
 	packet.Key
 	Device    int // that its addresses are put on: the interface or its macvlan
 	Addresses []netip.Addr
@@ -24,10 +24,10 @@ type Seat struct {
 // Beside returns the other interfaces that are in the network of a Virtual Router, by
 // index, with the addresses that they must not answer for, and whether these are all. It
 // is about IPv4: with IPv6, Linux answers at the interface that has the address.
-func Beside(seats []Seat, host []link.Interface) (want map[int]map[packet.Key][]netip.Addr, all bool) {
+func SuppressARP(seats []Placement, host []link.Interface) (want map[int]map[packet.Key][]netip.Addr, all bool) {
 	want = make(map[int]map[packet.Key][]netip.Addr)
 	networks, lengths := ofNetworks(seats, host)
-	seats = slices.SortedFunc(slices.Values(seats), func(a, b Seat) int {
+	seats = slices.SortedFunc(slices.Values(seats), func(a, b Placement) int {
 		return cmp.Or(cmp.Compare(a.VRID, b.VRID), cmp.Compare(a.Ifindex, b.Ifindex))
 	})
 	n := 0
@@ -57,7 +57,7 @@ func Beside(seats []Seat, host []link.Interface) (want map[int]map[packet.Key][]
 
 // ofNetworks returns the interfaces that are in each network of IPv4, by index, and the
 // lengths of the networks' prefixes. The routers' macvlans are none of them.
-func ofNetworks(seats []Seat, host []link.Interface) (all map[netip.Prefix][]int, lengths []int) {
+func ofNetworks(seats []Placement, host []link.Interface) (all map[netip.Prefix][]int, lengths []int) {
 	devices := make(map[int]bool)
 	for _, s := range seats {
 		devices[s.Device] = devices[s.Device] || s.Device != s.Ifindex

@@ -18,12 +18,12 @@ func TestBeside(t *testing.T) {
 	down.Up = false
 	address := netip.MustParseAddr("192.0.2.10")
 	key := packet.Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
-	seats := []Seat{
+	seats := []Placement{
 		{Key: key, Device: 5, Addresses: []netip.Addr{address}},
 		{Key: packet.Key{Family: packet.IPv4, VRID: 52}, Addresses: []netip.Addr{address}}, // nowhere
 		{Key: packet.Key{Ifindex: 1, Family: packet.IPv6, VRID: 51}, Device: 1, Addresses: []netip.Addr{netip.MustParseAddr("2001:db8::10")}},
 	}
-	want, all := Beside(seats, []link.Interface{own, same, wider, apart, macvlan, down})
+	want, all := SuppressARP(seats, []link.Interface{own, same, wider, apart, macvlan, down})
 	if !all || len(want) != 2 {
 		t.Fatalf("beside are %v, all %v", want, all)
 	}
@@ -35,7 +35,7 @@ func TestBeside(t *testing.T) {
 	for n := range besideMost {
 		seats[0].Addresses = append(seats[0].Addresses, netip.AddrFrom4([4]byte{192, 0, byte(n >> 8), byte(n)}))
 	}
-	if _, all := Beside(seats, []link.Interface{own, same, wider}); all {
+	if _, all := SuppressARP(seats, []link.Interface{own, same, wider}); all {
 		t.Error("so many addresses are all held back")
 	}
 }

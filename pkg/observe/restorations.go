@@ -14,7 +14,7 @@ import (
 
 // Guardian tells what becomes of what goes with the virtual addresses, and counts
 // what somebody else has removed and was put back.
-type Guardian struct {
+type Restorations struct {
 	log     *logrus.Logger
 	history *control.History
 	failed  map[any]string // the last failure of each, so that it is told once
@@ -24,15 +24,15 @@ type Guardian struct {
 }
 
 // NewGuardian is one that has told nothing yet.
-func NewGuardian(log *logrus.Logger, history *control.History) *Guardian {
-	return &Guardian{log: log, history: history, failed: make(map[any]string), restored: make(map[router.ID]uint64)}
+func NewRestorations(log *logrus.Logger, history *control.History) *Restorations {
+	return &Restorations{log: log, history: history, failed: make(map[any]string), restored: make(map[router.ID]uint64)}
 }
 
 // Told is called by the worker's goroutine only.
-func (g *Guardian) Told(owner any, missing []fmt.Stringer, err error) {
+func (g *Restorations) Report(owner any, missing []fmt.Stringer, err error) {
 	id, _ := owner.(router.ID)
 	for _, what := range missing {
-		g.Restore(id, what.String())
+		g.Record(id, what.String())
 	}
 	if err == nil {
 		delete(g.failed, owner)
@@ -45,7 +45,7 @@ func (g *Guardian) Told(owner any, missing []fmt.Stringer, err error) {
 }
 
 // Restore notes that something of a router is put back.
-func (g *Guardian) Restore(id router.ID, what string) {
+func (g *Restorations) Record(id router.ID, what string) {
 	g.mu.Lock()
 	g.restored[id]++
 	g.mu.Unlock()
@@ -53,13 +53,13 @@ func (g *Guardian) Restore(id router.ID, what string) {
 }
 
 // Count returns how often something of a router was put back.
-func (g *Guardian) Count(id router.ID) uint64 {
+func (g *Restorations) Count(id router.ID) uint64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.restored[id]
 }
 
-func (g *Guardian) event(id router.ID, kind, text string) {
+func (g *Restorations) event(id router.ID, kind, text string) {
 	g.log.WithFields(Fields(id)).Warn(text)
 	g.history.Add(control.Event{Kind: kind, Interface: id.Interface, Family: id.Family.String(), VRID: int(id.VRID), Text: text})
 }
