@@ -197,7 +197,7 @@ func TestKilled(t *testing.T) {
 			s.ok(err)
 			code, err = p.Wait(s.ctx)
 			s.ok(err)
-			if out := p.Output(); code != 0 || !strings.HasPrefix(out, "kept what process ") || !strings.HasSuffix(out, " uses: failoverd runs there\nnothing was left behind\n") {
+			if out := p.Output(); code != 0 || !strings.HasPrefix(out, "kept everything of process ") || !strings.HasSuffix(out, ": it is a running failoverd\nthere is nothing to remove\n") {
 				t.Errorf("exit code %d:\n%s", code, out)
 			}
 			s.answeredBy("198.18.0.10", s.b)
