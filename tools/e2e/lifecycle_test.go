@@ -659,7 +659,7 @@ func TestWatch(t *testing.T) {
 
 				// It notices that the Active falls silent.
 				s.ok(s.ports[s.b].Pull())
-				_, err = w.WaitLine(s.ctx, line, func(l string) bool { return strings.Contains(l, "silent, nobody is Active") })
+				_, err = w.WaitLine(s.ctx, line, func(l string) bool { return strings.Contains(l, "silent, no router is Active") })
 				s.ok(err)
 				s.ok(s.ports[s.b].Plug())
 
