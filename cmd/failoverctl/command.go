@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,19 +23,19 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-const help = `failoverctl asks a running failoverd what it does, has it read its configuration
-again, and checks configuration files.`
+const help = `failoverctl shows the state of a running failoverd, sends commands to it, and checks
+configuration files.`
 
-// askTime is how long the daemon may take to answer.
-const askTime = 30 * time.Second
+// answerTimeout bounds the wait for the daemon's answer.
+const answerTimeout = 30 * time.Second
 
-// usageError is an error in the command line.
+// usageError is a mistake in the command line.
 type usageError struct{ error }
 
 func (e *usageError) Unwrap() error { return e.error }
 
-// saidError has been told already.
-type saidError struct{ error }
+// reportedError is an error whose message was printed already.
+type reportedError struct{ error }
 
 func exitCode(err error) int {
 	var usage *usageError
@@ -47,7 +48,7 @@ func exitCode(err error) int {
 	return exitFailure
 }
 
-// options are what several commands have.
+// options are the flags that several commands share.
 type options struct {
 	socket string
 	output string
@@ -59,7 +60,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	var o options
 	root := &cobra.Command{
 		Use:           "failoverctl",
-		Short:         "Ask failoverd what it does, and check its configuration",
+		Short:         "Show the state of failoverd, send commands to it, and check its configuration",
 		Long:          help + "\n\n" + manual.ExitHelp(exits),
 		Version:       config.Version(),
 		SilenceErrors: true,
@@ -80,54 +81,45 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
-	root.Flags().BoolP("version", "V", false, "print the version of failoverctl; the command version asks the running failoverd for its own too")
-	root.PersistentFlags().StringVar(&o.socket, "socket", control.DefaultPath, "the daemon's control socket, a `path`")
+	root.Flags().BoolP("version", "V", false, "print the version of failoverctl; the command version prints that of the running failoverd too")
+	root.PersistentFlags().StringVar(&o.socket, "socket", control.DefaultPath, "`path` of the daemon's control socket")
 	root.AddCommand(
-		statusCommand(&o), isActiveCommand(&o), watchCommand(&o), eventsCommand(&o), statsCommand(&o), reloadCommand(&o), maintenanceCommand(&o), handOverCommand(&o), priorityCommand(&o),
+		statusCommand(&o), isActiveCommand(&o), watchCommand(&o), eventsCommand(&o), statsCommand(&o), reloadCommand(&o), maintenanceCommand(&o), failoverCommand(&o), priorityCommand(&o),
 		checkCommand(), importCommand(), schemaCommand(), referenceCommand(), doctorCommand(&o), versionCommand(&o),
 	)
 	cli.Explain(root, nil, func(err error) error { return &usageError{err} })
 	return root
 }
 
-// outputFlag adds --output. The forms are the command's; note is about them.
-func outputFlag(c *cobra.Command, o *options, note string, forms ...string) {
-	n := len(forms) - 1
-	c.Flags().StringVarP(&o.output, "output", "o", forms[0], "`form` of the output: "+strings.Join(forms[:n], ", ")+" or "+forms[n]+note)
-	completeFlag(c, "output", forms...)
+// outputFlag adds --output to a command with these formats, of which the first is the
+// default. note ends the description of the flag.
+func outputFlag(c *cobra.Command, o *options, note string, formats ...string) {
+	n := len(formats) - 1
+	c.Flags().StringVarP(&o.output, "output", "o", formats[0], "`format` of the output: "+strings.Join(formats[:n], ", ")+" or "+formats[n]+note)
+	completeFlag(c, "output", formats...)
 	run := c.RunE
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if err := o.form(forms...); err != nil {
-			return err
+		if !slices.Contains(formats, o.output) {
+			return &usageError{fmt.Errorf("there is no output format %q: use %s or %s", o.output, strings.Join(formats[:n], ", "), formats[n])}
 		}
 		return run(c, args)
 	}
-}
-
-// form checks --output.
-func (o *options) form(known ...string) error {
-	for _, k := range known {
-		if o.output == k {
-			return nil
-		}
-	}
-	return &usageError{fmt.Errorf("--output %s is not known: it is one of %v", o.output, known)}
 }
 
 func reloadCommand(o *options) *cobra.Command {
 	var dry bool
 	c := &cobra.Command{
 		Use:   "reload",
-		Short: "Have failoverd read its configuration again",
-		Long: `reload has failoverd read its configuration file again. The file is checked whole: if
-something is wrong with it, nothing changes and the mistakes are shown. Otherwise only
-what is different changes: a router that is the same misses no advertisement, and one
-with another priority, interval or list of addresses stays in its state.`,
+		Short: "Make failoverd read its configuration again",
+		Long: `reload makes failoverd read its configuration file again and prints what changes. If the
+file has a mistake, reload shows all mistakes and changes nothing. A router without
+changes misses no advertisement. A router with another priority, interval or list of
+addresses keeps its state.`,
 		Example: `  sudo failoverctl reload
   failoverctl reload --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			ctx, cancel := context.WithTimeout(c.Context(), askTime)
+			ctx, cancel := context.WithTimeout(c.Context(), answerTimeout)
 			defer cancel()
 			r, err := o.client().Reload(ctx, dry)
 			if err != nil {
@@ -136,7 +128,7 @@ with another priority, interval or list of addresses stays in its state.`,
 			return writeChanges(c.OutOrStdout(), r)
 		},
 	}
-	c.Flags().BoolVar(&dry, "dry-run", false, "only say what would change")
+	c.Flags().BoolVar(&dry, "dry-run", false, "print what would change, and change nothing")
 	return c
 }
 
@@ -162,12 +154,12 @@ func checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Check a configuration file",
-		Long: `check reads a configuration file and shows everything that is wrong with it, with the
-place and the remedy. It needs no running failoverd and no privilege. What depends on
-the host is checked at the start and by "failoverctl reload --dry-run"; of that, check
-warns if an advertisement is longer than the MTU of its interface, if that is there.
+		Long: `check reads a configuration file and shows each mistake with its place and remedy. It
+needs no running failoverd and no privileges. Conditions of the host are checked when
+failoverd starts, and by "failoverctl reload --dry-run". One of them check looks at too:
+it warns if an advertisement is longer than the MTU of its interface.
 
-Exit codes: 0 the file is good or has only comments, 1 it isn't good or can't be read.`,
+Exit codes: 0 the file is valid or has only comments, 1 it has mistakes or can't be read.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeFiles("yaml", "yml", "json"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -183,7 +175,7 @@ Exit codes: 0 the file is good or has only comments, 1 it isn't good or can't be
 			var mistakes *config.Mistakes
 			if errors.As(err, &mistakes) {
 				fmt.Fprintln(c.ErrOrStderr(), mistakes)
-				return &saidError{err}
+				return &reportedError{err}
 			}
 			if err != nil {
 				return err
@@ -193,7 +185,7 @@ Exit codes: 0 the file is good or has only comments, 1 it isn't good or can't be
 				fmt.Fprintln(c.OutOrStdout(), f)
 			}
 			if more := len(findings) - most; more > 0 {
-				fmt.Fprintf(c.OutOrStdout(), "and %d more: failoverctl import tells all\n", more)
+				fmt.Fprintf(c.OutOrStdout(), "and %d more: failoverctl import lists all of them\n", more)
 			}
 			for _, w := range tooLong(f.Routers) {
 				fmt.Fprintln(c.OutOrStdout(), w)
@@ -202,16 +194,16 @@ Exit codes: 0 the file is good or has only comments, 1 it isn't good or can't be
 				for _, text := range all[:min(len(all), most)] {
 					fmt.Fprintln(c.ErrOrStderr(), text)
 				}
-				return &saidError{fmt.Errorf("the kernel has no room for %s", several(len(all), "router"))}
+				return &reportedError{fmt.Errorf("the kernel has no room for %s", plural(len(all), "router"))}
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is good: %s on %s\n", path, several(len(f.Routers), "router"), few(f.Interfaces()))
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is valid: %s on %s\n", path, plural(len(f.Routers), "router"), summarize(f.Interfaces()))
 			return err
 		},
 	}
 }
 
-// tooLong returns what is to be said of advertisements that are longer than the MTU of
-// their interface, as far as that is there.
+// tooLong returns a warning for each advertisement that is longer than the MTU of its
+// interface. Interfaces that don't exist yet are ignored.
 func tooLong(routers []config.Router) (all []string) {
 	for _, r := range routers {
 		i, err := net.InterfaceByName(r.Interface)
@@ -227,8 +219,8 @@ func tooLong(routers []config.Router) (all []string) {
 	return all
 }
 
-// few names some of a list.
-func few(names []string) string {
+// summarize returns the first names of a list and the number of the others.
+func summarize(names []string) string {
 	const most = 5
 	if len(names) <= most {
 		return strings.Join(names, ", ")
@@ -236,12 +228,12 @@ func few(names []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
-// several counts things.
-func several(n int, what string) string {
+// plural returns a number with its noun, which gets an s unless the number is 1.
+func plural(n int, noun string) string {
 	if n != 1 {
-		what += "s"
+		noun += "s"
 	}
-	return fmt.Sprintf("%d %s", n, what)
+	return fmt.Sprintf("%d %s", n, noun)
 }
 
 func schemaCommand() *cobra.Command {
@@ -259,7 +251,7 @@ func schemaCommand() *cobra.Command {
 func referenceCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "reference",
-		Short: "Print a configuration file with every key, its default and what it means",
+		Short: "Print a configuration file with every key, its default and its meaning",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			_, err := c.OutOrStdout().Write(config.Reference)
@@ -276,7 +268,7 @@ func versionCommand(o *options) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			w := c.OutOrStdout()
 			fmt.Fprintln(w, "failoverctl", config.Version())
-			ctx, cancel := context.WithTimeout(c.Context(), askTime)
+			ctx, cancel := context.WithTimeout(c.Context(), answerTimeout)
 			defer cancel()
 			s, err := o.client().Status(ctx)
 			switch {

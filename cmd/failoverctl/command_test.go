@@ -23,9 +23,9 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
-// fake is a daemon that says always the same.
+// fake is a daemon that always gives the same answers.
 type fake struct{ bad error }
 
 var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -128,7 +128,7 @@ func call(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errs.String()
 }
 
-// What the commands write, as people see it.
+// The output of the commands.
 func TestOutput(t *testing.T) {
 	t.Setenv("TZ", "UTC")
 	time.Local = time.UTC
@@ -176,11 +176,11 @@ func golden(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("not as in %s (-want +got):\n%s", path, diff)
+		t.Errorf("the output differs from %s (-want +got):\n%s", path, diff)
 	}
 }
 
-// The exit codes that the help documents, each with a message that says what to do.
+// The exit codes that the help documents, each with a message that has a remedy.
 func TestExitCodes(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string) string {
@@ -218,13 +218,13 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"events", "--since", "yesterday"}, exitUsage, "14:30"},
 		{[]string{"events", "--kind", "transitions"}, exitUsage, "transition, problem"},
 		{[]string{"stauts"}, exitUsage, "did you mean stats or status?"},
-		{[]string{"schema", "x"}, exitUsage, "unexpected argument \"x\": it is failoverctl schema; see failoverctl schema --help"},
-		{[]string{"failover"}, exitUsage, "ROUTER is missing: it is failoverctl failover ROUTER"},
+		{[]string{"schema", "x"}, exitUsage, "unexpected argument \"x\": the form is failoverctl schema; see failoverctl schema --help"},
+		{[]string{"failover"}, exitUsage, "ROUTER is missing: the form is failoverctl failover ROUTER"},
 		{[]string{"priority"}, exitUsage, "ROUTER and N|configured are missing"},
 		{[]string{"priority", "web"}, exitUsage, "N|configured is missing"},
 		{[]string{"maintenance"}, exitUsage, "on|off and ROUTER|--all are missing"},
 		{[]string{"status", "--outpt", "json"}, exitUsage, "there is no flag --outpt: did you mean --output?"},
-		{[]string{"status", "-o"}, exitUsage, "--output needs a value: --output FORM"},
+		{[]string{"status", "-o"}, exitUsage, "--output needs a value: --output FORMAT"},
 	} {
 		t.Run(strings.Join(c.args[:1], " ")+" "+c.want, func(t *testing.T) {
 			code, _, errs := call(t, c.args...)
@@ -235,17 +235,17 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// failoverd names the commands that are failoverctl's.
+// failoverd knows all commands of failoverctl, so that it can point to failoverctl.
 func TestControlCommands(t *testing.T) {
 	known := cli.ControlCommands()
 	for _, c := range command(new(bytes.Buffer), new(bytes.Buffer)).Commands() {
 		if name := c.Name(); !c.Hidden && name != "version" && !slices.Contains(known, name) {
-			t.Errorf("failoverd %s doesn't say that it is failoverctl %s", name, name)
+			t.Errorf("failoverd %s doesn't point to failoverctl %s", name, name)
 		}
 	}
 }
 
-// A file that has only comments is no mistake, and check says what it is.
+// A file with only comments isn't a mistake, and check says that nothing is configured.
 func TestCheckOfComments(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "failoverd.yaml")
 	if err := os.WriteFile(path, []byte("# routers:\n"), 0o644); err != nil {
@@ -264,7 +264,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// What is printed for other programs is of use to them.
+// Other programs can read the schema, the reference and the completions.
 func TestPrinted(t *testing.T) {
 	_, schema, _ := call(t, "schema")
 	if !json.Valid([]byte(schema)) {
@@ -285,11 +285,11 @@ func TestPrinted(t *testing.T) {
 	}
 }
 
-// Every command explains itself.
+// Every command has a help text.
 func TestHelp(t *testing.T) {
 	for _, c := range command(new(bytes.Buffer), new(bytes.Buffer)).Commands() {
 		if c.Short == "" {
-			t.Errorf("%s isn't explained", c.Name())
+			t.Errorf("%s has no short description", c.Name())
 		}
 		code, out, _ := call(t, c.Name(), "--help")
 		if code != 0 || !strings.Contains(out, "Usage:") {

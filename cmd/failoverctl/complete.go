@@ -12,14 +12,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// completeTime is how long the daemon may take when a shell waits.
-const completeTime = 2 * time.Second
+// completionTimeout bounds the wait for the daemon while a shell waits.
+const completionTimeout = 2 * time.Second
 
-// completeNames has a shell complete the names of the routers that aren't given
-// yet. Without a running failoverd there are none.
+// completeNames completes the names of routers that aren't among the arguments yet.
+// Without a running failoverd there are none.
 func completeNames(o *options) cobra.CompletionFunc {
 	return func(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), completeTime)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), completionTimeout)
 		defer cancel()
 		s, err := o.client().Status(ctx)
 		if err != nil {
@@ -27,7 +27,7 @@ func completeNames(o *options) cobra.CompletionFunc {
 		}
 		given := slices.Clone(args)
 		var names []cobra.Completion
-		for _, r := range s.Routers { // one of both families is there twice
+		for _, r := range s.Routers { // a router with both families is listed twice
 			if !slices.Contains(given, r.Name) {
 				given = append(given, r.Name)
 				names = append(names, cobra.CompletionWithDesc(r.Name, "VRID "+strconv.Itoa(r.VRID)+" on "+r.Interface))
@@ -37,8 +37,7 @@ func completeNames(o *options) cobra.CompletionFunc {
 	}
 }
 
-// completeFirst has it complete what f does as the first argument, and these words as
-// the second.
+// completeFirst completes the first argument with f, and the second one with these words.
 func completeFirst(f cobra.CompletionFunc, second ...cobra.Completion) cobra.CompletionFunc {
 	return func(c *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		switch len(args) {
@@ -51,7 +50,7 @@ func completeFirst(f cobra.CompletionFunc, second ...cobra.Completion) cobra.Com
 	}
 }
 
-// completeMaintenance has it complete on or off, and then the name of a router.
+// completeMaintenance completes on or off, and then the name of a router.
 func completeMaintenance(o *options) cobra.CompletionFunc {
 	return func(c *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		switch len(args) {
@@ -64,7 +63,7 @@ func completeMaintenance(o *options) cobra.CompletionFunc {
 	}
 }
 
-// completeInterfaces has it complete the names of the host's interfaces.
+// completeInterfaces completes the names of the host's interfaces.
 func completeInterfaces(_ *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	interfaces, err := net.Interfaces()
 	if err != nil {
@@ -79,7 +78,7 @@ func completeInterfaces(_ *cobra.Command, _ []string, _ string) ([]cobra.Complet
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeFiles has it complete the files of these kinds.
+// completeFiles completes files with these extensions.
 func completeFiles(extensions ...string) cobra.CompletionFunc {
 	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) > 0 {
@@ -89,7 +88,7 @@ func completeFiles(extensions ...string) cobra.CompletionFunc {
 	}
 }
 
-// completeFlag has it complete a flag's words.
+// completeFlag completes the values of a flag.
 func completeFlag(c *cobra.Command, name string, words ...string) {
 	completeFlagBy(c, name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 }

@@ -10,11 +10,11 @@ import (
 	"testing"
 )
 
-// What a shell is told to complete.
+// The completions that a shell gets.
 func TestComplete(t *testing.T) {
 	socket := serve(t, fake{})
 	for _, c := range []struct {
-		args string // with the socket; the last is what is completed
+		args string // the word before the | is completed
 		want string
 	}{
 		{"status |", "web\tVRID 51 on eth0\na-router-with-a-very-long-name\tVRID 7 on eth7\n:4"},
@@ -51,7 +51,7 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-// Interfaces are those of the host.
+// --iface completes the interfaces of the host.
 func TestCompleteInterfaces(t *testing.T) {
 	interfaces, err := net.Interfaces()
 	if err != nil {
@@ -69,7 +69,7 @@ func TestCompleteInterfaces(t *testing.T) {
 	}
 }
 
-// bash takes its script.
+// The scripts have no syntax error.
 func TestCompletionScript(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		code, out, errs := call(t, "completion", shell)

@@ -18,15 +18,15 @@ func doctorCommand(o *options) *cobra.Command {
 	var asked gather.Options
 	c := &cobra.Command{
 		Use:   "doctor",
-		Short: "Look for what would keep failover from working on this host",
-		Long: `doctor looks at this host for what would keep failover from working, and says of each
-thing what to do: the kernel, the interfaces and their settings, the firewall, other
-VRRP daemons, what else looks after addresses, the clock, the hypervisor. It looks at
-the interfaces of the configuration file, or at those of --iface, which need no file.
-If failoverd runs, it is asked as well, and listened to for some seconds while it is
-Active.
+		Short: "Find the problems that would keep failover from working on this host",
+		Long: `doctor checks this host for problems that would keep failover from working, and gives
+the remedy for each: the kernel, the interfaces and their settings, the firewall, other
+VRRP daemons, other programs that manage addresses, the clock, the hypervisor. It checks
+the interfaces of the configuration file, or those of --iface, which need no file. If
+failoverd runs, doctor asks it for its problems too. If it is Active, doctor listens to
+its advertisements for some seconds.
 
-It changes nothing. Without root some things can't be looked at, and it says which.
+doctor changes nothing. It lists the checks that it can't do without root.
 
 Exit codes: 0 no problem (there may be warnings), 1 a problem.`,
 		Example: `  sudo failoverctl doctor
@@ -47,22 +47,23 @@ Exit codes: 0 no problem (there may be warnings), 1 a problem.`,
 				err = writeReport(c.OutOrStdout(), report)
 			}
 			if err == nil && report.Worst() == doctor.Problem {
-				return &saidError{fmt.Errorf("a problem was found")}
+				return &reportedError{fmt.Errorf("a problem was found")}
 			}
 			return err
 		},
 	}
 	c.Flags().StringVar(&asked.Config, "config", config.DefaultPath, "the configuration `file`")
-	c.Flags().StringSliceVar(&asked.Interfaces, "iface", nil, "look only at this `interface`; may be repeated")
+	c.Flags().StringSliceVar(&asked.Interfaces, "iface", nil, "check only this `interface`; may be repeated")
 	completeFlagBy(c, "iface", completeInterfaces)
 	outputFlag(c, o, "", "table", "json")
 	return c
 }
 
-// reportHeads are above the findings of each level.
-var reportHeads = map[doctor.Level]string{doctor.Problem: "Problems", doctor.Warning: "Warnings", doctor.OK: "As it should be"}
+// levelTitles are the headings of the findings of each level.
+var levelTitles = map[doctor.Level]string{doctor.Problem: "Problems", doctor.Warning: "Warnings", doctor.OK: "OK"}
 
-// writeReport writes the findings by their level, within the width of a table.
+// writeReport writes the findings under the heading of their level, in lines of at most
+// tableWidth columns.
 func writeReport(w io.Writer, r doctor.Report) error {
 	var b strings.Builder
 	count := make(map[doctor.Level]int)
@@ -71,7 +72,7 @@ func writeReport(w io.Writer, r doctor.Report) error {
 			if b.Len() > 0 {
 				b.WriteString("\n")
 			}
-			fmt.Fprintln(&b, reportHeads[f.Level]+":")
+			fmt.Fprintln(&b, levelTitles[f.Level]+":")
 		}
 		head := f.Check
 		if f.Interface != "" {
@@ -82,22 +83,22 @@ func writeReport(w io.Writer, r doctor.Report) error {
 			wrap(&b, tableWidth, "    -> ", "       ", f.Remedy)
 		}
 		for _, command := range f.Commands {
-			fmt.Fprintln(&b, "         "+command) // whole, to be copied
+			fmt.Fprintln(&b, "         "+command) // in one line, so that it can be copied
 		}
 	}
 	if len(r.Unchecked) > 0 {
-		fmt.Fprintln(&b, "\nCouldn't be looked at:")
+		fmt.Fprintln(&b, "\nNot checked:")
 		for _, u := range r.Unchecked {
 			wrap(&b, tableWidth, "  ", "    ", u.Check+": "+u.Why)
 		}
 	}
-	fmt.Fprintf(&b, "\n%s, %s, %d as it should be\n", several(count[doctor.Problem], "problem"), several(count[doctor.Warning], "warning"), count[doctor.OK])
+	fmt.Fprintf(&b, "\n%s, %s, %d OK\n", plural(count[doctor.Problem], "problem"), plural(count[doctor.Warning], "warning"), count[doctor.OK])
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// wrap writes a text in lines that fit a width, the first one behind first and the others
-// behind next.
+// wrap writes a text in lines of at most width columns. The first line begins with first,
+// the others with next.
 func wrap(b *strings.Builder, width int, first, next, text string) {
 	for line := range strings.SplitSeq(fold(text, width-len(next)), "\n") {
 		fmt.Fprintln(b, first+line)
@@ -105,7 +106,7 @@ func wrap(b *strings.Builder, width int, first, next, text string) {
 	}
 }
 
-// fold breaks a text at spaces into lines of a width.
+// fold breaks a text at spaces into lines of at most width columns.
 func fold(text string, width int) string {
 	var lines []string
 	line := ""

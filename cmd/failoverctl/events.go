@@ -25,12 +25,12 @@ func eventsCommand(o *options) *cobra.Command {
 	var kinds []string
 	c := &cobra.Command{
 		Use:   "events [NAME]...",
-		Short: "Show what has happened: transitions and their reasons, failures, reloads",
-		Long: `events shows what has happened since the start, of which the daemon remembers the last
-4096 transitions and the last 1024 events of each other kind. Each has a number; where
-some are missing, because they were too many or were read too slowly, it says how many.
+		Short: "Show events: transitions and their reasons, failures, reloads",
+		Long: `events shows the events since failoverd started. The daemon keeps the last 4096
+transitions and the last 1024 events of each other kind. Events are numbered. If events
+were dropped, or were read too slowly, events shows how many are missing.
 
-With names it shows the events of these routers, checks and groups only.`,
+With names, it shows only the events of these routers, checks and groups.`,
 		Example: `  failoverctl events
   failoverctl events web --since 10m
   failoverctl events --since 14:30 --kind transition,problem
@@ -38,7 +38,7 @@ With names it shows the events of these routers, checks and groups only.`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: completeNames(o),
 		RunE: func(c *cobra.Command, names []string) error {
-			begin, err := moment(since, time.Now())
+			begin, err := parseSince(since, time.Now())
 			if err != nil {
 				return err
 			}
@@ -49,10 +49,10 @@ With names it shows the events of these routers, checks and groups only.`,
 				return !e.Time.Before(begin) && (len(names) == 0 || slices.Contains(names, e.Name)) && (len(kinds) == 0 || slices.Contains(kinds, e.Kind))
 			}
 			w := c.OutOrStdout()
-			lost := uint64(0) // before what is shown next
+			lost := uint64(0) // events missing before the one that is shown next
 			return o.client().Events(c.Context(), after, follow, func(e control.Event) error {
 				if lost += e.Lost; e.Time.Before(begin) {
-					lost = 0 // those were before it too
+					lost = 0 // the missing ones are older than --since too
 				}
 				if !wanted(e) {
 					return nil
@@ -65,12 +65,12 @@ With names it shows the events of these routers, checks and groups only.`,
 			})
 		},
 	}
-	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what happens, until interrupted")
-	c.Flags().Uint64Var(&after, "after", 0, "begin after the event of this `number`")
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "also show new events, until interrupted")
+	c.Flags().Uint64Var(&after, "after", 0, "begin after the event with this `number`")
 	c.Flags().StringVar(&since, "since", "", "begin at this `time`: 10m or 2h ago, 14:30 today, 2026-01-31, \"2026-01-31 14:30:05\" or RFC 3339")
 	c.Flags().StringSliceVar(&kinds, "kind", nil, "only events of this `kind`: "+strings.Join(control.EventKinds(), ", ")+"; may be repeated")
 	completeFlag(c, "kind", control.EventKinds()...)
-	outputFlag(c, o, ", one object in a line", "table", "json")
+	outputFlag(c, o, ", with one object per line", "table", "json")
 	return c
 }
 
@@ -78,15 +78,15 @@ With names it shows the events of these routers, checks and groups only.`,
 func knownKinds(kinds []string) error {
 	for _, k := range kinds {
 		if known := control.EventKinds(); !slices.Contains(known, k) {
-			return &usageError{fmt.Errorf("--kind %s is not known: it is one of %s", k, strings.Join(known, ", "))}
+			return &usageError{fmt.Errorf("there is no kind %q of events: use %s", k, strings.Join(known, ", "))}
 		}
 	}
 	return nil
 }
 
-// moment reads a time, or how long before now it was. Without a zone it is the local one,
-// without a day today's. An empty word is the beginning of time.
-func moment(word string, now time.Time) (time.Time, error) {
+// parseSince parses a time, or a duration before now. A time without a zone is local, and
+// one without a date is today. The empty word is the zero time.
+func parseSince(word string, now time.Time) (time.Time, error) {
 	if word == "" {
 		return time.Time{}, nil
 	}
@@ -106,15 +106,15 @@ func moment(word string, now time.Time) (time.Time, error) {
 			return time.Date(now.Year(), now.Month(), now.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), now.Location()), nil
 		}
 	}
-	return time.Time{}, &usageError{fmt.Errorf("--since %q is neither a time nor how long ago it was: write 10m, 14:30 or \"2026-01-31 14:30:05\"", word)}
+	return time.Time{}, &usageError{fmt.Errorf("--since %q is neither a time nor a duration: write it like 10m, 14:30 or \"2026-01-31 14:30:05\"", word)}
 }
 
-// eventTime has the zone, so that it can be compared with the log.
+// eventTime includes the zone, so that the times can be compared with the log.
 const eventTime = "2006-01-02T15:04:05.000Z07:00"
 
 func writeEvent(w io.Writer, e control.Event) error {
 	if e.Lost > 0 {
-		if _, err := fmt.Fprintf(w, "(%s before this are lost)\n", several(int(e.Lost), "event")); err != nil {
+		if _, err := fmt.Fprintf(w, "(%s missing here)\n", plural(int(e.Lost), "event")); err != nil {
 			return err
 		}
 	}
@@ -146,10 +146,10 @@ func statsCommand(o *options) *cobra.Command {
 	var all bool
 	c := &cobra.Command{
 		Use:   "stats [NAME]...",
-		Short: "Show what has been counted since the start",
-		Long: `stats shows the counters of what was received on all interfaces, and of each Virtual
-Router or of those that are named. Counters that RFC 8347 knows have its names. Those
-that are 0 are shown with --all and in JSON.`,
+		Short: "Show the counters since the start",
+		Long: `stats shows the counters of packets received on all interfaces, and the counters of each
+Virtual Router or of the named ones. Counters that RFC 8347 defines have its names.
+Counters that are 0 are shown only with --all and in JSON.`,
 		Example: `  failoverctl stats
   failoverctl stats web --all
   failoverctl stats -o json |
@@ -157,7 +157,7 @@ that are 0 are shown with --all and in JSON.`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: completeNames(o),
 		RunE: func(c *cobra.Command, args []string) error {
-			ctx, cancel := context.WithTimeout(c.Context(), askTime)
+			ctx, cancel := context.WithTimeout(c.Context(), answerTimeout)
 			defer cancel()
 			s, err := o.client().Stats(ctx)
 			if err != nil {
@@ -175,12 +175,12 @@ that are 0 are shown with --all and in JSON.`,
 			return writeStats(c.OutOrStdout(), s, all)
 		},
 	}
-	c.Flags().BoolVar(&all, "all", false, "also what was never counted")
+	c.Flags().BoolVar(&all, "all", false, "also show counters that are 0")
 	outputFlag(c, o, "", "table", "json")
 	return c
 }
 
-// writeStats writes what has been counted: a line for each counter that isn't 0.
+// writeStats writes a line for each counter that isn't 0, or for each counter.
 func writeStats(w io.Writer, s control.Stats, all bool) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	section := func(title string, counters []control.Counter) {
@@ -193,7 +193,7 @@ func writeStats(w io.Writer, s control.Stats, all bool) error {
 			}
 		}
 		if !any {
-			fmt.Fprintln(t, "  nothing counted")
+			fmt.Fprintln(t, "  all counters are 0")
 		}
 	}
 	section("received on all interfaces", s.Global)
@@ -203,9 +203,9 @@ func writeStats(w io.Writer, s control.Stats, all bool) error {
 	for _, h := range s.Hooks {
 		var counters []control.Counter
 		for _, outcome := range slices.Sorted(maps.Keys(h.Runs)) {
-			counters = append(counters, control.Counter{Name: outcome, Help: "runs that ended so", Value: h.Runs[outcome]})
+			counters = append(counters, control.Counter{Name: outcome, Help: "runs with this outcome", Value: h.Runs[outcome]})
 		}
-		counters = append(counters, control.Counter{Name: "skipped", Help: "changes of state that were never told", Value: h.Skipped})
+		counters = append(counters, control.Counter{Name: "skipped", Help: "state changes without a hook, because the next one came first", Value: h.Skipped})
 		section("hooks of "+h.Name, counters)
 	}
 	return t.Flush()

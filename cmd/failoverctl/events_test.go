@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// What --since may be.
+// The forms of --since.
 func TestMoment(t *testing.T) {
 	zone := time.FixedZone("", 2*60*60)
 	now := time.Date(2026, 5, 6, 14, 45, 30, 0, zone)
@@ -23,18 +23,18 @@ func TestMoment(t *testing.T) {
 		"2026-05-01T09:10:11":  "2026-05-01T09:10:11+02:00",
 		"2026-05-01T09:10:11Z": "2026-05-01T09:10:11Z",
 	} {
-		if got, err := moment(word, now); err != nil || got.Format(time.RFC3339) != want {
+		if got, err := parseSince(word, now); err != nil || got.Format(time.RFC3339) != want {
 			t.Errorf("%q: %v, %v, want %s", word, got, err, want)
 		}
 	}
 	for _, word := range []string{"-10m", "yesterday", "25:00", "10"} {
-		if got, err := moment(word, now); err == nil {
+		if got, err := parseSince(word, now); err == nil {
 			t.Errorf("%q is %v", word, got)
 		}
 	}
 }
 
-// Events are chosen by name, time and kind.
+// events filters by name, time and kind.
 func TestChosenEvents(t *testing.T) {
 	socket := serve(t, fake{})
 	for args, want := range map[string]string{

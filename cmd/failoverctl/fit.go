@@ -10,7 +10,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// unfit says which routers the kernel has no room for: they would wait.
+// unfit returns an error text for each router that doesn't fit the limits of the kernel's
+// maps and so would stay in Initialize.
 func unfit(routers []config.Router) (all []string) {
 	var needs []datapath.Need
 	var names []string

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// check names the routers that the kernel has no room for.
+// check names the routers that don't fit the limits of the kernel's maps.
 func TestCheckSaysWhatDoesNotFit(t *testing.T) {
 	var text strings.Builder
 	text.WriteString("routers:\n")

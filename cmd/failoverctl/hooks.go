@@ -11,25 +11,26 @@ import (
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
-// slowHook is from when on a hook that runs is worth a warning.
-const slowHook = 5.0
+// slowHookSeconds is the running time above which a hook gets a warning.
+const slowHookSeconds = 5.0
 
-// hookWarnings are what is wrong with a router's hooks, once for both families.
-func hookWarnings(r control.Router, now time.Time, told map[string]bool) []string {
-	if told[r.Name] {
+// hookWarnings returns the problems of a router's hooks. seen has the routers and groups
+// that were handled before, because both families of a router share its hooks.
+func hookWarnings(r control.Router, now time.Time, seen map[string]bool) []string {
+	if seen[r.Name] {
 		return nil
 	}
-	told[r.Name] = true
+	seen[r.Name] = true
 	var all []string
 	for _, h := range r.Hooks {
-		if strings.HasPrefix(h.Setting, "group ") { // all its routers have it
-			if told[h.Setting] {
+		if strings.HasPrefix(h.Setting, "group ") { // the routers of a group share its hooks
+			if seen[h.Setting] {
 				continue
 			}
-			told[h.Setting] = true
+			seen[h.Setting] = true
 		}
 		switch {
-		case h.RunningFor > slowHook:
+		case h.RunningFor > slowHookSeconds:
 			all = append(all, fmt.Sprintf("%s has been running for %s (%s): %s", h.Setting, seconds(h.RunningFor), h.Running, h.Command))
 		case h.Last != nil && h.Last.Outcome != "ok":
 			all = append(all, fmt.Sprintf("%s %s ago (%s): %s", h.Setting, age(now.Sub(h.Last.Started)), h.Last.State, ended(h.Last)))
@@ -40,7 +41,7 @@ func hookWarnings(r control.Router, now time.Time, told map[string]bool) []strin
 	return all
 }
 
-// ended says how a run has ended, with the last line that it wrote.
+// ended returns the outcome of a run and the last line of its output.
 func ended(r *control.HookRun) string {
 	if line := (script.Result{Output: []byte(r.Output)}).LastLine(); line != "" {
 		return r.Text + ": " + line
@@ -48,7 +49,7 @@ func ended(r *control.HookRun) string {
 	return r.Text
 }
 
-// writeHooks writes everything about a router's hooks.
+// writeHooks writes all details of a router's hooks.
 func writeHooks(line func(name, format string, args ...any), r control.Router, now time.Time) {
 	for _, h := range r.Hooks {
 		switch l := h.Last; {
@@ -65,11 +66,11 @@ func writeHooks(line func(name, format string, args ...any), r control.Router, n
 		}
 	}
 	if r.SkippedHooks > 0 {
-		line("never told", "%d changes of state, because the next change came first", r.SkippedHooks)
+		line("skipped", "%d state changes, because the next one came before a hook could run", r.SkippedHooks)
 	}
 }
 
-// outputLines is how many lines of a hook's output are shown.
+// outputLines is the number of lines that are shown of a hook's output.
 const outputLines = 5
 
 func writeOutput(line func(name, format string, args ...any), l *control.HookRun) {
@@ -78,9 +79,9 @@ func writeOutput(line func(name, format string, args ...any), l *control.HookRun
 		return
 	}
 	if int64(len(l.Output)) < l.Written || len(lines) > outputLines {
-		line("", "it wrote %d octets, the end is", l.Written)
+		line("", "the end of its %d bytes of output:", l.Written)
 	}
 	for _, s := range lines[max(len(lines)-outputLines, 0):] {
-		line("", "| %s", short(script.Result{Output: []byte(s)}.LastLine(), tableWidth))
+		line("", "| %s", truncate(script.Result{Output: []byte(s)}.LastLine(), tableWidth))
 	}
 }

@@ -37,7 +37,7 @@ func hooked() control.Status {
 	return control.Status{Now: now, Routers: []control.Router{web, six}, FIFO: &control.FIFO{Path: "/run/f", Written: 7, Lost: 2}}
 }
 
-// What is wrong with hooks is told below the router, once for both families.
+// Problems of hooks are shown below the router, once for both families.
 func TestHooksInStatus(t *testing.T) {
 	var b strings.Builder
 	if err := writeStatus(&b, hooked(), table{width: tableWidth}); err != nil {
@@ -53,7 +53,7 @@ func TestHooksInStatus(t *testing.T) {
 		"  ! notify_active 1m30s ago (MASTER): exit status 1: two[31m",
 		"  ! notify_backup: there is no /etc/b",
 		"  ! global.notify has been running for 12s (MASTER): /etc/g",
-		"! /run/f: 2 lines lost, because nobody read them in time",
+		"! /run/f: 2 lines lost, because no program read them in time",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -73,7 +73,7 @@ func TestHooksInDetails(t *testing.T) {
 		"notify_backup /etc/b, not run yet: there is no /etc/b",
 		"notify_stop /etc/s, not run yet",
 		"global.notify /etc/g, running for 12s (MASTER)",
-		"never told 3 changes of state",
+		"skipped 3 state changes",
 	} {
 		if !strings.Contains(words, want) {
 			t.Errorf("no %q in\n%s", want, b.String())
@@ -88,7 +88,7 @@ func TestHooksInStats(t *testing.T) {
 		t.Fatal(err)
 	}
 	words := strings.Join(strings.Fields(b.String()), " ")
-	if !strings.Contains(words, "hooks of web failed 1 runs that ended so ok 4 runs that ended so skipped 2 changes of state") {
+	if !strings.Contains(words, "hooks of web failed 1 runs with this outcome ok 4 runs with this outcome skipped 2 state changes") {
 		t.Error(b.String())
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/migrate"
 )
 
-// importPaths are where the other programs have their files. The first that
+// importPaths returns the configuration files of the other programs. The first one that
 // exists is imported.
 func importPaths() []string {
 	paths := []string{"/etc/keepalived/keepalived.conf"}
@@ -32,30 +32,30 @@ func importCommand() *cobra.Command {
 	var force bool
 	c := &cobra.Command{
 		Use:   "import [FILE]",
-		Short: "Make a configuration of keepalived's or the Rust failover's",
-		Long: `import reads the configuration of another program and writes failoverd's. It changes
-nothing else, and needs no running failoverd and no privilege.
+		Short: "Convert a configuration of keepalived or of the Rust failover",
+		Long: `import reads the configuration of keepalived or of the Rust failover and writes one for
+failoverd. It changes nothing else, and needs no running failoverd and no privileges.
 
-Without a FILE it takes the first that exists of /etc/keepalived/keepalived.conf,
-$SNAP_COMMON/vrrp-config.json, /var/snap/failover/common/vrrp-config.json and
-/etc/failover/vrrp-config.json.
+Without a FILE, import takes the first of these that exists:
+/etc/keepalived/keepalived.conf, $SNAP_COMMON/vrrp-config.json,
+/var/snap/failover/common/vrrp-config.json, /etc/failover/vrrp-config.json.
 
-What can't be translated one to one is listed on standard error, each with its place and
-what to do instead, and is in the comments of the result:
+Each directive that can't be translated one to one is listed on standard error, with its
+place and a remedy, and is a comment in the result:
 
-  behaves differently  translated: look whether you need the difference
-  later                failoverd doesn't have it yet
-  another program's    failoverd will not do it
-  not understood       a mistake, or newer than this program
-  not needed           failoverd does it by itself, or it says nothing
+  behaves differently  translated: check whether the difference matters
+  later                failoverd doesn't support it yet
+  another program's    out of the scope of failoverd
+  not understood       a mistake, or newer than this failoverctl
+  not needed           failoverd does it by itself, or it has no effect
 
-A router that would harm with what is missing is commented out. Passwords and keys are
-never in the result: with --output they go to files beside it, for their owner alone, and
-without it the findings say where they are expected. Both programs speak VRRP, so hosts
-can be moved one at a time, the Backup first.
+A router that could do harm without the missing part is commented out. Passwords and
+keys are never in the result. With --output they are written to files beside it that only
+their owner can read; without it, the findings name the files that are expected. Both
+programs speak VRRP, so hosts can be migrated one at a time, the Backup first.
 
-Exit codes: 0 also with such findings, 1 the file can't be read or has a mistake, or the
-result exists already.`,
+Exit codes: 0 done, even with such findings, 1 the file can't be read or has a mistake, or
+the result exists already.`,
 		Example: `  failoverctl import
   failoverctl import -o failoverd.yaml /etc/keepalived/keepalived.conf
   failoverctl check failoverd.yaml`,
@@ -63,7 +63,7 @@ result exists already.`,
 		ValidArgsFunction: completeFiles("conf", "json"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if from != "" && from != "keepalived" && from != "failover" {
-				return &usageError{fmt.Errorf("--from %s is not known: it is keepalived or failover", from)}
+				return &usageError{fmt.Errorf("--from %q is not supported: use keepalived or failover", from)}
 			}
 			path, err := importSource(args, importPaths())
 			if err != nil {
@@ -84,10 +84,10 @@ result exists already.`,
 			return writeFindings(c.ErrOrStderr(), r.Findings)
 		},
 	}
-	c.Flags().StringVar(&from, "from", "", "the `program` that the file is of: keepalived or failover (default: what it looks like)")
+	c.Flags().StringVar(&from, "from", "", "the `program` that the file is for: keepalived or failover (default: detected from the file)")
 	completeFlag(c, "from", "keepalived", "failover")
 	c.Flags().StringVarP(&output, "output", "o", "", "write the result to this `file` instead of standard output")
-	c.Flags().BoolVar(&force, "force", false, "overwrite the file of --output")
+	c.Flags().BoolVar(&force, "force", false, "overwrite the files that --output writes")
 	return c
 }
 
@@ -100,7 +100,7 @@ func importSource(args, known []string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("nothing to import: there is none of %s; name the file", strings.Join(known, ", "))
+	return "", fmt.Errorf("there is nothing to import: none of %s exists; name the file", strings.Join(known, ", "))
 }
 
 func importFile(path, from, output string) (*migrate.Result, error) {
@@ -110,7 +110,7 @@ func importFile(path, from, output string) (*migrate.Result, error) {
 		return nil, err
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read what is to be imported: %w", err)
+		return nil, fmt.Errorf("read the file to import: %w", err)
 	}
 	if from == "failover" || from == "" && migrate.LooksLikeFailover(content) {
 		return migrate.Failover(path, content)
@@ -125,11 +125,11 @@ func importFile(path, from, output string) (*migrate.Result, error) {
 	return migrate.KeepalivedWithKeys(path, config.ReadFile, filepath.Glob, beside)
 }
 
-// writeKeys writes the secrets beside the result, for their owner alone.
+// writeKeys writes the secrets to files beside the result that only their owner can read.
 func writeKeys(all []migrate.KeyFile, force bool) error {
 	for _, k := range all {
 		if force {
-			// An existing one may be for others too.
+			// An existing file may be readable for others.
 			if err := os.Remove(k.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("overwrite a key file: %w", err)
 			}
@@ -154,11 +154,11 @@ func writeImport(w io.Writer, path string, force bool, content []byte) error {
 	return writeNew(path, content, how, 0o644)
 }
 
-// writeNew writes a file, which may exist unless how is O_EXCL.
+// writeNew writes a file. With O_EXCL as how, it fails if the file exists.
 func writeNew(path string, content []byte, how int, mode fs.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|how, mode)
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s exists already: name another file, or overwrite it with --force", path)
+		return fmt.Errorf("%s already exists: name another file, or overwrite it with --force", path)
 	}
 	if err != nil {
 		return fmt.Errorf("write the result: %w", err)
@@ -170,21 +170,21 @@ func writeNew(path string, content []byte, how int, mode fs.FileMode) error {
 	return nil
 }
 
-// importKinds are how the kinds are called above their findings and in the
-// summary, for one and for several.
-var importKinds = map[migrate.Kind]struct{ head, one, several string }{
-	migrate.Changed:  {"Translated, but it behaves differently:", "directive translated with other behaviour", "directives translated with other behaviour"},
-	migrate.Later:    {"Needs a later failoverd:", "needs a later failoverd", "need a later failoverd"},
-	migrate.Foreign:  {"Another program's job:", "is another program's", "are another program's"},
+// kindTitles are the names of the kinds: the heading of their findings, and the text of
+// the summary for one finding and for several.
+var kindTitles = map[migrate.Kind]struct{ head, one, several string }{
+	migrate.Changed:  {"Translated, but it behaves differently:", "translated, but behaves differently", "translated, but behave differently"},
+	migrate.Later:    {"Not supported yet:", "not supported yet", "not supported yet"},
+	migrate.Foreign:  {"Another program's job:", "is another program's job", "are another program's job"},
 	migrate.Unknown:  {"Not understood:", "not understood", "not understood"},
 	migrate.Unneeded: {"Not needed:", "not needed", "not needed"},
 }
 
-// writeFindings writes the findings by their kinds, and how many there are.
+// writeFindings writes the findings of each kind under its heading, and a summary.
 func writeFindings(w io.Writer, all []migrate.Finding) error {
 	var summary []string
 	for _, kind := range migrate.Kinds {
-		names, n := importKinds[kind], 0
+		names, n := kindTitles[kind], 0
 		for _, f := range all {
 			if f.Kind != kind {
 				continue

@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// What import writes is what check accepts, and what it couldn't translate is said
-// apart from it.
+// check accepts the result of import. The findings go to standard error.
 func TestImport(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
@@ -23,7 +22,7 @@ func TestImport(t *testing.T) {
 	source := write("keepalived.conf", "vrrp_instance a {\n  interface eth0\n  virtual_router_id 51\n  track_bfd {\n    check\n  }\n  virtual_ipaddress {\n    192.0.2.10/24\n  }\n}\n")
 	result := filepath.Join(dir, "failoverd.yaml")
 	code, out, errs := call(t, "import", "-o", result, source)
-	if code != 0 || out != "" || !strings.Contains(errs, "keepalived.conf:4: track_bfd") || !strings.Contains(errs, "1 needs a later failoverd") {
+	if code != 0 || out != "" || !strings.Contains(errs, "keepalived.conf:4: track_bfd") || !strings.Contains(errs, "1 not supported yet") {
 		t.Errorf("exit code %d, output %q, findings:\n%s", code, out, errs)
 	}
 	if code, _, errs := call(t, "check", result); code != 0 {
@@ -35,7 +34,7 @@ func TestImport(t *testing.T) {
 		want string
 	}{
 		{[]string{source, "-o", result}, exitFailure, "--force"},
-		{[]string{source, "-o", result, "--force"}, 0, "later"},
+		{[]string{source, "-o", result, "--force"}, 0, "not supported yet"},
 		{[]string{source, "--from", "frr"}, exitUsage, "keepalived or failover"},
 		{[]string{filepath.Join(dir, "missing.conf")}, exitFailure, "missing.conf"},
 		{[]string{write("open.conf", "vrrp_instance a {\n")}, exitFailure, "open.conf:1"},
@@ -51,8 +50,8 @@ func TestImport(t *testing.T) {
 	}
 }
 
-// Passwords and keys go to files of their own beside the result, which nobody else
-// may read, and nowhere else.
+// Passwords and keys are written only to separate files beside the result, and only their
+// owner can read these.
 func TestImportKeys(t *testing.T) {
 	dir := t.TempDir()
 	source := filepath.Join(dir, "keepalived.conf")
@@ -75,7 +74,7 @@ func TestImportKeys(t *testing.T) {
 		if info, err := os.Stat(key); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%v: %v, %v", args, info, err)
 		}
-		// So that --force has something to mend.
+		// The next run with --force has to restrict the mode again.
 		if err := os.Chmod(key, 0o644); err != nil {
 			t.Fatal(err)
 		}

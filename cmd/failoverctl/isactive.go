@@ -16,11 +16,11 @@ func isActiveCommand(o *options) *cobra.Command {
 	var quiet bool
 	c := &cobra.Command{
 		Use:   "is-active ROUTER",
-		Short: "Tell by the exit code whether this host is Active for a router",
-		Long: `is-active prints the state of a router, and tells by its exit code whether that is
-Active. A router with addresses of both families is Active if it is for both.
+		Short: "Show by the exit code whether this host is Active for a router",
+		Long: `is-active prints the state of a router, and exits with 0 if the state is Active. A router
+with IPv4 and IPv6 addresses counts as Active if it is Active for both.
 
-Exit codes: 0 it is Active, 1 it isn't, or there is no such router,
+Exit codes: 0 the router is Active, 1 it isn't Active or doesn't exist,
 3 failoverd isn't running.`,
 		Example: `  failoverctl is-active web
   failoverctl is-active -q web && /usr/local/bin/nightly-job`,
@@ -46,7 +46,7 @@ Exit codes: 0 it is Active, 1 it isn't, or there is no such router,
 				}
 			}
 			if i >= 0 {
-				return &saidError{errors.New("it isn't Active")}
+				return &reportedError{errors.New("the router isn't Active")}
 			}
 			return nil
 		},

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command failoverctl asks a running failoverd what it does, and checks its
-// configuration.
+// Command failoverctl shows the state of a running failoverd, sends commands to it, and
+// checks configuration files.
 package main
 
 import (
@@ -26,14 +26,14 @@ const (
 )
 
 var exits = []manual.Exit{
-	{Code: exitDone, Meaning: "done"},
-	{Code: exitFailure, Meaning: "it failed or the file is wrong"},
-	{Code: exitUsage, Meaning: "the command line is wrong"},
+	{Code: exitDone, Meaning: "success"},
+	{Code: exitFailure, Meaning: "the command failed, or the file has mistakes"},
+	{Code: exitUsage, Meaning: "the command line has a mistake"},
 	{Code: exitStopped, Meaning: "failoverd isn't running"},
 }
 
-// memory is what the garbage collector keeps to, in octets, if what is in use is
-// less: the largest configuration is.
+// memory is the soft limit of the garbage collector in bytes. The largest configuration
+// needs less.
 const memory = 60 << 20
 
 func main() {
@@ -43,7 +43,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is main with its environment as parameters.
+// run is main with its environment as parameters. It returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cmd := command(stdout, stderr)
 	cmd.SetArgs(args)
@@ -51,8 +51,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil || errors.Is(err, syscall.EPIPE) {
 		return exitDone
 	}
-	var said *saidError
-	if !errors.As(err, &said) {
+	var reported *reportedError
+	if !errors.As(err, &reported) {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			fmt.Fprintln(stderr, "failoverctl: "+line)
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/manual"
 )
 
-// The page says what the code defines.
+// The generated regions of the page match the code.
 func TestManual(t *testing.T) {
 	root := command(io.Discard, io.Discard)
 	root.InitDefaultCompletionCmd()

@@ -22,11 +22,13 @@ func maintenanceCommand(o *options) *cobra.Command {
 	var all, persist bool
 	c := &cobra.Command{
 		Use:   "maintenance on|off ROUTER|--all",
-		Short: "Take routers out of service, or back into it",
-		Long: `maintenance on has a router leave with priority 0, so that another host takes over within
-Skew_Time, and keeps it in Initialize until maintenance off. The other members of its
-group go with it. It holds until the daemon ends or the router is taken out of the
-configuration, with --persist beyond both.`,
+		Short: "Take routers out of service, or put them back into service",
+		Long: `maintenance on takes a router out of service. If the router is Active, it sends an
+advertisement with priority 0, so that another host takes over within Skew_Time. It stays
+in Initialize until maintenance off. The other routers of its group go with it.
+
+Maintenance ends when the daemon stops, or when the router is removed from the
+configuration. With --persist it outlasts both.`,
 		Example: `  sudo failoverctl maintenance on --all
   sudo failoverctl maintenance on web --persist
   sudo failoverctl maintenance off web`,
@@ -34,26 +36,26 @@ configuration, with --persist beyond both.`,
 		ValidArgsFunction: completeMaintenance(o),
 		RunE: func(c *cobra.Command, args []string) error {
 			if args[0] != "on" && args[0] != "off" {
-				return &usageError{fmt.Errorf("maintenance %q: it is on or off", args[0])}
+				return &usageError{fmt.Errorf("maintenance %q: use on or off", args[0])}
 			}
 			name := ""
 			switch {
 			case all == (len(args) == 2):
-				return &usageError{errors.New("which router? give its name, or --all")}
+				return &usageError{errors.New("name either one router or --all")}
 			case !all:
 				name = args[1]
 			}
-			ctx, cancel := context.WithTimeout(c.Context(), askTime)
+			ctx, cancel := context.WithTimeout(c.Context(), answerTimeout)
 			defer cancel()
 			order, err := o.client().Maintenance(ctx, name, args[0] == "on", persist)
 			if err != nil {
 				return err
 			}
-			return o.tell(ctx, c.OutOrStdout(), order)
+			return o.printRouters(ctx, c.OutOrStdout(), order)
 		},
 	}
 	c.Flags().BoolVar(&all, "all", false, "all routers")
-	c.Flags().BoolVar(&persist, "persist", false, "also after a restart of the daemon or the host, and while the router is out of the configuration")
+	c.Flags().BoolVar(&persist, "persist", false, "keep it over restarts of the daemon and the host, and while the router isn't in the configuration")
 	return c
 }
 
@@ -61,10 +63,10 @@ func priorityCommand(o *options) *cobra.Command {
 	var persist bool
 	c := &cobra.Command{
 		Use:   "priority ROUTER N|configured",
-		Short: "Give a router another priority",
-		Long: `priority gives a router another priority, 1 to 254, until the next reload or the daemon's
-end; with --persist beyond that. "configured" gives it the one of the configuration
-back. What its checks add or take away comes on top of it.`,
+		Short: "Change the priority of a router",
+		Long: `priority sets the priority of a router, 1 to 254, until the next reload or until the
+daemon stops. With --persist it outlasts both. "configured" restores the priority of the
+configuration. The weights of the router's checks are added to the new priority.`,
 		Example: `  sudo failoverctl priority web 50
   sudo failoverctl priority web configured`,
 		Args:              cobra.ExactArgs(2),
@@ -74,35 +76,36 @@ back. What its checks add or take away comes on top of it.`,
 			if args[1] != "configured" {
 				var err error
 				if n, err = strconv.Atoi(args[1]); err != nil || n < 1 || n > 254 {
-					return &usageError{fmt.Errorf("priority %q: it is 1 to 254, or configured", args[1])}
+					return &usageError{fmt.Errorf("priority %q: use 1 to 254, or configured", args[1])}
 				}
 			}
-			ctx, cancel := context.WithTimeout(c.Context(), askTime)
+			ctx, cancel := context.WithTimeout(c.Context(), answerTimeout)
 			defer cancel()
 			order, err := o.client().SetPriority(ctx, args[0], n, persist)
 			if err != nil {
 				return err
 			}
-			return o.tell(ctx, c.OutOrStdout(), order)
+			return o.printRouters(ctx, c.OutOrStdout(), order)
 		},
 	}
-	c.Flags().BoolVar(&persist, "persist", false, "also after a reload, and a restart of the daemon or the host")
+	c.Flags().BoolVar(&persist, "persist", false, "keep it over reloads, and over restarts of the daemon and the host")
 	return c
 }
 
-func handOverCommand(o *options) *cobra.Command {
+func failoverCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "failover ROUTER",
-		Short: "Give the addresses of a router to another host, once",
-		Long: `failover has a router that is Active leave with priority 0 and go on as a Backup that
-doesn't preempt, whatever its priority, until the new Active is gone. If no other host
-takes over within Active_Down_Interval, this one has the addresses again.`,
+		Short: "Hand the addresses of a router over to another host, once",
+		Long: `failover hands the addresses of a router over. The router sends an advertisement with
+priority 0 and becomes Backup. It doesn't preempt the new Active, whatever its priority,
+until that one is gone. If no other host takes over within Active_Down_Interval, this
+host takes the addresses back.`,
 		Example: `  sudo failoverctl failover web
   sudo failoverctl failover web && sudo systemctl restart nginx`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeFirst(completeNames(o)),
 		RunE: func(c *cobra.Command, args []string) error {
-			ctx, cancel := context.WithTimeout(c.Context(), askTime)
+			ctx, cancel := context.WithTimeout(c.Context(), answerTimeout)
 			defer cancel()
 			before, err := o.client().Status(ctx)
 			if err != nil {
@@ -121,7 +124,7 @@ takes over within Active_Down_Interval, this one has the addresses again.`,
 			until, cancel := context.WithTimeout(c.Context(), wait)
 			defer cancel()
 			o.await(until, order, func(r control.Router) bool { return r.Active != "" })
-			if err := o.tell(c.Context(), c.OutOrStdout(), order); err != nil {
+			if err := o.printRouters(c.Context(), c.OutOrStdout(), order); err != nil {
 				return err
 			}
 			after, err := o.client().Status(c.Context())
@@ -130,7 +133,7 @@ takes over within Active_Down_Interval, this one has the addresses again.`,
 			}
 			for _, r := range after.Routers {
 				if r.Name == args[0] && r.State == "Active" {
-					return fmt.Errorf("no other host has taken over from %s (%s), so this one has the addresses again", r.Name, r.Family)
+					return fmt.Errorf("no other host took over the addresses of %s (%s), so this host took them back", r.Name, r.Family)
 				}
 			}
 			return nil
@@ -138,7 +141,7 @@ takes over within Active_Down_Interval, this one has the addresses again.`,
 	}
 }
 
-// await waits until all routers of an order are as wanted, or ctx ends.
+// await waits until want is true for all routers of an order, or until ctx ends.
 func (o *options) await(ctx context.Context, order control.Order, want func(control.Router) bool) {
 	for ctx.Err() == nil {
 		s, err := o.client().Status(ctx)
@@ -154,8 +157,8 @@ func (o *options) await(ctx context.Context, order control.Order, want func(cont
 	}
 }
 
-// tell says how the routers of an order are now.
-func (o *options) tell(ctx context.Context, w io.Writer, order control.Order) error {
+// printRouters writes the current state of the routers of an order.
+func (o *options) printRouters(ctx context.Context, w io.Writer, order control.Order) error {
 	s, err := o.client().Status(ctx)
 	if err != nil {
 		return err
@@ -173,7 +176,7 @@ func (o *options) tell(ctx context.Context, w io.Writer, order control.Order) er
 		case r.State == "Initialize":
 			text[1] = why(r)
 		case r.State == "Backup" && r.Active == "":
-			text = append(text, "nobody is Active yet")
+			text = append(text, "no host is Active yet")
 		case r.State == "Backup":
 			text = append(text, "Active is "+r.Active)
 		}

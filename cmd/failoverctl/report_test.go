@@ -13,7 +13,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/doctor"
 )
 
-// The report for people fits, and names what it couldn't look at.
+// The report fits the width, and lists the checks that weren't possible.
 func TestReport(t *testing.T) {
 	long := strings.Repeat("a long reason ", 20)
 	var b bytes.Buffer
@@ -36,7 +36,7 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// What the command line gets wrong is said before anything is looked at.
+// A mistake in the command line is an error before any check runs.
 func TestDoctorUsage(t *testing.T) {
 	for _, args := range [][]string{{"doctor", "eth0"}, {"doctor", "-o", "xml"}, {"doctor", "--interface", "eth0"}} {
 		if code, out, _ := call(t, args...); code != exitUsage || out != "" {

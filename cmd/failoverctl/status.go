@@ -19,22 +19,22 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// tableWidth is what the table of the status fits.
+// tableWidth is the maximum width of the status table in columns.
 const tableWidth = 100
 
 func statusCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status [NAME]...",
-		Short: "Show the state of the routers, and why it is so",
-		Long: `status shows the state of all routers, or everything about those that are named.
+		Short: "Show the state of the routers and its reason",
+		Long: `status shows the state of all routers, or all details of the named ones.
 
-  STATE  Active: this host has the addresses; Backup: another has them;
-         Initialize: the router takes no part
-  NEXT   Active: the time until the next advertisement; Backup: until
-         it takes over if it hears nothing
+  STATE  Active: this host has the addresses; Backup: another host has
+         them; Initialize: the router takes no part in the election
+  NEXT   Active: the time until the next advertisement; Backup: the
+         time until it takes over if it hears no advertisement
 
-Below each router is why it is in its state, or what it waits for, and behind a ! each
-hook that failed, and what is wrong between it and other routers, with what to do.`,
+The line below a router is the reason for its state, or what the router waits for. Lines
+that begin with ! are hooks that failed, and problems with their remedies.`,
 		Example: `  failoverctl status
   failoverctl status web
   failoverctl status -o json |
@@ -63,11 +63,11 @@ hook that failed, and what is wrong between it and other routers, with what to d
 	return c
 }
 
-// named returns the routers of these names, without any name all of them.
+// named returns the routers with these names, or all routers if there are no names.
 func named[T any](routers []T, names []string, name func(T) string) ([]T, error) {
 	for _, n := range names {
 		if !slices.ContainsFunc(routers, func(r T) bool { return name(r) == n }) {
-			return nil, fmt.Errorf("no router has the name %q: failoverctl status lists them", n)
+			return nil, fmt.Errorf("there is no router %q: failoverctl status lists the routers", n)
 		}
 	}
 	if len(names) == 0 {
@@ -77,7 +77,7 @@ func named[T any](routers []T, names []string, name func(T) string) ([]T, error)
 }
 
 func ask(ctx context.Context, o *options) (control.Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	return o.client().Status(ctx)
 }
@@ -91,28 +91,27 @@ func writeJSON(w io.Writer, v any) error {
 	return err
 }
 
-// table is the table of the status.
+// table is the layout of the status table.
 type table struct {
-	width int  // that its lines fit, unless it is wide
-	wide  bool // with more columns
-	brief bool // without why a router is in its state, where nothing is wrong with it
+	width int  // maximum width of the lines, unless wide
+	wide  bool // has all columns
+	brief bool // omits the reasons of routers without a problem
 }
 
-// writeStatus writes a line for each virtual router, or more where the reasons don't fit,
-// and then what is wrong with the host.
+// writeStatus writes the table of the routers, and below it the problems of the host.
 func writeStatus(w io.Writer, s control.Status, t table) error {
 	if _, err := io.WriteString(w, t.routers(s)); err != nil {
 		return err
 	}
 	for _, text := range hostProblems(s) {
-		if _, err := fmt.Fprintln(w, short("! "+text, t.width)); err != nil {
+		if _, err := fmt.Fprintln(w, truncate("! "+text, t.width)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// routers are the lines of the routers, below those of the columns' names.
+// routers returns the header of the table and the lines of the routers.
 func (t table) routers(s control.Status) string {
 	header := []string{"ROUTER", "VRID", "FAMILY", "STATE", "SINCE", "PRIO", "ACTIVE", "NEXT"}
 	if t.wide {
@@ -120,9 +119,9 @@ func (t table) routers(s control.Status) string {
 	}
 	rows := [][]string{header}
 	for _, r := range s.Routers {
-		row := []string{short(r.Name, 16), fmt.Sprint(r.VRID), r.Family, r.State, age(s.Now.Sub(r.Since)), fmt.Sprint(r.Priority), active(r), next(r)}
+		row := []string{truncate(r.Name, 16), fmt.Sprint(r.VRID), r.Family, r.State, age(s.Now.Sub(r.Since)), fmt.Sprint(r.Priority), active(r), next(r)}
 		if t.wide {
-			row = append(row, r.Interface, strings.Join(r.Addresses, ","), dash(r.MAC), dash(r.VirtualMAC), dash(r.Receive), dash(r.Fence), dash(peers(r)), why(r))
+			row = append(row, r.Interface, strings.Join(r.Addresses, ","), orDash(r.MAC), orDash(r.VirtualMAC), orDash(r.Receive), orDash(r.Fence), orDash(peers(r)), why(r))
 		}
 		rows = append(rows, row)
 	}
@@ -131,7 +130,7 @@ func (t table) routers(s control.Status) string {
 	for _, row := range rows {
 		fmt.Fprintln(in, strings.Join(row, "\t"))
 	}
-	_ = in.Flush() // to memory
+	_ = in.Flush() // a strings.Builder returns no errors
 	n := 0
 	warned := make(map[string]bool)
 	for line := range strings.Lines(columns.String()) {
@@ -140,9 +139,9 @@ func (t table) routers(s control.Status) string {
 		case t.wide:
 			fmt.Fprintln(&b, line)
 		case n == 0:
-			fmt.Fprintln(&b, short(line, t.width))
+			fmt.Fprintln(&b, truncate(line, t.width))
 		default:
-			fmt.Fprintln(&b, short(line, t.width))
+			fmt.Fprintln(&b, truncate(line, t.width))
 			r := s.Routers[n-1]
 			b.WriteString(t.below(r, s.Now, warned))
 		}
@@ -151,43 +150,44 @@ func (t table) routers(s control.Status) string {
 	return b.String()
 }
 
-// below are the lines below a router's: why it is so, and what is wrong.
+// below returns the lines below that of a router: the reason for its state and its
+// problems. warned has the routers and groups whose hooks were handled before.
 func (t table) below(r control.Router, now time.Time, warned map[string]bool) string {
 	var b strings.Builder
 	hooks := hookWarnings(r, now, warned)
 	if r.Maintenance {
-		fmt.Fprintln(&b, short("    maintenance: "+offAgain(r), t.width))
+		fmt.Fprintln(&b, truncate("    maintenance: "+maintenanceEnd(r), t.width))
 	}
-	alone := r.Maintenance && r.Waiting == vrrp.CauseMaintenance.String() // it is said already
-	if !alone && (!t.brief || r.State == "Initialize" || len(r.Problems)+len(hooks) > 0) {
-		fmt.Fprintln(&b, short("    "+why(r), t.width))
+	onlyMaintenance := r.Maintenance && r.Waiting == vrrp.CauseMaintenance.String() // written above
+	if !onlyMaintenance && (!t.brief || r.State == "Initialize" || len(r.Problems)+len(hooks) > 0) {
+		fmt.Fprintln(&b, truncate("    "+why(r), t.width))
 	}
 	for _, p := range r.Problems {
 		wrap(&b, t.width, "  ! ", "    ", fmt.Sprintf("%s for %s: %s", p.Kind, age(now.Sub(p.Since)), p.Text))
 		wrap(&b, t.width, "    -> ", "       ", p.Remedy)
 	}
 	for _, text := range hooks {
-		fmt.Fprintln(&b, short("  ! "+text, t.width))
+		fmt.Fprintln(&b, truncate("  ! "+text, t.width))
 	}
 	return b.String()
 }
 
-// hostProblems are what is wrong beside the routers.
+// hostProblems returns the problems that no single router has.
 func hostProblems(s control.Status) (all []string) {
 	if r := s.Realtime; r.Problem != "" {
 		what := "not real-time"
 		if r.Is != string(config.RealtimeNone) {
-			what = "real-time, but not all of it"
+			what = "only partly real-time"
 		}
 		all = append(all, what+": "+r.Problem)
 	}
 	if s.FIFO != nil && s.FIFO.Lost > 0 {
-		all = append(all, fmt.Sprintf("%s: %s lost, because nobody read them in time", s.FIFO.Path, several(int(s.FIFO.Lost), "line")))
+		all = append(all, fmt.Sprintf("%s: %s lost, because no program read them in time", s.FIFO.Path, plural(int(s.FIFO.Lost), "line")))
 	}
 	return all
 }
 
-// writeDetails writes everything about some virtual routers.
+// writeDetails writes all details of the routers.
 func writeDetails(w io.Writer, s control.Status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for i, r := range s.Routers {
@@ -204,9 +204,9 @@ func writeDetails(w io.Writer, s control.Status) error {
 			line("state", "%s for %s: %s", r.State, age(s.Now.Sub(r.Since)), why(r))
 		}
 		if r.Maintenance {
-			line("maintenance", "%s", offAgain(r))
+			line("maintenance", "%s", maintenanceEnd(r))
 		}
-		line("became Active", "%s", several(int(r.BecameActive), "time"))
+		line("became Active", "%s", plural(int(r.BecameActive), "time"))
 		line("addresses", "%s", strings.Join(r.Addresses, " "))
 		if len(r.Extra) > 0 {
 			line("extra addresses", "%s", strings.Join(r.Extra, ", "))
@@ -217,7 +217,7 @@ func writeDetails(w io.Writer, s control.Status) error {
 		for _, rule := range r.Rules {
 			line("rule", "%s", strings.TrimPrefix(rule, "rule "))
 		}
-		line("on this host", "%s", yes(r.Assigned))
+		line("on this host", "%s", yesNo(r.Assigned))
 		line("priority", "%s", priority(r))
 		if r.Group != "" {
 			line("moves with", "%s", r.Group)
@@ -233,7 +233,7 @@ func writeDetails(w io.Writer, s control.Status) error {
 			line("last heard", "%s ago", seconds(r.LastHeard))
 		}
 		if len(r.Peers) > 0 {
-			line("unicast from", "%s", dash(r.Source))
+			line("unicast from", "%s", orDash(r.Source))
 		}
 		for _, p := range r.Peers {
 			line("peer", "%s, %s", p.Address, peer(p))
@@ -241,7 +241,7 @@ func writeDetails(w io.Writer, s control.Status) error {
 		if r.State != "Initialize" {
 			line("next", "%s", map[string]string{"Active": "advertises in ", "Backup": "takes over in "}[r.State]+next(r))
 			if r.PreemptIn > 0 {
-				line("preempts", "in %s, if it is still one of lower priority", seconds(r.PreemptIn))
+				line("preempts", "in %s, if the Active still has a lower priority", seconds(r.PreemptIn))
 			}
 			line("timers", "Advertisement_Interval %s, Active_Adver_Interval %s%s, Skew_Time %s, Active_Down_Interval %s",
 				seconds(r.AdvertisementInterval), seconds(r.ActiveAdverInterval), bound(r), seconds(r.SkewTime), seconds(r.ActiveDownInterval))
@@ -249,15 +249,15 @@ func writeDetails(w io.Writer, s control.Status) error {
 		if r.Authentication != "" {
 			line("authentication", "%s", r.Authentication)
 		}
-		line("modes", "Preempt_Mode %s, Accept_Mode %s, checksum %s", yes(r.Preempt), yes(r.Accept), r.Checksum)
+		line("modes", "Preempt_Mode %s, Accept_Mode %s, checksum %s", yesNo(r.Preempt), yesNo(r.Accept), r.Checksum)
 		if r.Receive != "" {
 			mac := r.VirtualMAC
 			if r.Macvlan != "" {
 				mac += " " + r.Macvlan
 			}
-			line("MAC", "%s (virtual MAC: %s)", r.MAC, dash(mac))
+			line("MAC", "%s (virtual MAC: %s)", r.MAC, orDash(mac))
 			line("receives by", "%s: %s", r.Receive, r.ReceiveWhy)
-			line("fence", "%s", dash(r.Fence))
+			line("fence", "%s", orDash(r.Fence))
 		}
 		for _, p := range r.Problems {
 			line("! "+p.Kind, "%s", p.Text)
@@ -269,7 +269,7 @@ func writeDetails(w io.Writer, s control.Status) error {
 	return t.Flush()
 }
 
-// bound is what the interval that is learnt can be at most, if there is a bound.
+// bound returns the limit of the learnt interval, if there is one.
 func bound(r control.Router) string {
 	if r.MaxInterval == 0 {
 		return ""
@@ -277,7 +277,7 @@ func bound(r control.Router) string {
 	return " (at most " + seconds(r.MaxInterval) + ")"
 }
 
-// peer is what is known of a peer. One that is Backup says nothing.
+// peer describes a unicast peer. A peer that is Backup is silent, so it isn't heard.
 func peer(p control.Peer) string {
 	heard := "not heard yet"
 	if p.LastHeard != nil {
@@ -286,7 +286,7 @@ func peer(p control.Peer) string {
 	return fmt.Sprintf("%s, TTL %d to %d", heard, p.MinTTL, p.MaxTTL)
 }
 
-// peers are the addresses of the peers with the time since they were heard.
+// peers returns the addresses of the peers with the time since each was heard.
 func peers(r control.Router) string {
 	var all []string
 	for _, p := range r.Peers {
@@ -299,14 +299,14 @@ func peers(r control.Router) string {
 	return strings.Join(all, ",")
 }
 
-// why says why a router is in its state. Of a Backup that is whom it hears.
+// why returns the reason for a router's state. For a Backup that is the Active it hears.
 func why(r control.Router) string {
 	if r.Waiting != "" {
 		return r.Waiting
 	}
 	text := r.Cause
 	if r.State == "Backup" {
-		text = "hears nobody yet"
+		text = "hears no Active yet"
 		if r.Active != "" {
 			text = fmt.Sprintf("hears %s, priority %d, every %s", r.Active, r.ActivePriority, seconds(r.ActiveAdverInterval))
 		}
@@ -314,19 +314,19 @@ func why(r control.Router) string {
 			text += "; became Backup: " + r.Cause
 		}
 	}
-	if down := weighing(r); down != "" {
+	if down := downChecks(r); down != "" {
 		text += "; down: " + down
 	}
 	return text
 }
 
-// offAgain says how a router's maintenance ends.
-func offAgain(r control.Router) string {
+// maintenanceEnd returns the command that ends a router's maintenance.
+func maintenanceEnd(r control.Router) string {
 	return "failoverctl maintenance off " + r.Name + " ends it"
 }
 
-// weighing names the checks that are down and change the priority.
-func weighing(r control.Router) string {
+// downChecks returns the names of the checks that are down and change the priority.
+func downChecks(r control.Router) string {
 	var down []string
 	for _, d := range r.Tracks {
 		if d.State == "down" && d.Weight != 0 && !d.Reverse {
@@ -336,11 +336,11 @@ func weighing(r control.Router) string {
 	return strings.Join(down, ", ")
 }
 
-// effect says what a check does to a router now.
+// effect returns the effect that a check has on a router now.
 func effect(d control.Dependency) string {
 	switch {
 	case d.Fault:
-		return "keeps it from taking part"
+		return "keeps the router in Initialize"
 	case d.Change != 0:
 		return fmt.Sprintf("priority %+d", d.Change)
 	case d.Weight != 0:
@@ -385,7 +385,7 @@ func next(r control.Router) string {
 	return seconds(max(r.Deadline, 0))
 }
 
-// priority is the effective one, and the configured one if it is another.
+// priority returns the effective priority, and the configured one if that differs.
 func priority(r control.Router) string {
 	if r.Priority == r.ConfiguredPriority {
 		return fmt.Sprint(r.Priority)
@@ -393,12 +393,12 @@ func priority(r control.Router) string {
 	return fmt.Sprintf("%d (configured %d)", r.Priority, r.ConfiguredPriority)
 }
 
-// seconds writes a time in milliseconds at most.
+// seconds formats a number of seconds, rounded to milliseconds.
 func seconds(s float64) string {
 	return time.Duration(s * float64(time.Second)).Round(time.Millisecond).String()
 }
 
-// age writes a time as people say it.
+// age formats a duration: days and hours, seconds, or tenths of a second.
 func age(d time.Duration) string {
 	day := 24 * time.Hour
 	switch {
@@ -410,22 +410,22 @@ func age(d time.Duration) string {
 	return d.Round(100 * time.Millisecond).String()
 }
 
-func yes(b bool) string {
+func yesNo(b bool) string {
 	if b {
 		return "yes"
 	}
 	return "no"
 }
 
-func dash(s string) string {
+func orDash(s string) string {
 	if s == "" {
 		return "-"
 	}
 	return s
 }
 
-// short cuts a text to a width.
-func short(s string, width int) string {
+// truncate cuts a text to a width.
+func truncate(s string, width int) string {
 	r := []rune(s)
 	if len(r) <= width {
 		return s

@@ -10,10 +10,10 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// A router's line says why it is in its state, and a Backup's whom it hears.
+// The reason of a router's state; for a Backup it includes the Active that it hears.
 func TestWhy(t *testing.T) {
 	for want, r := range map[string]control.Router{
-		"hears nobody yet":                        {State: "Backup", Cause: "starting"},
+		"hears no Active yet":                     {State: "Backup", Cause: "starting"},
 		"hears 192.0.2.2, priority 150, every 1s": {State: "Backup", Cause: "starting", Active: "192.0.2.2", ActivePriority: 150, ActiveAdverInterval: 1},
 		"hears 192.0.2.2, priority 150, every 100ms; became Backup: back from maintenance; down: web": {
 			State: "Backup", Cause: "back from maintenance", Active: "192.0.2.2", ActivePriority: 150, ActiveAdverInterval: 0.1,
@@ -28,7 +28,7 @@ func TestWhy(t *testing.T) {
 	}
 }
 
-// answers is a daemon with these routers.
+// answers is a daemon that has these routers.
 type answers struct {
 	fake
 	routers []control.Router
@@ -38,7 +38,7 @@ func (a answers) Status() (control.Status, error) {
 	return control.Status{Routers: a.routers}, nil
 }
 
-// is-active tells by its exit code.
+// The exit codes of is-active.
 func TestIsActive(t *testing.T) {
 	socket := serve(t, answers{routers: []control.Router{
 		{Name: "a", Family: "ipv4", State: "Active"},
@@ -57,7 +57,7 @@ func TestIsActive(t *testing.T) {
 		{[]string{"c"}, exitFailure, "Initialize\n", ""},
 		{[]string{"-q", "a"}, 0, "", ""},
 		{[]string{"c", "--quiet"}, exitFailure, "", ""},
-		{[]string{"d"}, exitFailure, "", "failoverctl: no router has the name \"d\": failoverctl status lists them\n"},
+		{[]string{"d"}, exitFailure, "", "failoverctl: there is no router \"d\": failoverctl status lists the routers\n"},
 	} {
 		code, out, errs := call(t, append([]string{"is-active", "--socket", socket}, c.args...)...)
 		if code != c.code || out != c.out || errs != c.errs {
@@ -69,7 +69,7 @@ func TestIsActive(t *testing.T) {
 	}
 }
 
-// What an order has done to a router is said with what else keeps it from taking part.
+// The output of an order has the other reasons that keep a router in Initialize, too.
 func TestTell(t *testing.T) {
 	o := &options{socket: serve(t, answers{routers: []control.Router{
 		{Name: "a", Family: "ipv4", State: "Initialize", Maintenance: true, Waiting: vrrp.CauseMaintenance.String()},
@@ -79,7 +79,7 @@ func TestTell(t *testing.T) {
 		{Name: "e", Family: "ipv4", State: "Active"},
 	}})}
 	var b bytes.Buffer
-	if err := o.tell(t.Context(), &b, control.Order{Routers: []string{"a", "b", "c", "d"}}); err != nil {
+	if err := o.printRouters(t.Context(), &b, control.Order{Routers: []string{"a", "b", "c", "d"}}); err != nil {
 		t.Fatal(err)
 	}
 	want := `a (ipv4): Initialize, in maintenance

@@ -25,11 +25,11 @@ func watchCommand(o *options) *cobra.Command {
 	every := time.Second
 	c := &cobra.Command{
 		Use:   "watch [NAME]...",
-		Short: "Show the status again and again, until interrupted",
-		Long: `watch shows the status of all routers, or of those that are named, again and again. On a
-terminal it takes the whole window, shows first where something is wrong, and waits for
-failoverd if it isn't running; q or Ctrl-C leaves. If the output isn't a terminal, it
-writes one status after another, and ends when failoverd does.`,
+		Short: "Show the status and keep it up to date, until interrupted",
+		Long: `watch shows the status of all routers, or of the named ones, and keeps it up to date. On
+a terminal it fills the window, shows routers with problems first, and waits for
+failoverd if it isn't running. The keys q and Ctrl-C quit. If the output isn't a
+terminal, watch writes one status after another, and ends when failoverd stops.`,
 		Example: `  failoverctl watch
   failoverctl watch web --every 200ms`,
 		Args:              cobra.ArbitraryArgs,
@@ -42,36 +42,36 @@ writes one status after another, and ends when failoverd does.`,
 			return w.plain(c.Context(), c.OutOrStdout())
 		},
 	}
-	c.Flags().DurationVar(&every, "every", every, "`time` between two looks")
+	c.Flags().DurationVar(&every, "every", every, "`time` between two updates")
 	return c
 }
 
-// watcher shows the status again and again.
+// watcher shows the status of some routers at an interval.
 type watcher struct {
 	*options
 	names []string
 	every time.Duration
 }
 
-// answer is what the daemon has said.
+// answer is the daemon's status, or the error of asking for it.
 type answer struct {
 	status control.Status
 	err    error
 }
 
-func (w *watcher) look(ctx context.Context) (a answer) {
+func (w *watcher) poll(ctx context.Context) (a answer) {
 	if a.status, a.err = ask(ctx, w.options); a.err == nil {
 		a.status.Routers, a.err = named(a.status.Routers, w.names, func(r control.Router) string { return r.Name })
 	}
 	return a
 }
 
-// plain writes one status after another.
+// plain writes one status after another until ctx ends.
 func (w *watcher) plain(ctx context.Context, out io.Writer) error {
 	tick := time.NewTicker(w.every)
 	defer tick.Stop()
 	for {
-		a := w.look(ctx)
+		a := w.poll(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -89,8 +89,8 @@ func (w *watcher) plain(ctx context.Context, out io.Writer) error {
 	}
 }
 
-// What a terminal is told: to change to the other screen and back, with the cursor hidden
-// there, and to go to the first line, or remove what is behind the cursor.
+// The control sequences of xterm. The alternate screen keeps what the terminal showed
+// before, and watch hides the cursor there.
 const (
 	enterScreen = "\x1b[?1049h\x1b[?25l"
 	leaveScreen = "\x1b[?25h\x1b[?1049l"
@@ -99,26 +99,26 @@ const (
 	clearBelow  = "\x1b[J"
 )
 
-// screen shows the status on a terminal's other screen until somebody leaves. The terminal
-// is as it was after that.
+// screen shows the status on the terminal's alternate screen until the user quits, and
+// restores the terminal then.
 func (w *watcher) screen(ctx context.Context, in, out *os.File) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGQUIT)
 	defer stop()
-	signal.Ignore(syscall.SIGTSTP) // the shell would have the other screen
+	signal.Ignore(syscall.SIGTSTP) // the shell would run on the alternate screen
 	defer signal.Reset(syscall.SIGTSTP)
 	resized := make(chan os.Signal, 1)
 	signal.Notify(resized, syscall.SIGWINCH)
 	defer signal.Stop(resized)
 
-	first := w.look(ctx)
+	first := w.poll(ctx)
 	if first.err != nil && !errors.Is(first.err, control.ErrNotRunning) {
-		return first.err // waiting doesn't help
+		return first.err // waiting doesn't fix this one
 	}
 	keys := make(chan byte)
 	if term.IsTerminal(int(in.Fd())) {
 		before, raw := term.MakeRaw(int(in.Fd()))
 		if raw != nil {
-			return fmt.Errorf("have the terminal pass keys on: %w", raw)
+			return fmt.Errorf("set the terminal to raw mode: %w", raw)
 		}
 		defer func() { err = errors.Join(err, term.Restore(int(in.Fd()), before)) }()
 		go read(ctx, in, keys)
@@ -140,7 +140,7 @@ func (w *watcher) screen(ctx context.Context, in, out *os.File) (err error) {
 		case <-ctx.Done():
 			return nil
 		case k := <-keys:
-			if leaves(k) {
+			if quits(k) {
 				return nil
 			}
 			continue
@@ -155,7 +155,7 @@ func (w *watcher) screen(ctx context.Context, in, out *os.File) (err error) {
 			go func() {
 				select {
 				case <-again:
-					answers <- w.look(ctx)
+					answers <- w.poll(ctx)
 				case <-ctx.Done():
 				}
 			}()
@@ -163,7 +163,8 @@ func (w *watcher) screen(ctx context.Context, in, out *os.File) (err error) {
 	}
 }
 
-// read reads keys until ctx ends, and at most one after that.
+// read sends the keys that it reads until ctx ends. A read that blocks then takes one more
+// key.
 func read(ctx context.Context, in io.Reader, keys chan<- byte) {
 	b := make([]byte, 1)
 	for {
@@ -178,10 +179,10 @@ func read(ctx context.Context, in io.Reader, keys chan<- byte) {
 	}
 }
 
-// leaves reports whether a key does: q, Ctrl-C or Ctrl-D.
-func leaves(key byte) bool { return key == 'q' || key == 'Q' || key == 3 || key == 4 }
+// quits reports whether a key ends watch: q, Ctrl-C or Ctrl-D.
+func quits(key byte) bool { return key == 'q' || key == 'Q' || key == 3 || key == 4 }
 
-// draw shows what the daemon has said, as far as it fits the window.
+// draw shows as much of an answer as fits the window.
 func (w *watcher) draw(out *os.File, a answer) error {
 	columns, rows, err := term.GetSize(int(out.Fd()))
 	if err != nil || columns <= 0 || rows <= 0 {
@@ -201,8 +202,9 @@ func (w *watcher) draw(out *os.File, a answer) error {
 	return err
 }
 
-// page returns the lines for a window. Where something is wrong comes first. If there is no
-// room for everything, the lines go first that say why routers are as they should be.
+// page returns the lines for a window of this size. Routers with problems come first. If
+// not all lines fit, page omits the reasons of routers without a problem, and then cuts
+// the end.
 func page(a answer, columns, rows int) []string {
 	columns = max(columns, 2)
 	var lines []string
@@ -224,19 +226,19 @@ func page(a answer, columns, rows int) []string {
 		}
 	}
 	if len(lines) > rows {
-		more := fmt.Sprintf("… and %d more lines: make the window higher, or name routers", len(lines)-rows+1)
+		more := fmt.Sprintf("… and %d more lines: enlarge the window, or name routers", len(lines)-rows+1)
 		lines = append(lines[:rows-1:rows-1], more)
 	}
 	for i, line := range lines {
-		lines[i] = short(line, columns)
+		lines[i] = truncate(line, columns)
 	}
 	return lines
 }
 
 func split(text string) []string { return strings.Split(strings.TrimRight(text, "\n"), "\n") }
 
-// rank says how soon a router is shown: first one with a problem, then one that takes no
-// part although it should.
+// rank orders the routers: those with a problem come first, then those in Initialize
+// without maintenance.
 func rank(r control.Router) int {
 	switch {
 	case len(r.Problems) > 0 || len(hookWarnings(r, time.Time{}, make(map[string]bool))) > 0:
@@ -247,7 +249,8 @@ func rank(r control.Router) int {
 	return 2
 }
 
-// heading sums the status up.
+// heading returns the first line: the version, the time, and the numbers of routers in each
+// state and of problems.
 func heading(s control.Status) string {
 	count := make(map[string]int)
 	problems := len(hostProblems(s))
@@ -256,6 +259,6 @@ func heading(s control.Status) string {
 		problems += len(r.Problems)
 	}
 	text := fmt.Sprintf("failoverd %s  %s  %d Active, %d Backup, %d Initialize, %s", s.Version, s.Now.Local().Format(time.TimeOnly),
-		count["Active"], count["Backup"], count["Initialize"], several(problems, "problem"))
-	return text + "  (q leaves)"
+		count["Active"], count["Backup"], count["Initialize"], plural(problems, "problem"))
+	return text + "  (q quits)"
 }

@@ -21,10 +21,10 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 )
 
-// patient bounds waits.
+// patient bounds each wait of the tests.
 const patient = 30 * time.Second
 
-// many is a daemon with so many routers, the last of which has a problem.
+// many is a daemon with many routers. The last one has a problem.
 type many struct {
 	fake
 	routers int
@@ -42,7 +42,7 @@ func (m many) Status() (control.Status, error) {
 	return s, nil
 }
 
-// A page has the size of the window, and where something is wrong comes first.
+// A page fits the window, and routers with problems come first.
 func TestPage(t *testing.T) {
 	s, _ := many{routers: 62}.Status()
 	for _, c := range []struct{ columns, rows int }{{80, 24}, {40, 10}, {200, 500}, {3, 2}, {1, 1}} {
@@ -67,7 +67,8 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// terminal is a pseudoterminal: what is written at its one end, and shown there.
+// terminal is a pseudoterminal: the tests write keys to its master end and read the screen
+// there.
 type terminal struct {
 	t           *testing.T
 	master, own *os.File
@@ -116,7 +117,7 @@ func (x *terminal) text() string {
 	return x.shown.String()
 }
 
-// wait waits until what is shown last is as wanted.
+// wait waits until want is true for the last frame on the screen.
 func (x *terminal) wait(what string, want func(frame string) bool) {
 	x.t.Helper()
 	for end := time.Now().Add(patient); ; time.Sleep(5 * time.Millisecond) {
@@ -137,7 +138,7 @@ func (x *terminal) resize(columns, rows uint16) {
 	}
 }
 
-// state is how the terminal is set.
+// state returns the settings of the terminal.
 func (x *terminal) state() *unix.Termios {
 	x.t.Helper()
 	state, err := unix.IoctlGetTermios(int(x.own.Fd()), unix.TCGETS)
@@ -151,13 +152,13 @@ func has(word string) func(string) bool {
 	return func(frame string) bool { return strings.Contains(frame, word) }
 }
 
-// watch follows the daemon beyond its restart and the window's size, and leaves the terminal
-// as it was, whichever way it ends.
+// watch goes on after a restart of the daemon and after a change of the window's size, and
+// restores the terminal however it ends.
 func TestWatch(t *testing.T) {
 	for name, leave := range map[string]func(x *terminal, cancel func()){
 		"q":      func(x *terminal, _ func()) { _, _ = x.master.WriteString("q") },
 		"Ctrl-C": func(x *terminal, _ func()) { _, _ = x.master.WriteString("\x03") },
-		"SIGTERM": func(_ *terminal, cancel func()) { // which ends the context of main
+		"SIGTERM": func(_ *terminal, cancel func()) { // main cancels its context on SIGTERM
 			cancel()
 		},
 	} {
@@ -199,10 +200,10 @@ func TestWatch(t *testing.T) {
 					t.Error(err)
 				}
 			case <-time.After(patient):
-				t.Fatal("it doesn't leave")
+				t.Fatal("watch doesn't quit")
 			}
 			if diff := cmp.Diff(before, x.state()); diff != "" {
-				t.Errorf("the terminal is another (-before +after):\n%s", diff)
+				t.Errorf("the terminal isn't restored (-before +after):\n%s", diff)
 			}
 			x.wait("end of the screen", func(frame string) bool { return strings.HasSuffix(frame, clearBelow+leaveScreen) })
 			if text := x.text(); !strings.HasPrefix(text, enterScreen) || strings.Count(text, leaveScreen) != 1 {
@@ -212,7 +213,7 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// A window of another size is filled at once.
+// After a change of the window's size watch fills the window at once.
 func TestWatchResized(t *testing.T) {
 	x := newTerminal(t)
 	x.resize(80, 24)
@@ -233,7 +234,7 @@ func TestWatchResized(t *testing.T) {
 	}
 }
 
-// What waiting doesn't help ends it, and shows no screen.
+// An error that waiting doesn't fix ends watch, which shows no screen then.
 func TestWatchRefused(t *testing.T) {
 	x := newTerminal(t)
 	w := watcher{options: &options{socket: serve(t, fake{})}, names: []string{"nobody"}, every: time.Hour}
@@ -244,6 +245,6 @@ func TestWatchRefused(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 	if !term.IsTerminal(int(x.own.Fd())) {
-		t.Error("this is no terminal")
+		t.Error("a file that isn't a terminal is taken for one")
 	}
 }

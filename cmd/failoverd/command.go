@@ -30,36 +30,37 @@ import (
 	"github.com/failoverd/failoverd/pkg/watch"
 )
 
-const help = `failoverd keeps a virtual IP address alive when a host dies: the hosts that share
-the address elect one that has it (VRRP, RFC 9568), and another takes over when
-that one has been silent for three to four advertisement intervals.
+const help = `failoverd keeps a virtual IP address alive when a host dies. The hosts that share the
+address elect one Active, which has the address (VRRP, RFC 9568). The others are Backups.
+A Backup takes over when it hears nothing from the Active for three to four advertisement
+intervals.
 
-Run it on two or more hosts of a network, each with a priority of its own. The one
-with the highest priority has the address while it lives. What it runs is in a file,
+Run failoverd on two or more hosts of a network, and give each host its own priority. The
+host with the highest priority has the address while it lives. The routers to run are in
 /etc/failoverd/failoverd.yaml, or with --vip on the command line.
 
-With --iface alone it takes part as what the file has for that interface. Where there is
-nothing for it, failoverd only watches: it takes no part, shows every virtual router heard
-on the interface, and prints the command that would back it up. A file that has only
-comments counts as none.`
+With --iface and without --vip, failoverd runs only the routers that the file has on that
+interface. If there are none, it only watches: it sends nothing, shows each virtual router
+that it hears on the interface, and prints the command that would back it up. A file that
+has only comments counts as no file.`
 
-const examples = `  # take part as what the file has for eth0; without that see what is there
+const examples = `  # run the routers that the file has on eth0; if there are none, watch
   sudo failoverd --iface eth0
 
-  # run what is in /etc/failoverd/failoverd.yaml; SIGHUP reads it again
+  # run the routers of /etc/failoverd/failoverd.yaml; SIGHUP reads it again
   sudo failoverd
 
-  # have 192.0.2.10 on this host, or stand by for it
+  # be Active or Backup for 192.0.2.10
   sudo failoverd --iface eth0 --vip 192.0.2.10/24 --vrid 51 --priority 100
 
   # IPv4 and IPv6, a tenth of a second between advertisements
   sudo failoverd --iface eth0 --vip 192.0.2.10/24 --vip 2001:db8::10/64 \
       --interval 100ms
 
-  # remove what a killed run left behind
+  # remove the leftovers of a killed failoverd
   sudo failoverd --cleanup`
 
-// usageError is an error in what was asked for: nothing was tried.
+// usageError is a mistake in the command line. Nothing was tried.
 type usageError struct{ err error }
 
 func (e *usageError) Error() string { return e.err.Error() }
@@ -121,33 +122,33 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&o.config, "config", config.DefaultPath, "configuration `file`, YAML or JSON, or the Rust failover's; not used with --vip")
-	f.StringArrayVar(&o.interfaces, "iface", nil, "network `interface` to run on, of those in the file or with --vip; may be repeated")
-	f.BoolVar(&o.watch, "watch", false, "watch the interfaces, also if something is configured for them")
-	f.StringArrayVar(&o.addresses, "vip", nil, "virtual `address` with its prefix length, like 192.0.2.10/24; may be repeated; with several interfaces each goes where its network is")
+	f.StringVar(&o.config, "config", config.DefaultPath, "configuration `file`: YAML, JSON, or a file of the Rust failover; not used with --vip")
+	f.StringArrayVar(&o.interfaces, "iface", nil, "network `interface` to run on: that of --vip, or one of the file; may be repeated")
+	f.BoolVar(&o.watch, "watch", false, "only watch the interfaces, even if routers are configured for them")
+	f.StringArrayVar(&o.addresses, "vip", nil, "virtual `address` with its prefix length, like 192.0.2.10/24; may be repeated; with several interfaces, each address goes to the interface that is in its network")
 	f.IntVar(&o.vrid, "vrid", config.DefaultVRID, "virtual router `ID`, 1 to 255, the same on all hosts that share the addresses")
-	f.IntVar(&o.priority, "priority", config.DefaultPriority, "`priority`, 1 to 254: the highest has the addresses; 255 is for the host that owns them as its own")
-	f.StringVar(&o.interval, "interval", config.DefaultInterval.String(), "`time` between advertisements: 10ms to 40.95s in version 3, whole seconds in version 2; a take-over takes three of them and up to one more, the less the higher the priority")
-	f.DurationVar(&o.most, "max-interval", 0, "the longest `time` between advertisements that is learnt of another host that has the addresses, not below --interval: three of it and up to one more is how long a forged or a slow one can hold this host off; 0 for any, up to 40.95s")
+	f.IntVar(&o.priority, "priority", config.DefaultPriority, "`priority`, 1 to 254: the host with the highest one has the addresses; 255 is for the host whose own addresses they are")
+	f.StringVar(&o.interval, "interval", config.DefaultInterval.String(), "`time` between advertisements: 10ms to 40.95s in version 3, whole seconds in version 2; a Backup takes over after three to four intervals, sooner with a higher priority")
+	f.DurationVar(&o.most, "max-interval", 0, "the longest `time` between advertisements that a Backup learns from an Active, at least --interval: it bounds how long a slow or forged Active delays the takeover, to four of these; 0 for no limit")
 	f.IntVar(&o.version, "vrrp-version", config.DefaultVersion, "VRRP `version`: 3 (RFC 9568, IPv4 and IPv6) or 2 (RFC 3768, IPv4 only)")
-	f.BoolVar(&o.noPreempt, "no-preempt", false, "don't take the addresses from a host of lower priority that has them")
-	f.DurationVar(&o.delay, "preempt-delay", 0, "`time` to let a host of lower priority have the addresses before they are taken from it, up to 1000s")
-	f.StringVar(&o.checksum, "checksum", vrrp.ChecksumAuto.String(), "checksum `form` of version 3 over IPv4: auto (accept both, answer in the peers'), rfc9568, or rfc5798")
-	f.BoolVar(&o.dual, "dual", false, "speak version 2 beside version 3 over IPv4, while the hosts that share the addresses are moved from one to the other")
-	f.StringSliceVar(&o.tolerate, "tolerate", nil, "accept what the RFCs have refused: `what` is trailing-octets (behind the message), first-address (of an IPv6 list, not link-local), address-list (another one, in version 2)")
-	f.StringArrayVar(&o.peers, "peer", nil, "`address` of another host to advertise to, instead of to the group, where there is no multicast; nobody else is heard then; may be repeated")
-	f.StringArrayVar(&o.sources, "source", nil, "`address` of this host to advertise from to the peers, instead of the interface's primary one; may be repeated for the other family")
-	f.StringVar(&o.virtualMAC, "virtual-mac", string(config.VirtualMACAuto), "have the addresses at the virtual MAC 00:00:5e:00:01:VRID (IPv6 02), which moves with them, in this `mode`: auto, bpf (by TC programs), macvlan (by a device for the addresses, made and removed by failoverd; auto takes it where TC programs can't be attached, and neither with --peer), or off (the interface's own MAC)")
-	f.BoolVar(&o.accept, "accept", true, "accept packets to the virtual addresses (Accept_Mode); =false forwards for hosts that use them as their gateway, and answers ARP and neighbour discovery only")
-	f.DurationVar(&o.repeat, "announce-again", config.DefaultRepeat, "`time` after a take-over at which the addresses are announced once more by gratuitous ARP and neighbour advertisements, 0 for not at all")
-	f.StringVar(&o.xdpMode, "xdp-mode", string(datapath.ModeAuto), "where to receive, a `mode`: auto, native, generic (XDP in the driver or behind it), tc (a TC program), or off (AF_PACKET socket)")
-	f.StringVar(&o.logFormat, "log-format", formAuto, "log in this `form` on standard error: terminal (lines for people), text (key=value), json, journal (records of systemd's journal with fields), or auto: what standard error is")
-	f.StringVar(&o.logLevel, "log-level", "info", "log from this `level` on: error, warning, info, debug")
-	f.StringVar(&o.metrics, "metrics", config.Off, "serve metrics for Prometheus at an `address` like 127.0.0.1:9650, under /metrics")
-	f.StringVar(&o.compat, "metrics-compat", config.Off, "give metrics beside failoverd's by the names of another `program` too: keepalived (those of its Prometheus exporter)")
-	f.BoolVar(&o.cleanup, "cleanup", false, "remove what a killed run left behind, and end")
+	f.BoolVar(&o.noPreempt, "no-preempt", false, "don't take the addresses from an Active with a lower priority")
+	f.DurationVar(&o.delay, "preempt-delay", 0, "`time` to wait before the addresses are taken from an Active with a lower priority, up to 1000s")
+	f.StringVar(&o.checksum, "checksum", vrrp.ChecksumAuto.String(), "checksum `form` of version 3 over IPv4: auto (accept both, send the form of the peers), rfc9568, or rfc5798")
+	f.BoolVar(&o.dual, "dual", false, "speak versions 2 and 3 over IPv4, while the hosts that share the addresses are migrated from one to the other")
+	f.StringSliceVar(&o.tolerate, "tolerate", nil, "accept a `deviation` that the RFCs refuse: trailing-octets (octets after the message), first-address (the first IPv6 address isn't link-local), address-list (another address list, in version 2)")
+	f.StringArrayVar(&o.peers, "peer", nil, "`address` of another host to advertise to by unicast, in a network without multicast; other hosts are ignored then; may be repeated")
+	f.StringArrayVar(&o.sources, "source", nil, "source `address` of the advertisements to peers, instead of the primary address of the interface; may be repeated for the other family")
+	f.StringVar(&o.virtualMAC, "virtual-mac", string(config.VirtualMACAuto), "`mode` of the virtual MAC 00:00:5e:00:01:VRID (IPv6: 02:VRID), which moves with the addresses: bpf (TC programs translate it), macvlan (failoverd creates a macvlan for the addresses), off (the addresses use the interface's own MAC), or auto (bpf, or macvlan if TC programs can't be attached; off with --peer)")
+	f.BoolVar(&o.accept, "accept", true, "accept packets to the virtual addresses (Accept_Mode); with =false, an Active forwards packets but answers only ARP and neighbour discovery for the addresses")
+	f.DurationVar(&o.repeat, "announce-again", config.DefaultRepeat, "`time` after a takeover at which gratuitous ARP and neighbour advertisements are sent once more; 0 for never")
+	f.StringVar(&o.xdpMode, "xdp-mode", string(datapath.ModeAuto), "`mode` of receiving: native (XDP in the driver), generic (XDP behind the driver), tc (a TC program), off (an AF_PACKET socket), or auto (the best one that the interface supports)")
+	f.StringVar(&o.logFormat, "log-format", formAuto, "`format` of the log on standard error: terminal (readable lines), text (key=value), json, journal (records of systemd's journal with fields), or auto (the one that suits standard error)")
+	f.StringVar(&o.logLevel, "log-level", "info", "lowest `level` that is logged: error, warning, info or debug")
+	f.StringVar(&o.metrics, "metrics", config.Off, "serve metrics for Prometheus at this `address`, like 127.0.0.1:9650, under /metrics")
+	f.StringVar(&o.compat, "metrics-compat", config.Off, "also serve metrics with the names of another `program`: keepalived (those of its Prometheus exporter)")
+	f.BoolVar(&o.cleanup, "cleanup", false, "remove the leftovers of a killed failoverd, and exit")
 	about.flags = f
-	f.VarPF(&about, "version", "V", "print the version of failoverd, and end").NoOptDefVal = "true"
+	f.VarPF(&about, "version", "V", "print the version of failoverd, and exit").NoOptDefVal = "true"
 
 	cmd.AddCommand(&cobra.Command{
 		Use:   "version",
@@ -172,17 +173,17 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 		return &usageError{err}
 	}
 	if o.cleanup {
-		// What it has begun it ends: that takes no time.
+		// A signal must not interrupt the cleanup, which takes only a moment.
 		signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 		removed, living, err := daemon.Cleanup(daemon.Config{BPFDir: daemon.DefaultBPFDir, RunDir: daemon.DefaultRunDir})
 		for _, r := range removed {
 			fmt.Fprintln(stdout, "removed", r)
 		}
 		for _, pid := range living {
-			fmt.Fprintf(stdout, "kept what process %d uses: failoverd runs there\n", pid)
+			fmt.Fprintf(stdout, "kept everything of process %d: it is a running failoverd\n", pid)
 		}
 		if err == nil && len(removed) == 0 {
-			fmt.Fprintln(stdout, "nothing was left behind")
+			fmt.Fprintln(stdout, "there is nothing to remove")
 		}
 		return err
 	}
@@ -198,10 +199,10 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 	}
 	if len(o.addresses) > 0 {
 		if flags.Changed("config") {
-			return &usageError{errors.New("--config and --vip: what runs is either in a file or on the command line")}
+			return &usageError{errors.New("--config and --vip exclude each other: routers are either in a file or on the command line")}
 		}
 		if len(o.interfaces) == 0 {
-			return &usageError{errors.New("no interface: give one with --iface; see failoverd --help")}
+			return &usageError{errors.New("--vip needs an interface: name one with --iface; see failoverd --help")}
 		}
 		routers, err := o.routers()
 		if err != nil {
@@ -213,7 +214,7 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 	}
 	for _, name := range []string{"vrid", "priority", "interval", "max-interval", "vrrp-version", "no-preempt", "preempt-delay", "checksum", "dual", "tolerate", "peer", "source", "virtual-mac", "accept", "announce-again"} {
 		if flags.Changed(name) {
-			return &usageError{fmt.Errorf("--%s without a virtual address: add --vip to take part, or leave it away", name)}
+			return &usageError{fmt.Errorf("--%s needs a virtual address: add --vip, or omit --%[1]s", name)}
 		}
 	}
 	terminal := stopSignals(true)
@@ -223,13 +224,13 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 	}
 	if o.watch {
 		if len(o.interfaces) == 0 {
-			return &usageError{errors.New("no interface to watch: give one with --iface")}
+			return &usageError{errors.New("--watch needs an interface: name one with --iface")}
 		}
 		return watching("")
 	}
 	ctx, hurry := until(ctx, stopSignals(false)...)
 	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP) // one that comes during the start is obeyed after it
+	signal.Notify(hangup, syscall.SIGHUP) // a SIGHUP during the start takes effect after it
 	f, err := o.find(flags.Changed("config"))
 	switch {
 	case err != nil:
@@ -237,14 +238,15 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 	case f != nil:
 		return o.runFile(ctx, flags, lines, f, hurry, hangup)
 	case len(o.interfaces) == 0:
-		return &usageError{fmt.Errorf("nothing to run: nothing is configured in %s; describe a router there, or give --iface and --vip; see failoverd --help", o.config)}
+		return &usageError{fmt.Errorf("no router is configured in %s: add one there, or use --iface and --vip; see failoverd --help", o.config)}
 	}
-	return watching("nothing is configured for " + strings.Join(o.interfaces, ", ") + ": watching")
+	return watching("no router is configured for " + strings.Join(o.interfaces, ", ") + ": watching")
 }
 
-// find returns what the configuration file has for the interfaces, if any are given: nil if
-// that is nothing. Without a file of ours it is the Rust failover's. A file that was asked
-// for has to be there and to have something for each interface.
+// find returns the part of the configuration file for the interfaces, or the whole file if
+// none are given, and nil if there is no router. If failoverd has no file, find looks for
+// one of the Rust failover. With required, a missing file is an error, and so is an
+// interface without a router.
 func (o *options) find(required bool) (*config.File, error) {
 	if required {
 		return o.load(nil)
@@ -272,7 +274,8 @@ func (o *options) find(required bool) (*config.File, error) {
 	return nil, nil
 }
 
-// load reads the configuration file for the interfaces, if any are given.
+// load reads the part of the configuration file for the interfaces, or the whole file if
+// none are given.
 func (o *options) load(log *logrus.Logger) (*config.File, error) {
 	f, err := load(o.config, log)
 	if err != nil {
@@ -281,7 +284,7 @@ func (o *options) load(log *logrus.Logger) (*config.File, error) {
 	return o.only(f)
 }
 
-// only returns what a file has for the interfaces, if any are given.
+// only returns the part of a file for the interfaces, or the whole file if none are given.
 func (o *options) only(f *config.File) (*config.File, error) {
 	if len(o.interfaces) == 0 {
 		return f, nil
@@ -289,7 +292,7 @@ func (o *options) only(f *config.File) (*config.File, error) {
 	return f.Only(o.interfaces)
 }
 
-// runFile runs what is in the configuration file, which was read once as f.
+// runFile runs the routers of the configuration file. f is its content, read before.
 func (o *options) runFile(ctx context.Context, flags *pflag.FlagSet, lines *logWriter, f *config.File, hurry <-chan struct{}, hangup <-chan os.Signal) error {
 	o.override(flags, &f.Global)
 	o.logFormat, o.logLevel = f.Global.LogFormat, f.Global.LogLevel
@@ -313,7 +316,7 @@ func (o *options) runFile(ctx context.Context, flags *pflag.FlagSet, lines *logW
 	return o.runDaemon(ctx, log, hurry, hangup, ", from "+o.config, f.Routers, read)
 }
 
-// names names the first routers.
+// names returns the names of the first routers, and the number of the others.
 func names(routers []config.Router) string {
 	const most = 5
 	var all []string
@@ -327,7 +330,7 @@ func names(routers []config.Router) string {
 	return text
 }
 
-// override has the flags win over the file.
+// override gives flags precedence over the keys of the file.
 func (o *options) override(flags *pflag.FlagSet, g *config.Global) {
 	for name, v := range map[string]struct{ flag, key *string }{
 		"log-format": {&o.logFormat, &g.LogFormat}, "log-level": {&o.logLevel, &g.LogLevel},
@@ -340,9 +343,9 @@ func (o *options) override(flags *pflag.FlagSet, g *config.Global) {
 }
 
 func (o *options) runDaemon(ctx context.Context, log *logrus.Logger, hurry <-chan struct{}, reload <-chan os.Signal, from string, routers []config.Router, read func() (*config.File, error)) error {
-	running := "taking part as " + names(routers) + from
+	running := "running " + names(routers) + from
 	if t, ok := log.Formatter.(*terminalFormatter); ok {
-		running += "; Ctrl-C leaves"
+		running += "; Ctrl-C stops it"
 		t.fit(routers)
 	}
 	return daemon.Run(ctx, daemon.Config{
@@ -353,7 +356,7 @@ func (o *options) runDaemon(ctx context.Context, log *logrus.Logger, hurry <-cha
 		Version: config.Version(),
 		BPFDir:  daemon.DefaultBPFDir,
 		RunDir:  daemon.DefaultRunDir,
-		// A service manager says where.
+		// systemd sets STATE_DIRECTORY.
 		StateDir: cmp.Or(os.Getenv("STATE_DIRECTORY"), daemon.DefaultStateDir),
 	}, log)
 }
@@ -363,8 +366,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// routers makes one router for each interface of the addresses that belong to
-// its networks.
+// routers makes one router per interface, with the addresses that belong to the networks of
+// that interface.
 func (o *options) routers() ([]config.Router, error) {
 	interval, err := parseInterval(o.interval)
 	if err != nil {
@@ -433,13 +436,13 @@ func (o *options) routers() ([]config.Router, error) {
 	return all, nil
 }
 
-// unicast is what the peers make of the routers.
+// unicast returns the unicast settings of the flags.
 func (o *options) unicast() (u config.Unicast, err error) {
 	switch {
 	case len(o.peers) == 0 && len(o.sources) > 0:
-		return u, errors.New("--source without a peer: it is the address to write to peers from, so add --peer")
+		return u, errors.New("--source needs a peer: it is the source address of advertisements to peers, so add --peer")
 	case len(o.peers) > 0 && len(o.interfaces) > 1:
-		return u, errors.New("--peer with several interfaces: each has peers of its own; write a configuration file, or run a failoverd for each")
+		return u, errors.New("--peer with several interfaces is ambiguous: write a configuration file, or run one failoverd per interface")
 	}
 	u.TTL = config.DefaultTTL
 	for _, s := range o.peers {

@@ -12,8 +12,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// complete has a shell complete the flags' values: the words that the key of the
-// same name in the file may have, and the host's interfaces.
+// complete registers the completions of flag values: the words of the key with the same
+// name in the configuration file, and the interfaces of the host.
 func complete(c *cobra.Command) error {
 	var err error
 	register := func(name string, f cobra.CompletionFunc) {

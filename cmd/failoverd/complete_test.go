@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// What a shell is told to complete.
+// The completions that a shell gets.
 func TestComplete(t *testing.T) {
 	for args, want := range map[string]string{
 		"--xdp-mode ":       "auto\nnative\ngeneric\ntc\noff\n",

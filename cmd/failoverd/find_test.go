@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// What is run of a file: what it has for the interfaces, and nothing if that is nothing.
+// find returns the routers that a file has for the interfaces, and nil if there are none.
 func TestFind(t *testing.T) {
 	const routers = `routers:
   - {name: web, interface: eth0, vrid: 51, addresses: [192.0.2.10/24]}

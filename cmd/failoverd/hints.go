@@ -16,10 +16,9 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// instead is the remedy for flags that failoverd doesn't have, by what other programs call
-// the same thing.
+// instead has the remedies for flags that other programs have and failoverd doesn't.
 var instead = map[string]string{
-	"state":             "there is no state to begin in, the host with the highest --priority has the addresses",
+	"state":             "a router has no configured state, the host with the highest --priority becomes Active",
 	"interface":         "did you mean --iface?",
 	"address":           "did you mean --vip?",
 	"virtual-ipaddress": "did you mean --vip?",
@@ -28,13 +27,13 @@ var instead = map[string]string{
 	"virtual-router-id": "did you mean --vrid?",
 	"advert-int":        "did you mean --interval?",
 	"use-file":          "did you mean --config?",
-	"preempt":           "it preempts unless --no-preempt is given",
+	"preempt":           "failoverd preempts by default, and --no-preempt turns that off",
 	"use-vmac":          "did you mean --virtual-mac?",
-	"dont-fork":         "it never runs in the background, leave the flag away",
+	"dont-fork":         "failoverd never runs in the background, so omit the flag",
 }
 
-// versionFlag is --version. It prints the version of failoverd; before a number it is what
-// --vrrp-version was called once.
+// versionFlag is --version. It prints the version of failoverd. Before a number it is
+// --vrrp-version, because that flag once had this name.
 type versionFlag struct {
 	flags *pflag.FlagSet
 	asked bool
@@ -51,8 +50,8 @@ func (v *versionFlag) Set(s string) error {
 	return v.flags.Set("vrrp-version", s)
 }
 
-// takes reports whether all there is beside the flags is the number of --version NUMBER,
-// and takes it.
+// takes reports whether the arguments are only the number of --version NUMBER, and sets
+// --vrrp-version then.
 func (v *versionFlag) takes(args []string) bool {
 	if !v.asked || len(args) != 1 {
 		return false
@@ -69,7 +68,7 @@ func printVersion(w io.Writer) error {
 	return err
 }
 
-// stray says what to do about an argument that isn't a flag's.
+// stray returns the error and the remedy for an argument that belongs to no flag.
 func stray(arg string, flags *pflag.FlagSet) string {
 	text := fmt.Sprintf("unexpected argument %q: ", arg)
 	_, noPrefix := netip.ParsePrefix(arg)
@@ -87,10 +86,10 @@ func stray(arg string, flags *pflag.FlagSet) string {
 			}
 		})
 		if len(switches) > 0 {
-			return text + "write it with an equals sign, " + strings.Join(switches, " or ")
+			return text + "write the flag with an equals sign, " + strings.Join(switches, " or ")
 		}
 	case noPrefix == nil || noAddress == nil:
 		return text + "did you mean --vip " + arg + "?"
 	}
-	return text + "interfaces and addresses are given with --iface and --vip"
+	return text + "name interfaces with --iface, and addresses with --vip"
 }

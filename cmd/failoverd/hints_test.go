@@ -10,15 +10,15 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// A command line that is wrong is answered with what is right.
+// A wrong command line is answered with the remedy.
 func TestHints(t *testing.T) {
 	for args, want := range map[string]string{
 		"status":               "did you mean failoverctl status?",
 		"restart":              "did you mean systemctl restart failoverd?",
 		"eth0":                 `unexpected argument "eth0"`,
 		"192.0.2.10/24":        "did you mean --vip 192.0.2.10/24?",
-		"--accept false":       "write it with an equals sign, --accept=false",
-		"--no-preempt true":    "write it with an equals sign, --no-preempt=true",
+		"--accept false":       "write the flag with an equals sign, --accept=false",
+		"--no-preempt true":    "write the flag with an equals sign, --no-preempt=true",
 		"--state MASTER":       "the highest --priority",
 		"--interface eth0":     "did you mean --iface?",
 		"--prio 100":           "there is no flag --prio: did you mean --priority?; see failoverd --help",
@@ -30,7 +30,7 @@ func TestHints(t *testing.T) {
 		"--vrid many":          `--vrid "many" is not a whole number`,
 		"--preempt-delay soon": `--preempt-delay "soon" is not a duration`,
 		"--accept=maybe":       `--accept "maybe" is neither true nor false`,
-		"version 2":            `unexpected argument "2": it is failoverd version`,
+		"version 2":            `unexpected argument "2": the form is failoverd version`,
 	} {
 		var out, errs bytes.Buffer
 		code := run(t.Context(), strings.Split(args, " "), &out, &errs)
@@ -40,7 +40,8 @@ func TestHints(t *testing.T) {
 	}
 }
 
-// --version prints failoverd's. Before a number it goes on selecting VRRP's.
+// --version prints the version of failoverd. Before a number it still selects the VRRP
+// version.
 func TestVersion(t *testing.T) {
 	for _, args := range []string{"--version", "-V", "version", "--vip 192.0.2.10/24 --version"} {
 		var out, errs bytes.Buffer
@@ -58,7 +59,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// The help says =true or =false of a flag only where that is of use.
+// The help shows [=true|false] only for the flag that is true by default.
 func TestHelpOfSwitches(t *testing.T) {
 	var out, errs bytes.Buffer
 	if code := run(t.Context(), []string{"--help"}, &out, &errs); code != 0 {
@@ -70,6 +71,6 @@ func TestHelpOfSwitches(t *testing.T) {
 		}
 	}
 	if !strings.Contains(out.String(), "--accept[=true|false]") || !strings.Contains(out.String(), "  -V, --version  ") {
-		t.Errorf("not there:\n%s", out.String())
+		t.Errorf("--accept or --version is missing or has the wrong form:\n%s", out.String())
 	}
 }

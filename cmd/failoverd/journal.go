@@ -11,8 +11,8 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// journalFields are the journal's fields by those of the log that they have the values of.
-// manual.go tells of them.
+// journalFields maps fields of the log to fields of the journal. failoverd(8) documents the
+// latter.
 var journalFields = map[string]string{
 	"router":    "VRRP_ROUTER",
 	"interface": "VRRP_INTERFACE",
@@ -24,10 +24,10 @@ var journalFields = map[string]string{
 	"problem":   "VRRP_PROBLEM",
 }
 
-// journalFormatter sends each entry of the log to systemd's journal, as a record with
-// fields, and leaves nothing to be written. The journal adds the time. If it doesn't take a
-// record, standard error gets a line with the priority before it. This is no hook, because
-// another hook adds the router's name.
+// journalFormatter sends each entry of the log to systemd's journal as a record with fields,
+// and returns no text. The journal adds the time. If the journal refuses a record, the
+// formatter writes a line to standard error, with the priority in front. It isn't a logrus
+// hook, because it must run after the hook that adds the router's name.
 type journalFormatter struct{ lines *logWriter }
 
 // Format is part of logrus.Formatter.
@@ -49,13 +49,13 @@ func (f *journalFormatter) Format(e *logrus.Entry) ([]byte, error) {
 	at := priority(e.Level)
 	f.lines.put(func(out io.Writer) {
 		if err := journal.Send(text, at, fields); err != nil {
-			_, _ = io.WriteString(out, prefixed(at, text)+"\n") // there is nowhere to say that it failed
+			_, _ = io.WriteString(out, prefixed(at, text)+"\n") // there is no place left to report an error
 		}
 	})
 	return nil, nil
 }
 
-// prefixed puts the priority before each line, as sd-daemon(3) describes it.
+// prefixed puts the priority in front of each line, as sd-daemon(3) describes.
 func prefixed(p journal.Priority, text string) string {
 	prefix := fmt.Sprintf("<%d>", p)
 	return prefix + strings.ReplaceAll(text, "\n", "\n"+prefix)

@@ -15,15 +15,15 @@ import (
 	"golang.org/x/term"
 )
 
-// logPatience is how long the end of the program waits for who reads the log.
+// logPatience bounds the wait for the reader of the log when the program ends.
 const logPatience = time.Second
 
-// logWriter hands lines over to a goroutine that writes them, so that nobody
-// who logs waits for a full pipe, a stopped terminal or a stuck journal. What
-// doesn't fit its queue is dropped and counted.
+// logWriter queues lines for a goroutine that writes them. So a full pipe, a stopped
+// terminal or a stuck journal doesn't block the goroutines that log. Lines that don't fit
+// the queue are dropped and counted.
 type logWriter struct {
 	out   io.Writer
-	lines chan func(out io.Writer) // each writes one; a nil one is the last
+	lines chan func(out io.Writer) // each writes one line; nil ends the goroutine
 	done  chan struct{}
 	lost  atomic.Uint64
 }
@@ -42,7 +42,7 @@ func (w *logWriter) run() {
 		}
 		write(w.out)
 		if n := w.lost.Swap(0); n > 0 {
-			fmt.Fprintf(w.out, "failoverd: %d lines of the log were lost: nobody read them in time\n", n)
+			fmt.Fprintf(w.out, "failoverd: %d lines of the log were lost, because no program read them in time\n", n)
 		}
 	}
 }
@@ -50,11 +50,11 @@ func (w *logWriter) run() {
 // Write never blocks and never fails.
 func (w *logWriter) Write(line []byte) (int, error) {
 	line = append([]byte(nil), line...)
-	w.put(func(out io.Writer) { _, _ = out.Write(line) }) // there is nowhere to say that it failed
+	w.put(func(out io.Writer) { _, _ = out.Write(line) }) // there is no place left to report an error
 	return len(line), nil
 }
 
-// put has a line written, and never blocks.
+// put queues a line. It never blocks.
 func (w *logWriter) put(write func(out io.Writer)) {
 	select {
 	case w.lines <- write:
@@ -63,8 +63,8 @@ func (w *logWriter) put(write func(out io.Writer)) {
 	}
 }
 
-// flush waits until everything is written, but not for ever. Nothing may be
-// written afterwards.
+// flush waits until the queue is written, at most for logPatience. Nothing may be written
+// afterwards.
 func (w *logWriter) flush() {
 	end := time.After(logPatience)
 	select {
@@ -78,7 +78,7 @@ func (w *logWriter) flush() {
 	}
 }
 
-// The forms of the log.
+// The formats of the log.
 const (
 	formAuto     = "auto"
 	formTerminal = "terminal"
@@ -87,7 +87,7 @@ const (
 	formJournal  = "journal"
 )
 
-// logger makes the log as the flags or the file want it.
+// logger makes the logger with the format and level of the flags or the file.
 func (o *options) logger(lines *logWriter) (*logrus.Logger, error) {
 	log := logrus.New()
 	log.SetOutput(lines)
@@ -106,17 +106,17 @@ func (o *options) logger(lines *logWriter) (*logrus.Logger, error) {
 		log.SetOutput(io.Discard)
 		log.SetFormatter(&journalFormatter{lines})
 	default:
-		return nil, fmt.Errorf("--log-format %q is not known: it is auto, terminal, text, json or journal", o.logFormat)
+		return nil, fmt.Errorf("--log-format %q is not known: use auto, terminal, text, json or journal", o.logFormat)
 	}
 	level, err := logrus.ParseLevel(strings.ToLower(o.logLevel))
 	if err != nil {
-		return nil, fmt.Errorf("--log-level %q is not known: it is error, warning, info or debug", o.logLevel)
+		return nil, fmt.Errorf("--log-level %q is not known: use error, warning, info or debug", o.logLevel)
 	}
 	log.SetLevel(level)
 	return log, nil
 }
 
-// suits returns the form that suits what the log is written to.
+// suits returns the format that suits the destination of the log.
 func suits(out io.Writer) string {
 	switch {
 	case isTerminal(out):
@@ -132,12 +132,12 @@ func isTerminal(out io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// hasColors reports whether lines may be coloured: see no-color.org.
+// hasColors reports whether lines may have colours, see no-color.org.
 func hasColors(out io.Writer) bool {
 	return isTerminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && os.Getenv("TERM") != ""
 }
 
-// isJournal reports whether it is standard error, and systemd has connected that with its
+// isJournal reports whether out is standard error and systemd has connected that to its
 // journal.
 func isJournal(out io.Writer) bool {
 	f, ok := out.(*os.File)

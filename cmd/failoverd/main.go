@@ -27,24 +27,25 @@ const (
 )
 
 var exits = []manual.Exit{
-	{Code: exitDone, Meaning: "it ended when it was asked to"},
-	{Code: exitFailure, Meaning: "it couldn't run or failed while running"},
-	{Code: exitUsage, Meaning: "the command line is wrong"},
+	{Code: exitDone, Meaning: "it ended on request"},
+	{Code: exitFailure, Meaning: "it could not start, or failed while running"},
+	{Code: exitUsage, Meaning: "the command line has a mistake"},
 }
 
-// oneStop is how long signals to stop are one: timeout(1) sends two at the same moment,
-// to the process and to its group. One that comes later is impatience.
+// oneStop is the time in which further stop signals count as the first one, because
+// timeout(1) sends two at once, to the process and to its group. A later signal means that
+// the user doesn't want to wait.
 const oneStop = 500 * time.Millisecond
 
 func main() {
-	// A reader of the log that goes away must not take the address with it.
+	// When the reader of the log ends, the daemon must go on.
 	signal.Ignore(syscall.SIGPIPE)
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// until returns a context that ends with the first of the signals, and a channel
-// that is closed if another comes later. However many come, none ends the process
-// before what it has done to the host is undone.
+// until returns a context that ends with the first of the signals, and a channel that is
+// closed if another one comes after oneStop. No number of signals ends the process before
+// its changes to the host are undone.
 func until(ctx context.Context, signals ...os.Signal) (context.Context, <-chan struct{}) {
 	ctx, end := context.WithCancel(ctx)
 	got, hurry := make(chan os.Signal, 1), make(chan struct{})
@@ -62,8 +63,8 @@ func until(ctx context.Context, signals ...os.Signal) (context.Context, <-chan s
 	return ctx, hurry
 }
 
-// stopSignals are those that end failoverd. Run without a file it ends with its
-// terminal too, unless nohup has that ignored.
+// stopSignals returns the signals that end failoverd. Without a configuration file SIGHUP is
+// among them, so failoverd ends with its terminal, unless nohup ignores the signal.
 func stopSignals(terminal bool) []os.Signal {
 	all := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
 	if terminal && !signal.Ignored(syscall.SIGHUP) {
@@ -72,7 +73,7 @@ func stopSignals(terminal bool) []os.Signal {
 	return all
 }
 
-// run is main with its environment as parameters.
+// run is main with its environment as parameters. It returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cmd := command(stdout, stderr)
 	cmd.SetArgs(args)

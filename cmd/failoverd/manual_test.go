@@ -28,11 +28,11 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-var update = flag.Bool("update", false, "write what the code defines into the manual pages")
+var update = flag.Bool("update", false, "rewrite the generated regions of the manual pages")
 
 const pages = "../../pkg/manual/"
 
-// The pages say what the code defines.
+// The generated regions of the pages match the code.
 func TestManual(t *testing.T) {
 	root := command(io.Discard, io.Discard)
 	for page, regions := range map[string]map[string]string{
@@ -60,7 +60,7 @@ func TestManual(t *testing.T) {
 	})
 }
 
-// The pages explain each map that an administrator meets, once.
+// failoverd.8.md explains each pinned map once.
 func TestMapsDocumented(t *testing.T) {
 	b, err := os.ReadFile(pages + "failoverd.8.md")
 	if err != nil {
@@ -81,7 +81,7 @@ func TestMapsDocumented(t *testing.T) {
 	}
 }
 
-// counters lists those of packets, of the daemon and of each router.
+// counters lists the counters of packets, of the daemon and of each router.
 func counters() string {
 	var all []manual.Term
 	known := make(map[string]bool)
@@ -109,7 +109,7 @@ func counters() string {
 	return manual.Terms(all)
 }
 
-// everything is a source of metrics that has all that a daemon can say.
+// everything is a source of metrics in which each field has a value.
 type everything struct{}
 
 func (everything) Status() (s control.Status, err error) {
@@ -133,12 +133,12 @@ func (everything) Stats() (s control.Stats, err error) {
 			s.Global = append(s.Global, control.Counter{Name: r.String(), Help: r.Error()})
 		}
 	}
-	// keepalived's are found by their routers.
+	// The metrics of keepalived look the router up by these.
 	s.Routers[0].Interface, s.Routers[0].Family, s.Routers[0].VRID = "x", "x", 1
 	return s, nil
 }
 
-// fill gives all fields a value.
+// fill gives all fields of a value one that isn't zero.
 func fill(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -179,8 +179,8 @@ var (
 	metricLabels = regexp.MustCompile(`(\w+)="`)
 )
 
-// metricsOf lists failoverd's own metrics, or those with keepalived's names, as they are
-// served.
+// metricsOf lists the metrics that failoverd serves under its own names, or under those of
+// keepalived.
 func metricsOf(t *testing.T, keepalived bool) string {
 	w := httptest.NewRecorder()
 	metrics.Handler(everything{}, keepalived).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
@@ -216,7 +216,7 @@ func metricsOf(t *testing.T, keepalived bool) string {
 	return manual.Terms(all)
 }
 
-// documents lists the fields of the JSON documents, from the comments of their types.
+// documents lists the fields of the JSON documents with the comments of their types.
 func documents(t *testing.T) string {
 	f, err := parser.ParseFile(token.NewFileSet(), "../../pkg/control/types.go", nil, parser.ParseComments)
 	if err != nil {
@@ -269,7 +269,7 @@ func fields(t *testing.T, name string, s *ast.StructType) string {
 	return manual.Terms(all)
 }
 
-// typeName names a type in JSON's words.
+// typeName returns the JSON name of a type.
 func typeName(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.Ident:

@@ -12,8 +12,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/migrate"
 )
 
-// predecessors returns the Rust failover's file, if there is one where it looks
-// for it.
+// predecessors returns the configuration file of the Rust failover, if there is one in the
+// places where that looks.
 func predecessors() (string, bool) {
 	paths := []string{"/etc/failover/vrrp-config.json"}
 	if snap := os.Getenv("SNAP_COMMON"); snap != "" {
@@ -27,11 +27,11 @@ func predecessors() (string, bool) {
 	return "", false
 }
 
-// maxTold is how much of a file of the Rust failover the log has.
+// maxTold is the maximum number of findings about a foreign file in the log.
 const maxTold = 100
 
-// load reads a configuration file, which may be the Rust failover's. With a log
-// it says there what of such a file is taken otherwise than it was.
+// load reads a configuration file, which may be that of the Rust failover. If log isn't
+// nil, it logs which settings of such a file behave differently.
 func load(path string, log *logrus.Logger) (*config.File, error) {
 	f, findings, err := migrate.Load(path)
 	if log != nil && err == nil {
@@ -45,7 +45,7 @@ func load(path string, log *logrus.Logger) (*config.File, error) {
 			}
 		}
 		if told > maxTold {
-			log.Warnf("and %d more of %s: failoverctl import tells all", told-maxTold, path)
+			log.Warnf("and %d more in %s: failoverctl import lists all of them", told-maxTold, path)
 		}
 	}
 	return f, err

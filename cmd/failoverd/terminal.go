@@ -20,13 +20,13 @@ import (
 )
 
 const (
-	// stateWidth is that of the longest change of state.
+	// stateWidth is the width of the longest transition.
 	stateWidth = len("Initialize > Active")
-	// nameWidthMost is how wide the column of names gets.
+	// nameWidthMost is the maximum width of the column of names.
 	nameWidthMost = 24
 )
 
-// ANSI's colours.
+// The ANSI sequences for colours.
 const (
 	faint  = "\x1b[2m"
 	red    = "\x1b[31m"
@@ -34,8 +34,8 @@ const (
 	normal = "\x1b[0m"
 )
 
-// terminalFormatter writes lines for people: the time, the router or the interface, and
-// what happened.
+// terminalFormatter writes lines for a terminal: the time, the router or the interface, and
+// the event.
 type terminalFormatter struct {
 	colors bool
 
@@ -43,7 +43,7 @@ type terminalFormatter struct {
 	width int // of the column of names
 }
 
-// fit makes the column of names as wide as these routers and their interfaces need it.
+// fit makes the column of names wide enough for these routers and their interfaces.
 func (f *terminalFormatter) fit(routers []config.Router) {
 	for _, r := range routers {
 		name := r.Name
@@ -55,7 +55,7 @@ func (f *terminalFormatter) fit(routers []config.Router) {
 	}
 }
 
-// pad returns a name as wide as its column, which grows.
+// pad returns a name padded to the width of its column, and widens the column if needed.
 func (f *terminalFormatter) pad(name string) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -82,7 +82,7 @@ func (f *terminalFormatter) Format(e *logrus.Entry) ([]byte, error) {
 		word, color = "error: ", red
 	}
 	if said.states != "" {
-		word = "" // that an Active falls silent is no fault of this program
+		word = "" // a transition is a warning in the log, but no fault of this host
 	}
 	end := ""
 	if !f.colors {
@@ -97,21 +97,21 @@ func (f *terminalFormatter) Format(e *logrus.Entry) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// told is what an entry of the log says, in words.
+// told is an entry of the log as text.
 type told struct {
-	subject string // the router, or what else it is about; may be empty
+	subject string // the router or the interface; may be empty
 	states  string // of a transition
 	text    string
 }
 
-// inWords are the fields that the words have already, or that only programs need.
+// inWords are the fields that the text contains anyway, or that only programs need.
 var inWords = map[string]bool{
 	"router": true, "interface": true, "vrid": true, "family": true, "from": true, "to": true, "cause": true, logrus.ErrorKey: true,
 	"problem": true, "counter": true, "code": true, "ifindex": true, "hook": true, "state": true, "outcome": true, "receive": true,
 }
 
-// tell puts an entry into words, without control characters: hooks and other hosts have a
-// say in it.
+// tell turns an entry into text. It replaces control characters, because parts of the text
+// come from hooks and from other hosts.
 func tell(e *logrus.Entry) (t told) {
 	field := func(name string) string {
 		if v, ok := e.Data[name]; ok {
@@ -146,7 +146,7 @@ func tell(e *logrus.Entry) (t told) {
 	return t
 }
 
-// printable replaces what a terminal would obey.
+// printable replaces control characters and others that a terminal could interpret.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || unicode.IsPrint(r) {

@@ -27,7 +27,7 @@ func with(more logrus.Fields) logrus.Fields {
 	return all
 }
 
-// Lines for people: the time, the router, what happened and why, each in its column.
+// The lines for a terminal: the time, the router, the event and its cause, in columns.
 func TestTerminalLines(t *testing.T) {
 	f := new(terminalFormatter)
 	f.fit([]config.Router{
@@ -49,7 +49,7 @@ func TestTerminalLines(t *testing.T) {
 			logrus.InfoLevel, "transition", with(logrus.Fields{"router": "db", "family": "ipv6", "from": "Initialize", "to": "Backup", "cause": "starting"}),
 			"12:00:01 db ipv6  Initialize → Backup  starting\n",
 		},
-		{logrus.InfoLevel, "taking part as web", nil, "12:00:01          taking part as web\n"},
+		{logrus.InfoLevel, "running web", nil, "12:00:01          running web\n"},
 		{
 			logrus.WarnLevel, "it isn't heeded", with(logrus.Fields{"peer": "192.0.2.2", "counter": "ttl_errors", "suppressed": uint64(3)}),
 			"12:00:01 web      warning: it isn't heeded (peer 192.0.2.2, suppressed 3)\n",
@@ -79,7 +79,7 @@ func TestTerminalLines(t *testing.T) {
 	}
 }
 
-// Every field of the journal is explained in the manual page.
+// The manual page explains every field of the journal.
 func TestJournalFieldsDocumented(t *testing.T) {
 	page, err := os.ReadFile("../../pkg/manual/failoverd.8.md")
 	if err != nil {

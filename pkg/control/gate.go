@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gate is a listener that knows who connects, and lets in so many of those who
-// may only read, and so many of each of them.
+// gate is a listener that identifies the user of each connection. It limits the number of
+// connections of users who may only read.
 type gate struct {
 	net.Listener
-	most, each int
+	most, each int // limits for all users together, and for each user
 
 	mu      sync.Mutex
-	readers map[uint32]int // by user
+	readers map[uint32]int // connections of each user
 	all     int
 }
 
@@ -27,12 +27,12 @@ func newGate(l net.Listener) *gate {
 	most := connections
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {
-		most = int(min(connections, limit.Cur/descriptorsShare))
+		most = int(min(connections, limit.Cur/descriptorShare))
 	}
-	return &gate{Listener: l, most: most, each: max(most/usersShare, 1), readers: make(map[uint32]int)}
+	return &gate{Listener: l, most: most, each: max(most/userShare, 1), readers: make(map[uint32]int)}
 }
 
-// enter lets a reader in, if there is a place.
+// enter counts a connection of a user, and returns false if a limit is reached.
 func (g *gate) enter(user uint32) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -53,14 +53,14 @@ func (g *gate) leave(user uint32) {
 	}
 }
 
-// visitor is a connection with its user, as the kernel has it.
-type visitor struct {
+// clientConn is a connection to a client.
+type clientConn struct {
 	net.Conn
-	privileged bool
+	privileged bool // the kernel says that the client is root or the daemon's own user
 	leave      func()
 }
 
-// Accept waits for the next who may come in.
+// Accept returns the next connection that is within the limits, and closes the others.
 func (g *gate) Accept() (net.Conn, error) {
 	for {
 		conn, err := g.Listener.Accept()
@@ -68,7 +68,7 @@ func (g *gate) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		user, known := userOf(conn)
-		v := &visitor{Conn: conn, privileged: known && (user == 0 || int(user) == os.Geteuid()), leave: func() {}}
+		v := &clientConn{Conn: conn, privileged: known && (user == 0 || int(user) == os.Geteuid()), leave: func() {}}
 		if v.privileged {
 			return v, nil
 		}
@@ -76,17 +76,17 @@ func (g *gate) Accept() (net.Conn, error) {
 			v.leave = sync.OnceFunc(func() { g.leave(user) })
 			return v, nil
 		}
-		_ = conn.Close() // nothing was said on it
+		_ = conn.Close() // nothing was sent on it
 	}
 }
 
 // Close closes the connection.
-func (v *visitor) Close() error {
+func (v *clientConn) Close() error {
 	v.leave()
 	return v.Conn.Close()
 }
 
-// userOf returns the user at the other end.
+// userOf returns the user at the other end of a connection, if the kernel knows it.
 func userOf(conn net.Conn) (user uint32, known bool) {
 	const nobody = 1<<32 - 1
 	unixConn, ok := conn.(*net.UnixConn)
@@ -104,15 +104,15 @@ func userOf(conn net.Conn) (user uint32, known bool) {
 	return cred.Uid, true
 }
 
-// visitorKey finds the connection in a request's context.
-type visitorKey struct{}
+// connKey is the key of the connection in the context of a request.
+type connKey struct{}
 
-func withVisitor(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, visitorKey{}, c)
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
 }
 
 // mayChange reports whether the caller is root or the daemon's own user.
 func mayChange(r *http.Request) bool {
-	v, ok := r.Context().Value(visitorKey{}).(*visitor)
+	v, ok := r.Context().Value(connKey{}).(*clientConn)
 	return ok && v.privileged
 }

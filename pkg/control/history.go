@@ -9,33 +9,33 @@ import (
 )
 
 const (
-	// keptTransitions is how many transitions are kept, and keptOthers how many
-	// events of each other kind: what anybody on the link can cause displaces
-	// nothing but its like.
-	keptTransitions = 4096
-	keptOthers      = 1024
-	// batch is how many events After returns at most: many who read slowly don't
-	// hold a copy of everything.
+	// maxTransitions and maxOthers are the numbers of transitions and of events of each
+	// other kind that are kept. Each kind has its own limit, so that events that a host on
+	// the link can cause don't displace others.
+	maxTransitions = 4096
+	maxOthers      = 1024
+	// batch is the maximum number of events that After returns. It limits the memory that
+	// many slow readers hold.
 	batch = 256
 )
 
-// History keeps the last events of each kind for those who ask, and wakes those who
-// wait. It never waits for them.
+// History keeps the last events of each kind. It wakes readers that wait for new ones, and
+// never waits for a reader.
 type History struct {
 	mu    sync.Mutex
-	rings map[string]*ring // by the kind
+	rings map[string]*ring // of each kind
 	names map[virtual]string
 	last  uint64
-	more  chan struct{} // closed with the next event
+	more  chan struct{} // closed by the next Add
 }
 
 // ring has the last events of one kind.
 type ring struct {
-	events []Event // the oldest is at first
-	first  int
+	events []Event
+	first  int // index of the oldest event
 }
 
-// virtual is a Virtual Router in events.
+// virtual identifies a Virtual Router in events.
 type virtual struct {
 	ifname, family string
 	vrid           int
@@ -46,8 +46,8 @@ func NewHistory() *History {
 	return &History{rings: make(map[string]*ring), names: make(map[virtual]string), more: make(chan struct{})}
 }
 
-// Name gives the events of a Virtual Router its name from now on. A router that is removed
-// keeps its name, because its last events come after that.
+// Name sets the name of a Virtual Router in later events. The name of a removed router stays,
+// because its last events come after the removal.
 func (h *History) Name(ifname, family string, vrid int, name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -71,9 +71,9 @@ func (h *History) Add(e Event) {
 		r = new(ring)
 		h.rings[e.Kind] = r
 	}
-	most := keptOthers
+	most := maxOthers
 	if e.Kind == "transition" {
-		most = keptTransitions
+		most = maxTransitions
 	}
 	r.add(e, most)
 	close(h.more)
@@ -89,22 +89,21 @@ func (r *ring) add(e Event, most int) {
 	r.first = (r.first + 1) % most
 }
 
-// at returns the event of a place, counted from the oldest.
+// at returns the event at a place, where 0 is the oldest.
 func (r *ring) at(place int) *Event { return &r.events[(r.first+place)%len(r.events)] }
 
-// after is the place of the first event after a number.
+// after returns the place of the first event with a greater number.
 func (r *ring) after(number uint64) int {
 	return sort.Search(len(r.events), func(i int) bool { return r.at(i).Number > number })
 }
 
-// After returns the first events after a number, 256 at most. Each says how many
-// before it are lost. The channel is closed when there is another event than there
-// are now.
+// After returns the first events after a number, at most 256. The field Lost of each has the
+// number of missing events before it. The channel is closed when a new event is added.
 func (h *History) After(number uint64) (events []Event, more <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if number > h.last {
-		number = h.last // of another run
+		number = h.last // the number is from another run of the daemon
 	}
 	places := make(map[*ring]int, len(h.rings))
 	for _, r := range h.rings {

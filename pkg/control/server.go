@@ -22,32 +22,33 @@ import (
 )
 
 const (
-	// group may read: who is in it may open the socket.
+	// group is the group whose members may open the socket, and so may read.
 	group = "failoverd"
-	// connections is how many there are at most of users who may only read, so
-	// that they don't keep the others out: no more than a share of the descriptors
-	// that the process may have, and for each of them a share of that.
-	connections      = 1024
-	descriptorsShare = 4
-	usersShare       = 8
-	// patience is how long a client may take to ask, and to take an answer.
-	patience = 10 * time.Second
+	// connections is the maximum number of connections of users who may only read, so that
+	// they don't lock out root. All of them use at most 1/descriptorShare of the process's
+	// file descriptors, and each user at most 1/userShare of that.
+	connections     = 1024
+	descriptorShare = 4
+	userShare       = 8
+	// clientTimeout bounds the time for sending a request, and for taking an answer.
+	clientTimeout = 10 * time.Second
 )
 
-// Daemon is what the server asks. Its methods may be called from any goroutine.
+// Daemon is the source of the answers. Its methods may be called from any goroutine.
 type Daemon interface {
 	Status() (Status, error)
 	Stats() (Stats, error)
-	// Reload reads the configuration again and makes it the daemon's, or says
-	// what it would change.
+	// Reload reads the configuration again and applies it. With dryRun it only returns
+	// what would change.
 	Reload(ctx context.Context, dryRun bool) ([]Change, error)
-	// Maintenance takes a router, or all without a name, out of service or back
-	// into it. What is to persist holds beyond a restart. It returns the names.
+	// Maintenance takes a router out of service or puts it back into service. The empty
+	// name means all routers. With persist the setting outlasts restarts. It returns the
+	// names of the routers.
 	Maintenance(ctx context.Context, name string, on, persist bool) ([]string, error)
-	// SetPriority gives a router a priority until the next reload, or for
-	// good; 0 gives it the configured one back.
+	// SetPriority sets the priority of a router until the next reload, or permanently
+	// with persist. 0 restores the configured priority.
 	SetPriority(ctx context.Context, name string, priority int, persist bool) ([]string, error)
-	// HandOver has an Active router let another host have its addresses.
+	// HandOver makes an Active router hand its addresses over to another host.
 	HandOver(ctx context.Context, name string) ([]string, error)
 }
 
@@ -60,14 +61,14 @@ type Server struct {
 	http     http.Server
 }
 
-var errNoRight = errors.New("only root and the daemon's own user may change something; use sudo")
+var errForbidden = errors.New("only root and the daemon's own user may change something; use sudo")
 
-// ErrTaken is returned for a socket that a living process serves.
-var ErrTaken = errors.New("a living process serves the socket")
+// ErrTaken is returned for a socket that a running process serves.
+var ErrTaken = errors.New("a running process serves the socket")
 
-// Listen opens the socket, in place of a dead process's. What keeps the server from
-// serving goes to trouble.
-func Listen(path string, d Daemon, h *History, trouble *log.Logger) (*Server, error) {
+// Listen opens the socket and replaces one that a dead process left. The server logs its
+// errors to errorLog.
+func Listen(path string, d Daemon, h *History, errorLog *log.Logger) (*Server, error) {
 	if err := hostdir.Make(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
@@ -75,9 +76,9 @@ func Listen(path string, d Daemon, h *History, trouble *log.Logger) (*Server, er
 	case err == nil:
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, ErrTaken), conn.Close())
 	case errors.Is(err, syscall.EAGAIN):
-		return nil, fmt.Errorf("%s: %w", path, ErrTaken) // many wait there
+		return nil, fmt.Errorf("%s: %w", path, ErrTaken) // its backlog is full
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		return nil, err // it can't be told
+		return nil, err // without a descriptor Dial can't tell whether the socket is served
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -86,7 +87,7 @@ func Listen(path string, d Daemon, h *History, trouble *log.Logger) (*Server, er
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(os.Chmod(path, 0o600), admit(path)); err != nil {
+	if err := errors.Join(os.Chmod(path, 0o600), allowGroup(path)); err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
 	s := &Server{daemon: d, history: h, listener: newGate(listener), path: path}
@@ -104,18 +105,18 @@ func Listen(path string, d Daemon, h *History, trouble *log.Logger) (*Server, er
 	}))
 	s.http = http.Server{
 		Handler:           http.MaxBytesHandler(mux, 1<<16),
-		ReadHeaderTimeout: patience,
-		ReadTimeout:       patience,
-		IdleTimeout:       patience,
+		ReadHeaderTimeout: clientTimeout,
+		ReadTimeout:       clientTimeout,
+		IdleTimeout:       clientTimeout,
 		MaxHeaderBytes:    1 << 13,
-		ConnContext:       withVisitor,
-		ErrorLog:          trouble,
+		ConnContext:       withConn,
+		ErrorLog:          errorLog,
 	}
 	return s, nil
 }
 
-// Cleanup removes the sockets of dead processes, and the directory if nothing else
-// is in it. It returns a line for each socket.
+// Cleanup removes the sockets that dead processes left, and the directory if it is empty
+// then. It returns a line for each removed socket.
 func Cleanup(dir string) (removed []string, err error) {
 	paths, err := filepath.Glob(filepath.Join(dir, "control*.sock"))
 	if err != nil {
@@ -128,7 +129,7 @@ func Cleanup(dir string) (removed []string, err error) {
 			continue
 		}
 		if !errors.Is(dialErr, syscall.ECONNREFUSED) {
-			continue // somebody lives who has no time
+			continue // a process serves it, but is busy
 		}
 		if e := os.Remove(path); e != nil {
 			err = errors.Join(err, e)
@@ -137,16 +138,16 @@ func Cleanup(dir string) (removed []string, err error) {
 		removed = append(removed, "socket "+path)
 	}
 	if len(removed) > 0 {
-		_ = os.Remove(dir) // what else is in it keeps it
+		_ = os.Remove(dir) // fails if it isn't empty
 	}
 	return removed, err
 }
 
-// admit lets the group open the socket, if there is one.
-func admit(path string) error {
+// allowGroup lets the group open the socket, if the group exists.
+func allowGroup(path string) error {
 	g, err := user.LookupGroup(group)
 	if err != nil {
-		return nil // then root may, and this user
+		return nil // only root and this user may open it then
 	}
 	id, err := strconv.Atoi(g.Gid)
 	if err != nil {
@@ -154,19 +155,19 @@ func admit(path string) error {
 	}
 	if err := os.Chown(path, -1, id); err != nil {
 		if errors.Is(err, fs.ErrPermission) {
-			return nil // this user isn't in the group, which stays without
+			return nil // this user isn't in the group and can't give the socket to it
 		}
 		return err
 	}
 	return os.Chmod(path, 0o660)
 }
 
-// Close closes a Server that isn't run.
+// Close closes a Server on which Run isn't called.
 func (s *Server) Close() error { return s.listener.Close() }
 
 // Run serves until ctx ends, which is not an error.
 func (s *Server) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = s.http.Close() }) // the socket goes with it
+	stop := context.AfterFunc(ctx, func() { _ = s.http.Close() }) // removes the socket
 	defer stop()
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -189,7 +190,7 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !dry && !mayChange(r) {
-		fail(w, http.StatusForbidden, errNoRight)
+		fail(w, http.StatusForbidden, errForbidden)
 		return
 	}
 	changes, err := s.daemon.Reload(r.Context(), dry)
@@ -200,12 +201,11 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 	write(w, Reload{DryRun: dry, Changes: changes})
 }
 
-// order answers a request that changes something, but isn't about the
-// configuration.
+// order answers the requests that change routers: maintenance, priority and failover.
 func (s *Server) order(f func(*http.Request) ([]string, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !mayChange(r) {
-			fail(w, http.StatusForbidden, errNoRight)
+			fail(w, http.StatusForbidden, errForbidden)
 			return
 		}
 		names, err := f(r)
@@ -234,19 +234,19 @@ func (s *Server) priority(r *http.Request) ([]string, error) {
 	name, word := r.URL.Query().Get("router"), r.URL.Query().Get("priority")
 	priority, err := strconv.Atoi(word)
 	if err != nil || name == "" {
-		return nil, fmt.Errorf("router=%q and priority=%q: a router's name and a number are needed", name, word)
+		return nil, fmt.Errorf("router=%q and priority=%q: give the name of a router and a number", name, word)
 	}
 	return s.daemon.SetPriority(r.Context(), name, priority, persist)
 }
 
-// events writes events as they come. A reader that takes none for a while is
-// cut off; one that is slow is told how many it has lost.
+// events writes events as they are added. A reader that takes none for clientTimeout is
+// disconnected. A slow reader sees in the field lost how many it missed.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	after := uint64(0)
 	if v := r.URL.Query().Get("after"); v != "" {
 		var err error
 		if after, err = strconv.ParseUint(v, 10, 64); err != nil {
-			fail(w, http.StatusBadRequest, fmt.Errorf("after=%q is not the number of an event", v))
+			fail(w, http.StatusBadRequest, fmt.Errorf("after=%q isn't the number of an event", v))
 			return
 		}
 	}
@@ -257,7 +257,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	controller := http.NewResponseController(w)
-	if err := controller.SetReadDeadline(time.Time{}); err != nil { // nothing more is to be read
+	if err := controller.SetReadDeadline(time.Time{}); err != nil { // the request was read completely
 		fail(w, http.StatusInternalServerError, err)
 		return
 	}
@@ -265,7 +265,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	for {
 		events, more := s.history.After(after)
 		for _, e := range events {
-			if controller.SetWriteDeadline(time.Now().Add(patience)) != nil || encoder.Encode(e) != nil {
+			if controller.SetWriteDeadline(time.Now().Add(clientTimeout)) != nil || encoder.Encode(e) != nil {
 				return
 			}
 			after = e.Number
@@ -287,7 +287,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// flag reads a parameter that is true or false.
+// flag parses a parameter that is true or false. The default is false.
 func flag(r *http.Request, name string) (bool, error) {
 	v := r.URL.Query().Get(name)
 	if v == "" {
@@ -300,7 +300,7 @@ func flag(r *http.Request, name string) (bool, error) {
 	return on, nil
 }
 
-// answer writes what one of the daemon's methods returns.
+// answer returns a function that writes the result of one of the daemon's methods.
 func answer(w http.ResponseWriter) func(any, error) {
 	return func(v any, err error) {
 		if err != nil {
@@ -318,7 +318,7 @@ func write(w http.ResponseWriter, v any) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if http.NewResponseController(w).SetWriteDeadline(time.Now().Add(patience)) == nil {
+	if http.NewResponseController(w).SetWriteDeadline(time.Now().Add(clientTimeout)) == nil {
 		_, _ = w.Write(append(b, '\n')) // the client may be gone
 	}
 }
@@ -326,7 +326,7 @@ func write(w http.ResponseWriter, v any) {
 func fail(w http.ResponseWriter, code int, err error) {
 	b, marshalErr := json.Marshal(failure{err.Error()})
 	if marshalErr != nil {
-		b = []byte(`{"error":"it can't be said in JSON"}`)
+		b = []byte(`{"error":"the error can't be encoded as JSON"}`)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)

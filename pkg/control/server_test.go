@@ -24,10 +24,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patient bounds waits.
+// patient bounds each wait of the tests.
 const patient = 60 * time.Second
 
-// fake is a daemon without one.
+// fake implements Daemon.
 type fake struct {
 	mu      sync.Mutex
 	reloads int
@@ -43,7 +43,7 @@ func (f *fake) Stats() (Stats, error) {
 	return Stats{Global: []Counter{{Name: "delivered", Help: "passed to the daemon", Value: 7}}}, nil
 }
 
-// count is how often something was changed.
+// count returns how often something was changed.
 func (f *fake) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -84,7 +84,7 @@ func (f *fake) Reload(_ context.Context, dryRun bool) ([]Change, error) {
 	return []Change{{Router: "web", What: "changed", Details: []string{"priority: 100 → 150"}}}, nil
 }
 
-// serve starts a server that anybody may connect to.
+// serve starts a server whose socket every user may open.
 func serve(t testing.TB) (*fake, *History, string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "control")
@@ -110,18 +110,18 @@ func serve(t testing.TB) (*fake, *History, string) {
 			t.Errorf("the server ended with %v", err)
 		}
 		if _, err := os.Stat(path); err == nil {
-			t.Error("the socket is left behind")
+			t.Error("the server didn't remove its socket")
 		}
 	})
 	return f, h, path
 }
 
-// asNobody calls f on a thread without rights.
+// asNobody calls f on a thread of an unprivileged user.
 func asNobody(t *testing.T, f func() error) error {
 	t.Helper()
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // for ever: the thread ends with the goroutine
+		runtime.LockOSThread() // never unlocked, so the thread ends with the goroutine
 		const nobody = 65534
 		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, nobody, nobody, nobody); errno != 0 {
 			done <- errno
@@ -184,7 +184,7 @@ func TestClient(t *testing.T) {
 	}
 }
 
-// The socket of a dead process is taken over.
+// Listen replaces the socket of a dead process.
 func TestStaleSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
@@ -202,7 +202,7 @@ func TestStaleSocket(t *testing.T) {
 	}
 }
 
-// What a killed process has left is removed, and what a living one has isn't.
+// Cleanup removes the sockets of killed processes and keeps those of running ones.
 func TestCleanup(t *testing.T) {
 	_, _, path := serve(t)
 	dir := filepath.Dir(path)
@@ -218,14 +218,14 @@ func TestCleanup(t *testing.T) {
 		t.Errorf("removed %v, %v", removed, err)
 	}
 	if _, err := NewClient(path).Status(t.Context()); err != nil {
-		t.Errorf("the living one: %v", err)
+		t.Errorf("the socket of the running process: %v", err)
 	}
 	if removed, err := Cleanup(filepath.Join(dir, "none")); err != nil || len(removed) != 0 {
-		t.Errorf("where nothing is: %v, %v", removed, err)
+		t.Errorf("in an empty directory: %v, %v", removed, err)
 	}
 }
 
-// Who has no rights may look, and change nothing.
+// An unprivileged user may read and change nothing.
 func TestRights(t *testing.T) {
 	f, _, path := serve(t)
 	err := asNobody(t, func() error {
@@ -262,11 +262,11 @@ func TestRights(t *testing.T) {
 		t.Error(err)
 	}
 	if f.reloads != 0 {
-		t.Error("somebody without rights has reloaded")
+		t.Error("an unprivileged user reloaded the configuration")
 	}
 }
 
-// A socket without a group is its user's and root's.
+// If the group doesn't exist, only root and the daemon's user may open the socket.
 func TestSocketMode(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	s, err := Listen(path, new(fake), NewHistory(), nil)
@@ -283,7 +283,7 @@ func TestSocketMode(t *testing.T) {
 	}
 }
 
-// Whatever is sent to it, the server serves the next.
+// Bad requests don't keep the server from answering the next client.
 func TestMalformedRequests(t *testing.T) {
 	_, _, path := serve(t)
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -315,7 +315,7 @@ func TestMalformedRequests(t *testing.T) {
 		if err != nil {
 			t.Fatalf("after %d requests: %v", n, err)
 		}
-		_, _ = io.WriteString(conn, requests[n%len(requests)]()) // it may hang up in the middle
+		_, _ = io.WriteString(conn, requests[n%len(requests)]()) // the server may close it halfway
 		if n%3 == 0 {
 			_ = conn.SetReadDeadline(time.Now().Add(time.Millisecond))
 			_, _ = conn.Read(make([]byte, 100))
@@ -327,8 +327,8 @@ func TestMalformedRequests(t *testing.T) {
 	}
 }
 
-// Followers that never read hold up neither the events nor anybody who asks, and
-// a reader that was too slow is told how many it has lost.
+// Followers that never read delay neither the events nor other clients, and a reader that was
+// too slow sees how many events it missed.
 func TestFollowersThatNeverRead(t *testing.T) {
 	_, h, path := serve(t)
 	for range 500 {
@@ -341,7 +341,7 @@ func TestFollowersThatNeverRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const events = 3 * keptOthers
+	const events = 3 * maxOthers
 	for range events {
 		h.Add(Event{Kind: "finding", Text: strings.Repeat("long ", 100)})
 	}
@@ -362,7 +362,7 @@ func TestFollowersThatNeverRead(t *testing.T) {
 	}
 }
 
-// One reader who takes all that are given to one leaves places for others.
+// A user who opens all connections that one user may have leaves some for others.
 func TestPlacesOfEach(t *testing.T) {
 	g := newGate(nil)
 	for range 2 * connections {
@@ -382,7 +382,8 @@ func TestPlacesOfEach(t *testing.T) {
 	}
 }
 
-// Readers that fill all places don't keep root out, and free places are given again.
+// Readers that use all connections don't keep root out, and closed connections can be used
+// again.
 func TestPlaces(t *testing.T) {
 	_, _, path := serve(t)
 	var held []net.Conn
@@ -453,38 +454,38 @@ func TestHistory(t *testing.T) {
 		t.Errorf("an empty history has %v", events)
 	}
 	_, more := h.After(0)
-	for range keptOthers + 10 {
+	for range maxOthers + 10 {
 		h.Add(Event{})
 	}
 	select {
 	case <-more:
 	default:
-		t.Error("who waits isn't woken")
+		t.Error("Add doesn't wake the reader")
 	}
 	for _, c := range []struct{ after, first, lost uint64 }{
 		{0, 11, 10},
 		{5, 11, 5},
 		{10, 11, 0},
 		{11, 12, 0},
-		{keptOthers + 9, keptOthers + 10, 0},
+		{maxOthers + 9, maxOthers + 10, 0},
 	} {
 		events := eventsAfter(h, c.after)
-		if events[0].Number != c.first || events[0].Lost != c.lost || events[len(events)-1].Number != keptOthers+10 {
+		if events[0].Number != c.first || events[0].Lost != c.lost || events[len(events)-1].Number != maxOthers+10 {
 			t.Errorf("after %d: the first is %+v", c.after, events[0])
 		}
 	}
-	for _, after := range []uint64{keptOthers + 10, keptOthers + 11, 1 << 63} {
+	for _, after := range []uint64{maxOthers + 10, maxOthers + 11, 1 << 63} {
 		if events, _ := h.After(after); len(events) != 0 {
 			t.Errorf("after %d there are %d", after, len(events))
 		}
 	}
 }
 
-// No event displaces those of another kind, their order is that in which they came,
-// and what is lost between them is counted.
+// No event displaces those of another kind. Events are in the order in which they were added,
+// and the missing ones are counted.
 func TestHistoryOfKinds(t *testing.T) {
 	h := NewHistory()
-	const findings = 5 * keptOthers
+	const findings = 5 * maxOthers
 	h.Add(Event{Kind: "order"})
 	h.Add(Event{Kind: "transition"})
 	for range findings {
@@ -500,13 +501,13 @@ func TestHistoryOfKinds(t *testing.T) {
 		}
 		number, lost = e.Number, lost+e.Lost
 	}
-	want := map[string]int{"order": 1, "transition": 1, "finding": keptOthers, "problem": 1}
-	if !maps.Equal(kinds, want) || number != findings+3 || lost != findings-keptOthers {
+	want := map[string]int{"order": 1, "transition": 1, "finding": maxOthers, "problem": 1}
+	if !maps.Equal(kinds, want) || number != findings+3 || lost != findings-maxOthers {
 		t.Errorf("%v are kept, want %v; the last is %d, and %d are lost", kinds, want, number, lost)
 	}
 }
 
-// Who reads slowly holds a few events, however many there are.
+// After returns at most a batch, however many events there are.
 func TestHistoryInBatches(t *testing.T) {
 	h := NewHistory()
 	for range 3 * batch {
@@ -520,14 +521,14 @@ func TestHistoryInBatches(t *testing.T) {
 	}
 }
 
-// FuzzSocket sends octets over the socket, as root and as a user without rights. Each
-// request is answered by HTTP with a status that the API has or by the end of the
-// connection, only root's change anything, and the next client is served.
+// FuzzSocket sends octets to the socket, as root and as an unprivileged user. The server
+// answers with a status of the API or closes the connection, only requests of root change
+// anything, and the next client gets its answer.
 func FuzzSocket(f *testing.F) {
 	d, _, path := serve(f)
 	nobody := make(chan func())
 	go func() {
-		runtime.LockOSThread() // for ever: the thread ends with the goroutine
+		runtime.LockOSThread() // never unlocked, so the thread ends with the goroutine
 		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
 			panic(errno)
 		}
@@ -555,18 +556,18 @@ func FuzzSocket(f *testing.F) {
 			nobody <- func() { done <- talk(t, path, octets) }
 			answered(t, <-done, false)
 			if d.count() != before {
-				t.Errorf("a user without rights has changed something by %q", octets)
+				t.Errorf("an unprivileged user changed something with %q", octets)
 			}
 		} else {
 			answered(t, talk(t, path, octets), true)
 		}
 		if next := talk(t, path, []byte("GET /v1/status HTTP/1.0\r\n\r\n")); !strings.Contains(string(next), "1.2.3") {
-			t.Fatalf("behind %q the next client gets %q", octets, next)
+			t.Fatalf("after %q the next client gets %q", octets, next)
 		}
 	})
 }
 
-// talk sends octets and returns what is answered until the end.
+// talk sends octets and returns the answer.
 func talk(t *testing.T, path string, octets []byte) []byte {
 	conn, err := net.Dial("unix", path)
 	if err != nil {
@@ -583,12 +584,12 @@ func talk(t *testing.T, path string, octets []byte) []byte {
 	}
 	answer, err := io.ReadAll(conn)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("%q isn't answered to its end", octets)
+		t.Errorf("the answer to %q has no end", octets)
 	}
 	return answer
 }
 
-// answered checks the status of the first answer.
+// answered checks the status of the first line of an answer.
 func answered(t *testing.T, answer []byte, root bool) {
 	if len(answer) == 0 {
 		return
@@ -610,7 +611,7 @@ func answered(t *testing.T, answer []byte, root bool) {
 	}
 }
 
-// Events of a Virtual Router have its name, also after it is gone.
+// Events of a Virtual Router have its name, even after it was removed.
 func TestNamedEvents(t *testing.T) {
 	h := NewHistory()
 	h.Name("eth0", "ipv4", 51, "old")
@@ -635,7 +636,8 @@ func TestNamedEvents(t *testing.T) {
 	}
 }
 
-// Health is about routers that should take part, and problems of an Active that matter.
+// Health depends on routers in Initialize without maintenance, and on problems of an Active
+// that aren't harmless.
 func TestHealth(t *testing.T) {
 	conflict := []Problem{{Kind: AddressConflict, Text: "02::1 answers too"}}
 	for name, c := range map[string]struct {
@@ -645,7 +647,7 @@ func TestHealth(t *testing.T) {
 		"none":                  {nil, []string{}},
 		"well":                  {[]Router{{Name: "a", State: "Active"}, {Name: "b", State: "Backup"}}, []string{}},
 		"maintenance":           {[]Router{{Name: "a", State: "Initialize", Maintenance: true, Waiting: "check web is down"}}, []string{}},
-		"waiting":               {[]Router{{Name: "a", Family: "ipv4", State: "Initialize", Waiting: "check web is down"}}, []string{"a (ipv4) takes no part: check web is down"}},
+		"waiting":               {[]Router{{Name: "a", Family: "ipv4", State: "Initialize", Waiting: "check web is down"}}, []string{"a (ipv4) is in Initialize: check web is down"}},
 		"a harmless problem":    {[]Router{{Name: "a", State: "Active", Problems: []Problem{{Kind: Interval}, {Kind: AddressList}}}}, []string{}},
 		"a problem":             {[]Router{{Name: "a", Family: "ipv6", State: "Active", Problems: conflict}}, []string{"a (ipv6) is Active and has the problem address_conflict: 02::1 answers too"}},
 		"a problem of a Backup": {[]Router{{Name: "a", State: "Backup", Problems: conflict}}, []string{}},
@@ -662,7 +664,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// The index lists each endpoint, and each of them is there.
+// Each endpoint of the index exists.
 func TestIndex(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	s, err := Listen(path, new(fake), NewHistory(), nil)
@@ -686,7 +688,7 @@ func TestIndex(t *testing.T) {
 	defer client.CloseIdleConnections()
 	for _, e := range index.Endpoints {
 		at, _, _ := strings.Cut(e.Path, "?")
-		// With a parameter that nothing can be made of, nothing is changed.
+		// The invalid parameters keep the requests from changing anything.
 		request, err := http.NewRequestWithContext(ctx, e.Method, "http://failoverd"+at+"?after=x&dry_run=x&on=x&persist=x", nil)
 		if err != nil {
 			t.Fatal(err)

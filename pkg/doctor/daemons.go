@@ -11,7 +11,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// daemons judges who else speaks VRRP on this host.
+// daemons checks the other VRRP daemons of this host.
 func (j *judge) daemons() {
 	for _, d := range j.Daemons {
 		if d.Own {
@@ -24,14 +24,14 @@ func (j *judge) daemons() {
 		}
 		switch theirs, shared := j.compete(d); {
 		case d.Name == "failoverd":
-			j.good("daemon", "", "another %s runs here; two of them never run the same Virtual Router", who)
+			j.good("daemon", "", "another %s runs on this host; two failoverd never run the same Virtual Router", who)
 		case shared != "":
-			j.bad(Problem, "daemon", theirs.Interface, fmt.Sprintf("%s runs VRID %d on %s, %s: both would answer for the addresses, and neither heeds what comes from this host", who, theirs.VRID, theirs.Interface, shared),
+			j.bad(Problem, "daemon", theirs.Interface, fmt.Sprintf("%s runs VRID %d on %s, %s: both would answer for the addresses, because each ignores advertisements from its own host", who, theirs.VRID, theirs.Interface, shared),
 				"stop it, and move its configuration with failoverctl import; or use another VRID", stop)
 		case !d.Known:
-			j.bad(Warning, "daemon", "", who+" speaks VRRP on this host, and which VRIDs it has can't be told", "make sure that it has none of failoverd's on the same interface, or stop it", stop)
+			j.bad(Warning, "daemon", "", who+" speaks VRRP on this host, and its VRIDs can't be determined", "make sure that it has no VRID of failoverd on the same interface, or stop it", stop)
 		default:
-			j.good("daemon", "", "%s speaks VRRP on this host too, with other VRIDs or on other interfaces", who)
+			j.good("daemon", "", "%s speaks VRRP on this host too, but with other VRIDs or on other interfaces", who)
 		}
 	}
 	for n := range j.Interfaces {
@@ -39,8 +39,8 @@ func (j *judge) daemons() {
 	}
 }
 
-// compete finds a router of another daemon that failoverd has too, or could
-// have, and says which.
+// compete returns a router of another daemon that failoverd has too, or could have, and a
+// text that names the router of failoverd. The text is empty if there is none.
 func (j *judge) compete(d Daemon) (theirs config.Router, shared string) {
 	for _, a := range d.Routers {
 		for _, b := range j.Routers {
@@ -49,7 +49,7 @@ func (j *judge) compete(d Daemon) (theirs config.Router, shared string) {
 			}
 		}
 		if len(j.Routers) == 0 && slices.ContainsFunc(j.Interfaces, func(i Interface) bool { return i.Name == a.Interface }) {
-			return a, "which failoverd is to use too"
+			return a, "which failoverd would use too"
 		}
 	}
 	return config.Router{}, ""
@@ -61,7 +61,7 @@ func shareFamily(a, b config.Router) bool {
 	})
 }
 
-// strangers judges devices with a virtual MAC that nobody who runs has made.
+// strangers checks for devices with a virtual MAC that no running daemon made.
 func (j *judge) strangers(i *Interface) {
 	if len(i.VirtualMACs) == 0 || slices.ContainsFunc(j.Daemons, func(d Daemon) bool { return !d.Own }) {
 		return
@@ -74,7 +74,7 @@ func (j *judge) strangers(i *Interface) {
 		commands = append(commands, "ip link del "+name)
 	}
 	if len(commands) > 0 {
-		j.bad(Warning, "daemon", i.Name, fmt.Sprintf("a virtual MAC is on %s, and no daemon that runs has made it: it takes frames to the virtual addresses", strings.Join(i.VirtualMACs, ", ")),
-			"remove what a dead daemon has left (of failoverd: failoverd --cleanup)", commands...)
+		j.bad(Warning, "daemon", i.Name, fmt.Sprintf("%s has a virtual MAC, but no running daemon made it: it takes frames to the virtual addresses", strings.Join(i.VirtualMACs, ", ")),
+			"remove what a dead daemon left behind (failoverd --cleanup removes that of failoverd)", commands...)
 	}
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package doctor judges whether a host lets failover work: it makes findings,
-// each with its remedy, of facts about the host. It looks at nothing itself;
-// package gather does.
+// Package doctor finds the problems of a host that keep failover from working. It turns
+// facts about the host into findings with remedies. Package gather collects the facts.
 package doctor
 
 import (
@@ -11,22 +10,22 @@ import (
 	"slices"
 )
 
-// Level is how bad a finding is.
+// Level is the severity of a finding.
 type Level int
 
 // The levels.
 const (
-	OK      Level = iota // as it should be, or it doesn't matter
-	Warning              // it keeps failover from working under some conditions
-	Problem              // it keeps failover from working
+	OK      Level = iota // correct, or without effect
+	Warning              // keeps failover from working under some conditions
+	Problem              // keeps failover from working
 )
 
 func (l Level) String() string { return [...]string{"ok", "warning", "problem"}[l] }
 
-// MarshalText makes the level a word.
+// MarshalText is part of encoding.TextMarshaler.
 func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
-// UnmarshalText reads the word.
+// UnmarshalText is part of encoding.TextUnmarshaler.
 func (l *Level) UnmarshalText(b []byte) error {
 	for _, known := range []Level{OK, Warning, Problem} {
 		if known.String() == string(b) {
@@ -37,36 +36,35 @@ func (l *Level) UnmarshalText(b []byte) error {
 	return fmt.Errorf("level %q is not known", b)
 }
 
-// Finding is what is found in one regard.
+// Finding is the result of one check.
 type Finding struct {
 	Level     Level  `json:"level"`
-	Check     string `json:"check"`               // what was looked at, one of a fixed set of words
-	Interface string `json:"interface,omitempty"` // empty: the host
+	Check     string `json:"check"`               // the subject, one of a fixed set of words
+	Interface string `json:"interface,omitempty"` // empty for a finding about the whole host
 	Cause     string `json:"cause"`
-	Remedy    string `json:"remedy,omitempty"` // none if nothing is wrong
-	// Commands are the remedy's, for a root shell, if there is one that suits
+	Remedy    string `json:"remedy,omitempty"` // empty at level OK
+	// Commands carry the remedy out in a root shell. They are empty if no commands suit
 	// every host.
 	Commands []string `json:"commands,omitempty"`
 }
 
-// Unchecked is what couldn't be looked at.
+// Unchecked is a check that wasn't possible.
 type Unchecked struct {
 	Check string `json:"check"`
 	Why   string `json:"why"`
 }
 
-// Report is everything that was found. Version changes when a key changes its
-// meaning or goes away.
+// Report has all findings. Version changes when a key changes its meaning or is removed.
 type Report struct {
 	Version   int         `json:"version"`
 	Findings  []Finding   `json:"findings"` // the worst first
 	Unchecked []Unchecked `json:"unchecked"`
 }
 
-// ReportVersion is that of the Report's form.
+// ReportVersion is the version of the format of a Report.
 const ReportVersion = 1
 
-// Worst is the worst level of a report.
+// Worst returns the worst level of a report.
 func (r Report) Worst() Level {
 	worst := OK
 	for _, f := range r.Findings {
@@ -75,7 +73,7 @@ func (r Report) Worst() Level {
 	return worst
 }
 
-// Examine judges the facts.
+// Examine returns the findings for these facts.
 func Examine(f *Facts) Report {
 	j := &judge{Facts: f}
 	j.configuration()
@@ -107,18 +105,18 @@ func Examine(f *Facts) Report {
 	return r
 }
 
-// judge makes findings of facts.
+// judge turns facts into findings.
 type judge struct {
 	*Facts
 	findings []Finding
 }
 
-// good notes that nothing is wrong.
+// good adds a finding of level OK.
 func (j *judge) good(check, ifname, format string, args ...any) {
 	j.findings = append(j.findings, Finding{Level: OK, Check: check, Interface: ifname, Cause: fmt.Sprintf(format, args...)})
 }
 
-// bad notes what is wrong, with the remedy and its commands.
+// bad adds a finding with its cause and remedy, and the commands of the remedy.
 func (j *judge) bad(level Level, check, ifname, cause, remedy string, commands ...string) {
 	j.findings = append(j.findings, Finding{Level: level, Check: check, Interface: ifname, Cause: cause, Remedy: remedy, Commands: commands})
 }

@@ -73,7 +73,7 @@ func TestFindings(t *testing.T) {
 		change facts
 		level  Level
 		check  string
-		says   string // of the cause, the remedy or the commands
+		says   string // part of the cause, the remedy or a command
 	}{
 		"a file of comments": {func(f *Facts, _ *Interface, _ *config.Router) {
 			f.ConfigPath, f.ConfigNothing = "", "/etc/failoverd/failoverd.yaml"
@@ -90,7 +90,7 @@ func TestFindings(t *testing.T) {
 		}, Warning, "realtime", "sched_rt_runtime_us=950000"},
 		"not permitted":     {realtime("auto", "false", "operation not permitted; grant CAP_SYS_NICE"), Warning, "realtime", "grant CAP_SYS_NICE"},
 		"memory not locked": {realtime("auto", "auto", "lock the memory: grant CAP_IPC_LOCK"), Warning, "realtime", "CAP_IPC_LOCK"},
-		"not wanted":        {realtime("false", "false", ""), OK, "realtime", "as the configuration wants"},
+		"not wanted":        {realtime("false", "false", ""), OK, "realtime", "as configured"},
 		"real-time":         {realtime("auto", "auto", ""), OK, "realtime", "is real-time"},
 		"stolen time":       {func(f *Facts, _ *Interface, r *config.Router) { f.Clock.Stolen, r.Interval = 0.2, 100*time.Millisecond }, Warning, "steal", "web has an interval of 100ms"},
 		"Amazon":            {func(f *Facts, _ *Interface, _ *config.Router) { f.Machine = Machine{Vendor: "Amazon EC2"} }, Problem, "hypervisor", "unicast"},
@@ -221,7 +221,7 @@ func TestFindings(t *testing.T) {
 			}
 			for _, f := range r.Findings {
 				if (f.Level == OK) != (f.Remedy == "") {
-					t.Errorf("a remedy belongs to what is wrong: %+v", f)
+					t.Errorf("only a finding of level OK has no remedy: %+v", f)
 				}
 				for _, command := range f.Commands {
 					if len(command) > 90 {
@@ -236,7 +236,7 @@ func TestFindings(t *testing.T) {
 	}
 }
 
-// Each problem that the status shows is found, with its text and its remedy.
+// Each problem of the status is a finding with its text and remedy.
 func TestProblemsOfTheStatus(t *testing.T) {
 	for _, kind := range control.ProblemKinds() {
 		f := healthy()
@@ -251,7 +251,7 @@ func TestProblemsOfTheStatus(t *testing.T) {
 	}
 }
 
-// What doesn't matter is no warning.
+// Conditions that don't matter cause no warning.
 func TestNoAlarm(t *testing.T) {
 	for name, change := range map[string]func(f *Facts, i *Interface, r *config.Router){
 		"strict with one way": func(_ *Facts, i *Interface, _ *config.Router) { i.Settings4["rp_filter"] = 1 },
@@ -285,14 +285,14 @@ func TestNoAlarm(t *testing.T) {
 	}
 }
 
-// onDevice is a ruleset that drops everything at a hook of eth0.
+// onDevice returns a ruleset that drops all packets at a hook of eth0.
 func onDevice(t *testing.T, hook string) *Ruleset {
 	r := table(t, "netdev", hook, "drop")
 	r.chains[0].Device = json.RawMessage(`"eth0"`)
 	return r
 }
 
-// many are IPv6 addresses, or a single one of IPv4.
+// many returns n IPv6 addresses, or one IPv4 address for 1.
 func many(n int) []netip.Prefix {
 	if n == 1 {
 		return []netip.Prefix{netip.MustParsePrefix("192.0.2.10/24")}

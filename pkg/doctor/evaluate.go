@@ -10,15 +10,15 @@ import (
 	"strings"
 )
 
-// Packet is what a firewall may ask of a packet.
+// Packet has the properties of a packet that firewall rules can match.
 type Packet struct {
 	Family      string     // ipv4, ipv6 or arp
-	Protocol    string     // by its name in /etc/protocols: vrrp, igmp, ipv6-icmp
-	Number      string     // and by its number
-	Type        string     // of ICMPv6, in nft's words
-	Destination netip.Addr // zero: any
+	Protocol    string     // its name in /etc/protocols: vrrp, igmp, ipv6-icmp
+	Number      string     // its protocol number
+	Type        string     // ICMPv6 type, as nft names it
+	Destination netip.Addr // the zero value for any address
 	Multicast   bool
-	In, Out     string // the interface, one of the two
+	In, Out     string // the interface: In for a received packet, Out for a sent one
 }
 
 // sees reports whether a base chain sees the packet.
@@ -29,19 +29,19 @@ func (p Packet) sees(c *chain) bool {
 	return slices.Contains(families[p.Family], c.Family) && c.on(p.In+p.Out)
 }
 
-// outcome is a set of what may become of a packet.
+// outcome is a set of the possible fates of a packet.
 type outcome uint8
 
 const (
 	accepted outcome = 1 << iota
 	dropped
-	goesOn // to the next rule, or behind the chain
+	goesOn // to the next rule, or to the end of the chain
 )
 
 func (o outcome) has(x outcome) bool        { return o&x != 0 }
 func (o outcome) without(x outcome) outcome { return o &^ x }
 
-// truth is what is known of a condition.
+// truth is the result of a condition, which may be unknown.
 type truth int
 
 const (
@@ -53,13 +53,13 @@ const (
 type evaluation struct {
 	*Ruleset
 	packet Packet
-	rule   int // the base chain's that decided, 0 for its policy
+	rule   int // handle of the rule of the base chain that decided, 0 for the policy
 }
 
-// most is how deep chains are followed, as in the kernel.
-const most = 16
+// maxDepth is the depth to which jumps are followed, as in the kernel.
+const maxDepth = 16
 
-// walk returns what may become of the packet in a chain.
+// walk returns the possible fates of the packet in a chain.
 func (e *evaluation) walk(c *chain, depth int) outcome {
 	var all outcome
 	for _, one := range c.rules {
@@ -88,10 +88,10 @@ func (e *evaluation) walk(c *chain, depth int) outcome {
 	return all | goesOn
 }
 
-// leaves is an outcome of a rule: the chain is left.
+// leaves is the outcome of a rule that returns from the chain.
 const leaves outcome = 1 << 7
 
-// apply returns whether a rule matches and what it does then.
+// apply returns whether a rule matches, and its outcome if it does.
 func (e *evaluation) apply(one rule, depth int) (truth, outcome) {
 	t := yes
 	for _, statement := range one.Expr {
@@ -116,7 +116,7 @@ func (e *evaluation) apply(one rule, depth int) (truth, outcome) {
 	return t, goesOn
 }
 
-// verdict is what a statement does with the packet.
+// verdict returns the outcome of a statement.
 func (e *evaluation) verdict(one rule, kind string, b json.RawMessage, depth int) outcome {
 	switch kind {
 	case "accept":
@@ -129,7 +129,7 @@ func (e *evaluation) verdict(one rule, kind string, b json.RawMessage, depth int
 		return accepted | dropped
 	case "jump", "goto":
 		var to struct{ Target string }
-		if err := json.Unmarshal(b, &to); err != nil || depth == most {
+		if err := json.Unmarshal(b, &to); err != nil || depth == maxDepth {
 			return accepted | dropped
 		}
 		c := e.chain(one.Family, one.Table, to.Target)
@@ -142,7 +142,7 @@ func (e *evaluation) verdict(one rule, kind string, b json.RawMessage, depth int
 		}
 		return o
 	}
-	return goesOn // counter, log and the like
+	return goesOn // counter, log and others
 }
 
 // verdictMap applies a map of values to verdicts.
@@ -152,7 +152,7 @@ func (e *evaluation) verdictMap(one rule, t truth, b json.RawMessage, depth int)
 		Data struct{ Set [][]json.RawMessage }
 	}
 	if err := json.Unmarshal(b, &m); err != nil {
-		return min(t, maybe), accepted | dropped // a named map
+		return min(t, maybe), accepted | dropped // a named map, whose elements aren't known
 	}
 	var all outcome
 	best := no
@@ -197,20 +197,20 @@ func (e *evaluation) match(one rule, b json.RawMessage) truth {
 	return maybe
 }
 
-// compare tells whether something of the packet is one of the values.
+// compare returns whether a property of the packet (left) has one of the values (right).
 func (e *evaluation) compare(one rule, left, right json.RawMessage) truth {
 	values, other := e.values(left)
 	if values == nil {
 		return other
 	}
 	if len(values) == 1 && values[0] == "" {
-		return no // it has none
+		return no // the packet doesn't have the property
 	}
 	return e.contains(one, values, right)
 }
 
-// values are the words for something of the packet; nil if it isn't known, and
-// then what a condition on it is.
+// values returns the words that nft may use for a property of the packet. If the property
+// isn't known they are nil, and the truth is that of each condition on the property.
 func (e *evaluation) values(left json.RawMessage) ([]string, truth) {
 	var l struct {
 		Meta    *struct{ Key string }
@@ -223,7 +223,7 @@ func (e *evaluation) values(left json.RawMessage) ([]string, truth) {
 	}
 	switch {
 	case l.CT != nil && l.CT.Key == "state" && p.Protocol == "ipv6-icmp":
-		return []string{"untracked"}, yes // neighbour and multicast listener discovery are
+		return []string{"untracked"}, yes // the kernel doesn't track neighbour and multicast listener discovery
 	case l.CT != nil && l.CT.Key == "state" && p.Family != "arp":
 		return []string{"new"}, yes // multicast is never answered
 	case l.Meta != nil:
@@ -280,8 +280,8 @@ func (p Packet) payload(protocol, field string) ([]string, truth) {
 	return nil, maybe
 }
 
-// contains tells whether one of the words is in a value of nft's: a word, a
-// number, a prefix, a list or a set of them.
+// contains returns whether one of the words is in a value of an nft rule: a word, a number,
+// a prefix, or a list or set of these.
 func (e *evaluation) contains(one rule, words []string, right json.RawMessage) truth {
 	var value any
 	if err := json.Unmarshal(right, &value); err != nil {

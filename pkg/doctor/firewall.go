@@ -13,10 +13,10 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// firewall judges what is dropped. failoverd receives and sends in front of
-// netfilter: only the hooks of a device (netdev) see its advertisements, but for
-// those to unicast peers, which leave by the kernel's routes. ARP, neighbour
-// discovery and other daemons' advertisements are another matter.
+// firewall checks whether rules drop packets that failover needs. failoverd receives and
+// sends in front of netfilter, so only the hooks of a device (netdev) see its advertisements.
+// Those to unicast peers are an exception, because the kernel routes them. All hooks see ARP,
+// neighbour discovery and the advertisements of other daemons.
 func (j *judge) firewall(i *Interface) {
 	if j.Ruleset == nil {
 		return
@@ -29,7 +29,7 @@ func (j *judge) firewall(i *Interface) {
 	if hasFamily(routers, packet.IPv4) {
 		for _, p := range []Packet{{Family: "arp", In: i.Name}, {Family: "arp", Out: i.Name}} {
 			for _, d := range j.Ruleset.Drops(p, map[bool]string{true: "input", false: "output"}[p.Out == ""]) {
-				j.bad(Problem, "firewall", i.Name, fmt.Sprintf("%s drops ARP (%s): nobody is told where the virtual addresses are", d, d.Hook), persist,
+				j.bad(Problem, "firewall", i.Name, fmt.Sprintf("%s drops ARP (%s): hosts can't find the MAC of the virtual addresses", d, d.Hook), persist,
 					"nft insert rule "+d.Chain+" accept")
 			}
 		}
@@ -38,13 +38,13 @@ func (j *judge) firewall(i *Interface) {
 		j.discovery(i)
 	}
 	if len(j.findings) == before {
-		j.good("firewall", i.Name, "nothing is certain to be dropped that failover needs")
+		j.good("firewall", i.Name, "no rule is certain to drop packets that failover needs")
 	}
 }
 
-const persist = "let it through, here and in the file that the rules come from"
+const persist = "let it through, now and in the file that has the rules"
 
-// sent returns the advertisements of routers, each way once.
+// sent returns the advertisements that the routers send, without duplicates.
 func sent(routers []config.Router) (all []Packet) {
 	add := func(p Packet) {
 		if !slices.Contains(all, p) {
@@ -75,7 +75,7 @@ func sent(routers []config.Router) (all []Packet) {
 	return all
 }
 
-// advertisements judges whether VRRP gets through.
+// advertisements checks whether rules drop an advertisement.
 func (j *judge) advertisements(i *Interface, p Packet, accept string) {
 	out, in := p, p
 	out.Out, in.In = i.Name, i.Name
@@ -86,23 +86,23 @@ func (j *judge) advertisements(i *Interface, p Packet, accept string) {
 		what += ", to " + p.Destination.String()
 	}
 	for _, d := range j.Ruleset.Drops(out, hooks...) {
-		j.bad(Problem, "firewall", i.Name, fmt.Sprintf("%s drops the advertisements that failoverd sends (%s): every other host takes over", d, what), persist, allow(d, match, accept))
+		j.bad(Problem, "firewall", i.Name, fmt.Sprintf("%s drops the advertisements that failoverd sends (%s): another host takes over", d, what), persist, allow(d, match, accept))
 	}
 	for _, d := range j.Ruleset.Drops(in, "ingress") {
-		j.bad(Warning, "firewall", i.Name, fmt.Sprintf("%s drops advertisements (%s); failoverd receives in front of it, but others here don't", d, what), persist, allow(d, "", accept))
+		j.bad(Warning, "firewall", i.Name, fmt.Sprintf("%s drops advertisements (%s); failoverd receives in front of it, but other daemons of this host don't", d, what), persist, allow(d, "", accept))
 	}
 	others := slices.ContainsFunc(j.Daemons, func(d Daemon) bool { return d.Name != "failoverd" })
 	for _, which := range []Packet{in, out} {
 		hooks := []string{"prerouting", "input"}
 		if which.In == "" {
 			if !p.Multicast {
-				continue // see above
+				continue // the loop over hooks has checked these
 			}
 			hooks = []string{"output", "postrouting"}
 		}
 		for _, d := range j.Ruleset.Drops(which, hooks...) {
 			if !others {
-				j.good("firewall", i.Name, "%s drops protocol %s (%s, %s); failoverd isn't hindered, because it receives and sends in front of it, but keepalived would be", d, p.Number, p.Family, d.Hook)
+				j.good("firewall", i.Name, "%s drops protocol %s (%s, %s); failoverd isn't affected, because it receives and sends in front of it, but keepalived would be", d, p.Number, p.Family, d.Hook)
 				continue
 			}
 			match := fmt.Sprintf("iifname %q ", i.Name)
@@ -115,14 +115,14 @@ func (j *judge) advertisements(i *Interface, p Packet, accept string) {
 	}
 }
 
-// discovery judges what IPv6 needs to find the virtual addresses.
+// discovery checks whether rules drop packets of neighbour and multicast listener discovery.
 func (j *judge) discovery(i *Interface) {
 	for _, c := range []struct {
 		kind, hook, what, accept string
 		level                    Level
 	}{
-		{"nd-neighbor-solicit", "input", "neighbour solicitations: nobody is told where the virtual IPv6 addresses are", "icmpv6 type nd-neighbor-solicit accept", Problem},
-		{"nd-neighbor-advert", "output", "neighbour advertisements: nobody is told where the virtual IPv6 addresses are", "icmpv6 type nd-neighbor-advert accept", Problem},
+		{"nd-neighbor-solicit", "input", "neighbour solicitations: hosts can't find the MAC of the virtual IPv6 addresses", "icmpv6 type nd-neighbor-solicit accept", Problem},
+		{"nd-neighbor-advert", "output", "neighbour advertisements: hosts can't find the MAC of the virtual IPv6 addresses", "icmpv6 type nd-neighbor-advert accept", Problem},
 		{"mld-listener-query", "input", "MLD queries: a switch that snoops multicast stops passing ff02::12, the group of VRRP over IPv6", "icmpv6 type mld-listener-query accept", Warning},
 		{"mld2-listener-report", "output", "MLD reports: a switch that snoops multicast doesn't pass ff02::12, the group of VRRP over IPv6", "icmpv6 type mld2-listener-report accept", Warning},
 	} {
@@ -138,7 +138,7 @@ func (j *judge) discovery(i *Interface) {
 	}
 }
 
-// managed adds how the program that made the rules is told.
+// managed adds the remedy for the program that manages the rules.
 func (j *judge) managed(remedy string) string {
 	switch {
 	case j.Ruleset.uses("firewalld"):
@@ -149,7 +149,7 @@ func (j *judge) managed(remedy string) string {
 	return remedy
 }
 
-// allow is the command that inserts a rule in front of those that drop.
+// allow returns the command that inserts an accepting rule in front of the others.
 func allow(d Drop, match, accept string) string {
 	words := strings.Fields(d.Chain)
 	if words[0] == "netdev" {

@@ -9,17 +9,16 @@ import (
 	"strings"
 )
 
-// Ruleset is what nft -j list ruleset has said.
+// Ruleset is the parsed output of nft -j list ruleset.
 type Ruleset struct {
 	chains []*chain
-	sets   map[string][]json.RawMessage // by family, table and name
+	sets   map[string][]json.RawMessage // the key is "FAMILY TABLE NAME"
 }
 
 type chain struct {
 	Family, Table, Name string
 	Type, Hook, Policy  string // of base chains
-	// Device has the interfaces of a netdev chain; nft before 1.0.7 doesn't
-	// say which.
+	// Device has the interfaces of a netdev chain. nft before 1.0.7 omits it.
 	Device json.RawMessage `json:"dev"`
 	rules  []rule
 }
@@ -30,11 +29,11 @@ type rule struct {
 	Expr                 []map[string]json.RawMessage
 }
 
-// ParseRuleset reads the output of nft -j list ruleset.
+// ParseRuleset parses the output of nft -j list ruleset.
 func ParseRuleset(b []byte) (*Ruleset, error) {
 	var all struct{ Nftables []map[string]json.RawMessage }
 	if err := json.Unmarshal(b, &all); err != nil {
-		return nil, fmt.Errorf("read the ruleset of nft: %w", err)
+		return nil, fmt.Errorf("parse the ruleset of nft: %w", err)
 	}
 	r := &Ruleset{sets: make(map[string][]json.RawMessage)}
 	var rules []rule
@@ -59,7 +58,7 @@ func ParseRuleset(b []byte) (*Ruleset, error) {
 				r.sets[set.Family+" "+set.Table+" "+set.Name] = set.Elem
 			}
 			if err != nil {
-				return nil, fmt.Errorf("read a %s of nft's ruleset: %w", kind, err)
+				return nil, fmt.Errorf("parse a %s of nft's ruleset: %w", kind, err)
 			}
 		}
 	}
@@ -79,8 +78,8 @@ func (r *Ruleset) chain(family, table, name string) *chain {
 	return r.chains[i]
 }
 
-// SetDevices says on which interfaces the netdev chains are: of those that the
-// JSON is silent about, the text of nft list ruleset knows it.
+// SetDevices takes the interfaces of netdev chains from the output of nft list ruleset, where
+// the JSON omits them.
 func (r *Ruleset) SetDevices(text string) {
 	var family, table, name string
 	for line := range strings.Lines(text) {
@@ -105,8 +104,8 @@ func (r *Ruleset) SetDevices(text string) {
 	}
 }
 
-// on reports whether a base chain sees an interface's packets. Where that isn't
-// known it doesn't.
+// on reports whether a base chain sees the packets of an interface. It returns false if the
+// interfaces of the chain aren't known.
 func (c *chain) on(ifname string) bool {
 	if c.Family != "netdev" && c.Hook != "ingress" {
 		return true
@@ -121,19 +120,19 @@ func (c *chain) on(ifname string) bool {
 
 func (c *chain) String() string { return fmt.Sprintf("%s %s %s", c.Family, c.Table, c.Name) }
 
-// uses reports whether a table's name or a chain's begins so: that is how
-// firewalld and ufw show.
+// uses reports whether the name of a table or a chain begins with prefix, as those of
+// firewalld and ufw do.
 func (r *Ruleset) uses(prefix string) bool {
 	return slices.ContainsFunc(r.chains, func(c *chain) bool {
 		return strings.HasPrefix(c.Table, prefix) || strings.HasPrefix(c.Name, prefix)
 	})
 }
 
-// Drop is where packets are dropped, whatever else they are.
+// Drop is a place in the ruleset that drops a packet.
 type Drop struct {
 	Hook  string
 	Chain string // FAMILY TABLE NAME
-	Rule  int    // its handle in the base chain, 0 for the policy
+	Rule  int    // handle of the rule in the base chain, 0 for the policy
 }
 
 func (d Drop) String() string {
@@ -143,8 +142,8 @@ func (d Drop) String() string {
 	return fmt.Sprintf("rule %d of nft chain %s", d.Rule, d.Chain)
 }
 
-// Drops returns the base chains of the hooks that certainly drop a packet. What
-// can't be told of a rule counts as if it might save the packet.
+// Drops returns the base chains of the hooks that are certain to drop a packet. A rule that
+// isn't understood counts as one that may accept it.
 func (r *Ruleset) Drops(p Packet, hooks ...string) []Drop {
 	var all []Drop
 	for _, c := range r.chains {

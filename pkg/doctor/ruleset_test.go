@@ -48,14 +48,14 @@ const (
 	drop     = `{"drop": null}`
 )
 
-// Only what drops an advertisement whatever else is in it counts.
+// Drops returns only chains that are certain to drop the advertisement.
 func TestDrops(t *testing.T) {
 	vrrp := Packet{Family: "ipv4", Protocol: "vrrp", Number: "112", Destination: netip.MustParseAddr("224.0.0.18"), Multicast: true, In: "eth0"}
 	and := func(parts ...string) string { return strings.Join(parts, ", ") }
 	for name, c := range map[string]struct {
 		policy string
 		rules  []string
-		rule   int // that drops; 0: the policy; -1: none
+		rule   int // handle of the dropping rule; 0 for the policy; -1 if none drops
 	}{
 		"policy accept":                {"accept", nil, -1},
 		"policy drop":                  {"drop", nil, 0},

@@ -11,31 +11,31 @@ import (
 
 type running = control.Router
 
-// refusals are the counters that show a disagreement with another host, with
-// what it means and what to do.
+// refusals are the counters that show a disagreement with another host, with their causes and
+// remedies.
 var refusals = []struct{ counter, cause, remedy string }{
-	{"ip_ttl_errors", "advertisements came with a TTL below 255: through a router, or from a host of another network", "keep routers and multicast forwarding out of the way: VRRP is for one network"},
-	{"version_errors", "another VRRP version was heard", "use the same version on all hosts (--vrrp-version), or --dual while you move"},
-	{"checksum_errors", "wrong checksums were heard", "look for --checksum in the manual if keepalived or a hardware router is on the network; otherwise a NIC or a cable is bad"},
-	{"auth_type_mismatch", "advertisements with other authentication were heard", "use the same authentication, or none, on all hosts"},
-	{"auth_failures", "advertisements with another password or key were heard", "use the same passwords and keys on all hosts"},
-	{"auth_missing", "advertisements without authentication were heard", "configure authentication on all hosts, or mode: permit until all have it"},
-	{"auth_malformed", "advertisements with another kind of authentication trailer were heard", "use the same version of keepalived or failoverd on all hosts"},
-	{"auth_key_unknown", "advertisements with an unknown key were heard", "give all hosts the same keys before one sends with a new one"},
-	{"auth_stale", "advertisements of another time were heard", "set the clocks of all hosts by NTP; if they are right, somebody sends old advertisements again"},
-	{"auth_replay", "advertisements were heard again", "look for a loop in the network, or for somebody who sends old advertisements again"},
-	{"interval_errors", "another interval was heard", "use the same interval on all hosts"},
-	{"address_list_errors", "other addresses were heard for a VRID", "give all hosts of a VRID the same addresses, and different networks different VRIDs"},
-	{"owner_conflict", "another host advertises addresses that this one owns", "give priority 255 to one host only"},
-	{"own_source", "advertisements came back with this host's own address", "look for a loop in the network, or another host with the same address"},
-	{"first_addr_errors", "IPv6 advertisements didn't begin with a link-local address", "use --tolerate first-address with keepalived and FRR"},
-	{"ring_full", "the daemon didn't read in time", "give it CPU time: look at the load and at CPUQuota= of its unit"},
+	{"ip_ttl_errors", "advertisements arrived with a TTL below 255: through a router, or from a host of another network", "keep routers and multicast forwarding from passing VRRP on, because VRRP works within one network"},
+	{"version_errors", "advertisements of another VRRP version arrived", "use the same version on all hosts (--vrrp-version), or --dual during a migration"},
+	{"checksum_errors", "advertisements with wrong checksums arrived", "see --checksum in failoverd(8) if keepalived or a hardware router is on the network; otherwise a NIC or a cable is faulty"},
+	{"auth_type_mismatch", "advertisements with another type of authentication arrived", "use the same authentication, or none, on all hosts"},
+	{"auth_failures", "advertisements with another password or key arrived", "use the same passwords and keys on all hosts"},
+	{"auth_missing", "advertisements without authentication arrived", "configure authentication on all hosts, or mode: permit until all have it"},
+	{"auth_malformed", "advertisements with an unknown authentication trailer arrived", "use the same version of keepalived or failoverd on all hosts"},
+	{"auth_key_unknown", "advertisements with an unknown key arrived", "give all hosts the new key before one of them sends with it"},
+	{"auth_stale", "advertisements with an old or future time arrived", "synchronize the clocks of all hosts by NTP; if they are right, a host replays old advertisements"},
+	{"auth_replay", "advertisements arrived a second time", "look for a loop in the network, or for a host that replays old advertisements"},
+	{"interval_errors", "advertisements with another interval arrived", "use the same interval on all hosts"},
+	{"address_list_errors", "advertisements with other addresses arrived for a VRID", "give all hosts of a VRID the same addresses, and use different VRIDs for different addresses"},
+	{"owner_conflict", "another host advertises addresses that this host owns", "give priority 255 to one host only"},
+	{"own_source", "advertisements with this host's own source address arrived", "look for a loop in the network, or for another host with the same address"},
+	{"first_addr_errors", "IPv6 advertisements arrived whose first address isn't link-local", "use --tolerate first-address with keepalived and FRR"},
+	{"ring_full", "the daemon didn't read advertisements in time", "give it CPU time: check the load of the host and CPUQuota= of its unit"},
 }
 
-// running judges what the daemon says of itself.
+// running checks the status and the counters of the running daemon.
 func (j *judge) running() {
 	if j.Status == nil {
-		j.good("status", "", "no failoverd runs that could be asked")
+		j.good("status", "", "failoverd isn't running, so its status wasn't checked")
 		return
 	}
 	looked := func(r running) bool {
@@ -49,24 +49,24 @@ func (j *judge) running() {
 		name := fmt.Sprintf("%s (VRID %d, %s)", r.Name, r.VRID, r.Family)
 		switch {
 		case r.Maintenance:
-			j.bad(Warning, "status", r.Interface, name+" is in maintenance, and takes no part", "failoverctl maintenance off "+r.Name+" ends it")
+			j.bad(Warning, "status", r.Interface, name+" is in maintenance", "failoverctl maintenance off "+r.Name+" ends it")
 		case r.Waiting != "":
-			j.bad(Problem, "status", r.Interface, name+" takes no part: "+r.Waiting, "do away with that: the router starts by itself then")
+			j.bad(Problem, "status", r.Interface, name+" is in Initialize: "+r.Waiting, "remove this cause, and the router starts by itself")
 		case r.Receive != "" && r.Fence == "":
-			j.bad(Warning, "fence", r.Interface, name+" has no fence: killed or hung while Active, this host goes on answering for the addresses", "see what is said of BPF above; failoverd logs why at its start")
+			j.bad(Warning, "fence", r.Interface, name+" has no fence: if failoverd hangs or is killed while Active, this host goes on answering for the addresses", "see the findings about bpf; failoverd logs the reason when it starts")
 		}
 	}
 	j.problems()
 	j.hooks()
 	if len(j.findings) == before {
-		j.good("status", "", "failoverd %s runs, and its routers take part", j.Status.Version)
+		j.good("status", "", "failoverd %s runs, and all its routers are Active or Backup", j.Status.Version)
 	}
 	j.rivals()
 	j.counters()
 }
 
-// problems repeats what the routers find wrong between them and others, also on interfaces
-// that weren't asked for. What doesn't keep an Active from being followed is a warning.
+// problems adds the problems that the status shows, even on interfaces that weren't asked
+// for. A harmless problem is a warning.
 func (j *judge) problems() {
 	for _, r := range j.Status.Routers {
 		for _, p := range r.Problems {
@@ -79,12 +79,12 @@ func (j *judge) problems() {
 	}
 }
 
-// hooks repeats what is wrong with those that are told of changes of state.
+// hooks adds the problems of hooks and of the FIFO.
 func (j *judge) hooks() {
 	if f := j.Status.FIFO; f != nil && f.Lost > 0 {
-		j.bad(Warning, "hook", "", fmt.Sprintf("%s lost %d lines, because nobody read them in time", f.Path, f.Lost), "see what reads it")
+		j.bad(Warning, "hook", "", fmt.Sprintf("%s lost %d lines, because no program read them in time", f.Path, f.Lost), "check the program that reads it")
 	}
-	told := make(map[string]bool) // both families of a router have the same, all of a group too
+	seen := make(map[string]bool) // the families of a router, and the routers of a group, share hooks
 	for _, r := range j.Status.Routers {
 		for _, h := range r.Hooks {
 			cause := ""
@@ -95,25 +95,25 @@ func (j *judge) hooks() {
 				cause = h.Problem
 			}
 			text := fmt.Sprintf("%s of %s (%s): %s", h.Setting, r.Name, h.Command, cause)
-			if cause == "" || told[text] {
+			if cause == "" || seen[text] {
 				continue
 			}
-			told[text] = true
-			j.bad(Warning, "hook", "", text, "failoverctl status "+r.Name+" shows what it wrote")
+			seen[text] = true
+			j.bad(Warning, "hook", "", text, "failoverctl status "+r.Name+" shows its output")
 		}
 	}
 }
 
-// rivals judges whether another host is Active beside this one: whoever hears an
-// Active of higher priority is silent.
+// rivals checks whether another host is Active too. If this host is Active and hears another
+// Active, that one doesn't hear this host, because otherwise one of them would become Backup.
 func (j *judge) rivals() {
 	switch {
 	case !j.Alone:
 	case j.Heard > 1:
-		j.bad(Problem, "rival", "", fmt.Sprintf("this host is Active, and %d advertisements of others came within %v: another host is Active too, because it doesn't hear this one", j.Heard, j.Listened),
-			"look on both hosts what arrives (tcpdump -n 'ip proto 112 or ip6 proto 112'), and run failoverctl doctor on the other: a firewall, a switch that snoops multicast, a hypervisor, or another version or checksum is in the way")
+		j.bad(Problem, "rival", "", fmt.Sprintf("this host is Active, and %d advertisements of others arrived within %v: another host is Active too, because it doesn't hear this host", j.Heard, j.Listened),
+			"check on both hosts which advertisements arrive (tcpdump -n 'ip proto 112 or ip6 proto 112'), and run failoverctl doctor on the other host: a firewall, a switch with multicast snooping, a hypervisor, or a different version or checksum is the cause")
 	default:
-		j.good("rival", "", "this host is Active, and nobody else was heard within %v; if another host is Active too, multicast doesn't arrive", j.Listened)
+		j.good("rival", "", "this host is Active, and no other Active was heard within %v; if there is one, its multicast doesn't arrive", j.Listened)
 	}
 }
 
@@ -124,7 +124,7 @@ func (j *judge) counters() {
 	for _, refusal := range refusals {
 		for _, c := range j.Stats.Global {
 			if c.Name == refusal.counter && c.Value > 0 {
-				j.bad(Warning, "heard", "", fmt.Sprintf("%s (%s %d since the start)", refusal.cause, c.Name, c.Value), refusal.remedy+"; failoverctl events says who it was")
+				j.bad(Warning, "heard", "", fmt.Sprintf("%s (%s %d since the start)", refusal.cause, c.Name, c.Value), refusal.remedy+"; failoverctl events names the host")
 			}
 		}
 	}

@@ -20,28 +20,29 @@ import (
 )
 
 const (
-	// heardPlaces is how many senders of a VRID are remembered, and fewPlaces how many
-	// when heardMany are in all: addresses come from the network.
-	heardPlaces = 16
-	fewPlaces   = 2
-	heardMany   = 512
-	// heardAddresses is how many addresses of an advertisement are remembered.
-	heardAddresses = 32
-	// unknownInterval is taken for the interval of who sends nothing that can be read.
+	// maxSenders is the number of senders that are remembered of each VRID. It falls to
+	// fewSenders when manySenders are remembered in all. There are limits because a host
+	// can forge any number of addresses.
+	maxSenders  = 16
+	fewSenders  = 2
+	manySenders = 512
+	// maxAddresses is the number of addresses of an advertisement that are remembered.
+	maxAddresses = 32
+	// unknownInterval is the interval of a sender whose advertisements can't be decoded.
 	unknownInterval = time.Second
-	// crowdedFor is how long a VRID is taken for crowded after somebody found no place.
+	// crowdedFor is the time for which a VRID counts as crowded after a sender was dropped.
 	crowdedFor = 10 * time.Second
 )
 
-// forgetForms is how long a router must have been silent for the checksum forms
-// that it used to be forgotten: one that is restarted may use others.
+// forgetForms is the time of silence after which the checksum forms of a router are
+// forgotten, because it may use others after a restart.
 const forgetForms = 5 * time.Second
 
-// heard collects what a watched link says.
+// heard collects the advertisements of the watched links.
 type heard struct {
 	interfaces map[int]link.Interface
 	routers    map[packet.Key]*heardRouter
-	total      int // of the senders
+	total      int // number of senders
 	sieve      *sieve
 }
 
@@ -49,19 +50,19 @@ type heard struct {
 type heardRouter struct {
 	key     packet.Key
 	senders map[sender]*heardSender
-	// turnedAway is how many advertisements came from senders without a place, and when
-	// the last one did.
-	turnedAway   uint64
-	turnedAwayAt vrrp.Instant
+	// dropped counts the advertisements of senders that aren't remembered, and droppedAt
+	// is the time of the last one.
+	dropped   uint64
+	droppedAt vrrp.Instant
 }
 
-// heardKey names a sender of a Virtual Router.
+// heardKey identifies a sender of a Virtual Router.
 type heardKey struct {
 	router packet.Key
 	sender sender
 }
 
-// sender names who advertises, apart for each version that it speaks.
+// sender identifies a sender. A router that speaks two versions counts as two senders.
 type sender struct {
 	address netip.Addr
 	version uint8
@@ -71,21 +72,21 @@ type sender struct {
 type heardSender struct {
 	address       netip.Addr
 	last          vrrp.Instant
-	hits          int // how often it was heard, each time an interval after the last one,
+	hits          int // advertisements that came about an interval after the one before, up to sureHits
 	hitAt         vrrp.Instant
-	sureAt        vrrp.Instant         // since when that is often enough
-	valid         bool                 // at least one advertisement was good
-	advertisement packet.Advertisement // with the first of its addresses
-	listed        int                  // how many it has
-	checksum      packet.Checksum      // all forms it uses
-	refused       error                // why the last one would be refused, nil if it is good
-	to            netip.Addr           // the address of this host that it writes to, if it is unicast
+	sureAt        vrrp.Instant         // when hits reached sureHits
+	valid         bool                 // at least one advertisement was accepted
+	advertisement packet.Advertisement // the last one, with at most maxAddresses addresses
+	listed        int                  // number of all its addresses
+	checksum      packet.Checksum      // all forms that it uses
+	refused       error                // why a router would refuse the last one, or nil
+	to            netip.Addr           // the destination on this host, if it sends unicast
 	ttl           uint8
-	// authentication is what the last one says of its own; empty for none.
+	// authentication describes that of the last advertisement; empty for none.
 	authentication string
 }
 
-// authenticationOf says how an advertisement is authenticated.
+// authenticationOf describes the authentication of an advertisement.
 func authenticationOf(rec *datapath.Record) string {
 	if t, ok := rec.Datagram.ParseTrailer(); ok {
 		return fmt.Sprintf("type %s, key %d", auth.HMAC, t.KeyID)
@@ -105,7 +106,7 @@ func newHeard() *heard {
 	return &heard{interfaces: make(map[int]link.Interface), routers: make(map[packet.Key]*heardRouter), sieve: newSieve()}
 }
 
-// record takes one datagram in, good or bad.
+// record adds a datagram, whether it is valid or not.
 func (h *heard) record(rec *datapath.Record) {
 	if len(rec.Datagram.Message) < 2 {
 		return // not even a VRID
@@ -118,15 +119,15 @@ func (h *heard) record(rec *datapath.Record) {
 		r = &heardRouter{key: key, senders: make(map[sender]*heardSender)}
 		h.routers[key] = r
 	}
-	who := sender{rec.Datagram.Source, rec.Datagram.Message[0] >> 4}
-	s, ok := r.senders[who]
+	from := sender{rec.Datagram.Source, rec.Datagram.Message[0] >> 4}
+	s, ok := r.senders[from]
 	if !ok {
-		if s = h.place(r, who, rec); s == nil {
-			r.turnedAway++
-			r.turnedAwayAt = rec.ReceivedAt
+		if s = h.place(r, from, rec); s == nil {
+			r.dropped++
+			r.droppedAt = rec.ReceivedAt
 			return
 		}
-		s.address = who.address
+		s.address = from.address
 	}
 	s.hear(rec.ReceivedAt, intervalOf(rec))
 	if rec.ReceivedAt.Sub(s.last) > forgetForms {
@@ -143,12 +144,12 @@ func (h *heard) record(rec *datapath.Record) {
 	s.valid, s.authentication = true, authenticationOf(rec)
 	s.checksum |= rec.Checksum
 	s.listed = len(rec.Advertisement.Addresses)
-	addresses := append(s.advertisement.Addresses[:0], rec.Advertisement.Addresses[:min(s.listed, heardAddresses)]...)
+	addresses := append(s.advertisement.Addresses[:0], rec.Advertisement.Addresses[:min(s.listed, maxAddresses)]...)
 	s.advertisement = rec.Advertisement
 	s.advertisement.Addresses = addresses
 }
 
-// intervalOf is in which intervals a sender says that it advertises.
+// intervalOf returns the Advertisement_Interval of an advertisement.
 func intervalOf(rec *datapath.Record) time.Duration {
 	if rec.Err != nil {
 		return unknownInterval
@@ -156,7 +157,8 @@ func intervalOf(rec *datapath.Record) time.Duration {
 	return rec.Advertisement.Interval
 }
 
-// hear notes that it is heard.
+// hear counts an advertisement if it came at least about an interval after the last one, and
+// starts again after a gap.
 func (s *heardSender) hear(now vrrp.Instant, interval time.Duration) {
 	since := now.Sub(s.hitAt)
 	switch {
@@ -165,16 +167,17 @@ func (s *heardSender) hear(now vrrp.Instant, interval time.Duration) {
 	case since > 3*interval+interval/2, since > interval+interval/2 && !s.sure():
 		s.hits = 0
 	}
-	s.hits, s.hitAt = min(s.hits+1, surely), now
+	s.hits, s.hitAt = min(s.hits+1, sureHits), now
 	if !s.sure() {
 		s.sureAt = now
 	}
 }
 
-// sure reports whether it is a router, not just an address that somebody makes up.
-func (s *heardSender) sure() bool { return s.hits >= surely }
+// sure reports whether the sender advertises often enough to be a router, and not a forged
+// address.
+func (s *heardSender) sure() bool { return s.hits >= sureHits }
 
-// silent reports whether it isn't heard any more.
+// silent reports whether the sender stopped advertising.
 func (s *heardSender) silent(now vrrp.Instant) bool {
 	interval := unknownInterval
 	if s.valid {
@@ -183,38 +186,38 @@ func (s *heardSender) silent(now vrrp.Instant) bool {
 	return now.Sub(s.last) >= 3*interval+interval/2
 }
 
-// place returns a place for a new sender, nil if there is none. Those who were heard an
-// interval after the other keep theirs while they go on. Who goes on without a place
-// gets that of one who wasn't.
-func (h *heard) place(r *heardRouter, who sender, rec *datapath.Record) *heardSender {
-	now, most := rec.ReceivedAt, heardPlaces
-	if h.total >= heardMany {
-		most = fewPlaces
+// place adds a new sender, and returns nil if there is no room. A sender that is sure keeps
+// its place while it goes on. A new sender that passes the sieve replaces one that isn't
+// sure.
+func (h *heard) place(r *heardRouter, from sender, rec *datapath.Record) *heardSender {
+	now, most := rec.ReceivedAt, maxSenders
+	if h.total >= manySenders {
+		most = fewSenders
 	}
 	if len(r.senders) < most {
 		h.total++
-		r.senders[who] = new(heardSender)
-		return r.senders[who]
+		r.senders[from] = new(heardSender)
+		return r.senders[from]
 	}
-	passes := h.sieve.passes(heardKey{r.key, who}, now, intervalOf(rec))
+	passes := h.sieve.passes(heardKey{r.key, from}, now, intervalOf(rec))
 	for other, s := range r.senders {
 		if s.silent(now) && (passes || !s.sure()) || passes && !s.sure() {
 			delete(r.senders, other)
 			s = new(heardSender)
 			if passes {
-				s.hits, s.hitAt, s.sureAt = surely, now, now
+				s.hits, s.hitAt, s.sureAt = sureHits, now, now
 			}
-			r.senders[who] = s
+			r.senders[from] = s
 			return s
 		}
 	}
 	return nil
 }
 
-// shown returns the senders that are shown, first those who are heard again and again for
-// the longest time: where there are too many, only those.
+// shown returns the senders to show, beginning with those that have been sure for longest.
+// While the VRID is crowded, it returns only the sure ones.
 func (r *heardRouter) shown(now vrrp.Instant) []*heardSender {
-	crowded := r.turnedAway > 0 && now.Sub(r.turnedAwayAt) < crowdedFor
+	crowded := r.dropped > 0 && now.Sub(r.droppedAt) < crowdedFor
 	var all []*heardSender
 	for _, s := range r.senders {
 		if s.sure() || !crowded {
@@ -227,24 +230,24 @@ func (r *heardRouter) shown(now vrrp.Instant) []*heardSender {
 	return all
 }
 
-// unshown returns how many advertisements, for how many Virtual Routers, have come since
-// the last time from senders without a place.
+// unshown returns how many advertisements were dropped since the last call, and how many
+// Virtual Routers they were for.
 func (h *heard) unshown() (count uint64, routers int) {
 	for _, r := range h.routers {
-		if r.turnedAway > 0 {
-			count += r.turnedAway
+		if r.dropped > 0 {
+			count += r.dropped
 			routers++
-			r.turnedAway = 0
+			r.dropped = 0
 		}
 	}
 	return count, routers
 }
 
-// row is one line of the table: a Virtual Router and one who advertises it.
+// row is one line of the table: a Virtual Router and one of its senders.
 type row struct {
 	key       packet.Key
 	sure      bool
-	rank      int // among those of the Virtual Router
+	rank      int // of the sender among those of the Virtual Router
 	Interface string
 	VRID      string
 	Family    string
@@ -267,7 +270,7 @@ func (h *heard) rows(now vrrp.Instant) []row {
 		alive := alive(shown, now)
 		for rank, s := range shown {
 			if !slices.Contains(alive, s) && len(alive) > 0 && s.valid {
-				continue // it has given the address up to one that is alive
+				continue // another router is Active now
 			}
 			row := h.row(r, s, alive, now)
 			row.rank = rank
@@ -288,7 +291,7 @@ func compareRows(a, b row) int {
 	)
 }
 
-// alive returns those of the senders that claim to be Active now.
+// alive returns the senders that claim to be Active now.
 func alive(senders []*heardSender, now vrrp.Instant) []*heardSender {
 	var all []*heardSender
 	for _, s := range senders {
@@ -339,20 +342,20 @@ func (h *heard) row(r *heardRouter, s *heardSender, alive []*heardSender, now vr
 			out.Problem += fmt.Sprintf(" (it is %d)", s.ttl)
 		}
 	case s.advertisement.Priority == 0:
-		out.Problem = "has left"
+		out.Problem = "left with priority 0"
 	case !slices.Contains(alive, s):
-		out.Problem = "silent, nobody is Active"
+		out.Problem = "silent, no router is Active"
 	case rivals(alive) > 1:
 		out.Problem = fmt.Sprintf("%d routers claim to be Active", rivals(alive))
 	case s.authentication != "":
-		out.Problem = fmt.Sprintf("uses authentication (%s): back it up with a configuration file that has the same", s.authentication)
+		out.Problem = fmt.Sprintf("uses authentication (%s): a Backup needs a configuration file with the same", s.authentication)
 		out.Command = ""
 	}
 	return out
 }
 
-// command returns the command that makes this host a Backup of what is
-// advertised. Prefix lengths aren't: they come from the interface's networks.
+// command returns the command that makes this host a Backup of the sender. Advertisements
+// have no prefix lengths, so these are taken from the networks of the interface.
 func (h *heard) command(key packet.Key, s *heardSender) string {
 	i, a := h.interfaces[key.Ifindex], s.advertisement
 	priority := 100

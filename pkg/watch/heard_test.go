@@ -19,7 +19,7 @@ import (
 
 const start = vrrp.Instant(1000 * time.Second)
 
-// hear lets the table hear an advertisement.
+// hear records an advertisement.
 func hear(h *heard, at vrrp.Instant, from string, change func(*datapath.Record)) {
 	source := netip.MustParseAddr(from)
 	rec := &datapath.Record{
@@ -50,7 +50,7 @@ func TestHeard(t *testing.T) {
 		name   string
 		hear   func(*heard)
 		after  time.Duration
-		want   []string // of the lines, in their order
+		want   []string // parts of the lines, in order
 		absent string
 	}{
 		{
@@ -70,16 +70,16 @@ func TestHeard(t *testing.T) {
 		{
 			"silent",
 			func(h *heard) { hear(h, start, "192.0.2.3", nil) }, 4 * time.Second,
-			[]string{"silent, nobody is Active"},
+			[]string{"silent, no router is Active"},
 			"",
 		},
 		{
-			"has left",
+			"left with priority 0",
 			func(h *heard) {
 				hear(h, start, "192.0.2.3", nil)
 				hear(h, start, "192.0.2.3", func(r *datapath.Record) { r.Advertisement.Priority = 0 })
 			}, 0,
-			[]string{"has left"},
+			[]string{"left with priority 0"},
 			"",
 		},
 		{
@@ -169,7 +169,7 @@ func TestHeard(t *testing.T) {
 	}
 }
 
-// A line is written when something changes, not for each advertisement.
+// The screen writes a line for each change, not for each advertisement.
 func TestLinesOnlyForChanges(t *testing.T) {
 	h := newTable()
 	var out bytes.Buffer
@@ -190,7 +190,7 @@ func TestLinesOnlyForChanges(t *testing.T) {
 	}
 }
 
-// Somebody who makes addresses up can't fill the memory.
+// Forged addresses don't fill the memory.
 func TestHeardIsBounded(t *testing.T) {
 	h := newTable()
 	from := netip.MustParseAddr("192.0.2.3")
@@ -203,10 +203,10 @@ func TestHeardIsBounded(t *testing.T) {
 	}
 }
 
-// While sources are invented, the output and what is remembered have limits, and who
-// was there before, or goes on beside them, is shown.
-func TestActiveBesideInventedOnes(t *testing.T) {
-	for name, first := range map[string]bool{"it was there before": true, "it comes among them": false} {
+// During a flood of forged sources the output and the memory have limits, and routers that
+// were there before or go on advertising are shown.
+func TestActiveBesideForgedOnes(t *testing.T) {
+	for name, first := range map[string]bool{"the Active comes first": true, "the Active comes during the flood": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const rate, vrids = 5_000, 50
@@ -220,13 +220,13 @@ func TestActiveBesideInventedOnes(t *testing.T) {
 						if !flood {
 							break
 						}
-						source := invented(int(now/vrrp.Instant(time.Second))*rate + n)
+						source := forged(int(now/vrrp.Instant(time.Second))*rate + n)
 						hear(h, now.Add(time.Duration(n)*time.Second/rate), source.String(), func(r *datapath.Record) {
 							r.Key.VRID = uint8(1 + n%vrids)
 							r.Datagram.Message = []byte{0x31, r.Key.VRID}
 							r.Advertisement.VRID, r.Advertisement.Interval = r.Key.VRID, 10*time.Second
 							for a := range n % 200 {
-								r.Advertisement.Addresses = append(r.Advertisement.Addresses, invented(a))
+								r.Advertisement.Addresses = append(r.Advertisement.Addresses, forged(a))
 							}
 						})
 						if n%(rate/10) == 0 {
@@ -248,12 +248,12 @@ func TestActiveBesideInventedOnes(t *testing.T) {
 				if n := out.Len() - before; n > 100_000 {
 					t.Errorf("%d octets in 10 s", n)
 				}
-				if h.total > heardMany+heardPlaces+fewPlaces*vrids {
+				if h.total > manySenders+maxSenders+fewSenders*vrids {
 					t.Errorf("%d senders are remembered", h.total)
 				}
 				for key, r := range h.routers {
 					for _, s := range r.senders {
-						if n := cap(s.advertisement.Addresses); n > 2*heardAddresses {
+						if n := cap(s.advertisement.Addresses); n > 2*maxAddresses {
 							t.Errorf("VRID %d: room for %d addresses", key.VRID, n)
 						}
 					}
@@ -261,20 +261,19 @@ func TestActiveBesideInventedOnes(t *testing.T) {
 				if got := table(h.rows(now.Add(-time.Second / 2))); strings.Count(got, "192.0.2.3 ") != 1 {
 					t.Errorf("the Active isn't shown:\n%s", got)
 				}
-				if got := out.String(); !strings.Contains(got, "Active 192.0.2.3,") || !strings.Contains(got, "virtual routers came from other senders") {
-					t.Errorf("the Active isn't shown, or not that there are others:\n%s", got[:min(len(got), 10000)])
+				if got := out.String(); !strings.Contains(got, "Active 192.0.2.3,") || !strings.Contains(got, "virtual routers aren't shown") {
+					t.Errorf("the Active or the line about the others is missing:\n%s", got[:min(len(got), 10000)])
 				}
 			})
 		})
 	}
 }
 
-// A terminal shows no more than it has room for, those first that are heard again and
-// again.
-func TestTerminalHasRoomForSoMuch(t *testing.T) {
+// A terminal shows as many routers as it has room for, the sure ones first.
+func TestTerminalHeight(t *testing.T) {
 	h := newTable()
 	for n := range 100 {
-		hear(h, start, invented(n).String(), func(r *datapath.Record) {
+		hear(h, start, forged(n).String(), func(r *datapath.Record) {
 			r.Key.VRID = uint8(1 + n)
 			r.Datagram.Message = []byte{0x31, r.Key.VRID}
 		})
@@ -295,7 +294,7 @@ func TestTerminalHasRoomForSoMuch(t *testing.T) {
 	}
 }
 
-// invented is a source that nobody has, another one for each number.
-func invented(n int) netip.Addr {
+// forged returns a forged source, a different one for each number.
+func forged(n int) netip.Addr {
 	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, 10<<24+uint32(n))))
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// screen shows what is heard: a table on a terminal, otherwise a line for each
+// screen shows the virtual routers: as a table on a terminal, otherwise as a line for each
 // change.
 type screen struct {
 	out        io.Writer
@@ -29,19 +29,19 @@ type screen struct {
 	height     func() int // of the terminal, in lines
 	interfaces string
 	room       *observe.LogBudget
-	shown      map[shownKey]string // what was last written of each row
-	begin      int                 // with the row that there was no room for
+	shown      map[shownKey]string // the last line of each row
+	begin      int                 // the row to begin with, because there was no room for it
 	summedAt   time.Time
 }
 
-// shownKey names a row.
+// shownKey identifies a row.
 type shownKey struct {
 	key             packet.Key
 	active, version string
 }
 
-// tableMost is how many rows a table has at most.
-const tableMost = 200
+// maxRows is the maximum number of rows of a table.
+const maxRows = 200
 
 func newScreen(out io.Writer) *screen {
 	f, ok := out.(*os.File)
@@ -51,14 +51,14 @@ func newScreen(out io.Writer) *screen {
 			if _, lines, err := term.GetSize(int(f.Fd())); err == nil {
 				return lines
 			}
-			return tableMost
+			return maxRows
 		},
 	}
 }
 
 func (s *screen) start(interfaces []string) error {
 	s.interfaces = strings.Join(interfaces, ", ")
-	_, err := fmt.Fprintf(s.out, "Listening for VRRP on %s. Nothing is sent. Ctrl-C ends.\n", s.interfaces)
+	_, err := fmt.Fprintf(s.out, "Listening for VRRP on %s, sending nothing. Ctrl-C stops it.\n", s.interfaces)
 	return err
 }
 
@@ -69,12 +69,12 @@ func (s *screen) show(h *heard, now vrrp.Instant) error {
 	}
 	begin := s.begin
 	s.begin = 0
-	there := make(map[shownKey]bool, len(rows))
+	current := make(map[shownKey]bool, len(rows))
 	for n := range rows {
 		place := (begin + n) % len(rows)
 		r := &rows[place]
 		key := shownKey{r.key, r.Active, r.Version}
-		there[key] = true
+		current[key] = true
 		line := r.line()
 		before, known := s.shown[key]
 		if known && before == line {
@@ -92,12 +92,12 @@ func (s *screen) show(h *heard, now vrrp.Instant) error {
 			return err
 		}
 	}
-	maps.DeleteFunc(s.shown, func(k shownKey, _ string) bool { return !there[k] })
+	maps.DeleteFunc(s.shown, func(k shownKey, _ string) bool { return !current[k] })
 	return s.sumUp(h)
 }
 
-// kept is how much room there must be for others beside a row: those come first that
-// are heard again and again.
+// kept returns the room that a row must leave for others. Routers that are sure may use all
+// of it.
 func (r *row) kept() int {
 	if r.sure {
 		return 0
@@ -105,7 +105,7 @@ func (r *row) kept() int {
 	return observe.FindingsReserve
 }
 
-// sumUp says once in a while what isn't shown.
+// sumUp writes, once per observe.RepeatInterval, how many advertisements aren't shown.
 func (s *screen) sumUp(h *heard) error {
 	if time.Since(s.summedAt) < observe.RepeatInterval {
 		return nil
@@ -120,16 +120,16 @@ func (s *screen) sumUp(h *heard) error {
 	return err
 }
 
-// unshown says what isn't shown, if there is something.
+// unshown returns a text about the senders that aren't shown, if there are any.
 func unshown(h *heard) string {
 	count, routers := h.unshown()
 	if count == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d advertisements for %d virtual routers came from other senders, which are too many: shown are those heard again and again", count, routers)
+	return fmt.Sprintf("%d advertisements for %d virtual routers aren't shown, because there are too many senders: only those that advertise repeatedly are", count, routers)
 }
 
-// line is the row without what changes all the time.
+// line returns a row without the values that change with each advertisement.
 func (r row) line() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s VRID %s %s", r.Interface, r.VRID, r.Family)
@@ -150,10 +150,10 @@ func (r row) line() string {
 // draw redraws the terminal.
 func (s *screen) draw(h *heard, rows []row) error {
 	const around = 8 // lines that aren't rows
-	most := min(max(s.height()-around, 1), tableMost)
+	most := min(max(s.height()-around, 1), maxRows)
 	var b strings.Builder
 	b.WriteString("\033[H\033[2J")
-	fmt.Fprintf(&b, "Virtual routers heard on %s at %s. Nothing is sent. Ctrl-C ends.\n\n", s.interfaces, time.Now().Format("15:04:05"))
+	fmt.Fprintf(&b, "Virtual routers heard on %s at %s. failoverd sends nothing. Ctrl-C stops it.\n\n", s.interfaces, time.Now().Format("15:04:05"))
 	rows, more := surest(rows, most)
 	b.WriteString(table(rows) + more)
 	if text := unshown(h); text != "" {
@@ -161,7 +161,7 @@ func (s *screen) draw(h *heard, rows []row) error {
 	}
 	for n, line := range commands(rows) {
 		if n > 0 && n > most-len(rows) {
-			break // it doesn't fit
+			break // the others don't fit
 		}
 		b.WriteString(line)
 	}
@@ -169,8 +169,8 @@ func (s *screen) draw(h *heard, rows []row) error {
 	return err
 }
 
-// surest returns so many of the rows, of each Virtual Router those first that are heard
-// again and again for the longest time, and says how many others there are.
+// surest returns at most this many rows, and a line with the number of the others. It
+// prefers sure routers, and of each Virtual Router those that have been sure for longest.
 func surest(rows []row, most int) ([]row, string) {
 	if len(rows) <= most {
 		return rows, ""
@@ -193,7 +193,7 @@ func number(b bool) int {
 
 func table(rows []row) string {
 	if len(rows) == 0 {
-		return "None so far. An Active router advertises itself once a second or more often.\n"
+		return "None yet. Most Active routers advertise once a second or more often.\n"
 	}
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -210,7 +210,7 @@ func table(rows []row) string {
 			dash(r.Addresses), dash(r.Checksum), r.Last, dash(r.Problem),
 		}, "\t"))
 	}
-	_ = w.Flush() // it writes to memory
+	_ = w.Flush() // a strings.Builder returns no errors
 	return b.String()
 }
 
@@ -228,13 +228,13 @@ func commands(rows []row) []string {
 	return all
 }
 
-// end leaves a last table behind where only lines were written.
+// end writes a last table if only lines were written before.
 func (s *screen) end(h *heard) error {
 	if s.terminal {
 		_, err := fmt.Fprintln(s.out)
 		return err
 	}
-	rows, more := surest(h.rows(process.Clock{}.Now()), tableMost)
+	rows, more := surest(h.rows(process.Clock{}.Now()), maxRows)
 	_, err := fmt.Fprint(s.out, "\n", table(rows), more)
 	return err
 }

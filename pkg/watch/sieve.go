@@ -10,24 +10,25 @@ import (
 )
 
 const (
-	// surely is how often somebody must be heard, each time an interval after the last
-	// one, to be taken for a router.
-	surely = 3
-	// sieveSlots is how many who have no place are listened to, and sieveHold for how
-	// long one keeps the slot without being heard again. After sieveFresh all begin anew.
+	// sureHits is the number of advertisements, each an interval after the one before,
+	// after which a sender counts as a router and not as a forged address.
+	sureHits = 3
+	// sieveSlots is the number of senders that the sieve observes, sieveHold the time after
+	// which a silent sender loses its slot, and sieveFresh the time after which the sieve
+	// starts again with another hash.
 	sieveSlots = 1 << 16
 	sieveHold  = 1500 * time.Millisecond
 	sieveFresh = 10 * time.Second
 )
 
-// sieve finds those who are heard again and again among many who are heard once. Two
-// may want the same slot: who has it keeps it as long as it goes on, and after a while
-// they want others.
+// sieve finds the senders that go on advertising among many that are heard once. It is a
+// hash table. If two senders hash to the same slot, the first one keeps it while it goes on.
+// The seed changes from time to time, so two such senders don't collide for long.
 type sieve struct {
 	seed  maphash.Seed
 	began vrrp.Instant
 	slots [sieveSlots]struct {
-		mark uint32 // whose it is; 0: nobody's
+		mark uint32 // hash of the sender that has the slot; 0 if it is free
 		hits uint8
 		last vrrp.Instant
 	}
@@ -35,8 +36,8 @@ type sieve struct {
 
 func newSieve() *sieve { return &sieve{seed: maphash.MakeSeed()} }
 
-// passes reports whether a sender, who says that it advertises in such intervals, has
-// been heard often enough.
+// passes counts an advertisement of a sender with this Advertisement_Interval, and reports
+// whether the sender has reached sureHits.
 func (s *sieve) passes(key heardKey, now vrrp.Instant, interval time.Duration) bool {
 	if now.Sub(s.began) >= sieveFresh {
 		*s = sieve{seed: maphash.MakeSeed(), began: now}
@@ -47,11 +48,11 @@ func (s *sieve) passes(key heardKey, now vrrp.Instant, interval time.Duration) b
 	switch {
 	case slot.mark == mark && idle < interval/2:
 	case slot.mark == mark && idle < sieveHold:
-		slot.hits, slot.last = min(slot.hits+1, surely), now
+		slot.hits, slot.last = min(slot.hits+1, sureHits), now
 	case slot.mark == 0 || idle >= sieveHold:
 		slot.mark, slot.hits, slot.last = mark, 1, now
 	default:
 		return false
 	}
-	return slot.hits >= surely
+	return slot.hits >= sureHits
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package watch is the mode that only listens: it shows the virtual routers of a link.
+// Package watch implements the mode that only listens: it shows the virtual routers of a
+// link.
 package watch
 
 import (
@@ -20,24 +21,23 @@ import (
 	"github.com/failoverd/failoverd/pkg/transmit"
 )
 
-// refresh is how often the seconds since the last advertisement, and what
-// follows from them, are looked at again.
+// refresh is the interval between updates of values that depend on the time, like the
+// seconds since the last advertisement.
 const refresh = 500 * time.Millisecond
 
-// lookEvery is the least time between two looks at what is heard.
-const lookEvery = 50 * time.Millisecond
+// minUpdate is the minimum time between two updates caused by advertisements.
+const minUpdate = 50 * time.Millisecond
 
-// Config is what Run is started with.
+// Config has the parameters of Run.
 type Config struct {
 	Interfaces []string
 	XDPMode    datapath.Mode
-	// Running is what the log says once it watches; empty for nothing.
+	// Running is logged when Run begins to listen, unless it is empty.
 	Running string
 }
 
-// Run shows every virtual router heard on the interfaces until ctx ends. It
-// sends nothing and takes no part. On a terminal it redraws a table; elsewhere
-// it writes a line for each thing that changes.
+// Run shows every virtual router that it hears on the interfaces until ctx ends. It sends
+// nothing. On a terminal it redraws a table; elsewhere it writes a line for each change.
 func Run(ctx context.Context, c Config, out io.Writer, log *logrus.Logger) (err error) {
 	if err := process.CheckPrivileges(); err != nil {
 		return err
@@ -100,7 +100,7 @@ func Run(ctx context.Context, c Config, out io.Writer, log *logrus.Logger) (err 
 	})
 	parts.Go(func() error {
 		screen := newScreen(out)
-		var looked time.Time
+		var updated time.Time
 		tick := time.NewTicker(refresh)
 		defer tick.Stop()
 		if err := screen.start(c.Interfaces); err != nil {
@@ -119,13 +119,13 @@ func Run(ctx context.Context, c Config, out io.Writer, log *logrus.Logger) (err 
 				continue
 			case <-news:
 				dp.Drain(heard.record)
-				if screen.terminal || time.Since(looked) < lookEvery {
-					continue // the tick shows it
+				if screen.terminal || time.Since(updated) < minUpdate {
+					continue // the next tick shows it
 				}
 			case <-tick.C:
 				dp.Drain(heard.record)
 			}
-			looked = time.Now()
+			updated = time.Now()
 			if err := screen.show(heard, process.Clock{}.Now()); err != nil {
 				return err
 			}
@@ -134,7 +134,8 @@ func Run(ctx context.Context, c Config, out io.Writer, log *logrus.Logger) (err 
 	return parts.Wait()
 }
 
-// joinGroups makes snooping switches deliver the advertisements.
+// joinGroups joins the VRRP groups, so that switches with IGMP or MLD snooping deliver the
+// advertisements.
 func joinGroups(interfaces []link.Interface) (leave func() error, err error) {
 	var members []io.Closer
 	leave = func() error {
@@ -151,8 +152,7 @@ func joinGroups(interfaces []link.Interface) (leave func() error, err error) {
 		}
 		members = append(members, conn)
 		for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
-			// IPv6 may be disabled on the host, which is no reason not to
-			// watch IPv4.
+			// One family may be disabled on the host. The other one is watched then.
 			_ = conn.Join(f)
 		}
 	}

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// `failoverd --iface eth0` only listens while the file has no router on eth0. With one it takes
-// part. It says which of the two it does.
+// `failoverd --iface eth0` watches while no router is configured for it, and runs
+// those of the file once there are some. The log says which of the two it does.
 func TestTakesPartOrWatches(t *testing.T) {
 	s := newSite(t)
 	const path, etc = "/etc/failoverd/failoverd.yaml", "mkdir -p /etc/failoverd && cat >/etc/failoverd/failoverd.yaml <<'.'\n"
@@ -32,11 +32,11 @@ func TestTakesPartOrWatches(t *testing.T) {
 			t.Errorf("exit code %d:\n%s", code, f.Output())
 		}
 	}
-	const nothing = "nothing is configured for eth0: watching"
+	const nothing = "no router is configured for eth0: watching"
 	start("", nothing)
 	start("# routers:\n", nothing)
 	start("routers: [{name: db, interface: eth7, vrid: 52, addresses: [203.0.113.10/24]}]\n", nothing)
-	start("routers: [{name: web, interface: eth0, vrid: 51, addresses: [198.18.0.10/24]}]\n", "taking part as web, from "+path)
+	start("routers: [{name: web, interface: eth0, vrid: 51, addresses: [198.18.0.10/24]}]\n", "running web, from "+path)
 	s.clean(s.a)
 }
 

@@ -196,7 +196,7 @@ func TestKilled(t *testing.T) {
 			s.ok(err)
 			code, err = p.Wait(s.ctx)
 			s.ok(err)
-			if out := p.Output(); code != 0 || !strings.HasPrefix(out, "kept what process ") || !strings.HasSuffix(out, " uses: failoverd runs there\nnothing was left behind\n") {
+			if out := p.Output(); code != 0 || !strings.HasPrefix(out, "kept everything of process ") || !strings.HasSuffix(out, ": it is a running failoverd\nthere is nothing to remove\n") {
 				t.Errorf("exit code %d:\n%s", code, out)
 			}
 			s.answeredBy("198.18.0.10", s.b)
@@ -655,7 +655,7 @@ func TestWatch(t *testing.T) {
 
 				// It reports that the Active is silent.
 				s.ok(s.ports[s.b].Pull())
-				_, err = w.WaitLine(s.ctx, line, func(l string) bool { return strings.Contains(l, "silent, nobody is Active") })
+				_, err = w.WaitLine(s.ctx, line, func(l string) bool { return strings.Contains(l, "silent, no router is Active") })
 				s.ok(err)
 				s.ok(s.ports[s.b].Plug())
 

@@ -89,7 +89,7 @@ func TestLogOnTerminal(t *testing.T) {
 			s.until("the last line", func() bool { return strings.Contains(screen.String(), "stopped by the administrator") })
 			text := screen.String()
 			for _, want := range []string{
-				`taking part as web, from \S+failoverd.yaml; Ctrl-C leaves`,
+				`running web, from \S+failoverd.yaml; Ctrl-C stops it`,
 				`\d\d:\d\d:\d\d (\x1b\[33m)?web   Backup → Active      nobody else heard`,
 				`\d\d:\d\d:\d\d web   Active → Initialize  stopped by the administrator\r\n`, // no warning
 			} {
@@ -155,7 +155,7 @@ func TestLogInJournal(t *testing.T) {
 	find("Backup → Active", "PRIORITY=4\n", "VRRP_ROUTER=web\n", "VRRP_STATE=Active\n", "VRRP_INTERFACE=eth0\n", "VRRP_VRID=51\n", "VRRP_FAMILY=ipv4\n",
 		"VRRP_CAUSE=nobody else heard", "MESSAGE=web: Backup → Active: nobody else heard", "SYSLOG_IDENTIFIER=failoverd\n")
 	find("Active → Initialize", "PRIORITY=6\n", "VRRP_STATE=Initialize\n")
-	find("taking part as web, from", "PRIORITY=6\n")
+	find("running web, from", "PRIORITY=6\n")
 	if said, err := os.ReadFile(errs); err != nil || len(said) > 0 {
 		t.Errorf("standard error has %q, %v", said, err)
 	}
@@ -168,7 +168,7 @@ func TestLogInJournalWithoutSocket(t *testing.T) {
 	runLogged(s, toJournal(errs, "mount -t tmpfs none /run &&"))
 	said, err := os.ReadFile(errs)
 	s.ok(err)
-	for _, want := range []string{"<4>web: Backup → Active: nobody else heard", "<6>taking part as web, from "} {
+	for _, want := range []string{"<4>web: Backup → Active: nobody else heard", "<6>running web, from "} {
 		if !strings.Contains("\n"+string(said), "\n"+want) {
 			t.Errorf("%q is missing in\n%s", want, said)
 		}

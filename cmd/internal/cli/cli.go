@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cli is what the command lines of failoverd and failoverctl have in common: how
-// their help shows flags, and what they say of a command line that is wrong.
+// Package cli is shared by the command lines of failoverd and failoverctl: the way that
+// their help shows flags, and the errors for a wrong command line.
 package cli
 
 import (
@@ -15,9 +15,10 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// Explain has a program and its subcommands say what is wrong with a command line and what
-// is right. instead names the remedy for flags that other programs have. wrap makes the
-// program's own kind of error. It is called when all commands and flags are there.
+// Explain makes a program and its subcommands answer a wrong command line with the mistake
+// and the remedy. instead has the remedies for flags of other programs. wrap turns an error
+// into the program's own type. Explain must be called after all commands and flags are
+// added.
 func Explain(root *cobra.Command, instead map[string]string, wrap func(error) error) {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return wrap(fmt.Errorf("%s; see %s --help", flagText(c, err, instead), c.CommandPath()))
@@ -38,7 +39,7 @@ func Explain(root *cobra.Command, instead map[string]string, wrap func(error) er
 	}
 }
 
-// plainFlag is a flag of which the help doesn't say that it can be =true or =false.
+// plainFlag is a boolean flag whose help text omits [=true|false].
 type plainFlag struct{ pflag.Value }
 
 func plain(f *pflag.Flag) {
@@ -47,7 +48,7 @@ func plain(f *pflag.Flag) {
 	}
 }
 
-// flagText says what is wrong with a flag.
+// flagText describes a wrong flag or value, and the remedy.
 func flagText(c *cobra.Command, err error, instead map[string]string) string {
 	var unknown *pflag.NotExistError
 	var valueless *pflag.ValueRequiredError
@@ -78,7 +79,7 @@ func unknownText(c *cobra.Command, err *pflag.NotExistError, instead map[string]
 	if letters := err.GetSpecifiedShortnames(); letters != "" {
 		given = "-" + name
 		if len(letters) > 1 {
-			name, given = letters, "-"+letters // somebody has written one hyphen instead of two
+			name, given = letters, "-"+letters // a long flag with one hyphen instead of two
 		}
 		if f := c.Flags().ShorthandLookup(strings.ToUpper(name[:1])); len(letters) == 1 && f != nil {
 			return fmt.Sprintf("there is no flag %s: did you mean -%s?", given, f.Shorthand)
@@ -94,7 +95,7 @@ func unknownText(c *cobra.Command, err *pflag.NotExistError, instead map[string]
 	return text
 }
 
-// similar returns the flags that were probably meant.
+// similar returns the flags that the user probably meant.
 func similar(name string, flags *pflag.FlagSet) (meant []string) {
 	var all []string
 	flags.VisitAll(func(f *pflag.Flag) {
@@ -112,7 +113,8 @@ func similar(name string, flags *pflag.FlagSet) (meant []string) {
 	return meant
 }
 
-// argsText says what is missing or too much, going by the command's usage line.
+// argsText names the missing arguments or the first unexpected one. It takes the expected
+// arguments from the command's usage line.
 func argsText(c *cobra.Command, args []string, err error) string {
 	var words, needed []string
 	for _, w := range strings.Fields(c.Use)[1:] {
@@ -129,14 +131,14 @@ func argsText(c *cobra.Command, args []string, err error) string {
 		if len(missing) > 1 {
 			is = " are"
 		}
-		return strings.Join(missing, " and ") + is + " missing: it is " + form
+		return strings.Join(missing, " and ") + is + " missing: the form is " + form
 	case len(args) > len(words) && !strings.Contains(c.Use, "..."):
-		return fmt.Sprintf("unexpected argument %q: it is %s", args[len(words)], form)
+		return fmt.Sprintf("unexpected argument %q: the form is %s", args[len(words)], form)
 	}
 	return err.Error()
 }
 
-// ControlCommands are the commands of failoverctl.
+// ControlCommands returns the commands of failoverctl.
 func ControlCommands() []string {
 	return []string{
 		"status", "watch", "events", "stats", "reload", "maintenance", "failover", "priority", "is-active",

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package gather looks at a host for package doctor. It changes nothing:
-// programs are loaded to see whether they can be, but not attached or pinned.
+// Package gather collects facts about a host for package doctor. It changes nothing: it loads
+// the BPF programs as a test, but doesn't attach or pin them.
 package gather
 
 import (
@@ -22,16 +22,16 @@ import (
 	"github.com/failoverd/failoverd/pkg/migrate"
 )
 
-// Options say what to look at.
+// Options select what to check.
 type Options struct {
 	Config     string   // the configuration file
-	Required   bool     // it has to be there
-	Interfaces []string // only these; without a configuration these
+	Required   bool     // a missing file is an error
+	Interfaces []string // check these instead of those of the configuration
 	Client     *control.Client
 }
 
-// Facts looks at the host of this process's namespaces. What can't be looked at
-// is among the facts.
+// Facts returns the facts about the host in the namespaces of this process. Checks that
+// weren't possible are listed in Unchecked.
 func Facts(ctx context.Context, o Options) (*doctor.Facts, error) {
 	g := &gatherer{Facts: new(doctor.Facts), privileged: os.Geteuid() == 0}
 	g.status(ctx, o.Client)
@@ -54,7 +54,7 @@ type gatherer struct {
 	inspection datapath.Inspection
 }
 
-// skip notes what couldn't be looked at.
+// skip adds a check that wasn't possible.
 func (g *gatherer) skip(check, why string) {
 	g.Unchecked = append(g.Unchecked, doctor.Unchecked{Check: check, Why: why})
 }
@@ -82,8 +82,8 @@ func (g *gatherer) status(ctx context.Context, c *control.Client) {
 	}
 }
 
-// listen finds out whether others advertise while the daemon is Active for
-// everything it runs.
+// listen counts the advertisements of other hosts while the daemon is Active for all its
+// routers.
 func (g *gatherer) listen(ctx context.Context, c *control.Client) error {
 	const longest = 5 * time.Second
 	if !alone(g.Status) {
@@ -110,12 +110,12 @@ func (g *gatherer) listen(ctx context.Context, c *control.Client) error {
 	return nil
 }
 
-// alone reports whether a daemon is Active for all it runs.
+// alone reports whether a daemon is Active for all its routers.
 func alone(s *control.Status) bool {
 	return len(s.Routers) > 0 && !slices.ContainsFunc(s.Routers, func(r control.Router) bool { return r.State != "Active" })
 }
 
-// accepted is how many advertisements were.
+// accepted returns the number of accepted advertisements.
 func accepted(s control.Stats) uint64 {
 	for _, c := range s.Global {
 		if c.Name == "advertisement_rcvd" {
@@ -125,7 +125,7 @@ func accepted(s control.Stats) uint64 {
 	return 0
 }
 
-// configuration reads the file and returns the interfaces to look at.
+// configuration reads the file and returns the interfaces to check.
 func (g *gatherer) configuration(o Options) []string {
 	path := o.Config
 	if !o.Required && g.Status != nil && g.Status.Config != "" {
@@ -163,8 +163,7 @@ func (g *gatherer) configuration(o Options) []string {
 	return names
 }
 
-// line is what is in a small file of the kernel's, without the end of the line;
-// empty if it can't be read.
+// line returns the trimmed content of a small file, or "" if it can't be read.
 func line(elements ...string) string {
 	b, err := os.ReadFile(filepath.Join(elements...))
 	if err != nil {
@@ -173,7 +172,7 @@ func line(elements ...string) string {
 	return string(bytes.TrimSpace(b))
 }
 
-// value is that of KEY=VALUE in a text; the last one counts.
+// value returns the VALUE of the last line KEY=VALUE in a text.
 func value(text, key string) (found string) {
 	for l := range strings.Lines(text) {
 		if k, v, ok := strings.Cut(strings.TrimSpace(l), "="); ok && strings.TrimSpace(k) == key {

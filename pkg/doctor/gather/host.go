@@ -40,7 +40,7 @@ func (g *gatherer) kernel() {
 	}
 }
 
-// firstLine leaves the verifier's log away.
+// firstLine returns an error's text without the verifier's log.
 func firstLine(err error) string {
 	first, _, _ := strings.Cut(err.Error(), "\n")
 	return first
@@ -76,7 +76,7 @@ func (g *gatherer) realtime() {
 	most, err := strconv.Atoi(line(dir, "sched_rt_runtime_us"))
 	period, e := strconv.Atoi(line(dir, "sched_rt_period_us"))
 	if err != nil || e != nil {
-		g.skip("realtime", "the kernel doesn't say how long real-time threads may run")
+		g.skip("realtime", "kernel.sched_rt_runtime_us or sched_rt_period_us can't be read")
 		return
 	}
 	g.Realtime = doctor.Realtime{Known: true, Runtime: most, Period: period}
@@ -94,7 +94,7 @@ func (g *gatherer) machine() {
 			break
 		}
 	}
-	// Where the CPU has no such flag, like on ARM, the firmware tells.
+	// Some CPUs have no such flag, like those of ARM. The firmware names the hypervisor then.
 	for _, word := range []string{"QEMU", "KVM", "Virtual", "VMware", "OpenStack"} {
 		m.Virtual = m.Virtual || strings.Contains(m.Vendor+m.Product, word)
 	}

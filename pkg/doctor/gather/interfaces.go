@@ -53,7 +53,7 @@ func (g *gatherer) interfaces(names []string) error {
 	return nil
 }
 
-// virtual returns the addresses that are no interface's own.
+// virtual returns the virtual addresses, without those that this host owns.
 func (g *gatherer) virtual() []netip.Addr {
 	var all []netip.Addr
 	for _, r := range g.Routers {
@@ -77,7 +77,7 @@ func (g *gatherer) state(i *doctor.Interface, l link.Interface, virtual []netip.
 	i.Primary, i.LinkLocal = link.PrimaryIPv4(l, virtual), link.LinkLocalIPv6(l.Settled(), virtual)
 }
 
-// plan is what the host has against the routers of an interface.
+// plan adds the obstacles and warnings of package plan for the routers of an interface.
 func (g *gatherer) plan(i *doctor.Interface, all []link.Interface, virtual []netip.Addr) {
 	host := plan.HostFacts{Interfaces: all, Fenced: g.Kernel.TC != ""}
 	for _, r := range g.Routers {
@@ -88,7 +88,7 @@ func (g *gatherer) plan(i *doctor.Interface, all []link.Interface, virtual []net
 	}
 }
 
-// neighbourhood is what the other interfaces say of one.
+// neighbourhood sets the facts that depend on other interfaces and on the routes.
 func neighbourhood(i *doctor.Interface, all []link.Interface, l link.Interface) {
 	for _, other := range all {
 		if other.Index == l.Index || other.Kind == link.KindLoopback {
@@ -110,7 +110,7 @@ func neighbourhood(i *doctor.Interface, all []link.Interface, l link.Interface) 
 		fields := strings.Fields(l)
 		if n > 0 && len(fields) > 7 && fields[1] == "00000000" && fields[7] == "00000000" {
 			if fields[0] == i.Name {
-				return // one of several is enough for strict filters
+				return // a strict filter accepts any of several default routes
 			}
 			via = fields[0]
 		}
@@ -118,7 +118,7 @@ func neighbourhood(i *doctor.Interface, all []link.Interface, l link.Interface) 
 	i.DefaultRoute = via
 }
 
-// device is what sysfs and the driver say of an interface.
+// device sets the facts that sysfs and the driver give about an interface.
 func device(i *doctor.Interface) {
 	dir := filepath.Join(netDir, i.Name)
 	flags, err := strconv.ParseUint(line(dir, "flags"), 0, 32)
@@ -153,7 +153,7 @@ func largeReceive(name string) bool {
 	if err != nil {
 		return false
 	}
-	defer func() { _ = unix.Close(fd) }() // it was only asked
+	defer func() { _ = unix.Close(fd) }() // it is only read
 	question := struct{ command, flags uint32 }{command: getFlags}
 	var request struct {
 		name [unix.IFNAMSIZ]byte
@@ -166,7 +166,7 @@ func largeReceive(name string) bool {
 	return errno == 0 && question.flags&lro != 0
 }
 
-// settings returns an interface's settings of a family, nil if it has none.
+// settings returns the effective settings of an interface for a family, or nil if it has none.
 func settings(family, name string, wanted ...string) map[string]int {
 	all := make(map[string]int)
 	for _, s := range wanted {
@@ -176,7 +176,7 @@ func settings(family, name string, wanted ...string) map[string]int {
 		}
 		all[s] = n
 	}
-	for _, s := range []string{"forwarding", "disable_ipv6"} { // where the greater doesn't hold
+	for _, s := range []string{"forwarding", "disable_ipv6"} { // the value of "all" doesn't affect these
 		if n, err := link.ReadSetting(filepath.Join(family, "conf", name, s)); err == nil {
 			all[s] = n
 		}
@@ -187,7 +187,7 @@ func settings(family, name string, wanted ...string) map[string]int {
 	return all
 }
 
-// reception is how the interface receives, or would.
+// reception sets the mode of receiving, in use or expected.
 func (g *gatherer) reception(i *doctor.Interface, all []link.Interface) {
 	occupant, err := datapath.FindOccupant(i.Index)
 	if err != nil {
@@ -222,7 +222,7 @@ func (g *gatherer) reception(i *doctor.Interface, all []link.Interface) {
 	i.Receive, i.ReceiveWhy = path.Kind, path.Why+" (expected)"
 }
 
-// managers are systemd-networkd and NetworkManager.
+// managers sets the facts about systemd-networkd and NetworkManager.
 func managers(i *doctor.Interface) {
 	index := strconv.Itoa(i.Index)
 	state := line("/run/systemd/netif/links", index)

@@ -25,7 +25,7 @@ var speakers = []string{"failoverd", "keepalived", "vrrpd", "ucarp", "uvrrpd", "
 
 var unitShape = regexp.MustCompile(`/([^/]+\.service)(/|$)`)
 
-// daemons looks for processes in this network namespace that speak VRRP.
+// daemons finds the processes in this network namespace that speak VRRP.
 func (g *gatherer) daemons() {
 	if !g.privileged {
 		g.skip("daemon", needsRoot)
@@ -37,7 +37,7 @@ func (g *gatherer) daemons() {
 		return
 	}
 	found := make(map[int]doctor.Daemon)
-	dirs, _ := filepath.Glob("/proc/[0-9]*") // the pattern is good
+	dirs, _ := filepath.Glob("/proc/[0-9]*") // the pattern is valid
 	for _, dir := range dirs {
 		name := line(dir, "comm")
 		if ns, err := os.Readlink(filepath.Join(dir, "ns/net")); err != nil || ns != here || !slices.Contains(speakers, name) {
@@ -59,14 +59,14 @@ func (g *gatherer) daemons() {
 	}
 	for pid, d := range found {
 		if parent, ok := found[parent(pid)]; ok && parent.Name == d.Name {
-			continue // keepalived is two processes
+			continue // keepalived runs as two processes
 		}
 		g.Daemons = append(g.Daemons, d)
 	}
 	slices.SortFunc(g.Daemons, func(a, b doctor.Daemon) int { return a.PID - b.PID })
 }
 
-// inner is a process's number in its own process namespace.
+// inner returns the ID of a process in its own PID namespace.
 func inner(dir string) int {
 	for l := range strings.Lines(line(dir, "status")) {
 		if all, ok := strings.CutPrefix(l, "NSpid:"); ok {
@@ -92,7 +92,8 @@ func parent(pid int) int {
 	return 0
 }
 
-// keepalived reads the configuration of a keepalived as that sees it.
+// keepalived reads the configuration of a running keepalived in the mount namespace of that
+// process.
 func keepalived(dir string) ([]config.Router, bool) {
 	path := "/etc/keepalived/keepalived.conf"
 	args := strings.Split(line(dir, "cmdline"), "\x00")
@@ -123,14 +124,14 @@ func keepalived(dir string) ([]config.Router, bool) {
 	return f.Routers, true
 }
 
-// ruleset asks nft for the firewall's rules.
+// ruleset reads the firewall's rules with nft.
 func (g *gatherer) ruleset(ctx context.Context) {
 	if !g.privileged {
 		g.skip("firewall", needsRoot)
 		return
 	}
 	if names := line("/proc/net/ip_tables_names"); names != "" {
-		g.skip("firewall", fmt.Sprintf("there are legacy iptables rules (%s), which aren't understood: look at iptables-legacy -S", strings.ReplaceAll(names, "\n", ", ")))
+		g.skip("firewall", fmt.Sprintf("there are legacy iptables rules (%s), which doctor can't read: see iptables-legacy -S", strings.ReplaceAll(names, "\n", ", ")))
 	}
 	out, err := nft(ctx, "-j", "list", "ruleset")
 	if err != nil {
@@ -152,7 +153,7 @@ func nft(ctx context.Context, args ...string) ([]byte, error) {
 	path, err := exec.LookPath("nft")
 	if err != nil {
 		if path = "/usr/sbin/nft"; exec.CommandContext(ctx, path, "--version").Run() != nil {
-			return nil, fmt.Errorf("nft isn't installed, which knows the rules of nftables and of iptables-nft")
+			return nil, fmt.Errorf("nft, which lists the rules of nftables and iptables-nft, isn't installed")
 		}
 	}
 	out, err := exec.CommandContext(ctx, path, args...).Output()
