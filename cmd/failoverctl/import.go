@@ -110,9 +110,9 @@ the result exists already, or if no router is left for failoverd.`,
 // error.
 func finishImport(w io.Writer, r *migrate.Result, made bool) error {
 	for _, k := range r.Keys {
-		format := "made %s, which has a secret of the file\n"
+		format := "made %s for a secret of the file\n"
 		if !made {
-			format = "%s is missing, which has a secret of the file: import with --output makes it\n"
+			format = "%s has to be made for a secret of the file: import with --output makes it\n"
 		}
 		if _, err := fmt.Fprintf(w, format, k.Path); err != nil {
 			return err
@@ -152,7 +152,8 @@ func importFile(path, from, output, id string) (*migrate.Result, error) {
 	if from == "failover" || from == "" && migrate.LooksLikeFailover(content) {
 		return migrate.Failover(path, content)
 	}
-	o := migrate.Options{ConfigID: cmp.Or(id, migrate.ConfigID()), Getenv: os.LookupEnv, CheckProgram: checkProgram}
+	o := migrate.Here()
+	o.ConfigID, o.CheckProgram = cmp.Or(id, o.ConfigID), checkProgram
 	if output != "" {
 		if o.KeyDir, err = filepath.Abs(filepath.Dir(output)); err != nil {
 			return nil, fmt.Errorf("find the directory of the result: %w", err)

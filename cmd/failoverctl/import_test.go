@@ -77,7 +77,7 @@ func TestImportKeys(t *testing.T) {
 		if code != 0 || strings.Contains(out+said, "not2tell") {
 			t.Errorf("%v: %d\n%s%s", args, code, out, said)
 		}
-		if want := map[bool]string{true: "/etc/failoverd/eth0-51-password is missing", false: "made " + key}[n == 2]; !strings.Contains(said, want) {
+		if want := map[bool]string{true: "/etc/failoverd/eth0-51-password has to be made", false: "made " + key}[n == 2]; !strings.Contains(said, want) {
 			t.Errorf("%v: %q isn't said: %s", args, want, said)
 		}
 		if n == 2 {

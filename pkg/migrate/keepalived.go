@@ -5,6 +5,8 @@ package migrate
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -58,11 +60,15 @@ func newTranslator(o Options) *translator {
 // Options are what a keepalived configuration depends on besides its files.
 type Options struct {
 	// ConfigID selects the lines that begin with @, as --config-id of keepalived
-	// does. keepalived's default is that of the function ConfigID.
+	// does. keepalived's default is the first part of the host's name.
 	ConfigID string
 
 	// Getenv reads an environment variable, for ${_ENV NAME}; nil: there is none.
 	Getenv func(string) (value string, there bool)
+
+	// Addresses are the addresses of this host, which are no peers: hosts that share a
+	// file list themselves, too.
+	Addresses []netip.Addr
 
 	// KeyDir is the directory of the key files. The default is the one of
 	// failoverd's configuration file.
@@ -74,14 +80,19 @@ type Options struct {
 	CheckProgram func(path, user string) error
 }
 
-// ConfigID returns keepalived's default config-id: the first part of the host's name.
-func ConfigID() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return ""
+// Here returns the options of this host.
+func Here() Options {
+	o := Options{Getenv: os.LookupEnv}
+	if name, err := os.Hostname(); err == nil {
+		o.ConfigID, _, _ = strings.Cut(name, ".")
 	}
-	first, _, _ := strings.Cut(name, ".")
-	return first
+	all, _ := net.InterfaceAddrs() // without them a peer that is this host stays in the file
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			o.Addresses = append(o.Addresses, p.Addr().Unmap())
+		}
+	}
+	return o
 }
 
 // Keepalived translates a keepalived configuration as keepalived would read it on
@@ -89,7 +100,7 @@ func ConfigID() string {
 // An error names the file, the line and the remedy. It is an ErrNothing for a file
 // without a vrrp_instance.
 func Keepalived(path string, open func(string) ([]byte, error), glob func(pattern string) ([]string, error)) (*Result, error) {
-	return KeepalivedWith(path, open, glob, Options{ConfigID: ConfigID(), Getenv: os.LookupEnv})
+	return KeepalivedWith(path, open, glob, Here())
 }
 
 // KeepalivedWith is Keepalived with options.

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -82,7 +83,7 @@ func sources(t *testing.T, pattern string, least int) []string {
 }
 
 // alpha are the options of a host that keepalived calls alpha.
-var alpha = Options{ConfigID: "alpha", Getenv: func(name string) (string, bool) { return "from-" + name, name == "NAME" }}
+var alpha = Options{ConfigID: "alpha", Getenv: func(name string) (string, bool) { return "from-" + name, name == "NAME" }, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.3")}}
 
 func TestKeepalived(t *testing.T) {
 	for _, path := range slices.Concat(sources(t, "testdata/keepalived/*.conf", 6), sources(t, "testdata/syntax/*.conf", 6), sources(t, "testdata/cases/*.conf", 23)) {

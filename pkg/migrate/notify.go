@@ -79,8 +79,8 @@ func fifo(t *translator, _ *instance, n *node) {
 		return
 	}
 	t.globals = append(t.globals, pair{key: "notify_fifo", value: text(path)})
-	if dir := filepath.Dir(path); strings.HasPrefix(dir, "/run/") {
-		t.find(n, Unneeded, "failoverd makes %s if it isn't there", cut(dir))
+	if !strings.HasPrefix(path, "/run/failoverd/") {
+		t.find(n, Changed, "failoverd's systemd unit writes to /run/failoverd only: name a path there, or allow this one with ReadWritePaths=/run (systemctl edit failoverd). failoverd makes a missing directory below /run")
 	}
 	t.ownUser(n, "the FIFO belongs to the script_user of global")
 }

@@ -5,6 +5,7 @@ package migrate
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/failoverd/failoverd/pkg/config"
@@ -87,9 +88,11 @@ func (t *translator) unicast(in *instance) {
 		lines = append(lines, "source: "+host(in.sourceAddress))
 	}
 	lines = append(lines, "peers:")
+	own := append(slices.Clone(t.Addresses), in.sourceAddress)
+	others := slices.ContainsFunc(in.peers, func(p config.Peer) bool { return !slices.Contains(own, p.Address) })
 	for i, p := range in.peers {
-		if p.Address == in.sourceAddress && len(in.peers) > 1 {
-			t.find(in.peerNodes[i], Unneeded, "it is this host's own address (the source), so it is left out")
+		if others && slices.Contains(own, p.Address) {
+			t.find(in.peerNodes[i], Unneeded, "it is this host's own address, so it is left out")
 			continue
 		}
 		s := host(p.Address)
