@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +41,9 @@ var ErrStranger = errors.New("it is somebody else's")
 // is called when a line is lost and the one before wasn't.
 func OpenFIFO(path string, owner *script.Credential, lost func(total uint64)) (*FIFO, error) {
 	f := &FIFO{Path: path, lines: make(chan string, waiting), done: make(chan struct{})}
+	if err := makeDirectory(path); err != nil {
+		return nil, fmt.Errorf("make the directory of the FIFO %s: %w: make it, or name another path", path, err)
+	}
 	err := unix.Mkfifo(path, 0o600)
 	f.made = err == nil
 	if err != nil && !errors.Is(err, fs.ErrExist) {
@@ -52,6 +57,15 @@ func OpenFIFO(path string, owner *script.Credential, lost func(total uint64)) (*
 	}
 	go f.write(lost)
 	return f, nil
+}
+
+// makeDirectory makes the directory of a FIFO below /run, which is empty after a reboot.
+func makeDirectory(path string) error {
+	dir := filepath.Dir(path)
+	if !strings.HasPrefix(dir, "/run/") {
+		return nil
+	}
+	return os.MkdirAll(dir, 0o755)
 }
 
 // openFIFO opens what is at a path after it has looked at it, and makes it the owner's
