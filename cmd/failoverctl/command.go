@@ -163,13 +163,14 @@ func checkCommand() *cobra.Command {
 		Use:   "check [FILE]",
 		Short: "Check a configuration file",
 		Long: `check reads a configuration file and shows everything that is wrong with it, with the
-place and the remedy. It needs no running failoverd and no privilege. What depends on
+place and the remedy; of a file of keepalived also what failoverd does otherwise than
+keepalived. It needs no running failoverd and no privilege. What depends on
 the host is checked at the start and by "failoverctl reload --dry-run"; of that, check
 warns if an advertisement is longer than the MTU of its interface, if that is there.
 
 Exit codes: 0 the file is good or has only comments, 1 it isn't good or can't be read.`,
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: completeFiles("yaml", "yml", "json"),
+		ValidArgsFunction: completeFiles("yaml", "yml", "json", "conf"),
 		RunE: func(c *cobra.Command, args []string) error {
 			path := config.DefaultPath
 			if len(args) > 0 {

@@ -26,6 +26,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/daemon"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/manual"
+	"github.com/failoverd/failoverd/pkg/migrate"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 	"github.com/failoverd/failoverd/pkg/watch"
 )
@@ -48,6 +49,9 @@ const examples = `  # take part as what the file has for eth0; without that see 
 
   # run what is in /etc/failoverd/failoverd.yaml; SIGHUP reads it again
   sudo failoverd
+
+  # run keepalived's file as it is
+  sudo failoverd --config /etc/keepalived/keepalived.conf
 
   # have 192.0.2.10 on this host, or stand by for it
   sudo failoverd --iface eth0 --vip 192.0.2.10/24 --vrid 51 --priority 100
@@ -91,6 +95,7 @@ type options struct {
 	metrics    string
 	compat     string
 	cleanup    bool
+	teller     teller
 }
 
 func command(stdout, stderr io.Writer) *cobra.Command {
@@ -121,7 +126,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&o.config, "config", config.DefaultPath, "configuration `file`, YAML or JSON, or the Rust failover's; not used with --vip")
+	f.StringVar(&o.config, "config", config.DefaultPath, "configuration `file`, YAML or JSON, or keepalived's or the Rust failover's; not used with --vip")
 	f.StringArrayVar(&o.interfaces, "iface", nil, "network `interface` to run on, of those in the file or with --vip; may be repeated")
 	f.BoolVar(&o.watch, "watch", false, "watch the interfaces, also if something is configured for them")
 	f.StringArrayVar(&o.addresses, "vip", nil, "virtual `address` with its prefix length, like 192.0.2.10/24; may be repeated; with several interfaces each goes where its network is")
@@ -257,7 +262,7 @@ func (o *options) find(required bool) (*config.File, error) {
 		if !exists(path) {
 			continue
 		}
-		f, err := load(path, nil)
+		f, _, err := migrate.Load(path)
 		switch {
 		case errors.Is(err, config.ErrNothing):
 			continue
@@ -272,11 +277,15 @@ func (o *options) find(required bool) (*config.File, error) {
 	return nil, nil
 }
 
-// load reads the configuration file for the interfaces, if any are given.
+// load reads the configuration file for the interfaces, if any are given. With a log it
+// says there what of another program's file failoverd does otherwise.
 func (o *options) load(log *logrus.Logger) (*config.File, error) {
-	f, err := load(o.config, log)
+	f, findings, err := migrate.Load(o.config)
 	if err != nil {
 		return nil, err
+	}
+	if log != nil {
+		o.teller.tell(log, o.config, findings)
 	}
 	return o.only(f)
 }
