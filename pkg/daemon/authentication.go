@@ -21,17 +21,21 @@ import (
 // credentialsDirectory is where systemd says that the service's credentials are.
 const credentialsDirectory = "CREDENTIALS_DIRECTORY"
 
-// readSecrets completes a plan with the secrets of its routers.
-func readSecrets(routers []*plan.ConfiguredRouter) error {
+// readSecrets completes a plan with the secrets of its routers. The known ones are in the
+// configuration itself and not in files.
+func readSecrets(routers []*plan.ConfiguredRouter, known map[string]auth.Secret) error {
 	var wrong plan.Error
 	for _, p := range routers {
 		a := p.Authentication
 		p.Auth = a.Settings(p.Interval)
 		for n, k := range a.Keys {
-			secret, err := readSecret(k)
-			if err != nil {
-				wrong.Add(p, "authentication", item(a, n), "%s", err)
-				continue
+			secret, there := known[k.File]
+			if !there {
+				var err error
+				if secret, err = readSecret(k); err != nil {
+					wrong.Add(p, "authentication", item(a, n), "%s", err)
+					continue
+				}
 			}
 			key := auth.Key{ID: uint8(k.ID), Secret: secret}
 			if err := (&auth.Settings{Type: a.Type, Keys: []auth.Key{key}}).Check(); err != nil {

@@ -51,7 +51,7 @@ func TestReadSecrets(t *testing.T) {
 	both := strings.Replace(hmac, "KEYS", "{id: 1, file: "+keyFile(t, 32)+"}, {id: 2, credential: second}", 1) + "\n" + strings.Replace(password, "FILE", keyFile(t, 8), 1) + "\n" +
 		`{interface: eth0, vrid: 53, addresses: [198.18.0.12/24]}`
 	routers := planned(t, both)
-	if err := readSecrets(routers); err != nil {
+	if err := readSecrets(routers, nil); err != nil {
 		t.Fatal(err)
 	}
 	a, b, c := routers[0].Auth, routers[1].Auth, routers[2].Auth
@@ -64,7 +64,7 @@ func TestReadSecrets(t *testing.T) {
 
 	routers = planned(t, strings.Replace(hmac, "KEYS", "{id: 1, file: "+keyFile(t, 31)+"}, {id: 2, credential: third}, {id: 3, file: /nowhere}", 1)+"\n"+strings.Replace(password, "FILE", keyFile(t, 9), 1))
 	var wrong *plan.Error
-	if err := readSecrets(routers); !errors.As(err, &wrong) {
+	if err := readSecrets(routers, nil); !errors.As(err, &wrong) {
 		t.Fatal(err)
 	}
 	for router, want := range map[int][]struct {

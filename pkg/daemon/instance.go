@@ -136,7 +136,7 @@ func (d *instance) reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	}
 	routers, err := plan.Complete(file.Routers)
 	if err == nil {
-		err = readSecrets(routers)
+		err = readSecrets(routers, file.Secrets)
 	}
 	if err != nil {
 		return nil, place(file, err)
@@ -162,6 +162,9 @@ func (d *instance) reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	groups := config.GroupDifference(d.file.Groups, file.Groups)
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
 		changes = append(changes, control.Change{Router: "group " + name, What: "changed", Details: groups[name]})
+	}
+	for i, c := range changes {
+		changes[i].Details = file.Describe(d.file, c.Router, c.What, c.Details)
 	}
 	if dryRun {
 		return changes, nil

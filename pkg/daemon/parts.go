@@ -111,7 +111,7 @@ func (p *parts) check() error {
 	}
 	routers, err := plan.Complete(p.file.Routers)
 	if err == nil {
-		err = readSecrets(routers)
+		err = readSecrets(routers, p.file.Secrets)
 	}
 	if err == nil {
 		err = plan.CheckInterfaces(routers, p.snapshot, p.wait)

@@ -249,7 +249,7 @@ func parseRouters(t *testing.T, routers string) []*plan.ConfiguredRouter {
 	f := parseFile(t, routers)
 	made, err := plan.Complete(f.Routers)
 	if err == nil {
-		err = readSecrets(made)
+		err = readSecrets(made, nil)
 	}
 	if err != nil {
 		t.Fatal(err)
