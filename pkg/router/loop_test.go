@@ -716,6 +716,41 @@ func TestOwner(t *testing.T) {
 	})
 }
 
+// After an interface was renamed, a router of its new name may have the key that a router of
+// its old name had. It hears its advertisements also after the old one was removed.
+func TestRemoveKeepsAnotherRoutersKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 100)
+		h.up()
+		time.Sleep(5 * time.Second)
+		if err := h.loop.Stop(testID, vrrp.CauseInterfaceRemoved, ""); err != nil {
+			t.Fatal(err)
+		}
+		id, c := second()
+		id.Interface, id.VRID = "eth9", testID.VRID
+		c.ID, c.Protocol.VRID = id, testID.VRID
+		if err := h.loop.Add(c); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.loop.Start(id, h.port(), vrrp.CauseStarting); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.loop.Remove(testID, vrrp.CauseRemoved); err != nil {
+			t.Fatal(err)
+		}
+		h.hear(h.advertisement(200), true)
+		time.Sleep(time.Millisecond)
+		s, _, err := h.loop.StatusOf(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !s.Protocol.Active.IsValid() {
+			t.Errorf("it hears nobody: %+v", s.Protocol)
+		}
+		h.end()
+	})
+}
+
 func TestRebindAnnouncesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 255)

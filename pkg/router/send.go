@@ -81,10 +81,14 @@ type sendFailure struct {
 	wait     time.Duration // the time between the last two probes
 }
 
-// leftState updates the send failure of a router that changes its state.
+// leftState updates the send failure of a router that changes its state. If an Active leaves
+// for another cause, nobody knows whether its next advertisement could be sent.
 func (r *virtualRouter) leftState(now vrrp.Instant, a *vrrp.Action) {
 	r.sendFailure.resendAt = 0
 	if a.Cause != vrrp.CauseCannotSend {
+		if a.From == vrrp.Active {
+			r.sendFailure = nil
+		}
 		return
 	}
 	r.delayProbe(now)
@@ -230,6 +234,9 @@ func (l *Loop) noteUnsent(s *sending, now vrrp.Instant) {
 	r := s.router
 	t := r.sendFailure
 	if t == nil {
+		if r.machine.State() != vrrp.Active {
+			return // it left Active meanwhile, and doesn't advertise any more
+		}
 		t = &sendFailure{since: now}
 		r.sendFailure = t
 	}

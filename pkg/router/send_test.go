@@ -128,6 +128,38 @@ func TestOneCannotSend(t *testing.T) {
 	}
 }
 
+// Of a router that heard a better one before it had to step down, it isn't known whether it
+// can send. The same is true of one whose last advertisement was that of priority 0.
+func TestFailureToSendIsForgotten(t *testing.T) {
+	for name, leave := range map[string]func(*host) error{
+		"better": func(h *host) error { h.hear(h.advertisement(200), true); return nil },
+		"stop":   func(h *host) error { return h.loop.Stop(testID, vrrp.CauseMaintenance, "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost(t, 100)
+				h.up()
+				time.Sleep(5 * time.Second)
+				h.refuse(always(syscall.ENOBUFS))
+				if name == "better" {
+					time.Sleep(time.Second)
+					if h.status(51).Unsent == nil {
+						t.Fatal("it could send")
+					}
+				}
+				if err := leave(h); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Millisecond)
+				if s := h.status(51); s.Protocol.State == vrrp.Active || s.Unsent != nil {
+					t.Errorf("%v, can't send: %+v", s.Protocol.State, s.Unsent)
+				}
+				h.end()
+			})
+		})
+	}
+}
+
 // Retry makes a router that can't send probe at once.
 func TestRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
