@@ -50,12 +50,12 @@ var kinds = []kind{
 	{"ip addr del of a virtual address", 5, false, removeAddress, nil},
 	{"ip addr add of a virtual address", 3, true, addAddress, undoAddress},
 	{"bpftool link detach", 5, true, detach, nil},
-	{"tc qdisc del clsact", 2, true, shell("tc qdisc del dev eth0 clsact 2>/dev/null; true"), nil},
-	{"ip link set xdp off", 3, true, shell("ip link set eth0 xdp off; ip link set eth0 xdpgeneric off; true"), nil},
+	{"tc qdisc del clsact", 2, true, shell("tc qdisc del dev $eth0 clsact 2>/dev/null; true"), nil},
+	{"ip link set xdp off", 3, true, shell("ip link set $eth0 xdp off; ip link set $eth0 xdpgeneric off; true"), nil},
 	{"ip link del of a macvlan", 5, false, deleteMacvlan, nil},
-	{"interface down", 5, false, shell("ip link set eth0 down"), upAgain},
+	{"interface down", 5, false, shell("ip link set $eth0 down"), upAgain},
 	{"rename", 3, false, rename, renameBack},
-	{"MTU down", 5, false, shell(fmt.Sprintf("ip link set eth0 mtu %d", tooLow)), raiseMTU},
+	{"MTU down", 5, false, shell(fmt.Sprintf("ip link set $eth0 mtu %d", tooLow)), raiseMTU},
 	{"sysctl", 3, true, resetSettings, nil},
 	{"bpftool map delete", 5, true, deleteEntry, nil},
 	{"rm of the journal", 3, false, removeJournal, nil},
@@ -156,8 +156,11 @@ func shell(line string) func(context.Context, *arena, step) (string, error) {
 	}
 }
 
+// run runs a line of the shell on the host, in which $eth0 is the interface under the name
+// that it has at the moment.
 func (a *arena) run(ctx context.Context, host int, line string) error {
-	_, err := a.hosts[host].node.Run(ctx, "sh", "-c", line)
+	const name = "eth0=eth0; ip link show eth0 >/dev/null 2>&1 || eth0=" + renamed + "; "
+	_, err := a.hosts[host].node.Run(ctx, "sh", "-c", name+line)
 	return err
 }
 
@@ -199,7 +202,7 @@ func addAddress(ctx context.Context, a *arena, s step) (string, error) {
 		return "all there", err
 	}
 	a.added = missing[s.number%len(missing)]
-	return a.added, a.run(ctx, s.host, fmt.Sprintf("ip addr add %s dev eth0 2>/dev/null; true", a.added))
+	return a.added, a.run(ctx, s.host, fmt.Sprintf("ip addr add %s dev $eth0 2>/dev/null; true", a.added))
 }
 
 func undoAddress(ctx context.Context, a *arena, s step) error {
@@ -208,7 +211,7 @@ func undoAddress(ctx context.Context, a *arena, s step) error {
 	}
 	address := a.added
 	a.added = ""
-	return a.run(ctx, s.host, fmt.Sprintf("ip addr del %s dev eth0 2>/dev/null; true", address))
+	return a.run(ctx, s.host, fmt.Sprintf("ip addr del %s dev $eth0 2>/dev/null; true", address))
 }
 
 func detach(_ context.Context, a *arena, s step) (what string, err error) {
@@ -245,7 +248,7 @@ func deleteMacvlan(ctx context.Context, a *arena, s step) (string, error) {
 
 // upAgain sets the interface up, and adds the IPv6 addresses that the host lost when it was down.
 func upAgain(ctx context.Context, a *arena, s step) error {
-	return a.run(ctx, s.host, "ip link set eth0 up; "+a.hosts[s.host].readdress())
+	return a.run(ctx, s.host, "ip link set $eth0 up; "+a.hosts[s.host].readdress())
 }
 
 func rename(ctx context.Context, a *arena, s step) (string, error) {
@@ -257,7 +260,7 @@ func renameBack(ctx context.Context, a *arena, s step) error {
 }
 
 func raiseMTU(ctx context.Context, a *arena, s step) error {
-	return a.run(ctx, s.host, "ip link set eth0 mtu 1500; "+a.hosts[s.host].readdress())
+	return a.run(ctx, s.host, "ip link set $eth0 mtu 1500; "+a.hosts[s.host].readdress())
 }
 
 // readdress returns a shell command that adds the host's own IPv6 addresses. It does nothing
@@ -265,7 +268,7 @@ func raiseMTU(ctx context.Context, a *arena, s step) error {
 func (h *host) readdress() string {
 	var b strings.Builder
 	for _, address := range lab.Addresses(h.number + 1)[1:] {
-		fmt.Fprintf(&b, "[ $(cat /sys/class/net/eth0/mtu) -lt 1280 ] || ip addr replace %s dev eth0; ", address)
+		fmt.Fprintf(&b, "[ $(cat /sys/class/net/$eth0/mtu) -lt 1280 ] || ip addr replace %s dev $eth0; ", address)
 	}
 	return b.String()
 }
