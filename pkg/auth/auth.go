@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package auth authenticates the advertisements of Virtual Routers: it holds
-// their keys, makes the proof that is sent, and judges what is received before a
-// state machine hears of it. It knows no clock: the time is a parameter.
+// Package auth authenticates the advertisements of Virtual Routers. It holds their keys,
+// signs what is sent, and verifies what is received before a state machine processes it.
+// It has no clock: the time is a parameter.
 package auth
 
 import (
@@ -15,42 +15,42 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// sendersMax is how many routers of one VRID are remembered. More than two send
-// at the same time only while they don't hear each other.
+// sendersMax is the number of senders of one VRID whose last sequence number is kept. More
+// than two routers advertise at the same time only while they don't hear each other.
 const sendersMax = 16
 
-// Guard authenticates one Virtual Router's advertisements by settings that don't
-// change. Prepare, Sign and Verify belong to one goroutine. Nothing allocates for
-// an advertisement but the first of a sender.
+// Guard authenticates the advertisements of one Virtual Router, with settings that don't
+// change. Prepare, Sign and Verify must be called from one goroutine. Sign doesn't allocate,
+// and Verify allocates only for the first advertisement of a sender.
 type Guard struct {
 	settings Settings
-	password Secret // filled up with zeros
+	password Secret // padded with zeros
 	header   *packet.HeaderKey
 	trailers map[uint8]*packet.TrailerKey
 
 	*memory
 }
 
-// memory is what a Guard leaves to the one with the next settings.
+// memory is the state of a Guard that passes to the Guard with the next settings.
 type memory struct {
-	sent     sequence // the last that was sent
-	numbered uint32   // the last that was sent or accepted in an Authentication Header
-	senders  []sender
+	sent     sequence // the last one sent
+	numbered uint32   // the last one sent or accepted in an Authentication Header
+	senders  []sender // the one heard last comes first
 	refused  [packet.ReasonCount]atomic.Uint64
 }
 
-// sender is a router that has proved who it is.
+// sender is a router that has sent an authentic advertisement.
 type sender struct {
 	address netip.Addr
 	last    sequence
 }
 
-// NewGuard returns a Guard that remembers nothing yet. For a Type with secrets
-// the settings have at least one.
+// NewGuard returns a Guard without memory. If the Type needs secrets, the settings must
+// have at least one.
 func NewGuard(s Settings) *Guard { return guard(s, new(memory)) }
 
-// With returns the Guard that takes over from g with other settings. What g has
-// accepted it refuses as a replay.
+// With returns a Guard with other settings and the memory of g. It refuses advertisements
+// that g has accepted as replays.
 func (g *Guard) With(s Settings) *Guard { return guard(s, g.memory) }
 
 func guard(s Settings, m *memory) *Guard {
@@ -68,15 +68,15 @@ func guard(s Settings, m *memory) *Guard {
 	return g
 }
 
-// Settings returns the settings.
+// Settings returns the settings of the Guard.
 func (g *Guard) Settings() Settings { return g.settings }
 
-// Refused is how many advertisements were refused for a reason. Any goroutine may
-// ask.
+// Refused returns the number of advertisements that were refused for a reason. It may be
+// called from any goroutine.
 func (g *Guard) Refused(r packet.Reason) uint64 { return g.refused[r].Load() }
 
-// Prepare returns an IP datagram, from its header on, with room for the proof
-// that Sign writes. It leaves d as it is.
+// Prepare returns a copy of an IP datagram, from its header on, with room for the proof that
+// Sign writes. It returns d itself if there is none.
 func (g *Guard) Prepare(d []byte) []byte {
 	switch s := &g.settings; {
 	case s.Type == Password:
@@ -89,8 +89,8 @@ func (g *Guard) Prepare(d []byte) []byte {
 	return d
 }
 
-// Sign writes the proof into a datagram of Prepare. Each time it is sent it needs a
-// new one. Now is the time of day.
+// Sign writes the proof into a datagram of Prepare. It has to be called for each sending.
+// now is the time of day.
 func (g *Guard) Sign(d []byte, now time.Time) {
 	switch s := &g.settings; {
 	case s.Type == Header:
@@ -102,9 +102,9 @@ func (g *Guard) Sign(d []byte, now time.Time) {
 	}
 }
 
-// Verify returns the packet.Reason to refuse an advertisement, nil if it is
-// authentic. Received is the time of day when the kernel had it. Only what is
-// authentic changes what is remembered.
+// Verify returns the packet.Reason for which an advertisement is refused, or nil if it is
+// authentic. received is the time of day at which the kernel received it. Only authentic
+// advertisements change the memory.
 func (g *Guard) Verify(received time.Time, d *packet.Datagram, a *packet.Advertisement) error {
 	reason := g.verify(received, d, a)
 	if reason == packet.ErrNotVRRP {
@@ -114,17 +114,17 @@ func (g *Guard) Verify(received time.Time, d *packet.Datagram, a *packet.Adverti
 	return reason
 }
 
-// Rules are what whoever receives for the Guard needs to judge as it does. They are as
-// good as the secrets.
+// Rules are what the kernel's programs need to verify advertisements like the Guard. They
+// are as secret as the keys.
 type Rules struct {
 	Type     Type
-	Enforce  bool // what has no trailer is refused
+	Enforce  bool // advertisements without a trailer are refused
 	Window   time.Duration
 	Password [PasswordMax]byte
-	Keys     map[uint8]packet.HMACStates // by their ids
+	Keys     map[uint8]packet.HMACStates // by Key.ID
 }
 
-// Rules returns the Guard's.
+// Rules returns the rules of the Guard.
 func (g *Guard) Rules() Rules {
 	s := &g.settings
 	r := Rules{Type: s.Type, Enforce: s.Type == HMAC && s.Mode == Enforce, Window: s.Window, Keys: make(map[uint8]packet.HMACStates)}
@@ -141,7 +141,8 @@ func (g *Guard) Rules() Rules {
 	return r
 }
 
-// verify is Verify, with the zero Reason for what is authentic.
+// verify is Verify without counting. It returns the zero Reason for an authentic
+// advertisement.
 func (g *Guard) verify(received time.Time, d *packet.Datagram, a *packet.Advertisement) packet.Reason {
 	const authentic = packet.ErrNotVRRP
 	switch g.settings.Type {
@@ -164,22 +165,22 @@ func (g *Guard) verifyHeader(d *packet.Datagram, a *packet.Advertisement) packet
 	if a.AuthType != 2 {
 		return packet.ErrAuthType
 	}
-	n, there := d.HeaderSequence()
+	n, ok := d.HeaderSequence()
 	switch {
-	case !there:
+	case !ok:
 		return packet.ErrAuthMissing
 	case n <= g.numbered:
 		return packet.ErrAuthReplay
 	case !g.header.Verify(d):
 		return packet.ErrAuth
 	}
-	// All routers of a VRID count on from each other's number, as keepalived's do.
+	// All routers of a VRID continue the same sequence, as in keepalived.
 	g.numbered = n
 	return 0
 }
 
-// verifyTrailer refuses what is stale or a replay before it computes anything: a flood
-// of recorded packets costs no digests.
+// verifyTrailer refuses a stale advertisement or a replay before it computes a digest, so
+// that a flood of recorded packets is cheap.
 func (g *Guard) verifyTrailer(received time.Time, d *packet.Datagram) packet.Reason {
 	s := &g.settings
 	if d.Trailer == nil {
@@ -200,8 +201,9 @@ func (g *Guard) verifyTrailer(received time.Time, d *packet.Datagram) packet.Rea
 	if key == nil {
 		return packet.ErrAuthKey
 	}
-	// A mark outside the window says nothing that the window doesn't; without
-	// it, who had a clock that was ahead is heard again once that is set right.
+	// A last sequence number outside of the window is ignored, because the window already
+	// refuses what is as old. So a sender whose clock was ahead is accepted again after its
+	// clock was corrected.
 	known := slices.IndexFunc(g.senders, func(s sender) bool { return s.address == d.Source })
 	if known >= 0 {
 		last := g.senders[known].last
@@ -216,8 +218,8 @@ func (g *Guard) verifyTrailer(received time.Time, d *packet.Datagram) packet.Rea
 	return 0
 }
 
-// remember puts a sender first, in the place that it has or in a new one. The one that
-// wasn't heard for the longest time makes room.
+// remember moves a sender to the first place or adds it there. If there are too many, it
+// drops the one that was last heard the longest time ago.
 func (g *Guard) remember(known int, s sender) {
 	if known < 0 {
 		if len(g.senders) < sendersMax {

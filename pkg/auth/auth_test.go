@@ -17,7 +17,7 @@ var (
 	source = map[packet.Family]netip.Addr{packet.IPv4: netip.MustParseAddr("192.0.2.2"), packet.IPv6: netip.MustParseAddr("fe80::2")}
 )
 
-// octets is a key for tests.
+// octets returns a key for tests.
 func octets(b byte) Secret { return NewSecret(bytes.Repeat([]byte{b}, KeyMin)) }
 
 func settings(mode Mode, send uint8, keys ...Key) Settings {
@@ -26,7 +26,7 @@ func settings(mode Mode, send uint8, keys ...Key) Settings {
 
 var one, two = Key{1, octets('a')}, Key{2, octets('b')}
 
-// advertisement is an IP datagram without proof.
+// advertisement returns an IP datagram without a proof.
 func advertisement(t testing.TB, version uint8, from netip.Addr) []byte {
 	t.Helper()
 	family := packet.FamilyOf(from)
@@ -41,7 +41,7 @@ func advertisement(t testing.TB, version uint8, from netip.Addr) []byte {
 	return d
 }
 
-// receive decodes a datagram as it comes from the wire and has it judged.
+// receive decodes and verifies a datagram.
 func receive(t testing.TB, g *Guard, at time.Time, datagram []byte) error {
 	t.Helper()
 	frame := append(make([]byte, 12), 8, 0)
@@ -59,7 +59,7 @@ func receive(t testing.TB, g *Guard, at time.Time, datagram []byte) error {
 	return g.Verify(at, &d, &a)
 }
 
-// sent is what a Guard makes of an advertisement.
+// sent returns the datagram that a Guard sends.
 func sent(t testing.TB, g *Guard, at time.Time, version uint8, from netip.Addr) []byte {
 	t.Helper()
 	d := g.Prepare(advertisement(t, version, from))
@@ -67,8 +67,8 @@ func sent(t testing.TB, g *Guard, at time.Time, version uint8, from netip.Addr) 
 	return d
 }
 
-// what is wrong with a trailer is refused, each for a reason of its own,
-// and moves nothing.
+// each fault of a trailer is refused with its own reason and doesn't change the
+// memory.
 func TestRefused(t *testing.T) {
 	t.Attr("proves", "A-09")
 	trailer := func(at int, change func(*byte)) func([]byte) []byte {
@@ -81,7 +81,7 @@ func TestRefused(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		sender Settings
-		late   time.Duration // of the receiver's clock
+		late   time.Duration // how much the receiver's clock is ahead
 		change func([]byte) []byte
 		want   error
 	}{
@@ -130,8 +130,8 @@ func shortened(d []byte, n int) []byte {
 	return d
 }
 
-// In every mode but enforce what has no trailer passes, and what has one must be
-// right. Receive-only sends none.
+// Only enforce refuses advertisements without a trailer. In every mode an existing trailer
+// must be right. Receive-only sends none.
 func TestModes(t *testing.T) {
 	plain := advertisement(t, 3, source[packet.IPv6])
 	for mode, want := range map[Mode]error{ReceiveOnly: nil, Permit: nil, Enforce: packet.ErrAuthMissing} {
@@ -153,7 +153,7 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// Of each sender only what is newer passes, whatever the clocks do meanwhile.
+// From each sender only newer advertisements are accepted, whatever the clocks do.
 func TestReplay(t *testing.T) {
 	for _, family := range []packet.Family{packet.IPv4, packet.IPv6} {
 		for _, version := range []uint8{2, 3} {
@@ -181,7 +181,7 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// Without a window the sender's clock doesn't matter, as long as it grows.
+// Without a window any clock of the sender is accepted, as long as it advances.
 func TestNoWindow(t *testing.T) {
 	s := settings(Enforce, 1, one)
 	s.Window = 0
@@ -197,8 +197,8 @@ func TestNoWindow(t *testing.T) {
 	}
 }
 
-// A sender whose clock was ahead is heard again when it is set right: neither it
-// nor the receiver holds on to the time that never was.
+// A sender whose clock was ahead is accepted again after its clock was corrected. Neither it
+// nor the receiver keeps the sequence number of the wrong time.
 func TestClockSetBack(t *testing.T) {
 	a, g := NewGuard(settings(Enforce, 1, one)), NewGuard(settings(Enforce, 1, one))
 	if err := receive(t, g, noon.Add(time.Hour), sent(t, a, noon.Add(time.Hour), 3, source[packet.IPv4])); err != nil {
@@ -213,8 +213,8 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
-// A key is rotated in three steps, each on one router after the other, and at no
-// moment one refuses the other.
+// A key is rotated in three steps, each on one router after the other. No router refuses
+// another one in between.
 func TestRotation(t *testing.T) {
 	steps := []Settings{
 		settings(Enforce, 1, one), settings(Enforce, 1, one, two), settings(Enforce, 2, one, two), settings(Enforce, 2, two),
@@ -242,8 +242,8 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-// a password and an Authentication Header are asked for, of the right
-// type and in the right way; in a header what isn't newer is a replay.
+// a password or an Authentication Header of the right type is required, and a
+// header with an old sequence number is a replay.
 func TestVersion2(t *testing.T) {
 	t.Attr("proves", "A-03 A-04 A-05 R-16")
 	of := func(kind Type, secret string) *Guard {
@@ -278,7 +278,8 @@ func TestVersion2(t *testing.T) {
 	if err := receive(t, b, noon, first); !errors.Is(err, packet.ErrAuthReplay) {
 		t.Errorf("the first again: %v", err)
 	}
-	// Who takes over counts on, or who has heard the other wouldn't accept it.
+	// A router that takes over continues the sequence, because others have accepted the
+	// numbers of the previous Active.
 	if err := receive(t, a, noon, sent(t, b, noon, 2, from.Next())); err != nil {
 		t.Errorf("from who has taken over: %v", err)
 	}
@@ -294,7 +295,7 @@ func TestVersion2(t *testing.T) {
 	}
 }
 
-// Who forges senders neither grows the memory nor makes it forget.
+// Forged senders don't grow the memory and don't displace real ones.
 func TestSenders(t *testing.T) {
 	a, g := NewGuard(settings(Enforce, 1, one)), NewGuard(settings(Enforce, 1, one))
 	first := sent(t, a, noon, 3, source[packet.IPv4])

@@ -17,20 +17,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// redacted is all that is ever printed of a Secret.
+// redacted is printed instead of a Secret.
 const redacted = "[secret]"
 
-// fileMax is more than any key takes, in octets.
+// fileMax is the largest size of a key file, in octets. It is more than any key needs.
 const fileMax = 4096
 
-// Secret is a key or a password. However it is printed, it doesn't show.
+// Secret is a key or a password. No way of printing shows it.
 type Secret struct {
-	// Package fmt asks no method of what is in an unexported field, and looks
-	// through pointers there, but not through functions.
+	// A function, because package fmt calls no methods on values in unexported fields. It
+	// would follow a pointer and print the octets, but it can't look into a function.
 	hidden func() []byte
 }
 
-// NewSecret returns the secret that the octets are.
+// NewSecret returns a Secret with a copy of the octets.
 func NewSecret(octets []byte) Secret {
 	octets = bytes.Clone(octets)
 	return Secret{func() []byte { return octets }}
@@ -43,46 +43,45 @@ func (s Secret) octets() []byte {
 	return s.hidden()
 }
 
-// String doesn't tell the secret.
+// String returns a placeholder instead of the secret.
 func (Secret) String() string { return redacted }
 
-// GoString doesn't tell the secret.
+// GoString returns a placeholder instead of the secret.
 func (Secret) GoString() string { return redacted }
 
-// Format doesn't tell the secret, whatever the verb.
+// Format prints a placeholder instead of the secret, for any verb.
 func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// MarshalText doesn't tell the secret, in JSON neither.
+// MarshalText returns a placeholder instead of the secret. JSON uses it too.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// Equal reports whether two secrets are the same, in the same time for all of a
-// length.
+// Equal reports whether two secrets are equal. The time depends only on their length.
 func (s Secret) Equal(o Secret) bool { return subtle.ConstantTimeCompare(s.octets(), o.octets()) == 1 }
 
-// Len is the number of octets.
+// Len returns the number of octets.
 func (s Secret) Len() int { return len(s.octets()) }
 
-// ReadFile reads a secret from a file that nobody but its owner may read: text,
-// or after hex: octets in hexadecimal. A newline at its end doesn't count. No
-// error tells anything of what the file has in it.
+// ReadFile reads a secret from a file that only its owner may access. The file has text,
+// or "hex:" and hexadecimal digits. Newlines at the end are ignored. Errors don't show the
+// content.
 func ReadFile(path string) (Secret, error) { return read(path, true) }
 
-// ReadCredential reads a secret that systemd has passed to the service with
-// LoadCredential= or LoadCredentialEncrypted=; dir is $CREDENTIALS_DIRECTORY,
-// whose modes are systemd's business.
+// ReadCredential reads a secret that systemd has passed to the service with LoadCredential=
+// or LoadCredentialEncrypted=. dir is $CREDENTIALS_DIRECTORY. The modes of its files aren't
+// checked, because systemd sets them.
 func ReadCredential(dir, name string) (Secret, error) {
 	if dir == "" {
-		return Secret{}, fmt.Errorf("credential %s: not started by systemd with credentials: add LoadCredential=%s:FILE to the unit, or give a file", name, name)
+		return Secret{}, fmt.Errorf("credential %s: systemd has passed no credentials: add LoadCredential=%s:FILE to the unit, or use a key file", name, name)
 	}
 	s, err := read(filepath.Join(dir, name), false)
 	if errors.Is(err, fs.ErrNotExist) {
-		return s, fmt.Errorf("credential %s is not there: add LoadCredential=%s:FILE to the unit and restart it", name, name)
+		return s, fmt.Errorf("credential %s does not exist: add LoadCredential=%s:FILE to the unit and restart it", name, name)
 	}
 	return s, err
 }
 
 func read(path string, private bool) (Secret, error) {
-	// A FIFO without a writer must not keep anybody waiting.
+	// Without O_NONBLOCK, opening a FIFO without a writer would block.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return Secret{}, err
@@ -95,10 +94,10 @@ func read(path string, private bool) (Secret, error) {
 	case !info.Mode().IsRegular():
 		return Secret{}, fmt.Errorf("%s is not a regular file", path)
 	case private && info.Mode().Perm()&0o077 != 0:
-		return Secret{}, fmt.Errorf("%s is not its owner's alone (mode %04o), so its key is no secret: chmod 600 %s, and use a new key if others may have read it", path, info.Mode().Perm(), path)
+		return Secret{}, fmt.Errorf("other users may access %s (mode %04o): chmod 600 %s, and use a new key if they may have read this one", path, info.Mode().Perm(), path)
 	}
 	if uid, stranger := owner(info); private && stranger {
-		return Secret{}, fmt.Errorf("%s belongs to user %d, who can make it another key: chown root %s", path, uid, path)
+		return Secret{}, fmt.Errorf("%s belongs to user %d, who can change the key: chown root %s", path, uid, path)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, fileMax+1))
 	if err != nil {
@@ -106,7 +105,7 @@ func read(path string, private bool) (Secret, error) {
 	}
 	defer clear(b)
 	if len(b) > fileMax {
-		return Secret{}, fmt.Errorf("%s is too long for a key", path)
+		return Secret{}, fmt.Errorf("%s is too long for a key file", path)
 	}
 	octets, err := parse(b)
 	if err != nil {
@@ -115,7 +114,7 @@ func read(path string, private bool) (Secret, error) {
 	return Secret{func() []byte { return octets }}, nil
 }
 
-// owner returns whose a file is, and whether that is neither root nor this user.
+// owner returns the owner of a file, and whether that is neither root nor this user.
 func owner(info fs.FileInfo) (uid int, stranger bool) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -125,7 +124,7 @@ func owner(info fs.FileInfo) (uid int, stranger bool) {
 	return uid, uid != 0 && uid != os.Geteuid()
 }
 
-// parse reads what is in a file. Its error doesn't quote it.
+// parse parses the content of a key file. Its error doesn't show the content.
 func parse(b []byte) ([]byte, error) {
 	b = bytes.TrimRight(b, "\r\n")
 	digits, ok := bytes.CutPrefix(b, []byte("hex:"))
@@ -134,7 +133,7 @@ func parse(b []byte) ([]byte, error) {
 	}
 	octets := make([]byte, hex.DecodedLen(len(digits)))
 	if _, err := hex.Decode(octets, digits); err != nil {
-		return nil, errors.New("what is behind hex: is not hexadecimal")
+		return nil, errors.New("the text after hex: is not hexadecimal")
 	}
 	return octets, nil
 }

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// However a secret, or what it is part of, is printed, it doesn't show.
+// No way of printing shows a secret, or one within another value.
 func TestSecretIsNotPrinted(t *testing.T) {
 	const text = "correct horse battery staple 0123456789"
 	s := NewSecret([]byte(text))
@@ -53,7 +53,7 @@ func TestReadFile(t *testing.T) {
 		{write("text", "a word and another\n", 0o600), "a word and another", ""},
 		{write("hex", "hex:00ff10\r\n", 0o400), "\x00\xff\x10", ""},
 		{write("empty", "\n", 0o600), "", ""},
-		{write("badhex", "hex:00secretsecret", 0o600), "", "what is behind hex: is not hexadecimal"},
+		{write("badhex", "hex:00secretsecret", 0o600), "", "the text after hex: is not hexadecimal"},
 		{write("open", "secret", 0o644), "", "chmod 600 " + filepath.Join(dir, "open")},
 		{write("group", "secret", 0o640), "", "mode 0640"},
 		{write("long", strings.Repeat("x", 5000), 0o600), "", "too long"},
@@ -70,10 +70,10 @@ func TestReadFile(t *testing.T) {
 		case c.wrong != "" && (err == nil || !strings.Contains(err.Error(), c.wrong)):
 			t.Errorf("%s: %v, not %q", c.path, err, c.wrong)
 		case err != nil && strings.Contains(err.Error(), "secretsecret"):
-			t.Errorf("%s tells the secret: %v", c.path, err)
+			t.Errorf("%s shows the secret: %v", c.path, err)
 		}
 	}
-	// A stranger's, which only root can make.
+	// A file of another user, which only root can create.
 	if given := write("given", "secret", 0o600); os.Geteuid() == 0 {
 		if err := os.Chown(given, 65534, -1); err != nil {
 			t.Fatal(err)
@@ -82,11 +82,11 @@ func TestReadFile(t *testing.T) {
 			t.Errorf("a stranger's: %v", err)
 		}
 	}
-	// systemd has its credentials readable by a group at times.
+	// The credentials of systemd may be readable by a group.
 	if s, err := ReadCredential(dir, "group"); err != nil || string(s.octets()) != "secret" {
 		t.Errorf("a credential: %v", err)
 	}
-	for dir, wrong := range map[string]string{"": "not started by systemd with credentials", dir: "add LoadCredential=nothing:FILE"} {
+	for dir, wrong := range map[string]string{"": "systemd has passed no credentials", dir: "add LoadCredential=nothing:FILE"} {
 		if _, err := ReadCredential(dir, "nothing"); err == nil || !strings.Contains(err.Error(), wrong) {
 			t.Errorf("%v, not %q", err, wrong)
 		}

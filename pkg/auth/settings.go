@@ -8,23 +8,21 @@ import (
 	"time"
 )
 
-// Type is a way to authenticate advertisements.
+// Type is a method to authenticate advertisements.
 type Type string
 
 // The types.
 const (
 	None     Type = "none"
-	Password Type = "password" // RFC 2338 §5.3.6.2: in clear text, version 2 only
-	Header   Type = "ah"       // RFC 2338 §5.3.6.3: in an Authentication Header, version 2 only
-	HMAC     Type = "hmac"     // draft-cassen-vrrp-auth-hmac: in a trailer
+	Password Type = "password" // RFC 2338 §5.3.6.2: a password in clear text, version 2 only
+	Header   Type = "ah"       // RFC 2338 §5.3.6.3: an Authentication Header, version 2 only
+	HMAC     Type = "hmac"     // draft-cassen-vrrp-auth-hmac: an authentication trailer
 )
 
-// Weak reports whether a type gives no protection against anybody who wants to do
-// harm (RFC 3768 §10).
+// Weak reports whether a type doesn't protect against an attacker (RFC 3768 §10).
 func (t Type) Weak() bool { return t == Password || t == Header }
 
-// Number is the Auth Type of a version 2 message (RFC 2338 §5.3.6): HMAC's has
-// none.
+// Number returns the Auth Type of a version 2 message (RFC 2338 §5.3.6). It is 0 for HMAC.
 func (t Type) Number() uint8 {
 	switch t {
 	case Password:
@@ -35,50 +33,50 @@ func (t Type) Number() uint8 {
 	return 0
 }
 
-// Mode is how far the routers of a VRID have got with introducing HMAC. In every
-// mode a trailer that is there must be right.
+// Mode is a step in the introduction of HMAC on the routers of a VRID. In every mode an
+// existing trailer must be right.
 type Mode string
 
 // The modes, in the order in which a running VRID passes through them.
 const (
-	ReceiveOnly Mode = "receive-only" // sends no trailer, and asks for none
-	Permit      Mode = "permit"       // sends one, and asks for none
-	Enforce     Mode = "enforce"      // sends one, and refuses what comes without
+	ReceiveOnly Mode = "receive-only" // sends no trailer and requires none
+	Permit      Mode = "permit"       // sends a trailer but requires none
+	Enforce     Mode = "enforce"      // sends a trailer and requires one
 )
 
-// Limits of secrets, in octets. A password is what keepalived takes of one.
+// The limits of secrets, in octets. That of a password is keepalived's.
 const (
 	PasswordMax = 8
 	KeyMin      = 32
 	KeyMax      = 64
 )
 
-// Limits of the window.
+// The limits of Settings.Window.
 const (
 	WindowMin = time.Second
 	WindowMax = 300 * time.Second
 )
 
-// Key is a key of HMAC, or the password under id 0.
+// Key is a key of HMAC, or the password with the ID 0.
 type Key struct {
 	ID     uint8
 	Secret Secret
 }
 
-// Settings say how the advertisements of a Virtual Router are authenticated. They
-// are the same on all its routers.
+// Settings are the parameters of authentication of a Virtual Router. All its routers need
+// compatible ones.
 type Settings struct {
 	Type Type
 	Keys []Key
-	// Send is the id of the key that HMAC is sent with; all of Keys are accepted.
+	// Send is the ID of the key for sending with HMAC. All Keys are accepted.
 	Send uint8
 	Mode Mode
-	// Window is how far the time in a trailer may be from the clock of this
-	// host, 1s to 300s; 0 accepts any time, as long as it grows.
+	// Window is the largest difference between the time in a trailer and the clock of this
+	// host, 1s to 300s. 0 accepts any time that is later than the sender's last one.
 	Window time.Duration
 }
 
-// Check returns what is wrong with the secrets; it doesn't tell them.
+// Check returns an error if a secret is too short or too long. The error doesn't show it.
 func (s *Settings) Check() error {
 	least, most := 1, PasswordMax
 	if s.Type == HMAC {
@@ -99,7 +97,7 @@ func (k *Key) name() string {
 	return fmt.Sprintf("key %d", k.ID)
 }
 
-// Difference says what is different between the keys of two settings, but not
+// Difference describes the differences between the keys of two settings, without showing
 // the keys.
 func Difference(a, b *Settings) (all []string) {
 	of := func(s *Settings, id uint8) *Key {

@@ -10,29 +10,30 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Clock reads CLOCK_MONOTONIC, the clock of bpf_ktime_get_ns, so that the
-// kernel's receive times and the loop's time compare.
+// Clock reads CLOCK_MONOTONIC. This is the clock of bpf_ktime_get_ns too, so its time can
+// be compared with the kernel's receive times.
 type Clock struct{}
 
-// Now is the time.
+// Now returns the time.
 func (Clock) Now() vrrp.Instant { return Instant(time.Now()) }
 
-// Instant is a reading of Go's clock, which is this one too, and read without a system
-// call, but Go doesn't say from when.
+// Instant converts a reading of Go's clock to CLOCK_MONOTONIC. Go's monotonic clock is the
+// same clock and needs no system call, but counts from an unknown origin.
 func Instant(t time.Time) vrrp.Instant { return origin.at.Add(t.Sub(origin.time)) }
 
-// origin is one moment by both. Of the two readings the kernel's is the earlier one:
-// what it received before Now has been received by then.
+// origin is one point in time on both clocks. The kernel's clock is read before Go's, so
+// Now is never ahead of the kernel: everything that the kernel received before Now is in the
+// ring.
 var origin = func() (o struct {
 	at   vrrp.Instant
 	time time.Time
 },
 ) {
 	least := time.Duration(1<<63 - 1)
-	for range 100 { // one in between which nothing else ran
+	for range 100 { // the pair of readings with the least time between them counts
 		began := time.Now()
 		var ts unix.Timespec
-		// It fails only for a bad pointer or an unknown clock.
+		// This fails only for a bad pointer or an unknown clock.
 		_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
 		ended := time.Now()
 		if took := ended.Sub(began); took < least {

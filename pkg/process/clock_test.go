@@ -10,7 +10,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// The loop's time is the kernel's, and never ahead of it.
+// The time of the loop is the kernel's and never ahead of it.
 func TestMonotonic(t *testing.T) {
 	kernel := func() vrrp.Instant {
 		var ts unix.Timespec

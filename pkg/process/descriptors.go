@@ -15,48 +15,52 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// WithRemedy says what to do where there are no file descriptors left.
+// WithRemedy adds the remedy to an error that says that there are no file descriptors left.
+// It returns any other error unchanged.
 func WithRemedy(err error) error {
-	if !Scarce(err) {
+	if !outOfDescriptors(err) {
 		return err
 	}
-	return fmt.Errorf("%w: %s", err, moreFiles(errors.Is(err, unix.ENFILE)))
+	return fmt.Errorf("%w: %s", err, descriptorRemedy(errors.Is(err, unix.ENFILE)))
 }
 
-// Scarce reports whether an error is that descriptors have run out.
-func Scarce(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
+// outOfDescriptors reports whether an error says that there are no file descriptors left.
+func outOfDescriptors(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
+}
 
-func moreFiles(host bool) string {
+func descriptorRemedy(host bool) string {
 	if host {
-		return "this host may have no more files open: raise fs.file-max (sysctl), or end what has so many open"
+		return "the host has reached its limit of open files: raise the sysctl fs.file-max, or end programs that have many files open"
 	}
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return "raise LimitNOFILE= of the unit, or ulimit -n"
 	}
-	return fmt.Sprintf("failoverd may have %d files open and needs more: raise LimitNOFILE= of the unit, or ulimit -n", limit.Cur)
+	return fmt.Sprintf("failoverd has reached its limit of %d open files: raise LimitNOFILE= of the unit, or ulimit -n", limit.Cur)
 }
 
-// troubleEvery is how often a server's trouble is logged.
-const troubleEvery = 10 * time.Second
+// serverLogInterval is the least time between two log lines of a server.
+const serverLogInterval = 10 * time.Second
 
-// trouble logs what package net/http says of a server: that it can't accept a
-// connection, most of all. A client may be the cause, so it is a line now and then.
-type trouble struct {
+// serverLog logs the errors of a net/http server, for example that it can't accept a
+// connection. Clients can cause such errors, so the number of lines is limited.
+type serverLog struct {
 	log *logrus.Entry
 
 	mu      sync.Mutex
-	until   time.Time // when the next line may be
+	until   time.Time // lines are skipped until then
 	skipped int
 }
 
-// NewServerLog is the log of a server of net/http, a line now and then.
+// NewServerLog returns the ErrorLog for a net/http server. It writes one line every ten
+// seconds at most.
 func NewServerLog(log *logrus.Logger, server string) *stdlog.Logger {
-	return stdlog.New(&trouble{log: log.WithField("server", server)}, "", 0)
+	return stdlog.New(&serverLog{log: log.WithField("server", server)}, "", 0)
 }
 
-// Write takes one line.
-func (t *trouble) Write(line []byte) (int, error) {
+// Write logs one line, or skips it.
+func (t *serverLog) Write(line []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
@@ -64,16 +68,16 @@ func (t *trouble) Write(line []byte) (int, error) {
 		t.skipped++
 		return len(line), nil
 	}
-	t.until = now.Add(troubleEvery)
+	t.until = now.Add(serverLogInterval)
 	entry := t.log
 	if t.skipped > 0 {
 		entry = entry.WithField("skipped", t.skipped)
 		t.skipped = 0
 	}
-	text, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(string(line)), "http: "), "\n") // not a whole stack
+	text, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(string(line)), "http: "), "\n") // without the stack of a panic
 	for _, e := range []syscall.Errno{unix.EMFILE, unix.ENFILE} {
 		if strings.Contains(text, e.Error()) {
-			text += ": " + moreFiles(e == unix.ENFILE)
+			text += ": " + descriptorRemedy(e == unix.ENFILE)
 		}
 	}
 	entry.Warn(text)

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package process is what failoverd knows of its own process: how the kernel ranks its
-// threads, its memory and the garbage in it, its file descriptors, its privileges and its
-// clock.
+// Package process manages the daemon's own process: the scheduling of its threads, its
+// memory and garbage collection, its file descriptors, its privileges and its clock.
 package process

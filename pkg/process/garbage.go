@@ -12,54 +12,56 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// garbage is how many hundredths of what is in use there may be of what isn't any more,
-// and garbageFloor how many octets in any case, unless the environment says so (GOGC). In
-// the steady state hardly any comes; but while routers change their state, collecting it
-// takes the processors from what they need.
+// The amount of garbage at which a collection starts: garbagePercent of the memory in use,
+// and at least minGarbage octets. The environment variable GOGC overrides both. In the
+// steady state there is hardly any garbage. But while routers change their state, a
+// collection takes processor time that they need.
 const (
-	garbage      = 50
-	garbageFloor = 6 << 20
+	garbagePercent = 50
+	minGarbage     = 6 << 20
 )
 
-// If only the loop is real-time, the collector must not begin by itself: it stops the loop
-// until threads have run that aren't. So it is called in time, by CollectIfDue each CollectCheckInterval,
-// and what makes it begin is rareTimes as much. The runtime calls it after two minutes,
-// collectEvery is before.
+// If only the loop is real-time, the runtime should not start a collection by itself,
+// because a collection stops the loop until other threads, which aren't real-time, have
+// run. So the daemon calls CollectIfDue every CollectCheckInterval, and the limits of the
+// runtime are rareFactor times as high. The runtime also starts a collection two minutes
+// after the last one, so collectEvery is shorter.
 const (
-	rareTimes            = 8
+	rareFactor           = 8
 	CollectCheckInterval = 5 * time.Second
 	collectEvery         = 100 * time.Second
 )
 
-// Collect collects the garbage, gives the memory back, and lets as much come anew as goes
-// with what is in use.
-func (t *Threads) Collect() { t.collectBy(debug.FreeOSMemory) }
+// Collect collects the garbage, returns free memory to the kernel, and adjusts the limit of
+// garbage to the memory in use.
+func (t *Threads) Collect() { t.collectWith(debug.FreeOSMemory) }
 
-func (t *Threads) collectBy(collect func()) {
-	t.during(func(alone bool) {
+func (t *Threads) collectWith(collect func()) {
+	t.withoutWaiting(func(alone bool) {
 		collect()
 		t.collected, t.live = time.Now(), inUse("/gc/heap/live:bytes")
 		allowGarbage(inUse(scanned...), alone)
 	})
 }
 
-// CollectIfDue collects the garbage if it is time while only the loop is real-time.
+// CollectIfDue collects the garbage if only the loop is real-time and a collection is due.
 func (t *Threads) CollectIfDue() {
 	t.mu.Lock()
 	due := t.is == config.RealtimeAuto && os.Getenv("GOGC") == "" &&
-		(time.Since(t.collected) >= collectEvery || inUse("/memory/classes/heap/objects:bytes") >= t.live+max(t.live*garbage/100, garbageFloor))
+		(time.Since(t.collected) >= collectEvery || inUse("/memory/classes/heap/objects:bytes") >= t.live+max(t.live*garbagePercent/100, minGarbage))
 	t.mu.Unlock()
 	if due {
-		t.collectBy(runtime.GC)
+		t.collectWith(runtime.GC)
 	}
 }
 
-// AdjustGarbageLimit has the allowed garbage follow what is in use after each collection: what was
-// allowed beside little would be too much beside more.
+// AdjustGarbageLimit adjusts the limit of garbage after each collection from now on, because
+// a percentage for little memory in use is too high for more.
 func (t *Threads) AdjustGarbageLimit() {
-	type mark struct { // it is garbage at once
+	// A mark is garbage at once, so its finalizer runs after each collection.
+	type mark struct {
 		before uint64
-		_      *byte // so that it isn't allocated together with others
+		_      *byte // with a pointer the runtime allocates it separately
 	}
 	var collected func(*mark)
 	collected = func(m *mark) {
@@ -74,11 +76,11 @@ func (t *Threads) AdjustGarbageLimit() {
 	runtime.SetFinalizer(new(mark), collected)
 }
 
-// scanned are the measures of what the collector goes through, and measures the garbage by,
-// as of the last collection.
+// scanned are the metrics of the memory that the last collection scanned. The percentage of
+// garbage relates to their sum.
 var scanned = []string{"/gc/heap/live:bytes", "/gc/scan/stack:bytes", "/gc/scan/globals:bytes"}
 
-// inUse sums up measures in octets. One that there isn't is 0.
+// inUse returns the sum of runtime metrics in octets. An unknown metric counts as 0.
 func inUse(names ...string) (sum uint64) {
 	all := make([]metrics.Sample, len(names))
 	for i, name := range names {
@@ -93,18 +95,19 @@ func inUse(names ...string) (sum uint64) {
 	return sum
 }
 
-// LimitGarbage says how much garbage there may be while it isn't known how much is in use.
+// LimitGarbage sets the limit of garbage while the memory in use isn't known yet.
 func LimitGarbage() { allowGarbage(0, false) }
 
-// allowGarbage says how much there may be beside so many octets in use, before the
-// collector begins by itself, which has to be rare or not; 0 in use isn't known.
+// allowGarbage sets the garbage at which the runtime starts a collection, for the given
+// octets in use; 0 means that they aren't known. With rare the limit is rareFactor times as
+// high.
 func allowGarbage(used uint64, rare bool) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	percent, floor := garbage, garbageFloor
+	percent, floor := garbagePercent, minGarbage
 	if rare {
-		percent, floor = rareTimes*percent, rareTimes*floor
+		percent, floor = rareFactor*percent, rareFactor*floor
 	}
 	if used > 0 {
 		percent = max(percent, int(uint64(floor)*100/used))

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// There may be as much garbage as goes with what is in use, and not so little that a few
-// transitions make it too much; whoever sets GOGC decides.
+// The limit of garbage follows the memory in use and has a floor, so that a few transitions
+// don't start a collection. GOGC overrides it.
 func TestGarbage(t *testing.T) {
 	was := debug.SetGCPercent(100)
 	defer debug.SetGCPercent(was)
@@ -26,20 +26,20 @@ func TestGarbage(t *testing.T) {
 		rare bool
 		want int
 	}{
-		{0, false, garbage},
-		{garbageFloor / 4, false, 400},
-		{garbageFloor, false, 100},
-		{100 * garbageFloor, false, garbage},
-		{garbageFloor, true, rareTimes * 100},
-		{100 * garbageFloor, true, rareTimes * garbage},
+		{0, false, garbagePercent},
+		{minGarbage / 4, false, 400},
+		{minGarbage, false, 100},
+		{100 * minGarbage, false, garbagePercent},
+		{minGarbage, true, rareFactor * 100},
+		{100 * minGarbage, true, rareFactor * garbagePercent},
 	} {
 		if allowGarbage(c.live, c.rare); percent() != c.want {
 			t.Errorf("beside %d octets in use: %d %%, want %d %%", c.live, percent(), c.want)
 		}
 	}
 	all := newThreads(t)
-	debug.SetGCPercent(garbage - 1)
-	if all.Collect(); percent() < garbage {
+	debug.SetGCPercent(garbagePercent - 1)
+	if all.Collect(); percent() < garbagePercent {
 		t.Errorf("%d %% after a collection", percent())
 	}
 	t.Setenv("GOGC", "17")
@@ -51,19 +51,19 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
-// What was allowed beside little isn't allowed beside more.
+// The limit for little memory in use is lowered when more is in use.
 func TestGarbageFollowsUse(t *testing.T) {
 	was := debug.SetGCPercent(100)
 	defer debug.SetGCPercent(was)
 	t.Setenv("GOGC", "")
 	newThreads(t).AdjustGarbageLimit()
-	allowGarbage(garbageFloor/100, false)
-	live := make([]byte, 4*garbageFloor)
+	allowGarbage(minGarbage/100, false)
+	live := make([]byte, 4*minGarbage)
 	defer runtime.KeepAlive(live)
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		runtime.GC()
 		is := []metrics.Sample{{Name: "/gc/gogc:percent"}}
-		if metrics.Read(is); is[0].Value.Uint64() == garbage {
+		if metrics.Read(is); is[0].Value.Uint64() == garbagePercent {
 			return
 		}
 		if time.Now().After(end) {

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CheckPrivileges names the capabilities that are missing.
+// CheckPrivileges returns an error that names the missing capabilities, with a remedy.
 func CheckPrivileges() error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -26,7 +26,7 @@ func CheckPrivileges() error {
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("no privilege: %s missing; run it with sudo, or grant CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON", strings.Join(missing, " and "))
+		return fmt.Errorf("missing privilege: %s; run failoverd with sudo, or grant CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON", strings.Join(missing, " and "))
 	}
 	return nil
 }

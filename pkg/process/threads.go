@@ -24,93 +24,98 @@ import (
 )
 
 const (
-	// shortSlice is the time for which the process's threads ask at once. A thread that
-	// asks for little comes before others that have had as much (Linux 6.12).
+	// shortSlice is the time slice that the threads of this process request. The kernel
+	// prefers a thread with a short slice to others that have run for as long (since
+	// Linux 6.12).
 	shortSlice = 100 * time.Microsecond
-	// The loop comes before the process's other threads, and they, if they are
-	// real-time, before all that isn't: while the garbage collector waits for one of
-	// them, the loop waits too.
+	// The real-time priorities of the loop's thread and of the other threads. The others
+	// may need one too: while the garbage collector waits for one of them, the loop waits.
 	loopPriority, otherPriority = 2, 1
-	// A thread that runs for realtimeSoft without a pause costs the process its
-	// rank, and at realtimeHard the kernel ends it: it would have the processor alone.
+	// When a thread has run for realtimeSoft without a pause, the process gives up its
+	// real-time rank. After realtimeHard the kernel kills it. Otherwise such a thread
+	// would keep its processor for itself.
 	realtimeSoft, realtimeHard = 2 * time.Second, 10 * time.Second
-	// monitorSlack is how much later Go's monitor may wake than it asks for. Beside a
-	// thread that waits in the kernel it asks for 20 µs again and again, and that costs
-	// more than the loop does. Where a processor is busy, its next tick wakes the monitor all
-	// the same.
+	// monitorSlack is the timer slack of Go's monitor thread (sysmon): how much later than
+	// requested it may wake. While a thread waits in the kernel, the monitor sleeps for 20
+	// µs again and again, which costs more than the loop. On a busy processor the next tick
+	// wakes the monitor anyway.
 	monitorSlack = 100 * time.Millisecond
-	// usualSlack is the kernel's default. Threads that the monitor starts inherit its own.
+	// usualSlack is the kernel's default. Threads that the monitor starts inherit its
+	// slack and are set back to this.
 	usualSlack = 50 * time.Microsecond
 )
 
-// Ranks of threads.
+// The ranks (scheduling attributes) of threads.
 var (
-	// ordinary isn't real-time, and as nice as the process was at its start.
-	ordinary = unix.SchedAttr{Policy: unix.SCHED_NORMAL, Runtime: uint64(shortSlice), Nice: script.Niceness()}
-	// ahead is that of the others beside a loop that alone is real-time. It stops for the
-	// garbage collector until they have run, and goes on when one of them gives its place
-	// for goroutines away. On a busy host they would take half a second to, if they were
-	// as nice as all. They keep nobody from running.
-	ahead = unix.SchedAttr{Policy: unix.SCHED_NORMAL, Runtime: uint64(shortSlice), Nice: -20}
-	// others is that of all threads but the loop's with `realtime: true`. What they
-	// start inherits it.
-	others = unix.SchedAttr{Policy: unix.SCHED_RR, Priority: otherPriority}
-	// briefly is that of the same while garbage is collected. Nothing inherits it.
-	briefly = unix.SchedAttr{Policy: unix.SCHED_RR, Priority: otherPriority, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
-	// first is the loop's.
-	first = unix.SchedAttr{Policy: unix.SCHED_FIFO, Priority: loopPriority, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
+	// ordinaryRank isn't real-time. It has the nice value that the process started with.
+	ordinaryRank = unix.SchedAttr{Policy: unix.SCHED_NORMAL, Runtime: uint64(shortSlice), Nice: script.Niceness()}
+	// niceRank is the rank of the other threads if only the loop is real-time. The loop
+	// stops for the garbage collector until they have run, and continues when one of them
+	// hands its P (the right to run goroutines) over. With the usual nice value that could
+	// take half a second on a busy host. They need little time, so this rank doesn't keep
+	// other programs from running.
+	niceRank = unix.SchedAttr{Policy: unix.SCHED_NORMAL, Runtime: uint64(shortSlice), Nice: -20}
+	// restRank is the rank of all threads but the loop's with `realtime: true`. Threads
+	// that they start inherit it.
+	restRank = unix.SchedAttr{Policy: unix.SCHED_RR, Priority: otherPriority}
+	// collectingRank is the rank of the same threads during a garbage collection. It isn't
+	// inherited.
+	collectingRank = unix.SchedAttr{Policy: unix.SCHED_RR, Priority: otherPriority, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
+	// loopRank is the rank of the loop's thread.
+	loopRank = unix.SchedAttr{Policy: unix.SCHED_FIFO, Priority: loopPriority, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
 )
 
-// Threads are those of the process, and how the kernel ranks them.
+// Threads manages the scheduling of the threads of this process.
 type Threads struct {
 	log *logrus.Logger
 
 	mu     sync.Mutex
-	wanted config.Realtime // as the file has it
-	is     config.Realtime // what came of it
-	why    error           // and why it isn't what was wanted, or lacks something
+	wanted config.Realtime // the value of `realtime` in the file
+	is     config.Realtime // what is in effect
+	why    error           // why that differs, or is incomplete
 
-	collected time.Time // when garbage was, on our own demand
-	live      uint64    // octets that were in use then
+	collected time.Time // when CollectIfDue or Collect last ran a collection
+	live      uint64    // octets in use after it
 
-	// What the loop looks at in each turn: turn is odd while its thread is to be
-	// real-time, and another one when it has to be ranked anew.
-	turn atomic.Uint64
-	loop atomic.Int64 // the number of the thread that it has ranked; 0 is none
-	rest atomic.Pointer[unix.SchedAttr]
-	// These are the loop's.
-	seen  uint64 // the turn that it has obeyed
-	bound bool   // its goroutine is bound to its thread
+	// The loop reads epoch before each wait. It is odd while the loop's thread should be
+	// real-time, and changes when the thread has to be ranked again.
+	epoch atomic.Uint64
+	loop  atomic.Int64                   // the thread that the loop has ranked; 0: none
+	rest  atomic.Pointer[unix.SchedAttr] // the rank of the other threads
+	// The fields below belong to the loop.
+	seen  uint64 // the last epoch that it has processed
+	bound bool   // its goroutine is locked to its thread
 }
 
-// NewThreads has the threads come before others that have had as much, if nobody has
-// ranked them otherwise.
+// NewThreads gives the threads of this process a short time slice, unless the process was
+// started with another scheduling policy.
 func NewThreads(log *logrus.Logger) *Threads {
 	t := &Threads{log: log, is: config.RealtimeNone}
-	t.rest.Store(&ordinary)
+	t.rest.Store(&ordinaryRank)
 	a, err := unix.SchedGetAttr(0, 0)
 	if err == nil && a.Policy == unix.SCHED_NORMAL {
-		err = t.rankAll(ordinary)
+		err = t.rankAll(ordinaryRank)
 	}
 	if err != nil {
-		t.log.WithError(err).Debug("the kernel takes no slice")
+		t.log.WithError(err).Debug("could not set the time slice of the threads")
 	}
 	return t
 }
 
-// LoopThread says whether the event loop's thread is real-time, and whether the goroutine is
-// bound to it. The loop calls it before it waits. A bound one that Go's scheduler interrupts
-// goes on only after another thread has run. So it is bound only if that is real-time too,
-// and otherwise the rank follows it.
+// LoopThread ranks the thread of the event loop. It returns whether the thread is real-time,
+// and whether the goroutine is locked to it. The loop calls it before each wait. When Go's
+// scheduler preempts a locked goroutine, it continues only after another thread has run. So
+// it is locked only if the other threads are real-time too. Otherwise the rank follows the
+// goroutine from thread to thread.
 func (t *Threads) LoopThread() (own, bound bool) {
-	turn := t.turn.Load()
+	turn := t.epoch.Load()
 	own = turn%2 == 1
-	t.bind(own && t.rest.Load() == &others)
+	t.bind(own && t.rest.Load() == &restRank)
 	if !own {
 		t.seen = turn
 		return false, false
 	}
-	t.follow(turn)
+	t.rankLoop(turn)
 	return true, t.bound
 }
 
@@ -123,37 +128,38 @@ func (t *Threads) bind(bound bool) {
 	t.bound = bound
 }
 
-// follow ranks the thread that the loop is on, if it isn't yet.
-func (t *Threads) follow(turn uint64) {
+// rankLoop ranks the current thread of the loop if it isn't ranked yet.
+func (t *Threads) rankLoop(turn uint64) {
 	tid, had := int64(unix.Gettid()), t.loop.Load()
 	if turn == t.seen && tid == had {
 		return
 	}
 	t.loop.Store(tid)
-	err := rank(int(tid), first)
+	err := rank(int(tid), loopRank)
 	if had != 0 && had != tid {
 		if e := rank(int(had), *t.rest.Load()); !errors.Is(e, unix.ESRCH) {
 			err = errors.Join(err, e)
 		}
 	}
 	t.seen = turn
-	if t.turn.Load()%2 == 0 { // ended meanwhile, for all that were ranked before
-		err = rank(int(tid), ordinary)
+	if t.epoch.Load()%2 == 0 { // stopRealtime ran meanwhile and may have missed this thread
+		err = rank(int(tid), ordinaryRank)
 	}
-	if err != nil { // whoever writes the log may wait, the loop mustn't
-		go t.log.WithError(err).Warn("the event loop isn't real-time")
+	if err != nil { // writing the log may block, so the loop doesn't do it
+		go t.log.WithError(err).Warn("could not make the thread of the event loop real-time")
 	}
 }
 
-// Status says what was wanted, what came of it, and why it isn't that or lacks something.
+// Status returns the value of `realtime` in the file, the value that is in effect, and why
+// that differs or is incomplete.
 func (t *Threads) Status() (wanted, is config.Realtime, problem error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.wanted, t.is, t.why
 }
 
-// SetRealtime makes the process real-time as the file has it or ends that, and says what came of
-// it: the daemon runs all the same.
+// SetRealtime applies the value of `realtime` in the file. It logs a failure and doesn't
+// return it, because the daemon runs anyway.
 func (t *Threads) SetRealtime(realtime config.Realtime) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -165,7 +171,7 @@ func (t *Threads) SetRealtime(realtime config.Realtime) {
 	switch {
 	case t.why == nil:
 	case t.is == realtime:
-		t.log.WithError(t.why).Warn("real-time, but not all of it")
+		t.log.WithError(t.why).Warn("real-time, but incomplete")
 	case realtime == config.RealtimeAuto:
 		t.log.WithError(t.why).Warn("not real-time: on a busy host advertisements may be late; `realtime: false` accepts that")
 	default:
@@ -173,82 +179,82 @@ func (t *Threads) SetRealtime(realtime config.Realtime) {
 	}
 }
 
-// set makes the process real-time, with its memory locked, or ends that. t.mu is held.
+// set makes the process real-time and locks its memory, or ends that. t.mu is held.
 func (t *Threads) set(realtime config.Realtime) error {
 	if realtime == config.RealtimeNone {
-		return t.end()
+		return t.stopRealtime()
 	}
-	if err := mayBeRealtime(); err != nil {
-		return errors.Join(err, t.end())
+	if err := tryRealtime(); err != nil {
+		return errors.Join(err, t.stopRealtime())
 	}
-	rest := &ahead
+	rest := &niceRank
 	if realtime == config.RealtimeAll {
-		rest = &others
+		rest = &restRank
 	}
 	if err := t.rankRest(*rest); err != nil {
 		if errors.Is(err, unix.EPERM) {
 			err = fmt.Errorf("%w; grant CAP_SYS_NICE", err)
 		}
-		return errors.Join(err, t.end())
+		return errors.Join(err, t.stopRealtime())
 	}
 	t.rest.Store(rest)
 	t.is = realtime
-	t.anew(true)
+	t.newEpoch(true)
 	slackenMonitor()
 	return lockMemory(realtime == config.RealtimeAll)
 }
 
-// end ends it. t.mu is held.
-func (t *Threads) end() error {
+// stopRealtime returns all threads to ordinaryRank and unlocks the memory. t.mu is held.
+func (t *Threads) stopRealtime() error {
 	if t.is == config.RealtimeNone {
 		return nil
 	}
 	t.is = config.RealtimeNone
-	t.rest.Store(&ordinary)
-	t.anew(false)
-	return errors.Join(t.rankAll(ordinary), unix.Munlockall())
+	t.rest.Store(&ordinaryRank)
+	t.newEpoch(false)
+	return errors.Join(t.rankAll(ordinaryRank), unix.Munlockall())
 }
 
-// anew has the loop rank its thread anew, or not any more.
-func (t *Threads) anew(realtime bool) {
-	turn := t.turn.Load() + 1
+// newEpoch makes the loop rank its thread again, or stop ranking it.
+func (t *Threads) newEpoch(realtime bool) {
+	turn := t.epoch.Load() + 1
 	if turn%2 == 1 != realtime {
 		turn++
 	}
-	t.turn.Store(turn)
+	t.epoch.Store(turn)
 	if !realtime {
 		t.loop.Store(0)
 	}
 }
 
-// during runs what stops the loop for moments, as the garbage collector does, with all
-// threads before those that aren't real-time. Otherwise the loop would wait for
-// threads that wait for other programs. f is told whether only the loop is real-time.
-func (t *Threads) during(f func(alone bool)) {
+// withoutWaiting runs f, which stops the loop for moments like the garbage collector does,
+// while all threads are real-time. Otherwise the loop would wait for threads that wait for
+// other programs. The parameter of f says whether only the loop is real-time otherwise.
+func (t *Threads) withoutWaiting(f func(alone bool)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	alone := t.is == config.RealtimeAuto
 	if alone {
-		_ = t.rankRest(briefly) // without it the same is done, at worst later
+		_ = t.rankRest(collectingRank) // if this fails, f only takes longer
 		defer func() {
 			if err := t.rankRest(*t.rest.Load()); err != nil {
-				t.log.WithError(err).Warn("end being real-time while garbage was collected")
+				t.log.WithError(err).Warn("could not reset the threads after a garbage collection")
 			}
-			slackenMonitor() // being real-time has ended it
-			t.anew(true)     // the loop may have come to another thread meanwhile
+			slackenMonitor() // the real-time rank has reset the timer slack
+			t.newEpoch(true) // the loop may be on another thread now
 		}()
 	}
 	f(alone)
 }
 
-// rankRest ranks the threads that there are but the loop's.
-func (t *Threads) rankRest(a unix.SchedAttr) error { return t.rankBut(a, int(t.loop.Load())) }
+// rankRest ranks all existing threads but the loop's.
+func (t *Threads) rankRest(a unix.SchedAttr) error { return t.rankExcept(a, int(t.loop.Load())) }
 
-// rankAll ranks the threads that there are; those that they start inherit it.
-func (t *Threads) rankAll(a unix.SchedAttr) error { return t.rankBut(a, 0) }
+// rankAll ranks all existing threads. Threads that they start inherit the rank.
+func (t *Threads) rankAll(a unix.SchedAttr) error { return t.rankExcept(a, 0) }
 
-func (t *Threads) rankBut(a unix.SchedAttr, spared int) error {
-	for range 2 { // one that was started meanwhile may have been missed
+func (t *Threads) rankExcept(a unix.SchedAttr, spared int) error {
+	for range 2 { // the first round may miss threads that are being started
 		all, err := tids()
 		if err != nil {
 			return fmt.Errorf("list the threads: %w", err)
@@ -265,8 +271,8 @@ func (t *Threads) rankBut(a unix.SchedAttr, spared int) error {
 	return nil
 }
 
-// tids are the numbers of this process's threads: those of its own namespace, which
-// need not be that of /proc.
+// tids returns the thread IDs of this process in its own PID namespace, which may differ from
+// that of /proc.
 func tids() ([]int, error) {
 	paths, err := filepath.Glob("/proc/self/task/*/status")
 	if err != nil {
@@ -276,7 +282,7 @@ func tids() ([]int, error) {
 	for _, path := range paths {
 		b, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended
+			continue // the thread has ended
 		}
 		_, rest, _ := strings.Cut(string(b), "\nNSpid:")
 		line, _, _ := strings.Cut(rest, "\n")
@@ -287,17 +293,17 @@ func tids() ([]int, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, errors.New("none in /proc/self/task")
+		return nil, errors.New("no threads in /proc/self/task")
 	}
 	return all, nil
 }
 
-// rank ranks a thread, the caller's if tid is 0.
+// rank sets the scheduling attributes of a thread, of the current one if tid is 0.
 func rank(tid int, a unix.SchedAttr) error {
 	a.Size = unix.SizeofSchedAttr
 	err := unix.SchedSetAttr(tid, &a, 0)
 	if errors.Is(err, unix.EPERM) && a.Flags == 0 {
-		a.Flags = unix.SCHED_FLAG_RESET_ON_FORK // it may be that only this one can't be taken away
+		a.Flags = unix.SCHED_FLAG_RESET_ON_FORK // without privilege this flag can't be cleared
 		err = unix.SchedSetAttr(tid, &a, 0)
 	}
 	if err != nil {
@@ -306,9 +312,10 @@ func rank(tid int, a unix.SchedAttr) error {
 	return nil
 }
 
-// slackenMonitor lets Go's monitor wake late, and the threads that it has started
-// not. The monitor is the thread that the runtime starts first; the kernel lists threads in
-// the order of their start. If it can't be done, the monitor costs what it costs.
+// slackenMonitor sets the timer slack of Go's monitor thread to monitorSlack, and that of all
+// other threads to usualSlack. The monitor is the first thread that the runtime starts, and
+// the kernel lists threads in the order of their start. Errors are ignored, because they only
+// cost processor time.
 func slackenMonitor() {
 	dir, err := os.Open("/proc/self/task")
 	if err != nil {
@@ -328,8 +335,8 @@ func slackenMonitor() {
 	}
 }
 
-// lockMemory keeps the memory from being swapped out: what is there, brought in before if
-// all has to be, and what comes as it is used.
+// lockMemory locks the memory: existing and new pages when they are used, and with all the
+// existing ones at once.
 func lockMemory(all bool) (err error) {
 	if all {
 		err = unix.Mlockall(unix.MCL_CURRENT)
@@ -346,7 +353,7 @@ func lockMemory(all bool) (err error) {
 	return fmt.Errorf("lock the memory: %w", err)
 }
 
-// Run gives the rank up when a thread has run for realtimeSoft without a pause.
+// Run ends being real-time when a thread has run for realtimeSoft without a pause.
 func (t *Threads) Run(ctx context.Context) error {
 	exceeded := make(chan os.Signal, 1)
 	signal.Notify(exceeded, unix.SIGXCPU)
@@ -361,7 +368,7 @@ func (t *Threads) Run(ctx context.Context) error {
 	}
 }
 
-// exceeded ends it until the next reload.
+// exceeded ends being real-time until the next reload.
 func (t *Threads) exceeded() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -369,8 +376,8 @@ func (t *Threads) exceeded() {
 		return
 	}
 	t.why = fmt.Errorf("a thread ran for %v without a pause", realtimeSoft)
-	t.log.WithError(t.why).Error("not real-time any more")
-	if err := t.end(); err != nil {
-		t.log.WithError(err).Warn("end being real-time")
+	t.log.WithError(t.why).Error("not real-time any more until the next reload")
+	if err := t.stopRealtime(); err != nil {
+		t.log.WithError(err).Warn("could not reset the threads to their ordinary rank")
 	}
 }

@@ -25,7 +25,7 @@ func newThreads(t *testing.T) *Threads {
 	return NewThreads(log)
 }
 
-// ranks are the policies of this process's threads, and what they ask for.
+// ranks counts the threads of this process by policy, and by time slice.
 func ranks(t *testing.T) (policies map[uint32]int, slices map[uint64]int) {
 	t.Helper()
 	all, err := tids()
@@ -42,7 +42,7 @@ func ranks(t *testing.T) (policies map[uint32]int, slices map[uint64]int) {
 	return policies, slices
 }
 
-// nicest is how many of the threads that aren't real-time are how nice.
+// nicest counts the threads that aren't real-time by nice value.
 func nicest(t *testing.T) map[int32]int {
 	t.Helper()
 	all, err := tids()
@@ -58,7 +58,7 @@ func nicest(t *testing.T) map[int32]int {
 	return nice
 }
 
-// turnOf has the loop take a turn on the thread of the test, and returns how that is ranked.
+// turnOf runs LoopThread on the thread of the test and returns the attributes of that thread.
 func turnOf(t *testing.T, all *Threads) *unix.SchedAttr {
 	t.Helper()
 	all.LoopThread()
@@ -69,8 +69,8 @@ func turnOf(t *testing.T, all *Threads) *unix.SchedAttr {
 	return a
 }
 
-// The event loop's thread alone is real-time by default, all are if that is wanted, and
-// none otherwise; beside the loop's the others are as little nice as can be.
+// By default only the thread of the event loop is real-time, and the others have the lowest
+// nice value. With RealtimeAll all threads are real-time, with RealtimeNone none.
 func TestThreads(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -82,7 +82,7 @@ func TestThreads(t *testing.T) {
 	none := func(when string) {
 		t.Helper()
 		policies, slices := ranks(t)
-		// Linux before 6.12 says 0.
+		// Linux before 6.12 returns 0.
 		if policies[unix.SCHED_NORMAL] != slices[0]+slices[uint64(shortSlice)] || len(policies) != 1 {
 			t.Errorf("%s: policies %v, slices %v", when, policies, slices)
 		}
@@ -117,7 +117,7 @@ func TestThreads(t *testing.T) {
 	}
 }
 
-// The rank goes with the loop to another thread, and the former one loses it.
+// The rank follows the loop to another thread, and the previous one loses it.
 func TestLoopMoves(t *testing.T) {
 	all := newThreads(t)
 	all.SetRealtime(config.RealtimeAuto)
@@ -126,7 +126,7 @@ func TestLoopMoves(t *testing.T) {
 		moved := make(chan struct{})
 		go func() {
 			defer close(moved)
-			runtime.LockOSThread() // without an end: the thread ends with it
+			runtime.LockOSThread() // never unlocked, so the thread ends with the goroutine
 			if a := turnOf(t, all); a.Policy != unix.SCHED_FIFO {
 				t.Errorf("the loop's thread has %+v", a)
 			}
@@ -138,8 +138,8 @@ func TestLoopMoves(t *testing.T) {
 	}
 }
 
-// While garbage is collected, the other threads are real-time too; afterwards only the
-// loop's is, and the collector doesn't begin by itself.
+// During a garbage collection the other threads are real-time too. Afterwards only the
+// loop's is, and the runtime doesn't start a collection by itself.
 func TestCollectGarbage(t *testing.T) {
 	t.Setenv("GOGC", "")
 	runtime.LockOSThread()
@@ -151,7 +151,7 @@ func TestCollectGarbage(t *testing.T) {
 		all.Collect()
 	}()
 	turnOf(t, all)
-	all.collectBy(func() {
+	all.collectWith(func() {
 		if policies, _ := ranks(t); policies[unix.SCHED_FIFO] != 1 || policies[unix.SCHED_RR] == 0 || policies[unix.SCHED_NORMAL] > policies[unix.SCHED_RR] {
 			t.Errorf("meanwhile: policies %v", policies)
 		}
@@ -164,15 +164,15 @@ func TestCollectGarbage(t *testing.T) {
 	}
 	was := all.collected
 	if all.CollectIfDue(); all.collected != was {
-		t.Error("garbage was collected although there is none")
+		t.Error("a collection ran although none was due")
 	}
 	all.collected = was.Add(-collectEvery)
 	if all.CollectIfDue(); time.Since(all.collected) > collectEvery/2 {
-		t.Error("garbage wasn't collected although it is time")
+		t.Error("no collection ran although one was due")
 	}
 }
 
-// A thread that runs for too long ends it, until the next reload.
+// A thread that runs for too long ends being real-time until the next reload.
 func TestExceeded(t *testing.T) {
 	all := newThreads(t)
 	all.SetRealtime(config.RealtimeAuto)
@@ -190,13 +190,13 @@ func TestExceeded(t *testing.T) {
 	}
 }
 
-// Go's monitor may wake late, no other thread may.
+// Only Go's monitor thread has a large timer slack.
 func TestMonitor(t *testing.T) {
 	slackenMonitor()
 	late(t)
 }
 
-// late looks that one thread may wake late, and that it isn't the first.
+// late checks that exactly one thread has a large timer slack, and that it isn't the first.
 func late(t *testing.T) {
 	t.Helper()
 	all, err := tids()
@@ -207,7 +207,7 @@ func late(t *testing.T) {
 	for _, tid := range all {
 		b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(tid), "timerslack_ns"))
 		if err != nil {
-			continue // it has ended
+			continue // the thread has ended
 		}
 		if strings.TrimSpace(string(b)) == strconv.FormatInt(monitorSlack.Nanoseconds(), 10) {
 			late = append(late, tid)
@@ -218,7 +218,7 @@ func late(t *testing.T) {
 	}
 }
 
-// Where real-time threads get no time, none is made.
+// Without time for real-time threads there are none.
 func TestRationed(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct {
@@ -230,11 +230,11 @@ func TestRationed(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := rationed(filepath.Join(dir, "runtime"), filepath.Join(dir, "period")); (err != nil) != c.bad {
+		if err := checkBudget(filepath.Join(dir, "runtime"), filepath.Join(dir, "period")); (err != nil) != c.bad {
 			t.Errorf("%s of %s: %v", c.runtime, c.period, err)
 		}
 	}
-	if err := rationed(filepath.Join(dir, "none"), filepath.Join(dir, "none")); err != nil {
+	if err := checkBudget(filepath.Join(dir, "none"), filepath.Join(dir, "none")); err != nil {
 		t.Error(err)
 	}
 }

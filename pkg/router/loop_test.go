@@ -39,7 +39,7 @@ type host struct {
 	reception    Reception
 	detached     bool            // nothing is received, and a check finds that
 	unseen       bool            // a check doesn't finish in time
-	looks        []time.Duration // when checks were requested
+	checks       []time.Duration // when checks were requested
 	queued       [][]byte
 	assigned     []string
 	assignErr    error
@@ -105,7 +105,7 @@ func (h *host) Reception(ifindex int) Reception {
 func (h *host) RequestCheck(int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.looks = append(h.looks, time.Since(h.start))
+	h.checks = append(h.checks, time.Since(h.start))
 	switch {
 	case h.unseen:
 	case h.detached:

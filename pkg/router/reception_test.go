@@ -42,7 +42,7 @@ func (h *host) when() time.Duration {
 
 // The check of the reception doesn't delay a take-over, even if it takes too long. It is
 // requested once, before the take-over.
-func TestLookBeforeTakeOver(t *testing.T) {
+func TestCheckBeforeTakeOver(t *testing.T) {
 	for _, unseen := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHost(t, 100)
@@ -55,8 +55,8 @@ func TestLookBeforeTakeOver(t *testing.T) {
 			if got := h.when(); got != last+downInterval {
 				t.Errorf("Active after %v, want %v", got-last, downInterval)
 			}
-			if want := []time.Duration{last + downInterval - checkLead(downInterval)}; !slices.Equal(h.looks, want) {
-				t.Errorf("looks at %v, want %v", h.looks, want)
+			if want := []time.Duration{last + downInterval - checkLead(downInterval)}; !slices.Equal(h.checks, want) {
+				t.Errorf("checks at %v, want %v", h.checks, want)
 			}
 		})
 	}
@@ -64,7 +64,7 @@ func TestLookBeforeTakeOver(t *testing.T) {
 
 // A Backup doesn't take over while the programs are detached. When they are attached again it
 // waits for Active_Down_Interval, and longer if it hears the Active then.
-func TestDeafBackup(t *testing.T) {
+func TestDetachedBackup(t *testing.T) {
 	for _, alive := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHost(t, 100)
@@ -76,8 +76,8 @@ func TestDeafBackup(t *testing.T) {
 			h.mu.Unlock()
 			time.Sleep(20 * time.Second)
 			synctest.Wait()
-			if h.state() != vrrp.Backup || len(h.looks) != 1 {
-				t.Fatalf("with detached programs: %v, checks at %v", h.state(), h.looks)
+			if h.state() != vrrp.Backup || len(h.checks) != 1 {
+				t.Fatalf("with detached programs: %v, checks at %v", h.state(), h.checks)
 			}
 			h.mu.Lock()
 			h.detached, h.reception = false, Reception{Checked: h.Now(), Restored: h.Now()}
@@ -98,7 +98,7 @@ func TestDeafBackup(t *testing.T) {
 }
 
 // A group doesn't take over while the programs of one member are detached.
-func TestDeafMember(t *testing.T) {
+func TestDetachedMember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t)
 		defer p.end()
@@ -126,7 +126,7 @@ func TestDeafMember(t *testing.T) {
 }
 
 // A Backup that has just heard priority 0 needs no check.
-func TestNoLookOnLeave(t *testing.T) {
+func TestNoCheckOnLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
 		defer h.end()
@@ -135,14 +135,14 @@ func TestNoLookOnLeave(t *testing.T) {
 		h.hear(h.advertisement(0), true)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if got, want := h.when(), last+156*time.Second/256; got != want || len(h.looks) > 0 {
-			t.Errorf("Active at %v, want %v; looks at %v", got, want, h.looks)
+		if got, want := h.when(), last+156*time.Second/256; got != want || len(h.checks) > 0 {
+			t.Errorf("Active at %v, want %v; checks at %v", got, want, h.checks)
 		}
 	})
 }
 
 // One check serves all Backups of an interface whose Active is silent, also the steady ones.
-func TestOneLookForAll(t *testing.T) {
+func TestOneCheckForAll(t *testing.T) {
 	for _, shortcut := range []bool{false, true} {
 		w := newReceptionTwin(t, shortcut)
 		const routers, interval = 100, 100 * time.Millisecond
@@ -157,15 +157,15 @@ func TestOneLookForAll(t *testing.T) {
 				w.loop.turn()
 			}
 		}
-		if w.looks != 0 {
-			t.Errorf("shortcut %v: %d looks while all is well", shortcut, w.looks)
+		if w.checks != 0 {
+			t.Errorf("shortcut %v: %d checks while all is well", shortcut, w.checks)
 		}
 		for end := w.now.Add(time.Second); w.now < end; {
 			w.now = max(w.loop.next(), w.now)
 			w.loop.turn()
 		}
-		if w.active != routers || w.looks == 0 || w.looks > 2 {
-			t.Errorf("shortcut %v: %d of %d routers are Active, %d looks", shortcut, w.active, routers, w.looks)
+		if w.active != routers || w.checks == 0 || w.checks > 2 {
+			t.Errorf("shortcut %v: %d of %d routers are Active, %d checks", shortcut, w.active, routers, w.checks)
 		}
 	}
 }
@@ -175,12 +175,12 @@ type receptionTwin struct {
 	*twin
 	protocols map[uint8]vrrp.Config
 	reception Reception
-	looks     int
+	checks    int
 	active    int
 }
 
 func (w *receptionTwin) Reception(int) Reception { return w.reception }
-func (w *receptionTwin) RequestCheck(int)        { w.looks++; w.reception.Checked = w.now }
+func (w *receptionTwin) RequestCheck(int)        { w.checks++; w.reception.Checked = w.now }
 func (w *receptionTwin) Transition(t Transition) {
 	if t.To == vrrp.Active {
 		w.active++

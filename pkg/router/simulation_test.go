@@ -411,7 +411,7 @@ func (s *simulation) verify() {
 		if !h.takesPart() {
 			continue
 		}
-		heeded := false
+		accepted := false
 		for _, other := range s.hosts {
 			if other == h || !other.takesPart() || other.state() != vrrp.Active || !s.hears(other, h) {
 				continue
@@ -420,15 +420,15 @@ func (s *simulation) verify() {
 				s.violate(h, "one Active", "Active of priority %d beside %s of %d, %v after the last fault",
 					h.config.Priority, other.name, other.config.Priority, s.now.Sub(s.settled))
 			}
-			heeded = heeded || !h.preempts() || other.config.Priority >= h.config.Priority
+			accepted = accepted || !h.preempts() || other.config.Priority >= h.config.Priority
 		}
-		if h.state() == vrrp.Backup && !heeded {
-			s.violate(h, "one Active", "Backup of priority %d, but nobody it hears is better, %v after the last fault",
+		if h.state() == vrrp.Backup && !accepted {
+			s.violate(h, "one Active", "Backup of priority %d, but it hears no better one, %v after the last fault",
 				h.config.Priority, s.now.Sub(s.settled))
 		}
 	}
 	if s.watch.armed && !s.watch.done {
-		s.violate(nil, "take-over in time", "%s: nobody took over", s.watch.what)
+		s.violate(nil, "take-over in time", "%s: no router took over", s.watch.what)
 	}
 	s.stable = true
 }

@@ -83,12 +83,12 @@ func (w *twin) hear(p Received, c *vrrp.Config) {
 		w.ignored++
 		return
 	}
-	heeded := a.Priority >= c.MinPriority() && p.Checksum&c.Forms() != 0
-	if heeded {
+	stamped := a.Priority >= c.MinPriority() && p.Checksum&c.Forms() != 0
+	if stamped {
 		e.stamp = vrrp.Stamp{At: p.At, Version: a.Version, Priority: a.Priority, Interval: a.Interval}
 	}
 	for n, s := range e.expected {
-		if w.shortcut && heeded && s == p.Signature {
+		if w.shortcut && stamped && s == p.Signature {
 			e.at = p.At
 			e.repeated[n]++
 			e.order = e.order<<1 | uint64(n)

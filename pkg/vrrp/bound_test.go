@@ -82,7 +82,7 @@ func TestMaxInterval(t *testing.T) {
 			m.pass(time.Second)
 			a := m.version2(200)
 			a.Interval = 2 * time.Second
-			m.expect("is a sign of life", m.hear(a, other, packet.ChecksumRFC9568), noted, Backup, 5414062500)
+			m.expect("only restarts the timer", m.hear(a, other, packet.ChecksumRFC9568), noted, Backup, 5414062500)
 			m.expect("another's", m.hear(m.slow2(40*time.Second), less(packet.IPv4), packet.ChecksumRFC9568), noted, Backup, down)
 		}},
 		{"R-17 version 2 refuses it", func(c *Config) { c.Version = 2 }, func(m *machine) {

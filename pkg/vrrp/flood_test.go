@@ -274,7 +274,7 @@ func TestStamps(t *testing.T) {
 		before := m.Status()
 		for _, p := range []uint8{0, 1, 100, 255} {
 			if got := say(stamp(m, 3, p, time.Second)); got != "" || m.Status() != before {
-				t.Errorf("%v heeds a stamp of priority %d: %q", before.State, p, got)
+				t.Errorf("%v accepts a stamp of priority %d: %q", before.State, p, got)
 			}
 		}
 	}

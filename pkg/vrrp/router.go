@@ -675,12 +675,12 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, ev *Event, action
 // priority still waits for the tie to be decided elsewhere. An implementation that
 // knows no such waiting goes on advertising, and wins when the wait is over.
 func (r *Router) awaitsTie(now Instant, a *packet.Advertisement) bool {
-	patience := r.config.SilenceLimit(max(r.config.Interval, a.Interval))
-	if r.tiedAt == 0 || now.Sub(r.tieHeard) > patience {
+	limit := r.config.SilenceLimit(max(r.config.Interval, a.Interval))
+	if r.tiedAt == 0 || now.Sub(r.tieHeard) > limit {
 		r.tiedAt = now
 	}
 	r.tieHeard = now
-	return now.Sub(r.tiedAt) < patience && !r.lapsed(now)
+	return now.Sub(r.tiedAt) < limit && !r.lapsed(now)
 }
 
 // lapsed reports whether the last advertisement was sent so long ago that a Backup

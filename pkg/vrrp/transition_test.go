@@ -164,7 +164,7 @@ func TestTransitionTable(t *testing.T) {
 			}
 			m.pass(100 * ms)
 			left := m.left()
-			m.expect("a lower one isn't heeded", m.peerSays(x, 254, greater(x.family)), "owner_conflict "+x.accepted, Backup, left)
+			m.expect("a lower priority has no effect", m.peerSays(x, 254, greater(x.family)), "owner_conflict "+x.accepted, Backup, left)
 			m.expect("takes over", m.expire(), "Backup>Active assign ADV(255) announce", Active, x.interval)
 		}},
 		{"E-03 TM-10 R-15 two owners", owner, func(m *machine, x exact) {

@@ -22,7 +22,7 @@ func TestUnsent(t *testing.T) {
 	deadline, _ := m.Deadline()
 	m.expect("it may be heard yet", unsent(m, left), "", Active, deadline.Sub(m.now))
 	m.now = left.Add(limit)
-	m.expect("nobody can believe that it is there", unsent(m, left), "ADV(0) release Active>Backup", Backup, 3*time.Second+m.Status().SkewTime)
+	m.expect("the slowest peer has taken over", unsent(m, left), "ADV(0) release Active>Backup", Backup, 3*time.Second+m.Status().SkewTime)
 	if a := m.Status().LastTransition; a.Cause != CauseCannotSend || a.Silence != limit || a.Limit != limit || a.Why() != "could not advertise for 3.996s (limit 3.996s): why" {
 		t.Errorf("Backup because %q", a.Why())
 	}
