@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package flock locks what belongs to a process for as long as it lives, and tells
-// a living process from one that was killed.
+// Package flock locks files for as long as a process lives, and tells living processes from
+// killed ones.
 package flock
 
 import (
@@ -15,23 +15,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrHeld is returned for a file that a living process has locked.
+// ErrHeld is the error for a file that a living process has locked.
 var ErrHeld = errors.New("locked by a living process")
 
-// A lock outlives the process that has taken it for as long as a child of that one
-// has the file open: between fork and exec, which may take a while on a busy
-// machine. So who finds it taken by a process that is gone, or that can't be seen,
-// tries again for this long.
+// A lock outlives its process while a child has the file open: between fork and exec, which may
+// take a while on a busy machine. So if the holder of a lock is gone or unknown, Take tries again
+// for this long.
 const (
 	patience = 2 * time.Second
 	pause    = 10 * time.Millisecond
 )
 
-// Take locks an open file or directory, until it is closed. It returns ErrHeld if
-// a process that lives has it, and waits for a while if one that is gone does. A lock
-// of a user who is neither root nor this process's own doesn't count, nor one that
-// such a user was left: everybody may lock what they can read. Without their lock the
-// file is this process's all the same.
+// Take locks an open file or directory until it is closed. It returns ErrHeld if a living process
+// has the lock. If the holder is gone, Take waits for a while, and then ignores the lock. Locks
+// of users other than root and this process's user are ignored too, because any user can lock a
+// file that they can read. When a lock is ignored, the file isn't locked, but counts as this
+// process's.
 func Take(f *os.File) error {
 	for until := time.Now().Add(patience); ; time.Sleep(pause) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -50,15 +49,15 @@ func Take(f *os.File) error {
 		}
 		if time.Now().After(until) {
 			if pid > 0 {
-				return nil // it was left to somebody, who is no child of a moment
+				return nil // a dead process's lock that another process has inherited for longer than an exec takes
 			}
 			return ErrHeld
 		}
 	}
 }
 
-// holder returns the process that has taken the lock, by /proc/locks, and of several
-// one that isn't a stranger's; 0 if that can't be told, as from within a container.
+// holder returns the process that holds the lock according to /proc/locks. Of several it prefers
+// one that isn't a stranger. It returns 0 if the holder is unknown, as inside a container.
 func holder(f *os.File) (pid int) {
 	info, err := f.Stat()
 	if err != nil {
@@ -86,7 +85,7 @@ func holder(f *os.File) (pid int) {
 	return pid
 }
 
-// stranger reports whether a process lives that is neither root's nor this user's.
+// stranger reports whether a process lives whose user is neither root nor this process's user.
 func stranger(pid int) bool {
 	var st unix.Stat_t
 	if pid <= 0 || unix.Stat(fmt.Sprintf("/proc/%d", pid), &st) != nil {
@@ -95,7 +94,7 @@ func stranger(pid int) bool {
 	return st.Uid != 0 && int(st.Uid) != os.Geteuid()
 }
 
-// alive reports whether there is a process, by the /proc that has its number.
+// alive reports whether a process exists.
 func alive(pid int) bool {
 	if pid <= 0 {
 		return false
@@ -103,6 +102,6 @@ func alive(pid int) bool {
 	if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err == nil {
 		return true
 	}
-	err := unix.Kill(pid, 0) // /proc may hide those of others
+	err := unix.Kill(pid, 0) // /proc may hide processes of other users
 	return err == nil || errors.Is(err, unix.EPERM)
 }

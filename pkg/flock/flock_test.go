@@ -24,7 +24,7 @@ func open(t *testing.T, path string) *os.File {
 	return f
 }
 
-// What a living process has locked is left to it, at once.
+// A lock of a living process is refused at once.
 func TestHeld(t *testing.T) {
 	dir := t.TempDir()
 	first := open(t, dir)
@@ -35,24 +35,24 @@ func TestHeld(t *testing.T) {
 		t.Errorf("held by %d, want %d", pid, os.Getpid())
 	}
 	if err := Take(open(t, dir)); !errors.Is(err, ErrHeld) {
-		t.Errorf("taken twice: %v", err)
+		t.Errorf("the lock was taken twice: %v", err)
 	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := Take(open(t, dir)); err != nil {
-		t.Errorf("after the end of its holder: %v", err)
+		t.Errorf("after the holder has closed the file: %v", err)
 	}
 }
 
-// A process that was killed holds nothing, although a child of it that has yet to
-// begin its own program keeps the lock a moment longer.
+// A killed process holds no lock, although a child of it that hasn't called exec yet keeps the
+// lock for a moment.
 func TestKilled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// The shell takes the lock and leaves it to a child when it ends.
+	// The shell takes the lock, and its child inherits the lock when the shell ends.
 	taken, err := exec.Command("sh", "-c", `exec 9<"$0"; flock 9; (sleep 0.5; exec 9<&-) >/dev/null 2>&1 & echo taken`, path).Output()
 	if err != nil || string(taken) != "taken\n" {
 		t.Fatalf("%s, %v", taken, err)
@@ -66,7 +66,7 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// A user without rights may lock what can be read, and keeps nobody from it.
+// A user without privileges may lock a file that they can read, and doesn't keep root from it.
 func TestStranger(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "lock")
@@ -75,7 +75,7 @@ func TestStranger(t *testing.T) {
 	}
 	for _, how := range []string{"-x", "-s"} {
 		var users []*exec.Cmd
-		for range 2 { // two may share a lock
+		for range 2 { // two processes may share a lock
 			user := exec.Command("sh", "-c", `exec 9<"$0"; flock -w 1 $1 9; echo; read end`, path, how)
 			user.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 			in, err := user.StdinPipe()

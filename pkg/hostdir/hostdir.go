@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package hostdir makes the directories of what a run keeps on the host. Only root
-// and this process's user may write to them: who else may could take a name first,
-// or put another file in place of one.
+// Package hostdir creates the directories for what a run keeps on the host. Only root and the
+// user of this process may be able to write to them, because any other user could create a file
+// first, or replace one.
 package hostdir
 
 import (
@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// Make makes a directory and those above it, if they aren't there, and checks it.
-// It is safe for concurrent use.
+// Make creates a directory and its parents if they don't exist, and checks it. It is safe for
+// concurrent use.
 func Make(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -20,10 +20,10 @@ func Make(dir string) error {
 	return Check(dir)
 }
 
-// Check says what keeps a directory from being root's and this user's alone. One that
-// isn't there is an fs.ErrNotExist.
+// Check returns an error with the remedy if a user other than root and this process's user can
+// write to a directory. The error is fs.ErrNotExist if the directory doesn't exist.
 func Check(dir string) error {
-	// Who owns a symbolic link decides where it leads.
+	// Check a symbolic link too, because its owner decides where it leads.
 	for _, look := range []func(string) (os.FileInfo, error){os.Lstat, os.Stat} {
 		info, err := look(dir)
 		if err != nil {
@@ -31,19 +31,19 @@ func Check(dir string) error {
 		}
 		stat, ok := info.Sys().(*syscall.Stat_t)
 		if !ok {
-			return fmt.Errorf("%s: its owner can't be told", dir)
+			return fmt.Errorf("%s: the owner of the file can't be read", dir)
 		}
 		if uid := int(stat.Uid); uid != 0 && uid != os.Geteuid() {
-			return fmt.Errorf("%s belongs to user %d, who could keep failoverd from starting: remove it, or make it root's with chown -h root %s", dir, uid, dir)
+			return fmt.Errorf("%s belongs to user %d, who could keep failoverd from starting: remove it, or run chown -h root %s", dir, uid, dir)
 		}
 		if info.Mode()&os.ModeSymlink != 0 {
-			continue // its permissions mean nothing
+			continue // the permissions of a link have no effect
 		}
 		if !info.IsDir() {
 			return fmt.Errorf("%s is not a directory: remove it", dir)
 		}
 		if info.Mode().Perm()&0o002 != 0 {
-			return fmt.Errorf("everybody may write to %s, and could keep failoverd from starting: chmod o-w %s", dir, dir)
+			return fmt.Errorf("all users may write to %s, and could keep failoverd from starting: chmod o-w %s", dir, dir)
 		}
 		if gid := int(stat.Gid); info.Mode().Perm()&0o020 != 0 && gid != 0 && gid != os.Getegid() {
 			return fmt.Errorf("group %d may write to %s, and could keep failoverd from starting: chmod g-w %s", gid, dir, dir)

@@ -16,9 +16,9 @@ const stranger = 65534
 func TestMake(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	if err := Check(dir); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("one that isn't there: %v", err)
+		t.Errorf("a directory that doesn't exist: %v", err)
 	}
-	for range 2 { // the second time it is there
+	for range 2 { // the second time it exists
 		if err := Make(dir); err != nil {
 			t.Fatal(err)
 		}
@@ -28,7 +28,7 @@ func TestMake(t *testing.T) {
 	}
 }
 
-// What somebody else may write to is refused, with what to do about it.
+// A directory that another user can write to is refused, with the remedy.
 func TestRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(dir string) error
@@ -59,7 +59,7 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-// A directory of root's group, and a link of root's, are as good.
+// A directory of root's group and a symbolic link of root are accepted.
 func TestAccepts(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	link := dir + "-link"

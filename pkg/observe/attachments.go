@@ -14,39 +14,40 @@ import (
 	"github.com/failoverd/failoverd/pkg/router"
 )
 
-// attachmentsEvery is how often it is looked whether the BPF programs see the packets of
-// the interfaces. It is less than a second, within which they are attached again.
+// attachmentsEvery is the interval between checks that the BPF programs still see the packets of
+// the interfaces. It is below one second, so that detached programs are attached again within a
+// second.
 const attachmentsEvery = 900 * time.Millisecond
 
-// Attachments have the BPF programs stay attached, and in front: somebody may detach them,
-// or put others in front of them that end the chain.
+// Attachments keeps the BPF programs attached and in front: other programs may detach them, or
+// attach programs before them that end the chain.
 type Attachments struct {
 	programs Programs
-	members  func(ifindex int) []router.ID
+	routers  func(ifindex int) []router.ID
 	problems *Problems
 	log      *logrus.Logger
-	lost     func()         // told when programs can't be attached again
-	failed   map[int]string // why an interface couldn't be repaired when that was last told
+	lost     func()         // called when programs can't be attached again
+	failed   map[int]string // by interface: the error that was last logged
 }
 
-// Programs are the BPF programs of all interfaces: those of a datapath.Datapath.
+// Programs are the BPF programs of all interfaces. datapath.Datapath implements it.
 type Programs interface {
-	// Look returns what interfaces lack.
+	// Look returns what is wrong with the programs of all interfaces.
 	Look() []datapath.Lack
-	// LookRequests delivers a value when a look is requested. LookRequested carries it out.
+	// LookRequests delivers a value when LookRequested has interfaces to check at once.
 	LookRequests() <-chan struct{}
 	LookRequested() []datapath.Lack
-	// Repair attaches what is missing at one, and returns what it was.
+	// Repair attaches what is missing on an interface, and returns the names of what it attached.
 	Repair(ifindex int) ([]string, error)
 }
 
-// NewAttachments returns those of programs. The members of an interface are the routers
-// that take part there. lost is called while an interface can't be repaired.
-func NewAttachments(programs Programs, members func(ifindex int) []router.ID, lost func(), problems *Problems, log *logrus.Logger) *Attachments {
-	return &Attachments{programs: programs, members: members, lost: lost, problems: problems, log: log, failed: make(map[int]string)}
+// NewAttachments returns an Attachments. routers returns the routers that take part on an
+// interface; lost is called while an interface can't be repaired.
+func NewAttachments(programs Programs, routers func(ifindex int) []router.ID, lost func(), problems *Problems, log *logrus.Logger) *Attachments {
+	return &Attachments{programs: programs, routers: routers, lost: lost, problems: problems, log: log, failed: make(map[int]string)}
 }
 
-// Run looks after them until ctx ends.
+// Run checks and repairs the attachments until ctx ends.
 func (a *Attachments) Run(ctx context.Context) error {
 	tick := time.NewTicker(attachmentsEvery)
 	defer tick.Stop()
@@ -55,15 +56,15 @@ func (a *Attachments) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-a.programs.LookRequests():
-			a.mend(time.Now(), a.programs.LookRequested())
+			a.repair(time.Now(), a.programs.LookRequested())
 		case now := <-tick.C:
-			a.mend(now, a.programs.Look())
+			a.repair(now, a.programs.Look())
 		}
 	}
 }
 
-// mend repairs what interfaces lack.
-func (a *Attachments) mend(now time.Time, lacks []datapath.Lack) {
+// repair repairs the interfaces that lack something, and reports the problem to their routers.
+func (a *Attachments) repair(now time.Time, lacks []datapath.Lack) {
 	for _, lack := range lacks {
 		err := error(nil)
 		if len(lack.Detached) > 0 || !lack.Left {
@@ -72,44 +73,44 @@ func (a *Attachments) mend(now time.Time, lacks []datapath.Lack) {
 				a.log.WithField("interface", lack.Interface.Name).Warnf("attached again: %s", strings.Join(done, ", "))
 			}
 		}
-		a.tellFailure(lack.Interface, err)
+		a.logFailure(lack.Interface, err)
 		if err != nil {
 			a.lost()
 		}
-		for _, id := range a.members(lack.Interface.Index) {
+		for _, id := range a.routers(lack.Interface.Index) {
 			a.note(now, id, &lack)
 		}
 	}
 }
 
-func (a *Attachments) tellFailure(on datapath.Link, err error) {
+func (a *Attachments) logFailure(on datapath.Link, err error) {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
 	if text != "" && text != a.failed[on.Index] {
-		a.log.WithField("interface", on.Name).WithError(err).Error("the BPF programs can't be attached again, trying on")
+		a.log.WithField("interface", on.Name).WithError(err).Error("could not attach the BPF programs again, trying again")
 	}
 	a.failed[on.Index] = text
 }
 
-// note tells a router what its interface lacks.
+// note reports to a router what is wrong on its interface.
 func (a *Attachments) note(now time.Time, id router.ID, lack *datapath.Lack) {
 	if len(lack.Detached) > 0 {
 		a.problems.Note(now, id, Observation{
 			Kind: control.Detached, Watched: true,
-			Text:   "somebody has detached the BPF programs (" + strings.Join(lack.Detached, ", ") + ") from " + lack.Interface.Name + ", without which this router hears nobody and isn't fenced",
-			Remedy: "they are attached again at once; find out what detaches them: bpftool link detach, tc qdisc del, ip link set xdp off, or the clean-up of another program",
+			Text:   "another program detached the BPF programs (" + strings.Join(lack.Detached, ", ") + ") from " + lack.Interface.Name + ", so this router hears no advertisements and isn't fenced",
+			Remedy: "failoverd attaches them again at once; find out what detaches them: bpftool link detach, tc qdisc del, ip link set xdp off, or the clean-up of another program",
 		})
 	}
 	if len(lack.InFront) > 0 {
 		s := Observation{
 			Kind: control.ProgramInFront, Watched: true,
-			Text:   strings.Join(lack.InFront, ", ") + " sees the packets of " + lack.Interface.Name + " before failoverd, and may keep them from it",
-			Remedy: "failoverd's programs go in front of it again; give that program a place behind them",
+			Text:   strings.Join(lack.InFront, ", ") + " receives the packets of " + lack.Interface.Name + " before failoverd, and may drop them",
+			Remedy: "failoverd moves its programs to the front again; attach that program behind them",
 		}
 		if lack.Left {
-			s.Remedy = "give that program a place behind failoverd's, or have it pass packets on (TCX_NEXT, TC_ACT_UNSPEC), and restart failoverd"
+			s.Remedy = "attach that program behind failoverd's, or make it pass packets on (TCX_NEXT, TC_ACT_UNSPEC), and restart failoverd"
 		}
 		a.problems.Note(now, id, s)
 	}

@@ -17,9 +17,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/router"
 )
 
-// A detached program is attached again, and the routers of the interface get a problem. A
-// failure is tried again, and logged once. A program that always returns to the front stays
-// there.
+// A detached program is attached again, and the routers of the interface get a problem. A failure
+// is tried again and logged once. A program that always returns to the front stays there.
 func TestAttachments(t *testing.T) {
 	log, logged := test.NewNullLogger()
 	here, there := router.ID{Interface: "eth0", Family: packet.IPv4, VRID: 1}, router.ID{Interface: "eth1", Family: packet.IPv4, VRID: 1}
@@ -51,33 +50,33 @@ func TestAttachments(t *testing.T) {
 	}
 	now := time.Now()
 	lack.Detached = []string{"ingress"}
-	a.mend(now, programs.Look())
+	a.repair(now, programs.Look())
 	if got := kinds(); repaired != 1 || len(got) != 1 || got[0] != control.Detached || len(problems.ByRouter()[there]) != 0 {
 		t.Errorf("detached: %d repairs, problems %v and %v", repaired, got, problems.ByRouter()[there])
 	}
 	fails = errors.New("no luck")
 	logged.Reset()
 	for range 3 {
-		a.mend(now, programs.Look())
+		a.repair(now, programs.Look())
 	}
 	said := 0
 	for _, e := range logged.AllEntries() {
-		if e.Level == logrus.ErrorLevel && strings.Contains(e.Message, "can't be attached again") {
+		if e.Level == logrus.ErrorLevel && strings.Contains(e.Message, "could not attach the BPF programs again") {
 			said++
 		}
 	}
 	if repaired != 4 || said != 1 {
-		t.Errorf("what fails is tried %d times and told %d times", repaired-1, said)
+		t.Errorf("a failing repair was tried %d times and logged %d times", repaired-1, said)
 	}
 	if lost != 3 {
-		t.Errorf("told %d times that it can't be repaired", lost)
+		t.Errorf("lost was called %d times", lost)
 	}
 	lack.Detached, lack.InFront, lack.Left, fails = nil, []string{"cil_from_netdev (number 7)"}, false, nil
-	a.mend(now, programs.Look())
+	a.repair(now, programs.Look())
 	lack.Left = true
-	a.mend(now, programs.Look())
+	a.repair(now, programs.Look())
 	if repaired != 5 {
-		t.Errorf("what is in front is gone before %d times", repaired-4)
+		t.Errorf("the program in front was overtaken %d times", repaired-4)
 	}
 	if got := problems.ByRouter()[here]; len(got) != 2 || got[1].Kind != control.ProgramInFront || !strings.Contains(got[1].Text, "cil_from_netdev") || !strings.Contains(got[1].Remedy, "restart failoverd") {
 		t.Errorf("problems %v", got)

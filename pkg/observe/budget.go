@@ -8,47 +8,47 @@ import (
 )
 
 const (
-	// logBurst and logRate are how many octets of log may be caused by what arrives: at
-	// once, and in a second. All routers share them, so that the log grows by 60 kB in
-	// 10 s at most, whatever comes and however many routers there are.
+	// logBurst is the number of octets that events from the network may add to the log at once,
+	// and logRate the number in each second. All routers share them, so the log grows by at most
+	// 60 kB in 10 s, whatever arrives and however many routers there are.
 	logBurst = 40_000
 	logRate  = 2_000
-	// lineOctets is how long a line of the log is beside its text, in either format.
+	// lineOctets is the length of a log line without its text, in either format.
 	lineOctets = 240
 )
 
-// What must be left of logBurst for a line. What matters more may use what is kept
-// from the rest.
+// The part of logBurst that a line of each kind must leave for more important kinds.
 const (
 	FindingsReserve    = logBurst / 2
 	ProblemsReserve    = logBurst / 4
 	TransitionsReserve = 0
 )
 
-// Allowance is how much may be logged still because of what arrives.
+// LogBudget limits how much of the log events from the network may fill. It is safe for
+// concurrent use.
 type LogBudget struct {
 	mu   sync.Mutex
 	left int
-	at   time.Time // when it was so much
+	at   time.Time // when left was computed
 }
 
-// NewAllowance is a full one.
+// NewLogBudget returns a full budget.
 func NewLogBudget() *LogBudget { return &LogBudget{left: logBurst} }
 
-// Take reports whether a line of such a text may be logged with so much kept for
-// others, and takes it off.
-func (a *LogBudget) Take(now time.Time, text, kept int) bool {
+// Take reports whether a line with a text of that length may be logged so that the reserve stays,
+// and if so subtracts it.
+func (a *LogBudget) Take(now time.Time, text, reserve int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.fill(now)
-	if a.left-text-lineOctets < kept {
+	if a.left-text-lineOctets < reserve {
 		return false
 	}
 	a.left -= text + lineOctets
 	return true
 }
 
-// Spend takes a line off that is logged in any case.
+// Spend subtracts a line that is logged in any case.
 func (a *LogBudget) Spend(now time.Time, text int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -57,16 +57,16 @@ func (a *LogBudget) Spend(now time.Time, text int) {
 }
 
 func (a *LogBudget) fill(now time.Time) {
-	since := min(now.Sub(a.at), time.Minute) // by then it is full
+	since := min(now.Sub(a.at), time.Minute) // after a minute it is full
 	if more := int(since * logRate / time.Second); more > 0 {
 		a.left, a.at = min(a.left+more, logBurst), now
 	}
 }
 
-// unlogged counts what there was no room in the log for.
+// unlogged counts what was not logged because the budget was spent.
 type unlogged[K comparable] struct {
 	count uint64
-	of    map[K]bool // whom it was about
+	of    map[K]bool // the routers or groups concerned
 }
 
 func (u *unlogged[K]) add(n uint64, of K) {
@@ -80,7 +80,7 @@ func (u *unlogged[K]) add(n uint64, of K) {
 	u.of[of] = true
 }
 
-// take returns how many there were, and of how many, since the last time.
+// take returns the count, and the number of routers or groups concerned, since the last call.
 func (u *unlogged[K]) take() (count uint64, of int) {
 	count, of = u.count, len(u.of)
 	*u = unlogged[K]{}

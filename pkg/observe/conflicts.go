@@ -20,24 +20,25 @@ import (
 )
 
 const (
-	// conflictsEvery is how often it is looked for which addresses this host
-	// answers.
+	// conflictsEvery is the interval at which Conflicts updates the addresses that this host
+	// answers for and reports conflicts.
 	conflictsEvery = time.Second
-	// askEvery is how often it is asked who else has an address, and askAgain how
-	// often if somebody has.
+	// askEvery is the interval between ARP or neighbour discovery probes for an address, and
+	// askAgain the interval while another host answers.
 	askEvery = 30 * time.Second
 	askAgain = 3 * time.Second
-	// askAtOnce is how many addresses are asked about in each conflictsEvery.
+	// askAtOnce is the number of addresses that are probed in each conflictsEvery.
 	askAtOnce = 30
-	// claimsMost is in how many conflictsEvery in a row an address must be claimed to be a
-	// conflict. A process that was stopped reads afterwards what the host that had taken
-	// over said meanwhile: that one had the address rightly, and answers no question now.
-	claimsMost = 3
+	// claimsForConflict is the number of consecutive conflictsEvery in which another host must
+	// claim an address before that counts as a conflict. A process that was stopped later reads
+	// the announcements of a host that had taken over in the meantime. That host was right then,
+	// and doesn't answer probes now.
+	claimsForConflict = 3
 )
 
-// Conflicts find out whether another host answers for a virtual address of an
-// Active router, or of one that is about to become Active because it hears nobody: some say
-// so of themselves, and the others are asked.
+// Conflicts finds out whether another host answers for a virtual address of an Active router, or
+// of one that is about to become Active because it hears no other. It listens to announcements
+// and sends probes.
 type Conflicts struct {
 	loop      Routers
 	addresses func(router.ID) []netip.Addr
@@ -45,46 +46,46 @@ type Conflicts struct {
 	problems  *Problems
 	log       *logrus.Logger
 
-	arrivals []arrival     // that are to be asked about
-	wake     chan struct{} // has a value when there are turns
+	pendingProbes []pendingProbe // the routers whose addresses are probed next
+	wake          chan struct{}  // has a value when there are transitions
 
-	mu      sync.Mutex
-	guarded map[spot]*guarded
-	foreign map[spot]*foreign
-	turns   []router.Transition
+	mu          sync.Mutex
+	answered    map[ifAddr]*activeAddress
+	probed      map[ifAddr]*probedAddress
+	transitions []router.Transition
 }
 
-// spot is an address on an interface.
-type spot struct {
+// ifAddr is an address on an interface.
+type ifAddr struct {
 	ifindex int
 	address netip.Addr
 }
 
-// guarded is a virtual address that this host answers for.
-type guarded struct {
+// activeAddress is a virtual address that this host answers for.
+type activeAddress struct {
 	id       router.ID
 	mac, own packet.MAC
 	source   netip.Addr
 	askAt    time.Time
 
-	claimed bool       // since the last look,
-	by      packet.MAC // by the one with this MAC
-	times   int        // in how many looks, each soon after the last one
-	last    time.Time  // when it was claimed last
-	until   time.Time  // until when the claim stands
+	claimed bool       // another host claimed it since the last noteConflicts
+	by      packet.MAC // the MAC of that host
+	times   int        // the number of consecutive noteConflicts calls with a claim
+	last    time.Time  // time of the last claim
+	until   time.Time  // the conflict lasts until then
 }
 
-// Routers is what knows the states of the routers.
+// Routers returns the states of the routers. router.Loop implements it.
 type Routers interface {
-	Altered() uint64 // changes with what Actives returns
+	Altered() uint64 // a counter that changes when the result of Actives does
 	Actives() ([]router.Status, error)
 	StatusOf(router.ID) (router.Status, bool, error)
 }
 
-// NewConflicts looks at the routers of the loop, which answer for such addresses. The host
-// are its interfaces.
+// NewConflicts returns a Conflicts for the routers of the loop. addresses returns the addresses
+// that a router answers for, and host the interfaces of this host.
 func NewConflicts(loop Routers, addresses func(router.ID) []netip.Addr, host func() []link.Interface, problems *Problems, log *logrus.Logger) *Conflicts {
-	return &Conflicts{loop: loop, addresses: addresses, host: host, problems: problems, log: log, wake: make(chan struct{}, 1), foreign: make(map[spot]*foreign)}
+	return &Conflicts{loop: loop, addresses: addresses, host: host, problems: problems, log: log, wake: make(chan struct{}, 1), probed: make(map[ifAddr]*probedAddress)}
 }
 
 // Run looks for conflicts until ctx ends.
@@ -98,20 +99,20 @@ func (c *Conflicts) Run(ctx context.Context) error {
 	for {
 		select {
 		case err := <-failed:
-			if err != nil { // nothing that the routers should end for
-				c.log.WithError(err).Warn("can't find out who else answers for the virtual addresses")
+			if err != nil { // no reason to end the daemon
+				c.log.WithError(err).Warn("could not listen for other hosts that answer for the virtual addresses")
 			}
 			return nil
 		case <-c.wake:
-			c.turn(time.Now())
+			c.handleTransitions(time.Now())
 			arriving = time.After(0)
 		case <-arriving:
-			c.ask(c.arrive())
-			if arriving = nil; len(c.arrivals) > 0 {
-				arriving = time.After(arriveEvery)
+			c.ask(c.nextProbes())
+			if arriving = nil; len(c.pendingProbes) > 0 {
+				arriving = time.After(probeEvery)
 			}
 		case now := <-tick.C:
-			// The addresses may follow a moment later.
+			// Update three times, because the addresses may be known only a moment later.
 			if n := c.loop.Altered(); n != known {
 				known, fresh = n, 3
 			}
@@ -119,60 +120,59 @@ func (c *Conflicts) Run(ctx context.Context) error {
 				fresh--
 				states, err := c.loop.Actives()
 				if err != nil {
-					continue // the loop has ended, and soon this ends
+					continue // the loop has ended, so ctx ends soon
 				}
 				c.update(now, states)
 			}
-			c.tell(now)
-			c.ask(c.due(now))
+			c.noteConflicts(now)
+			c.ask(c.dueQuestions(now))
 		}
 	}
 }
 
-// heard takes in what somebody says.
+// heard takes in a claim: an announcement or an answer of another host.
 func (c *Conflicts) heard(ifindex int, claim packet.Claim) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if g := c.guarded[spot{ifindex, claim.Address}]; g != nil && claim.MAC != g.mac && claim.MAC != g.own && !c.isOwn(claim.MAC) {
+	if g := c.answered[ifAddr{ifindex, claim.Address}]; g != nil && claim.MAC != g.mac && claim.MAC != g.own && !c.isOwn(claim.MAC) {
 		g.claimed, g.by = true, claim.MAC
 	}
-	if f := c.foreign[spot{ifindex, claim.Address}]; f != nil {
+	if f := c.probed[ifAddr{ifindex, claim.Address}]; f != nil {
 		f.by = claim.MAC
 	}
 }
 
-// isOwn reports whether a MAC is that of one of this host's interfaces: one in the same
-// network may answer too.
+// isOwn reports whether a MAC belongs to an interface of this host, because another interface in
+// the same network may answer too.
 func (c *Conflicts) isOwn(mac packet.MAC) bool {
 	return c.host != nil && slices.ContainsFunc(c.host(), func(i link.Interface) bool { return i.MAC == mac })
 }
 
-// update makes the addresses of the routers that are Active those that are
-// guarded. What was said of others is forgotten: when a router becomes Active, or
-// ends to be it, another one rightly says that it has the addresses.
+// update sets the addresses of the Active routers. Claims for other addresses are discarded,
+// because during a transition the other host rightly claims them.
 func (c *Conflicts) update(now time.Time, states []router.Status) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before := c.guarded
-	c.guarded = make(map[spot]*guarded)
+	before := c.answered
+	c.answered = make(map[ifAddr]*activeAddress)
 	for _, s := range states {
 		if s.Protocol.State != vrrp.Active || s.Ifindex == 0 {
 			continue
 		}
 		for _, a := range c.addresses(s.ID) {
-			at := spot{s.Ifindex, a}
+			at := ifAddr{s.Ifindex, a}
 			g := before[at]
 			if g == nil || g.id != s.ID {
-				g = &guarded{id: s.ID, askAt: now.Add(conflictsEvery)}
+				g = &activeAddress{id: s.ID, askAt: now.Add(conflictsEvery)}
 			}
 			g.mac, g.own, g.source = s.MAC, s.OwnMAC, s.Source
-			c.guarded[at] = g
+			c.answered[at] = g
 		}
 	}
 }
 
-// tell notes the conflicts that have been seen.
-func (c *Conflicts) tell(now time.Time) {
+// noteConflicts reports the conflicts.
+func (c *Conflicts) noteConflicts(now time.Time) {
 	type rival struct {
 		id  router.ID
 		mac packet.MAC
@@ -181,7 +181,7 @@ func (c *Conflicts) tell(now time.Time) {
 	defer c.mu.Unlock()
 	seen := make(map[rival]bool)
 	all := make(map[rival][]netip.Addr)
-	for at, g := range c.guarded {
+	for at, g := range c.answered {
 		r := rival{g.id, g.by}
 		if g.claimed {
 			seen[r] = g.confirm(now) || seen[r]
@@ -195,56 +195,58 @@ func (c *Conflicts) tell(now time.Time) {
 			continue
 		}
 		slices.SortFunc(all[r], netip.Addr.Compare)
-		remedy := "take the address off that host: the switch's table of MACs says at which port it is"
+		remedy := "remove the address from that host; the MAC table of the switch shows its port"
 		if c.problems.has(r.id, control.TwoActives) {
-			remedy = "mend two_actives first: it may be the other Active, which loses the address then; otherwise " + remedy
+			remedy = "solve two_actives first, because that host may be the other Active, which loses the address then; otherwise " + remedy
 		}
 		c.problems.Note(now, r.id, Observation{
 			Kind: control.AddressConflict, Peer: r.mac.String(),
-			Text:   "another host, at " + r.mac.String() + ", answers for " + joinAddresses(all[r]),
+			Text:   "the host with the MAC " + r.mac.String() + " answers for " + joinAddresses(all[r]),
 			Remedy: remedy,
 		})
 	}
 }
 
-// confirm takes a claim in, has it asked again soon, and reports whether it is sure.
-func (g *guarded) confirm(now time.Time) bool {
+// confirm counts a claim, schedules the next probe soon, and reports whether the conflict is
+// certain.
+func (g *activeAddress) confirm(now time.Time) bool {
 	if now.Sub(g.last) > askAgain+conflictsEvery {
 		g.times = 0
 	}
 	g.claimed, g.last = false, now
-	g.times = min(g.times+1, claimsMost)
-	if g.times < claimsMost {
+	g.times = min(g.times+1, claimsForConflict)
+	if g.times < claimsForConflict {
 		g.askAt = now
 		return false
 	}
-	g.until = now.Add(problemLasts)
+	g.until = now.Add(minProblemDuration)
 	if again := now.Add(askAgain); g.askAt.After(again) {
 		g.askAt = again
 	}
 	return true
 }
 
-// question is a frame that asks which MAC has an address.
+// question is a frame that asks which MAC has an address: an ARP probe or a neighbour
+// solicitation.
 type question struct {
 	ifindex int
 	frame   []byte
 }
 
-// due returns the questions that it is time for, the oldest first.
-func (c *Conflicts) due(now time.Time) []question {
+// dueQuestions returns the questions that are due, the oldest first.
+func (c *Conflicts) dueQuestions(now time.Time) []question {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var waiting []spot
-	for at, g := range c.guarded {
+	var waiting []ifAddr
+	for at, g := range c.answered {
 		if !g.askAt.After(now) {
 			waiting = append(waiting, at)
 		}
 	}
-	slices.SortFunc(waiting, func(a, b spot) int { return c.guarded[a].askAt.Compare(c.guarded[b].askAt) })
+	slices.SortFunc(waiting, func(a, b ifAddr) int { return c.answered[a].askAt.Compare(c.answered[b].askAt) })
 	var all []question
 	for _, at := range waiting[:min(len(waiting), askAtOnce)] {
-		g := c.guarded[at]
+		g := c.answered[at]
 		g.askAt = now.Add(askEvery)
 		if g.until.After(now) {
 			g.askAt = now.Add(askAgain)
@@ -256,7 +258,8 @@ func (c *Conflicts) due(now time.Time) []question {
 	return all
 }
 
-// whoHas asks who has an address. An interface without a source has nothing to ask from.
+// whoHas returns the question for an address; false if the interface has no source address to ask
+// from.
 func whoHas(ifindex int, own packet.MAC, source, address netip.Addr) (question, bool) {
 	var frame []byte
 	var err error
@@ -268,7 +271,7 @@ func whoHas(ifindex int, own packet.MAC, source, address netip.Addr) (question, 
 	return question{ifindex, frame}, err == nil
 }
 
-// ask sends questions. The answers come in as claims.
+// ask sends questions. The answers arrive as claims.
 func (c *Conflicts) ask(all []question) {
 	slices.SortFunc(all, func(a, b question) int { return a.ifindex - b.ifindex })
 	for len(all) > 0 {
@@ -277,7 +280,7 @@ func (c *Conflicts) ask(all []question) {
 			n = len(all)
 		}
 		if err := send(all[:n]); err != nil {
-			c.log.WithError(err).Debug("ask who else has the virtual addresses") // the interface may just have gone
+			c.log.WithError(err).Debug("could not probe the virtual addresses") // the interface may just have disappeared
 		}
 		all = all[n:]
 	}

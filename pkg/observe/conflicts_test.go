@@ -16,16 +16,16 @@ import (
 
 var otherMAC = packet.MAC{2, 0, 0, 0, 0, 9}
 
-// guard is conflicts with a time of their own, for a router with many addresses.
-type guard struct {
+// conflictRig is a Conflicts with a clock of its own, for a router with many addresses.
+type conflictRig struct {
 	*Conflicts
-	*keeper
+	*problemRig
 	state router.Status
 }
 
-func newGuard(addresses int) *guard {
-	k := newKeeper()
-	g := &guard{keeper: k}
+func newConflictRig(addresses int) *conflictRig {
+	k := newProblemRig()
+	g := &conflictRig{problemRig: k}
 	g.state = router.Status{ID: problemsID, Ifindex: 7, MAC: packet.MAC{1: 1}, OwnMAC: packet.MAC{1: 2}}
 	g.state.Protocol.State = vrrp.Active
 	var all []netip.Addr
@@ -36,29 +36,29 @@ func newGuard(addresses int) *guard {
 	return g
 }
 
-// second is a second's work; it returns how many questions were due.
-func (g *guard) second() int {
+// second does the work of one second, and returns the number of probes.
+func (g *conflictRig) second() int {
 	g.now = g.now.Add(time.Second)
 	g.update(g.now, []router.Status{g.state})
-	g.tell(g.now)
+	g.noteConflicts(g.now)
 	g.tick(g.now)
-	return len(g.due(g.now))
+	return len(g.dueQuestions(g.now))
 }
 
-func (g *guard) claim(n byte, mac packet.MAC) {
+func (g *conflictRig) claim(n byte, mac packet.MAC) {
 	g.heard(7, packet.Claim{Address: netip.AddrFrom4([4]byte{192, 0, 2, n}), MAC: mac})
 }
 
-// While a router is Active, whoever else claims its addresses is told with the MAC,
-// and asked again soon until the claim is over.
+// While a router is Active, a host that claims its addresses is reported with its MAC, and probed
+// again soon until the claims end.
 func TestConflict(t *testing.T) {
-	g := newGuard(3)
+	g := newConflictRig(3)
 	g.second()
 	g.claim(0, g.state.MAC)
 	g.claim(0, g.state.OwnMAC)
 	g.claim(9, otherMAC)
 	if g.second(); len(g.of(problemsID)) > 0 {
-		t.Errorf("no conflict, and there is %v", g.of(problemsID))
+		t.Errorf("there is no conflict, but there is the problem %v", g.of(problemsID))
 	}
 	asked := 0
 	for range 10 {
@@ -67,25 +67,25 @@ func TestConflict(t *testing.T) {
 		asked += g.second()
 	}
 	if asked < 4 || asked > 12 {
-		t.Errorf("asked %d times about 2 addresses in 10 s", asked)
+		t.Errorf("%d probes for 2 addresses in 10 s", asked)
 	}
 	all := g.of(problemsID)
 	if len(all) != 1 || all[0].Kind != control.AddressConflict || all[0].Peer != "02:00:00:00:00:09" || !strings.HasSuffix(all[0].Text, "answers for 192.0.2.0 192.0.2.1") {
-		t.Errorf("told: %+v", all)
+		t.Errorf("reported: %+v", all)
 	}
 	for range 10 {
 		g.second()
 	}
 	if all := g.of(problemsID); len(all) > 0 {
-		t.Errorf("it isn't over: %+v", all)
+		t.Errorf("the problem doesn't end: %+v", all)
 	}
 }
 
-// A process that was stopped hears afterwards what the host that has taken over said
-// meanwhile, however long it takes to read it. That is no conflict: the other one gives the
-// address up, and answers no question any more.
+// A process that was stopped later reads the announcements of a host that took over in the
+// meantime, and that may take a while. This is no conflict, because the other host releases the
+// address and doesn't answer probes.
 func TestNoConflictAfterAStop(t *testing.T) {
-	g := newGuard(1)
+	g := newConflictRig(1)
 	g.second()
 	asked := 0
 	for range 2 {
@@ -96,14 +96,14 @@ func TestNoConflictAfterAStop(t *testing.T) {
 		asked += g.second()
 	}
 	if all := g.events(); len(all) > 0 || asked < 2 {
-		t.Errorf("asked %d times, told: %v", asked, all)
+		t.Errorf("%d probes, reported: %v", asked, all)
 	}
 }
 
-// Beside another Active it may be that one which has the address: it isn't to be taken off
-// there.
+// If there is another Active, it may be the host with the address, so the remedy isn't to remove
+// the address there.
 func TestConflictBesideAnotherActive(t *testing.T) {
-	g := newGuard(1)
+	g := newConflictRig(1)
 	g.second()
 	g.see(Observation{Kind: control.TwoActives, Peer: "192.0.2.2", Interval: time.Second}, 1, 0)
 	for range 5 {
@@ -111,17 +111,16 @@ func TestConflictBesideAnotherActive(t *testing.T) {
 		g.second()
 	}
 	for _, p := range g.of(problemsID) {
-		if p.Kind == control.AddressConflict && strings.HasPrefix(p.Remedy, "mend two_actives first") {
+		if p.Kind == control.AddressConflict && strings.HasPrefix(p.Remedy, "solve two_actives first") {
 			return
 		}
 	}
-	t.Errorf("told: %+v", g.of(problemsID))
+	t.Errorf("reported: %+v", g.of(problemsID))
 }
 
-// What is said in the moment in which the router becomes Active, or Backup, is the
-// other one's right.
+// Announcements at the moment of a transition are legitimate.
 func TestConflictOnTakeOver(t *testing.T) {
-	g := newGuard(1)
+	g := newConflictRig(1)
 	g.claim(0, otherMAC)
 	g.second()
 	g.claim(0, otherMAC)
@@ -131,24 +130,23 @@ func TestConflictOnTakeOver(t *testing.T) {
 	g.second()
 	g.second()
 	if all := g.events(); len(all) > 0 {
-		t.Errorf("told: %v", all)
+		t.Errorf("reported: %v", all)
 	}
 }
 
-// However many addresses there are, few are asked about at once, and all of them
-// by and by.
+// However many addresses there are, only a few are probed at a time, and finally all of them.
 func TestConflictQuestionsAreBounded(t *testing.T) {
-	g := newGuard(1000)
+	g := newConflictRig(1000)
 	g.second()
 	began := g.now
 	for range 34 {
 		if n := g.second(); n > askAtOnce {
-			t.Fatalf("asked about %d at once", n)
+			t.Fatalf("probed %d addresses at once", n)
 		}
 	}
-	for at, o := range g.guarded {
+	for at, o := range g.answered {
 		if o.askAt.Before(began.Add(askEvery)) {
-			t.Errorf("not asked about %s", at.address)
+			t.Errorf("%s was not probed", at.address)
 		}
 	}
 }

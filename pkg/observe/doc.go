@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package observe turns what the event loop, the datapath and the network show into
-// counters, events, problems and lines of the log, within limits. It decides nothing that
-// a router does.
+// Package observe turns what the event loop, the datapath and the network report into counters,
+// events, problems and log lines, within limits. It makes no protocol decision.
 package observe

@@ -14,95 +14,95 @@ import (
 )
 
 const (
-	// findingsMost is how many findings are kept in all, and problemPeers of how many
-	// peers for each router and reason; of one only when half of the places are taken.
-	findingsMost = 4096
-	// addressesKept is how many addresses of a peer's list are kept.
-	addressesKept = 32
-	// renewed is how often what is kept of a peer's list follows it.
-	renewed = time.Second
+	// maxFindings is the maximum number of records in all. Each router may have maxProblemPeers
+	// peers for each reason, and only one peer when half of maxFindings is used.
+	maxFindings = 4096
+	// maxAddresses is the number of addresses that are stored of a peer's list.
+	maxAddresses = 32
+	// listInterval is the minimum time between two updates of a stored list.
+	listInterval = time.Second
 )
 
-// findings keep what the state machines conclude about the packets that arrive. The
-// event loop notes it where it is kept: that takes no memory but for what is new,
-// and there is room for so much of that, whoever is made up by whoever sends.
+// findings stores what the state machines find out about arriving packets. The event loop writes
+// into it directly: only new peers take memory, and their number is bounded, so a flood with
+// invented sources can't fill the memory.
 type findings struct {
-	news chan struct{} // has a value when there is something that was never looked at
+	news chan struct{} // has a value when there is an unexamined record
 
-	mu    sync.Mutex // for short: the event loop waits for it
-	pages map[router.ID]*page
-	total int
-	// followed are those that have heard an Active that they may have a problem with while
-	// they follow it.
+	mu      sync.Mutex // held briefly, because the event loop waits for it
+	routers map[router.ID]*routerFindings
+	total   int
+	// followed has the routers that have heard an Active which may be a problem while they follow
+	// it.
 	followed map[router.ID]bool
 }
 
-// page is what is kept for one router.
-type page struct {
+// routerFindings are the records of one router.
+type routerFindings struct {
 	id      router.ID
-	all     []noticed
-	crowded uint64 // findings that there was no place for, since the last look
+	all     []record
+	dropped uint64 // findings that found no place since the last look
 }
 
-// noticed is what was found for one reason of one peer.
-type noticed struct {
-	router.Finding // without its Comparison
+// record has the findings about one peer for one reason.
+type record struct {
+	router.Finding // its Comparison is nil, see contrast
 	compared       bool
-	contrast       vrrp.Comparison // if it is compared
-	listed         int             // how many addresses the peer has
+	contrast       vrrp.Comparison // valid if compared is set
+	listed         int             // the number of addresses of the peer
 	listedAt       time.Time
 	since, last    time.Time
-	count          uint64 // since then
-	ripe           bool   // it has gone on for as long as it must to be a problem
-	looked         bool   // at this, since it came or became ripe
-	fresh          uint64 // since the last look
+	count          uint64 // findings since that time
+	lasting        bool   // it has lasted minDuration, so it is a problem
+	examined       bool   // look has seen it since it was added or became lasting
+	fresh          uint64 // findings since the last look
 	logged         time.Time
-	held           uint64 // not logged since then
+	suppressed     uint64 // findings that were not logged since then
 }
 
-// verdict is what a look makes of something noticed.
+// verdict is the result of look for one record.
 type verdict struct {
-	noticed
-	log      bool   // it is to be logged,
-	held     uint64 // after so many that weren't
-	unlogged uint64 // there is no room in the log for these
+	record
+	log        bool   // log it now
+	suppressed uint64 // findings before it that were not logged
+	unlogged   uint64 // findings that the log budget had no room for
 }
 
 func newFindings() *findings {
-	return &findings{news: make(chan struct{}, 1), pages: make(map[router.ID]*page), followed: make(map[router.ID]bool)}
+	return &findings{news: make(chan struct{}, 1), routers: make(map[router.ID]*routerFindings), followed: make(map[router.ID]bool)}
 }
 
-// matters reports whether a finding is worth keeping: one may be Active beside this
-// host, or something is wrong with what it sends.
-func matters(f *router.Finding) bool {
+// worthKeeping reports whether a finding must be stored: the peer may be Active at the same time
+// as this host, or something is wrong with what it sends.
+func worthKeeping(f *router.Finding) bool {
 	c := f.Comparison
-	if !usual(f.Reason) {
+	if !harmless(f.Reason) {
 		return true
 	}
 	return c != nil && c.State == vrrp.Active && c.Theirs.Priority != 0 && c.Theirs.Priority <= c.Ours.Priority
 }
 
-// interval is the longer one of both routers', 0 if it isn't known.
-func (n *noticed) interval() time.Duration {
+// interval returns the longer Advertisement_Interval of the two routers, 0 if unknown.
+func (n *record) interval() time.Duration {
 	return max(n.contrast.Ours.Interval, n.contrast.Theirs.Interval)
 }
 
-// ripens is how long it must go on, without a break as long, to be a problem: less is
-// usual when routers change their states.
-func (n *noticed) ripens() time.Duration {
+// minDuration returns how long a finding must continue to be a problem. A pause as long as that
+// restarts it. Shorter episodes are normal when routers change state.
+func (n *record) minDuration() time.Duration {
 	if n.Reason == packet.ReasonAdvertisementReceived || n.Reason == packet.ErrOwnerConflict && n.contrast.Theirs.Priority != vrrp.OwnerPriority {
 		return 2 * n.interval()
 	}
 	return 0
 }
 
-// lasts is how long something is remembered without being seen again.
-func lasts(interval time.Duration) time.Duration { return max(problemLasts, 12*interval) }
+// retention returns how long a record is kept after its last finding.
+func retention(interval time.Duration) time.Duration { return max(minProblemDuration, 12*interval) }
 
-// note takes in a finding, whose Comparison may change afterwards. It never waits for
-// anything that lasts.
+// note stores a finding. The caller may change its Comparison afterwards. note never blocks for
+// long.
 func (t *findings) note(now time.Time, f *router.Finding) {
-	if !matters(f) {
+	if !worthKeeping(f) {
 		return
 	}
 	t.mu.Lock()
@@ -110,28 +110,28 @@ func (t *findings) note(now time.Time, f *router.Finding) {
 	if mayBeFollowed(f) {
 		t.followed[f.ID] = true
 	}
-	p := t.pages[f.ID]
+	p := t.routers[f.ID]
 	if p == nil {
-		p = &page{id: f.ID}
-		t.pages[f.ID] = p
+		p = &routerFindings{id: f.ID}
+		t.routers[f.ID] = p
 	}
 	n := p.find(f.Reason, f.Peer)
 	if n == nil {
 		if n = t.place(p, f.Reason, now); n == nil {
-			if !usual(f.Reason) {
-				p.crowded++
+			if !harmless(f.Reason) {
+				p.dropped++
 			}
 			return
 		}
 		n.ID, n.since = f.ID, now
 	}
 	n.update(now, f)
-	if !n.looked {
+	if !n.examined {
 		nudge(t.news)
 	}
 }
 
-func (p *page) find(reason packet.Reason, peer netip.Addr) *noticed {
+func (p *routerFindings) find(reason packet.Reason, peer netip.Addr) *record {
 	for i := range p.all {
 		if n := &p.all[i]; n.Peer == peer && n.Reason == reason {
 			return n
@@ -140,11 +140,10 @@ func (p *page) find(reason packet.Reason, peer netip.Addr) *noticed {
 	return nil
 }
 
-// place returns a place for what is new, nil if there is none. What isn't seen any
-// more makes room.
-func (t *findings) place(p *page, reason packet.Reason, now time.Time) *noticed {
-	most := problemPeers
-	if t.total > findingsMost/2 {
+// place returns an empty record, nil if there is no room. Old records make room.
+func (t *findings) place(p *routerFindings, reason packet.Reason, now time.Time) *record {
+	most := maxProblemPeers
+	if t.total > maxFindings/2 {
 		most = 1
 	}
 	taken := 0
@@ -153,93 +152,93 @@ func (t *findings) place(p *page, reason packet.Reason, now time.Time) *noticed 
 		if n.Reason != reason {
 			continue
 		}
-		if taken++; n.givesWay(now) {
-			if !usual(reason) {
-				p.crowded += n.fresh
+		if taken++; n.replaceable(now) {
+			if !harmless(reason) {
+				p.dropped += n.fresh
 			}
-			*n = noticed{}
+			*n = record{}
 			return n
 		}
 	}
-	if taken >= most || t.total >= findingsMost {
+	if taken >= most || t.total >= maxFindings {
 		return nil
 	}
 	t.total++
-	p.all = append(p.all, noticed{})
+	p.all = append(p.all, record{})
 	return &p.all[len(p.all)-1]
 }
 
-// givesWay reports whether something is old enough to make room for what is new:
-// what was seen only once is so soon.
-func (n *noticed) givesWay(now time.Time) bool {
+// replaceable reports whether a record is old enough to be replaced by a new peer. A peer that
+// was seen only once is replaceable soon.
+func (n *record) replaceable(now time.Time) bool {
 	idle := now.Sub(n.last)
 	switch {
-	case n.fresh > 0 && n.ripe:
-		return false // nobody has looked at it yet
-	case !n.ripe:
-		return idle > n.ripens()
+	case n.fresh > 0 && n.lasting:
+		return false // look has not seen it yet
+	case !n.lasting:
+		return idle > n.minDuration()
 	case n.count == 1:
-		return idle >= problemLasts
+		return idle >= minProblemDuration
 	}
-	return idle >= lasts(n.interval())
+	return idle >= retention(n.interval())
 }
 
-// update makes n what f says.
-func (n *noticed) update(now time.Time, f *router.Finding) {
+// update adds a finding to a record.
+func (n *record) update(now time.Time, f *router.Finding) {
 	n.Action = f.Action
 	n.Comparison, n.compared = nil, f.Comparison != nil
 	if n.compared {
 		kept := n.contrast.Theirs.Addresses
 		n.contrast = *f.Comparison
 		n.contrast.Theirs.Addresses = kept
-		if f.Reason == packet.ErrAddressList && now.Sub(n.listedAt) >= renewed {
+		if f.Reason == packet.ErrAddressList && now.Sub(n.listedAt) >= listInterval {
 			n.list(f.Comparison.Theirs.Addresses)
 			n.listedAt = now
 		}
 	}
-	enough := n.ripens()
-	if !n.ripe && now.Sub(n.last) > enough { // it is another time
+	enough := n.minDuration()
+	if !n.lasting && now.Sub(n.last) > enough { // a new episode
 		n.since, n.count = now, 0
 	}
 	n.last = now
 	n.count++
 	n.fresh++
-	if !n.ripe && now.Sub(n.since) >= enough {
-		n.ripe, n.looked = true, false
+	if !n.lasting && now.Sub(n.since) >= enough {
+		n.lasting, n.examined = true, false
 	}
 }
 
-func (n *noticed) list(addresses []netip.Addr) {
+func (n *record) list(addresses []netip.Addr) {
 	n.listed = len(addresses)
-	addresses = addresses[:min(len(addresses), addressesKept)]
+	addresses = addresses[:min(len(addresses), maxAddresses)]
 	if !slices.Equal(n.contrast.Theirs.Addresses, addresses) {
-		// Not in its place: who looks may still have it.
+		// A new slice, because a verdict may still use the old one.
 		n.contrast.Theirs.Addresses = slices.Clone(addresses)
 	}
 }
 
-// look calls f for what was found since the last look, or only for what was never
-// looked at. It decides what is logged of it: of each peer and reason one line in
-// quiet, as long as the allowance has room. What there is no place for is crowded.
+// look calls f for each record with new findings, or only for unexamined records unless all is
+// set. It also decides what is logged: one line for each peer and reason in a RepeatInterval, as
+// long as the budget has room. Findings that found no place are counted in dropped.
 func (t *findings) look(now time.Time, all bool, room *LogBudget, crowded *unlogged[router.ID], f func(*verdict)) {
 	t.mu.Lock()
-	pages := make([]*page, 0, len(t.pages))
-	for _, p := range t.pages {
+	pages := make([]*routerFindings, 0, len(t.routers))
+	for _, p := range t.routers {
 		pages = append(pages, p)
 	}
 	t.mu.Unlock()
 	var found []verdict
 	for _, p := range pages {
 		found = found[:0]
-		t.mu.Lock() // and not for all of them: the event loop waits
+		t.mu.Lock() // for one router at a time, because the event loop waits for it
 		for i := range p.all {
-			if n := &p.all[i]; n.fresh > 0 && (all || !n.looked) {
+			if n := &p.all[i]; n.fresh > 0 && (all || !n.examined) {
 				found = append(found, n.judge(now, room))
 			}
 		}
 		if all {
-			crowded.add(p.crowded, p.id)
-			p.crowded = 0
+			crowded.add(p.dropped, p.id)
+			p.dropped = 0
 			t.forget(p, now)
 		}
 		t.mu.Unlock()
@@ -253,29 +252,29 @@ func (t *findings) look(now time.Time, all bool, room *LogBudget, crowded *unlog
 	}
 }
 
-// judge says what becomes of what was found since the last look.
-func (n *noticed) judge(now time.Time, room *LogBudget) verdict {
-	v := verdict{noticed: *n}
+// judge decides whether the findings since the last look are logged.
+func (n *record) judge(now time.Time, room *LogBudget) verdict {
+	v := verdict{record: *n}
 	switch {
-	case usual(n.Reason):
+	case harmless(n.Reason):
 	case !n.logged.IsZero() && now.Sub(n.logged) < RepeatInterval:
-		n.held += n.fresh
+		n.suppressed += n.fresh
 	case room.Take(now, len(n.Reason.Error()), FindingsReserve):
-		v.log, v.held = true, n.held
-		n.logged, n.held = now, n.fresh-1
+		v.log, v.suppressed = true, n.suppressed
+		n.logged, n.suppressed = now, n.fresh-1
 	default:
 		v.unlogged = n.fresh
 	}
-	n.fresh, n.looked = 0, true
+	n.fresh, n.examined = 0, true
 	return v
 }
 
-// forget makes the places of what isn't seen any more free.
-func (t *findings) forget(p *page, now time.Time) {
+// forget removes records whose retention is over.
+func (t *findings) forget(p *routerFindings, now time.Time) {
 	before := len(p.all)
-	p.all = slices.DeleteFunc(p.all, func(n noticed) bool { return n.fresh == 0 && now.Sub(n.last) >= lasts(n.interval()) })
+	p.all = slices.DeleteFunc(p.all, func(n record) bool { return n.fresh == 0 && now.Sub(n.last) >= retention(n.interval()) })
 	t.total -= before - len(p.all)
 	if len(p.all) == 0 {
-		delete(t.pages, p.id)
+		delete(t.routers, p.id)
 	}
 }

@@ -9,22 +9,21 @@ import (
 	"github.com/failoverd/failoverd/pkg/router"
 )
 
-// Movements hand the routers' changes of state over to what acts on them. The last one
-// of each router is enough for that, so nothing is ever lost, and nobody waits for
-// the log.
+// LatestTransitions passes changes of state to subscribers that need only the latest one of each
+// router. It never loses the latest one, and never waits for the log.
 type LatestTransitions struct {
 	wake chan struct{}
 
-	mu     sync.Mutex // for short: the event loop waits for it
+	mu     sync.Mutex // held briefly, because the event loop waits for it
 	latest map[router.ID]router.Transition
 }
 
-// NewMovements has nothing to hand over yet.
+// NewLatestTransitions returns an empty LatestTransitions.
 func NewLatestTransitions() *LatestTransitions {
 	return &LatestTransitions{wake: make(chan struct{}, 1), latest: make(map[router.ID]router.Transition)}
 }
 
-// Put never waits.
+// Put stores the latest transition of a router. It never waits.
 func (m *LatestTransitions) Put(t router.Transition) {
 	m.mu.Lock()
 	m.latest[t.ID] = t
@@ -32,7 +31,7 @@ func (m *LatestTransitions) Put(t router.Transition) {
 	nudge(m.wake)
 }
 
-// nudge wakes who waits, or who will.
+// nudge puts a value into the channel wake, unless it has one already.
 func nudge(wake chan struct{}) {
 	select {
 	case wake <- struct{}{}:
@@ -40,26 +39,26 @@ func nudge(wake chan struct{}) {
 	}
 }
 
-// Run tells each of them of the changes, until ctx ends.
-func (m *LatestTransitions) Run(ctx context.Context, told ...func(router.Transition)) error {
+// Run calls each subscriber for each transition, until ctx ends.
+func (m *LatestTransitions) Run(ctx context.Context, subscribers ...func(router.Transition)) error {
 	for {
 		select {
 		case <-m.wake:
-			m.tell(told)
+			m.deliver(subscribers)
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-func (m *LatestTransitions) tell(told []func(router.Transition)) {
+func (m *LatestTransitions) deliver(subscribers []func(router.Transition)) {
 	m.mu.Lock()
 	all := m.latest
 	m.latest = make(map[router.ID]router.Transition)
 	m.mu.Unlock()
 	for _, t := range all {
-		for _, tell := range told {
-			tell(t)
+		for _, subscriber := range subscribers {
+			subscriber(t)
 		}
 	}
 }

@@ -11,28 +11,28 @@ import (
 	"github.com/failoverd/failoverd/pkg/router"
 )
 
-// Names is a hook of the log. It adds the configured name of the router to each line that
-// has the Fields of a Virtual Router.
+// Names is a logrus hook. It adds the configured name of the router to each log line that has the
+// Fields of a Virtual Router. It is safe for concurrent use.
 type Names struct {
 	mu  sync.RWMutex
 	all map[router.ID]string
 }
 
-// NewNames knows no router yet.
+// NewNames returns an empty Names.
 func NewNames() *Names { return &Names{all: make(map[router.ID]string)} }
 
-// Learn has a Virtual Router named. The name stays when the router is gone, because its
-// last lines come after that.
+// Learn sets the name of a Virtual Router. Names keeps it after the router is removed, because
+// the router's last log lines come later.
 func (n *Names) Learn(id router.ID, name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.all[id] = name
 }
 
-// Levels is part of logrus.Hook.
+// Levels implements logrus.Hook.
 func (n *Names) Levels() []logrus.Level { return logrus.AllLevels }
 
-// Fire is part of logrus.Hook.
+// Fire implements logrus.Hook.
 func (n *Names) Fire(e *logrus.Entry) error {
 	if _, named := e.Data["router"]; named {
 		return nil

@@ -20,7 +20,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/router"
 )
 
-// Each line about a router has its name, in both forms of the log.
+// Each log line about a router has its name, in both formats.
 func TestNames(t *testing.T) {
 	id := router.ID{Interface: "eth0", VRID: 51, Family: packet.IPv4}
 	six := router.ID{Interface: "eth0", VRID: 51, Family: packet.IPv6}
@@ -41,7 +41,7 @@ func TestNames(t *testing.T) {
 			{Fields(id), "web"},
 			{Fields(six), "web6"},
 			{Fields(other), ""},
-			{Fields(router.ID{Interface: "eth0"}), ""}, // it is about the interface
+			{Fields(router.ID{Interface: "eth0"}), ""}, // about the interface only
 			{logrus.Fields{"router": "db"}, "db"},
 			{logrus.Fields{}, ""},
 		} {
@@ -58,7 +58,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// refusing has refused a packet for a reason.
+// refusing is a datapath that has discarded a packet for a reason.
 type refusing struct {
 	counters
 	last datapath.Discard
@@ -73,7 +73,7 @@ func (r *refusing) LastDiscard(reason packet.Reason) (datapath.Discard, bool) {
 	return r.last, reason == packet.ErrTTL
 }
 
-// A packet that was refused before it reached its router is told with the router's name.
+// The log line about a discarded packet has the name of its router.
 func TestRefusedHasName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
@@ -93,7 +93,7 @@ func TestRefusedHasName(t *testing.T) {
 				return []router.Status{{ID: id, Ifindex: 7}}, nil
 			})
 		}()
-		time.Sleep(3 * discardsEvery)
+		time.Sleep(3 * checkEvery)
 		cancel()
 		synctest.Wait()
 		told := false
@@ -116,7 +116,7 @@ func TestRefusedHasName(t *testing.T) {
 			}
 		}
 		if !told {
-			t.Errorf("not told: %s", out.String())
+			t.Errorf("not logged: %s", out.String())
 		}
 	})
 }

@@ -19,16 +19,16 @@ const sameAddresses = "give all routers of the VRID the same addresses"
 
 const sameAuthentication = "give all routers of the VRID the same authentication and the same keys"
 
-// refusals are why a packet may be refused before a state machine hears of it, if
-// that is a problem.
+// refusals are the reasons for which packets are discarded before they reach a state machine, and
+// which are problems.
 var refusals = []packet.Reason{
 	packet.ErrVersion, packet.ErrChecksum, packet.ErrOwnSource, packet.ErrAuthType, packet.ErrAuth, packet.ErrAuthMissing,
 	packet.ErrAuthMalformed, packet.ErrAuthKey, packet.ErrAuthStale, packet.ErrAuthReplay, packet.ErrCast, packet.ErrPeer,
 }
 
-// sighted returns the problem that a finding shows, if it shows one. The peer has so
-// many addresses, of which the finding may have only the first.
-func sighted(f router.Finding, listed int) (s Observation, ok bool) {
+// observationOf returns the problem that a finding shows, if it shows one. listed is the number
+// of addresses of the peer, because the finding may have only the first ones.
+func observationOf(f router.Finding, listed int) (s Observation, ok bool) {
 	c := f.Comparison
 	who := Peer(f.Peer)
 	if c == nil {
@@ -44,11 +44,11 @@ func sighted(f router.Finding, listed int) (s Observation, ok bool) {
 	switch f.Reason {
 	case packet.ReasonAdvertisementReceived, packet.ErrOwnerConflict:
 		if c.State != vrrp.Active || c.Theirs.Priority == 0 || c.Theirs.Priority > c.Ours.Priority {
-			return s, false // it doesn't go on, or this one won't
+			return s, false // one of the two is about to stop being Active
 		}
 		s.Kind = control.TwoActives
-		s.Text = fmt.Sprintf("%s (priority %d) is Active as well as this host (priority %d), and goes on", who, c.Theirs.Priority, c.Ours.Priority)
-		s.Remedy = "it doesn't hear this host: look for a firewall, switch or IGMP snooping that lets VRRP pass one way only; if it is a keepalived with vmac_xmit_base, which hears nobody that sends from the virtual MAC, take that off there or give this router virtual_mac: off; run failoverctl doctor on both"
+		s.Text = fmt.Sprintf("%s (priority %d) is Active at the same time as this host (priority %d) and doesn't yield", who, c.Theirs.Priority, c.Ours.Priority)
+		s.Remedy = "the advertisements of this host don't arrive there: look for a firewall, switch or IGMP snooping that passes VRRP in one direction only; if that host runs keepalived with vmac_xmit_base, which ignores advertisements from a virtual MAC, remove that setting there or set virtual_mac: off here; run failoverctl doctor on both"
 	case packet.ErrInterval:
 		s.Kind = control.Interval
 		s.Text = fmt.Sprintf("%s advertises every %v, this host every %v", who, c.Theirs.Interval, c.Ours.Interval)
@@ -63,12 +63,13 @@ func sighted(f router.Finding, listed int) (s Observation, ok bool) {
 		return s, s.refused(f.ID, f.Reason)
 	}
 	if f.Refused {
-		s.Text += "; it isn't heeded"
+		s.Text += "; this host ignores it"
 	}
 	return s, true
 }
 
-// lists compares lists of addresses. Those of strangers have nothing in common.
+// lists compares the lists of addresses. If they have nothing in common, the peer is another
+// Virtual Router with the same VRID.
 func (s *Observation) lists(id router.ID, c *vrrp.Comparison, listed int) {
 	if listed > len(c.Theirs.Addresses) {
 		s.Kind = control.AddressList
@@ -83,7 +84,7 @@ func (s *Observation) lists(id router.ID, c *vrrp.Comparison, listed int) {
 	if len(more) == len(c.Theirs.Addresses) {
 		s.Kind = control.DuplicateVRID
 		s.Text = fmt.Sprintf("%s uses VRID %d for %s, this host for %s", s.Peer, id.VRID, joinAddresses(c.Theirs.Addresses), joinAddresses(c.Ours.Addresses))
-		s.Remedy = "different virtual routers of a link need different VRIDs: give one of them another"
+		s.Remedy = "different virtual routers on one link need different VRIDs: change one of them"
 		return
 	}
 	var parts []string
@@ -100,53 +101,54 @@ func (s *Observation) lists(id router.ID, c *vrrp.Comparison, listed int) {
 	s.Remedy = sameAddresses
 }
 
-// refused is the problem of what was refused for a reason, wherever that was.
+// refused fills in the problem for a packet that was refused for a reason, and reports whether it
+// is one.
 func (s *Observation) refused(id router.ID, reason packet.Reason) bool {
 	switch reason {
 	case packet.ErrVersion:
 		s.Kind = control.Version
-		s.Text = fmt.Sprintf("%s speaks another version of VRRP for VRID %d, and isn't heeded: both will be Active", s.Peer, id.VRID)
-		s.Remedy = "give all routers of the VRID the same version, or dual while you move them"
+		s.Text = fmt.Sprintf("%s uses another version of VRRP for VRID %d, and this host ignores it: both become Active", s.Peer, id.VRID)
+		s.Remedy = "give all routers of the VRID the same version, or set dual during the migration"
 	case packet.ErrChecksum:
 		s.Kind = control.Checksum
-		s.Text = s.Peer + " sends checksums that this host doesn't accept, and isn't heeded"
-		s.Remedy = "give all routers of the VRID the same checksum form, or auto; if it is so already, something on the way spoils packets"
+		s.Text = s.Peer + " sends checksums that this host doesn't accept, and this host ignores it"
+		s.Remedy = "give all routers of the VRID the same checksum, or auto; if they have that already, a device on the way corrupts packets"
 	case packet.ErrOwnSource:
 		s.Kind = control.OwnAddress
-		s.Text = "advertisements come in that were sent from this host's own address " + s.Peer
-		s.Remedy = "another host has this one's address, or there is a loop in the network"
+		s.Text = "received advertisements from this host's own address " + s.Peer
+		s.Remedy = "find the other host with this address, or the loop in the network"
 	case packet.ErrAuthType, packet.ErrAuth, packet.ErrAuthMissing, packet.ErrAuthMalformed, packet.ErrAuthKey, packet.ErrAuthStale, packet.ErrAuthReplay:
 		s.Kind = control.Authentication
-		s.Text = s.Peer + " isn't heeded: " + reason.Error()
+		s.Text = "this host ignores " + s.Peer + ": " + reason.Error()
 		switch reason {
 		case packet.ErrAuthType:
-			s.Text = s.Peer + " isn't heeded: it authenticates its advertisements in a way that this router doesn't, by an HMAC for example: both will be Active"
+			s.Text = "this host ignores " + s.Peer + ", because it uses another type of authentication, for example an HMAC: both become Active"
 			s.Remedy = sameAuthentication
 		case packet.ErrAuthStale:
-			s.Remedy = "set the clocks of both hosts; if they are right, somebody sends again what was sent before"
+			s.Remedy = "synchronize the clocks of both hosts; if they are right, somebody replays old advertisements"
 		case packet.ErrAuthReplay:
-			s.Remedy = "somebody sends again what was sent before, or two hosts have one address"
+			s.Remedy = "somebody replays old advertisements, or two hosts have the same address"
 		default:
 			s.Remedy = sameAuthentication
 		}
 	case packet.ErrCast:
 		s.Kind = control.Peers
-		s.Text = s.Peer + " isn't heeded: one of it and this host advertises to the group, the other one to its peers"
-		s.Remedy = "list the peers on all hosts of the VRID, or on none; with strangers to it, take another VRID"
+		s.Text = "this host ignores " + s.Peer + ", because one of them uses multicast and the other one unicast peers"
+		s.Remedy = "configure unicast peers on all hosts of the VRID, or on none; if that host belongs to another virtual router, change one VRID"
 	case packet.ErrPeer:
 		s.Kind = control.Peers
-		s.Text = s.Peer + " advertises to this host, which doesn't have it among the router's peers, and isn't heeded"
-		s.Remedy = "list it as a peer here, by the address that it sends from; or have it send to its own peers only"
+		s.Text = "this host ignores " + s.Peer + ", because it isn't one of the router's peers"
+		s.Remedy = "add it as a peer here, with the address that it sends from, or remove this host from its peers"
 	default:
 		return false
 	}
 	return true
 }
 
-// discarded is the problem with what was refused before a state machine heard of
-// it. Who is heard as the Active in one version may well speak the other too; what
-// came before the state was entered may be from one that was.
-func discarded(reason packet.Reason, d datapath.Discard, s router.Status) (Observation, bool) {
+// discardObservation returns the problem that a discarded packet shows. A packet of another
+// version is no problem if its sender is the current Active, which may send both versions, or if
+// it came before the current state began.
+func discardObservation(reason packet.Reason, d datapath.Discard, s router.Status) (Observation, bool) {
 	if reason == packet.ErrVersion && (s.Protocol.Active == d.Source.WithZone("") || d.ReceivedAt < s.Protocol.Since) {
 		return Observation{}, false
 	}

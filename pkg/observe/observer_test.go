@@ -22,7 +22,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// watched is an observer with its log.
+// watched is an Observer with its log.
 type watched struct {
 	*Observer
 	out bytes.Buffer
@@ -42,7 +42,7 @@ func newTestObserver(log *logrus.Logger) *Observer {
 	return NewObserver(log, new(counters), history, room, NewProblems(log, history, room))
 }
 
-// counters count for nobody.
+// counters is a datapath that only counts.
 type counters struct{ all [packet.ReasonCount]uint64 }
 
 func (c *counters) Count(r packet.Reason)                { c.all[r]++ }
@@ -51,15 +51,15 @@ func (c *counters) LastDiscard(packet.Reason) (d datapath.Discard, ok bool) {
 	return d, false
 }
 
-// work is what run does in a second.
+// work does what Run does each second.
 func (w *watched) work() {
-	w.tell()
-	w.find(time.Now(), true)
+	w.logChanges()
+	w.noteFindings(time.Now(), true)
 	w.problems.tick(time.Now())
 	w.forget(time.Now())
 }
 
-// events returns how many events of each kind are kept.
+// events returns the number of events of each kind in the history.
 func (w *watched) events() map[string]int {
 	kinds := make(map[string]int)
 	for after := uint64(0); ; {
@@ -78,12 +78,13 @@ func routerID(n int) router.ID {
 	return router.ID{Interface: "eth" + string(rune('0'+n>>8)), Family: packet.IPv4, VRID: uint8(n)}
 }
 
-// invented is a source that nobody has, another one for each number.
+// invented returns a source address that no host has, a different one for each number.
 func invented(n int) netip.Addr {
 	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, 10<<24+uint32(n))))
 }
 
-// strange is what is found of an advertisement of such a source with so many addresses.
+// strange returns a finding about an advertisement of an invented source with the given number of
+// addresses.
 func strange(id router.ID, n, addresses int, reason packet.Reason) router.Finding {
 	c := &vrrp.Comparison{
 		State:  vrrp.Active,
@@ -100,8 +101,8 @@ func turn(id router.ID, from, to vrrp.State) router.Transition {
 	return router.Transition{ID: id, Action: vrrp.Action{Kind: vrrp.TransitionTo, From: from, To: to, Cause: vrrp.CauseHigherPriority, Peer: invented(1)}}
 }
 
-// O-10, O-02: what packets cause is logged once in ten seconds for each router,
-// peer and reason, with the number of those that were held back.
+// What packets cause is logged once in a RepeatInterval for each router, peer and reason, with
+// the number of suppressed lines.
 func TestLogIsLimited(t *testing.T) {
 	t.Attr("proves", "O-02 O-10")
 	synctest.Test(t, func(t *testing.T) {
@@ -131,13 +132,13 @@ func TestLogIsLimited(t *testing.T) {
 		w.Failure(router.Failure{Action: "send", Err: errors.New("no buffer space")})
 		w.work()
 		if got := w.out.String(); strings.Count(got, "\n") != 2 || strings.Count(got, "suppressed=999") != 2 {
-			t.Errorf("afterwards: %s", got)
+			t.Errorf("after the RepeatInterval: %s", got)
 		}
 	})
 }
 
-// However many sources are invented for however many routers, the log and what is
-// kept have limits, transitions stay among the events, and what isn't logged is counted.
+// However many sources are invented for however many routers, the log and the memory are bounded,
+// transitions stay in the history, and what isn't logged is counted.
 func TestFloodOfInventedSources(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const routers, seconds, each = 1000, 10, 20_000
@@ -159,14 +160,14 @@ func TestFloodOfInventedSources(t *testing.T) {
 			w.work()
 			time.Sleep(time.Second)
 		}
-		w.sumUp(time.Now())
+		w.logSummary(time.Now())
 		if n := w.out.Len(); n > 100_000 || n < 1000 {
 			t.Errorf("%d octets of log in %d s", n, seconds)
 		}
-		if w.findings.total > findingsMost {
+		if w.findings.total > maxFindings {
 			t.Errorf("%d findings are kept", w.findings.total)
 		}
-		if n := len(w.problems.all); n > problemsMost {
+		if n := len(w.problems.all); n > maxProblems {
 			t.Errorf("%d problems are kept", n)
 		}
 		if kinds := w.events(); kinds["transition"] != routers {
@@ -174,19 +175,19 @@ func TestFloodOfInventedSources(t *testing.T) {
 		}
 		for _, text := range []string{"more findings of 1000 routers were not logged", "more problems of"} {
 			if !strings.Contains(w.out.String(), text) {
-				t.Errorf("the log doesn't say that there were %s", text)
+				t.Errorf("the log lacks the summary: %s", text)
 			}
 		}
 		time.Sleep(10 * time.Minute)
 		w.work()
-		if len(w.findings.pages) > 0 || w.findings.total > 0 || len(w.problems.all) > 0 || len(w.problems.peers) > 0 {
+		if len(w.findings.routers) > 0 || w.findings.total > 0 || len(w.problems.all) > 0 || len(w.problems.peers) > 0 {
 			t.Errorf("after the flood %d findings and %d problems are kept", w.findings.total, len(w.problems.all))
 		}
 	})
 }
 
-// The event loop needs no memory for what isn't news: neither for who is known nor for
-// who finds no place.
+// Findings allocate no memory on the event loop unless there is a new peer, and none for peers
+// that find no place.
 func TestFindingsTakeNoMemory(t *testing.T) {
 	w := newWatched()
 	id := routerID(51)
@@ -208,8 +209,8 @@ func TestFindingsTakeNoMemory(t *testing.T) {
 	}
 }
 
-// Routers that anybody makes change their states all the time don't fill the log, and
-// the first change of each is there.
+// Routers that change their states all the time don't fill the log, and the first change of each
+// is logged.
 func TestLogOfFlappingRouters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const routers = 200
@@ -228,13 +229,13 @@ func TestLogOfFlappingRouters(t *testing.T) {
 			w.work()
 			time.Sleep(time.Second - 1)
 		}
-		w.sumUp(time.Now())
+		w.logSummary(time.Now())
 		lines := strings.Count(w.out.String(), "msg=transition")
 		if n := w.out.Len(); n > 100_000 || lines < routers {
 			t.Errorf("%d octets of log with %d transitions", n, lines)
 		}
 		if !strings.Contains(w.out.String(), " more changes of state of ") {
-			t.Errorf("the log doesn't say that there were more: %d octets, ends with %s", w.out.Len(), w.out.String()[max(0, w.out.Len()-700):])
+			t.Errorf("the log lacks the summary: %d octets, ends with %s", w.out.Len(), w.out.String()[max(0, w.out.Len()-700):])
 		}
 		if kinds := w.events(); kinds["transition"] != 4096 {
 			t.Errorf("%v", kinds)
@@ -242,7 +243,7 @@ func TestLogOfFlappingRouters(t *testing.T) {
 	})
 }
 
-// blocked is a log that nobody reads.
+// blocked is a log whose reader is stuck.
 type blocked chan struct{}
 
 func (b blocked) Write(p []byte) (int, error) {
@@ -250,8 +251,8 @@ func (b blocked) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// What acts on changes of state is told of the last one of each router, also while
-// the log can't be written and more has come than waits for it.
+// Subscribers of LatestTransitions get the last transition of each router, even while the log is
+// blocked and its queue overflows.
 func TestStatesDontWaitForTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatched()
@@ -266,7 +267,7 @@ func TestStatesDontWaitForTheLog(t *testing.T) {
 			w.Transition(t)
 		}
 		transition(turn(routerID(0), vrrp.Initialize, vrrp.Backup))
-		go w.tell()
+		go w.logChanges()
 		synctest.Wait()
 		for range 100 {
 			for n := range 200 {
@@ -280,13 +281,13 @@ func TestStatesDontWaitForTheLog(t *testing.T) {
 				t.Errorf("router %d: %v", n, told[routerID(n)])
 			}
 		}
-		if len(w.changes) > waiting {
+		if len(w.changes) > maxChanges {
 			t.Errorf("%d changes wait", len(w.changes))
 		}
 		close(log)
 		synctest.Wait()
-		w.tell()
-		if kinds := w.events(); kinds["transition"] != waiting {
+		w.logChanges()
+		if kinds := w.events(); kinds["transition"] != maxChanges {
 			t.Errorf("%v", kinds)
 		}
 		cancel()
@@ -294,8 +295,8 @@ func TestStatesDontWaitForTheLog(t *testing.T) {
 	})
 }
 
-// What is usual for a moment when states change is no problem, before or after.
-func TestFindingRipens(t *testing.T) {
+// Findings that are normal for a moment during transitions are no problem.
+func TestShortFindingIsNoProblem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatched()
 		id := routerID(51)
@@ -311,17 +312,17 @@ func TestFindingRipens(t *testing.T) {
 		see(100, time.Millisecond)
 		see(100, 300*time.Millisecond)
 		if all := w.problems.of(id); len(all) > 0 {
-			t.Errorf("every time it was over soon, and there is %v", all)
+			t.Errorf("there were only short episodes, but there is the problem %v", all)
 		}
 		see(3, 100*time.Millisecond)
 		if all := w.problems.of(id); len(all) != 1 || all[0].Kind != control.TwoActives {
-			t.Errorf("it goes on, and there is %v", all)
+			t.Errorf("the finding lasts, but the problems are %v", all)
 		}
 	})
 }
 
-// A peer whose list is wrong is told also while many are invented, if it was there
-// before them.
+// A real peer with a wrong list is reported during a flood of invented peers, if it was there
+// before the flood.
 func TestRealPeerBesideInventedOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatched()
@@ -344,7 +345,7 @@ func TestRealPeerBesideInventedOnes(t *testing.T) {
 	})
 }
 
-func TestAllowance(t *testing.T) {
+func TestLogBudget(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	a := NewLogBudget()
 	count := func(kept int) (octets int) {
@@ -368,7 +369,7 @@ func TestAllowance(t *testing.T) {
 		a.Spend(now, 60)
 	}
 	if n := count(0); n != 0 {
-		t.Errorf("%d octets after all is spent", n)
+		t.Errorf("%d octets after the budget was spent", n)
 	}
 	now = now.Add(time.Hour)
 	if n := count(0); n > logBurst || n == 0 {

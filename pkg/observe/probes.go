@@ -15,50 +15,51 @@ import (
 )
 
 const (
-	// arriveEvery is the time between two looks at routers that have just started, and
-	// arriveAtOnce how many are looked at: each asks about its addresses. arriveTries is how
-	// often it is tried when its addresses aren't known yet.
-	arriveEvery  = 20 * time.Millisecond
-	arriveAtOnce = 32
-	arriveTries  = 50
+	// probeEvery is the interval of probes for routers that have just started, and probesAtOnce
+	// the number of routers that are handled each time. probeTries is the number of attempts
+	// while the addresses of a router aren't known yet.
+	probeEvery   = 20 * time.Millisecond
+	probesAtOnce = 32
+	probeTries   = 50
 )
 
-// arrival is a router that has just started.
-type arrival struct {
+// pendingProbe is a router that has just started, and whose addresses haven't been probed yet.
+type pendingProbe struct {
 	id    router.ID
 	tries int
 }
 
-// foreign is a virtual address of a router that has heard no Active so far, and was asked
-// about when the router started.
-type foreign struct {
+// probedAddress is a virtual address of a starting router for which a probe was sent. The router
+// hasn't heard an Active so far.
+type probedAddress struct {
 	id router.ID
-	by packet.MAC // who answers for it; zero: nobody
+	by packet.MAC // the MAC that answers for it; zero: none
 }
 
-// Transition is told of a router's change of state, and never waits.
+// Transition takes in a change of state. It never waits.
 //
-// A router that starts asks whether another host has its addresses. If one has, and the
-// router hears no Active, it takes over all the same, and says so: RFC 9568 has it take over,
-// and if an answer held it back anybody on the link could keep every router from it.
+// A router that starts probes whether another host has its addresses. If one has, and the router
+// hears no Active, it takes over all the same and reports a problem: RFC 9568 requires it to take
+// over, and if an answer could stop it, any host on the link could keep every router from taking
+// over.
 func (c *Conflicts) Transition(t router.Transition) {
 	c.mu.Lock()
-	c.turns = append(c.turns, t)
+	c.transitions = append(c.transitions, t)
 	c.mu.Unlock()
 	nudge(c.wake)
 }
 
-// turn takes the changes of state in.
-func (c *Conflicts) turn(now time.Time) {
+// handleTransitions processes the transitions received since the last call.
+func (c *Conflicts) handleTransitions(now time.Time) {
 	c.mu.Lock()
-	all := c.turns
-	c.turns = nil
+	all := c.transitions
+	c.transitions = nil
 	c.mu.Unlock()
 	for _, t := range all {
-		claims := c.settle(t.ID)
+		claims := c.endProbes(t.ID)
 		switch {
 		case t.From == vrrp.Initialize && t.To == vrrp.Backup:
-			c.arrivals = append(c.arrivals, arrival{id: t.ID})
+			c.pendingProbes = append(c.pendingProbes, pendingProbe{id: t.ID})
 		case t.To == vrrp.Active && t.Cause == vrrp.CauseNobody:
 			for mac, addresses := range claims {
 				c.problems.Note(now, t.ID, inUse(t.ID, mac, addresses))
@@ -67,14 +68,14 @@ func (c *Conflicts) turn(now time.Time) {
 	}
 }
 
-// settle ends the questions of a router. It returns the MACs that answered, each with the
-// router's addresses that it answered for.
-func (c *Conflicts) settle(id router.ID) map[packet.MAC][]netip.Addr {
-	c.arrivals = slices.DeleteFunc(c.arrivals, func(a arrival) bool { return a.id == id })
+// endProbes ends the probes of a router. It returns the MACs that answered, each with the
+// addresses that it answered for.
+func (c *Conflicts) endProbes(id router.ID) map[packet.MAC][]netip.Addr {
+	c.pendingProbes = slices.DeleteFunc(c.pendingProbes, func(a pendingProbe) bool { return a.id == id })
 	claims := make(map[packet.MAC][]netip.Addr)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	maps.DeleteFunc(c.foreign, func(at spot, f *foreign) bool {
+	maps.DeleteFunc(c.probed, func(at ifAddr, f *probedAddress) bool {
 		if f.id == id && f.by != (packet.MAC{}) {
 			claims[f.by] = append(claims[f.by], at.address)
 		}
@@ -87,23 +88,23 @@ func inUse(id router.ID, mac packet.MAC, addresses []netip.Addr) Observation {
 	slices.SortFunc(addresses, netip.Addr.Compare)
 	s := Observation{
 		Kind: control.AddressInUse, Peer: mac.String(),
-		Text:   "heard no Active and took over, but another host, at " + mac.String() + ", had " + joinAddresses(addresses) + " before",
-		Remedy: "take the address off that host: the switch's table of MACs says at which port it is",
+		Text:   "took over because it heard no Active, but the host with the MAC " + mac.String() + " already had " + joinAddresses(addresses),
+		Remedy: "remove the address from that host; the MAC table of the switch shows its port",
 	}
 	if mac == packet.VirtualMAC(id.Family, id.VRID) {
-		s.Remedy = "it is a router of this VRID that isn't heard here: look for a firewall, a switch or IGMP snooping that drops VRRP; run failoverctl doctor on both"
+		s.Remedy = "that host is a router of this VRID whose advertisements don't arrive here: look for a firewall, a switch or IGMP snooping that drops VRRP; run failoverctl doctor on both"
 	}
 	return s
 }
 
-// arrive returns the questions of routers that have just started. Those whose addresses
-// aren't known yet stay.
-func (c *Conflicts) arrive() (all []question) {
-	now := c.arrivals[:min(len(c.arrivals), arriveAtOnce)]
-	later := slices.Clone(c.arrivals[len(now):])
+// nextProbes returns probes for the addresses of routers that have just started. Routers whose
+// addresses aren't known yet are tried again later.
+func (c *Conflicts) nextProbes() (all []question) {
+	now := c.pendingProbes[:min(len(c.pendingProbes), probesAtOnce)]
+	later := slices.Clone(c.pendingProbes[len(now):])
 	for _, a := range now {
 		addresses := c.addresses(a.id)
-		if a.tries++; len(addresses) == 0 && a.tries < arriveTries {
+		if a.tries++; len(addresses) == 0 && a.tries < probeTries {
 			later = append(later, a)
 			continue
 		}
@@ -113,13 +114,13 @@ func (c *Conflicts) arrive() (all []question) {
 		}
 		for _, address := range addresses {
 			c.mu.Lock()
-			c.foreign[spot{s.Ifindex, address}] = &foreign{id: a.id}
+			c.probed[ifAddr{s.Ifindex, address}] = &probedAddress{id: a.id}
 			c.mu.Unlock()
 			if q, ok := whoHas(s.Ifindex, s.OwnMAC, s.Source, address); ok {
 				all = append(all, q)
 			}
 		}
 	}
-	c.arrivals = later
+	c.pendingProbes = later
 	return all
 }

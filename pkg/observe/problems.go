@@ -16,25 +16,26 @@ import (
 )
 
 const (
-	// problemLasts is how long a problem is one at least after it was last seen.
-	problemLasts = 10 * time.Second
-	// problemPeers is with how many others a router may have problems of a kind:
-	// their addresses come from the network.
-	problemPeers = 4
-	// problemsMost is how many problems there may be in all.
-	problemsMost = 4096
+	// minProblemDuration is the minimum time that a problem is shown after it was last seen.
+	minProblemDuration = 10 * time.Second
+	// maxProblemPeers is the maximum number of peers with which a router may have problems of one
+	// kind. It bounds the memory, because peer addresses come from the network.
+	maxProblemPeers = 4
+	// maxProblems is the maximum number of problems in all.
+	maxProblems = 4096
 )
 
-// Problems keeps what is wrong between the routers of this host and others.
+// Problems has the current problems between the routers of this host and others. It is safe for
+// concurrent use.
 type Problems struct {
 	log     *logrus.Logger
 	history *control.History
-	room    *LogBudget
+	budget  *LogBudget
 
-	mu     sync.Mutex
-	all    map[problemKey]*problem
-	peers  map[problemKind]int // how many problems there are of each
-	untold unlogged[router.ID]
+	mu       sync.Mutex
+	all      map[problemKey]*problem
+	peers    map[problemKind]int // the number of problems of each kind
+	unlogged unlogged[router.ID]
 }
 
 type problemKind struct {
@@ -49,37 +50,37 @@ type problemKey struct {
 
 type problem struct {
 	control.Problem
-	sight  Observation
-	told   bool
-	missed bool // there was no room to tell it
+	observation Observation
+	logged      bool
+	unlogged    bool // the log budget had no room for it
 }
 
-// Sight is a problem as it is seen.
+// Observation is one sighting of a problem.
 type Observation struct {
-	Kind, Peer   string // the kind is one of control.ProblemKinds
+	Kind, Peer   string // Kind is one of control.ProblemKinds
 	Text, Remedy string
-	Interval     time.Duration // in which it is seen again; 0: unknown
-	Watched      bool          // it is looked for discardsEvery, so that it is over when it isn't seen
-	// Since is when it began, if that was before it is told of, and Count how often it
-	// was seen since the last time; 0 stands for once.
+	Interval     time.Duration // the time until it is seen again if it lasts; 0: unknown
+	Watched      bool          // it is checked each checkEvery, so it is over when it isn't seen
+	// Since is when the problem began, if that was earlier than now. Count is the number of
+	// sightings since the last Observation; 0 means 1.
 	Since time.Time
 	Count uint64
 }
 
-// lasts is how long it is taken for a problem without being seen again.
-func (s *Observation) lasts() time.Duration {
+// retention returns how long a problem is kept after it was last seen.
+func (s *Observation) retention() time.Duration {
 	if s.Watched {
-		return 2 * discardsEvery
+		return 2 * checkEvery
 	}
-	return lasts(s.Interval)
+	return retention(s.Interval)
 }
 
-// NewProblems keeps none yet. What is told of them takes its room in the log.
+// NewProblems returns an empty Problems. budget limits the log lines about problems.
 func NewProblems(log *logrus.Logger, history *control.History, room *LogBudget) *Problems {
-	return &Problems{log: log, history: history, room: room, all: make(map[problemKey]*problem), peers: make(map[problemKind]int)}
+	return &Problems{log: log, history: history, budget: room, all: make(map[problemKey]*problem), peers: make(map[problemKind]int)}
 }
 
-// Note takes in that a problem is seen.
+// Note records an observation of a problem.
 func (p *Problems) Note(now time.Time, id router.ID, s Observation) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -96,21 +97,21 @@ func (p *Problems) Note(now time.Time, id router.ID, s Observation) {
 		p.all[key] = one
 		p.peers[key.problemKind]++
 	}
-	one.sight, one.Last, one.Text, one.Remedy = s, now, s.Text, s.Remedy
+	one.observation, one.Last, one.Text, one.Remedy = s, now, s.Text, s.Remedy
 	one.Count += max(s.Count, 1)
-	if !one.told {
-		p.tell(now, key, one)
+	if !one.logged {
+		p.announce(now, key, one)
 	}
 }
 
-// place makes room for another problem of a kind, and reports whether there is some.
-// What was seen only once gives way before it is over.
+// place makes room for another problem of a kind, and reports whether there is room. A problem
+// that was seen only once is replaced early.
 func (p *Problems) place(now time.Time, kind problemKind) bool {
-	if p.peers[kind] < problemPeers {
-		return len(p.all) < problemsMost
+	if p.peers[kind] < maxProblemPeers {
+		return len(p.all) < maxProblems
 	}
 	for key, one := range p.all {
-		if key.problemKind == kind && one.Count == 1 && now.Sub(one.Last) >= problemLasts {
+		if key.problemKind == kind && one.Count == 1 && now.Sub(one.Last) >= minProblemDuration {
 			p.end(now, key, one)
 			return true
 		}
@@ -118,39 +119,39 @@ func (p *Problems) place(now time.Time, kind problemKind) bool {
 	return false
 }
 
-// tell tells of a problem, if there is room in the log: first of all that a router has
-// one of the kind. Otherwise it is told later, if it lasts.
-func (p *Problems) tell(now time.Time, key problemKey, one *problem) {
+// announce logs a problem if the log budget allows. The first problem of a kind may use more of
+// the budget than others. A problem that isn't logged now is logged later if it lasts.
+func (p *Problems) announce(now time.Time, key problemKey, one *problem) {
 	kept := ProblemsReserve
 	if p.peers[key.problemKind] > 1 {
 		kept = FindingsReserve
 	}
-	if !p.room.Take(now, len(one.Text)+len(one.Remedy), kept) {
-		if !one.missed {
-			p.untold.add(1, key.id)
+	if !p.budget.Take(now, len(one.Text)+len(one.Remedy), kept) {
+		if !one.unlogged {
+			p.unlogged.add(1, key.id)
 		}
-		one.missed = true
+		one.unlogged = true
 		return
 	}
-	one.told = true
+	one.logged = true
 	p.log.WithFields(Fields(key.id)).WithFields(logrus.Fields{"problem": key.kind, "peer": key.peer}).Warnf("%s: %s", one.Text, one.Remedy)
 	p.event(key, key.kind+": "+one.Text+": "+one.Remedy)
 }
 
-// tick forgets what isn't seen any more.
+// tick removes problems whose retention is over.
 func (p *Problems) tick(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	full := len(p.all) >= problemsMost
+	full := len(p.all) >= maxProblems
 	for key, one := range p.all {
 		idle := now.Sub(one.Last)
-		if idle >= one.sight.lasts() || full && one.Count == 1 && idle >= problemLasts {
+		if idle >= one.observation.retention() || full && one.Count == 1 && idle >= minProblemDuration {
 			p.end(now, key, one)
 		}
 	}
 }
 
-// Over takes in that a router has no problem of a kind any more, with nobody.
+// Clear removes all problems of one kind of a router.
 func (p *Problems) Clear(now time.Time, id router.ID, kind string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -164,27 +165,27 @@ func (p *Problems) Clear(now time.Time, id router.ID, kind string) {
 	}
 }
 
-// end forgets a problem. That it is over is told if it was told that there is one.
+// end removes a problem. Its end is logged if its beginning was.
 func (p *Problems) end(now time.Time, key problemKey, one *problem) {
 	delete(p.all, key)
 	if p.peers[key.problemKind]--; p.peers[key.problemKind] == 0 {
 		delete(p.peers, key.problemKind)
 	}
-	if !one.told {
+	if !one.logged {
 		return
 	}
 	long := one.Last.Sub(one.Since).Round(time.Millisecond)
-	p.room.Spend(now, len(one.Text))
+	p.budget.Spend(now, len(one.Text))
 	p.log.WithFields(Fields(key.id)).WithFields(logrus.Fields{"problem": key.kind, "peer": key.peer}).Infof("over after %v: %s", long, one.Text)
 	p.event(key, key.kind+" over after "+long.String()+": "+one.Text)
 }
 
-// missed returns how many problems of how many routers there was no room for in the
-// log, since the last time.
+// missed returns how many problems were not logged because the budget was spent, and of how many
+// routers, since the last call.
 func (p *Problems) missed() (count uint64, routers int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.untold.take()
+	return p.unlogged.take()
 }
 
 func (p *Problems) event(key problemKey, text string) {
@@ -201,10 +202,10 @@ func (p *Problems) has(id router.ID, kind string) bool {
 	return p.peers[problemKind{id, kind}] > 0
 }
 
-// of returns a router's problems, the worst kinds first.
+// of returns the problems of a router, the worst kinds first.
 func (p *Problems) of(id router.ID) []control.Problem { return p.ByRouter()[id] }
 
-// Each returns the problems of each router, the worst kinds first.
+// ByRouter returns the problems of each router, the worst kinds first.
 func (p *Problems) ByRouter() map[router.ID][]control.Problem {
 	each := make(map[router.ID][]control.Problem)
 	p.mu.Lock()

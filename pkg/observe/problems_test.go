@@ -23,20 +23,20 @@ import (
 
 var problemsID = router.ID{Interface: "eth0", Family: packet.IPv4, VRID: 51}
 
-// keeper is a keeper of problems with a time of its own.
-type keeper struct {
+// problemRig is a Problems with a clock of its own.
+type problemRig struct {
 	*Problems
 	now time.Time
 }
 
-func newKeeper() *keeper {
+func newProblemRig() *problemRig {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	return &keeper{NewProblems(log, control.NewHistory(), NewLogBudget()), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	return &problemRig{NewProblems(log, control.NewHistory(), NewLogBudget()), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 }
 
-// see has something be seen so many times, each time after so long.
-func (k *keeper) see(s Observation, times int, every time.Duration) {
+// see notes an observation several times, at the given interval.
+func (k *problemRig) see(s Observation, times int, every time.Duration) {
 	for range times {
 		k.now = k.now.Add(every)
 		k.Note(k.now, problemsID, s)
@@ -44,7 +44,7 @@ func (k *keeper) see(s Observation, times int, every time.Duration) {
 	}
 }
 
-func (k *keeper) events() (all []string) {
+func (k *problemRig) events() (all []string) {
 	events, _ := k.history.After(0)
 	for _, e := range events {
 		all = append(all, e.Text)
@@ -52,9 +52,9 @@ func (k *keeper) events() (all []string) {
 	return all
 }
 
-// A problem is told once when it begins and once when it isn't seen any more.
+// A problem is logged once when it begins, and once when it ends.
 func TestProblemBeginsAndEnds(t *testing.T) {
-	k := newKeeper()
+	k := newProblemRig()
 	s := Observation{Kind: control.Interval, Peer: "192.0.2.2", Text: "the text", Remedy: "the remedy", Interval: time.Second}
 	k.see(s, 5, time.Second)
 	want := []control.Problem{{Kind: "interval", Peer: "192.0.2.2", Since: k.now.Add(-4 * time.Second), Last: k.now, Count: 5, Text: "the text", Remedy: "the remedy"}}
@@ -66,30 +66,30 @@ func TestProblemBeginsAndEnds(t *testing.T) {
 	}
 	k.tick(k.now.Add(12*time.Second - 1))
 	if len(k.of(problemsID)) != 1 {
-		t.Error("it is over before three times Active_Down_Interval")
+		t.Error("the problem ended before three times the Active_Down_Interval")
 	}
 	k.tick(k.now.Add(12 * time.Second))
 	if all := k.of(problemsID); len(all) > 0 {
-		t.Errorf("it isn't over: %v", all)
+		t.Errorf("the problem doesn't end: %v", all)
 	}
 	if diff := cmp.Diff([]string{"interval: the text: the remedy", "interval over after 4s: the text"}, k.events()); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// Addresses that somebody makes up don't fill the memory.
+// Invented addresses don't fill the memory.
 func TestProblemsAreBounded(t *testing.T) {
-	k := newKeeper()
+	k := newProblemRig()
 	for n := range 1000 {
 		k.see(Observation{Kind: control.Interval, Peer: fmt.Sprint(n)}, 1, time.Microsecond)
 	}
-	if n := len(k.of(problemsID)); n != problemPeers {
+	if n := len(k.of(problemsID)); n != maxProblemPeers {
 		t.Errorf("%d problems of a kind", n)
 	}
 }
 
-// What the state machine finds becomes a problem with the values of both.
-func TestSighted(t *testing.T) {
+// A finding of the state machine becomes a problem with the values of both routers.
+func TestObservationOf(t *testing.T) {
 	said := func(priority uint8, interval time.Duration, addresses ...string) vrrp.Parameters {
 		s := vrrp.Parameters{Version: 3, Priority: priority, Interval: interval}
 		for _, a := range addresses {
@@ -108,17 +108,17 @@ func TestSighted(t *testing.T) {
 		refused    bool
 		kind, text string
 	}{
-		{packet.ReasonAdvertisementReceived, vrrp.Active, same, false, "two_actives", "192.0.2.2 (priority 90) is Active as well as this host (priority 100)"},
+		{packet.ReasonAdvertisementReceived, vrrp.Active, same, false, "two_actives", "192.0.2.2 (priority 90) is Active at the same time as this host (priority 100)"},
 		{packet.ReasonAdvertisementReceived, vrrp.Active, said(0, time.Second), false, "", ""},
 		{packet.ReasonAdvertisementReceived, vrrp.Active, said(101, time.Second), false, "", ""},
-		{packet.ErrOwnerConflict, vrrp.Active, same, false, "two_actives", "goes on"},
+		{packet.ErrOwnerConflict, vrrp.Active, same, false, "two_actives", "doesn't yield"},
 		{packet.ErrOwnerConflict, vrrp.Active, same, false, "two_actives", "vmac_xmit_base"},
 		{packet.ErrInterval, vrrp.Backup, said(90, time.Second), false, "interval", "192.0.2.2 advertises every 1s, this host every 100ms"},
-		{packet.ErrInterval, vrrp.Backup, said(90, time.Second), true, "interval", "it isn't heeded"},
+		{packet.ErrInterval, vrrp.Backup, said(90, time.Second), true, "interval", "this host ignores it"},
 		{packet.ErrAddressList, vrrp.Backup, said(90, time.Second, "192.0.2.10", "192.0.2.12"), false, "address_list", "192.0.2.2 has 192.0.2.12, which this host lacks, and lacks 192.0.2.11, which this host has"},
 		{packet.ErrAddressList, vrrp.Backup, said(90, time.Second, "192.0.2.10"), false, "address_list", "192.0.2.2 lacks 192.0.2.11"},
 		{packet.ErrAddressList, vrrp.Active, said(90, time.Second, "192.0.2.77"), false, "duplicate_vrid", "192.0.2.2 uses VRID 51 for 192.0.2.77, this host for 192.0.2.10 192.0.2.11"},
-		{packet.ErrAuth, vrrp.Backup, typed, true, "authentication", "192.0.2.2 isn't heeded: authentication data is not the router's"},
+		{packet.ErrAuth, vrrp.Backup, typed, true, "authentication", "this host ignores 192.0.2.2: authentication data is not the router's"},
 		{packet.ErrAuthType, vrrp.Backup, typed, true, "authentication", "192.0.2.2 has authentication type 1, this host 0"},
 		{packet.ErrVersion, vrrp.Backup, same, true, "version", "another version"},
 		{packet.ErrChecksum, vrrp.Backup, same, true, "checksum", "checksums"},
@@ -129,28 +129,29 @@ func TestSighted(t *testing.T) {
 			Kind: vrrp.Report, Reason: x.reason, Peer: netip.MustParseAddr("192.0.2.2"), Refused: x.refused,
 			Comparison: &vrrp.Comparison{State: x.state, Ours: ours, Theirs: x.theirs},
 		}}
-		s, ok := sighted(f, len(x.theirs.Addresses))
+		s, ok := observationOf(f, len(x.theirs.Addresses))
 		if ok != (x.kind != "") || ok && (s.Kind != x.kind || !strings.Contains(s.Text+" -> "+s.Remedy, x.text) || s.Remedy == "") {
 			t.Errorf("%v while %v: %+v, %v", x.reason, x.state, s, ok)
 		}
 	}
 }
 
-// Who is heard in this router's version may speak the other one too.
-func TestDiscarded(t *testing.T) {
+// An Active of this router's version may send the other version too.
+func TestDiscardObservation(t *testing.T) {
 	d := datapath.Discard{Source: netip.MustParseAddr("192.0.2.2"), ReceivedAt: 5}
-	if got, ok := discarded(packet.ErrVersion, d, router.Status{ID: problemsID, Protocol: vrrp.Status{Since: 6}}); ok {
+	if got, ok := discardObservation(packet.ErrVersion, d, router.Status{ID: problemsID, Protocol: vrrp.Status{Since: 6}}); ok {
 		t.Errorf("before the state was entered: %+v", got)
 	}
 	for active, want := range map[string]bool{"192.0.2.2": false, "192.0.2.3": true} {
 		s := router.Status{ID: problemsID, Protocol: vrrp.Status{Active: netip.MustParseAddr(active)}}
-		if got, ok := discarded(packet.ErrVersion, d, s); ok != want || ok && got.Kind != control.Version {
+		if got, ok := discardObservation(packet.ErrVersion, d, s); ok != want || ok && got.Kind != control.Version {
 			t.Errorf("with %s Active: %+v, %v", active, got, ok)
 		}
 	}
 }
 
-// followed is the status of a router that has heard an advertisement with the interval; 0: none.
+// followed returns the status of a router that has heard an advertisement with the interval; 0
+// means that it has heard none.
 func followed(t *testing.T, c vrrp.Config, interval time.Duration, now vrrp.Instant) vrrp.Status {
 	t.Helper()
 	c.Version, c.VRID, c.Family, c.Interval = 3, 51, packet.IPv4, 100*time.Millisecond
@@ -168,8 +169,8 @@ func followed(t *testing.T, c vrrp.Config, interval time.Duration, now vrrp.Inst
 	return r.Status()
 }
 
-// A Backup that waits for an Active much longer than by its own interval says so, for
-// how long that has been silent, and when it takes over.
+// A Backup that waits for an Active much longer than its own interval suggests reports the
+// problem, how long the Active has been silent, and when it takes over.
 func TestSlowActive(t *testing.T) {
 	const heard = vrrp.Instant(time.Hour)
 	const longest = 40950 * time.Millisecond
@@ -182,7 +183,7 @@ func TestSlowActive(t *testing.T) {
 	}{
 		{"nobody", 0, 0, 0, nil},
 		{"ten times, but soon enough", 0, time.Second, 0, nil},
-		{"heard", 0, longest, 0, []string{"follows 192.0.2.77, whose interval of 40.95s is 409 times this host's 100ms: if it falls silent, this host takes over only after 2m28s", "max_interval"}},
+		{"heard", 0, longest, 0, []string{"follows 192.0.2.77, whose interval of 40.95s is 409 times the 100ms of this host: if it fails, this host takes over only after 2m28s", "max_interval"}},
 		{"silent", 0, longest, 12 * time.Second, []string{"and which has been silent for 12s: this host takes over in 2m16s at the latest"}},
 		{"due", 0, longest, 3 * time.Minute, []string{"in 0s"}},
 		{"bounded", time.Second, longest, 0, nil},
@@ -200,12 +201,12 @@ func TestSlowActive(t *testing.T) {
 		}
 	}
 	if s, ok := slowActive(vrrp.Status{}, heard); ok {
-		t.Errorf("of a router that doesn't take part: %+v", s)
+		t.Errorf("reported for a router in Initialize: %+v", s)
 	}
 }
 
-// Two hosts with priority 255 have a problem: the one that yields as long as it follows the
-// other one, and the one that is Active when it hears the other one.
+// Two hosts with priority 255 have a problem: the one that yields as long as it follows the other
+// one, and the Active when it hears the other one.
 func TestTwoOwners(t *testing.T) {
 	said := vrrp.Parameters{Version: 3, Priority: vrrp.OwnerPriority, Interval: time.Second}
 	for _, state := range []vrrp.State{vrrp.Active, vrrp.Backup} {
@@ -216,7 +217,7 @@ func TestTwoOwners(t *testing.T) {
 			Kind: vrrp.Report, Reason: packet.ErrOwnerConflict, Peer: netip.MustParseAddr("192.0.2.77"),
 			Comparison: &vrrp.Comparison{State: state, Ours: said, Theirs: said},
 		}})
-		o.find(time.Now(), true)
+		o.noteFindings(time.Now(), true)
 		shown := func(now time.Time) bool {
 			o.problems.tick(now)
 			all := o.problems.of(problemsID)
@@ -232,23 +233,23 @@ func TestTwoOwners(t *testing.T) {
 		look := func() ([]router.Status, error) { return []router.Status{{ID: problemsID, Protocol: p}}, nil }
 		now := time.Now()
 		for range 100 {
-			now = now.Add(discardsEvery)
-			if o.sightFollowed(now, look); !shown(now) {
-				t.Fatalf("it is over after %v, while the other one is followed", time.Until(now))
+			now = now.Add(checkEvery)
+			if o.noteFollowed(now, look); !shown(now) {
+				t.Fatalf("the problem ended after %v, while the router follows the other owner", time.Until(now))
 			}
 		}
 		p.ActivePriority = 100
 		for range 3 {
-			now = now.Add(discardsEvery)
-			o.sightFollowed(now, look)
+			now = now.Add(checkEvery)
+			o.noteFollowed(now, look)
 		}
 		if shown(now) {
-			t.Error("it isn't over")
+			t.Error("the problem doesn't end")
 		}
 	}
 }
 
-// It is told once, and over as soon as the router doesn't follow it any more.
+// A slow Active is logged once, and the problem ends as soon as the router stops following it.
 func TestSlowActiveIsOver(t *testing.T) {
 	now := process.Clock{}.Now()
 	slow, fast := followed(t, vrrp.Config{}, 40*time.Second, now), followed(t, vrrp.Config{}, 100*time.Millisecond, now)
@@ -272,8 +273,8 @@ func TestSlowActiveIsOver(t *testing.T) {
 	}
 	wall := time.Now()
 	tick := func() {
-		wall = wall.Add(discardsEvery)
-		o.sightFollowed(wall, look)
+		wall = wall.Add(checkEvery)
+		o.noteFollowed(wall, look)
 		o.problems.tick(wall)
 	}
 	shown := func() (n int) {
@@ -289,7 +290,7 @@ func TestSlowActiveIsOver(t *testing.T) {
 	hear(200 * time.Millisecond)
 	tick()
 	if asked != 0 {
-		t.Error("the loop is asked without a reason")
+		t.Error("the loop's status is read without a reason")
 	}
 	for range 5 {
 		hear(40 * time.Second)
@@ -300,7 +301,7 @@ func TestSlowActiveIsOver(t *testing.T) {
 	}
 	current = fast
 	if shown() != 0 {
-		t.Error("shown of a router that follows another")
+		t.Error("shown for a router that follows another Active")
 	}
 	for range 3 {
 		tick()
@@ -308,7 +309,7 @@ func TestSlowActiveIsOver(t *testing.T) {
 	asked = 0
 	tick()
 	if asked != 0 {
-		t.Error("the loop is still asked")
+		t.Error("the loop's status is still read")
 	}
 	var told []string
 	events, _ := o.history.After(0)
@@ -318,21 +319,21 @@ func TestSlowActiveIsOver(t *testing.T) {
 		}
 	}
 	if len(told) != 2 || !strings.HasPrefix(told[1], "slow_active over after ") {
-		t.Errorf("told: %q", told)
+		t.Errorf("logged: %q", told)
 	}
 }
 
-// A problem that is known to be over isn't shown until it would be forgotten.
+// A problem that is cleared isn't shown any more, although its retention isn't over.
 func TestProblemIsOver(t *testing.T) {
-	k := newKeeper()
+	k := newProblemRig()
 	k.see(Observation{Kind: control.Stuck, Text: "the text", Remedy: "the remedy", Interval: time.Minute}, 1, time.Second)
 	k.see(Observation{Kind: control.Interval, Peer: "192.0.2.2", Text: "another", Remedy: "the remedy", Interval: time.Minute}, 1, time.Second)
 	k.Clear(k.now, problemsID, control.Stuck)
-	k.Clear(k.now, problemsID, control.Stuck) // there is none
+	k.Clear(k.now, problemsID, control.Stuck) // there is no such problem
 	if all := k.of(problemsID); len(all) != 1 || all[0].Kind != control.Interval {
 		t.Errorf("left: %+v", all)
 	}
 	if all := k.events(); len(all) != 3 || !strings.HasPrefix(all[2], "stuck over after ") {
-		t.Errorf("told: %q", all)
+		t.Errorf("logged: %q", all)
 	}
 }

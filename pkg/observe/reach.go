@@ -19,66 +19,66 @@ import (
 )
 
 const (
-	// reachTime is how long a neighbour has to answer.
+	// reachTime is the time in which a neighbour has to answer.
 	reachTime = time.Second
-	// reachNeighbors is how many of them are asked at most.
+	// reachNeighbors is the maximum number of neighbours that are probed.
 	reachNeighbors = 3
 )
 
-// reachAfter is how long after a router became Active it is looked whether the
-// virtual MAC reaches anybody, and again if there was no neighbour to ask.
+// reachAfter is when the virtual MAC is checked after a router has become Active. Later checks
+// follow only if there was no neighbour to probe.
 var reachAfter = []time.Duration{time.Second, 10 * time.Second, time.Minute}
 
-// reachAgain is how often it is looked again where the virtual MAC wasn't let through.
+// reachAgain is the interval of checks while the virtual MAC is blocked.
 const reachAgain = 10 * time.Second
 
-// Reach finds out whether the virtual MAC is let through: hypervisors and
-// switches may drop what comes from another MAC than the one they know. Once
-// for each interface is enough, unless it isn't.
+// Reach finds out whether the network passes frames with the virtual MAC, because hypervisors and
+// switches may drop frames from an unknown MAC. After one successful check, an interface isn't
+// checked again.
 type Reach struct {
 	loop     activeRouter
 	handle   neighbors
 	problems *Problems
 	log      *logrus.Logger
-	wake     chan struct{} // has a value when somebody waits
+	wake     chan struct{} // has a value when waiting isn't empty
 
 	mu      sync.Mutex
-	waiting map[string]router.ID // that became Active, by the interface
-	known   map[string]bool      // interfaces that are being looked at, or are good
+	waiting map[string]router.ID // by interface: a router that became Active
+	checked map[string]bool      // interfaces that are being checked, or have passed
 
 	probe func(ctx context.Context, ifindex int, from packet.MAC, neighbor netip.Addr) (bool, error)
 }
 
-// activeRouter is what knows the state of a router.
+// activeRouter returns the status of a router. router.Loop implements it.
 type activeRouter interface {
 	StatusOf(router.ID) (router.Status, bool, error)
 }
 
-// neighbors knows who is on the network of an interface.
+// neighbors returns the known neighbours on an interface. link.Handle implements it.
 type neighbors interface {
 	Neighbors(ifindex int) ([]netip.Addr, error)
 }
 
-// NewReach asks the handle for neighbours, from another goroutine than the loop's.
+// NewReach returns a Reach. It uses handle from goroutines of its own, never from the event loop.
 func NewReach(loop activeRouter, handle neighbors, problems *Problems, log *logrus.Logger) *Reach {
-	return &Reach{loop: loop, handle: handle, problems: problems, log: log, wake: make(chan struct{}, 1), waiting: make(map[string]router.ID), known: make(map[string]bool), probe: transmit.Probe}
+	return &Reach{loop: loop, handle: handle, problems: problems, log: log, wake: make(chan struct{}, 1), waiting: make(map[string]router.ID), checked: make(map[string]bool), probe: transmit.Probe}
 }
 
-// Transition is told of a router's change of state, and never waits.
+// Transition takes in a change of state. It never waits.
 func (r *Reach) Transition(t router.Transition) {
 	id := t.ID
 	if t.To != vrrp.Active || id.Family != packet.IPv4 {
-		return // the virtual MAC of IPv4 is what is looked at
+		return // the check works with ARP, so only for IPv4
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.known[id.Interface] {
+	if !r.checked[id.Interface] {
 		r.waiting[id.Interface] = id
 		nudge(r.wake)
 	}
 }
 
-// Run looks whether the virtual MACs reach anybody, until ctx ends.
+// Run checks the virtual MACs until ctx ends.
 func (r *Reach) Run(ctx context.Context) error {
 	var checks sync.WaitGroup
 	defer checks.Wait()
@@ -87,28 +87,28 @@ func (r *Reach) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-r.wake:
-			for _, id := range r.begin() {
+			for _, id := range r.takeWaiting() {
 				checks.Go(func() { r.check(ctx, id) })
 			}
 		}
 	}
 }
 
-// begin returns the routers to check now.
-func (r *Reach) begin() (all []router.ID) {
+// takeWaiting returns the routers to check now.
+func (r *Reach) takeWaiting() (all []router.ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for name, id := range r.waiting {
-		r.known[name] = true
+		r.checked[name] = true
 		all = append(all, id)
 	}
 	clear(r.waiting)
 	return all
 }
 
-// check asks neighbours, and tells if none answers to the virtual MAC while one answers to the
-// interface's own. That counts only if it is so twice, and the router was Active all the time:
-// when a link flaps or another host takes over, answers go astray.
+// check probes neighbours from the virtual MAC and from the interface's own MAC. The virtual MAC
+// counts as blocked only if twice a neighbour answers to the own MAC alone, and the router stayed
+// Active in between: answers may get lost when a link flaps or another host takes over.
 func (r *Reach) check(ctx context.Context, id router.ID) {
 	good, suspected := false, false
 	var began router.Status
@@ -119,41 +119,41 @@ func (r *Reach) check(ctx context.Context, id router.ID) {
 		case <-time.After(after):
 		}
 		s, ok := r.status(id)
-		if !ok || suspected && !same(s, began) {
+		if !ok || suspected && !sameActive(s, began) {
 			break
 		}
 		began = s
 		answers, err := r.ask(ctx, s)
 		if err != nil {
-			r.log.WithFields(Fields(id)).WithError(err).Warn("can't find out whether the virtual MAC is let through")
+			r.log.WithFields(Fields(id)).WithError(err).Warn("could not check whether the network passes frames with the virtual MAC")
 			break
 		}
-		if now, ok := r.status(id); !ok || !same(now, began) {
+		if now, ok := r.status(id); !ok || !sameActive(now, began) {
 			break
 		}
 		if good = answers.virtual.IsValid(); good {
-			r.log.WithFields(Fields(id)).WithField("neighbor", answers.virtual.String()).Debug("the virtual MAC is let through")
+			r.log.WithFields(Fields(id)).WithField("neighbor", answers.virtual.String()).Debug("the network passes frames with the virtual MAC")
 			break
 		}
 		if suspected && answers.own.IsValid() {
-			good = r.blocked(ctx, s, answers.own)
+			good = r.watchBlocked(ctx, s, answers.own)
 			break
 		}
 		suspected = answers.own.IsValid()
 	}
 	r.mu.Lock()
-	r.known[id.Interface] = good
+	r.checked[id.Interface] = good
 	r.mu.Unlock()
 }
 
-// blocked tells that the virtual MAC isn't let through, for as long as that is so and the
-// router stays Active, and reports whether it is in the end.
-func (r *Reach) blocked(ctx context.Context, s router.Status, neighbor netip.Addr) (good bool) {
+// watchBlocked reports the problem until a neighbour answers to the virtual MAC or the router
+// isn't Active any more. It returns true if a neighbour has answered.
+func (r *Reach) watchBlocked(ctx context.Context, s router.Status, neighbor netip.Addr) (good bool) {
 	for {
 		r.problems.Note(time.Now(), s.ID, Observation{
 			Kind:     control.MACBlocked,
-			Text:     fmt.Sprintf("%s answers to this interface's MAC but not to the virtual MAC %s: a hypervisor or a switch lets no other MAC through, and other routers may not hear this one", neighbor, s.MAC),
-			Remedy:   "allow it for this host's port (forged transmits and MAC changes, MAC spoofing, or no MAC filter), or give all routers virtual_mac: off",
+			Text:     fmt.Sprintf("%s answers to this interface's MAC but not to the virtual MAC %s: a hypervisor or a switch blocks other MACs, so other routers may not receive the advertisements of this one", neighbor, s.MAC),
+			Remedy:   "allow the virtual MAC on this host's port (forged transmits and MAC changes, MAC spoofing, or no MAC filter), or set virtual_mac: off on all routers",
 			Interval: reachAgain,
 		})
 		select {
@@ -162,7 +162,7 @@ func (r *Reach) blocked(ctx context.Context, s router.Status, neighbor netip.Add
 		case <-time.After(reachAgain):
 		}
 		now, ok := r.status(s.ID)
-		if !ok || !same(now, s) {
+		if !ok || !sameActive(now, s) {
 			return false
 		}
 		answers, err := r.ask(ctx, now)
@@ -175,21 +175,21 @@ func (r *Reach) blocked(ctx context.Context, s router.Status, neighbor netip.Add
 	}
 }
 
-// same reports whether a router has been Active on the interface all the time.
-func same(a, b router.Status) bool {
+// sameActive reports whether a router has been Active on the same interface without a break.
+func sameActive(a, b router.Status) bool {
 	return a.Ifindex == b.Ifindex && a.Protocol.Since == b.Protocol.Since
 }
 
-// status returns the router's if it is Active with a virtual MAC.
+// status returns the status of a router; false if it isn't Active or has no virtual MAC.
 func (r *Reach) status(id router.ID) (router.Status, bool) {
 	s, ok, err := r.loop.StatusOf(id)
 	return s, ok && err == nil && s.Protocol.State == vrrp.Active && s.MAC != s.OwnMAC
 }
 
-// reached are the neighbours that answer to the MACs, zero if none does.
-type reached struct{ own, virtual netip.Addr }
+// answers has a neighbour that answered to each MAC; the zero Addr if none did.
+type answers struct{ own, virtual netip.Addr }
 
-func (r *Reach) ask(ctx context.Context, s router.Status) (found reached, err error) {
+func (r *Reach) ask(ctx context.Context, s router.Status) (found answers, err error) {
 	neighbors, err := r.handle.Neighbors(s.Ifindex)
 	if err != nil {
 		return found, err

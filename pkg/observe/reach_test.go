@@ -18,10 +18,10 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// lan is a network with a neighbour, and the Active on it.
+// lan is a network with one neighbour and an Active.
 type lan struct {
 	status router.Status
-	probed int // how often
+	probed int // number of probes
 	passes func(l *lan, from packet.MAC) bool
 }
 
@@ -36,8 +36,8 @@ func (l *lan) probe(_ context.Context, _ int, from packet.MAC, _ netip.Addr) (bo
 	return l.passes(l, from), nil
 }
 
-// A network that lets the virtual MAC through isn't blamed for a link that flaps, or for an
-// answer that is lost once; one that doesn't is.
+// A network that passes the virtual MAC isn't reported because of a flapping link or one lost
+// answer; a network that blocks it is.
 func TestReach(t *testing.T) {
 	virtual := packet.VirtualMAC(packet.IPv4, 51)
 	for name, c := range map[string]struct {
@@ -46,7 +46,7 @@ func TestReach(t *testing.T) {
 	}{
 		"filtered": {func(l *lan, from packet.MAC) bool {
 			if l.probed > 8 {
-				l.status.Protocol.State = vrrp.Backup // which ends it
+				l.status.Protocol.State = vrrp.Backup // ends the check
 			}
 			return from != virtual
 		}, true},
@@ -79,7 +79,7 @@ func TestReach(t *testing.T) {
 				r.probe = l.probe
 				r.check(t.Context(), problemsID)
 				if blamed := strings.Contains(out.String(), "a hypervisor or a switch"); blamed != c.blamed {
-					t.Errorf("blamed: %v, log: %s", blamed, out.String())
+					t.Errorf("reported: %v, log: %s", blamed, out.String())
 				}
 			})
 		})

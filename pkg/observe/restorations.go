@@ -12,23 +12,24 @@ import (
 	"github.com/failoverd/failoverd/pkg/router"
 )
 
-// Guardian tells what becomes of what goes with the virtual addresses, and counts
-// what somebody else has removed and was put back.
+// Restorations logs and counts the addresses, routes, rules and map entries that another program
+// removed and failoverd restored. It also logs when that fails.
 type Restorations struct {
 	log     *logrus.Logger
 	history *control.History
-	failed  map[any]string // the last failure of each, so that it is told once
+	failed  map[any]string // by owner: the error that was last logged
 
 	mu       sync.Mutex
 	restored map[router.ID]uint64
 }
 
-// NewGuardian is one that has told nothing yet.
+// NewRestorations returns an empty Restorations.
 func NewRestorations(log *logrus.Logger, history *control.History) *Restorations {
 	return &Restorations{log: log, history: history, failed: make(map[any]string), restored: make(map[router.ID]uint64)}
 }
 
-// Told is called by the worker's goroutine only.
+// Report takes the link worker's report about an owner: what it found missing, or an error. Only
+// the worker's goroutine calls it.
 func (g *Restorations) Report(owner any, missing []fmt.Stringer, err error) {
 	id, _ := owner.(router.ID)
 	for _, what := range missing {
@@ -44,15 +45,15 @@ func (g *Restorations) Report(owner any, missing []fmt.Stringer, err error) {
 	}
 }
 
-// Restore notes that something of a router is put back.
+// Record logs and counts that something of a router is restored.
 func (g *Restorations) Record(id router.ID, what string) {
 	g.mu.Lock()
 	g.restored[id]++
 	g.mu.Unlock()
-	g.event(id, "restored", what+" was removed by somebody else, putting it back")
+	g.event(id, "restored", what+" was removed by another program, restoring it")
 }
 
-// Count returns how often something of a router was put back.
+// Count returns the number of restorations of a router.
 func (g *Restorations) Count(id router.ID) uint64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -15,17 +15,17 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// An Active is a slow one for a Backup whose Active_Down_Interval it makes slowTimes
-// what it would be by the Backup's own interval, and slowDown at least. RFC 9568 lets
-// the hosts have intervals that differ, and the problem control.Interval says so. This
-// is when it has the effect that nobody takes over within any time that was meant.
+// A Backup reports a slow Active if the Active's interval makes the Active_Down_Interval at least
+// slowTimes what the Backup's own interval would make it, and at least slowDown. RFC 9568 allows
+// different intervals, and control.Interval reports the difference. But if it is that large,
+// nobody takes over in a useful time.
 const (
 	slowTimes = 10
 	slowDown  = 10 * time.Second
 )
 
-// mayBeFollowed reports whether a finding shows an Active whom a Backup that follows it
-// has a problem with: it has to wait so long, or it is an owner as well.
+// mayBeFollowed reports whether a finding shows an Active that is a problem for a Backup that
+// follows it: it is slow, or it is an owner as this host is.
 func mayBeFollowed(f *router.Finding) bool {
 	return bothOwners(f) || mayBeSlow(f)
 }
@@ -45,30 +45,30 @@ func slowActive(p vrrp.Status, now vrrp.Instant) (Observation, bool) {
 	if who == "" {
 		who = "an Active"
 	}
-	s.Text = fmt.Sprintf("follows %s, whose interval of %v is %d times this host's %v", who, p.Learnt, p.Learnt/p.Interval, p.Interval)
-	// By its own interval it would have taken over after so long.
+	s.Text = fmt.Sprintf("follows %s, whose interval of %v is %d times the %v of this host", who, p.Learnt, p.Learnt/p.Interval, p.Interval)
+	// With its own interval the Backup would have taken over after this time.
 	usual := max(p.ActiveDownInterval/(p.ActiveAdverInterval/p.Interval), time.Second)
 	if silence := now.Sub(p.LastHeard); silence > usual {
-		s.Text += fmt.Sprintf(", and which has been silent for %v: this host takes over in %v at the latest", inSeconds(silence), inSeconds(max(p.Deadline.Sub(now), 0)))
+		s.Text += fmt.Sprintf(" and which has been silent for %v: this host takes over in %v at the latest", inSeconds(silence), inSeconds(max(p.Deadline.Sub(now), 0)))
 	} else {
-		s.Text += fmt.Sprintf(": if it falls silent, this host takes over only after %v", inSeconds(p.ActiveDownInterval))
+		s.Text += fmt.Sprintf(": if it fails, this host takes over only after %v", inSeconds(p.ActiveDownInterval))
 	}
-	s.Remedy = "give all hosts of the VRID the same interval; max_interval bounds how long this host waits for a forged or a slow Active"
+	s.Remedy = "give all hosts of the VRID the same interval; max_interval limits how long this host waits for a forged or a slow Active"
 	if p.Learnt > p.ActiveAdverInterval {
-		s.Remedy = "give all hosts of the VRID the same interval; a lower max_interval bounds further how long this host waits"
+		s.Remedy = "give all hosts of the VRID the same interval; a lower max_interval shortens how long this host waits"
 	}
 	return s, true
 }
 
 func inSeconds(d time.Duration) time.Duration { return d.Round(time.Second) }
 
-// bothOwners reports whether another router has priority 255 as well as this one.
+// bothOwners reports whether this router and another one both have priority 255.
 func bothOwners(f *router.Finding) bool {
 	c := f.Comparison
 	return f.Reason == packet.ErrOwnerConflict && c != nil && c.Ours.Priority == vrrp.OwnerPriority && c.Theirs.Priority == vrrp.OwnerPriority
 }
 
-// otherOwner returns the problem of an owner that follows another one.
+// otherOwner returns the problem of an owner that follows another owner.
 func otherOwner(p vrrp.Status) (Observation, bool) {
 	if p.State != vrrp.Backup || p.Priority != vrrp.OwnerPriority || p.ActivePriority != vrrp.OwnerPriority {
 		return Observation{}, false
@@ -81,15 +81,15 @@ func otherOwner(p vrrp.Status) (Observation, bool) {
 func twoOwners(peer string) Observation {
 	return Observation{
 		Kind: control.TwoOwners, Peer: peer,
-		Text:   peer + " has priority 255 for the VRID, as this host has: only one of them is Active, whichever has the greater address",
-		Remedy: "give priority 255 to the one host whose own the addresses are; take them off the other and give it a lower priority",
+		Text:   peer + " and this host both have priority 255 for the VRID: only the one with the greater address is Active",
+		Remedy: "use priority 255 only on the host that owns the addresses; remove them from the other host and give it a lower priority",
 	}
 }
 
-// sightFollowed notes which routers follow an Active that they have a problem with. Only
-// those are looked at that have heard one since they didn't.
-func (o *Observer) sightFollowed(now time.Time, look func() ([]router.Status, error)) {
-	heard := o.findings.heardProblematic()
+// noteFollowed reports the routers that follow an Active which is a problem for them. It checks
+// only routers that have heard such an Active since the last time they followed none.
+func (o *Observer) noteFollowed(now time.Time, look func() ([]router.Status, error)) {
+	heard := o.findings.mayFollow()
 	if len(heard) == 0 {
 		return
 	}
@@ -111,27 +111,27 @@ func (o *Observer) sightFollowed(now time.Time, look func() ([]router.Status, er
 			o.problems.Note(now, r.ID, owner)
 		}
 		if !isSlow && !isOwner {
-			o.findings.followsNone(r.ID)
+			o.findings.clearFollowed(r.ID)
 		}
 	}
 }
 
-// heardProblematic returns the routers that have heard an Active that may be followed.
-func (t *findings) heardProblematic() map[router.ID]bool {
+// mayFollow returns the routers that have heard an Active which would be a problem.
+func (t *findings) mayFollow() map[router.ID]bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return maps.Clone(t.followed)
 }
 
-// followsNone forgets that a router has heard one, until it hears one again.
-func (t *findings) followsNone(id router.ID) {
+// clearFollowed notes that a router follows no such Active, until it hears one again.
+func (t *findings) clearFollowed(id router.ID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.followed, id)
 }
 
-// UpToDate returns the problems of a router in this state: whether it follows a slow
-// Active, and for how long that has been silent, isn't what it was a second ago.
+// Refresh returns the problems of a router with the present state of a slow Active: whether the
+// router still follows it, and how long it has been silent.
 func Refresh(problems []control.Problem, p vrrp.Status, now vrrp.Instant) []control.Problem {
 	s, ok := slowActive(p, now)
 	all := slices.DeleteFunc(problems, func(q control.Problem) bool {

@@ -14,7 +14,7 @@ import (
 
 func joinAddresses(addresses []netip.Addr) string { return JoinFirst(addresses, len(addresses)) }
 
-// JoinFirst joins the first of so many addresses.
+// JoinFirst joins the first addresses of a list; count is the length of the whole list.
 func JoinFirst(addresses []netip.Addr, count int) string {
 	const most = 4
 	var s []string
@@ -28,7 +28,7 @@ func JoinFirst(addresses []netip.Addr, count int) string {
 	return strings.Join(s, " ")
 }
 
-// Peer names a peer, if there is one.
+// Peer returns the text for a peer's address, empty for the zero Addr.
 func Peer(a netip.Addr) string {
 	if !a.IsValid() {
 		return ""
@@ -36,7 +36,7 @@ func Peer(a netip.Addr) string {
 	return a.String()
 }
 
-// Fields name a Virtual Router in the log.
+// Fields returns the log fields that identify a Virtual Router.
 func Fields(id router.ID) logrus.Fields {
 	f := logrus.Fields{"interface": id.Interface}
 	if id.VRID != 0 {
@@ -45,7 +45,7 @@ func Fields(id router.ID) logrus.Fields {
 	return f
 }
 
-// Suppressed says in an entry how many like it weren't logged.
+// Suppressed adds to an entry how many lines like it were not logged.
 func Suppressed(entry *logrus.Entry, held uint64) *logrus.Entry {
 	if held == 0 {
 		return entry

@@ -15,9 +15,9 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// sightUnsent notes which routers can't send. They are looked at only if something could
-// not be sent since the last look, or one of them couldn't then.
-func (o *Observer) sightUnsent(now time.Time, look func() ([]router.Status, error)) {
+// noteUnsent reports the routers that can't send. It checks them only if a send has failed since
+// the last check, or a router could not send then.
+func (o *Observer) noteUnsent(now time.Time, look func() ([]router.Status, error)) {
 	if !o.unsent.Swap(false) {
 		return
 	}
@@ -37,7 +37,7 @@ func (o *Observer) sightUnsent(now time.Time, look func() ([]router.Status, erro
 	}
 }
 
-// mtuOf returns the MTU of an interface, 0 if it isn't there.
+// mtuOf returns the MTU of an interface, 0 if the interface doesn't exist.
 func mtuOf(ifindex int) int {
 	i, err := net.InterfaceByIndex(ifindex)
 	if err != nil {
@@ -46,8 +46,8 @@ func mtuOf(ifindex int) int {
 	return i.MTU
 }
 
-// cannotSend returns the problem of a router whose advertisements don't leave, as soon as
-// that isn't a matter of one of them.
+// cannotSend returns the problem of a router whose advertisements can't be sent. An Active
+// reports it only after a whole interval, so that a single failure is no problem.
 func cannotSend(r *router.Status, now vrrp.Instant, mtu int) (Observation, bool) {
 	u, p := r.Unsent, &r.Protocol
 	if p.State == vrrp.Active && now.Sub(u.Since) < p.Interval {
@@ -56,16 +56,16 @@ func cannotSend(r *router.Status, now vrrp.Instant, mtu int) (Observation, bool)
 	s := Observation{Kind: control.CannotSend, Watched: true, Since: time.Now().Add(u.Since.Sub(now))}
 	s.Text = fmt.Sprintf("its advertisements can't be sent: %v", u.Err)
 	if p.State != vrrp.Active {
-		s.Text += ", so another router is to have the addresses"
+		s.Text += ", so it leaves the addresses to another router"
 	}
 	switch {
 	case errors.Is(u.Err, syscall.EMSGSIZE):
 		s.Text = fmt.Sprintf("its advertisement can't be sent: it has %d octets, the MTU of %s is %d", r.Octets, r.ID.Interface, mtu)
 		s.Remedy = fmt.Sprintf("raise the MTU to %d or more on all hosts and switches of the network, or put some of the addresses into a router of another VRID", r.Octets)
 	case errors.Is(u.Err, syscall.EPERM), errors.Is(u.Err, syscall.EACCES):
-		s.Remedy = fmt.Sprintf("let IP protocol 112 out on %s: a firewall of this host drops it (nft list ruleset, iptables -S OUTPUT)", r.ID.Interface)
+		s.Remedy = fmt.Sprintf("allow IP protocol 112 on egress of %s: a firewall of this host drops it (nft list ruleset, iptables -S OUTPUT)", r.ID.Interface)
 	case errors.Is(u.Err, syscall.ENOBUFS), errors.Is(u.Err, syscall.EAGAIN):
-		s.Remedy = fmt.Sprintf("look what drops frames on egress: a full queue (tc -s qdisc show dev %s; its frames have priority 7, give that a band of its own), a TC program (tc filter show dev %s egress) or a firewall's egress hook (nft list ruleset)", r.ID.Interface, r.ID.Interface)
+		s.Remedy = fmt.Sprintf("find out what drops frames on egress: a full queue (tc -s qdisc show dev %s; failoverd's frames have priority 7, give that a band of its own), a TC program (tc filter show dev %s egress) or a firewall's egress hook (nft list ruleset)", r.ID.Interface, r.ID.Interface)
 	case errors.Is(u.Err, syscall.ENETDOWN), errors.Is(u.Err, syscall.ENXIO), errors.Is(u.Err, syscall.ENODEV):
 		s.Remedy = fmt.Sprintf("set %s up", r.ID.Interface)
 	default:

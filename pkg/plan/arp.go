@@ -11,22 +11,24 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// besideMost is how many addresses are held back at other interfaces than their routers'.
-const besideMost = 4096
+// maxSuppressed is the maximum number of addresses for which ARP is suppressed on other
+// interfaces than their routers'.
+const maxSuppressed = 4096
 
-// Seat is where a Virtual Router is on the host.
+// Placement is where the addresses of a Virtual Router are on the host.
 type Placement struct {
 	packet.Key
-	Device    int // that its addresses are put on: the interface or its macvlan
+	Device    int // index of the interface that has the addresses: the router's interface or its macvlan
 	Addresses []netip.Addr
 }
 
-// Beside returns the other interfaces that are in the network of a Virtual Router, by
-// index, with the addresses that they must not answer for, and whether these are all. It
-// is about IPv4: with IPv6, Linux answers at the interface that has the address.
-func SuppressARP(seats []Placement, host []link.Interface) (want map[int]map[packet.Key][]netip.Addr, all bool) {
+// SuppressARP returns the other interfaces in the network of a Virtual Router, by index, with the
+// addresses that they must not answer ARP requests for. complete is false if there are more than
+// maxSuppressed. With IPv6 there is nothing to suppress, because Linux answers only on the
+// interface that has the address.
+func SuppressARP(seats []Placement, host []link.Interface) (want map[int]map[packet.Key][]netip.Addr, complete bool) {
 	want = make(map[int]map[packet.Key][]netip.Addr)
-	networks, lengths := ofNetworks(seats, host)
+	networks, lengths := interfacesByNetwork(seats, host)
 	seats = slices.SortedFunc(slices.Values(seats), func(a, b Placement) int {
 		return cmp.Or(cmp.Compare(a.VRID, b.VRID), cmp.Compare(a.Ifindex, b.Ifindex))
 	})
@@ -41,7 +43,7 @@ func SuppressARP(seats []Placement, host []link.Interface) (want map[int]map[pac
 					if i == s.Ifindex || slices.Contains(want[i][s.Key], a) {
 						continue
 					}
-					if n++; n > besideMost {
+					if n++; n > maxSuppressed {
 						return want, false
 					}
 					if want[i] == nil {
@@ -55,9 +57,9 @@ func SuppressARP(seats []Placement, host []link.Interface) (want map[int]map[pac
 	return want, true
 }
 
-// ofNetworks returns the interfaces that are in each network of IPv4, by index, and the
-// lengths of the networks' prefixes. The routers' macvlans are none of them.
-func ofNetworks(seats []Placement, host []link.Interface) (all map[netip.Prefix][]int, lengths []int) {
+// interfacesByNetwork returns the indexes of the interfaces in each IPv4 network, without the
+// routers' macvlans, and the prefix lengths that occur.
+func interfacesByNetwork(seats []Placement, host []link.Interface) (all map[netip.Prefix][]int, lengths []int) {
 	devices := make(map[int]bool)
 	for _, s := range seats {
 		devices[s.Device] = devices[s.Device] || s.Device != s.Ifindex

@@ -10,7 +10,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-func TestBeside(t *testing.T) {
+func TestSuppressARP(t *testing.T) {
 	on := func(index int, address string) link.Interface {
 		return link.Interface{Index: index, Up: true, MAC: packet.MAC{2, 0, 0, 0, 0, byte(index)}, Addresses: []link.Address{{Prefix: netip.MustParsePrefix(address)}}}
 	}
@@ -20,22 +20,22 @@ func TestBeside(t *testing.T) {
 	key := packet.Key{Ifindex: 1, Family: packet.IPv4, VRID: 51}
 	seats := []Placement{
 		{Key: key, Device: 5, Addresses: []netip.Addr{address}},
-		{Key: packet.Key{Family: packet.IPv4, VRID: 52}, Addresses: []netip.Addr{address}}, // nowhere
+		{Key: packet.Key{Family: packet.IPv4, VRID: 52}, Addresses: []netip.Addr{address}}, // without an interface
 		{Key: packet.Key{Ifindex: 1, Family: packet.IPv6, VRID: 51}, Device: 1, Addresses: []netip.Addr{netip.MustParseAddr("2001:db8::10")}},
 	}
 	want, all := SuppressARP(seats, []link.Interface{own, same, wider, apart, macvlan, down})
 	if !all || len(want) != 2 {
-		t.Fatalf("beside are %v, all %v", want, all)
+		t.Fatalf("suppressed: %v, complete: %v", want, all)
 	}
 	for _, i := range []int{2, 3} {
 		if got := want[i]; len(got) != 1 || len(got[key]) != 1 || got[key][0] != address {
-			t.Errorf("interface %d holds back %v", i, got)
+			t.Errorf("interface %d suppresses %v", i, got)
 		}
 	}
-	for n := range besideMost {
+	for n := range maxSuppressed {
 		seats[0].Addresses = append(seats[0].Addresses, netip.AddrFrom4([4]byte{192, 0, byte(n >> 8), byte(n)}))
 	}
 	if _, all := SuppressARP(seats, []link.Interface{own, same, wider}); all {
-		t.Error("so many addresses are all held back")
+		t.Error("no limit on the number of suppressed addresses")
 	}
 }

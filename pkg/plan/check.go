@@ -14,8 +14,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// Error is what is wrong with a configuration on this host, by the index
-// of the router.
+// Error has the problems of a configuration on this host, by the index of the router.
 type Error struct{ Problems map[int][]config.Problem }
 
 func (e *Error) Error() string {
@@ -28,7 +27,7 @@ func (e *Error) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Add notes a problem of a router.
+// Add adds a problem of a router.
 func (e *Error) Add(p *ConfiguredRouter, key string, item int, format string, args ...any) {
 	if e.Problems == nil {
 		e.Problems = make(map[int][]config.Problem)
@@ -36,7 +35,7 @@ func (e *Error) Add(p *ConfiguredRouter, key string, item int, format string, ar
 	e.Problems[p.Index] = append(e.Problems[p.Index], config.Problem{Key: key, Item: item, Text: fmt.Sprintf(format, args...)})
 }
 
-// OrNil is the error, if it is one.
+// OrNil returns the error, nil if it has no problems.
 func (e *Error) OrNil() error {
 	if len(e.Problems) == 0 {
 		return nil
@@ -44,9 +43,9 @@ func (e *Error) OrNil() error {
 	return e
 }
 
-// Make completes configured routers and checks them without the host.
+// Complete completes configured routers, and checks them without looking at the host.
 func Complete(routers []config.Router) ([]*ConfiguredRouter, error) {
-	plan := make([]*ConfiguredRouter, 0, len(routers)) // which is kept
+	plan := make([]*ConfiguredRouter, 0, len(routers))
 	var wrong Error
 	for i, r := range routers {
 		p := &ConfiguredRouter{Router: r, Index: i}
@@ -61,8 +60,8 @@ func Complete(routers []config.Router) ([]*ConfiguredRouter, error) {
 	return plan, wrong.OrNil()
 }
 
-// CheckInterfaces checks the plan against the interfaces there are. With wait,
-// those that aren't there or have no address yet are waited for.
+// CheckInterfaces checks routers against the interfaces of the host. With wait, an interface that
+// doesn't exist or has no address yet is no error.
 func CheckInterfaces(routers []*ConfiguredRouter, snapshot []link.Interface, wait bool) error {
 	var wrong Error
 	type wire struct {
@@ -74,7 +73,7 @@ func CheckInterfaces(routers []*ConfiguredRouter, snapshot []link.Interface, wai
 		at := wire{p.Interface, p.VRID}
 		same[at] = append(same[at], p)
 	}
-	all := virtual(routers)
+	all := virtualAddresses(routers)
 	for _, p := range routers {
 		i, err := link.Find(snapshot, p.Interface)
 		if err != nil {
@@ -84,24 +83,24 @@ func CheckInterfaces(routers []*ConfiguredRouter, snapshot []link.Interface, wai
 			continue
 		}
 		for _, q := range same[wire{p.Interface, p.VRID}] {
-			if q.Index < p.Index && share(&p.Router, &q.Router) {
-				wrong.Add(p, "vrid", 0, "VRID %d exists twice on %s: give each router of an interface a VRID of its own", p.VRID, p.Interface)
+			if q.Index < p.Index && shareFamily(&p.Router, &q.Router) {
+				wrong.Add(p, "vrid", 0, "VRID %d is used twice on %s: give each router of an interface a VRID of its own", p.VRID, p.Interface)
 			}
 		}
 		for _, f := range Families(&p.Router) {
-			// Right after boot its link-local address may still be tentative.
+			// Right after boot the link-local address may still be tentative, so ask how it will be.
 			settled := i.Settled()
 			if Source(&p.Router, &settled, f, all).IsValid() {
 				continue
 			}
 			if given := p.Unicast.Source(f); given.IsValid() {
 				if !wait {
-					wrong.Add(p, "unicast", 0, "the source %s is not on interface %s: add it there, or give another", given, p.Interface)
+					wrong.Add(p, "unicast", 0, "the source %s is not on interface %s: add it there, or use another source", given, p.Interface)
 				}
 				continue
 			}
 			if only := Source(&p.Router, &settled, f, nil); only.IsValid() {
-				wrong.Add(p, "addresses", 0, "virtual address %s is the only address of interface %s: if this host owns it, use priority 255, otherwise give the interface an address of its own beside it", only, p.Interface)
+				wrong.Add(p, "addresses", 0, "virtual address %s is the only address of interface %s: if this host owns it, use priority 255, otherwise give the interface an address of its own too", only, p.Interface)
 				continue
 			}
 			if wait {
@@ -120,30 +119,30 @@ func CheckInterfaces(routers []*ConfiguredRouter, snapshot []link.Interface, wai
 	return wrong.OrNil()
 }
 
-// share reports whether two routers have addresses of one family.
-func share(a, b *config.Router) bool {
+// shareFamily reports whether two routers have addresses of the same family.
+func shareFamily(a, b *config.Router) bool {
 	return slices.ContainsFunc(Families(a), func(f packet.Family) bool { return slices.Contains(Families(b), f) })
 }
 
-// CheckAddresses makes sure that an address belongs to one router, and unless its routers
-// may wait that nothing on the host keeps one from taking part. What ours says is there because it
-// was put there.
+// CheckAddresses checks that each address belongs to one router. Without wait, it also checks
+// that nothing on the host keeps a router from taking part. ours reports whether failoverd itself
+// has put an address on an interface.
 func CheckAddresses(routers []*ConfiguredRouter, snapshot []link.Interface, wait bool, ours func(ifindex int, a netip.Addr) bool) error {
 	var wrong Error
 	if !wait {
-		host := HostFacts{Interfaces: snapshot, Ours: ours, Fenced: true} // it is looked at again when that is known
+		host := HostFacts{Interfaces: snapshot, Ours: ours, Fenced: true} // Fenced isn't known yet, and is checked later
 		for _, p := range routers {
 			for _, o := range Obstacles(p.Router, host) {
 				wrong.Add(p, o.Key, o.Item, "%s", o)
 			}
 		}
 	}
-	given := make(map[netip.Addr][]string) // the interfaces
+	given := make(map[netip.Addr][]string) // interfaces by address
 	for _, p := range routers {
 		for n, a := range p.Addresses {
 			for _, other := range given[a.Addr()] {
 				if !a.Addr().IsLinkLocalUnicast() || p.Interface == other {
-					wrong.Add(p, "addresses", n, "virtual address %s is given for %s and for %s: an address belongs to one router", a.Addr(), other, p.Interface)
+					wrong.Add(p, "addresses", n, "virtual address %s is used on %s and on %s: an address can belong to one router only", a.Addr(), other, p.Interface)
 				}
 			}
 		}
@@ -154,9 +153,9 @@ func CheckAddresses(routers []*ConfiguredRouter, snapshot []link.Interface, wait
 	return wrong.OrNil()
 }
 
-// virtual returns the addresses that must not be taken for an interface's own: all
-// virtual ones, except those that this host owns.
-func virtual(routers []*ConfiguredRouter) (all []netip.Addr) {
+// virtualAddresses returns the addresses that don't count as an interface's own: all virtual
+// addresses except those that this host owns.
+func virtualAddresses(routers []*ConfiguredRouter) (all []netip.Addr) {
 	for _, r := range routers {
 		for _, e := range r.Extra {
 			all = append(all, e.Address.Addr())
@@ -170,9 +169,11 @@ func virtual(routers []*ConfiguredRouter) (all []netip.Addr) {
 	return all
 }
 
-// Changes says what changes from one list of routers to another.
+// Changes returns the changes between two lists of routers.
 func Changes(before, after []config.Router) (all []Change) {
-	same := func(a, b *config.Router) bool { return a.Interface == b.Interface && a.VRID == b.VRID && share(a, b) }
+	same := func(a, b *config.Router) bool {
+		return a.Interface == b.Interface && a.VRID == b.VRID && shareFamily(a, b)
+	}
 	for i := range before {
 		if !slices.ContainsFunc(after, func(b config.Router) bool { return same(&before[i], &b) }) {
 			all = append(all, Change{Router: before[i].Name, What: "removed"})
@@ -196,7 +197,7 @@ func Changes(before, after []config.Router) (all []Change) {
 	return all
 }
 
-// Change is one of a configured router.
+// Change is a change of a configured router.
 type Change struct {
 	Router  string
 	What    string // added, removed, changed or restarted

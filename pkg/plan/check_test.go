@@ -14,7 +14,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/link"
 )
 
-// What a configuration and a host have against each other.
+// Problems of configurations on a host.
 func TestCheck(t *testing.T) {
 	web := newRouter("web", "eth0", 51, "192.0.2.10/24")
 	with := func(change func(*ConfiguredRouter)) *ConfiguredRouter {
@@ -25,7 +25,7 @@ func TestCheck(t *testing.T) {
 	for name, c := range map[string]struct {
 		routers []*ConfiguredRouter
 		change  func(*scene)
-		wait    string // part of what is wrong also if it may wait
+		wait    string // part of the error if routers may wait
 		now     string
 	}{
 		"fine":                    {[]*ConfiguredRouter{web}, func(*scene) {}, "", ""},
@@ -43,11 +43,11 @@ func TestCheck(t *testing.T) {
 		})}, func(s *scene) { s.interfaces("eth0").Addresses = nil }, "", "ip addr add 2001:db8::2/64 dev eth0"},
 		"a VRID twice": {[]*ConfiguredRouter{web, with(func(r *ConfiguredRouter) {
 			r.Index, r.Addresses = 1, []netip.Prefix{netip.MustParsePrefix("192.0.2.11/24")}
-		})}, func(*scene) {}, "VRID 51 exists twice on eth0", "VRID 51 exists twice on eth0"},
+		})}, func(*scene) {}, "VRID 51 is used twice on eth0", "VRID 51 is used twice on eth0"},
 		"a VRID of each family": {[]*ConfiguredRouter{web, with(func(r *ConfiguredRouter) {
 			r.Index, r.Addresses = 1, []netip.Prefix{netip.MustParsePrefix("fe80::11/64")}
 		})}, func(*scene) {}, "", ""},
-		"an address twice":           {[]*ConfiguredRouter{web, newRouter("lan", "eth1", 52, "192.0.2.10/24")}, func(*scene) {}, "an address belongs to one router", "an address belongs to one router"},
+		"an address twice":           {[]*ConfiguredRouter{web, newRouter("lan", "eth1", 52, "192.0.2.10/24")}, func(*scene) {}, "an address can belong to one router only", "an address can belong to one router only"},
 		"a link-local address twice": {[]*ConfiguredRouter{newRouter("web", "eth0", 51, "fe80::10/64"), newRouter("lan", "eth1", 52, "fe80::10/64")}, func(*scene) {}, "", ""},
 		"an address on the host":     {[]*ConfiguredRouter{web}, func(s *scene) { s.has("eth1", "192.0.2.10/24") }, "", "ip addr del 192.0.2.10/24 dev eth1"},
 	} {
@@ -70,7 +70,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-func TestMake(t *testing.T) {
+func TestComplete(t *testing.T) {
 	r := newRouter("web", "eth0", 51, "2001:db8::10/64").Router
 	r.Interval, r.DownAfter, r.Announcements = 1e9, 3, 1
 	routers, err := Complete([]config.Router{r})
@@ -107,7 +107,7 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-func TestOrdered(t *testing.T) {
+func TestSorted(t *testing.T) {
 	p := New([]*ConfiguredRouter{newRouter("c", "eth1", 51, "192.0.3.10/24"), newRouter("b", "eth0", 52, "192.0.2.11/24"), newRouter("a", "eth0", 51, "fe80::10/64", "192.0.2.10/24")}, nil)
 	var names []string
 	for _, v := range p.Sorted() {
@@ -121,7 +121,7 @@ func TestOrdered(t *testing.T) {
 	}
 }
 
-// A macvlan that is not as it would be made now is made anew.
+// A macvlan that differs from how it would be created now is created again.
 func TestStaleDevice(t *testing.T) {
 	s := newScene()
 	s.first().VirtualMAC = config.VirtualMACMacvlan
@@ -138,7 +138,7 @@ func TestStaleDevice(t *testing.T) {
 	}
 }
 
-func TestHears(t *testing.T) {
+func TestSubscription(t *testing.T) {
 	s := newScene()
 	if h := s.desired().Wants[0].Subscription(); h != (Subscription{Ifindex: 2}) {
 		t.Errorf("%+v", h)

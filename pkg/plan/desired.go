@@ -14,30 +14,30 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Conditions are what is known of the surroundings of configured routers.
+// Conditions tells what affects configured routers from outside the protocol.
 type Conditions interface {
-	// Fault is what keeps a router from taking part, by its name; vrrp.CauseNone if
-	// nothing does. The detail says more than the cause.
+	// Fault returns what keeps a router from taking part, by the router's name; vrrp.CauseNone if
+	// nothing does. The detail adds to the cause.
 	Fault(router string) (cause vrrp.Cause, detail string)
-	// Priority is a router's effective one.
+	// Priority returns a router's effective priority.
 	Priority(config.Router) int
 }
 
-// Failures are the steps that failed and weren't possible since.
+// Failures has the errors of steps that failed and have not succeeded since.
 type Failures struct {
-	Ports          map[string]error // those that couldn't be opened
+	Ports          map[string]error // ports that could not be opened, by name
 	VirtualRouters map[ID]error
-	// Devices are the Virtual Routers whose macvlans couldn't be made.
+	// Macvlans has the Virtual Routers whose macvlan could not be created.
 	Macvlans map[ID]error
 }
 
-// Desired says what the host must have.
+// Desired returns what the host must have.
 func Desired(p *Plan, c Conditions, now *Picture, failed *Failures) *Target {
-	d := &desire{
+	d := &desired{
 		plan: p, conditions: c, now: now, failed: failed,
 		host:   &Target{Ports: make(map[string]Port), MacvlanParents: make(map[string]bool)},
 		byName: make(map[string]*link.Interface, len(now.Interfaces)), byIndex: make(map[int]*link.Interface, len(now.Interfaces)),
-		bound: make(map[int]string), noted: make(map[link.JournalAddress]bool, len(now.Journal)),
+		portOf: make(map[int]string), journaled: make(map[link.JournalAddress]bool, len(now.Journal)),
 	}
 	for n := range now.Interfaces {
 		i := &now.Interfaces[n]
@@ -45,30 +45,30 @@ func Desired(p *Plan, c Conditions, now *Picture, failed *Failures) *Target {
 	}
 	for name, port := range now.Ports {
 		if i := d.byIndex[port.Ifindex]; i != nil && i.Generation == port.Generation {
-			d.bound[port.Ifindex] = name
+			d.portOf[port.Ifindex] = name
 		}
 	}
-	for name, mode := range p.modes {
+	for name, mode := range p.xdpModes {
 		if i, _ := d.find(name); i != nil {
 			d.host.Ports[name] = Port{Ifindex: i.Index, Generation: i.Generation, Name: i.Name, Mode: mode}
 		}
 	}
 	for n := range now.Journal {
 		if a, is := n.(link.JournalAddress); is {
-			d.noted[link.JournalAddress{Ifindex: a.Ifindex, Prefix: a.Prefix}] = true
+			d.journaled[link.JournalAddress{Ifindex: a.Ifindex, Prefix: a.Prefix}] = true
 		}
 	}
 	for _, v := range p.VirtualRouters {
 		d.host.Wants = append(d.host.Wants, d.want(v))
 	}
-	d.hold()
+	d.applyGroups()
 	for _, w := range d.host.Wants {
 		d.finish(w)
 	}
 	return d.host
 }
 
-type desire struct {
+type desired struct {
 	plan       *Plan
 	conditions Conditions
 	now        *Picture
@@ -76,14 +76,14 @@ type desire struct {
 	host       *Target
 	byName     map[string]*link.Interface
 	byIndex    map[int]*link.Interface
-	bound      map[int]string               // ports, by the index of the interface that they are open on
-	noted      map[link.JournalAddress]bool // that are written down, whatever the interface was called then
+	portOf     map[int]string               // names of the open ports, by the index of their interface
+	journaled  map[link.JournalAddress]bool // addresses in the journal, without the interface names of that time
 }
 
-// find returns the interface that a port stands for: the device that it is open on, under
-// whatever name, or else the one with the configured name; nil, and what is missing, if
-// there is none.
-func (d *desire) find(name string) (*link.Interface, string) {
+// find returns the interface of a port: the device that the port is open on, even if it was
+// renamed, or else the interface with the configured name. If there is none, it returns nil and
+// what is missing.
+func (d *desired) find(name string) (*link.Interface, string) {
 	if open, ok := d.now.Ports[name]; ok {
 		if i := d.byIndex[open.Ifindex]; i != nil && i.Generation == open.Generation {
 			return i, ""
@@ -93,8 +93,8 @@ func (d *desire) find(name string) (*link.Interface, string) {
 	switch {
 	case i == nil:
 		return nil, "there is no interface " + name
-	case d.bound[i.Index] != "" && d.bound[i.Index] != name:
-		return nil, fmt.Sprintf("the interface that is %s now was %s, whose routers keep it", name, d.bound[i.Index])
+	case d.portOf[i.Index] != "" && d.portOf[i.Index] != name:
+		return nil, fmt.Sprintf("interface %s was named %s before, and the routers of that name still use it", name, d.portOf[i.Index])
 	case i.Kind == link.KindLoopback:
 		return nil, fmt.Sprintf("interface %s is the loopback: VRRP needs a network shared with other hosts", name)
 	}
@@ -104,21 +104,21 @@ func (d *desire) find(name string) (*link.Interface, string) {
 	return i, ""
 }
 
-// member returns what there is for a Virtual Router.
-func (d *desire) member(id ID) *Installed {
+// installed returns what failoverd has installed for a Virtual Router.
+func (d *desired) installed(id ID) *Installed {
 	if m := d.now.Installed[id]; m != nil {
 		return m
 	}
 	return &Installed{}
 }
 
-// want says what the host must have for one Virtual Router, looking at it alone.
-func (d *desire) want(v *VirtualRouter) *Want {
+// want returns what the host must have for one Virtual Router, without regard to its group.
+func (d *desired) want(v *VirtualRouter) *Want {
 	w := &Want{V: v, Priority: d.conditions.Priority(v.Router.Router)}
 	i, missing := d.find(v.Interface)
 	if i == nil {
 		w.Obstacle = Obstacle{Cause: vrrp.CauseWaiting, Text: missing}
-		if m := d.member(v.ID); m.Loop != nil && m.Loop.Binding != nil {
+		if m := d.installed(v.ID); m.Loop != nil && m.Loop.Binding != nil {
 			w.Obstacle.Cause = vrrp.CauseInterfaceRemoved
 		}
 		return w
@@ -137,29 +137,29 @@ func (d *desire) want(v *VirtualRouter) *Want {
 		return w
 	}
 	w.Ifindex = i.Index
-	w.Obstacle = d.equip(w, &open, i)
+	w.Obstacle = d.chooseMAC(w, &open, i)
 	if w.Obstacle.Cause == vrrp.CauseNone {
-		w.Obstacle = d.obstacle(w, i)
+		w.Obstacle = d.ownObstacle(w, i)
 	}
 	return w
 }
 
-// Reopens reports whether a port that is open has to be closed to be the one that is
-// wanted.
+// MustReopen reports whether an open port has to be closed and opened again to become the wanted
+// port.
 func (o OpenPort) MustReopen(p Port) bool {
 	return o.Lost != "" || p.Ifindex != o.Ifindex || p.Generation != o.Generation || p.Mode != o.Mode
 }
 
-// equip decides how a Virtual Router has its virtual MAC.
-func (d *desire) equip(w *Want, open *OpenPort, i *link.Interface) Obstacle {
+// chooseMAC decides how a Virtual Router gets its virtual MAC.
+func (d *desired) chooseMAC(w *Want, open *OpenPort, i *link.Interface) Obstacle {
 	refuse := func(format string, args ...any) Obstacle {
 		return Obstacle{Cause: vrrp.CauseWaiting, Text: fmt.Sprintf(format, args...)}
 	}
-	m := d.member(w.V.ID)
+	m := d.installed(w.V.ID)
 	running := m.Loop != nil && m.Loop.Binding != nil
 	r := w.V.Router
 	if !running {
-		found := Obstacles(r.on(i.Name), HostFacts{Interfaces: d.now.Interfaces, Ours: d.ours, Fenced: open.Unfenced == nil})
+		found := Obstacles(r.withInterface(i.Name), HostFacts{Interfaces: d.now.Interfaces, Ours: d.ours, Fenced: open.Unfenced == nil})
 		if len(found) > 0 {
 			return refuse("%s", found[0])
 		}
@@ -187,8 +187,8 @@ func (d *desire) equip(w *Want, open *OpenPort, i *link.Interface) Obstacle {
 	return Obstacle{}
 }
 
-// on returns the router with the name that its interface has now.
-func (r *ConfiguredRouter) on(name string) config.Router {
+// withInterface returns the router with the present name of its interface.
+func (r *ConfiguredRouter) withInterface(name string) config.Router {
 	one := r.Router
 	one.Interface, one.Extra = name, slices.Clone(r.Extra)
 	for n := range one.Extra {
@@ -199,16 +199,17 @@ func (r *ConfiguredRouter) on(name string) config.Router {
 	return one
 }
 
-// obstacle is what keeps a Virtual Router by itself from taking part on an interface.
-func (d *desire) obstacle(w *Want, i *link.Interface) Obstacle {
+// ownObstacle returns what keeps a Virtual Router from taking part on an interface, without
+// regard to its group.
+func (d *desired) ownObstacle(w *Want, i *link.Interface) Obstacle {
 	v := w.V
 	switch {
 	case !i.Up:
 		return Obstacle{Cause: vrrp.CauseInterfaceDown, Text: i.Name + " is down"}
 	case !i.Running:
 		return Obstacle{Cause: vrrp.CauseInterfaceDown, Text: i.Name + " has no carrier"}
-	case !d.source(v, i).IsValid():
-		return Obstacle{Cause: vrrp.CauseNoAddress, Text: noSource(v, i)}
+	case !d.sourceOf(v, i).IsValid():
+		return Obstacle{Cause: vrrp.CauseNoAddress, Text: missingSource(v, i)}
 	}
 	if text, remedy := v.Router.TooLong(v.Family, i.MTU); text != "" {
 		return Obstacle{Cause: vrrp.CauseFault, Detail: text, Text: text + ": " + remedy}
@@ -217,8 +218,8 @@ func (d *desire) obstacle(w *Want, i *link.Interface) Obstacle {
 	return Obstacle{Cause: cause, Detail: detail}
 }
 
-// noSource says which address to advertise from is missing.
-func noSource(v *VirtualRouter, i *link.Interface) string {
+// missingSource describes the missing source address.
+func missingSource(v *VirtualRouter, i *link.Interface) string {
 	switch given := v.Router.Unicast.Source(v.Family); {
 	case given.IsValid():
 		return fmt.Sprintf("%s doesn't have the source %s", i.Name, given)
@@ -230,20 +231,19 @@ func noSource(v *VirtualRouter, i *link.Interface) string {
 	return i.Name + " has no IPv4 address of its own"
 }
 
-// source is the address that a Virtual Router sends from. It is constant while it can be
-// (RFC 9568 §1.7).
-func (d *desire) source(v *VirtualRouter, i *link.Interface) netip.Addr {
-	if m := d.member(v.ID); m.Loop != nil && m.Loop.Binding != nil {
-		if from := m.Loop.Binding.Source; usable(i, from) && v.suits(from) {
+// sourceOf returns the source address of a Virtual Router. It keeps the present one as long as it
+// can (RFC 9568 §1.7).
+func (d *desired) sourceOf(v *VirtualRouter, i *link.Interface) netip.Addr {
+	if m := d.installed(v.ID); m.Loop != nil && m.Loop.Binding != nil {
+		if from := m.Loop.Binding.Source; usable(i, from) && v.mayKeepSource(from) {
 			return from
 		}
 	}
-	return Source(&v.Router.Router, i, v.Family, d.plan.virtual)
+	return Source(&v.Router.Router, i, v.Family, d.plan.addresses)
 }
 
-// hold looks what keeps the members of groups from taking part, because that keeps the
-// others too.
-func (d *desire) hold() {
+// applyGroups stops all Virtual Routers of a group if one of them has an obstacle.
+func (d *desired) applyGroups() {
 	first := make(map[string]*Want)
 	for _, w := range d.host.Wants {
 		if g := w.V.Group; g != "" && first[g] == nil && w.Obstacle.Cause != vrrp.CauseNone {
@@ -252,19 +252,19 @@ func (d *desire) hold() {
 	}
 	for _, w := range d.host.Wants {
 		if by := first[w.V.Group]; w.V.Group != "" && by != nil && w.Obstacle.Cause == vrrp.CauseNone {
-			w.Obstacle = Obstacle{Cause: vrrp.CauseGroup, Detail: fmt.Sprintf("%s: %s: %s", w.V.Group, by.V.ID, by.Obstacle.why())}
+			w.Obstacle = Obstacle{Cause: vrrp.CauseGroup, Detail: fmt.Sprintf("%s: %s: %s", w.V.Group, by.V.ID, by.Obstacle.transitionText())}
 		}
 	}
 }
 
-// finish completes what is wanted for a Virtual Router that can have it.
-func (d *desire) finish(w *Want) {
+// finish adds the map entry and the binding to a Want, if it can have them.
+func (d *desired) finish(w *Want) {
 	i := d.byIndex[w.Ifindex]
 	if i == nil || w.MACMode == "" {
 		return
 	}
-	m := d.member(w.V.ID)
-	from := d.source(w.V, i)
+	m := d.installed(w.V.ID)
+	from := d.sourceOf(w.V, i)
 	if !from.IsValid() && m.Entry != nil {
 		from = m.Entry.Source
 	}
@@ -278,16 +278,16 @@ func (d *desire) finish(w *Want) {
 		device := d.byName[w.Device.Name]
 		switch {
 		case device == nil || !w.Device.Is(*device):
-			w.Binding = nil // until it is there
+			w.Binding = nil // until the macvlan exists
 		case link.Stale(*device, d.now.Interfaces):
-			w.Binding, w.Device = nil, nil // it is to be made anew
+			w.Binding, w.Device = nil, nil // the macvlan must be created again
 		default:
 			w.Binding.Device = device.Index
 		}
 	}
 }
 
-// prefixOn is an address as the interface has it.
+// prefixOn returns an address with the prefix length that it has on the interface.
 func prefixOn(i *link.Interface, addr netip.Addr) netip.Prefix {
 	for _, a := range i.Addresses {
 		if a.Prefix.Addr() == addr {
@@ -297,16 +297,16 @@ func prefixOn(i *link.Interface, addr netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(addr, addr.BitLen())
 }
 
-// ours reports whether failoverd may have put an address on an interface, or a macvlan of
-// its own has it: only what is written down is put anywhere.
-func (d *desire) ours(ifindex int, a netip.Addr) bool {
+// ours reports whether failoverd may have put an address on an interface, or whether the
+// interface is a macvlan of failoverd. Addresses that aren't in the journal are never ours.
+func (d *desired) ours(ifindex int, a netip.Addr) bool {
 	i := d.byIndex[ifindex]
 	if i == nil {
 		return false
 	}
-	if device, is := link.DeviceOf(i); is && d.now.Journal[device] { // extra addresses may be of the other family
+	if device, is := link.DeviceOf(i); is && d.now.Journal[device] { // on a macvlan any address is ours: extra addresses may be of the other family
 		return true
 	}
 	p := prefixOn(i, a)
-	return d.noted[link.JournalAddress{Ifindex: i.Index, Prefix: p}] || d.now.Journal[routing.Placed{Address: p, Interface: i.Name}]
+	return d.journaled[link.JournalAddress{Ifindex: i.Index, Prefix: p}] || d.now.Journal[routing.Placed{Address: p, Interface: i.Name}]
 }

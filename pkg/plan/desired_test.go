@@ -16,7 +16,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// surroundings are the faults of routers, by name.
+// surroundings has the faults of routers, by name.
 type surroundings map[string]vrrp.Cause
 
 func (s surroundings) Fault(name string) (vrrp.Cause, string) {
@@ -28,7 +28,7 @@ func (s surroundings) Fault(name string) (vrrp.Cause, string) {
 
 func (s surroundings) Priority(r config.Router) int { return r.Priority }
 
-// scene is a host with one router on it, which can take part.
+// scene is a host with one router that can take part.
 type scene struct {
 	routers []*ConfiguredRouter
 	now     *Picture
@@ -64,7 +64,7 @@ func newRouter(name, on string, vrid int, addresses ...string) *ConfiguredRouter
 	return &ConfiguredRouter{Router: r}
 }
 
-// first is the scene's own router.
+// first returns the scene's own router.
 func (s *scene) first() *ConfiguredRouter { return s.routers[0] }
 
 func (s *scene) interfaces(name string) *link.Interface {
@@ -76,12 +76,12 @@ func (s *scene) has(name, address string) {
 	i.Addresses = append(i.Addresses, link.Address{Prefix: netip.MustParsePrefix(address)})
 }
 
-// unfenced takes the TC programs away.
+// unfenced detaches the TC programs.
 func (s *scene) unfenced() {
 	s.now.Ports["eth0"] = OpenPort{Port: s.now.Ports["eth0"].Port, Unfenced: errors.New("no TC")}
 }
 
-// runs has the first router take part, from an address.
+// runs makes the first router take part with a source address.
 func (s *scene) runs(source string) {
 	s.before = New(s.routers, nil)
 	v := s.before.VirtualRouters[0]
@@ -93,7 +93,7 @@ func (s *scene) desired() *Target {
 	return Desired(New(s.routers, s.before), s.faults, s.now, s.failed)
 }
 
-// What keeps a router from taking part, and nothing else does.
+// Each of these obstacles keeps a router from taking part, and nothing else does.
 func TestObstacles(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*scene)
@@ -121,7 +121,7 @@ func TestObstacles(t *testing.T) {
 			}
 			s.interfaces("eth0").MTU = 400
 		}, vrrp.CauseFault, "MTU"},
-		"another with the name":  {func(s *scene) { s.first().Interface = "lan"; s.interfaces("eth0").Name = "lan" }, vrrp.CauseWaiting, "the interface that is lan now was eth0"},
+		"another with the name":  {func(s *scene) { s.first().Interface = "lan"; s.interfaces("eth0").Name = "lan" }, vrrp.CauseWaiting, "interface lan was named eth0 before"},
 		"the port isn't open":    {func(s *scene) { delete(s.now.Ports, "eth0") }, vrrp.CauseWaiting, "isn't in use yet"},
 		"the port can't be open": {func(s *scene) { delete(s.now.Ports, "eth0"); s.failed.Ports["eth0"] = errors.New("no memory") }, vrrp.CauseWaiting, "no memory"},
 		"another mode":           {func(s *scene) { s.first().XDPMode = "off" }, vrrp.CauseWaiting, "isn't in use yet"},
@@ -215,17 +215,17 @@ func TestObstacles(t *testing.T) {
 			t.Errorf("%s: %v, %q", name, w.Obstacle.Cause, w.Obstacle)
 		}
 		if takes := w.Binding != nil; takes != (c.cause == vrrp.CauseNone) || w.Entry != nil && w.Entry.Running != takes {
-			t.Errorf("%s: it takes part: %v %+v", name, w.Binding, w.Entry)
+			t.Errorf("%s: the router takes part: %v %+v", name, w.Binding, w.Entry)
 		}
 	}
 }
 
-// device puts a macvlan on the host.
+// device adds a macvlan to the host.
 func (s *scene) device(d link.Device) {
 	s.now.Interfaces = append(s.now.Interfaces, link.Interface{Index: 7, Name: d.Name, Kind: "macvlan", Parent: d.Parent, MAC: d.MAC, Up: true, Running: true})
 }
 
-func TestWays(t *testing.T) {
+func TestMACModes(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*scene)
 		way    config.VirtualMAC
@@ -253,23 +253,23 @@ func TestWays(t *testing.T) {
 			t.Errorf("%s: %+v, settings %v", name, w, host.MacvlanParents)
 		}
 		if (w.Binding == nil) != c.device {
-			t.Errorf("%s: it takes part before its macvlan is there: %v", name, w.Binding)
+			t.Errorf("%s: the router takes part before its macvlan exists: %v", name, w.Binding)
 		}
 		if !c.device {
 			continue
 		}
 		s.device(*w.Device)
 		if w = s.desired().Wants[0]; w.Binding == nil || w.Binding.Device != 7 || w.Binding.AddressIfindex() != 7 {
-			t.Errorf("%s: with its macvlan it takes part %v", name, w.Binding)
+			t.Errorf("%s: with its macvlan the router takes part %v", name, w.Binding)
 		}
-		s.interfaces(w.Device.Name).MAC[0]++ // somebody else's
+		s.interfaces(w.Device.Name).MAC[0]++ // now it is another program's
 		if w = s.desired().Wants[0]; w.Binding != nil {
-			t.Errorf("%s: it takes part on somebody else's macvlan", name)
+			t.Errorf("%s: the router takes part on another program's macvlan", name)
 		}
 	}
 }
 
-// The address to advertise from is constant while it can be.
+// The source address stays the same as long as it can be used.
 func TestSource(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*scene)
@@ -326,7 +326,7 @@ func (s *scene) unicast(peer, source string) {
 	}
 }
 
-// What neighbours send has a TTL that others can't have.
+// Packets from neighbours have a TTL that distant hosts can't produce.
 func TestHops(t *testing.T) {
 	s := newScene()
 	s.unicast("192.0.2.7", "")
@@ -353,7 +353,7 @@ func TestPorts(t *testing.T) {
 	}
 }
 
-// What must be written down, and what a change asks for.
+// The notes of a Virtual Router, and how it changes.
 func TestVirtual(t *testing.T) {
 	r := newRouter("web", "eth0", 51, "192.0.2.10/24", "2001:db8::10/64")
 	r.Extra = []routing.Placed{{Address: netip.MustParsePrefix("192.0.2.20/24"), Interface: "eth0"}, {Address: netip.MustParsePrefix("192.0.3.20/24"), Interface: "eth1"}}
@@ -362,7 +362,7 @@ func TestVirtual(t *testing.T) {
 	p := New([]*ConfiguredRouter{r}, nil)
 	four, six := p.VirtualRouters[0], p.VirtualRouters[1]
 	if p.VirtualRouter(four.ID) != four || p.VirtualRouter(ID{}) != nil {
-		t.Error("it isn't found")
+		t.Error("the Virtual Router isn't found")
 	}
 	device := link.NewDevice(2, packet.IPv4, 51)
 	want := []Note{
@@ -384,7 +384,7 @@ func TestVirtual(t *testing.T) {
 	}
 }
 
-func TestRestarts(t *testing.T) {
+func TestRestartReason(t *testing.T) {
 	for want, change := range map[string]func(*config.Router){
 		"":            func(r *config.Router) { r.Interval++; r.Priority = 200; r.Addresses = nil },
 		"version":     func(r *config.Router) { r.Version = 2 },
@@ -402,13 +402,13 @@ func TestRestarts(t *testing.T) {
 	}
 }
 
-func TestEntrySame(t *testing.T) {
+func TestEntryEqual(t *testing.T) {
 	v := New([]*ConfiguredRouter{newRouter("web", "eth0", 51, "192.0.2.10/24")}, nil).VirtualRouters[0]
 	one := Entry{V: v, Ifindex: 2, Addresses: v.Fenced, Peers: map[netip.Addr]packet.Hops{netip.MustParseAddr("192.0.2.7"): {Max: 255}}}
 	same := one
 	same.Addresses = slices.Clone(one.Addresses)
 	if !one.Equal(&same) || one.Equal(nil) || (*Entry)(nil).Equal(&one) || !(*Entry)(nil).Equal(nil) {
-		t.Error("the same isn't, or nothing is something")
+		t.Error("equal entries differ, or nil equals an entry")
 	}
 	for n, change := range []func(*Entry){
 		func(e *Entry) { e.V = nil }, func(e *Entry) { e.Ifindex++ }, func(e *Entry) { e.Running = true }, func(e *Entry) { e.Source = netip.MustParseAddr("192.0.2.1") },
@@ -416,7 +416,7 @@ func TestEntrySame(t *testing.T) {
 	} {
 		other := one
 		if change(&other); one.Equal(&other) {
-			t.Errorf("change %d isn't seen", n)
+			t.Errorf("change %d makes no difference", n)
 		}
 	}
 }

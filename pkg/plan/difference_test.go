@@ -15,10 +15,10 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// change is one of a router's keys.
+// change is a change of one key of a router.
 type change struct{ key, before, after string }
 
-// changes reads those that are written down, of each key there is.
+// changes reads the changes in testdata of package config, which has some for each key.
 func changes(t *testing.T) (all []change) {
 	content, err := os.ReadFile("../config/testdata/changes.txt")
 	if err != nil {
@@ -37,7 +37,7 @@ func changes(t *testing.T) (all []change) {
 	return all
 }
 
-// parsed is a file's first router, which has a key with a value.
+// parsed returns the first router of a file in which one key has a value.
 func parsed(t *testing.T, name, value string) config.Router {
 	t.Helper()
 	keys := map[string]string{"interface": "eth0", "vrid": "51", "addresses": "[192.0.2.10/24]", "version": "3"}
@@ -57,7 +57,7 @@ func parsed(t *testing.T, name, value string) config.Router {
 	return f.Routers[0]
 }
 
-// What a difference shows is what the file says: it can be read again.
+// A difference shows values as the file has them: they can be parsed again.
 func TestDifferenceIsYAML(t *testing.T) {
 	for _, c := range changes(t) {
 		top, _, _ := strings.Cut(c.key, ".")
@@ -66,7 +66,7 @@ func TestDifferenceIsYAML(t *testing.T) {
 			key, values, _ := strings.Cut(d, ": ")
 			before, after, found := strings.Cut(values, " → ")
 			if key != top || !found {
-				if key != "name" && key != "routes" { // which follow from the interface
+				if key != "name" && key != "routes" { // their defaults depend on the interface
 					t.Errorf("%s %s → %s: the difference is %q", c.key, c.before, c.after, d)
 				}
 				continue
@@ -81,7 +81,7 @@ func TestDifferenceIsYAML(t *testing.T) {
 	}
 }
 
-// schemaKeys are the keys of a router by the schema, those of groups below them.
+// schemaKeys returns the keys of a router in the schema, with nested keys.
 func schemaKeys(t *testing.T) map[string]bool {
 	var schema map[string]any
 	if err := json.Unmarshal(config.Schema(), &schema); err != nil {
@@ -111,7 +111,7 @@ func schemaKeys(t *testing.T) map[string]bool {
 	return all
 }
 
-// A change of any key makes another Virtual Router, and the difference names it.
+// A change of any key makes a different Virtual Router, and the difference names the key.
 func TestEveryKeyMatters(t *testing.T) {
 	missing := schemaKeys(t)
 	for _, c := range changes(t) {
@@ -119,7 +119,7 @@ func TestEveryKeyMatters(t *testing.T) {
 		delete(missing, c.key)
 		a, b, again := parsed(t, c.key, c.before), parsed(t, c.key, c.after), parsed(t, c.key, c.before)
 		named := slices.ContainsFunc(config.Difference(a, b), func(d string) bool { return strings.HasPrefix(d, top+": ") })
-		if own := top == "interface" || top == "vrid"; named == own { // another router has those
+		if own := top == "interface" || top == "vrid"; named == own { // these two identify the router
 			t.Errorf("%s %s → %s: the difference is %q", c.key, c.before, c.after, config.Difference(a, b))
 		}
 		if d := config.Difference(a, again); d != nil {
@@ -127,10 +127,10 @@ func TestEveryKeyMatters(t *testing.T) {
 		}
 		before := New([]*ConfiguredRouter{{Router: a}}, nil)
 		if after := New([]*ConfiguredRouter{{Router: b}}, before); after.VirtualRouters[0] == before.VirtualRouters[0] {
-			t.Errorf("%s %s → %s: nothing changes", c.key, c.before, c.after)
+			t.Errorf("%s %s → %s: the Virtual Router is the same", c.key, c.before, c.after)
 		}
 		if after := New([]*ConfiguredRouter{{Router: again}}, before); after.VirtualRouters[0] != before.VirtualRouters[0] {
-			t.Errorf("%s %s: it changes though it is the same", c.key, c.before)
+			t.Errorf("%s %s: the Virtual Router differs from itself", c.key, c.before)
 		}
 	}
 	if len(missing) > 0 {
@@ -138,7 +138,7 @@ func TestEveryKeyMatters(t *testing.T) {
 	}
 }
 
-// The group that a router is in is a key of the group.
+// A change of a router's group is a difference.
 func TestGroupIsADifference(t *testing.T) {
 	a, b := config.Router{Name: "web"}, config.Router{Name: "web", Group: "gateway"}
 	if d := config.Difference(a, b); len(d) != 1 || !strings.HasPrefix(d[0], "group: ") {
@@ -146,7 +146,7 @@ func TestGroupIsADifference(t *testing.T) {
 	}
 }
 
-// Keys can change in the same file.
+// Secrets can change although their file stays the same.
 func TestEveryKeyOfAuthenticationMatters(t *testing.T) {
 	r := parsed(t, "authentication", "{type: hmac, keys: [{id: 1, file: /k}]}")
 	with := func(id uint8, secret string) *ConfiguredRouter {

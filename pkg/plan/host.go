@@ -14,58 +14,60 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Picture is what the host has, read from the kernel and from those parts of failoverd
-// that nothing else changes. What was done once is no part of it.
+// Picture is the present state of the host, read from the kernel and from those parts of
+// failoverd that nothing else changes. It never contains what was merely done before.
 type Picture struct {
 	Interfaces  []link.Interface
-	ListedSince vrrp.Instant // when the interfaces began to be listed
+	ListedSince vrrp.Instant // when reading the list of interfaces began
 	Ports       map[string]OpenPort
 	Installed   map[ID]*Installed
-	// Journal has what is written down.
+	// Journal has the notes in the journal.
 	Journal map[Note]bool
-	// Held are the routes, rules and addresses on other interfaces that are there for
-	// Virtual Routers that are Active, or were.
+	// Held has the routes, rules and addresses on other interfaces that are in place for Virtual
+	// Routers that are Active or were Active.
 	Held map[Note]bool
-	// Settings are those that the interface of a port lacks so that macvlans can be on
-	// top of it, for the ports that are to have some.
+	// MissingSettings has, by port, the settings that its interface still needs so that macvlans
+	// can be on top of it. It has no entry for ports without macvlans.
 	MissingSettings map[string][]link.Setting
-	// Set are the settings of the journal that are as they were made.
+	// AppliedSettings has the settings of the journal that still have the value that failoverd
+	// has set.
 	AppliedSettings map[link.Setting]bool
 }
 
-// Port is an interface to receive and to send on.
+// Port is an interface that failoverd receives and sends on.
 type Port struct {
 	Ifindex    int
-	Generation int    // which of the interfaces that had the index one after the other
-	Name       string // as it is called now
-	Mode       string // of receiving
+	Generation int    // tells interfaces apart that have had the same index
+	Name       string // the present name
+	Mode       string // the configured xdp_mode
 }
 
-// Open is a port that is open.
+// OpenPort is a port that is open.
 type OpenPort struct {
 	Port
 	TC       string // how the TC programs are attached; empty: they aren't
-	Unfenced error  // why nothing holds back answers when the daemon hangs or is killed
-	Lost     string // which programs somebody has detached that can't be attached again; empty: none
+	Unfenced error  // why there is no fence; nil: there is one
+	Lost     string // detached programs that can't be attached again; empty: none
 }
 
-// Member is what failoverd has for one Virtual Router.
+// Installed is what failoverd has installed for one Virtual Router.
 type Installed struct {
-	Claim        int          // the index of the interface that it is claimed on; 0: none
-	Subscription Subscription // how advertisements come
-	// Filter is the index of the interface that takes frames to the virtual MAC; 0: none.
+	Claim        int          // the index of the interface on which the VRID is claimed; 0: none
+	Subscription Subscription // how it receives advertisements
+	// Filter is the index of the interface whose filter accepts frames to the virtual MAC; 0:
+	// none.
 	Filter int
-	Entry  *Entry // the kernel's
+	Entry  *Entry // in the BPF maps
 	Loop   *LoopState
 }
 
-// Hearing is how advertisements come.
+// Subscription is how a Virtual Router receives advertisements.
 type Subscription struct {
-	Ifindex int // 0: they don't
+	Ifindex int // 0: it doesn't receive any
 	Unicast bool
 }
 
-// Entry is a Virtual Router as the kernel's programs know it.
+// Entry is a Virtual Router in the BPF maps.
 type Entry struct {
 	V         *VirtualRouter
 	Ifindex   int
@@ -77,7 +79,7 @@ type Entry struct {
 	Addresses []netip.Addr // behind the fence
 }
 
-// Same reports whether another entry is the same.
+// Equal reports whether two entries are equal; both may be nil.
 func (e *Entry) Equal(o *Entry) bool {
 	if e == nil || o == nil {
 		return e == o
@@ -86,23 +88,24 @@ func (e *Entry) Equal(o *Entry) bool {
 		maps.Equal(e.Peers, o.Peers) && slices.Equal(e.Addresses, o.Addresses)
 }
 
-// Loop is a Virtual Router as the event loop knows it.
+// LoopState is a Virtual Router in the event loop.
 type LoopState struct {
 	V        *VirtualRouter
 	Priority int
-	Withheld []netip.Addr // those of its addresses that it doesn't have yet
-	Binding  *Binding     // how it takes part; nil: it doesn't
+	Withheld []netip.Addr // the addresses that the loop must not use yet, because another Virtual Router still has them
+	Binding  *Binding     // nil: it doesn't take part
 
 	Active bool
-	// Assigned is since when the addresses are in place; 0: they aren't.
+	// Assigned is when the addresses were added; 0: they aren't in place.
 	Assigned vrrp.Instant
-	Leaving  bool // some of the addresses are being removed
+	Leaving  bool // addresses are being removed
 }
 
-// Changing reports whether addresses are being put in place or removed.
+// Changing reports whether addresses are being added or removed.
 func (l *LoopState) Changing() bool { return l.Leaving || l.Active && l.Assigned == 0 }
 
-// Take is how a Virtual Router takes part.
+// Binding is the interface, device and source address that a Virtual Router uses while it takes
+// part.
 type Binding struct {
 	Ifindex int
 	Name    string // of the interface
@@ -113,7 +116,7 @@ type Binding struct {
 	Unicast bool
 }
 
-// On is the index of the interface that the addresses are put on.
+// AddressIfindex returns the index of the interface that has the addresses.
 func (t *Binding) AddressIfindex() int {
 	if t.Device != 0 {
 		return t.Device
@@ -121,19 +124,20 @@ func (t *Binding) AddressIfindex() int {
 	return t.Ifindex
 }
 
-// Note is something in the journal: a link.JournalAddress, Device, Setting, Placed, Route
-// or Rule.
+// Note is an entry of the journal: a link.JournalAddress, link.Device, link.Setting,
+// routing.Placed, routing.Route or routing.Rule.
 type Note any
 
-// Obstacle is what keeps a Virtual Router from taking part.
+// Obstacle is what keeps a Virtual Router from taking part. Without an obstacle, Cause is
+// vrrp.CauseNone.
 type Obstacle struct {
 	Cause  vrrp.Cause
-	Detail string // says more than the cause
-	Text   string // says it to people; empty: Detail, or the cause
+	Detail string // adds to the cause
+	Text   string // the text for users; empty: Detail, or the cause
 }
 
-// why says it with the words of the transition that it leads to.
-func (o Obstacle) why() string {
+// transitionText returns the obstacle in the words of the transition that it causes.
+func (o Obstacle) transitionText() string {
 	if o.Detail == "" && o.Cause != vrrp.CauseWaiting {
 		return o.Cause.String()
 	}
@@ -150,11 +154,11 @@ func (o Obstacle) String() string {
 	return o.Cause.String()
 }
 
-// Host is what a plan asks of the host.
+// Target is the state of the host that a plan asks for.
 type Target struct {
-	Ports map[string]Port // those to be open
-	Wants []*Want         // in the plan's order
-	// Settings are the ports whose interfaces have macvlans of IPv4 on top.
+	Ports map[string]Port // the ports to open, by name
+	Wants []*Want         // in the order of the plan
+	// MacvlanParents has the ports whose interfaces have IPv4 macvlans on top.
 	MacvlanParents map[string]bool
 }
 
@@ -162,21 +166,22 @@ type Target struct {
 type Want struct {
 	V         *VirtualRouter
 	Priority  int
-	Ifindex   int // of the port's interface; 0: it isn't there, or can't be used
+	Ifindex   int // of the port's interface; 0: it doesn't exist or can't be used
 	MACMode   config.VirtualMAC
-	MACReason string       // what keeps it from having a virtual MAC that it could have
-	Device    *link.Device // its macvlan, nil for none
-	Entry     *Entry       // nil if it can't be made yet
-	Binding   *Binding     // nil if it must not take part, for this reason:
+	MACReason string       // why mode auto has found no way to have a virtual MAC
+	Device    *link.Device // its macvlan; nil: none
+	Entry     *Entry       // nil if it can't be added yet
+	Binding   *Binding     // nil if it must not take part yet, see Obstacle
 	Obstacle  Obstacle
 }
 
-// Hears is how advertisements must come.
+// Subscription returns how advertisements must be received.
 func (w *Want) Subscription() Subscription {
 	return Subscription{Ifindex: w.Ifindex, Unicast: w.V.Router.Unicast.On()}
 }
 
-// Filter is the index of the interface that must take frames to the virtual MAC.
+// Filter returns the index of the interface whose filter must accept frames to the virtual MAC;
+// 0: none.
 func (w *Want) Filter() int {
 	if w.MACMode == "" || w.MACMode == config.VirtualMACOff {
 		return 0
@@ -184,13 +189,13 @@ func (w *Want) Filter() int {
 	return w.Ifindex
 }
 
-// Notes are what must be written down before it takes part on an interface, which is
-// called name.
+// Notes returns what must be in the journal before the Virtual Router takes part on an interface;
+// name is the interface's present name.
 func (v *VirtualRouter) Notes(ifindex int, name string, device *link.Device) (all []Note) {
 	if device != nil {
 		all = append(all, *device)
 	}
-	// Also beside a macvlan, without which they are on the interface.
+	// Also with a macvlan, because without it the addresses are on the interface.
 	for _, a := range v.Assigned {
 		all = append(all, link.JournalAddress{Ifindex: ifindex, Name: name, Prefix: a})
 	}

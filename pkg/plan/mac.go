@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plan decides what a configuration asks of a host: what keeps a router from
-// taking part there and why, what is doubtful, and the way to have the virtual MAC. It
-// only looks at what it is given.
 package plan
 
 import (
@@ -12,36 +9,36 @@ import (
 	"github.com/failoverd/failoverd/pkg/link"
 )
 
-// MAC is what decides on the way to have a virtual MAC, beside the interface.
+// MACRequest is what ChooseMACMode needs besides the interface.
 type MACRequest struct {
 	Want    config.VirtualMAC
-	Unicast bool // it has peers
-	Owner   bool // of its addresses, by priority 255
+	Unicast bool // it has unicast peers
+	Owner   bool // priority 255: it owns its addresses
 	Accept  bool // Accept_Mode
 	VRID    int
-	// TC says that the TC programs are attached; Unfenced why they aren't, or why
-	// they don't hold.
+	// TC is set if the TC programs are attached. Unfenced says why they aren't, or why their
+	// fence isn't reliable.
 	TC       bool
 	Unfenced error
 }
 
-// Usable says why VRRP can't run on an interface, and what to do; nil if it can.
+// Usable returns an error with the reason and the remedy if VRRP can't run on an interface.
 func Usable(i link.Interface) error {
-	if i.IsEthernet() || i.Kind == link.KindLoopback { // which has a text of its own
+	if i.IsEthernet() || i.Kind == link.KindLoopback { // the loopback interface has an error of its own
 		return nil
 	}
 	kind := i.Kind
 	if kind == "" {
 		kind = i.Encapsulation
 	}
-	return fmt.Errorf("%s (%s) has no MAC addresses, and failoverd sends and receives Ethernet frames only: run the router on a network with them, for example a VXLAN or GRETAP tunnel over %s", i.Name, kind, i.Name)
+	return fmt.Errorf("%s (%s) has no MAC addresses, but failoverd needs Ethernet: run the router on an Ethernet interface, for example a VXLAN or GRETAP tunnel over %s", i.Name, kind, i.Name)
 }
 
-// VirtualMAC returns the way to have the virtual MAC on an interface: never auto. Why
-// says what keeps auto from having one, if something does.
+// ChooseMACMode returns the mode of the virtual MAC on an interface, which is never auto. why
+// says why auto has not found a virtual MAC, if so.
 func ChooseMACMode(m MACRequest, i link.Interface) (mode config.VirtualMAC, why string, err error) {
 	if !m.TC && !m.Accept && !m.Owner {
-		return "", "", fmt.Errorf("nothing can hold back packets to the addresses of VRID %d (Accept_Mode is false): %w", m.VRID, m.Unfenced)
+		return "", "", fmt.Errorf("no program can drop packets to the addresses of VRID %d (Accept_Mode is false): %w", m.VRID, m.Unfenced)
 	}
 	one := i.OneMAC()
 	switch m.Want {
@@ -59,10 +56,10 @@ func ChooseMACMode(m MACRequest, i link.Interface) (mode config.VirtualMAC, why 
 		if i.SharesMAC() {
 			return "", "", fmt.Errorf("VRID %d can't have its virtual MAC: %s; use virtual MAC mode off", m.VRID, one)
 		}
-		return m.Want, "", nil // on a macvlan the kernel puts it beside that one
+		return m.Want, "", nil // if the interface is a macvlan itself, the kernel makes the new one its sibling
 	}
 	switch {
-	case m.Unicast: // clouds let no MAC through but the interface's own
+	case m.Unicast: // cloud networks drop frames from other MACs than the interface's own
 		return config.VirtualMACOff, "", nil
 	case one != "":
 		return config.VirtualMACOff, one, nil

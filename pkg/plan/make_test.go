@@ -15,7 +15,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/routing"
 )
 
-// checkable is a router that has nothing wrong with it.
+// checkable returns a router without problems.
 func checkable(vrid int, addresses ...string) config.Router {
 	r := router(100, addresses...)
 	r.VRID, r.Version, r.Interval, r.DownAfter, r.Announcements, r.VirtualMAC, r.Accept = vrid, 3, time.Second, 3, 5, config.VirtualMACAuto, true
@@ -27,7 +27,7 @@ func altered(r config.Router, change func(*config.Router)) config.Router {
 	return r
 }
 
-// wrongLines are what is wrong, one a line: KEY ITEM TEXT.
+// wrongLines returns the problems in an error, one on each line: KEY ITEM TEXT.
 func wrongLines(err error) string {
 	if err == nil {
 		return ""
@@ -46,7 +46,7 @@ func wrongLines(err error) string {
 	return strings.Join(lines, "\n")
 }
 
-// areWrong reports whether each line begins and goes on as it must.
+// areWrong reports whether each line starts and continues as wanted.
 func areWrong(got string, want []string) bool {
 	lines := strings.Split(got, "\n")
 	if got == "" {
@@ -58,7 +58,7 @@ func areWrong(got string, want []string) bool {
 	})
 }
 
-func TestMakeCompletes(t *testing.T) {
+func TestCompleteRouters(t *testing.T) {
 	six := checkable(52, "2001:db8::10/64")
 	all, err := Complete([]config.Router{checkable(51, "192.0.2.10/24"), six, checkable(53, "fe80::5/64", "2001:db8::11/64")})
 	if err != nil {
@@ -102,8 +102,8 @@ func TestCheckInterfaces(t *testing.T) {
 	for name, c := range map[string]struct {
 		routers []config.Router
 		host    []link.Interface
-		now     []string // what is wrong
-		waiting []string // and what is if it may be waited
+		now     []string // the problems
+		waiting []string // the problems if routers may wait
 	}{
 		"fine":               {[]config.Router{four, checkable(52, "192.0.2.11/24")}, host, nil, nil},
 		"one VRID, a family": {[]config.Router{four, six}, host, nil, nil},
@@ -117,8 +117,8 @@ func TestCheckInterfaces(t *testing.T) {
 		"a VRID twice": {
 			[]config.Router{four, altered(checkable(51, "192.0.2.11/24"), func(r *config.Router) { r.Name = "other" })},
 			host,
-			[]string{"1 vrid 0|VRID 51 exists twice on eth0"},
-			[]string{"1 vrid 0|VRID 51 exists twice on eth0"},
+			[]string{"1 vrid 0|VRID 51 is used twice on eth0"},
+			[]string{"1 vrid 0|VRID 51 is used twice on eth0"},
 		},
 		"no IPv4 address": {[]config.Router{four}, []link.Interface{bare}, []string{"0 interface 0|eth0 has no IPv4 address to send"}, nil},
 		"no IPv6 address": {[]config.Router{six}, []link.Interface{bare}, []string{"0 interface 0|no IPv6 link-local address"}, nil},
@@ -162,14 +162,14 @@ func TestCheckAddresses(t *testing.T) {
 	for name, c := range map[string]struct {
 		routers []config.Router
 		want    []string
-		always  bool // it is wrong too if it may be waited, and if failoverd has put it there
+		always  bool // also a problem if routers may wait, and if failoverd has put the address there
 	}{
 		"fine":            {routers: []config.Router{four}},
-		"here":            {routers: []config.Router{checkable(51, "192.0.2.11/24", "192.0.2.10/24")}, want: []string{"0 addresses 1|192.0.2.10 is on eth0 already"}},
-		"given twice":     {routers: []config.Router{four, checkable(52, "192.0.2.12/24", "192.0.2.11/24")}, want: []string{"1 addresses 1|192.0.2.11 is given for eth0 and for eth0"}, always: true},
-		"on two":          {routers: []config.Router{four, on("eth1", 51, "192.0.2.11/24")}, want: []string{"1 addresses 0|is given for eth0 and for eth1"}, always: true},
+		"here":            {routers: []config.Router{checkable(51, "192.0.2.11/24", "192.0.2.10/24")}, want: []string{"0 addresses 1|192.0.2.10 is already on eth0"}},
+		"given twice":     {routers: []config.Router{four, checkable(52, "192.0.2.12/24", "192.0.2.11/24")}, want: []string{"1 addresses 1|192.0.2.11 is used on eth0 and on eth0"}, always: true},
+		"on two":          {routers: []config.Router{four, on("eth1", 51, "192.0.2.11/24")}, want: []string{"1 addresses 0|is used on eth0 and on eth1"}, always: true},
 		"link-local ones": {routers: []config.Router{checkable(51, "fe80::5/64"), on("eth1", 51, "fe80::5/64")}},
-		"one link-local":  {routers: []config.Router{checkable(51, "fe80::5/64"), checkable(52, "fe80::5/64")}, want: []string{"1 addresses 0|is given for eth0 and for eth0"}, always: true},
+		"one link-local":  {routers: []config.Router{checkable(51, "fe80::5/64"), checkable(52, "fe80::5/64")}, want: []string{"1 addresses 0|is used on eth0 and on eth0"}, always: true},
 	} {
 		routers, err := Complete(c.routers)
 		if err != nil {
@@ -191,7 +191,8 @@ func TestCheckAddresses(t *testing.T) {
 	}
 }
 
-// What changes is told by router: one is the same by its interface, VRID and family.
+// Changes are reported for each router. A router is the same if its interface, VRID and one
+// family are the same.
 func TestChangesOfRouters(t *testing.T) {
 	named := func(name string, r config.Router) config.Router { r.Name = name; return r }
 	web, six := named("web", checkable(51, "192.0.2.10/24")), named("six", checkable(51, "2001:db8::10/64"))

@@ -15,41 +15,40 @@ import (
 // The codes of findings.
 const (
 	AddressElsewhere = "address_elsewhere" // a virtual address is on another interface
-	AddressHere      = "address_here"      // it is on the router's, of a host that doesn't own it
-	OwnerWithout     = "owner_without"     // the owner doesn't have it
-	ExtraElsewhere   = "extra_elsewhere"   // an extra address is on the host already
+	AddressHere      = "address_here"      // a virtual address is on the router's interface, but the host isn't the owner
+	OwnerWithout     = "owner_without"     // the host is the owner, but lacks the address
+	ExtraElsewhere   = "extra_elsewhere"   // an extra address is already on the host
 	PeerIsHost       = "peer_is_host"      // a peer's address is this host's own
 
-	AddressSilent  = "address_silent"  // it is also on an interface that answers for nobody
-	HostPrefix     = "host_prefix"     // it is a /32 or /128 within the interface's network
-	OutsideNetwork = "outside_network" // it is in none of the interface's networks
+	AddressSilent  = "address_silent"  // a virtual address is also on an interface that answers no requests for it
+	HostPrefix     = "host_prefix"     // a virtual address is a /32 or /128 within the interface's network
+	OutsideNetwork = "outside_network" // a virtual address is in none of the interface's networks
 	BridgePort     = "bridge_port"     // the interface is a port of a bridge
 )
 
-// Finding is what the host has against a router, or for somebody to look at.
+// Finding is an obstacle or a warning about a router on this host.
 type Finding struct {
 	Code string
-	// Key and Item are the place in the configuration, as of a config.Problem.
+	// Key and Item are the position in the configuration, as in a config.Problem.
 	Key  string
 	Item int
-	// Text says what is so, and Remedy what to do.
+	// Text is the fact, and Remedy what to do.
 	Text, Remedy string
 }
 
 func (f Finding) String() string { return f.Text + ": " + f.Remedy }
 
-// Seen is what is known of a host.
+// HostFacts is what Obstacles and Warnings need to know of the host.
 type HostFacts struct {
 	Interfaces []link.Interface
-	// Ours reports whether failoverd has put an address on an interface; nil if it has
-	// put none anywhere.
+	// Ours reports whether failoverd has put an address on an interface; nil means that it hasn't
+	// put any.
 	Ours func(ifindex int, a netip.Addr) bool
-	// Fenced says that the router's interface has the fence, also when the daemon is
-	// killed.
+	// Fenced is set if the router's interface has the fence, even while the daemon doesn't run.
 	Fenced bool
 }
 
-func (h HostFacts) named(name string) (link.Interface, bool) {
+func (h HostFacts) find(name string) (link.Interface, bool) {
 	n := slices.IndexFunc(h.Interfaces, func(i link.Interface) bool { return i.Name == name })
 	if n < 0 {
 		return link.Interface{}, false
@@ -57,28 +56,28 @@ func (h HostFacts) named(name string) (link.Interface, bool) {
 	return h.Interfaces[n], true
 }
 
-// foreign returns an address of an interface that failoverd hasn't put there.
-func (h HostFacts) foreign(i link.Interface, a netip.Addr) (link.Address, bool) {
+// notOurs returns an address of an interface that failoverd hasn't put there.
+func (h HostFacts) notOurs(i link.Interface, a netip.Addr) (link.Address, bool) {
 	found, ok := i.Find(a)
 	return found, ok && (h.Ours == nil || !h.Ours(i.Index, a))
 }
 
-// elsewhere finds the other interfaces with an address that failoverd hasn't put there.
+// elsewhere calls f for the other interfaces with an address that failoverd hasn't put there.
 func (h HostFacts) elsewhere(a netip.Addr, ifindex int, f func(link.Interface, link.Address)) {
 	for _, i := range h.Interfaces {
-		if found, ok := h.foreign(i, a); ok && i.Index != ifindex {
+		if found, ok := h.notOurs(i, a); ok && i.Index != ifindex {
 			f(i, found)
 		}
 	}
 }
 
-// Obstacles returns what keeps a router from taking part on this host: somebody has its
-// addresses already, unless this host owns them, and then it must have them all.
+// Obstacles returns what keeps a router from taking part on this host: its addresses are already
+// on the host, or, if the host is their owner, are missing.
 func Obstacles(r config.Router, h HostFacts) (all []Finding) {
 	add := func(code, key string, item int, text, remedy string) {
 		all = append(all, Finding{code, key, item, text, remedy})
 	}
-	i, there := h.named(r.Interface)
+	i, there := h.find(r.Interface)
 	owner := r.Priority == config.OwnerPriority
 	for n, p := range r.Addresses {
 		a := p.Addr()
@@ -89,7 +88,7 @@ func Obstacles(r config.Router, h HostFacts) (all []Finding) {
 			}
 			otherwise := "or run the router on " + other.Name
 			if other.Silent() {
-				otherwise = "or have the fence on " + r.Interface + ", without which that answers for it"
+				otherwise = "or make the fence work on " + r.Interface + ", without which " + r.Interface + " answers for the address"
 			}
 			add(AddressElsewhere, "addresses", n, fmt.Sprintf("virtual address %s is already on interface %s", a, other.Name),
 				fmt.Sprintf("remove it there (ip addr del %s dev %s), %s", found.Prefix, other.Name, otherwise))
@@ -97,9 +96,9 @@ func Obstacles(r config.Router, h HostFacts) (all []Finding) {
 		if !there || len(all) > before {
 			continue
 		}
-		switch found, here := h.foreign(i, a); {
+		switch found, here := h.notOurs(i, a); {
 		case here && !owner:
-			add(AddressHere, "addresses", n, fmt.Sprintf("virtual address %s is on %s already", a, r.Interface),
+			add(AddressHere, "addresses", n, fmt.Sprintf("virtual address %s is already on %s", a, r.Interface),
 				fmt.Sprintf("if this host owns it, use priority 255, otherwise remove it: ip addr del %s dev %s", found.Prefix, r.Interface))
 		case !here && owner:
 			add(OwnerWithout, "addresses", n, fmt.Sprintf("priority 255 is for the owner of the address, but %s is not on %s", a, r.Interface),
@@ -109,9 +108,9 @@ func Obstacles(r config.Router, h HostFacts) (all []Finding) {
 	for n, e := range r.Extra {
 		a := e.Address.Addr()
 		for _, i := range h.Interfaces {
-			found, ok := h.foreign(i, a)
+			found, ok := h.notOurs(i, a)
 			if ok && (i.Name == e.Interface || !a.IsLinkLocalUnicast()) && (i.Name == e.Interface || !i.Silent() || !h.Fenced) {
-				add(ExtraElsewhere, "extra_addresses", n, fmt.Sprintf("extra address %s is on interface %s already", a, i.Name),
+				add(ExtraElsewhere, "extra_addresses", n, fmt.Sprintf("extra address %s is already on interface %s", a, i.Name),
 					fmt.Sprintf("remove it there (ip addr del %s dev %s)", found.Prefix, i.Name))
 				break
 			}
@@ -120,7 +119,7 @@ func Obstacles(r config.Router, h HostFacts) (all []Finding) {
 	for n, p := range r.Unicast.Peers {
 		for _, i := range h.Interfaces {
 			if _, ok := i.Find(p.Address); ok && (!p.Address.IsLinkLocalUnicast() || i.Name == r.Interface) {
-				add(PeerIsHost, "unicast", 1+n, fmt.Sprintf("peer %s is this host's own address, on %s", p.Address, i.Name), "give the other hosts' addresses only")
+				add(PeerIsHost, "unicast", 1+n, fmt.Sprintf("peer %s is this host's own address, on %s", p.Address, i.Name), "list only the addresses of the other hosts")
 				break
 			}
 		}
@@ -128,18 +127,18 @@ func Obstacles(r config.Router, h HostFacts) (all []Finding) {
 	return all
 }
 
-// Warnings returns what works perhaps, but not as somebody may think. The addresses to
-// exclude are virtual ones, which say nothing of the interface's networks.
+// Warnings returns what may work, but not as the administrator may expect. The addresses to
+// exclude are virtual addresses, which don't count for the interface's networks.
 func Warnings(r config.Router, h HostFacts, exclude []netip.Addr) (all []Finding) {
 	add := func(code, key string, item int, text, remedy string) {
 		all = append(all, Finding{code, key, item, text, remedy})
 	}
-	i, there := h.named(r.Interface)
+	i, there := h.find(r.Interface)
 	if !there {
 		return nil
 	}
 	if m, port := link.MasterOf(i, h.Interfaces); port && m.Kind == link.KindBridge {
-		add(BridgePort, "interface", 0, fmt.Sprintf("%s is a port of the bridge %s, which takes the packets to the virtual addresses away from it", i.Name, m.Name), "run the router on "+m.Name)
+		add(BridgePort, "interface", 0, fmt.Sprintf("%s is a port of the bridge %s, which takes the packets to the virtual addresses", i.Name, m.Name), "run the router on "+m.Name)
 	}
 	for n, p := range r.Addresses {
 		a := p.Addr()
@@ -148,8 +147,8 @@ func Warnings(r config.Router, h HostFacts, exclude []netip.Addr) (all []Finding
 		}
 		h.elsewhere(a, i.Index, func(other link.Interface, found link.Address) {
 			if other.Silent() && h.Fenced {
-				add(AddressSilent, "addresses", n, fmt.Sprintf("virtual address %s is also on %s, so that this host takes its own packets to it for itself while it is Backup", a, other.Name),
-					fmt.Sprintf("if no load balancer or kube-proxy needs that, ip addr del %s dev %s", found.Prefix, other.Name))
+				add(AddressSilent, "addresses", n, fmt.Sprintf("virtual address %s is also on %s, so this host sends its own packets to the address to itself even while it is Backup", a, other.Name),
+					fmt.Sprintf("if no load balancer or kube-proxy needs this, ip addr del %s dev %s", found.Prefix, other.Name))
 			}
 		})
 		networks := networks(i, a, exclude)
@@ -157,16 +156,16 @@ func Warnings(r config.Router, h HostFacts, exclude []netip.Addr) (all []Finding
 		switch {
 		case r.Priority == config.OwnerPriority || len(networks) == 0:
 		case within < 0:
-			add(OutsideNetwork, "addresses", n, fmt.Sprintf("virtual address %s is in none of the networks of %s (%s)", p, i.Name, join(networks)), "if it is meant, other hosts need a route to it")
+			add(OutsideNetwork, "addresses", n, fmt.Sprintf("virtual address %s is in none of the networks of %s (%s)", p, i.Name, join(networks)), "if that is intended, other hosts need a route to it")
 		case p.IsSingleIP():
-			add(HostPrefix, "addresses", n, fmt.Sprintf("virtual address %s is in the network %s of %s, but alone in its own", p, networks[within], i.Name),
-				fmt.Sprintf("give it the length of the network, %s/%d, unless that is meant", a, networks[within].Bits()))
+			add(HostPrefix, "addresses", n, fmt.Sprintf("virtual address %s is in the network %s of %s, but its own prefix has only one address", p, networks[within], i.Name),
+				fmt.Sprintf("use the prefix length of the network, %s/%d, unless that is intended", a, networks[within].Bits()))
 		}
 	}
 	return all
 }
 
-// networks are those of an interface that have the address's family.
+// networks returns the networks of an interface that have the family of the address.
 func networks(i link.Interface, of netip.Addr, exclude []netip.Addr) (all []netip.Prefix) {
 	for _, own := range i.Addresses {
 		a, network := own.Prefix.Addr(), own.Prefix.Masked()

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plan says what a configuration asks of this host: what the host must have for
-// each Virtual Router, and what keeps one from taking part, and why. It is pure: it
-// doesn't look, wait, or log.
+// Package plan decides what a configuration asks of this host: what the host must have for each
+// Virtual Router, and what keeps a Virtual Router from taking part. It has no I/O, no clock and
+// no log.
 package plan
 
 import (
@@ -19,56 +19,55 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// ID names a Virtual Router.
+// ID identifies a Virtual Router.
 type ID = vrrp.ID
 
-// Router is a configured router that is to run.
+// ConfiguredRouter is a router of the configuration, completed for this host.
 type ConfiguredRouter struct {
 	config.Router
-	Index     int          // in the configuration
-	LinkLocal netip.Prefix // if it had to be added to the addresses
+	Index     int          // of the router in the configuration
+	LinkLocal netip.Prefix // the address that was added because RFC 9568 requires one; zero: none
 	Auth      auth.Settings
 }
 
-// Owner reports whether the host owns the addresses: they are on the interface already,
-// and are left alone.
+// Owner reports whether the host owns the addresses. They are on the interface already then, and
+// failoverd doesn't change them.
 func (r *ConfiguredRouter) Owner() bool { return r.Priority == config.OwnerPriority }
 
-// Virtual is a Virtual Router of a plan: a router's addresses of one family. It isn't
-// changed once it is made, and a plan that leaves it as it is has the same pointer.
+// VirtualRouter is one Virtual Router of a plan: a configured router's addresses of one family.
+// It is immutable, and a plan in which it is unchanged has the same pointer.
 type VirtualRouter struct {
 	ID
 	Router *ConfiguredRouter
-	// Group is the name of the group that it is in: a configured one, or that of the two
-	// families of its router; empty for none. An owner is in none, because it is always
-	// Active.
+	// Group is the name of its group: a configured group, or the group of the two families of its
+	// router; empty for none. An address owner is in no group, because it is always Active.
 	Group string
-	// Assigned are put on the interface while it is Active; Fenced are those and, for an
-	// owner, the addresses that are there already.
+	// Assigned are the addresses that are added to the interface while it is Active. Fenced are
+	// the same and, for an owner, its addresses, which are always on the interface.
 	Assigned []netip.Prefix
 	Fenced   []netip.Addr
-	Routing  routing.Set // what goes with the addresses
+	Routing  routing.Set // routes, rules and addresses on other interfaces that come and go with the addresses
 }
 
-// Plan is what is to run.
+// Plan has the routers to run.
 type Plan struct {
 	Routers        []*ConfiguredRouter
 	VirtualRouters []*VirtualRouter
 	byID           map[ID]*VirtualRouter
-	modes          map[string]string // of receiving, by interface
-	virtual        []netip.Addr      // which must not be taken for an interface's own
+	xdpModes       map[string]string // by interface
+	addresses      []netip.Addr      // the result of virtualAddresses
 }
 
-// New returns the plan of routers. What is as it was before stays the same; before may be
-// nil.
+// New returns the plan for routers. Virtual Routers that are unchanged since the plan before keep
+// their pointer; before may be nil.
 func New(routers []*ConfiguredRouter, before *Plan) *Plan {
-	p := &Plan{Routers: routers, byID: make(map[ID]*VirtualRouter), modes: make(map[string]string)}
+	p := &Plan{Routers: routers, byID: make(map[ID]*VirtualRouter), xdpModes: make(map[string]string)}
 	for _, r := range routers {
-		p.modes[r.Interface] = r.XDPMode
+		p.xdpModes[r.Interface] = r.XDPMode
 		for _, f := range Families(&r.Router) {
-			v := newVirtual(r, f)
+			v := newVirtualRouter(r, f)
 			if before != nil {
-				if old := before.byID[v.ID]; old != nil && old.same(v) {
+				if old := before.byID[v.ID]; old != nil && old.equal(v) {
 					v = old
 				}
 			}
@@ -76,25 +75,25 @@ func New(routers []*ConfiguredRouter, before *Plan) *Plan {
 			p.byID[v.ID] = v
 		}
 	}
-	p.virtual = virtual(routers)
+	p.addresses = virtualAddresses(routers)
 	return p
 }
 
-// Virtual returns a Virtual Router of the plan, nil if there is none.
+// VirtualRouter returns a Virtual Router of the plan, nil if there is none.
 func (p *Plan) VirtualRouter(id ID) *VirtualRouter { return p.byID[id] }
 
-// Addresses are all virtual addresses but those that this host owns: they say nothing of an
-// interface.
-func (p *Plan) Addresses() []netip.Addr { return p.virtual }
+// Addresses returns all virtual addresses except those that this host owns. They don't count as
+// an interface's own addresses.
+func (p *Plan) Addresses() []netip.Addr { return p.addresses }
 
-// Ordered returns the Virtual Routers in an order that is the same on all runs.
+// Sorted returns the Virtual Routers sorted by interface, VRID and family.
 func (p *Plan) Sorted() []*VirtualRouter {
 	return slices.SortedFunc(slices.Values(p.VirtualRouters), func(a, b *VirtualRouter) int {
 		return cmp.Or(strings.Compare(a.Interface, b.Interface), cmp.Compare(a.VRID, b.VRID), cmp.Compare(a.Family, b.Family))
 	})
 }
 
-// Families are those that a router has addresses of, each of which is a Virtual Router.
+// Families returns the families of a router's addresses. Each makes one Virtual Router.
 func Families(r *config.Router) (all []packet.Family) {
 	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
 		if r.Has(f) {
@@ -104,7 +103,7 @@ func Families(r *config.Router) (all []packet.Family) {
 	return all
 }
 
-func newVirtual(r *ConfiguredRouter, f packet.Family) *VirtualRouter {
+func newVirtualRouter(r *ConfiguredRouter, f packet.Family) *VirtualRouter {
 	v := &VirtualRouter{ID: ID{Interface: r.Interface, Family: f, VRID: uint8(r.VRID)}, Router: r, Assigned: r.Assigned(f), Group: r.group()}
 	for _, a := range append(r.OfFamily(f), r.Extras(f)...) {
 		v.Fenced = append(v.Fenced, a.Addr())
@@ -126,12 +125,13 @@ func (r *ConfiguredRouter) group() string {
 	return ""
 }
 
-// same reports whether another one asks for the same.
-func (v *VirtualRouter) same(o *VirtualRouter) bool {
+// equal reports whether two Virtual Routers have the same configuration.
+func (v *VirtualRouter) equal(o *VirtualRouter) bool {
 	return reflect.DeepEqual(&v.Router.Router, &o.Router.Router) && len(auth.Difference(&v.Router.Auth, &o.Router.Auth)) == 0
 }
 
-// Restarts says why a change of a router can't be made in place; it is empty if it can.
+// RestartReason returns the key because of which a router must restart after a change; empty if
+// it can be changed in place.
 func RestartReason(a, b *config.Router) string {
 	switch {
 	case a.Version != b.Version:

@@ -56,7 +56,7 @@ func TestUsable(t *testing.T) {
 	}
 }
 
-func TestVirtualMAC(t *testing.T) {
+func TestChooseMACMode(t *testing.T) {
 	unfenced := errors.New("no TC")
 	nic, macvlan, ipvlan := ether(2, "eth0", ""), ether(2, "eth0", "macvlan"), ether(2, "eth0", "ipvlan")
 	passthru := macvlan
@@ -76,7 +76,7 @@ func TestVirtualMAC(t *testing.T) {
 		m    MACRequest
 		i    link.Interface
 		mode config.VirtualMAC
-		why  string // part of it, or of the error
+		why  string // part of the reason or of the error
 	}{
 		"auto":                       {tc, nic, bpf, ""},
 		"auto without TC":            {none(auto), nic, dev, ""},
@@ -128,7 +128,7 @@ func TestFindings(t *testing.T) {
 		fenced bool
 		ours   bool
 		codes  []string
-		text   string // of the first
+		text   string // of the first finding
 	}{
 		"fine":                          {one, []link.Interface{eth0}, true, false, nil, ""},
 		"no interface yet":              {one, nil, true, false, nil, ""},
@@ -165,6 +165,6 @@ func TestFindings(t *testing.T) {
 		}
 	}
 	if all := Obstacles(peers, HostFacts{Interfaces: []link.Interface{eth0}, Ours: func(int, netip.Addr) bool { return false }}); len(all) != 1 || all[0].Key != "unicast" || all[0].Item != 2 {
-		t.Errorf("the place of the second peer: %+v", all)
+		t.Errorf("the position of the second peer: %+v", all)
 	}
 }

@@ -11,9 +11,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// Source returns the address to advertise from: the one that is given, or the primary
-// address of the interface (RFC 9568 §1.7), which isn't among those excluded; the zero
-// Addr if it has none.
+// Source returns the address to advertise from: the configured one, or the primary address of the
+// interface (RFC 9568 §1.7) without the excluded ones; the zero Addr if there is none.
 func Source(r *config.Router, i *link.Interface, f packet.Family, exclude []netip.Addr) netip.Addr {
 	given := r.Unicast.Source(f)
 	switch {
@@ -29,31 +28,32 @@ func Source(r *config.Router, i *link.Interface, f packet.Family, exclude []neti
 	return link.GlobalIPv6(*i, exclude)
 }
 
-// OnLinkOnly reports whether an IPv6 router needs no more than a link-local address: to
-// the group it must have one, to peers if all of them have.
+// OnLinkOnly reports whether an IPv6 router sends from a link-local address: always to the
+// multicast group, and to unicast peers if all of them are link-local.
 func OnLinkOnly(u config.Unicast) bool {
 	return !slices.ContainsFunc(u.OfFamily(packet.IPv6), func(p config.Peer) bool { return !p.Address.IsLinkLocalUnicast() })
 }
 
-// suits reports whether the router may go on to advertise from the address.
-func (v *VirtualRouter) suits(from netip.Addr) bool {
+// mayKeepSource reports whether the router may continue to advertise from an address.
+func (v *VirtualRouter) mayKeepSource(from netip.Addr) bool {
 	if given := v.Router.Unicast.Source(v.Family); given.IsValid() {
 		return from == given
 	}
 	return from.Is4() || from.IsLinkLocalUnicast() == OnLinkOnly(v.Router.Unicast)
 }
 
-// usable reports whether an address is on the interface and can be sent from.
+// usable reports whether an address is on the interface and can be used as a source.
 func usable(i *link.Interface, addr netip.Addr) bool {
 	return slices.ContainsFunc(i.Addresses, func(a link.Address) bool {
 		return a.Prefix.Addr() == addr && !a.Tentative && !a.DADFailed
 	})
 }
 
-// hops are the router's peers on an interface, with the limits of the TTL of what they
-// send. That of a neighbour arrives as it was sent: this router expects its own, because
-// it knows no better. It keeps others from passing for the peer. Over IPv6 keepalived
-// sends the kernel's Hop Limit, so only somebody who knows better can tell.
+// hops returns the router's peers on an interface, with the limits of the TTL of packets from
+// them. A packet from a neighbour arrives with the TTL with which it was sent, and the router
+// expects its own TTL, because it knows no better value. That keeps distant hosts from
+// impersonating the peer. For IPv6, keepalived sends with the kernel's Hop Limit, so there is no
+// limit unless it is configured.
 func (v *VirtualRouter) hops(i *link.Interface) map[netip.Addr]packet.Hops {
 	peers := v.Router.Unicast.OfFamily(v.Family)
 	if len(peers) == 0 {
@@ -73,7 +73,7 @@ func (v *VirtualRouter) hops(i *link.Interface) map[netip.Addr]packet.Hops {
 	return all
 }
 
-// neighbor reports whether an address belongs to one of the interface's networks.
+// neighbor reports whether an address is in one of the interface's networks.
 func neighbor(i *link.Interface, a netip.Addr) bool {
 	return slices.ContainsFunc(i.Addresses, func(own link.Address) bool {
 		return own.Prefix.Bits() < a.BitLen() && own.Prefix.Masked().Contains(a)

@@ -13,14 +13,14 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// change is what the value of one key does to a router.
+// change sets the value of one key of a router.
 type change struct {
 	key    string
 	values map[int]reflect.Value // by the number of the field
 }
 
-// changes are those that package config has written down, at least one of each key, but
-// for the keys that a router of the model needs for itself.
+// changes are the changes in testdata of package config, at least one for each key, without the
+// keys that the model sets itself.
 var changes = func() (all []change) {
 	content, err := os.ReadFile("../config/testdata/changes.txt")
 	if err != nil {
@@ -66,7 +66,7 @@ func newChange(key, value string) change {
 	return c
 }
 
-// apply returns a router with the change; the same one if it can't be so.
+// apply returns a router with the change, or the unchanged router if the result would be invalid.
 func (c change) apply(r config.Router) config.Router {
 	after := r
 	v := reflect.ValueOf(&after).Elem()

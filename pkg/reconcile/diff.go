@@ -12,18 +12,18 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Diff returns the steps that bring the host nearer to what it must have. Each is safe
-// when those before it have been done. What has to wait for the outcome of a step isn't
-// among them: it follows from the next picture. There are none when all is right.
+// Diff returns the steps that bring the host closer to the target; none if the host is as it must
+// be. Each step is safe once the steps before it are done. What depends on the result of a step
+// isn't included, but follows from the next picture.
 func Diff(want *plan.Target, now *plan.Picture) []Step {
-	d := &differ{want: want, now: now, wants: make(map[plan.ID]*plan.Want, len(want.Wants)), keep: make(map[plan.Note]bool, len(now.Journal)), busy: make(map[string]bool)}
+	d := &differ{want: want, now: now, wanted: make(map[plan.ID]*plan.Want, len(want.Wants)), keep: make(map[plan.Note]bool, len(now.Journal)), busy: make(map[string]bool)}
 	for _, w := range want.Wants {
-		d.wants[w.V.ID] = w
+		d.wanted[w.V.ID] = w
 	}
-	d.look()
+	d.index()
 	for id, m := range now.Installed {
-		if d.wants[id] == nil {
-			d.member(id, nil, m)
+		if d.wanted[id] == nil {
+			d.router(id, nil, m)
 		}
 	}
 	for _, w := range want.Wants {
@@ -31,111 +31,112 @@ func Diff(want *plan.Target, now *plan.Picture) []Step {
 		if m == nil {
 			m = &plan.Installed{}
 		}
-		d.member(w.V.ID, w, m)
+		d.router(w.V.ID, w, m)
 	}
 	d.settings()
 	d.ports()
 	d.leftovers()
 	d.orphans()
-	d.strike()
+	d.erase()
 	order(d.steps)
 	return d.steps
 }
 
-// spot is an address on an interface.
-type spot struct {
+// ifAddr is an address on an interface.
+type ifAddr struct {
 	ifindex int
 	address netip.Addr
 }
 
-// scoped is an address, on which interface matters for link-local ones only.
-func scoped(ifindex int, a netip.Addr) spot {
+// scopedAddr returns an address without its interface, unless it is link-local: other addresses
+// belong to the whole host.
+func scopedAddr(ifindex int, a netip.Addr) ifAddr {
 	if a.IsLinkLocalUnicast() {
-		return spot{ifindex, a}
+		return ifAddr{ifindex, a}
 	}
-	return spot{address: a}
+	return ifAddr{address: a}
 }
 
-// macvlan is whose macvlan one is, and on which interface.
-type macvlan struct {
+// macvlanKey identifies the Virtual Router of a macvlan, and its parent interface.
+type macvlanKey struct {
 	parent int
 	family packet.Family
 	vrid   uint8
 }
 
 type differ struct {
-	want  *plan.Target
-	now   *plan.Picture
-	wants map[plan.ID]*plan.Want
-	steps []Step
+	want   *plan.Target
+	now    *plan.Picture
+	wanted map[plan.ID]*plan.Want
+	steps  []Step
 
-	byIndex map[int]*link.Interface
-	present map[spot]netip.Prefix        // addresses that are on interfaces
-	devices map[link.Device]int          // macvlans of ours, by what they are
-	made    map[macvlan]link.Device      // the same, by whose they are
-	fenced  map[spot]plan.ID             // whose entry an address is in
-	owned   map[spot]bool                // addresses that are the host's own
-	noted   map[spot]bool                // addresses that are written down
-	claimed map[link.JournalAddress]bool // addresses that the event loop may put on an interface
-	keep    map[plan.Note]bool           // what must stay written down
-	busy    map[string]bool              // ports of which something is still there
+	byIndex   map[int]*link.Interface
+	present   map[ifAddr]netip.Prefix      // the addresses on interfaces
+	devices   map[link.Device]int          // the index of each macvlan of ours
+	macvlans  map[macvlanKey]link.Device   // the same macvlans, by Virtual Router
+	fenced    map[ifAddr]plan.ID           // the Virtual Router whose entry has the address
+	owned     map[ifAddr]bool              // addresses that this host owns
+	journaled map[ifAddr]bool              // addresses in the journal
+	assigned  map[link.JournalAddress]bool // addresses that the event loop may add to an interface
+	keep      map[plan.Note]bool           // the notes that must stay in the journal
+	busy      map[string]bool              // ports that are still in use
 }
 
-// look takes from the picture what is needed for each Virtual Router.
-func (d *differ) look() {
+// index prepares the maps that the comparison needs.
+func (d *differ) index() {
 	n := 0
 	for i := range d.now.Interfaces {
 		n += len(d.now.Interfaces[i].Addresses)
 	}
 	d.byIndex = make(map[int]*link.Interface, len(d.now.Interfaces))
-	d.present = make(map[spot]netip.Prefix, n)
+	d.present = make(map[ifAddr]netip.Prefix, n)
 	d.devices = make(map[link.Device]int)
-	d.made = make(map[macvlan]link.Device)
-	d.fenced = make(map[spot]plan.ID, n)
-	d.owned = make(map[spot]bool)
-	d.noted = make(map[spot]bool, n)
-	d.claimed = make(map[link.JournalAddress]bool, n)
+	d.macvlans = make(map[macvlanKey]link.Device)
+	d.fenced = make(map[ifAddr]plan.ID, n)
+	d.owned = make(map[ifAddr]bool)
+	d.journaled = make(map[ifAddr]bool, n)
+	d.assigned = make(map[link.JournalAddress]bool, n)
 	for i := range d.now.Interfaces {
 		one := &d.now.Interfaces[i]
 		d.byIndex[one.Index] = one
 		for _, a := range one.Addresses {
-			d.present[spot{one.Index, a.Prefix.Addr()}] = a.Prefix
+			d.present[ifAddr{one.Index, a.Prefix.Addr()}] = a.Prefix
 		}
 		if device, ok := link.DeviceOf(one); ok && d.now.Journal[device] {
 			d.devices[device] = one.Index
-			d.made[macvlan{device.Parent, device.Family, device.MAC[len(device.MAC)-1]}] = device
+			d.macvlans[macvlanKey{device.Parent, device.Family, device.MAC[len(device.MAC)-1]}] = device
 		}
 	}
 	for id, m := range d.now.Installed {
 		if m.Entry != nil {
 			for _, a := range m.Entry.Addresses {
-				d.fenced[scoped(m.Entry.Ifindex, a)] = id
+				d.fenced[scopedAddr(m.Entry.Ifindex, a)] = id
 			}
 		}
 		if m.Loop != nil && m.Loop.Binding != nil {
 			t := m.Loop.Binding
 			for _, a := range m.Loop.V.Assigned {
 				if !slices.Contains(m.Loop.Withheld, a.Addr()) {
-					d.claimed[link.JournalAddress{Ifindex: t.AddressIfindex(), Prefix: a}] = true
+					d.assigned[link.JournalAddress{Ifindex: t.AddressIfindex(), Prefix: a}] = true
 				}
 			}
 		}
 	}
 	for n := range d.now.Journal {
 		if a, is := n.(link.JournalAddress); is {
-			d.noted[spot{a.Ifindex, a.Prefix.Addr()}] = true
+			d.journaled[ifAddr{a.Ifindex, a.Prefix.Addr()}] = true
 		}
 	}
 	for _, w := range d.want.Wants {
 		if w.V.Router.Owner() {
 			for _, a := range w.V.Router.Addresses {
-				d.owned[spot{w.Ifindex, a.Addr()}] = true
+				d.owned[ifAddr{w.Ifindex, a.Addr()}] = true
 			}
 		}
 	}
 }
 
-// name is an interface's; empty if it is gone.
+// name returns the name of an interface, empty if it is gone.
 func (d *differ) name(index int) string {
 	if i := d.byIndex[index]; i != nil {
 		return i.Name
@@ -145,42 +146,42 @@ func (d *differ) name(index int) string {
 
 func (d *differ) add(s Step) { d.steps = append(d.steps, s) }
 
-// held returns those of a Virtual Router's addresses that failoverd may have put where
-// they are on the host: on the interface, if they are written down, or on the macvlan.
-func (d *differ) held(m *plan.Installed) (all []netip.Addr) {
+// inPlace returns the addresses of a Virtual Router that failoverd may have put on the host:
+// those that are on the interface and in the journal, and those on the macvlan.
+func (d *differ) inPlace(m *plan.Installed) (all []netip.Addr) {
 	if m.Entry == nil {
 		return nil
 	}
 	e := m.Entry
-	on, made := d.made[macvlan{e.Ifindex, e.V.Family, e.V.VRID}]
+	on, made := d.macvlans[macvlanKey{e.Ifindex, e.V.Family, e.V.VRID}]
 	device := d.devices[on]
 	for _, a := range e.Addresses {
-		_, here := d.present[spot{e.Ifindex, a}]
-		_, above := d.present[spot{device, a}]
-		if here && d.noted[spot{e.Ifindex, a}] || made && above {
+		_, here := d.present[ifAddr{e.Ifindex, a}]
+		_, above := d.present[ifAddr{device, a}]
+		if here && d.journaled[ifAddr{e.Ifindex, a}] || made && above {
 			all = append(all, a)
 		}
 	}
 	return all
 }
 
-// member compares one Virtual Router; w is nil for one that isn't in the plan any more.
-func (d *differ) member(id plan.ID, w *plan.Want, m *plan.Installed) {
+// router compares one Virtual Router; w is nil if it isn't in the plan any more.
+func (d *differ) router(id plan.ID, w *plan.Want, m *plan.Installed) {
 	running := m.Loop != nil && m.Loop.Binding != nil
 	if running {
-		if cause, detail, stop := d.stops(w, m); stop {
+		if cause, detail, stop := d.stopCause(w, m); stop {
 			d.add(Step{Verb: Stop, ID: id, Cause: cause, Detail: detail})
 			if m.Entry != nil && m.Entry.Running {
 				silent := *m.Entry
 				silent.Running = false
 				d.add(Step{Verb: Fence, ID: id, Entry: &silent})
 			}
-			d.keepAll(m)
+			d.keepNotes(m)
 			return
 		}
 	}
 	if !running && !d.dismantle(id, w, m) {
-		d.keepAll(m)
+		d.keepNotes(m)
 		return
 	}
 	if w != nil {
@@ -188,8 +189,8 @@ func (d *differ) member(id plan.ID, w *plan.Want, m *plan.Installed) {
 	}
 }
 
-// stops says why a Virtual Router that takes part must not go on as it does.
-func (d *differ) stops(w *plan.Want, m *plan.Installed) (cause vrrp.Cause, detail string, stop bool) {
+// stopCause returns why a running Virtual Router must stop.
+func (d *differ) stopCause(w *plan.Want, m *plan.Installed) (cause vrrp.Cause, detail string, stop bool) {
 	l := m.Loop
 	switch {
 	case w == nil:
@@ -198,7 +199,7 @@ func (d *differ) stops(w *plan.Want, m *plan.Installed) (cause vrrp.Cause, detai
 		return vrrp.CauseReconfigured, "", true
 	case w.Obstacle.Cause != vrrp.CauseNone:
 		cause := w.Obstacle.Cause
-		if cause == vrrp.CauseWaiting { // it can't be used any more as it was
+		if cause == vrrp.CauseWaiting { // its interface can't be used in the same way any more
 			cause = vrrp.CauseReconfigured
 		}
 		return cause, w.Obstacle.Detail, true
@@ -210,14 +211,14 @@ func (d *differ) stops(w *plan.Want, m *plan.Installed) (cause vrrp.Cause, detai
 		return vrrp.CauseAddressChanged, "", true
 	case w.Binding.MACMode != l.Binding.MACMode || w.Binding.Unicast != l.Binding.Unicast:
 		return vrrp.CauseReconfigured, "", true
-	case len(d.lacking(w)) == len(w.V.Fenced):
-		return vrrp.CauseReconfigured, "", true // another router has all of its addresses still
+	case len(d.withheld(w)) == len(w.V.Fenced):
+		return vrrp.CauseReconfigured, "", true // another router still has all of its addresses
 	}
 	return vrrp.CauseNone, "", false
 }
 
-// keepAll keeps written down what there may be of a Virtual Router.
-func (d *differ) keepAll(m *plan.Installed) {
+// keepNotes keeps all notes that an installed Virtual Router may need.
+func (d *differ) keepNotes(m *plan.Installed) {
 	if l := m.Loop; l != nil && m.Entry != nil {
 		var device *link.Device
 		if v := l.V; m.Entry.MACMode == "macvlan" {
@@ -230,8 +231,8 @@ func (d *differ) keepAll(m *plan.Installed) {
 	}
 }
 
-// dismantle takes away what a Virtual Router that doesn't take part must not have, and
-// reports whether the rest may be built upon.
+// dismantle removes what a Virtual Router that doesn't take part must not have, and reports
+// whether build may follow.
 func (d *differ) dismantle(id plan.ID, w *plan.Want, m *plan.Installed) bool {
 	changes := w == nil || m.Entry != nil && (w.Ifindex != m.Entry.Ifindex || w.MACMode != m.Entry.MACMode)
 	leaving := m.Loop != nil && m.Loop.Leaving
@@ -242,10 +243,10 @@ func (d *differ) dismantle(id plan.ID, w *plan.Want, m *plan.Installed) bool {
 		d.busy[id.Interface] = true
 		done = false
 	}
-	if leaving || changes && len(d.held(m)) > 0 {
+	if leaving || changes && len(d.inPlace(m)) > 0 {
 		d.busy[id.Interface] = true
 		if !leaving {
-			d.unmake(id, w, m, changes, away)
+			d.unmakeStale(id, w, m, changes, away)
 		}
 		return false // the addresses have to be gone first
 	}
@@ -255,7 +256,7 @@ func (d *differ) dismantle(id plan.ID, w *plan.Want, m *plan.Installed) bool {
 	if m.Filter != 0 && (w == nil || changes || w.Filter() != m.Filter) {
 		away(Step{Verb: Reject, Ifindex: m.Filter, PortName: id.Interface})
 	}
-	d.unmake(id, w, m, changes, away)
+	d.unmakeStale(id, w, m, changes, away)
 	if m.Subscription.Ifindex != 0 && (w == nil || m.Subscription != w.Subscription()) {
 		away(Step{Verb: Unsubscribe, Subscription: m.Subscription, PortName: id.Interface})
 	}
@@ -268,18 +269,18 @@ func (d *differ) dismantle(id plan.ID, w *plan.Want, m *plan.Installed) bool {
 	return done && w != nil
 }
 
-// unmake removes a macvlan that a Virtual Router must not have, with what is on it. One
-// that wants a macvlan but not this one has it made anew.
-func (d *differ) unmake(id plan.ID, w *plan.Want, m *plan.Installed, changes bool, away func(Step)) {
+// unmakeStale removes a macvlan that a Virtual Router must not have, with everything on it. If
+// the router wants a different macvlan, it is created later.
+func (d *differ) unmakeStale(id plan.ID, w *plan.Want, m *plan.Installed, changes bool, away func(Step)) {
 	for _, parent := range d.parents(id, m) {
-		device, made := d.made[macvlan{parent, id.Family, id.VRID}]
+		device, made := d.macvlans[macvlanKey{parent, id.Family, id.VRID}]
 		if made && (w == nil || w.Device == nil && (changes || m.Entry == nil || w.MACMode == "macvlan") || w.Device != nil && *w.Device != device) {
 			away(Step{Verb: Unmake, Device: device, Ifindex: d.devices[device]})
 		}
 	}
 }
 
-// parents are the interfaces that a Virtual Router has something to do with.
+// parents returns the interfaces that a Virtual Router may have a macvlan on.
 func (d *differ) parents(id plan.ID, m *plan.Installed) (all []int) {
 	add := func(ifindex int) {
 		if ifindex != 0 && !slices.Contains(all, ifindex) {
@@ -297,58 +298,59 @@ func (d *differ) parents(id plan.ID, m *plan.Installed) (all []int) {
 	return all
 }
 
-// orphans removes the macvlans that are no Virtual Router's any more.
+// orphans removes the macvlans that belong to no Virtual Router any more.
 func (d *differ) orphans() {
-	if len(d.made) == 0 {
+	if len(d.macvlans) == 0 {
 		return
 	}
-	theirs := make(map[macvlan]bool, len(d.made))
+	theirs := make(map[macvlanKey]bool, len(d.macvlans))
 	claim := func(id plan.ID, m *plan.Installed) {
 		for _, parent := range d.parents(id, m) {
-			theirs[macvlan{parent, id.Family, id.VRID}] = true
+			theirs[macvlanKey{parent, id.Family, id.VRID}] = true
 		}
 	}
 	for id, m := range d.now.Installed {
 		claim(id, m)
 	}
-	for id := range d.wants {
+	for id := range d.wanted {
 		claim(id, nil)
 	}
-	for key, device := range d.made {
+	for key, device := range d.macvlans {
 		if !theirs[key] {
 			d.add(Step{Verb: Unmake, Device: device, Ifindex: d.devices[device]})
 		}
 	}
 }
 
-// lacking returns the addresses of a Virtual Router that it can't have yet, because they
-// are another one's behind the fence.
-func (d *differ) lacking(w *plan.Want) (all []netip.Addr) {
+// withheld returns the addresses of a Virtual Router that it can't have yet, because they are
+// still in the entry of another one.
+func (d *differ) withheld(w *plan.Want) (all []netip.Addr) {
 	for _, a := range w.V.Fenced {
-		if by, ok := d.fenced[scoped(w.Ifindex, a)]; ok && by != w.V.ID {
+		if by, ok := d.fenced[scopedAddr(w.Ifindex, a)]; ok && by != w.V.ID {
 			all = append(all, a)
 		}
 	}
 	return all
 }
 
-// knows returns the addresses that the event loop is told not to have. It takes no Virtual
-// Router without any: one that lacks all is told of all, and not started.
-func knows(w *plan.Want, less []netip.Addr) []netip.Addr {
+// loopWithheld returns the addresses that are withheld from the event loop. The loop accepts no
+// Virtual Router without addresses: one whose addresses are all withheld is added with all of
+// them, but not started.
+func loopWithheld(w *plan.Want, less []netip.Addr) []netip.Addr {
 	if len(less) == len(w.V.Fenced) {
 		return nil
 	}
 	return less
 }
 
-// build gives a Virtual Router what it lacks.
+// build adds what a Virtual Router lacks.
 func (d *differ) build(id plan.ID, w *plan.Want, m *plan.Installed, running bool) {
-	less := d.lacking(w)
+	less := d.withheld(w)
 	if m.Loop == nil {
-		d.add(Step{Verb: Add, ID: id, V: w.V, Priority: w.Priority, Withheld: knows(w, less)})
+		d.add(Step{Verb: Add, ID: id, V: w.V, Priority: w.Priority, Withheld: loopWithheld(w, less)})
 	}
 	if w.Ifindex == 0 || w.MACMode == "" {
-		d.settle(id, w, m, running, less)
+		d.loopSteps(id, w, m, running, less)
 		return
 	}
 	if m.Claim != w.Ifindex {
@@ -357,13 +359,13 @@ func (d *differ) build(id plan.ID, w *plan.Want, m *plan.Installed, running bool
 	if m.Subscription != w.Subscription() {
 		d.add(Step{Verb: Subscribe, ID: id, PortName: id.Interface, Subscription: w.Subscription(), V: w.V})
 	}
-	d.note(id, w, m)
+	d.writeNotes(id, w, m)
 	if w.Device != nil {
 		if _, there := d.devices[*w.Device]; !there {
 			d.add(Step{Verb: Make, ID: id, Device: *w.Device, PortName: id.Interface, V: w.V})
 		}
 		if settings, known := d.now.MissingSettings[id.Interface]; w.V.Family == packet.IPv4 && (!known || len(settings) > 0) {
-			w.Binding = nil // until they are set
+			w.Binding = nil // until the settings are set
 			if running {
 				w.Binding = m.Loop.Binding
 			}
@@ -376,13 +378,13 @@ func (d *differ) build(id plan.ID, w *plan.Want, m *plan.Installed, running bool
 	if !entry.Equal(m.Entry) {
 		d.add(Step{Verb: Fence, ID: id, Entry: entry})
 	}
-	d.settle(id, w, m, running, less)
+	d.loopSteps(id, w, m, running, less)
 }
 
-// entry is a Virtual Router's in the kernel: with the addresses that it must have, that
-// the event loop may put on the interface meanwhile, and that are there still.
+// entry returns the map entry of a Virtual Router. It has the addresses of the target, those that
+// the event loop may add in the meantime, and those that are still in place.
 func (d *differ) entry(w *plan.Want, m *plan.Installed, running bool, less []netip.Addr) *plan.Entry {
-	extra := d.held(m)
+	extra := d.inPlace(m)
 	if m.Entry != nil && m.Loop != nil && m.Loop.Changing() {
 		extra = m.Entry.Addresses
 	}
@@ -406,8 +408,8 @@ func (d *differ) entry(w *plan.Want, m *plan.Installed, running bool, less []net
 	return &e
 }
 
-// note writes down what there may be of a Virtual Router.
-func (d *differ) note(id plan.ID, w *plan.Want, m *plan.Installed) {
+// writeNotes adds the step that writes what a Virtual Router needs to the journal.
+func (d *differ) writeNotes(id plan.ID, w *plan.Want, m *plan.Installed) {
 	var lacking []plan.Note
 	for _, n := range w.V.Notes(w.Ifindex, d.name(w.Ifindex), w.Device) {
 		d.keep[n] = true
@@ -416,17 +418,17 @@ func (d *differ) note(id plan.ID, w *plan.Want, m *plan.Installed) {
 		}
 	}
 	if m.Loop != nil && m.Loop.Binding != nil && m.Loop.V != w.V {
-		d.keepAll(m)
+		d.keepNotes(m)
 	}
 	if len(lacking) > 0 {
 		d.add(Step{Verb: Write, ID: id, Notes: lacking})
 	}
 }
 
-// settle has the event loop know what it must.
-func (d *differ) settle(id plan.ID, w *plan.Want, m *plan.Installed, running bool, less []netip.Addr) {
+// loopSteps adds the steps for the event loop.
+func (d *differ) loopSteps(id plan.ID, w *plan.Want, m *plan.Installed, running bool, less []netip.Addr) {
 	l := m.Loop
-	if told := knows(w, less); l != nil && (l.V != w.V || l.Priority != w.Priority || !slices.Equal(l.Withheld, told)) {
+	if told := loopWithheld(w, less); l != nil && (l.V != w.V || l.Priority != w.Priority || !slices.Equal(l.Withheld, told)) {
 		d.add(Step{Verb: Update, ID: id, V: w.V, Priority: w.Priority, Withheld: told})
 	}
 	switch {
@@ -436,16 +438,16 @@ func (d *differ) settle(id plan.ID, w *plan.Want, m *plan.Installed, running boo
 	case *w.Binding != *l.Binding:
 		d.add(Step{Verb: Rebind, ID: id, Binding: w.Binding})
 	case !l.Active && !l.Leaving:
-		// Somebody else has put them there.
+		// Another program has added them.
 		for _, a := range l.V.Assigned {
-			if p, there := d.present[spot{l.Binding.AddressIfindex(), a.Addr()}]; there {
+			if p, there := d.present[ifAddr{l.Binding.AddressIfindex(), a.Addr()}]; there {
 				d.add(Step{Verb: Withdraw, ID: id, Ifindex: l.Binding.AddressIfindex(), Prefix: p})
 				break
 			}
 		}
 	case l.Active && l.Assigned != 0 && l.Assigned < d.now.ListedSince:
 		for _, a := range l.V.Assigned {
-			if _, there := d.present[spot{l.Binding.AddressIfindex(), a.Addr()}]; !there && !slices.Contains(l.Withheld, a.Addr()) {
+			if _, there := d.present[ifAddr{l.Binding.AddressIfindex(), a.Addr()}]; !there && !slices.Contains(l.Withheld, a.Addr()) {
 				d.add(Step{Verb: Restore, ID: id, Prefix: a})
 				break
 			}
@@ -453,8 +455,8 @@ func (d *differ) settle(id plan.ID, w *plan.Want, m *plan.Installed, running boo
 	}
 }
 
-// settings makes the settings that interfaces with macvlans on top need, and gives the
-// others back what they had.
+// settings adds the steps that set what macvlans need on their parent interfaces, and that
+// restore the settings of other interfaces.
 func (d *differ) settings() {
 	for name := range d.want.MacvlanParents {
 		for _, s := range d.now.MissingSettings[name] {
@@ -478,8 +480,8 @@ func (d *differ) settings() {
 	}
 }
 
-// needed reports whether a setting that was made is needed by a port that is to have
-// macvlans, or by those that are there still.
+// needed reports whether a setting is still needed by a macvlan that exists or that will be
+// created.
 func (d *differ) needed(s link.Setting) bool {
 	for device := range d.devices {
 		if device.Parent == s.Ifindex && device.Family == packet.IPv4 {
@@ -494,14 +496,14 @@ func (d *differ) needed(s link.Setting) bool {
 	return false
 }
 
-// ports opens and closes ports.
+// ports adds the steps that open and close ports.
 func (d *differ) ports() {
 	for name, open := range d.now.Ports {
 		want, wanted := d.want.Ports[name]
 		if wanted && !open.MustReopen(want) {
 			continue
 		}
-		if !d.uses(name) {
+		if !d.inUse(name) {
 			d.add(Step{Verb: Close, PortName: name})
 		}
 	}
@@ -512,8 +514,8 @@ func (d *differ) ports() {
 	}
 }
 
-// uses reports whether a Virtual Router has anything on a port.
-func (d *differ) uses(name string) bool {
+// inUse reports whether a Virtual Router still uses a port.
+func (d *differ) inUse(name string) bool {
 	if d.busy[name] {
 		return true
 	}
@@ -525,68 +527,70 @@ func (d *differ) uses(name string) bool {
 	return false
 }
 
-// leftovers removes addresses that nobody has put where they are, or that stayed. What
-// isn't written down is somebody else's.
+// leftovers removes addresses in the journal that belong to no Virtual Router or could not be
+// removed before. Addresses that aren't in the journal belong to others.
 func (d *differ) leftovers() {
 	for n := range d.now.Journal {
 		a, is := n.(link.JournalAddress)
 		if !is {
 			continue
 		}
-		if _, there := d.present[spot{a.Ifindex, a.Prefix.Addr()}]; !there {
+		if _, there := d.present[ifAddr{a.Ifindex, a.Prefix.Addr()}]; !there {
 			continue
 		}
 		d.keep[a] = true
-		if d.owned[spot{a.Ifindex, a.Prefix.Addr()}] || d.claimed[link.JournalAddress{Ifindex: a.Ifindex, Prefix: a.Prefix}] || d.leaving(a) {
+		if d.owned[ifAddr{a.Ifindex, a.Prefix.Addr()}] || d.assigned[link.JournalAddress{Ifindex: a.Ifindex, Prefix: a.Prefix}] || d.leaving(a) {
 			continue
 		}
 		d.add(Step{Verb: Withdraw, Ifindex: a.Ifindex, Prefix: a.Prefix})
 	}
-	d.upstairs()
+	d.macvlanLeftovers()
 }
 
-// upstairs removes what somebody else has put on macvlans, or that stayed there.
-func (d *differ) upstairs() {
-	leaving := make(map[macvlan]bool)
+// macvlanLeftovers removes addresses on macvlans that another program has added, or that could
+// not be removed before.
+func (d *differ) macvlanLeftovers() {
+	leaving := make(map[macvlanKey]bool)
 	for _, m := range d.now.Installed {
 		if l := m.Loop; l != nil && l.Leaving && m.Entry != nil {
-			leaving[macvlan{m.Entry.Ifindex, l.V.Family, l.V.VRID}] = true
+			leaving[macvlanKey{m.Entry.Ifindex, l.V.Family, l.V.VRID}] = true
 		}
 	}
-	for key, device := range d.made {
+	for key, device := range d.macvlans {
 		index := d.devices[device]
 		for _, a := range d.byIndex[index].Addresses {
-			if !leaving[key] && !d.claimed[link.JournalAddress{Ifindex: index, Prefix: a.Prefix}] {
+			if !leaving[key] && !d.assigned[link.JournalAddress{Ifindex: index, Prefix: a.Prefix}] {
 				d.add(Step{Verb: Withdraw, Ifindex: index, Prefix: a.Prefix})
 			}
 		}
 	}
 }
 
-// leaving reports whether the event loop is about to remove an address by itself.
+// leaving reports whether the event loop is already removing an address.
 func (d *differ) leaving(a link.JournalAddress) bool {
-	m := d.behind(a)
+	m := d.fencedBy(a)
 	return m != nil && m.Loop != nil && m.Loop.Leaving
 }
 
-// behind returns whose fence an address is behind where it is; nil if it is behind none.
-func (d *differ) behind(a link.JournalAddress) *plan.Installed {
-	id, fenced := d.fenced[scoped(a.Ifindex, a.Prefix.Addr())]
+// fencedBy returns the Virtual Router whose entry has an address on that interface; nil if there
+// is none.
+func (d *differ) fencedBy(a link.JournalAddress) *plan.Installed {
+	id, fenced := d.fenced[scopedAddr(a.Ifindex, a.Prefix.Addr())]
 	if !fenced || d.now.Installed[id].Entry.Ifindex != a.Ifindex {
 		return nil
 	}
 	return d.now.Installed[id]
 }
 
-// strike ends what is written down without need, when nothing else is left to do, or
-// about to be done.
-func (d *differ) strike() {
+// erase removes notes from the journal that aren't needed, once there are no other steps and no
+// address is being changed.
+func (d *differ) erase() {
 	if len(d.steps) > 0 {
 		return
 	}
 	for _, m := range d.now.Installed {
 		if m.Loop != nil && m.Loop.Changing() {
-			return // it may have the addresses of another configuration still
+			return // it may still have addresses of an earlier configuration
 		}
 	}
 	for device := range d.devices {
@@ -594,7 +598,7 @@ func (d *differ) strike() {
 	}
 	var gone []plan.Note
 	for n := range d.now.Journal {
-		if a, is := n.(link.JournalAddress); d.keep[n] || d.now.Held[n] || is && d.behind(a) != nil {
+		if a, is := n.(link.JournalAddress); d.keep[n] || d.now.Held[n] || is && d.fencedBy(a) != nil {
 			continue
 		}
 		gone = append(gone, n)

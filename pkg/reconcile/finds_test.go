@@ -14,12 +14,12 @@ import (
 	"github.com/failoverd/failoverd/pkg/reconcile"
 )
 
-// wrong is an executor that does something wrong: it claims to have done what it hasn't,
-// and believes that.
+// wrong is a faulty executor: it reports success for steps that it hasn't carried out, and then
+// shows them in the picture.
 type wrong struct {
 	*run
 	look func(*plan.Picture)
-	do   func(*reconcile.Step) (done bool, err error) // what it does itself
+	do   func(*reconcile.Step) (done bool, err error) // handles a step itself
 }
 
 func (w *wrong) Look(want *plan.Target, now *plan.Picture) error {
@@ -41,7 +41,7 @@ func (w *wrong) Do(steps []reconcile.Step) (errs []error) {
 	return errs
 }
 
-// forgetful doesn't write down the addresses of routers that have others already.
+// forgetful doesn't write new addresses of running routers to the journal.
 func forgetful(r *run) reconcile.Executor {
 	believed := make(map[plan.Note]bool)
 	return &wrong{r, func(now *plan.Picture) {
@@ -66,8 +66,8 @@ func forgetful(r *run) reconcile.Executor {
 	}}
 }
 
-// greedy has routers take addresses that are another one's, whose entry then deletes the
-// slots that it had, whosever they are.
+// greedy gives routers addresses that still belong to another router, whose entry then deletes
+// the slots of these addresses.
 func greedy(r *run) reconcile.Executor {
 	return &wrong{r, nil, func(s *reconcile.Step) (bool, error) {
 		switch s.Verb {
@@ -93,7 +93,7 @@ func greedy(r *run) reconcile.Executor {
 	}}
 }
 
-// careless starts routers that the kernel doesn't take.
+// careless starts routers whose entry the kernel has rejected.
 func careless(r *run) reconcile.Executor {
 	believed := make(map[plan.ID]*plan.Entry)
 	return &wrong{r, func(now *plan.Picture) {
@@ -111,7 +111,7 @@ func careless(r *run) reconcile.Executor {
 	}}
 }
 
-// resigned forgets addresses that it can't remove.
+// resigned ignores addresses that it can't remove.
 func resigned(r *run) reconcile.Executor {
 	gone := make(map[spot]bool)
 	return &wrong{r, func(now *plan.Picture) {
@@ -126,7 +126,7 @@ func resigned(r *run) reconcile.Executor {
 	}}
 }
 
-// lazy leaves macvlans.
+// lazy doesn't delete macvlans.
 func lazy(r *run) reconcile.Executor {
 	gone := make(map[int]bool)
 	return &wrong{r, func(now *plan.Picture) {
@@ -140,7 +140,7 @@ func lazy(r *run) reconcile.Executor {
 	}}
 }
 
-// hasty starts routers before the kernel knows them.
+// hasty starts routers before their entry exists.
 func hasty(r *run) reconcile.Executor {
 	var later []reconcile.Step
 	return &wrong{r, func(now *plan.Picture) {
@@ -158,11 +158,11 @@ func hasty(r *run) reconcile.Executor {
 	}}
 }
 
-// TestModelFinds has executors do what they must not: the model finds each.
+// TestModelFinds checks that the model finds each faulty executor.
 func TestModelFinds(t *testing.T) {
 	for name, c := range map[string]struct {
 		wrong func(*run) reconcile.Executor
-		finds string // part of what is found
+		finds string // part of the violation
 	}{
 		"a new address isn't written down":           {forgetful, "isn't written down"},
 		"an entry deletes what is another one's":     {greedy, "but its slot is that of"},

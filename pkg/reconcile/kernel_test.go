@@ -20,13 +20,13 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// spot is an address on an interface.
+// ifAddr is an address on an interface.
 type spot struct {
 	ifindex int
 	address netip.Addr
 }
 
-// host is a host as the kernel has it: it outlives a run of failoverd.
+// host is the kernel's state of a host. It outlives a run of failoverd.
 type host struct {
 	interfaces map[int]*link.Interface
 	next       int // the index of the next interface
@@ -34,13 +34,13 @@ type host struct {
 	now        vrrp.Instant
 
 	journal map[plan.Note]bool
-	put     map[spot]plan.ID      // addresses that failoverd has put there, and for whom
-	own     map[spot]bool         // the host's
-	routing map[plan.Note]plan.ID // what goes with the addresses, and whose it is
+	put     map[spot]plan.ID      // addresses that failoverd has added, by Virtual Router
+	own     map[spot]bool         // the host's own addresses
+	routing map[plan.Note]plan.ID // routes, rules and extra addresses, by Virtual Router
 	sysctls map[string]int
 }
 
-// The names that interfaces may have; routers are on the first two.
+// names are the names that interfaces may have; routers use the first two.
 var names = []string{"eth0", "eth1", "laneth0", "laneth1", elsewhere}
 
 // elsewhere is an interface for extra addresses.
@@ -58,7 +58,7 @@ func newHost() *host {
 	return h
 }
 
-// addresses are the host's on an interface; the last IPv4 one a router may own.
+// addresses returns the host's own addresses on an interface. An owner may use the second one.
 func addresses(name string) []netip.Prefix {
 	n := slices.Index(names, name) + 2
 	return []netip.Prefix{
@@ -67,7 +67,7 @@ func addresses(name string) []netip.Prefix {
 	}
 }
 
-// arpAnnounce is the setting that a macvlan needs below it.
+// arpAnnounce returns the path of the setting that a macvlan needs on its parent.
 func arpAnnounce(name string) string { return "ipv4/conf/" + name + "/arp_announce" }
 
 func (h *host) plug(name string) *link.Interface {
@@ -82,7 +82,7 @@ func (h *host) plug(name string) *link.Interface {
 	return i
 }
 
-// again plugs in an interface that was there before, with the index that it had.
+// again plugs in an interface that existed before, with its old index.
 func (h *host) again(name string) {
 	next := h.next
 	old := h.gone[name]
@@ -91,7 +91,7 @@ func (h *host) again(name string) {
 	h.next = next
 }
 
-// configure adds an address of the host's.
+// configure adds an address of the host's own.
 func (h *host) configure(i *link.Interface, p netip.Prefix) {
 	i.Addresses = append(i.Addresses, link.Address{Prefix: p})
 	h.own[spot{i.Index, p.Addr()}] = true
@@ -143,7 +143,7 @@ func (h *host) has(ifindex int, a netip.Addr) bool {
 	return i != nil && slices.ContainsFunc(i.Addresses, func(o link.Address) bool { return o.Prefix.Addr() == a })
 }
 
-// assign adds an address, for a Virtual Router or a stranger.
+// assign adds an address for a Virtual Router or another program.
 func (h *host) assign(ifindex int, p netip.Prefix, id plan.ID) {
 	i := h.interfaces[ifindex]
 	if i == nil || h.has(ifindex, p.Addr()) {
@@ -162,7 +162,7 @@ func (h *host) release(ifindex int, a netip.Addr) {
 	}
 }
 
-// route adds what goes with addresses.
+// route adds a route, rule or extra address.
 func (h *host) route(n plan.Note, id plan.ID) {
 	if p, placed := n.(routing.Placed); placed {
 		i := h.named(p.Interface)
@@ -183,7 +183,7 @@ func (h *host) unroute(n plan.Note) {
 	delete(h.routing, n)
 }
 
-// undo is what the next run does first, or --cleanup, with one thing that is written down.
+// undo undoes one note of the journal, as the next run or --cleanup does first.
 func (h *host) undo(n plan.Note) {
 	switch n := n.(type) {
 	case link.JournalAddress:
@@ -203,15 +203,15 @@ func (h *host) undo(n plan.Note) {
 	}
 }
 
-// current is a setting by the interface's present name.
+// current returns the path of a setting with the present name of its interface.
 func (h *host) current(s link.Setting) link.Setting {
 	if i := h.interfaces[s.Ifindex]; i != nil {
 		return s.On(i.Name)
 	}
-	return link.Setting{Value: -1} // its interface is gone, and with it the setting
+	return link.Setting{Value: -1} // the setting is gone with its interface
 }
 
-// run is what lives as long as a process.
+// run is the state of one process of failoverd.
 type run struct {
 	*host
 	ports   map[string]plan.OpenPort
@@ -219,27 +219,27 @@ type run struct {
 	hears   map[plan.ID]plan.Subscription
 	filters map[plan.ID]int
 	entries map[plan.ID]*plan.Entry
-	slots   map[spot]plan.ID // whose entry the kernel finds for an address
+	slots   map[spot]plan.ID // the Virtual Router whose entry the kernel finds for an address
 	loop    map[plan.ID]*plan.LoopState
-	jobs    []func()                // of the worker that changes addresses
-	leaving map[*plan.LoopState]int // how many of them are to remove some
+	jobs    []func()                // the queue of the link worker
+	leaving map[*plan.LoopState]int // the number of jobs that remove addresses
 
-	listed []link.Interface // as it was when
+	listed []link.Interface // the last list
 	begun  vrrp.Instant
-	stale  bool // no event of an interface comes
+	stale  bool // events of interfaces are delayed
 
-	// bare are addresses of which somebody has taken away the slot: it is the kernel's
-	// again when the reconciler has looked and done what it wants.
+	// bare has the addresses whose slot another program has deleted. The check ignores them until
+	// the reconciler has had a chance to restore them.
 	bare map[spot]bool
-	busy bool // the worker is at work
+	busy bool // a job is running
 
-	// failing says how a step fails; meanwhile is what others do before it; note is
-	// called for everything that happens.
+	// failing returns the error of a step, meanwhile runs before each step, and note is called
+	// for each event.
 	failing   func(*reconcile.Step) error
 	meanwhile func()
 	note      func(what fmt.Stringer, err error)
 	violated  string
-	unchecked bool // only its speed matters
+	unchecked bool // for benchmarks
 }
 
 func newRun(h *host) *run {
@@ -250,7 +250,7 @@ func newRun(h *host) *run {
 	}
 }
 
-// listing makes a new list of the interfaces.
+// listing updates the list of interfaces.
 func (r *run) listing() { r.listed, r.begun = r.list(), r.now }
 
 func (r *run) Look(want *plan.Target, p *plan.Picture) error {
@@ -294,7 +294,7 @@ func (r *run) Look(want *plan.Target, p *plan.Picture) error {
 	return nil
 }
 
-// below is the interface that a port is open on; nil if it is gone.
+// below returns the interface on which a port is open; nil if it is gone.
 func (r *run) below(port string) *link.Interface {
 	open := r.ports[port]
 	if i := r.interfaces[open.Ifindex]; i != nil && i.Generation == open.Generation {
@@ -303,7 +303,7 @@ func (r *run) below(port string) *link.Interface {
 	return nil
 }
 
-// entry is one as the kernel has it: with those of its addresses that lead to it.
+// entry returns an entry as the kernel has it: only with the addresses whose slot leads to it.
 func (r *run) entry(id plan.ID, e *plan.Entry) *plan.Entry {
 	lost := func(a netip.Addr) bool { return r.slots[spot{e.Ifindex, a}] != id }
 	if !slices.ContainsFunc(e.Addresses, lost) {
@@ -453,7 +453,7 @@ func (r *run) one(s *reconcile.Step) error {
 	return nil
 }
 
-// fence has the addresses of an entry lead to it, and to nothing what led to it before.
+// fence sets the slots of an entry's addresses to the entry, and removes its other slots.
 func (r *run) fence(id plan.ID, e *plan.Entry) {
 	if old := r.entries[id]; old != nil {
 		for _, a := range old.Addresses {
@@ -469,12 +469,12 @@ func (r *run) fence(id plan.ID, e *plan.Entry) {
 	}
 }
 
-// assigned are the addresses that the loop puts on the interface.
+// assigned returns the addresses that the loop adds to the interface.
 func assigned(l *plan.LoopState) []netip.Prefix {
 	return slices.DeleteFunc(slices.Clone(l.V.Assigned), func(p netip.Prefix) bool { return slices.Contains(l.Withheld, p.Addr()) })
 }
 
-// goesWith is what goes with the addresses of a Virtual Router.
+// goesWith returns the routes, rules and extra addresses of a Virtual Router.
 func goesWith(v *plan.VirtualRouter) (all []plan.Note) {
 	for _, n := range v.Routing.Placed {
 		all = append(all, n)
@@ -488,7 +488,7 @@ func goesWith(v *plan.VirtualRouter) (all []plan.Note) {
 	return all
 }
 
-// elect has a router become Active, or Backup.
+// elect makes a router Active or Backup.
 func (r *run) elect(l *plan.LoopState) {
 	switch {
 	case l.Binding == nil || l.V.Router.Owner():
@@ -578,7 +578,7 @@ func (r *run) update(l *plan.LoopState, s *reconcile.Step) {
 	}
 }
 
-// work has the worker do what is asked of it first.
+// work runs the first job of the worker.
 func (r *run) work() {
 	if len(r.jobs) == 0 || r.busy {
 		return
@@ -591,9 +591,8 @@ func (r *run) work() {
 	r.check()
 }
 
-// check notes the first moment at which an address is on the host that isn't in the
-// journal, or not behind the fence by its own slot, or at which one of the host's is
-// missing.
+// check records the first moment at which an address is on the host without being in the journal
+// or behind its own fence, or at which an address of the host's own is missing.
 func (r *run) check() {
 	if r.violated != "" || r.unchecked {
 		return
@@ -635,7 +634,7 @@ func (r *run) check() {
 	}
 }
 
-// noted reports whether an address is written down, whatever its interface was called then.
+// noted reports whether an address is in the journal, under any name of its interface.
 func (r *run) noted(i *link.Interface, a netip.Addr) bool {
 	for _, p := range i.Addresses {
 		if p.Prefix.Addr() != a {

@@ -25,13 +25,13 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// surroundings are a router's, for the test.
+// surroundings has the faults of routers, by name.
 type surroundings map[string]vrrp.Cause
 
 func (s surroundings) Fault(name string) (vrrp.Cause, string) { return s[name], "" }
 func (s surroundings) Priority(r config.Router) int           { return r.Priority }
 
-// machine is a host on which runs of failoverd follow each other.
+// machine is a host on which several runs of failoverd follow each other.
 type machine struct {
 	t       *rapid.T
 	host    *host
@@ -40,11 +40,11 @@ type machine struct {
 	plan    *plan.Plan
 	faults  surroundings
 	errors  bool // steps fail at random
-	kill    int  // steps and changes of addresses until it is killed; 0: it isn't
-	calm    bool // nothing happens but what the test does
+	kill    int  // the number of steps and changes of addresses until it is killed; 0: never
+	calm    bool // no random events
 	result  reconcile.Result
 	history []fmt.Stringer
-	wrong   func(*run) reconcile.Executor // makes it do something wrong; nil: nothing
+	wrong   func(*run) reconcile.Executor // replaces the executor by a faulty one; nil: no
 }
 
 // said is a line of the history.
@@ -52,7 +52,7 @@ type said string
 
 func (s said) String() string { return string(s) }
 
-// done is something that was tried.
+// done is a step that was tried.
 type done struct {
 	what fmt.Stringer
 	err  error
@@ -69,7 +69,7 @@ func (m *machine) note(format string, args ...any) {
 	m.history = append(m.history, said(fmt.Sprintf(format, args...)))
 }
 
-// violation ends a sequence that has shown a mistake.
+// violation ends a sequence that has found a bug.
 type violation string
 
 func (m *machine) fail(format string, args ...any) {
@@ -86,7 +86,7 @@ func (m *machine) begin() {
 		m.history = append(m.history, done{what, err})
 	}
 	m.run.failing = func(s *reconcile.Step) error {
-		// They are the event loop's, and change nothing on the host.
+		// These verbs act on the event loop only, and can't fail because of the host.
 		if !m.errors || slices.Contains([]reconcile.Verb{reconcile.Stop, reconcile.Add, reconcile.Remove, reconcile.Update}, s.Verb) {
 			return nil
 		}
@@ -107,8 +107,8 @@ func (m *machine) begin() {
 	m.runner = reconcile.New(m.faults, []reconcile.Executor{executor}, do)
 }
 
-// meanwhile is what happens between two steps: the worker works, routers are elected, and
-// the daemon is killed.
+// meanwhile happens between two steps: the worker works, elections take place, or the daemon is
+// killed.
 func (m *machine) meanwhile() {
 	if m.kill > 0 {
 		if m.kill--; m.kill == 0 {
@@ -145,8 +145,8 @@ func (m *machine) elect() {
 	m.run.elect(l)
 }
 
-// alive does something that the daemon may be killed in. The next run, or --cleanup,
-// removes what it left.
+// alive runs f, during which the daemon may be killed. After that, the next run or --cleanup
+// removes what is left.
 func (m *machine) alive(f func()) {
 	defer func() {
 		switch p := recover(); p.(type) {
@@ -164,12 +164,12 @@ func (m *machine) alive(f func()) {
 	f()
 }
 
-// recover undoes what a run has left, which may be tried twice.
+// recover undoes what a killed run has left. Each part may be tried twice.
 func (m *machine) recover() {
 	m.kill, m.result = 0, reconcile.Result{}
 	for _, n := range slices.SortedFunc(maps.Keys(m.host.journal), func(a, b plan.Note) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) }) {
 		if !m.calm && rapid.IntRange(0, 9).Draw(m.t, "recovery fails") == 0 {
-			continue // what was undone is no harm for the next try
+			continue // the next try must cope with a half-finished recovery
 		}
 		m.host.undo(n)
 	}
@@ -180,7 +180,7 @@ func (m *machine) recover() {
 	m.clean("after a kill and a clean-up")
 	m.begin()
 	if !m.calm && rapid.IntRange(0, 3).Draw(m.t, "only cleaned up") == 0 {
-		m.note("it isn't started again")
+		m.note("only cleaned up, not started again")
 		m.plan = plan.New(nil, nil)
 	}
 }
@@ -197,7 +197,7 @@ func (m *machine) reconcile() {
 	})
 }
 
-// clean checks that nothing of failoverd's is on the host.
+// clean checks that nothing of failoverd is on the host.
 func (m *machine) clean(when string) {
 	h := m.host
 	for at := range h.put {
@@ -226,7 +226,7 @@ func (m *machine) clean(when string) {
 	}
 }
 
-// rest lets everything come to rest.
+// rest runs until nothing changes any more.
 func (m *machine) rest() {
 	m.errors, m.run.stale, m.calm, m.kill = false, false, true, 0
 	for range 40 {
@@ -248,7 +248,7 @@ func (m *machine) rest() {
 	m.fail("no rest: jobs %d, failed %v, wants %q", len(m.run.jobs), m.result.Failed, wants)
 }
 
-// quiet checks that the host is what the plan says when all is at rest.
+// quiet checks that the host is in the state of the plan when nothing changes any more.
 func (m *machine) quiet() {
 	m.rest()
 	r := m.run
@@ -340,7 +340,7 @@ func (m *machine) member(v *plan.VirtualRouter, l *plan.LoopState, i *link.Inter
 	}
 }
 
-// journal checks that nothing is written down without need, and nothing is set.
+// journal checks that the journal has no unneeded notes, and that settings have their old values.
 func (m *machine) journal(notes map[plan.Note]bool) {
 	below := make(map[int]bool)
 	for _, i := range m.host.interfaces {
@@ -363,8 +363,8 @@ func (m *machine) journal(notes map[plan.Note]bool) {
 	}
 }
 
-// unnamed is something that is written down without the name of the interface, which may
-// have been another one then.
+// unnamed returns a note without the name of the interface, which may have been different when it
+// was written.
 func unnamed(n plan.Note) plan.Note {
 	if a, is := n.(link.JournalAddress); is {
 		a.Name = ""
@@ -373,8 +373,7 @@ func unnamed(n plan.Note) plan.Note {
 	return n
 }
 
-// forgotten checks that there is nothing of Virtual Routers, or ports, that aren't in the
-// plan.
+// forgotten checks that nothing exists of Virtual Routers or ports that aren't in the plan.
 func (m *machine) forgotten() {
 	r := m.run
 	for _, all := range []map[plan.ID]bool{keys(r.loop), keys(r.entries), keys(r.claims), keys(r.hears), keys(r.filters)} {
@@ -409,10 +408,10 @@ func keys[V any](m map[plan.ID]V) map[plan.ID]bool {
 	return all
 }
 
-// entitled says which Virtual Routers have to take part.
+// entitled returns which Virtual Routers have to take part.
 func (m *machine) entitled() map[plan.ID]bool {
 	may := make(map[plan.ID]bool)
-	group := make(map[string]bool) // those that are held up
+	group := make(map[string]bool) // groups with a member that can't take part
 	for _, v := range m.plan.VirtualRouters {
 		may[v.ID] = m.alone(v)
 		group[v.Group] = group[v.Group] || !may[v.ID]
@@ -423,7 +422,7 @@ func (m *machine) entitled() map[plan.ID]bool {
 	return may
 }
 
-// alone says whether a Virtual Router could take part if it were in no group.
+// alone reports whether a Virtual Router could take part if it were in no group.
 func (m *machine) alone(v *plan.VirtualRouter) bool {
 	r, rt := m.run, v.Router
 	port, open := r.ports[v.Interface]
@@ -434,7 +433,7 @@ func (m *machine) alone(v *plan.VirtualRouter) bool {
 	case port.TC == "" && (rt.VirtualMAC == config.VirtualMACBPF || !rt.Accept && !rt.Owner()):
 		return false
 	}
-	source := false // of its own
+	source := false // there is an address of the host's own
 	for _, a := range i.Addresses {
 		addr := a.Prefix.Addr()
 		scope := addr.Is4() || addr.IsLinkLocalUnicast() == plan.OnLinkOnly(rt.Unicast)
@@ -444,7 +443,7 @@ func (m *machine) alone(v *plan.VirtualRouter) bool {
 		source = r.own[spot{i.Index, from}]
 	}
 	if l := r.loop[v.ID]; l != nil && l.Binding != nil {
-		return source // it has begun
+		return source // it is already running
 	}
 	for _, p := range rt.Addresses {
 		if m.foreign(i.Index, p.Addr()) != rt.Owner() || !p.Addr().IsLinkLocalUnicast() && m.elsewhere(i.Index, p.Addr()) {
@@ -454,7 +453,7 @@ func (m *machine) alone(v *plan.VirtualRouter) bool {
 	for _, e := range rt.Extra {
 		a := e.Address.Addr()
 		if e.Interface == elsewhere {
-			continue // where nobody else puts any
+			continue // no other program uses this interface
 		}
 		if m.foreign(i.Index, a) || !a.IsLinkLocalUnicast() && m.elsewhere(i.Index, a) {
 			return false
@@ -463,13 +462,13 @@ func (m *machine) alone(v *plan.VirtualRouter) bool {
 	return source
 }
 
-// foreign reports whether an interface has an address that failoverd hasn't put there.
+// foreign reports whether an interface has an address that failoverd hasn't added.
 func (m *machine) foreign(ifindex int, a netip.Addr) bool {
 	_, put := m.host.put[spot{ifindex, a}]
 	return m.host.has(ifindex, a) && !put
 }
 
-// elsewhere reports whether another interface does.
+// elsewhere reports whether another interface has such an address.
 func (m *machine) elsewhere(ifindex int, a netip.Addr) bool {
 	for index := range m.host.interfaces {
 		if index != ifindex && m.foreign(index, a) {
@@ -479,8 +478,8 @@ func (m *machine) elsewhere(ifindex int, a netip.Addr) bool {
 	return false
 }
 
-// virtual reports whether an address is a virtual one, of which it can't be told whether
-// it is the host's.
+// virtual reports whether an address is a virtual one. Such an address doesn't count as the
+// host's own.
 func (m *machine) virtual(a netip.Addr) bool {
 	return slices.ContainsFunc(m.plan.Routers, func(o *plan.ConfiguredRouter) bool {
 		return slices.ContainsFunc(o.Extra, func(e routing.Placed) bool { return e.Address.Addr() == a }) ||
@@ -497,7 +496,8 @@ func (m *machine) waits(id plan.ID) plan.Obstacle {
 	return plan.Obstacle{}
 }
 
-// routers draws a configuration: few of everything, so that addresses move about.
+// routers draws a configuration from a small set of addresses and interfaces, so that addresses
+// often move.
 func routers(t *rapid.T) (all []*plan.ConfiguredRouter) {
 	free := []string{"192.0.2.10/24", "192.0.2.11/24", "192.0.2.12/32", "fe80::10/64", "192.0.3.13/24", "fe80::11/64", "192.0.2.14/24", "2001:db8:2::10/64"}
 	free = rapid.Permutation(free).Draw(t, "addresses")
@@ -517,7 +517,7 @@ func routers(t *rapid.T) (all []*plan.ConfiguredRouter) {
 			VirtualMAC:       rapid.SampledFrom([]config.VirtualMAC{config.VirtualMACAuto, config.VirtualMACOff, config.VirtualMACMacvlan, config.VirtualMACBPF}).Draw(t, "virtual_mac"),
 			FamiliesTogether: rapid.Bool().Draw(t, "families_together"),
 		}
-		if rare("owner") && n < 2 { // the others have the same interfaces
+		if rare("owner") && n < 2 { // one owner for each interface
 			r.Priority, r.Addresses = config.OwnerPriority, []netip.Prefix{addresses(r.Interface)[1]}
 			if r.VirtualMAC == config.VirtualMACMacvlan {
 				r.VirtualMAC = config.VirtualMACAuto
@@ -545,13 +545,13 @@ func routers(t *rapid.T) (all []*plan.ConfiguredRouter) {
 			all = append(all, &plan.ConfiguredRouter{Router: r, Index: n})
 		}
 	}
-	for _, r := range all { // of an interface there is one
+	for _, r := range all { // all routers of an interface have the same mode
 		r.XDPMode = all[slices.IndexFunc(all, func(o *plan.ConfiguredRouter) bool { return o.Interface == r.Interface })].XDPMode
 	}
 	return all
 }
 
-// play plays one sequence, and returns what went wrong, with the script of it.
+// play plays one sequence, and returns the violation with its history; empty if there is none.
 func (m *machine) play() (wrong string) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -582,7 +582,7 @@ func (m *machine) play() (wrong string) {
 	return ""
 }
 
-// acts are what may happen; what is more interesting happens more often.
+// acts are the random events; the more interesting ones are more frequent.
 var acts = []struct {
 	often int
 	what  func(*machine)
@@ -621,13 +621,13 @@ var bag = func() (all []func(*machine)) {
 func (m *machine) act() {
 	bag[rapid.IntRange(0, len(bag)-1).Draw(m.t, "what")](m)
 	if rapid.IntRange(0, 4).Draw(m.t, "at once") == 0 {
-		return // something else happens before it is looked at
+		return // another event happens before the next look
 	}
 	m.host.now = m.host.now.Add(time.Duration(rapid.IntRange(0, 2).Draw(m.t, "seconds")) * time.Second)
 	m.reconcile()
 }
 
-// pick draws an interface; nil if it isn't there, or has another name.
+// pick draws an interface; nil if it doesn't exist or was renamed.
 func (m *machine) pick() *link.Interface {
 	return m.host.named([]string{"eth0", "eth1"}[rapid.IntRange(0, 1).Draw(m.t, "interface")])
 }
@@ -644,7 +644,8 @@ func (m *machine) reload() {
 	}
 }
 
-// swapped are routers of which the first two have each other's addresses, if they may.
+// swapped returns the routers with the addresses of the first two exchanged, if neither is an
+// owner.
 func swapped(all []*plan.ConfiguredRouter) []*plan.ConfiguredRouter {
 	a, b := *all[0], *all[1]
 	if a.Owner() || b.Owner() {
@@ -707,7 +708,7 @@ func (m *machine) fault() {
 	m.note("fault of %s: %v", name, m.faults[name])
 }
 
-// take has a stranger remove a virtual address.
+// take makes another program remove a virtual address.
 func (m *machine) take() {
 	for _, at := range slices.SortedFunc(maps.Keys(m.host.put), func(a, b spot) int { return a.address.Compare(b.address) }) {
 		m.note("a stranger removes %s", at.address)
@@ -716,7 +717,7 @@ func (m *machine) take() {
 	}
 }
 
-// add has a stranger put a virtual address where it belongs to a Backup.
+// add makes another program add a virtual address of a Backup.
 func (m *machine) add() {
 	for _, v := range m.plan.VirtualRouters {
 		if l := m.run.loop[v.ID]; l != nil && l.Binding != nil && !l.Active && l.V == v && len(v.Assigned) > 0 {
@@ -744,8 +745,8 @@ func (m *machine) reset() {
 	}
 }
 
-// unslot has a stranger delete an address from the kernel's map, though not in a moment
-// in which it is moved, because nothing says then whose it is.
+// unslot makes another program delete an address from the BPF map, but not while the address is
+// being moved, because then nothing says whose it is.
 func (m *machine) unslot() {
 	errors, stale, kill := m.errors, m.run.stale, m.kill
 	m.calm, m.errors, m.run.stale, m.kill = true, false, false, 0
@@ -764,7 +765,7 @@ func (m *machine) unslot() {
 	m.calm, m.errors, m.run.stale, m.kill = false, errors, stale, kill
 }
 
-// detach has a stranger take away a port.
+// detach makes another program detach the programs of a port.
 func (m *machine) detach() {
 	for _, name := range slices.Sorted(maps.Keys(m.run.ports)) {
 		m.note("a stranger detaches the programs of %s", name)
@@ -773,7 +774,7 @@ func (m *machine) detach() {
 	}
 }
 
-// renumber has the administrator remove an address of the host, or bring all back.
+// renumber makes the administrator remove an address of the host, or add it again.
 func (m *machine) renumber() {
 	i := m.pick()
 	if i == nil {
@@ -792,13 +793,13 @@ func (m *machine) renumber() {
 	m.host.release(i.Index, p.Addr())
 }
 
-// sequences is how many are played if the command line doesn't say.
+// sequences is the number of sequences unless the command line sets it.
 const sequences = 5000
 
-// TestModel plays random sequences of reloads, events of interfaces, strangers, steps that
-// fail, and kills. At every moment each virtual address on the host is in the journal and
-// behind the fence by its own slot; at rest the host is what the plan says; after the end
-// it is what it was before.
+// TestModel plays random sequences of reloads, events of interfaces, interference by other
+// programs, failing steps, and kills. At every moment, each virtual address on the host is in the
+// journal and behind the fence of its own Virtual Router. At rest, the host is in the state of
+// the plan. After the end, it is as it was before.
 func TestModel(t *testing.T) {
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })

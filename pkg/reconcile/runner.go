@@ -11,89 +11,89 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Executor owns one kind of what failoverd has on a host: it tells what there is, and
-// carries out steps.
+// Executor is responsible for one kind of thing that failoverd has on the host. It reports what
+// exists, and carries out steps.
 type Executor interface {
-	// Look completes the picture with what there is. The host is what was wanted last,
-	// nil at the beginning.
+	// Look adds what exists to the picture. want is the target of the last comparison, nil at the
+	// beginning.
 	Look(want *plan.Target, now *plan.Picture) error
-	// Do carries out steps of one verb, and returns the error of each.
+	// Do carries out steps of one verb, and returns one error for each.
 	Do(steps []Step) []error
 }
 
-// The time after which a step that failed is tried again: the first time, and at most.
+// The delay before a failed step is tried again: RetryLeast at first, doubled each time up to
+// RetryMost.
 const (
 	RetryLeast = time.Second
 	RetryMost  = 10 * time.Second
 )
 
-// rounds bounds how often the picture is compared in one go: what isn't right by then
-// waits for the next event.
-const rounds = 12
+// maxRounds bounds the number of comparisons in one Run. What isn't done by then waits for the
+// next event.
+const maxRounds = 12
 
-// Failure is a step that failed, and wasn't possible since.
+// Failure is a step that failed and has not succeeded since.
 type Failure struct {
 	Verb Verb
 	Err  error
-	next vrrp.Instant // when it is tried again
+	next vrrp.Instant // the time of the next try
 	wait time.Duration
 }
 
-// Runner brings the host to what a plan asks of it. Its methods are called by one
-// goroutine.
+// Runner brings the host to the target of a plan. It isn't safe for concurrent use.
 type Runner struct {
 	looks      []Executor
-	do         [verbs]Executor
+	do         [verbCount]Executor
 	conditions plan.Conditions
 	failed     map[any]*Failure
-	devices    map[plan.ID]deviceFailure
+	macvlans   map[plan.ID]macvlanFailure
 	want       *plan.Target
 	now        *plan.Picture
 }
 
-// deviceFailure is that of a macvlan that a Virtual Router can do without.
-type deviceFailure struct {
+// macvlanFailure is the error of a macvlan that a Virtual Router can do without.
+type macvlanFailure struct {
 	v   *plan.VirtualRouter
 	err error
 }
 
-// New returns a Runner. Its executors look in the order in which they are given, each
-// once, whatever verbs it has.
+// New returns a Runner. It calls Look of the given executors in their order, once for each
+// picture.
 func New(c plan.Conditions, looks []Executor, do map[Verb]Executor) *Runner {
-	r := &Runner{looks: looks, conditions: c, failed: make(map[any]*Failure), devices: make(map[plan.ID]deviceFailure)}
+	r := &Runner{looks: looks, conditions: c, failed: make(map[any]*Failure), macvlans: make(map[plan.ID]macvlanFailure)}
 	for v, e := range do {
 		r.do[v] = e
 	}
 	return r
 }
 
-// Result is what a run has come to.
+// Result is the result of a Run.
 type Result struct {
 	Want *plan.Target
 	Now  *plan.Picture
-	// Failed are the steps that failed, by what they are for: a plan.ID, the name of a
-	// port, or something else that has no router.
+	// Failed has the failures by subject: a plan.ID, the name of a port, or another value if
+	// neither is concerned.
 	Failed map[any]*Failure
-	// Next is when something is to be tried again; 0: nothing.
+	// Next is the time of the next try of a failed step; 0 if there is none.
 	Next vrrp.Instant
-	// Settled says that the host is as it must be, but for what failed.
+	// Settled is set if nothing is left to do except for failed steps.
 	Settled bool
 }
 
-// Run compares and does steps until the host is as the plan wants it, or a step has to
-// wait.
+// Run compares and carries out steps until the host has the state of the target, or only failed
+// steps and steps that have to wait are left.
 func (r *Runner) Run(p *plan.Plan, clock func() vrrp.Instant) (Result, error) {
 	settled := false
 	forgotten := make(map[any]bool)
-	for n := 0; n < rounds && !settled; n++ {
+	for n := 0; n < maxRounds && !settled; n++ {
 		if err := r.look(p); err != nil {
 			return Result{}, err
 		}
 		before := len(forgotten)
 		steps := r.due(Diff(r.want, r.now), clock(), forgotten)
 		settled = len(steps) == 0 && len(forgotten) == before
-		if n == rounds-1 && !settled {
-			break // it is only looked what there is
+		if n == maxRounds-1 && !settled {
+			break // the last round only takes the picture for the result
 		}
 		r.carryOut(steps, clock)
 	}
@@ -106,10 +106,10 @@ func (r *Runner) Run(p *plan.Plan, clock func() vrrp.Instant) (Result, error) {
 	return result, nil
 }
 
-// Retry has everything that failed tried at once.
+// Retry makes the next Run try all failed steps at once.
 func (r *Runner) Retry() { clear(r.failed) }
 
-// Plan returns the steps that would be carried out next for a plan, without doing any.
+// Plan returns the next steps for a plan without carrying them out.
 func (r *Runner) Plan(p *plan.Plan) ([]Step, error) {
 	if err := r.look(p); err != nil {
 		return nil, err
@@ -117,7 +117,7 @@ func (r *Runner) Plan(p *plan.Plan) ([]Step, error) {
 	return Diff(r.want, r.now), nil
 }
 
-// look takes a picture, and decides what is wanted.
+// look takes a picture, and decides on the target.
 func (r *Runner) look(p *plan.Plan) error {
 	r.now = &plan.Picture{
 		Ports: make(map[string]plan.OpenPort), Installed: make(map[plan.ID]*plan.Installed), Journal: make(map[plan.Note]bool), Held: make(map[plan.Note]bool),
@@ -137,9 +137,9 @@ func (r *Runner) look(p *plan.Plan) error {
 			failures.VirtualRouters[subject] = f.Err
 		}
 	}
-	for id, f := range r.devices {
+	for id, f := range r.macvlans {
 		if _, open := r.now.Ports[id.Interface]; !open || p.VirtualRouter(id) != f.v {
-			delete(r.devices, id) // it may be possible now
+			delete(r.macvlans, id) // try again with the new configuration or port
 			continue
 		}
 		failures.Macvlans[id] = f.err
@@ -148,8 +148,9 @@ func (r *Runner) look(p *plan.Plan) error {
 	return nil
 }
 
-// due leaves out the steps for what failed lately. What fails no more, or is wanted no
-// more, is forgotten, and noted as that: what is wanted was decided as long as it failed.
+// due returns the steps without those that failed recently. A failure whose step isn't needed any
+// more is removed, and its subject added to forgotten, because the target was decided while the
+// failure existed.
 func (r *Runner) due(steps []Step, now vrrp.Instant, forgotten map[any]bool) []Step {
 	var due []Step
 	wanted := make(map[any]bool, len(r.failed))
@@ -174,7 +175,8 @@ func (r *Runner) due(steps []Step, now vrrp.Instant, forgotten map[any]bool) []S
 	return due
 }
 
-// carryOut does steps. After one that fails, the others for the same are left.
+// carryOut carries out steps. After a failure it skips the later steps for the same subject or
+// port.
 func (r *Runner) carryOut(steps []Step, clock func() vrrp.Instant) {
 	skip := make(map[any]bool)
 	succeeded := make(map[any]bool)
@@ -210,11 +212,11 @@ func (r *Runner) carryOut(steps []Step, clock func() vrrp.Instant) {
 	}
 }
 
-// fail notes that a step has failed.
+// fail records a failed step.
 func (r *Runner) fail(s *Step, err error, now vrrp.Instant) {
 	if s.Verb == Make && s.V != nil && s.V.Router.VirtualMAC == "auto" {
-		r.devices[s.ID] = deviceFailure{s.V, err}
-		return // it does without
+		r.macvlans[s.ID] = macvlanFailure{s.V, err}
+		return // the router continues without a virtual MAC
 	}
 	f := r.failed[s.subject()]
 	if f == nil {

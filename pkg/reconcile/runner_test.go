@@ -18,7 +18,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// fails has steps of one verb for a router fail.
+// fails makes the steps of one verb for a router fail.
 func (m *machine) fails(verb reconcile.Verb, name string) {
 	m.run.failing = func(s *reconcile.Step) error {
 		v := m.plan.VirtualRouter(s.ID)
@@ -29,7 +29,7 @@ func (m *machine) fails(verb reconcile.Verb, name string) {
 	}
 }
 
-// tried counts what was tried of a verb since it was called last.
+// tried returns the number of steps with a verb since the last call.
 func (m *machine) tried(verb reconcile.Verb) (n int) {
 	for _, line := range m.history {
 		if d, is := line.(done); is && strings.HasPrefix(d.what.String(), verb.String()+" ") {
@@ -40,14 +40,15 @@ func (m *machine) tried(verb reconcile.Verb) (n int) {
 	return n
 }
 
-// runs reconciles a while later.
+// runs reconciles after a delay.
 func (m *machine) runs(after time.Duration) reconcile.Result {
 	m.host.now = m.host.now.Add(after)
 	m.reconcile()
 	return m.result
 }
 
-// One router's failing step is tried again later and later, and is no other router's.
+// A failing step of one router is tried again with growing delays, and doesn't affect other
+// routers.
 func TestRetry(t *testing.T) {
 	m := newMachine()
 	web, lan := router("web", "eth0", 51, "192.0.2.10/24"), router("lan", "eth0", 52, "192.0.2.11/24")
@@ -59,16 +60,16 @@ func TestRetry(t *testing.T) {
 		t.Fatalf("%+v", result)
 	}
 	if m.run.loop[id].Binding != nil || m.run.loop[m.plan.VirtualRouters[1].ID].Binding == nil {
-		t.Error("the one that the kernel doesn't take takes part, or the other one doesn't")
+		t.Error("the rejected router takes part, or the other one doesn't")
 	}
 	if wait := m.waits(id); wait.Cause != vrrp.CauseWaiting || !strings.Contains(wait.String(), unix.ENOSPC.Error()) {
-		t.Errorf("it waits for %v", wait)
+		t.Errorf("the router waits for %v", wait)
 	}
 	m.tried(reconcile.Fence)
 	wait := reconcile.RetryLeast
 	for range 8 {
 		if next := result.Next; next != m.host.now.Add(wait) {
-			t.Errorf("it is tried again after %v, not %v", next.Sub(m.host.now), wait)
+			t.Errorf("the next try is after %v, not %v", next.Sub(m.host.now), wait)
 		}
 		m.runs(wait / 2)
 		if n := m.tried(reconcile.Fence); n != 0 {
@@ -79,16 +80,16 @@ func TestRetry(t *testing.T) {
 			t.Errorf("tried %d times", n)
 		}
 		if wait = min(2*wait, reconcile.RetryMost); result.Next == 0 {
-			t.Fatal("it isn't tried again")
+			t.Fatal("there is no next try")
 		}
 	}
 	m.run.failing = func(*reconcile.Step) error { return nil }
 	if result = m.runs(reconcile.RetryMost); len(result.Failed) > 0 || result.Next != 0 || m.run.loop[id].Binding == nil {
-		t.Errorf("it doesn't take part though it can: %+v", result)
+		t.Errorf("the router doesn't take part although it can: %+v", result)
 	}
 }
 
-// What fails keeps what comes after it from being tried for the same router, or port.
+// A failed step prevents the later steps for the same router or port.
 func TestSkip(t *testing.T) {
 	for verb, never := range map[reconcile.Verb][]reconcile.Verb{
 		reconcile.Open:      {reconcile.Claim, reconcile.Subscribe, reconcile.Write, reconcile.Make, reconcile.Accept, reconcile.Fence, reconcile.Start},
@@ -108,7 +109,7 @@ func TestSkip(t *testing.T) {
 		history := m.history
 		for _, v := range never {
 			if m.history = history; m.tried(v) > 0 {
-				t.Errorf("%s after a %s that failed", v, verb)
+				t.Errorf("%s was tried after a failed %s", v, verb)
 			}
 		}
 		if m.run.loop[m.plan.VirtualRouters[0].ID].Binding != nil || len(m.result.Failed) != 1 {
@@ -117,7 +118,7 @@ func TestSkip(t *testing.T) {
 	}
 }
 
-// What isn't wanted any more doesn't fail.
+// A failure ends when its step isn't wanted any more.
 func TestFailureEnds(t *testing.T) {
 	m := newMachine()
 	m.load(router("web", "eth0", 51, "192.0.2.10/24"))
@@ -134,7 +135,7 @@ func TestFailureEnds(t *testing.T) {
 	}
 }
 
-// What kept a router out and isn't wanted any more keeps it out no longer, at once.
+// A router resumes at once when the failed step isn't needed any more.
 func TestFailureNoLongerWanted(t *testing.T) {
 	m := newMachine()
 	m.load(router("web", "eth0", 51, "192.0.2.10/24"))
@@ -150,16 +151,16 @@ func TestFailureNoLongerWanted(t *testing.T) {
 	m.fails(reconcile.Write, "")
 	for range 2 {
 		if result := m.runs(time.Minute); result.Failed[id] == nil || m.run.loop[id].Binding != nil {
-			t.Fatalf("it can't be written down: %+v", result)
+			t.Fatalf("the journal can't be written: %+v", result)
 		}
 	}
 	m.host.rename(eth0, "eth0")
 	if result := m.runs(time.Millisecond); len(result.Failed) > 0 || m.run.loop[id].Binding == nil {
-		t.Errorf("it needn't be written down: %+v", result)
+		t.Errorf("nothing needs to be written: %+v", result)
 	}
 }
 
-// An address, and a macvlan, that can't be removed fail alone.
+// Addresses and macvlans that belong to no router and can't be removed fail on their own.
 func TestFailuresOfNobody(t *testing.T) {
 	m := newMachine()
 	web := router("web", "eth0", 51, "192.0.2.10/24")
@@ -183,15 +184,15 @@ func TestFailuresOfNobody(t *testing.T) {
 		m.runs(reconcile.RetryMost)
 	}
 	if len(m.result.Failed) == 0 || len(m.host.journal) == 0 || m.result.Next == 0 {
-		t.Errorf("nothing fails: %+v, %v", m.result, m.host.journal)
+		t.Errorf("there is no failure: %+v, %v", m.result, m.host.journal)
 	}
 	m.run.failing = func(*reconcile.Step) error { return nil }
 	m.rest()
 	m.clean("at the end")
 }
 
-// A router whose macvlan can't be made does without, if it may; it is tried again when
-// the router changes, or the port.
+// A router in mode auto whose macvlan can't be created continues without one. The macvlan is
+// tried again when the router or the port changes.
 func TestWithoutMacvlan(t *testing.T) {
 	m := newMachine()
 	web := router("web", "eth1", 51, "192.0.3.10/24")
@@ -206,17 +207,17 @@ func TestWithoutMacvlan(t *testing.T) {
 	m.run.failing = func(*reconcile.Step) error { return nil }
 	m.runs(reconcile.RetryMost)
 	if way := m.run.loop[id].Binding.MACMode; way != config.VirtualMACOff {
-		t.Errorf("it is %s though nothing has changed", way)
+		t.Errorf("the mode is %s although nothing has changed", way)
 	}
 	m.load(with(web, func(r *plan.ConfiguredRouter) { r.Interval = 2 * time.Second }))
 	m.runs(0)
 	m.runs(0)
 	if way := m.run.loop[id].Binding.MACMode; way != config.VirtualMACMacvlan {
-		t.Errorf("it is %s though it may have one now", way)
+		t.Errorf("the mode is %s although a macvlan is possible now", way)
 	}
 }
 
-// blind can't look.
+// blind is an executor whose Look fails.
 type blind struct{ *run }
 
 func (blind) Look(*plan.Target, *plan.Picture) error { return unix.EIO }
@@ -232,7 +233,7 @@ func TestLookFails(t *testing.T) {
 	}
 }
 
-// What never comes to rest ends, and says so.
+// A Run that never settles ends all the same, and isn't reported as settled.
 func TestRounds(t *testing.T) {
 	m := newMachine()
 	m.load(router("web", "eth0", 51, "192.0.2.10/24"))
@@ -248,7 +249,7 @@ func TestRounds(t *testing.T) {
 	}
 }
 
-// The order of the verbs is what makes the steps safe.
+// The order of the verbs makes the steps safe.
 func TestVerbs(t *testing.T) {
 	seen := make(map[string]bool)
 	for v := reconcile.Stop; v <= reconcile.Erase; v++ {

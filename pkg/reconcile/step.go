@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package reconcile brings the host to what the plan asks of it: it compares that with
-// what the host has, and carries out the steps in an order that is safe at every moment.
+// Package reconcile brings the host to the state that the plan asks for: it compares that with
+// the present state, and carries out steps in an order that is safe at every moment.
 package reconcile
 
 import (
@@ -16,40 +16,40 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Verb is what a step does. The order of the verbs is that of the steps: what goes
-// is taken away from the top down, and what comes is built from the ground up.
+// Verb is what a step does. Steps are carried out in the order of the verbs: first what is no
+// longer wanted is removed from the top down, then what is missing is added from the bottom up.
 type Verb int
 
 // The verbs.
 const (
-	Stop        Verb = iota // end taking part: priority 0 is sent, the addresses are removed
-	Withdraw                // remove an address that nobody has put there, or that stayed
-	Unfence                 // have the kernel's programs forget a Virtual Router
-	Reject                  // take the virtual MAC out of the interface's filter
-	Unmake                  // remove a macvlan
-	Unset                   // give a setting back its value
-	Unsubscribe             // leave the group, or close the socket to the peers
-	Unclaim                 // let another process run the Virtual Router
-	Remove                  // have the event loop forget it
+	Stop        Verb = iota // stop a Virtual Router: it sends priority 0 and removes its addresses
+	Withdraw                // remove an address that another program added, or that is left over
+	Unfence                 // delete a Virtual Router from the BPF maps
+	Reject                  // remove the virtual MAC from the interface's filter
+	Unmake                  // delete a macvlan
+	Unset                   // restore the old value of a setting
+	Unsubscribe             // leave the multicast group, or close the socket for the unicast peers
+	Unclaim                 // allow other processes to run the Virtual Router
+	Remove                  // remove a Virtual Router from the event loop
 	Close                   // close a port
-	Open                    // open a port: attach the programs, open the socket to send
-	Add                     // have the event loop know a Virtual Router
-	Claim                   // make sure that no other process runs it
-	Subscribe               // join the group, or open the socket to the peers
-	Write                   // write down what will be changed
-	Make                    // make a macvlan
+	Open                    // open a port: attach the programs, open the sending socket
+	Add                     // add a Virtual Router to the event loop
+	Claim                   // make sure that no other process runs the Virtual Router
+	Subscribe               // join the multicast group, or open the socket for the unicast peers
+	Write                   // write notes to the journal
+	Make                    // create a macvlan
 	Set                     // change a setting
-	Accept                  // have the interface take frames to the virtual MAC
-	Fence                   // have the kernel's programs know a Virtual Router
-	Update                  // give the event loop another configuration
-	Start                   // begin to take part
-	Rebind                  // go on with another MAC of the interface
-	Restore                 // put the addresses back
-	Erase                   // end what Write began
-	verbs
+	Accept                  // add the virtual MAC to the interface's filter
+	Fence                   // add a Virtual Router to the BPF maps, or change its entry
+	Update                  // change the configuration of a Virtual Router in the event loop
+	Start                   // start a Virtual Router
+	Rebind                  // continue with a changed MAC of the interface
+	Restore                 // add missing addresses again
+	Erase                   // remove notes from the journal
+	verbCount
 )
 
-var verbNames = [verbs]string{
+var verbNames = [verbCount]string{
 	"stop", "withdraw", "unfence", "reject", "unmake", "unset", "unsubscribe", "unclaim", "remove", "close",
 	"open", "add", "claim", "subscribe", "write", "make", "set", "accept", "fence", "update", "start", "rebind", "restore", "erase",
 }
@@ -59,7 +59,7 @@ func (v Verb) String() string { return verbNames[v] }
 // Step is one change. Only the fields that its verb needs are set.
 type Step struct {
 	Verb         Verb
-	ID           plan.ID // of the Virtual Router that it is for; zero: the host's, or a port's
+	ID           plan.ID // of the Virtual Router concerned; zero: the step is for a port or the host
 	PortName     string
 	Port         plan.Port
 	Ifindex      int
@@ -109,7 +109,8 @@ func (s *Step) String() string {
 	return text
 }
 
-// subject is what fails with the step: a Virtual Router, a port, an address, or a macvlan.
+// subject identifies what fails if the step fails: a Virtual Router, a port, an address, or a
+// macvlan.
 func (s *Step) subject() any {
 	switch {
 	case s.ID != (plan.ID{}):
@@ -124,7 +125,7 @@ func (s *Step) subject() any {
 	return s.Verb
 }
 
-// order sorts steps as they have to be done.
+// order sorts steps into the order in which they have to be carried out.
 func order(steps []Step) {
 	slices.SortStableFunc(steps, func(a, b Step) int {
 		return cmp.Or(cmp.Compare(a.Verb, b.Verb),

@@ -24,16 +24,16 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-var update = flag.Bool("update", false, "write the steps that there are to testdata")
+var update = flag.Bool("update", false, "write the present steps to testdata")
 
-// newMachine is one on which nothing happens but what the test does.
+// newMachine returns a machine without random events.
 func newMachine() *machine {
 	m := &machine{host: newHost(), faults: make(surroundings), plan: plan.New(nil, nil), calm: true}
 	m.begin()
 	return m
 }
 
-// router is one of the test's.
+// router returns a router for the test.
 func router(name, on string, vrid int, addresses ...string) *plan.ConfiguredRouter {
 	r := config.Router{Name: name, Interface: on, VRID: vrid, Version: 3, Priority: 100, Interval: time.Second, DownAfter: 3, Accept: true, XDPMode: "auto", VirtualMAC: config.VirtualMACAuto}
 	for _, a := range addresses {
@@ -49,12 +49,12 @@ func with(r *plan.ConfiguredRouter, change func(*plan.ConfiguredRouter)) *plan.C
 	return &one
 }
 
-// load has the plan be that of routers.
+// load sets the plan to that of the routers.
 func (m *machine) load(all ...*plan.ConfiguredRouter) {
 	m.plan = plan.New(all, m.plan)
 }
 
-// active has the first Virtual Router of a name be Active, with its addresses.
+// active makes the first Virtual Router of a name Active and adds its addresses.
 func (m *machine) active(name string) {
 	for _, v := range m.plan.VirtualRouters {
 		if v.Router.Name == name {
@@ -66,13 +66,13 @@ func (m *machine) active(name string) {
 	}
 }
 
-// steps reconciles and works until nothing is left to do, and returns what was done.
+// steps reconciles and works until nothing is left to do, and returns the history.
 func (m *machine) steps() string {
 	m.history = nil
 	for range 4 {
 		before := len(m.history)
 		m.reconcile()
-		if len(m.history) == before+1 && len(m.run.jobs) == 0 { // nothing but saying so
+		if len(m.history) == before+1 && len(m.run.jobs) == 0 { // there was nothing to do
 			m.history = m.history[:before]
 			break
 		}
@@ -92,8 +92,8 @@ func (m *machine) steps() string {
 	return b.String()
 }
 
-// TestSteps compares the steps of each change with those in testdata: what they are, and
-// their order. What has been reached needs none.
+// TestSteps compares the steps of each change and their order with testdata. After them, nothing
+// must be left to do.
 func TestSteps(t *testing.T) {
 	web := router("web", "eth0", 51, "192.0.2.10/24")
 	lan := router("lan", "eth0", 52, "192.0.2.11/24", "192.0.2.12/24")
@@ -222,7 +222,7 @@ func TestSteps(t *testing.T) {
 	}
 	for v := reconcile.Stop; v <= reconcile.Erase; v++ {
 		if !slices.ContainsFunc(strings.Split(got.String(), "\n"), func(line string) bool { return strings.HasPrefix(line, "    "+v.String()) }) {
-			t.Errorf("there is no %s", v)
+			t.Errorf("no step has the verb %s", v)
 		}
 	}
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package routing has the types of what goes with the virtual addresses of a host:
-// addresses on other interfaces, routes and rules. The configuration says them, the
-// plan passes them on, and the link makes them and writes them down in the journal, whose
-// format their JSON is.
+// Package routing has the types of what comes and goes with the virtual addresses: addresses on
+// other interfaces, routes and rules. Package config reads them, package plan passes them on, and
+// package link adds them to the host and writes them to the journal. The JSON of these types is
+// the journal's format.
 package routing
 
 import (
@@ -13,12 +13,12 @@ import (
 	"strings"
 )
 
-// Route is a route that a host has while a Virtual Router is Active on it. Its
-// zero fields are the kernel's to choose.
+// Route is a route that a host has while a Virtual Router is Active on it. The kernel chooses the
+// values of zero fields.
 type Route struct {
 	To        netip.Prefix `json:"to"`
 	Via       netip.Addr   `json:"via,omitzero"`
-	Interface string       `json:"interface,omitempty"` // the router's own, if there is no Via
+	Interface string       `json:"interface,omitempty"` // the router's interface if there is no Via
 	Source    netip.Addr   `json:"source,omitzero"`
 	Metric    int          `json:"metric,omitempty"`
 	Table     int          `json:"table"`
@@ -37,31 +37,31 @@ type Rule struct {
 	IIF      string       `json:"iif,omitempty"`
 	OIF      string       `json:"oif,omitempty"`
 	FWMark   int          `json:"fwmark,omitempty"` // 0: any
-	IPv6     bool         `json:"ipv6,omitempty"`   // by From and To, else by the router's addresses
+	IPv6     bool         `json:"ipv6,omitempty"`   // the family of From and To, or else of the router's addresses
 }
 
-// Placed is an address on an interface that a host has while a Virtual Router is
-// Active on it, and that its advertisements don't name.
+// Placed is an extra address: a host has it on the interface while a Virtual Router is Active on
+// it, but the advertisements don't list it.
 type Placed struct {
 	Address   netip.Prefix `json:"address"`
 	Interface string       `json:"interface"`
 }
 
-// Set is all that goes with the addresses of a Virtual Router.
+// Set has everything that comes and goes with the addresses of a Virtual Router.
 type Set struct {
 	Placed []Placed `json:"placed,omitempty"`
 	Routes []Route  `json:"routes,omitempty"`
 	Rules  []Rule   `json:"rules,omitempty"`
 }
 
-// Sought is a route that somebody waits for, whoever makes it.
+// Sought is a route that a check waits for, whichever program adds it.
 type Sought struct {
 	Prefix netip.Prefix
 	Via    netip.Addr // the zero Addr for any gateway or none
 	Table  int
 }
 
-// The lines name everything that is set, because a reload compares them.
+// The String methods name all fields that are set, because a reload compares the texts.
 
 func (p Placed) String() string { return fmt.Sprintf("address %s on %s", p.Address, p.Interface) }
 
@@ -95,22 +95,22 @@ func (r Rule) String() string {
 	return b.String()
 }
 
-// part names a field that isn't as it is anyway.
+// part writes a field unless it has its usual value.
 func part[T comparable](b *strings.Builder, name string, value, usual T) {
 	if value != usual {
 		fmt.Fprintf(b, " %s %v", name, value)
 	}
 }
 
-// Empty reports whether there is nothing.
+// Empty reports whether the set has nothing.
 func (s Set) Empty() bool { return len(s.Placed)+len(s.Routes)+len(s.Rules) == 0 }
 
-// Equal reports whether another one is the same, in the same order.
+// Equal reports whether two sets have the same elements in the same order.
 func (s Set) Equal(o Set) bool {
 	return slices.Equal(s.Placed, o.Placed) && slices.Equal(s.Routes, o.Routes) && slices.Equal(s.Rules, o.Rules)
 }
 
-// Without returns what isn't in the other.
+// Without returns the elements that aren't in the other set.
 func (s Set) Without(o Set) Set {
 	return Set{Placed: without(s.Placed, o.Placed), Routes: without(s.Routes, o.Routes), Rules: without(s.Rules, o.Rules)}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/routing"
 )
 
-// A reload compares what the lines say: each field must be in them.
+// A reload compares the texts, so each field must be in them.
 func TestLines(t *testing.T) {
 	for _, what := range []any{new(routing.Route), new(routing.Rule), new(routing.Placed)} {
 		v := reflect.ValueOf(what).Elem()
@@ -34,10 +34,10 @@ func TestLines(t *testing.T) {
 			case netip.Prefix:
 				field.Set(reflect.ValueOf(netip.MustParsePrefix("192.0.2.0/24")))
 			default:
-				t.Fatalf("%s has a field of a kind that the test doesn't know", v.Type())
+				t.Fatalf("%s has a field of a kind that the test can't set", v.Type())
 			}
 			if line := fmt.Sprint(v.Interface()); line == usual {
-				t.Errorf("%s: the line %q doesn't tell of %s", v.Type(), line, v.Type().Field(n).Name)
+				t.Errorf("%s: the text %q lacks the field %s", v.Type(), line, v.Type().Field(n).Name)
 			}
 			field.Set(before)
 		}

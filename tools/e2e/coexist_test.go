@@ -210,12 +210,12 @@ func TestGuardedPort(t *testing.T) {
 			a := s.failoverd(s.a, append(bothFamilies, "--log-level", "debug")...)
 			_, err := a.WaitLine(s.ctx, 0, func(line string) bool {
 				if guarded {
-					return strings.Contains(line, "lets no other MAC through") && strings.Contains(line, "virtual_mac: off")
+					return strings.Contains(line, "a switch blocks other MACs") && strings.Contains(line, "virtual_mac: off")
 				}
-				return strings.Contains(line, "the virtual MAC is let through")
+				return strings.Contains(line, "the network passes frames with the virtual MAC")
 			})
 			s.ok(err)
-			if !guarded && strings.Contains(a.Output(), "no other MAC") {
+			if !guarded && strings.Contains(a.Output(), "blocks other MACs") {
 				t.Errorf("the log reports a hypervisor that filters, but there is none:\n%s", a.Output())
 			}
 			s.stop(s.a, a)

@@ -56,7 +56,7 @@ func TestAddressInUse(t *testing.T) {
 			_, err := s.c.Run(s.ctx, "ip", args...)
 			s.ok(err)
 			a := s.withFile(s.a, "routers:\n  - {name: web, interface: eth0, vrid: 51, addresses: [198.18.0.10/24, fe80::12:33/64, 2001:db8::10/64]}\n")
-			if p := a.problem(family, control.AddressInUse, s.mac(s.c)); !strings.Contains(p.Text, "had "+address+" before") || p.Remedy == "" {
+			if p := a.problem(family, control.AddressInUse, s.mac(s.c)); !strings.Contains(p.Text, "already had "+address) || p.Remedy == "" {
 				t.Errorf("problem %+v", p)
 			}
 			a.router("web", family, inState("Active")) // nevertheless

@@ -166,7 +166,7 @@ routers:
 	lines := len(c.Lines())
 	s.ok(c.Signal(syscall.SIGHUP))
 	_, err = c.WaitLine(s.ctx, lines, func(l string) bool {
-		return strings.Contains(l, "not reloaded") && strings.Contains(l, "priorty")
+		return strings.Contains(l, "could not reload") && strings.Contains(l, "priorty")
 	})
 	s.ok(err)
 	if r := c.router("web", "ipv4", inState("Active")); r.Priority != 150 {

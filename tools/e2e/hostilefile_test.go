@@ -58,7 +58,7 @@ func TestReloadHostileFiles(t *testing.T) {
 		s.ok(bad.make(c.path))
 		seen := len(c.Lines())
 		s.ok(c.Signal(syscall.SIGHUP))
-		_, err := c.WaitLine(s.ctx, seen, func(line string) bool { return strings.Contains(line, "not reloaded") })
+		_, err := c.WaitLine(s.ctx, seen, func(line string) bool { return strings.Contains(line, "could not reload") })
 		s.ok(err)
 		said := ""
 		for _, line := range c.Lines()[seen:] {

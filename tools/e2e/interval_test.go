@@ -78,7 +78,7 @@ func TestSlowActive(t *testing.T) {
 	}
 	b.router("web", "ipv4", silent)
 	p := b.problem("ipv4", control.SlowActive, "198.18.0.77")
-	for _, want := range []string{"follows 198.18.0.77, whose interval of 40.95s is 409 times this host's 100ms", "takes over in 2m"} {
+	for _, want := range []string{"follows 198.18.0.77, whose interval of 40.95s is 409 times the 100ms of this host", "takes over in 2m"} {
 		if !strings.Contains(p.Text, want) || !strings.Contains(p.Remedy, "max_interval") {
 			t.Errorf("problem %+v", p)
 		}

@@ -175,7 +175,7 @@ func TestKilled(t *testing.T) {
 				s.waitState(a, 0, "ipv4", "Backup")
 				s.waitHolder("198.18.0.10", s.b)
 				s.answeredBy("198.18.0.10", s.b)
-				if out := a.Output(); !strings.Contains(out, "removed what a killed run left behind") || mode == "generic" && !strings.Contains(out, "replaced in place") {
+				if out := a.Output(); !strings.Contains(out, "removed a leftover of a killed run") || mode == "generic" && !strings.Contains(out, "replaced in place") {
 					t.Errorf("the log does not say what it found:\n%s", out)
 				}
 				s.stop(s.a, a)
@@ -391,7 +391,7 @@ func TestAddressesAreRestored(t *testing.T) {
 		frames := len(s.capture.Frames())
 		s.ok(s.a.RemoveAddress(ifname, address))
 		_, err := a.WaitLine(s.ctx, 0, func(l string) bool {
-			return strings.Contains(l, "removed by somebody else") && strings.Contains(l, address)
+			return strings.Contains(l, "removed by another program") && strings.Contains(l, address)
 		})
 		s.ok(err)
 		s.waitHolder(address, s.a)

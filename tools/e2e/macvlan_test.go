@@ -31,14 +31,14 @@ func TestMacvlan(t *testing.T) {
 	setting("2")
 
 	s.ok(s.a.RemoveAddress(device(s, 4), virtual4+"/24"))
-	_, err := a.WaitLine(s.ctx, 0, func(l string) bool { return strings.Contains(l, "putting it back") })
+	_, err := a.WaitLine(s.ctx, 0, func(l string) bool { return strings.Contains(l, "restoring it") })
 	s.ok(err)
 	s.waitHolder(virtual4, s.a)
 
 	line := len(a.Lines())
 	_, err = s.a.Run(s.ctx, "ip", "link", "del", device(s, 4))
 	s.ok(err)
-	_, err = a.WaitLine(s.ctx, line, func(l string) bool { return strings.Contains(l, "removed by somebody else") })
+	_, err = a.WaitLine(s.ctx, line, func(l string) bool { return strings.Contains(l, "another program removed the macvlan") })
 	s.ok(err)
 	s.waitState(a, line, "ipv4", "Active") // the other family goes on
 	for _, address := range virtuals {

@@ -71,10 +71,10 @@ func TestProblems(t *testing.T) {
 		wrong, remedy string // of keepalived
 	}{
 		{"interval", "198.18.0.2 advertises every 2s, this host every 1s", "198.18.0.10", 3, rival(3, "", 2, same), rival(3, "", 1, same)},
-		{"interval", "every 2s, this host every 1s; it isn't heeded", "198.18.0.10", 2, rival(2, "", 2, same), rival(2, "", 1, same)},
+		{"interval", "every 2s, this host every 1s; this host ignores it", "198.18.0.10", 2, rival(2, "", 2, same), rival(2, "", 1, same)},
 		{"address_list", "198.18.0.2 has 198.18.0.11, which this host lacks", "198.18.0.10", 3, rival(3, "", 1, same, "198.18.0.11/24"), rival(3, "", 1, same)},
 		{"duplicate_vrid", "198.18.0.2 uses VRID 51 for 198.18.0.77, this host for 198.18.0.10", "198.18.0.77", 3, rival(3, "", 1, "198.18.0.77/24"), rival(3, "", 1, same)},
-		{"version", "198.18.0.2 speaks another version", "198.18.0.10", 3, rival(2, "", 1, same), rival(3, "", 1, same)},
+		{"version", "198.18.0.2 uses another version", "198.18.0.10", 3, rival(2, "", 1, same), rival(3, "", 1, same)},
 		{"authentication", "198.18.0.2 has authentication type 1, this host 0", "198.18.0.10", 2, rival(2, password, 1, same), rival(2, "", 1, same)},
 	} {
 		t.Run(fmt.Sprintf("%s/version %d", x.kind, x.version), func(t *testing.T) {
@@ -108,7 +108,7 @@ func TestTwoActives(t *testing.T) {
 	t.Cleanup(func() { _ = deaf.Close() })
 	b := s.withFile(s.b, fmt.Sprintf(text, 100))
 	b.router("web", "ipv4", inState("Active"))
-	if p := a.problem("ipv4", control.TwoActives, "198.18.0.2"); !strings.Contains(p.Text, "198.18.0.2 (priority 100) is Active as well as this host (priority 200)") {
+	if p := a.problem("ipv4", control.TwoActives, "198.18.0.2"); !strings.Contains(p.Text, "198.18.0.2 (priority 100) is Active at the same time as this host (priority 200)") {
 		t.Errorf("problem %+v", p)
 	}
 	s.ok(deaf.Close())
