@@ -64,7 +64,7 @@ func (f fake) Status() (control.Status, error) {
 	tracks := []control.Track{
 		{Name: "database", Kind: "tcp", State: "down", Since: now.Add(-3 * time.Second), Looked: &looked, Took: 0.0001, Text: "connection refused", Changes: 1},
 		{Name: "load", Kind: "file", State: "up", Since: now.Add(-time.Minute), Looked: &looked, Text: "the number is 3", Value: &load},
-		{Name: "new", Kind: "script", State: "unknown", Since: now, Text: "not looked at yet"},
+		{Name: "new", Kind: "script", State: "unknown", Since: now, Text: "not run yet"},
 		{Name: "site", Kind: "http", State: "up", Since: now.Add(-time.Hour), Looked: &looked, Took: 0.012, Text: "status 200"},
 	}
 	return control.Status{Version: "1.2.3", PID: 42, Started: now.Add(-time.Hour), Now: now, Config: config.DefaultPath, Routers: []control.Router{web, six, later}, Tracks: tracks}, nil

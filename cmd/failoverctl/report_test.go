@@ -48,7 +48,7 @@ func TestDoctorUsage(t *testing.T) {
 	if code != exitFailure || !strings.Contains(out, "no configuration file") {
 		t.Errorf("a missing file: exit code %d: %s", code, out)
 	}
-	if code, out, _ = call(t, "doctor", "--socket", socket, "--iface", fmt.Sprint("none", os.Getpid())); code != exitFailure || !strings.Contains(out, "no such interface") {
+	if code, out, _ = call(t, "doctor", "--socket", socket, "--iface", fmt.Sprint("none", os.Getpid())); code != exitFailure || !strings.Contains(out, "doesn't exist") {
 		t.Errorf("a missing interface: exit code %d: %s", code, out)
 	}
 }

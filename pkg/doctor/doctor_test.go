@@ -197,7 +197,7 @@ func TestFindings(t *testing.T) {
 		"a hook that can't be run": {func(f *Facts, _ *Interface, _ *config.Router) {
 			f.Status = running(control.Router{Name: "web", Hooks: []control.Hook{{Setting: "notify", Command: "/n", Problem: "there is no /n"}}})
 		}, Warning, "hook", "there is no /n"},
-		"a FIFO that nobody reads": {func(f *Facts, _ *Interface, _ *config.Router) {
+		"a FIFO without a reader": {func(f *Facts, _ *Interface, _ *config.Router) {
 			f.Status = running(control.Router{})
 			f.Status.FIFO = &control.FIFO{Path: "/run/f", Lost: 3}
 		}, Warning, "hook", "/run/f lost 3 lines"},

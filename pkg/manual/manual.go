@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package manual has the manual pages, in Markdown. What the code defines (keys, flags,
-// counters and the like) is in marked regions of them, which it writes.
+// Package manual has the manual pages in Markdown. It generates the marked regions of the
+// pages, which list keys, flags, counters and others, from the code.
 package manual
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// Sync compares the marked regions of a page with what they have to be, by their names.
-// With update it writes the page where they differ.
+// Sync compares the marked regions of a page with their wanted content. The keys of regions are
+// their names. With update it rewrites regions that differ.
 func Sync(path string, update bool, regions map[string]string) error {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -52,7 +52,7 @@ type Exit struct {
 	Meaning string
 }
 
-// ExitHelp is the paragraph of a help text about exit codes.
+// ExitHelp returns the paragraph of a help text about exit codes.
 func ExitHelp(all []Exit) string {
 	var list []string
 	for _, e := range all {
@@ -70,7 +70,7 @@ func Exits(all []Exit) string {
 	return w.String()
 }
 
-// Flags lists flags but for --help and those that are hidden.
+// Flags lists flags, except --help and hidden ones.
 func Flags(flags *pflag.FlagSet) string {
 	var w strings.Builder
 	flags.VisitAll(func(f *pflag.Flag) {
@@ -96,7 +96,7 @@ func Flags(flags *pflag.FlagSet) string {
 	return w.String()
 }
 
-// Commands has a section for each command below one.
+// Commands returns a section for each subcommand of a command.
 func Commands(c *cobra.Command) string {
 	var w strings.Builder
 	for _, sub := range c.Commands() {
@@ -104,7 +104,7 @@ func Commands(c *cobra.Command) string {
 			continue
 		}
 		fmt.Fprintf(&w, "### `%s`\n\n", strings.TrimSuffix(sub.UseLine(), " [flags]"))
-		if sub.Name() == "completion" { // cobra's own, which says much
+		if sub.Name() == "completion" { // the help text of cobra is too long for a page
 			fmt.Fprintf(&w, "Print the completions for a shell: `bash`, `zsh`, `fish` or `powershell`. In bash `source <(%s bash)` loads them.\n\n", sub.CommandPath())
 			continue
 		}
@@ -121,7 +121,7 @@ func Commands(c *cobra.Command) string {
 	return w.String()
 }
 
-// Help makes Markdown of a help text: paragraphs, and what is indented as it is.
+// Help turns a help text into Markdown: paragraphs, and indented lines as code.
 func Help(text string) string {
 	var w strings.Builder
 	for block := range strings.SplitSeq(strings.Trim(text, "\n"), "\n\n") {
@@ -136,7 +136,7 @@ func Help(text string) string {
 	return w.String()
 }
 
-// Keys lists the keys of the configuration file, those of a group below it.
+// Keys lists the keys of the configuration file, with nested keys below their parent.
 func Keys(all []config.Doc) string {
 	var w strings.Builder
 	for _, top := range all {
@@ -165,7 +165,7 @@ func keys(w *strings.Builder, indent string, all []config.Doc) {
 	}
 }
 
-// Term is something with its meaning, and what kind of thing it is, if that is said.
+// Term is an entry of a list: a name, optionally a kind, and the meaning.
 type Term struct{ Name, Kind, Meaning string }
 
 // Terms lists terms.
@@ -185,7 +185,7 @@ func item(w *strings.Builder, indent, term, text string) {
 	fmt.Fprintf(w, "%s- %s: %s\n", indent, term, text)
 }
 
-// code is what is shown as it is, without the indentation of help texts.
+// code returns a code block of a text, without the indentation of help texts.
 func code(text string) string {
 	var w strings.Builder
 	w.WriteString("```\n")
@@ -198,7 +198,7 @@ func code(text string) string {
 
 var special = strings.NewReplacer("<", `\<`, "*", `\*`, "[", `\[`, "]", `\]`)
 
-// escape has a text that isn't Markdown, but for backquotes, mean itself.
+// escape escapes the characters that are special in Markdown, except backquotes.
 func escape(s string) string {
 	var w strings.Builder
 	for i, part := range strings.Split(s, "`") {
@@ -213,7 +213,7 @@ func escape(s string) string {
 	return w.String()
 }
 
-// sentence makes one of a text.
+// sentence turns a text into a sentence: with a capital and a full stop.
 func sentence(s string) string {
 	return strings.ToUpper(s[:1]) + strings.TrimSuffix(s[1:], ".") + "."
 }

@@ -19,17 +19,17 @@ var (
 	states       = []string{"Initialize", "Backup", "Active"}
 )
 
-// collector makes metrics from what the source says when it is asked.
+// collector makes the metrics of each scrape from the source.
 type collector struct {
 	source Source
 	compat bool
 }
 
-// Describe says nothing: which counters there are is the daemon's to know. The
-// registry then checks what Collect gives.
+// Describe sends nothing, because only the daemon knows the counters. The registry then
+// checks the metrics that Collect sends.
 func (c *collector) Describe(chan<- *prometheus.Desc) {}
 
-// Collect gives the metrics of one look at the source.
+// Collect sends the metrics of one status and one set of counters.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	status, err := c.source.Status()
 	if err != nil {
@@ -44,9 +44,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	o := &output{ch: ch, descs: make(map[string]*prometheus.Desc)}
 	o.gauge("failoverd_build_info", "the running failoverd, always 1", []string{"version"}, 1, status.Version)
 	if l := status.LastReload; l != nil {
-		o.gauge("failoverd_last_reload_timestamp_seconds", "when the configuration was last read again, since the Unix epoch; absent before the first reload", nil, seconds(l.At))
+		o.gauge("failoverd_last_reload_timestamp_seconds", "time of the last reload, in seconds since the Unix epoch; absent before the first reload", nil, seconds(l.At))
 	}
-	o.gauge("failoverd_last_reload_successful", "0 if the last reload was refused, so that the running configuration isn't the file's", nil, truth(status.LastReload == nil || status.LastReload.Error == ""))
+	o.gauge("failoverd_last_reload_successful", "0 if the last reload was refused, so that the running configuration differs from the file", nil, truth(status.LastReload == nil || status.LastReload.Error == ""))
 	for _, r := range status.Routers {
 		o.router(r)
 	}
@@ -64,16 +64,16 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, h := range stats.Hooks {
 		for _, outcome := range slices.Sorted(maps.Keys(h.Runs)) {
-			o.counter("failoverd_hook_runs_total", "runs of the router's hooks, by how they ended", []string{"name", "result"}, h.Runs[outcome], h.Name, outcome)
+			o.counter("failoverd_hook_runs_total", "runs of the router's hooks, by result", []string{"name", "result"}, h.Runs[outcome], h.Name, outcome)
 		}
-		o.counter("failoverd_hook_skipped_total", "changes of state that the router's hooks never received because the next change came first", []string{"name"}, h.Skipped, h.Name)
+		o.counter("failoverd_hook_skipped_total", "state changes that ran no hook of the router, because the next one came first", []string{"name"}, h.Skipped, h.Name)
 	}
 	if c.compat {
 		o.keepalived(status, stats)
 	}
 }
 
-// router gives the state of one Virtual Router.
+// router sends the state of one Virtual Router.
 func (o *output) router(r control.Router) {
 	id := []string{r.Name, r.Interface, r.Family, strconv.Itoa(r.VRID)}
 	gauge := func(name, help string, value float64) {
@@ -90,19 +90,19 @@ func (o *output) router(r control.Router) {
 		o.gauge("failoverd_router_state", "1 for the state that the router is in, 0 for the others",
 			with(routerLabels, "state"), truth(r.State == state), with(id, state)...)
 	}
-	gauge("state_since_timestamp_seconds", "when the state was entered, since the Unix epoch", seconds(r.Since))
+	gauge("state_since_timestamp_seconds", "time at which the state was entered, in seconds since the Unix epoch", seconds(r.Since))
 	gauge("maintenance", "1 if the administrator has taken the router out of service", truth(r.Maintenance))
 	gauge("assigned", "1 if the addresses are on this host", truth(r.Assigned))
-	gauge("priority", "the router's priority, with what its checks and the administrator make of it", float64(r.Priority))
+	gauge("priority", "the effective priority, with the weights of checks and the administrator's changes", float64(r.Priority))
 	gauge("configured_priority", "the router's priority in the configuration", float64(r.ConfiguredPriority))
 	if r.Active != "" {
-		gauge("active_priority", "priority of the Active, this host's own too", float64(r.ActivePriority))
+		gauge("active_priority", "priority of the Active, which can be this host", float64(r.ActivePriority))
 	}
 	if r.State == "Backup" && r.Active != "" {
-		gauge("last_heard_seconds", "how long ago the Backup heard the Active", r.LastHeard)
+		gauge("last_heard_seconds", "time since the Backup last heard the Active", r.LastHeard)
 	}
 	if r.State != "Initialize" {
-		gauge("deadline_seconds", "time until the Active advertises, or until a Backup that hears nothing takes over", r.Deadline)
+		gauge("deadline_seconds", "time until an Active sends its next advertisement, or until a Backup takes over if it hears none", r.Deadline)
 	}
 	gauge("advertisement_interval_seconds", "Advertisement_Interval", r.AdvertisementInterval)
 	gauge("active_adver_interval_seconds", "Active_Adver_Interval", r.ActiveAdverInterval)
@@ -110,27 +110,27 @@ func (o *output) router(r control.Router) {
 	gauge("active_down_interval_seconds", "Active_Down_Interval", r.ActiveDownInterval)
 	for _, kind := range control.ProblemKinds() {
 		found := slices.ContainsFunc(r.Problems, func(p control.Problem) bool { return p.Kind == kind })
-		o.gauge("failoverd_problem", "1 if the router has a problem of the kind with another one",
+		o.gauge("failoverd_problem", "1 if the router has a problem of this kind",
 			with(routerLabels, "kind"), truth(found), with(id, kind)...)
 	}
 	gauge("preempt_mode", "Preempt_Mode, 1 for true", truth(r.Preempt))
 	gauge("accept_mode", "Accept_Mode, 1 for true", truth(r.Accept))
 }
 
-// track gives the state of one check.
+// track sends the state of one check.
 func (o *output) track(t control.Track) {
 	labels, id := []string{"track", "kind"}, []string{t.Name, t.Kind}
 	if t.State != "unknown" {
 		o.gauge("failoverd_track_up", "1 if the check is up", labels, truth(t.State == "up"), id...)
-		o.gauge("failoverd_track_took_seconds", "how long the last look took", labels, t.Took, id...)
+		o.gauge("failoverd_track_took_seconds", "duration of the check's last run", labels, t.Took, id...)
 	}
 	if t.Value != nil {
-		o.gauge("failoverd_track_value", "the number in the file", labels, float64(*t.Value), id...)
+		o.gauge("failoverd_track_value", "the number in the file of the check", labels, float64(*t.Value), id...)
 	}
-	o.counter("failoverd_track_changes_total", "how often the check went up or down", labels, t.Changes, id...)
+	o.counter("failoverd_track_changes_total", "how often the check changed between up and down", labels, t.Changes, id...)
 }
 
-// output gives the metrics of one scrape.
+// output sends the metrics of one scrape.
 type output struct {
 	ch    chan<- prometheus.Metric
 	descs map[string]*prometheus.Desc
@@ -140,8 +140,8 @@ func (o *output) gauge(name, help string, labels []string, value float64, values
 	o.put(prometheus.GaugeValue, name, help, labels, value, values)
 }
 
-// counter gives a counter. A value beyond 2^53 is rounded: Prometheus has no
-// other numbers.
+// counter sends a counter. Values above 2^53 are rounded, because the numbers of Prometheus
+// are float64.
 func (o *output) counter(name, help string, labels []string, value uint64, values ...string) {
 	o.put(prometheus.CounterValue, name, help, labels, float64(value), values)
 }
@@ -153,7 +153,7 @@ func (o *output) put(kind prometheus.ValueType, name, help string, labels []stri
 		o.descs[name] = desc
 	}
 	for i, v := range values {
-		values[i] = strings.ToValidUTF8(v, "\uFFFD") // an interface's name may be any octets
+		values[i] = strings.ToValidUTF8(v, "\uFFFD") // an interface may have any octets in its name
 	}
 	m, err := prometheus.NewConstMetric(desc, kind, value, values...)
 	if err != nil {
@@ -162,8 +162,7 @@ func (o *output) put(kind prometheus.ValueType, name, help string, labels []stri
 	o.ch <- m
 }
 
-// counterName makes the name of one of the daemon's counters one that
-// Prometheus has for counters.
+// counterName turns the name of a counter into one that follows the rules of Prometheus.
 func counterName(name string) string {
 	name = strings.Map(func(r rune) rune {
 		switch {
@@ -177,7 +176,7 @@ func counterName(name string) string {
 	return strings.TrimSuffix(name, "_total") + "_total"
 }
 
-// seconds are those since the Unix epoch.
+// seconds returns the seconds since the Unix epoch.
 func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1e3 }
 
 func truth(b bool) float64 {

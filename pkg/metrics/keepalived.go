@@ -8,17 +8,16 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 )
 
-// The names, labels and values here are those of mehdy/keepalived-exporter, for
-// the dashboards and alerts that are made for it. What failoverd has no value
-// for is left out rather than 0.
+// The names, labels and values here are those of mehdy/keepalived-exporter, so that its
+// dashboards and alerts go on working. A metric without a value in failoverd is omitted.
 
 var (
 	keepalivedLabels      = []string{"iname", "intf", "vrid"}
 	keepalivedStateLabels = []string{"iname", "intf", "vrid", "ip_address"}
 )
 
-// keepalivedCounters are the exporter's counters and the daemon's that count the
-// same for a router. One that a router doesn't have is left out.
+// keepalivedCounters maps counters of the exporter to the counters of a router with the same
+// meaning. Counters that a router doesn't have are omitted.
 var keepalivedCounters = []struct{ name, help, counter string }{
 	{"keepalived_advertisements_received_total", "Advertisements received", "advertisement_rcvd"},
 	{"keepalived_advertisements_sent_total", "Advertisements sent", "advertisement_sent"},
@@ -33,13 +32,13 @@ var keepalivedCounters = []struct{ name, help, counter string }{
 	{"keepalived_priority_zero_sent_total", "Priority zero sent", "priority_zero_pkts_sent"},
 }
 
-// wireID names a Virtual Router on the wire.
+// wireID identifies a Virtual Router on the wire.
 type wireID struct {
 	iface, family string
 	vrid          int
 }
 
-// keepalived gives the routers as keepalived's instances.
+// keepalived sends the metrics of the routers as instances of keepalived.
 func (o *output) keepalived(status control.Status, stats control.Stats) {
 	o.gauge("keepalived_up", "Status", nil, 1)
 	counters := make(map[wireID]map[string]uint64)
@@ -77,8 +76,8 @@ func (o *output) keepalived(status control.Status, stats control.Stats) {
 	}
 }
 
-// dualStack finds the names of routers that have both families. An instance of
-// keepalived has one, so the IPv6 half of such a router is NAME-ipv6.
+// dualStack returns the names of routers with both families. An instance of keepalived has
+// one family, so the IPv6 half of such a router gets the name NAME-ipv6.
 func dualStack(routers []control.Router) map[string]bool {
 	families := make(map[string]string)
 	dual := make(map[string]bool)
@@ -91,8 +90,8 @@ func dualStack(routers []control.Router) map[string]bool {
 	return dual
 }
 
-// keepalivedState numbers the state as the exporter does. keepalived is in FAULT
-// while something keeps it from taking part.
+// keepalivedState returns the number that the exporter has for a state. A router that waits
+// in Initialize is in FAULT for keepalived.
 func keepalivedState(r control.Router) float64 {
 	switch {
 	case r.State == "Active":

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package metrics shows the daemon's state and counters to Prometheus.
+// Package metrics serves the state and the counters of the daemon to Prometheus.
 //
-// It keeps nothing for longer than a moment: a scrape asks for the status and the
-// counters once, so that it says what failoverctl says. Its own names begin with failoverd_; those
-// of keepalived's exporter may be had beside them.
+// Each scrape asks for the status and the counters once, so it shows the same values as
+// failoverctl. An answer is reused only for a moment. The names begin with failoverd_, and the
+// names of keepalived's exporter can be served beside them.
 package metrics
 
 import (
@@ -19,11 +19,10 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 )
 
-// scrapeTime is how long collecting for one answer may take.
+// scrapeTime bounds the time for collecting one answer.
 const scrapeTime = 10 * time.Second
 
-// Source is what the metrics are made from. Its methods may be called from any
-// goroutine.
+// Source provides the values of the metrics. Its methods may be called from any goroutine.
 type Source interface {
 	Status() (control.Status, error)
 	Stats() (control.Stats, error)
@@ -34,10 +33,10 @@ const index = `<!DOCTYPE html>
 <body><h1>failoverd</h1><p><a href="metrics">Metrics</a>, <a href="healthz">health</a></p></body></html>
 `
 
-// Handler serves the metrics at /metrics, what package control says of the health at
-// /healthz, and a page that leads there at /, with the metrics of the Go runtime and the
-// process. With compat keepalived's names are
-// among them. If the source fails, so does the scrape, with status 500.
+// Handler serves the metrics at /metrics, the health of package control at /healthz, and a
+// page with links to both at /. The metrics include those of the Go runtime and the process,
+// and with compat also those with keepalived's names. If the source fails, a scrape gets
+// status 500.
 func Handler(s Source, compat bool) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
@@ -47,8 +46,8 @@ func Handler(s Source, compat bool) http.Handler {
 	)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", &shared{handler: promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		DisableCompression:  true, // the processor is for the election
-		MaxRequestsInFlight: 1,    // more only if one has hung for scrapeTime
+		DisableCompression:  true, // saves CPU time for the event loop
+		MaxRequestsInFlight: 1,    // shared asks again only after an answer or its timeout
 		Timeout:             scrapeTime,
 	})})
 	mux.Handle("GET /healthz", &shared{handler: control.HealthHandler(s.Status)})

@@ -25,7 +25,7 @@ import (
 
 var update = flag.Bool("update", false, "write the metrics to their golden files")
 
-// source is a daemon that says what it is told to.
+// source is a daemon with fixed answers.
 type source struct {
 	status           control.Status
 	stats            control.Stats
@@ -99,7 +99,7 @@ func get(h http.Handler, method, path string) *httptest.ResponseRecorder {
 	return w
 }
 
-// scrape returns the metrics without those of the runtime and the process.
+// scrape returns the metrics, without those of the runtime and the process.
 func scrape(t *testing.T, h http.Handler) string {
 	t.Helper()
 	w := get(h, http.MethodGet, "/metrics")
@@ -116,7 +116,7 @@ func scrape(t *testing.T, h http.Handler) string {
 	return b.String()
 }
 
-// values reads the samples of an exposition.
+// values parses the samples of a scrape.
 func values(t *testing.T, text string) map[string]float64 {
 	t.Helper()
 	all := make(map[string]float64)
@@ -164,7 +164,7 @@ func TestLint(t *testing.T) {
 	}
 }
 
-// Each counter of the statistics is there once with its value, and no other.
+// The metrics have each counter of the daemon once, with its value, and no others.
 func TestCountersAgree(t *testing.T) {
 	s := lan()
 	text := scrape(t, Handler(s, false))
@@ -223,8 +223,8 @@ func TestKeepalivedState(t *testing.T) {
 	}
 }
 
-// Only the IPv6 half of a router of both families is named apart, also if
-// another router has only IPv6.
+// Only the IPv6 half of a router with both families gets the suffix -ipv6, and not a router
+// that has only IPv6.
 func TestDualStackNames(t *testing.T) {
 	got := values(t, scrape(t, Handler(lan(), true)))
 	names := make(map[string]bool)
@@ -239,8 +239,8 @@ func TestDualStackNames(t *testing.T) {
 	}
 }
 
-// A router that the counters don't have, and the other way round, happens when
-// a reload comes between the two questions.
+// After a reload between the two requests, the status and the counters may have different
+// routers.
 func TestReloadBetween(t *testing.T) {
 	s := lan()
 	s.status.Routers = s.status.Routers[:2]
@@ -278,7 +278,7 @@ func TestNoRouters(t *testing.T) {
 	}
 }
 
-// A source that fails is no empty scrape.
+// If the source fails, the scrape fails, and isn't empty.
 func TestSourceFails(t *testing.T) {
 	for _, s := range []*source{{statusErr: errors.New("the loop has ended")}, {statsErr: errors.New("the loop has ended")}} {
 		w := get(Handler(s, true), http.MethodGet, "/metrics")
@@ -310,7 +310,7 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-// waiting is a daemon that takes its time.
+// waiting is a daemon that answers late.
 type waiting struct{ asked, answer chan struct{} }
 
 func (w *waiting) Status() (control.Status, error) {
@@ -321,7 +321,7 @@ func (w *waiting) Status() (control.Status, error) {
 
 func (w *waiting) Stats() (control.Stats, error) { return control.Stats{}, nil }
 
-// However many ask at once, the daemon is asked once. They get what it says.
+// Requests at the same time share one answer of the daemon.
 func TestManyAtOnce(t *testing.T) {
 	s := &waiting{make(chan struct{}, 100), make(chan struct{})}
 	h := Handler(s, false)
@@ -336,12 +336,12 @@ func TestManyAtOnce(t *testing.T) {
 	<-s.asked
 	close(s.answer)
 	wg.Wait()
-	if n := len(s.asked); n > 10 { // as many as the machine is slow
+	if n := len(s.asked); n > 10 { // more than one on a slow machine
 		t.Errorf("the daemon was asked %d times more", n)
 	}
 }
 
-// counting is a daemon whose counters go up by one for each that asks.
+// counting is a daemon whose counters grow by one with each request.
 type counting struct{ n atomic.Uint64 }
 
 func (c *counting) Status() (control.Status, error) { return lan().status, nil }
@@ -351,8 +351,7 @@ func (c *counting) Stats() (control.Stats, error) {
 	return control.Stats{Global: []control.Counter{{Name: "a", Help: "one", Value: n}, {Name: "b", Help: "the same", Value: n}}}, nil
 }
 
-// Scrapes at the same time are each of one moment, and one that comes later is of a
-// later one.
+// A scrape has the status and the counters of one moment, and later scrapes have later ones.
 func TestAtOnce(t *testing.T) {
 	h := Handler(&counting{}, true)
 	var wg sync.WaitGroup
@@ -374,7 +373,7 @@ func TestAtOnce(t *testing.T) {
 					t.Errorf("%d: %v and %v after %v", w.Code, a, b, last)
 				}
 				last = a
-				time.Sleep(longestRest) // an answer is no older
+				time.Sleep(longestRest) // after that the answer isn't valid any more
 			}
 		})
 	}

@@ -20,7 +20,7 @@ var (
 	matcher    = regexp.MustCompile(`([a-z_]+) ?(?:=~|!~|!=|=)"`)
 )
 
-// The alert rules and the dashboard ask for metrics and labels that there are.
+// The metrics and labels that the alert rules and the dashboard use exist.
 func TestMonitoring(t *testing.T) {
 	s := lan()
 	s.status.LastReload = new(control.LastReload)
@@ -102,7 +102,7 @@ func TestMonitoring(t *testing.T) {
 	}
 }
 
-// What is asked for the health is answered beside the metrics.
+// The server of the metrics answers /healthz too.
 func TestHealth(t *testing.T) {
 	s := lan()
 	s.status.Routers = s.status.Routers[:2]
@@ -115,7 +115,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// A refused reload and maintenance are metrics.
+// There are metrics for a refused reload and for maintenance.
 func TestAdministration(t *testing.T) {
 	s := lan()
 	s.status.Routers[0].Maintenance, s.status.Routers[0].ConfiguredPriority = true, 150

@@ -18,7 +18,7 @@ func TestListenRefuses(t *testing.T) {
 	}
 	defer taken.Close()
 	for address, want := range map[string]string{
-		"192.0.2.1:9650":        "metrics address 192.0.2.1:9650: this host has no such address: give one of its own, or :9650 for all of them",
+		"192.0.2.1:9650":        "metrics address 192.0.2.1:9650: this host has no such address: use one of its own, or :9650 for all of them",
 		taken.Addr().String():   "metrics address " + taken.Addr().String() + ": another process listens there: choose another port",
 		"[fe80::1%no-such]:965": "",
 		"9650":                  "",
@@ -59,7 +59,7 @@ func TestServe(t *testing.T) {
 		}
 		if conn, err := net.Dial("tcp", l.Addr().String()); err == nil {
 			conn.Close()
-			t.Error("the listener is open after the end")
+			t.Error("the listener is taken after the end")
 		}
 	}
 }

@@ -12,16 +12,16 @@ import (
 	"time"
 )
 
-// An answer is given to all who ask while it is made, and for a while after that: so
-// that many who ask cost the daemon no more than a few. That is freshness at least, and
-// restFactor times what it took to make, up to longestRest.
+// An answer is sent to all clients that ask while it is made or shortly after, so many clients
+// cost the daemon no more than a few. It stays valid for restFactor times the time that it took
+// to make, but at least freshness and at most longestRest.
 const (
 	freshness   = 100 * time.Millisecond
 	restFactor  = 4
 	longestRest = 2 * time.Second
 )
 
-// shared answers with what another handler makes, which is asked once at a time.
+// shared shares the answers of a handler between clients. It calls the handler once at a time.
 type shared struct {
 	handler http.Handler
 
@@ -29,27 +29,27 @@ type shared struct {
 	current *answer
 }
 
-// answer is what the handler has said. It is read after done is closed.
+// answer is an answer of the handler. It may be read after done is closed.
 type answer struct {
 	done   chan struct{}
-	until  time.Time // when it is too old
+	until  time.Time // valid until then
 	header http.Header
 	code   int
 	body   bytes.Buffer
 }
 
-// ServeHTTP gives the answer that there is or makes one.
+// ServeHTTP sends the latest answer, or a new one if that is too old.
 func (s *shared) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := s.latest()
 	select {
 	case <-a.done:
 	case <-r.Context().Done():
-		return // nobody waits for it
+		return // the client is gone
 	}
 	maps.Copy(w.Header(), a.header)
 	w.Header().Set("Content-Length", strconv.Itoa(a.body.Len()))
 	w.WriteHeader(a.code)
-	// In pieces, so that a client that reads is told from one that doesn't.
+	// Each written piece marks the connection as one that makes progress.
 	for piece := range slices.Chunk(a.body.Bytes(), 1<<16) {
 		if _, err := w.Write(piece); err != nil {
 			return // the client is gone
@@ -67,7 +67,7 @@ func (s *shared) latest() *answer {
 				return a
 			}
 		default:
-			return a // it is being made
+			return a // the handler is still at work
 		}
 	}
 	a := &answer{done: make(chan struct{}), header: make(http.Header), code: http.StatusOK}
@@ -75,7 +75,7 @@ func (s *shared) latest() *answer {
 	go func() {
 		defer close(a.done)
 		began := time.Now()
-		// Without an Accept header it is text, which everybody understands.
+		// Without an Accept header the format is text, which all clients understand.
 		s.handler.ServeHTTP(a, &http.Request{Method: http.MethodGet, Header: make(http.Header)})
 		now := time.Now()
 		a.until = now.Add(min(max(freshness, restFactor*now.Sub(began)), longestRest))
@@ -83,11 +83,11 @@ func (s *shared) latest() *answer {
 	return a
 }
 
-// Header is the answer's.
+// Header is part of http.ResponseWriter.
 func (a *answer) Header() http.Header { return a.header }
 
-// WriteHeader notes the answer's status.
+// WriteHeader is part of http.ResponseWriter.
 func (a *answer) WriteHeader(code int) { a.code = code }
 
-// Write adds to the answer.
+// Write is part of http.ResponseWriter.
 func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }

@@ -12,29 +12,29 @@ import (
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
-// programs is how many hooks run at once at most, of all routers together.
-const programs = 32
+// maxPrograms is the maximum number of hooks that run at once, for all routers together.
+const maxPrograms = 32
 
-// Runner runs a program until it ends, its time limit is over or ctx ends.
+// Runner runs a program until it ends, its time limit is reached or ctx ends.
 type Runner interface {
 	Run(ctx context.Context, c script.Command) script.Result
 }
 
-// Config is what a Dispatcher does.
+// Config is the configuration of a Dispatcher.
 type Config struct {
-	// Hooks are those of each Subject, in the order in which they are run.
+	// Hooks has the hooks of each Subject, in the order in which they run.
 	Hooks map[Subject][]Hook
-	// Common are run for every Subject, after its own.
+	// Common hooks run for every Subject, after its own hooks.
 	Common []Hook
-	// User is whom they run as, nil for this process's own.
+	// User is the user that hooks run as, nil for the user of this process.
 	User *script.Credential
-	// Insecure runs programs too that others may write to.
+	// Insecure allows programs that other users may change.
 	Insecure bool
-	// FIFO gets a line for each Event; nil for none. It stays the caller's.
+	// FIFO gets a line for each Event; nil for none. The caller closes it.
 	FIFO *FIFO
 }
 
-// hooks are those of a Subject.
+// hooks returns the hooks of a Subject.
 func (c *Config) hooks(s Subject) []Hook { return slices.Concat(c.Hooks[s], c.Common) }
 
 // Dispatcher runs hooks. Its methods may be called from any goroutine.
@@ -43,59 +43,58 @@ type Dispatcher struct {
 	report func(Run)
 	slots  chan struct{}
 
-	// Programs that were begun before Close end with now, others with last.
+	// Programs that started before Close use the context now, later ones use last.
 	now, last       context.Context
 	endNow, endLast context.CancelFunc
 	workers         sync.WaitGroup
 	mu              sync.Mutex
 	config          Config
-	problems        map[string]string // of programs, by their paths
+	problems        map[string]string // of each program's path
 	queues          map[Subject]*queue
 	leaving, closed bool
 	check           func(path string, user *script.Credential) error
 }
 
-// queue is what happens for one Subject.
+// queue has the work for one Subject.
 type queue struct {
 	subject Subject
 	working bool
 	pending *job
 	running string // the setting of the hook that runs
-	state   State  // that it is told
+	state   State  // the state that it runs for
 	since   time.Time
-	last    map[string]*Run // by setting
+	last    map[string]*Run // the last run of each setting
 	skipped uint64
 	runs    map[Outcome]uint64
 }
 
-// job is an Event that is to be told.
+// job is an Event and the hooks to run for it.
 type job struct {
 	event   Event
 	hooks   []Hook
 	user    *script.Credential
-	allow   bool // programs that others may write to
-	skipped int  // events before it that weren't told
+	allow   bool // allow programs that other users may change
+	skipped int  // number of events that it replaced
 }
 
-// New returns a Dispatcher without hooks. It calls report for each run that has
-// ended, which must return at once.
+// New returns a Dispatcher without hooks. It calls report after each run. report must not
+// block.
 func New(runner Runner, report func(Run)) *Dispatcher {
 	d := &Dispatcher{
 		runner: runner, report: report, check: script.Check,
-		slots: make(chan struct{}, programs), queues: make(map[Subject]*queue),
+		slots: make(chan struct{}, maxPrograms), queues: make(map[Subject]*queue),
 	}
 	d.now, d.endNow = context.WithCancel(context.Background())
 	d.last, d.endLast = context.WithCancel(context.Background())
 	return d
 }
 
-// Configure has events from now on told as c says, and returns what is wrong with
-// its programs, each error once. What is known of subjects without an entry in
-// c.Hooks is forgotten. It looks at files.
+// Configure sets the configuration for later events. It checks the programs, and returns an
+// error for each that can't run. It forgets the runs of subjects without an entry in c.Hooks.
 func (d *Dispatcher) Configure(c Config) []error {
 	problems := make(map[string]string)
 	var wrong []error
-	look := func(hooks []Hook) {
+	check := func(hooks []Hook) {
 		for _, h := range hooks {
 			path := h.Command[0]
 			if _, known := problems[path]; known {
@@ -109,22 +108,22 @@ func (d *Dispatcher) Configure(c Config) []error {
 		}
 	}
 	for _, hooks := range c.Hooks {
-		look(hooks)
+		check(hooks)
 	}
-	look(c.Common)
+	check(c.Common)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.config, d.problems = c, problems
 	for s, q := range d.queues {
-		if _, there := c.Hooks[s]; !there && !q.working {
+		if _, wanted := c.Hooks[s]; !wanted && !q.working {
 			delete(d.queues, s)
 		}
 	}
 	return wrong
 }
 
-// Notify has an event told, and returns at once. Events of one Subject are told in
-// their order; one that waits is replaced by the next that there are hooks for.
+// Notify queues the hooks of an event. It never blocks. The events of a Subject are handled in
+// order, and the next event that has hooks replaces one that waits.
 func (d *Dispatcher) Notify(e Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -155,7 +154,7 @@ func (d *Dispatcher) Notify(e Event) {
 	}
 }
 
-// work tells what waits, until nothing does.
+// work runs the hooks of a Subject until no event waits.
 func (d *Dispatcher) work(q *queue) {
 	for {
 		d.mu.Lock()
@@ -163,7 +162,7 @@ func (d *Dispatcher) work(q *queue) {
 		q.pending = nil
 		if j == nil {
 			q.working = false
-			if _, there := d.config.Hooks[q.subject]; !there {
+			if _, wanted := d.config.Hooks[q.subject]; !wanted {
 				delete(d.queues, q.subject)
 			}
 			d.mu.Unlock()
@@ -174,20 +173,20 @@ func (d *Dispatcher) work(q *queue) {
 			if d.outdated(q) {
 				break
 			}
-			d.tell(q, j, &j.hooks[i])
+			d.runHook(q, j, &j.hooks[i])
 		}
 	}
 }
 
-// outdated reports whether there is no time any more for what isn't the latest.
+// outdated reports whether the Dispatcher is closing and a later event waits.
 func (d *Dispatcher) outdated(q *queue) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.leaving && q.pending != nil
 }
 
-// tell runs one hook.
-func (d *Dispatcher) tell(q *queue, j *job, h *Hook) {
+// runHook waits for a slot, runs one hook and records the run.
+func (d *Dispatcher) runHook(q *queue, j *job, h *Hook) {
 	d.mu.Lock()
 	ctx := d.now
 	if d.leaving {
@@ -214,7 +213,7 @@ func (d *Dispatcher) tell(q *queue, j *job, h *Hook) {
 		d.run(ctx, &run, j, h, args)
 		<-d.slots
 	} else {
-		run.Outcome, run.Text = Stopped, "not begun: hooks before it took all the time there was"
+		run.Outcome, run.Text = Stopped, "not started, because other hooks used up the time limit of the shutdown"
 	}
 	d.mu.Lock()
 	q.running = ""
@@ -224,7 +223,7 @@ func (d *Dispatcher) tell(q *queue, j *job, h *Hook) {
 	d.report(run)
 }
 
-// run runs a program, if it may be.
+// run runs the program of a hook, if that is allowed.
 func (d *Dispatcher) run(ctx context.Context, run *Run, j *job, h *Hook, args []string) {
 	if err := d.examine(args[0], j.user, j.allow); err != nil {
 		run.Outcome, run.Text = Failed, err.Error()
@@ -240,7 +239,7 @@ func (d *Dispatcher) run(ctx context.Context, run *Run, j *job, h *Hook, args []
 		env, input, err = environment(all)
 	}
 	if err != nil {
-		run.Outcome, run.Text = Failed, "say it in JSON: "+err.Error()
+		run.Outcome, run.Text = Failed, "encode the event as JSON: "+err.Error()
 		return
 	}
 	result := d.runner.Run(ctx, script.Command{
@@ -249,7 +248,7 @@ func (d *Dispatcher) run(ctx context.Context, run *Run, j *job, h *Hook, args []
 	run.record(&result)
 }
 
-// examine says why a program may not be run.
+// examine returns the reason why a program may not run, or nil.
 func (d *Dispatcher) examine(path string, user *script.Credential, insecure bool) error {
 	err := d.check(path, user)
 	if insecure && errors.Is(err, script.ErrInsecure) {
@@ -260,7 +259,7 @@ func (d *Dispatcher) examine(path string, user *script.Credential, insecure bool
 
 func stopped(err error) bool { return errors.Is(err, context.Canceled) }
 
-// Report says what is known of a Subject's hooks.
+// Report returns the state of the hooks of a Subject.
 func (d *Dispatcher) Report(s Subject) Report {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -287,9 +286,9 @@ func (d *Dispatcher) Report(s Subject) Report {
 	return r
 }
 
-// Close takes no event any more and waits for the hooks of those that it has, the
-// given time at most: those that run already have half of it, and what waits for
-// them the rest. Then, or when hurry is closed, they are killed.
+// Close stops taking events and waits for the remaining hooks, at most for limit. Hooks that
+// run already are killed after half of it, so that hooks that wait for them can run too. When
+// the limit is reached or hurry is closed, all are killed.
 func (d *Dispatcher) Close(limit time.Duration, hurry <-chan struct{}) {
 	d.mu.Lock()
 	d.leaving, d.closed = true, true

@@ -20,7 +20,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
-// fake runs no program. What hangs in it is told what to do by answers.
+// fake is a Runner that runs no program. A run that hangs waits for a value from answers.
 type fake struct {
 	mu       sync.Mutex
 	commands []script.Command
@@ -74,7 +74,8 @@ func event(s Subject, state State, priority int) Event {
 	return Event{Subject: s, State: state, Priority: priority, Cause: "a reason", Time: time.Unix(1, 0)}
 }
 
-// dispatcher returns one whose programs are all good, and what it has reported.
+// dispatcher returns a Dispatcher that accepts all programs, and a function that returns its
+// reports.
 func dispatcher(f *fake, c Config) (d *Dispatcher, reported func() []Run) {
 	var mu sync.Mutex
 	var runs []Run
@@ -88,7 +89,7 @@ func dispatcher(f *fake, c Config) (d *Dispatcher, reported func() []Run) {
 		case "/missing":
 			return errors.New("there is no /missing")
 		case "/open":
-			return fmt.Errorf("%w: everybody", script.ErrInsecure)
+			return fmt.Errorf("%w: all users", script.ErrInsecure)
 		}
 		return nil
 	}
@@ -104,8 +105,8 @@ func hook(setting string, command ...string) Hook {
 	return Hook{Setting: setting, Command: command, Timeout: 30 * time.Second}
 }
 
-// A hook for one state gets its own arguments, one for all has keepalived's behind
-// them; a router's come before those of all.
+// A hook for one state gets only its own arguments, and a hook for all states also those of
+// keepalived. The hooks of a router run before the common ones.
 func TestArguments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		active := hook("notify_active", "/active", "own")
@@ -132,8 +133,8 @@ func TestArguments(t *testing.T) {
 	})
 }
 
-// While a hook runs only the latest state waits; what was never told is counted.
-// Who notifies waits for nothing.
+// While a hook runs, only the latest state waits, and skipped states are counted. Notify never
+// blocks.
 func TestLatestWins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{hang: always, answers: make(chan script.Result)}
@@ -142,7 +143,7 @@ func TestLatestWins(t *testing.T) {
 		for i := range 1000 {
 			d.Notify(event(web, []State{Master, Backup}[i%2], 100))
 			if i == 0 {
-				synctest.Wait() // it runs
+				synctest.Wait() // the hook runs now
 			}
 		}
 		d.Notify(event(web, Fault, 100))
@@ -171,7 +172,7 @@ func TestLatestWins(t *testing.T) {
 	})
 }
 
-// An event that there is no hook for replaces none that has one.
+// An event without a hook doesn't replace one that has a hook.
 func TestNoHookForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		active, backup := hook("notify_active", "/active"), hook("notify_backup", "/backup")
@@ -207,7 +208,7 @@ func TestOutcomes(t *testing.T) {
 		{"/good", false, script.Result{Status: -1, Err: errors.New("start /good: exec format error")}, Failed, "start /good: exec format error"},
 		{"/good", false, script.Result{Status: -1, Err: context.Canceled}, Stopped, "stopped"},
 		{"/missing", true, script.Result{}, Failed, "there is no /missing"},
-		{"/open", false, script.Result{}, Refused, "others may change it: everybody"},
+		{"/open", false, script.Result{}, Refused, "others may change it: all users"},
 		{"/open", true, script.Result{}, OK, "exit status 0"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -227,24 +228,24 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// Hooks of many routers run side by side, but not more than a few.
+// Hooks of many routers run at the same time, up to a limit.
 func TestManyAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{hang: always, answers: make(chan script.Result)}
 		d, reported := dispatcher(f, Config{Common: []Hook{hook("global notify", "/all")}})
-		const routers = 3 * programs
+		const routers = 3 * maxPrograms
 		for i := range routers {
 			d.Notify(event(Subject{Instance, fmt.Sprint(i)}, Master, 1))
 		}
 		synctest.Wait()
-		if n := len(f.lines()); n != programs {
+		if n := len(f.lines()); n != maxPrograms {
 			t.Errorf("%d run", n)
 		}
 		for range routers {
 			f.answers <- script.Result{}
 		}
 		synctest.Wait()
-		if n := len(reported()); n != routers || f.max != programs {
+		if n := len(reported()); n != routers || f.max != maxPrograms {
 			t.Errorf("%d have run, %d at once", n, f.max)
 		}
 		if n := len(d.queues); n != 0 {
@@ -254,8 +255,8 @@ func TestManyAtOnce(t *testing.T) {
 	})
 }
 
-// On leaving, a hook that hangs is killed in time for the one that is to be told
-// that the router stops, and that one when the time is over.
+// Close kills a hook that hangs early enough that the hook for the state STOP can run, and
+// kills that one at the limit.
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{hang: always}
@@ -278,13 +279,13 @@ func TestClose(t *testing.T) {
 				t.Errorf("%d: %+v", i, r)
 			}
 		}
-		if len(runs) != 3 || !strings.HasPrefix(runs[2].Text, "not begun") {
+		if len(runs) != 3 || !strings.HasPrefix(runs[2].Text, "not started") {
 			t.Errorf("%+v", runs)
 		}
 	})
 }
 
-// Somebody who doesn't want to wait has hooks killed at once.
+// Closing hurry kills all hooks at once.
 func TestCloseInAHurry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{hang: always}
@@ -306,7 +307,7 @@ func TestCloseInAHurry(t *testing.T) {
 	})
 }
 
-// What is told, in the environment and in JSON.
+// The environment and the JSON that a hook gets.
 func TestEnvironment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
@@ -353,7 +354,7 @@ func TestEnvironment(t *testing.T) {
 	})
 }
 
-// A reload changes what is run from then on; what waits is told as it was meant.
+// Configure affects later events. An event that waits keeps its hooks.
 func TestConfigure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{hang: always, answers: make(chan script.Result)}

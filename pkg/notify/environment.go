@@ -12,11 +12,11 @@ import (
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
-// prefix is that of the names of variables.
+// prefix is the prefix of the variables' names.
 const prefix = "FAILOVERD_"
 
-// document is what a hook is told in JSON: what describes its subject, and the
-// event itself.
+// document returns the JSON fields that a hook gets: the description of its subject, and the
+// event.
 func document(e *Event, skipped int) (map[string]json.RawMessage, error) {
 	all := make(map[string]json.RawMessage)
 	if e.Describe != nil {
@@ -41,9 +41,9 @@ func document(e *Event, skipped int) (map[string]json.RawMessage, error) {
 	return all, nil
 }
 
-// environment is a document as variables: FAILOVERD_ and the key in capitals, and
-// FAILOVERD_JSON with all of it. A list of words has blanks between them; what is
-// more than that is JSON.
+// environment turns a document into variables with the names FAILOVERD_ and the key in
+// capitals. FAILOVERD_JSON has the whole document. The words of a list are separated by
+// blanks, and other lists and objects are JSON.
 func environment(all map[string]json.RawMessage) (env []string, document []byte, err error) {
 	if document, err = json.Marshal(all); err != nil {
 		return nil, nil, err
@@ -57,10 +57,10 @@ func environment(all map[string]json.RawMessage) (env []string, document []byte,
 	return env, document, nil
 }
 
-// plain writes a value as a shell has it.
+// plain returns a value in a form that suits a shell.
 func plain(value json.RawMessage) string {
 	decoder := json.NewDecoder(bytes.NewReader(value))
-	decoder.UseNumber() // as it is written
+	decoder.UseNumber() // keeps the digits
 	var v any
 	if decoder.Decode(&v) != nil {
 		return string(value)

@@ -40,8 +40,8 @@ func TestFIFODirectory(t *testing.T) {
 	}
 }
 
-// A line waits in the FIFO for who reads it, as keepalived writes it; the FIFO goes
-// with who made it.
+// A line waits in the FIFO for a reader, in the format of keepalived. Close removes a FIFO that
+// OpenFIFO made.
 func TestFIFO(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fifo")
 	f, err := OpenFIFO(path, nil, func(uint64) { t.Error("lost") })
@@ -83,7 +83,7 @@ func TestFIFO(t *testing.T) {
 	}
 }
 
-// A FIFO that nobody reads loses lines, which are counted, and told once.
+// A FIFO without a reader loses lines, which are counted and reported once.
 func TestFIFONobodyReads(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fifo")
 	if err := unix.Mkfifo(path, 0o600); err != nil {
@@ -124,9 +124,9 @@ func TestFIFORefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		file:                             "is no FIFO: remove it",
-		link:                             "is no FIFO: remove it",
-		filepath.Join(dir, "no", "fifo"): "make its directory",
+		file:                             "isn't a FIFO: remove it",
+		link:                             "isn't a FIFO: remove it",
+		filepath.Join(dir, "no", "fifo"): "create its directory",
 	} {
 		if _, err := OpenFIFO(path, nil, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", path, err)
@@ -134,7 +134,7 @@ func TestFIFORefuses(t *testing.T) {
 	}
 }
 
-// What somebody else has put at the path is not used, and not changed.
+// OpenFIFO neither uses nor changes a file that another user put at the path.
 func TestFIFOOfAStranger(t *testing.T) {
 	const stranger = 65534
 	dir := t.TempDir()
@@ -163,7 +163,7 @@ func TestFIFOOfAStranger(t *testing.T) {
 	if err := errors.Join(unix.Mkfifo(hard, 0o600), os.Link(hard, hard+"-link")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenFIFO(hard, owner, nil); err == nil || !strings.Contains(err.Error(), "another name") {
+	if _, err := OpenFIFO(hard, owner, nil); err == nil || !strings.Contains(err.Error(), "second name") {
 		t.Errorf("a hard link: %v", err)
 	}
 	if info, err := os.Stat(target); err != nil || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package notify tells programs that a router's or a group's state has changed:
-// it runs hooks, and writes lines to a FIFO. Names of states and arguments are
-// keepalived's, whose scripts go on working.
+// Package notify runs hooks and writes lines to a FIFO when the state of a router or a group
+// changes. The names of states and the arguments are those of keepalived, so its scripts go on
+// working.
 //
-// For each router or group one program runs at a time. While it does, only the
-// latest change of state waits: what came before it is counted and never told.
+// One program runs at a time for each router or group. While it runs, only the latest state
+// change waits. The changes before it are skipped and counted.
 package notify
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
-// Kind says what a Subject is, in keepalived's words.
+// Kind is the kind of a Subject, as keepalived names it.
 type Kind string
 
 // The kinds.
@@ -26,54 +26,54 @@ const (
 	Group    Kind = "GROUP"
 )
 
-// State is a state in keepalived's words.
+// State is a state, as keepalived names it.
 type State string
 
 // The states.
 const (
 	Master State = "MASTER" // Active
 	Backup State = "BACKUP"
-	Fault  State = "FAULT" // in Initialize, because something keeps it from taking part
-	Stop   State = "STOP"  // in Initialize, because the administrator wants it
+	Fault  State = "FAULT" // Initialize, because of an obstacle
+	Stop   State = "STOP"  // Initialize, because of maintenance, a reload or the daemon's end
 )
 
-// Subject is what has a state. It is the key of all that is kept.
+// Subject is a router or a group.
 type Subject struct {
 	Kind Kind
 	Name string
 }
 
-// Event is a change of state.
+// Event is a state change.
 type Event struct {
 	Subject
 	State    State
-	Priority int // 1 to 255; of a group 0
+	Priority int // 1 to 255, or 0 for a group
 	Cause    string
 	Time     time.Time
-	// Describe returns what else a hook is told, an object in JSON. It is called
-	// when the hook is to be run, by another goroutine than Notify's caller.
+	// Describe returns a value whose JSON is an object with more fields for the hook. It is
+	// called just before the hook runs, from another goroutine than the caller of Notify.
 	Describe func() any
 }
 
-// line is the event as keepalived writes it to a FIFO.
+// line returns the event as keepalived writes it to a FIFO.
 func (e *Event) line() string {
 	return fmt.Sprintf("%s \"%s\" %s %d\n", e.Kind, e.Name, e.State, e.Priority)
 }
 
-// arguments are the event as keepalived adds it to a hook's arguments.
+// arguments returns the arguments that keepalived appends to those of a hook.
 func (e *Event) arguments() []string {
 	return []string{string(e.Kind), e.Name, string(e.State), strconv.Itoa(e.Priority)}
 }
 
-// Hook is a program that is to be run.
+// Hook is a program that runs for state changes.
 type Hook struct {
-	// Setting is what it is called in the configuration, like notify_active. It
-	// is unique among the hooks of a Subject.
+	// Setting is its key in the configuration, like notify_active. It is unique among the
+	// hooks of a Subject.
 	Setting string
 	// Command is the program's absolute path and its arguments.
 	Command []string
-	// On is the only state that it is run for, without the event's arguments;
-	// empty: it is run for all of them, and has them behind its own.
+	// On is the only state that the hook runs for. It gets only its own arguments then. A
+	// hook with an empty On runs for all states, and the arguments of the event are appended.
 	On      State
 	Timeout time.Duration
 }
@@ -87,19 +87,19 @@ func (h *Hook) arguments(e *Event) []string {
 	return slices.Concat(h.Command, e.arguments())
 }
 
-// Outcome is how a run ended.
+// Outcome is the result of a run.
 type Outcome string
 
 // The outcomes.
 const (
 	OK      Outcome = "ok"
-	Failed  Outcome = "failed"  // it exited with another status than 0, or couldn't be run
-	Timeout Outcome = "timeout" // it was killed at its time limit
-	Refused Outcome = "refused" // others may write to it
-	Stopped Outcome = "stopped" // it was killed for the daemon leaves
+	Failed  Outcome = "failed"  // exit status other than 0, or the program could not run
+	Timeout Outcome = "timeout" // killed at its time limit
+	Refused Outcome = "refused" // other users may change the program
+	Stopped Outcome = "stopped" // killed because the daemon ends
 )
 
-// Outcomes are all of them.
+// Outcomes are all outcomes.
 var Outcomes = []Outcome{OK, Failed, Timeout, Refused, Stopped}
 
 // Run is one run of a hook.
@@ -111,13 +111,13 @@ type Run struct {
 	Started time.Time
 	Took    time.Duration
 	Outcome Outcome
-	Text    string // how it ended, for people
-	Output  string // the end of what it wrote
-	Written int64  // how much that was in all, in octets
-	Skipped int    // how many changes of state were never told before this one
+	Text    string // the result, for people
+	Output  string // the end of its output
+	Written int64  // size of its whole output, in bytes
+	Skipped int    // number of state changes before this one that ran no hook
 }
 
-// record notes how a run went.
+// record copies the result of a program.
 func (r *Run) record(result *script.Result) {
 	r.Started, r.Took = result.Started, result.Took
 	r.Text, r.Output, r.Written = result.String(), string(result.Output), result.Written
@@ -133,19 +133,19 @@ func (r *Run) record(result *script.Result) {
 	}
 }
 
-// HookState is what is known of one of a Subject's hooks.
+// HookState is the state of one hook of a Subject.
 type HookState struct {
 	Setting string
 	Command string
-	Problem string // what is wrong with the program, as it was when it was configured
-	Running State  // the state that it is being told; empty: it isn't running
+	Problem string // why the program could not run when it was configured
+	Running State  // the state that it runs for now; empty if it isn't running
 	Since   time.Time
-	Last    *Run // nil: it was never run
+	Last    *Run // nil before the first run
 }
 
-// Report is what is known of a Subject's hooks.
+// Report is the state of all hooks of a Subject.
 type Report struct {
 	Hooks   []HookState
-	Skipped uint64             // changes of state that were never told
-	Runs    map[Outcome]uint64 // how many ended so
+	Skipped uint64             // state changes that ran no hook
+	Runs    map[Outcome]uint64 // number of runs with each outcome
 }

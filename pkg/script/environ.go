@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// environmentOf reads a process's environment. Of another user's it is that user's
-// alone: root reads it without a right of its own (CAP_SYS_PTRACE and
-// CAP_DAC_READ_SEARCH) by being that user for the file system's permissions.
+// environmentOf reads the environment of a process. That of another user's process is readable
+// only for that user. Root without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH reads it by changing
+// the fsuid and fsgid of a thread to that user.
 func environmentOf(pid int) ([]byte, error) {
 	dir := "/proc/" + strconv.Itoa(pid)
 	path := dir + "/environ"
@@ -31,15 +31,15 @@ func environmentOf(pid int) ([]byte, error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		// These are the thread's own. If they can't be restored it stays locked,
-		// and ends with this function.
+		// The IDs belong to the thread. If they can't be restored, the thread stays
+		// locked, so it ends with this goroutine.
 		runtime.LockOSThread()
-		gid, _ := unix.SetfsgidRetGid(int(owner.Gid)) // whether it could be done shows below
+		gid, _ := unix.SetfsgidRetGid(int(owner.Gid)) // a failure shows in the reading
 		uid, _ := unix.SetfsuidRetUid(int(owner.Uid))
 		env, err = os.ReadFile(path)
 		_, _ = unix.SetfsuidRetUid(uid)
 		_, _ = unix.SetfsgidRetGid(gid)
-		// An ID that can't be is refused, and tells the present one.
+		// The kernel refuses the ID -1 and returns the current one.
 		if now, _ := unix.SetfsuidRetUid(-1); now != uid {
 			return
 		}

@@ -12,28 +12,27 @@ import (
 	"syscall"
 )
 
-// ErrInsecure is returned for a program that others than root and the user it
-// runs as may change.
+// ErrInsecure is returned for a program that users other than root and its own may change.
 var ErrInsecure = errors.New("others may change it")
 
-// links is how many symbolic links are followed, as many as the kernel does.
-const links = 40
+// maxLinks is the maximum number of symbolic links to follow, as in the kernel.
+const maxLinks = 40
 
-// Check says what is wrong with a program's path for a user, nil for this
-// process's own: it must be absolute, a regular file that the user may execute,
-// and nobody but root and the user may write to it, to a directory on the way to
-// it, or to where a symbolic link leads. A directory with the sticky bit may be
-// everybody's, if what is in it is root's or the user's. What only others'
-// permission to write is wrong with is an ErrInsecure.
+// Check returns an error if a program isn't suitable for a user; nil means the user of this
+// process. The path must be absolute and lead to a regular file that the user may execute. Only
+// root and the user may have write permission for the file, for the directories of the path,
+// and for the targets of symbolic links. A directory with the sticky bit may be writable for
+// all, if its entry on the path belongs to root or the user. The error is an ErrInsecure if
+// only write permissions are wrong.
 func Check(path string, c *Credential) error {
 	if c == nil {
 		c = Self()
 	}
 	if !filepath.IsAbs(path) {
-		return fmt.Errorf("%s is not an absolute path: write it from the root, like /usr/local/bin/check", path)
+		return fmt.Errorf("%s isn't an absolute path: begin it with a slash, like /usr/local/bin/check", path)
 	}
 	at, rest := "/", strings.Split(filepath.Clean(path), "/")
-	sticky := false // of the directory that the next one is in
+	sticky := false // whether the parent directory has the sticky bit
 	var insecure error
 	note := func(format string, args ...any) {
 		if insecure == nil {
@@ -49,7 +48,7 @@ func Check(path string, c *Credential) error {
 			return err
 		}
 		link := info.Mode()&fs.ModeSymlink != 0
-		if link && followed == links {
+		if link && followed == maxLinks {
 			return fmt.Errorf("%s: too many symbolic links", path)
 		}
 		stat := info.Sys().(*syscall.Stat_t)
@@ -63,7 +62,7 @@ func Check(path string, c *Credential) error {
 			if !filepath.IsAbs(target) {
 				target = filepath.Join(filepath.Dir(at), target)
 			}
-			// The directories of the target are looked at from the root.
+			// The directories of the target are checked from the root on.
 			at, rest, sticky = "/", append(strings.Split(filepath.Clean(target), "/"), rest...), false
 			continue
 		}
@@ -77,39 +76,39 @@ func Check(path string, c *Credential) error {
 			return insecure
 		}
 		if !info.IsDir() {
-			return fmt.Errorf("%s is not a directory", at)
+			return fmt.Errorf("%s isn't a directory", at)
 		}
 		at, rest = filepath.Join(at, rest[0]), rest[1:]
 	}
 }
 
-// examine notes who else may change a file or directory. It reports whether it is
-// a directory in which only a file's owner may replace it.
+// examine notes if other users may change a file or directory. It reports whether the directory
+// has the sticky bit, so that only the owner of a file can replace it.
 func (c *Credential) examine(at string, mode fs.FileMode, stat *syscall.Stat_t, inSticky bool, note func(string, ...any)) (sticky bool) {
 	if stat.Uid != 0 && stat.Uid != c.UID {
 		if inSticky || mode&fs.ModeSymlink == 0 {
-			note("%s belongs to user %d; make it root's: chown root %s", at, stat.Uid, at)
+			note("%s belongs to user %d: chown root %s", at, stat.Uid, at)
 		}
 	}
 	if mode&fs.ModeSymlink != 0 {
-		return false // its own permissions mean nothing
+		return false // the permissions of a link have no effect
 	}
 	if sticky = mode.IsDir() && mode&fs.ModeSticky != 0; sticky {
 		return true
 	}
 	if mode.Perm()&0o002 != 0 {
-		note("everybody may write to %s; change that: chmod o-w %s", at, at)
+		note("all users may write to %s: chmod o-w %s", at, at)
 	}
 	if mode.Perm()&0o020 != 0 && stat.Gid != 0 {
-		note("group %d may write to %s; change that: chmod g-w %s", stat.Gid, at, at)
+		note("group %d may write to %s: chmod g-w %s", stat.Gid, at, at)
 	}
 	return false
 }
 
-// executable says why a user can't run a file.
+// executable returns the reason why a user can't run a file, or nil.
 func (c *Credential) executable(at string, mode fs.FileMode, stat *syscall.Stat_t) error {
 	if !mode.IsRegular() {
-		return fmt.Errorf("%s is not a file that can be run", at)
+		return fmt.Errorf("%s isn't a regular file", at)
 	}
 	bit := fs.FileMode(0o001)
 	switch {
@@ -121,7 +120,7 @@ func (c *Credential) executable(at string, mode fs.FileMode, stat *syscall.Stat_
 		bit = 0o010
 	}
 	if mode.Perm()&bit == 0 {
-		return fmt.Errorf("%s is not executable for user %d; change that: chmod +x %s", at, c.UID, at)
+		return fmt.Errorf("%s isn't executable for user %d: chmod +x %s", at, c.UID, at)
 	}
 	return nil
 }

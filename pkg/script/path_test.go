@@ -74,7 +74,7 @@ func TestCheck(t *testing.T) {
 		path     string
 		user     *Credential
 		insecure bool
-		text     string // empty: it is good
+		text     string // empty if Check returns no error
 	}{
 		{"good", root, false, ""},
 		{"good", nil, false, ""},
@@ -85,19 +85,19 @@ func TestCheck(t *testing.T) {
 		{"to-sticky/check", root, false, ""},
 		{"nobodys", nobody, false, ""},
 		{"owned/check", nobody, false, ""},
-		{"plain", root, false, "plain is not executable for user 0"},
-		{"private", nobody, false, "private is not executable for user 65534"},
+		{"plain", root, false, "plain isn't executable for user 0"},
+		{"private", nobody, false, "private isn't executable for user 65534"},
 		{"nothing", root, false, "there is no "},
 		{"dangling", root, false, "there is no "},
 		{"loop", root, false, "too many symbolic links"},
-		{"good/below", root, false, "good is not a directory"},
-		{"open", root, false, "open is not a file that can be run"},
+		{"good/below", root, false, "good isn't a directory"},
+		{"open", root, false, "open isn't a regular file"},
 		{"group", root, true, "group 1 may write to "},
-		{"others", root, true, "everybody may write to "},
+		{"others", root, true, "all users may write to "},
 		{"nobodys", root, true, "nobodys belongs to user 65534"},
-		{"open/check", root, true, "everybody may write to " + filepath.Join(base, "open")},
-		{"to-open/check", root, true, "everybody may write to " + filepath.Join(base, "open")},
-		{"open/link", root, true, "everybody may write to "},
+		{"open/check", root, true, "all users may write to " + filepath.Join(base, "open")},
+		{"to-open/check", root, true, "all users may write to " + filepath.Join(base, "open")},
+		{"open/link", root, true, "all users may write to "},
 		{"sticky/nobodys", root, true, "belongs to user 65534"},
 		{"owned/check", root, true, "owned belongs to user 65534"},
 	} {
@@ -108,7 +108,7 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s for %v: %v; want %q, insecure: %t", c.path, c.user, err, c.text, c.insecure)
 		}
 	}
-	if err := Check("check", nil); err == nil || !strings.Contains(err.Error(), "not an absolute path") {
+	if err := Check("check", nil); err == nil || !strings.Contains(err.Error(), "isn't an absolute path") {
 		t.Errorf("a relative path: %v", err)
 	}
 }

@@ -18,32 +18,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipeSize is what a pipe takes without a reader.
+// pipeSize is the capacity of a pipe in bytes.
 const pipeSize = 64 << 10
 
-// markName is the variable by which a program's processes are known, wherever
-// they went.
+// markName is the environment variable that marks all processes of a program, so that they are
+// found in whatever session they are.
 const markName = "FAILOVERD_RUN"
 
-// soleMark ends the value of programs that may leave nothing behind.
+// soleMark is the suffix of the value for programs that may leave no processes behind.
 const soleMark = "-sole"
 
 // Runner runs programs. Its methods may be called from any goroutine.
 type Runner struct {
-	count   atomic.Uint64 // of the programs that were started
+	count   atomic.Uint64 // number of started programs
 	adopted atomic.Bool
 
-	// starting is held while a process is started and is not yet in children.
+	// starting is held from the start of a process until it is in children.
 	starting sync.RWMutex
 	mu       sync.Mutex
-	children map[int]*process // that are waited for here, by their numbers
+	children map[int]*process // the programs that Run waits for, by process ID
 }
 
 // NewRunner returns a Runner.
 func NewRunner() *Runner { return &Runner{children: make(map[int]*process)} }
 
-// Run runs a program and returns when it has ended, at its time limit, or when
-// ctx ends. A waiting Run costs no thread.
+// Run runs a program until it ends, its time limit is reached, or ctx ends. It needs no thread
+// while it waits.
 func (r *Runner) Run(ctx context.Context, c Command) Result {
 	result := Result{Started: time.Now(), Status: -1}
 	p, err := r.start(c)
@@ -57,7 +57,7 @@ func (r *Runner) Run(ctx context.Context, c Command) Result {
 	reading.Go(func() { tail.fill(p.output) })
 
 	if c.Timeout > 0 {
-		_ = p.pidfd.SetReadDeadline(result.Started.Add(c.Timeout)) // it is pollable, or start would have failed
+		_ = p.pidfd.SetReadDeadline(result.Started.Add(c.Timeout)) // works, because start made it pollable
 	}
 	stop := context.AfterFunc(ctx, func() { _ = p.pidfd.SetReadDeadline(time.Unix(1, 0)) })
 	err = p.wait()
@@ -76,7 +76,7 @@ func (r *Runner) Run(ctx context.Context, c Command) Result {
 		result.Err = err
 		result.Killed = r.kill(p)
 	}
-	for errors.Is(err, os.ErrDeadlineExceeded) { // ctx may end once more
+	for errors.Is(err, os.ErrDeadlineExceeded) { // AfterFunc may set the deadline again
 		_ = p.pidfd.SetReadDeadline(time.Time{})
 		err = p.wait()
 	}
@@ -87,7 +87,8 @@ func (r *Runner) Run(ctx context.Context, c Command) Result {
 	} else if status.Signaled() {
 		result.Signal = status.Signal()
 	}
-	// What it left behind may hold the output open: only what is there is read.
+	// Processes that it left behind may hold the pipe open, so only the present output is
+	// read.
 	_ = p.output.SetReadDeadline(time.Unix(1, 0))
 	reading.Wait()
 	tail.rest(p.output)
@@ -95,7 +96,7 @@ func (r *Runner) Run(ctx context.Context, c Command) Result {
 	return result
 }
 
-// process is a program that runs.
+// process is a running program.
 type process struct {
 	pid    int
 	mark   string
@@ -108,14 +109,14 @@ func (p *process) close() {
 	_ = p.output.Close()
 }
 
-// start starts a program in a session of its own.
+// start starts a program in a new session.
 func (r *Runner) start(c Command) (*process, error) {
 	if len(c.Args) == 0 || !filepath.IsAbs(c.Args[0]) {
 		return nil, fmt.Errorf("run %q: the program's path must be absolute", c.Args)
 	}
 	in, err := input(c.Stdin)
 	if err != nil {
-		return nil, fmt.Errorf("make the input of %s: %w", c.Args[0], err)
+		return nil, fmt.Errorf("prepare the input of %s: %w", c.Args[0], err)
 	}
 	defer func() { _ = in.Close() }()
 	var pipe [2]int
@@ -149,7 +150,7 @@ func (r *Runner) start(c Command) (*process, error) {
 	}
 	r.starting.RUnlock()
 	if err == nil && fd < 0 {
-		err = errors.New("the kernel has no pidfd: Linux 5.4 is needed")
+		err = errors.New("the kernel has no pidfd: use Linux 5.4 or newer")
 	}
 	if err != nil {
 		_ = unix.Close(pipe[0])
@@ -159,13 +160,13 @@ func (r *Runner) start(c Command) (*process, error) {
 	return p, nil
 }
 
-// usualSlack is how late, in nanoseconds, the kernel wakes a thread of nobody's choice.
-const usualSlack = 50_000
+// defaultSlack is the default timer slack of the kernel, in nanoseconds.
+const defaultSlack = 50_000
 
-// atStart is how nice this process was at its start.
+// atStart is the nice value of this process when it started.
 var atStart = niceness()
 
-// Niceness is how nice this process was at its start: so are the programs that it runs.
+// Niceness returns the nice value of this process when it started, which programs get too.
 func Niceness() int32 { return atStart }
 
 func niceness() int32 {
@@ -173,24 +174,25 @@ func niceness() int32 {
 	if err != nil {
 		return 0
 	}
-	return 20 - int32(n) // as the kernel counts
+	return 20 - int32(n) // the system call returns 20 minus the nice value
 }
 
-// fork starts a process that the kernel ranks like any other, although this one may be
-// real-time, ask for a short time at once or to be woken late: it inherits that of the
-// thread that forks.
+// fork starts a process with the default scheduling. The process inherits the scheduling
+// policy, the nice value and the timer slack of the thread that forks, so fork resets these for
+// the thread and restores the policy and the nice value afterwards.
 func fork(args []string, attr *syscall.ProcAttr) (pid int, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, usualSlack, 0, 0, 0) // it can't fail
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, defaultSlack, 0, 0, 0) // can't fail
 	rank, err := unix.SchedGetAttr(0, 0)
-	// A rank that isn't inherited may be gone before it could be restored.
+	// A policy with SCHED_FLAG_RESET_ON_FORK isn't inherited. It is left alone, because
+	// the thread may lack the privilege to restore it.
 	if err == nil && rank.Flags&unix.SCHED_FLAG_RESET_ON_FORK == 0 {
 		plain := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: atStart}
 		if err := unix.SchedSetAttr(0, &plain, 0); err != nil && rank.Policy != unix.SCHED_NORMAL {
-			return 0, fmt.Errorf("give up the rank: %w", err)
+			return 0, fmt.Errorf("reset the scheduling policy: %w", err)
 		}
-		// Without the right to it the thread stays as it is.
+		// Without the privilege for that the thread keeps the default.
 		defer func() { _ = unix.SchedSetAttr(0, rank, 0) }()
 	}
 	return syscall.ForkExec(args[0], args, attr)
@@ -203,13 +205,13 @@ func environment(c Command) []string {
 	return c.Env[:len(c.Env):len(c.Env)]
 }
 
-// input is a file from which a program reads what is given.
+// input returns a file from which a program reads b.
 func input(b []byte) (*os.File, error) {
 	if len(b) == 0 {
 		return os.Open(os.DevNull)
 	}
 	if len(b) > pipeSize {
-		return nil, fmt.Errorf("%d octets are too many", len(b))
+		return nil, fmt.Errorf("%d bytes are too many: the limit is %d", len(b), pipeSize)
 	}
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
@@ -223,14 +225,14 @@ func input(b []byte) (*os.File, error) {
 	return os.NewFile(uintptr(pipe[0]), "input"), nil
 }
 
-// pollable makes a file of a descriptor that is waited for without a thread.
+// pollable makes a file of a descriptor. Waiting for the file needs no thread.
 func pollable(fd int, name string) *os.File {
-	_ = unix.SetNonblock(fd, true) // fails for no open descriptor
+	_ = unix.SetNonblock(fd, true) // can't fail for an open descriptor
 	return os.NewFile(uintptr(fd), name)
 }
 
-// wait waits until the process has ended. It stays a zombie, so that its number
-// and its session's are nobody else's.
+// wait waits until the process ends. The process stays a zombie, so that its process ID and
+// session ID aren't reused.
 func (p *process) wait() error {
 	conn, err := p.pidfd.SyscallConn()
 	if err != nil {
@@ -249,7 +251,7 @@ func (p *process) wait() error {
 	return errors.Join(err, failed)
 }
 
-// reap takes the status of a process that has ended.
+// reap removes a zombie and returns its status.
 func (r *Runner) reap(p *process) (status unix.WaitStatus) {
 	for {
 		if _, err := unix.Wait4(p.pid, &status, 0, nil); !errors.Is(err, unix.EINTR) {
@@ -262,7 +264,7 @@ func (r *Runner) reap(p *process) (status unix.WaitStatus) {
 	return status
 }
 
-// tail keeps the end of what it is given.
+// tail keeps the end of an output.
 type tail struct {
 	kept    []byte
 	keep    int
@@ -277,7 +279,7 @@ func newTail(keep int) *tail {
 	return &tail{keep: keep, buffer: make([]byte, 4096)}
 }
 
-// fill reads until there is an end or a deadline.
+// fill reads until the end or the deadline.
 func (t *tail) fill(from io.Reader) {
 	for {
 		n, err := from.Read(t.buffer)
@@ -288,7 +290,7 @@ func (t *tail) fill(from io.Reader) {
 	}
 }
 
-// rest reads what is in a pipe already, and no more than a pipe can have.
+// rest reads the present content of a pipe, at most pipeSize bytes.
 func (t *tail) rest(from *os.File) {
 	conn, err := from.SyscallConn()
 	if err != nil {
@@ -309,7 +311,7 @@ func (t *tail) rest(from *os.File) {
 func (t *tail) add(b []byte) {
 	t.written += int64(len(b))
 	t.kept = append(t.kept, b...)
-	if len(t.kept) > 2*t.keep { // so that little is moved
+	if len(t.kept) > 2*t.keep { // moves the bytes only now and then
 		t.kept = append(t.kept[:0], t.kept[len(t.kept)-t.keep:]...)
 	}
 }

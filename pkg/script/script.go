@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package script runs programs that an administrator has written: with a time
-// limit after which they and all that they started are killed, with their output
-// bounded, as a user of their own. It also says whether others may write to one.
+// Package script runs the programs of an administrator: as a given user, with bounded output,
+// and with a time limit at which they and all processes that they started are killed. It also
+// checks whether other users may change a program.
 package script
 
 import (
@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// DefaultKeep is how much of a program's output is kept, in octets.
+// DefaultKeep is the number of bytes that are kept of a program's output.
 const DefaultKeep = 4096
 
 // DefaultPath is the search path of a program without an environment.
@@ -22,56 +22,55 @@ const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // Command is a program to run.
 type Command struct {
-	// Args are the program's path and its arguments. There is no shell, and no
-	// search for the program: the path must be absolute.
+	// Args are the program's absolute path and its arguments. There is no shell and no
+	// search in PATH.
 	Args []string
-	// Env is the whole environment, like "NAME=value"; nil for a PATH alone.
+	// Env is the whole environment, like "NAME=value"; nil for only PATH.
 	Env []string
-	// Dir is the working directory, empty for the root.
+	// Dir is the working directory; empty for the root directory.
 	Dir string
-	// User is whom to run it as, nil for this process's own.
+	// User is the user that the program runs as; nil for the user of this process.
 	User *Credential
-	// Stdin is what the program reads, at most 64 KiB.
+	// Stdin is the input of the program, at most 64 KiB.
 	Stdin []byte
-	// Timeout is how long it may take, 0 for as long as it likes.
+	// Timeout is the time limit; 0 for none.
 	Timeout time.Duration
-	// Keep is how much of the end of its output is kept, in octets; 0 for
-	// DefaultKeep. The rest is read and thrown away.
+	// Keep is the number of bytes to keep of the end of its output; 0 for DefaultKeep.
 	Keep int
-	// Sole has what it started killed when it ends, too. Without it only the
-	// time limit does that: a hook may leave a daemon behind, a check may not.
+	// Sole kills the processes that the program started when it ends. Without Sole only
+	// the time limit kills them, because a hook may leave a daemon behind. A check may not.
 	Sole bool
 }
 
-// Result is how a run went.
+// Result is the result of a run.
 type Result struct {
-	// Started is when, and Took how long.
+	// Started is the time of the start, and Took the duration.
 	Started time.Time
 	Took    time.Duration
-	// Status is the exit status, -1 if there is none.
+	// Status is the exit status, or -1 if there is none.
 	Status int
-	// Signal is what ended it, if it was a signal.
+	// Signal is the signal that ended the program, if one did.
 	Signal syscall.Signal
-	// TimedOut says that it was killed at its time limit.
+	// TimedOut is true if the program was killed at its time limit.
 	TimedOut bool
-	// Killed is how many more processes were killed: what it had started.
+	// Killed is the number of processes, started by the program, that were killed too.
 	Killed int
-	// Output is the end of what it wrote, to either output; Written is how
-	// much it wrote in all, in octets.
+	// Output is the end of the standard output and the standard error together. Written is
+	// the size of both, in bytes.
 	Output  []byte
 	Written int64
-	// Err is why it could not be run, or context.Canceled.
+	// Err is the reason why the program could not run, or context.Canceled.
 	Err error
 }
 
-// OK reports whether the program ran and ended with status 0.
+// OK reports whether the program ended by itself with status 0.
 func (r Result) OK() bool { return r.Err == nil && !r.TimedOut && r.Signal == 0 && r.Status == 0 }
 
-// String says how it went, for people.
+// String describes the result for people.
 func (r Result) String() string {
 	var killed string
 	if r.Killed > 0 {
-		killed = fmt.Sprintf(", with %d processes that it had started", r.Killed)
+		killed = fmt.Sprintf(", with %d processes that it started", r.Killed)
 	}
 	switch {
 	case errors.Is(r.Err, context.Canceled):
@@ -86,7 +85,7 @@ func (r Result) String() string {
 	return fmt.Sprintf("exit status %d", r.Status)
 }
 
-// LastLine is the last line of the output that isn't empty, as it can be shown.
+// LastLine returns the last line of the output that isn't empty, without control characters.
 func (r Result) LastLine() string {
 	lines := strings.Split(strings.TrimSpace(string(r.Output)), "\n")
 	return strings.Map(func(c rune) rune {

@@ -22,7 +22,7 @@ import (
 
 const patience = 30 * time.Second
 
-// adopting is a Runner that is the parent of what its programs leave behind.
+// adopting returns a Runner that runs Adopt.
 func adopting(t *testing.T) *Runner {
 	t.Helper()
 	r := NewRunner()
@@ -96,7 +96,7 @@ func TestOutputIsBounded(t *testing.T) {
 	}
 }
 
-// pids waits for n numbers of processes in a file.
+// pids waits until a file has n process IDs, and returns them.
 func pids(t *testing.T, path string, n int) []int {
 	t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
@@ -137,11 +137,10 @@ func gone(t *testing.T, pid int) {
 	t.Errorf("process %d is still there", pid)
 }
 
-// Whatever a program does to get away, its time limit holds for all that it has
-// started.
+// At the time limit all processes of a program are killed, whatever it does to hide them.
 func TestTimeLimit(t *testing.T) { timeLimit(t, nil) }
 
-// So it does for another user's programs, with the few rights that the service has.
+// The same with a program of another user, and with the few capabilities of the service.
 func TestTimeLimitOfOtherUser(t *testing.T) {
 	const bounded = "FAILOVERD_TEST_BOUNDED"
 	if os.Getenv(bounded) != "" {
@@ -166,7 +165,7 @@ func timeLimit(t *testing.T, user *Credential) {
 	if err := os.WriteFile(file, nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	// The user writes to it, whatever the umask.
+	// The user must be able to write to it, whatever the umask.
 	if err := errors.Join(os.Chmod(file, 0o666), os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +187,7 @@ while :; do sleep 1000; done`)
 	}
 }
 
-// A program that may leave nothing behind can't, even if it ends in time.
+// A program with Sole leaves no process behind, even if it ends in time.
 func TestNothingIsLeft(t *testing.T) {
 	r := adopting(t)
 	file := filepath.Join(t.TempDir(), "pids")
@@ -199,7 +198,7 @@ func TestNothingIsLeft(t *testing.T) {
 	for _, pid := range pids(t, file, 2) {
 		gone(t, pid)
 	}
-	// A hook may.
+	// A program without Sole may leave one behind.
 	c.Sole = false
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Split splits a command line into words as a shell does it: blanks separate
-// them, quotes and backslashes keep what they hold together. What else a shell
-// would obey, without quotes, is an error: there is none.
+// Split splits a command line into words as a shell does: at blanks, except where quotes and
+// backslashes protect them. Other shell syntax without quotes is an error, because commands run
+// without a shell.
 func Split(line string) ([]string, error) {
 	var words []string
 	var word strings.Builder
@@ -32,12 +32,12 @@ func Split(line string) ([]string, error) {
 			begun, i = true, i+n
 		case c == '\\':
 			if i++; i == len(runes) {
-				return nil, errors.New("it ends with a backslash")
+				return nil, errors.New("the command ends with a backslash")
 			}
 			word.WriteRune(runes[i])
 			begun = true
 		case strings.ContainsRune("|&;<>()$`", c), c == '#' && !begun:
-			return nil, fmt.Errorf("%q means something to a shell, but there is none: put it in quotes, or ask for a shell", string(c))
+			return nil, fmt.Errorf("%q is shell syntax, but the command runs without a shell: put it in quotes, or use /bin/sh -c", string(c))
 		default:
 			word.WriteRune(c)
 			begun = true
@@ -49,8 +49,8 @@ func Split(line string) ([]string, error) {
 	return words, nil
 }
 
-// quoted adds what is in quotes to a word, and returns how long that is with the
-// closing quote.
+// quoted adds the text up to the closing quote to a word, and returns its length with that
+// quote.
 func quoted(runes []rune, quote rune, word *strings.Builder) (int, error) {
 	for i := 0; i < len(runes); i++ {
 		switch c := runes[i]; {
@@ -60,15 +60,15 @@ func quoted(runes []rune, quote rune, word *strings.Builder) (int, error) {
 			i++
 			word.WriteRune(runes[i])
 		case quote == '"' && (c == '$' || c == '`'):
-			return 0, fmt.Errorf("%q means something to a shell, but there is none: put it in single quotes, or ask for a shell", string(c))
+			return 0, fmt.Errorf("%q is shell syntax, but the command runs without a shell: put it in single quotes, or use /bin/sh -c", string(c))
 		default:
 			word.WriteRune(c)
 		}
 	}
-	return 0, fmt.Errorf("a quote %c is not closed", quote)
+	return 0, fmt.Errorf("the quote %c isn't closed", quote)
 }
 
-// Join is the reverse of Split: a line that Split makes the words of.
+// Join is the reverse of Split: it returns a line that Split splits into the words.
 func Join(words []string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {

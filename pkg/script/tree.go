@@ -16,23 +16,22 @@ import (
 )
 
 const (
-	// quietRounds is how often nothing more to kill must be found: what forks, or
-	// gets another parent, while it is looked is found the next time.
+	// quietRounds is the number of searches in a row that must find no process to kill. One
+	// search can miss a process that forks or gets another parent meanwhile.
 	quietRounds = 3
-	// mostKilled is when it is given up: a program that forks faster than it can
-	// be killed.
-	mostKilled = 100_000
-	// reapEvery is how often it is looked for adopted processes that ended.
+	// maxKilled is the number of processes after which killing stops, because the program
+	// forks faster than it can be killed.
+	maxKilled = 100_000
+	// reapEvery is the interval between searches for adopted processes that ended.
 	reapEvery = 5 * time.Second
 )
 
-// Adopt makes this process the parent of what its programs leave behind, so that
-// processes that fork away are found at the time limit, and takes their statuses
-// until ctx ends. There is one Runner that does so in a process, and no other
-// child is started beside it.
+// Adopt makes this process the subreaper of its programs, so that it finds processes that left
+// their session when it kills a program at its time limit. It reaps adopted processes until ctx
+// ends. Only one Runner of a process may do so, and the process must start no other children.
 func (r *Runner) Adopt(ctx context.Context) error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("become the parent of what scripts leave behind: %w", err)
+		return fmt.Errorf("become the subreaper of scripts: %w", err)
 	}
 	r.adopted.Store(true)
 	tick := time.NewTicker(reapEvery)
@@ -51,13 +50,12 @@ func (r *Runner) Adopt(ctx context.Context) error {
 	}
 }
 
-// childless reports whether there is nothing to look for, as on most hosts.
+// childless reports whether this process has no children, as on most hosts.
 func childless() bool {
 	return errors.Is(unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil), unix.ECHILD)
 }
 
-// sweep kills what programs that may leave nothing behind have left behind
-// outside of their sessions.
+// sweep kills the processes that programs with Sole left behind outside of their sessions.
 func (r *Runner) sweep() {
 	r.starting.Lock()
 	defer r.starting.Unlock()
@@ -75,14 +73,14 @@ func (r *Runner) sweep() {
 			kill(child)
 		}
 	}
-	killed := make(map[int]bool) // one that can't die now is not waited for
-	for quiet := 0; quiet < quietRounds && len(killed) < mostKilled; quiet++ {
+	killed := make(map[int]bool) // processes that aren't killed again
+	for quiet := 0; quiet < quietRounds && len(killed) < maxKilled; quiet++ {
 		for _, pid := range children(os.Getpid()) {
 			if r.children[pid] != nil || killed[pid] {
 				continue
 			}
-			// An adopted child is this process's until its status is taken: its
-			// number is nobody else's. A zombie has no mark.
+			// The process ID of an adopted child isn't reused until the child is
+			// reaped. A zombie has no mark.
 			if mark := markOf(pid); strings.HasSuffix(mark, soleMark) && !running[mark] {
 				kill(pid)
 				killed[pid], quiet = true, 0
@@ -91,7 +89,8 @@ func (r *Runner) sweep() {
 	}
 }
 
-// markOf is the mark in a process's environment, if it has one that can be read.
+// markOf returns the mark in the environment of a process, or "" if there is none or it can't
+// be read.
 func markOf(pid int) string {
 	env, err := environmentOf(pid)
 	if err != nil {
@@ -105,11 +104,10 @@ func markOf(pid int) string {
 	return ""
 }
 
-// killSession kills what a program that has ended, but isn't reaped, left in its
-// process group.
+// killSession kills the process group of a program that has ended but isn't reaped yet.
 func (p *process) killSession() { _ = unix.Kill(-p.pid, unix.SIGKILL) }
 
-// reapAdopted takes the statuses of adopted processes that have ended.
+// reapAdopted reaps the adopted processes that have ended.
 func (r *Runner) reapAdopted() {
 	var info unix.Siginfo
 	if err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil || info.Signo == 0 {
@@ -121,13 +119,13 @@ func (r *Runner) reapAdopted() {
 	defer r.mu.Unlock()
 	for _, pid := range children(os.Getpid()) {
 		if r.children[pid] == nil {
-			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil) // it may be alive
+			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil) // does nothing to a running process
 		}
 	}
 }
 
-// kill kills a process that isn't reaped yet, and all that it has started. It
-// returns how many there were beside it.
+// kill kills a process that isn't reaped yet, and all processes that it started. It returns the
+// number of the latter.
 func (r *Runner) kill(p *process) int {
 	killed := make(map[int]bool)
 	for _, pid := range r.descendants(p) {
@@ -135,8 +133,8 @@ func (r *Runner) kill(p *process) int {
 			killed[pid] = true
 		}
 	}
-	_ = unix.Kill(-p.pid, unix.SIGKILL) // nobody in the group can fork away from this
-	for quiet := 0; quiet < quietRounds && len(killed) < mostKilled; quiet++ {
+	_ = unix.Kill(-p.pid, unix.SIGKILL) // no process of the group can escape this by a fork
+	for quiet := 0; quiet < quietRounds && len(killed) < maxKilled; quiet++ {
 		for _, pid := range r.descendants(p) {
 			if pid != p.pid && !killed[pid] && p.killOne(pid) {
 				killed[pid], quiet = true, 0
@@ -149,9 +147,9 @@ func (r *Runner) kill(p *process) int {
 	return len(killed)
 }
 
-// descendants are the processes that belong to a program: below it, or adopted and
-// in its session or with its mark. Other programs' are not looked at: there may be
-// hundreds.
+// descendants returns the processes of a program: its descendants, and adopted processes in
+// its session or with its mark. It skips the other running programs, because there may be
+// hundreds of them.
 func (r *Runner) descendants(p *process) []int {
 	var all []int
 	var walk func(pid int, below bool)
@@ -171,14 +169,14 @@ func (r *Runner) descendants(p *process) []int {
 	return all
 }
 
-// runs reports whether a process is a program that is waited for.
+// runs reports whether a process is a program that Run waits for.
 func (r *Runner) runs(pid int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.children[pid] != nil
 }
 
-// owns reports whether a process is of the program's session, or has its mark.
+// owns reports whether a process is in the program's session or has its mark.
 func (p *process) owns(pid int) bool {
 	if session, err := unix.Getsid(pid); err == nil && session == p.pid {
 		return true
@@ -186,8 +184,8 @@ func (p *process) owns(pid int) bool {
 	return markOf(pid) == p.mark
 }
 
-// killOne kills a process if it lives. Its number may have become another's since
-// it was found: a descriptor for it is opened first, then it is looked again.
+// killOne kills a process of the program and reports whether it was alive. It opens a pidfd and
+// then checks the process again, because the process ID may have been reused meanwhile.
 func (p *process) killOne(pid int) bool {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -203,7 +201,7 @@ func (p *process) killOne(pid int) bool {
 	return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil
 }
 
-// ended reports whether the process of a descriptor is a zombie or gone.
+// ended reports whether the process of a pidfd has ended.
 func ended(pidfd int) bool {
 	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds, 0)
@@ -212,7 +210,7 @@ func ended(pidfd int) bool {
 
 // under reports whether a process is a descendant of another.
 func under(pid, ancestor int) bool {
-	for range 1000 { // a chain that changes while it is followed may be a ring
+	for range 1000 { // the chain may look like a ring if it changes meanwhile
 		if pid == ancestor {
 			return true
 		}
@@ -224,13 +222,13 @@ func under(pid, ancestor int) bool {
 	return false
 }
 
-// parent returns a process's parent, 0 if the process is gone.
+// parent returns the parent of a process, or 0 if the process is gone.
 func parent(pid int) int {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0
 	}
-	// The name in parentheses may have anything in it.
+	// The name in parentheses can contain any character.
 	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 	if len(fields) < 2 {
 		return 0
@@ -239,8 +237,8 @@ func parent(pid int) int {
 	return n
 }
 
-// children are a process's children. Without CONFIG_PROC_CHILDREN all processes
-// are looked at.
+// children returns the children of a process. Without CONFIG_PROC_CHILDREN it has to read the
+// parents of all processes.
 func children(pid int) []int {
 	dir := "/proc/" + strconv.Itoa(pid) + "/task"
 	threads, err := os.ReadDir(dir)

@@ -12,15 +12,14 @@ import (
 	"syscall"
 )
 
-// Credential is whom a program runs as.
+// Credential is the user and the groups that a program runs with.
 type Credential struct {
 	UID, GID uint32
-	Groups   []uint32 // the supplementary ones
+	Groups   []uint32 // supplementary groups
 }
 
-// Lookup reads USER or USER:GROUP, as names or numbers. Without a group the
-// user's own is taken, and with it the supplementary ones. It may read files and
-// ask a name service.
+// Lookup parses USER or USER:GROUP, as names or numbers. Without a group it returns the primary
+// and supplementary groups of the user. It may read files and ask a name service.
 func Lookup(s string) (*Credential, error) {
 	name, group, grouped := strings.Cut(s, ":")
 	u, err := user.Lookup(name)
@@ -67,7 +66,7 @@ func number(s string) (uint32, error) {
 	return uint32(n), err
 }
 
-// Self is whom this process runs as.
+// Self returns the effective user and the groups of this process.
 func Self() *Credential {
 	c := &Credential{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
 	groups, err := os.Getgroups()
@@ -80,8 +79,8 @@ func Self() *Credential {
 	return c
 }
 
-// system is nil for this process's own user: nothing has to be changed then, and
-// an unprivileged process may not.
+// system returns nil if nothing has to change, because an unprivileged process may not set
+// even its own IDs.
 func (c *Credential) system() *syscall.Credential {
 	self := Self()
 	if c.UID == self.UID && c.GID == self.GID && (self.UID != 0 || slices.Equal(c.Groups, self.Groups)) {

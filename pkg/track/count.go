@@ -4,14 +4,14 @@ package track
 
 import "time"
 
-// counter counts good and bad looks.
+// counter decides the state of a check from its results.
 type counter struct {
 	report Report
-	run    int // looks in a row that speak for the other state
+	run    int // number of results in a row for the other state
 	looked bool
 }
 
-// feed takes a look's result. It reports whether others have to be told.
+// feed adds the result of a run. It returns true if the change must be reported.
 func (k *counter) feed(c Check, o outcome, now time.Time) bool {
 	first := !k.looked
 	k.looked = true
@@ -39,5 +39,5 @@ func (k *counter) feed(c Check, o outcome, now time.Time) bool {
 	return true
 }
 
-// pending reports whether more looks have to tell whether the state changes.
+// pending reports whether more results must decide whether the state changes.
 func (k *counter) pending() bool { return k.run > 0 }

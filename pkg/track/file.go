@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	// numberSize is how much of a file is read, in octets.
+	// numberSize is the number of bytes that are read of a file.
 	numberSize = 128
-	// An empty file may be one that is just written: it is looked at again.
+	// An empty file is read again, because another program may be writing it.
 	emptyTries = 3
 	emptyTime  = 5 * time.Millisecond
 )
 
-// readStart reads the start of a small file, as keepalived has it: one that isn't
-// there is like an empty one. A FIFO isn't waited for.
+// readStart reads the start of a small file. As in keepalived, a missing file counts as empty.
+// It doesn't block on a FIFO.
 func readStart(path string) (string, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -38,13 +38,13 @@ func readStart(path string) (string, error) {
 		return "", err
 	}
 	if !info.Mode().IsRegular() {
-		return "", errors.New(path + " is not a regular file")
+		return "", errors.New(path + " isn't a regular file")
 	}
 	b, err := io.ReadAll(io.LimitReader(f, numberSize))
 	return strings.TrimSpace(string(b)), err
 }
 
-// readNumber reads the number in a file. One that is missing or empty is 0.
+// readNumber reads the number in a file. A missing or empty file counts as 0.
 func readNumber(ctx context.Context, path string) outcome {
 	s, err := readStart(path)
 	for try := 0; err == nil && s == "" && try < emptyTries; try++ {
@@ -62,7 +62,7 @@ func readNumber(ctx context.Context, path string) outcome {
 	}
 	n, err := strconv.Atoi(strings.Fields(s)[0])
 	if err != nil || n < -maxNumber || n > maxNumber {
-		return bad("%q is not a number", s)
+		return bad("%q isn't a number", s)
 	}
 	return outcome{good: true, value: n, text: "the number is " + strconv.Itoa(n)}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
-// Sources are what looks need of the host. The interfaces are asked from any
+// Sources are the parts of the host that checks use. Their methods are called from any
 // goroutine.
 type Sources struct {
 	Runner  *script.Runner
@@ -27,23 +27,23 @@ type Sources struct {
 	Routers Routers
 }
 
-// Network is what is known of the host's network. Each says why it isn't so.
+// Network is the state of the host's network. Each method also returns a text with the reason.
 type Network interface {
 	// Interface reports whether an interface is up and has a carrier.
 	Interface(name string) (up bool, why string)
 	// Address reports whether an interface has an address.
-	Address(a netip.Addr) (there bool, why string)
-	// Route reports whether a route is there.
-	Route(r routing.Sought) (there bool, why string)
+	Address(a netip.Addr) (present bool, why string)
+	// Route reports whether a route exists.
+	Route(r routing.Sought) (present bool, why string)
 }
 
-// Routers is what is known of other routers.
+// Routers is the state of other routers.
 type Routers interface {
-	// State returns the states of a router: of both families, if it has both.
+	// State returns the state of each family of a router.
 	State(name string) []string
 }
 
-// looks look at the host.
+// looks runs checks on the host.
 type looks struct {
 	Sources
 	processes processes
@@ -68,28 +68,28 @@ func (l *looks) look(ctx context.Context, c Check) outcome {
 	case Process:
 		return l.processes.count(c)
 	case PIDFile:
-		l.files.watch(c.Target) // first, or a change between is missed
+		l.files.watch(c.Target) // before the read, so that no change is missed
 		return l.processes.ofPIDFile(c.Target)
 	case File:
 		l.files.watch(c.Target)
 		return readNumber(ctx, c.Target)
 	case Interface:
-		return be(l.Network.Interface(c.Target))
+		return result(l.Network.Interface(c.Target))
 	case Address:
-		return be(l.Network.Address(c.Address))
+		return result(l.Network.Address(c.Address))
 	case Route:
-		return be(l.Network.Route(c.Route))
+		return result(l.Network.Route(c.Route))
 	case Router:
 		return l.router(c)
 	}
-	return bad("nobody can look at a %q", c.Kind)
+	return bad("there is no kind %q of checks", c.Kind)
 }
 
-// be makes an outcome of what is so, or isn't for a reason.
-func be(so bool, text string) outcome { return outcome{good: so, text: text} }
+// result makes an outcome.
+func result(good bool, text string) outcome { return outcome{good: good, text: text} }
 
-// tell has changes told to a tracker.
-func (l *looks) tell(t *Tracker) {
+// notify makes changes of files and processes poke a tracker.
+func (l *looks) notify(t *Tracker) {
 	l.deaths.poke = func(int) {
 		l.processes.forget()
 		t.Poke(func(c Check) bool { return c.Kind == Process || c.Kind == PIDFile })
@@ -123,7 +123,7 @@ func (l *looks) script(ctx context.Context, c Check) outcome {
 	return o
 }
 
-// router reports whether all families of a router are in a state.
+// router reports whether all families of a router are in the wanted state.
 func (l *looks) router(c Check) outcome {
 	states := l.Routers.State(c.Target)
 	if len(states) == 0 {
@@ -137,26 +137,25 @@ func (l *looks) router(c Check) outcome {
 	return good("%s is %s", c.Target, states[0])
 }
 
-// Running is the State of a Router check that is good unless the router is in
-// Initialize.
+// Running is the State of a Router check that is good if the router is Active or Backup.
 const Running = "Running"
 
-// connect makes a TCP connection and resets it, so that it leaves nothing behind.
+// connect makes a TCP connection and resets it, so that no port stays in TIME_WAIT.
 func connect(ctx context.Context, target string) outcome {
 	conn, err := dialer().DialContext(ctx, "tcp", target)
 	if err != nil {
 		return bad("%s", reason(err))
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // without it the port is kept for a minute
+		_ = tcp.SetLinger(0) // makes Close send a reset
 	}
-	_ = conn.Close() // it was made
+	_ = conn.Close() // the check succeeded already
 	return good("connected")
 }
 
 func dialer() *net.Dialer { return &net.Dialer{KeepAlive: -1} }
 
-// reason says without much ado why a connection wasn't made.
+// reason returns a short text for the error of a connection.
 func reason(err error) string {
 	var errno syscall.Errno
 	var dns *net.DNSError
@@ -171,7 +170,7 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// get asks once, over a connection of its own, and follows no redirection.
+// get sends one request over a new connection and follows no redirections.
 func get(ctx context.Context, c Check) outcome {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Target, nil)
 	if err != nil {
@@ -189,7 +188,7 @@ func get(ctx context.Context, c Check) outcome {
 	}
 	transport := &http.Transport{
 		DialContext:            dialer().DialContext,
-		TLSClientConfig:        &tls.Config{ServerName: server, InsecureSkipVerify: c.HTTP.Insecure}, //nolint:gosec // it is asked for
+		TLSClientConfig:        &tls.Config{ServerName: server, InsecureSkipVerify: c.HTTP.Insecure}, //nolint:gosec // it is configured
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
@@ -198,13 +197,13 @@ func get(ctx context.Context, c Check) outcome {
 	if err != nil {
 		return bad("%s", reason(err))
 	}
-	_ = answer.Body.Close() // the status was read
+	_ = answer.Body.Close() // only the status matters
 	text := fmt.Sprintf("status %d", answer.StatusCode)
 	expected := c.HTTP.Statuses
 	if len(expected) == 0 {
 		expected = []Status{{200, 299}}
 	}
-	return be(slices.ContainsFunc(expected, func(s Status) bool {
+	return result(slices.ContainsFunc(expected, func(s Status) bool {
 		return s.From <= answer.StatusCode && answer.StatusCode <= s.To
 	}), text)
 }

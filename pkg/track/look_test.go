@@ -26,7 +26,7 @@ import (
 
 const patience = 30 * time.Second
 
-// surroundings are a host's network and its other routers.
+// surroundings implements Network and Routers.
 type surroundings struct {
 	mu     sync.Mutex
 	up     map[string]bool
@@ -47,8 +47,8 @@ func (s *surroundings) State(name string) []string {
 	return s.states[name]
 }
 
-// watching has checks watched on this host, and returns a function that waits
-// until one is in a state.
+// watching runs checks on this host. It returns a function that waits until a check is in a
+// state.
 func watching(t *testing.T, s *surroundings, checks ...Check) (tr *Tracker, until func(name string, want State, text string) Report) {
 	t.Helper()
 	runner := script.NewRunner()
@@ -82,7 +82,7 @@ func watching(t *testing.T, s *surroundings, checks ...Check) (tr *Tracker, unti
 	}
 }
 
-// adopt has a runner find what its programs leave behind, until the test ends.
+// adopt returns a runner that runs Adopt until the test ends.
 func adopt(t *testing.T, r *script.Runner) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var done sync.WaitGroup
@@ -185,7 +185,7 @@ func TestConnections(t *testing.T) {
 	until("tcp", Down, "connection refused")
 	until("http", Down, "")
 
-	// One that takes connections and says nothing.
+	// A server that accepts connections and never answers.
 	silent, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +198,7 @@ func TestConnections(t *testing.T) {
 	until("hangs", Down, "no answer in time")
 }
 
-// start starts a program with a name of its own.
+// start starts a program under another name.
 func start(t *testing.T, program string, args ...string) *exec.Cmd {
 	t.Helper()
 	c := exec.Command(program, args...)
@@ -206,7 +206,7 @@ func start(t *testing.T, program string, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = c.Process.Kill() // it may have been already
+		_ = c.Process.Kill() // the test may have killed it already
 		_ = c.Wait()
 	})
 	return c
@@ -254,14 +254,14 @@ func TestProcesses(t *testing.T) {
 	if err := second.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	until("pidfile", Down, "has ended")
+	until("pidfile", Down, "isn't running")
 	until("two", Down, "")
 	until("line", Down, "no process")
 	until("any", Up, "")
 }
 
-// The end of a process and a written file are told: an interval of an hour has
-// nothing to wait for.
+// The end of a process and a written file make checks run at once. With an interval of an hour
+// nothing else would.
 func TestTold(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "number")
@@ -302,7 +302,7 @@ func TestTold(t *testing.T) {
 	if err := os.Rename(path+"~", path); err != nil {
 		t.Fatal(err)
 	}
-	until("file", Down, `"many" is not a number`)
+	until("file", Down, `"many" isn't a number`)
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
@@ -311,16 +311,16 @@ func TestTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	tr.Poke(func(c Check) bool { return c.Name == "file" })
-	until("file", Down, "is not a regular file")
+	until("file", Down, "isn't a regular file")
 	if err := p.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	until("pidfile", Down, "has ended")
+	until("pidfile", Down, "isn't running")
 
 	s.mu.Lock()
 	s.up["eth1"], s.up["192.0.2.1"], s.states["web"] = false, true, []string{"Active", "Active"}
 	s.mu.Unlock()
-	tr.Poke(func(c Check) bool { return c.Kind.told() })
+	tr.Poke(func(c Check) bool { return c.Kind.pushed() })
 	until("interface", Down, "eth1")
 	until("address", Up, "192.0.2.1")
 	until("active", Up, "web is Active")

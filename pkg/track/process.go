@@ -13,28 +13,28 @@ import (
 	"time"
 )
 
-// mostWatched is how many processes of one check are watched for their end. The
-// others are found missing by the next look.
-const mostWatched = 16
+// maxWatched is the maximum number of processes of one check that are watched for their end.
+// The next run of the check notices the end of others.
+const maxWatched = 16
 
-// processes lists the processes for all checks together.
+// processes lists the processes of the host for all checks together.
 type processes struct {
 	deaths *deaths
 
 	mu    sync.Mutex
 	at    time.Time
 	names map[int]string
-	lines map[int][]string // only if somebody wants them
+	lines map[int][]string // only if a check needs them
 }
 
-// count counts the processes that a check is about.
+// count counts the processes of a check.
 func (p *processes) count(c Check) outcome {
-	// A list is fresh enough for all that look in the same part of the interval.
+	// Checks that run within a quarter of the interval share one list.
 	found, err := p.find(c.Process, c.Interval/4)
 	if err != nil {
 		return bad("%s", err)
 	}
-	for _, pid := range found[:min(len(found), mostWatched)] {
+	for _, pid := range found[:min(len(found), maxWatched)] {
 		p.deaths.watch(pid)
 	}
 	text := fmt.Sprintf("%d processes", len(found))
@@ -44,10 +44,10 @@ func (p *processes) count(c Check) outcome {
 	case 1:
 		text = "process " + strconv.Itoa(found[0])
 	}
-	return be(len(found) >= c.Process.Min && (c.Process.Max < 0 || len(found) <= c.Process.Max), text)
+	return result(len(found) >= c.Process.Min && (c.Process.Max < 0 || len(found) <= c.Process.Max), text)
 }
 
-// find returns the living processes that are meant.
+// find returns the living processes that match, from a list of at most this age.
 func (p *processes) find(want Processes, age time.Duration) ([]int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -59,12 +59,12 @@ func (p *processes) find(want Processes, age time.Duration) ([]int, error) {
 	}
 	var found []int
 	for pid, name := range p.names {
-		meant := name == want.Name
+		matches := name == want.Name
 		if withLines {
 			line := p.lines[pid]
-			meant = len(line) >= len(want.Arguments) && slices.Equal(line[:len(want.Arguments)], want.Arguments)
+			matches = len(line) >= len(want.Arguments) && slices.Equal(line[:len(want.Arguments)], want.Arguments)
 		}
-		if meant && alive(pid) {
+		if matches && alive(pid) {
 			found = append(found, pid)
 		}
 	}
@@ -111,7 +111,7 @@ func readProc(pid int, name string) ([]byte, error) {
 	return os.ReadFile("/proc/" + strconv.Itoa(pid) + "/" + name)
 }
 
-// alive reports whether a process is there and is no zombie.
+// alive reports whether a process exists and isn't a zombie.
 func alive(pid int) bool {
 	b, err := readProc(pid, "stat")
 	if err != nil {
@@ -121,7 +121,7 @@ func alive(pid int) bool {
 	return i >= 0 && i+2 < len(b) && !bytes.ContainsRune([]byte("ZXx"), rune(b[i+2]))
 }
 
-// ofPIDFile reports whether the process lives whose number is in a file.
+// ofPIDFile reports whether the process of a PID file is alive.
 func (p *processes) ofPIDFile(path string) outcome {
 	s, err := readStart(path)
 	if err != nil {
@@ -132,16 +132,16 @@ func (p *processes) ofPIDFile(path string) outcome {
 	}
 	pid, err := strconv.Atoi(strings.Fields(s)[0])
 	if err != nil || pid <= 0 {
-		return bad("%q is not the number of a process", s)
+		return bad("%q isn't a process ID", s)
 	}
 	if !alive(pid) {
-		return bad("process %d has ended", pid)
+		return bad("process %d isn't running", pid)
 	}
 	p.deaths.watch(pid)
 	return good("process %d", pid)
 }
 
-// forget has the next look list the processes anew.
+// forget makes the next check list the processes again.
 func (p *processes) forget() {
 	p.mu.Lock()
 	p.at = time.Time{}

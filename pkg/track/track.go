@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package track watches what routers depend on: programs, TCP and HTTP services,
+// Package track runs the checks that routers depend on: programs, TCP and HTTP services,
 // processes, numbers in files, interfaces, addresses, routes and other routers.
 //
-// What the kernel tells is looked at when it does; the rest every interval, one
-// look after the other for each check, and all of them spread over the interval.
+// A check runs once per interval, or when the kernel reports a change. The runs of a check never
+// overlap, and the runs of different checks are spread over the interval.
 package track
 
 import (
@@ -16,105 +16,106 @@ import (
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
-// Kind is what a check looks at.
+// Kind is the kind of a check.
 type Kind string
 
 // The kinds.
 const (
-	Script    Kind = "script"    // a program's exit status
-	TCP       Kind = "tcp"       // whether a connection is made
-	HTTP      Kind = "http"      // a GET's status
-	Process   Kind = "process"   // whether processes of a name run
+	Script    Kind = "script"    // the exit status of a program
+	TCP       Kind = "tcp"       // whether a connection succeeds
+	HTTP      Kind = "http"      // the status of a GET
+	Process   Kind = "process"   // the number of processes
 	PIDFile   Kind = "pidfile"   // whether the process of a PID file runs
 	File      Kind = "file"      // a number in a file
-	Interface Kind = "interface" // whether it is up and has a carrier
-	Address   Kind = "address"   // whether the host has it
-	Route     Kind = "route"     // whether the host has it
-	Router    Kind = "router"    // another router's state
+	Interface Kind = "interface" // whether an interface is up and has a carrier
+	Address   Kind = "address"   // whether the host has an address
+	Route     Kind = "route"     // whether the host has a route
+	Router    Kind = "router"    // the state of another router
 )
 
-// Check is something to watch. Two that are equal are the same one.
+// Check is the configuration of a check. Equal checks are the same check.
 type Check struct {
 	Name string
 	Kind Kind
-	// Rise is how many good looks in a row make it up, Fall how many bad ones
-	// make it down; both are at least 1. The very first look decides alone.
+	// Rise is the number of good results in a row that make the check up, and Fall the number
+	// of bad ones that make it down. Both are at least 1. The first result decides alone.
 	Rise, Fall int
-	// Interval is the time between two looks, Timeout how long one may take.
+	// Interval is the time between two runs, and Timeout the time limit of a run.
 	Interval, Timeout time.Duration
-	// InitFail has it be down before the first look.
+	// InitFail makes the check down before its first run.
 	InitFail bool
 
-	Command script.Command // Script; Timeout is the check's
+	Command script.Command // for Script; its Timeout is that of the check
 	Target  string         // TCP: HOST:PORT; HTTP: the URL; File and PIDFile: the path; Interface and Router: the name
 	HTTP    Request
 	Process Processes
 	Address netip.Addr
 	Route   routing.Sought
-	State   string // Router: the state that is good
+	State   string // Router: the good state
 }
 
-// Request is what an HTTP check asks, beside its URL.
+// Request has the parameters of an HTTP check, beside the URL.
 type Request struct {
-	Host     string   // instead of the URL's, in the header and for TLS
-	Statuses []Status // that are good; none: 200 to 299
+	Host     string   // replaces the host of the URL in the header and for TLS
+	Statuses []Status // the good statuses; 200 to 299 if empty
 	Insecure bool     // accept any certificate
 }
 
 // Status is a range of HTTP statuses.
 type Status struct{ From, To int }
 
-// Processes are those that a process check counts.
+// Processes has the parameters of a process check.
 type Processes struct {
 	Name string // as in /proc/PID/comm
-	// Arguments are the first words of the command line, instead of a name.
+	// Arguments are the first words of the command line. They replace Name.
 	Arguments []string
-	// Min and Max are how many have to be there; Max -1: any number.
+	// Min and Max are the limits for the number of processes. Max -1 is no limit.
 	Min, Max int
 }
 
-// State is what is known of a check.
+// State is the state of a check.
 type State int
 
 // The states.
 const (
-	Unknown State = iota // not looked at yet
+	Unknown State = iota // before the first run
 	Up
 	Down
 )
 
 func (s State) String() string { return [...]string{"unknown", "up", "down"}[s] }
 
-// Report is what is known of a check.
+// Report is the state and the last result of a check.
 type Report struct {
 	Name  string
 	Kind  Kind
 	State State
-	// Value is a File's number.
+	// Value is the number of a File.
 	Value int
-	// Text says what was found, for people.
+	// Text is the result for people.
 	Text string
-	// Since is when the state was entered, Looked when it was last looked.
+	// Since is the time at which the state was entered, Looked the time of the last run.
 	Since, Looked time.Time
-	// Took is how long the last look took.
+	// Took is the duration of the last run.
 	Took time.Duration
-	// Output is the end of what a Script wrote in its last run.
+	// Output is the end of the output of a Script's last run.
 	Output string
-	// Changes is how often the state has changed since the first look.
+	// Changes counts the changes of the state after the first run.
 	Changes uint64
 }
 
-// Limits of what a check changes a priority by.
+// Limits of the numbers that checks use.
 const (
 	maxWeight = 253
 	maxNumber = 1 << 20 // of a file, far beyond any priority
 )
 
-// Effect is what a check does to a router that depends on it, with a weight: with
-// 0 a fault while it is down; a positive one is added while it is up, a negative
-// one while it is down. Reverse takes up for down. A File's number is multiplied
-// with the weight, or is a fault if the weight is 0 and the number isn't; a result
-// below -253 is a fault. A check that is Unknown does nothing.
+// Effect returns the effect of a check on a router that depends on it: the change of the
+// priority, and whether the check is a fault that keeps the router in Initialize. With weight 0
+// the check is a fault while it is down. A positive weight is added while the check is up, and a
+// negative one while it is down. Reverse exchanges up and down. The number of a File is
+// multiplied with the weight; with weight 0 a number other than 0 is a fault, and so is a product
+// below -253. An Unknown check has no effect.
 func Effect(r Report, weight int, reverse bool) (delta int, fault bool) {
 	if r.State == Unknown {
 		return 0, false
@@ -139,7 +140,7 @@ func Effect(r Report, weight int, reverse bool) (delta int, fault bool) {
 	return 0, false
 }
 
-// outcome is what a look found.
+// outcome is the result of one run of a check.
 type outcome struct {
 	good   bool
 	value  int
@@ -154,5 +155,5 @@ func good(format string, args ...any) outcome {
 	return outcome{good: true, text: fmt.Sprintf(format, args...)}
 }
 
-// told reports whether changes are told, so that nothing has to be polled.
-func (k Kind) told() bool { return k == Interface || k == Address || k == Route || k == Router }
+// pushed reports whether Poke is called for all changes, so that the check needs no interval.
+func (k Kind) pushed() bool { return k == Interface || k == Address || k == Route || k == Router }

@@ -15,29 +15,29 @@ import (
 )
 
 const (
-	// spread is the most that is between the first looks of two checks.
+	// spread is the maximum time between the first runs of two checks.
 	spread = 5 * time.Millisecond
-	// mostScripts and mostOthers are how many looks there are at once at most.
-	mostScripts = 256
-	mostOthers  = 1024
-	// grace is how long after its time limit a look may still end.
+	// maxScripts and maxOthers are the maximum numbers of checks that run at once.
+	maxScripts = 256
+	maxOthers  = 1024
+	// grace is the time after its time limit in which a run may still end.
 	grace = 2 * time.Second
 )
 
-// Look looks once at what a check is about.
+// look runs a check once.
 type look func(context.Context, Check) outcome
 
 // Tracker runs checks. Its methods may be called from any goroutine.
 type Tracker struct {
 	look    look
-	sources func(context.Context) error // tells of changes
+	sources func(context.Context) error // calls Poke for changes until its context ends
 	report  func(Report)
 	wake    chan struct{}
 
 	mu      sync.Mutex
 	watched map[string]*watched
 	due     queue
-	waiting [2][]*watched // until others have ended
+	waiting [2][]*watched // checks that are due, while too many others run
 	running [2]int
 	news    []Report
 }
@@ -46,23 +46,23 @@ type Tracker struct {
 type watched struct {
 	check Check
 	counter
-	at      time.Time // of the next look; while one runs, when it is overdue
-	planned time.Time // when the next look was due: the pace is kept
-	index   int       // in the queue, -1: not there
-	queued  bool      // waits until others have ended
+	at      time.Time // of the next run; during a run, the time at which it is overdue
+	planned time.Time // of the next run without delays, which keeps the pace
+	index   int       // in the queue, or -1
+	queued  bool      // is in waiting
 	running bool
-	again   bool // something has changed while it was looked at
+	again   bool // run again at once, because of a Poke during the run
 	gone    bool
 	cancel  context.CancelFunc
 }
 
-// New returns a Tracker that looks at the host with s. Each change is reported:
-// the first look, another state, another number. Reports come one after the
-// other, and must not wait for the Tracker.
+// New returns a Tracker that runs checks on the host with s. It reports each change: the first
+// result, another state, another number. report is called from one goroutine and must not wait
+// for the Tracker.
 func New(s Sources, report func(Report)) *Tracker {
 	l := newLooks(s)
 	t := newTracker(l.look, report)
-	l.tell(t)
+	l.notify(t)
 	t.sources = l.run
 	return t
 }
@@ -71,8 +71,7 @@ func newTracker(l look, report func(Report)) *Tracker {
 	return &Tracker{look: l, report: report, wake: make(chan struct{}, 1), watched: make(map[string]*watched)}
 }
 
-// Set has these checks watched and no others. One that was there before and is
-// unchanged goes on as if nothing had happened.
+// Set replaces the checks. A check that was there before and is unchanged goes on.
 func (t *Tracker) Set(checks []Check) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -87,9 +86,9 @@ func (t *Tracker) Set(checks []Check) {
 			t.drop(before)
 		}
 		w := &watched{check: c, index: -1}
-		w.report = Report{Name: c.Name, Kind: c.Kind, Since: now, Text: "not looked at yet"}
+		w.report = Report{Name: c.Name, Kind: c.Kind, Since: now, Text: "not run yet"}
 		if c.InitFail {
-			w.report.State, w.report.Text = Down, "it is taken for down until it has been good"
+			w.report.State, w.report.Text = Down, "down until the first good result"
 			t.news = append(t.news, w.report)
 		}
 		t.watched[c.Name] = w
@@ -105,7 +104,7 @@ func (t *Tracker) Set(checks []Check) {
 	t.signal()
 }
 
-// drop forgets a check. If it is being looked at, that is ended.
+// drop removes a check, and cancels its run.
 func (t *Tracker) drop(w *watched) {
 	w.gone = true
 	if w.index >= 0 {
@@ -116,7 +115,7 @@ func (t *Tracker) drop(w *watched) {
 	}
 }
 
-// Poke has checks looked at now, those for which which is true.
+// Poke runs the checks for which which returns true at once. A check that is running runs again.
 func (t *Tracker) Poke(which func(Check) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -133,7 +132,7 @@ func (t *Tracker) Poke(which func(Check) bool) {
 	t.signal()
 }
 
-// Reports says what is known of all checks, by name.
+// Reports returns the reports of all checks, sorted by name.
 func (t *Tracker) Reports() []Report {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -145,7 +144,7 @@ func (t *Tracker) Reports() []Report {
 	return all
 }
 
-// Run looks until ctx ends, and returns when the last look has ended.
+// Run runs the checks until ctx ends, and returns when the last run has ended.
 func (t *Tracker) Run(ctx context.Context) error {
 	parts, ctx := errgroup.WithContext(ctx)
 	if t.sources != nil {
@@ -179,15 +178,15 @@ func (t *Tracker) run(ctx context.Context) error {
 	}
 }
 
-// begin begins the looks that are due, and returns the time until the next one.
+// begin starts the checks that are due, and returns the time until the next one is.
 func (t *Tracker) begin(ctx context.Context, looks *sync.WaitGroup) time.Duration {
 	now := time.Now()
 	for len(t.due) > 0 && !t.due[0].at.After(now) {
 		w := t.due[0]
 		heap.Pop(&t.due)
 		if w.running {
-			// It was ended at its limit, or should have been.
-			t.take(w, bad("it doesn't end, although its time is over"), now)
+			// It was canceled at its time limit, but goes on.
+			t.take(w, bad("it doesn't end at its time limit"), now)
 			t.schedule(w, now.Add(w.check.Interval))
 			continue
 		}
@@ -195,7 +194,7 @@ func (t *Tracker) begin(ctx context.Context, looks *sync.WaitGroup) time.Duratio
 		c := class(w.check.Kind)
 		t.waiting[c] = append(t.waiting[c], w)
 	}
-	for c, most := range []int{mostScripts, mostOthers} {
+	for c, most := range []int{maxScripts, maxOthers} {
 		for len(t.waiting[c]) > 0 && t.running[c] < most {
 			w := t.waiting[c][0]
 			t.waiting[c] = t.waiting[c][1:]
@@ -227,7 +226,7 @@ func (t *Tracker) start(ctx context.Context, w *watched, now time.Time, looks *s
 	looks.Go(func() {
 		begun := time.Now()
 		limited, cancel := ctx, context.CancelFunc(func() {})
-		if w.check.Kind != Script { // the runner has the limit
+		if w.check.Kind != Script { // the runner applies the limit to scripts
 			limited, cancel = context.WithTimeout(ctx, w.check.Timeout)
 		}
 		o := t.look(limited, w.check)
@@ -247,24 +246,24 @@ func (t *Tracker) start(ctx context.Context, w *watched, now time.Time, looks *s
 	})
 }
 
-// next plans the next look.
+// next schedules the next run.
 func (t *Tracker) next(w *watched) {
 	now := time.Now()
 	switch {
 	case w.again:
 		t.schedule(w, now)
-	case w.check.Kind.told() && !w.pending():
+	case w.check.Kind.pushed() && !w.pending():
 		if w.index >= 0 {
 			heap.Remove(&t.due, w.index)
 		}
 	default:
 		every := w.check.Interval
 		w.planned = w.planned.Add(every)
-		// One that took its whole interval is looked at again at once; where
-		// more is lost, looks are left out and the pace is kept.
+		// A check that took its whole interval runs again at once. If it is later than
+		// that, runs are skipped and the pace is kept.
 		if late := now.Sub(w.planned); late > every/10 {
 			w.planned = w.planned.Add(late.Truncate(every) + every)
-		} else if late < -every { // it was poked
+		} else if late < -every { // the run was an extra one by Poke
 			w.planned = w.planned.Add(-every)
 		}
 		t.schedule(w, w.planned)
@@ -279,7 +278,7 @@ func (t *Tracker) schedule(w *watched, at time.Time) {
 	}
 }
 
-// take takes what a look has found.
+// take adds a result, and queues a report if it changes something.
 func (t *Tracker) take(w *watched, o outcome, now time.Time) {
 	if w.feed(w.check, o, now) {
 		t.news = append(t.news, w.report)
@@ -293,7 +292,7 @@ func (t *Tracker) signal() {
 	}
 }
 
-// queue is a heap of checks, the next one first.
+// queue is a heap of checks, ordered by the time of their next run.
 type queue []*watched
 
 func (q queue) Len() int           { return len(q) }

@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// host is what the checks of a test look at.
+// host is a fake for the checks of a test.
 type host struct {
 	mu       sync.Mutex
 	bad      map[string]bool
 	takes    map[string]time.Duration
-	looks    map[string][]time.Duration // since the start
-	now, max int                        // that look at once
+	looks    map[string][]time.Duration // the times of the runs, since the start
+	now, max int                        // number of checks that run at once
 	overlaps int
 	current  map[string]bool
 	begun    time.Time
@@ -62,7 +62,7 @@ func (h *host) report(r Report) {
 	h.mu.Unlock()
 }
 
-// reported and looked say what has happened so far.
+// reported and looked return the reports and the runs up to now.
 func (h *host) reported() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -87,7 +87,7 @@ func (h *host) set(name string, good bool) {
 	h.mu.Unlock()
 }
 
-// play runs a tracker for as long as f takes.
+// play runs a tracker while f runs.
 func play(t *testing.T, f func(*host, *Tracker)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -123,7 +123,7 @@ func TestRiseAndFall(t *testing.T) {
 		h.set("a", false)
 		tr.Set([]Check{c})
 		at := func(d time.Duration) { time.Sleep(d - time.Since(h.begun)); synctest.Wait() }
-		at(500 * time.Millisecond) // the first look decides alone
+		at(500 * time.Millisecond) // the first result decides alone
 		h.set("a", true)
 		at(2500 * time.Millisecond) // good at 1 s and 2 s
 		h.set("a", false)
@@ -156,7 +156,7 @@ func TestInitFail(t *testing.T) {
 	})
 }
 
-// Looks keep their pace, whatever one takes, and one ends before the next begins.
+// Checks keep their pace, however long a run takes, and runs of one check don't overlap.
 func TestPace(t *testing.T) {
 	play(t, func(h *host, tr *Tracker) {
 		fast, slow, hangs := check("fast"), check("slow"), check("hangs")
@@ -188,7 +188,7 @@ func TestPace(t *testing.T) {
 	})
 }
 
-// A look that never ends is told.
+// A run that never ends is reported.
 func TestOverdue(t *testing.T) {
 	play(t, func(h *host, tr *Tracker) {
 		c := check("a") // a script's time limit is the runner's
@@ -207,7 +207,7 @@ func TestOverdue(t *testing.T) {
 	})
 }
 
-// Many checks are spread over the interval, each once in it.
+// Many checks are spread over the interval, and each runs once in it.
 func TestSpread(t *testing.T) {
 	play(t, func(h *host, tr *Tracker) {
 		var all []Check
@@ -234,7 +234,7 @@ func TestSpread(t *testing.T) {
 	})
 }
 
-// However many hang, there is a limit, and all get their turn.
+// The number of checks that run at once has a limit, and checks that hang don't starve others.
 func TestManyHang(t *testing.T) {
 	play(t, func(h *host, tr *Tracker) {
 		var all []Check
@@ -246,7 +246,7 @@ func TestManyHang(t *testing.T) {
 		tr.Set(all)
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
-		if most := h.most(); most != mostScripts {
+		if most := h.most(); most != maxScripts {
 			t.Errorf("%d at once", most)
 		}
 		for name, looks := range h.looked() {
@@ -276,7 +276,7 @@ func TestPoke(t *testing.T) {
 		if !slices.Equal(h.reported(), want) || len(h.looked()["told"]) != 4 {
 			t.Errorf("%q, want %q; looked %v", h.reports, want, h.looked())
 		}
-		// What happens while it is looked is looked at once more.
+		// A Poke during a run makes the check run once more.
 		h.mu.Lock()
 		h.takes["polled"] = 500 * time.Millisecond
 		h.mu.Unlock()
@@ -299,7 +299,7 @@ func TestSet(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 		synctest.Wait()
 		b.Interval = 2 * time.Second
-		tr.Set([]Check{a, b}) // c is being looked at
+		tr.Set([]Check{a, b}) // c is running
 		time.Sleep(1000 * time.Millisecond)
 		synctest.Wait()
 		reports := tr.Reports()

@@ -14,21 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A written file is looked at when it is closed: before that it may be half
-// written.
+// fileEvents doesn't have IN_MODIFY, because a file may be half written until it is closed.
 const fileEvents = unix.IN_CLOSE_WRITE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE | unix.IN_ONLYDIR
 
-// files tells of changes of files, where the kernel does: not on network file
-// systems, which are why each file is looked at every interval, too.
+// files reports changes of files by inotify. The kernel doesn't report changes on network file
+// systems, so file checks run at their interval too.
 type files struct {
 	poke func(path string)
 
 	mu      sync.Mutex
 	inotify *os.File
-	dirs    map[int32]map[string]bool // as they were named, by the kernel's numbers
+	dirs    map[int32]map[string]bool // the paths of the directory of each watch descriptor
 }
 
-// open begins.
+// open creates the inotify instance.
 func (f *files) open() error {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
@@ -40,7 +39,7 @@ func (f *files) open() error {
 	return nil
 }
 
-// watch has changes of a file told. Where that is not possible it does nothing.
+// watch starts to report changes of a file. If that isn't possible it does nothing.
 func (f *files) watch(path string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -62,7 +61,7 @@ func (f *files) watch(path string) {
 	})
 }
 
-// run tells of changes until close.
+// run reports changes until close.
 func (f *files) run() error {
 	buffer := make([]byte, 64<<10)
 	for {
@@ -102,7 +101,7 @@ func (f *files) tell(dir int32, name string, mask uint32) {
 
 func (f *files) close() { _ = f.inotify.Close() }
 
-// deaths tells when processes end.
+// deaths reports the end of processes.
 type deaths struct {
 	poke func(pid int)
 
@@ -112,7 +111,7 @@ type deaths struct {
 	waits   sync.WaitGroup
 }
 
-// watch has the end of a process told. It costs a descriptor and no thread.
+// watch starts to report the end of a process. It needs a file descriptor and no thread.
 func (d *deaths) watch(pid int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -121,7 +120,7 @@ func (d *deaths) watch(pid int) {
 	}
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
-		return // it has ended, or is looked at every interval
+		return // the next run of the check notices the end
 	}
 	f := os.NewFile(uintptr(fd), "pidfd")
 	if d.watched == nil {
@@ -151,7 +150,7 @@ func (d *deaths) close() {
 	d.mu.Lock()
 	d.closed = true
 	for _, f := range d.watched {
-		_ = f.Close() // its wait ends, and closes it again
+		_ = f.Close() // ends the wait, which closes it again
 	}
 	d.mu.Unlock()
 	d.waits.Wait()

@@ -126,7 +126,7 @@ func unshown(h *heard) string {
 	if count == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d advertisements for %d virtual routers aren't shown, because there are too many senders: only those that advertise repeatedly are", count, routers)
+	return fmt.Sprintf("%d advertisements for %d virtual routers aren't shown: there are too many senders, so only those that advertise repeatedly are shown", count, routers)
 }
 
 // line returns a row without the values that change with each advertisement.

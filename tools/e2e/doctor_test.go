@@ -119,7 +119,7 @@ func TestDoctor(t *testing.T) {
 		{"nft ingress", "firewall", "rule 2 of nft chain netdev guard in", doctor.Warning, func(p *patient) {
 			p.run(`nft 'table netdev guard { chain in { type filter hook ingress device "eth0" priority 0; ip protocol 112 drop; }; }'`)
 		}, nil},
-		{"nft egress", "firewall", "every other host takes over", doctor.Problem, func(p *patient) {
+		{"nft egress", "firewall", "another host takes over", doctor.Problem, func(p *patient) {
 			p.run(`nft 'table netdev guard { chain out { type filter hook egress device "eth0" priority 0; meta l4proto { 88, 112 } counter drop; }; }'`)
 		}, nil},
 		{"neighbour discovery", "firewall", "neighbour solicitations", doctor.Problem, func(p *patient) {

@@ -117,7 +117,7 @@ func TestBadHooks(t *testing.T) {
 		"hang":    {"timeout", "killed at its time limit", ""},
 		"daemon":  {"ok", "exit status 0", "started\n"},
 		"flood":   {"ok", "exit status 0", "x\nthe end\n"},
-		"open":    {"refused", "everybody may write to " + open, ""},
+		"open":    {"refused", "all users may write to " + open, ""},
 		"missing": {"failed", "there is no " + dir + "/missing", ""},
 	} {
 		r := a.ran(name, "MASTER")

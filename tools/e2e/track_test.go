@@ -203,7 +203,7 @@ routers:
 	f := s.withFile(s.a, fmt.Sprintf(text, script))
 	code, err := f.Wait(s.ctx)
 	s.ok(err)
-	if out := f.Output(); code != 1 || !strings.Contains(out, "others may change it: everybody may write to "+script) || !strings.Contains(out, "failoverd.yaml:3:27:") {
+	if out := f.Output(); code != 1 || !strings.Contains(out, "others may change it: all users may write to "+script) || !strings.Contains(out, "failoverd.yaml:3:27:") {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
 	s.withFile(s.a, "global: {allow_insecure_scripts: true}\n"+fmt.Sprintf(text, script)).router("web", "ipv4", inState("Active"))

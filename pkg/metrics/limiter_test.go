@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// serve serves a daemon's metrics until the end of the test.
+// serve serves the metrics of a daemon until the test ends.
 func serve(t *testing.T, s Source) (address string) {
 	t.Helper()
 	l, err := Listen("127.0.0.1:0")
@@ -44,19 +44,19 @@ func big() *source {
 	return s
 }
 
-// Clients that do nothing, that never end a request, that never read the answer, or
-// that ask and ask again, are as many as they like: the others are answered.
-func TestHoldingPlaces(t *testing.T) {
+// Any number of clients that do nothing, never finish a request, never read the answer, or ask
+// without a pause don't keep others from an answer.
+func TestIdleConnections(t *testing.T) {
 	const holders = connections + 50
 	for name, c := range map[string]struct {
 		source Source
 		say    string
 	}{
-		"silence":           {lan(), ""},
-		"an endless header": {lan(), "GET /metrics HTTP/1.1\r\nHost: x\r\nX: "},
-		"an endless body":   {lan(), "GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"},
-		"no ear":            {lan(), strings.Repeat("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 100)},
-		"no ear for much":   {big(), "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"},
+		"silence":                     {lan(), ""},
+		"an endless header":           {lan(), "GET /metrics HTTP/1.1\r\nHost: x\r\nX: "},
+		"an endless body":             {lan(), "GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"},
+		"no reading":                  {lan(), strings.Repeat("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 100)},
+		"no reading of a long answer": {big(), "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			address := serve(t, c.source)
@@ -66,7 +66,7 @@ func TestHoldingPlaces(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer func() { _ = conn.Close() }()
-				_, _ = io.WriteString(conn, c.say) // it may have lost its place
+				_, _ = io.WriteString(conn, c.say) // the limiter may have closed it
 			}
 			client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
 			for range 5 {
@@ -85,7 +85,7 @@ func TestHoldingPlaces(t *testing.T) {
 	}
 }
 
-// from is a connection from an address.
+// from returns a connection from an address.
 type from struct {
 	net.Conn
 	address net.Addr
@@ -93,32 +93,32 @@ type from struct {
 
 func (f from) RemoteAddr() net.Addr { return f.address }
 
-// Who has most places loses one first, the one that has come no further for longest.
-func TestWhoLosesAPlace(t *testing.T) {
-	p := newPlaces(nil, 4)
-	enter := func(ip string) *guest {
+// The source with the most connections loses one first, the one without progress for longest.
+func TestReplacedConnection(t *testing.T) {
+	p := newLimiter(nil, 4)
+	enter := func(ip string) *limitedConn {
 		conn := from{address: &net.TCPAddr{IP: net.ParseIP(ip), Port: 1}}
-		return &guest{Conn: conn, at: p, source: sourceOf(conn)}
+		return &limitedConn{Conn: conn, limiter: p, source: sourceOf(conn)}
 	}
 	prometheus := enter("192.0.2.1")
 	a, b, c := enter("2001:db8::1"), enter("2001:db8::2"), enter("2001:db8::3") // one network
-	for _, g := range []*guest{prometheus, a, b, c} {
+	for _, g := range []*limitedConn{prometheus, a, b, c} {
 		if out := p.admit(g); out != nil {
-			t.Errorf("%v has lost its place, and there are more", out.source)
+			t.Errorf("%v was replaced below the limit", out.source)
 		}
 	}
 	p.state(a, http.StateActive)
-	for i, want := range []*guest{b, c, a} {
+	for i, want := range []*limitedConn{b, c, a} {
 		if out := p.admit(enter("2001:db8::" + fmt.Sprint(4+i))); out != want {
-			t.Errorf("%d: another has lost its place", i)
+			t.Errorf("%d: the wrong connection was replaced", i)
 		}
 	}
-	if !p.taken[prometheus] || len(p.taken) != 4 {
-		t.Errorf("%d places", len(p.taken))
+	if !p.open[prometheus] || len(p.open) != 4 {
+		t.Errorf("%d connections", len(p.open))
 	}
 }
 
-// The daemon is asked a few times, however many ask for its metrics.
+// Many clients cause only a few requests to the daemon.
 func TestManyScrapes(t *testing.T) {
 	c := new(counting)
 	address := serve(t, c)
