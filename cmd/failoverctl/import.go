@@ -79,6 +79,12 @@ the result exists already, or if no router is left for failoverd.`,
 				return err
 			}
 			r, err := importFile(path, from, output, id)
+			var other *migrate.OtherError
+			if errors.As(err, &other) {
+				for _, line := range other.Lines {
+					fmt.Fprintf(c.ErrOrStderr(), "%s:%s\n", other.Path, line)
+				}
+			}
 			if err != nil {
 				return err
 			}

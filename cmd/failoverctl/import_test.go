@@ -43,6 +43,8 @@ func TestImport(t *testing.T) {
 		{[]string{source, "-o", result, "--force"}, 0, "later"},
 		{[]string{write("balancer.conf", "virtual_server 192.0.2.10 80 {\n}\n")}, exitFailure, "nothing for failoverd in it: it has no vrrp_instance"},
 		{[]string{write("cloud.conf", "vrrp_instance a {\n  interface eth0\n  virtual_router_id 51\n}\n")}, exitFailure, "all of its routers are commented out"},
+		{[]string{write("frr.conf", "interface eth0\n vrrp 51 version 3\n")}, exitFailure, "frr.conf:1: interface eth0\n"},
+		{[]string{write("config.boot", "set high-availability vrrp group web vrid 51\n")}, exitFailure, "/run/keepalived/keepalived.conf"},
 		{[]string{write("two.conf", two)}, 0, "1 of 2 routers are commented out"},
 		{[]string{write("two.conf", two), "--verbose"}, 0, "state: the priority decides"},
 		{[]string{write("hosts.conf", "@one vrrp_instance a {\n  interface eth0\n  virtual_router_id 51\n  state BACKUP\n  virtual_ipaddress {\n    192.0.2.10/24\n  }\n@one }\nglobal_defs {\n}\n"), "--config-id", "one"}, 0, "Not needed: state (--verbose tells why)\neverything translated one to one\n"},

@@ -56,10 +56,10 @@ func LooksLikeFailover(content []byte) bool {
 	return ours && errors.Is(err, io.EOF)
 }
 
-// unmarked is a content without the byte order mark that may be before it.
+// unmarked returns a content without a byte order mark.
 func unmarked(content []byte) []byte { return bytes.TrimPrefix(content, []byte("\ufeff")) }
 
-// Limits of the Rust failover's file: what has more is something else.
+// Limits of the Rust failover's file. A larger file is something else.
 const (
 	maxFields    = 100 // of an object
 	maxAllFields = 200_000
@@ -99,7 +99,7 @@ func readObjects(path string, content []byte) (all []object, err error) {
 	content = unmarked(content)
 	d := json.NewDecoder(bytes.NewReader(content))
 	d.UseNumber()
-	// The decoder is before what separates a token from the last.
+	// The offset of the decoder is before the separator of the next token.
 	counted, lines := 0, 1
 	line := func() int {
 		at := int(d.InputOffset())
@@ -196,7 +196,7 @@ func readObjects(path string, content []byte) (all []object, err error) {
 	return all, nil
 }
 
-// failoverRouter makes a router of an object.
+// failoverRouter translates an object into a router.
 func (c *collector) failoverRouter(path string, o object) *router {
 	r := &router{place: Finding{Path: path, Line: o.line, Directive: "router"}, order: o.order}
 	find := func(f field, kind Kind, format string, args ...any) {
@@ -205,7 +205,7 @@ func (c *collector) failoverRouter(path string, o object) *router {
 	last := make(map[string]field)
 	for _, f := range o.fields {
 		if before, twice := last[f.name]; twice {
-			find(before, Unknown, "it is here again on line %d, which is taken", f.line)
+			find(before, Unknown, "it is here again on line %d, which counts", f.line)
 		}
 		last[f.name] = f
 	}
@@ -231,7 +231,7 @@ func (c *collector) failoverRouter(path string, o object) *router {
 	}
 	missing := func(key string) {
 		f := r.place
-		f.Kind, f.Text = Unknown, fmt.Sprintf("it has no %s that could be taken. The router is commented out until it has", key)
+		f.Kind, f.Text = Unknown, fmt.Sprintf("it has no usable %s: add one. The router is commented out", key)
 		c.add(r.order, f, nil, r)
 		r.blocked = "it has no " + key
 	}
@@ -243,7 +243,7 @@ func (c *collector) failoverRouter(path string, o object) *router {
 		}
 	} else {
 		f := r.place
-		f.Directive, f.Kind, f.Text = "name", Unneeded, "it had a name by chance at each start; here it is called INTERFACE-VRID"
+		f.Directive, f.Kind, f.Text = "name", Unneeded, "the Rust failover names it at random at each start; here it is called INTERFACE-VRID"
 		c.add(r.order, f, nil, r)
 	}
 	var iface string
@@ -271,8 +271,8 @@ func (c *collector) failoverRouter(path string, o object) *router {
 		r.set("preempt", "false")
 	}
 	r.set("virtual_mac", "auto", c.once(
-		"The addresses are at the virtual MAC, on the interface itself. The Rust failover has",
-		"a macvlan for them, as `virtual_mac: macvlan` has.")...)
+		"The addresses are at the virtual MAC, on the interface itself. The Rust failover makes",
+		"a macvlan for them, as `virtual_mac: macvlan` does.")...)
 	for _, f := range o.fields {
 		if _, unread := last[f.name]; unread {
 			find(f, Unknown, "the Rust failover has no such key and ignores it")
@@ -307,18 +307,18 @@ func (c *collector) failoverAddresses(r *router, last map[string]field, find fun
 	}
 	if kept == 0 {
 		g := r.place
-		g.Kind, g.Text = Unknown, "it has no address that could be taken. The router is commented out until it has"
+		g.Kind, g.Text = Unknown, "it has no usable address: add one. The router is commented out"
 		c.add(r.order, g, nil, r)
 		r.blocked = "it has no address"
 	}
 }
 
-// shown is a value as a finding shows it.
+// shown returns a value as a finding shows it.
 func shown(raw json.RawMessage) string {
 	return "`" + cut(strings.Join(strings.Fields(string(raw)), " ")) + "`"
 }
 
-// kindOf says what a token is. What it has in it may be long, and anything.
+// kindOf names the kind of a token. Its content may be long, so no error shows it.
 func kindOf(t json.Token) string {
 	switch t.(type) {
 	case string:

@@ -98,7 +98,7 @@ func Here() Options {
 // Keepalived translates a keepalived configuration as keepalived would read it on
 // this host. It reads path by open, and the files that it includes by open and glob.
 // An error names the file, the line and the remedy. It is an ErrNothing for a file
-// without a vrrp_instance.
+// without a vrrp_instance, and an *OtherError for a file of FRR or VyOS.
 func Keepalived(path string, open func(string) ([]byte, error), glob func(pattern string) ([]string, error)) (*Result, error) {
 	return KeepalivedWith(path, open, glob, Here())
 }
@@ -108,6 +108,9 @@ func KeepalivedWith(path string, open func(string) ([]byte, error), glob func(pa
 	content, err := open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read keepalived's configuration: %w", err)
+	}
+	if err := recognise(path, content); err != nil {
+		return nil, err
 	}
 	t := newTranslator(o)
 	root, err := t.read(path, content, open, glob)

@@ -98,7 +98,7 @@ func (p *preprocessor) file(path string, content []byte) error {
 		condition, rest := cutCondition(s)
 		if m := definition.FindStringSubmatch(rest); m != nil && strings.TrimSpace(m[2]) == `\` {
 			name, since = m[1], number
-			if !p.ours(l, condition, rest) {
+			if !p.ours(l, condition) {
 				name = skippedName
 			}
 			value.Reset()
@@ -119,7 +119,7 @@ const skippedName = "@"
 
 // ours reports whether the condition of a line, the word behind its @, is this
 // host's. It notes a line that another host has.
-func (p *preprocessor) ours(l line, condition, rest string) bool {
+func (p *preprocessor) ours(l line, condition string) bool {
 	if condition == "" {
 		return true
 	}
@@ -133,11 +133,8 @@ func (p *preprocessor) ours(l line, condition, rest string) bool {
 		l.order = len(p.lines)
 		p.skipped = &l
 	}
-	directive, _, _ := strings.Cut(rest, " ")
-	if directive == "" || strings.HasPrefix(directive, "$") {
-		directive = "@" + condition
-	}
-	p.find(l, cut(directive), Unneeded, fmt.Sprintf("it is for %s", hosts(condition)))
+	// The line may be a secret, so only its condition is shown.
+	p.find(l, cut("@"+condition), Unneeded, "the line is for "+hosts(condition))
 	return false
 }
 
@@ -185,7 +182,7 @@ func (p *preprocessor) process(l line, depth int) error {
 		return fmt.Errorf("%s:%d: the variables of this line have each other in their values: break the circle", l.path, l.number)
 	}
 	condition, s := cutCondition(strings.TrimSpace(l.text))
-	if !p.ours(l, condition, s) || s == "" {
+	if !p.ours(l, condition) || s == "" {
 		return nil
 	}
 	l.text = s

@@ -121,8 +121,9 @@ func clean(s string) string {
 }
 
 // cut shortens a text of the source to 48 characters.
-func cut(s string) string {
-	const most = 48
+func cut(s string) string { return cutTo(s, 48) }
+
+func cutTo(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}

@@ -86,7 +86,7 @@ func sources(t *testing.T, pattern string, least int) []string {
 var alpha = Options{ConfigID: "alpha", Getenv: func(name string) (string, bool) { return "from-" + name, name == "NAME" }, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.3")}}
 
 func TestKeepalived(t *testing.T) {
-	for _, path := range slices.Concat(sources(t, "testdata/keepalived/*.conf", 6), sources(t, "testdata/syntax/*.conf", 6), sources(t, "testdata/cases/*.conf", 23)) {
+	for _, path := range slices.Concat(sources(t, "testdata/keepalived/*.conf", 6), sources(t, "testdata/syntax/*.conf", 6), sources(t, "testdata/cases/*.conf", 23), sources(t, "testdata/stock/*.conf", 5), sources(t, "testdata/directives/*.conf", 30), sources(t, "testdata/directives-2.4/*.conf", 9)) {
 		name := strings.TrimSuffix(path, ".conf")
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			open, glob := in(filepath.Dir(path))
@@ -99,6 +99,25 @@ func TestKeepalived(t *testing.T) {
 			golden(t, name+".yaml", string(r.YAML))
 			golden(t, name+".findings.txt", written(r.Findings))
 		})
+	}
+}
+
+// Files that packages and tutorials have are translated without a remark.
+func TestStock(t *testing.T) {
+	for _, path := range sources(t, "testdata/stock/*.conf", 5) {
+		open, glob := in(filepath.Dir(path))
+		r, err := KeepalivedWith(filepath.Base(path), open, glob, alpha)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range r.Findings {
+			if f.Kind != Unneeded {
+				t.Errorf("a remark: %s", f)
+			}
+		}
+		if r.Routers != 1 || r.CommentedOut != 0 {
+			t.Errorf("%s: %d routers, %d commented out", path, r.Routers, r.CommentedOut)
+		}
 	}
 }
 
@@ -119,13 +138,13 @@ func TestKeepalivedErrors(t *testing.T) {
 
 // No password is written anywhere but to its file.
 func TestSecret(t *testing.T) {
-	for _, path := range []string{"testdata/keepalived/haproxy-pair.conf", "testdata/syntax/authentication.conf", "testdata/syntax/conditions.conf", "testdata/syntax/values.conf"} {
+	for _, path := range []string{"testdata/keepalived/haproxy-pair.conf", "testdata/syntax/authentication.conf", "testdata/syntax/conditions.conf", "testdata/syntax/values.conf", "testdata/syntax/secrets.conf", "testdata/directives-2.4/hmac.conf", "testdata/cases/07-secret-on-one-line.conf", "testdata/cases/08-secret-without-braces.conf"} {
 		open, glob := in(".")
 		r, err := KeepalivedWith(path, open, glob, alpha)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, secret := range []string{"not2tell", "auth_pass one", "auth_pass two", "secret"} {
+		for _, secret := range []string{"not2tell", "auth_pass one", "auth_pass two", "S3cretXy"} {
 			if all := string(r.YAML) + written(r.Findings) + fmt.Sprintf("%v %+v %q", r.Keys, r.Keys, r.Keys); strings.Contains(all, secret) {
 				t.Errorf("%s: %q is in the result: %s", path, secret, all)
 			}

@@ -48,7 +48,7 @@ func foreign(text string) rule  { return rule{kind: Foreign, text: text} }
 func unneeded(text string) rule { return rule{kind: Unneeded, text: text} }
 func changed(text string) rule  { return rule{kind: Changed, text: text} }
 
-// topRules are those of what is outside of blocks.
+// topRules are the rules outside of blocks.
 var topRules = rules{
 	"global_defs":              {apply: block(globalRules)},
 	"vrrp_instance":            {apply: beginInstance},
@@ -65,7 +65,7 @@ var topRules = rules{
 	"track_group":              foreign(noStatic),
 	"linkbeat_interfaces":      unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
 	"linkbeat_use_polling":     unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
-	"interface_up_down_delays": later("failoverd has no delay for interfaces that go up and down yet: it reacts at once"),
+	"interface_up_down_delays": later("failoverd has no delay for interfaces yet: it reacts to up and down at once"),
 	"virtual_server":           foreign(lvs),
 	"virtual_server_group":     foreign(lvs),
 	"SSL":                      foreign(lvs),
@@ -142,10 +142,10 @@ var globalRules = rules{
 	"vrrp_garp_extra_if":              unneeded(extraText),
 	"vrrp_vmac_garp_intvl":            unneeded(extraText),
 
-	"startup_script":          foreign("have systemd run it: ExecStartPre= in failoverd's unit"),
-	"startup_script_timeout":  foreign("have systemd run it: ExecStartPre= in failoverd's unit"),
-	"shutdown_script":         foreign("have systemd run it: ExecStopPost= in failoverd's unit"),
-	"shutdown_script_timeout": foreign("have systemd run it: ExecStopPost= in failoverd's unit"),
+	"startup_script":          foreign("let systemd run it: ExecStartPre= in failoverd's unit"),
+	"startup_script_timeout":  foreign("let systemd run it: ExecStartPre= in failoverd's unit"),
+	"shutdown_script":         foreign("let systemd run it: ExecStopPost= in failoverd's unit"),
+	"shutdown_script_timeout": foreign("let systemd run it: ExecStopPost= in failoverd's unit"),
 
 	"notification_email":      {apply: mail},
 	"notification_email_from": {apply: mail},
@@ -161,7 +161,7 @@ var globalRules = rules{
 	"vrrp_notify_fifo":                 {apply: fifo},
 	"vrrp_notify_fifo_script":          foreign(fifoReader),
 	"vrrp_notify_priority_changes":     later(noPriorities),
-	"fifo_write_vrrp_states_on_reload": later("the FIFO has changes of states only; `failoverctl status` says what they are"),
+	"fifo_write_vrrp_states_on_reload": later("the FIFO gets changes of states only; `failoverctl status` shows the states"),
 	"script_user": {apply: func(t *translator, _ *instance, n *node) {
 		t.globals = append(t.globals, pair{key: "script_user", value: text(strings.Join(n.args(), ":"))})
 	}},
@@ -381,7 +381,7 @@ func downTimer(t *translator, in *instance, n *node) {
 	}
 	if v < vrrp.MinDownAfter {
 		v = vrrp.MinDownAfter
-		t.find(n, Changed, "failoverd waits for %d missing advertisements at least. Have it so on all hosts", v)
+		t.find(n, Changed, "failoverd waits for %d missing advertisements at least. Set it so on all hosts", v)
 	}
 	t.orGlobal(in).downAfter, t.orGlobal(in).downNode = v, n
 }
@@ -494,10 +494,10 @@ var instanceRules = rules{
 	"unicast_fault_no_peer": {apply: func(_ *translator, in *instance, n *node) { in.faultless = n }},
 	"old_unicast_checksum": {apply: func(t *translator, _ *instance, n *node) {
 		if n.arg(1) == "never" {
-			t.find(n, Unneeded, "failoverd's checksum never has the group's address in it")
+			t.find(n, Unneeded, "failoverd's checksum never covers the group's address")
 			return
 		}
-		t.find(n, Changed, "failoverd puts the peer's address into the checksum, and not the group's, which keepalived did up to 1.3.6")
+		t.find(n, Changed, "failoverd's checksum covers the peer's address. keepalived up to 1.3.6 took the group's")
 	}},
 	"mcast_dst_ip": {apply: func(t *translator, in *instance, n *node) {
 		if group := n.arg(1); group != "224.0.0.18" && !strings.EqualFold(group, "ff02::12") {
@@ -518,7 +518,7 @@ var instanceRules = rules{
 	"use_vmac_addr":  changed("addresses on other interfaces are at those interfaces' MACs"),
 	"vmac_xmit_base": {apply: func(t *translator, in *instance, n *node) { in.xmitBase = n }},
 	"use_ipvlan":     changed("failoverd makes no ipvlan: the addresses are on the interface itself"),
-	"native_ipv6":    unneeded("the addresses say it"),
+	"native_ipv6":    unneeded("the addresses decide the family"),
 
 	"dont_track_primary": changed("failoverd doesn't take part while the interface is down"),
 	"track_interface":    {apply: uses(kindInterface)},
@@ -552,9 +552,9 @@ var instanceRules = rules{
 	"notify_backup":              hook("notify_backup"),
 	"notify_fault":               hook("notify_fault"),
 	"notify_stop":                hook("notify_stop"),
-	"notify_deleted":             changed("a router that a reload removes is told STOP, by notify_stop and notify"),
+	"notify_deleted":             changed("a router that a reload removes runs notify_stop, and notify with STOP"),
 	"notify":                     hook("notify"),
-	"notify_master_rx_lower_pri": later("failoverd tells of states only; `failoverctl events --follow` shows another Active"),
+	"notify_master_rx_lower_pri": later("failoverd runs programs for states only; `failoverctl events --follow` shows another Active"),
 	"notify_priority_changes":    later(noPriorities),
 	"smtp_alert":                 {apply: mail},
 }

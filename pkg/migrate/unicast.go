@@ -20,7 +20,7 @@ const primarySource = "failoverd sends from the interface's primary address, for
 func unicastPeers(t *translator, in *instance, n *node) {
 	n.tell()
 	if len(n.block) == 0 {
-		t.find(n, Unneeded, "it is empty, so keepalived uses multicast too")
+		t.find(n, Unneeded, "it is empty, so keepalived uses multicast, too")
 		return
 	}
 	in.unicast = n
@@ -81,7 +81,7 @@ func (t *translator) unicast(in *instance) {
 		return
 	}
 	if in.faultless != nil {
-		t.find(in.faultless, Unneeded, "it has peers; without any failoverd refuses unicast")
+		t.find(in.faultless, Unneeded, "failoverd refuses unicast without a peer anyway")
 	}
 	var lines []string
 	if in.source != nil {
