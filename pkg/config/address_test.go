@@ -29,7 +29,7 @@ func TestAddressRemedies(t *testing.T) {
 		"192.0.2.10/24/24":  "write it like 192.0.2.10/24",
 		"192.0.2.10:80":     "write it like 192.0.2.10/24",
 		"2001:db8::10/129":  "write it like 192.0.2.10/24",
-		"fe80::1%eth0":      "leave the zone away, the interface is given already",
+		"fe80::1%eth0":      "remove the zone, because the interface is known",
 		"::":                "use a unicast address of the network",
 		"0.0.0.0/0":         "use a unicast address of the network",
 		"239.1.2.3":         "use a unicast address of the network",

@@ -13,24 +13,24 @@ import (
 	"github.com/failoverd/failoverd/pkg/auth"
 )
 
-// Authentication says how a router's advertisements are authenticated, and where
-// the secrets are; it has none of them itself. The zero value is none.
+// Authentication says how a router's advertisements are authenticated, and where the
+// secrets are. It has no secret itself. The zero value is no authentication.
 type Authentication struct {
 	Type auth.Type
-	// Keys are HMAC's, or the password under id 0.
+	// Keys are the keys of HMAC, or the password with the id 0.
 	Keys []Key
-	// Send is the id of the key that HMAC is sent with.
+	// Send is the id of the key to send with, for HMAC.
 	Send int
 	Mode auth.Mode
-	// Window is how far the clocks of two hosts may be apart, 1s to 300s, or 0
-	// for any time; AutoWindow is three intervals of the router, 5s at least.
+	// Window is the greatest difference between the clocks of two hosts, 1s to 300s, or 0
+	// for no limit. AutoWindow is three intervals of the router, and at least 5s.
 	Window time.Duration
 }
 
-// AutoWindow leaves the window to the interval.
+// AutoWindow derives the window from the interval.
 const AutoWindow time.Duration = -1
 
-// Key is where a key is: in a file, or in a credential of the service.
+// Key is the place of a key: a file, or a credential of the service.
 type Key struct {
 	ID         int // 1 to 255; 0 for a password
 	File       string
@@ -70,19 +70,19 @@ func (k Key) String() string {
 	return g.String()
 }
 
-// Settings are what package auth needs but for the secrets, with the window that
-// suits an interval.
+// Settings returns the settings of package auth without the secrets. An AutoWindow depends
+// on the interval.
 func (a Authentication) Settings(interval time.Duration) auth.Settings {
 	window := a.Window
 	if window == AutoWindow {
-		// In whole seconds, as everything in a trailer is judged.
+		// A trailer counts whole seconds.
 		window = min(max(3*interval, 5*time.Second).Truncate(time.Second), auth.WindowMax)
 	}
 	return auth.Settings{Type: a.Type, Mode: a.Mode, Send: uint8(a.Send), Window: window}
 }
 
-// authenticationProblems are what is wrong with it. Item 0 is the group of keys,
-// behind which come those of the list.
+// authenticationProblems returns the problems of the authentication. Item 0 is the whole
+// group, the others are the list of keys.
 func (r Router) authenticationProblems() (all []Problem) {
 	a := r.Authentication
 	add := func(item int, format string, args ...any) {
@@ -110,20 +110,20 @@ func (r Router) authenticationProblems() (all []Problem) {
 		case twice[i]:
 			add(item, "%s is given twice", name)
 		case (k.File == "") == (k.Credential == ""):
-			add(item, "%s is in a file or in a credential of the service: give one of them", name)
+			add(item, "%s has to be either in a file or in a credential of the service", name)
 		case strings.ContainsRune(k.Credential, '/'):
 			add(item, "%s can't be a credential's name: it is that of LoadCredential=NAME:FILE in the unit", quote(k.Credential))
 		}
 		if k.File != "" && !filepath.IsAbs(k.File) {
-			add(item, "%s is in a file, of which this isn't an absolute path: write it from the root, like /etc/failoverd/key", name)
-			all[len(all)-1].Secret = true // somebody may take it for the place of the key itself
+			add(item, "the file of %s isn't an absolute path: write it from the root, like /etc/failoverd/key", name)
+			all[len(all)-1].Secret = true // an administrator may have written the key itself
 		}
 	}
 	if a.Type == auth.HMAC && len(a.Keys) > 0 && !slices.ContainsFunc(a.Keys, func(k Key) bool { return k.ID == a.Send }) {
 		add(0, "no key has the id %d, which is to be sent with: `send` is the id of one of the keys", a.Send)
 	}
 	if a.Window != 0 && a.Window != AutoWindow && (a.Window < auth.WindowMin || a.Window > auth.WindowMax || a.Window%time.Second != 0) {
-		add(0, "the window can't be %v: it is 1s to 300s in whole seconds, or 0s for any time", a.Window)
+		add(0, "window %v is out of range: it is 1s to 300s in whole seconds, or 0s to accept any time", a.Window)
 	}
 	return all
 }
@@ -133,7 +133,8 @@ var (
 	authModes = []string{string(auth.ReceiveOnly), string(auth.Permit), string(auth.Enforce)}
 )
 
-// authenticationKeys are those below authentication.
+// authenticationKeys returns the keys below authentication. It appends the nodes of the
+// list of keys to items.
 func authenticationKeys(items *[]*node) []key[Authentication] {
 	single := func(name, doc string, field func(*Key) *string) key[Authentication] {
 		return textKey(name, doc, func(a *Authentication) *string {
@@ -144,7 +145,7 @@ func authenticationKeys(items *[]*node) []key[Authentication] {
 		})
 	}
 	return []key[Authentication]{
-		need(choiceKey("type", "`hmac` is HMAC-SHA-256 in a trailer, as keepalived 2.4 sends it (auth_hmac). Version 2 also has `password`, in clear text, and `ah`, an Authentication Header with HMAC-MD5. RFC 3768 removed both, because they keep out mistakes but no attacker.", authTypes, "", func(a *Authentication, v string) { a.Type = auth.Type(v) }), ""),
+		need(choiceKey("type", "`hmac` is HMAC-SHA-256 in a trailer, as keepalived 2.4 sends it (`auth_hmac`). Version 2 also has `password`, in clear text, and `ah`, an Authentication Header with HMAC-MD5. RFC 3768 removed both, because they keep out mistakes but no attacker.", authTypes, "", func(a *Authentication, v string) { a.Type = auth.Type(v) }), ""),
 		single("key_file", "For `password` and `ah`: the file with the password, 1 to 8 octets, of mode 0600.", func(k *Key) *string { return &k.File }),
 		single("credential", "For `password` and `ah`: the systemd credential with the password, instead of `key_file`.", func(k *Key) *string { return &k.Credential }),
 		{name: "keys", kind: kindSecrets, below: below(keyKeys), doc: "For `hmac`: the keys that are accepted, of 32 to 64 octets.", read: func(r *reader, n *node, a *Authentication) []*node {
@@ -162,7 +163,7 @@ func authenticationKeys(items *[]*node) []key[Authentication] {
 	}
 }
 
-// keyKeys are those of one key.
+// keyKeys are the keys of an entry of keys.
 var keyKeys = []key[Key]{
 	need(numberKey("id", "The key's number. It is the same on all hosts.", 1, 255, "", func(k *Key) *int { return &k.ID }), ""),
 	textKey("file", "The file with the key, of mode 0600: text, or octets in hexadecimal after `hex:`.", func(k *Key) *string { return &k.File }),
@@ -171,7 +172,7 @@ var keyKeys = []key[Key]{
 
 func authenticationKey() key[Router] {
 	const name = "authentication"
-	doc := "How advertisements are authenticated. It is the same on all hosts. `off` is without authentication. What isn't authentic is refused before it has any effect, and counted by its reason. Secrets are in files or in systemd credentials, and a reload reads them again."
+	doc := "How advertisements are authenticated. It is the same on all hosts. `off` is without authentication. An advertisement that isn't authentic is refused before it has any effect, and counted by its reason. Secrets are in files or in systemd credentials, and a reload reads them again."
 	return key[Router]{name: name, kind: kindGroup, fallback: Off, doc: doc, below: below(authenticationKeys(nil)), sample: "{type: hmac, keys: [{id: 1, file: /etc/failoverd/key-1}]}", read: func(r *reader, n *node, t *Router) []*node {
 		if r.off(n) {
 			return nil
@@ -197,7 +198,7 @@ func authenticationKey() key[Router] {
 	}}
 }
 
-// foreign notes keys that another type has.
+// foreign adds a mistake for each key that only another type has.
 func (r *reader) foreign(a *Authentication, p *places) {
 	of := map[string][]auth.Type{
 		"key_file": {auth.Password, auth.Header}, "credential": {auth.Password, auth.Header},
@@ -206,7 +207,7 @@ func (r *reader) foreign(a *Authentication, p *places) {
 	for name, n := range p.keys {
 		types, special := of[name]
 		if special && a.Type != "" && !slices.Contains(types, a.Type) {
-			r.fail(n, "leave it away", "type %s has no %s", a.Type, quote(name))
+			r.fail(n, "remove it", "type %s has no %s", a.Type, quote(name))
 		}
 	}
 }

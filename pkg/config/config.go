@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package config holds what an administrator asked for, as validated typed
-// values. It knows nothing of the host: what depends on interfaces and
-// addresses that exist is checked by package daemon.
+// Package config reads configuration files and returns validated, typed values. It
+// doesn't look at the host: package plan checks what depends on the host's interfaces and
+// addresses.
 package config
 
 import (
@@ -24,7 +24,7 @@ const (
 	DefaultInterval = time.Second
 	DefaultVersion  = 3
 	DefaultRepeat   = 5 * time.Second
-	// DefaultAnnouncements is keepalived's; a single one may get lost.
+	// DefaultAnnouncements is keepalived's default. A single announcement may get lost.
 	DefaultAnnouncements = 5
 	DefaultDownAfter     = 3
 )
@@ -33,32 +33,33 @@ const (
 // (RFC 9568 §5.2.4).
 const OwnerPriority = 255
 
-// Drop is the value of Router.Unchanged that keeps them from the host's stack.
+// Drop is the value of Router.Unchanged with which the kernel's program drops unchanged
+// advertisements.
 const Drop = "drop"
 
 // Router is one configured router. With addresses of both families it is two
 // Virtual Routers on the wire (RFC 9568 §1.2).
 type Router struct {
-	Name      string // for people
+	Name      string
 	Interface string
 	VRID      int           // 1 to 255
 	Version   int           // 2 or 3
 	Priority  int           // 1 to 254, 255 for the owner of the addresses
 	Interval  time.Duration // version 3: 10ms to 40.95s, version 2: whole seconds to 255s
-	// MaxInterval is the most that is learnt of the Active's interval, not less than
-	// Interval, nor with Dual than a second; 0: any.
+	// MaxInterval limits the Active_Adver_Interval that a Backup learns. It is at least
+	// Interval, and with Dual at least a second. 0 is no limit.
 	MaxInterval time.Duration
 	Preempt     bool
-	// PreemptDelay is how long an Active of lower priority is let be before it
-	// is preempted, up to 1000s; 0: not at all.
+	// PreemptDelay is how long a Backup tolerates an Active of lower priority before it
+	// preempts, up to 1000s.
 	PreemptDelay time.Duration
-	// FamiliesTogether makes a group of the two Virtual Routers that a router
-	// with addresses of both families is on the wire.
+	// FamiliesTogether keeps the two Virtual Routers of a router with addresses of both
+	// families in the same state.
 	FamiliesTogether bool
-	// Group is the name of the group that it is in, empty for none.
+	// Group is the name of the router's group, empty for none.
 	Group string
-	// DownAfter is how many advertisements may be missed before a Backup takes
-	// over, 2 to 100.
+	// DownAfter is the number of missing advertisements after which a Backup takes over,
+	// 2 to 100.
 	DownAfter int
 	Addresses []netip.Prefix
 	Checksum  vrrp.ChecksumPolicy // version 3 over IPv4
@@ -68,44 +69,42 @@ type Router struct {
 	// §7.3), and how.
 	VirtualMAC VirtualMAC
 	// Accept is Accept_Mode: whether a host that isn't the owner accepts
-	// packets to the addresses. The owner does in any case.
+	// packets to the addresses. An owner always does.
 	Accept bool
-	// Repeat is how long after a take-over the addresses are announced once
-	// more; 0: not at all.
+	// Repeat is the time from a takeover to the second announcement of the addresses; 0 for
+	// none.
 	Repeat time.Duration
-	// Announcements is how often they are announced in a row, 1 to 100, and
-	// Refresh the time between announcements for as long as the router is
-	// Active, up to 24h; 0: none.
-	Announcements int
-	Refresh       time.Duration
-	Unicast       Unicast
-	// Authentication is that of the advertisements.
+	// Announcements is the number of announcements in a row, 1 to 100. Refresh is the time
+	// between further announcements while the router is Active, 1s to 24h; 0 for none.
+	Announcements  int
+	Refresh        time.Duration
+	Unicast        Unicast
 	Authentication Authentication
-	// XDPMode is where to receive on the interface, as package datapath has it.
+	// XDPMode is the mode in which package datapath receives on the interface.
 	XDPMode string
-	// Unchanged is what becomes of advertisements that are no news to a Backup:
-	// pass or Drop.
+	// Unchanged is what the kernel's program does with advertisements that change nothing
+	// for a Backup: pass or Drop.
 	Unchanged string
 	Hooks     Hooks
 	Extra     []routing.Placed
 	Routes    []routing.Route
 	Rules     []routing.Rule
-	// Track is what the router depends on.
+	// Track lists the checks that the router depends on.
 	Track []Use
 }
 
-// VirtualMAC is a way of having the virtual MAC.
+// VirtualMAC says how the addresses are at the virtual MAC.
 type VirtualMAC string
 
-// The ways.
+// The values of VirtualMAC.
 const (
-	VirtualMACAuto    VirtualMAC = "auto"    // bpf if the TC programs can be attached, else macvlan; off with unicast, or where no other MAC gets
+	VirtualMACAuto    VirtualMAC = "auto"    // bpf if the TC programs can be attached, else macvlan; off with unicast, and on an interface that receives for its own MAC only
 	VirtualMACBPF     VirtualMAC = "bpf"     // by the TC programs
-	VirtualMACMacvlan VirtualMAC = "macvlan" // by a device of its own for the addresses
+	VirtualMACMacvlan VirtualMAC = "macvlan" // on a macvlan device
 	VirtualMACOff     VirtualMAC = "off"     // the addresses are at the interface's own MAC
 )
 
-// ParseVirtualMAC reads a VirtualMAC.
+// ParseVirtualMAC parses a value of virtual_mac.
 func ParseVirtualMAC(s string) (VirtualMAC, error) {
 	m := VirtualMAC(s)
 	if slices.Contains([]VirtualMAC{VirtualMACAuto, VirtualMACBPF, VirtualMACMacvlan, VirtualMACOff}, m) {
@@ -114,7 +113,7 @@ func ParseVirtualMAC(s string) (VirtualMAC, error) {
 	return "", fmt.Errorf("%q is not known: it is auto, bpf, macvlan or off", s)
 }
 
-// Tolerance is what is accepted of peers although the RFCs have it refused.
+// Tolerance is what is accepted from peers although the RFCs refuse it.
 type Tolerance struct {
 	packet.Tolerance
 	// AddressList accepts version 2 advertisements of other addresses (RFC
@@ -122,7 +121,7 @@ type Tolerance struct {
 	AddressList bool
 }
 
-// ParseChecksum reads a checksum policy.
+// ParseChecksum parses a value of checksum.
 func ParseChecksum(s string) (vrrp.ChecksumPolicy, error) {
 	for _, p := range []vrrp.ChecksumPolicy{vrrp.ChecksumAuto, vrrp.ChecksumOnlyRFC9568, vrrp.ChecksumOnlyRFC5798} {
 		if s == p.String() {
@@ -142,7 +141,7 @@ func (t Tolerance) names() []string {
 	return names
 }
 
-// ParseTolerance reads the names of what is to be tolerated.
+// ParseTolerance parses the values of tolerate.
 func ParseTolerance(names []string) (Tolerance, error) {
 	var t Tolerance
 	for _, name := range names {
@@ -154,18 +153,17 @@ func ParseTolerance(names []string) (Tolerance, error) {
 		case "address-list":
 			t.AddressList = true
 		default:
-			return t, fmt.Errorf("%q can't be tolerated: what can is trailing-octets, first-address and address-list", name)
+			return t, fmt.Errorf("tolerate: %q is not known: it is trailing-octets, first-address or address-list", name)
 		}
 	}
 	return t, nil
 }
 
-// ParseAddress reads a virtual address. Without a prefix length it stands for
-// the address alone: /32 or /128.
+// ParseAddress parses a virtual address. Without a prefix length it is /32 or /128.
 func ParseAddress(s string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		if a.Zone() != "" {
-			return netip.Prefix{}, fmt.Errorf("virtual address %q: leave the zone away, the interface is given already", s)
+			return netip.Prefix{}, fmt.Errorf("virtual address %q: remove the zone, because the interface is known", s)
 		}
 		a = a.Unmap()
 		return checkAddress(s, netip.PrefixFrom(a, a.BitLen()))
@@ -187,7 +185,7 @@ func checkAddress(s string, p netip.Prefix) (netip.Prefix, error) {
 	case a.Is4() && (a.As4()[0] == 0 || a.As4()[0] == 255 || p.Bits() < 31 && a == last(p)):
 		return netip.Prefix{}, fmt.Errorf("virtual address %q is a broadcast address: give the address of a host", s)
 	case p.Bits() == 0:
-		return netip.Prefix{}, fmt.Errorf("virtual address %q: a prefix length of 0 would take in every address: use that of the interface's network", s)
+		return netip.Prefix{}, fmt.Errorf("virtual address %q: a prefix length of 0 covers every address: use that of the interface's network", s)
 	}
 	return p, nil
 }
@@ -201,8 +199,7 @@ func last(p netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// Validate checks everything that can be checked without the host and returns
-// all that is wrong, joined.
+// Validate checks what can be checked without the host. The error joins all problems.
 func (r Router) Validate() error {
 	var errs []error
 	for _, p := range r.Problems() {
@@ -211,10 +208,10 @@ func (r Router) Validate() error {
 	return errors.Join(errs...)
 }
 
-// maxProblems is about how many problems a list of a router has at most.
+// maxProblems limits the problems that are returned for one list of a router.
 const maxProblems = 100
 
-// Problems is what Validate joins, each with the key that it is about.
+// Problems returns the problems that Validate joins, each with its key.
 func (r Router) Problems() (all []Problem) {
 	add := func(key, format string, args ...any) {
 		all = append(all, Problem{Key: key, Text: fmt.Sprintf(format, args...)})
@@ -234,11 +231,11 @@ func (r Router) Problems() (all []Problem) {
 		if r.Interval < 10*time.Millisecond || r.Interval > 40950*time.Millisecond {
 			add("interval", "interval %v is out of range for version 3: it is 10ms to 40.95s", r.Interval)
 		} else if r.Interval%(10*time.Millisecond) != 0 {
-			add("interval", "interval %v can't be sent in version 3: it counts whole centiseconds, so make it a multiple of 10ms", r.Interval)
+			add("interval", "interval %v can't be sent in version 3, which counts centiseconds: make it a multiple of 10ms", r.Interval)
 		}
 	case 2:
 		if r.Interval < time.Second || r.Interval > 255*time.Second || r.Interval%time.Second != 0 {
-			add("interval", "interval %v can't be sent in version 2: it counts whole seconds, 1s to 255s; use version 3 for less", r.Interval)
+			add("interval", "interval %v can't be sent in version 2, which counts seconds, 1s to 255s: use version 3 for less", r.Interval)
 		}
 	default:
 		add("version", "version %d is not known: it is 3 (RFC 9568) or 2 (RFC 3768)", r.Version)
@@ -247,39 +244,39 @@ func (r Router) Problems() (all []Problem) {
 		protocol := r.Protocol(packet.IPv4)
 		switch {
 		case r.MaxInterval < r.Interval:
-			add("max_interval", "max_interval %v is less than the router's own interval of %v: give it the longest interval of all hosts of the VRID at least, or leave it away for no bound", r.MaxInterval, r.Interval)
+			add("max_interval", "max_interval %v is less than the router's own interval of %v: set it to at least the longest interval of all hosts of the VRID, or remove it for no limit", r.MaxInterval, r.Interval)
 		case r.Dual && r.MaxInterval < protocol.Version2Interval():
-			add("max_interval", "max_interval %v is less than the %v that version 2 says for an interval of %v: give it that at least, or leave it away for no bound", r.MaxInterval, protocol.Version2Interval(), r.Interval)
+			add("max_interval", "max_interval %v is less than the %v that version 2 sends for an interval of %v: set it to at least that, or remove it for no limit", r.MaxInterval, protocol.Version2Interval(), r.Interval)
 		}
 	}
 	if r.Version == 2 && r.Checksum != vrrp.ChecksumAuto {
-		add("checksum", "checksum %v: version 2 has one form only, leave it away", r.Checksum)
+		add("checksum", "checksum %v: version 2 has only one form, so remove the key", r.Checksum)
 	}
 	if r.Dual && r.Version != 3 {
-		add("dual", "version 2 is spoken alone already: to speak both, use version 3 beside it")
+		add("dual", "dual sends version 2 beside version 3: use version 3")
 	}
 	if r.Dual && r.Version == 3 && len(r.Addresses) > 0 && !r.Has(packet.IPv4) {
 		add("dual", "version 2 has no IPv6: dual mode needs an IPv4 address")
 	}
 	if r.Repeat < 0 || r.Repeat > time.Hour {
-		add("announce_again", "the addresses can't be announced again after %v: it is up to 1h, or 0 for not at all", r.Repeat)
+		add("announce_again", "announce_again %v is out of range: it is up to 1h, or 0s for no second announcement", r.Repeat)
 	}
 	if r.Announcements < 1 || r.Announcements > 100 {
-		add("announce_count", "the addresses can't be announced %d times in a row: it is 1 to 100", r.Announcements)
+		add("announce_count", "announce_count %d is out of range: it is 1 to 100", r.Announcements)
 	}
 	if r.Refresh < 0 || r.Refresh > 24*time.Hour || r.Refresh > 0 && r.Refresh < time.Second {
-		add("announce_refresh", "the announcements can't be refreshed every %v: it is 1s to 24h, or 0s for not at all", r.Refresh)
+		add("announce_refresh", "announce_refresh %v is out of range: it is 1s to 24h, or 0s to turn it off", r.Refresh)
 	}
 	if r.DownAfter < vrrp.MinDownAfter || r.DownAfter > vrrp.MaxDownAfter {
-		add("down_after", "%d advertisements can't be waited for: it is %d to %d, the same on all hosts, and 3 by the RFC", r.DownAfter, vrrp.MinDownAfter, vrrp.MaxDownAfter)
+		add("down_after", "down_after %d is out of range: it is %d to %d, the same on all hosts; the RFC has 3", r.DownAfter, vrrp.MinDownAfter, vrrp.MaxDownAfter)
 	}
 	switch {
 	case r.PreemptDelay < 0 || r.PreemptDelay > maxDelay:
-		add("preempt_delay", "preemption can't be delayed by %v: it is up to 1000s", r.PreemptDelay)
+		add("preempt_delay", "preempt_delay %v is out of range: it is up to 1000s", r.PreemptDelay)
 	case r.PreemptDelay > 0 && !r.Preempt:
-		add("preempt_delay", "with preempt: false nothing is preempted, so there is nothing to delay: leave it away")
+		add("preempt_delay", "preempt_delay has no effect with preempt: false: remove it")
 	case r.PreemptDelay > 0 && r.Priority == OwnerPriority:
-		add("preempt_delay", "the owner of the addresses (priority 255) is Active at once (RFC 9568 6.4.1): leave it away")
+		add("preempt_delay", "the owner of the addresses (priority 255) is Active at once (RFC 9568 6.4.1): remove preempt_delay")
 	}
 	if len(r.Addresses) == 0 {
 		add("addresses", "VRID %d on %s has no virtual address: add one", r.VRID, r.Interface)
@@ -320,7 +317,7 @@ func (r Router) Problems() (all []Problem) {
 	return all
 }
 
-// repeated says which of a list have a key that one before them has.
+// repeated returns the indexes of the values whose key an earlier value has.
 func repeated[T any, K comparable](list []T, key func(T) K) map[int]bool {
 	seen, all := make(map[K]bool, len(list)), make(map[int]bool)
 	for i, v := range list {
@@ -332,7 +329,7 @@ func repeated[T any, K comparable](list []T, key func(T) K) map[int]bool {
 	return all
 }
 
-// virtual are the router's addresses.
+// virtual returns the set of the router's virtual addresses.
 func (r Router) virtual() map[netip.Addr]bool {
 	all := make(map[netip.Addr]bool, len(r.Addresses))
 	for _, p := range r.Addresses {
@@ -341,7 +338,7 @@ func (r Router) virtual() map[netip.Addr]bool {
 	return all
 }
 
-// Difference says which keys differ between two routers, and how.
+// Difference returns a line for each key that differs between two routers.
 func Difference(a, b Router) []string {
 	var all differences
 	all.add("name", a.Name, b.Name)
@@ -396,9 +393,9 @@ func (r Router) Has(f packet.Family) bool {
 	return slices.ContainsFunc(r.Addresses, func(p netip.Prefix) bool { return packet.FamilyOf(p.Addr()) == f })
 }
 
-// WithLinkLocal returns r with the link-local address that RFC 9568 §5.2.9
-// wants as an IPv6 router's first, and whether it had to be added. The address
-// depends on the VRID alone, so every router of the VRID arrives at the same.
+// WithLinkLocal returns r with the link-local address that RFC 9568 §5.2.9 requires as
+// the first one of an IPv6 router, and whether it was added. The address depends only on
+// the VRID, so all hosts add the same one.
 func (r Router) WithLinkLocal() (Router, bool) {
 	addresses := r.OfFamily(packet.IPv6)
 	if len(addresses) == 0 || addresses[0].Addr().IsLinkLocalUnicast() {

@@ -13,8 +13,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/routing"
 )
 
-// Describe returns the details of a control.Change in the words of the file that both
-// configurations were translated from; of failoverd's own as they are.
+// Describe returns the details of a control.Change in the words of the other program, if
+// both configurations were translated from its file.
 func (f *File) Describe(before *File, name, what string, details []string) []string {
 	if f.Origin == nil || before.Origin == nil {
 		return details
@@ -22,7 +22,7 @@ func (f *File) Describe(before *File, name, what string, details []string) []str
 	return f.Origin.Describe(before.Origin, name, what, details)
 }
 
-// differences are lines like "priority: 100 → 150", in the syntax of the file.
+// differences are lines like "priority: 100 → 150", with values as in the file.
 type differences []string
 
 // add adds a line for a key if its values differ.
@@ -35,7 +35,7 @@ func (all *differences) add(key string, before, after any) {
 	}
 }
 
-// flow writes a key's value as it can be in a file, in one line.
+// flow returns a key's value as it can be in a file, in one line.
 func flow(v any) string {
 	switch v := v.(type) {
 	case string:
@@ -79,7 +79,7 @@ func flow(v any) string {
 	case routing.Rule:
 		return flowRule(v)
 	}
-	return fmt.Sprint(v) // a number, a word, or what writes itself so
+	return fmt.Sprint(v) // a number, a word, or a Stringer
 }
 
 func flowList[T any](list []T) string {
@@ -90,7 +90,7 @@ func flowList[T any](list []T) string {
 	return "[" + strings.Join(words, ", ") + "]"
 }
 
-// scalar writes a text, in quotes where it would be read as something else.
+// scalar returns a text, with quotes if YAML would take it for something else.
 func scalar(s string) string {
 	body, bad := parseYAML("[" + s + "]")
 	if bad == nil && body.form == sequence {
@@ -107,7 +107,7 @@ func scalar(s string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// duration writes a time without the parts that are 0.
+// duration returns a time without the units that are 0.
 func duration(d time.Duration) string {
 	s := d.String()
 	for _, zero := range []struct{ end, short string }{{"m0s", "m"}, {"h0m", "h"}} {
@@ -118,10 +118,10 @@ func duration(d time.Duration) string {
 	return s
 }
 
-// group writes keys with their values.
+// group is a group of keys with their values, in braces.
 type group []string
 
-// add adds a key whose value isn't the usual one.
+// add adds a key unless it has its usual value.
 func (g *group) add(key string, value, usual any) {
 	if !reflect.DeepEqual(value, usual) {
 		*g = append(*g, key+": "+flow(value))
@@ -130,7 +130,7 @@ func (g *group) add(key string, value, usual any) {
 
 func (g *group) String() string { return "{" + strings.Join(*g, ", ") + "}" }
 
-// flowPlaced writes an extra address; without an interface it is the router's.
+// flowPlaced returns an extra address. Without an interface it is on the router's.
 func flowPlaced(p routing.Placed) string {
 	if p.Interface == "" {
 		return flow(p.Address)

@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// Doc documents a key of the file.
+// Doc is the documentation of a key.
 type Doc struct {
 	Name     string
-	Text     string // what is typed is in backquotes
+	Text     string // words of the file are in backquotes
 	Values   string // the words, or the range of a number
-	Default  string // as written in the file, empty for none
+	Default  string // as in the file, empty for none
 	Required bool
 	Keys     []Doc // of a group, or of a list's items
 
@@ -21,14 +21,14 @@ type Doc struct {
 	list   bool // a list of groups
 }
 
-// Docs documents all keys, in the order of the reference.
+// Docs returns the documentation of all keys, in the order of the reference.
 func Docs() []Doc {
 	return []Doc{
 		includeDoc(),
 		{Name: "global", Text: "What holds for the whole daemon.", Keys: docs(globalKeys)},
-		{Name: "tracks", list: true, Text: "Checks that routers may depend on. Each looks at one thing: it has exactly one of " + trackKindNames() + ".", Keys: trackDocs()},
+		{Name: "tracks", list: true, Text: "Checks that routers may depend on. Each checks one thing: it has exactly one of " + trackKindNames() + ".", Keys: trackDocs()},
 		{Name: "routers", list: true, Required: true, Text: "The routers. One with addresses of both families is two virtual routers on the wire.", Keys: docs(routerKeys)},
-		{Name: "groups", list: true, Text: "Groups of routers that are Active or Backup together. A group becomes Active when all of its routers may. A router that yields takes the others with it, and what keeps one from taking part keeps all. Give all of them the same priority.", Keys: docs(groupKeys)},
+		{Name: "groups", list: true, Text: "Groups of routers that are Active or Backup together. A group becomes Active when all of its routers may. A router that yields takes the others with it, and a fault of one router is a fault of all. Give all of them the same priority.", Keys: docs(groupKeys)},
 	}
 }
 
@@ -76,8 +76,8 @@ func trackKindNames() string {
 	return either(names)
 }
 
-// trackDocs are the keys that every check may have, and behind them each kind with the
-// keys that only it may have.
+// trackDocs returns the keys that every check can have, then each kind of check with the
+// keys that only it can have.
 func trackDocs() []Doc {
 	rest := docs(trackKeys)
 	take := func(name string) Doc {
@@ -98,10 +98,10 @@ func trackDocs() []Doc {
 	return slices.Concat(rest, kinds)
 }
 
-// referenceWidth is how long the lines of the reference's comments are.
+// referenceWidth is the width of the reference's comments.
 const referenceWidth = 90
 
-// makeReference makes a file that has every key with its default, or with a sample.
+// makeReference returns a file with every key, with its default or a sample.
 func makeReference() []byte {
 	var w strings.Builder
 	comment(&w, "", "Every key of "+DefaultPath+" with its default. A required key, and one without a default, has a sample. failoverctl check checks a file, which may be JSON too. Durations have a unit: 10ms, 1s, 1m30s.")
@@ -127,7 +127,7 @@ func makeReference() []byte {
 			if i > 0 {
 				w.WriteString("\n")
 			}
-			// The reference has a check of each kind.
+			// There is a check of each kind.
 			if kind := slices.IndexFunc(trackKinds, func(k trackKind) bool { return k.name == d.Name }); top.Name == "tracks" && kind > 0 {
 				fmt.Fprintf(&w, "  - name: %s-check\n", d.Name)
 			}
@@ -138,7 +138,7 @@ func makeReference() []byte {
 	return []byte(w.String())
 }
 
-// about returns the description of a key as the text of a comment.
+// about returns the documentation of a key as the text of a comment.
 func (d Doc) about() string {
 	text := strings.ReplaceAll(d.Text, "`", "")
 	if d.Values != "" {
@@ -150,8 +150,8 @@ func (d Doc) about() string {
 	return text
 }
 
-// write writes a key below its comment. Its line begins with the indentation, or with
-// the mark of a list's item.
+// write writes a key below its comment. begin is the indentation of its line, which may
+// end with the dash of a list.
 func (d Doc) write(w *strings.Builder, indent, begin string) {
 	comment(w, indent, d.about())
 	for _, k := range d.Keys {
@@ -169,7 +169,7 @@ func (d Doc) write(w *strings.Builder, indent, begin string) {
 	fmt.Fprintf(w, "%s%s: %s\n", begin, d.Name, value)
 }
 
-// explain writes a comment about a key that the reference has no line of.
+// explain writes a comment about a key that the reference has only in a comment.
 func (d Doc) explain(w *strings.Builder, indent string) {
 	text := d.Name + ": " + d.about()
 	if d.Default != "" {
@@ -183,7 +183,7 @@ func (d Doc) explain(w *strings.Builder, indent string) {
 
 func comment(w *strings.Builder, indent, text string) { wrapped(w, indent+"# ", indent+"# ", text) }
 
-// wrapped writes a text in lines that begin with first, and then with next.
+// wrapped writes a text in lines. The first one begins with first, the others with next.
 func wrapped(w *strings.Builder, first, next, text string) {
 	line := first
 	empty := true

@@ -11,13 +11,14 @@ import (
 	"github.com/failoverd/failoverd/pkg/routing"
 )
 
-// with reports whether what is of a family goes with the router's addresses of f:
-// its own family, or the only one that the router has addresses of.
+// with reports whether an address, a route or a rule of the family own goes with the
+// router's addresses of f: of the same family, or of the only one that the router has.
 func (r Router) with(own, f packet.Family) bool {
 	return own == f || !r.Has(own)
 }
 
-// extra returns the extra addresses, of those on the router's own interface without it.
+// extra returns the extra addresses. Those on the router's own interface are without the
+// interface.
 func (r Router) extra() []routing.Placed {
 	all := slices.Clone(r.Extra)
 	for i := range all {
@@ -39,7 +40,8 @@ func (r Router) Extras(f packet.Family) (all []netip.Prefix) {
 	return all
 }
 
-// Elsewhere returns those on other interfaces.
+// Elsewhere returns the extra addresses on other interfaces that go with the virtual
+// addresses of one family.
 func (r Router) Elsewhere(f packet.Family) (all []routing.Placed) {
 	for _, e := range r.Extra {
 		if e.Interface != r.Interface && r.with(packet.FamilyOf(e.Address.Addr()), f) {
@@ -49,8 +51,8 @@ func (r Router) Elsewhere(f packet.Family) (all []routing.Placed) {
 	return all
 }
 
-// Assigned returns what is put on the router's interface, or its macvlan, while it
-// is Active for one family. The addresses of their owner are there already.
+// Assigned returns the addresses that are added to the router's interface, or its macvlan,
+// while it is Active for one family. An owner's virtual addresses are there already.
 func (r Router) Assigned(f packet.Family) []netip.Prefix {
 	if r.Priority == OwnerPriority {
 		return r.Extras(f)
@@ -58,7 +60,7 @@ func (r Router) Assigned(f packet.Family) []netip.Prefix {
 	return append(r.OfFamily(f), r.Extras(f)...)
 }
 
-// place is an address of a router, and where it is said.
+// place is an address of a router with its key and its index there.
 type place struct {
 	routing.Placed
 	key  string
@@ -77,7 +79,7 @@ func (r Router) places() []place {
 	return all
 }
 
-// extraProblems are what is wrong with the extra addresses.
+// extraProblems returns the problems of the extra addresses.
 func (r Router) extraProblems() (all []Problem) {
 	twice := repeated(r.Extra, func(e routing.Placed) addressSpot { return addressSpot{e.Address.Addr(), e.Interface} })
 	virtual := r.virtual()
@@ -91,7 +93,7 @@ func (r Router) extraProblems() (all []Problem) {
 		case twice[i]:
 			text = fmt.Sprintf("extra address %s is given twice", a)
 		case e.Interface == r.Interface && virtual[a]:
-			text = fmt.Sprintf("extra address %s is one of the `addresses` too: leave it away here", a)
+			text = fmt.Sprintf("extra address %s is one of the `addresses` too: remove it here", a)
 		case e.Interface != r.Interface && !interfaceShape.MatchString(e.Interface):
 			text = fmt.Sprintf("%s can't be an interface's name: it has up to 15 characters, without spaces and slashes", quote(e.Interface))
 		}
@@ -115,7 +117,7 @@ func extraKey() key[Router] {
 	}}
 }
 
-// extra reads an extra address: alone, or in a group of keys.
+// extra reads an extra address, or a group of keys with one.
 func (r *reader) extra(n *node) (e routing.Placed, ok bool) {
 	if r.is(n, mapping) {
 		before := r.mistakes.count()

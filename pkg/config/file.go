@@ -16,10 +16,10 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// DefaultPath is where the file is looked for.
+// DefaultPath is the path of the file if none is given.
 const DefaultPath = "/etc/failoverd/failoverd.yaml"
 
-// File is a configuration file.
+// File is a configuration: what a file and the files that it includes say.
 type File struct {
 	Path    string
 	Global  Global
@@ -27,40 +27,40 @@ type File struct {
 	Groups  []Group
 	Tracks  []Track
 
-	// Origin is the file of another program that it was translated from, nil for none.
+	// Origin is the file of another program that the configuration was translated from,
+	// nil for none.
 	Origin Origin
-	// Secrets are those of Origin by the name of the file that a Key has: there is no such
-	// file.
+	// Secrets are the secrets of Origin by Key.File. There are no such files.
 	Secrets map[string]auth.Secret
 
 	parts   []part
-	routers []int    // which of those in the parts it has; nil: all
+	routers []int    // the indexes that its routers have in the parts; nil if it has all
 	places  []places // of the routers, while the parts are read
 }
 
-// Global is what holds for the whole daemon.
+// Global has the settings of the whole daemon.
 type Global struct {
-	XDPMode   string // of routers that have none
-	Unchanged string // likewise
-	LogFormat string // text or json
+	XDPMode   string // of routers without one
+	Unchanged string // of routers without one
+	LogFormat string // auto, terminal, text, json or journal
 	LogLevel  string // error, warning, info or debug
-	// Metrics is where they are served for Prometheus, HOST:PORT, or off.
+	// Metrics is the TCP address of the metrics for Prometheus, HOST:PORT, or off.
 	Metrics       string
-	MetricsCompat string // whose names they have beside failoverd's: off or keepalived
-	// StartupDelay is how long after its start the daemon takes no part.
+	MetricsCompat string // the program whose names the metrics have too: keepalived or off
+	// StartupDelay is the time after its start in which the daemon takes no part.
 	StartupDelay time.Duration
-	// Realtime is what of the daemon comes before all that isn't real-time.
+	// Realtime says which threads of the daemon are real-time.
 	Realtime Realtime
 
 	Notify        Command       // for all routers
-	NotifyTimeout time.Duration // of routers that have none, 100ms to 1h
+	NotifyTimeout time.Duration // of routers without one, 100ms to 1h
 	NotifyFIFO    string        // a path; empty for none
-	ScriptUser    string        // whom programs run as, USER or USER:GROUP; empty for the daemon's user
-	// AllowInsecureScripts runs programs that others may write to.
+	ScriptUser    string        // the user of programs, USER or USER:GROUP; empty for the daemon's
+	// AllowInsecureScripts also runs programs that others may write to.
 	AllowInsecureScripts bool
 }
 
-// Realtime says which threads of the daemon come before all programs that aren't
+// Realtime says which threads of the daemon run before all programs that aren't
 // real-time.
 type Realtime string
 
@@ -71,7 +71,7 @@ const (
 	RealtimeNone Realtime = "false" // none
 )
 
-// places is where a router and its keys are in the file.
+// places are the nodes of a router and its keys.
 type places struct {
 	start  *node
 	keys   map[string]*node
@@ -83,12 +83,12 @@ func newPlaces(start *node) places {
 	return places{start: start, keys: make(map[string]*node), items: make(map[string][]*node), unread: make(map[string]bool)}
 }
 
-// byteOrderMark may be before a text in UTF-8, and says nothing (YAML 1.2, 5.2).
+// byteOrderMark may begin a text in UTF-8, and is ignored (YAML 1.2, 5.2).
 const byteOrderMark = "\ufeff"
 
-// Parse reads the content of a file, and the files that it includes. The error is of type
-// *Mistakes and has all that can be known without the host. Whatever the content is, it
-// takes time and memory that the limits of a file bound.
+// Parse parses the content of a file, and reads the files that it includes. The error is
+// of type *Mistakes and lists everything that can be found without the host, or it is
+// ErrNothing. The limits of a file bound the time and the memory for any content.
 func Parse(path string, content []byte) (*File, error) { return ParseTranslated(path, content, nil) }
 
 // ParseTranslated is Parse for a content that was translated from another program's file
@@ -103,8 +103,7 @@ func ParseTranslated(path string, content []byte, origin Origin) (*File, error) 
 	return f, err
 }
 
-// forget drops the syntax tree, which is large: thousands of routers have tens of
-// megabytes of it.
+// forget drops the syntax tree, which has tens of megabytes for thousands of routers.
 func (f *File) forget() {
 	f.places = nil
 	for i := range f.Groups {
@@ -115,7 +114,7 @@ func (f *File) forget() {
 	}
 }
 
-// ErrNothing is the error of a file that has nothing but comments: it counts as no file.
+// ErrNothing is the error for a file that has only comments.
 var ErrNothing = errors.New("nothing is configured yet")
 
 // top are the values of the keys at the left margin, in the order of the files.
@@ -171,8 +170,8 @@ func parse(r *reader, include bool) (*File, error) {
 	return f, nil
 }
 
-// add adds the keys of one file. include gets the value of that key; it is nil for a file
-// that is included itself. It reports whether the file has keys.
+// add adds the keys of one file. It calls include with the value of that key; an included
+// file has none. It reports whether the file is a mapping.
 func (all *top) add(r *reader, body *node, include func(*node)) bool {
 	entries, ok := r.mapping(body, "the file")
 	for _, e := range entries {
@@ -202,7 +201,7 @@ func (all *top) add(r *reader, body *node, include func(*node)) bool {
 	return ok
 }
 
-// readGlobals reads the global keys of all files. Each key can be in one file.
+// readGlobals reads the keys of global in all files. A key can be in one file only.
 func (f *File) readGlobals(r *reader, all []*node) {
 	seen := make(map[string]*node)
 	for _, n := range all {
@@ -219,11 +218,12 @@ func (f *File) readGlobals(r *reader, all []*node) {
 	}
 }
 
-// maxEntries is how many routers, groups or checks a file may have: a host can't
-// keep up with more.
+// maxEntries is the greatest number of routers, groups or checks. A host can't keep up
+// with more.
 const maxEntries = 10_000
 
-// entries returns the values of one of the file's lists.
+// entries returns the values of a list at the left margin. The limit counts the lists of
+// that name in all files.
 func (r *reader) entries(n *node, name, example string) []*node {
 	all, before := r.list(n, name, example), r.entered[name]
 	if before+len(all) > maxEntries {
@@ -257,8 +257,8 @@ func (f *File) readRouters(r *reader, n *node) {
 	}
 }
 
-// read reads the keys of a mapping into a value, and notes where they are. It
-// reports whether it is a mapping.
+// read reads the keys of a mapping into a value, and their nodes into p unless that is
+// nil. It reports whether n is a mapping.
 func read[T any](r *reader, n *node, what string, into *T, keys []key[T], p *places) bool {
 	entries, ok := r.mapping(n, what)
 	for _, e := range entries {
@@ -283,7 +283,7 @@ func read[T any](r *reader, n *node, what string, into *T, keys []key[T], p *pla
 	return ok
 }
 
-// others are words that keepalived, the Rust failover and habit have for keys.
+// others are the names that keepalived, the Rust failover and habit have for keys.
 var others = map[string]string{
 	"advert_int": "interval", "advert_interval": "interval", "advertisement_interval": "interval",
 	"virtual_router_id": "vrid", "id": "vrid",
@@ -316,13 +316,13 @@ func (r *reader) unknown(e entry, what string, names []string) {
 		hint = "the keys are " + strings.Join(names, ", ")
 	}
 	r.fail(e.key, hint, "unknown key %s%s", quote(e.name), what)
-	// Whoever puts a secret where none belongs shouldn't find it in the log.
+	// An administrator may have written a secret there, which must not get into the log.
 	if what == " of "+quote("authentication") || what == " of the key" {
 		r.secret()
 	}
 }
 
-// complete fills in what depends on other keys.
+// complete sets the defaults that depend on other keys.
 func (f *File) complete() {
 	for i := range f.Groups {
 		if h := &f.Groups[i].Hooks; h.Timeout == 0 {
@@ -350,8 +350,8 @@ func (f *File) complete() {
 	}
 }
 
-// validate notes what is wrong with the values that could be read, alone and
-// together.
+// validate adds the mistakes of each router, and those of routers that can't be together.
+// It passes over values that could not be read.
 func (f *File) validate(r *reader) {
 	before := newIndex()
 	for i, router := range f.Routers {
@@ -376,7 +376,7 @@ func (f *File) validate(r *reader) {
 	}
 }
 
-// incomplete reports whether not all of a router could be read.
+// incomplete reports whether a key of a router could not be read.
 func (f *File) incomplete(router int) bool {
 	for _, unread := range f.places[router].unread {
 		if unread {
@@ -386,7 +386,7 @@ func (f *File) incomplete(router int) bool {
 	return false
 }
 
-// compare notes what a router can't have beside those before it.
+// compare adds the mistakes of a router that conflicts with an earlier one.
 func (f *File) compare(r *reader, i int, before *index) {
 	a := &f.Routers[i]
 	where := func(j int) string { return "the router " + r.line(f.places[j].start, f.places[i].start) }
@@ -415,7 +415,7 @@ func (f *File) compare(r *reader, i int, before *index) {
 	}
 }
 
-// note notes a problem of a router where it is in the file.
+// note adds a problem of a router as a mistake at its place.
 func (f *File) note(r *reader, router int, p Problem) {
 	r.fail(f.place(router, p), "", "%s", p.Text)
 	if p.Secret {
@@ -434,16 +434,16 @@ func (f *File) place(router int, p Problem) *node {
 	return at.start
 }
 
-// again parses the file once more, because the places of everything were forgotten, and
-// returns a reader to note mistakes with.
+// again parses the parts once more, because forget has dropped the nodes. The reader
+// collects mistakes for the same parts.
 func (f *File) again() (*reader, *File, error) {
 	r := &reader{mistakes: Mistakes{parts: f.parts, origin: f.Origin}}
 	whole, err := parse(r, false)
 	return r, whole, err
 }
 
-// Mistakes makes an error of problems that were found with the host's help, by
-// the index of the router they are of; nil if there are none.
+// Mistakes returns an error with the places of problems that the host shows. They are by
+// the index of their router. The error is nil if there are none.
 func (f *File) Mistakes(problems map[int][]Problem) error {
 	if len(problems) == 0 {
 		return nil
@@ -463,8 +463,7 @@ func (f *File) Mistakes(problems map[int][]Problem) error {
 	return r.mistakes.sorted()
 }
 
-// Only returns the file with those of its routers only that are on the
-// interfaces.
+// Only returns the configuration with only the routers on some interfaces.
 func (f *File) Only(interfaces []string) (*File, error) {
 	limited := *f
 	limited.Routers, limited.routers = nil, nil
@@ -478,13 +477,13 @@ func (f *File) Only(interfaces []string) (*File, error) {
 			}
 		}
 		if !found {
-			return nil, fmt.Errorf("%s has no router on interface %s: it has some on %s", f.Path, name, strings.Join(f.Interfaces(), ", "))
+			return nil, fmt.Errorf("%s has no router on interface %s: it has routers on %s", f.Path, name, strings.Join(f.Interfaces(), ", "))
 		}
 	}
 	return &limited, nil
 }
 
-// Interfaces are those that the routers are on.
+// Interfaces returns the interfaces of the routers.
 func (f *File) Interfaces() []string {
 	var all []string
 	known := make(map[string]bool)
@@ -497,7 +496,7 @@ func (f *File) Interfaces() []string {
 	return all
 }
 
-// Load reads the file at path.
+// Load reads the file at path and the files that it includes.
 func Load(path string) (*File, error) {
 	content, err := ReadFile(path)
 	var mistakes *Mistakes
@@ -507,7 +506,7 @@ func Load(path string) (*File, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("no configuration file %s: write one (failoverctl reference shows every key), or name another", path)
 	case err != nil:
-		return nil, fmt.Errorf("read the configuration: %w", err)
+		return nil, fmt.Errorf("could not read the configuration: %w", err)
 	}
 	return Parse(path, content)
 }
@@ -529,7 +528,7 @@ var (
 	interfaceShape = regexp.MustCompile(`^[^\s/]{1,15}$`)
 )
 
-// kind is what a key's value looks like.
+// kind is the form of a key's value.
 type kind int
 
 const (
@@ -538,16 +537,16 @@ const (
 	kindBool
 	kindDuration
 	kindChoice
-	kindChoices   // a list of them
+	kindChoices   // a list of words
 	kindAddresses // a list
 	kindCommand   // a line, or a list of words
 	kindNames     // a list of names
-	kindUses      // a list of tracks
-	kindGroup     // keys of its own, or a word
+	kindUses      // a list of checks
+	kindGroup     // a group of keys, or a word
 	kindHosts     // an address, or a list of them
 	kindExtras    // a list of addresses and groups of keys
 	kindPeers     // a list of addresses and groups of keys
-	kindSecrets   // a list of keys and where they are
+	kindSecrets   // a list of keys with their files
 	kindGroups    // a list of groups of keys
 )
 
@@ -555,13 +554,13 @@ const (
 type key[T any] struct {
 	name     string
 	kind     kind
-	doc      string // sentences; what is typed is in backquotes
+	doc      string // whole sentences; words of the file are in backquotes
 	words    []string
 	min, max int
 	fallback string // the default, as written in the file
 	required bool
-	example  string // value of a required key that the error suggests
-	sample   string // a value for the reference, or where there is a default a use of the key
+	example  string // what the error for a missing key suggests
+	sample   string // a value for the reference; with a default an example of another value
 	below    table  // the keys of a group, or of a list's items
 	read     func(*reader, *node, *T) (items []*node)
 }
@@ -627,7 +626,7 @@ func need[T any](k key[T], example string) key[T] {
 	return k
 }
 
-// sampled gives a key a sample.
+// sampled sets the sample of a key.
 func sampled[T any](sample string, k key[T]) key[T] {
 	k.sample = sample
 	return k

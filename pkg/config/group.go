@@ -6,12 +6,12 @@ import (
 	"slices"
 )
 
-// Group is a set of routers that are Active or Backup together.
+// Group is a list of routers that are Active or Backup together.
 type Group struct {
 	Name    string
 	Routers []string // by name
 	Hooks   Hooks
-	Track   []Use // what each of them depends on
+	Track   []Use // the checks that each of them depends on
 
 	start   *node
 	members []*node
@@ -40,8 +40,8 @@ var groupKeys = slices.Concat([]key[Group]{
 	trackKey("each of its routers depends", func(g *Group) *[]Use { return &g.Track }),
 }, hookKeysOf(func(g *Group) *Hooks { return &g.Hooks }))
 
-// GroupDifference says how the hooks of groups that are in both lists differ, by the
-// group's name. Who is in them is said of the routers.
+// GroupDifference returns how the hooks of groups that are in both lists differ, by the
+// name of the group. Difference tells the members, with each router.
 func GroupDifference(before, after []Group) map[string][]string {
 	all := make(map[string][]string)
 	for i := range after {
@@ -77,8 +77,7 @@ func (f *File) readGroups(r *reader, n *node) {
 	}
 }
 
-// connect gives the routers the groups that they are in, and notes what is wrong
-// with those.
+// connect sets the group of each router, and adds the mistakes of the groups.
 func (f *File) connect(r *reader) {
 	if len(f.Groups) == 0 {
 		return
@@ -96,7 +95,7 @@ func (f *File) connect(r *reader) {
 			case !known:
 				r.fail(g.members[j], r.nearby(name, names), "no router is called %s", quote(name))
 			case f.Routers[k].Group != "":
-				r.fail(g.members[j], "a router is in one group; put all that belong together into that", "%s is in the group %s already", quote(name), quote(f.Routers[k].Group))
+				r.fail(g.members[j], "a router can be in one group only: put all routers that belong together into it", "%s is in the group %s already", quote(name), quote(f.Routers[k].Group))
 			case f.Routers[k].Priority == OwnerPriority:
 				r.fail(g.members[j], "the owner of the addresses (priority 255) is always Active", "%s can't be in a group", quote(name))
 			default:

@@ -10,7 +10,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
-// DefaultNotifyTimeout is how long a hook may take.
+// DefaultNotifyTimeout is the longest time that a hook may run.
 const DefaultNotifyTimeout = 30 * time.Second
 
 // Command is a program to run: its absolute path and its arguments.
@@ -19,14 +19,14 @@ type Command []string
 // String is the command as it is written in the file.
 func (c Command) String() string { return script.Join(c) }
 
-// Hooks are the programs that are run when a router's state changes.
+// Hooks are the programs to run when the state of a router or a group changes.
 type Hooks struct {
 	Active, Backup, Fault, Stop Command       // for one state
 	Any                         Command       // for all of them
 	Timeout                     time.Duration // 100ms to 1h
 }
 
-// commands are the hooks by their keys.
+// commands returns the hooks by their keys.
 func (h *Hooks) commands() map[string]Command {
 	return map[string]Command{
 		"notify": h.Any, "notify_active": h.Active, "notify_backup": h.Backup, "notify_fault": h.Fault, "notify_stop": h.Stop,
@@ -35,12 +35,12 @@ func (h *Hooks) commands() map[string]Command {
 
 func timeoutProblem(d time.Duration) string {
 	if d < 100*time.Millisecond || d > time.Hour {
-		return fmt.Sprintf("a hook can't have %v: it is 100ms to 1h", d)
+		return fmt.Sprintf("notify_timeout %v is out of range: it is 100ms to 1h", d)
 	}
 	return ""
 }
 
-// pathProblem says what is wrong with a path; none is fine.
+// pathProblem returns the problem of a path, empty for none. The path may be empty.
 func pathProblem(key, path, example string) string {
 	if path != "" && !filepath.IsAbs(path) {
 		return fmt.Sprintf("%s: %s is not an absolute path: write it from the root, like %s", quote(key), quote(path), example)
@@ -48,8 +48,8 @@ func pathProblem(key, path, example string) string {
 	return ""
 }
 
-// command reads a program with its arguments: a line, or a list of words. Without
-// any there is none.
+// command reads a program with its arguments: a line, or a list of words, which may be
+// empty.
 func (r *reader) command(n *node, name string) (Command, bool) {
 	const example = "write a path with its arguments, like `/etc/failoverd/notify web`"
 	var words []string
@@ -97,7 +97,7 @@ func commandKey[T any](name, doc string, field func(*T) *Command) key[T] {
 	}}
 }
 
-// checked has a key's value looked at when it could be read.
+// checked adds a check to a key. It is called only if the value could be read.
 func checked[T any](k key[T], problem func(*T) string) key[T] {
 	read := k.read
 	k.read = func(r *reader, n *node, t *T) []*node {
@@ -116,7 +116,7 @@ func checked[T any](k key[T], problem func(*T) string) key[T] {
 
 var hookKeys = hookKeysOf(func(r *Router) *Hooks { return &r.Hooks })
 
-// hookKeysOf are the keys of what can have hooks: a router or a group.
+// hookKeysOf returns the keys of the hooks of a router or a group.
 func hookKeysOf[T any](hooks func(*T) *Hooks) []key[T] {
 	return []key[T]{
 		commandKey("notify", "A program to run at each change of state, after the program for that state: its path with arguments, in one line or as a list. failoverd appends keepalived's arguments: INSTANCE or GROUP, the name, MASTER, BACKUP, FAULT or STOP, and the priority, which is 0 for a group.", func(t *T) *Command { return &hooks(t).Any }),
@@ -139,7 +139,7 @@ var globalHookKeys = []key[Global]{
 	boolKey("allow_insecure_scripts", "Also run programs that others than root and their user may change, or whose directories others may change.", "false", func(g *Global) *bool { return &g.AllowInsecureScripts }),
 }
 
-// addHooks adds what differs between hooks.
+// addHooks adds the differences between hooks.
 func (d *differences) addHooks(a, b *Hooks) {
 	x, y := a.commands(), b.commands()
 	for _, k := range hookKeys {

@@ -41,7 +41,7 @@ func hostile() map[string]struct{ content, says string } {
 	}
 	const (
 		deep    = "lists and groups within each other"
-		many    = "values, with what aliases stand for"
+		many    = "values, with those that aliases stand for"
 		unknown = "\nand 199"
 		long    = "octets or more"
 	)

@@ -89,7 +89,7 @@ func (r *reader) include(n *node) {
 			}
 			known[path] = true
 			if len(r.mistakes.parts) == maxParts {
-				r.fail(item, "", "more than %d files with those that %s names: join some of them", maxParts, quote(name))
+				r.fail(item, "", "%s names too many files: all together can be %d, so join some of them", quote(name), maxParts)
 				return
 			}
 			r.read(item, path)
@@ -124,7 +124,7 @@ func (r *reader) matches(n *node, main, pattern string) []string {
 	})
 }
 
-// read reads an included file. A mistake of the file as a whole is told at the include.
+// read reads an included file. A mistake of the whole file is told at its name in include.
 func (r *reader) read(n *node, path string) {
 	content, err := ReadFile(path)
 	var mistakes *Mistakes
@@ -135,7 +135,7 @@ func (r *reader) read(n *node, path string) {
 		r.fail(n, "", "could not read the included file: %s", err)
 	default:
 		if r.octets += len(content); r.octets > maxOctets {
-			r.fail(n, "", "the files have more than %d octets with %s, and at most so many are read: remove what isn't needed", maxOctets, path)
+			r.fail(n, "", "all files together have more than %d octets with %s: remove what isn't needed", maxOctets, path)
 			return
 		}
 		r.mistakes.addPart(path, strings.TrimPrefix(string(content), byteOrderMark))

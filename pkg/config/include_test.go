@@ -114,8 +114,8 @@ func TestIncludeLimits(t *testing.T) {
 		return fmt.Sprint(err)
 	}
 	for want, said := range map[string]string{
-		"more than 1000 files":  several(1000, func(int) string { return "" }),
-		"at most so many":       several(3, func(int) string { return "#" + strings.Repeat("x", maxOctets/2-10) }),
+		"too many files":        several(1000, func(int) string { return "" }),
+		"octets with":           several(3, func(int) string { return "#" + strings.Repeat("x", maxOctets/2-10) }),
 		"more than 250000 valu": several(2, func(int) string { return "tracks: [" + strings.Repeat("x,", maxValues/2) + "]" }),
 		"there can be 10000": several(2, func(i int) string {
 			var b strings.Builder

@@ -13,31 +13,31 @@ func TestIndentation(t *testing.T) {
 	for name, c := range map[string]struct{ content, want string }{
 		"too little": {
 			"routers:\n  - interface: eth0\n    vrid: 51\n   addresses: [192.0.2.10/24]\n",
-			"x:4:4: not YAML: the line is indented like nothing above it: it begins in column 4, and what it can belong to in column 1 or 5\n",
+			"x:4:4: not YAML: the line is indented like nothing above it: it begins in column 4, and the lines that it can belong to in column 1 or 5\n",
 		},
 		"too much": {
 			"routers:\n  - interface: eth0\n    vrid: 51\n      priority: 100\n",
-			"x:4:7: not YAML: nothing can be indented below a value: it begins in column 7, and what it can belong to in column 1 or 5\n",
+			"x:4:7: not YAML: no line can be indented below a value: it begins in column 7, and the lines that it can belong to in column 1 or 5\n",
 		},
 		"behind the key of a dash": {
 			"routers:\n- interface: eth0\n    vrid: 51\n",
-			"x:3:5: not YAML: nothing can be indented below a value: it begins in column 5, and what it can belong to in column 1 or 3\n",
+			"x:3:5: not YAML: no line can be indented below a value: it begins in column 5, and the lines that it can belong to in column 1 or 3\n",
 		},
 		"at the dash": {
 			"routers:\n  - interface: eth0\n  vrid: 51\n",
-			"x:3:3: not YAML: the line is indented like nothing above it: it begins in column 3, and what it can belong to in column 1 or 5\n",
+			"x:3:3: not YAML: the line is indented like nothing above it: it begins in column 3, and the lines that it can belong to in column 1 or 5\n",
 		},
 		"a dash too far in": {
 			"routers:\n  - interface: eth0\n    addresses:\n    - 192.0.2.10/24\n     - 192.0.2.11/24\n",
-			"x:5:6: not YAML: nothing can be indented below a value: it begins in column 6, and what it can belong to in column 3 or 5\n",
+			"x:5:6: not YAML: no line can be indented below a value: it begins in column 6, and the lines that it can belong to in column 3 or 5\n",
 		},
 		"a dash too little": {
 			"# comment\n\nrouters:\n    - interface: eth0\n      vrid: 51\n  - interface: eth1\n",
-			"x:6:3: not YAML: the line is indented like nothing above it: it begins in column 3, and what it can belong to in column 5\n",
+			"x:6:3: not YAML: the line is indented like nothing above it: it begins in column 3, and the lines that it can belong to in column 5\n",
 		},
 		"a file in Windows' form": {
 			"global:\r\n  log_level: info\r\n routers: []\r\n",
-			"x:3:2: not YAML: the line is indented like nothing above it: it begins in column 2, and what it can belong to in column 1 or 3\n",
+			"x:3:2: not YAML: the line is indented like nothing above it: it begins in column 2, and the lines that it can belong to in column 1 or 3\n",
 		},
 	} {
 		_, err := Parse("x", []byte(c.content))

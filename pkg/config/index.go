@@ -8,14 +8,14 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// index has the first of thousands of routers that has something which no other
-// can have, by its number.
+// index finds among thousands of routers the first that has a name, a VRID or an address,
+// which no other router can have. Its values are indexes of routers.
 type index struct {
 	names     map[string]int
 	vrids     map[vridSpot]int
 	addresses map[netip.Addr]int32
-	linkLocal map[addressSpot]int32 // on their interfaces
-	modes     map[string]int        // by interface: the first that receives there
+	linkLocal map[addressSpot]int32 // link-local addresses
+	modes     map[string]int        // by interface
 }
 
 type vridSpot struct {
@@ -30,8 +30,8 @@ type addressSpot struct {
 	name    string
 }
 
-// has returns the router that has an address. A link-local one may be on each
-// interface.
+// has returns the router that has an address. Each interface can have the same link-local
+// address.
 func (x *index) has(p place) (router int32, ok bool) {
 	if a := p.Address.Addr(); a.IsLinkLocalUnicast() {
 		router, ok = x.linkLocal[addressSpot{a, p.Interface}]
@@ -48,7 +48,7 @@ func newIndex() *index {
 	}
 }
 
-// add makes a router known by its number.
+// add adds a router.
 func (x *index) add(i int, r *Router) {
 	first(x.names, r.Name, i)
 	for _, family := range []packet.Family{packet.IPv4, packet.IPv6} {
@@ -66,7 +66,7 @@ func (x *index) add(i int, r *Router) {
 	first(x.modes, r.Interface, i)
 }
 
-// first keeps the first value of a key.
+// first adds a value unless the key has one.
 func first[K comparable, V any](m map[K]V, key K, value V) {
 	if _, known := m[key]; !known {
 		m[key] = value

@@ -9,8 +9,9 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// Octets is the length of the longest advertisement that a router sends for one family,
-// as an IP datagram with what authenticates it; 0 without addresses of the family.
+// Octets returns the length of the longest advertisement that a router sends for one
+// family: of the IP datagram with its authentication. It is 0 without addresses of the
+// family.
 func (r Router) Octets(f packet.Family) int {
 	full, _ := r.WithLinkLocal()
 	n := len(full.OfFamily(f))
@@ -32,8 +33,9 @@ func (r Router) Octets(f packet.Family) int {
 }
 
 // TooLong returns why an advertisement of the router for one family can't be sent over an
-// interface with an MTU, and the remedy. Both are empty if it can: an advertisement isn't
-// fragmented (RFC 9568 §5.1 has nobody put fragments together). An MTU of 0 isn't known.
+// interface with an MTU, and the remedy. Both are empty if it can be sent, or if the MTU is
+// 0, which stands for unknown. An advertisement isn't fragmented, because receivers don't
+// reassemble VRRP.
 func (r Router) TooLong(f packet.Family, mtu int) (text, remedy string) {
 	octets := r.Octets(f)
 	if octets <= mtu || mtu == 0 {

@@ -9,11 +9,11 @@ import (
 	"strconv"
 )
 
-// Off is the value of what isn't wanted.
+// Off is the value of a key that turns it off.
 const Off = "off"
 
-// CheckMetrics checks where metrics are to be served: HOST:PORT, :PORT for all
-// addresses of the host, or off.
+// CheckMetrics checks the TCP address of the metrics: HOST:PORT, :PORT for all addresses
+// of the host, or off.
 func CheckMetrics(address string) error {
 	if address == Off {
 		return nil
@@ -28,7 +28,7 @@ func CheckMetrics(address string) error {
 	return nil
 }
 
-// CheckMetricsCompat checks whose names metrics are to have too.
+// CheckMetricsCompat checks the name of the program whose metrics are added.
 func CheckMetricsCompat(s string) error {
 	if !slices.Contains(compats, s) {
 		return fmt.Errorf("%s is not known: it is %s", quote(s), either(compats))
@@ -50,9 +50,9 @@ func metricsKey() key[Global] {
 	return k
 }
 
-// GlobalDifference says which keys below global differ, and how; but for the
-// xdp_mode, unchanged and the notify_timeout, which are the routers', and the
-// startup_delay, which is past.
+// GlobalDifference returns a line for each key of global that differs. It leaves out
+// xdp_mode, unchanged and notify_timeout, which Difference tells with each router, and
+// startup_delay, which has no effect after the start.
 func GlobalDifference(a, b Global) []string {
 	var all differences
 	all.add("log_format", a.LogFormat, b.LogFormat)

@@ -10,43 +10,43 @@ import (
 	"unicode/utf8"
 )
 
-// Problem is something wrong with a router, or with one key of it.
+// Problem is a problem of a router, or of one of its keys.
 type Problem struct {
 	Key  string // the key of the file: "interval"; empty for the router itself
-	Item int    // which of the key's list it is, from 0
-	Text string // what is wrong, and the remedy
-	// Secret says that what is in the file there may be a secret, and isn't shown.
+	Item int    // the index in the key's list
+	Text string // the problem and the remedy
+	// Secret is whether the line of the file may have a secret, so that it isn't shown.
 	Secret bool
 }
 
 func (p Problem) Error() string { return p.Text }
 
-// Mistake is something wrong at a place in a file.
+// Mistake is a mistake at a place in a file.
 type Mistake struct {
 	Line, Column int // from 1; lines are numbered through all files
-	Width        int // in characters; 0 if it is about the file as a whole
+	Width        int // in characters; 0 for a mistake of the whole file
 	Text         string
-	Hint         string // the remedy, where the text doesn't have it
-	Secret       bool   // the line may have a secret in it, and isn't shown
+	Hint         string // the remedy, unless the text has it
+	Secret       bool   // whether the line may have a secret, so that it isn't shown
 }
 
-// Mistakes is what is wrong with a file, in its order.
+// Mistakes are the mistakes of a configuration, in the order of their lines.
 type Mistakes struct {
 	List []Mistake
-	More int // how many there are beside those of the list
+	More int // the number of mistakes that aren't in the list
 
 	parts  []part
 	origin Origin // nil if the files are failoverd's own
 }
 
-// What is kept of what is wrong, and what is shown: nobody reads more.
+// Limits of the mistakes that are kept and shown, because nobody reads more.
 const (
 	maxMistakes     = 10_000
 	maxShownLines   = 56
 	maxShownOctets  = 16_000
 	maxMessage      = 600 // characters
 	maxExcerpt      = 100 // characters of a line
-	excerptsContext = 40  // of them before the place
+	excerptsContext = 40  // characters before the place
 )
 
 func (e *Mistakes) full() bool { return len(e.List) >= maxMistakes }
@@ -62,9 +62,9 @@ func (e *Mistakes) add(m Mistake) {
 	e.List = append(e.List, m)
 }
 
-// Error has a line with the place for each mistake, then the line of the file
-// with a mark under what is wrong. Of many it has the first ones, and says how many
-// more there are.
+// Error returns for each mistake a line with its place, and the line of the file with a
+// mark under the place. It returns only the first ones of many, and the number of the
+// others.
 func (e *Mistakes) Error() string {
 	excerpts := e.lines(e.List[:min(len(e.List), maxShownLines)])
 	var all, b strings.Builder
@@ -99,7 +99,7 @@ func (e *Mistakes) Error() string {
 	return all.String()
 }
 
-// lines returns the lines of the mistakes.
+// lines returns the lines of the files that have mistakes, by their numbers.
 func (e *Mistakes) lines(list []Mistake) map[int]string {
 	all := make(map[int]string)
 	last := 0
@@ -124,13 +124,13 @@ func (e *Mistakes) lines(list []Mistake) map[int]string {
 	}
 	for _, m := range list {
 		if _, there := all[m.Line]; m.Secret && there {
-			all[m.Line] = "(not shown: there may be a secret in it)"
+			all[m.Line] = "(not shown, because it may have a secret)"
 		}
 	}
 	return all
 }
 
-// lines are those of a text, each with its break: \n, \r\n or \r.
+// lines returns the lines of a text, each with its break: \n, \r\n or \r.
 func lines(text string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for text != "" {
@@ -149,8 +149,8 @@ func lines(text string) iter.Seq[string] {
 	}
 }
 
-// excerpt writes a line with a mark under a mistake. Of a long line it has what is
-// around that.
+// excerpt writes a line with its number at and a mark under a mistake. It writes only the
+// part of a long line around the mark.
 func excerpt(b *strings.Builder, at int, line string, m Mistake) {
 	number := fmt.Sprintf("%5d", at)
 	column := m.Column - 1
@@ -169,7 +169,7 @@ func excerpt(b *strings.Builder, at int, line string, m Mistake) {
 	}
 }
 
-// skipRunes leaves the first characters of a text away.
+// skipRunes returns a text without its first n characters.
 func skipRunes(s string, n int) string {
 	for i := range s {
 		if n--; n < 0 {
@@ -179,8 +179,7 @@ func skipRunes(s string, n int) string {
 	return ""
 }
 
-// sorted returns nil if there are no mistakes. One that was found twice is there
-// once.
+// sorted returns the mistakes in order, each once, or nil if there are none.
 func (e *Mistakes) sorted() error {
 	if len(e.List) == 0 {
 		return nil
@@ -195,7 +194,7 @@ func (e *Mistakes) sorted() error {
 	return e
 }
 
-// printable shows what a terminal would obey.
+// printable replaces the characters that control a terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\t' || r == 0x7f {
@@ -205,7 +204,7 @@ func printable(s string) string {
 	}, s)
 }
 
-// indent is as wide as the first columns of a line, with tabs where it has them.
+// indent returns blanks as wide as the first columns of a line, with the tabs of the line.
 func indent(line string, columns int) string {
 	var b strings.Builder
 	for _, r := range []rune(line)[:columns] {
@@ -217,9 +216,10 @@ func indent(line string, columns int) string {
 	return b.String()
 }
 
-// Nearest returns the one of the words that was probably meant, or nothing.
+// Nearest returns the word that is most like another word, or nothing if none is within
+// two letters of it.
 func Nearest(word string, words []string) string {
-	best, least := "", 3 // more than two letters off is another word
+	best, least := "", 3
 	for _, w := range words {
 		if len(w)-len(word) >= least || len(word)-len(w) >= least {
 			continue
@@ -231,8 +231,8 @@ func Nearest(word string, words []string) string {
 	return best
 }
 
-// distance is how many letters have to be changed, added, left away or swapped
-// with their neighbour to make one word of the other.
+// distance returns the number of letters to change, add, remove or swap with their
+// neighbour in order to get one word from the other.
 func distance(a, b string) int {
 	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {

@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// reader reads the values of a file's keys and collects what is wrong with
-// them, so that one reading tells everything.
+// reader reads the values of keys and collects all mistakes, so that an administrator sees
+// them at once.
 type reader struct {
 	mistakes Mistakes
 	guesses  int            // how often names were searched for the one that is meant
@@ -20,7 +20,7 @@ type reader struct {
 	entered  map[string]int // the entries of the lists of a name
 }
 
-// maxGuesses bounds the time that the search for what was meant takes.
+// maxGuesses bounds the time of the search for names that may have been meant.
 const maxGuesses = 100
 
 func newReader(path, content string) *reader {
@@ -29,7 +29,7 @@ func newReader(path, content string) *reader {
 	return r
 }
 
-// parse returns the only value of a part, nil if it has none.
+// parse parses a part and returns its only value, nil if there is none.
 func (r *reader) parse(p *part) *node {
 	if bad := unreadable(p.content); bad != nil {
 		r.flaw(p, bad)
@@ -45,7 +45,7 @@ func (r *reader) parse(p *part) *node {
 	return body
 }
 
-// flaw notes why the content of a part isn't accepted.
+// flaw adds the mistake for which the content of a part is refused.
 func (r *reader) flaw(p *part, bad *flaw) {
 	m := Mistake{Line: p.above + 1, Column: 1, Width: 1, Text: bad.text, Hint: bad.hint}
 	if bad.whole {
@@ -63,7 +63,7 @@ func (r *reader) flaw(p *part, bad *flaw) {
 	r.mistakes.add(m)
 }
 
-// fail notes a mistake at a node; without one at the file's beginning.
+// fail adds a mistake at a node. Without a node it is at the beginning of the file.
 func (r *reader) fail(n *node, hint, format string, args ...any) {
 	if r.mistakes.full() {
 		r.mistakes.More++
@@ -76,14 +76,14 @@ func (r *reader) fail(n *node, hint, format string, args ...any) {
 	r.mistakes.add(m)
 }
 
-// secret has the line of the last mistake not shown.
+// secret hides the line of the last mistake.
 func (r *reader) secret() {
 	if r.mistakes.More == 0 {
 		r.mistakes.List[len(r.mistakes.List)-1].Secret = true
 	}
 }
 
-// width is how many characters of a node to mark, at least 1.
+// width returns the number of characters to mark for a node, at least 1.
 func (n *node) width() int {
 	if n.form == mapping && n.child != nil && n.spot == n.child.spot {
 		return n.child.width()
@@ -101,7 +101,8 @@ func (n *node) width() int {
 	return 1
 }
 
-// value follows an alias to what it stands for.
+// value returns the node that an alias stands for, other nodes as they are. It is nil for
+// an alias without an anchor.
 func (r *reader) value(n *node) *node {
 	if n == nil || n.form != alias {
 		return n
@@ -112,13 +113,13 @@ func (r *reader) value(n *node) *node {
 	return n.child
 }
 
-// is reports whether n stands for a list, or for a group.
+// is reports whether the value of n has a form.
 func (r *reader) is(n *node, f form) bool {
 	v := r.value(n)
 	return v != nil && v.form == f
 }
 
-// off reports whether n is the word that says that something isn't wanted.
+// off reports whether n is the word off.
 func (r *reader) off(n *node) bool {
 	v := r.value(n)
 	return v != nil && v.form <= quoted && v.text == Off
@@ -131,9 +132,9 @@ type entry struct {
 	value *node
 }
 
-// mapping returns the entries of a mapping, those of merge keys last unless
-// there are others of their names. It notes what isn't a mapping, which is not
-// ok, and keys that are there twice.
+// mapping returns the entries of a mapping. Entries of merge keys come last; an own entry
+// of the same name replaces them. A key that is there twice is a mistake. It isn't ok if
+// n is no mapping.
 func (r *reader) mapping(n *node, what string) (all []entry, ok bool) {
 	m := r.value(n)
 	if m == nil {
@@ -175,8 +176,7 @@ func (r *reader) mapping(n *node, what string) (all []entry, ok bool) {
 	return all, ok
 }
 
-// merge returns the entries that a merge key brings: of one mapping, or of a
-// list of them.
+// merge returns the entries of the value of a merge key: a mapping, or a list of them.
 func (r *reader) merge(n *node, what string) (all []entry, ok bool) {
 	if !r.is(n, sequence) {
 		return r.mapping(n, what)
@@ -209,7 +209,7 @@ func (r *reader) list(n *node, name, example string) []*node {
 	return all
 }
 
-// text reads a value that is a word.
+// text reads a scalar as a text, whatever its type.
 func (r *reader) text(n *node, name string) (string, bool) {
 	v := r.value(n)
 	if v == nil {
@@ -219,7 +219,7 @@ func (r *reader) text(n *node, name string) (string, bool) {
 		r.fail(v, "", "%s is %s, where one value is expected", quote(name), kindOf(v))
 		return "", false
 	}
-	return v.text, true // a name may be a number
+	return v.text, true // also a number, which can be a name
 }
 
 // choice reads one of some words.
@@ -271,7 +271,7 @@ func (r *reader) number(n *node, name string) (int, bool) {
 		case kind == isInt && err == nil && (v.text == "0" || !strings.HasPrefix(v.text, "0")):
 			return number, true
 		case kind == isInt:
-			// As people read it: 010 is ten for some and eight for others.
+			// Some programs read 010 as ten, and others as eight.
 			hint = "write it in decimal, without leading zeros"
 		case kind == isText && err == nil:
 			hint = "write " + v.text + ", without quotes"
@@ -301,7 +301,7 @@ func (r *reader) duration(n *node, name string) (time.Duration, bool) {
 	return 0, false
 }
 
-// length is how many nodes are in a list, or keys and values in a group.
+// length returns the number of values of a list, or of keys and values of a group.
 func (n *node) length() (all int) {
 	for c := n.child; c != nil; c = c.next {
 		all++
@@ -309,7 +309,7 @@ func (n *node) length() (all int) {
 	return all
 }
 
-// kindOf says what a value is, as people call it.
+// kindOf describes a value in a message.
 func kindOf(n *node) string {
 	switch n.form {
 	case sequence:
@@ -328,12 +328,12 @@ func kindOf(n *node) string {
 	return "the text " + quote(n.text)
 }
 
-// quote makes what comes from a file safe and short to show.
+// quote returns a text of a file in backquotes, short and without control characters.
 func quote(s string) string {
 	return "`" + printable(strings.ReplaceAll(shorten(s, 60), "\n", " ")) + "`"
 }
 
-// shorten cuts a text to so many characters.
+// shorten cuts a text to a number of characters.
 func shorten(s string, most int) string {
 	if len(s) <= most {
 		return s
@@ -347,7 +347,7 @@ func shorten(s string, most int) string {
 	return s
 }
 
-// nearby is the hint for a word that may be a slip of one of many names.
+// nearby is meant for a long list of names.
 func (r *reader) nearby(word string, names []string) string {
 	if r.guesses++; r.guesses > maxGuesses {
 		return ""
@@ -355,7 +355,7 @@ func (r *reader) nearby(word string, names []string) string {
 	return meant(word, names)
 }
 
-// meant is the hint for a word that may be a slip of one of the words.
+// meant returns a hint if a word is probably a misspelling of one of the words.
 func meant(word string, words []string) string {
 	if w := Nearest(strings.ToLower(word), words); w != "" {
 		return "did you mean " + quote(w) + "?"
@@ -363,7 +363,7 @@ func meant(word string, words []string) string {
 	return ""
 }
 
-// either writes words as alternatives.
+// either joins words as alternatives: a, b or c.
 func either(words []string) string {
 	if len(words) == 1 {
 		return words[0]

@@ -10,8 +10,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/routing"
 )
 
-// maxNumber is the greatest metric, table or priority that is taken: it fits an
-// int of 32 bits.
+// maxNumber is the greatest metric, table or firewall mark: it fits an int of 32 bits.
 const maxNumber = 1<<31 - 1
 
 var (
@@ -19,8 +18,8 @@ var (
 	routeScopes = []string{"global", "site", "link", "host"}
 )
 
-// Routing returns the routes and rules that go with the addresses of one family.
-// Those of a family of which the router has no address go with the other.
+// Routing returns the routes and rules that go with the addresses of one family. If the
+// router has addresses of one family only, all go with that.
 func (r Router) Routing(f packet.Family) (routes []routing.Route, rules []routing.Rule) {
 	with := func(six bool) bool {
 		own := packet.IPv4
@@ -42,7 +41,7 @@ func (r Router) Routing(f packet.Family) (routes []routing.Route, rules []routin
 	return routes, rules
 }
 
-// routingProblems are what is wrong with the routes and rules.
+// routingProblems returns the problems of the routes and rules.
 func (r Router) routingProblems() (all []Problem) {
 	add := func(key string, item int, format string, args ...any) {
 		all = append(all, Problem{Key: key, Item: item, Text: fmt.Sprintf(format, args...)})
@@ -52,7 +51,7 @@ func (r Router) routingProblems() (all []Problem) {
 		if len(r.Routes) == 0 {
 			key = "rules"
 		}
-		add(key, 0, "the addresses of their owner (priority 255) stay on the host, and so would what goes with them: configure it with the host's network")
+		add(key, 0, "the addresses of their owner (priority 255) stay on the host, so routes and rules would stay too: configure them with the host's network")
 	}
 	type routeSpot struct {
 		to            netip.Prefix
@@ -69,11 +68,11 @@ func (r Router) routingProblems() (all []Problem) {
 		case routesTwice[i]:
 			add("routes", i, "the route to %s is given twice: give one of them another metric or table", n.To)
 		case n.Type != "unicast" && (n.Via.IsValid() || n.Interface != "" || n.Source.IsValid() || n.Onlink):
-			add("routes", i, "a route of the type %s leads nowhere: leave via, interface, source and onlink away", n.Type)
+			add("routes", i, "a route of the type %s has no next hop: remove via, interface, source and onlink", n.Type)
 		case n.Via.IsValid() && n.Via.Is6() != six, n.Source.IsValid() && n.Source.Is6() != six:
-			add("routes", i, "the route to %s has addresses of both families", n.To)
+			add("routes", i, "the route to %s has addresses of both families: use one family", n.To)
 		case n.Onlink && (!n.Via.IsValid() || n.Interface == ""):
-			add("routes", i, "onlink is about a gateway on an interface: add via and interface")
+			add("routes", i, "onlink needs a gateway on an interface: add via and interface")
 		case n.Via.Is6() && n.Via.IsLinkLocalUnicast() && n.Interface == "":
 			add("routes", i, "the gateway %s is link-local: add the interface it is on", n.Via)
 		}
@@ -86,13 +85,13 @@ func (r Router) routingProblems() (all []Problem) {
 		case rulesTwice[i]:
 			add("rules", i, "the rule of priority %d is given twice", n.Priority)
 		case n.From.IsValid() && n.To.IsValid() && n.From.Addr().Is6() != n.To.Addr().Is6():
-			add("rules", i, "the rule is from %s to %s, which are of different families", n.From, n.To)
+			add("rules", i, "the rule is from %s to %s, which are of different families: use one family", n.From, n.To)
 		}
 	}
 	return all
 }
 
-// completeRouting fills in what depends on the router's other keys.
+// completeRouting sets the defaults that depend on the router's other keys.
 func (r *Router) completeRouting() {
 	for i := range r.Routes {
 		if n := &r.Routes[i]; n.Type == "unicast" && !n.Via.IsValid() && n.Interface == "" {
@@ -112,7 +111,7 @@ func (r *Router) completeRouting() {
 	}
 }
 
-// groupsKey is a list of groups of keys.
+// groupsKey returns a key whose value is a list of groups of keys.
 func groupsKey[T any](name, doc, what, example, sample string, keys []key[T], first T, field func(*Router) *[]T) key[Router] {
 	return key[Router]{name: name, kind: kindGroups, fallback: "[]", doc: doc, below: below(keys), sample: sample, read: func(r *reader, n *node, t *Router) (items []*node) {
 		for _, item := range r.list(n, name, example) {
@@ -151,7 +150,7 @@ var routeKeys = limited([]key[routing.Route]{
 	choiceKey("scope", "The scope.", routeScopes, "", func(r *routing.Route, v string) { r.Scope = v }),
 	numberKey("mtu", "The path MTU.", 0, 65535, "", func(r *routing.Route) *int { return &r.MTU }),
 	boolKey("onlink", "Take the gateway as one on the link, although it is in no network of the interface.", "false", func(r *routing.Route) *bool { return &r.Onlink }),
-	choiceKey("type", "The type of the route. All but `unicast` lead nowhere.", routeTypes, "unicast", func(r *routing.Route, v string) { r.Type = v }),
+	choiceKey("type", "The type of the route. Only `unicast` has a next hop.", routeTypes, "unicast", func(r *routing.Route, v string) { r.Type = v }),
 })
 
 var ruleKeys = limited([]key[routing.Rule]{
@@ -164,7 +163,7 @@ var ruleKeys = limited([]key[routing.Rule]{
 	numberKey("fwmark", "Packets with this firewall mark.", 0, maxNumber, "", func(r *routing.Rule) *int { return &r.FWMark }),
 })
 
-// limited checks the range of a number.
+// limited adds a check of the range to the keys with numbers.
 func limited[T any](keys []key[T]) []key[T] {
 	for i := range keys {
 		k := keys[i]
@@ -205,10 +204,10 @@ func networkKey[T any](name, doc string, field func(*T) *netip.Prefix) key[T] {
 	}}
 }
 
-// ParseNetwork reads a network. Without a prefix length it is a host.
+// ParseNetwork parses a network. Without a prefix length it is a host.
 func ParseNetwork(s string) (netip.Prefix, error) {
 	if s == "default" {
-		return netip.Prefix{}, fmt.Errorf("network %s: of which family? Write 0.0.0.0/0 or ::/0", quote(s))
+		return netip.Prefix{}, fmt.Errorf("network %s has no family: write 0.0.0.0/0 or ::/0", quote(s))
 	}
 	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
 		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
@@ -218,7 +217,7 @@ func ParseNetwork(s string) (netip.Prefix, error) {
 		return p, fmt.Errorf("%s is not a network: write it like 203.0.113.0/24 or 2001:db8::/32", quote(s))
 	}
 	if p != p.Masked() {
-		return p, fmt.Errorf("network %s has bits behind its prefix length: is it %s?", quote(s), p.Masked())
+		return p, fmt.Errorf("network %s has bits behind its prefix length: did you mean %s?", quote(s), p.Masked())
 	}
 	return p, nil
 }

@@ -8,14 +8,13 @@ import (
 	"strconv"
 )
 
-// Reference is a file that documents every key: its default, its unit and what
-// the RFCs call it.
+// Reference is a file with every key, its default and its documentation.
 //
 //go:embed reference.yaml
 var Reference []byte
 
-// Schema is the JSON Schema of the file, for editors and other programs. What
-// depends on several keys it doesn't know.
+// Schema returns the JSON Schema of the file, for editors and other programs. It has no
+// rules that depend on several keys.
 func Schema() []byte {
 	schema := object{
 		"$schema":              "https://json-schema.org/draft/2020-12/schema",
@@ -42,7 +41,7 @@ func Schema() []byte {
 				"items":       properties("One router.", routerKeys),
 			},
 			"tracks": object{
-				"description": "What routers may depend on.",
+				"description": "Checks that routers may depend on.",
 				"type":        "array",
 				"items":       properties("One check.", trackKeys),
 			},
@@ -55,8 +54,8 @@ func Schema() []byte {
 	return append(b, '\n')
 }
 
-// Words are the values that a key of a router, or of global, may have; nil if
-// they aren't words.
+// Words returns the words that a key of a router or of global can have, nil if its value
+// isn't one of some words.
 func Words(name string) []string {
 	for _, k := range routerKeys {
 		if k.name == name {
@@ -142,7 +141,7 @@ func (k key[T]) schema() object {
 	return o
 }
 
-// values are the words as YAML reads them: true and false aren't texts.
+// values returns the words as YAML reads them: true and false are booleans.
 func (k key[T]) values() []any {
 	all := make([]any, 0, len(k.words))
 	for _, w := range k.words {

@@ -16,19 +16,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipeTime is how long whoever writes a file that is a pipe may take.
+// pipeTime is how long the writer of a FIFO may take.
 const pipeTime = 2 * time.Second
 
-// ReadFile reads a file that is to be a configuration. It doesn't wait for the
-// writer of a FIFO, opens no device, and reads at most 8 MiB. The error is of type
-// *Mistakes if the file is there and isn't one that can be a configuration.
+// ReadFile reads a configuration file. It doesn't wait for the writer of a FIFO for more
+// than 2s, opens no device, and reads at most 8 MiB. The error is of type *Mistakes if the
+// file is there and can't be a configuration.
 func ReadFile(path string) ([]byte, error) {
 	refused := func(format string, args ...any) error {
 		r := newReader(path, "")
 		r.flaw(&r.mistakes.parts[0], &flaw{text: fmt.Sprintf(format, args...), whole: true})
 		return &r.mistakes
 	}
-	// A device may do something when it is opened.
+	// To open a device can have an effect.
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func ReadFile(path string) ([]byte, error) {
 	defer func() { _ = f.Close() }() // it was only read
 	if info.Mode().Type() == fs.ModeNamedPipe {
 		if err := f.SetReadDeadline(time.Now().Add(pipeTime)); err != nil {
-			return nil, refused("it is a FIFO that can't be read: %s", err)
+			return nil, refused("it is a FIFO that could not be read: %s", err)
 		}
 	}
 	var b bytes.Buffer
@@ -61,7 +61,7 @@ func ReadFile(path string) ([]byte, error) {
 	return content, nil
 }
 
-// kinds says what something is that isn't a file.
+// kinds describes something that isn't a regular file.
 func kinds(mode fs.FileMode) string {
 	switch {
 	case mode&fs.ModeDir != 0:
@@ -72,8 +72,7 @@ func kinds(mode fs.FileMode) string {
 	return "it is a socket"
 }
 
-// unreadable is why a content is no text: it has another encoding, or there are
-// characters in it that have no place in a file.
+// unreadable returns why a content isn't a text in UTF-8, nil if it is one.
 func unreadable(content string) *flaw {
 	if name := encoding(content); name != "" {
 		return &flaw{text: "the file is " + name + ": save it as UTF-8", whole: true}
@@ -95,8 +94,8 @@ func unreadable(content string) *flaw {
 	return nil
 }
 
-// binary reports whether a content begins with several octets that are in no text: more
-// than a slip.
+// binary reports whether the beginning of a content has several octets that no text has.
+// One or two may be a mistake in a text.
 func binary(content string) bool {
 	const begin, several = 1024, 8
 	odd := 0
@@ -108,14 +107,13 @@ func binary(content string) bool {
 	return odd >= several
 }
 
-// tooLong refuses a file by its length in octets.
+// tooLong returns the flaw of a file with too many octets.
 func tooLong(octets int) *flaw {
-	return &flaw{text: fmt.Sprintf("it has %d octets or more, and at most %d are read: remove what isn't needed", octets, maxOctets), whole: true}
+	return &flaw{text: fmt.Sprintf("it has %d octets or more, and the limit is %d: remove what isn't needed", octets, maxOctets), whole: true}
 }
 
-// encoding names the encoding of a content that isn't UTF-8, if that shows: by a
-// byte order mark, or by how the zeros are in its first characters, which are in
-// ASCII.
+// encoding returns the name of an encoding other than UTF-8, by the byte order mark or by
+// the places of the zeros in the first characters, which are ASCII.
 func encoding(content string) string {
 	zeros := ""
 	for i := range min(len(content), 4) {

@@ -16,7 +16,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
-// Limits of a track.
+// Limits of a check.
 const (
 	DefaultTrackInterval = time.Second
 	MaxWeight            = 254
@@ -25,22 +25,22 @@ const (
 	minTrackTime         = 10 * time.Millisecond
 )
 
-// Track is a check that routers may depend on. Kind says which one of the fields
-// below it is about, by the name of its key.
+// Track is a check that routers may depend on. Kind is the name of the key that says what
+// is checked.
 type Track struct {
 	Name string
 	Kind string
-	// Weight is what a router's priority is changed by, -254 to 254; 0: it takes
-	// no part while the check is down. Reverse takes up for down.
+	// Weight is added to the priority of a router, -254 to 254. With 0 the router takes no
+	// part while the check is down. Reverse exchanges up and down.
 	Weight  int
 	Reverse bool
-	// Rise and Fall are how many looks in a row make it up and down.
+	// Rise and Fall are the numbers of results in a row that make it up and down.
 	Rise, Fall        int
 	Interval, Timeout time.Duration
-	InitFail          bool // down before the first look
+	InitFail          bool // down before the first result
 
 	Script  []string // the program with its arguments
-	User    string   // whom to run it as, USER or USER:GROUP
+	User    string   // the user of the script, USER or USER:GROUP
 	TCP     string   // HOST:PORT
 	HTTP    string   // a URL
 	Process []string // a name, or the first words of a command line
@@ -51,16 +51,16 @@ type Track struct {
 	Route   netip.Prefix
 	Router  string
 
-	Host     string      // HTTP: instead of the URL's
-	Statuses [][2]int    // HTTP: good ones, from and to
-	Verify   bool        // HTTP: the certificate
-	Min, Max int         // Process: how many have to be there; Max -1: any number
-	Via      netip.Addr  // Route: the gateway, if it matters
+	Host     string      // HTTP: the name of the host, empty for the URL's
+	Statuses [][2]int    // HTTP: the good ones, from and to
+	Verify   bool        // HTTP: check the certificate
+	Min, Max int         // Process: the number of processes; a Max of -1 is no limit
+	Via      netip.Addr  // Route: the gateway, invalid for any
 	Table    int         // Route
 	State    string      // Router: Active, Backup or running
-	shell    bool        // Script: it is a line for /bin/sh
-	line     string      // Script: as it is written
-	at       trackPlaces // in the file
+	shell    bool        // Script: line is for /bin/sh
+	line     string      // Script: the text of the file
+	at       trackPlaces // until forget
 }
 
 type trackPlaces struct {
@@ -68,7 +68,7 @@ type trackPlaces struct {
 	keys  map[string]*node
 }
 
-// Use is a track that a router depends on.
+// Use is a check that a router depends on.
 type Use struct {
 	Name    string
 	Weight  int
@@ -87,7 +87,7 @@ func (u Use) String() string {
 	return g.String()
 }
 
-// States that a router check can want.
+// The values of Track.State.
 const (
 	WantActive  = "active"
 	WantBackup  = "backup"
@@ -96,8 +96,8 @@ const (
 
 var wantedStates = []string{WantActive, WantBackup, WantRunning}
 
-// trackKind is a key of which a track has one, with the keys that only it can have
-// beside it.
+// trackKind is a key that says what a check looks at, with the keys that only such a check
+// can have.
 type trackKind struct {
 	name string
 	only []string
@@ -132,8 +132,8 @@ var trackKeys = []key[Track]{
 	boolKey("reverse", "Exchange up and down.", "false", func(t *Track) *bool { return &t.Reverse }),
 	boundedKey("rise", "How many good results in a row make the check up. The first result counts alone.", 1, 1000, "1", func(t *Track) *int { return &t.Rise }),
 	boundedKey("fall", "How many bad results in a row make the check down.", 1, 1000, "1", func(t *Track) *int { return &t.Fall }),
-	durationKey("interval", "The time between two looks, 10ms to 24h. What the kernel reports by itself (interface, address, route, router, the end of a process, a written file) is looked at at once.", "1s", func(t *Track) *time.Duration { return &t.Interval }),
-	sampled("1s", durationKey("timeout", "How long one look may take, 10ms to 24h. The default is the `interval`. A script is killed then, with everything that it has started.", "", func(t *Track) *time.Duration { return &t.Timeout })),
+	durationKey("interval", "The time between two checks, 10ms to 24h. A change that the kernel reports (interface, address, route, router, the end of a process, a written file) is checked at once.", "1s", func(t *Track) *time.Duration { return &t.Interval }),
+	sampled("1s", durationKey("timeout", "The longest time that one check may take, 10ms to 24h. The default is the `interval`. After that a script is killed, with everything that it has started.", "", func(t *Track) *time.Duration { return &t.Timeout })),
 	boolKey("init_fail", "Begin as down, until the check was good `rise` times. Otherwise routers wait for the first result.", "false", func(t *Track) *bool { return &t.InitFail }),
 	boolKey("shell", "The script is a line for /bin/sh.", "false", func(t *Track) *bool { return &t.shell }),
 	sampled("nobody", textKey("user", "The user of the script: USER or USER:GROUP. The default is the `script_user` of `global`.", func(t *Track) *string { return &t.User })),
@@ -168,8 +168,8 @@ func (f *File) readTracks(r *reader, n *node) {
 	}
 }
 
-// completeTrack fills in what depends on other keys, and notes what is wrong with
-// the values.
+// completeTrack sets the defaults that depend on other keys, and adds the mistakes of the
+// values.
 func (f *File) completeTrack(r *reader, t *Track) {
 	fail := func(key, hint, format string, args ...any) {
 		n, ok := t.at.keys[key]
@@ -186,14 +186,14 @@ func (f *File) completeTrack(r *reader, t *Track) {
 		names = append(names, k.name)
 		if _, there := t.at.keys[k.name]; there {
 			if t.Kind != "" {
-				fail(k.name, "make two tracks of it", "%s looks at %s already: a track looks at one thing", quote(t.Name), quote(t.Kind))
+				fail(k.name, "split it into two tracks", "%s has %s already: a track checks one thing", quote(t.Name), quote(t.Kind))
 				return
 			}
 			t.Kind = k.name
 		}
 	}
 	if t.Kind == "" {
-		fail("", "add one of "+strings.Join(names, ", "), "%s looks at nothing", quote(t.Name))
+		fail("", "add one of "+strings.Join(names, ", "), "%s checks nothing", quote(t.Name))
 		return
 	}
 	for _, k := range trackKinds {
@@ -216,7 +216,7 @@ func (f *File) completeTrack(r *reader, t *Track) {
 	}
 }
 
-// problem completes what a track is about, and says what is wrong with it.
+// problem completes the value of the check's kind, and returns its problem with a hint.
 func (t *Track) problem(g Global) (text, hint string) {
 	switch t.Kind {
 	case "script":
@@ -241,7 +241,7 @@ func (t *Track) problem(g Global) (text, hint string) {
 			return fmt.Sprintf("%s is longer than the 15 characters of a process's name", quote(t.Process[0])), "write its first 15 characters, or the words of its command line as a list"
 		}
 		if t.Max >= 0 && t.Max < t.Min {
-			return fmt.Sprintf("at least %d and at most %d processes are never there", t.Min, t.Max), "for none at all write min: 0 and max: 0"
+			return fmt.Sprintf("min %d is greater than max %d", t.Min, t.Max), "for no process at all write min: 0 and max: 0"
 		}
 	case "pidfile", "file":
 		if path := t.PIDFile + t.File; !filepath.IsAbs(path) {
@@ -253,13 +253,13 @@ func (t *Track) problem(g Global) (text, hint string) {
 		}
 	case "route":
 		if t.Via.IsValid() && t.Via.Is4() != t.Route.Addr().Is4() {
-			return fmt.Sprintf("a route to %s can't lead over %s", t.Route, t.Via), ""
+			return fmt.Sprintf("a route to %s can't have the gateway %s of the other family", t.Route, t.Via), ""
 		}
 	}
 	return "", ""
 }
 
-// parseScript makes a program with arguments of what is written.
+// parseScript splits the text of a script into the program and its arguments.
 func (t *Track) parseScript() (text, hint string) {
 	switch {
 	case t.shell && t.line == "":
@@ -294,8 +294,8 @@ func checkTarget(s string) string {
 	return ""
 }
 
-// useTracks gives the routers what they depend on, and notes what is wrong with
-// that.
+// useTracks resolves the checks that routers and groups depend on, and adds the mistakes
+// there.
 func (f *File) useTracks(r *reader) {
 	routerNames, routers := f.names()
 	known := newTrackNames(f.Tracks)
@@ -327,7 +327,7 @@ func (f *File) useTracks(r *reader) {
 	}
 }
 
-// trackNames are the names of the tracks, and the first track of each.
+// trackNames are the names of the checks, with the index of the first check of each.
 type trackNames struct {
 	all   []string
 	first map[string]int
@@ -342,7 +342,8 @@ func newTrackNames(tracks []Track) (n trackNames) {
 	return n
 }
 
-// resolve completes a list of what routers depend on.
+// resolve completes a list of checks that a router or a group depends on. nodes are the
+// nodes of its entries.
 func (f *File) resolve(r *reader, uses []Use, nodes []*node, known trackNames, owner bool) {
 	seen := make(map[string]bool)
 	for i := range uses {
@@ -351,7 +352,7 @@ func (f *File) resolve(r *reader, uses []Use, nodes []*node, known trackNames, o
 		if !there {
 			hint := r.nearby(u.Name, known.all)
 			if hint == "" && len(known.all) == 0 {
-				hint = "name it in `tracks:`, at the left margin of the file"
+				hint = "describe it in `tracks:`, at the left margin of the file"
 			} else if hint == "" {
 				hint = "there are " + strings.Join(known.all[:min(len(known.all), 20)], ", ")
 			}
@@ -374,7 +375,7 @@ func (f *File) resolve(r *reader, uses []Use, nodes []*node, known trackNames, o
 	}
 }
 
-// join has a router depend on what its group does, unless it does already.
+// join adds the checks of its group to a router that hasn't got them itself.
 func (r *Router) join(uses []Use) {
 	own := make(map[string]bool)
 	for _, u := range r.Track {
@@ -400,21 +401,20 @@ func hasKey(n *node, name string) bool {
 	return false
 }
 
-// circle is a router that depends on its own state, and through which tracks.
+// circle is a router that depends on its own state, and the checks that lead there.
 type circle struct {
 	router  int
 	through []string
 }
 
-// maxOfCircle is how many routers of a circle are told of.
+// maxOfCircle is the greatest number of routers of one circle that get a mistake.
 const maxOfCircle = 12
 
-// circles finds each router once that depends on its own state, together with
-// those that it depends on.
+// circles returns each router that depends on its own state once.
 func (f *File) circles(routers map[string]int, known trackNames) (all []circle) {
 	const unseen, open, done = 0, 1, 2
 	state := make([]int, len(f.Routers))
-	// The way to the router that is looked at: each with the use of the next.
+	// way is the path to the current router, with the index of the next use of each.
 	type step struct{ router, use int }
 	for begin := range f.Routers {
 		way := []step{{begin, 0}}
@@ -455,7 +455,7 @@ func (f *File) circles(routers map[string]int, known trackNames) (all []circle) 
 	return all
 }
 
-// dependsOn returns the router whose state a track looks at.
+// dependsOn returns the router whose state a check looks at.
 func (f *File) dependsOn(u Use, routers map[string]int, known trackNames) (router int, ok bool) {
 	i, ok := known.first[u.Name]
 	if !ok || f.Tracks[i].Kind != "router" {
@@ -465,8 +465,8 @@ func (f *File) dependsOn(u Use, routers map[string]int, known trackNames) (route
 	return router, ok
 }
 
-// TrackMistakes makes an error of what the host finds wrong with tracks, by their
-// names; nil if there is nothing.
+// TrackMistakes returns an error with the places of problems of checks that the host
+// shows, by their names. It is nil if there are none.
 func (f *File) TrackMistakes(problems map[string]Problem) error {
 	if len(problems) == 0 {
 		return nil
@@ -487,13 +487,12 @@ func (f *File) TrackMistakes(problems map[string]Problem) error {
 	return r.mistakes.sorted()
 }
 
-// Same reports whether two tracks look at the same in the same way; what routers
-// make of it may differ.
+// Same reports whether two checks do the same. Their weights may differ.
 func (t Track) Same(o Track) bool {
 	return slices.Equal(TrackDifference(t, o), nil)
 }
 
-// statuses are the good ones as they are written in the file.
+// statuses returns the good statuses as they are written in the file.
 func (t *Track) statuses() (all []string) {
 	for _, s := range t.Statuses {
 		text := strconv.Itoa(s[0])
@@ -505,7 +504,7 @@ func (t *Track) statuses() (all []string) {
 	return all
 }
 
-// most is how many processes may be there, empty for any number.
+// most returns the greatest number of processes, empty for no limit.
 func (t *Track) most() any {
 	if t.Max < 0 {
 		return ""
@@ -513,8 +512,8 @@ func (t *Track) most() any {
 	return t.Max
 }
 
-// TrackDifference says which keys differ between two tracks, and how, but for the
-// weight and reverse, which are their routers' matter.
+// TrackDifference returns a line for each key that differs between two checks. It leaves
+// out weight and reverse, which Difference tells with each router.
 func TrackDifference(a, b Track) []string {
 	var all differences
 	all.add("script", a.Script, b.Script)

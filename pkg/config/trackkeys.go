@@ -17,7 +17,7 @@ func scriptKey() key[Track] {
 	}}
 }
 
-// boundedKey is a numberKey whose limits are checked at once.
+// boundedKey returns a numberKey that checks its limits.
 func boundedKey[T any](name, doc string, least, most int, fallback string, field func(*T) *int) key[T] {
 	return checked(numberKey(name, doc, least, most, fallback, field), func(t *T) string {
 		if v := *field(t); v < least || v > most {
@@ -38,7 +38,7 @@ func wordsKey(name, doc string, field func(*Track) *[]string) key[Track] {
 	}}
 }
 
-// words reads a list of words, or a text that stands for them.
+// words reads a list of words, or a text in one line.
 func (r *reader) words(n *node, name string) (words []string, line string) {
 	if !r.is(n, sequence) {
 		line, _ = r.text(n, name)
@@ -68,7 +68,7 @@ func addressKey(name, doc string, field func(*Track) *netip.Addr) key[Track] {
 	}}
 }
 
-// Routes to everywhere, as they are called.
+// everywhere has the names of the default routes.
 var everywhere = map[string]netip.Prefix{
 	"default":  netip.PrefixFrom(netip.IPv4Unspecified(), 0),
 	"default6": netip.PrefixFrom(netip.IPv6Unspecified(), 0),
@@ -124,10 +124,10 @@ func statusKey() key[Track] {
 	}}
 }
 
-// maxUses is how many checks a router can depend on.
+// maxUses is the greatest number of checks that a router can depend on.
 const maxUses = 100
 
-// trackKey is a list of what a router, or each of a group, depends on.
+// trackKey returns the key with the checks that a router or a group depends on.
 func trackKey[T any](whose string, field func(*T) *[]Use) key[T] {
 	const name = "track"
 	doc := "The checks that " + whose + " on, by their names in `tracks`. An entry {name: web, weight: 10} replaces the weight or the `reverse` of the check."
@@ -144,7 +144,7 @@ func trackKey[T any](whose string, field func(*T) *[]Use) key[T] {
 				p := newPlaces(item)
 				read(r, item, "the track", &u, useKeys, &p)
 				if _, there := p.keys["name"]; !there {
-					r.fail(item, "write {name: web, weight: 10}", "the track has no `name`; what is looked at is named in `tracks:`")
+					r.fail(item, "write {name: web, weight: 10}", "the track has no `name`: it is the name of a check in `tracks:`")
 					continue
 				}
 			} else {
@@ -163,6 +163,6 @@ func trackKey[T any](whose string, field func(*T) *[]Use) key[T] {
 
 var useKeys = []key[Use]{
 	need(textKey("name", "The name of the check.", func(u *Use) *string { return &u.Name }), ""),
-	boundedKey("weight", "Replaces the check's own.", -MaxWeight, MaxWeight, "", func(u *Use) *int { return &u.Weight }),
-	boolKey("reverse", "Replaces the check's own.", "", func(u *Use) *bool { return &u.Reverse }),
+	boundedKey("weight", "Replaces the weight of the check.", -MaxWeight, MaxWeight, "", func(u *Use) *int { return &u.Weight }),
+	boolKey("reverse", "Replaces the `reverse` of the check.", "", func(u *Use) *bool { return &u.Reverse }),
 }

@@ -12,33 +12,33 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// DefaultTTL is the TTL or Hop Limit of unicast advertisements. Nobody beyond the
-// link can send something that arrives with it (RFC 5082).
+// DefaultTTL is the default TTL or Hop Limit of unicast advertisements. No packet from
+// beyond the link arrives with it (RFC 5082).
 const DefaultTTL = 255
 
-// Unicast is to whom a router advertises one by one, instead of to the group;
-// the zero value if it doesn't.
+// Unicast are the peers to which a router advertises instead of to the group. The zero
+// value is multicast.
 type Unicast struct {
-	// Sources are the addresses to advertise from, at most one of a family; for
-	// one without, it is the interface's primary address.
+	// Sources are the addresses to advertise from, at most one of a family. The default of
+	// a family is the interface's primary address.
 	Sources []netip.Addr
 	Peers   []Peer
 	TTL     int // 1 to 255
 }
 
-// Peer is another host that may be Active.
+// Peer is another host of the VRID.
 type Peer struct {
 	Address netip.Addr
-	// MinTTL and MaxTTL are the limits of the TTL or Hop Limit with which its
-	// advertisements arrive, 0 to 255. A MinTTL of AutoTTL is the router's own
-	// TTL for an IPv4 peer in a network of the interface, for others 0.
+	// MinTTL and MaxTTL limit the TTL or Hop Limit of its advertisements when they arrive,
+	// 0 to 255. A MinTTL of AutoTTL is the router's own TTL for an IPv4 peer in a network
+	// of the interface, and 0 for others.
 	MinTTL, MaxTTL int
 }
 
-// AutoTTL leaves MinTTL to where the peer is.
+// AutoTTL is a MinTTL that depends on the network of the peer.
 const AutoTTL = -1
 
-// On reports whether the router is a unicast one.
+// On reports whether the router has peers.
 func (u Unicast) On() bool { return len(u.Peers) > 0 }
 
 // OfFamily returns the peers of one family.
@@ -54,7 +54,7 @@ func (u Unicast) Addresses(f packet.Family) (all []netip.Addr) {
 	return all
 }
 
-// Source returns the address to advertise from, the zero Addr if none is given.
+// Source returns the address to advertise from, the zero Addr for the default.
 func (u Unicast) Source(f packet.Family) netip.Addr {
 	for _, a := range u.Sources {
 		if packet.FamilyOf(a) == f {
@@ -94,19 +94,19 @@ func (p Peer) String() string {
 	return g.String()
 }
 
-// NewPeer is a peer with the limits that it has by default.
+// NewPeer returns a peer with the default limits.
 func NewPeer(a netip.Addr) Peer { return Peer{Address: a, MinTTL: AutoTTL, MaxTTL: 255} }
 
-// ParseHost reads the address of a host, a peer or this one.
+// ParseHost parses the address of a host: of a peer or of this host.
 func ParseHost(s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s)
 	switch {
 	case err != nil && strings.Contains(s, "/"):
-		return a, fmt.Errorf("address %s: leave the prefix length away, it is one host's", quote(s))
+		return a, fmt.Errorf("address %s: remove the prefix length, because it is the address of one host", quote(s))
 	case err != nil:
 		return a, fmt.Errorf("%s is not an address: write it like 192.0.2.3 or 2001:db8::3, names aren't looked up", quote(s))
 	case a.Zone() != "":
-		return a, fmt.Errorf("address %s: leave the zone away, the interface is given already", quote(s))
+		return a, fmt.Errorf("address %s: remove the zone, because the interface is known", quote(s))
 	}
 	a = a.Unmap()
 	if a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.Is4() && (a.As4()[0] == 0 || a.As4()[0] == 127 || a.As4()[0] >= 240) {
@@ -115,8 +115,8 @@ func ParseHost(s string) (netip.Addr, error) {
 	return a, nil
 }
 
-// unicastProblems are what is wrong with the peers. Their item 0 is the group of
-// keys, behind which come the peers and the sources.
+// unicastProblems returns the problems of the peers. Item 0 is the whole group, the others
+// are the peers and then the sources.
 func (r Router) unicastProblems() (all []Problem) {
 	u := r.Unicast
 	add := func(item int, format string, args ...any) {
@@ -140,15 +140,15 @@ func (r Router) unicastProblems() (all []Problem) {
 		case virtual[p.Address]:
 			add(1+i, "peer %s is one of the virtual addresses: give the other host's own address", p.Address)
 		case p.Address == source:
-			add(1+i, "peer %s is the source, which is this host's: give the other hosts' addresses only", p.Address)
+			add(1+i, "peer %s is the source, which is this host's: give only the addresses of other hosts", p.Address)
 		case !r.Has(f):
-			add(1+i, "peer %s is %s, of which the router has no address: leave it away", p.Address, f)
+			add(1+i, "peer %s is %s, and the router has no address of that family: remove it", p.Address, f)
 		case source.IsLinkLocalUnicast() && source.Is6() && !p.Address.IsLinkLocalUnicast():
 			add(1+i, "peer %s can't be reached from the link-local source %s: give another source", p.Address, source)
 		}
 		least := max(p.MinTTL, 0)
 		if p.MinTTL < AutoTTL || least > p.MaxTTL || p.MaxTTL > 255 {
-			add(1+i, "no TTL is from %d to %d: min_ttl and max_ttl are 0 to 255, and the first is the lesser", least, p.MaxTTL)
+			add(1+i, "min_ttl %d and max_ttl %d allow no TTL: they are 0 to 255, and min_ttl isn't greater than max_ttl", least, p.MaxTTL)
 		}
 	}
 	for i, a := range u.Sources {
@@ -159,9 +159,9 @@ func (r Router) unicastProblems() (all []Problem) {
 		item := 1 + len(u.Peers) + i
 		switch {
 		case sourcesTwice[i]:
-			add(item, "a second source for %s: give one", f)
+			add(item, "a second source for %s: a family has one", f)
 		case !r.Has(f):
-			add(item, "the source %s is %s, of which the router has no address: leave it away", a, f)
+			add(item, "the source %s is %s, and the router has no address of that family: remove it", a, f)
 		case virtual[a] && r.Priority != OwnerPriority:
 			add(item, "the source %s is one of the virtual addresses: give an address that stays on this host", a)
 		}
@@ -174,7 +174,8 @@ func (r Router) unicastProblems() (all []Problem) {
 	return all
 }
 
-// unicastKeys are those below unicast.
+// unicastKeys returns the keys below unicast. It appends the nodes of the peers and of the
+// sources to two lists.
 func unicastKeys(peers, sources *[]*node) []key[Unicast] {
 	return []key[Unicast]{
 		{name: "peers", kind: kindPeers, required: true, below: below(peerKeys), doc: "The addresses of the other hosts, of each family that the router has addresses of. An entry is an address, or a group of `address`, `min_ttl` and `max_ttl`.", read: func(r *reader, n *node, u *Unicast) []*node {
@@ -217,7 +218,7 @@ func unicastKey() key[Router] {
 		before := r.mistakes.count()
 		t.Unicast.TTL = DefaultTTL
 		if read(r, n, quote(name), &t.Unicast, unicastKeys(&peers, &sources), nil) && len(t.Unicast.Peers) == 0 && r.mistakes.count() == before {
-			r.fail(n, "add `peers: [192.0.2.3]`", "%s has no peer: without one nobody hears of the router", quote(name))
+			r.fail(n, "add `peers: [192.0.2.3]`", "%s has no peer: without one no host hears the router", quote(name))
 		}
 		return slices.Concat([]*node{r.value(n)}, peers, sources)
 	}}
@@ -236,7 +237,7 @@ func (r *reader) host(n *node) (netip.Addr, bool) {
 	return a, err == nil
 }
 
-// peer reads a peer: its address, or a group of keys with it.
+// peer reads a peer: its address, or a group of keys with one.
 func (r *reader) peer(n *node) (Peer, bool) {
 	if r.is(n, mapping) {
 		p, before := NewPeer(netip.Addr{}), r.mistakes.count()
@@ -255,7 +256,7 @@ var peerKeys = []key[Peer]{
 		p.Address, _ = r.host(n)
 		return nil
 	}},
-	ttlKey("min_ttl", "The least TTL or Hop Limit of the peer's advertisements when they arrive. The default is the `ttl` for an IPv4 peer in a network of the interface, so that nobody beyond the link can pass for it. For other peers it is 0, which accepts any. Behind routers it is 255 less the number of routers. Over IPv6 it is 255 if the peer runs failoverd; keepalived sends the kernel's 64.", func(p *Peer) *int { return &p.MinTTL }),
+	ttlKey("min_ttl", "The least TTL or Hop Limit of the peer's advertisements when they arrive. The default is the `ttl` for an IPv4 peer in a network of the interface, so that no host beyond the link can pretend to be the peer. For other peers it is 0, which accepts any. Behind routers it is 255 less the number of routers. Over IPv6 it is 255 if the peer runs failoverd; keepalived sends the kernel's 64.", func(p *Peer) *int { return &p.MinTTL }),
 	ttlKey("max_ttl", "The greatest TTL or Hop Limit of the peer's advertisements. The default is 255.", func(p *Peer) *int { return &p.MaxTTL }),
 }
 

@@ -4,10 +4,10 @@ package config
 
 import "runtime/debug"
 
-// release is a package's version: who makes one has the linker set it.
+// release is the version of a package. The linker sets it when a package is built.
 var release string
 
-// Version is that of the package, the module version, or the commit that the binary
+// Version returns the version of the package, of the module, or the commit that the binary
 // was built from.
 func Version() string {
 	if release != "" {

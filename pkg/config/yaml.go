@@ -10,60 +10,58 @@ import (
 	"unicode/utf8"
 )
 
-// What a file may have at most, so that it is read in two seconds and 64 MB
-// whatever is in it. 4,000 routers with 50 addresses each are 5 MB and 250,000
-// values.
+// Limits of a file, so that any content is read in two seconds and 64 MB. 4,000 routers
+// with 50 addresses each have 5 MB and 250,000 values.
 const (
 	maxOctets = 8 << 20
-	maxValues = 250_000 // with what aliases stand for
+	maxValues = 250_000 // with those that aliases stand for
 	maxNested = 64      // lists and groups within each other
 )
 
-// form is what a node of a file looks like.
+// form is the form of a node.
 type form uint8
 
 const (
-	plain    form = iota // a scalar as it is
+	plain    form = iota // a scalar without quotes
 	quoted               // a scalar in quotes, or a block scalar
 	sequence             // a list
 	mapping              // keys and values
-	alias                // an alias, which stands for another node
+	alias                // a name that stands for another node
 )
 
 // node is a value of a YAML file.
 type node struct {
 	form form
 	spot
-	size int32  // how many values it is, with what its aliases stand for
-	text string // of a scalar; of an alias the name
-	// child is the first of a list, or the first key of a group, behind which
-	// values and keys take turns; of an alias what it stands for, nil if there
-	// is no such anchor before it.
+	size int32  // the number of values in it, with those that its aliases stand for
+	text string // a scalar's text, or an alias's name
+	// child is the first value of a list, or the first key of a group, after which values
+	// and keys alternate. Of an alias it is the node that it stands for, nil if there is no
+	// such anchor before it.
 	child, next *node
 }
 
 // spot is a place in a text: a line and a character in it, from 1.
 type spot struct{ line, column int32 }
 
-// flaw is why a text isn't a YAML file that is taken.
+// flaw is the reason for which a text is refused.
 type flaw struct {
 	at         int
 	text, hint string
-	whole      bool // it is about the file, not about the place
+	whole      bool // about the whole file, not about the place
 }
 
-// parser makes nodes of a text: the part of YAML 1.2 that configuration files
-// have, in one pass and in time that grows with the text alone. Anchors are known
-// behind their nodes only, so that no node is part of itself.
+// parser parses the part of YAML 1.2 that configuration files use, in one pass and in
+// linear time. An anchor is known only after its node, so no node is part of itself.
 type parser struct {
 	text   string
 	pos    int
-	line   int // where the line begins
-	first  int // where the first character of the line is that isn't a space
+	line   int // the octet at which the line begins
+	first  int // the first octet of the line that isn't a space
 	depth  int
 	values int
-	// number is the line's, from 1, and counted how far its characters are known:
-	// columns of them are before that octet.
+	// number is the number of the line, from 1. The line has columns characters before the
+	// octet counted.
 	number, counted, columns int
 
 	anchors map[string]*node
@@ -96,19 +94,19 @@ func (p *parser) fail(at int, hint, format string, args ...any) {
 	panic(flaw{at: at, hint: hint, text: fmt.Sprintf(format, args...)})
 }
 
-// refuse ends the parsing of a file that is too much.
+// refuse ends the parsing of a file that exceeds a limit.
 func (p *parser) refuse(format string, args ...any) {
 	panic(flaw{at: min(p.pos, len(p.text)), text: fmt.Sprintf(format, args...), whole: true})
 }
 
-// here is where the parser is.
+// here returns the place of the parser.
 func (p *parser) here() spot {
 	p.columns += utf8.RuneCountInString(p.text[p.counted:p.pos])
 	p.counted = p.pos
 	return spot{int32(p.number), int32(p.columns + 1)}
 }
 
-// node makes one.
+// node returns a new node.
 func (p *parser) node(f form, at spot) *node {
 	if len(p.slab) == 0 {
 		p.slab = make([]node, 512)
@@ -122,7 +120,7 @@ func (p *parser) node(f form, at spot) *node {
 
 func (p *parser) count(values int) {
 	if p.values += values; p.values > maxValues {
-		p.refuse("more than %d values, with what aliases stand for: split it up, or write fewer aliases", maxValues)
+		p.refuse("more than %d values, with those that aliases stand for: split it up, or write fewer aliases", maxValues)
 	}
 }
 
@@ -134,7 +132,7 @@ func (p *parser) enter() {
 
 func (p *parser) leave() { p.depth-- }
 
-// list adds to a list or a group in order.
+// list appends to a list or a group.
 type list struct {
 	parent, last *node
 }
@@ -155,7 +153,7 @@ func (p *parser) nextLine() {
 	p.indent(p.afterBreak(p.pos))
 }
 
-// indent notes that a line begins.
+// indent begins a line.
 func (p *parser) indent(at int) {
 	p.pos, p.line, p.counted, p.columns = at, at, at, 0
 	for at < len(p.text) && p.text[at] == ' ' {
@@ -164,7 +162,7 @@ func (p *parser) indent(at int) {
 	p.first = at
 }
 
-// peek returns an octet from here on, 0 behind the end: the text has none.
+// peek returns the octet n places ahead, or 0 behind the end. A text has no octet 0.
 func (p *parser) peek(n int) byte {
 	if p.pos+n < len(p.text) {
 		return p.text[p.pos+n]
@@ -174,12 +172,12 @@ func (p *parser) peek(n int) byte {
 
 func isBreak(c byte) bool { return c == '\n' || c == '\r' }
 
-// isBlank takes the end for a blank.
+// isBlank reports whether an octet is a blank, a break or the end.
 func isBlank(c byte) bool { return c == ' ' || c == '\t' || c == 0 || isBreak(c) }
 
 func isFlow(c byte) bool { return strings.IndexByte(",[]{}", c) >= 0 }
 
-// afterBreak is where the line behind the break at an octet begins.
+// afterBreak returns where the line after the break at an octet begins.
 func (p *parser) afterBreak(at int) int {
 	if at+1 < len(p.text) && p.text[at] == '\r' && p.text[at+1] == '\n' {
 		return at + 2
@@ -187,7 +185,7 @@ func (p *parser) afterBreak(at int) int {
 	return at + 1
 }
 
-// lineEnd is where the line ends that an octet is in.
+// lineEnd returns where the line of an octet ends.
 func (p *parser) lineEnd(at int) int {
 	if i := strings.IndexAny(p.text[at:], "\r\n"); i >= 0 {
 		return at + i
@@ -197,7 +195,7 @@ func (p *parser) lineEnd(at int) int {
 
 func (p *parser) column() int { return p.pos - p.line }
 
-// skip goes on to the next thing that isn't a blank or a comment.
+// skip advances over blanks, comments and breaks.
 func (p *parser) skip(inFlow bool) {
 	for p.pos < len(p.text) {
 		switch c := p.text[p.pos]; {
@@ -267,7 +265,7 @@ func (p *parser) document() (body *node) {
 	}
 }
 
-// stray ends the parsing at something that belongs nowhere.
+// stray ends the parsing at something that belongs to no value.
 func (p *parser) stray() {
 	if p.pos == p.first {
 		p.fail(p.pos, oneColumn, "not YAML: the line is indented like nothing above it: %s", p.indentation())
@@ -275,18 +273,18 @@ func (p *parser) stray() {
 	p.fail(p.pos, "", "not YAML: something is behind the end of the value")
 }
 
-// tooDeep ends the parsing at a line that is below a value as if it were within it.
+// tooDeep ends the parsing at a line that is indented below a scalar.
 func (p *parser) tooDeep() {
-	p.fail(p.first, oneColumn, "not YAML: nothing can be indented below a value: %s", p.indentation())
+	p.fail(p.first, oneColumn, "not YAML: no line can be indented below a value: %s", p.indentation())
 }
 
-const oneColumn = "have what belongs together begin in one column"
+const oneColumn = "let lines that belong together begin in one column"
 
-// linesAbove is how many lines above a wrong one are looked at.
+// linesAbove is the number of lines above a wrong one that are searched.
 const linesAbove = 100
 
-// indentation says where the line begins that the parser is in, and where those do above
-// it that it could belong to.
+// indentation describes where the current line begins, and where the lines above begin
+// that it could belong to.
 func (p *parser) indentation() string {
 	var columns []int
 	dash := strings.HasPrefix(p.text[p.first:], "- ")
@@ -302,7 +300,7 @@ func (p *parser) indentation() string {
 			if least = column; strings.HasPrefix(rest, "- ") {
 				least++ // a list's dashes can be below the list's key
 			}
-			for strings.HasPrefix(rest, "- ") { // what is behind a dash has a column too
+			for strings.HasPrefix(rest, "- ") { // the text behind a dash has a column too
 				key := strings.TrimLeft(rest[1:], " ")
 				if dash {
 					columns = append(columns, column)
@@ -323,13 +321,13 @@ func (p *parser) indentation() string {
 	if len(words) == 0 {
 		words = []string{"1"}
 	}
-	return fmt.Sprintf("it begins in column %d, and what it can belong to in column %s", p.first-p.line+1, either(words))
+	return fmt.Sprintf("it begins in column %d, and the lines that it can belong to in column %s", p.first-p.line+1, either(words))
 }
 
-// nodeProperties are what is before a value.
+// nodeProperties are the anchor and the tag before a value.
 type nodeProperties struct {
 	anchor string
-	text   bool // its tag says that it is text
+	text   bool // the tag says that the value is text
 	any    bool
 	at     int
 }
@@ -373,7 +371,7 @@ func (p *parser) name() string {
 	return p.text[begin:p.pos]
 }
 
-// is gives a value its anchor and tag.
+// is sets the anchor and the tag of a node.
 func (all nodeProperties) is(p *parser, n *node) *node {
 	if all.any && n.form == alias {
 		p.fail(all.at, "", "not YAML: an alias has no anchor and no tag")
@@ -387,9 +385,9 @@ func (all nodeProperties) is(p *parser, n *node) *node {
 	return n
 }
 
-// block reads the value of an entry that is at column n. It may be in the same
-// line, or further in on lines below; a list may also be at n where the entry is a
-// key's. What is compact may have entries of its own in the same line.
+// block reads the value of an entry at column n. It may be in the same line, or further in
+// on lines below. The list of a key may also be at n. A compact value may have entries in
+// the same line.
 func (p *parser) block(n int, ofKey, compact bool) *node {
 	p.enter()
 	defer p.leave()
@@ -418,7 +416,7 @@ func (p *parser) block(n int, ofKey, compact bool) *node {
 	return all.is(p, p.content(n, true, own))
 }
 
-// within reports whether what is here belongs to an entry at column n.
+// within reports whether the value here belongs to an entry at column n.
 func (p *parser) within(n int, ofKey bool) bool {
 	switch {
 	case p.ended():
@@ -431,14 +429,14 @@ func (p *parser) within(n int, ofKey bool) bool {
 
 func (p *parser) dash() bool { return p.peek(0) == '-' && isBlank(p.peek(1)) }
 
-// content reads a value that is here. Its properties were before it; if it turns
-// out to be a key, they are the key's.
+// content reads the value here. all are the properties before it, which are the key's if
+// the value begins with a key.
 func (p *parser) content(n int, compact bool, all nodeProperties) *node {
 	column := all.at - p.line
 	switch c := p.peek(0); {
 	case p.dash():
 		if !compact || all.any {
-			p.fail(p.pos, "begin the list on a line of its own", "not YAML: a list's dash is behind something else")
+			p.fail(p.pos, "begin the list on a line of its own", "not YAML: the dash of a list is behind something else")
 		}
 		return p.entries(column)
 	case c == '|' || c == '>':
@@ -498,12 +496,11 @@ func (p *parser) pairs(column int, all nodeProperties) *node {
 	}
 }
 
-// isKey reports whether a key is here: a scalar in one line with a colon and a
-// blank behind it.
+// isKey reports whether a key is here: a scalar in one line, then a colon and a blank.
 func (p *parser) isKey() bool {
 	switch c := p.peek(0); {
 	case c == '?' && isBlank(p.peek(1)):
-		p.fail(p.pos, "write it like `vrid: 51`", "not YAML: a key behind a question mark isn't taken")
+		p.fail(p.pos, "write it like `vrid: 51`", "not YAML: a key behind a question mark isn't supported")
 	case c == '"' || c == '\'':
 		end := p.quoteEnd(p.pos)
 		for end < len(p.text) && (p.text[end] == ' ' || p.text[end] == '\t') {
@@ -522,7 +519,7 @@ func (p *parser) isKey() bool {
 	return end < len(p.text) && p.text[end] == ':'
 }
 
-// isColon goes on to a colon with a blank behind it, if one follows in the line.
+// isColon advances over blanks, and reports whether a colon follows.
 func (p *parser) isColon() bool {
 	for p.peek(0) == ' ' || p.peek(0) == '\t' {
 		p.pos++
@@ -530,7 +527,7 @@ func (p *parser) isColon() bool {
 	return p.peek(0) == ':'
 }
 
-// key reads a key, and goes on to the colon behind it.
+// key reads a key, and advances to its colon.
 func (p *parser) key(inFlow bool) *node {
 	var n *node
 	switch p.peek(0) {
@@ -551,7 +548,7 @@ func (p *parser) key(inFlow bool) *node {
 	return n
 }
 
-// alias reads one. What it stands for counts as if it were written out.
+// alias reads an alias. The values that it stands for count as if they were written out.
 func (p *parser) alias() *node {
 	n := p.node(alias, p.here())
 	n.text = p.name()
@@ -585,7 +582,7 @@ func (p *parser) flowValue() *node {
 	return all.is(p, p.flow())
 }
 
-// open goes on behind a bracket or brace.
+// open advances behind a bracket or brace.
 func (p *parser) open() (at int) {
 	p.enter()
 	at = p.pos
@@ -593,8 +590,8 @@ func (p *parser) open() (at int) {
 	return at
 }
 
-// more goes on to the next entry of a list or group in brackets, and reports
-// whether there is one. separated says whether a comma was before.
+// more advances to the next entry of a list or group in brackets, and reports whether there
+// is one. separated is whether a comma was before.
 func (p *parser) more(opened int, closing byte, separated bool) bool {
 	p.skip(true)
 	switch c := p.peek(0); {

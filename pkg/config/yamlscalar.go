@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// scalar reads a scalar or an alias outside of brackets, whose further lines are
-// further in than column n.
+// scalar reads a scalar or an alias outside of brackets. Its further lines are further in
+// than column n.
 func (p *parser) scalar(n int) *node {
 	switch p.peek(0) {
 	case '"', '\'':
@@ -35,7 +35,7 @@ func (p *parser) scalarFlow() *node {
 	return p.scalarPlain(func() bool { return true }, true)
 }
 
-// plainStart makes sure that a scalar without quotes can begin here.
+// plainStart fails unless a scalar without quotes can begin here.
 func (p *parser) plainStart(inFlow bool) {
 	c := p.peek(0)
 	blank := isBlank(p.peek(1)) || inFlow && isFlow(p.peek(1))
@@ -47,10 +47,10 @@ func (p *parser) plainStart(inFlow bool) {
 	}
 }
 
-// plainEnd is where a scalar without quotes ends in its line, behind blanks: at a
-// comment, in brackets at what ends an entry, or at a colon with a blank behind it.
-// Two colons don't end it, because it is an IPv6 address then. A key in brackets
-// ends at any colon.
+// plainEnd returns where a scalar without quotes ends in its line, after blanks: at a
+// comment, at the end of an entry in brackets, or at a colon with a blank behind it. Two
+// colons don't end it, because they are part of an IPv6 address. A key in brackets ends at
+// any colon.
 func (p *parser) plainEnd(at int, inFlow, isKey bool) int {
 	for begin := at; at < len(p.text); at++ {
 		switch c := p.text[at]; {
@@ -69,8 +69,7 @@ func (p *parser) plainEnd(at int, inFlow, isKey bool) int {
 	return at
 }
 
-// scalarPlain reads a scalar without quotes, of several lines if those belong to
-// it.
+// scalarPlain reads a scalar without quotes, which may have several lines.
 func (p *parser) scalarPlain(belongs func() bool, inFlow bool) *node {
 	n := p.node(plain, p.here())
 	end := p.plainEnd(p.pos, inFlow, false)
@@ -91,7 +90,7 @@ func (p *parser) scalarPlain(belongs func() bool, inFlow bool) *node {
 			break
 		}
 		if !inFlow && p.dash() {
-			p.tooDeep() // YAML takes the dash for text, which nobody means
+			p.tooDeep() // for YAML the dash would be text
 		}
 		if b.Len() == 0 {
 			b.WriteString(n.text)
@@ -110,7 +109,7 @@ func (p *parser) scalarPlain(belongs func() bool, inFlow bool) *node {
 	return n
 }
 
-// fold writes line breaks as they are in a text of several lines.
+// fold writes the breaks between two lines of a text: one becomes a space.
 func fold(b *strings.Builder, breaks int) {
 	if breaks == 1 {
 		b.WriteByte(' ')
@@ -120,8 +119,7 @@ func fold(b *strings.Builder, breaks int) {
 	}
 }
 
-// quoteEnd is where the line's text goes on behind quotes, 0 if they aren't closed
-// in it.
+// quoteEnd returns where the line goes on after quotes, 0 if they aren't closed in it.
 func (p *parser) quoteEnd(at int) int {
 	quote := p.text[at]
 	for at++; at < len(p.text) && !isBreak(p.text[at]); at++ {
@@ -179,7 +177,7 @@ func (p *parser) scalarQuoted() *node {
 	}
 }
 
-// blankLine goes on to what is in the line behind a break.
+// blankLine advances to the first character of the next line.
 func (p *parser) blankLine() {
 	p.nextLine()
 	for p.peek(0) == ' ' || p.peek(0) == '\t' {
@@ -187,13 +185,13 @@ func (p *parser) blankLine() {
 	}
 }
 
-// escapes are what stands for one character behind a backslash.
+// escapes are the characters for the letters behind a backslash.
 var escapes = map[byte]rune{
 	'0': 0, 'a': '\a', 'b': '\b', 't': '\t', '\t': '\t', 'n': '\n', 'v': '\v', 'f': '\f', 'r': '\r', 'e': 0x1b,
 	' ': ' ', '"': '"', '/': '/', '\\': '\\', 'N': 0x85, '_': 0xa0, 'L': 0x2028, 'P': 0x2029,
 }
 
-// escape reads what is behind a backslash.
+// escape reads an escape sequence behind its backslash.
 func (p *parser) escape(b *strings.Builder) {
 	at := p.pos
 	c := p.peek(1)
@@ -222,7 +220,7 @@ func (p *parser) escape(b *strings.Builder) {
 	b.WriteRune(r)
 }
 
-// hex reads a number of some digits.
+// hex reads a hexadecimal number of some digits.
 func (p *parser) hex(at, digits int) rune {
 	v, err := strconv.ParseUint(p.text[p.pos:min(p.pos+digits, len(p.text))], 16, 31)
 	if err != nil || p.pos+digits > len(p.text) {
@@ -232,7 +230,7 @@ func (p *parser) hex(at, digits int) rune {
 	return rune(v)
 }
 
-// scalarBlock reads a text whose lines are below | or >, further in than column n.
+// scalarBlock reads a text in lines below | or >, which are further in than column n.
 func (p *parser) scalarBlock(n int) *node {
 	v, kind := p.node(quoted, p.here()), p.text[p.pos]
 	p.pos++
@@ -297,7 +295,7 @@ func (p *parser) scalarBlock(n int) *node {
 	return v
 }
 
-// scalarKind is what a scalar is.
+// scalarKind is the type of a scalar.
 type scalarKind int
 
 const (
@@ -308,7 +306,7 @@ const (
 	isFloat
 )
 
-// scalarKind follows the core schema of YAML 1.2.
+// scalarKind returns the type in the core schema of YAML 1.2.
 func (n *node) scalarKind() scalarKind {
 	if n.form != plain {
 		return isText

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/control"
+)
+
+// keepalivedConf is a file for both hosts. Its instance is in a file that it includes.
+const (
+	keepalivedConf = `! Configuration File for keepalived
+global_defs {
+    router_id lab
+}
+include web.conf
+`
+	keepalivedInstance = `vrrp_instance web {
+    interface eth0
+    virtual_router_id 51
+    priority 100
+    advert_int 1
+    authentication {
+        auth_type PASS
+        auth_pass not2tell
+    }
+    virtual_ipaddress {
+        198.18.0.10/24
+    }
+}
+`
+)
+
+// failoverd and keepalived run from the same keepalived.conf, with the password in it.
+// A reload takes over another priority and tells it in keepalived's words.
+func TestKeepalivedConf(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	dir := t.TempDir()
+	path, included := filepath.Join(dir, "keepalived.conf"), filepath.Join(dir, "web.conf")
+	write := func(priority string) {
+		t.Helper()
+		s.ok(os.WriteFile(included, []byte(strings.Replace(keepalivedInstance, "priority 100", "priority "+priority, 1)), 0o600))
+	}
+	s.ok(os.WriteFile(path, []byte(keepalivedConf), 0o600))
+	write("100")
+
+	f := s.failoverd(s.a, "--config", path)
+	c := &configured{site: s, Failoverd: f, path: path, client: control.NewClient(socketOf(f))}
+	s.waitHolder("198.18.0.10", s.a)
+	k, err := s.b.KeepalivedFile(path)
+	s.ok(err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("keepalived wrote:\n%.20000s", k.Output())
+		}
+	})
+
+	// keepalived has read 100 before: the file isn't written again until it stands by.
+	for s.ctx.Err() == nil && !strings.Contains(k.Output(), "BACKUP STATE") {
+		time.Sleep(20 * time.Millisecond)
+	}
+	s.waitHolder("198.18.0.10", s.a)
+	changed := func(from, to string) {
+		t.Helper()
+		write(to)
+		changes := c.reload()
+		if want := included + ":4: priority " + from + " → " + to; len(changes) != 1 || changes[0].Router != "web" || changes[0].What != "changed" || len(changes[0].Details) != 1 || changes[0].Details[0] != want {
+			t.Errorf("the reload tells %+v, not %q", changes, want)
+		}
+	}
+	changed("100", "90")
+	s.waitHolder("198.18.0.10", s.b)
+	changed("90", "150")
+	s.waitHolder("198.18.0.10", s.a)
+
+	// A file with a mistake changes nothing, and its line is told.
+	s.ok(os.WriteFile(included, []byte(strings.Replace(keepalivedInstance, "    virtual_router_id 51\n", "", 1)), 0o600))
+	if _, err := c.client.Reload(s.ctx, false); err == nil || !strings.Contains(err.Error(), included+":1: vrrp_instance web") {
+		t.Errorf("reloading a bad file: %v", err)
+	}
+	lines := len(f.Lines())
+	s.ok(f.Signal(syscall.SIGHUP))
+	_, err = f.WaitLine(s.ctx, lines, func(l string) bool { return strings.Contains(l, "not reloaded") && strings.Contains(l, included+":1") })
+	s.ok(err)
+	if r := c.router("web", "ipv4", inState("Active")); r.Priority != 150 {
+		t.Errorf("a bad file changed the priority to %d", r.Priority)
+	}
+
+	s.stop(s.a, f)
+	s.waitHolder("198.18.0.10", s.b)
+	if strings.Contains(f.Output(), "not2tell") {
+		t.Error("the log has the password")
+	}
+	code, err := k.Stop(s.ctx)
+	s.ok(err)
+	if code != 0 {
+		t.Errorf("keepalived ended with exit code %d", code)
+	}
+}
