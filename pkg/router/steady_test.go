@@ -61,6 +61,7 @@ func (w *twin) Answer(vrrp.Instant)                          {}
 func (w *twin) Advertise(vrrp.Instant)                       {}
 func (w *twin) Finding(f Finding)                            { w.found[f.Reason]++ }
 func (w *twin) Failure(f Failure)                            { w.told = append(w.told, fmt.Sprint(f)) }
+
 func (w *twin) Transition(t Transition) {
 	w.told = append(w.told, fmt.Sprint(t.When, t.ID, t.From, t.To, t.Why()))
 }
