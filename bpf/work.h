@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The advertisement that a CPU works on. */
+/* The scratch memory for the advertisement that a CPU is processing. */
 #ifndef FAILOVER_WORK_H
 #define FAILOVER_WORK_H
 
@@ -11,11 +11,11 @@
 
 #define MESSAGE_WORDS (FAILOVER_MESSAGE_MAX / 4)
 
-/* A record under construction, too large for the stack. */
+/* A record under construction. It is too large for the stack. */
 struct work {
 	struct failover_record record;
 	__u32 message[MESSAGE_WORDS + 1];
-	__u32 addresses; /* how many its Virtual Router has itself */
+	__u32 addresses; /* the number of addresses of its Virtual Router */
 };
 
 struct {
