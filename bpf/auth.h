@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * Authenticates advertisements, so that what isn't authentic ends here: it is not
- * stamped and has no place in a ring. The order of the checks is that of pkg/auth. What
- * costs nothing comes first, the digest last.
+ * Authentication of advertisements. An advertisement that isn't authentic is neither
+ * stamped nor written to a ring. The order of the checks is that of pkg/auth: the cheap
+ * ones come first and the digest last.
  */
 #ifndef FAILOVER_AUTH_H
 #define FAILOVER_AUTH_H
@@ -18,22 +18,22 @@
 
 #define TRAILER_WORDS (FAILOVER_TRAILER / 4)
 #define TRAILER_SCHEME 1 /* HMAC-SHA-256, truncated */
-#define TRAILER_SIGNED 3 /* words of it in front of its digest, */
-#define TRAILER_DIGEST 4 /* whose words count as zero */
-#define HEADER_SIGNED 3 /* the same of an Authentication Header */
+#define TRAILER_SIGNED 3 /* words of the trailer before its digest */
+#define TRAILER_DIGEST 4 /* words of the digest, which are hashed as zero */
+#define HEADER_SIGNED 3 /* the same for an Authentication Header */
 #define HEADER_DIGEST 3
 #define IPV4_WORDS 5
-#define PREFIX_ROOM 16 /* words: a power of two, enough for IPV4_WORDS + HEADER_SIGNED + HEADER_DIGEST */
-#define PSEUDO_WORDS 5 /* family, version, VRID, 0, and the source */
+#define PREFIX_ROOM 16 /* words: a power of two, at least IPV4_WORDS + HEADER_SIGNED + HEADER_DIGEST */
+#define PSEUDO_WORDS 5 /* family, version, VRID and 0 in one word, and the source */
 #define PROTOCOL_AH 51
 #define SECOND 1000000000ULL
 
-/* Between two that are longer than any authentic one that is known of. */
-#define LONG_EVERY (SECOND / 100)
+/* The least time between the digests of two overlong advertisements: see is_overlong. */
+#define OVERLONG_INTERVAL (SECOND / 100)
 
 /*
- * The keys: the states of an HMAC's two hashes after its key, or a password. Whoever
- * reads this can sign. It is never pinned.
+ * The keys: the states of both hashes of an HMAC after the key, or a password. A reader
+ * of this map can sign advertisements, so it is never pinned.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -43,7 +43,7 @@ struct {
 	__type(value, struct failover_secret);
 } failover_keys SEC(".maps");
 
-/* What authenticated Virtual Routers have accepted and refused, by slots. */
+/* What each authenticated Virtual Router has accepted and refused, by slot. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
@@ -52,16 +52,16 @@ struct {
 	__type(value, struct failover_proof);
 } failover_proven SEC(".maps");
 
-/* CLOCK_REALTIME less CLOCK_MONOTONIC in nanoseconds, which user space keeps right. */
+/* CLOCK_REALTIME minus CLOCK_MONOTONIC in nanoseconds. User space updates it. */
 __u64 failover_clock;
 
-/* What is hashed: the words of a prefix, of the message, zeros, and the padding. */
+/* The input of the inner hash: a prefix, the message, zeros, and then the padding. */
 struct stream {
 	__u32 prefix[PREFIX_ROOM];
 	__u32 prefix_words;
 	__u32 message_words;
-	__u32 words; /* of all three */
-	__u32 md5; /* or SHA-256 */
+	__u32 words; /* the sum of prefix, message and zeros */
+	__u32 md5; /* 1: MD5; 0: SHA-256 */
 };
 
 struct {
@@ -78,14 +78,14 @@ static __always_inline struct stream *get_stream(void)
 	return bpf_map_lookup_elem(&failover_stream, &zero);
 }
 
-/* A word in the byte order in which the hash reads it. */
-static __always_inline __u32 as_read(__u32 word, __u32 md5)
+/* Converts a word to or from the byte order of the hash. */
+static __always_inline __u32 hash_order(__u32 word, __u32 md5)
 {
 	return md5 ? bpf_htonl(__builtin_bswap32(word)) : bpf_ntohl(word);
 }
 
-/* How many bits a digest says that it covers: the key's block and these words. */
-static __always_inline __u32 bits(__u32 words)
+/* The length that the padding contains, in bits: the key's block and these words. */
+static __always_inline __u32 hashed_bits(__u32 words)
 {
 	return (HASH_BLOCK + words) * 32;
 }
@@ -99,7 +99,7 @@ static __always_inline __u32 below(__u64 a, __u64 b)
 	return difference >> 63;
 }
 
-/* Makes a block of the stream the one to be compressed. */
+/* Fills the hash's block with block n of the stream. */
 __noinline int fill_block(__u64 n)
 {
 	struct hash *x = get_hash();
@@ -109,28 +109,29 @@ __noinline int fill_block(__u64 n)
 
 	if (!x || !s || !w)
 		return 0;
-	/* Without branches, each of which would double the verifier's work. */
+	/* There is no branch, because each one would double the work of the verifier. */
 #pragma clang loop unroll(disable)
 	for (i = 0; i < HASH_BLOCK; i++) {
 		__u64 at = n * HASH_BLOCK + i, of_message = at - s->prefix_words;
 		__u32 prefix, message;
 
+		/* The compiler could drop the bounds below, but the verifier needs them. */
 		barrier_var(at);
 		barrier_var(of_message);
 		prefix = s->prefix[at % PREFIX_ROOM] & below(at, s->prefix_words);
 		message = w->message[of_message % MESSAGE_ROOM] & below(of_message, s->message_words) & ~below(at, s->prefix_words);
-		/* Without the checksum, which is made last. */
+		/* SHA-256 is without the checksum, the second half of word 1. */
 		message &= ~(below(of_message, 2) & ~below(of_message, 1) & (s->md5 - 1)) | bpf_htonl(0xffff0000);
 		message |= bpf_htonl(0x80000000) & below(at, s->words + 1) & ~below(at, s->words);
-		x->block[i] = as_read(prefix | message, s->md5);
+		x->block[i] = hash_order(prefix | message, s->md5);
 	}
-	/* The length comes last, of which the higher half is 0. */
+	/* The length comes last. Its high word is 0. */
 	if (n == (s->words + 2) / HASH_BLOCK)
-		x->block[s->md5 ? 14 : 15] = bits(s->words);
+		x->block[s->md5 ? 14 : 15] = hashed_bits(s->words);
 	return 1;
 }
 
-/* Hashes the stream, from the state that there is on. */
+/* Hashes the stream, starting from the current state. */
 __noinline int hash_stream(void)
 {
 	struct stream *s = get_stream();
@@ -151,7 +152,7 @@ __noinline int hash_stream(void)
 	return 1;
 }
 
-/* Has the inner hash's digest compressed by the outer one (RFC 2104). */
+/* Computes the outer hash over the digest of the inner hash (RFC 2104). */
 static __always_inline void hash_outer(struct hash *x, const struct failover_secret *key, __u32 md5)
 {
 	__u32 i, words = md5 ? HASH_STATE / 2 : HASH_STATE;
@@ -164,16 +165,16 @@ static __always_inline void hash_outer(struct hash *x, const struct failover_sec
 	}
 	if (md5) {
 		x->block[HASH_STATE / 2] = 0x80;
-		x->block[14] = bits(HASH_STATE / 2);
+		x->block[14] = hashed_bits(HASH_STATE / 2);
 		compress_md5();
 	} else {
 		x->block[HASH_STATE] = 0x80000000;
-		x->block[15] = bits(HASH_STATE);
+		x->block[15] = hashed_bits(HASH_STATE);
 		compress_sha256();
 	}
 }
 
-/* Whether a digest of some words is the one that the key makes of the stream. */
+/* Whether the digest is the HMAC of the stream with this key, truncated to words. */
 static __always_inline int digest_good(const struct failover_secret *key, const __u32 *digest, __u32 words, __u32 md5)
 {
 	struct hash *x = get_hash();
@@ -186,10 +187,10 @@ static __always_inline int digest_good(const struct failover_secret *key, const 
 		x->state[i] = key->inner[i];
 	hash_stream();
 	hash_outer(x, key, md5);
-	/* All of them, so that the time tells nothing. */
+	/* Compares all words, so that the time reveals nothing about the digest. */
 #pragma clang loop unroll(full)
 	for (i = 0; i < words; i++)
-		difference |= as_read(digest[i], md5) ^ x->state[i];
+		difference |= hash_order(digest[i], md5) ^ x->state[i];
 	return difference == 0;
 }
 
@@ -203,7 +204,7 @@ static __always_inline struct failover_sender *find_sender(struct failover_proof
 	return NULL;
 }
 
-/* The one that wasn't heard for the longest time. */
+/* Returns the sender that has been silent for the longest time. */
 static __always_inline struct failover_sender *oldest_sender(struct failover_proof *p)
 {
 	struct failover_sender *oldest = &p->sender[0];
@@ -215,7 +216,7 @@ static __always_inline struct failover_sender *oldest_sender(struct failover_pro
 	return oldest;
 }
 
-/* The seconds of a sequence number's time. */
+/* The time in a sequence number, in seconds. */
 static __always_inline __u32 seconds(__u64 sequence)
 {
 	return sequence >> 32;
@@ -229,8 +230,8 @@ static __always_inline int within(__u32 a, __u32 b, __s64 window)
 }
 
 /*
- * Whether a sequence number is newer than the sender's last. One that is outside the
- * window says nothing that the window doesn't.
+ * Whether a sequence number is newer than the sender's last one. A last one outside the
+ * window doesn't count, because the window alone then excludes a replay.
  */
 static __always_inline int newer(const struct failover_sender *sender, __u64 sequence, __u32 now, __u32 window)
 {
@@ -242,10 +243,11 @@ static __always_inline int newer(const struct failover_sender *sender, __u64 seq
 }
 
 /*
- * Whether the number of a trailer may be accepted from the sender in the work record.
- * Functions of their own, or what follows would be verified for each sender.
+ * Whether the sequence number of a trailer is new for the sender in the work record. This
+ * is a function of its own, because inlined the verifier would follow the rest of the
+ * program once for each sender. The same is true of accept_sequence.
  */
-__noinline int fresh(__u32 slot, __u64 sequence, __u32 now, __u32 window)
+__noinline int is_fresh(__u32 slot, __u64 sequence, __u32 now, __u32 window)
 {
 	struct failover_proof *p = bpf_map_lookup_elem(&failover_proven, &slot);
 	const struct failover_sender *sender;
@@ -257,8 +259,8 @@ __noinline int fresh(__u32 slot, __u64 sequence, __u32 now, __u32 window)
 	return !sender || newer(sender, sequence, now, window);
 }
 
-/* Remembers the number as accepted, unless another CPU was faster. */
-__noinline int accept(__u32 slot, __u64 sequence, __u32 now, __u32 window)
+/* Records the sequence number as accepted. Fails if another CPU accepted it first. */
+__noinline int accept_sequence(__u32 slot, __u64 sequence, __u32 now, __u32 window)
 {
 	struct failover_proof *p = bpf_map_lookup_elem(&failover_proven, &slot);
 	struct failover_sender *sender;
@@ -283,25 +285,25 @@ __noinline int accept(__u32 slot, __u64 sequence, __u32 now, __u32 window)
 }
 
 /*
- * Whether an advertisement has to be refused without a digest, because it has more
- * addresses than its Virtual Router and any authentic one, and another one had so a
- * moment before. The time that a digest takes grows with them, and anybody can send the
- * longest.
+ * Whether to refuse an advertisement without computing its digest. Anybody can send long
+ * advertisements, and the cost of a digest grows with the length. So of those with more
+ * addresses than the Virtual Router and any authentic advertisement before, at most one in
+ * OVERLONG_INTERVAL gets a digest.
  */
-static __always_inline int overlong(struct work *w, struct failover_proof *p)
+static __always_inline int is_overlong(struct work *w, struct failover_proof *p)
 {
 	__u32 addresses = ((const __u8 *)w->message)[3];
 	__u64 now = w->record.received;
 
 	if (addresses <= w->terms.addresses || addresses <= p->addresses)
 		return 0;
-	if (now - *(volatile __u64 *)&p->long_at < LONG_EVERY)
+	if (now - *(volatile __u64 *)&p->long_at < OVERLONG_INTERVAL)
 		return 1;
 	*(volatile __u64 *)&p->long_at = now;
 	return 0;
 }
 
-/* The password in Authentication Data (RFC 2338 section 5.3.10). */
+/* Checks the password in Authentication Data (RFC 2338 section 5.3.10). */
 static __always_inline __u32 check_password(struct work *w, __u32 slot, __u32 length)
 {
 	struct failover_secret_key id = { .slot = slot };
@@ -318,7 +320,7 @@ static __always_inline __u32 check_password(struct work *w, __u32 slot, __u32 le
 	return (w->message[at] ^ secret->inner[0]) | (w->message[at + 1] ^ secret->inner[1]) ? REASON_auth_failures : REASON_none;
 }
 
-/* An Authentication Header with HMAC-MD5-96: see packet.HeaderKey. */
+/* Checks an Authentication Header with HMAC-MD5-96: see packet.HeaderKey. */
 static __always_inline __u32 check_header(struct work *w, struct failover_proof *p, __u32 slot, __u32 length)
 {
 	struct failover_secret_key id = { .slot = slot };
@@ -337,7 +339,7 @@ static __always_inline __u32 check_header(struct work *w, struct failover_proof 
 	newest = *(volatile __u32 *)&p->numbered;
 	if (sequence <= newest)
 		return REASON_auth_replay;
-	if (overlong(w, p))
+	if (is_overlong(w, p))
 		return REASON_auth_overlong;
 	secret = bpf_map_lookup_elem(&failover_keys, &id);
 	if (!s || !secret || header[1] != *(__u32 *)r->source) /* the SPI */
@@ -356,11 +358,11 @@ static __always_inline __u32 check_header(struct work *w, struct failover_proof 
 	s->words = s->prefix_words + s->message_words;
 	if (!digest_good(secret, header + HEADER_SIGNED, HEADER_DIGEST, 1))
 		return REASON_auth_failures;
-	/* Of two that come at the same time on two CPUs the older one may be second. */
+	/* Another CPU may have accepted a higher number meanwhile. */
 	return __sync_bool_compare_and_swap(&p->numbered, newest, sequence) ? REASON_none : REASON_auth_replay;
 }
 
-/* A trailer of draft-cassen-vrrp-auth-hmac: see packet.TrailerKey. */
+/* Checks a trailer of draft-cassen-vrrp-auth-hmac: see packet.TrailerKey. */
 static __always_inline __u32 check_trailer(struct work *w, struct failover_proof *p, __u32 slot, __u32 length, __u32 window)
 {
 	struct failover_secret_key id = { .slot = slot };
@@ -388,9 +390,9 @@ static __always_inline __u32 check_trailer(struct work *w, struct failover_proof
 	secret = bpf_map_lookup_elem(&failover_keys, &id);
 	if (!secret)
 		return REASON_auth_key_unknown;
-	if (!fresh(slot, sequence, now, window))
+	if (!is_fresh(slot, sequence, now, window))
 		return REASON_auth_replay;
-	if (overlong(w, p))
+	if (is_overlong(w, p))
 		return REASON_auth_overlong;
 
 	s->md5 = 0;
@@ -404,7 +406,7 @@ static __always_inline __u32 check_trailer(struct work *w, struct failover_proof
 	if (!digest_good(secret, trailer + TRAILER_SIGNED, TRAILER_DIGEST, 0))
 		return REASON_auth_failures;
 
-	return accept(slot, sequence, now, window) ? REASON_none : REASON_auth_replay;
+	return accept_sequence(slot, sequence, now, window) ? REASON_none : REASON_auth_replay;
 }
 
 static __always_inline void count_refused(struct failover_proof *p, __u32 reason)
@@ -414,8 +416,8 @@ static __always_inline void count_refused(struct failover_proof *p, __u32 reason
 }
 
 /*
- * Returns why the advertisement in the work record isn't authentic. Its message has
- * length octets; what the record has more is a trailer.
+ * Returns the reason why the advertisement in the work record isn't authentic, or
+ * REASON_none. Its message has length octets. If the record is longer, a trailer follows.
  */
 __noinline __u32 authenticate(__u32 slot, __u32 kind, __u32 enforce, __u32 window, __u32 length)
 {

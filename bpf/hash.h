@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
  * The compression functions of SHA-256 (FIPS 180-4 section 6.2.2) and MD5 (RFC 1321
- * section 3.4) make the digests of authenticated advertisements. State and block are
- * in a map, because the stack has no room for them. Each is a function of its own, so
- * that it is verified once.
+ * section 3.4), for the digests of authenticated advertisements. State and block are in a
+ * map, because the stack is too small for them. The functions aren't inlined, so that the
+ * verifier checks each of them only once.
  */
 #ifndef FAILOVER_HASH_H
 #define FAILOVER_HASH_H
@@ -16,10 +16,13 @@
 #define HASH_STATE 8 /* words of SHA-256's state; MD5 has half as many */
 #define HASH_BLOCK 16 /* words */
 
-/* A digest in the making. */
+/* A hash under computation. */
 struct hash {
 	__u32 state[HASH_STATE];
-	/* In the byte order of the machine; volatile, or the stack would be full of it. */
+	/*
+	 * In the byte order of the machine. It is volatile to keep the compiler from copying
+	 * it to the stack, which is too small.
+	 */
 	volatile __u32 block[HASH_BLOCK];
 };
 
@@ -48,7 +51,7 @@ static const __u32 sha256_constants[64] = {
 	0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
 
-/* A word twice, so that each of its rotations is one shift. */
+/* Returns the word twice in a row, so that a single shift rotates it. */
 static __always_inline __u64 twice(__u32 x)
 {
 	return (__u64)x << 32 | x;

@@ -2,34 +2,35 @@
 //go:build ignore
 
 /*
- * failover_ingress and failover_egress give a virtual router its virtual MAC
- * without a device of its own, and are the fence: they hold back what would make
- * this host answer for a virtual address while the virtual router isn't Active,
- * whatever became of the daemon. It is Active as long as its lease lasts, which
- * the daemon renews with each advertisement it sends: one that hangs or is killed
- * stops answering before a Backup may take over.
+ * Virtual MAC and fence.
  *
- * A frame to the virtual MAC of an Active router becomes the host's own. What
- * leaves from a virtual address leaves with the virtual MAC, which ARP and
- * neighbour discovery name too.
+ * failover_ingress and failover_egress give a virtual router its virtual MAC without a
+ * network device of its own. A frame to the virtual MAC of an Active router is accepted as
+ * the host's own. A frame from a virtual address leaves with the virtual MAC, and ARP and
+ * neighbour discovery announce that MAC.
  *
- * The addresses of an owner (priority 255) are the host's own. They are fenced only as
- * long as another router is heard to be Active for them while the lease has ended: of an
- * owner that hangs, was killed, is in maintenance or has yielded to another owner.
- * Without another router the host goes on answering, as it would without failoverd. What
- * is fenced of an owner is what comes to its addresses, but for advertisements, and all
- * ARP and neighbour and router discovery that speaks for them. The host's other traffic
- * from them, its reports of multicast memberships among it, changes nobody's cache and
- * leaves.
+ * They are also the fence: they drop what would make this host answer for a virtual address
+ * while the virtual router isn't Active, whatever state the daemon is in. A virtual router
+ * counts as Active as long as its lease lasts. The daemon renews the lease with each
+ * advertisement that it sends, so a daemon that hangs or is killed stops answering before a
+ * Backup may take over.
  *
- * Linux answers ARP requests for all its addresses at each interface. At one that isn't
- * the virtual router's but is in the same network, nobody is answered.
+ * The addresses of an owner (priority 255) are the host's own. They are fenced only while
+ * the lease has ended and another router is Active: when the owner hangs, was killed, is in
+ * maintenance or has yielded to another owner. Without another Active the host goes on
+ * answering, as it would without failoverd. For an owner the fence drops everything that is
+ * sent to the addresses except advertisements, and the messages of ARP, neighbour discovery
+ * and router discovery that the host sends for the addresses. Other traffic from them, such
+ * as reports of multicast memberships, changes no neighbour's cache and may leave.
  *
- * Both judge by addresses and leave bridged and forwarded frames alone. They
- * are attached by TCX, or as direct-action classifiers, on Linux 5.15 and newer.
+ * Linux answers ARP requests for all its addresses at each interface. A sibling, another
+ * interface in the network of the virtual router, never answers for the virtual addresses.
  *
- * failover_in is failover_ingress where advertisements are received at TC too: one
- * program costs the other traffic less than two.
+ * The programs decide by addresses, and leave bridged and forwarded frames alone. They are
+ * attached with TCX or as direct-action classifiers, on Linux 5.15 and newer.
+ *
+ * failover_in is failover_ingress with failover_tc behind it, for interfaces that receive
+ * advertisements at TC: one program costs other traffic less than two.
  */
 #include <stddef.h>
 
@@ -52,7 +53,7 @@
 #define PROTOCOL_ICMPV6 58
 #define PROTOCOL_VRRP 112
 #define PROTOCOL_AH 51
-#define AUTH_HEADER 24 /* around version 2 */
+#define AUTH_HEADER 24 /* length of the Authentication Header */
 #define GROUP_IPV4 0xe0000012 /* 224.0.0.18 */
 #define ICMP_REDIRECT 5
 #define ROUTER_SOLICITATION 133
@@ -63,7 +64,7 @@
 #define NEIGHBOR_IS_ROUTER 0x80
 #define VLAN_ID 0x0fff
 #define VRRP_BEGINNING 6 /* version and type, VRID, priority, count, interval */
-#define OPTIONS_MAX 8 /* looked at in one message */
+#define OPTIONS_MAX 8 /* the number of options of a message that are rewritten */
 
 /* ARP over Ethernet and IPv4 (RFC 826). */
 struct arp {
@@ -87,10 +88,10 @@ struct neighbor {
 	__u8 target[16];
 };
 
-/* A link-layer address option (RFC 4861 section 4.6.1), or another's beginning. */
+/* A link-layer address option (RFC 4861 section 4.6.1), or the start of another option. */
 struct option {
 	__u8 type; /* 1: source, 2: target */
-	__u8 length; /* in 8 octets */
+	__u8 length; /* in units of 8 octets */
 	__u8 mac[ETH_ALEN];
 };
 
@@ -111,8 +112,7 @@ struct {
 } failover_vmac SEC(".maps");
 
 /*
- * The program that receives. It is gone with the daemon; then there is nobody to
- * receive for.
+ * The receiving program. The entry ends with the daemon: then nobody reads the ring anyway.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -122,22 +122,22 @@ struct {
 } failover_next SEC(".maps");
 
 /*
- * A bit for each pair of last octets that a virtual address has, so that a look
- * at memory is all that the other traffic costs.
+ * A bit for each value of the last two octets of an address, set if a virtual address has
+ * it. So other traffic costs only a read of memory.
  */
 __u64 failover_filter[65536 / 64];
 
-/* Which way a frame goes. */
+/* The direction of a frame. */
 enum way {
 	WAY_IN,
-	WAY_IN_RECEIVED, /* and what is VRRP is to be received */
+	WAY_IN_RECEIVED, /* inward, and failover_tc receives VRRP */
 	WAY_OUT,
 };
 
-/* What is to be done with a frame of the host's own for a lease that lasts. */
+/* How to rewrite a frame that leaves from an address with a valid lease. */
 enum rewrite {
 	REWRITE_NONE,
-	REWRITE_SOURCE, /* the Ethernet header only */
+	REWRITE_SOURCE, /* only the source in the Ethernet header */
 	REWRITE_ARP,
 	REWRITE_ND,
 };
@@ -147,28 +147,28 @@ static __always_inline struct failover_lease_state *lease_at(__u32 slot)
 	return bpf_map_lookup_elem(&failover_lease, &slot);
 }
 
-/* Whether it may be a virtual address, by its last octets. */
+/* Whether an address may be virtual, by its last two octets. */
 static __always_inline int may_be_virtual(const __u8 *last)
 {
 	__u32 bit = last[0] << 8 | last[1];
 	__u64 word = bit / 64;
 
-	/* Nothing new to the compiler, but to the verifier of Linux 6.1. */
+	/* The compiler could drop the check below, but the verifier of Linux 6.1 needs it. */
 	barrier_var(word);
 	return word < 65536 / 64 && failover_filter[word] & 1ULL << bit % 64;
 }
 
-/* Whether it may be a virtual MAC, by its first octets. */
+/* Whether a MAC may be virtual, by its first four octets. */
 static __always_inline int may_be_virtual_mac(const __u8 *mac)
 {
 	return *(const __u16 *)mac == 0 && *(const __u16 *)(mac + 2) == bpf_htons(0x5e00);
 }
 
 /*
- * Whether a frame has to be looked at more closely: little enough for all that
- * has nothing to do with virtual routers, which is nearly everything.
+ * Whether a frame may concern a virtual router. Nearly all frames don't, so this must be
+ * cheap.
  */
-static __always_inline int concerns(struct __sk_buff *skb, enum way way)
+static __always_inline int is_relevant(struct __sk_buff *skb, enum way way)
 {
 	int outgoing = way == WAY_OUT, wrapped = way != WAY_IN;
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
@@ -206,7 +206,7 @@ static __always_inline int concerns(struct __sk_buff *skb, enum way way)
 	return (void *)(eth + 1) > end || may_be_virtual_mac(outgoing ? eth->h_source : eth->h_dest);
 }
 
-/* Returns the lease of the virtual router whose address it is, if any. */
+/* Returns the lease of the virtual router that has the address, if any. */
 static __always_inline struct failover_lease_state *lease_of(__u32 ifindex, __u32 family, const __u8 *address)
 {
 	struct failover_address_key key = { .ifindex = ifindex, .family = family };
@@ -234,7 +234,7 @@ static __always_inline struct failover_lease_state *router_lease(__u32 ifindex, 
 	return slot ? lease_at(slot - 1) : NULL;
 }
 
-/* Returns the lease of the virtual router whose virtual MAC it is, if any. */
+/* Returns the lease of the virtual router that has the virtual MAC, if any. */
 static __always_inline struct failover_lease_state *mac_lease(__u32 ifindex, const __u8 *mac)
 {
 	if (!may_be_virtual_mac(mac))
@@ -244,42 +244,44 @@ static __always_inline struct failover_lease_state *mac_lease(__u32 ifindex, con
 	return router_lease(ifindex, mac[4] == 1 ? 4 : 6, mac[5]);
 }
 
-static __always_inline int lasts(const __u64 *until)
+/* Whether a time of a lease is in the future. */
+static __always_inline int unexpired(const __u64 *until)
 {
 	return *(const volatile __u64 *)until > bpf_ktime_get_ns();
 }
 
-/* Whether this host must not answer for the addresses. */
+/* Whether this host must not answer for the addresses of the lease. */
 static __always_inline int fenced(struct failover_lease_state *lease)
 {
-	if (lasts(&lease->answer))
+	if (unexpired(&lease->answer))
 		return 0;
-	return !lease->owner || lasts(&lease->other);
+	return !lease->owner || unexpired(&lease->other);
 }
 
-/* Makes length octets readable that a NIC may have left in fragments. */
-static __always_inline int readable(struct __sk_buff *skb, __u32 length)
+/* Makes the first length octets readable. The NIC may have left them in page fragments. */
+static __always_inline int pull(struct __sk_buff *skb, __u32 length)
 {
 	if (skb->data + length <= skb->data_end)
 		return 1;
 	return bpf_skb_pull_data(skb, length) == 0 && skb->data + length <= skb->data_end;
 }
 
-/* Returns the Ethernet header if length octets can be read behind it. */
+/* Returns the Ethernet header if length octets can be read after it. */
 static __always_inline void *header(struct __sk_buff *skb, __u32 length)
 {
 	void *data;
 
-	if (!readable(skb, ETH_HLEN + length))
+	if (!pull(skb, ETH_HLEN + length))
 		return NULL;
 	data = (void *)(long)skb->data;
-	/* Nothing new, but to the verifier. */
+	/* pull has checked this already, but the verifier doesn't see that. */
 	if (data + ETH_HLEN + length > (void *)(long)skb->data_end)
 		return NULL;
 	return data;
 }
 
-static __always_inline int hold_back(__u64 *counter)
+/* Counts a frame and drops it. */
+static __always_inline int drop(__u64 *counter)
 {
 	__sync_fetch_and_add(counter, 1);
 	return TC_ACT_SHOT;
@@ -291,10 +293,10 @@ static __always_inline int is_discovery(__u8 type)
 }
 
 /*
- * Finds the lease of the address that a received frame goes to or asks for.
- * *traffic says that it is neither ARP nor neighbour discovery.
+ * Returns the lease of the address that a received frame is sent to or asks for. *traffic
+ * says that the frame is neither ARP nor neighbour discovery.
  */
-static __always_inline struct failover_lease_state *asked_for(struct __sk_buff *skb, int *traffic)
+static __always_inline struct failover_lease_state *target_lease(struct __sk_buff *skb, int *traffic)
 {
 	struct failover_lease_state *lease;
 	struct neighbor *neighbor;
@@ -319,7 +321,7 @@ static __always_inline struct failover_lease_state *asked_for(struct __sk_buff *
 		arp = eth + ETH_HLEN;
 		if (arp->protocol != bpf_htons(ETH_P_IP) || arp->protocol_length != 4)
 			return NULL;
-		/* Answers and announcements are news of the others' addresses. */
+		/* Replies and announcements only tell where other hosts' addresses are. */
 		if (arp->operation != bpf_htons(ARP_REQUEST) || !__builtin_memcmp(arp->sender, arp->target, 4))
 			return NULL;
 		return lease_of(skb->ifindex, 4, arp->target);
@@ -345,16 +347,16 @@ static __always_inline struct failover_lease_state *asked_for(struct __sk_buff *
 	return NULL;
 }
 
-/* Whether an Authentication Header is around VRRP. */
-static __always_inline int around_vrrp(struct __sk_buff *skb)
+/* Whether the Authentication Header of an IPv4 frame carries VRRP. */
+static __always_inline int ah_carries_vrrp(struct __sk_buff *skb)
 {
 	__u8 next;
 
 	return !bpf_skb_load_bytes(skb, ETH_HLEN + sizeof(struct iphdr), &next, sizeof(next)) && next == PROTOCOL_VRRP;
 }
 
-/* Whether it may be for failover_tc, which judges once the fence has let it through. */
-static __always_inline int to_receive(struct __sk_buff *skb)
+/* Whether a frame that passed the fence may be VRRP. failover_tc makes the real decision. */
+static __always_inline int may_be_vrrp(struct __sk_buff *skb)
 {
 	struct ipv6hdr *ip6;
 	struct iphdr *ip4;
@@ -366,7 +368,7 @@ static __always_inline int to_receive(struct __sk_buff *skb)
 		if (!eth)
 			return 0;
 		ip4 = eth + ETH_HLEN;
-		return ip4->protocol == PROTOCOL_VRRP || (ip4->protocol == PROTOCOL_AH && around_vrrp(skb));
+		return ip4->protocol == PROTOCOL_VRRP || (ip4->protocol == PROTOCOL_AH && ah_carries_vrrp(skb));
 	case bpf_htons(ETH_P_IPV6):
 		eth = header(skb, sizeof(*ip6));
 		if (!eth)
@@ -380,14 +382,17 @@ static __always_inline int to_receive(struct __sk_buff *skb)
 	return 0;
 }
 
-/* Whether it belongs to a VLAN's device. */
+/* Whether the frame belongs to the device of a VLAN. */
 static __always_inline int tagged(struct __sk_buff *skb)
 {
 	return skb->vlan_present && skb->vlan_tci & VLAN_ID;
 }
 
-/* Returns the lease of the virtual router that a frame advertises, if it does, and how the message begins. */
-static __always_inline struct failover_lease_state *advertises(struct __sk_buff *skb, __u8 message[VRRP_BEGINNING])
+/*
+ * Returns the lease of the virtual router that a frame is an advertisement for, if it is one,
+ * and the beginning of the message.
+ */
+static __always_inline struct failover_lease_state *advertised_lease(struct __sk_buff *skb, __u8 message[VRRP_BEGINNING])
 {
 	__u32 offset = ETH_HLEN + sizeof(struct ipv6hdr);
 	struct failover_lease_state *lease;
@@ -408,7 +413,7 @@ static __always_inline struct failover_lease_state *advertises(struct __sk_buff 
 		unicast = ip4->daddr != bpf_htonl(GROUP_IPV4);
 		offset = ETH_HLEN + ip4->ihl * 4;
 		if (ip4->protocol == PROTOCOL_AH) {
-			if (!around_vrrp(skb))
+			if (!ah_carries_vrrp(skb))
 				return NULL;
 			offset += AUTH_HEADER;
 		}
@@ -429,32 +434,33 @@ static __always_inline struct failover_lease_state *advertises(struct __sk_buff 
 	if (bpf_skb_load_bytes(skb, offset, message, VRRP_BEGINNING))
 		return NULL;
 	lease = router_lease(skb->ifindex, family, message[1]);
-	/* Another program may use the VRID the other way. */
+	/* Another program may use the same VRID with the other kind of destination: group or peers. */
 	return lease && lease->unicast == unicast ? lease : NULL;
 }
 
 /*
- * Keeps until when another router is taken for Active that advertises an owner's virtual
- * router: as long as a Backup waits for it. What it sends is checked where it is received;
- * here it is enough for a host that doesn't answer for the address itself.
+ * If the frame is another router's advertisement for an owner's virtual router, records
+ * until when that router counts as Active: about as long as a Backup waits. The receiving
+ * program validates advertisements. Less is enough here, because this only matters while
+ * the lease of the owner has ended.
  */
-static __always_inline void hear_other(struct __sk_buff *skb)
+static __always_inline void note_other_active(struct __sk_buff *skb)
 {
 	struct failover_lease_state *lease;
 	__u8 message[VRRP_BEGINNING];
 	__u64 interval;
 
-	lease = advertises(skb, message);
+	lease = advertised_lease(skb, message);
 	if (!lease || !lease->owner || (message[0] & 0xf) != 1)
 		return;
 	interval = (__u64)message[5] * 1000000000; /* version 2 counts seconds */
 	if (message[0] >> 4 == 3)
 		interval = (__u64)((message[4] & 0xf) << 8 | message[5]) * 10000000;
-	/* It leaves with priority 0. */
+	/* With priority 0 it gives the addresses up. */
 	*(volatile __u64 *)&lease->other = message[2] ? bpf_ktime_get_ns() + 4 * interval : 0;
 }
 
-static __always_inline int enters(struct __sk_buff *skb)
+static __always_inline int filter_ingress(struct __sk_buff *skb)
 {
 	struct failover_lease_state *lease;
 	struct ethhdr *eth;
@@ -467,30 +473,30 @@ static __always_inline int enters(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	lease = mac_lease(skb->ifindex, eth->h_dest);
 	if (lease && lease->virtual_mac) {
-		if (!lasts(&lease->answer))
-			return hold_back(&lease->fenced_in);
+		if (!unexpired(&lease->answer))
+			return drop(&lease->fenced_in);
 		if (skb->pkt_type != PACKET_HOST)
 			bpf_skb_change_type(skb, PACKET_HOST);
 	}
-	hear_other(skb);
-	lease = asked_for(skb, &traffic);
+	note_other_active(skb);
+	lease = target_lease(skb, &traffic);
 	if (!lease)
 		return TC_ACT_UNSPEC;
 	if (lease->ifindex != skb->ifindex)
-		return !traffic || fenced(lease) ? hold_back(&lease->fenced_in) : TC_ACT_UNSPEC;
-	if (lease->owner) /* which hears its peers at its address */
-		return fenced(lease) && !to_receive(skb) ? hold_back(&lease->fenced_in) : TC_ACT_UNSPEC;
+		return !traffic || fenced(lease) ? drop(&lease->fenced_in) : TC_ACT_UNSPEC;
+	if (lease->owner) /* unicast peers advertise to the owner's address */
+		return fenced(lease) && !may_be_vrrp(skb) ? drop(&lease->fenced_in) : TC_ACT_UNSPEC;
 	if (fenced(lease))
-		return hold_back(&lease->fenced_in);
+		return drop(&lease->fenced_in);
 	if (traffic && !lease->accept)
-		return hold_back(&lease->not_accepted);
+		return drop(&lease->not_accepted);
 	return TC_ACT_UNSPEC;
 }
 
 SEC("tc")
 int failover_ingress(struct __sk_buff *skb)
 {
-	return concerns(skb, WAY_IN) ? enters(skb) : TC_ACT_UNSPEC;
+	return is_relevant(skb, WAY_IN) ? filter_ingress(skb) : TC_ACT_UNSPEC;
 }
 
 SEC("tc")
@@ -498,10 +504,10 @@ int failover_in(struct __sk_buff *skb)
 {
 	int action;
 
-	if (!concerns(skb, WAY_IN_RECEIVED))
+	if (!is_relevant(skb, WAY_IN_RECEIVED))
 		return TC_ACT_UNSPEC;
-	action = enters(skb);
-	if (action == TC_ACT_UNSPEC && to_receive(skb))
+	action = filter_ingress(skb);
+	if (action == TC_ACT_UNSPEC && may_be_vrrp(skb))
 		bpf_tail_call(skb, &failover_next, 0);
 	return action;
 }
@@ -516,7 +522,7 @@ static __always_inline void rewrite_arp(struct __sk_buff *skb, const __u8 *mac)
 	bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct arp, sender_mac), mac, ETH_ALEN, 0);
 }
 
-/* Replaces eight octets of an ICMPv6 message and mends its checksum. */
+/* Replaces eight octets of an ICMPv6 message and updates its checksum. */
 static __always_inline void replace(struct __sk_buff *skb, __u32 offset, void *from, void *to)
 {
 	const __u32 checksum = ETH_HLEN + sizeof(struct ipv6hdr) + offsetof(struct neighbor, checksum);
@@ -529,8 +535,8 @@ static __always_inline void replace(struct __sk_buff *skb, __u32 offset, void *f
 }
 
 /*
- * Has a message of neighbour or router discovery name the virtual MAC, and an
- * advertisement say that the address is a router's (RFC 9568 section 8.2.3).
+ * Writes the virtual MAC into a message of neighbour or router discovery, and sets the
+ * Router flag of a neighbour advertisement (RFC 9568 section 8.2.3).
  */
 static __always_inline void rewrite_nd(struct __sk_buff *skb, const __u8 *mac)
 {
@@ -580,10 +586,10 @@ static __always_inline void rewrite_nd(struct __sk_buff *skb, const __u8 *mac)
 }
 
 /*
- * Finds the lease of the address that a frame comes from or answers for, and
- * what has to be rewritten in it.
+ * Returns the lease of the address that a frame is sent from or answers for. *rewrite says
+ * how to rewrite the frame.
  */
-static __always_inline struct failover_lease_state *speaks_for(struct __sk_buff *skb, enum rewrite *rewrite)
+static __always_inline struct failover_lease_state *sender_lease(struct __sk_buff *skb, enum rewrite *rewrite)
 {
 	struct failover_lease_state *lease;
 	struct neighbor *neighbor;
@@ -632,10 +638,10 @@ static __always_inline struct failover_lease_state *speaks_for(struct __sk_buff 
 }
 
 /*
- * Whether it tells a host of a better router. Hosts must not learn of one by the
- * address of another than the virtual router (RFC 9568 sections 8.1.1, 8.2.1).
+ * Whether the frame is an ICMP redirect. Redirects would reveal the address of a router
+ * other than the virtual router (RFC 9568 sections 8.1.1, 8.2.1).
  */
-static __always_inline int redirects(struct __sk_buff *skb)
+static __always_inline int is_redirect(struct __sk_buff *skb)
 {
 	__u32 offset = ETH_HLEN + sizeof(struct ipv6hdr);
 	struct ipv6hdr *ip6;
@@ -669,10 +675,11 @@ static __always_inline int redirects(struct __sk_buff *skb)
 }
 
 /*
- * What is forwarded leaves from the interface's own MAC, and bridged frames from
- * their sender's: nothing to judge, unless it leaves through a macvlan.
+ * Decides about a frame that isn't the host's own. Forwarded frames leave from the MAC of
+ * the interface and bridged ones from that of their sender, so the fence only concerns those
+ * that leave through a macvlan.
  */
-static __always_inline int transit(struct __sk_buff *skb)
+static __always_inline int filter_forwarded(struct __sk_buff *skb)
 {
 	struct failover_lease_state *lease;
 	struct ethhdr *eth = header(skb, 0);
@@ -680,16 +687,16 @@ static __always_inline int transit(struct __sk_buff *skb)
 	if (!eth)
 		return TC_ACT_UNSPEC;
 	lease = mac_lease(skb->ifindex, eth->h_source);
-	if (lease && lease->macvlan && !lasts(&lease->answer))
-		return hold_back(&lease->fenced_out);
+	if (lease && lease->macvlan && !unexpired(&lease->answer))
+		return drop(&lease->fenced_out);
 	return TC_ACT_UNSPEC;
 }
 
 /*
- * The interface gets the questions for a macvlan's addresses too, and answers.
- * One answer is enough.
+ * Whether a frame is the interface's own ARP reply for an address on a macvlan. The
+ * interface receives the request too, and the macvlan's reply is enough.
  */
-static __always_inline int answered_twice(struct __sk_buff *skb)
+static __always_inline int is_duplicate_answer(struct __sk_buff *skb)
 {
 	struct ethhdr *eth = header(skb, sizeof(struct arp));
 	struct arp *arp;
@@ -700,8 +707,8 @@ static __always_inline int answered_twice(struct __sk_buff *skb)
 	return arp->operation == bpf_htons(ARP_REPLY) && !may_be_virtual_mac(eth->h_source);
 }
 
-/* Whether it is an answer or an announcement, from which others learn where an address is. */
-static __always_inline int answers(struct __sk_buff *skb)
+/* Whether a frame is an ARP reply or announcement, which tells others where an address is. */
+static __always_inline int is_arp_answer(struct __sk_buff *skb)
 {
 	struct ethhdr *eth = header(skb, sizeof(struct arp));
 	struct arp *arp;
@@ -712,8 +719,8 @@ static __always_inline int answers(struct __sk_buff *skb)
 	return arp->operation == bpf_htons(ARP_REPLY) || !__builtin_memcmp(arp->sender, arp->target, 4);
 }
 
-/* Whether others learn from a frame of an address at which MAC that is. */
-static __always_inline int teaches(struct __sk_buff *skb, enum rewrite rewrite)
+/* Whether others update their neighbour caches from a frame. */
+static __always_inline int updates_neighbors(struct __sk_buff *skb, enum rewrite rewrite)
 {
 	__u8 type;
 
@@ -726,22 +733,22 @@ SEC("tc")
 int failover_egress(struct __sk_buff *skb)
 {
 	struct failover_lease_state *lease;
-	__u8 mac[ETH_ALEN] = { 0, 0, 0x5e, 0, 0, 0 }; /* that the address is at */
+	__u8 mac[ETH_ALEN] = { 0, 0, 0x5e, 0, 0, 0 }; /* the MAC to announce for the address */
 	__u8 message[VRRP_BEGINNING];
 	enum rewrite rewrite;
 	struct ethhdr *eth;
 
-	if (!concerns(skb, WAY_OUT) || tagged(skb))
+	if (!is_relevant(skb, WAY_OUT) || tagged(skb))
 		return TC_ACT_UNSPEC;
 	if (skb->ingress_ifindex)
-		return transit(skb);
-	if (redirects(skb))
+		return filter_forwarded(skb);
+	if (is_redirect(skb))
 		return TC_ACT_SHOT;
-	lease = speaks_for(skb, &rewrite);
+	lease = sender_lease(skb, &rewrite);
 	if (lease && lease->ifindex != skb->ifindex)
-		return answers(skb) || fenced(lease) ? hold_back(&lease->fenced_out) : TC_ACT_UNSPEC;
-	if (lease && lasts(&lease->answer)) {
-		if (lease->macvlan && answered_twice(skb))
+		return is_arp_answer(skb) || fenced(lease) ? drop(&lease->fenced_out) : TC_ACT_UNSPEC;
+	if (lease && unexpired(&lease->answer)) {
+		if (lease->macvlan && is_duplicate_answer(skb))
 			return TC_ACT_SHOT;
 		if (lease->virtual_mac) {
 			mac[4] = lease->family == 4 ? 1 : 2;
@@ -756,21 +763,21 @@ int failover_egress(struct __sk_buff *skb)
 			rewrite_nd(skb, mac);
 		return TC_ACT_UNSPEC;
 	}
-	if (lease && fenced(lease) && (!lease->owner || teaches(skb, rewrite)))
-		return hold_back(&lease->fenced_out);
-	lease = advertises(skb, message);
+	if (lease && fenced(lease) && (!lease->owner || updates_neighbors(skb, rewrite)))
+		return drop(&lease->fenced_out);
+	lease = advertised_lease(skb, message);
 	if (lease) {
-		if (lasts(&lease->answer) || lasts(&lease->advertise))
+		if (unexpired(&lease->answer) || unexpired(&lease->advertise))
 			return TC_ACT_UNSPEC;
-		return hold_back(&lease->fenced_out);
+		return drop(&lease->fenced_out);
 	}
 	eth = header(skb, 0);
 	if (!eth)
 		return TC_ACT_UNSPEC;
-	/* Nothing leaves from the virtual MAC of a Backup, whoever sends it. */
+	/* No frame leaves from the virtual MAC of a Backup, whichever program sends it. */
 	lease = mac_lease(skb->ifindex, eth->h_source);
-	if (lease && lease->virtual_mac && !lasts(&lease->answer))
-		return hold_back(&lease->fenced_out);
+	if (lease && lease->virtual_mac && !unexpired(&lease->answer))
+		return drop(&lease->fenced_out);
 	return TC_ACT_UNSPEC;
 }
 

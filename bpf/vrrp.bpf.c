@@ -2,15 +2,16 @@
 //go:build ignore
 
 /*
- * failover_vrrp sees every frame of an interface first, by XDP, and failover_tc
- * does where that would cost the other traffic more. It passes on whatever isn't
- * VRRP, untouched and uncounted; validates VRRP advertisements as RFC
- * 9568 section 7.1 has it; keeps the time of the last good one for each Virtual
- * Router; and hands those that are news to user space through a ring buffer.
+ * The receiving programs. failover_vrrp sees every frame of an interface at the XDP hook.
+ * failover_tc does the same at TC ingress, where XDP would cost other traffic more. They
+ * pass every frame that isn't VRRP, unchanged and uncounted. They validate VRRP
+ * advertisements as RFC 9568 section 7.1 requires, stamp the last good one of each Virtual
+ * Router, and deliver those that are news to user space through a ring buffer.
  *
- * It drops nothing but bad packets of Virtual Routers configured here. The
- * order of the checks is that of pkg/packet, so that a packet raises the same
- * counter whichever of the two refuses it. Runs on Linux 5.15 and newer.
+ * They drop only bad packets for Virtual Routers that are configured here, and unchanged
+ * advertisements if the Virtual Router asks for that. The order of the checks is that of
+ * pkg/packet, so a packet raises the same counter in the kernel and in Go. The programs
+ * run on Linux 5.15 and newer.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -30,16 +31,16 @@
 #define PROTOCOL_FRAGMENT 44
 #define VRRP_HEADER 8
 #define VRRP_AUTH 8
-#define AUTH_HEADER_WORDS (FAILOVER_AUTH_HEADER / 4 - 2) /* as its length field has it */
+#define AUTH_HEADER_WORDS (FAILOVER_AUTH_HEADER / 4 - 2) /* the value of its length field */
 #define VLAN_TAGS 2
 #define IPV4_HEADER_MAX 60
-#define HEADERS (ETH_HLEN + 40) /* Ethernet's and IPv6's */
+#define HEADERS (ETH_HLEN + 40) /* Ethernet and IPv6 */
 #define VLAN_ID 0x0fff
 #define IP_MORE_OR_OFFSET 0x3fff
-#define SUM_WORDS 16 /* added up at a time */
-#define OFFSET_MAX (ETH_HLEN + VLAN_TAGS * 4 + 60) /* of the VRRP header */
+#define SUM_WORDS 16 /* words that sum_message adds between two checks of the length */
+#define OFFSET_MAX (ETH_HLEN + VLAN_TAGS * 4 + 60) /* the largest offset of the VRRP header */
 #define GROUP_IPV4 0xe0000012 /* 224.0.0.18 */
-#define MULTICAST_IPV4 0xe0000000 /* the first address that is no host's */
+#define MULTICAST_IPV4 0xe0000000 /* the first address that isn't unicast */
 
 struct vlan {
 	__be16 tci;
@@ -104,8 +105,8 @@ struct {
 } failover_ring SEC(".maps");
 
 /*
- * The same for Virtual Routers with authentication: what anybody can send to the others
- * takes no place in it.
+ * The ring for authentic advertisements. It is a ring of its own, so that unauthenticated
+ * advertisements, which anybody can send, can't fill it.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -122,7 +123,7 @@ static __always_inline void count(__u32 reason)
 		((__u64 *)c)[reason]++;
 }
 
-/* Counts an error and keeps what it was about. */
+/* Counts an error and stores the packet in failover_last. */
 static __always_inline void count_error(__u32 reason, struct failover_record *r, __u16 vrid)
 {
 	struct failover_discard *last;
@@ -138,7 +139,7 @@ static __always_inline void count_error(__u32 reason, struct failover_record *r,
 	copy_address(last->source, r->source);
 }
 
-/* Hands it to user space through one of the rings. */
+/* Delivers the record to user space through a ring. */
 static __always_inline void deliver(struct work *w, void *ring, __u32 reason)
 {
 	__u32 length = w->record.length;
@@ -149,12 +150,12 @@ static __always_inline void deliver(struct work *w, void *ring, __u32 reason)
 	count(bpf_ringbuf_output(ring, w, sizeof(w->record) + length, 0) ? REASON_ring_full : REASON_delivered);
 }
 
-/* Whether a message of length octets has room in the work record; makes it ready for one. */
-static __always_inline int make_room(struct work *w, __u32 length)
+/* Prepares the work record for a message of length octets. Returns 0 if it is too long. */
+static __always_inline int prepare_message(struct work *w, __u32 length)
 {
 	if (length < 1 || length > FAILOVER_MESSAGE_MAX)
 		return 0;
-	/* What sum_message reads behind the message adds nothing to the sum. */
+	/* sum_message reads up to so many words behind the message. */
 	__builtin_memset(&w->message[length / 4], 0, SUM_WORDS * 4);
 	return 1;
 }
@@ -182,8 +183,8 @@ static __always_inline __u32 sum_message(const struct work *w, __u32 length)
 }
 
 /*
- * Returns the sum of the words of length octets at offset, an IPv4 header, folded to 32
- * bits.
+ * Returns the sum of the 16-bit words of an IPv4 header, length octets at offset, folded to
+ * 32 bits.
  */
 static __always_inline __u32 sum_header(void *data, void *end, __u32 offset, __u32 length)
 {
@@ -204,7 +205,7 @@ static __always_inline __u32 sum_header(void *data, void *end, __u32 offset, __u
 	return (sum & 0xffffffff) + (sum >> 32);
 }
 
-/* Functions of their own so that each is verified once. */
+/* These functions aren't inlined, so that the verifier checks each of them only once. */
 __noinline __u32 sum_xdp(struct xdp_md *ctx, __u32 offset, __u32 length)
 {
 	return sum_header((void *)(long)ctx->data, (void *)(long)ctx->data_end, offset, length);
@@ -217,13 +218,13 @@ __noinline __u32 sum_tc(struct __sk_buff *ctx, __u32 offset, __u32 length)
 
 /*
  * copy_xdp and copy_tc copy the message, length octets at offset, into the work record and
- * return its sum. The frame has so many octets.
+ * return its sum. The caller has checked that the message ends within the frame.
  */
 __noinline __u32 copy_xdp(struct xdp_md *ctx, __u32 offset, __u32 length)
 {
 	struct work *w = get_work();
 
-	if (!w || !make_room(w, length) || bpf_xdp_load_bytes(ctx, offset, w->message, length))
+	if (!w || !prepare_message(w, length) || bpf_xdp_load_bytes(ctx, offset, w->message, length))
 		return 0;
 	return sum_message(w, length);
 }
@@ -232,14 +233,15 @@ __noinline __u32 copy_tc(struct __sk_buff *ctx, __u32 offset, __u32 length)
 {
 	struct work *w = get_work();
 
-	if (!w || !make_room(w, length) || bpf_skb_load_bytes(ctx, offset, w->message, length))
+	if (!w || !prepare_message(w, length) || bpf_skb_load_bytes(ctx, offset, w->message, length))
 		return 0;
 	return sum_message(w, length);
 }
 
 /*
- * Adds two words to a signature. Different words lead from one signature to different
- * ones. The signature doesn't protect from an attacker, who can send the same message.
+ * Adds two words to a signature. Different words lead from the same signature to different
+ * ones. The signature is no protection against an attacker, who can just as well repeat
+ * an advertisement.
  */
 static __always_inline __u64 mix(__u64 signature, __u64 words)
 {
@@ -248,7 +250,7 @@ static __always_inline __u64 mix(__u64 signature, __u64 words)
 }
 
 /* Returns the signature of the sender and of the first words of the message in the work record. */
-__noinline __u64 sign_message(__u32 words)
+__noinline __u64 message_signature(__u32 words)
 {
 	struct work *w = get_work();
 	const __u64 *pairs;
@@ -259,8 +261,8 @@ __noinline __u64 sign_message(__u32 words)
 		return 0;
 	signature = mix(signature, ((const __u64 *)w->record.source)[0]);
 	signature = mix(signature, ((const __u64 *)w->record.source)[1]);
-	/* Over IPv6 the checksum covers the trailer too, which is never the same. */
 	signature = mix(signature, w->message[0]);
+	/* Over IPv6 without the checksum, because it covers the trailer. */
 	signature = mix(signature, w->record.family == 6 ? w->message[1] & bpf_htonl(0xffff0000) : w->message[1]);
 	pairs = (const __u64 *)w->message;
 #pragma clang loop unroll(disable)
@@ -271,24 +273,24 @@ __noinline __u64 sign_message(__u32 words)
 	}
 	if (words % 2) {
 		words--;
-		barrier_var(words);
+		barrier_var(words); /* the verifier must see the bound below */
 		signature = mix(signature, w->message[words % MESSAGE_ROOM]);
 	}
 	return signature;
 }
 
-/* A frame of either kind of program. */
+/* A frame, from XDP or from TC. */
 struct frame {
 	void *ctx;
 	void *data;
 	void *end;
 	__u32 ifindex;
-	int untagged; /* a tag was taken off, */
-	int tagged; /* with a VLAN in it */
-	int xdp;
+	int untagged; /* the NIC or the kernel has removed a VLAN tag */
+	int tagged; /* that tag had a VLAN ID other than 0 */
+	int xdp; /* 1: ctx is an xdp_md; 0: an __sk_buff */
 };
 
-/* Whether a sum over a right checksum and what it covers is what it must be. */
+/* Whether a checksum is right, by the sum over it and the data that it covers. */
 static __always_inline int sum_good(__u64 sum)
 {
 	sum = (sum & 0xffff) + (sum >> 16);
@@ -297,7 +299,7 @@ static __always_inline int sum_good(__u64 sum)
 	return sum == 0xffff;
 }
 
-/* How long the message is by what its first four octets say. */
+/* Returns the length of the message according to its first four octets. */
 static __always_inline __u32 declared_length(const __u8 *m, __u16 family)
 {
 	__u32 length = VRRP_HEADER + m[3] * (family == 4 ? 4 : 16);
@@ -305,13 +307,13 @@ static __always_inline __u32 declared_length(const __u8 *m, __u16 family)
 	return m[0] >> 4 == 2 ? length + VRRP_AUTH : length;
 }
 
-/* The octets that the checksum covers: the trailer's over IPv6 only. */
-static __always_inline __u32 covered(const struct work *w)
+/* Returns the number of octets that the checksum covers. Only over IPv6 it covers the trailer. */
+static __always_inline __u32 covered_length(const struct work *w)
 {
 	return w->record.family == 4 ? declared_length((const __u8 *)w->message, 4) : w->record.length;
 }
 
-/* The sum without the words of a trailer, which is where the length ends. */
+/* Returns the sum without the words of the trailer, which begins at length. */
 static __always_inline __u64 without_trailer(const struct work *w, __u64 sum, __u32 length)
 {
 	__u32 i, at = length / 4;
@@ -324,13 +326,13 @@ static __always_inline __u64 without_trailer(const struct work *w, __u64 sum, __
 	return sum;
 }
 
-/* Returns the form in which the checksum is right, 0 if in none. */
+/* Returns the form in which the checksum is right, 0 if it is wrong in both. */
 static __always_inline __u32 checksum_form(const struct work *w, __u64 sum)
 {
 	const struct failover_record *r = &w->record;
 	const __u32 *source = (const __u32 *)r->source;
 	const __u32 *destination = (const __u32 *)r->destination;
-	__u32 length = covered(w);
+	__u32 length = covered_length(w);
 	__u64 pseudo;
 
 	if (length + FAILOVER_TRAILER == r->length)
@@ -349,7 +351,7 @@ static __always_inline __u32 checksum_form(const struct work *w, __u64 sum)
 	return r->family == 4 ? FORM_RFC5798 : FORM_RFC9568;
 }
 
-/* Whether the source can be a router's: see packet.saneSource. */
+/* Whether the source address can be a router's: see packet.saneSource. */
 static __always_inline int source_good(struct failover_record *r, int unicast)
 {
 	const __u32 *words = (const __u32 *)r->source;
@@ -361,7 +363,7 @@ static __always_inline int source_good(struct failover_record *r, int unicast)
 	return r->source[0] == 0xfe && (r->source[1] & 0xc0) == 0x80;
 }
 
-/* Whether what lies behind the message is an authentication trailer: see packet.ParseTrailer. */
+/* Whether an authentication trailer follows the message: see packet.ParseTrailer. */
 static __always_inline int has_trailer(const struct work *w, __u32 length)
 {
 	__u32 at = length / 4;
@@ -371,7 +373,7 @@ static __always_inline int has_trailer(const struct work *w, __u32 length)
 	return (w->message[at] & bpf_htonl(0xff00ffff)) == bpf_htonl(TRAILER_SCHEME << 24);
 }
 
-/* The checks that need no knowledge of the Virtual Router. */
+/* Checks what doesn't depend on the Virtual Router. Returns the reason to refuse the message. */
 __noinline __u32 validate(__u32 sum)
 {
 	struct work *w = get_work();
@@ -417,11 +419,11 @@ __noinline __u32 validate(__u32 sum)
 }
 
 /*
- * Whether it came the way that the Virtual Router's advertisements come: by the
- * group, or from a peer, whose limits the terms become.
+ * Checks that the message was sent to the group, or to a unicast router by one of its peers.
+ * For a peer the terms get the peer's limits.
  */
-static __always_inline __u32 validate_way(struct work *w, struct failover_virtual_router *router,
-					  const struct failover_key *k)
+static __always_inline __u32 validate_peer(struct work *w, struct failover_virtual_router *router,
+					   const struct failover_key *k)
 {
 	struct failover_peer_key key = { .ifindex = k->ifindex, .family = k->family, .vrid = k->vrid };
 	struct failover_peer_limits *peer;
@@ -442,7 +444,7 @@ static __always_inline __u32 validate_way(struct work *w, struct failover_virtua
 	return REASON_none;
 }
 
-/* The checks that do. */
+/* Checks the message against the Virtual Router. */
 static __always_inline __u32 validate_router(struct work *w, struct failover_virtual_router *router)
 {
 	const __u8 *m = (const __u8 *)w->message;
@@ -454,8 +456,8 @@ static __always_inline __u32 validate_router(struct work *w, struct failover_vir
 	return REASON_none;
 }
 
-/* Returns whether the advertisement is one that counts. */
-static __always_inline int stamp(struct work *w, struct failover_virtual_router *router, struct failover_liveness *s, __u32 form)
+/* Stamps the advertisement. Returns 0 if the Virtual Router doesn't heed it. */
+static __always_inline int update_stamp(struct work *w, struct failover_virtual_router *router, struct failover_liveness *s, __u32 form)
 {
 	const __u8 *m = (const __u8 *)w->message;
 	struct failover_liveness now = {
@@ -474,10 +476,10 @@ static __always_inline int stamp(struct work *w, struct failover_virtual_router 
 }
 
 /*
- * Whether the advertisement is an expected one. If it isn't, none is any more:
- * what comes behind news is handed over too, until user space says otherwise.
+ * Whether the advertisement is expected. If it isn't, this clears the signatures: everything
+ * that follows is delivered too, until user space sets them again.
  */
-static __always_inline int expected(struct failover_liveness *s, __u64 signature, __u64 now)
+static __always_inline int is_expected(struct failover_liveness *s, __u64 signature, __u64 now)
 {
 	volatile __u64 *e = s->expected;
 	int i;
@@ -498,8 +500,8 @@ static __always_inline int expected(struct failover_liveness *s, __u64 signature
 	return 0;
 }
 
-/* Whether the advertisement is one of those of a lower priority that are no news now. */
-static __always_inline int outranked(struct work *w, struct failover_liveness *s, __u32 form)
+/* Whether the advertisement has a lower priority and is currently no news. */
+static __always_inline int is_outranked(struct work *w, struct failover_liveness *s, __u32 form)
 {
 	__u64 which = *(volatile __u64 *)&s->outranked;
 	const __u8 *m = (const __u8 *)w->message;
@@ -509,15 +511,15 @@ static __always_inline int outranked(struct work *w, struct failover_liveness *s
 	return m[2] >= (which & 0xff) && m[2] < (which >> 8 & 0xff) && (m[0] >> 4 == 2 || which >> 16 & form);
 }
 
-/* Whether an Active yields to the sender (RFC 9568 section 6.4.3, 670). */
-static __always_inline int better(struct work *w, struct failover_virtual_router *router)
+/* Whether an Active yields to the sender (RFC 9568 section 6.4.3, step 670). */
+static __always_inline int is_better(struct work *w, struct failover_virtual_router *router)
 {
 	const __u32 *theirs = (const __u32 *)w->record.source, *ours = (const __u32 *)router->source;
 	const __u8 *m = (const __u8 *)w->message;
 	int i;
 
 	if (m[0] >> 4 != 3 || !router->priority)
-		return 0; /* version 2 discards what differs */
+		return 0; /* in version 2 user space first compares interval and addresses */
 	if (m[2] != router->priority)
 		return m[2] > router->priority;
 #pragma clang loop unroll(full)
@@ -528,10 +530,10 @@ static __always_inline int better(struct work *w, struct failover_virtual_router
 }
 
 /*
- * Ends the lease of an Active that is to yield: the other one answers from now on,
- * and it may take a while until the daemon here comes to run.
+ * Ends the lease of an Active that has to yield. The other router answers from now on, and
+ * the daemon here may react only later.
  */
-static __always_inline void yield_to(__u32 slot)
+static __always_inline void end_lease(__u32 slot)
 {
 	struct failover_lease_state *lease = bpf_map_lookup_elem(&failover_lease, &slot);
 
@@ -544,11 +546,8 @@ enum verdict {
 	DROP,
 };
 
-/*
- * Decides about a whole VRRP datagram, described by the work record. Its first octets are
- * at m in a frame that reaches to the end.
- */
-static __always_inline enum verdict handle(void *ctx, const __u8 *m, void *end, __u32 offset, int xdp)
+/* Decides about a VRRP message at offset. w->record describes its datagram. */
+static __always_inline enum verdict process_message(void *ctx, const __u8 *m, void *end, __u32 offset, int xdp)
 {
 	struct work *w = get_work();
 	struct failover_virtual_router *router = NULL;
@@ -578,18 +577,18 @@ static __always_inline enum verdict handle(void *ctx, const __u8 *m, void *end, 
 		key.vrid = m[1];
 		router = bpf_map_lookup_elem(&failover_router, &key);
 	}
-	/* Of the Authentication Header's users VRRP is the least. */
+	/* Most users of the Authentication Header aren't VRRP. */
 	if (terms->header && !watched && !(router && router->tolerate & TOLERATE_AUTH_HEADER))
 		return PASS;
 	if (terms->unicast) {
-		/* To somebody else, or to another program of this host. */
+		/* It may be for another host, or for another program of this host. */
 		if (router && !same_address(r->destination, router->source))
 			router = NULL;
 		if (!router && !watched)
 			return PASS;
 		terms->min_ttl = 0;
 	}
-	/* What others authenticate is no fault of theirs. */
+	/* Virtual Routers that aren't configured here may use authentication. */
 	terms->tolerate = router ? router->tolerate : TOLERATE_AUTH_TRAILER;
 	if (terms->tolerate & TOLERATE_TRAILING_OCTETS && r->length >= 4 && (void *)(m + 4) <= end) {
 		length = declared_length(m, r->family);
@@ -600,10 +599,10 @@ static __always_inline enum verdict handle(void *ctx, const __u8 *m, void *end, 
 	w->message[0] = 0;
 	sum = xdp ? copy_xdp(ctx, offset, r->length) : copy_tc(ctx, offset, r->length);
 	if (router)
-		reason = validate_way(w, router, &key);
+		reason = validate_peer(w, router, &key);
 	if (reason == REASON_none)
 		reason = validate(sum);
-	barrier_var(reason); /* The compiler knows its range, the verifier doesn't. */
+	barrier_var(reason); /* the compiler knows its range, but the verifier doesn't */
 	if (reason == REASON_none && router)
 		reason = validate_router(w, router);
 	if (reason != REASON_none) {
@@ -631,7 +630,7 @@ static __always_inline enum verdict handle(void *ctx, const __u8 *m, void *end, 
 	if (router->auth != AUTH_NONE) {
 		w->terms.addresses = router->addresses;
 		reason = authenticate(slot, router->auth, router->enforce, router->window, length);
-		barrier_var(reason); /* Nothing new to the compiler, but to the verifier. */
+		barrier_var(reason); /* the verifier must see the check below */
 		if (reason != REASON_none) {
 			count_error(reason, r, key.vrid);
 			return DROP;
@@ -640,26 +639,26 @@ static __always_inline enum verdict handle(void *ctx, const __u8 *m, void *end, 
 	live = bpf_map_lookup_elem(&failover_stamp, &slot);
 	if (!live)
 		return PASS;
-	if (outranked(w, live, terms->form)) {
+	if (is_outranked(w, live, terms->form)) {
 		count(REASON_outranked);
 		return router->drop_unchanged ? DROP : PASS;
 	}
 	/*
-	 * Of one in an Authentication Header user space wants to know the number: it
-	 * counts on from there.
+	 * An advertisement with an Authentication Header is always delivered, because user
+	 * space continues its sequence number.
 	 */
 	if (router->auth != AUTH_HEADER)
-		r->signature = sign_message(length / 4);
-	heeded = stamp(w, router, live, terms->form);
-	if (expected(live, heeded ? r->signature : 0, r->received)) {
+		r->signature = message_signature(length / 4);
+	heeded = update_stamp(w, router, live, terms->form);
+	if (is_expected(live, heeded ? r->signature : 0, r->received)) {
 		count(REASON_advertisement_rcvd);
 		if (r->family == 4 && terms->form == FORM_RFC5798)
 			count(REASON_csum_5798_form);
 		count(REASON_unchanged);
 		return router->drop_unchanged ? DROP : PASS;
 	}
-	if (heeded && better(w, router))
-		yield_to(slot);
+	if (heeded && is_better(w, router))
+		end_lease(slot);
 	if (router->auth == AUTH_NONE)
 		deliver(w, &failover_ring, reason);
 	else
@@ -667,25 +666,25 @@ static __always_inline enum verdict handle(void *ctx, const __u8 *m, void *end, 
 	return PASS;
 }
 
-/* Functions of their own so that the verifier sees them once, not for each kind of frame. */
-__noinline int handle_xdp(struct xdp_md *ctx, __u32 offset)
+/* Not inlined, so that the verifier checks it once and not for each kind of frame. */
+__noinline int process_xdp(struct xdp_md *ctx, __u32 offset)
 {
-	return handle(ctx, (const __u8 *)(long)ctx->data, (void *)(long)ctx->data_end, offset, 1);
+	return process_message(ctx, (const __u8 *)(long)ctx->data, (void *)(long)ctx->data_end, offset, 1);
 }
 
-__noinline int handle_tc(struct __sk_buff *ctx, __u32 offset)
+__noinline int process_tc(struct __sk_buff *ctx, __u32 offset)
 {
-	return handle(ctx, (const __u8 *)(long)ctx->data, (void *)(long)ctx->data_end, offset, 0);
+	return process_message(ctx, (const __u8 *)(long)ctx->data, (void *)(long)ctx->data_end, offset, 0);
 }
 
-/* Whether the checksum of the IPv4 header at offset is right. */
-static __always_inline int checksum_good(struct frame *f, __u32 offset, __u32 length)
+/* Whether the checksum of the IPv4 header, length octets at offset, is right. */
+static __always_inline int ipv4_checksum_good(struct frame *f, __u32 offset, __u32 length)
 {
 	return sum_good(f->xdp ? sum_xdp(f->ctx, offset, length) : sum_tc(f->ctx, offset, length));
 }
 
-/* Decides about a frame of an interface. */
-static __always_inline enum verdict see(struct frame *f)
+/* Decides about a frame. */
+static __always_inline enum verdict process_frame(struct frame *f)
 {
 	struct ethhdr *eth = f->data;
 	void *end = f->end;
@@ -709,12 +708,12 @@ static __always_inline enum verdict see(struct frame *f)
 		struct vlan *vlan = ip;
 
 		if (f->untagged && tags == VLAN_TAGS - 1)
-			break; /* with the one that was taken off it is enough */
+			break; /* the tag that was removed counts too */
 		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))
 			break;
 		if ((void *)(vlan + 1) > end)
 			return PASS;
-		/* VLAN 0 is none: such a tag has a priority only (IEEE 802.1Q). */
+		/* A tag with VLAN ID 0 carries only a priority (IEEE 802.1Q). */
 		if (vlan->tci & bpf_htons(VLAN_ID))
 			tagged = 1;
 		type = vlan->type;
@@ -730,7 +729,7 @@ static __always_inline enum verdict see(struct frame *f)
 		if (authenticated) {
 			if (ip4->ihl != 5 || (void *)(ah + 1) > end || ah->next != PROTOCOL_VRRP || ah->words != AUTH_HEADER_WORDS)
 				return PASS;
-			auth = *ah; /* here, where Linux 6.1 knows how far it reaches */
+			auth = *ah; /* copied here, where the verifier of Linux 6.1 knows its bounds */
 		} else if (ip4->protocol != PROTOCOL_VRRP) {
 			return PASS;
 		}
@@ -791,8 +790,8 @@ static __always_inline enum verdict see(struct frame *f)
 	r->ifindex = f->ifindex;
 	good = header >= sizeof(*ip4) && total >= header && total <= (__u64)end - (__u64)ip;
 	if (good && r->family == 4)
-		good = checksum_good(f, ETH_HLEN + tags * sizeof(struct vlan), authenticated ? sizeof(*ip4) : header);
-	/* What isn't for the group may not be for this host at all, nor be VRRP. */
+		good = ipv4_checksum_good(f, ETH_HLEN + tags * sizeof(struct vlan), authenticated ? sizeof(*ip4) : header);
+	/* What isn't sent to the group may be for another host, and may not be VRRP. */
 	if ((unicast || authenticated) && (tagged || fragment || !good || total - header > FAILOVER_MESSAGE_MAX))
 		return PASS;
 	if (tagged) {
@@ -804,7 +803,7 @@ static __always_inline enum verdict see(struct frame *f)
 		return PASS;
 	}
 	if (!good || total - header > FAILOVER_MESSAGE_MAX) {
-		/* The last is longer than any message can be. */
+		/* If the header is good, the message is longer than any valid one. */
 		count_error(good ? REASON_packet_length_errors : REASON_ip_malformed, r, 0);
 		return PASS;
 	}
@@ -812,7 +811,7 @@ static __always_inline enum verdict see(struct frame *f)
 	w->terms.unicast = unicast;
 	w->terms.header = authenticated;
 	offset = ETH_HLEN + tags * sizeof(struct vlan) + header;
-	return f->xdp ? handle_xdp(f->ctx, offset) : handle_tc(f->ctx, offset);
+	return f->xdp ? process_xdp(f->ctx, offset) : process_tc(f->ctx, offset);
 }
 
 SEC("xdp")
@@ -826,11 +825,11 @@ int failover_vrrp(struct xdp_md *ctx)
 		.xdp = 1,
 	};
 
-	return see(&f) == DROP ? XDP_DROP : XDP_PASS;
+	return process_frame(&f) == DROP ? XDP_DROP : XDP_PASS;
 }
 
-/* Whether the frame may carry VRRP, by what costs the others least. */
-static __always_inline int candidate(struct __sk_buff *skb)
+/* Whether the frame may carry VRRP. This is what other traffic pays, so it is cheap. */
+static __always_inline int may_be_vrrp(struct __sk_buff *skb)
 {
 	void *data = (void *)(long)skb->data;
 	void *end = (void *)(long)skb->data_end;
@@ -858,17 +857,17 @@ int failover_tc(struct __sk_buff *skb)
 {
 	struct frame f = { .ctx = skb };
 
-	/* A NIC may have left the headers in fragments. */
+	/* The NIC may have left a part of the headers in page fragments. */
 	if (skb->data + ETH_HLEN + sizeof(struct ipv6hdr) > skb->data_end && skb->len > skb->data_end - skb->data)
 		bpf_skb_pull_data(skb, skb->len < HEADERS ? skb->len : HEADERS);
-	if (!candidate(skb) || bpf_skb_pull_data(skb, skb->len))
+	if (!may_be_vrrp(skb) || bpf_skb_pull_data(skb, skb->len))
 		return TC_ACT_UNSPEC;
 	f.data = (void *)(long)skb->data;
 	f.end = (void *)(long)skb->data_end;
 	f.ifindex = skb->ifindex;
 	f.untagged = skb->vlan_present;
 	f.tagged = skb->vlan_present && skb->vlan_tci & VLAN_ID;
-	return see(&f) == DROP ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	return process_frame(&f) == DROP ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* What the XDP program and user space share. bpf2go makes Go types of it. */
+/* The types that the receiving programs share with user space. bpf2go generates Go types from them. */
 #ifndef FAILOVER_VRRP_H
 #define FAILOVER_VRRP_H
 
@@ -7,8 +7,8 @@
 #include <linux/types.h>
 
 /*
- * Why a packet was counted, in the order of the numbers. They are an interface
- * to administrators and to pkg/packet, whose names these are: only append.
+ * The reasons for which packets are counted. Names and numbers are an interface to
+ * administrators, and pkg/packet has the same ones. Only append to the list.
  */
 #define FAILOVER_REASONS(X)                                                    \
 	X(none)                                                                \
@@ -55,14 +55,14 @@ enum failover_reason {
 	REASON_COUNT,
 };
 
-/* One entry for each CPU; the fields are named after the reasons. */
+/* The counters of one CPU. The fields are named after the reasons. */
 struct failover_counters {
 #define X(name) __u64 name;
 	FAILOVER_REASONS(X)
 #undef X
 };
 
-/* What is accepted although RFC 9568 has it refused: packet.Tolerance. */
+/* What is accepted although RFC 9568 refuses it: see packet.Tolerance. */
 enum failover_tolerance {
 	TOLERATE_TRAILING_OCTETS = 1,
 	TOLERATE_ANY_FIRST_ADDRESS = 2,
@@ -70,7 +70,7 @@ enum failover_tolerance {
 	TOLERATE_AUTH_HEADER = 8,
 };
 
-/* A Virtual Router on the wire. */
+/* Identifies a Virtual Router. */
 struct failover_key {
 	__u32 ifindex;
 	__u16 family; /* 4 or 6 */
@@ -91,20 +91,20 @@ enum failover_form {
 };
 
 struct failover_virtual_router {
-	__u32 slot; /* of its stamp */
+	__u32 slot; /* its index in the array maps */
 	__u8 versions; /* 1 << 2, 1 << 3 or both */
 	__u8 running; /* 0 in Initialize */
-	__u8 heed; /* the least priority that is stamped */
-	__u8 forms; /* FORM_ bits of version 3 over IPv4 that are stamped */
+	__u8 heed; /* the lowest priority that is stamped */
+	__u8 forms; /* FORM_ bits: forms of the checksum that are stamped, in version 3 over IPv4 */
 	__u8 source[16]; /* its own address; IPv4 in the first four octets */
-	enum failover_tolerance tolerate; /* any of them, joined */
-	__u8 unicast; /* 1: it hears its peers only, which write to its own address */
-	__u8 drop_unchanged; /* 1: what is no news doesn't get into the stack */
-	__u8 priority; /* its own; 0: nobody is better */
-	__u8 enforce; /* 1: what has no trailer is refused */
+	enum failover_tolerance tolerate; /* TOLERATE_ bits */
+	__u8 unicast; /* 1: it accepts only what its peers send to its own address */
+	__u8 drop_unchanged; /* 1: drop advertisements that are no news */
+	__u8 priority; /* its own; 0: is_better is never true */
+	__u8 enforce; /* 1: refuse advertisements without a trailer */
 	enum failover_auth auth;
-	__u16 window; /* of the time in a trailer, in seconds; 0: any time */
-	__u16 addresses; /* how many it has itself */
+	__u16 window; /* the tolerance for the time in a trailer, in seconds; 0: any time */
+	__u16 addresses; /* the number of its addresses */
 };
 
 /* A key of a Virtual Router, or its password under id 0. */
@@ -113,34 +113,37 @@ struct failover_secret_key {
 	__u32 id;
 };
 
-/* The states of an HMAC's hashes after the key, MD5's in the first half; or a password. */
+/*
+ * The states of both hashes of an HMAC after the key, or a password. An MD5 state is in the
+ * first four words.
+ */
 struct failover_secret {
 	__u32 inner[8];
 	__u32 outer[8];
 };
 
-/* How many senders of one Virtual Router are remembered. */
+/* The number of senders that are recorded for a Virtual Router. */
 #define FAILOVER_SENDERS 16
 
-/* A router that has proved who it is. */
+/* A sender of authentic advertisements. */
 struct failover_sender {
 	__u8 address[16];
-	__u64 sequence; /* of its last trailer */
-	__u64 heard; /* when that was received; 0: never */
+	__u64 sequence; /* the sequence number of its last trailer */
+	__u64 heard; /* when that trailer was received; 0: the entry is unused */
 };
 
 /* What an authenticated Virtual Router has accepted and refused. */
 struct failover_proof {
 	struct bpf_spin_lock lock;
-	__u32 numbered; /* the highest in an Authentication Header */
-	__u32 addresses; /* the most in an authentic advertisement */
+	__u32 numbered; /* the highest sequence number in an Authentication Header */
+	__u32 addresses; /* the largest number of addresses in an authentic advertisement */
 	__u32 unused;
-	__u64 long_at; /* when a digest of one with more was made last */
+	__u64 long_at; /* when the last digest of an overlong advertisement was computed */
 	struct failover_sender sender[FAILOVER_SENDERS];
 	struct failover_counters refused;
 };
 
-/* Who may write to a unicast Virtual Router. */
+/* A peer of a unicast Virtual Router. */
 struct failover_peer_key {
 	__u32 ifindex;
 	__u16 family;
@@ -149,7 +152,7 @@ struct failover_peer_key {
 };
 
 struct failover_peer_limits {
-	__u16 min_ttl; /* or Hop Limit, as it arrives */
+	__u16 min_ttl; /* TTL or Hop Limit on arrival */
 	__u16 max_ttl;
 };
 
@@ -158,23 +161,23 @@ struct failover_link {
 };
 
 struct failover_interface {
-	__u32 watch; /* deliver everything, drop nothing */
+	__u32 watch; /* 1: deliver every advertisement and drop nothing */
 };
 
-/* How many advertisements a Backup can expect: one in each form of the checksum. */
+/* The number of expected advertisements: one in each form of the checksum. */
 #define FAILOVER_EXPECTED 2
 
 /*
- * What is kept of the last good advertisement that counts, which one of a
- * priority that isn't heeded must not displace. User space reads it from
- * mapped memory, aligned 8-octet words; received is written last.
+ * The stamp: the last good advertisement that the Virtual Router heeds. Advertisements of
+ * a lower priority don't change it. User space reads it from mapped memory, in aligned
+ * words of 8 octets. received is written last.
  *
- * User space writes the signatures of the advertisements whose repetition is no
- * news to a Backup: such a one is stamped and counted, and wakes nobody. All
- * others are handed over, which ends what was expected.
+ * User space writes the signatures of the advertisements that are no news when they are
+ * repeated. Such an advertisement is stamped and counted, but not delivered. Any other one
+ * is delivered and clears the signatures.
  *
- * It also writes for how long advertisements of a lower priority are no news: then
- * they are counted only.
+ * User space also writes until when advertisements of a lower priority are no news. These
+ * are only counted.
  */
 struct failover_liveness {
 	__u64 received; /* CLOCK_MONOTONIC, ns */
@@ -182,19 +185,19 @@ struct failover_liveness {
 	__u16 version;
 	__u32 priority;
 	__u64 expected[FAILOVER_EXPECTED]; /* 0: none */
-	__u64 repeated[FAILOVER_EXPECTED]; /* how many of each there were */
-	__u64 repeated_at; /* when the last of them was received */
-	__u64 order; /* which of them came, a bit each, the last one lowest */
-	__u64 outranked_until; /* CLOCK_MONOTONIC, ns; 0: none is */
-	__u64 outranked; /* from the lowest octet: the least priority, the one above, FORM_ bits */
+	__u64 repeated[FAILOVER_EXPECTED]; /* the number of expected advertisements received */
+	__u64 repeated_at; /* when the last expected one was received */
+	__u64 order; /* the indexes of the last 64 expected ones, a bit each, the latest lowest */
+	__u64 outranked_until; /* CLOCK_MONOTONIC, ns; 0: nothing is outranked */
+	__u64 outranked; /* octets from the lowest: least priority, priority limit (excluded), FORM_ bits */
 };
 
-/* The last packet that raised a counter of errors. */
+/* The last packet that was refused for a reason. */
 struct failover_discard {
 	__u64 received;
 	__u32 ifindex;
 	__u16 family;
-	__u16 vrid; /* 0 if it can't be told */
+	__u16 vrid; /* 0 if unknown */
 	__u8 source[16];
 };
 
@@ -204,10 +207,10 @@ struct failover_discard {
 /* An Authentication Header with HMAC-MD5-96 (RFC 2403). */
 #define FAILOVER_AUTH_HEADER 24
 
-/* The longest message: IPv6 with 255 addresses, and a trailer. */
+/* The longest message: IPv6 with 255 addresses and a trailer. */
 #define FAILOVER_MESSAGE_MAX (4088 + FAILOVER_TRAILER)
 
-/* What the ring carries, followed by length octets of the VRRP message. */
+/* A record of the ring buffers. length octets of the VRRP message follow it. */
 struct failover_record {
 	__u64 received; /* CLOCK_MONOTONIC, ns */
 	__u32 ifindex;
@@ -217,9 +220,9 @@ struct failover_record {
 	__u8 destination[16];
 	__u16 ttl;
 	__u16 identification; /* of the IPv4 header */
-	enum failover_reason reason; /* watched interfaces only: why it would be refused */
-	__u8 header[FAILOVER_AUTH_HEADER]; /* that the message was in; zeros: none */
-	__u64 signature; /* of the source and the message */
+	enum failover_reason reason; /* watched interfaces only: the reason to refuse it */
+	__u8 header[FAILOVER_AUTH_HEADER]; /* the Authentication Header; zeros: none */
+	__u64 signature; /* hash of the source and the message; 0: none */
 };
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The advertisement that a CPU works on. */
+/* The scratch memory for the advertisement that a CPU is processing. */
 #ifndef FAILOVER_WORK_H
 #define FAILOVER_WORK_H
 
@@ -12,18 +12,18 @@
 #define MESSAGE_WORDS (FAILOVER_MESSAGE_MAX / 4)
 #define MESSAGE_ROOM 2048 /* words: a power of two above MESSAGE_WORDS */
 
-/* What the checks depend on beside the message. */
+/* What the checks depend on besides the message. */
 struct terms {
 	__u32 tolerate;
 	__u16 min_ttl;
 	__u16 max_ttl;
-	__u8 unicast; /* to a host, not to the group */
-	__u8 header; /* in an Authentication Header */
-	__u16 form; /* of the checksum, once it is found right */
-	__u32 addresses; /* how many its Virtual Router has itself */
+	__u8 unicast; /* sent to a host, not to the group */
+	__u8 header; /* the message is in an Authentication Header */
+	__u16 form; /* output: the form of the checksum */
+	__u32 addresses; /* the number of addresses of the Virtual Router */
 };
 
-/* A record under construction, too large for the stack. */
+/* A record under construction. It is too large for the stack. */
 struct work {
 	struct failover_record record;
 	__u32 message[MESSAGE_ROOM];

@@ -31,7 +31,7 @@ const (
 	ModeOff     Mode = "off"     // an AF_PACKET socket
 )
 
-// ParseMode reads a Mode.
+// ParseMode parses a value of --xdp-mode.
 func ParseMode(s string) (Mode, error) {
 	m := Mode(s)
 	if slices.Contains([]Mode{ModeAuto, ModeNative, ModeGeneric, ModeTC, ModeOff}, m) {
@@ -78,7 +78,7 @@ type attachment struct {
 	watch      bool
 	sibling    bool // only the fence is attached: see SetSibling
 	link       link.Link
-	fence      []link.Link   // in, out
+	fence      []link.Link   // the links of the ingress and of the egress program
 	ingress    *ebpf.Program // the fence's program at the TC ingress hook
 	hasFilters bool          // programs are attached as filters of clsact
 	filters    []classifier  // those programs
@@ -157,7 +157,7 @@ func (d *Datapath) attach(a *attachment, l Link, m Mode) (Path, error) {
 	}
 	path, err := d.attachProgram(a, l, m)
 	if err != nil && a.watch {
-		_ = d.objects.FailoverIface.Delete(bpf.VrrpFailoverLink{Ifindex: uint32(l.Index)}) // at the latest it goes with the map
+		_ = d.objects.FailoverIface.Delete(bpf.VrrpFailoverLink{Ifindex: uint32(l.Index)}) // an error is harmless: the map ends with the process
 	}
 	switch {
 	case err == nil:
@@ -170,8 +170,8 @@ func (d *Datapath) attach(a *attachment, l Link, m Mode) (Path, error) {
 	return Path{}, fmt.Errorf("no program can be attached in %s mode: %w; use --xdp-mode auto", m, err)
 }
 
-// attachProgram attaches the receiving program in the first mode that works of those
-// that modes returns.
+// attachProgram attaches a receiving program. It tries the paths that modes returns, in
+// their order.
 func (d *Datapath) attachProgram(a *attachment, l Link, m Mode) (Path, error) {
 	var errs []error
 	for _, t := range modes(l, m) {
@@ -244,7 +244,7 @@ func (d *Datapath) attachTC(a *attachment, l Link) error {
 		return err
 	}
 	a.link = x
-	_ = d.pinLink(a, l, "receive", x) // an unpinned link only ends with the process
+	_ = d.pinLink(a, l, "receive", x) // without a pin the link just ends with the process
 	return nil
 }
 
@@ -405,7 +405,7 @@ func (d *Datapath) detach(ifindex int) error {
 	delete(d.attached, ifindex)
 	d.publish()
 	if a.watch && a.link != nil {
-		_ = d.objects.FailoverIface.Delete(bpf.VrrpFailoverLink{Ifindex: uint32(ifindex)}) // at the latest it goes with the map
+		_ = d.objects.FailoverIface.Delete(bpf.VrrpFailoverLink{Ifindex: uint32(ifindex)}) // an error is harmless: the map ends with the process
 	}
 	for _, s := range a.sockets {
 		d.counts[packet.ReasonRingFull].Add(s.lost())

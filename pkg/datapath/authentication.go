@@ -60,12 +60,12 @@ func (d *Datapath) putKeys(e *entry) error {
 // router isn't authenticated any more, deleteKeys also deletes its record of senders.
 func (d *Datapath) deleteKeys(now, before *entry) error {
 	var errs []error
-	kept := make(map[bpf.VrrpFailoverSecretKey]bool)
+	current := make(map[bpf.VrrpFailoverSecretKey]bool)
 	for _, k := range now.keys {
-		kept[k] = true
+		current[k] = true
 	}
 	for _, k := range before.keys {
-		if !kept[k] {
+		if !current[k] {
 			errs = append(errs, ignoreNotExist(d.objects.FailoverKeys.Delete(k)))
 		}
 	}

@@ -242,11 +242,11 @@ func TestClock(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	var told uint64
-	if err := d.objects.FailoverClock.Get(&told); err != nil {
+	var offset uint64
+	if err := d.objects.FailoverClock.Get(&offset); err != nil {
 		t.Fatal(err)
 	}
-	if off := time.Duration(offsetNow() - int64(told)).Abs(); off > time.Second {
+	if off := time.Duration(offsetNow() - int64(offset)).Abs(); off > time.Second {
 		t.Errorf("the offset is wrong by %v", off)
 	}
 	// A wrong offset stands for a step of the clock, which a test must not make.
@@ -256,8 +256,8 @@ func TestClock(t *testing.T) {
 	if err := d.clock.update(); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.objects.FailoverClock.Get(&told); err != nil || told == 1 {
-		t.Errorf("told %d, %v", told, err)
+	if err := d.objects.FailoverClock.Get(&offset); err != nil || offset == 1 {
+		t.Errorf("the offset is %d, %v", offset, err)
 	}
 }
 

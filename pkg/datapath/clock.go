@@ -30,7 +30,7 @@ type clock struct {
 func newClock(offset *ebpf.Variable) (*clock, error) {
 	fd, err := unix.TimerfdCreate(unix.CLOCK_REALTIME, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
 	if err != nil {
-		return nil, fmt.Errorf("timerfd: %w", err)
+		return nil, fmt.Errorf("create a timer: %w", err)
 	}
 	c := &clock{offset: offset, timer: os.NewFile(uintptr(fd), "timerfd"), done: make(chan struct{})}
 	if err := errors.Join(c.arm(fd), c.update()); err != nil {
@@ -46,7 +46,7 @@ func (c *clock) arm(fd int) error {
 	at := unix.NsecToTimespec(time.Now().Add(clockInterval).UnixNano())
 	spec := unix.ItimerSpec{Value: at, Interval: unix.NsecToTimespec(int64(clockInterval))}
 	if err := unix.TimerfdSettime(fd, unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, &spec, nil); err != nil {
-		return fmt.Errorf("timerfd: %w", err)
+		return fmt.Errorf("set a timer: %w", err)
 	}
 	return nil
 }

@@ -125,12 +125,12 @@ type Datapath struct {
 	attached     map[int]*attachment
 	ordered      []int // the keys of attached in ascending order; nil: not computed yet
 	looks        int   // the number of calls of Look
-	withFilters  int   // how many have classifiers
+	withFilters  int   // the number of interfaces with classifiers, by the last Look
 	ids          map[*ebpf.Program]ebpf.ProgramID
 	sockets      atomic.Pointer[[]*socket]
 	watched      atomic.Pointer[map[int]bool]
 	hearing      atomic.Pointer[map[int]*hearing]
-	lookRequests chan struct{} // somebody wants a look
+	lookRequests chan struct{} // see LookRequests
 
 	mu       sync.RWMutex // only ever held briefly
 	routers  map[packet.Key]entry

@@ -44,7 +44,7 @@ func loadFence(receive *ebpf.Program, leases *ebpf.Map) (*fence, error) {
 	size := (int(m.MaxEntries()*m.ValueSize()) + page - 1) &^ (page - 1)
 	var err error
 	if f.leases, err = unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
-		return nil, errors.Join(fmt.Errorf("map the leases: %w", err), f.objects.Close())
+		return nil, errors.Join(fmt.Errorf("map failover_lease into memory: %w", err), f.objects.Close())
 	}
 	if err := f.objects.FailoverNext.Put(uint32(0), receive); err != nil {
 		return nil, errors.Join(fmt.Errorf("set the receiving program: %w", err), f.close())

@@ -96,12 +96,12 @@ func Ahead(ifindex int) ([]string, error) {
 	for _, attached := range all.Programs {
 		p, err := ebpf.NewProgramFromID(attached.ID)
 		if err != nil {
-			return names, fmt.Errorf("look at TC program %d: %w", attached.ID, err)
+			return names, fmt.Errorf("read the name of TC program %d: %w", attached.ID, err)
 		}
 		info, err := p.Info()
 		_ = p.Close() // it was only read
 		if err != nil {
-			return names, fmt.Errorf("look at TC program %d: %w", attached.ID, err)
+			return names, fmt.Errorf("read the name of TC program %d: %w", attached.ID, err)
 		}
 		if strings.HasPrefix(info.Name, classifierName) {
 			return names, nil

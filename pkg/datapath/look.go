@@ -43,8 +43,8 @@ type Lack struct {
 	// InFront names the foreign programs that see the packets first. They can keep
 	// packets from failoverd's programs.
 	InFront []string
-	// Left says that Repair leaves the programs in InFront where they are. It has
-	// moved failoverd's in front of them too often, or can't, because they are filters.
+	// Left says that Repair leaves the programs in InFront where they are. It has moved
+	// failoverd's in front of them too often, or they are filters, which it can't overtake.
 	Left bool
 }
 
@@ -195,7 +195,7 @@ func (d *Datapath) lookAt(a *attachment, h hook) (there bool, ahead []string, er
 	if h.at == ebpf.AttachXDP {
 		info, err := (*h.link).Info()
 		if err != nil {
-			return false, nil, fmt.Errorf("look at the XDP program: %w", err)
+			return false, nil, fmt.Errorf("query the XDP program: %w", err)
 		}
 		x := info.XDP()
 		return x != nil && int(x.Ifindex) == a.on.Index, nil, nil
@@ -223,7 +223,7 @@ func (d *Datapath) idOf(p *ebpf.Program) (ebpf.ProgramID, error) {
 	}
 	info, err := p.Info()
 	if err != nil {
-		return 0, fmt.Errorf("look at a TC program: %w", err)
+		return 0, fmt.Errorf("read the ID of a TC program: %w", err)
 	}
 	id, ok := info.ID()
 	if !ok {
@@ -269,7 +269,7 @@ func queryTCX(ifindex int, at ebpf.AttachType) ([]ebpf.ProgramID, error) {
 	_, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_QUERY, uintptr(unsafe.Pointer(&q)), unsafe.Sizeof(q))
 	runtime.KeepAlive(&ids)
 	if errno != 0 && errno != unix.ENOSPC { // ENOSPC: there are more than chainMax
-		return nil, fmt.Errorf("look at the TC programs: %w", errno)
+		return nil, fmt.Errorf("query the TC programs: %w", errno)
 	}
 	return ids[:min(q.count, chainMax)], nil
 }

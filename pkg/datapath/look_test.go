@@ -2,7 +2,7 @@
 
 //go:build !kernels
 
-// These tests need TCX, which the oldest kernel that the tests boot doesn't have.
+// These tests need TCX, which the oldest kernel of make test-kernels doesn't have.
 
 package datapath
 
@@ -170,7 +170,7 @@ func TestProgramInFront(t *testing.T) {
 	}
 	var lack *Lack
 	if err := w.attached(); !errors.As(err, &lack) || !lack.Left {
-		t.Errorf("%v", err)
+		t.Errorf("Left isn't set: %v", err)
 	}
 	// A detached program is attached again nevertheless.
 	if err := a.fence[1].Detach(); err != nil {
@@ -311,10 +311,10 @@ func TestLost(t *testing.T) {
 	if err := w.dp.attached[w.ifindex].fence[0].Detach(); err != nil {
 		t.Fatal(err)
 	}
-	var strangers []func() error
+	var foreign []func() error
 	t.Cleanup(func() {
-		for _, leave := range strangers {
-			_ = leave()
+		for _, remove := range foreign {
+			_ = remove()
 		}
 	})
 	attach := func() error {
@@ -322,10 +322,10 @@ func TestLost(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		strangers = append(strangers, p.Close)
+		foreign = append(foreign, p.Close)
 		l, err := link.AttachTCX(link.TCXOptions{Interface: w.ifindex, Program: p, Attach: ebpf.AttachTCXIngress})
 		if err == nil {
-			strangers = append(strangers, l.Close)
+			foreign = append(foreign, l.Close)
 		}
 		return err
 	}

@@ -263,7 +263,7 @@ const classifiersMark = "classifiers"
 func (p *pins) markClassifiers(ifname string) (string, error) {
 	dir := filepath.Join(p.dir, "links", ifname)
 	if err := os.MkdirAll(filepath.Join(dir, classifiersMark), 0o700); err != nil {
-		return "", fmt.Errorf("mark the filters: %w", err)
+		return "", fmt.Errorf("mark that the interface has filters: %w", err)
 	}
 	return dir, nil
 }

@@ -130,7 +130,7 @@ func mapReceiveStates(m *ebpf.Map) ([]byte, error) {
 	size := (int(m.MaxEntries()*m.ValueSize()) + page - 1) &^ (page - 1)
 	b, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("map the stamps: %w", err)
+		return nil, fmt.Errorf("map failover_stamp into memory: %w", err)
 	}
 	return b, nil
 }

@@ -37,11 +37,11 @@ func openRing(m *ebpf.Map) (*ring, error) {
 	size := int(m.MaxEntries())
 	consumer, err := unix.Mmap(m.FD(), 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("map the ring's consumer position: %w", err)
+		return nil, fmt.Errorf("map the consumer position of a ring buffer into memory: %w", err)
 	}
 	producer, err := unix.Mmap(m.FD(), int64(page), page+2*size, unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("map the ring: %w", err), unix.Munmap(consumer))
+		return nil, errors.Join(fmt.Errorf("map a ring buffer into memory: %w", err), unix.Munmap(consumer))
 	}
 	return &ring{
 		consumerPage: consumer,

@@ -49,7 +49,7 @@ func openSocket(ifindex int, f packet.Family, watch bool) (*socket, error) {
 	// is in place.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("packet socket: %w", err)
+		return nil, fmt.Errorf("open a packet socket: %w", err)
 	}
 	s := &socket{
 		ifindex: ifindex,
@@ -71,13 +71,13 @@ func (s *socket) prepare(f packet.Family, etherType uint16) error {
 	filter := vrrpFilter(f, etherType, s.ifindex)
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	if err := unix.SetsockoptSockFprog(s.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program); err != nil {
-		return fmt.Errorf("socket filter: %w", err)
+		return fmt.Errorf("attach the socket filter: %w", err)
 	}
 	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
-		return fmt.Errorf("receive times: %w", err)
+		return fmt.Errorf("switch on receive times: %w", err)
 	}
 	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer); err != nil {
-		return fmt.Errorf("receive buffer: %w", err)
+		return fmt.Errorf("set the receive buffer: %w", err)
 	}
 	// A socket for a single protocol receives after the macvlans on top of the interface.
 	// A macvlan takes away frames whose source is its own MAC, and another Active sends
@@ -85,7 +85,7 @@ func (s *socket) prepare(f packet.Family, etherType uint16) error {
 	// exists since Linux 4.20; without it the filter drops outgoing frames.
 	_ = unix.SetsockoptInt(s.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
 	if err := unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: s.ifindex}); err != nil {
-		return fmt.Errorf("bind packet socket to interface %d: %w", s.ifindex, err)
+		return fmt.Errorf("bind the packet socket to interface %d: %w", s.ifindex, err)
 	}
 	return nil
 }

@@ -47,13 +47,13 @@ func newWaiter() (w *waiter, err error) {
 		}
 	}()
 	if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return w, fmt.Errorf("epoll: %w", err)
+		return w, fmt.Errorf("create an epoll instance: %w", err)
 	}
 	if w.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
-		return w, fmt.Errorf("timerfd: %w", err)
+		return w, fmt.Errorf("create a timer: %w", err)
 	}
 	if w.woken, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		return w, fmt.Errorf("eventfd: %w", err)
+		return w, fmt.Errorf("create an eventfd: %w", err)
 	}
 	return w, errors.Join(w.add(w.timer), w.add(w.woken))
 }
@@ -63,7 +63,7 @@ func newWaiter() (w *waiter, err error) {
 func (w *waiter) add(fd int) error {
 	err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)})
 	if err != nil {
-		return fmt.Errorf("epoll: %w", err)
+		return fmt.Errorf("add a descriptor to the epoll instance: %w", err)
 	}
 	return nil
 }
@@ -78,7 +78,7 @@ func (w *waiter) wait(until vrrp.Instant) error {
 		return w.waitInThread(until, true) // running out of descriptors must not end the event loop
 	}
 	if err := errors.Join(w.raw.Read(w.pollFunc), w.err); err != nil {
-		return fmt.Errorf("epoll: %w", err)
+		return fmt.Errorf("wait for events: %w", err)
 	}
 	w.noteTimer()
 	return nil
@@ -122,7 +122,7 @@ func (w *waiter) waitInThread(until vrrp.Instant, long bool) error {
 		err := w.pollable.Close()
 		w.pollable, w.raw = nil, nil
 		if err != nil {
-			return fmt.Errorf("epoll: %w", err)
+			return fmt.Errorf("close the copy of the epoll instance: %w", err)
 		}
 	}
 	look := w.block
@@ -134,7 +134,7 @@ func (w *waiter) waitInThread(until vrrp.Instant, long bool) error {
 		n, errno = look()
 	}
 	if errno != 0 {
-		return fmt.Errorf("epoll: %w", errno)
+		return fmt.Errorf("wait for events: %w", errno)
 	}
 	w.arrived = n
 	w.noteTimer()
@@ -179,7 +179,7 @@ func (w *waiter) arm(until vrrp.Instant) error {
 	// 0 would disarm the timer. A time in the past fires at once.
 	at := unix.NsecToTimespec(max(int64(until), 1))
 	if err := unix.TimerfdSettime(w.timer, unix.TFD_TIMER_ABSTIME, &unix.ItimerSpec{Value: at}, nil); err != nil {
-		return fmt.Errorf("timerfd: %w", err)
+		return fmt.Errorf("set the timer: %w", err)
 	}
 	w.until, w.armed = until, true
 	return nil

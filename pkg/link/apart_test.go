@@ -40,6 +40,6 @@ func TestMonitorTellsApart(t *testing.T) {
 	ip(`link del other0\n` + add)
 	picture(func(i *Interface) bool { return !i.Is(&first) })
 	if all, err := h.Interfaces(); err != nil || slices.ContainsFunc(all, func(i Interface) bool { return i.Generation != 0 }) {
-		t.Errorf("%v, %v", all, err)
+		t.Errorf("Interfaces sets a generation: %v, %v", all, err)
 	}
 }

@@ -63,7 +63,7 @@ func TestManyJobs(t *testing.T) {
 			}
 		}
 		if err := results[70]; err != nil && strings.Count(err.Error(), "add ") != each {
-			t.Errorf("%v", err)
+			t.Errorf("job 70 doesn't report %d addresses: %v", each, err)
 		}
 		if got, want := has(), (jobs-1)*each; got != want {
 			t.Fatalf("%d addresses, want %d", got, want)

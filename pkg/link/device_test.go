@@ -35,7 +35,7 @@ func TestDevice(t *testing.T) {
 		})
 		i := find(t, h, d.Name)
 		if i.Index != index || i.Up || !d.Is(i) || i.MAC != packet.VirtualMAC(family, 51) {
-			t.Errorf("made %+v", i)
+			t.Errorf("created %+v", i)
 		}
 		w.Adopt(index)
 		if err := work(w, Job{Ifindex: index, Assign: true, Prefixes: prefixes(virtual...)}); err != nil {
@@ -54,12 +54,12 @@ func TestDevice(t *testing.T) {
 			t.Fatal(err)
 		}
 		if i = find(t, h, d.Name); i.Up || len(i.Addresses) > 0 {
-			t.Errorf("without: %+v", i)
+			t.Errorf("without its addresses: %+v", i)
 		}
 		do(func() error {
 			_, err := h.AddDevice(d, parent.Name)
 			if err == nil || !strings.Contains(err.Error(), "ip link del "+d.Name) {
-				t.Errorf("a second one: %v", err)
+				t.Errorf("added a second time: %v", err)
 			}
 			return nil
 		})
@@ -67,7 +67,7 @@ func TestDevice(t *testing.T) {
 			t.Error(err)
 		}
 		if err := h.DeleteDevice(index); err != nil {
-			t.Errorf("one that is gone: %v", err)
+			t.Errorf("deleted a second time: %v", err)
 		}
 		w.Forget(index)
 	}
@@ -83,7 +83,7 @@ func TestDevice(t *testing.T) {
 			}
 		}
 		if again, err := ParentSettings(parent.Index, "eth0", false); err != nil || len(again) != 0 {
-			t.Errorf("settings that are there: %+v, %v", again, err)
+			t.Errorf("settings that are in place already: %+v, %v", again, err)
 		}
 		for _, s := range settings {
 			if restored, err := s.Restore(); !restored || err != nil {
@@ -157,10 +157,10 @@ func TestStaleOutsideTheVRF(t *testing.T) {
 		device := Interface{Index: 3, Parent: 2, MTU: 1500, Master: c.device}
 		all := []Interface{{Index: 2, MTU: 1500, Master: c.below}, device, vrf, bridge}
 		if got := Stale(device, all); got != c.stale {
-			t.Errorf("in %d above one in %d: %v", c.device, c.below, got)
+			t.Errorf("device in VRF %d, interface below in %d: stale %v", c.device, c.below, got)
 		}
 	}
 	if Stale(Interface{Index: 3, Parent: 2, Master: 5}, []Interface{vrf}) {
-		t.Error("the interface below is gone")
+		t.Error("stale without the interface below")
 	}
 }

@@ -174,16 +174,16 @@ func TestJournalWithoutRoom(t *testing.T) {
 		}
 		full := filepath.Join(dir, "full")
 		if err := os.WriteFile(full, make([]byte, 64<<10), 0o600); !errors.Is(err, unix.ENOSPC) {
-			return fmt.Errorf("there is room: %w", err)
+			return fmt.Errorf("the file system isn't full: %w", err)
 		}
 		if err := j.Set("eth0", all(10)); err != nil {
 			t.Errorf("in place: %v", err)
 		}
 		if err := j.Set("eth0", all(200)); !errors.Is(err, ErrNoRoom) || j.Err() == nil {
-			t.Errorf("more than there is room for: %v", err)
+			t.Errorf("more than the file system has room for: %v", err)
 		}
 		if got := len(read(t, j.path).Addresses); got != 10 {
-			t.Errorf("%d addresses are written down", got)
+			t.Errorf("%d addresses are recorded, want 10", got)
 		}
 		none, err := OpenJournal(dir)
 		if err != nil || !errors.Is(none.Err(), ErrNoRoom) {
@@ -194,10 +194,10 @@ func TestJournalWithoutRoom(t *testing.T) {
 		}
 		lost, retried := j.Retry()
 		if err := errors.Join(retried, none.Set("eth0", all(20))); err != nil || lost || j.Err() != nil || none.Err() != nil {
-			t.Errorf("there is room again: %v, %v", err, j.Err())
+			t.Errorf("with room again: %v, %v", err, j.Err())
 		}
 		if a, b := len(read(t, j.path).Addresses), len(read(t, none.path).Addresses); a != 200 || b != 20 {
-			t.Errorf("%d and %d addresses are written down", a, b)
+			t.Errorf("%d and %d addresses are recorded, want 200 and 20", a, b)
 		}
 		return errors.Join(j.Remove(), none.Remove())
 	})
@@ -256,7 +256,7 @@ func TestJournalUnfinished(t *testing.T) {
 		}
 		_, _, err = Recover(dir, h)
 		if _, err := os.Stat(unfinished); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("it stays: %v", err)
+			t.Errorf("the file stays: %v", err)
 		}
 		return err
 	})

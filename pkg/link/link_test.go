@@ -109,7 +109,7 @@ func TestAssignRelease(t *testing.T) {
 		case virtual[1]:
 			// It is usable at once, and the kernel never chooses it as a source.
 			if a.Tentative || a.DADFailed || !a.Deprecated {
-				t.Errorf("%+v", a)
+				t.Errorf("the IPv6 address isn't usable at once, or the kernel may choose it as a source: %+v", a)
 			}
 		}
 	}
@@ -614,7 +614,7 @@ func TestJournal(t *testing.T) {
 	in(func() error {
 		removed, living, err := Recover(dir, h)
 		if err != nil || len(removed) != 0 || !slices.Equal(living, []int{os.Getpid()}) {
-			t.Errorf("a living run's: %v, of %v, %v", removed, living, err)
+			t.Errorf("journal of a living run: removed %v, living %v, %v", removed, living, err)
 		}
 		return nil
 	})
@@ -626,7 +626,7 @@ func TestJournal(t *testing.T) {
 		removed, _, err := Recover(dir, h)
 		want := []string{"address 192.0.2.10/24 from eth0", "address 2001:db8::10/64 from eth0"}
 		if err != nil || !slices.Equal(removed, want) {
-			t.Errorf("a dead run's: %v, %v", removed, err)
+			t.Errorf("journal of a dead run: removed %v, %v", removed, err)
 		}
 		return nil
 	})
@@ -647,7 +647,7 @@ func TestJournalFiles(t *testing.T) {
 	}
 	// A user who can open the file could lock it.
 	if info, err := os.Stat(j.path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info, err)
+		t.Errorf("the file's mode: %v, %v", info, err)
 	}
 	if err := j.Remove(); err != nil {
 		t.Fatal(err)
@@ -673,7 +673,7 @@ func TestJournalFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, _, err := Recover(dir, h); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("%v does not name %s", err, path)
+		t.Errorf("the error doesn't name %s: %v", path, err)
 	}
 }
 
@@ -684,6 +684,6 @@ func TestJournalUnwritable(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := OpenJournal(filepath.Join(file, "run")); !errors.Is(err, unix.ENOTDIR) {
-		t.Errorf("%v", err)
+		t.Errorf("the error is %v, want ENOTDIR", err)
 	}
 }

@@ -45,6 +45,6 @@ func TestDeviceInVRF(t *testing.T) {
 		t.Fatal(err)
 	}
 	if all, err = h.Interfaces(); err != nil || !Stale(device, all) {
-		t.Errorf("it isn't stale outside: %v", err)
+		t.Errorf("not stale after the interface has left the VRF: %v", err)
 	}
 }

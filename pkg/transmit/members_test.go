@@ -35,7 +35,7 @@ func TestJoinAgain(t *testing.T) {
 					return err
 				}
 				if got := members[eth0.Attrs().Index]; got != slices.Contains(want, f) || len(members) > 1 {
-					return fmt.Errorf("a member of %s: %v", f.Group(), got)
+					return fmt.Errorf("members of %s: %v, want eth0: %v", f.Group(), members, slices.Contains(want, f))
 				}
 			}
 			return nil
