@@ -148,7 +148,9 @@ func (h *settings) Look(want *plan.Target, p *plan.Picture) error {
 		if s, is := n.(link.Setting); is {
 			if now, ok := h.current(s); ok {
 				value, err := link.ReadSetting(now.Path)
-				p.AppliedSettings[s] = err == nil && value == s.Value
+				// A renamed interface has the old name in the list for a moment. The path is wrong
+				// then, but the setting is still in place, and its note must stay in the journal.
+				p.AppliedSettings[s] = err != nil || value == s.Value
 			}
 		}
 	}

@@ -173,6 +173,11 @@ func TestSettings(t *testing.T) {
 		if p := h.picture(t); !p.AppliedSettings[here] || p.AppliedSettings[gone] {
 			t.Errorf("%+v", p.AppliedSettings)
 		}
+		r.must(r.node.Rename("eth0", "lan0"))
+		if p := h.picture(t); !p.AppliedSettings[here] {
+			t.Error("the setting is lost after a rename that the list doesn't have yet")
+		}
+		r.must(r.node.Rename("lan0", "eth0"))
 		fails(t, h.settings, &reconcile.Step{Verb: reconcile.Unset, Setting: here}, "")
 		if h.picture(t).AppliedSettings[here] {
 			t.Error("the setting is still in place")
