@@ -17,78 +17,78 @@ import (
 	"github.com/failoverd/failoverd/pkg/router"
 )
 
-// besideAgain is how soon it is tried again after something has failed.
-const besideAgain = time.Second
+// arpRetry is the delay before the suppression is tried again after an error.
+const arpRetry = time.Second
 
-// beside has other interfaces of this host that are in a router's network not answer for
-// its addresses.
-type beside struct {
-	news  <-chan struct{} // has a value when the views or the host have changed
-	set   func(datapath.Link, map[packet.Key][]netip.Addr) error
-	views func() map[router.ID]view
-	host  func() []link.Interface
-	log   *logrus.Logger
+// arpSuppression keeps the other interfaces of this host that are in a router's network from
+// answering ARP requests for its addresses.
+type arpSuppression struct {
+	changed <-chan struct{} // has a value when the details or the interfaces have changed
+	set     func(datapath.Link, map[packet.Key][]netip.Addr) error
+	details func() map[router.ID]details
+	host    func() []link.Interface
+	log     *logrus.Logger
 
-	knownViews, knownHost uintptr               // what follow has seen
-	told                  map[int]datapath.Link // by index, those that hold addresses back
-	failed                string
-	again                 bool // something failed
+	lastDetails, lastHost uintptr               // identities of the last input of update
+	suppressed            map[int]datapath.Link // by index: the interfaces with suppressed addresses
+	lastFailure           string
+	retry                 bool // the last update failed
 }
 
-func (b *beside) run(ctx context.Context) error {
+func (b *arpSuppression) run(ctx context.Context) error {
 	for {
 		var again <-chan time.Time
-		if b.again {
-			again = time.After(besideAgain)
+		if b.retry {
+			again = time.After(arpRetry)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-b.news:
+		case <-b.changed:
 		case <-again:
 		}
-		b.follow()
+		b.update()
 	}
 }
 
-// follow tells the datapath what has changed.
-func (b *beside) follow() {
-	views, host := b.views(), b.host()
-	seen, picture := reflect.ValueOf(views).Pointer(), reflect.ValueOf(host).Pointer()
-	if seen == b.knownViews && picture == b.knownHost && !b.again {
+// update passes changes on to the datapath.
+func (b *arpSuppression) update() {
+	byID, host := b.details(), b.host()
+	details, interfaces := reflect.ValueOf(byID).Pointer(), reflect.ValueOf(host).Pointer()
+	if details == b.lastDetails && interfaces == b.lastHost && !b.retry {
 		return
 	}
-	b.knownViews, b.knownHost = seen, picture
-	want, all := plan.SuppressARP(seats(views), host)
-	failed, again := "", false
+	b.lastDetails, b.lastHost = details, interfaces
+	want, all := plan.SuppressARP(placements(byID), host)
+	failed, retry := "", false
 	if !all {
-		failed = "too many addresses are in networks that other interfaces are in too, these answer for some of them"
+		failed = "too many virtual addresses are in networks that several interfaces share, and some of them are not suppressed"
 	}
 	set := func(l datapath.Link, addresses map[packet.Key][]netip.Addr) {
 		if err := b.set(l, addresses); err != nil {
-			failed, again = err.Error(), true
+			failed, retry = err.Error(), true
 		}
 	}
-	for index, l := range b.told {
+	for index, l := range b.suppressed {
 		if want[index] == nil {
-			set(l, nil) // no longer
+			set(l, nil)
 		}
 	}
-	told := make(map[int]datapath.Link, len(want))
+	suppressed := make(map[int]datapath.Link, len(want))
 	for _, i := range host {
 		if addresses := want[i.Index]; addresses != nil {
-			told[i.Index] = datapath.Link{Index: i.Index, Name: i.Name, Kind: i.Kind}
-			set(told[i.Index], addresses)
+			suppressed[i.Index] = datapath.Link{Index: i.Index, Name: i.Name, Kind: i.Kind}
+			set(suppressed[i.Index], addresses)
 		}
 	}
-	if failed != "" && failed != b.failed {
+	if failed != "" && failed != b.lastFailure {
 		b.log.Warnf("another interface in the same network may answer for virtual addresses: %s; set net.ipv4.conf.all.arp_ignore to 1", failed)
 	}
-	b.told, b.failed, b.again = told, failed, again
+	b.suppressed, b.lastFailure, b.retry = suppressed, failed, retry
 }
 
-func seats(views map[router.ID]view) (all []plan.Placement) {
-	for id, v := range views {
+func placements(byID map[router.ID]details) (all []plan.Placement) {
+	for id, v := range byID {
 		all = append(all, plan.Placement{
 			Key: packet.Key{Ifindex: v.ifindex, Family: id.Family, VRID: id.VRID}, Device: v.device,
 			Addresses: addrs(append(v.config.OfFamily(id.Family), v.config.Extras(id.Family)...)),

@@ -18,11 +18,13 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// credentialsDirectory is where systemd says that the service's credentials are.
+// credentialsDirectory is the environment variable in which systemd passes the directory of the
+// service's credentials.
 const credentialsDirectory = "CREDENTIALS_DIRECTORY"
 
-// readSecrets completes a plan with the secrets of its routers. The known ones are in the
-// configuration itself and not in files.
+// readSecrets reads the secrets of the routers into their Auth settings. The known ones are in
+// the configuration itself and not in files. Its error is a *plan.Error that has a problem for
+// each secret that can't be used.
 func readSecrets(routers []*plan.ConfiguredRouter, known map[string]auth.Secret) error {
 	var wrong plan.Error
 	for _, p := range routers {
@@ -33,13 +35,13 @@ func readSecrets(routers []*plan.ConfiguredRouter, known map[string]auth.Secret)
 			if !there {
 				var err error
 				if secret, err = readSecret(k); err != nil {
-					wrong.Add(p, "authentication", item(a, n), "%s", err)
+					wrong.Add(p, "authentication", keyItem(a, n), "%s", err)
 					continue
 				}
 			}
 			key := auth.Key{ID: uint8(k.ID), Secret: secret}
 			if err := (&auth.Settings{Type: a.Type, Keys: []auth.Key{key}}).Check(); err != nil {
-				wrong.Add(p, "authentication", item(a, n), "%s", err)
+				wrong.Add(p, "authentication", keyItem(a, n), "%s", err)
 			}
 			p.Auth.Keys = append(p.Auth.Keys, key)
 		}
@@ -54,39 +56,39 @@ func readSecret(k config.Key) (auth.Secret, error) {
 	return auth.ReadFile(k.File)
 }
 
-// item is where a key is among what config notes the places of.
-func item(a config.Authentication, key int) int {
+// keyItem returns the index under which config records the position of a key.
+func keyItem(a config.Authentication, key int) int {
 	if a.Type.Weak() {
 		return 0
 	}
 	return 1 + key
 }
 
-// authenticator is a Guard with a clock.
+// authenticator gives a Guard the current time.
 type authenticator struct{ *auth.Guard }
 
-// Sign writes the proof into a datagram that is sent now.
+// Sign writes the authentication data into a datagram that is about to be sent.
 func (g authenticator) Sign(datagram []byte) { g.Guard.Sign(datagram, time.Now()) }
 
-// Verify judges an advertisement by the time at which the kernel had it: a process
-// that was stopped doesn't take what came meanwhile for old.
+// Verify checks an advertisement as of the time at which the kernel received it. An advertisement
+// that waited while the process was stopped is therefore not stale.
 func (g authenticator) Verify(at vrrp.Instant, d *packet.Datagram, a *packet.Advertisement) error {
 	return g.Guard.Verify(time.Now().Add(at.Sub(process.Clock{}.Now())), d, a)
 }
 
-// guards are the guards of Virtual Routers. One that gets other settings knows what it has
-// heard before.
+// guards holds the guard of each Virtual Router. When the settings change, the new guard inherits
+// the replay window of the old one.
 type guards struct {
 	mu  sync.Mutex
-	all map[plan.ID]guarded
+	all map[plan.ID]guardEntry
 }
 
-type guarded struct {
+type guardEntry struct {
 	v     *plan.VirtualRouter
 	guard *auth.Guard // nil without authentication
 }
 
-// of returns the guard of a Virtual Router, nil for none.
+// of returns the guard of a Virtual Router, nil if it has no authentication.
 func (g *guards) of(v *plan.VirtualRouter) *auth.Guard {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -94,7 +96,7 @@ func (g *guards) of(v *plan.VirtualRouter) *auth.Guard {
 	if was.v == v {
 		return was.guard
 	}
-	now := guarded{v: v}
+	now := guardEntry{v: v}
 	switch s := v.Router.Auth; {
 	case s.Type == "" || s.Type == auth.None:
 	case was.guard == nil:
@@ -106,7 +108,7 @@ func (g *guards) of(v *plan.VirtualRouter) *auth.Guard {
 	return now.guard
 }
 
-// prune forgets the guards of Virtual Routers that a plan doesn't have.
+// prune removes the guards of Virtual Routers that aren't in the plan.
 func (g *guards) prune(p *plan.Plan) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -117,7 +119,8 @@ func (g *guards) prune(p *plan.Plan) {
 	}
 }
 
-// warnWeak says so of routers whose authentication protects nothing, and hadn't before.
+// warnWeak logs a warning for each router that uses an authentication type without real
+// protection, unless it used the same type in the plan before.
 func warnWeak(p, before *plan.Plan, log *logrus.Logger) {
 	for _, v := range p.VirtualRouters {
 		what := map[auth.Type]string{
@@ -132,12 +135,12 @@ func warnWeak(p, before *plan.Plan, log *logrus.Logger) {
 				continue
 			}
 		}
-		log.WithFields(fields(v.ID)).Warnf("authentication by %s keeps out mistakes and no attacker, RFC 3768 removed it: use version 3 with type hmac", what)
+		log.WithFields(fields(v.ID)).Warnf("authentication by %s protects against misconfiguration but not against an attacker, and RFC 3768 removed it: use version 3 with type hmac", what)
 	}
 }
 
-// authentication says how a router is authenticated, for people.
-func authentication(a config.Authentication) string {
+// describeAuthentication describes the authentication of a router for the status.
+func describeAuthentication(a config.Authentication) string {
 	switch {
 	case !a.On():
 		return ""

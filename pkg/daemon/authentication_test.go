@@ -20,7 +20,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/process"
 )
 
-// keyFile makes a file with a secret of some octets.
+// keyFile creates a file with a secret of the given length.
 func keyFile(t *testing.T, octets int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "key")
@@ -30,7 +30,7 @@ func keyFile(t *testing.T, octets int) string {
 	return path
 }
 
-// planned are routers without their secrets.
+// planned returns routers without their secrets.
 func planned(t *testing.T, lines string) []*plan.ConfiguredRouter {
 	t.Helper()
 	all, err := plan.Complete(parseFile(t, lines).Routers)
@@ -87,24 +87,23 @@ func TestReadSecrets(t *testing.T) {
 	}
 }
 
-// virtualOf is a Virtual Router with settings of its authentication.
+// virtualOf returns a Virtual Router with the given authentication.
 func virtualOf(s auth.Settings) *plan.VirtualRouter {
 	r := &plan.ConfiguredRouter{Auth: s}
 	return &plan.VirtualRouter{ID: v4(51), Router: r}
 }
 
-// What a router has heard is known to its guard when the settings change, and forgotten
-// with the router.
+// A guard keeps its replay window when the settings change, and is removed with its router.
 func TestGuards(t *testing.T) {
-	g := &guards{all: make(map[plan.ID]guarded)}
+	g := &guards{all: make(map[plan.ID]guardEntry)}
 	if g.of(virtualOf(auth.Settings{Type: auth.None})) != nil || g.of(virtualOf(auth.Settings{})) != nil {
-		t.Error("a guard without authentication")
+		t.Error("there is a guard although there is no authentication")
 	}
 	settings := auth.Settings{Type: auth.HMAC, Send: 1, Mode: auth.Enforce, Window: 5 * time.Second, Keys: []auth.Key{{ID: 1, Secret: auth.NewSecret([]byte(strings.Repeat("k", 32)))}}}
 	v := virtualOf(settings)
 	first := g.of(v)
 	if first == nil || g.of(v) != first {
-		t.Fatal("a Virtual Router that stays has another guard")
+		t.Fatal("the guard of an unchanged Virtual Router was replaced")
 	}
 	datagram := signed(t, first)
 	if err := verify(first, datagram); err != nil {
@@ -114,25 +113,25 @@ func TestGuards(t *testing.T) {
 	changed := virtualOf(settings)
 	second := g.of(changed)
 	if second == first {
-		t.Error("other settings have the same guard")
+		t.Error("the guard was not replaced after a change of the settings")
 	}
 	if err := verify(second, datagram); err == nil {
-		t.Error("a replay of what was heard before the change is taken")
+		t.Error("a replay of a datagram from before the change is accepted")
 	}
 	g.prune(&plan.Plan{})
 	if len(g.all) != 0 {
-		t.Error("a guard stays of a router that is gone")
+		t.Error("the guard of a removed router is kept")
 	}
 	if err := verify(g.of(changed), datagram); err != nil {
 		t.Error("a new router: ", err)
 	}
 	g.prune(plan.New([]*plan.ConfiguredRouter{{Router: config.Router{Interface: "eth0", VRID: 51, Addresses: []netip.Prefix{netip.MustParsePrefix("198.18.0.10/24")}}}}, nil))
 	if len(g.all) != 1 {
-		t.Error("the guard of a router that stays is forgotten")
+		t.Error("the guard of an unchanged router was removed")
 	}
 }
 
-// warnings are what warnWeak logs.
+// warnings returns what warnWeak logs.
 func warnings(p, before *plan.Plan) string {
 	out := &lines{}
 	log := logrus.New()
@@ -165,20 +164,20 @@ func TestWarnWeak(t *testing.T) {
 	}
 }
 
-func TestAuthenticationText(t *testing.T) {
+func TestDescribeAuthentication(t *testing.T) {
 	for text, a := range map[string]config.Authentication{
 		"":                                 {},
 		"hmac (enforce), sends with key 2": {Type: auth.HMAC, Mode: auth.Enforce, Send: 2},
 		"hmac (receive-only)":              {Type: auth.HMAC, Mode: auth.ReceiveOnly, Send: 2},
 		"password":                         {Type: auth.Password},
 	} {
-		if got := authentication(a); got != text {
+		if got := describeAuthentication(a); got != text {
 			t.Errorf("%q instead of %q", got, text)
 		}
 	}
 }
 
-// signed is a datagram from the IP header on with the proof of a guard, sent now.
+// signed returns a datagram, from the IP header on, that a guard has signed now.
 func signed(t *testing.T, g *auth.Guard) []byte {
 	t.Helper()
 	a := &packet.Advertisement{Version: 3, VRID: 51, Priority: 100, Interval: time.Second, Addresses: []netip.Addr{netip.MustParseAddr("198.18.0.10")}}
@@ -191,7 +190,7 @@ func signed(t *testing.T, g *auth.Guard) []byte {
 	return d
 }
 
-// verify has a guard judge a datagram that the kernel had a moment ago.
+// verify makes a guard check a datagram that the kernel received a second ago.
 func verify(g *auth.Guard, d []byte) error {
 	n := len(d) - packet.TrailerLen
 	datagram := &packet.Datagram{Source: netip.MustParseAddr("198.18.0.2"), Message: d[20:n], Trailer: d[n:]}

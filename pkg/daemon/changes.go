@@ -11,7 +11,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/plan"
 )
 
-// describe says what a change is.
+// describe returns a change as one line of text.
 func describe(c control.Change) string {
 	if len(c.Details) == 0 {
 		return c.What
@@ -19,7 +19,7 @@ func describe(c control.Change) string {
 	return c.What + ": " + strings.Join(c.Details, ", ")
 }
 
-// difference says what changes from one list of routers to another.
+// difference returns the changes between two lists of routers.
 func difference(before, after []config.Router) []control.Change {
 	all := []control.Change{}
 	for _, c := range plan.Changes(before, after) {
@@ -28,8 +28,8 @@ func difference(before, after []config.Router) []control.Change {
 	return all
 }
 
-// secretDifference says for which routers of a plan the secrets are others than
-// before, though they are in the same place. It doesn't tell them.
+// secretDifference adds the routers whose secrets have changed although their files or
+// credentials have the same names. The secrets themselves are never part of the text.
 func secretDifference(changes []control.Change, before, after []*plan.ConfiguredRouter) []control.Change {
 	for _, b := range after {
 		for _, a := range before {

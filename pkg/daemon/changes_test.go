@@ -24,7 +24,7 @@ const (
 	passwords = `version: 2, authentication: {type: password, `
 )
 
-// alterations has all keys of a router but those that tell it from others.
+// alterations has changes of all keys of a router except the identifying ones.
 var alterations = map[string][]alteration{
 	"name":              {{"", "name: www"}},
 	"addresses":         {{"addresses: [198.18.0.10/24]", "addresses: [198.18.0.11/24]"}, {"addresses: [198.18.0.10/24]", "addresses: [198.18.0.10/25]"}, {"addresses: [198.18.0.10/24, 198.18.0.11/24]", "addresses: [198.18.0.11/24, 198.18.0.10/24]"}},
@@ -100,11 +100,11 @@ var alterations = map[string][]alteration{
 	"notify_timeout": {{"", "notify_timeout: 1s"}},
 }
 
-// identifying keys tell a router from others.
+// identifying are the keys that tell a router from others.
 var identifying = []string{"interface", "vrid"}
 
-// Each key of a router that changes alone is reported, and it alone, and leads to another
-// plan. The keys are those of the schema, so that a new one can't be forgotten.
+// A change of one key is reported, no other key is reported with it, and the plan changes. The
+// keys come from the schema, so that none can be forgotten.
 func TestEachKeyIsAChange(t *testing.T) {
 	var schema struct {
 		Properties struct {
@@ -126,7 +126,7 @@ func TestEachKeyIsAChange(t *testing.T) {
 	}
 	keys := schema.Properties.Routers.Items.Properties
 	if got, want := slices.Sorted(maps.Keys(keys)), slices.Sorted(slices.Values(slices.Concat(slices.Collect(maps.Keys(alterations)), identifying))); !slices.Equal(got, want) {
-		t.Errorf("the keys are %v, and tried are %v", got, want)
+		t.Errorf("the schema has the keys %v, the test has %v", got, want)
 	}
 	for key, all := range alterations {
 		inner := slices.Collect(maps.Keys(keys[key].Items.Properties))
@@ -140,13 +140,13 @@ func TestEachKeyIsAChange(t *testing.T) {
 		}
 		for _, k := range inner {
 			if !strings.Contains(tried, k+":") {
-				t.Errorf("%s of %s isn't tried", k, key)
+				t.Errorf("there is no test of %s in %s", k, key)
 			}
 		}
 	}
 }
 
-// alter makes one change, and checks what is said of it and what becomes of the plan.
+// alter makes one change, and checks its description and the new plan.
 func alter(t *testing.T, key string, a alteration) {
 	t.Helper()
 	read := func(text string) *config.File {
@@ -167,7 +167,8 @@ func alter(t *testing.T, key string, a alteration) {
 	compare(t, key, read(a.before), read(a.after), read(a.before))
 }
 
-// compare checks that one key has changed between two files; again is the first of them.
+// compare checks that exactly one key differs between two files; again has the same content as
+// before.
 func compare(t *testing.T, key string, before, after, again *config.File) {
 	t.Helper()
 	changes := difference(before.Routers, after.Routers)
@@ -175,7 +176,7 @@ func compare(t *testing.T, key string, before, after, again *config.File) {
 		t.Errorf("from %+v to %+v: %+v", before.Routers, after.Routers, changes)
 	}
 	if same := difference(before.Routers, again.Routers); len(same) != 0 {
-		t.Errorf("nothing is changed in %+v: %+v", again.Routers, same)
+		t.Errorf("%+v differs from itself: %+v", again.Routers, same)
 	}
 	planned := func(f *config.File, old *plan.Plan) *plan.Plan {
 		routers, err := plan.Complete(f.Routers)
@@ -190,12 +191,12 @@ func compare(t *testing.T, key string, before, after, again *config.File) {
 			t.Errorf("from %+v to %+v: the plan is the same", before.Routers, after.Routers)
 		}
 		if now := planned(again, old).VirtualRouter(v.ID); now != v {
-			t.Errorf("%+v again: the plan is another", again.Routers)
+			t.Errorf("%+v again: the plan differs", again.Routers)
 		}
 	}
 }
 
-// So does being in a group, or in another.
+// Joining and changing a group is a change too.
 func TestGroupIsAChange(t *testing.T) {
 	in := func(group string) *config.File {
 		text := "routers:\n  - {interface: eth0, vrid: 51, addresses: [198.18.0.10/24]}\n"
@@ -212,7 +213,7 @@ func TestGroupIsAChange(t *testing.T) {
 	compare(t, "group", in("a"), in("b"), in("a"))
 }
 
-// A change says what it is, with its details if there are some.
+// A change is described with its details, if it has any.
 func TestDescribe(t *testing.T) {
 	for text, c := range map[string]control.Change{
 		"removed": {What: "removed"},
@@ -224,7 +225,7 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// Other secrets in the same place are a change, which doesn't tell them.
+// A change of secrets in the same files is reported without the secrets.
 func TestSecretDifference(t *testing.T) {
 	with := func(name string, id uint8, secret string, change func(*plan.ConfiguredRouter)) *plan.ConfiguredRouter {
 		r := &plan.ConfiguredRouter{Router: config.Router{Name: name}}

@@ -18,8 +18,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// checkScripts refuses checks that would run what others may change, or as a user
-// who isn't there. What can't be run only for now is logged.
+// checkScripts returns an error for checks whose script other users may change, or whose user
+// doesn't exist. A script that can't be run at the moment is only logged.
 func checkScripts(f *config.File, log *logrus.Logger) error {
 	wrong := make(map[string]config.Problem)
 	for _, c := range f.Tracks {
@@ -38,9 +38,9 @@ func checkScripts(f *config.File, log *logrus.Logger) error {
 		switch entry := log.WithField("check", c.Name); {
 		case err == nil:
 		case !errors.Is(err, script.ErrInsecure):
-			entry.WithError(err).Warn("its script can't be run now, and the check is down")
+			entry.WithError(err).Warn("the script of this check can't be run now, so the check is down")
 		case f.Global.AllowInsecureScripts:
-			entry.WithError(err).Warn("its script is run all the same, as allow_insecure_scripts says")
+			entry.WithError(err).Warn("the script of this check is run although it is not safe, because allow_insecure_scripts is set")
 		default:
 			wrong[c.Name] = config.Problem{Key: "script", Text: c.Script[0] + " is not safe to run: " + err.Error() + "; or set allow_insecure_scripts below global"}
 		}
@@ -48,8 +48,8 @@ func checkScripts(f *config.File, log *logrus.Logger) error {
 	return f.TrackMistakes(wrong)
 }
 
-// checksOf makes checks of the tracks that routers use, and says which routes they
-// look for.
+// checksOf returns the checks that routers use, and the routes that some of these checks wait
+// for.
 func checksOf(f *config.File) (checks []track.Check, routes []routing.Sought) {
 	used := make(map[string]bool)
 	for _, r := range f.Routers {
@@ -70,7 +70,7 @@ func checksOf(f *config.File) (checks []track.Check, routes []routing.Sought) {
 	return checks, routes
 }
 
-// wanted are the states that a router check can want, as people call them.
+// wanted maps the states that a router check can require to the names that users see.
 var wanted = map[string]string{config.WantActive: vrrp.Active.String(), config.WantBackup: vrrp.Backup.String(), config.WantRunning: track.Running}
 
 func checkOf(c config.Track) track.Check {
@@ -84,7 +84,7 @@ func checkOf(c config.Track) track.Check {
 		if c.User != "" {
 			var err error
 			if check.Command.User, err = script.Lookup(c.User); err != nil {
-				check.Command.Args = nil // it was there before: nothing is run as somebody else
+				check.Command.Args = nil // the user was removed since the file was checked: run nothing instead of using another user
 			}
 		}
 	case track.HTTP:
@@ -109,7 +109,7 @@ func checkOf(c config.Track) track.Check {
 	return check
 }
 
-// trackDifference says what changes from one list of tracks to another.
+// trackDifference returns the changes between two lists of tracks.
 func trackDifference(before, after []config.Track) []control.Change {
 	old := make(map[string]config.Track)
 	for _, c := range before {

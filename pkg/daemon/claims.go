@@ -13,8 +13,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/reconcile"
 )
 
-// claims make sure that no other failoverd of this network namespace runs one of the
-// Virtual Routers.
+// claims is the executor that makes sure that no other failoverd of this network namespace runs
+// one of the Virtual Routers.
 type claims struct{ held map[plan.ID]claim }
 
 type claim struct {
@@ -24,12 +24,12 @@ type claim struct {
 
 func (c *claims) Look(_ *plan.Target, p *plan.Picture) error {
 	for id, held := range c.held {
-		member(p, id).Claim = held.ifindex
+		installed(p, id).Claim = held.ifindex
 	}
 	return nil
 }
 
-// Do claims Virtual Routers together: that takes a look at all claims of the host.
+// Do claims all Virtual Routers in one call, because each call reads all claims of the host.
 func (c *claims) Do(steps []reconcile.Step) []error {
 	errs := make([]error, len(steps))
 	var wanted []int
@@ -47,7 +47,7 @@ func (c *claims) Do(steps []reconcile.Step) []error {
 	return errs
 }
 
-// hold claims Virtual Routers.
+// hold claims Virtual Routers, and returns one error for each.
 func (c *claims) hold(ids []plan.ID, keys []packet.Key) []error {
 	held, errs := link.Claim(keys...)
 	for n, id := range ids {
@@ -61,7 +61,7 @@ func (c *claims) hold(ids []plan.ID, keys []packet.Key) []error {
 	return errs
 }
 
-// holdAll claims the Virtual Routers whose interfaces are there.
+// holdAll claims the Virtual Routers of a plan whose interfaces exist.
 func (c *claims) holdAll(p *plan.Plan, snapshot []link.Interface) error {
 	index := make(map[string]int, len(snapshot))
 	for _, i := range snapshot {
@@ -82,7 +82,7 @@ func (c *claims) holdAll(p *plan.Plan, snapshot []link.Interface) error {
 	return nil
 }
 
-// release gives a claim up. There is nothing that could be lost with it.
+// release ends a claim. Closing it can't lose data, so its error is ignored.
 func (c *claims) release(id plan.ID) {
 	if held, ok := c.held[id]; ok {
 		_ = held.Close()

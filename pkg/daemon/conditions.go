@@ -10,10 +10,9 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// conditions collect what is known of the surroundings of configured routers:
-// what must keep one from taking part, and by how much its priority differs from
-// the configured one. Whoever finds something out says so, from any goroutine and
-// without waiting; the ports act on it.
+// conditions collects what affects configured routers from outside the protocol: faults, which
+// keep a router from taking part, and weights, which change its priority. Any goroutine may
+// report these without blocking; the keeper acts on them.
 type conditions struct {
 	changes chan struct{} // has a value when something has changed
 
@@ -21,13 +20,13 @@ type conditions struct {
 	states map[string]*condition // by the router's name
 }
 
-// condition is the state of one configured router's surroundings.
+// condition has the faults and weights of one configured router.
 type condition struct {
-	faults  []fault // in the order in which they came
+	faults  []fault // oldest first
 	weights map[string]int
 }
 
-// fault is a reason not to take part.
+// fault is a reason for a router not to take part.
 type fault struct {
 	source string
 	cause  vrrp.Cause
@@ -38,9 +37,8 @@ func newConditions() *conditions {
 	return &conditions{changes: make(chan struct{}, 1), states: make(map[string]*condition)}
 }
 
-// SetFault says that something, the source, keeps a router from taking part, or
-// with CauseNone that it doesn't any more. The detail is for people: what fails,
-// and how.
+// SetFault sets the fault that a source reports for a router; vrrp.CauseNone removes it. The
+// detail is text for users: what fails and how.
 func (c *conditions) SetFault(router, source string, cause vrrp.Cause, detail string) {
 	c.alter(router, func(s *condition) bool {
 		i := slices.IndexFunc(s.faults, func(f fault) bool { return f.source == source })
@@ -61,7 +59,7 @@ func (c *conditions) SetFault(router, source string, cause vrrp.Cause, detail st
 	})
 }
 
-// SetWeight says by how much a source changes a router's priority; 0: not at all.
+// SetWeight sets the amount by which a source changes a router's priority; 0 removes it.
 func (c *conditions) SetWeight(router, source string, weight int) {
 	c.alter(router, func(s *condition) bool {
 		if s.weights[source] == weight {
@@ -76,7 +74,7 @@ func (c *conditions) SetWeight(router, source string, weight int) {
 	})
 }
 
-// Forget forgets everything that was said by a source.
+// Forget removes all faults and weights of a source.
 func (c *conditions) Forget(source string) {
 	c.mu.Lock()
 	var names []string
@@ -103,20 +101,19 @@ func (c *conditions) alter(router string, f func(*condition) bool) {
 		delete(c.states, router)
 	}
 	if changed {
-		c.changed()
+		c.signal()
 	}
 }
 
-// changed has it looked what follows from something that has changed.
-func (c *conditions) changed() {
+// signal wakes the keeper.
+func (c *conditions) signal() {
 	select {
 	case c.changes <- struct{}{}:
 	default:
 	}
 }
 
-// Fault is the first reason for a router not to take part; without one the cause is
-// CauseNone.
+// Fault returns the oldest fault of a router, vrrp.CauseNone if there is none.
 func (c *conditions) Fault(router string) (cause vrrp.Cause, detail string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,8 +131,8 @@ func (c *conditions) Maintenance(router string) bool {
 	return s != nil && slices.ContainsFunc(s.faults, func(f fault) bool { return f.cause == vrrp.CauseMaintenance })
 }
 
-// Priority is a router's effective priority: the configured one and the sum of
-// the weights, 1 to 254. An owner's never changes (RFC 9568 §6.1).
+// Priority returns a router's effective priority: the configured one plus the sum of the weights,
+// limited to 1 to 254. The priority of an address owner never changes (RFC 9568 §6.1).
 func (c *conditions) Priority(r config.Router) int {
 	if r.Priority == config.OwnerPriority {
 		return r.Priority

@@ -21,7 +21,7 @@ func TestConditions(t *testing.T) {
 	}
 	web := config.Router{Name: "web", Priority: 100}
 	if c.Priority(web) != 100 || c.first("web").cause != vrrp.CauseNone {
-		t.Error("a router of which nothing is known is different from what is configured")
+		t.Error("a router without conditions doesn't have its configured state")
 	}
 
 	c.SetWeight("web", "a", -30)
@@ -31,7 +31,7 @@ func TestConditions(t *testing.T) {
 	}
 	c.SetWeight("web", "b", 10)
 	if changed() {
-		t.Error("the same weight again is a change")
+		t.Error("setting the same weight again counts as a change")
 	}
 	for weight, want := range map[int]int{-253: 1, 253: 254} {
 		if c.SetWeight("web", "a", weight); c.Priority(web) != want {
@@ -50,7 +50,7 @@ func TestConditions(t *testing.T) {
 		t.Errorf("%+v isn't the first fault", got)
 	}
 	if !c.Maintenance("web") || c.Maintenance("other") {
-		t.Error("maintenance beside another fault is not known")
+		t.Error("maintenance is not reported while there is an older fault")
 	}
 	c.SetFault("web", "a", vrrp.CauseNone, "")
 	if got := c.first("web"); got.cause != vrrp.CauseMaintenance {
@@ -59,11 +59,11 @@ func TestConditions(t *testing.T) {
 	c.Forget("b")
 	c.Forget("a")
 	if c.first("web").cause != vrrp.CauseNone || c.Priority(web) != 100 || len(c.states) != 0 {
-		t.Error("what was forgotten is still there")
+		t.Error("the conditions of forgotten sources are still there")
 	}
 }
 
-// first is the first fault of a router.
+// first returns the first fault of a router.
 func (c *conditions) first(router string) (f fault) {
 	f.cause, f.detail = c.Fault(router)
 	return f

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package daemon constructs the parts of failoverd and owns their lifetime. It
-// makes no protocol decision.
+// Package daemon builds the parts of failoverd and owns their lifetime. It makes no protocol
+// decision.
 package daemon
 
 import (
@@ -29,56 +29,56 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Default places of what a run leaves on the host while it lives.
+// Default directories for what a run keeps on the host while it lives.
 const (
 	DefaultBPFDir = "/sys/fs/bpf/failoverd"
 	DefaultRunDir = "/run/failoverd"
 )
 
-// places is how many goroutines may run for each processor: with one, the loop would
-// have to wait its turn behind all who ask for the state. So the kernel decides, which
-// knows that the loop's turns are short.
-const places = 4
+// procsFactor is the number of GOMAXPROCS slots for each processor. With one slot, the event loop
+// would wait behind the goroutines that serve status requests. With more, the kernel schedules
+// the threads, and it favours the loop, whose turns are short.
+const procsFactor = 4
 
-// Config is what a daemon is started with.
+// Config has the settings with which a daemon is started.
 type Config struct {
-	// Read reads the configuration: at the start, and for each reload. Without
-	// a path it isn't a file's, and what can't be used at once is an error.
+	// Read reads the configuration, at the start and for each reload. If the file it returns has
+	// no path, an interface that can't be used yet is an error instead of being waited for.
 	Read func() (*config.File, error)
-	// Reload asks for another reading, without an answer.
+	// Reload requests another reading. Nobody waits for its result.
 	Reload <-chan os.Signal
-	// Hurry, once closed, ends the wait for programs after the end of ctx.
+	// Hurry, once closed, ends the wait for hooks after the end of ctx.
 	Hurry <-chan struct{}
-	// Running is what the log says once everything runs that can.
+	// Running is the log line for the moment at which everything runs that can run.
 	Running string
-	// Version is what the status says that this is.
+	// Version is the version that the status shows.
 	Version string
 	BPFDir  string
 	RunDir  string
-	// StateDir is where orders are kept that hold beyond a restart.
+	// StateDir is the directory of the orders that hold beyond a restart.
 	StateDir string
 }
 
-// Run runs the daemon until ctx ends, and leaves the host as it was found. All
-// checks are made before anything on the host changes; an error from them
-// names what is wrong and the remedy. Cancellation is not an error.
+// Run runs the daemon until ctx ends, and restores the host to the state in which it found it.
+// All checks are made before the host is changed; their errors name the problem and the remedy.
+// Cancellation is not an error.
 func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	defer func() { err = process.WithRemedy(err) }()
 	process.LimitGarbage()
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(places * runtime.GOMAXPROCS(0))
+		runtime.GOMAXPROCS(procsFactor * runtime.GOMAXPROCS(0))
 	}
 	file, err := c.Read()
 	if err != nil {
 		return err
 	}
-	p := &parts{given: c, file: file, wait: file.Path != "", log: log}
+	p := &parts{config: c, file: file, wait: file.Path != "", log: log}
 	defer func() {
 		if e := p.close(); e != nil {
 			err = errors.Join(err, e)
 		}
 	}()
-	for _, build := range []func() error{process.CheckPrivileges, p.look, p.check, p.clean, p.claim, p.assemble, p.keep, p.open} {
+	for _, build := range []func() error{process.CheckPrivileges, p.look, p.check, p.clean, p.load, p.buildLoop, p.buildKeeper, p.openAPI} {
 		if err := build(); err != nil {
 			return err
 		}
@@ -86,8 +86,8 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	return p.run(ctx)
 }
 
-// holdBack keeps the routers of the start from taking part for startup_delay.
-func holdBack(c *conditions, file *config.File) {
+// delayStart keeps the routers from taking part until startup_delay has passed.
+func delayStart(c *conditions, file *config.File) {
 	const source = "startup_delay"
 	d := file.Global.StartupDelay
 	if d <= 0 {
@@ -99,8 +99,8 @@ func holdBack(c *conditions, file *config.File) {
 	time.AfterFunc(d, func() { c.Forget(source) })
 }
 
-// place says where in the file it is what the host finds wrong.
-func place(file *config.File, err error) error {
+// locate adds the positions in the configuration file to a *plan.Error.
+func locate(file *config.File, err error) error {
 	var wrong *plan.Error
 	if file.Path == "" || !errors.As(err, &wrong) {
 		return err
@@ -108,8 +108,8 @@ func place(file *config.File, err error) error {
 	return file.Mistakes(wrong.Problems)
 }
 
-// learn has the log name the routers of a plan.
-func learn(names *observe.Names, p *plan.Plan) {
+// learnNames gives the log the names of a plan's routers.
+func learnNames(names *observe.Names, p *plan.Plan) {
 	for _, v := range p.VirtualRouters {
 		names.Learn(v.ID, v.Router.Name)
 	}
@@ -118,25 +118,25 @@ func learn(names *observe.Names, p *plan.Plan) {
 func logLinkLocals(routers []*plan.ConfiguredRouter, log *logrus.Logger) {
 	for _, p := range routers {
 		if p.LinkLocal.IsValid() {
-			log.WithFields(logrus.Fields{"router": p.Name, "interface": p.Interface}).Infof("RFC 9568 wants a link-local address first: added %s; give all routers of VRID %d the same list", p.LinkLocal, p.VRID)
+			log.WithFields(logrus.Fields{"router": p.Name, "interface": p.Interface}).Infof("added the link-local address %s, because RFC 9568 requires one as the first IPv6 address; give all routers of VRID %d the same list of addresses", p.LinkLocal, p.VRID)
 		}
 	}
 }
 
-// listen opens the control socket, or one beside it if another failoverd of this
-// host has it.
+// listen opens the control socket. If another failoverd of this host has it, listen opens a
+// second one in the same directory, with the process ID in its name.
 func listen(dir string, d control.Daemon, h *control.History, log *logrus.Logger) (*control.Server, error) {
 	path := filepath.Join(dir, filepath.Base(control.DefaultPath))
 	server, err := control.Listen(path, d, h, process.NewServerLog(log, "control"))
 	if errors.Is(err, control.ErrTaken) {
 		path = filepath.Join(dir, fmt.Sprintf("control-%d.sock", os.Getpid()))
-		log.WithField("socket", path).Info("another failoverd has the control socket, serving one beside it")
+		log.WithField("socket", path).Info("another failoverd has the control socket, so this one serves a socket of its own")
 		server, err = control.Listen(path, d, h, process.NewServerLog(log, "control"))
 	}
 	return server, err
 }
 
-// loadDatapath loads the datapath and says what is not as it could be.
+// loadDatapath loads the datapath and logs which of its features this host lacks.
 func loadDatapath(o datapath.Options, modes []datapath.Mode, log *logrus.Logger) (*datapath.Datapath, error) {
 	dp, lacks, err := datapath.LoadFor(o, modes)
 	for _, l := range lacks {
@@ -145,7 +145,7 @@ func loadDatapath(o datapath.Options, modes []datapath.Mode, log *logrus.Logger)
 	return dp, err
 }
 
-// indexes are those of the plan's interfaces that are there.
+// indexes returns the indexes of the plan's interfaces that exist.
 func indexes(routers []*plan.ConfiguredRouter, snapshot []link.Interface) []int {
 	var all []int
 	for _, p := range routers {
@@ -164,9 +164,8 @@ func modes(routers []*plan.ConfiguredRouter) []datapath.Mode {
 	return all
 }
 
-// Cleanup removes what killed runs left behind, and returns a line for each
-// thing removed. What a living run uses is not touched: their processes are
-// returned too.
+// Cleanup removes what killed runs have left behind, and returns a line for each thing that it
+// removed. It doesn't touch what a living run uses, and returns the process IDs of such runs.
 func Cleanup(c Config) (removed []string, living []int, err error) {
 	if err := process.CheckPrivileges(); err != nil {
 		return nil, nil, err
@@ -182,65 +181,67 @@ func Cleanup(c Config) (removed []string, living []int, err error) {
 	return slices.Concat(removed, pins, sockets), living, errors.Join(err, pinErr, socketErr)
 }
 
-// packets gives the loop the datapath's records.
+// packets passes the datapath's records to the event loop.
 type packets struct {
-	dp       *datapath.Datapath
-	received router.Received
-	deliver  func(*router.Received)
-	record   func(*datapath.Record)   // p.convert, made once
-	own      func() (own, bound bool) // the loop's thread is real-time, and the loop bound to it
-	short    int                      // waits in a row that were short
-	let      vrrp.Instant             // when others were let run
+	dp         *datapath.Datapath
+	received   router.Received
+	deliver    func(*router.Received)
+	record     func(*datapath.Record)        // p.convert: a method value that is allocated once
+	thread     func() (realtime, bound bool) // whether the loop's thread is real-time, and whether the loop is bound to it
+	shortWaits int                           // the number of consecutive short waits
+	yielded    vrrp.Instant                  // when the loop last let other goroutines run
 }
 
-func newPackets(dp *datapath.Datapath, own func() (own, bound bool)) *packets {
-	p := &packets{dp: dp, own: own}
+func newPackets(dp *datapath.Datapath, thread func() (realtime, bound bool)) *packets {
+	p := &packets{dp: dp, thread: thread}
 	p.record = p.convert
 	return p
 }
 
-// A thread that waits in the kernel holds a place for goroutines, and keeps Go's monitor
-// awake: after 10 ms it takes the place away, having looked every 20 µs whether it should,
-// and goes on looking for 3 ms. That is as much as a Backup costs otherwise. So the loop
-// waits as a goroutine. If it is woken all the time, its thread waits, which is punctual,
-// but no longer than unseen, and lets others run in between.
+// A thread that blocks in the kernel keeps its GOMAXPROCS slot, and keeps sysmon, Go's monitor
+// thread, awake: sysmon polls every 20 µs until it retakes the slot after 10 ms, and polls for
+// another 3 ms. That would cost as much CPU time as everything else that a Backup does. So the
+// loop normally waits as a goroutine, on the netpoller. If it is woken very often, the thread
+// itself waits, which is more punctual, but for less than sysmon's 10 ms, and other goroutines
+// get a turn in between.
 //
-// If its thread is real-time, that one waits always: as a goroutine it would be woken by
-// whichever thread looks first, and that one isn't. The monitor may be late then.
+// If the loop's thread is real-time, the thread itself always waits. A waiting goroutine would be
+// resumed by whichever thread polls first, and that thread isn't real-time. A wait that may be
+// long gives the slot away at once; sysmon, which isn't real-time, might retake it late.
 const (
-	often  = 15 * time.Millisecond
-	inARow = 8
-	unseen = 9 * time.Millisecond
+	shortWait      = 15 * time.Millisecond
+	manyShortWaits = 8
+	maxThreadWait  = 9 * time.Millisecond
 )
 
 func (p *packets) Wait(until vrrp.Instant) error {
-	own, bound := p.own()
+	realtime, bound := p.thread()
 	now := (process.Clock{}).Now()
-	if until < now.Add(often) {
-		p.short++
+	if until < now.Add(shortWait) {
+		p.shortWaits++
 	} else {
-		p.short = 0
+		p.shortWaits = 0
 	}
 	switch {
-	case own:
-		long := p.short < inARow || p.let.Add(unseen) <= now
+	case realtime:
+		long := p.shortWaits < manyShortWaits || p.yielded.Add(maxThreadWait) <= now
 		if !long {
-			return p.dp.WaitInThread(min(until, now.Add(unseen)), false)
+			return p.dp.WaitInThread(min(until, now.Add(maxThreadWait)), false)
 		}
-		p.let = now
+		p.yielded = now
 		err := p.dp.WaitInThread(until, true)
 		if !bound {
-			process.Yield() // or the monitor takes the turn for one that has lasted since long
+			process.Yield() // otherwise sysmon takes the wait for one long turn of this goroutine
 		}
 		return err
-	case p.short < inARow:
+	case p.shortWaits < manyShortWaits:
 		return p.dp.Wait(until)
 	}
-	if p.let.Add(unseen) <= now {
+	if p.yielded.Add(maxThreadWait) <= now {
 		runtime.Gosched()
-		p.let = now
+		p.yielded = now
 	}
-	return p.dp.WaitInThread(min(until, p.let.Add(unseen)), false)
+	return p.dp.WaitInThread(min(until, p.yielded.Add(maxThreadWait)), false)
 }
 
 func (p *packets) Wake() { p.dp.Wake() }
@@ -265,13 +266,13 @@ func (p *packets) convert(rec *datapath.Record) {
 	p.deliver(&p.received)
 }
 
-// Reception is part of router.Packets.
+// Reception implements router.Packets.
 func (p *packets) Reception(ifindex int) (r router.Reception) {
 	r.Checked, r.Restored, r.Detached = p.dp.Reception(ifindex)
 	return r
 }
 
-// RequestCheck is part of router.Packets.
+// RequestCheck implements router.Packets.
 func (p *packets) RequestCheck(ifindex int) { p.dp.RequestLook(ifindex) }
 
 func (p *packets) ReceiveState(k packet.Key) router.ReceiveState {
@@ -282,7 +283,7 @@ func (p *packets) ReceiveState(k packet.Key) router.ReceiveState {
 	return e
 }
 
-// addresses has the link worker change addresses for the loop.
+// addresses passes the event loop's changes of addresses to the link worker.
 type addresses struct{ worker *link.Worker }
 
 func (a addresses) Assign(id router.ID, ifindex int, p []netip.Prefix, done func(error)) {
@@ -297,7 +298,7 @@ func (a addresses) Release(id router.ID, ifindex int, p []netip.Prefix, done fun
 	a.worker.Submit(j)
 }
 
-// leases writes them where the fence reads them.
+// leases gives the event loop access to the leases in the memory that the fence reads.
 type leases struct{ dp *datapath.Datapath }
 
 func (l leases) Lease(k packet.Key) router.Lease {

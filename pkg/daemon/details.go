@@ -14,37 +14,37 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// view is what the ports know of a Virtual Router, for people.
-type view struct {
-	config  *config.Router
-	ifindex int    // 0: the interface isn't there
-	up      bool   // it is up and has a carrier
-	receive string // how it receives, and why so
-	why     string
-	fence   string            // how the TC programs are attached
-	mac     config.VirtualMAC // in use
-	macvlan string
-	device  int // that the addresses are put on
-	peers   map[netip.Addr]packet.Hops
-	running bool
-	waiting string       // why it isn't
-	since   vrrp.Instant // when it was first known
-	// maintenance says that the administrator has taken it out of service.
+// details is what the keeper knows of a Virtual Router beyond the event loop's status.
+type details struct {
+	config        *config.Router
+	ifindex       int               // 0: the interface doesn't exist
+	up            bool              // the interface is up and has a carrier
+	receive       string            // the kind of the receive path
+	receiveReason string            // why it is this kind
+	fence         string            // how the TC programs are attached; empty: they aren't
+	macMode       config.VirtualMAC // the mode in use
+	macvlan       string
+	device        int // index of the interface that has the addresses: ifindex, or the macvlan
+	peers         map[netip.Addr]packet.Hops
+	running       bool         // it takes part
+	waiting       string       // why it doesn't take part
+	since         vrrp.Instant // when it was added
+	// maintenance is set while the administrator has taken the router out of service.
 	maintenance bool
 	guard       *auth.Guard
-	brief       bool // it waits for a moment: for its checks, or for startup_delay
+	briefly     bool // it waits only for its checks or for startup_delay
 }
 
-// of returns what is known of a Virtual Router, which may be too new for it.
-func of(views map[router.ID]view, id router.ID) view {
-	v, ok := views[id]
+// detailsOf returns the details of a Virtual Router; if it is too new to have any, they are empty.
+func detailsOf(byID map[router.ID]details, id router.ID) details {
+	v, ok := byID[id]
 	if !ok {
 		v.config = new(config.Router)
 	}
 	return v
 }
 
-// nameEvents gives the events of all Virtual Routers the names of the configuration.
+// nameEvents gives the history the configured names of a plan's routers.
 func nameEvents(h *control.History, p *plan.Plan) {
 	for _, v := range p.VirtualRouters {
 		h.Name(v.Interface, v.Family.String(), int(v.VRID), v.Router.Name)

@@ -35,8 +35,8 @@ func each(steps []reconcile.Step, do func(*reconcile.Step) error) []error {
 	return errs
 }
 
-// member returns the place for a Virtual Router in a picture.
-func member(p *plan.Picture, id plan.ID) *plan.Installed {
+// installed returns the entry of a picture for a Virtual Router, and adds it if it is missing.
+func installed(p *plan.Picture, id plan.ID) *plan.Installed {
 	m := p.Installed[id]
 	if m == nil {
 		m = &plan.Installed{}
@@ -45,24 +45,25 @@ func member(p *plan.Picture, id plan.ID) *plan.Installed {
 	return m
 }
 
-// interfaces are the host's: addresses, macvlans and settings.
+// interfaces is the executor for the host's interfaces: it lists them with their addresses, and
+// creates and deletes macvlans.
 type interfaces struct {
 	monitor *link.Monitor
 	handle  *link.Handle
 	worker  *link.Worker
 	log     *logrus.Logger
 
-	all   []link.Interface // of the last look
-	begun vrrp.Instant     // when that was begun
-	stale bool             // something has been changed since
-	made  map[link.Device]bool
+	all         []link.Interface // the last list
+	listedSince vrrp.Instant     // when reading that list began
+	stale       bool             // a step has changed the interfaces since
+	created     map[link.Device]bool
 }
 
 func (h *interfaces) Look(want *plan.Target, p *plan.Picture) error {
 	all, at := h.monitor.Picture()
 	begun := process.Instant(at)
 	switch {
-	case h.stale: // the monitor may not know of it yet
+	case h.stale: // the monitor may not have seen the change yet
 		generations := make(map[int]int, len(all))
 		for i := range all {
 			generations[all[i].Index] = all[i].Generation
@@ -76,10 +77,10 @@ func (h *interfaces) Look(want *plan.Target, p *plan.Picture) error {
 			all[i].Generation = generations[all[i].Index]
 		}
 		h.stale = false
-	case begun < h.begun:
-		all, begun = h.all, h.begun
+	case begun < h.listedSince:
+		all, begun = h.all, h.listedSince
 	}
-	h.all, h.begun = all, begun
+	h.all, h.listedSince = all, begun
 	p.Interfaces, p.ListedSince = all, begun
 	for _, r := range h.worker.Held() {
 		for _, n := range r.Placed {
@@ -104,39 +105,39 @@ func (h *interfaces) name(ifindex int) string {
 	return ""
 }
 
-// touched notes that the interfaces have been changed. What the monitor has listed before
-// isn't believed from now on, however often it is asked until it has listed them again.
-func (h *interfaces) touched() { h.stale = true }
+// invalidate notes that a step has changed the interfaces. From now on Look doesn't trust a list
+// that the monitor read before the change.
+func (h *interfaces) invalidate() { h.stale = true }
 
 func (h *interfaces) Do(steps []reconcile.Step) []error {
-	defer h.touched()
+	defer h.invalidate()
 	return each(steps, func(s *reconcile.Step) error {
 		switch s.Verb {
 		case reconcile.Make:
-			if h.made[s.Device] {
-				h.log.WithField("interface", s.PortName).Errorf("the macvlan %s was removed by somebody else, or the MTU was too small for it, making it again", s.Device.Name)
+			if h.created[s.Device] {
+				h.log.WithField("interface", s.PortName).Errorf("another program removed the macvlan %s, or the kernel did because the MTU became too small; creating it again", s.Device.Name)
 			}
 			index, err := h.handle.AddDevice(s.Device, h.name(s.Device.Parent))
 			if err != nil {
 				return err
 			}
 			h.worker.Adopt(index)
-			h.made[s.Device] = true
+			h.created[s.Device] = true
 		case reconcile.Unmake:
 			if err := h.handle.DeleteDevice(s.Ifindex); err != nil {
 				return err
 			}
 			h.worker.Forget(s.Ifindex)
-			delete(h.made, s.Device)
+			delete(h.created, s.Device)
 		case reconcile.Withdraw:
-			h.log.WithField("interface", h.name(s.Ifindex)).Warnf("removing %s, which stayed there", s.Prefix)
+			h.log.WithField("interface", h.name(s.Ifindex)).Warnf("removing the leftover address %s", s.Prefix)
 			return h.handle.Release(s.Ifindex, []netip.Prefix{s.Prefix})
 		}
 		return nil
 	})
 }
 
-// settings are those of interfaces with macvlans on top.
+// settings is the executor for the sysctl settings of interfaces that macvlans are on top of.
 type settings struct {
 	interfaces *interfaces
 	ports      *sockets
@@ -145,9 +146,11 @@ type settings struct {
 func (h *settings) Look(want *plan.Target, p *plan.Picture) error {
 	for n := range p.Journal {
 		if s, is := n.(link.Setting); is {
-			if now, ok := h.now(s); ok {
+			if now, ok := h.current(s); ok {
 				value, err := link.ReadSetting(now.Path)
-				p.AppliedSettings[s] = err == nil && value == s.Value
+				// A renamed interface has the old name in the list for a moment. The path is wrong
+				// then, but the setting is still in place, and its note must stay in the journal.
+				p.AppliedSettings[s] = err != nil || value == s.Value
 			}
 		}
 	}
@@ -161,15 +164,16 @@ func (h *settings) Look(want *plan.Target, p *plan.Picture) error {
 		}
 		lacking, err := link.ParentSettings(open.Ifindex, h.interfaces.name(open.Ifindex), open.path.TC != "")
 		if err != nil {
-			continue // the interface has just gone
+			continue // the interface has just disappeared
 		}
 		p.MissingSettings[name] = lacking
 	}
 	return nil
 }
 
-// now is a setting by the name that its interface has now; false if that is gone.
-func (h *settings) now(s link.Setting) (link.Setting, bool) {
+// current returns a setting with the present name of its interface; false if the interface is
+// gone.
+func (h *settings) current(s link.Setting) (link.Setting, bool) {
 	if s.Ifindex == 0 {
 		return s, true
 	}
@@ -177,11 +181,11 @@ func (h *settings) now(s link.Setting) (link.Setting, bool) {
 	return s.On(name), name != ""
 }
 
-// drifted reports whether somebody has changed a setting that a macvlan needs.
+// drifted reports whether another program has changed a setting in the journal.
 func (h *settings) drifted(notes map[plan.Note]bool) bool {
 	for n := range notes {
 		if s, is := n.(link.Setting); is {
-			if now, ok := h.now(s); ok {
+			if now, ok := h.current(s); ok {
 				if value, err := link.ReadSetting(now.Path); err == nil && value != s.Value {
 					return true
 				}
@@ -193,7 +197,7 @@ func (h *settings) drifted(notes map[plan.Note]bool) bool {
 
 func (h *settings) Do(steps []reconcile.Step) []error {
 	return each(steps, func(s *reconcile.Step) error {
-		now, ok := h.now(s.Setting)
+		now, ok := h.current(s.Setting)
 		switch {
 		case !ok:
 			return nil
@@ -205,23 +209,23 @@ func (h *settings) Do(steps []reconcile.Step) []error {
 	})
 }
 
-// sockets are the ports: what receives and sends on interfaces.
+// sockets is the executor for the ports, which receive and send on interfaces.
 type sockets struct {
 	dp         *datapath.Datapath
 	interfaces *interfaces
 	log        *logrus.Logger
 
-	open    map[string]*port
-	hears   map[plan.ID]plan.Subscription
-	filters map[plan.ID]int
+	open          map[string]*port
+	subscriptions map[plan.ID]plan.Subscription
+	filters       map[plan.ID]int
 }
 
-// port is an open one.
+// port is an open port with its sockets.
 type port struct {
 	plan.OpenPort
 	mtu     int
 	conn    *transmit.Conn
-	unicast map[packet.Family]*transmit.Datagrams // what sends to peers
+	unicast map[packet.Family]*transmit.Datagrams // sockets to the unicast peers
 	path    datapath.Path
 }
 
@@ -230,11 +234,11 @@ func (h *sockets) Look(_ *plan.Target, p *plan.Picture) error {
 		open.Lost = h.dp.Lost(open.Ifindex)
 		p.Ports[name] = open.OpenPort
 	}
-	for id, hears := range h.hears {
-		member(p, id).Subscription = hears
+	for id, hears := range h.subscriptions {
+		installed(p, id).Subscription = hears
 	}
 	for id, ifindex := range h.filters {
-		member(p, id).Filter = ifindex
+		installed(p, id).Filter = ifindex
 	}
 	return nil
 }
@@ -243,13 +247,13 @@ func (h *sockets) Do(steps []reconcile.Step) []error {
 	return each(steps, func(s *reconcile.Step) error {
 		switch s.Verb {
 		case reconcile.Open:
-			return h.begin(s)
+			return h.openPort(s)
 		case reconcile.Close:
-			return h.end(s.PortName)
+			return h.closePort(s.PortName)
 		case reconcile.Subscribe:
-			return h.hear(s)
+			return h.subscribe(s)
 		case reconcile.Unsubscribe:
-			return h.deafen(s)
+			return h.unsubscribe(s)
 		case reconcile.Accept:
 			if err := h.open[s.PortName].conn.Accept(packet.VirtualMAC(s.ID.Family, s.ID.VRID)); err != nil {
 				return err
@@ -267,9 +271,9 @@ func (h *sockets) Do(steps []reconcile.Step) []error {
 	})
 }
 
-// begin opens a port before any of its Virtual Routers takes part, because attaching XDP
-// may reset a NIC.
-func (h *sockets) begin(s *reconcile.Step) error {
+// openPort opens a port. That comes before any of its Virtual Routers takes part, because
+// attaching XDP may reset a NIC.
+func (h *sockets) openPort(s *reconcile.Step) error {
 	n := slices.IndexFunc(h.interfaces.all, func(i link.Interface) bool { return i.Index == s.Port.Ifindex })
 	if n < 0 {
 		return fmt.Errorf("interface %s is gone", s.Port.Name)
@@ -277,27 +281,27 @@ func (h *sockets) begin(s *reconcile.Step) error {
 	i := &h.interfaces.all[n]
 	conn, err := transmit.Open(i.Index)
 	if err != nil {
-		return fmt.Errorf("open a socket to send: %w", err)
+		return fmt.Errorf("open the sending socket: %w", err)
 	}
 	path, err := h.dp.Attach(datapath.Link{Index: i.Index, Name: i.Name, Kind: i.Kind, VLANs: link.CarriesVLANs(h.interfaces.all, i.Index)}, datapath.Mode(s.Port.Mode), false)
 	if err != nil {
-		return errors.Join(fmt.Errorf("receive on it: %w", err), conn.Close())
+		return errors.Join(fmt.Errorf("attach the receiving programs: %w", err), conn.Close())
 	}
 	h.open[s.PortName] = &port{OpenPort: plan.OpenPort{Port: s.Port, TC: path.TC, Unfenced: path.Unfenced}, mtu: i.MTU, conn: conn, path: path, unicast: make(map[packet.Family]*transmit.Datagrams)}
 	log := h.log.WithField("interface", s.PortName)
 	log.WithField("receive", path.Kind).Infof("receiving: %s", path.Why)
 	if path.Unfenced != nil {
-		log.WithError(path.Unfenced).Warn("if this daemon hangs or is killed, the host goes on answering for its addresses")
+		log.WithError(path.Unfenced).Warn("no fence: if this daemon hangs or is killed, the host keeps answering for the virtual addresses")
 	}
 	return nil
 }
 
-func (h *sockets) end(name string) error {
+func (h *sockets) closePort(name string) error {
 	open := h.open[name]
-	// If the device is gone, what was attached to it is too.
+	// The kernel has already detached the programs if the device is gone.
 	err := h.dp.Detach(open.Ifindex)
 	if err != nil && h.interfaces.name(open.Ifindex) != "" {
-		return fmt.Errorf("detach from it: %w", err)
+		return fmt.Errorf("detach the receiving programs: %w", err)
 	}
 	for _, d := range open.unicast {
 		err = errors.Join(err, d.Close())
@@ -309,9 +313,9 @@ func (h *sockets) end(name string) error {
 	return nil
 }
 
-// hear opens what advertisements come and go by: the group's membership, or a socket for
-// the peers.
-func (h *sockets) hear(s *reconcile.Step) error {
+// subscribe starts to receive advertisements for a Virtual Router: it joins the multicast group,
+// or opens a socket for the unicast peers.
+func (h *sockets) subscribe(s *reconcile.Step) error {
 	open, f := h.open[s.PortName], s.ID.Family
 	switch {
 	case !s.Subscription.Unicast:
@@ -321,23 +325,23 @@ func (h *sockets) hear(s *reconcile.Step) error {
 	case open.unicast[f] == nil:
 		d, err := transmit.OpenDatagrams(open.Ifindex, f)
 		if err != nil {
-			return fmt.Errorf("open a socket to the peers: %w", err)
+			return fmt.Errorf("open a socket for the unicast peers: %w", err)
 		}
 		open.unicast[f] = d
 	}
-	h.hears[s.ID] = s.Subscription
+	h.subscriptions[s.ID] = s.Subscription
 	return nil
 }
 
-// deafen closes the socket to the peers with the last router that needs it. The
-// membership ends with the port.
-func (h *sockets) deafen(s *reconcile.Step) error {
-	delete(h.hears, s.ID)
+// unsubscribe closes the socket for the unicast peers when the last router that needs it goes. A
+// membership ends only with its port.
+func (h *sockets) unsubscribe(s *reconcile.Step) error {
+	delete(h.subscriptions, s.ID)
 	open := h.open[s.PortName]
 	if open == nil || !s.Subscription.Unicast {
 		return nil
 	}
-	for id, o := range h.hears {
+	for id, o := range h.subscriptions {
 		if id.Interface == s.PortName && id.Family == s.ID.Family && o.Unicast {
 			return nil
 		}
@@ -350,8 +354,8 @@ func (h *sockets) deafen(s *reconcile.Step) error {
 	return d.Close()
 }
 
-// rejoin has the interfaces join the groups again that they were members of: when an MTU
-// was too small for a moment, the kernel has ended that.
+// rejoin renews the memberships that the kernel has ended, which happens when an MTU was too
+// small for a moment.
 func (h *sockets) rejoin() error {
 	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
 		members, err := transmit.Members(f)
@@ -362,17 +366,17 @@ func (h *sockets) rejoin() error {
 			if !open.conn.Wants(f) || members[open.Ifindex] {
 				continue
 			}
-			if err := open.conn.Rejoin(f); err != nil { // too small an MTU still
-				h.log.WithField("interface", name).WithError(err).Debug("not a member of the group")
+			if err := open.conn.Rejoin(f); err != nil { // the MTU is still too small
+				h.log.WithField("interface", name).WithError(err).Debug("could not join the group again")
 				continue
 			}
-			h.log.WithField("interface", name).Warnf("was no member of %s any more, joined it again", f.Group())
+			h.log.WithField("interface", name).Warnf("the kernel had ended the membership in %s, joined it again", f.Group())
 		}
 	}
 	return nil
 }
 
-// entries are the Virtual Routers as the kernel's programs know them.
+// entries is the executor for the Virtual Routers in the BPF maps.
 type entries struct {
 	dp     *datapath.Datapath
 	guards *guards
@@ -381,7 +385,7 @@ type entries struct {
 
 func (h *entries) Look(_ *plan.Target, p *plan.Picture) error {
 	for id, e := range h.all {
-		member(p, id).Entry = e
+		installed(p, id).Entry = e
 	}
 	return nil
 }
@@ -394,21 +398,21 @@ func (h *entries) Do(steps []reconcile.Step) []error {
 	return each(steps, func(s *reconcile.Step) error {
 		if s.Verb == reconcile.Unfence {
 			if err := h.dp.DeleteRouter(keyOf(s.ID, s.Entry.Ifindex)); err != nil {
-				return fmt.Errorf("have the kernel forget the virtual router: %w", err)
+				return fmt.Errorf("remove the virtual router from the BPF maps: %w", err)
 			}
 			delete(h.all, s.ID)
 			return nil
 		}
-		if err := h.dp.SetRouter(keyOf(s.ID, s.Entry.Ifindex), h.kernel(s.Entry)); err != nil {
-			return fmt.Errorf("the kernel doesn't take the virtual router: %w", err)
+		if err := h.dp.SetRouter(keyOf(s.ID, s.Entry.Ifindex), h.datapathRouter(s.Entry)); err != nil {
+			return fmt.Errorf("add the virtual router to the BPF maps: %w", err)
 		}
 		h.all[s.ID] = s.Entry
 		return nil
 	})
 }
 
-// lookAfter puts back what somebody has deleted from the kernel's maps.
-func (h *entries) lookAfter(restored func(plan.ID, string)) error {
+// restoreDeleted restores entries of the BPF maps that another program has deleted.
+func (h *entries) restoreDeleted(restored func(plan.ID, string)) error {
 	if h.dp.Intact() {
 		return nil
 	}
@@ -429,8 +433,8 @@ func (h *entries) lookAfter(restored func(plan.ID, string)) error {
 	return nil
 }
 
-// kernel is an entry as the datapath has it.
-func (h *entries) kernel(e *plan.Entry) datapath.Router {
+// datapathRouter converts an entry to the datapath's type.
+func (h *entries) datapathRouter(e *plan.Entry) datapath.Router {
 	v := e.V
 	c := &v.Router.Router
 	protocol := protocolOf(v, e.Priority, nil)
@@ -447,32 +451,32 @@ func (h *entries) kernel(e *plan.Entry) datapath.Router {
 	return r
 }
 
-// protocolOf is the state machine's configuration, with the effective priority, and
-// without some of the addresses.
-func protocolOf(v *plan.VirtualRouter, priority int, less []netip.Addr) vrrp.Config {
+// protocolOf returns the state machine's configuration, with the effective priority and without
+// the withheld addresses.
+func protocolOf(v *plan.VirtualRouter, priority int, withheld []netip.Addr) vrrp.Config {
 	c := v.Router.Protocol(v.Family)
 	c.Priority = uint8(priority)
-	if len(less) > 0 {
-		c.Addresses = slices.DeleteFunc(c.Addresses, func(a netip.Addr) bool { return slices.Contains(less, a) })
+	if len(withheld) > 0 {
+		c.Addresses = slices.DeleteFunc(c.Addresses, func(a netip.Addr) bool { return slices.Contains(withheld, a) })
 	}
 	return c
 }
 
-// takings are the Virtual Routers as the event loop knows them.
-type takings struct {
-	loop     *router.Loop
-	worker   *link.Worker
-	sockets  *sockets
-	guards   *guards
-	guardian *observe.Restorations
-	log      *logrus.Logger
-	known    map[plan.ID]*remembered // why they don't take part
-	ended    bool                    // the loop has ended, and everything was released by it
+// loopRouters is the executor for the Virtual Routers of the event loop.
+type loopRouters struct {
+	loop         *router.Loop
+	worker       *link.Worker
+	sockets      *sockets
+	guards       *guards
+	restorations *observe.Restorations
+	log          *logrus.Logger
+	logged       map[plan.ID]*logged // the keeper's, by which Start knows why a router has waited
+	ended        bool                // the loop has ended and released everything
 
 	all map[plan.ID]*plan.LoopState
 }
 
-func (h *takings) Look(_ *plan.Target, p *plan.Picture) error {
+func (h *loopRouters) Look(_ *plan.Target, p *plan.Picture) error {
 	if h.ended {
 		return nil
 	}
@@ -485,14 +489,14 @@ func (h *takings) Look(_ *plan.Target, p *plan.Picture) error {
 		if now, known := holdings[id]; known {
 			one.Active, one.Assigned, one.Leaving = now.Active, now.Assigned, now.Leaving
 		}
-		member(p, id).Loop = &one
+		installed(p, id).Loop = &one
 	}
 	return nil
 }
 
-func (h *takings) Do(steps []reconcile.Step) []error { return each(steps, h.one) }
+func (h *loopRouters) Do(steps []reconcile.Step) []error { return each(steps, h.do) }
 
-func (h *takings) one(s *reconcile.Step) error {
+func (h *loopRouters) do(s *reconcile.Step) error {
 	l := h.all[s.ID]
 	switch s.Verb {
 	case reconcile.Add:
@@ -514,12 +518,12 @@ func (h *takings) one(s *reconcile.Step) error {
 		delete(h.all, s.ID)
 	case reconcile.Start:
 		h.worker.Route(s.ID, l.V.Routing)
-		if err := h.loop.Start(s.ID, h.port(s), comeback(h.known[s.ID])); err != nil {
+		if err := h.loop.Start(s.ID, h.routerPort(s), resumeCause(h.logged[s.ID])); err != nil {
 			return err
 		}
 		l.Binding = s.Binding
 	case reconcile.Rebind:
-		if err := h.loop.Rebind(s.ID, h.port(s)); err != nil {
+		if err := h.loop.Rebind(s.ID, h.routerPort(s)); err != nil {
 			return err
 		}
 		l.Binding = s.Binding
@@ -529,16 +533,16 @@ func (h *takings) one(s *reconcile.Step) error {
 		}
 		l.Binding = nil
 	case reconcile.Restore:
-		h.guardian.Record(s.ID, fmt.Sprintf("address %s on %s", s.Prefix, s.ID.Interface))
+		h.restorations.Record(s.ID, fmt.Sprintf("address %s on %s", s.Prefix, s.ID.Interface))
 		return h.loop.Restore(s.ID)
 	case reconcile.Withdraw:
-		h.log.WithFields(fields(s.ID)).Warnf("this router is Backup, and address %s is on its interface: removing it", s.Prefix)
+		h.log.WithFields(fields(s.ID)).Warnf("this router is Backup, but address %s is on its interface: removing it", s.Prefix)
 		return h.loop.Withdraw(s.ID)
 	}
 	return nil
 }
 
-func (h *takings) config(s *reconcile.Step) router.Config {
+func (h *loopRouters) config(s *reconcile.Step) router.Config {
 	v := s.V
 	c := router.Config{
 		ID: s.ID, Protocol: protocolOf(v, s.Priority, s.Withheld), Group: v.Group, Addresses: v.Assigned,
@@ -553,7 +557,7 @@ func (h *takings) config(s *reconcile.Step) router.Config {
 	return c
 }
 
-func (h *takings) port(s *reconcile.Step) router.Port {
+func (h *loopRouters) routerPort(s *reconcile.Step) router.Port {
 	t, open := s.Binding, h.sockets.open[s.ID.Interface]
 	p := router.Port{Ifindex: t.Ifindex, Device: t.Device, MAC: t.MAC, VirtualMAC: t.MACMode != config.VirtualMACOff, Source: t.Source, Transmitter: open.conn}
 	if t.Unicast {
@@ -562,7 +566,7 @@ func (h *takings) port(s *reconcile.Step) router.Port {
 	return p
 }
 
-// notes are what the journal says.
+// notes is the executor for the journal.
 type notes struct {
 	journal    *link.Journal
 	interfaces *interfaces
@@ -570,17 +574,17 @@ type notes struct {
 	all        map[plan.Note]bool
 }
 
-// journalPort is what the journal has all under.
-const journalPort = "host"
+// journalKey is the key in the journal under which all notes are kept.
+const journalKey = "host"
 
 func (h *notes) Look(_ *plan.Target, p *plan.Picture) error {
 	p.Journal = h.all
 	return nil
 }
 
-// Do writes all that is to be written down at once. Behind a fence that outlives this
-// process a router takes part though there is no room to write: nobody could reach what a
-// killed daemon leaves.
+// Do writes all changes of the journal at once. If the disk is full, a router takes part all the
+// same if its fence outlives this process: after a kill, nobody could reach the addresses that
+// stay behind.
 func (h *notes) Do(steps []reconcile.Step) []error {
 	errs := make([]error, len(steps))
 	for _, s := range steps {
@@ -604,7 +608,7 @@ func (h *notes) Do(steps []reconcile.Step) []error {
 		if open := h.sockets.open[name]; errors.Is(err, link.ErrNoRoom) && open != nil && open.path.Unfenced == nil {
 			continue
 		}
-		errs[i] = fmt.Errorf("write down what will be changed: %w", err)
+		errs[i] = fmt.Errorf("write the journal: %w", err)
 		for _, n := range s.Notes {
 			delete(h.all, n)
 		}
@@ -639,5 +643,5 @@ func (h *notes) write() error {
 			c.Interfaces = append(c.Interfaces, one.Identity())
 		}
 	}
-	return h.journal.Set(journalPort, c)
+	return h.journal.Set(journalKey, c)
 }

@@ -21,20 +21,20 @@ import (
 	"github.com/failoverd/failoverd/pkg/router"
 )
 
-// newHands makes the executors on a host where nothing else runs, and has f use them
-// there.
-func newHands(t *testing.T, f func(*rig, *hands)) {
+// newExecutors makes the executors on a host where nothing else runs, and calls f in the host's
+// namespaces.
+func newExecutors(t *testing.T, f func(*rig, *executors)) {
 	t.Helper()
 	r := newRig(t)
 	r.make()
 	r.must(r.node.Do(func() error {
-		f(r, r.hands)
+		f(r, r.executors)
 		return nil
 	}))
 }
 
-// picture is what the executors see.
-func (h *hands) picture(t *testing.T) *plan.Picture {
+// picture returns what the executors see.
+func (h *executors) picture(t *testing.T) *plan.Picture {
 	t.Helper()
 	p := &plan.Picture{
 		Ports: make(map[string]plan.OpenPort), Installed: make(map[plan.ID]*plan.Installed), Journal: make(map[plan.Note]bool), Held: make(map[plan.Note]bool),
@@ -48,7 +48,7 @@ func (h *hands) picture(t *testing.T) *plan.Picture {
 	return p
 }
 
-// fails has an executor do one step, and checks its error; an empty text is none.
+// fails makes an executor do one step, and checks its error; an empty text means no error.
 func fails(t *testing.T, e reconcile.Executor, s *reconcile.Step, text string) {
 	t.Helper()
 	errs := e.Do([]reconcile.Step{*s})
@@ -60,17 +60,17 @@ func fails(t *testing.T, e reconcile.Executor, s *reconcile.Step, text string) {
 // openPort opens a port on eth0.
 func openPort(t *testing.T, r *rig, mode string) {
 	t.Helper()
-	r.hands.interfaces.stale = true
-	r.hands.picture(t)
-	fails(t, r.hands.sockets, &reconcile.Step{Verb: reconcile.Open, PortName: "eth0", Port: plan.Port{Ifindex: r.index("eth0"), Name: "eth0", Mode: mode}}, "")
+	r.executors.interfaces.stale = true
+	r.executors.picture(t)
+	fails(t, r.executors.sockets, &reconcile.Step{Verb: reconcile.Open, PortName: "eth0", Port: plan.Port{Ifindex: r.index("eth0"), Name: "eth0", Mode: mode}}, "")
 }
 
 func TestSockets(t *testing.T) {
-	newHands(t, func(r *rig, h *hands) {
+	newExecutors(t, func(r *rig, h *executors) {
 		s := h.sockets
 		fails(t, s, &reconcile.Step{Verb: reconcile.Open, PortName: "eth0", Port: plan.Port{Ifindex: 99, Name: "eth0"}}, "interface eth0 is gone")
 		openPort(t, r, "off")
-		fails(t, s, &reconcile.Step{Verb: reconcile.Open, PortName: "other", Port: plan.Port{Ifindex: r.index("eth0"), Name: "eth0", Mode: "off"}}, "receive on it: interface eth0 is attached already")
+		fails(t, s, &reconcile.Step{Verb: reconcile.Open, PortName: "other", Port: plan.Port{Ifindex: r.index("eth0"), Name: "eth0", Mode: "off"}}, "attach the receiving programs: interface eth0 is attached already")
 		if p := h.picture(t); len(p.Ports) != 1 || p.Ports["eth0"].Ifindex != r.index("eth0") || len(p.MissingSettings["eth0"]) == 0 {
 			t.Errorf("%+v", p)
 		}
@@ -88,11 +88,11 @@ func TestSockets(t *testing.T) {
 		open := s.open["eth0"]
 		hear(v4(51), toPeers, reconcile.Unsubscribe)
 		if open.unicast[packet.IPv4] == nil {
-			t.Error("the socket is closed that another router needs")
+			t.Error("the socket is closed although another router needs it")
 		}
 		hear(v4(52), toPeers, reconcile.Unsubscribe)
 		if open.unicast[packet.IPv4] != nil || open.unicast[packet.IPv6] == nil {
-			t.Error("the socket of one family goes with the last router that needs it")
+			t.Error("only the IPv4 socket should be closed with its last router")
 		}
 		hear(v4(52), toPeers, reconcile.Unsubscribe) // again
 		hear(v6(52), group, reconcile.Unsubscribe)
@@ -102,26 +102,26 @@ func TestSockets(t *testing.T) {
 		accept := &reconcile.Step{Verb: reconcile.Accept, ID: v4(51), PortName: "eth0", Ifindex: r.index("eth0")}
 		fails(t, s, accept, "")
 		if h.picture(t).Installed[v4(51)].Filter != r.index("eth0") {
-			t.Error("the filter isn't known")
+			t.Error("the picture lacks the filter")
 		}
 		accept.Verb = reconcile.Reject
 		fails(t, s, accept, "")
 
-		// What is left of a port whose interface is gone is closed all the same.
+		// A port whose interface is gone is closed like any other.
 		r.must(r.port.Disconnect())
 		h.interfaces.stale = true
 		h.picture(t)
 		fails(t, s, &reconcile.Step{Verb: reconcile.Close, PortName: "eth0"}, "")
 		hear(v6(51), toPeers, reconcile.Unsubscribe)
-		if p := h.picture(t); len(p.Ports) != 0 || len(h.sockets.hears) != 0 || len(h.sockets.filters) != 0 {
+		if p := h.picture(t); len(p.Ports) != 0 || len(h.sockets.subscriptions) != 0 || len(h.sockets.filters) != 0 {
 			t.Errorf("%+v", p)
 		}
 	})
 }
 
-// A group that can't be joined is an error that names it.
+// If a group can't be joined, the error names it.
 func TestSocketsWithoutIPv6(t *testing.T) {
-	newHands(t, func(r *rig, h *hands) {
+	newExecutors(t, func(r *rig, h *executors) {
 		openPort(t, r, "auto")
 		r.must(os.WriteFile("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", []byte("1"), 0))
 		hear := &reconcile.Step{Verb: reconcile.Subscribe, ID: v6(51), PortName: "eth0", Subscription: plan.Subscription{Ifindex: r.index("eth0")}}
@@ -129,12 +129,12 @@ func TestSocketsWithoutIPv6(t *testing.T) {
 		if errs[0] != nil && !strings.Contains(errs[0].Error(), "join the IPv6 group") {
 			t.Error(errs[0])
 		}
-		r.must(h.sockets.rejoin()) // it may not be possible yet
+		r.must(h.sockets.rejoin()) // without IPv6 it can't succeed, which is no error
 	})
 }
 
 func TestInterfaces(t *testing.T) {
-	newHands(t, func(r *rig, h *hands) {
+	newExecutors(t, func(r *rig, h *executors) {
 		h.interfaces.stale = true
 		h.picture(t)
 		fails(t, h.interfaces, &reconcile.Step{Verb: reconcile.Make, PortName: "eth9", Device: link.NewDevice(99, packet.IPv4, 51)}, "vrrp4-99-51")
@@ -144,9 +144,9 @@ func TestInterfaces(t *testing.T) {
 		if p := h.picture(t); slices.ContainsFunc(p.Interfaces, func(i link.Interface) bool { return i.Index == r.index("eth0") && len(i.Addresses) != 2 }) {
 			t.Errorf("%+v", p.Interfaces)
 		}
-		// The monitor doesn't run: its picture is older than what was listed since.
+		// The monitor doesn't run, so its list is older than the executor's.
 		for range 2 {
-			if p := h.picture(t); p.ListedSince != h.interfaces.begun || slices.ContainsFunc(p.Interfaces, func(i link.Interface) bool { return len(i.Addresses) == 3 }) {
+			if p := h.picture(t); p.ListedSince != h.interfaces.listedSince || slices.ContainsFunc(p.Interfaces, func(i link.Interface) bool { return len(i.Addresses) == 3 }) {
 				t.Errorf("%+v", p)
 			}
 		}
@@ -154,7 +154,7 @@ func TestInterfaces(t *testing.T) {
 }
 
 func TestSettings(t *testing.T) {
-	newHands(t, func(r *rig, h *hands) {
+	newExecutors(t, func(r *rig, h *executors) {
 		h.interfaces.stale = true
 		h.picture(t)
 		gone := link.Setting{Ifindex: 99, Path: "ipv4/conf/eth9/arp_announce", Value: 2}
@@ -164,27 +164,32 @@ func TestSettings(t *testing.T) {
 		here := link.Setting{Ifindex: r.index("eth0"), Path: "ipv4/conf/eth0/arp_announce", Value: 2}
 		h.notes.all[gone], h.notes.all[here] = true, true
 		if !h.settings.drifted(h.notes.all) {
-			t.Error("it isn't set yet")
+			t.Error("the missing setting isn't noticed")
 		}
 		fails(t, h.settings, &reconcile.Step{Verb: reconcile.Set, Setting: here}, "")
 		if h.settings.drifted(h.notes.all) {
-			t.Error("it is set")
+			t.Error("a setting in place is reported as changed")
 		}
 		if p := h.picture(t); !p.AppliedSettings[here] || p.AppliedSettings[gone] {
 			t.Errorf("%+v", p.AppliedSettings)
 		}
+		r.must(r.node.Rename("eth0", "lan0"))
+		if p := h.picture(t); !p.AppliedSettings[here] {
+			t.Error("the setting is lost after a rename that the list doesn't have yet")
+		}
+		r.must(r.node.Rename("lan0", "eth0"))
 		fails(t, h.settings, &reconcile.Step{Verb: reconcile.Unset, Setting: here}, "")
 		if h.picture(t).AppliedSettings[here] {
-			t.Error("it is set still")
+			t.Error("the setting is still in place")
 		}
 		fails(t, h.settings, &reconcile.Step{Verb: reconcile.Set, Setting: link.Setting{Path: "ipv4/conf/eth0/nothing"}}, "nothing")
 	})
 }
 
-// Without room for the journal a router without a fence must not take part, and one behind
-// it may.
+// If there is no room for the journal, a router without a fence must not take part, and one
+// behind a fence may.
 func TestNotes(t *testing.T) {
-	newHands(t, func(r *rig, h *hands) {
+	newExecutors(t, func(r *rig, h *executors) {
 		openPort(t, r, "off")
 		note := link.JournalAddress{Ifindex: r.index("eth0"), Name: "eth0", Prefix: netip.MustParsePrefix("198.18.0.10/24")}
 		write := &reconcile.Step{Verb: reconcile.Write, ID: v4(51), Notes: []plan.Note{note}}
@@ -208,19 +213,19 @@ func TestNotes(t *testing.T) {
 		fails(t, h.notes, write, "")
 		h.sockets.open["eth0"].path.Unfenced = errors.New("no TC")
 		delete(h.notes.all, note)
-		fails(t, h.notes, write, "write down what will be changed: ")
-		fails(t, h.notes, &reconcile.Step{Verb: reconcile.Write, PortName: "eth0", Notes: []plan.Note{note}}, "write down what will be changed: ")
+		fails(t, h.notes, write, "write the journal: ")
+		fails(t, h.notes, &reconcile.Step{Verb: reconcile.Write, PortName: "eth0", Notes: []plan.Note{note}}, "write the journal: ")
 		if len(h.notes.all) != 0 {
 			t.Error("what isn't written down is noted: ", h.notes.all)
 		}
-		fails(t, h.notes, &reconcile.Step{Verb: reconcile.Erase, Notes: []plan.Note{note}}, "") // that only leaves more
+		fails(t, h.notes, &reconcile.Step{Verb: reconcile.Erase, Notes: []plan.Note{note}}, "") // a failed erase only leaves notes behind
 		r.must(h.notes.journal.Remove())
 		r.must(unix.Unmount(r.dir, 0))
 	})
 }
 
 func TestEntries(t *testing.T) {
-	newHands(t, func(r *rig, h *hands) {
+	newExecutors(t, func(r *rig, h *executors) {
 		openPort(t, r, "auto")
 		v := plan.New(parseRouters(t, `{interface: eth0, vrid: 51, addresses: [198.18.0.10/24]}`), nil).VirtualRouters[0]
 		entry := &plan.Entry{V: v, Ifindex: r.index("eth0"), Source: netip.MustParseAddr("198.18.0.1"), Priority: 100, MACMode: config.VirtualMACBPF, Addresses: v.Fenced}
@@ -232,14 +237,14 @@ func TestEntries(t *testing.T) {
 		if len(h.picture(t).Installed) != 0 || len(r.dp.Routers()) != 0 {
 			t.Error("the entry is known still")
 		}
-		r.must(h.entries.lookAfter(func(plan.ID, string) { t.Error("something of nothing is put back") }))
+		r.must(h.entries.restoreDeleted(func(plan.ID, string) { t.Error("something of nothing is put back") }))
 	})
 }
 
-// The claims of a plan are made before anything else is done: of two that begin, one
-// doesn't, and says what is the matter.
+// All claims of a plan are made before anything else. If two daemons start, the second one fails
+// and says why.
 func TestClaims(t *testing.T) {
-	newHands(t, func(r *rig, h *hands) {
+	newExecutors(t, func(r *rig, h *executors) {
 		p := plan.New(parseRouters(t, web+"\n"+spare+"\n"+`{interface: eth9, vrid: 53, addresses: [198.18.0.30/24]}`), nil)
 		snapshot := r.monitor.Snapshot()
 		r.must(h.claims.holdAll(p, snapshot))
@@ -257,40 +262,39 @@ func TestClaims(t *testing.T) {
 		r.must(other.holdAll(plan.New(parseRouters(t, web), nil), snapshot))
 		other.close()
 		if len(other.held)+len(h.claims.held) != 0 {
-			t.Error("something is claimed still")
+			t.Error("some claims are left")
 		}
 	})
 }
 
-// When the event loop has ended, all that is asked of it is an error by which the keeper
-// knows that.
-func TestTakingsAfterTheEnd(t *testing.T) {
-	newHands(t, func(r *rig, h *hands) {
+// After the event loop has ended, each step returns router.ErrStopped, by which the keeper knows.
+func TestLoopRoutersAfterTheEnd(t *testing.T) {
+	newExecutors(t, func(r *rig, h *executors) {
 		openPort(t, r, "off")
 		ended, end := context.WithCancel(context.Background())
 		end()
 		r.must(r.loop.Run(ended))
 		v := plan.New(parseRouters(t, web), nil).VirtualRouters[0]
 		take := &plan.Binding{Ifindex: r.index("eth0"), Name: "eth0", MACMode: config.VirtualMACBPF}
-		h.takings.all[v.ID] = &plan.LoopState{V: v, Binding: take}
+		h.routers.all[v.ID] = &plan.LoopState{V: v, Binding: take}
 		for _, verb := range []reconcile.Verb{reconcile.Add, reconcile.Update, reconcile.Start, reconcile.Rebind, reconcile.Stop, reconcile.Remove, reconcile.Restore, reconcile.Withdraw} {
 			s := reconcile.Step{Verb: verb, ID: v.ID, V: v, Binding: take, Priority: 100}
-			if errs := h.takings.Do([]reconcile.Step{s}); !errors.Is(errs[0], router.ErrStopped) {
+			if errs := h.routers.Do([]reconcile.Step{s}); !errors.Is(errs[0], router.ErrStopped) {
 				t.Errorf("%s: %v", verb, errs[0])
 			}
 		}
-		if err := h.takings.Look(nil, &plan.Picture{}); !errors.Is(err, router.ErrStopped) || stopped(err) != nil {
+		if err := h.routers.Look(nil, &plan.Picture{}); !errors.Is(err, router.ErrStopped) || ignoreStopped(err) != nil {
 			t.Error(err)
 		}
-		if other := errors.New("something else"); !errors.Is(stopped(other), other) {
-			t.Error("another error is none")
+		if other := errors.New("something else"); !errors.Is(ignoreStopped(other), other) {
+			t.Error("another error is ignored")
 		}
 		if err := (withdrawals{h}).Look(nil, nil); err != nil {
 			t.Error(err)
 		}
-		h.takings.ended = true
+		h.routers.ended = true
 		p := &plan.Picture{Installed: make(map[plan.ID]*plan.Installed)}
-		if err := h.takings.Look(nil, p); err != nil || len(p.Installed) != 0 {
+		if err := h.routers.Look(nil, p); err != nil || len(p.Installed) != 0 {
 			t.Error(p.Installed, err)
 		}
 	})

@@ -14,68 +14,70 @@ import (
 	"github.com/failoverd/failoverd/pkg/transmit"
 )
 
-// placedCount is how often an address on another interface than its router's is
-// announced, and placedEvery the time between two announcements.
+// extraCount is the number of times that an extra address is announced, and extraEvery the time
+// between two announcements.
 const (
-	placedCount = 5
-	placedEvery = 100 * time.Millisecond
+	extraCount = 5
+	extraEvery = 100 * time.Millisecond
 )
 
-// placed announces the addresses that are on other interfaces than their routers'.
-// The event loop knows of the routers' interfaces only.
-type placed struct {
+// extraAnnouncer announces the addresses that a router has on other interfaces than its own,
+// because the event loop announces on the router's interface only.
+type extraAnnouncer struct {
 	log *logrus.Logger
 
-	mu    sync.Mutex
-	there map[routing.Placed]*time.Timer // until they have been announced often enough
+	mu      sync.Mutex
+	pending map[routing.Placed]*time.Timer // the next announcement of each address
 }
 
-func newPlaced(log *logrus.Logger) *placed {
-	return &placed{log: log, there: make(map[routing.Placed]*time.Timer)}
+func newExtraAnnouncer(log *logrus.Logger) *extraAnnouncer {
+	return &extraAnnouncer{log: log, pending: make(map[routing.Placed]*time.Timer)}
 }
 
-// told is called by the worker's goroutine.
-func (a *placed) told(p routing.Placed, there bool) {
+// update starts to announce an address that has been added, or stops before it is removed. The
+// link worker calls it.
+func (a *extraAnnouncer) update(p routing.Placed, added bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if t := a.there[p]; t != nil {
+	if t := a.pending[p]; t != nil {
 		t.Stop()
-		delete(a.there, p)
+		delete(a.pending, p)
 	}
-	if there {
-		a.again(p, 0, placedCount)
+	if added {
+		a.schedule(p, 0, extraCount)
 	}
 }
 
-// again announces an address after a while, and then as often as is left.
-func (a *placed) again(p routing.Placed, after time.Duration, left int) {
+// schedule announces an address after a delay, and then again until it has been announced left
+// times.
+func (a *extraAnnouncer) schedule(p routing.Placed, after time.Duration, left int) {
 	var t *time.Timer
 	t = time.AfterFunc(after, func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if a.there[p] != t {
-			return // it has been removed since
+		if a.pending[p] != t {
+			return // removed or replaced in the meantime
 		}
-		delete(a.there, p)
-		if err := announcePlaced(p); err != nil {
-			a.log.WithField("interface", p.Interface).WithError(err).Warn("announce an extra address")
+		delete(a.pending, p)
+		if err := announceExtra(p); err != nil {
+			a.log.WithField("interface", p.Interface).WithError(err).Warn("could not announce an extra address")
 		}
 		if left > 1 {
-			a.again(p, placedEvery, left-1)
+			a.schedule(p, extraEvery, left-1)
 		}
 	})
-	a.there[p] = t
+	a.pending[p] = t
 }
 
-// announcePlaced sends gratuitous ARP or an unsolicited neighbour advertisement
-// from the interface's own MAC.
-func announcePlaced(p routing.Placed) (err error) {
+// announceExtra sends a gratuitous ARP or an unsolicited neighbour advertisement from the
+// interface's own MAC.
+func announceExtra(p routing.Placed) (err error) {
 	i, err := net.InterfaceByName(p.Interface)
 	if err != nil {
 		return err
 	}
 	if len(i.HardwareAddr) != len(packet.MAC{}) {
-		return nil // nobody resolves addresses there
+		return nil // not Ethernet: there is no address resolution
 	}
 	appendFrame := packet.AppendGratuitousARP
 	if p.Address.Addr().Is6() {

@@ -23,50 +23,49 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// leaveTime is what hooks have in all when the daemon leaves.
+// leaveTime is the total time that hooks have to finish when the daemon ends.
 const leaveTime = 10 * time.Second
 
-// hooks have programs told of changes of state: one for each configured router,
-// whose families are one to them, as they are to keepalived.
+// hooks runs the notification programs for changes of state. There is one state for each
+// configured router: hooks don't see its families, as in keepalived.
 type hooks struct {
 	dispatcher *notify.Dispatcher
-	turns      *turns
+	queue      *transitionQueue
 	log        *logrus.Logger
 	describe   func(router.Transition, config.Router) any
-	hurry      <-chan struct{} // closed when leaving takes too long for somebody
+	hurry      <-chan struct{} // closed when the administrator doesn't want to wait for hooks
 
-	changing sync.Mutex // held for a whole change of what is here
+	changing sync.Mutex // held for a whole change of the configuration
 	own      map[notify.Subject][]notify.Hook
 	fifo     *notify.FIFO
 	left     bool
 
-	mu      sync.Mutex // also while changes are taken, so that they stay in their order
-	routers map[router.ID]*hooked
-	groups  map[string]*gathered
-	shown   *notify.FIFO // for the status
+	mu      sync.Mutex // held while transitions are processed, so that they stay in order
+	routers map[router.ID]*hookRouter
+	groups  map[string]*hookGroup
+	shown   *notify.FIFO // the FIFO that the status shows
 }
 
-// hooked is a configured router, as programs are told of it.
-type hooked struct {
-	config *config.Router
-	states [2]notify.State // of its families; "": it has none, or nothing is known
-	told   notify.State
+// hookRouter is a configured router and the state that was last reported to its hooks.
+type hookRouter struct {
+	config   *config.Router
+	states   [2]notify.State // of IPv4 and IPv6; "" if the router lacks the family or its state isn't known yet
+	reported notify.State
 }
 
-// gathered is a group, as programs are told of it.
-type gathered struct {
-	config  config.Group
-	members []*hooked
-	told    notify.State
+// hookGroup is a configured group and the state that was last reported to its hooks.
+type hookGroup struct {
+	config   config.Group
+	members  []*hookRouter
+	reported notify.State
 }
 
-func newHooks(runner notify.Runner, turns *turns, report func(notify.Run), describe func(router.Transition, config.Router) any, hurry <-chan struct{}, log *logrus.Logger) *hooks {
-	return &hooks{dispatcher: notify.New(runner, report), turns: turns, log: log, describe: describe, hurry: hurry, routers: make(map[router.ID]*hooked)}
+func newHooks(runner notify.Runner, queue *transitionQueue, report func(notify.Run), describe func(router.Transition, config.Router) any, hurry <-chan struct{}, log *logrus.Logger) *hooks {
+	return &hooks{dispatcher: notify.New(runner, report), queue: queue, log: log, describe: describe, hurry: hurry, routers: make(map[router.ID]*hookRouter)}
 }
 
-// set makes a configuration's hooks those that are run from now on, with those of
-// routers that it doesn't have any more, until prune: they have to be told that they
-// stop. If that fails all stays as it is.
+// set applies the hooks of a configuration. Hooks of removed routers stay until prune, because
+// they must still run for the stop. After an error nothing has changed.
 func (h *hooks) set(file *config.File) error {
 	h.changing.Lock()
 	defer h.changing.Unlock()
@@ -82,10 +81,10 @@ func (h *hooks) set(file *config.File) error {
 	if g.NotifyFIFO == "" {
 		fifo = nil
 	} else if fifo == nil || fifo.Path != g.NotifyFIFO {
-		fifo, err = notify.OpenFIFO(g.NotifyFIFO, user, h.lost(g.NotifyFIFO))
+		fifo, err = notify.OpenFIFO(g.NotifyFIFO, user, h.logLost(g.NotifyFIFO))
 		switch {
-		case errors.Is(err, notify.ErrStranger): // who must not keep the addresses from being served
-			h.log.WithError(err).Error("changes of state are not written to the FIFO until a reload finds it right")
+		case errors.Is(err, notify.ErrStranger): // another user's file must not keep the daemon from running
+			h.log.WithError(err).Error("changes of state are not written to the FIFO until its owner is corrected and the configuration is reloaded")
 		case err != nil:
 			return fmt.Errorf("global.notify_fifo: %w", err)
 		}
@@ -96,9 +95,9 @@ func (h *hooks) set(file *config.File) error {
 	for i := range file.Routers {
 		r := &file.Routers[i]
 		own[instanceOf(r.Name)] = hooksOf(&r.Hooks)
-		h.know(r)
+		h.adopt(r)
 	}
-	h.gather(file)
+	h.setGroups(file)
 	for i := range file.Groups {
 		own[groupOf(file.Groups[i].Name)] = hooksOf(&file.Groups[i].Hooks)
 	}
@@ -110,7 +109,7 @@ func (h *hooks) set(file *config.File) error {
 	}
 	maps.Copy(both, own)
 	for _, err := range h.dispatcher.Configure(dispatch(g, both, user, fifo)) {
-		h.log.WithError(err).Warn("a hook can't be run as it is")
+		h.log.WithError(err).Warn("a hook can't be run")
 	}
 	h.own = own
 	if h.fifo != nil && h.fifo != fifo {
@@ -120,19 +119,19 @@ func (h *hooks) set(file *config.File) error {
 	return nil
 }
 
-// prune forgets routers that a configuration doesn't have.
+// prune forgets the routers that a configuration doesn't have.
 func (h *hooks) prune(file *config.File) {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	user, err := scriptUser(&file.Global)
 	if err != nil || h.left {
-		return // it was there a moment ago
+		return // set has already checked the user
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.catchUp()
 	h.dispatcher.Configure(dispatch(&file.Global, h.own, user, h.fifo))
-	kept := make(map[router.ID]*hooked)
+	kept := make(map[router.ID]*hookRouter)
 	for i := range file.Routers {
 		for _, id := range idsOf(&file.Routers[i]) {
 			kept[id] = h.routers[id]
@@ -146,18 +145,18 @@ func (h *hooks) prune(file *config.File) {
 	h.routers = kept
 }
 
-// know has the Virtual Routers of a configured router be one, with the state that is
-// known of them.
-func (h *hooks) know(r *config.Router) {
+// adopt joins the Virtual Routers of a configured router into one hookRouter, and keeps its known
+// state.
+func (h *hooks) adopt(r *config.Router) {
 	ids := idsOf(r)
-	var one *hooked
+	var one *hookRouter
 	for _, id := range ids {
 		if one = h.routers[id]; one != nil {
 			break
 		}
 	}
 	if one == nil {
-		one = new(hooked)
+		one = new(hookRouter)
 	}
 	one.config = r
 	for _, id := range ids {
@@ -165,13 +164,13 @@ func (h *hooks) know(r *config.Router) {
 	}
 }
 
-// gather makes a file's groups of the routers that are known.
-func (h *hooks) gather(file *config.File) {
-	groups := make(map[string]*gathered)
+// setGroups builds the groups of a configuration from the known routers.
+func (h *hooks) setGroups(file *config.File) {
+	groups := make(map[string]*hookGroup)
 	for _, c := range file.Groups {
-		g := &gathered{config: c}
+		g := &hookGroup{config: c}
 		if before := h.groups[c.Name]; before != nil {
-			g.told = before.told
+			g.reported = before.reported
 		}
 		groups[c.Name] = g
 	}
@@ -202,7 +201,7 @@ func scriptUser(g *config.Global) (*script.Credential, error) {
 	}
 	user, err := script.Lookup(g.ScriptUser)
 	if err != nil {
-		return nil, fmt.Errorf("global.script_user: %w: make it, or name another", err)
+		return nil, fmt.Errorf("global.script_user: %w: create it, or use another user", err)
 	}
 	return user, nil
 }
@@ -215,7 +214,7 @@ func dispatch(g *config.Global, own map[notify.Subject][]notify.Hook, user *scri
 	return c
 }
 
-// hooksOf are the hooks of a router, in keepalived's order.
+// hooksOf returns the hooks of a router in the order in which keepalived runs them.
 func hooksOf(c *config.Hooks) []notify.Hook {
 	var all []notify.Hook
 	for _, h := range []notify.Hook{
@@ -232,11 +231,11 @@ func hooksOf(c *config.Hooks) []notify.Hook {
 	return all
 }
 
-// run has the changes of state told until ctx ends.
+// run processes transitions until ctx ends.
 func (h *hooks) run(ctx context.Context) error {
 	for {
 		select {
-		case <-h.turns.wake:
+		case <-h.queue.wake:
 			h.mu.Lock()
 			h.catchUp()
 			h.mu.Unlock()
@@ -246,27 +245,27 @@ func (h *hooks) run(ctx context.Context) error {
 	}
 }
 
-// catchUp has told what has happened so far. h.mu is held.
+// catchUp processes the transitions in the queue. The caller holds h.mu.
 func (h *hooks) catchUp() {
-	for _, t := range h.turns.take() {
+	for _, t := range h.queue.drain() {
 		h.transition(t)
 	}
 }
 
-// transition has a change of state told. h.mu is held.
+// transition records a change of state and notifies the hooks. The caller holds h.mu.
 func (h *hooks) transition(t router.Transition) {
 	r := h.routers[t.ID]
 	if r == nil {
 		return
 	}
 	*r.of(t.ID.Family) = notifyState(t.To, t.Cause)
-	h.tell(r, notify.Event{
+	h.notify(r, notify.Event{
 		Priority: int(t.Own), Cause: t.Why(), Time: timeOf(t),
 		Describe: h.description(t, r),
 	})
 }
 
-// timeOf is when a change of state was.
+// timeOf returns the wall-clock time of a transition.
 func timeOf(t router.Transition) time.Time {
 	if t.When == 0 {
 		return time.Now()
@@ -274,32 +273,33 @@ func timeOf(t router.Transition) time.Time {
 	return time.Now().Add(t.When.Sub(process.Clock{}.Now()))
 }
 
-// description is what describes a router later, when a program is run.
-func (h *hooks) description(t router.Transition, r *hooked) func() any {
+// description returns a function that describes a router when the hook is run, which may be
+// later.
+func (h *hooks) description(t router.Transition, r *hookRouter) func() any {
 	c := r.config
 	return func() any { return h.describe(t, *c) }
 }
 
-// tell tells a router's state if it is another than the one that was told.
-func (h *hooks) tell(r *hooked, e notify.Event) {
+// notify notifies the hooks of a router if its state differs from the one last reported.
+func (h *hooks) notify(r *hookRouter, e notify.Event) {
 	e.Subject, e.State = instanceOf(r.config.Name), r.state()
-	if e.State == r.told {
+	if e.State == r.reported {
 		return
 	}
-	r.told = e.State
+	r.reported = e.State
 	h.dispatcher.Notify(e)
 	if g := h.groups[r.config.Group]; g != nil {
-		h.tellGroup(g, e)
+		h.notifyGroup(g, e)
 	}
 }
 
-// tellGroup tells a group's state after one of its routers has been told.
-func (h *hooks) tellGroup(g *gathered, e notify.Event) {
+// notifyGroup notifies the hooks of a group after one of its routers was reported.
+func (h *hooks) notifyGroup(g *hookGroup, e notify.Event) {
 	state, settled := g.state()
-	if !settled || state == g.told {
+	if !settled || state == g.reported {
 		return
 	}
-	g.told = state
+	g.reported = state
 	routers := g.config.Routers
 	h.dispatcher.Notify(notify.Event{
 		Subject: groupOf(g.config.Name), State: state, Cause: e.Cause, Time: e.Time,
@@ -307,33 +307,33 @@ func (h *hooks) tellGroup(g *gathered, e notify.Event) {
 	})
 }
 
-// state is the state that all of a group's routers have, or a fault if one of them has
-// one. It isn't settled while they differ otherwise.
-func (g *gathered) state() (state notify.State, settled bool) {
+// state returns the state that all routers of a group have, or Fault if one of them has a fault.
+// It isn't settled while the routers differ otherwise.
+func (g *hookGroup) state() (state notify.State, settled bool) {
 	settled = true
 	for i, r := range g.members {
-		if r.told == notify.Fault {
+		if r.reported == notify.Fault {
 			return notify.Fault, true
 		}
 		if i == 0 {
-			state = r.told
+			state = r.reported
 		}
-		settled = settled && r.told == state && r.told != ""
+		settled = settled && r.reported == state && r.reported != ""
 	}
 	return state, settled
 }
 
-// of is the state of a family.
-func (r *hooked) of(f packet.Family) *notify.State {
+// of returns the state of a family.
+func (r *hookRouter) of(f packet.Family) *notify.State {
 	if f == packet.IPv4 {
 		return &r.states[0]
 	}
 	return &r.states[1]
 }
 
-// state is the state of a router of one or two families: that of the one that has
-// come farthest, and a stop for both where one was stopped.
-func (r *hooked) state() notify.State {
+// state returns the state of a router: the most active state of its families, and Stop only if no
+// family is Active or Backup.
+func (r *hookRouter) state() notify.State {
 	for _, state := range []notify.State{notify.Master, notify.Backup, notify.Stop} {
 		for _, s := range r.states {
 			if s == state {
@@ -344,7 +344,8 @@ func (r *hooked) state() notify.State {
 	return notify.Fault
 }
 
-// notifyState is a state in keepalived's words.
+// notifyState translates a state to keepalived's term. In Initialize the cause decides between
+// Stop and Fault.
 func notifyState(s vrrp.State, cause vrrp.Cause) notify.State {
 	switch s {
 	case vrrp.Active:
@@ -359,61 +360,61 @@ func notifyState(s vrrp.State, cause vrrp.Cause) notify.State {
 	return notify.Fault
 }
 
-// waiting tells of routers that can't take part from their start on: they have no
-// transition. What only waits for a moment isn't one of them.
-func (h *hooks) waiting(views map[router.ID]view) {
+// reportWaiting reports a fault for routers that can't take part from the start, because they
+// have no transition. Routers that wait only briefly are left out.
+func (h *hooks) reportWaiting(byID map[router.ID]details) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.catchUp()
-	for id, v := range views {
+	for id, v := range byID {
 		r := h.routers[id]
-		if r == nil || r.told != "" || v.running || v.brief {
+		if r == nil || r.reported != "" || v.running || v.briefly {
 			continue
 		}
 		*r.of(id.Family) = notify.Fault
 		t := router.Transition{ID: id, Own: uint8(v.config.Priority)}
-		h.tell(r, notify.Event{
+		h.notify(r, notify.Event{
 			Priority: v.config.Priority, Cause: v.waiting, Time: time.Now(), Describe: h.description(t, r),
 		})
 	}
 }
 
-// stopped tells of the stop where there was no transition: a router with a fault was
-// in Initialize already.
-func (h *hooks) stopped() {
+// reportStopped reports the stop of routers that were already in Initialize, because they have no
+// transition.
+func (h *hooks) reportStopped() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.catchUp()
 	for id, r := range h.routers {
-		if r.told == "" || r.told == notify.Stop {
+		if r.reported == "" || r.reported == notify.Stop {
 			continue
 		}
 		t := router.Transition{ID: id, Own: uint8(r.config.Priority)}
 		t.Cause = vrrp.CauseAdministrator
 		r.states = [2]notify.State{notify.Stop}
-		h.tell(r, notify.Event{
+		h.notify(r, notify.Event{
 			Priority: int(t.Own), Cause: t.Why(), Time: time.Now(), Describe: h.description(t, r),
 		})
 	}
 }
 
-// lost returns what is called when a FIFO begins to lose lines.
-func (h *hooks) lost(path string) func(uint64) {
+// logLost returns the callback for a FIFO that begins to lose lines.
+func (h *hooks) logLost(path string) func(uint64) {
 	return func(total uint64) {
-		h.log.WithFields(logrus.Fields{"fifo": path, "lost": total}).Warn("nobody reads the FIFO, lines are lost")
+		h.log.WithFields(logrus.Fields{"fifo": path, "lost": total}).Warn("no process reads the FIFO, so lines are lost")
 	}
 }
 
-// leave waits for what is to be told, for a while, and ends.
+// leave reports the stop, waits for running hooks for at most leaveTime, and ends.
 func (h *hooks) leave() {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	h.left = true
-	h.stopped()
+	h.reportStopped()
 	h.dispatcher.Close(leaveTime, h.hurry)
 	select {
 	case <-h.hurry:
-		h.log.Warn("stopping in a hurry: hooks were not waited for")
+		h.log.Warn("stopped without waiting for hooks, because of a second signal")
 	default:
 	}
 	if h.fifo != nil {
@@ -428,7 +429,7 @@ func (h *hooks) close(what string, f func() error) {
 	}
 }
 
-// report says what is known of a router's hooks, and of its group's.
+// report returns the hooks of a router and of its group, for the status.
 func (h *hooks) report(r *config.Router) (list []control.Hook, skipped uint64) {
 	list, skipped = h.reportOf(instanceOf(r.Name), "")
 	if r.Group != "" {
@@ -456,12 +457,13 @@ func (h *hooks) reportOf(subject notify.Subject, prefix string) (list []control.
 	return list, r.Skipped
 }
 
-// counts are how hooks of a router or a group have ended, and how many changes were never told.
+// counts returns the results of the hooks of a router or a group, and the number of changes that
+// were never reported.
 func (h *hooks) counts(subject notify.Subject) (control.HookStats, bool) {
 	r := h.dispatcher.Report(subject)
 	name := subject.Name
 	if subject.Kind == notify.Group {
-		name = "group " + name // no router has this name
+		name = "group " + name // can't be a router's name, because of the space
 	}
 	s := control.HookStats{Name: name, Skipped: r.Skipped, Runs: make(map[string]uint64)}
 	for _, outcome := range notify.Outcomes {
@@ -470,8 +472,8 @@ func (h *hooks) counts(subject notify.Subject) (control.HookStats, bool) {
 	return s, len(r.Hooks) > 0
 }
 
-// pipe says what is known of the FIFO, nil without one.
-func (h *hooks) pipe() *control.FIFO {
+// fifoStatus returns the status of the FIFO, nil if there is none.
+func (h *hooks) fifoStatus() *control.FIFO {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.shown == nil {

@@ -27,7 +27,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// recorder runs no program.
+// recorder records commands instead of running them.
 type recorder struct {
 	mu    sync.Mutex
 	lines []string
@@ -40,7 +40,7 @@ func (r *recorder) Run(_ context.Context, c script.Command) script.Result {
 	return script.Result{}
 }
 
-// took returns what was run since the last call.
+// took returns the commands since the last call.
 func (r *recorder) took() []string {
 	synctest.Wait()
 	r.mu.Lock()
@@ -67,7 +67,7 @@ func testHooks(r *recorder) *hooks {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	describe := func(t router.Transition, c config.Router) any { return map[string]string{"state": t.To.String()} }
-	return newHooks(r, newTurns(), func(notify.Run) {}, describe, nil, log)
+	return newHooks(r, newTransitionQueue(), func(notify.Run) {}, describe, nil, log)
 }
 
 func moves(family packet.Family, from, to vrrp.State, cause vrrp.Cause) router.Transition {
@@ -77,8 +77,8 @@ func moves(family packet.Family, from, to vrrp.State, cause vrrp.Cause) router.T
 	}
 }
 
-// The families of a router are told once, as the state of the one that has come
-// farthest; why a router is in Initialize says whether it is a fault.
+// The families of a router have one state, that of the most active family. The cause of a
+// transition to Initialize decides between Fault and Stop.
 func TestHookStates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{}
@@ -89,7 +89,7 @@ func TestHookStates(t *testing.T) {
 		}
 		for _, c := range []struct {
 			t    router.Transition
-			want string // empty: nothing is told
+			want string // empty: no hook runs
 		}{
 			{moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseStarting), "BACKUP"},
 			{moves(packet.IPv4, vrrp.Backup, vrrp.Active, vrrp.CauseNobody), "MASTER"},
@@ -113,12 +113,12 @@ func TestHookStates(t *testing.T) {
 				t.Errorf("%v %v: %s", c.t.ID.Family, c.t.Action, diff)
 			}
 		}
-		h.transition(router.Transition{ID: router.ID{Interface: "eth1", Family: packet.IPv4, VRID: 1}}) // nobody's
+		h.transition(router.Transition{ID: router.ID{Interface: "eth1", Family: packet.IPv4, VRID: 1}}) // of an unknown router
 		h.leave()
 	})
 }
 
-// Every cause of a way to Initialize is a fault or a stop.
+// Every cause of a transition to Initialize is a fault or a stop.
 func TestHookCauses(t *testing.T) {
 	stops := map[vrrp.Cause]bool{vrrp.CauseAdministrator: true, vrrp.CauseRemoved: true, vrrp.CauseReconfigured: true, vrrp.CauseMaintenance: true}
 	for cause := vrrp.CauseNone; !strings.HasPrefix(cause.String(), "cause "); cause++ {
@@ -132,7 +132,7 @@ func TestHookCauses(t *testing.T) {
 	}
 }
 
-// Every change that the loop has reported is told, in its order, also at the end.
+// Every transition is reported in order, also at the end.
 func TestHookOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{}
@@ -142,13 +142,13 @@ func TestHookOrder(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { _ = h.run(ctx) }()
-		h.turns.put(moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseStarting))
+		h.queue.push(moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseStarting))
 		if diff := cmp.Diff([]string{"INSTANCE web BACKUP 120"}, r.took()); diff != "" {
 			t.Error(diff)
 		}
 		cancel()
 		synctest.Wait()
-		h.turns.put(moves(packet.IPv4, vrrp.Backup, vrrp.Initialize, vrrp.CauseAdministrator))
+		h.queue.push(moves(packet.IPv4, vrrp.Backup, vrrp.Initialize, vrrp.CauseAdministrator))
 		h.leave()
 		if diff := cmp.Diff([]string{"INSTANCE web STOP 120"}, r.took()); diff != "" {
 			t.Error(diff)
@@ -156,8 +156,8 @@ func TestHookOrder(t *testing.T) {
 	})
 }
 
-// A router that waits from its start on is told as a fault, once, but not while it
-// waits for a moment only.
+// A router that waits from the start is reported once as a fault, but not while it waits only
+// briefly.
 func TestHookWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{}
@@ -167,24 +167,24 @@ func TestHookWaiting(t *testing.T) {
 			t.Fatal(err)
 		}
 		id := router.ID{Interface: "eth0", Family: packet.IPv4, VRID: 51}
-		h.waiting(map[router.ID]view{id: {config: &f.Routers[0], waiting: "startup_delay of 1s", brief: true}})
+		h.reportWaiting(map[router.ID]details{id: {config: &f.Routers[0], waiting: "startup_delay of 1s", briefly: true}})
 		if got := r.took(); got != nil {
-			t.Errorf("told %v", got)
+			t.Errorf("reported %v", got)
 		}
 		for range 2 {
-			h.waiting(map[router.ID]view{id: {config: &f.Routers[0], waiting: "there is no interface eth0"}})
+			h.reportWaiting(map[router.ID]details{id: {config: &f.Routers[0], waiting: "there is no interface eth0"}})
 		}
 		if diff := cmp.Diff([]string{"INSTANCE web FAULT 100"}, r.took()); diff != "" {
 			t.Error(diff)
 		}
-		h.leave() // without having taken part
+		h.leave() // without ever taking part
 		if diff := cmp.Diff([]string{"INSTANCE web STOP 100"}, r.took()); diff != "" {
 			t.Error(diff)
 		}
 	})
 }
 
-// One that takes part later is told so.
+// A router that takes part later is reported then.
 func TestHookWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{}
@@ -194,7 +194,7 @@ func TestHookWaitedFor(t *testing.T) {
 			t.Fatal(err)
 		}
 		id := router.ID{Interface: "eth0", Family: packet.IPv4, VRID: 51}
-		h.waiting(map[router.ID]view{id: {config: &f.Routers[0], waiting: "eth0 is down"}})
+		h.reportWaiting(map[router.ID]details{id: {config: &f.Routers[0], waiting: "eth0 is down"}})
 		r.took()
 		h.transition(moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseInterfaceBack))
 		if diff := cmp.Diff([]string{"INSTANCE web BACKUP 120"}, r.took()); diff != "" {
@@ -204,7 +204,7 @@ func TestHookWaitedFor(t *testing.T) {
 	})
 }
 
-// Somebody else's FIFO at the path keeps nobody from running: it isn't used.
+// A FIFO of another user at the path isn't used, and keeps nothing from running.
 func TestFIFOOfAStranger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fifo := filepath.Join(t.TempDir(), "fifo")
@@ -216,8 +216,8 @@ func TestFIFOOfAStranger(t *testing.T) {
 		if err := h.set(hookFile(t, "global: {notify_fifo: "+fifo+"}\nrouters: [{name: web, interface: eth0, vrid: 51, addresses: [192.0.2.10/24], notify: HOOK web}]")); err != nil {
 			t.Fatal(err)
 		}
-		if h.pipe() != nil {
-			t.Error("it is used")
+		if h.fifoStatus() != nil {
+			t.Error("the FIFO of another user is used")
 		}
 		h.transition(moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseStarting))
 		if diff := cmp.Diff([]string{"web INSTANCE web BACKUP 120"}, r.took()); diff != "" {
@@ -227,8 +227,8 @@ func TestFIFOOfAStranger(t *testing.T) {
 	})
 }
 
-// A reload has a removed router told of its stop by the hook that it had, and a
-// renamed one by its new name; what can't be done leaves all as it is.
+// After a reload the old hook of a removed router is told of its stop, and a renamed router is
+// reported by its new name. A reload that fails changes nothing.
 func TestHookReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{}
@@ -269,15 +269,15 @@ func TestHookReload(t *testing.T) {
 		began := time.Now()
 		h.leave()
 		if took := time.Since(began); took != 0 {
-			t.Errorf("leaving took %v with nothing to do", took)
+			t.Errorf("leaving took %v although no hook was running", took)
 		}
 		if err := h.set(second); err == nil {
-			t.Error("a reload while it leaves is no error")
+			t.Error("a reload after the end is no error")
 		}
 	})
 }
 
-// A group is told its state when all its routers have it, and of the first fault.
+// A group is reported when all its routers have the same state, and at the first fault.
 func TestHookGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{}

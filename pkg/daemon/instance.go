@@ -29,79 +29,79 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// instance is a running daemon, as it is asked from outside.
+// instance is a running daemon as the control socket and the metrics see it.
 type instance struct {
-	config   Config
-	started  time.Time
-	loop     *router.Loop
-	keeper   *keeper
-	guardian *observe.Restorations
-	dp       *datapath.Datapath
-	history  *control.History
-	handle   *link.Handle
-	tracks   *tracks
-	scrapes  *scrapes
-	hooks    *hooks
-	threads  *process.Threads
-	// problems are those that the routers have with others.
+	config       Config
+	started      time.Time
+	loop         *router.Loop
+	keeper       *keeper
+	restorations *observe.Restorations
+	dp           *datapath.Datapath
+	history      *control.History
+	handle       *link.Handle
+	tracks       *tracks
+	metrics      *metricsServer
+	hooks        *hooks
+	threads      *process.Threads
+	// problems are the routers' problems with other hosts.
 	problems *observe.Problems
 	names    *observe.Names
 	log      *logrus.Logger
 
-	path string     // of the configuration file
+	path string     // of the configuration file; empty: there is none
 	mu   sync.Mutex // held for a whole reload or order
-	book *book
+	book *orderBook
 	file *config.File
 	plan *plan.Plan
-	// reloaded is the last reload, nil before the first.
+	// reloaded is the result of the last reload, nil before the first.
 	reloaded atomic.Pointer[control.LastReload]
 
-	asking sync.Mutex
-	states []router.Status // as the loop had them
-	asked  time.Time
+	cacheMu  sync.Mutex
+	cached   []router.Status // the loop's last answer
+	cachedAt time.Time
 }
 
-// freshness is how old the answer to who asks may be: many who ask cost the
-// loop no more than one.
+// freshness is the maximum age of a cached answer of the event loop, so that many clients cost
+// the loop no more than one.
 const freshness = 20 * time.Millisecond
 
-// look asks the loop for its state, unless it has just been asked.
-func (d *instance) look() ([]router.Status, error) {
-	d.asking.Lock()
-	defer d.asking.Unlock()
-	if time.Since(d.asked) < freshness {
-		return d.states, nil
+// loopStatus returns the event loop's status of all routers, cached for freshness.
+func (d *instance) loopStatus() ([]router.Status, error) {
+	d.cacheMu.Lock()
+	defer d.cacheMu.Unlock()
+	if time.Since(d.cachedAt) < freshness {
+		return d.cached, nil
 	}
 	states, err := d.loop.Status()
 	if err != nil {
 		return nil, err
 	}
-	d.states, d.asked = states, time.Now()
+	d.cached, d.cachedAt = states, time.Now()
 	return states, nil
 }
 
-func (d *instance) forgetStates() {
-	d.asking.Lock()
-	d.asked = time.Time{}
-	d.asking.Unlock()
+func (d *instance) dropCache() {
+	d.cacheMu.Lock()
+	d.cachedAt = time.Time{}
+	d.cacheMu.Unlock()
 }
 
-// reloads reloads whenever it is asked to, until ctx ends.
-func (d *instance) reloads(ctx context.Context) error {
+// runReloads reloads the configuration on each request, until ctx ends.
+func (d *instance) runReloads(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-d.config.Reload:
 			if _, err := d.Reload(ctx, false); err != nil {
-				d.log.WithError(err).Error("not reloaded, everything stays as it is")
+				d.log.WithError(err).Error("could not reload the configuration, nothing has changed")
 			}
 		}
 	}
 }
 
-// Reload reads the configuration and makes it the daemon's: all of it, or
-// nothing if something is wrong with it. With dryRun it says what would change.
+// Reload reads the configuration and applies all of it, or nothing if there is an error. With
+// dryRun it only returns what would change.
 func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, error) {
 	if d.path == "" {
 		return nil, errNoFile
@@ -109,7 +109,7 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := ctx.Err(); err != nil {
-		return nil, err // whoever has asked is gone by now
+		return nil, err // the client has disconnected while it waited
 	}
 	changes, err := d.reload(ctx, dryRun)
 	if !dryRun {
@@ -122,7 +122,7 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	return changes, err
 }
 
-// errNoFile refuses a reload where there is nothing to read.
+// errNoFile is the error of a reload if there is no configuration file.
 var errNoFile = errors.New("there is no configuration file to read again, because failoverd was started with --vip: restart it with other flags, or with --config FILE")
 
 func (d *instance) reload(ctx context.Context, dryRun bool) ([]control.Change, error) {
@@ -139,17 +139,17 @@ func (d *instance) reload(ctx context.Context, dryRun bool) ([]control.Change, e
 		err = readSecrets(routers, file.Secrets)
 	}
 	if err != nil {
-		return nil, place(file, err)
+		return nil, locate(file, err)
 	}
 	snapshot, err := d.handle.Interfaces()
 	if err != nil {
 		return nil, err
 	}
-	if err := plan.CheckInterfaces(routers, snapshot, d.keeper.wait); err != nil {
-		return nil, place(file, err)
+	if err := plan.CheckInterfaces(routers, snapshot, d.keeper.waits); err != nil {
+		return nil, locate(file, err)
 	}
-	if err := plan.CheckAddresses(routers, snapshot, d.keeper.wait, d.keeper.ours); err != nil {
-		return nil, place(file, err)
+	if err := plan.CheckAddresses(routers, snapshot, d.keeper.waits, d.keeper.ours); err != nil {
+		return nil, locate(file, err)
 	}
 	if err := checkScripts(file, d.log); err != nil {
 		return nil, err
@@ -169,18 +169,18 @@ func (d *instance) reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if dryRun {
 		return changes, nil
 	}
-	if err := d.scrapes.set(file.Global); err != nil {
+	if err := d.metrics.reload(file.Global); err != nil {
 		return nil, err
 	}
 	if err := d.hooks.set(file); err != nil {
-		return nil, errors.Join(err, d.scrapes.set(d.file.Global))
+		return nil, errors.Join(err, d.metrics.reload(d.file.Global))
 	}
-	// First, so that new routers wait for their checks.
+	// Before the plan, so that new routers wait for their checks.
 	if err := d.tracks.set(file); err != nil {
 		return nil, err
 	}
 	wanted := plan.New(routers, d.plan)
-	learn(d.names, wanted)
+	learnNames(d.names, wanted)
 	logLinkLocals(routers, d.log)
 	warnWeak(wanted, d.plan, d.log)
 	d.book.reload(d.keeper.conditions, d.file.Routers, file.Routers)
@@ -191,18 +191,18 @@ func (d *instance) reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	// From here on it happens, whoever has asked.
+	// From here on the reload happens even if the client disconnects.
 	if err := <-done; err != nil {
 		return nil, err
 	}
 	d.threads.SetRealtime(file.Global.Realtime)
-	d.forgetStates()
+	d.dropCache()
 	d.hooks.prune(file)
 	d.file, d.plan = file, wanted
 	if level, err := logrus.ParseLevel(file.Global.LogLevel); err == nil {
 		d.log.SetLevel(level)
 	}
-	defer d.threads.Collect() // what reading and comparing took
+	defer d.threads.Collect() // the memory for reading and comparing
 	d.log.Infof("reloaded: %d changes", len(changes))
 	for _, c := range changes {
 		text := describe(c)
@@ -212,21 +212,21 @@ func (d *instance) reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	return changes, nil
 }
 
-// Status says everything about the state.
+// Status returns the status of the daemon and of all routers.
 func (d *instance) Status() (control.Status, error) {
-	states, err := d.look()
+	states, err := d.loopStatus()
 	if err != nil {
 		return control.Status{}, err
 	}
 	now, wall := process.Clock{}.Now(), time.Now()
-	views := d.keeper.all()
+	byID := d.keeper.allDetails()
 	s := control.Status{Version: d.config.Version, PID: os.Getpid(), Started: d.started, Now: wall, Routers: []control.Router{}}
-	s.Config, s.LastReload, s.FIFO = d.path, d.reloaded.Load(), d.hooks.pipe()
+	s.Config, s.LastReload, s.FIFO = d.path, d.reloaded.Load(), d.hooks.fifoStatus()
 	s.Realtime = describeThreads(d.threads)
 	s.Tracks = d.tracks.all()
 	problems := d.problems.ByRouter()
 	for _, state := range states {
-		v := of(views, state.ID)
+		v := detailsOf(byID, state.ID)
 		r := describeRouter(state, v, now, wall)
 		r.Tracks = d.tracks.dependencies(r.Name)
 		r.Problems = observe.Refresh(problems[state.ID], state.Protocol, now)
@@ -239,15 +239,14 @@ func (d *instance) Status() (control.Status, error) {
 	return s, nil
 }
 
-// describeTransition describes a router that has changed its state as the status
-// does, without its hooks. When the loop has ended, or has the router no more, it
-// says what was known last.
+// describeTransition describes a router after a change of state as the status does, without its
+// hooks. If the loop has ended or has removed the router, it uses the last known status.
 func (d *instance) describeTransition(t router.Transition, c config.Router) any {
-	states, err := d.look()
+	states, err := d.loopStatus()
 	if err != nil {
-		d.asking.Lock()
-		states = d.states
-		d.asking.Unlock()
+		d.cacheMu.Lock()
+		states = d.cached
+		d.cacheMu.Unlock()
 	}
 	state := router.Status{ID: t.ID}
 	for _, s := range states {
@@ -255,7 +254,7 @@ func (d *instance) describeTransition(t router.Transition, c config.Router) any 
 			state = s
 		}
 	}
-	v, ok := d.keeper.all()[t.ID]
+	v, ok := d.keeper.allDetails()[t.ID]
 	if !ok {
 		v.config = &c
 	}
@@ -271,7 +270,7 @@ func (d *instance) describeTransition(t router.Transition, c config.Router) any 
 	}{r, t.From.String()}
 }
 
-func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) control.Router {
+func describeRouter(s router.Status, v details, now vrrp.Instant, wall time.Time) control.Router {
 	p := s.Protocol
 	r := control.Router{
 		Name: v.config.Name, Interface: s.ID.Interface, Family: s.ID.Family.String(), VRID: int(s.ID.VRID),
@@ -281,13 +280,13 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 		AdvertisementInterval: v.config.Interval.Seconds(), MaxInterval: v.config.MaxInterval.Seconds(), ActiveAdverInterval: p.ActiveAdverInterval.Seconds(),
 		SkewTime: p.SkewTime.Seconds(), ActiveDownInterval: p.ActiveDownInterval.Seconds(),
 		Preempt: v.config.Preempt, Accept: v.config.Accept, Assigned: s.Assigned && p.State == vrrp.Active, BecameActive: p.BecameActive,
-		MAC: s.MAC.String(), VirtualMAC: string(v.mac), Macvlan: v.macvlan,
-		Receive: v.receive, ReceiveWhy: v.why, Fence: v.fence, Checksum: p.Checksum.String(), Authentication: authentication(v.config.Authentication),
+		MAC: s.MAC.String(), VirtualMAC: string(v.macMode), Macvlan: v.macvlan,
+		Receive: v.receive, ReceiveWhy: v.receiveReason, Fence: v.fence, Checksum: p.Checksum.String(), Authentication: describeAuthentication(v.config.Authentication),
 	}
 	if p.LastTransition.Kind != 0 || p.LastTransition.Cause != vrrp.CauseNone {
 		r.Cause = p.LastTransition.Why()
 	}
-	if p.State == vrrp.Initialize && p.Since == 0 { // it has never been in another
+	if p.State == vrrp.Initialize && p.Since == 0 { // it has never left Initialize
 		r.Since = wall
 		if v.since != 0 {
 			r.Since = wall.Add(v.since.Sub(now))
@@ -338,7 +337,7 @@ func describeRouter(s router.Status, v view, now vrrp.Instant, wall time.Time) c
 
 // Stats returns the counters.
 func (d *instance) Stats() (control.Stats, error) {
-	states, err := d.look()
+	states, err := d.loopStatus()
 	if err != nil {
 		return control.Stats{}, err
 	}
@@ -347,29 +346,29 @@ func (d *instance) Stats() (control.Stats, error) {
 	for n := range counters {
 		r := packet.Reason(n)
 		if r == packet.ErrNotVRRP {
-			continue // never counted
+			continue // it has no counter
 		}
 		s.Global = append(s.Global, control.Counter{Name: r.String(), Help: r.Error(), Value: counters[n]})
 	}
-	views := d.keeper.all()
+	byID := d.keeper.allDetails()
 	for _, state := range states {
 		id := state.ID
 		s.Routers = append(s.Routers, control.RouterStats{
-			Name: of(views, id).config.Name, Interface: id.Interface, Family: id.Family.String(), VRID: int(id.VRID),
-			Counters: routerCounters(state.Counters, d.refused(id, of(views, id)), d.guardian.Count(id)),
+			Name: detailsOf(byID, id).config.Name, Interface: id.Interface, Family: id.Family.String(), VRID: int(id.VRID),
+			Counters: routerCounters(state.Counters, d.refused(id, detailsOf(byID, id)), d.restorations.Count(id)),
 		})
 	}
-	s.Hooks = d.hookStats(views)
-	if f := d.hooks.pipe(); f != nil {
+	s.Hooks = d.hookStats(byID)
+	if f := d.hooks.fifoStatus(); f != nil {
 		s.Global = append(s.Global, fifoCounters(f.Written, f.Lost)...)
 	}
 	return s, nil
 }
 
-// hookStats are the counters of the configured routers that have hooks.
-func (d *instance) hookStats(views map[router.ID]view) []control.HookStats {
+// hookStats returns the counters of the routers and groups that have hooks.
+func (d *instance) hookStats(byID map[router.ID]details) []control.HookStats {
 	subjects := make(map[notify.Subject]bool)
-	for _, v := range views {
+	for _, v := range byID {
 		subjects[instanceOf(v.config.Name)] = true
 		if v.config.Group != "" {
 			subjects[groupOf(v.config.Group)] = true
@@ -385,9 +384,10 @@ func (d *instance) hookStats(views map[router.ID]view) []control.HookStats {
 	return all
 }
 
-// refused returns how many advertisements of a Virtual Router weren't authentic: to the
-// kernel, and to the daemon where it verifies alone.
-func (d *instance) refused(id router.ID, v view) func(packet.Reason) uint64 {
+// refused returns a function that counts the advertisements of a Virtual Router with wrong
+// authentication, both in the kernel and in the daemon, which verifies alone if there are no BPF
+// programs.
+func (d *instance) refused(id router.ID, v details) func(packet.Reason) uint64 {
 	if v.guard == nil {
 		return func(packet.Reason) uint64 { return 0 }
 	}
@@ -395,18 +395,17 @@ func (d *instance) refused(id router.ID, v view) func(packet.Reason) uint64 {
 	return func(r packet.Reason) uint64 { return kernel[r] + v.guard.Refused(r) }
 }
 
-// routerCounters names the counters of a router; those that RFC 8347 knows have
-// its names.
+// routerCounters returns the counters of a router. Counters that RFC 8347 defines have its names.
 func routerCounters(c router.Counters, refused func(packet.Reason) uint64, restored uint64) []control.Counter {
 	all := []control.Counter{
 		{Name: "master_transitions", Help: "how often it became Active", Value: c.Became[vrrp.Active]},
 		{Name: "backup_transitions", Help: "how often it became Backup", Value: c.Became[vrrp.Backup]},
 		{Name: "initialize_transitions", Help: "how often it went back to Initialize", Value: c.Became[vrrp.Initialize]},
 		{Name: "advertisement_sent", Help: "advertisements sent", Value: c.Sent},
-		{Name: "send_errors", Help: "advertisements that could not be sent, to all or to some of the peers", Value: c.SendErrors},
+		{Name: "send_errors", Help: "advertisements that could not be sent to all or some of the peers", Value: c.SendErrors},
 		{Name: "priority_zero_pkts_sent", Help: "advertisements of priority 0 sent", Value: c.PriorityZeroSent},
 		{Name: "announcements_sent", Help: "how often the addresses were announced by gratuitous ARP or neighbour advertisements", Value: c.Announced},
-		{Name: "restored", Help: "addresses, routes and rules put back that somebody else had removed", Value: restored},
+		{Name: "restored", Help: "addresses, routes and rules that another program removed and failoverd restored", Value: restored},
 	}
 	for _, reason := range []packet.Reason{
 		packet.ReasonAdvertisementReceived, packet.ReasonPriorityZero, packet.ReasonChecksumRFC5798, packet.ErrVersion, packet.ErrZeroInterval, packet.ErrChecksum, packet.ErrOwnSource,
@@ -417,21 +416,21 @@ func routerCounters(c router.Counters, refused func(packet.Reason) uint64, resto
 	return all
 }
 
-// Counters names the counters that each router has and those that the daemon has beside
-// the ones of packets. All of them are 0.
+// Counters returns the names of the counters of each router, and of the daemon's own counters
+// besides those of packets. All values are 0.
 func Counters() (ofRouter, own []control.Counter) {
 	return routerCounters(router.Counters{}, func(packet.Reason) uint64 { return 0 }, 0), fifoCounters(0, 0)
 }
 
-// fifoCounters are those of the FIFO.
+// fifoCounters returns the counters of the FIFO.
 func fifoCounters(written, lost uint64) []control.Counter {
 	return []control.Counter{
 		{Name: "notify_fifo_written", Help: "lines written to the FIFO", Value: written},
-		{Name: "notify_fifo_lost", Help: "lines lost because nobody read the FIFO in time", Value: lost},
+		{Name: "notify_fifo_lost", Help: "lines lost because no process read the FIFO in time", Value: lost},
 	}
 }
 
-// describeThreads says how the process's threads are ranked.
+// describeThreads describes the scheduling of the process's threads, for the status.
 func describeThreads(t *process.Threads) control.Realtime {
 	wanted, is, problem := t.Status()
 	s := control.Realtime{Wanted: string(wanted), Is: string(is)}

@@ -16,8 +16,8 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// A macvlan that was made stays in the picture while the monitor hasn't listed the
-// interfaces anew: otherwise it would be made again, which fails.
+// A macvlan that was just created is in the picture although the monitor hasn't listed the
+// interfaces again. Otherwise the keeper would try to create it again, which fails.
 func TestPictureHasWhatWasMade(t *testing.T) {
 	l := lab.ForTest(t)
 	lan, err := l.LAN("lan")
@@ -36,12 +36,12 @@ func TestPictureHasWhatWasMade(t *testing.T) {
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	h := &interfaces{log: log, made: make(map[link.Device]bool)}
+	h := &interfaces{log: log, created: make(map[link.Device]bool)}
 	do(func() (err error) {
 		if h.handle, err = link.NewHandle(); err != nil {
 			return err
 		}
-		h.monitor, err = link.NewMonitor() // it isn't run: it is slow
+		h.monitor, err = link.NewMonitor() // not running, like a slow monitor
 		return err
 	})
 	t.Cleanup(h.monitor.Close)

@@ -27,94 +27,94 @@ import (
 )
 
 const (
-	// settleAgain is how soon it is looked again for what takes a moment: addresses that
-	// are being removed.
-	settleAgain = 20 * time.Millisecond
-	// settleWithin bounds how long a reload waits for what it removes.
-	settleWithin = time.Second
-	// lookEvery is how often it is looked for what no event tells of: memberships, entries of
-	// the kernel's maps, and a journal that there was no room for.
-	lookEvery = 2 * time.Second
-	// restTimes is how many times as long as a look at the host took the next one waits
-	// that is only for interfaces that have changed, and restMost the longest.
-	restTimes = 4
-	restMost  = 200 * time.Millisecond
+	// settleRetry is the delay before the next look while addresses are being removed, which
+	// takes a moment.
+	settleRetry = 20 * time.Millisecond
+	// settleTimeout bounds the time for which a reload waits until what it removes is gone.
+	settleTimeout = time.Second
+	// recheckEvery is the interval between checks of state that the kernel sends no event for:
+	// memberships, entries of the BPF maps, and a journal that there was no room for.
+	recheckEvery = 2 * time.Second
+	// After a look at the host, the keeper waits restFactor times as long as the look took, and
+	// at most restMax, before it reacts to another change of an interface.
+	restFactor = 4
+	restMax    = 200 * time.Millisecond
 )
 
-// keeper keeps the host as the plan wants it. All of it happens off the event loop.
+// keeper keeps the host in the state that the plan wants. It runs outside the event loop.
 type keeper struct {
 	runner     *reconcile.Runner
 	monitor    *link.Monitor
 	loop       *router.Loop
-	hands      *hands
+	executors  *executors
 	conditions *conditions
 	problems   *observe.Problems
 	log        *logrus.Logger
-	wait       bool // for interfaces that can't be used yet, from the start on
+	waits      bool // an interface that can't be used at the start is waited for instead of ending the daemon
 
 	changes  chan change
-	settling chan chan struct{} // closed when what was known before has been acted on
-	begun    chan struct{}      // closed when what was possible at the start is done
-	reported chan struct{}      // has a value when all has changed, or the interfaces have
+	settling chan chan struct{} // each is closed when the keeper has acted on all earlier conditions
+	started  chan struct{}      // closed after the first run
+	updated  chan struct{}      // has a value when the details or the interfaces have changed
 
-	plan    *plan.Plan
-	known   map[plan.ID]*remembered
-	changed bool // the interfaces, since it was looked after them
+	plan              *plan.Plan
+	logged            map[plan.ID]*logged
+	interfacesChanged bool // since the last recheck
 
-	mu    sync.Mutex
-	views map[router.ID]view
+	mu      sync.Mutex
+	details map[router.ID]details
 }
 
-// hands are the executors.
-type hands struct {
+// executors are the executors of steps.
+type executors struct {
 	claims     *claims
 	interfaces *interfaces
 	settings   *settings
 	sockets    *sockets
 	entries    *entries
-	takings    *takings
+	routers    *loopRouters
 	notes      *notes
 	guards     *guards
 }
 
-// remembered is what was told of a Virtual Router last, so that it is told once.
-type remembered struct {
-	since    vrrp.Instant // when it was first known
-	waiting  plan.Obstacle
+// logged is what was last logged of a Virtual Router, so that each change is logged once.
+type logged struct {
+	since    vrrp.Instant // when the router was added
+	obstacle plan.Obstacle
 	failed   string
-	way      config.VirtualMAC
-	on       int
+	macMode  config.VirtualMAC
+	ifindex  int
 	priority int
 	running  bool
 }
 
-// change is a new plan.
+// change is a new plan, from a reload.
 type change struct {
 	plan *plan.Plan
 	done chan<- error
 }
 
-// newKeeper returns one that carries out steps by the hands.
-func newKeeper(h *hands, monitor *link.Monitor, loop *router.Loop, c *conditions, problems *observe.Problems, wait bool, log *logrus.Logger) *keeper {
+// newKeeper returns a keeper that uses these executors.
+func newKeeper(h *executors, monitor *link.Monitor, loop *router.Loop, c *conditions, problems *observe.Problems, wait bool, log *logrus.Logger) *keeper {
 	k := &keeper{
-		hands: h, monitor: monitor, loop: loop, conditions: c, problems: problems, wait: wait, log: log, known: h.takings.known,
-		changes: make(chan change), settling: make(chan chan struct{}), begun: make(chan struct{}), reported: make(chan struct{}, 1),
+		executors: h, monitor: monitor, loop: loop, conditions: c, problems: problems, waits: wait, log: log, logged: h.routers.logged,
+		changes: make(chan change), settling: make(chan chan struct{}), started: make(chan struct{}), updated: make(chan struct{}, 1),
 	}
-	looks := []reconcile.Executor{h.notes, h.interfaces, h.claims, h.sockets, h.entries, h.takings, h.settings}
+	looks := []reconcile.Executor{h.notes, h.interfaces, h.claims, h.sockets, h.entries, h.routers, h.settings}
 	do := map[reconcile.Verb]reconcile.Executor{
 		reconcile.Open: h.sockets, reconcile.Close: h.sockets, reconcile.Subscribe: h.sockets, reconcile.Unsubscribe: h.sockets, reconcile.Accept: h.sockets, reconcile.Reject: h.sockets,
 		reconcile.Claim: h.claims, reconcile.Unclaim: h.claims, reconcile.Write: h.notes, reconcile.Erase: h.notes,
 		reconcile.Make: h.interfaces, reconcile.Unmake: h.interfaces, reconcile.Withdraw: withdrawals{h}, reconcile.Set: h.settings, reconcile.Unset: h.settings,
 		reconcile.Fence: h.entries, reconcile.Unfence: h.entries,
-		reconcile.Add: h.takings, reconcile.Update: h.takings, reconcile.Remove: h.takings, reconcile.Start: h.takings, reconcile.Stop: h.takings, reconcile.Rebind: h.takings, reconcile.Restore: h.takings,
+		reconcile.Add: h.routers, reconcile.Update: h.routers, reconcile.Remove: h.routers, reconcile.Start: h.routers, reconcile.Stop: h.routers, reconcile.Rebind: h.routers, reconcile.Restore: h.routers,
 	}
 	k.runner = reconcile.New(k.conditions, looks, do)
 	return k
 }
 
-// withdrawals go to the event loop if they are a router's, which puts addresses there by
-// itself.
-type withdrawals struct{ *hands }
+// withdrawals routes Withdraw steps: those of a router go to the event loop, because it puts the
+// router's addresses there itself; the others go to the interfaces.
+type withdrawals struct{ *executors }
 
 func (w withdrawals) Look(*plan.Target, *plan.Picture) error { return nil }
 
@@ -124,38 +124,39 @@ func (w withdrawals) Do(steps []reconcile.Step) []error {
 		if s.ID == (plan.ID{}) {
 			return w.interfaces.Do(one)[0]
 		}
-		w.interfaces.touched()
-		return w.takings.Do(one)[0]
+		w.interfaces.invalidate()
+		return w.routers.Do(one)[0]
 	})
 }
 
-// run keeps the host until ctx ends. An error of a start without anybody to wait names
-// what can't be used.
-func (k *keeper) run(ctx context.Context, p *plan.Plan, tell func(map[router.ID]view)) error {
+// run keeps the host in the wanted state until ctx ends, and calls tell after each run. If
+// nothing may be waited for, an interface that can't be used at the start is an error that names
+// it.
+func (k *keeper) run(ctx context.Context, p *plan.Plan, tell func(map[router.ID]details)) error {
 	k.plan = p
 	var first sync.Once
 	var waiting []chan struct{}
 	var reloaded chan<- error
-	var until time.Time // a reload waits
+	var until time.Time // when the waiting reload is answered at the latest
 	defer func() {
 		if reloaded != nil {
 			reloaded <- router.ErrStopped
 		}
 	}()
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(recheckEvery)
 	defer tick.Stop()
 	for {
 		began := time.Now()
 		result, err := k.runner.Run(k.plan, process.Clock{}.Now)
 		if err != nil {
-			return stopped(err)
+			return ignoreStopped(err)
 		}
 		for _, f := range result.Failed {
 			if errors.Is(f.Err, router.ErrStopped) {
 				return nil
 			}
 		}
-		if err := k.refused(&result); err != nil {
+		if err := k.startError(&result); err != nil {
 			return err
 		}
 		tell(k.report(&result))
@@ -163,35 +164,36 @@ func (k *keeper) run(ctx context.Context, p *plan.Plan, tell func(map[router.ID]
 			close(done)
 		}
 		waiting = nil
-		moving := k.moving(&result)
+		moving := k.inProgress(&result)
 		if reloaded != nil && (!moving || time.Now().After(until)) {
 			reloaded <- nil
 			reloaded = nil
 		}
-		first.Do(func() { close(k.begun) })
+		first.Do(func() { close(k.started) })
 		var again <-chan time.Time
 		switch now := (process.Clock{}).Now(); {
 		case moving:
-			again = time.After(settleAgain)
+			again = time.After(settleRetry)
 		case result.Next != 0:
-			again = time.After(max(settleAgain, result.Next.Sub(now)))
+			again = time.After(max(settleRetry, result.Next.Sub(now)))
 		}
 		changes := k.changes
 		if reloaded != nil {
 			changes = nil
 		}
-		rest := min(restMost, restTimes*time.Since(began))
+		rest := min(restMax, restFactor*time.Since(began))
 		if !k.pause(ctx, rest, again, tick.C, changes, &waiting, func(c change) {
-			k.plan, reloaded, until = c.plan, c.done, time.Now().Add(settleWithin)
-			k.hands.guards.prune(c.plan)
+			k.plan, reloaded, until = c.plan, c.done, time.Now().Add(settleTimeout)
+			k.executors.guards.prune(c.plan)
 		}) {
 			return nil
 		}
 	}
 }
 
-// pause waits for something to act on, and reports whether to go on. Interfaces that
-// change all the time wait for the rest.
+// pause waits for something to act on, and reports whether to go on. Changes of interfaces count
+// only after rest, so that a host whose interfaces change all the time doesn't keep the keeper
+// busy.
 func (k *keeper) pause(ctx context.Context, rest time.Duration, again, tick <-chan time.Time, changes <-chan change, waiting *[]chan struct{}, reload func(change)) bool {
 	rested, interfaces := time.After(rest), (<-chan struct{})(nil)
 	for {
@@ -202,7 +204,7 @@ func (k *keeper) pause(ctx context.Context, rest time.Duration, again, tick <-ch
 			interfaces = k.monitor.Changes()
 			continue
 		case <-interfaces:
-			k.changed = true
+			k.interfacesChanged = true
 		case <-k.conditions.changes:
 		case <-again:
 		case settled := <-k.settling:
@@ -210,7 +212,7 @@ func (k *keeper) pause(ctx context.Context, rest time.Duration, again, tick <-ch
 		case c := <-changes:
 			reload(c)
 		case <-tick:
-			if !k.lookAfter() {
+			if !k.recheck() {
 				continue
 			}
 		}
@@ -218,16 +220,18 @@ func (k *keeper) pause(ctx context.Context, rest time.Duration, again, tick <-ch
 	}
 }
 
-// stopped takes the end of the loop, which is how a daemon leaves, for none.
-func stopped(err error) error {
+// ignoreStopped returns nil for router.ErrStopped, because the loop ends whenever the daemon
+// ends.
+func ignoreStopped(err error) error {
 	if errors.Is(err, router.ErrStopped) {
 		return nil
 	}
 	return err
 }
 
-// moving reports whether something takes a moment.
-func (k *keeper) moving(r *reconcile.Result) bool {
+// inProgress reports whether changes are still under way, so that the keeper has to look again
+// soon.
+func (k *keeper) inProgress(r *reconcile.Result) bool {
 	if !r.Settled {
 		return true
 	}
@@ -239,49 +243,49 @@ func (k *keeper) moving(r *reconcile.Result) bool {
 	return false
 }
 
-// lookAfter looks for what no event tells of, and reports whether there is something to
-// act on.
-func (k *keeper) lookAfter() bool {
-	if k.changed { // somebody may have ended memberships
-		k.changed = false
-		if err := k.hands.sockets.rejoin(); err != nil {
-			k.log.WithError(err).Warn("memberships can't be looked after")
+// recheck checks the state that the kernel sends no event for, and reports whether there is
+// something to act on.
+func (k *keeper) recheck() bool {
+	if k.interfacesChanged { // the kernel may have ended memberships
+		k.interfacesChanged = false
+		if err := k.executors.sockets.rejoin(); err != nil {
+			k.log.WithError(err).Warn("could not check the multicast memberships")
 		}
 	}
-	restored := func(id plan.ID, what string) { k.hands.takings.guardian.Record(id, what) }
-	if err := k.hands.entries.lookAfter(restored); err != nil {
-		k.log.WithError(err).Error("could not put the kernel's maps right, trying again")
+	restored := func(id plan.ID, what string) { k.executors.routers.restorations.Record(id, what) }
+	if err := k.executors.entries.restoreDeleted(restored); err != nil {
+		k.log.WithError(err).Error("could not restore entries of the BPF maps, trying again")
 	}
-	k.lookAfterJournal()
-	return k.hands.settings.drifted(k.hands.notes.all)
+	k.recheckJournal()
+	return k.executors.settings.drifted(k.executors.notes.all)
 }
 
-func (k *keeper) lookAfterJournal() {
-	lost, err := k.hands.notes.journal.Retry()
+func (k *keeper) recheckJournal() {
+	lost, err := k.executors.notes.journal.Retry()
 	if lost {
-		k.log.Warn("somebody has removed the journal of what is changed on this host, writing it again")
+		k.log.Warn("another program removed the journal of the changes on this host, writing it again")
 	}
 	if err == nil {
 		return
 	}
-	for id, l := range k.hands.takings.all {
+	for id, l := range k.executors.routers.all {
 		if l.Binding != nil {
 			k.problems.Note(time.Now(), id, observe.Observation{
 				Kind:     control.Journal,
-				Text:     fmt.Sprintf("what it changes on this host is not written down: %v", err),
-				Remedy:   "make room there, it is tried again; a killed daemon would leave the addresses, which nobody can reach then, and the next start would not remove them",
-				Interval: lookEvery,
+				Text:     fmt.Sprintf("its changes on this host can't be written to the journal: %v", err),
+				Remedy:   "free some space there; failoverd tries again. If it is killed before, the addresses stay behind unreachable, and the next start doesn't remove them",
+				Interval: recheckEvery,
 			})
 		}
 	}
 }
 
-// close undoes what is left on the host after the event loop has ended, and reports
-// whether that is everything.
+// close undoes what is left on the host after the event loop has ended, and reports whether
+// everything is undone.
 func (k *keeper) close() (undone bool, err error) {
-	k.hands.takings.ended = true
+	k.executors.routers.ended = true
 	k.runner.Retry()
-	k.hands.interfaces.stale = true // the monitor has ended
+	k.executors.interfaces.stale = true // the monitor has ended
 	var result reconcile.Result
 	for range 3 {
 		if result, err = k.runner.Run(plan.New(nil, k.plan), process.Clock{}.Now); err != nil {
@@ -294,12 +298,12 @@ func (k *keeper) close() (undone bool, err error) {
 	for _, f := range result.Failed {
 		err = errors.Join(err, f.Err)
 	}
-	return err == nil && len(k.hands.notes.all) == 0, err
+	return err == nil && len(k.executors.notes.all) == 0, err
 }
 
-// report tells what a run has come to, and returns what is known now.
-func (k *keeper) report(r *reconcile.Result) map[router.ID]view {
-	views := make(map[router.ID]view, len(r.Want.Wants))
+// report logs and publishes the result of a run, and returns the new details.
+func (k *keeper) report(r *reconcile.Result) map[router.ID]details {
+	byID := make(map[router.ID]details, len(r.Want.Wants))
 	host := make(map[int]*link.Interface, len(r.Now.Interfaces))
 	for i := range r.Now.Interfaces {
 		host[r.Now.Interfaces[i].Index] = &r.Now.Interfaces[i]
@@ -309,29 +313,29 @@ func (k *keeper) report(r *reconcile.Result) map[router.ID]view {
 		if m == nil {
 			m = &plan.Installed{}
 		}
-		k.say(w, m, r)
-		views[w.V.ID] = k.view(w, m, host, r.Failed[w.V.ID])
+		k.logChanges(w, m, r)
+		byID[w.V.ID] = k.describe(w, m, host, r.Failed[w.V.ID])
 	}
-	for id := range k.known {
-		if _, wanted := views[id]; !wanted {
-			delete(k.known, id)
+	for id := range k.logged {
+		if _, wanted := byID[id]; !wanted {
+			delete(k.logged, id)
 		}
 	}
-	k.resize(host)
-	k.monitor.Watch("routers", interesting(r))
+	k.retrySending(host)
+	k.monitor.Watch("routers", watchedInterfaces(r))
 	k.mu.Lock()
-	k.views = views
+	k.details = byID
 	k.mu.Unlock()
 	select {
-	case k.reported <- struct{}{}:
+	case k.updated <- struct{}{}:
 	default:
 	}
-	return views
+	return byID
 }
 
-// interesting are the interfaces that the routers are on, by their names in the
-// configuration and by those that they have now.
-func interesting(r *reconcile.Result) (names []string) {
+// watchedInterfaces returns the interfaces of the routers, by their configured and by their
+// present names.
+func watchedInterfaces(r *reconcile.Result) (names []string) {
 	for _, w := range r.Want.Wants {
 		names = append(names, w.V.Interface)
 		for _, p := range w.V.Routing.Placed {
@@ -347,14 +351,15 @@ func interesting(r *reconcile.Result) (names []string) {
 	return slices.Compact(names)
 }
 
-// refused is what keeps a start from anything, without anybody to wait.
-func (k *keeper) refused(r *reconcile.Result) error {
+// startError returns what keeps a router from starting, if this is the first run and nothing may
+// be waited for.
+func (k *keeper) startError(r *reconcile.Result) error {
 	select {
-	case <-k.begun:
+	case <-k.started:
 		return nil
 	default:
 	}
-	if k.wait {
+	if k.waits {
 		return nil
 	}
 	for subject, f := range r.Failed {
@@ -374,33 +379,34 @@ func (k *keeper) refused(r *reconcile.Result) error {
 	return nil
 }
 
-// resize has routers that couldn't send try again after a change of an interface's MTU.
-func (k *keeper) resize(host map[int]*link.Interface) {
-	for name, open := range k.hands.sockets.open {
+// retrySending tells routers that could not send to try again after the MTU of their interface
+// has changed.
+func (k *keeper) retrySending(host map[int]*link.Interface) {
+	for name, open := range k.executors.sockets.open {
 		i := host[open.Ifindex]
 		if i == nil || i.MTU == open.mtu {
 			continue
 		}
 		open.mtu = i.MTU
-		for id, l := range k.hands.takings.all {
+		for id, l := range k.executors.routers.all {
 			if id.Interface == name && l.Binding != nil {
-				_ = k.loop.Retry(id) // it fails when the loop has ended
+				_ = k.loop.Retry(id) // fails only if the loop has ended
 			}
 		}
 	}
 }
 
-// say logs what has changed for a Virtual Router.
-func (k *keeper) say(w *plan.Want, m *plan.Installed, r *reconcile.Result) {
+// logChanges logs what has changed for a Virtual Router.
+func (k *keeper) logChanges(w *plan.Want, m *plan.Installed, r *reconcile.Result) {
 	id := w.V.ID
-	was := k.known[id]
+	was := k.logged[id]
 	if was == nil {
-		was = &remembered{priority: w.Priority, since: process.Clock{}.Now()}
-		k.known[id] = was
+		was = &logged{priority: w.Priority, since: process.Clock{}.Now()}
+		k.logged[id] = was
 	}
 	log := k.log.WithFields(fields(id))
 	if was.priority != w.Priority {
-		log.Infof("priority %d instead of %d", w.Priority, was.priority)
+		log.Infof("priority changed from %d to %d", was.priority, w.Priority)
 		was.priority = w.Priority
 	}
 	running := m.Loop != nil && m.Loop.Binding != nil
@@ -408,8 +414,8 @@ func (k *keeper) say(w *plan.Want, m *plan.Installed, r *reconcile.Result) {
 	if f := r.Failed[id]; f != nil {
 		failed = process.WithRemedy(f.Err).Error()
 		k.problems.Note(time.Now(), id, observe.Observation{
-			Kind: control.Stuck, Text: fmt.Sprintf("this host can't be changed as the configuration wants it: %v", f.Err),
-			Remedy: "it is tried again; see what keeps the kernel from it", Interval: reconcile.RetryMost,
+			Kind: control.Stuck, Text: fmt.Sprintf("could not change this host as configured: %v", f.Err),
+			Remedy: "failoverd tries again; find out why the kernel refuses the change", Interval: reconcile.RetryMost,
 		})
 	} else {
 		k.problems.Clear(time.Now(), id, control.Stuck)
@@ -418,44 +424,45 @@ func (k *keeper) say(w *plan.Want, m *plan.Installed, r *reconcile.Result) {
 		}
 	}
 	if failed != "" && failed != was.failed {
-		text := "router can't start, trying again"
+		text := "could not start the router, trying again"
 		if running {
-			text = "a change of the host failed, trying again"
+			text = "could not change the host, trying again"
 		}
 		log.Error(text + ": " + failed)
 	}
 	was.failed = failed
-	if !running && failed == "" && w.Obstacle.Cause != vrrp.CauseNone && w.Obstacle != was.waiting {
+	if !running && failed == "" && w.Obstacle.Cause != vrrp.CauseNone && w.Obstacle != was.obstacle {
 		log.Infof("waiting: %s", w.Obstacle)
 	}
-	// While there is no interface, why it went says more.
-	gone := w.Ifindex == 0 && w.Obstacle.Cause == vrrp.CauseWaiting && was.waiting.Cause != vrrp.CauseNone
+	// While the interface is gone, keep the cause of its removal, which says more than that it is missing.
+	gone := w.Ifindex == 0 && w.Obstacle.Cause == vrrp.CauseWaiting && was.obstacle.Cause != vrrp.CauseNone
 	switch {
 	case running:
-		was.waiting = plan.Obstacle{}
+		was.obstacle = plan.Obstacle{}
 	case w.Obstacle.Cause != vrrp.CauseNone && !gone:
-		was.waiting = w.Obstacle
+		was.obstacle = w.Obstacle
 	}
 	was.running = running
-	k.sayWay(w, m, was, r, log)
+	k.logMACMode(w, m, was, r, log)
 }
 
-// sayWay logs how a Virtual Router has its virtual MAC, and what is doubtful on the host.
-func (k *keeper) sayWay(w *plan.Want, m *plan.Installed, was *remembered, r *reconcile.Result, log *logrus.Entry) {
-	if m.Entry == nil || was.way == m.Entry.MACMode && was.on == m.Entry.Ifindex {
+// logMACMode logs how a Virtual Router gets its virtual MAC, and warnings about the host,
+// whenever the mode or the interface changes.
+func (k *keeper) logMACMode(w *plan.Want, m *plan.Installed, was *logged, r *reconcile.Result, log *logrus.Entry) {
+	if m.Entry == nil || was.macMode == m.Entry.MACMode && was.ifindex == m.Entry.Ifindex {
 		return
 	}
-	was.way, was.on = m.Entry.MACMode, m.Entry.Ifindex
+	was.macMode, was.ifindex = m.Entry.MACMode, m.Entry.Ifindex
 	mac := packet.VirtualMAC(w.V.Family, w.V.VRID)
-	open := k.hands.sockets.open[w.V.Interface]
+	open := k.executors.sockets.open[w.V.Interface]
 	switch m.Entry.MACMode {
 	case config.VirtualMACBPF:
-		log.Infof("its addresses are at the virtual MAC %s, by TC programs (%s)", mac, open.path.TC)
+		log.Infof("using the virtual MAC %s, by TC programs (%s)", mac, open.path.TC)
 	case config.VirtualMACMacvlan:
-		log.Infof("its addresses are at the virtual MAC %s, on the macvlan %s", mac, link.NewDevice(m.Entry.Ifindex, w.V.Family, w.V.VRID).Name)
+		log.Infof("using the virtual MAC %s, on the macvlan %s", mac, link.NewDevice(m.Entry.Ifindex, w.V.Family, w.V.VRID).Name)
 	case config.VirtualMACOff:
 		if w.MACReason != "" {
-			log.Warnf("no virtual MAC, its addresses are at the interface's own: %s", w.MACReason)
+			log.Warnf("no virtual MAC, using the MAC of the interface: %s", w.MACReason)
 		}
 	}
 	seen := plan.HostFacts{Interfaces: r.Now.Interfaces, Ours: k.ours, Fenced: open != nil && open.path.Unfenced == nil}
@@ -464,12 +471,12 @@ func (k *keeper) sayWay(w *plan.Want, m *plan.Installed, was *remembered, r *rec
 	}
 }
 
-// comeback is why a router begins to take part that had not.
-func comeback(was *remembered) vrrp.Cause {
+// resumeCause returns the cause with which a waiting router begins to take part.
+func resumeCause(was *logged) vrrp.Cause {
 	if was == nil {
 		return vrrp.CauseStarting
 	}
-	switch stopped := was.waiting.Cause; stopped {
+	switch stopped := was.obstacle.Cause; stopped {
 	case vrrp.CauseNone, vrrp.CauseWaiting:
 		return vrrp.CauseStarting
 	case vrrp.CauseInterfaceDown:
@@ -487,14 +494,14 @@ func comeback(was *remembered) vrrp.Cause {
 	}
 }
 
-// view is what is known of a Virtual Router, for people.
-func (k *keeper) view(w *plan.Want, m *plan.Installed, host map[int]*link.Interface, f *reconcile.Failure) view {
-	v := view{
-		config: &w.V.Router.Router, guard: k.hands.guards.of(w.V),
-		since: k.known[w.V.ID].since, maintenance: k.conditions.Maintenance(w.V.Router.Name),
+// describe returns the details of a Virtual Router.
+func (k *keeper) describe(w *plan.Want, m *plan.Installed, host map[int]*link.Interface, f *reconcile.Failure) details {
+	v := details{
+		config: &w.V.Router.Router, guard: k.executors.guards.of(w.V),
+		since: k.logged[w.V.ID].since, maintenance: k.conditions.Maintenance(w.V.Router.Name),
 	}
 	if cause, _ := k.conditions.Fault(w.V.Router.Name); cause == vrrp.CauseWaiting {
-		v.brief = true
+		v.briefly = true
 	}
 	v.running = m.Loop != nil && m.Loop.Binding != nil
 	if !v.running {
@@ -504,20 +511,20 @@ func (k *keeper) view(w *plan.Want, m *plan.Installed, host map[int]*link.Interf
 		case w.Obstacle.Cause != vrrp.CauseNone:
 			v.waiting = w.Obstacle.String()
 		default:
-			v.waiting = "it is about to take part"
+			v.waiting = "it is about to start"
 		}
 	}
-	open := k.hands.sockets.open[w.V.Interface]
+	open := k.executors.sockets.open[w.V.Interface]
 	if open == nil || host[open.Ifindex] == nil {
 		return v
 	}
 	i := host[open.Ifindex]
 	v.ifindex, v.up, v.device = i.Index, i.Up && i.Running, i.Index
-	v.receive, v.why, v.fence = open.path.Kind, open.path.Why, open.path.TC
+	v.receive, v.receiveReason, v.fence = open.path.Kind, open.path.Why, open.path.TC
 	if m.Entry != nil {
-		v.mac, v.peers = m.Entry.MACMode, m.Entry.Peers
+		v.macMode, v.peers = m.Entry.MACMode, m.Entry.Peers
 	}
-	if v.mac == config.VirtualMACMacvlan {
+	if v.macMode == config.VirtualMACMacvlan {
 		v.macvlan = link.NewDevice(i.Index, w.V.Family, w.V.VRID).Name
 	}
 	if v.running {
@@ -526,22 +533,22 @@ func (k *keeper) view(w *plan.Want, m *plan.Installed, host map[int]*link.Interf
 	return v
 }
 
-// all returns what is known of each Virtual Router, which isn't to be changed.
-func (k *keeper) all() map[router.ID]view {
+// allDetails returns the details of each Virtual Router. The caller must not change the map.
+func (k *keeper) allDetails() map[router.ID]details {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.views
+	return k.details
 }
 
-// ours reports whether a virtual address is where a running router has put it.
+// ours reports whether an address is on an interface because a running router has put it there.
 func (k *keeper) ours(ifindex int, a netip.Addr) bool {
 	is := func(p netip.Prefix) bool { return p.Addr() == a }
-	for _, v := range k.all() {
+	for _, v := range k.allDetails() {
 		if v.device == ifindex && (slices.ContainsFunc(v.config.Assigned(packet.IPv4), is) || slices.ContainsFunc(v.config.Assigned(packet.IPv6), is)) {
 			return true
 		}
 		if slices.ContainsFunc(v.config.Extra, func(e routing.Placed) bool { return e.Address.Addr() == a }) {
-			return true // wherever it is
+			return true // on whichever interface
 		}
 	}
 	return false

@@ -23,8 +23,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// The routers of most tests: an Active one that takes over fast, and a Backup that hears
-// nobody for longer than any test takes.
+// The routers of most tests: web becomes Active quickly, and spare stays Backup, because its
+// interval is longer than any test.
 const (
 	web   = `{name: web, interface: eth0, vrid: 51, interval: 50ms, addresses: [198.18.0.10/24]}`
 	spare = `{name: spare, interface: eth0, vrid: 52, interval: 40s, addresses: [198.18.0.20/24]}`
@@ -35,14 +35,14 @@ func TestKeeper(t *testing.T) {
 	r.active(v4(51))
 	r.backup(v4(52))
 	r.has("eth0", "198.18.0.10/24")
-	r.told("its addresses are at the virtual MAC 00:00:5e:00:01:33, by TC programs")
+	r.logs("using the virtual MAC 00:00:5e:00:01:33, by TC programs")
 	if !r.ours(r.index("eth0"), netip.MustParseAddr("198.18.0.10")) || r.ours(r.index("eth0"), netip.MustParseAddr("198.18.0.1")) {
 		t.Error("the keeper doesn't know its addresses")
 	}
-	if got := r.answered(v4(51)); !slices.Equal(got, []netip.Addr{netip.MustParseAddr("198.18.0.10")}) {
+	if got := r.answersFor(v4(51)); !slices.Equal(got, []netip.Addr{netip.MustParseAddr("198.18.0.10")}) {
 		t.Error("answers for ", got)
 	}
-	if v := r.all()[v4(51)]; !v.running || v.mac != config.VirtualMACBPF || v.device != v.ifindex || v.fence == "" || v.receive == "" {
+	if v := r.allDetails()[v4(51)]; !v.running || v.macMode != config.VirtualMACBPF || v.device != v.ifindex || v.fence == "" || v.receive == "" {
 		t.Errorf("%+v", v)
 	}
 }
@@ -53,8 +53,8 @@ func (r *rig) index(name string) int {
 	return l.Attrs().Index
 }
 
-// A macvlan has the addresses, and the interface the settings that it needs, which are
-// the old ones afterwards.
+// A macvlan has the addresses, and its interface has the settings that macvlans need. The old
+// settings are restored at the end.
 func TestKeeperMacvlan(t *testing.T) {
 	r := newRig(t).start(`{interface: eth0, vrid: 51, interval: 50ms, virtual_mac: macvlan, addresses: [198.18.0.10/24, "2001:db8::10/64"]}`)
 	r.active(v4(51), v6(51))
@@ -62,18 +62,18 @@ func TestKeeperMacvlan(t *testing.T) {
 	if len(names) != 2 {
 		t.Fatal(names)
 	}
-	r.told("on the macvlan " + names[0])
-	if v := r.all()[v4(51)]; !slices.Contains(names, v.macvlan) || v.device == v.ifindex {
+	r.logs("on the macvlan " + names[0])
+	if v := r.allDetails()[v4(51)]; !slices.Contains(names, v.macvlan) || v.device == v.ifindex {
 		t.Errorf("%+v", v)
 	}
-	r.has(r.all()[v4(51)].macvlan, "198.18.0.10/24")
+	r.has(r.allDetails()[v4(51)].macvlan, "198.18.0.10/24")
 
-	l, err := r.node.Netlink().LinkByName(r.all()[v4(51)].macvlan)
+	l, err := r.node.Netlink().LinkByName(r.allDetails()[v4(51)].macvlan)
 	r.must(err)
 	r.must(r.node.Netlink().LinkDel(l))
-	r.told("was removed by somebody else")
+	r.logs("another program removed the macvlan")
 	r.active(v4(51))
-	r.has(r.all()[v4(51)].macvlan, "198.18.0.10/24")
+	r.has(r.allDetails()[v4(51)].macvlan, "198.18.0.10/24")
 
 	// Back to the interface, and to macvlans again.
 	r.reload(`{interface: eth0, vrid: 51, interval: 50ms, virtual_mac: "off", addresses: [198.18.0.10/24]}`)
@@ -94,8 +94,8 @@ func lineWith(text, part string) string {
 	return "no line with " + part
 }
 
-// A macvlan goes with its interface, is made anew with the next one, and an interface that
-// is called something else at the end gets its settings back.
+// A macvlan goes with its interface and is created again on the next one. An interface that was
+// renamed gets its settings back at the end.
 func TestKeeperMacvlanInterfaceReplaced(t *testing.T) {
 	r := newRig(t).start(`{interface: eth0, vrid: 51, interval: 50ms, virtual_mac: macvlan, addresses: [198.18.0.10/24]}
 	{interface: eth0, vrid: 52, interval: 50ms, virtual_mac: macvlan, addresses: [198.18.0.20/24]}`)
@@ -106,37 +106,37 @@ func TestKeeperMacvlanInterfaceReplaced(t *testing.T) {
 	r.must(err)
 	r.port = port
 	r.active(v4(51), v4(52))
-	r.has(r.all()[v4(51)].macvlan, "198.18.0.10/24")
+	r.has(r.allDetails()[v4(51)].macvlan, "198.18.0.10/24")
 	r.reload(`{interface: eth0, vrid: 51, interval: 50ms, virtual_mac: macvlan, addresses: [198.18.0.20/24]}
 	{interface: eth0, vrid: 52, interval: 50ms, virtual_mac: macvlan, addresses: [198.18.0.10/24]}`)
 	r.active(v4(51), v4(52))
-	r.has(r.all()[v4(51)].macvlan, "198.18.0.20/24")
-	r.has(r.all()[v4(52)].macvlan, "198.18.0.10/24")
+	r.has(r.allDetails()[v4(51)].macvlan, "198.18.0.20/24")
+	r.has(r.allDetails()[v4(52)].macvlan, "198.18.0.10/24")
 	r.must(r.node.Rename("eth0", "lan0"))
 	r.until("it is the same under another name", func() bool { return r.causes.has(vrrp.CauseInterfaceRenamed) })
 	r.active(v4(51), v4(52))
 	before := r.before
-	r.before = "" // under another name, and with another MAC
+	r.before = "" // eth0 has another name and another MAC
 	r.finish()
 	r.must(r.node.Rename("lan0", "eth0"))
 	for _, line := range newLines(before, r.host()) {
 		if !strings.HasPrefix(line, "interface eth0") {
-			t.Error("stays: ", line)
+			t.Error("left on the host: ", line)
 		}
 	}
 }
 
-// A stop while routers begin to take part leaves nothing either.
+// A stop while routers start leaves nothing behind.
 func TestKeeperStopsAtOnce(t *testing.T) {
 	for range 3 {
 		r := newRig(t).start(`{interface: eth0, vrid: 51, interval: 10ms, virtual_mac: macvlan, addresses: [198.18.0.10/24, "2001:db8::10/64"]}
 		{interface: eth0, vrid: 52, interval: 10ms, addresses: [198.18.0.20/24], routes: [{to: 203.0.113.0/24, via: 198.18.0.99}]}`)
-		<-r.begun
+		<-r.started
 		r.finish()
 	}
 }
 
-// Settings that somebody resets are made again.
+// Settings that another program resets are set again.
 func TestKeeperSettings(t *testing.T) {
 	r := newRig(t).start(`{interface: eth0, vrid: 51, interval: 50ms, virtual_mac: macvlan, addresses: [198.18.0.10/24]}`)
 	r.active(v4(51))
@@ -169,23 +169,23 @@ func TestKeeperUnicast(t *testing.T) {
 	r.before = r.host()
 	r.start(to + "\n" + spare)
 	r.active(v4(51), v6(51))
-	if v := r.all()[v4(51)]; v.mac != config.VirtualMACOff || len(v.peers) != 1 {
+	if v := r.allDetails()[v4(51)]; v.macMode != config.VirtualMACOff || len(v.peers) != 1 {
 		t.Errorf("%+v", v)
 	}
 	second := `{interface: eth0, vrid: 53, interval: 50ms, unicast: {peers: [198.18.0.3]}, addresses: [198.18.0.30/24]}`
 	r.reload(to + "\n" + second)
 	r.active(v4(51), v4(53))
-	r.reload(second) // the socket stays, for it
+	r.reload(second) // the socket stays open for this router
 	r.active(v4(53))
 	r.lacks("eth0", "198.18.0.10/24")
 	r.reload(strings.Replace(second, "unicast: {peers: [198.18.0.3]}, ", "", 1))
 	r.active(v4(53))
-	if v := r.all()[v4(53)]; v.mac != config.VirtualMACBPF || len(v.peers) != 0 {
+	if v := r.allDetails()[v4(53)]; v.macMode != config.VirtualMACBPF || len(v.peers) != 0 {
 		t.Errorf("%+v", v)
 	}
 }
 
-// Extra addresses, routes and rules come and go with the addresses.
+// Extra addresses, routes and rules are added and removed with the addresses.
 func TestKeeperRouting(t *testing.T) {
 	r := newRig(t)
 	_, err := r.lan.Connect(r.node, "eth1", "198.19.0.1/24")
@@ -196,7 +196,7 @@ func TestKeeperRouting(t *testing.T) {
 	r.has("eth0", "198.18.0.11/24")
 	r.has("eth1", "198.19.0.10/24")
 	if !r.ours(r.index("eth1"), netip.MustParseAddr("198.19.0.10")) {
-		t.Error("the address on eth1 is taken for somebody's")
+		t.Error("the address on eth1 isn't recognized as ours")
 	}
 	there := func(what string) func() bool { return func() bool { return strings.Contains(r.host(), what) } }
 	r.until("there is the route", there("203.0.113.0/24"))
@@ -210,7 +210,7 @@ func TestKeeperRouting(t *testing.T) {
 	r.until("the route is gone", func() bool { return !strings.Contains(r.host(), "203.0.113.0/24") })
 }
 
-// An interface that goes away is waited for.
+// The keeper waits for an interface that disappears.
 func TestKeeperInterfaceReplaced(t *testing.T) {
 	r := newRig(t).start(web)
 	r.active(v4(51))
@@ -221,10 +221,10 @@ func TestKeeperInterfaceReplaced(t *testing.T) {
 	r.port = port
 	r.active(v4(51))
 	r.has("eth0", "198.18.0.10/24")
-	r.before = "" // it has another MAC
+	r.before = "" // eth0 has another MAC
 }
 
-// A renamed interface is the same: its routers go on, and give the addresses back.
+// Routers stay on a renamed interface, and remove their addresses from it at the end.
 func TestKeeperInterfaceRenamed(t *testing.T) {
 	r := newRig(t).start(web)
 	r.active(v4(51))
@@ -252,43 +252,43 @@ func TestKeeperInterfaceDown(t *testing.T) {
 	r.waiting(v4(51), "has no IPv4 address of its own")
 	r.must(r.node.AddAddress("eth0", rigAddress))
 	r.active(v4(51))
-	r.before = "" // setting it down has changed the addresses of IPv6
+	r.before = "" // IPv6 addresses are lost when an interface is set down
 }
 
-// With an MTU that is too small a router waits; that IPv6 isn't possible for a moment ends
-// memberships, which are begun again.
+// A router waits while the MTU is too small. The kernel then ends IPv6 and its memberships, and
+// the keeper joins the groups again.
 func TestKeeperMTU(t *testing.T) {
 	r := newRig(t).start(`{interface: eth0, vrid: 51, interval: 50ms, families_together: false, addresses: [198.18.0.10/24, "2001:db8::10/64"]}`)
 	r.active(v4(51), v6(51))
 	l, err := r.node.Netlink().LinkByName("eth0")
 	r.must(err)
-	r.must(r.node.Netlink().LinkSetMTU(l, 600)) // the kernel ends IPv6 with less than 1280
+	r.must(r.node.Netlink().LinkSetMTU(l, 600)) // below 1280 the kernel disables IPv6
 	r.waiting(v6(51), "no IPv6 link-local address")
 	r.active(v4(51))
 	r.must(r.node.Netlink().LinkSetMTU(l, 1500))
 	r.must(r.node.AddAddress("eth0", "fe80::1/64"))
 	r.active(v4(51), v6(51))
-	r.told("was no member of ff02::12 any more")
+	r.logs("the kernel had ended the membership in ff02::12")
 }
 
-// What a stranger does to addresses is undone.
+// Changes of addresses by other programs are undone.
 func TestKeeperStrangers(t *testing.T) {
 	r := newRig(t).start(web + "\n" + spare)
 	r.active(v4(51))
 	r.backup(v4(52))
 	r.must(r.node.RemoveAddress("eth0", "198.18.0.10/24"))
 	r.has("eth0", "198.18.0.10/24")
-	r.told("address 198.18.0.10/24 on eth0 was removed by somebody else")
-	if r.hands.takings.guardian.Count(v4(51)) == 0 {
-		t.Error("it isn't counted")
+	r.logs("address 198.18.0.10/24 on eth0 was removed by another program")
+	if r.executors.routers.restorations.Count(v4(51)) == 0 {
+		t.Error("the restored address isn't counted")
 	}
 	r.must(r.node.AddAddress("eth0", "198.18.0.20/24"))
-	r.told("this router is Backup, and address 198.18.0.20/24 is on its interface: removing it")
+	r.logs("this router is Backup, but address 198.18.0.20/24 is on its interface: removing it")
 	r.lacks("eth0", "198.18.0.20/24")
 	r.backup(v4(52))
 }
 
-// What somebody deletes from the kernel's maps is put back.
+// Deleted entries of the BPF maps are restored.
 func TestKeeperMapEntryDeleted(t *testing.T) {
 	r := newRig(t).start(web)
 	r.active(v4(51))
@@ -302,21 +302,21 @@ func TestKeeperMapEntryDeleted(t *testing.T) {
 		return errors.Join(err, m.Delete(key), m.Close())
 	}))
 	if r.dp.Missing(k) == nil {
-		t.Fatal("nothing was deleted")
+		t.Fatal("no entry was deleted")
 	}
-	r.until("it is there again", func() bool { return r.dp.Missing(k) == nil })
-	r.told("was removed by somebody else, putting it back")
+	r.until("the entry is restored", func() bool { return r.dp.Missing(k) == nil })
+	r.logs("was removed by another program, restoring it")
 }
 
-// A journal that is removed is written again.
+// A journal that was removed is written again.
 func TestKeeperJournalRemoved(t *testing.T) {
 	r := newRig(t).start(web)
 	r.active(v4(51))
 	for _, name := range r.journals() {
 		r.must(os.Remove(name))
 	}
-	r.told("somebody has removed the journal")
-	r.until("it is there again", func() bool { return len(r.journals()) > 0 })
+	r.logs("another program removed the journal")
+	r.until("the journal exists again", func() bool { return len(r.journals()) > 0 })
 }
 
 func (r *rig) journals() (all []string) {
@@ -328,8 +328,8 @@ func (r *rig) journals() (all []string) {
 	return all
 }
 
-// Where there is no room for the journal, a router takes part behind the fence, and says
-// what would be if the daemon were killed. Without the fence it waits.
+// If there is no room for the journal, a router takes part behind the fence and reports a
+// problem.
 func TestKeeperJournalFull(t *testing.T) {
 	r := newRig(t)
 	r.dir = "/run/small"
@@ -366,14 +366,14 @@ func TestKeeperJournalFull(t *testing.T) {
 	fill("filler2")
 	r.run(web)
 	r.active(v4(51))
-	r.until("the problem is told", func() bool {
+	r.until("the problem is reported", func() bool {
 		return slices.ContainsFunc(r.problems.ByRouter()[v4(51)], func(p control.Problem) bool { return p.Kind == control.Journal })
 	})
 	r.must(r.node.Do(func() error { return errors.Join(os.Remove(r.dir+"/filler"), os.Remove(r.dir+"/filler2")) }))
 	r.finish()
 }
 
-// A Virtual Router that another process runs waits for it.
+// A Virtual Router waits while another process runs it.
 func TestKeeperClaimed(t *testing.T) {
 	r := newRig(t)
 	var other interface{ Close() error }
@@ -385,15 +385,15 @@ func TestKeeperClaimed(t *testing.T) {
 	r.start(web + "\n" + spare)
 	r.backup(v4(52))
 	r.waiting(v4(51), "another failoverd already runs VRID 51 on eth0")
-	r.until("the problem is told", func() bool {
+	r.until("the problem is reported", func() bool {
 		return slices.ContainsFunc(r.problems.ByRouter()[v4(51)], func(p control.Problem) bool { return p.Kind == control.Stuck })
 	})
 	r.must(other.Close())
 	r.active(v4(51))
 }
 
-// An address moves from one router to another in one reload, and two are swapped: each
-// belongs to one router at every moment.
+// An address moves from one router to another in one reload, and two addresses are swapped. Each
+// belongs to exactly one router at every moment.
 func TestKeeperMoves(t *testing.T) {
 	const one, two = `{name: one, interface: eth0, vrid: 51, interval: 50ms, addresses: [`, `{name: two, interface: eth0, vrid: 52, interval: 50ms, addresses: [`
 	r := newRig(t).start(one + "198.18.0.10/24, 198.18.0.11/24]}\n" + two + "198.18.0.20/24]}")
@@ -411,7 +411,7 @@ func TestKeeperMoves(t *testing.T) {
 			for _, a := range strings.Split(c[n], ", ") {
 				want = append(want, netip.MustParsePrefix(a).Addr())
 			}
-			r.until("the fence knows whose it is", func() bool {
+			r.until("the fence has the right router", func() bool {
 				now, known := r.dp.Router(keyOf(id, r.index("eth0")))
 				return known && slices.Equal(now.Addresses, want)
 			})
@@ -419,10 +419,10 @@ func TestKeeperMoves(t *testing.T) {
 	}
 	r.reload("")
 	r.lacks("eth0", "198.18.0.10/24", "198.18.0.11/24", "198.18.0.20/24")
-	r.until("nothing is known of them", func() bool { return len(r.all()) == 0 && len(r.dp.Routers()) == 0 })
+	r.until("nothing is known of them", func() bool { return len(r.allDetails()) == 0 && len(r.dp.Routers()) == 0 })
 }
 
-// Changes that can't be made in place restart a router, others don't.
+// Changes that can't be made in place restart a router; others don't.
 func TestKeeperReload(t *testing.T) {
 	r := newRig(t).start(web)
 	r.active(v4(51))
@@ -433,7 +433,7 @@ func TestKeeperReload(t *testing.T) {
 	}
 	since := entered()
 	r.reload(strings.Replace(web, "{", "{priority: 150, ", 1))
-	r.told("priority 150 instead of 100")
+	r.logs("priority changed from 100 to 150")
 	if r.active(v4(51)); entered() != since {
 		t.Error("another priority has restarted the router")
 	}
@@ -446,10 +446,10 @@ func TestKeeperReload(t *testing.T) {
 	r.active(v4(51))
 	r.reload(`{name: web, interface: eth0, vrid: 51, interval: 50ms, xdp_mode: generic, addresses: [198.18.0.10/24]}`)
 	r.active(v4(51))
-	r.until("the port has the other mode", func() bool { return strings.Contains(r.all()[v4(51)].receive, "generic") })
+	r.until("the port has the other mode", func() bool { return strings.Contains(r.allDetails()[v4(51)].receive, "generic") })
 }
 
-// What is known of the surroundings of a router is heeded.
+// Faults and weights of a router take effect.
 func TestKeeperConditions(t *testing.T) {
 	r := newRig(t).start(web)
 	r.active(v4(51))
@@ -463,37 +463,37 @@ func TestKeeperConditions(t *testing.T) {
 		r.conditions.SetFault("web", "check", cause, detail)
 		r.waiting(v4(51), text)
 		r.lacks("eth0", "198.18.0.10/24")
-		if v := r.all()[v4(51)]; v.brief != (cause == vrrp.CauseWaiting) || v.maintenance != (cause == vrrp.CauseMaintenance) || v.since == 0 {
+		if v := r.allDetails()[v4(51)]; v.briefly != (cause == vrrp.CauseWaiting) || v.maintenance != (cause == vrrp.CauseMaintenance) || v.since == 0 {
 			t.Errorf("%+v", v)
 		}
 		r.conditions.SetFault("web", "check", vrrp.CauseNone, "")
 		r.active(v4(51))
 	}
 	r.conditions.SetWeight("web", "check", -50)
-	r.told("priority 50 instead of 100")
+	r.logs("priority changed from 100 to 50")
 	r.settle()
 }
 
-// An owner's addresses are the host's, and stay.
+// The addresses of an address owner belong to the host and stay.
 func TestKeeperOwner(t *testing.T) {
 	r := newRig(t)
 	r.must(r.node.AddAddress("eth0", "198.18.0.10/24"))
 	r.before = r.host()
 	r.start(`{name: web, interface: eth0, vrid: 51, priority: 255, interval: 50ms, accept: false, addresses: [198.18.0.10/24], authentication: {type: hmac, keys: [{id: 1, file: ` + keyFile(t, 32) + `}], send: 1}}`)
 	r.active(v4(51))
-	if v := r.all()[v4(51)]; v.guard == nil {
+	if v := r.allDetails()[v4(51)]; v.guard == nil {
 		t.Errorf("%+v", v)
 	}
 }
 
-// Without anybody to wait, what can't be used ends the daemon.
+// If nothing may be waited for, an interface or an address that can't be used ends the daemon.
 func TestKeeperRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		routers string
 		prepare func(*rig)
 		text    string
 	}{
-		"a stranger has the address": {web, func(r *rig) { r.must(r.node.AddAddress("eth0", "198.18.0.10/24")) }, "198.18.0.10 is on eth0 already"},
+		"a stranger has the address": {web, func(r *rig) { r.must(r.node.AddAddress("eth0", "198.18.0.10/24")) }, "198.18.0.10 is already on eth0"},
 		"it is claimed": {web, func(r *rig) {
 			r.must(r.node.Do(func() error {
 				held, errs := link.Claim(packet.Key{Ifindex: r.index("eth0"), Family: packet.IPv4, VRID: 51})
@@ -522,12 +522,12 @@ func TestKeeperRefuses(t *testing.T) {
 		r.waits = false
 		r.start(web)
 		r.active(v4(51))
-		r.must(r.port.Pull()) // that is no reason to end, later
+		r.must(r.port.Pull()) // after the start, this doesn't end the daemon
 		r.waiting(v4(51), "no carrier")
 	})
 }
 
-// A reload that waits is answered when the daemon ends.
+// A waiting reload is answered when the daemon ends.
 func TestKeeperReloadWhileLeaving(t *testing.T) {
 	r := newRig(t).start(web)
 	r.active(v4(51))
@@ -539,9 +539,9 @@ func TestKeeperReloadWhileLeaving(t *testing.T) {
 	}
 }
 
-// Why a router begins to take part follows from what kept it from that.
-func TestComeback(t *testing.T) {
-	if got := comeback(nil); got != vrrp.CauseStarting {
+// The cause of a start follows from what the router has waited for.
+func TestResumeCause(t *testing.T) {
+	if got := resumeCause(nil); got != vrrp.CauseStarting {
 		t.Error("a new one: ", got)
 	}
 	for was, want := range map[vrrp.Cause]vrrp.Cause{
@@ -549,13 +549,13 @@ func TestComeback(t *testing.T) {
 		vrrp.CauseInterfaceRemoved: vrrp.CauseInterfaceBack, vrrp.CauseNoAddress: vrrp.CauseAddressBack, vrrp.CauseFault: vrrp.CauseRecovered,
 		vrrp.CauseGroup: vrrp.CauseRecovered, vrrp.CauseMaintenance: vrrp.CauseMaintained, vrrp.CauseCannotSend: vrrp.CauseCannotSend,
 	} {
-		if got := comeback(&remembered{waiting: plan.Obstacle{Cause: was}}); got != want {
+		if got := resumeCause(&logged{obstacle: plan.Obstacle{Cause: was}}); got != want {
 			t.Errorf("after %s: %s", was, got)
 		}
 	}
 }
 
-// What isn't as the configuration would have it is said when a router gets its way.
+// Differences from what the configuration suggests are logged when a router gets its MAC mode.
 func TestKeeperWarns(t *testing.T) {
 	r := newRig(t)
 	r.must(r.node.Netlink().LinkAdd(&netlink.Macvlan{LinkAttrs: netlink.LinkAttrs{Name: "mv0", ParentIndex: r.index("eth0")}, Mode: netlink.MACVLAN_MODE_BRIDGE}))
@@ -564,6 +564,6 @@ func TestKeeperWarns(t *testing.T) {
 	r.before = r.host()
 	r.start(`{interface: mv0, vrid: 51, interval: 50ms, addresses: [198.19.0.10/32]}`)
 	r.active(router.ID{Interface: "mv0", Family: packet.IPv4, VRID: 51})
-	r.told("no virtual MAC, its addresses are at the interface's own")
-	r.told("code=" + plan.HostPrefix)
+	r.logs("no virtual MAC, using the MAC of the interface")
+	r.logs("code=" + plan.HostPrefix)
 }

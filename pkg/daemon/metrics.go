@@ -16,65 +16,64 @@ import (
 	"github.com/failoverd/failoverd/pkg/process"
 )
 
-// takenRetry is how long to wait before a port that another process had is tried again.
+// takenRetry is the delay before a port that another process uses is tried again.
 const takenRetry = 5 * time.Second
 
-// scrapes serves the metrics, where the configuration says.
-type scrapes struct {
-	source metrics.Source
-	log    *logrus.Logger
-	server *stdlog.Logger // of the server
-	failed chan error     // of a server that has ended by itself
+// metricsServer serves the metrics on the configured address.
+type metricsServer struct {
+	source    metrics.Source
+	log       *logrus.Logger
+	serverLog *stdlog.Logger // for the HTTP server's errors
+	failed    chan error     // the error of a server that has ended unexpectedly
 
-	mu    sync.Mutex
-	given config.Global
-	close func() // ends the server
-	// awaited is what was asked for while another process has the port, or nil.
+	mu      sync.Mutex
+	serving config.Global
+	close   func() // ends the server
+	// awaited has the settings that can't be used because another process has the port, else nil.
 	awaited *config.Global
 }
 
-func newScrapes(source metrics.Source, log *logrus.Logger) *scrapes {
-	return &scrapes{
-		source: source, log: log, server: process.NewServerLog(log, "metrics"),
-		failed: make(chan error, 1), given: off(), close: func() {},
+func newMetricsServer(source metrics.Source, log *logrus.Logger) *metricsServer {
+	return &metricsServer{
+		source: source, log: log, serverLog: process.NewServerLog(log, "metrics"),
+		failed: make(chan error, 1), serving: off(), close: func() {},
 	}
 }
 
 func off() config.Global { return config.Global{Metrics: config.Off} }
 
-// begin makes the configuration's settings those of the metrics at the start. Every user
-// may take a port, and must not keep the addresses from being served: so it is waited
-// for.
-func (s *scrapes) begin(g config.Global) error {
+// start applies the settings at the start. A port that another process uses is no error, because
+// any user may take one, and that must not keep the daemon from serving the addresses. It is
+// tried again later.
+func (s *metricsServer) start(g config.Global) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := s.open(g)
 	if errors.Is(err, metrics.ErrTaken) {
-		s.await(g, err)
+		s.retryLater(g, err)
 		return nil
 	}
 	return err
 }
 
-func (s *scrapes) await(g config.Global, err error) {
-	s.log.WithError(err).Error("metrics are not served, trying again")
+func (s *metricsServer) retryLater(g config.Global, err error) {
+	s.log.WithError(err).Error("could not serve metrics, trying again")
 	s.awaited = &g
 	time.AfterFunc(takenRetry, s.retry)
 }
 
-// set makes the configuration's settings those of the metrics. If that fails they
-// stay as they are.
-func (s *scrapes) set(g config.Global) error {
+// reload applies the settings of a reload. After an error the old ones are in use again.
+func (s *metricsServer) reload(g config.Global) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.given
+	before := s.serving
 	if s.awaited != nil {
 		before = *s.awaited
 	}
 	if g.Metrics == before.Metrics && g.MetricsCompat == before.MetricsCompat {
 		return nil
 	}
-	// The new address may be the same port on more or fewer of the host's.
+	// Close first: the new address may be the same port on more or fewer of the host's addresses.
 	s.close()
 	s.awaited = nil
 	err := s.open(g)
@@ -83,29 +82,29 @@ func (s *scrapes) set(g config.Global) error {
 	}
 	again := s.open(before)
 	if errors.Is(again, metrics.ErrTaken) {
-		s.await(before, again)
+		s.retryLater(before, again)
 		again = nil
 	}
 	return errors.Join(err, again)
 }
 
-// retry tries to serve what is waited for.
-func (s *scrapes) retry() {
+// retry tries again to serve with the awaited settings.
+func (s *metricsServer) retry() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.awaited == nil {
 		return
 	}
 	if err := s.open(*s.awaited); err != nil {
-		time.AfterFunc(takenRetry, s.retry) // it was said
+		time.AfterFunc(takenRetry, s.retry) // the error was logged before
 		return
 	}
 	s.awaited = nil
-	s.log.WithField("address", s.given.Metrics).Info("metrics are served")
+	s.log.WithField("address", s.serving.Metrics).Info("serving metrics")
 }
 
-func (s *scrapes) open(g config.Global) error {
-	s.given, s.close = off(), func() {}
+func (s *metricsServer) open(g config.Global) error {
+	s.serving, s.close = off(), func() {}
 	if g.Metrics != config.Off {
 		l, err := metrics.Listen(g.Metrics)
 		if err != nil {
@@ -115,10 +114,10 @@ func (s *scrapes) open(g config.Global) error {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			if err := metrics.Serve(ctx, l, metrics.Handler(s.source, g.MetricsCompat != config.Off), s.server); err != nil {
+			if err := metrics.Serve(ctx, l, metrics.Handler(s.source, g.MetricsCompat != config.Off), s.serverLog); err != nil {
 				select {
 				case s.failed <- err:
-				default: // one is enough
+				default: // an earlier error is waiting
 				}
 			}
 		}()
@@ -127,12 +126,12 @@ func (s *scrapes) open(g config.Global) error {
 			<-done
 		}
 	}
-	s.given = g
+	s.serving = g
 	return nil
 }
 
-// run waits until ctx ends, and with it the serving, or until that fails.
-func (s *scrapes) run(ctx context.Context) error {
+// run returns when ctx has ended and the server with it, or when the server fails.
+func (s *metricsServer) run(ctx context.Context) error {
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()

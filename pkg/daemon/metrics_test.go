@@ -14,13 +14,13 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 )
 
-// silent has nothing to show.
+// silent is a source without metrics.
 type silent struct{}
 
 func (silent) Status() (control.Status, error) { return control.Status{}, nil }
 func (silent) Stats() (control.Stats, error)   { return control.Stats{}, nil }
 
-// Whoever has the port keeps failoverd from nothing: the metrics are there when the
+// If another process has the port, failoverd starts all the same, and serves the metrics when the
 // port is free.
 func TestMetricsPortIsTaken(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -29,13 +29,13 @@ func TestMetricsPortIsTaken(t *testing.T) {
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	s := newScrapes(silent{}, log)
+	s := newMetricsServer(silent{}, log)
 	defer func() { s.close() }()
 	g := config.Global{Metrics: taken.Addr().String(), MetricsCompat: config.Off}
-	if err := s.begin(g); err != nil {
+	if err := s.start(g); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.set(g); err != nil { // a reload without a change
+	if err := s.reload(g); err != nil { // a reload without a change
 		t.Error(err)
 	}
 	if err := taken.Close(); err != nil {
@@ -53,7 +53,7 @@ func TestMetricsPortIsTaken(t *testing.T) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.given.Metrics != g.Metrics || s.awaited != nil {
-		t.Errorf("%+v, awaited %+v", s.given, s.awaited)
+	if s.serving.Metrics != g.Metrics || s.awaited != nil {
+		t.Errorf("%+v, awaited %+v", s.serving, s.awaited)
 	}
 }

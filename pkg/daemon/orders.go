@@ -22,13 +22,13 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// DefaultStateDir is where orders are kept that hold beyond a restart.
+// DefaultStateDir is the directory of the orders that hold beyond a restart.
 const DefaultStateDir = "/var/lib/failoverd"
 
-// administrator is the source of conditions that are orders.
+// administrator is the name of the administrator's orders as a source of faults and weights.
 const administrator = "administrator"
 
-// orders are what the administrator has said about configured routers, by name.
+// orders are the administrator's orders, by the name of the router.
 type orders struct {
 	Maintenance map[string]bool `json:"maintenance"`
 	Priority    map[string]int  `json:"priority"`
@@ -46,16 +46,16 @@ func (o orders) equal(p orders) bool {
 	return maps.Equal(o.Maintenance, p.Maintenance) && maps.Equal(o.Priority, p.Priority)
 }
 
-// book keeps the orders: all of them, and those that hold beyond a restart.
-type book struct {
-	path    string // of the file that those are in
+// orderBook has the orders in force, and the subset of them that holds beyond a restart.
+type orderBook struct {
+	path    string // of the file with the lasting orders
 	current orders
 	lasting orders
 }
 
-// openBook reads the orders of earlier runs.
-func openBook(dir string) (*book, error) {
-	b := &book{path: filepath.Join(dir, "orders.json"), current: noOrders(), lasting: noOrders()}
+// openOrderBook reads the lasting orders of earlier runs.
+func openOrderBook(dir string) (*orderBook, error) {
+	b := &orderBook{path: filepath.Join(dir, "orders.json"), current: noOrders(), lasting: noOrders()}
 	err := hostdir.Check(dir)
 	var content []byte
 	if err == nil {
@@ -66,20 +66,20 @@ func openBook(dir string) (*book, error) {
 	}
 	if err == nil {
 		if wrong := json.Unmarshal(content, &b.lasting); wrong != nil {
-			err = fmt.Errorf("%w; remove %s to forget it", wrong, b.path)
+			err = fmt.Errorf("%w; remove %s to discard these orders", wrong, b.path)
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read what failoverctl maintenance and priority have said with --persist: %w", err)
+		return nil, fmt.Errorf("read the orders of failoverctl maintenance --persist and failoverctl priority --persist: %w", err)
 	}
 	maps.Copy(b.current.Maintenance, b.lasting.Maintenance)
 	maps.Copy(b.current.Priority, b.lasting.Priority)
 	return b, nil
 }
 
-// take makes an order those that hold, and if it lasts those that hold beyond a restart.
-// After an error it is neither: what can't be written down is not obeyed.
-func (b *book) take(routers []config.Router, lasts bool, change func(config.Router, *orders)) error {
+// accept puts an order into force; if it lasts, it also writes it to the file. If writing fails,
+// the order isn't put into force.
+func (b *orderBook) accept(routers []config.Router, lasts bool, change func(config.Router, *orders)) error {
 	current, lasting := b.current.clone(), b.lasting.clone()
 	for _, r := range routers {
 		change(r, &current)
@@ -89,15 +89,16 @@ func (b *book) take(routers []config.Router, lasts bool, change func(config.Rout
 	}
 	if !lasting.equal(b.lasting) {
 		if err := b.save(lasting); err != nil {
-			return fmt.Errorf("write it down: %w", err)
+			return fmt.Errorf("save the order: %w", err)
 		}
 	}
 	b.current, b.lasting = current, lasting
 	return nil
 }
 
-// save writes the lasting orders: a crash leaves the file as it was or as it is.
-func (b *book) save(lasting orders) (err error) {
+// save replaces the file of the lasting orders atomically: after a crash it has either the old or
+// the new orders.
+func (b *orderBook) save(lasting orders) (err error) {
 	if len(lasting.Maintenance) == 0 && len(lasting.Priority) == 0 {
 		if err := os.Remove(b.path); !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -130,8 +131,8 @@ func (b *book) save(lasting orders) (err error) {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// obey has the conditions of the routers follow the orders.
-func (b *book) obey(c *conditions, routers []config.Router) {
+// apply updates the conditions of routers according to the orders.
+func (b *orderBook) apply(c *conditions, routers []config.Router) {
 	for _, r := range routers {
 		cause := vrrp.CauseNone
 		if b.current.Maintenance[r.Name] {
@@ -146,9 +147,9 @@ func (b *book) obey(c *conditions, routers []config.Router) {
 	}
 }
 
-// reload forgets what holds until then. What was said of routers that are no more is
-// forgotten too, unless it lasts: they may be out of the file for a while only.
-func (b *book) reload(c *conditions, before, after []config.Router) {
+// reload discards the orders that hold only until a reload. Orders for a removed router are
+// discarded too unless they last, because the router may return to the file.
+func (b *orderBook) reload(c *conditions, before, after []config.Router) {
 	b.current.Priority = maps.Clone(b.lasting.Priority)
 	for _, r := range before {
 		if !slices.ContainsFunc(after, func(o config.Router) bool { return o.Name == r.Name }) {
@@ -159,11 +160,11 @@ func (b *book) reload(c *conditions, before, after []config.Router) {
 			c.SetWeight(r.Name, administrator, 0)
 		}
 	}
-	b.obey(c, after)
+	b.apply(c, after)
 }
 
-// named returns the configured routers of a name, all without one.
-func (d *instance) named(name string) ([]config.Router, error) {
+// routersNamed returns the configured router of a name, or all routers for an empty name.
+func (d *instance) routersNamed(name string) ([]config.Router, error) {
 	if name == "" {
 		return d.file.Routers, nil
 	}
@@ -174,64 +175,62 @@ func (d *instance) named(name string) ([]config.Router, error) {
 		}
 		names = append(names, r.Name)
 	}
-	return nil, fmt.Errorf("no router has the name %q: there are %s", name, strings.Join(names, ", "))
+	return nil, fmt.Errorf("there is no router %q: the routers are %s", name, strings.Join(names, ", "))
 }
 
-// Maintenance takes routers out of service, or back into it.
+// Maintenance takes routers out of service, or puts them back.
 func (d *instance) Maintenance(ctx context.Context, name string, on, persist bool) ([]string, error) {
-	return d.order(ctx, name, persist || !on, func(r config.Router, o *orders) {
+	return d.giveOrder(ctx, name, persist || !on, func(r config.Router, o *orders) {
 		if delete(o.Maintenance, r.Name); on {
 			o.Maintenance[r.Name] = true
 		}
 	}, fmt.Sprintf("maintenance %s", map[bool]string{true: "on", false: "off"}[on]))
 }
 
-// SetPriority gives a router another priority than the configured one; 0 gives it
-// that one back.
+// SetPriority sets the priority of a router until a reload; 0 restores the configured one.
 func (d *instance) SetPriority(ctx context.Context, name string, priority int, persist bool) ([]string, error) {
 	if priority < 0 || priority >= config.OwnerPriority {
-		return nil, fmt.Errorf("priority %d is out of range: it is 1 to 254", priority)
+		return nil, fmt.Errorf("priority %d is out of range: use 1 to 254", priority)
 	}
 	what := fmt.Sprintf("priority %d", priority)
 	if priority == 0 {
 		what = "the configured priority"
 	}
-	return d.order(ctx, name, persist || priority == 0, func(r config.Router, o *orders) {
+	return d.giveOrder(ctx, name, persist || priority == 0, func(r config.Router, o *orders) {
 		if delete(o.Priority, r.Name); priority > 0 {
 			o.Priority[r.Name] = priority
 		}
 	}, what)
 }
 
-// order carries out an order, and returns when the routers follow it. What is taken
-// back lasts, however it was given.
-func (d *instance) order(ctx context.Context, name string, lasts bool, change func(config.Router, *orders), what string) ([]string, error) {
+// giveOrder carries out an order, and returns when the routers follow it. An order that cancels
+// another one always lasts, so that it also cancels a lasting one.
+func (d *instance) giveOrder(ctx context.Context, name string, lasts bool, change func(config.Router, *orders), what string) ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	routers, err := d.named(name)
+	routers, err := d.routersNamed(name)
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, r := range routers {
 		if r.Priority == config.OwnerPriority && strings.Contains(what, "priority") {
-			return nil, fmt.Errorf("%s: the owner of its addresses (priority 255) has no other priority", r.Name)
+			return nil, fmt.Errorf("%s: the priority of an address owner (255) can't be changed", r.Name)
 		}
 		names = append(names, r.Name)
 	}
-	if err := d.book.take(routers, lasts, change); err != nil {
+	if err := d.book.accept(routers, lasts, change); err != nil {
 		return nil, err
 	}
-	d.book.obey(d.keeper.conditions, routers)
+	d.book.apply(d.keeper.conditions, routers)
 	for _, n := range names {
-		d.log.WithField("router", n).Warnf("the administrator has ordered %s", what)
+		d.log.WithField("router", n).Warnf("order of the administrator: %s", what)
 		d.history.Add(control.Event{Kind: "order", Name: n, Text: what})
 	}
 	return names, d.settle(ctx)
 }
 
-// settle waits until the ports have acted on what was known of the routers'
-// surroundings.
+// settle waits until the keeper has acted on all faults and weights set so far.
 func (d *instance) settle(ctx context.Context) error {
 	done := make(chan struct{})
 	select {
@@ -241,28 +240,28 @@ func (d *instance) settle(ctx context.Context) error {
 	}
 	select {
 	case <-done:
-		d.forgetStates()
+		d.dropCache()
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// HandOver has the Active Virtual Routers of a configured router let another host
-// have their addresses, until that one is gone.
+// HandOver makes the Active Virtual Routers of a configured router release their addresses to
+// another host, until that host is gone.
 func (d *instance) HandOver(ctx context.Context, name string) ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if name == "" {
-		return nil, errors.New("which router? give its name")
+		return nil, errors.New("the name of the router is missing")
 	}
-	routers, err := d.named(name)
+	routers, err := d.routersNamed(name)
 	if err != nil {
 		return nil, err
 	}
 	r := routers[0]
 	if r.Priority == config.OwnerPriority {
-		return nil, fmt.Errorf("%s: the owner of its addresses (priority 255) is always Active; failoverctl maintenance on %s takes it out of service", name, name)
+		return nil, fmt.Errorf("%s: an address owner (priority 255) is always Active; failoverctl maintenance on %s takes it out of service", name, name)
 	}
 	handed := false
 	for _, f := range plan.Families(&r) {
@@ -278,7 +277,7 @@ func (d *instance) HandOver(ctx context.Context, name string) ([]string, error) 
 			}
 		}
 	}
-	d.forgetStates()
+	d.dropCache()
 	if !handed {
 		return nil, fmt.Errorf("%s isn't Active on this host, so there is nothing to hand over", name)
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-func newBook(t *testing.T, dir string) *book {
+func newBook(t *testing.T, dir string) *orderBook {
 	t.Helper()
-	b, err := openBook(dir)
+	b, err := openOrderBook(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func maintain(r config.Router, o *orders) { o.Maintenance[r.Name] = true }
 
 func demote(r config.Router, o *orders) { o.Priority[r.Name] = 50 }
 
-// An order that can't be written down is none: said again, it is written.
+// An order that can't be saved isn't in force; given again, it is saved.
 func TestOrderNotWritten(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	routers := []config.Router{{Name: "a", Priority: 100}}
@@ -33,43 +33,43 @@ func TestOrderNotWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := b.take(routers, true, maintain); err == nil {
-			t.Fatal("written into what isn't a directory")
+		if err := b.accept(routers, true, maintain); err == nil {
+			t.Fatal("saved although the directory is a file")
 		}
 		if b.current.Maintenance["a"] || b.lasting.Maintenance["a"] {
-			t.Errorf("it holds all the same: %+v", b)
+			t.Errorf("the order is in force all the same: %+v", b)
 		}
 	}
 	if err := os.Remove(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.take(routers, true, maintain); err != nil {
+	if err := b.accept(routers, true, maintain); err != nil {
 		t.Fatal(err)
 	}
 	if again := newBook(t, dir); !again.current.Maintenance["a"] {
-		t.Errorf("it is forgotten after a restart: %+v", again)
+		t.Errorf("the order is lost after a restart: %+v", again)
 	}
 }
 
-// What lasts holds for a router that was out of the configuration for a while; what
-// doesn't is forgotten.
+// A lasting order still holds for a router that was out of the configuration for a while; another
+// one is discarded.
 func TestOrdersOfARouterThatComesBack(t *testing.T) {
 	out := []config.Router{{Name: "other", Priority: 100}}
 	in := append([]config.Router{{Name: "a", Priority: 100}}, out...)
 	for _, lasts := range []bool{true, false} {
 		b, c := newBook(t, t.TempDir()), newConditions()
 		for _, change := range []func(config.Router, *orders){maintain, demote} {
-			if err := b.take(in[:1], lasts, change); err != nil {
+			if err := b.accept(in[:1], lasts, change); err != nil {
 				t.Fatal(err)
 			}
 		}
-		b.obey(c, in)
+		b.apply(c, in)
 		if got := c.first("a").cause; got != vrrp.CauseMaintenance || c.Priority(in[0]) != 50 {
-			t.Fatalf("not obeyed: %v, %d", got, c.Priority(in[0]))
+			t.Fatalf("the order has no effect: %v, %d", got, c.Priority(in[0]))
 		}
 		b.reload(c, in, out)
 		if got := c.first("a").cause; got != vrrp.CauseNone {
-			t.Errorf("a router that is no more: %v", got)
+			t.Errorf("a removed router still has the fault %v", got)
 		}
 		b.reload(c, out, in)
 		want, priority := vrrp.CauseNone, 100
@@ -82,15 +82,15 @@ func TestOrdersOfARouterThatComesBack(t *testing.T) {
 	}
 }
 
-// What is taken back leaves no file.
+// When all orders are cancelled, the file is removed.
 func TestOrdersTakenBack(t *testing.T) {
 	dir := t.TempDir()
 	routers := []config.Router{{Name: "a", Priority: 100}}
 	b := newBook(t, dir)
-	if err := b.take(routers, true, maintain); err != nil {
+	if err := b.accept(routers, true, maintain); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.take(routers, true, func(r config.Router, o *orders) { delete(o.Maintenance, r.Name) }); err != nil {
+	if err := b.accept(routers, true, func(r config.Router, o *orders) { delete(o.Maintenance, r.Name) }); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(b.path); !os.IsNotExist(err) {

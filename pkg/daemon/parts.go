@@ -24,44 +24,44 @@ import (
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
-// parts are what a daemon consists of. They are built in the order of Run, each from
-// those before it, and closed the other way round.
+// parts are the parts of a daemon. Run builds them in order, each from the ones before it; close
+// closes them in reverse order.
 type parts struct {
-	given Config
-	file  *config.File
-	wait  bool // for interfaces that can't be used yet, because there is a file to correct
-	log   *logrus.Logger
+	config Config
+	file   *config.File
+	wait   bool // interfaces that can't be used yet are waited for, because there is a configuration file that can be corrected
+	log    *logrus.Logger
 
-	// The host, as it is looked at.
+	// What reads the host's state.
 	monitor  *link.Monitor
-	handle   *link.Handle // the worker's, once there is one
-	looking  *link.Handle // a listing must not keep a take-over waiting
+	handle   *link.Handle // used by the worker, once there is one
+	listing  *link.Handle // a handle of its own, because listing interfaces must not delay a take-over
 	snapshot []link.Interface
 
-	// What is wanted of it.
+	// The wanted state.
 	routers []*plan.ConfiguredRouter
-	wanted  *plan.Plan
+	plan    *plan.Plan
 
-	// What changes it.
+	// What changes the host.
 	claims  *claims
 	dp      *datapath.Datapath
 	journal *link.Journal
-	undone  bool // all that the journal says
+	undone  bool // everything in the journal is undone
 	worker  *link.Worker
 	threads *process.Threads
 	loop    *router.Loop
 	keeper  *keeper
 
-	// What tells of it.
-	names      *observe.Names
-	history    *control.History
-	guardian   *observe.Restorations
-	room       *observe.LogBudget
-	problems   *observe.Problems
-	reports    *reports
-	reach      *observe.Reach
-	conflicts  *observe.Conflicts
-	conditions *conditions
+	// What reports.
+	names        *observe.Names
+	history      *control.History
+	restorations *observe.Restorations
+	budget       *observe.LogBudget
+	problems     *observe.Problems
+	reports      *reports
+	reach        *observe.Reach
+	conflicts    *observe.Conflicts
+	conditions   *conditions
 
 	runner   *script.Runner
 	instance *instance
@@ -70,7 +70,7 @@ type parts struct {
 	closing []func() error
 }
 
-// later has something closed at the end, before what is there already.
+// later registers a function that close calls. The last one registered is called first.
 func (p *parts) later(f func() error) { p.closing = append(p.closing, f) }
 
 func (p *parts) close() error {
@@ -81,7 +81,7 @@ func (p *parts) close() error {
 	return errors.Join(errs...)
 }
 
-// look opens what the host is looked at with.
+// look opens the monitor and the handle that read the host's state.
 func (p *parts) look() (err error) {
 	if p.monitor, err = link.NewMonitor(); err != nil {
 		return fmt.Errorf("watch the interfaces: %w", err)
@@ -103,8 +103,8 @@ func (p *parts) openHandle() (*link.Handle, error) {
 	return h, nil
 }
 
-// check makes all checks that need no change, and has no other process run the Virtual
-// Routers.
+// check makes all checks that need no change of the host, and claims the Virtual Routers so that
+// no other process runs them.
 func (p *parts) check() error {
 	if err := checkScripts(p.file, p.log); err != nil {
 		return err
@@ -117,47 +117,47 @@ func (p *parts) check() error {
 		err = plan.CheckInterfaces(routers, p.snapshot, p.wait)
 	}
 	if err != nil {
-		return place(p.file, err)
+		return locate(p.file, err)
 	}
-	p.routers, p.wanted = routers, plan.New(routers, nil)
+	p.routers, p.plan = routers, plan.New(routers, nil)
 	p.names = observe.NewNames()
-	learn(p.names, p.wanted)
+	learnNames(p.names, p.plan)
 	p.log.AddHook(p.names)
 	p.claims = &claims{held: make(map[plan.ID]claim)}
 	p.later(func() error { p.claims.close(); return nil })
-	return p.claims.holdAll(p.wanted, p.snapshot)
+	return p.claims.holdAll(p.plan, p.snapshot)
 }
 
-// clean removes what a killed run has left behind, and then checks the addresses, which
-// it may have been among.
+// clean removes what a killed run has left behind. Then it checks the addresses, because the
+// leftovers may include some of them.
 func (p *parts) clean() error {
-	removed, _, err := link.Recover(p.given.RunDir, p.handle)
+	removed, _, err := link.Recover(p.config.RunDir, p.handle)
 	for _, r := range removed {
-		p.log.WithField("leftover", r).Warn("removed what a killed run left behind")
+		p.log.WithField("leftover", r).Warn("removed a leftover of a killed run")
 	}
 	if err != nil && !p.wait {
-		return fmt.Errorf("remove what a killed run left behind: %w", err)
+		return fmt.Errorf("remove the leftovers of a killed run: %w", err)
 	}
 	if err != nil {
-		p.log.WithError(err).Error("what a killed run left behind can't be removed, the next start tries again")
+		p.log.WithError(err).Error("could not remove all leftovers of a killed run, the next start tries again")
 	}
 	if len(removed) > 0 {
 		if p.snapshot, err = p.handle.Interfaces(); err != nil {
 			return fmt.Errorf("list the interfaces: %w", err)
 		}
 	}
-	nobodys := func(int, netip.Addr) bool { return false }
-	if err := plan.CheckAddresses(p.routers, p.snapshot, p.wait, nobodys); err != nil {
-		return place(p.file, err)
+	nothingOurs := func(int, netip.Addr) bool { return false }
+	if err := plan.CheckAddresses(p.routers, p.snapshot, p.wait, nothingOurs); err != nil {
+		return locate(p.file, err)
 	}
 	logLinkLocals(p.routers, p.log)
-	warnWeak(p.wanted, nil, p.log)
+	warnWeak(p.plan, nil, p.log)
 	return nil
 }
 
-// claim loads the BPF programs and opens the journal.
-func (p *parts) claim() (err error) {
-	o := datapath.Options{Dir: p.given.BPFDir, Adopt: indexes(p.routers, p.snapshot)}
+// load loads the BPF programs and opens the journal.
+func (p *parts) load() (err error) {
+	o := datapath.Options{Dir: p.config.BPFDir, Adopt: indexes(p.routers, p.snapshot)}
 	if p.dp, err = loadDatapath(o, modes(p.routers), p.log); err != nil {
 		return err
 	}
@@ -167,8 +167,8 @@ func (p *parts) claim() (err error) {
 		}
 		return nil
 	})
-	if p.journal, err = link.OpenJournal(p.given.RunDir); err != nil {
-		return fmt.Errorf("write down what will be changed in %s: %w", p.given.RunDir, err)
+	if p.journal, err = link.OpenJournal(p.config.RunDir); err != nil {
+		return fmt.Errorf("open the journal in %s: %w", p.config.RunDir, err)
 	}
 	p.undone = true
 	p.later(func() error {
@@ -180,55 +180,55 @@ func (p *parts) claim() (err error) {
 	return nil
 }
 
-// assemble makes the event loop and what it reports to.
-func (p *parts) assemble() (err error) {
+// buildLoop makes the event loop and what it reports to.
+func (p *parts) buildLoop() (err error) {
 	p.history = control.NewHistory()
-	nameEvents(p.history, p.wanted)
-	p.guardian = observe.NewRestorations(p.log, p.history)
-	p.worker = link.NewWorker(p.handle, p.guardian.Report, newPlaced(p.log).told)
-	p.room = observe.NewLogBudget()
-	p.problems = observe.NewProblems(p.log, p.history, p.room)
+	nameEvents(p.history, p.plan)
+	p.restorations = observe.NewRestorations(p.log, p.history)
+	p.worker = link.NewWorker(p.handle, p.restorations.Report, newExtraAnnouncer(p.log).update)
+	p.budget = observe.NewLogBudget()
+	p.problems = observe.NewProblems(p.log, p.history, p.budget)
 	p.reports = &reports{
-		Observer: observe.NewObserver(p.log, p.dp, p.history, p.room, p.problems),
-		moves:    observe.NewLatestTransitions(), turns: newTurns(),
+		Observer: observe.NewObserver(p.log, p.dp, p.history, p.budget, p.problems),
+		latest:   observe.NewLatestTransitions(), queue: newTransitionQueue(),
 	}
 	p.threads = process.NewThreads(p.log)
 	p.loop = router.New(process.Clock{}, newPackets(p.dp, p.threads.LoopThread), addresses{p.worker}, leases{p.dp}, p.reports)
-	if p.looking, err = p.openHandle(); err != nil {
+	if p.listing, err = p.openHandle(); err != nil {
 		return err
 	}
-	p.reach = observe.NewReach(p.loop, p.looking, p.problems, p.log)
+	p.reach = observe.NewReach(p.loop, p.listing, p.problems, p.log)
 	return nil
 }
 
-// keep makes what keeps the host as it is wanted.
-func (p *parts) keep() error {
-	guards := &guards{all: make(map[plan.ID]guarded)}
-	hosts := &interfaces{monitor: p.monitor, handle: p.looking, worker: p.worker, log: p.log, stale: true, made: make(map[link.Device]bool)}
-	ports := &sockets{dp: p.dp, interfaces: hosts, log: p.log, open: make(map[string]*port), hears: make(map[plan.ID]plan.Subscription), filters: make(map[plan.ID]int)}
-	hands := &hands{
+// buildKeeper makes the keeper with its executors.
+func (p *parts) buildKeeper() error {
+	guards := &guards{all: make(map[plan.ID]guardEntry)}
+	hosts := &interfaces{monitor: p.monitor, handle: p.listing, worker: p.worker, log: p.log, stale: true, created: make(map[link.Device]bool)}
+	ports := &sockets{dp: p.dp, interfaces: hosts, log: p.log, open: make(map[string]*port), subscriptions: make(map[plan.ID]plan.Subscription), filters: make(map[plan.ID]int)}
+	executors := &executors{
 		claims: p.claims, interfaces: hosts, sockets: ports, guards: guards,
 		settings: &settings{interfaces: hosts, ports: ports},
 		entries:  &entries{dp: p.dp, guards: guards, all: make(map[plan.ID]*plan.Entry)},
-		takings:  &takings{loop: p.loop, worker: p.worker, sockets: ports, guards: guards, guardian: p.guardian, log: p.log, known: make(map[plan.ID]*remembered), all: make(map[plan.ID]*plan.LoopState)},
+		routers:  &loopRouters{loop: p.loop, worker: p.worker, sockets: ports, guards: guards, restorations: p.restorations, log: p.log, logged: make(map[plan.ID]*logged), all: make(map[plan.ID]*plan.LoopState)},
 		notes:    &notes{journal: p.journal, interfaces: hosts, sockets: ports, all: make(map[plan.Note]bool)},
 	}
 	p.conditions = newConditions()
-	p.keeper = newKeeper(hands, p.monitor, p.loop, p.conditions, p.problems, p.wait, p.log)
-	p.conflicts = observe.NewConflicts(p.loop, p.keeper.answered, p.monitor.Snapshot, p.problems, p.log)
+	p.keeper = newKeeper(executors, p.monitor, p.loop, p.conditions, p.problems, p.wait, p.log)
+	p.conflicts = observe.NewConflicts(p.loop, p.keeper.answersFor, p.monitor.Snapshot, p.problems, p.log)
 	return nil
 }
 
-// open makes what users and their programs see: orders, checks, the control socket,
-// hooks and metrics.
-func (p *parts) open() error {
-	book, err := openBook(p.given.StateDir)
+// openAPI makes what users and their programs see: orders, checks, the control socket, hooks and
+// metrics.
+func (p *parts) openAPI() error {
+	book, err := openOrderBook(p.config.StateDir)
 	if err != nil {
 		return err
 	}
-	book.obey(p.conditions, p.file.Routers)
+	book.apply(p.conditions, p.file.Routers)
 	p.runner = script.NewRunner()
-	tracks, err := newTracks(p.runner, p.monitor, p.conditions, p.history, p.room, p.log)
+	tracks, err := newTracks(p.runner, p.monitor, p.conditions, p.history, p.budget, p.log)
 	if err != nil {
 		return fmt.Errorf("watch routes: %w", err)
 	}
@@ -237,17 +237,17 @@ func (p *parts) open() error {
 		return err
 	}
 	d := &instance{
-		book: book, config: p.given, started: time.Now(), path: p.file.Path, file: p.file, plan: p.wanted,
-		loop: p.loop, keeper: p.keeper, guardian: p.guardian, dp: p.dp, history: p.history, handle: p.handle,
+		book: book, config: p.config, started: time.Now(), path: p.file.Path, file: p.file, plan: p.plan,
+		loop: p.loop, keeper: p.keeper, restorations: p.restorations, dp: p.dp, history: p.history, handle: p.handle,
 		tracks: tracks, threads: p.threads, problems: p.problems, names: p.names, log: p.log,
 	}
-	d.hooks = newHooks(p.runner, p.reports.turns, p.reports.Hook, d.describeTransition, p.given.Hurry, p.log)
-	d.scrapes = newScrapes(d, p.log)
+	d.hooks = newHooks(p.runner, p.reports.queue, p.reports.Hook, d.describeTransition, p.config.Hurry, p.log)
+	d.metrics = newMetricsServer(d, p.log)
 	p.instance = d
-	if p.server, err = listen(p.given.RunDir, d, p.history, p.log); err != nil {
+	if p.server, err = listen(p.config.RunDir, d, p.history, p.log); err != nil {
 		return fmt.Errorf("serve the control socket: %w", err)
 	}
-	if err := errors.Join(d.hooks.set(p.file), d.scrapes.begin(p.file.Global)); err != nil {
+	if err := errors.Join(d.hooks.set(p.file), d.metrics.start(p.file.Global)); err != nil {
 		d.hooks.leave()
 		return errors.Join(err, p.server.Close())
 	}
@@ -271,14 +271,14 @@ func (p *parts) run(ctx context.Context) error {
 	}
 	main, cancel := context.WithCancel(ctx)
 	defer cancel()
-	context.AfterFunc(failing, cancel) // a part that fails ends the loop in order
+	context.AfterFunc(failing, cancel) // if a part fails, the event loop ends in an orderly way
 
 	p.threads.SetRealtime(p.file.Global.Realtime)
 	run("threads", p.threads.Run, support)
 	run("event loop", func(ctx context.Context) error {
 		defer stop()
 		err := p.loop.Run(ctx)
-		d.hooks.leave() // they are told of the stop while the rest still works
+		d.hooks.leave() // hooks report the stop while the other parts still work
 		return err
 	}, main)
 	run("interfaces", p.monitor.Run, support)
@@ -286,23 +286,23 @@ func (p *parts) run(ctx context.Context) error {
 	run("scripts", p.runner.Adopt, support)
 	run("routes", d.tracks.routes.Run, support)
 	run("checks", d.tracks.run, main)
-	run("log", func(ctx context.Context) error { return p.reports.Run(ctx, d.look) }, support)
+	run("log", func(ctx context.Context) error { return p.reports.Run(ctx, d.loopStatus) }, support)
 	run("states", func(ctx context.Context) error {
-		return p.reports.moves.Run(ctx, d.tracks.transition, p.reach.Transition, p.conflicts.Transition)
+		return p.reports.latest.Run(ctx, d.tracks.transition, p.reach.Transition, p.conflicts.Transition)
 	}, support)
 	run("hooks", d.hooks.run, support)
 	run("virtual MAC", p.reach.Run, main)
 	run("conflicts", p.conflicts.Run, main)
-	run("BPF programs", observe.NewAttachments(p.dp, p.keeper.members, p.conditions.changed, p.problems, p.log).Run, main)
-	run("other interfaces", (&beside{news: p.keeper.reported, set: p.dp.SetSibling, views: p.keeper.all, host: p.monitor.Snapshot, log: p.log}).run, main)
-	bridges := observe.NewBridges(func() []observe.BridgePort { return p.keeper.bridged(p.monitor.Snapshot()) }, p.problems)
-	run("bridges", func(ctx context.Context) error { return bridges.Run(ctx, p.keeper.begun) }, main)
+	run("BPF programs", observe.NewAttachments(p.dp, p.keeper.routersOn, p.conditions.signal, p.problems, p.log).Run, main)
+	run("other interfaces", (&arpSuppression{changed: p.keeper.updated, set: p.dp.SetSibling, details: p.keeper.allDetails, host: p.monitor.Snapshot, log: p.log}).run, main)
+	bridges := observe.NewBridges(func() []observe.BridgePort { return p.keeper.onBridgePorts(p.monitor.Snapshot()) }, p.problems)
+	run("bridges", func(ctx context.Context) error { return bridges.Run(ctx, p.keeper.started) }, main)
 	run("control socket", p.server.Run, support)
-	run("metrics", d.scrapes.run, support)
-	run("reload", d.reloads, main)
+	run("metrics", d.metrics.run, support)
+	run("reload", d.runReloads, main)
 	run("service", d.serve, main)
-	holdBack(p.conditions, p.file)
-	group.Go(func() error { return p.keeper.run(main, p.wanted, d.hooks.waiting) }) // its errors name the interface
+	delayStart(p.conditions, p.file)
+	group.Go(func() error { return p.keeper.run(main, p.plan, d.hooks.reportWaiting) }) // without run: its errors name the interface already
 	err := group.Wait()
 	all, closing := p.keeper.close()
 	p.undone = all

@@ -8,8 +8,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// describePeers says what is known of a router's peers.
-func describePeers(s router.Status, v view, now vrrp.Instant) []control.Peer {
+// describePeers returns the unicast peers of a router, for the status.
+func describePeers(s router.Status, v details, now vrrp.Instant) []control.Peer {
 	var all []control.Peer
 	for _, p := range s.Peers {
 		hops := v.peers[p.Address]

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Without a file there is nothing to read again, and whoever asks for it is told so.
+// Without a configuration file, a reload is an error.
 func TestReloadWithoutFile(t *testing.T) {
 	for _, dry := range []bool{false, true} {
 		d := new(instance)
@@ -15,7 +15,7 @@ func TestReloadWithoutFile(t *testing.T) {
 			t.Errorf("%v, %v", changes, err)
 		}
 		if d.reloaded.Load() != nil {
-			t.Error("it is told of as a reload")
+			t.Error("the refused request counts as a reload")
 		}
 	}
 }

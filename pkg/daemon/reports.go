@@ -12,33 +12,33 @@ import (
 	"github.com/failoverd/failoverd/pkg/router"
 )
 
-// reports hand what the event loop reports to those who wait for it: the log and the
-// history get all, what acts on states the last change of each router, and the hooks each
-// change in its order. The loop leaves it there and goes on.
+// reports passes what the event loop reports to its three consumers: the Observer (log and
+// history), the LatestTransitions (parts that need only the last state of a router), and the
+// queue (hooks, which need each transition in order). The loop never waits for a consumer.
 type reports struct {
 	*observe.Observer
-	moves *observe.LatestTransitions
-	turns *turns
+	latest *observe.LatestTransitions
+	queue  *transitionQueue
 }
 
-// Transition is called by the loop.
+// Transition implements router.Observer. The event loop calls it.
 func (r *reports) Transition(t router.Transition) {
-	r.moves.Put(t)
+	r.latest.Put(t)
 	r.Observer.Transition(t)
-	r.turns.put(t)
+	r.queue.push(t)
 }
 
-// turns are the changes of state that nobody has taken yet, in their order.
-type turns struct {
-	wake chan struct{} // has a value when there are some
+// transitionQueue holds the transitions that hooks hasn't processed yet, oldest first.
+type transitionQueue struct {
+	wake chan struct{} // has a value when the queue isn't empty
 
-	mu  sync.Mutex // for short: the event loop waits for it
+	mu  sync.Mutex // held briefly, because the event loop waits for it
 	all []router.Transition
 }
 
-func newTurns() *turns { return &turns{wake: make(chan struct{}, 1)} }
+func newTransitionQueue() *transitionQueue { return &transitionQueue{wake: make(chan struct{}, 1)} }
 
-func (q *turns) put(t router.Transition) {
+func (q *transitionQueue) push(t router.Transition) {
 	q.mu.Lock()
 	q.all = append(q.all, t)
 	q.mu.Unlock()
@@ -48,7 +48,7 @@ func (q *turns) put(t router.Transition) {
 	}
 }
 
-func (q *turns) take() []router.Transition {
+func (q *transitionQueue) drain() []router.Transition {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	all := q.all
@@ -56,18 +56,18 @@ func (q *turns) take() []router.Transition {
 	return all
 }
 
-// takers are the kinds of interfaces that take all that comes in at their ports.
-var takers = []string{"bridge", "bond", "team", "openvswitch"}
+// masterKinds are the kinds of interfaces that receive everything that arrives at their ports.
+var masterKinds = []string{"bridge", "bond", "team", "openvswitch"}
 
-// bridged are the routers that take part on ports of bridges and the like.
-func (k *keeper) bridged(snapshot []link.Interface) (all []observe.BridgePort) {
+// onBridgePorts returns the routers that take part on a port of a bridge, a bond or the like.
+func (k *keeper) onBridgePorts(snapshot []link.Interface) (all []observe.BridgePort) {
 	masters := make(map[int]link.Interface) // by the index of the port
 	for _, i := range snapshot {
 		if i.Master == 0 {
 			continue
 		}
 		for _, m := range snapshot {
-			if m.Index == i.Master && slices.Contains(takers, m.Kind) {
+			if m.Index == i.Master && slices.Contains(masterKinds, m.Kind) {
 				masters[i.Index] = m
 			}
 		}
@@ -75,7 +75,7 @@ func (k *keeper) bridged(snapshot []link.Interface) (all []observe.BridgePort) {
 	if len(masters) == 0 {
 		return nil
 	}
-	for id, v := range k.all() {
+	for id, v := range k.allDetails() {
 		if m, is := masters[v.ifindex]; is && v.running {
 			all = append(all, observe.BridgePort{ID: id, Master: m.Name, Kind: m.Kind})
 		}
@@ -83,15 +83,15 @@ func (k *keeper) bridged(snapshot []link.Interface) (all []observe.BridgePort) {
 	return all
 }
 
-// answered are the addresses that a router answers for while it is Active.
-func (k *keeper) answered(id router.ID) (all []netip.Addr) {
-	c := of(k.all(), id).config
+// answersFor returns the addresses that a router answers for while it is Active.
+func (k *keeper) answersFor(id router.ID) (all []netip.Addr) {
+	c := detailsOf(k.allDetails(), id).config
 	return addrs(append(c.OfFamily(id.Family), c.Extras(id.Family)...))
 }
 
-// members are the routers of an interface.
-func (k *keeper) members(ifindex int) (all []router.ID) {
-	for id, v := range k.all() {
+// routersOn returns the Virtual Routers on an interface.
+func (k *keeper) routersOn(ifindex int) (all []router.ID) {
+	for id, v := range k.allDetails() {
 		if v.ifindex == ifindex {
 			all = append(all, id)
 		}

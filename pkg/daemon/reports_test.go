@@ -13,9 +13,9 @@ import (
 	"github.com/failoverd/failoverd/pkg/router"
 )
 
-// Routers that take part on a port of a bridge or a bond are found; those in a VRF, on the
-// bridge itself, or that don't take part are not.
-func TestBridged(t *testing.T) {
+// Routers that take part on a port of a bridge or a bond are found; those in a VRF, on the bridge
+// itself, or that don't take part aren't.
+func TestOnBridgePorts(t *testing.T) {
 	snapshot := []link.Interface{
 		{Index: 1, Name: "br0", Kind: "bridge"},
 		{Index: 2, Name: "eth0", Master: 1},
@@ -25,12 +25,12 @@ func TestBridged(t *testing.T) {
 		{Index: 6, Name: "eth3", Master: 1},
 	}
 	id := func(name string) router.ID { return router.ID{Interface: name, Family: packet.IPv4, VRID: 51} }
-	k := &keeper{views: make(map[router.ID]view)}
+	k := &keeper{details: make(map[router.ID]details)}
 	for _, i := range snapshot {
-		k.views[id(i.Name)] = view{ifindex: i.Index, running: i.Name != "eth3"}
+		k.details[id(i.Name)] = details{ifindex: i.Index, running: i.Name != "eth3"}
 	}
 	want := []observe.BridgePort{{ID: id("eth0"), Master: "br0", Kind: "bridge"}}
-	if diff := cmp.Diff(want, k.bridged(snapshot)); diff != "" {
+	if diff := cmp.Diff(want, k.onBridgePorts(snapshot)); diff != "" {
 		t.Error(diff)
 	}
 }

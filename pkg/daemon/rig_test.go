@@ -34,14 +34,14 @@ import (
 )
 
 const (
-	// patience is what anything on a busy machine may take.
+	// patience is the longest time that anything may take on a busy machine.
 	patience = 60 * time.Second
-	// rigAddress is what a rig's interface has by itself.
+	// rigAddress is the address of a rig's interface.
 	rigAddress = "198.18.0.1/24"
 )
 
-// rig is a host in namespaces of its own, on which a keeper keeps what plans want. All of
-// it is real: the kernel's interfaces, the BPF programs, the event loop, and the journal.
+// rig is a host in namespaces of its own with a keeper. Everything on it is real: the kernel's
+// interfaces, the BPF programs, the event loop and the journal.
 type rig struct {
 	*keeper
 	t       *testing.T
@@ -53,7 +53,7 @@ type rig struct {
 	dp      *datapath.Datapath
 	lines   *lines
 	causes  causes
-	before  string // what the host had
+	before  string // the host's state at the start
 	waits   bool
 	wanted  *plan.Plan
 
@@ -63,7 +63,7 @@ type rig struct {
 	finished sync.Once
 }
 
-// lines are what is logged.
+// lines collects the log.
 type lines struct {
 	mu  sync.Mutex
 	all strings.Builder
@@ -81,7 +81,7 @@ func (l *lines) String() string {
 	return l.all.String()
 }
 
-// causes are those of changes of state, as the event loop reports them.
+// causes collects the causes of transitions.
 type causes struct {
 	mu  sync.Mutex
 	all []vrrp.Cause
@@ -118,7 +118,7 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-// start makes the parts and has the keeper keep what the configuration wants.
+// start makes and runs the parts with a configuration.
 func (r *rig) start(routers string) *rig {
 	r.t.Helper()
 	r.make()
@@ -165,26 +165,26 @@ func (r *rig) parts() error {
 	}
 	r.t.Cleanup(func() { _ = r.journal.Close() })
 	history := control.NewHistory()
-	guardian := observe.NewRestorations(log, history)
-	worker := link.NewWorker(handle, guardian.Report, func(routing.Placed, bool) {})
-	loop := router.New(process.Clock{}, newPackets(r.dp, func() (own, bound bool) { return false, false }), addresses{worker}, leases{r.dp}, &r.causes)
-	guards := &guards{all: make(map[plan.ID]guarded)}
-	hosts := &interfaces{monitor: monitor, handle: looking, worker: worker, log: log, made: make(map[link.Device]bool)}
-	ports := &sockets{dp: r.dp, interfaces: hosts, log: log, open: make(map[string]*port), hears: make(map[plan.ID]plan.Subscription), filters: make(map[plan.ID]int)}
-	hands := &hands{
+	restorations := observe.NewRestorations(log, history)
+	worker := link.NewWorker(handle, restorations.Report, func(routing.Placed, bool) {})
+	loop := router.New(process.Clock{}, newPackets(r.dp, func() (realtime, bound bool) { return false, false }), addresses{worker}, leases{r.dp}, &r.causes)
+	guards := &guards{all: make(map[plan.ID]guardEntry)}
+	hosts := &interfaces{monitor: monitor, handle: looking, worker: worker, log: log, created: make(map[link.Device]bool)}
+	ports := &sockets{dp: r.dp, interfaces: hosts, log: log, open: make(map[string]*port), subscriptions: make(map[plan.ID]plan.Subscription), filters: make(map[plan.ID]int)}
+	executors := &executors{
 		claims: &claims{held: make(map[plan.ID]claim)}, interfaces: hosts, sockets: ports, guards: guards,
 		settings: &settings{interfaces: hosts, ports: ports},
 		entries:  &entries{dp: r.dp, guards: guards, all: make(map[plan.ID]*plan.Entry)},
-		takings:  &takings{loop: loop, worker: worker, sockets: ports, guards: guards, guardian: guardian, log: log, known: make(map[plan.ID]*remembered), all: make(map[plan.ID]*plan.LoopState)},
+		routers:  &loopRouters{loop: loop, worker: worker, sockets: ports, guards: guards, restorations: restorations, log: log, logged: make(map[plan.ID]*logged), all: make(map[plan.ID]*plan.LoopState)},
 		notes:    &notes{journal: r.journal, interfaces: hosts, sockets: ports, all: make(map[plan.Note]bool)},
 	}
-	r.t.Cleanup(hands.claims.close)
+	r.t.Cleanup(executors.claims.close)
 	problems := observe.NewProblems(log, history, observe.NewLogBudget())
-	r.keeper = newKeeper(hands, monitor, loop, newConditions(), problems, r.waits, log)
+	r.keeper = newKeeper(executors, monitor, loop, newConditions(), problems, r.waits, log)
 	return nil
 }
 
-// run starts the parts. What they leave on the host at the end fails the test.
+// run runs the parts. Anything that they leave on the host at the end fails the test.
 func (r *rig) run(routers string) {
 	r.t.Helper()
 	r.wanted = plan.New(r.parse(routers), nil)
@@ -193,13 +193,13 @@ func (r *rig) run(routers string) {
 	r.leave = leave
 	var parts sync.WaitGroup
 	parts.Go(func() { r.check(r.monitor.Run(support)) })
-	parts.Go(func() { r.check(r.hands.takings.worker.Run(support)) })
+	parts.Go(func() { r.check(r.executors.routers.worker.Run(support)) })
 	var loop sync.WaitGroup
 	loop.Go(func() { r.check(r.loop.Run(main)) })
 	wanted := r.wanted
 	go func() {
 		defer close(r.ended)
-		r.err = r.node.Beside(func() error { return r.keeper.run(main, wanted, func(map[router.ID]view) {}) })
+		r.err = r.node.Beside(func() error { return r.keeper.run(main, wanted, func(map[router.ID]details) {}) })
 		leave()
 		loop.Wait()
 		stop()
@@ -214,7 +214,7 @@ func (r *rig) check(err error) {
 	}
 }
 
-// finish stops the keeper, and makes sure that the host is as it was.
+// finish stops the keeper, and checks that the host is as it was before.
 func (r *rig) finish() {
 	r.finished.Do(func() {
 		r.leave()
@@ -223,14 +223,14 @@ func (r *rig) finish() {
 		undone := false
 		r.check(r.node.Do(func() (err error) { undone, err = r.close(); return err }))
 		if !undone {
-			r.t.Errorf("not all is undone: %v", r.hands.notes.all)
+			r.t.Errorf("the journal still has: %v", r.executors.notes.all)
 		}
 		r.check(r.journal.Remove())
 		if left, err := filepath.Glob(filepath.Join(r.dir, "*")); err != nil || len(left) > 0 {
-			r.t.Error("left: ", left, err)
+			r.t.Error("left in the run directory: ", left, err)
 		}
 		if now := r.host(); r.before != "" && now != r.before {
-			r.t.Errorf("no longer so: %q; new: %q", newLines(now, r.before), newLines(r.before, now))
+			r.t.Errorf("missing on the host: %q; new: %q", newLines(now, r.before), newLines(r.before, now))
 		}
 		if r.t.Failed() {
 			r.t.Log("\n" + r.lines.String())
@@ -238,7 +238,7 @@ func (r *rig) finish() {
 	})
 }
 
-// parse reads routers, which are written one a line in YAML's flow style.
+// parse reads routers, one on each line in YAML's flow style.
 func (r *rig) parse(routers string) []*plan.ConfiguredRouter {
 	r.t.Helper()
 	return parseRouters(r.t, routers)
@@ -270,7 +270,7 @@ func parseFile(t *testing.T, routers string) *config.File {
 	return f
 }
 
-// reload has the keeper keep what another configuration wants.
+// reload gives the keeper another configuration.
 func (r *rig) reload(routers string) {
 	r.t.Helper()
 	var made []*plan.ConfiguredRouter
@@ -289,7 +289,7 @@ func (r *rig) reload(routers string) {
 	}
 }
 
-// settle waits until what has happened has been acted on.
+// settle waits until the keeper has acted on all earlier conditions.
 func (r *rig) settle() {
 	r.t.Helper()
 	done := make(chan struct{})
@@ -297,7 +297,7 @@ func (r *rig) settle() {
 	<-done
 }
 
-// until waits until something is so.
+// until waits until a condition holds.
 func (r *rig) until(what string, is func() bool) {
 	r.t.Helper()
 	for end := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
@@ -307,12 +307,12 @@ func (r *rig) until(what string, is func() bool) {
 		default:
 		}
 		if time.Now().After(end) {
-			r.t.Fatalf("not so: %s; new on the host: %q", what, newLines(r.before, r.host()))
+			r.t.Fatalf("this never happened: %s; new on the host: %q", what, newLines(r.before, r.host()))
 		}
 	}
 }
 
-// must ends the test if something that it does to the host fails.
+// must ends the test if a change of the host fails.
 func (r *rig) must(err error) {
 	r.t.Helper()
 	if err != nil {
@@ -324,7 +324,7 @@ func v4(vrid uint8) router.ID { return router.ID{Interface: "eth0", Family: pack
 
 func v6(vrid uint8) router.ID { return router.ID{Interface: "eth0", Family: packet.IPv6, VRID: vrid} }
 
-// state is a Virtual Router's.
+// state returns the state of a Virtual Router.
 func (r *rig) state(id router.ID) vrrp.State {
 	s, ok, err := r.loop.StatusOf(id)
 	if err != nil || !ok {
@@ -339,7 +339,7 @@ func (r *rig) active(all ...router.ID) {
 	for _, id := range all {
 		r.until(id.String()+" is Active", func() bool {
 			s, ok, err := r.loop.StatusOf(id)
-			return err == nil && ok && s.Protocol.State == vrrp.Active && s.Assigned && r.all()[id].running
+			return err == nil && ok && s.Protocol.State == vrrp.Active && s.Assigned && r.allDetails()[id].running
 		})
 	}
 }
@@ -350,16 +350,16 @@ func (r *rig) backup(id router.ID) {
 	r.until(id.String()+" is Backup", func() bool { return r.state(id) == vrrp.Backup })
 }
 
-// waiting returns as soon as a Virtual Router takes no part, and its reason contains text.
+// waiting waits until a Virtual Router takes no part, and its reason contains text.
 func (r *rig) waiting(id router.ID, text string) {
 	r.t.Helper()
 	r.until(id.String()+" waits: "+text, func() bool {
-		v, ok := r.all()[id]
+		v, ok := r.allDetails()[id]
 		return ok && !v.running && strings.Contains(v.waiting, text) && r.state(id) == vrrp.Initialize
 	})
 }
 
-// has waits until an interface has addresses, and lacks until it doesn't.
+// has waits until an interface has addresses, and lacks until it doesn't have them.
 func (r *rig) has(name string, addresses ...string) {
 	r.t.Helper()
 	for _, a := range addresses {
@@ -380,13 +380,13 @@ func (r *rig) addresses(name string) []netip.Prefix {
 	return all
 }
 
-// told waits until something is logged.
-func (r *rig) told(text string) {
+// logs waits until the log contains a text.
+func (r *rig) logs(text string) {
 	r.t.Helper()
 	r.until("the log says "+text, func() bool { return strings.Contains(r.lines.String(), text) })
 }
 
-// macvlans are the names of those that there are.
+// macvlans returns the names of the host's macvlans.
 func (r *rig) macvlans() (names []string) {
 	all, err := r.node.Netlink().LinkList()
 	r.must(err)
@@ -398,7 +398,7 @@ func (r *rig) macvlans() (names []string) {
 	return names
 }
 
-// host is what the host has, in lines: addresses, macvlans, settings, routes and rules.
+// host returns the state of the host as lines: addresses, macvlans, settings, routes and rules.
 func (r *rig) host() string {
 	all := make(map[string]bool)
 	h := r.node.Netlink()
@@ -433,7 +433,7 @@ func (r *rig) host() string {
 	return strings.Join(slices.Sorted(maps.Keys(all)), "\n")
 }
 
-// newLines are those that are in one text, and not in another.
+// newLines returns the lines that are in one text and not in the other.
 func newLines(before, after string) (all []string) {
 	for line := range strings.Lines(after) {
 		if line = strings.TrimSuffix(line, "\n"); !strings.Contains(before+"\n", line+"\n") {

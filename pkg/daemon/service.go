@@ -14,20 +14,19 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// statusEvery is how often a service manager is told the state, if it doesn't
-// want a sign of life more often.
+// statusEvery is the interval of status messages to the service manager, unless its watchdog
+// wants a shorter one.
 const statusEvery = 10 * time.Second
 
-// startGarbage is how long after the start there is no more to come of what only the
-// start needs.
+// startGarbage is the time after which the memory that only the start needed is returned to the
+// system.
 const startGarbage = time.Second
 
-// serve tells the service manager, if there is one, that the daemon is ready,
-// and from then on that it lives. A sign of life is given only after the event
-// loop has turned.
+// serve tells the service manager when the daemon is ready, and then sends its status and the
+// watchdog's signs of life. A sign of life is sent only after the event loop has answered.
 func (d *instance) serve(ctx context.Context) error {
 	select {
-	case <-d.keeper.begun:
+	case <-d.keeper.started:
 	case <-ctx.Done():
 		return nil
 	}
@@ -39,7 +38,7 @@ func (d *instance) serve(ctx context.Context) error {
 	every := statusEvery
 	watchdog, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
-		d.log.WithError(err).Warn("the service manager's watchdog can't be understood")
+		d.log.WithError(err).Warn("could not read the watchdog settings of the service manager")
 	}
 	if watchdog > 0 {
 		every = watchdog / 3
@@ -50,9 +49,9 @@ func (d *instance) serve(ctx context.Context) error {
 	defer garbage.Stop()
 	told := ""
 	for {
-		counts, err := d.loop.Count() // waits for the loop
+		counts, err := d.loop.Count() // answered by the event loop
 		if err != nil {
-			return stopped(err)
+			return ignoreStopped(err)
 		}
 		if watchdog > 0 {
 			d.notify(daemon.SdNotifyWatchdog)
@@ -67,7 +66,7 @@ func (d *instance) serve(ctx context.Context) error {
 				d.notify(daemon.SdNotifyStopping)
 				return nil
 			case <-started:
-				d.threads.Collect() // what reading the file and loading the programs took
+				d.threads.Collect() // the memory for reading the file and loading the programs
 				d.threads.AdjustGarbageLimit()
 			case <-garbage.C:
 				d.threads.CollectIfDue()
@@ -78,9 +77,9 @@ func (d *instance) serve(ctx context.Context) error {
 	}
 }
 
-// notify tells the service manager something; without one it does nothing.
+// notify sends a message to the service manager. It does nothing if there is none.
 func (d *instance) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		d.log.WithError(err).WithFields(logrus.Fields{"state": state}).Warn("tell the service manager")
+		d.log.WithError(err).WithFields(logrus.Fields{"state": state}).Warn("could not send a message to the service manager")
 	}
 }

@@ -11,14 +11,13 @@ import (
 	"github.com/failoverd/failoverd/pkg/link"
 )
 
-// SpreadAddresses gives each virtual address to the interface whose network it
-// belongs to. With one interface there is nothing to choose. An IPv6
-// link-local address belongs to every interface that has another IPv6 address
-// of the list.
+// SpreadAddresses assigns each virtual address to the interface whose network it belongs to. With
+// one interface there is no choice. An IPv6 link-local address is assigned to every interface
+// that gets another IPv6 address of the list.
 func SpreadAddresses(interfaces []string, addresses []netip.Prefix) ([][]netip.Prefix, error) {
 	for i, name := range interfaces {
 		if slices.Contains(interfaces[:i], name) {
-			return nil, fmt.Errorf("interface %s is given twice: that would make the same VRID twice on it", name)
+			return nil, fmt.Errorf("interface %s is given twice: a VRID can be used only once on an interface", name)
 		}
 	}
 	if len(interfaces) == 1 {
@@ -67,7 +66,7 @@ func spread(interfaces []string, addresses []netip.Prefix, snapshot []link.Inter
 			}
 		}
 		if len(out[i]) == 0 {
-			return nil, fmt.Errorf("no virtual address belongs to a network of interface %s: leave --iface %s away, or add its --vip", interfaces[i], interfaces[i])
+			return nil, fmt.Errorf("no virtual address belongs to a network of interface %s: remove --iface %s, or add a --vip for it", interfaces[i], interfaces[i])
 		}
 	}
 	return out, nil

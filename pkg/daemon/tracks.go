@@ -25,41 +25,41 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// tracks has the checks run, and makes conditions of what they find.
+// tracks runs the checks, and turns their results into faults and weights of routers.
 type tracks struct {
 	tracker    *track.Tracker
 	conditions *conditions
 	history    *control.History
-	room       *observe.LogBudget
+	budget     *observe.LogBudget
 	log        *logrus.Logger
 	monitor    *link.Monitor
 	routes     *link.RouteMonitor
 
-	mu      sync.Mutex
-	routers map[string]config.Router      // that depend on something, by name
-	known   map[string]bool               // routers that run
-	reports map[string]track.Report       // by the check's name
-	ids     map[string][]router.ID        // of all routers, by name
-	states  map[router.ID]vrrp.State      // without an entry: Initialize
-	applied map[string]map[string]applied // by router and check
-	told    map[string]told               // by the check's name
+	mu         sync.Mutex
+	routers    map[string]config.Router      // the routers that depend on checks, by name
+	configured map[string]bool               // the names of all configured routers
+	reports    map[string]track.Report       // by the check's name
+	ids        map[string][]router.ID        // of all routers, by name
+	states     map[router.ID]vrrp.State      // no entry means Initialize
+	applied    map[string]map[string]applied // by router and check
+	logged     map[string]lastLogged         // by the check's name
 }
 
-// told is what was last logged of a check.
-type told struct {
-	at   time.Time
-	held uint64 // changes that weren't since then
+// lastLogged is when a change of a check was last logged.
+type lastLogged struct {
+	at         time.Time
+	suppressed uint64 // the number of changes since then that were not logged
 }
 
-// applied is what a check does to a router now.
+// applied is the current effect of a check on a router.
 type applied struct {
 	delta int
 	fault bool
 }
 
-func newTracks(runner *script.Runner, monitor *link.Monitor, c *conditions, h *control.History, room *observe.LogBudget, log *logrus.Logger) (*tracks, error) {
-	t := &tracks{conditions: c, history: h, room: room, log: log, monitor: monitor, told: make(map[string]told), states: make(map[router.ID]vrrp.State), applied: make(map[string]map[string]applied)}
-	t.tracker = track.New(track.Sources{Runner: runner, Network: surroundings{t}, Routers: t}, t.report)
+func newTracks(runner *script.Runner, monitor *link.Monitor, c *conditions, h *control.History, budget *observe.LogBudget, log *logrus.Logger) (*tracks, error) {
+	t := &tracks{conditions: c, history: h, budget: budget, log: log, monitor: monitor, logged: make(map[string]lastLogged), states: make(map[router.ID]vrrp.State), applied: make(map[string]map[string]applied)}
+	t.tracker = track.New(track.Sources{Runner: runner, Network: hostNetwork{t}, Routers: t}, t.report)
 	var err error
 	if t.routes, err = link.NewRouteMonitor(func() { t.poke(track.Route) }); err != nil {
 		return nil, err
@@ -74,18 +74,18 @@ func (t *tracks) poke(kinds ...track.Kind) {
 	t.tracker.Poke(func(c track.Check) bool { return slices.Contains(kinds, c.Kind) })
 }
 
-// set has the checks of a configuration run. Routers that are new wait for the
-// first look of theirs; others go on with what is known.
+// set runs the checks of a configuration. New routers wait for the first result of their checks;
+// for others the known result stays in effect.
 func (t *tracks) set(f *config.File) error {
 	checks, routes := checksOf(f)
 	if err := t.routes.Watch(routes); err != nil {
 		return err
 	}
 	t.mu.Lock()
-	before := t.known
-	t.routers, t.known, t.ids = make(map[string]config.Router), make(map[string]bool), make(map[string][]router.ID)
+	before := t.configured
+	t.routers, t.configured, t.ids = make(map[string]config.Router), make(map[string]bool), make(map[string][]router.ID)
 	for _, r := range f.Routers {
-		t.known[r.Name] = true
+		t.configured[r.Name] = true
 		for _, family := range plan.Families(&r) {
 			t.ids[r.Name] = append(t.ids[r.Name], router.ID{Interface: r.Interface, Family: family, VRID: uint8(r.VRID)})
 		}
@@ -109,7 +109,7 @@ func (t *tracks) set(f *config.File) error {
 	for _, r := range t.tracker.Reports() {
 		t.reports[r.Name] = r
 	}
-	maps.DeleteFunc(t.told, func(name string, _ told) bool { _, there := t.reports[name]; return !there })
+	maps.DeleteFunc(t.logged, func(name string, _ lastLogged) bool { _, there := t.reports[name]; return !there })
 	for name, effects := range t.applied {
 		for check := range effects {
 			if r, there := t.routers[name]; !there || !depends(r, check) {
@@ -121,7 +121,7 @@ func (t *tracks) set(f *config.File) error {
 		for _, u := range r.Track {
 			report := t.reports[u.Name]
 			if report.State == track.Unknown && !before[name] {
-				t.conditions.SetFault(name, sourceOf(u.Name), vrrp.CauseWaiting, "check "+u.Name+" has not been looked at yet")
+				t.conditions.SetFault(name, sourceOf(u.Name), vrrp.CauseWaiting, "check "+u.Name+" has no result yet")
 				continue
 			}
 			t.effect(r, u, report)
@@ -136,13 +136,13 @@ func depends(r config.Router, check string) bool {
 
 func sourceOf(check string) string { return "track " + check }
 
-// report takes what a check has found.
+// report handles a result of a check.
 func (t *tracks) report(r track.Report) {
-	if !t.take(r) {
+	if !t.store(r) {
 		return
 	}
 	t.history.Add(control.Event{Kind: "track", Name: r.Name, To: r.State.String(), Text: r.Text})
-	held, ok := t.mayTell(time.Now(), r)
+	held, ok := t.mayLog(time.Now(), r)
 	if !ok {
 		return
 	}
@@ -154,30 +154,31 @@ func (t *tracks) report(r track.Report) {
 	}
 }
 
-// mayTell reports whether a change is logged, and after how many that weren't: the first
-// one in a while is, and others if there is room. What a check looks at may be anybody's.
-func (t *tracks) mayTell(now time.Time, r track.Report) (held uint64, ok bool) {
+// mayLog reports whether a change of a check may be logged, and how many changes before it were
+// not. The first change in a RepeatInterval is always logged, others as the budget allows,
+// because other hosts and users can make a check change.
+func (t *tracks) mayLog(now time.Time, r track.Report) (held uint64, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	last := t.told[r.Name]
+	last := t.logged[r.Name]
 	if now.Sub(last.at) >= observe.RepeatInterval {
-		t.room.Spend(now, len(r.Text))
-	} else if !t.room.Take(now, len(r.Text), observe.FindingsReserve) {
-		last.held++
-		t.told[r.Name] = last
+		t.budget.Spend(now, len(r.Text))
+	} else if !t.budget.Take(now, len(r.Text), observe.FindingsReserve) {
+		last.suppressed++
+		t.logged[r.Name] = last
 		return 0, false
 	}
-	t.told[r.Name] = told{at: now}
-	return last.held, true
+	t.logged[r.Name] = lastLogged{at: now}
+	return last.suppressed, true
 }
 
-// take reports whether it is worth an event.
-func (t *tracks) take(r track.Report) bool {
+// store stores a report, applies its effects, and reports whether it is a change worth an event.
+func (t *tracks) store(r track.Report) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	before, there := t.reports[r.Name]
 	if !there {
-		return false // it was removed meanwhile
+		return false // the check was removed in the meantime
 	}
 	t.reports[r.Name] = r
 	for _, router := range t.routers {
@@ -190,10 +191,10 @@ func (t *tracks) take(r track.Report) bool {
 	return before.State != r.State || r.Kind == track.File && before.Value != r.Value
 }
 
-// effect has a check do to a router what it has to, now.
+// effect applies the result of a check to a router.
 func (t *tracks) effect(r config.Router, u config.Use, report track.Report) {
 	if report.State == track.Unknown {
-		return // what was known before holds until the first look
+		return // the last known result holds until there is a new one
 	}
 	delta, fault := track.Effect(report, u.Weight, u.Reverse)
 	t.apply(r.Name, u.Name, applied{delta, fault}, fmt.Sprintf("check %s is %s: %s", u.Name, report.State, report.Text))
@@ -216,7 +217,7 @@ func (t *tracks) apply(router, check string, a applied, why string) {
 	}
 }
 
-// transition is told of each change of a router's state.
+// transition takes in a change of a router's state, for checks of kind router.
 func (t *tracks) transition(e router.Transition) {
 	t.mu.Lock()
 	t.states[e.ID] = e.To
@@ -235,7 +236,7 @@ func (t *tracks) State(name string) []string {
 	return all
 }
 
-// dependencies says what a router depends on, for people.
+// dependencies returns the checks that a router depends on, for the status.
 func (t *tracks) dependencies(name string) []control.Dependency {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -249,7 +250,7 @@ func (t *tracks) dependencies(name string) []control.Dependency {
 	return all
 }
 
-// all says what is known of all checks.
+// all returns all checks, for the status.
 func (t *tracks) all() []control.Track {
 	var all []control.Track
 	for _, r := range t.tracker.Reports() {
@@ -272,11 +273,12 @@ func (t *tracks) all() []control.Track {
 
 func (t *tracks) run(ctx context.Context) error { return t.tracker.Run(ctx) }
 
-// surroundings is what checks see of the host's network.
-type surroundings struct{ *tracks }
+// hostNetwork implements track.Network: it shows the checks the interfaces, addresses and routes
+// of this host.
+type hostNetwork struct{ *tracks }
 
-func (s surroundings) Interface(name string) (bool, string) {
-	i, err := named(s.monitor.Snapshot(), name)
+func (s hostNetwork) Interface(name string) (bool, string) {
+	i, err := findInterface(s.monitor.Snapshot(), name)
 	switch {
 	case err != nil:
 		return false, err.Error()
@@ -288,7 +290,7 @@ func (s surroundings) Interface(name string) (bool, string) {
 	return true, name + " is up"
 }
 
-func named(snapshot []link.Interface, name string) (link.Interface, error) {
+func findInterface(snapshot []link.Interface, name string) (link.Interface, error) {
 	for _, i := range snapshot {
 		if i.Name == name {
 			return i, nil
@@ -297,13 +299,13 @@ func named(snapshot []link.Interface, name string) (link.Interface, error) {
 	return link.Interface{}, fmt.Errorf("there is no interface %s", name)
 }
 
-func (s surroundings) Address(a netip.Addr) (bool, string) {
+func (s hostNetwork) Address(a netip.Addr) (bool, string) {
 	for _, i := range s.monitor.Snapshot() {
 		for _, has := range i.Addresses {
 			switch {
 			case has.Prefix.Addr() != a:
 			case has.Tentative || has.DADFailed:
-				return false, fmt.Sprintf("%s on %s can't be used: another host may have it", a, i.Name)
+				return false, fmt.Sprintf("%s on %s can't be used, because another host may have it", a, i.Name)
 			default:
 				return true, i.Name + " has it"
 			}
@@ -312,7 +314,7 @@ func (s surroundings) Address(a netip.Addr) (bool, string) {
 	return false, "no interface has " + a.String()
 }
 
-func (s surroundings) Route(r routing.Sought) (bool, string) {
+func (s hostNetwork) Route(r routing.Sought) (bool, string) {
 	what := "route to " + r.Prefix.String()
 	if r.Via.IsValid() {
 		what += " via " + r.Via.String()

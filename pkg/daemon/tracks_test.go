@@ -22,7 +22,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// A reload changes what checks do at once, and what is gone does nothing any more.
+// A reload changes the effect of checks at once, and a removed check has none.
 func TestTracksAreChanged(t *testing.T) {
 	monitor, err := link.NewMonitor()
 	if err != nil {
@@ -65,7 +65,7 @@ func TestTracksAreChanged(t *testing.T) {
 	}
 	file := "{name: number, file: " + number + "}"
 	set(file, "number")
-	until(100, vrrp.CauseWaiting) // before it runs
+	until(100, vrrp.CauseWaiting) // before the tracker runs
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var done sync.WaitGroup
@@ -86,7 +86,7 @@ func TestTracksAreChanged(t *testing.T) {
 	until(100, vrrp.CauseNone)
 	set(file, "number")
 	until(100, vrrp.CauseFault)
-	// Another file: what was known holds until it has been looked at.
+	// With another file, the known result holds until there is a new one.
 	set("{name: number, file: "+number+"2, interval: 50ms}", "number")
 	until(100, vrrp.CauseNone)
 	if err := os.WriteFile(number+"2", []byte("7"), 0o600); err != nil {
@@ -100,7 +100,7 @@ func TestTracksAreChanged(t *testing.T) {
 	}
 }
 
-// A script that can't be run now is told, one that others may change is refused.
+// A script that can't be run now is logged; a script that other users may change is an error.
 func TestScriptsAreChecked(t *testing.T) {
 	dir := t.TempDir()
 	open := filepath.Join(dir, "open")
@@ -110,13 +110,13 @@ func TestScriptsAreChecked(t *testing.T) {
 	if err := os.Chmod(open, 0o757); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct{ global, keys, refused, told string }{
+	for _, c := range []struct{ global, keys, refused, logged string }{
 		{"", "script: /bin/true", "", ""},
 		{"", "script: /bin/true, user: nobody", "", ""},
 		{"", "script: /bin/true, user: nobody-here", `there is no user "nobody-here" on this host`, ""},
 		{"", "script: " + dir + "/missing", "", "there is no " + dir + "/missing"},
 		{"", "script: " + open, "is not safe to run: others may change it", ""},
-		{"global: {allow_insecure_scripts: true}", "script: " + open, "", "run all the same"},
+		{"global: {allow_insecure_scripts: true}", "script: " + open, "", "is run although it is not safe"},
 	} {
 		f, err := config.Parse("x", []byte(c.global+"\ntracks: [{name: a, "+c.keys+"}]\nrouters:\n  - {interface: eth0, vrid: 51, addresses: [192.0.2.10/24]}\n"))
 		if err != nil {
@@ -129,8 +129,8 @@ func TestScriptsAreChecked(t *testing.T) {
 		if (err != nil) != (c.refused != "") || err != nil && !strings.Contains(err.Error(), c.refused) {
 			t.Errorf("%s: %v", c.keys, err)
 		}
-		if (log.Len() > 0) != (c.told != "") || !strings.Contains(log.String(), c.told) {
-			t.Errorf("%s: told %q", c.keys, log.String())
+		if (log.Len() > 0) != (c.logged != "") || !strings.Contains(log.String(), c.logged) {
+			t.Errorf("%s: logged %q", c.keys, log.String())
 		}
 	}
 }

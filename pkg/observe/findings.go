@@ -220,7 +220,7 @@ func (n *record) list(addresses []netip.Addr) {
 // look calls f for each record with new findings, or only for unexamined records unless all is
 // set. It also decides what is logged: one line for each peer and reason in a RepeatInterval, as
 // long as the budget has room. Findings that found no place are counted in dropped.
-func (t *findings) look(now time.Time, all bool, room *LogBudget, crowded *unlogged[router.ID], f func(*verdict)) {
+func (t *findings) look(now time.Time, all bool, budget *LogBudget, crowded *unlogged[router.ID], f func(*verdict)) {
 	t.mu.Lock()
 	pages := make([]*routerFindings, 0, len(t.routers))
 	for _, p := range t.routers {
@@ -233,7 +233,7 @@ func (t *findings) look(now time.Time, all bool, room *LogBudget, crowded *unlog
 		t.mu.Lock() // for one router at a time, because the event loop waits for it
 		for i := range p.all {
 			if n := &p.all[i]; n.fresh > 0 && (all || !n.examined) {
-				found = append(found, n.judge(now, room))
+				found = append(found, n.judge(now, budget))
 			}
 		}
 		if all {
@@ -253,13 +253,13 @@ func (t *findings) look(now time.Time, all bool, room *LogBudget, crowded *unlog
 }
 
 // judge decides whether the findings since the last look are logged.
-func (n *record) judge(now time.Time, room *LogBudget) verdict {
+func (n *record) judge(now time.Time, budget *LogBudget) verdict {
 	v := verdict{record: *n}
 	switch {
 	case harmless(n.Reason):
 	case !n.logged.IsZero() && now.Sub(n.logged) < RepeatInterval:
 		n.suppressed += n.fresh
-	case room.Take(now, len(n.Reason.Error()), FindingsReserve):
+	case budget.Take(now, len(n.Reason.Error()), FindingsReserve):
 		v.log, v.suppressed = true, n.suppressed
 		n.logged, n.suppressed = now, n.fresh-1
 	default:

@@ -84,9 +84,9 @@ func TestRefusedHasName(t *testing.T) {
 		names.Learn(id, "web")
 		log.AddHook(names)
 		log.SetFormatter(&logrus.JSONFormatter{})
-		history, room := control.NewHistory(), NewLogBudget()
+		history, budget := control.NewHistory(), NewLogBudget()
 		dp := &refusing{last: datapath.Discard{Ifindex: 7, VRID: 51, Family: packet.IPv4, Source: netip.MustParseAddr("192.0.2.2")}}
-		o := NewObserver(log, dp, history, room, NewProblems(log, history, room))
+		o := NewObserver(log, dp, history, budget, NewProblems(log, history, budget))
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
 			_ = o.Run(ctx, func() ([]router.Status, error) {

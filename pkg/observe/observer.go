@@ -88,9 +88,9 @@ type Counters interface {
 
 // NewObserver returns an Observer that writes to the log, the history and the problems. budget
 // limits the log lines that packets cause.
-func NewObserver(log *logrus.Logger, dp Counters, history *control.History, room *LogBudget, problems *Problems) *Observer {
+func NewObserver(log *logrus.Logger, dp Counters, history *control.History, budget *LogBudget, problems *Problems) *Observer {
 	return &Observer{
-		log: log, dp: dp, history: history, budget: room, problems: problems, findings: newFindings(),
+		log: log, dp: dp, history: history, budget: budget, problems: problems, findings: newFindings(),
 		wake: make(chan struct{}, 1), failures: make(map[failureKey]loggedFailure),
 		loggedTransition: make(map[router.ID]time.Time), loggedRun: make(map[notify.Subject]time.Time),
 	}

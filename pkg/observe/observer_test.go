@@ -38,8 +38,8 @@ func newWatched() *watched {
 }
 
 func newTestObserver(log *logrus.Logger) *Observer {
-	room, history := NewLogBudget(), control.NewHistory()
-	return NewObserver(log, new(counters), history, room, NewProblems(log, history, room))
+	budget, history := NewLogBudget(), control.NewHistory()
+	return NewObserver(log, new(counters), history, budget, NewProblems(log, history, budget))
 }
 
 // counters is a datapath that only counts.

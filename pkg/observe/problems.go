@@ -76,8 +76,8 @@ func (s *Observation) retention() time.Duration {
 }
 
 // NewProblems returns an empty Problems. budget limits the log lines about problems.
-func NewProblems(log *logrus.Logger, history *control.History, room *LogBudget) *Problems {
-	return &Problems{log: log, history: history, budget: room, all: make(map[problemKey]*problem), peers: make(map[problemKind]int)}
+func NewProblems(log *logrus.Logger, history *control.History, budget *LogBudget) *Problems {
+	return &Problems{log: log, history: history, budget: budget, all: make(map[problemKey]*problem), peers: make(map[problemKind]int)}
 }
 
 // Note records an observation of a problem.

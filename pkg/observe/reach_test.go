@@ -74,8 +74,8 @@ func TestReach(t *testing.T) {
 				var out bytes.Buffer
 				log := logrus.New()
 				log.SetOutput(&out)
-				history, room := control.NewHistory(), NewLogBudget()
-				r := NewReach(l, l, NewProblems(log, history, room), log)
+				history, budget := control.NewHistory(), NewLogBudget()
+				r := NewReach(l, l, NewProblems(log, history, budget), log)
 				r.probe = l.probe
 				r.check(t.Context(), problemsID)
 				if blamed := strings.Contains(out.String(), "a hypervisor or a switch"); blamed != c.blamed {
