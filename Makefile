@@ -79,9 +79,9 @@ conformance: bin/test.json ## Show which test proves which demand of the RFCs (r
 	@go run ./tools/conformance -markdown tools/conformance/LEDGER.md bin/test.json
 
 .PHONY: interop
-interop: build ## Play failovers with keepalived and FRR and judge what was on the wire (root, six minutes)
+interop: build ## Play failovers with keepalived and FRR, or those at KEEPALIVED and in FRR, and judge the wire; RUN chooses (root, six minutes)
 	@$(call install-packages,$(TEST_PACKAGES))
-	@go run ./tools/interop --failoverd bin/failoverd
+	@go run ./tools/interop --failoverd bin/failoverd $(if $(KEEPALIVED),--keepalived '$(KEEPALIVED)') $(if $(FRR),--frr '$(FRR)') $(if $(PARALLEL),--parallel $(PARALLEL)) $(if $(RUN),--run '$(RUN)')
 
 .PHONY: simulate
 simulate: ## Simulate HOURS (50000) of routers on LANs that lose, delay and break; replay with SEED

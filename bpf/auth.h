@@ -23,7 +23,7 @@
 #define HEADER_SIGNED 3 /* the same of an Authentication Header */
 #define HEADER_DIGEST 3
 #define IPV4_WORDS 5
-#define PREFIX_WORDS (IPV4_WORDS + HEADER_SIGNED + HEADER_DIGEST) /* the longest */
+#define PREFIX_ROOM 16 /* words: a power of two, enough for IPV4_WORDS + HEADER_SIGNED + HEADER_DIGEST */
 #define PSEUDO_WORDS 5 /* family, version, VRID, 0, and the source */
 #define PROTOCOL_AH 51
 #define SECOND 1000000000ULL
@@ -57,7 +57,7 @@ __u64 failover_clock;
 
 /* What is hashed: the words of a prefix, of the message, zeros, and the padding. */
 struct stream {
-	__u32 prefix[PREFIX_WORDS];
+	__u32 prefix[PREFIX_ROOM];
 	__u32 prefix_words;
 	__u32 message_words;
 	__u32 words; /* of all three */
@@ -90,6 +90,15 @@ static __always_inline __u32 bits(__u32 words)
 	return (HASH_BLOCK + words) * 32;
 }
 
+/* All ones if a < b, else 0. Both are below 2^63, or a is a small negative number. */
+static __always_inline __u32 below(__u64 a, __u64 b)
+{
+	__s64 difference = a - b;
+
+	barrier_var(difference);
+	return difference >> 63;
+}
+
 /* Makes a block of the stream the one to be compressed. */
 __noinline int fill_block(__u64 n)
 {
@@ -100,26 +109,20 @@ __noinline int fill_block(__u64 n)
 
 	if (!x || !s || !w)
 		return 0;
+	/* Without branches, each of which would double the verifier's work. */
 #pragma clang loop unroll(disable)
 	for (i = 0; i < HASH_BLOCK; i++) {
 		__u64 at = n * HASH_BLOCK + i, of_message = at - s->prefix_words;
-		__u32 word = 0;
+		__u32 prefix, message;
 
-		/* Nothing new to the compiler, but to the verifier. */
 		barrier_var(at);
 		barrier_var(of_message);
-		if (at < s->prefix_words) {
-			if (at < PREFIX_WORDS)
-				word = s->prefix[at];
-		} else if (of_message < s->message_words) {
-			if (of_message < MESSAGE_WORDS)
-				word = w->message[of_message];
-			if (of_message == 1 && !s->md5)
-				word &= bpf_htonl(0xffff0000); /* without the checksum */
-		} else if (at == s->words) {
-			word = bpf_htonl(0x80000000);
-		}
-		x->block[i] = as_read(word, s->md5);
+		prefix = s->prefix[at % PREFIX_ROOM] & below(at, s->prefix_words);
+		message = w->message[of_message % MESSAGE_ROOM] & below(of_message, s->message_words) & ~below(at, s->prefix_words);
+		/* Without the checksum, which is made last. */
+		message &= ~(below(of_message, 2) & ~below(of_message, 1) & (s->md5 - 1)) | bpf_htonl(0xffff0000);
+		message |= bpf_htonl(0x80000000) & below(at, s->words + 1) & ~below(at, s->words);
+		x->block[i] = as_read(prefix | message, s->md5);
 	}
 	/* The length comes last, of which the higher half is 0. */
 	if (n == (s->words + 2) / HASH_BLOCK)
@@ -136,7 +139,7 @@ __noinline int hash_stream(void)
 	if (!s)
 		return 0;
 #pragma clang loop unroll(disable)
-	for (n = 0; n <= (MESSAGE_WORDS + PREFIX_WORDS + TRAILER_DIGEST + 2) / HASH_BLOCK; n++) {
+	for (n = 0; n <= (MESSAGE_WORDS + PREFIX_ROOM + TRAILER_DIGEST + 2) / HASH_BLOCK; n++) {
 		if (n > (s->words + 2) / HASH_BLOCK)
 			break;
 		fill_block(n);
@@ -290,7 +293,7 @@ static __always_inline int overlong(struct work *w, struct failover_proof *p)
 	__u32 addresses = ((const __u8 *)w->message)[3];
 	__u64 now = w->record.received;
 
-	if (addresses <= w->addresses || addresses <= p->addresses)
+	if (addresses <= w->terms.addresses || addresses <= p->addresses)
 		return 0;
 	if (now - *(volatile __u64 *)&p->long_at < LONG_EVERY)
 		return 1;

@@ -36,6 +36,7 @@
 #define HEADERS (ETH_HLEN + 40) /* Ethernet's and IPv6's */
 #define VLAN_ID 0x0fff
 #define IP_MORE_OR_OFFSET 0x3fff
+#define SUM_WORDS 16 /* added up at a time */
 #define OFFSET_MAX (ETH_HLEN + VLAN_TAGS * 4 + 60) /* of the VRRP header */
 #define GROUP_IPV4 0xe0000012 /* 224.0.0.18 */
 #define MULTICAST_IPV4 0xe0000000 /* the first address that is no host's */
@@ -148,40 +149,33 @@ static __always_inline void deliver(struct work *w, void *ring, __u32 reason)
 	count(bpf_ringbuf_output(ring, w, sizeof(w->record) + length, 0) ? REASON_ring_full : REASON_delivered);
 }
 
-/*
- * Copies the message, length octets at offset, into the work record and
- * returns the sum of its 16-bit words, folded to 32 bits, in the byte order of
- * the machine (RFC 1071 section 2 B). What lies behind the frame's end was
- * excluded before.
- */
-static __always_inline __u32 copy_message(void *message, void *end, __u32 offset, __u32 length)
+/* Whether a message of length octets has room in the work record; makes it ready for one. */
+static __always_inline int make_room(struct work *w, __u32 length)
 {
-	struct work *w = get_work();
-	__u32 i, words, rest;
-	__u64 sum = 0;
-	__u8 *octet;
-
-	if (!w || offset > OFFSET_MAX || length > FAILOVER_MESSAGE_MAX)
+	if (length < 1 || length > FAILOVER_MESSAGE_MAX)
 		return 0;
-	message += offset;
-	words = length / 4;
-	rest = length % 4;
+	/* What sum_message reads behind the message adds nothing to the sum. */
+	__builtin_memset(&w->message[length / 4], 0, SUM_WORDS * 4);
+	return 1;
+}
+
+/*
+ * Returns the sum of the 16-bit words of the message in the work record, folded to 32
+ * bits, in the byte order of the machine (RFC 1071 section 2 B).
+ */
+static __always_inline __u32 sum_message(const struct work *w, __u32 length)
+{
+	__u64 sum = 0;
+	__u32 i, j;
 
 #pragma clang loop unroll(disable)
-	for (i = 0; i < MESSAGE_WORDS; i++) {
-		__u32 *word = (__u32 *)message + i;
-
-		if (i >= words || (void *)(word + 1) > end)
+	for (i = 0; i < MESSAGE_WORDS; i += SUM_WORDS) {
+		if (i * 4 >= length)
 			break;
-		w->message[i] = *word;
-		sum += *word;
+#pragma clang loop unroll(full)
+		for (j = 0; j < SUM_WORDS; j++)
+			sum += w->message[i + j];
 	}
-
-	/* No good message has octets left, but watchers want to see them. */
-	octet = message + words * 4;
-	for (i = 0; i < 3; i++)
-		if (i < rest && (void *)(octet + i + 1) <= end)
-			((__u8 *)&w->message[words])[i] = octet[i];
 	sum = (sum & 0xffffffff) + (sum >> 32);
 	sum = (sum & 0xffffffff) + (sum >> 32);
 	return sum;
@@ -221,47 +215,64 @@ __noinline __u32 sum_tc(struct __sk_buff *ctx, __u32 offset, __u32 length)
 	return sum_header((void *)(long)ctx->data, (void *)(long)ctx->data_end, offset, length);
 }
 
+/*
+ * copy_xdp and copy_tc copy the message, length octets at offset, into the work record and
+ * return its sum. The frame has so many octets.
+ */
 __noinline __u32 copy_xdp(struct xdp_md *ctx, __u32 offset, __u32 length)
 {
-	return copy_message((void *)(long)ctx->data, (void *)(long)ctx->data_end, offset, length);
+	struct work *w = get_work();
+
+	if (!w || !make_room(w, length) || bpf_xdp_load_bytes(ctx, offset, w->message, length))
+		return 0;
+	return sum_message(w, length);
 }
 
 __noinline __u32 copy_tc(struct __sk_buff *ctx, __u32 offset, __u32 length)
 {
-	return copy_message((void *)(long)ctx->data, (void *)(long)ctx->data_end, offset, length);
+	struct work *w = get_work();
+
+	if (!w || !make_room(w, length) || bpf_skb_load_bytes(ctx, offset, w->message, length))
+		return 0;
+	return sum_message(w, length);
 }
 
 /*
- * Adds a word to a signature. No two words that differ lead from one signature to
- * the same. It is no protection from who means harm: he could send the same.
+ * Adds two words to a signature. Different words lead from one signature to different
+ * ones. The signature doesn't protect from an attacker, who can send the same message.
  */
-static __always_inline __u64 sign(__u64 signature, __u32 word)
+static __always_inline __u64 mix(__u64 signature, __u64 words)
 {
-	signature = (signature ^ word) * 0x9e3779b97f4a7c15;
+	signature = (signature ^ words) * 0x9e3779b97f4a7c15;
 	return signature ^ signature >> 32;
 }
 
-/* Returns the signature of so many words of the message in the work record, and of who sent it. */
+/* Returns the signature of the sender and of the first words of the message in the work record. */
 __noinline __u64 sign_message(__u32 words)
 {
 	struct work *w = get_work();
+	const __u64 *pairs;
 	__u64 signature = 1;
 	__u32 i;
 
 	if (!w)
 		return 0;
-#pragma clang loop unroll(full)
-	for (i = 0; i < 4; i++)
-		signature = sign(signature, ((const __u32 *)w->record.source)[i]);
+	signature = mix(signature, ((const __u64 *)w->record.source)[0]);
+	signature = mix(signature, ((const __u64 *)w->record.source)[1]);
+	/* Over IPv6 the checksum covers the trailer too, which is never the same. */
+	signature = mix(signature, w->message[0]);
+	signature = mix(signature, w->record.family == 6 ? w->message[1] & bpf_htonl(0xffff0000) : w->message[1]);
+	pairs = (const __u64 *)w->message;
 #pragma clang loop unroll(disable)
-	for (i = 0; i < MESSAGE_WORDS; i++) {
-		__u32 word = w->message[i];
-
-		if (i >= words)
+	for (i = 1; i < MESSAGE_WORDS / 2; i++) {
+		if (i >= words / 2)
 			break;
-		if (i == 1 && w->record.family == 6)
-			word &= bpf_htonl(0xffff0000); /* the checksum is of the trailer too */
-		signature = sign(signature, word);
+		signature = mix(signature, pairs[i]);
+	}
+	if (words % 2) {
+		words--;
+		barrier_var(words);
+		signature = mix(signature, w->message[words % MESSAGE_ROOM]);
 	}
 	return signature;
 }
@@ -274,18 +285,7 @@ struct frame {
 	__u32 ifindex;
 	int untagged; /* a tag was taken off, */
 	int tagged; /* with a VLAN in it */
-	int unicast; /* to a host, not to the group */
-	int header; /* in an Authentication Header */
 	int xdp;
-};
-
-/* What the checks depend on beside the message. */
-struct terms {
-	__u32 tolerate;
-	__u16 min_ttl;
-	__u16 max_ttl;
-	int unicast;
-	__u32 form; /* of the checksum, once it is found right */
 };
 
 /* Whether a sum over a right checksum and what it covers is what it must be. */
@@ -372,14 +372,22 @@ static __always_inline int has_trailer(const struct work *w, __u32 length)
 }
 
 /* The checks that need no knowledge of the Virtual Router. */
-static __always_inline __u32 validate(struct work *w, __u32 sum, struct terms *terms)
+__noinline __u32 validate(__u32 sum)
 {
-	const __u8 *m = (const __u8 *)w->message;
-	struct failover_record *r = &w->record;
-	__u8 version = m[0] >> 4;
-	__u16 interval;
+	struct work *w = get_work();
+	struct failover_record *r;
+	struct terms *terms;
 	__u32 length;
+	__u16 interval;
+	const __u8 *m;
+	__u8 version;
 
+	if (!w)
+		return REASON_packet_length_errors;
+	m = (const __u8 *)w->message;
+	r = &w->record;
+	terms = &w->terms;
+	version = m[0] >> 4;
 	if (r->ttl < terms->min_ttl || r->ttl > terms->max_ttl)
 		return REASON_ip_ttl_errors;
 	if (r->length < 1)
@@ -413,10 +421,11 @@ static __always_inline __u32 validate(struct work *w, __u32 sum, struct terms *t
  * group, or from a peer, whose limits the terms become.
  */
 static __always_inline __u32 validate_way(struct work *w, struct failover_virtual_router *router,
-					  const struct failover_key *k, struct terms *terms)
+					  const struct failover_key *k)
 {
 	struct failover_peer_key key = { .ifindex = k->ifindex, .family = k->family, .vrid = k->vrid };
 	struct failover_peer_limits *peer;
+	struct terms *terms = &w->terms;
 
 	if (!router->unicast != !terms->unicast)
 		return REASON_cast_errors;
@@ -535,59 +544,66 @@ enum verdict {
 	DROP,
 };
 
-/* Decides about a whole VRRP datagram, described by w->record. */
-static __always_inline enum verdict handle(struct frame *f, struct work *w, __u32 offset)
+/*
+ * Decides about a whole VRRP datagram, described by the work record. Its first octets are
+ * at m in a frame that reaches to the end.
+ */
+static __always_inline enum verdict handle(void *ctx, const __u8 *m, void *end, __u32 offset, int xdp)
 {
-	struct failover_record *r = &w->record;
+	struct work *w = get_work();
 	struct failover_virtual_router *router = NULL;
 	struct failover_liveness *live;
 	struct failover_interface *iface;
 	struct failover_key key = {};
-	struct failover_link link = { .ifindex = f->ifindex };
-	struct terms terms = { .min_ttl = 255, .max_ttl = 255, .unicast = f->unicast };
+	struct failover_link link = {};
 	__u32 reason = REASON_none, sum, slot, length;
-	const __u8 *m;
+	struct failover_record *r;
+	struct terms *terms;
 	int watched, heeded;
 
-	/* Nothing new to the compiler, but to the verifier of Linux 6.1. */
-	barrier_var(offset);
-	if (offset > OFFSET_MAX)
+	if (!w || offset > OFFSET_MAX)
 		return PASS;
-	m = (const __u8 *)f->data + offset;
+	m += offset;
+	r = &w->record;
+	terms = &w->terms;
+	terms->min_ttl = 255;
+	terms->max_ttl = 255;
 
+	link.ifindex = r->ifindex;
 	iface = bpf_map_lookup_elem(&failover_iface, &link);
 	watched = iface && iface->watch;
-	if (r->length >= 2 && (void *)(m + 2) <= f->end) {
+	if (r->length >= 2 && (void *)(m + 2) <= end) {
 		key.ifindex = link.ifindex;
 		key.family = r->family;
 		key.vrid = m[1];
 		router = bpf_map_lookup_elem(&failover_router, &key);
 	}
 	/* Of the Authentication Header's users VRRP is the least. */
-	if (f->header && !watched && !(router && router->tolerate & TOLERATE_AUTH_HEADER))
+	if (terms->header && !watched && !(router && router->tolerate & TOLERATE_AUTH_HEADER))
 		return PASS;
-	if (f->unicast) {
+	if (terms->unicast) {
 		/* To somebody else, or to another program of this host. */
 		if (router && !same_address(r->destination, router->source))
 			router = NULL;
 		if (!router && !watched)
 			return PASS;
-		terms.min_ttl = 0;
+		terms->min_ttl = 0;
 	}
 	/* What others authenticate is no fault of theirs. */
-	terms.tolerate = router ? router->tolerate : TOLERATE_AUTH_TRAILER;
-	if (terms.tolerate & TOLERATE_TRAILING_OCTETS && r->length >= 4 && (void *)(m + 4) <= f->end) {
+	terms->tolerate = router ? router->tolerate : TOLERATE_AUTH_TRAILER;
+	if (terms->tolerate & TOLERATE_TRAILING_OCTETS && r->length >= 4 && (void *)(m + 4) <= end) {
 		length = declared_length(m, r->family);
-		if (r->length > length && !(terms.tolerate & TOLERATE_AUTH_TRAILER && r->length == length + FAILOVER_TRAILER))
+		if (r->length > length && !(terms->tolerate & TOLERATE_AUTH_TRAILER && r->length == length + FAILOVER_TRAILER))
 			r->length = length;
 	}
 
 	w->message[0] = 0;
-	sum = f->xdp ? copy_xdp(f->ctx, offset, r->length) : copy_tc(f->ctx, offset, r->length);
+	sum = xdp ? copy_xdp(ctx, offset, r->length) : copy_tc(ctx, offset, r->length);
 	if (router)
-		reason = validate_way(w, router, &key, &terms);
+		reason = validate_way(w, router, &key);
 	if (reason == REASON_none)
-		reason = validate(w, sum, &terms);
+		reason = validate(sum);
+	barrier_var(reason); /* The compiler knows its range, the verifier doesn't. */
 	if (reason == REASON_none && router)
 		reason = validate_router(w, router);
 	if (reason != REASON_none) {
@@ -613,7 +629,7 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 	slot = router->slot;
 	length = declared_length((const __u8 *)w->message, r->family);
 	if (router->auth != AUTH_NONE) {
-		w->addresses = router->addresses;
+		w->terms.addresses = router->addresses;
 		reason = authenticate(slot, router->auth, router->enforce, router->window, length);
 		barrier_var(reason); /* Nothing new to the compiler, but to the verifier. */
 		if (reason != REASON_none) {
@@ -624,7 +640,7 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 	live = bpf_map_lookup_elem(&failover_stamp, &slot);
 	if (!live)
 		return PASS;
-	if (outranked(w, live, terms.form)) {
+	if (outranked(w, live, terms->form)) {
 		count(REASON_outranked);
 		return router->drop_unchanged ? DROP : PASS;
 	}
@@ -634,10 +650,10 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 	 */
 	if (router->auth != AUTH_HEADER)
 		r->signature = sign_message(length / 4);
-	heeded = stamp(w, router, live, terms.form);
+	heeded = stamp(w, router, live, terms->form);
 	if (expected(live, heeded ? r->signature : 0, r->received)) {
 		count(REASON_advertisement_rcvd);
-		if (r->family == 4 && terms.form == FORM_RFC5798)
+		if (r->family == 4 && terms->form == FORM_RFC5798)
 			count(REASON_csum_5798_form);
 		count(REASON_unchanged);
 		return router->drop_unchanged ? DROP : PASS;
@@ -649,6 +665,17 @@ static __always_inline enum verdict handle(struct frame *f, struct work *w, __u3
 	else
 		deliver(w, &failover_sealed, reason);
 	return PASS;
+}
+
+/* Functions of their own so that the verifier sees them once, not for each kind of frame. */
+__noinline int handle_xdp(struct xdp_md *ctx, __u32 offset)
+{
+	return handle(ctx, (const __u8 *)(long)ctx->data, (void *)(long)ctx->data_end, offset, 1);
+}
+
+__noinline int handle_tc(struct __sk_buff *ctx, __u32 offset)
+{
+	return handle(ctx, (const __u8 *)(long)ctx->data, (void *)(long)ctx->data_end, offset, 0);
 }
 
 /* Whether the checksum of the IPv4 header at offset is right. */
@@ -664,8 +691,9 @@ static __always_inline enum verdict see(struct frame *f)
 	void *end = f->end;
 	struct failover_record *r;
 	int tags, good, tagged = f->tagged, fragment = 0;
-	__u32 header, total;
+	__u32 header, total, offset;
 	struct auth_header *ah, auth = {};
+	int unicast, authenticated = 0;
 	struct iphdr *ip4;
 	struct ipv6hdr *ip6;
 	struct work *w;
@@ -698,16 +726,16 @@ static __always_inline enum verdict see(struct frame *f)
 		if ((void *)(ip4 + 1) > end || ip4->version != 4)
 			return PASS;
 		ah = (void *)(ip4 + 1);
-		f->header = ip4->protocol == PROTOCOL_AH;
-		if (f->header) {
+		authenticated = ip4->protocol == PROTOCOL_AH;
+		if (authenticated) {
 			if (ip4->ihl != 5 || (void *)(ah + 1) > end || ah->next != PROTOCOL_VRRP || ah->words != AUTH_HEADER_WORDS)
 				return PASS;
 			auth = *ah; /* here, where Linux 6.1 knows how far it reaches */
 		} else if (ip4->protocol != PROTOCOL_VRRP) {
 			return PASS;
 		}
-		f->unicast = ip4->daddr != bpf_htonl(GROUP_IPV4);
-		if (f->unicast && bpf_ntohl(ip4->daddr) >= MULTICAST_IPV4)
+		unicast = ip4->daddr != bpf_htonl(GROUP_IPV4);
+		if (unicast && bpf_ntohl(ip4->daddr) >= MULTICAST_IPV4)
 			return PASS;
 		w = get_work();
 		if (!w)
@@ -720,7 +748,7 @@ static __always_inline enum verdict see(struct frame *f)
 		__builtin_memcpy(r->destination, &ip4->daddr, 4);
 		fragment = ip4->frag_off & bpf_htons(IP_MORE_OR_OFFSET);
 		header = ip4->ihl * 4;
-		if (f->header) {
+		if (authenticated) {
 			header = sizeof(*ip4) + sizeof(*ah);
 			__builtin_memcpy(r->header, &auth, sizeof(r->header));
 			r->identification = bpf_ntohs(ip4->id);
@@ -740,9 +768,9 @@ static __always_inline enum verdict see(struct frame *f)
 			return PASS;
 		}
 		/* ff02::12 */
-		f->unicast = ip6->daddr.s6_addr32[0] != bpf_htonl(0xff020000) || ip6->daddr.s6_addr32[1] ||
+		unicast = ip6->daddr.s6_addr32[0] != bpf_htonl(0xff020000) || ip6->daddr.s6_addr32[1] ||
 			     ip6->daddr.s6_addr32[2] || ip6->daddr.s6_addr32[3] != bpf_htonl(0x12);
-		if (f->unicast && ip6->daddr.s6_addr[0] == 0xff)
+		if (unicast && ip6->daddr.s6_addr[0] == 0xff)
 			return PASS;
 		w = get_work();
 		if (!w)
@@ -763,9 +791,9 @@ static __always_inline enum verdict see(struct frame *f)
 	r->ifindex = f->ifindex;
 	good = header >= sizeof(*ip4) && total >= header && total <= (__u64)end - (__u64)ip;
 	if (good && r->family == 4)
-		good = checksum_good(f, ETH_HLEN + tags * sizeof(struct vlan), f->header ? sizeof(*ip4) : header);
+		good = checksum_good(f, ETH_HLEN + tags * sizeof(struct vlan), authenticated ? sizeof(*ip4) : header);
 	/* What isn't for the group may not be for this host at all, nor be VRRP. */
-	if ((f->unicast || f->header) && (tagged || fragment || !good || total - header > FAILOVER_MESSAGE_MAX))
+	if ((unicast || authenticated) && (tagged || fragment || !good || total - header > FAILOVER_MESSAGE_MAX))
 		return PASS;
 	if (tagged) {
 		count_error(REASON_tagged, r, 0);
@@ -781,7 +809,10 @@ static __always_inline enum verdict see(struct frame *f)
 		return PASS;
 	}
 	r->length = total - header;
-	return handle(f, w, ETH_HLEN + tags * sizeof(struct vlan) + header);
+	w->terms.unicast = unicast;
+	w->terms.header = authenticated;
+	offset = ETH_HLEN + tags * sizeof(struct vlan) + header;
+	return f->xdp ? handle_xdp(f->ctx, offset) : handle_tc(f->ctx, offset);
 }
 
 SEC("xdp")

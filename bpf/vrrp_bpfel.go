@@ -260,7 +260,7 @@ type VrrpHash struct {
 
 type VrrpStream struct {
 	_            structs.HostLayout
-	Prefix       [11]uint32
+	Prefix       [16]uint32
 	PrefixWords  uint32
 	MessageWords uint32
 	Words        uint32
@@ -268,11 +268,19 @@ type VrrpStream struct {
 }
 
 type VrrpWork struct {
-	_         structs.HostLayout
-	Record    VrrpFailoverRecord
-	Message   [1030]uint32
-	Addresses uint32
-	_         [4]byte
+	_       structs.HostLayout
+	Record  VrrpFailoverRecord
+	Message [2048]uint32
+	Terms   struct {
+		_         structs.HostLayout
+		Tolerate  uint32
+		MinTtl    uint16
+		MaxTtl    uint16
+		Unicast   uint8
+		Header    uint8
+		Form      uint16
+		Addresses uint32
+	}
 }
 
 // Names of all BPF objects in the ELF.

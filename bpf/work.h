@@ -10,12 +10,24 @@
 #include "vrrp.h"
 
 #define MESSAGE_WORDS (FAILOVER_MESSAGE_MAX / 4)
+#define MESSAGE_ROOM 2048 /* words: a power of two above MESSAGE_WORDS */
+
+/* What the checks depend on beside the message. */
+struct terms {
+	__u32 tolerate;
+	__u16 min_ttl;
+	__u16 max_ttl;
+	__u8 unicast; /* to a host, not to the group */
+	__u8 header; /* in an Authentication Header */
+	__u16 form; /* of the checksum, once it is found right */
+	__u32 addresses; /* how many its Virtual Router has itself */
+};
 
 /* A record under construction, too large for the stack. */
 struct work {
 	struct failover_record record;
-	__u32 message[MESSAGE_WORDS + 1];
-	__u32 addresses; /* how many its Virtual Router has itself */
+	__u32 message[MESSAGE_ROOM];
+	struct terms terms;
 };
 
 struct {

@@ -3,18 +3,21 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/migrate"
+	"github.com/failoverd/failoverd/pkg/script"
 )
 
 // importPaths returns the configuration files of the other programs. The first one that
@@ -28,8 +31,8 @@ func importPaths() []string {
 }
 
 func importCommand() *cobra.Command {
-	var from, output string
-	var force bool
+	var from, output, id string
+	var force, verbose bool
 	c := &cobra.Command{
 		Use:   "import [FILE]",
 		Short: "Convert a configuration of keepalived or of the Rust failover",
@@ -40,22 +43,29 @@ Without a FILE, import takes the first of these that exists:
 /etc/keepalived/keepalived.conf, $SNAP_COMMON/vrrp-config.json,
 /var/snap/failover/common/vrrp-config.json, /etc/failover/vrrp-config.json.
 
-Each directive that can't be translated one to one is listed on standard error, with its
-place and a remedy, and is a comment in the result:
+Standard error lists the directives that need your attention, each with its place and a
+remedy. They are also comments in the result:
 
-  behaves differently  translated: check whether the difference matters
-  later                failoverd doesn't support it yet
-  another program's    out of the scope of failoverd
-  not understood       a mistake, or newer than this failoverctl
-  not needed           failoverd does it by itself, or it has no effect
+  behaves differently     translated: check whether the difference matters
+  not supported yet       failoverd doesn't support it yet
+  another program's job   out of the scope of failoverd
+  not understood          a mistake, or newer than this failoverctl
+  perhaps not as meant    keepalived ignores it, and so does the result
+  not needed              failoverd does it by itself; --verbose lists these
 
-A router that could do harm without the missing part is commented out. Passwords and
-keys are never in the result. With --output they are written to files beside it that only
-their owner can read; without it, the findings name the files that are expected. Both
-programs speak VRRP, so hosts can be migrated one at a time, the Backup first.
+A router that could do harm without a directive that failoverd doesn't support is
+commented out. Passwords and keys are never in the result. With --output they are written
+to files beside it that only their owner can read; without it, import names the files
+that you have to create. Both programs speak VRRP, so hosts can be migrated one at a time,
+the Backup first.
 
-Exit codes: 0 done, even with such findings, 1 the file can't be read or has a mistake, or
-the result exists already.`,
+Lines of keepalived's file that begin with @ apply to one host. As keepalived does, import
+uses those for this host's name, or for --config-id.
+
+For a file of FRR or VyOS, import shows its lines about VRRP and how to migrate them.
+
+Exit codes: 0 done, even with such findings; 1 if the file can't be read or has a mistake,
+if the result exists already, or if all routers are commented out.`,
 		Example: `  failoverctl import
   failoverctl import -o failoverd.yaml /etc/keepalived/keepalived.conf
   failoverctl check failoverd.yaml`,
@@ -69,7 +79,7 @@ the result exists already.`,
 			if err != nil {
 				return err
 			}
-			r, err := importFile(path, from, output)
+			r, err := importFile(path, from, output, id)
 			if err != nil {
 				return err
 			}
@@ -81,14 +91,41 @@ the result exists already.`,
 					return err
 				}
 			}
-			return writeFindings(c.ErrOrStderr(), r.Findings)
+			if err := writeFindings(c.ErrOrStderr(), r.Findings, verbose); err != nil {
+				return err
+			}
+			return finishImport(c.ErrOrStderr(), r, output != "")
 		},
 	}
 	c.Flags().StringVar(&from, "from", "", "the `program` that the file is for: keepalived or failover (default: detected from the file)")
 	completeFlag(c, "from", "keepalived", "failover")
 	c.Flags().StringVarP(&output, "output", "o", "", "write the result to this `file` instead of standard output")
 	c.Flags().BoolVar(&force, "force", false, "overwrite the files that --output writes")
+	c.Flags().StringVar(&id, "config-id", "", "use keepalived's lines with @`name` (default: the name of this host)")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "also list the directives that failoverd doesn't need")
 	return c
+}
+
+// finishImport writes the files with secrets and the number of routers that are commented out.
+// It returns an error if all are. made tells whether the files were written.
+func finishImport(w io.Writer, r *migrate.Result, made bool) error {
+	for _, k := range r.Keys {
+		format := "wrote a secret of the file to %s\n"
+		if !made {
+			format = "%s must be created with a secret of the file: import with --output does so\n"
+		}
+		if _, err := fmt.Fprintf(w, format, k.Path); err != nil {
+			return err
+		}
+	}
+	switch {
+	case r.CommentedOut == 0:
+		return nil
+	case r.CommentedOut == r.Routers:
+		return fmt.Errorf("%w: all of its routers are commented out, for the reasons above: correct them, or leave them to keepalived", migrate.ErrNothing)
+	}
+	_, err := fmt.Fprintf(w, "%d of %d routers are commented out, for the reasons above\n", r.CommentedOut, r.Routers)
+	return err
 }
 
 func importSource(args, known []string) (string, error) {
@@ -103,7 +140,7 @@ func importSource(args, known []string) (string, error) {
 	return "", fmt.Errorf("there is nothing to import: none of %s exists; name the file", strings.Join(known, ", "))
 }
 
-func importFile(path, from, output string) (*migrate.Result, error) {
+func importFile(path, from, output, id string) (*migrate.Result, error) {
 	content, err := config.ReadFile(path)
 	var mistakes *config.Mistakes
 	if errors.As(err, &mistakes) {
@@ -115,14 +152,27 @@ func importFile(path, from, output string) (*migrate.Result, error) {
 	if from == "failover" || from == "" && migrate.LooksLikeFailover(content) {
 		return migrate.Failover(path, content)
 	}
-	if output == "" {
-		return migrate.Keepalived(path, config.ReadFile, filepath.Glob)
+	o := migrate.Here()
+	o.ConfigID, o.CheckProgram = cmp.Or(id, o.ConfigID), checkProgram
+	if output != "" {
+		if o.KeyDir, err = filepath.Abs(filepath.Dir(output)); err != nil {
+			return nil, fmt.Errorf("find the directory of the result: %w", err)
+		}
 	}
-	beside, err := filepath.Abs(filepath.Dir(output))
+	return migrate.KeepalivedWith(path, config.ReadFile, filepath.Glob, o)
+}
+
+// checkProgram returns an error if users other than root and user may change a program of this
+// host. A missing program or user isn't an error, because the file may be for another host.
+func checkProgram(path, user string) error {
+	who, err := script.Lookup(cmp.Or(user, "root"))
 	if err != nil {
-		return nil, fmt.Errorf("find the directory of the result: %w", err)
+		return nil
 	}
-	return migrate.KeepalivedWithKeys(path, config.ReadFile, filepath.Glob, beside)
+	if err := script.Check(path, who); errors.Is(err, script.ErrInsecure) {
+		return err
+	}
+	return nil
 }
 
 // writeKeys writes the secrets to files beside the result that only their owner can read.
@@ -170,21 +220,29 @@ func writeNew(path string, content []byte, how int, mode fs.FileMode) error {
 	return nil
 }
 
-// kindTitles are the names of the kinds: the heading of their findings, and the text of
-// the summary for one finding and for several.
-var kindTitles = map[migrate.Kind]struct{ head, one, several string }{
+// importKinds are the headings of the kinds, and their names in the summary, for one
+// finding and for several.
+var importKinds = map[migrate.Kind]struct{ head, one, several string }{
 	migrate.Changed:  {"Translated, but it behaves differently:", "translated, but behaves differently", "translated, but behave differently"},
 	migrate.Later:    {"Not supported yet:", "not supported yet", "not supported yet"},
 	migrate.Foreign:  {"Another program's job:", "is another program's job", "are another program's job"},
 	migrate.Unknown:  {"Not understood:", "not understood", "not understood"},
+	migrate.Doubtful: {"As in keepalived, but perhaps not as meant:", "perhaps not as meant", "perhaps not as meant"},
 	migrate.Unneeded: {"Not needed:", "not needed", "not needed"},
 }
 
-// writeFindings writes the findings of each kind under its heading, and a summary.
-func writeFindings(w io.Writer, all []migrate.Finding) error {
+// writeFindings writes the findings of each kind under its heading, and a summary. Unless
+// verbose, it writes only the names of directives that aren't needed.
+func writeFindings(w io.Writer, all []migrate.Finding, verbose bool) error {
 	var summary []string
 	for _, kind := range migrate.Kinds {
-		names, n := kindTitles[kind], 0
+		if kind == migrate.Unneeded && !verbose {
+			if err := writeUnneeded(w, all); err != nil {
+				return err
+			}
+			break
+		}
+		names, n := importKinds[kind], 0
 		for _, f := range all {
 			if f.Kind != kind {
 				continue
@@ -209,5 +267,21 @@ func writeFindings(w io.Writer, all []migrate.Finding) error {
 		summary = []string{"everything translated one to one"}
 	}
 	_, err := fmt.Fprintln(w, strings.Join(summary, ", "))
+	return err
+}
+
+// writeUnneeded writes one line with the directives that aren't needed.
+func writeUnneeded(w io.Writer, all []migrate.Finding) error {
+	var names []string
+	for _, f := range all {
+		name, _, _ := strings.Cut(f.Directive, " ")
+		if f.Kind == migrate.Unneeded && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "Not needed: %s (--verbose has the reasons)\n", strings.Join(names, ", "))
 	return err
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// check accepts the result of import. The findings go to standard error.
+// check accepts what import writes, and the findings are apart from it.
 func TestImport(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
@@ -28,6 +28,12 @@ func TestImport(t *testing.T) {
 	if code, _, errs := call(t, "check", result); code != 0 {
 		t.Errorf("check refuses the result: %s", errs)
 	}
+	const two = "vrrp_instance a {\n  interface eth0\n  virtual_router_id 51\n}\n" +
+		"vrrp_instance b {\n  interface eth0\n  virtual_router_id 52\n  state BACKUP\n  virtual_ipaddress {\n    192.0.2.10/24\n  }\n}\n"
+	shared := write("shared", "#!/bin/sh\n")
+	if err := os.Chmod(shared, 0o777); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args []string
 		code int
@@ -35,6 +41,13 @@ func TestImport(t *testing.T) {
 	}{
 		{[]string{source, "-o", result}, exitFailure, "--force"},
 		{[]string{source, "-o", result, "--force"}, 0, "not supported yet"},
+		{[]string{write("balancer.conf", "virtual_server 192.0.2.10 80 {\n}\n")}, exitFailure, "nothing for failoverd in it: it has no vrrp_instance"},
+		{[]string{write("cloud.conf", "vrrp_instance a {\n  interface eth0\n  virtual_router_id 51\n}\n")}, exitFailure, "all of its routers are commented out"},
+		{[]string{write("two.conf", two)}, 0, "1 of 2 routers are commented out"},
+		{[]string{write("two.conf", two), "--verbose"}, 0, "state: the priority decides"},
+		{[]string{write("hosts.conf", "@one vrrp_instance a {\n  interface eth0\n  virtual_router_id 51\n  state BACKUP\n  virtual_ipaddress {\n    192.0.2.10/24\n  }\n@one }\nglobal_defs {\n}\n"), "--config-id", "one"}, 0, "Not needed: state (--verbose has the reasons)\neverything translated one to one\n"},
+		{[]string{write("shared.conf", "vrrp_script a {\n  script "+shared+"\n}\n"+two)}, 0, "failoverd refuses to run it: others may change it"},
+		{[]string{write("secure.conf", "global_defs {\n  enable_script_security\n}\nvrrp_script a {\n  script "+shared+"\n}\n"+two)}, 0, "neither does failoverd"},
 		{[]string{source, "--from", "frr"}, exitUsage, "keepalived or failover"},
 		{[]string{filepath.Join(dir, "missing.conf")}, exitFailure, "missing.conf"},
 		{[]string{write("open.conf", "vrrp_instance a {\n")}, exitFailure, "open.conf:1"},
@@ -50,8 +63,8 @@ func TestImport(t *testing.T) {
 	}
 }
 
-// Passwords and keys are written only to separate files beside the result, and only their
-// owner can read these.
+// Passwords and keys go to files beside the result, which only their owner can read,
+// and nowhere else.
 func TestImportKeys(t *testing.T) {
 	dir := t.TempDir()
 	source := filepath.Join(dir, "keepalived.conf")
@@ -63,6 +76,9 @@ func TestImportKeys(t *testing.T) {
 		code, out, said := call(t, args...)
 		if code != 0 || strings.Contains(out+said, "not2tell") {
 			t.Errorf("%v: %d\n%s%s", args, code, out, said)
+		}
+		if want := map[bool]string{true: "/etc/failoverd/eth0-51-password must be created", false: "wrote a secret of the file to " + key}[n == 2]; !strings.Contains(said, want) {
+			t.Errorf("%v: %q isn't said: %s", args, want, said)
 		}
 		if n == 2 {
 			break

@@ -26,6 +26,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/daemon"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/manual"
+	"github.com/failoverd/failoverd/pkg/migrate"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 	"github.com/failoverd/failoverd/pkg/watch"
 )
@@ -49,6 +50,9 @@ const examples = `  # run the routers that the file has on eth0; if there are no
 
   # run the routers of /etc/failoverd/failoverd.yaml; SIGHUP reads it again
   sudo failoverd
+
+  # run keepalived's file as it is
+  sudo failoverd --config /etc/keepalived/keepalived.conf
 
   # be Active or Backup for 192.0.2.10
   sudo failoverd --iface eth0 --vip 192.0.2.10/24 --vrid 51 --priority 100
@@ -92,6 +96,7 @@ type options struct {
 	metrics    string
 	compat     string
 	cleanup    bool
+	teller     teller
 }
 
 func command(stdout, stderr io.Writer) *cobra.Command {
@@ -122,7 +127,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&o.config, "config", config.DefaultPath, "configuration `file`: YAML, JSON, or a file of the Rust failover; not used with --vip")
+	f.StringVar(&o.config, "config", config.DefaultPath, "configuration `file`: YAML, JSON, or a file of keepalived or the Rust failover; not used with --vip")
 	f.StringArrayVar(&o.interfaces, "iface", nil, "network `interface` for the addresses of --vip; without --vip, run only the routers that the file has on it; may be repeated")
 	f.BoolVar(&o.watch, "watch", false, "only watch the interfaces, even if routers are configured on them")
 	f.StringArrayVar(&o.addresses, "vip", nil, "virtual `address` with its prefix length, like 192.0.2.10/24; may be repeated; with several interfaces, each address goes to the interface that is in its network")
@@ -259,7 +264,7 @@ func (o *options) find(required bool) (*config.File, error) {
 		if !exists(path) {
 			continue
 		}
-		f, err := load(path, nil)
+		f, _, err := migrate.Load(path)
 		switch {
 		case errors.Is(err, config.ErrNothing):
 			continue
@@ -275,11 +280,15 @@ func (o *options) find(required bool) (*config.File, error) {
 }
 
 // load reads the part of the configuration file for the interfaces, or the whole file if
-// none are given.
+// none are given. For a file of another program it logs the settings that behave differently,
+// unless log is nil.
 func (o *options) load(log *logrus.Logger) (*config.File, error) {
-	f, err := load(o.config, log)
+	f, findings, err := migrate.Load(o.config)
 	if err != nil {
 		return nil, err
+	}
+	if log != nil {
+		o.teller.tell(log, o.config, findings)
 	}
 	return o.only(f)
 }

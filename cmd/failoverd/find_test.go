@@ -36,6 +36,8 @@ func TestFind(t *testing.T) {
 		"asked for, another interface":  {content: routers, required: true, interfaces: []string{"eth2"}, err: "no router on interface eth2"},
 		"asked for, comments":           {content: "# routers:\n", required: true, err: "nothing is configured yet"},
 		"asked for, no file":            {required: true, err: "no configuration file"},
+		"keepalived's":                  {content: "vrrp_instance web {\ninterface eth0\nvirtual_router_id 51\nvirtual_ipaddress {\n192.0.2.10\n}\n}\n", required: true, interfaces: []string{"eth0"}, want: "web"},
+		"keepalived's, of a balancer":   {content: "virtual_server 192.0.2.10 80 {\n}\n", required: true, err: "there is nothing for failoverd in it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options{config: filepath.Join(t.TempDir(), "failoverd.yaml"), interfaces: c.interfaces}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/migrate"
 )
 
@@ -27,26 +26,29 @@ func predecessors() (string, bool) {
 	return "", false
 }
 
-// maxTold is the maximum number of findings about a foreign file in the log.
+// maxTold is the maximum number of findings about a foreign file that one reading logs.
 const maxTold = 100
 
-// load reads a configuration file, which may be that of the Rust failover. If log isn't
-// nil, it logs which settings of such a file behave differently.
-func load(path string, log *logrus.Logger) (*config.File, error) {
-	f, findings, err := migrate.Load(path)
-	if log != nil && err == nil {
-		told := 0
-		for _, f := range findings {
-			if f.Kind == migrate.Unneeded {
-				continue
-			}
-			if told++; told <= maxTold {
-				log.Warn(f.String())
-			}
+// teller logs the findings about the file of another program, each one only once.
+type teller struct{ told map[migrate.Finding]bool }
+
+func (t *teller) tell(log *logrus.Logger, path string, findings []migrate.Finding) {
+	if t.told == nil {
+		t.told = make(map[migrate.Finding]bool)
+	}
+	told := 0
+	for _, f := range findings {
+		same := f
+		same.Line = 0 // it may move when the file is edited
+		if f.Kind == migrate.Unneeded || t.told[same] {
+			continue
 		}
-		if told > maxTold {
-			log.Warnf("and %d more in %s: failoverctl import lists all of them", told-maxTold, path)
+		t.told[same] = true
+		if told++; told <= maxTold {
+			log.Warn(f.String())
 		}
 	}
-	return f, err
+	if told > maxTold {
+		log.Warnf("and %d more in %s: failoverctl import lists all of them", told-maxTold, path)
+	}
 }

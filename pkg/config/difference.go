@@ -13,6 +13,15 @@ import (
 	"github.com/failoverd/failoverd/pkg/routing"
 )
 
+// Describe returns the details of a control.Change in the words of the file that both
+// configurations were translated from; of failoverd's own as they are.
+func (f *File) Describe(before *File, name, what string, details []string) []string {
+	if f.Origin == nil || before.Origin == nil {
+		return details
+	}
+	return f.Origin.Describe(before.Origin, name, what, details)
+}
+
 // differences are lines like "priority: 100 → 150", in the syntax of the file.
 type differences []string
 

@@ -24,6 +24,7 @@ type Doc struct {
 // Docs documents all keys, in the order of the reference.
 func Docs() []Doc {
 	return []Doc{
+		includeDoc(),
 		{Name: "global", Text: "What holds for the whole daemon.", Keys: docs(globalKeys)},
 		{Name: "tracks", list: true, Text: "Checks that routers may depend on. Each looks at one thing: it has exactly one of " + trackKindNames() + ".", Keys: trackDocs()},
 		{Name: "routers", list: true, Required: true, Text: "The routers. One with addresses of both families is two virtual routers on the wire.", Keys: docs(routerKeys)},
@@ -106,6 +107,10 @@ func makeReference() []byte {
 	comment(&w, "", "Every key of "+DefaultPath+" with its default. A required key, and one without a default, has a sample. failoverctl check checks a file, which may be JSON too. Durations have a unit: 10ms, 1s, 1m30s.")
 	for _, top := range Docs() {
 		w.WriteString("\n")
+		if len(top.Keys) == 0 {
+			top.write(&w, "", "")
+			continue
+		}
 		comment(&w, "", top.about())
 		w.WriteString(top.Name + ":\n")
 		if !top.list {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
@@ -26,9 +27,15 @@ type File struct {
 	Groups  []Group
 	Tracks  []Track
 
-	content string
-	routers []int    // which of those in content it has; nil: all
-	places  []places // of the routers, while content is read
+	// Origin is the file of another program that it was translated from, nil for none.
+	Origin Origin
+	// Secrets are those of Origin by the name of the file that a Key has: there is no such
+	// file.
+	Secrets map[string]auth.Secret
+
+	parts   []part
+	routers []int    // which of those in the parts it has; nil: all
+	places  []places // of the routers, while the parts are read
 }
 
 // Global is what holds for the whole daemon.
@@ -79,11 +86,17 @@ func newPlaces(start *node) places {
 // byteOrderMark may be before a text in UTF-8, and says nothing (YAML 1.2, 5.2).
 const byteOrderMark = "\ufeff"
 
-// Parse reads a file's content. The error is of type *Mistakes and has all that
-// can be known without the host. Whatever the content is, it takes time and memory
-// that the limits of a file bound.
-func Parse(path string, content []byte) (*File, error) {
-	f, err := parse(path, strings.TrimPrefix(string(content), byteOrderMark))
+// Parse reads the content of a file, and the files that it includes. The error is of type
+// *Mistakes and has all that can be known without the host. Whatever the content is, it
+// takes time and memory that the limits of a file bound.
+func Parse(path string, content []byte) (*File, error) { return ParseTranslated(path, content, nil) }
+
+// ParseTranslated is Parse for a content that was translated from another program's file
+// at path.
+func ParseTranslated(path string, content []byte, origin Origin) (*File, error) {
+	r := newReader(path, strings.TrimPrefix(string(content), byteOrderMark))
+	r.mistakes.origin = origin
+	f, err := parse(r, origin == nil)
 	if err == nil {
 		f.forget()
 	}
@@ -105,50 +118,50 @@ func (f *File) forget() {
 // ErrNothing is the error of a file that has nothing but comments: it counts as no file.
 var ErrNothing = errors.New("nothing is configured yet")
 
-func parse(path, content string) (*File, error) {
-	f := &File{Path: path, Global: defaultGlobal(), content: content}
-	r := newReader(path, content)
-	body := r.parse()
+// top are the values of the keys at the left margin, in the order of the files.
+type top struct{ global, routers, groups, tracks []*node }
+
+// parse reads the parts of a reader. With include it reads first the files that the main
+// file includes.
+func parse(r *reader, include bool) (*File, error) {
+	main := &r.mistakes.parts[0]
+	f := &File{Path: main.path, Global: defaultGlobal(), Origin: r.mistakes.origin}
+	body := r.parse(main)
 	if body == nil {
 		if r.mistakes.count() == 0 {
-			return nil, fmt.Errorf("%s: %w: describe a router below `routers:`; failoverctl reference prints every key", path, ErrNothing)
+			return nil, fmt.Errorf("%s: %w: describe a router below `routers:`; failoverctl reference prints every key", main.path, ErrNothing)
 		}
 		return nil, r.mistakes.sorted()
 	}
-	var routers, groups, tracks *node
-	entries, ok := r.mapping(body, "the file")
-	for _, e := range entries {
-		switch e.name {
-		case "global":
-			read(r, e.value, "global", &f.Global, globalKeys, nil)
-		case "routers":
-			routers = e.value
-			f.readRouters(r, e.value)
-		case "groups":
-			groups = e.value
-		case "tracks":
-			tracks = e.value
-		default:
-			if slices.ContainsFunc(routerKeys, func(k key[Router]) bool { return k.name == e.name }) {
-				r.fail(e.key, "put it below `routers:`, behind a dash", "%s belongs to a router", quote(e.name))
-				continue
-			}
-			r.unknown(e, "", []string{"global", "routers", "groups", "tracks"})
+	var all top
+	ok := all.add(r, body, func(n *node) {
+		if include {
+			r.include(n)
+		}
+	})
+	for i := 1; i < len(r.mistakes.parts); i++ {
+		if body := r.parse(&r.mistakes.parts[i]); body != nil {
+			ok = all.add(r, body, nil) && ok
 		}
 	}
-	if ok && routers == nil && r.mistakes.count() == 0 {
+	f.parts = r.mistakes.parts
+	f.readGlobals(r, all.global)
+	for _, n := range all.routers {
+		f.readRouters(r, n)
+	}
+	if ok && len(all.routers) == 0 && r.mistakes.count() == 0 {
 		r.fail(body, "", "no `routers:` in the file: it needs at least one router")
 	}
-	if routers != nil && len(f.Routers) == 0 && r.mistakes.count() == 0 {
-		r.fail(routers, "begin one with `- interface: eth0`", "no router in the list")
+	if len(all.routers) > 0 && len(f.Routers) == 0 && r.mistakes.count() == 0 {
+		r.fail(all.routers[0], "begin one with `- interface: eth0`", "no router in the list")
 	}
 	f.complete()
-	if groups != nil {
-		f.readGroups(r, groups)
-		f.connect(r)
+	for _, n := range all.groups {
+		f.readGroups(r, n)
 	}
-	if tracks != nil {
-		f.readTracks(r, tracks)
+	f.connect(r)
+	for _, n := range all.tracks {
+		f.readTracks(r, n)
 	}
 	f.useTracks(r)
 	f.validate(r)
@@ -158,17 +171,69 @@ func parse(path, content string) (*File, error) {
 	return f, nil
 }
 
+// add adds the keys of one file. include gets the value of that key; it is nil for a file
+// that is included itself. It reports whether the file has keys.
+func (all *top) add(r *reader, body *node, include func(*node)) bool {
+	entries, ok := r.mapping(body, "the file")
+	for _, e := range entries {
+		switch e.name {
+		case "include":
+			if include == nil {
+				r.fail(e.key, "name the file in "+r.mistakes.parts[0].path, "an included file can't include another")
+				continue
+			}
+			include(e.value)
+		case "global":
+			all.global = append(all.global, e.value)
+		case "routers":
+			all.routers = append(all.routers, e.value)
+		case "groups":
+			all.groups = append(all.groups, e.value)
+		case "tracks":
+			all.tracks = append(all.tracks, e.value)
+		default:
+			if slices.ContainsFunc(routerKeys, func(k key[Router]) bool { return k.name == e.name }) {
+				r.fail(e.key, "put it below `routers:`, behind a dash", "%s belongs to a router", quote(e.name))
+				continue
+			}
+			r.unknown(e, "", []string{"include", "global", "routers", "groups", "tracks"})
+		}
+	}
+	return ok
+}
+
+// readGlobals reads the global keys of all files. Each key can be in one file.
+func (f *File) readGlobals(r *reader, all []*node) {
+	seen := make(map[string]*node)
+	for _, n := range all {
+		if len(all) > 1 && r.is(n, mapping) {
+			entries, _ := r.mapping(n, "global")
+			for _, e := range entries {
+				if before := seen[e.name]; before != nil {
+					r.fail(e.key, "", "%s of `global` is here twice: it is %s already; remove one of them", quote(e.name), r.line(before, e.key))
+				}
+				seen[e.name] = e.key
+			}
+		}
+		read(r, n, "global", &f.Global, globalKeys, nil)
+	}
+}
+
 // maxEntries is how many routers, groups or checks a file may have: a host can't
 // keep up with more.
 const maxEntries = 10_000
 
 // entries returns the values of one of the file's lists.
 func (r *reader) entries(n *node, name, example string) []*node {
-	all := r.list(n, name, example)
-	if len(all) > maxEntries {
-		r.fail(all[maxEntries], "", "%s has %d entries: there can be %d", quote(name), len(all), maxEntries)
+	all, before := r.list(n, name, example), r.entered[name]
+	if before+len(all) > maxEntries {
+		r.fail(all[maxEntries-before], "", "%s has %d entries: there can be %d", quote(name), before+len(all), maxEntries)
 		return nil
 	}
+	if r.entered == nil {
+		r.entered = make(map[string]int)
+	}
+	r.entered[name] += len(all)
 	return all
 }
 
@@ -324,7 +389,7 @@ func (f *File) incomplete(router int) bool {
 // compare notes what a router can't have beside those before it.
 func (f *File) compare(r *reader, i int, before *index) {
 	a := &f.Routers[i]
-	where := func(j int) string { return fmt.Sprintf("the router on line %d", f.places[j].start.line) }
+	where := func(j int) string { return "the router " + r.line(f.places[j].start, f.places[i].start) }
 	if j, taken := before.names[a.Name]; taken {
 		key := "name"
 		if _, named := f.places[i].keys[key]; !named {
@@ -369,14 +434,21 @@ func (f *File) place(router int, p Problem) *node {
 	return at.start
 }
 
+// again parses the file once more, because the places of everything were forgotten, and
+// returns a reader to note mistakes with.
+func (f *File) again() (*reader, *File, error) {
+	r := &reader{mistakes: Mistakes{parts: f.parts, origin: f.Origin}}
+	whole, err := parse(r, false)
+	return r, whole, err
+}
+
 // Mistakes makes an error of problems that were found with the host's help, by
 // the index of the router they are of; nil if there are none.
 func (f *File) Mistakes(problems map[int][]Problem) error {
 	if len(problems) == 0 {
 		return nil
 	}
-	r := newReader(f.Path, f.content)
-	whole, err := parse(f.Path, f.content) // where everything is
+	r, whole, err := f.again()
 	if err != nil {
 		return err
 	}

@@ -80,13 +80,16 @@ func (f *File) readGroups(r *reader, n *node) {
 // connect gives the routers the groups that they are in, and notes what is wrong
 // with those.
 func (f *File) connect(r *reader) {
+	if len(f.Groups) == 0 {
+		return
+	}
 	names, routers := f.names()
-	groups := make(map[string]bool)
+	groups := make(map[string]*node)
 	for _, g := range f.Groups {
-		if groups[g.Name] {
-			r.fail(g.start, "give each a name of its own", "another group is called %s too", quote(g.Name))
+		if before := groups[g.Name]; before != nil {
+			r.fail(g.start, "give each a name of its own", "the group %s is called %s too", r.line(before, g.start), quote(g.Name))
 		}
-		groups[g.Name] = true
+		groups[g.Name] = g.start
 		for j, name := range g.Routers {
 			k, known := routers[name]
 			switch {

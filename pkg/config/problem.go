@@ -23,7 +23,7 @@ func (p Problem) Error() string { return p.Text }
 
 // Mistake is something wrong at a place in a file.
 type Mistake struct {
-	Line, Column int // from 1
+	Line, Column int // from 1; lines are numbered through all files
 	Width        int // in characters; 0 if it is about the file as a whole
 	Text         string
 	Hint         string // the remedy, where the text doesn't have it
@@ -32,10 +32,11 @@ type Mistake struct {
 
 // Mistakes is what is wrong with a file, in its order.
 type Mistakes struct {
-	Path    string
-	Content string
-	List    []Mistake
-	More    int // how many there are beside those of the list
+	List []Mistake
+	More int // how many there are beside those of the list
+
+	parts  []part
+	origin Origin // nil if the files are failoverd's own
 }
 
 // What is kept of what is wrong, and what is shown: nobody reads more.
@@ -69,9 +70,16 @@ func (e *Mistakes) Error() string {
 	var all, b strings.Builder
 	for i, m := range e.List {
 		b.Reset()
-		fmt.Fprintf(&b, "%s:%d:%d: %s", e.Path, m.Line, m.Column, m.Text)
-		if line, ok := excerpts[m.Line]; ok && m.Width > 0 {
-			excerpt(&b, line, m)
+		if e.origin != nil {
+			path, line, directive := e.origin.Place(m.Line)
+			fmt.Fprintf(&b, "%s:%d: %s: %s", path, line, directive, m.Text)
+		} else {
+			p := e.part(m.Line)
+			number := m.Line - p.above
+			fmt.Fprintf(&b, "%s:%d:%d: %s", p.path, number, m.Column, m.Text)
+			if line, ok := excerpts[m.Line]; ok && m.Width > 0 {
+				excerpt(&b, number, line, m)
+			}
 		}
 		if m.Hint != "" {
 			fmt.Fprintf(&b, "\n      = %s", m.Hint)
@@ -98,18 +106,20 @@ func (e *Mistakes) lines(list []Mistake) map[int]string {
 	for _, m := range list {
 		all[m.Line], last = "", max(last, m.Line)
 	}
-	number := 0
-	for line := range lines(e.Content) {
-		if number++; number > last {
-			break
-		}
-		if _, wanted := all[number]; wanted {
-			all[number] = strings.TrimRight(line, "\r\n")
+	for n := range all {
+		if p := e.part(n); n >= max(p.end(), p.above+2) {
+			delete(all, n) // behind the last line
 		}
 	}
-	for n := range all {
-		if n > max(number, 1) {
-			delete(all, n)
+	for _, p := range e.parts {
+		number := p.above
+		for line := range lines(p.content) {
+			if number++; number > last {
+				break
+			}
+			if _, wanted := all[number]; wanted {
+				all[number] = strings.TrimRight(line, "\r\n")
+			}
 		}
 	}
 	for _, m := range list {
@@ -141,8 +151,8 @@ func lines(text string) iter.Seq[string] {
 
 // excerpt writes a line with a mark under a mistake. Of a long line it has what is
 // around that.
-func excerpt(b *strings.Builder, line string, m Mistake) {
-	number := fmt.Sprintf("%5d", m.Line)
+func excerpt(b *strings.Builder, at int, line string, m Mistake) {
+	number := fmt.Sprintf("%5d", at)
 	column := m.Column - 1
 	if utf8.RuneCountInString(line) > maxExcerpt {
 		from := max(column-excerptsContext, 0)

@@ -14,39 +14,47 @@ import (
 // them, so that one reading tells everything.
 type reader struct {
 	mistakes Mistakes
-	guesses  int // how often names were searched for the one that is meant
+	guesses  int            // how often names were searched for the one that is meant
+	values   int            // of the parts that were parsed
+	octets   int            // of all parts
+	entered  map[string]int // the entries of the lists of a name
 }
 
 // maxGuesses bounds the time that the search for what was meant takes.
 const maxGuesses = 100
 
 func newReader(path, content string) *reader {
-	return &reader{mistakes: Mistakes{Path: path, Content: content}}
+	r := &reader{octets: len(content)}
+	r.mistakes.addPart(path, content)
+	return r
 }
 
-// parse returns the file's only value, nil if it has none.
-func (r *reader) parse() *node {
-	if bad := unreadable(r.mistakes.Content); bad != nil {
-		r.flaw(bad)
+// parse returns the only value of a part, nil if it has none.
+func (r *reader) parse(p *part) *node {
+	if bad := unreadable(p.content); bad != nil {
+		r.flaw(p, bad)
 		return nil
 	}
-	body, bad := parseYAML(r.mistakes.Content)
+	y := newParser(p.content)
+	y.number, y.values = p.above+1, r.values
+	body, bad := y.parse()
 	if bad != nil {
-		r.flaw(bad)
+		r.flaw(p, bad)
 	}
+	r.values = y.values
 	return body
 }
 
-// flaw notes why a text isn't a file that is taken.
-func (r *reader) flaw(bad *flaw) {
-	m := Mistake{Line: 1, Column: 1, Width: 1, Text: bad.text, Hint: bad.hint}
+// flaw notes why the content of a part isn't accepted.
+func (r *reader) flaw(p *part, bad *flaw) {
+	m := Mistake{Line: p.above + 1, Column: 1, Width: 1, Text: bad.text, Hint: bad.hint}
 	if bad.whole {
 		m.Width = 0
 	}
 	begin := 0
-	for line := range lines(r.mistakes.Content) {
-		if begin+len(line) > bad.at || begin+len(line) == len(r.mistakes.Content) {
-			m.Column = utf8.RuneCountInString(r.mistakes.Content[begin:bad.at]) + 1
+	for line := range lines(p.content) {
+		if begin+len(line) > bad.at || begin+len(line) == len(p.content) {
+			m.Column = utf8.RuneCountInString(p.content[begin:bad.at]) + 1
 			break
 		}
 		begin += len(line)
@@ -148,7 +156,7 @@ func (r *reader) mapping(n *node, what string) (all []entry, ok bool) {
 			name = r.value(key).text
 		}
 		if before, twice := seen[name]; twice {
-			r.fail(key, "", "%s is here twice: it is on line %d already; remove one of them", quote(name), before.line)
+			r.fail(key, "", "%s is here twice: it is %s already; remove one of them", quote(name), r.line(before, key))
 			continue
 		}
 		seen[name] = key

@@ -22,8 +22,13 @@ func Schema() []byte {
 		"title":                "failoverd.yaml",
 		"type":                 "object",
 		"additionalProperties": false,
-		"required":             []string{"routers"},
 		"properties": object{
+			"include": object{
+				"description": includeDoc().Text,
+				"type":        "array",
+				"items":       object{"type": "string"},
+				"default":     []string{},
+			},
 			"global": properties("What holds for the whole daemon.", globalKeys),
 			"groups": object{
 				"description": "Groups of routers that are Active or Backup together.",

@@ -25,7 +25,7 @@ const pipeTime = 2 * time.Second
 func ReadFile(path string) ([]byte, error) {
 	refused := func(format string, args ...any) error {
 		r := newReader(path, "")
-		r.flaw(&flaw{text: fmt.Sprintf(format, args...), whole: true})
+		r.flaw(&r.mistakes.parts[0], &flaw{text: fmt.Sprintf(format, args...), whole: true})
 		return &r.mistakes
 	}
 	// A device may do something when it is opened.

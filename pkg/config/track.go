@@ -301,7 +301,7 @@ func (f *File) useTracks(r *reader) {
 	known := newTrackNames(f.Tracks)
 	for i, t := range f.Tracks {
 		if j := known.first[t.Name]; j != i && t.Name != "" {
-			r.fail(t.at.start, "give each a name of its own", "the track on line %d is called %s too", f.Tracks[j].at.start.line, quote(t.Name))
+			r.fail(t.at.start, "give each a name of its own", "the track %s is called %s too", r.line(f.Tracks[j].at.start, t.at.start), quote(t.Name))
 		}
 		if _, there := routers[t.Router]; t.Kind == "router" && !there {
 			r.fail(t.at.keys["router"], r.nearby(t.Router, routerNames), "no router is called %s", quote(t.Router))
@@ -471,8 +471,7 @@ func (f *File) TrackMistakes(problems map[string]Problem) error {
 	if len(problems) == 0 {
 		return nil
 	}
-	r := newReader(f.Path, f.content)
-	whole, err := parse(f.Path, f.content) // where everything is
+	r, whole, err := f.again()
 	if err != nil {
 		return err
 	}

@@ -71,8 +71,13 @@ type parser struct {
 }
 
 // parseYAML returns the only document's value, nil if there is none.
-func parseYAML(text string) (body *node, bad *flaw) {
-	p := &parser{text: text, anchors: make(map[string]*node), number: 1}
+func parseYAML(text string) (body *node, bad *flaw) { return newParser(text).parse() }
+
+func newParser(text string) *parser {
+	return &parser{text: text, anchors: make(map[string]*node), number: 1}
+}
+
+func (p *parser) parse() (body *node, bad *flaw) {
 	defer func() {
 		if caught := recover(); caught != nil {
 			f, ok := caught.(flaw)

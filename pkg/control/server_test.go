@@ -40,7 +40,7 @@ func (f *fake) Status() (Status, error) {
 }
 
 func (f *fake) Stats() (Stats, error) {
-	return Stats{Global: []Counter{{Name: "delivered", Help: "handed to user space", Value: 7}}}, nil
+	return Stats{Global: []Counter{{Name: "delivered", Help: "passed to the daemon", Value: 7}}}, nil
 }
 
 // count returns how often something was changed.

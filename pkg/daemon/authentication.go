@@ -21,17 +21,21 @@ import (
 // credentialsDirectory is where systemd says that the service's credentials are.
 const credentialsDirectory = "CREDENTIALS_DIRECTORY"
 
-// readSecrets completes a plan with the secrets of its routers.
-func readSecrets(routers []*plan.Router) error {
+// readSecrets completes a plan with the secrets of its routers. The known ones are in the
+// configuration itself and not in files.
+func readSecrets(routers []*plan.ConfiguredRouter, known map[string]auth.Secret) error {
 	var wrong plan.Error
 	for _, p := range routers {
 		a := p.Authentication
 		p.Auth = a.Settings(p.Interval)
 		for n, k := range a.Keys {
-			secret, err := readSecret(k)
-			if err != nil {
-				wrong.Add(p, "authentication", item(a, n), "%s", err)
-				continue
+			secret, there := known[k.File]
+			if !there {
+				var err error
+				if secret, err = readSecret(k); err != nil {
+					wrong.Add(p, "authentication", item(a, n), "%s", err)
+					continue
+				}
 			}
 			key := auth.Key{ID: uint8(k.ID), Secret: secret}
 			if err := (&auth.Settings{Type: a.Type, Keys: []auth.Key{key}}).Check(); err != nil {
@@ -78,12 +82,12 @@ type guards struct {
 }
 
 type guarded struct {
-	v     *plan.Virtual
+	v     *plan.VirtualRouter
 	guard *auth.Guard // nil without authentication
 }
 
 // of returns the guard of a Virtual Router, nil for none.
-func (g *guards) of(v *plan.Virtual) *auth.Guard {
+func (g *guards) of(v *plan.VirtualRouter) *auth.Guard {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	was := g.all[v.ID]
@@ -107,7 +111,7 @@ func (g *guards) prune(p *plan.Plan) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for id := range g.all {
-		if p.Virtual(id) == nil {
+		if p.VirtualRouter(id) == nil {
 			delete(g.all, id)
 		}
 	}
@@ -115,7 +119,7 @@ func (g *guards) prune(p *plan.Plan) {
 
 // warnWeak says so of routers whose authentication protects nothing, and hadn't before.
 func warnWeak(p, before *plan.Plan, log *logrus.Logger) {
-	for _, v := range p.Virtuals {
+	for _, v := range p.VirtualRouters {
 		what := map[auth.Type]string{
 			auth.Password: "a password in clear text",
 			auth.Header:   "an Authentication Header",
@@ -124,7 +128,7 @@ func warnWeak(p, before *plan.Plan, log *logrus.Logger) {
 			continue
 		}
 		if before != nil {
-			if was := before.Virtual(v.ID); was != nil && was.Router.Authentication.Type == v.Router.Authentication.Type {
+			if was := before.VirtualRouter(v.ID); was != nil && was.Router.Authentication.Type == v.Router.Authentication.Type {
 				continue
 			}
 		}

@@ -31,9 +31,9 @@ func keyFile(t *testing.T, octets int) string {
 }
 
 // planned are routers without their secrets.
-func planned(t *testing.T, lines string) []*plan.Router {
+func planned(t *testing.T, lines string) []*plan.ConfiguredRouter {
 	t.Helper()
-	all, err := plan.Make(parseFile(t, lines).Routers)
+	all, err := plan.Complete(parseFile(t, lines).Routers)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestReadSecrets(t *testing.T) {
 	both := strings.Replace(hmac, "KEYS", "{id: 1, file: "+keyFile(t, 32)+"}, {id: 2, credential: second}", 1) + "\n" + strings.Replace(password, "FILE", keyFile(t, 8), 1) + "\n" +
 		`{interface: eth0, vrid: 53, addresses: [198.18.0.12/24]}`
 	routers := planned(t, both)
-	if err := readSecrets(routers); err != nil {
+	if err := readSecrets(routers, nil); err != nil {
 		t.Fatal(err)
 	}
 	a, b, c := routers[0].Auth, routers[1].Auth, routers[2].Auth
@@ -64,7 +64,7 @@ func TestReadSecrets(t *testing.T) {
 
 	routers = planned(t, strings.Replace(hmac, "KEYS", "{id: 1, file: "+keyFile(t, 31)+"}, {id: 2, credential: third}, {id: 3, file: /nowhere}", 1)+"\n"+strings.Replace(password, "FILE", keyFile(t, 9), 1))
 	var wrong *plan.Error
-	if err := readSecrets(routers); !errors.As(err, &wrong) {
+	if err := readSecrets(routers, nil); !errors.As(err, &wrong) {
 		t.Fatal(err)
 	}
 	for router, want := range map[int][]struct {
@@ -88,9 +88,9 @@ func TestReadSecrets(t *testing.T) {
 }
 
 // virtualOf is a Virtual Router with settings of its authentication.
-func virtualOf(s auth.Settings) *plan.Virtual {
-	r := &plan.Router{Auth: s}
-	return &plan.Virtual{ID: v4(51), Router: r}
+func virtualOf(s auth.Settings) *plan.VirtualRouter {
+	r := &plan.ConfiguredRouter{Auth: s}
+	return &plan.VirtualRouter{ID: v4(51), Router: r}
 }
 
 // What a router has heard is known to its guard when the settings change, and forgotten
@@ -126,7 +126,7 @@ func TestGuards(t *testing.T) {
 	if err := verify(g.of(changed), datagram); err != nil {
 		t.Error("a new router: ", err)
 	}
-	g.prune(plan.New([]*plan.Router{{Router: config.Router{Interface: "eth0", VRID: 51, Addresses: []netip.Prefix{netip.MustParsePrefix("198.18.0.10/24")}}}}, nil))
+	g.prune(plan.New([]*plan.ConfiguredRouter{{Router: config.Router{Interface: "eth0", VRID: 51, Addresses: []netip.Prefix{netip.MustParsePrefix("198.18.0.10/24")}}}}, nil))
 	if len(g.all) != 1 {
 		t.Error("the guard of a router that stays is forgotten")
 	}

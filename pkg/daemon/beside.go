@@ -59,7 +59,7 @@ func (b *beside) follow() {
 		return
 	}
 	b.knownViews, b.knownHost = seen, picture
-	want, all := plan.Beside(seats(views), host)
+	want, all := plan.SuppressARP(seats(views), host)
 	failed, again := "", false
 	if !all {
 		failed = "too many addresses are in networks that other interfaces are in too, these answer for some of them"
@@ -87,9 +87,9 @@ func (b *beside) follow() {
 	b.told, b.failed, b.again = told, failed, again
 }
 
-func seats(views map[router.ID]view) (all []plan.Seat) {
+func seats(views map[router.ID]view) (all []plan.Placement) {
 	for id, v := range views {
-		all = append(all, plan.Seat{
+		all = append(all, plan.Placement{
 			Key: packet.Key{Ifindex: v.ifindex, Family: id.Family, VRID: id.VRID}, Device: v.device,
 			Addresses: addrs(append(v.config.OfFamily(id.Family), v.config.Extras(id.Family)...)),
 		})

@@ -28,14 +28,14 @@ func TestAttachmentsOfAHost(t *testing.T) {
 	r.active(v4(51))
 	ctx, end := context.WithCancel(context.Background())
 	attachments := observe.NewAttachments(r.dp, r.members, func() {}, r.problems, r.log)
-	others := &beside{news: r.reported, set: r.dp.SetBeside, views: r.all, host: r.monitor.Snapshot, log: r.log}
+	others := &beside{news: r.reported, set: r.dp.SetSibling, views: r.all, host: r.monitor.Snapshot, log: r.log}
 	done := make(chan error, 2)
 	for _, run := range []func(context.Context) error{attachments.Run, others.run} {
 		go func() { done <- r.node.Beside(func() error { return run(ctx) }) }()
 	}
 	defer func() { end(); r.check(errors.Join(<-done, <-done)) }()
 
-	r.until("eth1 is looked after", func() bool { return slices.Equal(r.dp.Beside(), []int{r.index("eth1")}) })
+	r.until("eth1 is looked after", func() bool { return slices.Equal(r.dp.Siblings(), []int{r.index("eth1")}) })
 	r.must(r.node.Do(func() error {
 		all, err := filepath.Glob(DefaultBPFDir + "/links/eth0/*")
 		if err != nil || len(all) == 0 {
@@ -54,12 +54,12 @@ func TestAttachmentsOfAHost(t *testing.T) {
 	}))
 	r.told("attached again: ")
 	r.until("the problem is told", func() bool {
-		return slices.ContainsFunc(r.problems.Each()[v4(51)], func(p control.Problem) bool { return p.Kind == control.Detached })
+		return slices.ContainsFunc(r.problems.ByRouter()[v4(51)], func(p control.Problem) bool { return p.Kind == control.Detached })
 	})
 	r.must(r.node.RemoveAddress("eth1", "198.18.0.2/24"))
-	r.until("eth1 isn't looked after any more", func() bool { return len(r.dp.Beside()) == 0 })
+	r.until("eth1 isn't looked after any more", func() bool { return len(r.dp.Siblings()) == 0 })
 	r.must(r.node.AddAddress("eth1", "198.18.0.2/24"))
-	r.until("eth1 is looked after", func() bool { return len(r.dp.Beside()) == 1 })
+	r.until("eth1 is looked after", func() bool { return len(r.dp.Siblings()) == 1 })
 	r.reload("")
-	r.until("there is nothing to look after", func() bool { return len(r.dp.Beside()) == 0 })
+	r.until("there is nothing to look after", func() bool { return len(r.dp.Siblings()) == 0 })
 }

@@ -30,7 +30,7 @@ func difference(before, after []config.Router) []control.Change {
 
 // secretDifference says for which routers of a plan the secrets are others than
 // before, though they are in the same place. It doesn't tell them.
-func secretDifference(changes []control.Change, before, after []*plan.Router) []control.Change {
+func secretDifference(changes []control.Change, before, after []*plan.ConfiguredRouter) []control.Change {
 	for _, b := range after {
 		for _, a := range before {
 			if a.Name != b.Name || a.Authentication.String() != b.Authentication.String() {

@@ -178,18 +178,18 @@ func compare(t *testing.T, key string, before, after, again *config.File) {
 		t.Errorf("nothing is changed in %+v: %+v", again.Routers, same)
 	}
 	planned := func(f *config.File, old *plan.Plan) *plan.Plan {
-		routers, err := plan.Make(f.Routers)
+		routers, err := plan.Complete(f.Routers)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return plan.New(routers, old)
 	}
 	old := planned(before, nil)
-	for _, v := range old.Virtuals {
-		if now := planned(after, old).Virtual(v.ID); now == v {
+	for _, v := range old.VirtualRouters {
+		if now := planned(after, old).VirtualRouter(v.ID); now == v {
 			t.Errorf("from %+v to %+v: the plan is the same", before.Routers, after.Routers)
 		}
-		if now := planned(again, old).Virtual(v.ID); now != v {
+		if now := planned(again, old).VirtualRouter(v.ID); now != v {
 			t.Errorf("%+v again: the plan is another", again.Routers)
 		}
 	}
@@ -226,8 +226,8 @@ func TestDescribe(t *testing.T) {
 
 // Other secrets in the same place are a change, which doesn't tell them.
 func TestSecretDifference(t *testing.T) {
-	with := func(name string, id uint8, secret string, change func(*plan.Router)) *plan.Router {
-		r := &plan.Router{Router: config.Router{Name: name}}
+	with := func(name string, id uint8, secret string, change func(*plan.ConfiguredRouter)) *plan.ConfiguredRouter {
+		r := &plan.ConfiguredRouter{Router: config.Router{Name: name}}
 		r.Authentication = config.Authentication{Type: auth.HMAC, Send: int(id), Keys: []config.Key{{ID: int(id), File: "/key"}}}
 		r.Auth = auth.Settings{Type: auth.HMAC, Send: id, Keys: []auth.Key{{ID: id, Secret: auth.NewSecret([]byte(secret))}}}
 		if change != nil {
@@ -235,8 +235,8 @@ func TestSecretDifference(t *testing.T) {
 		}
 		return r
 	}
-	before := []*plan.Router{with("a", 1, "old", nil), with("b", 1, "old", nil), with("c", 1, "old", nil), with("d", 1, "old", nil)}
-	after := []*plan.Router{with("a", 1, "new", nil), with("b", 1, "old", nil), with("c", 1, "new", func(r *plan.Router) { r.Authentication.Keys[0].File = "/other" }), with("d", 1, "new", nil), with("e", 1, "new", nil)}
+	before := []*plan.ConfiguredRouter{with("a", 1, "old", nil), with("b", 1, "old", nil), with("c", 1, "old", nil), with("d", 1, "old", nil)}
+	after := []*plan.ConfiguredRouter{with("a", 1, "new", nil), with("b", 1, "old", nil), with("c", 1, "new", func(r *plan.ConfiguredRouter) { r.Authentication.Keys[0].File = "/other" }), with("d", 1, "new", nil), with("e", 1, "new", nil)}
 	got := secretDifference([]control.Change{{Router: "d", What: "removed"}, {Router: "d", What: "changed", Details: []string{"priority: 1 → 2"}}}, before, after)
 	want := []string{"d removed ", "d changed priority: 1 → 2, authentication: key 1 changed", "a changed authentication: key 1 changed"}
 	var lines []string

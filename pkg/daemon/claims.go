@@ -22,7 +22,7 @@ type claim struct {
 	io.Closer
 }
 
-func (c *claims) Look(_ *plan.Host, p *plan.Picture) error {
+func (c *claims) Look(_ *plan.Target, p *plan.Picture) error {
 	for id, held := range c.held {
 		member(p, id).Claim = held.ifindex
 	}
@@ -69,7 +69,7 @@ func (c *claims) holdAll(p *plan.Plan, snapshot []link.Interface) error {
 	}
 	var ids []plan.ID
 	var keys []packet.Key
-	for _, v := range p.Ordered() {
+	for _, v := range p.Sorted() {
 		if i, there := index[v.Interface]; there {
 			ids, keys = append(ids, v.ID), append(keys, keyOf(v.ID, i))
 		}

@@ -63,7 +63,7 @@ type Config struct {
 // checks are made before anything on the host changes; an error from them
 // names what is wrong and the remedy. Cancellation is not an error.
 func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
-	defer func() { err = process.Advise(err) }()
+	defer func() { err = process.WithRemedy(err) }()
 	process.LimitGarbage()
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(places * runtime.GOMAXPROCS(0))
@@ -110,12 +110,12 @@ func place(file *config.File, err error) error {
 
 // learn has the log name the routers of a plan.
 func learn(names *observe.Names, p *plan.Plan) {
-	for _, v := range p.Virtuals {
+	for _, v := range p.VirtualRouters {
 		names.Learn(v.ID, v.Router.Name)
 	}
 }
 
-func logLinkLocals(routers []*plan.Router, log *logrus.Logger) {
+func logLinkLocals(routers []*plan.ConfiguredRouter, log *logrus.Logger) {
 	for _, p := range routers {
 		if p.LinkLocal.IsValid() {
 			log.WithFields(logrus.Fields{"router": p.Name, "interface": p.Interface}).Infof("RFC 9568 wants a link-local address first: added %s; give all routers of VRID %d the same list", p.LinkLocal, p.VRID)
@@ -146,7 +146,7 @@ func loadDatapath(o datapath.Options, modes []datapath.Mode, log *logrus.Logger)
 }
 
 // indexes are those of the plan's interfaces that are there.
-func indexes(routers []*plan.Router, snapshot []link.Interface) []int {
+func indexes(routers []*plan.ConfiguredRouter, snapshot []link.Interface) []int {
 	var all []int
 	for _, p := range routers {
 		if i, err := link.Find(snapshot, p.Interface); err == nil {
@@ -156,7 +156,7 @@ func indexes(routers []*plan.Router, snapshot []link.Interface) []int {
 	return all
 }
 
-func modes(routers []*plan.Router) []datapath.Mode {
+func modes(routers []*plan.ConfiguredRouter) []datapath.Mode {
 	var all []datapath.Mode
 	for _, p := range routers {
 		all = append(all, datapath.Mode(p.XDPMode))
@@ -265,17 +265,17 @@ func (p *packets) convert(rec *datapath.Record) {
 	p.deliver(&p.received)
 }
 
-// Hearing is part of router.Packets.
-func (p *packets) Hearing(ifindex int) (h router.Hearing) {
-	h.Looked, h.Since, h.Deaf = p.dp.Hearing(ifindex)
-	return h
+// Reception is part of router.Packets.
+func (p *packets) Reception(ifindex int) (r router.Reception) {
+	r.Checked, r.Restored, r.Detached = p.dp.Reception(ifindex)
+	return r
 }
 
-// RequestLook is part of router.Packets.
-func (p *packets) RequestLook(ifindex int) { p.dp.Ask(ifindex) }
+// RequestCheck is part of router.Packets.
+func (p *packets) RequestCheck(ifindex int) { p.dp.RequestLook(ifindex) }
 
-func (p *packets) Ear(k packet.Key) router.Ear {
-	e, ok := p.dp.Ear(k)
+func (p *packets) ReceiveState(k packet.Key) router.ReceiveState {
+	e, ok := p.dp.ReceiveState(k)
 	if !ok {
 		return nil
 	}

@@ -36,11 +36,11 @@ func each(steps []reconcile.Step, do func(*reconcile.Step) error) []error {
 }
 
 // member returns the place for a Virtual Router in a picture.
-func member(p *plan.Picture, id plan.ID) *plan.Member {
-	m := p.Members[id]
+func member(p *plan.Picture, id plan.ID) *plan.Installed {
+	m := p.Installed[id]
 	if m == nil {
-		m = &plan.Member{}
-		p.Members[id] = m
+		m = &plan.Installed{}
+		p.Installed[id] = m
 	}
 	return m
 }
@@ -58,7 +58,7 @@ type interfaces struct {
 	made  map[link.Device]bool
 }
 
-func (h *interfaces) Look(want *plan.Host, p *plan.Picture) error {
+func (h *interfaces) Look(want *plan.Target, p *plan.Picture) error {
 	all, at := h.monitor.Picture()
 	begun := process.Instant(at)
 	switch {
@@ -80,7 +80,7 @@ func (h *interfaces) Look(want *plan.Host, p *plan.Picture) error {
 		all, begun = h.all, h.begun
 	}
 	h.all, h.begun = all, begun
-	p.Interfaces, p.Begun = all, begun
+	p.Interfaces, p.ListedSince = all, begun
 	for _, r := range h.worker.Held() {
 		for _, n := range r.Placed {
 			p.Held[n] = true
@@ -142,19 +142,19 @@ type settings struct {
 	ports      *sockets
 }
 
-func (h *settings) Look(want *plan.Host, p *plan.Picture) error {
+func (h *settings) Look(want *plan.Target, p *plan.Picture) error {
 	for n := range p.Journal {
 		if s, is := n.(link.Setting); is {
 			if now, ok := h.now(s); ok {
 				value, err := link.ReadSetting(now.Path)
-				p.Set[s] = err == nil && value == s.Value
+				p.AppliedSettings[s] = err == nil && value == s.Value
 			}
 		}
 	}
 	if want == nil {
 		return nil
 	}
-	for name := range want.Settings {
+	for name := range want.MacvlanParents {
 		open := h.ports.open[name]
 		if open == nil {
 			continue
@@ -163,7 +163,7 @@ func (h *settings) Look(want *plan.Host, p *plan.Picture) error {
 		if err != nil {
 			continue // the interface has just gone
 		}
-		p.Settings[name] = lacking
+		p.MissingSettings[name] = lacking
 	}
 	return nil
 }
@@ -212,26 +212,26 @@ type sockets struct {
 	log        *logrus.Logger
 
 	open    map[string]*port
-	hears   map[plan.ID]plan.Hearing
+	hears   map[plan.ID]plan.Subscription
 	filters map[plan.ID]int
 }
 
 // port is an open one.
 type port struct {
-	plan.Open
+	plan.OpenPort
 	mtu     int
 	conn    *transmit.Conn
 	unicast map[packet.Family]*transmit.Datagrams // what sends to peers
 	path    datapath.Path
 }
 
-func (h *sockets) Look(_ *plan.Host, p *plan.Picture) error {
+func (h *sockets) Look(_ *plan.Target, p *plan.Picture) error {
 	for name, open := range h.open {
 		open.Lost = h.dp.Lost(open.Ifindex)
-		p.Ports[name] = open.Open
+		p.Ports[name] = open.OpenPort
 	}
 	for id, hears := range h.hears {
-		member(p, id).Hears = hears
+		member(p, id).Subscription = hears
 	}
 	for id, ifindex := range h.filters {
 		member(p, id).Filter = ifindex
@@ -246,9 +246,9 @@ func (h *sockets) Do(steps []reconcile.Step) []error {
 			return h.begin(s)
 		case reconcile.Close:
 			return h.end(s.PortName)
-		case reconcile.Hear:
+		case reconcile.Subscribe:
 			return h.hear(s)
-		case reconcile.Deafen:
+		case reconcile.Unsubscribe:
 			return h.deafen(s)
 		case reconcile.Accept:
 			if err := h.open[s.PortName].conn.Accept(packet.VirtualMAC(s.ID.Family, s.ID.VRID)); err != nil {
@@ -283,7 +283,7 @@ func (h *sockets) begin(s *reconcile.Step) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("receive on it: %w", err), conn.Close())
 	}
-	h.open[s.PortName] = &port{Open: plan.Open{Port: s.Port, TC: path.TC, Unfenced: path.Unfenced}, mtu: i.MTU, conn: conn, path: path, unicast: make(map[packet.Family]*transmit.Datagrams)}
+	h.open[s.PortName] = &port{OpenPort: plan.OpenPort{Port: s.Port, TC: path.TC, Unfenced: path.Unfenced}, mtu: i.MTU, conn: conn, path: path, unicast: make(map[packet.Family]*transmit.Datagrams)}
 	log := h.log.WithField("interface", s.PortName)
 	log.WithField("receive", path.Kind).Infof("receiving: %s", path.Why)
 	if path.Unfenced != nil {
@@ -314,7 +314,7 @@ func (h *sockets) end(name string) error {
 func (h *sockets) hear(s *reconcile.Step) error {
 	open, f := h.open[s.PortName], s.ID.Family
 	switch {
-	case !s.Hears.Unicast:
+	case !s.Subscription.Unicast:
 		if err := open.conn.Join(f); err != nil {
 			return fmt.Errorf("join the %s group: %w", f, err)
 		}
@@ -325,7 +325,7 @@ func (h *sockets) hear(s *reconcile.Step) error {
 		}
 		open.unicast[f] = d
 	}
-	h.hears[s.ID] = s.Hears
+	h.hears[s.ID] = s.Subscription
 	return nil
 }
 
@@ -334,7 +334,7 @@ func (h *sockets) hear(s *reconcile.Step) error {
 func (h *sockets) deafen(s *reconcile.Step) error {
 	delete(h.hears, s.ID)
 	open := h.open[s.PortName]
-	if open == nil || !s.Hears.Unicast {
+	if open == nil || !s.Subscription.Unicast {
 		return nil
 	}
 	for id, o := range h.hears {
@@ -379,7 +379,7 @@ type entries struct {
 	all    map[plan.ID]*plan.Entry
 }
 
-func (h *entries) Look(_ *plan.Host, p *plan.Picture) error {
+func (h *entries) Look(_ *plan.Target, p *plan.Picture) error {
 	for id, e := range h.all {
 		member(p, id).Entry = e
 	}
@@ -409,7 +409,7 @@ func (h *entries) Do(steps []reconcile.Step) []error {
 
 // lookAfter puts back what somebody has deleted from the kernel's maps.
 func (h *entries) lookAfter(restored func(plan.ID, string)) error {
-	if h.dp.Whole() {
+	if h.dp.Intact() {
 		return nil
 	}
 	for _, k := range h.dp.Routers() {
@@ -417,7 +417,7 @@ func (h *entries) lookAfter(restored func(plan.ID, string)) error {
 		if missing == nil {
 			continue
 		}
-		if err := h.dp.Tell(k); err != nil {
+		if err := h.dp.Restore(k); err != nil {
 			return err
 		}
 		for id, e := range h.all {
@@ -437,9 +437,9 @@ func (h *entries) kernel(e *plan.Entry) datapath.Router {
 	tolerate := c.Tolerate.Tolerance
 	tolerate.AuthTrailer, tolerate.AuthHeader = v.Router.Auth.Type == auth.HMAC, v.Router.Auth.Type == auth.Header
 	r := datapath.Router{
-		Version: protocol.Version, Dual: protocol.Dual, Source: e.Source, Running: e.Running, Heed: protocol.Heed(), Priority: protocol.Priority,
+		Version: protocol.Version, Dual: protocol.Dual, Source: e.Source, Running: e.Running, MinPriority: protocol.MinPriority(), Priority: protocol.Priority,
 		Forms: protocol.Forms(), Tolerate: tolerate, Peers: e.Peers, DropUnchanged: c.Unchanged == config.Drop,
-		Addresses: e.Addresses, Owner: v.Router.Owner(), VirtualMAC: e.MAC != config.VirtualMACOff, Device: e.MAC == config.VirtualMACMacvlan, Accept: c.Accept,
+		Addresses: e.Addresses, Owner: v.Router.Owner(), VirtualMAC: e.MACMode != config.VirtualMACOff, Device: e.MACMode == config.VirtualMACMacvlan, Accept: c.Accept,
 	}
 	if g := h.guards.of(v); g != nil {
 		r.Verifier = authenticator{g}
@@ -449,7 +449,7 @@ func (h *entries) kernel(e *plan.Entry) datapath.Router {
 
 // protocolOf is the state machine's configuration, with the effective priority, and
 // without some of the addresses.
-func protocolOf(v *plan.Virtual, priority int, less []netip.Addr) vrrp.Config {
+func protocolOf(v *plan.VirtualRouter, priority int, less []netip.Addr) vrrp.Config {
 	c := v.Router.Protocol(v.Family)
 	c.Priority = uint8(priority)
 	if len(less) > 0 {
@@ -464,15 +464,15 @@ type takings struct {
 	worker   *link.Worker
 	sockets  *sockets
 	guards   *guards
-	guardian *observe.Guardian
+	guardian *observe.Restorations
 	log      *logrus.Logger
 	known    map[plan.ID]*remembered // why they don't take part
 	ended    bool                    // the loop has ended, and everything was released by it
 
-	all map[plan.ID]*plan.Loop
+	all map[plan.ID]*plan.LoopState
 }
 
-func (h *takings) Look(_ *plan.Host, p *plan.Picture) error {
+func (h *takings) Look(_ *plan.Target, p *plan.Picture) error {
 	if h.ended {
 		return nil
 	}
@@ -499,13 +499,13 @@ func (h *takings) one(s *reconcile.Step) error {
 		if err := h.loop.Add(h.config(s)); err != nil {
 			return err
 		}
-		h.all[s.ID] = &plan.Loop{V: s.Virtual, Priority: s.Priority, Less: s.Less}
+		h.all[s.ID] = &plan.LoopState{V: s.V, Priority: s.Priority, Withheld: s.Withheld}
 	case reconcile.Update:
-		h.worker.Route(s.ID, s.Virtual.Routing)
+		h.worker.Route(s.ID, s.V.Routing)
 		if err := h.loop.Update(h.config(s)); err != nil {
 			return err
 		}
-		l.V, l.Priority, l.Less = s.Virtual, s.Priority, s.Less
+		l.V, l.Priority, l.Withheld = s.V, s.Priority, s.Withheld
 	case reconcile.Remove:
 		if err := h.loop.Remove(s.ID, s.Cause); err != nil {
 			return err
@@ -517,19 +517,19 @@ func (h *takings) one(s *reconcile.Step) error {
 		if err := h.loop.Start(s.ID, h.port(s), comeback(h.known[s.ID])); err != nil {
 			return err
 		}
-		l.Take = s.Take
+		l.Binding = s.Binding
 	case reconcile.Rebind:
 		if err := h.loop.Rebind(s.ID, h.port(s)); err != nil {
 			return err
 		}
-		l.Take = s.Take
+		l.Binding = s.Binding
 	case reconcile.Stop:
 		if err := h.loop.Stop(s.ID, s.Cause, s.Detail); err != nil {
 			return err
 		}
-		l.Take = nil
+		l.Binding = nil
 	case reconcile.Restore:
-		h.guardian.Restore(s.ID, fmt.Sprintf("address %s on %s", s.Prefix, s.ID.Interface))
+		h.guardian.Record(s.ID, fmt.Sprintf("address %s on %s", s.Prefix, s.ID.Interface))
 		return h.loop.Restore(s.ID)
 	case reconcile.Withdraw:
 		h.log.WithFields(fields(s.ID)).Warnf("this router is Backup, and address %s is on its interface: removing it", s.Prefix)
@@ -539,23 +539,23 @@ func (h *takings) one(s *reconcile.Step) error {
 }
 
 func (h *takings) config(s *reconcile.Step) router.Config {
-	v := s.Virtual
+	v := s.V
 	c := router.Config{
-		ID: s.ID, Protocol: protocolOf(v, s.Priority, s.Less), Group: v.Group, Addresses: v.Assigned,
+		ID: s.ID, Protocol: protocolOf(v, s.Priority, s.Withheld), Group: v.Group, Addresses: v.Assigned,
 		Peers: v.Router.Unicast.Addresses(v.Family), TTL: uint8(v.Router.Unicast.TTL),
 	}
-	if len(s.Less) > 0 {
-		c.Addresses = slices.DeleteFunc(slices.Clone(v.Assigned), func(p netip.Prefix) bool { return slices.Contains(s.Less, p.Addr()) })
+	if len(s.Withheld) > 0 {
+		c.Addresses = slices.DeleteFunc(slices.Clone(v.Assigned), func(p netip.Prefix) bool { return slices.Contains(s.Withheld, p.Addr()) })
 	}
 	if g := h.guards.of(v); g != nil {
-		c.Prover = authenticator{g}
+		c.Authenticator = authenticator{g}
 	}
 	return c
 }
 
 func (h *takings) port(s *reconcile.Step) router.Port {
-	t, open := s.Take, h.sockets.open[s.ID.Interface]
-	p := router.Port{Ifindex: t.Ifindex, Device: t.Device, MAC: t.MAC, VirtualMAC: t.Way != config.VirtualMACOff, Source: t.Source, Transmitter: open.conn}
+	t, open := s.Binding, h.sockets.open[s.ID.Interface]
+	p := router.Port{Ifindex: t.Ifindex, Device: t.Device, MAC: t.MAC, VirtualMAC: t.MACMode != config.VirtualMACOff, Source: t.Source, Transmitter: open.conn}
 	if t.Unicast {
 		p.Unicast = open.unicast[s.ID.Family]
 	}
@@ -573,7 +573,7 @@ type notes struct {
 // journalPort is what the journal has all under.
 const journalPort = "host"
 
-func (h *notes) Look(_ *plan.Host, p *plan.Picture) error {
+func (h *notes) Look(_ *plan.Target, p *plan.Picture) error {
 	p.Journal = h.all
 	return nil
 }
@@ -593,7 +593,7 @@ func (h *notes) Do(steps []reconcile.Step) []error {
 		}
 	}
 	err := h.write()
-	if err == nil || steps[0].Verb == reconcile.Strike {
+	if err == nil || steps[0].Verb == reconcile.Erase {
 		return errs
 	}
 	for i, s := range steps {

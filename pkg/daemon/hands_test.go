@@ -37,11 +37,11 @@ func newHands(t *testing.T, f func(*rig, *hands)) {
 func (h *hands) picture(t *testing.T) *plan.Picture {
 	t.Helper()
 	p := &plan.Picture{
-		Ports: make(map[string]plan.Open), Members: make(map[plan.ID]*plan.Member), Journal: make(map[plan.Note]bool), Held: make(map[plan.Note]bool),
-		Settings: make(map[string][]link.Setting), Set: make(map[link.Setting]bool),
+		Ports: make(map[string]plan.OpenPort), Installed: make(map[plan.ID]*plan.Installed), Journal: make(map[plan.Note]bool), Held: make(map[plan.Note]bool),
+		MissingSettings: make(map[string][]link.Setting), AppliedSettings: make(map[link.Setting]bool),
 	}
 	for _, e := range []reconcile.Executor{h.notes, h.interfaces, h.claims, h.sockets, h.entries, h.settings} {
-		if err := e.Look(&plan.Host{Settings: map[string]bool{"eth0": true, "eth9": true}}, p); err != nil {
+		if err := e.Look(&plan.Target{MacvlanParents: map[string]bool{"eth0": true, "eth9": true}}, p); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -71,37 +71,37 @@ func TestSockets(t *testing.T) {
 		fails(t, s, &reconcile.Step{Verb: reconcile.Open, PortName: "eth0", Port: plan.Port{Ifindex: 99, Name: "eth0"}}, "interface eth0 is gone")
 		openPort(t, r, "off")
 		fails(t, s, &reconcile.Step{Verb: reconcile.Open, PortName: "other", Port: plan.Port{Ifindex: r.index("eth0"), Name: "eth0", Mode: "off"}}, "receive on it: interface eth0 is attached already")
-		if p := h.picture(t); len(p.Ports) != 1 || p.Ports["eth0"].Ifindex != r.index("eth0") || len(p.Settings["eth0"]) == 0 {
+		if p := h.picture(t); len(p.Ports) != 1 || p.Ports["eth0"].Ifindex != r.index("eth0") || len(p.MissingSettings["eth0"]) == 0 {
 			t.Errorf("%+v", p)
 		}
-		toPeers, group := plan.Hearing{Ifindex: r.index("eth0"), Unicast: true}, plan.Hearing{Ifindex: r.index("eth0")}
-		hear := func(id router.ID, how plan.Hearing, verb reconcile.Verb) {
-			fails(t, s, &reconcile.Step{Verb: verb, ID: id, PortName: "eth0", Hears: how}, "")
+		toPeers, group := plan.Subscription{Ifindex: r.index("eth0"), Unicast: true}, plan.Subscription{Ifindex: r.index("eth0")}
+		hear := func(id router.ID, how plan.Subscription, verb reconcile.Verb) {
+			fails(t, s, &reconcile.Step{Verb: verb, ID: id, PortName: "eth0", Subscription: how}, "")
 		}
-		hear(v4(51), toPeers, reconcile.Hear)
-		hear(v4(52), toPeers, reconcile.Hear)
-		hear(v6(51), toPeers, reconcile.Hear)
-		hear(v6(52), group, reconcile.Hear)
-		if got := h.picture(t).Members[v4(52)]; got == nil || got.Hears != toPeers {
+		hear(v4(51), toPeers, reconcile.Subscribe)
+		hear(v4(52), toPeers, reconcile.Subscribe)
+		hear(v6(51), toPeers, reconcile.Subscribe)
+		hear(v6(52), group, reconcile.Subscribe)
+		if got := h.picture(t).Installed[v4(52)]; got == nil || got.Subscription != toPeers {
 			t.Errorf("%+v", got)
 		}
 		open := s.open["eth0"]
-		hear(v4(51), toPeers, reconcile.Deafen)
+		hear(v4(51), toPeers, reconcile.Unsubscribe)
 		if open.unicast[packet.IPv4] == nil {
 			t.Error("the socket is closed that another router needs")
 		}
-		hear(v4(52), toPeers, reconcile.Deafen)
+		hear(v4(52), toPeers, reconcile.Unsubscribe)
 		if open.unicast[packet.IPv4] != nil || open.unicast[packet.IPv6] == nil {
 			t.Error("the socket of one family goes with the last router that needs it")
 		}
-		hear(v4(52), toPeers, reconcile.Deafen) // again
-		hear(v6(52), group, reconcile.Deafen)
-		if members := h.picture(t).Members; members[v6(52)] != nil && members[v6(52)].Hears.Ifindex != 0 {
+		hear(v4(52), toPeers, reconcile.Unsubscribe) // again
+		hear(v6(52), group, reconcile.Unsubscribe)
+		if members := h.picture(t).Installed; members[v6(52)] != nil && members[v6(52)].Subscription.Ifindex != 0 {
 			t.Errorf("%+v", members)
 		}
 		accept := &reconcile.Step{Verb: reconcile.Accept, ID: v4(51), PortName: "eth0", Ifindex: r.index("eth0")}
 		fails(t, s, accept, "")
-		if h.picture(t).Members[v4(51)].Filter != r.index("eth0") {
+		if h.picture(t).Installed[v4(51)].Filter != r.index("eth0") {
 			t.Error("the filter isn't known")
 		}
 		accept.Verb = reconcile.Reject
@@ -112,7 +112,7 @@ func TestSockets(t *testing.T) {
 		h.interfaces.stale = true
 		h.picture(t)
 		fails(t, s, &reconcile.Step{Verb: reconcile.Close, PortName: "eth0"}, "")
-		hear(v6(51), toPeers, reconcile.Deafen)
+		hear(v6(51), toPeers, reconcile.Unsubscribe)
 		if p := h.picture(t); len(p.Ports) != 0 || len(h.sockets.hears) != 0 || len(h.sockets.filters) != 0 {
 			t.Errorf("%+v", p)
 		}
@@ -124,7 +124,7 @@ func TestSocketsWithoutIPv6(t *testing.T) {
 	newHands(t, func(r *rig, h *hands) {
 		openPort(t, r, "auto")
 		r.must(os.WriteFile("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", []byte("1"), 0))
-		hear := &reconcile.Step{Verb: reconcile.Hear, ID: v6(51), PortName: "eth0", Hears: plan.Hearing{Ifindex: r.index("eth0")}}
+		hear := &reconcile.Step{Verb: reconcile.Subscribe, ID: v6(51), PortName: "eth0", Subscription: plan.Subscription{Ifindex: r.index("eth0")}}
 		errs := h.sockets.Do([]reconcile.Step{*hear})
 		if errs[0] != nil && !strings.Contains(errs[0].Error(), "join the IPv6 group") {
 			t.Error(errs[0])
@@ -146,7 +146,7 @@ func TestInterfaces(t *testing.T) {
 		}
 		// The monitor doesn't run: its picture is older than what was listed since.
 		for range 2 {
-			if p := h.picture(t); p.Begun != h.interfaces.begun || slices.ContainsFunc(p.Interfaces, func(i link.Interface) bool { return len(i.Addresses) == 3 }) {
+			if p := h.picture(t); p.ListedSince != h.interfaces.begun || slices.ContainsFunc(p.Interfaces, func(i link.Interface) bool { return len(i.Addresses) == 3 }) {
 				t.Errorf("%+v", p)
 			}
 		}
@@ -170,11 +170,11 @@ func TestSettings(t *testing.T) {
 		if h.settings.drifted(h.notes.all) {
 			t.Error("it is set")
 		}
-		if p := h.picture(t); !p.Set[here] || p.Set[gone] {
-			t.Errorf("%+v", p.Set)
+		if p := h.picture(t); !p.AppliedSettings[here] || p.AppliedSettings[gone] {
+			t.Errorf("%+v", p.AppliedSettings)
 		}
 		fails(t, h.settings, &reconcile.Step{Verb: reconcile.Unset, Setting: here}, "")
-		if h.picture(t).Set[here] {
+		if h.picture(t).AppliedSettings[here] {
 			t.Error("it is set still")
 		}
 		fails(t, h.settings, &reconcile.Step{Verb: reconcile.Set, Setting: link.Setting{Path: "ipv4/conf/eth0/nothing"}}, "nothing")
@@ -189,7 +189,7 @@ func TestNotes(t *testing.T) {
 		note := link.JournalAddress{Ifindex: r.index("eth0"), Name: "eth0", Prefix: netip.MustParsePrefix("198.18.0.10/24")}
 		write := &reconcile.Step{Verb: reconcile.Write, ID: v4(51), Notes: []plan.Note{note}}
 		fails(t, h.notes, write, "")
-		fails(t, h.notes, &reconcile.Step{Verb: reconcile.Strike, Notes: []plan.Note{note}}, "")
+		fails(t, h.notes, &reconcile.Step{Verb: reconcile.Erase, Notes: []plan.Note{note}}, "")
 		if len(h.notes.all) != 0 {
 			t.Error(h.notes.all)
 		}
@@ -213,7 +213,7 @@ func TestNotes(t *testing.T) {
 		if len(h.notes.all) != 0 {
 			t.Error("what isn't written down is noted: ", h.notes.all)
 		}
-		fails(t, h.notes, &reconcile.Step{Verb: reconcile.Strike, Notes: []plan.Note{note}}, "") // that only leaves more
+		fails(t, h.notes, &reconcile.Step{Verb: reconcile.Erase, Notes: []plan.Note{note}}, "") // that only leaves more
 		r.must(h.notes.journal.Remove())
 		r.must(unix.Unmount(r.dir, 0))
 	})
@@ -222,14 +222,14 @@ func TestNotes(t *testing.T) {
 func TestEntries(t *testing.T) {
 	newHands(t, func(r *rig, h *hands) {
 		openPort(t, r, "auto")
-		v := plan.New(parseRouters(t, `{interface: eth0, vrid: 51, addresses: [198.18.0.10/24]}`), nil).Virtuals[0]
-		entry := &plan.Entry{V: v, Ifindex: r.index("eth0"), Source: netip.MustParseAddr("198.18.0.1"), Priority: 100, MAC: config.VirtualMACBPF, Addresses: v.Fenced}
+		v := plan.New(parseRouters(t, `{interface: eth0, vrid: 51, addresses: [198.18.0.10/24]}`), nil).VirtualRouters[0]
+		entry := &plan.Entry{V: v, Ifindex: r.index("eth0"), Source: netip.MustParseAddr("198.18.0.1"), Priority: 100, MACMode: config.VirtualMACBPF, Addresses: v.Fenced}
 		fails(t, h.entries, &reconcile.Step{Verb: reconcile.Fence, ID: v.ID, Entry: entry}, "")
-		if h.picture(t).Members[v.ID].Entry != entry {
+		if h.picture(t).Installed[v.ID].Entry != entry {
 			t.Error("the entry isn't known")
 		}
 		fails(t, h.entries, &reconcile.Step{Verb: reconcile.Unfence, ID: v.ID, Entry: entry}, "")
-		if len(h.picture(t).Members) != 0 || len(r.dp.Routers()) != 0 {
+		if len(h.picture(t).Installed) != 0 || len(r.dp.Routers()) != 0 {
 			t.Error("the entry is known still")
 		}
 		r.must(h.entries.lookAfter(func(plan.ID, string) { t.Error("something of nothing is put back") }))
@@ -243,7 +243,7 @@ func TestClaims(t *testing.T) {
 		p := plan.New(parseRouters(t, web+"\n"+spare+"\n"+`{interface: eth9, vrid: 53, addresses: [198.18.0.30/24]}`), nil)
 		snapshot := r.monitor.Snapshot()
 		r.must(h.claims.holdAll(p, snapshot))
-		if len(h.claims.held) != 2 || h.picture(t).Members[v4(52)].Claim != r.index("eth0") {
+		if len(h.claims.held) != 2 || h.picture(t).Installed[v4(52)].Claim != r.index("eth0") {
 			t.Error(h.claims.held)
 		}
 		other := &claims{held: make(map[plan.ID]claim)}
@@ -270,11 +270,11 @@ func TestTakingsAfterTheEnd(t *testing.T) {
 		ended, end := context.WithCancel(context.Background())
 		end()
 		r.must(r.loop.Run(ended))
-		v := plan.New(parseRouters(t, web), nil).Virtuals[0]
-		take := &plan.Take{Ifindex: r.index("eth0"), Name: "eth0", Way: config.VirtualMACBPF}
-		h.takings.all[v.ID] = &plan.Loop{V: v, Take: take}
+		v := plan.New(parseRouters(t, web), nil).VirtualRouters[0]
+		take := &plan.Binding{Ifindex: r.index("eth0"), Name: "eth0", MACMode: config.VirtualMACBPF}
+		h.takings.all[v.ID] = &plan.LoopState{V: v, Binding: take}
 		for _, verb := range []reconcile.Verb{reconcile.Add, reconcile.Update, reconcile.Start, reconcile.Rebind, reconcile.Stop, reconcile.Remove, reconcile.Restore, reconcile.Withdraw} {
-			s := reconcile.Step{Verb: verb, ID: v.ID, Virtual: v, Take: take, Priority: 100}
+			s := reconcile.Step{Verb: verb, ID: v.ID, V: v, Binding: take, Priority: 100}
 			if errs := h.takings.Do([]reconcile.Step{s}); !errors.Is(errs[0], router.ErrStopped) {
 				t.Errorf("%s: %v", verb, errs[0])
 			}
@@ -289,9 +289,9 @@ func TestTakingsAfterTheEnd(t *testing.T) {
 			t.Error(err)
 		}
 		h.takings.ended = true
-		p := &plan.Picture{Members: make(map[plan.ID]*plan.Member)}
-		if err := h.takings.Look(nil, p); err != nil || len(p.Members) != 0 {
-			t.Error(p.Members, err)
+		p := &plan.Picture{Installed: make(map[plan.ID]*plan.Installed)}
+		if err := h.takings.Look(nil, p); err != nil || len(p.Installed) != 0 {
+			t.Error(p.Installed, err)
 		}
 	})
 }

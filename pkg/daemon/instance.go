@@ -35,7 +35,7 @@ type instance struct {
 	started  time.Time
 	loop     *router.Loop
 	keeper   *keeper
-	guardian *observe.Guardian
+	guardian *observe.Restorations
 	dp       *datapath.Datapath
 	history  *control.History
 	handle   *link.Handle
@@ -134,9 +134,9 @@ func (d *instance) reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if err != nil {
 		return nil, err
 	}
-	routers, err := plan.Make(file.Routers)
+	routers, err := plan.Complete(file.Routers)
 	if err == nil {
-		err = readSecrets(routers)
+		err = readSecrets(routers, file.Secrets)
 	}
 	if err != nil {
 		return nil, place(file, err)
@@ -162,6 +162,9 @@ func (d *instance) reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	groups := config.GroupDifference(d.file.Groups, file.Groups)
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
 		changes = append(changes, control.Change{Router: "group " + name, What: "changed", Details: groups[name]})
+	}
+	for i, c := range changes {
+		changes[i].Details = file.Describe(d.file, c.Router, c.What, c.Details)
 	}
 	if dryRun {
 		return changes, nil
@@ -192,7 +195,7 @@ func (d *instance) reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if err := <-done; err != nil {
 		return nil, err
 	}
-	d.threads.Want(file.Global.Realtime)
+	d.threads.SetRealtime(file.Global.Realtime)
 	d.forgetStates()
 	d.hooks.prune(file)
 	d.file, d.plan = file, wanted
@@ -221,12 +224,12 @@ func (d *instance) Status() (control.Status, error) {
 	s.Config, s.LastReload, s.FIFO = d.path, d.reloaded.Load(), d.hooks.pipe()
 	s.Realtime = describeThreads(d.threads)
 	s.Tracks = d.tracks.all()
-	problems := d.problems.Each()
+	problems := d.problems.ByRouter()
 	for _, state := range states {
 		v := of(views, state.ID)
 		r := describeRouter(state, v, now, wall)
 		r.Tracks = d.tracks.dependencies(r.Name)
-		r.Problems = observe.UpToDate(problems[state.ID], state.Protocol, now)
+		r.Problems = observe.Refresh(problems[state.ID], state.Protocol, now)
 		r.Hooks, r.SkippedHooks = d.hooks.report(v.config)
 		s.Routers = append(s.Routers, r)
 	}

@@ -102,8 +102,8 @@ func newKeeper(h *hands, monitor *link.Monitor, loop *router.Loop, c *conditions
 	}
 	looks := []reconcile.Executor{h.notes, h.interfaces, h.claims, h.sockets, h.entries, h.takings, h.settings}
 	do := map[reconcile.Verb]reconcile.Executor{
-		reconcile.Open: h.sockets, reconcile.Close: h.sockets, reconcile.Hear: h.sockets, reconcile.Deafen: h.sockets, reconcile.Accept: h.sockets, reconcile.Reject: h.sockets,
-		reconcile.Claim: h.claims, reconcile.Unclaim: h.claims, reconcile.Write: h.notes, reconcile.Strike: h.notes,
+		reconcile.Open: h.sockets, reconcile.Close: h.sockets, reconcile.Subscribe: h.sockets, reconcile.Unsubscribe: h.sockets, reconcile.Accept: h.sockets, reconcile.Reject: h.sockets,
+		reconcile.Claim: h.claims, reconcile.Unclaim: h.claims, reconcile.Write: h.notes, reconcile.Erase: h.notes,
 		reconcile.Make: h.interfaces, reconcile.Unmake: h.interfaces, reconcile.Withdraw: withdrawals{h}, reconcile.Set: h.settings, reconcile.Unset: h.settings,
 		reconcile.Fence: h.entries, reconcile.Unfence: h.entries,
 		reconcile.Add: h.takings, reconcile.Update: h.takings, reconcile.Remove: h.takings, reconcile.Start: h.takings, reconcile.Stop: h.takings, reconcile.Rebind: h.takings, reconcile.Restore: h.takings,
@@ -116,7 +116,7 @@ func newKeeper(h *hands, monitor *link.Monitor, loop *router.Loop, c *conditions
 // itself.
 type withdrawals struct{ *hands }
 
-func (w withdrawals) Look(*plan.Host, *plan.Picture) error { return nil }
+func (w withdrawals) Look(*plan.Target, *plan.Picture) error { return nil }
 
 func (w withdrawals) Do(steps []reconcile.Step) []error {
 	return each(steps, func(s *reconcile.Step) error {
@@ -231,7 +231,7 @@ func (k *keeper) moving(r *reconcile.Result) bool {
 	if !r.Settled {
 		return true
 	}
-	for _, m := range r.Now.Members {
+	for _, m := range r.Now.Installed {
 		if m.Loop != nil && m.Loop.Leaving && r.Failed[m.Loop.V.ID] == nil {
 			return true
 		}
@@ -248,7 +248,7 @@ func (k *keeper) lookAfter() bool {
 			k.log.WithError(err).Warn("memberships can't be looked after")
 		}
 	}
-	restored := func(id plan.ID, what string) { k.hands.takings.guardian.Restore(id, what) }
+	restored := func(id plan.ID, what string) { k.hands.takings.guardian.Record(id, what) }
 	if err := k.hands.entries.lookAfter(restored); err != nil {
 		k.log.WithError(err).Error("could not put the kernel's maps right, trying again")
 	}
@@ -265,8 +265,8 @@ func (k *keeper) lookAfterJournal() {
 		return
 	}
 	for id, l := range k.hands.takings.all {
-		if l.Take != nil {
-			k.problems.Note(time.Now(), id, observe.Sight{
+		if l.Binding != nil {
+			k.problems.Note(time.Now(), id, observe.Observation{
 				Kind:     control.Journal,
 				Text:     fmt.Sprintf("what it changes on this host is not written down: %v", err),
 				Remedy:   "make room there, it is tried again; a killed daemon would leave the addresses, which nobody can reach then, and the next start would not remove them",
@@ -305,9 +305,9 @@ func (k *keeper) report(r *reconcile.Result) map[router.ID]view {
 		host[r.Now.Interfaces[i].Index] = &r.Now.Interfaces[i]
 	}
 	for _, w := range r.Want.Wants {
-		m := r.Now.Members[w.V.ID]
+		m := r.Now.Installed[w.V.ID]
 		if m == nil {
-			m = &plan.Member{}
+			m = &plan.Installed{}
 		}
 		k.say(w, m, r)
 		views[w.V.ID] = k.view(w, m, host, r.Failed[w.V.ID])
@@ -365,9 +365,9 @@ func (k *keeper) refused(r *reconcile.Result) error {
 		return fmt.Errorf("interface %s: %w", name, f.Err)
 	}
 	for _, w := range r.Want.Wants {
-		if w.Wait.Cause == vrrp.CauseWaiting {
+		if w.Obstacle.Cause == vrrp.CauseWaiting {
 			if cause, _ := k.conditions.Fault(w.V.Router.Name); cause == vrrp.CauseNone {
-				return fmt.Errorf("interface %s: %s", w.V.Interface, w.Wait)
+				return fmt.Errorf("interface %s: %s", w.V.Interface, w.Obstacle)
 			}
 		}
 	}
@@ -383,7 +383,7 @@ func (k *keeper) resize(host map[int]*link.Interface) {
 		}
 		open.mtu = i.MTU
 		for id, l := range k.hands.takings.all {
-			if id.Interface == name && l.Take != nil {
+			if id.Interface == name && l.Binding != nil {
 				_ = k.loop.Retry(id) // it fails when the loop has ended
 			}
 		}
@@ -391,7 +391,7 @@ func (k *keeper) resize(host map[int]*link.Interface) {
 }
 
 // say logs what has changed for a Virtual Router.
-func (k *keeper) say(w *plan.Want, m *plan.Member, r *reconcile.Result) {
+func (k *keeper) say(w *plan.Want, m *plan.Installed, r *reconcile.Result) {
 	id := w.V.ID
 	was := k.known[id]
 	if was == nil {
@@ -403,18 +403,18 @@ func (k *keeper) say(w *plan.Want, m *plan.Member, r *reconcile.Result) {
 		log.Infof("priority %d instead of %d", w.Priority, was.priority)
 		was.priority = w.Priority
 	}
-	running := m.Loop != nil && m.Loop.Take != nil
+	running := m.Loop != nil && m.Loop.Binding != nil
 	failed := ""
 	if f := r.Failed[id]; f != nil {
-		failed = process.Advise(f.Err).Error()
-		k.problems.Note(time.Now(), id, observe.Sight{
+		failed = process.WithRemedy(f.Err).Error()
+		k.problems.Note(time.Now(), id, observe.Observation{
 			Kind: control.Stuck, Text: fmt.Sprintf("this host can't be changed as the configuration wants it: %v", f.Err),
 			Remedy: "it is tried again; see what keeps the kernel from it", Interval: reconcile.RetryMost,
 		})
 	} else {
-		k.problems.Over(time.Now(), id, control.Stuck)
+		k.problems.Clear(time.Now(), id, control.Stuck)
 		if f := r.Failed[id.Interface]; f != nil {
-			failed = process.Advise(f.Err).Error()
+			failed = process.WithRemedy(f.Err).Error()
 		}
 	}
 	if failed != "" && failed != was.failed {
@@ -425,40 +425,40 @@ func (k *keeper) say(w *plan.Want, m *plan.Member, r *reconcile.Result) {
 		log.Error(text + ": " + failed)
 	}
 	was.failed = failed
-	if !running && failed == "" && w.Wait.Cause != vrrp.CauseNone && w.Wait != was.waiting {
-		log.Infof("waiting: %s", w.Wait)
+	if !running && failed == "" && w.Obstacle.Cause != vrrp.CauseNone && w.Obstacle != was.waiting {
+		log.Infof("waiting: %s", w.Obstacle)
 	}
 	// While there is no interface, why it went says more.
-	gone := w.Ifindex == 0 && w.Wait.Cause == vrrp.CauseWaiting && was.waiting.Cause != vrrp.CauseNone
+	gone := w.Ifindex == 0 && w.Obstacle.Cause == vrrp.CauseWaiting && was.waiting.Cause != vrrp.CauseNone
 	switch {
 	case running:
 		was.waiting = plan.Obstacle{}
-	case w.Wait.Cause != vrrp.CauseNone && !gone:
-		was.waiting = w.Wait
+	case w.Obstacle.Cause != vrrp.CauseNone && !gone:
+		was.waiting = w.Obstacle
 	}
 	was.running = running
 	k.sayWay(w, m, was, r, log)
 }
 
 // sayWay logs how a Virtual Router has its virtual MAC, and what is doubtful on the host.
-func (k *keeper) sayWay(w *plan.Want, m *plan.Member, was *remembered, r *reconcile.Result, log *logrus.Entry) {
-	if m.Entry == nil || was.way == m.Entry.MAC && was.on == m.Entry.Ifindex {
+func (k *keeper) sayWay(w *plan.Want, m *plan.Installed, was *remembered, r *reconcile.Result, log *logrus.Entry) {
+	if m.Entry == nil || was.way == m.Entry.MACMode && was.on == m.Entry.Ifindex {
 		return
 	}
-	was.way, was.on = m.Entry.MAC, m.Entry.Ifindex
+	was.way, was.on = m.Entry.MACMode, m.Entry.Ifindex
 	mac := packet.VirtualMAC(w.V.Family, w.V.VRID)
 	open := k.hands.sockets.open[w.V.Interface]
-	switch m.Entry.MAC {
+	switch m.Entry.MACMode {
 	case config.VirtualMACBPF:
 		log.Infof("its addresses are at the virtual MAC %s, by TC programs (%s)", mac, open.path.TC)
 	case config.VirtualMACMacvlan:
 		log.Infof("its addresses are at the virtual MAC %s, on the macvlan %s", mac, link.NewDevice(m.Entry.Ifindex, w.V.Family, w.V.VRID).Name)
 	case config.VirtualMACOff:
-		if w.Why != "" {
-			log.Warnf("no virtual MAC, its addresses are at the interface's own: %s", w.Why)
+		if w.MACReason != "" {
+			log.Warnf("no virtual MAC, its addresses are at the interface's own: %s", w.MACReason)
 		}
 	}
-	seen := plan.Seen{Interfaces: r.Now.Interfaces, Ours: k.ours, Fenced: open != nil && open.path.Unfenced == nil}
+	seen := plan.HostFacts{Interfaces: r.Now.Interfaces, Ours: k.ours, Fenced: open != nil && open.path.Unfenced == nil}
 	for _, found := range plan.Warnings(w.V.Router.Router, seen, k.plan.Addresses()) {
 		log.WithField("code", found.Code).Warn(found.String())
 	}
@@ -488,7 +488,7 @@ func comeback(was *remembered) vrrp.Cause {
 }
 
 // view is what is known of a Virtual Router, for people.
-func (k *keeper) view(w *plan.Want, m *plan.Member, host map[int]*link.Interface, f *reconcile.Failure) view {
+func (k *keeper) view(w *plan.Want, m *plan.Installed, host map[int]*link.Interface, f *reconcile.Failure) view {
 	v := view{
 		config: &w.V.Router.Router, guard: k.hands.guards.of(w.V),
 		since: k.known[w.V.ID].since, maintenance: k.conditions.Maintenance(w.V.Router.Name),
@@ -496,13 +496,13 @@ func (k *keeper) view(w *plan.Want, m *plan.Member, host map[int]*link.Interface
 	if cause, _ := k.conditions.Fault(w.V.Router.Name); cause == vrrp.CauseWaiting {
 		v.brief = true
 	}
-	v.running = m.Loop != nil && m.Loop.Take != nil
+	v.running = m.Loop != nil && m.Loop.Binding != nil
 	if !v.running {
 		switch {
 		case f != nil:
 			v.waiting = f.Err.Error()
-		case w.Wait.Cause != vrrp.CauseNone:
-			v.waiting = w.Wait.String()
+		case w.Obstacle.Cause != vrrp.CauseNone:
+			v.waiting = w.Obstacle.String()
 		default:
 			v.waiting = "it is about to take part"
 		}
@@ -515,13 +515,13 @@ func (k *keeper) view(w *plan.Want, m *plan.Member, host map[int]*link.Interface
 	v.ifindex, v.up, v.device = i.Index, i.Up && i.Running, i.Index
 	v.receive, v.why, v.fence = open.path.Kind, open.path.Why, open.path.TC
 	if m.Entry != nil {
-		v.mac, v.peers = m.Entry.MAC, m.Entry.Peers
+		v.mac, v.peers = m.Entry.MACMode, m.Entry.Peers
 	}
 	if v.mac == config.VirtualMACMacvlan {
 		v.macvlan = link.NewDevice(i.Index, w.V.Family, w.V.VRID).Name
 	}
 	if v.running {
-		v.device = m.Loop.Take.On()
+		v.device = m.Loop.Binding.AddressIfindex()
 	}
 	return v
 }

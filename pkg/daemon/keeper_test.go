@@ -367,7 +367,7 @@ func TestKeeperJournalFull(t *testing.T) {
 	r.run(web)
 	r.active(v4(51))
 	r.until("the problem is told", func() bool {
-		return slices.ContainsFunc(r.problems.Each()[v4(51)], func(p control.Problem) bool { return p.Kind == control.Journal })
+		return slices.ContainsFunc(r.problems.ByRouter()[v4(51)], func(p control.Problem) bool { return p.Kind == control.Journal })
 	})
 	r.must(r.node.Do(func() error { return errors.Join(os.Remove(r.dir+"/filler"), os.Remove(r.dir+"/filler2")) }))
 	r.finish()
@@ -386,7 +386,7 @@ func TestKeeperClaimed(t *testing.T) {
 	r.backup(v4(52))
 	r.waiting(v4(51), "another failoverd already runs VRID 51 on eth0")
 	r.until("the problem is told", func() bool {
-		return slices.ContainsFunc(r.problems.Each()[v4(51)], func(p control.Problem) bool { return p.Kind == control.Stuck })
+		return slices.ContainsFunc(r.problems.ByRouter()[v4(51)], func(p control.Problem) bool { return p.Kind == control.Stuck })
 	})
 	r.must(other.Close())
 	r.active(v4(51))

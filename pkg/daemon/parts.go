@@ -39,7 +39,7 @@ type parts struct {
 	snapshot []link.Interface
 
 	// What is wanted of it.
-	routers []*plan.Router
+	routers []*plan.ConfiguredRouter
 	wanted  *plan.Plan
 
 	// What changes it.
@@ -55,8 +55,8 @@ type parts struct {
 	// What tells of it.
 	names      *observe.Names
 	history    *control.History
-	guardian   *observe.Guardian
-	room       *observe.Allowance
+	guardian   *observe.Restorations
+	room       *observe.LogBudget
 	problems   *observe.Problems
 	reports    *reports
 	reach      *observe.Reach
@@ -109,9 +109,9 @@ func (p *parts) check() error {
 	if err := checkScripts(p.file, p.log); err != nil {
 		return err
 	}
-	routers, err := plan.Make(p.file.Routers)
+	routers, err := plan.Complete(p.file.Routers)
 	if err == nil {
-		err = readSecrets(routers)
+		err = readSecrets(routers, p.file.Secrets)
 	}
 	if err == nil {
 		err = plan.CheckInterfaces(routers, p.snapshot, p.wait)
@@ -184,16 +184,16 @@ func (p *parts) claim() (err error) {
 func (p *parts) assemble() (err error) {
 	p.history = control.NewHistory()
 	nameEvents(p.history, p.wanted)
-	p.guardian = observe.NewGuardian(p.log, p.history)
-	p.worker = link.NewWorker(p.handle, p.guardian.Told, newPlaced(p.log).told)
-	p.room = observe.NewAllowance()
+	p.guardian = observe.NewRestorations(p.log, p.history)
+	p.worker = link.NewWorker(p.handle, p.guardian.Report, newPlaced(p.log).told)
+	p.room = observe.NewLogBudget()
 	p.problems = observe.NewProblems(p.log, p.history, p.room)
 	p.reports = &reports{
 		Observer: observe.NewObserver(p.log, p.dp, p.history, p.room, p.problems),
-		moves:    observe.NewMovements(), turns: newTurns(),
+		moves:    observe.NewLatestTransitions(), turns: newTurns(),
 	}
 	p.threads = process.NewThreads(p.log)
-	p.loop = router.New(process.Clock{}, newPackets(p.dp, p.threads.ForLoop), addresses{p.worker}, leases{p.dp}, p.reports)
+	p.loop = router.New(process.Clock{}, newPackets(p.dp, p.threads.LoopThread), addresses{p.worker}, leases{p.dp}, p.reports)
 	if p.looking, err = p.openHandle(); err != nil {
 		return err
 	}
@@ -205,12 +205,12 @@ func (p *parts) assemble() (err error) {
 func (p *parts) keep() error {
 	guards := &guards{all: make(map[plan.ID]guarded)}
 	hosts := &interfaces{monitor: p.monitor, handle: p.looking, worker: p.worker, log: p.log, stale: true, made: make(map[link.Device]bool)}
-	ports := &sockets{dp: p.dp, interfaces: hosts, log: p.log, open: make(map[string]*port), hears: make(map[plan.ID]plan.Hearing), filters: make(map[plan.ID]int)}
+	ports := &sockets{dp: p.dp, interfaces: hosts, log: p.log, open: make(map[string]*port), hears: make(map[plan.ID]plan.Subscription), filters: make(map[plan.ID]int)}
 	hands := &hands{
 		claims: p.claims, interfaces: hosts, sockets: ports, guards: guards,
 		settings: &settings{interfaces: hosts, ports: ports},
 		entries:  &entries{dp: p.dp, guards: guards, all: make(map[plan.ID]*plan.Entry)},
-		takings:  &takings{loop: p.loop, worker: p.worker, sockets: ports, guards: guards, guardian: p.guardian, log: p.log, known: make(map[plan.ID]*remembered), all: make(map[plan.ID]*plan.Loop)},
+		takings:  &takings{loop: p.loop, worker: p.worker, sockets: ports, guards: guards, guardian: p.guardian, log: p.log, known: make(map[plan.ID]*remembered), all: make(map[plan.ID]*plan.LoopState)},
 		notes:    &notes{journal: p.journal, interfaces: hosts, sockets: ports, all: make(map[plan.Note]bool)},
 	}
 	p.conditions = newConditions()
@@ -273,7 +273,7 @@ func (p *parts) run(ctx context.Context) error {
 	defer cancel()
 	context.AfterFunc(failing, cancel) // a part that fails ends the loop in order
 
-	p.threads.Want(p.file.Global.Realtime)
+	p.threads.SetRealtime(p.file.Global.Realtime)
 	run("threads", p.threads.Run, support)
 	run("event loop", func(ctx context.Context) error {
 		defer stop()
@@ -294,7 +294,7 @@ func (p *parts) run(ctx context.Context) error {
 	run("virtual MAC", p.reach.Run, main)
 	run("conflicts", p.conflicts.Run, main)
 	run("BPF programs", observe.NewAttachments(p.dp, p.keeper.members, p.conditions.changed, p.problems, p.log).Run, main)
-	run("other interfaces", (&beside{news: p.keeper.reported, set: p.dp.SetBeside, views: p.keeper.all, host: p.monitor.Snapshot, log: p.log}).run, main)
+	run("other interfaces", (&beside{news: p.keeper.reported, set: p.dp.SetSibling, views: p.keeper.all, host: p.monitor.Snapshot, log: p.log}).run, main)
 	bridges := observe.NewBridges(func() []observe.BridgePort { return p.keeper.bridged(p.monitor.Snapshot()) }, p.problems)
 	run("bridges", func(ctx context.Context) error { return bridges.Run(ctx, p.keeper.begun) }, main)
 	run("control socket", p.server.Run, support)

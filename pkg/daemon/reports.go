@@ -17,7 +17,7 @@ import (
 // change in its order. The loop leaves it there and goes on.
 type reports struct {
 	*observe.Observer
-	moves *observe.Movements
+	moves *observe.LatestTransitions
 	turns *turns
 }
 

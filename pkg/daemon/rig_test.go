@@ -165,21 +165,21 @@ func (r *rig) parts() error {
 	}
 	r.t.Cleanup(func() { _ = r.journal.Close() })
 	history := control.NewHistory()
-	guardian := observe.NewGuardian(log, history)
-	worker := link.NewWorker(handle, guardian.Told, func(routing.Placed, bool) {})
+	guardian := observe.NewRestorations(log, history)
+	worker := link.NewWorker(handle, guardian.Report, func(routing.Placed, bool) {})
 	loop := router.New(process.Clock{}, newPackets(r.dp, func() (own, bound bool) { return false, false }), addresses{worker}, leases{r.dp}, &r.causes)
 	guards := &guards{all: make(map[plan.ID]guarded)}
 	hosts := &interfaces{monitor: monitor, handle: looking, worker: worker, log: log, made: make(map[link.Device]bool)}
-	ports := &sockets{dp: r.dp, interfaces: hosts, log: log, open: make(map[string]*port), hears: make(map[plan.ID]plan.Hearing), filters: make(map[plan.ID]int)}
+	ports := &sockets{dp: r.dp, interfaces: hosts, log: log, open: make(map[string]*port), hears: make(map[plan.ID]plan.Subscription), filters: make(map[plan.ID]int)}
 	hands := &hands{
 		claims: &claims{held: make(map[plan.ID]claim)}, interfaces: hosts, sockets: ports, guards: guards,
 		settings: &settings{interfaces: hosts, ports: ports},
 		entries:  &entries{dp: r.dp, guards: guards, all: make(map[plan.ID]*plan.Entry)},
-		takings:  &takings{loop: loop, worker: worker, sockets: ports, guards: guards, guardian: guardian, log: log, known: make(map[plan.ID]*remembered), all: make(map[plan.ID]*plan.Loop)},
+		takings:  &takings{loop: loop, worker: worker, sockets: ports, guards: guards, guardian: guardian, log: log, known: make(map[plan.ID]*remembered), all: make(map[plan.ID]*plan.LoopState)},
 		notes:    &notes{journal: r.journal, interfaces: hosts, sockets: ports, all: make(map[plan.Note]bool)},
 	}
 	r.t.Cleanup(hands.claims.close)
-	problems := observe.NewProblems(log, history, observe.NewAllowance())
+	problems := observe.NewProblems(log, history, observe.NewLogBudget())
 	r.keeper = newKeeper(hands, monitor, loop, newConditions(), problems, r.waits, log)
 	return nil
 }
@@ -239,17 +239,17 @@ func (r *rig) finish() {
 }
 
 // parse reads routers, which are written one a line in YAML's flow style.
-func (r *rig) parse(routers string) []*plan.Router {
+func (r *rig) parse(routers string) []*plan.ConfiguredRouter {
 	r.t.Helper()
 	return parseRouters(r.t, routers)
 }
 
-func parseRouters(t *testing.T, routers string) []*plan.Router {
+func parseRouters(t *testing.T, routers string) []*plan.ConfiguredRouter {
 	t.Helper()
 	f := parseFile(t, routers)
-	made, err := plan.Make(f.Routers)
+	made, err := plan.Complete(f.Routers)
 	if err == nil {
-		err = readSecrets(made)
+		err = readSecrets(made, nil)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -273,7 +273,7 @@ func parseFile(t *testing.T, routers string) *config.File {
 // reload has the keeper keep what another configuration wants.
 func (r *rig) reload(routers string) {
 	r.t.Helper()
-	var made []*plan.Router
+	var made []*plan.ConfiguredRouter
 	if routers != "" {
 		made = r.parse(routers)
 	}

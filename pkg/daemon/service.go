@@ -46,7 +46,7 @@ func (d *instance) serve(ctx context.Context) error {
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	garbage := time.NewTicker(process.TendEvery)
+	garbage := time.NewTicker(process.CollectCheckInterval)
 	defer garbage.Stop()
 	told := ""
 	for {
@@ -68,9 +68,9 @@ func (d *instance) serve(ctx context.Context) error {
 				return nil
 			case <-started:
 				d.threads.Collect() // what reading the file and loading the programs took
-				d.threads.FollowUse()
+				d.threads.AdjustGarbageLimit()
 			case <-garbage.C:
-				d.threads.Tend()
+				d.threads.CollectIfDue()
 			case <-tick.C:
 				waiting = false
 			}

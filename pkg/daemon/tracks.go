@@ -30,7 +30,7 @@ type tracks struct {
 	tracker    *track.Tracker
 	conditions *conditions
 	history    *control.History
-	room       *observe.Allowance
+	room       *observe.LogBudget
 	log        *logrus.Logger
 	monitor    *link.Monitor
 	routes     *link.RouteMonitor
@@ -57,14 +57,14 @@ type applied struct {
 	fault bool
 }
 
-func newTracks(runner *script.Runner, monitor *link.Monitor, c *conditions, h *control.History, room *observe.Allowance, log *logrus.Logger) (*tracks, error) {
+func newTracks(runner *script.Runner, monitor *link.Monitor, c *conditions, h *control.History, room *observe.LogBudget, log *logrus.Logger) (*tracks, error) {
 	t := &tracks{conditions: c, history: h, room: room, log: log, monitor: monitor, told: make(map[string]told), states: make(map[router.ID]vrrp.State), applied: make(map[string]map[string]applied)}
 	t.tracker = track.New(track.Sources{Runner: runner, Network: surroundings{t}, Routers: t}, t.report)
 	var err error
 	if t.routes, err = link.NewRouteMonitor(func() { t.poke(track.Route) }); err != nil {
 		return nil, err
 	}
-	monitor.Tell(func() { t.poke(track.Interface, track.Address) })
+	monitor.Subscribe(func() { t.poke(track.Interface, track.Address) })
 	return t, nil
 }
 
@@ -160,9 +160,9 @@ func (t *tracks) mayTell(now time.Time, r track.Report) (held uint64, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	last := t.told[r.Name]
-	if now.Sub(last.at) >= observe.Quiet {
+	if now.Sub(last.at) >= observe.RepeatInterval {
 		t.room.Spend(now, len(r.Text))
-	} else if !t.room.Take(now, len(r.Text), observe.KeptFromFindings) {
+	} else if !t.room.Take(now, len(r.Text), observe.FindingsReserve) {
 		last.held++
 		t.told[r.Name] = last
 		return 0, false

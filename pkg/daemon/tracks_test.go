@@ -33,7 +33,7 @@ func TestTracksAreChanged(t *testing.T) {
 	logger := logrus.New()
 	logger.SetOutput(&log)
 	c := newConditions()
-	tracks, err := newTracks(script.NewRunner(), monitor, c, control.NewHistory(), observe.NewAllowance(), logger)
+	tracks, err := newTracks(script.NewRunner(), monitor, c, control.NewHistory(), observe.NewLogBudget(), logger)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func of(views map[router.ID]view, id router.ID) view {
 
 // nameEvents gives the events of all Virtual Routers the names of the configuration.
 func nameEvents(h *control.History, p *plan.Plan) {
-	for _, v := range p.Virtuals {
+	for _, v := range p.VirtualRouters {
 		h.Name(v.Interface, v.Family.String(), int(v.VRID), v.Router.Name)
 	}
 }

@@ -19,12 +19,12 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// Mode says where to receive.
+// Mode selects the hook that receives advertisements.
 type Mode string
 
-// The modes of --xdp-mode.
+// The values of --xdp-mode.
 const (
-	ModeAuto    Mode = "auto"    // what is best for the interface
+	ModeAuto    Mode = "auto"    // the best one that works on the interface
 	ModeNative  Mode = "native"  // XDP in the driver
 	ModeGeneric Mode = "generic" // XDP behind the driver
 	ModeTC      Mode = "tc"      // a TC program behind the driver
@@ -40,7 +40,7 @@ func ParseMode(s string) (Mode, error) {
 	return "", fmt.Errorf("%q is not known: it is auto, native, generic, tc or off", s)
 }
 
-// The ways of receiving, as Path.Kind names them.
+// The values of Path.Kind.
 const (
 	PathNative  = "xdp-native"
 	PathGeneric = "xdp-generic"
@@ -52,58 +52,59 @@ const (
 type Link struct {
 	Index int
 	Name  string
-	Kind  string // as rtnetlink has it; empty for a hardware device
-	// VLANs says that the interface carries VLAN devices. The tags of their
-	// frames may be gone before XDP sees them.
+	Kind  string // rtnetlink's kind; empty for a hardware device
+	// VLANs reports whether VLAN devices are on top of the interface. The NIC may
+	// strip the tags of their frames before XDP sees them.
 	VLANs bool
 }
 
-// Path is how an interface receives, and why that way.
+// Path describes how an interface receives, and the reason for it.
 type Path struct {
 	Kind string
 	Why  string
-	// Unfenced is why nothing holds back answers for the virtual addresses
-	// when the daemon hangs or is killed, nil if the fence does.
+	// Unfenced is the reason why the host may go on answering for the virtual
+	// addresses when the daemon hangs or is killed. It is nil if the fence prevents
+	// that.
 	Unfenced error
-	// TC is how the TC programs are attached, without which there is no
-	// virtual MAC and no Accept_Mode: tcx or clsact. Empty if they aren't.
+	// TC says how the TC programs are attached: "tcx" or "clsact". It is empty if they
+	// aren't; then neither the virtual MAC nor Accept_Mode is available.
 	TC string
 }
 
-// attachment is what receives on one interface.
+// attachment is everything that is attached to one interface.
 type attachment struct {
-	on      Link
-	kind    string // how it receives, as Path.Kind
-	watch   bool
-	beside  bool // it receives nothing: see SetBeside
-	link    link.Link
-	fence   []link.Link   // in, out
-	ingress *ebpf.Program // of the fence
-	classes bool          // the fence is made of classifiers,
-	filters []classifier  // which are these
-	fenced  bool          // attaching the fence was tried
-	holding error         // why the fence doesn't hold when the process is gone
-	pinned  string        // the links' directory
-	sockets []*socket
-	hearing hearing
+	on         Link
+	kind       string // the Path.Kind of its receiver
+	watch      bool
+	sibling    bool // only the fence is attached: see SetSibling
+	link       link.Link
+	fence      []link.Link   // in, out
+	ingress    *ebpf.Program // the fence's program at the TC ingress hook
+	hasFilters bool          // programs are attached as filters of clsact
+	filters    []classifier  // those programs
+	fenced     bool          // the fence is attached
+	transient  error         // why the fence ends with the process
+	pinned     string        // the directory of the pinned links
+	sockets    []*socket
+	hearing    hearing
 
-	failures int // of Repair in a row
+	failures int // failed calls of Repair in a row
 
-	moves int       // how often it was put in front of others again,
-	moved time.Time // and when last
+	moves int       // how often Repair put the programs in front again
+	moved time.Time // when it last did
 }
 
-// Attach begins to receive on an interface. Attaching XDP to a NIC may reset
-// it, so it is done before anybody takes part, and once. With watch everything
-// is delivered, refused or not, and nothing is dropped.
+// Attach starts receiving on an interface. Attaching XDP may reset a NIC, so call
+// Attach once, before a Virtual Router starts on the interface. With watch every
+// advertisement is delivered, even a refused one, and nothing is dropped.
 //
-// Where another program owns the NIC's XDP hook, or with ModeAuto none can be
-// attached, an AF_PACKET socket receives instead, and Path says so. An
-// explicit mode that the interface doesn't support is an error.
+// Attach falls back to an AF_PACKET socket if another program owns the XDP hook, or if
+// no program can be attached in ModeAuto; Path.Why gives the reason. It returns an
+// error if the interface doesn't support an explicit mode.
 func (d *Datapath) Attach(l Link, m Mode, watch bool) (Path, error) {
 	d.attaching.Lock()
 	defer d.attaching.Unlock()
-	if before, ok := d.attached[l.Index]; ok && !before.beside {
+	if before, ok := d.attached[l.Index]; ok && !before.sibling {
 		return Path{}, fmt.Errorf("interface %s is attached already", l.Name)
 	}
 	if err := d.detach(l.Index); err != nil {
@@ -119,11 +120,11 @@ func (d *Datapath) Attach(l Link, m Mode, watch bool) (Path, error) {
 		if !a.fenced {
 			path.Unfenced = d.attachFence(a, l, false)
 		}
-		path.Unfenced = errors.Join(path.Unfenced, a.holding)
+		path.Unfenced = errors.Join(path.Unfenced, a.transient)
 		switch {
 		case len(a.fence) > 0:
 			path.TC = "tcx"
-		case a.classes && path.Unfenced == nil:
+		case a.hasFilters && path.Unfenced == nil:
 			path.TC = "clsact"
 		}
 	}
@@ -139,7 +140,7 @@ func (d *Datapath) Attach(l Link, m Mode, watch bool) (Path, error) {
 
 func (d *Datapath) attach(a *attachment, l Link, m Mode) (Path, error) {
 	if m == ModeOff || m == ModeTC {
-		d.dropLeftover(l.Index) // it would go on dropping by a dead run's rules
+		d.dropLeftover(l.Index) // it would keep dropping packets by the configuration of a dead run
 	}
 	switch {
 	case m == ModeOff:
@@ -151,12 +152,12 @@ func (d *Datapath) attach(a *attachment, l Link, m Mode) (Path, error) {
 	}
 	if a.watch {
 		if err := d.objects.FailoverIface.Put(bpf.VrrpFailoverLink{Ifindex: uint32(l.Index)}, bpf.VrrpFailoverInterface{Watch: 1}); err != nil {
-			return Path{}, fmt.Errorf("tell the kernel to watch: %w", err)
+			return Path{}, fmt.Errorf("switch the interface to watching: %w", err)
 		}
 	}
 	path, err := d.attachProgram(a, l, m)
 	if err != nil && a.watch {
-		_ = d.objects.FailoverIface.Delete(bpf.VrrpFailoverLink{Ifindex: uint32(l.Index)}) // it goes with the map
+		_ = d.objects.FailoverIface.Delete(bpf.VrrpFailoverLink{Ifindex: uint32(l.Index)}) // at the latest it goes with the map
 	}
 	switch {
 	case err == nil:
@@ -169,8 +170,8 @@ func (d *Datapath) attach(a *attachment, l Link, m Mode) (Path, error) {
 	return Path{}, fmt.Errorf("no program can be attached in %s mode: %w; use --xdp-mode auto", m, err)
 }
 
-// attachProgram attaches the program in the mode, or for ModeAuto in the first
-// of the modes that suit the interface and work.
+// attachProgram attaches the receiving program in the first mode that works of those
+// that modes returns.
 func (d *Datapath) attachProgram(a *attachment, l Link, m Mode) (Path, error) {
 	var errs []error
 	for _, t := range modes(l, m) {
@@ -203,7 +204,7 @@ func (d *Datapath) attachProgram(a *attachment, l Link, m Mode) (Path, error) {
 	return Path{}, errors.Join(errs...)
 }
 
-// modes returns the ways to try, the best one first.
+// modes returns the paths to try, the best one first.
 func modes(l Link, m Mode) []Path {
 	native := Path{Kind: PathNative, Why: "XDP in the driver"}
 	generic := Path{Kind: PathGeneric, Why: "XDP behind the driver"}
@@ -219,17 +220,18 @@ func modes(l Link, m Mode) []Path {
 		tc.Why += ", because it carries VLAN devices, whose tags XDP may not see"
 		return []Path{tc}
 	case l.Kind != "":
-		// In the driver of a virtual device XDP costs the other traffic most
-		// of its throughput, and behind any driver it has each packet copied.
+		// Native XDP on a virtual device costs other traffic most of its throughput,
+		// and generic XDP copies every packet.
 		tc.Why += ", as suits a " + l.Kind + " device"
 		return []Path{tc, generic}
 	}
-	tc.Why += ", which has no XDP that is free"
+	tc.Why += ", because native XDP isn't available"
 	return []Path{native, tc, generic}
 }
 
-// attachTC attaches the program that receives by TC, as a part of the fence if
-// there is one. The ring it fills is the same.
+// attachTC attaches the program that receives at TC. If there is a fence, the fence's
+// ingress program receives too, so that one program does both. Both write to the same
+// rings.
 func (d *Datapath) attachTC(a *attachment, l Link) error {
 	if d.fence != nil && !a.watch && d.attachFence(a, l, true) == nil {
 		return nil
@@ -242,16 +244,16 @@ func (d *Datapath) attachTC(a *attachment, l Link) error {
 		return err
 	}
 	a.link = x
-	_ = d.pinLink(a, l, "receive", x) // without it, it goes with the process
+	_ = d.pinLink(a, l, "receive", x) // an unpinned link only ends with the process
 	return nil
 }
 
-// taken reports whether another program owns the hook: in the same mode, or in
-// another one.
+// taken reports whether the error means that another program owns the XDP hook, in this
+// mode or in another one.
 func taken(err error) bool { return errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) }
 
-// adopt takes over the link of a killed run: its program is replaced in place,
-// without a reset of the NIC and without a gap.
+// adopt takes over the XDP link of a killed run. It replaces the program in place,
+// so the NIC isn't reset and no packet is missed.
 func (d *Datapath) adopt(a *attachment, l Link, want Path) (Path, bool) {
 	if d.pins == nil {
 		return Path{}, false
@@ -272,24 +274,24 @@ func (d *Datapath) adopt(a *attachment, l Link, want Path) (Path, bool) {
 		}
 		a.link = nil
 	}
-	// Not what is wanted, or of another network namespace.
+	// The link has another mode or belongs to another network namespace.
 	_ = left.Unpin()
 	_ = left.Close()
 	return Path{}, false
 }
 
-// dropLeftover detaches what a killed run left on an interface.
+// dropLeftover detaches the XDP link that a killed run left on an interface.
 func (d *Datapath) dropLeftover(ifindex int) {
 	if d.pins == nil {
 		return
 	}
 	if left, ok := d.pins.takeLeftover(ifindex); ok {
-		_ = left.Close() // its pin is gone already
+		_ = left.Close() // keepLinks has removed its pin
 	}
 }
 
-// attachedMode tells in which mode the link is attached to the interface of
-// this network namespace, if it is.
+// attachedMode returns the mode in which the link is attached to the interface, false
+// if it isn't attached to that interface of this network namespace.
 func attachedMode(ifindex int, l link.Link) (Mode, bool) {
 	info, err := l.Info()
 	if err != nil {
@@ -309,8 +311,8 @@ func attachedMode(ifindex int, l link.Link) (Mode, bool) {
 	return ModeGeneric, true
 }
 
-// attachFence attaches the TC programs, and returns why it can't. With receive
-// they also receive.
+// attachFence attaches the TC programs of the fence. With receive the ingress program
+// also receives advertisements.
 func (d *Datapath) attachFence(a *attachment, l Link, receive bool) error {
 	if d.fence == nil {
 		return errors.Join(d.unavailable, d.unfenced)
@@ -321,7 +323,7 @@ func (d *Datapath) attachFence(a *attachment, l Link, receive bool) error {
 	}
 	links, err := d.fence.attach(l.Index, ingress)
 	if errors.Is(err, ebpf.ErrNotSupported) && d.pins != nil {
-		err = d.attachClassifiers(a, l, // before Linux 6.6
+		err = d.attachClassifiers(a, l, // no TCX before Linux 6.6
 			classifier{ingress, netlink.HANDLE_MIN_INGRESS, "ingress", 1},
 			classifier{d.fence.objects.FailoverEgress, netlink.HANDLE_MIN_EGRESS, "egress", 1})
 		a.fenced = err == nil
@@ -332,12 +334,12 @@ func (d *Datapath) attachFence(a *attachment, l Link, receive bool) error {
 	}
 	a.fence, a.ingress, a.fenced = links, ingress, true
 	if d.pins == nil {
-		a.holding = errors.New("it ends with the process, because it can't be pinned")
+		a.transient = errors.New("the fence ends with the process, because it can't be pinned")
 		return nil
 	}
 	for n, name := range []string{"ingress", "egress"} {
 		if err := d.pinLink(a, l, name, links[n]); err != nil {
-			a.holding = fmt.Errorf("it goes with the process: %w", err)
+			a.transient = fmt.Errorf("the fence ends with the process: %w", err)
 			return nil
 		}
 	}
@@ -346,13 +348,13 @@ func (d *Datapath) attachFence(a *attachment, l Link, receive bool) error {
 
 func (d *Datapath) attachClassifiers(a *attachment, l Link, all ...classifier) error {
 	if d.pins == nil {
-		return fmt.Errorf("filters need a place to write down that they are there: %w", errors.Join(d.unpinned, ebpf.ErrNotSupported))
+		return fmt.Errorf("filters of clsact need the BPF file system, in which failoverd marks that they exist: %w", errors.Join(d.unpinned, ebpf.ErrNotSupported))
 	}
 	dir, err := d.pins.markClassifiers(pinName(l.Name))
 	if err != nil {
 		return err
 	}
-	a.pinned, a.classes, a.filters = dir, true, append(a.filters, all...)
+	a.pinned, a.hasFilters, a.filters = dir, true, append(a.filters, all...)
 	return attachClassifiers(l.Index, all)
 }
 
@@ -367,8 +369,8 @@ func (d *Datapath) pinLink(a *attachment, l Link, name string, x link.Link) erro
 	return err
 }
 
-// pinName makes a name for a BPF file system, which knows no dots, of an
-// interface's, which knows no colons.
+// pinName turns an interface's name into a name for the BPF file system, which doesn't
+// allow dots. The result is unambiguous, because interface names have no colons.
 func pinName(name string) string { return strings.ReplaceAll(name, ".", ":") }
 
 func (d *Datapath) openSockets(a *attachment, ifindex int) error {
@@ -388,7 +390,7 @@ func (d *Datapath) openSockets(a *attachment, ifindex int) error {
 	return nil
 }
 
-// Detach ends receiving on an interface, which may be gone already.
+// Detach stops receiving on an interface. The interface may be gone already.
 func (d *Datapath) Detach(ifindex int) error {
 	d.attaching.Lock()
 	defer d.attaching.Unlock()
@@ -403,7 +405,7 @@ func (d *Datapath) detach(ifindex int) error {
 	delete(d.attached, ifindex)
 	d.publish()
 	if a.watch && a.link != nil {
-		_ = d.objects.FailoverIface.Delete(bpf.VrrpFailoverLink{Ifindex: uint32(ifindex)}) // it goes with the map
+		_ = d.objects.FailoverIface.Delete(bpf.VrrpFailoverLink{Ifindex: uint32(ifindex)}) // at the latest it goes with the map
 	}
 	for _, s := range a.sockets {
 		d.counts[packet.ReasonRingFull].Add(s.lost())
@@ -411,7 +413,7 @@ func (d *Datapath) detach(ifindex int) error {
 	return d.release(a)
 }
 
-// release closes all that an attachment holds.
+// release closes everything that belongs to an attachment, and removes its pins.
 func (d *Datapath) release(a *attachment) error {
 	var errs []error
 	for _, s := range a.sockets {
@@ -427,7 +429,7 @@ func (d *Datapath) release(a *attachment) error {
 		}
 		errs = append(errs, l.Close())
 	}
-	if a.classes {
+	if a.hasFilters {
 		errs = append(errs, removeClassifiers(a.pinned))
 	}
 	if a.pinned != "" {
@@ -436,7 +438,8 @@ func (d *Datapath) release(a *attachment) error {
 	return errors.Join(errs...)
 }
 
-// publish makes what Drain reads of the attachments.
+// publish copies what Drain, Hearing and RequestLook read of the attachments, so that
+// they don't need d.attaching.
 func (d *Datapath) publish() {
 	d.ordered = nil
 	var sockets []*socket

@@ -19,8 +19,8 @@ var kernelAuth = map[auth.Type]bpf.VrrpFailoverAuth{
 	auth.HMAC:     bpf.VrrpFailoverAuthAUTH_HMAC,
 }
 
-// putKeys gives the kernel what it verifies a Virtual Router's advertisements by. What
-// it has accepted before is kept if the router was verified before.
+// putKeys writes the keys or the password of a Virtual Router into the kernel's map. A
+// router that was already authenticated keeps its record of accepted sequence numbers.
 func (d *Datapath) putKeys(e *entry) error {
 	e.keys = nil
 	if e.Verifier == nil {
@@ -28,7 +28,7 @@ func (d *Datapath) putKeys(e *entry) error {
 	}
 	if !e.proven {
 		if err := d.objects.FailoverProven.Put(e.slot, bpf.VrrpFailoverProof{}); err != nil {
-			return fmt.Errorf("what it accepts: %w", noRoom(bpf.VrrpMapFailoverProven, d.objects.FailoverProven.MaxEntries(), err))
+			return fmt.Errorf("add its record of senders: %w", noRoom(bpf.VrrpMapFailoverProven, d.objects.FailoverProven.MaxEntries(), err))
 		}
 		e.proven = true
 	}
@@ -49,15 +49,15 @@ func (d *Datapath) putKeys(e *entry) error {
 	for id, secret := range keys {
 		key := bpf.VrrpFailoverSecretKey{Slot: e.slot, Id: uint32(id)}
 		if err := d.objects.FailoverKeys.Put(key, secret); err != nil {
-			return fmt.Errorf("its key %d: %w", id, noRoom(bpf.VrrpMapFailoverKeys, d.objects.FailoverKeys.MaxEntries(), err))
+			return fmt.Errorf("add its key %d: %w", id, noRoom(bpf.VrrpMapFailoverKeys, d.objects.FailoverKeys.MaxEntries(), err))
 		}
 		e.keys = append(e.keys, key)
 	}
 	return nil
 }
 
-// deleteKeys has the kernel forget the keys that a Virtual Router had before and has no
-// longer, and what it has accepted if it isn't verified any more.
+// deleteKeys deletes from the kernel's map the keys in before that aren't in now. If the
+// router isn't authenticated any more, deleteKeys also deletes its record of senders.
 func (d *Datapath) deleteKeys(now, before *entry) error {
 	var errs []error
 	kept := make(map[bpf.VrrpFailoverSecretKey]bool)
@@ -66,18 +66,18 @@ func (d *Datapath) deleteKeys(now, before *entry) error {
 	}
 	for _, k := range before.keys {
 		if !kept[k] {
-			errs = append(errs, absent(d.objects.FailoverKeys.Delete(k)))
+			errs = append(errs, ignoreNotExist(d.objects.FailoverKeys.Delete(k)))
 		}
 	}
 	if now.Verifier == nil && before.proven {
 		now.proven = false
-		errs = append(errs, absent(d.objects.FailoverProven.Delete(now.slot)))
+		errs = append(errs, ignoreNotExist(d.objects.FailoverProven.Delete(now.slot)))
 	}
 	return errors.Join(errs...)
 }
 
-// Refused is how many advertisements of a Virtual Router the kernel has refused because
-// they aren't authentic, by Reason.
+// Refused returns how many advertisements for a Virtual Router the kernel has refused
+// because they aren't authentic, by Reason.
 func (d *Datapath) Refused(k packet.Key) (all [packet.ReasonCount]uint64) {
 	d.mu.RLock()
 	e, known := d.routers[k]
@@ -89,7 +89,7 @@ func (d *Datapath) Refused(k packet.Key) (all [packet.ReasonCount]uint64) {
 	return *counters(&p.Refused)
 }
 
-// counters are the kernel's, by Reason.
+// counters returns the kernel's counters as an array indexed by Reason.
 func counters(c *bpf.VrrpFailoverCounters) *[packet.ReasonCount]uint64 {
 	return (*[packet.ReasonCount]uint64)(unsafe.Pointer(c))
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// settings of every type that there is.
+// everyType returns settings for each type of authentication, with random keys.
 func everyType(random *rand.Rand) []auth.Settings {
 	secret := func(n int) auth.Secret {
 		b := make([]byte, n)
@@ -33,14 +33,14 @@ func everyType(random *rand.Rand) []auth.Settings {
 	}
 }
 
-// now is a Guard with the clock of this host.
+// now is a Verifier that judges by the clock of this host.
 type now struct{ *auth.Guard }
 
 func (g now) Verify(_ vrrp.Instant, d *packet.Datagram, a *packet.Advertisement) error {
 	return g.Guard.Verify(time.Now(), d, a)
 }
 
-// virtual are so many addresses.
+// virtual returns n addresses of the family.
 func virtual(f packet.Family, n int) (all []netip.Addr) {
 	next := netip.MustParseAddr(map[packet.Family]string{packet.IPv4: "198.18.0.1", packet.IPv6: "fe80::1:0"}[f])
 	for range n {
@@ -50,7 +50,8 @@ func virtual(f packet.Family, n int) (all []netip.Addr) {
 	return all
 }
 
-// signedFrame is an advertisement with so many addresses.
+// signedFrame returns a frame with an authentic advertisement of the given number of
+// addresses.
 func signedFrame(t testing.TB, g *auth.Guard, version uint8, source string, vrid uint8, addresses int, at time.Time) []byte {
 	t.Helper()
 	from := netip.MustParseAddr(source)
@@ -64,7 +65,7 @@ func signedFrame(t testing.TB, g *auth.Guard, version uint8, source string, vrid
 	return frame
 }
 
-// guardedRouter makes a Virtual Router known whose advertisements are authenticated.
+// guardedRouter registers a Virtual Router with authentication.
 func (w *wire) guardedRouter(t testing.TB, k packet.Key, version uint8, s auth.Settings, addresses int) {
 	t.Helper()
 	source := netip.MustParseAddr(map[packet.Family]string{packet.IPv4: "192.0.2.3", packet.IPv6: "fe80::b"}[k.Family])
@@ -75,9 +76,9 @@ func (w *wire) guardedRouter(t testing.TB, k packet.Key, version uint8, s auth.S
 	}
 }
 
-// what a Guard signs the kernel's programs take for authentic, whatever the key,
-// the version, the family and the length; with another key, or any bit changed and the
-// checksum made right again, they don't.
+// the kernel's programs accept what a Guard has signed, whatever the key, the version,
+// the family and the length. They refuse a message that is signed with another key, and one
+// with any octet changed, even if its checksum is right.
 func TestDigests(t *testing.T) {
 	t.Attr("proves", "A-03 A-04 A-09")
 	w := newWire(t, "")
@@ -117,7 +118,7 @@ func TestDigests(t *testing.T) {
 				}
 				at := from + random.IntN(end-from)
 				if s.Type == auth.Header && slices.Contains([]int{59, 64, 65}, at) {
-					continue // the VRID is another router's, and the checksum is made right again
+					continue // this changes the VRID, or the checksum, which is made right again
 				}
 				forged[at] ^= 1 << random.IntN(8)
 				forged = refitAuthenticated(forged, s.Type)
@@ -167,11 +168,11 @@ func refusals(all [packet.ReasonCount]uint64) (names []string) {
 	return names
 }
 
-// refitAuthenticated makes the checksum right again that a change has spoiled.
+// refitAuthenticated corrects the checksum of a changed frame.
 func refitAuthenticated(frame []byte, kind auth.Type) []byte {
 	if kind != auth.Header {
 		trailer := 0
-		if kind == auth.HMAC && frame[14]>>4 == 4 { // it isn't of the trailer
+		if kind == auth.HMAC && frame[14]>>4 == 4 { // over IPv4 the checksum doesn't cover the trailer
 			trailer = packet.TrailerLen
 		}
 		return refitMessage(frame, 14+map[bool]int{true: 20, false: 40}[frame[14]>>4 == 4], trailer)
@@ -193,9 +194,9 @@ func refitMessage(frame []byte, at, trailer int) []byte {
 	return frame
 }
 
-// Forged advertisements that are longer than any authentic one get a digest each 10 ms
-// at most. Longer authentic ones are let through at once when there is no flood, and
-// then always.
+// Of forged advertisements that are longer than any authentic one, the programs compute at
+// most one digest in 10 ms. An authentic one that is longer than all before passes at once
+// if there is no flood. From then on all of its length pass.
 func TestOverlong(t *testing.T) {
 	w := newWire(t, "")
 	w.setClock(t, time.Now())
@@ -216,7 +217,7 @@ func TestOverlong(t *testing.T) {
 	if most := uint64(took/(10*time.Millisecond)) + 2; refused[packet.ErrAuth] > most || refused[packet.ErrAuth] == 0 || refused[packet.ErrAuth]+refused[packet.ErrAuthOverlong] != n {
 		t.Errorf("%d digests in %v, and %d refused without, of %d", refused[packet.ErrAuth], took, refused[packet.ErrAuthOverlong], n)
 	}
-	// Such a long one is no reason to refuse an ordinary one.
+	// The flood doesn't affect advertisements of ordinary length.
 	runProgram(t, r, signedFrame(t, auth.NewGuard(s), 3, "fe80::2", 99, 2, time.Now()))
 	time.Sleep(20 * time.Millisecond)
 	guard := auth.NewGuard(s)
@@ -230,7 +231,7 @@ func TestOverlong(t *testing.T) {
 	}
 }
 
-// The time of day that the kernel's programs go by follows the host's.
+// failover_clock follows the host's clock.
 func TestClock(t *testing.T) {
 	d, err := Load(Options{Unpinned: true})
 	if err != nil {
@@ -246,14 +247,13 @@ func TestClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	if off := time.Duration(offsetNow() - int64(told)).Abs(); off > time.Second {
-		t.Errorf("it is off by %v", off)
+		t.Errorf("the offset is wrong by %v", off)
 	}
-	// What somebody else writes there is put right when the timer comes: as after a step
-	// of the clock, which no test may make.
+	// A wrong offset stands for a step of the clock, which a test must not make.
 	if err := d.objects.FailoverClock.Set(uint64(1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.clock.tell(); err != nil {
+	if err := d.clock.update(); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.objects.FailoverClock.Get(&told); err != nil || told == 1 {
@@ -261,7 +261,7 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// What a frame costs in the receiving program.
+// BenchmarkReceive measures the cost of a frame in the receiving program.
 func BenchmarkReceive(b *testing.B) {
 	w := newWire(b, "")
 	w.setClock(b, time.Now())
@@ -301,7 +301,7 @@ func BenchmarkReceive(b *testing.B) {
 			frame := signedFrame(b, c.guard, 3, c.source, c.vrid, c.addresses, time.Now().Add(c.at))
 			var total time.Duration
 			for range b.N {
-				if c.settings != nil && c.at == 0 { // each needs a proof of its own
+				if c.settings != nil && c.at == 0 { // each needs a sequence number of its own
 					c.guard.Sign(packet.IPOf(frame), time.Now())
 				}
 				_, took, err := w.dp.objects.FailoverVrrp.Benchmark(frame, 1, nil)
@@ -317,7 +317,8 @@ func BenchmarkReceive(b *testing.B) {
 	}
 }
 
-// byKernel trusts the kernel until it is asked about what a socket has received.
+// byKernel accepts everything that the kernel has judged, and verifies what a socket has
+// received.
 type byKernel struct {
 	*auth.Guard
 	socket *bool
@@ -330,9 +331,9 @@ func (g byKernel) Verify(_ vrrp.Instant, d *packet.Datagram, a *packet.Advertise
 	return g.Guard.Verify(sentAt, d, a)
 }
 
-// FuzzAuthenticated signs frames of any form, spoils one octet, and has both receivers
-// judge them: they raise the same counter. The fuzzer chooses the router and its type of
-// authentication, whether the checksum is made right again, and the octet.
+// FuzzAuthenticated signs a frame, changes one octet, and gives the frame to the kernel's
+// program and to the Go receiver. Both must raise the same counter. The fuzzer chooses the
+// router with its type of authentication, the octet, and whether the checksum is corrected.
 func FuzzAuthenticated(f *testing.F) {
 	w := newWire(f, "")
 	r := w.receiver(f, false)
@@ -387,7 +388,7 @@ func FuzzAuthenticated(f *testing.F) {
 			}
 		}
 		socket = false
-		w.setClock(t, sentAt) // it goes on, and the Guard's doesn't
+		w.setClock(t, sentAt) // again, because the clock runs on while the Guard's stands still
 		before := w.dp.Counters()
 		runProgram(t, r, frame)
 		var kernel, user []*Record
@@ -406,8 +407,9 @@ func FuzzAuthenticated(f *testing.F) {
 
 var socketOfWire = socket{ifindex: 1}
 
-// What others authenticate by an HMAC isn't too long: a router of a foreign VRID is counted as
-// such, and one of a VRID that isn't authenticated here has another authentication.
+// An authentication trailer doesn't make an advertisement too long. For a VRID that isn't
+// configured here it raises vrid_errors, and for one without authentication
+// auth_type_mismatch.
 func TestTrailersOfOthers(t *testing.T) {
 	frames := readVectors(t)
 	foreign := slices.Clone(frames["V26"])
@@ -423,7 +425,7 @@ func TestTrailersOfOthers(t *testing.T) {
 					runProgram(t, r, frame)
 					r.drain()
 				} else {
-					before[packet.ErrTTL]++ // the frame that is sent behind it
+					before[packet.ErrTTL]++ // by the frame that is sent after it
 					w.send(t, r, frame, false, frames["V12"])
 				}
 				if got := raised(before, r.dp.Counters()); got != want {

@@ -12,27 +12,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// classifierName begins the names of the filters, by which a later run knows
-// them.
+// classifierName is the prefix of the filters' names. A later run recognizes them by it.
 const classifierName = "failover_"
 
-// classifierPriority puts the filters behind those of others with a lower one.
+// classifierPriority is the priority of the filters. Filters with a lower number run
+// first.
 const classifierPriority = 112
 
-// hooks are where the programs go on a kernel without TCX (before 6.6).
+// hooks are the hooks of clsact, which kernels without TCX (before 6.6) use.
 var hooks = []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS}
 
-// classifier is a program that is a filter.
+// classifier is a program that is attached as a filter.
 type classifier struct {
 	program *ebpf.Program
 	hook    uint32
 	name    string
-	handle  uint32 // of those of a hook the lesser is first
+	handle  uint32 // within a hook, the filter with the lower handle runs first
 }
 
-// attachClassifiers attaches programs as direct-action filters of the clsact
-// queueing discipline, which is added if it isn't there. They stay when the
-// process ends.
+// attachClassifiers attaches programs as direct-action filters of the clsact queueing
+// discipline, and adds clsact if it is missing. The filters outlive the process.
 func attachClassifiers(ifindex int, all []classifier) error {
 	device, err := netlink.LinkByIndex(ifindex)
 	if err != nil {
@@ -58,8 +57,8 @@ func attachClassifiers(ifindex int, all []classifier) error {
 	return nil
 }
 
-// detachClassifiers removes our filters from an interface, and the queueing
-// discipline if nobody else has a filter in it.
+// detachClassifiers removes failoverd's filters from an interface, and clsact if no other
+// filters are left in it.
 func detachClassifiers(device netlink.Link) error {
 	ours, others := false, false
 	for _, hook := range hooks {

@@ -12,14 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// clockEvery is how often the kernel's programs are told the time of day anew. Until
-// then it is off by what the clock was slewed by, 5 ms at most.
-const clockEvery = 10 * time.Second
+// clockInterval is the interval at which the offset between the clocks is measured again.
+// In between it is wrong by as much as the kernel slews the clock, at most 5 ms.
+const clockInterval = 10 * time.Second
 
-// clock tells the kernel's programs the time of day, by which they judge whether an
-// authenticated advertisement is old. They know CLOCK_MONOTONIC only. A step of the
-// clock is told at once. While the process hangs nothing is told: the programs go on
-// with the clock as it was, by which the others' advertisements were good before.
+// clock keeps failover_clock current: the offset from CLOCK_MONOTONIC, the only clock that
+// the kernel's programs can read, to the time of day. They need it to refuse authenticated
+// advertisements that are too old. A step of the clock updates the offset at once. While
+// the process hangs the offset stays the same, so advertisements that were accepted before
+// still are.
 type clock struct {
 	offset *ebpf.Variable
 	timer  *os.File
@@ -32,32 +33,33 @@ func newClock(offset *ebpf.Variable) (*clock, error) {
 		return nil, fmt.Errorf("timerfd: %w", err)
 	}
 	c := &clock{offset: offset, timer: os.NewFile(uintptr(fd), "timerfd"), done: make(chan struct{})}
-	if err := errors.Join(c.arm(fd), c.tell()); err != nil {
+	if err := errors.Join(c.arm(fd), c.update()); err != nil {
 		return nil, errors.Join(err, c.timer.Close())
 	}
 	go c.run()
 	return c, nil
 }
 
-// arm has the timer come in clockEvery, and when somebody sets the clock.
+// arm sets the timer to fire after each clockInterval. A step of the clock ends a read
+// of the timer with ECANCELED.
 func (c *clock) arm(fd int) error {
-	at := unix.NsecToTimespec(time.Now().Add(clockEvery).UnixNano())
-	spec := unix.ItimerSpec{Value: at, Interval: unix.NsecToTimespec(int64(clockEvery))}
+	at := unix.NsecToTimespec(time.Now().Add(clockInterval).UnixNano())
+	spec := unix.ItimerSpec{Value: at, Interval: unix.NsecToTimespec(int64(clockInterval))}
 	if err := unix.TimerfdSettime(fd, unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, &spec, nil); err != nil {
 		return fmt.Errorf("timerfd: %w", err)
 	}
 	return nil
 }
 
-// tell tells the time.
-func (c *clock) tell() error {
+// update writes the current offset.
+func (c *clock) update() error {
 	if err := c.offset.Set(uint64(offsetNow())); err != nil {
-		return fmt.Errorf("tell the time of day: %w", err)
+		return fmt.Errorf("set failover_clock: %w", err)
 	}
 	return nil
 }
 
-// offsetNow is how far CLOCK_REALTIME is ahead of CLOCK_MONOTONIC.
+// offsetNow returns CLOCK_REALTIME minus CLOCK_MONOTONIC, in nanoseconds.
 func offsetNow() int64 {
 	var real unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_REALTIME, &real)
@@ -77,7 +79,7 @@ func (c *clock) run() {
 		if err != nil {
 			return
 		}
-		_ = c.tell() // it was possible at the start
+		_ = c.update() // newClock has shown that it works
 	}
 }
 

@@ -28,22 +28,21 @@ import (
 type sample struct {
 	name  string
 	frame []byte
-	peer  bool // a peer has sent it
+	peer  bool // a peer of another make has sent it
 }
 
-// verdict is what one way of receiving makes of a frame: the counters that it
-// raises, and the advertisement that it delivers, or none.
+// verdict is the result of one receive path for a frame: the counters that it raises, and
+// the advertisement that it delivers, if any.
 type verdict struct {
 	Counters  string
 	Delivered uint64
 	Records   []*Record
 }
 
-// notes are the counters that may be raised beside advertisement_rcvd: they say
-// more of an advertisement that is accepted. Three of them are verdicts where
-// it is refused for the same difference, as in version 2.
-// Every other counter is a verdict, but for delivered and ring_full, which say
-// how a packet came to the daemon and not what is thought of it.
+// notes are the counters that may be raised together with advertisement_rcvd. They describe
+// an accepted advertisement further. Three of them are verdicts where the same difference
+// refuses an advertisement, as in version 2. All other counters are
+// verdicts, except delivered and ring_full, which describe how a packet reached the daemon.
 var notes = []packet.Reason{
 	packet.ReasonPriorityZero,
 	packet.ReasonChecksumRFC5798,
@@ -52,11 +51,10 @@ var notes = []packet.Reason{
 	packet.ErrOwnerConflict,
 }
 
-// the same frames, through every way there is to receive them, come
-// to the same verdict, which is exactly one counter raised by one, and to the
-// same advertisement, if any. What isn't VRRP raises none. The frames are the
-// checklist's, those that keepalived 2.2.7 and FRR 8.4.4 have sent from their
-// start to their end, some rarities, and mutations of all that is VRRP.
+// on every receive path the same frame gets the same verdict and delivers the
+// same advertisement, if any. A verdict is exactly one counter, raised by one. A frame that
+// isn't VRRP raises none. The frames are those of the checklist, complete captures of
+// keepalived 2.2.7 and FRR 8.4.4, some rare ones, and mutations of all that are VRRP.
 func TestCorpus(t *testing.T) {
 	t.Attr("proves", "A-07 A-09 C-06 Q-09 R-22 X-03")
 	samples := corpus(t)
@@ -80,9 +78,9 @@ func TestCorpus(t *testing.T) {
 	}
 }
 
-// verdicts runs the XDP program on the samples. What a socket must make of them
-// is the same, except for tagged frames: XDP has them as they are on the wire,
-// the socket what the kernel leaves of them.
+// verdicts runs the XDP program on the samples. The verdicts of a socket must be the same,
+// except for tagged frames: XDP sees them as they are on the wire, and a socket sees them
+// after the kernel has removed tags.
 func verdicts(t *testing.T, samples []sample) (want, wantOfSocket []verdict) {
 	t.Helper()
 	w := newCable(t, "")
@@ -122,9 +120,9 @@ func verdicts(t *testing.T, samples []sample) (want, wantOfSocket []verdict) {
 	return want, wantOfSocket
 }
 
-// untag takes those tags off that the kernel takes off before a socket sees the
-// frame: tags of VLAN 0, which tell a priority and no VLAN. It returns nil for
-// a frame of another VLAN, which belongs to that one's device.
+// untag removes the tags that the kernel removes before a socket sees the frame: those of
+// VLAN 0, which carry only a priority. It returns nil for a frame of another VLAN, because
+// that frame belongs to the VLAN's device.
 func untag(frame []byte) []byte {
 	for len(frame) >= 18 && slices.Contains([]uint16{0x8100, 0x88a8}, binary.BigEndian.Uint16(frame[12:])) {
 		if binary.BigEndian.Uint16(frame[14:])&0xfff != 0 {
@@ -135,8 +133,7 @@ func untag(frame []byte) []byte {
 	return frame
 }
 
-// sound checks that what a frame raises is one verdict, and what is delivered
-// fits it.
+// sound checks that a frame raises one verdict, and that the deliveries match it.
 func (v verdict) sound(s sample) error {
 	raised := strings.Fields(v.Counters)
 	accepted := slices.Contains(raised, packet.ReasonAdvertisementReceived.String())
@@ -147,24 +144,24 @@ func (v verdict) sound(s sample) error {
 	}
 	want := 1
 	d, err := packet.ParseFrame(s.frame)
-	if errors.Is(err, packet.ErrNotVRRP) || err == nil && (d.Unicast() || d.Header != nil) && v.Counters == "" { // somebody else's
+	if errors.Is(err, packet.ErrNotVRRP) || err == nil && (d.Unicast() || d.Header != nil) && v.Counters == "" { // for another program
 		want = 0
 	}
 	switch {
 	case s.peer && want == 1 && !accepted:
 		return fmt.Errorf("the peer's advertisement is refused as %q", v.Counters)
 	case len(raised) != want:
-		return fmt.Errorf("it raises %q, not %d verdict", v.Counters, want)
+		return fmt.Errorf("it raises %q, want %d verdict(s)", v.Counters, want)
 	case len(v.Records) > 1 || accepted && len(v.Records) == 0:
-		return fmt.Errorf("it raises %q, and is delivered %d times", v.Counters, len(v.Records))
+		return fmt.Errorf("it raises %q and is delivered %d times", v.Counters, len(v.Records))
 	case uint64(len(v.Records)) != v.Delivered:
-		return fmt.Errorf("%d counted as delivered, of %d", v.Delivered, len(v.Records))
+		return fmt.Errorf("%d records delivered, but the counter says %d", len(v.Records), v.Delivered)
 	}
 	return nil
 }
 
-// judge calls receive, which lets a frame be received and, behind it, others
-// that raise ip_ttl_errors, and returns the verdict about the frame.
+// judge returns the verdict on the frame that receive receives. The frames that receive
+// sends after it raise ip_ttl_errors; their number is others.
 func (r *receiver) judge(others uint64, receive func() []*Record) verdict {
 	before := r.dp.Counters()
 	records := receive()
@@ -173,8 +170,8 @@ func (r *receiver) judge(others uint64, receive func() []*Record) verdict {
 	return verdict{raised(before, after), after[packet.ReasonDelivered] - before[packet.ReasonDelivered], records}
 }
 
-// take does what the event loop does with what has arrived, and returns it
-// without what differs from one way of receiving to another.
+// take drains the datapath as the event loop does, and returns the records without the
+// fields that differ between the receive paths.
 func (r *receiver) take() (records []*Record) {
 	r.dp.Drain(func(rec *Record) { records = append(records, clone(rec)) })
 	for _, rec := range records {
@@ -192,8 +189,8 @@ func (r *receiver) take() (records []*Record) {
 	return records
 }
 
-// judge sends a frame over the cable, and behind it one that does nothing but
-// raise ip_ttl_errors, like send.
+// judge sends a frame over the cable and returns the verdict on it. Like send, it sends
+// last after it, which only raises ip_ttl_errors.
 func (w *wire) judge(t *testing.T, r *receiver, s sample, want verdict, last []byte) verdict {
 	t.Helper()
 	ttl := r.dp.Counters()[packet.ErrTTL] + 1
@@ -214,7 +211,7 @@ func (w *wire) judge(t *testing.T, r *receiver, s sample, want verdict, last []b
 	})
 }
 
-// corpus returns the frames, the same in every run.
+// corpus returns the frames. They are the same in every run.
 func corpus(t *testing.T) []sample {
 	t.Helper()
 	var all []sample
@@ -247,8 +244,8 @@ func corpus(t *testing.T) []sample {
 	return all
 }
 
-// rarities are frames with what neither the checklist nor a peer sends, and
-// mutations hardly come upon.
+// rarities returns frames that neither the checklist nor a peer has, and that mutations
+// hardly ever produce.
 func rarities(t *testing.T) (all []sample) {
 	t.Helper()
 	add := func(name, source string, a packet.Advertisement) {
@@ -283,8 +280,8 @@ func rarities(t *testing.T) (all []sample) {
 	return all
 }
 
-// forgeries are advertisements of routers with authentication that aren't
-// authentic, each in another way, and some that are.
+// forgeries returns advertisements for routers with authentication: authentic ones, and
+// ones that fail in different ways.
 func forgeries(t *testing.T) (all []sample) {
 	t.Helper()
 	for _, from := range []string{"192.0.2.2", "fe80::2"} {
@@ -330,14 +327,15 @@ func forgeries(t *testing.T) (all []sample) {
 	return all
 }
 
-// VRIDs that only the corpus has.
+// VRIDs that only the corpus uses.
 const (
 	idle  = 56 // its interface has no address
 	owner = 57
 	cast  = 58 // unicast
 )
 
-// unicasts are advertisements to and from the peers of VRID cast, and others.
+// unicasts returns unicast advertisements, with right and wrong senders, destinations and
+// TTLs.
 func unicasts(t *testing.T) (all []sample) {
 	t.Helper()
 	for _, c := range []struct {
@@ -378,7 +376,7 @@ func unicasts(t *testing.T) (all []sample) {
 	return all
 }
 
-// corpusReceiver is the checklist's receiver with four more Virtual Routers.
+// corpusReceiver returns the checklist's receiver with four more Virtual Routers.
 func (w *wire) corpusReceiver(t *testing.T) *receiver {
 	t.Helper()
 	r := w.receiver(t, false)
@@ -439,8 +437,8 @@ func readCapture(t *testing.T, path string) (frames [][]byte) {
 	return frames
 }
 
-// newCable is newWire without a switch, which would take VLAN tags out of the
-// frames: both ends of the cable are on the host.
+// newCable is like newWire, but without a switch, which would remove VLAN tags: both ends
+// of the cable are on the host.
 func newCable(t *testing.T, mode Mode) *wire {
 	t.Helper()
 	w := newWire(t, "")

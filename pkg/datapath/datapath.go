@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package datapath receives VRRP advertisements: through the XDP program of
-// package bpf where that is possible, and through AF_PACKET sockets where it
-// isn't. Both ways apply the same checks and raise the same counters.
+// Package datapath receives VRRP advertisements. It uses the programs of package
+// bpf where the kernel and the interface allow it, and AF_PACKET sockets elsewhere.
+// Both paths apply the same checks and raise the same counters. The package also
+// loads and attaches the fence, and keeps the kernel's maps in step with the
+// Virtual Routers.
 package datapath
 
 import (
@@ -23,126 +25,136 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Options say how to load the datapath.
+// Options configure Load.
 type Options struct {
-	// Dir is where programs, maps and links are pinned, in a BPF file system.
+	// Dir is the directory in a BPF file system in which programs, maps and links
+	// are pinned.
 	Dir string
-	// Unpinned pins nothing: everything goes with the process.
+	// Unpinned pins nothing. The kernel then removes everything when the process
+	// ends.
 	Unpinned bool
-	// Adopt are the interfaces whose XDP program, left behind by a killed
-	// run, is replaced in place instead of being detached.
+	// Adopt lists the interfaces whose XDP program, if a killed run left one, is
+	// replaced in place instead of detached.
 	Adopt []int
 }
 
-// addressesMax is how many addresses an advertisement has at most.
+// addressesMax is the largest number of addresses in an advertisement.
 const addressesMax = 255
 
-// Router is what the checks need to know of a Virtual Router.
+// Router holds the parameters of a Virtual Router that the checks, the fence and the
+// virtual MAC depend on.
 type Router struct {
-	Version  uint8
-	Dual     bool       // accept version 2 beside 3 (RFC 9568 §8.4)
-	Source   netip.Addr // its own address: an advertisement from it is refused
-	Running  bool       // false in Initialize: advertisements are discarded
-	Heed     uint8      // the least priority that an Ear knows of
-	Priority uint8      // its own: Answer ends as soon as a better one is heard in version 3; 0: it doesn't
+	Version     uint8
+	Dual        bool       // accept version 2 beside 3 (RFC 9568 §8.4)
+	Source      netip.Addr // its own address: an advertisement from it is refused
+	Running     bool       // false in Initialize: advertisements are discarded
+	MinPriority uint8      // the lowest priority that a ReceiveState stamps
+	// Priority is its own priority. The kernel ends Lease.Answer when it receives an
+	// advertisement of version 3 that this router yields to as an Active; 0 switches
+	// this off.
+	Priority uint8
 	Forms    packet.Checksum
 	Tolerate packet.Tolerance
-	// Peers make it a unicast router: it hears nobody else, and nothing that was
-	// sent to the group. They belong to the Datapath then.
+	// Peers makes it a unicast router, which accepts advertisements only from its
+	// peers and none that were sent to the group. SetRouter takes ownership of the map.
 	Peers map[netip.Addr]packet.Hops
-	// Verifier judges what has passed all other checks; nil lets it all in.
-	// Nothing but what it accepts is delivered, and an Ear knows of nothing else:
-	// the kernel judges by its Rules first.
+	// Verifier authenticates advertisements that have passed all other checks; nil
+	// accepts all of them. The kernel applies its Rules first, so what it refuses
+	// is neither delivered nor visible in a ReceiveState.
 	Verifier Verifier
-	// DropUnchanged keeps what Ear.Expect was told of from the host's stack.
+	// DropUnchanged drops the advertisements that ReceiveState.SetExpected names, so that they
+	// don't reach the host's network stack.
 	DropUnchanged bool
-	// Addresses are fenced: the host answers for them while Answer says so. An
-	// Owner's are its own: it answers until another router is heard to be Active.
+	// Addresses are fenced: the host answers for them only until Lease.Answer. The
+	// addresses of an Owner are the host's own: it answers for them unless its lease
+	// has ended and another router is known to be Active.
 	Addresses  []netip.Addr
 	Owner      bool
-	VirtualMAC bool // the addresses are at the virtual MAC (RFC 9568 §7.3)
-	Device     bool // they are on a macvlan, which has it as its own
-	Accept     bool // Accept_Mode; an owner always does
+	VirtualMAC bool // the addresses use the virtual MAC (RFC 9568 §7.3)
+	Device     bool // the addresses are on a macvlan that has the virtual MAC
+	Accept     bool // Accept_Mode; ignored for an owner, which always accepts
 }
 
-// Verifier decides whether an advertisement is authentic. It is called by Drain,
-// in the order of reception; the Message, Trailer and Header of the datagram are
-// valid during the call.
+// Verifier authenticates advertisements. Drain calls it in the order of reception.
+// The Message, Trailer and Header of the datagram are valid only during the call.
 type Verifier interface {
-	// Rules are what the kernel judges by. They don't change.
+	// Rules returns the keys and rules that the kernel verifies with. They don't
+	// change.
 	Rules() auth.Rules
-	// Verify returns the packet.Reason to refuse it, nil if it is authentic.
+	// Verify returns nil for an authentic advertisement, and otherwise the
+	// packet.Reason to refuse it.
 	Verify(at vrrp.Instant, d *packet.Datagram, a *packet.Advertisement) error
 }
 
-// Discard is the last packet that was refused for a reason.
+// Discard describes the last packet that was refused for a reason.
 type Discard struct {
 	ReceivedAt vrrp.Instant
 	Ifindex    int
 	Family     packet.Family
-	VRID       uint8 // 0 if it can't be told
+	VRID       uint8 // 0 if unknown
 	Source     netip.Addr
 }
 
-// entry is a Virtual Router that was made known.
+// entry is a registered Virtual Router.
 type entry struct {
 	Router
-	slot uint32
-	keys []bpf.VrrpFailoverSecretKey // that the kernel has of it
-	// proven says that the kernel keeps what it has accepted for it.
+	slot uint32                      // its index in the kernel's array maps
+	keys []bpf.VrrpFailoverSecretKey // its entries in failover_keys
+	// proven reports whether failover_proven has an entry for it.
 	proven bool
 }
 
-// Datapath receives on the interfaces that are attached. Wait and Drain belong to
-// one goroutine; the other methods may be called from any.
+// Datapath receives on the attached interfaces. Only one goroutine may call Wait,
+// WaitInThread and Drain. All other methods are safe for concurrent use.
 type Datapath struct {
-	unavailable error // why there is no BPF
-	unpinned    error // why nothing is pinned though it should be
-	objects     bpf.VrrpObjects
-	fence       *fence // nil where there is none
-	unfenced    error  // and why
-	pins        *pins
-	rings       []*ring // of routers without authentication, and with
-	clock       *clock  // nil without BPF
-	ears        []byte  // the stamps, mapped
-	waiter      *waiter
+	unavailable   error // why BPF can't be used; nil if it can
+	unpinned      error // why pinning failed; nil if it didn't
+	objects       bpf.VrrpObjects
+	fence         *fence // nil if it can't be loaded
+	unfenced      error  // why it can't
+	pins          *pins
+	rings         []*ring // failover_ring and failover_sealed
+	clock         *clock  // nil without BPF
+	receiveStates []byte  // failover_stamp, mapped
+	waiter        *waiter
 
-	// attaching is held while a NIC takes its time to attach or detach, so
-	// Drain and Ear must not need it: they read what is published.
-	attaching sync.Mutex
-	attached  map[int]*attachment
-	ordered   []int // the interfaces, nil if that isn't known
-	looks     int   // at them
-	classes   int   // how many have classifiers
-	ids       map[*ebpf.Program]ebpf.ProgramID
-	sockets   atomic.Pointer[[]*socket]
-	watched   atomic.Pointer[map[int]bool]
-	hearing   atomic.Pointer[map[int]*hearing]
-	asked     chan struct{} // somebody wants a look
+	// attaching guards the fields of this block. It is held while a NIC attaches or
+	// detaches a program, which can take seconds. Drain and ReceiveState must not wait for it,
+	// so they read the copies that publish makes.
+	attaching    sync.Mutex
+	attached     map[int]*attachment
+	ordered      []int // the keys of attached in ascending order; nil: not computed yet
+	looks        int   // the number of calls of Look
+	withFilters  int   // how many have classifiers
+	ids          map[*ebpf.Program]ebpf.ProgramID
+	sockets      atomic.Pointer[[]*socket]
+	watched      atomic.Pointer[map[int]bool]
+	hearing      atomic.Pointer[map[int]*hearing]
+	lookRequests chan struct{} // somebody wants a look
 
-	mu      sync.RWMutex // held for moments only
-	routers map[packet.Key]entry
-	beside  map[int]map[packet.Key][]netip.Addr // what SetBeside was told, by interfaces
-	free    []uint32                            // slots of forgotten routers
-	slots   uint32
-	last    [packet.ReasonCount]Discard
+	mu       sync.RWMutex // only ever held briefly
+	routers  map[packet.Key]entry
+	siblings map[int]map[packet.Key][]netip.Addr // see SetSibling; by the index of the sibling
+	free     []uint32                            // slots of deleted routers
+	slots    uint32                              // the number of slots ever used
+	last     [packet.ReasonCount]Discard
 
 	counts [packet.ReasonCount]atomic.Uint64
 	record Record
-	// deliver is whom Drain is for, and sample is drainSample, made once: Drain
-	// leaves nothing for the garbage collector.
+	// deliver is the argument of the current Drain. sample holds d.drainSample:
+	// making the method value once keeps Drain free of allocations.
 	deliver func(*Record)
 	sample  func([]byte)
 }
 
-// Load makes the datapath ready. Where BPF can't be used, the Datapath still
-// works with AF_PACKET sockets, and Unavailable says why.
+// Load loads the programs and maps. If BPF can't be used, the Datapath still
+// receives through AF_PACKET sockets, and Unavailable returns the reason.
 func Load(o Options) (*Datapath, error) {
 	d := &Datapath{
-		routers:  make(map[packet.Key]entry),
-		beside:   make(map[int]map[packet.Key][]netip.Addr),
-		attached: make(map[int]*attachment),
-		asked:    make(chan struct{}, 1),
+		routers:      make(map[packet.Key]entry),
+		siblings:     make(map[int]map[packet.Key][]netip.Addr),
+		attached:     make(map[int]*attachment),
+		lookRequests: make(chan struct{}, 1),
 	}
 	d.sample = d.drainSample
 	waiter, err := newWaiter()
@@ -173,10 +185,10 @@ func (d *Datapath) loadBPF() error {
 	if err != nil {
 		return err
 	}
-	spec.Maps[".rodata"].Name = "failover.rodata" // or bpftool doesn't say whose it is
+	spec.Maps[".rodata"].Name = "failover.rodata" // so that bpftool shows whose map it is
 	if err := spec.LoadAndAssign(&d.objects, nil); err != nil {
 		if errors.Is(err, os.ErrPermission) {
-			err = fmt.Errorf("no privilege, grant CAP_BPF and CAP_PERFMON: %w", err)
+			err = fmt.Errorf("missing privilege, grant CAP_BPF and CAP_PERFMON: %w", err)
 		}
 		return err
 	}
@@ -187,7 +199,7 @@ func (d *Datapath) loadBPF() error {
 		}
 		d.rings = append(d.rings, r)
 	}
-	if d.ears, err = mapEars(d.objects.FailoverStamp); err == nil {
+	if d.receiveStates, err = mapReceiveStates(d.objects.FailoverStamp); err == nil {
 		d.clock, err = newClock(d.objects.FailoverClock)
 	}
 	if err != nil {
@@ -206,9 +218,9 @@ func (d *Datapath) closeBPF() error {
 		errs = append(errs, r.close())
 	}
 	d.rings = nil
-	if d.ears != nil {
-		errs = append(errs, unmap(d.ears))
-		d.ears = nil
+	if d.receiveStates != nil {
+		errs = append(errs, unmap(d.receiveStates))
+		d.receiveStates = nil
 	}
 	if d.fence != nil {
 		errs = append(errs, d.fence.close())
@@ -217,14 +229,15 @@ func (d *Datapath) closeBPF() error {
 	return errors.Join(append(errs, d.objects.Close())...)
 }
 
-// Unavailable returns why BPF can't be used on this host, nil if it can.
+// Unavailable returns the reason why BPF can't be used on this host, nil if it can.
 func (d *Datapath) Unavailable() error { return d.unavailable }
 
-// Unpinned returns why the BPF objects could not be pinned, nil if they were
-// or were not to be. They work all the same, but bpftool finds no map by path.
+// Unpinned returns the reason why the BPF objects could not be pinned. It is nil if
+// they are pinned or if Options.Unpinned was set. Unpinned objects work, but bpftool
+// can't find their maps by path.
 func (d *Datapath) Unpinned() error { return d.unpinned }
 
-// Close detaches from every interface and removes everything that Load made.
+// Close detaches from every interface and removes everything that Load created.
 func (d *Datapath) Close() error {
 	var errs []error
 	d.attaching.Lock()
@@ -242,24 +255,25 @@ func (d *Datapath) Close() error {
 	return errors.Join(errs...)
 }
 
-// Wait returns when there may be something to drain, after Wake, and when a time of
-// CLOCK_MONOTONIC has come, not before and by microseconds later. It belongs to one
-// goroutine, whose thread serves others meanwhile.
+// Wait blocks until there may be something to drain, until Wake is called, or until
+// the time until of CLOCK_MONOTONIC. It never returns early because of the time, and
+// only microseconds late. Only one goroutine may call it. While it waits, its thread
+// runs other goroutines.
 func (d *Datapath) Wait(until vrrp.Instant) error { return d.waiter.wait(until) }
 
-// WaitInThread is Wait, but the goroutine's thread is what waits: no other one lies
-// between the arrival and the return. If that may be long, Go's runtime gives what the
-// thread held to others at once.
+// WaitInThread is like Wait, but blocks the thread of the goroutine. It returns faster,
+// because no other thread has to wake this one. long says that the wait may be long:
+// the thread then hands its processor (P) to other goroutines before it blocks.
 func (d *Datapath) WaitInThread(until vrrp.Instant, long bool) error {
 	return d.waiter.waitInThread(until, long)
 }
 
-// Wake ends the Wait that is under way, or the next one.
+// Wake ends the current Wait, or the next one if there is none.
 func (d *Datapath) Wake() { d.waiter.wake() }
 
-// SetRouter makes a Virtual Router known, or changes it. Without it its
-// advertisements are counted as vrid_errors. If the kernel doesn't take it, nothing has
-// changed, and the error names what is full: see Fit.
+// SetRouter registers a Virtual Router or changes a registered one. Advertisements for
+// a Virtual Router that isn't registered raise vrid_errors. After an error nothing has
+// changed. If one of the kernel's maps is full, the error names it: see Fit.
 func (d *Datapath) SetRouter(k packet.Key, r Router) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -273,51 +287,55 @@ func (d *Datapath) SetRouter(k packet.Key, r Router) error {
 			err = d.add(k, &now)
 		}
 		if err != nil {
-			return fmt.Errorf("tell the kernel of VRID %d: %w", k.VRID, err)
+			return fmt.Errorf("write VRID %d into the kernel's maps: %w", k.VRID, err)
 		}
 	}
 	d.routers[k] = now
 	return nil
 }
 
-// add makes a new Virtual Router known to the kernel, or leaves nothing of it there.
+// add writes a new Virtual Router into the kernel's maps. After an error none of its
+// entries are left.
 func (d *Datapath) add(k packet.Key, e *entry) (err error) {
 	if e.slot, err = d.newSlot(); err != nil {
 		return err
 	}
 	if d.fence != nil {
-		err = d.fence.own(k, e.slot, &e.Router)
+		err = d.fence.addRouter(k, e.slot, &e.Router)
 	}
 	if err == nil {
-		err = d.tellReceivers(k, &entry{}, e)
+		err = d.putReceiver(k, &entry{}, e)
 	}
 	if err != nil {
-		err = errors.Join(err, d.takeBack(k, e))
+		err = errors.Join(err, d.forget(k, e))
 	}
 	return err
 }
 
-// change makes a Virtual Router another one in the kernel, or leaves it as it was.
+// change replaces the entries of a Virtual Router in the kernel's maps. After an error
+// it restores the old ones.
 func (d *Datapath) change(k packet.Key, before, now *entry) error {
-	err := d.tell(k, before, now)
+	err := d.update(k, before, now)
 	if err != nil {
-		err = errors.Join(err, d.tell(k, now, before))
+		err = errors.Join(err, d.update(k, now, before))
 	}
 	return err
 }
 
-func (d *Datapath) tell(k packet.Key, before, now *entry) error {
+// update writes the difference between two versions of a Virtual Router.
+func (d *Datapath) update(k packet.Key, before, now *entry) error {
 	if d.fence != nil {
-		if err := d.fence.change(k, now.slot, &before.Router, &now.Router); err != nil {
+		if err := d.fence.changeRouter(k, now.slot, &before.Router, &now.Router); err != nil {
 			return err
 		}
 	}
-	return d.tellReceivers(k, before, now)
+	return d.putReceiver(k, before, now)
 }
 
-// tellReceivers makes a Virtual Router known to the receiving programs, or changes it:
-// what it needs comes before it, and what it needs no longer goes behind it.
-func (d *Datapath) tellReceivers(k packet.Key, before, now *entry) error {
+// putReceiver writes the entries that the receiving programs read. Peers and keys are
+// written before the router's entry and obsolete ones are deleted after it, so the
+// programs never see a router without them.
+func (d *Datapath) putReceiver(k packet.Key, before, now *entry) error {
 	if err := d.putPeers(k, now.Peers); err != nil {
 		return err
 	}
@@ -330,44 +348,46 @@ func (d *Datapath) tellReceivers(k packet.Key, before, now *entry) error {
 	return errors.Join(d.deletePeers(k, before.Peers, now.Peers), d.deleteKeys(now, before))
 }
 
-// takeBack has the kernel forget a Virtual Router, also one that it knows only partly.
-func (d *Datapath) takeBack(k packet.Key, e *entry) error {
+// forget deletes a Virtual Router from the kernel's maps, even if only some of its
+// entries exist.
+func (d *Datapath) forget(k packet.Key, e *entry) error {
 	var errs []error
 	if d.fence != nil {
-		errs = append(errs, d.forgetBeside(k, e.slot), d.fence.disown(k, e.slot, &e.Router))
+		errs = append(errs, d.forgetSiblings(k, e.slot), d.fence.removeRouter(k, e.slot, &e.Router))
 	}
-	errs = append(errs, absent(d.objects.FailoverRouter.Delete(kernelKey(k))), d.deletePeers(k, e.Peers, nil), d.deleteKeys(&entry{slot: e.slot}, e))
+	errs = append(errs, ignoreNotExist(d.objects.FailoverRouter.Delete(kernelKey(k))), d.deletePeers(k, e.Peers, nil), d.deleteKeys(&entry{slot: e.slot}, e))
 	d.free = append(d.free, e.slot)
 	return errors.Join(errs...)
 }
 
-// unicast reports whether it hears peers and not the group.
+// unicast reports whether the router accepts advertisements from peers instead of
+// those to the group.
 func (r *Router) unicast() bool { return len(r.Peers) > 0 }
 
 func (d *Datapath) putPeers(k packet.Key, peers map[netip.Addr]packet.Hops) error {
 	for a, hops := range peers {
 		limits := bpf.VrrpFailoverPeerLimits{MinTtl: uint16(hops.Min), MaxTtl: uint16(hops.Max)}
 		if err := d.objects.FailoverPeer.Put(peerKey(k, a), limits); err != nil {
-			return fmt.Errorf("its peer %s: %w", a, noRoom(bpf.VrrpMapFailoverPeer, d.objects.FailoverPeer.MaxEntries(), err))
+			return fmt.Errorf("add its peer %s: %w", a, noRoom(bpf.VrrpMapFailoverPeer, d.objects.FailoverPeer.MaxEntries(), err))
 		}
 	}
 	return nil
 }
 
-// deletePeers has the kernel forget the peers that aren't among those kept.
-func (d *Datapath) deletePeers(k packet.Key, peers, kept map[netip.Addr]packet.Hops) error {
-	for a := range peers {
-		if _, keep := kept[a]; keep {
+// deletePeers deletes from the kernel's map the peers in before that aren't in now.
+func (d *Datapath) deletePeers(k packet.Key, before, now map[netip.Addr]packet.Hops) error {
+	for a := range before {
+		if _, stays := now[a]; stays {
 			continue
 		}
-		if err := absent(d.objects.FailoverPeer.Delete(peerKey(k, a))); err != nil {
-			return fmt.Errorf("its peer %s: %w", a, err)
+		if err := ignoreNotExist(d.objects.FailoverPeer.Delete(peerKey(k, a))); err != nil {
+			return fmt.Errorf("remove its peer %s: %w", a, err)
 		}
 	}
 	return nil
 }
 
-// newSlot returns an empty slot for a stamp.
+// newSlot returns an unused slot with a cleared stamp.
 func (d *Datapath) newSlot() (uint32, error) {
 	if n := len(d.free); n > 0 {
 		slot := d.free[n-1]
@@ -384,7 +404,7 @@ func (d *Datapath) newSlot() (uint32, error) {
 	return d.slots - 1, nil
 }
 
-// DeleteRouter forgets a Virtual Router.
+// DeleteRouter deletes a Virtual Router. One that isn't registered is no error.
 func (d *Datapath) DeleteRouter(k packet.Key) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -396,13 +416,13 @@ func (d *Datapath) DeleteRouter(k packet.Key) error {
 	if d.unavailable != nil {
 		return nil
 	}
-	if err := d.takeBack(k, &e); err != nil {
-		return fmt.Errorf("have the kernel forget VRID %d: %w", k.VRID, err)
+	if err := d.forget(k, &e); err != nil {
+		return fmt.Errorf("delete VRID %d from the kernel's maps: %w", k.VRID, err)
 	}
 	return nil
 }
 
-// Counters returns how many packets raised each counter, by Reason.
+// Counters returns the value of each counter, by Reason.
 func (d *Datapath) Counters() [packet.ReasonCount]uint64 {
 	var all [packet.ReasonCount]uint64
 	for n := range d.counts {
@@ -416,7 +436,7 @@ func (d *Datapath) Counters() [packet.ReasonCount]uint64 {
 	}
 	var perCPU [][packet.ReasonCount]uint64
 	if err := d.objects.FailoverCount.Lookup(uint32(0), &perCPU); err != nil {
-		return all // the map is an array: its one entry can't be missing
+		return all // can't happen: the map is an array with one entry
 	}
 	for _, counters := range perCPU {
 		for n, v := range counters {
@@ -426,11 +446,11 @@ func (d *Datapath) Counters() [packet.ReasonCount]uint64 {
 	return all
 }
 
-// Count raises a counter for what the state machine found.
+// Count raises a counter on behalf of the state machine.
 func (d *Datapath) Count(r packet.Reason) { d.counts[r].Add(1) }
 
-// LastDiscard returns the last packet refused for a reason before it reached a
-// state machine.
+// LastDiscard returns the last packet that the datapath refused for a reason, false if
+// there was none.
 func (d *Datapath) LastDiscard(r packet.Reason) (Discard, bool) {
 	d.mu.RLock()
 	newest := d.last[r]
@@ -449,15 +469,15 @@ func (d *Datapath) LastDiscard(r packet.Reason) (Discard, bool) {
 	return newest, newest.ReceivedAt != 0
 }
 
-// speaks reports whether advertisements of the version are for the router.
+// speaks reports whether the router accepts advertisements of the version.
 func (r Router) speaks(version uint8) bool {
 	return version == r.Version || r.Dual && version == 2
 }
 
-// kernel returns the router as the receiving programs know it.
+// kernel returns the entry of the router in failover_router.
 func (e *entry) kernel() bpf.VrrpFailoverVirtualRouter {
 	r := &e.Router
-	v := bpf.VrrpFailoverVirtualRouter{Slot: e.slot, Versions: 1 << r.Version, Heed: r.Heed, Forms: uint8(r.Forms), Source: octets(r.Source)}
+	v := bpf.VrrpFailoverVirtualRouter{Slot: e.slot, Versions: 1 << r.Version, Heed: r.MinPriority, Forms: uint8(r.Forms), Source: octets(r.Source)}
 	if r.Dual {
 		v.Versions |= 1 << 2
 	}
@@ -492,7 +512,8 @@ func peerKey(k packet.Key, a netip.Addr) bpf.VrrpFailoverPeerKey {
 	return bpf.VrrpFailoverPeerKey{Ifindex: uint32(k.Ifindex), Family: uint16(k.Family), Vrid: uint16(k.VRID), Address: octets(a)}
 }
 
-// octets returns an address as the kernel keeps it: IPv4 in the first four.
+// octets returns an address in the layout of the kernel's maps: IPv4 in the first four
+// octets.
 func octets(a netip.Addr) (b [16]byte) {
 	if a.IsValid() {
 		copy(b[:], a.Unmap().AsSlice())

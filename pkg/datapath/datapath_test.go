@@ -22,9 +22,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// The XDP program and the Go receiver come to the same verdict on whatever a
-// network can send: here the vectors with octets changed, removed, added and
-// tagged.
+// The XDP program and the Go receiver reach the same verdict on any frame: here on the
+// vectors with octets changed, removed and added, and with VLAN tags.
 func TestXDPAgreesWithGo(t *testing.T) {
 	t.Attr("proves", "R-22 X-03 X-06")
 	w := newWire(t, "")
@@ -43,8 +42,8 @@ func TestXDPAgreesWithGo(t *testing.T) {
 	}
 }
 
-// FuzzXDPAgreesWithGo is the same for as long as it is given. The first
-// argument says how the Virtual Routers are configured and the frame is mended.
+// FuzzXDPAgreesWithGo is TestXDPAgreesWithGo with fuzzed frames. The first argument selects
+// the configuration of the Virtual Routers and the corrections of the frame.
 func FuzzXDPAgreesWithGo(f *testing.F) {
 	w := newWire(f, "")
 	r := w.receiver(f, false)
@@ -54,15 +53,15 @@ func FuzzXDPAgreesWithGo(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, bend uint32, frame []byte) {
 		if len(frame) < 14 || len(frame) > 3500 {
-			return // the kernel runs no program on less, nor on more than a page
+			return // Program.Run takes neither shorter frames nor ones longer than a page
 		}
 		w.bend(t, bend)
 		w.agree(t, r, refit(slices.Clone(frame), bend))
 	})
 }
 
-// trusting has nothing verified: what is shown to both ways to receive would be a
-// replay for the second.
+// trusting removes the Verifiers. A frame that is given to both receive paths would be a
+// replay on the second one.
 func (w *wire) trusting(t testing.TB) {
 	t.Helper()
 	for k, r := range maps.Clone(w.dp.routers) {
@@ -73,18 +72,18 @@ func (w *wire) trusting(t testing.TB) {
 	}
 }
 
-// The bits of what a frame and its receivers are bent to.
+// The bits that select the configuration of the receivers and the corrections of the frame.
 const (
 	bendTrailingOctets = 1 << iota
 	bendAnyFirstAddress
 	bendDual
 	bendStopped
-	bendRFC9568 // the checksum is made right, in this form
+	bendRFC9568 // the checksum is corrected, in this form
 	bendRFC5798
-	bendLength  // so is the length in the IP header
-	bendUnicast // the receivers are unicast, with the vectors' senders for peers
-	bendAddress // the frame goes to their own address
-	bendHeader  // the IPv4 header's checksum stays as it is
+	bendLength  // the length in the IP header is corrected
+	bendUnicast // the receivers are unicast routers, with the vectors' senders as peers
+	bendAddress // the frame's destination is their own address
+	bendHeader  // the checksum of the IPv4 header is not corrected
 )
 
 // bend configures the Virtual Routers of VRID 51.
@@ -113,8 +112,8 @@ func (w *wire) bend(t testing.TB, bits uint32) {
 	}
 }
 
-// refit makes lengths and the checksum right where the bits say so, so that
-// more than the first check is reached.
+// refit corrects the lengths and the checksums that the bits select, so that the frame
+// gets past the first check.
 func refit(frame []byte, bits uint32) []byte {
 	if len(frame) < 14 {
 		return frame
@@ -168,8 +167,7 @@ func refit(frame []byte, bits uint32) []byte {
 	return frame
 }
 
-// sumHeader makes the checksum of a frame's IPv4 header right, behind tags if it has
-// some.
+// sumHeader corrects the checksum of a frame's IPv4 header. The frame may have VLAN tags.
 func sumHeader(frame []byte) {
 	ip := frame[12:]
 	for len(ip) >= 6 && (ip[0] == 0x81 && ip[1] == 0 || ip[0] == 0x88 && ip[1] == 0xa8) {
@@ -187,7 +185,8 @@ func sumHeader(frame []byte) {
 	binary.BigEndian.PutUint16(ip[10:], internetChecksum(ip))
 }
 
-// internetChecksum is RFC 1071's of parts, each of which but the last has an even length.
+// internetChecksum returns the checksum of RFC 1071 over the parts. Each part except the
+// last must have an even length.
 func internetChecksum(parts ...[]byte) uint16 {
 	var sum uint32
 	for _, part := range parts {
@@ -201,7 +200,7 @@ func internetChecksum(parts ...[]byte) uint16 {
 	return ^uint16(sum)
 }
 
-// agree runs a frame through the XDP program and through the Go receiver.
+// agree gives a frame to the XDP program and to the Go receiver, and compares the results.
 func (w *wire) agree(t testing.TB, r *receiver, frame []byte) {
 	t.Helper()
 	before := w.dp.Counters()
@@ -241,7 +240,7 @@ func mutate(random *rand.Rand, frame []byte) []byte {
 			frame[at] = byte(random.Uint32())
 		case 1:
 			frame[at] ^= 1 << random.IntN(8)
-		case 2: // cut, but not shorter than what XDP is given
+		case 2: // truncated, but not below the minimum of Program.Run
 			frame = frame[:max(at, 20)]
 		case 3:
 			frame = append(frame, byte(random.Uint32()))
@@ -252,7 +251,7 @@ func mutate(random *rand.Rand, frame []byte) []byte {
 	return frame
 }
 
-// clone leaves the signature out, which sockets don't have.
+// clone returns a deep copy without the signature, which records from sockets don't have.
 func clone(r *Record) *Record {
 	c := *r
 	c.Signature = 0
@@ -271,7 +270,7 @@ func sameRecord(a, b *Record) bool {
 		a.Advertisement.Priority == b.Advertisement.Priority && a.Advertisement.Interval == b.Advertisement.Interval
 }
 
-// VLAN tags that the frame still has: it belongs to the VLAN's device.
+// A frame that still has a VLAN tag belongs to the VLAN's device.
 func TestTagged(t *testing.T) {
 	t.Attr("proves", "X-04")
 	w := newWire(t, "")
@@ -292,7 +291,7 @@ func TestTagged(t *testing.T) {
 			t.Errorf("%d tags: raised %q, want %q", tags, got, want)
 		}
 	}
-	// A tag of VLAN 0 has a priority only, as switches may set it.
+	// A tag of VLAN 0 carries only a priority. Switches may add one.
 	for tags := range 3 {
 		frame := v04
 		for range tags {
@@ -307,8 +306,7 @@ func TestTagged(t *testing.T) {
 	}
 }
 
-// A full ring is counted by a reason of its own, and the stamp still tells
-// that the Active lives.
+// A full ring raises a counter of its own, and the stamp is still updated.
 func TestRingFull(t *testing.T) {
 	t.Attr("proves", "TM-02")
 	w := newWire(t, "")
@@ -338,8 +336,8 @@ func TestRingFull(t *testing.T) {
 	}
 }
 
-// TM-02: the stamp is of what a Backup heeds: a lower priority, or one that
-// leaves, doesn't displace it.
+// TM-02: only advertisements that a Backup heeds update the stamp. One with a lower
+// priority or with priority 0 doesn't.
 func TestStampIsHeeded(t *testing.T) {
 	t.Attr("proves", "TM-02")
 	w := newWire(t, "")
@@ -351,7 +349,7 @@ func TestStampIsHeeded(t *testing.T) {
 	lower = refit(lower, bendRFC9568)
 	for _, heed := range []uint8{100, 1} {
 		c := w.dp.routers[k].Router
-		c.Heed = heed
+		c.MinPriority = heed
 		if err := w.dp.SetRouter(k, c); err != nil {
 			t.Fatal(err)
 		}
@@ -366,7 +364,7 @@ func TestStampIsHeeded(t *testing.T) {
 			t.Errorf("heeding %d: stamp %+v, want priority %d", heed, stamp, want)
 		}
 	}
-	// Nor does one in a checksum form that isn't accepted.
+	// Neither does one in a checksum form that isn't accepted.
 	c := w.dp.routers[k].Router
 	c.Forms = packet.ChecksumRFC5798
 	if err := w.dp.SetRouter(k, c); err != nil {
@@ -383,9 +381,9 @@ func TestStampIsHeeded(t *testing.T) {
 	}
 }
 
-// What isn't authentic moves no stamp and gets into no ring, whether there is room or
-// not. What is moves the stamp, and a flood to routers without authentication doesn't
-// take its place.
+// An advertisement that isn't authentic updates no stamp and gets into no ring. An authentic
+// one updates the stamp and gets into its ring, even during a flood of advertisements for
+// routers without authentication.
 func TestStampNeedsProof(t *testing.T) {
 	t.Attr("proves", "A-09 TM-02")
 	w := newWire(t, "")
@@ -409,7 +407,7 @@ func TestStampNeedsProof(t *testing.T) {
 		if now, _ := w.stamp(k); now != before {
 			t.Errorf("a forged one is stamped: %+v", now)
 		}
-		if n == 1 { // no more room for what isn't authenticated
+		if n == 1 { // fill the ring of routers without authentication
 			for before := w.dp.Counters(); w.dp.Counters()[packet.ReasonRingFull] == before[packet.ReasonRingFull]; {
 				runProgram(t, r, readVectors(t)["V04"])
 			}
@@ -444,8 +442,8 @@ func TestStampNeedsProof(t *testing.T) {
 	}
 }
 
-// What XDP cannot be attached to is received by TC or through AF_PACKET, with
-// the reason; an explicit mode that is impossible is an error.
+// If XDP can't be attached, TC or an AF_PACKET socket receives, and Path has the reason. An
+// explicit mode that is impossible is an error.
 func TestAttach(t *testing.T) {
 	t.Attr("proves", "X-04")
 	w := newWire(t, ModeGeneric)
@@ -453,7 +451,7 @@ func TestAttach(t *testing.T) {
 		t.Error("attached twice")
 	}
 	var other *Datapath
-	// The hook is taken: every mode that needs it falls back.
+	// The XDP hook is taken: every mode that needs it falls back.
 	for m, kind := range map[Mode]string{ModeAuto: PathTC, ModeTC: PathTC, ModeNative: PathPacket, ModeGeneric: PathPacket, ModeOff: PathPacket} {
 		if err := w.here.Do(func() (err error) {
 			if other, err = Load(Options{Dir: "/sys/fs/bpf/other"}); err != nil {
@@ -484,8 +482,8 @@ func TestAttach(t *testing.T) {
 	}
 }
 
-// O-09: who may write to a unicast router changes in place, and nothing of it
-// stays when the router is gone.
+// O-09: the peers of a unicast router change in place, and none is left in the kernel's map
+// when the router is deleted.
 func TestPeersChange(t *testing.T) {
 	t.Attr("proves", "O-09")
 	w := newWire(t, "")

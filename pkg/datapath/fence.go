@@ -20,17 +20,17 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// fence is the TC programs that hold back what would make this host answer for
-// the addresses of a Virtual Router that isn't Active, and give one that is its
-// virtual MAC, and the leases that say which is. It outlives the process where
-// it is pinned.
+// fence is the TC programs and their maps. The programs drop what would make this host
+// answer for the addresses of a Virtual Router that isn't Active, and translate the
+// virtual MAC of one that is. The leases say which is which. A pinned fence outlives the
+// process.
 type fence struct {
 	objects bpf.VmacObjects
-	leases  []byte
-	vmacs   map[int]*bpf.VmacFailoverVmacs          // what the programs know, by interface
-	holders map[bpf.VmacFailoverAddressKey][]uint32 // the slots that an address was given; the last one has it
-	filter  [1 << 16]uint16                         // how many addresses set a bit of the programs' filter,
-	bits    [1 << 10]uint64                         // which is this
+	leases  []byte                                  // failover_lease, mapped
+	vmacs   map[int]*bpf.VmacFailoverVmacs          // the entries of failover_vmac, by interface
+	holders map[bpf.VmacFailoverAddressKey][]uint32 // the slots that an address is assigned to; the last one counts
+	filter  [1 << 16]uint16                         // the number of addresses behind each bit of failover_filter
+	bits    [1 << 10]uint64                         // the content of failover_filter
 }
 
 func loadFence(receive *ebpf.Program, leases *ebpf.Map) (*fence, error) {
@@ -47,7 +47,7 @@ func loadFence(receive *ebpf.Program, leases *ebpf.Map) (*fence, error) {
 		return nil, errors.Join(fmt.Errorf("map the leases: %w", err), f.objects.Close())
 	}
 	if err := f.objects.FailoverNext.Put(uint32(0), receive); err != nil {
-		return nil, errors.Join(fmt.Errorf("have it receive: %w", err), f.close())
+		return nil, errors.Join(fmt.Errorf("set the receiving program: %w", err), f.close())
 	}
 	return f, nil
 }
@@ -56,8 +56,8 @@ func (f *fence) close() error {
 	return errors.Join(unix.Munmap(f.leases), f.objects.Close())
 }
 
-// attach attaches both programs to an interface: the one for what comes in is
-// given, the other is the same always.
+// attach attaches the ingress program that is given, and the egress program, to an
+// interface.
 func (f *fence) attach(ifindex int, ingress *ebpf.Program) (links []link.Link, err error) {
 	for _, p := range []struct {
 		program *ebpf.Program
@@ -66,8 +66,8 @@ func (f *fence) attach(ifindex int, ingress *ebpf.Program) (links []link.Link, e
 		{ingress, ebpf.AttachTCXIngress},
 		{f.objects.FailoverEgress, ebpf.AttachTCXEgress},
 	} {
-		// In front of others: behind one that returns TC_ACT_OK, as Cilium's do, a
-		// program never runs.
+		// The programs go to the front. A program that returns TC_ACT_OK, as Cilium's
+		// do, keeps all programs behind it from running.
 		l, err := link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: p.program, Attach: p.at, Anchor: link.Head()})
 		if err != nil {
 			for _, l := range links {
@@ -80,27 +80,27 @@ func (f *fence) attach(ifindex int, ingress *ebpf.Program) (links []link.Link, e
 	return links, nil
 }
 
-// lease is the entry of a slot in mapped memory.
+// lease returns the entry of a slot in the mapped memory of failover_lease.
 func (f *fence) lease(slot uint32) *bpf.VmacFailoverLeaseState {
 	const size = int(unsafe.Sizeof(bpf.VmacFailoverLeaseState{}))
 	return (*bpf.VmacFailoverLeaseState)(unsafe.Pointer(&f.leases[int(slot)*size]))
 }
 
-// own makes the virtual MAC and the addresses those of the Virtual Router in the slot. If
-// it can't, it has done a part of it, which disown takes back.
-func (f *fence) own(k packet.Key, slot uint32, r *Router) error {
+// addRouter initializes the lease of a slot and assigns the virtual MAC and the addresses
+// to it. After an error a part of this may be done; removeRouter undoes it.
+func (f *fence) addRouter(k packet.Key, slot uint32, r *Router) error {
 	l := f.lease(slot)
 	atomic.StoreUint64(&l.Answer, 0)
 	atomic.StoreUint64(&l.Advertise, 0)
 	*l = bpf.VmacFailoverLeaseState{Ifindex: uint32(k.Ifindex), Family: uint16(k.Family), Vrid: uint16(k.VRID)}
 	f.set(slot, r)
 	if err := f.setVMAC(k, slot+1); err != nil {
-		return fmt.Errorf("make the virtual MAC of VRID %d known: %w", k.VRID, err)
+		return fmt.Errorf("add the virtual MAC of VRID %d: %w", k.VRID, err)
 	}
-	return f.hold(k, slot, r.Addresses)
+	return f.assign(k, slot, r.Addresses)
 }
 
-// set writes what doesn't change with time into a lease.
+// set writes the configuration into a lease: the fields other than the times.
 func (f *fence) set(slot uint32, r *Router) {
 	l := f.lease(slot)
 	for at, value := range map[*uint32]bool{&l.Owner: r.Owner, &l.VirtualMac: r.VirtualMAC, &l.Macvlan: r.Device, &l.Accept: r.Accept, &l.Unicast: r.unicast()} {
@@ -108,9 +108,9 @@ func (f *fence) set(slot uint32, r *Router) {
 	}
 }
 
-// hold makes addresses those of the slot. Another Virtual Router may have one still, when
-// it moves from that one to this: the last one that got it has it.
-func (f *fence) hold(k packet.Key, slot uint32, addresses []netip.Addr) error {
+// assign assigns addresses to the slot. While an address moves between two Virtual
+// Routers both slots hold it, and the newest one counts.
+func (f *fence) assign(k packet.Key, slot uint32, addresses []netip.Addr) error {
 	var fresh []netip.Addr
 	for _, a := range addresses {
 		key := addressKey(k, a)
@@ -118,28 +118,28 @@ func (f *fence) hold(k packet.Key, slot uint32, addresses []netip.Addr) error {
 		if slices.Contains(holders, slot) {
 			continue
 		}
-		if err := f.put(k, a, slot); err != nil {
-			return errors.Join(err, f.count(fresh, 1))
+		if err := f.putAddress(k, a, slot); err != nil {
+			return errors.Join(err, f.updateFilter(fresh, 1))
 		}
 		if len(holders) == 0 {
 			fresh = append(fresh, a)
 		}
 		f.holders[key] = append(holders, slot)
 	}
-	return f.count(fresh, 1)
+	return f.updateFilter(fresh, 1)
 }
 
-// put writes whose an address is where the programs read it.
-func (f *fence) put(k packet.Key, a netip.Addr, slot uint32) error {
+// putAddress writes the slot of an address into failover_address.
+func (f *fence) putAddress(k packet.Key, a netip.Addr, slot uint32) error {
 	if err := f.objects.FailoverAddress.Put(addressKey(k, a), bpf.VmacFailoverSlot{Slot: slot}); err != nil {
 		return fmt.Errorf("fence %s: %w", a, noRoom(bpf.VmacMapFailoverAddress, f.objects.FailoverAddress.MaxEntries(), err))
 	}
 	return nil
 }
 
-// leave takes addresses from the slot. One that another Virtual Router got meanwhile is
-// that one's, and one that another had before is that one's again.
-func (f *fence) leave(k packet.Key, slot uint32, addresses []netip.Addr) error {
+// unassign takes addresses from the slot. If other slots hold an address too, the newest
+// of those counts.
+func (f *fence) unassign(k packet.Key, slot uint32, addresses []netip.Addr) error {
 	var errs []error
 	var gone []netip.Addr
 	for _, a := range addresses {
@@ -156,7 +156,7 @@ func (f *fence) leave(k packet.Key, slot uint32, addresses []netip.Addr) error {
 		case len(holders) == 0:
 			delete(f.holders, key)
 			gone = append(gone, a)
-			err = absent(f.objects.FailoverAddress.Delete(key))
+			err = ignoreNotExist(f.objects.FailoverAddress.Delete(key))
 		case last:
 			f.holders[key] = holders
 			err = f.objects.FailoverAddress.Put(key, bpf.VmacFailoverSlot{Slot: holders[i-1]})
@@ -164,46 +164,49 @@ func (f *fence) leave(k packet.Key, slot uint32, addresses []netip.Addr) error {
 			f.holders[key] = holders
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("take the fence away from %s: %w", a, err))
+			errs = append(errs, fmt.Errorf("remove the fence of %s: %w", a, err))
 		}
 	}
-	return errors.Join(append(errs, f.count(gone, ^uint16(0)))...)
+	return errors.Join(append(errs, f.updateFilter(gone, ^uint16(0)))...)
 }
 
-// change makes a Virtual Router's slot another configuration's. Its lease goes on.
-func (f *fence) change(k packet.Key, slot uint32, before, now *Router) error {
+// changeRouter applies another configuration to a slot. Its lease goes on.
+func (f *fence) changeRouter(k packet.Key, slot uint32, before, now *Router) error {
 	f.set(slot, now)
-	if err := f.hold(k, slot, without(now.Addresses, before.Addresses)); err != nil {
+	if err := f.assign(k, slot, without(now.Addresses, before.Addresses)); err != nil {
 		return err
 	}
-	return f.leave(k, slot, without(before.Addresses, now.Addresses))
+	return f.unassign(k, slot, without(before.Addresses, now.Addresses))
 }
 
-// without returns those of all that aren't among the others.
-func without(all, those []netip.Addr) []netip.Addr {
-	known := make(map[netip.Addr]bool, len(those))
-	for _, a := range those {
-		known[a] = true
+// without returns the addresses in all that aren't in excluded.
+func without(all, excluded []netip.Addr) []netip.Addr {
+	set := make(map[netip.Addr]bool, len(excluded))
+	for _, a := range excluded {
+		set[a] = true
 	}
-	return slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { return known[a] })
+	return slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { return set[a] })
 }
 
-func (f *fence) disown(k packet.Key, slot uint32, r *Router) error {
+// removeRouter ends the lease of a slot and takes the virtual MAC and the addresses from
+// it.
+func (f *fence) removeRouter(k packet.Key, slot uint32, r *Router) error {
 	atomic.StoreUint64(&f.lease(slot).Answer, 0)
-	return errors.Join(absent(f.setVMAC(k, 0)), f.leave(k, slot, r.Addresses))
+	return errors.Join(ignoreNotExist(f.setVMAC(k, 0)), f.unassign(k, slot, r.Addresses))
 }
 
-// absent takes for no error that what was to be removed isn't there.
-func absent(err error) error {
+// ignoreNotExist ignores the error that the entry to delete does not exist.
+func ignoreNotExist(err error) error {
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		return nil
 	}
 	return err
 }
 
-// count keeps the programs' filter, by which they tell most of the other
-// traffic without looking anything up.
-func (f *fence) count(addresses []netip.Addr, n uint16) error {
+// updateFilter adds n to the count of each address in the programs' filter, and writes
+// the filter if a bit has changed. The filter lets the programs pass most of the other
+// traffic without a map lookup.
+func (f *fence) updateFilter(addresses []netip.Addr, n uint16) error {
 	before := f.bits
 	for _, a := range addresses {
 		b := a.AsSlice()
@@ -224,6 +227,7 @@ func (f *fence) count(addresses []netip.Addr, n uint16) error {
 	return nil
 }
 
+// number returns 1 for true and 0 for false.
 func number(b bool) uint32 {
 	if b {
 		return 1
@@ -231,8 +235,7 @@ func number(b bool) uint32 {
 	return 0
 }
 
-// setVMAC has the programs find a Virtual Router at a slot, which is one less, or not
-// at all.
+// setVMAC writes the slot plus 1 of a Virtual Router into failover_vmac; 0 removes it.
 func (f *fence) setVMAC(k packet.Key, slot uint32) error {
 	all := f.vmacs[k.Ifindex]
 	if all == nil {
@@ -261,12 +264,13 @@ func addressKey(k packet.Key, a netip.Addr) bpf.VmacFailoverAddressKey {
 	return bpf.VmacFailoverAddressKey{Ifindex: uint32(k.Ifindex), Family: uint32(packet.FamilyOf(a)), Address: octets(a)}
 }
 
-// Lease says to the kernel until when a Virtual Router is Active. Its methods write to
-// memory only. It is of use as long as the Virtual Router is known.
+// Lease tells the kernel until when a Virtual Router is Active. Its methods only write to
+// memory that is shared with the kernel; they make no system call. It is valid until the
+// Virtual Router is deleted.
 type Lease struct{ state *bpf.VmacFailoverLeaseState }
 
-// Lease returns that of a Virtual Router, false if it isn't known. Without a fence it
-// does nothing.
+// Lease returns the lease of a Virtual Router, false if it isn't registered. Without a
+// fence the methods of the lease do nothing.
 func (d *Datapath) Lease(k packet.Key) (Lease, bool) {
 	d.mu.RLock()
 	e, known := d.routers[k]
@@ -277,8 +281,8 @@ func (d *Datapath) Lease(k packet.Key) (Lease, bool) {
 	return Lease{d.fence.lease(e.slot)}, true
 }
 
-// Answer lets this host answer for the addresses of the Virtual Router until
-// then, and no longer; 0 ends it at once.
+// Answer lets this host answer for the addresses of the Virtual Router until the given
+// time; 0 ends it at once.
 func (l Lease) Answer(until vrrp.Instant) {
 	if l.state != nil {
 		atomic.StoreUint64(&l.state.Answer, uint64(until))
@@ -286,8 +290,8 @@ func (l Lease) Answer(until vrrp.Instant) {
 	}
 }
 
-// Advertise lets advertisements of the Virtual Router leave until then. As long
-// as the host answers they do anyway.
+// Advertise lets advertisements of the Virtual Router leave until the given time. They
+// may also leave as long as the host answers for the addresses.
 func (l Lease) Advertise(until vrrp.Instant) {
 	if l.state != nil {
 		atomic.StoreUint64(&l.state.Advertise, uint64(until))

@@ -21,8 +21,8 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// A host answers for a virtual address as long as its lease lasts, and for its
-// own addresses always, by TCX and by classifiers.
+// With TCX and with classifiers, a host answers for a virtual address as long as the lease
+// lasts, and for its own addresses always.
 func TestFence(t *testing.T) {
 	for _, way := range []string{"tcx", "classifiers"} {
 		t.Run(way, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestFence(t *testing.T) {
 					}
 				}
 			}
-			// What is sent to the virtual MAC arrives, and the answer comes from it.
+			// Packets to the virtual MAC arrive, and the answers come from it.
 			pinged := func(address string) {
 				t.Helper()
 				p, err := client.Ping(netip.MustParseAddr(address), 10*time.Millisecond)
@@ -109,7 +109,7 @@ func TestFence(t *testing.T) {
 			answered("lease", "00:00:5e:00:01:33", "192.0.2.1")
 			answered("lease", "00:00:5e:00:02:33", "fe80::1")
 			pinged("192.0.2.1")
-			// Another list of addresses changes nothing for those on both.
+			// Changing the list of addresses doesn't affect those that stay.
 			for addresses, mac := range map[string]string{"192.0.2.1 192.0.2.3": "00:00:5e:00:01:33", "192.0.2.1": own} {
 				k := packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 51}
 				if err := w.dp.SetRouter(k, Router{Version: 3, Running: true, Addresses: list(strings.Fields(addresses)...), VirtualMAC: true, Accept: true}); err != nil {
@@ -145,8 +145,8 @@ func TestFence(t *testing.T) {
 	}
 }
 
-// What a unicast router advertises to its peers leaves as long as its lease lasts.
-// The same VRID by the group may be another program's.
+// A unicast router's advertisements to its peers leave as long as its lease lasts. Those to
+// the group with the same VRID always leave, because they may be another program's.
 func TestFenceUnicast(t *testing.T) {
 	t.Attr("proves", "O-09")
 	w := newWire(t, ModeOff)
@@ -194,7 +194,8 @@ func TestFenceUnicast(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// arrives sends one of VRID 51, and one of VRID 52 behind it, which always does.
+		// arrives sends an advertisement of VRID 51, and after it one of VRID 52, which
+		// always arrives. It checks whether the first one arrives.
 		arrives := func(priority uint8, want bool) {
 			t.Helper()
 			a := packet.Advertisement{Version: 3, VRID: 51, Priority: priority, Interval: time.Second, Addresses: list(c.router)}
@@ -248,8 +249,8 @@ func TestFenceUnicast(t *testing.T) {
 	}
 }
 
-// settled waits until all IPv6 addresses can be sent from: the kernel decides on
-// that later, also without duplicate address detection.
+// settled waits until no IPv6 address is tentative. Without duplicate address detection too,
+// the kernel clears that flag a little later.
 func settled(ctx context.Context, t *testing.T, n *lab.Node) {
 	t.Helper()
 	for ctx.Err() == nil {

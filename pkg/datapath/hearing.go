@@ -12,26 +12,27 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// hearing says whether an interface receives packets, as of the last look. The event loop
-// reads it without a lock.
+// hearing is the result of the last look at an interface: whether it receives packets.
+// The event loop reads it without a lock.
 type hearing struct {
-	looked atomic.Int64           // when the last look began that found the programs in place
-	since  atomic.Int64           // when the programs were attached again; 0: never
-	deaf   atomic.Bool            // the programs are detached
-	asked  atomic.Bool            // a look is requested
-	lost   atomic.Pointer[string] // see Lost
+	looked    atomic.Int64           // the start of the last look that found the programs in place
+	since     atomic.Int64           // when the programs were last attached again; 0: never
+	detached  atomic.Bool            // the programs can't receive: see stopsReceiving
+	requested atomic.Bool            // a look is requested
+	lost      atomic.Pointer[string] // see Lost
 }
 
-// Hearing returns whether an interface receives packets: when the last look began that found
-// the programs in place, when they were attached again after somebody had detached them, and
-// whether they are detached now. It makes no system call. 0 stands for never.
-func (d *Datapath) Hearing(ifindex int) (looked, since vrrp.Instant, deaf bool) {
+// Reception returns whether an interface receives packets, as of the last look. looked is the
+// start of the last look that found the programs in place. since is when they were attached
+// again after somebody had detached them. detached says that they can't receive now. A time of
+// 0 means never. Reception makes no system call.
+func (d *Datapath) Reception(ifindex int) (looked, since vrrp.Instant, detached bool) {
 	h := d.heard(ifindex)
 	if h == nil {
 		return 0, 0, false
 	}
-	deaf = h.deaf.Load() // before the time that is written before it
-	return vrrp.Instant(h.looked.Load()), vrrp.Instant(h.since.Load()), deaf
+	detached = h.detached.Load() // first, because noteLook sets since before it clears detached
+	return vrrp.Instant(h.looked.Load()), vrrp.Instant(h.since.Load()), detached
 }
 
 func (d *Datapath) heard(ifindex int) *hearing {
@@ -41,28 +42,29 @@ func (d *Datapath) heard(ifindex int) *hearing {
 	return nil
 }
 
-// Ask requests a look at an interface. It never waits. See Asked.
-func (d *Datapath) Ask(ifindex int) {
-	if h := d.heard(ifindex); h == nil || h.asked.Swap(true) {
+// RequestLook requests a look at an interface, which LookRequested carries out. It never
+// blocks.
+func (d *Datapath) RequestLook(ifindex int) {
+	if h := d.heard(ifindex); h == nil || h.requested.Swap(true) {
 		return
 	}
 	select {
-	case d.asked <- struct{}{}:
+	case d.lookRequests <- struct{}{}:
 	default:
 	}
 }
 
-// Asked has a value when a look is requested, which LookAsked does.
-func (d *Datapath) Asked() <-chan struct{} { return d.asked }
+// LookRequests delivers a value when a look is requested.
+func (d *Datapath) LookRequests() <-chan struct{} { return d.lookRequests }
 
-// LookAsked is Look for the interfaces for which a look is requested.
-func (d *Datapath) LookAsked() []Lack {
+// LookRequested is like Look, but only for the interfaces with a requested look.
+func (d *Datapath) LookRequested() []Lack {
 	d.attaching.Lock()
 	defer d.attaching.Unlock()
 	var all []Lack
 	began := monotonic()
 	for _, ifindex := range d.order() {
-		if a := d.attached[ifindex]; a.hearing.asked.Swap(false) {
+		if a := d.attached[ifindex]; a.hearing.requested.Swap(false) {
 			if l, _ := d.look(a, began, true); l != nil {
 				all = append(all, *l)
 			}
@@ -71,12 +73,12 @@ func (d *Datapath) LookAsked() []Lack {
 	return all
 }
 
-// lostAfter is the number of failed repairs in a row after which the programs are lost.
+// lostAfter is the number of failed repairs in a row after which Lost reports the programs.
 const lostAfter = 2
 
-// Lost names the programs that somebody has detached from an interface and that Repair can't
-// attach again, and says why. It is empty if there are none. Detach and Attach may find
-// another way to receive.
+// Lost returns a text that names the programs that somebody has detached from an interface
+// and that Repair can't attach again, with the reason. It is empty if there are none. After
+// Detach, Attach may find another path.
 func (d *Datapath) Lost(ifindex int) string {
 	if h := d.heard(ifindex); h != nil {
 		if lost := h.lost.Load(); lost != nil {
@@ -86,17 +88,18 @@ func (d *Datapath) Lost(ifindex int) string {
 	return ""
 }
 
-// repaired notes the result of a repair: lack is what the interface still lacks.
-func (a *attachment) repaired(lack *Lack, err error) {
+// noteRepair records the result of a repair. lack is what the interface still lacks, nil
+// for nothing.
+func (a *attachment) noteRepair(lack *Lack, err error) {
 	if lack == nil || !slices.ContainsFunc(lack.Detached, func(name string) bool {
-		return name != "xdp" || len(a.sockets) == 0 // through which it receives meanwhile
+		return name != "xdp" || len(a.sockets) == 0 // sockets replace XDP until it is attached again
 	}) {
 		a.failures = 0
 		a.hearing.lost.Store(nil)
 		return
 	}
 	if err == nil {
-		err = errors.New("somebody detaches them again at once")
+		err = errors.New("another program detaches them again at once")
 	}
 	if a.failures++; a.failures >= lostAfter {
 		lost := fmt.Sprintf("the BPF programs (%s) were detached from %s and can't be attached again: %v", strings.Join(lack.Detached, ", "), a.on.Name, err)
@@ -104,24 +107,24 @@ func (a *attachment) repaired(lack *Lack, err error) {
 	}
 }
 
-// found notes the result of a look that began at that time.
-func (a *attachment) found(began vrrp.Instant, l *Lack) {
+// noteLook records the result of a look that began at the given time.
+func (a *attachment) noteLook(began vrrp.Instant, l *Lack) {
 	h := &a.hearing
 	switch {
-	case l != nil && a.silences(l):
-		h.deaf.Store(true)
-	case h.deaf.Load():
+	case l != nil && a.stopsReceiving(l):
+		h.detached.Store(true)
+	case h.detached.Load():
 		h.since.Store(int64(monotonic()))
-		h.deaf.Store(false)
+		h.detached.Store(false)
 		fallthrough
 	default:
 		h.looked.Store(int64(began))
 	}
 }
 
-// silences reports whether the lack keeps an interface from receiving packets. A program of
-// somebody else in front of ours may do so until Repair has moved ours.
-func (a *attachment) silences(l *Lack) bool {
+// stopsReceiving reports whether the lack may keep the interface from receiving packets.
+// A foreign program in front counts too until Repair has moved failoverd's programs.
+func (a *attachment) stopsReceiving(l *Lack) bool {
 	receives := []string{"xdp", "receive"}
 	if a.kind == PathTC && a.link == nil {
 		receives = append(receives, "ingress")

@@ -16,18 +16,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Inspection is what BPF can do on this host.
+// Inspection describes what BPF can do on this host.
 type Inspection struct {
-	// Unavailable is why the programs can't be loaded, nil if they can.
+	// Unavailable is the reason why the programs can't be loaded, nil if they can.
 	Unavailable error
-	// Unfenced is why the programs of the fence and of the virtual MAC can't
-	// be, nil if they can.
+	// Unfenced is the reason why the programs of the fence and the virtual MAC can't be
+	// loaded, nil if they can.
 	Unfenced error
-	TC       string // how TC programs are attached: tcx or clsact
+	TC       string // how TC programs are attached: "tcx" or "clsact"
 }
 
-// Inspect loads the programs and unloads them again. It attaches and pins
-// nothing. It needs the privileges of the daemon.
+// Inspect loads the programs and unloads them again. It attaches and pins nothing, but
+// needs the privileges of the daemon.
 func Inspect() (Inspection, error) {
 	d, err := Load(Options{Unpinned: true})
 	if err != nil {
@@ -35,7 +35,8 @@ func Inspect() (Inspection, error) {
 	}
 	i := Inspection{Unavailable: d.unavailable, Unfenced: d.unfenced}
 	if i.Unavailable == nil {
-		// There is no such interface, and a kernel with TCX says so.
+		// This interface doesn't exist. A kernel with TCX returns another error than
+		// one without.
 		_, err := link.AttachTCX(link.TCXOptions{Interface: math.MaxInt32, Program: d.objects.FailoverTc, Attach: ebpf.AttachTCXIngress})
 		if i.TC = "tcx"; errors.Is(err, ebpf.ErrNotSupported) {
 			i.TC = "clsact"
@@ -44,15 +45,15 @@ func Inspect() (Inspection, error) {
 	return i, d.Close()
 }
 
-// Occupant is an XDP program of somebody else on an interface.
+// Occupant is a foreign XDP program on an interface.
 type Occupant struct {
 	ID   uint32
 	Name string // may be empty
 	Mode Mode   // native or generic
 }
 
-// FindOccupant returns the XDP program on an interface, nil if there is none or
-// it is one of failoverd's.
+// FindOccupant returns the foreign XDP program on an interface. It returns nil if there is
+// none or if the program is failoverd's.
 func FindOccupant(ifindex int) (*Occupant, error) {
 	device, err := netlink.LinkByIndex(ifindex)
 	if err != nil {
@@ -68,7 +69,7 @@ func FindOccupant(ifindex int) (*Occupant, error) {
 	}
 	p, err := ebpf.NewProgramFromID(ebpf.ProgramID(x.ProgId))
 	if err != nil {
-		return o, nil // without the privilege it has no name
+		return o, nil // reading the name needs a privilege
 	}
 	defer func() { _ = p.Close() }() // it was only read
 	if info, err := p.Info(); err == nil {
@@ -80,9 +81,9 @@ func FindOccupant(ifindex int) (*Occupant, error) {
 	return o, nil
 }
 
-// Ahead returns the names of the TC programs of somebody else that see an
-// interface's packets before failoverd's do. It attaches in front of those that are
-// there, so they came later. A kernel without TCX has none.
+// Ahead returns the names of the foreign TC programs that run before failoverd's on an
+// interface. They were attached later, because failoverd attaches its programs in front.
+// On a kernel without TCX there are none.
 func Ahead(ifindex int) ([]string, error) {
 	all, err := link.QueryPrograms(link.QueryOptions{Target: ifindex, Attach: ebpf.AttachTCXIngress})
 	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.EINVAL) {
@@ -110,8 +111,8 @@ func Ahead(ifindex int) ([]string, error) {
 	return nil, nil
 }
 
-// DriverXDP reports whether the interface's driver has XDP. Before Linux 6.3
-// drivers don't say: then known is false.
+// DriverXDP reports whether the interface's driver supports XDP. known is false before
+// Linux 6.3, where drivers don't report it.
 func DriverXDP(ifindex int) (can, known bool) {
 	const (
 		commandGet   = 1 // NETDEV_CMD_DEV_GET
@@ -142,8 +143,8 @@ func DriverXDP(ifindex int) (can, known bool) {
 	return false, false
 }
 
-// Expect returns how Attach would receive on an interface, as far as that can be
-// told without attaching anything. The occupant may be nil.
+// Expect predicts the Path that Attach would return for an interface, without attaching
+// anything. The occupant may be nil.
 func (i Inspection) Expect(l Link, m Mode, occupant *Occupant) Path {
 	taken := Path{Kind: PathPacket, Why: "another program owns its XDP hook"}
 	switch {

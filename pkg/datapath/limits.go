@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How much the kernel's maps have room for.
+// The sizes of the kernel's maps, in entries.
 const (
 	RoutersMax    = 16384 // failover_router, failover_stamp and failover_lease: Virtual Routers
 	AddressesMax  = 65536 // failover_address: virtual addresses of all interfaces
@@ -18,7 +18,7 @@ const (
 	InterfacesMax = 4096  // failover_vmac: interfaces with Virtual Routers
 )
 
-// Need is what one Virtual Router takes of the kernel's maps.
+// Need is the number of map entries that one Virtual Router needs.
 type Need struct {
 	Interface string
 	Addresses int
@@ -26,9 +26,9 @@ type Need struct {
 	Keys      int
 }
 
-// Fit says which Virtual Routers the kernel has no room for if they come in this order:
-// for each the reason, nil if it fits. One that doesn't fit takes no room from those
-// behind it.
+// Fit reports which Virtual Routers fit into the kernel's maps if they are added in this
+// order. The result has an error for each that doesn't fit, and nil for each that does.
+// One that doesn't fit takes no room from those after it.
 func Fit(needs []Need) []error {
 	var total Need
 	var routers int
@@ -57,18 +57,19 @@ func Fit(needs []Need) []error {
 	return all
 }
 
-// holds is what the entries of the maps are, for people.
-var holds = map[string]string{
+// contents describes the entries of each map in error messages.
+var contents = map[string]string{
 	"failover_router": "virtual routers", "failover_stamp": "virtual routers", "failover_proven": "authenticated virtual routers",
 	"failover_address": "virtual addresses", "failover_peer": "unicast peers", "failover_keys": "keys",
 	"failover_vmac": "interfaces with virtual routers",
 }
 
 func full(name string, most uint32) error {
-	return fmt.Errorf("the kernel has room for %d %s (map %s): take some out of the configuration", most, holds[name], name)
+	return fmt.Errorf("the kernel has room for %d %s (map %s): take some out of the configuration", most, contents[name], name)
 }
 
-// noRoom says which map it is that has no room for another entry, if that is the error.
+// noRoom replaces E2BIG, which means that a map is full, by an error that names the map
+// and the remedy. It returns other errors unchanged.
 func noRoom(name string, most uint32, err error) error {
 	if errors.Is(err, unix.E2BIG) {
 		return full(name, most)

@@ -20,7 +20,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// The limits that a configuration is checked by are those of the maps.
+// The limits that a configuration is checked against are the sizes of the maps.
 func TestLimitsAreTheMaps(t *testing.T) {
 	receive, err := bpf.LoadVrrp()
 	if err != nil {
@@ -37,13 +37,12 @@ func TestLimitsAreTheMaps(t *testing.T) {
 		"failover_address": AddressesMax, "failover_peer": PeersMax, "failover_keys": KeysMax, "failover_vmac": InterfacesMax,
 	} {
 		if all[name].MaxEntries != most {
-			t.Errorf("%s has room for %d, not for %d", name, all[name].MaxEntries, most)
+			t.Errorf("%s has room for %d, want %d", name, all[name].MaxEntries, most)
 		}
 	}
 }
 
-// Of the routers of a configuration those fit that come before the map is full, and a
-// smaller one behind one that doesn't.
+// Routers fit until a map is full. After one that doesn't fit, a smaller one still may.
 func TestFit(t *testing.T) {
 	needs := slices.Repeat([]Need{{Interface: "eth0", Addresses: 255}}, 256)
 	needs = append(needs, Need{Interface: "eth0", Addresses: 257}, Need{Interface: "eth0", Addresses: 256}, Need{Interface: "eth0"}, Need{Interface: "eth1", Addresses: 1})
@@ -78,14 +77,14 @@ func everywhere(n int) (all []Need) {
 	return all
 }
 
-// A router that the kernel has no room for leaves nothing of itself there, and a change
-// that there is no room for leaves everything as it was.
+// A new router that doesn't fit into the maps leaves no entry behind. A change that doesn't
+// fit leaves the router unchanged.
 func TestRefusedRouterChangesNothing(t *testing.T) {
 	w := newWire(t, ModeOff)
 	k := packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 7}
-	small := Router{Version: 3, Source: netip.MustParseAddr("192.0.2.3"), Running: true, Heed: 1, Addresses: list("192.0.2.70"), Accept: true}
+	small := Router{Version: 3, Source: netip.MustParseAddr("192.0.2.3"), Running: true, MinPriority: 1, Addresses: list("192.0.2.70"), Accept: true}
 	large := Router{
-		Version: 2, Source: netip.MustParseAddr("192.0.2.4"), Heed: 9, Owner: true, VirtualMAC: true,
+		Version: 2, Source: netip.MustParseAddr("192.0.2.4"), MinPriority: 9, Owner: true, VirtualMAC: true,
 		Addresses: list("192.0.2.71", "192.0.2.72", "198.51.100.9"),
 		Peers: map[netip.Addr]packet.Hops{
 			netip.MustParseAddr("192.0.2.8"): packet.OnLink(), netip.MustParseAddr("192.0.2.9"): packet.OnLink(),
@@ -103,7 +102,7 @@ func TestRefusedRouterChangesNothing(t *testing.T) {
 		t.Run(info.Name, func(t *testing.T) {
 			for _, known := range []bool{false, true} {
 				if known && (info.Name == "failover_router" || info.Name == "failover_vmac") {
-					continue // it has its place
+					continue // its entry exists already
 				}
 				if known {
 					if err := w.dp.SetRouter(k, small); err != nil {
@@ -118,7 +117,7 @@ func TestRefusedRouterChangesNothing(t *testing.T) {
 					t.Errorf("known before: %v: the error is %v", known, err)
 				}
 				if got := w.inKernel(t, m); !cmp.Equal(got, before) {
-					t.Errorf("known before: %v: the kernel has something else now: %s", known, cmp.Diff(before, got))
+					t.Errorf("known before: %v: the maps have changed: %s", known, cmp.Diff(before, got))
 				}
 				if got, is := w.dp.routers[k]; is != known || known && got.Version != small.Version {
 					t.Errorf("known before: %v: it is %+v", known, got)
@@ -134,21 +133,22 @@ func TestRefusedRouterChangesNothing(t *testing.T) {
 					t.Error(err)
 				}
 				if n := len(w.inKernel(t, nil)); n != 0 {
-					t.Errorf("%d entries of a router that was deleted", n)
+					t.Errorf("%d entries are left of a deleted router", n)
 				}
 			}
 		})
 	}
 }
 
-// rules are a Verifier that has only these.
+// rules is a Verifier that has only Rules.
 type rules struct{ are auth.Rules }
 
 func (r rules) Rules() auth.Rules { return r.are }
 
 func (r rules) Verify(vrrp.Instant, *packet.Datagram, *packet.Advertisement) error { return nil }
 
-// fill has a map full but for a place if it has none of ours, and returns what empties it.
+// fill fills a map up to the given number of free places, or completely if the test's router
+// needs only one entry in it. It returns a function that removes the entries again.
 func fill(t *testing.T, m *ebpf.Map, places int) func() {
 	t.Helper()
 	if strings.Contains(m.String(), "failover_proven") || strings.Contains(m.String(), "failover_router") || strings.Contains(m.String(), "failover_vmac") {
@@ -159,7 +159,7 @@ func fill(t *testing.T, m *ebpf.Map, places int) func() {
 	for i := range m.MaxEntries() {
 		binary.BigEndian.PutUint32(key, ^i)
 		if err := m.Put(key, value); err != nil {
-			break // ours have places too
+			break // full: the router has entries too
 		}
 		keys = append(keys, slices.Clone(key))
 	}
@@ -178,7 +178,8 @@ func fill(t *testing.T, m *ebpf.Map, places int) func() {
 	}
 }
 
-// inKernel returns what the kernel has of the routers, and of a map that is full how much.
+// inKernel returns the entries of the kernel's maps. Of the filled map it returns only their
+// number.
 func (w *wire) inKernel(t *testing.T, filled *ebpf.Map) map[string][]byte {
 	t.Helper()
 	all := make(map[string][]byte)
@@ -200,8 +201,9 @@ func (w *wire) inKernel(t *testing.T, filled *ebpf.Map) map[string][]byte {
 	return all
 }
 
-// An address that moves from one router to another has the lease of that one, in whatever
-// order the two are told; if the other one gives it up again, it is the first one's still.
+// An address that moves from one router to another gets the second one's lease, whichever of
+// the two is changed first. If the second one gives the address up and the first one still
+// has it, it gets the first one's lease again.
 func TestAddressMoves(t *testing.T) {
 	w := newWire(t, ModeOff)
 	moving := netip.MustParseAddr("192.0.2.20")
@@ -225,7 +227,7 @@ func TestAddressMoves(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, known := w.dp.routers[k]; known != (bits[bit/64]&(1<<(bit%64)) != 0) {
-			t.Errorf("%s: the programs look for it: %v", what, !known)
+			t.Errorf("%s: the address is in the programs' filter: %v, want %v", what, !known, known)
 		}
 	}
 	set(one, "192.0.2.11", "192.0.2.20")

@@ -11,14 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Shortage is what isn't as it could be on this host, and why.
+// Shortage is a feature that is missing on this host, and the reason.
 type Shortage struct {
 	What string
 	Why  error
 }
 
-// LoadFor loads the datapath for interfaces that receive in these modes, and returns what
-// isn't as it could be. A mode that isn't possible on this host is an error.
+// LoadFor loads the datapath for interfaces that receive in these modes. It returns what
+// is missing on this host, and an error if that makes a mode impossible.
 func LoadFor(o Options, modes []Mode) (*Datapath, []Shortage, error) {
 	dp, err := Load(o)
 	if err != nil {

@@ -23,28 +23,28 @@ import (
 )
 
 const (
-	// moveMost is how often in moveWithin the programs of an interface are put in front
-	// of another one again that was put in front of them: it may want the same.
-	moveMost   = 5
-	moveWithin = time.Hour
-	// filtersAtOnce is at how many interfaces with classifiers one Look looks: listing
-	// them takes more than all else.
+	// moveLimit is how often Repair puts the programs of an interface in front of others
+	// again within movePeriod. Another program may insist on the first place too.
+	moveLimit  = 5
+	movePeriod = time.Hour
+	// filtersAtOnce is the number of interfaces with classifiers that one Look checks:
+	// listing filters costs more than everything else.
 	filtersAtOnce = 50
-	// chainMost is how many programs of a hook are looked at.
-	chainMost = 64
+	// chainMax is the number of programs of a hook that a look reads.
+	chainMax = 64
 )
 
-// Lack is what keeps the programs of an interface from seeing its packets.
+// Lack says why the programs of an interface don't see all of its packets.
 type Lack struct {
 	Interface Link
-	// Detached names what isn't attached any more: xdp, receive, ingress, egress, or
+	// Detached names what is no longer attached: xdp, receive, ingress, egress, or
 	// af_packet for a socket whose interface is gone.
 	Detached []string
-	// InFront names the programs of others that see the packets first and can keep
-	// them from failoverd's.
+	// InFront names the foreign programs that see the packets first. They can keep
+	// packets from failoverd's programs.
 	InFront []string
-	// Left says that Repair has put failoverd's in front of them so often that it leaves
-	// them there.
+	// Left says that Repair leaves the programs in InFront where they are. It has
+	// moved failoverd's in front of them too often, or can't, because they are filters.
 	Left bool
 }
 
@@ -59,15 +59,15 @@ func (l *Lack) Error() string {
 	return fmt.Sprintf("the programs of %s don't see its packets (%s)", l.Interface.Name, strings.Join(all, "; "))
 }
 
-// hook is where a program is attached by a link.
+// hook is a hook of an interface at which a link attaches one of failoverd's programs.
 type hook struct {
-	name    string // as it is pinned
+	name    string // the name of the link's pin
 	link    *link.Link
 	program *ebpf.Program
 	at      ebpf.AttachType // AttachXDP, or one of TCX
 }
 
-// hooks are those of an attachment.
+// hooks returns the hooks at which an attachment has links.
 func (d *Datapath) hooks(a *attachment) (all []hook) {
 	switch {
 	case a.link == nil:
@@ -84,31 +84,31 @@ func (d *Datapath) hooks(a *attachment) (all []hook) {
 	return all
 }
 
-// Look returns the interfaces whose programs don't see all packets, by what the kernel
-// has. It takes some microseconds for each interface, and waits for the kernel's lock of
-// the interfaces, so it isn't for the event loop. Interfaces with classifiers are looked
-// at in turns.
+// Look asks the kernel which programs are attached, and returns a Lack for each interface
+// whose programs don't see all packets. It takes some microseconds per interface and
+// waits for the kernel's RTNL lock, so the event loop must not call it. Interfaces with
+// classifiers take turns: one call checks filtersAtOnce of them.
 func (d *Datapath) Look() []Lack {
 	d.attaching.Lock()
 	defer d.attaching.Unlock()
 	d.looks++
 	var all []Lack
 	began := monotonic()
-	classes := 0
+	withFilters := 0
 	for _, ifindex := range d.order() {
 		a := d.attached[ifindex]
-		if a.classes {
-			classes++
+		if a.hasFilters {
+			withFilters++
 		}
-		if l, _ := d.look(a, began, !a.classes || d.turn(classes-1)); l != nil {
+		if l, _ := d.look(a, began, !a.hasFilters || d.isTurn(withFilters-1)); l != nil {
 			all = append(all, *l)
 		}
 	}
-	d.classes = classes
+	d.withFilters = withFilters
 	return all
 }
 
-// order returns the interfaces in one that is always the same.
+// order returns the indexes of the attached interfaces in ascending order.
 func (d *Datapath) order() []int {
 	if d.ordered == nil {
 		for ifindex := range d.attached {
@@ -119,14 +119,14 @@ func (d *Datapath) order() []int {
 	return d.ordered
 }
 
-// turn reports whether it is the turn of one of the interfaces with classifiers.
-func (d *Datapath) turn(n int) bool {
-	rounds := max(1, (d.classes+filtersAtOnce-1)/filtersAtOnce)
+// isTurn reports whether this Look checks the nth interface with classifiers.
+func (d *Datapath) isTurn(n int) bool {
+	rounds := max(1, (d.withFilters+filtersAtOnce-1)/filtersAtOnce)
 	return n/filtersAtOnce%rounds == d.looks%rounds
 }
 
-// Attached returns nil if the programs of an interface see its packets, and otherwise a
-// *Lack; an error if that can't be told. It isn't for the event loop.
+// Attached returns nil if the programs of an interface see its packets, a *Lack if they
+// don't, and another error if it can't find out. The event loop must not call it.
 func (d *Datapath) Attached(ifindex int) error {
 	d.attaching.Lock()
 	defer d.attaching.Unlock()
@@ -141,14 +141,15 @@ func (d *Datapath) Attached(ifindex int) error {
 	return err
 }
 
-// look returns what an attachment lacks, nil if nothing. It began at that time.
+// look returns what an attachment lacks, nil for nothing. began is the time at which it
+// began. With filters it also lists the filters of clsact.
 func (d *Datapath) look(a *attachment, began vrrp.Instant, filters bool) (*Lack, error) {
 	lack := Lack{Interface: a.on}
 	var errs []error
 	for _, h := range d.hooks(a) {
 		there, ahead, err := d.lookAt(a, h)
 		if errors.Is(err, unix.ENODEV) {
-			return nil, err // the interface is gone, which others notice
+			return nil, err // the interface is gone; the link monitor reports that
 		}
 		errs = append(errs, err)
 		if !there && err == nil {
@@ -156,7 +157,7 @@ func (d *Datapath) look(a *attachment, began vrrp.Instant, filters bool) (*Lack,
 		}
 		lack.add(ahead)
 	}
-	if a.classes && filters {
+	if a.hasFilters && filters {
 		detached, ahead, err := lookAtFilters(a)
 		if errors.Is(err, unix.ENODEV) {
 			return nil, err
@@ -170,13 +171,13 @@ func (d *Datapath) look(a *attachment, began vrrp.Instant, filters bool) (*Lack,
 	}
 	err := errors.Join(errs...)
 	if len(lack.Detached) == 0 && len(lack.InFront) == 0 {
-		if err == nil && (!a.classes || filters) {
-			a.found(began, nil)
+		if err == nil && (!a.hasFilters || filters) {
+			a.noteLook(began, nil)
 		}
 		return nil, err
 	}
-	lack.Left = a.moves >= moveMost && time.Since(a.moved) < moveWithin || a.classes
-	a.found(began, &lack)
+	lack.Left = a.moves >= moveLimit && time.Since(a.moved) < movePeriod || a.hasFilters
+	a.noteLook(began, &lack)
 	return &lack, err
 }
 
@@ -188,8 +189,8 @@ func (l *Lack) add(ahead []string) {
 	}
 }
 
-// lookAt reports whether a program is still attached to its hook, and which programs run
-// before it.
+// lookAt reports whether a program is still attached to its hook, and returns the names of
+// the foreign programs that run before it.
 func (d *Datapath) lookAt(a *attachment, h hook) (there bool, ahead []string, err error) {
 	if h.at == ebpf.AttachXDP {
 		info, err := (*h.link).Info()
@@ -209,13 +210,13 @@ func (d *Datapath) lookAt(a *attachment, h hook) (there bool, ahead []string, er
 	}
 	for n, id := range chain {
 		if id == own {
-			return true, strangers(chain[:n]), nil
+			return true, foreignPrograms(chain[:n]), nil
 		}
 	}
 	return false, nil, nil
 }
 
-// idOf is the kernel's number of a program, which never changes.
+// idOf returns the kernel's ID of a program. IDs never change, so it keeps them.
 func (d *Datapath) idOf(p *ebpf.Program) (ebpf.ProgramID, error) {
 	if id, ok := d.ids[p]; ok {
 		return id, nil
@@ -226,7 +227,7 @@ func (d *Datapath) idOf(p *ebpf.Program) (ebpf.ProgramID, error) {
 	}
 	id, ok := info.ID()
 	if !ok {
-		return 0, errors.New("the kernel doesn't tell the numbers of programs")
+		return 0, errors.New("the kernel doesn't report program IDs")
 	}
 	if d.ids == nil {
 		d.ids = make(map[*ebpf.Program]ebpf.ProgramID)
@@ -235,8 +236,8 @@ func (d *Datapath) idOf(p *ebpf.Program) (ebpf.ProgramID, error) {
 	return id, nil
 }
 
-// strangers names the programs that aren't failoverd's.
-func strangers(ids []ebpf.ProgramID) (names []string) {
+// foreignPrograms returns the names of the programs that aren't failoverd's.
+func foreignPrograms(ids []ebpf.ProgramID) (names []string) {
 	for _, id := range ids {
 		name := "?"
 		if p, err := ebpf.NewProgramFromID(id); err == nil {
@@ -252,7 +253,7 @@ func strangers(ids []ebpf.ProgramID) (names []string) {
 	return names
 }
 
-// progQuery is what bpf(2) takes for BPF_PROG_QUERY.
+// progQuery is the argument of BPF_PROG_QUERY in bpf(2).
 type progQuery struct {
 	ifindex, at, queryFlags, attachFlags uint32
 	programs                             uint64
@@ -260,25 +261,25 @@ type progQuery struct {
 	_, _, _, revision                    uint64
 }
 
-// queryTCX returns the programs of an interface's hook, the first ones first, by one
-// system call.
+// queryTCX returns the IDs of the programs at an interface's hook, in the order in which
+// they run. It makes a single system call.
 func queryTCX(ifindex int, at ebpf.AttachType) ([]ebpf.ProgramID, error) {
-	var ids [chainMost]ebpf.ProgramID
-	q := progQuery{ifindex: uint32(ifindex), at: uint32(at), programs: uint64(uintptr(unsafe.Pointer(&ids))), count: chainMost}
+	var ids [chainMax]ebpf.ProgramID
+	q := progQuery{ifindex: uint32(ifindex), at: uint32(at), programs: uint64(uintptr(unsafe.Pointer(&ids))), count: chainMax}
 	_, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_QUERY, uintptr(unsafe.Pointer(&q)), unsafe.Sizeof(q))
 	runtime.KeepAlive(&ids)
-	if errno != 0 && errno != unix.ENOSPC { // with that, the first ones are there
+	if errno != 0 && errno != unix.ENOSPC { // ENOSPC: there are more than chainMax
 		return nil, fmt.Errorf("look at the TC programs: %w", errno)
 	}
-	return ids[:min(q.count, chainMost)], nil
+	return ids[:min(q.count, chainMax)], nil
 }
 
-// lookAtFilters is lookAt for an interface with classifiers.
+// lookAtFilters is lookAt for the classifiers of an interface.
 func lookAtFilters(a *attachment) (detached, ahead []string, err error) {
 	device := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: a.on.Index}}
 	for _, c := range a.filters {
 		filters, err := netlink.FilterList(device, c.hook)
-		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) { // those: there is no clsact
+		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) { // both mean that there is no clsact
 			return nil, nil, fmt.Errorf("list the filters: %w", err)
 		}
 		there := false
@@ -299,10 +300,10 @@ func lookAtFilters(a *attachment) (detached, ahead []string, err error) {
 	return detached, ahead, nil
 }
 
-// Repair attaches again what was detached from an interface, and goes in front of what
-// was put in front, but not for ever. It returns what it has done, empty for nothing.
-// What can't be attached by XDP any more is received through AF_PACKET sockets meanwhile.
-// What can't be attached at all is Lost then.
+// Repair attaches again what was detached from an interface, and moves failoverd's
+// programs in front of foreign ones, at most moveLimit times in movePeriod. It returns the
+// names of what it attached. While the XDP program can't be attached, AF_PACKET sockets
+// receive. After several failures Lost names what can't be attached.
 func (d *Datapath) Repair(ifindex int) (done []string, err error) {
 	d.attaching.Lock()
 	defer d.attaching.Unlock()
@@ -313,7 +314,7 @@ func (d *Datapath) Repair(ifindex int) (done []string, err error) {
 	lack, err := d.look(a, monotonic(), true)
 	if lack == nil {
 		if err == nil {
-			a.repaired(nil, nil)
+			a.noteRepair(nil, nil)
 		}
 		return nil, err
 	}
@@ -339,7 +340,7 @@ func (d *Datapath) Repair(ifindex int) (done []string, err error) {
 		done = append(done, h.name)
 	}
 	if moved {
-		if time.Since(a.moved) >= moveWithin {
+		if time.Since(a.moved) >= movePeriod {
 			a.moves = 0
 		}
 		a.moves, a.moved = a.moves+1, time.Now()
@@ -358,16 +359,17 @@ func (d *Datapath) Repair(ifindex int) (done []string, err error) {
 		}
 		errs = append(errs, err)
 	}
-	lack, err = d.look(a, monotonic(), true) // from now on it hears
+	lack, err = d.look(a, monotonic(), true) // so that Hearing knows the result
 	err = errors.Join(append(errs, err)...)
-	a.repaired(lack, err)
+	a.noteRepair(lack, err)
 	return done, err
 }
 
-// reattach attaches the program of a hook anew: a link can't be moved, nor used again.
+// reattach attaches the program of a hook with a new link, because a link can neither be
+// moved nor attached again.
 func (d *Datapath) reattach(a *attachment, h hook) error {
 	old := *h.link
-	// Its program can't be attached twice.
+	// A program can't be attached twice to one hook.
 	_ = old.Detach()
 	_ = old.Unpin()
 	var x link.Link
@@ -411,8 +413,8 @@ func (d *Datapath) closeSockets(a *attachment) error {
 	return errors.Join(errs...)
 }
 
-// orphaned reports whether the interface of the socket is gone: another one with its
-// number isn't it.
+// orphaned reports whether the interface of the socket is gone. A new interface with the
+// same index doesn't revive the socket.
 func (s *socket) orphaned() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,7 +2,7 @@
 
 //go:build !kernels
 
-// Most of it needs TCX, which the oldest kernel that is booted for tests hasn't.
+// These tests need TCX, which the oldest kernel that the tests boot doesn't have.
 
 package datapath
 
@@ -24,8 +24,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Whatever is detached is seen, told and attached again, and only that; the links are
-// pinned as before. It is the kernel that is asked.
+// A detached program is noticed, named and attached again. The others stay as they are. The
+// new link is pinned in the place of the old one.
 func TestDetachedIsAttachedAgain(t *testing.T) {
 	for _, mode := range []Mode{ModeGeneric, ModeTC, ModeOff} {
 		t.Run(string(mode), func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestDetachedIsAttachedAgain(t *testing.T) {
 					}
 					var lack *Lack
 					if err := w.attached(); !errors.As(err, &lack) || !slices.Equal(lack.Detached, []string{name}) || lack.InFront != nil {
-						t.Fatalf("%s is detached, and it says %v", name, err)
+						t.Fatalf("%s is detached, and Attached returns %v", name, err)
 					}
 					done, err := w.repair()
 					if err != nil || !slices.Equal(done, []string{name}) {
@@ -80,7 +80,7 @@ func TestDetachedIsAttachedAgain(t *testing.T) {
 				})
 			}
 			if done, err := w.repair(); len(done) != 0 || err != nil {
-				t.Errorf("nothing is wrong, and it repairs %v, %v", done, err)
+				t.Errorf("nothing is wrong, and Repair returns %v, %v", done, err)
 			}
 			pinned := a.pinned
 			if err := w.here.Do(func() error {
@@ -120,8 +120,9 @@ func (w *wire) linkIDs(t *testing.T) (ids []link.ID) {
 	return ids
 }
 
-// A program that somebody puts in front is named, and gone before; one that comes again
-// and again is left there. Another failoverd's is nobody to fight with.
+// Repair moves failoverd's programs in front of a foreign one, and the foreign one is named.
+// One that returns again and again is left in front. Programs of another failoverd don't
+// count as foreign.
 func TestProgramInFront(t *testing.T) {
 	w := newWire(t, ModeTC)
 	a := w.dp.attached[w.ifindex]
@@ -148,30 +149,30 @@ func TestProgramInFront(t *testing.T) {
 		t.Errorf("another failoverd is in front: %v", err)
 	}
 	gone()
-	for n := range moveMost {
+	for n := range moveLimit {
 		_, gone := stranger("cil_from_netdev")
 		var lack *Lack
 		if err := w.attached(); !errors.As(err, &lack) || lack.Left || len(lack.InFront) != 1 || !strings.HasPrefix(lack.InFront[0], "cil_from_netdev (number ") {
-			t.Fatalf("the %d. time: %v", n+1, err)
+			t.Fatalf("round %d: %v", n+1, err)
 		}
 		if done, err := w.repair(); err != nil || !slices.Equal(done, []string{"ingress"}) {
-			t.Fatalf("the %d. time: %v, %v", n+1, done, err)
+			t.Fatalf("round %d: repaired %v, %v", n+1, done, err)
 		}
 		if err := w.attached(); err != nil {
-			t.Errorf("the %d. time, afterwards: %v", n+1, err)
+			t.Errorf("round %d, afterwards: %v", n+1, err)
 		}
 		gone()
 	}
 	_, gone = stranger("cil_from_netdev")
 	defer gone()
 	if done, err := w.repair(); len(done) != 0 || err != nil {
-		t.Errorf("it goes in front for ever: %v, %v", done, err)
+		t.Errorf("still moved to the front: %v, %v", done, err)
 	}
 	var lack *Lack
 	if err := w.attached(); !errors.As(err, &lack) || !lack.Left {
 		t.Errorf("%v", err)
 	}
-	// What is detached is attached all the same.
+	// A detached program is attached again nevertheless.
 	if err := a.fence[1].Detach(); err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +181,7 @@ func TestProgramInFront(t *testing.T) {
 	}
 }
 
-// Classifiers, and the queueing discipline with them, come back too.
+// Repair restores classifiers too, and clsact if it was removed.
 func TestFiltersComeBack(t *testing.T) {
 	w := newWire(t, ModeOff)
 	a := w.dp.attached[w.ifindex]
@@ -231,52 +232,52 @@ func TestFiltersComeBack(t *testing.T) {
 	}
 }
 
-// Whoever asks is told whether the packets arrive, and since when they do again. The fence's
-// programs alone keep no packet from arriving.
-func TestHearing(t *testing.T) {
+// Reception reports whether packets arrive, and since when they do again. Detaching a program
+// that only fences doesn't count.
+func TestReception(t *testing.T) {
 	for _, test := range []struct {
 		mode   Mode
-		detach string // whose absence makes it deaf; empty: none of the programs'
+		detach string // the program without which nothing is received; empty: there is none
 	}{{ModeTC, "ingress"}, {ModeGeneric, "xdp"}, {ModeOff, ""}} {
 		t.Run(string(test.mode), func(t *testing.T) {
 			w := newWire(t, test.mode)
 			hearing := func() vrrp.Instant {
 				t.Helper()
-				looked, since, deaf := w.dp.Hearing(w.ifindex)
-				if deaf {
-					t.Error("deaf")
+				looked, since, detached := w.dp.Reception(w.ifindex)
+				if detached {
+					t.Error("detached")
 				}
 				if since != 0 {
-					t.Errorf("it hears again since %v", since)
+					t.Errorf("attached again at %v, want never", since)
 				}
 				return looked
 			}
 			if hearing() != 0 {
-				t.Error("somebody has looked")
+				t.Error("a look before any was requested")
 			}
-			w.dp.Ask(w.ifindex + 1) // there is no such interface
+			w.dp.RequestLook(w.ifindex + 1) // there is no such interface
 			select {
-			case <-w.dp.Asked():
+			case <-w.dp.LookRequests():
 				t.Error("a look at an interface that isn't attached")
 			default:
 			}
 			before := monotonic()
-			w.dp.Ask(w.ifindex)
-			w.dp.Ask(w.ifindex)
-			<-w.dp.Asked()
+			w.dp.RequestLook(w.ifindex)
+			w.dp.RequestLook(w.ifindex)
+			<-w.dp.LookRequests()
 			if lacks := w.lookAsked(); len(lacks) > 0 || hearing() < before {
 				t.Fatalf("a look finds %v", lacks)
 			}
 			looked := hearing()
 			if lacks := w.lookAsked(); len(lacks) > 0 || hearing() != looked {
-				t.Errorf("nobody has asked for a look: %v", lacks)
+				t.Errorf("a look that nobody requested: %v", lacks)
 			}
 			if err := w.dp.attached[w.ifindex].fence[1].Detach(); err != nil {
 				t.Fatal(err)
 			}
-			w.dp.Ask(w.ifindex)
+			w.dp.RequestLook(w.ifindex)
 			if lacks := w.lookAsked(); len(lacks) != 1 || hearing() == looked {
-				t.Errorf("without the program that looks at what is sent: %v", lacks)
+				t.Errorf("without the egress program: %v", lacks)
 			}
 			for _, h := range w.dp.hooks(w.dp.attached[w.ifindex]) {
 				if h.name == "egress" {
@@ -285,26 +286,26 @@ func TestHearing(t *testing.T) {
 				if err := (*h.link).Detach(); err != nil {
 					t.Fatal(err)
 				}
-				w.dp.Ask(w.ifindex)
+				w.dp.RequestLook(w.ifindex)
 				lacks := w.lookAsked()
-				if _, _, deaf := w.dp.Hearing(w.ifindex); deaf != (h.name == test.detach) {
-					t.Errorf("without %s: deaf %v, %v", h.name, deaf, lacks)
+				if _, _, detached := w.dp.Reception(w.ifindex); detached != (h.name == test.detach) {
+					t.Errorf("without %s: detached %v, %v", h.name, detached, lacks)
 				}
 				before := monotonic()
 				if _, err := w.repair(); err != nil {
 					t.Fatal(err)
 				}
-				looked, since, deaf := w.dp.Hearing(w.ifindex)
-				if deaf || (since >= before) != (h.name == test.detach) || looked < before {
-					t.Errorf("with %s again: looked %v, since %v, deaf %v; it was attached after %v", h.name, looked, since, deaf, before)
+				looked, since, detached := w.dp.Reception(w.ifindex)
+				if detached || (since >= before) != (h.name == test.detach) || looked < before {
+					t.Errorf("with %s again: looked %v, since %v, detached %v; it was attached after %v", h.name, looked, since, detached, before)
 				}
 			}
 		})
 	}
 }
 
-// Programs that can't be attached again are lost: others have taken all places. Attaching
-// the interface anew finds another way to receive.
+// Lost names a program that can't be attached again, because foreign ones have taken all
+// places of the hook. After Detach, Attach finds another path.
 func TestLost(t *testing.T) {
 	w := newWire(t, ModeAuto)
 	if err := w.dp.attached[w.ifindex].fence[0].Detach(); err != nil {
@@ -340,7 +341,7 @@ func TestLost(t *testing.T) {
 			t.Errorf("lost after %d attempts: %s", n, lost)
 		}
 		if _, err := w.repair(); err == nil {
-			t.Fatal("attached beside as many others as there is room for")
+			t.Fatal("attached although the hook is full")
 		}
 	}
 	if lost := w.dp.Lost(w.ifindex); !strings.Contains(lost, "ingress") || !strings.Contains(lost, "can't be attached again") {
@@ -363,6 +364,6 @@ func TestLost(t *testing.T) {
 }
 
 func (w *wire) lookAsked() (all []Lack) {
-	_ = w.here.Do(func() error { all = w.dp.LookAsked(); return nil })
+	_ = w.here.Do(func() error { all = w.dp.LookRequested(); return nil })
 	return all
 }

@@ -27,7 +27,8 @@ func (w *wire) asker(t *testing.T, addresses ...string) *lab.Node {
 	return client
 }
 
-// answered checks who answers for an address: that somebody does may take its time.
+// answered checks which MACs answer for an address. It retries if some are expected, because
+// answers may take a while.
 func answered(t *testing.T, client *lab.Node, what, address string, want ...string) {
 	t.Helper()
 	slices.Sort(want)
@@ -47,8 +48,8 @@ func answered(t *testing.T, client *lab.Node, what, address string, want ...stri
 	}
 }
 
-// An owner answers for its addresses as any host does, whatever became of failoverd,
-// unless its lease has ended and another router is heard to be Active.
+// An owner answers for its addresses like any host, even without failoverd. It stops only
+// if its lease has ended and another router is known to be Active.
 func TestFenceOwner(t *testing.T) {
 	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
 		t.Run(f.String(), func(t *testing.T) {
@@ -99,7 +100,7 @@ func TestFenceOwner(t *testing.T) {
 			w.lease(k).Answer(1)
 			answered(t, client, "the lease has ended", address)
 
-			// What others would learn from doesn't leave, and advertisements by their own lease.
+			// Announcements don't leave, and advertisements leave only by their own lease.
 			var out *transmit.Conn
 			if err := w.here.Do(func() (err error) { out, err = transmit.Open(w.ifindex); return err }); err != nil {
 				t.Fatal(err)
@@ -114,7 +115,7 @@ func TestFenceOwner(t *testing.T) {
 				t.Fatal(err)
 			}
 			out.Queue(frame)
-			out.Flush(func(int, error) {}) // it may be told that it was dropped
+			out.Flush(func(int, error) {}) // the kernel may report that it was dropped
 			a := packet.Advertisement{Version: 3, VRID: 51, Priority: 255, Interval: time.Second, Addresses: list(address)}
 			if frame, err = packet.AppendAdvertisementFrame(nil, packet.MAC{2, 0, 0, 0, 0, 0x0b}, list(address)[0], &a, packet.ChecksumRFC9568); err != nil {
 				t.Fatal(err)
@@ -136,7 +137,8 @@ func TestFenceOwner(t *testing.T) {
 			}); err != nil {
 				t.Error(err)
 			}
-			// Before the other one was heard, and while the lease lasted, it has answered.
+			// Announcements don't count: the host has answered before the other router was
+			// Active, and while the lease lasted.
 			if slices.Contains(seen, "an advertisement without a lease") {
 				t.Errorf("it has sent %s", strings.Join(seen, ", "))
 			}
@@ -148,8 +150,8 @@ func TestFenceOwner(t *testing.T) {
 	}
 }
 
-// Another interface in the same network doesn't answer for the addresses, whether the
-// lease lasts or not, until it is to be left alone again.
+// A sibling doesn't answer for the addresses, whether the lease lasts or not, until
+// SetSibling ends the fencing.
 func TestBeside(t *testing.T) {
 	w := newWire(t, ModeOff)
 	client := w.asker(t, "192.0.2.9/24")
@@ -171,7 +173,7 @@ func TestBeside(t *testing.T) {
 	k := packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 51}
 	set := func(addresses map[packet.Key][]netip.Addr) {
 		t.Helper()
-		if err := w.here.Do(func() error { return w.dp.SetBeside(eth1, addresses) }); err != nil {
+		if err := w.here.Do(func() error { return w.dp.SetSibling(eth1, addresses) }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -183,7 +185,7 @@ func TestBeside(t *testing.T) {
 		w.lease(k).Answer(monotonic().Add(time.Hour))
 	}
 	router()
-	answered(t, client, "not told yet", "192.0.2.1", "00:00:5e:00:01:33", mac)
+	answered(t, client, "before SetSibling", "192.0.2.1", "00:00:5e:00:01:33", mac)
 	set(map[packet.Key][]netip.Addr{k: list("192.0.2.1")})
 	answered(t, client, "Active", "192.0.2.1", "00:00:5e:00:01:33")
 	answered(t, client, "its own address", "192.0.2.5", first, mac)
@@ -196,7 +198,7 @@ func TestBeside(t *testing.T) {
 	router()
 	set(map[packet.Key][]netip.Addr{k: list("192.0.2.1")})
 	answered(t, client, "it is back", "192.0.2.1", "00:00:5e:00:01:33")
-	// A router of its own is attached in place of that.
+	// A router at the sibling itself replaces this attachment.
 	if err := w.here.Do(func() error {
 		if _, err := w.dp.Attach(eth1, ModeTC, false); err != nil {
 			return err
@@ -212,14 +214,14 @@ func TestBeside(t *testing.T) {
 	set(map[packet.Key][]netip.Addr{k: list("192.0.2.1")})
 	answered(t, client, "that router is gone", "192.0.2.1", "00:00:5e:00:01:33")
 	set(nil)
-	answered(t, client, "to be left alone", "192.0.2.1", "00:00:5e:00:01:33", mac)
-	if _, still := w.dp.attached[eth1.Index]; still || len(w.dp.Beside()) != 0 {
-		t.Errorf("something stays at eth1: %v", w.dp.Beside())
+	answered(t, client, "fencing has ended", "192.0.2.1", "00:00:5e:00:01:33", mac)
+	if _, still := w.dp.attached[eth1.Index]; still || len(w.dp.Siblings()) != 0 {
+		t.Errorf("something is left at eth1: %v", w.dp.Siblings())
 	}
 }
 
-// Nothing leaves from the virtual MAC of a router that isn't Active, whatever it is and
-// whoever sends it: a switch would send there what is for the Active.
+// No frame leaves from the virtual MAC of a router that isn't Active, whichever program sends
+// it. It would make switches send frames for the Active to this host.
 func TestNothingLeavesFromABackupsMAC(t *testing.T) {
 	w := newWire(t, ModeOff)
 	capture, err := w.lan.Capture()
@@ -233,8 +235,8 @@ func TestNothingLeavesFromABackupsMAC(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = out.Close() })
 	sent := byte(0)
-	// leaves sends a question that names no address of the router, and one from another
-	// MAC behind it.
+	// leaves reports whether an ARP probe from the MAC leaves. The probe names no address of
+	// the router. A second probe from another MAC always leaves.
 	leaves := func(mac packet.MAC) (left bool) {
 		t.Helper()
 		seen := false
@@ -245,7 +247,7 @@ func TestNothingLeavesFromABackupsMAC(t *testing.T) {
 				t.Fatal(err)
 			}
 			out.Queue(frame)
-			out.Flush(func(int, error) {}) // it may be told that it was dropped
+			out.Flush(func(int, error) {}) // the kernel may report that it was dropped
 		}
 		if _, err := capture.Wait(t.Context(), 0, func(f lab.Frame) bool {
 			asks := func(n byte) bool {

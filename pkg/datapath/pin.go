@@ -19,36 +19,35 @@ import (
 	"github.com/failoverd/failoverd/pkg/flock"
 )
 
-// mountedMark is a directory that says that the file system was mounted for us.
+// mountedMark is a directory. It marks that failoverd mounted the BPF file system.
 const mountedMark = "mounted"
 
-// pins is a directory of a BPF file system with everything that this process
-// has pinned:
+// pins is the directory of a BPF file system in which this process pins its objects:
 //
 //	progs/failover_vrrp
 //	maps/failover_count …
 //	links/<interface>/xdp or receive, ingress, egress
 //
-// A lock on the directory tells a living process from a dead one.
+// A process locks its directory, so a directory without a lock belongs to a dead process.
 type pins struct {
 	dir      string
 	lock     *os.File
-	mounted  string // where the file system was mounted for us
+	mounted  string // the mount point, if failoverd mounted the BPF file system
 	leftover map[int]link.Link
 }
 
-// openPins takes the directory into possession and removes what a killed run
-// left in it, except the links to interfaces that are to be adopted. If another
-// process holds it, a directory beside it is used.
+// openPins locks the directory and removes what a killed run left in it, except the links
+// of the interfaces to adopt. If another process holds the directory, openPins uses the
+// fallback: a directory with the PID appended to the name.
 func openPins(dir string, adopt []int) (*pins, error) {
 	mounted, err := ensureBPFFS(filepath.Dir(dir))
 	if err != nil {
 		return nil, err
 	}
 	p := &pins{dir: dir, mounted: mounted, leftover: make(map[int]link.Link)}
-	// Those that had to use a directory beside it can't be adopted: what they
-	// left would keep the interfaces' hooks taken.
-	if _, err := cleanBeside(dir); err != nil {
+	// Links in the fallback directories of killed runs aren't adopted. They are removed
+	// first, because they would keep the interfaces' hooks occupied.
+	if _, err := cleanFallbacks(dir); err != nil {
 		return nil, err
 	}
 	p.lock, err = lockDir(p.dir, true)
@@ -59,7 +58,7 @@ func openPins(dir string, adopt []int) (*pins, error) {
 	if err != nil {
 		return nil, errors.Join(err, p.unmount())
 	}
-	if err := p.keep(adopt); err != nil {
+	if err := p.keepLinks(adopt); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	if wasMounted(p.dir) {
@@ -76,15 +75,14 @@ func openPins(dir string, adopt []int) (*pins, error) {
 	return p, nil
 }
 
-// wasMounted reports whether the run that left the directory behind has mounted
-// the file system.
+// wasMounted reports whether the run that left the directory mounted the BPF file system.
 func wasMounted(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, mountedMark))
 	return err == nil
 }
 
-// ensureBPFFS mounts a BPF file system where there is none, as bpftool does,
-// and returns where if it did.
+// ensureBPFFS mounts a BPF file system on dir if there is none, as bpftool does. It
+// returns the mount point if it mounted one.
 func ensureBPFFS(dir string) (mounted string, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
@@ -99,13 +97,14 @@ func ensureBPFFS(dir string) (mounted string, err error) {
 	return dir, nil
 }
 
-// Everybody may make directories in a BPF file system, unless it was mounted with
-// another mode. So one may be there, or a symbolic link, that is somebody else's.
-const madeAgain = 100
+// lockTries limits how often lockDir removes what another user has put in its place.
+const lockTries = 100
 
-// lockDir opens and locks a directory, which it makes if asked to, in place of what
-// somebody without rights has put there. The error is flock.ErrHeld if a living process
-// has it; without create, somebody else's is an fs.ErrNotExist.
+// lockDir opens and locks a directory. With create it makes a missing directory. By
+// default every user may make directories and symbolic links in a BPF file system, so with
+// create it also replaces one of an unprivileged user. It returns flock.ErrHeld if a living
+// process has locked the directory. Without create it returns fs.ErrNotExist for a
+// directory of an unprivileged user.
 func lockDir(dir string, create bool) (*os.File, error) {
 	for tries := 0; ; tries++ {
 		made := false
@@ -117,13 +116,13 @@ func lockDir(dir string, create bool) (*os.File, error) {
 		}
 		switch own, err := isOwn(dir); {
 		case err == nil && own:
-		case err == nil && create && tries < madeAgain:
+		case err == nil && create && tries < lockTries:
 			if err := os.RemoveAll(dir); err != nil {
 				return nil, err
 			}
 			continue
 		case err == nil:
-			return nil, fmt.Errorf("%s is neither root's nor this user's: %w", dir, fs.ErrNotExist)
+			return nil, fmt.Errorf("%s belongs neither to root nor to this user: %w", dir, fs.ErrNotExist)
 		case create && errors.Is(err, fs.ErrNotExist):
 			continue // its owner has just removed it
 		default:
@@ -158,7 +157,8 @@ func lockDir(dir string, create bool) (*os.File, error) {
 	}
 }
 
-// isOwn reports whether a path is a directory of root's or of this process's user.
+// isOwn reports whether a path is a directory that belongs to root or to this process's
+// user.
 func isOwn(path string) (bool, error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
@@ -167,8 +167,8 @@ func isOwn(path string) (bool, error) {
 	return st.Mode&unix.S_IFMT == unix.S_IFDIR && (st.Uid == 0 || int(st.Uid) == os.Geteuid()), nil
 }
 
-// keep opens the links to the interfaces that are to be adopted.
-func (p *pins) keep(adopt []int) error {
+// keepLinks opens the links of the interfaces to adopt, and unpins them.
+func (p *pins) keepLinks(adopt []int) error {
 	paths, err := filepath.Glob(filepath.Join(p.dir, "links", "*", "xdp"))
 	if err != nil {
 		return err
@@ -197,7 +197,7 @@ func (p *pins) keep(adopt []int) error {
 	return nil
 }
 
-// takeLeftover hands over the link to an interface that a killed run left.
+// takeLeftover returns the link that a killed run left on an interface. The caller owns it.
 func (p *pins) takeLeftover(ifindex int) (link.Link, bool) {
 	l, ok := p.leftover[ifindex]
 	delete(p.leftover, ifindex)
@@ -223,7 +223,7 @@ func (p *pins) pin(o *bpf.VrrpObjects, f *fence) error {
 		"maps/" + bpf.VrrpMapFailoverLast:   o.FailoverLast,
 		"maps/" + bpf.VrrpMapFailoverRing:   o.FailoverRing,
 		"maps/" + bpf.VrrpMapFailoverSealed: o.FailoverSealed,
-		// FailoverKeys never is: who reads it can sign.
+		// FailoverKeys is never pinned: a reader of it could sign advertisements.
 		"maps/" + bpf.VrrpMapFailoverProven: o.FailoverProven,
 	}
 	if f != nil {
@@ -242,7 +242,7 @@ func (p *pins) pin(o *bpf.VrrpObjects, f *fence) error {
 	return nil
 }
 
-// pinLink pins one of an interface's links and returns their directory.
+// pinLink pins a link of an interface and returns the directory of the pin.
 func (p *pins) pinLink(l link.Link, ifname, name string) (string, error) {
 	dir := filepath.Join(p.dir, "links", ifname)
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -254,10 +254,12 @@ func (p *pins) pinLink(l link.Link, ifname, name string) (string, error) {
 	return dir, nil
 }
 
-// classifiersMark is a directory beside an interface's links that says that it
-// has our filters, which can't be pinned.
+// classifiersMark is a directory next to an interface's links. It marks that the interface
+// has failoverd's filters, which can't be pinned.
 const classifiersMark = "classifiers"
 
+// markClassifiers marks that an interface has filters, and returns the interface's
+// directory.
 func (p *pins) markClassifiers(ifname string) (string, error) {
 	dir := filepath.Join(p.dir, "links", ifname)
 	if err := os.MkdirAll(filepath.Join(dir, classifiersMark), 0o700); err != nil {
@@ -266,8 +268,8 @@ func (p *pins) markClassifiers(ifname string) (string, error) {
 	return dir, nil
 }
 
-// removeClassifiers removes the filters from the interface whose directory it
-// is, if it is still there, and the mark.
+// removeClassifiers removes the filters from the interface that the directory is named
+// after, if the interface still exists, and then the mark.
 func removeClassifiers(dir string) error {
 	name := strings.ReplaceAll(filepath.Base(dir), ":", ".")
 	if device, err := netlink.LinkByName(name); err == nil {
@@ -280,7 +282,8 @@ func removeClassifiers(dir string) error {
 
 func (p *pins) removeLink(dir string) error { return os.Remove(dir) }
 
-// close removes everything, and the directory.
+// close removes all pins and the directory, and unmounts the BPF file system if failoverd
+// mounted it.
 func (p *pins) close() error {
 	var errs []error
 	for _, l := range p.leftover {
@@ -299,21 +302,21 @@ func (p *pins) unmount() error {
 }
 
 func unmount(dir string) error {
-	// What somebody else has pinned there would go with it. maps.debug and
-	// progs.debug are the kernel's own.
+	// Unmounting would remove the pins of other programs too. maps.debug and
+	// progs.debug are the kernel's.
 	entries, err := os.ReadDir(dir)
 	if err != nil || slices.ContainsFunc(entries, func(e os.DirEntry) bool { return filepath.Ext(e.Name()) != ".debug" }) {
 		return err
 	}
 	err = unix.Unmount(dir, 0)
 	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EINVAL) {
-		return nil // somebody else uses it by now
+		return nil // another process uses it, or has unmounted it
 	}
 	return err
 }
 
-// removeAll removes all that a directory holds and returns the paths of the
-// pins. A link whose pin is removed detaches.
+// removeAll removes the content of a directory and returns the paths of the removed pins.
+// Removing the pin of a link detaches it.
 func removeAll(dir string) (removed []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -344,16 +347,16 @@ func removeAll(dir string) (removed []string, err error) {
 	return removed, nil
 }
 
-// Cleanup removes what killed runs left pinned in dir and beside it, and
-// returns a line for each pin. What a living process holds is not touched.
+// Cleanup removes what killed runs left pinned in dir and in the fallback directories, and
+// returns a line for each pin. It doesn't touch the directory of a living process.
 func Cleanup(dir string) (removed []string, err error) {
-	beside, err := cleanBeside(dir)
+	fallbacks, err := cleanFallbacks(dir)
 	own, ownErr := clean(dir, dir)
-	return append(own, beside...), errors.Join(err, ownErr)
+	return append(own, fallbacks...), errors.Join(err, ownErr)
 }
 
-// cleanBeside removes what killed runs left in the directories beside dir.
-func cleanBeside(dir string) (removed []string, err error) {
+// cleanFallbacks removes what killed runs left in the fallback directories of dir.
+func cleanFallbacks(dir string) (removed []string, err error) {
 	dirs, err := filepath.Glob(dir + "-[0-9]*")
 	if err != nil {
 		return nil, err
@@ -361,7 +364,7 @@ func cleanBeside(dir string) (removed []string, err error) {
 	return clean(dir, dirs...)
 }
 
-// clean removes the directories that no living process holds.
+// clean removes the given directories, except those that a living process has locked.
 func clean(dir string, dirs ...string) (removed []string, err error) {
 	var errs []error
 	for _, d := range dirs {

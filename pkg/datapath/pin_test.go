@@ -12,8 +12,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/flock"
 )
 
-// What a user without rights has put where the pins belong keeps nobody from pinning,
-// and nothing is removed where a link of that user leads.
+// A directory or symbolic link that an unprivileged user has put in place of the pins' directory
+// doesn't prevent pinning. The target of the symbolic link isn't touched.
 func TestStrangersDirectory(t *testing.T) {
 	const stranger = 65534
 	precious := t.TempDir()

@@ -11,26 +11,26 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Record is one received advertisement. It and its slices are valid only
-// during the call that hands it over.
+// Record is one received advertisement. The record and its slices are valid only during
+// the callback of Drain.
 type Record struct {
 	ReceivedAt    vrrp.Instant
 	Key           packet.Key
 	Datagram      packet.Datagram
 	Advertisement packet.Advertisement
 	Checksum      packet.Checksum
-	// Err is the packet.Reason for which it would be refused. Only watched
-	// interfaces deliver such records; of the Advertisement nothing is valid
-	// then.
+	// Err is the packet.Reason to refuse the advertisement. Only watched interfaces
+	// deliver such records. The Advertisement isn't valid then.
 	Err error
-	// Signature is the same for advertisements that are the same, from the same
-	// sender, for Ear.Expect; 0 where that isn't possible.
+	// Signature is a hash of the sender and the message, for ReceiveState.SetExpected. Identical
+	// advertisements from one sender have the same signature. It is 0 if the kernel
+	// computed none.
 	Signature uint64
 }
 
-// Drain calls f for each advertisement received before it was called, in the
-// order of reception on each interface, and never waits. If more have come
-// meanwhile, the next Wait returns at once.
+// Drain calls f for each advertisement that was received before the call, in the order of
+// reception on each interface. It never blocks. If more have come meanwhile, the next Wait
+// returns at once.
 func (d *Datapath) Drain(f func(*Record)) {
 	more := false
 	d.deliver = f
@@ -54,15 +54,16 @@ func (d *Datapath) Drain(f func(*Record)) {
 	}
 }
 
-// drainSample is what the ring calls for each record.
+// drainSample handles one record of a ring.
 func (d *Datapath) drainSample(sample []byte) {
 	if d.fromKernel(sample) {
 		d.deliver(&d.record)
 	}
 }
 
-// fromKernel makes d.record of what the XDP program delivered. Everything is
-// checked again: the kernel's verdict is a shield, not the trust boundary.
+// fromKernel fills d.record from a sample that a receiving program delivered, and reports
+// whether to hand it over. It checks everything again, because the kernel's verdict saves
+// work but isn't the trust boundary.
 func (d *Datapath) fromKernel(sample []byte) bool {
 	const size = int(unsafe.Sizeof(bpf.VrrpFailoverRecord{}))
 	if len(sample) < size {
@@ -86,15 +87,15 @@ func (d *Datapath) fromKernel(sample []byte) bool {
 	}
 	err := d.decode(int(k.Ifindex), f, d.watches(int(k.Ifindex)))
 	if err == nil && k.Reason != bpf.VrrpFailoverReasonREASON_none {
-		// It was refused for what the kernel knows of the Virtual Router.
+		// The kernel refused it because of the Virtual Router's configuration.
 		err = packet.Reason(k.Reason)
 	}
 	r.Err = err
-	return (err == nil || d.watches(r.Key.Ifindex)) && d.authentic()
+	return (err == nil || d.watches(r.Key.Ifindex)) && d.verify()
 }
 
-// fromSocket makes d.record of a frame, applying to it all that the XDP
-// program does.
+// fromSocket fills d.record from a frame that a socket received, and reports whether to
+// hand it over. It applies the same checks as the XDP program.
 func (d *Datapath) fromSocket(s *socket, frame []byte, at vrrp.Instant) bool {
 	r := &d.record
 	r.ReceivedAt, r.Signature = at, 0
@@ -106,27 +107,28 @@ func (d *Datapath) fromSocket(s *socket, frame []byte, at vrrp.Instant) bool {
 	}
 	err = d.decode(s.ifindex, packet.FamilyOf(r.Datagram.Destination), s.watch)
 	if err == nil {
-		err = d.admit()
+		err = d.checkRouter()
 	}
 	r.Err = err
 	switch {
 	case err == nil:
 	case s.watch && errors.Is(err, packet.ErrVRID):
-		r.Err = nil // there is no router to refuse it
+		r.Err = nil // a watched interface needs no Virtual Router
 	case s.watch:
 		d.refuse(err)
 	default:
 		d.refuse(err)
 		return false
 	}
-	if !d.authentic() {
+	if !d.verify() {
 		return false
 	}
 	d.Count(packet.ReasonDelivered)
 	return true
 }
 
-// decode reads the message of d.record.
+// decode decodes the message of d.record, and checks what doesn't depend on the version
+// or the state of the Virtual Router.
 func (d *Datapath) decode(ifindex int, f packet.Family, watch bool) error {
 	r := &d.record
 	r.Key = packet.Key{Ifindex: ifindex, Family: f}
@@ -137,20 +139,20 @@ func (d *Datapath) decode(ifindex int, f packet.Family, watch bool) error {
 	e, known := d.routers[r.Key]
 	d.mu.RUnlock()
 	if r.Datagram.Header != nil && !watch && (!known || !e.Tolerate.AuthHeader) {
-		return packet.ErrNotVRRP // of the Authentication Header's users VRRP is the least
+		return packet.ErrNotVRRP // most users of the Authentication Header aren't VRRP
 	}
 	hops := packet.OnLink()
 	if r.Datagram.Unicast() {
 		known = known && r.Datagram.Destination == e.Source
 		if !known && !watch {
-			return packet.ErrNotVRRP // to somebody else, or to another program of this host
+			return packet.ErrNotVRRP // for another host, or for another program of this host
 		}
 		hops.Min = 0
 	}
-	tolerate := packet.Tolerance{AuthHeader: watch, AuthTrailer: true} // what others authenticate is no fault of theirs
+	tolerate := packet.Tolerance{AuthHeader: watch, AuthTrailer: true} // other Virtual Routers may use authentication
 	if known {
 		var err error
-		if hops, err = e.way(&r.Datagram, hops); err != nil {
+		if hops, err = e.checkPeer(&r.Datagram, hops); err != nil {
 			return err
 		}
 		tolerate = e.Tolerate
@@ -160,9 +162,9 @@ func (d *Datapath) decode(ifindex int, f packet.Family, watch bool) error {
 	return err
 }
 
-// way checks whether a datagram came the way that the Virtual Router's
-// advertisements come: by the group, or from a peer, whose limits it returns.
-func (r *Router) way(d *packet.Datagram, hops packet.Hops) (packet.Hops, error) {
+// checkPeer checks that a datagram was sent to the group, or to a unicast router by one of
+// its peers. For a peer it returns the limits of the hops.
+func (r *Router) checkPeer(d *packet.Datagram, hops packet.Hops) (packet.Hops, error) {
 	switch {
 	case r.unicast() != d.Unicast():
 		return hops, packet.ErrCast
@@ -178,8 +180,8 @@ func (r *Router) way(d *packet.Datagram, hops packet.Hops) (packet.Hops, error) 
 	return hops, nil
 }
 
-// admit checks d.record against the Virtual Router that it is for.
-func (d *Datapath) admit() error {
+// checkRouter checks d.record against the Virtual Router that it is for.
+func (d *Datapath) checkRouter() error {
 	r := &d.record
 	d.mu.RLock()
 	e, known := d.routers[r.Key]
@@ -197,9 +199,9 @@ func (d *Datapath) admit() error {
 	return nil
 }
 
-// authentic asks the Virtual Router's Verifier about d.record, unless it is
-// refused already, and counts what that refuses.
-func (d *Datapath) authentic() bool {
+// verify reports whether the Virtual Router's Verifier accepts d.record, and counts a
+// refusal. It accepts a record that has been refused already, and one without a Verifier.
+func (d *Datapath) verify() bool {
 	r := &d.record
 	d.mu.RLock()
 	e := d.routers[r.Key]
@@ -214,7 +216,7 @@ func (d *Datapath) authentic() bool {
 	return true
 }
 
-// refuse counts an error of d.record and keeps what it was about.
+// refuse counts the reason to refuse d.record, and stores the packet for LastDiscard.
 func (d *Datapath) refuse(err error) {
 	var reason packet.Reason
 	if !errors.As(err, &reason) || reason == packet.ErrNotVRRP {

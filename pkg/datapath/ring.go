@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ring reads a BPF ring buffer without system calls: the kernel's
-// Documentation/bpf/ringbuf.rst describes its memory. The ringbuf package of
-// cilium/ebpf asks epoll before each read, which would cost the loop a system
-// call for every deadline.
+// ring reads a BPF ring buffer without system calls. The kernel's
+// Documentation/bpf/ringbuf.rst describes the layout. The ringbuf package of cilium/ebpf
+// calls epoll before each read, which would cost the event loop a system call for every
+// deadline.
 type ring struct {
 	consumerPage []byte
 	producerPage []byte
@@ -27,9 +27,9 @@ type ring struct {
 }
 
 const (
-	ringBusy    = 1 << 31 // the record is being written
+	ringBusy    = 1 << 31 // the record isn't complete yet
 	ringDiscard = 1 << 30
-	ringHeader  = 8
+	ringHeader  = 8 // octets in front of each record
 )
 
 func openRing(m *ebpf.Map) (*ring, error) {
@@ -53,18 +53,18 @@ func openRing(m *ebpf.Map) (*ring, error) {
 	}, nil
 }
 
-// drain calls f for each record there is, and reports whether there are more
-// by the end. The sample is valid during the call.
+// drain calls f for each record that is in the ring when it is called. It reports whether
+// more have come meanwhile. The sample is valid only during the call of f.
 func (r *ring) drain(f func(sample []byte)) (more bool) {
 	at := atomic.LoadUint64(r.consumer)
-	// What is written meanwhile is for the next time: a flood must not keep
-	// the loop from its deadlines. Who writes wakes us once we have caught up.
+	// Records that come meanwhile are left for the next call, so that a flood can't
+	// keep the event loop from its deadlines.
 	end := atomic.LoadUint64(r.producer)
 	for at != end {
 		start := at & r.mask
 		length := atomic.LoadUint32((*uint32)(unsafe.Pointer(&r.data[start])))
 		if length&ringBusy != 0 {
-			return false // its commit wakes us again, because we have caught up
+			return false // its commit wakes the event loop, because the ring is drained up to here
 		}
 		size := uint64(length &^ (ringBusy | ringDiscard))
 		if length&ringDiscard == 0 {

@@ -34,8 +34,8 @@ type socket struct {
 	control []byte
 	vector  unix.Iovec
 	header  unix.Msghdr
-	// emptied is when the socket was last found empty: what it holds now
-	// came later.
+	// emptied is when the socket was last found empty. Everything in it now was
+	// received later.
 	emptied vrrp.Instant
 	dropped atomic.Uint64
 }
@@ -45,7 +45,8 @@ func openSocket(ifindex int, f packet.Family, watch bool) (*socket, error) {
 	if f == packet.IPv6 {
 		etherType = unix.ETH_P_IPV6
 	}
-	// Protocol 0 receives nothing until it is bound: by then the filter is on.
+	// A socket with protocol 0 receives nothing. bind sets the protocol when the filter
+	// is in place.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("packet socket: %w", err)
@@ -78,9 +79,10 @@ func (s *socket) prepare(f packet.Family, etherType uint16) error {
 	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer); err != nil {
 		return fmt.Errorf("receive buffer: %w", err)
 	}
-	// Who asks for one protocol only comes behind the macvlans on top of the interface: one
-	// that is up takes frames from its own MAC away, which are those of another Active.
-	// Without the option, from Linux 4.20 on, the filter has the work with what is sent.
+	// A socket for a single protocol receives after the macvlans on top of the interface.
+	// A macvlan takes away frames whose source is its own MAC, and another Active sends
+	// from that MAC. So the socket is bound to all protocols. PACKET_IGNORE_OUTGOING
+	// exists since Linux 4.20; without it the filter drops outgoing frames.
 	_ = unix.SetsockoptInt(s.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
 	if err := unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: s.ifindex}); err != nil {
 		return fmt.Errorf("bind packet socket to interface %d: %w", s.ifindex, err)
@@ -88,9 +90,10 @@ func (s *socket) prepare(f packet.Family, etherType uint16) error {
 	return nil
 }
 
-// vrrpFilter accepts what may be VRRP, to whomever it goes. A frame of a VLAN comes here
-// too, with its tag beside it, and another time without one, if there is a VLAN device: as
-// that one's. VLAN 0 is none.
+// vrrpFilter accepts frames that may be VRRP, whatever their destination address. A socket
+// on an interface also receives the frames of its VLANs: with the tag in the metadata, and
+// once more without a tag if a VLAN device exists, with that device's index. The filter
+// rejects both. It accepts VLAN 0, which only carries a priority.
 func vrrpFilter(f packet.Family, etherType uint16, ifindex int) []unix.SockFilter {
 	const (
 		adPacketType = 0xfffff000 + 4  // SKF_AD_OFF + SKF_AD_PKTTYPE
@@ -129,14 +132,14 @@ func vrrpFilter(f packet.Family, etherType uint16, ifindex int) []unix.SockFilte
 	}
 	if f == packet.IPv6 {
 		filter = append(filter,
-			within(6), // a fragment's header says what it is a fragment of
+			within(6), // in a fragment the protocol is in the fragment header
 			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 44, Jf: 1},
 			within(40),
 			must(packet.ProtocolVRRP),
 		)
 	} else {
 		filter = append(filter,
-			within(9), // an Authentication Header says what it is around
+			within(9), // behind an Authentication Header the protocol is in that header
 			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: packet.ProtocolAH, Jf: 1},
 			within(20),
 			must(packet.ProtocolVRRP),
@@ -155,9 +158,9 @@ func vrrpFilter(f packet.Family, etherType uint16, ifindex int) []unix.SockFilte
 	return filter
 }
 
-// drain calls f for each frame there is, and reports whether there may be more
-// by the end: it stops at the first that came after it was called, so that a
-// flood doesn't keep the loop from its deadlines.
+// drain calls f for each frame in the socket, and reports whether there may be more. It
+// stops after the first frame that was received after the call, so that a flood can't keep
+// the event loop from its deadlines.
 func (s *socket) drain(f func(frame []byte, at vrrp.Instant)) (more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,7 +171,8 @@ func (s *socket) drain(f func(frame []byte, at vrrp.Instant)) (more bool) {
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
-			// Empty; or the interface went down, which others notice.
+			// The socket is empty, or the interface went down, which the link monitor
+			// reports.
 			if errors.Is(err, unix.EAGAIN) {
 				s.emptied = before
 				return false
@@ -187,7 +191,7 @@ func (s *socket) drain(f func(frame []byte, at vrrp.Instant)) (more bool) {
 // tagLen is the length of a VLAN tag.
 const tagLen = 4
 
-// untagged takes a tag out of a frame that the filter has let pass with one.
+// untagged removes the tag of VLAN 0 from a frame that has one.
 func untagged(frame []byte) []byte {
 	if len(frame) < 14+tagLen {
 		return frame
@@ -210,11 +214,11 @@ func (s *socket) receive() (n int, control []byte, err error) {
 	return int(got), s.control[:s.header.Controllen], nil
 }
 
-// receivedAt converts the kernel's receive time, which is of the real-time
-// clock, to the monotonic one. That clock may be set at any moment, so the
-// result is held between the two moments that are certain.
+// receivedAt converts the kernel's receive time from CLOCK_REALTIME to CLOCK_MONOTONIC.
+// CLOCK_REALTIME may be set at any moment, so the result is limited to the range that is
+// certain: from s.emptied to now.
 func (s *socket) receivedAt(control []byte) vrrp.Instant {
-	// In this order: if the process is interrupted in between, the packet
+	// CLOCK_REALTIME is read first. If the process is interrupted in between, the packet
 	// seems younger than it is, which can't cause a false failover.
 	var real unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_REALTIME, &real)
@@ -237,13 +241,14 @@ func (s *socket) receivedAt(control []byte) vrrp.Instant {
 	return now
 }
 
-// lost returns how many frames did not fit the socket's buffer.
+// lost returns the number of frames that the kernel dropped because the socket's buffer
+// was full.
 func (s *socket) lost() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fd >= 0 {
 		if st, err := unix.GetsockoptTpacketStats(s.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
-			s.dropped.Add(uint64(st.Drops)) // reading resets it
+			s.dropped.Add(uint64(st.Drops)) // reading resets the kernel's counter
 		}
 	}
 	return s.dropped.Load()
@@ -254,7 +259,7 @@ func (s *socket) close() error {
 	fd := s.fd
 	s.fd = -1
 	s.mu.Unlock()
-	return unix.Close(fd) // it may take its time, and Drain must not wait
+	return unix.Close(fd) // without s.mu, because close may be slow and Drain must not wait for it
 }
 
 // monotonic reads CLOCK_MONOTONIC, the clock of bpf_ktime_get_ns.

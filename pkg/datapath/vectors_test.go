@@ -32,15 +32,15 @@ const (
 	xdpPass = 2
 )
 
-// vectors is what the checklist, section 8, says of each of its frames: the
-// counters it raises, and what the XDP program does with it. The state machine
-// is Backup unless it is to be Active.
+// vectors has what section 8 of the checklist requires for each of its frames: the counters
+// that it raises, and the verdict of the XDP program. The state machine is Backup, or Active
+// if active is set.
 var vectors = []struct {
 	id       string
 	counters string
 	verdict  uint32
 	active   bool
-	check    func(*testing.T, *receiver) // of the state machine afterwards
+	check    func(*testing.T, *receiver) // checks the state machine afterwards
 }{
 	{id: "V01", counters: "advertisement_rcvd", verdict: xdpPass, check: downIn(52, 3609375*time.Microsecond)},
 	{id: "V02", counters: "advertisement_rcvd", verdict: xdpPass, check: downIn(53, 3609375*time.Microsecond)},
@@ -103,7 +103,7 @@ func TestVectors(t *testing.T) {
 						}
 						r.drain()
 					} else {
-						before[packet.ErrTTL]++ // the frame that is sent behind it
+						before[packet.ErrTTL]++ // by the frame that is sent after it
 						w.send(t, r, frames[v.id], v.counters == "ip_ttl_errors", frames["V12"])
 					}
 					if diff := cmp.Diff(v.counters, raised(before, r.dp.Counters())); diff != "" {
@@ -142,11 +142,11 @@ func readFrames(t testing.TB, path string) map[string][]byte {
 	return frames
 }
 
-// wire is a Datapath, and for the modes that attach it a cable to it.
+// wire is a Datapath on a host, connected to another host if a mode attaches it.
 type wire struct {
 	dp      *Datapath
 	lab     *lab.Lab
-	lan     *lab.LAN // of the modes that attach it
+	lan     *lab.LAN // nil if nothing is attached
 	here    *lab.Node
 	ifindex int
 	conn    *transmit.Conn
@@ -159,7 +159,7 @@ func newWire(t testing.TB, mode Mode) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Program.Run pretends that frames come from the loopback.
+	// With Program.Run, frames seem to come from the loopback interface.
 	w := &wire{lab: l, here: here, ifindex: 1}
 	if mode != "" {
 		there, err := l.Node("there")
@@ -206,7 +206,7 @@ func newWire(t testing.TB, mode Mode) *wire {
 	return w
 }
 
-// addressee gives a node's interface the MAC that the vectors to a host have.
+// addressee gives a node's interface the MAC to which the unicast vectors are sent.
 func addressee(t testing.TB, n *lab.Node) {
 	t.Helper()
 	l, err := n.Netlink().LinkByName("eth0")
@@ -227,7 +227,7 @@ func index(t testing.TB, n *lab.Node) int {
 	return l.Attrs().Index
 }
 
-// receiver is the receiver under test of the checklist.
+// receiver is the receiver that the checklist's vectors are written for.
 type receiver struct {
 	dp       *Datapath
 	machines map[packet.Key]*vrrp.Router
@@ -237,7 +237,7 @@ type receiver struct {
 
 func (w *wire) receiver(t testing.TB, active bool) *receiver {
 	t.Helper()
-	w.dp.Drain(func(*Record) {}) // of earlier vectors
+	w.dp.Drain(func(*Record) {}) // discard those of earlier vectors
 	r := &receiver{dp: w.dp, machines: make(map[packet.Key]*vrrp.Router), start: monotonic()}
 	for _, c := range []struct {
 		config vrrp.Config
@@ -274,21 +274,21 @@ func (w *wire) receiver(t testing.TB, active bool) *receiver {
 	return r
 }
 
-// sentAt is the time at which keepalived has sent what is in auth.json.
+// sentAt is the time at which keepalived sent the frames in auth.json.
 var sentAt = time.Unix(1795579780, 0)
 
-// guarded has a Guard look at what is received then.
+// guarded is a Verifier whose clock stands still at sentAt.
 type guarded struct{ *auth.Guard }
 
 func (g guarded) Verify(_ vrrp.Instant, d *packet.Datagram, a *packet.Advertisement) error {
 	return g.Guard.Verify(sentAt, d, a)
 }
 
-// setClock has the kernel's programs take it for a time of day, from now on.
+// setClock sets the time of day of the kernel's programs. It runs on from there.
 func (w *wire) setClock(t testing.TB, now time.Time) {
 	t.Helper()
 	var err error
-	if w.dp.clock != nil { // which would tell another one
+	if w.dp.clock != nil { // it would overwrite the offset
 		err, w.dp.clock = w.dp.clock.close(), nil
 	}
 	if err := errors.Join(err, w.dp.objects.FailoverClock.Set(uint64(now.UnixNano()-int64(monotonic())))); err != nil {
@@ -296,8 +296,8 @@ func (w *wire) setClock(t testing.TB, now time.Time) {
 	}
 }
 
-// authenticated is a router with authentication, by the keys of the checklist and
-// of auth.json.
+// authenticated returns the router with authentication, with the keys of the checklist and of
+// auth.json.
 func authenticated(kind auth.Type, r Router) Router {
 	s := auth.Settings{Type: kind, Keys: []auth.Key{{Secret: auth.NewSecret([]byte("failovr1"))}}}
 	if kind == auth.HMAC {
@@ -325,7 +325,7 @@ func list(addresses ...string) (all []netip.Addr) {
 	return all
 }
 
-// drain does what the event loop does with what has arrived.
+// drain drains the datapath and runs the state machines, as the event loop does.
 func (r *receiver) drain() {
 	r.dp.Drain(func(rec *Record) {
 		m, ok := r.machines[rec.Key]
@@ -343,7 +343,7 @@ func (r *receiver) drain() {
 	})
 }
 
-// runProgram runs the XDP program on a frame without any interface.
+// runProgram runs the XDP program on a frame, without an interface, and returns its verdict.
 func runProgram(t testing.TB, r *receiver, frame []byte) uint32 {
 	t.Helper()
 	out := make([]byte, len(frame)+256)
@@ -358,9 +358,9 @@ func runProgram(t testing.TB, r *receiver, frame []byte) uint32 {
 	return verdict
 }
 
-// send sends a frame over the wire, and behind it one that does nothing but
-// raise ip_ttl_errors, as the first may too: when that has happened, the first
-// has been dealt with.
+// send sends a frame over the wire, and last after it, which only raises ip_ttl_errors. When
+// that counter has its final value, the first frame has been handled. raises says that the
+// first frame raises it too.
 func (w *wire) send(t *testing.T, r *receiver, frame []byte, raises bool, last []byte) {
 	t.Helper()
 	want := r.dp.Counters()[packet.ErrTTL] + 1
@@ -382,7 +382,7 @@ func (w *wire) send(t *testing.T, r *receiver, frame []byte, raises bool, last [
 	r.drain()
 }
 
-// raised names the counters that are higher than before.
+// raised returns the names of the counters that have risen.
 func raised(before, after [packet.ReasonCount]uint64) string {
 	var names []string
 	for n := range after {
@@ -397,8 +397,8 @@ func raised(before, after [packet.ReasonCount]uint64) string {
 	return strings.Join(names, " ")
 }
 
-// downIn checks how long after the reception the Active_Down_Timer fires, or
-// after the start if nothing was accepted.
+// downIn checks how long after the reception the Active_Down_Timer fires. If nothing was
+// accepted it counts from the start.
 func downIn(vrid uint8, want time.Duration) func(*testing.T, *receiver) {
 	return func(t *testing.T, r *receiver) {
 		t.Helper()

@@ -16,29 +16,31 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// waiter waits on file descriptors and for a time, to the microsecond: Go's own timers
-// may be a millisecond late.
+// waiter waits for file descriptors and for a time. It is accurate to microseconds, while
+// Go's timers may be a millisecond late.
 type waiter struct {
 	epoll, timer int
 	events       [16]unix.EpollEvent
-	arrived      int          // how many of them are valid
-	until        vrrp.Instant // what the timer is set to
-	armed        bool         // and it hasn't come yet
+	arrived      int          // the number of valid events
+	until        vrrp.Instant // the time that the timer is set to
+	armed        bool         // the timer is set and hasn't fired yet
 
-	// The runtime waits for the epoll instance too, by way of a copy of its
-	// descriptor, while goroutines and not threads do.
-	known *os.File
-	raw   syscall.RawConn
-	look  func(uintptr) bool // w.poll, made once
-	err   error              // of the last look
+	// pollable is a duplicate of epoll that is registered with Go's netpoller. It lets
+	// wait block only the goroutine. It is nil while waitInThread is used.
+	pollable *os.File
+	raw      syscall.RawConn
+	pollFunc func(uintptr) bool // w.poll; made once, so that wait doesn't allocate
+	err      error              // the error of the last poll
 
-	mu    sync.Mutex // against a wake after the end, which would go to whoever has the descriptor then
+	// mu keeps wake from writing to woken after close: by then another file may have
+	// the descriptor.
+	mu    sync.Mutex
 	woken int
 }
 
 func newWaiter() (w *waiter, err error) {
 	w = &waiter{epoll: -1, timer: -1, woken: -1}
-	w.look = func(uintptr) bool { return w.poll() }
+	w.pollFunc = func(uintptr) bool { return w.poll() }
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
@@ -56,8 +58,8 @@ func newWaiter() (w *waiter, err error) {
 	return w, errors.Join(w.add(w.timer), w.add(w.woken))
 }
 
-// add waits for a descriptor too. It is reported once for each arrival: who
-// drains it must drain it until it is empty.
+// add adds a descriptor to wait for. It is edge-triggered, so the caller must drain the
+// descriptor until it is empty.
 func (w *waiter) add(fd int) error {
 	err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)})
 	if err != nil {
@@ -66,39 +68,40 @@ func (w *waiter) add(fd int) error {
 	return nil
 }
 
-// wait returns when one of the descriptors has something new, and at the given time
-// at the latest. Only the goroutine waits: its thread serves others meanwhile.
+// wait returns when a descriptor becomes readable, or at the given time. It blocks only
+// the goroutine; the thread runs other goroutines meanwhile.
 func (w *waiter) wait(until vrrp.Instant) error {
 	if err := w.arm(until); err != nil {
 		return err
 	}
-	if w.known == nil && w.makeKnown() != nil {
-		return w.waitInThread(until, true) // no descriptor is left, which must not end the loop
+	if w.pollable == nil && w.makePollable() != nil {
+		return w.waitInThread(until, true) // running out of descriptors must not end the event loop
 	}
-	if err := errors.Join(w.raw.Read(w.look), w.err); err != nil {
+	if err := errors.Join(w.raw.Read(w.pollFunc), w.err); err != nil {
 		return fmt.Errorf("epoll: %w", err)
 	}
-	w.settle()
+	w.noteTimer()
 	return nil
 }
 
-// makeKnown has the runtime wait for the epoll instance.
-func (w *waiter) makeKnown() error {
+// makePollable registers a duplicate of the epoll instance with Go's netpoller.
+func (w *waiter) makePollable() error {
 	fd, err := unix.FcntlInt(uintptr(w.epoll), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	// The runtime takes what doesn't block.
+	// os.NewFile registers only non-blocking descriptors with the netpoller.
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return errors.Join(err, unix.Close(fd))
 	}
-	w.known = os.NewFile(uintptr(fd), "epoll")
-	w.raw, err = w.known.SyscallConn()
+	w.pollable = os.NewFile(uintptr(fd), "epoll")
+	w.raw, err = w.pollable.SyscallConn()
 	return err
 }
 
-// poll says whether there is something new, or an error. It is called on each wait and
-// takes no time, so that the runtime needn't know of it: that would wake its monitor.
+// poll reads the pending events, and reports whether there are any or an error occurred.
+// The system call doesn't block, so poll makes it raw: an ordinary system call would wake
+// the runtime's monitor thread (sysmon).
 func (w *waiter) poll() bool {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll), uintptr(unsafe.Pointer(&w.events[0])), uintptr(len(w.events)), 0, 0, 0)
 	if errno != 0 {
@@ -109,15 +112,15 @@ func (w *waiter) poll() bool {
 	return n > 0
 }
 
-// waitInThread is wait, but the thread waits: no other one lies between what is new and
-// the return. It is one that waits for long if Go's runtime is to know of it at once.
+// waitInThread is like wait, but blocks the thread, so that no other thread has to wake
+// the goroutine. With long the thread gives up its processor (P) before it blocks.
 func (w *waiter) waitInThread(until vrrp.Instant, long bool) error {
 	if err := w.arm(until); err != nil {
 		return err
 	}
-	if w.known != nil { // or the runtime would wake for each arrival
-		err := w.known.Close()
-		w.known, w.raw = nil, nil
+	if w.pollable != nil { // otherwise the netpoller would wake for each event too
+		err := w.pollable.Close()
+		w.pollable, w.raw = nil, nil
 		if err != nil {
 			return fmt.Errorf("epoll: %w", err)
 		}
@@ -127,25 +130,26 @@ func (w *waiter) waitInThread(until vrrp.Instant, long bool) error {
 		look = w.blockLong
 	}
 	n, errno := look()
-	for errno == unix.EINTR { // by a signal of Go's scheduler
+	for errno == unix.EINTR { // Go's scheduler sends signals
 		n, errno = look()
 	}
 	if errno != 0 {
 		return fmt.Errorf("epoll: %w", errno)
 	}
 	w.arrived = n
-	w.settle()
+	w.noteTimer()
 	return nil
 }
 
+// block waits for events.
 func (w *waiter) block() (int, unix.Errno) {
 	n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll), uintptr(unsafe.Pointer(&w.events[0])), uintptr(len(w.events)), forEver, 0, 0)
 	return int(n), errno
 }
 
-// blockLong is block, but the thread gives its place for goroutines away before: otherwise
-// the runtime's monitor looks every 20 µs, for 10 ms, whether it has to take it away. The
-// stack mustn't grow in between.
+// blockLong is like block, but the thread gives up its processor (P) first. Otherwise
+// sysmon checks every 20 µs, for 10 ms, whether to take the processor away. The stack
+// must not grow between the two runtime calls.
 //
 //go:nosplit
 //go:noinline
@@ -157,9 +161,9 @@ func (w *waiter) blockLong() (int, unix.Errno) {
 	return int(n), errno
 }
 
-const forEver = ^uintptr(0) // -1 as a time for epoll
+const forEver = ^uintptr(0) // epoll's timeout -1
 
-// The runtime lets packages use these and keeps them as they are (go.dev/issue/67401).
+// The runtime keeps these functions for packages that link to them (go.dev/issue/67401).
 //
 //go:linkname entersyscallblock runtime.entersyscallblock
 func entersyscallblock()
@@ -167,12 +171,12 @@ func entersyscallblock()
 //go:linkname exitsyscall runtime.exitsyscall
 func exitsyscall()
 
-// arm sets the timer.
+// arm sets the timer to the given time.
 func (w *waiter) arm(until vrrp.Instant) error {
 	if w.armed && until == w.until {
 		return nil
 	}
-	// A time of 0 would disarm it; what is past is over at once.
+	// 0 would disarm the timer. A time in the past fires at once.
 	at := unix.NsecToTimespec(max(int64(until), 1))
 	if err := unix.TimerfdSettime(w.timer, unix.TFD_TIMER_ABSTIME, &unix.ItimerSpec{Value: at}, nil); err != nil {
 		return fmt.Errorf("timerfd: %w", err)
@@ -181,21 +185,21 @@ func (w *waiter) arm(until vrrp.Instant) error {
 	return nil
 }
 
-// settle looks whether the timer has come.
-func (w *waiter) settle() {
+// noteTimer clears armed if the timer has fired.
+func (w *waiter) noteTimer() {
 	for _, e := range w.events[:w.arrived] {
 		if int(e.Fd) == w.timer {
-			w.armed = false // it has to be set again, also to the same time
+			w.armed = false // arm must set it again, even for the same time
 		}
 	}
 }
 
-// wake ends the wait, or the next one. Any goroutine may call it.
+// wake ends the current wait, or the next one. Any goroutine may call it.
 func (w *waiter) wake() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.woken >= 0 {
-		// Nobody reads it: it is full after 2^64 times.
+		// The counter is never read: only 2^64 writes would fill it.
 		_, _ = unix.Write(w.woken, binary.NativeEndian.AppendUint64(nil, 1))
 	}
 }
@@ -204,9 +208,9 @@ func (w *waiter) close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var errs []error
-	if w.known != nil {
-		errs = append(errs, w.known.Close())
-		w.known = nil
+	if w.pollable != nil {
+		errs = append(errs, w.pollable.Close())
+		w.pollable = nil
 	}
 	for _, fd := range []int{w.epoll, w.timer, w.woken} {
 		if fd >= 0 {

@@ -11,9 +11,9 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// A wait ends when its time has come, not before, also if it is the same time
-// again, and for each wake and each arrival, whoever waits: a goroutine, a thread, or
-// the one after the other.
+// A wait ends at its time and not earlier, even if the time is the same again. It also ends
+// for each wake and each event. This holds for waiting goroutines, for waiting threads, and
+// if they take turns.
 func TestWait(t *testing.T) {
 	in := func(long bool) func(*waiter) func(vrrp.Instant) error {
 		return func(w *waiter) func(vrrp.Instant) error {
@@ -72,7 +72,7 @@ func testWait(t *testing.T, how func(w *waiter, turn int) func(vrrp.Instant) err
 	}
 	for range 10 {
 		until := monotonic().Add(2 * time.Millisecond)
-		for range 2 { // what is past is over at once
+		for range 2 { // the second time it is in the past, and the wait ends at once
 			wait(until)
 			if now := monotonic(); now < until {
 				t.Fatalf("returns %v too early", until.Sub(now))
@@ -82,7 +82,7 @@ func testWait(t *testing.T, how func(w *waiter, turn int) func(vrrp.Instant) err
 	wait(0)
 	waiting := monotonic().Add(50 * time.Millisecond)
 	over := make(chan struct{})
-	go func() { // a signal is nothing new
+	go func() { // a signal doesn't end the wait
 		defer close(over)
 		for monotonic() < waiting {
 			if err := unix.Kill(unix.Getpid(), unix.SIGURG); err != nil {
@@ -117,7 +117,7 @@ func testWait(t *testing.T, how func(w *waiter, turn int) func(vrrp.Instant) err
 	wait(far)
 }
 
-// Who has nothing to do but to wait allocates nothing.
+// wait doesn't allocate.
 func TestWaitAllocatesNothing(t *testing.T) {
 	w := waiterFor(t)
 	n := testing.AllocsPerRun(100, func() {
@@ -130,7 +130,7 @@ func TestWaitAllocatesNothing(t *testing.T) {
 	}
 }
 
-// A wait needs no descriptor: the loop goes on when there is none left.
+// wait works when the process has no free file descriptor left.
 func TestWaitWithoutDescriptors(t *testing.T) {
 	w := waiterFor(t)
 	next, err := unix.Dup(0)
@@ -156,6 +156,6 @@ func TestWaitWithoutDescriptors(t *testing.T) {
 	}
 	w.wake()
 	if err := w.wait(1<<63 - 1); err != nil {
-		t.Errorf("when there are some again: %v", err)
+		t.Errorf("with free descriptors again: %v", err)
 	}
 }

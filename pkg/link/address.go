@@ -13,15 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Assign puts an address on an interface. One that is there already is fine.
+// Assign adds an address to an interface. An address that exists already is no error.
 func (h *Handle) Assign(ifindex int, prefix netip.Prefix) error {
 	p := placement{ifindex, prefix}
-	return h.accept(p, h.add([]placement{p})[0])
+	return h.checkAdded(p, h.add([]placement{p})[0])
 }
 
-// accept says whether an address is there after an attempt to add it, and if it isn't
-// why. An IPv6 address that is there but of no use is replaced.
-func (h *Handle) accept(p placement, err error) error {
+// checkAdded evaluates the result of an attempt to add an address. It returns nil if the
+// interface has the address. It replaces an existing IPv6 address that isn't usable.
+func (h *Handle) checkAdded(p placement, err error) error {
 	six := p.prefix.Addr().Is6()
 	if errors.Is(err, unix.EEXIST) && six && !h.usable(p.ifindex, p.prefix) {
 		if err := h.remove(p.ifindex, p.prefix); err != nil {
@@ -50,14 +50,14 @@ func (h *Handle) usable(ifindex int, p netip.Prefix) bool {
 func (h *Handle) remove(ifindex int, p netip.Prefix) error {
 	err := h.h.AddrDel(nil, &netlink.Addr{IPNet: ipNet(p), LinkIndex: ifindex, Broadcast: net.IPv4zero})
 	if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
-		return nil // it is gone, or its interface is, or that has no IPv6 any more, as with an MTU below 1280
+		return nil // the address or the interface is gone, or the interface has lost IPv6 (with an MTU below 1280)
 	}
 	return err
 }
 
-// list lists an interface's addresses of a family.
+// list returns the addresses of a family on an interface.
 func (h *Handle) list(ifindex, family int) (all []netlink.Addr, err error) {
-	// A listing that a change interrupts is inconsistent.
+	// A dump that a change interrupts is inconsistent.
 	for range dumpTries {
 		all, err = h.h.AddrList(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}, family)
 		if !errors.Is(err, netlink.ErrDumpInterrupted) {
@@ -67,15 +67,16 @@ func (h *Handle) list(ifindex, family int) (all []netlink.Addr, err error) {
 	return all, err
 }
 
-// Release removes addresses from an interface. What is gone already is fine.
-// Addresses that the kernel would remove along with a virtual one, because it
-// is the primary address of their subnet, stay, and so do their routes.
+// Release removes addresses from an interface. An address that is gone already is no
+// error. When the kernel removes the primary IPv4 address of a subnet, it also removes the
+// secondary ones and their routes. Release keeps those that it isn't asked to remove.
 func (h *Handle) Release(ifindex int, addresses []netip.Prefix) error {
-	// The removal matters more than what it may take along.
+	// The addresses are removed even after an error: that matters more than keeping
+	// the secondary ones.
 	before, err := h.secondaries(ifindex, addresses)
 	var errs []error
 	if err != nil {
-		errs = append(errs, fmt.Errorf("look for addresses to put back: %w", err))
+		errs = append(errs, fmt.Errorf("look for secondary addresses to keep: %w", err))
 	}
 	removed := 0
 	all := func() {
@@ -90,22 +91,22 @@ func (h *Handle) Release(ifindex int, addresses []netip.Prefix) error {
 	if len(before) == 0 {
 		all()
 	} else if err := h.promoting(ifindex, all); err != nil {
-		errs = append(errs, err) // the routes may be gone, the addresses come back
+		errs = append(errs, err) // the routes may be lost; the addresses are added again below
 	}
 	if removed == len(addresses) && before == nil {
-		return nil // there is nothing that could be missing, or nobody knows
+		return nil // no secondary address to keep, or their listing failed
 	}
 	for _, a := range before {
 		// They are still there, unless promote_secondaries could not be set.
 		if err := h.h.AddrAdd(nil, &a); err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENODEV) {
-			errs = append(errs, fmt.Errorf("put %s back: %w", a.IPNet, err))
+			errs = append(errs, fmt.Errorf("add %s again: %w", a.IPNet, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// secondaries returns the addresses that removing the given ones could take
-// along: secondary ones of a subnet in which one of the given is primary.
+// secondaries returns the addresses that the kernel could remove together with the given
+// ones: the secondary addresses of a subnet whose primary address is removed.
 func (h *Handle) secondaries(ifindex int, removed []netip.Prefix) ([]netlink.Addr, error) {
 	if !slices.ContainsFunc(removed, func(p netip.Prefix) bool { return p.Addr().Is4() }) {
 		return nil, nil
@@ -120,7 +121,7 @@ func (h *Handle) secondaries(ifindex int, removed []netip.Prefix) ([]netlink.Add
 			primaries = append(primaries, p.Prefix.Masked())
 		}
 	}
-	var kept []netlink.Addr
+	var others []netlink.Addr
 	for _, a := range all {
 		p := address(a)
 		if p.Secondary && !slices.Contains(removed, p.Prefix) && slices.Contains(primaries, p.Prefix.Masked()) {
@@ -129,14 +130,14 @@ func (h *Handle) secondaries(ifindex int, removed []netip.Prefix) ([]netlink.Add
 			if a.Broadcast == nil {
 				a.Broadcast = net.IPv4zero
 			}
-			kept = append(kept, a)
+			others = append(others, a)
 		}
 	}
-	return kept, nil
+	return others, nil
 }
 
-// Neighbors returns the IPv4 addresses on the interface's link that have been
-// heard of lately.
+// Neighbors returns the IPv4 addresses in the kernel's neighbour table of the interface,
+// without those that failed to answer.
 func (h *Handle) Neighbors(ifindex int) ([]netip.Addr, error) {
 	list, err := h.h.NeighList(ifindex, netlink.FAMILY_V4)
 	if err != nil {

@@ -2,7 +2,7 @@
 
 //go:build !kernels
 
-// It needs iproute2, which the machines that are booted for tests don't have.
+// This test needs iproute2, which the machines of make test-kernels don't have.
 
 package link
 
@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// An interface that gets the number of one that was removed isn't taken for that one.
+// An interface that gets the index of a removed one isn't the same interface.
 func TestMonitorTellsApart(t *testing.T) {
 	n, _, h := newHost(t, "192.0.2.2/24")
 	m := newMonitor(t, n)

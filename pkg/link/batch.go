@@ -12,21 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// batch is how many addresses are added with one system call at most. Its answers fit
-// into a socket's buffer.
-const batch = 100
+// batchMax is the largest number of addresses that one system call adds. The kernel's
+// answers to it fit into the receive buffer of a socket.
+const batchMax = 100
 
-// placement is an address that an interface is to have.
+// placement is an address to add to an interface.
 type placement struct {
 	ifindex int
 	prefix  netip.Prefix
 }
 
-// add has the kernel add addresses with one system call, and returns what it says to
-// each.
+// add adds addresses with one system call, and returns the kernel's error for each.
 func (h *Handle) add(all []placement) []error {
 	errs := make([]error, len(all))
-	fail := func(err error) []error { // it isn't known of any that it is there
+	fail := func(err error) []error { // the result is unknown for all of them
 		for n := range errs {
 			errs[n] = err
 		}
@@ -39,33 +38,34 @@ func (h *Handle) add(all []placement) []error {
 	h.seq += uint32(len(all))
 	message := make([]byte, 0, len(all)*addRequestSize)
 	for n, p := range all {
-		// Only what fails is answered, and the last, so that it is known that all
-		// have been dealt with.
+		// The kernel answers failed requests. The last request asks for an answer in
+		// any case, which shows that all have been handled.
 		flags := uint16(unix.NLM_F_REQUEST | unix.NLM_F_CREATE | unix.NLM_F_EXCL)
 		if n == len(all)-1 {
 			flags |= unix.NLM_F_ACK
 		}
 		message = appendAddRequest(message, p, first+uint32(n), flags)
 	}
-	// When this returns the kernel has done it and answered.
+	// The kernel handles the requests within sendto, so the answers are there when it
+	// returns.
 	fd := h.adder.GetFd()
 	if err := unix.Sendto(fd, message, unix.MSG_DONTWAIT, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return fail(fmt.Errorf("netlink: %w", err))
+		return fail(fmt.Errorf("send a netlink request: %w", err))
 	}
 	for {
 		var answer [4096]byte
 		size, _, err := unix.Recvfrom(fd, answer[:], unix.MSG_DONTWAIT)
 		if err != nil {
-			return fail(fmt.Errorf("netlink's answer: %w", err))
+			return fail(fmt.Errorf("read netlink's answer: %w", err))
 		}
 		messages, err := syscall.ParseNetlinkMessage(answer[:size])
 		if err != nil {
-			return fail(fmt.Errorf("netlink's answer: %w", err))
+			return fail(fmt.Errorf("read netlink's answer: %w", err))
 		}
 		for _, m := range messages {
 			n := int(m.Header.Seq - first)
 			if m.Header.Type != unix.NLMSG_ERROR || n >= len(all) || len(m.Data) < 4 {
-				continue // to something before
+				continue // an answer to an earlier request
 			}
 			if errno := -int32(binary.NativeEndian.Uint32(m.Data)); errno != 0 {
 				errs[n] = syscall.Errno(errno)
@@ -77,13 +77,14 @@ func (h *Handle) add(all []placement) []error {
 	}
 }
 
-// addRequestSize is that of the longest request for an address, in octets.
+// addRequestSize is the length of the longest request to add an address, in octets.
 const addRequestSize = unix.SizeofNlMsghdr + unix.SizeofIfAddrmsg + 2*(unix.SizeofRtAttr+16) + unix.SizeofRtAttr + unix.SizeofIfaCacheinfo
 
-// appendAddRequest appends what asks for an address (rtnetlink(7)): a take-over may wait
-// for a thousand of them. An IPv6 address skips the kernel's duplicate address detection,
-// which would delay it by a second or more (RFC 9568 §8.2.2), and is deprecated from the
-// start, so that the host never chooses it as a source by itself.
+// appendAddRequest appends a request to add an address (rtnetlink(7)). It encodes the
+// request itself to be fast, because a take-over may wait for a thousand of them. An IPv6
+// address skips the kernel's duplicate address detection, which would delay it by a second
+// or more (RFC 9568 §8.2.2). It is deprecated from the start, so that the host never
+// chooses it as a source by itself.
 func appendAddRequest(b []byte, p placement, seq uint32, flags uint16) []byte {
 	a := p.prefix.Addr()
 	family, addressFlags, scope := uint8(unix.AF_INET), uint8(0), uint8(unix.RT_SCOPE_UNIVERSE)
@@ -99,11 +100,11 @@ func appendAddRequest(b []byte, p placement, seq uint32, flags uint16) []byte {
 		b = ne.AppendUint16(b, uint16(kind))
 	}
 	begin := len(b)
-	b = ne.AppendUint32(b, 0) // the length, known below
+	b = ne.AppendUint32(b, 0) // the length, set below
 	b = ne.AppendUint16(b, unix.RTM_NEWADDR)
 	b = ne.AppendUint16(b, flags)
 	b = ne.AppendUint32(b, seq)
-	b = ne.AppendUint32(b, 0) // to the kernel
+	b = ne.AppendUint32(b, 0) // the port ID; the kernel fills it in
 	b = append(b, family, uint8(p.prefix.Bits()), addressFlags, scope)
 	b = ne.AppendUint32(b, uint32(p.ifindex))
 	for _, kind := range []int{unix.IFA_LOCAL, unix.IFA_ADDRESS} {
@@ -118,9 +119,9 @@ func appendAddRequest(b []byte, p placement, seq uint32, flags uint16) []byte {
 	}
 	if a.Is6() {
 		attribute(unix.IFA_CACHEINFO, unix.SizeofIfaCacheinfo)
-		b = ne.AppendUint32(b, 0)              // preferred for no time
-		b = ne.AppendUint32(b, math.MaxUint32) // valid for ever
-		b = append(b, make([]byte, 8)...)      // when it came, which the kernel knows
+		b = ne.AppendUint32(b, 0)              // preferred lifetime: none, so it is deprecated
+		b = ne.AppendUint32(b, math.MaxUint32) // valid lifetime: unlimited
+		b = append(b, make([]byte, 8)...)      // timestamps, which the kernel sets
 	}
 	ne.PutUint32(b[begin:], uint32(len(b)-begin))
 	return b

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// work has the worker do one job and returns what that comes to.
+// work makes the worker do one job and returns its error.
 func work(w *Worker, j Job) (err error) {
 	j.Done = func(e error) { err = e }
 	w.Submit(j)
@@ -20,8 +20,8 @@ func work(w *Worker, j Job) (err error) {
 	return err
 }
 
-// Many jobs are done with few system calls, each of them for itself: what is there
-// already is fine, and what can't be is told to whom it concerns.
+// Batched jobs have separate results. An address that exists already is no error, and a job
+// that fails doesn't affect the others.
 func TestManyJobs(t *testing.T) {
 	_, _, h := newHost(t, "192.0.2.2/24")
 	eth := find(t, h, "eth0")
@@ -79,9 +79,9 @@ func TestManyJobs(t *testing.T) {
 		t.Errorf("%d addresses are left", got)
 	}
 
-	// One with more than a batch, between two of few.
+	// A job with more addresses than a batch, between two small ones.
 	var many []string
-	for n := range 3*batch + 1 {
+	for n := range 3*batchMax + 1 {
 		many = append(many, fmt.Sprintf("10.1.%d.%d/16", n/250, n%250+1))
 	}
 	for _, p := range [][]string{{"10.2.0.1/24"}, many, {"10.2.0.2/24"}} {

@@ -18,32 +18,32 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// ErrClaimed is returned for a Virtual Router that another process of this
-// network namespace runs.
+// ErrClaimed is returned for a Virtual Router that another process in this network
+// namespace runs.
 var ErrClaimed = errors.New("claimed by another process")
 
-// Two that ask at the same moment see each other and both step back. Each asks
-// again after a time of its own, so one of them is soon alone.
+// Two processes that ask for the same Virtual Router at the same moment see each other, and
+// both withdraw. Each tries again after a random pause, so one of them succeeds soon.
 const (
 	claimTries = 40
 	claimPause = 20 * time.Millisecond
 )
 
-// claim is a raw socket. It belongs to the network namespace, whatever files its
-// process sees; it ends with its process; only CAP_NET_RAW in that namespace makes
-// one, so a user without rights can't hold a claim; and everybody can list those
-// that there are. The socket is bound to an IPv4 multicast address that says what
-// is claimed:
+// claim is a raw socket that claims a Virtual Router. A raw socket suits this because
+// it belongs to the network namespace, even if processes see different file systems. It
+// ends with its process. Opening one takes CAP_NET_RAW in the namespace, so an
+// unprivileged user can't hold a claim. And every process can list all of them. The
+// socket is bound to an IPv4 multicast address that encodes the Virtual Router:
 //
 //	1110 | held | IPv6 | 18 bits of the interface's index | 8 bits of VRID
 //
-// which the kernel lets any raw socket do, whatever addresses the host has. Nothing
-// is received by it: nobody joins the group, and no packet has the protocol 255.
-// Two interfaces whose indexes differ by a multiple of 262144 are taken for one.
+// The kernel lets a raw socket bind to any multicast address. The socket receives nothing,
+// because it joins no group and no packet has the protocol 255. Two interfaces whose
+// indexes differ by a multiple of 262144 can't be told apart.
 type claim struct {
-	fd    int
-	inode uint64
-	what  uint32 // the address, without held
+	fd      int
+	inode   uint64
+	address uint32 // without the bit held
 }
 
 const (
@@ -54,9 +54,9 @@ const (
 	claimProtocol = unix.IPPROTO_RAW
 )
 
-// Claim makes this process the only one of the network namespace that runs the Virtual
-// Routers, each until it is closed or the process ends. The errors and what is to be closed
-// are in the order of the keys.
+// Claim claims Virtual Routers for this process: no other process in the network namespace
+// can claim them. A claim lasts until its Closer is closed or the process ends. The results
+// are in the order of the keys: for each a Closer or an error.
 func Claim(keys ...packet.Key) ([]io.Closer, []error) {
 	held, errs := make([]io.Closer, len(keys)), make([]error, len(keys))
 	var pending []int
@@ -73,16 +73,17 @@ func Claim(keys ...packet.Key) ([]io.Closer, []error) {
 		if try > 0 {
 			time.Sleep(rand.N(claimPause))
 		}
-		pending = attempt(keys, pending, held, errs)
+		pending = tryClaims(keys, pending, held, errs)
 	}
 	return held, errs
 }
 
-// attempt asks for those that are pending, and returns those that others ask for too.
-func attempt(keys []packet.Key, pending []int, held []io.Closer, errs []error) (again []int) {
+// tryClaims asks for the pending keys. It returns those that another process is asking for
+// too, to be tried again.
+func tryClaims(keys []packet.Key, pending []int, held []io.Closer, errs []error) (again []int) {
 	asking := make(map[int]*claim)
 	for _, n := range pending {
-		c, err := newClaim(claimed(keys[n]))
+		c, err := newClaim(claimAddress(keys[n]))
 		if err == nil {
 			asking[n] = c
 			continue
@@ -92,7 +93,7 @@ func attempt(keys []packet.Key, pending []int, held []io.Closer, errs []error) (
 		}
 		errs[n] = err
 	}
-	others, err := others(asking)
+	taken, err := otherClaims(asking)
 	for _, n := range pending {
 		c := asking[n]
 		if c == nil {
@@ -101,12 +102,12 @@ func attempt(keys []packet.Key, pending []int, held []io.Closer, errs []error) (
 		switch {
 		case err != nil:
 			errs[n] = err
-		case others[c.what|claimHeld]:
+		case taken[c.address|claimHeld]:
 			errs[n] = ErrClaimed
-		case others[c.what]:
+		case taken[c.address]:
 			again = append(again, n)
 		default:
-			if errs[n] = c.bind(c.what | claimHeld); errs[n] == nil {
+			if errs[n] = c.bind(c.address | claimHeld); errs[n] == nil {
 				held[n] = c
 				continue
 			}
@@ -121,8 +122,8 @@ func attempt(keys []packet.Key, pending []int, held []io.Closer, errs []error) (
 	return again
 }
 
-// claimed is the address that stands for a Virtual Router, without held.
-func claimed(k packet.Key) uint32 {
+// claimAddress returns the address that encodes a Virtual Router, without the bit held.
+func claimAddress(k packet.Key) uint32 {
 	what := claimPrefix | uint32(k.Ifindex&claimIndexes)<<8 | uint32(k.VRID)
 	if k.Family == packet.IPv6 {
 		what |= claimIPv6
@@ -130,22 +131,22 @@ func claimed(k packet.Key) uint32 {
 	return what
 }
 
-// newClaim asks for something: from now on others see that.
-func newClaim(what uint32) (*claim, error) {
+// newClaim asks for a Virtual Router. Other processes see the request from now on.
+func newClaim(address uint32) (*claim, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, claimProtocol)
 	if err != nil {
 		return nil, fmt.Errorf("open a raw socket: %w", err)
 	}
-	c := &claim{fd: fd, what: what}
+	c := &claim{fd: fd, address: address}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return c, fmt.Errorf("identify the socket: %w", err)
 	}
 	c.inode = st.Ino
-	return c, c.bind(what)
+	return c, c.bind(address)
 }
 
-// bind gives the socket an address, in place of the one that it has.
+// bind binds the socket to an address, which replaces the one it has.
 func (c *claim) bind(address uint32) error {
 	a := &unix.SockaddrInet4{}
 	binary.BigEndian.PutUint32(a.Addr[:], address)
@@ -155,16 +156,17 @@ func (c *claim) bind(address uint32) error {
 	return nil
 }
 
-// others returns the claims, by their addresses, that are there beside those that ask. Who
-// looks last, after the other has asked, sees the other: so there are never two that hold.
-func others(asking map[int]*claim) (map[uint32]bool, error) {
+// otherClaims returns the addresses of all claims except those that are asking. Each process
+// first asks and then lists, so of two at least the later one sees the other: two processes
+// can never hold the same claim.
+func otherClaims(asking map[int]*claim) (map[uint32]bool, error) {
 	own := make(map[string]bool, len(asking))
 	for _, c := range asking {
 		own[fmt.Sprint(c.inode)] = true
 	}
 	all := make(map[uint32]bool)
-	// A socket that closes while the kernel makes the list may have it leave out another
-	// one: so there are two.
+	// If a socket is closed while the kernel writes the list, the list may lack another
+	// socket. So it is read twice.
 	for range 2 {
 		list, err := os.ReadFile("/proc/thread-self/net/raw")
 		if err != nil {

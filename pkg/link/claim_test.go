@@ -57,7 +57,7 @@ func TestClaim(t *testing.T) {
 	}
 }
 
-// Thousands are claimed at once, and those that another one holds are told apart.
+// Claim claims thousands at once. Only the one that another process holds fails.
 func TestClaimMany(t *testing.T) {
 	n, _, _ := newHost(t)
 	var keys []packet.Key
@@ -77,7 +77,7 @@ func TestClaimMany(t *testing.T) {
 			}
 		}
 		if !errors.Is(errs[7], ErrClaimed) {
-			t.Errorf("what another one holds: %v", errs[7])
+			t.Errorf("one that is held already: %v", errs[7])
 		}
 		for _, c := range held {
 			if c != nil {
@@ -90,7 +90,7 @@ func TestClaimMany(t *testing.T) {
 	}
 }
 
-// Many that ask at the same moment: one of them gets it.
+// If many ask for the same Virtual Router at the same moment, exactly one gets it.
 func TestClaimAtOnce(t *testing.T) {
 	n, _, _ := newHost(t)
 	const rounds, askers = 25, 6
@@ -125,7 +125,7 @@ func TestClaimAtOnce(t *testing.T) {
 	}
 }
 
-// on runs f on a thread of its own in the network of a node.
+// on runs f on a separate thread in the network namespace of a node.
 func on(t *testing.T, n *lab.Node, f func()) {
 	var ns int
 	if err := n.Do(func() (err error) {
@@ -141,7 +141,7 @@ func on(t *testing.T, n *lab.Node, f func()) {
 	begin = func() {
 		runtime.LockOSThread() // for good: the thread ends
 		if unix.Gettid() == unix.Getpid() {
-			go begin() // the process's first thread never ends, so not here
+			go begin() // on another thread, because the main thread never ends
 			<-done
 			runtime.UnlockOSThread()
 			return
@@ -157,8 +157,8 @@ func on(t *testing.T, n *lab.Node, f func()) {
 	<-done
 }
 
-// A user without rights can't have a claim, and keeps nobody from one by the sockets
-// that everybody may have.
+// An unprivileged user can't hold a claim, and can't prevent one with the sockets that every
+// user may open.
 func TestClaimWithoutRights(t *testing.T) {
 	n, _, _ := newHost(t)
 	var held []net.Listener
@@ -168,14 +168,14 @@ func TestClaimWithoutRights(t *testing.T) {
 		}
 	}()
 	on(t, n, func() {
-		// The thread's alone: the others keep theirs.
+		// The raw system call changes the user of this thread only.
 		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); e != 0 {
 			t.Error(e)
 			return
 		}
 		for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
 			if c, err := claimOne(2, f, 51); !errors.Is(err, unix.EPERM) {
-				t.Errorf("%v has %v, %v", f, c, err)
+				t.Errorf("%v: claimed %v, %v", f, c, err)
 			}
 			l, err := net.Listen("unix", fmt.Sprintf("@failoverd/2/%d/51", f))
 			if err != nil {

@@ -19,20 +19,19 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// MinMTUIPv6 is the MTU that an interface needs to have IPv6 (RFC 8200 §5).
+// MinMTUIPv6 is the smallest MTU with which an interface can have IPv6 (RFC 8200 §5).
 const MinMTUIPv6 = 1280
 
-// Device is a macvlan on top of an interface: it has the addresses of one
-// Virtual Router, and the virtual MAC as its own. It is up only while the
-// addresses are on it.
+// Device is a macvlan on top of an interface. It has the virtual MAC of one Virtual Router
+// as its own, and gets the router's addresses. It is up only while it has them.
 type Device struct {
 	Name   string        `json:"name"`
-	Parent int           `json:"parent"` // the index of the interface below
+	Parent int           `json:"parent"` // the index of the interface below it
 	Family packet.Family `json:"family"`
 	MAC    packet.MAC    `json:"mac"`
 }
 
-// NewDevice returns the device of a Virtual Router. Its name says which.
+// NewDevice returns the Device of a Virtual Router. The name identifies the router.
 func NewDevice(parent int, f packet.Family, vrid uint8) Device {
 	return Device{
 		Name:   fmt.Sprintf("vrrp%d-%d-%d", uint8(f), parent, vrid),
@@ -42,19 +41,19 @@ func NewDevice(parent int, f packet.Family, vrid uint8) Device {
 	}
 }
 
-// AddDevice makes a device and returns its index. The parent's name is needed
-// for what it takes over from it.
+// AddDevice creates a device and returns its index. parent is the name of the interface
+// below it, from which it copies settings.
 func (h *Handle) AddDevice(d Device, parent string) (index int, err error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.ParentIndex, attrs.HardwareAddr = d.Name, d.Parent, d.MAC[:]
 	err = h.h.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_PRIVATE})
 	switch {
 	case errors.Is(err, unix.EEXIST):
-		return 0, fmt.Errorf("an interface %s is there already: ip link del %s if nobody needs it", d.Name, d.Name)
+		return 0, fmt.Errorf("an interface %s exists already: remove it with ip link del %s if nothing needs it", d.Name, d.Name)
 	case errors.Is(err, unix.EBUSY):
 		return 0, fmt.Errorf("add macvlan %s: %w: an interface that is part of a bridge or of a bond can't have one", d.Name, err)
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return 0, fmt.Errorf("add macvlan %s: %w: the kernel has none (CONFIG_MACVLAN)", d.Name, err)
+		return 0, fmt.Errorf("add macvlan %s: %w: this kernel has no macvlan (CONFIG_MACVLAN)", d.Name, err)
 	case err != nil:
 		return 0, fmt.Errorf("add macvlan %s: %w", d.Name, err)
 	}
@@ -63,14 +62,14 @@ func (h *Handle) AddDevice(d Device, parent string) (index int, err error) {
 		return 0, fmt.Errorf("look for %s after adding it: %w", d.Name, err)
 	}
 	index = l.Attrs().Index
-	if err := errors.Join(h.enslave(index, d.Parent), d.setUp(parent)); err != nil {
+	if err := errors.Join(h.enslave(index, d.Parent), d.applySettings(parent)); err != nil {
 		return 0, errors.Join(err, h.DeleteDevice(index))
 	}
 	return index, nil
 }
 
-// enslave puts a device into the VRF that the interface below is in, so that what comes
-// to the virtual MAC is routed by the same tables.
+// enslave puts a device into the VRF of the interface below it, so that packets to the
+// virtual MAC are routed by the same tables.
 func (h *Handle) enslave(index, parent int) error {
 	below, err := h.h.LinkByIndex(parent)
 	if err != nil {
@@ -89,17 +88,17 @@ func (h *Handle) enslave(index, parent int) error {
 	return nil
 }
 
-// DeleteDevice removes a device. One that is gone already is fine.
+// DeleteDevice removes a device. One that is gone already is no error.
 func (h *Handle) DeleteDevice(index int) error {
 	err := h.h.LinkDel(&netlink.Macvlan{LinkAttrs: netlink.LinkAttrs{Index: index}})
 	if err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("remove the macvlan: %w", err)
+		return fmt.Errorf("remove the macvlan with index %d: %w", index, err)
 	}
 	return nil
 }
 
-// up has an interface up or down. Down is one that is gone, too.
-func (h *Handle) up(index int, up bool) error {
+// setLinkUp brings a macvlan up or takes it down. Taking down one that is gone is no error.
+func (h *Handle) setLinkUp(index int, up bool) error {
 	l := &netlink.Macvlan{LinkAttrs: netlink.LinkAttrs{Index: index}}
 	if up {
 		if err := h.h.LinkSetUp(l); err != nil {
@@ -113,15 +112,15 @@ func (h *Handle) up(index int, up bool) error {
 	return nil
 }
 
-// Is reports whether an interface is the device, and not another of its name.
+// Is reports whether an interface is the device. Another interface with the same name isn't.
 func (d Device) Is(i Interface) bool {
 	return i.Kind == kindMacvlan && i.Name == d.Name && i.Parent == d.Parent && i.MAC == d.MAC
 }
 
-// Stale reports whether the interface of a Device must be made anew: the one below has
-// IPv6 again, which it had too small an MTU for, or is in another VRF. The kernel never
-// enlarges the MTU, and when it did would give it an IPv6 address that all routers of
-// the VRID have.
+// Stale reports whether the interface of a Device must be replaced. That is so if the
+// interface below it has moved to another VRF, or if the MTU below was too small for IPv6
+// and no longer is. The kernel never raises the MTU of a macvlan. Raising it by hand would
+// give the macvlan a link-local address that all routers of the VRID share.
 func Stale(device Interface, all []Interface) bool {
 	n := slices.IndexFunc(all, func(i Interface) bool { return i.Index == device.Parent })
 	if n < 0 {
@@ -131,7 +130,7 @@ func Stale(device Interface, all []Interface) bool {
 	return device.MTU < MinMTUIPv6 && below.MTU >= MinMTUIPv6 || device.Master != vrfOf(below, all)
 }
 
-// vrfOf returns the index of the VRF that an interface is in; 0 for none.
+// vrfOf returns the index of the VRF of an interface, 0 for none.
 func vrfOf(i Interface, all []Interface) int {
 	if m, ok := MasterOf(i, all); ok && m.Kind == KindVRF {
 		return m.Index
@@ -139,10 +138,11 @@ func vrfOf(i Interface, all []Interface) int {
 	return 0
 }
 
-// setUp sets what Linux needs to use a second device on one link: it must not
-// answer for the addresses of the other, take packets for spoofed because the
-// way back leads through the other, or get addresses of its own.
-func (d Device) setUp(parent string) error {
+// applySettings changes the sysctls of a device, because Linux doesn't expect a second
+// interface on the same link. The device must not answer for the addresses of the
+// interface below it, must not drop packets as spoofed because the route back uses that
+// interface, and must not get addresses of its own.
+func (d Device) applySettings(parent string) error {
 	settings := [][2]string{
 		{"ipv4/conf/" + d.Name + "/arp_ignore", "1"},
 		{"ipv6/conf/" + d.Name + "/addr_gen_mode", "1"}, // none
@@ -155,7 +155,7 @@ func (d Device) setUp(parent string) error {
 			return err
 		}
 		if strictness != 0 {
-			strictness = 2 // loose; 0 would not undo conf/all
+			strictness = 2 // loose; with 0 the value of conf/all would apply
 		}
 		settings = append(settings, [2]string{"ipv4/conf/" + d.Name + "/rp_filter", strconv.Itoa(strictness)})
 	}
@@ -176,20 +176,21 @@ func (d Device) setUp(parent string) error {
 	return nil
 }
 
-// Setting is one of the kernel's for an interface, and what it was.
+// Setting is a change of a sysctl of an interface.
 type Setting struct {
-	// Ifindex is that of the interface, which may be renamed; 0: that in Path.
+	// Ifindex is the index of the interface, which may be renamed later. If it is 0, the
+	// name in Path counts.
 	Ifindex int `json:"ifindex,omitempty"`
-	// Path is below /proc/sys/net, with the interface's name of then.
+	// Path is below /proc/sys/net. It contains the interface's name at that time.
 	Path   string `json:"path"`
 	Value  int    `json:"value"`
 	Before int    `json:"before"`
 }
 
-// ParentSettings returns what has to be changed for an interface to have a
-// Device with IPv4 addresses on top. It must not ask who somebody is from one
-// of the device's addresses, because the answer would go to the device; and if it
-// isn't fenced, it must not answer for them from its own MAC.
+// ParentSettings returns the settings to change on an interface that gets a Device with
+// IPv4 addresses on top. The interface must not send ARP requests from the device's
+// addresses, because the replies would go to the device. If it isn't fenced, it also must
+// not answer for these addresses from its own MAC.
 func ParentSettings(ifindex int, name string, fenced bool) ([]Setting, error) {
 	wanted := []Setting{{Ifindex: ifindex, Path: "arp_announce", Value: 2}}
 	if !fenced {
@@ -213,18 +214,18 @@ func ParentSettings(ifindex int, name string, fenced bool) ([]Setting, error) {
 	return settings, nil
 }
 
-// Set makes the setting.
+// Set writes the value of the setting.
 func (s Setting) Set() error { return writeSetting(s.Path, strconv.Itoa(s.Value)) }
 
-// On returns the setting of the same interface when that is called name.
+// On returns the setting with the current name of the interface in its path.
 func (s Setting) On(name string) Setting {
 	dir, base := path.Split(s.Path)
 	s.Path = path.Join(path.Dir(path.Clean(dir)), name, base)
 	return s
 }
 
-// Restore makes it what it was before, unless somebody has changed it since or
-// the interface is gone.
+// Restore writes the value from before, unless the setting has been changed since or the
+// interface is gone.
 func (s Setting) Restore() (restored bool, err error) {
 	now, err := ReadSetting(s.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -236,8 +237,8 @@ func (s Setting) Restore() (restored bool, err error) {
 	return true, writeSetting(s.Path, strconv.Itoa(s.Before))
 }
 
-// Effective returns what holds on an interface for a setting of which the greater
-// of its own value and that for all does. The family is ipv4 or ipv6.
+// Effective returns the effective value of a setting on an interface, for settings whose
+// value is the maximum of conf/all and the interface's own. The family is "ipv4" or "ipv6".
 func Effective(family, name, setting string) (int, error) {
 	all, err := ReadSetting(path.Join(family, "conf/all", setting))
 	if err != nil {
@@ -249,7 +250,7 @@ func Effective(family, name, setting string) (int, error) {
 
 const settingsDir = "/proc/sys/net/"
 
-// ReadSetting returns a setting of the kernel's by its path below /proc/sys/net.
+// ReadSetting returns the value of a sysctl. The name is its path below /proc/sys/net.
 func ReadSetting(name string) (int, error) {
 	b, err := os.ReadFile(settingsDir + name)
 	if err != nil {
@@ -266,13 +267,14 @@ func writeSetting(name, value string) error {
 	err := os.WriteFile(settingsDir+name, []byte(value), 0)
 	if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(name, "ipv6/") {
 		if _, err := os.Stat(settingsDir + path.Dir(name)); errors.Is(err, fs.ErrNotExist) {
-			return nil // no IPv6: the kernel has none, or the MTU is too small for it
+			return nil // no IPv6 in the kernel, or an MTU that is too small for it
 		}
 	}
 	return err
 }
 
-// DeviceOf returns the Device that an interface is, if it is one.
+// DeviceOf returns the Device that an interface represents, false if it is none of
+// failoverd's.
 func DeviceOf(i *Interface) (d Device, is bool) {
 	if i.Kind != kindMacvlan {
 		return d, false

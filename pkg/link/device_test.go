@@ -9,8 +9,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// A device is up only while it has its addresses, gets no others, and leaves
-// nothing behind. On a port of a bridge it says why it can't be.
+// A device is up only while it has its addresses, and gets no other addresses. On a port of a
+// bridge AddDevice fails with the reason.
 func TestDevice(t *testing.T) {
 	t.Attr("proves", "S-C3")
 	n, _, h := newHost(t, "192.0.2.2/24", "fe80::2/64")
@@ -90,7 +90,7 @@ func TestDevice(t *testing.T) {
 				t.Errorf("%+v: restored %v, %v", s, restored, err)
 			}
 			if restored, err := s.Restore(); restored || err != nil {
-				t.Errorf("%+v, which somebody has changed: restored %v, %v", s, restored, err)
+				t.Errorf("%+v, changed meanwhile: restored %v, %v", s, restored, err)
 			}
 		}
 		return nil
@@ -109,8 +109,8 @@ func TestDevice(t *testing.T) {
 	})
 }
 
-// An MTU that is too small for IPv6 keeps a device of an IPv6 router away, with the
-// reason. One of an IPv4 router is made, and is stale when IPv6 is back.
+// With an MTU that is too small for IPv6, AddDevice fails for an IPv6 router, with the reason.
+// The device of an IPv4 router is created, and is stale when the MTU is large enough again.
 func TestDeviceBelowIPv6(t *testing.T) {
 	n, _, h := newHost(t, "192.0.2.2/24")
 	eth0, err := n.Netlink().LinkByName("eth0")

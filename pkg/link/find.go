@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Find returns the interface with a name. The error says which there are; with that of the
-// loopback the interface is returned too.
+// Find returns the interface with the name. If there is none, the error lists the existing
+// ones. For the loopback it returns both the interface and an error.
 func Find(snapshot []Interface, name string) (Interface, error) {
 	var names []string
 	for _, i := range snapshot {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package link is the host's side of rtnetlink: which interfaces and addresses
-// there are, how they change, and the virtual addresses that are put on them,
-// with a journal from which a later run can undo what a killed one left.
+// Package link reads and changes the host's network configuration through rtnetlink. It
+// watches interfaces, addresses and routes, and adds and removes virtual addresses,
+// macvlans, routes and rules. A journal records the changes, so that a later run can undo
+// those of a killed one.
 package link
 
 import (
@@ -19,57 +20,57 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// dumpTries is how often a listing is tried that changes keep interrupting.
+// dumpTries is the number of attempts to get a dump that no change interrupts.
 const dumpTries = 10
 
-// Interface is a network interface as it was at one moment.
+// Interface is the state of a network interface at one moment.
 type Interface struct {
 	Index int
 	Name  string
-	// Kind is rtnetlink's: "veth", "bridge", "vlan", "bond"…; empty for a
-	// hardware device.
+	// Kind is rtnetlink's kind: "veth", "bridge", "vlan", "bond"…; empty for a hardware
+	// device.
 	Kind string
-	// Encapsulation is what its frames begin with, in the netlink package's words:
-	// "ether", "none", "ppp"…
+	// Encapsulation is the link type, in the netlink package's words: "ether", "none",
+	// "ppp"…
 	Encapsulation string
-	Parent        int // of a VLAN or the like: the index of the interface below
-	Master        int // of a port: the index of its bridge, bond or VRF
+	Parent        int // the index of the interface below a VLAN, a macvlan or the like; 0: none
+	Master        int // the index of the bridge, bond or VRF that it is a port of; 0: none
 	MAC           packet.MAC
 	NoARP         bool // IFF_NOARP: it doesn't answer for its addresses
-	Passthru      bool // a macvlan or macvtap: its mode is passthru
-	// Up is IFF_UP, the administrator's wish; Running is IFF_RUNNING, a
-	// carrier.
+	Passthru      bool // a macvlan or macvtap in mode passthru
+	// Up is IFF_UP: the administrator has brought it up. Running is IFF_RUNNING: it has
+	// a carrier.
 	Up, Running bool
 	MTU         int
 	Addresses   []Address // in the kernel's order
-	// Generation tells it from an interface that was removed and had the same Index. It is
-	// known in the pictures of a Monitor only.
+	// Generation distinguishes it from a removed interface with the same Index. Only a
+	// Monitor sets it.
 	Generation int
 }
 
-// Is reports whether it is the same device, whatever has changed of it. Both are of one
-// Monitor.
+// Is reports whether i and o are the same interface at different moments. Both must come
+// from one Monitor.
 func (i *Interface) Is(o *Interface) bool { return i.Index == o.Index && i.Generation == o.Generation }
 
 // Address is an address on an interface.
 type Address struct {
 	Prefix     netip.Prefix
-	Secondary  bool // IPv4: behind another address of its subnet
+	Secondary  bool // IPv4: its subnet has another, primary address
 	Tentative  bool // IPv6: duplicate address detection is not finished
 	DADFailed  bool // IPv6: it is a duplicate
 	Deprecated bool
-	Temporary  bool // IPv6: it changes every day or so (RFC 8981)
-	Host       bool // valid inside the host only
+	Temporary  bool // IPv6: a temporary address (RFC 8981), which changes about once a day
+	Host       bool // its scope is the host
 }
 
-// Handle has netlink sockets of the network namespace that it was opened in.
+// Handle holds netlink sockets of the network namespace in which it was opened.
 type Handle struct {
 	h     *netlink.Handle
-	adder *nl.NetlinkSocket // for several requests at once,
-	seq   uint32            // the last number of one
+	adder *nl.NetlinkSocket // for several requests in one message
+	seq   uint32            // the last sequence number sent through adder
 }
 
-// NewHandle opens them.
+// NewHandle opens a Handle in the network namespace of the calling thread.
 func NewHandle() (*Handle, error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -89,7 +90,7 @@ func (h *Handle) Close() {
 	h.adder.Close()
 }
 
-// Interfaces lists all interfaces with their addresses.
+// Interfaces returns all interfaces with their addresses.
 func (h *Handle) Interfaces() ([]Interface, error) {
 	// A dump that a change interrupts is inconsistent.
 	for try := 1; ; try++ {
@@ -133,12 +134,12 @@ func (h *Handle) interfaces() ([]Interface, error) {
 		}
 		copy(i.MAC[:], a.HardwareAddr)
 		if a.NetNsID >= 0 {
-			i.Parent = 0 // it is in another network namespace, and has that one's number
+			i.Parent = 0 // the parent is in another network namespace, where the index belongs
 		}
 		switch {
 		case a.RawFlags&unix.IFF_LOOPBACK != 0:
 			i.Kind = KindLoopback
-		case i.Kind == "device": // netlink's word for no kind
+		case i.Kind == "device": // the netlink package's word for no kind
 			i.Kind = ""
 		}
 		all = append(all, i)
@@ -170,9 +171,9 @@ func address(a netlink.Addr) Address {
 	}
 }
 
-// PrimaryIPv4 returns the address to send IPv4 advertisements from: the first
-// that is neither secondary nor one of those to exclude, else the first that
-// is not excluded; the zero Addr if there is none.
+// PrimaryIPv4 returns the address to send IPv4 advertisements from: the first primary
+// address that isn't excluded, else the first secondary one that isn't excluded, else the
+// zero Addr.
 func PrimaryIPv4(i Interface, exclude []netip.Addr) netip.Addr {
 	var second netip.Addr
 	for _, a := range i.Addresses {
@@ -188,15 +189,14 @@ func PrimaryIPv4(i Interface, exclude []netip.Addr) netip.Addr {
 	return second
 }
 
-// LinkLocalIPv6 returns the address to send IPv6 advertisements from: the
-// first link-local one that is usable and not to be excluded, without a zone;
-// the zero Addr if there is none.
+// LinkLocalIPv6 returns the address to send IPv6 advertisements from: the first usable
+// link-local one that isn't excluded, without a zone, or the zero Addr.
 func LinkLocalIPv6(i Interface, exclude []netip.Addr) netip.Addr {
 	return firstIPv6(i, exclude, netip.Addr.IsLinkLocalUnicast)
 }
 
-// GlobalIPv6 returns the address to send IPv6 advertisements from to peers
-// beyond the link: like LinkLocalIPv6, but the first of another scope.
+// GlobalIPv6 returns the address to send IPv6 advertisements from to peers beyond the link.
+// It is like LinkLocalIPv6, but for global unicast addresses.
 func GlobalIPv6(i Interface, exclude []netip.Addr) netip.Addr {
 	return firstIPv6(i, exclude, netip.Addr.IsGlobalUnicast)
 }
@@ -204,7 +204,7 @@ func GlobalIPv6(i Interface, exclude []netip.Addr) netip.Addr {
 func firstIPv6(i Interface, exclude []netip.Addr, scope func(netip.Addr) bool) netip.Addr {
 	for _, a := range i.Addresses {
 		addr := a.Prefix.Addr()
-		// A deprecated one is another Virtual Router's, or about to go.
+		// A deprecated address belongs to another Virtual Router or is about to expire.
 		if addr.Is6() && scope(addr) && !a.Tentative && !a.DADFailed && !a.Deprecated && !a.Temporary && !slices.Contains(exclude, addr) {
 			return addr
 		}
@@ -212,7 +212,8 @@ func firstIPv6(i Interface, exclude []netip.Addr, scope func(netip.Addr) bool) n
 	return netip.Addr{}
 }
 
-// AddressElsewhere finds the interface other than ifindex that has addr.
+// AddressElsewhere returns an interface other than ifindex that has addr, false if there is
+// none.
 func AddressElsewhere(all []Interface, addr netip.Addr, ifindex int) (Interface, bool) {
 	for _, i := range all {
 		if i.Index != ifindex && i.has(addr) {
@@ -227,8 +228,8 @@ func CarriesVLANs(all []Interface, ifindex int) bool {
 	return slices.ContainsFunc(all, func(i Interface) bool { return i.Kind == KindVLAN && i.Parent == ifindex })
 }
 
-// Settled returns the interface as it is when duplicate address detection has
-// found no duplicates.
+// Settled returns the interface as it will be after duplicate address detection, if that
+// finds no duplicates.
 func (i Interface) Settled() Interface {
 	i.Addresses = slices.Clone(i.Addresses)
 	for n := range i.Addresses {

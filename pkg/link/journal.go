@@ -22,10 +22,10 @@ import (
 	"github.com/failoverd/failoverd/pkg/routing"
 )
 
-// Changes is what a run may change at one interface.
+// Changes lists what a run may change at one interface.
 type Changes struct {
-	// Interfaces are those that the rest names. One of them may have another name
-	// when the rest is undone.
+	// Interfaces identifies the interfaces that the other fields name, because an
+	// interface may be renamed before the changes are undone.
 	Interfaces []Identity       `json:"interfaces,omitempty"`
 	Addresses  []JournalAddress `json:"addresses,omitempty"`
 	Devices    []Device         `json:"devices,omitempty"`
@@ -33,8 +33,8 @@ type Changes struct {
 	routing.Set
 }
 
-// with returns what is in either.
-func (c Changes) with(o Changes) Changes {
+// merged returns the union of both.
+func (c Changes) merged(o Changes) Changes {
 	c.Interfaces = union(c.Interfaces, o.Interfaces)
 	c.Addresses = union(c.Addresses, o.Addresses)
 	c.Devices = union(c.Devices, o.Devices)
@@ -55,62 +55,62 @@ func union[T comparable](a, b []T) []T {
 	return a
 }
 
-// Identity tells an interface from others as long as the host runs: its index is
-// given to another one only if somebody asks for it, and its name or its MAC stays.
+// Identity identifies an interface until the host reboots. The kernel doesn't reuse an index
+// by itself, so an interface with the same index and the same name or MAC is the same one.
 type Identity struct {
 	Name  string     `json:"name"`
 	Index int        `json:"index"`
 	MAC   packet.MAC `json:"mac"`
 }
 
-// Identity returns the interface's.
+// Identity returns the identity of the interface.
 func (i Interface) Identity() Identity { return Identity{i.Name, i.Index, i.MAC} }
 
-// is reports whether an interface is the one that was written down.
-func (d Identity) is(i Interface) bool {
+// matches reports whether an interface has this identity.
+func (d Identity) matches(i Interface) bool {
 	return i.Index == d.Index && (i.Name == d.Name || d.MAC != packet.MAC{} && i.MAC == d.MAC)
 }
 
-// JournalAddress is a virtual address that a run may put on an interface.
+// JournalAddress is a virtual address that a run may add to an interface.
 type JournalAddress struct {
 	Ifindex int          `json:"ifindex"`
 	Name    string       `json:"name"`
 	Prefix  netip.Prefix `json:"prefix"`
 }
 
-// Journal is the file in which a run writes down what it may change before it
-// changes it. It is locked as long as the run lives: one that can be locked by
-// somebody else is a dead run's. Nobody else can read it, because a file that can be
-// read can be locked. A Journal is not safe for concurrent use.
+// Journal is the file in which a run records its changes before it makes them. The run holds
+// a lock on the file, so a journal that another process can lock belongs to a dead run. Only
+// the owner may read the file, because every user who can open a file can lock it. A Journal
+// is not safe for concurrent use.
 type Journal struct {
 	path     string
 	file     *os.File // nil if there was no room for it
-	slot     int      // the size of each of its slots
-	sequence uint64   // of the slot that is written next
+	slotSize int      // the size of each of the two slots
+	sequence uint64   // the sequence number of the next write
 	ports    map[string]Changes
 	err      error
 }
 
 type journalFile struct {
-	// Boot is the host's since it was started: what was changed before is gone.
+	// Boot is the kernel's boot ID. Changes from before a reboot are gone.
 	Boot string `json:"boot,omitempty"`
-	// Namespace is the cookie of the network namespace: unlike the inode
-	// number in the file's name it is never used again before a reboot.
+	// Namespace is the cookie of the network namespace. Unlike the inode number in
+	// the file's name, it isn't reused before a reboot.
 	Namespace uint64 `json:"namespace"`
 	Changes
 }
 
-// OpenJournal begins a journal in dir, which it makes if need be. That there is no
-// room for it is no error: Set tries again, and Err says so.
+// OpenJournal starts a journal in dir, and creates dir if it is missing. If the file system
+// is full it returns no error: Set tries again, and Err returns the reason.
 func OpenJournal(dir string) (*Journal, error) {
-	netns, err := namespace()
+	netns, err := namespaceInode()
 	if err != nil {
 		return nil, err
 	}
 	if err := hostdir.Make(dir); err != nil {
 		return nil, err
 	}
-	// The number of a process is its own in its PID namespace only.
+	// A PID is unique only within its PID namespace, so the name has a random part.
 	name := fmt.Sprintf("%d-%d-%08x.json", netns, os.Getpid(), rand.Uint32())
 	j := &Journal{path: filepath.Join(dir, name), ports: make(map[string]Changes)}
 	if err := j.write(); err != nil && !errors.Is(err, ErrNoRoom) {
@@ -120,8 +120,8 @@ func OpenJournal(dir string) (*Journal, error) {
 	return j, nil
 }
 
-// namespace returns the inode number of this network namespace.
-func namespace() (uint64, error) {
+// namespaceInode returns the inode number of the current network namespace.
+func namespaceInode() (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
 		return 0, fmt.Errorf("identify the network namespace: %w", err)
@@ -129,7 +129,7 @@ func namespace() (uint64, error) {
 	return st.Ino, nil
 }
 
-// namespaceCookie returns what the kernel calls this network namespace.
+// namespaceCookie returns the kernel's cookie of the current network namespace.
 func namespaceCookie() (uint64, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -142,18 +142,17 @@ func namespaceCookie() (uint64, error) {
 	return cookie, errors.Join(err, unix.Close(fd))
 }
 
-// boot returns what the kernel calls the time since the host was started.
-func boot() (string, error) {
+// bootID returns the kernel's boot ID.
+func bootID() (string, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return "", fmt.Errorf("identify the start of the host: %w", err)
+		return "", fmt.Errorf("read the boot ID: %w", err)
 	}
 	return strings.TrimSpace(string(b)), nil
 }
 
-// Set writes down what may be changed at the port's interface from now on. After an
-// error the file says what it said before, until a later call or Retry can write
-// all of it.
+// Set records what may be changed at the port's interface from now on. After an error the
+// file keeps its old content, until a later call or Retry can write the new one.
 func (j *Journal) Set(port string, changes Changes) error {
 	if before, there := j.ports[port]; there && j.err == nil && reflect.DeepEqual(before, changes) {
 		return nil
@@ -162,14 +161,14 @@ func (j *Journal) Set(port string, changes Changes) error {
 	return j.write()
 }
 
-// Add writes down what may be changed beside what was said before, and reports
-// whether that was more.
+// Add records changes in addition to those that Set or Add recorded before. more says that
+// the earlier ones have some that changes lacks.
 func (j *Journal) Add(port string, changes Changes) (more bool, err error) {
-	all := changes.with(j.ports[port])
+	all := changes.merged(j.ports[port])
 	return !reflect.DeepEqual(all, changes), j.Set(port, all)
 }
 
-// Forget ends what Set began: nothing is changed at the interface any more.
+// Forget removes the port's record. Nothing of it is changed any more.
 func (j *Journal) Forget(port string) error {
 	if _, ok := j.ports[port]; !ok {
 		return nil
@@ -178,14 +177,14 @@ func (j *Journal) Forget(port string) error {
 	return j.write()
 }
 
-// Err says why what was given last is not written down; nil if it is.
+// Err returns the error of the last write, nil if the journal is up to date.
 func (j *Journal) Err() error { return j.err }
 
-// Retry writes down what could not be written before, and all of it if somebody has
-// removed the file, which it reports. It is cheap if there is nothing.
+// Retry repeats a write that failed. It also writes the journal anew if the file has been
+// removed, and then returns lost. It is cheap if there is nothing to do.
 func (j *Journal) Retry() (lost bool, err error) {
 	if lost = j.lost(); lost {
-		_ = j.file.Close() // nobody finds what it says
+		_ = j.file.Close() // no other run can find this file any more
 		j.file = nil
 		if err := hostdir.Make(filepath.Dir(j.path)); err != nil {
 			return lost, err
@@ -197,7 +196,7 @@ func (j *Journal) Retry() (lost bool, err error) {
 	return lost, j.write()
 }
 
-// lost reports whether the file isn't where it was put.
+// lost reports whether the file is no longer at its path.
 func (j *Journal) lost() bool {
 	if j.file == nil {
 		return false
@@ -222,13 +221,13 @@ func (j *Journal) write() error {
 	return err
 }
 
-// content is what the file has to say.
+// content returns the content of the file.
 func (j *Journal) content() ([]byte, error) {
 	cookie, err := namespaceCookie()
 	if err != nil {
 		return nil, err
 	}
-	booted, err := boot()
+	booted, err := bootID()
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +244,7 @@ func (j *Journal) content() ([]byte, error) {
 	return json.Marshal(all)
 }
 
-// Close ends the run but not the journal: the next run undoes what is in it.
+// Close ends the run but keeps the file. The next run undoes the changes in it.
 func (j *Journal) Close() error {
 	if j.file == nil {
 		return nil
@@ -253,12 +252,12 @@ func (j *Journal) Close() error {
 	return j.file.Close()
 }
 
-// Remove ends the journal: everything in it has been undone. The directory
-// goes with the last journal.
+// Remove removes the file, after all changes in it have been undone. It also removes the
+// directory if this was the last journal.
 func (j *Journal) Remove() error {
 	err := os.Remove(j.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = nil // somebody else has removed it
+		err = nil // another process has removed it
 	}
 	err = errors.Join(err, j.Close())
 	_ = os.Remove(filepath.Dir(j.path)) // another run's journal keeps it

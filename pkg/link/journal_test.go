@@ -18,8 +18,7 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// journals has a function called with the directory of journals, in a host's network
-// namespace.
+// journals calls f in a host's network namespace, with a directory for journals.
 func journals(t *testing.T, n *lab.Node, f func(dir string) error) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "run")
@@ -28,11 +27,13 @@ func journals(t *testing.T, n *lab.Node, f func(dir string) error) {
 	}
 }
 
+// written returns the changes of a run that adds one address.
 func written(i Interface, p netip.Prefix) Changes {
 	return Changes{Interfaces: []Identity{i.Identity()}, Addresses: []JournalAddress{{i.Index, i.Name, p}}}
 }
 
-// Two containers with the host's network and its /run have the same process number.
+// Two processes can have the same PID and the same directory: in two containers with the
+// host's network and its /run.
 func TestJournalsOfOneNumber(t *testing.T) {
 	n, _, h := newHost(t, "192.0.2.2/24")
 	eth0 := find(t, h, "eth0")
@@ -66,8 +67,8 @@ func TestJournalsOfOneNumber(t *testing.T) {
 	}
 }
 
-// An interface is found again under another name by its index and MAC; another one
-// that has got its name or its index is left alone.
+// Recover finds a renamed interface by its index and MAC. It leaves another interface with
+// the same name or index alone.
 func TestJournalRenamed(t *testing.T) {
 	n, _, h := newHost(t, "192.0.2.2/24")
 	eth0 := find(t, h, "eth0")
@@ -81,7 +82,7 @@ func TestJournalRenamed(t *testing.T) {
 		setting := Setting{Path: "ipv4/conf/eth0/arp_announce", Value: 2}
 		changes := written(eth0, virtual)
 		changes.Placed, changes.Routes, changes.Settings = []routing.Placed{{Address: extra, Interface: "eth0"}}, []routing.Route{route}, []Setting{setting}
-		// Its index is another interface's by now.
+		// The index belongs to another interface now.
 		stranger := Identity{Name: "gone", Index: eth0.Index, MAC: [6]byte{2, 0, 0, 0, 0, 99}}
 		changes.Interfaces = append(changes.Interfaces, stranger)
 		changes.Addresses = append(changes.Addresses, JournalAddress{eth0.Index, "gone", netip.MustParsePrefix("192.0.2.2/24")})
@@ -110,7 +111,8 @@ func TestJournalRenamed(t *testing.T) {
 	}
 }
 
-// What a host had before it was started anew is gone: an address like it is another's.
+// Changes from before a reboot are gone, so Recover doesn't remove an address that equals one
+// of them.
 func TestJournalOfAnotherBoot(t *testing.T) {
 	n, _, h := newHost(t, "192.0.2.2/24")
 	eth0 := find(t, h, "eth0")
@@ -127,7 +129,7 @@ func TestJournalOfAnotherBoot(t *testing.T) {
 			return err
 		}
 		content, ok := newestSlot(b)
-		id, err := boot()
+		id, err := bootID()
 		if err != nil || !ok {
 			return fmt.Errorf("%v, %w", ok, err)
 		}
@@ -146,8 +148,8 @@ func TestJournalOfAnotherBoot(t *testing.T) {
 	})
 }
 
-// A file system that is full takes nothing away: what is written stays, and as much
-// again finds room.
+// On a full file system the journal keeps its content, and a write of the same size still
+// works.
 func TestJournalWithoutRoom(t *testing.T) {
 	n, _, h := newHost(t, "192.0.2.2/24")
 	eth0 := find(t, h, "eth0")
@@ -214,7 +216,7 @@ func read(t *testing.T, path string) journalFile {
 	return f
 }
 
-// A write that is cut short leaves what was written before.
+// An interrupted write leaves the previous content valid.
 func TestSlots(t *testing.T) {
 	before, after := []byte(`{"a":1}`), []byte(`{"b":2}`)
 	blank := bytes.Repeat([]byte(" "), 100)
@@ -235,16 +237,16 @@ func TestSlots(t *testing.T) {
 	}
 	for _, file := range [][]byte{nil, blank, []byte("x"), slot([]byte("0000000000000001 ffffffff 00000000\n"))} {
 		if got, ok := newestSlot(file); ok {
-			t.Errorf("%q has %q", file, got)
+			t.Errorf("%q: a slot is valid: %q", file, got)
 		}
 	}
 }
 
-// A run that was killed over a file that isn't a journal yet leaves nothing.
+// Recover removes the temporary file of a run that was killed while it created its journal.
 func TestJournalUnfinished(t *testing.T) {
 	n, _, h := newHost(t, "192.0.2.2/24")
 	journals(t, n, func(dir string) error {
-		ns, err := namespace()
+		ns, err := namespaceInode()
 		if err != nil {
 			return err
 		}

@@ -7,37 +7,38 @@ import (
 	"slices"
 )
 
-// The kinds of interfaces, as rtnetlink has them, that matter to somebody.
+// Values of Interface.Kind.
 const (
-	// KindLoopback is the Kind of the loopback interface.
+	// KindLoopback is the kind of the loopback interface. rtnetlink has no kind for it.
 	KindLoopback = "loopback"
-	// KindVLAN is that of a VLAN on top of another interface.
+	// KindVLAN is the kind of a VLAN on top of another interface.
 	KindVLAN = "vlan"
-	// KindBridge and KindVRF are those of interfaces that have others as their ports.
+	// KindBridge and KindVRF are kinds of interfaces that have others as their ports.
 	KindBridge = "bridge"
 	KindVRF    = "vrf"
 
-	kindMacvlan = "macvlan" // also that of a Device
+	kindMacvlan = "macvlan" // the kind of a Device too
 	kindMacvtap = "macvtap"
 	kindIPvlan  = "ipvlan"
 	kindIPvtap  = "ipvtap"
 	kindDummy   = "dummy"
 )
 
-// encapEthernet is what the netlink package calls ARPHRD_ETHER.
+// encapEthernet is the netlink package's name of ARPHRD_ETHER.
 const encapEthernet = "ether"
 
-// IsEthernet reports whether frames with Ethernet's header and MACs go over the
-// interface. They don't over tun, WireGuard, PPP, GRE, IPIP, SIT or InfiniBand.
+// IsEthernet reports whether the interface carries Ethernet frames. Interfaces of tun,
+// WireGuard, PPP, GRE, IPIP, SIT or InfiniBand don't.
 func (i Interface) IsEthernet() bool { return i.Encapsulation == encapEthernet }
 
-// OneMAC says why frames to a second MAC never get to the interface: what is below
-// delivers those to its own only. It is empty if they do, or nothing is known.
+// OneMAC returns the reason why the interface never receives frames to a second MAC: the
+// interface below it delivers only those to its own. It is empty if frames to other MACs
+// arrive, or if that is unknown.
 func (i Interface) OneMAC() string {
 	switch i.Kind {
 	case kindMacvlan, kindMacvtap:
 		if i.Passthru {
-			return "" // it has all that the one below receives
+			return "" // it receives everything that the interface below receives
 		}
 		return i.Name + " is a " + i.Kind + ", which gets frames to its own MAC only"
 	case kindIPvlan, kindIPvtap:
@@ -46,17 +47,19 @@ func (i Interface) OneMAC() string {
 	return ""
 }
 
-// SharesMAC reports whether the interface has the MAC of the one below it, so that no
-// device with another one can be put on top.
+// SharesMAC reports whether the interface shares the MAC of the interface below it. A device
+// with another MAC can't be put on top of it.
 func (i Interface) SharesMAC() bool { return i.Kind == kindIPvlan || i.Kind == kindIPvtap }
 
-// Silent reports whether nobody beyond the host is told of an address on the interface:
-// that of a load balancer or of kube-proxy, which other interfaces answer for.
+// Silent reports whether the interface never announces its addresses to other hosts. Load
+// balancers and kube-proxy put addresses on such an interface, and another interface answers
+// for them.
 func (i Interface) Silent() bool {
 	return i.Kind == KindLoopback || i.Kind == kindDummy || i.NoARP
 }
 
-// MasterOf returns the interface that one is a port of: a bridge, a bond, a VRF.
+// MasterOf returns the bridge, bond or VRF that an interface is a port of, false if it is no
+// port.
 func MasterOf(i Interface, all []Interface) (Interface, bool) {
 	n := slices.IndexFunc(all, func(m Interface) bool { return m.Index == i.Master })
 	if i.Master == 0 || n < 0 {
@@ -65,7 +68,7 @@ func MasterOf(i Interface, all []Interface) (Interface, bool) {
 	return all[n], true
 }
 
-// Find returns an address of the interface.
+// Find returns the interface's entry for an address, false if it doesn't have the address.
 func (i Interface) Find(addr netip.Addr) (Address, bool) {
 	n := slices.IndexFunc(i.Addresses, func(a Address) bool { return a.Prefix.Addr() == addr })
 	if n < 0 {

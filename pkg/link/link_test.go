@@ -107,7 +107,7 @@ func TestAssignRelease(t *testing.T) {
 				t.Errorf("%+v is not secondary", a)
 			}
 		case virtual[1]:
-			// Usable at once, and never chosen as a source.
+			// It is usable at once, and the kernel never chooses it as a source.
 			if a.Tentative || a.DADFailed || !a.Deprecated {
 				t.Errorf("%+v", a)
 			}
@@ -132,8 +132,8 @@ func TestAssignRelease(t *testing.T) {
 	}
 }
 
-// The kernel removes the addresses of a subnet with its primary one, and routes with
-// them. Those that are the host's own stay, and the setting is what it was.
+// When the kernel removes a primary address, it also removes the other addresses of the subnet
+// and their routes. Release keeps them, and leaves promote_secondaries as it was.
 func TestReleaseKeepsOthers(t *testing.T) {
 	for _, promote := range []string{"0", "1"} {
 		t.Run("promote_secondaries "+promote, func(t *testing.T) {
@@ -186,7 +186,7 @@ func TestIPv6Disabled(t *testing.T) {
 	}
 	err := h.Assign(find(t, h, "eth0").Index, prefixes("2001:db8::10/64")[0])
 	if err == nil || !strings.Contains(err.Error(), "disable_ipv6") {
-		t.Errorf("%v does not name the remedy", err)
+		t.Errorf("the error doesn't name the remedy: %v", err)
 	}
 }
 
@@ -242,16 +242,16 @@ func newMonitor(t *testing.T, n *lab.Node) *Monitor {
 	return m
 }
 
-// What happens to interfaces that nobody watches is looked at later than what happens to
-// those that somebody watches, to those above and below them, and to addresses.
-func TestMonitorHaste(t *testing.T) {
+// Changes of interfaces that nobody watches are deferred. Changes of watched interfaces, of
+// those above and below them, and of addresses aren't.
+func TestMonitorUrgency(t *testing.T) {
 	n, _, h := newHost(t, "192.0.2.2/24")
 	var m *Monitor
 	if err := n.Do(func() (err error) { m, err = NewMonitor(); return err }); err != nil {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	judged := func() haste {
+	judged := func() urgency {
 		t.Helper()
 		all, err := m.discard()
 		if err != nil {
@@ -263,7 +263,7 @@ func TestMonitorHaste(t *testing.T) {
 		return all
 	}
 	cable := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "other0", Flags: net.FlagUp}, PeerName: "other1"}
-	change := func(what string, want haste, f func(*netlink.Handle) error) {
+	change := func(what string, want urgency, f func(*netlink.Handle) error) {
 		t.Helper()
 		if err := f(n.Netlink()); err != nil {
 			t.Fatalf("%s: %v", what, err)
@@ -292,28 +292,28 @@ func TestMonitorHaste(t *testing.T) {
 	remove := func(l netlink.Link) func(*netlink.Handle) error {
 		return func(h *netlink.Handle) error { return h.LinkDel(l) }
 	}
-	if got := judged(); got > burst {
-		t.Errorf("nothing has happened: %d", got)
+	if got := judged(); got > gathered {
+		t.Errorf("without a change: %d", got)
 	}
-	change("an interface, before somebody watches", soon, add(cable))
-	change("it goes", soon, remove(cable))
+	change("add an interface before the first Watch", immediate, add(cable))
+	change("remove it", immediate, remove(cable))
 	m.Watch("routers", []string{"eth0", "eth9"})
 	m.Watch("checks", []string{"eth8"})
-	change("an interface that nobody watches", late, add(cable))
-	change("it is up", late, up("other1"))
-	change("it gets a link-local address", late, address("other0", "fe80::1234/64"))
-	change("it gets an address", burst, address("other0", "192.0.2.77/24"))
-	change("it goes with an address", soon, remove(cable))
+	change("add an interface that nobody watches", deferred, add(cable))
+	change("bring it up", deferred, up("other1"))
+	change("add a link-local address to it", deferred, address("other0", "fe80::1234/64"))
+	change("add an address to it", gathered, address("other0", "192.0.2.77/24"))
+	change("remove it with an address", immediate, remove(cable))
 	if err := n.Netlink().LinkAdd(cable); err != nil {
 		t.Fatal(err)
 	}
-	change("it goes without", late, remove(cable))
-	change("one that is watched gets a link-local address", burst, address("eth0", "fe80::1234/64"))
+	change("remove it without an address", deferred, remove(cable))
+	change("add a link-local address to a watched interface", gathered, address("eth0", "fe80::1234/64"))
 	on := &netlink.Macvlan{LinkAttrs: netlink.LinkAttrs{Name: "above", ParentIndex: find(t, h, "eth0").Index}, Mode: netlink.MACVLAN_MODE_BRIDGE}
-	change("one on top of it", soon, add(on))
-	change("that goes", soon, remove(on))
-	change("one with the name of a router's", soon, add(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth9"}, PeerName: "end9"}))
-	change("one with the name of a check's", soon, add(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth8"}, PeerName: "end8"}))
+	change("add a macvlan on top of it", immediate, add(on))
+	change("remove the macvlan", immediate, remove(on))
+	change("add an interface with a name that routers watch", immediate, add(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth9"}, PeerName: "end9"}))
+	change("add an interface with a name that checks watch", immediate, add(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth8"}, PeerName: "end8"}))
 }
 
 func index(t *testing.T, h *netlink.Handle, name string) int {
@@ -325,8 +325,8 @@ func index(t *testing.T, h *netlink.Handle, name string) int {
 	return l.Attrs().Index
 }
 
-// New addresses are looked at together, so that looking doesn't delay those to come; what
-// else changes meanwhile is looked at without waiting for more of them.
+// The monitor gathers new addresses before it takes a picture, so that dumps don't delay the
+// next ones. Another change ends the waiting.
 func TestMonitorGathers(t *testing.T) {
 	n, _, h := newHost(t, "192.0.2.2/24")
 	m := newMonitor(t, n)
@@ -352,11 +352,11 @@ func TestMonitorGathers(t *testing.T) {
 			t.Fatal("no new picture")
 		}
 	}
-	quiet := func() { // until what came before is in a picture
+	quiet := func() { // waits until all earlier changes are in a picture
 		for {
 			select {
 			case <-m.Changes():
-			case <-time.After(3 * gather):
+			case <-time.After(3 * gatherTime):
 				return
 			}
 		}
@@ -370,9 +370,9 @@ func TestMonitorGathers(t *testing.T) {
 			if err := n.AddAddress("eth0", fmt.Sprintf("198.51.%d.%d/32", try, i+1)); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(pace / 10)
+			time.Sleep(listInterval / 10)
 		}
-		if time.Since(began) > gather*8/10 { // the machine was too slow for this
+		if time.Since(began) > gatherTime*8/10 { // the machine was too slow for this
 			if try == 50 {
 				t.Fatal("this machine never adds 20 addresses in 80 ms")
 			}
@@ -400,7 +400,7 @@ func TestMonitorGathers(t *testing.T) {
 		t.Errorf("%d addresses, want %d", got, before+1)
 	}
 	if _, begun := m.Picture(); begun.Before(changed) {
-		t.Errorf("the picture is said to be of %v, before the change at %v", begun, changed)
+		t.Errorf("the dump began at %v, before the change at %v", begun, changed)
 	}
 }
 
@@ -452,7 +452,7 @@ func TestMonitor(t *testing.T) {
 	}
 }
 
-// Jobs are done in their order, and all of them.
+// The worker does all jobs, in their order.
 func TestWorker(t *testing.T) {
 	_, _, h := newHost(t, "192.0.2.2/24")
 	index := find(t, h, "eth0").Index
@@ -472,7 +472,7 @@ func TestWorker(t *testing.T) {
 			done = append(done, n)
 		}})
 	}
-	cancel() // what is queued is still done
+	cancel() // Run still does the queued jobs
 	running.Wait()
 	if !slices.IsSorted(done) || len(done) != 20 {
 		t.Errorf("done: %v", done)
@@ -482,8 +482,8 @@ func TestWorker(t *testing.T) {
 	}
 }
 
-// While a reload takes addresses and routes away, they stay written down: a run that
-// is killed meanwhile may not have come to it.
+// While a reload removes addresses and routes, they stay in the journal, because the run may be
+// killed before it has removed them.
 func TestJournalAdd(t *testing.T) {
 	n, _, h := newHost(t, "192.0.2.2/24")
 	index := find(t, h, "eth0").Index
@@ -505,7 +505,7 @@ func TestJournalAdd(t *testing.T) {
 		}
 		more, err := j.Add("eth0", after)
 		if !more {
-			t.Error("nothing is said to go")
+			t.Error("Add doesn't report the earlier changes")
 		}
 		return errors.Join(err, j.Close())
 	}); err != nil {
@@ -534,7 +534,7 @@ func TestJournalAdd(t *testing.T) {
 	}
 }
 
-// What was asked for before is done when it is said to be, routes too.
+// When Settle calls back, everything that was requested before is done, routing sets too.
 func TestSettle(t *testing.T) {
 	_, _, h := newHost(t, "192.0.2.2/24")
 	index := find(t, h, "eth0").Index
@@ -563,8 +563,8 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// A reload changes the addresses of an Active and what goes with them at once: what
-// isn't wanted any more goes, in whichever order the worker comes to it.
+// A reload may change the addresses of an Active together with its routing set. The worker
+// removes what is no longer wanted, whichever of the two it handles first.
 func TestReassign(t *testing.T) {
 	_, _, h := newHost(t, "192.0.2.2/24")
 	index := find(t, h, "eth0").Index
@@ -582,7 +582,7 @@ func TestReassign(t *testing.T) {
 	}
 }
 
-// A journal of a run that lives is left alone; that of a dead one is undone.
+// Recover undoes the journal of a dead run, and leaves that of a living one alone.
 func TestJournal(t *testing.T) {
 	n, _, h := newHost(t, "192.0.2.2/24")
 	index := find(t, h, "eth0").Index
@@ -638,14 +638,14 @@ func TestJournal(t *testing.T) {
 	}
 }
 
-// A clean end leaves no file, and what isn't a journal is named.
+// Remove leaves no file. If a file isn't a journal, the error of Recover names it.
 func TestJournalFiles(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	j, err := OpenJournal(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Who can open it can lock it.
+	// A user who can open the file could lock it.
 	if info, err := os.Stat(j.path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
@@ -661,7 +661,7 @@ func TestJournalFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	ns, err := namespace()
+	ns, err := namespaceInode()
 	if err != nil {
 		t.Fatal(err)
 	}

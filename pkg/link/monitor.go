@@ -16,48 +16,50 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pace is the least time between two listings of all interfaces: a burst of
-// events is looked at once at its beginning and once at its end.
-const pace = 10 * time.Millisecond
+// listInterval is the least time between two dumps of all interfaces. A burst of events
+// leads to one dump at its beginning and one at its end.
+const listInterval = 10 * time.Millisecond
 
-// gather is how long more new addresses are waited for after one: a router that becomes
-// Active may have hundreds, and listing them again and again delays those to come.
-const gather = 100 * time.Millisecond
+// gatherTime is how long the monitor waits for more addresses after a new one. A router that
+// becomes Active may add hundreds, and dumping all of them repeatedly delays the rest.
+const gatherTime = 100 * time.Millisecond
 
-// restTimes is how many times as long as a listing took there is none: with hundreds of
-// interfaces that change all the time it would take a processor.
-const restTimes = 4
+// restFactor limits the processor time of dumps: after a dump the monitor pauses for
+// restFactor times its duration, at most gatherTime. Without it, hundreds of interfaces that
+// change all the time would keep a processor busy.
+const restFactor = 4
 
-// lazily is how much later a change is looked at that concerns none of the interfaces that
-// somebody has asked for with Watch. On a host with containers, interfaces come and go all
-// the time.
-const lazily = 2 * time.Second
+// deferTime is how long a change of interfaces that nobody watches may wait for the next
+// dump. On a host with containers, interfaces come and go all the time.
+const deferTime = 2 * time.Second
 
-// eventBuffer is for the events, in octets, that come while they aren't looked at.
+// eventBuffer is the size of the socket's receive buffer in octets. It holds the events that
+// arrive between two reads.
 const eventBuffer = 4 << 20
 
-// eventSize is for one of them; one that is longer is cut, and looked at all the same.
+// eventSize is the size of the buffer for one event in octets. A longer event is truncated,
+// which does no harm.
 const eventSize = 32 << 10
 
-// retry is how long to wait after a listing that failed.
-const retry = 100 * time.Millisecond
+// retryDelay is the pause after a dump that failed.
+const retryDelay = 100 * time.Millisecond
 
-// Monitor keeps a current picture of the interfaces. An event only says that
-// something changed; the picture itself is always a complete listing, so a
-// lost event costs nothing but the time until the next one.
+// Monitor keeps a current picture of the interfaces. An event only tells that something has
+// changed. The picture is always a complete dump, so a lost event only delays the picture
+// until the next event.
 type Monitor struct {
 	handle  *Handle
 	events  *nl.NetlinkSocket
 	changes chan struct{}
 
-	ended map[int]int // how many interfaces of an index have been removed
+	ended map[int]int // by index, the number of interfaces that have been removed
 
-	mu       sync.Mutex
-	snapshot []Interface
-	begun    time.Time // the picture
-	told     []func()
-	watchers map[string][]string
-	watched  map[string]bool // the names of all of them; nil: all interfaces are
+	mu          sync.Mutex
+	snapshot    []Interface
+	begun       time.Time // when the dump of the snapshot began
+	subscribers []func()
+	watchers    map[string][]string // the names that each caller of Watch watches
+	watched     map[string]bool     // the union of watchers; nil: all interfaces are watched
 }
 
 // NewMonitor subscribes to changes and takes the first picture.
@@ -72,7 +74,7 @@ func NewMonitor() (*Monitor, error) {
 		return nil, fmt.Errorf("subscribe to interface events: %w", err)
 	}
 	m := &Monitor{handle: handle, events: events, changes: make(chan struct{}, 1), ended: make(map[int]int), begun: time.Now()}
-	// What doesn't fit is looked for all the same.
+	// An error only leaves the buffer smaller. Lost events lead to a dump too.
 	_ = unix.SetsockoptInt(events.GetFd(), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, eventBuffer)
 	if m.snapshot, err = handle.Interfaces(); err != nil {
 		m.Close()
@@ -87,20 +89,20 @@ func (m *Monitor) Close() {
 	m.handle.Close()
 }
 
-// Changes delivers a value after the picture may have changed.
+// Changes delivers a value when the picture may have changed.
 func (m *Monitor) Changes() <-chan struct{} { return m.changes }
 
-// Tell has f called, too, after the picture may have changed. It must not wait.
-func (m *Monitor) Tell(f func()) {
+// Subscribe makes Run call f when the picture may have changed. f must not block.
+func (m *Monitor) Subscribe(f func()) {
 	m.mu.Lock()
-	m.told = append(m.told, f)
+	m.subscribers = append(m.subscribers, f)
 	m.mu.Unlock()
 }
 
-// Watch says which interfaces somebody is interested in: a change of them, or of those
-// above and below them, is looked at as soon as it comes. So is a change of an address,
-// except for IPv6 link-local ones; everything else is looked at a little later. Until
-// somebody watches, all interfaces are watched.
+// Watch sets the names of the interfaces that a caller watches; who identifies the caller. A
+// change of a watched interface, or of one above or below it, leads to a new picture at once.
+// So does a change of any address that isn't IPv6 link-local. All other changes may wait for
+// deferTime. Before the first call of Watch all interfaces are watched.
 func (m *Monitor) Watch(who string, names []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -116,13 +118,14 @@ func (m *Monitor) Watch(who string, names []string) {
 	}
 }
 
-// Snapshot returns the current picture. It must not be modified.
+// Snapshot returns the current picture. The caller must not modify it.
 func (m *Monitor) Snapshot() []Interface {
 	all, _ := m.Picture()
 	return all
 }
 
-// Picture returns Snapshot's, and when it was begun: what was so before is in it.
+// Picture returns the current picture, and when its dump began: the picture has all changes
+// that were made before.
 func (m *Monitor) Picture() (all []Interface, begun time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -131,7 +134,8 @@ func (m *Monitor) Picture() (all []Interface, begun time.Time) {
 
 // Run follows the interfaces until ctx ends, which is not an error.
 func (m *Monitor) Run(ctx context.Context) error {
-	// The netlink package's Receive would have to end now and then to notice ctx.
+	// The netlink package's Receive isn't used, because it notices the end of ctx only by
+	// timing out regularly.
 	fd, err := unix.FcntlInt(uintptr(m.events.GetFd()), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("receive interface events: %w", err)
@@ -143,11 +147,11 @@ func (m *Monitor) Run(ctx context.Context) error {
 		return fmt.Errorf("receive interface events: %w", err)
 	}
 	defer context.AfterFunc(ctx, func() { _ = events.SetReadDeadline(time.Unix(1, 0)) })()
-	waiting := false // for lazily to be over
+	waiting := false // deferred events are pending
 	until := func(t time.Time) {
 		_ = events.SetReadDeadline(t)
 		if ctx.Err() != nil {
-			_ = events.SetReadDeadline(time.Unix(1, 0)) // this one may have come before
+			_ = events.SetReadDeadline(time.Unix(1, 0)) // AfterFunc may have set its deadline before
 		}
 	}
 	for ctx.Err() == nil {
@@ -156,40 +160,40 @@ func (m *Monitor) Run(ctx context.Context) error {
 			_, _, received = unix.Recvfrom(int(fd), nil, unix.MSG_DONTWAIT|unix.MSG_PEEK)
 			return !errors.Is(received, unix.EAGAIN)
 		})
-		haste := none
+		pending := idle
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			haste = soon
+			pending = immediate
 		case err == nil:
 			err = received
 		}
 		switch {
-		case haste != none:
-		case errors.Is(err, unix.ENOBUFS): // events lost: look all the same
-			haste = soon
+		case pending != idle:
+		case errors.Is(err, unix.ENOBUFS): // events were lost
+			pending = immediate
 		case err != nil && !errors.Is(err, unix.EINTR):
 			return fmt.Errorf("receive interface events: %w", err)
 		default:
-			if haste, err = m.discard(); err != nil {
+			if pending, err = m.discard(); err != nil {
 				return err
 			}
 		}
-		if haste <= late {
-			if haste == late && !waiting {
+		if pending <= deferred {
+			if pending == deferred && !waiting {
 				waiting = true
-				until(time.Now().Add(lazily))
+				until(time.Now().Add(deferTime))
 			}
 			continue
 		}
-		for waited := time.Duration(0); haste < soon && waited < gather && ctx.Err() == nil; waited += pace {
-			pause(ctx, pace)
+		for waited := time.Duration(0); pending < immediate && waited < gatherTime && ctx.Err() == nil; waited += listInterval {
+			pause(ctx, listInterval)
 			more, err := m.discard()
 			if err != nil {
 				return err
 			}
-			haste = max(haste, more)
+			pending = max(pending, more)
 		}
 		if waiting {
 			waiting = false
@@ -197,27 +201,28 @@ func (m *Monitor) Run(ctx context.Context) error {
 		}
 		began := time.Now()
 		for m.look() != nil && ctx.Err() == nil {
-			// The last picture is better than none; it will be possible again.
-			pause(ctx, retry)
+			// Keep the old picture and try again.
+			pause(ctx, retryDelay)
 			began = time.Now()
 		}
-		pause(ctx, max(pace, min(gather, restTimes*time.Since(began))))
+		pause(ctx, max(listInterval, min(gatherTime, restFactor*time.Since(began))))
 	}
 	return nil
 }
 
-// How soon events are looked at.
-type haste int
+// urgency says how soon events have to lead to a new picture.
+type urgency int
 
 const (
-	none  haste = iota // there were none
-	late               // of interfaces that nobody watches
-	burst              // of new addresses, of which there may be more
-	soon
+	idle      urgency = iota // no events
+	deferred                 // within deferTime: changes of interfaces that nobody watches
+	gathered                 // within gatherTime: new addresses, of which more may follow
+	immediate                // at once
 )
 
+// look takes a new picture and notifies the subscribers.
 func (m *Monitor) look() error {
-	// Everything that is already queued is part of the coming picture.
+	// The coming dump includes all events that are queued now.
 	if _, err := m.discard(); err != nil {
 		return err
 	}
@@ -231,9 +236,9 @@ func (m *Monitor) look() error {
 	}
 	m.mu.Lock()
 	m.snapshot, m.begun = all, begun
-	told := m.told
+	subscribers := m.subscribers
 	m.mu.Unlock()
-	for _, f := range told {
+	for _, f := range subscribers {
 		f()
 	}
 	select {
@@ -243,17 +248,17 @@ func (m *Monitor) look() error {
 	return nil
 }
 
-// discard takes the events that are there, and says how soon they are to be looked at.
-func (m *Monitor) discard() (all haste, err error) {
+// discard reads all queued events and returns the highest urgency of them.
+func (m *Monitor) discard() (all urgency, err error) {
 	message := make([]byte, eventSize)
 	for {
 		n, _, err := unix.Recvfrom(m.events.GetFd(), message, unix.MSG_DONTWAIT)
 		switch {
 		case err == nil:
-			all = max(all, m.judge(message[:n]))
+			all = max(all, m.classify(message[:n]))
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.ENOBUFS):
-			all = soon
+			all = immediate
 		case errors.Is(err, unix.EAGAIN):
 			return all, nil
 		default:
@@ -262,38 +267,39 @@ func (m *Monitor) discard() (all haste, err error) {
 	}
 }
 
-// judge says how soon an event is to be looked at.
-func (m *Monitor) judge(message []byte) haste {
+// classify returns the urgency of an event.
+func (m *Monitor) classify(message []byte) urgency {
 	if len(message) < unix.SizeofNlMsghdr+unix.SizeofIfAddrmsg {
-		return soon
+		return immediate
 	}
 	body := message[unix.SizeofNlMsghdr:]
 	switch kind := binary.NativeEndian.Uint16(message[4:]); kind { // nlmsg_type
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		address := nl.DeserializeIfAddrmsg(body)
-		if !m.concerns(int(address.Index)) && linkLocal(body) {
-			return late
+		if !m.watches(int(address.Index)) && linkLocal(body) {
+			return deferred
 		}
 		if kind == unix.RTM_NEWADDR {
-			return burst
+			return gathered
 		}
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		if len(body) < unix.SizeofIfInfomsg {
-			return soon
+			return immediate
 		}
 		l := nl.DeserializeIfInfomsg(body)
-		// A bridge's port that is one no longer has a family.
+		// The event for a port that leaves its bridge has a family. Only the one for a
+		// removed interface has none.
 		if kind == unix.RTM_DELLINK && l.Family == unix.AF_UNSPEC {
 			m.ended[int(l.Index)]++
 		}
-		if !m.concerns(int(l.Index)) && !m.concernsAttributes(body[unix.SizeofIfInfomsg:]) {
-			return late
+		if !m.watches(int(l.Index)) && !m.watchesAttributes(body[unix.SizeofIfInfomsg:]) {
+			return deferred
 		}
 	}
-	return soon
+	return immediate
 }
 
-// linkLocal reports whether the address of an event is an IPv6 link-local one.
+// linkLocal reports whether an event is about an IPv6 link-local address.
 func linkLocal(body []byte) bool {
 	attributes, err := nl.ParseRouteAttr(body[unix.SizeofIfAddrmsg:])
 	if err != nil {
@@ -308,9 +314,9 @@ func linkLocal(body []byte) bool {
 	return false
 }
 
-// concernsAttributes reports whether somebody watches an interface by what an event says of
-// it: its name, or those above and below it.
-func (m *Monitor) concernsAttributes(body []byte) bool {
+// watchesAttributes reports whether an interface is watched, judged by the attributes of its
+// event: its name, its parent and its master.
+func (m *Monitor) watchesAttributes(body []byte) bool {
 	attributes, err := nl.ParseRouteAttr(body)
 	if err != nil {
 		return true
@@ -336,16 +342,16 @@ func (m *Monitor) concernsAttributes(body []byte) bool {
 	}
 	delete(related, unix.IFLA_LINK_NETNSID)
 	for _, ifindex := range related {
-		if m.concerns(ifindex) {
+		if m.watches(ifindex) {
 			return true
 		}
 	}
 	return false
 }
 
-// concerns reports whether somebody watches an interface, as the last picture has it, or one
-// that is above or below it.
-func (m *Monitor) concerns(ifindex int) bool {
+// watches reports whether an interface, or one above or below it, is watched. It judges by
+// the last picture.
+func (m *Monitor) watches(ifindex int) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.watched == nil {

@@ -12,17 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The kernel's numbers (linux/ip.h, linux/if_link.h).
+// Constants of the kernel (linux/ip.h, linux/if_link.h).
 const (
 	devconfPromoteSecondaries = 20 // IPV4_DEVCONF_PROMOTE_SECONDARIES
 	iflaInetConf              = 1  // IFLA_INET_CONF
 )
 
-// promoting has f called while the interface's setting promote_secondaries is on: then
-// the kernel keeps the other addresses of a network when the first one is removed, and
-// the routes that name one of them as their source. It isn't written to /proc/sys, which
-// is read-only in many containers, and another network namespace's where the caller's
-// thread is in one.
+// promoting calls f while the interface's setting promote_secondaries is on. Then the kernel
+// keeps the secondary addresses of a subnet when the primary one is removed, and the routes
+// with one of them as source. It uses rtnetlink, because /proc/sys is read-only in many
+// containers, and shows the network namespace of the calling thread, which may be another.
 func (h *Handle) promoting(ifindex int, f func()) error {
 	before, err := h.promotes(ifindex)
 	if err != nil || before != 0 {
@@ -40,7 +39,7 @@ func (h *Handle) promoting(ifindex int, f func()) error {
 	return nil
 }
 
-// promotes returns the interface's own setting.
+// promotes returns the interface's own value of promote_secondaries.
 func (h *Handle) promotes(ifindex int) (uint32, error) {
 	request := nl.NewNetlinkRequest(unix.RTM_GETLINK, 0)
 	message := nl.NewIfInfomsg(unix.AF_UNSPEC)
@@ -57,15 +56,15 @@ func (h *Handle) promotes(ifindex int) (uint32, error) {
 				return 0, fmt.Errorf("read promote_secondaries: %w", err)
 			}
 		}
-		// Those of the kernel begin with 1.
+		// The kernel numbers the values from 1.
 		if at := 4 * (devconfPromoteSecondaries - 1); len(value) >= at+4 {
 			return binary.NativeEndian.Uint32(value[at:]), nil
 		}
 	}
-	return 0, errors.New("read promote_secondaries: the kernel doesn't say")
+	return 0, errors.New("read promote_secondaries: the kernel's answer lacks it")
 }
 
-// attribute returns the value of one of the attributes; nil without it.
+// attribute returns the value of the attribute with the given type, nil if there is none.
 func attribute(b []byte, kind uint16) ([]byte, error) {
 	all, err := nl.ParseRouteAttr(b)
 	if err != nil {
@@ -79,6 +78,7 @@ func attribute(b []byte, kind uint16) ([]byte, error) {
 	return nil, nil
 }
 
+// setPromotes sets the interface's own value of promote_secondaries.
 func (h *Handle) setPromotes(ifindex int, value uint32) error {
 	request := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
 	message := nl.NewIfInfomsg(unix.AF_UNSPEC)
@@ -93,7 +93,7 @@ func (h *Handle) setPromotes(ifindex int, value uint32) error {
 	return nil
 }
 
-// ask makes a request over the handle's own socket.
+// ask executes a request over the handle's own socket.
 func (h *Handle) ask(request *nl.NetlinkRequest, kind uint16) ([][]byte, error) {
 	socket := &nl.SocketHandle{Seq: h.seq, Socket: h.adder}
 	request.Sockets = map[int]*nl.SocketHandle{syscall.NETLINK_ROUTE: socket}

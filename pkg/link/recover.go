@@ -20,11 +20,11 @@ import (
 	"github.com/failoverd/failoverd/pkg/hostdir"
 )
 
-// Recover undoes what the journals of dead runs in this network namespace say,
-// and returns a line for each thing that was still there, and the processes whose
-// runs live, which are left alone.
+// Recover undoes the changes in the journals of dead runs in this network namespace. It
+// returns a line for each thing that it removed. It leaves the journals of living runs alone
+// and returns the PIDs of these runs.
 func Recover(dir string, h *Handle) (removed []string, living []int, err error) {
-	netns, err := namespace()
+	netns, err := namespaceInode()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -61,8 +61,8 @@ func Recover(dir string, h *Handle) (removed []string, living []int, err error) 
 	return removed, living, errors.Join(errs...)
 }
 
-// removeUnfinished removes the files that runs were killed over before they were
-// journals.
+// removeUnfinished removes the temporary files of runs that were killed while they created a
+// journal.
 func removeUnfinished(dir string, netns uint64) error {
 	paths, err := filepath.Glob(filepath.Join(dir, fmt.Sprintf("%d-*.json.new", netns)))
 	errs := []error{err}
@@ -91,7 +91,7 @@ func recoverOne(path string, h *Handle) (removed []string, err error) {
 	}
 	content, err := parseJournal(b)
 	if err != nil {
-		return nil, fmt.Errorf("not a journal of failoverd, remove it: %w", err)
+		return nil, fmt.Errorf("this file isn't a journal of failoverd, remove it: %w", err)
 	}
 	there, err := content.isHere()
 	if err != nil {
@@ -106,20 +106,20 @@ func recoverOne(path string, h *Handle) (removed []string, err error) {
 }
 
 func parseJournal(b []byte) (content journalFile, err error) {
-	if !bytes.HasPrefix(b, []byte("{")) { // as it was before there were slots
+	if !bytes.HasPrefix(b, []byte("{")) { // older versions wrote plain JSON without slots
 		newest, ok := newestSlot(b)
 		if !ok {
-			return content, errors.New("neither of its slots can be read")
+			return content, errors.New("neither of its slots is valid")
 		}
 		b = newest
 	}
 	return content, json.Unmarshal(b, &content)
 }
 
-// isHere reports whether the changes can still be there: the host wasn't started
-// anew, and the network namespace isn't another one.
+// isHere reports whether the changes can still exist: the host hasn't rebooted, and this is
+// the network namespace of the journal.
 func (f journalFile) isHere() (bool, error) {
-	booted, err := boot()
+	booted, err := bootID()
 	if err != nil {
 		return false, err
 	}
@@ -127,7 +127,7 @@ func (f journalFile) isHere() (bool, error) {
 	return (f.Boot == "" || f.Boot == booted) && f.Namespace == cookie, err
 }
 
-// undo undoes the changes, and returns a line for each that was still there.
+// undo undoes the changes, and returns a line for each that still existed.
 func (c Changes) undo(h *Handle) (removed []string, err error) {
 	all, err := h.Interfaces()
 	if err != nil {
@@ -179,11 +179,11 @@ func (c Changes) undo(h *Handle) (removed []string, err error) {
 	return removed, errors.Join(errs...)
 }
 
-// renamed returns the changes with the names that their interfaces have by now.
+// renamed returns the changes with the current names of their interfaces.
 func (c Changes) renamed(all []Interface) Changes {
 	now := func(name string) string {
 		for _, d := range c.Interfaces {
-			if n := slices.IndexFunc(all, d.is); d.Name == name && n >= 0 {
+			if n := slices.IndexFunc(all, d.matches); d.Name == name && n >= 0 {
 				return all[n].Name
 			}
 		}
@@ -210,8 +210,8 @@ func (c Changes) renamed(all []Interface) Changes {
 	return c
 }
 
-// lockDead opens and locks the journal of a dead run. It returns flock.ErrHeld for
-// one whose run lives, and nil for one that is gone or was replaced meanwhile.
+// lockDead opens and locks the journal of a dead run. It returns flock.ErrHeld if the run is
+// alive, and nil without an error if the file is gone or was replaced meanwhile.
 func lockDead(path string) (*os.File, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -223,8 +223,8 @@ func lockDead(path string) (*os.File, error) {
 	if err := flock.Take(file); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	// A living run may have replaced the file in between: then what is
-	// locked here is the old one.
+	// A living run may have replaced the file in between. Then this lock is on the old
+	// file.
 	opened, err := file.Stat()
 	if err != nil {
 		return nil, errors.Join(err, file.Close())

@@ -18,26 +18,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// routePace is the least time between two listings of routes: there may be a
-// million of them.
-const routePace = 200 * time.Millisecond
+// routeInterval is the least time between two dumps of routes: there may be a million of
+// them.
+const routeInterval = 200 * time.Millisecond
 
-// RouteMonitor knows which of some routes are there. A routing daemon may change
-// thousands of others in a second: they are looked past.
+// RouteMonitor tracks which of the watched routes exist. It ignores events for other routes,
+// of which a routing daemon may change thousands in a second.
 type RouteMonitor struct {
 	handle  *Handle
-	changes func()        // is called when the picture may have changed
-	begin   chan struct{} // closed when there is a route to look for
+	changes func()        // called when a watched route may have changed
+	begin   chan struct{} // closed when the first route is watched
 
 	mu     sync.Mutex
 	wanted []routing.Sought
 	there  map[routing.Sought]bool
-	events *nl.NetlinkSocket // once a route is wanted
+	events *nl.NetlinkSocket // joins the groups when the first route is watched
 }
 
-// NewRouteMonitor opens what a RouteMonitor needs in the network namespace of the
-// calling thread. Changes is called after some of the routes may have changed; it
-// must not wait.
+// NewRouteMonitor returns a RouteMonitor for the network namespace of the calling thread. Run
+// calls changes when a watched route may have changed; it must not block.
 func NewRouteMonitor(changes func()) (*RouteMonitor, error) {
 	handle, err := NewHandle()
 	if err != nil {
@@ -49,7 +48,7 @@ func NewRouteMonitor(changes func()) (*RouteMonitor, error) {
 		return nil, fmt.Errorf("subscribe to route events: %w", err)
 	}
 	m := &RouteMonitor{handle: handle, changes: changes, begin: make(chan struct{}), events: events}
-	// A receive that ends now and then is how Run notices its context.
+	// The timeout lets Run notice that its context has ended.
 	if err := events.SetReceiveTimeout(&unix.Timeval{Usec: 200_000}); err != nil {
 		m.Close()
 		return nil, err
@@ -63,7 +62,7 @@ func (m *RouteMonitor) Close() {
 	m.handle.Close()
 }
 
-// Watch has these routes looked for, and no others.
+// Watch sets the routes to watch. It replaces those of earlier calls.
 func (m *RouteMonitor) Watch(wanted []routing.Sought) error {
 	m.mu.Lock()
 	same := slices.Equal(m.wanted, wanted)
@@ -89,7 +88,7 @@ func (m *RouteMonitor) Watch(wanted []routing.Sought) error {
 	return nil
 }
 
-// Has reports whether a route that is watched is there.
+// Has reports whether a watched route exists and is usable.
 func (m *RouteMonitor) Has(r routing.Sought) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -104,18 +103,18 @@ func (m *RouteMonitor) Run(ctx context.Context) error {
 	case <-m.begin:
 	}
 	for ctx.Err() == nil {
-		concerns, err := m.receive()
+		relevant, err := m.receive()
 		if err != nil {
 			return fmt.Errorf("receive route events: %w", err)
 		}
-		if !concerns {
+		if !relevant {
 			continue
 		}
 		for m.look() != nil && ctx.Err() == nil {
-			pause(ctx, retry)
+			pause(ctx, retryDelay)
 		}
 		m.changes()
-		pause(ctx, routePace)
+		pause(ctx, routeInterval)
 	}
 	return nil
 }
@@ -127,14 +126,14 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// receive waits for events for a while, and reports whether one may be about a
-// route that is looked for.
+// receive waits for events until the socket's timeout, and reports whether one may be about
+// a watched route.
 func (m *RouteMonitor) receive() (bool, error) {
 	messages, _, err := m.events.Receive()
 	switch {
 	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 		return false, nil
-	case errors.Is(err, unix.ENOBUFS): // events lost: look all the same
+	case errors.Is(err, unix.ENOBUFS): // events were lost
 		return true, nil
 	case err != nil:
 		return false, err
@@ -146,11 +145,11 @@ func (m *RouteMonitor) receive() (bool, error) {
 		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 			return m.isAbout(msg.Data)
 		}
-		return true // an IPv4 route goes with its link, without a word
+		return true // an event of a link: IPv4 routes vanish with their link, without an event
 	}), nil
 }
 
-// isAbout reports whether a route's message is about one that is looked for.
+// isAbout reports whether the message of a route is about a watched one.
 func (m *RouteMonitor) isAbout(data []byte) bool {
 	if len(data) < unix.SizeofRtMsg {
 		return true
@@ -174,7 +173,7 @@ func (m *RouteMonitor) isAbout(data []byte) bool {
 	})
 }
 
-// look finds out which of the routes are there.
+// look dumps the tables of the watched routes, and records which of them exist.
 func (m *RouteMonitor) look() error {
 	m.mu.Lock()
 	wanted := slices.Clone(m.wanted)
@@ -193,7 +192,7 @@ func (m *RouteMonitor) look() error {
 		}
 		err := m.handle.h.RouteListFilteredIter(family, &netlink.Route{Table: r.Table}, netlink.RT_FILTER_TABLE, func(found netlink.Route) bool {
 			for _, w := range wanted {
-				if w.Table == r.Table && is(w, found) {
+				if w.Table == r.Table && matches(w, found) {
 					there[w] = true
 				}
 			}
@@ -209,9 +208,9 @@ func (m *RouteMonitor) look() error {
 	return nil
 }
 
-// is reports whether a route of the kernel's is the one that is looked for, and
-// can be used: it forwards, and one of its links has a carrier.
-func is(r routing.Sought, found netlink.Route) bool {
+// matches reports whether a route of the kernel is the watched one and is usable: it is a
+// unicast route, and the link of one of its next hops has a carrier.
+func matches(r routing.Sought, found netlink.Route) bool {
 	prefix := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	if found.Family == unix.AF_INET6 {
 		prefix = netip.PrefixFrom(netip.IPv6Unspecified(), 0)

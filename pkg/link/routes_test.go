@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Routes are found whatever makes them come and go.
+// The RouteMonitor notices routes that appear and vanish, whatever the cause.
 func TestRoutes(t *testing.T) {
 	n, port, _ := newHost(t, "198.51.100.1/24", "2001:db8::1/64")
 	changed := make(chan struct{}, 1)
@@ -77,7 +77,7 @@ func TestRoutes(t *testing.T) {
 	ip("route add default dev eth0")
 	has(true, net4, six, table, defaults)
 	has(false, other)
-	// Not every ip knows these.
+	// Older versions of ip don't support these.
 	replace := func(r *netlink.Route, prefix string) {
 		t.Helper()
 		var err error
@@ -100,7 +100,7 @@ func TestRoutes(t *testing.T) {
 	replace(&netlink.Route{Type: unix.RTN_UNREACHABLE, Table: 100}, "10.8.0.0/16")
 	has(false, table)
 
-	// Without a carrier they stay in the table, and are of no use.
+	// Without a carrier the routes stay in the table, but aren't usable.
 	if err := port.Pull(); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestRoutes(t *testing.T) {
 		t.Fatal(err)
 	}
 	has(true, net4, other, defaults)
-	// With the interface IPv4 routes go without a word.
+	// IPv4 routes vanish with the interface, without an event.
 	if err := n.SetDown("eth0"); err != nil {
 		t.Fatal(err)
 	}

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// routeProtocol is what failoverd's routes and rules have as their origin, so
-// that those of others are told from them: VRRP's IP protocol number.
+// routeProtocol is the origin ("proto") of failoverd's routes and rules. It distinguishes
+// them from those of other programs. The value is VRRP's IP protocol number.
 const routeProtocol = 112
 
 var routeTypes = map[string]int{
@@ -40,8 +40,7 @@ func (h *Handle) Place(p routing.Placed) (bool, error) {
 	return true, nil
 }
 
-// Unplace removes an address from its interface, and reports whether it was still
-// there.
+// Unplace removes an address from its interface, and reports whether it still existed.
 func (h *Handle) Unplace(p routing.Placed) (bool, error) {
 	index, there, err := h.find(p)
 	if errors.As(err, &netlink.LinkNotFoundError{}) || err == nil && !there {
@@ -56,7 +55,7 @@ func (h *Handle) Unplace(p routing.Placed) (bool, error) {
 	return true, nil
 }
 
-// find returns the interface of an address, and whether this has it.
+// find returns the index of the interface, and whether it has the address.
 func (h *Handle) find(p routing.Placed) (index int, there bool, err error) {
 	l, err := h.h.LinkByName(p.Interface)
 	if err != nil {
@@ -75,12 +74,12 @@ func (h *Handle) AddRoute(r routing.Route) (bool, error) {
 	return added(h.h.RouteAdd(n), r)
 }
 
-// RemoveRoute removes a route that AddRoute has added, and reports whether it was
-// still there. One like it that somebody else has made stays.
+// RemoveRoute removes a route that AddRoute has added, and reports whether it still existed.
+// It doesn't remove a similar route of another origin.
 func (h *Handle) RemoveRoute(r routing.Route) (bool, error) {
 	n, err := h.route(r)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return false, nil // the route went with its interface
+		return false, nil // the kernel removed the route together with its interface
 	}
 	if err != nil {
 		return false, err
@@ -91,8 +90,7 @@ func (h *Handle) RemoveRoute(r routing.Route) (bool, error) {
 // AddRule adds a rule, and reports whether it was missing.
 func (h *Handle) AddRule(r routing.Rule) (bool, error) { return added(h.h.RuleAdd(rule(r)), r) }
 
-// RemoveRule removes a rule that AddRule has added, and reports whether it was
-// still there.
+// RemoveRule removes a rule that AddRule has added, and reports whether it still existed.
 func (h *Handle) RemoveRule(r routing.Rule) (bool, error) { return removed(h.h.RuleDel(rule(r)), r) }
 
 func added(err error, what fmt.Stringer) (bool, error) {
@@ -121,7 +119,7 @@ func (h *Handle) route(r routing.Route) (*netlink.Route, error) {
 		Priority: r.Metric, MTU: r.MTU, Protocol: routeProtocol, Family: family(r.To.Addr().Is6()),
 	}
 	if r.Scope == "" && r.Type == "unicast" && !r.Via.IsValid() && r.To.Addr().Is4() {
-		n.Scope = netlink.SCOPE_LINK // the kernel refuses a wider one without a gateway's
+		n.Scope = netlink.SCOPE_LINK // the kernel requires it for a route without a gateway
 	}
 	if r.Via.IsValid() {
 		n.Gw = net.IP(r.Via.AsSlice())
@@ -135,7 +133,7 @@ func (h *Handle) route(r routing.Route) (*netlink.Route, error) {
 	if r.Interface != "" {
 		l, err := h.h.LinkByName(r.Interface)
 		if err != nil {
-			return nil, fmt.Errorf("the %s goes over %s: %w", r, r.Interface, err)
+			return nil, fmt.Errorf("look for %s, the interface of the %s: %w", r.Interface, r, err)
 		}
 		n.LinkIndex = l.Attrs().Index
 	}
@@ -162,8 +160,8 @@ func family(six bool) int {
 	return netlink.FAMILY_V4
 }
 
-// addRouting adds what is missing, and returns what was. That one thing can't be
-// added doesn't keep the others away.
+// addRouting adds what is missing, and returns it. If one thing can't be added, it still adds
+// the others.
 func (h *Handle) addRouting(r routing.Set) (missing []fmt.Stringer, err error) {
 	var errs []error
 	note := func(what fmt.Stringer, was bool, err error) {
@@ -187,8 +185,8 @@ func (h *Handle) addRouting(r routing.Set) (missing []fmt.Stringer, err error) {
 	return missing, errors.Join(errs...)
 }
 
-// removeRouting removes what is there, the rules first, and returns a line for
-// each thing that was.
+// removeRouting removes what exists, the rules first, and returns a line for each thing that
+// it removed.
 func (h *Handle) removeRouting(r routing.Set) (lines []string, err error) {
 	var errs []error
 	note := func(what fmt.Stringer, was bool, err error) {

@@ -16,20 +16,18 @@ import (
 	"github.com/failoverd/failoverd/pkg/flock"
 )
 
-// ErrNoRoom is returned when a journal can't be written because its file system is
-// full.
-var ErrNoRoom = errors.New("no room to write down what is changed on this host")
+// ErrNoRoom is returned when a journal can't be written because its file system is full.
+var ErrNoRoom = errors.New("no room for the journal of changes to this host")
 
-// The file of a journal has two slots of the same size. A write goes to the one that
-// is older, in place, so that it needs no room that isn't there already and leaves the
-// other one as it was if it is cut short. The newer slot counts:
-//
-//	sequence, length and checksum in hexadecimal, a line's end, the content
+// The file of a journal has two slots of the same size. A write overwrites the older slot in
+// place. So it needs no new space in the file system, and an interrupted write leaves the
+// other slot intact. The newest valid slot counts. A slot is a header and the content; the
+// header is the sequence number, the length and the checksum in hexadecimal, and a newline.
 const (
-	slotUnit   = 4096 // the size of a slot is a multiple of a page's
+	slotUnit   = 4096 // the size of a slot is a multiple of this, the page size
 	slotHeader = "%016x %08x %08x\n"
-	slotPrefix = 16 + 1 + 8 + 1 + 8 + 1
-	slotTries  = 10 // to make a file that another run's Recover takes for a dead one's
+	slotPrefix = 16 + 1 + 8 + 1 + 8 + 1 // the length of the header
+	slotTries  = 10                     // attempts to create a file, because Recover of another run may remove an unlocked one
 )
 
 func appendSlot(b []byte, sequence uint64, content []byte) []byte {
@@ -41,7 +39,7 @@ func slotSum(sequence uint64, content []byte) uint32 {
 	return crc32.Update(crc32.ChecksumIEEE(strconv.AppendUint(nil, sequence, 16)), crc32.IEEETable, content)
 }
 
-// newestSlot returns the content of a journal's file.
+// newestSlot returns the content of the newest valid slot of a journal's file.
 func newestSlot(file []byte) (newest []byte, ok bool) {
 	var last uint64
 	for _, slot := range [][]byte{file[:len(file)/2], file[len(file)/2:]} {
@@ -57,12 +55,12 @@ func newestSlot(file []byte) (newest []byte, ok bool) {
 	return newest, ok
 }
 
-// put makes the content the file's, in place if there is room for it.
+// put writes the content to the file: in place if it fits into a slot.
 func (j *Journal) put(content []byte) error {
-	if j.file == nil || slotPrefix+len(content) > j.slot {
+	if j.file == nil || slotPrefix+len(content) > j.slotSize {
 		return j.replace(content)
 	}
-	offset := int64(j.sequence % 2 * uint64(j.slot))
+	offset := int64(j.sequence % 2 * uint64(j.slotSize))
 	if _, err := j.file.WriteAt(appendSlot(nil, j.sequence, content), offset); err != nil {
 		return err
 	}
@@ -70,8 +68,8 @@ func (j *Journal) put(content []byte) error {
 	return nil
 }
 
-// replace puts a new file in place of the one that is too small: with room for twice the
-// content if there is some.
+// replace replaces the file by a new one whose slots have room for twice the content, or for
+// just the content if the file system is too full.
 func (j *Journal) replace(content []byte) error {
 	var file *os.File
 	var err error
@@ -83,14 +81,15 @@ func (j *Journal) replace(content []byte) error {
 			if j.file != nil {
 				err = j.file.Close()
 			}
-			j.file, j.slot, j.sequence = file, slot, 1
+			j.file, j.slotSize, j.sequence = file, slot, 1
 			return err
 		}
 	}
 	return err
 }
 
-// createLocked makes a file, or replaces it, that is locked before it is visible.
+// createLocked creates or replaces a file. The new file is locked before it appears at its
+// path.
 func createLocked(path string, content []byte) (file *os.File, err error) {
 	for range slotTries {
 		file, err = createOnce(path, content)
@@ -118,7 +117,7 @@ func createOnce(path string, content []byte) (*os.File, error) {
 		err = os.Rename(temporary, path)
 	}
 	if err != nil {
-		_ = os.Remove(temporary) // what is left of it is removed by Recover
+		_ = os.Remove(temporary) // Recover removes it if this fails
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil

@@ -12,7 +12,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// The device of an interface in a VRF is in it too, and stale when the interface leaves.
+// The device of an interface in a VRF is in the same VRF. It is stale when the interface leaves
+// the VRF.
 func TestDeviceInVRF(t *testing.T) {
 	n, _, h := newHost(t, "192.0.2.2/24")
 	attrs := netlink.NewLinkAttrs()

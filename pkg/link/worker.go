@@ -14,56 +14,57 @@ import (
 	"github.com/failoverd/failoverd/pkg/routing"
 )
 
-// guardPeriod is how often routes and rules are looked after.
-const guardPeriod = time.Second
+// guardInterval is the interval at which the worker checks routes and rules.
+const guardInterval = time.Second
 
 // Job is a change of an interface's addresses.
 type Job struct {
 	Ifindex  int
-	Assign   bool // or release
+	Assign   bool // false: release
 	Prefixes []netip.Prefix
-	// Owner is whose Routing comes after the addresses and goes before them;
-	// nil for the addresses alone.
+	// Owner selects the routing set (see Worker.Route) that is added after the addresses
+	// and removed before them; nil for none.
 	Owner any
 	Done  func(error)
 }
 
-// Worker changes addresses one job after the other, away from those who ask
-// for it: rtnetlink may wait for a lock of the kernel for a long time.
+// Worker changes addresses, one job after the other. It works in its own goroutine, because
+// rtnetlink may wait a long time for a lock of the kernel.
 type Worker struct {
-	handle *Handle
-	wake   chan struct{}
-	told   func(owner any, missing []fmt.Stringer, err error)
-	placed func(p routing.Placed, there bool)
+	handle       *Handle
+	wake         chan struct{}
+	report       func(owner any, missing []fmt.Stringer, err error)
+	notifyPlaced func(p routing.Placed, there bool)
 
 	mu      sync.Mutex
 	jobs    []Job
 	settled []func()
-	devices map[int]bool        // by index, those that are up only with their addresses
-	routing map[any]routing.Set // of owners, as it should be while they have their addresses
+	devices map[int]bool        // the indexes given to Adopt
+	routing map[any]routing.Set // by owner, the set given to Route
 
-	held map[any]routing.Set // what owners that have their addresses have got
-	seen []routing.Set       // the same, under mu
+	held      map[any]routing.Set // the sets of the owners that have their addresses now
+	published []routing.Set       // a copy of held, guarded by mu
 }
 
-// NewWorker returns a Worker that changes addresses through handle. Told is called
-// by Run when something of a Routing was missing that was there before, or can't be
-// added or removed, and placed when an address of it has been added, and before it
-// is removed; both may be nil and must not wait.
-func NewWorker(handle *Handle, told func(owner any, missing []fmt.Stringer, err error), placed func(p routing.Placed, there bool)) *Worker {
-	if told == nil {
-		told = func(any, []fmt.Stringer, error) {}
+// NewWorker returns a Worker that changes addresses through handle. Run calls report when
+// something of an owner's routing set has disappeared, or can't be added or removed. It calls
+// placed after an address of a routing set was added, and before one is removed. Both
+// functions may be nil and must not block.
+func NewWorker(handle *Handle, report func(owner any, missing []fmt.Stringer, err error), placed func(p routing.Placed, there bool)) *Worker {
+	if report == nil {
+		report = func(any, []fmt.Stringer, error) {}
 	}
 	if placed == nil {
 		placed = func(routing.Placed, bool) {}
 	}
 	return &Worker{
-		handle: handle, wake: make(chan struct{}, 1), told: told, placed: placed,
+		handle: handle, wake: make(chan struct{}, 1), report: report, notifyPlaced: placed,
 		devices: make(map[int]bool), routing: make(map[any]routing.Set), held: make(map[any]routing.Set),
 	}
 }
 
-// Adopt has a Device up while addresses are assigned to it, and only then.
+// Adopt makes the worker bring a Device up before it assigns addresses to it, and take it
+// down after it releases them.
 func (w *Worker) Adopt(ifindex int) {
 	w.mu.Lock()
 	w.devices[ifindex] = true
@@ -77,8 +78,8 @@ func (w *Worker) Forget(ifindex int) {
 	w.mu.Unlock()
 }
 
-// Route says what goes with the addresses of an owner from now on. If it has them,
-// Run changes it in place.
+// Route sets the routing set of an owner: what is added and removed together with the owner's
+// addresses. If the owner has its addresses now, Run applies the difference.
 func (w *Worker) Route(owner any, r routing.Set) {
 	w.mu.Lock()
 	_, had := w.routing[owner]
@@ -90,16 +91,16 @@ func (w *Worker) Route(owner any, r routing.Set) {
 	}
 	w.mu.Unlock()
 	if had || has {
-		w.call()
+		w.signal()
 	}
 }
 
-// Settle has f called when what was asked for before is done, by Run.
+// Settle makes Run call f when everything that was requested before is done.
 func (w *Worker) Settle(f func()) {
 	w.mu.Lock()
 	w.settled = append(w.settled, f)
 	w.mu.Unlock()
-	w.call()
+	w.signal()
 }
 
 // Submit queues a job and returns at once. Done is called when it is finished.
@@ -107,20 +108,20 @@ func (w *Worker) Submit(j Job) {
 	w.mu.Lock()
 	w.jobs = append(w.jobs, j)
 	w.mu.Unlock()
-	w.call()
+	w.signal()
 }
 
-func (w *Worker) call() {
+func (w *Worker) signal() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
 	}
 }
 
-// Run does the jobs, in their order, until ctx ends, and then what is still
-// queued. Now and then it puts routes and rules back that are gone.
+// Run does the jobs in their order. When ctx ends, it finishes those that are queued and
+// returns. Every guardInterval it restores routes and rules that have disappeared.
 func (w *Worker) Run(ctx context.Context) error {
-	ticker := time.NewTicker(guardPeriod)
+	ticker := time.NewTicker(guardInterval)
 	defer ticker.Stop()
 	for {
 		w.mu.Lock()
@@ -148,15 +149,16 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 }
 
-// Held returns what is there, or was a moment ago, for owners that have their addresses.
+// Held returns the routing sets that are in place for owners that have their addresses. The
+// result may be slightly out of date.
 func (w *Worker) Held() []routing.Set {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.seen
+	return w.published
 }
 
 func (w *Worker) publish() {
-	if len(w.held) == 0 && len(w.seen) == 0 {
+	if len(w.held) == 0 && len(w.published) == 0 {
 		return
 	}
 	all := make([]routing.Set, 0, len(w.held))
@@ -164,7 +166,7 @@ func (w *Worker) publish() {
 		all = append(all, r)
 	}
 	w.mu.Lock()
-	w.seen = all
+	w.published = all
 	w.mu.Unlock()
 }
 
@@ -178,25 +180,25 @@ func (w *Worker) work() {
 			return
 		}
 		for len(jobs) > 0 {
-			n := together(jobs)
+			n := batchable(jobs)
 			w.do(jobs[:n])
 			jobs = jobs[n:]
 		}
 	}
 }
 
-// together returns how many of the first jobs are done with one system call: if they
-// assign addresses, and not too many.
-func together(jobs []Job) (n int) {
+// batchable returns the number of jobs at the front that fit into one batch: jobs that assign
+// at most batchMax addresses together. It is at least 1.
+func batchable(jobs []Job) (n int) {
 	for all := 0; n < len(jobs) && jobs[n].Assign; n++ {
-		if all += len(jobs[n].Prefixes); all > batch {
+		if all += len(jobs[n].Prefixes); all > batchMax {
 			break
 		}
 	}
 	return max(n, 1)
 }
 
-// do does jobs, several if all of them assign addresses.
+// do does the jobs of a batch: one release, or assignments.
 func (w *Worker) do(jobs []Job) {
 	if !jobs[0].Assign {
 		jobs[0].Done(w.release(jobs[0]))
@@ -205,8 +207,8 @@ func (w *Worker) do(jobs []Job) {
 	var all []placement
 	errs := make([]error, len(jobs))
 	for n, j := range jobs {
-		if w.device(j) {
-			if errs[n] = w.handle.up(j.Ifindex, true); errs[n] != nil {
+		if w.isDevice(j) {
+			if errs[n] = w.handle.setLinkUp(j.Ifindex, true); errs[n] != nil {
 				continue
 			}
 		}
@@ -215,61 +217,61 @@ func (w *Worker) do(jobs []Job) {
 		}
 	}
 	var added []error
-	for some := range slices.Chunk(all, batch) {
+	for some := range slices.Chunk(all, batchMax) {
 		added = append(added, w.handle.add(some)...)
 	}
 	for n, j := range jobs {
 		if errs[n] == nil {
 			for i, p := range j.Prefixes {
-				errs[n] = errors.Join(errs[n], w.handle.accept(placement{j.Ifindex, p}, added[i]))
+				errs[n] = errors.Join(errs[n], w.handle.checkAdded(placement{j.Ifindex, p}, added[i]))
 			}
 			added = added[len(j.Prefixes):]
 		}
 		if errs[n] == nil && j.Owner != nil {
-			w.enroute(j.Owner)
+			w.addOwned(j.Owner)
 		}
 		j.Done(errs[n])
 	}
 }
 
-// device reports whether the job's interface is up with its addresses only.
-func (w *Worker) device(j Job) bool {
+// isDevice reports whether the job's interface was given to Adopt.
+func (w *Worker) isDevice(j Job) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.devices[j.Ifindex]
 }
 
 func (w *Worker) release(j Job) error {
-	unrouted := w.unroute(j.Owner)
+	unrouted := w.removeOwned(j.Owner)
 	err := errors.Join(unrouted, w.handle.Release(j.Ifindex, j.Prefixes))
-	if w.device(j) {
-		err = errors.Join(err, w.handle.up(j.Ifindex, false))
+	if w.isDevice(j) {
+		err = errors.Join(err, w.handle.setLinkUp(j.Ifindex, false))
 	}
 	return err
 }
 
-// enroute adds what goes with an owner's addresses. What can't be added is tried
-// again: the addresses are of use without it.
-func (w *Worker) enroute(owner any) {
+// addOwned adds the routing set of an owner. Errors are only reported and guard tries again,
+// because the addresses are useful even without the set.
+func (w *Worker) addOwned(owner any) {
 	want := w.wanted(owner)
-	if held, ok := w.held[owner]; ok { // the addresses of an Active have changed
+	if held, ok := w.held[owner]; ok { // a reload has changed the addresses of an Active
 		if err := w.remove(held.Without(want)); err != nil {
-			w.told(owner, nil, err)
+			w.report(owner, nil, err)
 			return // guard tries again
 		}
 	}
 	w.held[owner] = want
 	if _, err := w.add(want); err != nil {
-		w.told(owner, nil, err)
+		w.report(owner, nil, err)
 	}
 }
 
-// add adds what is missing, and says of the addresses among it that they are there.
+// add adds what is missing of a set, and announces the new addresses to notifyPlaced.
 func (w *Worker) add(r routing.Set) (missing []fmt.Stringer, err error) {
 	missing, err = w.handle.addRouting(r)
 	for _, what := range missing {
 		if p, is := what.(routing.Placed); is {
-			w.placed(p, true)
+			w.notifyPlaced(p, true)
 		}
 	}
 	return missing, err
@@ -277,13 +279,13 @@ func (w *Worker) add(r routing.Set) (missing []fmt.Stringer, err error) {
 
 func (w *Worker) remove(r routing.Set) error {
 	for _, p := range r.Placed {
-		w.placed(p, false)
+		w.notifyPlaced(p, false)
 	}
 	_, err := w.handle.removeRouting(r)
 	return err
 }
 
-func (w *Worker) unroute(owner any) error {
+func (w *Worker) removeOwned(owner any) error {
 	held, ok := w.held[owner]
 	if !ok {
 		return nil
@@ -301,16 +303,15 @@ func (w *Worker) wanted(owner any) routing.Set {
 	return w.routing[owner]
 }
 
-// guard changes what is wanted otherwise than before, and with again set puts
-// back what is gone.
+// guard applies changed routing sets. With again it also restores what has disappeared.
 func (w *Worker) guard(again bool) {
 	for owner, held := range w.held {
 		want := w.wanted(owner)
 		changed := !held.Equal(want)
 		if changed {
 			if err := w.remove(held.Without(want)); err != nil {
-				w.told(owner, nil, err)
-				continue // with what is held, to try again
+				w.report(owner, nil, err)
+				continue // w.held keeps the old set, so the next call tries again
 			}
 			w.held[owner] = want
 		}
@@ -319,10 +320,10 @@ func (w *Worker) guard(again bool) {
 		}
 		missing, err := w.add(want)
 		if changed {
-			missing = nil // it was never there
+			missing = nil // it is new and hasn't disappeared
 		}
 		if len(missing) > 0 || err != nil {
-			w.told(owner, missing, err)
+			w.report(owner, missing, err)
 		}
 	}
 }

@@ -3,6 +3,7 @@
 package migrate
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -26,34 +27,30 @@ var lists = map[string]bool{
 	"static_ipaddress": true, "static_routes": true, "static_rules": true,
 }
 
-// options of an address, with whether a word follows.
+// options are the words behind an address, and whether a value follows.
 var options = map[string]struct {
 	value bool
 	kind  Kind
 	text  string
 }{
-	"brd":           {true, Changed, "the address has no broadcast address; programs that need one find it by the interface's other addresses"},
-	"broadcast":     {true, Changed, "the address has no broadcast address; programs that need one find it by the interface's other addresses"},
+	"brd":           {true, Unneeded, "the address has no broadcast address; programs that need one find it by the interface's other addresses"},
+	"broadcast":     {true, Unneeded, "the address has no broadcast address; programs that need one find it by the interface's other addresses"},
 	"scope":         {true, Changed, "the address has the scope global, or link if it is link-local"},
-	"label":         {true, Changed, "the address has no label: what looks for that name has to look for the address"},
+	"label":         {true, Changed, "the address has no label: programs that look for this name have to look for the address"},
 	"peer":          {true, Later, "failoverd has no addresses with a peer: the address has none"},
 	"home":          {false, Later, "the address doesn't have this flag"},
-	"-nodad":        {false, Unneeded, "failoverd never has duplicate address detection for virtual addresses: it would find the other routers"},
+	"-nodad":        {false, Unneeded, "failoverd never uses duplicate address detection for virtual addresses: it would find the other routers"},
 	"mngtmpaddr":    {false, Later, "the address doesn't have this flag"},
 	"noprefixroute": {false, Later, "the address doesn't have this flag: with its prefix length there is a route too; give it /32 or /128 to have none"},
 	"autojoin":      {false, Later, "the address doesn't have this flag"},
 	"no_track":      {false, Unneeded, "failoverd adds an address that was removed again"},
-	"preferred_lft": {true, Changed, "virtual IPv6 addresses are deprecated always, so that the host doesn't begin connections from them"},
+	"preferred_lft": {true, Changed, "virtual IPv6 addresses are always deprecated, so that the host doesn't begin connections from them"},
 	"track_group":   {true, Later, "failoverd has no track groups yet"},
 	"use_vmac":      {false, Changed, "on another interface the address is at that interface's MAC"},
 }
 
 func (t *translator) entries(in *instance, block *node) (all []vip) {
-	t.choose(nil, block.block)
 	for _, n := range block.block {
-		if n.told {
-			continue
-		}
 		n.tell()
 		v := vip{node: n, text: n.name()}
 		if p, err := config.ParseAddress(v.text); err == nil {
@@ -90,8 +87,8 @@ func (t *translator) entries(in *instance, block *node) (all []vip) {
 	return all
 }
 
-// sameFamily leaves what isn't of the first address's family out, as keepalived
-// does, and says whether that is IPv6.
+// sameFamily removes the addresses of another family than the first address's, as
+// keepalived does, and reports whether that is IPv6.
 func (t *translator) sameFamily(in *instance) bool {
 	in.addresses = t.readable(in, in.addresses)
 	in.excluded = t.readable(in, in.excluded)
@@ -104,7 +101,7 @@ func (t *translator) sameFamily(in *instance) bool {
 		if v.addr.Is6() == six {
 			return false
 		}
-		t.find(v.node, Unneeded, "keepalived ignores it, because the first address is of the other family; add it to `addresses` if it was meant")
+		t.find(v.node, Doubtful, "keepalived ignores it, because the first address is of the other family; add it to `addresses` if it was meant")
 		return true
 	})
 	return six
@@ -122,8 +119,22 @@ func (t *translator) readable(in *instance, list []vip) []vip {
 	})
 }
 
+// distinct removes the addresses that are given twice.
+func (t *translator) distinct(list []vip) []vip {
+	seen := make(map[netip.Addr]bool)
+	return slices.DeleteFunc(list, func(v vip) bool {
+		twice := seen[v.addr]
+		seen[v.addr] = true
+		if twice {
+			t.find(v.node, Doubtful, "the address is given twice: this one is left out")
+		}
+		return twice
+	})
+}
+
 func (t *translator) addresses(in *instance, six bool) {
 	r := in.router
+	in.addresses = t.distinct(in.addresses)
 	r.set(addressesKey, "")
 	for _, v := range in.addresses {
 		if v.device != "" {
@@ -133,11 +144,11 @@ func (t *translator) addresses(in *instance, six bool) {
 		r.address(v.text, v.device != "")
 	}
 	if six && len(in.addresses) > 0 && !in.addresses[0].addr.IsLinkLocalUnicast() {
-		t.find(in.addresses[0].node, Changed, "RFC 9568 wants a link-local address first: failoverd puts fe80::12:%x there. keepalived refuses another list than its own: have that address as the first on the hosts that still run it", in.vrid)
+		t.find(in.addresses[0].node, Changed, "RFC 9568 wants a link-local address first, so failoverd puts fe80::12:%x there. A keepalived before 2.3.3 refuses another list than its own, and then both would be Active: give that address as the first on the hosts that run keepalived", in.vrid)
 		r.set("tolerate", "[first-address]")
 	}
 	var extra []string
-	for _, v := range in.excluded {
+	for _, v := range t.distinct(in.excluded) {
 		line := v.text
 		if v.device != "" {
 			line = fmt.Sprintf("{address: %s, interface: %s}", quoted(v.text), text(v.device))
@@ -148,10 +159,23 @@ func (t *translator) addresses(in *instance, six bool) {
 	if len(extra) > 0 {
 		r.keys = append(r.keys, pair{key: "extra_addresses", below: extra})
 	}
-	if len(in.addresses) == 0 {
-		if len(in.excluded) == 0 && r.blocked == "" {
-			t.find(in.node, Later, "it has no virtual address, which failoverd needs")
+	t.addressed(in)
+}
+
+// addressed comments out a router without an address to advertise.
+func (t *translator) addressed(in *instance) {
+	const remedy = "failoverd has no router without one, so the router is commented out. Give it an address that no other host has, on all hosts, and import again"
+	switch {
+	case len(in.addresses) > 0:
+		if in.addressless != nil {
+			t.find(in.addressless, Unneeded, "it has an address")
 		}
-		in.block("there is no address that it could advertise")
+		return
+	case in.router.blocked != "":
+	case len(in.excluded) > 0:
+		t.find(in.node, Later, "it has only addresses of virtual_ipaddress_excluded, which aren't advertised. "+remedy)
+	default:
+		t.find(cmp.Or(in.addressless, in.node), Later, "it has no virtual address. "+remedy)
 	}
+	in.block("there is no address that it could advertise")
 }

@@ -9,21 +9,17 @@ import (
 	"strings"
 
 	"github.com/failoverd/failoverd/pkg/auth"
-	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// KeyFile is a file that the result refers to, with a secret that was in the
-// source: nothing else of the Result has it.
+// KeyFile is a file for a secret of the source. The rest of the Result refers to the
+// file and doesn't have the secret.
 type KeyFile struct {
 	Path   string
-	Secret string // what is to be in the file, for its owner alone
+	Secret string // the content of the file, for its owner alone
 }
 
-// Format doesn't tell the secret, whatever the verb.
+// Format prints the path, whatever the verb, and never the secret.
 func (k KeyFile) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, k.Path) }
-
-// secretText says where a secret of the source went.
-const secretText = "the %s is read from %s: failoverctl import -o makes that file, or put it there by hand: install -m 600 /dev/stdin %[2]s"
 
 // legacy is the block authentication.
 type legacy struct {
@@ -48,7 +44,7 @@ func (h *hmacBlock) rules() rules {
 	return rules{"active_key": value, "anti_replay": value, "time_window": value, "mode": value}
 }
 
-// authentication translates the block, keepalived's of version 2 or its HMAC.
+// authentication translates the block authentication of version 2, or auth_hmac.
 func (t *translator) authentication(in *instance, version int) {
 	switch {
 	case in.auth == nil && in.hmac == nil:
@@ -58,6 +54,9 @@ func (t *translator) authentication(in *instance, version int) {
 			in.auth.tellAll()
 			t.find(in.auth, Unneeded, "keepalived ignores it beside auth_hmac")
 		}
+	case t.strict(in):
+		in.auth.tellAll()
+		t.find(in.auth, Unneeded, "keepalived ignores it in strict mode and sends none")
 	case version == 3:
 		in.auth.tellAll()
 		t.find(in.auth, Unneeded, "version 3 has no such authentication, and keepalived sends none; `type: hmac` below `authentication:` is better on all hosts")
@@ -71,18 +70,18 @@ func (t *translator) legacy(in *instance) {
 	t.apply(l.rules(), in, in.auth.block)
 	kinds := map[string]auth.Type{"PASS": auth.Password, "AH": auth.Header}
 	if l.kind == nil || l.password == nil || l.password.rawArg(1) == "" {
-		t.find(in.auth, Unneeded, "without a type and a password keepalived has no authentication")
+		t.find(in.auth, Doubtful, "without a type and a password keepalived has no authentication")
 		return
 	}
 	kind, known := kinds[l.kind.arg(1)]
 	if !known {
-		t.find(l.kind, Unneeded, "it is neither PASS nor AH, so keepalived has no authentication")
+		t.find(l.kind, Doubtful, "it is neither PASS nor AH, so keepalived has no authentication")
 		return
 	}
 	password := l.password.rawArg(1)
 	path := t.keyFile(in, "password", password[:min(len(password), auth.PasswordMax)])
 	in.router.keys = append(in.router.keys, pair{key: "authentication", below: []string{"type: " + string(kind), "key_file: " + text(path)}})
-	t.find(in.auth, Changed, secretText+". It keeps out no attacker: with version 3 there is `type: hmac`", "password", path)
+	t.find(in.auth, Unneeded, "the password is in %s. It keeps out no attacker: with version 3 there is `type: hmac`", path)
 }
 
 func (t *translator) hmac(in *instance) {
@@ -105,6 +104,9 @@ func (t *translator) hmac(in *instance) {
 			t.find(n, Unknown, "it has no id from 1 to 255 with a key")
 			continue
 		}
+		if len(n.words) > 3 {
+			t.find(n, Doubtful, "keepalived ignores the words behind the key, which aren't shown: it wants each directive on a line of its own")
+		}
 		lines = append(lines, fmt.Sprintf("  - {id: %d, %s}", id, t.hmacKey(in, n, id)))
 	}
 	word := func(name string) string {
@@ -116,11 +118,13 @@ func (t *translator) hmac(in *instance) {
 	if send, err := strconv.Atoi(word("active_key")); err == nil {
 		lines = append(lines, "send: "+strconv.Itoa(send))
 	}
-	switch mode := word("mode"); mode {
-	case "", string(auth.Enforce):
-	case "permissive":
+	switch mode := word("mode"); {
+	case mode == "", mode == string(auth.Enforce):
+	case t.strict(in):
+		t.find(h.values["mode"], Doubtful, "keepalived takes enforce for it in strict mode")
+	case mode == "permissive":
 		lines = append(lines, "mode: "+string(auth.Permit))
-	case string(auth.ReceiveOnly):
+	case mode == string(auth.ReceiveOnly):
 		lines = append(lines, "mode: "+mode)
 	default:
 		t.find(h.values["mode"], Unknown, "`%s` is neither enforce, permissive nor receive-only", cut(mode))
@@ -142,7 +146,8 @@ func (t *translator) hmac(in *instance) {
 	in.router.keys = append(in.router.keys, pair{key: "authentication", below: lines})
 }
 
-// hmacKey says where a key is: where keepalived reads it, or in a file of its own.
+// hmacKey returns the key of the configuration that says where a key is: where
+// keepalived reads it, or in a file of its own.
 func (t *translator) hmacKey(in *instance, n *node, id int) string {
 	value := n.rawArg(2)
 	path, inFile := strings.CutPrefix(value, "file:")
@@ -155,22 +160,22 @@ func (t *translator) hmacKey(in *instance, n *node, id int) string {
 		return "file: " + text(path)
 	}
 	file := t.keyFile(in, fmt.Sprintf("key-%d", id), value)
-	t.find(n, Changed, secretText, "key", file)
+	t.find(n, Unneeded, "the key is in %s", file)
 	return "file: " + text(file)
 }
 
-// credentials is the variable that says where systemd has them.
+// credentials is the environment variable for systemd's directory of credentials.
 const credentials = "CREDENTIALS_DIRECTORY"
 
-// keyFile notes a secret of the source and returns the file that it goes to.
+// keyFile keeps a secret of the source and returns the path of its file.
 func (t *translator) keyFile(in *instance, what, secret string) string {
 	name := fmt.Sprintf("%s-%d-%s", strings.Trim(nameless.ReplaceAllString(in.iface, "-"), "-"), in.vrid, what)
 	if in.router.node != nil && in.iface == "" {
 		name = strings.TrimPrefix(name, "-")
 	}
-	path := filepath.Join(t.keyDir, name)
+	path := filepath.Join(t.KeyDir, name)
 	for i := 2; t.taken(path); i++ { // version 2 and 3, or two families, of a VRID
-		path = filepath.Join(t.keyDir, fmt.Sprintf("%s-%d", name, i))
+		path = filepath.Join(t.KeyDir, fmt.Sprintf("%s-%d", name, i))
 	}
 	t.keyFiles = append(t.keyFiles, KeyFile{path, secret + "\n"})
 	return path
@@ -184,6 +189,3 @@ func (t *translator) taken(path string) bool {
 	}
 	return false
 }
-
-// defaultKeyDir is where the key files are if nobody says.
-var defaultKeyDir = filepath.Dir(config.DefaultPath)

@@ -16,10 +16,10 @@ type syncedGroup struct {
 	node    *node
 	name    string
 	members []string // names of instances
-	keys    []pair   // its programs
+	keys    []pair   // the programs of notify
 }
 
-// writeGroups writes the groups of those members that are not commented out.
+// writeGroups writes the groups with the members that aren't commented out.
 func (c *collector) writeGroups(b *bytes.Buffer, routers []*router) {
 	heading := "\ngroups:\n"
 	grouped := make(map[*router]bool)
@@ -58,7 +58,7 @@ func (c *collector) writeGroups(b *bytes.Buffer, routers []*router) {
 }
 
 // unique returns a name that isn't taken, of at most 63 characters, and takes it.
-// next is the number to try after a name.
+// next has the last number that was tried behind a name.
 func unique(base string, taken map[string]bool, next map[string]int) string {
 	base = base[:min(len(base), 63)]
 	name := base
@@ -77,13 +77,13 @@ func (g *syncedGroup) leaveOut(b *bytes.Buffer) {
 		return
 	}
 	b.WriteByte('\n')
-	comment(b, "", "The group "+clean(g.name)+" is left out, because it has no router here. It runs:")
+	comment(b, "", "The group "+clean(g.name)+" is left out, because none of its routers is here. It runs:")
 	for _, p := range g.keys {
 		fmt.Fprintf(b, "#   %s: %s\n", p.key, p.value)
 	}
 }
 
-// group notes what the members of sync groups have to know.
+// group finds the members of sync groups that are left out or don't fit.
 func (t *translator) group() {
 	in := make(map[string]string)
 	byName := t.byName()
@@ -93,7 +93,7 @@ func (t *translator) group() {
 			i, known := byName[name]
 			switch {
 			case !known:
-				t.find(g.node, Unknown, "no vrrp_instance is called `%s`", cut(name))
+				t.find(g.node, Doubtful, "no vrrp_instance is called `%s`", cut(name))
 				continue
 			case in[name] != "":
 				t.find(g.node, Changed, "`%s` is in `%s` already: a router is in one group", cut(name), cut(in[name]))
@@ -106,13 +106,13 @@ func (t *translator) group() {
 			if priority == 0 {
 				priority, first = t.instances[i].priority, name
 			} else if t.instances[i].priority != priority {
-				t.find(g.node, Changed, "`%s` and `%s` have different priorities: give all routers of a group the same, or it waits for the one that hears a better host", cut(first), cut(name))
+				t.find(g.node, Changed, "`%s` and `%s` have different priorities: give all routers of a group the same one, or the group waits for the router that hears a better host", cut(first), cut(name))
 			}
 		}
 	}
 }
 
-// byName are the numbers of the instances by their names, the first of each.
+// byName returns the indices of the instances by name. The first of a name wins.
 func (t *translator) byName() map[string]int {
 	all := make(map[string]int)
 	for i, in := range slices.Backward(t.instances) {

@@ -35,7 +35,7 @@ func TestHostileKeepalived(t *testing.T) {
 		"/wild":  "include /*/*/*/*/x\n",
 		"/glob":  "include /*\n",
 		"/deep0": strings.Repeat("include /deep1\n", 40), "/deep1": strings.Repeat("include /deep2\n", 40), "/deep2": strings.Repeat("include /deep3\n", 40), "/deep3": strings.Repeat("include /empty\n", 40), "/empty": "",
-		"/long": "include /" + strings.Repeat("y", 60_000) + "\n",
+		"/long": "includer /" + strings.Repeat("y", 60_000) + "\n",
 	}
 	for name, c := range map[string]struct{ content, says string }{
 		"variables of variables":    {growing + "vrrp_instance A {\n interface ${V60}\n}\n", tooMuch},
@@ -53,11 +53,13 @@ func TestHostileKeepalived(t *testing.T) {
 		"addresses":                 {"vrrp_instance A {\n virtual_ipaddress {\n" + strings.Repeat("192.0.2.10/24\n", 140_000) + "}\n}\n", "more than 20000 directives in one block"},
 		"groups of the same":        {each(300, "vrrp_sync_group G%d {\n group {\n"+each(300, " I%d\n")+" }\n}\n") + each(300, "vrrp_instance I%d {\n interface eth0\n virtual_router_id 5\n virtual_ipaddress {\n 192.0.2.10/24\n }\n}\n"), "more than 50000 findings"},
 		"checks of many members":    {"vrrp_sync_group G {\n group {\n" + each(2000, " I%d\n") + "}\n track_interface {\n" + each(19_000, " e%d\n") + "}\n}\n" + each(2000, "vrrp_instance I%d {\n interface eth0\n virtual_router_id 5\n virtual_ipaddress {\n 192.0.2.10/24\n }\n}\n"), "more than 100000 checks"},
-		"conditions":                {strings.Repeat("@a ", 20_000) + "x\n" + strings.Repeat("@x foo\n", 50_000), "more than 20000 directives"},
+		"conditions":                {instance + strings.Repeat("@a ", 20_000) + "x\n" + strings.Repeat("@x foo\n", 60_000), "more than 50000 findings"},
 		"an include of itself":      {"include /self\n", "is being read already"},
 		"an include of directories": {"include /wild\n", "more than 3 of its directories are patterns"},
 		"an include of all":         {"include /glob\n", tooMuch},
-		"an include of a long name": {"include /long\n", "/long:1: include /yyyy"},
+		"an include of a long name": {"includer /long\n", "/long:1: includer /yyyy"},
+		"braces in braces":          {"include /" + strings.Repeat("{", 30_000) + strings.Repeat("}", 30_000) + "\n", "name too many files"},
+		"many braces":               {"include /" + strings.Repeat("{a,b}", 500) + "\n", "name too many files"},
 		"includes of includes":      {"include /deep0\n", tooMuch},
 	} {
 		t.Run(name, func(t *testing.T) {

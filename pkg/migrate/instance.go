@@ -13,15 +13,16 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// instance is a vrrp_instance as keepalived has it, or the defaults of all.
+// instance is a vrrp_instance as keepalived reads it, or the defaults of all.
 type instance struct {
 	node   *node
-	router *router // what it becomes
+	router *router // its translation
 
 	name          string
 	iface         string
 	vrid          int
-	version       int // 0: not said
+	vridNode      *node // virtual_router_id
+	version       int   // 0: not said
 	priority      int
 	interval      time.Duration
 	advert        *node // advert_int
@@ -39,8 +40,10 @@ type instance struct {
 	count         int  // garp_master_repeat; 0: not said
 	refresh       *time.Duration
 	downAfter     int   // down_timer_adverts; 0: not said
+	downNode      *node // where that is said
 	unicast       *node // unicast_peer
 	peers         []config.Peer
+	peerNodes     []*node
 	source        *node // unicast_src_ip or mcast_src_ip
 	sourceAddress netip.Addr
 	ttl           *node // unicast_ttl
@@ -54,11 +57,12 @@ type instance struct {
 	pending       []*node // blocks of addresses, which need the interface's name
 	addresses     []vip
 	excluded      []vip
+	addressless   *node     // no_virtual_ipaddress
 	routing       []pair    // routes and rules
 	uses          []tracked // of checks
 }
 
-// block has the router commented out.
+// block comments the router out. A finding tells the reason.
 func (in *instance) block(why string) {
 	if in.router.blocked == "" {
 		in.router.blocked = why
@@ -81,12 +85,15 @@ func beginInstance(t *translator, _ *instance, n *node) {
 	}
 }
 
-// finish makes the router of an instance, when all is read.
+// finish translates an instance, after everything is read.
 func (t *translator) finish(in *instance) error {
 	n, r := in.node, in.router
 	where := fmt.Sprintf("%s:%d: vrrp_instance %s", n.path, n.number, clean(in.name))
 	if in.iface == "" && in.unicast == nil {
 		return fmt.Errorf("%s has no interface: add a line like `interface eth0`", where)
+	}
+	if v := in.vridNode; in.vrid == 0 && v != nil {
+		return fmt.Errorf("%s:%d: virtual_router_id: `%s` isn't a number from 1 to 255: write one", v.path, v.number, clean(cut(v.arg(1))))
 	}
 	if in.vrid == 0 {
 		return fmt.Errorf("%s has no virtual_router_id from 1 to 255: add a line like `virtual_router_id 51`", where)
@@ -99,6 +106,10 @@ func (t *translator) finish(in *instance) error {
 	r.set("vrid", strconv.Itoa(in.vrid))
 	six := t.sameFamily(in)
 	version := t.version(in, six)
+	if t.strict(in) && in.unicast != nil {
+		t.find(in.unicast, Doubtful, "keepalived doesn't run an instance with unicast peers in strict mode: the router is commented out")
+		in.block("keepalived doesn't run it")
+	}
 	r.set("version", strconv.Itoa(version))
 	if in.priority != config.DefaultPriority {
 		r.set("priority", strconv.Itoa(in.priority))
@@ -117,10 +128,20 @@ func (t *translator) finish(in *instance) error {
 	return nil
 }
 
-// virtualMAC says where the addresses are. A keepalived with vmac_xmit_base listens
-// on the interface, where Linux takes whatever multicast comes from the virtual MAC
-// for the macvlan's own and delivers it there alone: it would never hear failoverd.
+// strict reports whether an instance is in strict mode.
+func (t *translator) strict(in *instance) bool {
+	strict := cmp.Or(in.strict, t.global.strict)
+	return strict != nil && *strict
+}
+
+// virtualMAC sets the key virtual_mac. A keepalived with vmac_xmit_base listens on the
+// interface. Linux delivers multicast from the virtual MAC to the macvlan alone, so
+// such a keepalived would never hear failoverd.
 func (t *translator) virtualMAC(in *instance) {
+	if in.xmitBase != nil && t.strict(in) {
+		t.find(in.xmitBase, Doubtful, "keepalived ignores it in strict mode")
+		in.xmitBase = nil
+	}
 	deaf := in.vmac != nil && in.xmitBase != nil && in.unicast == nil
 	if in.vmac != nil {
 		where, another := "at the virtual MAC, on the interface itself", ". `virtual_mac: macvlan` has one, with another name"
@@ -134,7 +155,7 @@ func (t *translator) virtualMAC(in *instance) {
 	}
 	switch {
 	case deaf:
-		t.find(in.xmitBase, Changed, "hosts that run keepalived with it don't hear who sends from the virtual MAC, as RFC 9568 7.2 wants, and would be Active beside it: so failoverd sends from the interface's MAC (`virtual_mac: off`). Make it auto when all hosts run failoverd, or none has vmac_xmit_base")
+		t.find(in.xmitBase, Changed, "hosts that run keepalived with it don't hear advertisements from the virtual MAC, which RFC 9568 7.2 demands, and both hosts would be Active: so failoverd sends from the interface's MAC (`virtual_mac: off`). Make it auto when all hosts run failoverd, or none has vmac_xmit_base")
 		in.router.set("virtual_mac", "off")
 	case in.vmac != nil && in.unicast != nil:
 		in.router.set("virtual_mac", "bpf") // auto is off then
@@ -142,8 +163,8 @@ func (t *translator) virtualMAC(in *instance) {
 		in.router.set("virtual_mac", "auto")
 	case in.unicast == nil:
 		in.router.set("virtual_mac", "off", t.once(
-			"At the interface's own MAC, as keepalived has them without use_vmac. When all hosts",
-			"run failoverd, auto is better: the addresses keep one MAC that moves with them.")...)
+			"The addresses are at the interface's own MAC, as in keepalived without use_vmac. When",
+			"all hosts run failoverd, auto is better: the addresses keep one MAC when they move.")...)
 	}
 }
 
@@ -154,7 +175,7 @@ func (t *translator) version(in *instance, six bool) int {
 	}
 	switch {
 	case six:
-		return 3 // version 2 has none, and keepalived says so and goes on
+		return 3 // version 2 has no IPv6, and keepalived takes version 3, too
 	case version == 0:
 		return 2 // keepalived's default
 	}
@@ -169,7 +190,7 @@ func (t *translator) interval(in *instance, version int) {
 	}
 	interval := max(in.interval.Round(unit), unit)
 	if interval != in.interval {
-		t.find(in.advert, Changed, "%s is %s in version %d, to which keepalived rounds it too", duration(in.interval), duration(interval), version)
+		t.find(in.advert, Doubtful, "%s is %s in version %d: keepalived rounds it, too", duration(in.interval), duration(interval), version)
 	}
 	if interval != config.DefaultInterval {
 		in.router.set("interval", duration(interval))
@@ -177,35 +198,41 @@ func (t *translator) interval(in *instance, version int) {
 }
 
 func (t *translator) preemption(in *instance) {
+	strict := t.strict(in)
 	first := in.state != nil && in.state.arg(1) == "MASTER"
+	if strict && in.priority != config.OwnerPriority {
+		first = false // keepalived begins as Backup, too
+	}
 	if in.state != nil {
 		switch state := in.state.arg(1); {
 		case state != "MASTER" && state != "BACKUP":
-			t.find(in.state, Unknown, "`%s` is neither MASTER nor BACKUP; the election decides, by the priority", cut(state))
+			t.find(in.state, Doubtful, "`%s` is neither MASTER nor BACKUP; the priority decides", cut(state))
 		case in.priority == config.OwnerPriority && !first:
-			t.find(in.state, Changed, "with priority 255, the owner of the addresses, failoverd is Active at once, as RFC 9568 has it")
+			t.find(in.state, Changed, "with priority 255 failoverd owns the addresses and is Active at once, as RFC 9568 demands")
 		default:
-			t.find(in.state, Unneeded, "the election decides, by the priority")
+			t.find(in.state, Unneeded, "the priority decides")
 		}
 	}
 	preempt := in.preempt == nil || in.preempt.name() == "preempt"
 	if !preempt && first {
 		preempt = true
-		t.find(in.preempt, Unneeded, "keepalived ignores it beside `state MASTER`, so the router preempts; add `preempt: false` if it was meant")
+		t.find(in.preempt, Doubtful, "keepalived ignores it beside `state MASTER`, so the router preempts; add `preempt: false` if it was meant")
 	}
 	if !preempt {
 		in.router.set("preempt", "false")
 	}
 	switch {
 	case in.delay == nil:
-	case first:
-		t.find(in.delay, Unneeded, "keepalived ignores it beside `state MASTER`; add `preempt_delay: %s` if it was meant", duration(in.delayTime))
-	case !preempt:
-		t.find(in.delay, Unneeded, "with nopreempt it has no meaning")
+	case strict && in.delayTime > 0:
+		t.find(in.delay, Doubtful, "keepalived ignores it in strict mode; add `preempt_delay: %s` if it was meant", duration(in.delayTime))
+	case first && in.delayTime > 0:
+		t.find(in.delay, Doubtful, "keepalived ignores it beside `state MASTER`; add `preempt_delay: %s` if it was meant", duration(in.delayTime))
+	case !preempt && in.delayTime > 0:
+		t.find(in.delay, Doubtful, "keepalived ignores it beside nopreempt")
 	case in.priority == config.OwnerPriority:
 		t.find(in.delay, Unneeded, "the owner of the addresses is Active at once")
 	case in.delayTime > 1000*time.Second:
-		t.find(in.delay, Changed, "it is 1000s here, the most that failoverd can")
+		t.find(in.delay, Changed, "it is 1000s here, failoverd's maximum")
 		in.router.set("preempt_delay", "1000s")
 	case in.delayTime > 0:
 		in.router.set("preempt_delay", duration(in.delayTime))
@@ -213,14 +240,14 @@ func (t *translator) preemption(in *instance) {
 }
 
 func (t *translator) acceptance(in *instance, version int) {
-	strict := in.strict != nil && *in.strict || in.strict == nil && t.global.strict != nil && *t.global.strict
+	strict := t.strict(in)
 	accept := !strict
 	if in.accept != nil {
 		accept = in.accept.name() == "accept"
 	}
 	if accept && strict && version == 2 {
 		accept = false
-		t.find(in.accept, Unneeded, "keepalived ignores it in version 2 beside vrrp_strict or strict_mode, so the addresses accept nothing; add `accept: true` if it was meant")
+		t.find(in.accept, Unneeded, "keepalived ignores it in version 2 in strict mode, so the addresses accept nothing; add `accept: true` if it was meant")
 	}
 	if !accept && in.priority != config.OwnerPriority {
 		in.router.set("accept", "false")
@@ -228,7 +255,12 @@ func (t *translator) acceptance(in *instance, version int) {
 }
 
 func (t *translator) announce(in *instance) {
-	if after := cmp.Or(in.downAfter, t.global.downAfter, config.DefaultDownAfter); after != config.DefaultDownAfter {
+	after := cmp.Or(in.downAfter, t.global.downAfter, config.DefaultDownAfter)
+	switch {
+	case after == config.DefaultDownAfter:
+	case t.strict(in):
+		t.find(cmp.Or(in.downNode, t.global.downNode), Doubtful, "keepalived ignores it in strict mode; add `down_after: %d` if it was meant", after)
+	default:
 		in.router.set("down_after", strconv.Itoa(after))
 	}
 	count := cmp.Or(in.count, t.global.count, config.DefaultAnnouncements)
@@ -254,14 +286,14 @@ func (t *translator) announceAgain(in *instance) {
 	}
 	if again > time.Hour {
 		again = time.Hour
-		t.find(from, Changed, "the addresses are announced again after %s, the most that failoverd can", duration(again))
+		t.find(from, Changed, "the addresses are announced again after %s, failoverd's maximum", duration(again))
 	}
 	if again != config.DefaultRepeat {
 		in.router.set("announce_again", duration(again))
 	}
 }
 
-// multicast keeps a router out of a group that isn't VRRP's.
+// multicast comments out a router of another multicast group.
 func (t *translator) multicast(in *instance, six bool) {
 	name := "vrrp_mcast_group4"
 	if six {
@@ -272,11 +304,11 @@ func (t *translator) multicast(in *instance, six bool) {
 		in.group = t.groups[name]
 	}
 	if in.group != nil {
-		in.block("failoverd has no other multicast group than VRRP's yet")
+		in.block("failoverd has no other multicast group than VRRP's")
 	}
 }
 
-// number reads a number's word.
+// number reads a number, and finds another word.
 func (t *translator) number(n *node, least, most int) (int, bool) {
 	v, err := strconv.Atoi(n.arg(1))
 	if err != nil || v < least || v > most {
@@ -297,7 +329,7 @@ func (t *translator) seconds(n *node) (time.Duration, bool) {
 	return time.Duration(math.Round(v*1e6)) * time.Microsecond, true
 }
 
-// boolean reads a word that may be missing: then it is yes.
+// boolean reads a truth value. A missing one is true.
 func (t *translator) boolean(n *node) (value, ok bool) {
 	switch n.arg(1) {
 	case "", "on", "true", "yes":
@@ -309,7 +341,7 @@ func (t *translator) boolean(n *node) (value, ok bool) {
 	return false, false
 }
 
-// duration writes a time as the file has it.
+// duration writes a duration as failoverd's file has it.
 func duration(d time.Duration) string {
 	if d > 0 && d < time.Second {
 		return strconv.FormatFloat(float64(d)/float64(time.Millisecond), 'f', -1, 64) + "ms"

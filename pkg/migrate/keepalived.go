@@ -5,61 +5,111 @@ package migrate
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// rule says what becomes of a directive.
+// rule translates a directive: by apply, or by a finding alone.
 type rule struct {
-	apply func(t *translator, in *instance, n *node) // translates it; nil: there is only the finding
-	kind  Kind                                       // of the finding
+	apply func(t *translator, in *instance, n *node)
+	kind  Kind // of the finding, if there is no apply
 	text  string
-	whole bool // the finding is for everything in the block too
 }
 
-// rules are those of one kind of block, by the directive's name.
+// rules are the rules of one kind of block, by the directive's name.
 type rules map[string]rule
 
 // translator makes routers of a keepalived configuration.
 type translator struct {
 	collector
+	Options
 	instances []*instance
 	global    instance         // defaults of all instances
 	groups    map[string]*node // multicast groups that aren't VRRP's, by vrrp_mcast_group4 or 6
+	said      map[string]bool  // texts of findings that several directives have
+	alerts    bool             // whether keepalived would send mail
+	secure    bool             // enable_script_security
 
-	groupUses map[*node][]tracked // of checks, by the sync group
-	weighted  map[*node]bool      // sync groups with sync_group_tracking_weight
-	checkOf   map[checkName]int   // the first check of a name
-	// trackNames are those that are taken, and trackNumbers what was tried last
-	// after one.
-	trackNames   map[string]bool
-	trackNumbers map[string]int
+	groupUses    map[*node][]tracked // of checks, by the sync group
+	weighted     map[*node]bool      // sync groups with sync_group_tracking_weight
+	checkOf      map[checkName]int   // the first check of a name
+	trackNames   map[string]bool     // taken names
+	trackNumbers map[string]int      // the last number tried behind a name
 
-	keyDir   string // where the result's key files are
 	keyFiles []KeyFile
 }
 
-func newTranslator() *translator {
+func newTranslator(o Options) *translator {
+	if o.KeyDir == "" {
+		o.KeyDir = filepath.Dir(config.DefaultPath)
+	}
 	return &translator{
-		groups: make(map[string]*node), groupUses: make(map[*node][]tracked), weighted: make(map[*node]bool), checkOf: make(map[checkName]int), trackNames: make(map[string]bool), trackNumbers: make(map[string]int), keyDir: defaultKeyDir,
+		Options: o,
+		groups:  make(map[string]*node), said: make(map[string]bool),
+		groupUses: make(map[*node][]tracked), weighted: make(map[*node]bool), checkOf: make(map[checkName]int),
+		trackNames: make(map[string]bool), trackNumbers: make(map[string]int),
 	}
 }
 
-// Keepalived translates a keepalived configuration. It reads path by open, and
-// the files that it includes by open and glob. An error names the file, the
-// line and the remedy.
-func Keepalived(path string, open func(string) ([]byte, error), glob func(pattern string) ([]string, error)) (*Result, error) {
-	return KeepalivedWithKeys(path, open, glob, defaultKeyDir)
+// Options are what a keepalived configuration depends on besides its files.
+type Options struct {
+	// ConfigID selects the lines that begin with @, as --config-id of keepalived
+	// does. keepalived's default is the first part of the host's name.
+	ConfigID string
+
+	// Getenv reads an environment variable, for ${_ENV NAME}; nil: there is none.
+	Getenv func(string) (value string, there bool)
+
+	// Addresses are the addresses of this host, which are no peers: hosts that share a
+	// file list themselves, too.
+	Addresses []netip.Addr
+
+	// KeyDir is the directory of the key files. The default is the one of
+	// failoverd's configuration file.
+	KeyDir string
+
+	// CheckProgram returns an error for a program that failoverd refuses because others
+	// than root and its user may change it; nil: programs aren't checked. The user is
+	// empty where the file names none.
+	CheckProgram func(path, user string) error
 }
 
-// KeepalivedWithKeys is Keepalived with another directory for the key files.
-func KeepalivedWithKeys(path string, open func(string) ([]byte, error), glob func(pattern string) ([]string, error), keyDir string) (*Result, error) {
+// Here returns the options of this host.
+func Here() Options {
+	o := Options{Getenv: os.LookupEnv}
+	if name, err := os.Hostname(); err == nil {
+		o.ConfigID, _, _ = strings.Cut(name, ".")
+	}
+	all, _ := net.InterfaceAddrs() // without them a peer that is this host stays in the file
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			o.Addresses = append(o.Addresses, p.Addr().Unmap())
+		}
+	}
+	return o
+}
+
+// Keepalived translates a keepalived configuration as keepalived would read it on
+// this host. It reads path by open, and the files that it includes by open and glob.
+// An error names the file, the line and the remedy. It is an ErrNothing for a file
+// without a vrrp_instance.
+func Keepalived(path string, open func(string) ([]byte, error), glob func(pattern string) ([]string, error)) (*Result, error) {
+	return KeepalivedWith(path, open, glob, Here())
+}
+
+// KeepalivedWith is Keepalived with options.
+func KeepalivedWith(path string, open func(string) ([]byte, error), glob func(pattern string) ([]string, error), o Options) (*Result, error) {
 	content, err := open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read keepalived's configuration: %w", err)
 	}
-	t := newTranslator()
-	t.keyDir = keyDir
+	t := newTranslator(o)
 	root, err := t.read(path, content, open, glob)
 	if err != nil {
 		return nil, brief(err)
@@ -68,10 +118,10 @@ func KeepalivedWithKeys(path string, open func(string) ([]byte, error), glob fun
 	return r, brief(err)
 }
 
-// maxBlocks is how many blocks there can be at the top of the files.
+// maxBlocks is the highest number of blocks at the top of the files.
 const maxBlocks = 10_000
 
-// brief has an error quote no more than people read.
+// brief shortens an error that quotes too much of a file.
 func brief(err error) error {
 	const most = 500 // octets
 	if err == nil || len(err.Error()) <= most {
@@ -82,10 +132,11 @@ func brief(err error) error {
 
 // read reads the directives of a file and of those that it includes.
 func (t *translator) read(path string, content []byte, open func(string) ([]byte, error), glob func(string) ([]string, error)) (*node, error) {
-	p := &preprocessor{open: open, glob: glob, vars: make(map[string]string), findings: &t.collector}
+	p := &preprocessor{Options: t.Options, open: open, glob: glob, vars: make(map[string]string), named: make(map[string]bool), findings: &t.collector}
 	if err := p.file(path, content); err != nil {
 		return nil, err
 	}
+	p.checkConditions()
 	return tree(p.lines)
 }
 
@@ -97,6 +148,10 @@ func (t *translator) translate(path string, root *node) (*Result, error) {
 	if blocks := len(root.block); blocks > maxBlocks {
 		return nil, fmt.Errorf("%s:%d: more than %d blocks: import it in several files", root.block[maxBlocks].path, root.block[maxBlocks].number, maxBlocks)
 	}
+	if !slices.ContainsFunc(root.block, func(n *node) bool { return n.name() == "vrrp_instance" }) {
+		return nil, fmt.Errorf("%s:1: %w: it has no vrrp_instance. keepalived goes on doing what it has", path, ErrNothing)
+	}
+	t.alerts, t.secure = alerts(root), secure(root)
 	t.apply(topRules, nil, root.block)
 	var routers []*router
 	for _, in := range t.instances {
@@ -120,10 +175,31 @@ func (t *translator) translate(path string, root *node) (*Result, error) {
 	return r, err
 }
 
-// apply applies rules to the directives of a block. What has no rule is left
-// for the sweep.
+// alerts reports whether keepalived would send a mail about VRRP: it does for those
+// that say smtp_alert, or if global_defs says it for all.
+func alerts(n *node) bool {
+	return slices.ContainsFunc(n.block, func(c *node) bool {
+		switch c.name() {
+		case "global_defs", "vrrp_instance", "vrrp_sync_group":
+			return alerts(c)
+		case "smtp_alert", "smtp_alert_vrrp":
+			return !slices.Contains([]string{"off", "false", "no"}, c.words[min(1, len(c.words)-1)])
+		}
+		return false
+	})
+}
+
+// secure reports whether keepalived refuses programs that others may change.
+func secure(root *node) bool {
+	return slices.ContainsFunc(root.block, func(n *node) bool {
+		return n.name() == "global_defs" && slices.ContainsFunc(n.block, func(c *node) bool { return c.name() == "enable_script_security" })
+	})
+}
+
+// apply applies rules to the directives of a block. The sweep finds those without a
+// rule. A finding that several directives share is told once; for the others of them
+// it is Unneeded.
 func (t *translator) apply(known rules, in *instance, block []*node) {
-	t.choose(known, block)
 	last := make(map[string]*node)
 	for _, n := range block {
 		if !n.told {
@@ -135,14 +211,10 @@ func (t *translator) apply(known rules, in *instance, block []*node) {
 		switch {
 		case n.told || !ok:
 		case r.apply == nil:
-			t.find(n, r.kind, "%s", r.text)
-			n.tell()
-			n.args()
-			if r.whole {
-				n.tellAll()
-			}
+			t.findOnce(n, r.kind, r.text)
+			n.tellAll()
 		case !n.hasBlock && last[n.name()] != n:
-			t.find(n, Unneeded, "it is here again further down, and keepalived takes the last")
+			t.find(n, Doubtful, "it is here again further down, and keepalived takes the last")
 			n.tellAll()
 		default:
 			n.tell()
@@ -151,45 +223,8 @@ func (t *translator) apply(known rules, in *instance, block []*node) {
 	}
 }
 
-// choose decides on the directives of a block that are for some hosts only.
-// Which host this is isn't known: the first is taken, unless there is one for
-// all hosts. Where there is only a finding anyway, that is enough.
-func (t *translator) choose(known rules, block []*node) {
-	taken := make(map[string]bool)
-	for _, n := range block {
-		if n.only == "" {
-			taken[key(n)] = true
-		}
-	}
-	for _, n := range block {
-		if r, ok := known[n.name()]; n.only == "" || ok && r.apply == nil {
-			continue
-		}
-		what := n.name()
-		if what != "auth_pass" { // a secret
-			what = cut(strings.Join(n.words, " "))
-		}
-		if taken[key(n)] {
-			t.find(n, Changed, "in keepalived %s have `%s`; here another line is taken: correct the result where that is wrong", hosts(n.only), what)
-			n.tellAll()
-			continue
-		}
-		taken[key(n)] = true
-		t.find(n, Changed, "in keepalived %s have `%s`; here it is taken for this host: correct the result where that is wrong", hosts(n.only), what)
-	}
-}
-
-// key is what a directive's block has one of: its name, and of an entry of a
-// list, or of a block, all of it.
-func key(n *node) string {
-	if n.hasBlock || n.parent != nil && lists[n.parent.name()] {
-		return strings.Join(n.words, " ")
-	}
-	return n.name()
-}
-
-// sweep finds what nobody told: directives that aren't known, and words that
-// weren't read. So none is dropped silently.
+// sweep finds the directives that no rule knows and the words that no rule has read,
+// so that none is dropped silently.
 func (t *translator) sweep(n *node) {
 	if !n.told {
 		where := "at the top of the file"
@@ -200,9 +235,15 @@ func (t *translator) sweep(n *node) {
 		n.tellAll()
 		return
 	}
-	for i, read := range n.read {
-		if !read {
-			t.find(n, Unknown, "`%s` isn't understood and left out", cut(n.words[i]))
+	if n.secret() {
+		if slices.Contains(n.read, false) {
+			t.find(n, Doubtful, "keepalived ignores the words behind it, which may be secret and aren't shown: it wants each directive on a line of its own")
+		}
+	} else {
+		for i, read := range n.read {
+			if !read {
+				t.find(n, Unknown, "`%s` isn't understood and left out", cut(n.words[i]))
+			}
 		}
 	}
 	for _, c := range n.block {
@@ -210,10 +251,21 @@ func (t *translator) sweep(n *node) {
 	}
 }
 
-// find notes a finding at a directive.
+// findOnce adds a finding whose text other directives have too.
+func (t *translator) findOnce(n *node, kind Kind, text string) {
+	if t.said[text] {
+		kind = Unneeded
+	}
+	t.said[text] = true
+	t.find(n, kind, "%s", text)
+}
+
+// find adds a finding about a directive.
 func (t *translator) find(n *node, kind Kind, format string, args ...any) {
 	directive := n.name()
 	switch {
+	case n.secret() && !secretNames[n.name()]:
+		directive = n.parent.name()
 	case n.parent.parent == nil && n.hasBlock:
 		directive = strings.Join(n.words[:min(2, len(n.words))], " ")
 	case lists[n.parent.name()]:
@@ -222,7 +274,7 @@ func (t *translator) find(n *node, kind Kind, format string, args ...any) {
 	t.add(n.order, Finding{n.path, n.number, cut(directive), kind, fmt.Sprintf(format, args...)}, n)
 }
 
-// place gives the findings to the routers that they concern.
+// place attaches the findings to the routers that they concern.
 func (t *translator) place() {
 	byName := t.byName()
 	groups := make(map[*node][]*router)

@@ -23,7 +23,7 @@ func keywords(t *testing.T) (*translator, *node) {
 		t.Fatal(err)
 	}
 	open, glob := in(".")
-	tr := newTranslator()
+	tr := newTranslator(Options{ConfigID: "here"})
 	root, err := tr.read(path, content, open, glob)
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,9 @@
 package migrate
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -11,14 +13,13 @@ import (
 	"strings"
 )
 
-// line is one line of a keepalived configuration, after includes, comments and
-// variables.
+// line is one line of a keepalived configuration, after includes, comments,
+// conditions and variables.
 type line struct {
 	path   string
 	number int
 	order  int
 	text   string
-	only   string // the host that it is for; with a ^ before: all others
 }
 
 // Limits that no configuration for people reaches: they end definitions that
@@ -36,11 +37,16 @@ const (
 	maxWilds   = 3        // directories of an include that are patterns
 )
 
-// preprocessor does what keepalived does before it looks at the directives.
+// preprocessor does what keepalived does before it reads directives: includes,
+// comments, conditions (@host), variables ($NAME), sequences (~SEQ) and lists (~LST).
 type preprocessor struct {
+	Options
 	open      func(string) ([]byte, error)
 	glob      func(string) ([]string, error)
 	vars      map[string]string
+	named     map[string]bool // the config-ids of conditions
+	fits      bool            // whether one of them is this host's
+	skipped   *line           // the first line that another host has
 	including []string
 	lines     []line
 	work      int
@@ -50,9 +56,11 @@ type preprocessor struct {
 var (
 	definition = regexp.MustCompile(`^\$([A-Za-z_][A-Za-z0-9_]*)=(.*)$`)
 	use        = regexp.MustCompile(`\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*)(\s|$))`)
-	ofProcess  = regexp.MustCompile(`\$\{_ENV\s+([A-Za-z_][A-Za-z0-9_]*)\s*\}`) // its environment isn't known here
+	ofProcess  = regexp.MustCompile(`\$\{_ENV\s+([A-Za-z_][A-Za-z0-9_]*)\s*\}`)
+	random     = regexp.MustCompile(`\$\{_RANDOM(?:\s+(\d+))?(?:\s+\d+)?\s*\}`)
 	includes   = regexp.MustCompile(`^include[rmwba]?$`)
 	sequence   = regexp.MustCompile(`^~(SEQx?|LST)\(([^()]*)\)\s*(.*)$`)
+	braced     = regexp.MustCompile(`\{[^{}]*\}`)
 )
 
 func (p *preprocessor) file(path string, content []byte) error {
@@ -60,7 +68,7 @@ func (p *preprocessor) file(path string, content []byte) error {
 	defer func() { p.including = p.including[:len(p.including)-1] }()
 	text := strings.ReplaceAll(strings.TrimPrefix(string(content), "\ufeff"), "\r\n", "\n")
 	var value strings.Builder
-	name, since, only := "", 0, "" // of a definition of several lines
+	name, since := "", 0 // of a definition of several lines
 	number := 0
 	for raw := range strings.Lines(text) {
 		number++
@@ -69,7 +77,9 @@ func (p *preprocessor) file(path string, content []byte) error {
 			rest, more := strings.CutSuffix(s, `\`)
 			value.WriteString(strings.TrimSpace(rest) + "\n")
 			if !more && s != "" {
-				p.define(line{path: path, number: since, only: only}, name, value.String())
+				if name != skippedName {
+					p.vars[name] = value.String()
+				}
 				name = ""
 			}
 			continue
@@ -79,7 +89,7 @@ func (p *preprocessor) file(path string, content []byte) error {
 		}
 		if first := strings.Fields(s)[0]; includes.MatchString(first) {
 			pattern := strings.Trim(strings.TrimSpace(s[len(first):]), `"'`)
-			if err := p.include(line{path: path, number: number}, pattern); err != nil {
+			if err := p.include(line{path: path, number: number}, first, pattern); err != nil {
 				return err
 			}
 			continue
@@ -87,7 +97,10 @@ func (p *preprocessor) file(path string, content []byte) error {
 		l := line{path: path, number: number, text: s}
 		condition, rest := cutCondition(s)
 		if m := definition.FindStringSubmatch(rest); m != nil && strings.TrimSpace(m[2]) == `\` {
-			name, since, only = m[1], number, condition
+			name, since = m[1], number
+			if !p.ours(l, condition, rest) {
+				name = skippedName
+			}
 			value.Reset()
 			continue
 		}
@@ -99,6 +112,50 @@ func (p *preprocessor) file(path string, content []byte) error {
 		return fmt.Errorf(`%s:%d: the definition of $%s ends with the file: its last line has a \ at its end, remove that`, path, since, name)
 	}
 	return nil
+}
+
+// skippedName stands for the name of a definition that another host has.
+const skippedName = "@"
+
+// ours reports whether the condition of a line, the word behind its @, is this
+// host's. It notes a line that another host has.
+func (p *preprocessor) ours(l line, condition, rest string) bool {
+	if condition == "" {
+		return true
+	}
+	id, not := strings.CutPrefix(condition, "^")
+	p.named[id] = true
+	p.fits = p.fits || id == p.ConfigID
+	if (id == p.ConfigID) != not {
+		return true
+	}
+	if p.skipped == nil {
+		l.order = len(p.lines)
+		p.skipped = &l
+	}
+	directive, _, _ := strings.Cut(rest, " ")
+	if directive == "" || strings.HasPrefix(directive, "$") {
+		directive = "@" + condition
+	}
+	p.find(l, cut(directive), Unneeded, fmt.Sprintf("it is for %s", hosts(condition)))
+	return false
+}
+
+// checkConditions finds a file whose conditions name other hosts only: then it is
+// probably read with the wrong config-id.
+func (p *preprocessor) checkConditions() {
+	if p.fits || p.skipped == nil {
+		return
+	}
+	const most = 5
+	ids := slices.Sorted(maps.Keys(p.named))
+	for i := range ids {
+		ids[i] = strconv.Quote(cut(ids[i]))
+	}
+	if len(ids) > most {
+		ids = append(ids[:most], "...")
+	}
+	p.findings.add(p.skipped.order, Finding{p.skipped.path, p.skipped.number, "@", Changed, fmt.Sprintf("no line with @ is for this host, which is called %q: if it has another name in keepalived (--config-id), give it: %s", cut(p.ConfigID), strings.Join(ids, ", "))}, nil)
 }
 
 // cutCondition cuts "@host" off a line.
@@ -113,8 +170,7 @@ func cutCondition(s string) (condition, rest string) {
 	return s[1:i], strings.TrimSpace(s[i:])
 }
 
-// process replaces what stands for something else in a line, and keeps what is
-// left.
+// process expands a line, and keeps the lines that it becomes.
 func (p *preprocessor) process(l line, depth int) error {
 	if p.work += len(l.text) + 1; p.work > maxWork {
 		return tooMuch(l)
@@ -129,14 +185,12 @@ func (p *preprocessor) process(l line, depth int) error {
 		return fmt.Errorf("%s:%d: the variables of this line have each other in their values: break the circle", l.path, l.number)
 	}
 	condition, s := cutCondition(strings.TrimSpace(l.text))
-	if condition != "" {
-		l.only = condition
-	}
-	if l.text = s; s == "" {
+	if !p.ours(l, condition, s) || s == "" {
 		return nil
 	}
+	l.text = s
 	if m := definition.FindStringSubmatch(s); m != nil {
-		p.define(l, m[1], m[2])
+		p.vars[m[1]] = m[2]
 		return nil
 	}
 	if m := sequence.FindStringSubmatch(s); m != nil {
@@ -162,12 +216,12 @@ func (p *preprocessor) process(l line, depth int) error {
 		if len(p.lines) == maxLines {
 			return fmt.Errorf("%s:%d: more than %d lines with what variables and includes stand for: split it up", l.path, l.number, maxLines)
 		}
-		s = ofProcess.ReplaceAllString(strings.NewReplacer("${_HASH}", "#", "${_BANG}", "!").Replace(s), "$$$1")
-		p.lines = append(p.lines, line{l.path, l.number, len(p.lines), s, l.only})
+		s = strings.NewReplacer("${_HASH}", "#", "${_BANG}", "!").Replace(s)
+		p.lines = append(p.lines, line{l.path, l.number, len(p.lines), p.chance(l, p.environment(l, s))})
 		return nil
 	}
 	for part := range strings.SplitSeq(s, "\n") {
-		part := line{path: l.path, number: l.number, text: part, only: l.only}
+		part := line{path: l.path, number: l.number, text: part}
 		if err := p.process(part, depth+1); err != nil {
 			return err
 		}
@@ -180,55 +234,112 @@ func tooMuch(l line) error {
 }
 
 func (p *preprocessor) value(l line, name string) (string, bool) {
-	if name == "_PWD" {
+	switch name {
+	case "_PWD":
 		return filepath.Dir(l.path), true
+	case "_INSTANCE":
+		return p.ConfigID, true
 	}
 	value, ok := p.vars[name]
 	return value, ok
 }
 
-func (p *preprocessor) define(l line, name, value string) {
-	if l.only != "" {
-		_, known := p.vars[name]
-		text := fmt.Sprintf("in keepalived %s have this value; here it is taken for this host: correct the result where that is wrong", hosts(l.only))
-		if known {
-			text = fmt.Sprintf("in keepalived %s have this value; here the one before it is taken: correct the result where that is wrong", hosts(l.only))
+// environment replaces ${_ENV NAME}. systemd sets the directory of credentials anew
+// for each unit, so its name stays in the line.
+func (p *preprocessor) environment(l line, s string) string {
+	return ofProcess.ReplaceAllStringFunc(s, func(s string) string {
+		name := ofProcess.FindStringSubmatch(s)[1]
+		if name == credentials {
+			return "$" + name
 		}
-		p.find(l, "$"+name, Changed, text)
-		if known {
-			return
+		if p.Getenv != nil {
+			if value, there := p.Getenv(name); there {
+				return value
+			}
 		}
-	}
-	p.vars[name] = value
+		p.find(l, "${_ENV "+cut(name)+"}", Changed, "the variable isn't in the environment here, so it is empty: set it, or write its value into the file")
+		return ""
+	})
+}
+
+// chance replaces ${_RANDOM MIN MAX} by the least value.
+func (p *preprocessor) chance(l line, s string) string {
+	return random.ReplaceAllStringFunc(s, func(s string) string {
+		least := cmp.Or(random.FindStringSubmatch(s)[1], "0")
+		p.find(l, cut(s), Changed, fmt.Sprintf("keepalived draws a number each time it reads the file; here it is %s", least))
+		return least
+	})
 }
 
 // repeat expands ~SEQ and ~LST.
 func (p *preprocessor) repeat(l line, depth int, kind, arguments, rest string) error {
-	args := strings.Split(arguments, ",")
-	for i := range args {
-		args[i] = strings.TrimSpace(args[i])
-	}
-	values, ok := args[1:], kind == "LST" && len(args) > 1 && !strings.ContainsAny(arguments, "{}")
-	if kind != "LST" {
-		values, ok = steps(args[1:], kind == "SEQx")
+	var names []string
+	var values [][]string
+	ok := true
+	if kind == "LST" {
+		names, values, ok = tuples(arguments)
+	} else {
+		args := fields(arguments)
+		names = args[:1]
+		var all []string
+		all, ok = steps(args[1:], kind == "SEQx")
+		for _, v := range all {
+			values = append(values, []string{v})
+		}
 	}
 	if !ok {
 		p.find(l, "~"+kind, Unknown, "this list isn't understood: write its lines out")
 		return nil
 	}
-	name := args[0]
-	before, known := p.vars[name]
-	for _, v := range values {
-		p.vars[name] = v
+	before := make(map[string]string)
+	for _, name := range names {
+		if v, known := p.vars[name]; known {
+			before[name] = v
+		}
+	}
+	for _, tuple := range values {
+		for i, name := range names {
+			p.vars[name] = tuple[i]
+		}
 		l.text = rest
 		if err := p.process(l, depth+1); err != nil {
 			return err
 		}
 	}
-	if delete(p.vars, name); known {
-		p.vars[name] = before
+	for _, name := range names {
+		delete(p.vars, name)
 	}
+	maps.Copy(p.vars, before)
 	return nil
+}
+
+// fields are the words between commas.
+func fields(s string) []string {
+	all := strings.Split(s, ",")
+	for i := range all {
+		all[i] = strings.TrimSpace(all[i])
+	}
+	return all
+}
+
+// tuples reads the arguments of ~LST: a name and its values, or groups of them in
+// braces, the names first.
+func tuples(s string) (names []string, values [][]string, ok bool) {
+	if !strings.ContainsAny(s, "{}") {
+		all := fields(s)
+		for _, v := range all[1:] {
+			values = append(values, []string{v})
+		}
+		return all[:1], values, len(values) > 0
+	}
+	if strings.Trim(braced.ReplaceAllString(s, ""), ", \t") != "" {
+		return nil, nil, false
+	}
+	for _, group := range braced.FindAllString(s, -1) {
+		values = append(values, fields(group[1:len(group)-1]))
+	}
+	names, values = values[0], values[1:]
+	return names, values, len(values) > 0 && !slices.ContainsFunc(values, func(v []string) bool { return len(v) != len(names) })
 }
 
 // steps are the values of a ~SEQ: [start, [step,]] end.
@@ -271,62 +382,113 @@ func steps(args []string, hex bool) (all []string, ok bool) {
 	return all, true
 }
 
-func (p *preprocessor) include(l line, pattern string) error {
-	where := fmt.Sprintf("%s:%d: include %.200s", l.path, l.number, pattern)
+// include reads the files that a pattern names. Like keepalived it skips a file that
+// it can't read, unless the word is includer or includea.
+func (p *preprocessor) include(l line, word, pattern string) error {
+	where := fmt.Sprintf("%s:%d: %s %.200s", l.path, l.number, word, pattern)
 	if pattern == "" {
 		return fmt.Errorf("%s:%d: include without a file: name one, or remove the line", l.path, l.number)
 	}
-	if strings.ContainsAny(pattern, "{}") {
-		return fmt.Errorf("%s: braces and variables in it aren't understood: write an include for each file", where)
+	patterns, ok := expand(pattern)
+	if !ok {
+		return fmt.Errorf("%s: its braces aren't closed, or name too many files: write an include for each file", where)
 	}
-	if !filepath.IsAbs(pattern) {
-		pattern = filepath.Join(filepath.Dir(l.path), pattern)
-	}
-	paths := []string{pattern}
-	if strings.ContainsAny(pattern, "*?[") {
-		var err error
-		if wild := strings.FieldsFunc(filepath.Dir(pattern), func(c rune) bool { return c == '/' }); len(slices.DeleteFunc(wild, func(s string) bool { return !strings.ContainsAny(s, "*?[") })) > maxWilds {
-			return fmt.Errorf("%s: more than %d of its directories are patterns: name them", where, maxWilds)
+	strict := word == "includer" || word == "includea"
+	for _, pattern := range patterns {
+		if !filepath.IsAbs(pattern) {
+			pattern = filepath.Join(filepath.Dir(l.path), pattern)
 		}
-		if paths, err = p.glob(pattern); err != nil {
-			return fmt.Errorf("%s: %w: correct the pattern", where, err)
+		paths := []string{pattern}
+		if strings.ContainsAny(pattern, "*?[") {
+			var err error
+			if wild := strings.FieldsFunc(filepath.Dir(pattern), func(c rune) bool { return c == '/' }); len(slices.DeleteFunc(wild, func(s string) bool { return !strings.ContainsAny(s, "*?[") })) > maxWilds {
+				return fmt.Errorf("%s: more than %d of its directories are patterns: name them", where, maxWilds)
+			}
+			if paths, err = p.glob(pattern); err != nil {
+				return fmt.Errorf("%s: %w: correct the pattern", where, err)
+			}
+			if len(paths) == 0 {
+				p.find(l, word, Unneeded, "no file matches "+pattern)
+			}
+			slices.Sort(paths)
 		}
-		if len(paths) == 0 {
-			p.find(l, "include", Unneeded, "no file matches "+pattern)
-		}
-		slices.Sort(paths)
-	}
-	for _, path := range paths {
-		if slices.Contains(p.including, path) {
-			return fmt.Errorf("%s: %s is being read already, so it would never end: remove this line", where, path)
-		}
-		if len(p.including) >= maxDepth {
-			return fmt.Errorf("%s: %d files include each other: remove some", where, maxDepth)
-		}
-		content, err := p.open(path)
-		if err != nil {
-			return fmt.Errorf("%s: %w: have the file readable, or remove the line", where, err)
-		}
-		if p.work += len(content) + openWork; p.work > maxWork {
-			return tooMuch(l)
-		}
-		if err := p.file(path, content); err != nil {
-			return err
+		for _, path := range paths {
+			if err := p.includeFile(l, where, path, strict); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+func (p *preprocessor) includeFile(l line, where, path string, strict bool) error {
+	if slices.Contains(p.including, path) {
+		return fmt.Errorf("%s: %s is being read already, so it would never end: remove this line", where, path)
+	}
+	if len(p.including) >= maxDepth {
+		return fmt.Errorf("%s: %d files include each other: remove some", where, maxDepth)
+	}
+	content, err := p.open(path)
+	switch {
+	case err != nil && strict:
+		return fmt.Errorf("%s: %w: have the file readable, or remove the line", where, err)
+	case err != nil:
+		p.find(l, "include", Doubtful, fmt.Sprintf("it is skipped, because it can't be read: %.300s", err))
+		return nil
+	}
+	if p.work += len(content) + openWork; p.work > maxWork {
+		return tooMuch(l)
+	}
+	return p.file(path, content)
+}
+
+// expand expands the braces of a pattern as csh does: a{b,c{d,e}} is ab, acd, ace.
+func expand(pattern string) (all []string, ok bool) {
+	const most, longest = 1000, 4096
+	open := strings.IndexByte(pattern, '{')
+	if open < 0 {
+		return []string{pattern}, !strings.Contains(pattern, "}")
+	}
+	if len(pattern) > longest {
+		return nil, false
+	}
+	depth, start := 0, open+1
+	var choices []string
+	end := -1
+	for i := open; i < len(pattern) && end < 0; i++ {
+		switch c := pattern[i]; {
+		case c == '{':
+			depth++
+		case c == '}' && depth == 1:
+			choices, end = append(choices, pattern[start:i]), i
+		case c == '}':
+			depth--
+		case c == ',' && depth == 1:
+			choices, start = append(choices, pattern[start:i]), i+1
+		}
+	}
+	if end < 0 || len(choices) > most {
+		return nil, false
+	}
+	for _, choice := range choices {
+		one, ok := expand(pattern[:open] + choice + pattern[end+1:])
+		if all = append(all, one...); !ok || len(all) > most {
+			return nil, false
+		}
+	}
+	return all, true
 }
 
 func (p *preprocessor) find(l line, directive string, kind Kind, text string) {
 	p.findings.add(len(p.lines), Finding{l.path, l.number, directive, kind, text}, nil)
 }
 
-// hosts says whom a condition means.
+// hosts says which hosts a condition means.
 func hosts(only string) string {
 	if name, not := strings.CutPrefix(only, "^"); not {
 		return fmt.Sprintf("all hosts but %q", cut(name))
 	}
-	return fmt.Sprintf("hosts called %q alone", cut(only))
+	return fmt.Sprintf("hosts called %q", cut(only))
 }
 
 // uncomment cuts a comment off a line: it begins with # or ! outside of quotes.

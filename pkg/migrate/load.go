@@ -4,18 +4,16 @@ package migrate
 
 import (
 	"bytes"
-	"fmt"
 	"regexp"
 
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
 // keepalivedBlock begins a block of keepalived.conf.
-var keepalivedBlock = regexp.MustCompile(`^(vrrp_instance|vrrp_sync_group|vrrp_script|global_defs|virtual_server)\b[^:\n]*(\n|$)`)
+var keepalivedBlock = regexp.MustCompile(`^((vrrp_instance|vrrp_sync_group|vrrp_script|vrrp_track_\w+|global_defs|virtual_server|virtual_server_group)\b[^:\n]*(\n|$)|include[rmwba]?[ \t]+[^ \t:\n])`)
 
 // Load reads a configuration file to run it. That may be the Rust failover's:
-// then there are findings about it, at least one. keepalived's has to be
-// imported.
+// then there are findings about it, at least one. Or it may be keepalived's.
 func Load(path string) (*config.File, []Finding, error) {
 	content, err := config.ReadFile(path)
 	if err != nil {
@@ -32,7 +30,7 @@ func Load(path string) (*config.File, []Finding, error) {
 		found := Finding{path, 1, "file", Changed, "it is the Rust failover's, and runs as it is; failoverctl import makes failoverd's of it"}
 		return f, append([]Finding{found}, r.Findings...), err
 	case looksLikeKeepalived(content):
-		return nil, nil, fmt.Errorf("%s is keepalived's: make failoverd's of it with failoverctl import -o %s %s", path, config.DefaultPath, path)
+		return runKeepalived(path, content)
 	}
 	f, err := config.Parse(path, content)
 	return f, nil, err
@@ -43,7 +41,7 @@ func Load(path string) (*config.File, []Finding, error) {
 func looksLikeKeepalived(content []byte) bool {
 	for line := range bytes.Lines(content) {
 		line = bytes.TrimLeft(line, " \t")
-		if bytes.HasPrefix(line, []byte("vrrp_")) || bytes.HasPrefix(line, []byte("global_defs")) || bytes.HasPrefix(line, []byte("virtual_server")) {
+		if bytes.HasPrefix(line, []byte("vrrp_")) || bytes.HasPrefix(line, []byte("global_defs")) || bytes.HasPrefix(line, []byte("virtual_server")) || bytes.HasPrefix(line, []byte("include")) {
 			if keepalivedBlock.Match(line[:min(len(line), 1024)]) {
 				return true
 			}

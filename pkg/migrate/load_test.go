@@ -21,7 +21,7 @@ func TestLoad(t *testing.T) {
 	}{
 		"failoverd.yaml":   {"routers: [{interface: eth0, vrid: 51, addresses: [192.0.2.10/24]}]", 0, ""},
 		"vrrp-config.json": {`{"name": "web", "vrid": 51, "interface_name": "eth0", "ip_addresses": ["192.0.2.10/24"], "colour": 1}`, 2, ""},
-		"keepalived.conf":  {"global_defs {\n}\nvrrp_instance a {\n}\n", 0, "failoverctl import"},
+		"keepalived.conf":  {"global_defs {\n}\nvrrp_instance a {\n}\n", 0, "keepalived.conf:3: vrrp_instance a has no interface"},
 		"wrong.yaml":       {"routers: [{interface: eth0, vrid: 51, addresses: [192.0.2.10/24], vrrp_instance: 1}]", 0, "wrong.yaml:1:"},
 	} {
 		t.Run(name, func(t *testing.T) {

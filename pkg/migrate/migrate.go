@@ -1,23 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package migrate makes failoverd's configuration of other programs' files:
-// keepalived's, and the JSON of the Rust failover that failoverd succeeds. It
-// drops nothing silently: whatever isn't translated one to one is a Finding.
+// Package migrate translates the configuration files of other programs into
+// failoverd's: keepalived's, and the JSON of the Rust failover that failoverd
+// succeeds. It drops nothing silently: whatever isn't translated one to one is a
+// Finding.
 package migrate
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"unicode"
 )
 
-// Result is what a file of another program becomes.
+// Result is the translation of another program's file.
 type Result struct {
 	YAML     []byte    // failoverd's configuration, with comments where a human must look
-	Keys     []KeyFile // to be made beside it
+	Keys     []KeyFile // the files with secrets that YAML refers to
 	Findings []Finding // everything that was not translated one to one, in the order of the file
+
+	Routers      int // the routers in YAML, with those that are commented out
+	CommentedOut int // the routers that YAML has only as comments
 }
+
+// ErrNothing is the error for a file that has nothing for failoverd to do.
+var ErrNothing = errors.New("there is nothing for failoverd in it")
 
 // Finding is something that was not translated one to one.
 type Finding struct {
@@ -35,37 +43,39 @@ func (f Finding) String() string {
 // Kind says what became of a directive.
 type Kind int
 
-// The kinds, the most pressing first.
+// The kinds, the most pressing first. All but Unneeded are for an administrator
+// who has to do something, or will notice a difference.
 const (
 	Changed  Kind = iota // translated, but with other behaviour
 	Later                // a feature that failoverd doesn't have yet
 	Foreign              // another program's job
 	Unknown              // not understood
+	Doubtful             // translated to what keepalived does, which may not be what was meant
 	Unneeded             // failoverd does this by itself, or it has no meaning
 )
 
 // Kinds are all kinds in their order.
-var Kinds = []Kind{Changed, Later, Foreign, Unknown, Unneeded}
+var Kinds = []Kind{Changed, Later, Foreign, Unknown, Doubtful, Unneeded}
 
 func (k Kind) String() string {
-	return []string{"changed", "later", "foreign", "unknown", "unneeded"}[k]
+	return []string{"changed", "later", "foreign", "unknown", "doubtful", "unneeded"}[k]
 }
 
-// collector collects findings in whatever order they turn up.
+// collector collects findings in any order, and sorts them later.
 type collector struct {
 	list      []*found
-	explained bool // a comment that the result has once
+	explained bool // whether the comment of once was written
 	globals   []pair
 	synced    []*syncedGroup
 	checks    []*probe
 }
 
-// found is a finding with what it takes to order and to place it.
+// found is a finding with its place in the source and in the result.
 type found struct {
 	Finding
 	order   int       // of the directive in the source
-	at      *node     // the directive, where there is one
-	routers []*router // whose comments have it; none: the file's head
+	at      *node     // the directive, nil if there is none
+	routers []*router // the routers whose comments show it; none: the head of the file
 }
 
 func (c *collector) add(order int, f Finding, at *node, routers ...*router) {
@@ -79,7 +89,7 @@ func (c *collector) add(order int, f Finding, at *node, routers ...*router) {
 	c.list = append(c.list, &found{f, order, at, routers})
 }
 
-// once returns a comment that one router of the result has for all.
+// once returns its comment the first time, so that only one router has it.
 func (c *collector) once(comment ...string) []string {
 	if c.explained {
 		return nil
@@ -100,8 +110,7 @@ func (c *collector) findings() []Finding {
 	return all
 }
 
-// clean leaves nothing in a text of the source that a terminal or YAML would
-// obey.
+// clean replaces the characters that control a terminal or break YAML.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
@@ -111,7 +120,7 @@ func clean(s string) string {
 	}, s)
 }
 
-// cut shortens a text of the source.
+// cut shortens a text of the source to 48 characters.
 func cut(s string) string {
 	const most = 48
 	if len(s) <= most {

@@ -7,9 +7,11 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,14 +82,18 @@ func sources(t *testing.T, pattern string, least int) []string {
 	return paths
 }
 
+// alpha are the options of a host that keepalived calls alpha.
+var alpha = Options{ConfigID: "alpha", Getenv: func(name string) (string, bool) { return "from-" + name, name == "NAME" }, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.3")}}
+
 func TestKeepalived(t *testing.T) {
-	for _, path := range append(sources(t, "testdata/keepalived/*.conf", 6), sources(t, "testdata/syntax/*.conf", 6)...) {
+	for _, path := range slices.Concat(sources(t, "testdata/keepalived/*.conf", 6), sources(t, "testdata/syntax/*.conf", 6), sources(t, "testdata/cases/*.conf", 23)) {
 		name := strings.TrimSuffix(path, ".conf")
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			open, glob := in(filepath.Dir(path))
-			r, err := Keepalived(filepath.Base(path), open, glob)
+			r, err := KeepalivedWith(filepath.Base(path), open, glob, alpha)
 			if err != nil {
-				t.Fatal(err)
+				golden(t, name+".error.txt", err.Error()+"\n")
+				return
 			}
 			check(t, r)
 			golden(t, name+".yaml", string(r.YAML))
@@ -101,7 +107,7 @@ func TestKeepalivedErrors(t *testing.T) {
 	var all strings.Builder
 	for _, path := range sources(t, "testdata/errors/*.conf", 16) {
 		open, glob := in(filepath.Dir(path))
-		r, err := Keepalived(filepath.Base(path), open, glob)
+		r, err := KeepalivedWith(filepath.Base(path), open, glob, alpha)
 		if err == nil {
 			t.Errorf("%s: no error: %s", path, r.YAML)
 			continue
@@ -115,7 +121,7 @@ func TestKeepalivedErrors(t *testing.T) {
 func TestSecret(t *testing.T) {
 	for _, path := range []string{"testdata/keepalived/haproxy-pair.conf", "testdata/syntax/authentication.conf", "testdata/syntax/conditions.conf", "testdata/syntax/values.conf"} {
 		open, glob := in(".")
-		r, err := Keepalived(path, open, glob)
+		r, err := KeepalivedWith(path, open, glob, alpha)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +136,7 @@ func TestSecret(t *testing.T) {
 // What the result refers to is there to be written, as failoverd reads it.
 func TestKeyFiles(t *testing.T) {
 	open, glob := in("testdata/syntax")
-	r, err := KeepalivedWithKeys("authentication.conf", open, glob, "/keys")
+	r, err := KeepalivedWith("authentication.conf", open, glob, Options{KeyDir: "/keys"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,17 +8,17 @@ import (
 	"strings"
 )
 
-// Reasons that hooks have.
+// Reasons that several directives about programs share.
 const (
-	noPriorities = "failoverd tells programs of states only; `failoverctl events --follow` shows what changes a priority"
-	fifoReader   = "have systemd run it, as a service that is given the FIFO's path and is restarted when it ends"
+	noPriorities = "failoverd runs programs for states only; `failoverctl events --follow` shows what changes a priority"
+	fifoReader   = "let systemd run it, as a service that gets the FIFO's path and restarts when it ends"
 )
 
-// hook makes a rule of a directive that names a program to run. Its arguments are
-// one word with it, in quotes; a user and a group may follow.
+// hook returns the rule of a directive that names a program to run. The program and
+// its arguments are one word, in quotes; a user and a group may follow.
 func hook(key string) rule {
 	return rule{apply: func(t *translator, in *instance, n *node) {
-		if command, ok := t.command(n, []string{n.arg(1)}); ok {
+		if command, ok := t.command(n, []string{n.arg(1)}, userOf(n)); ok {
 			in.hooks = append(in.hooks, pair{key: key, value: command})
 			in.hookNodes = append(in.hookNodes, n)
 		}
@@ -28,41 +28,47 @@ func hook(key string) rule {
 // groupHook is hook for a sync group.
 func groupHook(key string) rule {
 	return rule{apply: func(t *translator, _ *instance, n *node) {
-		command, ok := t.command(n, []string{n.arg(1)})
+		command, ok := t.command(n, []string{n.arg(1)}, userOf(n))
 		if !ok {
 			return
 		}
-		g := t.synced[len(t.synced)-1] // whose block is read
+		g := t.synced[len(t.synced)-1] // whose block is being read
 		g.keys = append(g.keys, pair{key: key, value: command})
-		t.ownUser(n, "it is run as global.script_user")
+		t.ownUser(n, runAs)
 	}}
 }
 
-// hooks gives a router its programs.
+// runAs says which user runs a program of notify.
+const runAs = "keepalived takes the words behind the program for a user and a group, and doesn't run it if there is no such user. failoverd runs it as the script_user of global, without them. Arguments stand in quotes with the program: \"PROGRAM ARGUMENT\""
+
+// hooks adds the programs to a router.
 func (t *translator) hooks(in *instance) {
 	for i, p := range in.hooks {
 		in.router.set(p.key, p.value)
-		t.ownUser(in.hookNodes[i], "it is run as global.script_user")
+		t.ownUser(in.hookNodes[i], runAs)
 	}
 }
 
-// ownUser notes that there is one user for all programs.
+// userOf returns the user of a program, with the group: the words behind it.
+func userOf(n *node) string {
+	return strings.Join(n.words[min(2, len(n.words)):], ":")
+}
+
+// ownUser finds a user that isn't the script_user, because all programs have one user.
 func (t *translator) ownUser(n *node, what string) {
-	if len(n.words) < 3 {
-		return
-	}
-	user := strings.Join(n.args()[1:], ":")
-	if !slices.ContainsFunc(t.globals, func(p pair) bool { return p.key == "script_user" && p.value == text(user) }) {
-		t.find(n, Changed, "%s; `%s` is left out", what, cut(user))
+	user := userOf(n)
+	n.args()
+	if user != "" && !slices.ContainsFunc(t.globals, func(p pair) bool { return p.key == "script_user" && p.value == text(user) }) {
+		t.find(n, Changed, "`%s` is left out: %s", cut(user), what)
 	}
 }
 
-// fifo takes the path of a FIFO, of which there is one.
+// fifo takes the path of a FIFO. failoverd has one.
 func fifo(t *translator, _ *instance, n *node) {
 	path := n.arg(1)
 	for _, p := range t.globals {
 		if p.key == "notify_fifo" {
-			t.find(n, Changed, "failoverd has one FIFO, and %s is it: have what reads `%s` read that", p.value, cut(path))
+			t.find(n, Changed, "failoverd has one FIFO, %s: let the readers of `%s` read that", p.value, cut(path))
 			n.args()
 			return
 		}
@@ -73,5 +79,8 @@ func fifo(t *translator, _ *instance, n *node) {
 		return
 	}
 	t.globals = append(t.globals, pair{key: "notify_fifo", value: text(path)})
-	t.ownUser(n, "the FIFO is made for global.script_user")
+	if !strings.HasPrefix(path, "/run/failoverd/") {
+		t.find(n, Changed, "failoverd's systemd unit writes to /run/failoverd only: name a path there, or allow this one with ReadWritePaths=/run (systemctl edit failoverd). failoverd makes a missing directory below /run")
+	}
+	t.ownUser(n, "the FIFO belongs to the script_user of global")
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// routingWord is what a word of ip-route(8) or ip-rule(8) becomes: a key of ours, or
-// nothing, and why.
+// routingWord is the translation of a word of ip-route(8) or ip-rule(8): a key of
+// failoverd, or a finding.
 type routingWord struct {
 	key    string
 	number bool // the value is a number
@@ -21,14 +21,18 @@ type routingWord struct {
 	text   string
 }
 
+// ownProtocol is why the protocol of a route or a rule isn't translated.
+const ownProtocol = "failoverd's have the protocol 112, which tells them from others"
+
+// tableNames are the tables that every host has.
 var tableNames = map[string]string{"main": "254", "default": "253", "local": "255"}
 
 var routeWords = map[string]routingWord{
 	"to": {key: "to"}, "via": {key: "via"}, "gw": {key: "via"}, "dev": {key: "interface"}, "oif": {key: "interface"},
 	"src": {key: "source"}, "metric": {key: "metric", number: true}, "preference": {key: "metric", number: true},
 	"table": {key: "table"}, "scope": {key: "scope"}, "mtu": {key: "mtu", number: true}, "onlink": {key: "onlink", alone: true},
-	"proto": {kind: Unneeded, text: "failoverd's routes are of the protocol 112, by which they are told from others"}, "protocol": {kind: Unneeded, text: "failoverd's routes are of the protocol 112, by which they are told from others"},
-	"no_track":    {alone: true, kind: Unneeded, text: "failoverd adds a route that was removed again, and takes part without it"},
+	"proto": {kind: Unneeded, text: ownProtocol}, "protocol": {kind: Unneeded, text: ownProtocol},
+	"no_track":    {alone: true, kind: Unneeded, text: "failoverd adds a removed route again, and takes part without it"},
 	"track_group": {kind: Later, text: "failoverd has no track groups yet"},
 }
 
@@ -36,14 +40,14 @@ var ruleWords = map[string]routingWord{
 	"from": {key: "from"}, "to": {key: "to"}, "table": {key: "table"}, "lookup": {key: "table"},
 	"priority": {key: "priority", number: true}, "preference": {key: "priority", number: true}, "pref": {key: "priority", number: true}, "order": {key: "priority", number: true},
 	"iif": {key: "iif"}, "dev": {key: "iif"}, "oif": {key: "oif"}, "fwmark": {key: "fwmark", number: true},
-	"proto": {kind: Unneeded, text: "failoverd's rules are of the protocol 112, by which they are told from others"}, "protocol": {kind: Unneeded, text: "failoverd's rules are of the protocol 112, by which they are told from others"},
-	"no_track":    {alone: true, kind: Unneeded, text: "failoverd adds a rule that was removed again, and takes part without it"},
+	"proto": {kind: Unneeded, text: ownProtocol}, "protocol": {kind: Unneeded, text: ownProtocol},
+	"no_track":    {alone: true, kind: Unneeded, text: "failoverd adds a removed rule again, and takes part without it"},
 	"track_group": {kind: Later, text: "failoverd has no track groups yet"},
 }
 
 var routeTypes = map[string]bool{"unicast": true, "blackhole": true, "unreachable": true, "prohibit": true, "throw": true}
 
-// virtualRoutes makes routes of keepalived's.
+// virtualRoutes translates routes.
 func virtualRoutes(t *translator, in *instance, block *node) {
 	t.routing(in, block, "routes", func(n *node) (string, bool) {
 		first := 0
@@ -60,14 +64,14 @@ func virtualRoutes(t *translator, in *instance, block *node) {
 	})
 }
 
-// virtualRules makes rules of keepalived's.
+// virtualRules translates rules.
 func virtualRules(t *translator, in *instance, block *node) {
 	next := 1000
 	t.routing(in, block, "rules", func(n *node) (string, bool) {
 		pairs, ok := t.words(n, 0, ruleWords, "")
 		all := strings.Join(pairs, ", ")
 		if ok && !strings.Contains(all, "priority: ") {
-			t.find(n, Changed, "it has no priority, and the kernel would place it in front of the others: here it is %d", next)
+			t.find(n, Changed, "it has no priority, and the kernel would place it before the others: here it is %d", next)
 			all += fmt.Sprintf(", priority: %d", next)
 			next++
 		}
@@ -75,14 +79,11 @@ func virtualRules(t *translator, in *instance, block *node) {
 	})
 }
 
-// routing makes a list of what is in a block; what can't be said is left out.
+// routing translates the entries of a block into a list, and leaves out those that
+// failoverd doesn't have.
 func (t *translator) routing(in *instance, block *node, key string, translate func(*node) (string, bool)) {
-	t.choose(nil, block.block)
 	var lines []string
 	for _, n := range block.block {
-		if n.told {
-			continue
-		}
 		n.tell()
 		if one, ok := translate(n); ok {
 			lines = append(lines, "- {"+one+"}")
@@ -93,20 +94,26 @@ func (t *translator) routing(in *instance, block *node, key string, translate fu
 	}
 }
 
-// words reads the words of a route or a rule from the i-th on. The first is the
-// value of a key if it is none of the words.
+// words reads the words of a route or a rule from the i-th on. A word that isn't known
+// is the value of the key first, if the entry doesn't have that yet.
 func (t *translator) words(n *node, i int, known map[string]routingWord, first string) (pairs []string, ok bool) {
 	leave := func(format string, args ...any) ([]string, bool) {
 		n.args()
 		t.find(n, Later, "left out: "+format, args...)
 		return nil, false
 	}
-	for begin := i; i < len(n.words); i++ {
+	for ; i < len(n.words); i++ {
 		word := n.arg(i)
 		w, is := known[word]
-		if !is && i == begin && first != "" {
+		if word == "or" || word == "nexthop" {
+			return leave("failoverd has no multipath routes (`%s`)", word)
+		}
+		if !is && first != "" {
 			w, is = routingWord{key: first}, true
 			i--
+		}
+		if w.key == first {
+			first = ""
 		}
 		if !is {
 			return leave("failoverd doesn't know `%s` of it", cut(word))
@@ -155,7 +162,7 @@ func (t *translator) words(n *node, i int, known map[string]routingWord, first s
 	return pairs, true
 }
 
-// everything is all addresses of the family that the other words are of.
+// everything returns the network of all addresses, of the family of the other words.
 func everything(n *node) string {
 	for _, word := range n.words {
 		if strings.Contains(word, ":") {
@@ -165,7 +172,8 @@ func everything(n *node) string {
 	return "0.0.0.0/0"
 }
 
-// quoted writes an address within a group, where IPv6 would be a key.
+// quoted writes an address within a list in one line, where YAML would take IPv6 for a
+// key.
 func quoted(s string) string {
 	if strings.Contains(s, ":") {
 		return strconv.Quote(s)

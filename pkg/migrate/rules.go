@@ -12,34 +12,41 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Reasons that several directives have.
+// Reasons that several directives share.
 const (
-	itself   = "failoverd does without it"
-	noMail   = "failoverd sends no mail yet"
-	noSNMP   = "failoverd has no SNMP yet"
-	noDBus   = "failoverd has no D-Bus yet; `failoverctl status -o json` says the same"
+	itself   = "failoverd doesn't need it"
+	noMail   = "failoverd sends no mail yet: a program of `notify` can send it"
+	mailOnly = "keepalived mails about VRRP only with smtp_alert"
+	noSNMP   = "failoverd has no SNMP yet; `metrics` below `global:` serves Prometheus"
+	noDBus   = "failoverd has no D-Bus yet; `failoverctl status -o json` shows the same"
 	noBFD    = "failoverd has no BFD yet"
-	noStatic = "what stays on the host is configured by the host's network configuration (systemd-networkd, netplan, ifupdown)"
-	lvs      = "failoverd has no load balancer: keepalived without VRRP can go on doing this (keepalived --check), or another program"
-	process  = "it is about keepalived's processes; failoverd's are systemd's matter, in its unit"
-	realTime = "a late failoverd believes the kernel, which keeps the time of each advertisement, so it doesn't take over for its own delay"
+	noStatic = "failoverd leaves it to the network configuration of the host (systemd-networkd, netplan, ifupdown)"
+	lvs      = "failoverd has no load balancer. keepalived can go on doing this without VRRP: run it with --check, and with this file without its vrrp_instances (Debian: DAEMON_ARGS=\"--check\" in /etc/default/keepalived)"
+	lvsSync  = "keepalived starts the sync daemon of IPVS from VRRP, so keepalived --check doesn't. Put `lvs_sync_daemon INTERFACE` without an instance into its global_defs, which synchronizes in both directions, or run ipvsadm --start-daemon in notify_active and notify_backup"
+	process  = "it is about keepalived's processes; failoverd's systemd unit has such settings"
+	realTime = "a late failoverd reads when the kernel received each advertisement, so it doesn't take over because of its own delay"
 	buffers  = "failoverd sizes its buffers itself"
-	firewall = "failoverd makes no firewall rules: its BPF programs drop what has to be dropped"
+	firewall = "failoverd needs no firewall rules: its BPF programs drop the packets"
 	reload   = "failoverctl reload checks the file before anything changes"
+	dumps    = "`failoverctl status` shows it, and `failoverctl status -o json` as JSON"
+	afterNS  = "run failoverd there: by NetworkNamespacePath= in its systemd unit, or ip netns exec"
+	merged   = "one failoverd has all routers of a network namespace: put those of all instances into one file"
 )
 
 // What failoverd does in its own way.
 const (
-	pacedText        = "failoverd announces all addresses at once, and again after a tenth of a second as often as announce_count says"
-	defendText       = "to one of lower priority failoverd answers with an advertisement and announces the addresses at once and again a tenth of a second later"
-	refreshText      = "each refresh announces the addresses once"
-	noExtraInterface = "failoverd announces the addresses on the interface that has them"
+	pacedText   = "failoverd announces all addresses at once, and again after a tenth of a second as often as announce_count says"
+	defendText  = "failoverd answers an advertisement of lower priority with its own, and announces the addresses at once and again a tenth of a second later"
+	refreshText = "each refresh announces the addresses once"
+	extraText   = "failoverd announces the addresses on the interface that has them, which is never a macvlan's"
+	ownerText   = "an owner of the addresses answers an advertisement with its own, as RFC 9568 demands, and gives way to no lower priority"
+	heldUpText  = "the lease does it: the kernel's programs stop answering for the addresses of an Active that hangs"
 )
 
-func later(text string) rule    { return rule{kind: Later, text: text, whole: true} }
-func foreign(text string) rule  { return rule{kind: Foreign, text: text, whole: true} }
-func unneeded(text string) rule { return rule{kind: Unneeded, text: text, whole: true} }
-func changed(text string) rule  { return rule{kind: Changed, text: text, whole: true} }
+func later(text string) rule    { return rule{kind: Later, text: text} }
+func foreign(text string) rule  { return rule{kind: Foreign, text: text} }
+func unneeded(text string) rule { return rule{kind: Unneeded, text: text} }
+func changed(text string) rule  { return rule{kind: Changed, text: text} }
 
 // topRules are those of what is outside of blocks.
 var topRules = rules{
@@ -47,7 +54,7 @@ var topRules = rules{
 	"vrrp_instance":            {apply: beginInstance},
 	"vrrp_sync_group":          {apply: syncGroup},
 	"vrrp_script":              {apply: beginCheck(kindScript, 0, scriptRules)},
-	"vrrp_track_process":       {apply: beginCheck(kindProcess, 1, processRules)},
+	"vrrp_track_process":       {apply: beginCheck(kindProcess, 0, processRules)},
 	"vrrp_track_file":          {apply: beginCheck(kindFile, 1, fileRules)},
 	"track_file":               {apply: beginCheck(kindFile, 1, fileRules)},
 	"bfd_instance":             later(noBFD),
@@ -55,20 +62,20 @@ var topRules = rules{
 	"static_ipaddress":         foreign(noStatic),
 	"static_routes":            foreign(noStatic),
 	"static_rules":             foreign(noStatic),
-	"track_group":              foreign("it is for static addresses, routes and rules, which failoverd leaves to the host's network configuration"),
+	"track_group":              foreign(noStatic),
 	"linkbeat_interfaces":      unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
 	"linkbeat_use_polling":     unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
 	"interface_up_down_delays": later("failoverd has no delay for interfaces that go up and down yet: it reacts at once"),
 	"virtual_server":           foreign(lvs),
 	"virtual_server_group":     foreign(lvs),
 	"SSL":                      foreign(lvs),
-	"net_namespace":            foreign("run failoverd there: by NetworkNamespacePath= in its systemd unit, or ip netns exec"),
+	"net_namespace":            foreign(afterNS),
 	"net_namespace_ipvs":       foreign(lvs),
 	"namespace_with_ipsets":    unneeded(firewall),
-	"instance":                 changed("one failoverd has all routers of a network namespace: put those of all instances into one file"),
+	"instance":                 changed(merged),
 	"use_pid_dir":              unneeded(process),
 	"child_wait_time":          unneeded(process),
-	"include":                  {kind: Unknown, text: "for some hosts only, which keepalived doesn't have for include: the file isn't read. Import it by itself"},
+	"include":                  {kind: Unknown, text: "keepalived includes no file on a line with @, ~ or a variable: the file isn't read. Import it by itself"},
 }
 
 var globalRules = rules{
@@ -80,7 +87,7 @@ var globalRules = rules{
 	"vrrp_strict": {apply: func(t *translator, _ *instance, n *node) {
 		strict := true
 		t.global.strict = &strict
-		t.find(n, Changed, strictText)
+		t.find(n, Unneeded, strictText)
 	}},
 	"vrrp_garp_master_delay": {apply: func(t *translator, _ *instance, n *node) {
 		if d, ok := t.seconds(n); ok {
@@ -93,7 +100,7 @@ var globalRules = rules{
 		d, ok := t.seconds(n)
 		if most := 1000 * time.Second; ok && d > most {
 			d = most
-			t.find(n, Changed, "failoverd waits for %s, the most that it can", duration(d))
+			t.find(n, Changed, "failoverd waits for %s, its maximum", duration(d))
 		}
 		if d > 0 {
 			t.globals = append(t.globals, pair{key: "startup_delay", value: duration(d)})
@@ -115,31 +122,39 @@ var globalRules = rules{
 	"log_unknown_vrids":            unneeded("`failoverctl stats` counts them as vrid_errors; `failoverd --iface eth0` shows what is on the network"),
 	"vmac_prefix":                  unneeded("failoverd needs no devices for virtual MACs"),
 	"vmac_addr_prefix":             unneeded("failoverd needs no devices for virtual MACs"),
-	"vrrp_skip_check_adv_addr":     unneeded("failoverd compares the addresses of each advertisement, which costs nothing; `tolerate: [address-list]` accepts others in version 2"),
+	"vrrp_skip_check_adv_addr":     unneeded(addressText),
 	"vrrp_check_unicast_src":       unneeded(peersOnly),
-	"vrrp_lower_prio_no_advert":    changed(answersText),
-	"vrrp_higher_prio_send_advert": changed(silentText),
+	"vrrp_lower_prio_no_advert":    unneeded(answersText),
+	"vrrp_higher_prio_send_advert": unneeded(silentText),
+	"vrrp_owner_ignore_adverts":    unneeded(ownerText),
+	"v3_checksum_as_v2":            unneeded(checksumText),
+	"vrrp_delay_after_boot": {apply: func(t *translator, _ *instance, n *node) {
+		if d, ok := t.seconds(n); ok && d > 0 {
+			t.find(n, Later, "failoverd counts from its own start: `startup_delay: %s` below `global:` waits so long, at each start", duration(d))
+		}
+	}},
 
-	"vrrp_garp_lower_prio_delay":      changed(defendText),
-	"vrrp_garp_lower_prio_repeat":     changed(defendText),
-	"vrrp_garp_master_refresh_repeat": changed(refreshText),
-	"vrrp_garp_interval":              changed(pacedText),
-	"vrrp_gna_interval":               changed(pacedText),
-	"vrrp_garp_extra_if":              later(noExtraInterface),
+	"vrrp_garp_lower_prio_delay":      unneeded(defendText),
+	"vrrp_garp_lower_prio_repeat":     unneeded(defendText),
+	"vrrp_garp_master_refresh_repeat": unneeded(refreshText),
+	"vrrp_garp_interval":              {apply: paced},
+	"vrrp_gna_interval":               {apply: paced},
+	"vrrp_garp_extra_if":              unneeded(extraText),
+	"vrrp_vmac_garp_intvl":            unneeded(extraText),
 
 	"startup_script":          foreign("have systemd run it: ExecStartPre= in failoverd's unit"),
 	"startup_script_timeout":  foreign("have systemd run it: ExecStartPre= in failoverd's unit"),
 	"shutdown_script":         foreign("have systemd run it: ExecStopPost= in failoverd's unit"),
 	"shutdown_script_timeout": foreign("have systemd run it: ExecStopPost= in failoverd's unit"),
 
-	"notification_email":      later(noMail),
-	"notification_email_from": later(noMail),
-	"smtp_server":             later(noMail),
-	"smtp_helo_name":          later(noMail),
-	"smtp_connect_timeout":    later(noMail),
-	"smtp_alert":              later(noMail),
-	"smtp_alert_vrrp":         later(noMail),
-	"no_email_faults":         later(noMail),
+	"notification_email":      {apply: mail},
+	"notification_email_from": {apply: mail},
+	"smtp_server":             {apply: mail},
+	"smtp_helo_name":          {apply: mail},
+	"smtp_connect_timeout":    {apply: mail},
+	"smtp_alert":              {apply: mail},
+	"smtp_alert_vrrp":         {apply: mail},
+	"no_email_faults":         {apply: mail},
 
 	"notify_fifo":                      {apply: fifo},
 	"notify_fifo_script":               foreign(fifoReader),
@@ -150,41 +165,52 @@ var globalRules = rules{
 	"script_user": {apply: func(t *translator, _ *instance, n *node) {
 		t.globals = append(t.globals, pair{key: "script_user", value: text(strings.Join(n.args(), ":"))})
 	}},
-	"enable_script_security": unneeded("failoverd refuses programs that others may change, unless it is told to run them (allow_insecure_scripts)"),
+	"enable_script_security":   unneeded("failoverd refuses programs that others may change, unless allow_insecure_scripts is set"),
+	"use_symlink_paths":        unneeded("failoverd runs a program by the path that the file has"),
+	"set_supplementary_groups": unneeded("programs have all groups of their user"),
 
-	"snmp_socket":            later(noSNMP),
-	"enable_snmp_vrrp":       later(noSNMP),
-	"enable_snmp_keepalived": later(noSNMP),
-	"enable_snmp_checker":    foreign(lvs),
-	"enable_snmp_rfc":        later(noSNMP),
-	"enable_snmp_rfcv2":      later(noSNMP),
-	"enable_snmp_rfcv3":      later(noSNMP),
-	"enable_traps":           later(noSNMP),
-	"enable_dbus":            later(noDBus),
-	"dbus_service_name":      later(noDBus),
+	"snmp_vs_stats_update_interval": foreign(lvs),
+	"snmp_rs_stats_update_interval": foreign(lvs),
+	"dbus_no_interface_name":        later(noDBus),
+	"snmp_socket":                   later(noSNMP),
+	"enable_snmp_vrrp":              later(noSNMP),
+	"enable_snmp_keepalived":        later(noSNMP),
+	"enable_snmp_checker":           foreign(lvs),
+	"enable_snmp_rfc":               later(noSNMP),
+	"enable_snmp_rfcv2":             later(noSNMP),
+	"enable_snmp_rfcv3":             later(noSNMP),
+	"enable_traps":                  later(noSNMP),
+	"enable_dbus":                   later(noDBus),
+	"dbus_service_name":             later(noDBus),
 
 	"tmp_config_directory": unneeded(itself),
 	"config_save_dir":      unneeded(itself),
 	"random_seed":          unneeded(itself),
 	"umask":                unneeded(itself),
-	"data_use_instance":    unneeded("`failoverctl status` says it"),
+	"data_use_instance":    unneeded(dumps),
+	"state_dump_file":      unneeded(dumps),
+	"stats_dump_file":      unneeded(dumps),
+	"json_dump_file":       unneeded(dumps),
+	"state_file_location":  unneeded(dumps),
+	"stats_file_location":  unneeded(dumps),
+	"json_file_location":   unneeded(dumps),
+	"json_version":         unneeded(dumps),
+	"iproute_usr_dir":      unneeded("tables have numbers in failoverd's file"),
+	"iproute_etc_dir":      unneeded("tables have numbers in failoverd's file"),
 	"include_check":        unneeded("failoverd's configuration is one file"),
 	"reload_check_config":  unneeded(reload),
 	"reload_time_file":     unneeded("a systemd timer that runs failoverctl reload does it"),
 	"reload_repeat":        unneeded("a systemd timer that runs failoverctl reload does it"),
 	"reload_file":          unneeded(reload),
 
-	"process_names":     unneeded(process),
-	"process_name":      unneeded(process),
-	"vrrp_process_name": unneeded(process),
-	"vrrp_priority":     unneeded(realTime),
-	"vrrp_rt_priority": {apply: func(t *translator, _ *instance, n *node) {
-		n.tellAll()
-		t.find(n, Changed, "failoverd's event loop is real-time by itself, with ranks of its own and its memory locked (`realtime: auto`)")
-	}},
-	"vrrp_rlimit_rttime": unneeded("failoverd's rank has a bound of its own"),
-	"vrrp_rlimit_rtime":  unneeded("failoverd's rank has a bound of its own"),
-	"vrrp_no_swap":       unneeded("failoverd locks its memory, where it may"),
+	"process_names":      unneeded(process),
+	"process_name":       unneeded(process),
+	"vrrp_process_name":  unneeded(process),
+	"vrrp_priority":      unneeded(realTime),
+	"vrrp_rt_priority":   unneeded("failoverd's event loop is real-time by itself (`realtime: auto`)"),
+	"vrrp_rlimit_rttime": unneeded("failoverd bounds its real-time threads itself"),
+	"vrrp_rlimit_rtime":  unneeded("failoverd bounds its real-time threads itself"),
+	"vrrp_no_swap":       unneeded("failoverd locks its memory itself, where it may"),
 	"vrrp_cpu_affinity":  unneeded("CPUAffinity= in failoverd's systemd unit does it"),
 
 	"max_auto_priority":       unneeded(realTime),
@@ -229,7 +255,7 @@ var globalRules = rules{
 	"checker_cpu_affinity":     foreign(lvs),
 	"no_checker_emails":        foreign(lvs),
 	"rs_init_notifies":         foreign(lvs),
-	"lvs_sync_daemon":          foreign(lvs),
+	"lvs_sync_daemon":          foreign(lvsSync),
 	"lvs_timeouts":             foreign(lvs),
 	"lvs_flush":                foreign(lvs),
 	"lvs_flush_on_stop":        foreign(lvs),
@@ -242,24 +268,46 @@ var globalRules = rules{
 	"lvs_netlink_cmd_rcv_bufs_force":     foreign(lvs),
 	"lvs_netlink_monitor_rcv_bufs":       foreign(lvs),
 	"lvs_netlink_monitor_rcv_bufs_force": foreign(lvs),
-	"lvs_sync_daemon_interface":          foreign(lvs),
+	"lvs_sync_daemon_interface":          foreign(lvsSync),
 
 	// These may be in global_defs too.
 	"linkbeat_use_polling":  unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
-	"net_namespace":         foreign("run failoverd there: by NetworkNamespacePath= in its systemd unit, or ip netns exec"),
+	"net_namespace":         foreign(afterNS),
 	"net_namespace_ipvs":    foreign(lvs),
 	"namespace_with_ipsets": unneeded(firewall),
-	"instance":              changed("one failoverd has all routers of a network namespace: put those of all instances into one file"),
+	"instance":              changed(merged),
 	"use_pid_dir":           unneeded(process),
 	"child_wait_time":       unneeded(process),
 }
 
-// Texts of what an instance or all can have.
+// Texts of directives that both an instance and global_defs can have.
 const (
-	strictText  = "it becomes `accept: false`, unless the instance says accept; what else it demands failoverd does or refuses anyway"
-	answersText = "failoverd answers an advertisement of lower priority with its own at once, as RFC 9568 has it"
-	silentText  = "failoverd becomes Backup without another advertisement, as RFC 9568 has it"
+	strictText   = "it becomes `accept: false`, unless the instance says accept, and the directives that keepalived ignores beside it are left out"
+	answersText  = "failoverd answers an advertisement of lower priority with its own at once, as RFC 9568 demands"
+	silentText   = "failoverd becomes Backup without another advertisement, as RFC 9568 demands"
+	addressText  = "failoverd compares the addresses of each advertisement, which costs nothing; `tolerate: [address-list]` accepts others in version 2"
+	checksumText = "`checksum: auto`, the default, accepts both forms and answers in the peers'"
 )
+
+// mail is for the directives about mail, which mean nothing for VRRP without a
+// smtp_alert.
+func mail(t *translator, _ *instance, n *node) {
+	n.tellAll()
+	if !t.alerts {
+		t.find(n, Unneeded, mailOnly)
+		return
+	}
+	t.findOnce(n, Later, noMail)
+}
+
+// paced is for the intervals between gratuitous ARPs. 0 is keepalived's default.
+func paced(t *translator, _ *instance, n *node) {
+	if d, ok := t.seconds(n); ok && d == 0 {
+		t.find(n, Unneeded, "0 is the default")
+	} else if ok {
+		t.findOnce(n, Changed, pacedText)
+	}
+}
 
 var syncRules = rules{
 	"group": {apply: func(_ *translator, _ *instance, n *node) {
@@ -283,13 +331,13 @@ var syncRules = rules{
 	"notify_deleted":             unneeded("keepalived has it for instances only"),
 	"notify":                     groupHook("notify"),
 	"notify_priority_changes":    later(noPriorities),
-	"smtp_alert":                 later(noMail),
+	"smtp_alert":                 {apply: mail},
 }
 
-// overrule notes that a directive has no meaning for another one after it.
+// overrule finds a directive that another one further down overrules.
 func (t *translator) overrule(before, n *node) {
 	if before != nil {
-		t.find(before, Unneeded, "there is %s further down, and keepalived takes the last", n.name())
+		t.find(before, Doubtful, "there is %s further down, and keepalived takes the last", n.name())
 	}
 }
 
@@ -298,7 +346,7 @@ func syncGroup(t *translator, _ *instance, n *node) {
 	for _, block := range n.block {
 		if block.name() == "group" {
 			for _, member := range block.block {
-				g.members = append(g.members, member.name())
+				g.members = append(g.members, member.words...)
 			}
 		}
 	}
@@ -315,10 +363,10 @@ func multicastGroup(t *translator, _ *instance, n *node) {
 		return
 	}
 	t.groups[n.name()] = n
-	t.find(n, Later, "failoverd has VRRP's multicast group only: the routers that would use another are commented out")
+	t.find(n, Later, "failoverd has no other multicast group than VRRP's: the routers that would use another are commented out")
 }
 
-// orGlobal is the instance that a directive is for, without one the defaults of all.
+// orGlobal returns the instance of a directive, or the defaults of all instances.
 func (t *translator) orGlobal(in *instance) *instance {
 	if in == nil {
 		return &t.global
@@ -335,7 +383,7 @@ func downTimer(t *translator, in *instance, n *node) {
 		v = vrrp.MinDownAfter
 		t.find(n, Changed, "failoverd waits for %d missing advertisements at least. Have it so on all hosts", v)
 	}
-	t.orGlobal(in).downAfter = v
+	t.orGlobal(in).downAfter, t.orGlobal(in).downNode = v, n
 }
 
 func announceCount(t *translator, in *instance, n *node) {
@@ -357,7 +405,7 @@ func announceRefresh(t *translator, in *instance, n *node) {
 	}
 	if most := 24 * time.Hour; d > most {
 		d = most
-		t.find(n, Changed, "it is %s here, the most that failoverd can", duration(d))
+		t.find(n, Changed, "it is %s here, failoverd's maximum", duration(d))
 	}
 	t.orGlobal(in).refresh = &d
 }
@@ -365,8 +413,9 @@ func announceRefresh(t *translator, in *instance, n *node) {
 var instanceRules = rules{
 	"interface": {apply: func(_ *translator, in *instance, n *node) { in.iface = n.arg(1) }},
 	"state":     {apply: func(_ *translator, in *instance, n *node) { in.state = n }},
-	"virtual_router_id": {apply: func(t *translator, in *instance, n *node) {
-		if v, ok := t.number(n, 1, 255); ok {
+	"virtual_router_id": {apply: func(_ *translator, in *instance, n *node) {
+		in.vridNode = n
+		if v, err := strconv.Atoi(n.arg(1)); err == nil && v >= 1 && v <= 255 {
 			in.vrid = v
 		}
 	}},
@@ -375,7 +424,7 @@ var instanceRules = rules{
 			in.priority = v
 			return
 		}
-		t.find(n, Changed, "`%s` isn't a number from 1 to 255: it is 100 here, as keepalived takes it", cut(n.arg(1)))
+		t.find(n, Doubtful, "`%s` isn't a number from 1 to 255: it is 100 here, as keepalived takes it", cut(n.arg(1)))
 	}},
 	"advert_int": {apply: func(t *translator, in *instance, n *node) {
 		if d, ok := t.seconds(n); ok {
@@ -414,14 +463,14 @@ var instanceRules = rules{
 			in.strict = &v
 		}
 		if ok && v {
-			t.find(n, Changed, strictText)
+			t.find(n, Unneeded, strictText)
 		}
 	}},
 	"use_vmac": {apply: func(t *translator, in *instance, n *node) {
 		in.vmac = n
 		for _, word := range n.args() {
 			if strings.Count(word, ":") >= 4 {
-				t.find(n, Later, "the MAC is that of RFC 9568, not `%s`", cut(word))
+				t.find(n, Later, "the MAC is RFC 9568's, not `%s`", cut(word))
 			}
 		}
 	}},
@@ -453,14 +502,18 @@ var instanceRules = rules{
 	"mcast_dst_ip": {apply: func(t *translator, in *instance, n *node) {
 		if group := n.arg(1); group != "224.0.0.18" && !strings.EqualFold(group, "ff02::12") {
 			in.group = n
-			t.find(n, Later, "failoverd has VRRP's multicast group only. The router is commented out: it wouldn't hear the other hosts")
+			t.find(n, Later, "failoverd has no other multicast group than VRRP's. The router is commented out: it wouldn't hear the other hosts")
 		}
 	}},
-	"down_timer_adverts": {apply: downTimer},
+	"down_timer_adverts":   {apply: downTimer},
+	"timer_expired_backup": unneeded(heldUpText),
+	"thread_timer_expired": unneeded(heldUpText),
+	"owner_ignore_adverts": unneeded(ownerText),
+	"no_virtual_ipaddress": {apply: func(_ *translator, in *instance, n *node) { in.addressless = n }},
 
 	"track_src_ip":      unneeded("failoverd waits for the interface to have an address"),
 	"check_unicast_src": unneeded(peersOnly),
-	"vrf":               later("failoverd takes an interface, which may be part of a VRF"),
+	"vrf":               later("failoverd takes an interface, which may be part of a VRF: give its name"),
 
 	"use_vmac_addr":  changed("addresses on other interfaces are at those interfaces' MACs"),
 	"vmac_xmit_base": {apply: func(t *translator, in *instance, n *node) { in.xmitBase = n }},
@@ -475,24 +528,25 @@ var instanceRules = rules{
 	"track_bfd":          later(noBFD),
 
 	"garp_master_repeat":         {apply: announceCount},
-	"garp_lower_prio_delay":      changed(defendText),
-	"garp_lower_prio_repeat":     changed(defendText),
+	"garp_lower_prio_delay":      unneeded(defendText),
+	"garp_lower_prio_repeat":     unneeded(defendText),
 	"garp_master_refresh":        {apply: announceRefresh},
-	"garp_master_refresh_repeat": changed(refreshText),
-	"garp_extra_if":              later(noExtraInterface),
-	"lower_prio_no_advert":       changed(answersText),
-	"higher_prio_send_advert":    changed(silentText),
+	"garp_master_refresh_repeat": unneeded(refreshText),
+	"garp_extra_if":              unneeded(extraText),
+	"vmac_garp_intvl":            unneeded(extraText),
+	"lower_prio_no_advert":       unneeded(answersText),
+	"higher_prio_send_advert":    unneeded(silentText),
 
 	"promote_secondaries": later("set the sysctl net.ipv4.conf.INTERFACE.promote_secondaries where addresses of one network depend on each other"),
 	"virtual_routes":      {apply: virtualRoutes},
 	"virtual_rules":       {apply: virtualRules},
 
-	"v3_checksum_as_v2":         unneeded("`checksum: auto`, the default, accepts both forms and answers in the peers'"),
-	"skip_check_adv_addr":       unneeded("failoverd compares the addresses of each advertisement, which costs nothing; `tolerate: [address-list]` accepts others in version 2"),
+	"v3_checksum_as_v2":         unneeded(checksumText),
+	"skip_check_adv_addr":       unneeded(addressText),
 	"debug":                     unneeded("`log_level: debug` below `global:` logs more"),
 	"kernel_rx_buf_size":        unneeded(buffers),
 	"linkbeat_use_polling":      unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
-	"lvs_sync_daemon_interface": foreign(lvs),
+	"lvs_sync_daemon_interface": foreign(lvsSync),
 
 	"notify_master":              hook("notify_active"),
 	"notify_backup":              hook("notify_backup"),
@@ -502,5 +556,5 @@ var instanceRules = rules{
 	"notify":                     hook("notify"),
 	"notify_master_rx_lower_pri": later("failoverd tells of states only; `failoverctl events --follow` shows another Active"),
 	"notify_priority_changes":    later(noPriorities),
-	"smtp_alert":                 later(noMail),
+	"smtp_alert":                 {apply: mail},
 }

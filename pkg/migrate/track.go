@@ -5,6 +5,8 @@ package migrate
 import (
 	"bytes"
 	"fmt"
+	"net"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +15,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// trackKind is one of keepalived's kinds of checks. Names are unique in a kind.
+// trackKind is a kind of check in keepalived. Names are unique within a kind.
 type trackKind string
 
 const (
@@ -23,13 +25,13 @@ const (
 	kindInterface trackKind = "interface"
 )
 
-// probe is a check of keepalived's, which becomes one of the result's tracks.
+// probe is a check of keepalived and its translation, a track.
 type probe struct {
 	node    *node
 	kind    trackKind
 	source  string // its name in keepalived
 	name    string // its name here
-	weight  int    // as keepalived has it
+	weight  int    // in keepalived
 	reverse bool
 	keys    []pair
 
@@ -46,8 +48,8 @@ type tracked struct {
 	reverse bool
 }
 
-// weigh is a weight as failoverd has it. keepalived's reverse changes the sign of
-// what is added; failoverd's takes up for down. A file's number has a sign.
+// weigh translates a weight. keepalived's reverse changes the sign of the weight;
+// failoverd's exchanges up and down. The number in a file has a sign.
 func weigh(kind trackKind, weight int, reverse bool) (int, bool) {
 	switch {
 	case weight == 0:
@@ -63,7 +65,7 @@ func weigh(kind trackKind, weight int, reverse bool) (int, bool) {
 // clamp keeps a weight within failoverd's limits.
 func (t *translator) clamp(n *node, weight int) int {
 	if kept := min(max(weight, -config.MaxWeight), config.MaxWeight); kept != weight {
-		t.find(n, Changed, "the weight is %d, the most that failoverd can", kept)
+		t.find(n, Changed, "the weight is %d, failoverd's maximum", kept)
 		return kept
 	}
 	return weight
@@ -86,7 +88,7 @@ func (t *translator) weight(n *node, from int) (weight int, reverse, ok bool) {
 	return t.clamp(n, weight), reverse, true
 }
 
-// set sets a key. Of two directives for one key the last holds.
+// set sets a key. The last of two directives for one key wins.
 func (k *probe) set(key, value string) {
 	k.keys = slices.DeleteFunc(k.keys, func(p pair) bool { return p.key == key })
 	k.keys = append(k.keys, pair{key: key, value: value})
@@ -97,6 +99,9 @@ func beginCheck(kind trackKind, weight int, known func(*probe) rules) func(*tran
 	return func(t *translator, _ *instance, n *node) {
 		k := &probe{node: n, kind: kind, source: n.arg(1), weight: weight}
 		t.apply(known(k), nil, n.block)
+		if slices.ContainsFunc(k.keys, func(p pair) bool { return p.key == "tcp" }) {
+			k.keys = slices.DeleteFunc(k.keys, func(p pair) bool { return p.key == "user" })
+		}
 		t.checks = append(t.checks, k)
 	}
 }
@@ -140,14 +145,38 @@ func scriptRules(k *probe) rules {
 	}
 }
 
+// openable is a script that opens a file. keepalived gives this one to a shell.
+var openable = regexp.MustCompile(`^<\s*(/\S+)$`)
+
 func (k *probe) script(t *translator, _ *instance, n *node) {
-	if command, ok := t.command(n, n.args()); ok {
+	args := n.args()
+	if m := openable.FindStringSubmatch(strings.TrimSpace(strings.Join(args, " "))); m != nil {
+		if to, socket := strings.CutPrefix(m[1], "/dev/tcp/"); socket && strings.Count(to, "/") == 1 {
+			host, port, _ := strings.Cut(to, "/")
+			k.set("tcp", text(net.JoinHostPort(host, port)))
+			t.find(n, Unneeded, "it becomes a check of the TCP port")
+			return
+		}
+		k.set("script", text("<"+m[1]))
+		k.set("shell", "true")
+		return
+	}
+	var user string
+	for _, c := range k.node.block {
+		if c.name() == "user" {
+			user = strings.Join(c.words[1:], ":")
+		}
+	}
+	if command, ok := t.command(n, args, user); ok {
 		k.set("script", command)
 	}
 }
 
-// command makes words of a command as keepalived does: there is no shell.
-func (t *translator) command(n *node, args []string) (string, bool) {
+// shellWords are arguments that mean something to a shell alone.
+var shellWords = []string{"|", "||", "&&", "&", ";", ">", ">>", "<", "2>&1", ">/dev/null", "&>/dev/null", "2>/dev/null", "1>/dev/null"}
+
+// command splits a command into words as keepalived does: there is no shell.
+func (t *translator) command(n *node, args []string, user string) (string, bool) {
 	if len(args) == 1 {
 		words, err := split(args[0])
 		if err != nil {
@@ -159,11 +188,35 @@ func (t *translator) command(n *node, args []string) (string, bool) {
 			args = append(args, w.word)
 		}
 	}
-	if len(args) > 0 && !strings.HasPrefix(args[0], "/") {
-		t.find(n, Changed, "failoverd searches for no program, so /usr/bin/env does it: better give the path")
+	if i := slices.IndexFunc(args, func(s string) bool { return slices.Contains(shellWords, s) }); i >= 0 {
+		t.find(n, Doubtful, "there is no shell, as in keepalived: `%s` is an argument of the program. If a shell is meant, use `shell: true` and give the whole line", args[i])
+	}
+	switch {
+	case len(args) == 0:
+	case !strings.HasPrefix(args[0], "/"):
+		t.find(n, Unneeded, "failoverd takes a path, so /usr/bin/env searches for the program")
 		args = append([]string{"/usr/bin/env"}, args...)
+	case t.CheckProgram != nil:
+		t.examine(n, args[0], user)
 	}
 	return list(args), true
+}
+
+// examine finds a program that keepalived runs and failoverd refuses.
+func (t *translator) examine(n *node, path, user string) {
+	for _, p := range t.globals {
+		if p.key == "script_user" && user == "" {
+			user = p.value
+		}
+	}
+	err := t.CheckProgram(path, user)
+	switch {
+	case err == nil:
+	case t.secure:
+		t.find(n, Doubtful, "keepalived doesn't run it because of enable_script_security, and neither does failoverd: %.300s", err)
+	default:
+		t.find(n, Changed, "failoverd refuses to run it: %.300s. keepalived runs it, and logs a SECURITY VIOLATION. Correct the permissions, or set `allow_insecure_scripts: true` below `global:`", err)
+	}
 }
 
 func list(words []string) string {
@@ -185,7 +238,7 @@ func processRules(k *probe) rules {
 			for _, key := range keys {
 				k.set(key, strconv.Itoa(looks+1))
 			}
-			t.find(n, Changed, "failoverd looks again and again for %ds, and the state has to last", looks)
+			t.find(n, Changed, "failoverd looks each second, and the state has to last for %d s", looks)
 		}}
 	}
 	return rules{
@@ -234,15 +287,15 @@ func fileRules(k *probe) rules {
 	return rules{
 		"file":      {apply: func(_ *translator, _ *instance, n *node) { k.set("file", text(n.arg(1))) }},
 		"weight":    k.weightRule(),
-		"init_file": changed("failoverd doesn't write the file: one that is missing is 0"),
+		"init_file": changed("failoverd doesn't write the file: a missing one counts as 0"),
 	}
 }
 
-// groupWeights notes that a group's members keep the weights of what they track.
+// groupWeights notes that the checks of a group's members keep their weights.
 func groupWeights(t *translator, _ *instance, n *node) { t.weighted[n.parent] = true }
 
-// uses reads a list of checks of an instance, or of a group: then it is all its
-// members'.
+// uses reads the list of checks of an instance, or of a group. The checks of a group
+// are those of all its members.
 func uses(kind trackKind) func(*translator, *instance, *node) {
 	return func(t *translator, in *instance, n *node) {
 		for _, c := range n.block {
@@ -262,10 +315,10 @@ func uses(kind trackKind) func(*translator, *instance, *node) {
 	}
 }
 
-// maxUses is how many checks all routers together can depend on.
+// maxUses is the highest number of checks that all routers together have.
 const maxUses = 100_000
 
-// track gives the routers the checks that they depend on.
+// track adds the checks to the routers.
 func (t *translator) track() error {
 	for i, k := range t.checks {
 		k.name = t.trackName(k.source)
@@ -305,8 +358,8 @@ type checkName struct {
 	source string
 }
 
-// depend has a router depend on a check, unless that was seen already. In a group
-// without weights it is weightless.
+// depend adds a check to a router, unless it was seen already. In a group without
+// weights it is weightless.
 func (t *translator) depend(in *instance, u tracked, seen map[*probe]bool, weightless bool) {
 	i, known := t.checkOf[checkName{u.kind, u.source}]
 	if !known {
@@ -324,12 +377,12 @@ func (t *translator) depend(in *instance, u tracked, seen map[*probe]bool, weigh
 		t.checkOf[checkName{u.kind, u.source}] = i
 	}
 	if i < 0 {
-		t.find(u.node, Unknown, "there is no such %s, and keepalived leaves it out, too", u.kind)
+		t.find(u.node, Doubtful, "there is no such %s, and keepalived leaves it out, too", u.kind)
 		return
 	}
 	k := t.checks[i]
 	if seen[k] {
-		return // of its group, too
+		return // the group has it, too
 	}
 	seen[k] = true
 	d := dependency{check: k}
@@ -338,11 +391,11 @@ func (t *translator) depend(in *instance, u tracked, seen map[*probe]bool, weigh
 		weight, reverse = *u.weight, u.reverse
 	}
 	if weight != 0 && in.priority == config.OwnerPriority {
-		t.find(u.node, Unneeded, "an owner's priority (255) doesn't change: the weight is 0, as keepalived has it then")
+		t.find(u.node, Doubtful, "an owner's priority (255) doesn't change: the weight is 0, as in keepalived")
 		weight = 0
 	}
 	if weight != 0 && weightless {
-		t.find(u.node, Unneeded, "keepalived takes 0 for the weight of what a member of a sync group tracks, without sync_group_tracking_weight")
+		t.find(u.node, Doubtful, "without sync_group_tracking_weight keepalived takes 0 for the weight in a sync group")
 		weight = 0
 	}
 	d.weight, d.reverse = weigh(k.kind, weight, reverse)
@@ -365,7 +418,7 @@ type dependency struct {
 	reverse bool
 }
 
-// tracks is the value of a router's key.
+// tracks returns the value of the key track.
 func (r *router) tracks() string {
 	var all []string
 	for _, d := range r.track {
@@ -428,7 +481,7 @@ func (c *collector) writeTracks(b *bytes.Buffer) {
 }
 
 // refuseChecks comments out the checks that package config refuses, and reports
-// whether there is one.
+// whether it found one.
 func (c *collector) refuseChecks(mistakes []config.Mistake) (refused bool) {
 	for _, m := range mistakes {
 		for _, k := range c.checks {

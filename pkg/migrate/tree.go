@@ -15,7 +15,7 @@ type node struct {
 	block    []*node
 	hasBlock bool
 	parent   *node
-	told     bool     // translated, or found
+	told     bool     // whether it is translated, or has a finding
 	router   *router  // of a vrrp_instance
 	members  []string // of a vrrp_sync_group
 }
@@ -32,6 +32,23 @@ func (n *node) arg(i int) string {
 	return n.words[i]
 }
 
+// secretNames are the directives that may have secrets, and those around them.
+var secretNames = map[string]bool{
+	"authentication": true, "auth_type": true, "auth_pass": true,
+	"auth_hmac": true, "key": true, "active_key": true, "anti_replay": true, "time_window": true, "mode": true,
+}
+
+// secret reports whether a directive's words may be secret, so that no message may
+// show them.
+func (n *node) secret() bool {
+	for ; n != nil && n.parent != nil; n = n.parent {
+		if secretNames[n.name()] {
+			return true
+		}
+	}
+	return false
+}
+
 // rawArg is arg for a word that is a secret: the sweep doesn't find it.
 func (n *node) rawArg(i int) string {
 	n.args()
@@ -46,13 +63,13 @@ func (n *node) args() []string {
 	return n.words[1:]
 }
 
-// tell notes that a directive is translated. The words of it that nobody reads
-// are found by the sweep.
+// tell notes that a directive is translated. The sweep finds the words of it that
+// nothing reads.
 func (n *node) tell() {
 	n.told, n.read[0] = true, true
 }
 
-// tellAll notes that a directive with all that is in it has a finding.
+// tellAll notes that a finding covers a directive and everything in it.
 func (n *node) tellAll() {
 	n.tell()
 	n.args()
@@ -61,7 +78,7 @@ func (n *node) tellAll() {
 	}
 }
 
-// tree makes directives of lines.
+// tree parses lines into directives.
 func tree(lines []line) (*node, error) {
 	root := &node{words: []string{""}, hasBlock: true}
 	stack := []*node{root}
@@ -107,7 +124,11 @@ func tree(lines []line) (*node, error) {
 		}
 	}
 	if n := stack[len(stack)-1]; n != root {
-		return nil, fmt.Errorf("%s:%d: %s { is never closed: add a } where it ends", n.path, n.number, clean(cut(strings.Join(n.words, " "))))
+		what := n.words
+		if n.secret() {
+			what = what[:1]
+		}
+		return nil, fmt.Errorf("%s:%d: %s { is never closed: add a } where it ends", n.path, n.number, clean(cut(strings.Join(what, " "))))
 	}
 	return root, nil
 }
@@ -118,7 +139,7 @@ type word struct {
 	quoted bool
 }
 
-// split makes words of a line, as a shell would.
+// split splits a line into words, as a shell would.
 func split(s string) (all []word, err error) {
 	var b strings.Builder
 	in, quoted, quote, depth := false, false, rune(0), 0
@@ -168,7 +189,8 @@ func split(s string) (all []word, err error) {
 	return all, nil
 }
 
-// escape reads what is behind a backslash at i, and returns where it ends.
+// escape reads the escape sequence behind a backslash at i, and returns the index of
+// its last character.
 func escape(r []rune, i int) (rune, int) {
 	number := func(base, from, most int) (rune, int) {
 		v, j := 0, from

@@ -5,16 +5,17 @@ package migrate
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// peersOnly is why what has keepalived look at the source isn't needed.
+// peersOnly is why a check of the sender isn't needed.
 const peersOnly = "failoverd hears its peers only"
 
-// primarySource is what becomes of the source of a router of the group.
-const primarySource = "failoverd sends from the interface's primary address, for IPv6 from its link-local one"
+// primarySource is why the source of multicast isn't translated.
+const primarySource = "failoverd sends from the interface's primary address, for IPv6 from the link-local one. Another source matters only between hosts of one priority"
 
 func unicastPeers(t *translator, in *instance, n *node) {
 	n.tell()
@@ -28,14 +29,14 @@ func unicastPeers(t *translator, in *instance, n *node) {
 		a, err := config.ParseHost(c.name())
 		if err != nil {
 			t.find(c, Unknown, "%s", err)
-			in.block("not all of its peers could be read")
+			in.block("a peer of it isn't an address")
 			continue
 		}
 		p := config.NewPeer(a)
 		for i := 1; i+1 < len(c.words); i += 2 {
 			ttl, err := strconv.ParseUint(c.words[i+1], 10, 8)
 			if err != nil {
-				continue // the words that nobody has read are found
+				continue // the sweep finds the words
 			}
 			switch c.words[i] {
 			case "min_ttl":
@@ -48,7 +49,7 @@ func unicastPeers(t *translator, in *instance, n *node) {
 			c.arg(i)
 			c.arg(i + 1)
 		}
-		in.peers = append(in.peers, p)
+		in.peers, in.peerNodes = append(in.peers, p), append(in.peerNodes, c)
 	}
 }
 
@@ -59,19 +60,19 @@ func sourceAddress(t *translator, in *instance, n *node) {
 		return
 	}
 	if in.source != nil {
-		t.find(in.source, Unneeded, "a later line gives the source anew")
+		t.find(in.source, Doubtful, "a later line gives another source")
 	}
 	in.source, in.sourceAddress = n, a
 }
 
-// unicast has the router advertise to its peers.
+// unicast sets the peers of a router.
 func (t *translator) unicast(in *instance) {
 	if in.unicast == nil {
 		if in.source != nil {
-			t.find(in.source, Changed, "%s", primarySource)
+			t.find(in.source, Unneeded, "%s", primarySource)
 		}
 		if in.ttl != nil {
-			t.find(in.ttl, Unneeded, "it has no unicast_peer")
+			t.find(in.ttl, Doubtful, "it has no unicast_peer")
 		}
 		if in.faultless != nil {
 			t.find(in.faultless, Changed, "keepalived would be in state FAULT without a peer, so the router is commented out")
@@ -87,7 +88,13 @@ func (t *translator) unicast(in *instance) {
 		lines = append(lines, "source: "+host(in.sourceAddress))
 	}
 	lines = append(lines, "peers:")
-	for _, p := range in.peers {
+	own := append(slices.Clone(t.Addresses), in.sourceAddress)
+	others := slices.ContainsFunc(in.peers, func(p config.Peer) bool { return !slices.Contains(own, p.Address) })
+	for i, p := range in.peers {
+		if others && slices.Contains(own, p.Address) {
+			t.find(in.peerNodes[i], Unneeded, "it is this host's own address, so it is left out")
+			continue
+		}
 		s := host(p.Address)
 		if p.MinTTL != config.AutoTTL || p.MaxTTL != 255 {
 			s = fmt.Sprintf("{address: %s, min_ttl: %d, max_ttl: %d}", s, max(p.MinTTL, 0), p.MaxTTL)
@@ -100,7 +107,7 @@ func (t *translator) unicast(in *instance) {
 	in.router.keys = append(in.router.keys, pair{key: "unicast", below: lines})
 }
 
-// host writes an address so that it is text in a list too.
+// host writes an address, quoted where YAML would take it for something else.
 func host(a netip.Addr) string {
 	if a.Is4() {
 		return a.String()

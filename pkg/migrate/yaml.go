@@ -15,19 +15,19 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// width is what the comments fit.
+// width is the width of the comments.
 const width = 90
 
 // router is one of the result's routers.
 type router struct {
-	node    *node // where it comes from; of the Rust failover's there is none
+	node    *node // the vrrp_instance; nil for the Rust failover's file
 	order   int
-	place   Finding // of a finding about the whole router
+	place   Finding // the place for findings about the whole router
 	name    string
 	keys    []pair
 	list    []item // the addresses
 	blocked string // why it is commented out
-	owner   bool   // of its addresses
+	owner   bool   // whether it has the priority 255
 	track   []dependency
 
 	first, last int // its lines in the result
@@ -55,7 +55,7 @@ func (r *router) set(key, value string, comments ...string) {
 
 func (r *router) address(address string, out bool) {
 	if !out && (strings.HasPrefix(address, ":") || strings.HasSuffix(address, ":")) {
-		address = text(address) // or it were a key
+		address = text(address) // YAML would take it for a key
 	}
 	r.list = append(r.list, item{address, out})
 }
@@ -71,15 +71,16 @@ func text(s string) string {
 	if plain.MatchString(s) && !reserved.MatchString(s) {
 		return s
 	}
-	b, err := json.Marshal(clean(s))
-	if err != nil {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(clean(s)); err != nil {
 		panic(err) // a string
 	}
-	return string(b)
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// result writes the routers, and has those commented out that package config
-// refuses.
+// result writes the routers, and comments out those that package config refuses.
 func (c *collector) result(path, whose string, routers []*router) (*Result, error) {
 	c.rename(routers)
 	for range maxRounds {
@@ -109,19 +110,25 @@ func (c *collector) result(path, whose string, routers []*router) (*Result, erro
 			first, _, _ := strings.Cut(err.Error(), "\n")
 			return nil, fmt.Errorf("%s:1: no configuration can be made of it: %s", path, first)
 		}
-		return &Result{YAML: content, Findings: c.findings()}, nil
+		r := &Result{YAML: content, Findings: c.findings(), Routers: len(routers)}
+		for _, one := range routers {
+			if one.blocked != "" {
+				r.CommentedOut++
+			}
+		}
+		return r, nil
 	}
-	return nil, fmt.Errorf("%s:1: its routers contradict each other in more ways than can be told: import them in several files", path)
+	return nil, fmt.Errorf("%s:1: its routers contradict each other in too many ways: import them in several files", path)
 }
 
-// Limits of a result: one whose findings nobody reads is refused.
+// Limits of a result. Nobody reads more findings.
 const (
 	maxFindings = 50_000
 	maxRouters  = 10_000
-	maxRounds   = 100 // of leaving out what failoverd refuses
+	maxRounds   = 100 // of commenting out the routers that failoverd refuses
 )
 
-// refuse comments a router out that has a mistake.
+// refuse comments out a router that has a mistake.
 func (c *collector) refuse(r *router, m config.Mistake) {
 	why := m.Text
 	if m.Hint != "" {
@@ -150,7 +157,7 @@ func (c *collector) rename(routers []*router) {
 		name = unique(name, taken, next)
 		if name != r.name {
 			f := r.place
-			f.Kind, f.Text = Changed, fmt.Sprintf("it is called %s here: names are unique, and of letters, digits, dots, dashes and underscores", name)
+			f.Kind, f.Text = Changed, fmt.Sprintf("it is called %s here: names are unique, and consist of letters, digits, dots, dashes and underscores", name)
 			c.add(r.order, f, r.node, r)
 			r.name = name
 		}
@@ -164,7 +171,7 @@ func (c *collector) write(path, whose string, routers []*router) []byte {
 	for _, f := range c.list {
 		if len(f.routers) == 0 && f.Kind != Unneeded {
 			if first {
-				b.WriteString("#\n# What concerns no router, or all of them:\n#\n")
+				b.WriteString("#\n# About no router, or all of them:\n#\n")
 				first = false
 			}
 			comment(&b, "", f.String())
@@ -179,7 +186,7 @@ func (c *collector) write(path, whose string, routers []*router) []byte {
 	c.writeTracks(&b)
 	b.WriteString("\nrouters:\n")
 	if len(routers) == 0 {
-		b.WriteString("  # There is none in it.\n")
+		b.WriteString("  # The file has none.\n")
 	}
 	counted, lines := 0, 0 // octets of the result, and the lines in them
 	of := make(map[*router][]*found)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +41,9 @@ var ErrStranger = errors.New("it belongs to another user")
 // lost for the first line of each series of lost lines.
 func OpenFIFO(path string, owner *script.Credential, lost func(total uint64)) (*FIFO, error) {
 	f := &FIFO{Path: path, lines: make(chan string, maxPending), done: make(chan struct{})}
+	if err := makeDirectory(path); err != nil {
+		return nil, fmt.Errorf("make the directory of the FIFO %s: %w: create it, or use another path", path, err)
+	}
 	err := unix.Mkfifo(path, 0o600)
 	f.made = err == nil
 	if err != nil && !errors.Is(err, fs.ErrExist) {
@@ -52,6 +57,15 @@ func OpenFIFO(path string, owner *script.Credential, lost func(total uint64)) (*
 	}
 	go f.write(lost)
 	return f, nil
+}
+
+// makeDirectory makes the directory of a FIFO below /run, because /run is empty after a reboot.
+func makeDirectory(path string) error {
+	dir := filepath.Dir(path)
+	if !strings.HasPrefix(dir, "/run/") {
+		return nil
+	}
+	return os.MkdirAll(dir, 0o755)
 }
 
 // openFIFO opens the FIFO at a path after it has checked it. If this process made the FIFO,

@@ -18,6 +18,28 @@ import (
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
+// OpenFIFO makes a directory below /run, because a reboot removes it, and no other one.
+func TestFIFODirectory(t *testing.T) {
+	run, err := os.MkdirTemp("/run", "failoverd-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(run) })
+	f, err := OpenFIFO(filepath.Join(run, "a", "b", "fifo"), nil, func(uint64) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(filepath.Join(run, "a", "b")); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("the directory is %v, %v", info, err)
+	}
+	if f, err := OpenFIFO(filepath.Join(t.TempDir(), "a", "fifo"), nil, nil); !errors.Is(err, fs.ErrNotExist) || f != nil {
+		t.Errorf("a FIFO without its directory: %v", err)
+	}
+}
+
 // A line waits in the FIFO for a reader, in the format of keepalived. Close removes a FIFO that
 // OpenFIFO made.
 func TestFIFO(t *testing.T) {

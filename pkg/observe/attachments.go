@@ -33,9 +33,9 @@ type Attachments struct {
 type Programs interface {
 	// Look returns what interfaces lack.
 	Look() []datapath.Lack
-	// Asked has a value when LookAsked is to look at some of them at once.
-	Asked() <-chan struct{}
-	LookAsked() []datapath.Lack
+	// LookRequests delivers a value when a look is requested. LookRequested carries it out.
+	LookRequests() <-chan struct{}
+	LookRequested() []datapath.Lack
 	// Repair attaches what is missing at one, and returns what it was.
 	Repair(ifindex int) ([]string, error)
 }
@@ -54,8 +54,8 @@ func (a *Attachments) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-a.programs.Asked():
-			a.mend(time.Now(), a.programs.LookAsked())
+		case <-a.programs.LookRequests():
+			a.mend(time.Now(), a.programs.LookRequested())
 		case now := <-tick.C:
 			a.mend(now, a.programs.Look())
 		}
@@ -96,14 +96,14 @@ func (a *Attachments) tellFailure(on datapath.Link, err error) {
 // note tells a router what its interface lacks.
 func (a *Attachments) note(now time.Time, id router.ID, lack *datapath.Lack) {
 	if len(lack.Detached) > 0 {
-		a.problems.Note(now, id, Sight{
+		a.problems.Note(now, id, Observation{
 			Kind: control.Detached, Watched: true,
 			Text:   "somebody has detached the BPF programs (" + strings.Join(lack.Detached, ", ") + ") from " + lack.Interface.Name + ", without which this router hears nobody and isn't fenced",
 			Remedy: "they are attached again at once; find out what detaches them: bpftool link detach, tc qdisc del, ip link set xdp off, or the clean-up of another program",
 		})
 	}
 	if len(lack.InFront) > 0 {
-		s := Sight{
+		s := Observation{
 			Kind: control.ProgramInFront, Watched: true,
 			Text:   strings.Join(lack.InFront, ", ") + " sees the packets of " + lack.Interface.Name + " before failoverd, and may keep them from it",
 			Remedy: "failoverd's programs go in front of it again; give that program a place behind them",

@@ -23,7 +23,7 @@ import (
 func TestAttachments(t *testing.T) {
 	log, logged := test.NewNullLogger()
 	here, there := router.ID{Interface: "eth0", Family: packet.IPv4, VRID: 1}, router.ID{Interface: "eth1", Family: packet.IPv4, VRID: 1}
-	problems := NewProblems(log, control.NewHistory(), NewAllowance())
+	problems := NewProblems(log, control.NewHistory(), NewLogBudget())
 	lack := datapath.Lack{Interface: datapath.Link{Index: 2, Name: "eth0"}}
 	var repaired int
 	var fails error
@@ -44,7 +44,7 @@ func TestAttachments(t *testing.T) {
 	lost := 0
 	a := NewAttachments(programs, members, func() { lost++ }, problems, log)
 	kinds := func() (all []string) {
-		for _, p := range problems.Each()[here] {
+		for _, p := range problems.ByRouter()[here] {
 			all = append(all, p.Kind)
 		}
 		return all
@@ -52,8 +52,8 @@ func TestAttachments(t *testing.T) {
 	now := time.Now()
 	lack.Detached = []string{"ingress"}
 	a.mend(now, programs.Look())
-	if got := kinds(); repaired != 1 || len(got) != 1 || got[0] != control.Detached || len(problems.Each()[there]) != 0 {
-		t.Errorf("detached: %d repairs, problems %v and %v", repaired, got, problems.Each()[there])
+	if got := kinds(); repaired != 1 || len(got) != 1 || got[0] != control.Detached || len(problems.ByRouter()[there]) != 0 {
+		t.Errorf("detached: %d repairs, problems %v and %v", repaired, got, problems.ByRouter()[there])
 	}
 	fails = errors.New("no luck")
 	logged.Reset()
@@ -79,7 +79,7 @@ func TestAttachments(t *testing.T) {
 	if repaired != 5 {
 		t.Errorf("what is in front is gone before %d times", repaired-4)
 	}
-	if got := problems.Each()[here]; len(got) != 2 || got[1].Kind != control.ProgramInFront || !strings.Contains(got[1].Text, "cil_from_netdev") || !strings.Contains(got[1].Remedy, "restart failoverd") {
+	if got := problems.ByRouter()[here]; len(got) != 2 || got[1].Kind != control.ProgramInFront || !strings.Contains(got[1].Text, "cil_from_netdev") || !strings.Contains(got[1].Remedy, "restart failoverd") {
 		t.Errorf("problems %v", got)
 	}
 }
@@ -90,6 +90,6 @@ type fakePrograms struct {
 }
 
 func (p *fakePrograms) Look() []datapath.Lack                { return p.look() }
-func (p *fakePrograms) Asked() <-chan struct{}               { return nil }
-func (p *fakePrograms) LookAsked() []datapath.Lack           { return nil }
+func (p *fakePrograms) LookRequests() <-chan struct{}        { return nil }
+func (p *fakePrograms) LookRequested() []datapath.Lack       { return nil }
 func (p *fakePrograms) Repair(ifindex int) ([]string, error) { return p.repair(ifindex) }

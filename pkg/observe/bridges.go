@@ -56,7 +56,7 @@ func (b *Bridges) Run(ctx context.Context, begun <-chan struct{}) error {
 
 func (b *Bridges) tell(now time.Time) {
 	for _, p := range b.ports() {
-		b.problems.Note(now, p.ID, Sight{
+		b.problems.Note(now, p.ID, Observation{
 			Kind: control.BridgePort, Peer: p.Master,
 			Text:   p.ID.Interface + " is a port of the " + p.Kind + " " + p.Master + ", which takes what comes in before this host does: nobody reaches the addresses while this host is Active",
 			Remedy: "run the router on " + p.Master + ", with this host's own addresses there, too",

@@ -199,7 +199,7 @@ func (c *Conflicts) tell(now time.Time) {
 		if c.problems.has(r.id, control.TwoActives) {
 			remedy = "mend two_actives first: it may be the other Active, which loses the address then; otherwise " + remedy
 		}
-		c.problems.Note(now, r.id, Sight{
+		c.problems.Note(now, r.id, Observation{
 			Kind: control.AddressConflict, Peer: r.mac.String(),
 			Text:   "another host, at " + r.mac.String() + ", answers for " + joinAddresses(all[r]),
 			Remedy: remedy,

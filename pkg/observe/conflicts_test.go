@@ -105,7 +105,7 @@ func TestNoConflictAfterAStop(t *testing.T) {
 func TestConflictBesideAnotherActive(t *testing.T) {
 	g := newGuard(1)
 	g.second()
-	g.see(Sight{Kind: control.TwoActives, Peer: "192.0.2.2", Interval: time.Second}, 1, 0)
+	g.see(Observation{Kind: control.TwoActives, Peer: "192.0.2.2", Interval: time.Second}, 1, 0)
 	for range 5 {
 		g.claim(0, otherMAC)
 		g.second()

@@ -46,10 +46,10 @@ type page struct {
 
 // noticed is what was found for one reason of one peer.
 type noticed struct {
-	router.Finding // without its Contrast
+	router.Finding // without its Comparison
 	compared       bool
-	contrast       vrrp.Contrast // if it is compared
-	listed         int           // how many addresses the peer has
+	contrast       vrrp.Comparison // if it is compared
+	listed         int             // how many addresses the peer has
 	listedAt       time.Time
 	since, last    time.Time
 	count          uint64 // since then
@@ -75,7 +75,7 @@ func newFindings() *findings {
 // matters reports whether a finding is worth keeping: one may be Active beside this
 // host, or something is wrong with what it sends.
 func matters(f *router.Finding) bool {
-	c := f.Contrast
+	c := f.Comparison
 	if !usual(f.Reason) {
 		return true
 	}
@@ -99,7 +99,7 @@ func (n *noticed) ripens() time.Duration {
 // lasts is how long something is remembered without being seen again.
 func lasts(interval time.Duration) time.Duration { return max(problemLasts, 12*interval) }
 
-// note takes in a finding, whose Contrast may change afterwards. It never waits for
+// note takes in a finding, whose Comparison may change afterwards. It never waits for
 // anything that lasts.
 func (t *findings) note(now time.Time, f *router.Finding) {
 	if !matters(f) {
@@ -187,13 +187,13 @@ func (n *noticed) givesWay(now time.Time) bool {
 // update makes n what f says.
 func (n *noticed) update(now time.Time, f *router.Finding) {
 	n.Action = f.Action
-	n.Contrast, n.compared = nil, f.Contrast != nil
+	n.Comparison, n.compared = nil, f.Comparison != nil
 	if n.compared {
 		kept := n.contrast.Theirs.Addresses
-		n.contrast = *f.Contrast
+		n.contrast = *f.Comparison
 		n.contrast.Theirs.Addresses = kept
 		if f.Reason == packet.ErrAddressList && now.Sub(n.listedAt) >= renewed {
-			n.list(f.Contrast.Theirs.Addresses)
+			n.list(f.Comparison.Theirs.Addresses)
 			n.listedAt = now
 		}
 	}
@@ -221,7 +221,7 @@ func (n *noticed) list(addresses []netip.Addr) {
 // look calls f for what was found since the last look, or only for what was never
 // looked at. It decides what is logged of it: of each peer and reason one line in
 // quiet, as long as the allowance has room. What there is no place for is crowded.
-func (t *findings) look(now time.Time, all bool, room *Allowance, crowded *unlogged[router.ID], f func(*verdict)) {
+func (t *findings) look(now time.Time, all bool, room *LogBudget, crowded *unlogged[router.ID], f func(*verdict)) {
 	t.mu.Lock()
 	pages := make([]*page, 0, len(t.pages))
 	for _, p := range t.pages {
@@ -246,7 +246,7 @@ func (t *findings) look(now time.Time, all bool, room *Allowance, crowded *unlog
 		for i := range found {
 			v := &found[i]
 			if v.compared {
-				v.Contrast = &v.contrast
+				v.Comparison = &v.contrast
 			}
 			f(v)
 		}
@@ -254,13 +254,13 @@ func (t *findings) look(now time.Time, all bool, room *Allowance, crowded *unlog
 }
 
 // judge says what becomes of what was found since the last look.
-func (n *noticed) judge(now time.Time, room *Allowance) verdict {
+func (n *noticed) judge(now time.Time, room *LogBudget) verdict {
 	v := verdict{noticed: *n}
 	switch {
 	case usual(n.Reason):
-	case !n.logged.IsZero() && now.Sub(n.logged) < Quiet:
+	case !n.logged.IsZero() && now.Sub(n.logged) < RepeatInterval:
 		n.held += n.fresh
-	case room.Take(now, len(n.Reason.Error()), KeptFromFindings):
+	case room.Take(now, len(n.Reason.Error()), FindingsReserve):
 		v.log, v.held = true, n.held
 		n.logged, n.held = now, n.fresh-1
 	default:

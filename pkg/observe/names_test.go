@@ -84,7 +84,7 @@ func TestRefusedHasName(t *testing.T) {
 		names.Learn(id, "web")
 		log.AddHook(names)
 		log.SetFormatter(&logrus.JSONFormatter{})
-		history, room := control.NewHistory(), NewAllowance()
+		history, room := control.NewHistory(), NewLogBudget()
 		dp := &refusing{last: datapath.Discard{Ifindex: 7, VRID: 51, Family: packet.IPv4, Source: netip.MustParseAddr("192.0.2.2")}}
 		o := NewObserver(log, dp, history, room, NewProblems(log, history, room))
 		ctx, cancel := context.WithCancel(t.Context())

@@ -23,7 +23,7 @@ import (
 
 // Quiet is how long a message that could be caused by every packet is held
 // back after it was logged, for each kind of message.
-const Quiet = 10 * time.Second
+const RepeatInterval = 10 * time.Second
 
 // discardsEvery is how often the counters of refused packets are looked at.
 const discardsEvery = time.Second
@@ -44,7 +44,7 @@ type Observer struct {
 	log     *logrus.Logger
 	dp      Counters
 	history *control.History
-	room    *Allowance
+	room    *LogBudget
 	// problems are told of what is found.
 	problems *Problems
 	findings *findings
@@ -87,7 +87,7 @@ type Counters interface {
 
 // NewObserver observes for the log, the history and the problems. What packets cause
 // there has to share the room.
-func NewObserver(log *logrus.Logger, dp Counters, history *control.History, room *Allowance, problems *Problems) *Observer {
+func NewObserver(log *logrus.Logger, dp Counters, history *control.History, room *LogBudget, problems *Problems) *Observer {
 	return &Observer{
 		log: log, dp: dp, history: history, room: room, problems: problems, findings: newFindings(),
 		wake: make(chan struct{}, 1), failures: make(map[failureKey]failed),
@@ -129,7 +129,7 @@ func (o *Observer) Failure(f router.Failure) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	last, known := o.failures[key]
-	again := Quiet
+	again := RepeatInterval
 	if last.text != text {
 		again = time.Second
 	}
@@ -160,7 +160,7 @@ func usual(r packet.Reason) bool {
 func (o *Observer) Run(ctx context.Context, look func() ([]router.Status, error)) error {
 	tick := time.NewTicker(discardsEvery)
 	defer tick.Stop()
-	summary := time.NewTicker(Quiet)
+	summary := time.NewTicker(RepeatInterval)
 	defer summary.Stop()
 	rest := time.NewTimer(0) // between two looks
 	defer rest.Stop()
@@ -228,9 +228,9 @@ func (o *Observer) transition(now time.Time, t *router.Transition) {
 	})
 	// What packets can't cause is logged, and the first change in a while.
 	if t.From != vrrp.Initialize && t.To != vrrp.Initialize && t.Cause != vrrp.CauseNobody {
-		if now.Sub(o.moved[t.ID]) >= Quiet {
+		if now.Sub(o.moved[t.ID]) >= RepeatInterval {
 			o.room.Spend(now, len(why))
-		} else if !o.room.Take(now, len(why), KeptFromTransitions) {
+		} else if !o.room.Take(now, len(why), TransitionsReserve) {
 			o.flapping.add(1, t.ID)
 			return
 		}
@@ -247,9 +247,9 @@ func (o *Observer) transition(now time.Time, t *router.Transition) {
 func (o *Observer) hook(now time.Time, r *notify.Run) {
 	text := hookText(r)
 	o.history.Add(control.Event{Kind: "hook", Name: r.Subject.Name, Text: text})
-	if now.Sub(o.ran[r.Subject]) >= Quiet {
+	if now.Sub(o.ran[r.Subject]) >= RepeatInterval {
 		o.room.Spend(now, len(text))
-	} else if !o.room.Take(now, len(text), KeptFromTransitions) {
+	} else if !o.room.Take(now, len(text), TransitionsReserve) {
 		o.runs.add(1, r.Subject)
 		return
 	}
@@ -309,12 +309,14 @@ func (o *Observer) sumUp(now time.Time) {
 
 // forget forgets what hasn't happened for a while.
 func (o *Observer) forget(now time.Time) {
-	old := func(at time.Time) bool { return now.Sub(at) >= Quiet }
+	old := func(at time.Time) bool { return now.Sub(at) >= RepeatInterval }
 	maps.DeleteFunc(o.moved, func(_ router.ID, at time.Time) bool { return old(at) })
 	maps.DeleteFunc(o.ran, func(_ notify.Subject, at time.Time) bool { return old(at) })
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	maps.DeleteFunc(o.failures, func(_ failureKey, f failed) bool { return old(f.at) && (f.held == 0 || now.Sub(f.at) >= 10*Quiet) })
+	maps.DeleteFunc(o.failures, func(_ failureKey, f failed) bool {
+		return old(f.at) && (f.held == 0 || now.Sub(f.at) >= 10*RepeatInterval)
+	})
 }
 
 // hookText says how a hook was run.
@@ -347,7 +349,7 @@ func (o *Observer) discards(before, now [packet.ReasonCount]uint64, look func() 
 			continue
 		}
 		text := reason.Error() + remedy(reason)
-		if at.Sub(o.refused[n]) < Quiet || !o.room.Take(at, len(text), KeptFromFindings) {
+		if at.Sub(o.refused[n]) < RepeatInterval || !o.room.Take(at, len(text), FindingsReserve) {
 			now[n] = before[n] // so that a later line counts them all
 			continue
 		}

@@ -38,7 +38,7 @@ func newWatched() *watched {
 }
 
 func newTestObserver(log *logrus.Logger) *Observer {
-	room, history := NewAllowance(), control.NewHistory()
+	room, history := NewLogBudget(), control.NewHistory()
 	return NewObserver(log, new(counters), history, room, NewProblems(log, history, room))
 }
 
@@ -85,15 +85,15 @@ func invented(n int) netip.Addr {
 
 // strange is what is found of an advertisement of such a source with so many addresses.
 func strange(id router.ID, n, addresses int, reason packet.Reason) router.Finding {
-	c := &vrrp.Contrast{
+	c := &vrrp.Comparison{
 		State:  vrrp.Active,
-		Ours:   vrrp.Said{Version: 3, Priority: 100, Interval: time.Second, Addresses: []netip.Addr{invented(1)}},
-		Theirs: vrrp.Said{Version: 3, Priority: 90, Interval: 10 * time.Second},
+		Ours:   vrrp.Parameters{Version: 3, Priority: 100, Interval: time.Second, Addresses: []netip.Addr{invented(1)}},
+		Theirs: vrrp.Parameters{Version: 3, Priority: 90, Interval: 10 * time.Second},
 	}
 	for a := range addresses {
 		c.Theirs.Addresses = append(c.Theirs.Addresses, invented(a+2))
 	}
-	return router.Finding{ID: id, Action: vrrp.Action{Kind: vrrp.Report, Reason: reason, Peer: invented(n), Contrast: c}}
+	return router.Finding{ID: id, Action: vrrp.Action{Kind: vrrp.Report, Reason: reason, Peer: invented(n), Comparison: c}}
 }
 
 func turn(id router.ID, from, to vrrp.State) router.Transition {
@@ -124,7 +124,7 @@ func TestLogIsLimited(t *testing.T) {
 			t.Errorf("%d lines, want one of each kind:\n%s", n, w.out.String())
 		}
 		w.out.Reset()
-		time.Sleep(Quiet - time.Millisecond)
+		time.Sleep(RepeatInterval - time.Millisecond)
 		w.work()
 		time.Sleep(time.Millisecond)
 		finding(51, "192.0.2.2", packet.ErrOwnerConflict)
@@ -259,7 +259,7 @@ func TestStatesDontWaitForTheLog(t *testing.T) {
 		w.log.SetOutput(log)
 		ctx, cancel := context.WithCancel(t.Context())
 		told := make(map[router.ID]vrrp.State)
-		moves := NewMovements()
+		moves := NewLatestTransitions()
 		go func() { _ = moves.Run(ctx, func(m router.Transition) { told[m.ID] = m.To }) }()
 		transition := func(t router.Transition) {
 			moves.Put(t)
@@ -303,7 +303,7 @@ func TestFindingRipens(t *testing.T) {
 			for range times {
 				time.Sleep(every)
 				f := strange(id, 1, 1, packet.ReasonAdvertisementReceived)
-				f.Contrast.Ours.Interval, f.Contrast.Theirs.Interval = 100*time.Millisecond, 100*time.Millisecond
+				f.Comparison.Ours.Interval, f.Comparison.Theirs.Interval = 100*time.Millisecond, 100*time.Millisecond
 				w.Finding(f)
 				w.work()
 			}
@@ -346,14 +346,14 @@ func TestRealPeerBesideInventedOnes(t *testing.T) {
 
 func TestAllowance(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	a := NewAllowance()
+	a := NewLogBudget()
 	count := func(kept int) (octets int) {
 		for a.Take(now, 60, kept) {
 			octets += 60 + lineOctets
 		}
 		return octets
 	}
-	if n := count(KeptFromFindings) + count(KeptFromProblems) + count(KeptFromTransitions); n > logBurst || n < logBurst-2*lineOctets {
+	if n := count(FindingsReserve) + count(ProblemsReserve) + count(TransitionsReserve); n > logBurst || n < logBurst-2*lineOctets {
 		t.Errorf("%d octets at once", n)
 	}
 	total := 0

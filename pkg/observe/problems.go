@@ -29,7 +29,7 @@ const (
 type Problems struct {
 	log     *logrus.Logger
 	history *control.History
-	room    *Allowance
+	room    *LogBudget
 
 	mu     sync.Mutex
 	all    map[problemKey]*problem
@@ -49,13 +49,13 @@ type problemKey struct {
 
 type problem struct {
 	control.Problem
-	sight  Sight
+	sight  Observation
 	told   bool
 	missed bool // there was no room to tell it
 }
 
 // Sight is a problem as it is seen.
-type Sight struct {
+type Observation struct {
 	Kind, Peer   string // the kind is one of control.ProblemKinds
 	Text, Remedy string
 	Interval     time.Duration // in which it is seen again; 0: unknown
@@ -67,7 +67,7 @@ type Sight struct {
 }
 
 // lasts is how long it is taken for a problem without being seen again.
-func (s *Sight) lasts() time.Duration {
+func (s *Observation) lasts() time.Duration {
 	if s.Watched {
 		return 2 * discardsEvery
 	}
@@ -75,12 +75,12 @@ func (s *Sight) lasts() time.Duration {
 }
 
 // NewProblems keeps none yet. What is told of them takes its room in the log.
-func NewProblems(log *logrus.Logger, history *control.History, room *Allowance) *Problems {
+func NewProblems(log *logrus.Logger, history *control.History, room *LogBudget) *Problems {
 	return &Problems{log: log, history: history, room: room, all: make(map[problemKey]*problem), peers: make(map[problemKind]int)}
 }
 
 // Note takes in that a problem is seen.
-func (p *Problems) Note(now time.Time, id router.ID, s Sight) {
+func (p *Problems) Note(now time.Time, id router.ID, s Observation) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := problemKey{problemKind{id, s.Kind}, s.Peer}
@@ -121,9 +121,9 @@ func (p *Problems) place(now time.Time, kind problemKind) bool {
 // tell tells of a problem, if there is room in the log: first of all that a router has
 // one of the kind. Otherwise it is told later, if it lasts.
 func (p *Problems) tell(now time.Time, key problemKey, one *problem) {
-	kept := KeptFromProblems
+	kept := ProblemsReserve
 	if p.peers[key.problemKind] > 1 {
-		kept = KeptFromFindings
+		kept = FindingsReserve
 	}
 	if !p.room.Take(now, len(one.Text)+len(one.Remedy), kept) {
 		if !one.missed {
@@ -151,7 +151,7 @@ func (p *Problems) tick(now time.Time) {
 }
 
 // Over takes in that a router has no problem of a kind any more, with nobody.
-func (p *Problems) Over(now time.Time, id router.ID, kind string) {
+func (p *Problems) Clear(now time.Time, id router.ID, kind string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.peers[problemKind{id, kind}] == 0 {
@@ -202,10 +202,10 @@ func (p *Problems) has(id router.ID, kind string) bool {
 }
 
 // of returns a router's problems, the worst kinds first.
-func (p *Problems) of(id router.ID) []control.Problem { return p.Each()[id] }
+func (p *Problems) of(id router.ID) []control.Problem { return p.ByRouter()[id] }
 
 // Each returns the problems of each router, the worst kinds first.
-func (p *Problems) Each() map[router.ID][]control.Problem {
+func (p *Problems) ByRouter() map[router.ID][]control.Problem {
 	each := make(map[router.ID][]control.Problem)
 	p.mu.Lock()
 	for key, one := range p.all {

@@ -32,11 +32,11 @@ type keeper struct {
 func newKeeper() *keeper {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	return &keeper{NewProblems(log, control.NewHistory(), NewAllowance()), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	return &keeper{NewProblems(log, control.NewHistory(), NewLogBudget()), time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 }
 
 // see has something be seen so many times, each time after so long.
-func (k *keeper) see(s Sight, times int, every time.Duration) {
+func (k *keeper) see(s Observation, times int, every time.Duration) {
 	for range times {
 		k.now = k.now.Add(every)
 		k.Note(k.now, problemsID, s)
@@ -55,7 +55,7 @@ func (k *keeper) events() (all []string) {
 // A problem is told once when it begins and once when it isn't seen any more.
 func TestProblemBeginsAndEnds(t *testing.T) {
 	k := newKeeper()
-	s := Sight{Kind: control.Interval, Peer: "192.0.2.2", Text: "the text", Remedy: "the remedy", Interval: time.Second}
+	s := Observation{Kind: control.Interval, Peer: "192.0.2.2", Text: "the text", Remedy: "the remedy", Interval: time.Second}
 	k.see(s, 5, time.Second)
 	want := []control.Problem{{Kind: "interval", Peer: "192.0.2.2", Since: k.now.Add(-4 * time.Second), Last: k.now, Count: 5, Text: "the text", Remedy: "the remedy"}}
 	if diff := cmp.Diff(want, k.of(problemsID)); diff != "" {
@@ -81,7 +81,7 @@ func TestProblemBeginsAndEnds(t *testing.T) {
 func TestProblemsAreBounded(t *testing.T) {
 	k := newKeeper()
 	for n := range 1000 {
-		k.see(Sight{Kind: control.Interval, Peer: fmt.Sprint(n)}, 1, time.Microsecond)
+		k.see(Observation{Kind: control.Interval, Peer: fmt.Sprint(n)}, 1, time.Microsecond)
 	}
 	if n := len(k.of(problemsID)); n != problemPeers {
 		t.Errorf("%d problems of a kind", n)
@@ -90,8 +90,8 @@ func TestProblemsAreBounded(t *testing.T) {
 
 // What the state machine finds becomes a problem with the values of both.
 func TestSighted(t *testing.T) {
-	said := func(priority uint8, interval time.Duration, addresses ...string) vrrp.Said {
-		s := vrrp.Said{Version: 3, Priority: priority, Interval: interval}
+	said := func(priority uint8, interval time.Duration, addresses ...string) vrrp.Parameters {
+		s := vrrp.Parameters{Version: 3, Priority: priority, Interval: interval}
 		for _, a := range addresses {
 			s.Addresses = append(s.Addresses, netip.MustParseAddr(a))
 		}
@@ -104,7 +104,7 @@ func TestSighted(t *testing.T) {
 	for _, x := range []struct {
 		reason     packet.Reason
 		state      vrrp.State
-		theirs     vrrp.Said
+		theirs     vrrp.Parameters
 		refused    bool
 		kind, text string
 	}{
@@ -127,7 +127,7 @@ func TestSighted(t *testing.T) {
 	} {
 		f := router.Finding{ID: problemsID, Action: vrrp.Action{
 			Kind: vrrp.Report, Reason: x.reason, Peer: netip.MustParseAddr("192.0.2.2"), Refused: x.refused,
-			Contrast: &vrrp.Contrast{State: x.state, Ours: ours, Theirs: x.theirs},
+			Comparison: &vrrp.Comparison{State: x.state, Ours: ours, Theirs: x.theirs},
 		}}
 		s, ok := sighted(f, len(x.theirs.Addresses))
 		if ok != (x.kind != "") || ok && (s.Kind != x.kind || !strings.Contains(s.Text+" -> "+s.Remedy, x.text) || s.Remedy == "") {
@@ -207,14 +207,14 @@ func TestSlowActive(t *testing.T) {
 // Two hosts with priority 255 have a problem: the one that yields as long as it follows the
 // other one, and the one that is Active when it hears the other one.
 func TestTwoOwners(t *testing.T) {
-	said := vrrp.Said{Version: 3, Priority: vrrp.OwnerPriority, Interval: time.Second}
+	said := vrrp.Parameters{Version: 3, Priority: vrrp.OwnerPriority, Interval: time.Second}
 	for _, state := range []vrrp.State{vrrp.Active, vrrp.Backup} {
 		log := logrus.New()
 		log.SetOutput(io.Discard)
 		o := newTestObserver(log)
 		o.findings.note(time.Now(), &router.Finding{ID: problemsID, Action: vrrp.Action{
 			Kind: vrrp.Report, Reason: packet.ErrOwnerConflict, Peer: netip.MustParseAddr("192.0.2.77"),
-			Contrast: &vrrp.Contrast{State: state, Ours: said, Theirs: said},
+			Comparison: &vrrp.Comparison{State: state, Ours: said, Theirs: said},
 		}})
 		o.find(time.Now(), true)
 		shown := func(now time.Time) bool {
@@ -261,13 +261,13 @@ func TestSlowActiveIsOver(t *testing.T) {
 		asked++
 		return []router.Status{{ID: problemsID, Protocol: current}}, nil
 	}
-	said := func(interval time.Duration) vrrp.Said {
-		return vrrp.Said{Version: 3, Priority: 255, Interval: interval}
+	said := func(interval time.Duration) vrrp.Parameters {
+		return vrrp.Parameters{Version: 3, Priority: 255, Interval: interval}
 	}
 	hear := func(interval time.Duration) {
 		o.findings.note(time.Now(), &router.Finding{ID: problemsID, Action: vrrp.Action{
 			Kind: vrrp.Report, Reason: packet.ErrInterval, Peer: netip.MustParseAddr("192.0.2.77"),
-			Contrast: &vrrp.Contrast{State: vrrp.Backup, Ours: said(100 * time.Millisecond), Theirs: said(interval)},
+			Comparison: &vrrp.Comparison{State: vrrp.Backup, Ours: said(100 * time.Millisecond), Theirs: said(interval)},
 		}})
 	}
 	wall := time.Now()
@@ -277,7 +277,7 @@ func TestSlowActiveIsOver(t *testing.T) {
 		o.problems.tick(wall)
 	}
 	shown := func() (n int) {
-		for _, p := range UpToDate(o.problems.of(problemsID), current, now) {
+		for _, p := range Refresh(o.problems.of(problemsID), current, now) {
 			if p.Kind == control.SlowActive {
 				n++
 			}
@@ -325,10 +325,10 @@ func TestSlowActiveIsOver(t *testing.T) {
 // A problem that is known to be over isn't shown until it would be forgotten.
 func TestProblemIsOver(t *testing.T) {
 	k := newKeeper()
-	k.see(Sight{Kind: control.Stuck, Text: "the text", Remedy: "the remedy", Interval: time.Minute}, 1, time.Second)
-	k.see(Sight{Kind: control.Interval, Peer: "192.0.2.2", Text: "another", Remedy: "the remedy", Interval: time.Minute}, 1, time.Second)
-	k.Over(k.now, problemsID, control.Stuck)
-	k.Over(k.now, problemsID, control.Stuck) // there is none
+	k.see(Observation{Kind: control.Stuck, Text: "the text", Remedy: "the remedy", Interval: time.Minute}, 1, time.Second)
+	k.see(Observation{Kind: control.Interval, Peer: "192.0.2.2", Text: "another", Remedy: "the remedy", Interval: time.Minute}, 1, time.Second)
+	k.Clear(k.now, problemsID, control.Stuck)
+	k.Clear(k.now, problemsID, control.Stuck) // there is none
 	if all := k.of(problemsID); len(all) != 1 || all[0].Kind != control.Interval {
 		t.Errorf("left: %+v", all)
 	}

@@ -150,7 +150,7 @@ func (r *Reach) check(ctx context.Context, id router.ID) {
 // router stays Active, and reports whether it is in the end.
 func (r *Reach) blocked(ctx context.Context, s router.Status, neighbor netip.Addr) (good bool) {
 	for {
-		r.problems.Note(time.Now(), s.ID, Sight{
+		r.problems.Note(time.Now(), s.ID, Observation{
 			Kind:     control.MACBlocked,
 			Text:     fmt.Sprintf("%s answers to this interface's MAC but not to the virtual MAC %s: a hypervisor or a switch lets no other MAC through, and other routers may not hear this one", neighbor, s.MAC),
 			Remedy:   "allow it for this host's port (forged transmits and MAC changes, MAC spoofing, or no MAC filter), or give all routers virtual_mac: off",

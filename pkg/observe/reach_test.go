@@ -74,7 +74,7 @@ func TestReach(t *testing.T) {
 				var out bytes.Buffer
 				log := logrus.New()
 				log.SetOutput(&out)
-				history, room := control.NewHistory(), NewAllowance()
+				history, room := control.NewHistory(), NewLogBudget()
 				r := NewReach(l, l, NewProblems(log, history, room), log)
 				r.probe = l.probe
 				r.check(t.Context(), problemsID)

@@ -31,16 +31,16 @@ func mayBeFollowed(f *router.Finding) bool {
 }
 
 func mayBeSlow(f *router.Finding) bool {
-	c := f.Contrast
+	c := f.Comparison
 	return f.Reason == packet.ErrInterval && !f.Refused && c != nil && c.Theirs.Interval >= slowTimes*c.Ours.Interval
 }
 
 // slowActive returns the problem of a Backup that follows a slow Active.
-func slowActive(p vrrp.Status, now vrrp.Instant) (Sight, bool) {
+func slowActive(p vrrp.Status, now vrrp.Instant) (Observation, bool) {
 	if p.State != vrrp.Backup || p.ActiveAdverInterval < slowTimes*p.Interval || p.ActiveDownInterval < slowDown {
-		return Sight{}, false
+		return Observation{}, false
 	}
-	s := Sight{Kind: control.SlowActive, Peer: Peer(p.Active), Watched: true}
+	s := Observation{Kind: control.SlowActive, Peer: Peer(p.Active), Watched: true}
 	who := s.Peer
 	if who == "" {
 		who = "an Active"
@@ -64,22 +64,22 @@ func inSeconds(d time.Duration) time.Duration { return d.Round(time.Second) }
 
 // bothOwners reports whether another router has priority 255 as well as this one.
 func bothOwners(f *router.Finding) bool {
-	c := f.Contrast
+	c := f.Comparison
 	return f.Reason == packet.ErrOwnerConflict && c != nil && c.Ours.Priority == vrrp.OwnerPriority && c.Theirs.Priority == vrrp.OwnerPriority
 }
 
 // otherOwner returns the problem of an owner that follows another one.
-func otherOwner(p vrrp.Status) (Sight, bool) {
+func otherOwner(p vrrp.Status) (Observation, bool) {
 	if p.State != vrrp.Backup || p.Priority != vrrp.OwnerPriority || p.ActivePriority != vrrp.OwnerPriority {
-		return Sight{}, false
+		return Observation{}, false
 	}
 	s := twoOwners(Peer(p.Active))
 	s.Watched = true
 	return s, true
 }
 
-func twoOwners(peer string) Sight {
-	return Sight{
+func twoOwners(peer string) Observation {
+	return Observation{
 		Kind: control.TwoOwners, Peer: peer,
 		Text:   peer + " has priority 255 for the VRID, as this host has: only one of them is Active, whichever has the greater address",
 		Remedy: "give priority 255 to the one host whose own the addresses are; take them off the other and give it a lower priority",
@@ -132,7 +132,7 @@ func (t *findings) followsNone(id router.ID) {
 
 // UpToDate returns the problems of a router in this state: whether it follows a slow
 // Active, and for how long that has been silent, isn't what it was a second ago.
-func UpToDate(problems []control.Problem, p vrrp.Status, now vrrp.Instant) []control.Problem {
+func Refresh(problems []control.Problem, p vrrp.Status, now vrrp.Instant) []control.Problem {
 	s, ok := slowActive(p, now)
 	all := slices.DeleteFunc(problems, func(q control.Problem) bool {
 		return q.Kind == control.SlowActive && (!ok || q.Peer != s.Peer)

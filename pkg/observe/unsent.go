@@ -48,12 +48,12 @@ func mtuOf(ifindex int) int {
 
 // cannotSend returns the problem of a router whose advertisements don't leave, as soon as
 // that isn't a matter of one of them.
-func cannotSend(r *router.Status, now vrrp.Instant, mtu int) (Sight, bool) {
+func cannotSend(r *router.Status, now vrrp.Instant, mtu int) (Observation, bool) {
 	u, p := r.Unsent, &r.Protocol
 	if p.State == vrrp.Active && now.Sub(u.Since) < p.Interval {
-		return Sight{}, false
+		return Observation{}, false
 	}
-	s := Sight{Kind: control.CannotSend, Watched: true, Since: time.Now().Add(u.Since.Sub(now))}
+	s := Observation{Kind: control.CannotSend, Watched: true, Since: time.Now().Add(u.Since.Sub(now))}
 	s.Text = fmt.Sprintf("its advertisements can't be sent: %v", u.Err)
 	if p.State != vrrp.Active {
 		s.Text += ", so another router is to have the addresses"

@@ -15,10 +15,10 @@ const (
 	typeAdvertisement = 1
 	centisecond       = 10 * time.Millisecond
 
-	// MaxAddressesIPv4 is the most addresses that the count field allows.
+	// MaxAddressesIPv4 is the largest number of addresses in the count field.
 	MaxAddressesIPv4 = 255
-	// MaxAddressesIPv6 is the most addresses that an unfragmented IPv6 packet
-	// of 1500 octets holds. More are accepted, up to 255.
+	// MaxAddressesIPv6 is the largest number of addresses in an unfragmented IPv6
+	// packet of 1500 octets. The decoder accepts up to 255.
 	MaxAddressesIPv6 = 90
 )
 
@@ -27,23 +27,22 @@ const (
 type Advertisement struct {
 	Version  uint8
 	VRID     uint8 // 1 to 255
-	Priority uint8 // 0 on leaving, 1 to 254, 255 for the owner
+	Priority uint8 // 0 from an Active that leaves; 1 to 254; 255 for the address owner
 	AuthType uint8 // version 2 only
-	// Interval is the Max Advertise Interval: in version 3 whole centiseconds
-	// to 40.95 s, in version 2 whole seconds to 255 s. Never 0.
+	// Interval is the Max Advertise Interval: in version 3 whole centiseconds up to
+	// 40.95 s, in version 2 whole seconds up to 255 s. It is never 0.
 	Interval  time.Duration
 	Addresses []netip.Addr // 1 to 255 of one family
 	AuthData  [8]byte      // version 2 only
 }
 
-// AppendTo appends the message, without any header, to b. The source and
-// destination take part in the checksum of version 3. It doesn't allocate when
-// b has room. An error says what can't be put on the wire; b is then returned
-// as it was.
+// AppendTo appends the message without headers to b. In version 3 the checksum may
+// cover the source and the destination. AppendTo doesn't allocate if b has room. If
+// the message can't be encoded, it returns b unchanged and an error.
 func (a *Advertisement) AppendTo(b []byte, src, dst netip.Addr, form Checksum) ([]byte, error) {
 	family := FamilyOf(src)
 	if src.Is4In6() || FamilyOf(dst) != family || dst.Is4In6() {
-		return b, fmt.Errorf("source address %v and destination %v can't stand in one packet", src, dst)
+		return b, fmt.Errorf("source address %v and destination %v are not of one family", src, dst)
 	}
 	if err := a.check(family, form); err != nil {
 		return b, err
@@ -90,7 +89,7 @@ func (a *Advertisement) check(family Family, form Checksum) error {
 	case a.VRID == 0:
 		return errors.New("VRID 0 can't be sent")
 	case len(a.Addresses) == 0 || len(a.Addresses) > 255:
-		return fmt.Errorf("%d addresses don't fit an advertisement", len(a.Addresses))
+		return fmt.Errorf("%d addresses don't fit into an advertisement", len(a.Addresses))
 	case form != ChecksumRFC9568 && (form != ChecksumRFC5798 || a.Version != 3 || family != IPv4):
 		return fmt.Errorf("version %d over %s has no checksum form %s", a.Version, family, form)
 	}
@@ -109,45 +108,47 @@ func (a *Advertisement) check(family Family, form Checksum) error {
 	return nil
 }
 
-// Tolerance is what is accepted of peers although RFC 9568 has it refused.
+// Tolerance selects what is accepted from peers in addition to RFC 9568.
 type Tolerance struct {
-	// TrailingOctets accepts octets behind the message, which are ignored:
-	// RFC 9568 §7.1 asks only for a complete one.
+	// TrailingOctets accepts and ignores octets behind the message. RFC 9568 §7.1
+	// only requires that the message is complete.
 	TrailingOctets bool
 	// AnyFirstAddress accepts IPv6 address lists that don't begin with a
 	// link-local address (RFC 9568 §5.2.9, erratum 8300).
 	AnyFirstAddress bool
-	// AuthTrailer takes the authentication trailer off the message, if there is
-	// one: it has to be verified.
+	// AuthTrailer separates an authentication trailer from the message. The caller
+	// has to verify it.
 	AuthTrailer bool
-	// AuthHeader accepts datagrams in an Authentication Header, which has to be
-	// verified.
+	// AuthHeader accepts datagrams with an Authentication Header. The caller has to
+	// verify it.
 	AuthHeader bool
 }
 
-// Decode reads and checks an advertisement: everything of RFC 9568 §7.1 and
-// RFC 3768 §7.1 that can be checked without knowing the Virtual Router. Where
-// several faults coincide it refuses for the one that the RFCs name first. A
-// is assigned only when the datagram is good; the capacity of a.Addresses is
-// used again. It returns the form of the checksum, or a Reason as the error.
+// Decode decodes an advertisement and makes all checks of RFC 9568 §7.1 and RFC
+// 3768 §7.1 that need no Virtual Router. If there are several faults, it refuses
+// the advertisement for the one that the RFCs name first. It assigns a only if the
+// datagram is good, and reuses the capacity of a.Addresses. It returns the form of
+// the checksum, or a Reason as the error.
 func (a *Advertisement) Decode(d Datagram) (Checksum, error) {
 	return a.DecodeTolerant(&d, Tolerance{})
 }
 
-// Hops are the limits of a TTL or Hop Limit as it arrives, both included.
+// Hops are the limits, both inclusive, of the TTL or Hop Limit in a received packet.
 type Hops struct{ Min, Max uint8 }
 
-// OnLink are the limits of what no router has forwarded (RFC 9568 §5.1.1.3).
+// OnLink returns the limits for packets that no router has forwarded (RFC 9568
+// §5.1.1.3).
 func OnLink() Hops { return Hops{255, 255} }
 
-// DecodeTolerant is Decode with less demanding checks. Tolerated trailing
-// octets are cut off d.Message.
+// DecodeTolerant is Decode with a Tolerance. It cuts tolerated trailing octets off
+// d.Message.
 func (a *Advertisement) DecodeTolerant(d *Datagram, t Tolerance) (Checksum, error) {
 	return a.DecodeWithin(d, t, OnLink())
 }
 
-// DecodeWithin is DecodeTolerant with other limits of the TTL. What was sent to
-// a host may come from any host's address, also over IPv6.
+// DecodeWithin is DecodeTolerant with other limits of the TTL or Hop Limit. A
+// datagram to a host, and not to the group, may have the address of any host as its
+// source, also over IPv6.
 func (a *Advertisement) DecodeWithin(d *Datagram, t Tolerance, hops Hops) (Checksum, error) {
 	m := d.Message
 	family := FamilyOf(d.Source)
@@ -191,7 +192,7 @@ func (a *Advertisement) DecodeWithin(d *Datagram, t Tolerance, hops Hops) (Check
 	}
 	if len(m) != length {
 		if _, sealed := parseTrailer(m[min(length, len(m)):]); sealed {
-			return 0, ErrAuthType // by a router that authenticates, to one that doesn't
+			return 0, ErrAuthType // an authentication trailer, which this router doesn't expect
 		}
 		return 0, ErrPacketLength
 	}
@@ -234,13 +235,13 @@ func (a *Advertisement) DecodeWithin(d *Datagram, t Tolerance, hops Hops) (Check
 	return form, nil
 }
 
-// checksumForm tells in which form the checksum is right, 0 if in none.
+// checksumForm returns the form in which the checksum is right, 0 if there is none.
 func checksumForm(d *Datagram, version uint8) Checksum {
 	acc, length := sum(0, d.Message), len(d.Message)
 	if d.Source.Is4() && fold(acc) == 0xffff {
 		return ChecksumRFC9568
 	}
-	if d.Source.Is6() { // over IPv4 the trailer isn't covered
+	if d.Source.Is6() { // over IPv4 the checksum doesn't cover the trailer
 		acc, length = sum(acc, d.Trailer), length+len(d.Trailer)
 	}
 	if version == 2 || fold(acc+pseudo(d.Source, d.Destination, ProtocolVRRP, length)) != 0xffff {
@@ -252,8 +253,8 @@ func checksumForm(d *Datagram, version uint8) Checksum {
 	return ChecksumRFC9568
 }
 
-// saneSource reports whether the source can be a router's: a unicast address of
-// a host, for IPv6 to the group a link-local one (RFC 9568 §5.1.2.1).
+// saneSource reports whether the source can be the address of a router: a unicast
+// address, and for IPv6 to the group a link-local one (RFC 9568 §5.1.2.1).
 func saneSource(d *Datagram) bool {
 	a := d.Source
 	if a.Is4() {

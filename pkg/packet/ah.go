@@ -16,21 +16,21 @@ const ProtocolAH = 51
 const AuthenticationHeaderLen = ahLen
 
 const (
-	// ahLen is the length of a header with HMAC-MD5-96 (RFC 2403), ahWords what
-	// its length field says: 32-bit words, less two (RFC 2402 §2.2).
+	// ahLen is the length of a header with HMAC-MD5-96 (RFC 2403). ahWords is the
+	// value of its length field: the number of 32-bit words minus two (RFC 2402 §2.2).
 	ahLen   = 24
 	ahWords = ahLen/4 - 2
-	ahMAC   = 12 // where its digest begins
+	ahMAC   = 12 // the offset of the digest
 )
 
-// isAH reports whether the payload of an IPv4 datagram begins with an
-// Authentication Header as VRRP has it, in front of VRRP.
+// isAH reports whether the payload of an IPv4 datagram begins with an Authentication
+// Header of VRRP, with VRRP as the next header.
 func isAH(payload []byte) bool {
 	return len(payload) >= ahLen && payload[0] == ProtocolVRRP && payload[1] == ahWords
 }
 
-// HeaderSequence returns the sequence number in the Authentication Header that a
-// datagram was in, if it was in one.
+// HeaderSequence returns the sequence number in the Authentication Header. It returns
+// false if the datagram has none.
 func (d *Datagram) HeaderSequence() (sequence uint32, ok bool) {
 	if len(d.Header) != ahLen {
 		return 0, false
@@ -38,10 +38,11 @@ func (d *Datagram) HeaderSequence() (sequence uint32, ok bool) {
 	return binary.BigEndian.Uint32(d.Header[8:]), true
 }
 
-// HeaderKey makes and checks the digests of Authentication Headers around
-// version 2 (RFC 2338 §5.3.6.3), as keepalived does: the SPI is the source, and
-// the TTL of what is sent to the group counts, which RFC 2402 has mutable. It
-// must not be used concurrently. It allocates nothing once it was used.
+// HeaderKey computes and verifies the digests of Authentication Headers of version 2
+// (RFC 2338 §5.3.6.3). It is compatible with keepalived: the SPI is the source
+// address, and the digest covers the TTL of datagrams to the group, although the TTL
+// is mutable in RFC 2402. It must not be used concurrently. After the first use it
+// doesn't allocate.
 type HeaderKey struct {
 	mac   hash.Hash
 	ip    [ipv4Len]byte
@@ -49,14 +50,14 @@ type HeaderKey struct {
 	sum   [md5.Size]byte
 }
 
-// NewHeaderKey returns the key that a password is, filled up with zeros to eight
-// octets. What it has more doesn't count.
+// NewHeaderKey returns the HeaderKey for a password, which is padded with zeros or cut
+// to eight octets.
 func NewHeaderKey(password []byte) *HeaderKey {
 	return &HeaderKey{mac: hmac.New(md5.New, headerKey(password))}
 }
 
-// NewHeaderStates returns the HMAC's states of a password, in the first four words of
-// each. They are as good as the password to whoever has them.
+// NewHeaderStates returns the states of the HMAC for a password, in the first four
+// words of each. They are as secret as the password.
 func NewHeaderStates(password []byte) HMACStates { return newStates(md5.New, headerKey(password)) }
 
 func headerKey(password []byte) []byte {
@@ -65,8 +66,8 @@ func headerKey(password []byte) []byte {
 	return key[:]
 }
 
-// digest covers the IP header in k.ip but for what may change under way, the
-// Authentication Header but for the digest, and the message.
+// digest returns the digest of the IP header in k.ip without its mutable fields, the
+// Authentication Header without the digest, and the message.
 func (k *HeaderKey) digest(header, message []byte) []byte {
 	ip := k.ip[:]
 	ip[1], ip[6], ip[7], ip[10], ip[11] = 0, 0, 0, 0, 0 // TOS, fragment, checksum
@@ -96,14 +97,14 @@ func (k *HeaderKey) Verify(d *Datagram) bool {
 	return hmac.Equal(k.digest(d.Header, d.Message), d.Header[ahMAC:]) && [4]byte(d.Header[4:]) == source
 }
 
-// WithHeader returns an IPv4 datagram of VRRP, from its header on, in an
-// Authentication Header: until it is signed no one accepts it. What lies behind
-// the datagram, a frame's padding, is left out.
+// WithHeader returns a copy of an IPv4 datagram with an unsigned Authentication Header
+// in front of VRRP. It leaves out octets behind the datagram, such as the padding of a
+// frame. Sign has to be called before the datagram is sent.
 func WithHeader(datagram []byte) []byte {
 	ip, message := split(datagram)
 	d := make([]byte, ipv4Len+ahLen+len(message))
 	copy(d, ip)
-	d[5] = 1 // of an identification of 0 the kernel would make another, and the digest covers it
+	d[5] = 1 // the kernel would replace an identification of 0, which the digest covers
 	d[9] = ProtocolAH
 	header := d[ipv4Len:]
 	header[0], header[1] = ProtocolVRRP, ahWords
@@ -114,8 +115,8 @@ func WithHeader(datagram []byte) []byte {
 	return d
 }
 
-// Sign writes a sequence number and the digest into a datagram of WithHeader.
-// It allocates nothing.
+// Sign writes a sequence number and the digest into a datagram of WithHeader. It
+// doesn't allocate.
 func (k *HeaderKey) Sign(datagram []byte, sequence uint32) {
 	ip, payload := split(datagram)
 	if !isAH(payload) {
@@ -126,8 +127,8 @@ func (k *HeaderKey) Sign(datagram []byte, sequence uint32) {
 	copy(payload[ahMAC:ahLen], k.digest(payload[:ahLen], payload[ahLen:]))
 }
 
-// WithPassword returns an IPv4 datagram of version 2, from its header on, with a
-// password as its Authentication Data (RFC 2338 §5.3.10).
+// WithPassword returns a copy of an IPv4 datagram of version 2 with a password as its
+// Authentication Data (RFC 2338 §5.3.10).
 func WithPassword(datagram []byte, password [8]byte) []byte {
 	d := append([]byte(nil), datagram...)
 	_, message := split(d)
@@ -139,8 +140,8 @@ func WithPassword(datagram []byte, password [8]byte) []byte {
 	return d
 }
 
-// setAuthType sets the authentication type of a version 2 message, and the
-// checksum, which covers the Authentication Data too.
+// setAuthType sets the authentication type of a version 2 message and updates the
+// checksum, which also covers the Authentication Data.
 func setAuthType(message []byte, authType uint8) {
 	message[4] = authType
 	message[6], message[7] = 0, 0
@@ -150,7 +151,7 @@ func setAuthType(message []byte, authType uint8) {
 // IPOf returns the IP datagram in an untagged Ethernet frame.
 func IPOf(frame []byte) []byte { return frame[ethernetLen:] }
 
-// InFrame returns a datagram in a frame with another one's Ethernet header.
+// InFrame returns a frame with a datagram behind the Ethernet header of another frame.
 func InFrame(frame, datagram []byte) []byte {
 	b := append(frame[:ethernetLen:ethernetLen], datagram...)
 	return pad(b, 0)

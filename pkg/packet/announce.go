@@ -18,10 +18,9 @@ const (
 
 var allNodes = netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 15: 0x01})
 
-// AppendGratuitousARP appends the broadcast frame that binds an IPv4 address to
-// a MAC: an ARP request whose sender and target are the address, the target
-// hardware address being the MAC as well (RFC 9568 §6.4.1 with errata 7947 and
-// 7949).
+// AppendGratuitousARP appends the broadcast frame that binds an IPv4 address to a MAC:
+// an ARP request with the address and the MAC as both sender and target (RFC 9568
+// §6.4.1 with errata 7947 and 7949).
 func AppendGratuitousARP(b []byte, mac MAC, addr netip.Addr) ([]byte, error) {
 	if !addr.Is4() {
 		return b, fmt.Errorf("address %v is not IPv4", addr)
@@ -57,8 +56,8 @@ func AppendUnsolicitedNA(b []byte, mac MAC, addr netip.Addr) ([]byte, error) {
 	return pad(b, start), nil
 }
 
-// AppendARPProbe appends the broadcast frame that asks from a MAC who has an
-// IPv4 address, and names no address of the asker's (RFC 5227 §2.1.1).
+// AppendARPProbe appends the broadcast frame of an ARP probe: a request for an IPv4
+// address without a sender address (RFC 5227 §2.1.1).
 func AppendARPProbe(b []byte, mac MAC, addr netip.Addr) ([]byte, error) {
 	if !addr.Is4() {
 		return b, fmt.Errorf("address %v is not IPv4", addr)
@@ -72,8 +71,8 @@ func AppendARPProbe(b []byte, mac MAC, addr netip.Addr) ([]byte, error) {
 	return pad(b, start), nil
 }
 
-// AnswersARPProbe reports whether a frame answers to the MAC that it has the
-// IPv4 address.
+// AnswersARPProbe reports whether a frame is an ARP reply to the MAC from a host that
+// has the IPv4 address.
 func AnswersARPProbe(frame []byte, mac MAC, addr netip.Addr) bool {
 	if len(frame) < ethernetLen+arpLen || !addr.Is4() || MAC(frame[:6]) != mac || binary.BigEndian.Uint16(frame[12:]) != etherTypeARP {
 		return false

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// authVectors are frames that keepalived has sent: its HMAC key has the octets 0
-// to 31, its AH password is failovr1.
+// authVectors are frames of keepalived. Its HMAC key has the octets 0 to 31, its AH
+// password is failovr1.
 func authVectors(t testing.TB) map[string][]byte {
 	t.Helper()
 	return readFrames(t, "testdata/auth.json")
@@ -44,8 +44,8 @@ func authentic(t *testing.T, frame []byte) (Advertisement, Datagram, bool) {
 	return a, d, authKey().Verify(&d)
 }
 
-// what keepalived sends is authentic, and signing the same
-// again gives the same octets.
+// the frames of keepalived are authentic, and signing the same
+// datagram gives the same octets.
 func TestAuthAsKeepalived(t *testing.T) {
 	t.Attr("proves", "A-04 A-05 A-09")
 	frames := authVectors(t)
@@ -83,7 +83,7 @@ func TestAuthAsKeepalived(t *testing.T) {
 	}
 }
 
-// the images of the draft's appendix: the key has the octets 0 to 31, the
+// the examples of the draft's appendix. The key has the octets 0 to 31, and the
 // IPv6 checksum covers the trailer.
 func TestAuthDraftVectors(t *testing.T) {
 	t.Attr("proves", "A-09")
@@ -104,7 +104,7 @@ func TestAuthDraftVectors(t *testing.T) {
 		if want := (Trailer{1, 0x6800000080000000}); !ok || trailer != want || !authKey().Verify(&d) {
 			t.Errorf("from %s: %+v, %v", v.source, trailer, ok)
 		}
-		// Whatever is flipped in it, but for the checksum, is noticed.
+		// Any flipped bit outside of the checksum is detected.
 		for at := range message {
 			for bit := range 8 {
 				message[at] ^= 1 << bit
@@ -121,8 +121,8 @@ func TestAuthDraftVectors(t *testing.T) {
 	}
 }
 
-// Whatever is flipped in an Authentication Header or what it covers is noticed:
-// all but TOS, fragment field and checksum of the IPv4 header.
+// Any flipped bit in an Authentication Header or in what it covers is detected. It
+// doesn't cover TOS, fragment field and checksum of the IPv4 header.
 func TestAuthHeaderFlipped(t *testing.T) {
 	t.Attr("proves", "A-04")
 	frame := authVectors(t)["AH-1"]
@@ -156,7 +156,7 @@ func TestAuthHeaderFlipped(t *testing.T) {
 	}
 }
 
-// the password stands left-aligned in the Authentication Data.
+// the password is left-aligned in the Authentication Data.
 func TestWithPassword(t *testing.T) {
 	t.Attr("proves", "A-03")
 	a := Advertisement{Version: 2, VRID: 53, Priority: 200, Interval: time.Second, Addresses: addrs("192.0.2.130")}
@@ -187,8 +187,8 @@ func TestAuthAllocates(t *testing.T) {
 	}
 }
 
-// Whatever a datagram ends with, taking a trailer off and judging it doesn't
-// panic, and nobody signs by chance.
+// Separating and verifying a trailer doesn't panic for any octets, and random octets
+// don't verify.
 func FuzzTrailer(f *testing.F) {
 	for id, frame := range authVectors(f) {
 		if d, err := ParseFrame(frame); err == nil && d.Header == nil {
@@ -214,8 +214,8 @@ func FuzzTrailer(f *testing.F) {
 	})
 }
 
-// Whatever is in an Authentication Header, judging it doesn't panic, and nobody
-// signs by chance.
+// Verifying an Authentication Header doesn't panic for any octets, and random octets
+// don't verify.
 func FuzzHeader(f *testing.F) {
 	f.Add(authVectors(f)["AH-1"])
 	f.Add(vectors(f)["V27"])

@@ -16,15 +16,15 @@ const (
 	neighborSolicitation = 32 // octets, with the one option
 )
 
-// Claim is what a frame says of an address: at which MAC it is.
+// Claim is the binding of an address to a MAC that a frame announces.
 type Claim struct {
 	Address netip.Addr
 	MAC     MAC
 }
 
-// ParseClaim returns who an ARP packet is from, or whom a neighbour advertisement
-// is about, and false for every other frame. A neighbour advertisement without
-// the target link-layer address option is about its sender (RFC 4861 §4.4).
+// ParseClaim returns the sender of an ARP packet or the target of a neighbour
+// advertisement. It returns false for any other frame. Without the target link-layer
+// address option the MAC of a neighbour advertisement is its sender's (RFC 4861 §4.4).
 func ParseClaim(frame []byte) (c Claim, ok bool) {
 	if len(frame) < ethernetLen {
 		return c, false
@@ -53,8 +53,8 @@ func ParseClaim(frame []byte) (c Claim, ok bool) {
 	return c, false
 }
 
-// AppendNeighborSolicitation appends the frame that asks who has an IPv6 address,
-// for an answer to the source at the MAC (RFC 4861 §4.3).
+// AppendNeighborSolicitation appends the frame that asks for the MAC of an IPv6
+// address. The answer goes to the source at the given MAC (RFC 4861 §4.3).
 func AppendNeighborSolicitation(b []byte, mac MAC, source, target netip.Addr) ([]byte, error) {
 	for _, a := range [...]netip.Addr{source, target} {
 		if !a.Is6() || a.Is4In6() {

@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// Announcements and answers claim an address for a MAC; questions that name no
-// address of the asker's, and other frames, don't.
+// Announcements and replies claim an address for a MAC. Probes and other frames don't.
 func TestClaims(t *testing.T) {
 	four, six, own := netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::10"), netip.MustParseAddr("fe80::1")
 	mac := MAC{2, 0, 0, 0, 0, 9}
@@ -29,7 +28,7 @@ func TestClaims(t *testing.T) {
 	for _, x := range []struct {
 		name  string
 		frame []byte
-		want  netip.Addr // none: it claims nothing
+		want  netip.Addr // zero: no claim
 	}{
 		{"gratuitous ARP", arp, four},
 		{"ARP answer", answer, four},

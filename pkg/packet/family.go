@@ -56,7 +56,7 @@ func (f Family) Group() netip.Addr {
 	return groupIPv4
 }
 
-// size is the length of an address in octets.
+// size returns the length of an address in octets.
 func (f Family) size() int {
 	if f == IPv6 {
 		return 16
@@ -71,7 +71,7 @@ func (m MAC) String() string {
 	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
 }
 
-// VirtualMAC returns a Virtual Router's own MAC address (RFC 9568 §7.3).
+// VirtualMAC returns the virtual MAC address of a Virtual Router (RFC 9568 §7.3).
 func VirtualMAC(f Family, vrid uint8) MAC {
 	m := MAC{0, 0, 0x5e, 0, 1, vrid}
 	if f == IPv6 {
@@ -88,16 +88,15 @@ func GroupMAC(f Family) MAC {
 	return MAC{1, 0, 0x5e, 0, 0, 0x12}
 }
 
-// Checksum is a set of the forms that the checksum of version 3 over IPv4 has
-// in the field. Version 2 and IPv6 have one form each, which counts as
-// ChecksumRFC9568.
+// Checksum is a set of forms of the checksum. Implementations use two forms in version
+// 3 over IPv4. Version 2 and IPv6 have one form each, which is ChecksumRFC9568 here.
 type Checksum uint8
 
 const (
 	// ChecksumRFC9568 covers the VRRP message alone (RFC 9568 §5.2.8).
 	ChecksumRFC9568 Checksum = 1 << iota
-	// ChecksumRFC5798 covers an IPv4 pseudo-header too, as RFC 5798 §5.2.8 is
-	// commonly read.
+	// ChecksumRFC5798 covers an IPv4 pseudo-header too, as most implementations
+	// read RFC 5798 §5.2.8.
 	ChecksumRFC5798
 )
 
@@ -135,8 +134,8 @@ func fold(acc uint64) uint16 {
 	return uint16(acc)
 }
 
-// pseudo sums a pseudo-header: that of RFC 8200 §8.1, or for IPv4 the one that
-// implementations of RFC 5798 use.
+// pseudo returns the sum of a pseudo-header: for IPv6 that of RFC 8200 §8.1, for IPv4
+// the one that implementations of RFC 5798 use.
 func pseudo(src, dst netip.Addr, protocol uint8, length int) uint64 {
 	var acc uint64
 	if src.Is4() {

@@ -22,35 +22,34 @@ const (
 	nextFragment  = 44
 )
 
-// messageMax is the longest message there can be: IPv6 with 255 addresses, and an
+// messageMax is the length of the longest message: 255 IPv6 addresses and an
 // authentication trailer.
 const messageMax = headerLen + 255*16 + TrailerLen
 
-// Datagram is one IP datagram with VRRP in it, sent to the VRRP group or to a
-// host. Message is its payload, without link-layer padding, and aliases the
-// frame, as Trailer and Header do.
+// Datagram is one IP datagram of VRRP to the group or to a host. Message is the VRRP
+// message without link-layer padding. Message, Trailer and Header alias the frame.
 type Datagram struct {
 	Source      netip.Addr
 	Destination netip.Addr
 	TTL         uint8 // or Hop Limit
 	Message     []byte
-	// Trailer is the authentication trailer, once decoding has taken it off the
-	// Message.
+	// Trailer is the authentication trailer, after decoding has separated it from
+	// the Message.
 	Trailer []byte
-	// Header is the Authentication Header that the message was in; it covers
-	// the Identification of the IPv4 header too.
+	// Header is the Authentication Header in front of the message. Its digest also
+	// covers the Identification of the IPv4 header.
 	Header         []byte
 	Identification uint16
 }
 
-// Unicast reports whether it was sent to a host and not to the VRRP group.
+// Unicast reports whether the datagram was sent to a host and not to the group.
 func (d *Datagram) Unicast() bool { return !d.Destination.IsMulticast() }
 
-// ParseFrame finds the VRRP datagram in an Ethernet frame. It returns
-// ErrNotVRRP for everything that isn't one, and ErrTagged, ErrFragment or
-// ErrIPMalformed for one to the group that can't be read. What goes to a host
-// and can't be read may not be for this one: that is ErrNotVRRP too, as is what
-// can't be read in an Authentication Header, whose users are many.
+// ParseFrame returns the VRRP datagram in an Ethernet frame. The error is ErrNotVRRP
+// for a frame without one, and ErrTagged, ErrFragment or ErrIPMalformed for a datagram
+// to the group that can't be read. A unicast datagram that can't be read may not be
+// meant for this host, and one with an Authentication Header may not be VRRP, so for
+// both the error is ErrNotVRRP too.
 func ParseFrame(frame []byte) (Datagram, error) {
 	if len(frame) < ethernetLen {
 		return Datagram{}, ErrNotVRRP
@@ -62,7 +61,7 @@ func ParseFrame(frame []byte) (Datagram, error) {
 		if etherType != etherTypeVLAN && etherType != etherTypeQinQ || len(b) < 4 {
 			break
 		}
-		// VLAN 0 is none: such a tag has a priority only (IEEE 802.1Q).
+		// A tag with VLAN 0 has only a priority (IEEE 802.1Q).
 		tagged = tagged || b[0]&0xf != 0 || b[1] != 0
 		etherType = binary.BigEndian.Uint16(b[2:])
 		b = b[4:]
@@ -141,9 +140,9 @@ func parseIPv6(b []byte) (Datagram, error) {
 	return d, nil
 }
 
-// AppendAdvertisementFrame appends a whole Ethernet frame to the VRRP group:
-// DSCP CS6, TTL or Hop Limit 255 (RFC 9568 §5.1). It doesn't allocate when b
-// has room.
+// AppendAdvertisementFrame appends the Ethernet frame of an advertisement to the VRRP
+// group, with DSCP CS6 and TTL or Hop Limit 255 (RFC 9568 §5.1). It doesn't allocate if
+// b has room.
 func AppendAdvertisementFrame(b []byte, mac MAC, src netip.Addr, a *Advertisement, form Checksum) ([]byte, error) {
 	family := FamilyOf(src)
 	start := len(b)
@@ -159,8 +158,8 @@ func AppendAdvertisementFrame(b []byte, mac MAC, src netip.Addr, a *Advertisemen
 	return pad(b, start), nil
 }
 
-// AppendAdvertisementDatagram appends an IP datagram, from its header on: DSCP
-// CS6, and a TTL or Hop Limit. It doesn't allocate when b has room.
+// AppendAdvertisementDatagram appends the IP datagram of an advertisement, with DSCP
+// CS6 and the given TTL or Hop Limit. It doesn't allocate if b has room.
 func AppendAdvertisementDatagram(b []byte, src, dst netip.Addr, ttl uint8, a *Advertisement, form Checksum) ([]byte, error) {
 	family := FamilyOf(src)
 	start := len(b)
@@ -186,7 +185,7 @@ func AppendAdvertisementDatagram(b []byte, src, dst netip.Addr, ttl uint8, a *Ad
 	return b, nil
 }
 
-// DatagramLen is the length in octets of the IP datagram with an advertisement of n
+// DatagramLen returns the length in octets of the IP datagram of an advertisement with n
 // addresses, without an authentication trailer or an Authentication Header.
 func DatagramLen(f Family, version uint8, n int) int {
 	length := headerLen + n*f.size()
@@ -205,14 +204,14 @@ func appendEthernet(b []byte, dst, src MAC, etherType uint16) []byte {
 	return binary.BigEndian.AppendUint16(b, etherType)
 }
 
-// appendIPv6 appends a header whose payload length is still 0.
+// appendIPv6 appends an IPv6 header with a payload length of 0.
 func appendIPv6(b []byte, class, next, hops uint8, src, dst netip.Addr) []byte {
 	b = append(b, 0x60|class>>4, class<<4, 0, 0, 0, 0, next, hops)
 	b = appendAddr(b, src)
 	return appendAddr(b, dst)
 }
 
-// pad fills the frame that begins at start up to the least that Ethernet has.
+// pad pads the frame that begins at start to the least length of an Ethernet frame.
 func pad(b []byte, start int) []byte {
 	for len(b)-start < minFrame {
 		b = append(b, 0)

@@ -15,8 +15,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 )
 
-// P-11: what the IP header makes of a frame, before the message is
-// looked at.
+// P-11: the checks of the headers, before the message is read.
 func TestFrames(t *testing.T) {
 	t.Attr("proves", "R-01 R-02 P-11")
 	put := func(at int, v ...byte) func([]byte) []byte {
@@ -80,7 +79,7 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// R-02, P-11: every header length there is leads to the same message.
+// R-02, P-11: the message is found behind a header of any length.
 func TestIPOptions(t *testing.T) {
 	t.Attr("proves", "R-02 P-11")
 	for words := 5; words <= 15; words++ {
@@ -98,8 +97,8 @@ func TestIPOptions(t *testing.T) {
 	}
 }
 
-// an IPv4 header with a wrong checksum is malformed, whichever octet is wrong, and
-// it is nobody's if it doesn't go to the group.
+// an IPv4 header with a wrong checksum is malformed, whichever octet is wrong. If it
+// isn't to the group, it is ErrNotVRRP.
 func TestHeaderChecksum(t *testing.T) {
 	t.Attr("proves", "R-02")
 	for at := 14; at < 34; at++ {
@@ -120,8 +119,8 @@ func TestHeaderChecksum(t *testing.T) {
 	}
 }
 
-// no frame that was cut is accepted, nor a good one whose IP
-// length was lowered, and none panics.
+// a truncated frame, or one with a smaller length in the IP header, is
+// refused without a panic.
 func TestTruncated(t *testing.T) {
 	t.Attr("proves", "R-02 R-05 R-08 R-24")
 	for id, frame := range vectors(t) {
@@ -132,7 +131,7 @@ func TestTruncated(t *testing.T) {
 				end = bytes.Index(frame, d.Message) + len(d.Message)
 			}
 			for n := range end {
-				// A slice without room behind it: reading on panics.
+				// The slice has no spare capacity, so reading beyond it panics.
 				if _, _, _, err := decode(slices.Clip(frame[:n])); err == nil {
 					t.Errorf("cut to %d octets is accepted", n)
 				}
@@ -155,8 +154,8 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-// C-09: two addresses change places and the checksum is still right, so only
-// the order in which they are decoded tells.
+// C-09: the checksum doesn't change when two addresses change places, so the order has to
+// be checked in the decoded list.
 func TestOrderOfAddresses(t *testing.T) {
 	t.Attr("proves", "C-09")
 	frame := slices.Clone(vectors(t)["V06"])
@@ -184,7 +183,7 @@ func TestOrderOfAddresses(t *testing.T) {
 	}
 }
 
-// P-01, P-03, P-07: the length follows from the count, up to 255 of them.
+// P-01, P-03, P-07: the length follows from the count of addresses, up to 255.
 func TestLengths(t *testing.T) {
 	t.Attr("proves", "P-01 P-03 P-07")
 	for _, c := range []struct {
@@ -219,8 +218,8 @@ func TestLengths(t *testing.T) {
 	}
 }
 
-// The frames are appended: what was in the buffer stays, and padding counts
-// from the frame's own beginning.
+// Frames are appended: the content of the buffer stays, and the padding is counted from the
+// start of the frame.
 func TestAppending(t *testing.T) {
 	v4 := golden["V04"]
 	before := slices.Repeat([]byte("before"), 12) // more than the padding fills
@@ -250,7 +249,7 @@ func TestAppending(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// The room behind the buffer holds octets of an earlier frame.
+			// The spare capacity of the buffer has octets of an earlier frame.
 			dirty := slices.Concat(before, bytes.Repeat([]byte{0xee}, 2048))[:len(before)]
 			got, err := c.f(dirty)
 			if err != nil || !bytes.Equal(got, slices.Concat(before, alone)) {
@@ -260,7 +259,7 @@ func TestAppending(t *testing.T) {
 	}
 }
 
-// Somebody else's decoder agrees with the announcements of any MAC and address.
+// An independent decoder reads the announcements for any MAC and address.
 func TestAnnouncementsAreSound(t *testing.T) {
 	t.Attr("proves", "D-10 D-11")
 	mac := MAC{2, 0, 0, 0xab, 0xcd, 0xef}
@@ -307,8 +306,8 @@ func TestAnnouncementsAreSound(t *testing.T) {
 	})
 }
 
-// The message's own encoder refuses what can't be sent, names what it is, and
-// leaves the buffer and the room behind it alone.
+// The encoder refuses a message that can't be sent with an error that names the reason, and
+// leaves the buffer and its spare capacity unchanged.
 func TestAppendToErrors(t *testing.T) {
 	v4, v6 := netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("fe80::2")
 	for _, c := range []struct {
@@ -368,7 +367,7 @@ func TestAppendToErrors(t *testing.T) {
 	}
 }
 
-// Every reason has a text of its own, and errors.Is tells them apart.
+// Every reason has its own text, and errors.Is distinguishes them.
 func TestReasonTexts(t *testing.T) {
 	seen := make(map[string]Reason)
 	for n := range ReasonCount {

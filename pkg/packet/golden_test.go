@@ -19,9 +19,8 @@ func same(t testing.TB, want, got Advertisement) {
 	}
 }
 
-// stateful are the frames of the checklist's section 8 that only a router with
-// its configuration can refuse, and the one that must not be read literally.
-// All of them decode.
+// stateful are the frames of the checklist's section 8 that only a router with its
+// configuration can refuse, and one whose name can't be taken literally. All of them decode.
 var stateful = map[string]struct {
 	source string
 	ad     Advertisement
@@ -73,8 +72,8 @@ func TestVectors(t *testing.T) {
 			}
 			same(t, want, got)
 
-			// What was decoded encodes to the message again. V08 doesn't: its
-			// reserved bits are 0 when sent (P-06).
+			// The decoded advertisement encodes to the same message, except V08: its
+			// reserved bits are sent as 0 (P-06).
 			m, err := got.AppendTo(nil, d.Source, d.Destination, form)
 			if err != nil {
 				t.Fatal(err)

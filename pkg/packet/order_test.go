@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// raw is a datagram whose faults can be set one by one. Its checksum is
-// computed by the routine of the tests and not by the one under test.
+// raw is a datagram with faults that can be set one by one. Its checksum is computed by
+// the tests' own function, not by the one under test.
 type raw struct {
 	d      Datagram
 	badSum bool
@@ -38,9 +38,8 @@ func (r raw) datagram() Datagram {
 	return d
 }
 
-// where two faults coincide, the check that comes first
-// names the reason. The rows are in the order of the checks, and every pair of
-// them is tried.
+// if there are two faults, the reason is that of the first check. The
+// rows are in the order of the checks, and every pair is tested.
 func TestOrderOfChecks(t *testing.T) {
 	t.Attr("proves", "R-03 R-04 R-05 R-06 R-07 R-08 R-09 R-10 R-11 R-12 R-21")
 	type fault struct {
@@ -75,7 +74,7 @@ func TestOrderOfChecks(t *testing.T) {
 			t.Run(id+" "+name, func(t *testing.T) {
 				r := raw{d: d}
 				r.d.Message = slices.Clone(d.Message)
-				// The earlier check's fault comes last: it may cut the message.
+				// The fault of the earlier check is set last, because it may cut the message.
 				for _, f := range slices.Backward(apply) {
 					f(&r)
 				}
@@ -88,7 +87,7 @@ func TestOrderOfChecks(t *testing.T) {
 		try("no fault", nil)
 		for n, first := range faults {
 			if first.want == ErrFirstAddr && d.Source.Is4() {
-				continue // R-10 is about IPv6
+				continue // R-10 applies to IPv6
 			}
 			try(first.name, first.want, first.apply)
 			for _, second := range faults[n+1:] {
@@ -100,7 +99,7 @@ func TestOrderOfChecks(t *testing.T) {
 	}
 }
 
-// Decode assigns once: a refused datagram leaves the last good one alone.
+// Decode doesn't change the advertisement if it refuses the datagram.
 func TestRefusedLeavesTheLast(t *testing.T) {
 	frames := vectors(t)
 	good, _, _, err := decode(frames["V02"])
@@ -123,8 +122,8 @@ func TestRefusedLeavesTheLast(t *testing.T) {
 	}
 }
 
-// A value that is used again keeps nothing of the longer, authenticated
-// advertisement that it held before.
+// An Advertisement that is decoded into again keeps nothing of the longer, authenticated one
+// before.
 func TestReused(t *testing.T) {
 	frames := vectors(t)
 	var a Advertisement
@@ -140,7 +139,7 @@ func TestReused(t *testing.T) {
 	}
 }
 
-// P-06: the interval is twelve bits wide, and its extremes arrive.
+// P-06: the interval has twelve bits, and its extremes are decoded.
 func TestIntervalExtremes(t *testing.T) {
 	t.Attr("proves", "E-06 P-06")
 	source := netip.MustParseAddr("192.0.2.2")
@@ -177,7 +176,7 @@ func TestIntervalExtremes(t *testing.T) {
 	}
 }
 
-// where the ranges of the addresses begin and end.
+// the limits of the ranges of addresses.
 func TestRanges(t *testing.T) {
 	t.Attr("proves", "R-10 R-12")
 	for _, c := range []struct {

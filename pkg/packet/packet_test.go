@@ -62,8 +62,8 @@ func decode(frame []byte) (Advertisement, Datagram, Checksum, error) {
 	return a, d, form, err
 }
 
-// golden is what the good frames of the checklist's section 8 say. MAC and
-// source are those of the frames.
+// golden has the fields of the good frames of the checklist's section 8, with their MAC and
+// source.
 var golden = map[string]struct {
 	source string
 	form   Checksum
@@ -83,7 +83,7 @@ var golden = map[string]struct {
 	"V22": {"192.0.2.2", ChecksumRFC9568, Advertisement{Version: 2, VRID: 52, Priority: 200, Interval: 3 * time.Second, Addresses: addrs("192.0.2.129")}},
 }
 
-// The good frames decode to what they say, and encode to the same octets.
+// The good frames decode to their fields, and the fields encode to the same octets.
 func TestGolden(t *testing.T) {
 	t.Attr("proves", "C-01 C-02 C-03 C-04 P-02 P-05 P-09 P-12")
 	frames := vectors(t)
@@ -111,8 +111,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// What the frames of the checklist's section 8 are refused for before any
-// Virtual Router is asked.
+// The reasons of the bad frames of the checklist's section 8 that need no Virtual Router.
 func TestVerdicts(t *testing.T) {
 	want := map[string]error{
 		"V12": ErrTTL, "V13": ErrTTL, "V14": ErrVersion, "V15": ErrType, "V16": ErrPacketLength,
@@ -176,7 +175,7 @@ func TestChecksumForms(t *testing.T) {
 	}
 }
 
-// rfc1071 is written after RFC 1071 alone, to check the other one.
+// rfc1071 is an independent implementation of RFC 1071.
 func rfc1071(b []byte) uint16 {
 	var sum uint32
 	for i, o := range b {
@@ -192,7 +191,7 @@ func rfc1071(b []byte) uint16 {
 	return uint16(sum)
 }
 
-// Somebody else's decoder agrees with the frames, and so does another checksum.
+// An independent decoder and an independent checksum agree with the frames.
 func TestFramesAreSound(t *testing.T) {
 	t.Attr("proves", "K-20 P-02 P-05 P-09 P-12")
 	for _, c := range []struct {
@@ -274,7 +273,7 @@ func TestNAChecksum(t *testing.T) {
 	}
 }
 
-// change returns V04 (or another frame) changed, with its checksums mended.
+// change returns a changed copy of V04 or another frame, with corrected checksums.
 func change(t *testing.T, id string, f func(frame []byte) []byte) []byte {
 	t.Helper()
 	frame := f(slices.Clone(vectors(t)[id]))
@@ -370,8 +369,7 @@ func TestIPv6Source(t *testing.T) {
 	}
 }
 
-// No frame that was cut is accepted, and no bit of the message can flip
-// unnoticed.
+// A truncated frame is refused, and so is a message with a flipped bit.
 func TestDamage(t *testing.T) {
 	for _, id := range []string{"V01", "V04", "V05", "V06"} {
 		frame := vectors(t)[id]
@@ -432,7 +430,7 @@ func TestEncodeErrors(t *testing.T) {
 	}
 }
 
-// Addresses of two families can't stand in one packet.
+// Addresses of two families in one packet are an error.
 func TestMixedFamilies(t *testing.T) {
 	v4, v6, mapped := netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("fe80::2"), netip.MustParseAddr("::ffff:192.0.2.2")
 	a := golden["V04"].ad
@@ -449,7 +447,7 @@ func TestMixedFamilies(t *testing.T) {
 	}
 }
 
-// Nothing on the way of a packet allocates.
+// Parsing, decoding and encoding don't allocate.
 func TestAllocations(t *testing.T) {
 	frames := vectors(t)
 	b := make([]byte, 0, 2048)
@@ -539,7 +537,7 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		if a.VRID == 0 {
-			return // decodes, but belongs to no router and can't be sent
+			return // decodes, but can't be sent
 		}
 		again, err := a.AppendTo(nil, d.Source, d.Destination, form)
 		if err != nil {
@@ -547,9 +545,9 @@ func FuzzDecode(f *testing.F) {
 		}
 		want := slices.Clone(message)
 		if a.Version == 3 && want[4]>>4 != 0 {
-			return // reserved bits aren't kept
+			return // reserved bits aren't encoded again
 		}
-		// A checksum of 0 can also be written as ffff.
+		// A checksum of 0 can also be encoded as ffff.
 		if c := binary.BigEndian.Uint16(want[6:]); c != 0 && c != 0xffff && !bytes.Equal(again, want) {
 			t.Errorf("%x became %x", want, again)
 		}
@@ -583,7 +581,7 @@ func BenchmarkEncode(b *testing.B) {
 	}
 }
 
-// sumHeader makes the checksum of an untagged frame's IPv4 header right.
+// sumHeader corrects the checksum of the IPv4 header in an untagged frame.
 func sumHeader(frame []byte) {
 	header := int(frame[14]&0xf) * 4
 	if binary.BigEndian.Uint16(frame[12:]) != etherTypeIPv4 || header < ipv4Len || len(frame) < 14+header {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// A probe names no address of the asker's, and only the neighbour's answer to
-// the asker's MAC is one.
+// A probe has no sender address, and only the neighbour's reply to the MAC of the probe
+// counts as an answer.
 func TestARPProbe(t *testing.T) {
 	mac, neighbor := VirtualMAC(IPv4, 51), netip.MustParseAddr("192.0.2.9")
 	frame, err := AppendARPProbe(nil, mac, neighbor)

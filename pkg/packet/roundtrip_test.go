@@ -12,9 +12,8 @@ import (
 	"time"
 )
 
-// FuzzRoundTrip makes advertisements of arbitrary fields: what can be encoded
-// decodes to the same again, and what the decoder accepts of a frame encodes to
-// the same octets.
+// FuzzRoundTrip makes advertisements with arbitrary fields. One that can be encoded decodes
+// to the same fields, and encodes to the same octets again.
 func FuzzRoundTrip(f *testing.F) {
 	for _, frame := range vectors(f) {
 		a, d, form, err := decode(frame)
@@ -30,7 +29,7 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Fuzz(func(t *testing.T, version, vrid, priority, authType uint8, interval int64, list, auth, from []byte, form uint8) {
 		source, ok := netip.AddrFromSlice(from)
 		if !ok || source.Is4In6() || !saneSource(&Datagram{Source: source, Destination: FamilyOf(source).Group()}) {
-			return // nothing a router sends from
+			return // not a source of a router
 		}
 		a := Advertisement{Version: version, VRID: vrid, Priority: priority, Interval: time.Duration(interval) * centisecond}
 		if version == 2 {
@@ -40,7 +39,7 @@ func FuzzRoundTrip(f *testing.F) {
 		for one := range slices.Chunk(list, FamilyOf(source).size()) {
 			addr, ok := netip.AddrFromSlice(one)
 			if !ok {
-				return // the last one is cut
+				return // the last address is truncated
 			}
 			a.Addresses = append(a.Addresses, addr)
 		}
@@ -61,7 +60,7 @@ func FuzzRoundTrip(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// A pseudo-header whose sum is ffff adds nothing: both forms are right.
+		// With a pseudo-header whose sum is ffff both forms are right.
 		neutral := fold(pseudo(d.Source, d.Destination, ProtocolVRRP, len(d.Message))) == 0xffff
 		if gotForm != Checksum(form) && !neutral {
 			t.Errorf("checksum %v, want %v", gotForm, Checksum(form))
@@ -74,8 +73,8 @@ func FuzzRoundTrip(f *testing.F) {
 	})
 }
 
-// FuzzFrame reads whole frames: what is accepted lies in the frame, keeps the
-// rules of the wire, and encodes to the same message again.
+// FuzzFrame decodes arbitrary frames. What it accepts lies within the frame, has valid
+// fields, and encodes to the same message.
 func FuzzFrame(f *testing.F) {
 	for _, frame := range vectors(f) {
 		f.Add(frame)
@@ -88,7 +87,7 @@ func FuzzFrame(f *testing.F) {
 		var a Advertisement
 		form, err := a.Decode(d)
 		if errors.Is(err, ErrChecksum) {
-			// Chance seldom finds a checksum, so it gets the right one.
+			// The fuzzer rarely finds the right checksum, so it is set here.
 			d = raw{d: d}.datagram()
 			form, err = a.Decode(d)
 		}
@@ -100,7 +99,7 @@ func FuzzFrame(f *testing.F) {
 			t.Errorf("accepted: %+v", d)
 		}
 		if a.VRID == 0 {
-			return // belongs to no router, which only the router knows
+			return // only the router can refuse this VRID
 		}
 		again, err := a.AppendTo(nil, d.Source, d.Destination, form)
 		if err != nil {
@@ -108,13 +107,13 @@ func FuzzFrame(f *testing.F) {
 		}
 		want := slices.Clone(d.Message)
 		if a.Version == 3 {
-			// The reserved bits are sent as 0 (P-06), and the sum follows them.
+			// The reserved bits are sent as 0 (P-06), which changes the checksum.
 			reserved := uint32(want[4]&0xf0) << 8
 			want[4] &= 0xf
 			c := uint32(binary.BigEndian.Uint16(want[6:])) + reserved
 			binary.BigEndian.PutUint16(want[6:], uint16(c>>16+c&0xffff))
 		}
-		// Ones' complement has two zeros, and only one of them is sent.
+		// Ones' complement has two zeros, and only one of them is encoded.
 		if binary.BigEndian.Uint16(want[6:]) == 0xffff {
 			want[6], want[7] = 0, 0
 		}

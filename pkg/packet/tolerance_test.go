@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// K-08, V26, A-09: tolerated octets behind the message are cut off, and the
-// checksum is that of the message alone; a message that is too short stays so.
+// K-08, V26, A-09: tolerated octets behind the message are cut off, and the checksum covers
+// only the message. A message that is too short is still refused.
 func TestTolerateTrailingOctets(t *testing.T) {
 	t.Attr("proves", "K-08 A-09")
 	tolerate := Tolerance{TrailingOctets: true}
@@ -50,8 +50,7 @@ func TestTolerateTrailingOctets(t *testing.T) {
 	}
 }
 
-// K-07, V19: a first IPv6 address that isn't link-local is tolerated where it
-// is asked for.
+// K-07, V19: AnyFirstAddress accepts a first IPv6 address that isn't link-local.
 func TestTolerateFirstAddress(t *testing.T) {
 	t.Attr("proves", "K-07")
 	src, dst := netip.MustParseAddr("fe80::2"), netip.MustParseAddr("ff02::12")

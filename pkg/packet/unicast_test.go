@@ -27,7 +27,7 @@ func unicastFrame(t *testing.T, from, to string, ttl uint8, form Checksum) []byt
 	return frame
 }
 
-// Any host may be written to, and the checksum covers its address.
+// An advertisement can be sent to any host, and the checksum covers its address.
 func TestUnicast(t *testing.T) {
 	t.Attr("proves", "O-09")
 	for _, c := range []struct {
@@ -54,7 +54,7 @@ func TestUnicast(t *testing.T) {
 	}
 }
 
-// What can't be read may be anybody's, and so may what goes to no host.
+// A unicast datagram that can't be read, and one to an address of no host, is ErrNotVRRP.
 func TestUnicastNotOurs(t *testing.T) {
 	t.Attr("proves", "R-01 O-09 X-06")
 	four, six := unicastFrame(t, "192.0.2.2", "192.0.2.3", 255, ChecksumRFC9568), unicastFrame(t, "fe80::2", "fe80::3", 255, ChecksumRFC9568)

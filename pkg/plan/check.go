@@ -29,7 +29,7 @@ func (e *Error) Error() string {
 }
 
 // Add notes a problem of a router.
-func (e *Error) Add(p *Router, key string, item int, format string, args ...any) {
+func (e *Error) Add(p *ConfiguredRouter, key string, item int, format string, args ...any) {
 	if e.Problems == nil {
 		e.Problems = make(map[int][]config.Problem)
 	}
@@ -45,11 +45,11 @@ func (e *Error) OrNil() error {
 }
 
 // Make completes configured routers and checks them without the host.
-func Make(routers []config.Router) ([]*Router, error) {
-	plan := make([]*Router, 0, len(routers)) // which is kept
+func Complete(routers []config.Router) ([]*ConfiguredRouter, error) {
+	plan := make([]*ConfiguredRouter, 0, len(routers)) // which is kept
 	var wrong Error
 	for i, r := range routers {
-		p := &Router{Router: r, Index: i}
+		p := &ConfiguredRouter{Router: r, Index: i}
 		for _, problem := range r.Problems() {
 			wrong.Add(p, problem.Key, problem.Item, "%s", problem.Text)
 		}
@@ -63,13 +63,13 @@ func Make(routers []config.Router) ([]*Router, error) {
 
 // CheckInterfaces checks the plan against the interfaces there are. With wait,
 // those that aren't there or have no address yet are waited for.
-func CheckInterfaces(routers []*Router, snapshot []link.Interface, wait bool) error {
+func CheckInterfaces(routers []*ConfiguredRouter, snapshot []link.Interface, wait bool) error {
 	var wrong Error
 	type wire struct {
 		name string
 		vrid int
 	}
-	same := make(map[wire][]*Router)
+	same := make(map[wire][]*ConfiguredRouter)
 	for _, p := range routers {
 		at := wire{p.Interface, p.VRID}
 		same[at] = append(same[at], p)
@@ -128,10 +128,10 @@ func share(a, b *config.Router) bool {
 // CheckAddresses makes sure that an address belongs to one router, and unless its routers
 // may wait that nothing on the host keeps one from taking part. What ours says is there because it
 // was put there.
-func CheckAddresses(routers []*Router, snapshot []link.Interface, wait bool, ours func(ifindex int, a netip.Addr) bool) error {
+func CheckAddresses(routers []*ConfiguredRouter, snapshot []link.Interface, wait bool, ours func(ifindex int, a netip.Addr) bool) error {
 	var wrong Error
 	if !wait {
-		host := Seen{Interfaces: snapshot, Ours: ours, Fenced: true} // it is looked at again when that is known
+		host := HostFacts{Interfaces: snapshot, Ours: ours, Fenced: true} // it is looked at again when that is known
 		for _, p := range routers {
 			for _, o := range Obstacles(p.Router, host) {
 				wrong.Add(p, o.Key, o.Item, "%s", o)
@@ -156,7 +156,7 @@ func CheckAddresses(routers []*Router, snapshot []link.Interface, wait bool, our
 
 // virtual returns the addresses that must not be taken for an interface's own: all
 // virtual ones, except those that this host owns.
-func virtual(routers []*Router) (all []netip.Addr) {
+func virtual(routers []*ConfiguredRouter) (all []netip.Addr) {
 	for _, r := range routers {
 		for _, e := range r.Extra {
 			all = append(all, e.Address.Addr())
@@ -187,7 +187,7 @@ func Changes(before, after []config.Router) (all []Change) {
 		}
 		if details := config.Difference(before[i], *b); len(details) > 0 {
 			c := Change{Router: b.Name, What: "changed", Details: details}
-			if Restarts(&before[i], b) != "" {
+			if RestartReason(&before[i], b) != "" {
 				c.What = "restarted"
 			}
 			all = append(all, c)

@@ -17,35 +17,39 @@ import (
 // What a configuration and a host have against each other.
 func TestCheck(t *testing.T) {
 	web := newRouter("web", "eth0", 51, "192.0.2.10/24")
-	with := func(change func(*Router)) *Router {
+	with := func(change func(*ConfiguredRouter)) *ConfiguredRouter {
 		one := *web
 		change(&one)
 		return &one
 	}
 	for name, c := range map[string]struct {
-		routers []*Router
+		routers []*ConfiguredRouter
 		change  func(*scene)
 		wait    string // part of what is wrong also if it may wait
 		now     string
 	}{
-		"fine":                    {[]*Router{web}, func(*scene) {}, "", ""},
-		"the loopback":            {[]*Router{newRouter("web", "lo", 51, "192.0.2.10/24")}, func(*scene) {}, "is the loopback", "is the loopback"},
-		"no interface":            {[]*Router{newRouter("web", "eth7", 51, "192.0.2.10/24")}, func(*scene) {}, "", "this host has eth0, eth1"},
-		"no address":              {[]*Router{web}, func(s *scene) { s.interfaces("eth0").Addresses = nil }, "", "ip addr add 192.0.2.2/24 dev eth0"},
-		"no link-local address":   {[]*Router{newRouter("web", "eth0", 51, "2001:db8::10/64")}, func(s *scene) { s.interfaces("eth0").Addresses = nil }, "", "ip addr add fe80::2/64 dev eth0"},
-		"a virtual address alone": {[]*Router{newRouter("web", "eth0", 51, "192.0.2.1/24")}, func(*scene) {}, "is the only address of interface eth0", "is the only address of interface eth0"},
-		"no source": {[]*Router{with(func(r *Router) {
+		"fine":                    {[]*ConfiguredRouter{web}, func(*scene) {}, "", ""},
+		"the loopback":            {[]*ConfiguredRouter{newRouter("web", "lo", 51, "192.0.2.10/24")}, func(*scene) {}, "is the loopback", "is the loopback"},
+		"no interface":            {[]*ConfiguredRouter{newRouter("web", "eth7", 51, "192.0.2.10/24")}, func(*scene) {}, "", "this host has eth0, eth1"},
+		"no address":              {[]*ConfiguredRouter{web}, func(s *scene) { s.interfaces("eth0").Addresses = nil }, "", "ip addr add 192.0.2.2/24 dev eth0"},
+		"no link-local address":   {[]*ConfiguredRouter{newRouter("web", "eth0", 51, "2001:db8::10/64")}, func(s *scene) { s.interfaces("eth0").Addresses = nil }, "", "ip addr add fe80::2/64 dev eth0"},
+		"a virtual address alone": {[]*ConfiguredRouter{newRouter("web", "eth0", 51, "192.0.2.1/24")}, func(*scene) {}, "is the only address of interface eth0", "is the only address of interface eth0"},
+		"no source": {[]*ConfiguredRouter{with(func(r *ConfiguredRouter) {
 			r.Unicast = config.Unicast{Peers: []config.Peer{config.NewPeer(netip.MustParseAddr("192.0.2.7"))}, Sources: []netip.Addr{netip.MustParseAddr("192.0.2.5")}}
 		})}, func(*scene) {}, "", "the source 192.0.2.5 is not on interface eth0"},
-		"no global address": {[]*Router{with(func(r *Router) {
+		"no global address": {[]*ConfiguredRouter{with(func(r *ConfiguredRouter) {
 			r.Addresses = []netip.Prefix{netip.MustParsePrefix("2001:db8:1::10/64")}
 			r.Unicast.Peers = []config.Peer{config.NewPeer(netip.MustParseAddr("2001:db8::7"))}
 		})}, func(s *scene) { s.interfaces("eth0").Addresses = nil }, "", "ip addr add 2001:db8::2/64 dev eth0"},
-		"a VRID twice":               {[]*Router{web, with(func(r *Router) { r.Index, r.Addresses = 1, []netip.Prefix{netip.MustParsePrefix("192.0.2.11/24")} })}, func(*scene) {}, "VRID 51 exists twice on eth0", "VRID 51 exists twice on eth0"},
-		"a VRID of each family":      {[]*Router{web, with(func(r *Router) { r.Index, r.Addresses = 1, []netip.Prefix{netip.MustParsePrefix("fe80::11/64")} })}, func(*scene) {}, "", ""},
-		"an address twice":           {[]*Router{web, newRouter("lan", "eth1", 52, "192.0.2.10/24")}, func(*scene) {}, "an address belongs to one router", "an address belongs to one router"},
-		"a link-local address twice": {[]*Router{newRouter("web", "eth0", 51, "fe80::10/64"), newRouter("lan", "eth1", 52, "fe80::10/64")}, func(*scene) {}, "", ""},
-		"an address on the host":     {[]*Router{web}, func(s *scene) { s.has("eth1", "192.0.2.10/24") }, "", "ip addr del 192.0.2.10/24 dev eth1"},
+		"a VRID twice": {[]*ConfiguredRouter{web, with(func(r *ConfiguredRouter) {
+			r.Index, r.Addresses = 1, []netip.Prefix{netip.MustParsePrefix("192.0.2.11/24")}
+		})}, func(*scene) {}, "VRID 51 exists twice on eth0", "VRID 51 exists twice on eth0"},
+		"a VRID of each family": {[]*ConfiguredRouter{web, with(func(r *ConfiguredRouter) {
+			r.Index, r.Addresses = 1, []netip.Prefix{netip.MustParsePrefix("fe80::11/64")}
+		})}, func(*scene) {}, "", ""},
+		"an address twice":           {[]*ConfiguredRouter{web, newRouter("lan", "eth1", 52, "192.0.2.10/24")}, func(*scene) {}, "an address belongs to one router", "an address belongs to one router"},
+		"a link-local address twice": {[]*ConfiguredRouter{newRouter("web", "eth0", 51, "fe80::10/64"), newRouter("lan", "eth1", 52, "fe80::10/64")}, func(*scene) {}, "", ""},
+		"an address on the host":     {[]*ConfiguredRouter{web}, func(s *scene) { s.has("eth1", "192.0.2.10/24") }, "", "ip addr del 192.0.2.10/24 dev eth1"},
 	} {
 		s := newScene()
 		c.change(s)
@@ -69,12 +73,12 @@ func TestCheck(t *testing.T) {
 func TestMake(t *testing.T) {
 	r := newRouter("web", "eth0", 51, "2001:db8::10/64").Router
 	r.Interval, r.DownAfter, r.Announcements = 1e9, 3, 1
-	routers, err := Make([]config.Router{r})
+	routers, err := Complete([]config.Router{r})
 	if err != nil || len(routers) != 1 || routers[0].LinkLocal != netip.MustParsePrefix("fe80::12:33/64") || !slices.Contains(routers[0].Addresses, routers[0].LinkLocal) {
 		t.Errorf("%+v, %v", routers, err)
 	}
 	r.VRID = 0
-	if _, err = Make([]config.Router{r}); err == nil || !strings.Contains(err.Error(), "VRID 0") {
+	if _, err = Complete([]config.Router{r}); err == nil || !strings.Contains(err.Error(), "VRID 0") {
 		t.Error(err)
 	}
 }
@@ -104,9 +108,9 @@ func TestChanges(t *testing.T) {
 }
 
 func TestOrdered(t *testing.T) {
-	p := New([]*Router{newRouter("c", "eth1", 51, "192.0.3.10/24"), newRouter("b", "eth0", 52, "192.0.2.11/24"), newRouter("a", "eth0", 51, "fe80::10/64", "192.0.2.10/24")}, nil)
+	p := New([]*ConfiguredRouter{newRouter("c", "eth1", 51, "192.0.3.10/24"), newRouter("b", "eth0", 52, "192.0.2.11/24"), newRouter("a", "eth0", 51, "fe80::10/64", "192.0.2.10/24")}, nil)
 	var names []string
-	for _, v := range p.Ordered() {
+	for _, v := range p.Sorted() {
 		names = append(names, v.Router.Name+" "+v.Family.String())
 	}
 	if want := []string{"a ipv4", "a ipv6", "b ipv4", "c ipv4"}; !slices.Equal(names, want) {
@@ -125,22 +129,22 @@ func TestStaleDevice(t *testing.T) {
 	device := *s.desired().Wants[0].Device
 	s.device(device)
 	s.interfaces(device.Name).MTU = 1500
-	if w := s.desired().Wants[0]; w.Take == nil || w.Device == nil {
+	if w := s.desired().Wants[0]; w.Binding == nil || w.Device == nil {
 		t.Errorf("%+v", w)
 	}
 	s.interfaces(device.Name).MTU = 1000
-	if w := s.desired().Wants[0]; w.Take != nil || w.Device != nil || !link.Stale(*s.interfaces(device.Name), s.now.Interfaces) {
+	if w := s.desired().Wants[0]; w.Binding != nil || w.Device != nil || !link.Stale(*s.interfaces(device.Name), s.now.Interfaces) {
 		t.Errorf("%+v", w)
 	}
 }
 
 func TestHears(t *testing.T) {
 	s := newScene()
-	if h := s.desired().Wants[0].Hears(); h != (Hearing{Ifindex: 2}) {
+	if h := s.desired().Wants[0].Subscription(); h != (Subscription{Ifindex: 2}) {
 		t.Errorf("%+v", h)
 	}
 	s.unicast("192.0.2.7", "")
-	if h := s.desired().Wants[0].Hears(); h != (Hearing{Ifindex: 2, Unicast: true}) {
+	if h := s.desired().Wants[0].Subscription(); h != (Subscription{Ifindex: 2, Unicast: true}) {
 		t.Errorf("%+v", h)
 	}
 }

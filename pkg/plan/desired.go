@@ -25,17 +25,17 @@ type Conditions interface {
 
 // Failures are the steps that failed and weren't possible since.
 type Failures struct {
-	Ports   map[string]error // those that couldn't be opened
-	Members map[ID]error
+	Ports          map[string]error // those that couldn't be opened
+	VirtualRouters map[ID]error
 	// Devices are the Virtual Routers whose macvlans couldn't be made.
-	Devices map[ID]error
+	Macvlans map[ID]error
 }
 
 // Desired says what the host must have.
-func Desired(p *Plan, c Conditions, now *Picture, failed *Failures) *Host {
+func Desired(p *Plan, c Conditions, now *Picture, failed *Failures) *Target {
 	d := &desire{
 		plan: p, conditions: c, now: now, failed: failed,
-		host:   &Host{Ports: make(map[string]Port), Settings: make(map[string]bool)},
+		host:   &Target{Ports: make(map[string]Port), MacvlanParents: make(map[string]bool)},
 		byName: make(map[string]*link.Interface, len(now.Interfaces)), byIndex: make(map[int]*link.Interface, len(now.Interfaces)),
 		bound: make(map[int]string), noted: make(map[link.JournalAddress]bool, len(now.Journal)),
 	}
@@ -58,7 +58,7 @@ func Desired(p *Plan, c Conditions, now *Picture, failed *Failures) *Host {
 			d.noted[link.JournalAddress{Ifindex: a.Ifindex, Prefix: a.Prefix}] = true
 		}
 	}
-	for _, v := range p.Virtuals {
+	for _, v := range p.VirtualRouters {
 		d.host.Wants = append(d.host.Wants, d.want(v))
 	}
 	d.hold()
@@ -73,7 +73,7 @@ type desire struct {
 	conditions Conditions
 	now        *Picture
 	failed     *Failures
-	host       *Host
+	host       *Target
 	byName     map[string]*link.Interface
 	byIndex    map[int]*link.Interface
 	bound      map[int]string               // ports, by the index of the interface that they are open on
@@ -105,90 +105,90 @@ func (d *desire) find(name string) (*link.Interface, string) {
 }
 
 // member returns what there is for a Virtual Router.
-func (d *desire) member(id ID) *Member {
-	if m := d.now.Members[id]; m != nil {
+func (d *desire) member(id ID) *Installed {
+	if m := d.now.Installed[id]; m != nil {
 		return m
 	}
-	return &Member{}
+	return &Installed{}
 }
 
 // want says what the host must have for one Virtual Router, looking at it alone.
-func (d *desire) want(v *Virtual) *Want {
+func (d *desire) want(v *VirtualRouter) *Want {
 	w := &Want{V: v, Priority: d.conditions.Priority(v.Router.Router)}
 	i, missing := d.find(v.Interface)
 	if i == nil {
-		w.Wait = Obstacle{Cause: vrrp.CauseWaiting, Text: missing}
-		if m := d.member(v.ID); m.Loop != nil && m.Loop.Take != nil {
-			w.Wait.Cause = vrrp.CauseInterfaceRemoved
+		w.Obstacle = Obstacle{Cause: vrrp.CauseWaiting, Text: missing}
+		if m := d.member(v.ID); m.Loop != nil && m.Loop.Binding != nil {
+			w.Obstacle.Cause = vrrp.CauseInterfaceRemoved
 		}
 		return w
 	}
 	open, ok := d.now.Ports[v.Interface]
 	if err := d.failed.Ports[v.Interface]; err != nil && !ok {
-		w.Wait = Obstacle{Cause: vrrp.CauseWaiting, Text: err.Error()}
+		w.Obstacle = Obstacle{Cause: vrrp.CauseWaiting, Text: err.Error()}
 		return w
 	}
 	if ok && open.Lost != "" {
-		w.Wait = Obstacle{Cause: vrrp.CauseFault, Detail: open.Lost}
+		w.Obstacle = Obstacle{Cause: vrrp.CauseFault, Detail: open.Lost}
 		return w
 	}
-	if !ok || open.Reopens(d.host.Ports[v.Interface]) {
-		w.Wait = Obstacle{Cause: vrrp.CauseWaiting, Text: "interface " + v.Interface + " isn't in use yet"}
+	if !ok || open.MustReopen(d.host.Ports[v.Interface]) {
+		w.Obstacle = Obstacle{Cause: vrrp.CauseWaiting, Text: "interface " + v.Interface + " isn't in use yet"}
 		return w
 	}
 	w.Ifindex = i.Index
-	w.Wait = d.equip(w, &open, i)
-	if w.Wait.Cause == vrrp.CauseNone {
-		w.Wait = d.obstacle(w, i)
+	w.Obstacle = d.equip(w, &open, i)
+	if w.Obstacle.Cause == vrrp.CauseNone {
+		w.Obstacle = d.obstacle(w, i)
 	}
 	return w
 }
 
 // Reopens reports whether a port that is open has to be closed to be the one that is
 // wanted.
-func (o Open) Reopens(p Port) bool {
+func (o OpenPort) MustReopen(p Port) bool {
 	return o.Lost != "" || p.Ifindex != o.Ifindex || p.Generation != o.Generation || p.Mode != o.Mode
 }
 
 // equip decides how a Virtual Router has its virtual MAC.
-func (d *desire) equip(w *Want, open *Open, i *link.Interface) Obstacle {
+func (d *desire) equip(w *Want, open *OpenPort, i *link.Interface) Obstacle {
 	refuse := func(format string, args ...any) Obstacle {
 		return Obstacle{Cause: vrrp.CauseWaiting, Text: fmt.Sprintf(format, args...)}
 	}
 	m := d.member(w.V.ID)
-	running := m.Loop != nil && m.Loop.Take != nil
+	running := m.Loop != nil && m.Loop.Binding != nil
 	r := w.V.Router
 	if !running {
-		found := Obstacles(r.on(i.Name), Seen{Interfaces: d.now.Interfaces, Ours: d.ours, Fenced: open.Unfenced == nil})
+		found := Obstacles(r.on(i.Name), HostFacts{Interfaces: d.now.Interfaces, Ours: d.ours, Fenced: open.Unfenced == nil})
 		if len(found) > 0 {
 			return refuse("%s", found[0])
 		}
 	}
-	way, why, err := VirtualMAC(MAC{
+	way, why, err := ChooseMACMode(MACRequest{
 		Want: r.VirtualMAC, Unicast: r.Unicast.On(), Owner: r.Owner(), Accept: r.Accept, VRID: r.VRID, TC: open.TC != "", Unfenced: open.Unfenced,
 	}, *i)
 	if err != nil {
 		return refuse("%s", err)
 	}
-	if err := d.failed.Devices[w.V.ID]; err != nil && r.VirtualMAC == config.VirtualMACAuto {
+	if err := d.failed.Macvlans[w.V.ID]; err != nil && r.VirtualMAC == config.VirtualMACAuto {
 		way, why = config.VirtualMACOff, err.Error()
 	}
-	w.Way, w.Why = way, why
+	w.MACMode, w.MACReason = way, why
 	if way == config.VirtualMACMacvlan {
 		device := link.NewDevice(i.Index, w.V.Family, w.V.VRID)
 		w.Device = &device
 		if w.V.Family == packet.IPv4 {
-			d.host.Settings[w.V.Interface] = true
+			d.host.MacvlanParents[w.V.Interface] = true
 		}
 	}
-	if err := d.failed.Members[w.V.ID]; err != nil && !running {
+	if err := d.failed.VirtualRouters[w.V.ID]; err != nil && !running {
 		return refuse("%s", err)
 	}
 	return Obstacle{}
 }
 
 // on returns the router with the name that its interface has now.
-func (r *Router) on(name string) config.Router {
+func (r *ConfiguredRouter) on(name string) config.Router {
 	one := r.Router
 	one.Interface, one.Extra = name, slices.Clone(r.Extra)
 	for n := range one.Extra {
@@ -218,7 +218,7 @@ func (d *desire) obstacle(w *Want, i *link.Interface) Obstacle {
 }
 
 // noSource says which address to advertise from is missing.
-func noSource(v *Virtual, i *link.Interface) string {
+func noSource(v *VirtualRouter, i *link.Interface) string {
 	switch given := v.Router.Unicast.Source(v.Family); {
 	case given.IsValid():
 		return fmt.Sprintf("%s doesn't have the source %s", i.Name, given)
@@ -232,9 +232,9 @@ func noSource(v *Virtual, i *link.Interface) string {
 
 // source is the address that a Virtual Router sends from. It is constant while it can be
 // (RFC 9568 §1.7).
-func (d *desire) source(v *Virtual, i *link.Interface) netip.Addr {
-	if m := d.member(v.ID); m.Loop != nil && m.Loop.Take != nil {
-		if from := m.Loop.Take.Source; usable(i, from) && v.suits(from) {
+func (d *desire) source(v *VirtualRouter, i *link.Interface) netip.Addr {
+	if m := d.member(v.ID); m.Loop != nil && m.Loop.Binding != nil {
+		if from := m.Loop.Binding.Source; usable(i, from) && v.suits(from) {
 			return from
 		}
 	}
@@ -246,13 +246,13 @@ func (d *desire) source(v *Virtual, i *link.Interface) netip.Addr {
 func (d *desire) hold() {
 	first := make(map[string]*Want)
 	for _, w := range d.host.Wants {
-		if g := w.V.Group; g != "" && first[g] == nil && w.Wait.Cause != vrrp.CauseNone {
+		if g := w.V.Group; g != "" && first[g] == nil && w.Obstacle.Cause != vrrp.CauseNone {
 			first[g] = w
 		}
 	}
 	for _, w := range d.host.Wants {
-		if by := first[w.V.Group]; w.V.Group != "" && by != nil && w.Wait.Cause == vrrp.CauseNone {
-			w.Wait = Obstacle{Cause: vrrp.CauseGroup, Detail: fmt.Sprintf("%s: %s: %s", w.V.Group, by.V.ID, by.Wait.why())}
+		if by := first[w.V.Group]; w.V.Group != "" && by != nil && w.Obstacle.Cause == vrrp.CauseNone {
+			w.Obstacle = Obstacle{Cause: vrrp.CauseGroup, Detail: fmt.Sprintf("%s: %s: %s", w.V.Group, by.V.ID, by.Obstacle.why())}
 		}
 	}
 }
@@ -260,7 +260,7 @@ func (d *desire) hold() {
 // finish completes what is wanted for a Virtual Router that can have it.
 func (d *desire) finish(w *Want) {
 	i := d.byIndex[w.Ifindex]
-	if i == nil || w.Way == "" {
+	if i == nil || w.MACMode == "" {
 		return
 	}
 	m := d.member(w.V.ID)
@@ -268,21 +268,21 @@ func (d *desire) finish(w *Want) {
 	if !from.IsValid() && m.Entry != nil {
 		from = m.Entry.Source
 	}
-	takes := w.Wait.Cause == vrrp.CauseNone
-	w.Entry = &Entry{V: w.V, Ifindex: i.Index, Running: takes, Source: from, Priority: w.Priority, MAC: w.Way, Peers: w.V.hops(i), Addresses: w.V.Fenced}
+	takes := w.Obstacle.Cause == vrrp.CauseNone
+	w.Entry = &Entry{V: w.V, Ifindex: i.Index, Running: takes, Source: from, Priority: w.Priority, MACMode: w.MACMode, Peers: w.V.hops(i), Addresses: w.V.Fenced}
 	if !takes {
 		return
 	}
-	w.Take = &Take{Ifindex: i.Index, Name: i.Name, MAC: i.MAC, Way: w.Way, Source: from, Unicast: w.V.Router.Unicast.On()}
+	w.Binding = &Binding{Ifindex: i.Index, Name: i.Name, MAC: i.MAC, MACMode: w.MACMode, Source: from, Unicast: w.V.Router.Unicast.On()}
 	if w.Device != nil {
 		device := d.byName[w.Device.Name]
 		switch {
 		case device == nil || !w.Device.Is(*device):
-			w.Take = nil // until it is there
+			w.Binding = nil // until it is there
 		case link.Stale(*device, d.now.Interfaces):
-			w.Take, w.Device = nil, nil // it is to be made anew
+			w.Binding, w.Device = nil, nil // it is to be made anew
 		default:
-			w.Take.Device = device.Index
+			w.Binding.Device = device.Index
 		}
 	}
 }

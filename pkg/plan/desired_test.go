@@ -30,7 +30,7 @@ func (s surroundings) Priority(r config.Router) int { return r.Priority }
 
 // scene is a host with one router on it, which can take part.
 type scene struct {
-	routers []*Router
+	routers []*ConfiguredRouter
 	now     *Picture
 	failed  *Failures
 	faults  surroundings
@@ -43,29 +43,29 @@ func newScene() *scene {
 		return i
 	}
 	return &scene{
-		routers: []*Router{newRouter("web", "eth0", 51, "192.0.2.10/24")},
+		routers: []*ConfiguredRouter{newRouter("web", "eth0", 51, "192.0.2.10/24")},
 		now: &Picture{
 			Interfaces: []link.Interface{
 				up(ether(1, "lo", link.KindLoopback, "127.0.0.1/8")),
 				up(ether(2, "eth0", "", "192.0.2.1/24", "fe80::1/64", "2001:db8::1/64")),
 				up(ether(3, "eth1", "", "192.0.3.1/24", "fe80::2/64")),
 			},
-			Ports:   map[string]Open{"eth0": {Port: Port{Ifindex: 2, Name: "eth0", Mode: "auto"}, TC: "tcx"}, "eth1": {Port: Port{Ifindex: 3, Name: "eth1", Mode: "auto"}, TC: "tcx"}},
-			Members: make(map[ID]*Member), Journal: make(map[Note]bool),
+			Ports:     map[string]OpenPort{"eth0": {Port: Port{Ifindex: 2, Name: "eth0", Mode: "auto"}, TC: "tcx"}, "eth1": {Port: Port{Ifindex: 3, Name: "eth1", Mode: "auto"}, TC: "tcx"}},
+			Installed: make(map[ID]*Installed), Journal: make(map[Note]bool),
 		},
-		failed: &Failures{Ports: make(map[string]error), Members: make(map[ID]error), Devices: make(map[ID]error)},
+		failed: &Failures{Ports: make(map[string]error), VirtualRouters: make(map[ID]error), Macvlans: make(map[ID]error)},
 		faults: make(surroundings),
 	}
 }
 
-func newRouter(name, on string, vrid int, addresses ...string) *Router {
+func newRouter(name, on string, vrid int, addresses ...string) *ConfiguredRouter {
 	r := router(100, addresses...)
 	r.Name, r.Interface, r.VRID, r.Version, r.Accept, r.XDPMode, r.VirtualMAC = name, on, vrid, 3, true, "auto", config.VirtualMACAuto
-	return &Router{Router: r}
+	return &ConfiguredRouter{Router: r}
 }
 
 // first is the scene's own router.
-func (s *scene) first() *Router { return s.routers[0] }
+func (s *scene) first() *ConfiguredRouter { return s.routers[0] }
 
 func (s *scene) interfaces(name string) *link.Interface {
 	return &s.now.Interfaces[slices.IndexFunc(s.now.Interfaces, func(i link.Interface) bool { return i.Name == name })]
@@ -78,18 +78,20 @@ func (s *scene) has(name, address string) {
 
 // unfenced takes the TC programs away.
 func (s *scene) unfenced() {
-	s.now.Ports["eth0"] = Open{Port: s.now.Ports["eth0"].Port, Unfenced: errors.New("no TC")}
+	s.now.Ports["eth0"] = OpenPort{Port: s.now.Ports["eth0"].Port, Unfenced: errors.New("no TC")}
 }
 
 // runs has the first router take part, from an address.
 func (s *scene) runs(source string) {
 	s.before = New(s.routers, nil)
-	v := s.before.Virtuals[0]
+	v := s.before.VirtualRouters[0]
 	from := netip.MustParseAddr(source)
-	s.now.Members[v.ID] = &Member{Entry: &Entry{V: v, Ifindex: 2, Source: from}, Loop: &Loop{V: v, Take: &Take{Ifindex: 2, Source: from}}}
+	s.now.Installed[v.ID] = &Installed{Entry: &Entry{V: v, Ifindex: 2, Source: from}, Loop: &LoopState{V: v, Binding: &Binding{Ifindex: 2, Source: from}}}
 }
 
-func (s *scene) desired() *Host { return Desired(New(s.routers, s.before), s.faults, s.now, s.failed) }
+func (s *scene) desired() *Target {
+	return Desired(New(s.routers, s.before), s.faults, s.now, s.failed)
+}
 
 // What keeps a router from taking part, and nothing else does.
 func TestObstacles(t *testing.T) {
@@ -176,10 +178,12 @@ func TestObstacles(t *testing.T) {
 		"an owner":                    {func(s *scene) { s.first().Priority = 255; s.has("eth0", "192.0.2.10/24") }, vrrp.CauseNone, ""},
 		"Accept_Mode without a fence": {func(s *scene) { s.first().Accept = false; s.unfenced() }, vrrp.CauseWaiting, "Accept_Mode is false): no TC"},
 		"bpf without TC":              {func(s *scene) { s.first().VirtualMAC = config.VirtualMACBPF; s.unfenced() }, vrrp.CauseWaiting, "no TC"},
-		"the kernel doesn't take it":  {func(s *scene) { s.failed.Members[New(s.routers, nil).Virtuals[0].ID] = errors.New("no space") }, vrrp.CauseWaiting, "no space"},
+		"the kernel doesn't take it": {func(s *scene) {
+			s.failed.VirtualRouters[New(s.routers, nil).VirtualRouters[0].ID] = errors.New("no space")
+		}, vrrp.CauseWaiting, "no space"},
 		"it fails though it takes part": {func(s *scene) {
 			s.runs("192.0.2.1")
-			s.failed.Members[New(s.routers, nil).Virtuals[0].ID] = errors.New("no space")
+			s.failed.VirtualRouters[New(s.routers, nil).VirtualRouters[0].ID] = errors.New("no space")
 		}, vrrp.CauseNone, ""},
 		"another of its group": {func(s *scene) {
 			s.first().Group = "gate"
@@ -207,11 +211,11 @@ func TestObstacles(t *testing.T) {
 		s := newScene()
 		c.change(s)
 		w := s.desired().Wants[0]
-		if w.Wait.Cause != c.cause || !strings.Contains(w.Wait.String(), c.text) {
-			t.Errorf("%s: %v, %q", name, w.Wait.Cause, w.Wait)
+		if w.Obstacle.Cause != c.cause || !strings.Contains(w.Obstacle.String(), c.text) {
+			t.Errorf("%s: %v, %q", name, w.Obstacle.Cause, w.Obstacle)
 		}
-		if takes := w.Take != nil; takes != (c.cause == vrrp.CauseNone) || w.Entry != nil && w.Entry.Running != takes {
-			t.Errorf("%s: it takes part: %v %+v", name, w.Take, w.Entry)
+		if takes := w.Binding != nil; takes != (c.cause == vrrp.CauseNone) || w.Entry != nil && w.Entry.Running != takes {
+			t.Errorf("%s: it takes part: %v %+v", name, w.Binding, w.Entry)
 		}
 	}
 }
@@ -232,7 +236,7 @@ func TestWays(t *testing.T) {
 		"auto without TC": {func(s *scene) { s.unfenced() }, config.VirtualMACMacvlan, true, 2},
 		"auto without a macvlan": {func(s *scene) {
 			s.unfenced()
-			s.failed.Devices[New(s.routers, nil).Virtuals[0].ID] = errors.New("no macvlan")
+			s.failed.Macvlans[New(s.routers, nil).VirtualRouters[0].ID] = errors.New("no macvlan")
 		}, config.VirtualMACOff, false, 0},
 		"an owner without TC": {func(s *scene) { s.unfenced(); s.first().Priority = 255; s.has("eth0", "192.0.2.10/24") }, config.VirtualMACOff, false, 0},
 		"to peers": {func(s *scene) {
@@ -245,21 +249,21 @@ func TestWays(t *testing.T) {
 		c.change(s)
 		host := s.desired()
 		w := host.Wants[0]
-		if w.Way != c.way || (w.Device != nil) != c.device || w.Filter() != c.filter || host.Settings["eth0"] != c.device || w.Entry == nil || w.Entry.MAC != c.way {
-			t.Errorf("%s: %+v, settings %v", name, w, host.Settings)
+		if w.MACMode != c.way || (w.Device != nil) != c.device || w.Filter() != c.filter || host.MacvlanParents["eth0"] != c.device || w.Entry == nil || w.Entry.MACMode != c.way {
+			t.Errorf("%s: %+v, settings %v", name, w, host.MacvlanParents)
 		}
-		if (w.Take == nil) != c.device {
-			t.Errorf("%s: it takes part before its macvlan is there: %v", name, w.Take)
+		if (w.Binding == nil) != c.device {
+			t.Errorf("%s: it takes part before its macvlan is there: %v", name, w.Binding)
 		}
 		if !c.device {
 			continue
 		}
 		s.device(*w.Device)
-		if w = s.desired().Wants[0]; w.Take == nil || w.Take.Device != 7 || w.Take.On() != 7 {
-			t.Errorf("%s: with its macvlan it takes part %v", name, w.Take)
+		if w = s.desired().Wants[0]; w.Binding == nil || w.Binding.Device != 7 || w.Binding.AddressIfindex() != 7 {
+			t.Errorf("%s: with its macvlan it takes part %v", name, w.Binding)
 		}
 		s.interfaces(w.Device.Name).MAC[0]++ // somebody else's
-		if w = s.desired().Wants[0]; w.Take != nil {
+		if w = s.desired().Wants[0]; w.Binding != nil {
 			t.Errorf("%s: it takes part on somebody else's macvlan", name)
 		}
 	}
@@ -355,9 +359,9 @@ func TestVirtual(t *testing.T) {
 	r.Extra = []routing.Placed{{Address: netip.MustParsePrefix("192.0.2.20/24"), Interface: "eth0"}, {Address: netip.MustParsePrefix("192.0.3.20/24"), Interface: "eth1"}}
 	r.Routes = []routing.Route{{To: netip.MustParsePrefix("203.0.113.0/24"), Table: 254, Type: "unicast"}}
 	r.Rules = []routing.Rule{{Table: 100, Priority: 1000, IPv6: true}}
-	p := New([]*Router{r}, nil)
-	four, six := p.Virtuals[0], p.Virtuals[1]
-	if p.Virtual(four.ID) != four || p.Virtual(ID{}) != nil {
+	p := New([]*ConfiguredRouter{r}, nil)
+	four, six := p.VirtualRouters[0], p.VirtualRouters[1]
+	if p.VirtualRouter(four.ID) != four || p.VirtualRouter(ID{}) != nil {
 		t.Error("it isn't found")
 	}
 	device := link.NewDevice(2, packet.IPv4, 51)
@@ -375,7 +379,7 @@ func TestVirtual(t *testing.T) {
 		t.Errorf("%v", notes)
 	}
 	r.Priority = 255
-	if owner := New([]*Router{r}, nil).Virtuals[0]; len(owner.Assigned) != 1 || len(owner.Fenced) != 2 || owner.Group != "" {
+	if owner := New([]*ConfiguredRouter{r}, nil).VirtualRouters[0]; len(owner.Assigned) != 1 || len(owner.Fenced) != 2 || owner.Group != "" {
 		t.Errorf("an owner: %+v", owner)
 	}
 }
@@ -392,26 +396,26 @@ func TestRestarts(t *testing.T) {
 		a := newRouter("web", "eth0", 51, "192.0.2.10/24").Router
 		b := a
 		change(&b)
-		if got := Restarts(&a, &b); got != want {
+		if got := RestartReason(&a, &b); got != want {
 			t.Errorf("%q instead of %q", got, want)
 		}
 	}
 }
 
 func TestEntrySame(t *testing.T) {
-	v := New([]*Router{newRouter("web", "eth0", 51, "192.0.2.10/24")}, nil).Virtuals[0]
+	v := New([]*ConfiguredRouter{newRouter("web", "eth0", 51, "192.0.2.10/24")}, nil).VirtualRouters[0]
 	one := Entry{V: v, Ifindex: 2, Addresses: v.Fenced, Peers: map[netip.Addr]packet.Hops{netip.MustParseAddr("192.0.2.7"): {Max: 255}}}
 	same := one
 	same.Addresses = slices.Clone(one.Addresses)
-	if !one.Same(&same) || one.Same(nil) || (*Entry)(nil).Same(&one) || !(*Entry)(nil).Same(nil) {
+	if !one.Equal(&same) || one.Equal(nil) || (*Entry)(nil).Equal(&one) || !(*Entry)(nil).Equal(nil) {
 		t.Error("the same isn't, or nothing is something")
 	}
 	for n, change := range []func(*Entry){
 		func(e *Entry) { e.V = nil }, func(e *Entry) { e.Ifindex++ }, func(e *Entry) { e.Running = true }, func(e *Entry) { e.Source = netip.MustParseAddr("192.0.2.1") },
-		func(e *Entry) { e.Priority++ }, func(e *Entry) { e.MAC = "off" }, func(e *Entry) { e.Peers = nil }, func(e *Entry) { e.Addresses = nil },
+		func(e *Entry) { e.Priority++ }, func(e *Entry) { e.MACMode = "off" }, func(e *Entry) { e.Peers = nil }, func(e *Entry) { e.Addresses = nil },
 	} {
 		other := one
-		if change(&other); one.Same(&other) {
+		if change(&other); one.Equal(&other) {
 			t.Errorf("change %d isn't seen", n)
 		}
 	}
@@ -423,13 +427,13 @@ func TestTexts(t *testing.T) {
 			t.Errorf("%q instead of %q", o, want)
 		}
 	}
-	if text := (&Take{Name: "eth0", Source: netip.MustParseAddr("192.0.2.1")}).String(); text != "on eth0 from 192.0.2.1" {
+	if text := (&Binding{Name: "eth0", Source: netip.MustParseAddr("192.0.2.1")}).String(); text != "on eth0 from 192.0.2.1" {
 		t.Error(text)
 	}
 	for _, l := range []struct {
-		loop Loop
+		loop LoopState
 		want bool
-	}{{Loop{}, false}, {Loop{Active: true}, true}, {Loop{Active: true, Assigned: 1}, false}, {Loop{Leaving: true}, true}} {
+	}{{LoopState{}, false}, {LoopState{Active: true}, true}, {LoopState{Active: true, Assigned: 1}, false}, {LoopState{Leaving: true}, true}} {
 		if l.loop.Changing() != l.want {
 			t.Errorf("%+v", l.loop)
 		}

@@ -125,11 +125,11 @@ func TestEveryKeyMatters(t *testing.T) {
 		if d := config.Difference(a, again); d != nil {
 			t.Errorf("%s %s: it differs from itself: %q", c.key, c.before, d)
 		}
-		before := New([]*Router{{Router: a}}, nil)
-		if after := New([]*Router{{Router: b}}, before); after.Virtuals[0] == before.Virtuals[0] {
+		before := New([]*ConfiguredRouter{{Router: a}}, nil)
+		if after := New([]*ConfiguredRouter{{Router: b}}, before); after.VirtualRouters[0] == before.VirtualRouters[0] {
 			t.Errorf("%s %s → %s: nothing changes", c.key, c.before, c.after)
 		}
-		if after := New([]*Router{{Router: again}}, before); after.Virtuals[0] != before.Virtuals[0] {
+		if after := New([]*ConfiguredRouter{{Router: again}}, before); after.VirtualRouters[0] != before.VirtualRouters[0] {
 			t.Errorf("%s %s: it changes though it is the same", c.key, c.before)
 		}
 	}
@@ -149,19 +149,19 @@ func TestGroupIsADifference(t *testing.T) {
 // Keys can change in the same file.
 func TestEveryKeyOfAuthenticationMatters(t *testing.T) {
 	r := parsed(t, "authentication", "{type: hmac, keys: [{id: 1, file: /k}]}")
-	with := func(id uint8, secret string) *Router {
-		return &Router{Router: r, Auth: auth.Settings{Type: auth.HMAC, Keys: []auth.Key{{ID: id, Secret: auth.NewSecret([]byte(secret))}}}}
+	with := func(id uint8, secret string) *ConfiguredRouter {
+		return &ConfiguredRouter{Router: r, Auth: auth.Settings{Type: auth.HMAC, Keys: []auth.Key{{ID: id, Secret: auth.NewSecret([]byte(secret))}}}}
 	}
-	before := New([]*Router{with(1, "a")}, nil)
+	before := New([]*ConfiguredRouter{with(1, "a")}, nil)
 	for name, c := range map[string]struct {
-		r    *Router
+		r    *ConfiguredRouter
 		same bool
 	}{
 		"the same":       {with(1, "a"), true},
 		"another secret": {with(1, "b"), false},
 		"another id":     {with(2, "a"), false},
 	} {
-		if after := New([]*Router{c.r}, before); (after.Virtuals[0] == before.Virtuals[0]) != c.same {
+		if after := New([]*ConfiguredRouter{c.r}, before); (after.VirtualRouters[0] == before.VirtualRouters[0]) != c.same {
 			t.Errorf("%s: %v", name, !c.same)
 		}
 	}

@@ -17,10 +17,10 @@ import (
 // Picture is what the host has, read from the kernel and from those parts of failoverd
 // that nothing else changes. What was done once is no part of it.
 type Picture struct {
-	Interfaces []link.Interface
-	Begun      vrrp.Instant // when the interfaces began to be listed
-	Ports      map[string]Open
-	Members    map[ID]*Member
+	Interfaces  []link.Interface
+	ListedSince vrrp.Instant // when the interfaces began to be listed
+	Ports       map[string]OpenPort
+	Installed   map[ID]*Installed
 	// Journal has what is written down.
 	Journal map[Note]bool
 	// Held are the routes, rules and addresses on other interfaces that are there for
@@ -28,9 +28,9 @@ type Picture struct {
 	Held map[Note]bool
 	// Settings are those that the interface of a port lacks so that macvlans can be on
 	// top of it, for the ports that are to have some.
-	Settings map[string][]link.Setting
+	MissingSettings map[string][]link.Setting
 	// Set are the settings of the journal that are as they were made.
-	Set map[link.Setting]bool
+	AppliedSettings map[link.Setting]bool
 }
 
 // Port is an interface to receive and to send on.
@@ -42,7 +42,7 @@ type Port struct {
 }
 
 // Open is a port that is open.
-type Open struct {
+type OpenPort struct {
 	Port
 	TC       string // how the TC programs are attached; empty: they aren't
 	Unfenced error  // why nothing holds back answers when the daemon hangs or is killed
@@ -50,48 +50,48 @@ type Open struct {
 }
 
 // Member is what failoverd has for one Virtual Router.
-type Member struct {
-	Claim int     // the index of the interface that it is claimed on; 0: none
-	Hears Hearing // how advertisements come
+type Installed struct {
+	Claim        int          // the index of the interface that it is claimed on; 0: none
+	Subscription Subscription // how advertisements come
 	// Filter is the index of the interface that takes frames to the virtual MAC; 0: none.
 	Filter int
 	Entry  *Entry // the kernel's
-	Loop   *Loop
+	Loop   *LoopState
 }
 
 // Hearing is how advertisements come.
-type Hearing struct {
+type Subscription struct {
 	Ifindex int // 0: they don't
 	Unicast bool
 }
 
 // Entry is a Virtual Router as the kernel's programs know it.
 type Entry struct {
-	V         *Virtual
+	V         *VirtualRouter
 	Ifindex   int
 	Running   bool
 	Source    netip.Addr
 	Priority  int
-	MAC       config.VirtualMAC
+	MACMode   config.VirtualMAC
 	Peers     map[netip.Addr]packet.Hops
 	Addresses []netip.Addr // behind the fence
 }
 
 // Same reports whether another entry is the same.
-func (e *Entry) Same(o *Entry) bool {
+func (e *Entry) Equal(o *Entry) bool {
 	if e == nil || o == nil {
 		return e == o
 	}
-	return e.V == o.V && e.Ifindex == o.Ifindex && e.Running == o.Running && e.Source == o.Source && e.Priority == o.Priority && e.MAC == o.MAC &&
+	return e.V == o.V && e.Ifindex == o.Ifindex && e.Running == o.Running && e.Source == o.Source && e.Priority == o.Priority && e.MACMode == o.MACMode &&
 		maps.Equal(e.Peers, o.Peers) && slices.Equal(e.Addresses, o.Addresses)
 }
 
 // Loop is a Virtual Router as the event loop knows it.
-type Loop struct {
-	V        *Virtual
+type LoopState struct {
+	V        *VirtualRouter
 	Priority int
-	Less     []netip.Addr // those of its addresses that it doesn't have yet
-	Take     *Take        // how it takes part; nil: it doesn't
+	Withheld []netip.Addr // those of its addresses that it doesn't have yet
+	Binding  *Binding     // how it takes part; nil: it doesn't
 
 	Active bool
 	// Assigned is since when the addresses are in place; 0: they aren't.
@@ -100,21 +100,21 @@ type Loop struct {
 }
 
 // Changing reports whether addresses are being put in place or removed.
-func (l *Loop) Changing() bool { return l.Leaving || l.Active && l.Assigned == 0 }
+func (l *LoopState) Changing() bool { return l.Leaving || l.Active && l.Assigned == 0 }
 
 // Take is how a Virtual Router takes part.
-type Take struct {
+type Binding struct {
 	Ifindex int
 	Name    string // of the interface
 	Device  int    // the macvlan with its addresses; 0: they are on the interface
 	MAC     packet.MAC
-	Way     config.VirtualMAC // of having the virtual MAC: never auto
+	MACMode config.VirtualMAC // of having the virtual MAC: never auto
 	Source  netip.Addr
 	Unicast bool
 }
 
 // On is the index of the interface that the addresses are put on.
-func (t *Take) On() int {
+func (t *Binding) AddressIfindex() int {
 	if t.Device != 0 {
 		return t.Device
 	}
@@ -151,34 +151,34 @@ func (o Obstacle) String() string {
 }
 
 // Host is what a plan asks of the host.
-type Host struct {
+type Target struct {
 	Ports map[string]Port // those to be open
 	Wants []*Want         // in the plan's order
 	// Settings are the ports whose interfaces have macvlans of IPv4 on top.
-	Settings map[string]bool
+	MacvlanParents map[string]bool
 }
 
 // Want is what the host must have for one Virtual Router.
 type Want struct {
-	V        *Virtual
-	Priority int
-	Ifindex  int // of the port's interface; 0: it isn't there, or can't be used
-	Way      config.VirtualMAC
-	Why      string       // what keeps it from having a virtual MAC that it could have
-	Device   *link.Device // its macvlan, nil for none
-	Entry    *Entry       // nil if it can't be made yet
-	Take     *Take        // nil if it must not take part, for this reason:
-	Wait     Obstacle
+	V         *VirtualRouter
+	Priority  int
+	Ifindex   int // of the port's interface; 0: it isn't there, or can't be used
+	MACMode   config.VirtualMAC
+	MACReason string       // what keeps it from having a virtual MAC that it could have
+	Device    *link.Device // its macvlan, nil for none
+	Entry     *Entry       // nil if it can't be made yet
+	Binding   *Binding     // nil if it must not take part, for this reason:
+	Obstacle  Obstacle
 }
 
 // Hears is how advertisements must come.
-func (w *Want) Hears() Hearing {
-	return Hearing{Ifindex: w.Ifindex, Unicast: w.V.Router.Unicast.On()}
+func (w *Want) Subscription() Subscription {
+	return Subscription{Ifindex: w.Ifindex, Unicast: w.V.Router.Unicast.On()}
 }
 
 // Filter is the index of the interface that must take frames to the virtual MAC.
 func (w *Want) Filter() int {
-	if w.Way == "" || w.Way == config.VirtualMACOff {
+	if w.MACMode == "" || w.MACMode == config.VirtualMACOff {
 		return 0
 	}
 	return w.Ifindex
@@ -186,7 +186,7 @@ func (w *Want) Filter() int {
 
 // Notes are what must be written down before it takes part on an interface, which is
 // called name.
-func (v *Virtual) Notes(ifindex int, name string, device *link.Device) (all []Note) {
+func (v *VirtualRouter) Notes(ifindex int, name string, device *link.Device) (all []Note) {
 	if device != nil {
 		all = append(all, *device)
 	}
@@ -206,4 +206,4 @@ func (v *Virtual) Notes(ifindex int, name string, device *link.Device) (all []No
 	return all
 }
 
-func (t *Take) String() string { return fmt.Sprintf("on %s from %s", t.Name, t.Source) }
+func (t *Binding) String() string { return fmt.Sprintf("on %s from %s", t.Name, t.Source) }

@@ -13,7 +13,7 @@ import (
 )
 
 // MAC is what decides on the way to have a virtual MAC, beside the interface.
-type MAC struct {
+type MACRequest struct {
 	Want    config.VirtualMAC
 	Unicast bool // it has peers
 	Owner   bool // of its addresses, by priority 255
@@ -39,7 +39,7 @@ func Usable(i link.Interface) error {
 
 // VirtualMAC returns the way to have the virtual MAC on an interface: never auto. Why
 // says what keeps auto from having one, if something does.
-func VirtualMAC(m MAC, i link.Interface) (mode config.VirtualMAC, why string, err error) {
+func ChooseMACMode(m MACRequest, i link.Interface) (mode config.VirtualMAC, why string, err error) {
 	if !m.TC && !m.Accept && !m.Owner {
 		return "", "", fmt.Errorf("nothing can hold back packets to the addresses of VRID %d (Accept_Mode is false): %w", m.VRID, m.Unfenced)
 	}

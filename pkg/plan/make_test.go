@@ -60,7 +60,7 @@ func areWrong(got string, want []string) bool {
 
 func TestMakeCompletes(t *testing.T) {
 	six := checkable(52, "2001:db8::10/64")
-	all, err := Make([]config.Router{checkable(51, "192.0.2.10/24"), six, checkable(53, "fe80::5/64", "2001:db8::11/64")})
+	all, err := Complete([]config.Router{checkable(51, "192.0.2.10/24"), six, checkable(53, "fe80::5/64", "2001:db8::11/64")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestMakeCompletes(t *testing.T) {
 	if all[1].LinkLocal != added || len(all[1].Addresses) != 2 || all[1].Addresses[1] != added || len(six.Addresses) != 1 {
 		t.Errorf("%+v", all[1])
 	}
-	_, err = Make([]config.Router{checkable(51, "192.0.2.10/24"), altered(checkable(0, "192.0.2.11/24"), func(r *config.Router) { r.Version = 4 })})
+	_, err = Complete([]config.Router{checkable(51, "192.0.2.10/24"), altered(checkable(0, "192.0.2.11/24"), func(r *config.Router) { r.Version = 4 })})
 	if !areWrong(wrongLines(err), []string{"1 version 0|version 4", "1 vrid 0|VRID 0"}) {
 		t.Error(wrongLines(err))
 	}
@@ -139,7 +139,7 @@ func TestCheckInterfaces(t *testing.T) {
 		"the only one, owned":  {[]config.Router{altered(four, func(r *config.Router) { r.Priority = 255 })}, []link.Interface{ether(2, "eth0", "", "192.0.2.10/24")}, nil, nil},
 		"another router's own": {[]config.Router{altered(four, func(r *config.Router) { r.Priority = 255 }), checkable(52, "192.0.2.11/24")}, []link.Interface{ether(2, "eth0", "", "192.0.2.10/24")}, nil, nil},
 	} {
-		routers, err := Make(c.routers)
+		routers, err := Complete(c.routers)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -171,7 +171,7 @@ func TestCheckAddresses(t *testing.T) {
 		"link-local ones": {routers: []config.Router{checkable(51, "fe80::5/64"), on("eth1", 51, "fe80::5/64")}},
 		"one link-local":  {routers: []config.Router{checkable(51, "fe80::5/64"), checkable(52, "fe80::5/64")}, want: []string{"1 addresses 0|is given for eth0 and for eth0"}, always: true},
 	} {
-		routers, err := Make(c.routers)
+		routers, err := Complete(c.routers)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue

@@ -39,7 +39,7 @@ type Finding struct {
 func (f Finding) String() string { return f.Text + ": " + f.Remedy }
 
 // Seen is what is known of a host.
-type Seen struct {
+type HostFacts struct {
 	Interfaces []link.Interface
 	// Ours reports whether failoverd has put an address on an interface; nil if it has
 	// put none anywhere.
@@ -49,7 +49,7 @@ type Seen struct {
 	Fenced bool
 }
 
-func (h Seen) named(name string) (link.Interface, bool) {
+func (h HostFacts) named(name string) (link.Interface, bool) {
 	n := slices.IndexFunc(h.Interfaces, func(i link.Interface) bool { return i.Name == name })
 	if n < 0 {
 		return link.Interface{}, false
@@ -58,13 +58,13 @@ func (h Seen) named(name string) (link.Interface, bool) {
 }
 
 // foreign returns an address of an interface that failoverd hasn't put there.
-func (h Seen) foreign(i link.Interface, a netip.Addr) (link.Address, bool) {
+func (h HostFacts) foreign(i link.Interface, a netip.Addr) (link.Address, bool) {
 	found, ok := i.Find(a)
 	return found, ok && (h.Ours == nil || !h.Ours(i.Index, a))
 }
 
 // elsewhere finds the other interfaces with an address that failoverd hasn't put there.
-func (h Seen) elsewhere(a netip.Addr, ifindex int, f func(link.Interface, link.Address)) {
+func (h HostFacts) elsewhere(a netip.Addr, ifindex int, f func(link.Interface, link.Address)) {
 	for _, i := range h.Interfaces {
 		if found, ok := h.foreign(i, a); ok && i.Index != ifindex {
 			f(i, found)
@@ -74,7 +74,7 @@ func (h Seen) elsewhere(a netip.Addr, ifindex int, f func(link.Interface, link.A
 
 // Obstacles returns what keeps a router from taking part on this host: somebody has its
 // addresses already, unless this host owns them, and then it must have them all.
-func Obstacles(r config.Router, h Seen) (all []Finding) {
+func Obstacles(r config.Router, h HostFacts) (all []Finding) {
 	add := func(code, key string, item int, text, remedy string) {
 		all = append(all, Finding{code, key, item, text, remedy})
 	}
@@ -130,7 +130,7 @@ func Obstacles(r config.Router, h Seen) (all []Finding) {
 
 // Warnings returns what works perhaps, but not as somebody may think. The addresses to
 // exclude are virtual ones, which say nothing of the interface's networks.
-func Warnings(r config.Router, h Seen, exclude []netip.Addr) (all []Finding) {
+func Warnings(r config.Router, h HostFacts, exclude []netip.Addr) (all []Finding) {
 	add := func(code, key string, item int, text, remedy string) {
 		all = append(all, Finding{code, key, item, text, remedy})
 	}

@@ -23,7 +23,7 @@ import (
 type ID = vrrp.ID
 
 // Router is a configured router that is to run.
-type Router struct {
+type ConfiguredRouter struct {
 	config.Router
 	Index     int          // in the configuration
 	LinkLocal netip.Prefix // if it had to be added to the addresses
@@ -32,13 +32,13 @@ type Router struct {
 
 // Owner reports whether the host owns the addresses: they are on the interface already,
 // and are left alone.
-func (r *Router) Owner() bool { return r.Priority == config.OwnerPriority }
+func (r *ConfiguredRouter) Owner() bool { return r.Priority == config.OwnerPriority }
 
 // Virtual is a Virtual Router of a plan: a router's addresses of one family. It isn't
 // changed once it is made, and a plan that leaves it as it is has the same pointer.
-type Virtual struct {
+type VirtualRouter struct {
 	ID
-	Router *Router
+	Router *ConfiguredRouter
 	// Group is the name of the group that it is in: a configured one, or that of the two
 	// families of its router; empty for none. An owner is in none, because it is always
 	// Active.
@@ -52,17 +52,17 @@ type Virtual struct {
 
 // Plan is what is to run.
 type Plan struct {
-	Routers  []*Router
-	Virtuals []*Virtual
-	byID     map[ID]*Virtual
-	modes    map[string]string // of receiving, by interface
-	virtual  []netip.Addr      // which must not be taken for an interface's own
+	Routers        []*ConfiguredRouter
+	VirtualRouters []*VirtualRouter
+	byID           map[ID]*VirtualRouter
+	modes          map[string]string // of receiving, by interface
+	virtual        []netip.Addr      // which must not be taken for an interface's own
 }
 
 // New returns the plan of routers. What is as it was before stays the same; before may be
 // nil.
-func New(routers []*Router, before *Plan) *Plan {
-	p := &Plan{Routers: routers, byID: make(map[ID]*Virtual), modes: make(map[string]string)}
+func New(routers []*ConfiguredRouter, before *Plan) *Plan {
+	p := &Plan{Routers: routers, byID: make(map[ID]*VirtualRouter), modes: make(map[string]string)}
 	for _, r := range routers {
 		p.modes[r.Interface] = r.XDPMode
 		for _, f := range Families(&r.Router) {
@@ -72,7 +72,7 @@ func New(routers []*Router, before *Plan) *Plan {
 					v = old
 				}
 			}
-			p.Virtuals = append(p.Virtuals, v)
+			p.VirtualRouters = append(p.VirtualRouters, v)
 			p.byID[v.ID] = v
 		}
 	}
@@ -81,15 +81,15 @@ func New(routers []*Router, before *Plan) *Plan {
 }
 
 // Virtual returns a Virtual Router of the plan, nil if there is none.
-func (p *Plan) Virtual(id ID) *Virtual { return p.byID[id] }
+func (p *Plan) VirtualRouter(id ID) *VirtualRouter { return p.byID[id] }
 
 // Addresses are all virtual addresses but those that this host owns: they say nothing of an
 // interface.
 func (p *Plan) Addresses() []netip.Addr { return p.virtual }
 
 // Ordered returns the Virtual Routers in an order that is the same on all runs.
-func (p *Plan) Ordered() []*Virtual {
-	return slices.SortedFunc(slices.Values(p.Virtuals), func(a, b *Virtual) int {
+func (p *Plan) Sorted() []*VirtualRouter {
+	return slices.SortedFunc(slices.Values(p.VirtualRouters), func(a, b *VirtualRouter) int {
 		return cmp.Or(strings.Compare(a.Interface, b.Interface), cmp.Compare(a.VRID, b.VRID), cmp.Compare(a.Family, b.Family))
 	})
 }
@@ -104,8 +104,8 @@ func Families(r *config.Router) (all []packet.Family) {
 	return all
 }
 
-func newVirtual(r *Router, f packet.Family) *Virtual {
-	v := &Virtual{ID: ID{Interface: r.Interface, Family: f, VRID: uint8(r.VRID)}, Router: r, Assigned: r.Assigned(f), Group: r.group()}
+func newVirtual(r *ConfiguredRouter, f packet.Family) *VirtualRouter {
+	v := &VirtualRouter{ID: ID{Interface: r.Interface, Family: f, VRID: uint8(r.VRID)}, Router: r, Assigned: r.Assigned(f), Group: r.group()}
 	for _, a := range append(r.OfFamily(f), r.Extras(f)...) {
 		v.Fenced = append(v.Fenced, a.Addr())
 	}
@@ -114,7 +114,7 @@ func newVirtual(r *Router, f packet.Family) *Virtual {
 	return v
 }
 
-func (r *Router) group() string {
+func (r *ConfiguredRouter) group() string {
 	switch {
 	case r.Owner():
 		return ""
@@ -127,12 +127,12 @@ func (r *Router) group() string {
 }
 
 // same reports whether another one asks for the same.
-func (v *Virtual) same(o *Virtual) bool {
+func (v *VirtualRouter) same(o *VirtualRouter) bool {
 	return reflect.DeepEqual(&v.Router.Router, &o.Router.Router) && len(auth.Difference(&v.Router.Auth, &o.Router.Auth)) == 0
 }
 
 // Restarts says why a change of a router can't be made in place; it is empty if it can.
-func Restarts(a, b *config.Router) string {
+func RestartReason(a, b *config.Router) string {
 	switch {
 	case a.Version != b.Version:
 		return "version"

@@ -62,26 +62,26 @@ func TestVirtualMAC(t *testing.T) {
 	passthru := macvlan
 	passthru.Passthru = true
 	const auto, bpf, dev, off = config.VirtualMACAuto, config.VirtualMACBPF, config.VirtualMACMacvlan, config.VirtualMACOff
-	tc := MAC{Want: auto, Accept: true, TC: true, VRID: 51}
-	with := func(change func(*MAC)) MAC {
+	tc := MACRequest{Want: auto, Accept: true, TC: true, VRID: 51}
+	with := func(change func(*MACRequest)) MACRequest {
 		m := tc
 		change(&m)
 		return m
 	}
-	want := func(mode config.VirtualMAC) MAC { return with(func(m *MAC) { m.Want = mode }) }
-	none := func(mode config.VirtualMAC) MAC {
-		return with(func(m *MAC) { m.Want, m.TC, m.Unfenced = mode, false, unfenced })
+	want := func(mode config.VirtualMAC) MACRequest { return with(func(m *MACRequest) { m.Want = mode }) }
+	none := func(mode config.VirtualMAC) MACRequest {
+		return with(func(m *MACRequest) { m.Want, m.TC, m.Unfenced = mode, false, unfenced })
 	}
 	for name, c := range map[string]struct {
-		m    MAC
+		m    MACRequest
 		i    link.Interface
 		mode config.VirtualMAC
 		why  string // part of it, or of the error
 	}{
 		"auto":                       {tc, nic, bpf, ""},
 		"auto without TC":            {none(auto), nic, dev, ""},
-		"auto of an owner":           {with(func(m *MAC) { m.TC, m.Owner, m.Unfenced = false, true, unfenced }), nic, off, "no TC"},
-		"auto to peers":              {with(func(m *MAC) { m.Unicast = true }), macvlan, off, ""},
+		"auto of an owner":           {with(func(m *MACRequest) { m.TC, m.Owner, m.Unfenced = false, true, unfenced }), nic, off, "no TC"},
+		"auto to peers":              {with(func(m *MACRequest) { m.Unicast = true }), macvlan, off, ""},
 		"auto on a macvlan":          {tc, macvlan, off, "eth0 is a macvlan"},
 		"auto on a passthru macvlan": {tc, passthru, bpf, ""},
 		"auto on an ipvlan":          {none(auto), ipvlan, off, "eth0 is an ipvlan"},
@@ -92,10 +92,10 @@ func TestVirtualMAC(t *testing.T) {
 		"macvlan on a macvlan":       {want(dev), macvlan, dev, ""},
 		"macvlan on an ipvlan":       {want(dev), ipvlan, "", "shares the MAC"},
 		"off":                        {want(off), ipvlan, off, ""},
-		"Accept_Mode without TC":     {with(func(m *MAC) { m.Accept, m.TC, m.Unfenced = false, false, unfenced }), nic, "", "Accept_Mode"},
-		"an owner's without TC":      {with(func(m *MAC) { m.Accept, m.TC, m.Owner, m.Unfenced = false, false, true, unfenced }), nic, off, "no TC"},
+		"Accept_Mode without TC":     {with(func(m *MACRequest) { m.Accept, m.TC, m.Unfenced = false, false, unfenced }), nic, "", "Accept_Mode"},
+		"an owner's without TC":      {with(func(m *MACRequest) { m.Accept, m.TC, m.Owner, m.Unfenced = false, false, true, unfenced }), nic, off, "no TC"},
 	} {
-		mode, why, err := VirtualMAC(c.m, c.i)
+		mode, why, err := ChooseMACMode(c.m, c.i)
 		if err != nil {
 			why = err.Error()
 		}
@@ -158,13 +158,13 @@ func TestFindings(t *testing.T) {
 		"outside, of one with no other": {router(100, "192.0.3.10/24"), []link.Interface{ether(2, "eth0", "")}, true, false, nil, ""},
 		"within a virtual one's only":   {router(100, "192.0.2.200/32"), []link.Interface{has("192.0.2.199/25")}, true, false, []string{HostPrefix}, "192.0.2.200/24"},
 	} {
-		h := Seen{Interfaces: c.all, Fenced: c.fenced, Ours: func(int, netip.Addr) bool { return c.ours }}
+		h := HostFacts{Interfaces: c.all, Fenced: c.fenced, Ours: func(int, netip.Addr) bool { return c.ours }}
 		all := append(Obstacles(c.r, h), Warnings(c.r, h, []netip.Addr{netip.MustParseAddr("192.0.2.199")})...)
 		if !slices.Equal(codes(all), c.codes) || len(all) > 0 && !strings.Contains(all[0].String(), c.text) {
 			t.Errorf("%s: %+v", name, all)
 		}
 	}
-	if all := Obstacles(peers, Seen{Interfaces: []link.Interface{eth0}, Ours: func(int, netip.Addr) bool { return false }}); len(all) != 1 || all[0].Key != "unicast" || all[0].Item != 2 {
+	if all := Obstacles(peers, HostFacts{Interfaces: []link.Interface{eth0}, Ours: func(int, netip.Addr) bool { return false }}); len(all) != 1 || all[0].Key != "unicast" || all[0].Item != 2 {
 		t.Errorf("the place of the second peer: %+v", all)
 	}
 }

@@ -36,7 +36,7 @@ func OnLinkOnly(u config.Unicast) bool {
 }
 
 // suits reports whether the router may go on to advertise from the address.
-func (v *Virtual) suits(from netip.Addr) bool {
+func (v *VirtualRouter) suits(from netip.Addr) bool {
 	if given := v.Router.Unicast.Source(v.Family); given.IsValid() {
 		return from == given
 	}
@@ -54,7 +54,7 @@ func usable(i *link.Interface, addr netip.Addr) bool {
 // send. That of a neighbour arrives as it was sent: this router expects its own, because
 // it knows no better. It keeps others from passing for the peer. Over IPv6 keepalived
 // sends the kernel's Hop Limit, so only somebody who knows better can tell.
-func (v *Virtual) hops(i *link.Interface) map[netip.Addr]packet.Hops {
+func (v *VirtualRouter) hops(i *link.Interface) map[netip.Addr]packet.Hops {
 	peers := v.Router.Unicast.OfFamily(v.Family)
 	if len(peers) == 0 {
 		return nil

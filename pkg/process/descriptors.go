@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Advise says what to do where there are no file descriptors left.
-func Advise(err error) error {
+// WithRemedy says what to do where there are no file descriptors left.
+func WithRemedy(err error) error {
 	if !Scarce(err) {
 		return err
 	}

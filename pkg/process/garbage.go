@@ -22,13 +22,13 @@ const (
 )
 
 // If only the loop is real-time, the collector must not begin by itself: it stops the loop
-// until threads have run that aren't. So it is called in time, by Tend each TendEvery,
+// until threads have run that aren't. So it is called in time, by CollectIfDue each CollectCheckInterval,
 // and what makes it begin is rareTimes as much. The runtime calls it after two minutes,
 // collectEvery is before.
 const (
-	rareTimes    = 8
-	TendEvery    = 5 * time.Second
-	collectEvery = 100 * time.Second
+	rareTimes            = 8
+	CollectCheckInterval = 5 * time.Second
+	collectEvery         = 100 * time.Second
 )
 
 // Collect collects the garbage, gives the memory back, and lets as much come anew as goes
@@ -43,8 +43,8 @@ func (t *Threads) collectBy(collect func()) {
 	})
 }
 
-// Tend collects the garbage if it is time while only the loop is real-time.
-func (t *Threads) Tend() {
+// CollectIfDue collects the garbage if it is time while only the loop is real-time.
+func (t *Threads) CollectIfDue() {
 	t.mu.Lock()
 	due := t.is == config.RealtimeAuto && os.Getenv("GOGC") == "" &&
 		(time.Since(t.collected) >= collectEvery || inUse("/memory/classes/heap/objects:bytes") >= t.live+max(t.live*garbage/100, garbageFloor))
@@ -54,9 +54,9 @@ func (t *Threads) Tend() {
 	}
 }
 
-// FollowUse has the allowed garbage follow what is in use after each collection: what was
+// AdjustGarbageLimit has the allowed garbage follow what is in use after each collection: what was
 // allowed beside little would be too much beside more.
-func (t *Threads) FollowUse() {
+func (t *Threads) AdjustGarbageLimit() {
 	type mark struct { // it is garbage at once
 		before uint64
 		_      *byte // so that it isn't allocated together with others

@@ -56,7 +56,7 @@ func TestGarbageFollowsUse(t *testing.T) {
 	was := debug.SetGCPercent(100)
 	defer debug.SetGCPercent(was)
 	t.Setenv("GOGC", "")
-	newThreads(t).FollowUse()
+	newThreads(t).AdjustGarbageLimit()
 	allowGarbage(garbageFloor/100, false)
 	live := make([]byte, 4*garbageFloor)
 	defer runtime.KeepAlive(live)

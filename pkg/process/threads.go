@@ -98,11 +98,11 @@ func NewThreads(log *logrus.Logger) *Threads {
 	return t
 }
 
-// ForLoop says whether the event loop's thread is real-time, and whether the goroutine is
+// LoopThread says whether the event loop's thread is real-time, and whether the goroutine is
 // bound to it. The loop calls it before it waits. A bound one that Go's scheduler interrupts
 // goes on only after another thread has run. So it is bound only if that is real-time too,
 // and otherwise the rank follows it.
-func (t *Threads) ForLoop() (own, bound bool) {
+func (t *Threads) LoopThread() (own, bound bool) {
 	turn := t.turn.Load()
 	own = turn%2 == 1
 	t.bind(own && t.rest.Load() == &others)
@@ -152,9 +152,9 @@ func (t *Threads) Status() (wanted, is config.Realtime, problem error) {
 	return t.wanted, t.is, t.why
 }
 
-// Want makes the process real-time as the file has it or ends that, and says what came of
+// SetRealtime makes the process real-time as the file has it or ends that, and says what came of
 // it: the daemon runs all the same.
-func (t *Threads) Want(realtime config.Realtime) {
+func (t *Threads) SetRealtime(realtime config.Realtime) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.wanted == realtime && t.is == realtime {

@@ -61,7 +61,7 @@ func nicest(t *testing.T) map[int32]int {
 // turnOf has the loop take a turn on the thread of the test, and returns how that is ranked.
 func turnOf(t *testing.T, all *Threads) *unix.SchedAttr {
 	t.Helper()
-	all.ForLoop()
+	all.LoopThread()
 	a, err := unix.SchedGetAttr(0, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func TestThreads(t *testing.T) {
 	}
 	none("at the beginning")
 	for _, wanted := range []config.Realtime{config.RealtimeAuto, config.RealtimeAll, config.RealtimeNone, config.RealtimeAll, config.RealtimeAuto, config.RealtimeNone} {
-		all.Want(wanted)
+		all.SetRealtime(wanted)
 		if _, is, problem := all.Status(); is != wanted || problem != nil {
 			t.Fatalf("%s: %s, %v", wanted, is, problem)
 		}
@@ -120,8 +120,8 @@ func TestThreads(t *testing.T) {
 // The rank goes with the loop to another thread, and the former one loses it.
 func TestLoopMoves(t *testing.T) {
 	all := newThreads(t)
-	all.Want(config.RealtimeAuto)
-	defer all.Want(config.RealtimeNone)
+	all.SetRealtime(config.RealtimeAuto)
+	defer all.SetRealtime(config.RealtimeNone)
 	for range 3 {
 		moved := make(chan struct{})
 		go func() {
@@ -145,9 +145,9 @@ func TestCollectGarbage(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	all := newThreads(t)
-	all.Want(config.RealtimeAuto)
+	all.SetRealtime(config.RealtimeAuto)
 	defer func() {
-		all.Want(config.RealtimeNone)
+		all.SetRealtime(config.RealtimeNone)
 		all.Collect()
 	}()
 	turnOf(t, all)
@@ -163,11 +163,11 @@ func TestCollectGarbage(t *testing.T) {
 		t.Errorf("afterwards: policies %v", policies)
 	}
 	was := all.collected
-	if all.Tend(); all.collected != was {
+	if all.CollectIfDue(); all.collected != was {
 		t.Error("garbage was collected although there is none")
 	}
 	all.collected = was.Add(-collectEvery)
-	if all.Tend(); time.Since(all.collected) > collectEvery/2 {
+	if all.CollectIfDue(); time.Since(all.collected) > collectEvery/2 {
 		t.Error("garbage wasn't collected although it is time")
 	}
 }
@@ -175,8 +175,8 @@ func TestCollectGarbage(t *testing.T) {
 // A thread that runs for too long ends it, until the next reload.
 func TestExceeded(t *testing.T) {
 	all := newThreads(t)
-	all.Want(config.RealtimeAuto)
-	defer all.Want(config.RealtimeNone)
+	all.SetRealtime(config.RealtimeAuto)
+	defer all.SetRealtime(config.RealtimeNone)
 	all.exceeded()
 	if wanted, is, problem := all.Status(); wanted != config.RealtimeAuto || is != config.RealtimeNone || problem == nil || !strings.Contains(problem.Error(), "without a pause") {
 		t.Errorf("%s wanted, %s, %v", wanted, is, problem)
@@ -184,7 +184,7 @@ func TestExceeded(t *testing.T) {
 	if policies, _ := ranks(t); len(policies) != 1 {
 		t.Errorf("policies %v", policies)
 	}
-	all.Want(config.RealtimeAuto)
+	all.SetRealtime(config.RealtimeAuto)
 	if _, is, problem := all.Status(); is != config.RealtimeAuto || problem != nil {
 		t.Errorf("after a reload: %s, %v", is, problem)
 	}

@@ -19,13 +19,13 @@ import (
 func BenchmarkQuiet(b *testing.B) {
 	h := newHost()
 	h.interfaces = make(map[int]*link.Interface)
-	var routers []*plan.Router
+	var routers []*plan.ConfiguredRouter
 	for n := range 800 {
 		name := fmt.Sprintf("eth%d", n)
 		i := h.plug(name)
 		i.Addresses = []link.Address{{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n >> 8), byte(n), 1}), 24)}}
 		for vrid := range 5 {
-			routers = append(routers, &plan.Router{Router: config.Router{
+			routers = append(routers, &plan.ConfiguredRouter{Router: config.Router{
 				Name: fmt.Sprintf("r%d-%d", n, vrid), Interface: name, VRID: 1 + vrid, Version: 3, Priority: 100, Interval: time.Second, DownAfter: 3, Accept: true,
 				XDPMode: "auto", VirtualMAC: config.VirtualMACAuto, Addresses: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n >> 8), byte(n), byte(10 + vrid)}), 24)},
 			}})
@@ -35,7 +35,7 @@ func BenchmarkQuiet(b *testing.B) {
 	m.run = newRun(h)
 	m.run.unchecked = true
 	do := make(map[reconcile.Verb]reconcile.Executor)
-	for v := reconcile.Stop; v <= reconcile.Strike; v++ {
+	for v := reconcile.Stop; v <= reconcile.Erase; v++ {
 		do[v] = m.run
 	}
 	m.runner = reconcile.New(m.faults, []reconcile.Executor{m.run}, do)

@@ -15,21 +15,21 @@ import (
 // Diff returns the steps that bring the host nearer to what it must have. Each is safe
 // when those before it have been done. What has to wait for the outcome of a step isn't
 // among them: it follows from the next picture. There are none when all is right.
-func Diff(want *plan.Host, now *plan.Picture) []Step {
+func Diff(want *plan.Target, now *plan.Picture) []Step {
 	d := &differ{want: want, now: now, wants: make(map[plan.ID]*plan.Want, len(want.Wants)), keep: make(map[plan.Note]bool, len(now.Journal)), busy: make(map[string]bool)}
 	for _, w := range want.Wants {
 		d.wants[w.V.ID] = w
 	}
 	d.look()
-	for id, m := range now.Members {
+	for id, m := range now.Installed {
 		if d.wants[id] == nil {
 			d.member(id, nil, m)
 		}
 	}
 	for _, w := range want.Wants {
-		m := now.Members[w.V.ID]
+		m := now.Installed[w.V.ID]
 		if m == nil {
-			m = &plan.Member{}
+			m = &plan.Installed{}
 		}
 		d.member(w.V.ID, w, m)
 	}
@@ -64,7 +64,7 @@ type macvlan struct {
 }
 
 type differ struct {
-	want  *plan.Host
+	want  *plan.Target
 	now   *plan.Picture
 	wants map[plan.ID]*plan.Want
 	steps []Step
@@ -106,17 +106,17 @@ func (d *differ) look() {
 			d.made[macvlan{device.Parent, device.Family, device.MAC[len(device.MAC)-1]}] = device
 		}
 	}
-	for id, m := range d.now.Members {
+	for id, m := range d.now.Installed {
 		if m.Entry != nil {
 			for _, a := range m.Entry.Addresses {
 				d.fenced[scoped(m.Entry.Ifindex, a)] = id
 			}
 		}
-		if m.Loop != nil && m.Loop.Take != nil {
-			t := m.Loop.Take
+		if m.Loop != nil && m.Loop.Binding != nil {
+			t := m.Loop.Binding
 			for _, a := range m.Loop.V.Assigned {
-				if !slices.Contains(m.Loop.Less, a.Addr()) {
-					d.claimed[link.JournalAddress{Ifindex: t.On(), Prefix: a}] = true
+				if !slices.Contains(m.Loop.Withheld, a.Addr()) {
+					d.claimed[link.JournalAddress{Ifindex: t.AddressIfindex(), Prefix: a}] = true
 				}
 			}
 		}
@@ -147,7 +147,7 @@ func (d *differ) add(s Step) { d.steps = append(d.steps, s) }
 
 // held returns those of a Virtual Router's addresses that failoverd may have put where
 // they are on the host: on the interface, if they are written down, or on the macvlan.
-func (d *differ) held(m *plan.Member) (all []netip.Addr) {
+func (d *differ) held(m *plan.Installed) (all []netip.Addr) {
 	if m.Entry == nil {
 		return nil
 	}
@@ -165,8 +165,8 @@ func (d *differ) held(m *plan.Member) (all []netip.Addr) {
 }
 
 // member compares one Virtual Router; w is nil for one that isn't in the plan any more.
-func (d *differ) member(id plan.ID, w *plan.Want, m *plan.Member) {
-	running := m.Loop != nil && m.Loop.Take != nil
+func (d *differ) member(id plan.ID, w *plan.Want, m *plan.Installed) {
+	running := m.Loop != nil && m.Loop.Binding != nil
 	if running {
 		if cause, detail, stop := d.stops(w, m); stop {
 			d.add(Step{Verb: Stop, ID: id, Cause: cause, Detail: detail})
@@ -189,26 +189,26 @@ func (d *differ) member(id plan.ID, w *plan.Want, m *plan.Member) {
 }
 
 // stops says why a Virtual Router that takes part must not go on as it does.
-func (d *differ) stops(w *plan.Want, m *plan.Member) (cause vrrp.Cause, detail string, stop bool) {
+func (d *differ) stops(w *plan.Want, m *plan.Installed) (cause vrrp.Cause, detail string, stop bool) {
 	l := m.Loop
 	switch {
 	case w == nil:
 		return vrrp.CauseRemoved, "", true
-	case w.V != l.V && plan.Restarts(&l.V.Router.Router, &w.V.Router.Router) != "":
+	case w.V != l.V && plan.RestartReason(&l.V.Router.Router, &w.V.Router.Router) != "":
 		return vrrp.CauseReconfigured, "", true
-	case w.Wait.Cause != vrrp.CauseNone:
-		cause := w.Wait.Cause
+	case w.Obstacle.Cause != vrrp.CauseNone:
+		cause := w.Obstacle.Cause
 		if cause == vrrp.CauseWaiting { // it can't be used any more as it was
 			cause = vrrp.CauseReconfigured
 		}
-		return cause, w.Wait.Detail, true
-	case w.Take == nil || w.Take.Ifindex != l.Take.Ifindex || w.Take.Device != l.Take.Device:
+		return cause, w.Obstacle.Detail, true
+	case w.Binding == nil || w.Binding.Ifindex != l.Binding.Ifindex || w.Binding.Device != l.Binding.Device:
 		return vrrp.CauseInterfaceRemoved, "", true
-	case w.Take.Name != l.Take.Name:
+	case w.Binding.Name != l.Binding.Name:
 		return vrrp.CauseInterfaceRenamed, "", true
-	case w.Take.Source != l.Take.Source:
+	case w.Binding.Source != l.Binding.Source:
 		return vrrp.CauseAddressChanged, "", true
-	case w.Take.Way != l.Take.Way || w.Take.Unicast != l.Take.Unicast:
+	case w.Binding.MACMode != l.Binding.MACMode || w.Binding.Unicast != l.Binding.Unicast:
 		return vrrp.CauseReconfigured, "", true
 	case len(d.lacking(w)) == len(w.V.Fenced):
 		return vrrp.CauseReconfigured, "", true // another router has all of its addresses still
@@ -217,10 +217,10 @@ func (d *differ) stops(w *plan.Want, m *plan.Member) (cause vrrp.Cause, detail s
 }
 
 // keepAll keeps written down what there may be of a Virtual Router.
-func (d *differ) keepAll(m *plan.Member) {
+func (d *differ) keepAll(m *plan.Installed) {
 	if l := m.Loop; l != nil && m.Entry != nil {
 		var device *link.Device
-		if v := l.V; m.Entry.MAC == "macvlan" {
+		if v := l.V; m.Entry.MACMode == "macvlan" {
 			made := link.NewDevice(m.Entry.Ifindex, v.Family, v.VRID)
 			device = &made
 		}
@@ -232,8 +232,8 @@ func (d *differ) keepAll(m *plan.Member) {
 
 // dismantle takes away what a Virtual Router that doesn't take part must not have, and
 // reports whether the rest may be built upon.
-func (d *differ) dismantle(id plan.ID, w *plan.Want, m *plan.Member) bool {
-	changes := w == nil || m.Entry != nil && (w.Ifindex != m.Entry.Ifindex || w.Way != m.Entry.MAC)
+func (d *differ) dismantle(id plan.ID, w *plan.Want, m *plan.Installed) bool {
+	changes := w == nil || m.Entry != nil && (w.Ifindex != m.Entry.Ifindex || w.MACMode != m.Entry.MACMode)
 	leaving := m.Loop != nil && m.Loop.Leaving
 	done := true
 	away := func(s Step) {
@@ -256,8 +256,8 @@ func (d *differ) dismantle(id plan.ID, w *plan.Want, m *plan.Member) bool {
 		away(Step{Verb: Reject, Ifindex: m.Filter, PortName: id.Interface})
 	}
 	d.unmake(id, w, m, changes, away)
-	if m.Hears.Ifindex != 0 && (w == nil || m.Hears != w.Hears()) {
-		away(Step{Verb: Deafen, Hears: m.Hears, PortName: id.Interface})
+	if m.Subscription.Ifindex != 0 && (w == nil || m.Subscription != w.Subscription()) {
+		away(Step{Verb: Unsubscribe, Subscription: m.Subscription, PortName: id.Interface})
 	}
 	if m.Claim != 0 && (w == nil || w.Ifindex != 0 && m.Claim != w.Ifindex) {
 		away(Step{Verb: Unclaim})
@@ -270,17 +270,17 @@ func (d *differ) dismantle(id plan.ID, w *plan.Want, m *plan.Member) bool {
 
 // unmake removes a macvlan that a Virtual Router must not have, with what is on it. One
 // that wants a macvlan but not this one has it made anew.
-func (d *differ) unmake(id plan.ID, w *plan.Want, m *plan.Member, changes bool, away func(Step)) {
+func (d *differ) unmake(id plan.ID, w *plan.Want, m *plan.Installed, changes bool, away func(Step)) {
 	for _, parent := range d.parents(id, m) {
 		device, made := d.made[macvlan{parent, id.Family, id.VRID}]
-		if made && (w == nil || w.Device == nil && (changes || m.Entry == nil || w.Way == "macvlan") || w.Device != nil && *w.Device != device) {
+		if made && (w == nil || w.Device == nil && (changes || m.Entry == nil || w.MACMode == "macvlan") || w.Device != nil && *w.Device != device) {
 			away(Step{Verb: Unmake, Device: device, Ifindex: d.devices[device]})
 		}
 	}
 }
 
 // parents are the interfaces that a Virtual Router has something to do with.
-func (d *differ) parents(id plan.ID, m *plan.Member) (all []int) {
+func (d *differ) parents(id plan.ID, m *plan.Installed) (all []int) {
 	add := func(ifindex int) {
 		if ifindex != 0 && !slices.Contains(all, ifindex) {
 			all = append(all, ifindex)
@@ -291,8 +291,8 @@ func (d *differ) parents(id plan.ID, m *plan.Member) (all []int) {
 	if m != nil && m.Entry != nil {
 		add(m.Entry.Ifindex)
 	}
-	if m != nil && m.Loop != nil && m.Loop.Take != nil {
-		add(m.Loop.Take.Ifindex)
+	if m != nil && m.Loop != nil && m.Loop.Binding != nil {
+		add(m.Loop.Binding.Ifindex)
 	}
 	return all
 }
@@ -303,12 +303,12 @@ func (d *differ) orphans() {
 		return
 	}
 	theirs := make(map[macvlan]bool, len(d.made))
-	claim := func(id plan.ID, m *plan.Member) {
+	claim := func(id plan.ID, m *plan.Installed) {
 		for _, parent := range d.parents(id, m) {
 			theirs[macvlan{parent, id.Family, id.VRID}] = true
 		}
 	}
-	for id, m := range d.now.Members {
+	for id, m := range d.now.Installed {
 		claim(id, m)
 	}
 	for id := range d.wants {
@@ -342,30 +342,30 @@ func knows(w *plan.Want, less []netip.Addr) []netip.Addr {
 }
 
 // build gives a Virtual Router what it lacks.
-func (d *differ) build(id plan.ID, w *plan.Want, m *plan.Member, running bool) {
+func (d *differ) build(id plan.ID, w *plan.Want, m *plan.Installed, running bool) {
 	less := d.lacking(w)
 	if m.Loop == nil {
-		d.add(Step{Verb: Add, ID: id, Virtual: w.V, Priority: w.Priority, Less: knows(w, less)})
+		d.add(Step{Verb: Add, ID: id, V: w.V, Priority: w.Priority, Withheld: knows(w, less)})
 	}
-	if w.Ifindex == 0 || w.Way == "" {
+	if w.Ifindex == 0 || w.MACMode == "" {
 		d.settle(id, w, m, running, less)
 		return
 	}
 	if m.Claim != w.Ifindex {
 		d.add(Step{Verb: Claim, ID: id, Ifindex: w.Ifindex})
 	}
-	if m.Hears != w.Hears() {
-		d.add(Step{Verb: Hear, ID: id, PortName: id.Interface, Hears: w.Hears(), Virtual: w.V})
+	if m.Subscription != w.Subscription() {
+		d.add(Step{Verb: Subscribe, ID: id, PortName: id.Interface, Subscription: w.Subscription(), V: w.V})
 	}
 	d.note(id, w, m)
 	if w.Device != nil {
 		if _, there := d.devices[*w.Device]; !there {
-			d.add(Step{Verb: Make, ID: id, Device: *w.Device, PortName: id.Interface, Virtual: w.V})
+			d.add(Step{Verb: Make, ID: id, Device: *w.Device, PortName: id.Interface, V: w.V})
 		}
-		if settings, known := d.now.Settings[id.Interface]; w.V.Family == packet.IPv4 && (!known || len(settings) > 0) {
-			w.Take = nil // until they are set
+		if settings, known := d.now.MissingSettings[id.Interface]; w.V.Family == packet.IPv4 && (!known || len(settings) > 0) {
+			w.Binding = nil // until they are set
 			if running {
-				w.Take = m.Loop.Take
+				w.Binding = m.Loop.Binding
 			}
 		}
 	}
@@ -373,7 +373,7 @@ func (d *differ) build(id plan.ID, w *plan.Want, m *plan.Member, running bool) {
 		d.add(Step{Verb: Accept, ID: id, PortName: id.Interface, Ifindex: filter})
 	}
 	entry := d.entry(w, m, running, less)
-	if !entry.Same(m.Entry) {
+	if !entry.Equal(m.Entry) {
 		d.add(Step{Verb: Fence, ID: id, Entry: entry})
 	}
 	d.settle(id, w, m, running, less)
@@ -381,7 +381,7 @@ func (d *differ) build(id plan.ID, w *plan.Want, m *plan.Member, running bool) {
 
 // entry is a Virtual Router's in the kernel: with the addresses that it must have, that
 // the event loop may put on the interface meanwhile, and that are there still.
-func (d *differ) entry(w *plan.Want, m *plan.Member, running bool, less []netip.Addr) *plan.Entry {
+func (d *differ) entry(w *plan.Want, m *plan.Installed, running bool, less []netip.Addr) *plan.Entry {
 	extra := d.held(m)
 	if m.Entry != nil && m.Loop != nil && m.Loop.Changing() {
 		extra = m.Entry.Addresses
@@ -407,7 +407,7 @@ func (d *differ) entry(w *plan.Want, m *plan.Member, running bool, less []netip.
 }
 
 // note writes down what there may be of a Virtual Router.
-func (d *differ) note(id plan.ID, w *plan.Want, m *plan.Member) {
+func (d *differ) note(id plan.ID, w *plan.Want, m *plan.Installed) {
 	var lacking []plan.Note
 	for _, n := range w.V.Notes(w.Ifindex, d.name(w.Ifindex), w.Device) {
 		d.keep[n] = true
@@ -415,7 +415,7 @@ func (d *differ) note(id plan.ID, w *plan.Want, m *plan.Member) {
 			lacking = append(lacking, n)
 		}
 	}
-	if m.Loop != nil && m.Loop.Take != nil && m.Loop.V != w.V {
+	if m.Loop != nil && m.Loop.Binding != nil && m.Loop.V != w.V {
 		d.keepAll(m)
 	}
 	if len(lacking) > 0 {
@@ -424,28 +424,28 @@ func (d *differ) note(id plan.ID, w *plan.Want, m *plan.Member) {
 }
 
 // settle has the event loop know what it must.
-func (d *differ) settle(id plan.ID, w *plan.Want, m *plan.Member, running bool, less []netip.Addr) {
+func (d *differ) settle(id plan.ID, w *plan.Want, m *plan.Installed, running bool, less []netip.Addr) {
 	l := m.Loop
-	if told := knows(w, less); l != nil && (l.V != w.V || l.Priority != w.Priority || !slices.Equal(l.Less, told)) {
-		d.add(Step{Verb: Update, ID: id, Virtual: w.V, Priority: w.Priority, Less: told})
+	if told := knows(w, less); l != nil && (l.V != w.V || l.Priority != w.Priority || !slices.Equal(l.Withheld, told)) {
+		d.add(Step{Verb: Update, ID: id, V: w.V, Priority: w.Priority, Withheld: told})
 	}
 	switch {
-	case w.Take == nil || len(less) == len(w.V.Fenced):
+	case w.Binding == nil || len(less) == len(w.V.Fenced):
 	case !running:
-		d.add(Step{Verb: Start, ID: id, Take: w.Take})
-	case *w.Take != *l.Take:
-		d.add(Step{Verb: Rebind, ID: id, Take: w.Take})
+		d.add(Step{Verb: Start, ID: id, Binding: w.Binding})
+	case *w.Binding != *l.Binding:
+		d.add(Step{Verb: Rebind, ID: id, Binding: w.Binding})
 	case !l.Active && !l.Leaving:
 		// Somebody else has put them there.
 		for _, a := range l.V.Assigned {
-			if p, there := d.present[spot{l.Take.On(), a.Addr()}]; there {
-				d.add(Step{Verb: Withdraw, ID: id, Ifindex: l.Take.On(), Prefix: p})
+			if p, there := d.present[spot{l.Binding.AddressIfindex(), a.Addr()}]; there {
+				d.add(Step{Verb: Withdraw, ID: id, Ifindex: l.Binding.AddressIfindex(), Prefix: p})
 				break
 			}
 		}
-	case l.Active && l.Assigned != 0 && l.Assigned < d.now.Begun:
+	case l.Active && l.Assigned != 0 && l.Assigned < d.now.ListedSince:
 		for _, a := range l.V.Assigned {
-			if _, there := d.present[spot{l.Take.On(), a.Addr()}]; !there && !slices.Contains(l.Less, a.Addr()) {
+			if _, there := d.present[spot{l.Binding.AddressIfindex(), a.Addr()}]; !there && !slices.Contains(l.Withheld, a.Addr()) {
 				d.add(Step{Verb: Restore, ID: id, Prefix: a})
 				break
 			}
@@ -456,8 +456,8 @@ func (d *differ) settle(id plan.ID, w *plan.Want, m *plan.Member, running bool, 
 // settings makes the settings that interfaces with macvlans on top need, and gives the
 // others back what they had.
 func (d *differ) settings() {
-	for name := range d.want.Settings {
-		for _, s := range d.now.Settings[name] {
+	for name := range d.want.MacvlanParents {
+		for _, s := range d.now.MissingSettings[name] {
 			if !d.now.Journal[s] {
 				d.add(Step{Verb: Write, PortName: name, Notes: []plan.Note{s}})
 			}
@@ -467,7 +467,7 @@ func (d *differ) settings() {
 	}
 	for n := range d.now.Journal {
 		s, is := n.(link.Setting)
-		if !is || d.keep[s] || !d.now.Set[s] {
+		if !is || d.keep[s] || !d.now.AppliedSettings[s] {
 			continue
 		}
 		if d.needed(s) {
@@ -486,7 +486,7 @@ func (d *differ) needed(s link.Setting) bool {
 			return true
 		}
 	}
-	for name := range d.want.Settings {
+	for name := range d.want.MacvlanParents {
 		if d.want.Ports[name].Ifindex == s.Ifindex {
 			return true
 		}
@@ -498,7 +498,7 @@ func (d *differ) needed(s link.Setting) bool {
 func (d *differ) ports() {
 	for name, open := range d.now.Ports {
 		want, wanted := d.want.Ports[name]
-		if wanted && !open.Reopens(want) {
+		if wanted && !open.MustReopen(want) {
 			continue
 		}
 		if !d.uses(name) {
@@ -517,8 +517,8 @@ func (d *differ) uses(name string) bool {
 	if d.busy[name] {
 		return true
 	}
-	for id, m := range d.now.Members {
-		if id.Interface == name && (m.Entry != nil || m.Filter != 0 || m.Hears.Ifindex != 0 || m.Loop != nil && m.Loop.Take != nil) {
+	for id, m := range d.now.Installed {
+		if id.Interface == name && (m.Entry != nil || m.Filter != 0 || m.Subscription.Ifindex != 0 || m.Loop != nil && m.Loop.Binding != nil) {
 			return true
 		}
 	}
@@ -548,7 +548,7 @@ func (d *differ) leftovers() {
 // upstairs removes what somebody else has put on macvlans, or that stayed there.
 func (d *differ) upstairs() {
 	leaving := make(map[macvlan]bool)
-	for _, m := range d.now.Members {
+	for _, m := range d.now.Installed {
 		if l := m.Loop; l != nil && l.Leaving && m.Entry != nil {
 			leaving[macvlan{m.Entry.Ifindex, l.V.Family, l.V.VRID}] = true
 		}
@@ -570,12 +570,12 @@ func (d *differ) leaving(a link.JournalAddress) bool {
 }
 
 // behind returns whose fence an address is behind where it is; nil if it is behind none.
-func (d *differ) behind(a link.JournalAddress) *plan.Member {
+func (d *differ) behind(a link.JournalAddress) *plan.Installed {
 	id, fenced := d.fenced[scoped(a.Ifindex, a.Prefix.Addr())]
-	if !fenced || d.now.Members[id].Entry.Ifindex != a.Ifindex {
+	if !fenced || d.now.Installed[id].Entry.Ifindex != a.Ifindex {
 		return nil
 	}
-	return d.now.Members[id]
+	return d.now.Installed[id]
 }
 
 // strike ends what is written down without need, when nothing else is left to do, or
@@ -584,7 +584,7 @@ func (d *differ) strike() {
 	if len(d.steps) > 0 {
 		return
 	}
-	for _, m := range d.now.Members {
+	for _, m := range d.now.Installed {
 		if m.Loop != nil && m.Loop.Changing() {
 			return // it may have the addresses of another configuration still
 		}
@@ -600,6 +600,6 @@ func (d *differ) strike() {
 		gone = append(gone, n)
 	}
 	if len(gone) > 0 {
-		d.add(Step{Verb: Strike, Notes: gone})
+		d.add(Step{Verb: Erase, Notes: gone})
 	}
 }

@@ -22,7 +22,7 @@ type wrong struct {
 	do   func(*reconcile.Step) (done bool, err error) // what it does itself
 }
 
-func (w *wrong) Look(want *plan.Host, now *plan.Picture) error {
+func (w *wrong) Look(want *plan.Target, now *plan.Picture) error {
 	err := w.run.Look(want, now)
 	if w.look != nil {
 		w.look(now)
@@ -87,7 +87,7 @@ func greedy(r *run) reconcile.Executor {
 				delete(r.slots, spot{s.Entry.Ifindex, a})
 			}
 		case reconcile.Add, reconcile.Update:
-			s.Less = nil
+			s.Withheld = nil
 		}
 		return false, nil
 	}}
@@ -98,8 +98,8 @@ func careless(r *run) reconcile.Executor {
 	believed := make(map[plan.ID]*plan.Entry)
 	return &wrong{r, func(now *plan.Picture) {
 		for id, e := range believed {
-			if now.Members[id] != nil {
-				now.Members[id].Entry = e
+			if now.Installed[id] != nil {
+				now.Installed[id].Entry = e
 			}
 		}
 	}, func(s *reconcile.Step) (bool, error) {

@@ -214,15 +214,15 @@ func (h *host) current(s link.Setting) link.Setting {
 // run is what lives as long as a process.
 type run struct {
 	*host
-	ports   map[string]plan.Open
+	ports   map[string]plan.OpenPort
 	claims  map[plan.ID]int
-	hears   map[plan.ID]plan.Hearing
+	hears   map[plan.ID]plan.Subscription
 	filters map[plan.ID]int
 	entries map[plan.ID]*plan.Entry
 	slots   map[spot]plan.ID // whose entry the kernel finds for an address
-	loop    map[plan.ID]*plan.Loop
-	jobs    []func()           // of the worker that changes addresses
-	leaving map[*plan.Loop]int // how many of them are to remove some
+	loop    map[plan.ID]*plan.LoopState
+	jobs    []func()                // of the worker that changes addresses
+	leaving map[*plan.LoopState]int // how many of them are to remove some
 
 	listed []link.Interface // as it was when
 	begun  vrrp.Instant
@@ -244,8 +244,8 @@ type run struct {
 
 func newRun(h *host) *run {
 	return &run{
-		host: h, ports: make(map[string]plan.Open), claims: make(map[plan.ID]int), hears: make(map[plan.ID]plan.Hearing), filters: make(map[plan.ID]int),
-		entries: make(map[plan.ID]*plan.Entry), slots: make(map[spot]plan.ID), loop: make(map[plan.ID]*plan.Loop), bare: make(map[spot]bool), leaving: make(map[*plan.Loop]int),
+		host: h, ports: make(map[string]plan.OpenPort), claims: make(map[plan.ID]int), hears: make(map[plan.ID]plan.Subscription), filters: make(map[plan.ID]int),
+		entries: make(map[plan.ID]*plan.Entry), slots: make(map[spot]plan.ID), loop: make(map[plan.ID]*plan.LoopState), bare: make(map[spot]bool), leaving: make(map[*plan.LoopState]int),
 		failing: func(*reconcile.Step) error { return nil }, meanwhile: func() {}, note: func(fmt.Stringer, error) {},
 	}
 }
@@ -253,24 +253,24 @@ func newRun(h *host) *run {
 // listing makes a new list of the interfaces.
 func (r *run) listing() { r.listed, r.begun = r.list(), r.now }
 
-func (r *run) Look(want *plan.Host, p *plan.Picture) error {
+func (r *run) Look(want *plan.Target, p *plan.Picture) error {
 	if r.listed == nil || !r.stale {
 		r.listing()
 	}
-	p.Begun, p.Interfaces = r.begun, r.listed
+	p.ListedSince, p.Interfaces = r.begun, r.listed
 	maps.Copy(p.Ports, r.ports)
 	maps.Copy(p.Journal, r.journal)
-	member := func(id plan.ID) *plan.Member {
-		if p.Members[id] == nil {
-			p.Members[id] = &plan.Member{}
+	member := func(id plan.ID) *plan.Installed {
+		if p.Installed[id] == nil {
+			p.Installed[id] = &plan.Installed{}
 		}
-		return p.Members[id]
+		return p.Installed[id]
 	}
 	for id, c := range r.claims {
 		member(id).Claim = c
 	}
 	for id, c := range r.hears {
-		member(id).Hears = c
+		member(id).Subscription = c
 	}
 	for id, c := range r.filters {
 		member(id).Filter = c
@@ -314,20 +314,20 @@ func (r *run) entry(id plan.ID, e *plan.Entry) *plan.Entry {
 	return &one
 }
 
-func (r *run) settings(want *plan.Host, p *plan.Picture) {
+func (r *run) settings(want *plan.Target, p *plan.Picture) {
 	for n := range r.journal {
 		if s, is := n.(link.Setting); is && r.sysctls[r.current(s).Path] == s.Value {
-			p.Set[s] = true
+			p.AppliedSettings[s] = true
 		}
 	}
 	if want == nil {
 		return
 	}
-	for name := range want.Settings {
-		p.Settings[name] = nil
+	for name := range want.MacvlanParents {
+		p.MissingSettings[name] = nil
 		if i := r.below(name); i != nil {
 			if now := r.sysctls[arpAnnounce(i.Name)]; now != 2 {
-				p.Settings[name] = []link.Setting{{Ifindex: i.Index, Path: arpAnnounce(i.Name), Value: 2, Before: now}}
+				p.MissingSettings[name] = []link.Setting{{Ifindex: i.Index, Path: arpAnnounce(i.Name), Value: 2, Before: now}}
 			}
 		}
 	}
@@ -360,7 +360,7 @@ func (r *run) one(s *reconcile.Step) error {
 		return nil
 	}
 	l := r.loop[s.ID]
-	if (s.Verb == reconcile.Add || s.Verb == reconcile.Update) && len(s.Less) == len(s.Virtual.Fenced) {
+	if (s.Verb == reconcile.Add || s.Verb == reconcile.Update) && len(s.Withheld) == len(s.V.Fenced) {
 		panic(fmt.Sprintf("the event loop takes no Virtual Router without addresses: %v", s))
 	}
 	switch s.Verb {
@@ -368,26 +368,26 @@ func (r *run) one(s *reconcile.Step) error {
 		if err := gone(s.Port.Ifindex); err != nil {
 			return err
 		}
-		r.ports[s.PortName] = plan.Open{Port: s.Port, TC: map[bool]string{true: "", false: "tcx"}[s.Port.Mode == "off"], Unfenced: map[bool]error{true: unix.EOPNOTSUPP}[s.Port.Mode == "off"]}
+		r.ports[s.PortName] = plan.OpenPort{Port: s.Port, TC: map[bool]string{true: "", false: "tcx"}[s.Port.Mode == "off"], Unfenced: map[bool]error{true: unix.EOPNOTSUPP}[s.Port.Mode == "off"]}
 	case reconcile.Close:
 		delete(r.ports, s.PortName)
 	case reconcile.Add:
-		r.loop[s.ID] = &plan.Loop{V: s.Virtual, Priority: s.Priority, Less: s.Less}
+		r.loop[s.ID] = &plan.LoopState{V: s.V, Priority: s.Priority, Withheld: s.Withheld}
 	case reconcile.Remove:
 		delete(r.loop, s.ID)
 	case reconcile.Claim:
 		r.claims[s.ID] = s.Ifindex
 	case reconcile.Unclaim:
 		delete(r.claims, s.ID)
-	case reconcile.Hear:
-		r.hears[s.ID] = s.Hears
-	case reconcile.Deafen:
+	case reconcile.Subscribe:
+		r.hears[s.ID] = s.Subscription
+	case reconcile.Unsubscribe:
 		delete(r.hears, s.ID)
 	case reconcile.Write:
 		for _, n := range s.Notes {
 			r.journal[n] = true
 		}
-	case reconcile.Strike:
+	case reconcile.Erase:
 		for _, n := range s.Notes {
 			delete(r.journal, n)
 		}
@@ -431,19 +431,19 @@ func (r *run) one(s *reconcile.Step) error {
 	case reconcile.Update:
 		r.update(l, s)
 	case reconcile.Start:
-		t := *s.Take
-		l.Take = &t
+		t := *s.Binding
+		l.Binding = &t
 		if l.V.Router.Owner() {
 			r.activate(l)
 		}
 	case reconcile.Rebind:
-		t := *s.Take
-		l.Take = &t
+		t := *s.Binding
+		l.Binding = &t
 	case reconcile.Restore:
 		r.activate(l)
 	case reconcile.Stop:
 		r.deactivate(l)
-		l.Take = nil
+		l.Binding = nil
 	case reconcile.Withdraw:
 		r.release(s.Ifindex, s.Prefix.Addr())
 		r.listing()
@@ -470,12 +470,12 @@ func (r *run) fence(id plan.ID, e *plan.Entry) {
 }
 
 // assigned are the addresses that the loop puts on the interface.
-func assigned(l *plan.Loop) []netip.Prefix {
-	return slices.DeleteFunc(slices.Clone(l.V.Assigned), func(p netip.Prefix) bool { return slices.Contains(l.Less, p.Addr()) })
+func assigned(l *plan.LoopState) []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(l.V.Assigned), func(p netip.Prefix) bool { return slices.Contains(l.Withheld, p.Addr()) })
 }
 
 // goesWith is what goes with the addresses of a Virtual Router.
-func goesWith(v *plan.Virtual) (all []plan.Note) {
+func goesWith(v *plan.VirtualRouter) (all []plan.Note) {
 	for _, n := range v.Routing.Placed {
 		all = append(all, n)
 	}
@@ -489,9 +489,9 @@ func goesWith(v *plan.Virtual) (all []plan.Note) {
 }
 
 // elect has a router become Active, or Backup.
-func (r *run) elect(l *plan.Loop) {
+func (r *run) elect(l *plan.LoopState) {
 	switch {
-	case l.Take == nil || l.V.Router.Owner():
+	case l.Binding == nil || l.V.Router.Owner():
 	case l.Active:
 		r.deactivate(l)
 	default:
@@ -499,11 +499,11 @@ func (r *run) elect(l *plan.Loop) {
 	}
 }
 
-func (r *run) activate(l *plan.Loop) {
-	id, on, all := l.V.ID, l.Take.On(), assigned(l)
+func (r *run) activate(l *plan.LoopState) {
+	id, on, all := l.V.ID, l.Binding.AddressIfindex(), assigned(l)
 	l.Active, l.Assigned = true, 0
 	r.jobs = append(r.jobs, func() {
-		if r.loop[id] != l || !l.Active || l.Take == nil || l.Take.On() != on {
+		if r.loop[id] != l || !l.Active || l.Binding == nil || l.Binding.AddressIfindex() != on {
 			return
 		}
 		for _, p := range all {
@@ -521,15 +521,15 @@ func (r *run) activate(l *plan.Loop) {
 	})
 }
 
-func (r *run) deactivate(l *plan.Loop) {
-	if !l.Active || l.Take == nil {
+func (r *run) deactivate(l *plan.LoopState) {
+	if !l.Active || l.Binding == nil {
 		return
 	}
 	l.Active, l.Assigned = false, 0
-	r.remove(l, l.Take.On(), assigned(l), goesWith(l.V))
+	r.remove(l, l.Binding.AddressIfindex(), assigned(l), goesWith(l.V))
 }
 
-func (r *run) remove(l *plan.Loop, on int, all []netip.Prefix, more []plan.Note) {
+func (r *run) remove(l *plan.LoopState, on int, all []netip.Prefix, more []plan.Note) {
 	r.leaving[l]++
 	l.Leaving = true
 	var job func()
@@ -561,17 +561,17 @@ func (r *run) remove(l *plan.Loop, on int, all []netip.Prefix, more []plan.Note)
 	r.jobs = append(r.jobs, job)
 }
 
-func (r *run) update(l *plan.Loop, s *reconcile.Step) {
+func (r *run) update(l *plan.LoopState, s *reconcile.Step) {
 	before, with := assigned(l), goesWith(l.V)
-	l.V, l.Priority, l.Less = s.Virtual, s.Priority, s.Less
-	if !l.Active || l.Take == nil {
+	l.V, l.Priority, l.Withheld = s.V, s.Priority, s.Withheld
+	if !l.Active || l.Binding == nil {
 		return
 	}
 	after, and := assigned(l), goesWith(l.V)
 	gone := slices.DeleteFunc(slices.Clone(before), func(p netip.Prefix) bool { return slices.Contains(after, p) })
 	less := slices.DeleteFunc(slices.Clone(with), func(n plan.Note) bool { return slices.Contains(and, n) })
 	if len(gone)+len(less) > 0 {
-		r.remove(l, l.Take.On(), gone, less)
+		r.remove(l, l.Binding.AddressIfindex(), gone, less)
 	}
 	if !slices.Equal(before, after) || !slices.Equal(with, and) {
 		r.activate(l)
@@ -624,11 +624,11 @@ func (r *run) check() {
 		}
 	}
 	for id, l := range r.loop {
-		if l.Take == nil || !l.Active || !l.V.Router.Owner() {
+		if l.Binding == nil || !l.Active || !l.V.Router.Owner() {
 			continue
 		}
 		for _, a := range l.V.Fenced {
-			if at := (spot{l.Take.Ifindex, a}); r.own[at] && r.slots[at] != id && !r.bare[at] && !slices.Contains(l.Less, a) {
+			if at := (spot{l.Binding.Ifindex, a}); r.own[at] && r.slots[at] != id && !r.bare[at] && !slices.Contains(l.Withheld, a) {
 				r.violated = fmt.Sprintf("the owner %s answers for %s, but its slot is that of %q", id, a, r.slots[at])
 			}
 		}

@@ -101,7 +101,7 @@ func (m *machine) begin() {
 	if m.wrong != nil {
 		executor = m.wrong(m.run)
 	}
-	for v := reconcile.Stop; v <= reconcile.Strike; v++ {
+	for v := reconcile.Stop; v <= reconcile.Erase; v++ {
 		do[v] = executor
 	}
 	m.runner = reconcile.New(m.faults, []reconcile.Executor{executor}, do)
@@ -127,16 +127,16 @@ func (m *machine) meanwhile() {
 }
 
 func (m *machine) elect() {
-	var all []*plan.Loop
+	var all []*plan.LoopState
 	for _, l := range m.run.loop {
-		if l.Take != nil && !l.V.Router.Owner() {
+		if l.Binding != nil && !l.V.Router.Owner() {
 			all = append(all, l)
 		}
 	}
 	if len(all) == 0 {
 		return
 	}
-	slices.SortFunc(all, func(a, b *plan.Loop) int { return strings.Compare(a.V.String(), b.V.String()) })
+	slices.SortFunc(all, func(a, b *plan.LoopState) int { return strings.Compare(a.V.String(), b.V.String()) })
 	l := all[0]
 	if len(all) > 1 {
 		l = all[rapid.IntRange(0, len(all)-1).Draw(m.t, "router")]
@@ -243,7 +243,7 @@ func (m *machine) rest() {
 	}
 	var wants []string
 	for _, w := range m.result.Want.Wants {
-		wants = append(wants, fmt.Sprintf("%s: %s", w.V.ID, w.Wait))
+		wants = append(wants, fmt.Sprintf("%s: %s", w.V.ID, w.Obstacle))
 	}
 	m.fail("no rest: jobs %d, failed %v, wants %q", len(m.run.jobs), m.result.Failed, wants)
 }
@@ -254,10 +254,10 @@ func (m *machine) quiet() {
 	r := m.run
 	may := m.entitled()
 	virtual, notes, routes := make(map[spot]bool), make(map[plan.Note]bool), make(map[plan.Note]bool)
-	for _, v := range m.plan.Virtuals {
+	for _, v := range m.plan.VirtualRouters {
 		l := r.loop[v.ID]
-		if l == nil || l.V != v || len(l.Less) > 0 || (l.Take != nil) != may[v.ID] {
-			m.fail("%s takes part: %v, but %v is right: %+v", v.ID, l != nil && l.Take != nil, may[v.ID], m.waits(v.ID))
+		if l == nil || l.V != v || len(l.Withheld) > 0 || (l.Binding != nil) != may[v.ID] {
+			m.fail("%s takes part: %v, but %v is right: %+v", v.ID, l != nil && l.Binding != nil, may[v.ID], m.waits(v.ID))
 		}
 		i := r.below(v.Interface)
 		if i == nil {
@@ -267,12 +267,12 @@ func (m *machine) quiet() {
 		for _, n := range append(v.Notes(i.Index, i.Name, nil), device) {
 			notes[unnamed(n)] = true
 		}
-		if l.Take != nil {
+		if l.Binding != nil {
 			m.member(v, l, i, device)
 		}
 		for _, p := range v.Assigned {
 			if l.Active {
-				virtual[spot{l.Take.On(), p.Addr()}] = true
+				virtual[spot{l.Binding.AddressIfindex(), p.Addr()}] = true
 			}
 		}
 		for _, n := range goesWith(v) {
@@ -294,13 +294,13 @@ func (m *machine) quiet() {
 }
 
 // member checks a Virtual Router that takes part.
-func (m *machine) member(v *plan.Virtual, l *plan.Loop, i *link.Interface, device link.Device) {
-	r, t := m.run, l.Take
+func (m *machine) member(v *plan.VirtualRouter, l *plan.LoopState, i *link.Interface, device link.Device) {
+	r, t := m.run, l.Binding
 	e := r.entries[v.ID]
 	if e != nil {
 		e = r.entry(v.ID, e)
 	}
-	if e == nil || !e.Running || e.Ifindex != i.Index || !slices.Equal(e.Addresses, v.Fenced) || e.Source != t.Source || e.MAC != t.Way {
+	if e == nil || !e.Running || e.Ifindex != i.Index || !slices.Equal(e.Addresses, v.Fenced) || e.Source != t.Source || e.MACMode != t.MACMode {
 		m.fail("%s: the kernel has %+v", v.ID, e)
 	}
 	for _, a := range v.Fenced {
@@ -311,17 +311,17 @@ func (m *machine) member(v *plan.Virtual, l *plan.Loop, i *link.Interface, devic
 	if t.Ifindex != i.Index || t.Name != i.Name || t.MAC != i.MAC || !m.host.has(i.Index, t.Source) {
 		m.fail("%s takes part %s", v.ID, t)
 	}
-	if h := r.hears[v.ID]; h != (plan.Hearing{Ifindex: i.Index, Unicast: v.Router.Unicast.On()}) || r.claims[v.ID] != i.Index {
+	if h := r.hears[v.ID]; h != (plan.Subscription{Ifindex: i.Index, Unicast: v.Router.Unicast.On()}) || r.claims[v.ID] != i.Index {
 		m.fail("%s is claimed on %d, and hears %+v", v.ID, r.claims[v.ID], h)
 	}
-	if (r.filters[v.ID] == i.Index) != (t.Way != config.VirtualMACOff) {
-		m.fail("%s has the virtual MAC by %s, but the filter of %d has it", v.ID, t.Way, r.filters[v.ID])
+	if (r.filters[v.ID] == i.Index) != (t.MACMode != config.VirtualMACOff) {
+		m.fail("%s has the virtual MAC by %s, but the filter of %d has it", v.ID, t.MACMode, r.filters[v.ID])
 	}
-	if made := m.host.named(device.Name); (made != nil) != (t.Way == config.VirtualMACMacvlan) || made != nil && made.Index != t.Device {
-		m.fail("%s has the virtual MAC by %s: %+v", v.ID, t.Way, made)
+	if made := m.host.named(device.Name); (made != nil) != (t.MACMode == config.VirtualMACMacvlan) || made != nil && made.Index != t.Device {
+		m.fail("%s has the virtual MAC by %s: %+v", v.ID, t.MACMode, made)
 	}
 	for _, p := range v.Assigned {
-		if m.host.has(t.On(), p.Addr()) != l.Active {
+		if m.host.has(t.AddressIfindex(), p.Addr()) != l.Active {
 			m.fail("%s: active is %v, but %s isn't so", v.ID, l.Active, p)
 		}
 	}
@@ -379,7 +379,7 @@ func (m *machine) forgotten() {
 	r := m.run
 	for _, all := range []map[plan.ID]bool{keys(r.loop), keys(r.entries), keys(r.claims), keys(r.hears), keys(r.filters)} {
 		for id := range all {
-			if m.plan.Virtual(id) == nil {
+			if m.plan.VirtualRouter(id) == nil {
 				m.fail("%s is still known", id)
 			}
 		}
@@ -390,12 +390,12 @@ func (m *machine) forgotten() {
 		}
 	}
 	for name := range r.ports {
-		if !slices.ContainsFunc(m.plan.Virtuals, func(v *plan.Virtual) bool { return v.Interface == name }) {
+		if !slices.ContainsFunc(m.plan.VirtualRouters, func(v *plan.VirtualRouter) bool { return v.Interface == name }) {
 			m.fail("the port %s is open", name)
 		}
 	}
 	for _, i := range r.interfaces {
-		if d, is := link.DeviceOf(i); is && !slices.ContainsFunc(m.plan.Virtuals, func(v *plan.Virtual) bool { return d == link.NewDevice(i.Parent, v.Family, v.VRID) }) {
+		if d, is := link.DeviceOf(i); is && !slices.ContainsFunc(m.plan.VirtualRouters, func(v *plan.VirtualRouter) bool { return d == link.NewDevice(i.Parent, v.Family, v.VRID) }) {
 			m.fail("%s stayed", i.Name)
 		}
 	}
@@ -413,18 +413,18 @@ func keys[V any](m map[plan.ID]V) map[plan.ID]bool {
 func (m *machine) entitled() map[plan.ID]bool {
 	may := make(map[plan.ID]bool)
 	group := make(map[string]bool) // those that are held up
-	for _, v := range m.plan.Virtuals {
+	for _, v := range m.plan.VirtualRouters {
 		may[v.ID] = m.alone(v)
 		group[v.Group] = group[v.Group] || !may[v.ID]
 	}
-	for _, v := range m.plan.Virtuals {
+	for _, v := range m.plan.VirtualRouters {
 		may[v.ID] = may[v.ID] && (v.Group == "" || !group[v.Group])
 	}
 	return may
 }
 
 // alone says whether a Virtual Router could take part if it were in no group.
-func (m *machine) alone(v *plan.Virtual) bool {
+func (m *machine) alone(v *plan.VirtualRouter) bool {
 	r, rt := m.run, v.Router
 	port, open := r.ports[v.Interface]
 	i := r.below(v.Interface)
@@ -443,7 +443,7 @@ func (m *machine) alone(v *plan.Virtual) bool {
 	if from := rt.Unicast.Source(v.Family); from.IsValid() {
 		source = r.own[spot{i.Index, from}]
 	}
-	if l := r.loop[v.ID]; l != nil && l.Take != nil {
+	if l := r.loop[v.ID]; l != nil && l.Binding != nil {
 		return source // it has begun
 	}
 	for _, p := range rt.Addresses {
@@ -482,7 +482,7 @@ func (m *machine) elsewhere(ifindex int, a netip.Addr) bool {
 // virtual reports whether an address is a virtual one, of which it can't be told whether
 // it is the host's.
 func (m *machine) virtual(a netip.Addr) bool {
-	return slices.ContainsFunc(m.plan.Routers, func(o *plan.Router) bool {
+	return slices.ContainsFunc(m.plan.Routers, func(o *plan.ConfiguredRouter) bool {
 		return slices.ContainsFunc(o.Extra, func(e routing.Placed) bool { return e.Address.Addr() == a }) ||
 			!o.Owner() && slices.ContainsFunc(o.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
 	})
@@ -491,14 +491,14 @@ func (m *machine) virtual(a netip.Addr) bool {
 func (m *machine) waits(id plan.ID) plan.Obstacle {
 	for _, w := range m.result.Want.Wants {
 		if w.V.ID == id {
-			return w.Wait
+			return w.Obstacle
 		}
 	}
 	return plan.Obstacle{}
 }
 
 // routers draws a configuration: few of everything, so that addresses move about.
-func routers(t *rapid.T) (all []*plan.Router) {
+func routers(t *rapid.T) (all []*plan.ConfiguredRouter) {
 	free := []string{"192.0.2.10/24", "192.0.2.11/24", "192.0.2.12/32", "fe80::10/64", "192.0.3.13/24", "fe80::11/64", "192.0.2.14/24", "2001:db8:2::10/64"}
 	free = rapid.Permutation(free).Draw(t, "addresses")
 	take := func(least, most int) (some []netip.Prefix) {
@@ -542,11 +542,11 @@ func routers(t *rapid.T) (all []*plan.Router) {
 			}
 		}
 		if r = changes[rapid.IntRange(0, len(changes)-1).Draw(t, "key")].apply(r); len(r.Addresses) > 0 {
-			all = append(all, &plan.Router{Router: r, Index: n})
+			all = append(all, &plan.ConfiguredRouter{Router: r, Index: n})
 		}
 	}
 	for _, r := range all { // of an interface there is one
-		r.XDPMode = all[slices.IndexFunc(all, func(o *plan.Router) bool { return o.Interface == r.Interface })].XDPMode
+		r.XDPMode = all[slices.IndexFunc(all, func(o *plan.ConfiguredRouter) bool { return o.Interface == r.Interface })].XDPMode
 	}
 	return all
 }
@@ -639,19 +639,19 @@ func (m *machine) reload() {
 	}
 	m.plan = plan.New(all, m.plan)
 	m.note("reload")
-	for _, v := range m.plan.Virtuals {
+	for _, v := range m.plan.VirtualRouters {
 		m.note("  %s: %s virtual_mac %s, %v of %v, accept %v, xdp_mode %s, %s", v.ID, v.Router.Name, v.Router.VirtualMAC, v.Assigned, v.Fenced, v.Router.Accept, v.Router.XDPMode, v.Group)
 	}
 }
 
 // swapped are routers of which the first two have each other's addresses, if they may.
-func swapped(all []*plan.Router) []*plan.Router {
+func swapped(all []*plan.ConfiguredRouter) []*plan.ConfiguredRouter {
 	a, b := *all[0], *all[1]
 	if a.Owner() || b.Owner() {
 		return all
 	}
 	a.Addresses, b.Addresses = b.Addresses, a.Addresses
-	return append([]*plan.Router{&a, &b}, all[2:]...)
+	return append([]*plan.ConfiguredRouter{&a, &b}, all[2:]...)
 }
 
 func (m *machine) works() {
@@ -718,10 +718,10 @@ func (m *machine) take() {
 
 // add has a stranger put a virtual address where it belongs to a Backup.
 func (m *machine) add() {
-	for _, v := range m.plan.Virtuals {
-		if l := m.run.loop[v.ID]; l != nil && l.Take != nil && !l.Active && l.V == v && len(v.Assigned) > 0 {
+	for _, v := range m.plan.VirtualRouters {
+		if l := m.run.loop[v.ID]; l != nil && l.Binding != nil && !l.Active && l.V == v && len(v.Assigned) > 0 {
 			m.note("a stranger adds %s", v.Assigned[0])
-			m.host.assign(l.Take.On(), v.Assigned[0], plan.ID{})
+			m.host.assign(l.Binding.AddressIfindex(), v.Assigned[0], plan.ID{})
 			return
 		}
 	}

@@ -16,7 +16,7 @@ import (
 type Executor interface {
 	// Look completes the picture with what there is. The host is what was wanted last,
 	// nil at the beginning.
-	Look(want *plan.Host, now *plan.Picture) error
+	Look(want *plan.Target, now *plan.Picture) error
 	// Do carries out steps of one verb, and returns the error of each.
 	Do(steps []Step) []error
 }
@@ -47,13 +47,13 @@ type Runner struct {
 	conditions plan.Conditions
 	failed     map[any]*Failure
 	devices    map[plan.ID]deviceFailure
-	want       *plan.Host
+	want       *plan.Target
 	now        *plan.Picture
 }
 
 // deviceFailure is that of a macvlan that a Virtual Router can do without.
 type deviceFailure struct {
-	v   *plan.Virtual
+	v   *plan.VirtualRouter
 	err error
 }
 
@@ -69,7 +69,7 @@ func New(c plan.Conditions, looks []Executor, do map[Verb]Executor) *Runner {
 
 // Result is what a run has come to.
 type Result struct {
-	Want *plan.Host
+	Want *plan.Target
 	Now  *plan.Picture
 	// Failed are the steps that failed, by what they are for: a plan.ID, the name of a
 	// port, or something else that has no router.
@@ -120,29 +120,29 @@ func (r *Runner) Plan(p *plan.Plan) ([]Step, error) {
 // look takes a picture, and decides what is wanted.
 func (r *Runner) look(p *plan.Plan) error {
 	r.now = &plan.Picture{
-		Ports: make(map[string]plan.Open), Members: make(map[plan.ID]*plan.Member), Journal: make(map[plan.Note]bool), Held: make(map[plan.Note]bool),
-		Settings: make(map[string][]link.Setting), Set: make(map[link.Setting]bool),
+		Ports: make(map[string]plan.OpenPort), Installed: make(map[plan.ID]*plan.Installed), Journal: make(map[plan.Note]bool), Held: make(map[plan.Note]bool),
+		MissingSettings: make(map[string][]link.Setting), AppliedSettings: make(map[link.Setting]bool),
 	}
 	for _, e := range r.looks {
 		if err := e.Look(r.want, r.now); err != nil {
 			return err
 		}
 	}
-	failures := &plan.Failures{Ports: make(map[string]error), Members: make(map[plan.ID]error), Devices: make(map[plan.ID]error)}
+	failures := &plan.Failures{Ports: make(map[string]error), VirtualRouters: make(map[plan.ID]error), Macvlans: make(map[plan.ID]error)}
 	for subject, f := range r.failed {
 		switch subject := subject.(type) {
 		case string:
 			failures.Ports[subject] = f.Err
 		case plan.ID:
-			failures.Members[subject] = f.Err
+			failures.VirtualRouters[subject] = f.Err
 		}
 	}
 	for id, f := range r.devices {
-		if _, open := r.now.Ports[id.Interface]; !open || p.Virtual(id) != f.v {
+		if _, open := r.now.Ports[id.Interface]; !open || p.VirtualRouter(id) != f.v {
 			delete(r.devices, id) // it may be possible now
 			continue
 		}
-		failures.Devices[id] = f.err
+		failures.Macvlans[id] = f.err
 	}
 	r.want = plan.Desired(p, r.conditions, r.now, failures)
 	return nil
@@ -212,8 +212,8 @@ func (r *Runner) carryOut(steps []Step, clock func() vrrp.Instant) {
 
 // fail notes that a step has failed.
 func (r *Runner) fail(s *Step, err error, now vrrp.Instant) {
-	if s.Verb == Make && s.Virtual != nil && s.Virtual.Router.VirtualMAC == "auto" {
-		r.devices[s.ID] = deviceFailure{s.Virtual, err}
+	if s.Verb == Make && s.V != nil && s.V.Router.VirtualMAC == "auto" {
+		r.devices[s.ID] = deviceFailure{s.V, err}
 		return // it does without
 	}
 	f := r.failed[s.subject()]

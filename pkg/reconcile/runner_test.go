@@ -21,7 +21,7 @@ import (
 // fails has steps of one verb for a router fail.
 func (m *machine) fails(verb reconcile.Verb, name string) {
 	m.run.failing = func(s *reconcile.Step) error {
-		v := m.plan.Virtual(s.ID)
+		v := m.plan.VirtualRouter(s.ID)
 		if s.Verb == verb && (name == "" || v != nil && v.Router.Name == name) {
 			return unix.ENOSPC
 		}
@@ -54,11 +54,11 @@ func TestRetry(t *testing.T) {
 	m.load(web, lan)
 	m.fails(reconcile.Fence, "web")
 	result := m.runs(0)
-	id := m.plan.Virtuals[0].ID
+	id := m.plan.VirtualRouters[0].ID
 	if f := result.Failed[id]; f == nil || f.Verb != reconcile.Fence || !errors.Is(f.Err, unix.ENOSPC) || len(result.Failed) != 1 || !result.Settled {
 		t.Fatalf("%+v", result)
 	}
-	if m.run.loop[id].Take != nil || m.run.loop[m.plan.Virtuals[1].ID].Take == nil {
+	if m.run.loop[id].Binding != nil || m.run.loop[m.plan.VirtualRouters[1].ID].Binding == nil {
 		t.Error("the one that the kernel doesn't take takes part, or the other one doesn't")
 	}
 	if wait := m.waits(id); wait.Cause != vrrp.CauseWaiting || !strings.Contains(wait.String(), unix.ENOSPC.Error()) {
@@ -83,7 +83,7 @@ func TestRetry(t *testing.T) {
 		}
 	}
 	m.run.failing = func(*reconcile.Step) error { return nil }
-	if result = m.runs(reconcile.RetryMost); len(result.Failed) > 0 || result.Next != 0 || m.run.loop[id].Take == nil {
+	if result = m.runs(reconcile.RetryMost); len(result.Failed) > 0 || result.Next != 0 || m.run.loop[id].Binding == nil {
 		t.Errorf("it doesn't take part though it can: %+v", result)
 	}
 }
@@ -91,13 +91,13 @@ func TestRetry(t *testing.T) {
 // What fails keeps what comes after it from being tried for the same router, or port.
 func TestSkip(t *testing.T) {
 	for verb, never := range map[reconcile.Verb][]reconcile.Verb{
-		reconcile.Open:   {reconcile.Claim, reconcile.Hear, reconcile.Write, reconcile.Make, reconcile.Accept, reconcile.Fence, reconcile.Start},
-		reconcile.Claim:  {reconcile.Hear, reconcile.Make, reconcile.Accept, reconcile.Fence, reconcile.Start},
-		reconcile.Hear:   {reconcile.Make, reconcile.Accept, reconcile.Fence, reconcile.Start},
-		reconcile.Make:   {reconcile.Accept, reconcile.Fence, reconcile.Start},
-		reconcile.Accept: {reconcile.Fence, reconcile.Start},
-		reconcile.Fence:  {reconcile.Start},
-		reconcile.Set:    {reconcile.Start},
+		reconcile.Open:      {reconcile.Claim, reconcile.Subscribe, reconcile.Write, reconcile.Make, reconcile.Accept, reconcile.Fence, reconcile.Start},
+		reconcile.Claim:     {reconcile.Subscribe, reconcile.Make, reconcile.Accept, reconcile.Fence, reconcile.Start},
+		reconcile.Subscribe: {reconcile.Make, reconcile.Accept, reconcile.Fence, reconcile.Start},
+		reconcile.Make:      {reconcile.Accept, reconcile.Fence, reconcile.Start},
+		reconcile.Accept:    {reconcile.Fence, reconcile.Start},
+		reconcile.Fence:     {reconcile.Start},
+		reconcile.Set:       {reconcile.Start},
 	} {
 		m := newMachine()
 		web := router("web", "eth0", 51, "192.0.2.10/24")
@@ -111,7 +111,7 @@ func TestSkip(t *testing.T) {
 				t.Errorf("%s after a %s that failed", v, verb)
 			}
 		}
-		if m.run.loop[m.plan.Virtuals[0].ID].Take != nil || len(m.result.Failed) != 1 {
+		if m.run.loop[m.plan.VirtualRouters[0].ID].Binding != nil || len(m.result.Failed) != 1 {
 			t.Errorf("%s fails: %+v", verb, m.result)
 		}
 	}
@@ -125,7 +125,7 @@ func TestFailureEnds(t *testing.T) {
 	if result := m.runs(0); result.Failed["eth0"] == nil {
 		t.Fatalf("%+v", result)
 	}
-	if wait := m.waits(m.plan.Virtuals[0].ID); !strings.Contains(wait.String(), unix.ENOSPC.Error()) {
+	if wait := m.waits(m.plan.VirtualRouters[0].ID); !strings.Contains(wait.String(), unix.ENOSPC.Error()) {
 		t.Errorf("it waits for %v", wait)
 	}
 	m.load()
@@ -139,7 +139,7 @@ func TestFailureNoLongerWanted(t *testing.T) {
 	m := newMachine()
 	m.load(router("web", "eth0", 51, "192.0.2.10/24"))
 	m.runs(0)
-	id := m.plan.Virtuals[0].ID
+	id := m.plan.VirtualRouters[0].ID
 	var eth0 *link.Interface
 	for _, i := range m.host.interfaces {
 		if i.Name == "eth0" {
@@ -149,12 +149,12 @@ func TestFailureNoLongerWanted(t *testing.T) {
 	m.host.rename(eth0, "wan")
 	m.fails(reconcile.Write, "")
 	for range 2 {
-		if result := m.runs(time.Minute); result.Failed[id] == nil || m.run.loop[id].Take != nil {
+		if result := m.runs(time.Minute); result.Failed[id] == nil || m.run.loop[id].Binding != nil {
 			t.Fatalf("it can't be written down: %+v", result)
 		}
 	}
 	m.host.rename(eth0, "eth0")
-	if result := m.runs(time.Millisecond); len(result.Failed) > 0 || m.run.loop[id].Take == nil {
+	if result := m.runs(time.Millisecond); len(result.Failed) > 0 || m.run.loop[id].Binding == nil {
 		t.Errorf("it needn't be written down: %+v", result)
 	}
 }
@@ -199,19 +199,19 @@ func TestWithoutMacvlan(t *testing.T) {
 	m.load(web)
 	m.fails(reconcile.Make, "")
 	result := m.runs(0)
-	id := m.plan.Virtuals[0].ID
-	if l := m.run.loop[id]; len(result.Failed) > 0 || !result.Settled || l.Take == nil || l.Take.Way != config.VirtualMACOff {
+	id := m.plan.VirtualRouters[0].ID
+	if l := m.run.loop[id]; len(result.Failed) > 0 || !result.Settled || l.Binding == nil || l.Binding.MACMode != config.VirtualMACOff {
 		t.Fatalf("%+v %+v", result, l)
 	}
 	m.run.failing = func(*reconcile.Step) error { return nil }
 	m.runs(reconcile.RetryMost)
-	if way := m.run.loop[id].Take.Way; way != config.VirtualMACOff {
+	if way := m.run.loop[id].Binding.MACMode; way != config.VirtualMACOff {
 		t.Errorf("it is %s though nothing has changed", way)
 	}
-	m.load(with(web, func(r *plan.Router) { r.Interval = 2 * time.Second }))
+	m.load(with(web, func(r *plan.ConfiguredRouter) { r.Interval = 2 * time.Second }))
 	m.runs(0)
 	m.runs(0)
-	if way := m.run.loop[id].Take.Way; way != config.VirtualMACMacvlan {
+	if way := m.run.loop[id].Binding.MACMode; way != config.VirtualMACMacvlan {
 		t.Errorf("it is %s though it may have one now", way)
 	}
 }
@@ -219,7 +219,7 @@ func TestWithoutMacvlan(t *testing.T) {
 // blind can't look.
 type blind struct{ *run }
 
-func (blind) Look(*plan.Host, *plan.Picture) error { return unix.EIO }
+func (blind) Look(*plan.Target, *plan.Picture) error { return unix.EIO }
 
 func TestLookFails(t *testing.T) {
 	r := reconcile.New(make(surroundings), []reconcile.Executor{blind{}}, nil)
@@ -237,7 +237,7 @@ func TestRounds(t *testing.T) {
 	m := newMachine()
 	m.load(router("web", "eth0", 51, "192.0.2.10/24"))
 	m.wrong = func(r *run) reconcile.Executor {
-		return &wrong{r, nil, func(s *reconcile.Step) (bool, error) { return s.Verb == reconcile.Hear, nil }}
+		return &wrong{r, nil, func(s *reconcile.Step) (bool, error) { return s.Verb == reconcile.Subscribe, nil }}
 	}
 	m.begin()
 	if result := m.runs(0); result.Settled || len(result.Failed) > 0 || result.Now == nil || result.Want == nil {
@@ -251,13 +251,13 @@ func TestRounds(t *testing.T) {
 // The order of the verbs is what makes the steps safe.
 func TestVerbs(t *testing.T) {
 	seen := make(map[string]bool)
-	for v := reconcile.Stop; v <= reconcile.Strike; v++ {
+	for v := reconcile.Stop; v <= reconcile.Erase; v++ {
 		if seen[v.String()] || v.String() == "" {
 			t.Errorf("%d is %q", v, v)
 		}
 		seen[v.String()] = true
 	}
-	if !slices.IsSorted([]reconcile.Verb{reconcile.Stop, reconcile.Withdraw, reconcile.Unfence, reconcile.Unmake, reconcile.Close, reconcile.Open, reconcile.Write, reconcile.Make, reconcile.Set, reconcile.Accept, reconcile.Fence, reconcile.Update, reconcile.Start, reconcile.Strike}) {
+	if !slices.IsSorted([]reconcile.Verb{reconcile.Stop, reconcile.Withdraw, reconcile.Unfence, reconcile.Unmake, reconcile.Close, reconcile.Open, reconcile.Write, reconcile.Make, reconcile.Set, reconcile.Accept, reconcile.Fence, reconcile.Update, reconcile.Start, reconcile.Erase}) {
 		t.Error("the order isn't safe")
 	}
 }

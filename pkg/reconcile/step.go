@@ -22,59 +22,59 @@ type Verb int
 
 // The verbs.
 const (
-	Stop     Verb = iota // end taking part: priority 0 is sent, the addresses are removed
-	Withdraw             // remove an address that nobody has put there, or that stayed
-	Unfence              // have the kernel's programs forget a Virtual Router
-	Reject               // take the virtual MAC out of the interface's filter
-	Unmake               // remove a macvlan
-	Unset                // give a setting back its value
-	Deafen               // leave the group, or close the socket to the peers
-	Unclaim              // let another process run the Virtual Router
-	Remove               // have the event loop forget it
-	Close                // close a port
-	Open                 // open a port: attach the programs, open the socket to send
-	Add                  // have the event loop know a Virtual Router
-	Claim                // make sure that no other process runs it
-	Hear                 // join the group, or open the socket to the peers
-	Write                // write down what will be changed
-	Make                 // make a macvlan
-	Set                  // change a setting
-	Accept               // have the interface take frames to the virtual MAC
-	Fence                // have the kernel's programs know a Virtual Router
-	Update               // give the event loop another configuration
-	Start                // begin to take part
-	Rebind               // go on with another MAC of the interface
-	Restore              // put the addresses back
-	Strike               // end what Write began
+	Stop        Verb = iota // end taking part: priority 0 is sent, the addresses are removed
+	Withdraw                // remove an address that nobody has put there, or that stayed
+	Unfence                 // have the kernel's programs forget a Virtual Router
+	Reject                  // take the virtual MAC out of the interface's filter
+	Unmake                  // remove a macvlan
+	Unset                   // give a setting back its value
+	Unsubscribe             // leave the group, or close the socket to the peers
+	Unclaim                 // let another process run the Virtual Router
+	Remove                  // have the event loop forget it
+	Close                   // close a port
+	Open                    // open a port: attach the programs, open the socket to send
+	Add                     // have the event loop know a Virtual Router
+	Claim                   // make sure that no other process runs it
+	Subscribe               // join the group, or open the socket to the peers
+	Write                   // write down what will be changed
+	Make                    // make a macvlan
+	Set                     // change a setting
+	Accept                  // have the interface take frames to the virtual MAC
+	Fence                   // have the kernel's programs know a Virtual Router
+	Update                  // give the event loop another configuration
+	Start                   // begin to take part
+	Rebind                  // go on with another MAC of the interface
+	Restore                 // put the addresses back
+	Erase                   // end what Write began
 	verbs
 )
 
 var verbNames = [verbs]string{
-	"stop", "withdraw", "unfence", "reject", "unmake", "unset", "deafen", "unclaim", "remove", "close",
-	"open", "add", "claim", "hear", "write", "make", "set", "accept", "fence", "update", "start", "rebind", "restore", "strike",
+	"stop", "withdraw", "unfence", "reject", "unmake", "unset", "unsubscribe", "unclaim", "remove", "close",
+	"open", "add", "claim", "subscribe", "write", "make", "set", "accept", "fence", "update", "start", "rebind", "restore", "erase",
 }
 
 func (v Verb) String() string { return verbNames[v] }
 
 // Step is one change. Only the fields that its verb needs are set.
 type Step struct {
-	Verb     Verb
-	ID       plan.ID // of the Virtual Router that it is for; zero: the host's, or a port's
-	PortName string
-	Port     plan.Port
-	Ifindex  int
-	Cause    vrrp.Cause
-	Detail   string
-	Virtual  *plan.Virtual
-	Priority int
-	Less     []netip.Addr
-	Entry    *plan.Entry
-	Take     *plan.Take
-	Hears    plan.Hearing
-	Device   link.Device
-	Setting  link.Setting
-	Prefix   netip.Prefix
-	Notes    []plan.Note
+	Verb         Verb
+	ID           plan.ID // of the Virtual Router that it is for; zero: the host's, or a port's
+	PortName     string
+	Port         plan.Port
+	Ifindex      int
+	Cause        vrrp.Cause
+	Detail       string
+	V            *plan.VirtualRouter
+	Priority     int
+	Withheld     []netip.Addr
+	Entry        *plan.Entry
+	Binding      *plan.Binding
+	Subscription plan.Subscription
+	Device       link.Device
+	Setting      link.Setting
+	Prefix       netip.Prefix
+	Notes        []plan.Note
 }
 
 func (s *Step) String() string {
@@ -97,8 +97,8 @@ func (s *Step) String() string {
 	case Fence:
 		text += fmt.Sprintf(" %v running=%v", s.Entry.Addresses, s.Entry.Running)
 	case Update:
-		text += fmt.Sprintf(" less %v", s.Less)
-	case Write, Strike:
+		text += fmt.Sprintf(" less %v", s.Withheld)
+	case Write, Erase:
 		var notes []string
 		for _, n := range s.Notes {
 			notes = append(notes, fmt.Sprint(n))

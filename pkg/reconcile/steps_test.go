@@ -34,29 +34,29 @@ func newMachine() *machine {
 }
 
 // router is one of the test's.
-func router(name, on string, vrid int, addresses ...string) *plan.Router {
+func router(name, on string, vrid int, addresses ...string) *plan.ConfiguredRouter {
 	r := config.Router{Name: name, Interface: on, VRID: vrid, Version: 3, Priority: 100, Interval: time.Second, DownAfter: 3, Accept: true, XDPMode: "auto", VirtualMAC: config.VirtualMACAuto}
 	for _, a := range addresses {
 		r.Addresses = append(r.Addresses, netip.MustParsePrefix(a))
 	}
-	return &plan.Router{Router: r}
+	return &plan.ConfiguredRouter{Router: r}
 }
 
 // with returns a router with a change.
-func with(r *plan.Router, change func(*plan.Router)) *plan.Router {
+func with(r *plan.ConfiguredRouter, change func(*plan.ConfiguredRouter)) *plan.ConfiguredRouter {
 	one := *r
 	change(&one)
 	return &one
 }
 
 // load has the plan be that of routers.
-func (m *machine) load(all ...*plan.Router) {
+func (m *machine) load(all ...*plan.ConfiguredRouter) {
 	m.plan = plan.New(all, m.plan)
 }
 
 // active has the first Virtual Router of a name be Active, with its addresses.
 func (m *machine) active(name string) {
-	for _, v := range m.plan.Virtuals {
+	for _, v := range m.plan.VirtualRouters {
 		if v.Router.Name == name {
 			m.run.elect(m.run.loop[v.ID])
 			m.run.work()
@@ -97,8 +97,8 @@ func (m *machine) steps() string {
 func TestSteps(t *testing.T) {
 	web := router("web", "eth0", 51, "192.0.2.10/24")
 	lan := router("lan", "eth0", 52, "192.0.2.11/24", "192.0.2.12/24")
-	change := func(r *plan.Router, f func(*config.Router)) *plan.Router {
-		return with(r, func(r *plan.Router) { f(&r.Router) })
+	change := func(r *plan.ConfiguredRouter, f func(*config.Router)) *plan.ConfiguredRouter {
+		return with(r, func(r *plan.ConfiguredRouter) { f(&r.Router) })
 	}
 	macvlan := change(web, func(r *config.Router) { r.VirtualMAC = config.VirtualMACMacvlan })
 	owner := change(router("own", "eth0", 53, "192.0.2.200/24"), func(r *config.Router) { r.Priority = 255 })
@@ -109,7 +109,7 @@ func TestSteps(t *testing.T) {
 	peers := change(web, func(r *config.Router) {
 		r.Unicast = config.Unicast{Peers: []config.Peer{config.NewPeer(netip.MustParseAddr("192.0.2.77"))}, TTL: 255}
 	})
-	loaded := func(all ...*plan.Router) func(*machine) {
+	loaded := func(all ...*plan.ConfiguredRouter) func(*machine) {
 		return func(m *machine) { m.load(all...) }
 	}
 	active := func(name string) func(*machine) { return func(m *machine) { m.active(name) } }
@@ -220,7 +220,7 @@ func TestSteps(t *testing.T) {
 	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got.String(), "\n")); diff != "" {
 		t.Errorf("want (-), got (+):\n%s", diff)
 	}
-	for v := reconcile.Stop; v <= reconcile.Strike; v++ {
+	for v := reconcile.Stop; v <= reconcile.Erase; v++ {
 		if !slices.ContainsFunc(strings.Split(got.String(), "\n"), func(line string) bool { return strings.HasPrefix(line, "    "+v.String()) }) {
 			t.Errorf("there is no %s", v)
 		}

@@ -4,36 +4,36 @@ package router
 
 import "github.com/failoverd/failoverd/pkg/vrrp"
 
-// deadlines is a heap of the Virtual Routers that have to be woken, the earliest
-// first. Each has four below it. The times are in it, and where each router's is lies
-// apart: of thousands of routers those that aren't due aren't touched when others move.
+// deadlines is a 4-ary heap of the Virtual Routers that have a deadline, the earliest
+// first. The times are stored in the heap and the positions in a slice of their own, so
+// that moving an entry doesn't touch the memory of thousands of routers.
 type deadlines struct {
 	heap   []entry
-	places []int32   // in the heap, by the router's slot
-	slots  []*router // nil: free
-	free   []int32
+	places []int32          // the index into heap, by virtualRouter.slot
+	slots  []*virtualRouter // by virtualRouter.slot; nil: free
+	free   []int32          // the free slots
 }
 
 type entry struct {
-	at   vrrp.Instant // the router's deadline
-	slot int32        // the router's
+	at   vrrp.Instant // virtualRouter.deadline
+	slot int32        // virtualRouter.slot
 }
 
-const branches = 4
+const arity = 4
 
-// first returns the router with the earliest deadline, and when that is: never, if there
-// is none.
-func (d *deadlines) first() (*router, vrrp.Instant) {
+// first returns the router with the earliest deadline and that deadline. If there is none,
+// it returns nil and never.
+func (d *deadlines) first() (*virtualRouter, vrrp.Instant) {
 	if len(d.heap) == 0 {
 		return nil, never
 	}
 	return d.slots[d.heap[0].slot], d.heap[0].at
 }
 
-// put has a router be where its deadline belongs.
-func (d *deadlines) put(r *router) {
+// put adds a router with its deadline, or moves it after a change of its deadline.
+func (d *deadlines) put(r *virtualRouter) {
 	if r.slot >= 0 {
-		d.settle(int(d.places[r.slot]), entry{r.deadline, r.slot})
+		d.sift(int(d.places[r.slot]), entry{r.deadline, r.slot})
 		return
 	}
 	if n := len(d.free); n > 0 {
@@ -45,11 +45,11 @@ func (d *deadlines) put(r *router) {
 		d.slots, d.places = append(d.slots, r), append(d.places, 0)
 	}
 	d.heap = append(d.heap, entry{})
-	d.settle(len(d.heap)-1, entry{r.deadline, r.slot})
+	d.sift(len(d.heap)-1, entry{r.deadline, r.slot})
 }
 
-// remove takes a router out, if it is in.
-func (d *deadlines) remove(r *router) {
+// remove removes a router. It does nothing if the router isn't in the heap.
+func (d *deadlines) remove(r *virtualRouter) {
 	if r.slot < 0 {
 		return
 	}
@@ -60,15 +60,15 @@ func (d *deadlines) remove(r *router) {
 	e := d.heap[last]
 	d.heap = d.heap[:last]
 	if i < last {
-		d.settle(i, e)
+		d.sift(i, e)
 	}
 }
 
-// settle puts an entry at i, or above or below it.
-func (d *deadlines) settle(i int, e entry) {
+// sift places an entry at i and moves it up or down to where it belongs.
+func (d *deadlines) sift(i int, e entry) {
 	all := d.heap
 	for i > 0 {
-		above := (i - 1) / branches
+		above := (i - 1) / arity
 		if all[above].at <= e.at {
 			break
 		}
@@ -76,12 +76,12 @@ func (d *deadlines) settle(i int, e entry) {
 		i = above
 	}
 	for {
-		first := i*branches + 1
+		first := i*arity + 1
 		if first >= len(all) {
 			break
 		}
 		least := first
-		for n := first + 1; n < min(first+branches, len(all)); n++ {
+		for n := first + 1; n < min(first+arity, len(all)); n++ {
 			if all[n].at < all[least].at {
 				least = n
 			}

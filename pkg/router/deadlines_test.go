@@ -11,16 +11,15 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Whatever is put, moved and removed, the earliest is first and each router knows its
-// place.
+// After any sequence of changes the earliest deadline is first and the places are right.
 func TestDeadlines(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var d deadlines
-		all := make([]*router, 40)
+		all := make([]*virtualRouter, 40)
 		for n := range all {
-			all[n] = &router{slot: -1}
+			all[n] = &virtualRouter{slot: -1}
 		}
-		var in []*router
+		var in []*virtualRouter
 		t.Repeat(map[string]func(*rapid.T){
 			"put": func(t *rapid.T) {
 				r := rapid.SampledFrom(all).Draw(t, "router")
@@ -33,7 +32,7 @@ func TestDeadlines(t *testing.T) {
 			"remove": func(t *rapid.T) {
 				r := rapid.SampledFrom(all).Draw(t, "router")
 				d.remove(r)
-				in = slices.DeleteFunc(in, func(o *router) bool { return o == r })
+				in = slices.DeleteFunc(in, func(o *virtualRouter) bool { return o == r })
 			},
 			"": func(t *rapid.T) {
 				if len(d.heap) != len(in) {

@@ -11,33 +11,33 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// group is a set of Virtual Routers that are Active or Backup together. It
-// becomes Active when the Active_Down_Timer of its last member has expired: as
-// long as one of them hears an Active, the others let theirs be, because the host
-// that is Active there is to be Active everywhere. One that yields takes the
-// others with it.
+// group is a set of Virtual Routers that are Active or Backup together. It becomes Active
+// when the Active_Down_Timers of all its members have expired. While one member hears an
+// Active, the others don't take over, because that host should be Active for all of them.
+// When one member yields, the others yield too.
 //
-// Two hosts that are both Active with the same priorities, after the network between
-// them was cut, are told apart by their addresses (RFC 9568 §6.4.3), and of each family
-// another one may have the greater. So of each group one member decides, on all hosts
-// the same one: that of IPv4 rather than IPv6, of the least VRID, of the least address.
-// The others wait until that has yielded, or the other host has.
+// After a network partition two hosts may be Active with the same priorities. Then the
+// greater address wins (RFC 9568 §6.4.3), and that may be another host for each family. So
+// one member of each group decides, the same one on all hosts: IPv4 before IPv6, then the
+// least VRID, then the least address. The others wait until that member has yielded, or
+// the other host has.
 type group struct {
 	name    string
-	members []*router
+	members []*virtualRouter
 }
 
-// change is a change of state of a group's member that the others have to follow.
+// change is a change of state of a member that the other members of the group have to
+// follow.
 type change struct {
-	router *router
+	router *virtualRouter
 	vrrp.Action
 }
 
-// join makes a router a member of the group of a name, instead of the one that it
-// was in. Without a name it is in none.
-func (l *Loop) join(r *router, name string) {
+// join moves a router into the group with the given name. An empty name only removes it
+// from its group.
+func (l *Loop) join(r *virtualRouter, name string) {
 	if r.group != nil {
-		r.group.members = slices.DeleteFunc(r.group.members, func(m *router) bool { return m == r })
+		r.group.members = slices.DeleteFunc(r.group.members, func(m *virtualRouter) bool { return m == r })
 		if len(r.group.members) == 0 {
 			delete(l.groups, r.group.name)
 		}
@@ -55,34 +55,34 @@ func (l *Loop) join(r *router, name string) {
 	r.group = g
 }
 
-// decidesElsewhere reports whether an Active member leaves it to another one to decide a
-// tie.
-func (g *group) decidesElsewhere(r *router) bool {
+// tieDecidedElsewhere reports whether another Active member decides a tie for this one.
+func (g *group) tieDecidedElsewhere(r *virtualRouter) bool {
 	if r.machine.State() != vrrp.Active {
 		return false
 	}
-	first := slices.MinFunc(g.members, func(a, b *router) int {
+	first := slices.MinFunc(g.members, func(a, b *virtualRouter) int {
 		return cmp.Or(cmp.Compare(a.id.Family, b.id.Family), cmp.Compare(a.id.VRID, b.id.VRID), slices.MinFunc(a.protocol.Addresses, netip.Addr.Compare).Compare(slices.MinFunc(b.protocol.Addresses, netip.Addr.Compare)))
 	})
 	return first != r && first.machine.State() == vrrp.Active
 }
 
-// hold reports whether a Backup whose Active_Down_Timer has expired has to wait
-// for another member of its group, and if so until when at least.
-func (l *Loop) hold(r *router, now vrrp.Instant) (until vrrp.Instant, by *router) {
+// hold returns the member of the group for which a Backup has to wait although its
+// Active_Down_Timer has expired, and the earliest time at which the wait may end. It
+// returns nil if there is none.
+func (l *Loop) hold(r *virtualRouter, now vrrp.Instant) (until vrrp.Instant, by *virtualRouter) {
 	for _, m := range r.group.members {
 		at := now
 		switch m.machine.State() {
 		case vrrp.Initialize:
-			// It starts soon, or the others are stopped too.
+			// Either it starts soon, or the others are stopped soon too.
 			at = now.Add(r.protocol.Interval)
 		case vrrp.Backup:
 			deadline, _ := m.machine.Deadline()
 			if deadline <= now && l.heardMeanwhile(m, now) {
 				deadline, _ = m.machine.Deadline()
 			}
-			if at = deadline; at <= now && m != r && l.deaf(m, now) {
-				at = m.deafUntil
+			if at = deadline; at <= now && m != r && l.awaitsReception(m, now) {
+				at = m.notBefore
 			}
 		}
 		if at > now && at > until {
@@ -94,14 +94,14 @@ func (l *Loop) hold(r *router, now vrrp.Instant) (until vrrp.Instant, by *router
 	}
 	for _, m := range r.group.members {
 		if m.machine.State() == vrrp.Backup && !l.canSend(m, now) {
-			return m.trouble.probeAt, m
+			return m.sendFailure.probeAt, m
 		}
 	}
 	return 0, nil
 }
 
-// expireMember acts on an expired timer of a group's member.
-func (l *Loop) expireMember(r *router, now vrrp.Instant) {
+// expireMember processes the expired timer of a member of a group.
+func (l *Loop) expireMember(r *virtualRouter, now vrrp.Instant) {
 	switch r.machine.State() {
 	case vrrp.Active:
 		if m := l.split(r.group, now); m != nil {
@@ -121,7 +121,7 @@ func (l *Loop) expireMember(r *router, now vrrp.Instant) {
 	l.step(r, now, vrrp.Event{Kind: vrrp.TimerExpired})
 }
 
-// takeOver has all members of a group become Active whose timers have expired.
+// takeOver makes all members of a group Active whose timers have expired.
 func (l *Loop) takeOver(g *group, now vrrp.Instant) {
 	for _, m := range g.members {
 		m.heldBy = nil
@@ -131,9 +131,9 @@ func (l *Loop) takeOver(g *group, now vrrp.Instant) {
 	}
 }
 
-// split returns a member that goes on hearing an Active while others of its group
-// are Active here: one that started later than they did, for example.
-func (l *Loop) split(g *group, now vrrp.Instant) *router {
+// split returns a member that still hears an Active while other members are Active here,
+// for example because it started later. It returns nil if there is none.
+func (l *Loop) split(g *group, now vrrp.Instant) *virtualRouter {
 	for _, m := range g.members {
 		if m.machine.State() != vrrp.Backup {
 			continue
@@ -147,8 +147,8 @@ func (l *Loop) split(g *group, now vrrp.Instant) *router {
 	return nil
 }
 
-// yieldTo has the Active members of a group leave, in favour of who is Active for
-// another one.
+// yieldTo makes the Active members of a group yield, because another host is Active for
+// one of the members.
 func (l *Loop) yieldTo(g *group, why string, now vrrp.Instant) {
 	for _, m := range g.members {
 		if m.machine.State() == vrrp.Active {
@@ -157,8 +157,8 @@ func (l *Loop) yieldTo(g *group, why string, now vrrp.Instant) {
 	}
 }
 
-// follow has the groups follow those of their members that have changed state.
-func (l *Loop) follow(now vrrp.Instant) {
+// followChanges makes the members of a group follow the changes of state of one of them.
+func (l *Loop) followChanges(now vrrp.Instant) {
 	for len(l.changes) > 0 {
 		c := l.changes[0]
 		l.changes = slices.Delete(l.changes, 0, 1)
@@ -174,7 +174,7 @@ func (l *Loop) follow(now vrrp.Instant) {
 				if m.machine.State() == vrrp.Initialize {
 					continue
 				}
-				l.step(m, now, vrrp.Event{Kind: vrrp.Shutdown, Cause: vrrp.CauseGroup, Detail: fmt.Sprintf("%s: %s can't have its addresses", g.name, c.router.id)})
+				l.step(m, now, vrrp.Event{Kind: vrrp.Shutdown, Cause: vrrp.CauseGroup, Detail: fmt.Sprintf("%s: the addresses of %s could not be assigned", g.name, c.router.id)})
 				m.restartAt = now.Add(assignRetry)
 				l.reschedule(m)
 			}

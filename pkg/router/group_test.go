@@ -14,8 +14,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// pair is a host with two Virtual Routers that are a group, the second one with a
-// shorter Skew_Time.
+// pair is a host with a group of two Virtual Routers. The second one has a shorter
+// Skew_Time.
 type pair struct{ *host }
 
 func newPair(t *testing.T) *pair {
@@ -83,8 +83,7 @@ func (p *pair) expect(what string, want51, want52 vrrp.State) {
 	}
 }
 
-// The group becomes Active when the last timer of its members has expired, all of
-// them in one go, however different their timers are.
+// The members of a group become Active together, when the last of their timers has expired.
 func TestGroupTakesOverTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t)
@@ -93,7 +92,7 @@ func TestGroupTakesOverTogether(t *testing.T) {
 		if by := p.status(52).HeldBy; by == nil || *by != p.id(51) {
 			t.Errorf("52 is held by %v", by)
 		}
-		// As long as one hears an Active, all let theirs be.
+		// While one member hears an Active, no member takes over.
 		for range 10 {
 			p.from(51, 150)
 			time.Sleep(time.Second)
@@ -113,8 +112,8 @@ func TestGroupTakesOverTogether(t *testing.T) {
 	})
 }
 
-// One that yields takes the others with it, and they don't preempt as long as it
-// hears somebody better.
+// When one member yields, the others yield too. They don't preempt while it hears an Active
+// of higher priority.
 func TestGroupYieldsTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t)
@@ -144,8 +143,7 @@ func TestGroupYieldsTogether(t *testing.T) {
 	})
 }
 
-// A member that starts late and finds somebody better brings the others to let
-// that host have everything.
+// A member that starts late and hears an Active of higher priority makes the others yield.
 func TestGroupFollowsLateMember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t)
@@ -163,7 +161,7 @@ func TestGroupFollowsLateMember(t *testing.T) {
 	})
 }
 
-// A member in Initialize is waited for: it starts soon, or it can't be Active.
+// The others wait for a member in Initialize, because it starts soon or can't be Active.
 func TestGroupWaitsForInitialize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t)
@@ -182,7 +180,7 @@ func TestGroupWaitsForInitialize(t *testing.T) {
 	})
 }
 
-// A member without its addresses is no use to the others.
+// The others leave Active too when the addresses of one member can't be assigned.
 func TestGroupWithoutAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t)

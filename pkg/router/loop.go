@@ -16,26 +16,26 @@ import (
 )
 
 const (
-	// leaveTimeout bounds how long Run waits, after the last advertisement
-	// of priority 0 has left, for the virtual addresses to be removed.
+	// leaveTimeout is how long Run waits, after the last priority 0 was sent, for the
+	// removal of the virtual addresses.
 	leaveTimeout = 5 * time.Second
-	// assignRetry is how long a Virtual Router whose addresses could not be
-	// assigned stays in Initialize before it takes part again.
+	// assignRetry is how long a Virtual Router stays in Initialize after its addresses
+	// could not be assigned.
 	assignRetry = 10 * time.Second
 	// releaseRetry is the time between two attempts to remove addresses.
 	releaseRetry = time.Second
-	// sendWithin is the least time within which an advertisement must have
-	// left after the packets that it was decided with were drained. Later the
-	// kernel drops it: the process was stopped, and others may have taken
-	// over.
+	// sendWithin is the time for which an advertisement may be sent after the packets
+	// were drained that the decision to send it is based on; it is longer if the interval
+	// is. Later the kernel drops it, because the process was stopped and another router
+	// may have taken over.
 	sendWithin = 100 * time.Millisecond
 )
 
 // ErrStopped is returned by the methods of a Loop that has ended.
 var ErrStopped = errors.New("the event loop has ended")
 
-// Loop is the event loop. Its exported methods may be called from any
-// goroutine except the loop's own; each waits until the loop has done it.
+// Loop is the event loop. Its exported methods may be called from any goroutine except the
+// loop's own. Unless documented otherwise, they wait until the loop has done the work.
 type Loop struct {
 	clock     Clock
 	packets   Packets
@@ -43,39 +43,39 @@ type Loop struct {
 	leases    Leases
 	observer  Observer
 
-	altered  atomic.Uint64
-	size     atomic.Int64 // of routers
+	altered  atomic.Uint64 // see Altered
+	size     atomic.Int64  // the number of routers
 	commands chan func()
 	stopped  chan struct{}
 
-	// Everything below belongs to the goroutine that runs Run.
-	routers   map[ID]*router
-	byKey     map[packet.Key]*router
-	received  func(*Received) // l.receive, made once
-	haste     time.Duration   // at most
-	deadlines deadlines
-	quiet     []quiet      // Backups that aren't among them
-	sweepAt   vrrp.Instant // and when they are to be looked after
-	dirty     []outbox
-	sending   []sending        // what is queued in them, in this order in each
-	unsent    func(int, error) // l.refuse, made once
-	flushing  int              // the outbox that sends
-	cursor    int              // in sending
-	missed    []*router        // Active ones whose advertisements could not be sent
-	due       []*router        // to announce their addresses in the next flush
-	ended     []*router        // that have left Active since the last one
-	drained   vrrp.Instant     // what was received before has been dealt with
-	later     []func()         // what can wait until the next flush has sent
-	news      []func()         // what can wait until after that
-	actions   []vrrp.Action
-	groups    map[string]*group
-	changes   []change // of members of groups, which the others have to follow
-	leaving   int      // removals of addresses under way
-	ending    bool     // nobody starts any more
-	wakeups   uint64
+	// The fields below belong to the goroutine that runs Run.
+	routers       map[ID]*virtualRouter
+	byKey         map[packet.Key]*virtualRouter
+	received      func(*Received)  // l.receive, allocated once
+	coalescing    time.Duration    // the limit of virtualRouter.coalescing
+	deadlines     deadlines        // without the steady Backups
+	steady        []steadyBackup   // see steadyBackup
+	sweepAt       vrrp.Instant     // when to run sweep for the steady Backups
+	outboxes      []outbox         // the Transmitters with queued frames
+	sending       []sending        // what is queued in the outboxes, in the order of the frames
+	unsent        func(int, error) // l.frameUnsent, allocated once
+	flushing      int              // the index of the outbox that is being flushed
+	cursor        int              // the index into sending while an outbox is being flushed
+	unsentActives []*virtualRouter // Actives whose advertisements could not be sent
+	toAnnounce    []*virtualRouter // routers that announce their addresses in the next flush
+	leftActive    []*virtualRouter // routers that left Active since the last flush
+	drained       vrrp.Instant     // everything that was received before is processed
+	afterSend     []func()         // see afterSending
+	notices       []func()         // see inform
+	actions       []vrrp.Action
+	groups        map[string]*group
+	changes       []change // changes of state that the other members of a group must follow
+	leaving       int      // running removals of addresses
+	ending        bool     // no router may start any more
+	wakeups       uint64
 }
 
-// New returns a Loop that has no Virtual Router yet.
+// New returns a Loop without Virtual Routers.
 func New(clock Clock, packets Packets, addresses Addresses, leases Leases, observer Observer) *Loop {
 	l := &Loop{
 		clock:     clock,
@@ -83,25 +83,24 @@ func New(clock Clock, packets Packets, addresses Addresses, leases Leases, obser
 		addresses: addresses,
 		leases:    leases,
 		observer:  observer,
-		// Completions of address changes arrive here; the buffer keeps the
-		// worker from waiting for the loop in ordinary operation.
-		commands: make(chan func(), 256),
-		stopped:  make(chan struct{}),
-		wakeups:  1, // 0 is the wake-up in which nothing was queued yet
-		routers:  make(map[ID]*router),
-		byKey:    make(map[packet.Key]*router),
-		groups:   make(map[string]*group),
-		haste:    maxHaste,
-		sweepAt:  never,
+		// The worker posts the completions of address changes here. With the buffer it
+		// rarely waits for the loop.
+		commands:   make(chan func(), 256),
+		stopped:    make(chan struct{}),
+		wakeups:    1, // virtualRouter.queued starts with wake-up 0
+		routers:    make(map[ID]*virtualRouter),
+		byKey:      make(map[packet.Key]*virtualRouter),
+		groups:     make(map[string]*group),
+		coalescing: maxCoalescing,
+		sweepAt:    never,
 	}
-	l.received, l.unsent = l.receive, l.refuse
+	l.received, l.unsent = l.receive, l.frameUnsent
 	return l
 }
 
-// Run runs the loop until ctx ends. Then every Virtual Router leaves: an
-// Active one sends priority 0 and has its addresses removed before Run
-// returns; addresses that could not be removed are an error. Cancellation is
-// none.
+// Run runs the loop until ctx ends. Then every Virtual Router shuts down: an Active one
+// sends priority 0, and its addresses are removed before Run returns. Addresses that could
+// not be removed are an error. The end of ctx isn't.
 func (l *Loop) Run(ctx context.Context) error {
 	defer close(l.stopped)
 	defer context.AfterFunc(ctx, l.packets.Wake)()
@@ -116,15 +115,15 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 }
 
-// turn does all the work that is due now.
+// turn does all work that is due now.
 func (l *Loop) turn() {
-	// The time is taken before the ring is drained: whatever the kernel
-	// received before now is in the ring, so a deadline that lies before now
-	// is judged with everything that could have moved it.
+	// The time is read before the ring is drained. Everything that the kernel received
+	// before now is then in the ring, so each advertisement that can move a deadline before
+	// now is processed first.
 	now := l.clock.Now()
 	l.drained = now
 	l.packets.Drain(l.received)
-	l.follow(now)
+	l.followChanges(now)
 	if l.sweepAt <= now {
 		l.sweep(now)
 	}
@@ -132,12 +131,12 @@ func (l *Loop) turn() {
 		r, at := l.deadlines.first()
 		if at <= now {
 			l.expire(r, now)
-		} else if at <= now.Add(l.haste) && at <= now.Add(r.haste(l.haste)) {
+		} else if at <= now.Add(l.coalescing) && at <= now.Add(r.coalescing(l.coalescing)) {
 			l.expire(r, at)
 		} else {
 			break
 		}
-		l.follow(now)
+		l.followChanges(now)
 	}
 	l.flush()
 }
@@ -153,16 +152,17 @@ func (l *Loop) runQueued() {
 	}
 }
 
-// receive hands one advertisement to its state machine.
+// receive passes one advertisement to its state machine.
 func (l *Loop) receive(p *Received) {
 	r, ok := l.byKey[p.Key]
 	if !ok {
-		return // removed between reception and now
+		return // the router was removed after the reception
 	}
-	r.heard(p.From, p.At)
+	r.notePeer(p.From, p.At)
 	if p.Signature != 0 && r.ignoring.Covers(p.At, &p.Advertisement, p.Checksum) {
-		// It was in the ring before the kernel was told to ignore it. A flood is kept up
-		// with only if this costs little, and the kernel goes on ignoring meanwhile.
+		// It was in the ring before the kernel began to ignore such advertisements. Skipping
+		// it must be cheap and must not stop the kernel from ignoring others, because
+		// otherwise the loop couldn't keep up with a flood.
 		l.actions = l.actions[:0]
 		r.counters.Found[packet.ReasonOutranked]++
 	} else {
@@ -171,11 +171,11 @@ func (l *Loop) receive(p *Received) {
 			Advertisement: p.Advertisement,
 			From:          p.From,
 			Checksum:      p.Checksum,
-			TieElsewhere:  r.group != nil && r.group.decidesElsewhere(r),
+			TieElsewhere:  r.group != nil && r.group.tieDecidedElsewhere(r),
 		}
 		l.step(r, p.At, ev)
-		l.expect(r, p, &ev)
-		l.outrank(r, p, &ev)
+		l.enterSteady(r, p, &ev)
+		l.ignoreOutranked(r, p, &ev)
 	}
 	if !r.stamped(p) {
 		return
@@ -183,12 +183,12 @@ func (l *Loop) receive(p *Received) {
 	if slices.ContainsFunc(l.actions, func(a vrrp.Action) bool { return a.Refused }) {
 		r.lastRefused = p.At
 	} else {
-		r.lastHeeded = max(r.lastHeeded, p.At)
+		r.lastAccepted = max(r.lastAccepted, p.At)
 	}
 }
 
-// expire acts on a deadline that has passed.
-func (l *Loop) expire(r *router, now vrrp.Instant) {
+// expire processes the expired deadline of a router.
+func (l *Loop) expire(r *virtualRouter, now vrrp.Instant) {
 	if r.releaseAt != 0 && r.releaseAt <= now {
 		l.release(r)
 		l.reschedule(r)
@@ -200,18 +200,18 @@ func (l *Loop) expire(r *router, now vrrp.Instant) {
 	if r.machine.State() == vrrp.Initialize {
 		r.restartAt = 0
 		if r.protocol.Priority == vrrp.OwnerPriority && !l.canSend(r, now) {
-			r.restartAt = r.trouble.probeAt
+			r.restartAt = r.sendFailure.probeAt
 			l.reschedule(r)
 			return
 		}
 		l.step(r, now, vrrp.Event{Kind: vrrp.Startup, Source: r.port.Source})
 		return
 	}
-	if r.lookAt != 0 {
-		l.requestLook(r)
+	if r.checkAt != 0 {
+		l.requestCheck(r)
 		return
 	}
-	if r.machine.State() == vrrp.Backup && (l.heardMeanwhile(r, now) || l.deaf(r, now)) {
+	if r.machine.State() == vrrp.Backup && (l.heardMeanwhile(r, now) || l.awaitsReception(r, now)) {
 		return
 	}
 	if r.group != nil {
@@ -225,27 +225,27 @@ func (l *Loop) expire(r *router, now vrrp.Instant) {
 	l.step(r, now, vrrp.Event{Kind: vrrp.TimerExpired})
 }
 
-// heardMeanwhile asks the kernel whether it has received an advertisement
-// that the state machine doesn't know of, and reports whether that moved the
-// Active_Down_Timer beyond now.
-func (l *Loop) heardMeanwhile(r *router, now vrrp.Instant) bool {
-	if r.quietIndex >= 0 {
+// heardMeanwhile reads from the kernel whether it has received an advertisement that the
+// state machine hasn't processed. It reports whether the Active_Down_Timer no longer
+// expires at now.
+func (l *Loop) heardMeanwhile(r *virtualRouter, now vrrp.Instant) bool {
+	if r.steadyIndex >= 0 {
 		if l.catchUp(r); r.deadline > now {
 			return true
 		}
 	}
-	if !l.hears(r) {
+	if !l.hasReceiveState(r) {
 		return false
 	}
-	stamp, ok := r.ear.Stamp()
-	if !ok || r.knows(stamp) {
+	stamp, ok := r.kernel.Stamp()
+	if !ok || r.processed(stamp) {
 		return false
 	}
-	// The record may have been on its way while the ring was drained.
+	// The kernel may have written the record after the ring was drained.
 	l.packets.Drain(l.received)
-	if !r.knows(stamp) {
-		// It is lost: the ring was full. The stamp says what it said.
-		r.lastHeeded = stamp.At
+	if !r.processed(stamp) {
+		// The record is lost because the ring was full. The stamp replaces it.
+		r.lastAccepted = stamp.At
 		ev := vrrp.Event{Kind: vrrp.StampHeard}
 		ev.Advertisement.Version = stamp.Version
 		ev.Advertisement.Priority = stamp.Priority
@@ -255,10 +255,10 @@ func (l *Loop) heardMeanwhile(r *router, now vrrp.Instant) bool {
 	return r.machine.State() != vrrp.Backup || r.deadline > now
 }
 
-// step runs one event through a state machine and carries out what it says.
-func (l *Loop) step(r *router, now vrrp.Instant, ev vrrp.Event) {
-	l.listen(r)
-	r.looked = false
+// step passes one event to a state machine and carries out its actions.
+func (l *Loop) step(r *virtualRouter, now vrrp.Instant, ev vrrp.Event) {
+	l.deliverAll(r)
+	r.checkRequested = false
 	actions := r.machine.Step(now, ev, l.actions[:0])
 	l.actions = actions
 	for i := range actions {
@@ -267,7 +267,7 @@ func (l *Loop) step(r *router, now vrrp.Instant, ev vrrp.Event) {
 	l.reschedule(r)
 }
 
-func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
+func (l *Loop) perform(r *virtualRouter, now vrrp.Instant, a *vrrp.Action) {
 	switch a.Kind {
 	case vrrp.SendAdvertisement:
 		l.advertise(r, a)
@@ -281,8 +281,8 @@ func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 	case vrrp.TransitionTo:
 		r.counters.Became[a.To]++
 		l.altered.Add(1)
-		if r.trouble != nil {
-			r.leave(now, a)
+		if r.sendFailure != nil {
+			r.leftState(now, a)
 		}
 		if r.group != nil {
 			l.changes = append(l.changes, change{r, *a})
@@ -295,17 +295,18 @@ func (l *Loop) perform(r *router, now vrrp.Instant, a *vrrp.Action) {
 	}
 }
 
-// afterSending has f called in the next flush when the advertisements have left, in
-// the order of the calls: what wakes other threads takes time.
-func (l *Loop) afterSending(f func()) { l.later = append(l.later, f) }
+// afterSending defers f until the next flush has sent the advertisements, because waking
+// another thread takes time. The order of the calls is kept.
+func (l *Loop) afterSending(f func()) { l.afterSend = append(l.afterSend, f) }
 
-// inform has f called after all that: whoever is woken first has the free processor, and
-// that is for changing the addresses, not for writing of it.
-func (l *Loop) inform(f func()) { l.news = append(l.news, f) }
+// inform defers f until after all functions of afterSending. The thread that is woken first
+// gets a free processor, and that should be the one that changes the addresses, not the one
+// that writes the log.
+func (l *Loop) inform(f func()) { l.notices = append(l.notices, f) }
 
-func (l *Loop) assign(r *router) {
+func (l *Loop) assign(r *virtualRouter) {
 	r.generation++
-	r.stuck, r.releaseAt = nil, 0
+	r.releaseErr, r.releaseAt = nil, 0
 	r.assigned, r.assignedAt = len(r.addresses) == 0, l.clock.Now()
 	if r.assigned {
 		return
@@ -319,17 +320,17 @@ func (l *Loop) assign(r *router) {
 	})
 }
 
-func (l *Loop) assignDone(r *router, generation uint64, err error) {
+func (l *Loop) assignDone(r *virtualRouter, generation uint64, err error) {
 	if r.generation != generation {
-		return // released or assigned anew since
+		return // the addresses were released or assigned again in the meantime
 	}
 	if err == nil {
 		r.assigned, r.assignedAt = true, l.clock.Now()
 		l.announceIfReady(r)
 		return
 	}
-	// An Active router without its addresses is a black hole: let another
-	// one have them.
+	// Nobody answers for the addresses of an Active that doesn't have them, so it leaves
+	// them to another router.
 	l.fail(r.id, "assign addresses", err)
 	now := l.clock.Now()
 	l.step(r, now, vrrp.Event{Kind: vrrp.Shutdown, Cause: vrrp.CauseAssignFailed})
@@ -337,11 +338,11 @@ func (l *Loop) assignDone(r *router, generation uint64, err error) {
 	l.reschedule(r)
 }
 
-func (l *Loop) release(r *router) {
+func (l *Loop) release(r *virtualRouter) {
 	r.generation++
-	// After the next flush the kernel stops answering, whenever the addresses
-	// go; priority 0 leaves before.
-	l.ended = append(l.ended, r)
+	// The next flush sends priority 0 first and then ends the lease, so that the kernel
+	// doesn't answer for the addresses even if their removal takes long.
+	l.leftActive = append(l.leftActive, r)
 	r.announce, r.announceDue = false, false
 	r.assigned = false
 	r.releaseAt = 0
@@ -366,13 +367,13 @@ func (l *Loop) release(r *router) {
 	})
 }
 
-// releaseDone tries a removal that failed again, until it succeeds or the
-// addresses are assigned anew: a Backup that keeps them answers for them.
-func (l *Loop) releaseDone(r *router, generation uint64, err error) {
+// releaseDone schedules another attempt after a removal that failed, until one succeeds or
+// the addresses are assigned again. A Backup that keeps the addresses would answer for them.
+func (l *Loop) releaseDone(r *virtualRouter, generation uint64, err error) {
 	if r.generation != generation {
 		return
 	}
-	if r.stuck = err; err == nil {
+	if r.releaseErr = err; err == nil {
 		return
 	}
 	l.fail(r.id, "remove addresses", err)
@@ -382,40 +383,39 @@ func (l *Loop) releaseDone(r *router, generation uint64, err error) {
 	}
 }
 
-// announceIfReady sends gratuitous ARP or unsolicited neighbour
-// advertisements once the addresses are in place: RFC 9568 §8.1.2 and §8.2.2
-// forbid doing so earlier.
-func (l *Loop) announceIfReady(r *router) {
+// announceIfReady schedules gratuitous ARP or unsolicited neighbour advertisements if the
+// addresses are in place. RFC 9568 §8.1.2 and §8.2.2 forbid to send them earlier.
+func (l *Loop) announceIfReady(r *virtualRouter) {
 	if !r.announce || !r.assigned {
 		return
 	}
-	// Not before the flush: a router that yields in this wake-up must not
-	// announce any more.
+	// They are queued in the flush, because a router that yields later in this wake-up must
+	// not announce.
 	r.announce = false
 	if !r.announceDue {
 		r.announceDue = true
-		l.due = append(l.due, r)
+		l.toAnnounce = append(l.toAnnounce, r)
 	}
 }
 
-// announce queues the announcements that are still due.
+// announce queues the scheduled announcements that are still due.
 func (l *Loop) announce() {
-	for i, r := range l.due {
-		l.due[i] = nil
+	for i, r := range l.toAnnounce {
+		l.toAnnounce[i] = nil
 		if !r.announceDue {
 			continue
 		}
 		r.announceDue = false
 		r.counters.Announced++
 		t := r.port.Transmitter
-		s := sending{router: r, outbox: l.touch(t), from: t.Queued(), announcement: true}
+		s := sending{router: r, outbox: l.outboxOf(t), from: t.Queued(), announcement: true}
 		if err := r.queueAnnouncements(); err != nil {
 			l.fail(r.id, "encode announcement", err)
 		}
 		s.to = t.Queued()
 		l.sending = append(l.sending, s)
 	}
-	l.due = l.due[:0]
+	l.toAnnounce = l.toAnnounce[:0]
 }
 
 func (l *Loop) fail(id ID, action string, err error) {
@@ -423,25 +423,25 @@ func (l *Loop) fail(id ID, action string, err error) {
 }
 
 func (l *Loop) flush() {
-	l.send() // it renews the leases, without which announcements are held back
+	l.send() // renews the leases, without which the kernel drops the announcements
 	l.stepDown()
-	l.later = call(l.later)
-	l.news = call(l.news)
-	for i, r := range l.ended {
-		l.ended[i] = nil
+	l.afterSend = runAll(l.afterSend)
+	l.notices = runAll(l.notices)
+	for i, r := range l.leftActive {
+		l.leftActive[i] = nil
 		if r.machine.State() != vrrp.Active {
 			l.lease(r).Answer(0)
 			l.lease(r).Advertise(0)
 		}
 	}
-	l.ended = l.ended[:0]
+	l.leftActive = l.leftActive[:0]
 	l.announce()
 	l.send()
 	l.wakeups++
 }
 
-// call calls all and returns their place.
-func call(all []func()) []func() {
+// runAll calls all functions and returns the empty slice for reuse.
+func runAll(all []func()) []func() {
 	for i, f := range all {
 		all[i] = nil
 		f()
@@ -449,8 +449,9 @@ func call(all []func()) []func() {
 	return all[:0]
 }
 
-// lease is how the kernel is told how long a router is Active.
-func (l *Loop) lease(r *router) Lease {
+// lease returns the lease of a router. It does nothing if the kernel doesn't know the
+// router.
+func (l *Loop) lease(r *virtualRouter) Lease {
 	if r.lease == nil {
 		if r.lease = l.leases.Lease(r.key); r.lease == nil {
 			return noLease{}
@@ -464,16 +465,15 @@ type noLease struct{}
 func (noLease) Answer(vrrp.Instant)    {}
 func (noLease) Advertise(vrrp.Instant) {}
 
-// leave shuts every Virtual Router down and waits until their addresses are
-// gone.
+// leave shuts every Virtual Router down and waits until their addresses are removed.
 func (l *Loop) leave() error {
 	l.ending = true
-	l.turn() // an Active that was stopped must not leave as one
+	l.turn() // a process that was stopped may have to yield first
 	now := l.clock.Now()
 	for _, r := range l.routers {
 		r.restartAt = 0
 		l.step(r, now, vrrp.Event{Kind: vrrp.Shutdown, Cause: vrrp.CauseAdministrator})
-		if r.stuck != nil {
+		if r.releaseErr != nil {
 			l.release(r)
 		}
 	}
@@ -485,19 +485,19 @@ func (l *Loop) leave() error {
 		case f := <-l.commands:
 			f()
 		case <-timeout.C:
-			return fmt.Errorf("%d removals of addresses not finished after %v; run failoverd --cleanup", l.leaving, leaveTimeout)
+			return fmt.Errorf("%d removals of addresses did not finish within %v; run failoverd --cleanup", l.leaving, leaveTimeout)
 		}
 	}
 	var errs []error
 	for _, r := range l.routers {
-		if r.stuck != nil {
-			errs = append(errs, fmt.Errorf("remove the addresses of VRID %d from %s: %w", r.id.VRID, r.id.Interface, r.stuck))
+		if r.releaseErr != nil {
+			errs = append(errs, fmt.Errorf("remove the addresses of VRID %d from %s: %w", r.id.VRID, r.id.Interface, r.releaseErr))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// post queues f for the loop, and reports false if it has ended.
+// post queues f for the loop. It returns false if the loop has ended.
 func (l *Loop) post(f func()) bool {
 	select {
 	case l.commands <- f:
@@ -511,8 +511,8 @@ func (l *Loop) post(f func()) bool {
 // do runs f on the loop and waits for it.
 func (l *Loop) do(f func()) error {
 	done := make(chan struct{})
-	// What is done is done knowing the news.
-	if !l.post(func() { l.turn(); f(); l.follow(l.clock.Now()); l.flush(); close(done) }) {
+	// Everything that was received is processed before f.
+	if !l.post(func() { l.turn(); f(); l.followChanges(l.clock.Now()); l.flush(); close(done) }) {
 		return ErrStopped
 	}
 	select {
@@ -523,7 +523,7 @@ func (l *Loop) do(f func()) error {
 	}
 }
 
-// Add makes a Virtual Router known. It stays in Initialize until Start.
+// Add adds a Virtual Router. It stays in Initialize until Start.
 func (l *Loop) Add(c Config) error {
 	machine, err := vrrp.New(c.Protocol)
 	if err != nil {
@@ -536,10 +536,10 @@ func (l *Loop) Add(c Config) error {
 
 func (l *Loop) add(c Config, machine *vrrp.Router) error {
 	if _, ok := l.routers[c.ID]; ok {
-		return fmt.Errorf("VRID %d exists twice for %s on %s", c.ID.VRID, c.ID.Family, c.ID.Interface)
+		return fmt.Errorf("VRID %d already exists for %s on %s", c.ID.VRID, c.ID.Family, c.ID.Interface)
 	}
-	r := &router{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, ttl: c.TTL, prover: c.Prover, slot: -1, quietIndex: -1}
-	r.meet(c.Peers)
+	r := &virtualRouter{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, ttl: c.TTL, authenticator: c.Authenticator, slot: -1, steadyIndex: -1}
+	r.setPeers(c.Peers)
 	l.altered.Add(1)
 	l.routers[c.ID] = r
 	l.size.Store(int64(len(l.routers)))
@@ -547,9 +547,9 @@ func (l *Loop) add(c Config, machine *vrrp.Router) error {
 	return nil
 }
 
-// Update changes the configuration of a Virtual Router. One that takes part
-// stays in its state; what isn't among its addresses any more is removed. The
-// error is vrrp.ErrRestart for a change that needs Stop and Start around it.
+// Update changes the configuration of a Virtual Router. The router keeps its state, and
+// addresses that it no longer has are removed. The error is vrrp.ErrRestart if the change
+// needs a Stop before and a Start after it.
 func (l *Loop) Update(c Config) error {
 	var err error
 	return errors.Join(l.do(func() { err = l.update(c) }), err)
@@ -560,7 +560,7 @@ func (l *Loop) update(c Config) error {
 	if !ok {
 		return fmt.Errorf("no VRID %d for %s on %s", c.ID.VRID, c.ID.Family, c.ID.Interface)
 	}
-	l.listen(r)
+	l.deliverAll(r)
 	now := l.clock.Now()
 	actions, err := r.machine.Reconfigure(now, c.Protocol, l.actions[:0])
 	l.actions = actions
@@ -575,9 +575,9 @@ func (l *Loop) update(c Config) error {
 	}
 	l.altered.Add(1)
 	before := r.addresses
-	r.protocol, r.addresses, r.ttl, r.prover = c.Protocol, c.Addresses, c.TTL, c.Prover
-	r.meet(c.Peers)
-	r.attach(r.port) // the frames are built anew
+	r.protocol, r.addresses, r.ttl, r.authenticator = c.Protocol, c.Addresses, c.TTL, c.Authenticator
+	r.setPeers(c.Peers)
+	r.attach(r.port) // drops the prebuilt frames
 	if r.machine.State() == vrrp.Active {
 		l.withdraw(r, slices.DeleteFunc(slices.Clone(before), func(p netip.Prefix) bool { return slices.Contains(c.Addresses, p) }))
 		if !slices.Equal(before, c.Addresses) {
@@ -594,8 +594,8 @@ func (l *Loop) update(c Config) error {
 	return nil
 }
 
-// withdraw removes addresses that a router has no more, while it keeps others.
-func (l *Loop) withdraw(r *router, addresses []netip.Prefix) {
+// withdraw removes some of the addresses of a router.
+func (l *Loop) withdraw(r *virtualRouter, addresses []netip.Prefix) {
 	if len(addresses) == 0 {
 		return
 	}
@@ -615,9 +615,8 @@ func (l *Loop) withdraw(r *router, addresses []netip.Prefix) {
 	})
 }
 
-// Remove has a Virtual Router leave, and forgets it. It waits until the addresses
-// are removed; if that fails, the router stays, in Initialize, and goes on
-// trying.
+// Remove shuts a Virtual Router down and removes it. It waits until the addresses are
+// removed. If that fails, the router stays in Initialize and tries again.
 func (l *Loop) Remove(id ID, cause vrrp.Cause) error {
 	gone := make(chan error, 1)
 	err := l.do(func() {
@@ -644,8 +643,8 @@ func (l *Loop) Remove(id ID, cause vrrp.Cause) error {
 	}
 }
 
-// forget ends a removal, whether it succeeded or not.
-func (l *Loop) forget(r *router, err error) {
+// forget completes a Remove with the result of the removal of the addresses.
+func (l *Loop) forget(r *virtualRouter, err error) {
 	gone := r.gone
 	r.gone = nil
 	if err == nil {
@@ -661,7 +660,7 @@ func (l *Loop) forget(r *router, err error) {
 	gone <- err
 }
 
-// Start lets a Virtual Router take part on a port (RFC 9568 §6.4.1).
+// Start starts a Virtual Router on a port (RFC 9568 §6.4.1).
 func (l *Loop) Start(id ID, p Port, cause vrrp.Cause) error {
 	return l.do(func() { l.start(id, p, cause) })
 }
@@ -678,10 +677,9 @@ func (l *Loop) start(id ID, p Port, cause vrrp.Cause) {
 	l.step(r, l.clock.Now(), vrrp.Event{Kind: vrrp.Startup, Source: p.Source, Cause: cause})
 }
 
-// Stop takes a Virtual Router back to Initialize. When it returns, an
-// advertisement of priority 0 has been handed to the port if one was due; the
-// removal of the addresses is under way. The detail, if there is one, says more
-// than the cause.
+// Stop returns a Virtual Router to Initialize. When Stop returns, an Active has sent
+// priority 0 and the removal of the addresses has begun. A detail replaces the text of the
+// cause.
 func (l *Loop) Stop(id ID, cause vrrp.Cause, detail string) error {
 	return l.do(func() {
 		l.shutdown(id, cause, detail)
@@ -698,18 +696,17 @@ func (l *Loop) shutdown(id ID, cause vrrp.Cause, detail string) {
 	l.step(r, l.clock.Now(), vrrp.Event{Kind: vrrp.Shutdown, Cause: cause, Detail: detail})
 }
 
-// Rebind tells a Virtual Router that its port's hardware address or
-// transmitter has changed while it takes part. An Active one announces its
-// addresses again.
+// Rebind changes the port of a Virtual Router that takes part, after its hardware address
+// or Transmitter has changed. An Active announces its addresses again.
 func (l *Loop) Rebind(id ID, p Port) error {
 	return l.do(func() {
 		r, ok := l.routers[id]
 		if !ok {
 			return
 		}
-		l.listen(r)
+		l.deliverAll(r)
 		l.altered.Add(1)
-		r.attach(p) // also while it waits in Initialize to start again
+		r.attach(p) // also in Initialize, where it may wait to start again
 		if r.machine.State() == vrrp.Active {
 			r.announce = true
 			l.announceIfReady(r)
@@ -717,8 +714,8 @@ func (l *Loop) Rebind(id ID, p Port) error {
 	})
 }
 
-// Relinquish has a Virtual Router that is Active let another one have its addresses.
-// It goes on as a Backup, and with vrrp.CauseHandedOver lets whoever is Active be.
+// Relinquish makes an Active leave its addresses to another router. It continues as a
+// Backup, and with vrrp.CauseHandedOver doesn't preempt.
 func (l *Loop) Relinquish(id ID, cause vrrp.Cause, detail string) error {
 	return l.do(func() {
 		if r, ok := l.routers[id]; ok {
@@ -727,8 +724,8 @@ func (l *Loop) Relinquish(id ID, cause vrrp.Cause, detail string) error {
 	})
 }
 
-// Restore puts the addresses of an Active Virtual Router back that somebody
-// else has removed, and announces them again.
+// Restore assigns the addresses of an Active again after another process has removed them,
+// and announces them.
 func (l *Loop) Restore(id ID) error {
 	return l.do(func() {
 		r, ok := l.routers[id]
@@ -741,13 +738,13 @@ func (l *Loop) Restore(id ID) error {
 	})
 }
 
-// Altered counts whatever changes Status beside counters and times: states, ports and
-// configurations. It doesn't wait for the loop.
+// Altered counts the changes of Status other than those of counters and times: of states,
+// ports and configurations. It doesn't wait for the loop.
 func (l *Loop) Altered() uint64 { return l.altered.Load() }
 
 // Status returns the state of every Virtual Router, in no particular order.
 func (l *Loop) Status() ([]Status, error) {
-	all := make([]Status, 0, l.size.Load()) // here, because the loop has better things to do
+	all := make([]Status, 0, l.size.Load()) // allocated here to keep that off the loop
 	err := l.do(func() {
 		for _, r := range l.routers {
 			all = append(all, l.status(r))
@@ -756,12 +753,12 @@ func (l *Loop) Status() ([]Status, error) {
 	return all, err
 }
 
-func (l *Loop) status(r *router) Status {
+func (l *Loop) status(r *virtualRouter) Status {
 	l.catchUp(r)
 	return Status{ID: r.id, Ifindex: r.port.Ifindex, MAC: r.mac(), OwnMAC: r.port.MAC, Protocol: r.machine.Status(), Assigned: r.assigned, Counters: r.counters, Group: r.groupName(), HeldBy: r.holder(), Source: r.port.Source, Peers: slices.Clone(r.peers), Sent: r.sentAt, Octets: r.octets, Unsent: r.unsent()}
 }
 
-// Actives returns the state of those in state Active.
+// Actives returns the state of every Virtual Router that is Active.
 func (l *Loop) Actives() (all []Status, err error) {
 	err = l.do(func() {
 		for _, r := range l.routers {
@@ -773,10 +770,10 @@ func (l *Loop) Actives() (all []Status, err error) {
 	return all, err
 }
 
-// StatusOf returns the state of one Virtual Router, false if there is none.
+// StatusOf returns the state of one Virtual Router. It returns false if there is none.
 func (l *Loop) StatusOf(id ID) (s Status, ok bool, err error) {
 	err = l.do(func() {
-		var r *router
+		var r *virtualRouter
 		if r, ok = l.routers[id]; ok {
 			s = l.status(r)
 		}
@@ -784,7 +781,7 @@ func (l *Loop) StatusOf(id ID) (s Status, ok bool, err error) {
 	return s, ok, err
 }
 
-// Count returns how many Virtual Routers are in each state.
+// Count returns the number of Virtual Routers in each state.
 func (l *Loop) Count() (map[vrrp.State]int, error) {
 	counts := make(map[vrrp.State]int)
 	err := l.do(func() {
@@ -795,20 +792,20 @@ func (l *Loop) Count() (map[vrrp.State]int, error) {
 	return counts, err
 }
 
-// Holding is what a Virtual Router has of its addresses.
+// Holding says whether a Virtual Router has its addresses on the interface.
 type Holding struct {
 	Active   bool
 	Assigned vrrp.Instant // since when they are in place; 0: they aren't
-	Leaving  bool         // some of them are being removed, or can't be
+	Leaving  bool         // some are being removed, or could not be
 }
 
-// Holdings returns what each Virtual Router has.
+// Holdings returns the Holding of each Virtual Router.
 func (l *Loop) Holdings() (map[ID]Holding, error) {
 	var all map[ID]Holding
 	err := l.do(func() {
 		all = make(map[ID]Holding, len(l.routers))
 		for id, r := range l.routers {
-			h := Holding{Active: r.machine.State() == vrrp.Active, Leaving: r.releasing+r.withdrawing > 0 || r.stuck != nil}
+			h := Holding{Active: r.machine.State() == vrrp.Active, Leaving: r.releasing+r.withdrawing > 0 || r.releaseErr != nil}
 			if r.assigned {
 				h.Assigned = r.assignedAt
 			}
@@ -818,8 +815,8 @@ func (l *Loop) Holdings() (map[ID]Holding, error) {
 	return all, err
 }
 
-// Withdraw removes the addresses of a Virtual Router that isn't Active: somebody else has
-// put them on the interface.
+// Withdraw removes the addresses of a Virtual Router that isn't Active from its interface,
+// after another process has added them.
 func (l *Loop) Withdraw(id ID) error {
 	return l.do(func() {
 		if r, ok := l.routers[id]; ok && r.machine.State() != vrrp.Active {
@@ -829,8 +826,8 @@ func (l *Loop) Withdraw(id ID) error {
 	})
 }
 
-func (l *Loop) reschedule(r *router) {
-	l.listen(r)
+func (l *Loop) reschedule(r *virtualRouter) {
+	l.deliverAll(r)
 	deadline, ok := r.machine.Deadline()
 	if r.heldBy != nil {
 		if r.machine.State() == vrrp.Backup {
@@ -839,7 +836,7 @@ func (l *Loop) reschedule(r *router) {
 			r.heldBy = nil
 		}
 	}
-	if t := r.trouble; t != nil && ok {
+	if t := r.sendFailure; t != nil && ok {
 		switch {
 		case r.machine.State() == vrrp.Backup:
 			deadline = max(deadline, t.probeAt)
@@ -852,10 +849,10 @@ func (l *Loop) reschedule(r *router) {
 			deadline, ok = at, true
 		}
 	}
-	if r.lookAt = 0; ok && r.machine.State() == vrrp.Backup {
-		deadline = max(deadline, r.deafUntil)
-		if at := r.lookTime(); at != 0 && at < deadline {
-			deadline, r.lookAt = at, at
+	if r.checkAt = 0; ok && r.machine.State() == vrrp.Backup {
+		deadline = max(deadline, r.notBefore)
+		if at := r.checkTime(); at != 0 && at < deadline {
+			deadline, r.checkAt = at, at
 		}
 	}
 	r.deadline = deadline

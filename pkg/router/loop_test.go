@@ -17,8 +17,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// host is a loop with everything around it faked, on the virtual time of a
-// synctest bubble.
+// host is a loop with fakes of all its interfaces, on the virtual time of a synctest
+// bubble.
 type host struct {
 	protocol vrrp.Config
 
@@ -33,22 +33,22 @@ type host struct {
 	pending      []Received
 	stamp        map[packet.Key]vrrp.Stamp
 	sent         []sent
-	leases       map[packet.Key]vrrp.Instant // until when the addresses are answered for
-	permit       vrrp.Instant                // and advertisements let out
+	leases       map[packet.Key]vrrp.Instant // until when the host may answer for the addresses
+	permit       vrrp.Instant                // until when advertisements may be sent
 	refuses      func(frame []byte) error
-	hearing      Hearing
-	detached     bool            // nothing is received, as a look finds,
-	unseen       bool            // unless it takes too long
-	looks        []time.Duration // when they were asked for
+	reception    Reception
+	detached     bool            // nothing is received, and a check finds that
+	unseen       bool            // a check doesn't finish in time
+	looks        []time.Duration // when checks were requested
 	queued       [][]byte
 	assigned     []string
 	assignErr    error
 	releaseErr   error
 	releaseHangs bool
-	hold         []func() // completions of assignments that are held back
+	hold         []func() // delayed completions of assignments
 	holding      bool
 	transitions  []Transition
-	order        []string // of what leaves the loop
+	order        []string // the outputs of the loop in their order
 	failures     []Failure
 	findings     []packet.Reason
 }
@@ -59,7 +59,7 @@ type sent struct {
 }
 
 func (h *host) Now() vrrp.Instant {
-	// A time of 0 would be the zero value of everything.
+	// Instants of 0 mean never, so the clock doesn't start there.
 	return vrrp.Instant(time.Since(h.start)) + vrrp.Instant(time.Hour)
 }
 
@@ -90,48 +90,48 @@ func (h *host) Drain(f func(*Received)) {
 	}
 }
 
-func (h *host) Ear(k packet.Key) Ear { return hostEar{h, k} }
+func (h *host) ReceiveState(k packet.Key) ReceiveState { return hostReceiveState{h, k} }
 
-func (h *host) Hearing(ifindex int) Hearing {
+func (h *host) Reception(ifindex int) Reception {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if ifindex != h.port().Ifindex {
-		return Hearing{}
+		return Reception{}
 	}
-	return h.hearing
+	return h.reception
 }
 
-// RequestLook finds at once what is so.
-func (h *host) RequestLook(int) {
+// RequestCheck completes the check at once.
+func (h *host) RequestCheck(int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.looks = append(h.looks, time.Since(h.start))
 	switch {
 	case h.unseen:
 	case h.detached:
-		h.hearing.Deaf = true
+		h.reception.Detached = true
 	default:
-		h.hearing.Looked = h.Now()
+		h.reception.Checked = h.Now()
 	}
 }
 
-// hostEar hands everything over, whatever it is told to expect.
-type hostEar struct {
+// hostReceiveState has only a stamp. Every advertisement is passed on.
+type hostReceiveState struct {
 	h *host
 	k packet.Key
 }
 
-func (e hostEar) Stamp() (vrrp.Stamp, bool) {
+func (e hostReceiveState) Stamp() (vrrp.Stamp, bool) {
 	e.h.mu.Lock()
 	defer e.h.mu.Unlock()
 	s, ok := e.h.stamp[e.k]
 	return s, ok
 }
 
-func (hostEar) Expect([2]uint64)                      {}
-func (hostEar) Outrank(vrrp.Outranked)                {}
-func (hostEar) Repeated() (n [2]uint64, order uint64) { return n, 0 }
-func (hostEar) RepeatedAt() *vrrp.Instant             { return new(vrrp.Instant) }
+func (hostReceiveState) SetExpected([2]uint64)                 {}
+func (hostReceiveState) SetOutranked(vrrp.Outranked)           {}
+func (hostReceiveState) Repeated() (n [2]uint64, order uint64) { return n, 0 }
+func (hostReceiveState) RepeatedAt() *vrrp.Instant             { return new(vrrp.Instant) }
 
 func (h *host) Lease(k packet.Key) Lease { return hostLease{h, k} }
 
@@ -281,8 +281,8 @@ func (h *host) advertisement(priority uint8) Received {
 	}
 }
 
-// hear delivers an advertisement. A quiet one is in the ring, but nothing
-// wakes the loop for it.
+// hear delivers an advertisement. Without wake it is in the ring, but doesn't wake the
+// loop.
 func (h *host) hear(r Received, wake bool) {
 	h.mu.Lock()
 	h.pending = append(h.pending, r)
@@ -362,7 +362,7 @@ func TestTakeOverOrder(t *testing.T) {
 	})
 }
 
-// Whoever starts the next run has to know that addresses are left.
+// Run returns an error if addresses are left behind.
 func TestLeaveWithoutRelease(t *testing.T) {
 	for name, c := range map[string]struct {
 		hangs bool
@@ -382,7 +382,7 @@ func TestLeaveWithoutRelease(t *testing.T) {
 				if err := <-h.ended; err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("%v, want %q", err, c.want)
 				}
-				// It has left before that, and nobody starts again.
+				// It sent priority 0 before, and can't be started again.
 				if got := h.kinds(); got[len(got)-1] != "advertisement 0" {
 					t.Errorf("sent %v", got)
 				}
@@ -394,8 +394,8 @@ func TestLeaveWithoutRelease(t *testing.T) {
 	}
 }
 
-// What others wait for comes first: the advertisement, then the addresses, and whoever
-// writes of it last.
+// A transition sends the advertisement first, then changes the addresses, and informs the
+// observer last.
 func TestOrderOfTransition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
@@ -422,8 +422,7 @@ func TestOrderOfTransition(t *testing.T) {
 	})
 }
 
-// Addresses that somebody else has removed are put back and announced, by an
-// Active only.
+// Only an Active assigns and announces its addresses again after they were removed.
 func TestRestore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
@@ -454,8 +453,8 @@ func TestRestore(t *testing.T) {
 
 func TestLateWakeUp(t *testing.T) {
 	t.Attr("proves", "TM-02")
-	// TM-02: the process was stopped across its deadline. The advertisements
-	// that arrived meanwhile are in the ring, but nobody has woken the loop.
+	// TM-02: the process was stopped beyond its deadline. The advertisements that arrived
+	// are in the ring, but the loop wasn't woken for them.
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
 		h.up()
@@ -482,7 +481,7 @@ func TestLateWakeUp(t *testing.T) {
 
 func TestLostRecord(t *testing.T) {
 	t.Attr("proves", "TM-02")
-	// The ring was full: only the kernel's stamp knows of the advertisement.
+	// The ring was full, so only the stamp shows that an advertisement arrived.
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
 		h.up()
@@ -531,7 +530,7 @@ func TestBacklogIsAnsweredOnce(t *testing.T) {
 	})
 }
 
-// What the state machine refuses isn't lost, although the kernel has stamped it
+// A stamped advertisement that the state machine has refused isn't treated as a lost record
 // the Backup takes over.
 func TestRefusedIsStamped(t *testing.T) {
 	t.Attr("proves", "R-18 TM-02")
@@ -557,8 +556,8 @@ func TestRefusedIsStamped(t *testing.T) {
 	})
 }
 
-// An Active that hears in one wake-up a reason to announce its addresses, and
-// then who has them from now on, doesn't announce them any more.
+// An Active that has a reason to announce its addresses and yields in the same wake-up
+// doesn't announce them.
 func TestYieldingAnnouncesNothing(t *testing.T) {
 	t.Attr("proves", "S-X2")
 	synctest.Test(t, func(t *testing.T) {
@@ -580,7 +579,7 @@ func TestYieldingAnnouncesNothing(t *testing.T) {
 	})
 }
 
-// A record that is lost counts also when one that isn't heeded came after it.
+// A lost record counts even if a refused advertisement arrives after it.
 func TestLostRecordBeforeAnother(t *testing.T) {
 	t.Attr("proves", "TM-02")
 	synctest.Test(t, func(t *testing.T) {
@@ -601,7 +600,7 @@ func TestLostRecordBeforeAnother(t *testing.T) {
 }
 
 func TestAssignFailure(t *testing.T) {
-	// An Active router without its addresses would be a black hole.
+	// Nobody would answer for the addresses of an Active that doesn't have them.
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
 		h.assignErr = errors.New("no such device")
@@ -626,7 +625,7 @@ func TestAssignFailure(t *testing.T) {
 }
 
 func TestStopAndStart(t *testing.T) {
-	// S-X3: an interface that goes is Shutdown, its return is Startup.
+	// S-X3: the loss of the interface is Shutdown, its return is Startup.
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
 		h.up()
@@ -650,9 +649,8 @@ func TestStopAndStart(t *testing.T) {
 	})
 }
 
-// Addresses that are new are assigned, those that are gone removed, and the
-// state stays; a router that is removed sends priority 0 and is forgotten when
-// its addresses are.
+// Update assigns new addresses and removes old ones without a change of state. Remove sends
+// priority 0 and forgets the router when its addresses are removed.
 func TestUpdateAndRemove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
@@ -704,7 +702,7 @@ func TestUpdateAndRemove(t *testing.T) {
 
 func TestOwner(t *testing.T) {
 	t.Attr("proves", "S-I1")
-	// S-I1: an owner is Active at once; its addresses are never touched.
+	// S-I1: an address owner is Active at once, and its addresses aren't changed.
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 255)
 		h.up()
@@ -715,6 +713,41 @@ func TestOwner(t *testing.T) {
 		if len(h.assigned) != 0 {
 			t.Errorf("an owner's addresses were touched: %v", h.assigned)
 		}
+	})
+}
+
+// After an interface was renamed, a router of its new name may have the key that a router of
+// its old name had. It hears its advertisements also after the old one was removed.
+func TestRemoveKeepsAnotherRoutersKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 100)
+		h.up()
+		time.Sleep(5 * time.Second)
+		if err := h.loop.Stop(testID, vrrp.CauseInterfaceRemoved, ""); err != nil {
+			t.Fatal(err)
+		}
+		id, c := second()
+		id.Interface, id.VRID = "eth9", testID.VRID
+		c.ID, c.Protocol.VRID = id, testID.VRID
+		if err := h.loop.Add(c); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.loop.Start(id, h.port(), vrrp.CauseStarting); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.loop.Remove(testID, vrrp.CauseRemoved); err != nil {
+			t.Fatal(err)
+		}
+		h.hear(h.advertisement(200), true)
+		time.Sleep(time.Millisecond)
+		s, _, err := h.loop.StatusOf(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !s.Protocol.Active.IsValid() {
+			t.Errorf("it hears nobody: %+v", s.Protocol)
+		}
+		h.end()
 	})
 }
 

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package router runs Virtual Routers: one event loop owns the time, the
-// deadlines and every state machine of package vrrp, and carries out the
-// actions they return through interfaces that it declares itself.
+// Package router runs Virtual Routers. One event loop owns the time, the deadlines and
+// every state machine of package vrrp. It carries out their actions through interfaces
+// that this package declares.
 //
-// Nothing on the loop blocks. Packets are drained without waiting, frames go
-// out through a non-blocking socket, address changes are handed to somebody
-// else and come back as a completion, and observers must return at once.
+// The loop never blocks. It drains packets without waiting, sends frames through
+// non-blocking sockets, and passes address changes to a worker, which reports their
+// completion later. Observers must return at once.
 //
-// Before the loop believes an expired Active_Down_Timer it drains the packets
-// that the kernel has already received and looks at the kernel's own stamp of
-// the last good advertisement: a process that was stopped, starved or paused
-// does not take over from a healthy Active.
+// Before the loop believes an expired Active_Down_Timer, it drains the packets that the
+// kernel has received and reads the kernel's stamp of the last good advertisement. So a
+// process that was stopped or starved doesn't take over from a healthy Active.
 package router
 
 import (
@@ -21,147 +20,149 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// Received is one advertisement that passed every check which needs no
-// protocol state. Its slices are valid only during the call that hands it over.
+// Received is an advertisement that has passed every check that needs no state of the
+// protocol. Its slices are valid only during the call that passes it.
 type Received struct {
 	At            vrrp.Instant // the kernel's receive time
 	Key           packet.Key
 	From          netip.Addr
 	Advertisement packet.Advertisement
 	Checksum      packet.Checksum
-	// Signature is the same for advertisements that are the same, from the same
-	// sender; 0 where the kernel can't be told to expect it.
+	// Signature is equal for equal advertisements of one sender. It is 0 if the kernel
+	// can't recognise repetitions.
 	Signature uint64
 }
 
-// Clock tells the monotonic time of CLOCK_MONOTONIC.
+// Clock is the clock of the loop, CLOCK_MONOTONIC.
 type Clock interface {
 	Now() vrrp.Instant
 }
 
-// Packets is where advertisements come from.
+// Packets is the source of advertisements.
 type Packets interface {
-	// Wait returns when there may be something to drain, after Wake, and when a
-	// time has come at the latest. An error ends the loop.
+	// Wait returns when there may be something to drain, after Wake, and at the given
+	// time at the latest. An error ends the loop.
 	Wait(until vrrp.Instant) error
-	// Wake ends the Wait that is under way, or the next one. Any goroutine may
-	// call it.
+	// Wake ends the current Wait, or the next one. It may be called from any goroutine.
 	Wake()
-	// Drain calls f for each advertisement received so far, in the order of
-	// reception, and never waits.
+	// Drain calls f for each advertisement received so far, in the order of reception.
+	// It never waits.
 	Drain(f func(*Received))
-	// Ear returns what the kernel hears for a Virtual Router; nil where it keeps
-	// nothing.
-	Ear(packet.Key) Ear
-	// Hearing returns whether the interface receives packets, as of the last look. It never
+	// ReceiveState returns the kernel's receive state of a Virtual Router. It returns
+	// nil if the kernel keeps none.
+	ReceiveState(packet.Key) ReceiveState
+	// Reception returns whether the interface receives packets, as of the last check. It
+	// never waits.
+	Reception(ifindex int) Reception
+	// RequestCheck requests a check of the interface from another goroutine. It never
 	// waits.
-	Hearing(ifindex int) Hearing
-	// RequestLook requests a look at the interface from another goroutine. It never waits.
-	RequestLook(ifindex int)
+	RequestCheck(ifindex int)
 }
 
-// Hearing says whether an interface receives packets: somebody may detach the programs that
-// do.
-type Hearing struct {
-	// Looked is when the last look began that found the programs in place. 0: there was none.
-	Looked vrrp.Instant
-	// Since is when the programs were attached again. 0: they were never detached.
-	Since vrrp.Instant
-	// Deaf says that the programs are detached.
-	Deaf bool
+// Reception says whether an interface receives packets. It doesn't after another process
+// has detached the BPF programs.
+type Reception struct {
+	// Checked is when the last check began that found the programs attached; 0: never.
+	Checked vrrp.Instant
+	// Restored is when the programs were attached again; 0: they were never detached.
+	Restored vrrp.Instant
+	// Detached says that the programs are detached.
+	Detached bool
 }
 
-// Ear is what the kernel hears for a Virtual Router, in memory that it shares. No
-// method waits.
-type Ear interface {
-	// Stamp returns the stamp, false if there is none.
+// ReceiveState is what the kernel's programs keep for one Virtual Router, in memory that
+// they share with this process. No method waits.
+type ReceiveState interface {
+	// Stamp returns the stamp, and false if there is none.
 	Stamp() (vrrp.Stamp, bool)
-	// Expect has advertisements of these signatures counted and stamped only,
-	// instead of handed over, until another one has come; 0 stands for none.
-	// What it was told before is forgotten.
-	Expect([2]uint64)
-	// Repeated is how many of each of these there were in all, and which came, a
-	// bit for each, the last one lowest.
+	// SetExpected makes the kernel stamp and count advertisements with these signatures
+	// instead of passing them on, until one with another signature arrives. 0 matches
+	// none. The call replaces the previous signatures.
+	SetExpected([2]uint64)
+	// Repeated returns how many advertisements with each of these signatures there were
+	// in all, and the order of the last ones: a bit for each, the latest in the lowest
+	// bit.
 	Repeated() (n [2]uint64, order uint64)
-	// Outrank has these advertisements counted only, instead of handed over. What it
-	// was told before is forgotten, and the zero value stands for none.
-	Outrank(vrrp.Outranked)
-	// RepeatedAt is where it says when the last of them was received, 0: there was none.
-	// It is to be read atomically.
+	// SetOutranked makes the kernel count these advertisements instead of passing them
+	// on. The call replaces the previous value; the zero value matches none.
+	SetOutranked(vrrp.Outranked)
+	// RepeatedAt points to the time at which the last of the Repeated ones was received,
+	// 0 if there was none. It must be read atomically.
 	RepeatedAt() *vrrp.Instant
 }
 
-// Transmitter sends whole Ethernet frames on one interface, or IP datagrams. It never
-// blocks.
+// Transmitter sends Ethernet frames on one interface, or IP datagrams. It never blocks.
 type Transmitter interface {
-	// Queue adds a frame to what the next Flush sends. It may be used until then.
+	// Queue adds a frame to those that the next Flush sends. The caller must not change
+	// the frame before.
 	Queue(frame []byte)
-	// Queued is how many there are.
+	// Queued returns the number of queued frames.
 	Queued() int
-	// Flush sends them. It calls unsent for each that could not be sent, in their order,
-	// with its number from 0 and the error; one that has a method Unreachable, which
-	// returns true, concerns a destination that can't be reached. It returns how many
-	// were sent.
+	// Flush sends the queued frames and returns how many were sent. It calls unsent for
+	// each frame that could not be sent, in their order, with the index of the frame and
+	// the error. An error with a method Unreachable that returns true says that the
+	// destination can't be reached.
 	Flush(unsent func(n int, err error)) (sent int)
 }
 
-// Prover proves to the peers who has sent an advertisement. Its methods run on the
+// Authenticator adds the proof of their sender to advertisements. Its methods run on the
 // loop and must return at once.
-type Prover interface {
-	// Prepare returns an IP datagram, from its header on, with room for the
-	// proof. It leaves the one that it is given as it is.
+type Authenticator interface {
+	// Prepare returns a copy of an IP datagram, from its header on, with room for the
+	// proof.
 	Prepare(datagram []byte) []byte
-	// Sign writes the proof into a prepared one, anew whenever it is sent.
+	// Sign writes the proof into a prepared datagram. It is called for each sending.
 	Sign(datagram []byte)
 }
 
-// Addresses carries out address changes somewhere else than on the loop. Both
-// methods return at once; done is called later, from any goroutine. For one
-// interface the order of calls is kept. The id is of the router that becomes or
-// ceases to be Active; the zero ID if it gives up some of its addresses only.
+// Addresses carries out address changes outside of the loop. Both methods return at once,
+// and done is called later, from any goroutine. The changes of one interface keep the
+// order of the calls. The id is that of the router that becomes or stops being Active. It
+// is zero if a router gives up only some of its addresses.
 type Addresses interface {
 	Assign(id ID, ifindex int, addresses []netip.Prefix, done func(error))
 	Release(id ID, ifindex int, addresses []netip.Prefix, done func(error))
 }
 
-// Leases tell the kernel which Virtual Routers are Active.
+// Leases gives access to the leases of Virtual Routers in the kernel.
 type Leases interface {
-	// Lease returns that of a Virtual Router, nil if the kernel doesn't know of it.
+	// Lease returns the lease of a Virtual Router. It returns nil if the kernel doesn't
+	// know the router.
 	Lease(packet.Key) Lease
 }
 
-// Lease tells the kernel until when a Virtual Router is Active, so that it
-// ends even if nothing here runs any more. Both methods return at once.
+// Lease tells the kernel until when a Virtual Router is Active, so that this ends even if
+// the process doesn't run any more. Both methods return at once.
 type Lease interface {
-	// Answer lets the host answer for the addresses until then, instead of
-	// what was said before; 0 ends it.
+	// Answer allows the host to answer for the addresses until the given time. The call
+	// replaces the previous time; 0 ends the lease.
 	Answer(until vrrp.Instant)
-	// Advertise lets advertisements leave until then, also while the host
-	// doesn't answer.
+	// Advertise allows advertisements to be sent until the given time, also while the
+	// host must not answer.
 	Advertise(until vrrp.Instant)
 }
 
-// Observer is told what happens. Its methods run on the loop and must return
-// at once.
+// Observer receives reports of the loop. Its methods run on the loop and must return at
+// once.
 type Observer interface {
 	// Transition reports a change of state.
 	Transition(Transition)
-	// Finding reports what the state machine concluded about one packet.
+	// Finding reports the verdict of a state machine on one advertisement.
 	Finding(Finding)
 	// Failure reports an action that could not be carried out.
 	Failure(Failure)
 }
 
-// Transition is a change of state of one Virtual Router and the reason for it.
+// Transition is a change of state of one Virtual Router, with its reason.
 type Transition struct {
 	ID   ID
 	When vrrp.Instant
-	// Own is the router's own priority; the Action's is a peer's.
+	// Own is the router's own priority. Action.Priority is that of a peer.
 	Own uint8
 	vrrp.Action
 }
 
-// Finding is a verdict of the state machine on an advertisement.
+// Finding is the verdict of a state machine on one advertisement.
 type Finding struct {
 	ID ID
 	vrrp.Action
@@ -174,96 +175,94 @@ type Failure struct {
 	Err    error
 }
 
-// ActionSend is what failed if something could not be sent. The Failure is of all routers
-// of the interface.
+// ActionSend is the Action of a Failure to send. Such a Failure concerns all routers of
+// the interface.
 const ActionSend = "send"
 
-// ID names a configured Virtual Router for people.
+// ID identifies a configured Virtual Router.
 type ID = vrrp.ID
 
-// Config describes one Virtual Router.
+// Config is the configuration of one Virtual Router.
 type Config struct {
 	ID ID
-	// Protocol is the state machine's configuration.
+	// Protocol is the configuration of the state machine.
 	Protocol vrrp.Config
-	// Group is the name of the group that the router is a member of; empty for
-	// none. Its members are Active or Backup together.
+	// Group is the name of the group that the router is a member of, empty for none. The
+	// members of a group are Active or Backup together.
 	Group string
-	// Addresses are the virtual addresses as they are put on the interface
-	// while Active, and others, of any family, that aren't advertised. An owner's
-	// addresses are there already and are never touched: for priority 255 they
-	// aren't among them.
+	// Addresses are those that are added to the interface while the router is Active: the
+	// virtual addresses, and others of any family that aren't advertised. An address
+	// owner has none here, because its addresses are never added or removed.
 	Addresses []netip.Prefix
-	// Peers are who advertisements are sent to, one by one, instead of the
-	// group. Of nobody else are there any to receive.
+	// Peers are the hosts to which a unicast router sends its advertisements, instead of
+	// to the group. It receives advertisements from no other host.
 	Peers []netip.Addr
-	TTL   uint8 // that they are sent with to peers, or the Hop Limit
-	// Prover authenticates what is sent; nil for advertisements without proof.
-	Prover Prover
+	TTL   uint8 // TTL or Hop Limit of advertisements to peers
+	// Authenticator authenticates what is sent; nil for no authentication.
+	Authenticator Authenticator
 }
 
-// Port is the interface as a Virtual Router needs it to take part.
+// Port is the interface through which a Virtual Router takes part.
 type Port struct {
 	Ifindex int
-	// Device is the interface that the addresses are put on, if it is another.
+	// Device is the interface that gets the addresses, 0 if it is the same.
 	Device int
 	// MAC is the interface's own.
 	MAC packet.MAC
-	// VirtualMAC has the virtual MAC (RFC 9568 §7.3) in its place in
-	// advertisements and announcements.
+	// VirtualMAC says that advertisements and announcements come from the virtual MAC
+	// (RFC 9568 §7.3) instead.
 	VirtualMAC bool
-	// Source is the primary address (RFC 9568 §1.7), for IPv6 a link-local.
+	// Source is the primary address (RFC 9568 §1.7), for IPv6 a link-local one.
 	Source netip.Addr
-	// Transmitter sends on the interface.
+	// Transmitter sends frames on the interface.
 	Transmitter Transmitter
-	// Unicast sends IP datagrams to the peers of a router that has some.
+	// Unicast sends IP datagrams to the peers of a unicast router.
 	Unicast Transmitter
 }
 
-// Status is a Virtual Router's state for people and for tests.
+// Status is the state of a Virtual Router for people and for tests.
 type Status struct {
 	ID       ID
 	Ifindex  int
-	MAC      packet.MAC // that the addresses are at while Active
-	OwnMAC   packet.MAC // the interface's
+	MAC      packet.MAC // the MAC of the addresses while Active
+	OwnMAC   packet.MAC // the interface's own
 	Protocol vrrp.Status
 	Assigned bool
 	Counters Counters
 	Group    string
-	// HeldBy is the member of the group for which a Backup waits that would
-	// take over if it were alone.
+	// HeldBy is the member of the group for which a Backup waits although its own
+	// Active_Down_Timer has expired.
 	HeldBy *ID
-	Source netip.Addr // that it advertises from
+	Source netip.Addr // the source of its advertisements
 	Peers  []Peer
-	Sent   vrrp.Instant // when an advertisement last left; 0: never
-	Octets int          // of its longest advertisement so far, an IP datagram
-	Unsent *Unsent      // nil: the last advertisement has left, or there was none
+	Sent   vrrp.Instant // when an advertisement was last sent; 0: never
+	Octets int          // the length of its longest advertisement so far, as an IP datagram
+	Unsent *Unsent      // nil: the last advertisement was sent, or there was none
 }
 
 // Unsent says that the last advertisement of a Virtual Router could not be sent.
 type Unsent struct {
 	Err   error
-	Since vrrp.Instant // when the first of them in a row couldn't
+	Since vrrp.Instant // the first failure in a row
 }
 
-// Peer is whom a unicast Virtual Router advertises to.
+// Peer is a host to which a unicast Virtual Router sends its advertisements.
 type Peer struct {
 	Address   netip.Addr
 	LastHeard vrrp.Instant // 0: never
 }
 
-// Counters count what happened to a Virtual Router since it was added.
+// Counters count the events of a Virtual Router since it was added.
 type Counters struct {
 	Became [3]uint64 // how often it entered each vrrp.State
-	// Sent are its own advertisements that have left, PriorityZeroSent those with which
-	// it ended to be Active: each counts once, however many forms and versions it is
-	// sent in.
+	// Sent counts its own advertisements that were sent, PriorityZeroSent those with
+	// priority 0. Each counts once, in however many forms and versions it was sent.
 	Sent, PriorityZeroSent uint64
-	// SendErrors are those of which a frame could not be sent, or all.
+	// SendErrors counts advertisements of which a frame could not be sent.
 	SendErrors uint64
-	// Announced is how often its addresses were announced by gratuitous ARP or
+	// Announced counts the announcements of its addresses by gratuitous ARP or
 	// unsolicited neighbour advertisements.
 	Announced uint64
-	// Found are the state machine's verdicts on advertisements.
+	// Found counts the verdicts of the state machine on advertisements.
 	Found [packet.ReasonCount]uint64
 }

@@ -12,59 +12,58 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// An advertisement has been sent when all of its frames have left: one for each form of
-// the checksum and each version, because a Backup may read only one of them and takes
-// over if it doesn't hear that one. Of the peers of a unicast router that holds for those
-// who can be reached: a peer that is cut off from here can't be told from one that is
-// gone. A firewall may keep it from some of the peers, but not from all.
+// An advertisement counts as sent when all of its frames were sent: one for each form of the
+// checksum and each version, because a Backup that reads only one of them takes over if it
+// doesn't hear that one. For a unicast router, frames to unreachable peers don't count,
+// because an unreachable peer can't be distinguished from one that is switched off. Frames
+// that a firewall rejects don't count either, unless it rejects all of them.
 //
-// Who has sent prolongs its lease. Who can't send doesn't, whatever others of the same
-// interface do, and steps down when nobody can believe any more that it is there
-// (vrrp.Unsent). It tries again with the advertisement that it would send as the Active,
-// and becomes Active if that leaves.
+// A router that has sent its advertisement renews its lease. One that can't send doesn't
+// renew it, even if other routers of the same interface can send. It steps down when all its
+// peers must have taken over (vrrp.Unsent). Then it probes from time to time with the
+// advertisement of an Active, and becomes Active if that is sent.
 
 const (
-	// retryLast is how often an advertisement is sent again before the next one is due,
+	// maxRetries is the number of retries of an advertisement before the next one is due,
 	// if the queue of the interface was full.
-	retryLast = 3
-	// probeMost is the longest time between two attempts to send of a router that
-	// can't.
-	probeMost = 10 * time.Second
-	// A router that steps down again within stepDownAgain waits before it tries to send,
-	// longer each time: pauseFirst to pauseMost.
-	stepDownAgain = 10 * time.Minute
-	pauseFirst    = 10 * time.Second
-	pauseMost     = 5 * time.Minute
+	maxRetries = 3
+	// maxProbeInterval is the longest time between two probes of a router that can't send.
+	maxProbeInterval = 10 * time.Second
+	// A router that steps down again within stepDownMemory waits before its first probe,
+	// longer each time: minProbeDelay to maxProbeDelay.
+	stepDownMemory = 10 * time.Minute
+	minProbeDelay  = 10 * time.Second
+	maxProbeDelay  = 5 * time.Minute
 )
 
-// outbox is a Transmitter with something to send.
+// outbox is a Transmitter with queued frames.
 type outbox struct {
 	Transmitter
-	flushed vrrp.Instant // when it began to send
+	flushed vrrp.Instant // when Flush began
 }
 
-// sending is an advertisement that waits in an outbox, or announcements of addresses.
+// sending is an advertisement in an outbox, or the announcements of a router.
 type sending struct {
-	router       *router
-	outbox       int // in Loop.dirty
+	router       *virtualRouter
+	outbox       int // in Loop.outboxes
 	from, to     int // its frames there
 	goodbye      bool
 	announcement bool
-	// How many of the frames could not be sent, and of these how many to peers that
-	// can't be reached, or that a firewall keeps them from; and why the first one.
-	lost, cut, barred int
-	err               error
+	// The number of frames that could not be sent, how many of these were to unreachable
+	// peers and how many were rejected by a firewall, and the first error.
+	lost, unreachable, forbidden int
+	err                          error
 }
 
-// sent reports whether everybody who can be reached hears it.
+// sent reports whether the advertisement was sent to all peers that can be reached.
 func (s *sending) sent() bool {
-	if s.lost == s.cut+s.barred {
-		return s.barred == 0 || s.lost < s.to-s.from
+	if s.lost == s.unreachable+s.forbidden {
+		return s.forbidden == 0 || s.lost < s.to-s.from
 	}
 	return false
 }
 
-// failure says what could not be sent, and why.
+// failure returns the error that names what could not be sent, and why.
 func (s *sending) failure() error {
 	if s.announcement {
 		return fmt.Errorf("announcement of the addresses of VRID %d (%s): %w", s.router.id.VRID, s.router.id.Family, s.err)
@@ -72,52 +71,56 @@ func (s *sending) failure() error {
 	return fmt.Errorf("advertisement of VRID %d (%s), %d octets: %w", s.router.id.VRID, s.router.id.Family, s.router.octets, s.err)
 }
 
-// trouble is what a router has whose last advertisement could not be sent.
-type trouble struct {
+// sendFailure is the state of a router whose last advertisement could not be sent.
+type sendFailure struct {
 	err      error
 	since    vrrp.Instant  // when the first of them in a row could not be sent
-	retries  int           // of the last one
-	resendAt vrrp.Instant  // Active: when to send it again, 0: not
-	probeAt  vrrp.Instant  // otherwise: not to try before,
-	wait     time.Duration // and how long not after the next failure
+	retries  int           // of the last advertisement
+	resendAt vrrp.Instant  // Active: when to retry it; 0: not
+	probeAt  vrrp.Instant  // otherwise: the earliest time of the next probe
+	wait     time.Duration // the time between the last two probes
 }
 
-// leave takes in that a router changes its state that couldn't send.
-func (r *router) leave(now vrrp.Instant, a *vrrp.Action) {
-	r.trouble.resendAt = 0
+// leftState updates the send failure of a router that changes its state. If an Active leaves
+// for another cause, nobody knows whether its next advertisement could be sent.
+func (r *virtualRouter) leftState(now vrrp.Instant, a *vrrp.Action) {
+	r.sendFailure.resendAt = 0
 	if a.Cause != vrrp.CauseCannotSend {
+		if a.From == vrrp.Active {
+			r.sendFailure = nil
+		}
 		return
 	}
-	r.bar(now)
-	if a.To == vrrp.Initialize { // an owner, which is never Backup
-		r.restartAt = max(r.trouble.probeAt, now.Add(a.Limit))
+	r.delayProbe(now)
+	if a.To == vrrp.Initialize { // an address owner, which is never Backup
+		r.restartAt = max(r.sendFailure.probeAt, now.Add(a.Limit))
 	}
 }
 
-// unsent is what people are told of it.
-func (r *router) unsent() *Unsent {
-	if r.trouble == nil {
+// unsent returns the send failure for the status, nil if there is none.
+func (r *virtualRouter) unsent() *Unsent {
+	if r.sendFailure == nil {
 		return nil
 	}
-	return &Unsent{Err: r.trouble.err, Since: r.trouble.since}
+	return &Unsent{Err: r.sendFailure.err, Since: r.sendFailure.since}
 }
 
-// bar keeps a router that has stepped down from trying to send for a while, if it has
-// stepped down not long ago.
-func (r *router) bar(now vrrp.Instant) {
-	if r.outAt == 0 || now.Sub(r.outAt) > stepDownAgain {
-		r.pause = 0
+// delayProbe delays the first probe of a router that has stepped down, if it stepped down
+// recently before.
+func (r *virtualRouter) delayProbe(now vrrp.Instant) {
+	if r.steppedDownAt == 0 || now.Sub(r.steppedDownAt) > stepDownMemory {
+		r.probeDelay = 0
 	} else {
-		r.pause = min(max(2*r.pause, pauseFirst), pauseMost)
+		r.probeDelay = min(max(2*r.probeDelay, minProbeDelay), maxProbeDelay)
 	}
-	r.outAt = now
-	r.trouble.probeAt = now.Add(r.pause)
+	r.steppedDownAt = now
+	r.sendFailure.probeAt = now.Add(r.probeDelay)
 }
 
 // advertise queues an advertisement.
-func (l *Loop) advertise(r *router, a *vrrp.Action) {
+func (l *Loop) advertise(r *virtualRouter, a *vrrp.Action) {
 	t := r.advertiser()
-	s := sending{router: r, outbox: l.touch(t), from: t.Queued(), goodbye: a.Priority == 0}
+	s := sending{router: r, outbox: l.outboxOf(t), from: t.Queued(), goodbye: a.Priority == 0}
 	if err := r.queueAdvertisement(a, l.wakeups); err != nil {
 		l.fail(r.id, "encode advertisement", err)
 		return
@@ -126,53 +129,54 @@ func (l *Loop) advertise(r *router, a *vrrp.Action) {
 	l.sending = append(l.sending, s)
 }
 
-// touch returns where a Transmitter is among those that are to send.
-func (l *Loop) touch(t Transmitter) int {
-	for i := range l.dirty {
-		if l.dirty[i].Transmitter == t {
+// outboxOf returns the index of a Transmitter's outbox, and adds one if needed.
+func (l *Loop) outboxOf(t Transmitter) int {
+	for i := range l.outboxes {
+		if l.outboxes[i].Transmitter == t {
 			return i
 		}
 	}
-	l.dirty = append(l.dirty, outbox{Transmitter: t})
-	return len(l.dirty) - 1
+	l.outboxes = append(l.outboxes, outbox{Transmitter: t})
+	return len(l.outboxes) - 1
 }
 
-// send has the transmitters send what is queued. It renews the leases of those whose
-// advertisements have left.
+// send flushes all outboxes. It renews the leases of the routers whose advertisements were
+// sent.
 func (l *Loop) send() {
 	for i := range l.sending {
 		if s := &l.sending[i]; !s.announcement {
 			l.lease(s.router).Advertise(l.drained.Add(max(sendWithin, s.router.protocol.Interval)))
 		}
 	}
-	for i := range l.dirty {
+	for i := range l.outboxes {
 		l.flushing, l.cursor = i, 0
-		l.dirty[i].flushed = l.clock.Now()
-		l.dirty[i].Flush(l.unsent)
+		l.outboxes[i].flushed = l.clock.Now()
+		l.outboxes[i].Flush(l.unsent)
 	}
-	told := -1
+	reported := -1
 	for i := range l.sending {
 		s := &l.sending[i]
-		if s.lost > 0 && s.outbox != told {
-			told = s.outbox
+		if s.lost > 0 && s.outbox != reported {
+			reported = s.outbox
 			l.fail(ID{Interface: s.router.id.Interface}, ActionSend, s.failure())
 		}
 		if !s.announcement {
-			l.settle(s, &l.dirty[s.outbox])
+			l.conclude(s, &l.outboxes[s.outbox])
 		}
 	}
 	clear(l.sending)
-	clear(l.dirty)
-	l.sending, l.dirty = l.sending[:0], l.dirty[:0]
+	clear(l.outboxes)
+	l.sending, l.outboxes = l.sending[:0], l.outboxes[:0]
 }
 
-// refuse is told by a Transmitter that a frame could not be sent. It is l.unsent.
-func (l *Loop) refuse(n int, err error) {
+// frameUnsent notes that frame n of the flushing outbox could not be sent. It is the
+// callback of Transmitter.Flush.
+func (l *Loop) frameUnsent(n int, err error) {
 	for l.cursor < len(l.sending) && (l.sending[l.cursor].outbox != l.flushing || l.sending[l.cursor].to <= n) {
 		l.cursor++
 	}
 	if l.cursor == len(l.sending) || n < l.sending[l.cursor].from {
-		return // the rest of what couldn't be encoded
+		return // the frame belongs to an advertisement that could not be encoded completely
 	}
 	s := &l.sending[l.cursor]
 	if s.lost == 0 {
@@ -181,32 +185,31 @@ func (l *Loop) refuse(n int, err error) {
 	s.lost++
 	switch {
 	case unreachable(err):
-		s.cut++
+		s.unreachable++
 	case len(s.router.peers) > 0 && errors.Is(err, fs.ErrPermission):
-		s.barred++
+		s.forbidden++
 	}
 }
 
-// unreachable reports whether an error says that a destination can't be reached.
+// unreachable reports whether the destination of a frame can't be reached.
 func unreachable(err error) bool {
 	var u interface{ Unreachable() bool }
 	return errors.As(err, &u) && u.Unreachable()
 }
 
-// settle draws the conclusions from what has become of an advertisement.
+// conclude processes the result of sending an advertisement.
 //
-// A Backup hears it later than it was sent, and waits for more than three intervals
-// (RFC 9568 §6.1) or as many as are configured, so a lease of as many ends before it
-// takes over.
-func (l *Loop) settle(s *sending, o *outbox) {
+// A Backup hears an advertisement after it was sent, and waits for longer than SilenceLimit.
+// So a lease of SilenceLimit ends before a Backup takes over.
+func (l *Loop) conclude(s *sending, o *outbox) {
 	r := s.router
-	if s.from == s.to && r.trouble != nil {
-		return // it could not be sent before, in the same wake-up
+	if s.from == s.to && r.sendFailure != nil {
+		return // the same advertisement could not be sent earlier in this wake-up
 	}
 	if s.lost > 0 {
 		r.counters.SendErrors++
 		if !s.sent() {
-			l.miss(s, o.flushed)
+			l.noteUnsent(s, o.flushed)
 			return
 		}
 	}
@@ -217,76 +220,79 @@ func (l *Loop) settle(s *sending, o *outbox) {
 			r.counters.PriorityZeroSent++
 		}
 	}
-	if r.trouble != nil && !s.goodbye {
-		r.trouble = nil
+	if r.sendFailure != nil && !s.goodbye {
+		r.sendFailure = nil
 		l.reschedule(r)
 	}
 	if !s.goodbye && r.machine.State() == vrrp.Active && r.advertiser() == o.Transmitter {
-		l.lease(r).Answer(o.flushed.Add(r.protocol.Patience(r.protocol.Interval)))
+		l.lease(r).Answer(o.flushed.Add(r.protocol.SilenceLimit(r.protocol.Interval)))
 	}
 }
 
-// miss notes that an advertisement could not be sent. Its lease lasts as it is.
-func (l *Loop) miss(s *sending, now vrrp.Instant) {
+// noteUnsent notes that an advertisement could not be sent. The lease isn't renewed.
+func (l *Loop) noteUnsent(s *sending, now vrrp.Instant) {
 	r := s.router
-	t := r.trouble
+	t := r.sendFailure
 	if t == nil {
-		t = &trouble{since: now}
-		r.trouble = t
+		if r.machine.State() != vrrp.Active {
+			return // it left Active meanwhile, and doesn't advertise any more
+		}
+		t = &sendFailure{since: now}
+		r.sendFailure = t
 	}
 	t.err = s.err
 	if s.goodbye || r.machine.State() != vrrp.Active {
-		t.wait = min(max(2*t.wait, r.protocol.Interval), probeMost)
+		t.wait = min(max(2*t.wait, r.protocol.Interval), maxProbeInterval)
 		t.probeAt = max(t.probeAt, now.Add(t.wait))
 		return
 	}
 	if t.resendAt == 0 {
-		t.retries = 0 // it is the next one
+		t.retries = 0 // a regular advertisement, not a retry
 	}
 	t.resendAt = 0
-	if full(s.err) && t.retries < retryLast {
+	if full(s.err) && t.retries < maxRetries {
 		t.resendAt = now.Add(r.protocol.Interval >> (4 - t.retries))
 		t.retries++
 	}
-	l.missed = append(l.missed, r)
+	l.unsentActives = append(l.unsentActives, r)
 }
 
-// full reports whether an error says that there is no room just now.
+// full reports whether the queue of the interface or the socket was full.
 func full(err error) bool { return errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.EAGAIN) }
 
-// stepDown lets the routers know that they can't send, so that those step down that
-// haven't sent for too long.
+// stepDown passes the failures to send to the state machines. Those that haven't sent for
+// too long step down.
 func (l *Loop) stepDown() {
-	if len(l.missed) == 0 {
+	if len(l.unsentActives) == 0 {
 		return
 	}
 	now := l.clock.Now()
-	for i, r := range l.missed {
-		l.missed[i] = nil
-		if r.trouble != nil && r.machine.State() == vrrp.Active {
+	for i, r := range l.unsentActives {
+		l.unsentActives[i] = nil
+		if r.sendFailure != nil && r.machine.State() == vrrp.Active {
 			l.step(r, now, vrrp.Event{Kind: vrrp.Unsent, Left: r.sentAt, Detail: r.cannotSend()})
 		}
 	}
-	l.missed = l.missed[:0]
-	l.follow(now)
+	l.unsentActives = l.unsentActives[:0]
+	l.followChanges(now)
 	l.send()
 }
 
-// cannotSend says why a router can't send.
-func (r *router) cannotSend() string {
-	return fmt.Sprintf("%v (advertisement of %d octets)", r.trouble.err, r.octets)
+// cannotSend describes why a router can't send.
+func (r *virtualRouter) cannotSend() string {
+	return fmt.Sprintf("%v (advertisement of %d octets)", r.sendFailure.err, r.octets)
 }
 
-// resend sends the last advertisement of an Active again, which found the queue full,
-// and reports whether it was time for that.
-func (l *Loop) resend(r *router, now vrrp.Instant) bool {
-	t := r.trouble
+// resend sends the last advertisement of an Active again after the queue was full. It
+// reports whether that was due.
+func (l *Loop) resend(r *virtualRouter, now vrrp.Instant) bool {
+	t := r.sendFailure
 	if t == nil || t.resendAt == 0 || t.resendAt > now || r.machine.State() != vrrp.Active {
 		return false
 	}
 	if due, _ := r.machine.Deadline(); due <= now {
 		t.resendAt = 0
-		return false // the next one
+		return false // the next advertisement is due anyway
 	}
 	a := r.machine.Advertisement()
 	l.advertise(r, &a)
@@ -295,23 +301,23 @@ func (l *Loop) resend(r *router, now vrrp.Instant) bool {
 	return true
 }
 
-// canSend reports whether a router that is about to become Active can send. One that
-// couldn't when it last tried sends what it sends as the Active.
-func (l *Loop) canSend(r *router, now vrrp.Instant) bool {
-	if r.trouble != nil && r.trouble.probeAt <= now {
+// canSend reports whether a router that is about to become Active can send. If its last
+// attempt failed, it probes with the advertisement of an Active.
+func (l *Loop) canSend(r *virtualRouter, now vrrp.Instant) bool {
+	if r.sendFailure != nil && r.sendFailure.probeAt <= now {
 		a := r.machine.Advertisement()
 		l.advertise(r, &a)
 		l.send()
 	}
-	return r.trouble == nil
+	return r.sendFailure == nil
 }
 
-// Retry has a Virtual Router that can't send try again at once, instead of after a
-// while: something has changed that may be why.
+// Retry makes a Virtual Router that can't send try again at once, because a possible reason
+// has changed.
 func (l *Loop) Retry(id ID) error {
 	return l.do(func() {
-		if r, ok := l.routers[id]; ok && r.trouble != nil {
-			r.trouble.probeAt, r.trouble.wait, r.outAt = 0, 0, 0
+		if r, ok := l.routers[id]; ok && r.sendFailure != nil {
+			r.sendFailure.probeAt, r.sendFailure.wait, r.steppedDownAt = 0, 0, 0
 			if r.restartAt != 0 {
 				r.restartAt = l.clock.Now()
 			}

@@ -18,7 +18,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// refuse has the frames refused for which f returns an error.
+// refuse makes the transmitter refuse the frames for which f returns an error.
 func (h *host) refuse(f func(frame []byte) error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -69,8 +69,8 @@ func second() (ID, Config) {
 	}}
 }
 
-// Of two routers of an interface one can't send. That one's lease ends, and it steps
-// down when the slowest peer must have taken over; nothing happens to the other one.
+// One of two routers of an interface can't send. Its lease ends, and it steps down when its
+// slowest peer must have taken over. The other router isn't affected.
 func TestOneCannotSend(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EMSGSIZE, syscall.EPERM, syscall.ENOBUFS, syscall.EAGAIN, syscall.ENETDOWN, syscall.EHOSTUNREACH, syscall.EINVAL} {
 		synctest.Test(t, func(t *testing.T) {
@@ -103,7 +103,7 @@ func TestOneCannotSend(t *testing.T) {
 			if s.Protocol.State != vrrp.Backup || s.Protocol.LastTransition.Cause != vrrp.CauseCannotSend || s.Assigned {
 				t.Errorf("%v: %v because %s", errno, s.Protocol.State, s.Protocol.LastTransition.Why())
 			}
-			if why := s.Protocol.LastTransition.Why(); !strings.HasPrefix(why, "can't advertise, for 4s (limit 3.996s): "+errno.Error()) {
+			if why := s.Protocol.LastTransition.Why(); !strings.HasPrefix(why, "could not advertise for 4s (limit 3.996s): "+errno.Error()) {
 				t.Errorf("Backup because %q", why)
 			}
 			if s.Counters.Sent != before.Counters.Sent || s.Counters.PriorityZeroSent != 0 || s.Counters.SendErrors < 5 || s.Sent > ended {
@@ -112,14 +112,14 @@ func TestOneCannotSend(t *testing.T) {
 			if other := h.status(51); other.Counters.SendErrors != 0 || other.Protocol.State != vrrp.Active || other.Unsent != nil {
 				t.Errorf("%v: of the other %+v", errno, other)
 			}
-			// It tries, but nobody sees it become Active.
+			// It probes, but its state doesn't change.
 			moved := len(h.transitions)
 			time.Sleep(time.Minute)
 			if h.status(52).Protocol.State != vrrp.Backup || len(h.transitions) != moved {
 				t.Errorf("%v: %d changes of state of a router that can't send", errno, len(h.transitions)-moved)
 			}
 			h.refuse(nil)
-			time.Sleep(probeMost)
+			time.Sleep(maxProbeInterval)
 			if s := h.status(52); s.Protocol.State != vrrp.Active || !h.answers(52) || s.Unsent != nil {
 				t.Errorf("%v: when it can send it is %v", errno, s.Protocol.State)
 			}
@@ -128,7 +128,39 @@ func TestOneCannotSend(t *testing.T) {
 	}
 }
 
-// What may be the reason has changed: it tries at once.
+// Of a router that heard a better one before it had to step down, it isn't known whether it
+// can send. The same is true of one whose last advertisement was that of priority 0.
+func TestFailureToSendIsForgotten(t *testing.T) {
+	for name, leave := range map[string]func(*host) error{
+		"better": func(h *host) error { h.hear(h.advertisement(200), true); return nil },
+		"stop":   func(h *host) error { return h.loop.Stop(testID, vrrp.CauseMaintenance, "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost(t, 100)
+				h.up()
+				time.Sleep(5 * time.Second)
+				h.refuse(always(syscall.ENOBUFS))
+				if name == "better" {
+					time.Sleep(time.Second)
+					if h.status(51).Unsent == nil {
+						t.Fatal("it could send")
+					}
+				}
+				if err := leave(h); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Millisecond)
+				if s := h.status(51); s.Protocol.State == vrrp.Active || s.Unsent != nil {
+					t.Errorf("%v, can't send: %+v", s.Protocol.State, s.Unsent)
+				}
+				h.end()
+			})
+		})
+	}
+}
+
+// Retry makes a router that can't send probe at once.
 func TestRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
@@ -138,7 +170,7 @@ func TestRetry(t *testing.T) {
 		if s := h.status(51); s.Protocol.State != vrrp.Backup || h.answers(51) {
 			t.Fatalf("%v", s.Protocol.State)
 		}
-		for h.status(51).Protocol.State == vrrp.Backup && h.loop.routers[testID].trouble.probeAt < h.Now().Add(5*time.Second) {
+		for h.status(51).Protocol.State == vrrp.Backup && h.loop.routers[testID].sendFailure.probeAt < h.Now().Add(5*time.Second) {
 			time.Sleep(time.Second)
 		}
 		h.refuse(nil)
@@ -153,7 +185,7 @@ func TestRetry(t *testing.T) {
 	})
 }
 
-// An owner waits in Initialize.
+// An address owner that can't send waits in Initialize.
 func TestOwnerCannotSend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 255)
@@ -165,7 +197,7 @@ func TestOwnerCannotSend(t *testing.T) {
 			t.Errorf("%v because %s", s.Protocol.State, s.Protocol.LastTransition.Why())
 		}
 		h.refuse(nil)
-		time.Sleep(probeMost)
+		time.Sleep(maxProbeInterval)
 		if s := h.status(51); s.Protocol.State != vrrp.Active {
 			t.Errorf("when it can send it is %v", s.Protocol.State)
 		}
@@ -173,7 +205,7 @@ func TestOwnerCannotSend(t *testing.T) {
 	})
 }
 
-// A queue that is full has the advertisement sent a little later, and nothing else.
+// If the queue is full, the advertisement is sent a little later, and nothing else changes.
 func TestFullQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
@@ -196,7 +228,7 @@ func TestFullQueue(t *testing.T) {
 		if s := h.status(51); s.Counters.Sent != before.Counters.Sent+10 || s.Counters.SendErrors != 20 || s.Protocol.BecameActive != 1 {
 			t.Errorf("%+v, before %+v", s.Counters, before.Counters)
 		}
-		// But not for ever.
+		// The number of retries is limited.
 		h.refuse(always(syscall.ENOBUFS))
 		before = h.status(51)
 		time.Sleep(2500 * time.Millisecond)
@@ -207,14 +239,14 @@ func TestFullQueue(t *testing.T) {
 	})
 }
 
-// unreached is the error of a destination that can't be reached.
+// unreached is the error for a destination that can't be reached.
 type unreached struct{}
 
 func (unreached) Error() string     { return "no route" }
 func (unreached) Unreachable() bool { return true }
 
-// A unicast router sends to whom it can. That nobody can be reached is no reason to
-// step down, that it may send to nobody is.
+// A unicast router doesn't step down because peers can't be reached. It does if a firewall
+// rejects the frames to all peers.
 func TestUnicastCannotSend(t *testing.T) {
 	peers := []netip.Addr{netip.MustParseAddr("192.0.2.4"), netip.MustParseAddr("192.0.2.5")}
 	to := func(n int, err error) func([]byte) error {
@@ -264,7 +296,7 @@ func TestUnicastCannotSend(t *testing.T) {
 	}
 }
 
-// A member that can't send has the others be Backup too, until it can.
+// The members of a group stay Backup while one of them can't send.
 func TestGroupCannotSend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t)
@@ -277,19 +309,19 @@ func TestGroupCannotSend(t *testing.T) {
 			t.Errorf("51 was Active %d times and waits for %v", s.Protocol.BecameActive, s.HeldBy)
 		}
 		p.refuse(nil)
-		time.Sleep(probeMost)
+		time.Sleep(maxProbeInterval)
 		p.expect("it can", vrrp.Active, vrrp.Active)
 		p.end()
 	})
 }
 
-// Who steps down again and again waits longer each time.
+// A router that steps down repeatedly waits longer each time.
 func TestStepsDownAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
 		h.up()
 		for range 120 {
-			// It can send, now and then.
+			// It can send only now and then.
 			h.refuse(always(syscall.EMSGSIZE))
 			time.Sleep(19 * time.Second)
 			h.refuse(nil)
@@ -302,7 +334,7 @@ func TestStepsDownAgain(t *testing.T) {
 	})
 }
 
-// The kernel drops an advertisement that leaves long after it was decided on.
+// The kernel gets a limited time in which it lets an advertisement out.
 func TestAdvertiseWindow(t *testing.T) {
 	for _, interval := range []time.Duration{10 * time.Millisecond, time.Second} {
 		synctest.Test(t, func(t *testing.T) {
@@ -327,9 +359,9 @@ func TestAdvertiseWindow(t *testing.T) {
 	}
 }
 
-// Whatever can't be sent when: the kernel answers for no longer than the peers wait after
-// the last advertisement that has left in all of its forms, nobody is Active for long who
-// can't send, what is counted as sent has left, and in the end everything is as it was.
+// With random failures to send: the lease ends before a peer takes over, counted from the
+// last advertisement that was sent in all forms; a router that can't send doesn't stay
+// Active; only what was sent is counted as sent; and in the end the router is Active.
 func TestSendErrorsAtRandom(t *testing.T) {
 	for seed := range uint64(200) {
 		synctest.Test(t, func(t *testing.T) {
@@ -355,7 +387,7 @@ func TestSendErrorsAtRandom(t *testing.T) {
 				}
 			}
 			h.refuse(nil)
-			time.Sleep(pauseMost + probeMost)
+			time.Sleep(maxProbeDelay + maxProbeInterval)
 			if s := h.status(51); s.Protocol.State != vrrp.Active || !h.answers(51) {
 				t.Errorf("seed %d: in the end %v", seed, s.Protocol.State)
 			}
@@ -373,7 +405,7 @@ func (h *host) checkSent() error {
 		at       time.Duration
 		priority uint8
 	}
-	forms := make(map[advertisement]int) // that have left
+	forms := make(map[advertisement]int) // the number of forms that were sent
 	for _, one := range h.sent {
 		var a packet.Advertisement
 		if d, err := packet.ParseFrame(one.frame); err == nil {
@@ -402,7 +434,7 @@ func (h *host) checkSent() error {
 	return nil
 }
 
-// A router whose addresses can't be removed isn't forgotten.
+// A router whose addresses can't be removed stays, and retries the removal.
 func TestRemoveFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)

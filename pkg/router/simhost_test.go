@@ -19,15 +19,14 @@ const (
 	simMaxHosts = 8
 	simVRID     = 51
 	simIfindex  = 7
-	// simAnswers is how many advertisements beside the scheduled ones a
-	// router may send in a second, simAnnounced how many times it may
-	// announce its addresses without a transition (S-T1).
+	// simAnswers limits the advertisements in a second that a router may send in
+	// addition to the regular ones, simAnnounced the announcements without a
+	// transition (S-T1).
 	simAnswers   = 101
 	simAnnounced = 22
 )
 
-// simHost is a host with a Loop and everything that the Loop asks of it: a
-// clock, received packets, a transmitter, addresses and an observer.
+// simHost is a host with a Loop. It implements all interfaces of the Loop.
 type simHost struct {
 	s      *simulation
 	index  int
@@ -37,11 +36,11 @@ type simHost struct {
 	mac    packet.MAC
 	drift  int64 // parts per million
 	offset vrrp.Instant
-	bare   bool // receives through AF_PACKET: no stamps
+	bare   bool // receives through AF_PACKET, without stamps
 	peer   *simPeer
 
 	loop   *Loop // nil: the process doesn't run
-	router *router
+	router *virtualRouter
 	epoch  uint32 // counts processes
 	upAt   vrrp.Instant
 
@@ -49,13 +48,13 @@ type simHost struct {
 	linkDown bool
 	paused   bool
 	mirrored bool
-	leaving  bool // an orderly stop is under way
+	leaving  bool // the host is being stopped
 
 	ring    []simRecord
-	room    int // of the ring
+	room    int // the capacity of the ring
 	blocked bool
-	lag     bool         // the newest record isn't visible to the next Drain,
-	lagEnds vrrp.Instant // if that is before this time
+	lag     bool         // the next Drain doesn't see the newest record
+	lagEnds vrrp.Instant // unless it runs after this time
 	stamp   vrrp.Stamp
 	stamped bool
 
@@ -66,8 +65,8 @@ type simHost struct {
 
 	ref simReference
 
-	newsAt   vrrp.Instant // when the loop wakes up for news, 0: not
-	timerAt  vrrp.Instant // and for its deadline
+	newsAt   vrrp.Instant // when the loop wakes up for a record; 0: not
+	timerAt  vrrp.Instant // when it wakes up for its deadline; 0: not
 	armedFor vrrp.Instant
 	pending  vrrp.Instant // the earliest event that wakes it
 
@@ -75,12 +74,12 @@ type simHost struct {
 	queued    [][]byte
 	frames    []*simFrame
 	assigned  bool         // the addresses are on the interface
-	lease     vrrp.Instant // until when the kernel answers for them
-	permit    vrrp.Instant // and lets advertisements out
-	sentAt    vrrp.Instant // when it advertised last, true time
-	workerAt  vrrp.Instant // when the worker that changes them is done
-	failing   bool         // changes may fail
-	stalled   []func()     // changes whose worker is paused
+	lease     vrrp.Instant // until when the kernel answers for the addresses
+	permit    vrrp.Instant // until when the kernel lets advertisements out
+	sentAt    vrrp.Instant // when the last advertisement was sent, true time
+	workerAt  vrrp.Instant // when the worker completes the last change of addresses
+	failing   bool         // changes of addresses may fail
+	stalled   []func()     // completions of changes while the process is paused
 	advertAt  [256]vrrp.Instant
 	adverts   int
 	announAt  [64]vrrp.Instant
@@ -95,16 +94,16 @@ type simRecord struct {
 	frame *simFrame
 }
 
-// simReference is what a Backup must know of the Active if nothing that its
-// kernel received escapes it.
+// simReference is what a Backup must know about the Active if it processes everything
+// that its kernel received.
 type simReference struct {
-	heardAt  vrrp.Instant  // the last advertisement that it has to heed
-	interval time.Duration // and the interval in it
-	leaveAt  vrrp.Instant  // the first priority 0 since, 0: none
-	from     netip.Addr    // whose it was
-	arrived  vrrp.Instant  // and when it arrived, true time
+	heardAt  vrrp.Instant  // the last advertisement that restarts the timer
+	interval time.Duration // its interval
+	leaveAt  vrrp.Instant  // the first priority 0 after it; 0: none
+	from     netip.Addr    // its sender
+	arrived  vrrp.Instant  // when it arrived, true time
 	lost     bool          // the ring had no room for it
-	source3  netip.Addr    // who was heard last in version 3
+	source3  netip.Addr    // the last sender of version 3
 	heard3   vrrp.Instant
 }
 
@@ -117,7 +116,7 @@ func (h *simHost) local(t vrrp.Instant) vrrp.Instant {
 	return h.offset + t + t*vrrp.Instant(h.drift)/1e6
 }
 
-// trueTime returns the first moment at which the host's clock shows at least t.
+// trueTime returns the first true time at which the host's clock shows at least t.
 func (h *simHost) trueTime(t vrrp.Instant) vrrp.Instant {
 	x := t - h.offset
 	at := x - x*vrrp.Instant(h.drift)/vrrp.Instant(1e6+h.drift)
@@ -137,7 +136,7 @@ func (h *simHost) state() vrrp.State {
 	return h.router.machine.State()
 }
 
-// takesPart reports whether the host is in an election.
+// takesPart reports whether the host takes part in elections.
 func (h *simHost) takesPart() bool { return h.state() != vrrp.Initialize && !h.linkDown }
 
 func (h *simHost) owner() bool { return h.config.Priority == vrrp.OwnerPriority }
@@ -171,7 +170,7 @@ func (h *simHost) boot() {
 	h.router = h.loop.routers[h.id()]
 }
 
-// start lets the host take part.
+// start makes the host take part.
 func (h *simHost) start(cause vrrp.Cause) {
 	h.running = true
 	h.leaving = false
@@ -185,8 +184,7 @@ func (h *simHost) start(cause vrrp.Cause) {
 	h.turn()
 }
 
-// stop takes the host out of the election in order. Priority 0 is the only
-// thing an Active says then, and it says it at once (S-A1).
+// stop shuts the host down. An Active sends only priority 0 then, and at once (S-A1).
 func (h *simHost) stop(cause vrrp.Cause) {
 	h.leaving = true
 	if h.peer != nil {
@@ -198,7 +196,7 @@ func (h *simHost) stop(cause vrrp.Cause) {
 	active, before := h.state() == vrrp.Active, h.s.stats.leaves
 	h.loop.shutdown(h.id(), cause, "")
 	if len(h.queued) == 0 && active {
-		h.s.violate(h, "priority 0 on leaving", "nothing is said")
+		h.s.violate(h, "priority 0 on leaving", "nothing is sent")
 	}
 	h.loop.flush()
 	if (h.s.stats.leaves > before) != active {
@@ -208,7 +206,7 @@ func (h *simHost) stop(cause vrrp.Cause) {
 	h.turn()
 }
 
-// crash ends the process, and the addresses with it.
+// crash ends the process and removes the addresses.
 func (h *simHost) crash() {
 	h.s.stats.up += h.upTime()
 	h.epoch++
@@ -223,7 +221,7 @@ func (h *simHost) alive() bool {
 	return h.loop != nil || h.peer != nil && h.peer.state != vrrp.Initialize
 }
 
-// upTime is how long the daemon has run.
+// upTime returns how long the daemon has run.
 func (h *simHost) upTime() time.Duration {
 	if h.loop == nil {
 		return 0
@@ -231,8 +229,8 @@ func (h *simHost) upTime() time.Duration {
 	return h.s.now.Sub(h.upAt)
 }
 
-// arrive is a frame at the host's interface: what the XDP program does
-// (bpf/vrrp.bpf.c), or without it what package datapath does.
+// arrive processes a frame at the host's interface like the XDP program
+// (bpf/vrrp.bpf.c), or without it like package datapath.
 func (h *simHost) arrive(f *simFrame) {
 	if h.linkDown || !h.running || f.err != nil {
 		return
@@ -246,8 +244,8 @@ func (h *simHost) arrive(f *simFrame) {
 	}
 	own := f.source == h.source
 	if h.bare {
-		// Here the own-source and the version check are left to the state
-		// machine: it must not depend on those before it.
+		// The state machine makes the checks of the source and the version too, and
+		// must not depend on those before it.
 		if own {
 			h.s.stats.fault(faultMirror)
 		}
@@ -283,7 +281,7 @@ func (h *simHost) arrive(f *simFrame) {
 		return
 	}
 	if !h.bare && f.advertisement.Version == 3 && h.lease != 0 && h.beats(f.advertisement.Priority, f.source) {
-		h.lease = 0 // also before the process comes to yield
+		h.lease = 0 // before the process yields
 	}
 	if full {
 		return
@@ -305,11 +303,11 @@ func (h *simHost) arrive(f *simFrame) {
 // stamps reports whether the kernel keeps a stamp of the frame.
 func (h *simHost) stamps(f *simFrame) bool {
 	a := &f.advertisement
-	return a.Priority >= h.config.Heed() &&
+	return a.Priority >= h.config.MinPriority() &&
 		(a.Version == 2 || h.config.Family == packet.IPv6 || f.form&h.config.Forms() != 0)
 }
 
-// latency draws how long it takes until the process runs when it is woken.
+// latency draws the time from a wake-up until the process runs.
 func (s *simulation) latency(h *simHost) time.Duration {
 	n := s.rng.Uint64()
 	if s.noisy {
@@ -327,8 +325,7 @@ func (s *simulation) latency(h *simHost) time.Duration {
 	return time.Duration(n >> 40 % 16)
 }
 
-// admissible reports whether the host's router may take a frame for an
-// advertisement of its own Virtual Router.
+// admissible reports whether the host's router may accept the advertisement in a frame.
 func (h *simHost) admissible(f *simFrame) bool {
 	a := &f.advertisement
 	switch {
@@ -346,11 +343,11 @@ func accepts(p vrrp.ChecksumPolicy, form packet.Checksum) bool {
 	return p == vrrp.ChecksumAuto || (p == vrrp.ChecksumOnlyRFC5798) == (form == packet.ChecksumRFC5798)
 }
 
-// preempts reports whether the host doesn't heed lower priorities.
+// preempts reports whether the host preempts lower priorities.
 func (h *simHost) preempts() bool { return h.config.Preempt || h.owner() }
 
-// beats reports whether an advertisement takes the place of this host as the
-// Active (S-A4, S-C1: the addresses are compared octet by octet).
+// beats reports whether this host must yield to an advertisement as an Active (S-A4,
+// S-C1: the addresses are compared octet by octet).
 func (h *simHost) beats(priority uint8, source netip.Addr) bool {
 	if priority != h.config.Priority {
 		return priority > h.config.Priority
@@ -359,7 +356,7 @@ func (h *simHost) beats(priority uint8, source netip.Addr) bool {
 	return bytes.Compare(theirs[:], ours[:]) > 0
 }
 
-// refer brings the reference up to date with a frame that the kernel received.
+// refer updates the reference with a frame that the kernel received.
 func (h *simHost) refer(f *simFrame, at vrrp.Instant, lost bool) {
 	a, ref := &f.advertisement, &h.ref
 	ok := h.admissible(f)
@@ -371,7 +368,7 @@ func (h *simHost) refer(f *simFrame, at vrrp.Instant, lost bool) {
 	case ok && (!h.preempts() || a.Priority >= h.config.Priority):
 		if a.Version == 2 && f.source == ref.source3 && at.Sub(ref.heard3) < h.down(ref.interval) {
 			ref.heardAt, ref.arrived, ref.leaveAt, ref.lost = at, h.s.now, 0, lost
-			return // I-04: a sign of life of one who is heard in version 3
+			return // I-04: only restarts the timer, because the sender is heard in version 3
 		}
 		source3, heard3 := ref.source3, ref.heard3
 		*ref = simReference{heardAt: at, interval: a.Interval, from: f.source, arrived: h.s.now, lost: lost, source3: source3, heard3: heard3}
@@ -381,7 +378,7 @@ func (h *simHost) refer(f *simFrame, at vrrp.Instant, lost bool) {
 	}
 }
 
-// learns is the Active_Adver_Interval for an interval that was heard.
+// learns returns the Active_Adver_Interval for an advertised interval.
 func (h *simHost) learns(interval time.Duration) time.Duration {
 	if most := h.config.MaxInterval; most != 0 {
 		interval = min(interval, most)
@@ -389,7 +386,7 @@ func (h *simHost) learns(interval time.Duration) time.Duration {
 	return interval
 }
 
-// skew is Skew_Time, down Active_Down_Interval for the learnt interval.
+// skew returns Skew_Time and down Active_Down_Interval for an advertised interval.
 func (h *simHost) skew(interval time.Duration) time.Duration {
 	interval = h.learns(interval)
 	if h.config.Version == 2 {
@@ -405,7 +402,7 @@ func (h *simHost) down(interval time.Duration) time.Duration {
 	return 3*h.learns(interval) + h.skew(interval)
 }
 
-// news has the loop woken in d.
+// news wakes the loop after d.
 func (h *simHost) news(d time.Duration) {
 	at := h.s.now.Add(d)
 	if h.newsAt == 0 || at < h.newsAt {
@@ -414,7 +411,7 @@ func (h *simHost) news(d time.Duration) {
 	h.arm()
 }
 
-// arm sees to it that the loop is woken when it has to be.
+// arm schedules the next wake-up of the loop.
 func (h *simHost) arm() {
 	if h.paused {
 		return
@@ -433,7 +430,7 @@ func (h *simHost) arm() {
 	}
 }
 
-// woken is the end of the time that the process slept.
+// woken processes a wake-up of the process.
 func (h *simHost) woken(at vrrp.Instant, epoch uint32) {
 	if epoch != h.epoch || at != h.pending {
 		return
@@ -480,7 +477,7 @@ func (h *simHost) turn() {
 	h.arm()
 }
 
-// pause stops the process, resume lets it go on.
+// pause stops the process and resume continues it.
 func (h *simHost) pause() { h.paused = true }
 
 func (h *simHost) resume() {
@@ -489,7 +486,7 @@ func (h *simHost) resume() {
 		return
 	}
 	h.pending = 0
-	h.epoch++ // what would have woken it meanwhile
+	h.epoch++ // cancels the wake-ups of the time in between
 	for _, finish := range h.stalled {
 		finish()
 		h.loop.runQueued()
@@ -498,12 +495,12 @@ func (h *simHost) resume() {
 	h.turn()
 }
 
-// Wait is never called: the simulation has the loop turn when it would return.
+// Wait is never called, because the simulation calls turn when Wait would return.
 func (h *simHost) Wait(vrrp.Instant) error { return errors.ErrUnsupported }
 
 func (h *simHost) Wake() {}
 
-// Drain hands over the records, and watches what becomes of them.
+// Drain passes the records on, and checks what happens with them.
 func (h *simHost) Drain(f func(*Received)) {
 	n := len(h.ring)
 	if h.lag && n > 0 && h.s.now < h.lagEnds {
@@ -526,7 +523,7 @@ func (h *simHost) drainOne(record *simRecord, f func(*Received)) {
 	r := h.router
 	before, advertised := r.machine.State(), r.machine.Status().Advertised
 	if frame.source == h.source {
-		// S-T1, R-12: it is as if it had not come.
+		// S-T1, R-12: the own advertisement has no effect.
 		status, queued, announce := r.machine.Status(), len(h.queued), r.announce
 		f(&h.received)
 		if r.machine.Status() != status || len(h.queued) != queued || r.announce != announce {
@@ -547,29 +544,29 @@ func (h *simHost) drainOne(record *simRecord, f func(*Received)) {
 	}
 }
 
-// Ear is what the kernel hears.
-func (h *simHost) Ear(packet.Key) Ear {
+// ReceiveState is nil for a host that receives through AF_PACKET.
+func (h *simHost) ReceiveState(packet.Key) ReceiveState {
 	if h.bare {
 		return nil
 	}
-	return (*simEar)(h)
+	return (*simReceiveState)(h)
 }
 
-// Hearing is always good, and nobody looks.
-func (h *simHost) Hearing(int) Hearing { return Hearing{} }
-func (h *simHost) RequestLook(int)     {}
+// Reception says that the programs are always attached.
+func (h *simHost) Reception(int) Reception { return Reception{} }
+func (h *simHost) RequestCheck(int)        {}
 
-// simEar is the kernel's part of the shortcut for what is no news.
-type simEar simHost
+// simReceiveState is the kernel's part of the shortcut for advertisements without news.
+type simReceiveState simHost
 
-func (e *simEar) Stamp() (vrrp.Stamp, bool)     { return e.stamp, e.stamped }
-func (e *simEar) Outrank(o vrrp.Outranked)      { e.outranked = o }
-func (e *simEar) Expect(signatures [2]uint64)   { e.expected = signatures }
-func (e *simEar) Repeated() ([2]uint64, uint64) { return e.repeated, e.order }
-func (e *simEar) RepeatedAt() *vrrp.Instant     { return &e.repeatedAt }
+func (e *simReceiveState) Stamp() (vrrp.Stamp, bool)        { return e.stamp, e.stamped }
+func (e *simReceiveState) SetOutranked(o vrrp.Outranked)    { e.outranked = o }
+func (e *simReceiveState) SetExpected(signatures [2]uint64) { e.expected = signatures }
+func (e *simReceiveState) Repeated() ([2]uint64, uint64)    { return e.repeated, e.order }
+func (e *simReceiveState) RepeatedAt() *vrrp.Instant        { return &e.repeatedAt }
 
-// expects does what the XDP program does with an advertisement: it reports whether
-// that is no news.
+// expects counts an advertisement that is no news, like the XDP program. It reports
+// whether it is one.
 func (h *simHost) expects(f *simFrame, at vrrp.Instant) bool {
 	if i := slices.Index(h.expected[:], f.signature); i >= 0 && h.stamps(f) {
 		h.repeated[i]++
@@ -582,7 +579,7 @@ func (h *simHost) expects(f *simFrame, at vrrp.Instant) bool {
 	return false
 }
 
-// outranks does too, with one of a lower priority.
+// outranks does the same for an outranked advertisement.
 func (h *simHost) outranks(f *simFrame, at vrrp.Instant) bool {
 	a, o := &f.advertisement, h.outranked
 	if at >= o.Until || a.Priority < o.Least || a.Priority >= o.Below {
@@ -595,13 +592,13 @@ func (h *simHost) outranks(f *simFrame, at vrrp.Instant) bool {
 	return true
 }
 
-// Queue takes a frame to send.
+// Queue queues a frame.
 func (h *simHost) Queue(frame []byte) { h.queued = append(h.queued, frame) }
 
-// Queued is how many frames were queued.
+// Queued returns the number of queued frames.
 func (h *simHost) Queued() int { return len(h.queued) }
 
-// Flush sends what was queued.
+// Flush sends the queued frames.
 func (h *simHost) Flush(func(int, error)) int {
 	adverts, leaves, announcements := 0, 0, 0
 	for _, b := range h.queued {
@@ -631,8 +628,8 @@ func (h *simHost) Flush(func(int, error)) int {
 	return n
 }
 
-// frame returns the decoded frame for its octets. A router has few different
-// ones.
+// frame returns the decoded frame for its octets. It caches frames, because a router has
+// few different ones.
 func (h *simHost) frame(b []byte) *simFrame {
 	for _, f := range h.frames {
 		if bytes.Equal(f.bytes, b) {
@@ -706,7 +703,7 @@ func (h *simHost) count(at []vrrp.Instant, n *int, most int, what string) {
 
 func (h *simHost) Lease(packet.Key) Lease { return h }
 
-// Answer is the kernel's fence.
+// Answer sets the lease.
 func (h *simHost) Answer(until vrrp.Instant) {
 	h.lease = until
 	if until > h.Now().Add(3*h.config.Interval) {
@@ -714,19 +711,19 @@ func (h *simHost) Answer(until vrrp.Instant) {
 	}
 }
 
-// Advertise is the kernel's fence for advertisements.
+// Advertise sets until when the kernel lets advertisements out.
 func (h *simHost) Advertise(until vrrp.Instant) { h.permit = until }
 
-// answers reports whether the host answers for the addresses, whatever became
-// of its process.
+// answers reports whether the host answers for the addresses, even if its process doesn't
+// run.
 func (h *simHost) answers() bool {
 	return h.peer == nil && (h.assigned || h.owner()) && h.Now() < h.lease
 }
 
-// Assign has the addresses put on the interface by the worker.
+// Assign makes the worker assign the addresses.
 func (h *simHost) Assign(_ ID, _ int, _ []netip.Prefix, done func(error)) { h.change(true, done) }
 
-// Release has them taken away.
+// Release makes the worker remove the addresses.
 func (h *simHost) Release(_ ID, _ int, _ []netip.Prefix, done func(error)) { h.change(false, done) }
 
 var errSimulated = errors.New("simulated failure")
@@ -747,7 +744,7 @@ func (h *simHost) change(assign bool, done func(error)) {
 	loop := h.loop
 	finish := func() {
 		if h.loop != loop {
-			return // the host has crashed since
+			return // the host has crashed in the meantime
 		}
 		if err == nil {
 			h.assigned = assign
@@ -760,14 +757,14 @@ func (h *simHost) change(assign bool, done func(error)) {
 	}
 	s.after(h.workerAt.Sub(s.now), func() {
 		if h.paused && h.loop == loop {
-			h.stalled = append(h.stalled, finish) // so is its worker
+			h.stalled = append(h.stalled, finish) // the worker is paused too
 			return
 		}
 		finish()
 	})
 }
 
-// Transition checks a change of state against what the host's kernel knows.
+// Transition checks a change of state against the reference.
 func (h *simHost) Transition(t Transition) {
 	s := h.s
 	s.stats.transitions++
@@ -791,8 +788,8 @@ func (h *simHost) Transition(t Transition) {
 	s.changed(h, t.From, t.To, t.Cause)
 }
 
-// checkFence checks that the router that fell silent doesn't answer any more,
-// if its last advertisement was heard.
+// checkFence checks that the previous Active doesn't answer any more, if its last
+// advertisement was heard.
 func (h *simHost) checkFence(t *Transition) {
 	for _, o := range h.s.hosts {
 		if t.Cause == vrrp.CauseSilence && o.source == t.Peer && h.ref.from == o.source && h.ref.arrived >= o.sentAt && o.answers() {
@@ -801,8 +798,8 @@ func (h *simHost) checkFence(t *Transition) {
 	}
 }
 
-// checkTakeOver checks that nothing the kernel received forbids it (S-B2 to
-// S-B4, Q-05). The host's own clock counts.
+// checkTakeOver checks that no advertisement that the kernel received forbids the
+// take-over (S-B2 to S-B4, Q-05), by the host's own clock.
 func (h *simHost) checkTakeOver(t *Transition) {
 	ref := &h.ref
 	due := ref.heardAt.Add(h.down(ref.interval))
@@ -816,10 +813,10 @@ func (h *simHost) checkTakeOver(t *Transition) {
 		due.Sub(t.When), ref.leaveAt != 0, ref.lost, t.Why())
 }
 
-// Finding is not looked at.
+// Finding ignores findings.
 func (h *simHost) Finding(Finding) {}
 
-// Failure may only be that of an address change.
+// Failure accepts only failures of address changes.
 func (h *simHost) Failure(f Failure) {
 	h.s.tracef(h, "failed to %s: %v", f.Action, f.Err)
 	if !errors.Is(f.Err, errSimulated) {

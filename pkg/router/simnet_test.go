@@ -14,9 +14,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// simulation is one LAN of routers in virtual time. Everything that happens
-// follows from the seed: one goroutine, one queue of events, one source of
-// random numbers.
+// simulation is one LAN of routers in virtual time. The seed determines everything,
+// because there is one goroutine, one queue of events and one source of random numbers.
 type simulation struct {
 	plan  simPlan
 	rng   *rand.Rand
@@ -34,21 +33,21 @@ type simulation struct {
 	calm    int  // counts the ends of faults
 	stable  bool // an election has been verified and nothing happened since
 	watch   simWatch
-	floods  int          // those under way are of this number
-	dual    vrrp.Instant // since when two routers that hear each other are Active, 0: not
-	settled vrrp.Instant // when the last fault was over
+	floods  int          // the number of the running floods; a new number ends them
+	dual    vrrp.Instant // since when two routers that hear each other are Active; 0: not
+	settled vrrp.Instant // when the last fault ended
 }
 
 // simNetwork is the state of the links between the hosts.
 type simNetwork struct {
-	deaf       [simMaxHosts][simMaxHosts]bool // [a][b]: what a sends doesn't arrive at b
+	cut        [simMaxHosts][simMaxHosts]bool // [a][b]: frames of a don't arrive at b
 	side       [simMaxHosts]int               // hosts on different sides of a partition don't hear each other
 	loss       float64
 	duplicates float64
-	delay      time.Duration // up to so much
-	tail       float64       // how many frames take far longer
+	delay      time.Duration // the longest delay of most frames
+	tail       float64       // the share of frames that take much longer
 	burst      [simMaxHosts]vrrp.Instant
-	arrival    [simMaxHosts][simMaxHosts]vrrp.Instant // [a][b]: of the last frame of a at b
+	arrival    [simMaxHosts][simMaxHosts]vrrp.Instant // [a][b]: when the last frame of a arrives at b
 }
 
 // simFrame is one frame on the wire, as its receivers decode it.
@@ -57,8 +56,8 @@ type simFrame struct {
 	source        simAddress
 	advertisement packet.Advertisement
 	form          packet.Checksum
-	err           error // it is no advertisement
-	dual          bool  // its sender speaks both versions
+	err           error // why it is no advertisement
+	dual          bool  // its sender sends both versions
 	signature     uint64
 }
 
@@ -161,12 +160,12 @@ func (s *simulation) loop() {
 	s.now = s.end
 }
 
-// after has f called when d has passed.
+// after calls f after d.
 func (s *simulation) after(d time.Duration, f func()) {
 	s.queue.push(simEvent{at: s.now.Add(d), kind: simCall, call: f})
 }
 
-// send puts a frame on the wire, for all hosts but its sender.
+// send sends a frame to all hosts but its sender.
 func (s *simulation) send(from *simHost, f *simFrame) {
 	for _, to := range s.hosts {
 		if to == from {
@@ -186,8 +185,8 @@ func (s *simulation) send(from *simHost, f *simFrame) {
 	}
 }
 
-// carry takes a frame to one host, if it gets there. A good network keeps the
-// order.
+// carry delivers a frame to one host, unless the network loses it. A good network keeps
+// the order.
 func (s *simulation) carry(from, to *simHost, f *simFrame) {
 	n := &s.net
 	if n.loss > 0 && s.chance(n.loss) || s.now < n.burst[to.index] {
@@ -215,7 +214,7 @@ func (s *simulation) carry(from, to *simHost, f *simFrame) {
 
 // connected reports whether frames of a arrive at b.
 func (s *simulation) connected(a, b *simHost) bool {
-	return s.net.side[a.index] == s.net.side[b.index] && !s.net.deaf[a.index][b.index]
+	return s.net.side[a.index] == s.net.side[b.index] && !s.net.cut[a.index][b.index]
 }
 
 func (s *simulation) chance(p float64) bool { return s.rng.Float64() < p }
@@ -247,7 +246,7 @@ func simTime(t vrrp.Instant) string {
 	return fmt.Sprintf("%3d:%02d:%02d.%09d", d/time.Hour, d/time.Minute%60, d/time.Second%60, d%time.Second)
 }
 
-// simViolation is a broken promise; the run ends with it.
+// simViolation is a violated invariant. It ends the run.
 type simViolation struct {
 	invariant string
 	text      string

@@ -9,10 +9,10 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// simPeer is a router of another make in place of a host's Loop, as they are
-// found beside this one, on their defaults: version 3 over IPv4 with RFC 5798's
-// checksum only. Keepalived, as the Active, is silent for an interval after what
-// it takes for a damaged packet, and answers lower priorities; FRR does neither.
+// simPeer is another implementation in place of a host's Loop, with its defaults: version
+// 3 over IPv4 with only RFC 5798's checksum. Keepalived as the Active sends nothing for an
+// interval after a packet that it considers damaged, and answers lower priorities. FRR
+// does neither.
 type simPeer struct {
 	keepalived bool
 	h          *simHost

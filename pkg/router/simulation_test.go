@@ -25,20 +25,20 @@ var (
 	simTrace = flag.Bool("sim.trace", false, "print what happens in the run of -sim.seed")
 )
 
-// simUsual is how many router-hours are simulated without -sim.hours.
+// simUsual is the number of simulated router-hours without -sim.hours.
 const simUsual = 2500
 
-// simLateWakeup is the latest a noisy host wakes up.
+// simLateWakeup is the longest delay of a wake-up on a noisy host.
 const simLateWakeup = 50 * time.Millisecond
 
-// What goes wrong.
+// The kinds of faults.
 const (
 	faultLoss = iota
 	faultBurst
 	faultDelay
 	faultDuplicate
 	faultPartition
-	faultDeaf
+	faultCut
 	faultMirror
 	faultCrash
 	faultRestart
@@ -58,27 +58,27 @@ const (
 )
 
 var faultNames = [faultKinds]string{
-	"frames lost", "bursts of loss", "frames late", "frames doubled", "partitions", "deaf one way", "own frames back",
+	"frames lost", "bursts of loss", "frames late", "frames doubled", "partitions", "links cut one way", "own frames back",
 	"crashes", "restarts", "orderly stops", "starts", "pauses", "late wake-ups", "records lost", "rings blocked",
 	"slow address changes", "failed address changes", "links down", "floods of low priority", "floods of priority 0",
 	"forged advertisements",
 }
 
-// simStats is what a run came to.
+// simStats are the results of a run.
 type simStats struct {
 	runs          int
-	up            time.Duration // of all hosts
+	up            time.Duration // the sum of all hosts
 	faults        [faultKinds]uint64
 	transitions   uint64
 	adverts       uint64
 	leaves        uint64
 	unchanged     uint64 // advertisements that were no news
-	outranked     uint64 // and that were none to who is above
+	outranked     uint64 // advertisements that were outranked
 	announcements uint64
-	elections     uint64 // verified
-	takeOvers     uint64 // of an expected router, in time
+	elections     uint64 // verified elections
+	takeOvers     uint64 // take-overs of the expected router, in time
 	dual          time.Duration
-	dualBound     time.Duration // of the run in which it was the longest
+	dualBound     time.Duration // the limit in the run with the longest one
 }
 
 func (s *simStats) fault(kind int) { s.faults[kind]++ }
@@ -117,20 +117,20 @@ func (s *simStats) String() string {
 	return b.String()
 }
 
-// simPlan is what the seed says about a run before it begins.
+// simPlan has the parameters of a run, drawn from its seed.
 type simPlan struct {
 	seed     uint64
 	kind     string
 	hosts    []simHostPlan
 	duration time.Duration
-	// Of the good network.
+	// The properties of the good network.
 	delay time.Duration
 	late  time.Duration
 
 	worstDelay        time.Duration
-	shortest, longest time.Duration // intervals
-	most              time.Duration // vrrp.Config.MaxInterval of all; 0: none
-	uniform           bool          // everybody hears everybody, in one form
+	shortest, longest time.Duration // the intervals of the hosts
+	most              time.Duration // vrrp.Config.MaxInterval of all hosts; 0: none
+	uniform           bool          // every host hears every other, in one form
 }
 
 type simHostPlan struct {
@@ -258,7 +258,7 @@ func newSimPlan(seed uint64) simPlan {
 	}
 	p.worstDelay = min(p.longest, 2*time.Second)
 	if p.uniform && first.Version == 3 && r.IntN(3) == 0 {
-		// Not below the interval of any, which would be followed no more.
+		// A limit below the interval of a host would make others take over from it.
 		p.most = p.longest * time.Duration(pick(r, 1, 2, 5))
 		for i := range p.hosts {
 			p.hosts[i].config.MaxInterval = p.most
@@ -288,7 +288,7 @@ func newSimulation(p simPlan, trace io.Writer) *simulation {
 	return s
 }
 
-// run runs the simulation and returns what was broken, nil if nothing was.
+// run runs the simulation. It returns the violated invariant, nil if there is none.
 func (s *simulation) run() (broken *simViolation) {
 	defer func() {
 		switch v := recover().(type) {
@@ -317,10 +317,9 @@ func (s *simulation) run() (broken *simViolation) {
 	return nil
 }
 
-// bound is how long after the last fault the election is over: Active_Down_-
-// Interval of the slowest for the longest interval that can have been learnt, one
-// interval until two Actives hear of each other, and what the network and the
-// processes take.
+// bound returns the time from the last fault until the election is over: the longest
+// Active_Down_Interval for the longest interval that can have been learnt, one interval
+// until two Actives hear each other, and the delays of the network and the processes.
 func (s *simulation) bound() time.Duration {
 	p := &s.plan
 	slowest := max(p.longest, p.most)
@@ -332,14 +331,14 @@ func (s *simulation) bound() time.Duration {
 	return b
 }
 
-// dualBound is how long two routers that hear each other may both be Active:
-// until the next advertisement of the better one.
+// dualBound returns how long two routers that hear each other may both be Active: until
+// the next advertisement of the better one.
 func (s *simulation) dualBound() time.Duration {
 	p := &s.plan
 	return p.longest + p.longest/1000 + 2*(p.delay+p.late) + simLateWakeup
 }
 
-// disturb is the end of a fault: from now on the election must come to an end.
+// disturb notes the end of a fault, after which the election must end within bound.
 func (s *simulation) disturb() {
 	if s.noisy {
 		return
@@ -355,7 +354,7 @@ func (s *simulation) disturb() {
 			return
 		}
 		s.verify()
-		rest := 1200 * time.Millisecond // a removal is tried again after a second
+		rest := 1200 * time.Millisecond // a failed removal is retried after a second
 		for _, h := range s.hosts {
 			rest = max(rest, h.workerAt.Sub(s.now)+1200*time.Millisecond)
 		}
@@ -403,10 +402,9 @@ func (s *simulation) hears(a, b *simHost) bool {
 	return y.Dual || (x.Version == 2 && x.Interval == y.Interval) || (x.Dual && x.Version2Interval() == y.Interval)
 }
 
-// verify checks the election: no Active goes on beside a better one that it
-// hears, and every Backup hears an Active that it has to heed. Where everybody
-// hears everybody that is one Active, with preemption the one of the highest
-// priority.
+// verify checks the election: no Active remains that hears a better one, and every Backup
+// hears an Active that it has to accept. If every host hears every other, there is one
+// Active, with preemption the one with the highest priority.
 func (s *simulation) verify() {
 	s.stats.elections++
 	for _, h := range s.hosts {
@@ -435,8 +433,7 @@ func (s *simulation) verify() {
 	s.stable = true
 }
 
-// verifyAddresses checks that the Active hosts have the addresses and nobody
-// else has (S-X1).
+// verifyAddresses checks that the Active hosts, and no others, have the addresses (S-X1).
 func (s *simulation) verifyAddresses() {
 	for _, h := range s.hosts {
 		if h.loop != nil && !h.owner() && h.assigned != (h.state() == vrrp.Active) {
@@ -445,20 +442,20 @@ func (s *simulation) verifyAddresses() {
 	}
 }
 
-// simWatch is a take-over that must come.
+// simWatch is an expected take-over.
 type simWatch struct {
 	armed bool
 	done  bool
 	what  string
 	by    vrrp.Instant
-	sole  *simHost // nil: anybody
+	sole  *simHost // the host that must take over; nil: any
 }
 
-// changed is a change of state of a host.
+// changed checks a change of state of a host.
 func (s *simulation) changed(h *simHost, from, to vrrp.State, cause vrrp.Cause) {
 	if from == vrrp.Initialize || to == vrrp.Initialize {
 		if !h.leaving {
-			s.disturb() // a failed assignment, or the second attempt
+			s.disturb() // a failed assignment, or its retry
 		}
 	} else if s.stable {
 		s.violate(h, "it stays so", "%v -> %v (%v) %v after the last fault", from, to, cause, s.now.Sub(s.settled))
@@ -477,7 +474,7 @@ func (s *simulation) changed(h *simHost, from, to vrrp.State, cause vrrp.Cause) 
 	s.contend()
 }
 
-// contend keeps the time for which routers that hear each other are Active.
+// contend measures for how long routers that hear each other are Active.
 func (s *simulation) contend() {
 	contended := false
 	for i, a := range s.hosts {
@@ -507,7 +504,7 @@ func (s *simulation) contend() {
 	}
 }
 
-// next is what happens when an election has been verified.
+// next starts the next fault after an election was verified.
 func (s *simulation) next() {
 	if s.chance(0.5) || !s.cleanFault() {
 		s.startNoise()
@@ -533,8 +530,8 @@ func isActive(h *simHost) bool { return h.alive() && h.takesPart() && h.state() 
 func isBackup(h *simHost) bool { return h.alive() && h.takesPart() && h.state() == vrrp.Backup }
 func isOut(h *simHost) bool    { return !h.takesPart() && !h.linkDown }
 
-// cleanFault does one thing on a good network of which it is known what must
-// come of it. It returns false if it isn't possible now.
+// cleanFault injects one fault with a known outcome on a good network. It returns false if
+// that isn't possible now.
 func (s *simulation) cleanFault() bool {
 	if s.plan.most != 0 && s.chance(0.15) {
 		s.forge()
@@ -553,8 +550,8 @@ func (s *simulation) cleanFault() bool {
 		s.disturb()
 		s.expect("a crash", a, listeners, (*simHost).down)
 		if s.plan.uniform && s.chance(0.3) {
-			// TM-05: whoever says that he leaves, it keeps nobody waiting.
-			// Said in the name of the next Active it would be believed.
+			// TM-05: forged priority 0 delays no take-over, unless it has the address of
+			// the next Active.
 			s.flood(0, s.bound(), s.some(func(h *simHost) bool { return isBackup(h) && s.watch.sole != nil && h != s.watch.sole }))
 		}
 	case 3, 4, 5: // the Active leaves
@@ -569,7 +566,7 @@ func (s *simulation) cleanFault() bool {
 		a.stop(vrrp.CauseAdministrator)
 		s.disturb()
 		s.expect("an orderly stop", a, listeners, (*simHost).skew)
-	case 6: // a Backup goes
+	case 6: // a Backup crashes or leaves
 		b := s.some(isBackup)
 		if b == nil {
 			return false
@@ -584,7 +581,7 @@ func (s *simulation) cleanFault() bool {
 			b.stop(vrrp.CauseAdministrator)
 		}
 		s.linger(s.bound())
-	case 7: // somebody comes
+	case 7: // a host starts
 		h := s.some(isOut)
 		if h == nil {
 			return false
@@ -599,7 +596,7 @@ func (s *simulation) cleanFault() bool {
 	case 8: // the network is divided or united
 		s.partition()
 		s.disturb()
-	case 9: // somebody talks nonsense, which changes nothing
+	case 9: // forged advertisements that have no effect
 		if !s.plan.uniform {
 			return false
 		}
@@ -618,10 +615,10 @@ func (s *simulation) cleanFault() bool {
 	return true
 }
 
-// slow is the most a clock may show less than d when d has passed.
+// slow returns the true time after which even the slowest clock shows d.
 func (s *simulation) slow(d time.Duration) time.Duration { return d + d*3/10000 + 1 }
 
-// listeners returns the Backups that heed an Active.
+// listeners returns the Backups that hear an Active.
 func (s *simulation) listeners(a *simHost) (all []*simHost) {
 	for _, h := range s.hosts {
 		if isBackup(h) && s.hears(a, h) {
@@ -631,8 +628,8 @@ func (s *simulation) listeners(a *simHost) (all []*simHost) {
 	return all
 }
 
-// expect watches for the take-over after an Active has gone. After is how long
-// a Backup waits by the interval that it has learnt.
+// expect sets the watch for the take-over after an Active has gone. after returns how long
+// a Backup waits for a given interval.
 func (s *simulation) expect(what string, gone *simHost, listeners []*simHost, after func(*simHost, time.Duration) time.Duration) {
 	if !s.plan.uniform || len(listeners) == 0 {
 		return
@@ -656,7 +653,7 @@ func (s *simulation) expect(what string, gone *simHost, listeners []*simHost, af
 	}
 }
 
-// linger goes on when nothing has happened for d.
+// linger starts the next fault after d, unless one has started before.
 func (s *simulation) linger(d time.Duration) {
 	calm := s.calm
 	s.after(d, func() {
@@ -672,7 +669,7 @@ func (s *simulation) enter(h *simHost) {
 		s.stats.fault(faultStart)
 		s.tracef(h, "is started")
 		if !h.leaving {
-			h.stop(vrrp.CauseAdministrator) // it waits for its second attempt
+			h.stop(vrrp.CauseAdministrator) // it may wait for a retry
 		}
 		h.start(vrrp.CauseAdministrator)
 		return
@@ -700,9 +697,8 @@ func (s *simulation) partition() {
 	s.tracef(nil, "is divided: %v", s.net.side[:len(s.hosts)])
 }
 
-// flood has forged advertisements arrive for d: of priority 0, or of the
-// lowest priority and from the lowest address. As is whose address they come
-// from, nil: nobody's.
+// flood sends forged advertisements for d: with priority 0, or with the lowest priority
+// from the lowest address. They come from the address of as, if as isn't nil.
 func (s *simulation) flood(priority uint8, d time.Duration, as *simHost) {
 	kind := faultFloodLow
 	if priority == 0 {
@@ -722,7 +718,7 @@ func (s *simulation) flood(priority uint8, d time.Duration, as *simHost) {
 		form = packet.ChecksumRFC5798
 	}
 	if c.Version == 3 {
-		c.Interval = min(s.plan.longest, 40950*time.Millisecond) // who learns it waits no less
+		c.Interval = min(s.plan.longest, 40950*time.Millisecond) // learning it doesn't shorten the wait
 	}
 	a := packet.Advertisement{Version: c.Version, VRID: c.VRID, Priority: priority, Interval: c.Interval, Addresses: c.Addresses}
 	b, err := packet.AppendAdvertisementFrame(nil, packet.MAC{2, 0, 0, 0, 1, 0}, source, &a, form)
@@ -747,9 +743,9 @@ func (s *simulation) flood(priority uint8, d time.Duration, as *simHost) {
 	again()
 }
 
-// forge has one forged advertisement arrive on a good network, which outranks
-// everybody and has the longest interval that there is. The routers learn no more
-// of it than their bound, and one takes over when that is over.
+// forge sends one forged advertisement on a good network, with the highest priority and the
+// longest interval. The routers limit the interval to MaxInterval, and one takes over when
+// its Active_Down_Interval is over.
 func (s *simulation) forge() {
 	s.stats.fault(faultForged)
 	c := s.hosts[s.rng.IntN(len(s.hosts))].config
@@ -776,7 +772,7 @@ func (s *simulation) forge() {
 
 const forgedInterval = 40950 * time.Millisecond
 
-// forged is an advertisement of nobody for a router.
+// forged returns a forged advertisement for a router.
 func forged(c *vrrp.Config) *simFrame {
 	source := netip.AddrFrom4([4]byte{192, 0, 2, 5})
 	if c.Family == packet.IPv6 {
@@ -794,7 +790,7 @@ func forged(c *vrrp.Config) *simFrame {
 	return newSimFrame(b, c.Dual)
 }
 
-// startNoise begins a time of faults.
+// startNoise starts a period of faults.
 func (s *simulation) startNoise() {
 	s.noisy, s.stable, s.watch = true, false, simWatch{}
 	s.calm++
@@ -824,7 +820,7 @@ func (s *simulation) startNoise() {
 	s.after(d, s.settle)
 }
 
-// inject does one thing that may do any harm.
+// inject injects one fault with any effect.
 func (s *simulation) inject(interval time.Duration) {
 	anybody := func(h *simHost) bool { return h.alive() && !h.paused && !h.linkDown }
 	daemon := func(h *simHost) bool { return h.loop != nil && !h.paused && !h.linkDown }
@@ -855,8 +851,8 @@ func (s *simulation) inject(interval time.Duration) {
 		s.contend()
 	case 2:
 		a, b := s.rng.IntN(len(s.hosts)), s.rng.IntN(len(s.hosts))
-		s.stats.fault(faultDeaf)
-		s.net.deaf[a][b] = true
+		s.stats.fault(faultCut)
+		s.net.cut[a][b] = true
 		s.tracef(s.hosts[b], "doesn't hear %s", s.hosts[a].name)
 		s.contend()
 	case 3:
@@ -938,7 +934,7 @@ func (s *simulation) linkUp(h *simHost) {
 	}
 }
 
-// settle ends the faults, but for some that a good network may have.
+// settle ends the faults, except some that a good network may have.
 func (s *simulation) settle() {
 	s.tracef(nil, "is good")
 	s.noisy = false
@@ -947,7 +943,7 @@ func (s *simulation) settle() {
 	s.floods++
 	n := &s.net
 	n.loss, n.tail, n.delay = 0, 0, s.plan.delay
-	n.deaf = [simMaxHosts][simMaxHosts]bool{}
+	n.cut = [simMaxHosts][simMaxHosts]bool{}
 	n.burst = [simMaxHosts]vrrp.Instant{}
 	if s.chance(0.7) {
 		n.duplicates = 0
@@ -969,7 +965,7 @@ func (s *simulation) settle() {
 	s.disturb()
 }
 
-// tail keeps the last lines of a trace.
+// simTail keeps the last lines of a trace.
 type simTail struct{ lines [][]byte }
 
 func (t *simTail) Write(b []byte) (int, error) {
@@ -984,8 +980,8 @@ func (t *simTail) String() string {
 	return string(bytes.Join(t.lines[max(0, len(t.lines)-60):], nil))
 }
 
-// TestSimulation has routers on a LAN live through all that can happen to them,
-// in virtual time (TM-01 to TM-07, S-B2 to S-A5, S-C1, S-T1, S-X1).
+// TestSimulation runs routers on a LAN through all kinds of faults, in virtual time (TM-01
+// to TM-07, S-B2 to S-A5, S-C1, S-T1, S-X1).
 func TestSimulation(t *testing.T) {
 	t.Attr("proves", "K-21 S-A4 S-B2 S-B5 S-T1 S-X1 TM-02 TM-05")
 	if *simSeed != 0 {
@@ -1052,7 +1048,7 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// TestSimulationAgain is the runs that have found something.
+// TestSimulationAgain repeats the runs that have found a bug.
 func TestSimulationAgain(t *testing.T) {
 	for _, seed := range []uint64{98} { // an Active of version 2 that lapses in a flood of lower priority
 		s := newSimulation(newSimPlan(seed), nil)

@@ -16,17 +16,18 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// dualLAN is a LAN of hosts with a router of both families each.
+// dualLAN is a LAN of hosts, each with a Virtual Router of both families.
 type dualLAN struct {
 	hosts []*dualHost
 	start time.Time
 
 	mu  sync.Mutex
-	cut map[packet.Family]bool // nothing gets through
+	cut map[packet.Family]bool // no frame arrives
 }
 
-// dualHost is a loop with both families of a router, on the virtual time of a synctest
-// bubble. Its kernel ends a lease when it receives what the host has to yield to.
+// dualHost is a loop with a Virtual Router of each family, on the virtual time of a synctest
+// bubble. Its kernel ends a lease when it receives an advertisement that the host has to
+// yield to.
 type dualHost struct {
 	lan     *dualLAN
 	name    string
@@ -109,14 +110,14 @@ func (h *dualHost) Drain(f func(*Received)) {
 	}
 }
 
-func (h *dualHost) Ear(packet.Key) Ear  { return nil }
-func (h *dualHost) Hearing(int) Hearing { return Hearing{} }
-func (h *dualHost) RequestLook(int)     {}
+func (h *dualHost) ReceiveState(packet.Key) ReceiveState { return nil }
+func (h *dualHost) Reception(int) Reception              { return Reception{} }
+func (h *dualHost) RequestCheck(int)                     {}
 
 func (h *dualHost) Queue(frame []byte) { h.queued = append(h.queued, slices.Clone(frame)) }
 func (h *dualHost) Queued() int        { return len(h.queued) }
 
-// Flush sends to the others, in one of the two forms only: that is enough here.
+// Flush delivers the frames to the other hosts.
 func (h *dualHost) Flush(func(int, error)) int {
 	n := len(h.queued)
 	for _, frame := range h.queued {
@@ -194,7 +195,7 @@ func (h *dualHost) answers(f packet.Family) bool {
 	return h.assigned[f] && h.leases[f] > h.Now()
 }
 
-// answering returns how many hosts answer for a family's addresses.
+// answering returns how many hosts answer for the addresses of a family.
 func (l *dualLAN) answering(f packet.Family) (n int) {
 	for _, h := range l.hosts {
 		if h.answers(f) {
@@ -222,9 +223,8 @@ func (l *dualLAN) end(t *testing.T) {
 	}
 }
 
-// Two hosts of the same priority, of which each has the greater address of one family or
-// the same one of both, are cut off from each other, and find each other again. One of
-// them stays Active for both families all the time.
+// Two hosts of the same priority are separated and connected again. The host with the greater
+// IPv4 address stays Active for both families, whichever has the greater IPv6 address.
 func TestTieOfGroup(t *testing.T) {
 	both := []packet.Family{packet.IPv4, packet.IPv6}
 	for seed := range uint64(100) {
@@ -252,19 +252,19 @@ func TestTieOfGroup(t *testing.T) {
 						gap = 0
 					}
 					if gap > int(dualInterval/time.Millisecond) {
-						t.Fatalf("seed %d: nobody answers for IPv6 for more than an interval", seed)
+						t.Fatalf("seed %d: no host answers for IPv6 for more than an interval", seed)
 					}
 					if four := l.answering(packet.IPv4); four == 0 {
-						t.Fatalf("seed %d: nobody answers for IPv4, %v after the network is whole", seed, time.Since(l.start))
+						t.Fatalf("seed %d: no host answers for IPv4 %v after the start", seed, time.Since(l.start))
 					}
 				}
 				for _, f := range both {
 					if !b.answers(f) || a.answers(f) {
-						t.Errorf("seed %d: for %v answer a: %v, b: %v, whose IPv4 address is the greater", seed, f, a.answers(f), b.answers(f))
+						t.Errorf("seed %d: %v: a answers: %v, b answers: %v; b has the greater IPv4 address", seed, f, a.answers(f), b.answers(f))
 					}
 				}
 				if a.yielded != 2 || b.yielded != 0 {
-					t.Errorf("seed %d: a ended to be Active %d times, b %d times", seed, a.yielded, b.yielded)
+					t.Errorf("seed %d: a left Active %d times, b %d times", seed, a.yielded, b.yielded)
 				}
 			}
 			l.end(t)
@@ -272,8 +272,8 @@ func TestTieOfGroup(t *testing.T) {
 	}
 }
 
-// A host that compares the addresses of each family for itself, as other implementations
-// do, and one that can't be heard in one family: in the end one is Active for each family.
+// One host is Active for each family in the end, also beside an implementation that decides
+// each family for itself, and if one family is cut.
 func TestTieWithOthers(t *testing.T) {
 	for seed := range uint64(20) {
 		for _, cut := range [][]packet.Family{nil, {packet.IPv4}, {packet.IPv6}} {
@@ -284,7 +284,7 @@ func TestTieWithOthers(t *testing.T) {
 				six := []string{"fe80::1", "fe80::2"}
 				four := []string{"198.18.0.1", "198.18.0.2"}
 				n, m := rng.IntN(2), rng.IntN(2)
-				others := "" // without a group each family is for itself
+				others := "" // without a group each family decides for itself
 				if cut != nil {
 					others = "router web"
 				}

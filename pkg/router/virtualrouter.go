@@ -11,99 +11,99 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// maxHaste keeps slow routers near their time.
-const maxHaste = 5 * time.Millisecond
+// maxCoalescing limits virtualRouter.coalescing for routers with long intervals.
+const maxCoalescing = 5 * time.Millisecond
 
-// router is one Virtual Router in the loop.
-type router struct {
-	// What sending an advertisement needs comes first, close together: there are
-	// thousands, so each wake-up finds little of it in the processor's caches.
-	machine    *vrrp.Router
-	deadline   vrrp.Instant
-	restartAt  vrrp.Instant // when to leave Initialize by itself; 0: not
-	releaseAt  vrrp.Instant // when to try to remove the addresses again; 0: not
-	group      *group       // that it is a member of
-	heldBy     *router      // another member, which has an expired Active_Down_Timer wait,
-	heldUntil  vrrp.Instant // until then at least
-	lookAt     vrrp.Instant // when a look at the interface is due; 0: none is
-	looked     bool         // a look was requested for this deadline
-	deafUntil  vrrp.Instant // an expired timer isn't believed before
-	slot       int32        // in Loop.deadlines, -1 when not in it
-	quietIndex int32        // in Loop.quiet, -1 when not in it
-	lease      Lease        // nil before it is needed
-	prover     Prover
-	ignoring   vrrp.Outranked // what the ear ignores, if anything
-	queued     struct {
+// virtualRouter is one Virtual Router in the loop.
+type virtualRouter struct {
+	// The fields for sending an advertisement come first and close together. There may
+	// be thousands of routers, so few of them are in the processor's caches at a wake-up.
+	machine        *vrrp.Router
+	deadline       vrrp.Instant
+	restartAt      vrrp.Instant   // when to leave Initialize again; 0: not by itself
+	releaseAt      vrrp.Instant   // when to retry the removal of the addresses; 0: not
+	group          *group         // nil: none
+	heldBy         *virtualRouter // the member of the group that an expired timer waits for
+	heldUntil      vrrp.Instant   // the earliest time at which that wait may end
+	checkAt        vrrp.Instant   // when a check of the interface is due; 0: none is
+	checkRequested bool           // a check was requested for this deadline
+	notBefore      vrrp.Instant   // an expired Active_Down_Timer isn't believed earlier
+	slot           int32          // in Loop.deadlines; -1: not in it
+	steadyIndex    int32          // in Loop.steady; -1: not in it
+	lease          Lease          // nil before the first use
+	authenticator  Authenticator
+	ignoring       vrrp.Outranked // what the kernel ignores for this router
+	queued         struct {
 		wakeup   uint64
 		any      bool
 		priority uint8
 		forms    packet.Checksum
 	}
-	// frames are prebuilt advertisements of the current priority, by frameIndex:
-	// one, or one for each peer.
-	frames   [4][][]byte
-	peers    []Peer
-	protocol vrrp.Config
-	port     Port
-	sentAt   vrrp.Instant // when an advertisement last left; 0: never
-	counters Counters
-	trouble  *trouble // nil: its last advertisement has left
+	// frames are the prebuilt advertisements with the current priority, by frameIndex:
+	// one frame for the group, or one datagram for each peer.
+	frames      [4][][]byte
+	peers       []Peer
+	protocol    vrrp.Config
+	port        Port
+	sentAt      vrrp.Instant // when an advertisement was last sent; 0: never
+	counters    Counters
+	sendFailure *sendFailure // nil: the last advertisement was sent
 
 	id        ID
 	key       packet.Key
 	addresses []netip.Prefix
 	ttl       uint8
 
-	// The receive times of the newest advertisements, of those that the
-	// kernel stamps, which the state machine was shown and has heeded, or has
-	// refused for what the kernel doesn't know.
-	lastHeeded, lastRefused vrrp.Instant
+	// The receive times of the newest advertisements that the kernel stamps and that the
+	// state machine has accepted, or refused for a reason that the kernel can't check.
+	lastAccepted, lastRefused vrrp.Instant
 
-	// ear is the kernel's, nil before it is needed. What it expects is what
-	// familiar says, of which there have been as many as were counted.
-	ear      Ear
-	familiar familiar
+	// kernel is the kernel's receive state, nil before the first use. expected is what was
+	// passed to SetExpected, and counted the result of Repeated that the state machine has
+	// processed.
+	kernel   ReceiveState
+	expected expected
 	counted  [2]uint64
 
-	// generation counts assignments and releases, so that a completion that
-	// arrives after the next change is recognised as stale.
+	// generation counts assignments and releases. A completion with an older generation is
+	// stale.
 	generation uint64
-	assigned   bool         // the addresses are in place,
-	assignedAt vrrp.Instant // since then
-	stuck      error        // why the last removal failed
-	announce   bool         // an announcement waits for them
+	assigned   bool         // the addresses are in place
+	assignedAt vrrp.Instant // since when they are
+	releaseErr error        // why the last removal failed; nil: it didn't
+	announce   bool         // an announcement waits until the addresses are in place
 
-	announceDue bool // it goes out with the next flush
+	announceDue bool // an announcement is sent with the next flush
 
-	octets int           // of its longest advertisement, an IP datagram
-	outAt  vrrp.Instant  // when it last stepped down because it couldn't send,
-	pause  time.Duration // and how long it didn't try then
+	octets        int           // the length of the longest advertisement, as an IP datagram
+	steppedDownAt vrrp.Instant  // when the router last stepped down because it couldn't send
+	probeDelay    time.Duration // how long it then waited before it tried again
 
-	releasing   int        // removals of the addresses under way
-	withdrawing int        // removals of some of them, or of what somebody else has put there
-	gone        chan error // told when they are done, if it is to be forgotten
+	releasing   int        // running removals of all addresses
+	withdrawing int        // running removals of some addresses, or of foreign ones
+	gone        chan error // gets the result of Remove; nil: Remove isn't running
 }
 
-// attach binds the router to a port and forgets what was built for the old one.
-func (r *router) attach(p Port) {
+// attach binds the router to a port and drops everything that belonged to the old one.
+func (r *virtualRouter) attach(p Port) {
 	r.port = p
 	r.key = packet.Key{Ifindex: p.Ifindex, Family: r.id.Family, VRID: r.id.VRID}
 	r.frames = [4][][]byte{}
 	r.queued.any = false
-	r.ear, r.familiar, r.lease, r.ignoring = nil, familiar{}, nil, vrrp.Outranked{}
-	r.octets, r.trouble = 0, nil
-	r.looked, r.deafUntil = false, 0
+	r.kernel, r.expected, r.lease, r.ignoring = nil, expected{}, nil, vrrp.Outranked{}
+	r.octets, r.sendFailure = 0, nil
+	r.checkRequested, r.notBefore = false, 0
 }
 
-func (r *router) groupName() string {
+func (r *virtualRouter) groupName() string {
 	if r.group == nil {
 		return ""
 	}
 	return r.group.name
 }
 
-// holder is the member of its group that a router waits for.
-func (r *router) holder() *ID {
+// holder returns the ID of the member of the group that the router waits for.
+func (r *virtualRouter) holder() *ID {
 	if r.heldBy == nil {
 		return nil
 	}
@@ -111,16 +111,16 @@ func (r *router) holder() *ID {
 	return &id
 }
 
-// advertiser is what sends its advertisements.
-func (r *router) advertiser() Transmitter {
+// advertiser returns the Transmitter for the router's advertisements.
+func (r *virtualRouter) advertiser() Transmitter {
 	if len(r.peers) > 0 {
 		return r.port.Unicast
 	}
 	return r.port.Transmitter
 }
 
-// meet makes others the peers.
-func (r *router) meet(addresses []netip.Addr) {
+// setPeers replaces the peers. A peer that was one before keeps its LastHeard.
+func (r *virtualRouter) setPeers(addresses []netip.Addr) {
 	before := r.peers
 	r.peers = nil
 	for _, a := range addresses {
@@ -132,8 +132,8 @@ func (r *router) meet(addresses []netip.Addr) {
 	}
 }
 
-// heard notes that one of the peers has been heard.
-func (r *router) heard(from netip.Addr, at vrrp.Instant) {
+// notePeer updates LastHeard of a peer.
+func (r *virtualRouter) notePeer(from netip.Addr, at vrrp.Instant) {
 	for i := range r.peers {
 		if r.peers[i].Address == from {
 			r.peers[i].LastHeard = at
@@ -141,46 +141,48 @@ func (r *router) heard(from netip.Addr, at vrrp.Instant) {
 	}
 }
 
-// haste is how much too early a router may be served, to share a wake-up with
-// another one: an Active sends by a twentieth of its interval earlier, at most. The
-// next advertisement is counted from when this one was due.
-func (r *router) haste(most time.Duration) time.Duration {
-	if r.machine.State() != vrrp.Active || r.releaseAt != 0 || r.restartAt != 0 || r.trouble != nil {
+// coalescing returns how much earlier than its deadline a router may run, to share the
+// wake-up of another one: an Active may send by up to a twentieth of its interval early.
+// The next deadline is still counted from this one, so the interval doesn't drift.
+func (r *virtualRouter) coalescing(most time.Duration) time.Duration {
+	if r.machine.State() != vrrp.Active || r.releaseAt != 0 || r.restartAt != 0 || r.sendFailure != nil {
 		return 0
 	}
 	return min(r.protocol.Interval/20, most)
 }
 
-// device is the interface that the addresses are put on.
-func (r *router) device() int {
+// device returns the interface that gets the addresses.
+func (r *virtualRouter) device() int {
 	if r.port.Device != 0 {
 		return r.port.Device
 	}
 	return r.port.Ifindex
 }
 
-// stamped reports whether the kernel keeps a stamp of such an advertisement.
-func (r *router) stamped(p *Received) bool {
+// stamped reports whether the kernel stamps the advertisement.
+func (r *virtualRouter) stamped(p *Received) bool {
 	a := &p.Advertisement
-	return a.Priority >= r.protocol.Heed() && (a.Version == 2 || p.Checksum&r.protocol.Forms() != 0)
+	return a.Priority >= r.protocol.MinPriority() && (a.Version == 2 || p.Checksum&r.protocol.Forms() != 0)
 }
 
-// knows reports whether the state machine was shown what was stamped.
-func (r *router) knows(s vrrp.Stamp) bool { return s.At <= r.lastHeeded || s.At == r.lastRefused }
+// processed reports whether the state machine has processed the advertisement of a stamp.
+func (r *virtualRouter) processed(s vrrp.Stamp) bool {
+	return s.At <= r.lastAccepted || s.At == r.lastRefused
+}
 
-// mac is the link-layer address that the router's frames come from and that
-// its addresses are announced with.
-func (r *router) mac() packet.MAC {
+// mac returns the source MAC of the router's frames, with which its addresses are
+// announced.
+func (r *virtualRouter) mac() packet.MAC {
 	if r.port.VirtualMAC {
 		return packet.VirtualMAC(r.id.Family, r.id.VRID)
 	}
 	return r.port.MAC
 }
 
-// queueAdvertisement queues one frame for each of the forms. The same
-// advertisement is queued once per wake-up, however many reasons there are to
-// send it: a process that wakes up late doesn't answer a backlog one by one.
-func (r *router) queueAdvertisement(a *vrrp.Action, wakeup uint64) error {
+// queueAdvertisement queues one frame for each form of the checksum. In one wake-up the
+// same advertisement is queued only once, so that a process that wakes up late doesn't
+// answer each advertisement of a backlog.
+func (r *virtualRouter) queueAdvertisement(a *vrrp.Action, wakeup uint64) error {
 	priority, forms := a.Priority, a.Checksum
 	q := &r.queued
 	again := q.any && q.wakeup == wakeup && q.priority == priority
@@ -204,30 +206,30 @@ func (r *router) queueAdvertisement(a *vrrp.Action, wakeup uint64) error {
 	return nil
 }
 
-func (r *router) queueFrame(version, priority uint8, form packet.Checksum) error {
+func (r *virtualRouter) queueFrame(version, priority uint8, form packet.Checksum) error {
 	frames, err := r.build(version, priority, form)
 	if err != nil {
 		return err
 	}
 	for _, frame := range frames {
-		if r.prover != nil {
-			r.prover.Sign(r.datagram(frame))
+		if r.authenticator != nil {
+			r.authenticator.Sign(r.datagram(frame))
 		}
 		r.advertiser().Queue(frame)
 	}
 	return nil
 }
 
-// frameIndex is where frames are kept: by their checksum form, one of version 2
-// beside version 3 where no form is.
-func (r *router) frameIndex(version uint8, form packet.Checksum) int {
+// frameIndex returns the index into frames: the form of the checksum, or 0 for version 2
+// beside version 3.
+func (r *virtualRouter) frameIndex(version uint8, form packet.Checksum) int {
 	if version != r.protocol.Version {
 		return 0
 	}
 	return int(form)
 }
 
-func (r *router) build(version, priority uint8, form packet.Checksum) ([][]byte, error) {
+func (r *virtualRouter) build(version, priority uint8, form packet.Checksum) ([][]byte, error) {
 	current := priority == r.protocol.Priority
 	n := r.frameIndex(version, form)
 	if current && r.frames[n] != nil {
@@ -258,13 +260,13 @@ func (r *router) build(version, priority uint8, form packet.Checksum) ([][]byte,
 	return frames, nil
 }
 
-// frame puts an advertisement into a frame to the group, or into a datagram to
-// each of the peers.
-func (r *router) frame(a *packet.Advertisement, form packet.Checksum) (frames [][]byte, err error) {
+// frame encodes an advertisement as one frame to the group, or as one datagram to each of
+// the peers.
+func (r *virtualRouter) frame(a *packet.Advertisement, form packet.Checksum) (frames [][]byte, err error) {
 	if len(r.peers) == 0 {
 		frame, err := packet.AppendAdvertisementFrame(nil, r.mac(), r.port.Source, a, form)
-		if err == nil && r.prover != nil {
-			frame = packet.InFrame(frame, r.prover.Prepare(packet.IPOf(frame)))
+		if err == nil && r.authenticator != nil {
+			frame = packet.InFrame(frame, r.authenticator.Prepare(packet.IPOf(frame)))
 		}
 		return [][]byte{frame}, err
 	}
@@ -273,26 +275,26 @@ func (r *router) frame(a *packet.Advertisement, form packet.Checksum) (frames []
 		if err != nil {
 			return nil, err
 		}
-		if r.prover != nil {
-			datagram = r.prover.Prepare(datagram)
+		if r.authenticator != nil {
+			datagram = r.authenticator.Prepare(datagram)
 		}
 		frames = append(frames, datagram)
 	}
 	return frames, nil
 }
 
-// datagram is the IP datagram in what is sent: to peers nothing else is.
-func (r *router) datagram(frame []byte) []byte {
+// datagram returns the IP datagram in a frame. What is sent to peers is a datagram already.
+func (r *virtualRouter) datagram(frame []byte) []byte {
 	if len(r.peers) == 0 {
 		return packet.IPOf(frame)
 	}
 	return frame
 }
 
-// queueAnnouncements queues one gratuitous ARP or unsolicited neighbour
-// advertisement for each virtual address (RFC 9568 §6.4.2), and for what else is
-// assigned with them.
-func (r *router) queueAnnouncements() error {
+// queueAnnouncements queues one gratuitous ARP or unsolicited neighbour advertisement for
+// each virtual address (RFC 9568 §6.4.2), and for each other address that is assigned with
+// them.
+func (r *virtualRouter) queueAnnouncements() error {
 	all := r.protocol.Addresses
 	for _, p := range r.addresses {
 		if !slices.Contains(r.protocol.Addresses, p.Addr()) {

@@ -16,15 +16,16 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// At most claimsAtOnce frames are read in each claimsEvery: a storm of ARP costs
-// no more than that, and the rest of it is lost.
+// claims reads at most claimsAtOnce frames in each claimsEvery. This limits what an ARP storm
+// costs; the frames that don't fit into the socket's buffer are lost.
 const (
 	claimsAtOnce = 64
 	claimsEvery  = 50 * time.Millisecond
 	claimsBuffer = 64 << 10
 )
 
-// neighborAdvertisements lets ICMPv6 of type 136 pass, of frames of IPv6.
+// neighborAdvertisements is a socket filter that accepts ICMPv6 messages of type 136 from
+// among IPv6 frames.
 var neighborAdvertisements = []unix.SockFilter{
 	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 14 + 6},
 	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.IPPROTO_ICMPV6, Jf: 3},
@@ -34,9 +35,9 @@ var neighborAdvertisements = []unix.SockFilter{
 	{Code: unix.BPF_RET | unix.BPF_K},
 }
 
-// Claims calls f, from any goroutine, for what hosts say by ARP or neighbour
-// advertisements on any interface about where an address is, until ctx ends,
-// which is no error.
+// Claims calls f for each claim to an address that a host makes by ARP or by a neighbour
+// advertisement, on any interface. It runs until ctx ends, which is not an error. Two
+// goroutines call f, so it must be safe for concurrent use.
 func Claims(ctx context.Context, f func(ifindex int, c packet.Claim)) error {
 	all, ctx := errgroup.WithContext(ctx)
 	all.Go(func() error { return claims(ctx, unix.ETH_P_ARP, nil, f) })
@@ -45,16 +46,16 @@ func Claims(ctx context.Context, f func(ifindex int, c packet.Claim)) error {
 }
 
 func claims(ctx context.Context, protocol uint16, filter []unix.SockFilter, f func(int, packet.Claim)) error {
-	// Without a protocol nothing is received before the filter is there.
+	// With protocol 0 the socket receives nothing until the filter is in place.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return fmt.Errorf("packet socket: %w", err)
+		return fmt.Errorf("open a packet socket: %w", err)
 	}
 	socket := os.NewFile(uintptr(fd), "packet socket")
-	defer func() { _ = socket.Close() }() // what it had is read
+	defer func() { _ = socket.Close() }() // it was only read
 	if len(filter) > 0 {
 		if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}); err != nil {
-			return fmt.Errorf("filter of a packet socket: %w", err)
+			return fmt.Errorf("attach the filter of a packet socket: %w", err)
 		}
 	}
 	network := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, protocol))
@@ -62,7 +63,7 @@ func claims(ctx context.Context, protocol uint16, filter []unix.SockFilter, f fu
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, claimsBuffer),
 		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: network}),
 	); err != nil {
-		return fmt.Errorf("packet socket: %w", err)
+		return fmt.Errorf("bind a packet socket: %w", err)
 	}
 	raw, err := socket.SyscallConn()
 	if err != nil {

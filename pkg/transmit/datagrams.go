@@ -13,33 +13,31 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// Datagrams sends whole IP datagrams of one family to hosts, out of one
-// interface. The kernel finds their next hops, by its routes and its neighbour
-// table, and resolves a neighbour that it doesn't know without anybody waiting:
-// the datagram leaves when the answer has come. It is not safe for concurrent
-// use.
+// Datagrams sends complete IP datagrams of one family to hosts through one interface. The
+// kernel finds the next hops by its routes and its neighbour table. If it has to resolve a
+// neighbour first, Flush doesn't wait: the datagram leaves when the neighbour has answered.
+// A Datagrams is not safe for concurrent use.
 //
-// It is also who receives VRRP on the host, and throws it away: without a
-// receiver the kernel would answer each advertisement of a peer with an ICMP
-// error.
+// Its socket also receives the host's VRRP packets and discards them. Without a receiver the
+// kernel would answer each advertisement of a peer with an ICMP error.
 type Datagrams struct {
 	queue
 	ifindex      int
 	family       packet.Family
 	destinations []destination
-	unsent       func(n int, err error) // that of the Flush under way
-	told         func(n int, err error) // d.tell, made once
+	unsent       func(n int, err error) // the argument of the current Flush
+	report       func(n int, err error) // d.handleUnsent; made once, so that Flush doesn't allocate
 }
 
-// destination is where a datagram goes and, for rules that route by it, the
-// address that it comes from.
+// destination holds the destination address of a datagram, and its source address for
+// routing rules that depend on it.
 type destination struct {
-	control [6]uint64             // room for a control message, aligned
-	address unix.RawSockaddrInet6 // or an Inet4, which is shorter
+	control [6]uint64             // an aligned buffer for the control message
+	address unix.RawSockaddrInet6 // or a RawSockaddrInet4, which is shorter
 }
 
-// UnreachableError says that a destination can't be reached. That concerns nobody
-// but that one.
+// UnreachableError says that a destination can't be reached. Other destinations aren't
+// affected.
 type UnreachableError struct {
 	To    netip.Addr
 	Errno unix.Errno
@@ -48,10 +46,10 @@ type UnreachableError struct {
 func (e *UnreachableError) Error() string { return fmt.Sprintf("to %s: %v", e.To, e.Errno) }
 func (e *UnreachableError) Unwrap() error { return e.Errno }
 
-// Unreachable tells it from the errors of this host.
+// Unreachable distinguishes the error from errors of this host.
 func (e *UnreachableError) Unreachable() bool { return true }
 
-// OpenDatagrams opens a raw socket for the interface.
+// OpenDatagrams opens a raw socket of the family on the interface.
 func OpenDatagrams(ifindex int, f packet.Family) (*Datagrams, error) {
 	domain, level, included := unix.AF_INET, unix.SOL_IP, unix.IP_HDRINCL
 	if f == packet.IPv6 {
@@ -59,24 +57,24 @@ func OpenDatagrams(ifindex int, f packet.Family) (*Datagrams, error) {
 	}
 	fd, err := unix.Socket(domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, packet.ProtocolVRRP)
 	if err != nil {
-		return nil, fmt.Errorf("raw %s socket: %w", f, err)
+		return nil, fmt.Errorf("open a raw %s socket: %w", f, err)
 	}
 	nothing := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
 	err = errors.Join(
 		unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing}),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, ifindex),
 		unix.SetsockoptInt(fd, level, included, 1),
-		prefer(fd),
+		prioritize(fd),
 	)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("raw %s socket for interface %d: %w", f, ifindex, err), unix.Close(fd))
+		return nil, errors.Join(fmt.Errorf("prepare the raw %s socket for interface %d: %w", f, ifindex, err), unix.Close(fd))
 	}
 	d := &Datagrams{queue: queue{fd: fd}, ifindex: ifindex, family: f}
-	d.told = d.tell
+	d.report = d.handleUnsent
 	return d, nil
 }
 
-// Flush is that of a Conn. The error of a destination that can't be reached is an
+// Flush is like Flush of a Conn. The error for a destination that can't be reached is an
 // *UnreachableError.
 func (d *Datagrams) Flush(unsent func(n int, err error)) (sent int) {
 	d.prepare()
@@ -89,14 +87,14 @@ func (d *Datagrams) Flush(unsent func(n int, err error)) (sent int) {
 		d.address(i)
 	}
 	d.unsent = unsent
-	sent = d.flush(d.told)
+	sent = d.flush(d.report)
 	d.unsent = nil
 	d.reset()
 	return sent
 }
 
-// tell hands on that a datagram could not be sent.
-func (d *Datagrams) tell(n int, err error) {
+// handleUnsent passes the error of a datagram on to d.unsent.
+func (d *Datagrams) handleUnsent(n int, err error) {
 	for _, errno := range [...]unix.Errno{unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ECONNREFUSED} {
 		if errors.Is(err, errno) {
 			err = &UnreachableError{d.destination(n), errno}
@@ -106,7 +104,7 @@ func (d *Datagrams) tell(n int, err error) {
 	d.unsent(n, err)
 }
 
-// destination is that of the datagram n of the queue.
+// destination returns the destination address of datagram n of the queue.
 func (d *Datagrams) destination(n int) netip.Addr {
 	if d.family == packet.IPv6 {
 		return netip.AddrFrom16([16]byte(d.frames[n][24:]))
@@ -114,7 +112,7 @@ func (d *Datagrams) destination(n int) netip.Addr {
 	return netip.AddrFrom4([4]byte(d.frames[n][16:]))
 }
 
-// address writes the addresses of a datagram's header where sendmmsg wants them.
+// address copies the addresses from the header of datagram n to where sendmmsg expects them.
 func (d *Datagrams) address(n int) {
 	to, header, frame := &d.destinations[n], &d.messages[n].header, d.frames[n]
 	header.Name = (*byte)(unsafe.Pointer(&to.address))

@@ -16,7 +16,7 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// datagram is an advertisement of a priority.
+// datagram returns an advertisement with the given priority.
 func datagram(t *testing.T, from, to string, priority uint8) []byte {
 	t.Helper()
 	source := netip.MustParseAddr(from)
@@ -31,8 +31,8 @@ func datagram(t *testing.T, from, to string, priority uint8) []byte {
 	return b
 }
 
-// O-09: datagrams go where the kernel's routes and neighbours say, as they are,
-// in one order, and what can't be sent keeps nothing else from leaving.
+// O-09: the kernel's routes and neighbour table decide where datagrams go. They leave unchanged
+// and in their order, and one that can't be sent doesn't stop the others.
 func TestDatagrams(t *testing.T) {
 	t.Attr("proves", "O-09")
 	l := lab.ForTest(t)
@@ -79,7 +79,7 @@ func TestDatagrams(t *testing.T) {
 		family    packet.Family
 		from      string
 		to        []string
-		by        []string // whose MAC it goes to
+		by        []string // the node whose MAC is the destination
 		forbidden string
 	}{
 		{packet.IPv4, "198.18.0.1", []string{"198.18.0.2", "203.0.113.9"}, []string{"peer", "gateway"}, ""},

@@ -30,19 +30,20 @@ func Members(f packet.Family) (map[int]bool, error) {
 	return members, nil
 }
 
-// groupIPv4 is how the kernel lists it: in the machine's byte order.
+// groupIPv4 returns the IPv4 group in the kernel's notation: in the machine's byte order.
 func groupIPv4() []byte {
 	a := packet.IPv4.Group().As4()
 	return fmt.Appendf(nil, "%08X", binary.NativeEndian.Uint32(a[:]))
 }
 
+// groupIPv6 returns the IPv6 group in the kernel's notation.
 func groupIPv6() []byte {
 	a := packet.IPv6.Group().As16()
 	return hex.AppendEncode(nil, a[:])
 }
 
-// membersIPv4 reads a list that has a line with its index for each interface, and
-// indented ones for its groups below:
+// membersIPv4 parses /proc/net/igmp. The list has a line with the index for each interface,
+// followed by an indented line for each of its groups:
 //
 //	Idx	Device    : Count Querier	Group    Users Timer	Reporter
 //	2	eth0      :     2      V3
@@ -61,7 +62,7 @@ func membersIPv4(list, group []byte, members map[int]bool) {
 	}
 }
 
-// membersIPv6 reads a list with a line for each group of each interface:
+// membersIPv6 parses /proc/net/igmp6. The list has a line for each group of each interface:
 //
 //	2    eth0            ff020000000000000000000000000012     1 0000000C 0
 func membersIPv6(list, group []byte, members map[int]bool) {

@@ -11,8 +11,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// An interface whose MTU was too small for a moment is a member again
-// after Join, and not before.
+// An interface whose MTU was too small for a moment is a member again only after Rejoin.
 func TestJoinAgain(t *testing.T) {
 	n, _, c := newConn(t)
 	defer c.Close()
@@ -45,7 +44,7 @@ func TestJoinAgain(t *testing.T) {
 	member()
 	in(join)
 	member(packet.IPv4, packet.IPv6)
-	in(join) // of one that is a member
+	in(join) // a second time
 	member(packet.IPv4, packet.IPv6)
 	if err := n.Netlink().LinkSetMTU(eth0, 1200); err != nil {
 		t.Fatal(err)
@@ -65,11 +64,11 @@ func TestJoinAgain(t *testing.T) {
 	in(func() error { return c.Rejoin(packet.IPv6) })
 	member(packet.IPv4, packet.IPv6)
 	if !c.Wants(packet.IPv4) || !c.Wants(packet.IPv6) {
-		t.Error("it is said to want none")
+		t.Error("Wants forgets a group that was joined")
 	}
 }
 
-// The lists as kernels have them, with other groups and interfaces.
+// The parsers read the kernel's lists, which have other groups and interfaces too.
 func TestMembers(t *testing.T) {
 	four := "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n" +
 		"1\tlo        :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n" +

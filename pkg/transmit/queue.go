@@ -22,7 +22,7 @@ type message struct {
 	_      [4]byte
 }
 
-// queue is what the next Flush sends through a socket.
+// queue holds the frames that the next Flush sends through a socket.
 type queue struct {
 	fd       int
 	frames   [][]byte
@@ -30,31 +30,31 @@ type queue struct {
 	messages []message
 }
 
-// prefer has a socket's frames go ahead of bulk traffic in the interface's queue,
-// as the network's own control traffic does, with room for a burst.
-func prefer(fd int) error {
+// prioritize gives a socket the priority of network control traffic, so that its frames leave
+// before bulk traffic in the interface's queue. It also enlarges the send buffer for bursts.
+func prioritize(fd int) error {
 	return errors.Join(
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PRIORITY, priorityControl),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer),
 	)
 }
 
-// Queue adds a frame to what the next Flush sends. The frame is not copied: it
-// must stay as it is until then.
+// Queue queues a frame for the next Flush. It doesn't copy the frame, so the caller must not
+// change the frame before that.
 func (q *queue) Queue(frame []byte) {
 	if len(frame) > 0 {
 		q.frames = append(q.frames, frame)
 	}
 }
 
-// Queued is how many frames the next Flush sends: the number of the next one that
-// is queued.
+// Queued returns the number of queued frames. It is also the number that Flush gives to the
+// frame that is queued next.
 func (q *queue) Queued() int { return len(q.frames) }
 
-// Flush sends what is queued, all of it in one system call if the kernel takes it,
-// and never waits. It calls unsent for each frame that could not be sent, in their
-// order, with its number from 0 and the error, and returns how many were sent. A
-// frame that could not be sent is dropped and keeps no other one from leaving.
+// Flush sends the queued frames, if possible in one system call. It never blocks. It calls
+// unsent for each frame that could not be sent, in the order of the frames, with the number of
+// the frame (from 0) and the error. It returns the number of frames sent. A frame that can't
+// be sent is dropped; the others are sent nevertheless.
 func (q *queue) Flush(unsent func(n int, err error)) (sent int) {
 	q.prepare()
 	sent = q.flush(unsent)
@@ -62,7 +62,7 @@ func (q *queue) Flush(unsent func(n int, err error)) (sent int) {
 	return sent
 }
 
-// flush sends what is prepared.
+// flush sends the messages that prepare has made.
 func (q *queue) flush(unsent func(n int, err error)) (sent int) {
 	for at := 0; at < len(q.messages); {
 		n, errno := q.send(q.messages[at:])
@@ -83,7 +83,7 @@ func (q *queue) flush(unsent func(n int, err error)) (sent int) {
 	return sent
 }
 
-// ofInterface reports whether an error concerns whatever is sent on an interface.
+// ofInterface reports whether an error affects all frames on the interface.
 func ofInterface(errno unix.Errno) bool {
 	switch errno {
 	case unix.ENETDOWN, unix.ENXIO, unix.ENODEV, unix.EBADF:
@@ -111,7 +111,8 @@ func (q *queue) prepare() {
 	}
 }
 
-// send doesn't wait, so Go's runtime needn't know of it: it would wake its monitor for it.
+// send calls sendmmsg. It doesn't block, so it makes a raw system call: an ordinary one would
+// wake the monitor thread (sysmon) of Go's runtime.
 func (q *queue) send(m []message) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(q.fd),
 		uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), unix.MSG_DONTWAIT, 0, 0)

@@ -2,13 +2,13 @@
 
 //go:build !kernels
 
-// It needs nft, which the machines that are booted for tests don't have.
+// This test needs nft, which the machines of make test-kernels don't have.
 
 package transmit
 
 import "testing"
 
-// What a firewall keeps from leaving is that frame only.
+// If a firewall drops a frame, the others still leave.
 func TestRefused(t *testing.T) {
 	n, _, c := newConn(t)
 	defer c.Close()

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package transmit sends whole Ethernet frames and IP datagrams on an interface
-// and keeps the interface a member of the VRRP groups. It knows nothing of what
-// it sends.
+// Package transmit sends complete Ethernet frames and IP datagrams on an interface, and keeps
+// the interface a member of the VRRP groups. It knows nothing about the content that it sends.
 package transmit
 
 import (
@@ -14,9 +13,9 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// Conn sends frames on one interface. It is not safe for concurrent use, but
-// Join and Close may be called by another goroutine than Queue and Flush as
-// long as Close comes last.
+// Conn sends frames on one interface. It is not safe for concurrent use, with one exception:
+// one goroutine may call Queue and Flush while another calls the other methods, if Close comes
+// last.
 type Conn struct {
 	queue
 	ifindex int
@@ -28,18 +27,19 @@ func Open(ifindex int) (*Conn, error) {
 	// Protocol 0 receives nothing.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("packet socket: %w", err)
+		return nil, fmt.Errorf("open a packet socket: %w", err)
 	}
-	if err := prefer(fd); err != nil {
-		return nil, errors.Join(fmt.Errorf("packet socket: %w", err), unix.Close(fd))
+	if err := prioritize(fd); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare the packet socket: %w", err), unix.Close(fd))
 	}
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: ifindex}); err != nil {
-		return nil, errors.Join(fmt.Errorf("bind packet socket to interface %d: %w", ifindex, err), unix.Close(fd))
+		return nil, errors.Join(fmt.Errorf("bind the packet socket to interface %d: %w", ifindex, err), unix.Close(fd))
 	}
 	return &Conn{queue: queue{fd: fd}, ifindex: ifindex}, nil
 }
 
-// Send sends frames on an interface once. The error is about all that could not be sent.
+// Send sends frames on an interface through a temporary Conn. The error joins those of all
+// frames that could not be sent.
 func Send(ifindex int, frames ...[]byte) (err error) {
 	c, err := Open(ifindex)
 	if err != nil {
@@ -52,8 +52,8 @@ func Send(ifindex int, frames ...[]byte) (err error) {
 	return errors.Join(err, c.Close())
 }
 
-// Join makes the interface a member of the family's VRRP group until Close, so
-// that switches which snoop IGMP or MLD deliver the advertisements.
+// Join makes the interface a member of the family's VRRP group until Close. Switches that snoop
+// IGMP or MLD then deliver the advertisements.
 func (c *Conn) Join(f packet.Family) error {
 	if c.Wants(f) {
 		return nil
@@ -64,9 +64,9 @@ func (c *Conn) Join(f packet.Family) error {
 	}
 	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return fmt.Errorf("%s socket: %w", f, err)
+		return fmt.Errorf("open a socket to join the %s group: %w", f, err)
 	}
-	if err := c.member(fd, f, true); err != nil {
+	if err := c.setMembership(fd, f, true); err != nil {
 		return errors.Join(err, unix.Close(fd))
 	}
 	if c.groups == nil {
@@ -76,24 +76,27 @@ func (c *Conn) Join(f packet.Family) error {
 	return nil
 }
 
-// Rejoin joins the group anew for an interface that isn't among Members though Join
-// was called: the kernel ends memberships for good when the MTU is too small for the
-// family for a moment. It may be called again after an error.
+// Rejoin joins the group again for an interface that has lost its membership, which Members
+// shows. The kernel ends a membership for good when the MTU is too small for the family, even
+// for a moment. After an error the caller may try again.
 func (c *Conn) Rejoin(f packet.Family) error {
 	fd, wanted := c.groups[f]
 	if !wanted {
 		return c.Join(f)
 	}
-	// The socket has to leave what it takes for joined.
-	if err := c.member(fd, f, false); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
+	// The socket still counts as a member, so it must leave the group first.
+	if err := c.setMembership(fd, f, false); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
 		return err
 	}
-	return c.member(fd, f, true)
+	return c.setMembership(fd, f, true)
 }
 
-// member has a socket join the group, or leave it.
-func (c *Conn) member(fd int, f packet.Family, join bool) (err error) {
-	group := f.Group()
+// setMembership makes a socket join or leave the group.
+func (c *Conn) setMembership(fd int, f packet.Family, join bool) (err error) {
+	group, verb := f.Group(), "leave"
+	if join {
+		verb = "join"
+	}
 	if f == packet.IPv6 {
 		option := unix.IPV6_LEAVE_GROUP
 		if join {
@@ -108,7 +111,7 @@ func (c *Conn) member(fd int, f packet.Family, join bool) (err error) {
 		err = unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, option, &unix.IPMreqn{Multiaddr: group.As4(), Ifindex: int32(c.ifindex)})
 	}
 	if err != nil {
-		return fmt.Errorf("join %s on interface %d: %w", group, c.ifindex, err)
+		return fmt.Errorf("%s %s on interface %d: %w", verb, group, c.ifindex, err)
 	}
 	return nil
 }
@@ -119,8 +122,8 @@ func (c *Conn) Wants(f packet.Family) bool {
 	return wants
 }
 
-// Accept has the NIC receive frames to a unicast address beside its own, until
-// Close. A NIC that has no room for more becomes promiscuous.
+// Accept makes the NIC receive frames to an additional unicast MAC until Reject or Close. If
+// the filter of the NIC is full, the kernel makes the NIC promiscuous.
 func (c *Conn) Accept(mac packet.MAC) error {
 	if err := c.filter(unix.PACKET_ADD_MEMBERSHIP, mac); err != nil {
 		return fmt.Errorf("receive frames to %s on interface %d: %w", mac, c.ifindex, err)
@@ -131,7 +134,7 @@ func (c *Conn) Accept(mac packet.MAC) error {
 // Reject ends what Accept began.
 func (c *Conn) Reject(mac packet.MAC) error {
 	if err := c.filter(unix.PACKET_DROP_MEMBERSHIP, mac); err != nil {
-		return fmt.Errorf("no longer receive frames to %s on interface %d: %w", mac, c.ifindex, err)
+		return fmt.Errorf("stop receiving frames to %s on interface %d: %w", mac, c.ifindex, err)
 	}
 	return nil
 }

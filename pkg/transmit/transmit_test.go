@@ -48,7 +48,7 @@ func newConn(t *testing.T) (*lab.Node, *lab.Capture, *Conn) {
 	return n, capture, c
 }
 
-// test is a frame of a private EtherType with a number in it.
+// test returns a frame of a private EtherType that contains a number.
 func test(number int) []byte {
 	b := make([]byte, 60)
 	copy(b, []byte{1, 0, 0x5e, 0, 0, 18, 2, 0, 0, 0, 0, 1, 0x88, 0xb5})
@@ -58,7 +58,8 @@ func test(number int) []byte {
 
 func isTest(f lab.Frame) bool { return binary.BigEndian.Uint16(f.Data[12:]) == 0x88b5 }
 
-// flush sends what is queued, and returns how many were sent and why which weren't.
+// flush flushes the queue. It returns the number of frames sent, and the errors by the numbers of
+// the frames that weren't.
 func flush(c interface {
 	Flush(unsent func(n int, err error)) int
 },
@@ -68,8 +69,7 @@ func flush(c interface {
 	return sent, unsent
 }
 
-// Frames arrive as they are and in their order; one that can't be sent doesn't
-// hold up the others.
+// Frames arrive unchanged and in their order. One that can't be sent doesn't stop the others.
 func TestFlush(t *testing.T) {
 	_, capture, c := newConn(t)
 	defer c.Close()
@@ -77,7 +77,7 @@ func TestFlush(t *testing.T) {
 	for n := range count {
 		c.Queue(test(n))
 		if n == 100 {
-			c.Queue(make([]byte, 9000)) // more than the MTU
+			c.Queue(make([]byte, 9000)) // larger than the MTU
 			c.Queue(nil)
 		}
 	}
@@ -125,11 +125,11 @@ func TestInterfaceDown(t *testing.T) {
 	}
 }
 
-// the groups are joined as long as the Conn is open.
+// the interface is a member of the groups as long as the Conn is open.
 func TestJoin(t *testing.T) {
 	t.Attr("proves", "D-23 X-07")
 	n, _, c := newConn(t)
-	// As the kernel lists them: IPv4 groups in the machine's byte order.
+	// The kernel lists IPv4 groups in the machine's byte order.
 	groups := func() string {
 		var all []byte
 		for _, path := range []string{"/proc/thread-self/net/igmp", "/proc/thread-self/net/igmp6"} {
@@ -173,7 +173,7 @@ func TestOpenNoInterface(t *testing.T) {
 func TestAllocations(t *testing.T) {
 	_, capture, c := newConn(t)
 	defer c.Close()
-	// It would allocate for each frame it records.
+	// The capture would allocate for each frame that it records.
 	if err := capture.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -10,18 +10,18 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// longest is the longest Max Advertise Interval that there is.
+// longest is the longest Max Advertise Interval that fits the field.
 const longest = 40950 * time.Millisecond
 
-// says is an advertisement with an interval of its own.
+// says returns an advertisement with the given interval.
 func (m *machine) says(priority uint8, interval time.Duration, from netip.Addr) []Action {
 	a := m.heard(priority)
 	a.Interval = interval
 	return m.hear(a, from, packet.ChecksumRFC9568)
 }
 
-// Whatever interval is advertised, no more than MaxInterval is learnt of it, by each
-// of the ways on which a Backup learns one.
+// A Backup learns no interval above MaxInterval, on each of the ways on which it learns
+// one.
 func TestMaxInterval(t *testing.T) {
 	t.Attr("proves", "S-B3 S-B4 S-A4 TM-07")
 	const (
@@ -104,14 +104,14 @@ func TestMaxInterval(t *testing.T) {
 	}
 }
 
-// slow2 is a version 2 advertisement with an interval of its own.
+// slow2 returns a version 2 advertisement with the given interval.
 func (m *machine) slow2(interval time.Duration) packet.Advertisement {
 	a := m.version2(200)
 	a.Interval = interval
 	return a
 }
 
-// The status has both what the Active advertises and what is learnt of it.
+// The status has the interval that the Active advertises and the one that is used.
 func TestMaxIntervalStatus(t *testing.T) {
 	m := newMachine(t, func(c *Config) { c.MaxInterval = 2 * time.Second }).backup()
 	if s := m.Status(); s.Interval != time.Second || s.Learnt != time.Second || s.ActiveAdverInterval != time.Second {
@@ -123,9 +123,9 @@ func TestMaxIntervalStatus(t *testing.T) {
 	}
 }
 
-// A changed bound counts at once, from the last sign of life of the Active on: a
-// shorter one may be over already, a longer one lets the Active's interval count
-// as far as it goes.
+// A changed MaxInterval takes effect at once, from the last advertisement of the Active
+// on. With a smaller one the timer may have expired already, and a larger one accepts
+// more of the Active's interval.
 func TestReconfigureMaxInterval(t *testing.T) {
 	m := newMachine(t, nil).backup()
 	m.says(255, longest, greater(packet.IPv4))
@@ -146,8 +146,8 @@ func TestReconfigureMaxInterval(t *testing.T) {
 	}
 }
 
-// A bound below what the routers of the VRID advertise themselves would have a
-// Backup take over from every one of them.
+// A MaxInterval below the routers' own interval is an error, because a Backup would take
+// over from each of them.
 func TestMaxIntervalErrors(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -11,9 +11,9 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// A form's script is a list of what happens and, after an arrow, in which forms
-// is sent upon it. Words are: start, stop, timer, wait (100 ms), and a priority
-// followed by o or n for an advertisement in the old form or the new one.
+// A script is a list of events, each with the forms that are sent after it behind ">".
+// Events are start, stop, timer, wait (100 ms), and for an advertisement its priority
+// with o for the old or n for the new form.
 func TestChecksumScripts(t *testing.T) {
 	t.Attr("proves", "C-07 C-08 K-01")
 	const old, current, both = "rfc5798", "rfc9568", "rfc9568+rfc5798"
@@ -74,7 +74,7 @@ func TestChecksumScripts(t *testing.T) {
 	}
 }
 
-// adverTimer lets the time pass until something is sent.
+// adverTimer advances the time until an advertisement is sent.
 func (m *machine) adverTimer() []Action {
 	for range 4 { // addresses may be announced before
 		if actions := m.expire(); sent(actions) != "" {
@@ -84,7 +84,7 @@ func (m *machine) adverTimer() []Action {
 	return nil
 }
 
-// C-07: a refused form leaves no trace, whatever it says.
+// C-07: an advertisement in a refused form changes nothing.
 func TestChecksumRefused(t *testing.T) {
 	t.Attr("proves", "C-07")
 	for policy, wrong := range map[ChecksumPolicy]packet.Checksum{
@@ -104,8 +104,8 @@ func TestChecksumRefused(t *testing.T) {
 	}
 }
 
-// C-01, C-02: version 2 and IPv6 have one form; a policy changes nothing.
-func TestChecksumFormless(t *testing.T) {
+// C-01, C-02: version 2 and IPv6 have one form, and the policy changes nothing.
+func TestChecksumSingleForm(t *testing.T) {
 	t.Attr("proves", "C-01 C-02")
 	for _, x := range []exact{exactTimers[0], exactTimers[2]} {
 		for _, policy := range []ChecksumPolicy{ChecksumAuto, ChecksumOnlyRFC9568, ChecksumOnlyRFC5798} {
@@ -122,7 +122,8 @@ func TestChecksumFormless(t *testing.T) {
 	}
 }
 
-// K-01: RFC 5798's form is counted, and the status tells which is sent.
+// K-01: advertisements in RFC 5798's form are counted, and the status has the forms that
+// are sent.
 func TestChecksumReported(t *testing.T) {
 	t.Attr("proves", "K-01")
 	m := newMachine(t, nil).active()

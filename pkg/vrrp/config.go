@@ -11,28 +11,29 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// OwnerPriority is the priority of the router whose own addresses the virtual
-// ones are (RFC 9568 §5.2.4).
+// OwnerPriority is the priority of the address owner: the router that has the
+// virtual addresses as its own (RFC 9568 §5.2.4).
 const OwnerPriority = 255
 
-// Config.DownAfter. With one missed advertisement the fence of an Active would
-// close just when it sends the next one.
+// The limits and the default of Config.DownAfter. The least is 2 because with 1
+// the lease of an Active would end just when it sends the next advertisement.
 const (
 	MinDownAfter     = 2
 	MaxDownAfter     = 100
 	defaultDownAfter = 3
 )
 
-// ChecksumPolicy says which form the checksum of version 3 over IPv4 has.
+// ChecksumPolicy selects the form of the checksum in version 3 over IPv4.
 type ChecksumPolicy uint8
 
 const (
-	// ChecksumAuto accepts both forms. It starts with that of RFC 9568 and
-	// then answers in the form that the peers use.
+	// ChecksumAuto accepts both forms. It sends both too, or only that of RFC 5798
+	// once the peers were heard to use it.
 	ChecksumAuto ChecksumPolicy = iota
-	// ChecksumOnlyRFC9568 sends and accepts the message alone.
+	// ChecksumOnlyRFC9568 sends and accepts only checksums over the message.
 	ChecksumOnlyRFC9568
-	// ChecksumOnlyRFC5798 sends and accepts the IPv4 pseudo-header.
+	// ChecksumOnlyRFC5798 sends and accepts only checksums over the IPv4
+	// pseudo-header and the message.
 	ChecksumOnlyRFC5798
 )
 
@@ -48,53 +49,55 @@ func (p ChecksumPolicy) String() string {
 	return fmt.Sprintf("checksum policy %d", uint8(p))
 }
 
-// Config is a Virtual Router's configuration, in the terms of RFC 9568 §6.1.
+// Config is the configuration of a Virtual Router, in the terms of RFC 9568 §6.1.
 type Config struct {
 	Version  uint8         // 2 or 3
 	VRID     uint8         // 1 to 255
-	Family   packet.Family // version 2 has IPv4 only
-	Priority uint8         // 1 to 254, 255 for the owner
-	// Interval is the Advertisement_Interval: 10 ms to 40.95 s in whole
-	// centiseconds, in version 2 whole seconds to 255 s.
+	Family   packet.Family // IPv4 in version 2
+	Priority uint8         // 1 to 254; 255 for the address owner
+	// Interval is the Advertisement_Interval: in version 3 10 ms to 40.95 s in
+	// whole centiseconds, in version 2 1 s to 255 s in whole seconds.
 	Interval time.Duration
-	// MaxInterval bounds the Active_Adver_Interval that a Backup learns (RFC 9568
-	// §6.4.2): one advertisement holds it off for DownAfter times this and Skew_Time
-	// at most. It is at least Interval, and with Dual Version2Interval. It has to be
-	// at least the interval of every router of the VRID: a Backup takes over from an
-	// Active that is much slower. 0: no bound, as the RFC has it.
+	// MaxInterval limits the Active_Adver_Interval that a Backup learns (RFC 9568
+	// §6.4.2). One advertisement then keeps a Backup from taking over for at most
+	// DownAfter times MaxInterval and its Skew_Time. MaxInterval is at least
+	// Interval, and with Dual at least Version2Interval. It must not be less than
+	// the interval of any router of the VRID, because a Backup takes over from an
+	// Active that is much slower. 0 means no limit, as in the RFC.
 	MaxInterval time.Duration
-	// Preempt is Preempt_Mode. An owner preempts in any case.
+	// Preempt is Preempt_Mode. An address owner always preempts.
 	Preempt bool
-	// Addresses are the virtual addresses, for IPv6 a link-local one first.
+	// Addresses are the virtual addresses. For IPv6 the first one is link-local.
 	Addresses []netip.Addr
 	Checksum  ChecksumPolicy
-	// Dual speaks version 2 beside version 3, for as long as the routers of a
-	// VRID are moved from one to the other (RFC 9568 §8.4). IPv4 only.
+	// Dual sends and accepts version 2 beside version 3 while the routers of a
+	// VRID are migrated from one to the other (RFC 9568 §8.4). IPv4 only.
 	Dual bool
-	// AuthType is RFC 2338's, version 2 only: 0, 1 for a password or 2 for an
-	// Authentication Header. Somebody else judges whether they are right.
+	// AuthType is the authentication type of RFC 2338, in version 2 only: 0 for
+	// none, 1 for a password, 2 for an Authentication Header. The caller verifies
+	// the authentication data.
 	AuthType uint8
-	// PreemptDelay is how long a Backup lets an Active of lower priority be
-	// before it preempts; 0: not at all.
+	// PreemptDelay is the time for which a Backup accepts an Active of lower
+	// priority before it preempts. 0 means that it preempts at once.
 	PreemptDelay time.Duration
-	// DownAfter is how many advertisements may be missed before a Backup takes
-	// over, 2 to 100; 0 stands for 3, as RFC 9568 §6.1 has it. The same on all
-	// routers.
+	// DownAfter is the number of missed advertisements after which a Backup takes
+	// over, 2 to 100. 0 stands for 3, the number of RFC 9568 §6.1. All routers of
+	// a VRID need the same value.
 	DownAfter int
-	// Announcements is how often the addresses are announced in a row, a tenth
-	// of a second apart; 0 stands for once, as RFC 9568 §6.4.2 has it.
+	// Announcements is the number of announcements of the addresses in a row,
+	// 100 ms apart. 0 stands for 1, as in RFC 9568 §6.4.2.
 	Announcements int
-	// Repeat is the time after which an Active announces its addresses once
-	// more, and as often; 0: not at all.
+	// Repeat is the time after which an Active repeats the announcements in a
+	// row once. 0 means never.
 	Repeat time.Duration
-	// Refresh is the time between single announcements for as long as the
-	// router is Active; 0: none.
+	// Refresh is the time between single announcements while the router is
+	// Active. 0 means none.
 	Refresh time.Duration
-	// IgnoreAddressList accepts version 2 advertisements of other addresses.
+	// IgnoreAddressList accepts version 2 advertisements with other addresses.
 	IgnoreAddressList bool
 }
 
-// Validate returns all that is wrong with the configuration.
+// Validate returns all errors of the configuration, joined.
 func (c Config) Validate() error {
 	var errs []error
 	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -118,8 +121,8 @@ func (c Config) Validate() error {
 	if c.Interval < unit || c.Interval > limit || c.Interval%unit != 0 {
 		add("interval %v is not a multiple of %v up to %v", c.Interval, unit, limit)
 	}
-	if least := c.intervalOf(2); c.MaxInterval != 0 && c.MaxInterval < least {
-		add("maximum %v of the Active's interval is less than %v", c.MaxInterval, least)
+	if least := c.intervalIn(2); c.MaxInterval != 0 && c.MaxInterval < least {
+		add("maximum interval %v is less than the interval %v", c.MaxInterval, least)
 	}
 	most := packet.MaxAddressesIPv4
 	if c.Family == packet.IPv6 {
@@ -139,22 +142,22 @@ func (c Config) Validate() error {
 	if c.Family != packet.IPv4 && c.Family != packet.IPv6 {
 		add("%v is neither IPv4 nor IPv6", c.Family)
 	}
-	for what, d := range map[string]time.Duration{"repetition of the announcements": c.Repeat, "refreshing of the announcements": c.Refresh, "preemption": c.PreemptDelay} {
+	for what, d := range map[string]time.Duration{"time until the announcements are repeated": c.Repeat, "time between refreshing announcements": c.Refresh, "preemption delay": c.PreemptDelay} {
 		if d < 0 {
-			add("%s after %v", what, d)
+			add("%s %v is negative", what, d)
 		}
 	}
 	if c.DownAfter < 0 || c.DownAfter == 1 || c.DownAfter > MaxDownAfter {
 		add("%d missed advertisements, not %d to %d", c.DownAfter, MinDownAfter, MaxDownAfter)
 	}
 	if c.Announcements < 0 {
-		add("%d announcements", c.Announcements)
+		add("number of announcements %d is negative", c.Announcements)
 	}
 	if c.Checksum > ChecksumOnlyRFC5798 {
-		add("checksum policy %d is not known", c.Checksum)
+		add("checksum policy %d is unknown", c.Checksum)
 	}
 	if c.Dual && (c.Version != 3 || c.Family != packet.IPv4) {
-		add("version 2 can be spoken only beside version 3 over IPv4")
+		add("version 2 can be sent only beside version 3 over IPv4")
 	}
 	if c.AuthType > 2 || c.AuthType != 0 && c.Version != 2 {
 		add("authentication type %d is not possible in version %d", c.AuthType, c.Version)
@@ -162,79 +165,80 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Heed is the least priority for which a Backup restarts its
-// Active_Down_Timer (RFC 9568 §6.4.2). An owner preempts in any case.
-func (c *Config) Heed() uint8 {
+// MinPriority returns the lowest priority of an advertisement that restarts the
+// Active_Down_Timer of a Backup (RFC 9568 §6.4.2). With Preempt_Mode, and for an
+// address owner, it is the router's own priority.
+func (c *Config) MinPriority() uint8 {
 	if c.Preempt || c.Priority == OwnerPriority {
 		return c.Priority
 	}
 	return 1
 }
 
-// Patience is the time without an advertisement after which others may take over
-// from a router that sends with the interval, but for their Skew_Time (RFC 9568
-// §6.1).
-func (c *Config) Patience(interval time.Duration) time.Duration {
+// SilenceLimit returns the time without an advertisement after which a Backup may
+// take over from an Active with the given interval: Active_Down_Interval without
+// Skew_Time (RFC 9568 §6.1).
+func (c *Config) SilenceLimit(interval time.Duration) time.Duration {
 	if c.DownAfter == 0 {
 		return defaultDownAfter * interval
 	}
 	return time.Duration(c.DownAfter) * interval
 }
 
-// slowest is the longest Active_Down_Interval that a peer may have beside an Active with
-// this configuration: that of priority 1.
-func (c *Config) slowest() time.Duration {
+// maxActiveDownInterval returns the longest Active_Down_Interval of any peer while
+// a router with this configuration is Active: the one of priority 1.
+func (c *Config) maxActiveDownInterval() time.Duration {
 	unit := c.Interval
 	if c.Version == 2 {
 		unit = time.Second
 	}
-	return c.Patience(c.Interval) + 255*unit/256
+	return c.SilenceLimit(c.Interval) + 255*unit/256
 }
 
-// bounded is the Active_Adver_Interval that is learnt from an advertisement with the
-// interval.
-func (c *Config) bounded(interval time.Duration) time.Duration {
+// boundInterval returns the Active_Adver_Interval to learn from an advertisement
+// with the given interval.
+func (c *Config) boundInterval(interval time.Duration) time.Duration {
 	if c.MaxInterval == 0 {
 		return interval
 	}
 	return min(interval, c.MaxInterval)
 }
 
-// Version2Interval is the Advertisement_Interval of the version 2
-// advertisements that are sent beside those of version 3: in whole seconds,
-// not shorter than the true one.
+// Version2Interval returns the interval in the version 2 advertisements that are
+// sent beside those of version 3: Interval rounded up to whole seconds.
 func (c *Config) Version2Interval() time.Duration {
 	return (c.Interval + time.Second - 1).Truncate(time.Second)
 }
 
-// speaks reports whether advertisements of the version are for this router.
-func (c *Config) speaks(version uint8) bool {
+// acceptsVersion reports whether the router accepts advertisements of the version.
+func (c *Config) acceptsVersion(version uint8) bool {
 	return version == c.Version || c.Dual && version == 2
 }
 
-// intervalOf is the interval that peers with the same configuration have in
-// advertisements of the version.
-func (c *Config) intervalOf(version uint8) time.Duration {
+// intervalIn returns the interval in advertisements of the version from peers with
+// the same configuration.
+func (c *Config) intervalIn(version uint8) time.Duration {
 	if c.Dual && version == 2 {
 		return c.Version2Interval()
 	}
 	return c.Interval
 }
 
-// formless reports whether the checksum has one form only.
-func (c *Config) formless() bool { return c.Version != 3 || c.Family != packet.IPv4 }
+// singleForm reports whether the version and the family have only one form of the
+// checksum.
+func (c *Config) singleForm() bool { return c.Version != 3 || c.Family != packet.IPv4 }
 
-// firstForm is the form to send in as long as no peer was heard.
+// firstForm returns the form that the policy prefers while no peer was heard.
 func (c *Config) firstForm() packet.Checksum {
-	if c.Checksum == ChecksumOnlyRFC5798 && !c.formless() {
+	if c.Checksum == ChecksumOnlyRFC5798 && !c.singleForm() {
 		return packet.ChecksumRFC5798
 	}
 	return packet.ChecksumRFC9568
 }
 
-// Forms returns the checksum forms in which advertisements are accepted.
+// Forms returns the checksum forms that the router accepts.
 func (c *Config) Forms() packet.Checksum {
-	if !c.formless() && c.Checksum == ChecksumAuto {
+	if !c.singleForm() && c.Checksum == ChecksumAuto {
 		return packet.ChecksumRFC9568 | packet.ChecksumRFC5798
 	}
 	return c.firstForm()

@@ -54,7 +54,7 @@ func TestConfigErrors(t *testing.T) {
 			c.Family, c.Addresses = packet.IPv6, []netip.Addr{netip.MustParseAddr("fe80::1%eth0")}
 		}, []string{"virtual address fe80::1%eth0 is not ipv6"}},
 		{"no family", func(c *Config) { c.Family, c.Addresses = 0, []netip.Addr{{}} }, []string{"family 0 is neither IPv4 nor IPv6"}},
-		{"checksum policy", func(c *Config) { c.Checksum = 9 }, []string{"checksum policy 9 is not known"}},
+		{"checksum policy", func(c *Config) { c.Checksum = 9 }, []string{"checksum policy 9 is unknown"}},
 		{"v3 password", func(c *Config) { c.AuthType = 1 }, []string{"authentication type 1 is not possible in version 3"}},
 		{"v2 IPsec AH", func(c *Config) { c.Version, c.AuthType = 2, 2 }, nil},
 		{"v2 type 3", func(c *Config) { c.Version, c.AuthType = 2, 3 }, []string{"authentication type 3 is not possible in version 2"}},
@@ -94,7 +94,7 @@ func TestNewIsInInitialize(t *testing.T) {
 	}
 }
 
-// Why says with which values a transition was decided.
+// Why has the values that decided a transition.
 func TestWhyHasTheValues(t *testing.T) {
 	p := netip.MustParseAddr("192.0.2.7")
 	for _, c := range []struct {
@@ -134,7 +134,7 @@ func TestWhyHasTheValues(t *testing.T) {
 	}
 }
 
-// The causes that a router finds itself, and those that it is told.
+// The causes that a router determines itself, and those of events.
 func TestTransitionCauses(t *testing.T) {
 	f := packet.IPv4
 	for _, c := range []struct {
@@ -187,7 +187,7 @@ func TestTransitionCauses(t *testing.T) {
 	}
 }
 
-// Nothing that happens again and again allocates.
+// Events of the steady state don't allocate.
 func TestSteadyStateAllocations(t *testing.T) {
 	for _, x := range exactTimers {
 		setup := func() *machine {

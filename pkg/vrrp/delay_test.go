@@ -9,8 +9,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// An Active of lower priority is let be for the delay, counted from when it is
-// first heard, and preempted then.
+// An Active of lower priority is preempted when the delay since it was first heard is
+// over.
 func TestPreemptDelay(t *testing.T) {
 	const delay = 10 * time.Second
 	m := newMachine(t, func(c *Config) { c.PreemptDelay = delay }).backup()
@@ -31,7 +31,7 @@ func TestPreemptDelay(t *testing.T) {
 		t.Errorf("Active because %v", got)
 	}
 
-	// Whoever has the greater right in between ends the wait.
+	// An advertisement of higher priority ends the delay.
 	m = newMachine(t, func(c *Config) { c.PreemptDelay = delay }).backup()
 	m.receive(50, less(packet.IPv4))
 	m.now = m.now.Add(9 * time.Second)
@@ -39,7 +39,7 @@ func TestPreemptDelay(t *testing.T) {
 	m.now = m.now.Add(2 * time.Second)
 	m.expect("a lower priority anew", m.receive(50, less(packet.IPv4)), "advertisement_rcvd", Backup, down)
 
-	// One that falls silent or leaves is followed without a delay.
+	// There is no delay after an Active that falls silent or leaves.
 	m.now = m.now.Add(time.Second)
 	m.receive(0, less(packet.IPv4))
 	m.now = m.now.Add(m.Status().SkewTime)
@@ -48,15 +48,14 @@ func TestPreemptDelay(t *testing.T) {
 		t.Errorf("Active because %v", got)
 	}
 
-	// An owner waits for nobody (RFC 9568 §6.1).
+	// An address owner doesn't wait (RFC 9568 §6.1).
 	m = newMachine(t, func(c *Config) { c.PreemptDelay, c.Priority = delay, OwnerPriority })
 	if m.startup(); m.State() != Active {
 		t.Errorf("an owner is %v", m.State())
 	}
 }
 
-// Active_Down_Interval and the patience with a silent self follow the number of
-// advertisements that may be missed.
+// DownAfter changes Active_Down_Interval and the time after which an Active lapses.
 func TestDownAfter(t *testing.T) {
 	for after, want := range map[int]time.Duration{0: 3 * time.Second, 2: 2 * time.Second, 3: 3 * time.Second, 10: 10 * time.Second} {
 		m := newMachine(t, func(c *Config) { c.DownAfter = after }).backup()
@@ -79,8 +78,8 @@ func TestDownAfter(t *testing.T) {
 	}
 }
 
-// The addresses are announced in bursts, again after a while, and refreshed for
-// as long as the router is Active.
+// The addresses are announced several times in a row, once more after Repeat, and every
+// Refresh while the router is Active.
 func TestAnnouncements(t *testing.T) {
 	m := newMachine(t, func(c *Config) {
 		c.Announcements, c.Repeat, c.Refresh = 3, 5*time.Second, 20*time.Second

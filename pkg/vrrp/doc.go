@@ -3,12 +3,12 @@
 // Package vrrp is the state machine of a Virtual Router: RFC 9568 §6.4 with its
 // verified errata for version 3, RFC 3768 §6.4 for version 2.
 //
-// It is pure. Time is a parameter, actions are values, and the next moment at
-// which something has to happen is published as a deadline. It knows neither
-// sockets nor clocks, starts no goroutine and writes no log, so that the same
-// code runs on a live network and in a simulation.
+// It is pure: time is a parameter, actions are values, and the time of the next
+// timer is published as a deadline. It uses no sockets and no clocks, starts no
+// goroutine and writes no log. So the same code runs on a live network and in a
+// simulation.
 //
-// The caller owns the time:
+// The caller owns the clock:
 //
 //	for {
 //		deadline, ok := r.Deadline()

@@ -40,8 +40,8 @@ func inBoth(actions []Action) bool {
 	return any
 }
 
-// I-02, I-07e, I-07f: everything an Active says goes out in both versions, also
-// below a second.
+// I-02, I-07e, I-07f: an Active sends every advertisement in both versions, also with an
+// interval below a second.
 func TestDualSendsBoth(t *testing.T) {
 	t.Attr("proves", "I-02 I-07")
 	m := newMachine(t, dual(100*time.Millisecond)).backup()
@@ -74,8 +74,8 @@ func TestDualSendsBoth(t *testing.T) {
 	}
 }
 
-// I-03, I-07d: a Backup times out by what the Active advertises, in version 2
-// in seconds, with the Skew_Time of version 3.
+// I-03, I-07d: a Backup uses the interval that the Active advertises, in version 2 in
+// seconds, and the Skew_Time of version 3.
 func TestDualLearnsInterval(t *testing.T) {
 	t.Attr("proves", "I-03 I-07")
 	m := newMachine(t, dual(100*time.Millisecond)).backup()
@@ -88,9 +88,9 @@ func TestDualLearnsInterval(t *testing.T) {
 	m.expect("1 s in version 2", m.receive2(200, greater(packet.IPv4)), "advertisement_rcvd", Backup, 3609375*time.Microsecond)
 }
 
-// I-04: of an Active that is heard in version 3, version 2 is no more than a sign
-// of life; when it hasn't been for Active_Down_Interval, version 2 counts again.
-// Another Active's version 2 counts in any case.
+// I-04: while an Active is heard in version 3, its version 2 only restarts the timer.
+// After an Active_Down_Interval without version 3, version 2 counts again. Version 2 of
+// another Active always counts.
 func TestDualPrefersVersion3(t *testing.T) {
 	t.Attr("proves", "I-04")
 	const down = 360937500
@@ -121,8 +121,8 @@ func TestDualStamp(t *testing.T) {
 	m.expect("of one who speaks version 2 only", m.Step(m.now, Event{Kind: StampHeard, Advertisement: m.version2(200)}, nil), "", Backup, 3609375*time.Microsecond)
 }
 
-// I-07b, I-07h, R-18: what version 2 demands still holds for its messages, but
-// for the interval.
+// I-07b, I-07h, R-18: the checks of version 2 still apply to its messages, except that of
+// the interval.
 func TestDualRefuses(t *testing.T) {
 	t.Attr("proves", "I-07 R-14")
 	m := newMachine(t, dual(time.Second)).backup()
@@ -138,8 +138,8 @@ func TestDualRefuses(t *testing.T) {
 	m.expect("owner, version 2", m.receive2(200, greater(packet.IPv4)), "refused:owner_conflict", Active, time.Second)
 }
 
-// Version 2 has one checksum form, which says nothing about the peers' in
-// version 3, whatever is accepted there.
+// Version 2 has one form of the checksum. It says nothing about the form that peers use in
+// version 3.
 func TestDualChecksum(t *testing.T) {
 	m := newMachine(t, dual(time.Second)).active()
 	m.receive2(50, less(packet.IPv4))

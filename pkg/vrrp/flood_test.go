@@ -12,8 +12,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// flood has an advertisement arrive every step, and timers fire when due. It
-// returns when advertisements were sent.
+// flood delivers an advertisement every step and lets timers expire when they are due.
+// It returns the times at which advertisements were sent.
 func (m *machine) flood(d, step time.Duration, priority uint8, from ...netip.Addr) (sentAt []Instant) {
 	count := func(actions []Action) {
 		if strings.Contains(say(actions), "ADV") {
@@ -40,8 +40,8 @@ func (m *machine) flood(d, step time.Duration, priority uint8, from ...netip.Add
 	return sentAt
 }
 
-// TM-05, Q-03: however many leave, the Backup takes over Skew_Time after the
-// first that may be believed.
+// TM-05, Q-03: in a flood of priority 0 the Backup takes over a Skew_Time after the
+// first advertisement that it believes.
 func TestPriorityZeroFlood(t *testing.T) {
 	t.Attr("proves", "K-21 Q-03 TM-05")
 	f := packet.IPv4
@@ -59,7 +59,7 @@ func TestPriorityZeroFlood(t *testing.T) {
 				m.flood(3*time.Second, step, 0, from...)
 				want := began.Add(step + 609375*time.Microsecond)
 				if name == "another alone" {
-					want = began.Add(2609375 * time.Microsecond) // as if it had not spoken
+					want = began.Add(2609375 * time.Microsecond) // as without the flood
 				}
 				s := m.Status()
 				if s.State != Active || s.LastTransition.To != Active || s.Since != want {
@@ -86,7 +86,8 @@ func TestPriorityZeroFlood(t *testing.T) {
 	})
 }
 
-// S-T1: at most one immediate answer in 10 ms, and the rhythm goes on.
+// S-T1: an Active sends at most one immediate answer in 10 ms, and its regular
+// advertisements continue.
 func TestStormGuard(t *testing.T) {
 	t.Attr("proves", "K-02 S-T1")
 	f := packet.IPv4
@@ -121,7 +122,7 @@ func TestStormGuard(t *testing.T) {
 		}
 	})
 	t.Run("S-A3 between transitions", func(t *testing.T) {
-		// Somebody forges leaves of the Active, which goes on.
+		// Priority 0 is forged in the name of an Active that continues.
 		m := newMachine(t, func(c *Config) { c.Priority = 254 }).backup()
 		answers, end := 0, m.now.Add(time.Second)
 		for m.now < end {
@@ -148,7 +149,7 @@ func TestStormGuard(t *testing.T) {
 		if count < 9 || count > 12 {
 			t.Errorf("%d announcements in a second of rivals", count)
 		}
-		m.pass(announceAgain)
+		m.pass(announceSpacing)
 		if got := say(m.timer()); !strings.Contains(got, "announce") {
 			t.Errorf("no announcement after the last rival: %q", got)
 		}
@@ -167,9 +168,9 @@ func TestStormGuard(t *testing.T) {
 	})
 }
 
-// TM-05: priority 0 makes an Active advertise, and never silences it: where the
-// guard has it not answer, the Adver_Timer isn't put off either. In version 2 a
-// lower priority just before keeps it from answering.
+// TM-05: priority 0 makes an Active advertise and never silences it. If the limit of
+// answers suppresses the answer, the Adver_Timer isn't restarted either. In version
+// 2 a lower priority just before suppresses the answer.
 func TestPriorityZeroDoesntSilence(t *testing.T) {
 	t.Attr("proves", "S-A3 TM-05")
 	for _, version := range []uint8{2, 3} {
@@ -194,8 +195,7 @@ func TestPriorityZeroDoesntSilence(t *testing.T) {
 	}
 }
 
-// A stamp is an advertisement of which only version, priority and interval are
-// known.
+// Of a stamp only the version, priority and interval are known.
 func TestStamps(t *testing.T) {
 	const down, skew = 3609375 * time.Microsecond, 609375 * time.Microsecond
 	stamp := func(m *machine, version, priority uint8, interval time.Duration) []Action {
@@ -280,8 +280,8 @@ func TestStamps(t *testing.T) {
 	}
 }
 
-// What is outranked is looked at again when it would have an Active yield that hasn't
-// advertised for too long.
+// An Active ignores outranked advertisements only until it has lapsed, because then
+// it has to yield to them.
 func TestOutrankedUntilLapsed(t *testing.T) {
 	for _, version := range []uint8{2, 3} {
 		m := newMachine(t, func(c *Config) { c.Version = version }).active()

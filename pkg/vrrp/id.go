@@ -8,8 +8,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// ID names a Virtual Router for people. Interface is the name with which it was
-// configured, which stays the same when the interface is renamed.
+// ID identifies a Virtual Router in the configuration and in messages. Interface
+// is the configured name. It stays the same when the interface is renamed.
 type ID struct {
 	Interface string
 	Family    packet.Family

@@ -51,7 +51,7 @@ func newLAN(delay time.Duration, priorities ...uint8) *lan {
 	return l
 }
 
-// step runs an event and carries the actions out.
+// step processes an event and carries out its actions.
 func (l *lan) step(s *station, ev Event) {
 	entered := false
 	for _, a := range s.Step(l.now, ev, nil) {
@@ -150,8 +150,8 @@ func (l *lan) active() (all []int) {
 
 const settle = 2 * time.Second // twenty intervals
 
-// Whatever happens to the routers of a LAN, when it is over exactly one of
-// those that run is Active: the one of the highest priority, with preemption.
+// After any history exactly one of the running routers of a LAN is Active: with
+// preemption, the one with the highest priority.
 func TestAnyHistoryConverges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		priorities := rapid.SliceOfN(rapid.Uint8Range(1, 254), 2, 4).Draw(t, "priorities")

@@ -9,8 +9,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// An Active that has not advertised for as long as a Backup waits at least gives
-// way to whoever took over, however low its priority, and preempts in order.
+// An Active that hasn't advertised for SilenceLimit yields to the router that took
+// over, whatever its priority, and then preempts it in the usual way.
 func TestLapsed(t *testing.T) {
 	for _, x := range exactTimers {
 		t.Run(x.name, func(t *testing.T) {
@@ -44,7 +44,7 @@ func TestLapsed(t *testing.T) {
 	}
 }
 
-// One that leaves has lost nothing, and an owner is never a Backup.
+// An Active that lapsed doesn't yield to priority 0, and an address owner never yields.
 func TestLapsedStays(t *testing.T) {
 	m := newMachine(t, nil).active()
 	m.pass(time.Hour)
@@ -58,8 +58,7 @@ func TestLapsedStays(t *testing.T) {
 	}
 }
 
-// What was announced on becoming Active is repeated once, and not by one that
-// isn't Active any more.
+// The announcements of a new Active are repeated once, and not after it has yielded.
 func TestRepeat(t *testing.T) {
 	announced := func(m *machine, until time.Duration) (at []time.Duration) {
 		start := m.now

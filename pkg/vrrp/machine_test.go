@@ -20,7 +20,7 @@ const (
 	start  = 1000 * second
 )
 
-// local is the address of the router under test, in the middle of its peers'.
+// local is the address of the router under test, between those of its peers.
 var local = map[packet.Family]netip.Addr{
 	packet.IPv4: netip.MustParseAddr("192.0.2.100"),
 	packet.IPv6: netip.MustParseAddr("fe80::100"),
@@ -43,7 +43,7 @@ func virtual(f packet.Family) []netip.Addr {
 	return []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 }
 
-// machine is a Router with what a test says to it and hears from it.
+// machine is a Router with a clock and helpers for a test.
 type machine struct {
 	*Router
 	t   *testing.T
@@ -75,7 +75,7 @@ func (m *machine) shutdown() []Action {
 	return m.Step(m.now, Event{Kind: Shutdown, Cause: CauseAdministrator}, nil)
 }
 
-// expire lets the time pass to the deadline.
+// expire advances the time to the deadline and runs TimerExpired.
 func (m *machine) expire() []Action {
 	m.t.Helper()
 	deadline, ok := m.Deadline()
@@ -86,7 +86,7 @@ func (m *machine) expire() []Action {
 	return m.Step(m.now, Event{Kind: TimerExpired}, nil)
 }
 
-// heard is an advertisement like the router's own, but for its priority.
+// heard returns an advertisement like the router's own with another priority.
 func (m *machine) heard(priority uint8) packet.Advertisement {
 	return packet.Advertisement{Version: m.c.Version, VRID: m.c.VRID, Priority: priority, Interval: m.c.Interval, Addresses: m.c.Addresses, AuthType: m.c.AuthType}
 }
@@ -120,7 +120,7 @@ func (m *machine) active() *machine {
 	return m
 }
 
-// say puts actions into words, one for each.
+// say describes actions, one word for each.
 func say(actions []Action) string {
 	var words []string
 	for _, a := range actions {
@@ -178,8 +178,8 @@ func sent(actions []Action) string {
 	return strings.Join(forms, " ")
 }
 
-// C-08: a Backup that knows RFC 5798's form only is never heard; it has to
-// understand every advertisement all the same, from the first on.
+// C-08: a Backup that reads only RFC 5798's form is never heard. It has to be able to
+// read every advertisement, from the first one on.
 func TestBothForms(t *testing.T) {
 	t.Attr("proves", "C-08")
 	m := newMachine(t, nil).backup()
@@ -202,7 +202,7 @@ func TestBothForms(t *testing.T) {
 	}
 }
 
-// A configuration isn't shared with who gave it.
+// A Router keeps no reference to the slices of its caller's Config.
 func TestConfigIsCopied(t *testing.T) {
 	addresses := slices.Clone(virtual(packet.IPv4))
 	m := newMachine(t, func(c *Config) { c.Addresses = addresses }).backup()

@@ -35,7 +35,7 @@ func drawConfig(t *rapid.T) Config {
 	return c
 }
 
-// drawEvent draws an event, mostly one that the router heeds.
+// drawEvent draws an event, mostly one that has an effect on the router.
 func drawEvent(t *rapid.T, c Config) Event {
 	kind := rapid.SampledFrom([]EventKind{Startup, Shutdown, Relinquish, Receive, Receive, Receive, StampHeard, TimerExpired, TimerExpired, 0, 99}).Draw(t, "event")
 	ev := Event{Kind: kind, Source: local[c.Family]}
@@ -56,7 +56,7 @@ func drawEvent(t *rapid.T, c Config) Event {
 	return ev
 }
 
-// Whatever happens to a router, it keeps what it promises its caller.
+// A router keeps its contract with the caller for any sequence of events.
 func TestAnyEvents(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawConfig(t)
@@ -127,7 +127,7 @@ func TestAnyEvents(t *testing.T) {
 			if ok != (state != Initialize) {
 				t.Fatalf("deadline %v in %v", ok, state)
 			}
-			// A caller that does as it is told gets on with the time.
+			// A caller that runs TimerExpired at the deadline makes progress.
 			if ok && ev.Kind == TimerExpired && deadline <= now {
 				t.Fatalf("TimerExpired at %d leaves the deadline %d", now, deadline)
 			}
@@ -141,8 +141,8 @@ func TestAnyEvents(t *testing.T) {
 	})
 }
 
-// checkRepeatable has an advertisement that is said to be no news received again,
-// and compares what that leads to with what Repeated does.
+// checkRepeatable receives a Repeatable advertisement again and compares the effect
+// with that of a Repeated event.
 func checkRepeatable(t *rapid.T, r *Router, now Instant, ev Event) {
 	deadline, _ := r.Deadline()
 	last := now
@@ -163,8 +163,8 @@ func checkRepeatable(t *rapid.T, r *Router, now Instant, ev Event) {
 	}
 }
 
-// Two routers of any priorities, intervals, modes and checksum forms, started
-// at any time on a LAN that loses nothing, end with one Active, for good.
+// Two routers of any priorities, intervals, modes and checksum forms, started at any
+// time on a LAN without losses, end with one Active that stays Active.
 func TestTwoRoutersConverge(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := newLAN(time.Duration(rapid.IntRange(0, 2000).Draw(t, "delay µs")) * time.Microsecond)
@@ -176,7 +176,7 @@ func TestTwoRoutersConverge(t *testing.T) {
 				Priority: rapid.SampledFrom([]uint8{1, 100, 101, 254, 255}).Draw(t, "priority"),
 				Interval: 10 * time.Millisecond * time.Duration(rapid.IntRange(1, 300).Draw(t, "interval")),
 				Preempt:  rapid.Bool().Draw(t, "preempt"),
-				// Not below the interval of the other one, who would be followed no more.
+				// A bound below the other router's interval would make this one take over.
 				MaxInterval: rapid.SampledFrom([]time.Duration{0, 3 * time.Second}).Draw(t, "max interval"),
 			}
 			r, err := New(c)

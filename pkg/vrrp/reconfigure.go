@@ -9,14 +9,15 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// ErrRestart is returned for a change of what a Virtual Router is, which it
-// can't make without leaving its state.
-var ErrRestart = errors.New("another version, VRID, family or ownership needs a restart")
+// ErrRestart is returned for a change that a Virtual Router can't make without
+// leaving its state.
+var ErrRestart = errors.New("a change of the version, VRID, family or address ownership needs a restart of the Virtual Router")
 
-// Reconfigure changes the configuration and appends what has to be done for it
-// to actions. The state stays. An Active says at once what has changed; a Backup
-// counts its new Active_Down_Interval from the moment in which it has last heard
-// the Active, so that it may be over already.
+// Reconfigure changes the configuration and appends the actions that this needs to
+// actions. The state stays the same. An Active advertises the change at once. A
+// Backup restarts its Active_Down_Timer with the new interval from the time at
+// which it last heard the Active, so the timer may have expired already. An
+// invalid configuration, and ErrRestart, change nothing.
 func (r *Router) Reconfigure(now Instant, c Config, actions []Action) ([]Action, error) {
 	if err := c.Validate(); err != nil {
 		return actions, err
@@ -33,7 +34,7 @@ func (r *Router) Reconfigure(now Instant, c Config, actions []Action) ([]Action,
 	switch r.state {
 	case Backup:
 		if c.Version == 2 || !r.active.IsValid() && !r.stamped {
-			r.learnt = c.Interval // nobody has said another one
+			r.learnt = c.Interval // no Active has advertised another one
 		}
 		r.computeTimers()
 		r.deadline = r.heard.Add(r.activeDownInterval)
@@ -60,21 +61,21 @@ func (r *Router) Reconfigure(now Instant, c Config, actions []Action) ([]Action,
 			actions = append(actions, Action{Kind: AssignAddresses})
 		}
 		if c.Interval > old.Interval {
-			// A Backup that doesn't hear the first of them would expect the next
-			// one soon.
-			if r.hurried == 0 {
-				r.hurry = old.Interval
+			// A Backup that misses the first advertisement with the longer interval
+			// still expects the next one after the old interval.
+			if r.oldPaceLeft == 0 {
+				r.oldInterval = old.Interval
 			}
-			r.hurried = int(old.Patience(1)) // with the first, as many as a Backup waits for
+			r.oldPaceLeft = int(old.SilenceLimit(1)) // as many as a Backup may miss
 		} else if c.Interval < old.Interval {
-			r.hurried = 0
+			r.oldPaceLeft = 0
 		}
 		if moved || c.Priority != old.Priority || c.Interval != old.Interval || c.Checksum != old.Checksum || c.Dual != old.Dual {
-			r.deadline = now.Add(r.pace())
+			r.deadline = now.Add(r.nextInterval())
 			actions = append(actions, r.advertise(now))
 		}
 		if moved {
-			r.announceOften(now)
+			r.startAnnouncements(now)
 			actions = append(actions, Action{Kind: AnnounceAddresses})
 		}
 	}

@@ -43,7 +43,7 @@ func kinds(actions []Action) (all []ActionKind) {
 
 func at(d time.Duration) Instant { return Instant(d) }
 
-// An Active stays Active, says at once what is new, and goes on from there.
+// An Active stays Active, advertises the change at once, and restarts its timer.
 func TestReconfigureActive(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -85,7 +85,8 @@ func TestReconfigureActive(t *testing.T) {
 	}
 }
 
-// A longer interval is said at the old pace until every Backup must know it.
+// A longer interval is advertised after the old interval until every Backup must know
+// it.
 func TestReconfigureSlower(t *testing.T) {
 	r, config := reconfigurable(t, 100)
 	now := at(time.Second)
@@ -109,12 +110,12 @@ func TestReconfigureSlower(t *testing.T) {
 	}
 }
 
-// A Backup counts anew from the last sign of life of the Active.
+// A Backup restarts its timer from the last advertisement of the Active.
 func TestReconfigureBackup(t *testing.T) {
 	r, config := reconfigurable(t, 100)
 	config.Interval = time.Second
 	change(t, r, at(50*time.Millisecond), config)
-	// Nobody has said an interval, so it is the new one.
+	// No Active has advertised an interval, so the own new one is used.
 	if deadline, _ := r.Deadline(); deadline != at(3*time.Second+156*time.Second/256) {
 		t.Errorf("deadline %v", deadline)
 	}
@@ -127,7 +128,7 @@ func TestReconfigureBackup(t *testing.T) {
 	if actions := change(t, r, heard.Add(100*time.Millisecond), config); len(actions) > 0 {
 		t.Errorf("actions %v", actions)
 	}
-	// The Active's interval holds, the Skew_Time is the new priority's.
+	// The interval is still the Active's; the Skew_Time follows the new priority.
 	if deadline, _ := r.Deadline(); deadline != heard.Add(600*time.Millisecond+100*200*time.Millisecond/256) {
 		t.Errorf("deadline %v", deadline)
 	}

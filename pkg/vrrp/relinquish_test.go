@@ -9,8 +9,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// An Active that relinquishes says so and goes on as a Backup. One that hands over
-// lets the other be, whatever its priority, until that one is gone.
+// An Active that relinquishes advertises priority 0 and continues as a Backup. After a
+// hand-over it accepts an Active of any priority until that one is gone.
 func TestRelinquish(t *testing.T) {
 	relinquish := func(m *machine, cause Cause) []Action {
 		return m.Step(m.now, Event{Kind: Relinquish, Cause: cause, Detail: "because"}, nil)
@@ -30,14 +30,14 @@ func TestRelinquish(t *testing.T) {
 		t.Errorf("%v: %v", m.State(), m.Status().LastTransition.Cause)
 	}
 
-	// A better one ends that, for it would be Active in any case.
+	// A router of higher priority ends this, because it would be Active anyway.
 	relinquish(m, CauseHandedOver)
 	m.receive(200, greater(packet.IPv4))
 	m.now = m.now.Add(time.Second)
 	m.expect("the lower one after a better one", m.receive(50, less(packet.IPv4)), "advertisement_rcvd", Backup, down-time.Second)
 	m.expire()
 
-	// Without a hand-over it preempts as ever.
+	// Without a hand-over it preempts as usual.
 	m.expect("giving way", relinquish(m, CauseGroup), "ADV(0) release Active>Backup", Backup, down)
 	m.now = m.now.Add(time.Second)
 	m.expect("the lower one", m.receive(50, less(packet.IPv4)), "advertisement_rcvd", Backup, down-time.Second)

@@ -11,16 +11,17 @@ import (
 )
 
 // answerSpacing is the least time between two immediate answers to
-// advertisements of lower priority. RFC 9568 §6.4.3 has none, and two routers
-// that take each other's frames for such would answer each other for ever.
+// advertisements of lower priority. RFC 9568 §6.4.3 has no such limit, and without
+// one two routers that both believe to have the higher priority would answer each
+// other forever.
 const answerSpacing = 10 * time.Millisecond
 
-// announceAgain is how long after the answer to a rival the addresses are
-// announced a second time: the rival's own announcements may come after the
-// first, because it hears the answer only when it has begun to be Active.
-const announceAgain = 100 * time.Millisecond
+// announceSpacing is the time between two announcements of the addresses: those in
+// a row, and the two after an answer to a rival. The rival hears the answer only
+// after it has become Active, so its own announcements may follow our first one.
+const announceSpacing = 100 * time.Millisecond
 
-// Router is one Virtual Router.
+// Router is the state machine of one Virtual Router.
 type Router struct {
 	config Config
 	source netip.Addr // the primary address, RFC 9568 §1.7
@@ -34,73 +35,74 @@ type Router struct {
 	skewTime            time.Duration
 	activeDownInterval  time.Duration
 
-	learnt time.Duration // the interval that the Active advertises; the router's own before that
+	learnt time.Duration // the interval that the Active advertises; before that the own interval
 
-	// What a Backup knows of the Active.
+	// What a Backup knows about the Active.
 	active         netip.Addr // zero: none was heard
 	priority       uint8
-	heard          Instant // when it was last heard, or the Backup began to listen
-	stamped        bool    // it was heard, but only the kernel's stamp is left
-	leftAt         Instant // it has left; 0: it hasn't
-	leaver         netip.Addr
+	heard          Instant    // when the Active was last heard, or this router became Backup
+	stamped        bool       // the last advertisement is known only from the kernel's stamp
+	leftAt         Instant    // when the Active left with priority 0; 0: it didn't
+	leftBy         netip.Addr // the sender of that priority 0
 	overruled      rival
-	overruledUntil Instant // until then another one is no news
-	preemptAt      Instant // not to preempt before; 0: nobody is to be preempted
-	lenient        bool    // whoever is Active is let be: it was handed over
-	version3       Instant // when it was last heard in version 3; 0: not
+	overruledUntil Instant // advertisements of other rivals are ignored until then
+	preemptAt      Instant // the earliest time to preempt; 0: there is no Active to preempt
+	noPreempt      bool    // any Active is accepted, because the addresses were handed over
+	version3       Instant // when the Active was last heard in version 3; 0: never
 
-	// The checksum forms to send in; those of the last two advertisements that a
-	// Backup has heard of any peer, which outlive Initialize; and whether this
-	// Active has changed its form already.
+	// send are the forms of the checksum to send. forms are those of the last two
+	// advertisements that a Backup heard from any peer; they are kept in Initialize.
+	// switched is set once this Active has changed its form.
 	send     packet.Checksum
 	forms    [2]packet.Checksum
 	switched bool
 
-	nextAnswer   Instant
-	tiedAt       Instant       // Active: since when it waits for a tie to be decided elsewhere,
-	tieHeard     Instant       // and when the other one was last heard
-	announceAt   Instant       // Active: when to announce again, 0: never
-	announceMore bool          // and then once more
-	repeatAt     Instant       // Active: when to repeat the first announcements, 0: never
-	burstAt      Instant       // Active: when the next of several announcements is due, 0: never
-	burst        int           // and how many there are still
-	refreshAt    Instant       // Active: when to refresh the announcements, 0: never
+	nextAnswer   Instant       // Active: no immediate answer before
+	tiedAt       Instant       // Active: since when it waits for a tie to be decided elsewhere
+	tieHeard     Instant       // Active: when the other router of the tie was last heard
+	defendAt     Instant       // Active: when to announce again after a rival; 0: never
+	defendAgain  bool          // Active: announce once more after defendAt
+	repeatAt     Instant       // Active: when to repeat the announcements in a row; 0: never
+	burstAt      Instant       // Active: when the next announcement in a row is due; 0: never
+	burst        int           // Active: how many announcements in a row are left
+	refreshAt    Instant       // Active: when to refresh the announcements; 0: never
 	advertised   Instant       // Active: when an advertisement was last sent, as far as is known
-	hurried      int           // Active: how many advertisements still come at the old pace,
-	hurry        time.Duration // which is this, because not all Backups may know of the slower one
+	oldPaceLeft  int           // Active: how many advertisements are still sent after oldInterval,
+	oldInterval  time.Duration // because some Backups may not know the longer interval yet
 	becameActive uint64
 	last         Action
-	compared     Contrast // what a Report points to
+	comparison   Comparison // the target of Action.Comparison
 }
 
-// rival is an Active of lower priority that a preempting Backup doesn't heed.
+// rival is an Active of lower priority that a Backup is about to preempt.
 type rival struct {
 	address  netip.Addr
 	priority uint8
 }
 
-// Status is a Router's state for people.
+// Status is the state of a Router for people.
 type Status struct {
 	State               State
 	Since               Instant
 	Priority            uint8
-	Active              netip.Addr // our own address while Active, zero: unknown
+	Active              netip.Addr // the own address while Active; zero: unknown
 	ActivePriority      uint8
-	LastHeard           Instant       // of the Active; while Backup
-	Interval            time.Duration // its own Advertisement_Interval
-	Learnt              time.Duration // the Max Advertise Interval of the Active, whatever Config.MaxInterval is
+	LastHeard           Instant       // Backup: when the Active was last heard
+	Interval            time.Duration // the own Advertisement_Interval
+	Learnt              time.Duration // the interval that the Active advertises, not limited by Config.MaxInterval
 	ActiveAdverInterval time.Duration
 	SkewTime            time.Duration
 	ActiveDownInterval  time.Duration
 	Checksum            packet.Checksum // the forms sent while Active
 	Advertised          Instant         // when an advertisement was last sent, as far as is known
-	BecameActive        uint64
+	BecameActive        uint64          // how often it became Active
 	LastTransition      Action
-	Deadline            Instant // of the timer that runs; not in Initialize
-	PreemptAt           Instant // a Backup lets an Active of lower priority be until then; 0: there is none
+	Deadline            Instant // when Active_Down_Timer or Adver_Timer expires; not in Initialize
+	PreemptAt           Instant // until when a Backup accepts an Active of lower priority; 0: there is none
 }
 
-// New returns a Router in Initialize, or what is wrong with its configuration.
+// New returns a Router in Initialize. The error says what is wrong with the
+// configuration.
 func New(c Config) (*Router, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -112,11 +114,12 @@ func New(c Config) (*Router, error) {
 // State returns the current state.
 func (r *Router) State() State { return r.state }
 
-// Deadline returns when TimerExpired is due, and false in Initialize.
+// Deadline returns the time at which the TimerExpired event is due. It returns false
+// in Initialize.
 func (r *Router) Deadline() (Instant, bool) {
 	deadline := r.deadline
 	if r.state == Active {
-		for _, at := range [...]Instant{r.announceAt, r.repeatAt, r.burstAt, r.refreshAt} {
+		for _, at := range [...]Instant{r.defendAt, r.repeatAt, r.burstAt, r.refreshAt} {
 			if at != 0 {
 				deadline = min(deadline, at)
 			}
@@ -125,7 +128,7 @@ func (r *Router) Deadline() (Instant, bool) {
 	return deadline, r.state != Initialize
 }
 
-// Status returns the state with everything that explains it.
+// Status returns the state and the values that explain it.
 func (r *Router) Status() Status {
 	s := Status{
 		State: r.state, Since: r.since, Priority: r.config.Priority,
@@ -140,12 +143,14 @@ func (r *Router) Status() Status {
 	return s
 }
 
-// ActiveDownInterval is how long a Backup waits for the next advertisement (RFC 9568 §6.1).
+// ActiveDownInterval returns the time for which a Backup waits for the next
+// advertisement (RFC 9568 §6.1).
 func (r *Router) ActiveDownInterval() time.Duration { return r.activeDownInterval }
 
-// Step runs one event that happened at the time now and appends what has to be
-// done for it, in order, to actions. Times of successive events may go back a
-// little, because a received advertisement's is that of its reception.
+// Step processes one event that happened at the time now. It appends the actions
+// that the caller has to carry out, in this order, to actions. The time may be
+// earlier than that of the previous event, because an advertisement has the time of
+// its reception.
 func (r *Router) Step(now Instant, ev Event, actions []Action) []Action {
 	switch ev.Kind {
 	case Startup:
@@ -168,7 +173,7 @@ func (r *Router) Step(now Instant, ev Event, actions []Action) []Action {
 	return actions
 }
 
-// startup is RFC 9568 §6.4.1.
+// startup implements RFC 9568 §6.4.1.
 func (r *Router) startup(now Instant, ev Event, actions []Action) []Action {
 	if r.state != Initialize {
 		return actions
@@ -177,13 +182,13 @@ func (r *Router) startup(now Instant, ev Event, actions []Action) []Action {
 	r.learnt = r.config.Interval
 	r.computeTimers()
 	r.active, r.priority = netip.Addr{}, 0
-	r.forget()
-	r.heard, r.version3, r.preemptAt, r.lenient = now, 0, 0, false
+	r.clearTakeOver()
+	r.heard, r.version3, r.preemptAt, r.noPreempt = now, 0, 0, false
 	if r.owner() {
-		// §6.4.1 (110): the owner of the addresses is Active at once.
+		// §6.4.1 (110): the address owner becomes Active at once.
 		return r.becomeActive(now, Action{Cause: CauseOwner}, actions)
 	}
-	// §6.4.1 (150): everybody else listens first.
+	// §6.4.1 (150): any other router becomes Backup.
 	cause := ev.Cause
 	if cause == CauseNone {
 		cause = CauseStarting
@@ -191,7 +196,7 @@ func (r *Router) startup(now Instant, ev Event, actions []Action) []Action {
 	return r.becomeBackup(now, Action{Cause: cause, Detail: ev.Detail}, actions)
 }
 
-// shutdown is the Shutdown event of RFC 9568 §6.4.2 and §6.4.3.
+// shutdown implements the Shutdown event of RFC 9568 §6.4.2 and §6.4.3.
 func (r *Router) shutdown(now Instant, why Action, actions []Action) []Action {
 	switch r.state {
 	case Initialize:
@@ -202,15 +207,15 @@ func (r *Router) shutdown(now Instant, why Action, actions []Action) []Action {
 	return r.becomeInitialize(now, why, actions)
 }
 
-// leave is what an Active does that ends to be one: it says so with priority 0,
-// so that a Backup waits for Skew_Time only (RFC 9568 §6.4.3 (615)).
+// leave appends the actions of an Active that stops being Active. It advertises
+// priority 0, so that a Backup waits only for its Skew_Time (RFC 9568 §6.4.3 (615)).
 func (r *Router) leave(actions []Action) []Action {
 	goodbye := Action{Kind: SendAdvertisement, Priority: 0, Checksum: r.sendForms(), Version2: r.config.Dual}
 	return append(actions, goodbye, Action{Kind: ReleaseAddresses})
 }
 
-// relinquish has an Active leave, but for the owner of the addresses, and go on as
-// a Backup that has heard nobody yet.
+// relinquish makes an Active leave and continue as a Backup that has heard no other
+// router yet. It ignores an address owner.
 func (r *Router) relinquish(now Instant, why Action, actions []Action) []Action {
 	if r.state != Active || r.owner() {
 		return actions
@@ -219,22 +224,22 @@ func (r *Router) relinquish(now Instant, why Action, actions []Action) []Action 
 	r.learnt = r.config.Interval
 	r.computeTimers()
 	r.active, r.priority = netip.Addr{}, 0
-	r.forget()
+	r.clearTakeOver()
 	r.heard, r.version3 = now, 0
-	r.lenient = why.Cause == CauseHandedOver
+	r.noPreempt = why.Cause == CauseHandedOver
 	return r.becomeBackup(now, why, actions)
 }
 
-// unsent takes in that the advertisements of an Active don't leave. By the RFC it goes
-// on. But all its peers have taken over when the slowest of them has heard nothing for
-// Active_Down_Interval, so it is an Active that nobody knows of, and ends to be one. An
-// owner isn't Backup, so it waits in Initialize.
+// unsent processes a failure to send the advertisement of an Active. By the RFC the
+// router stays Active. But when the slowest peer has heard nothing for its
+// Active_Down_Interval, another router has taken over, so this one stops being
+// Active. An address owner is never Backup, so it waits in Initialize.
 func (r *Router) unsent(now Instant, ev *Event, actions []Action) []Action {
 	if r.state != Active {
 		return actions
 	}
 	r.advertised = max(r.since, ev.Left)
-	why := Action{Cause: CauseCannotSend, Detail: ev.Detail, Silence: now.Sub(r.advertised), Limit: r.config.slowest()}
+	why := Action{Cause: CauseCannotSend, Detail: ev.Detail, Silence: now.Sub(r.advertised), Limit: r.config.maxActiveDownInterval()}
 	switch {
 	case why.Silence < why.Limit:
 		return actions
@@ -244,12 +249,13 @@ func (r *Router) unsent(now Instant, ev *Event, actions []Action) []Action {
 	return r.relinquish(now, why, actions)
 }
 
-// Advertisement is what the router sends as the Active.
+// Advertisement returns the action that sends the router's regular advertisement.
 func (r *Router) Advertisement() Action {
 	return Action{Kind: SendAdvertisement, Priority: r.config.Priority, Checksum: r.sendForms(), Version2: r.config.Dual}
 }
 
-// timerExpired is the firing of Active_Down_Timer or Adver_Timer.
+// timerExpired processes the expiry of Active_Down_Timer or Adver_Timer, and of the
+// times at which announcements are due.
 func (r *Router) timerExpired(now Instant, actions []Action) []Action {
 	if r.state == Active && r.announcementDue(now) {
 		actions = append(actions, Action{Kind: AnnounceAddresses})
@@ -259,41 +265,41 @@ func (r *Router) timerExpired(now Instant, actions []Action) []Action {
 	}
 	if r.state == Backup {
 		// §6.4.2 (360): the Active has been silent for Active_Down_Interval.
-		return r.becomeActive(now, r.takeOver(now), actions)
+		return r.becomeActive(now, r.takeOverReason(now), actions)
 	}
-	// §6.4.3 (635): it is time for the next advertisement. It is counted from
-	// the last deadline, so that the interval doesn't drift; a router that was
-	// stopped for longer doesn't make up for what it missed.
-	if r.hurried > 0 {
-		r.hurried--
+	// §6.4.3 (635): the next advertisement is due. The timer restarts from the last
+	// deadline, so that the interval doesn't drift. A router that was stopped for
+	// longer doesn't send the advertisements that it missed.
+	if r.oldPaceLeft > 0 {
+		r.oldPaceLeft--
 	}
-	r.deadline = r.deadline.Add(r.pace())
+	r.deadline = r.deadline.Add(r.nextInterval())
 	if r.deadline <= now {
-		r.deadline = now.Add(r.pace())
+		r.deadline = now.Add(r.nextInterval())
 	}
 	return append(actions, r.advertise(now))
 }
 
-// announcementDue reports whether one of the reasons to announce the addresses
-// again is due, and goes on to the next.
+// announcementDue reports whether an announcement of the addresses is due, and
+// schedules the next one.
 func (r *Router) announcementDue(now Instant) bool {
 	due := func(at Instant) bool { return at != 0 && now >= at }
-	burst, again, repeat, refresh := due(r.burstAt), due(r.announceAt), due(r.repeatAt), due(r.refreshAt)
+	burst, again, repeat, refresh := due(r.burstAt), due(r.defendAt), due(r.repeatAt), due(r.refreshAt)
 	if burst {
 		r.burstAt, r.burst = 0, r.burst-1
 		if r.burst > 0 {
-			r.burstAt = now.Add(announceAgain)
+			r.burstAt = now.Add(announceSpacing)
 		}
 	}
 	if again {
-		r.announceAt = 0
-		if r.announceMore {
-			r.announceAt, r.announceMore = now.Add(announceAgain), false
+		r.defendAt = 0
+		if r.defendAgain {
+			r.defendAt, r.defendAgain = now.Add(announceSpacing), false
 		}
 	}
 	if repeat {
 		r.repeatAt = 0
-		r.announceOften(now)
+		r.startAnnouncements(now)
 	}
 	if refresh {
 		r.refreshAt = now.Add(r.config.Refresh)
@@ -301,28 +307,29 @@ func (r *Router) announcementDue(now Instant) bool {
 	return burst || again || repeat || refresh
 }
 
-// announceOften has the announcement that is made now followed by others.
-func (r *Router) announceOften(now Instant) {
+// startAnnouncements schedules the announcements that follow in a row the one that
+// is sent now.
+func (r *Router) startAnnouncements(now Instant) {
 	r.burstAt, r.burst = 0, r.config.Announcements-1
 	if r.burst > 0 {
-		r.burstAt = now.Add(announceAgain)
+		r.burstAt = now.Add(announceSpacing)
 	}
 }
 
-// pace is the time until the next advertisement.
-func (r *Router) pace() time.Duration {
-	if r.hurried > 0 {
-		return r.hurry
+// nextInterval returns the time until the next advertisement.
+func (r *Router) nextInterval() time.Duration {
+	if r.oldPaceLeft > 0 {
+		return r.oldInterval
 	}
 	return r.config.Interval
 }
 
-// takeOver describes why a Backup takes over now.
-func (r *Router) takeOver(now Instant) Action {
+// takeOverReason returns the reason for which a Backup takes over now.
+func (r *Router) takeOverReason(now Instant) Action {
 	a := Action{Peer: r.active, Priority: r.priority, Silence: now.Sub(r.heard), Limit: r.activeDownInterval}
 	switch {
 	case r.leftAt != 0:
-		a.Cause, a.Peer = CauseReleased, r.leaver
+		a.Cause, a.Peer = CauseReleased, r.leftBy
 	case r.overruled.address.IsValid():
 		a.Cause, a.Peer, a.Priority = CausePreempted, r.overruled.address, r.overruled.priority
 	case r.active.IsValid() || r.stamped:
@@ -333,27 +340,28 @@ func (r *Router) takeOver(now Instant) Action {
 	return a
 }
 
-// receive is the reception of an advertisement that is valid in itself. It
-// makes the checks of RFC 9568 §7.1 that need the configuration.
+// receive processes an advertisement that package packet has found valid. It makes
+// those checks of RFC 9568 §7.1 that need the configuration.
 func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 	from := ev.From.WithZone("").Unmap()
 	a := &ev.Advertisement
 	refuse := func(reason packet.Reason) []Action {
-		return append(actions, Action{Kind: Report, Reason: reason, Peer: from, Refused: true, Contrast: r.contrast(a)})
+		return append(actions, Action{Kind: Report, Reason: reason, Peer: from, Refused: true, Comparison: r.compare(a)})
 	}
 	if r.state == Initialize {
 		return append(actions, Action{Kind: Report, Reason: packet.ErrInitialize, Peer: from, Refused: true})
 	}
 	if from == r.source {
-		// A loop or a duplicate address. Taken for a rival's, it would be
-		// answered, and the answer answered.
+		// A loop or a duplicate address. If it were treated as a rival's, this
+		// router would answer its own answers.
 		return refuse(packet.ErrOwnSource)
 	}
-	if !r.config.speaks(a.Version) {
+	if !r.config.acceptsVersion(a.Version) {
 		return refuse(packet.ErrVersion)
 	}
 	if a.Interval <= 0 {
-		// Decoding refuses it. Learnt, it would make every timer fire at once.
+		// The decoder refuses it too. If it were learnt, every timer would expire
+		// at once.
 		return refuse(packet.ErrZeroInterval)
 	}
 	if a.Version == 3 && ev.Checksum&r.config.Forms() == 0 {
@@ -361,33 +369,33 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 	}
 	if r.owner() {
 		if a.Version == 2 {
-			// RFC 3768 §7.1: the owner discards whatever it receives.
+			// RFC 3768 §7.1: the address owner discards all advertisements.
 			return refuse(packet.ErrOwnerConflict)
 		}
-		// RFC 9568 §7.1 with erratum 8298: no reason to discard.
-		actions = append(actions, Action{Kind: Report, Reason: packet.ErrOwnerConflict, Peer: from, Contrast: r.contrast(a)})
+		// RFC 9568 §7.1 with erratum 8298: the advertisement isn't discarded.
+		actions = append(actions, Action{Kind: Report, Reason: packet.ErrOwnerConflict, Peer: from, Comparison: r.compare(a)})
 	}
 	if a.Version == 2 && a.AuthType != r.config.AuthType {
 		return refuse(packet.ErrAuthType)
 	}
-	if a.Interval != r.config.intervalOf(a.Version) {
+	if a.Interval != r.config.intervalIn(a.Version) {
 		if r.config.Version == 2 {
-			// RFC 3768 §7.1: the routers of a VRID must agree on it. Beside
-			// version 3 they can't.
+			// RFC 3768 §7.1: all routers of a VRID must have the same interval. A
+			// dual router can't ask for that, because version 2 rounds its interval.
 			return refuse(packet.ErrInterval)
 		}
-		actions = append(actions, Action{Kind: Report, Reason: packet.ErrInterval, Peer: from, Contrast: r.contrast(a)})
+		actions = append(actions, Action{Kind: Report, Reason: packet.ErrInterval, Peer: from, Comparison: r.compare(a)})
 	}
 	if !r.sameAddresses(a.Addresses) {
 		if a.Version == 2 && a.Priority != OwnerPriority && !r.config.IgnoreAddressList {
-			// RFC 3768 §7.1: only the owner may know better.
+			// RFC 3768 §7.1: only the address owner may have another list.
 			return refuse(packet.ErrAddressList)
 		}
-		actions = append(actions, Action{Kind: Report, Reason: packet.ErrAddressList, Peer: from, Contrast: r.contrast(a)})
+		actions = append(actions, Action{Kind: Report, Reason: packet.ErrAddressList, Peer: from, Comparison: r.compare(a)})
 	}
 	accepted := Action{Kind: Report, Reason: packet.ReasonAdvertisementReceived, Peer: from}
 	if r.state == Active {
-		accepted.Contrast = r.contrast(a)
+		accepted.Comparison = r.compare(a)
 	}
 	actions = append(actions, accepted)
 	if a.Priority == 0 {
@@ -406,66 +414,68 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 	return r.receiveAsActive(now, from, ev, actions)
 }
 
-// contrast compares the router with the sender of an advertisement.
-func (r *Router) contrast(a *packet.Advertisement) *Contrast {
+// compare compares the parameters of the router with those of an advertisement.
+func (r *Router) compare(a *packet.Advertisement) *Comparison {
 	c := &r.config
-	r.compared = Contrast{
+	r.comparison = Comparison{
 		State:  r.state,
-		Ours:   Said{c.Version, c.Priority, c.AuthType, c.Interval, c.Addresses},
-		Theirs: Said{a.Version, a.Priority, a.AuthType, a.Interval, a.Addresses},
+		Ours:   Parameters{c.Version, c.Priority, c.AuthType, c.Interval, c.Addresses},
+		Theirs: Parameters{a.Version, a.Priority, a.AuthType, a.Interval, a.Addresses},
 	}
-	return &r.compared
+	return &r.comparison
 }
 
 func (r *Router) receiveAsBackup(now Instant, from netip.Addr, a *packet.Advertisement) {
 	switch {
 	case a.Version == 2 && from == r.active && r.hearsVersion3(now):
-		// §8.4.1: of an Active that speaks both, version 3 counts. Version 2
-		// is no more than a sign of life.
-		if a.Priority >= r.config.Heed() {
-			r.activeLives(now, r.learnt)
+		// §8.4.1: if an Active sends both versions, version 3 counts. Version 2
+		// only restarts the timer.
+		if a.Priority >= r.config.MinPriority() {
+			r.restartActiveDown(now, r.learnt)
 		}
 	case a.Priority == 0:
-		// §6.4.2 (420): the Active leaves. RFC 9568 sets the timer whoever
-		// says so and however often; a stream of such packets would then keep
-		// every Backup waiting for ever. So only the Active is believed, and
-		// the timer is never put off.
+		// §6.4.2 (420): the Active leaves. RFC 9568 restarts the timer with every
+		// such advertisement of any sender, so a stream of them would keep every
+		// Backup waiting forever. Therefore only the Active is believed, and the
+		// timer never moves to a later time.
 		if r.active.IsValid() && from != r.active {
 			return
 		}
 		if now < r.heard {
-			return // it came late: the Active has been heard since
+			return // out of order: the Active was heard after it
 		}
 		if r.leftAt == 0 {
-			r.leftAt, r.leaver = now, from
+			r.leftAt, r.leftBy = now, from
 		}
 		r.deadline = min(r.deadline, now.Add(r.skewTime))
-	case a.Priority >= r.config.Heed():
-		// §6.4.2 (445): the Active lives.
-		r.preemptAt, r.lenient = 0, false
+	case a.Priority >= r.config.MinPriority():
+		// §6.4.2 (445): the Active is alive.
+		r.preemptAt, r.noPreempt = 0, false
 		r.follow(now, from, a)
-		r.activeLives(now, a.Interval)
-	case r.spares(now):
+		r.restartActiveDown(now, a.Interval)
+	case r.delaysPreemption(now):
 		r.follow(now, from, a)
-		r.activeLives(now, a.Interval)
+		r.restartActiveDown(now, a.Interval)
 	default:
-		// §6.4.2 (475): an Active of lower priority isn't heeded, and its
-		// interval isn't learnt. The timer goes on and ends its reign.
+		// §6.4.2 (475): the advertisement of an Active of lower priority is
+		// discarded and its interval isn't learnt. The timer keeps running, and
+		// this router takes over when it expires.
 		if !r.overruled.address.IsValid() || now >= r.overruledUntil {
 			r.overruled, r.overruledUntil = rival{from, a.Priority}, now.Add(answerSpacing)
 		}
 	}
 }
 
-// spares reports whether an Active of lower priority that advertises now is
-// heeded nevertheless, for it isn't yet time to preempt it. The kernel doesn't
-// stamp its advertisements, which would displace those that count: if their
-// records are lost it is preempted early, and yields.
-func (r *Router) spares(now Instant) bool {
+// delaysPreemption reports whether a Backup accepts an advertisement of lower
+// priority that arrives now, because it isn't time to preempt yet. The kernel
+// doesn't stamp such advertisements, because their stamps would overwrite those of
+// higher priorities. If their records are lost, the Active is preempted early, and
+// yields.
+func (r *Router) delaysPreemption(now Instant) bool {
 	if r.owner() {
 		return false
 	}
-	if r.lenient {
+	if r.noPreempt {
 		return true
 	}
 	if r.config.PreemptDelay == 0 {
@@ -477,7 +487,7 @@ func (r *Router) spares(now Instant) bool {
 	return now < r.preemptAt
 }
 
-// follow takes the sender of an advertisement for the Active.
+// follow records the sender of an advertisement as the Active.
 func (r *Router) follow(now Instant, from netip.Addr, a *packet.Advertisement) {
 	r.active, r.priority, r.version3 = from, a.Priority, 0
 	if a.Version == 3 {
@@ -485,15 +495,15 @@ func (r *Router) follow(now Instant, from netip.Addr, a *packet.Advertisement) {
 	}
 }
 
-// hearsVersion3 reports whether the Active has been heard in version 3 within
+// hearsVersion3 reports whether the Active was heard in version 3 within the last
 // Active_Down_Interval.
 func (r *Router) hearsVersion3(now Instant) bool {
 	return r.version3 != 0 && now.Sub(r.version3) < r.activeDownInterval
 }
 
-// activeLives restarts the Active_Down_Timer.
-func (r *Router) activeLives(now Instant, interval time.Duration) {
-	r.forget()
+// restartActiveDown restarts the Active_Down_Timer.
+func (r *Router) restartActiveDown(now Instant, interval time.Duration) {
+	r.clearTakeOver()
 	if r.config.Version == 3 {
 		r.learnt = interval
 	}
@@ -502,93 +512,94 @@ func (r *Router) activeLives(now Instant, interval time.Duration) {
 	r.deadline = r.heard.Add(r.activeDownInterval)
 }
 
-// forget forgets what would have explained a take-over: the Active lives.
-func (r *Router) forget() {
-	r.stamped, r.leftAt, r.leaver, r.overruled = false, 0, netip.Addr{}, rival{}
+// clearTakeOver clears the reasons for a take-over, because the Active is alive.
+func (r *Router) clearTakeOver() {
+	r.stamped, r.leftAt, r.leftBy, r.overruled = false, 0, netip.Addr{}, rival{}
 }
 
-// stampHeard is an advertisement of which only the kernel's stamp is left. It
-// concerns a Backup only, and is none of a router that leaves.
+// stampHeard processes an advertisement that is known only from the kernel's stamp.
+// It matters only to a Backup. The priority of a stamp is never 0.
 func (r *Router) stampHeard(now Instant, a *packet.Advertisement, actions []Action) []Action {
-	if r.state != Backup || !r.config.speaks(a.Version) || a.Interval <= 0 || r.config.Version == 2 && a.Interval != r.config.Interval {
+	if r.state != Backup || !r.config.acceptsVersion(a.Version) || a.Interval <= 0 || r.config.Version == 2 && a.Interval != r.config.Interval {
 		return actions
 	}
-	if a.Priority < r.config.Heed() {
+	if a.Priority < r.config.MinPriority() {
 		return actions
 	}
 	interval := a.Interval
 	if a.Version == 2 && a.Priority == r.priority && r.hearsVersion3(now) {
-		interval = r.learnt // the Active's, which in version 2 is coarse
+		interval = r.learnt // version 3's, because version 2 rounds it to seconds
 	}
-	leftAt, leaver := r.leftAt, r.leaver
-	r.activeLives(now, interval)
+	leftAt, leftBy := r.leftAt, r.leftBy
+	r.restartActiveDown(now, interval)
 	r.stamped = true
 	if now <= leftAt {
-		// It has left since.
-		r.leftAt, r.leaver = leftAt, leaver
+		// The Active left after the advertisement of the stamp.
+		r.leftAt, r.leftBy = leftAt, leftBy
 		r.deadline = min(r.deadline, leftAt.Add(r.skewTime))
 	}
 	return actions
 }
 
-// Repeatable reports whether the advertisement of the last Step, a Receive, is no
-// news if it comes again, for any number of times and in either form of the
-// checksum that it comes in: all that it does then is what Repeated does, to
-// restart the Active_Down_Timer (RFC 9568 §6.4.2 (445)). This is the one place
-// that says what is news.
+// Repeatable reports whether a repetition of the advertisement of the last Step, a
+// Receive, only restarts the Active_Down_Timer (RFC 9568 §6.4.2 (445)). Then the
+// caller may pass any number of repetitions, in either form of the checksum, as one
+// Repeated event. Only this function decides which advertisements are news.
 func (r *Router) Repeatable(ev *Event, actions []Action) bool {
 	a := &ev.Advertisement
 	switch {
 	case r.state != Backup, r.config.Dual, a.Version != r.config.Version:
-		return false // two versions, of which one counts and the other may
-	case a.Priority < r.config.Heed():
-		return false // it leaves, or is one to be preempted
+		return false // with two versions, what one of them means depends on the other
+	case a.Priority < r.config.MinPriority():
+		return false // the sender leaves, or has to be preempted
 	case ev.From.WithZone("").Unmap() != r.active, a.Priority != r.priority:
-		return false // it was refused
+		return false // the advertisement was refused
 	case a.Interval != r.learnt, r.leftAt != 0, r.overruled.address.IsValid():
 		return false
 	}
-	// What is found of it is to be found each time.
+	// Any other finding has to be reported for each repetition.
 	return !slices.ContainsFunc(actions, func(a Action) bool {
 		return a.Reason != packet.ReasonAdvertisementReceived && a.Reason != packet.ReasonChecksumRFC5798
 	})
 }
 
-// Outranked describes advertisements that are of no consequence until then: those of
-// a priority from Least on and below Below, in version 2 or with a checksum in one of
-// the Forms.
+// Outranked describes advertisements that have no effect before Until: those with a
+// priority of at least Least and less than Below, in version 2 or with a checksum in
+// one of the Forms.
 type Outranked struct {
 	Until        Instant
 	Least, Below uint8
 	Forms        packet.Checksum
 }
 
-// Covers reports whether an advertisement that is received then is one of them.
+// Covers reports whether the description matches an advertisement that was received
+// at the given time.
 func (o *Outranked) Covers(at Instant, a *packet.Advertisement, form packet.Checksum) bool {
 	return at < o.Until && a.Priority >= o.Least && a.Priority < o.Below && (a.Version == 2 || form&o.Forms != 0)
 }
 
-// Outranked reports whether, after the advertisement of the last Step, a Receive, others
-// that are outranked like it are of no consequence, and which. An Active has just
-// answered (RFC 9568 §6.4.3 (710)) and a Backup has overruled somebody (§6.4.2 (475)), and
-// to hear it again changes nothing. It holds until the next Step.
+// Outranked returns which advertisements of lower priority have no effect after the
+// one of the last Step, a Receive. It returns false if there are none. An Active has
+// just answered (RFC 9568 §6.4.3 (710)), and a Backup has just discarded one (§6.4.2
+// (475)), so another one changes nothing for a while. The result is valid until the
+// next Step.
 func (r *Router) Outranked(ev *Event, actions []Action) (Outranked, bool) {
 	a := &ev.Advertisement
 	o := Outranked{Forms: packet.ChecksumRFC9568 | packet.ChecksumRFC5798}
-	learns := !r.config.formless() && r.config.Checksum == ChecksumAuto
+	learns := !r.config.singleForm() && r.config.Checksum == ChecksumAuto
 	switch {
 	case r.config.Dual, slices.ContainsFunc(actions, func(a Action) bool { return a.Refused }):
 		return o, false
 	case r.state == Active && a.Priority < r.config.Priority:
 		o.Until, o.Below = r.nextAnswer, r.config.Priority
-		if !r.owner() { // who has lapsed yields to it
-			o.Until = min(o.Until, r.advertised.Add(r.config.Patience(r.config.Interval))+1)
+		if !r.owner() { // an Active that has lapsed must yield to it
+			o.Until = min(o.Until, r.advertised.Add(r.config.SilenceLimit(r.config.Interval))+1)
 		}
 		if learns {
-			o.Forms = r.send // from these there is nothing to learn
+			o.Forms = r.send // other forms have to be learnt
 		}
-	case r.state == Backup && r.overruled.address.IsValid() && a.Priority > 0 && a.Priority < r.config.Heed():
-		o.Until, o.Least, o.Below = r.overruledUntil, 1, r.config.Heed() // 0 is of who leaves
+	case r.state == Backup && r.overruled.address.IsValid() && a.Priority > 0 && a.Priority < r.config.MinPriority():
+		o.Until, o.Least, o.Below = r.overruledUntil, 1, r.config.MinPriority() // priority 0 means that the sender leaves
 		if learns && r.forms != [2]packet.Checksum{ev.Checksum, ev.Checksum} {
 			return o, false
 		}
@@ -601,8 +612,8 @@ func (r *Router) Outranked(ev *Event, actions []Action) (Outranked, bool) {
 	return o, true
 }
 
-// repeated is the reception of a Repeatable advertisement. It concerns a Backup
-// only, and the Active that this has heard last.
+// repeated processes repetitions of a Repeatable advertisement. They matter only to
+// a Backup, and come from the Active that it heard last.
 func (r *Router) repeated(now Instant, forms [2]packet.Checksum) {
 	if r.state != Backup {
 		return
@@ -614,7 +625,7 @@ func (r *Router) repeated(now Instant, forms [2]packet.Checksum) {
 		forms[1] = r.forms[0]
 	}
 	r.forms = forms
-	r.activeLives(now, r.learnt)
+	r.restartActiveDown(now, r.learnt)
 }
 
 func (r *Router) receiveAsActive(now Instant, from netip.Addr, ev *Event, actions []Action) []Action {
@@ -622,34 +633,34 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, ev *Event, action
 	p := a.Priority
 	switch {
 	case p == 0:
-		// §6.4.3 (655): somebody leaves who thought to be Active, so the hosts
-		// may not know of this one.
+		// §6.4.3 (655): another router that was Active leaves, so hosts may not
+		// know this one.
 		r.learnForm(a.Version, form)
 		if now < r.nextAnswer {
-			return actions // the Adver_Timer isn't put off without an answer
+			return actions // without an answer the Adver_Timer isn't restarted
 		}
 		r.deadline = now.Add(r.config.Interval)
 		r.nextAnswer = now.Add(answerSpacing)
 		return r.defend(now, append(actions, r.advertise(now)))
 	case p > r.config.Priority || p == r.config.Priority && from.Compare(r.source) > 0:
-		// §6.4.3 (670): the other one wins; Preempt_Mode isn't asked.
+		// §6.4.3 (670): the other router wins, whatever Preempt_Mode is.
 		cause := CauseHigherPriority
 		if p == r.config.Priority {
-			if ev.TieElsewhere && r.waits(now, a) {
+			if ev.TieElsewhere && r.awaitsTie(now, a) {
 				return actions
 			}
 			cause = CauseGreaterAddress
 		}
 		return r.yield(now, from, a, form, Action{Cause: cause}, actions)
 	case r.lapsed(now) && !r.owner():
-		// The other one took over rightly, while this one was stopped: by the
-		// RFC it would be told to yield at once, and every connection that it
-		// has accepted would be lost without need.
-		why := Action{Cause: CauseLapsed, Silence: now.Sub(r.advertised), Limit: r.config.Patience(r.config.Interval)}
+		// The other router rightly took over while this one was stopped. By the
+		// RFC this router would make it yield at once, and all connections that
+		// it has accepted would be lost without need.
+		why := Action{Cause: CauseLapsed, Silence: now.Sub(r.advertised), Limit: r.config.SilenceLimit(r.config.Interval)}
 		return r.yield(now, from, a, form, why, actions)
 	}
 	r.learnForm(a.Version, form)
-	// §6.4.3 (710): RFC 9568 has a loser told at once; RFC 3768 has not.
+	// §6.4.3 (710): RFC 9568 answers a lower priority at once; RFC 3768 doesn't.
 	if now < r.nextAnswer {
 		return actions
 	}
@@ -660,11 +671,11 @@ func (r *Router) receiveAsActive(now Instant, from netip.Addr, ev *Event, action
 	return r.defend(now, actions)
 }
 
-// waits reports whether an Active that is to yield to another one of the same priority
-// still waits for the tie to be decided elsewhere. Who doesn't know of that, as another
-// implementation, goes on to advertise, and wins when nobody else would wait any longer.
-func (r *Router) waits(now Instant, a *packet.Advertisement) bool {
-	patience := r.config.Patience(max(r.config.Interval, a.Interval))
+// awaitsTie reports whether an Active that would yield to a router of the same
+// priority still waits for the tie to be decided elsewhere. An implementation that
+// knows no such waiting goes on advertising, and wins when the wait is over.
+func (r *Router) awaitsTie(now Instant, a *packet.Advertisement) bool {
+	patience := r.config.SilenceLimit(max(r.config.Interval, a.Interval))
 	if r.tiedAt == 0 || now.Sub(r.tieHeard) > patience {
 		r.tiedAt = now
 	}
@@ -672,13 +683,13 @@ func (r *Router) waits(now Instant, a *packet.Advertisement) bool {
 	return now.Sub(r.tiedAt) < patience && !r.lapsed(now)
 }
 
-// lapsed reports whether nothing has been advertised for so long that a Backup
+// lapsed reports whether the last advertisement was sent so long ago that a Backup
 // may have taken over.
 func (r *Router) lapsed(now Instant) bool {
-	return now.Sub(r.advertised) > r.config.Patience(r.config.Interval)
+	return now.Sub(r.advertised) > r.config.SilenceLimit(r.config.Interval)
 }
 
-// yield makes a Backup of an Active on hearing another one.
+// yield makes an Active a Backup of the sender of an advertisement.
 func (r *Router) yield(now Instant, from netip.Addr, a *packet.Advertisement, form packet.Checksum, why Action, actions []Action) []Action {
 	r.follow(now, from, a)
 	r.heard = now
@@ -689,30 +700,29 @@ func (r *Router) yield(now Instant, from netip.Addr, a *packet.Advertisement, fo
 		r.learnt = a.Interval
 	}
 	r.computeTimers()
-	r.forget()
+	r.clearTakeOver()
 	why.Peer, why.Priority = from, a.Priority
 	return r.becomeBackup(now, why, append(actions, Action{Kind: ReleaseAddresses}))
 }
 
-// defend announces the addresses anew, for another router may just have
-// announced them as its own, and once more when that one must have fallen
-// silent. Whoever goes on meanwhile only puts the second time off until then.
+// defend announces the addresses again, because another router may just have
+// announced them, and once more after announceSpacing, when that router must have
+// yielded. A router that continues to advertise only delays the second announcement.
 func (r *Router) defend(now Instant, actions []Action) []Action {
-	if r.announceAt != 0 {
-		r.announceMore = true
+	if r.defendAt != 0 {
+		r.defendAgain = true
 		return actions
 	}
-	r.announceAt = now.Add(announceAgain)
+	r.defendAt = now.Add(announceSpacing)
 	return append(actions, Action{Kind: AnnounceAddresses})
 }
 
-// learnForm draws the conclusion from a router that advertises, or leaves as
-// one that did, although this one is Active and wins: it can't read what is
-// sent. So the form changes
-// to the rival's, and if that again brings up one who can't read it, both are
-// sent.
+// learnForm adapts the forms of the checksum to a router that advertises or leaves
+// although this one is Active and wins: that router can't read what this one sends.
+// So the form changes to the rival's. If then another rival can't read that, both
+// forms are sent.
 func (r *Router) learnForm(version uint8, form packet.Checksum) {
-	if version == 2 || r.config.formless() || r.config.Checksum != ChecksumAuto || r.send&form != 0 {
+	if version == 2 || r.config.singleForm() || r.config.Checksum != ChecksumAuto || r.send&form != 0 {
 		return
 	}
 	if r.switched {
@@ -722,8 +732,7 @@ func (r *Router) learnForm(version uint8, form packet.Checksum) {
 	r.send, r.switched = form, true
 }
 
-// becomeInitialize, becomeBackup and becomeActive are the only ones to write
-// the state.
+// Only becomeInitialize, becomeBackup and becomeActive change the state.
 
 func (r *Router) becomeInitialize(now Instant, why Action, actions []Action) []Action {
 	return r.enter(now, Initialize, why, actions)
@@ -735,28 +744,28 @@ func (r *Router) becomeBackup(now Instant, why Action, actions []Action) []Actio
 }
 
 func (r *Router) becomeActive(now Instant, why Action, actions []Action) []Action {
-	r.switched, r.hurried = false, 0
-	r.preemptAt, r.lenient, r.tiedAt = 0, false, 0
-	r.announceAt, r.announceMore = 0, false
-	r.announceOften(now)
-	r.announceLater(now)
-	if heard := r.forms[0] | r.forms[1]; heard != 0 && !r.config.formless() && r.config.Checksum == ChecksumAuto {
+	r.switched, r.oldPaceLeft = false, 0
+	r.preemptAt, r.noPreempt, r.tiedAt = 0, false, 0
+	r.defendAt, r.defendAgain = 0, false
+	r.startAnnouncements(now)
+	r.scheduleAnnouncements(now)
+	if heard := r.forms[0] | r.forms[1]; heard != 0 && !r.config.singleForm() && r.config.Checksum == ChecksumAuto {
 		r.send = heard
 	}
 	r.becameActive++
 	r.deadline = now.Add(r.config.Interval)
 	actions = r.enter(now, Active, why, actions)
 	// The addresses must be in place before they are announced, and the
-	// advertisement goes out before the announcements (RFC 9568 §6.4.2).
+	// advertisement is sent before the announcements (RFC 9568 §6.4.2).
 	return append(actions,
 		Action{Kind: AssignAddresses},
 		r.advertise(now),
 		Action{Kind: AnnounceAddresses})
 }
 
-// announceLater sets when the addresses are announced again with nothing having
-// happened.
-func (r *Router) announceLater(now Instant) {
+// scheduleAnnouncements schedules the announcements that need no event: Config.Repeat
+// and Config.Refresh.
+func (r *Router) scheduleAnnouncements(now Instant) {
 	r.repeatAt, r.refreshAt = 0, 0
 	if r.config.Repeat != 0 {
 		r.repeatAt = now.Add(r.config.Repeat)
@@ -777,28 +786,29 @@ func (r *Router) advertise(now Instant) Action {
 	return r.Advertisement()
 }
 
-// sendForms returns the forms to send in. RFC 5798's is always among them if
-// none is configured: a Backup that knows no other is never heard, and with some
-// of the advertisements only it would take over too early, before the silence
-// has lasted three intervals for those who can read all of them.
+// sendForms returns the forms to send. With ChecksumAuto that of RFC 5798 is always
+// one of them, because a Backup that reads no other is never heard, so this router
+// can't learn its form. If such a Backup could read only some of the advertisements,
+// it would take over too early.
 func (r *Router) sendForms() packet.Checksum {
-	if !r.config.formless() && r.config.Checksum == ChecksumAuto {
+	if !r.config.singleForm() && r.config.Checksum == ChecksumAuto {
 		return r.send | packet.ChecksumRFC5798
 	}
 	return r.send
 }
 
-// computeTimers is RFC 9568 §6.1, and RFC 3768 §6.1 for version 2, in
-// nanoseconds: in whole centiseconds every Skew_Time at 1 cs would be 0. Whatever
-// interval the Active advertises, this is where its bound applies.
+// computeTimers computes the timers of RFC 9568 §6.1, and of RFC 3768 §6.1 for
+// version 2. The unit is nanoseconds, because in whole centiseconds every Skew_Time
+// of an interval of 1 cs would be 0. It applies Config.MaxInterval to the learnt
+// interval.
 func (r *Router) computeTimers() {
-	r.activeAdverInterval = r.config.bounded(r.learnt)
+	r.activeAdverInterval = r.config.boundInterval(r.learnt)
 	unit := r.activeAdverInterval
 	if r.config.Version == 2 {
 		unit = time.Second
 	}
 	r.skewTime = time.Duration(256-int(r.config.Priority)) * unit / 256
-	r.activeDownInterval = r.config.Patience(r.activeAdverInterval) + r.skewTime
+	r.activeDownInterval = r.config.SilenceLimit(r.activeAdverInterval) + r.skewTime
 }
 
 func (r *Router) owner() bool { return r.config.Priority == OwnerPriority }

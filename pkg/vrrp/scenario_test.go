@@ -21,15 +21,15 @@ import (
 //	bound D                     the MaxInterval of the routers that follow, 0s for none
 //	router N PRIORITY ADDRESS [nopreempt]
 //	start N, stop N             Startup and Shutdown
-//	kill N                      a crash: it forgets all and says nothing
-//	cut N, heal N               its cable
-//	forge PRIORITY ADDRESS D    one advertisement of nobody, with the interval D, to all
-//	run D                       lets the time pass
+//	kill N                      a crash: without priority 0, and the state is lost
+//	cut N, heal N               cut and restore the link of the router
+//	forge PRIORITY ADDRESS D    send one forged advertisement with the interval D to all
+//	run D                       let the time pass
 //	settle                      ten intervals, then exactly one of the routers
 //	                            that reach each other is Active and advertises
-//	                            in its rhythm, for ten intervals more
+//	                            every interval, for ten intervals more
 //	expect N STATE
-//	became N COUNT              how often it became Active in its life
+//	became N COUNT              how often it became Active since it was created
 type script struct {
 	*lan
 	t        *testing.T
@@ -203,8 +203,8 @@ func (s *script) settle() error {
 	return nil
 }
 
-// census returns how many are Active, whether any runs, and how often any has
-// become Active.
+// census returns how many routers are Active, whether any router runs, and how often
+// routers became Active in all.
 func (s *script) census() (active int, running bool, changes uint64) {
 	for _, r := range s.routers {
 		running = running || r.State() != Initialize
@@ -216,7 +216,7 @@ func (s *script) census() (active int, running bool, changes uint64) {
 	return active, running, changes
 }
 
-// connected returns how many are Active of those that reach each other.
+// connected returns how many of the routers that can reach each other are Active.
 func (s *script) connected() (active int) {
 	for _, r := range s.routers {
 		if !r.cut && r.State() == Active {

@@ -4,9 +4,9 @@ package vrrp
 
 import "time"
 
-// Stamp is what the kernel keeps of the last good advertisement it received
-// for a Virtual Router of its Config.Heed priority or more, whether or not
-// its record reached user space.
+// Stamp is the kernel's note of the last good advertisement for a Virtual Router
+// with a priority of at least Config.MinPriority. The kernel writes it even if the
+// record of the advertisement doesn't reach user space.
 type Stamp struct {
 	At       Instant
 	Version  uint8

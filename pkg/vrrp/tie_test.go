@@ -9,8 +9,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// An Active waits before it yields to its equal if the tie is decided elsewhere, but not
-// for ever, not to a higher priority, and not if it wasn't there itself.
+// If a tie is decided elsewhere, an Active waits before it yields to a router of the
+// same priority: not forever, not for a higher priority, and not after it has lapsed.
 func TestTieElsewhere(t *testing.T) {
 	f := packet.IPv4
 	tie := func(m *machine, priority uint8) []Action {
@@ -38,7 +38,7 @@ func TestTieElsewhere(t *testing.T) {
 		t.Errorf("after 3 intervals %v because %s", m.State(), m.Status().LastTransition.Why())
 	}
 
-	// One that has fallen silent meanwhile is another time.
+	// After the other router was silent, a new wait begins.
 	m = newMachine(t, nil).active()
 	for range 10 {
 		if tie(m, 100); m.State() != Active {

@@ -43,13 +43,13 @@ func exactSkew(version, priority uint8, interval time.Duration) *big.Rat {
 	return big.NewRat((256-int64(priority))*int64(unit), 256)
 }
 
-// near reports whether d is the exact value but for less than a nanosecond.
+// near reports whether d differs from the exact value by less than a nanosecond.
 func near(d time.Duration, exact *big.Rat) bool {
 	diff := new(big.Rat).Sub(new(big.Rat).SetInt64(int64(d)), exact)
 	return diff.Abs(diff).Cmp(big.NewRat(1, 1)) < 0
 }
 
-// TM-01: nothing is rounded but below the nanosecond.
+// TM-01: values are rounded only to nanoseconds.
 func TestTimerTable(t *testing.T) {
 	t.Attr("proves", "TM-01 TM-04 TM-06")
 	for line := range strings.Lines(strings.TrimSpace(timerTable)) {
@@ -97,8 +97,8 @@ func TestSkewSeparatesPriorities(t *testing.T) {
 	}
 }
 
-// TM-08, TM-09: the extremes that the wire has are learnt and unlearnt, and no
-// learnt interval makes a timer that has expired when it is set.
+// TM-08, TM-09: the extreme intervals of the wire format are learnt and replaced again,
+// and no learnt interval sets a timer that has expired already.
 func TestLearntExtremes(t *testing.T) {
 	t.Attr("proves", "TM-08 TM-09")
 	m := newMachine(t, func(c *Config) { c.Priority = 254 }).backup()
@@ -115,7 +115,7 @@ func TestLearntExtremes(t *testing.T) {
 	}
 }
 
-// A timer that fires before its deadline, or again after it, does nothing.
+// A TimerExpired event before the deadline, or a second one after it, does nothing.
 func TestSpuriousTimers(t *testing.T) {
 	for _, build := range []func(*machine) *machine{(*machine).backup, (*machine).active} {
 		m := build(newMachine(t, nil))
@@ -132,8 +132,8 @@ func TestSpuriousTimers(t *testing.T) {
 	}
 }
 
-// TM-02: who slept through many intervals sends one advertisement, not all
-// that it owes, and then keeps its rhythm.
+// TM-02: a router that was stopped for many intervals sends one advertisement, not all
+// that it missed, and then one every interval.
 func TestSkipAhead(t *testing.T) {
 	t.Attr("proves", "TM-02")
 	for _, late := range []time.Duration{time.Second, 1001 * time.Millisecond, time.Hour, 365 * 24 * time.Hour} {
@@ -158,7 +158,7 @@ func TestSkipAhead(t *testing.T) {
 			m.receive(200, greater(m.c.Family))
 		}
 		m.expect("the Active lives", m.timer(), "", Backup, 3609375*time.Microsecond)
-		m.now -= second // handed over late, out of order
+		m.now -= second // delivered late and out of order
 		m.receive(200, greater(m.c.Family))
 		m.now += second
 		m.expect("an old one changes nothing", m.timer(), "", Backup, 3609375*time.Microsecond)

@@ -10,8 +10,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// exact are the timers of a router of priority 100 whose peers have an interval
-// of their own where the version lets them.
+// exact has the timers of a router of priority 100. In version 3 its peers have another
+// interval.
 type exact struct {
 	name       string
 	version    uint8
@@ -42,7 +42,7 @@ var exactTimers = []exact{
 	},
 }
 
-// peerSays is an advertisement of a peer, with the peers' interval.
+// peerSays receives an advertisement of a peer, with the peers' interval.
 func (m *machine) peerSays(x exact, priority uint8, from netip.Addr) []Action {
 	a := m.heard(priority)
 	a.Interval = x.peers
@@ -53,8 +53,8 @@ func (m *machine) pass(d time.Duration) { m.now = m.now.Add(d) }
 
 func (m *machine) timer() []Action { return m.Step(m.now, Event{Kind: TimerExpired}, nil) }
 
-// Every row of RFC 9568 §6.4 with local and learnt intervals that differ, so
-// that a timer of the wrong one shows.
+// Every row of RFC 9568 §6.4. The local and the learnt interval differ, so that a timer
+// that uses the wrong one fails the test.
 func TestTransitionTable(t *testing.T) {
 	t.Attr("proves", "R-27 S-X2")
 	const (
@@ -145,8 +145,8 @@ func TestTransitionTable(t *testing.T) {
 		}},
 		{"S-A3 from now", nil, func(m *machine, x exact) {
 			m.active().pass(700 * ms)
-			m.expect("leave", m.peerSays(x, 0, less(x.family)), x.accepted+" priority_zero_pkts_rcvd ADV(100) announce", Active, announceAgain)
-			m.expect("announces again", m.expire(), "announce", Active, x.interval-announceAgain)
+			m.expect("leave", m.peerSays(x, 0, less(x.family)), x.accepted+" priority_zero_pkts_rcvd ADV(100) announce", Active, announceSpacing)
+			m.expect("announces again", m.expire(), "announce", Active, x.interval-announceSpacing)
 			m.expect("Adver_Timer", m.expire(), "ADV(100)", Active, x.interval)
 		}},
 		{"S-A4 higher priority", nil, yields(101, less)},
@@ -176,7 +176,7 @@ func TestTransitionTable(t *testing.T) {
 				}
 				return
 			}
-			m.expect("the lesser address loses", m.peerSays(x, 255, less(x.family)), "owner_conflict "+x.accepted+" ADV(255) announce", Active, announceAgain)
+			m.expect("the lesser address loses", m.peerSays(x, 255, less(x.family)), "owner_conflict "+x.accepted+" ADV(255) announce", Active, announceSpacing)
 			m.expect("to the greater", m.peerSays(x, 255, greater(x.family)), "owner_conflict "+x.accepted+" release Active>Backup", Backup, 3*x.peers+x.ownerSkew)
 		}},
 	} {
@@ -194,13 +194,14 @@ func TestTransitionTable(t *testing.T) {
 	}
 }
 
-// left is the time to the deadline.
+// left returns the time until the deadline.
 func (m *machine) left() time.Duration {
 	d, _ := m.Deadline()
 	return d.Sub(m.now)
 }
 
-// yields is S-A4: down for the peers' interval, whatever Preempt_Mode says.
+// yields checks S-A4: the router becomes Backup with the peers' interval, whatever
+// Preempt_Mode is.
 func yields(priority uint8, from func(packet.Family) netip.Addr) func(*machine, exact) {
 	return func(m *machine, x exact) {
 		m.active().pass(x.interval / 2)
@@ -212,8 +213,8 @@ func yields(priority uint8, from func(packet.Family) netip.Addr) func(*machine, 
 	}
 }
 
-// stays is S-A5: version 2 is silent, version 3 answers at once, Adver_Timer
-// goes on in both.
+// stays checks S-A5: version 2 doesn't answer, version 3 answers at once, and the
+// Adver_Timer keeps running in both.
 func stays(priority uint8, from func(packet.Family) netip.Addr) func(*machine, exact) {
 	return func(m *machine, x exact) {
 		m.active().pass(500 * time.Millisecond)
@@ -222,13 +223,13 @@ func stays(priority uint8, from func(packet.Family) netip.Addr) func(*machine, e
 			answer = " announce"
 		}
 		left := x.interval - 500*time.Millisecond
-		m.expect("rival", m.peerSays(x, priority, from(x.family)), x.accepted+answer, Active, announceAgain)
-		m.expect("announces again", m.expire(), "announce", Active, left-announceAgain)
+		m.expect("rival", m.peerSays(x, priority, from(x.family)), x.accepted+answer, Active, announceSpacing)
+		m.expect("announces again", m.expire(), "announce", Active, left-announceSpacing)
 		m.expect("Adver_Timer", m.expire(), "ADV(100)", Active, x.interval)
 	}
 }
 
-// The states' names are those of the RFC.
+// The names of the states are those of the RFC.
 func TestStateString(t *testing.T) {
 	for s, want := range map[State]string{Initialize: "Initialize", Backup: "Backup", Active: "Active", 9: "state 9"} {
 		if got := s.String(); got != want {
@@ -237,7 +238,7 @@ func TestStateString(t *testing.T) {
 	}
 }
 
-// S-C1 and S-C2: unsigned, in network order, without the zone.
+// S-C1 and S-C2: addresses are compared unsigned, in network order, without the zone.
 func TestTieBreak(t *testing.T) {
 	t.Attr("proves", "S-C1 S-C2")
 	for _, c := range []struct {

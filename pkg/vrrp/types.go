@@ -10,10 +10,10 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// Instant is a moment of the monotonic clock, in nanoseconds.
+// Instant is a time of the monotonic clock, in nanoseconds.
 type Instant int64
 
-// Add returns the moment d after t.
+// Add returns the time d after t.
 func (t Instant) Add(d time.Duration) Instant { return t + Instant(d) }
 
 // Sub returns the time from u to t.
@@ -41,122 +41,125 @@ func (s State) String() string {
 	return fmt.Sprintf("state %d", uint8(s))
 }
 
-// EventKind tells what an Event is.
+// EventKind is the kind of an Event.
 type EventKind uint8
 
-// The events of RFC 9568 §6.4, and one that a lossy receiver needs.
+// The events of RFC 9568 §6.4, and those that the kernel's stamps, refused sends
+// and the administrator add.
 const (
 	// Startup: the interface is up and has an address.
 	Startup EventKind = iota + 1
-	// Shutdown: the router is to leave.
+	// Shutdown: the router has to stop taking part.
 	Shutdown
-	// Relinquish: an Active router is to let another one have the addresses,
-	// and goes on as a Backup.
+	// Relinquish: an Active has to leave the addresses to another router. It
+	// continues as a Backup.
 	Relinquish
-	// Receive: an advertisement has been received. Step's time is that of
-	// its reception.
+	// Receive: an advertisement was received. The time of Step is the time of its
+	// reception.
 	Receive
-	// StampHeard: an advertisement of Config.Heed or more is known to have
-	// been received at Step's time, but only its version, priority and
-	// interval are known.
+	// StampHeard: an advertisement of at least Config.MinPriority was received at
+	// the time of Step, but only its version, priority and interval are known.
 	StampHeard
-	// Repeated: the advertisement that the Router has called Repeatable has been
-	// received again, at Step's time for the last time.
+	// Repeated: the advertisement that the Router called Repeatable was received
+	// again, once or more. The time of Step is the time of the last reception.
 	Repeated
-	// Unsent: the advertisement that an Active was last to send could not be sent.
+	// Unsent: the last advertisement of an Active could not be sent.
 	Unsent
 	// TimerExpired: the Deadline may have passed.
 	TimerExpired
 )
 
-// Event is something that happens to a Router.
+// Event is the input of Step. The comment of each field names the kinds that use it.
 type Event struct {
 	Kind EventKind
-	// Source is the primary address (RFC 9568 §1.7) that the router sends
-	// from. Startup only.
+	// Source is the primary address (RFC 9568 §1.7), from which the router sends.
+	// Startup.
 	Source netip.Addr
-	// Cause is why the router starts or leaves, and Detail what exactly is
-	// meant, if the cause alone doesn't say it. Startup, Shutdown and Relinquish;
-	// of Unsent the Detail, which is why it could not be sent.
+	// Cause is the reason of a Startup, Shutdown or Relinquish. Detail replaces the
+	// text of the cause if it isn't empty. For Unsent, Detail is the error.
 	Cause  Cause
 	Detail string
-	// Left is when an advertisement has left for the last time; 0: never. Unsent.
+	// Left is the time at which an advertisement was last sent successfully, 0 if
+	// never. Unsent.
 	Left Instant
-	// Advertisement, From and Checksum are what was received. Receive; of
-	// StampHeard the Advertisement's version, priority and interval.
+	// Advertisement, From and Checksum describe the received advertisement. Receive;
+	// for StampHeard only the version, priority and interval of Advertisement.
 	Advertisement packet.Advertisement
 	From          netip.Addr
 	Checksum      packet.Checksum
-	// TieElsewhere has an Active wait before it yields to another one of the same priority
-	// and a greater address: the router is Active together with others, of which another
-	// one decides such a tie for all (RFC 9568 §6.4.3 has each decide for itself, and two
-	// hosts may then both yield). Receive.
+	// TieElsewhere makes an Active wait before it yields to a router with the same
+	// priority and a greater address. The caller sets it if this router is Active
+	// together with others and one of those decides such a tie for all. By RFC 9568
+	// §6.4.3 each router decides for itself, and then two hosts may both yield.
+	// Receive.
 	TieElsewhere bool
-	// Forms are the checksum forms of the last two of those that were Repeated,
-	// the newest first; the second is 0 if there was one only.
+	// Forms are the checksum forms of the last two repetitions, the newest first.
+	// The second is 0 if there was only one. Repeated.
 	Forms [2]packet.Checksum
 }
 
-// ActionKind tells what an Action is.
+// ActionKind is the kind of an Action.
 type ActionKind uint8
 
-// What a Router has its caller do.
+// The actions that the caller has to carry out.
 const (
 	// SendAdvertisement: send one advertisement with Priority in each of the
-	// Checksum forms, and one of version 2 if Version2 says so.
+	// Checksum forms, and one of version 2 if Version2 is set.
 	SendAdvertisement ActionKind = iota + 1
-	// AssignAddresses: put the virtual addresses on the interface.
+	// AssignAddresses: add the virtual addresses to the interface.
 	AssignAddresses
 	// AnnounceAddresses: send gratuitous ARP or unsolicited neighbour
 	// advertisements, once the addresses are in place.
 	AnnounceAddresses
-	// ReleaseAddresses: take the virtual addresses away, and stop announcing.
+	// ReleaseAddresses: remove the virtual addresses, and stop announcing them.
 	ReleaseAddresses
-	// TransitionTo: the state has changed From To; Why says why.
+	// TransitionTo: the state changed from From to To. Why explains it.
 	TransitionTo
-	// Report: Reason is what became of an advertisement from Peer.
+	// Report: an advertisement from Peer was counted for Reason.
 	Report
 )
 
-// Action is something the caller has to do, or to know.
+// Action is one thing that the caller has to do or to report. The comment of each
+// field names the kinds that use it.
 type Action struct {
 	Kind     ActionKind
-	Priority uint8           // SendAdvertisement; of a TransitionTo the peer's
+	Priority uint8           // SendAdvertisement; TransitionTo: the priority of the peer
 	Checksum packet.Checksum // SendAdvertisement
-	Version2 bool            // SendAdvertisement: also in version 2 (RFC 9568 §8.4)
+	Version2 bool            // SendAdvertisement: send version 2 too (RFC 9568 §8.4)
 
 	From, To State         // TransitionTo
 	Cause    Cause         // TransitionTo
-	Detail   string        // TransitionTo: instead of what the cause is called
-	Peer     netip.Addr    // TransitionTo, Report: the router it is about
-	Silence  time.Duration // TransitionTo: how long nothing was heard
-	Limit    time.Duration // TransitionTo: how long that was allowed to be
+	Detail   string        // TransitionTo: replaces the text of the cause
+	Peer     netip.Addr    // TransitionTo, Report: the other router
+	Silence  time.Duration // TransitionTo: the time without an advertisement
+	Limit    time.Duration // TransitionTo: the limit of Silence
 
 	Reason  packet.Reason // Report
-	Refused bool          // Report: the advertisement was discarded for it
-	// Contrast is there if the advertisement isn't as the router's own are, and
-	// if an Active accepts that of another one. It holds until the next Step, and
-	// what it says of the other one as long as the event's Advertisement. Report.
-	Contrast *Contrast
+	Refused bool          // Report: the advertisement was discarded
+	// Comparison is set if the parameters of the advertisement differ from the
+	// router's own, and if an Active accepts an advertisement of another router. It
+	// is valid until the next Step, and Theirs.Addresses as long as the
+	// Advertisement of the event. Report.
+	Comparison *Comparison
 }
 
-// Contrast is a router beside another one that it has heard.
-type Contrast struct {
-	State        State // the router's own, before it has drawn a conclusion
-	Ours, Theirs Said
+// Comparison has the parameters of a router and of another one that it has heard.
+type Comparison struct {
+	State        State // of this router before the advertisement took effect
+	Ours, Theirs Parameters
 }
 
-// Said is what the advertisements of a router say. Authentication data isn't
-// among it.
-type Said struct {
+// Parameters are the values in the advertisements of a router, without the
+// authentication data.
+type Parameters struct {
 	Version   uint8
-	Priority  uint8 // 0 on leaving
+	Priority  uint8 // 0 if the router leaves
 	AuthType  uint8 // RFC 3768 §5.3.6, version 2 only
 	Interval  time.Duration
 	Addresses []netip.Addr
 }
 
-// Cause is why a state changed.
+// Cause is the reason of a change of state.
 type Cause uint8
 
 // The causes.
@@ -175,22 +178,22 @@ const (
 	CauseAddressBack
 	CauseOwner          // Startup with priority 255
 	CauseSilence        // the Active fell silent
-	CauseNobody         // nobody was heard since the router started
+	CauseNobody         // no other router was heard since this one started
 	CauseReleased       // the Active left with priority 0
-	CausePreempted      // an Active of lower priority was overruled
-	CauseHigherPriority // a rival of higher priority
-	CauseGreaterAddress // a rival of equal priority and greater address
-	CauseLapsed         // another took over while this one didn't advertise
-	CauseWaiting        // the interface isn't there yet, or can't be used yet
-	CauseRemoved        // it isn't configured any more
-	CauseReconfigured   // a change that needs a restart
-	CauseFault          // something that the router depends on fails
-	CauseRecovered      // nothing of it fails any more
-	CauseMaintenance    // the administrator has taken it out of service
-	CauseMaintained     // and back
-	CauseGroup          // another member of its group has changed, or fails
-	CauseHandedOver     // the administrator has it given away
-	CauseCannotSend     // its advertisements can't be sent
+	CausePreempted      // this router preempted an Active of lower priority
+	CauseHigherPriority // another Active has a higher priority
+	CauseGreaterAddress // another Active has the same priority and a greater address
+	CauseLapsed         // another router took over while this one didn't advertise
+	CauseWaiting        // the interface doesn't exist or can't be used yet
+	CauseRemoved        // the router was removed from the configuration
+	CauseReconfigured   // a change of the configuration needs a restart
+	CauseFault          // a condition that the router depends on fails
+	CauseRecovered      // all these conditions are met again
+	CauseMaintenance    // the administrator started maintenance
+	CauseMaintained     // the administrator ended maintenance
+	CauseGroup          // another member of the group changed its state, or fails
+	CauseHandedOver     // the administrator handed the addresses over
+	CauseCannotSend     // the advertisements can't be sent
 )
 
 var causes = [...]string{
@@ -204,7 +207,7 @@ var causes = [...]string{
 	CauseAddressChanged:   "the interface's address changed",
 	CauseAssignFailed:     "virtual addresses could not be assigned",
 	CauseInterfaceUp:      "interface is up",
-	CauseInterfaceBack:    "interface is there again",
+	CauseInterfaceBack:    "interface is back",
 	CauseAddressBack:      "interface has an address to send from",
 	CauseOwner:            "this host owns the addresses",
 	CauseSilence:          "the Active router fell silent",
@@ -214,16 +217,16 @@ var causes = [...]string{
 	CauseHigherPriority:   "a router of higher priority is Active",
 	CauseGreaterAddress:   "a router of equal priority and greater address is Active",
 	CauseLapsed:           "another router took over while this one didn't advertise",
-	CauseWaiting:          "interface isn't there or can't be used yet",
+	CauseWaiting:          "interface doesn't exist or can't be used yet",
 	CauseRemoved:          "removed from the configuration",
-	CauseReconfigured:     "configured anew",
-	CauseFault:            "something that it depends on fails",
-	CauseRecovered:        "everything that it depends on works again",
+	CauseReconfigured:     "its configuration changed",
+	CauseFault:            "a condition that it depends on fails",
+	CauseRecovered:        "all conditions that it depends on are met again",
 	CauseMaintenance:      "taken out of service for maintenance",
 	CauseMaintained:       "back from maintenance",
-	CauseGroup:            "another router of its group",
+	CauseGroup:            "another member of its group changed its state",
 	CauseHandedOver:       "handed over by the administrator",
-	CauseCannotSend:       "it can't advertise",
+	CauseCannotSend:       "its advertisements can't be sent",
 }
 
 func (c Cause) String() string {
@@ -233,14 +236,15 @@ func (c Cause) String() string {
 	return causes[c]
 }
 
-// Why says why a transition happened, with the values that decided it.
+// Why returns the reason of a transition for people, with the values that decided
+// it.
 func (a Action) Why() string {
 	peer := "the Active router"
 	if a.Peer.IsValid() {
 		peer = a.Peer.String()
 	}
 	if a.Cause == CauseCannotSend {
-		return fmt.Sprintf("can't advertise, for %v (limit %v): %s", rounded(a.Silence), rounded(a.Limit), a.Detail)
+		return fmt.Sprintf("could not advertise for %v (limit %v): %s", rounded(a.Silence), rounded(a.Limit), a.Detail)
 	}
 	if a.Detail != "" {
 		return a.Detail
@@ -257,7 +261,7 @@ func (a Action) Why() string {
 	case CauseHigherPriority:
 		return fmt.Sprintf("%s has the higher priority %d", peer, a.Priority)
 	case CauseLapsed:
-		return fmt.Sprintf("%s took over, for this one hadn't advertised for %v (limit %v)", peer, rounded(a.Silence), rounded(a.Limit))
+		return fmt.Sprintf("%s took over because this router hadn't advertised for %v (limit %v)", peer, rounded(a.Silence), rounded(a.Limit))
 	case CauseGreaterAddress:
 		return fmt.Sprintf("%s has the same priority %d and the greater address", peer, a.Priority)
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// An Active whose advertisements don't leave goes on for as long as its slowest peer
-// waits, and one that hears another before that yields as if it hadn't advertised.
+// An Active whose advertisements can't be sent stays Active until its slowest peer has
+// taken over. If it hears another router before that, it yields because it has lapsed.
 func TestUnsent(t *testing.T) {
 	const limit = 3*time.Second + 255*time.Second/256
 	unsent := func(m *machine, left Instant) []Action {
@@ -23,12 +23,12 @@ func TestUnsent(t *testing.T) {
 	m.expect("it may be heard yet", unsent(m, left), "", Active, deadline.Sub(m.now))
 	m.now = left.Add(limit)
 	m.expect("nobody can believe that it is there", unsent(m, left), "ADV(0) release Active>Backup", Backup, 3*time.Second+m.Status().SkewTime)
-	if a := m.Status().LastTransition; a.Cause != CauseCannotSend || a.Silence != limit || a.Limit != limit || a.Why() != "can't advertise, for 3.996s (limit 3.996s): why" {
+	if a := m.Status().LastTransition; a.Cause != CauseCannotSend || a.Silence != limit || a.Limit != limit || a.Why() != "could not advertise for 3.996s (limit 3.996s): why" {
 		t.Errorf("Backup because %q", a.Why())
 	}
 	m.expect("a Backup", unsent(m, left), "", Backup, 3*time.Second+m.Status().SkewTime)
 
-	// None has left since it became Active, and an advertisement of long ago doesn't count.
+	// Only advertisements that were sent since the router became Active count.
 	m.expire()
 	began := m.now
 	m.now = began.Add(limit - 1)
@@ -42,7 +42,7 @@ func TestUnsent(t *testing.T) {
 		t.Errorf("another one has taken over: %v because %s", m.State(), a.Why())
 	}
 
-	// An owner is never Backup.
+	// An address owner is never Backup.
 	m = newMachine(t, func(c *Config) { c.Priority = OwnerPriority })
 	m.startup()
 	left = m.now

@@ -10,8 +10,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// What RFC 9568 §7.1 and RFC 3768 §7.1 check against the configuration: what is
-// refused changes nothing, what is only noted takes effect.
+// The checks of RFC 9568 §7.1 and RFC 3768 §7.1 against the configuration: a refused
+// advertisement changes nothing, one that is only reported takes effect.
 func TestReceiveChecks(t *testing.T) {
 	t.Attr("proves", "A-02 A-06 K-04 K-05 TM-09")
 	v2 := func(c *Config) { c.Version = 2 }
@@ -95,8 +95,8 @@ func TestReceiveChecks(t *testing.T) {
 	}
 }
 
-// R-12, S-C3: what comes from one's own address is never a peer's, in any
-// state and at any priority.
+// R-12, S-C3: an advertisement from the own address is never that of a peer, in any state
+// and with any priority.
 func TestOwnSource(t *testing.T) {
 	t.Attr("proves", "K-03 R-12 S-T1")
 	for _, x := range exactTimers {

@@ -28,7 +28,7 @@ type screen struct {
 	terminal   bool
 	height     func() int // of the terminal, in lines
 	interfaces string
-	room       *observe.Allowance
+	room       *observe.LogBudget
 	shown      map[shownKey]string // the last line of each row
 	begin      int                 // the row to begin with, because there was no room for it
 	summedAt   time.Time
@@ -46,7 +46,7 @@ const maxRows = 200
 func newScreen(out io.Writer) *screen {
 	f, ok := out.(*os.File)
 	return &screen{
-		out: out, terminal: ok && term.IsTerminal(int(f.Fd())), room: observe.NewAllowance(), shown: make(map[shownKey]string), summedAt: time.Now(),
+		out: out, terminal: ok && term.IsTerminal(int(f.Fd())), room: observe.NewLogBudget(), shown: make(map[shownKey]string), summedAt: time.Now(),
 		height: func() int {
 			if _, lines, err := term.GetSize(int(f.Fd())); err == nil {
 				return lines
@@ -102,12 +102,12 @@ func (r *row) kept() int {
 	if r.sure {
 		return 0
 	}
-	return observe.KeptFromFindings
+	return observe.FindingsReserve
 }
 
-// sumUp writes, once per observe.Quiet, how many advertisements aren't shown.
+// sumUp writes, once per observe.RepeatInterval, how many advertisements aren't shown.
 func (s *screen) sumUp(h *heard) error {
-	if time.Since(s.summedAt) < observe.Quiet {
+	if time.Since(s.summedAt) < observe.RepeatInterval {
 		return nil
 	}
 	s.summedAt = time.Now()

@@ -20,12 +20,12 @@ import (
 
 const (
 	pingEvery = 25 * time.Millisecond
-	// questionEvery is the time between two rounds of the questions of a sequence, which
-	// asks for more addresses at more MACs.
+	// questionEvery is the time between two rounds of questions in a sequence. It is longer
+	// than askEvery, because a sequence asks for more addresses at more MACs.
 	questionEvery = 40 * time.Millisecond
 )
 
-// arena is two hosts and a client in a LAN, for the steps of one round.
+// arena is a LAN with two hosts and a client, for the steps of one round.
 type arena struct {
 	options options
 	dir     string
@@ -40,14 +40,14 @@ type arena struct {
 	setup    setup
 	hung     [2]bool // by SIGSTOP
 	added    string  // an address that a stranger has added
-	depth    int     // of the steps that are under way
-	graces   []span  // in which two may answer
+	depth    int     // the number of steps in progress: a step can contain another one
+	graces   []span  // the times in which two hosts may answer
 	happened time.Time
 	began    time.Time
 	trace    []string
 }
 
-// span is a time.
+// span is a period of time.
 type span struct{ from, to time.Time }
 
 func newArena(ctx context.Context, o options, begin setup) (a *arena, err error) {
@@ -65,7 +65,7 @@ func newArena(ctx context.Context, o options, begin setup) (a *arena, err error)
 	return a, nil
 }
 
-// begin connects the hosts and the client, starts both daemons and begins to ask.
+// begin connects the hosts and the client, starts both daemons and starts the questions.
 func (a *arena) begin(ctx context.Context) (err error) {
 	if a.lan, err = a.lab.LAN("switch"); err != nil {
 		return err
@@ -102,8 +102,8 @@ func (a *arena) start(h *host) (err error) {
 	return err
 }
 
-// ask begins to ask for the addresses: by a client's pings, which go where its kernel
-// believes them to be, and to all MACs of all hosts.
+// ask starts to ask for the addresses in two ways: the client pings each of them at the MAC
+// that its kernel has learnt, and asks each MAC of each host.
 func (a *arena) ask() error {
 	nodes := []*lab.Node{a.hosts[0].node, a.hosts[1].node}
 	for _, p := range slices.Concat(asked4, asked6) {
@@ -139,16 +139,16 @@ func (a *arena) close() error {
 	for _, p := range a.pings {
 		errs = append(errs, p.Close())
 	}
-	_ = a.asked.close() // what it can't send while the machine is busy is no fault
+	_ = a.asked.close() // a question that a busy machine could not send is no failure
 	return errors.Join(append(errs, a.canary.Close(), a.lab.Close(), os.RemoveAll(a.dir))...)
 }
 
-// play plays a sequence.
+// play runs a sequence.
 func (a *arena) play(ctx context.Context, q sequence) error {
 	ctx, cancel := context.WithTimeout(ctx, 4*patience)
 	defer cancel()
 	if err := a.settle(ctx); err != nil {
-		return fmt.Errorf("in the beginning: %w", err)
+		return fmt.Errorf("before the first step: %w", err)
 	}
 	for n, s := range q.steps {
 		if err := a.step(ctx, s); err != nil {
@@ -170,7 +170,7 @@ func (a *arena) play(ctx context.Context, q sequence) error {
 	return a.end(ctx, q.ends)
 }
 
-// step carries out a step, with what comes meanwhile, and undoes it.
+// step carries out a step, with the step that it contains, and undoes it.
 func (a *arena) step(ctx context.Context, s step) error {
 	a.depth++
 	defer func() { a.depth-- }()
@@ -193,7 +193,7 @@ func (a *arena) step(ctx context.Context, s step) error {
 			return err
 		}
 		if err := s.kind.undo(ctx, a, s); err != nil {
-			return fmt.Errorf("undo it: %w", err)
+			return fmt.Errorf("undo: %w", err)
 		}
 		a.note("%s on %s undone", s.kind.name, hosts[s.host])
 	}
@@ -209,7 +209,7 @@ func (a *arena) note(format string, v ...any) {
 	a.trace = append(a.trace, fmt.Sprintf("%s %6.2f s  %s", now.UTC().Format("15:04:05.000"), now.Sub(a.began).Seconds(), fmt.Sprintf(format, v...)))
 }
 
-// end ends both daemons and looks what they leave.
+// end stops both daemons and checks that they leave nothing behind.
 func (a *arena) end(ctx context.Context, how [2]string) error {
 	var errs []error
 	for n, h := range a.hosts {
@@ -224,7 +224,7 @@ func (a *arena) end(ctx context.Context, how [2]string) error {
 	return errors.Join(errs...)
 }
 
-// leaves lists all that failoverd could leave.
+// leaves lists everything that failoverd could leave behind.
 func (h *host) leaves(ctx context.Context) (string, error) {
 	return h.node.Run(ctx, "sh", "-c", `ip -br link | sort; grep . /sys/class/net/*/mtu; ip -o addr | awk '{print $2, $4}' | sort
 for f in 4 6; do ip -$f rule; ip -$f route show table all | grep -v '^multicast' | sort; done
@@ -232,7 +232,7 @@ tc qdisc; bpftool net; ls -A /run/failoverd /sys/fs/bpf
 grep -H . /proc/sys/net/ipv4/conf/*/arp_* /proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/conf/*/accept_local /proc/sys/net/ipv4/conf/*/promote_secondaries; true`)
 }
 
-// still is what leaves says when the kernel has added the local routes of the addresses.
+// still returns the list of leaves once the kernel has added the local routes of the addresses.
 func (a *arena) still(ctx context.Context, h *host) (string, error) {
 	for {
 		now, err := h.leaves(ctx)
@@ -245,8 +245,8 @@ func (a *arena) still(ctx context.Context, h *host) (string, error) {
 	}
 }
 
-// unchanged waits until the host is as it was before the daemon, because the kernel
-// removes some of it a little later.
+// unchanged waits until the host is as it was before the daemon started. It waits because
+// the kernel removes some things with a delay.
 func (a *arena) unchanged(ctx context.Context, h *host) (err error) {
 	for end := time.Now().Add(3 * time.Second); ; {
 		now, failed := h.leaves(ctx)
@@ -262,7 +262,7 @@ func (a *arena) unchanged(ctx context.Context, h *host) (err error) {
 	}
 }
 
-// evidence is what has happened, and what the daemons have written.
+// evidence returns the trace of the round and the last lines of the daemons' logs.
 func (a *arena) evidence() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "  what happened:\n")

@@ -12,7 +12,7 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// A round of each kind holds what has to hold.
+// A round of each kind runs without a violation.
 func TestRounds(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "failoverd")
 	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/failoverd").CombinedOutput(); err != nil {
@@ -24,7 +24,7 @@ func TestRounds(t *testing.T) {
 	}
 }
 
-// A plan follows from the seed and the round, and all faults come at all moments.
+// A plan follows from the seed and the round, and each fault occurs at each moment.
 func TestPlans(t *testing.T) {
 	seen := make(map[string]bool)
 	for round := range 1000 {
@@ -35,12 +35,12 @@ func TestPlans(t *testing.T) {
 		seen[p.fault+p.moment+p.after+hosts[p.victim]] = true
 	}
 	if want := 2 * len(moments) * 3 * 2; len(seen) != want {
-		t.Errorf("%d kinds of rounds, not %d", len(seen), want)
+		t.Errorf("%d kinds of rounds, want %d", len(seen), want)
 	}
 }
 
-// A sequence follows from the seed and the round, all kinds of steps come, and no router is
-// ever without addresses, or of version 2 with IPv6 ones.
+// A sequence follows from the seed and the round. Each kind of step occurs. No router is ever
+// without an address, and none of version 2 has IPv6 addresses.
 func TestSequences(t *testing.T) {
 	seen := make(map[string]bool)
 	for round := range 500 {
@@ -57,7 +57,7 @@ func TestSequences(t *testing.T) {
 	}
 	for _, k := range kinds {
 		if !seen[k.name] {
-			t.Errorf("never: %s", k.name)
+			t.Errorf("no sequence has the step %q", k.name)
 		}
 	}
 }
@@ -71,17 +71,17 @@ func checkSetup(t *testing.T, s setup) {
 		}
 		for _, a := range r.addresses {
 			if seen[a] || !r.takes(a) {
-				t.Errorf("%s is twice there, or at one that can't have it: %+v", a, r)
+				t.Errorf("%s is assigned twice, or to a router that can't have it: %+v", a, r)
 			}
 			seen[a] = true
 		}
 	}
 	if all := len(asked4) + len(asked6) + unasked; len(s.routers) > 0 && len(seen) != all {
-		t.Errorf("%d addresses, not %d", len(seen), all)
+		t.Errorf("%d addresses, want %d", len(seen), all)
 	}
 }
 
-// Two hosts that answer in turns are told from one that follows the other.
+// Two hosts that answer in turns differ from a host that follows another one.
 func TestAlternate(t *testing.T) {
 	start := time.Unix(0, 0)
 	for text, want := range map[string]time.Duration{
@@ -97,17 +97,17 @@ func TestAlternate(t *testing.T) {
 			}
 		}
 		if got, _ := alternate(answers); got != want {
-			t.Errorf("%q: %v, not %v", text, got, want)
+			t.Errorf("%q: %v, want %v", text, got, want)
 		}
 	}
 }
 
-// A daemon that ends is told.
+// A daemon that has ended is reported as such.
 func TestDaemonEnds(t *testing.T) {
 	s, err := newSite(t.Context(), options{binary: "/bin/false", load: 2})
 	if err == nil {
 		_ = s.close()
-		t.Fatal("a lab begins without failoverd")
+		t.Fatal("a site without a running failoverd is no error")
 	}
 	if !strings.Contains(err.Error(), "failoverd on a has ended") {
 		t.Error(err)

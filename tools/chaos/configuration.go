@@ -8,14 +8,14 @@ import (
 )
 
 const (
-	// routing is the address whose router has a route and a rule, beside it.
+	// routing is an address of the router that also has a route and a rule.
 	routing = "198.18.0.10"
-	// routed is the table of both.
+	// routed is the table of the route and the rule.
 	routed = 100
 )
 
-// special is the configuration of the routers that have something of their own.
-// The first host has their addresses.
+// special is the configuration of the routers that differ from the load, each by another
+// key. Host a is preferred for all of them.
 const special = `global: {notify: [/bin/true]}
 tracks:
   - {name: service, tcp: "127.0.0.1:8080", interval: 200ms}
@@ -30,8 +30,8 @@ routers:
   - {name: device, interface: eth1, vrid: 4, priority: %[1]d, interval: 100ms, addresses: [198.18.1.12/24], virtual_mac: macvlan}
 `
 
-// configuration is a host's. Each reload changes the priorities of the load a
-// little, not which of the hosts is to have its addresses.
+// configuration returns the configuration file of a host. Each reload changes the
+// priorities of the load a little, but never which host is preferred.
 func (o options) configuration(host, reloads int) string {
 	priority := func(of int) int {
 		if of == host {
@@ -50,7 +50,7 @@ func (o options) configuration(host, reloads int) string {
 
 func loadAddress(n int) string { return fmt.Sprintf("198.18.%d.%d", n%2, 100+n) }
 
-// addressesOf are those that a host has while both run.
+// addressesOf returns the addresses that a host has while both hosts run.
 func (o options) addressesOf(host int) (all []string) {
 	if host == 0 {
 		all = []string{"198.18.0.10", "2001:db8::10", "fe80::12:1", "198.18.0.11", "198.18.0.21", "2001:db8::21", "198.18.1.11", "198.18.1.12"}
@@ -63,7 +63,7 @@ func (o options) addressesOf(host int) (all []string) {
 	return all
 }
 
-// watched is an address that is asked for.
+// watched is an address that the client asks for, with its LAN and VRID.
 type watched struct {
 	address   string
 	lan, vrid int

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command chaos kills failoverd and cuts the power of its host at random
-// moments, and has reloads, strangers and kills change its host in random sequences. It
-// checks after each that what has to hold does.
+// Command chaos kills failoverd and cuts the power of its host at random moments. It also
+// runs random sequences of reloads, kills and changes that other programs make to the host.
+// After each round it checks that failoverd's guarantees held.
 package main
 
 import (
@@ -20,35 +20,41 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-const help = `chaos has two hosts run failoverd and a client ask for the addresses, in rounds of two kinds.
+const help = `chaos runs failoverd on two hosts, and a client that asks for the virtual addresses. There are
+two kinds of rounds.
 
-In the odd rounds, the faults, there are some tens of routers: of both families, in a
-group over two interfaces, on a macvlan, with a route, a rule, checks and a hook. Each takes one
-of the hosts and kills its daemon (kill -9) or cuts its power, at a random moment: while
-nothing happens, in its start, in a reload, or while it takes over. It checks that
+The odd rounds are the faults. Some tens of routers run: of both families, in a group over two
+interfaces, on a macvlan, with a route, a rule, checks and a hook. The round picks a victim,
+one of the hosts, and kills its daemon (kill -9) or cuts its power at a random moment: while
+nothing happens, during its start, during a reload, or while it takes over. It checks that
 
-  - the other host has all addresses then, and answers for them;
-  - the victim gives no answer any more once the other one has given its first, and
-    where two run, they don't both answer for longer than an interval;
-  - when the victim is back, each address is where it was;
-  - where the victim is stopped or cleaned up after, its host is as it was before.
+  - the other host then has all addresses, and answers for them;
+  - the victim gives no answer after the first answer of the other host. While both hosts
+    run, they don't both answer for longer than an interval;
+  - each address is back at its host after the victim was started again;
+  - the victim is as it was before failoverd ran, if the round stops it or cleans it up.
 
-In the even rounds, the sequences, three routers go through random steps: reloads that move
-and swap addresses between them or change other keys, strangers that take away addresses,
-programs, map entries, settings, macvlans or the journal, or put an address there, an
-interface that is down, is called otherwise or has too low an MTU, a full map, kill -9,
---cleanup and SIGSTOP, some of it while something else lasts. It checks that
+The even rounds are the sequences. Three routers go through random steps:
 
-  - a host that says that it is Active and well answers the client's pings, 3 s after the
-    last step at the latest;
-  - two hosts don't both answer for longer than an interval, but while a daemon can't know
-    yet what strangers do, or the hosts have read different files;
-  - some seconds after the last step all is right again: each address is at one host, the
-    other one stands by, and nobody shows a problem;
-  - after a stop or --cleanup, each host is as it was before.
+  - a reload moves or swaps addresses between routers, or changes other keys;
+  - another program removes addresses, programs, map entries, settings, macvlans or the
+    journal, or adds a virtual address;
+  - the interface is down, is renamed or gets a low MTU; a map is full;
+  - the daemon gets kill -9, --cleanup or SIGSTOP.
 
-The times are longer where this machine stood still or had other work. The first violation of
-a round ends it, and prints what happened; the next one has a new lab. It needs root, bpftool
+A step can run during another one. The round checks that
+
+  - a host that reports Active and no problem answers the client's pings, at the latest 3 s
+    after the last step;
+  - two hosts don't both answer for longer than an interval. Exceptions are the time that a
+    daemon needs to notice what another program did, and a time in which the hosts have
+    read different files;
+  - the routers recover within some seconds after the last step: each address is at one
+    host, the other host is Backup, and neither reports a problem;
+  - each host is as it was before, after a stop or --cleanup.
+
+A limit is longer if this machine stalled or had other work. The first violation ends the
+round and prints what happened, and the next round has a new lab. chaos needs root, bpftool
 and some seconds for each round.
 
   sudo go run ./tools/chaos --failoverd bin/failoverd --rounds 200
@@ -76,10 +82,10 @@ func main() {
 	var o options
 	flag.StringVar(&o.binary, "failoverd", "bin/failoverd", "`path` of the failoverd to kill")
 	flag.IntVar(&o.rounds, "rounds", 200, "`number` of rounds")
-	flag.IntVar(&o.first, "first", 1, "`number` of the first round, to play one again")
-	flag.IntVar(&o.load, "load", 30, "`number` of routers more, 2 to 100")
-	flag.StringVar(&o.only, "only", "", "`kind` of rounds to play: faults or sequences; both without one")
-	flag.Uint64Var(&o.seed, "seed", 0, "`number` that the victims, faults and moments follow from; 0 for one of the time")
+	flag.IntVar(&o.first, "first", 1, "`number` of the first round, to replay one")
+	flag.IntVar(&o.load, "load", 30, "`number` of additional routers in the faults, 2 to 100")
+	flag.StringVar(&o.only, "only", "", "`kind` of rounds: faults or sequences (default both)")
+	flag.Uint64Var(&o.seed, "seed", 0, "`number` that determines the rounds; 0 takes one from the clock")
 	lab.Main("chaos", help, func(ctx context.Context) error {
 		if err := check(&o); err != nil {
 			return err
@@ -88,7 +94,7 @@ func main() {
 	})
 }
 
-// check makes sure that all that is needed is there.
+// check checks the options and the programs that chaos needs.
 func check(o *options) (err error) {
 	if o.rounds < 1 || o.first < 1 {
 		return fmt.Errorf("--rounds %d, --first %d: at least 1", o.rounds, o.first)
@@ -106,7 +112,7 @@ func check(o *options) (err error) {
 	return err
 }
 
-// run plays the rounds.
+// run runs the rounds.
 func run(ctx context.Context, o options, out io.Writer) (err error) {
 	fmt.Fprintf(out, "seed %d, %d rounds\n", o.seed, o.rounds)
 	t := &tally{options: o, out: out, counts: make(map[string]int)}
@@ -117,7 +123,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 			return err
 		}
 	}
-	fmt.Fprintf(out, "\n%d rounds played in %.0f s with seed %d, %d of them violated what has to hold\n", t.played, time.Since(start).Seconds(), o.seed, t.failed)
+	fmt.Fprintf(out, "\n%d rounds in %.0f s with seed %d, %d of them with a violation\n", t.played, time.Since(start).Seconds(), o.seed, t.failed)
 	for _, what := range slices.Sorted(maps.Keys(t.counts)) {
 		fmt.Fprintf(out, "  %3d  %s\n", t.counts[what], what)
 	}
@@ -130,7 +136,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	return nil
 }
 
-// tally is what has been played.
+// tally counts what was run.
 type tally struct {
 	options        options
 	out            io.Writer
@@ -148,8 +154,8 @@ func (t *tally) close() error {
 	return err
 }
 
-// round plays a round of one of the kinds: the odd ones are faults, the even ones
-// sequences, if both are wanted.
+// round runs a round. Without --only, odd rounds are faults and even rounds are
+// sequences.
 func (t *tally) round(ctx context.Context, round int) error {
 	o := t.options
 	fmt.Fprintf(t.out, "round %d of %d: ", round, o.first+o.rounds-1)
@@ -177,8 +183,8 @@ func (t *tally) round(ctx context.Context, round int) error {
 	return nil
 }
 
-// fault plays a round of faults, in the lab of the last one, or in a new one where that
-// has failed.
+// fault runs a round of faults. It uses the lab of the last one, or a new one after a
+// violation.
 func (t *tally) fault(ctx context.Context, round int) (evidenced string, err error) {
 	p := planOf(t.options.seed, round)
 	fmt.Fprint(t.out, p)
@@ -196,7 +202,7 @@ func (t *tally) fault(ctx context.Context, round int) (evidenced string, err err
 	return "", nil
 }
 
-// sequence plays a round of steps, in a lab of its own.
+// sequence runs a round of steps, in its own lab.
 func (t *tally) sequence(ctx context.Context, round int) (evidenced string, err error) {
 	q := sequenceOf(t.options.seed, round)
 	fmt.Fprint(t.out, q)

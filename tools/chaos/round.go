@@ -35,10 +35,10 @@ type plan struct {
 	fault  string
 	moment string
 	delay  time.Duration // from the beginning of the moment to the fault
-	after  string        // how the victim ends once more at last; empty if it runs on
+	after  string        // how the victim ends once more after it came back; empty if it keeps running
 }
 
-// How a victim ends once more, for a look at what it leaves.
+// The ways to end a victim once more, to check what it leaves behind.
 const (
 	stopped = "stopped"
 	cleaned = "killed and cleaned up"
@@ -61,7 +61,7 @@ func (p plan) String() string {
 	return s
 }
 
-// play plays a round. Before and after it both hosts run, each with its own
+// play runs a round. Before and after it both hosts run, each with its own
 // addresses.
 func (s *site) play(ctx context.Context, p plan) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -77,12 +77,12 @@ func (s *site) play(ctx context.Context, p plan) error {
 	}
 	since := time.Now()
 	if err := s.hasAll(ctx, other); err != nil {
-		return fmt.Errorf("the other host doesn't take over: %w", err)
+		return fmt.Errorf("the other host did not take over: %w", err)
 	}
 	if err := questions.answeredBy(ctx, other); err != nil {
 		return err
 	}
-	time.Sleep(5 * interval) // to see who answers on
+	time.Sleep(5 * interval) // for answers that should no longer come
 	err = questions.judge(victim, other, since, p.moment == steady || p.moment == reload)
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ func (s *site) play(ctx context.Context, p plan) error {
 	return s.comeBack(ctx, victim)
 }
 
-// strike brings the moment about and the fault with it.
+// strike brings about the moment and then the fault.
 func (s *site) strike(ctx context.Context, p plan, victim, other *host) error {
 	switch p.moment {
 	case starting:
@@ -131,7 +131,7 @@ func (s *site) strike(ctx context.Context, p plan, victim, other *host) error {
 	return nil
 }
 
-// fail has the fault happen to a host.
+// fail causes the fault on a host.
 func (s *site) fail(ctx context.Context, fault string, h *host) error {
 	if fault == kill {
 		return h.end(ctx, syscall.SIGKILL)
@@ -153,7 +153,7 @@ func (s *site) fail(ctx context.Context, fault string, h *host) error {
 	return nil
 }
 
-// comeBack starts the victim again, and waits until each host has what is its own.
+// comeBack starts the victim again, and waits until each host has its own addresses.
 func (s *site) comeBack(ctx context.Context, victim *host) error {
 	if victim.node == nil {
 		if err := s.connect(victim); err != nil {
@@ -170,13 +170,13 @@ func (s *site) comeBack(ctx context.Context, victim *host) error {
 	}
 	for n, h := range s.hosts {
 		if err := s.has(ctx, h, s.options.addressesOf(n)); err != nil {
-			return fmt.Errorf("not everything comes back: %w", err)
+			return fmt.Errorf("not all addresses came back: %w", err)
 		}
 	}
 	return questions.together()
 }
 
-// endOnceMore ends the victim in one of the ways that leave nothing.
+// endOnceMore stops the victim, or kills it and cleans up. Both leave nothing behind.
 func (s *site) endOnceMore(ctx context.Context, how string, victim, other *host) error {
 	signal := syscall.SIGTERM
 	if how == cleaned {
@@ -193,7 +193,7 @@ func (s *site) endOnceMore(ctx context.Context, how string, victim, other *host)
 	return errors.Join(victim.unchanged(ctx), s.hasAll(ctx, other))
 }
 
-// asked are the askers, one for each address.
+// asked is the list of the askers, one for each address.
 type asked []*question
 
 type question struct {
@@ -208,7 +208,7 @@ func (a asked) close() (err error) {
 	return err
 }
 
-// answeredBy waits until a host answers each question for each address.
+// answeredBy waits until a host has answered the questions for each address.
 func (a asked) answeredBy(ctx context.Context, h *host) error {
 	for _, q := range a {
 		if err := q.WaitAnswers(ctx, h.node, 1); err != nil {
@@ -218,8 +218,8 @@ func (a asked) answeredBy(ctx context.Context, h *host) error {
 	return nil
 }
 
-// judge finds answers of the victim after the fault that came after one of the
-// other host. Where both ran undisturbed until the fault there must be none.
+// judge returns an error if the victim answered after the first answer of the other host.
+// If the hosts were not undisturbed until the fault, it returns what together does.
 func (a asked) judge(victim, other *host, since time.Time, undisturbed bool) error {
 	if !undisturbed {
 		return a.together()
@@ -228,26 +228,26 @@ func (a asked) judge(victim, other *host, since time.Time, undisturbed bool) err
 	for _, q := range a {
 		from, to := &lab.Node{Name: victim.name}, &lab.Node{Name: other.name}
 		if x := q.Answers().Handover(from, to, since.Add(-patience)); x.Stale > 0 {
-			errs = append(errs, fmt.Errorf("two answer for %s: %s gave %d answers after the first of %s, for %v (first %v, last %v)", q.address, victim.name, x.Stale, other.name, x.Overlap, x.FirstNew, x.LastOld))
+			errs = append(errs, fmt.Errorf("two hosts answered for %s: %s gave %d answers after the first one of %s, for %v (first %v, last %v)", q.address, victim.name, x.Stale, other.name, x.Overlap, x.FirstNew, x.LastOld))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// together finds times in which answers of two hosts alternate, for longer than
-// a host that is preempted needs to hear of it.
+// together returns an error if the answers of two hosts alternated for longer than an
+// interval, after which a preempted host has heard of the other one.
 func (a asked) together() error {
 	var errs []error
 	for _, q := range a {
 		if long, at := alternate(q.Answers()); long > interval {
-			errs = append(errs, fmt.Errorf("two answer for %s, for %v since %v", q.address, long, at.Format("15:04:05.000")))
+			errs = append(errs, fmt.Errorf("two hosts answered for %s, for %v since %v", q.address, long, at.Format("15:04:05.000")))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// alternate is the longest time during which the answers changed from one host to
-// another and back within an interval, and when that began.
+// alternate returns the longest time in which the answers went back and forth between two
+// hosts, with at most an interval from one change to the next, and when it began.
 func alternate(answers lab.Answers) (longest time.Duration, at time.Time) {
 	var began, last time.Time
 	for n := 1; n < len(answers); n++ {

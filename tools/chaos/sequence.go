@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// setup is what both hosts are configured with.
+// setup is the configuration of both hosts.
 type setup struct {
 	receive   string // xdp_mode
 	unchanged string
@@ -27,7 +27,7 @@ type router struct {
 	addresses  []string
 }
 
-// clone is a copy that can be changed.
+// clone returns a deep copy.
 func (s setup) clone() setup {
 	s.routers = slices.Clone(s.routers)
 	for n := range s.routers {
@@ -36,7 +36,7 @@ func (s setup) clone() setup {
 	return s
 }
 
-// file is the configuration file of a host.
+// file returns the configuration file of a host.
 func (s setup) file(host int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "global: {xdp_mode: %s, unchanged: %s}\nrouters:\n", s.receive, s.unchanged)
@@ -48,7 +48,7 @@ func (s setup) file(host int) string {
 }
 
 const (
-	// quick is the interval of most routers, slow that of version 2.
+	// quick is the interval of version 3 routers, slow that of version 2 ones.
 	quick = 100 * time.Millisecond
 	slow  = time.Second
 )
@@ -59,14 +59,15 @@ var (
 	asked6      = []string{"2001:db8::10/64", "2001:db8::11/64"}
 )
 
-// Those that nobody asks for make the advertisement of their router longer than the
-// least MTU of IPv4.
 const (
+	// unasked is the number of addresses that the client doesn't ask for. With them the
+	// advertisement of their router is longer than the MTU tooLow.
 	unasked = 14
-	tooLow  = 70 // octets, an MTU
+	// tooLow is an MTU in octets. 68 is the least one of IPv4.
+	tooLow = 70
 )
 
-// newSetup is what a round begins with.
+// newSetup returns the setup that a round begins with.
 func newSetup(r *rand.Rand) setup {
 	s := setup{receive: pick(r, []string{"auto", "auto", "generic", "off"}), unchanged: "pass"}
 	for n, addresses := range [][]string{
@@ -87,18 +88,18 @@ func newSetup(r *rand.Rand) setup {
 
 func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
 
-// step is one thing that happens. Most undo themselves after a time.
+// step is one change of a host. Many are undone after a time.
 type step struct {
 	kind   kind
 	host   int
-	number int           // which one, of those that are found then
-	hold   time.Duration // until it is undone
-	pause  time.Duration // behind it
-	settle bool          // wait behind it until everything is right
-	setup  setup         // that a reload makes
-	what   string        // the reload changes
+	number int           // selects one of the objects that the step finds
+	hold   time.Duration // the time until it is undone
+	pause  time.Duration // the time after it
+	settle bool          // after it, wait until everything is right
+	setup  setup         // the setup after a reload
+	what   string        // what the reload changes
 
-	meanwhile *step // before it is undone
+	meanwhile *step // a step to run before this one is undone
 }
 
 func (s step) String() string {
@@ -121,13 +122,12 @@ func (s step) String() string {
 	return text
 }
 
-// blinds reports that two hosts may answer for as long as the daemons need to see what
-// was done.
+// blinds reports whether two hosts may answer until the daemons have noticed the step.
 func (s step) blinds() bool {
 	return s.kind.blinds || s.meanwhile != nil && s.meanwhile.blinds()
 }
 
-// sequence is what happens in a round. It follows from the seed and the round's number.
+// sequence is the steps of a round. It follows from the seed and the round's number.
 type sequence struct {
 	begin setup
 	steps []step
@@ -161,7 +161,7 @@ func sequenceOf(seed uint64, round int) sequence {
 	return q
 }
 
-// newStep is a step from a setup, and the setup behind it.
+// newStep returns a random step, and the setup after it.
 func newStep(r *rand.Rand, now setup, outer bool) (step, setup) {
 	s := step{kind: pickKind(r), host: r.IntN(2), number: r.IntN(1 << 20)}
 	s.hold = time.Duration(50+r.IntN(1200)) * time.Millisecond
@@ -180,7 +180,7 @@ func newStep(r *rand.Rand, now setup, outer bool) (step, setup) {
 	return s, now
 }
 
-// pickKind takes one by its weight.
+// pickKind picks a kind at random, by weight.
 func pickKind(r *rand.Rand) kind {
 	total := 0
 	for _, k := range kinds {
@@ -192,10 +192,11 @@ func pickKind(r *rand.Rand) kind {
 			return k
 		}
 	}
-	panic("no weights")
+	panic("the kinds have no weights")
 }
 
-// change is what a reload may change. It returns what it has changed, empty if it can't.
+// change changes something in a setup. It describes the change, or returns an empty string
+// if the setup doesn't allow it.
 type change func(r *rand.Rand, s *setup) string
 
 var changes = []change{moveAddress, moveAddress, swapAddresses, swapAddresses, changePriorities, changeInterval, changeMAC, changeMAC, changeVersion, changeUnchanged}

@@ -18,17 +18,17 @@ import (
 )
 
 const (
-	// silence is how long an Active that says that it is healthy may give the client no
-	// answer once nothing happens any more.
+	// silence is the longest time without an answer to the client from a host that reports
+	// Active and no problem, after the last step.
 	silence = 3 * time.Second
-	// recovery is how long it may take until everything is right again.
+	// recovery is the longest time until everything is right again.
 	recovery = 20 * time.Second
-	// sight is how long the daemons may need to see and mend what strangers do, and to
-	// agree after a reload of both.
+	// sight is the longest time that the daemons may need to notice and repair what other
+	// programs did, and to agree after both were reloaded.
 	sight = 1500 * time.Millisecond
 )
 
-// stalled is for how long the machine had other work, on one processor as on the other.
+// stalled returns how long the processors had other work, on average.
 func (a *arena) stalled(from, to time.Time) (sum time.Duration) {
 	for _, s := range a.canary.Stalls(from, to) {
 		sum += s.To.Sub(s.From)
@@ -36,18 +36,18 @@ func (a *arena) stalled(from, to time.Time) (sum time.Duration) {
 	return sum / time.Duration(runtime.NumCPU())
 }
 
-// view is what both daemons say of an address.
+// view is what both daemons report about an address.
 type view struct {
-	active  []*host // that say that they are Active for it and healthy
+	active  []*host // the hosts that report Active and no problem
 	trouble []string
 }
 
-// settle waits until all addresses are at one host each, which says that all is well and
-// answers the client, and the other one stands by.
+// settle waits until each address is at one host, which reports no problem and answers the
+// client, and the other host is Backup.
 func (a *arena) settle(ctx context.Context) error {
 	from := time.Now()
 	a.happened = from
-	well := make(map[string]time.Time) // since when a host has been well, by its name and the address
+	well := make(map[string]time.Time) // since when a host has been Active without a problem, by its name and the address
 	for {
 		views, err := a.look(ctx)
 		if err != nil {
@@ -71,14 +71,14 @@ func (a *arena) settle(ctx context.Context) error {
 					wrong = append(wrong, fmt.Sprintf("%s doesn't answer for %s", h.name, address))
 				}
 				if quiet := now.Sub(later(since, last)); quiet > silence+a.stalled(later(since, last), now) {
-					return fmt.Errorf("%s says that it is Active for %s and well, but the client has had no answer for %v (since %s)", h.name, address, quiet, later(since, last).UTC().Format("15:04:05.000"))
+					return fmt.Errorf("%s reports Active for %s and no problem, but the client has had no answer for %v (since %s)", h.name, address, quiet, later(since, last).UTC().Format("15:04:05.000"))
 				}
 			}
 		}
 		if wrong == nil {
 			err := a.confirm(ctx, views)
 			if err == nil {
-				a.note("all is right")
+				a.note("everything is right")
 				return nil
 			}
 			wrong = append(wrong, err.Error())
@@ -100,11 +100,11 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// answered is when the newest ping was sent that was answered.
+// answered returns when the newest ping with an answer was sent.
 func (a *arena) answered(address string) time.Time {
 	p := a.pings[address]
 	if p == nil {
-		return time.Now() // nobody asks for it
+		return time.Now() // the client doesn't ask for it
 	}
 	all := p.Replies()
 	if len(all) == 0 {
@@ -113,7 +113,7 @@ func (a *arena) answered(address string) time.Time {
 	return all[len(all)-1].Sent
 }
 
-// look asks both daemons, and makes a view of each address.
+// look asks both daemons for their status, and returns a view of each address.
 func (a *arena) look(ctx context.Context) (map[string]*view, error) {
 	views := make(map[string]*view)
 	for _, r := range a.setup.routers {
@@ -147,13 +147,13 @@ func (a *arena) look(ctx context.Context) (map[string]*view, error) {
 	}
 	for address, v := range views {
 		if len(v.active) != 1 {
-			v.trouble = append(v.trouble, fmt.Sprintf("%d hosts are Active for %s and well", len(v.active), address))
+			v.trouble = append(v.trouble, fmt.Sprintf("%d hosts are Active for %s without a problem", len(v.active), address))
 		}
 	}
 	return views, nil
 }
 
-// add adds what a host says of a router's address.
+// add adds what a host reports about an address of a router.
 func (v *view) add(h *host, r router, address string, status control.Status) {
 	family := packet.FamilyOf(netip.MustParsePrefix(address).Addr())
 	n := slices.IndexFunc(status.Routers, func(x control.Router) bool {
@@ -169,7 +169,7 @@ func (v *view) add(h *host, r router, address string, status control.Status) {
 	x := status.Routers[n]
 	ill := x.Waiting != "" || x.SendError != "" || len(x.Problems) > 0
 	if ill {
-		say("is %s and waits %q, can't send %q, has problems: %s", x.State, x.Waiting, x.SendError, problems(x.Problems))
+		say("is %s; waiting for: %q; could not send: %q; problems: %s", x.State, x.Waiting, x.SendError, problems(x.Problems))
 	}
 	switch x.State {
 	case "Active":
@@ -178,7 +178,7 @@ func (v *view) add(h *host, r router, address string, status control.Status) {
 		}
 	case "Backup":
 	default:
-		say("is in %s: %s", x.State, x.Cause)
+		say("is %s: %s", x.State, x.Cause)
 	}
 }
 
@@ -190,7 +190,7 @@ func problems(all []control.Problem) string {
 	return strings.Join(texts, ", ")
 }
 
-// confirm has the Active of each address answer each question, asked anew.
+// confirm waits until the Active of each address has answered new questions.
 func (a *arena) confirm(ctx context.Context, views map[string]*view) error {
 	ctx, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
@@ -202,20 +202,20 @@ func (a *arena) confirm(ctx context.Context, views map[string]*view) error {
 	return nil
 }
 
-// apart finds times in which two hosts answer, for longer than a host that is preempted
-// needs to hear of it. Those in which a daemon can't know yet don't count.
+// apart returns an error if two hosts answered for longer than an interval. Answers in a
+// time in which two may answer don't count.
 func (a *arena) apart() error {
 	var errs []error
 	for _, q := range a.asked {
 		all := slices.DeleteFunc(q.Answers(), func(x lab.Answer) bool { return a.excused(x.At) })
 		if long, at := alternate(all); long > interval+a.stalled(at.Add(-time.Second), at.Add(long+time.Second)) {
-			errs = append(errs, fmt.Errorf("two answer for %s, for %v since %v", q.address, long, at.UTC().Format("15:04:05.000")))
+			errs = append(errs, fmt.Errorf("two hosts answered for %s, for %v since %v", q.address, long, at.UTC().Format("15:04:05.000")))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// excused reports that two may answer in that moment.
+// excused reports whether two hosts may answer at that moment.
 func (a *arena) excused(at time.Time) bool {
 	return slices.ContainsFunc(a.graces, func(g span) bool {
 		return at.After(g.from) && at.Before(g.to.Add(sight+a.stalled(g.to, at)))

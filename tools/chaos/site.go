@@ -25,7 +25,7 @@ import (
 
 const (
 	interval = 100 * time.Millisecond
-	// askEvery is the time from one round of questions to the next.
+	// askEvery is the time between two rounds of questions.
 	askEvery = 5 * time.Millisecond
 	// patience bounds a round.
 	patience = 60 * time.Second
@@ -34,10 +34,10 @@ const (
 // hosts are the names of the hosts that run failoverd.
 var hosts = [2]string{"a", "b"}
 
-// interfaces are those of each host, each in a LAN of its own.
+// interfaces are the names of each host's interfaces. Each interface has its own LAN.
 var interfaces = []string{"eth0", "eth1"}
 
-// site is two hosts and a client in two LANs.
+// site is two LANs with two hosts and a client.
 type site struct {
 	options options
 	dir     string
@@ -47,16 +47,16 @@ type site struct {
 	hosts   [2]*host
 }
 
-// host is one that runs failoverd.
+// host is a host that runs failoverd.
 type host struct {
 	name     string
 	number   int
-	config   string // its path
+	config   string // the path of its configuration file
 	node     *lab.Node
 	ports    []*lab.Port
 	services []io.Closer
 	daemon   *lab.Failoverd
-	before   string // what was on it before
+	before   string // its state before failoverd ran, see look
 	reloads  int
 }
 
@@ -118,7 +118,7 @@ func (s *site) close() error {
 	return errors.Join(s.lab.Close(), os.RemoveAll(s.dir))
 }
 
-// evidence is the end of what the daemons have written.
+// evidence returns the last lines of the daemons' logs.
 func evidence(hosts [2]*host) string {
 	var b strings.Builder
 	for _, h := range hosts {
@@ -141,7 +141,7 @@ func (h *host) closeServices() {
 	h.services = nil
 }
 
-// connect makes a host anew, with what its checks look for.
+// connect makes a new node for a host, with the service that its check connects to.
 func (s *site) connect(h *host) (err error) {
 	h.closeServices()
 	if h.node, err = s.lab.Host(h.name); err != nil {
@@ -163,8 +163,8 @@ func (s *site) connect(h *host) (err error) {
 	return err
 }
 
-// settled is look when the kernel has added the local routes of all IPv6 addresses,
-// which it does some time after the addresses.
+// settled returns the list of look once the kernel has added the local routes of all IPv6
+// addresses. The kernel adds them some time after the addresses.
 func (h *host) settled(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -180,7 +180,7 @@ func (h *host) settled(ctx context.Context) (string, error) {
 	}
 }
 
-// serve listens where the check of TCP asks.
+// serve listens on the port that the TCP check connects to.
 func (h *host) serve() error {
 	var l net.Listener
 	if err := h.node.Do(func() (err error) {
@@ -211,7 +211,7 @@ func (h *host) start(o options) (err error) {
 	return err
 }
 
-// reload has the daemon read another configuration.
+// reload changes the configuration file and reloads the daemon.
 func (h *host) reload(o options) error {
 	h.reloads++
 	if err := os.WriteFile(h.config, []byte(o.configuration(h.number, h.reloads)), 0o644); err != nil {
@@ -220,7 +220,7 @@ func (h *host) reload(o options) error {
 	return h.daemon.Signal(syscall.SIGHUP)
 }
 
-// end ends the daemon by a signal.
+// end stops the daemon with a signal.
 func (h *host) end(ctx context.Context, signal syscall.Signal) error {
 	if err := h.daemon.Signal(signal); err != nil {
 		return err
@@ -232,7 +232,7 @@ func (h *host) end(ctx context.Context, signal syscall.Signal) error {
 	return err
 }
 
-// look lists all that failoverd could leave.
+// look lists everything that failoverd could leave behind.
 func (h *host) look(ctx context.Context) (string, error) {
 	return h.node.Run(ctx, "sh", "-c", `ip -br link | sort; ip -br addr | sort
 for f in 4 6; do ip -$f rule; ip -$f route show table all | grep -v '^multicast' | sort; done
@@ -241,7 +241,7 @@ for i in all eth0 eth1; do for k in arp_announce arp_ignore arp_filter rp_filter
 ls -d /run/failoverd /sys/fs/bpf/* 2>/dev/null; true`)
 }
 
-// unchanged checks that the host is as it was before the daemon.
+// unchanged checks that the host is as it was before the daemon started.
 func (h *host) unchanged(ctx context.Context) error {
 	now, err := h.look(ctx)
 	if err != nil {
@@ -250,7 +250,7 @@ func (h *host) unchanged(ctx context.Context) error {
 	return h.differs(now)
 }
 
-// differs says what differs from before.
+// differs returns an error with the differences from the state before failoverd ran.
 func (h *host) differs(now string) error {
 	var changes []string
 	was, is := strings.Split(h.before, "\n"), strings.Split(now, "\n")
@@ -308,13 +308,13 @@ func (s *site) has(ctx context.Context, h *host, want []string) error {
 		case <-h.daemon.Done():
 			return fmt.Errorf("failoverd on %s has ended: %s", h.name, h.daemon.Output())
 		case <-ctx.Done():
-			return fmt.Errorf("%s has what it shouldn't, or has not what it should: %s: %w", h.name, strings.Join(wrong, ", "), ctx.Err())
+			return fmt.Errorf("the addresses, routes or rules of %s are wrong: %s: %w", h.name, strings.Join(wrong, ", "), ctx.Err())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
-// routing counts the routes and rules of the table that has those of a router.
+// routing counts the routes and rules of the table routed.
 func (h *host) routing() (routes, rules int, err error) {
 	all, err := h.node.Netlink().RouteListFiltered(unix.AF_INET, &netlink.Route{Table: routed}, netlink.RT_FILTER_TABLE)
 	if err != nil {
@@ -332,7 +332,7 @@ func (h *host) routing() (routes, rules int, err error) {
 	return len(all), rules, nil
 }
 
-// ask begins to ask for addresses of each kind of router.
+// ask starts to ask for one or more addresses of each kind of router.
 func (s *site) ask() (all asked, err error) {
 	nodes := []*lab.Node{s.hosts[0].node, s.hosts[1].node}
 	for _, w := range s.options.watched() {

@@ -33,15 +33,15 @@ const (
 type kind struct {
 	name   string
 	weight int
-	// blinds says that both hosts may answer until the daemon has seen it.
+	// blinds is true if both hosts may answer until the daemon has noticed the step.
 	blinds bool
-	// do does it and says what it has found to do it to.
+	// do carries the step out, and describes what it has changed.
 	do func(context.Context, *arena, step) (string, error)
-	// undo undoes it, if it has to be.
+	// undo undoes the step. It is nil if there is nothing to undo.
 	undo func(context.Context, *arena, step) error
 }
 
-// kinds are all kinds of steps.
+// kinds lists all kinds of steps.
 var kinds = []kind{
 	{reloading, 24, true, reloadBoth, nil},
 	{"kill -9 and start", 6, false, killAndStart, nil},
@@ -50,19 +50,19 @@ var kinds = []kind{
 	{"ip addr del of a virtual address", 5, false, removeAddress, nil},
 	{"ip addr add of a virtual address", 3, true, addAddress, undoAddress},
 	{"bpftool link detach", 5, true, detach, nil},
-	{"tc qdisc del clsact", 2, true, shell("tc qdisc del dev eth0 clsact 2>/dev/null; true"), nil},
-	{"ip link set xdp off", 3, true, shell("ip link set eth0 xdp off; ip link set eth0 xdpgeneric off; true"), nil},
+	{"tc qdisc del clsact", 2, true, shell("tc qdisc del dev $eth0 clsact 2>/dev/null; true"), nil},
+	{"ip link set xdp off", 3, true, shell("ip link set $eth0 xdp off; ip link set $eth0 xdpgeneric off; true"), nil},
 	{"ip link del of a macvlan", 5, false, deleteMacvlan, nil},
-	{"interface down", 5, false, shell("ip link set eth0 down"), upAgain},
+	{"interface down", 5, false, shell("ip link set $eth0 down"), upAgain},
 	{"rename", 3, false, rename, renameBack},
-	{"MTU down", 5, false, shell(fmt.Sprintf("ip link set eth0 mtu %d", tooLow)), raiseMTU},
+	{"MTU down", 5, false, shell(fmt.Sprintf("ip link set $eth0 mtu %d", tooLow)), raiseMTU},
 	{"sysctl", 3, true, resetSettings, nil},
 	{"bpftool map delete", 5, true, deleteEntry, nil},
 	{"rm of the journal", 3, false, removeJournal, nil},
 	{"full map", 4, false, fillMap, emptyMap},
 }
 
-// reloadBoth has the hosts read the step's setup, one after the other.
+// reloadBoth gives both hosts the setup of the step, one after the other.
 func reloadBoth(ctx context.Context, a *arena, s step) (string, error) {
 	a.setup = s.setup
 	for _, n := range []int{s.host, 1 - s.host} {
@@ -81,7 +81,7 @@ func reloadBoth(ctx context.Context, a *arena, s step) (string, error) {
 	return "", nil
 }
 
-// reload has a daemon read its file, also one that is just starting.
+// reload reloads a daemon. If it is still starting, reload waits for its control socket.
 func (a *arena) reload(ctx context.Context, h *host) error {
 	for {
 		_, err := a.client(h).Reload(ctx, false)
@@ -90,7 +90,7 @@ func (a *arena) reload(ctx context.Context, h *host) error {
 		}
 		select {
 		case <-h.daemon.Done():
-			return fmt.Errorf("it has ended: %s", h.daemon.Output())
+			return fmt.Errorf("the daemon has ended: %s", h.daemon.Output())
 		case <-ctx.Done():
 			return err
 		case <-time.After(20 * time.Millisecond):
@@ -149,19 +149,22 @@ func undoSignal(sig syscall.Signal) func(context.Context, *arena, step) error {
 	}
 }
 
-// shell runs a line of the shell on the host.
+// shell returns a step that runs a shell command on the host.
 func shell(line string) func(context.Context, *arena, step) (string, error) {
 	return func(ctx context.Context, a *arena, s step) (string, error) {
 		return "", a.run(ctx, s.host, line)
 	}
 }
 
+// run runs a line of the shell on the host, in which $eth0 is the interface under the name
+// that it has at the moment.
 func (a *arena) run(ctx context.Context, host int, line string) error {
-	_, err := a.hosts[host].node.Run(ctx, "sh", "-c", line)
+	const name = "eth0=eth0; ip link show eth0 >/dev/null 2>&1 || eth0=" + renamed + "; "
+	_, err := a.hosts[host].node.Run(ctx, "sh", "-c", name+line)
 	return err
 }
 
-// present lists the virtual addresses that the host has, and those that it hasn't.
+// present lists the virtual addresses that the host has, and those that it doesn't have.
 func (a *arena) present(h *host) (here, missing []string, err error) {
 	list, err := h.node.Addresses("")
 	if err != nil {
@@ -189,7 +192,7 @@ func removeAddress(ctx context.Context, a *arena, s step) (string, error) {
 		return "none there", err
 	}
 	address := here[s.number%len(here)]
-	// It may be on a macvlan, and it may be gone already.
+	// The address may be on a macvlan, and it may be gone already.
 	return address, a.run(ctx, s.host, fmt.Sprintf(`for i in $(ip -o addr show to %s | awk '{print $2}'); do ip addr del %s dev "$i"; done 2>/dev/null; true`, strings.Split(address, "/")[0], address))
 }
 
@@ -199,7 +202,7 @@ func addAddress(ctx context.Context, a *arena, s step) (string, error) {
 		return "all there", err
 	}
 	a.added = missing[s.number%len(missing)]
-	return a.added, a.run(ctx, s.host, fmt.Sprintf("ip addr add %s dev eth0 2>/dev/null; true", a.added))
+	return a.added, a.run(ctx, s.host, fmt.Sprintf("ip addr add %s dev $eth0 2>/dev/null; true", a.added))
 }
 
 func undoAddress(ctx context.Context, a *arena, s step) error {
@@ -208,7 +211,7 @@ func undoAddress(ctx context.Context, a *arena, s step) error {
 	}
 	address := a.added
 	a.added = ""
-	return a.run(ctx, s.host, fmt.Sprintf("ip addr del %s dev eth0 2>/dev/null; true", address))
+	return a.run(ctx, s.host, fmt.Sprintf("ip addr del %s dev $eth0 2>/dev/null; true", address))
 }
 
 func detach(_ context.Context, a *arena, s step) (what string, err error) {
@@ -243,9 +246,9 @@ func deleteMacvlan(ctx context.Context, a *arena, s step) (string, error) {
 	return name, a.run(ctx, s.host, "ip link del "+name+" 2>/dev/null; true")
 }
 
-// upAgain gives the host its IPv6 addresses back too, which are lost with the link.
+// upAgain sets the interface up, and adds the IPv6 addresses that the host lost when it was down.
 func upAgain(ctx context.Context, a *arena, s step) error {
-	return a.run(ctx, s.host, "ip link set eth0 up; "+a.hosts[s.host].readdress())
+	return a.run(ctx, s.host, "ip link set $eth0 up; "+a.hosts[s.host].readdress())
 }
 
 func rename(ctx context.Context, a *arena, s step) (string, error) {
@@ -257,20 +260,20 @@ func renameBack(ctx context.Context, a *arena, s step) error {
 }
 
 func raiseMTU(ctx context.Context, a *arena, s step) error {
-	return a.run(ctx, s.host, "ip link set eth0 mtu 1500; "+a.hosts[s.host].readdress())
+	return a.run(ctx, s.host, "ip link set $eth0 mtu 1500; "+a.hosts[s.host].readdress())
 }
 
-// readdress is a line of the shell that gives the host its own IPv6 addresses. While the MTU
-// is too low for IPv6, whoever raises it does that.
+// readdress returns a shell command that adds the host's own IPv6 addresses. It does nothing
+// while the MTU is too low for IPv6; the step that raises the MTU adds them then.
 func (h *host) readdress() string {
 	var b strings.Builder
 	for _, address := range lab.Addresses(h.number + 1)[1:] {
-		fmt.Fprintf(&b, "[ $(cat /sys/class/net/eth0/mtu) -lt 1280 ] || ip addr replace %s dev eth0; ", address)
+		fmt.Fprintf(&b, "[ $(cat /sys/class/net/$eth0/mtu) -lt 1280 ] || ip addr replace %s dev $eth0; ", address)
 	}
 	return b.String()
 }
 
-// resetSettings writes the kernel's defaults into the settings of the host's interfaces.
+// resetSettings sets the sysctls of the host's interfaces to the kernel's defaults.
 func resetSettings(ctx context.Context, a *arena, s step) (string, error) {
 	return "", a.run(ctx, s.host, `for i in /proc/sys/net/ipv4/conf/*; do case $i in */all|*/default|*/lo) continue;; esac
 for k in arp_announce arp_ignore arp_filter rp_filter accept_local promote_secondaries; do echo 0 >$i/$k; done; done 2>/dev/null; true`)
@@ -309,12 +312,12 @@ func deleteEntry(_ context.Context, a *arena, s step) (what string, err error) {
 
 func bytesOf(b []byte) string { return fmt.Sprintf("% x", bytes.TrimRight(b, "\x00")) }
 
-// removeJournal waits until it is there again, because nothing is known of a daemon that
-// is killed before.
+// removeJournal removes the journal and waits until the daemon has written it again. If the
+// daemon were killed before that, nothing would know what to undo.
 func removeJournal(ctx context.Context, a *arena, s step) (string, error) {
 	h := a.hosts[s.host]
 	if a.hung[s.host] {
-		return "not of one that hangs", nil
+		return "not while the daemon hangs", nil
 	}
 	journals := func() (all []string, err error) {
 		err = h.node.Do(func() (err error) {
@@ -336,7 +339,7 @@ func removeJournal(ctx context.Context, a *arena, s step) (string, error) {
 			return before[0], err
 		}
 		if time.Now().After(end) {
-			return before[0], fmt.Errorf("%s has no journal any more", h.name)
+			return before[0], fmt.Errorf("%s has not written its journal again", h.name)
 		}
 		if err := lab.Pause(ctx, 20*time.Millisecond); err != nil {
 			return "", err
@@ -344,7 +347,7 @@ func removeJournal(ctx context.Context, a *arena, s step) (string, error) {
 	}
 }
 
-// addressMap is the map that is filled.
+// addressMap opens the map of the virtual addresses. It returns nil if there is none.
 func addressMap() (*ebpf.Map, error) {
 	m, err := ebpf.LoadPinnedMap(pinned+"maps/failover_address", nil)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -353,10 +356,10 @@ func addressMap() (*ebpf.Map, error) {
 	return m, err
 }
 
-// stranger is the number of no interface.
+// stranger is the first interface index of the keys that fillMap adds. No interface has it.
 const stranger = uint32(1 << 31)
 
-// fillMap leaves no room in the map of the virtual addresses.
+// fillMap fills the map of the virtual addresses.
 func fillMap(_ context.Context, a *arena, s step) (what string, err error) {
 	err = a.hosts[s.host].node.Do(func() error {
 		m, err := addressMap()
@@ -382,20 +385,20 @@ func emptyMap(_ context.Context, a *arena, s step) error {
 	return a.hosts[s.host].node.Do(func() error {
 		m, err := addressMap()
 		if m == nil {
-			return err // the daemon that had it was killed
+			return err // the daemon that had the map was killed
 		}
 		key := make([]byte, m.KeySize())
 		for n := range m.MaxEntries() {
 			binary.NativeEndian.PutUint32(key, stranger+n)
 			if err := m.Delete(key); err != nil {
-				break // these were all
+				break // all are deleted
 			}
 		}
 		return m.Close()
 	})
 }
 
-// client asks the daemon of a host.
+// client returns a client of the control socket of a host.
 func (a *arena) client(h *host) *control.Client {
 	return control.NewClient(fmt.Sprintf("/proc/%d/root%s", h.daemon.PID(), control.DefaultPath))
 }

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command conformance prints the conformance ledger: each numbered demand of
-// the VRRP documents with the tests that prove it. It reads the output of go
-// test -json; a test names what it proves by beginning its name with items, or
-// with
+// Command conformance prints the conformance ledger: each item of items.txt, a numbered demand
+// of the VRRP documents, with the tests that prove it. It reads the output of go test -json. A
+// test names its items at the beginning of its name, or in an attribute:
 //
 //	t.Attr("proves", "S-A5 Q-01")
 //
-// The demands, and the reasons where one isn't proven, are in items.txt. It
-// exits with 1 when an item has neither tests nor a reason, has both, or has a
-// test that failed or was skipped.
+// items.txt also has the reason why an item has no test. The exit code is 1 if an item has
+// neither tests nor a reason, has both, or has a test that failed or was skipped.
 package main
 
 import (
@@ -41,17 +39,17 @@ type chapter struct {
 	items []*item
 }
 
-// item is one demand.
+// item is a demand.
 type item struct {
 	id, demand   string
-	kind, reason string // why it has no test
+	kind, reason string // why it has no test; empty if it needs one
 	tests        []*test
 }
 
-// test is a test, or a part of one, that names items.
+// test is a test or subtest that names items.
 type test struct {
 	name   string // with the package
-	result string // pass, fail, skip, or nothing if it didn't end
+	result string // pass, fail or skip; empty if it didn't end
 }
 
 func main() {
@@ -102,8 +100,8 @@ func run(path, markdown string) (bool, error) {
 
 var itemID = regexp.MustCompile(`^[A-Z]{1,2}-[A-Z]?[0-9]+`)
 
-// parseItems reads items.txt: chapters begin with ==, and a line that is
-// indented gives the reason why the item before it has no test.
+// parseItems parses items.txt. A chapter begins with ==. An indented line is the reason why the
+// item before it has no test.
 func parseItems(text string) ([]*chapter, error) {
 	var all []*chapter
 	var last *item
@@ -115,13 +113,13 @@ func parseItems(text string) ([]*chapter, error) {
 		case strings.HasPrefix(line, "\t") && last != nil:
 			kind, reason, ok := strings.Cut(line[1:], ": ")
 			if !ok || kind != doesntApply && kind != notDone || last.reason != "" {
-				return nil, fmt.Errorf("items.txt:%d: a reason is one line that begins with %q or %q", n+1, doesntApply+": ", notDone+": ")
+				return nil, fmt.Errorf("items.txt:%d: a reason has to be one line that begins with %q or %q", n+1, doesntApply+": ", notDone+": ")
 			}
 			last.kind, last.reason = kind, reason
 		default:
 			id, demand, ok := strings.Cut(line, " ")
 			if !ok || itemID.FindString(id) != id || len(all) == 0 {
-				return nil, fmt.Errorf("items.txt:%d: %q is no item", n+1, line)
+				return nil, fmt.Errorf("items.txt:%d: %q isn't an item, like P-01 and its demand, below a chapter", n+1, line)
 			}
 			last = &item{id: id, demand: demand}
 			all[len(all)-1].items = append(all[len(all)-1].items, last)
@@ -135,7 +133,7 @@ type event struct {
 	Action, Package, Test, Key, Value string
 }
 
-// readTests finds out which tests prove what, and how they ended.
+// readTests adds the tests, with their results, to the items that they prove.
 func readTests(in io.Reader, chapters []*chapter) error {
 	items := make(map[string]*item)
 	for _, c := range chapters {
@@ -168,7 +166,7 @@ func readTests(in io.Reader, chapters []*chapter) error {
 		for _, id := range proves {
 			i, ok := items[id]
 			if !ok {
-				return fmt.Errorf("%s names %s, which is no item", name, id)
+				return fmt.Errorf("%s names %s, which isn't in items.txt", name, id)
 			}
 			t := tests[name]
 			if t == nil {
@@ -186,7 +184,7 @@ func readTests(in io.Reader, chapters []*chapter) error {
 	return lines.Err()
 }
 
-// named returns the items that the last part of a test's name begins with.
+// named returns the items at the beginning of the last part of a test's name.
 func named(test string) []string {
 	part := test[strings.LastIndex(test, "/")+1:]
 	var all []string
@@ -199,8 +197,7 @@ func named(test string) []string {
 	return all
 }
 
-// status is what is known of an item: proven, failing, missing, or the kind of
-// its reason.
+// status returns the status of an item, one of statuses.
 func (i *item) status() string {
 	switch {
 	case len(i.tests) > 0 && slices.ContainsFunc(i.tests, func(t *test) bool { return t.result != "pass" }):
@@ -213,7 +210,7 @@ func (i *item) status() string {
 	return "MISSING"
 }
 
-// evidence is the tests or the reason, in a line.
+// evidence returns the tests or the reason, in one line.
 func (i *item) evidence() string {
 	switch len(i.tests) {
 	case 0:
@@ -247,7 +244,7 @@ func printTable(out io.Writer, chapters []*chapter) {
 	fmt.Fprintf(out, "\n%s\n", totalsTable(chapters, func(w io.Writer, cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) }))
 }
 
-// totalsTable has a line for each chapter and one for all.
+// totalsTable returns the totals, with a line for each chapter and one for all items.
 func totalsTable(chapters []*chapter, row func(io.Writer, ...string)) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -272,13 +269,13 @@ func totalsTable(chapters []*chapter, row func(io.Writer, ...string)) string {
 	return b.String()
 }
 
-// render writes the ledger as Markdown.
+// render returns the ledger in Markdown.
 func render(chapters []*chapter) string {
 	var b strings.Builder
 	b.WriteString("# Conformance ledger\n\n")
-	b.WriteString("What RFC 9568, RFC 3768, their errata and the routers in use demand of a VRRP\n")
-	b.WriteString("implementation, and the tests that prove it here. Made by `make conformance` from\n")
-	b.WriteString("the tests that ran; don't edit it.\n\n")
+	b.WriteString("The demands of RFC 9568, RFC 3768, their errata and the routers in use, with the tests\n")
+	b.WriteString("that prove that failoverd meets them. `make conformance` writes this file from a run of\n")
+	b.WriteString("the tests; don't edit it.\n\n")
 	row := func(w io.Writer, cells ...string) { fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | ")) }
 	var totals strings.Builder
 	totals.WriteString(totalsTable(chapters, row))
@@ -301,16 +298,16 @@ func render(chapters []*chapter) string {
 	return b.String()
 }
 
-// faults says what is wrong with the ledger.
+// faults returns what is wrong with the ledger.
 func faults(chapters []*chapter) []string {
 	var all []string
 	for _, c := range chapters {
 		for _, i := range c.items {
 			switch {
 			case len(i.tests) > 0 && i.reason != "":
-				all = append(all, fmt.Sprintf("%s: %s names it, so remove from items.txt the reason why it has no test", i.id, i.tests[0].name))
+				all = append(all, fmt.Sprintf("%s: %s names it; remove the reason why it has no test from items.txt", i.id, i.tests[0].name))
 			case i.status() == "MISSING":
-				all = append(all, fmt.Sprintf("%s: no test names it: %s", i.id, i.demand))
+				all = append(all, fmt.Sprintf("%s: no test names it, and items.txt has no reason: %s", i.id, i.demand))
 			case i.status() == "FAILING":
 				for _, t := range i.tests {
 					if t.result != "pass" {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// All 187 items are there, each once.
+// items.txt has 187 items, each once.
 func TestItems(t *testing.T) {
 	chapters, err := parseItems(itemsText)
 	if err != nil {
@@ -18,13 +18,13 @@ func TestItems(t *testing.T) {
 	for _, c := range chapters {
 		for _, i := range c.items {
 			if seen[i.id] {
-				t.Errorf("%s is there twice", i.id)
+				t.Errorf("%s appears twice", i.id)
 			}
 			seen[i.id] = true
 		}
 	}
 	if len(seen) != 187 {
-		t.Errorf("%d items", len(seen))
+		t.Errorf("%d items, want 187", len(seen))
 	}
 }
 
@@ -37,7 +37,7 @@ S-A5 third
 P-03 fourth
 `
 
-// An item is proven by tests that passed, and by nothing else.
+// Only tests that passed prove an item.
 func TestLedger(t *testing.T) {
 	run := func(action, test string) string {
 		return `{"Action":"` + action + `","Package":"p","Test":"` + test + `"}` + "\n"
@@ -76,7 +76,7 @@ func TestLedger(t *testing.T) {
 	}
 }
 
-// Items that don't exist, and lines that are none, are errors.
+// Unknown items and malformed lines are errors.
 func TestLedgerErrors(t *testing.T) {
 	for _, text := range []string{"P-01 without a chapter", "== One\nno item", "== One\nP-01 x\n\tno kind", "== One\nP-01 x\n\tnot done: a\n\tnot done: b"} {
 		if _, err := parseItems(text); err == nil {

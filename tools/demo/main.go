@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo shows failoverd's main job on a LAN made of network namespaces:
-// two routers share an address, the one that has it dies, and a client measures
-// how long the address was gone.
+// Command demo shows failoverd's main job on a LAN of network namespaces: two routers share an
+// address, the Active dies, and a client measures how long the address was unreachable.
 package main
 
 import (
@@ -30,9 +29,9 @@ const (
 	ifname   = "eth0"
 )
 
-const help = `demo shows what failoverd is for, in a minute: two routers share an address on a LAN of
-network namespaces, the one that has it dies, and a client measures how long the address
-was gone. It needs root.
+const help = `demo shows failoverd's main job in a minute: two routers share an address on a LAN of
+network namespaces, the Active dies, and a client measures how long the address was
+unreachable. It needs root.
 
   sudo go run ./tools/demo --failoverd bin/failoverd
 
@@ -51,7 +50,7 @@ type router struct {
 	address  string
 	priority int
 	daemon   *lab.Failoverd
-	seen     int // the line of its log up to which it was shown
+	seen     int // the number of log lines that were shown
 }
 
 type demo struct {
@@ -60,7 +59,7 @@ type demo struct {
 	client  *lab.Node
 	capture *lab.Capture
 	pinger  *lab.Pinger
-	// Those of the routers: none may be left at the end.
+	// programs are the BPF programs of the routers. None may be left at the end.
 	programs map[ebpf.ProgramID]bool
 }
 
@@ -98,7 +97,7 @@ func run(ctx context.Context, binary string) (err error) {
 		return err
 	}
 	fmt.Printf("\nRFC 9568 predicts 3 x interval + Skew_Time after the last advertisement of a\n")
-	fmt.Printf("router that dies, and Skew_Time after one that says it leaves.\n")
+	fmt.Printf("router that crashes, and Skew_Time after an advertisement of priority 0.\n")
 	if err := errors.Join(d.pinger.Close(), d.capture.Close(), l.Close()); err != nil {
 		return err
 	}
@@ -138,7 +137,7 @@ func (d *demo) layOut(l *lab.Lab) error {
 	return err
 }
 
-// status shows what a router says of itself.
+// status shows the status of a router.
 func (d *demo) status(ctx context.Context, r *router) error {
 	out, err := r.node.Run(ctx, filepath.Join(filepath.Dir(d.binary), "failoverctl"), "status")
 	if err != nil {
@@ -151,7 +150,7 @@ func (d *demo) status(ctx context.Context, r *router) error {
 	return nil
 }
 
-// result is what a round has measured.
+// result is the outages that the client measured in a round.
 type result struct {
 	interval, skew, crash, stop, preempt time.Duration
 }
@@ -177,7 +176,7 @@ func (d *demo) round(ctx context.Context, interval time.Duration) (result, error
 		return res, err
 	}
 
-	heading("router-a dies: its link goes down right after an advertisement")
+	heading("router-a crashes: its link goes down right after an advertisement")
 	n, err := d.capture.Wait(ctx, len(d.capture.Frames()), func(f lab.Frame) bool {
 		_, _, _, ok := f.Advertisement()
 		return ok && f.From == d.a.node.Name
@@ -203,7 +202,7 @@ func (d *demo) round(ctx context.Context, interval time.Duration) (result, error
 	}
 	say("outage measured %s, predicted %s = 3 x %v + Skew_Time %s", ms(res.crash), ms(3*interval+res.skew), interval, ms(res.skew))
 
-	heading("router-a comes back and preempts, for it has the higher priority")
+	heading("router-a comes back and preempts, because it has the higher priority")
 	back := time.Now()
 	if err := d.a.port.Plug(); err != nil {
 		return res, err
@@ -247,7 +246,7 @@ func (d *demo) start(r *router, interval time.Duration) (err error) {
 	return err
 }
 
-// change waits until one router is Backup and the other one Active, and shows who answers.
+// change waits until one router is Backup and the other one Active, and shows which one answers.
 func (d *demo) change(ctx context.Context, backup, active *router) error {
 	if err := d.becomes(ctx, backup, "Backup"); err != nil {
 		return err
@@ -258,18 +257,18 @@ func (d *demo) change(ctx context.Context, backup, active *router) error {
 	return d.answered(ctx, time.Now())
 }
 
-// becomes waits for a state and shows why it was entered.
+// becomes waits for a state and shows the cause of the transition.
 func (d *demo) becomes(ctx context.Context, r *router, state string) error {
 	t, line, err := r.daemon.WaitState(ctx, r.seen, "ipv4", state)
 	if err != nil {
-		return fmt.Errorf("%s does not become %s: %w", r.node.Name, state, err)
+		return fmt.Errorf("%s did not become %s: %w", r.node.Name, state, err)
 	}
 	r.seen = line + 1
 	say("%s: %s -> %s: %s", r.node.Name, t.From, t.To, t.Cause)
 	return nil
 }
 
-// answered waits for the client's next reply and shows who gave it.
+// answered waits for the client's next reply and shows which router gave it.
 func (d *demo) answered(ctx context.Context, after time.Time) error {
 	reply, err := d.pinger.WaitReply(ctx, after)
 	if err != nil {
@@ -280,7 +279,7 @@ func (d *demo) answered(ctx context.Context, after time.Time) error {
 		return err
 	}
 	if len(names) != 1 {
-		return fmt.Errorf("%s is answered for by %v, not by one router", virtual, names)
+		return fmt.Errorf("%v answer for %s, not one router", names, virtual)
 	}
 	say("client: reply from %s in %v, answered by %s", virtual, reply.At.Sub(reply.Sent).Round(time.Microsecond), names[0])
 	return nil
@@ -345,7 +344,7 @@ func (d *demo) waitUnloaded(ctx context.Context) error {
 				continue
 			}
 			if err != nil {
-				return fmt.Errorf("look at BPF program %d: %w", id, err)
+				return fmt.Errorf("open BPF program %d: %w", id, err)
 			}
 			if err := p.Close(); err != nil {
 				return err

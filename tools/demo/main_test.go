@@ -12,7 +12,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 )
 
-// The demo waits for the programs that its routers have held, and for no others.
+// The demo waits until the programs of its routers are unloaded, and for no other program.
 func TestWaitUnloaded(t *testing.T) {
 	load := func() (*ebpf.Program, ebpf.ProgramID) {
 		p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
@@ -30,7 +30,7 @@ func TestWaitUnloaded(t *testing.T) {
 		}
 		id, ok := info.ID()
 		if !ok {
-			t.Fatal("the kernel doesn't tell the program's ID")
+			t.Fatal("the kernel reports no ID of the program")
 		}
 		return p, id
 	}
@@ -43,7 +43,7 @@ func TestWaitUnloaded(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := d.waitUnloaded(ended); err == nil {
-		t.Error("the program is there, and nothing is said of it")
+		t.Error("no error, although the program is loaded")
 	}
 	stranger, _ := load()
 	defer stranger.Close()

@@ -23,7 +23,7 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// detach takes the programs from a node's interface, as bpftool link detach does.
+// detach removes the programs from a node's interface, as bpftool link detach does.
 func (s *site) detach(n *lab.Node, names ...string) {
 	s.t.Helper()
 	s.ok(n.Do(func() error {
@@ -40,7 +40,8 @@ func (s *site) detach(n *lab.Node, names ...string) {
 	}))
 }
 
-// again waits until the programs are attached again, from a line on.
+// again waits until the log, beginning with the given line, says that the programs are attached
+// again.
 func (s *site) again(f *lab.Failoverd, from int) {
 	s.t.Helper()
 	_, err := f.WaitLine(s.ctx, from, func(l string) bool { return strings.Contains(l, "attached again") })
@@ -58,8 +59,8 @@ func (s *site) activeAndBackup() (a, b *configured) {
 	return a, b
 }
 
-// A Backup whose programs somebody detaches, or goes in front of, stays one, and an Active
-// is reachable again; both say so.
+// If another program detaches failoverd's programs or attaches one in front of them, a Backup
+// stays Backup and an Active becomes reachable again. Both log it.
 func TestProgramsDetached(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -86,11 +87,11 @@ func TestProgramsDetached(t *testing.T) {
 	t.Cleanup(func() { _ = stranger.Close() })
 	s.again(b.Failoverd, line)
 	if p := b.problem("ipv4", control.ProgramInFront, ""); !strings.Contains(p.Text, "cil_from_netdev") {
-		t.Errorf("told: %+v", p)
+		t.Errorf("problem %+v", p)
 	}
 	b.router("web", "ipv4", inState("Backup"))
 	if all := b.Transitions(); slices.ContainsFunc(all, func(c lab.Transition) bool { return c.To == "Active" }) {
-		t.Errorf("the Backup hasn't stayed one: %+v", all)
+		t.Errorf("the Backup changed its state: %+v", all)
 	}
 
 	line = len(a.Lines())
@@ -100,7 +101,7 @@ func TestProgramsDetached(t *testing.T) {
 	ping, err := s.c.Ping(netip.MustParseAddr("198.18.0.10"), 10*time.Millisecond)
 	s.ok(err)
 	if _, err := ping.WaitReply(s.ctx, time.Now()); err != nil {
-		t.Errorf("nobody answers after the programs are attached again: %v", err)
+		t.Errorf("no router answers after the programs were attached again: %v", err)
 	}
 	s.ok(ping.Close())
 	s.stop(s.a, a.Failoverd)
@@ -108,13 +109,13 @@ func TestProgramsDetached(t *testing.T) {
 	s.stop(s.b, b.Failoverd)
 }
 
-// An Active whose programs can't be attached again steps down, says why, and takes part again
-// in the way that is left: there XDP receives.
+// An Active whose programs can't be attached again steps down and says why. It takes part again by
+// the remaining way to receive, XDP.
 func TestProgramsLost(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	a, b := s.activeAndBackup()
-	_, _, err := a.WaitState(s.ctx, 0, "ipv4", "Active") // in the log, too
+	_, _, err := a.WaitState(s.ctx, 0, "ipv4", "Active") // in the log too
 	s.ok(err)
 	line, changes := len(a.Lines()), len(a.Transitions())
 	s.crowd(s.a)
@@ -124,15 +125,15 @@ func TestProgramsLost(t *testing.T) {
 	_, _, err = a.WaitState(s.ctx, line, "ipv4", "Active")
 	s.ok(err)
 	if down := a.Transitions()[changes]; down.To != "Initialize" || !strings.Contains(down.Cause, "can't be attached again") {
-		t.Errorf("it doesn't step down first: %+v", down)
+		t.Errorf("it did not step down first: %+v", down)
 	}
 	s.answeredBy("198.18.0.10", s.a)
 	s.stop(s.b, b.Failoverd)
 	s.stop(s.a, a.Failoverd)
 }
 
-// crowd attaches as many programs to the interface of a host as there is room for, which
-// pass everything on, and returns how many there was room for.
+// crowd attaches programs that pass everything to the interface of a host until the kernel refuses
+// one, and returns their number.
 func (s *site) crowd(n *lab.Node) (attached int) {
 	s.t.Helper()
 	var err error
@@ -160,8 +161,9 @@ func (s *site) crowd(n *lab.Node) (attached int) {
 	return attached - 1
 }
 
-// A second interface in the network answers neither beside an Active nor beside the one
-// that has taken over from a killed one, and isn't called another host.
+// A host with two interfaces in the network doesn't answer at the second one, neither beside an
+// Active nor beside a Backup that took over from a killed Active. Its second interface isn't taken
+// for another host.
 func TestSecondInterface(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -179,24 +181,24 @@ func TestSecondInterface(t *testing.T) {
 				return
 			}
 			if time.Now().After(end) {
-				t.Fatalf("%s: %v answer, %s is that of eth1", what, got, second)
+				t.Fatalf("%s: the MACs %v answer, of which %s is eth1's", what, got, second)
 			}
 		}
 	}
-	silent("Active") // from the moment in which it is looked at
+	silent("Active") // from its first check on
 	s.ok(a.Signal(syscall.SIGKILL))
 	b.router("web", "ipv4", inState("Active"))
 	s.answeredBy("198.18.0.10", s.b)
 	silent("killed")
 	for _, p := range b.router("web", "ipv4", inState("Active")).Problems {
 		if p.Kind == control.AddressConflict {
-			t.Errorf("%+v", p)
+			t.Errorf("problem %+v", p)
 		}
 	}
 }
 
-// An owner that is killed goes on answering until another one is Active for its address,
-// and begins again when that one has left.
+// An owner that was killed still answers until another router is Active for its address, and
+// answers again after that router has left.
 func TestFenceOwnerKilled(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -212,8 +214,8 @@ func TestFenceOwnerKilled(t *testing.T) {
 	s.answeredBy("198.18.0.10", s.a)
 }
 
-// A router that the kernel has no room for waits and says why, instead of running deaf;
-// when there is room it takes part.
+// A router waits and says why if the kernel's maps have no room for it, instead of running without
+// hearing. It takes part as soon as there is room.
 func TestRouterThatDoesNotFit(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -239,7 +241,7 @@ func TestRouterThatDoesNotFit(t *testing.T) {
 	a.reload()
 	waits := a.router("db", "ipv4", func(r control.Router) bool { return r.Waiting != "" })
 	if !strings.Contains(waits.Waiting, "65536 virtual addresses") || waits.State != "Initialize" {
-		t.Errorf("it waits for %q in %s", waits.Waiting, waits.State)
+		t.Errorf("waiting for %q in the state %s", waits.Waiting, waits.State)
 	}
 	a.router("web", "ipv4", inState("Active"))
 	for _, key := range filled {
@@ -250,8 +252,8 @@ func TestRouterThatDoesNotFit(t *testing.T) {
 	s.stop(s.a, a.Failoverd)
 }
 
-// An interface that is removed and another one that gets its number at once are two: the
-// router is stopped and takes part at the new one, which it hears by.
+// An interface that is removed, and a new one that gets its index at once, are two different
+// interfaces: the router stops and takes part again on the new one, where it hears.
 func TestInterfaceIndexIsReused(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -270,9 +272,9 @@ func TestInterfaceIndexIsReused(t *testing.T) {
 	_, err := s.b.Run(s.ctx, "sh", "-c", fmt.Sprintf(`printf 'link del eth1\nlink add eth1 index %d type veth peer name far\naddr add 198.19.0.2/24 dev eth1\nlink set eth1 up\n' | ip -batch -`, before))
 	s.ok(err)
 	if now := index(s.b); now != before {
-		t.Fatalf("the interface has the number %d, not %d", now, before)
+		t.Fatalf("the index of the interface is %d, want %d", now, before)
 	}
-	// The other end goes to the other host.
+	// The other end belongs to the other host.
 	var namespace *os.File
 	s.ok(s.a.Do(func() (err error) { namespace, err = os.Open("/proc/thread-self/ns/net"); return err }))
 	defer func() { _ = namespace.Close() }()

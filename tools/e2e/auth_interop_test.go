@@ -15,9 +15,9 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// with a password and with an Authentication Header, by multicast and to
-// peers, failoverd and keepalived stand by for each other, and refuse each other with
-// another password.
+// with a password and with an Authentication Header, by multicast and by unicast,
+// failoverd and keepalived take over from each other. With different passwords they refuse each
+// other.
 func TestAuthenticationInterop(t *testing.T) {
 	t.Attr("proves", "A-01 A-03 A-04 A-05 A-06 O-08")
 	t.Parallel()
@@ -60,7 +60,7 @@ routers:
 	}
 	a := p.withFile(p.a, text)
 	if _, err := a.WaitLine(p.ctx, 0, func(line string) bool { return strings.Contains(line, "RFC 3768 removed it") }); err != nil {
-		t.Errorf("no warning: %v", err)
+		t.Errorf("no warning about the type: %v", err)
 	}
 	p.waitHolder(p.asked, p.a)
 	peer, err := p.b.Keepalived(config)
@@ -70,12 +70,12 @@ routers:
 			t.Logf("keepalived wrote:\n%s", peer.Output())
 		}
 	})
-	// keepalived stands by: for longer than its Active_Down_Interval it says nothing.
+	// keepalived stays Backup: it sends nothing for longer than its Active_Down_Interval.
 	since := len(p.capture.Frames())
 	for range 5 {
 		f := p.heard(p.a, "ipv4", since)
 		if ip := packet.IPOf(f.Data); (ip[9] == packet.ProtocolAH) != (kind == "ah") {
-			t.Errorf("sent as protocol %d", ip[9])
+			t.Errorf("sent with IP protocol %d", ip[9])
 		}
 		since = len(p.capture.Frames())
 	}
@@ -84,14 +84,14 @@ routers:
 	}
 	p.answeredBy(p.asked, p.a)
 
-	// It takes over, and failoverd, that comes back, is preferred again.
+	// keepalived takes over. failoverd comes back and preempts it.
 	p.ok(p.ports[p.a].Pull())
 	p.waitHolder(p.asked, p.b)
 	p.ok(p.ports[p.a].Plug())
 	p.waitHolder(p.asked, p.a)
 	a.router("web", "ipv4", inState("Active"))
 
-	// failoverd stands by for keepalived, and takes over when that has gone.
+	// failoverd stays Backup beside keepalived, and takes over when keepalived has gone.
 	p.stop(p.a, a.Failoverd)
 	p.waitHolder(p.asked, p.b)
 	a = p.withFile(p.a, strings.Replace(text, "priority: 200", "priority: 50", 1))
@@ -99,20 +99,20 @@ routers:
 	accepted := a.accepted()["ipv4"]
 	for a.accepted()["ipv4"] < accepted+4 {
 		if p.ctx.Err() != nil {
-			t.Fatal("keepalived isn't heard any more")
+			t.Fatal("keepalived is no longer heard")
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 	a.router("web", "ipv4", inState("Backup"))
 
-	// With another password it isn't heard, and both are Active.
+	// With another password failoverd doesn't hear keepalived, and both are Active.
 	secret("failovr2")
 	if changes := a.reload(); len(changes) != 1 || changes[0].Details[0] != "authentication: the password changed" {
 		t.Errorf("changes %+v", changes)
 	}
 	a.router("web", "ipv4", inState("Active"))
 	if a.counter("auth_failures") == 0 {
-		t.Error("nothing refused")
+		t.Error("no advertisement was refused")
 	}
 	secret("failovr1")
 	a.reload()

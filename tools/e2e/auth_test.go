@@ -24,7 +24,7 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// keyring are the files of the keys that a test uses.
+// keyring has the key files of a test.
 type keyring struct {
 	dir  string
 	text map[int]string
@@ -44,8 +44,8 @@ func newKeyring(t *testing.T, ids ...int) *keyring {
 
 func (k *keyring) path(id int) string { return filepath.Join(k.dir, fmt.Sprint("key-", id)) }
 
-// file is a router of both families that is authenticated with keys, of which the
-// first is sent with.
+// file returns a configuration with a router of both families that accepts the keys and signs with
+// the first one.
 func (k *keyring) file(priority int, receive, mode string, ids ...int) string {
 	var keys []string
 	for _, id := range ids {
@@ -65,7 +65,7 @@ routers:
 `, receive, priority, mode, ids[0], strings.Join(keys, ", "))
 }
 
-// guard signs as somebody with a key.
+// guard returns a Guard that signs with a key.
 func (k *keyring) guard(id int, text string) *auth.Guard {
 	return auth.NewGuard(auth.Settings{
 		Type: auth.HMAC, Mode: auth.Enforce, Window: auth.WindowMax, Send: uint8(id),
@@ -75,8 +75,7 @@ func (k *keyring) guard(id int, text string) *auth.Guard {
 
 var eachFamily = []string{"ipv4", "ipv6"}
 
-// heard waits until a node has sent an advertisement of the family, and returns
-// its frame.
+// heard waits until a node has sent an advertisement of the family, and returns its frame.
 func (s *site) heard(n *lab.Node, family string, since int) lab.Frame {
 	s.t.Helper()
 	at, err := s.capture.Wait(s.ctx, since, func(f lab.Frame) bool {
@@ -87,8 +86,8 @@ func (s *site) heard(n *lab.Node, family string, since int) lab.Frame {
 	return s.capture.Frames()[at]
 }
 
-// reworked is a frame without its trailer, with the priority changed, and signed by
-// a Guard at a moment; without one it stays unsigned.
+// reworked returns a frame with another priority and a trailer that g signs for the given time, or
+// without a trailer if g is nil.
 func reworked(t *testing.T, frame []byte, g *auth.Guard, at time.Time) []byte {
 	t.Helper()
 	var a packet.Advertisement
@@ -112,7 +111,7 @@ func reworked(t *testing.T, frame []byte, g *auth.Guard, at time.Time) []byte {
 	return again
 }
 
-// truncated is a frame with octets cut off its datagram's end.
+// truncated returns a frame without the last octets of its datagram.
 func truncated(frame []byte, n int) []byte {
 	frame = bytes.Clone(frame)
 	ip := packet.IPOf(frame)
@@ -132,8 +131,8 @@ func truncated(frame []byte, n int) []byte {
 	return frame[:14+int(length)]
 }
 
-// flipped changes a bit of the digest in a frame that has one, and the checksum with it
-// where that covers it (RFC 1624).
+// flipped inverts a bit of the digest in a frame, and updates the checksum if it covers the
+// trailer (RFC 1624).
 func flipped(frame []byte, family string) []byte {
 	last := frame[len(frame)-2:]
 	before := binary.BigEndian.Uint16(last)
@@ -147,9 +146,9 @@ func flipped(frame []byte, family string) []byte {
 	return frame
 }
 
-// A-09: a pair that authenticates fails over like any other, and whatever else
-// comes from the Active's address is refused, each with a counter of its own: it
-// neither becomes Active nor keeps a Backup silent when the Active has gone.
+// A-09: a pair with authentication fails over like any other. Other advertisements from the
+// Active's address are refused, and a counter for each reason counts them. They make no router
+// Active, and don't keep a Backup from taking over when the Active has gone.
 func TestAuthentication(t *testing.T) {
 	t.Attr("proves", "A-09")
 	inReceiveModes(t, func(s *site, mode string) {
@@ -165,8 +164,8 @@ func TestAuthentication(t *testing.T) {
 		s.waitHolder("198.18.0.10", s.a)
 		s.waitHolder("2001:db8::10", s.a)
 
-		// Each is made when it is sent: what has a number that isn't newer than the
-		// Active's last is a replay, whatever else is wrong with it.
+		// Each frame is made right before it is sent. A frame whose number isn't newer than the
+		// Active's last one counts as a replay, whatever else is wrong with it.
 		attacks := make(map[string][]func() []byte)
 		attack := func(counter string, of func() []byte) { attacks[counter] = append(attacks[counter], of) }
 		for _, f := range eachFamily {
@@ -184,7 +183,7 @@ func TestAuthentication(t *testing.T) {
 			attack("auth_stale", signed(1, keys.text[1], -5*time.Minute))
 			attack("auth_stale", signed(1, keys.text[1], 5*time.Minute))
 			bits := bytes.Clone(frame)
-			bits[14+map[string]int{"ipv4": 20, "ipv6": 40}[f]+2] ^= 1 // the priority
+			bits[14+map[string]int{"ipv4": 20, "ipv6": 40}[f]+2] ^= 1 // in the priority
 			attack("checksum_errors", func() []byte { return bits })
 		}
 		for counter, frames := range attacks {
@@ -196,12 +195,12 @@ func TestAuthentication(t *testing.T) {
 		}
 		for _, f := range eachFamily {
 			if r := b.router("web", f, inState("Backup")); r.ActivePriority != 200 {
-				t.Errorf("it heeded an attack: %+v", r)
+				t.Errorf("it heeded a forged advertisement: %+v", r)
 			}
 		}
 
-		// When the Active has gone, nothing that it or somebody else has said before
-		// keeps the Backup silent, however often it is said again.
+		// When the Active has gone, repeated old advertisements, of the Active or of another
+		// sender, don't keep the Backup from taking over.
 		s.ok(s.ports[s.a].Pull())
 		for _, f := range eachFamily {
 			for r := b.state("web", f); r.State != "Active"; r = b.state("web", f) {
@@ -211,7 +210,7 @@ func TestAuthentication(t *testing.T) {
 					}
 				}
 				if s.ctx.Err() != nil {
-					t.Fatalf("an attacker keeps it silent: %+v", r)
+					t.Fatalf("forged advertisements keep it from taking over: %+v", r)
 				}
 				time.Sleep(20 * time.Millisecond)
 			}
@@ -227,9 +226,9 @@ func TestAuthentication(t *testing.T) {
 	})
 }
 
-// A Backup that is stopped for so long that what came meanwhile is outside the window
-// doesn't take over from an Active that was there all the time: what the kernel has
-// received is judged by the time when it came.
+// A Backup is stopped for longer than the window and goes on. It doesn't take over from an Active
+// that was there all the time, because advertisements are judged by the time when the kernel
+// received them.
 func TestAuthenticationStopped(t *testing.T) {
 	t.Attr("proves", "A-09 TM-02")
 	inReceiveModes(t, func(s *site, mode string) {
@@ -253,29 +252,29 @@ func TestAuthenticationStopped(t *testing.T) {
 		for _, f := range eachFamily {
 			for b.accepted()[f] < before[f]+5 {
 				if s.ctx.Err() != nil {
-					t.Fatalf("%s: it hears nothing any more", f)
+					t.Fatalf("%s: it no longer hears the Active", f)
 				}
 				time.Sleep(20 * time.Millisecond)
 			}
 		}
 		if n := len(b.Transitions()); n != transitions {
-			t.Errorf("transitions after it went on: %+v", b.Transitions()[transitions:])
+			t.Errorf("transitions after SIGCONT: %+v", b.Transitions()[transitions:])
 		}
 		if n := b.counter("auth_stale"); n != 0 {
-			t.Errorf("%d were taken for old", n)
+			t.Errorf("%d advertisements were refused as stale", n)
 		}
 		s.stop(s.a, a.Failoverd)
 		s.stop(s.b, b.Failoverd)
 	})
 }
 
-// state is what the status says of a router now.
+// state returns the current status of a router.
 func (c *configured) state(name, family string) control.Router {
 	c.t.Helper()
 	return c.router(name, family, func(control.Router) bool { return true })
 }
 
-// Routers that advertise to peers authenticate like others.
+// Unicast advertisements are authenticated like multicast ones.
 func TestAuthenticationUnicast(t *testing.T) {
 	t.Attr("proves", "A-09 O-09")
 	t.Parallel()
@@ -291,7 +290,7 @@ func TestAuthenticationUnicast(t *testing.T) {
 	}
 	for _, f := range s.sentBy(s.a, 0) {
 		if _, d, _, _ := f.Advertisement(); len(d.Trailer) == 0 {
-			t.Fatalf("without a trailer: %v", f)
+			t.Fatalf("an advertisement without a trailer: %v", f)
 		}
 	}
 	s.stop(s.a, a.Failoverd)
@@ -300,14 +299,14 @@ func TestAuthenticationUnicast(t *testing.T) {
 	}
 	for _, reason := range []packet.Reason{packet.ErrAuth, packet.ErrAuthMissing, packet.ErrAuthKey, packet.ErrAuthStale, packet.ErrAuthReplay, packet.ErrPeer} {
 		if n := b.counter(reason.String()); n != 0 {
-			t.Errorf("%s: %d", reason, n)
+			t.Errorf("counter %s is %d", reason, n)
 		}
 	}
 }
 
-// A key is rotated on a live pair: of all that the Active sends, with the first key
-// and with the second, the Backup misses and refuses nothing. Receive-only and permit
-// lead there from no authentication in the same way.
+// The key is changed on a running pair: the Backup misses and refuses none of the Active's
+// advertisements with the first or the second key. The same holds for the introduction of
+// authentication by receive-only and permit.
 func TestAuthenticationRotation(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -348,7 +347,7 @@ func TestAuthenticationRotation(t *testing.T) {
 			}
 		}
 	}
-	// The key itself changes, in the same file.
+	// The file gets another key with the same id.
 	a.write(keys.file(200, "auto", "enforce", 2, 1))
 	a.reload()
 	s.ok(os.WriteFile(keys.path(1), []byte("another key of a test: 0123456789 0123456789"), 0o600))
@@ -361,16 +360,16 @@ func TestAuthenticationRotation(t *testing.T) {
 	}
 	for _, reason := range []packet.Reason{packet.ErrAuth, packet.ErrAuthMissing, packet.ErrAuthKey, packet.ErrAuthStale, packet.ErrAuthReplay, packet.ErrPacketLength} {
 		if n := b.counter(reason.String()); n != 0 {
-			t.Errorf("%s: %d", reason, n)
+			t.Errorf("counter %s is %d", reason, n)
 		}
 	}
-	if n := len(b.Transitions()); n != 8 { // for each family: Backup, Active, Backup, and Active in the end
+	if n := len(b.Transitions()); n != 8 { // for each family: Backup, Active, Backup, Active
 		t.Errorf("%d transitions: %+v", n, b.Transitions())
 	}
 	s.missedNone(b, rcvd, keys)
 }
 
-// accepted is how many advertisements each family of the router has accepted.
+// accepted returns the number of accepted advertisements by family.
 func (c *configured) accepted() map[string]uint64 {
 	c.t.Helper()
 	stats, err := c.client.Stats(c.ctx)
@@ -386,7 +385,7 @@ func (c *configured) accepted() map[string]uint64 {
 	return n
 }
 
-// missedNone compares what node a has sent with what b has accepted.
+// missedNone compares the advertisements that node a has sent with those that b has accepted.
 func (s *site) missedNone(b *configured, before map[string]uint64, keys *keyring) {
 	s.t.Helper()
 	sent, signed := make(map[string]uint64), make(map[uint8]int)
@@ -403,13 +402,13 @@ func (s *site) missedNone(b *configured, before map[string]uint64, keys *keyring
 	}
 	for id := range uint8(len(keys.text) + 1) {
 		if signed[id] == 0 {
-			s.t.Errorf("none sent with key %d (0: without a trailer): %v", id, signed)
+			s.t.Errorf("no advertisement was sent with key %d (0: without a trailer): %v", id, signed)
 		}
 	}
 }
 
-// No key is in a log, the status, an event, a reload's answer, the process's
-// arguments or a BPF map, in whatever form.
+// No key appears in a log, the status, an event, a reload's answer, the process's arguments or a
+// BPF map, in any form.
 func TestAuthenticationSecret(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -432,17 +431,17 @@ func TestAuthenticationSecret(t *testing.T) {
 		r, err := c.client.Reload(s.ctx, dry)
 		note(r, err)
 	}
-	// One that is no key must not be told either.
+	// A malformed key must not appear either.
 	s.ok(os.WriteFile(keys.path(1), []byte("hex:"+keys.text[1]), 0o600))
 	_, err := c.client.Reload(s.ctx, false)
 	if err == nil || !strings.Contains(err.Error(), "not hexadecimal") {
-		t.Errorf("a bad key: %v", err)
+		t.Errorf("a reload with a malformed key: %v", err)
 	}
 	fmt.Fprintln(&told, err)
 	s.ok(os.Chmod(keys.path(1), 0o644))
 	_, err = c.client.Reload(s.ctx, false)
 	if err == nil || !strings.Contains(err.Error(), "chmod 600") {
-		t.Errorf("a key that all may read: %v", err)
+		t.Errorf("a reload with a key that all users may read: %v", err)
 	}
 	fmt.Fprintln(&told, err)
 	status, err := c.client.Status(s.ctx)
@@ -462,7 +461,7 @@ func TestAuthenticationSecret(t *testing.T) {
 	}
 	for _, name := range strings.Fields(names) {
 		dump, err := s.a.Run(s.ctx, "bpftool", "map", "dump", "pinned", "/sys/fs/bpf/failoverd/maps/"+name)
-		if err != nil && !slices.Contains([]string{"failover_ring", "failover_sealed", "failover_next"}, name) { // of records and programs
+		if err != nil && !slices.Contains([]string{"failover_ring", "failover_sealed", "failover_next"}, name) { // ring buffer or program maps
 			t.Errorf("%s: %.500v", name, err)
 		}
 		told.WriteString(dump)
@@ -474,21 +473,21 @@ func TestAuthenticationSecret(t *testing.T) {
 		part := []byte(text[:12])
 		decimal := strings.Trim(fmt.Sprintf("%d", part), "[]")
 		forms := []string{string(part), hex.EncodeToString(part), base64.StdEncoding.EncodeToString(part), decimal, strings.ReplaceAll(decimal, " ", ",")}
-		var bytewise []string // as bpftool has them
+		var bytewise []string // in bpftool's form
 		for _, b := range part {
 			bytewise = append(bytewise, fmt.Sprintf("0x%02x", b))
 		}
 		for _, form := range append(forms, strings.Join(bytewise, `","`), strings.Join(bytewise, " ")) {
 			if bytes.Contains(told.Bytes(), []byte(form)) {
-				t.Errorf("told as %s", form)
+				t.Errorf("a key appears as %s", form)
 			}
 		}
 	}
 }
 
-// A-09: whoever lacks the key delays no take-over. While the Active dies, the Backup's
-// daemon hangs and gets more forged advertisements than any queue has room for, each of
-// which says that it comes from a router of priority 255 that advertises every 40.95 s.
+// A-09: a sender without the key can't delay a take-over. While the Active dies, the Backup's
+// daemon hangs and receives more forged advertisements than a queue holds. Each claims to come
+// from a router of priority 255 with an interval of 40.95 s.
 func TestFloodOfForgeries(t *testing.T) {
 	t.Attr("proves", "A-09 TM-02")
 	inReceiveModes(t, func(s *site, mode string) {
@@ -504,7 +503,7 @@ func TestFloodOfForgeries(t *testing.T) {
 			d, err := packet.ParseFrame(heard)
 			s.ok(err)
 			for n := range 200 {
-				source := d.Source // the Active's, and others
+				source := d.Source // that of the Active, and others
 				if b := source.AsSlice(); n%2 == 0 {
 					b[len(b)-1] += byte(10 + n%100)
 					source, _ = netip.AddrFromSlice(b)
@@ -534,14 +533,14 @@ func TestFloodOfForgeries(t *testing.T) {
 		for _, f := range eachFamily {
 			b.router("web", f, inState("Active"))
 		}
-		told := func() int { return len(b.Transitions()) - transitions } // later than it happens
+		told := func() int { return len(b.Transitions()) - transitions } // the log follows with a delay
 		s.until("both families have told of it", func() bool { return told() >= len(eachFamily) })
 		if n := told(); n != len(eachFamily) {
 			s.t.Errorf("%v, and %d transitions", blast, n)
 		}
 		if mode != "off" {
 			if lost, forged := b.counter("ring_full"), b.counter("auth_failures")+b.counter("auth_overlong"); lost != 0 || forged == 0 {
-				s.t.Errorf("%d found no room in a ring, %d were refused", lost, forged)
+				s.t.Errorf("%d advertisements found no room in the ring, %d were refused", lost, forged)
 			}
 		}
 	})

@@ -9,12 +9,12 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// Each wrong input is one line that names the thing and the remedy, the exit
-// code isn't 0, and nothing on the host has changed.
+// Each wrong input ends failoverd with an exit code other than 0 and one line that names the
+// mistake and the remedy. Nothing on the host has changed.
 func TestBadInput(t *testing.T) {
 	t.Attr("proves", "K-15 O-03")
 	s := newSite(t)
-	// eth1 has no address of its own, eth2 has what is asked for elsewhere.
+	// eth1 has no address. eth2 has the address that another case asks for.
 	for _, c := range []struct{ name, address string }{{"eth1", ""}, {"eth2", "192.0.2.10/24"}} {
 		var list []string
 		if c.address != "" {
@@ -31,8 +31,8 @@ func TestBadInput(t *testing.T) {
 		name string
 		args []string
 		code int
-		want []string // what the line must contain
-		wrap []string // a program to run it under
+		want []string // parts of the line
+		wrap []string // the program that runs failoverd
 	}{
 		{name: "no such interface", args: []string{"--iface", "eth9", "--vip", "198.18.0.10/24"}, code: 1, want: []string{`"eth9"`, "eth0"}},
 		{name: "no such interface to watch", args: []string{"--iface", "eth9"}, code: 1, want: []string{`"eth9"`, "eth0"}},
@@ -98,7 +98,7 @@ func checkError(t *testing.T, p *lab.Process, code, wantCode int, want []string)
 	}
 	out := strings.TrimSpace(p.Output())
 	if strings.Contains(out, "\n") || !strings.HasPrefix(out, "failoverd: ") {
-		t.Errorf("not one line of failoverd:\n%s", out)
+		t.Errorf("want one line of failoverd, got:\n%s", out)
 	}
 	for _, w := range want {
 		if !strings.Contains(out, w) {
@@ -107,8 +107,8 @@ func checkError(t *testing.T, p *lab.Process, code, wantCode int, want []string)
 	}
 }
 
-// A mode that the interface doesn't have ends it with an error: here a
-// bridge, whose driver has no XDP.
+// A receive mode that the interface doesn't support is an error. Here the interface is a bridge,
+// whose driver has no XDP.
 func TestModeNotSupported(t *testing.T) {
 	s := newSite(t)
 	_, err := s.a.Run(s.ctx, "ip", "link", "add", "name", "br0", "type", "bridge")
@@ -127,7 +127,7 @@ func TestModeNotSupported(t *testing.T) {
 	}
 }
 
-// host describes what failoverd could have changed on a node.
+// host describes the state of a node that failoverd could have changed.
 func host(s *site, n *lab.Node) string {
 	s.t.Helper()
 	var b strings.Builder
@@ -146,8 +146,7 @@ func host(s *site, n *lab.Node) string {
 	return b.String()
 }
 
-// A second failoverd for the same interface and VRID doesn't start, another
-// VRID does.
+// A second failoverd for the same interface and VRID doesn't start, but one for another VRID does.
 func TestSecondFailoverd(t *testing.T) {
 	s := newSite(t)
 	first := s.failoverd(s.a, "--iface", ifname, "--vip", "198.18.0.10/24", "--interval", "100ms", "--xdp-mode", "generic")
@@ -165,9 +164,9 @@ func TestSecondFailoverd(t *testing.T) {
 
 	other := s.failoverd(s.a, "--iface", ifname, "--vip", "198.18.0.11/24", "--vrid", "52", "--interval", "100ms", "--xdp-mode", "generic")
 	s.waitHolder("198.18.0.11", s.a)
-	// It found the XDP hook taken, and said so.
+	// It found another program at the XDP hook, and said so.
 	if out := other.Output(); !strings.Contains(out, "another program owns its XDP hook") {
-		t.Errorf("it does not say how it receives:\n%s", out)
+		t.Errorf("the log does not say how it receives:\n%s", out)
 	}
 	code, err = other.Stop(s.ctx)
 	s.ok(err)
@@ -178,8 +177,8 @@ func TestSecondFailoverd(t *testing.T) {
 	s.stop(s.a, first)
 }
 
-// Without BPF in the kernel it runs on AF_PACKET, with a macvlan for the virtual
-// MAC, and says so.
+// On a kernel without BPF failoverd receives by AF_PACKET and uses a macvlan for the virtual MAC,
+// and says so.
 func TestNoBPF(t *testing.T) {
 	s := newSite(t)
 	s.holder = "" // a macvlan
@@ -193,7 +192,7 @@ func TestNoBPF(t *testing.T) {
 		out := f.Output()
 		for _, want := range []string{"af_packet", "no XDP on this host", "goes on answering", "on the macvlan vrrp4-"} {
 			if !strings.Contains(out, want) {
-				t.Errorf("it does not say %q:\n%s", want, out)
+				t.Errorf("the log does not say %q:\n%s", want, out)
 			}
 		}
 	}

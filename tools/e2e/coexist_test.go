@@ -19,12 +19,12 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// On a bridge the host's ports go on forwarding others' frames, those to the
-// virtual MAC among them, whoever has it.
+// On a bridge the host's ports keep forwarding the frames of others, including those to the
+// virtual MAC, in both states.
 func TestOnBridge(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	// The router a is a bridge between the LAN and a guest behind it.
+	// Router a is a bridge between the LAN and a guest behind it.
 	guest, err := s.lab.Node("guest")
 	s.ok(err)
 	s.ok(lab.Cable(s.a, guest, "guest0", nil, []string{"198.18.0.60/24", "2001:db8::60/64"}))
@@ -64,8 +64,8 @@ func TestOnBridge(t *testing.T) {
 		}
 	}
 	talks("Active on the bridge")
-	// The other one takes over: the guest's frames to the virtual MAC go
-	// through the bridge of a Backup.
+	// The other router takes over. The guest's frames to the virtual MAC pass the bridge of a
+	// Backup.
 	s.stop(s.b, b)
 	b = s.failoverd(s.b, append(bothFamilies, "--priority", "250")...)
 	s.waitState(a, line, "ipv4", "Backup")
@@ -76,11 +76,12 @@ func TestOnBridge(t *testing.T) {
 	code, err := a.Stop(s.ctx)
 	s.ok(err)
 	if code != 0 {
-		t.Errorf("ended with %d:\n%s", code, a.Output())
+		t.Errorf("exit code %d:\n%s", code, a.Output())
 	}
 }
 
-// A firewall sees the addresses on the interface that everybody expects them on.
+// A firewall sees packets to the virtual addresses on the interface where an administrator expects
+// them.
 func TestWithFirewall(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -113,9 +114,8 @@ table inet filter {
 	s.stop(s.b, b)
 }
 
-// A firewall in front of the device's stack stops what is sent, and what a socket
-// receives, but nothing that a program in front of it does: as failoverctl doctor
-// says.
+// A firewall at a hook before the stack drops what the host sends and what its sockets receive,
+// but nothing that a program before that hook handles. failoverctl doctor says which.
 func TestDeviceFirewall(t *testing.T) {
 	for name, c := range map[string]struct {
 		hook, mode string
@@ -144,7 +144,7 @@ func TestDeviceFirewall(t *testing.T) {
 				}
 				return r.State == "Active"
 			})
-			if c.hook == "egress" { // it lets the other one be, and says why
+			if c.hook == "egress" { // the other program stays, and the log says why
 				a.router("web", "ipv4", func(r control.Router) bool {
 					return r.State == "Backup" && slices.ContainsFunc(r.Problems, func(p control.Problem) bool { return p.Kind == control.CannotSend })
 				})
@@ -155,7 +155,7 @@ func TestDeviceFirewall(t *testing.T) {
 	}
 }
 
-// pinged waits for answers from addresses.
+// pinged waits for answers from the addresses.
 func (s *site) pinged(client *lab.Node, addresses ...string) {
 	s.t.Helper()
 	for _, address := range addresses {
@@ -167,8 +167,8 @@ func (s *site) pinged(client *lab.Node, addresses ...string) {
 	}
 }
 
-// The host goes on making temporary addresses (RFC 8981) and using them as its
-// own, and never takes a virtual one for a source.
+// The host still makes temporary addresses (RFC 8981) and uses them as source addresses, and never
+// uses a virtual address as one.
 func TestPrivacyAddresses(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -185,17 +185,17 @@ func TestPrivacyAddresses(t *testing.T) {
 		_, rest, _ := strings.Cut(out, " src ")
 		source, _, _ = strings.Cut(rest, " ")
 		if source == "2001:db8:2::10" {
-			t.Fatalf("the virtual address is a source: %s", out)
+			t.Fatalf("the kernel chose the virtual address as source: %s", out)
 		}
 	}
 	if !strings.HasPrefix(source, "2001:db8:2:0:") {
-		t.Errorf("it sends from %s, no temporary address", source)
+		t.Errorf("it sends from %s, which isn't a temporary address", source)
 	}
 	s.pinged(s.c, virtual6)
 	s.stop(s.a, a)
 }
 
-// Where a hypervisor lets no other MAC through, it is a problem that says what to do.
+// A hypervisor that drops frames from other MACs is reported as a problem, with a remedy.
 func TestGuardedPort(t *testing.T) {
 	for _, guarded := range []bool{true, false} {
 		t.Run(fmt.Sprint("guarded ", guarded), func(t *testing.T) {
@@ -206,7 +206,7 @@ func TestGuardedPort(t *testing.T) {
 				s.ok(err)
 				t.Cleanup(func() { _ = guard.Close() })
 			}
-			s.pinged(s.a, "198.18.0.100") // so that it knows a neighbour
+			s.pinged(s.a, "198.18.0.100") // so that it learns a neighbour
 			a := s.failoverd(s.a, append(bothFamilies, "--log-level", "debug")...)
 			_, err := a.WaitLine(s.ctx, 0, func(line string) bool {
 				if guarded {
@@ -216,15 +216,15 @@ func TestGuardedPort(t *testing.T) {
 			})
 			s.ok(err)
 			if !guarded && strings.Contains(a.Output(), "no other MAC") {
-				t.Errorf("it takes a free port for a guarded one:\n%s", a.Output())
+				t.Errorf("the log reports a hypervisor that filters, but there is none:\n%s", a.Output())
 			}
 			s.stop(s.a, a)
 		})
 	}
 }
 
-// TC programs that let everything in and out themselves don't take the addresses'
-// MAC and the fence away, if they are there when failoverd starts.
+// TC programs of others that accept all packets don't disable the virtual MAC and the fence, if
+// they are attached before failoverd starts.
 func TestBesideTC(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -238,7 +238,7 @@ func TestBesideTC(t *testing.T) {
 	macs, err := s.c.WhoHas(ifname, netip.MustParseAddr(virtual4), time.Second)
 	s.ok(err)
 	if !slices.Equal(macs, []string{virtualMAC(virtual4)}) {
-		t.Errorf("the address is at %v", macs)
+		t.Errorf("the address is at the MACs %v", macs)
 	}
 	index := s.index(s.a)
 	ahead := func() (names []string) {
@@ -249,11 +249,11 @@ func TestBesideTC(t *testing.T) {
 		return names
 	}
 	if names := ahead(); len(names) > 0 {
-		t.Errorf("%v are in front", names)
+		t.Errorf("the programs in front are %v", names)
 	}
 	s.bystander(s.a, ebpf.AttachTCXIngress, link.Head())
 	if names := ahead(); len(names) != 1 || !strings.HasPrefix(names[0], "bystander") {
-		t.Errorf("%v are in front", names)
+		t.Errorf("the programs in front are %v", names)
 	}
 	s.stop(s.a, a)
 }
@@ -265,7 +265,7 @@ func (s *site) index(n *lab.Node) int {
 	return device.Attrs().Index
 }
 
-// bystander attaches a TC program of somebody else, which lets everything pass.
+// bystander attaches a TC program that isn't failoverd's and passes everything.
 func (s *site) bystander(n *lab.Node, at ebpf.AttachType, anchor link.Anchor) {
 	s.t.Helper()
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
@@ -273,7 +273,7 @@ func (s *site) bystander(n *lab.Node, at ebpf.AttachType, anchor link.Anchor) {
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}, // TC_ACT_OK
 	})
 	s.ok(err)
-	defer func() { _ = program.Close() }() // the link keeps it
+	defer func() { _ = program.Close() }() // the link keeps the program
 	index := s.index(n)
 	s.ok(n.Do(func() error {
 		l, err := link.AttachTCX(link.TCXOptions{Interface: index, Program: program, Attach: at, Anchor: anchor})

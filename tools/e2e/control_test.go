@@ -18,9 +18,9 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// Whatever is done to the control socket, the advertisements keep their rhythm:
-// 10,000 malformed requests, clients that send and read nothing, followers that
-// never read, and many who ask as fast as they can.
+// No load on the control socket disturbs the rhythm of the advertisements: 10,000 malformed
+// requests, clients that send or read nothing, followers that never read, and many clients that
+// ask as fast as they can.
 func TestControlAbuse(t *testing.T) {
 	s := newSite(t)
 	const routers, interval = 50, 100 * time.Millisecond
@@ -42,7 +42,7 @@ func TestControlAbuse(t *testing.T) {
 		for {
 			conn, err := net.Dial("unix", socketOf(c.Failoverd))
 			if errors.Is(err, syscall.EAGAIN) {
-				time.Sleep(time.Millisecond) // so many wait already
+				time.Sleep(time.Millisecond) // the queue of connections is full
 				continue
 			}
 			s.ok(err)
@@ -55,7 +55,7 @@ func TestControlAbuse(t *testing.T) {
 		_, err := io.WriteString(conn, "GET /v1/events?follow=true HTTP/1.1\r\nHost: x\r\n\r\n")
 		s.ok(err)
 	}
-	for range 100 { // slow ones
+	for range 100 { // slow clients
 		conn := dial()
 		defer func() { _ = conn.Close() }()
 		_, err := io.WriteString(conn, "GET /v1/sta")
@@ -69,7 +69,7 @@ func TestControlAbuse(t *testing.T) {
 	c.write("routers: [")
 	for range 100 {
 		if _, err := c.client.Reload(s.ctx, false); err == nil {
-			t.Fatal("a broken file is good")
+			t.Fatal("a reload with a broken file succeeded")
 		}
 	}
 	ended := len(s.capture.Frames())
@@ -87,8 +87,8 @@ func TestControlAbuse(t *testing.T) {
 	s.stop(s.a, c.Failoverd)
 }
 
-// longestSilence is the longest time between two advertisements of one router,
-// and how many there were.
+// longestSilence returns the longest time between two advertisements of a router, and the number
+// of advertisements.
 func longestSilence(frames []lab.Frame) (longest time.Duration, sent int) {
 	last := make(map[uint8]time.Time)
 	for _, f := range frames {
@@ -105,7 +105,7 @@ func longestSilence(frames []lab.Frame) (longest time.Duration, sent int) {
 	return longest, sent
 }
 
-// A second failoverd on a host is served beside the first.
+// A second failoverd on a host is reachable beside the first one.
 func TestSecondSocket(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -118,12 +118,12 @@ func TestSecondSocket(t *testing.T) {
 	beside, err := filepath.Glob(filepath.Join(filepath.Dir(socketOf(second)), "control-*.sock"))
 	s.ok(err)
 	if len(beside) != 1 {
-		t.Fatalf("beside the first one's socket there are %v", beside)
+		t.Fatalf("the sockets beside that of the first failoverd are %v", beside)
 	}
 	status, err := control.NewClient(beside[0]).Status(s.ctx)
 	s.ok(err)
 	if len(status.Routers) != 1 || status.Routers[0].Interface != "eth1" {
-		t.Errorf("the second one's status is %+v", status)
+		t.Errorf("the status of the second failoverd is %+v", status)
 	}
 	code, err := second.Stop(s.ctx)
 	s.ok(err)
@@ -131,7 +131,7 @@ func TestSecondSocket(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	if _, err := os.Stat(socketOf(first.Failoverd)); err != nil {
-		t.Errorf("the first one's socket is gone with the second: %v", err)
+		t.Errorf("the socket of the first failoverd went with the second: %v", err)
 	}
 	s.stop(s.a, first.Failoverd)
 }

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// With however few descriptors, what is said about them is that they are too few, and
-// everything that was begun is undone.
+// With too few file descriptors, whatever their number, failoverd reports that, and undoes
+// everything that it had begun.
 func TestFewDescriptors(t *testing.T) {
 	s := newSite(t)
 	started := false
 	for limit := 8; !started; limit += 4 {
 		if limit > 400 {
-			t.Fatal("it needs too many descriptors")
+			t.Fatal("failoverd needs too many descriptors")
 		}
 		a, err := s.a.Start("/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, limit), failoverd(),
 			"--iface", ifname, "--vip", "198.18.0.10/24", "--interval", "100ms", "--metrics", "127.0.0.1:9650", "--log-format", "json")
@@ -34,23 +34,24 @@ func TestFewDescriptors(t *testing.T) {
 		out := a.Output()
 		for line := range strings.Lines(out) {
 			if strings.Contains(line, "too many open files") && (strings.Contains(line, "remove ") || strings.Contains(line, "writable") || strings.Contains(line, "chmod")) {
-				t.Errorf("with %d descriptors the advice is %s", limit, line)
+				t.Errorf("with %d descriptors it advises: %s", limit, line)
 			}
 			if !strings.HasPrefix(line, "{") && !strings.HasPrefix(line, "failoverd: ") {
-				t.Errorf("with %d descriptors this is past the logger: %s", limit, line)
+				t.Errorf("with %d descriptors a line bypasses the logger: %s", limit, line)
 			}
 		}
 		if !started && !strings.Contains(out, "LimitNOFILE") {
-			t.Errorf("with %d descriptors it says:\n%s", limit, out)
+			t.Errorf("with %d descriptors the log is:\n%s", limit, out)
 		}
 		if left := leftovers(t, s.ctx, s.a); left != "" {
 			what, _ := s.a.Run(s.ctx, "find", "/run/failoverd", "/sys/fs/bpf/failoverd")
-			t.Fatalf("%s: with %d descriptors it leaves %s, and says:\n%s", what, limit, left, out)
+			t.Fatalf("%s: with %d descriptors it leaves %s behind; the log:\n%s", what, limit, left, out)
 		}
 	}
 }
 
-// Clients of the control socket that take all descriptors are not told past the logger.
+// Clients that use up the control socket's descriptors don't cause messages that bypass the
+// logger.
 func TestDescriptorsRunOut(t *testing.T) {
 	s := newSite(t)
 	file := filepath.Join(t.TempDir(), "failoverd.yaml")
@@ -73,7 +74,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 	}
 	for line := range strings.Lines(a.Output()) {
 		if !strings.HasPrefix(line, "{") {
-			t.Errorf("past the logger: %s", line)
+			t.Errorf("a line bypasses the logger: %s", line)
 		}
 	}
 	s.clean(s.a)

@@ -13,8 +13,8 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// A router without authentication beside an Active that has HMAC is Active too, and says why;
-// the advertisements of an authenticated router of a foreign VRID are no fault.
+// A router without authentication beside an Active with HMAC becomes Active too, and says why. The
+// advertisements of an authenticated router with another VRID are no problem.
 func TestBesideAuthentication(t *testing.T) {
 	t.Parallel()
 	for _, receive := range []string{"generic", "tc", "off"} {
@@ -29,7 +29,7 @@ func TestBesideAuthentication(t *testing.T) {
 			a := s.withFile(s.a, "global: {xdp_mode: "+receive+"}\nrouters:\n  - {name: web, interface: eth0, vrid: 51, interval: 200ms, addresses: [198.18.0.10/24]}\n")
 			a.router("web", "ipv4", inState("Active"))
 			if p := a.problem("ipv4", control.Authentication, "198.18.0.2"); !strings.Contains(p.Text, "it authenticates its advertisements in a way that this router doesn't") || p.Remedy == "" {
-				t.Errorf("told: %+v", p)
+				t.Errorf("problem %+v", p)
 			}
 			c.waitCounter("vrid_errors", c.counter("vrid_errors"))
 			for _, o := range []*configured{a, c} {
@@ -41,7 +41,7 @@ func TestBesideAuthentication(t *testing.T) {
 	}
 }
 
-// A host that has a virtual address before anybody runs is told when the router takes over.
+// Another host that already has a virtual address is reported when the router takes over.
 func TestAddressInUse(t *testing.T) {
 	t.Parallel()
 	for family, address := range map[string]string{"ipv4": "198.18.0.10", "ipv6": "2001:db8::10"} {
@@ -57,14 +57,15 @@ func TestAddressInUse(t *testing.T) {
 			s.ok(err)
 			a := s.withFile(s.a, "routers:\n  - {name: web, interface: eth0, vrid: 51, addresses: [198.18.0.10/24, fe80::12:33/64, 2001:db8::10/64]}\n")
 			if p := a.problem(family, control.AddressInUse, s.mac(s.c)); !strings.Contains(p.Text, "had "+address+" before") || p.Remedy == "" {
-				t.Errorf("told: %+v", p)
+				t.Errorf("problem %+v", p)
 			}
-			a.router("web", family, inState("Active")) // all the same
+			a.router("web", family, inState("Active")) // nevertheless
 		})
 	}
 }
 
-// Of two owners one yields; both have the problem, that one as long as it goes on.
+// One of two owners yields. Both report the problem, and the owner that yielded reports it as long
+// as it lasts.
 func TestTwoOwners(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -81,7 +82,7 @@ func TestTwoOwners(t *testing.T) {
 	a.router("web", "ipv4", inState("Backup"))
 }
 
-// A router on a port of a bridge says that nobody reaches it, whatever its MAC is.
+// A router on a port of a bridge reports that no host reaches it, with every virtual MAC.
 func TestBridgePort(t *testing.T) {
 	t.Parallel()
 	for _, mac := range []string{"bpf", "off"} {
@@ -96,7 +97,7 @@ func TestBridgePort(t *testing.T) {
 			a.router("web", "ipv4", inState("Active"))
 			p := a.problem("ipv4", control.BridgePort, "br0")
 			if _, err := s.c.Run(s.ctx, "ping", "-c", "2", "-W", "2", "198.18.0.10"); err == nil || !strings.Contains(p.Remedy, "run the router on br0") {
-				t.Errorf("reached: %v, told: %+v", err == nil, p)
+				t.Errorf("reachable: %v, problem %+v", err == nil, p)
 			}
 			_, err := s.a.Run(s.ctx, "ip", "link", "set", "eth0", "nomaster")
 			s.ok(err)
@@ -106,8 +107,8 @@ func TestBridgePort(t *testing.T) {
 	}
 }
 
-// After a stop by a signal nobody is told to take an address off the host that had taken it
-// over meanwhile, and rightly.
+// After a stop by a signal, failoverd doesn't tell an administrator to remove an address from the
+// host that rightly took over.
 func TestNoConflictAfterAStop(t *testing.T) {
 	t.Parallel()
 	for _, mac := range []string{"bpf", "off"} {
@@ -126,14 +127,14 @@ func TestNoConflictAfterAStop(t *testing.T) {
 				for _, family := range eachFamily {
 					b.router("web", family, inState("Active"))
 				}
-				time.Sleep(1500 * time.Millisecond) // it announces the addresses, and asks who has them
+				time.Sleep(1500 * time.Millisecond) // until it has announced the addresses and asked for their owner
 				s.ok(a.Signal(syscall.SIGCONT))
 			}
-			time.Sleep(5 * time.Second) // for long enough to ask again and again
+			time.Sleep(5 * time.Second) // until it has asked several times
 			for _, c := range []*configured{a, b} {
 				s.ok(c.client.Events(s.ctx, 0, false, func(e control.Event) error {
 					if e.Kind == "problem" && strings.HasPrefix(e.Text, control.AddressConflict) {
-						t.Errorf("told: %+v", e)
+						t.Errorf("event %+v", e)
 					}
 					return nil
 				}))

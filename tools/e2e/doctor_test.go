@@ -21,12 +21,12 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// patient is a host in a LAN, on which the doctor is run.
+// patient is a host in a LAN, which the doctor examines.
 type patient struct {
 	t    *testing.T
 	ctx  context.Context
 	node *lab.Node
-	file string // the configuration
+	file string // the path of the configuration
 }
 
 func newPatient(t *testing.T) *patient {
@@ -81,8 +81,8 @@ func (p *patient) examine() doctor.Report {
 	return r
 }
 
-// state is what the doctor could change. What the kernel and keepalived change
-// meanwhile isn't in it.
+// state returns the state that the doctor could change, without the state that the kernel and
+// keepalived change meanwhile.
 func (p *patient) state() string {
 	p.t.Helper()
 	out, err := p.node.Run(p.ctx, "sh", "-c", `ip -o link | grep -o '^[^<]*\|prog/xdp.*'; ip -o -4 addr | awk '$4 != "198.18.0.10/24" {print $2, $4}'
@@ -92,7 +92,7 @@ func (p *patient) state() string {
 	return out
 }
 
-// find returns a finding that isn't fine.
+// find returns a finding that reports a fault.
 func find(r doctor.Report, check string) (doctor.Finding, bool) {
 	n := slices.IndexFunc(r.Findings, func(f doctor.Finding) bool { return f.Check == check && f.Level != doctor.OK })
 	if n < 0 {
@@ -101,13 +101,13 @@ func find(r doctor.Report, check string) (doctor.Finding, bool) {
 	return r.Findings[n], true
 }
 
-// What is wrong with a real host is found, and is gone after the remedy.
+// The doctor finds faults of a real host, and no longer finds them after the remedy.
 func TestDoctor(t *testing.T) {
 	for _, c := range []struct {
 		name, check, says string
 		level             doctor.Level
 		damage            func(p *patient)
-		cure              func(p *patient) // instead of the finding's commands
+		cure              func(p *patient) // the remedy, if it isn't the commands of the finding
 	}{
 		{"rp_filter", "rp_filter", "eth1", doctor.Warning, func(p *patient) {
 			p.ok(p.node.Sysctl("net.ipv4.conf.eth0.rp_filter", "1"))
@@ -150,7 +150,7 @@ func TestDoctor(t *testing.T) {
 			t.Parallel()
 			p := newPatient(t)
 			if f, ok := find(p.examine(), c.check); ok {
-				t.Fatalf("found before anything is wrong: %+v", f)
+				t.Fatalf("a finding before anything is wrong: %+v", f)
 			}
 			if c.damage != nil {
 				c.damage(p)
@@ -159,7 +159,7 @@ func TestDoctor(t *testing.T) {
 			}
 			f, ok := find(p.examine(), c.check)
 			if !ok || f.Level != c.level || !strings.Contains(f.Cause+f.Remedy, c.says) {
-				t.Fatalf("found %+v", f)
+				t.Fatalf("finding %+v", f)
 			}
 			if c.cure != nil {
 				c.cure(p)
@@ -167,20 +167,20 @@ func TestDoctor(t *testing.T) {
 				p.run(strings.Join(f.Commands, "\n"))
 			}
 			if f, ok := find(p.examine(), c.check); ok {
-				t.Errorf("found after the remedy: %+v", f)
+				t.Errorf("a finding after the remedy: %+v", f)
 			}
 		})
 	}
 }
 
-// occupy attaches an XDP program of somebody else.
+// occupy attaches an XDP program that isn't failoverd's.
 func (p *patient) occupy() {
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "bystander", Type: ebpf.XDP, License: "GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()}, // XDP_PASS
 	})
 	p.ok(err)
-	defer func() { _ = program.Close() }() // the interface keeps it
+	defer func() { _ = program.Close() }() // the interface keeps the program
 	device, err := p.node.Netlink().LinkByName("eth0")
 	p.ok(err)
 	p.ok(p.node.Do(func() error {
@@ -188,7 +188,7 @@ func (p *patient) occupy() {
 	}))
 }
 
-// compete runs keepalived with failoverd's VRID, and returns how to end it.
+// compete runs keepalived with failoverd's VRID, and returns a function that ends it.
 func (p *patient) compete() func(*patient) {
 	k, err := p.node.Keepalived(lab.KeepalivedConfig{
 		Interface: "eth0", Version: 3, VRID: 51, Priority: 100, Interval: time.Second, Addresses: []string{"198.18.0.10/24"},

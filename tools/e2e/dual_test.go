@@ -10,7 +10,7 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// dualArgs are the arguments of a router that speaks both versions.
+// dualArgs returns the arguments of a router that speaks both versions.
 func dualArgs(priority string) []string {
 	return []string{"--iface", ifname, "--vip", "198.18.0.10/24", "--vrid", "51", "--dual", "--interval", "500ms", "--priority", priority}
 }
@@ -26,8 +26,8 @@ func (s *site) versions(n *lab.Node) (count [4]int, intervals [4]time.Duration) 
 	return count, intervals
 }
 
-// I-02 to I-04, I-07: two that speak both versions fail over like two of
-// version 3: the Backup keeps to the interval of version 3.
+// I-02 to I-04, I-07: two routers that speak both versions fail over like two of version 3. The
+// Backup uses the interval of version 3.
 func TestDual(t *testing.T) {
 	t.Parallel()
 	t.Attr("proves", "I-02 I-03 I-04 I-07")
@@ -60,8 +60,8 @@ func TestDual(t *testing.T) {
 	s.stop(s.b, b)
 }
 
-// I-01, I-08: what it is for: one that speaks both stands by for, and keeps
-// down, keepalived of either version.
+// I-01, I-08: a router that speaks both versions stands by for keepalived of either version, and
+// keeps it Backup.
 func TestDualBesideOldAndNew(t *testing.T) {
 	t.Parallel()
 	t.Attr("proves", "I-01 I-02 I-08")
@@ -75,8 +75,8 @@ func TestDualBesideOldAndNew(t *testing.T) {
 		s.ok(err)
 		peers = append(peers, p)
 	}
-	// Longer than their Active_Down_Interval; the one of version 3 may
-	// advertise once before it is answered in its checksum form (C-08).
+	// Longer than their Active_Down_Interval. The keepalived of version 3 may advertise once
+	// before it is answered in its checksum form (C-08).
 	time.Sleep(6 * time.Second)
 	s.answeredBy("198.18.0.10", s.a)
 	if count, _ := s.versions(s.b); count[2] > 0 {

@@ -20,7 +20,7 @@ import (
 // The virtual MACs of VRID 51 (RFC 9568 §7.3).
 var virtualMACs = []string{"00:00:5e:00:01:33", "00:00:5e:00:02:33"}
 
-// virtualMAC is that of the address's family.
+// virtualMAC returns the virtual MAC for the family of an address.
 func virtualMAC(address string) string {
 	if strings.Contains(address, ":") {
 		return virtualMACs[1]
@@ -28,7 +28,7 @@ func virtualMAC(address string) string {
 	return virtualMACs[0]
 }
 
-// inject sends frames from a node as they are.
+// inject sends frames from a node unchanged.
 func (s *site) inject(n *lab.Node, frames ...[]byte) {
 	s.t.Helper()
 	s.ok(s.tryInject(n, frames...))
@@ -48,7 +48,7 @@ func (s *site) mac(n *lab.Node) string {
 	return mac
 }
 
-// echo is a ping, with link-layer addresses of the test's choice.
+// echo returns a frame with an echo request, with the given link-layer addresses.
 func echo(t *testing.T, fromMAC, toMAC, from, to string, id uint16) []byte {
 	t.Helper()
 	parse := func(s string) net.HardwareAddr {
@@ -83,7 +83,7 @@ func echo(t *testing.T, fromMAC, toMAC, from, to string, id uint16) []byte {
 	return b.Bytes()
 }
 
-// repliesTo returns the id of the ping that the frame replies to, 0 if to none.
+// repliesTo returns the id of the echo request that the frame replies to, or 0.
 func repliesTo(frame []byte) uint16 {
 	p := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.NoCopy)
 	if icmp, ok := p.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4); ok && icmp.TypeCode.Type() == layers.ICMPv4TypeEchoReply {
@@ -97,9 +97,9 @@ func repliesTo(frame []byte) uint16 {
 	return 0
 }
 
-// RFC 9568 §6.4.2: a Backup doesn't answer for the addresses, accepts no packet
-// to them and none to the virtual MAC, advertises itself as no router, and for
-// a minute nothing comes from the virtual MAC.
+// RFC 9568 §6.4.2: a Backup doesn't answer for the addresses. It accepts no packet to them and
+// none to the virtual MAC, doesn't advertise itself as an IPv6 router, and sends nothing from the
+// virtual MAC for a minute.
 func TestBackupIsSilent(t *testing.T) {
 	t.Attr("proves", "D-01 D-02 D-03 D-04 D-05 D-06 Q-07")
 	inModes(t, (*site).backupIsSilent)
@@ -126,12 +126,12 @@ func (s *site) backupIsSilent() {
 		echo(t, client, backup, "2001:db8::64", "2001:db8::10", 2),
 		echo(t, client, virtualMACs[0], "198.18.0.100", "198.18.0.2", 3), // to the virtual MAC
 		echo(t, client, virtualMACs[1], "2001:db8::64", "2001:db8::2", 4),
-		echo(t, client, backup, "198.18.0.100", "198.18.0.2", 5), // its own
+		echo(t, client, backup, "198.18.0.100", "198.18.0.2", 5), // to its own address
 		echo(t, client, backup, "2001:db8::64", "2001:db8::2", 6),
 	)
 	for id := uint16(5); id <= 6; id++ {
 		if _, err := s.capture.Wait(s.ctx, 0, func(f lab.Frame) bool { return f.From == s.b.Name && repliesTo(f.Data) == id }); err != nil {
-			t.Fatalf("its own addresses don't answer: %v", err)
+			t.Fatalf("no answer from its own addresses: %v", err)
 		}
 	}
 	time.Sleep(time.Until(start.Add(time.Minute)))
@@ -145,7 +145,7 @@ func (s *site) backupIsSilent() {
 		p := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.NoCopy)
 		switch eth := p.LinkLayer().(*layers.Ethernet); {
 		case eth.SrcMAC.String() == virtualMACs[0], eth.SrcMAC.String() == virtualMACs[1]:
-			t.Errorf("from the virtual MAC: %v", f)
+			t.Errorf("a frame from the virtual MAC: %v", f)
 		case repliesTo(f.Data) > 0 && repliesTo(f.Data) < 5:
 			t.Errorf("it answered ping %d: %v", repliesTo(f.Data), f)
 		case p.Layer(layers.LayerTypeICMPv6RouterAdvertisement) != nil:
@@ -159,8 +159,8 @@ func (s *site) backupIsSilent() {
 	s.stop(s.a, a)
 }
 
-// D-21, D-22: virtual addresses are neither probed for nor checked for
-// duplicates; but who probes for one is told that it is taken.
+// D-21, D-22: failoverd doesn't probe for virtual addresses, and the kernel doesn't check them for
+// duplicates. A host that probes for one is told that it is taken.
 func TestConflictDetection(t *testing.T) {
 	t.Attr("proves", "D-21 D-22")
 	t.Parallel()
@@ -195,18 +195,18 @@ func TestConflictDetection(t *testing.T) {
 	}
 	taken := false
 	for _, f := range s.capture.Frames() {
-		// Before it takes the addresses it asks who has them, but doesn't wait for that.
+		// Before it adds the addresses it asks for their owner, but doesn't wait for an answer.
 		_, _, _, advertises := f.Advertisement()
 		if taken = taken || advertises && f.From == s.a.Name; !taken {
 			continue
 		}
 		arp := arpOf(f)
 		if f.From == s.a.Name && arp != nil && net.IP(arp.SourceProtAddress).Equal(net.IPv4zero) {
-			t.Errorf("it probes: %v", f)
+			t.Errorf("it probed: %v", f)
 		}
 		ns, ok := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.NoCopy).Layer(layers.LayerTypeICMPv6NeighborSolicitation).(*layers.ICMPv6NeighborSolicitation)
 		if ok && f.From == s.a.Name && ns.TargetAddress.String() == "2001:db8::10" {
-			t.Errorf("it solicits its own address: %v", f)
+			t.Errorf("it solicited its own address: %v", f)
 		}
 	}
 	s.stop(s.a, a)

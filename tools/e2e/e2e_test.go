@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// patience bounds waits; what is awaited usually takes a few seconds.
+	// patience bounds waits. Most take a few seconds.
 	patience = 60 * time.Second
 	ifname   = "eth0"
 )
@@ -29,11 +29,11 @@ type site struct {
 	a, b, c *lab.Node
 	ports   map[*lab.Node]*lab.Port
 	capture *lab.Capture
-	mode    string // of the virtual MAC; empty for the default
+	mode    string // the mode of the virtual MAC; empty for the default
 	holder  string // the interface with the virtual addresses; empty for any
 }
 
-// inModes runs a test in each of the modes of the virtual MAC.
+// inModes runs a test in each mode of the virtual MAC.
 func inModes(t *testing.T, test func(*site)) {
 	t.Helper()
 	t.Parallel()
@@ -47,7 +47,7 @@ func inModes(t *testing.T, test func(*site)) {
 	}
 }
 
-// inMode has its failoverds use a mode of the virtual MAC.
+// inMode sets the mode of the virtual MAC for the failoverds of the site.
 func (s *site) inMode(mode string) {
 	s.mode = mode
 	if mode == "macvlan" {
@@ -101,7 +101,7 @@ func (s *site) failoverdEnv(env []string, n *lab.Node, args ...string) *lab.Fail
 	return s.failoverdUnder(nil, env, n, args...)
 }
 
-// failoverdUnder starts it under another program.
+// failoverdUnder starts failoverd under another program.
 func (s *site) failoverdUnder(wrap, env []string, n *lab.Node, args ...string) *lab.Failoverd {
 	s.t.Helper()
 	if s.mode != "" {
@@ -118,7 +118,8 @@ func (s *site) failoverdUnder(wrap, env []string, n *lab.Node, args ...string) *
 	return f
 }
 
-// waitState waits for a state from line from on and returns the line after it.
+// waitState waits for a state, beginning with the given line of the log, and returns the line
+// after it.
 func (s *site) waitState(f *lab.Failoverd, from int, family, state string) int {
 	s.t.Helper()
 	_, line, err := f.WaitState(s.ctx, from, family, state)
@@ -126,7 +127,7 @@ func (s *site) waitState(f *lab.Failoverd, from int, family, state string) int {
 	return line + 1
 }
 
-// waitHolder waits until exactly one of the routers has the address.
+// waitHolder waits until the wanted routers, and no others, have the address.
 func (s *site) waitHolder(address string, want ...*lab.Node) {
 	s.t.Helper()
 	if err := lab.WaitHolds(s.ctx, s.holder, address, []*lab.Node{s.a, s.b}, want...); err != nil {
@@ -134,13 +135,12 @@ func (s *site) waitHolder(address string, want ...*lab.Node) {
 	}
 }
 
-// answeredBy asks for the address again and again for a while: only the one
-// router may answer, each time.
+// answeredBy asks for the address several times. Each time the wanted router alone has to answer.
 func (s *site) answeredBy(address string, want *lab.Node) {
 	s.t.Helper()
 	wait := 200 * time.Millisecond
 	if s.holder == "" {
-		wait = 500 * time.Millisecond // the kernel hands broadcasts to a macvlan later, from a work queue
+		wait = 500 * time.Millisecond // the kernel delivers broadcasts to a macvlan later, from a work queue
 	}
 	for asked := 0; asked < 5; {
 		got, err := s.capture.WhoAnswers(s.c, ifname, netip.MustParseAddr(address), wait)
@@ -151,12 +151,12 @@ func (s *site) answeredBy(address string, want *lab.Node) {
 			continue
 		}
 		if !slices.Equal(got, []string{want.Name}) {
-			s.t.Fatalf("%s is answered for by %v, not by %s alone; VRRP on the wire:\n%s", address, got, want.Name, s.capture.VRRP())
+			s.t.Fatalf("%v answer for %s, want %s alone; VRRP on the wire:\n%s", got, address, want.Name, s.capture.VRRP())
 		}
 	}
 }
 
-// stop ends a failoverd, which must leave the node as it was.
+// stop stops a failoverd, and checks that it leaves nothing behind.
 func (s *site) stop(n *lab.Node, f *lab.Failoverd) {
 	s.t.Helper()
 	code, err := f.Stop(s.ctx)
@@ -167,7 +167,7 @@ func (s *site) stop(n *lab.Node, f *lab.Failoverd) {
 	s.clean(n)
 }
 
-// clean checks that nothing of failoverd is on a node.
+// clean checks that nothing of failoverd is left on a node.
 func (s *site) clean(n *lab.Node) {
 	s.t.Helper()
 	if left := leftovers(s.t, s.ctx, n); left != "" {

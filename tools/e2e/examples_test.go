@@ -23,8 +23,8 @@ import (
 
 const examples = "../package/examples"
 
-// Every file of the examples is what it wants to be: failoverctl finds nothing wrong with the
-// configurations, also with those within other files, YAML is YAML, and scripts are scripts.
+// Each file of the examples is valid: failoverctl check accepts the configurations, including
+// those inside other files, YAML parses as YAML, and scripts are scripts.
 func TestExamples(t *testing.T) {
 	t.Parallel()
 	configurations := make(map[string]string)
@@ -60,7 +60,7 @@ func TestExamples(t *testing.T) {
 		}
 	}
 	if len(configurations) != 8 {
-		t.Errorf("there are %d configurations, not those six, that of Ansible and that of the DaemonSet", len(configurations))
+		t.Errorf("%d configurations, want 8: six files, that of Ansible and that of the DaemonSet", len(configurations))
 	}
 	for where, text := range configurations {
 		path := filepath.Join(t.TempDir(), "failoverd.yaml")
@@ -73,7 +73,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// within returns the configurations in another program's YAML: in a ConfigMap, and in a
+// within returns the configurations that another program's YAML contains: in a ConfigMap, or in a
 // variable of Ansible.
 func within(t *testing.T, path string, content []byte) map[string]string {
 	found := make(map[string]string)
@@ -104,7 +104,8 @@ func within(t *testing.T, path string, content []byte) map[string]string {
 	}
 }
 
-// The two load balancers serve at the address, and it leaves the one whose program has ended.
+// Each of the two load balancers serves at the address, which moves away from the one whose
+// program has ended.
 func TestExampleBalancers(t *testing.T) {
 	t.Parallel()
 	for _, example := range []struct {
@@ -118,7 +119,7 @@ func TestExampleBalancers(t *testing.T) {
 		}},
 		{"nginx", "failover.conf", func(s *site, n *lab.Node, file string) *lab.Process {
 			dir := filepath.Dir(file)
-			// What a distribution's nginx.conf has around conf.d/.
+			// A distribution's nginx.conf includes conf.d/ like this.
 			around := fmt.Sprintf("daemon off;\npid %[1]s/pid;\nerror_log stderr;\nevents {}\nhttp {\n"+
 				"access_log off;\nclient_body_temp_path %[1]s/body;\nproxy_temp_path %[1]s/proxy;\nfastcgi_temp_path %[1]s/fastcgi;\n"+
 				"uwsgi_temp_path %[1]s/uwsgi;\nscgi_temp_path %[1]s/scgi;\ninclude %[2]s;\n}\n", dir, file)
@@ -136,7 +137,7 @@ func TestExampleBalancers(t *testing.T) {
 				s.ok(err)
 				return strings.ReplaceAll(string(content), "192.0.2.", "198.18.0.")
 			}
-			// The third host has the two servers behind them.
+			// The third host runs the two servers.
 			for _, address := range []string{"198.18.0.21", "198.18.0.22"} {
 				s.ok(s.c.AddAddress(ifname, address+"/24"))
 				server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "served") })}
@@ -171,7 +172,7 @@ func TestExampleBalancers(t *testing.T) {
 	}
 }
 
-// served asks at an address from the third host.
+// served requests a page at an address from the third host.
 func served(s *site, address string) {
 	s.t.Helper()
 	var c net.Conn

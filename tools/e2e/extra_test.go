@@ -15,9 +15,8 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// Extra addresses, of another family and on another interface too, are where the
-// router is Active, announced and fenced as the others are, and no advertisement
-// names them.
+// Extra addresses, also of another family and on another interface, are on the Active, which
+// announces and fences them like the others. No advertisement names them.
 func TestExtraAddresses(t *testing.T) {
 	inModes(t, func(s *site) {
 		beside, err := s.lab.LAN("beside")
@@ -55,7 +54,7 @@ routers:
 		a.router("web", "ipv4", inState("Active"))
 		holder(s.a)
 		if r := a.router("web", "ipv4", inState("Active")); len(r.Extra) != 3 || r.Extra[2] != "203.0.113.10/24 on eth1" {
-			s.t.Errorf("the status has %q", r.Extra)
+			s.t.Errorf("the extra addresses in the status are %q", r.Extra)
 		}
 		b := s.withFile(s.b, file(100, extra))
 		b.router("web", "ipv4", inState("Backup"))
@@ -70,18 +69,18 @@ routers:
 		s.ok(err)
 		for _, f := range s.capture.Frames() {
 			if adv, _, _, ok := f.Advertisement(); ok && (len(adv.Addresses) != 1 || adv.Addresses[0] != netip.MustParseAddr("198.18.0.10")) {
-				s.t.Fatalf("advertised: %v", adv.Addresses)
+				s.t.Fatalf("an advertisement has the addresses %v", adv.Addresses)
 			}
 		}
 
-		// Whoever removes one: it comes back.
+		// An extra address that another program removes is added again.
 		eth1, err := s.a.Netlink().LinkByName("eth1")
 		s.ok(err)
 		placed, err := netlink.ParseAddr("203.0.113.10/24")
 		s.ok(err)
 		s.ok(s.a.Netlink().AddrDel(eth1, placed))
 		holder(s.a)
-		// It is told once it is there again, so that may be a moment later.
+		// The log reports it after it was added again, which may take a moment.
 		s.until("one address was put back", func() bool {
 			stats, err := a.client.Stats(s.ctx)
 			s.ok(err)
@@ -112,7 +111,7 @@ routers:
 		code, err := p.Wait(s.ctx)
 		s.ok(err)
 		if code != 0 {
-			s.t.Errorf("--cleanup ended with %d: %s", code, p.Output())
+			s.t.Errorf("--cleanup: exit code %d: %s", code, p.Output())
 		}
 		holder(s.b)
 		if _, err := b.Stop(s.ctx); err != nil {

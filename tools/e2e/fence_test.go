@@ -14,8 +14,8 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// fenced lets an Active stop short by a signal, and checks that from the moment
-// in which the other router takes over nobody gets an answer from the first.
+// fenced stops an Active with a signal, and checks that it gives no answer from the moment in
+// which the other router takes over.
 func (s *site) fenced(signal syscall.Signal) (a, b *lab.Failoverd) {
 	t := s.t
 	t.Helper()
@@ -32,7 +32,7 @@ func (s *site) fenced(signal syscall.Signal) (a, b *lab.Failoverd) {
 	for _, f := range []string{"ipv4", "ipv6"} {
 		s.waitState(b, line, f, "Active")
 	}
-	// The addresses are still on the first; it must not answer for them.
+	// The first router still has the addresses, but must not answer for them.
 	s.waitHolder("198.18.0.10", s.a, s.b)
 	s.waitHolder("2001:db8::10", s.a, s.b)
 	s.answeredBy("198.18.0.10", s.b)
@@ -48,15 +48,14 @@ func (s *site) fenced(signal syscall.Signal) (a, b *lab.Failoverd) {
 	time.Sleep(500 * time.Millisecond)
 	for _, f := range s.capture.Frames() {
 		if f.From == s.a.Name && repliesTo(f.Data) != 0 {
-			t.Errorf("the first router answers a ping: %v", f)
+			t.Errorf("the first router answered a ping: %v", f)
 		}
 	}
 	return a, b
 }
 
-// An Active whose process hangs stops answering before the Backup takes over.
-// When it goes on, there is one again that answers: here the first, for it has
-// the higher priority.
+// An Active whose process hangs stops answering before the Backup takes over. After it goes on,
+// one router answers again: here the first one, because it has the higher priority.
 func TestFenceHang(t *testing.T) {
 	inModes(t, (*site).fenceHang)
 }
@@ -66,30 +65,30 @@ func (s *site) fenceHang() {
 	a, b := s.fenced(syscall.SIGSTOP)
 	line, stopped := len(a.Lines()), len(s.capture.Frames())
 	s.ok(a.Signal(syscall.SIGCONT))
-	// It yields to the one that took over, and preempts in order.
+	// It yields to the router that took over, and then preempts it.
 	for _, f := range []string{"ipv4", "ipv6"} {
 		line := s.waitState(a, line, f, "Backup")
 		s.waitState(a, line, f, "Active")
 	}
-	if out := a.Output(); !strings.Contains(out, "for this one hadn't advertised") {
-		t.Errorf("it doesn't say why it yields:\n%s", out)
+	if out := a.Output(); !strings.Contains(out, "because this router hadn't advertised") {
+		t.Errorf("the log does not say why it yields:\n%s", out)
 	}
 	for _, address := range []string{"198.18.0.10", "2001:db8::10"} {
-		// Between the two states the addresses may have been away.
+		// Between the two states it may have had no addresses for a moment.
 		_, err := s.capture.Wait(s.ctx, stopped, func(f lab.Frame) bool { return f.From == s.a.Name && f.Announces(address, s.macOf(s.a, address)) })
 		s.ok(err)
 		s.waitHolder(address, s.a)
 		s.answeredBy(address, s.a)
 	}
 	if out := a.Output(); strings.Contains(out, "dropped") {
-		t.Errorf("its own fence held back what it sent:\n%s", out)
+		t.Errorf("its own fence dropped what it sent:\n%s", out)
 	}
 	s.stop(s.a, a)
 	s.stop(s.b, b)
 }
 
-// An Active that is killed stops answering too, and goes on not to; the next
-// start takes the fence away, and --cleanup does.
+// An Active that was killed stops answering too, and stays silent. The next start removes the
+// fence, and so does --cleanup.
 func TestFenceKilled(t *testing.T) {
 	inModes(t, (*site).fenceKilled)
 }
@@ -109,16 +108,15 @@ func (s *site) fenceKilled() {
 	code, err := p.Wait(s.ctx)
 	s.ok(err)
 	if code != 0 || !slices.ContainsFunc(p.Lines(), func(l lab.Line) bool { return strings.Contains(l.Text, "failover_egress") }) {
-		t.Errorf("cleanup ended with %d:\n%s", code, p.Output())
+		t.Errorf("--cleanup: exit code %d:\n%s", code, p.Output())
 	}
 	s.clean(s.a)
 	s.answeredBy("198.18.0.10", s.b)
 	s.stop(s.b, b)
 }
 
-// An Active that goes on after another one took over says nothing from the
-// virtual MACs before it knows, and then gives way although its priority is the
-// higher one.
+// An Active that goes on after another router took over sends nothing from the virtual MACs before
+// it knows that. It then yields, although it has the higher priority.
 func TestStaleActiveYields(t *testing.T) {
 	inModes(t, (*site).staleYields)
 }
@@ -141,7 +139,7 @@ func (s *site) staleYields() {
 	}
 	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
 		from := 0
-		for range 2 { // with the second the first has arrived
+		for range 2 { // when the second has arrived, the first has too
 			n, err := s.capture.Wait(s.ctx, from, func(frame lab.Frame) bool {
 				_, d, _, ok := frame.Advertisement()
 				return ok && frame.From == s.b.Name && packet.FamilyOf(d.Source) == f
@@ -163,7 +161,7 @@ func (s *site) staleYields() {
 	}
 	for _, f := range s.capture.Frames()[at:] {
 		if f.From == s.a.Name && f.Data[6] == 0 && f.Data[8] == 0x5e {
-			t.Errorf("from a virtual MAC: %v", f)
+			t.Errorf("a frame from a virtual MAC: %v", f)
 		}
 	}
 	s.stop(s.a, a)

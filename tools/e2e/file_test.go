@@ -16,7 +16,7 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// configured is a failoverd that runs what is in a file.
+// configured is a failoverd with a configuration file.
 type configured struct {
 	*site
 	*lab.Failoverd
@@ -24,7 +24,7 @@ type configured struct {
 	client *control.Client
 }
 
-// withFile starts failoverd on a node with a file.
+// withFile starts failoverd on a node with a configuration file.
 func (s *site) withFile(n *lab.Node, text string, args ...string) *configured {
 	s.t.Helper()
 	return s.withFileEnv(n, nil, text, args...)
@@ -46,7 +46,7 @@ func (s *site) withFileEnv(n *lab.Node, env []string, text string, args ...strin
 	return c
 }
 
-// socketOf is the path of a process's control socket as it is seen from here.
+// socketOf returns the path of a process's control socket as this process sees it.
 func socketOf(f *lab.Failoverd) string {
 	return fmt.Sprintf("/proc/%d/root%s", f.PID(), control.DefaultPath)
 }
@@ -56,7 +56,7 @@ func (c *configured) write(text string) {
 	c.ok(os.WriteFile(c.path, []byte(text), 0o644))
 }
 
-// reload has it read its file and returns what has changed.
+// reload reloads failoverd and returns the changes.
 func (c *configured) reload() []control.Change {
 	c.t.Helper()
 	r, err := c.client.Reload(c.ctx, false)
@@ -64,7 +64,7 @@ func (c *configured) reload() []control.Change {
 	return r.Changes
 }
 
-// router waits until the router of the name is as wanted.
+// router waits until the status of a router is as wanted, and returns it.
 func (c *configured) router(name, family string, want func(control.Router) bool) control.Router {
 	c.t.Helper()
 	var last control.Status
@@ -79,7 +79,7 @@ func (c *configured) router(name, family string, want func(control.Router) bool)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	c.t.Fatalf("router %s isn't as awaited: %+v, %v", name, last.Routers, err)
+	c.t.Fatalf("router %s did not get into the awaited state: %+v, %v", name, last.Routers, err)
 	return control.Router{}
 }
 
@@ -87,8 +87,8 @@ func inState(state string) func(control.Router) bool {
 	return func(r control.Router) bool { return r.State == state }
 }
 
-// An interface that isn't there yet is waited for, the others aren't kept waiting,
-// and what the file says later is applied where it changes something.
+// A router waits for an interface that doesn't exist yet, and the other routers don't wait for it.
+// A reload applies the differences of the file, and nothing else.
 func TestFile(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -99,11 +99,11 @@ routers:
 `)
 	web := c.router("web", "ipv4", inState("Active"))
 	if web.Active != "198.18.0.1" || web.Priority != 100 || !strings.Contains(web.Cause, "nobody else heard") {
-		t.Errorf("the status of an Active router: %+v", web)
+		t.Errorf("the status of an Active router is %+v", web)
 	}
 	later := c.router("later", "ipv4", inState("Initialize"))
 	if !strings.Contains(later.Waiting, "eth7") {
-		t.Errorf("the status doesn't say that eth7 is waited for: %+v", later)
+		t.Errorf("the status does not say that the router waits for eth7: %+v", later)
 	}
 	_, err := s.lan.Connect(s.a, "eth7")
 	s.ok(err)
@@ -128,7 +128,7 @@ routers:
 	}
 	changes := c.reload()
 	if !slices.EqualFunc(dry.Changes, changes, func(a, b control.Change) bool { return a.Router == b.Router && a.What == b.What }) || len(changes) != 2 {
-		t.Errorf("the dry run says %+v, the reload %+v", dry.Changes, changes)
+		t.Errorf("the dry run shows %+v, the reload %+v", dry.Changes, changes)
 	}
 	after := c.router("web", "ipv4", func(r control.Router) bool { return r.Priority == 150 && r.AdvertisementInterval == 0.2 })
 	if after.Since.Sub(before.Since).Abs() > time.Second || after.BecameActive != 1 {
@@ -136,32 +136,32 @@ routers:
 	}
 	s.waitHolder("198.18.0.11", s.a)
 	if _, err := s.capture.Wait(s.ctx, frames, func(f lab.Frame) bool { return f.Announces("198.18.0.11", after.MAC) }); err != nil {
-		t.Errorf("the new address isn't announced: %v", err)
+		t.Errorf("the new address was not announced: %v", err)
 	}
 	left := 0
 	for _, f := range s.capture.Frames()[frames:] {
 		if a, _, _, ok := f.Advertisement(); ok && a.Priority == 0 {
 			if left++; a.VRID != 52 {
-				t.Errorf("VRID %d left", a.VRID)
+				t.Errorf("VRID %d was left", a.VRID)
 			}
 		}
 	}
 	if left == 0 {
-		t.Error("the removed router didn't leave with priority 0")
+		t.Error("the removed router did not leave with priority 0")
 	}
 	status, err := c.client.Status(s.ctx)
 	s.ok(err)
 	if len(status.Routers) != 1 {
-		t.Errorf("removed, but still there: %+v", status.Routers)
+		t.Errorf("the status still has the removed router: %+v", status.Routers)
 	}
 
-	// A bad file changes nothing, and whoever asks is told where it is bad.
+	// A bad file changes nothing, and the error says where it is bad.
 	c.write(`
 routers:
   - {name: web, interface: eth0, vrid: 51, priorty: 10, addresses: [198.18.0.10/24]}
 `)
 	if _, err := c.client.Reload(s.ctx, false); err == nil || !strings.Contains(err.Error(), c.path+":3:") || !strings.Contains(err.Error(), "did you mean `priority`") {
-		t.Errorf("reloading a bad file: %v", err)
+		t.Errorf("a reload with a bad file: %v", err)
 	}
 	lines := len(c.Lines())
 	s.ok(c.Signal(syscall.SIGHUP))
@@ -172,7 +172,7 @@ routers:
 	if r := c.router("web", "ipv4", inState("Active")); r.Priority != 150 {
 		t.Errorf("a bad file changed the priority to %d", r.Priority)
 	}
-	// And SIGHUP reads a good one.
+	// SIGHUP reads a good file.
 	c.write(`
 routers:
   - {name: web, interface: eth0, vrid: 51, priority: 200, interval: 200ms, addresses: [198.18.0.10/24, 198.18.0.11/24]}
@@ -184,18 +184,18 @@ routers:
 	s.ok(c.client.Events(s.ctx, 0, false, func(e control.Event) error { events = append(events, e); return nil }))
 	for i, e := range events {
 		if e.Number != uint64(i+1) || e.Lost != 0 {
-			t.Errorf("event %d has the number %d, lost %d", i+1, e.Number, e.Lost)
+			t.Errorf("event %d has number %d and %d lost", i+1, e.Number, e.Lost)
 		}
 	}
 	if !slices.ContainsFunc(events, func(e control.Event) bool {
 		return e.Kind == "transition" && e.Name == "later" && e.VRID == 52 && e.To == "Initialize"
 	}) {
-		t.Errorf("no event for the removal: %+v", events)
+		t.Errorf("no event about the removal: %+v", events)
 	}
 	s.stop(s.a, c.Failoverd)
 }
 
-// --iface takes a part of the file.
+// --iface selects a part of the file.
 func TestFileInterface(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -213,8 +213,8 @@ routers:
 	s.stop(s.a, c.Failoverd)
 }
 
-// Reloads that change one of 200 routers leave the others alone: none leaves, and
-// none is silent for so long that a Backup would take over.
+// Reloads that change one of 200 routers don't disturb the others: none leaves, and none is silent
+// for so long that a Backup would take over.
 func TestReloadRhythm(t *testing.T) {
 	s := newSite(t)
 	const routers, reloads, interval = 200, 50, 100 * time.Millisecond
@@ -244,7 +244,7 @@ func TestReloadRhythm(t *testing.T) {
 			s.ok(err)
 			changed[vrid] = true
 			if change.What != "changed" {
-				t.Errorf("%s is %s", change.Router, change.What)
+				t.Errorf("the change of %s is %q", change.Router, change.What)
 			}
 		}
 	}
@@ -256,7 +256,7 @@ func TestReloadRhythm(t *testing.T) {
 	for _, f := range s.capture.Frames()[began:ended] {
 		a, _, _, ok := f.Advertisement()
 		if ok && a.Priority == 0 {
-			t.Errorf("VRID %d left", a.VRID)
+			t.Errorf("VRID %d was left", a.VRID)
 		}
 		if ok && !changed[a.VRID] {
 			unchanged = append(unchanged, f)
@@ -275,8 +275,8 @@ func TestReloadRhythm(t *testing.T) {
 	s.stop(s.a, c.Failoverd)
 }
 
-// The Rust failover's file runs as it is, found where that one looked for it, and
-// what it tolerated is told.
+// The Rust failover's file runs unchanged, in the place where that program looked for it. A
+// warning names each thing that the Rust failover tolerated.
 func TestPredecessor(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -286,18 +286,18 @@ func TestPredecessor(t *testing.T) {
 	f := s.failoverdEnv([]string{"SNAP_COMMON=" + dir}, s.a)
 	s.waitHolder("198.18.0.10", s.a)
 	if out := f.Output(); !strings.Contains(out, "colour") || !strings.Contains(out, path+":1") {
-		t.Errorf("what isn't known isn't told:\n%s", out)
+		t.Errorf("a warning about an unknown key is missing:\n%s", out)
 	}
 	status, err := control.NewClient(socketOf(f)).Status(s.ctx)
 	s.ok(err)
 	if len(status.Routers) != 1 || status.Routers[0].Name != "web" {
-		t.Errorf("it runs %+v", status.Routers)
+		t.Errorf("the routers are %+v", status.Routers)
 	}
 	s.stop(s.a, f)
 }
 
-// A router takes no part before startup_delay is over, and lets an Active of lower
-// priority be for preempt_delay.
+// A router takes no part before startup_delay has passed, and doesn't preempt an Active of lower
+// priority before preempt_delay has passed.
 func TestDelays(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -314,7 +314,7 @@ routers:
 `)
 	waiting := a.router("web", "ipv4", inState("Initialize"))
 	if !strings.Contains(waiting.Waiting, "startup_delay") {
-		t.Errorf("the status doesn't say what is waited for: %+v", waiting)
+		t.Errorf("the status does not say what the router waits for: %+v", waiting)
 	}
 	backup := a.router("web", "ipv4", inState("Backup"))
 	if began := backup.Since.Sub(waiting.Since); began < 2*time.Second {
@@ -326,6 +326,6 @@ routers:
 		t.Errorf("it preempted after %v", waited)
 	}
 	if !strings.Contains(active.Cause, "lower priority 100") {
-		t.Errorf("it is Active because %s", active.Cause)
+		t.Errorf("the cause of Active is %s", active.Cause)
 	}
 }

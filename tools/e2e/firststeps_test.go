@@ -20,7 +20,7 @@ func TestTakesPartOrWatches(t *testing.T) {
 		if content != "" {
 			script = etc + content + ".\n" + script
 		}
-		// The file is seen by this process only.
+		// Only this process sees the file.
 		f, err := s.a.Start("unshare", "--mount", "/bin/sh", "-c", "mount -t tmpfs none /etc && "+script, failoverd())
 		s.ok(err)
 		_, err = f.WaitLine(s.ctx, 0, func(line string) bool { return strings.Contains(line, says) })
@@ -40,7 +40,7 @@ func TestTakesPartOrWatches(t *testing.T) {
 	s.clean(s.a)
 }
 
-// Each line about a router has its name, also of one that a reload has added.
+// Each log line about a router has its name, also for a router that a reload has added.
 func TestRoutersAreNamed(t *testing.T) {
 	s := newSite(t)
 	const routers = "routers:\n  - {name: web, interface: eth0, vrid: 51, interval: 100ms, addresses: [198.18.0.10/24]}\n"
@@ -62,7 +62,7 @@ func TestRoutersAreNamed(t *testing.T) {
 			name = "db"
 		}
 		if !strings.Contains(l.Text, `"router":"`+name+`"`) {
-			t.Errorf("without the name %s: %s", name, l.Text)
+			t.Errorf("a line without the name %s: %s", name, l.Text)
 		}
 		seen[name] = seen[name] || strings.Contains(l.Text, `"msg":"transition"`)
 	}
@@ -71,7 +71,7 @@ func TestRoutersAreNamed(t *testing.T) {
 	}
 }
 
-// Two signals to stop at the same moment are one: a hook that takes its time is waited for.
+// Two stop signals at the same moment count as one: failoverd waits for a slow hook.
 func TestTwoSignalsAreOne(t *testing.T) {
 	s := newSite(t)
 	dir := t.TempDir()
@@ -84,7 +84,7 @@ func TestTwoSignalsAreOne(t *testing.T) {
 	code, err := a.Wait(s.ctx)
 	s.ok(err)
 	if code != 0 || strings.Contains(a.Output(), "hurry") || !isFile(dir+"/done") {
-		t.Errorf("exit code %d, the hook has ended: %v\n%s", code, isFile(dir+"/done"), a.Output())
+		t.Errorf("exit code %d, hook ended: %v\n%s", code, isFile(dir+"/done"), a.Output())
 	}
 	s.clean(s.a)
 }

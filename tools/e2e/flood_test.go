@@ -20,12 +20,12 @@ const (
 	floodRouters = 100
 	floodRate    = 20_000 // frames in a second
 	floodTime    = 5 * time.Second
-	floodLog     = 100_000  // octets of log at most
-	floodMemory  = 10 << 20 // by which the memory may grow
+	floodLog     = 100_000  // the limit for the log in octets
+	floodMemory  = 10 << 20 // the limit for the growth of the memory
 )
 
-// inventions are advertisements from sources that nobody has, for many routers, with
-// another interval than theirs and other addresses.
+// inventions returns advertisements of many routers from invented sources, with another interval
+// and other addresses.
 func (s *site) inventions() (frames [][]byte) {
 	s.t.Helper()
 	for n := range floodRate {
@@ -41,7 +41,7 @@ func (s *site) inventions() (frames [][]byte) {
 	return frames
 }
 
-// memory is what a process has of its own, in octets.
+// memory returns the private memory of a process in octets.
 func (s *site) memory(p *lab.Process) int {
 	s.t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
@@ -53,11 +53,11 @@ func (s *site) memory(p *lab.Process) int {
 			return kilo << 10
 		}
 	}
-	s.t.Fatal("no RssAnon")
+	s.t.Fatal("/proc/PID/status has no RssAnon")
 	return 0
 }
 
-// manyRouters is a file with routers of a priority.
+// manyRouters returns a file with many routers of a priority.
 func manyRouters(priority int) string {
 	var b strings.Builder
 	b.WriteString("routers:\n")
@@ -67,7 +67,7 @@ func manyRouters(priority int) string {
 	return b.String()
 }
 
-// events returns how many there are of each kind.
+// events counts the events by kind.
 func (c *configured) events() map[string]int {
 	c.t.Helper()
 	kinds := make(map[string]int)
@@ -78,16 +78,16 @@ func (c *configured) events() map[string]int {
 	return kinds
 }
 
-// One advertisement from each of many invented sources, for many routers: the log and
-// the memory grow by little, the transitions stay among the events, and nothing is lost
-// without a word.
+// Advertisements of many routers arrive from invented sources, one from each source. The log and
+// the memory grow little, the history keeps the transitions, and nothing is dropped without a
+// message.
 func TestFloodOfInventedSources(t *testing.T) {
 	s := newSite(t)
 	s.ok(s.capture.Close())
 	active, backup := s.withFile(s.a, manyRouters(200)), s.withFile(s.b, manyRouters(100))
 	active.allOf("Active")
 	backup.allOf("Backup")
-	time.Sleep(2 * time.Second) // what the start took is given back by then
+	time.Sleep(2 * time.Second) // until the memory of the start is freed
 	both := map[string]*configured{"Active": active, "Backup": backup}
 	logged, memory, transitions := make(map[string]int), make(map[string]int), make(map[string]int)
 	for name, c := range both {
@@ -107,7 +107,7 @@ func TestFloodOfInventedSources(t *testing.T) {
 		}
 		kinds := c.events()
 		if kinds["transition"] != transitions[name] || kinds["transition"] == 0 || kinds["finding"] == 0 {
-			t.Errorf("%s: there were %d transitions, and there are %v", name, transitions[name], kinds)
+			t.Errorf("%s: there were %d transitions, and the history has %v", name, transitions[name], kinds)
 		}
 		c.allOf(name)
 	}
@@ -128,14 +128,14 @@ func (c *configured) allOf(state string) {
 			return
 		}
 		if c.ctx.Err() != nil {
-			c.t.Fatalf("%d are %s: %v", in, state, err)
+			c.t.Fatalf("%d routers are %s: %v", in, state, err)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 }
 
-// Who begins to watch while sources are invented sees the real Active, and no more than
-// there is room for.
+// A client that starts to watch during such a flood sees the real Active, and at most as many
+// others as there is room for.
 func TestWatchDuringFlood(t *testing.T) {
 	s := newSite(t)
 	s.ok(s.capture.Close())

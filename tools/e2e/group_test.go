@@ -11,8 +11,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 )
 
-// The routers of a group are on one host: the first fault takes all of them there,
-// and they come back together.
+// All routers of a group are on one host: the first fault moves all of them, and they come back
+// together.
 func TestGroup(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -57,17 +57,17 @@ groups:
 		}
 	}
 
-	// While one hears a better host, the other doesn't take over either.
+	// While one hears a better host, the other one doesn't take over.
 	b.write(fmt.Sprintf(text, 100, 250))
 	b.reload()
 	held := b.router("wan", "ipv4", func(r control.Router) bool { return r.HeldBy != "" })
 	if held.State != "Backup" || !strings.Contains(held.HeldBy, "VRID 51 on eth0") {
-		t.Errorf("the one that is held: %+v", held)
+		t.Errorf("the router that is held: %+v", held)
 	}
 	both(a, "Active")
 }
 
-// The families of one router are on one host, unless told otherwise.
+// The families of a router are on the same host, unless configured otherwise.
 func TestFamiliesTogether(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -82,7 +82,7 @@ routers:
 	c.router("web", "ipv6", inState("Initialize"))
 	four := c.router("web", "ipv4", inState("Initialize"))
 	if !strings.Contains(four.Waiting, "router web: VRID 51 on eth0 (ipv6)") {
-		t.Errorf("IPv4 waits for %q", four.Waiting)
+		t.Errorf("IPv4 is waiting for %q", four.Waiting)
 	}
 	c.write(fmt.Sprintf(text, false))
 	c.reload()

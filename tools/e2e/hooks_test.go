@@ -29,7 +29,7 @@ func (s *site) program(dir, name, text string) string {
 	return path
 }
 
-// lines are those of a file, if it is there.
+// lines returns the lines of a file, or none if it doesn't exist.
 func (s *site) lines(path string) []string {
 	s.t.Helper()
 	b, err := os.ReadFile(path)
@@ -40,18 +40,18 @@ func (s *site) lines(path string) []string {
 	return strings.Split(strings.TrimSpace(string(b)), "\n")
 }
 
-// until waits until something is so.
+// until waits until a condition holds.
 func (s *site) until(what string, so func() bool) {
 	s.t.Helper()
 	for !so() {
 		if s.ctx.Err() != nil {
-			s.t.Fatalf("not within %v: %s", patience, what)
+			s.t.Fatalf("it did not happen within %v: %s", patience, what)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// alive reports whether a process lives that has a word in its command line.
+// alive reports whether a process runs whose command line contains a word.
 func (s *site) alive(word string) bool {
 	s.t.Helper()
 	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -62,7 +62,7 @@ func (s *site) alive(word string) bool {
 	})
 }
 
-// ran waits until a router's hook has ended in a state.
+// ran waits until a router's hook has ended for a state.
 func (c *configured) ran(router, state string) control.HookRun {
 	c.t.Helper()
 	var hook control.Hook
@@ -73,9 +73,8 @@ func (c *configured) ran(router, state string) control.HookRun {
 	return *hook.Last
 }
 
-// Hooks that hang, leave a daemon behind, write a gigabyte, are missing or may be
-// written to by others: each is told in the status, and none keeps an advertisement
-// waiting so that the Backup takes over.
+// The status reports hooks that hang, leave a daemon behind, write a gigabyte, don't exist or are
+// writable by others. None of them delays an advertisement for so long that the Backup takes over.
 func TestBadHooks(t *testing.T) {
 	s := newSite(t)
 	dir := t.TempDir()
@@ -126,15 +125,15 @@ func TestBadHooks(t *testing.T) {
 			t.Errorf("%s: %+v", name, r)
 		}
 		if name == "flood" && (r.Written < 1<<30 || len(r.Output) > 1<<13) {
-			t.Errorf("of %d octets %d are kept", r.Written, len(r.Output))
+			t.Errorf("%d octets were written, of which %d are kept", r.Written, len(r.Output))
 		}
 	}
 	s.until("what the hook started is gone", func() bool { return !s.alive("86401") })
 	if !s.alive("86402") {
-		t.Error("the daemon that a hook has started is gone")
+		t.Error("the daemon that a hook had started has ended")
 	}
 	if memory := peakMemory(t, a.PID()); memory > 256<<20 {
-		t.Errorf("it took %d MiB of memory", memory>>20)
+		t.Errorf("failoverd used %d MiB of memory", memory>>20)
 	}
 	for i, name := range names {
 		var states []string
@@ -156,7 +155,7 @@ func TestBadHooks(t *testing.T) {
 	}))
 	for _, name := range names {
 		if !strings.Contains(events.String(), name+" notify_active: ") {
-			t.Errorf("no event of %s:\n%s", name, events.String())
+			t.Errorf("no event about %s:\n%s", name, events.String())
 		}
 	}
 	var text string
@@ -176,7 +175,7 @@ func TestBadHooks(t *testing.T) {
 	s.stop(s.b, b.Failoverd)
 }
 
-// peakMemory is how much memory a process has had at most, in octets.
+// peakMemory returns the peak memory of a process in octets.
 func peakMemory(t *testing.T, pid int) int {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -196,9 +195,9 @@ func peakMemory(t *testing.T, pid int) int {
 	return 0
 }
 
-// Ten changes of state in a second: a slow hook is told of some, in their order and
-// one at a time, of the last in any case, and how many it missed is told; the FIFO
-// has them all.
+// There are ten changes of state in a second. A slow hook runs for some of them, in their order
+// and one at a time, and in any case for the last one; the environment says how many it missed.
+// The FIFO has all of them.
 func TestHookKeepsUp(t *testing.T) {
 	s := newSite(t)
 	dir := t.TempDir()
@@ -234,7 +233,7 @@ func TestHookKeepsUp(t *testing.T) {
 			fmt.Sscan(line, &skipped)
 			changes += skipped
 		}
-		// Backup, Active, five times a fault and Backup, and Active.
+		// Backup, Active, five times fault and Backup, and Active.
 		return changes >= 13 && strings.HasSuffix(told[len(told)-1], last)
 	})
 	status := a.router("web", "ipv4", func(r control.Router) bool { return r.Hooks[0].Running == "" })
@@ -263,32 +262,32 @@ func TestHookKeepsUp(t *testing.T) {
 			t.Fatalf("%q: %v in\n%s", line, err, strings.Join(told, "\n"))
 		}
 		_, line, _ = strings.Cut(line, state+" ")
-		// As many as were skipped are between it and the one before.
+		// The number of skipped changes is the distance to the previous one.
 		if at += n; at >= len(written) || written[at] != line {
-			t.Fatalf("%d were skipped before %q; told:\n%s\nthe FIFO:\n%s", n, line, strings.Join(told, "\n"), strings.Join(written, "\n"))
+			t.Fatalf("%d were skipped before %q; the hooks got:\n%s\nthe FIFO:\n%s", n, line, strings.Join(told, "\n"), strings.Join(written, "\n"))
 		}
 		at++
 		skipped += n
 	}
 	if at != len(written) || written[at-1] != "INSTANCE web STOP 200" || written[at-2] != "INSTANCE web MASTER 200" || len(written) < 13 {
-		t.Errorf("told:\n%s\nthe FIFO:\n%s", strings.Join(told, "\n"), strings.Join(written, "\n"))
+		t.Errorf("the hooks got:\n%s\nthe FIFO:\n%s", strings.Join(told, "\n"), strings.Join(written, "\n"))
 	}
 	if int(status.SkippedHooks) != skipped || events != len(told)-1 {
-		t.Errorf("the status says that %d were skipped, %d events; told:\n%s", status.SkippedHooks, events, strings.Join(told, "\n"))
+		t.Errorf("the status has %d skipped, %d events; the hooks got:\n%s", status.SkippedHooks, events, strings.Join(told, "\n"))
 	}
 	if _, err := os.Lstat(fifo); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the FIFO is still there: %v", err)
 	}
 }
 
-// readAll reads what is in a FIFO that nobody writes to any more.
+// readAll reads the rest of a FIFO that has no writer.
 func readAll(f *os.File) (string, error) {
 	b, err := io.ReadAll(f)
 	return string(b), err
 }
 
-// The same script in keepalived and in failoverd is told the same, on the host that
-// fails and on the one that takes over: start, failover, failback, stop.
+// keepalived and failoverd call the same script with the same arguments, on the host that fails
+// and on the one that takes over: at a start, failover, failback and stop.
 func TestHooksAsKeepalived(t *testing.T) {
 	type told struct{ a, b []string }
 	all := make(map[string]told)
@@ -331,7 +330,7 @@ func TestHooksAsKeepalived(t *testing.T) {
 		all[program] = told{s.lines(dir + "/a"), s.lines(dir + "/b")}
 	}
 	if diff := cmp.Diff(all["keepalived"], all["failoverd"], cmp.AllowUnexported(told{})); diff != "" {
-		t.Errorf("not the same: -keepalived +failoverd\n%s", diff)
+		t.Errorf("the calls differ: -keepalived +failoverd\n%s", diff)
 	}
 	t.Logf("%+v", all["failoverd"])
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/transmit"
 )
 
-// An address that another interface has keeps its own router waiting, and no other
-// one. On an interface that answers for nobody the fence is enough.
+// An address that is on another interface keeps its router waiting, and no other router. On an
+// interface that answers no ARP the fence is enough.
 func TestAddressElsewhere(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -43,7 +43,7 @@ routers:
 	s.pinged(s.c, "198.18.0.10", "198.18.0.20", "198.18.0.30")
 }
 
-// An interface whose MTU was too small for IPv6 for a moment is a member of the group
+// After its MTU was too low for IPv6 for a moment, an interface is a member of the multicast group
 // again.
 func TestMemberAgain(t *testing.T) {
 	t.Parallel()
@@ -58,7 +58,7 @@ routers:
 	s.ok(s.a.Netlink().LinkSetMTU(eth0, 1200))
 	a.router("web", "ipv6", inState("Initialize"))
 	s.ok(s.a.Netlink().LinkSetMTU(eth0, 1500))
-	for _, address := range lab.Addresses(1)[1:] { // they went with IPv6
+	for _, address := range lab.Addresses(1)[1:] { // the kernel removed them with IPv6
 		s.ok(s.a.AddAddress(ifname, address))
 	}
 	a.router("web", "ipv6", inState("Active"))
@@ -72,8 +72,8 @@ routers:
 	})
 }
 
-// On a container's macvlan, which gets frames to its own MAC only, auto does without a
-// virtual MAC and says why.
+// On a container's macvlan, which receives frames to its own MAC only, auto uses no virtual MAC
+// and says why.
 func TestOnMacvlan(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -97,7 +97,7 @@ func TestOnMacvlan(t *testing.T) {
 	s.pinged(s.c, "198.18.0.10")
 }
 
-// An interface without MACs is refused by name, without a frame put into it.
+// An interface without MAC addresses is refused, and the error names it. No frame is sent.
 func TestWithoutMACs(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -109,6 +109,6 @@ func TestWithoutMACs(t *testing.T) {
 	code, err := f.Wait(s.ctx)
 	s.ok(err)
 	if code == 0 || !strings.Contains(f.Output(), "tun0 (tuntap) has no MAC addresses") {
-		t.Errorf("status %d: %s", code, f.Output())
+		t.Errorf("exit code %d: %s", code, f.Output())
 	}
 }

@@ -12,8 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Whatever is in the file, or instead of it, when a reload reads it: an Active says
-// what is wrong with it and stays Active.
+// Whatever a reload finds in place of the file, an Active reports the fault and stays Active.
 func TestReloadHostileFiles(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -66,10 +65,10 @@ func TestReloadHostileFiles(t *testing.T) {
 			said += line.Text + "\n"
 		}
 		if !strings.Contains(said, bad.says) || len(said) > 30_000 {
-			t.Errorf("%s: it says %.2000s", bad.name, said)
+			t.Errorf("%s: the error is %.2000s", bad.name, said)
 		}
 		if web := c.router("web", "ipv4", inState("Active")); web.BecameActive != 1 {
-			t.Fatalf("%s: it was something else meanwhile: %+v", bad.name, web)
+			t.Fatalf("%s: it changed its state meanwhile: %+v", bad.name, web)
 		}
 	}
 

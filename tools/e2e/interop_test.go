@@ -18,7 +18,7 @@ type protocol struct {
 	version   int
 	family    string
 	addresses []string // with prefix lengths
-	asked     string   // the one to look for on the wire
+	asked     string   // the address to ask for
 }
 
 var protocols = []protocol{
@@ -59,16 +59,14 @@ func (p *pair) startPeer(priority int) {
 	})
 }
 
-// converged waits until the node has the address and checks that it alone
-// answers for it from then on.
+// converged waits until the node has the address, and then checks that it alone answers for it.
 func (p *pair) converged(n *lab.Node) {
 	p.t.Helper()
 	p.waitHolder(p.asked, n)
 	p.answeredBy(p.asked, n)
 }
 
-// rivals counts the advertisements, of another priority than 0, that the node
-// has sent since the given frame.
+// rivals counts the advertisements of the node since the given frame, without those of priority 0.
 func (p *pair) rivals(n *lab.Node, since int) int {
 	count := 0
 	for _, f := range p.capture.Frames()[since:] {
@@ -88,17 +86,17 @@ func interop(t *testing.T, name string, f func(p *pair)) {
 	}
 }
 
-// Failoverd is the Active that keepalived stands by for. Over version 3 and
-// IPv4 keepalived refuses RFC 9568's checksum, so it believes that nobody is
-// there; it may advertise once before it is answered in its own form (C-08).
+// failoverd is Active and keepalived Backup. Over version 3 and IPv4 keepalived discards
+// advertisements with RFC 9568's checksum and hears nobody. It may advertise once before failoverd
+// answers in RFC 5798's form (C-08).
 func TestInteropActive(t *testing.T) {
 	t.Attr("proves", "C-06 C-08 D-01 D-02 K-01 Q-10")
 	interop(t, "crash, return, stop", func(p *pair) {
 		p.startDaemon(200)
-		p.waitHolder(p.asked, p.a) // a busy machine may start the other one sooner
+		p.waitHolder(p.asked, p.a) // a busy machine could start the other one sooner
 		p.startPeer(100)
 		p.converged(p.a)
-		// Longer than the peer's Active_Down_Interval.
+		// Longer than keepalived's Active_Down_Interval.
 		time.Sleep(4500 * time.Millisecond)
 		p.converged(p.a)
 		allowed := 0
@@ -129,7 +127,7 @@ func TestInteropActive(t *testing.T) {
 	})
 }
 
-// Keepalived is the Active that failoverd stands by for.
+// keepalived is Active and failoverd Backup.
 func TestInteropBackup(t *testing.T) {
 	t.Attr("proves", "C-06 K-01 Q-10")
 	interop(t, "crash, return, stop", func(p *pair) {
@@ -162,15 +160,15 @@ func TestInteropBackup(t *testing.T) {
 	})
 }
 
-// With equal priorities the greater address wins (S-A4), whichever side it is
-// on: two that became Active apart from each other settle in one exchange.
+// With equal priorities the greater address wins (S-A4), on either side. Two routers that became
+// Active apart from each other settle in one exchange.
 func TestInteropEqualPriority(t *testing.T) {
 	t.Attr("proves", "S-A4")
 	for _, greater := range []string{"keepalived", "failoverd"} {
 		interop(t, "greater address is "+greater+"'s", func(p *pair) {
 			loser, winner := p.a, p.b
 			if greater == "failoverd" {
-				// Its addresses end in 200, which is more than keepalived's 2.
+				// failoverd's addresses end in 200, which is more than keepalived's 2.
 				for i, a := range lab.Addresses(200) {
 					p.ok(p.a.RemoveAddress(ifname, lab.Addresses(1)[i]))
 					p.ok(p.a.AddAddress(ifname, a))
@@ -191,8 +189,8 @@ func TestInteropEqualPriority(t *testing.T) {
 	}
 }
 
-// FRR on its defaults, which knows only RFC 5798's checksum and is silent to a
-// lower priority: Active or Backup beside failoverd, there is one Active.
+// FRR at its defaults knows only RFC 5798's checksum, and doesn't answer a router of lower
+// priority. Beside failoverd there is one Active, whichever it is.
 func TestInteropFRR(t *testing.T) {
 	t.Attr("proves", "C-06 K-01 Q-10")
 	for _, proto := range protocols {
@@ -209,7 +207,7 @@ func TestInteropFRR(t *testing.T) {
 			time.Sleep(4500 * time.Millisecond)
 			allowed := 0
 			if p.version == 3 && p.family == "ipv4" {
-				allowed = 1 // until it is answered in its form (C-08)
+				allowed = 1 // until failoverd answers in its form (C-08)
 			}
 			if n := p.rivals(p.b, 0); n > allowed {
 				t.Errorf("FRR advertised %d times beside a living Active:\n%s", n, p.capture.VRRP())
@@ -233,8 +231,8 @@ func TestInteropFRR(t *testing.T) {
 	}
 }
 
-// What a peer does against the RFCs is tolerated where it is asked for, and
-// refused and named where it isn't: keepalived stays the Active, or is one of two.
+// failoverd tolerates what a peer does against the RFCs if tolerate names it: keepalived stays the
+// only Active. Otherwise failoverd discards and counts it, and both are Active.
 func TestTolerate(t *testing.T) {
 	t.Attr("proves", "K-06 K-07")
 	for _, c := range []struct {
@@ -281,8 +279,8 @@ func TestTolerate(t *testing.T) {
 	}
 }
 
-// advertises waits for an advertisement of the node, of another priority than
-// 0, after the given frame.
+// advertises waits for an advertisement of the node after the given frame, with another priority
+// than 0.
 func (p *pair) advertises(n *lab.Node, since int) {
 	p.t.Helper()
 	_, err := p.capture.Wait(p.ctx, since, func(f lab.Frame) bool {
@@ -292,8 +290,7 @@ func (p *pair) advertises(n *lab.Node, since int) {
 	p.ok(err)
 }
 
-// Another version beside it is the likeliest mistake: it is named at once, and
-// what to do about it.
+// A keepalived of another version, the likeliest mistake, is reported at once, with the remedy.
 func TestOtherVersion(t *testing.T) {
 	p := &pair{site: newSite(t), protocol: protocols[0]}
 	p.startPeer(200)
@@ -303,13 +300,12 @@ func TestOtherVersion(t *testing.T) {
 	p.ok(err)
 	for _, tr := range f.Lines()[:line] {
 		if strings.Contains(tr.Text, `"to":"Active"`) {
-			t.Errorf("it took over before it said so: %s", f.Output())
+			t.Errorf("it took over before the log named the other version: %s", f.Output())
 		}
 	}
 }
 
-// oneExchange checks that the loser, once it had the chance to hear the
-// winner, has advertised at most once more.
+// oneExchange checks that the loser has advertised at most once after it could hear the winner.
 func (p *pair) oneExchange(loser, winner *lab.Node, since int) {
 	p.t.Helper()
 	won, after := false, 0
@@ -328,7 +324,7 @@ func (p *pair) oneExchange(loser, winner *lab.Node, since int) {
 	}
 }
 
-// released checks that the node has left with priority 0 (S-A1).
+// released checks that the node left with priority 0 (S-A1).
 func (p *pair) released(n *lab.Node, before time.Time) {
 	p.t.Helper()
 	for _, f := range p.capture.Frames() {

@@ -16,8 +16,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// forge sends one advertisement of nobody from the client: with the highest priority
-// and the longest interval.
+// forge sends an advertisement from the client, with the highest priority and the longest
+// interval.
 func (s *site) forge() {
 	s.t.Helper()
 	a := packet.Advertisement{
@@ -29,7 +29,7 @@ func (s *site) forge() {
 	s.inject(s.c, frame)
 }
 
-// pair starts two routers whose entries have more lines, and waits for the Active.
+// pair starts two routers with additional lines in their entries, and waits for the Active.
 func (s *site) pair(lines string) (a, b *configured) {
 	s.t.Helper()
 	const text = "routers:\n  - {name: web, interface: eth0, vrid: 51, priority: %d, interval: 100ms, addresses: [198.18.0.10/24]%s}\n"
@@ -40,8 +40,8 @@ func (s *site) pair(lines string) (a, b *configured) {
 	return a, b
 }
 
-// With a bound on the interval that is learnt, one forged advertisement holds the
-// routers off for no longer than the bound says, with every way of receiving.
+// A bound on the learnt interval also bounds how long one forged advertisement keeps the routers
+// Backup, with every way to receive.
 func TestMaxInterval(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"generic", "off"} {
@@ -55,18 +55,17 @@ func TestMaxInterval(t *testing.T) {
 				t.Errorf("a Backup with a bound: %+v", yielded)
 			}
 			active := a.router("web", "ipv4", inState("Active"))
-			// Active_Down_Interval is 3.22 s; the host may be late.
+			// Active_Down_Interval is 3.22 s. The host may be late.
 			if held := active.Since.Sub(yielded.Since); held > 20*time.Second {
-				t.Errorf("it was held off for %v", held)
+				t.Errorf("the forged advertisement kept it Backup for %v", held)
 			}
 			s.answeredBy("198.18.0.10", s.a)
 		})
 	}
 }
 
-// Without a bound the status and the doctor tell of the Active with the long interval,
-// and that it is silent, until the router doesn't wait for it any more; here because a
-// reload bounds the interval.
+// Without a bound, the status and the doctor report the Active with the long interval, and its
+// silence, until the router stops waiting for it; here because a reload sets a bound.
 func TestSlowActive(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -81,7 +80,7 @@ func TestSlowActive(t *testing.T) {
 	p := b.problem("ipv4", control.SlowActive, "198.18.0.77")
 	for _, want := range []string{"follows 198.18.0.77, whose interval of 40.95s is 409 times this host's 100ms", "takes over in 2m"} {
 		if !strings.Contains(p.Text, want) || !strings.Contains(p.Remedy, "max_interval") {
-			t.Errorf("told: %+v", p)
+			t.Errorf("problem %+v", p)
 		}
 	}
 	var report doctor.Report
@@ -95,17 +94,17 @@ func TestSlowActive(t *testing.T) {
 	if !slices.ContainsFunc(report.Findings, func(f doctor.Finding) bool {
 		return f.Level == doctor.Problem && f.Check == "slow_active" && strings.Contains(f.Cause, "198.18.0.77") && strings.Contains(f.Remedy, "max_interval")
 	}) {
-		t.Errorf("the doctor doesn't tell: %+v", report.Findings)
+		t.Errorf("the doctor does not report it: %+v", report.Findings)
 	}
 	b.write("routers:\n  - {name: web, interface: eth0, vrid: 51, priority: 100, interval: 100ms, max_interval: 1s, addresses: [198.18.0.10/24]}\n")
 	changes := b.reload()
 	if len(changes) != 1 || !slices.Equal(changes[0].Details, []string{"max_interval: 0s → 1s"}) {
-		t.Errorf("changed: %+v", changes)
+		t.Errorf("changes %+v", changes)
 	}
-	// The bound counts from when it was heard.
+	// The bound counts from the reception of the advertisement.
 	for _, p := range b.router("web", "ipv4", inState("Active")).Problems {
 		if p.Kind == control.SlowActive {
-			t.Errorf("it has taken over, and %+v", p)
+			t.Errorf("after the take-over there is the problem %+v", p)
 		}
 	}
 	s.until("its end is told", func() (told bool) {

@@ -23,7 +23,7 @@ func args(priority int, more ...string) []string {
 	return append(append(append([]string{}, both...), "--priority", fmt.Sprint(priority)), more...)
 }
 
-// Every way to receive does the same: crash, return, graceful stop.
+// With every way to receive, a pair handles a crash, a return and a graceful stop alike.
 func TestModes(t *testing.T) {
 	t.Attr("proves", "D-01 D-02 S-A1 S-B2 S-B3")
 	for _, mode := range []string{"auto", "native", "generic", "tc", "off"} {
@@ -39,7 +39,7 @@ func TestModes(t *testing.T) {
 
 			want := map[string]string{"auto": "tc", "tc": "tc", "native": "xdp-native", "generic": "xdp-generic", "off": "af_packet"}[mode]
 			if out := a.Output(); !strings.Contains(out, `"receive":"`+want+`"`) {
-				t.Errorf("it does not say that it receives by %s:\n%s", want, out)
+				t.Errorf("the log does not say that it receives by %s:\n%s", want, out)
 			}
 
 			s.ok(s.ports[s.a].Pull())
@@ -59,7 +59,7 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// A Backup that must not preempt stays one.
+// A Backup with preempt false doesn't preempt.
 func TestNoPreempt(t *testing.T) {
 	t.Attr("proves", "K-17 S-B4")
 	s := newSite(t)
@@ -74,8 +74,8 @@ func TestNoPreempt(t *testing.T) {
 	s.stop(s.b, b)
 }
 
-// SIGINT ends it like SIGTERM, and so does a terminal that is closed; an Active
-// says that it leaves.
+// SIGINT, and SIGHUP of a closed terminal, stop failoverd like SIGTERM: an Active sends priority
+// 0.
 func TestInterrupt(t *testing.T) {
 	t.Attr("proves", "O-06 S-A1")
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGHUP} {
@@ -104,8 +104,7 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// Whoever reads the log may stop reading it: nothing waits for them, and the end
-// comes all the same.
+// A reader of the log that stops reading delays nothing, and failoverd can still be stopped.
 func TestLogIsNotRead(t *testing.T) {
 	s := newSite(t)
 	r, w, err := os.Pipe()
@@ -132,14 +131,14 @@ func TestLogIsNotRead(t *testing.T) {
 	s.clean(s.a)
 }
 
-// Whoever reads the log may go away: the address stays.
+// A reader of the log that goes away doesn't affect the addresses.
 func TestLogReaderEnds(t *testing.T) {
 	s := newSite(t)
 	command := strings.Join(append([]string{failoverd()}, args(100)...), " ")
 	_, err := s.a.Start("sh", "-c", "exec "+command+" --log-level debug 2>&1 | head -n 1")
 	s.ok(err)
 	s.waitHolder("198.18.0.10", s.a)
-	// What it writes now, nobody reads.
+	// Nobody reads the log from here on.
 	s.ok(s.ports[s.a].Pull())
 	s.waitHolder("198.18.0.10")
 	s.ok(s.ports[s.a].Plug())
@@ -147,8 +146,8 @@ func TestLogReaderEnds(t *testing.T) {
 	s.answeredBy("198.18.0.10", s.a)
 }
 
-// After SIGKILL the addresses are still there; the next start removes them
-// before it takes part, and --cleanup removes them too.
+// After SIGKILL the addresses are still there. The next start removes them before it takes part,
+// and --cleanup removes them too.
 func TestKilled(t *testing.T) {
 	t.Attr("proves", "O-06")
 	for how, mode := range map[string]string{"next start": "generic", "next start, TC": "tc", "--cleanup": "auto"} {
@@ -167,7 +166,7 @@ func TestKilled(t *testing.T) {
 			left := leftovers(t, s.ctx, s.a)
 			for _, want := range []string{"198.18.0.10", "2001:db8::10", "fe80::12:33", "/run/failoverd", "/sys/fs/bpf/failoverd"} {
 				if !strings.Contains(left, want) {
-					t.Errorf("%s is gone already, there is only: %s", want, left)
+					t.Errorf("%s is gone already, left behind are only: %s", want, left)
 				}
 			}
 
@@ -177,7 +176,7 @@ func TestKilled(t *testing.T) {
 				s.waitHolder("198.18.0.10", s.b)
 				s.answeredBy("198.18.0.10", s.b)
 				if out := a.Output(); !strings.Contains(out, "removed what a killed run left behind") || mode == "generic" && !strings.Contains(out, "replaced in place") {
-					t.Errorf("it does not say what it found:\n%s", out)
+					t.Errorf("the log does not say what it found:\n%s", out)
 				}
 				s.stop(s.a, a)
 				return
@@ -192,7 +191,7 @@ func TestKilled(t *testing.T) {
 			s.clean(s.a)
 			s.answeredBy("198.18.0.10", s.b)
 
-			// It doesn't touch what a living run uses.
+			// --cleanup doesn't touch what a running failoverd uses.
 			p, err = s.b.Start(failoverd(), "--cleanup")
 			s.ok(err)
 			code, err = p.Wait(s.ctx)
@@ -206,8 +205,8 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// A process that is stopped across its deadline and wakes up doesn't take over
-// from an Active that has been alive all the time.
+// A process that was stopped across its deadline and goes on doesn't take over from an Active that
+// was alive all the time.
 func TestStoppedBackup(t *testing.T) {
 	t.Attr("proves", "TM-02")
 	for _, mode := range []string{"auto", "off"} {
@@ -236,14 +235,14 @@ func TestStoppedBackup(t *testing.T) {
 	}
 }
 
-// An interface that changes while we are Active or Backup takes the Virtual
-// Routers to Initialize, and they come back by themselves.
+// A change of the interface takes the Virtual Routers, Active or Backup, to Initialize. They come
+// back when the interface is as before.
 func TestInterfaceEvents(t *testing.T) {
 	t.Attr("proves", "S-X3")
 	for _, event := range []struct {
 		name  string
 		cause string
-		// away lets the interface change, back changes it back.
+		// away changes the interface, back undoes the change.
 		away, back func(s *site) error
 	}{
 		{
@@ -308,13 +307,12 @@ func TestInterfaceEvents(t *testing.T) {
 					s.answeredBy("198.18.0.10", winner)
 					s.answeredBy("2001:db8::10", winner)
 				}
-				// left checks how it went to Initialize and returns the line
-				// after it.
+				// left checks the transition to Initialize and returns the line after it.
 				left := func(from int) (line int) {
 					for _, family := range []string{"ipv4", "ipv6"} {
 						tr, n, err := a.WaitTransition(s.ctx, from, func(tr lab.Transition) bool { return tr.Family == family && tr.To == "Initialize" })
 						s.ok(err)
-						// The family that is noticed second goes with the first.
+						// The second family may go because the first one went.
 						if tr.From != state || !strings.HasSuffix(tr.Cause, event.cause) {
 							t.Errorf("%s went from %s to Initialize because %q", family, tr.From, tr.Cause)
 						}
@@ -333,7 +331,7 @@ func TestInterfaceEvents(t *testing.T) {
 					s.ok(event.back(s))
 					settled(after)
 				} else {
-					// It follows the interface; here it gets its name back.
+					// failoverd follows the renamed interface. Here it gets its name back.
 					for _, family := range []string{"ipv4", "ipv6"} {
 						s.waitState(a, line, family, state)
 					}
@@ -357,15 +355,14 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// The interface's own addresses stay, also those that became secondary to a
-// virtual one.
+// The interface's own addresses stay, even if they became secondary to a virtual one.
 func TestOwnAddressesStay(t *testing.T) {
 	s := newSite(t)
 	a := s.failoverd(s.a, args(100)...)
 	s.waitHolder("198.18.0.10", s.a)
 	s.ok(s.a.AddAddress(ifname, "198.18.0.33/24"))
-	// Now the virtual address is the first of the subnet, and failoverd has
-	// to send from the other one.
+	// Now the virtual address is the primary one of the subnet, and failoverd has to send from the
+	// other one.
 	s.ok(s.a.Sysctl("net.ipv4.conf.eth0.promote_secondaries", "1"))
 	s.ok(s.a.RemoveAddress(ifname, "198.18.0.1/24"))
 	s.ok(s.a.Sysctl("net.ipv4.conf.eth0.promote_secondaries", "0"))
@@ -384,7 +381,7 @@ func TestOwnAddressesStay(t *testing.T) {
 	}
 }
 
-// A virtual address that somebody else removes comes back.
+// A virtual address that another program removes is added again.
 func TestAddressesAreRestored(t *testing.T) {
 	s := newSite(t)
 	a := s.failoverd(s.a, args(100)...)
@@ -409,7 +406,7 @@ func TestAddressesAreRestored(t *testing.T) {
 	s.stop(s.a, a)
 }
 
-// A killed run's program doesn't stay attached when the next one does without.
+// The program of a killed run is detached if the next run doesn't use it.
 func TestKilledThenWithoutXDP(t *testing.T) {
 	s := newSite(t)
 	a := s.failoverd(s.a, args(100)...)
@@ -427,20 +424,19 @@ func TestKilledThenWithoutXDP(t *testing.T) {
 	s.stop(s.a, a)
 }
 
-// The source address is constant while it can be (RFC 9568 §1.7): another
-// address on the interface, be it a virtual one of somebody else, changes
-// nothing.
+// The source address stays the same while possible (RFC 9568 §1.7). Another address on the
+// interface, even a virtual one of another program, changes nothing.
 func TestSourceStays(t *testing.T) {
 	t.Attr("proves", "D-25")
 	s := newSite(t)
 	a := s.failoverd(s.a, args(100)...)
 	s.waitState(a, 0, "ipv4", "Active")
-	s.waitState(a, 0, "ipv6", "Active") // what it has done may be told later
+	s.waitState(a, 0, "ipv6", "Active") // the log may report it later
 	seen := len(a.Transitions())
 	for _, address := range []string{"fe80::1234/64", "198.18.0.77/24", "192.0.2.7/24"} {
 		s.ok(s.a.AddAddress(ifname, address))
 	}
-	// A second one with IPv6 on the same interface, whose addresses come too.
+	// A second failoverd with IPv6 on the same interface adds its addresses too.
 	b := s.failoverd(s.a, "--iface", ifname, "--vip", "2001:db8::20/64", "--vrid", "52", "--interval", "100ms")
 	s.waitState(b, 0, "ipv6", "Active")
 	time.Sleep(time.Second) // ten intervals
@@ -448,7 +444,7 @@ func TestSourceStays(t *testing.T) {
 		t.Errorf("it changed its state: %+v", got[seen:])
 	}
 	if got := b.Transitions(); len(got) != 2 {
-		t.Errorf("so did the other: %+v", got)
+		t.Errorf("the second failoverd changed its state: %+v", got)
 	}
 	code, err := b.Stop(s.ctx)
 	s.ok(err)
@@ -458,7 +454,7 @@ func TestSourceStays(t *testing.T) {
 	s.stop(s.a, a)
 }
 
-// A BPF file system that it had to mount goes with it, also after kill -9.
+// failoverd unmounts a BPF file system that it had to mount, also after kill -9.
 func TestBPFFileSystem(t *testing.T) {
 	s := newSite(t)
 	s.ok(s.a.Do(func() error { return unix.Unmount("/sys/fs/bpf", 0) }))
@@ -497,13 +493,13 @@ func TestBPFFileSystem(t *testing.T) {
 	_, err = p.Wait(s.ctx)
 	s.ok(err)
 	if out := p.Output(); !strings.Contains(out, "removed BPF file system on /sys/fs/bpf") {
-		t.Errorf("it says only:\n%s", out)
+		t.Errorf("the log has only:\n%s", out)
 	}
 	unchanged()
 }
 
-// A new hardware address is announced, and the state stays. With a virtual MAC
-// the addresses stay where they are.
+// A new hardware address is announced, and the state stays. With a virtual MAC the addresses stay
+// at that.
 func TestHardwareAddressChanges(t *testing.T) {
 	for _, mode := range []string{"bpf", "off"} {
 		t.Run(mode, func(t *testing.T) { hardwareAddressChanges(t, mode) })
@@ -534,8 +530,8 @@ func hardwareAddressChanges(t *testing.T, mode string) {
 	s.stop(s.a, a)
 }
 
-// One failoverd on two networks: each address goes where its network is, and
-// one of them may fail while the other goes on.
+// One failoverd serves two networks: each address is on the interface of its network, and one
+// network may fail alone.
 func TestTwoInterfaces(t *testing.T) {
 	t.Attr("proves", "D-26")
 	s := newSite(t)
@@ -564,7 +560,7 @@ func TestTwoInterfaces(t *testing.T) {
 	s.stop(s.b, b)
 }
 
-// What an administrator sees with bpftool while it runs.
+// bpftool shows an administrator the programs and maps while failoverd runs.
 func TestBpftool(t *testing.T) {
 	s := newSite(t)
 	s.failoverd(s.a, args(200)...)
@@ -606,7 +602,7 @@ func TestBpftool(t *testing.T) {
 			t.Errorf("bpftool map dump of %s has no field %s: %.2000s", m.name, m.field, out)
 		}
 	}
-	// The counters count.
+	// The counters increase.
 	out, err := s.b.Run(s.ctx, "bpftool", "-j", "map", "dump", "pinned", "/sys/fs/bpf/failoverd/maps/failover_count")
 	s.ok(err)
 	var dump []struct {
@@ -626,7 +622,7 @@ func TestBpftool(t *testing.T) {
 	}
 }
 
-// Beside a running keepalived the watch shows its virtual router.
+// failoverd without a router shows the virtual router of a keepalived.
 func TestWatch(t *testing.T) {
 	for _, proto := range protocols {
 		for _, mode := range []string{"auto", "off"} {
@@ -657,7 +653,7 @@ func TestWatch(t *testing.T) {
 				})
 				s.ok(err)
 
-				// It notices that the Active falls silent.
+				// It reports that the Active is silent.
 				s.ok(s.ports[s.b].Pull())
 				_, err = w.WaitLine(s.ctx, line, func(l string) bool { return strings.Contains(l, "silent, no router is Active") })
 				s.ok(err)
@@ -671,7 +667,7 @@ func TestWatch(t *testing.T) {
 				}
 				for _, f := range s.capture.Frames() {
 					if _, _, _, ok := f.Advertisement(); ok && f.From == s.a.Name {
-						t.Errorf("it took part: %v", f)
+						t.Errorf("it took part, although it should only listen: %v", f)
 					}
 				}
 				if after := host(s, s.a); after != before {

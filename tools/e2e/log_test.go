@@ -34,7 +34,7 @@ func pty(s *site) (*os.File, string) {
 	return far, fmt.Sprintf("/dev/pts/%d", n)
 }
 
-// seen collects what is written to something.
+// seen collects what is written to it.
 type seen struct {
 	mu   sync.Mutex
 	text string
@@ -53,8 +53,8 @@ func (w *seen) String() string {
 	return w.text
 }
 
-// runLogged runs failoverd until its router is Active and stops it. The script gets its
-// command line.
+// runLogged runs failoverd in a script until its router is Active, and stops it. The script gets
+// its command line.
 func runLogged(s *site, script string, env ...string) {
 	s.t.Helper()
 	file := filepath.Join(s.t.TempDir(), "failoverd.yaml")
@@ -71,7 +71,7 @@ func runLogged(s *site, script string, env ...string) {
 	}
 }
 
-// On a terminal the log is lines for people, which say that it runs and how it is left.
+// On a terminal the log has lines for people. They say that failoverd runs and how to stop it.
 func TestLogOnTerminal(t *testing.T) {
 	for name, c := range map[string]struct {
 		env    []string
@@ -94,22 +94,22 @@ func TestLogOnTerminal(t *testing.T) {
 				`\d\d:\d\d:\d\d web   Active → Initialize  stopped by the administrator\r\n`, // no warning
 			} {
 				if !regexp.MustCompile(want).MatchString(text) {
-					t.Errorf("%s isn't in\n%s", want, text)
+					t.Errorf("%s is missing in\n%s", want, text)
 				}
 			}
 			if got := strings.Contains(text, "\x1b[33m"); got != c.colors {
-				t.Errorf("coloured: %v, want %v:\n%q", got, c.colors, text)
+				t.Errorf("colours: %v, want %v:\n%q", got, c.colors, text)
 			}
 		})
 	}
 }
 
-// toJournal has standard error be what systemd says is the journal's, in a file.
+// toJournal makes standard error a file that JOURNAL_STREAM names as the journal's.
 func toJournal(file, before string) string {
 	return before + ` : >` + file + `; JOURNAL_STREAM=$(stat -c %d:%i ` + file + `); export JOURNAL_STREAM; exec "$0" "$@" 2>>` + file
 }
 
-// Below systemd each line is a record of the journal with its priority and its fields.
+// Below systemd each log line is a record of the journal, with its priority and fields.
 func TestLogInJournal(t *testing.T) {
 	s := newSite(t)
 	dir := t.TempDir()
@@ -132,7 +132,7 @@ func TestLogInJournal(t *testing.T) {
 		}
 	}()
 	runLogged(s, toJournal(errs, "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && : >"+place+" && mount --bind "+socket+" "+place+" &&"))
-	s.ok(journald.SetReadDeadline(time.Now().Add(time.Second))) // all was sent before the program ended
+	s.ok(journald.SetReadDeadline(time.Now().Add(time.Second))) // everything was sent before the program ended
 	<-read
 	find := func(of string, want ...string) {
 		t.Helper()
@@ -142,11 +142,11 @@ func TestLogInJournal(t *testing.T) {
 			}
 			for _, w := range want {
 				if !strings.Contains(record, "\n"+w) {
-					t.Errorf("%s isn't in%s", w, record)
+					t.Errorf("%s is missing in%s", w, record)
 				}
 			}
 			if strings.Contains(record, "time=") {
-				t.Errorf("a time of its own:%s", record)
+				t.Errorf("the record has a time of its own:%s", record)
 			}
 			return
 		}
@@ -161,7 +161,7 @@ func TestLogInJournal(t *testing.T) {
 	}
 }
 
-// Where the journal's socket isn't there, standard error has the priorities.
+// Without the journal's socket the lines on standard error begin with the priority.
 func TestLogInJournalWithoutSocket(t *testing.T) {
 	s := newSite(t)
 	errs := filepath.Join(t.TempDir(), "stderr")
@@ -170,7 +170,7 @@ func TestLogInJournalWithoutSocket(t *testing.T) {
 	s.ok(err)
 	for _, want := range []string{"<4>web: Backup → Active: nobody else heard", "<6>running web, from "} {
 		if !strings.Contains("\n"+string(said), "\n"+want) {
-			t.Errorf("%q isn't in\n%s", want, said)
+			t.Errorf("%q is missing in\n%s", want, said)
 		}
 	}
 }

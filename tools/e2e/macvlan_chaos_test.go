@@ -9,8 +9,8 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// An Active on a macvlan hears one that preempts it, whose frames come from the same
-// virtual MAC, whatever it receives by.
+// An Active on a macvlan hears a router that preempts it and sends from the same virtual MAC, with
+// every way to receive.
 func TestMacvlanIsPreempted(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"off", "tc", "generic"} {
@@ -32,8 +32,7 @@ func TestMacvlanIsPreempted(t *testing.T) {
 	}
 }
 
-// Macvlans whose interface had too low an MTU, with which the kernel has no IPv6, take part
-// again when it is raised.
+// Macvlans on an interface whose MTU was too low for IPv6 take part again after it was raised.
 func TestMacvlanAfterLowMTU(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

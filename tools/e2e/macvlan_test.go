@@ -9,9 +9,8 @@ import (
 	"testing"
 )
 
-// A macvlan that is removed comes back with its addresses, what it needs of the
-// interface is as before at the end, also after kill -9, and one that doesn't
-// fit says why.
+// A macvlan that is removed is added again with its addresses. At the end the interface's settings
+// are as before, also after kill -9. A router whose macvlan can't be added says why.
 func TestMacvlan(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -62,7 +61,7 @@ func TestMacvlan(t *testing.T) {
 	s.ok(err)
 	for _, want := range []string{"interface " + device(s, 4), "interface " + device(s, 6), "arp_announce, which is 1 again"} {
 		if !strings.Contains(p.Output(), want) || code != 0 {
-			t.Errorf("cleanup ended with %d and doesn't say %q:\n%s", code, want, p.Output())
+			t.Errorf("--cleanup: exit code %d, and the output lacks %q:\n%s", code, want, p.Output())
 		}
 	}
 	setting("1")
@@ -74,7 +73,7 @@ func TestMacvlan(t *testing.T) {
 	code, err = a.Wait(s.ctx)
 	s.ok(err)
 	if out := a.Output(); code == 0 || !strings.Contains(out, "ip link del "+device(s, 4)) {
-		t.Errorf("ended with %d:\n%s", code, out)
+		t.Errorf("exit code %d:\n%s", code, out)
 	}
 	_, err = s.a.Run(s.ctx, "ip", "link", "del", device(s, 4))
 	s.ok(err)
@@ -82,7 +81,7 @@ func TestMacvlan(t *testing.T) {
 	s.clean(s.a)
 }
 
-// device is the name of the macvlan on the first router.
+// device returns the name of the macvlan on the first router.
 func device(s *site, family int) string {
 	line, err := s.a.Run(s.ctx, "ip", "-o", "link", "show", ifname)
 	s.ok(err)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package e2e holds the end-to-end tests: failoverd and failoverctl as they are
-// shipped, on hosts in network namespaces, beside keepalived and FRR.
+// Package e2e has the end-to-end tests: failoverd and failoverctl as they are shipped, on hosts in
+// network namespaces, beside keepalived and FRR.
 package e2e
 
 import (
@@ -18,11 +18,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noBPF is the argument that makes the test binary run the program that follows it
-// as on a kernel without bpf(2).
+// noBPF is the argument that makes the test binary run the rest of its arguments as a program on a
+// kernel without bpf(2).
 const noBPF = "no-bpf"
 
-// programs is the folder of the programs under test. TestMain builds them.
+// programs is the directory of the programs under test. TestMain builds them.
 var programs string
 
 func failoverd() string   { return filepath.Join(programs, "failoverd") }
@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 }
 
 func buildAndRun(m *testing.M) (code int, err error) {
-	if signal.Ignored(syscall.SIGHUP) { // as below nohup: the daemons would inherit it
+	if signal.Ignored(syscall.SIGHUP) { // it is below nohup: the daemons would inherit that
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	}
 	if programs, err = os.MkdirTemp("", "failoverd-e2e-"); err != nil {
@@ -57,8 +57,8 @@ func buildAndRun(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// withoutBPF is the beginning of a command line: the program that follows runs as
-// on a kernel without bpf(2).
+// withoutBPF returns the beginning of a command line that runs a program as on a kernel without
+// bpf(2).
 func withoutBPF(t *testing.T) []string {
 	t.Helper()
 	path, err := os.Executable()
@@ -68,7 +68,7 @@ func withoutBPF(t *testing.T) []string {
 	return []string{path, noBPF}
 }
 
-// runWithoutBPF becomes the program, for which bpf(2) fails.
+// runWithoutBPF replaces this process with the program, for which bpf(2) fails.
 func runWithoutBPF(command []string) error {
 	if err := forbidBPF(); err != nil {
 		return err
@@ -76,8 +76,7 @@ func runWithoutBPF(command []string) error {
 	return fmt.Errorf("run %s: %w", command[0], syscall.Exec(command[0], command, os.Environ()))
 }
 
-// forbidBPF lets bpf(2) fail from now on in this process, as on a kernel that
-// was built without it.
+// forbidBPF makes bpf(2) fail in this process, as on a kernel that was built without it.
 func forbidBPF() error {
 	filter := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the system call's number

@@ -12,7 +12,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 )
 
-// What Prometheus is shown is what the control socket says.
+// The metrics for Prometheus are the values of the control socket.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -31,7 +31,7 @@ func TestMetrics(t *testing.T) {
 	for _, counter := range stats.Routers[0].Counters {
 		want := fmt.Sprintf("failoverd_router_%s_total{family=\"ipv4\",interface=\"eth0\",name=\"web\",vrid=\"51\"} %d\n", counter.Name, counter.Value)
 		if !strings.Contains(text, want) {
-			t.Errorf("not among the metrics: %s", want)
+			t.Errorf("the metrics lack %s", want)
 		}
 	}
 	for _, want := range []string{
@@ -39,10 +39,10 @@ func TestMetrics(t *testing.T) {
 		`keepalived_become_master_total{iname="web",intf="eth0",vrid="51"} 1`,
 	} {
 		if !strings.Contains(text, want) {
-			t.Errorf("not among the metrics: %s in\n%s", want, text)
+			t.Errorf("the metrics lack %s:\n%s", want, text)
 		}
 	}
-	// The file's keys are in place with a reload; a flag wins over them.
+	// A reload applies the keys of the file. A flag wins over them.
 	c.write(`global: {metrics: 127.0.0.1:9651, log_level: debug}` + "\n" + routers)
 	for _, change := range c.reload() {
 		if strings.Contains(strings.Join(change.Details, " "), "metrics") {
@@ -56,8 +56,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// The metrics are where the file says, also after a reload, and stay where they
-// are if they can't be there.
+// The metrics are at the address of the file, also after a reload. They stay at the old address if
+// failoverd can't listen on the new one.
 func TestMetricsReload(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -66,7 +66,7 @@ func TestMetricsReload(t *testing.T) {
 		return "global: {" + global + "}\nrouters: [{name: web, interface: eth0, vrid: 51, interval: 10s, priority: 255, addresses: [198.18.0.1/24]}]"
 	}
 	at := func(address string) (text string) {
-		_ = s.a.Do(func() (err error) { // nobody there is an answer too
+		_ = s.a.Do(func() (err error) { // a refused connection is an answer too
 			text, err = scrape(address)
 			return err
 		})
@@ -75,26 +75,26 @@ func TestMetricsReload(t *testing.T) {
 	c := s.withFile(s.a, file("metrics: :9650"))
 	c.router("web", "ipv4", func(r control.Router) bool { return r.State == "Active" })
 	if text := at("127.0.0.1:9650"); !strings.Contains(text, "failoverd_router") || strings.Contains(text, "keepalived_") {
-		t.Errorf("the file's port says %q", text)
+		t.Errorf("the port of the file answers %q", text)
 	}
 	c.write(file("metrics: 127.0.0.1:9650, metrics_compat: keepalived"))
 	if changes := c.reload(); len(changes) != 1 || changes[0].Router != "global" || len(changes[0].Details) != 2 {
-		t.Errorf("the reload says %+v", changes)
+		t.Errorf("the changes of the reload are %+v", changes)
 	}
 	if text := at("127.0.0.1:9650"); !strings.Contains(text, "keepalived_vrrp_state") {
-		t.Errorf("after a reload the port says %q", text)
+		t.Errorf("after a reload the port answers %q", text)
 	}
 	c.write(file("metrics: 192.0.2.1:9650"))
 	if _, err := c.client.Reload(s.ctx, false); err == nil || !strings.Contains(err.Error(), "this host has no such address") {
-		t.Errorf("a foreign address: %v", err)
+		t.Errorf("a reload with an address of another host: %v", err)
 	}
 	if text := at("127.0.0.1:9650"); !strings.Contains(text, "keepalived_vrrp_state") {
-		t.Errorf("after a reload that failed the port says %q", text)
+		t.Errorf("after a failed reload the port answers %q", text)
 	}
 	c.write(file("metrics: off"))
 	c.reload()
 	if text := at("127.0.0.1:9650"); text != "" {
-		t.Errorf("metrics that are off say %q", text)
+		t.Errorf("with the metrics off the port answers %q", text)
 	}
 	code, err := c.Stop(s.ctx)
 	s.ok(err)
@@ -103,7 +103,7 @@ func TestMetricsReload(t *testing.T) {
 	}
 }
 
-// scrape reads the metrics in the thread's network namespace.
+// scrape reads the metrics in the network namespace of the thread.
 func scrape(address string) (string, error) {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 )
 
-// What the administrator orders is done at once, holds as long as it is said to,
-// and leaves another host the addresses.
+// An administrator's orders take effect at once, last as long as ordered, and give the addresses
+// to another host.
 func TestOrders(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -28,24 +28,24 @@ routers:
 	a.router("web", "ipv4", inState("Active"))
 	b.router("web", "ipv4", inState("Backup"))
 
-	// Handed over, it doesn't come back by itself.
+	// After the failover it doesn't preempt by itself.
 	_, err := a.client.HandOver(s.ctx, "web")
 	s.ok(err)
 	if r := b.router("web", "ipv4", inState("Active")); !strings.Contains(r.Cause, "left with priority 0") {
-		t.Errorf("b is Active because %s", r.Cause)
+		t.Errorf("the cause of b's Active is %s", r.Cause)
 	}
 	spared := a.router("web", "ipv4", func(r control.Router) bool { return r.Active == "198.18.0.2" })
 	if spared.Cause != "handed over by the administrator" {
-		t.Errorf("a is Backup because %s", spared.Cause)
+		t.Errorf("the cause of a's Backup is %s", spared.Cause)
 	}
 	if _, err := a.client.HandOver(s.ctx, "web"); err == nil || !strings.Contains(err.Error(), "isn't Active") {
-		t.Errorf("handed over twice: %v", err)
+		t.Errorf("a second failover: %v", err)
 	}
 	_, err = b.client.HandOver(s.ctx, "web")
 	s.ok(err)
 	a.router("web", "ipv4", inState("Active"))
 
-	// Another priority, until the next reload.
+	// Another priority lasts until the next reload.
 	_, err = a.client.SetPriority(s.ctx, "web", 50, false)
 	s.ok(err)
 	b.router("web", "ipv4", inState("Active"))
@@ -55,11 +55,11 @@ routers:
 	a.reload()
 	a.router("web", "ipv4", func(r control.Router) bool { return r.State == "Active" && r.Priority == 200 })
 
-	// Maintenance, beyond a restart.
+	// Persistent maintenance lasts beyond a restart.
 	_, err = a.client.Maintenance(s.ctx, "", true, true)
 	s.ok(err)
 	if r := a.router("web", "ipv4", inState("Initialize")); !strings.Contains(r.Waiting, "maintenance") {
-		t.Errorf("it waits for %q", r.Waiting)
+		t.Errorf("waiting for %q", r.Waiting)
 	}
 	b.router("web", "ipv4", inState("Active"))
 	a.reload()
@@ -74,11 +74,11 @@ routers:
 		t.Errorf("became Active %d times", r.BecameActive)
 	}
 	if left, err := filepath.Glob(filepath.Join(state, "*")); err != nil || len(left) > 0 {
-		t.Errorf("nothing holds any more, but there is %v (%v)", left, err)
+		t.Errorf("no order holds any more, but the state directory has %v (%v)", left, err)
 	}
 	s.stop(s.a, a.Failoverd)
 
-	// What can't be understood isn't forgotten silently.
+	// A file of orders that can't be read is reported, not ignored.
 	s.ok(os.WriteFile(filepath.Join(state, "orders.json"), []byte("{"), 0o644))
 	broken := s.withFileEnv(s.a, env, high)
 	code, err := broken.Wait(s.ctx)

@@ -25,8 +25,8 @@ func (c *configured) problem(family, kind, peer string) (p control.Problem) {
 	return p
 }
 
-// without waits until a router has no problem of a kind, and checks that its
-// beginning and its end were told.
+// without waits until a router has no problem of a kind, and checks that the log has its beginning
+// and its end.
 func (c *configured) without(family, kind string) {
 	c.t.Helper()
 	c.router("web", family, func(r control.Router) bool {
@@ -40,11 +40,11 @@ func (c *configured) without(family, kind string) {
 		return nil
 	}))
 	if len(told) != 2 || !strings.HasPrefix(told[1], kind+" over after ") {
-		c.t.Errorf("told of %s: %q", kind, told)
+		c.t.Errorf("the log about %s is %q", kind, told)
 	}
 }
 
-// rival is keepalived as it would be with the same configuration but for some lines.
+// rival runs keepalived with the same configuration except for some lines.
 func rival(version int, auth string, interval float64, addresses ...string) string {
 	return fmt.Sprintf(`global_defs { vrrp_version %d }
 vrrp_instance web {
@@ -59,14 +59,14 @@ vrrp_instance web {
 `, version, interval, auth, strings.Join(addresses, "\n"))
 }
 
-// Whatever a keepalived beside it has otherwise is told with the values of both, and
-// is over when it has the same.
+// A difference in the configuration of a keepalived beside it is a problem, with the values of
+// both. It ends when keepalived has the same value.
 func TestProblems(t *testing.T) {
 	t.Parallel()
 	const same, password = "198.18.0.10/24", "authentication {\nauth_type PASS\nauth_pass secret\n}"
 	for _, x := range []struct {
 		kind, text    string
-		first         string // an address of keepalived's
+		first         string // an address of keepalived
 		version       int
 		wrong, remedy string // of keepalived
 	}{
@@ -85,7 +85,7 @@ func TestProblems(t *testing.T) {
 			a := s.withFile(s.a, fmt.Sprintf("routers:\n  - {name: web, interface: eth0, vrid: 51, version: %d, priority: 100, addresses: [198.18.0.10/24]}\n", x.version))
 			p := a.problem("ipv4", x.kind, "198.18.0.2")
 			if !strings.Contains(p.Text, x.text) || p.Remedy == "" || p.Since.IsZero() || p.Count == 0 {
-				t.Errorf("told: %+v", p)
+				t.Errorf("problem %+v", p)
 			}
 			_, err := peer.Stop(s.ctx)
 			s.ok(err)
@@ -96,7 +96,7 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// Two Actives of which one doesn't hear the other: who hears it tells.
+// There are two Actives, and one doesn't hear the other. The one that hears reports it.
 func TestTwoActives(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -109,18 +109,18 @@ func TestTwoActives(t *testing.T) {
 	b := s.withFile(s.b, fmt.Sprintf(text, 100))
 	b.router("web", "ipv4", inState("Active"))
 	if p := a.problem("ipv4", control.TwoActives, "198.18.0.2"); !strings.Contains(p.Text, "198.18.0.2 (priority 100) is Active as well as this host (priority 200)") {
-		t.Errorf("told: %+v", p)
+		t.Errorf("problem %+v", p)
 	}
 	s.ok(deaf.Close())
 	b.router("web", "ipv4", inState("Backup"))
 	a.without("ipv4", control.TwoActives)
 	if r := a.router("web", "ipv4", inState("Active")); r.BecameActive != 1 || len(r.Problems) > 0 {
-		t.Errorf("it became Active %d times, and has %v", r.BecameActive, r.Problems)
+		t.Errorf("became Active %d times, with the problems %v", r.BecameActive, r.Problems)
 	}
 }
 
-// A third host that has a virtual address is told with its MAC, and when it has it no
-// more that is over; what the host does to its own frames hides nothing.
+// A third host that has a virtual address is reported with its MAC. The problem ends when the host
+// no longer has the address. What the host does to its own frames doesn't hide it.
 func TestAddressConflict(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"bpf", "macvlan", "off"} {
@@ -131,14 +131,14 @@ func TestAddressConflict(t *testing.T) {
 				address := map[string]string{"ipv4": "198.18.0.10", "ipv6": "2001:db8::10"}[family]
 				a := s.withFile(s.a, "routers:\n  - {name: web, interface: eth0, vrid: 51, interval: 100ms, virtual_mac: "+mode+", addresses: [198.18.0.10/24, 198.18.0.11/24, fe80::12:33/64, 2001:db8::10/64]}\n")
 				a.router("web", family, inState("Active"))
-				// Without a word: no duplicate address detection, no announcement.
+				// Silently: without duplicate address detection and without an announcement.
 				_, err := s.c.Run(s.ctx, "ip", "address", "add", address+"/128", "dev", ifname, "nodad")
 				if family == "ipv4" {
 					_, err = s.c.Run(s.ctx, "ip", "address", "add", address+"/24", "dev", ifname)
 				}
 				s.ok(err)
 				if p := a.problem(family, control.AddressConflict, s.mac(s.c)); !strings.HasSuffix(p.Text, "answers for "+address) {
-					t.Errorf("told: %+v", p)
+					t.Errorf("problem %+v", p)
 				}
 				_, err = s.c.Run(s.ctx, "ip", "address", "flush", "dev", ifname, "to", address)
 				s.ok(err)
@@ -169,7 +169,7 @@ func TestNoProblem(t *testing.T) {
 					a.router("web", family, inState("Active"))
 					b.router("web", family, inState("Backup"))
 				}
-				time.Sleep(3 * time.Second) // for long enough that it is asked who else has the addresses
+				time.Sleep(3 * time.Second) // until it has asked for the addresses' owner
 				for _, c := range []*configured{a, b} {
 					c.ok(c.client.Events(c.ctx, 0, false, func(e control.Event) error {
 						if e.Kind == "problem" {

@@ -47,7 +47,7 @@ func blocks(t *testing.T, path string) (all []block) {
 		}
 	}
 	if b != nil {
-		t.Fatalf("%s: the block doesn't end", b.place)
+		t.Fatalf("%s: the fenced block has no end", b.place)
 	}
 	return all
 }
@@ -61,7 +61,7 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// first is the first block of the README in a language that has a text in it.
+// first returns the first block of the README in a language that contains a text.
 func first(t *testing.T, language, with string) string {
 	t.Helper()
 	for _, b := range blocks(t, readme) {
@@ -73,7 +73,7 @@ func first(t *testing.T, language, with string) string {
 	return ""
 }
 
-// What differs from one run to the next.
+// The values that differ from one run to the next.
 var varying = []struct {
 	*regexp.Regexp
 	name string
@@ -91,8 +91,8 @@ func normalized(line string) string {
 	return strings.TrimSpace(line)
 }
 
-// missing returns the first line of what is shown that isn't in an output, or isn't in
-// that order. The output may have more lines.
+// missing returns the first line of an example that the output lacks, or has in another order. The
+// output may have more lines.
 func missing(shown, output string) (line string, found bool) {
 	lines := strings.Split(output, "\n")
 	for line := range strings.Lines(shown) {
@@ -126,7 +126,7 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-// The README's examples show what the programs write.
+// The examples of the README show the output of the programs.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	p := playReadme(t)
@@ -136,7 +136,7 @@ func TestReadme(t *testing.T) {
 		"sudo failoverctl status":          func() string { return p.status },
 		"failoverctl check failoverd.yaml": func() string { return checkMistake(t) },
 		"sudo make demo":                   func() string { return demo(t) },
-		"sudo make install":                nil, // it changes this host
+		"sudo make install":                nil, // it would change this host
 		"git clone https://github.com/failoverd/failoverd && cd failoverd": nil,
 	}
 	for _, b := range blocks(t, readme) {
@@ -151,27 +151,27 @@ func TestReadme(t *testing.T) {
 			run, known := examples[command]
 			switch {
 			case !known:
-				t.Errorf("%s: nothing here runs %q", b.place, command)
+				t.Errorf("%s: this test does not run %q", b.place, command)
 			case run != nil:
 				output := run()
 				if line, found := missing(shown, output); found {
-					t.Errorf("%s: %s doesn't write, in this order:\n%s\nbut:\n%s", b.place, command, line, output)
+					t.Errorf("%s: the output of %s lacks this line, or has it in another order:\n%s\nThe output is:\n%s", b.place, command, line, output)
 				}
 			case shown != "":
-				t.Errorf("%s: the output of %s is shown, and nothing here runs it", b.place, command)
+				t.Errorf("%s shows the output of %s, which this test does not run", b.place, command)
 			}
 			delete(examples, command)
 		}
 	}
 	for command := range examples {
-		t.Errorf("the README doesn't show %s", command)
+		t.Errorf("the README does not show %s", command)
 	}
 }
 
-// played is what the programs wrote in the README's story.
+// played is the output of the programs in the README's story.
 type played struct{ watched, log, status string }
 
-// playReadme has the README's two hosts share its address, and the Active die.
+// playReadme runs the README's story: its two hosts share the address, and the Active dies.
 func playReadme(t *testing.T) (p played) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -187,7 +187,7 @@ func playReadme(t *testing.T) (p played) {
 	file := first(t, "yaml", "routers:")
 	other := strings.Replace(file, "priority: 100", "priority: 150", 1)
 	if other == file {
-		t.Fatal("the README's file doesn't say its priority")
+		t.Fatal("the README's file has no priority")
 	}
 	active := s.withFile(a.Node, other)
 	s.waitState(active.Failoverd, 0, "ipv4", "Active")
@@ -214,7 +214,7 @@ func playReadme(t *testing.T) (p played) {
 	return p
 }
 
-// checkMistake checks the README's file with a slip of the pen.
+// checkMistake checks the README's file with a typing mistake.
 func checkMistake(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "failoverd.yaml")
@@ -226,7 +226,7 @@ func checkMistake(t *testing.T) string {
 	check.Dir = filepath.Dir(path)
 	out, err := check.CombinedOutput()
 	if err == nil {
-		t.Error("a file with a mistake is good")
+		t.Error("failoverctl check accepts a file with a mistake")
 	}
 	return string(out)
 }
@@ -242,7 +242,7 @@ func demo(t *testing.T) string {
 	return string(out)
 }
 
-// Each file that is shown is a good one.
+// Each file in an example is valid.
 func TestReadmeFiles(t *testing.T) {
 	pages, err := filepath.Glob(root + "/pkg/manual/*.md")
 	if err != nil {
@@ -265,7 +265,7 @@ func TestReadmeFiles(t *testing.T) {
 		}
 	}
 	if count < 2 {
-		t.Errorf("only %d files are shown", count)
+		t.Errorf("the pages show only %d files", count)
 	}
 }
 
@@ -275,7 +275,8 @@ var (
 	members     = regexp.MustCompile(`(?m)^    routers: \[([^\]]*)\]`)
 )
 
-// whole adds routers to a piece of a file that has none: those of its groups, or one.
+// whole completes a part of a file that has no routers: it adds those that the groups name, or
+// one.
 func whole(piece string) string {
 	if withRouters.MatchString(piece) {
 		return piece
@@ -291,7 +292,7 @@ func whole(piece string) string {
 	return piece
 }
 
-// What the README shows as keepalived's file, import makes the README's file of.
+// import makes the README's file from the README's keepalived.conf.
 func TestReadmeImport(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keepalived.conf")
 	if err := os.WriteFile(path, []byte(first(t, "text", "vrrp_instance")), 0o644); err != nil {
@@ -320,7 +321,7 @@ func TestReadmeImport(t *testing.T) {
 	}
 }
 
-// pages are the pages of the repository.
+// pages returns the pages of the repository.
 func pages(t *testing.T) (all []string) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
@@ -349,7 +350,7 @@ var (
 	orders  = regexp.MustCompile("`(?:sudo )?failoverctl ([a-z]+(?:-[a-z]+)*)")
 )
 
-// anchors are what can be linked to on a page.
+// anchors returns the link targets of a page.
 func anchors(text string) map[string]bool {
 	all := make(map[string]bool)
 	for _, h := range heading.FindAllStringSubmatch(fenced.ReplaceAllString(text, ""), -1) {
@@ -358,7 +359,7 @@ func anchors(text string) map[string]bool {
 	return all
 }
 
-// What a page links to is there.
+// The target of each link exists.
 func TestPagesLinks(t *testing.T) {
 	for _, page := range pages(t) {
 		for _, l := range links.FindAllStringSubmatch(read(t, page), -1) {
@@ -378,7 +379,7 @@ func TestPagesLinks(t *testing.T) {
 	}
 }
 
-// The make targets and the commands of failoverctl that pages name are there.
+// The make targets and the commands of failoverctl that pages name exist.
 func TestPagesCommands(t *testing.T) {
 	makefile := read(t, root+"/Makefile")
 	help, err := exec.Command(failoverctl(), "--help").CombinedOutput()
@@ -400,7 +401,7 @@ func TestPagesCommands(t *testing.T) {
 	}
 }
 
-// A newcomer reads it to the end.
+// The README is short enough to read to the end.
 func TestReadmeLength(t *testing.T) {
 	if n := strings.Count(read(t, readme), "\n"); n > 200 {
 		t.Errorf("README.md has %d lines, more than 200: the details belong to the manual", n)

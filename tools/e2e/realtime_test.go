@@ -16,7 +16,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
-// policies are those of a process's threads, and how many have each.
+// policies counts the threads of a process by their scheduling policy.
 func (s *site) policies(pid int) map[uint32]int {
 	s.t.Helper()
 	tasks, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), "task"))
@@ -35,7 +35,7 @@ func (s *site) policies(pid int) map[uint32]int {
 	return all
 }
 
-// locked is how much of its memory is locked, in kB.
+// locked returns the locked memory of a process in kB.
 func (s *site) locked(pid int) int {
 	s.t.Helper()
 	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
@@ -46,9 +46,9 @@ func (s *site) locked(pid int) int {
 	return n
 }
 
-// By default the event loop's thread alone is real-time, what it starts isn't, and the
-// memory is locked. A reload changes that, and a thread that runs for too long ends it.
-// A daemon that may not says what to grant, in one line, and does its work all the same.
+// By default only the thread of the event loop is real-time, its children aren't, and the memory
+// is locked. A reload changes that, and so does a thread that runs for too long. A daemon without
+// the permission says in one line what to grant, and does its work.
 func TestRealtimeByDefault(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -62,10 +62,10 @@ func TestRealtimeByDefault(t *testing.T) {
 	a.ran("web", "MASTER")
 	lines := s.lines(dir + "/rank")
 	if rank := strings.Join(lines, "\n"); !strings.Contains(rank, "SCHED_OTHER") || strings.Contains(rank, "RESET") || !strings.Contains(rank, fmt.Sprintf("niceness %d", script.Niceness())) {
-		t.Errorf("the hook runs with\n%s", rank)
+		t.Errorf("the policy of the hook is\n%s", rank)
 	}
 	if slack, err := strconv.Atoi(lines[len(lines)-1]); err != nil || slack > 50_000 {
-		t.Errorf("the hook is woken %d ns late (%v)", slack, err)
+		t.Errorf("the timer slack of the hook is %d ns (%v)", slack, err)
 	}
 	is := func(loop, others int) func() bool {
 		return func() bool {
@@ -82,7 +82,7 @@ func TestRealtimeByDefault(t *testing.T) {
 		a.reload()
 		s.until("it is after a reload with "+c.keys, is(c.loop, c.others))
 	}
-	// The kernel says when a thread runs for too long.
+	// The kernel sends a signal when a thread runs for too long.
 	s.ok(unix.Kill(a.PID(), unix.SIGXCPU))
 	s.until("it gives its rank up", is(0, 0))
 	if r := a.router("web", "ipv4", inState("Active")); r.BecameActive != 1 {
@@ -103,13 +103,13 @@ func TestRealtimeByDefault(t *testing.T) {
 		}
 	}
 	if said != 1 {
-		t.Errorf("%d lines speak of it", said)
+		t.Errorf("%d log lines are about it, want 1", said)
 	}
 }
 
-// With `realtime: true` no thread is left that waits for programs that aren't, the
-// memory is locked, and a hook is like any other program. A reload ends and begins
-// it; a daemon that may not does its work all the same.
+// With `realtime: true` every thread is real-time, so that none waits for another program, and the
+// memory is locked. A hook runs with normal priority. A reload turns it on and off. A daemon
+// without the permission does its work.
 func TestRealtime(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -122,7 +122,7 @@ func TestRealtime(t *testing.T) {
 	a.router("web", "ipv4", inState("Active"))
 	a.ran("web", "MASTER")
 	if rank := strings.Join(s.lines(dir+"/rank"), "\n"); !strings.Contains(rank, "SCHED_OTHER") {
-		t.Errorf("the hook runs with\n%s", rank)
+		t.Errorf("the policy of the hook is\n%s", rank)
 	}
 	is := func(realtime bool) func() bool {
 		return func() bool {
@@ -143,7 +143,7 @@ func TestRealtime(t *testing.T) {
 	if r := a.router("web", "ipv4", inState("Active")); r.BecameActive != 1 {
 		t.Errorf("became Active %d times", r.BecameActive)
 	}
-	// The kernel says when a thread runs for too long.
+	// The kernel sends a signal when a thread runs for too long.
 	s.ok(unix.Kill(a.PID(), unix.SIGXCPU))
 	s.until("it gives its rank up", is(false))
 

@@ -27,7 +27,7 @@ routers:
 %s`, priority, routing)
 }
 
-// routed lists failoverd's routes and rules of a node.
+// routed lists failoverd's routes and rules on a node.
 func (s *site) routed(n *lab.Node) string {
 	s.t.Helper()
 	all := []string{}
@@ -44,7 +44,7 @@ func (s *site) routed(n *lab.Node) string {
 	return strings.Join(all, ", ")
 }
 
-// ours are failoverd's routes and rules of one family.
+// ours returns failoverd's routes and rules of one family.
 func (s *site) ours(n *lab.Node, family int) (routes []netlink.Route, rules []netlink.Rule) {
 	s.t.Helper()
 	routes, err := n.Netlink().RouteListFiltered(family, &netlink.Route{Protocol: 112, Table: 0}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
@@ -69,8 +69,8 @@ func (s *site) waitRouted(n *lab.Node, want string) {
 	}
 }
 
-// Routes and rules are where the router is Active, whoever removes them, and
-// nowhere else, whatever ends it.
+// Routes and rules are on the Active, are added again if another program removes them, and are
+// nowhere else, however the Active ends.
 func TestRoutes(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -113,7 +113,7 @@ func TestRoutes(t *testing.T) {
 	s.ok(a.Signal(syscall.SIGKILL))
 	<-a.Done()
 	s.waitRouted(s.b, all)
-	s.waitRouted(s.a, all) // nobody is left to remove them
+	s.waitRouted(s.a, all) // no daemon removes them now
 	a = s.withFile(s.a, routedFile(50, routing))
 	a.router("web", "ipv4", inState("Backup"))
 	s.waitRouted(s.a, "")

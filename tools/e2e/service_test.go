@@ -13,8 +13,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 )
 
-// What a service manager is told: ready when what can run runs, a reload, the end,
-// and between them signs of life, which a daemon that stands still doesn't give.
+// The service manager is notified when the routers that can run do, of a reload and of the end.
+// Between them it gets signs of life, but none from a daemon that hangs.
 func TestService(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -34,7 +34,7 @@ func TestService(t *testing.T) {
 			}
 		}
 	}
-	const watchdog = 3 * time.Second // a third of it is what is given
+	const watchdog = 3 * time.Second // a sign of life comes every third of it
 	c := s.withFileEnv(s.a, []string{"NOTIFY_SOCKET=" + path, "WATCHDOG_USEC=3000000"}, `
 routers:
   - {interface: eth0, vrid: 51, interval: 100ms, addresses: [198.18.0.10/24]}
@@ -42,7 +42,7 @@ routers:
 `)
 	told("READY=1")
 	if _, err := c.client.Status(s.ctx); err != nil {
-		t.Errorf("ready, but %v", err)
+		t.Errorf("notified as ready, but %v", err)
 	}
 	c.router("eth0-51", "ipv4", inState("Active"))
 	if text := told("STATUS=1"); text != "STATUS=1 Active, 0 Backup, 1 Initialize" {
@@ -53,7 +53,7 @@ routers:
 	c.write("routers: [{interface: eth0, vrid: 51, interval: 200ms, addresses: [198.18.0.10/24]}]")
 	s.ok(c.Signal(syscall.SIGHUP))
 	if text := told("RELOADING=1"); !strings.Contains(text, "MONOTONIC_USEC=") {
-		t.Errorf("a reload without its time: %q", text)
+		t.Errorf("the notification of a reload lacks its time: %q", text)
 	}
 	told("READY=1")
 	c.router("eth0-51", "ipv4", func(r control.Router) bool { return r.AdvertisementInterval == 0.2 })
@@ -64,10 +64,10 @@ routers:
 	for said := 0; ; said++ {
 		s.ok(manager.SetReadDeadline(quiet))
 		if _, err := manager.Read(b); err != nil {
-			break // nothing more, as it should be
+			break // nothing more, as expected
 		}
 		if said > 3 {
-			t.Fatal("it gives signs of life while it stands still")
+			t.Fatal("a stopped daemon gives signs of life")
 		}
 	}
 	s.ok(c.Signal(syscall.SIGCONT))

@@ -18,10 +18,9 @@ type where func(watched) *lab.Node
 
 func all(n *lab.Node) where { return func(watched) *lab.Node { return n } }
 
-// yields has one leave: it does something, waits until the routers are where they
-// should be then, and judges. Their addresses are there alone, it alone answers for
-// them, and by what was on the wire there never were two beyond the one exchange of
-// RFC 9568 in which the old Active hears the new one.
+// yields makes a host leave: it runs act, waits until the routers are on the expected hosts, and
+// judges. Only these hosts have the addresses and answer for them. On the wire there were never
+// two Actives, except for the one exchange of RFC 9568 in which the old Active hears the new one.
 func (h *hosts) yields(what string, want where, do func()) {
 	h.t.Helper()
 	since := h.frames()
@@ -30,8 +29,8 @@ func (h *hosts) yields(what string, want where, do func()) {
 	h.oneAtATime(what, want, since)
 }
 
-// joins has one come: afterwards it watches too for as long as a Backup may take
-// to believe that it is alone.
+// joins makes a host come, and then also watches for longer than a Backup may wait before it takes
+// over.
 func (h *hosts) joins(what string, want where, do func()) {
 	h.t.Helper()
 	since := h.frames()
@@ -59,8 +58,8 @@ func (h *hosts) moves(what string, want where, do func()) {
 	}
 }
 
-// answered checks that only the right host answers for the addresses. keepalived on a busy
-// machine may answer a moment longer than it should: it is asked twice.
+// answered checks that only the right host answers for the addresses. It asks twice, because
+// keepalived on a busy machine may answer a moment too long.
 func (h *hosts) answered(what string, want where) {
 	h.t.Helper()
 	for _, w := range h.routers {
@@ -72,7 +71,7 @@ func (h *hosts) answered(what string, want where) {
 				h.ok(err)
 			}
 			if !slices.Equal(got, []string{want(w).Name}) {
-				h.t.Fatalf("%s: %s of router %s is answered for by %v, not by %s alone; on the wire:\n%s", what, a, w.name, got, want(w).Name, h.captures[w.ifname].VRRP())
+				h.t.Fatalf("%s: %v answer for %s of router %s, want %s alone; on the wire:\n%s", what, got, a, w.name, want(w).Name, h.captures[w.ifname].VRRP())
 			}
 		}
 	}
@@ -82,14 +81,15 @@ func (h *hosts) oneAtATime(what string, want where, since map[string]int) {
 	h.t.Helper()
 	for _, w := range h.routers {
 		turns := h.turns(w, since[w.ifname])
-		// Who has become Active has to advertise at once, but for one that was so before.
+		// A router that has become Active has to advertise at once. One that was Active before has
+		// no new advertisement.
 		if len(turns) > 4 || len(turns) > 0 && turns[len(turns)-1] != want(w).Name || len(turns) > 2 && turns[0] == turns[len(turns)-1] {
-			h.t.Errorf("%s: router %s: who advertised was %v, where %s should be Active; on the wire:\n%s", what, w.name, turns, want(w).Name, h.captures[w.ifname].VRRP())
+			h.t.Errorf("%s: router %s: the hosts that advertised are, in their order, %v, but %s should be Active; on the wire:\n%s", what, w.name, turns, want(w).Name, h.captures[w.ifname].VRRP())
 		}
 	}
 }
 
-// turns are the nodes that advertised a router, but for priority 0, without
+// turns returns the nodes that advertised a router with another priority than 0, without
 // repetitions.
 func (h *hosts) turns(w watched, since int) []string {
 	var all []string
@@ -102,7 +102,7 @@ func (h *hosts) turns(w watched, since int) []string {
 	return all
 }
 
-// vrrpOf reads what each version has at the same place, with any authentication.
+// vrrpOf returns the fields that are at the same place in both versions, with any authentication.
 func vrrpOf(frame []byte) (vrid, priority int, six, ok bool) {
 	if len(frame) < 14 {
 		return 0, 0, false, false
@@ -128,7 +128,7 @@ func vrrpOf(frame []byte) (vrid, priority int, six, ok bool) {
 	return int(b[1]), int(b[2]), six, true
 }
 
-// left checks that a node has told by priority 0 that it leaves its routers.
+// left checks that a node has left its routers with priority 0.
 func (h *hosts) left(n *lab.Node, since map[string]int) {
 	h.t.Helper()
 	for _, w := range h.routers {
@@ -137,12 +137,12 @@ func (h *hosts) left(n *lab.Node, since map[string]int) {
 			return ok && f.From == n.Name && vrid == w.vrid && six == w.six && priority == 0
 		})
 		if !told {
-			h.t.Errorf("%s didn't leave router %s with priority 0; on the wire:\n%s", n.Name, w.name, h.captures[w.ifname].VRRP())
+			h.t.Errorf("%s did not leave router %s with priority 0; on the wire:\n%s", n.Name, w.name, h.captures[w.ifname].VRRP())
 		}
 	}
 }
 
-// frames is how many there are on each wire.
+// frames returns the number of captured frames on each wire.
 func (h *hosts) frames() map[string]int {
 	all := make(map[string]int)
 	for ifname, c := range h.captures {

@@ -24,8 +24,8 @@ import (
 // setupTime bounds a set-up, which takes a minute or two.
 const setupTime = 8 * time.Minute
 
-// hosts are a keepalived with its original file and a failoverd with what
-// `failoverctl import` makes of it, on the same networks.
+// hosts is two hosts on the same networks: keepalived with its original file, and failoverd with
+// the file that `failoverctl import` makes from it.
 type hosts struct {
 	*setup
 	t        *testing.T
@@ -36,8 +36,8 @@ type hosts struct {
 	client   *lab.Node
 	ports    map[*lab.Node]map[string]*lab.Port
 
-	k, f       *lab.Node // where they are
-	boots      int       // of hosts, each a node of its own
+	k, f       *lab.Node // their nodes
+	boots      int       // the number of booted hosts; each has its own node
 	keepalived *lab.Process
 	failoverd  *lab.Failoverd
 	control    *control.Client // of failoverd
@@ -45,9 +45,9 @@ type hosts struct {
 	helpers    map[*lab.Node]map[string]*lab.Process // the programs that the file watches
 
 	source   string // keepalived's file
-	text     string // failoverd's
+	text     string // failoverd's file
 	findings []migrate.Finding
-	routers  []watched // those that failoverd runs
+	routers  []watched // the routers that failoverd runs
 }
 
 func newHosts(t *testing.T, s *setup) *hosts {
@@ -82,8 +82,8 @@ func (h *hosts) ok(err error) {
 	}
 }
 
-// boot makes a host of a kind: client, keepalived or failoverd. One that takes
-// another's place has the same addresses.
+// boot makes a client, keepalived or failoverd host. A host that replaces another one has its
+// addresses.
 func (h *hosts) boot(kind string) *lab.Node {
 	h.t.Helper()
 	h.boots++
@@ -101,9 +101,8 @@ func (h *hosts) boot(kind string) *lab.Node {
 	return n
 }
 
-// install puts on a host what the scripts of the files need: programs to call,
-// which write down how, the programs that are watched, and a /proc of its own to
-// find them in.
+// install adds what the scripts of the files need to a host: programs that record their arguments,
+// the watched programs, and a /proc in which they can be found.
 func (h *hosts) install(n *lab.Node) {
 	h.t.Helper()
 	sleep, err := os.ReadFile("/usr/bin/sleep")
@@ -136,7 +135,8 @@ func (h *hosts) install(n *lab.Node) {
 		return os.Chmod("/run/called", 0o666)
 	}))
 	h.ok(n.Sysctl("net.ipv4.ping_group_range", "0 2147483647"))
-	// By a process, for the node's threads are in this one's process namespace.
+	// A process has to mount it, because the threads of a node are in this process's PID
+	// namespace.
 	_, err = n.Run(h.ctx, "mount", "-t", "proc", "proc", "/proc")
 	h.ok(err)
 	for _, name := range h.daemons {
@@ -144,7 +144,7 @@ func (h *hosts) install(n *lab.Node) {
 	}
 }
 
-// daemon starts or ends a program that is watched.
+// daemon starts or ends a watched program.
 func (h *hosts) daemon(n *lab.Node, name string, alive bool) {
 	h.t.Helper()
 	if !alive {
@@ -158,7 +158,8 @@ func (h *hosts) daemon(n *lab.Node, name string, alive bool) {
 	h.helpers[n][name] = p
 }
 
-// translate imports the file and does to the result what its administrator does.
+// translate imports the file and makes the changes to the result that its administrator has to
+// make.
 func (h *hosts) translate() {
 	h.t.Helper()
 	path, err := filepath.Abs("../../pkg/migrate/testdata/keepalived/" + h.name + ".conf")
@@ -168,12 +169,12 @@ func (h *hosts) translate() {
 	r, err := migrate.Keepalived(path, os.ReadFile, filepath.Glob)
 	h.ok(err)
 	h.source, h.findings, h.text = path, r.Findings, string(r.YAML)
-	for _, k := range r.Keys { // the hosts share this one's /etc
+	for _, k := range r.Keys { // the hosts share the /etc of this one
 		place := filepath.Join(h.t.TempDir(), filepath.Base(k.Path))
 		h.ok(os.WriteFile(place, []byte(k.Secret), 0o600))
 		h.text = strings.ReplaceAll(h.text, k.Path, place)
 	}
-	if h.without != "" { // what can't be in a lab is left out of keepalived's copy
+	if h.without != "" { // keepalived's copy omits what a lab can't have
 		text := strings.Replace(string(source), h.without, "", 1)
 		if text == string(source) {
 			h.t.Fatalf("%s has no %q", path, h.without)
@@ -187,7 +188,7 @@ func (h *hosts) translate() {
 	for _, trial := range h.trials {
 		for _, d := range trial.needs {
 			if !strings.Contains(string(source), d) {
-				h.t.Fatalf("%s needs %s, which %s doesn't have", trial.name, d, path)
+				h.t.Fatalf("the trial %s needs %s, which %s lacks", trial.name, d, path)
 			}
 		}
 	}
@@ -203,12 +204,12 @@ func (h *hosts) translate() {
 		case h.waits(w.needs...):
 			h.t.Logf("router %s waits for a later failoverd", w.name)
 		default:
-			h.t.Errorf("router %s is missing, and no finding says why: %v\n%s", w.name, err, h.text)
+			h.t.Errorf("router %s is missing in the import, and no finding says why: %v\n%s", w.name, err, h.text)
 		}
 	}
 }
 
-// edit changes a line of a router, unless that is commented out.
+// edit changes a line of a router that isn't commented out.
 func (h *hosts) edit(e edit) {
 	h.t.Helper()
 	before, rest, ok := strings.Cut(h.text, "\n  - name: "+e.router+"\n")
@@ -257,7 +258,7 @@ func (h *hosts) startFailoverd() {
 	h.failoverd = f
 	h.t.Cleanup(func() {
 		if h.t.Failed() {
-			h.t.Logf("failoverd ran\n%s\nand wrote:\n%.20000s", h.text, f.Output())
+			h.t.Logf("the file of failoverd:\n%s\nand its log:\n%.20000s", h.text, f.Output())
 		}
 	})
 	h.control = control.NewClient(socketOf(f))
@@ -267,10 +268,10 @@ func (h *hosts) startFailoverd() {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	h.t.Fatalf("failoverd doesn't take part:\n%s", f.Output())
+	h.t.Fatalf("failoverd did not take part:\n%s", f.Output())
 }
 
-// stop ends a daemon in order: it has to be good about it.
+// stop stops a daemon, which has to succeed.
 func (h *hosts) stop(p *lab.Process) {
 	h.t.Helper()
 	code, err := p.Stop(h.ctx)
@@ -280,7 +281,7 @@ func (h *hosts) stop(p *lab.Process) {
 	}
 }
 
-// die ends a host at once, as a power cut does.
+// die ends a host at once, like a power cut.
 func (h *hosts) die(n *lab.Node, p *lab.Process) {
 	h.t.Helper()
 	for _, port := range h.ports[n] {
@@ -292,7 +293,7 @@ func (h *hosts) die(n *lab.Node, p *lab.Process) {
 	h.dead = n
 }
 
-// reboot puts a host in the place of the dead one.
+// reboot replaces the dead host.
 func (h *hosts) reboot(kind string) *lab.Node {
 	h.t.Helper()
 	for _, port := range h.ports[h.dead] {
@@ -306,7 +307,7 @@ func (h *hosts) alive() []*lab.Node {
 	return slices.DeleteFunc([]*lab.Node{h.k, h.f}, func(n *lab.Node) bool { return n == h.dead })
 }
 
-// called waits until a program of the files has been called on a node like this.
+// called waits until a program of the files has been called on a node with these arguments.
 func (h *hosts) called(n *lab.Node, line string) {
 	h.t.Helper()
 	var said string
@@ -321,5 +322,5 @@ func (h *hosts) called(n *lab.Node, line string) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	h.t.Fatalf("%q isn't among what was called on %s:\n%s", line, n.Name, said)
+	h.t.Fatalf("%q was not called on %s; the calls are:\n%s", line, n.Name, said)
 }

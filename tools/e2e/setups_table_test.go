@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// network is a wire with an address of each for the hosts: the client's first.
+// network returns a wire with an address for each host, the client's first.
 func network(ifname string, client, keepalived, failoverd []string) wire {
 	return wire{ifname, map[string][]string{"client": client, "keepalived": keepalived, "failoverd": failoverd}}
 }
@@ -19,7 +19,7 @@ var (
 	dualNext = network("eth1", []string{"2001:db8:1::100/64"}, []string{"2001:db8:1::1/64"}, []string{"2001:db8:1::2/64"})
 )
 
-// The trials that a set-up has by what its file watches.
+// The trials of a set-up, by what its file watches.
 var (
 	scriptFails = func(h *hosts) {
 		h.yields("haproxy dead on keepalived's host", all(h.f), func() { h.daemon(h.k, "haproxy", false) })
@@ -45,7 +45,7 @@ var setups = []setup{
 	},
 	{
 		name: "router-pair", wires: []wire{uplink, inner}, group: true,
-		// Both have nopreempt: who is first stays, whatever the priorities.
+		// Both have nopreempt: the first Active stays Active, with any priority.
 		admin: []edit{
 			{router: "outside", from: "priority: 150", to: "priority: 100"},
 			{router: "inside", from: "priority: 150", to: "priority: 100"},
@@ -68,7 +68,7 @@ var setups = []setup{
 		admin: []edit{
 			{router: "front", from: "priority: 101", to: "priority: 100"},
 			{router: "back", from: "priority: 101", to: "priority: 100"},
-			// Each is the other's peer.
+			// Each is the peer of the other.
 			{router: "front", from: "192.0.2.2", to: "192.0.2.X"},
 			{router: "front", from: "192.0.2.1", to: "192.0.2.2"},
 			{router: "front", from: "192.0.2.X", to: "192.0.2.1"},
@@ -84,7 +84,7 @@ var setups = []setup{
 		name: "dual-stack", wires: []wire{dual, dualNext}, back: true,
 		admin: []edit{
 			{router: "web", from: "priority: 110", to: "priority: 100"},
-			// The others have no priority, which is 100.
+			// The others have no priority, so it is 100.
 			{router: "mail", from: "vrid: 21\n", to: "vrid: 21\n    priority: 90\n"},
 			{router: "six", from: "vrid: 22\n", to: "vrid: 22\n    priority: 90\n"},
 			{router: "six_global", from: "vrid: 23\n", to: "vrid: 23\n    priority: 90\n"},
@@ -102,7 +102,7 @@ var setups = []setup{
 	},
 	{
 		name: "sync-group", wires: []wire{uplink, inner}, group: true,
-		// The preempt_delay of a minute keeps keepalived from taking anything back here.
+		// preempt_delay is a minute here, so keepalived doesn't preempt.
 		admin: []edit{
 			{router: "outside", from: "vrid: 30\n", to: "vrid: 30\n    priority: 90\n"},
 			{router: "inside", from: "vrid: 31\n", to: "vrid: 31\n    priority: 90\n"},
@@ -111,8 +111,8 @@ var setups = []setup{
 			{name: "outside", ifname: "eth0", vrid: 30, interval: time.Second, addresses: []string{"198.51.100.30"}},
 			{name: "inside", ifname: "eth1", vrid: 31, interval: time.Second, addresses: []string{"10.1.0.31"}},
 		},
-		// The kernel tells of processes in the first network namespace only, without
-		// which keepalived watches none.
+		// The kernel reports processes in the first network namespace only, and without these
+		// reports keepalived watches none.
 		without:  "    track_process {\n        conntrackd weight 0\n    }\n",
 		programs: []string{"primary-sync", "backup-sync"}, daemons: []string{"conntrackd"},
 		files: map[string]string{"/run/maintenance": "0\n"},
@@ -128,7 +128,7 @@ var setups = []setup{
 	},
 	{
 		name: "vmac", wires: []wire{office, inner}, back: true,
-		// One host only is the owner.
+		// Only one host is the owner.
 		admin: []edit{{router: "fast", from: "priority: 200", to: "priority: 100"}, {router: "owner", from: "priority: 255", to: "priority: 100"}},
 		watched: []watched{
 			{name: "fast", ifname: "eth0", vrid: 40, interval: 500 * time.Millisecond, addresses: []string{"192.0.2.40"}},

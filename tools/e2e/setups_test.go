@@ -12,25 +12,25 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// setup is a keepalived.conf of pkg/migrate/testdata, of which keepalived runs the
-// original and failoverd the import.
+// setup is a keepalived.conf of pkg/migrate/testdata. keepalived runs the original and failoverd
+// the import.
 type setup struct {
 	name    string
 	wires   []wire
 	admin   []edit // what has to differ on the second host
 	watched []watched
-	back    bool // keepalived takes the addresses back when it is there again
+	back    bool // keepalived preempts after it has come back
 	group   bool // they move together
 	trials  []trial
 	without string // lines that keepalived can't have in a lab
-	// What the file's scripts need: programs that write down how they are called,
-	// daemons that are watched, and files.
+	// What the scripts of the file need: programs that record their arguments, watched daemons,
+	// and files.
 	programs, daemons []string
 	files             map[string]string
 }
 
-// wire is a network: the interface that each host has there, and the addresses of
-// the client and of the hosts.
+// wire is a network, with the interface of each host and the addresses of the client and of the
+// hosts.
 type wire struct {
 	ifname    string
 	addresses map[string][]string
@@ -39,28 +39,27 @@ type wire struct {
 // edit is a change to a router of the import.
 type edit struct{ router, from, to string }
 
-// watched is a virtual router that both have.
+// watched is a virtual router that both hosts have.
 type watched struct {
 	name, ifname string
 	vrid         int
 	six          bool
 	interval     time.Duration
 	addresses    []string
-	needs        []string // without these directives the import has it as a comment
-	fixed        string   // why keepalived has it always
+	needs        []string // the import comments it out without these directives
+	fixed        string   // why keepalived has it all the time
 }
 
-// trial is what a set-up is for. It is run as soon as failoverd has the directives
-// that it needs, begins with keepalived Active, and ends so.
+// trial is a test of a set-up. It runs if failoverd has the directives that it needs. keepalived
+// is Active at its beginning and at its end.
 type trial struct {
 	name  string
 	needs []string
 	run   func(*hosts)
 }
 
-// TestSetups has each set-up fail over in all the ways that the two can have in
-// common: in order, with the host's death, with a lost interface, and by what the
-// file watches.
+// TestSetups tests each set-up with all kinds of failover that both programs support: a graceful
+// stop, the death of a host, the loss of an interface, and a failure of what the file watches.
 func TestSetups(t *testing.T) {
 	for _, s := range setups {
 		t.Run(s.name, func(t *testing.T) {
@@ -72,7 +71,7 @@ func TestSetups(t *testing.T) {
 
 func (h *hosts) run() {
 	if len(h.routers) == 0 {
-		return // newHosts has said why
+		return // newHosts has reported the error
 	}
 	h.k, h.f = h.boot("keepalived"), h.boot("failoverd")
 	h.joins("keepalived alone", all(h.k), h.startKeepalived)
@@ -105,7 +104,7 @@ func (h *hosts) run() {
 	h.yields("failoverd stopped", all(h.k), func() { h.stop(h.failoverd.Process) })
 }
 
-// afterwards is who is Active when keepalived is there again.
+// afterwards returns the Active after keepalived has come back.
 func (h *hosts) afterwards() where {
 	if h.back {
 		return all(h.k)
@@ -113,7 +112,7 @@ func (h *hosts) afterwards() where {
 	return all(h.f)
 }
 
-// stopAndReturn stops keepalived in order, and starts it again.
+// stopAndReturn stops keepalived and starts it again.
 func (h *hosts) stopAndReturn() {
 	h.t.Helper()
 	since := h.frames()
@@ -122,8 +121,8 @@ func (h *hosts) stopAndReturn() {
 	h.joins("keepalived back", h.afterwards(), h.startKeepalived)
 }
 
-// maintenance takes the Active failoverd out of service, and back into it. Where
-// keepalived would be Active by its priority, failoverd has got a higher one before.
+// maintenance takes the Active failoverd out of service and back. If keepalived has the higher
+// priority, failoverd gets a higher one before.
 func (h *hosts) maintenance() {
 	h.t.Helper()
 	set := func(on bool) func() {
@@ -160,7 +159,7 @@ func (h *hosts) maintenance() {
 	h.joins("failoverd of lower priority again", all(h.k), priority(0))
 }
 
-// rest has keepalived Active, where it isn't by itself.
+// rest makes keepalived Active, if it isn't.
 func (h *hosts) rest() {
 	h.t.Helper()
 	if h.back {
@@ -172,8 +171,8 @@ func (h *hosts) rest() {
 	h.joins("failoverd back", all(h.k), h.startFailoverd)
 }
 
-// loseInterface takes the carrier from keepalived's interface: what is there goes
-// to the other host, the rest only if it belongs together.
+// loseInterface takes the carrier from keepalived's interface. The routers on it move to the other
+// host, and the others move only if they are in the same group.
 func (h *hosts) loseInterface(ifname string) {
 	h.t.Helper()
 	moved := func(w watched) *lab.Node {
@@ -187,7 +186,7 @@ func (h *hosts) loseInterface(ifname string) {
 	h.rest()
 }
 
-// failsOnKeepalived breaks something there, and mends it.
+// failsOnKeepalived breaks something on keepalived's host, and repairs it.
 func failsOnKeepalived(what string, fail, mend func(*hosts, *lab.Node)) func(*hosts) {
 	return func(h *hosts) {
 		h.yields(what+" on keepalived's host", all(h.f), func() { fail(h, h.k) })
@@ -196,8 +195,8 @@ func failsOnKeepalived(what string, fail, mend func(*hosts, *lab.Node)) func(*ho
 	}
 }
 
-// failsOnFailoverd breaks something there while failoverd is Active, which it
-// stays when keepalived is back, and mends it.
+// failsOnFailoverd breaks something on failoverd's host while failoverd is Active, and repairs it.
+// failoverd stays Active while keepalived comes back.
 func failsOnFailoverd(what string, fail, mend func(*hosts, *lab.Node)) func(*hosts) {
 	return func(h *hosts) {
 		h.stopAndReturn()
@@ -236,7 +235,7 @@ func plug(ifname string) func(*hosts, *lab.Node) {
 	return func(h *hosts, n *lab.Node) { h.ok(h.ports[n][ifname].Plug()) }
 }
 
-// callsHook has both become Active, and looks whether they call the same.
+// callsHook makes each of both Active, and checks that they call the same hooks.
 func callsHook(line string) func(*hosts) {
 	return func(h *hosts) {
 		h.called(h.k, line)
@@ -246,8 +245,8 @@ func callsHook(line string) func(*hosts) {
 	}
 }
 
-// showsWhileActive looks for a line in what a command says, which is there while
-// failoverd is Active, and not otherwise.
+// showsWhileActive checks that the output of a command has a line while failoverd is Active, and
+// only then.
 func showsWhileActive(line string, args ...string) func(*hosts) {
 	return func(h *hosts) {
 		look := func(want bool) {
@@ -255,7 +254,7 @@ func showsWhileActive(line string, args ...string) func(*hosts) {
 			said, err := h.f.Run(h.ctx, args[0], args[1:]...)
 			h.ok(err)
 			if strings.Contains(said, line) != want {
-				h.t.Errorf("%v says %s, where %q is %v", args, said, line, want)
+				h.t.Errorf("the output of %v is %s; want %q in it: %v", args, said, line, want)
 			}
 		}
 		look(false)

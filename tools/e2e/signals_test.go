@@ -14,10 +14,10 @@ import (
 
 const signalled = "routers:\n  - {name: web, interface: eth0, vrid: 51, interval: 100ms, priority: 100, addresses: [198.18.0.10/24, '2001:db8::10/64']%s}\n"
 
-// oneStop is how long failoverd takes signals to stop for one.
+// oneStop is the time within which several stop signals count as one.
 const oneStop = 500 * time.Millisecond
 
-// However many signals come, and of whatever kind, the stop is whole.
+// Any number of signals, of any kind, leads to one complete stop.
 func TestSignals(t *testing.T) {
 	const apart = time.Millisecond
 	term, in, hup := syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP
@@ -54,14 +54,14 @@ func TestSignals(t *testing.T) {
 				zero = zero || ok && ad.Priority == 0
 			}
 			if !zero {
-				t.Error("the others weren't told by priority 0")
+				t.Error("it did not send priority 0")
 			}
 			s.clean(s.a)
 		})
 	}
 }
 
-// Stopped at any moment of its start, it leaves nothing.
+// failoverd leaves nothing behind if it is stopped at any moment of its start.
 func TestSignalsAtTheStart(t *testing.T) {
 	s := newSite(t)
 	for n := range 12 {
@@ -77,7 +77,7 @@ func TestSignalsAtTheStart(t *testing.T) {
 	}
 }
 
-// A second signal ends the wait for hooks, and skips nothing else.
+// A second stop signal ends the wait for hooks, and skips nothing else.
 func TestImpatience(t *testing.T) {
 	s := newSite(t)
 	dir := t.TempDir()
@@ -90,8 +90,8 @@ func TestImpatience(t *testing.T) {
 		b, _ := os.ReadFile(dir + "/begun")
 		return strings.Contains(string(b), "begun")
 	})
-	s.waitHolder("198.18.0.10") // nobody: the address doesn't wait for the hook
-	time.Sleep(2 * oneStop)     // what comes sooner is one signal with the first
+	s.waitHolder("198.18.0.10") // on no host: the address doesn't wait for the hook
+	time.Sleep(2 * oneStop)     // a signal within this time would count as the first one
 	s.ok(a.Signal(syscall.SIGTERM))
 	code, err := a.Wait(s.ctx)
 	s.ok(err)

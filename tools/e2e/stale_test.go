@@ -13,12 +13,12 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// staleInterval is the time between advertisements.
+// staleInterval is the interval of the advertisements.
 const staleInterval = 200 * time.Millisecond
 
-// From the first answer of the Backup that takes over on there is none of the
-// Active that hangs or was killed, whatever make the Backup is of: to no ARP
-// request, no ping and no TCP segment, though all of them reach both.
+// After the first answer of a Backup that takes over, the Active that hangs or was killed gives no
+// answer: to no ARP request, no ping and no TCP segment, although all of them reach both hosts.
+// This holds for each make of Backup.
 func TestStaleIPv4(t *testing.T) { stale(t, protocols[1]) }
 
 // The same over IPv6, with neighbour solicitations.
@@ -28,14 +28,14 @@ func stale(t *testing.T, proto protocol) {
 	backups := []struct {
 		name   string
 		start  func(p *pair)
-		moment func(p *pair) // to signal in
+		moment func(p *pair) // waits for the moment of the signal
 	}{
 		{"failoverd takes over", (*pair).startStaleBackup, nil},
 		{"keepalived takes over", (*pair).startStalePeerFirst, nil},
 		{"keepalived that was never heard takes over", (*pair).startStalePeerLast, (*pair).awaitOther},
 	}
 	if proto.family == "ipv6" {
-		backups = backups[:2] // there is one checksum form, so it makes no difference
+		backups = backups[:2] // IPv6 has one checksum form, so it makes no difference
 	}
 	for _, backup := range backups {
 		for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
@@ -52,14 +52,14 @@ func stale(t *testing.T, proto protocol) {
 				before := time.Now()
 				p.ok(p.daemon.Signal(signal))
 				p.ok(asker.WaitAnswers(p.ctx, p.b, 500))
-				p.waitHolder(p.asked, p.a, p.b) // the first still has it, and doesn't say so
+				p.waitHolder(p.asked, p.a, p.b) // the first still has the address, but is silent
 				p.checkHandover(asker, before)
 			})
 		}
 	}
 }
 
-// captureRouters captures what the routers send, and not the questions.
+// captureRouters captures what the routers send, without the questions.
 func (p *pair) captureRouters() {
 	p.t.Helper()
 	p.ok(p.capture.Close())
@@ -109,7 +109,7 @@ func (p *pair) startStalePeer() {
 	})
 }
 
-// startStalePeerFirst has failoverd preempt keepalived, and so hear it.
+// startStalePeerFirst starts keepalived first. failoverd preempts it, and so hears it.
 func (p *pair) startStalePeerFirst() {
 	p.t.Helper()
 	p.startStalePeer()
@@ -117,17 +117,17 @@ func (p *pair) startStalePeerFirst() {
 	p.startStaleActive()
 }
 
-// startStalePeerLast has keepalived come when failoverd is Active. Over IPv4 it
-// understands those advertisements only that are in RFC 5798's form; it may be
-// content with them and never be heard.
+// startStalePeerLast starts keepalived after failoverd is Active. Over IPv4 keepalived understands
+// only the advertisements in RFC 5798's form. If these suffice it never advertises, so failoverd
+// doesn't hear it.
 func (p *pair) startStalePeerLast() {
 	p.t.Helper()
 	p.startStaleActive()
 	p.startStalePeer()
 }
 
-// awaitOther waits for the second advertisement after one that such a keepalived
-// understands. Where there are more of the other form, these are such.
+// awaitOther waits for the second advertisement after one that such a keepalived understands. If
+// there are more of the other form, it waits for these.
 func (p *pair) awaitOther() {
 	p.t.Helper()
 	after := -1
@@ -141,8 +141,8 @@ func (p *pair) awaitOther() {
 	p.ok(err)
 }
 
-// ask has the client ask for the address every millisecond. It asks at the
-// routers' own MACs and at the virtual one.
+// ask makes the client ask for the address every millisecond, at the routers' own MACs and at the
+// virtual MAC.
 func (p *pair) ask() *lab.Asker {
 	p.t.Helper()
 	address := netip.MustParseAddr(p.asked)
@@ -160,8 +160,8 @@ func (p *pair) ask() *lab.Asker {
 	return asker
 }
 
-// steady waits until the first router alone has the address, and has answered
-// for longer than the other one would wait for it.
+// steady waits until only the first router has the address and has answered for longer than the
+// Backup waits.
 func (p *pair) steady(asker *lab.Asker) {
 	p.t.Helper()
 	p.waitHolder(p.asked, p.a)
@@ -170,8 +170,8 @@ func (p *pair) steady(asker *lab.Asker) {
 	p.ok(asker.WaitAnswers(p.ctx, p.a, 100))
 }
 
-// checkHandover checks that no answer of the first router came after the first
-// one of the second.
+// checkHandover checks that no answer of the first router came after the first answer of the
+// second.
 func (p *pair) checkHandover(asker *lab.Asker, since time.Time) {
 	p.t.Helper()
 	answers := asker.Answers()
@@ -181,12 +181,12 @@ func (p *pair) checkHandover(asker *lab.Asker, since time.Time) {
 			p.t.Errorf("%v: the last answer of the first router came at %v, the first one of the second at %v", q, h.LastOld, h.FirstNew)
 		}
 	}
-	// Whichever question it is.
+	// The same holds for the answers to any question.
 	if h := answers.Handover(p.a, p.b, since); h.Stale > 0 {
 		for _, q := range lab.Questions {
 			p.t.Errorf("%v: %+v", q, answers.To(q).Handover(p.a, p.b, since))
 		}
-		p.t.Errorf("the first router gave %d answers after the second one's first, for %v; it was asked with pauses of up to %v; VRRP on the wire:\n%s",
+		p.t.Errorf("the first router gave %d answers after the first one of the second, for %v; the longest pause between questions was %v; VRRP on the wire:\n%s",
 			h.Stale, h.Overlap, asker.Pause(since, time.Now()), p.capture.VRRP())
 	}
 }

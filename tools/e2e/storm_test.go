@@ -17,43 +17,41 @@ import (
 const (
 	stormRate = 100_000 // frames in a second
 	stormTime = 3 * time.Second
-	// The guards of pkg/vrrp: the least time between two answers to rivals, and
-	// that in which an address is announced twice at most.
+	// The guards of pkg/vrrp: the least time between two answers to rivals, and the time in which
+	// an address is announced at most twice.
 	answerSpacing   = 10 * time.Millisecond
 	announceSpacing = 100 * time.Millisecond
-	// late is how late a busy machine may be.
+	// late is the delay that a busy machine may cause.
 	late = 200 * time.Millisecond
 )
 
-// storm is one kind of advertisement, over and over again.
+// storm is one kind of advertisement, sent again and again.
 type storm struct {
 	name string
-	// frames are those of the storm.
+	// frames returns the frames of the storm.
 	frames func(s *stormSite) [][]byte
-	// rival says that RFC 9568 has the Active answer them.
+	// rival is true if RFC 9568 demands an answer of the Active.
 	rival bool
-	// resets says that they restart Adver_Timer.
+	// resets is true if the frames restart Adver_Timer.
 	resets bool
 }
 
 var (
-	// S-T1, Q-02: the Active's own advertisements come back to it. The Backup
-	// hears the Active.
+	// S-T1, Q-02: the Active's own advertisements come back to it. The Backup hears the Active.
 	stormOfOwn = storm{name: "S-T1 Q-02 own frames", frames: (*stormSite).ownFrames}
-	// S-A5: a router of the same priority with a lower address. For the
-	// Backup it has a higher priority than its own, like the Active.
+	// S-A5: a router of the same priority with a lower address. For the Backup its priority is
+	// higher than its own, like the Active's.
 	stormOfEqual = storm{name: "S-T1 S-A5 equal priority", frames: func(s *stormSite) [][]byte { return s.advertise(100, 3) }, rival: true}
-	// S-A5: a lower priority with a greater address. It is lower than the
-	// Backup's too, which heeds nobody but the Active then (S-B5).
+	// S-A5: a lower priority with a greater address. It is lower than the Backup's too, which then
+	// hears only the Active (S-B5).
 	stormOfLower = storm{name: "S-T1 S-A5 lower priority", frames: func(s *stormSite) [][]byte { return s.advertise(30, 201) }, rival: true}
-	// S-A3: a stranger leaves. The Backup believes it of the Active only
-	// (TM-05).
+	// S-A3: a stranger sends priority 0. The Backup heeds that of the Active only (TM-05).
 	stormOfLeaves = storm{name: "S-T1 S-A3 TM-05 priority 0", frames: func(s *stormSite) [][]byte { return s.advertise(0, 3) }, rival: true, resets: true}
 )
 
-// S-T1, Q-02, S-A3, S-A5, TM-05: whatever storms at an Active, at 100,000
-// frames in a second, it stays Active, keeps its rhythm, and sends no more than
-// its guards allow; and the Backup beside it stays Backup.
+// S-T1, Q-02, S-A3, S-A5, TM-05: in a storm of 100,000 advertisements of any kind in a second, an
+// Active stays Active, keeps its rhythm and sends no more than its guards allow. The Backup stays
+// Backup.
 func TestStorm(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -68,7 +66,7 @@ func TestStorm(t *testing.T) {
 		{"without XDP", protocols[1], time.Second, "off", []storm{stormOfOwn, stormOfLower}},
 		{"every 100ms", protocols[1], 100 * time.Millisecond, "auto", []storm{stormOfOwn, stormOfLower, stormOfLeaves}},
 	} {
-		t.Run(c.name, func(t *testing.T) { // not in parallel: it takes a whole CPU
+		t.Run(c.name, func(t *testing.T) { // not in parallel, because it takes a whole CPU
 			s := &stormSite{site: newSite(t), protocol: c.protocol, interval: c.interval}
 			s.start("--xdp-mode", c.mode, "--announce-again", "0s")
 			for _, st := range c.storms {
@@ -80,8 +78,8 @@ func TestStorm(t *testing.T) {
 	}
 }
 
-// stormSite is an Active on node a, a Backup on node b, and a capture of what a
-// sends. The storms come from the client's port.
+// stormSite is an Active on node a, a Backup on node b, and a capture of node a's frames. The
+// storms come from the client's port.
 type stormSite struct {
 	*site
 	protocol
@@ -102,7 +100,7 @@ func (s *stormSite) start(more ...string) {
 	s.ok(err)
 	s.active = s.router(s.a, "100", more...)
 	s.waitState(s.active, 0, s.family, "Active")
-	announced := 0 // it isn't over with the first
+	announced := 0 // the first announcement isn't the last
 	_, err = s.capture.Wait(s.ctx, 0, func(f lab.Frame) bool {
 		if f.Announces(s.asked, virtualMAC(s.asked)) {
 			announced++
@@ -123,8 +121,8 @@ func (s *stormSite) router(n *lab.Node, priority string, more ...string) *lab.Fa
 	return s.failoverd(n, append(args, more...)...)
 }
 
-// ownFrames are all the advertisements that the Active has sent so far: over
-// IPv4 in version 3 there is one in each checksum form.
+// ownFrames returns the different advertisements that the Active has sent so far. Over IPv4 in
+// version 3 there is one in each checksum form.
 func (s *stormSite) ownFrames() [][]byte {
 	var all [][]byte
 	for _, f := range s.capture.Frames() {
@@ -135,8 +133,8 @@ func (s *stormSite) ownFrames() [][]byte {
 	return all
 }
 
-// advertise makes the advertisement of another router on the LAN, whose
-// addresses have the number.
+// advertise returns an advertisement of another router on the LAN, whose addresses end in the
+// number.
 func (s *stormSite) advertise(priority uint8, number int) [][]byte {
 	s.t.Helper()
 	a := packet.Advertisement{Version: uint8(s.version), VRID: 51, Priority: priority, Interval: s.interval}
@@ -152,17 +150,17 @@ func (s *stormSite) advertise(priority uint8, number int) [][]byte {
 	return [][]byte{frame}
 }
 
-// weather lets one storm pass and judges by what the Active has sent.
+// weather sends one storm and judges what the Active sends meanwhile.
 func (s *stormSite) weather(t *testing.T, st storm) {
 	before := s.next(t, time.Now())
-	// From the middle between two advertisements to the middle between two
-	// others: a timer that was restarted by the last frame is out of phase.
+	// The storm lasts from the middle between two advertisements to the middle between two later
+	// ones. A timer that its last frame restarted is then out of phase.
 	time.Sleep(time.Until(before.Add(s.interval / 2)))
 	blast, err := s.c.Blast(ifname, st.frames(s), stormRate, stormTime)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What was under way at the end may still be answered.
+	// Frames that came before the end may be answered after it.
 	end := blast.Ended.Add(late)
 	after := s.next(t, end)
 
@@ -170,10 +168,10 @@ func (s *stormSite) weather(t *testing.T, st storm) {
 	answers, announcements := s.between(sent, blast.Began, end), s.announced(blast.Began, end)
 	t.Logf("%v; %d advertisements, %d announcements", blast, answers, announcements)
 	duration := end.Sub(blast.Began)
-	own := int(duration/s.interval) + 2 // one of them may be late, from before
+	own := int(duration/s.interval) + 2 // plus a late one from before
 	mayAnswer, mayAnnounce := 0, 0
 	if st.rival {
-		// Where the frames falter, those that come after are answered anew.
+		// After a pause in the storm the next frames are answered again.
 		mayAnnounce = 2 * (int(duration/announceSpacing) + 1)
 		if s.version == 3 || st.resets {
 			mayAnswer = int(duration/answerSpacing) + 1
@@ -186,14 +184,14 @@ func (s *stormSite) weather(t *testing.T, st storm) {
 		t.Errorf("%d announcements in %v, want no more than %d", announcements, duration, mayAnnounce)
 	}
 	if mayAnswer > 0 && answers <= own || mayAnnounce > 0 && announcements == 0 {
-		t.Errorf("%d advertisements and %d announcements: no rival was answered", answers, announcements)
+		t.Errorf("%d advertisements and %d announcements: it answered no rival", answers, announcements)
 	}
 	s.rhythm(t, st, sent)
 	s.undisturbed(t, st)
 }
 
-// rhythm checks when the Active has advertised, from the last time before the
-// storm to the first after it.
+// rhythm checks the times of the Active's advertisements, from the last one before the storm to
+// the first one after it.
 func (s *stormSite) rhythm(t *testing.T, st storm, sent []time.Time) {
 	t.Helper()
 	if n := int(sent[len(sent)-1].Sub(sent[0]) / s.interval); len(sent) < n/2 {
@@ -210,7 +208,7 @@ func (s *stormSite) rhythm(t *testing.T, st storm, sent []time.Time) {
 	if st.resets {
 		return
 	}
-	// A machine that is late once isn't so three times.
+	// A busy machine isn't late three times in a row.
 	at := sent[len(sent)-1]
 	for range 3 {
 		if (at.Sub(sent[0])+late)%s.interval <= 2*late {
@@ -218,11 +216,10 @@ func (s *stormSite) rhythm(t *testing.T, st storm, sent []time.Time) {
 		}
 		at = s.next(t, at)
 	}
-	t.Errorf("%v after the last advertisement before the storm there is one: Adver_Timer was restarted", at.Sub(sent[0]))
+	t.Errorf("it advertised %v after its last advertisement before the storm: Adver_Timer was restarted", at.Sub(sent[0]))
 }
 
-// undisturbed checks that neither router has changed its state, and that both
-// log little.
+// undisturbed checks that neither router has changed its state, and that both log little.
 func (s *stormSite) undisturbed(t *testing.T, st storm) {
 	t.Helper()
 	if got := s.active.Transitions(); len(got) != 2 {
@@ -232,7 +229,7 @@ func (s *stormSite) undisturbed(t *testing.T, st storm) {
 		t.Errorf("the Backup did not stay Backup: %+v", got)
 	}
 	if out := s.active.Output(); !st.rival && !strings.Contains(out, `"counter":"own_source"`) {
-		t.Errorf("it does not say what comes back to it:\n%s", out)
+		t.Errorf("the log does not say that its own frames come back:\n%s", out)
 	}
 	for _, f := range []*lab.Failoverd{s.active, s.backup} {
 		if n := len(f.Lines()); n > 50 {
@@ -251,7 +248,7 @@ func (s *stormSite) next(t *testing.T, after time.Time) time.Time {
 	return s.capture.Frames()[n].At
 }
 
-// sent lists when the Active has advertised, both moments included.
+// sent returns the times of the Active's advertisements, both moments included.
 func (s *stormSite) sent(from, to time.Time) (at []time.Time) {
 	for _, f := range s.capture.Frames() {
 		if !f.At.Before(from) && !f.At.After(to) && regular(f) {
@@ -261,7 +258,7 @@ func (s *stormSite) sent(from, to time.Time) (at []time.Time) {
 	return at
 }
 
-// regular tells an advertisement from its twin in the other checksum form.
+// regular reports whether an advertisement isn't the copy in the other checksum form.
 func regular(f lab.Frame) bool {
 	_, _, form, ok := f.Advertisement()
 	return ok && form == packet.ChecksumRFC9568

@@ -28,7 +28,7 @@ func (s *site) advertised(n *lab.Node, from, priority int) int {
 	return at
 }
 
-// listen accepts connections in a node, at its loopback address.
+// listen accepts connections on a node, at its loopback address.
 func listen(s *site, n *lab.Node, address string) net.Listener {
 	s.t.Helper()
 	var l net.Listener
@@ -46,8 +46,8 @@ func (c *configured) check(router, name, state string) func(control.Router) bool
 	}
 }
 
-// Where a check has no weight, a router whose check is down takes no part: it says
-// so with priority 0, another has the addresses, and it comes back.
+// A router whose check without a weight is down takes no part: it sends priority 0, another router
+// takes over, and it comes back with the check.
 func TestTrackFault(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -69,7 +69,7 @@ routers:
 	s.ok(os.Remove(good))
 	web := a.router("web", "ipv4", inState("Initialize"))
 	if want := "check good is down: exit status 1"; web.Waiting != want {
-		t.Errorf("it waits for %q, not %q", web.Waiting, want)
+		t.Errorf("waiting for %q, want %q", web.Waiting, want)
 	}
 	s.advertised(s.a, from, 0)
 	s.waitHolder("198.18.0.10", s.b)
@@ -90,7 +90,7 @@ routers:
 	}
 }
 
-// Where checks have weights, the priority is the sum, changed in place.
+// With weights, the priority is the sum and changes without leaving the state.
 func TestTrackWeights(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -133,7 +133,7 @@ routers:
 	has(100 - 32 + 2 + 16 + 1 + 4)
 	route("add")
 	s.ok(os.WriteFile(number, []byte("50\n"), 0o644))
-	has(100 - 32 + 2 + 1 + 4 + 8 + 50) // the other router doesn't want a number
+	has(100 - 32 + 2 + 1 + 4 + 8 + 50) // the other router's check has no weight
 	from := len(s.capture.Frames())
 	s.advertised(s.a, from, 133)
 	s.ok(os.WriteFile(number, []byte("500\n"), 0o644))
@@ -142,7 +142,7 @@ routers:
 	has(1)
 	s.ok(os.WriteFile(number, []byte("-254\n"), 0o644))
 	if r := a.router("web", "ipv4", inState("Initialize")); r.Waiting != "check number is up: the number is -254" {
-		t.Errorf("it waits for %q", r.Waiting)
+		t.Errorf("waiting for %q", r.Waiting)
 	}
 	s.ok(os.Remove(number))
 	has(100 - 32 + 2 + 16 + 1 + 4 + 8)
@@ -150,11 +150,11 @@ routers:
 	s.ok(s.a.SetDown("eth1"))
 	last := has(100 - 32 + 16 + 4 + 8) // an interface that is down keeps its address
 	if last.BecameActive != 2 || first.BecameActive != 1 {
-		t.Errorf("it became Active %d times, of which once for a number below -253", last.BecameActive)
+		t.Errorf("became Active %d times, one of them for a number below -253", last.BecameActive)
 	}
 
-	// A reload keeps what is known, and a new check of a running router is waited for
-	// without a fault.
+	// A reload keeps the results of the checks. A running router waits for a new check without a
+	// fault.
 	before, err := a.client.Status(s.ctx)
 	s.ok(err)
 	a.write(strings.Replace(strings.Replace(text, "absent]", "absent, new]", 1), "routers:\n", `  - {name: new, script: "sleep 0.5; exit 1", shell: true, timeout: 5s, weight: 0, reverse: true}
@@ -166,7 +166,7 @@ routers:
 	for _, c := range before.Tracks {
 		i := slices.IndexFunc(after.Tracks, func(o control.Track) bool { return o.Name == c.Name })
 		if i < 0 || !after.Tracks[i].Since.Equal(c.Since) || after.Tracks[i].Changes != c.Changes {
-			t.Errorf("check %s was begun anew: %+v, then %+v", c.Name, c, after.Tracks)
+			t.Errorf("check %s was restarted: %+v, then %+v", c.Name, c, after.Tracks)
 		}
 	}
 	a.router("web", "ipv4", a.check("web", "new", "down"))
@@ -182,12 +182,12 @@ routers:
 		return nil
 	}))
 	if events < 15 {
-		t.Errorf("%d events of checks", events)
+		t.Errorf("%d events about checks", events)
 	}
 	s.stop(s.a, a.Failoverd)
 }
 
-// A script that others may change isn't run, unless that is allowed.
+// A script that other users may write to isn't run, unless that is allowed.
 func TestTrackInsecure(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

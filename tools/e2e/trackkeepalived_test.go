@@ -13,7 +13,7 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// imported is a keepalived configuration as failoverd has it.
+// imported returns failoverd's file for a keepalived configuration.
 func imported(t *testing.T, text string) string {
 	t.Helper()
 	r, err := migrate.Keepalived("keepalived.conf",
@@ -42,20 +42,20 @@ func (s *site) keepalived(n *lab.Node, text string) *lab.Process {
 	return p
 }
 
-// failoverd and keepalived do the same with the same configuration, whichever of
-// them it is whose check goes down: with a weight the other has the better priority,
-// without one the router takes no part.
+// failoverd and keepalived behave alike with the same configuration when the check of either goes
+// down: with a weight the other router has the better priority, without one the router takes no
+// part.
 func TestTrackKeepalived(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
-		lines  string // of the script
-		weight string // where it is tracked
-		down   int    // the priority that is advertised
+		lines  string // additional lines of the script
+		weight string // the weight where it is tracked
+		down   int    // the priority with the check down
 	}{
 		{"weight", "weight -60", "", 90},
 		{"fault", "", "", 0},
-		{"reverse", "", "weight 70 reverse", 80}, // another script, which is up when this one is down
+		{"reverse", "", "weight 70 reverse", 80}, // the script is up when the other one is down
 	} {
 		for _, first := range []string{"failoverd", "keepalived"} {
 			t.Run(c.name+"/"+first, func(t *testing.T) {

@@ -9,9 +9,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 )
 
-// A Backup isn't woken by advertisements that are no news, and yet knows of them,
-// takes over in time, and hears of everything else at once; whether the host's
-// stack has them too or not.
+// Advertisements without news don't wake a Backup. It still knows of them, takes over in time, and
+// hears of everything else at once, whether or not the host's stack gets them too.
 func TestUnchanged(t *testing.T) {
 	t.Attr("proves", "S-B5 TM-02")
 	inReceiveModes(t, func(s *site, mode string) {
@@ -34,7 +33,7 @@ routers: [{name: web, interface: eth0, vrid: 51, priority: %d, interval: %s, add
 			b.router("web", f, knows(200))
 		}
 
-		// Of each form of the checksum the first few are news.
+		// The first advertisements of each checksum form are news.
 		const many = 30
 		unchanged, delivered := b.counter("unchanged"), b.counter("delivered")
 		for first := b.counter("advertisement_rcvd"); b.counter("advertisement_rcvd") < first+many; {
@@ -43,10 +42,10 @@ routers: [{name: web, interface: eth0, vrid: 51, priority: %d, interval: %s, add
 		unchanged, delivered = b.counter("unchanged")-unchanged, b.counter("delivered")-delivered
 		if mode == "off" {
 			if unchanged != 0 {
-				s.t.Errorf("%d unchanged without BPF", unchanged)
+				s.t.Errorf("%d advertisements counted as unchanged without BPF", unchanged)
 			}
 		} else if delivered > many/2 || unchanged < many/2 {
-			s.t.Errorf("%d unchanged, %d handed over", unchanged, delivered)
+			s.t.Errorf("%d advertisements unchanged, %d handed over", unchanged, delivered)
 		}
 		for _, f := range families {
 			if r := b.router("web", f, inState("Backup")); r.LastHeard > r.ActiveDownInterval {

@@ -12,8 +12,8 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// far are the addresses of the host behind the router, and routed what a router
-// that is on both sides of it can have: addresses of neither network.
+// far lists the addresses of the host behind the router. routed lists protocols whose virtual
+// addresses are in neither network, as hosts on both sides of a router need.
 var (
 	far    = []string{"198.18.1.2/24", "fe80::2/64", "2001:db8:1::2/64"}
 	routed = []protocol{
@@ -23,7 +23,8 @@ var (
 	}
 )
 
-// newRoutedSite has the routers in two networks, with an IP router between.
+// newRoutedSite returns a site with the two routers in two networks, and an IP router between
+// them.
 func newRoutedSite(t *testing.T) *site {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -56,7 +57,7 @@ func newRoutedSite(t *testing.T) *site {
 	return s
 }
 
-// defaults gives a node default routes, which go when its cable is pulled.
+// defaults gives a node default routes. The kernel removes them when its cable is pulled.
 func (s *site) defaults(n *lab.Node, four, six string) {
 	s.t.Helper()
 	for _, gateway := range []string{four, six} {
@@ -65,7 +66,7 @@ func (s *site) defaults(n *lab.Node, four, six string) {
 	}
 }
 
-// cast is the other's address, and the own one, in a family.
+// cast returns the unicast address of a family from a host's addresses.
 func cast(addresses []string, family string) string {
 	if family == "ipv6" {
 		return netip.MustParsePrefix(addresses[2]).Addr().String()
@@ -73,8 +74,8 @@ func cast(addresses []string, family string) string {
 	return netip.MustParsePrefix(addresses[0]).Addr().String()
 }
 
-// Two failoverds, and failoverd and keepalived, over unicast: on a LAN and with a
-// router between, each of them as the Active that crashes, returns and stops.
+// failoverd with failoverd or keepalived over unicast: on a LAN, and with an IP router between
+// them. Each of them is the Active that crashes, returns and stops.
 func TestUnicastInterop(t *testing.T) {
 	t.Attr("proves", "O-09")
 	for _, between := range []string{"LAN", "router"} {
@@ -99,8 +100,7 @@ func TestUnicastInterop(t *testing.T) {
 	}
 }
 
-// castPair is failoverd on node a and another on node b, which advertise to each
-// other.
+// castPair is a failoverd on node a and its unicast peer on node b.
 type castPair struct {
 	*pair
 	other       string
@@ -116,7 +116,7 @@ func (p *castPair) daemonOn(n *lab.Node, priority int, own, peer string) *lab.Fa
 	return p.failoverd(n, args...)
 }
 
-// startOther starts the one on node b.
+// startOther starts the peer on node b.
 func (p *castPair) startOther(priority int) *lab.Process {
 	p.t.Helper()
 	if p.other == "failoverd" {
@@ -135,8 +135,7 @@ func (p *castPair) startOther(priority int) *lab.Process {
 	return peer
 }
 
-// holds checks that the node alone has the addresses, for longer than the other
-// one waits.
+// holds checks that only the node has the addresses, for longer than the other one waits.
 func (p *castPair) holds(n *lab.Node) {
 	p.t.Helper()
 	p.waitHolder(p.asked, n)
@@ -145,7 +144,7 @@ func (p *castPair) holds(n *lab.Node) {
 		holds, err := one.Holds(ifname, p.asked)
 		p.ok(err)
 		if holds != (one == n) {
-			p.t.Errorf("%s has it: %v; VRRP on the wire:\n%s", one.Name, holds, p.capture.VRRP())
+			p.t.Errorf("%s has the address: %v; VRRP on the wire:\n%s", one.Name, holds, p.capture.VRRP())
 		}
 	}
 }

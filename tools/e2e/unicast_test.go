@@ -18,7 +18,7 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// inReceiveModes runs a test in each of the ways to receive.
+// inReceiveModes runs a test with each way to receive.
 func inReceiveModes(t *testing.T, test func(s *site, mode string)) {
 	t.Helper()
 	t.Parallel()
@@ -30,7 +30,7 @@ func inReceiveModes(t *testing.T, test func(s *site, mode string)) {
 	}
 }
 
-// castFile is a router of both families with the other one for a peer.
+// castFile returns a file with a router of both families that has the other host as its peer.
 func castFile(peer, priority int, mode, more string) string {
 	return fmt.Sprintf(`
 global: {xdp_mode: %s}
@@ -46,7 +46,7 @@ routers:
 %s`, mode, priority, peer, peer, more)
 }
 
-// sentBy are the advertisements that a node has sent since the given frame.
+// sentBy returns the advertisements that a node has sent since the given frame.
 func (s *site) sentBy(n *lab.Node, since int) (all []lab.Frame) {
 	for _, f := range s.capture.Frames()[since:] {
 		if _, _, _, ok := f.Advertisement(); ok && f.From == n.Name {
@@ -56,25 +56,25 @@ func (s *site) sentBy(n *lab.Node, since int) (all []lab.Frame) {
 	return all
 }
 
-// toPeer checks that advertisements go from a node's own MAC and address to the
-// other's, and nowhere else.
+// toPeer checks that advertisements go from a node's own MAC and address to the other's, and
+// nowhere else.
 func (s *site) toPeer(frames []lab.Frame, from, to *lab.Node) {
 	s.t.Helper()
 	source, destination := s.mac(from), s.mac(to)
 	for _, f := range frames {
 		if got := net.HardwareAddr(f.Data[6:12]).String(); got != source {
-			s.t.Errorf("from MAC %s, want %s: %v", got, source, f)
+			s.t.Errorf("the source MAC is %s, want %s: %v", got, source, f)
 		}
 		if got := net.HardwareAddr(f.Data[:6]).String(); got != destination {
-			s.t.Errorf("to MAC %s, want %s: %v", got, destination, f)
+			s.t.Errorf("the destination MAC is %s, want %s: %v", got, destination, f)
 		}
 	}
 	if len(frames) == 0 {
-		s.t.Errorf("%s has sent nothing; VRRP on the wire:\n%s", from.Name, s.capture.VRRP())
+		s.t.Errorf("%s sent nothing; VRRP on the wire:\n%s", from.Name, s.capture.VRRP())
 	}
 }
 
-// counter reads one of the counters that all routers share.
+// counter returns a counter, summed over the routers.
 func (c *configured) counter(name string) uint64 {
 	c.t.Helper()
 	stats, err := c.client.Stats(c.ctx)
@@ -93,14 +93,14 @@ func (c *configured) waitCounter(name string, before uint64) {
 	c.t.Helper()
 	for c.counter(name) == before {
 		if c.ctx.Err() != nil {
-			c.t.Fatalf("%s stays %d", name, before)
+			c.t.Fatalf("counter %s stays at %d", name, before)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 }
 
-// O-09: two routers that advertise to each other fail over like those of a group,
-// without a word to it, and without an answer of the kernel that VRRP isn't there.
+// O-09: two unicast routers fail over like multicast ones. They send nothing to the multicast
+// group, and no kernel answers that VRRP is unreachable.
 func TestUnicast(t *testing.T) {
 	t.Attr("proves", "O-09")
 	inReceiveModes(t, func(s *site, mode string) {
@@ -148,14 +148,14 @@ func TestUnicast(t *testing.T) {
 		s.stop(s.b, b.Failoverd)
 		for _, f := range s.capture.Frames() {
 			if f.Data[0]&1 != 0 && (f.Data[12] == 8 && f.Data[13] == 0 && f.Data[23] == packet.ProtocolVRRP || f.Data[12] == 0x86 && f.Data[20] == packet.ProtocolVRRP) {
-				s.t.Errorf("to the group: %v", f)
+				s.t.Errorf("an advertisement to the multicast group: %v", f)
 			}
 		}
 	})
 }
 
-// strangers sends what node b, a Backup, must not heed: from no peer, from a peer
-// through a router, and by multicast.
+// strangers sends advertisements that node b, a Backup, must ignore: from a host that isn't a
+// peer, from a peer through an IP router, and by multicast.
 func (s *site) strangers(b *configured) {
 	s.t.Helper()
 	mac, err := net.ParseMAC(s.mac(s.b))
@@ -188,13 +188,13 @@ func (s *site) strangers(b *configured) {
 	b.problem("ipv6", control.Peers, "fe80::1")
 	for _, f := range []string{"ipv4", "ipv6"} {
 		if r := b.router("web", f, inState("Backup")); r.ActivePriority != 200 {
-			s.t.Errorf("it heeded a stranger: %+v", r)
+			s.t.Errorf("it heeded a host that isn't its peer: %+v", r)
 		}
 	}
 }
 
-// Peers are reloaded in place, and advertisements follow a peer's MAC as the
-// kernel's neighbour table does.
+// A reload changes the peers without leaving the state, and advertisements go to the MAC of the
+// peer in the kernel's neighbour table.
 func TestUnicastPeersChange(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -231,8 +231,7 @@ func TestUnicastPeersChange(t *testing.T) {
 	s.stop(s.a, a.Failoverd)
 }
 
-// A peer that can't be reached keeps nobody from the others, nor the host from
-// answering.
+// An unreachable peer delays no advertisement to the others, and the host answers as before.
 func TestUnicastUnreachable(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -256,8 +255,8 @@ func TestUnicastUnreachable(t *testing.T) {
 	s.stop(s.a, a.Failoverd)
 }
 
-// A unicast Active that was stopped says nothing to its peer before it knows
-// that another one took over.
+// A unicast Active that was stopped sends nothing to its peer before it knows that another router
+// took over.
 func TestUnicastStale(t *testing.T) {
 	inReceiveModes(t, func(s *site, mode string) {
 		a := s.withFile(s.a, castFile(2, 200, mode, "    preempt: false\n"))
@@ -276,7 +275,7 @@ func TestUnicastStale(t *testing.T) {
 		since := len(s.capture.Frames())
 		for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
 			from := since
-			for range 2 { // with the second the first has arrived
+			for range 2 { // when the second has arrived, the first has too
 				n, err := s.capture.Wait(s.ctx, from, func(frame lab.Frame) bool {
 					_, d, _, ok := frame.Advertisement()
 					return ok && frame.From == s.b.Name && packet.FamilyOf(d.Source) == f
@@ -293,14 +292,14 @@ func TestUnicastStale(t *testing.T) {
 		}
 		s.waitHolder("198.18.0.10", s.b)
 		for _, f := range s.sentBy(s.a, since) {
-			s.t.Errorf("the stale one has sent %v", f)
+			s.t.Errorf("the stopped router sent %v", f)
 		}
 		s.stop(s.a, a.Failoverd)
 		s.stop(s.b, b.Failoverd)
 	})
 }
 
-// Who only watches is shown what comes by unicast, and how to back it up.
+// A failoverd that only listens shows unicast routers, with the command that backs them up.
 func TestUnicastWatch(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"auto", "off"} {

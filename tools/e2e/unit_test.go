@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// The unit's condition lets the service start if the file says something, also something
-// wrong, and otherwise says what is to be done.
+// The condition of the unit lets the service start if the file has any content, even wrong
+// content. Otherwise it says what to do.
 func TestUnitCondition(t *testing.T) {
 	unit, err := os.ReadFile("../package/failoverd.service")
 	if err != nil {
@@ -20,7 +20,7 @@ func TestUnitCondition(t *testing.T) {
 	}
 	found := regexp.MustCompile(`(?m)^ExecCondition=/bin/sh -c '([^']+)'$`).FindSubmatch(unit)
 	if found == nil {
-		t.Fatal("the unit has no condition that a shell runs")
+		t.Fatal("the unit has no ExecCondition with a shell")
 	}
 	packaged, err := os.ReadFile("../package/failoverd.yaml")
 	if err != nil {
@@ -45,7 +45,7 @@ func TestUnitCondition(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if says := strings.Contains(string(out), "nothing is configured yet: describe a router in "+path); says == c.starts {
-			t.Errorf("%s: it says %q", name, out)
+			t.Errorf("%s: the output is %q", name, out)
 		}
 	}
 }

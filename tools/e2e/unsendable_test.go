@@ -10,8 +10,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 )
 
-// A router whose advertisement gets longer than the MTU is out, says why, and is back as
-// soon as it fits. The other one of the interface goes on.
+// A router whose advertisement gets longer than the MTU takes no part, says why, and comes back as
+// soon as it fits. Another router on the interface isn't affected.
 func TestAdvertisementTooLong(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -36,10 +36,10 @@ func TestAdvertisementTooLong(t *testing.T) {
 	const long = "has 508 octets, the MTU of eth0 is 500"
 	out := a.router("many", "ipv4", func(r control.Router) bool { return r.State == "Initialize" })
 	if out.Assigned || !strings.Contains(out.Waiting, long) || !strings.Contains(out.Waiting, "raise the MTU to 508") || !strings.Contains(out.Cause, long) {
-		t.Errorf("told: %+v", out)
+		t.Errorf("the status is %+v", out)
 	}
 	if small := a.router("small", "ipv4", inState("Active")); small.BecameActive != 1 || small.SendError != "" {
-		t.Errorf("the other one: %+v", small)
+		t.Errorf("the other router: %+v", small)
 	}
 	s.pinged(s.c, "198.18.0.10")
 	mtu("1500")

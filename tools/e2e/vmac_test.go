@@ -28,7 +28,7 @@ var (
 	virtuals     = []string{virtual4, virtual6, "fe80::12:33"}
 )
 
-// macOf is the MAC that a virtual address is at while the router has it.
+// macOf returns the MAC at which the router answers for a virtual address.
 func (s *site) macOf(n *lab.Node, address string) string {
 	if s.mode == "off" {
 		return s.mac(n)
@@ -36,8 +36,8 @@ func (s *site) macOf(n *lab.Node, address string) string {
 	return virtualMAC(address)
 }
 
-// fromVirtual checks every frame that a router has sent for one of the virtual
-// addresses: it comes from the virtual MAC, if it has one, and names no other.
+// fromVirtual checks every frame that a router has sent for one of the virtual addresses: it comes
+// from the virtual MAC, if the router has one, and names no other MAC.
 func (s *site) fromVirtual(n *lab.Node) {
 	s.t.Helper()
 	checked := 0
@@ -58,7 +58,7 @@ func (s *site) fromVirtual(n *lab.Node) {
 		checked++
 		for _, mac := range named {
 			if mac != s.macOf(n, address) {
-				s.t.Errorf("%s is said to be at %s: %v", address, mac, f)
+				s.t.Errorf("a frame names %s for %s: %v", mac, address, f)
 			}
 		}
 		if _, err := lab.WellFormed(f.Data); err != nil {
@@ -73,8 +73,8 @@ func (s *site) fromVirtual(n *lab.Node) {
 	}
 }
 
-// speaksFor returns the address that a frame comes from or is about, and the
-// MACs that it names for it.
+// speaksFor returns the address that a frame comes from or is about, and the MACs that it names
+// for the address.
 func speaksFor(f lab.Frame) (address string, macs []string) {
 	p := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.NoCopy)
 	eth, ok := p.LinkLayer().(*layers.Ethernet)
@@ -110,8 +110,8 @@ func speaksFor(f lab.Frame) (address string, macs []string) {
 	return address, macs
 }
 
-// An Active answers for its addresses from the virtual MAC, whoever asks and
-// however: by broadcast, by unicast, and by a probe for duplicates.
+// An Active answers for its addresses from the virtual MAC, to each kind of question: broadcast,
+// unicast, and a probe for duplicates.
 func TestActiveAnswersFromVirtualMAC(t *testing.T) {
 	t.Attr("proves", "P-08 D-07 D-08 D-10 D-11 D-12 D-16 D-22 D-23 D-24 D-25 K-18")
 	inModes(t, (*site).activeAnswers)
@@ -128,7 +128,7 @@ func (s *site) activeAnswers() {
 	s.ok(err)
 	for _, mac := range virtualMACs {
 		if strings.Contains(line, mac) != (s.mode != "off") {
-			t.Errorf("whether the NIC filters for %s is not as expected:\n%s", mac, line)
+			t.Errorf("the NIC's filter for %s is not as expected:\n%s", mac, line)
 		}
 	}
 	for _, client := range []*lab.Node{s.c, d} {
@@ -138,11 +138,11 @@ func (s *site) activeAnswers() {
 			s.answers(client, address, probe)
 		}
 	}
-	// What the host itself asks from a virtual address names the virtual MAC.
+	// A question of the host itself from a virtual address names the virtual MAC.
 	for n, from := range []string{virtual4, virtual6} {
 		at := len(s.capture.Frames())
 		to := []string{"198.18.0.101", "2001:db8::65"}[n]
-		// It may know it already, for it has been asked.
+		// The host may know the MAC already, because it was asked before.
 		_, err := s.a.Run(s.ctx, "ip", "neigh", "flush", "to", to, "dev", ifname)
 		s.ok(err)
 		s.sendFrom(s.a, from, to)
@@ -156,16 +156,16 @@ func (s *site) activeAnswers() {
 			p := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.NoCopy)
 			arp := arpOf(f)
 			if s.mode == "macvlan" {
-				address = from // the interface asks, and from an address of its own
+				address = from // the interface asks, from its own address
 			}
 			return f.From == s.a.Name && address == from && (arp != nil && arp.Operation == layers.ARPRequest && net.IP(arp.DstProtAddress).String() == to ||
 				p.Layer(layers.LayerTypeICMPv6NeighborSolicitation) != nil)
 		}
 		if !slices.ContainsFunc(s.capture.Frames()[at:], asks) {
-			t.Errorf("%s was not asked for from %s", to, from)
+			t.Errorf("it did not ask for %s from %s", to, from)
 		}
 	}
-	// Announced twice: on becoming Active, and again.
+	// It announces twice: when it becomes Active, and again later.
 	for _, address := range virtuals {
 		first, err := s.capture.Wait(s.ctx, 0, func(f lab.Frame) bool { return f.From == s.a.Name && f.Announces(address, s.macOf(s.a, address)) })
 		s.ok(err)
@@ -173,13 +173,13 @@ func (s *site) activeAnswers() {
 		s.ok(err)
 	}
 	s.fromVirtual(s.a)
-	// Its own addresses are where they were.
+	// Its own addresses are still at its own MAC.
 	own := s.mac(s.a)
 	for _, address := range []string{"198.18.0.1", "2001:db8::1"} {
 		got, err := s.c.WhoHas(ifname, netip.MustParseAddr(address), 300*time.Millisecond)
 		s.ok(err)
 		if !slices.Equal(got, []string{own}) {
-			t.Errorf("%s is answered for by %v, not by %s", address, got, own)
+			t.Errorf("%v answer for %s, want %s", got, address, own)
 		}
 	}
 	s.stop(s.a, a)
@@ -197,8 +197,8 @@ type question int
 
 const (
 	broadcastQuestion question = iota
-	unicastQuestion            // to the virtual MAC, as who renews an entry asks
-	probe                      // by who wants the address (RFC 5227, RFC 4862)
+	unicastQuestion            // to the virtual MAC, as a host that renews its entry asks
+	probe                      // by a host that wants the address (RFC 5227, RFC 4862)
 )
 
 // answers asks for an address and checks the answer.
@@ -210,7 +210,7 @@ func (s *site) answers(client *lab.Node, address string, q question) {
 		about, _ := speaksFor(f)
 		arp := arpOf(f)
 		if _, ok := advertised(f); !ok && arp == nil {
-			return false // the host says more from such an address, as which groups it is a member of
+			return false // the host sends other frames from such an address, for example about its groups
 		}
 		return f.From == s.a.Name && about == address && !f.Announces(address, s.macOf(s.a, address)) || // an answer
 			f.From == s.a.Name && q == probe && arp == nil && about == address // to all nodes
@@ -219,20 +219,21 @@ func (s *site) answers(client *lab.Node, address string, q question) {
 	for err = context.DeadlineExceeded; err != nil && s.ctx.Err() == nil; {
 		at := len(s.capture.Frames())
 		s.inject(client, s.question(who, address, q))
-		// The kernel joins a new IPv6 address's group some time after it shows it.
+		// The kernel shows a new IPv6 address before it has joined its multicast group.
 		ctx, cancel := context.WithTimeout(s.ctx, 2*time.Second)
 		n, err = s.capture.Wait(ctx, at, answer)
 		cancel()
 	}
 	if err != nil {
-		s.t.Fatalf("nobody answers %s for %s, question %d: %v", client.Name, address, q, err)
+		s.t.Fatalf("%s got no answer for %s, question %d: %v", client.Name, address, q, err)
 	}
 	f := s.capture.Frames()[n]
-	// Who asks an IPv6 address directly knows its MAC: it isn't told again.
+	// A host that asks by unicast knows the MAC, so the answer for an IPv6 address needn't have
+	// it.
 	_, macs := speaksFor(f)
 	renews := q == unicastQuestion && arpOf(f) == nil
 	if !renews && len(macs) < 2 || slices.ContainsFunc(macs, func(mac string) bool { return mac != s.macOf(s.a, address) }) {
-		s.t.Errorf("%s is said to be at %v: %v", address, macs, f)
+		s.t.Errorf("the answer for %s names %v: %v", address, macs, f)
 	}
 	na, ok := advertised(f)
 	if !ok {
@@ -244,14 +245,14 @@ func (s *site) answers(client *lab.Node, address string, q question) {
 	}
 }
 
-// advertised is the neighbour advertisement in a frame.
+// advertised returns the neighbour advertisement in a frame.
 func advertised(f lab.Frame) (na *layers.ICMPv6NeighborAdvertisement, ok bool) {
 	p := gopacket.NewPacket(f.Data, layers.LayerTypeEthernet, gopacket.NoCopy)
 	na, ok = p.Layer(layers.LayerTypeICMPv6NeighborAdvertisement).(*layers.ICMPv6NeighborAdvertisement)
 	return na, ok
 }
 
-// question makes a question for an address.
+// question returns a frame that asks for an address.
 func (s *site) question(who net.HardwareAddr, about string, q question) []byte {
 	s.t.Helper()
 	address := netip.MustParseAddr(about)
@@ -293,7 +294,7 @@ func (s *site) question(who net.HardwareAddr, about string, q question) []byte {
 	return buffer.Bytes()
 }
 
-// sendFrom has a node send a UDP datagram from one of its addresses.
+// sendFrom sends a UDP datagram from one of a node's addresses.
 func (s *site) sendFrom(n *lab.Node, from, to string) {
 	s.t.Helper()
 	s.ok(n.Do(func() error {
@@ -302,13 +303,13 @@ func (s *site) sendFrom(n *lab.Node, from, to string) {
 			return err
 		}
 		_, err = conn.Write([]byte("x"))
-		_ = conn.Close() // nothing is lost with it
+		_ = conn.Close() // the datagram was sent
 		return err
 	}))
 }
 
-// A router advertisement of another program from the virtual link-local address
-// leaves with the virtual MAC, and from a Backup it doesn't leave.
+// A router advertisement of another program, from the virtual link-local address, leaves with the
+// virtual MAC. From a Backup it doesn't leave.
 func TestRouterAdvertisementOfAnother(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -331,7 +332,7 @@ func TestRouterAdvertisementOfAnother(t *testing.T) {
 				{Type: layers.ICMPv6OptMTU, Data: []byte{0, 0, 0, 0, 5, 220}},
 				{Type: layers.ICMPv6OptSourceAddress, Data: own},
 			}}))
-		_ = s.tryInject(n, b.Bytes()) // it fails where the frame is held back
+		_ = s.tryInject(n, b.Bytes()) // it fails where the frame is dropped
 	}
 	advertise(s.b, 1)
 	advertise(s.a, 2)
@@ -339,14 +340,14 @@ func TestRouterAdvertisementOfAnother(t *testing.T) {
 	s.ok(err)
 	f := s.capture.Frames()[n]
 	if _, macs := speaksFor(f); !slices.Equal(macs, []string{virtualMACs[1], virtualMACs[1]}) {
-		t.Errorf("it names %v", macs)
+		t.Errorf("the router advertisement names %v", macs)
 	}
 	if !goodICMPv6(f) {
 		t.Errorf("its checksum is wrong: %x", f.Data)
 	}
 	for _, f := range s.capture.Frames() {
 		if routerLifetime(f) == 1 {
-			t.Errorf("a Backup's left: %v", f)
+			t.Errorf("a router advertisement left a Backup: %v", f)
 		}
 	}
 	s.stop(s.b, b)
@@ -361,8 +362,8 @@ func routerLifetime(f lab.Frame) uint16 {
 	return ra.RouterLifetime
 }
 
-// goodICMPv6 reports whether the checksum of an ICMPv6 message right behind the
-// IPv6 header is good (RFC 4443 §2.3).
+// goodICMPv6 reports whether the checksum of an ICMPv6 message right behind the IPv6 header is
+// good (RFC 4443 §2.3).
 func goodICMPv6(f lab.Frame) bool {
 	ip := f.Data[14:]
 	message := ip[40:][:int(ip[4])<<8|int(ip[5])]
@@ -378,8 +379,7 @@ func goodICMPv6(f lab.Frame) bool {
 	return sum == 0xffff
 }
 
-// What goes through the hosts is forwarded by the Active, and by it alone, also
-// if the Backup gets it too.
+// Only the Active forwards packets to the virtual MAC, even if the Backup receives them too.
 func TestRoutesForVirtualMAC(t *testing.T) {
 	t.Attr("proves", "D-05 D-13 D-18")
 	t.Parallel()
@@ -424,8 +424,8 @@ func (s *site) routes() {
 			echo(t, s.mac(s.c), virtualMACs[1], "2001:db8::64", "2001:db8:1::100", id+1),
 		}
 	}
-	// forwards sends pings until they come out beyond: the addresses may be there a
-	// moment before the lease is.
+	// forwards sends pings until one is forwarded, because the addresses may be there a moment
+	// before the lease.
 	forwards := func(by *lab.Node, id uint16) {
 		t.Helper()
 		for i := range uint16(2) {
@@ -435,14 +435,14 @@ func (s *site) routes() {
 				_, err := seen.Wait(soon, 0, func(f lab.Frame) bool { return f.From == by.Name && asks(f.Data) == id+i })
 				cancel()
 				if there = err == nil; !there && s.ctx.Err() != nil {
-					t.Fatalf("%s doesn't forward ping %d: %v; seen beyond: %v", by.Name, id+i, err, seen.Frames())
+					t.Fatalf("%s did not forward ping %d: %v; frames on the other side: %v", by.Name, id+i, err, seen.Frames())
 				}
 			}
 		}
 	}
 	s.ok(s.ports[s.b].Deliver(through(1)...))
 	forwards(s.a, 3)
-	// To a neighbour of the client: a host would be told to go there itself.
+	// To a neighbour of the client: a host would get a redirect.
 	s.ok(s.ports[s.a].Deliver(
 		echo(t, s.mac(s.c), virtualMACs[0], "198.18.0.100", "198.18.0.2", 20),
 		echo(t, s.mac(s.c), virtualMACs[1], "2001:db8::64", "2001:db8::2", 21),
@@ -458,7 +458,7 @@ func (s *site) routes() {
 	forwards(s.b, 5)
 	for _, f := range seen.Frames() {
 		if id := asks(f.Data); f.From == s.b.Name && (id == 1 || id == 2) {
-			t.Errorf("the Backup forwards: %v", f)
+			t.Errorf("the Backup forwarded: %v", f)
 		}
 	}
 	for _, f := range s.capture.Frames() {
@@ -467,7 +467,7 @@ func (s *site) routes() {
 		}
 	}
 	s.stop(s.b, b)
-	// It would have been sent without failoverd, so the test can see it.
+	// Without failoverd the host would send it, so the test can see it.
 	at := len(s.capture.Frames())
 	s.ok(s.ports[s.a].Deliver(echo(t, s.mac(s.c), s.mac(s.a), "198.18.0.100", "198.18.0.2", 22)))
 	if _, err := s.capture.Wait(s.ctx, at, redirect); err != nil {
@@ -481,7 +481,7 @@ func redirect(f lab.Frame) bool {
 	return ok && icmp.TypeCode.Type() == layers.ICMPv4TypeRedirect || p.Layer(layers.LayerTypeICMPv6Redirect) != nil
 }
 
-// asks returns the number of a ping that a frame carries, 0 for another frame.
+// asks returns the number of the ping in a frame, or 0.
 func asks(frame []byte) uint16 {
 	p := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.NoCopy)
 	if icmp, ok := p.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4); ok && icmp.TypeCode.Type() == layers.ICMPv4TypeEchoRequest {
@@ -495,8 +495,8 @@ func asks(frame []byte) uint16 {
 	return 0
 }
 
-// Without Accept_Mode the addresses are a gateway's and nothing else: ARP and
-// neighbour discovery are answered, pings aren't. An owner is what it was.
+// Without Accept_Mode the router answers ARP and neighbour discovery for the addresses, but no
+// pings. An owner answers pings too.
 func TestAcceptMode(t *testing.T) {
 	t.Attr("proves", "D-14 D-15")
 	inModes(t, (*site).acceptMode)
@@ -529,10 +529,10 @@ func (s *site) acceptMode() {
 	}
 	for _, f := range s.capture.Frames() {
 		if id := repliesTo(f.Data); id == 1 || id == 2 {
-			t.Errorf("a virtual address answers: %v", f)
+			t.Errorf("a virtual address answered: %v", f)
 		}
 		if id := asks(f.Data); f.From == s.a.Name && (id == 1 || id == 2) {
-			t.Errorf("a packet to a virtual address is forwarded: %v", f)
+			t.Errorf("a packet to a virtual address was forwarded: %v", f)
 		}
 	}
 	s.stop(s.a, a)
@@ -554,7 +554,7 @@ func (s *site) acceptMode() {
 	code, err := a.Stop(s.ctx)
 	s.ok(err)
 	if code != 0 {
-		t.Errorf("ended with %d:\n%s", code, a.Output())
+		t.Errorf("exit code %d:\n%s", code, a.Output())
 	}
 	for _, address := range []string{virtual4 + "/24", virtual6 + "/64"} {
 		s.ok(s.a.RemoveAddress(ifname, address)) // it is still there
@@ -562,9 +562,8 @@ func (s *site) acceptMode() {
 	s.clean(s.a)
 }
 
-// A client that never renews what it knows goes on being answered when the
-// address moves, for the virtual MAC moves with it: also when no announcement
-// reaches anybody.
+// A client that never renews its neighbour entry still gets answers after the address moved,
+// because the virtual MAC moves too, even if no announcement reaches the client.
 func TestUnrefreshedClient(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -584,7 +583,7 @@ func TestUnrefreshedClient(t *testing.T) {
 		s.ok(err)
 	}
 	for _, n := range []*lab.Node{s.a, s.b} {
-		// It can't ask who the client is.
+		// It can't ask for the client's MAC.
 		_, err := n.Run(s.ctx, "ip", "neigh", "replace", "198.18.0.100", "lladdr", s.mac(s.c), "dev", ifname, "nud", "permanent")
 		s.ok(err)
 		stop, err := n.EchoUDP(7777)

@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// Of the OCI image specification, version 1.0: what of it is needed here.
+// The types below are a part of the OCI image specification, version 1.0.
 
 type descriptor struct {
 	MediaType   string            `json:"mediaType"`
@@ -81,8 +81,8 @@ const (
 	searchPath = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
-// write writes the archive. Its index has one entry, because podman load refuses an archive
-// with more: this leads to another index, with an image for each architecture.
+// write writes the archive. Its index has a single entry, another index with an image for each
+// architecture, because podman load refuses an archive whose index has more entries.
 func write(w io.Writer, o options) error {
 	a := &archive{tar: tar.NewWriter(w), time: o.time}
 	images := index{SchemaVersion: 2, MediaType: media + "index.v1+json", Annotations: o.labels}
@@ -127,7 +127,7 @@ func (a *archive) image(arch string, o options) (descriptor, error) {
 	return d, nil
 }
 
-// archive is what is written; its first error stays.
+// archive writes the files of an image. It keeps its first error and then writes nothing more.
 type archive struct {
 	tar  *tar.Writer
 	time time.Time
@@ -144,7 +144,7 @@ func (a *archive) file(name string, content []byte) {
 	}
 }
 
-// blob writes what is known by its digest.
+// blob writes a file whose name is its digest.
 func (a *archive) blob(mediaType string, content []byte) descriptor {
 	d := descriptor{MediaType: mediaType, Digest: digest(content), Size: len(content)}
 	a.file("blobs/"+strings.Replace(d.Digest, ":", "/", 1), content)
@@ -166,7 +166,7 @@ func digest(b []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// layer packs a directory, as root's.
+// layer packs a directory. All files belong to root.
 func layer(root string, at time.Time) (plain, packed []byte, err error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)

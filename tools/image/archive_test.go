@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// Everything that the index leads to is there, with its digest and size, and the
-// layer is the directory as root's.
+// Each blob that the index refers to exists, with its digest and size. The layer has the files
+// of the directory, which belong to root.
 func TestArchive(t *testing.T) {
 	root := t.TempDir()
 	program := filepath.Join(root, "usr", "sbin", "program")
@@ -41,7 +41,7 @@ func TestArchive(t *testing.T) {
 	ok(os.Chtimes(program, time.Now(), time.Unix(1, 0)))
 	ok(write(&second, o))
 	if !bytes.Equal(first.Bytes(), second.Bytes()) {
-		t.Error("the same directory makes another archive")
+		t.Error("two archives of the same directory differ")
 	}
 
 	files := make(map[string][]byte)
@@ -50,7 +50,7 @@ func TestArchive(t *testing.T) {
 		t.Helper()
 		b := files["blobs/"+strings.Replace(d.Digest, ":", "/", 1)]
 		if digest(b) != d.Digest || len(b) != d.Size {
-			t.Fatalf("%+v is %d octets of %s", d, len(b), digest(b))
+			t.Fatalf("%+v: the blob has %d octets and the digest %s", d, len(b), digest(b))
 		}
 		if v != nil {
 			ok(json.Unmarshal(b, v))
@@ -60,7 +60,7 @@ func TestArchive(t *testing.T) {
 	var top, images index
 	ok(json.Unmarshal(files["index.json"], &top))
 	if len(top.Manifests) != 1 || top.Manifests[0].Annotations["org.opencontainers.image.ref.name"] != o.name {
-		t.Fatalf("the index has %+v: podman load wants one entry with the name", top.Manifests)
+		t.Fatalf("the index has %+v, want one entry with the name, for podman load", top.Manifests)
 	}
 	read(top.Manifests[0], &images)
 	var archs []string
@@ -68,30 +68,30 @@ func TestArchive(t *testing.T) {
 		archs = append(archs, d.Platform.Architecture)
 	}
 	if got := strings.Join(archs, " "); got != "amd64 arm64" {
-		t.Fatalf("there are images for %s", got)
+		t.Fatalf("images for %s", got)
 	}
 	var m manifest
 	read(images.Manifests[1], &m)
 	var c configuration
 	read(m.Config, &c)
 	if c.Architecture != "arm64" || c.Config.Labels["org.opencontainers.image.version"] != "1" || c.Config.Entrypoint[0] != o.entrypoint {
-		t.Errorf("the configuration is %+v", c)
+		t.Errorf("configuration %+v", c)
 	}
 	z, err := gzip.NewReader(bytes.NewReader(read(m.Layers[0], nil)))
 	ok(err)
 	plain, err := io.ReadAll(z)
 	ok(err)
 	if digest(plain) != c.RootFS.DiffIDs[0] {
-		t.Error("the layer isn't the one of the configuration")
+		t.Error("the digest of the layer isn't the one in the configuration")
 	}
 	var names []string
 	each(t, bytes.NewReader(plain), func(h *tar.Header, b []byte) {
 		names = append(names, h.Name)
 		if h.Uid != 0 || h.Gid != 0 || !h.ModTime.Equal(o.time) {
-			t.Errorf("%s is %d:%d's, of %v", h.Name, h.Uid, h.Gid, h.ModTime)
+			t.Errorf("%s belongs to %d:%d and is of %v", h.Name, h.Uid, h.Gid, h.ModTime)
 		}
 		if h.Name == "usr/sbin/program" && (string(b) != "a program" || h.Mode != 0o755) {
-			t.Errorf("the program is %q with mode %o", b, h.Mode)
+			t.Errorf("the program has %q and mode %o", b, h.Mode)
 		}
 	})
 	if got := strings.Join(names, " "); got != "usr/ usr/sbin/ usr/sbin/link usr/sbin/program" {

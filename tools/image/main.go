@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command image packs directories, one for each architecture, as a container image: an OCI
-// archive that podman and skopeo load. It needs no daemon. The same directories and time make
-// the same archive.
+// Command image makes a container image from directories, one for each architecture. The image
+// is an OCI archive for podman and skopeo. image needs no container daemon. The same
+// directories and time give the same archive.
 package main
 
 import (
@@ -19,8 +19,8 @@ func main() {
 	var epoch int64
 	flag.StringVar(&o.out, "out", "", "`path` of the archive")
 	flag.StringVar(&o.name, "name", "", "`name:tag` of the image")
-	flag.StringVar(&o.entrypoint, "entrypoint", "", "`program` that it runs")
-	flag.Int64Var(&epoch, "epoch", 0, "`seconds` since 1970 that all times in it are")
+	flag.StringVar(&o.entrypoint, "entrypoint", "", "`program` that the image runs")
+	flag.Int64Var(&epoch, "epoch", 0, "`seconds` since 1970; all times in the image are this one")
 	flag.Func("label", "a label, `key=value`; repeat it for more", func(s string) error { return pair(s, o.labels) })
 	flag.Func("root", "a directory that becomes the image's root, `architecture=directory`; repeat it for more", func(s string) error { return pair(s, o.roots) })
 	flag.Parse()
@@ -42,7 +42,7 @@ type options struct {
 func pair(s string, to map[string]string) error {
 	key, value, ok := strings.Cut(s, "=")
 	if !ok || key == "" {
-		return errors.New("it needs the form key=value")
+		return errors.New("want key=value")
 	}
 	to[key] = value
 	return nil
@@ -50,7 +50,7 @@ func pair(s string, to map[string]string) error {
 
 func run(o options) (err error) {
 	if len(o.roots) == 0 || o.out == "" || o.entrypoint == "" || flag.NArg() > 0 {
-		return errors.New("--root, --out and --entrypoint are needed; make image gives them")
+		return errors.New("--root, --out and --entrypoint are needed; make image sets them")
 	}
 	f, err := os.Create(o.out)
 	if err != nil {
@@ -58,7 +58,7 @@ func run(o options) (err error) {
 	}
 	defer func() {
 		if err = errors.Join(err, f.Close()); err != nil {
-			_ = os.Remove(o.out) // half an archive is of no use
+			_ = os.Remove(o.out) // it is incomplete
 		}
 	}()
 	return write(f, o)

@@ -16,33 +16,60 @@ type protocol struct {
 	family    string
 	addresses []string // with prefix lengths
 	extra     string   // one more
+	hmac      bool     // authenticated
+	unicast   bool
 }
 
-var protocols = []protocol{
-	{"v2", 2, "ipv4", []string{"198.18.0.10/24"}, "198.18.0.11/24"},
-	{"v3-ipv4", 3, "ipv4", []string{"198.18.0.10/24"}, "198.18.0.11/24"},
-	{"v3-ipv6", 3, "ipv6", []string{"fe80::12:33/64", "2001:db8::10/64"}, "2001:db8::11/64"},
-}
+var (
+	ipv4 = []string{"198.18.0.10/24"}
+	ipv6 = []string{"fe80::12:33/64", "2001:db8::10/64"}
+
+	protocols = []protocol{
+		{name: "v2", version: 2, family: "ipv4", addresses: ipv4, extra: "198.18.0.11/24"},
+		{name: "v3-ipv4", version: 3, family: "ipv4", addresses: ipv4, extra: "198.18.0.11/24"},
+		{name: "v3-ipv6", version: 3, family: "ipv6", addresses: ipv6, extra: "2001:db8::11/64"},
+		{name: "hmac-ipv4", version: 3, family: "ipv4", addresses: ipv4, hmac: true},
+		{name: "hmac-ipv6", version: 3, family: "ipv6", addresses: ipv6, hmac: true},
+		{name: "hmac-ipv4-unicast", version: 3, family: "ipv4", addresses: ipv4, hmac: true, unicast: true},
+		{name: "hmac-ipv6-unicast", version: 3, family: "ipv6", addresses: ipv6, hmac: true, unicast: true},
+	}
+)
 
 const (
 	peerKeepalived = "keepalived"
 	peerFRR        = "frr"
 )
 
+var peerNames = []string{peerKeepalived, peerFRR}
+
+// The versions of keepalived that cases depend on.
 var (
-	peerNames = []string{peerKeepalived, peerFRR}
-	peers     = map[string]func() router{
-		peerKeepalived: func() router { return new(keepalived) },
-		peerFRR:        func() router { return new(frr) },
-	}
+	keepalivedLogsLists = version{2, 3, 3} // another address list is no longer discarded
+	keepalivedSignsIPv4 = version{2, 4, 1} // auth_hmac
+	keepalivedSignsIPv6 = version{2, 4, 2}
 )
 
 // testCase is a cell of the matrix.
 type testCase struct {
 	peer     string
+	version  version // of the peer
 	proto    protocol
 	weFirst  bool
 	scenario scenario
+}
+
+// possible reports whether the scenario can be played with the protocol, and the peer
+// speaks it.
+func (c testCase) possible() bool {
+	switch {
+	case !c.proto.hmac:
+		return c.scenario.on != onHMAC
+	case c.peer != peerKeepalived, c.scenario.on == onPlain, c.scenario.on == onMulticast && c.proto.unicast:
+		return false
+	case c.proto.family == "ipv6":
+		return c.version.atLeast(keepalivedSignsIPv6)
+	}
+	return c.version.atLeast(keepalivedSignsIPv4)
 }
 
 func (c testCase) order() string {
@@ -52,18 +79,21 @@ func (c testCase) order() string {
 	return "they-first"
 }
 
-// String is the name that --run is matched with.
+// String returns the name that --run is matched with.
 func (c testCase) String() string {
 	return fmt.Sprintf("%s/%s/%s/%s", c.peer, c.proto.name, c.order(), c.scenario.name)
 }
 
-func cases() []testCase {
+// cases returns the cases that there are with these versions of the peers.
+func cases(versions map[string]version) []testCase {
 	var all []testCase
 	for _, peer := range peerNames {
 		for _, proto := range protocols {
 			for _, weFirst := range []bool{true, false} {
 				for _, s := range scenarios {
-					all = append(all, testCase{peer, proto, weFirst, s})
+					if c := (testCase{peer, versions[peer], proto, weFirst, s}); c.possible() {
+						all = append(all, c)
+					}
 				}
 			}
 		}
@@ -151,18 +181,34 @@ func (c testCase) crashed(who string, interval time.Duration) turn {
 type scenario struct {
 	name   string
 	head   string
+	on     rows
+	long   bool // it takes about half a minute
 	play   func(ctx context.Context, c testCase, s *site) error
 	expect func(c testCase) expectation
 }
 
+// rows are the protocols that a scenario is played with.
+type rows int
+
+const (
+	onAll rows = iota
+	onPlain
+	onHMAC
+	// onMulticast leaves out unicast: two routers that can't reach each other don't find
+	// each other's MAC, so nothing on the wire shows that they are Active.
+	onMulticast
+)
+
 var scenarios = []scenario{
-	{"crash", "CRASH", playCrash, expectCrash},
-	{"stop", "STOP", playStop, expectStop},
-	{"preempt", "PREEMPT", playPreempt, expectPreempt},
-	{"no-preempt", "NO-PREEMPT", playNoPreempt, expectNoPreempt},
-	{"equal", "EQUAL", playEqual, expectEqual},
-	{"interval", "INTERVAL", playInterval, expectInterval},
-	{"addresses", "ADDRESSES", playAddresses, expectAddresses},
+	{"crash", "CRASH", onAll, false, playCrash, expectCrash},
+	{"stop", "STOP", onAll, false, playStop, expectStop},
+	{"preempt", "PREEMPT", onPlain, false, playPreempt, expectPreempt},
+	{"no-preempt", "NO-PREEMPT", onPlain, false, playNoPreempt, expectNoPreempt},
+	{"equal", "EQUAL", onMulticast, false, playEqual, expectEqual},
+	{"interval", "INTERVAL", onPlain, true, playInterval, expectInterval},
+	{"addresses", "ADDRESSES", onPlain, false, playAddresses, expectAddresses},
+	{"introduce", "INTRODUCE", onHMAC, true, playIntroduce, expectHMAC},
+	{"key", "KEY", onHMAC, true, playKey, expectHMAC},
 }
 
 // begin starts the first router, lets it become Active, and starts the second.
@@ -277,17 +323,11 @@ const changed = 2 * second
 
 // The first, of the higher priority, changes its interval.
 func playInterval(ctx context.Context, c testCase, s *site) error {
-	change := func() error {
-		if err := s.first.setInterval(ctx, changed); err != nil {
-			return err
-		}
-		_, err := s.hearInterval(ctx, s.first, 2, changed)
-		return err
-	}
 	all := []func() error{
 		func() error { return begin(ctx, s) },
 		s.wait(ctx, s.first, 2),
-		change,
+		s.reload(ctx, s.first, func(s *setting) { s.interval = changed }),
+		s.wait(ctx, s.first, 2),
 	}
 	if c.proto.version == 2 {
 		return steps(append(all, s.bothActive(ctx)...)...)
@@ -301,24 +341,70 @@ func playInterval(ctx context.Context, c testCase, s *site) error {
 func expectInterval(c testCase) expectation {
 	first, other := c.parties()
 	e := expectation{turns: []turn{{who: first}}, maxTwo: oneExchange}
-	if c.weFirst {
-		// failoverd is started anew: it leaves, and preempts.
-		e.turns = append(e.turns, c.takes(other, skew(c.proto, low, second)), turn{who: first})
-		e.leaves = true
-	}
 	if c.proto.version == 3 {
 		// The Backup has learnt the interval: it waits for three of the new.
 		e.turns = append(e.turns, c.crashed(other, changed))
 		e.final = []string{other}
 		return e
 	}
-	if !c.weFirst {
-		e.turns = append(e.turns, turn{who: other})
-	}
+	e.turns = append(e.turns, turn{who: other})
 	c.expectTwo(&e)
 	e.log = "interval_errors"
 	e.why = "RFC 3768 §7.1 has advertisements of another interval discarded, so each takes itself for the only one"
 	return e
+}
+
+// longer is a number of advertisements that takes longer than the Active_Down_Interval
+// of a Backup that refuses them all.
+const longer = 5
+
+// A pair without authentication gets it, the way that the manual shows. The Backup is
+// reloaded before the Active.
+func playIntroduce(ctx context.Context, _ testCase, s *site) error {
+	for _, p := range []*party{s.first, s.second} {
+		p.setting.auth.mode = modeReceiveOnly
+	}
+	all := []func() error{func() error { return begin(ctx, s) }, s.wait(ctx, s.first, longer)}
+	for _, mode := range []string{modePermit, modeEnforce} {
+		for _, p := range []*party{s.second, s.first} {
+			all = append(all,
+				s.reload(ctx, p, func(s *setting) { s.auth.mode = mode }),
+				s.wait(ctx, s.first, longer))
+		}
+	}
+	return steps(append(all,
+		func() error { return s.pull(ctx, s.first) },
+		s.wait(ctx, s.second, 3),
+	)...)
+}
+
+// The key changes, the way that the manual shows.
+func playKey(ctx context.Context, _ testCase, s *site) error {
+	all := []func() error{func() error { return begin(ctx, s) }, s.wait(ctx, s.first, 2)}
+	for _, a := range []authentication{
+		{modeEnforce, []int{1, 2}, 1},
+		{modeEnforce, []int{1, 2}, 2},
+		{modeEnforce, []int{2}, 2},
+	} {
+		for _, p := range []*party{s.first, s.second} {
+			all = append(all, s.reload(ctx, p, func(s *setting) { s.auth = a }))
+		}
+		all = append(all, s.wait(ctx, s.first, longer))
+	}
+	return steps(append(all,
+		func() error { return s.pull(ctx, s.first) },
+		s.wait(ctx, s.second, 3),
+	)...)
+}
+
+// While the authentication changes the Active stays, and the Backup can still take over.
+func expectHMAC(c testCase) expectation {
+	first, other := c.parties()
+	return expectation{
+		turns:  []turn{{who: first}, c.crashed(other, second)},
+		final:  []string{other},
+		maxTwo: oneExchange,
+	}
 }
 
 // The second, of the lower priority, has one more address.
@@ -338,12 +424,12 @@ func expectAddresses(c testCase) expectation {
 		e.log = "address_list_errors" // failoverd says so whether it heeds it or not
 	}
 	switch {
-	case c.weFirst && c.peer == peerKeepalived:
-		e.why = "keepalived 2.2 discards another list in every version, so it takes itself for the only one"
+	case c.weFirst && c.peer == peerKeepalived && !c.version.atLeast(keepalivedLogsLists):
+		e.why = fmt.Sprintf("keepalived before %s discards another list in every version of VRRP, so it takes itself for the only one", keepalivedLogsLists)
 	case !c.weFirst && c.proto.version == 2:
 		e.why = "RFC 3768 §7.1 has another list discarded that isn't the owner's, so failoverd takes itself for the only one"
 	default:
-		// FRR, and failoverd in version 3, only log it.
+		// FRR, newer keepalived, and failoverd in version 3, only log it.
 		return e
 	}
 	e.turns = append(e.turns, turn{who: other})
@@ -364,6 +450,11 @@ func (c testCase) expectTwo(e *expectation) {
 // bothActive returns the steps that see two Actives beside each other.
 func (s *site) bothActive(ctx context.Context) []func() error {
 	return []func() error{s.wait(ctx, s.second, 1), s.wait(ctx, s.us(), 4)}
+}
+
+// reload returns the step that reloads a router with a changed setting.
+func (s *site) reload(ctx context.Context, p *party, change func(*setting)) func() error {
+	return func() error { return p.reload(ctx, change) }
 }
 
 // wait returns the step that hears a router.

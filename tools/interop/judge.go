@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -75,9 +76,12 @@ func (v *verdict) turns(e expectation, all []claim) {
 
 // wellFormed checks every frame that our router has sent for its part in VRRP,
 // and that it says what the router is configured with.
-func (v *verdict) wellFormed(frames []lab.Frame, s setting, intervals []time.Duration) {
+func (v *verdict) wellFormed(frames []lab.Frame, had []setting) {
+	if len(had) == 0 {
+		return // it was never started
+	}
 	var want []netip.Addr
-	for _, a := range s.addresses {
+	for _, a := range had[0].addresses {
 		want = append(want, netip.MustParsePrefix(a).Addr())
 	}
 	announced := make(map[netip.Addr]bool)
@@ -87,6 +91,9 @@ func (v *verdict) wellFormed(frames []lab.Frame, s setting, intervals []time.Dur
 			continue
 		}
 		sent, err := lab.WellFormed(f.Data)
+		if had[0].proto.hmac {
+			sent, err = authentic(f, sent, err)
+		}
 		if sent.Kind == lab.KindOther && err == nil {
 			continue
 		}
@@ -96,7 +103,7 @@ func (v *verdict) wellFormed(frames []lab.Frame, s setting, intervals []time.Dur
 			v.blame("malformed frame at %s: %v: %x", f.At.Format(clock), err, f.Data)
 		case sent.Kind == lab.KindAdvertisement:
 			claimed = claimed || sent.Priority != 0
-			if wrong := misstated(sent, s, want, intervals); wrong != "" {
+			if wrong := misstated(sent, had, want); wrong != "" {
 				v.blame("frame at %s: %s: %x", f.At.Format(clock), wrong, f.Data)
 			}
 		default:
@@ -113,16 +120,47 @@ func (v *verdict) wellFormed(frames []lab.Frame, s setting, intervals []time.Dur
 	}
 }
 
-// misstated says what an advertisement has different from the configuration.
-func misstated(sent lab.Sent, s setting, addresses []netip.Addr, intervals []time.Duration) string {
-	switch {
+// authentic returns what an advertisement of a router with HMAC says. lab.WellFormed
+// knows neither trailers nor unicast, so its verdict counts for other frames only.
+func authentic(f lab.Frame, sent lab.Sent, malformed error) (lab.Sent, error) {
+	if sent.Kind != lab.KindAdvertisement {
+		return sent, malformed
+	}
+	a, d, _, ok := f.Advertisement()
+	if !ok {
+		return sent, errors.New("advertisement: it can't be decoded")
+	}
+	return lab.Sent{
+		Kind: lab.KindAdvertisement, Addresses: a.Addresses, Source: d.Source, Version: int(a.Version), VRID: int(a.VRID),
+		Priority: int(a.Priority), Interval: a.Interval,
+	}, nil
+}
+
+// signed checks that a router has signed each advertisement with a key of its settings,
+// or with none if it was to sign none.
+func (v *verdict) signed(frames []lab.Frame, p *party) {
+	for _, f := range frames {
+		_, d, _, ok := f.Advertisement()
+		if !ok || f.From != p.name {
+			continue
+		}
+		if id := signer(&d); !slices.ContainsFunc(p.had, func(s setting) bool { return s.auth.signs() == id }) {
+			v.blame("%s has signed the advertisement at %s with key %d (0: with none)", p.name, f.At.Format(clock), id)
+		}
+	}
+}
+
+// misstated says what an advertisement has different from the settings that the router
+// had. Only the interval differs between these.
+func misstated(sent lab.Sent, had []setting, addresses []netip.Addr) string {
+	switch s := had[0]; {
 	case sent.Version != s.proto.version:
 		return fmt.Sprintf("version %d", sent.Version)
 	case sent.VRID != vrid:
 		return fmt.Sprintf("VRID %d", sent.VRID)
 	case sent.Priority != 0 && sent.Priority != s.priority:
 		return fmt.Sprintf("priority %d", sent.Priority)
-	case !slices.Contains(intervals, sent.Interval):
+	case !slices.ContainsFunc(had, func(s setting) bool { return s.interval == sent.Interval }):
 		return fmt.Sprintf("interval %v", sent.Interval)
 	case !slices.Equal(sent.Addresses, addresses):
 		return fmt.Sprintf("addresses %v", sent.Addresses)

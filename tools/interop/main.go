@@ -27,7 +27,8 @@ network namespaces of their own, and watches the wire between them.
 
 A case is named PEER/PROTOCOL/ORDER/SCENARIO:
   PEER      keepalived, frr
-  PROTOCOL  v2, v3-ipv4, v3-ipv6
+  PROTOCOL  v2, v3-ipv4, v3-ipv6; with authentication, by keepalived of 2.4.1 and later:
+            hmac-ipv4, hmac-ipv6, hmac-ipv4-unicast, hmac-ipv6-unicast
   ORDER     we-first, they-first: who is started first. Unless the scenario says
             otherwise, the first has the higher priority and so is Active.
   SCENARIO  crash       the first is pulled off the network, and comes back
@@ -37,13 +38,17 @@ A case is named PEER/PROTOCOL/ORDER/SCENARIO:
             equal       equal priorities, each Active until they are connected
             interval    the first changes its interval from 1 s to 2 s
             addresses   the second has one address more
+            introduce   authentication is introduced: receive-only, permit, enforce
+            key         the key of the authentication is changed
 
 Each case checks who was Active one after the other, the longest time with two
 and with nobody, and every VRRP, ARP and neighbour discovery frame of failoverd.
-It needs root, the packages keepalived and frr, and some minutes.
+What is expected depends on the version of the peer. It needs root, the packages
+keepalived and frr or paths to others, and some minutes.
 
   sudo go run ./tools/interop --failoverd bin/failoverd
   sudo go run ./tools/interop --failoverd bin/failoverd --run 'frr/v3-ipv6/.*/crash'
+  sudo go run ./tools/interop --keepalived /opt/keepalived/sbin/keepalived --run /hmac
 
 Flags:
 `
@@ -52,7 +57,7 @@ Flags:
 const patience = 75 * time.Second
 
 type options struct {
-	binary   string
+	programs
 	run      string
 	parallel int
 	list     bool
@@ -60,7 +65,9 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.binary, "failoverd", "bin/failoverd", "`path` of the failoverd to test")
+	flag.StringVar(&o.failoverd, "failoverd", "bin/failoverd", "`path` of the failoverd to test")
+	flag.StringVar(&o.keepalived, "keepalived", "", "`path` of keepalived (default that of Debian's package)")
+	flag.StringVar(&o.frr, "frr", "", "`directory` with FRR's zebra, vrrpd and vtysh (default that of Debian's package)")
 	flag.StringVar(&o.run, "run", "", "run only the cases whose name matches the regular `expression`")
 	flag.IntVar(&o.parallel, "parallel", 6, "`number` of cases at the same time")
 	flag.BoolVar(&o.list, "list", false, "list the names of the cases, and end")
@@ -82,7 +89,11 @@ func run(ctx context.Context, o options) error {
 	if o.parallel < 1 {
 		return fmt.Errorf("--parallel %d: at least 1", o.parallel)
 	}
-	chosen, err := choose(o.run)
+	versions, err := o.versions(ctx)
+	if err != nil {
+		return err
+	}
+	chosen, err := choose(o.run, cases(versions))
 	if err != nil {
 		return err
 	}
@@ -92,7 +103,7 @@ func run(ctx context.Context, o options) error {
 		}
 		return nil
 	}
-	if o.binary, err = lab.Needs(o.binary, "keepalived", lab.VRRPD); err != nil {
+	if o.failoverd, err = lab.Needs(o.failoverd); err != nil {
 		return err
 	}
 	start := time.Now()
@@ -120,13 +131,13 @@ func run(ctx context.Context, o options) error {
 	return nil
 }
 
-// choose returns the cases that the expression matches.
-func choose(expression string) ([]testCase, error) {
+// choose returns those of the cases that the expression matches.
+func choose(expression string, all []testCase) ([]testCase, error) {
 	match, err := regexp.Compile(expression)
 	if err != nil {
 		return nil, fmt.Errorf("--run: %w", err)
 	}
-	chosen := slices.DeleteFunc(cases(), func(c testCase) bool { return !match.MatchString(c.String()) })
+	chosen := slices.DeleteFunc(all, func(c testCase) bool { return !match.MatchString(c.String()) })
 	if len(chosen) == 0 {
 		return nil, fmt.Errorf("no case matches --run %s; --list names them", expression)
 	}
@@ -148,7 +159,7 @@ func runAll(ctx context.Context, chosen []testCase, o options) []result {
 		wait.Go(func() {
 			for c := range pending {
 				started := time.Now()
-				r := runCase(ctx, c, o.binary)
+				r := runCase(ctx, c, o.programs)
 				r.stalls = canary.Stalls(started, time.Now())
 				if ctx.Err() != nil {
 					continue
@@ -177,31 +188,30 @@ func runAll(ctx context.Context, chosen []testCase, o options) []result {
 	return results
 }
 
-// longestFirst begins with the scenario that takes longest, so that it isn't
-// waited for alone at the end.
+// longestFirst sorts the long cases to the front, so that none of them runs alone at the
+// end.
 func longestFirst(all []testCase) []testCase {
 	sorted := slices.Clone(all)
 	slices.SortStableFunc(sorted, func(a, b testCase) int {
-		return rank(a) - rank(b)
+		switch {
+		case a.scenario.long == b.scenario.long:
+			return 0
+		case a.scenario.long:
+			return -1
+		}
+		return 1
 	})
 	return sorted
 }
 
-func rank(c testCase) int {
-	if c.scenario.name == "interval" {
-		return 0
-	}
-	return 1
-}
-
 // runCase plays a case and judges it.
-func runCase(ctx context.Context, c testCase, binary string) (r result) {
+func runCase(ctx context.Context, c testCase, p programs) (r result) {
 	start := time.Now()
 	r.testCase = c
 	defer func() { r.took = time.Since(start) }()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	s, err := newSite(c, binary)
+	s, err := newSite(c, p)
 	if err != nil {
 		r.blame("the LAN could not be laid out: %v", err)
 		r.report = report(r, nil, nil)
@@ -232,7 +242,9 @@ func runCase(ctx context.Context, c testCase, binary string) (r result) {
 	if s.failoverd.running {
 		r.end(ctx, s)
 	}
-	r.wellFormed(s.capture.Frames(), s.us().setting, s.failoverd.intervals)
+	r.wellFormed(s.capture.Frames(), s.us().had)
+	r.signed(s.capture.Frames(), s.us())
+	r.signed(s.capture.Frames(), s.them())
 	if e.log != "" && !strings.Contains(s.us().output(), e.log) {
 		r.blame("failoverd's log doesn't say %s", e.log)
 	}
@@ -311,15 +323,18 @@ func printProgress(w io.Writer, n, of int, r result) {
 	}
 }
 
-// printMatrix shows all cases, a line for each peer, protocol and order.
+// printMatrix shows the results, a line for each peer with its version, protocol and order.
 func printMatrix(w io.Writer, results []result) {
 	fmt.Fprintln(w, "Longest time with two Actives / with none, in milliseconds:")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprint(t, "PEER\tPROTOCOL\tSTARTED")
-	for _, s := range scenarios {
+	columns := slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool {
+		return !slices.ContainsFunc(results, func(r result) bool { return r.scenario.name == s.name })
+	})
+	for _, s := range columns {
 		fmt.Fprint(t, "\t", s.head)
 	}
-	cells, ran := make(map[string]string), make(map[string]bool)
+	cells := make(map[string]string)
 	for _, r := range results {
 		word := "ok"
 		if !r.ok() {
@@ -329,18 +344,19 @@ func printMatrix(w io.Writer, results []result) {
 			word += "*"
 		}
 		cells[r.String()] = fmt.Sprintf("%s %d/%d", word, r.two.Milliseconds(), r.none.Milliseconds())
-		ran[r.row()] = true
 	}
 	row := ""
-	for _, c := range cases() {
-		if !ran[c.row()] {
+	for _, r := range results {
+		if r.row() == row {
 			continue
 		}
-		if c.row() != row {
-			row = c.row()
-			fmt.Fprint(t, "\n", row)
+		row = r.row()
+		fmt.Fprint(t, "\n", row)
+		for _, s := range columns {
+			c := r.testCase
+			c.scenario = s
+			fmt.Fprint(t, "\t", cmp.Or(cells[c.String()], "-"))
 		}
-		fmt.Fprint(t, "\t", cmp.Or(cells[c.String()], "-"))
 	}
 	fmt.Fprintln(t)
 	_ = t.Flush() // to the screen
@@ -348,7 +364,7 @@ func printMatrix(w io.Writer, results []result) {
 
 // row is the head of the case's line in the matrix.
 func (c testCase) row() string {
-	return fmt.Sprintf("%s\t%s\t%s", c.peer, c.proto.name, c.order())
+	return fmt.Sprintf("%s %s\t%s\t%s", c.peer, c.version, c.proto.name, c.order())
 }
 
 // printReasons says why two Actives are right where they are.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
@@ -28,11 +29,24 @@ type party struct {
 	node    *lab.Node
 	port    *lab.Port
 	setting setting
+	had     []setting // every setting that it has run with
 }
 
+// run starts the router. It returns when the router is Backup.
 func (p *party) run(ctx context.Context) error {
+	p.had = append(p.had, p.setting)
 	if err := p.start(ctx, p.node, p.setting); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
+	}
+	return nil
+}
+
+// reload changes the setting of the running router.
+func (p *party) reload(ctx context.Context, change func(*setting)) error {
+	change(&p.setting)
+	p.had = append(p.had, p.setting)
+	if err := p.change(ctx, p.setting); err != nil {
+		return fmt.Errorf("reload %s: %w", p.name, err)
 	}
 	return nil
 }
@@ -47,42 +61,44 @@ type site struct {
 }
 
 // newSite lays a site out for a case.
-func newSite(c testCase, binary string) (*site, error) {
+func newSite(c testCase, p programs) (*site, error) {
 	l, err := lab.New()
 	if err != nil {
 		return nil, err
 	}
-	s := &site{lab: l, failoverd: &failoverd{binary: binary}}
-	if err := s.layOut(c); err != nil {
+	s := &site{lab: l, failoverd: &failoverd{binary: p.failoverd}}
+	if err := s.layOut(c, p); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return s, nil
 }
 
-func (s *site) layOut(c testCase) error {
+func (s *site) layOut(c testCase, programs programs) error {
 	lan, err := s.lab.LAN("switch")
 	if err != nil {
 		return err
 	}
 	us := &party{name: ours, router: s.failoverd}
-	them := &party{name: c.peer, router: peers[c.peer]()}
+	them := &party{name: c.peer, router: programs.peer(c.peer)}
 	s.first, s.second = us, them
 	if !c.weFirst {
 		s.first, s.second = them, us
 	}
-	for i, p := range []*party{s.first, s.second} {
-		p.setting = setting{
-			proto: c.proto, priority: high, interval: second, addresses: c.proto.addresses,
-			// The greater address is that of whoever is started second.
-			number: 100 + 10*(i+1),
-		}
-		if i == 1 {
-			p.setting.priority = low
-		}
-		if p.port, err = lan.Host(p.name, ifname, lab.Addresses(p.setting.number)...); err != nil {
+	// The second has the greater address.
+	s.first.setting = setting{own: 110, peer: 120, priority: high}
+	s.second.setting = setting{own: 120, peer: 110, priority: low}
+	for _, p := range []*party{s.first, s.second} {
+		p.setting.proto, p.setting.interval, p.setting.addresses = c.proto, second, c.proto.addresses
+		if p.port, err = lan.Host(p.name, ifname, lab.Addresses(p.setting.own)...); err != nil {
 			return err
 		}
 		p.node = p.port.Node
+		if c.proto.hmac {
+			p.setting.auth = authentication{modeEnforce, []int{1}, 1}
+			if err := writeKeys(p.node, 1, 2); err != nil {
+				return err
+			}
+		}
 	}
 	s.capture, err = lan.Capture()
 	return err
@@ -112,22 +128,17 @@ func (s *site) holds(p *party) (bool, error) {
 	return p.node.Holds(ifname, addresses[len(addresses)-1])
 }
 
-// hear waits until the router has advertised that often from now on, at its
-// configured interval, and returns the number of the last of these frames. Two
+// hear waits until the router has advertised that often from now on, with the interval
+// and the key of its setting, and returns the number of the last of these frames. Two
 // frames at once are the two forms of one advertisement.
-func (s *site) hear(ctx context.Context, p *party, times int) (int, error) {
-	return s.hearInterval(ctx, p, times, 0)
-}
-
-// hearInterval is hear of advertisements that name an interval, if it isn't 0.
-func (s *site) hearInterval(ctx context.Context, p *party, times int, interval time.Duration) (n int, err error) {
+func (s *site) hear(ctx context.Context, p *party, times int) (n int, err error) {
 	var last time.Time
 	next := len(s.capture.Frames())
 	for range times {
 		n, err = s.capture.Wait(ctx, next, func(f lab.Frame) bool {
-			a, _, _, ok := f.Advertisement()
-			return ok && f.From == p.node.Name && a.Priority != 0 &&
-				(interval == 0 || a.Interval == interval) && f.At.Sub(last) > 50*time.Millisecond
+			a, d, _, ok := f.Advertisement()
+			return ok && f.From == p.node.Name && a.Priority != 0 && a.Interval == p.setting.interval &&
+				signer(&d) == p.setting.auth.signs() && f.At.Sub(last) > 50*time.Millisecond
 		})
 		if err != nil {
 			return n, fmt.Errorf("wait for %d advertisements of %s: %w", times, p.name, err)
@@ -135,6 +146,12 @@ func (s *site) hearInterval(ctx context.Context, p *party, times int, interval t
 		last, next = s.capture.Frames()[n].At, n+1
 	}
 	return n, nil
+}
+
+// signer returns the id of the key that has signed an advertisement, 0 if it has no trailer.
+func signer(d *packet.Datagram) int {
+	t, _ := d.ParseTrailer()
+	return int(t.KeyID)
 }
 
 // bothForms is the time in which a router that advertises in both checksum

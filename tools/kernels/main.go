@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command kernels runs the tests of the packet path on other kernels than the
-// one it runs on: it takes Debian's from the archive and boots them in qemu. It
-// needs apt, qemu-system-x86, busybox-static and cpio.
+// Command kernels runs the tests of the packet path on Debian's kernels. It downloads them
+// from the archive and boots them in qemu. It needs apt, qemu-system-x86, busybox-static and
+// cpio.
 package main
 
 import (
@@ -24,11 +24,11 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// modules are what the tests need beside what is built in, in this order.
+// modules are the modules that the tests need, in the order of insertion.
 var modules = []string{"llc", "stp", "bridge", "veth", "macvlan", "vrf", "sch_ingress", "cls_bpf"}
 
-// packages are tested on each kernel, with the tests that need what this host's may lack
-// (build tag kernels).
+// packages are the packages to test. The build tag kernels adds tests that need features
+// which this host's kernel may lack.
 var packages = []string{"pkg/datapath", "pkg/transmit", "pkg/link"}
 
 const (
@@ -37,7 +37,7 @@ const (
 	timeout = 30 * time.Minute
 )
 
-// script is the first process in the machine.
+// script is the init of the virtual machine.
 const script = `#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp /run /bin
 /bin/busybox --install -s /bin
@@ -57,22 +57,21 @@ echo "` + done + `"
 poweroff -f
 `
 
-const help = `kernels runs the tests of the packet path on other kernels than this one: it takes Debian's
-from the archive and boots them in qemu. It needs apt, qemu-system-x86, busybox-static and
-cpio.
+const help = `kernels runs the tests of the packet path on Debian's kernels. It downloads them from the
+archive and boots them in qemu. It needs apt, qemu-system-x86, busybox-static and cpio.
 
 Flags:
 `
 
 func main() {
-	suites := flag.String("suites", "", "Debian `suites` to take kernels from, separated by commas (default: this host's, and its backports)")
-	name := flag.String("package", "linux-image-amd64", "the kernel's `package`")
+	suites := flag.String("suites", "", "Debian `suites` of the kernels, separated by commas (default this host's, and its backports)")
+	name := flag.String("package", "linux-image-amd64", "the `package` of the kernel")
 	lab.Main("kernels", help, func(ctx context.Context) error { return run(ctx, *suites, *name) })
 }
 
 func run(ctx context.Context, suites, name string) error {
 	if runtime.GOARCH != "amd64" {
-		return fmt.Errorf("there is no recipe for %s yet", runtime.GOARCH)
+		return fmt.Errorf("kernels runs on amd64 only, not on %s", runtime.GOARCH)
 	}
 	uri, suite, err := archive(ctx)
 	if err != nil {
@@ -99,7 +98,7 @@ func run(ctx context.Context, suites, name string) error {
 	return errors.Join(errs...)
 }
 
-// archive returns where this host takes its packages from.
+// archive returns the archive and the suite of this host's packages.
 func archive(ctx context.Context) (uri, suite string, err error) {
 	out, err := output(ctx, "", "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)")
 	if err != nil {
@@ -107,12 +106,12 @@ func archive(ctx context.Context) (uri, suite string, err error) {
 	}
 	words := strings.Fields(out)
 	if len(words) < 2 {
-		return "", "", errors.New("apt knows no archive")
+		return "", "", errors.New("apt-get indextargets lists no archive; add one to /etc/apt/sources.list")
 	}
 	return words[0], words[1], nil
 }
 
-// buildTests makes the machine's file system, but for the modules.
+// buildTests makes the virtual machine's file system, except for the modules.
 func buildTests(ctx context.Context, root string) error {
 	if err := os.MkdirAll(filepath.Join(root, "bin"), 0o755); err != nil {
 		return err
@@ -143,7 +142,7 @@ func buildTests(ctx context.Context, root string) error {
 	return err
 }
 
-// test boots the kernel of a suite and runs the tests there.
+// test boots the kernel of a suite and runs the tests on it.
 func test(ctx context.Context, work, root, uri, suite, name string) error {
 	start := time.Now()
 	fmt.Printf("== %s of %s\n", name, suite)
@@ -172,7 +171,7 @@ func test(ctx context.Context, work, root, uri, suite, name string) error {
 	return nil
 }
 
-// fetch takes the kernel out of its package and returns its path.
+// fetch downloads and unpacks the package of the kernel, and returns the kernel's path.
 func fetch(ctx context.Context, dir, uri, suite, name string) (string, error) {
 	for _, d := range []string{"lists/partial", "debs", "kernel"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
@@ -257,7 +256,7 @@ func copyModules(ctx context.Context, from, to string) error {
 	return nil
 }
 
-// boot runs the machine, shows the results of the tests and reports whether all
+// boot runs the virtual machine, prints the results of the tests and reports whether all
 // passed.
 func boot(ctx context.Context, kernel, initrd string) (ok bool, err error) {
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg", "-cpu", "qemu64", "-m", "1536", "-smp", "2",

@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -65,6 +66,7 @@ func (f *Failoverd) Transitions() []Transition {
 // KeepalivedConfig is one virtual router of keepalived, otherwise on its
 // default settings.
 type KeepalivedConfig struct {
+	Program   string // path of keepalived; empty for Debian's
 	Interface string
 	Version   int // 2 or 3
 	VRID      int
@@ -77,6 +79,7 @@ type KeepalivedConfig struct {
 	Peers     []string // unicast_peer; multicast without any
 	AuthType  string   // auth_type, PASS or AH; empty for none
 	AuthPass  string   // auth_pass
+	HMAC      []string // the lines of auth_hmac, which keepalived has since 2.4; empty for none
 }
 
 // String renders the configuration in keepalived's language.
@@ -99,6 +102,9 @@ func (c KeepalivedConfig) String() string {
 	if c.AuthType != "" {
 		fmt.Fprintf(&b, "  authentication {\n    auth_type %s\n    auth_pass %s\n  }\n", c.AuthType, c.AuthPass)
 	}
+	if len(c.HMAC) > 0 {
+		fmt.Fprintf(&b, "  auth_hmac {\n    %s\n  }\n", strings.Join(c.HMAC, "\n    "))
+	}
 	b.WriteString("  virtual_ipaddress {\n")
 	for _, a := range c.Addresses {
 		fmt.Fprintf(&b, "    %s\n", a)
@@ -107,24 +113,35 @@ func (c KeepalivedConfig) String() string {
 	return b.String()
 }
 
-// Keepalived starts Debian's keepalived on the node.
+// Keepalived starts keepalived on the node.
 func (n *Node) Keepalived(c KeepalivedConfig) (*Process, error) {
-	path := fmt.Sprintf("/run/keepalived-%d.conf", c.VRID)
-	err := n.Do(func() error { return os.WriteFile(path, []byte(c.String()), 0o644) })
+	path, err := n.WriteKeepalived(c)
 	if err != nil {
 		return nil, err
 	}
-	return n.KeepalivedFile(path)
+	return n.keepalived(cmp.Or(c.Program, "keepalived"), path)
 }
 
-// KeepalivedFile starts it with a configuration file. A node can have one only of
-// files with the same name.
+// WriteKeepalived writes the configuration file that Keepalived starts with, and
+// returns its path. A keepalived that runs reads it again at SIGHUP.
+func (n *Node) WriteKeepalived(c KeepalivedConfig) (string, error) {
+	path := fmt.Sprintf("/run/keepalived-%d.conf", c.VRID)
+	return path, n.Do(func() error { return os.WriteFile(path, []byte(c.String()), 0o644) })
+}
+
+// KeepalivedFile starts Debian's keepalived with a configuration file. The names of
+// a node's files differ.
 func (n *Node) KeepalivedFile(path string) (*Process, error) {
+	return n.keepalived("keepalived", path)
+}
+
+func (n *Node) keepalived(program, path string) (*Process, error) {
 	dir := "/run/" + strings.TrimSuffix(filepath.Base(path), ".conf")
 	if err := n.Do(func() error { return os.MkdirAll(dir, 0o755) }); err != nil {
 		return nil, err
 	}
-	return n.Start("keepalived", "--dont-fork", "--log-console", "--log-detail", "--vrrp",
+	// Without --vrrp: a keepalived that was built without LVS takes it for --vrrp_pid.
+	return n.Start(program, "--dont-fork", "--log-console", "--log-detail",
 		"--use-file", path, "--pid", dir+"/pid", "--vrrp_pid", dir+"/vrrp.pid")
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +24,7 @@ const (
 	VRRPD = frrPrograms + "vrrpd"
 
 	frrPrograms = "/usr/lib/frr/"
+	frrShell    = "vtysh"
 	frrDir      = "/run/frr" // of the node, as is all of /run
 )
 
@@ -79,6 +81,8 @@ func (c FRRConfig) mac() net.HardwareAddr {
 // FRR is FRR's vrrpd with the zebra that it needs, on a node.
 type FRR struct {
 	node    *Node
+	dir     string // with the programs
+	shell   string // the path of vtysh
 	configs []FRRConfig
 	zebra   *Process
 	vrrpd   *Process
@@ -88,7 +92,16 @@ type FRR struct {
 // carry the virtual MACs and the addresses, as FRR's manual says. It returns
 // when vrrpd is Backup of all, even with an error as far as it got.
 func (n *Node) FRR(ctx context.Context, configs ...FRRConfig) (*FRR, error) {
-	f := &FRR{node: n, configs: configs}
+	return (&FRR{node: n, configs: configs, dir: frrPrograms, shell: frrShell}).run(ctx)
+}
+
+// FRRFrom is FRR with the zebra, vrrpd and vtysh of a directory.
+func (n *Node) FRRFrom(ctx context.Context, dir string, configs ...FRRConfig) (*FRR, error) {
+	return (&FRR{node: n, configs: configs, dir: dir, shell: filepath.Join(dir, frrShell)}).run(ctx)
+}
+
+func (f *FRR) run(ctx context.Context) (*FRR, error) {
+	n, configs := f.node, f.configs
 	if err := n.Do(f.prepare); err != nil {
 		return f, fmt.Errorf("FRR on %s: %w", n.Name, err)
 	}
@@ -181,7 +194,7 @@ func (f *FRR) addDevice(c FRRConfig) error {
 }
 
 func (f *FRR) start(program string) (*Process, error) {
-	return f.node.Start(frrPrograms+program, "--log", "stdout", "-P", "0",
+	return f.node.Start(filepath.Join(f.dir, program), "--log", "stdout", "-P", "0",
 		"-f", frrDir+"/"+program+".conf", "-i", frrDir+"/"+program+".pid", "-z", frrDir+"/zserv.api", "--vty_socket", frrDir)
 }
 
@@ -211,7 +224,7 @@ func (f *FRR) Command(ctx context.Context, commands ...string) (string, error) {
 	for _, c := range commands {
 		args = append(args, "-c", c)
 	}
-	return f.node.Run(ctx, "vtysh", args...)
+	return f.node.Run(ctx, f.shell, args...)
 }
 
 // SetInterval changes the advertisement interval of the first virtual router.

@@ -12,9 +12,9 @@ import (
 const (
 	maintenance = "/etc/failoverd/maintenance"
 
-	// checkScript is good as long as it is the user's and there is no maintenance.
+	// checkScript succeeds if it runs as its user and the maintenance file doesn't exist.
 	checkScript = "#!/bin/sh\n[ \"$(id -un)\" = nobody ] && [ ! -e " + maintenance + " ]\n"
-	// stuckScript never ends, and forks away.
+	// stuckScript never ends, and starts a process in another session.
 	stuckScript = "#!/bin/sh\n(setsid sleep 1000 &)\nexec sleep 1000\n"
 
 	tracks = `tracks:
@@ -69,13 +69,13 @@ func (s *site) checks(ctx context.Context) error {
 			return err
 		}
 		if left == "" {
-			say("a check that never ends was killed each time, with what had forked away from it")
+			say("the check that never ends was killed each time, with the process that it had started")
 			return s.settle(ctx)
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("of the check that never ends there are still %s: %w", strings.TrimSpace(left), ctx.Err())
+			return fmt.Errorf("processes of the check that never ends still run: %s: %w", strings.TrimSpace(left), ctx.Err())
 		}
 	}
 }

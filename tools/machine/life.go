@@ -22,7 +22,7 @@ func (s *site) stop(ctx context.Context) error {
 	if err := s.answered(ctx); err != nil {
 		return err
 	}
-	say("b took over, for a left with priority 0; %s", s.outage(from))
+	say("b took over, because a left with priority 0; %s", s.outage(from))
 	if err := s.a.expect(ctx, map[string]string{"ActiveState": "inactive", "Result": "success"}); err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (s *site) stop(ctx context.Context) error {
 	return s.back(ctx)
 }
 
-// back waits until a has taken the addresses back.
+// back waits until a has taken over again.
 func (s *site) back(ctx context.Context) error {
 	if err := s.b.become(ctx, "Backup", higher); err != nil {
 		return err
@@ -59,14 +59,14 @@ func (s *site) crash(ctx context.Context) error {
 		return err
 	}
 	skew := interval * (256 - priorityB) / 256
-	say("b took over, for it heard nothing; %s, predicted %d ms", s.outage(from), (3*interval + skew).Milliseconds())
+	say("b took over, because it heard nothing; %s, predicted %d ms", s.outage(from), (3*interval + skew).Milliseconds())
 	if err := s.a.up(ctx); err != nil {
 		return err
 	}
 	if err := s.back(ctx); err != nil {
 		return err
 	}
-	say("a has booted, and its service has started by itself and taken the addresses back")
+	say("a has booted, its service has started by itself, and a has taken over again")
 	return nil
 }
 
@@ -89,20 +89,20 @@ func (s *site) upgrade(ctx context.Context) error {
 		return err
 	}
 	if n, err := s.told(ctx); err != nil || n != told+2 { // for both families
-		return fmt.Errorf("b was told %d times, not twice, that a leaves: %w", n-told, err)
+		return fmt.Errorf("b heard %d times that a leaves, want 2: %w", n-told, err)
 	}
 	after, err := s.a.property(ctx, "MainPID")
 	if err != nil {
 		return err
 	}
 	if after == before || after == "0" {
-		return fmt.Errorf("the process was %s and is %s", before, after)
+		return fmt.Errorf("the process before the upgrade was %s, and is %s after it", before, after)
 	}
-	say("b stood in for a meanwhile; %s", s.outage(from))
+	say("b was Active during the upgrade of a; %s", s.outage(from))
 	return s.a.expect(ctx, map[string]string{"ActiveState": "active", "NRestarts": "0"})
 }
 
-// told is how often b has heard that a leaves.
+// told returns how often b has heard that a leaves.
 func (s *site) told(ctx context.Context) (int, error) {
 	events, err := s.b.run(ctx, "failoverctl", "events")
 	return strings.Count(events, left), err
@@ -138,7 +138,7 @@ func (s *site) upgradeStopped(ctx context.Context) error {
 	if err := s.b.expect(ctx, map[string]string{"ActiveState": "inactive", "UnitFileState": "enabled"}); err != nil {
 		return err
 	}
-	say("b stays stopped, and enabled")
+	say("b is still stopped and enabled")
 	if _, err := s.b.run(ctx, "systemctl", "start", service); err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (s *site) hang(ctx context.Context) error {
 	if err := s.answered(ctx); err != nil {
 		return err
 	}
-	say("b took over from one that stands still; %s", s.outage(from))
+	say("b took over from the hung a; %s", s.outage(from))
 	for {
 		n, err := s.a.property(ctx, "NRestarts")
 		if err != nil {
@@ -172,7 +172,7 @@ func (s *site) hang(ctx context.Context) error {
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("systemd has restarted it %s times: %w", n, ctx.Err())
+			return fmt.Errorf("systemd has restarted the service of a %s times, want 1: %w", n, ctx.Err())
 		}
 	}
 	journal, err := s.a.run(ctx, "journalctl", "--no-pager", "--output=cat", "-u", service)
@@ -185,12 +185,12 @@ func (s *site) hang(ctx context.Context) error {
 		}
 	}
 	if !strings.Contains(journal, "Watchdog timeout") || !strings.Contains(journal, "removed address "+virtual4) {
-		return fmt.Errorf("the journal knows no watchdog, or of no clean-up:\n%s", journal)
+		return fmt.Errorf("the journal lacks the watchdog's timeout, or the removal of the old addresses:\n%s", journal)
 	}
 	if err := s.back(ctx); err != nil {
 		return err
 	}
-	say("systemd has started it anew after %.1f s, and it took the addresses back", time.Since(from).Seconds())
+	say("systemd has restarted a, which took over again after %.1f s", time.Since(from).Seconds())
 	return nil
 }
 
@@ -209,7 +209,7 @@ func (s *site) purge(ctx context.Context) error {
 			return err
 		}
 		if _, err := m.run(ctx, "test", "-e", file); err != nil {
-			return fmt.Errorf("a removal keeps the configuration: %w", err)
+			return fmt.Errorf("dpkg --remove has removed the configuration: %w", err)
 		}
 		purged, err := m.run(ctx, "dpkg", "--purge", "failoverd")
 		if err != nil {
@@ -239,6 +239,6 @@ func (s *site) purge(ctx context.Context) error {
 			return err
 		}
 	}
-	say("nothing is left: no address, BPF object, file, user or unit")
+	say("nothing is left behind: no address, BPF object, file, user or unit")
 	return nil
 }

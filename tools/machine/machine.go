@@ -25,14 +25,14 @@ import (
 //go:embed boot.sh
 var bootScript string
 
-// mark begins the names of machines, and of their control groups.
+// mark is the prefix of the names of machines and of their control groups.
 const mark = "failoverd-test-"
 
-// included is what the machines have beside the essential packages.
+// included lists the packages of the machines beside the essential ones.
 const included = "systemd,systemd-sysv,dbus,iproute2,util-linux,procps"
 
-// prepare makes of the container what a host is: systemd itself mounts the BPF
-// file system outside of one, and the network's settings can be written.
+// prepare is a unit that makes a container like a host: it mounts the BPF file system, which
+// systemd mounts on hosts only, and makes the sysctls of the network writable.
 const prepare = `[Unit]
 DefaultDependencies=no
 Before=local-fs.target
@@ -61,19 +61,19 @@ func makeBase(ctx context.Context, suite, dir string) error {
 // machine is a booted Debian on the LAN.
 type machine struct {
 	name    string
-	address string // its own
-	base    string // the file system that machines share
-	dir     string // what is its own
+	address string // its address on the LAN
+	base    string // the directory of the file system that the machines share
+	dir     string // the directory of its own files
 	lab     *lab.Lab
 	lan     *lab.LAN
 
 	node *lab.Node
 	port *lab.Port
 	boot *lab.Process
-	init int // its first process, as this host counts
+	init int // the process ID of its init, as this host sees it
 }
 
-// up plugs it in and boots it.
+// up connects the machine to the LAN and boots it.
 func (m *machine) up(ctx context.Context) (err error) {
 	if m.node, err = m.lab.Node(m.name); err != nil {
 		return err
@@ -87,27 +87,27 @@ func (m *machine) up(ctx context.Context) (err error) {
 	}
 	for {
 		if m.init = firstChild(m.boot.PID()); m.init > 0 {
-			// It may not be there yet, or still on its way.
+			// An error means that systemd can't be asked yet.
 			out, _ := m.run(ctx, "systemctl", "is-system-running", "--wait")
 			switch strings.TrimSpace(out) {
 			case "running":
 				return nil
 			case "degraded":
 				failed, err := m.run(ctx, "systemctl", "--failed", "--no-legend")
-				return errors.Join(fmt.Errorf("%s has booted with failures: %s", m.name, failed), err)
+				return errors.Join(fmt.Errorf("%s has booted with failed units: %s", m.name, failed), err)
 			}
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-m.boot.Done():
-			return fmt.Errorf("%s doesn't boot: %s", m.name, m.boot.Output())
+			return fmt.Errorf("%s did not boot: %s", m.name, m.boot.Output())
 		case <-ctx.Done():
-			return fmt.Errorf("%s doesn't boot: %w: %s", m.name, ctx.Err(), m.boot.Output())
+			return fmt.Errorf("%s did not boot: %w: %s", m.name, ctx.Err(), m.boot.Output())
 		}
 	}
 }
 
-// crash cuts its cable and then its power.
+// crash pulls the machine's cable and then cuts its power.
 func (m *machine) crash(ctx context.Context) error {
 	if err := m.port.Pull(); err != nil {
 		return err
@@ -134,7 +134,7 @@ func firstChild(pid int) int {
 	return n
 }
 
-// run runs a program in the machine and returns what it wrote.
+// run runs a program in the machine and returns its standard output.
 func (m *machine) run(ctx context.Context, args ...string) (string, error) {
 	out, err := output(ctx, "nsenter", append([]string{
 		"--target", strconv.Itoa(m.init), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--",
@@ -146,12 +146,12 @@ func (m *machine) run(ctx context.Context, args ...string) (string, error) {
 	return out, err
 }
 
-// shell runs a line of shell in the machine.
+// shell runs a shell command in the machine.
 func (m *machine) shell(ctx context.Context, line string) (string, error) {
 	return m.run(ctx, "sh", "-c", line)
 }
 
-// path is where this host sees a file of the machine.
+// path returns the path of a machine's file on this host.
 func (m *machine) path(name string) string {
 	return filepath.Join("/proc", strconv.Itoa(m.init), "root", name)
 }
@@ -169,13 +169,13 @@ func (m *machine) write(name, text string) error {
 	return os.WriteFile(m.path(name), []byte(text), 0o644)
 }
 
-// property asks systemd for a property of the service.
+// property returns a property of the service from systemd.
 func (m *machine) property(ctx context.Context, name string) (string, error) {
 	out, err := m.run(ctx, "systemctl", "show", "--value", "--property", name, service)
 	return strings.TrimSpace(out), err
 }
 
-// status asks failoverd.
+// status returns failoverd's status.
 func (m *machine) status(ctx context.Context) (s control.Status, err error) {
 	out, err := m.run(ctx, "failoverctl", "status", "-o", "json")
 	if err == nil {
@@ -184,10 +184,10 @@ func (m *machine) status(ctx context.Context) (s control.Status, err error) {
 	return s, err
 }
 
-// become waits until all its routers are in a state, for a reason that has cause in
-// it, and know who is Active.
+// become waits until all routers of the machine are in a state, with a cause that contains
+// the given text, and know the Active.
 func (m *machine) become(ctx context.Context, state, cause string) error {
-	last := "it doesn't run"
+	last := "failoverd does not run"
 	for {
 		s, err := m.status(ctx)
 		right := err == nil && len(s.Routers) > 0
@@ -203,13 +203,13 @@ func (m *machine) become(ctx context.Context, state, cause string) error {
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			events, _ := m.run(context.WithoutCancel(ctx), "failoverctl", "events") // it may not run
-			return fmt.Errorf("%s doesn't become %s (%s): %s: %w\n%s", m.name, state, cause, last, ctx.Err(), events)
+			events, _ := m.run(context.WithoutCancel(ctx), "failoverctl", "events") // failoverd may not run
+			return fmt.Errorf("%s did not become %s (%s): %s: %w\n%s", m.name, state, cause, last, ctx.Err(), events)
 		}
 	}
 }
 
-// clean says what failoverd has left on the machine, while it doesn't run.
+// clean returns an error if failoverd, which doesn't run, has left something behind.
 func (m *machine) clean(ctx context.Context) error {
 	for _, c := range []struct{ what, line string }{
 		{"addresses", "ip -o addr show | grep -wE '" + strings.ReplaceAll(virtual4+"|"+virtual6, ".", "[.]") + "|fe80::12:33' || true"},
@@ -223,13 +223,13 @@ func (m *machine) clean(ctx context.Context) error {
 			return err
 		}
 		if out != "" {
-			return fmt.Errorf("%s has %s left: %s", m.name, c.what, out)
+			return fmt.Errorf("%s are left behind on %s: %s", c.what, m.name, out)
 		}
 	}
 	return nil
 }
 
-// files lists the machine's files, without what every machine changes while it runs.
+// files lists the machine's files, without the directories that every machine writes to.
 func (m *machine) files() (map[string]bool, error) {
 	all := make(map[string]bool)
 	root := m.path("/")

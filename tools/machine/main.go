@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command machine installs failoverd's Debian package on two booted machines and
-// goes with it through its life: start, failover, reload, upgrade, watchdog, stop,
-// purge. The machines are Debian, booted with its systemd by systemd-nspawn in the
-// namespaces of a lab, which end with this program.
+// Command machine tests failoverd's Debian package on two booted machines: install, start,
+// failover, reload, upgrade, watchdog, stop, purge. systemd-nspawn boots a Debian with systemd
+// for each machine, in the namespaces of a lab, which end with this program.
 package main
 
 import (
@@ -18,12 +17,12 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// patience bounds each step: it is for what never happens, not for what is slow.
+// patience bounds each step. It is much longer than a slow step takes.
 const patience = 2 * time.Minute
 
-const help = `machine takes failoverd's Debian package through its life on two booted machines: install,
-failover, reload, upgrade, watchdog, stop, purge. It needs root, and the packages
-systemd-container and mmdebstrap; make test-package gives it what it needs.
+const help = `machine tests failoverd's Debian package on two booted machines: install, failover, reload,
+upgrade, watchdog, stop, purge. It needs root, and the packages systemd-container and
+mmdebstrap. make test-package builds the packages and runs it.
 
 Flags:
 `
@@ -56,7 +55,7 @@ func run(ctx context.Context, o options) (err error) {
 	defer func() { err = errors.Join(err, l.Close(), removeGroups()) }()
 	fmt.Printf("Two machines with Debian %s, and a client that pings %s and %s:\n", o.suite, virtual4, virtual6)
 	if err := makeBase(ctx, o.suite, base); err != nil {
-		return fmt.Errorf("make a file system: %w", err)
+		return fmt.Errorf("make the file system: %w", err)
 	}
 	lan, err := l.LAN("switch")
 	if err != nil {
@@ -80,6 +79,6 @@ func run(ctx context.Context, o options) (err error) {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
 	}
-	fmt.Printf("\nAll of it is as it should be. (%.0f s)\n", time.Since(start).Seconds())
+	fmt.Printf("\nAll steps passed. (%.0f s)\n", time.Since(start).Seconds())
 	return nil
 }

@@ -24,12 +24,12 @@ const (
 	askEvery  = 5 * time.Millisecond
 	priorityA = 200
 	priorityB = 100
-	// exposure is what systemd-analyze security may say of the unit at most, of
-	// 10 for one without any bound.
+	// exposure is the highest allowed score of systemd-analyze security. A unit without
+	// any restriction has 10.
 	exposure = 3.5
 )
 
-// Reasons of transitions, as status has them.
+// Parts of the causes of transitions, as status shows them.
 const (
 	left   = "left with priority 0"
 	silent = "nothing heard from"
@@ -42,7 +42,7 @@ type site struct {
 	a, b    *machine
 	client  *lab.Node
 	pingers []*lab.Pinger
-	before  map[*machine]map[string]bool // their files before the package came
+	before  map[*machine]map[string]bool // the files of each machine before the package was installed
 }
 
 type step struct {
@@ -53,16 +53,16 @@ type step struct {
 func (s *site) steps() []step {
 	return []step{
 		{"boot", s.boot},
-		{"dpkg -i: enabled, and nothing runs as long as the file says nothing", s.install},
+		{"dpkg -i: enabled, and nothing runs before it is configured", s.install},
 		{"configure and start", s.start},
-		{"who may ask and who may change", s.rights},
+		{"the rights of root, of the group failoverd and of others", s.rights},
 		{"systemd-analyze security", s.security},
 		{"systemctl reload, with a good file and a bad one", s.reload},
-		{"checks of another user, within the unit's bounds", s.checks},
+		{"checks of another user, within the unit's restrictions", s.checks},
 		{"systemctl stop of the Active, and start", s.stop},
 		{"the Active loses its power, and boots again", s.crash},
 		{"upgrade of the Active", s.upgrade},
-		{"upgrade of one that was stopped", s.upgradeStopped},
+		{"upgrade while failoverd is stopped", s.upgradeStopped},
 		{"the Active hangs: the watchdog", s.hang},
 		{"stop and purge", s.purge},
 	}
@@ -82,7 +82,7 @@ func (s *site) play(ctx context.Context, st step) error {
 
 func say(format string, args ...any) { fmt.Printf("   "+format+"\n", args...) }
 
-// show prints what a program wrote.
+// show prints a command of a machine and its output.
 func show(m *machine, command, out string) {
 	say("%s# %s", m.name, command)
 	for line := range strings.Lines(out) {
@@ -122,7 +122,7 @@ func (s *site) install(ctx context.Context) error {
 		if m == s.a {
 			show(m, "dpkg -i failoverd.deb", out)
 		}
-		// What an administrator may do too early: it is no failure.
+		// An administrator may start the service before it is configured. That is no failure.
 		if _, err := m.run(ctx, "systemctl", "start", service); err != nil {
 			return err
 		}
@@ -196,12 +196,12 @@ func (s *site) start(ctx context.Context) error {
 	return err
 }
 
-// settle waits until a has the addresses and b stands by.
+// settle waits until a is Active and b is Backup.
 func (s *site) settle(ctx context.Context) error {
 	return errors.Join(s.a.become(ctx, "Active", ""), s.b.become(ctx, "Backup", ""))
 }
 
-// answered waits until the client has replies to what it asks from now on.
+// answered waits until the client has replies to pings that it sends from now on.
 func (s *site) answered(ctx context.Context) error {
 	now := time.Now()
 	for _, p := range s.pingers {
@@ -212,7 +212,7 @@ func (s *site) answered(ctx context.Context) error {
 	return nil
 }
 
-// outage tells how long the client had no reply, at the longest.
+// outage describes the longest time without a reply to the client.
 func (s *site) outage(since time.Time) string {
 	var all []string
 	for _, p := range s.pingers {
@@ -227,12 +227,12 @@ func (s *site) rights(ctx context.Context) error {
 		return err
 	}
 	if out, err := s.a.shell(ctx, fmt.Sprintf(as, "failoverd", "reload")); err == nil {
-		return fmt.Errorf("one of the group may reload: %s", out)
+		return fmt.Errorf("a member of the group failoverd may reload: %s", out)
 	}
 	if out, err := s.a.shell(ctx, fmt.Sprintf(as, "nogroup", "status")); err == nil {
-		return fmt.Errorf("everybody may ask: %s", out)
+		return fmt.Errorf("any user may read the status: %s", out)
 	}
-	say("the group failoverd may ask, root may change, others neither")
+	say("members of the group failoverd may read the status, only root may reload, others may do neither")
 	return nil
 }
 
@@ -250,7 +250,7 @@ func (s *site) security(ctx context.Context) error {
 		return fmt.Errorf("%q: %w", last, err)
 	}
 	if level > exposure {
-		return fmt.Errorf("the unit is exposed more than %.1f", exposure)
+		return fmt.Errorf("the exposure of the unit is above %.1f", exposure)
 	}
 	return nil
 }
@@ -271,7 +271,7 @@ func (s *site) reload(ctx context.Context) error {
 	}
 	out, err := s.b.run(ctx, "systemctl", "reload", service)
 	if err == nil {
-		return fmt.Errorf("a bad file was taken: %s", out)
+		return fmt.Errorf("a reload with a bad file succeeded: %s", out)
 	}
 	journal, err := s.b.run(ctx, "journalctl", "--no-pager", "--output=cat", "-u", service)
 	if err != nil || !strings.Contains(journal, "did you mean `vrid`?") {
@@ -286,7 +286,7 @@ func (s *site) reload(ctx context.Context) error {
 			return fmt.Errorf("after the reload: %+v", r)
 		}
 	}
-	say("a has priority %d now and has been Active all the time; b says what is wrong, and stands by", priorityA+10)
+	say("a has priority %d and stayed Active; b reports what is wrong with its file and stays Backup", priorityA+10)
 	return errors.Join(
 		s.a.expect(ctx, map[string]string{"ActiveState": "active", "MainPID": pid}),
 		s.b.expect(ctx, map[string]string{"ActiveState": "active"}),

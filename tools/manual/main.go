@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command manual makes manual pages of the Markdown in pkg/manual.
+// Command manual makes manual pages from the Markdown in pkg/manual.
 package main
 
 import (
@@ -34,7 +34,7 @@ func run(out, version, date string, pages []string) error {
 	for _, path := range pages {
 		content, err := os.ReadFile(path)
 		if err != nil {
-			return fmt.Errorf("read a page: %w", err)
+			return fmt.Errorf("read the page: %w", err)
 		}
 		page, err := render(content, version, date)
 		if err != nil {
@@ -42,13 +42,13 @@ func run(out, version, date string, pages []string) error {
 		}
 		name := strings.TrimSuffix(filepath.Base(path), ".md")
 		if err := os.WriteFile(filepath.Join(out, name), page, 0o644); err != nil {
-			return fmt.Errorf("write a page: %w", err)
+			return fmt.Errorf("write the page: %w", err)
 		}
 	}
 	return nil
 }
 
-// render makes a manual page of Markdown whose first line is like "# failoverd(8)".
+// render makes a manual page from Markdown. The first line has to be like "# failoverd(8)".
 func render(content []byte, version, date string) ([]byte, error) {
 	title, body, _ := strings.Cut(string(content), "\n")
 	name, section, found := strings.Cut(strings.TrimPrefix(title, "# "), "(")
@@ -62,8 +62,8 @@ func render(content []byte, version, date string) ([]byte, error) {
 	return finished(page), nil
 }
 
-// renderer is md2man's, except for three things: the hyphens of what can be typed stay
-// what they are, examples are indented, and a link to another page is its name.
+// renderer is md2man's renderer with three differences: a hyphen in code stays a hyphen-minus,
+// examples are indented, and a link to another page is printed as the page's name.
 type renderer struct{ blackfriday.Renderer }
 
 // RenderNode writes a node.
@@ -86,15 +86,15 @@ func (r renderer) RenderNode(w io.Writer, node *blackfriday.Node, entering bool)
 	return r.Renderer.RenderNode(w, node, entering)
 }
 
-// typed writes what can be typed.
+// typed writes code. It escapes hyphens, so that copied commands work.
 func (r renderer) typed(w io.Writer, node *blackfriday.Node) {
 	var b bytes.Buffer
 	r.Renderer.RenderNode(&b, node, true)
 	fmt.Fprint(w, strings.ReplaceAll(b.String(), "-", `\-`))
 }
 
-// finished takes away the empty lines outside examples, which roff would show, and has
-// no word hyphenated and no line stretched.
+// finished removes the empty lines outside examples, because roff would print them, and turns
+// off hyphenation and justification.
 func finished(page []byte) []byte {
 	var b bytes.Buffer
 	verbatim := false

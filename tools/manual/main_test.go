@@ -15,7 +15,7 @@ import (
 
 const source = "../../pkg/manual"
 
-// sources are the pages in Markdown by their file names.
+// sources returns the pages in Markdown, by file name.
 func sources(t *testing.T) map[string]string {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(source, "*.md"))
@@ -33,7 +33,7 @@ func sources(t *testing.T) map[string]string {
 	want := []string{"failoverctl.8.md", "failoverd-api.7.md", "failoverd-migrate.7.md", "failoverd-security.7.md", "failoverd.8.md", "failoverd.yaml.5.md"}
 	for _, name := range want {
 		if all[name] == "" {
-			t.Errorf("no page %s", name)
+			t.Errorf("the page %s is missing", name)
 		}
 	}
 	return all
@@ -41,14 +41,13 @@ func sources(t *testing.T) map[string]string {
 
 var afterList = regexp.MustCompile("(?m)^ *(?:-|[0-9]+[.]) .*\n\n```")
 
-// Each page is shown by both programs that show manuals, without a warning and within 80
-// columns.
+// mandoc and man-db both render each page without a warning, and within 80 columns.
 func TestPages(t *testing.T) {
 	dir := t.TempDir()
 	for name, content := range sources(t) {
 		page := strings.TrimSuffix(name, ".md")
 		if bad := afterList.FindString(content); bad != "" {
-			t.Errorf("%s: the renderer takes an example right after a list for text of it: %s", name, bad)
+			t.Errorf("%s: the renderer makes an example right after a list a part of the list; write a sentence between them: %s", name, bad)
 		}
 		if err := run(dir, "1.2.3", "2026-01-31", []string{filepath.Join(source, name)}); err != nil {
 			t.Fatal(err)
@@ -95,20 +94,20 @@ func TestLinks(t *testing.T) {
 			page := strings.TrimSuffix(m[2], ".md")
 			i := strings.LastIndexByte(page, '.')
 			if all[m[2]] == "" || i < 0 || m[1] != page[:i]+"("+page[i+1:]+")" {
-				t.Errorf("%s: the link %s leads to no page of that name", name, m[0])
+				t.Errorf("%s: the link %s refers to no page, or to a page of another name", name, m[0])
 			}
 		}
 		_, body, _ := strings.Cut(content, "\n")
 		for _, m := range mention.FindAllStringSubmatch(link.ReplaceAllString(body, ""), -1) {
-			t.Errorf("%s: %s is no link", name, m[0])
+			t.Errorf("%s: %s isn't a link", name, m[0])
 		}
 	}
 }
 
 var definition = regexp.MustCompile("(?m)^ *- (?:`-.`, )?`([^`]+)`(?: \\*[A-Z]+\\*)?(?: \\([^)]*\\))?: ")
 
-// What the code defines is defined once: nothing outside the marked regions of the pages
-// is a second definition.
+// Everything that the code defines has one definition, in a marked region of a page, and none
+// outside the regions.
 func TestDefinedOnce(t *testing.T) {
 	region := regexp.MustCompile(`(?s)<!-- ([a-z]+): begin -->\n(.*?)<!-- ([a-z]+): end -->\n`)
 	defined := make(map[string][]string) // the regions by what they define
@@ -117,7 +116,7 @@ func TestDefinedOnce(t *testing.T) {
 	for name, content := range sources(t) {
 		for _, m := range region.FindAllStringSubmatch(content, -1) {
 			if m[1] != m[3] {
-				t.Errorf("%s: the region %s ends as %s", name, m[1], m[3])
+				t.Errorf("%s: the region %s ends with the mark of %s", name, m[1], m[3])
 			}
 			at := name + " " + m[1]
 			for _, d := range definition.FindAllStringSubmatch(m[2], -1) {
@@ -126,7 +125,7 @@ func TestDefinedOnce(t *testing.T) {
 			}
 		}
 		if name == "failoverd-migrate.7.md" {
-			continue // it lists what others have
+			continue // it lists the directives of other programs
 		}
 		for _, d := range definition.FindAllStringSubmatch(region.ReplaceAllString(content, ""), -1) {
 			outside[d[1]] = append(outside[d[1]], name)
@@ -139,10 +138,10 @@ func TestDefinedOnce(t *testing.T) {
 	}
 	for name, at := range defined {
 		for _, page := range outside[name] {
-			t.Errorf("%s is defined by the code, in %s, and by hand in %s", name, at[0], page)
+			t.Errorf("%s is defined in the region %s, and again by hand in %s; delete the latter", name, at[0], page)
 		}
-		// A key is defined in each group that has it, a flag for each command, and a field
-		// for each document.
+		// A key is defined once for each group that has it, a flag once for each command, and a
+		// field once for each document.
 		for _, where := range slices.Compact(slices.Sorted(slices.Values(at))) {
 			n := 0
 			for _, w := range at {
@@ -164,7 +163,7 @@ func TestDefinedOnce(t *testing.T) {
 func TestRender(t *testing.T) {
 	for _, bad := range []string{"", "# failoverd\n", "failoverd 8\n"} {
 		if _, err := render([]byte(bad), "1", ""); err == nil {
-			t.Errorf("%q is a page", bad)
+			t.Errorf("%q: no error", bad)
 		}
 	}
 	got, err := render([]byte("# a-b(7)\n\n## NAME\n\na-b - c\n\nSee [d(8)](d.8.md): `--x`.\n\n```\n$ a --b\n\n.c\n```\n"), "1.2", "2026-01-31")

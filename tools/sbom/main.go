@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command sbom writes down which modules Go has linked into programs: a bill of materials
-// (CycloneDX, JSON), and the licences' texts, which have to go with the programs. It reads
-// the programs themselves, as go version -m does, and the licences from the module cache.
+// Command sbom lists the modules that Go has linked into programs. It writes a bill of materials
+// (CycloneDX, JSON) and the texts of the licences, which have to be distributed with the
+// programs. It reads the modules from the programs, as go version -m does, and the licences
+// from the module cache.
 package main
 
 import (
@@ -21,7 +22,7 @@ func main() {
 	flag.StringVar(&o.out, "out", "", "`path` of the bill of materials")
 	flag.StringVar(&o.notices, "notices", "", "`path` of the text with all licences")
 	flag.StringVar(&o.version, "version", "", "`version` of failoverd")
-	flag.Int64Var(&epoch, "epoch", 0, "`seconds` since 1970 that it says it was made")
+	flag.Int64Var(&epoch, "epoch", 0, "`seconds` since 1970 for the timestamp of the bill of materials")
 	flag.Parse()
 	o.programs, o.time = flag.Args(), time.Unix(epoch, 0).UTC()
 	if err := run(o); err != nil {
@@ -38,7 +39,10 @@ type options struct {
 
 func run(o options) error {
 	if len(o.programs) == 0 || o.out == "" && o.notices == "" {
-		return errors.New("--out or --notices and at least one program are needed; make release gives them")
+		return errors.New("--out or --notices and at least one program are needed; make release sets them")
+	}
+	if o.out != "" && o.version == "" {
+		return errors.New("--out needs --version; make release sets both")
 	}
 	modules, err := linked(o.programs)
 	if err != nil {
@@ -50,7 +54,7 @@ func run(o options) error {
 	}
 	for i, m := range modules {
 		if modules[i].texts, err = licences(dirs[m.path]); err != nil {
-			return fmt.Errorf("the licence of %s: %w; go mod download gets the module", m.path, err)
+			return fmt.Errorf("the licence of %s: %w", m.path, err)
 		}
 	}
 	if o.notices != "" {
@@ -68,7 +72,7 @@ func run(o options) error {
 	return os.WriteFile(o.out, text, 0o644)
 }
 
-// directories returns where each module of the build is, and the standard library.
+// directories returns the directories of the modules of the build and of the standard library.
 func directories() (map[string]string, error) {
 	dirs := make(map[string]string)
 	for _, args := range [][]string{

@@ -19,17 +19,17 @@ import (
 	"time"
 )
 
-// standard is what Go's standard library is called here: it is linked in like a module.
+// standard is the module path of Go's standard library in the bill of materials.
 const standard = "std"
 
-// module is one that the linker has put into a program.
+// module is a module that is linked into a program.
 type module struct {
 	path, version string
 	sum           string   // as go.sum has it; empty for the standard library
-	texts         []string // its licence and what it wants to be told with it
+	texts         []string // its licence and notice files
 }
 
-// linked returns the modules of all programs, by path.
+// linked returns the modules of all programs, sorted by path.
 func linked(programs []string) ([]module, error) {
 	var all []module
 	for _, program := range programs {
@@ -40,7 +40,7 @@ func linked(programs []string) ([]module, error) {
 		all = append(all, module{path: standard, version: strings.TrimPrefix(info.GoVersion, "go")})
 		for _, d := range info.Deps {
 			if d.Replace != nil {
-				return nil, fmt.Errorf("%s: %s is replaced by %s, of which nothing is known", program, d.Path, d.Replace.Path)
+				return nil, fmt.Errorf("%s: %s is replaced by %s, whose sum and licence sbom can't find; remove the replace directive from go.mod", program, d.Path, d.Replace.Path)
 			}
 			all = append(all, module{path: d.Path, version: d.Version, sum: d.Sum})
 		}
@@ -56,7 +56,7 @@ var licenceFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice)(\.(txt|md
 // licences returns the texts of a module's licence files.
 func licences(dir string) ([]string, error) {
 	if dir == "" {
-		return nil, errors.New("the module isn't here")
+		return nil, errors.New("the module isn't in the module cache; run go mod download")
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -79,7 +79,8 @@ func licences(dir string) ([]string, error) {
 	return texts, nil
 }
 
-// identify returns the SPDX identifiers of the licences in a text, by what only they say.
+// identify returns the SPDX identifiers of the licences in a text. It looks for a phrase of each
+// licence that no other one has.
 func identify(text string) (ids []string) {
 	text = strings.Join(strings.Fields(text), " ")
 	for _, known := range []struct{ id, phrase, without string }{
@@ -99,7 +100,7 @@ func identify(text string) (ids []string) {
 // notices returns the licences of all modules as one text.
 func notices(modules []module) []byte {
 	var b bytes.Buffer
-	fmt.Fprintln(&b, "failoverd contains the modules below. Each comes under the licence that follows its name.")
+	fmt.Fprintln(&b, "failoverd contains the modules below. The licence of each follows its name.")
 	for _, m := range modules {
 		name := m.path
 		if name == standard {
@@ -113,7 +114,7 @@ func notices(modules []module) []byte {
 	return b.Bytes()
 }
 
-// Of CycloneDX 1.5: what of it is needed here.
+// The types below are a part of CycloneDX 1.5.
 
 type bill struct {
 	Format       string       `json:"bomFormat"`
@@ -155,8 +156,8 @@ type dependency struct {
 	DependsOn []string `json:"dependsOn"`
 }
 
-// cyclone returns the bill of materials. Without a serial number, which would be another one
-// each time, the same programs make the same bill.
+// cyclone returns the bill of materials. It has no serial number, because that would differ each
+// time: the same programs give the same bill.
 func cyclone(version string, at time.Time, modules []module) ([]byte, error) {
 	product := newComponent("application", "github.com/failoverd/failoverd", version, []string{"Apache-2.0"})
 	b := bill{
@@ -169,6 +170,9 @@ func cyclone(version string, at time.Time, modules []module) ([]byte, error) {
 		for _, text := range m.texts {
 			ids = append(ids, identify(text)...)
 		}
+		if ids == nil {
+			return nil, fmt.Errorf("the licence of %s is none that sbom knows; add it to identify", m.path)
+		}
 		slices.Sort(ids)
 		c := newComponent("library", m.path, m.version, slices.Compact(ids))
 		if m.sum != "" {
@@ -176,7 +180,7 @@ func cyclone(version string, at time.Time, modules []module) ([]byte, error) {
 			if err != nil {
 				return nil, fmt.Errorf("the sum of %s: %w", m.path, err)
 			}
-			// Of go.sum's hash h1, which is one over the SHA-256 sums of the files.
+			// The hash h1 of go.sum, a SHA-256 of the SHA-256 sums of the module's files.
 			c.Hashes = []hashed{{"SHA-256", hex.EncodeToString(sum)}}
 		}
 		b.Components = append(b.Components, c)

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// The bill names every module that is in the program, with its sum and its licence, and the
-// notices have the licence's text.
+// The bill has every module of the program, with its sum and its licence, and the notices have
+// the text of the licence.
 func TestBill(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "program")
@@ -36,7 +36,7 @@ func TestBill(t *testing.T) {
 		t.Fatal(err)
 	}
 	if b.Metadata.Component.Version != "1.2.3" || b.Metadata.Timestamp != "2001-09-09T01:46:40Z" {
-		t.Errorf("it is of %+v", b.Metadata)
+		t.Errorf("metadata %+v", b.Metadata)
 	}
 	count := make(map[string]int)
 	for _, c := range b.Components {
@@ -46,7 +46,7 @@ func TestBill(t *testing.T) {
 		}
 	}
 	if count["github.com/sirupsen/logrus"] != 1 || count[standard] != 1 {
-		t.Errorf("it has %v", count)
+		t.Errorf("the numbers of components are %v", count)
 	}
 	text, err = os.ReadFile(o.notices)
 	if err != nil {
@@ -56,6 +56,14 @@ func TestBill(t *testing.T) {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the notices lack %q", want)
 		}
+	}
+}
+
+// A module whose licence is unknown is an error, because its bill would have none.
+func TestUnknownLicence(t *testing.T) {
+	_, err := cyclone("1", time.Unix(0, 0), []module{{path: "example.org/m", version: "v1.0.0", texts: []string{"all rights reserved"}}})
+	if err == nil || !strings.Contains(err.Error(), "example.org/m") {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -70,7 +78,7 @@ func TestIdentify(t *testing.T) {
 		"Permission to use, copy, modify, and/or distribute this software for any purpose with or without fee is hereby granted": "ISC",
 	} {
 		if got := strings.Join(identify(text), " "); got != want {
-			t.Errorf("%q is %q, not %q", text, got, want)
+			t.Errorf("%q: got %q, want %q", text, got, want)
 		}
 	}
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command testsum reads the output of go test -json from standard input, shows
-// one line for each package and the output of what failed, and closes with the
-// numbers of passed, failed and skipped tests. It exits with 1 when anything
-// failed, when nothing ran, or, with -strict, when anything was skipped.
+// Command testsum reads the output of go test -json from standard input. It prints one line for
+// each package, the output of failed tests, and at the end the numbers of passed, failed and
+// skipped tests. The exit code is 1 if a test or build failed or no test ran, and with -strict
+// also if a test was skipped.
 package main
 
 import (
@@ -48,7 +48,7 @@ func summarise(in io.Reader, out io.Writer, strict bool) (ok bool, err error) {
 	for lines.Scan() {
 		var e event
 		if json.Unmarshal(lines.Bytes(), &e) != nil {
-			fmt.Fprintln(out, lines.Text()) // what the go command says itself
+			fmt.Fprintln(out, lines.Text()) // the go command's own message
 			continue
 		}
 		key := e.Package + " " + e.Test

@@ -32,10 +32,10 @@ func TestSummarise(t *testing.T) {
 				t.Errorf("ok = %v, err = %v, want ok = %v", ok, err, test.ok)
 			}
 			if !strings.HasSuffix(out.String(), test.want) {
-				t.Errorf("closing line of %q is not %q", out.String(), test.want)
+				t.Errorf("the output is %q, want %q at its end", out.String(), test.want)
 			}
 			if test.name == "fail" && !strings.Contains(out.String(), "why it failed") {
-				t.Errorf("the output of the failed test is missing in %q", out.String())
+				t.Errorf("the output lacks that of the failed test: %q", out.String())
 			}
 		})
 	}

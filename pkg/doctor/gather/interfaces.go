@@ -79,7 +79,7 @@ func (g *gatherer) state(i *doctor.Interface, l link.Interface, virtual []netip.
 
 // plan adds the obstacles and warnings of package plan for the routers of an interface.
 func (g *gatherer) plan(i *doctor.Interface, all []link.Interface, virtual []netip.Addr) {
-	host := plan.Seen{Interfaces: all, Fenced: g.Kernel.TC != ""}
+	host := plan.HostFacts{Interfaces: all, Fenced: g.Kernel.TC != ""}
 	for _, r := range g.Routers {
 		if r.Interface == i.Name {
 			i.Obstacles = append(i.Obstacles, plan.Obstacles(r, host)...)
