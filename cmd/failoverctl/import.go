@@ -118,10 +118,10 @@ func finishImport(w io.Writer, r *migrate.Result, made bool) error {
 			return err
 		}
 	}
-	switch {
-	case r.CommentedOut == 0:
+	switch r.CommentedOut {
+	case 0:
 		return nil
-	case r.CommentedOut == r.Routers:
+	case r.Routers:
 		return fmt.Errorf("%w: all of its routers are commented out, for the reasons above: correct them, or leave them to keepalived", migrate.ErrNothing)
 	}
 	_, err := fmt.Fprintf(w, "%d of %d routers are commented out, for the reasons above\n", r.CommentedOut, r.Routers)
