@@ -154,11 +154,11 @@ func checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Check a configuration file",
-		Long: `check reads a configuration file and shows each mistake with its place and remedy. For
-a file of keepalived it also shows what failoverd does differently. It needs no running
-failoverd and no privileges. Conditions of the host are checked when failoverd starts, and
-by "failoverctl reload --dry-run". One of them check looks at too: it warns if an
-advertisement is longer than the MTU of its interface.
+		Long: `check reads a configuration file and shows each mistake with its place and remedy. For a
+file of keepalived it also shows the settings that behave differently in failoverd. It
+needs no running failoverd and no privileges. It also warns if an advertisement is longer
+than the MTU of its interface. failoverd checks the other conditions of the host when it
+starts, and with "failoverctl reload --dry-run".
 
 Exit codes: 0 the file is valid or has only comments, 1 it has mistakes or can't be read.`,
 		Args:              cobra.MaximumNArgs(1),

@@ -35,7 +35,7 @@ func TestComplete(t *testing.T) {
 		{"stats -o |", "table\njson\n:4"},
 		{"import --from |", "keepalived\nfailover\n:4"},
 		{"import |", "conf\njson\n:8"},
-		{"check |", "yaml\nyml\njson\n:8"},
+		{"check |", "yaml\nyml\njson\nconf\n:8"},
 		{"check a.yaml |", ":4"},
 	} {
 		args, _ := strings.CutSuffix(c.args, "|")

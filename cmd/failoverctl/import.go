@@ -44,27 +44,28 @@ Without a FILE, import takes the first of these that exists:
 /var/snap/failover/common/vrrp-config.json, /etc/failover/vrrp-config.json.
 
 Standard error lists the directives that need your attention, each with its place and a
-remedy. They are in the comments of the result, too:
+remedy. They are also comments in the result:
 
-  behaves differently     translated: look whether you need the difference
-  later                   failoverd doesn't have it yet
-  another program's       failoverd will not do it
-  not understood          a mistake, or newer than this program
-  perhaps not as meant    translated to what keepalived does, and keepalived ignores it
+  behaves differently     translated: check whether the difference matters
+  not supported yet       failoverd doesn't support it yet
+  another program's job   out of the scope of failoverd
+  not understood          a mistake, or newer than this failoverctl
+  perhaps not as meant    keepalived ignores it, and so does the result
   not needed              failoverd does it by itself; --verbose lists these
 
-A router is commented out if it would do harm without something that failoverd doesn't
-have. Passwords and keys are never in the result: with --output they go to files beside
-it, which only their owner can read, and without it import names the files that you have
-to make. Both programs speak VRRP, so hosts can be moved one at a time, the Backup first.
+A router that could do harm without a directive that failoverd doesn't support is
+commented out. Passwords and keys are never in the result. With --output they are written
+to files beside it that only their owner can read; without it, import names the files
+that you have to create. Both programs speak VRRP, so hosts can be migrated one at a time,
+the Backup first.
 
-Lines of keepalived's file that begin with @ are for one host. import takes those for this
-host's name, or for --config-id, as keepalived does.
+Lines of keepalived's file that begin with @ apply to one host. As keepalived does, import
+uses those for this host's name, or for --config-id.
 
-A file of FRR or VyOS is recognised: import shows its lines about VRRP, and the way to go.
+For a file of FRR or VyOS, import shows its lines about VRRP and how to migrate them.
 
-Exit codes: 0 also with such findings; 1 if the file can't be read or has a mistake, if
-the result exists already, or if no router is left for failoverd.`,
+Exit codes: 0 done, even with such findings; 1 if the file can't be read or has a mistake,
+if the result exists already, or if all routers are commented out.`,
 		Example: `  failoverctl import
   failoverctl import -o failoverd.yaml /etc/keepalived/keepalived.conf
   failoverctl check failoverd.yaml`,
@@ -105,32 +106,31 @@ the result exists already, or if no router is left for failoverd.`,
 	c.Flags().StringVar(&from, "from", "", "the `program` that the file is for: keepalived or failover (default: detected from the file)")
 	completeFlag(c, "from", "keepalived", "failover")
 	c.Flags().StringVarP(&output, "output", "o", "", "write the result to this `file` instead of standard output")
-	c.Flags().BoolVar(&force, "force", false, "overwrite the file of --output")
-	c.Flags().StringVar(&id, "config-id", "", "take keepalived's lines with @`name` (default: this host's name)")
+	c.Flags().BoolVar(&force, "force", false, "overwrite the files that --output writes")
+	c.Flags().StringVar(&id, "config-id", "", "use keepalived's lines with @`name` (default: the name of this host)")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "also list the directives that failoverd doesn't need")
 	return c
 }
 
-// finishImport writes what the administrator has to know of the whole result: the files
-// with secrets, and the routers that are commented out. Without a router left it is an
-// error.
+// finishImport writes the files with secrets and the number of routers that are commented out.
+// It returns an error if all are. made tells whether the files were written.
 func finishImport(w io.Writer, r *migrate.Result, made bool) error {
 	for _, k := range r.Keys {
-		format := "made %s for a secret of the file\n"
+		format := "wrote a secret of the file to %s\n"
 		if !made {
-			format = "%s has to be made for a secret of the file: import with --output makes it\n"
+			format = "%s must be created with a secret of the file: import with --output does so\n"
 		}
 		if _, err := fmt.Fprintf(w, format, k.Path); err != nil {
 			return err
 		}
 	}
-	switch {
-	case r.CommentedOut == 0:
+	switch r.CommentedOut {
+	case 0:
 		return nil
-	case r.CommentedOut == r.Routers:
-		return fmt.Errorf("%w: all of its routers are commented out, which the lines above explain. Leave it to keepalived, or correct them", migrate.ErrNothing)
+	case r.Routers:
+		return fmt.Errorf("%w: all of its routers are commented out, for the reasons above: correct them, or leave them to keepalived", migrate.ErrNothing)
 	}
-	_, err := fmt.Fprintf(w, "%d of %d routers are commented out, which the lines above explain\n", r.CommentedOut, r.Routers)
+	_, err := fmt.Fprintf(w, "%d of %d routers are commented out, for the reasons above\n", r.CommentedOut, r.Routers)
 	return err
 }
 
@@ -168,8 +168,8 @@ func importFile(path, from, output, id string) (*migrate.Result, error) {
 	return migrate.KeepalivedWith(path, config.ReadFile, filepath.Glob, o)
 }
 
-// checkProgram returns an error for a program of this host that others may change. A
-// program or a user that isn't here may be on the host that the file is for.
+// checkProgram returns an error if users other than root and user may change a program of this
+// host. A missing program or user isn't an error, because the file may be for another host.
 func checkProgram(path, user string) error {
 	who, err := script.Lookup(cmp.Or(user, "root"))
 	if err != nil {
@@ -229,16 +229,16 @@ func writeNew(path string, content []byte, how int, mode fs.FileMode) error {
 // importKinds are the headings of the kinds, and their names in the summary, for one
 // finding and for several.
 var importKinds = map[migrate.Kind]struct{ head, one, several string }{
-	migrate.Changed:  {"Translated, but it behaves differently:", "directive translated with other behaviour", "directives translated with other behaviour"},
-	migrate.Later:    {"Needs a later failoverd:", "needs a later failoverd", "need a later failoverd"},
-	migrate.Foreign:  {"Another program's job:", "is another program's", "are another program's"},
+	migrate.Changed:  {"Translated, but it behaves differently:", "translated, but behaves differently", "translated, but behave differently"},
+	migrate.Later:    {"Not supported yet:", "not supported yet", "not supported yet"},
+	migrate.Foreign:  {"Another program's job:", "is another program's job", "are another program's job"},
 	migrate.Unknown:  {"Not understood:", "not understood", "not understood"},
 	migrate.Doubtful: {"As in keepalived, but perhaps not as meant:", "perhaps not as meant", "perhaps not as meant"},
 	migrate.Unneeded: {"Not needed:", "not needed", "not needed"},
 }
 
-// writeFindings writes the findings by their kinds, and their number. Of those that
-// aren't needed it writes only the directives, unless it is verbose.
+// writeFindings writes the findings of each kind under its heading, and a summary. Unless
+// verbose, it writes only the names of directives that aren't needed.
 func writeFindings(w io.Writer, all []migrate.Finding, verbose bool) error {
 	var summary []string
 	for _, kind := range migrate.Kinds {
@@ -276,7 +276,7 @@ func writeFindings(w io.Writer, all []migrate.Finding, verbose bool) error {
 	return err
 }
 
-// writeUnneeded writes which directives aren't needed, in one line.
+// writeUnneeded writes one line with the directives that aren't needed.
 func writeUnneeded(w io.Writer, all []migrate.Finding) error {
 	var names []string
 	for _, f := range all {
@@ -288,6 +288,6 @@ func writeUnneeded(w io.Writer, all []migrate.Finding) error {
 	if len(names) == 0 {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "Not needed: %s (--verbose tells why)\n", strings.Join(names, ", "))
+	_, err := fmt.Fprintf(w, "Not needed: %s (--verbose has the reasons)\n", strings.Join(names, ", "))
 	return err
 }

@@ -40,14 +40,14 @@ func TestImport(t *testing.T) {
 		want string
 	}{
 		{[]string{source, "-o", result}, exitFailure, "--force"},
-		{[]string{source, "-o", result, "--force"}, 0, "later"},
+		{[]string{source, "-o", result, "--force"}, 0, "not supported yet"},
 		{[]string{write("balancer.conf", "virtual_server 192.0.2.10 80 {\n}\n")}, exitFailure, "nothing for failoverd in it: it has no vrrp_instance"},
 		{[]string{write("cloud.conf", "vrrp_instance a {\n  interface eth0\n  virtual_router_id 51\n}\n")}, exitFailure, "all of its routers are commented out"},
 		{[]string{write("frr.conf", "interface eth0\n vrrp 51 version 3\n")}, exitFailure, "frr.conf:1: interface eth0\n"},
 		{[]string{write("config.boot", "set high-availability vrrp group web vrid 51\n")}, exitFailure, "/run/keepalived/keepalived.conf"},
 		{[]string{write("two.conf", two)}, 0, "1 of 2 routers are commented out"},
 		{[]string{write("two.conf", two), "--verbose"}, 0, "state: the priority decides"},
-		{[]string{write("hosts.conf", "@one vrrp_instance a {\n  interface eth0\n  virtual_router_id 51\n  state BACKUP\n  virtual_ipaddress {\n    192.0.2.10/24\n  }\n@one }\nglobal_defs {\n}\n"), "--config-id", "one"}, 0, "Not needed: state (--verbose tells why)\neverything translated one to one\n"},
+		{[]string{write("hosts.conf", "@one vrrp_instance a {\n  interface eth0\n  virtual_router_id 51\n  state BACKUP\n  virtual_ipaddress {\n    192.0.2.10/24\n  }\n@one }\nglobal_defs {\n}\n"), "--config-id", "one"}, 0, "Not needed: state (--verbose has the reasons)\neverything translated one to one\n"},
 		{[]string{write("shared.conf", "vrrp_script a {\n  script "+shared+"\n}\n"+two)}, 0, "failoverd refuses to run it: others may change it"},
 		{[]string{write("secure.conf", "global_defs {\n  enable_script_security\n}\nvrrp_script a {\n  script "+shared+"\n}\n"+two)}, 0, "neither does failoverd"},
 		{[]string{source, "--from", "frr"}, exitUsage, "keepalived or failover"},
@@ -79,7 +79,7 @@ func TestImportKeys(t *testing.T) {
 		if code != 0 || strings.Contains(out+said, "not2tell") {
 			t.Errorf("%v: %d\n%s%s", args, code, out, said)
 		}
-		if want := map[bool]string{true: "/etc/failoverd/eth0-51-password has to be made", false: "made " + key}[n == 2]; !strings.Contains(said, want) {
+		if want := map[bool]string{true: "/etc/failoverd/eth0-51-password must be created", false: "wrote a secret of the file to " + key}[n == 2]; !strings.Contains(said, want) {
 			t.Errorf("%v: %q isn't said: %s", args, want, said)
 		}
 		if n == 2 {

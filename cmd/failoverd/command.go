@@ -280,8 +280,8 @@ func (o *options) find(required bool) (*config.File, error) {
 }
 
 // load reads the part of the configuration file for the interfaces, or the whole file if
-// none are given. It logs what failoverd does differently from the program whose file it is;
-// log may be nil.
+// none are given. For a file of another program it logs the settings that behave differently,
+// unless log is nil.
 func (o *options) load(log *logrus.Logger) (*config.File, error) {
 	f, findings, err := migrate.Load(o.config)
 	if err != nil {

@@ -29,7 +29,7 @@ func predecessors() (string, bool) {
 // maxTold is the maximum number of findings about a foreign file that one reading logs.
 const maxTold = 100
 
-// teller logs the findings about another program's file, each of them once.
+// teller logs the findings about the file of another program, each one only once.
 type teller struct{ told map[migrate.Finding]bool }
 
 func (t *teller) tell(log *logrus.Logger, path string, findings []migrate.Finding) {
@@ -39,7 +39,7 @@ func (t *teller) tell(log *logrus.Logger, path string, findings []migrate.Findin
 	told := 0
 	for _, f := range findings {
 		same := f
-		same.Line = 0 // a line that was added above changes nothing
+		same.Line = 0 // it may move when the file is edited
 		if f.Kind == migrate.Unneeded || t.told[same] {
 			continue
 		}
@@ -49,6 +49,6 @@ func (t *teller) tell(log *logrus.Logger, path string, findings []migrate.Findin
 		}
 	}
 	if told > maxTold {
-		log.Warnf("and %d more of %s: failoverctl import lists all", told-maxTold, path)
+		log.Warnf("and %d more in %s: failoverctl import lists all of them", told-maxTold, path)
 	}
 }

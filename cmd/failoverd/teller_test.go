@@ -13,7 +13,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/migrate"
 )
 
-// A finding is logged once, also if a reload finds it on another line.
+// A finding is logged once, even if a reload finds it on another line.
 func TestFindingsAreToldOnce(t *testing.T) {
 	var out bytes.Buffer
 	log := logrus.New()
@@ -40,7 +40,7 @@ func TestFindingsAreToldOnce(t *testing.T) {
 	for i := range maxTold + 5 {
 		many = append(many, migrate.Finding{Text: fmt.Sprint(i)})
 	}
-	if n := lines(many...); n != maxTold+1 || !strings.Contains(out.String(), "and 5 more of keepalived.conf") {
+	if n := lines(many...); n != maxTold+1 || !strings.Contains(out.String(), "and 5 more in keepalived.conf") {
 		t.Errorf("%d lines for many", n)
 	}
 }

@@ -42,7 +42,7 @@ var ErrStranger = errors.New("it belongs to another user")
 func OpenFIFO(path string, owner *script.Credential, lost func(total uint64)) (*FIFO, error) {
 	f := &FIFO{Path: path, lines: make(chan string, maxPending), done: make(chan struct{})}
 	if err := makeDirectory(path); err != nil {
-		return nil, fmt.Errorf("make the directory of the FIFO %s: %w: make it, or name another path", path, err)
+		return nil, fmt.Errorf("make the directory of the FIFO %s: %w: create it, or use another path", path, err)
 	}
 	err := unix.Mkfifo(path, 0o600)
 	f.made = err == nil
@@ -59,7 +59,7 @@ func OpenFIFO(path string, owner *script.Credential, lost func(total uint64)) (*
 	return f, nil
 }
 
-// makeDirectory makes the directory of a FIFO below /run, which is empty after a reboot.
+// makeDirectory makes the directory of a FIFO below /run, because /run is empty after a reboot.
 func makeDirectory(path string) error {
 	dir := filepath.Dir(path)
 	if !strings.HasPrefix(dir, "/run/") {

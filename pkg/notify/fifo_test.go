@@ -18,7 +18,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
-// A directory below /run is made, because a reboot removes it; another one isn't.
+// OpenFIFO makes a directory below /run, because a reboot removes it, and no other one.
 func TestFIFODirectory(t *testing.T) {
 	run, err := os.MkdirTemp("/run", "failoverd-test-")
 	if err != nil {
