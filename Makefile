@@ -6,33 +6,33 @@ SHELL := /bin/bash
 
 PREFIX ?= /usr/local
 DESTDIR ?=
-# Of packages: a release is a tag. What follows a tilde sorts before the release itself.
+# The version of packages. A release is a tag. A version with a tilde sorts before the release.
 VERSION ?= $(or $(subst -,~,$(patsubst v%,%,$(shell git describe --exact-match --tags --match 'v[0-9]*' 2>/dev/null))),0.1.0~git$(shell git log -1 --format=%cd.%h --abbrev=7 --date=format:%Y%m%d%H%M))
 FUZZTIME ?= 30s
 HOURS ?= 50000
 
-# What the tests need beside Go, as Debian packages.
+# The Debian packages that the tests need.
 TEST_PACKAGES := keepalived frr nftables iproute2 bpftool util-linux iputils-ping mandoc man-db haproxy nginx
-# What "make generate" needs: the compiler is named by version, for its output
-# is compared byte for byte.
+# The Debian packages that "make generate" needs. The compiler has a version, because CI compares
+# its output byte for byte.
 GENERATE_PACKAGES := clang-19 llvm-19 libbpf-dev linux-libc-dev
 
-# make deb PACKAGE_ARCH=arm64 makes one for another machine, and puts it beside the others.
+# The architecture of packages, for example make deb PACKAGE_ARCH=arm64.
 PACKAGE_ARCH ?= $(shell go env GOARCH)
-# Of releases and images.
+# The architectures of releases and images.
 ARCHS ?= amd64 arm64
-# Of Debian, from which the shell of an image comes.
+# The Debian suite of the shell in an image.
 SUITE ?= bookworm
-# Where packages, images and tarballs go.
+# The directory for packages, images and tarballs.
 OUT ?= bin
 
 LINT := go tool -modfile=tools/lint/go.mod
 
-# Their daemons aren't started: the tests start their own, in namespaces.
+# policy-rc.d keeps apt from starting the daemons. The tests start their own, in namespaces.
 define install-packages
 	missing=""; for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then \
-		command -v apt-get >/dev/null || { echo "these packages are needed, install them:$$missing" >&2; exit 1; }; \
+		command -v apt-get >/dev/null || { echo "install these packages, or what your distribution calls them:$$missing" >&2; exit 1; }; \
 		echo "installing:$$missing"; \
 		[ -e /usr/sbin/policy-rc.d ] || { trap 'rm -f /usr/sbin/policy-rc.d' EXIT; printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; }; \
 		{ apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; } >bin/apt.log 2>&1 || { cat bin/apt.log >&2; exit 1; }; \
@@ -49,25 +49,25 @@ build: ## Build bin/failoverd and bin/failoverctl
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
 
 .PHONY: generate
-generate: ## Compile the XDP program anew (installs clang-19 if it is missing)
+generate: ## Compile the BPF programs (installs clang-19 if it is missing)
 	@mkdir -p bin
 	@$(call install-packages,$(GENERATE_PACKAGES))
 	go generate ./bpf
 
 .PHONY: manual
-manual: ## Write into pkg/manual and the reference what the code defines: keys, flags, counters and the like
+manual: ## Update the generated parts of pkg/manual and the reference: keys, flags, counters and the like
 	go test ./pkg/config -count=1 -run '^TestReference$$' -update
 	go test ./cmd/... -count=1 -run '^TestManual$$' -update
 
 .PHONY: demo
-demo: build ## Watch an address move from a dead host to a living one (root, a minute)
+demo: build ## Show a failover between two hosts in namespaces (root, a minute)
 	@go run ./tools/demo --failoverd bin/failoverd
 
 .PHONY: test
-test: build ## Run all tests (root; installs keepalived and what else they need)
-	@[ "$$(id -u)" = 0 ] || { echo "make test needs root: it attaches XDP programs and makes network namespaces; run sudo make test" >&2; exit 1; }
+test: build ## Run all tests (root; installs keepalived and other packages that they need)
+	@[ "$$(id -u)" = 0 ] || { echo "make test needs root, because it attaches XDP programs and makes network namespaces: run sudo make test" >&2; exit 1; }
 	@$(call install-packages,$(TEST_PACKAGES))
-	@echo "running all tests, this takes some minutes"
+	@echo "running all tests, which takes some minutes"
 	@go vet ./...
 	@go test -json -timeout 20m -parallel 6 ./... | tee bin/test.json | go run ./tools/testsum -strict=$(if $(CI),true,false)
 
@@ -75,11 +75,11 @@ bin/test.json: go.mod $(shell find bpf cmd pkg tools -type f -not -name LEDGER.m
 	@$(MAKE) --no-print-directory test
 
 .PHONY: conformance
-conformance: bin/test.json ## Show which test proves which demand of the RFCs (root; runs make test if need be)
+conformance: bin/test.json ## Show which test proves which demand of the RFCs (root; runs make test if necessary)
 	@go run ./tools/conformance -markdown tools/conformance/LEDGER.md bin/test.json
 
 .PHONY: interop
-interop: build ## Play failovers with keepalived and FRR, or those at KEEPALIVED and in FRR, and judge the wire; RUN chooses (root, six minutes)
+interop: build ## Run failovers with keepalived and FRR, and judge them on the wire; KEEPALIVED, FRR, RUN (root, six minutes)
 	@$(call install-packages,$(TEST_PACKAGES))
 	@go run ./tools/interop --failoverd bin/failoverd $(if $(KEEPALIVED),--keepalived '$(KEEPALIVED)') $(if $(FRR),--frr '$(FRR)') $(if $(PARALLEL),--parallel $(PARALLEL)) $(if $(RUN),--run '$(RUN)')
 
@@ -88,18 +88,18 @@ simulate: ## Simulate HOURS (50000) of routers on LANs that lose, delay and brea
 	go test ./pkg/router -count=1 -timeout 2h -run '^TestSimulation$$' -v $(if $(SEED),-sim.seed=$(SEED) -sim.trace,-sim.hours=$(HOURS))
 
 .PHONY: chaos
-chaos: build ## Kill daemons, cut power, reload and play stranger at random, ROUNDS (200) times; replay with SEED (root, 25 minutes)
+chaos: build ## Run ROUNDS (200) rounds of random kills, power cuts, reloads and changes by other programs; replay with SEED (root, 25 minutes)
 	@$(call install-packages,$(TEST_PACKAGES))
 	@go run ./tools/chaos --failoverd bin/failoverd --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))
 
 .PHONY: test-kernels
-test-kernels: ## Test the packet path on Debian's kernels, in qemu, or on those of SUITES (root, four minutes)
+test-kernels: ## Test the packet path on Debian's kernels in qemu, those of SUITES (root, four minutes)
 	@mkdir -p bin
 	@$(call install-packages,qemu-system-x86 busybox-static cpio)
 	@go run ./tools/kernels $(if $(SUITES),-suites $(SUITES))
 
 .PHONY: test-package
-test-package: deb ## Install, upgrade and purge the .deb on two booted Debian machines, which fail over (root, a minute)
+test-package: deb ## Install, upgrade and purge the .deb on two booted Debian machines, with failovers (root, a minute)
 	@$(call install-packages,systemd-container mmdebstrap lintian)
 	lintian --allow-root --fail-on error,warning bin/failoverd_*_$(PACKAGE_ARCH).deb
 	$(subst $(VERSION),$(VERSION)+newer,$(call NFPM,deb,bin/newer.deb))
@@ -116,18 +116,18 @@ bench: build ## Measure beside keepalived, and the code that runs per packet; ON
 	@go test -run '^$$' -bench . -benchmem ./pkg/... | grep -E '^(Benchmark|pkg:|cpu:)'
 
 .PHONY: bench-quick
-bench-quick: build ## Measure the most important of it once (root, two minutes)
+bench-quick: build ## Measure the most important values once (root, two minutes)
 	@$(call install-packages,$(TEST_PACKAGES))
 	@go run ./tools/bench $(BENCH) --quick
 	@$(BENCH_PLOT)
 
 .PHONY: bench-fence
-bench-fence: build ## Measure how long a hung or killed Active answers on, beside keepalived (root, two minutes)
+bench-fence: build ## Measure how long a hung or killed Active still answers, beside keepalived (root, two minutes)
 	@$(call install-packages,$(TEST_PACKAGES))
 	@go run ./tools/bench --failoverd bin/failoverd --rounds $(or $(ROUNDS),5) --only '^Fence$$'
 
 .PHONY: bench-bystander
-bench-bystander: build ## Measure what it costs the interface's other traffic (root, five minutes; ROUNDS=40)
+bench-bystander: build ## Measure the cost for the interface's other traffic (root, five minutes; ROUNDS=40)
 	@go run ./tools/bench --failoverd bin/failoverd --rounds $(or $(ROUNDS),40) --only '^Bystander$$'
 
 .PHONY: bench-checks
@@ -141,7 +141,7 @@ lint: ## Check style and the import rules
 	$(LINT) golangci-lint run ./...
 
 .PHONY: fuzz
-fuzz: ## Fuzz each decoder, and the XDP program against it, for FUZZTIME (30s; root)
+fuzz: ## Fuzz each decoder, and compare the XDP program with it, for FUZZTIME (30s; root)
 	@for package in $$(go list ./...); do \
 		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
 			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
@@ -149,7 +149,7 @@ fuzz: ## Fuzz each decoder, and the XDP program against it, for FUZZTIME (30s; r
 	done
 
 .PHONY: clean
-clean: ## Remove what was built
+clean: ## Remove everything that was built
 	rm -rf bin
 
 .PHONY: man
@@ -163,14 +163,14 @@ man: build ## Write the manual pages to bin/man and the shells' completions to b
 		bin/$$p completion fish >bin/completions/fish/$$p.fish; \
 	done
 
-# Where each of what "make man" writes is installed.
+# The files that "make man" writes, each with the directory that it is installed to.
 SHARED := man/failoverd.8:man/man8/ man/failoverctl.8:man/man8/ man/failoverd.yaml.5:man/man5/ \
 	$(foreach p,migrate security api,man/failoverd-$p.7:man/man7/) \
 	$(foreach p,failoverd failoverctl,completions/bash/$p:bash-completion/completions/ \
 		completions/zsh/_$p:zsh/site-functions/ completions/fish/$p.fish:fish/vendor_completions.d/)
 
 .PHONY: install
-install: man ## Install both, their manual and the systemd unit to PREFIX (/usr/local)
+install: man ## Install both programs, their manual and the systemd unit to PREFIX (/usr/local)
 	install -D -m 0755 bin/failoverd $(DESTDIR)$(PREFIX)/sbin/failoverd
 	install -D -m 0755 bin/failoverctl $(DESTDIR)$(PREFIX)/bin/failoverctl
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
@@ -179,12 +179,12 @@ install: man ## Install both, their manual and the systemd unit to PREFIX (/usr/
 	@[ -n "$(DESTDIR)" ] || echo "installed; write /etc/failoverd/failoverd.yaml (failoverctl reference), then: systemctl daemon-reload && systemctl enable --now failoverd"
 
 .PHONY: uninstall
-uninstall: ## Remove what make install has installed
+uninstall: ## Remove everything that make install has installed
 	rm -f $(DESTDIR)$(PREFIX)/sbin/failoverd $(DESTDIR)$(PREFIX)/bin/failoverctl $(DESTDIR)$(PREFIX)/lib/systemd/system/failoverd.service
 	@for s in $(SHARED); do rm -f $(DESTDIR)$(PREFIX)/share/$${s#*:}$$(basename $${s%%:*}); done
 
-# What the packages of an architecture have in common, and what systemd needs of it. The times
-# and modes of all files are fixed, because the same commit has to make the same packages.
+# The files that all packages of an architecture share, and the files for systemd. The times and
+# modes of all files are fixed, because the same commit has to give the same packages.
 STAGE = bin/stage/$(PACKAGE_ARCH)
 EPOCH = $(shell git log -1 --format=%ct)
 FIX = chmod -R u=rwX,go=rX $(1) && find $(1) -exec touch -hd @$(EPOCH) {} +
@@ -202,16 +202,16 @@ stage:
 	cp -r tools/package/examples/. $(STAGE)/all/usr/share/doc/failoverd/examples/
 	bin/failoverctl reference >$(STAGE)/all/usr/share/doc/failoverd/examples/failoverd.yaml
 	go run ./tools/sbom --notices $(STAGE)/all/usr/share/doc/failoverd/modules.txt $(STAGE)/all/usr/{sbin/failoverd,bin/failoverctl}
-	rm -r $(STAGE)/all/usr/share/zsh # each distribution has another place for them
+	rm -r $(STAGE)/all/usr/share/zsh # each distribution has another directory for zsh's completions
 	gzip -9n $(STAGE)/all/usr/share/man/man*/* $(STAGE)/all/usr/share/doc/failoverd/modules.txt
 	git log -1 --format='failoverd ($(VERSION)-1) unstable; urgency=medium%n%n  * Version $(VERSION).%n%n -- The failoverd authors <failoverd@users.noreply.github.com>  %cD' | gzip -9n >bin/changelog.gz
 	$(call FIX,$(STAGE) bin/completions bin/changelog.gz)
 
-# Each distribution writes in its own way that a version comes before a release.
+# Each distribution has its own notation for a version before a release.
 VERSION_apk = $(shell sed -E 's/~/_/; s/(_git[0-9]+)\./\1~/' <<<'$(VERSION)')
 VERSION_archlinux = $(subst ~,,$(VERSION))
 NFPM = SOURCE_DATE_EPOCH=$(EPOCH) VERSION='$(or $(VERSION_$(1)),$(VERSION))' PACKAGE_ARCH=$(PACKAGE_ARCH) go tool -modfile=tools/package/go.mod nfpm package --config tools/package/nfpm.yaml --packager $(1) --target $(or $(2),$(OUT)/)
-# As rpm, Alpine and Arch Linux call an architecture.
+# The name of the architecture in rpm, Alpine and Arch Linux.
 MACHINE = $(or $(patsubst amd64,x86_64,$(filter amd64,$(PACKAGE_ARCH))),$(patsubst arm64,aarch64,$(PACKAGE_ARCH)))
 
 .PHONY: deb
@@ -227,7 +227,7 @@ rpm: stage ## Make a package for Fedora, RHEL and SUSE
 .PHONY: apk
 apk: stage ## Make a package for Alpine, with a service of OpenRC
 	@mkdir -p $(OUT) && rm -f $(OUT)/failoverd_*_$(MACHINE).apk
-	install -D -m 0755 tools/package/apk/pre-install bin/apk/pre-install # nfpm takes over its time and mode
+	install -D -m 0755 tools/package/apk/pre-install bin/apk/pre-install # nfpm keeps its time and mode
 	$(call FIX,bin/apk)
 	$(call NFPM,apk)
 
@@ -237,7 +237,7 @@ archlinux: stage ## Make a package for Arch Linux
 	$(call NFPM,archlinux)
 
 .PHONY: tarball
-tarball: stage ## Make a tarball to be unpacked in /usr/local
+tarball: stage ## Make a tarball to unpack in /usr/local
 	@mkdir -p $(OUT) && rm -f $(OUT)/failoverd-*-linux-$(PACKAGE_ARCH).tar.gz && rm -rf bin/tarball
 	install -D -m 0644 tools/package/failoverd.service bin/tarball/lib/systemd/system/failoverd.service
 	cp -r $(STAGE)/all/usr/* bin/tarball/
@@ -247,7 +247,7 @@ tarball: stage ## Make a tarball to be unpacked in /usr/local
 	tar -C bin/tarball --transform 's|^\.|failoverd-$(VERSION)|S' --sort=name --owner=0 --group=0 --numeric-owner --format=gnu -cf - . | gzip -9n >$(OUT)/failoverd-$(VERSION)-linux-$(PACKAGE_ARCH).tar.gz
 
 .PHONY: snap
-snap: stage ## Make a snap, in the place of the Rust failover's
+snap: stage ## Make a snap that replaces the Rust failover's
 	@$(call install-packages,squashfs-tools)
 	@mkdir -p $(OUT) && rm -rf bin/snap $(OUT)/failover_*_$(PACKAGE_ARCH).snap
 	cp -r tools/package/snap bin/snap
@@ -260,7 +260,7 @@ snap: stage ## Make a snap, in the place of the Rust failover's
 LABELS = title=failoverd 'description=virtual IP addresses that survive the loss of a host (VRRP)' 'version=$(VERSION)' \
 	revision=$(shell git rev-parse HEAD) created=$(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd) \
 	licenses=Apache-2.0 url=https://github.com/failoverd/failoverd source=https://github.com/failoverd/failoverd
-# Its name is without a version, so that what README says runs it; the version is a label.
+# The name of the image has no version, so that the manual's commands run it. The version is a label.
 IMAGE = flags=(); for l in $(LABELS); do flags+=(--label "org.opencontainers.image.$$l"); done; \
 	go run ./tools/image --out $(1) --name $(2) --entrypoint /usr/sbin/failoverd --epoch $(EPOCH) "$${flags[@]}" $(foreach a,$(ARCHS),--root $a=$(3)/$a)
 
@@ -276,9 +276,9 @@ image: ## Make a container image for amd64 and arm64, an OCI archive, without Do
 	@$(call FIX,bin/image)
 	$(call IMAGE,$(OUT)/failoverd-$(VERSION)-oci.tar,failoverd:latest,bin/image)
 
-# Of the packages only what runs is taken: the shell, and the certificates, as one file.
+# Only the shell and the certificates of the packages go into the image, the latter as one file.
 .PHONY: image-shell
-image-shell: image ## Make one more that has a shell and certificates, for checks (Debian's busybox and ca-certificates)
+image-shell: image ## Make a second image with a shell and certificates for checks (Debian's busybox and ca-certificates)
 	@$(call install-packages,mmdebstrap)
 	@rm -rf bin/image-shell bin/debian && mkdir bin/image-shell bin/debian
 	@for a in $(ARCHS); do \
@@ -297,7 +297,7 @@ image-shell: image ## Make one more that has a shell and certificates, for check
 	@rm -rf bin/debian
 
 .PHONY: release
-release: ## Make everything of a release in bin/release, for amd64 and arm64
+release: ## Make all files of a release in bin/release, for amd64 and arm64
 	@rm -rf bin/release && mkdir -p bin/release
 	@for a in $(ARCHS); do $(MAKE) --no-print-directory OUT=bin/release PACKAGE_ARCH=$$a deb rpm apk archlinux tarball snap; done
 	@$(MAKE) --no-print-directory OUT=bin/release image-shell
@@ -305,10 +305,10 @@ release: ## Make everything of a release in bin/release, for amd64 and arm64
 	cd bin/release && sha256sum * >SHA256SUMS
 	@echo "the release $(VERSION) is in bin/release"
 
-# Two clones, on hosts of different names, in different time zones and with different masks.
-# Both compile the dependencies from the same cache.
+# It makes two clones, with different host names, time zones and umasks. Both compile the
+# dependencies from the same module cache.
 .PHONY: test-release
-test-release: ## Make the release of the last commit twice, for amd64, and compare the sums (root, some minutes)
+test-release: ## Make the release of the last commit twice, for amd64, and compare the checksums (root, some minutes)
 	@$(call install-packages,util-linux squashfs-tools mmdebstrap)
 	@rm -rf bin/twice && mkdir -p bin/twice
 	@for host in one two/deeper; do \

@@ -101,39 +101,37 @@ func cases(versions map[string]version) []testCase {
 	return all
 }
 
-// turn is a claim that has to come: of whom, and how long nobody is Active
-// before, if the machine adds no noise.
+// turn is an expected claim: of which router, and after how long without an Active, if the
+// machine adds no noise.
 type turn struct {
 	who      string
 	min, max time.Duration
 }
 
-// expectation is what the wire must show.
+// expectation is what the wire has to show.
 type expectation struct {
-	turns  []turn   // the claims in the order in which they begin
-	final  []string // who claims at the end
+	turns  []turn   // the claims in the order of their beginnings
+	final  []string // the routers that claim at the end
 	leaves bool     // the first claim ends with priority 0
-	// How long two may be Active that could hear each other, and for how long
-	// they must if that is what is expected.
+	// The longest and the shortest time with two Actives that can hear each other.
 	maxTwo, minTwo time.Duration
-	// mute is who may have the addresses without advertising. A keepalived that
-	// is Active puts its next advertisement off when it hears one that it
-	// discards, and so falls silent beside another Active.
+	// mute is the router that may have the addresses without advertising. An Active
+	// keepalived delays its next advertisement when it discards one, and so is silent
+	// beside another Active.
 	mute string
-	log  string // what failoverd's log must say
-	why  string // two are expected to be Active
+	log  string // a counter that failoverd's log has to name
+	why  string // the reason for two Actives; empty if there must not be two
 }
 
-// noise is what a busy machine may add to a time.
+// noise is the delay that a busy machine may add.
 const noise = time.Second
 
-// oneExchange is how long two may be Active that begin to hear each other: the
-// one that loses hears the next advertisement of the other.
+// oneExchange is the longest time with two Actives after they begin to hear each other: until
+// the loser hears the next advertisement of the winner.
 const oneExchange = second + 250*time.Millisecond
 
-// skew and down are the Skew_Time and Active_Down_Interval of a router that
-// hears another (RFC 9568 §6.1; in version 2 Skew_Time doesn't grow with the
-// interval, RFC 3768 §6.1).
+// skew and down return the Skew_Time and Active_Down_Interval of a Backup (RFC 9568 §6.1). In
+// version 2 Skew_Time doesn't depend on the interval (RFC 3768 §6.1).
 func skew(proto protocol, priority int, interval time.Duration) time.Duration {
 	if proto.version == 2 {
 		interval = second
@@ -145,7 +143,7 @@ func down(proto protocol, priority int, interval time.Duration) time.Duration {
 	return 3*interval + skew(proto, priority, interval)
 }
 
-// parties names the routers in the order in which they are started.
+// parties returns the names of the routers in the order of their starts.
 func (c testCase) parties() (first, second string) {
 	if c.weFirst {
 		return ours, c.peer
@@ -153,10 +151,9 @@ func (c testCase) parties() (first, second string) {
 	return c.peer, ours
 }
 
-// late is how much later than it becomes Active a router may first advertise.
-// FRR has its macvlan device down while it is Backup, and finds no link-local
-// address on it at the moment in which it comes up: the first advertisement
-// over IPv6 can't be sent, and its announcements say alone that it is Active.
+// late returns how long after it became Active a router may send its first advertisement. FRR's
+// macvlan is down while FRR is Backup, and has no link-local address at the moment when it
+// comes up. So FRR can't send the first advertisement over IPv6, only its announcements.
 func (c testCase) late(who string) time.Duration {
 	if who == peerFRR && c.proto.family == "ipv6" {
 		return second
@@ -164,13 +161,12 @@ func (c testCase) late(who string) time.Duration {
 	return 0
 }
 
-// takes is the turn of a router that is the Backup and takes over after a time.
+// takes returns the turn of a Backup that takes over after a time.
 func (c testCase) takes(who string, after time.Duration) turn {
 	return turn{who: who, max: after + c.late(who)}
 }
 
-// crashed is the turn of a router that takes over from one that fell silent,
-// which advertised in that interval.
+// crashed returns the turn of a Backup after the crash of an Active with the interval.
 func (c testCase) crashed(who string, interval time.Duration) turn {
 	t := c.takes(who, down(c.proto, low, interval))
 	t.min = 3 * interval
@@ -211,7 +207,7 @@ var scenarios = []scenario{
 	{"key", "KEY", onHMAC, true, playKey, expectHMAC},
 }
 
-// begin starts the first router, lets it become Active, and starts the second.
+// begin starts the first router, waits until it is Active, and starts the second.
 func begin(ctx context.Context, s *site) error {
 	if err := s.first.run(ctx); err != nil {
 		return err
@@ -222,7 +218,7 @@ func begin(ctx context.Context, s *site) error {
 	return s.second.run(ctx)
 }
 
-// The first, of the higher priority, dies and comes back.
+// The first router, which has the higher priority, loses its link and gets it back.
 func playCrash(ctx context.Context, _ testCase, s *site) error {
 	return steps(
 		func() error { return begin(ctx, s) },
@@ -243,7 +239,7 @@ func expectCrash(c testCase) expectation {
 	}
 }
 
-// The first, of the higher priority, is stopped in order.
+// The first router, which has the higher priority, is stopped.
 func playStop(ctx context.Context, _ testCase, s *site) error {
 	return steps(
 		func() error { return begin(ctx, s) },
@@ -262,7 +258,7 @@ func expectStop(c testCase) expectation {
 	}
 }
 
-// The second has the higher priority.
+// The second router has the higher priority.
 func playPreempt(ctx context.Context, _ testCase, s *site) error {
 	s.first.setting.priority, s.second.setting.priority = low, high
 	return steps(
@@ -280,7 +276,7 @@ func expectPreempt(c testCase) expectation {
 	}
 }
 
-// The second has the higher priority, but is content to be Backup.
+// The second router has the higher priority, but must not preempt.
 func playNoPreempt(ctx context.Context, _ testCase, s *site) error {
 	s.first.setting.priority, s.second.setting.priority = low, high
 	s.second.setting.noPreempt = true
@@ -295,9 +291,8 @@ func expectNoPreempt(c testCase) expectation {
 	return expectation{turns: []turn{{who: first}}, final: []string{first}}
 }
 
-// Both have the same priority and become Active apart from each other. The one
-// that was started second has the greater address and wins (RFC 9568 §6.4.3):
-// to have been there first doesn't count.
+// Both routers have the same priority and become Active apart from each other. The second one
+// has the greater address and wins (RFC 9568 §6.4.3), although the first one was Active before.
 func playEqual(ctx context.Context, _ testCase, s *site) error {
 	s.first.setting.priority, s.second.setting.priority = low, low
 	return steps(
@@ -318,10 +313,10 @@ func expectEqual(c testCase) expectation {
 	}
 }
 
-// changed is the interval that the Active changes to.
+// changed is the new interval of the Active.
 const changed = 2 * second
 
-// The first, of the higher priority, changes its interval.
+// The first router, which has the higher priority, changes its interval.
 func playInterval(ctx context.Context, c testCase, s *site) error {
 	all := []func() error{
 		func() error { return begin(ctx, s) },
@@ -342,7 +337,7 @@ func expectInterval(c testCase) expectation {
 	first, other := c.parties()
 	e := expectation{turns: []turn{{who: first}}, maxTwo: oneExchange}
 	if c.proto.version == 3 {
-		// The Backup has learnt the interval: it waits for three of the new.
+		// The Backup has learnt the new interval.
 		e.turns = append(e.turns, c.crashed(other, changed))
 		e.final = []string{other}
 		return e
@@ -350,7 +345,7 @@ func expectInterval(c testCase) expectation {
 	e.turns = append(e.turns, turn{who: other})
 	c.expectTwo(&e)
 	e.log = "interval_errors"
-	e.why = "RFC 3768 §7.1 has advertisements of another interval discarded, so each takes itself for the only one"
+	e.why = "version 2 discards advertisements with another interval (RFC 3768 §7.1), so neither hears the other"
 	return e
 }
 
@@ -358,8 +353,8 @@ func expectInterval(c testCase) expectation {
 // of a Backup that refuses them all.
 const longer = 5
 
-// A pair without authentication gets it, the way that the manual shows. The Backup is
-// reloaded before the Active.
+// A pair gets authentication, as failoverd.yaml(5) describes it. The Backup is reloaded before
+// the Active.
 func playIntroduce(ctx context.Context, _ testCase, s *site) error {
 	for _, p := range []*party{s.first, s.second} {
 		p.setting.auth.mode = modeReceiveOnly
@@ -378,7 +373,7 @@ func playIntroduce(ctx context.Context, _ testCase, s *site) error {
 	)...)
 }
 
-// The key changes, the way that the manual shows.
+// A pair changes its key, as failoverd.yaml(5) describes it.
 func playKey(ctx context.Context, _ testCase, s *site) error {
 	all := []func() error{func() error { return begin(ctx, s) }, s.wait(ctx, s.first, 2)}
 	for _, a := range []authentication{
@@ -407,7 +402,7 @@ func expectHMAC(c testCase) expectation {
 	}
 }
 
-// The second, of the lower priority, has one more address.
+// The second router, which has the lower priority, has an additional address.
 func playAddresses(ctx context.Context, c testCase, s *site) error {
 	s.second.setting.addresses = append(slices.Clone(c.proto.addresses), c.proto.extra)
 	last := []func() error{s.wait(ctx, s.first, 6)} // more than Active_Down_Interval
@@ -421,13 +416,13 @@ func expectAddresses(c testCase) expectation {
 	first, other := c.parties()
 	e := expectation{turns: []turn{{who: first}}, final: []string{first}}
 	if first != ours {
-		e.log = "address_list_errors" // failoverd says so whether it heeds it or not
+		e.log = "address_list_errors" // failoverd logs it in every version
 	}
 	switch {
 	case c.weFirst && c.peer == peerKeepalived && !c.version.atLeast(keepalivedLogsLists):
-		e.why = fmt.Sprintf("keepalived before %s discards another list in every version of VRRP, so it takes itself for the only one", keepalivedLogsLists)
+		e.why = fmt.Sprintf("keepalived before %s discards advertisements with other addresses in every version of VRRP, so it doesn't hear failoverd", keepalivedLogsLists)
 	case !c.weFirst && c.proto.version == 2:
-		e.why = "RFC 3768 §7.1 has another list discarded that isn't the owner's, so failoverd takes itself for the only one"
+		e.why = "version 2 discards advertisements with other addresses unless they are the owner's (RFC 3768 §7.1), so failoverd doesn't hear the peer"
 	default:
 		// FRR, newer keepalived, and failoverd in version 3, only log it.
 		return e
@@ -438,7 +433,7 @@ func expectAddresses(c testCase) expectation {
 	return e
 }
 
-// expectTwo expects both to be Active at the end.
+// expectTwo expects two Actives at the end.
 func (c testCase) expectTwo(e *expectation) {
 	e.final = []string{ours, c.peer}
 	e.maxTwo, e.minTwo = time.Hour, second+second/2
@@ -447,7 +442,7 @@ func (c testCase) expectTwo(e *expectation) {
 	}
 }
 
-// bothActive returns the steps that see two Actives beside each other.
+// bothActive returns the steps that wait for advertisements of two Actives.
 func (s *site) bothActive(ctx context.Context) []func() error {
 	return []func() error{s.wait(ctx, s.second, 1), s.wait(ctx, s.us(), 4)}
 }
@@ -457,7 +452,7 @@ func (s *site) reload(ctx context.Context, p *party, change func(*setting)) func
 	return func() error { return p.reload(ctx, change) }
 }
 
-// wait returns the step that hears a router.
+// wait returns the step that waits for advertisements of a router.
 func (s *site) wait(ctx context.Context, p *party, times int) func() error {
 	return func() error {
 		_, err := s.hear(ctx, p, times)

@@ -64,7 +64,7 @@ func TestChoose(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := choose("(", cases(debian)); err == nil {
-		t.Error("a bad expression is no error")
+		t.Error("no error for a malformed expression")
 	}
 	sorted := longestFirst(cases(newest))
 	if len(sorted) != 120 {
@@ -230,7 +230,7 @@ func TestWellFormedFrames(t *testing.T) {
 		{"not announced", "never announced", []lab.Frame{frame(ours, advertisement)}},
 		{"of another", "", []lab.Frame{frame("frr", advertisement[:len(advertisement)-2]+"0b")}},
 		{"damaged", "checksum", []lab.Frame{frame(ours, advertisement[:len(advertisement)-2]+"0b"), frame(ours, arp)}},
-		{"not ours to announce", "198.18.0.11 is announced", []lab.Frame{frame(ours, strings.ReplaceAll(arp, "c612000a", "c612000b"))}},
+		{"not ours to announce", "announced 198.18.0.11", []lab.Frame{frame(ours, strings.ReplaceAll(arp, "c612000a", "c612000b"))}},
 	} {
 		var v verdict
 		v.wellFormed(c.frames, []setting{s})

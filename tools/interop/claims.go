@@ -17,8 +17,8 @@ type advert struct {
 	interval time.Duration
 }
 
-// apart is a time in which the routers couldn't hear each other. Who is the one
-// that was pulled off the network, empty if they were kept from each other.
+// apart is a time in which the routers could not hear each other. who is the router that lost its
+// link, or empty if both had one but could not reach each other.
 type apart struct {
 	who      string
 	from, to time.Time
@@ -34,15 +34,15 @@ func (a apart) String() string {
 
 const clock = "15:04:05.000000"
 
-// claim is a time in which a router took itself for the Active: from its first
-// advertisement to its last before it fell silent, of whatever priority but 0.
+// claim is a time in which a router was Active: from its first advertisement to its last one
+// before it fell silent. Advertisements of priority 0 end it.
 type claim struct {
 	who      string
 	from, to time.Time
 	interval time.Duration // the last advertised
 	pause    time.Duration // the longest between two advertisements
-	left     bool          // ended by priority 0, at that moment
-	pulled   bool          // ended by the cable
+	left     bool          // ended by priority 0
+	pulled   bool          // ended by the loss of the link
 }
 
 func (c claim) String() string {
@@ -56,14 +56,13 @@ func (c claim) String() string {
 	return fmt.Sprintf("%s from %s to %s%s", c.who, c.from.Format(clock), c.to.Format(clock), end)
 }
 
-// fellSilent reports whether the router has ended its claim by the given time.
-// Less than three intervals of silence are not the end: no Backup may take them
-// for one, and on a busy machine a router may be late.
+// fellSilent reports whether the claim has ended by the given time. A silence of up to 2.5
+// intervals doesn't end it: a router on a busy machine may be late, and a Backup waits for
+// more than three.
 func (c claim) fellSilent(by time.Time) bool { return by.Sub(c.to) > c.interval*5/2 }
 
-// claims tells from the wire who was Active when. A router that falls silent for
-// up to five intervals and goes on without anybody else having advertised was
-// late, nothing else.
+// claims returns the claims that the advertisements show. A router that is silent for up to
+// five intervals, during which no other router advertises, was only late.
 func claims(adverts []advert, aparts []apart) []claim {
 	var all []claim
 	open := make(map[string]int) // the number of the claim that goes on
@@ -102,8 +101,8 @@ func claims(adverts []advert, aparts []apart) []claim {
 	return all
 }
 
-// unmute makes one claim, until the end, of those of a router that had the
-// addresses all the time although it seldom said so.
+// unmute joins the claims of a router to one that lasts until the end. The router had the
+// addresses all the time, but seldom advertised.
 func unmute(all []claim, who string, end time.Time) []claim {
 	var rest []claim
 	at := -1
@@ -122,8 +121,8 @@ func unmute(all []claim, who string, end time.Time) []claim {
 	return rest
 }
 
-// two returns the longest time in which two routers claimed although each could
-// hear the other.
+// two returns the longest time in which two routers claimed although they could hear each
+// other.
 func two(all []claim, aparts []apart) time.Duration {
 	var longest time.Duration
 	for i, a := range all {
@@ -136,8 +135,7 @@ func two(all []claim, aparts []apart) time.Duration {
 	return longest
 }
 
-// together returns the longest part of a time in which the routers weren't
-// apart.
+// together returns the longest part of a time in which the routers could hear each other.
 func together(from, to time.Time, aparts []apart) time.Duration {
 	for i, p := range aparts {
 		if p.from.Before(to) && p.to.After(from) {
@@ -148,8 +146,8 @@ func together(from, to time.Time, aparts []apart) time.Duration {
 	return max(0, to.Sub(from))
 }
 
-// none returns how long before the numbered claim nobody was Active. Who falls
-// silent because a better one advertises was Active until then.
+// none returns how long no router was Active before the claim with the number. A router that
+// falls silent because a better one advertises was Active until then.
 func none(all []claim, n int) time.Duration {
 	if n == 0 {
 		return 0
@@ -166,7 +164,7 @@ func none(all []claim, n int) time.Duration {
 	return max(0, all[n].from.Sub(last.to))
 }
 
-// finally returns who still claims at the end.
+// finally returns the routers that still claim at the end.
 func finally(all []claim, end time.Time) []string {
 	var who []string
 	for _, c := range all {

@@ -13,11 +13,11 @@ import (
 
 var zero = time.Unix(1000, 0)
 
-// at returns a moment in milliseconds.
+// at returns the moment after some milliseconds.
 func at(ms int) time.Time { return zero.Add(time.Duration(ms) * time.Millisecond) }
 
-// wire reads advertisements like "a0 a1000 b1200 a1200-": who and when, with a
-// minus sign for priority 0.
+// wire parses advertisements like "a0 a1000 b1200 a1200-": the router and the moment in
+// milliseconds, with a minus sign for priority 0.
 func wire(t *testing.T, text string) []advert {
 	t.Helper()
 	var all []advert
@@ -37,7 +37,7 @@ func wire(t *testing.T, text string) []advert {
 	return all
 }
 
-// summary shows claims like "a0-2000 left, b2600-4600".
+// summary returns claims as a text like "a0-2000 left, b2600-4600".
 func summary(all []claim) string {
 	var parts []string
 	for _, c := range all {
@@ -110,7 +110,7 @@ func TestUnmute(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if got := unmute(nil, "b", at(1)); len(got) != 0 {
-		t.Errorf("got %v out of nothing", got)
+		t.Errorf("got %v, want no claim", got)
 	}
 }
 
@@ -138,16 +138,16 @@ func TestJudge(t *testing.T) {
 	}{
 		{"right", "a0 a1000- b1600", nil, ""},
 		{"noise", "a0 a1000- b2600", nil, ""},
-		{"too late", "a0 a1000- b2601", nil, "nobody was Active for 1.601s"},
+		{"too late", "a0 a1000- b2601", nil, "no Active for 1.601s before b"},
 		{"too early", "a0 a1000- b1400", nil, "earlier than 500ms"},
-		{"not left", "a0 b2600", nil, "left with priority 0"},
-		{"wrong order", "b0 b1000- a1600", nil, "one after the other: b, a; expected: a, b"},
-		{"one too many", "a0 b10 b11- a1000- b1600", nil, "one after the other: a, b, b"},
-		{"wrong end", "a0 a1000- b1600", func(e *expectation) { e.final = []string{"a"} }, "[b] claim to be Active, not [a]"},
-		{"two", "a0 b100 a1000- b1100", func(e *expectation) { e.turns[1].min = 0 }, "two were Active for 900ms"},
+		{"not left", "a0 b2600", nil, "the first Active did not leave with priority 0"},
+		{"wrong order", "b0 b1000- a1600", nil, `the sequence of Actives is "b, a", want "a, b"`},
+		{"one too many", "a0 b10 b11- a1000- b1600", nil, `the sequence of Actives is "a, b, b"`},
+		{"wrong end", "a0 a1000- b1600", func(e *expectation) { e.final = []string{"a"} }, "Active at the end: [b], want [a]"},
+		{"two", "a0 b100 a1000- b1100", func(e *expectation) { e.turns[1].min = 0 }, "two Actives for 900ms"},
 		{"two too short", "a0 b900 a1000- b1900", func(e *expectation) {
 			e.turns[1].min, e.maxTwo, e.minTwo = 0, time.Hour, time.Second
-		}, "two were Active for 100ms only"},
+		}, "two Actives for only 100ms"},
 	} {
 		e := good
 		e.turns, e.final = slices.Clone(good.turns), slices.Clone(good.final)

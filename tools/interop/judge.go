@@ -13,19 +13,19 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// verdict is what came of a case.
+// verdict is what judging a case has found.
 type verdict struct {
-	two, none time.Duration // the longest
-	pause     time.Duration // the longest that a router was late with
+	two, none time.Duration // the longest times with two Actives, and with none
+	pause     time.Duration // the longest pause between two advertisements
 	problems  []string
-	frames    int // that were checked of ours
+	frames    int // the number of failoverd's frames that were checked
 }
 
 func (v *verdict) blame(format string, args ...any) {
 	v.problems = append(v.problems, fmt.Sprintf(format, args...))
 }
 
-// judge compares what was on the wire with what is expected.
+// judge compares the claims with what is expected.
 func (v *verdict) judge(e expectation, all []claim, aparts []apart, end time.Time) {
 	v.two = two(all, aparts)
 	for n, c := range all {
@@ -38,44 +38,44 @@ func (v *verdict) judge(e expectation, all []claim, aparts []apart, end time.Tim
 	want := slices.Clone(e.final)
 	slices.Sort(want)
 	if got := finally(all, end); !slices.Equal(got, want) {
-		v.blame("at the end %v claim to be Active, not %v", got, want)
+		v.blame("Active at the end: %v, want %v", got, want)
 	}
 	if e.leaves && (len(all) == 0 || !all[0].left) {
-		v.blame("who was Active first has not left with priority 0")
+		v.blame("the first Active did not leave with priority 0")
 	}
 	if v.two > e.maxTwo {
-		v.blame("two were Active for %v, longer than %v", v.two, e.maxTwo)
+		v.blame("two Actives for %v, longer than %v", v.two, e.maxTwo)
 	}
 	if v.two < e.minTwo {
-		v.blame("two were Active for %v only; expected, because %s", v.two, e.why)
+		v.blame("two Actives for only %v; they are expected, because %s", v.two, e.why)
 	}
 }
 
-// turns compares who claimed one after the other.
+// turns compares the sequence of claims, and the gaps between them.
 func (v *verdict) turns(e expectation, all []claim) {
 	var want []string
 	for _, t := range e.turns {
 		want = append(want, t.who)
 	}
 	if got := sequence(all); got != strings.Join(want, ", ") {
-		v.blame("Active were, one after the other: %s; expected: %s", got, strings.Join(want, ", "))
+		v.blame("the sequence of Actives is %q, want %q", got, strings.Join(want, ", "))
 		return
 	}
 	for n, t := range e.turns {
 		gap := none(all, n)
 		if gap > t.max+noise {
-			v.blame("nobody was Active for %v before %s was, longer than %v and %v for noise", gap, t.who, t.max, noise)
+			v.blame("no Active for %v before %s, longer than %v and %v for noise", gap, t.who, t.max, noise)
 		}
-		// A timer never fires early; the advertisement that it counts from
-		// may have been heard a little later than it was captured.
+		// A timer never fires early. It may count from a little after the capture of
+		// the advertisement.
 		if gap < t.min {
-			v.blame("%s was Active %v after the other fell silent, earlier than %v", t.who, gap, t.min)
+			v.blame("%s was Active %v after the last advertisement of the other router, earlier than %v", t.who, gap, t.min)
 		}
 	}
 }
 
-// wellFormed checks every frame that our router has sent for its part in VRRP,
-// and that it says what the router is configured with.
+// wellFormed checks each advertisement and announcement of failoverd, and compares it with the
+// settings.
 func (v *verdict) wellFormed(frames []lab.Frame, had []setting) {
 	if len(had) == 0 {
 		return // it was never started
@@ -109,13 +109,13 @@ func (v *verdict) wellFormed(frames []lab.Frame, had []setting) {
 		default:
 			announced[sent.Addresses[0]] = true
 			if !slices.Contains(want, sent.Addresses[0]) {
-				v.blame("%s is announced at %s, but isn't virtual", sent.Addresses[0], f.At.Format(clock))
+				v.blame("failoverd announced %s at %s, which isn't a virtual address", sent.Addresses[0], f.At.Format(clock))
 			}
 		}
 	}
 	for _, a := range want {
 		if claimed && !announced[a] {
-			v.blame("%s was never announced", a)
+			v.blame("failoverd never announced %s", a)
 		}
 	}
 }
@@ -128,7 +128,7 @@ func authentic(f lab.Frame, sent lab.Sent, malformed error) (lab.Sent, error) {
 	}
 	a, d, _, ok := f.Advertisement()
 	if !ok {
-		return sent, errors.New("advertisement: it can't be decoded")
+		return sent, errors.New("the advertisement can't be decoded")
 	}
 	return lab.Sent{
 		Kind: lab.KindAdvertisement, Addresses: a.Addresses, Source: d.Source, Version: int(a.Version), VRID: int(a.VRID),
@@ -136,8 +136,8 @@ func authentic(f lab.Frame, sent lab.Sent, malformed error) (lab.Sent, error) {
 	}, nil
 }
 
-// signed checks that a router has signed each advertisement with a key of its settings,
-// or with none if it was to sign none.
+// signed checks that a router has signed each advertisement as one of its settings says: with
+// the key, or not at all.
 func (v *verdict) signed(frames []lab.Frame, p *party) {
 	for _, f := range frames {
 		_, d, _, ok := f.Advertisement()
@@ -145,13 +145,13 @@ func (v *verdict) signed(frames []lab.Frame, p *party) {
 			continue
 		}
 		if id := signer(&d); !slices.ContainsFunc(p.had, func(s setting) bool { return s.auth.signs() == id }) {
-			v.blame("%s has signed the advertisement at %s with key %d (0: with none)", p.name, f.At.Format(clock), id)
+			v.blame("%s has signed the advertisement at %s with key %d (0: not at all)", p.name, f.At.Format(clock), id)
 		}
 	}
 }
 
-// misstated says what an advertisement has different from the settings that the router
-// had. Only the interval differs between these.
+// misstated returns the first field of an advertisement that differs from the settings of the
+// router. Of a router's settings only the interval and the authentication differ.
 func misstated(sent lab.Sent, had []setting, addresses []netip.Addr) string {
 	switch s := had[0]; {
 	case sent.Version != s.proto.version:

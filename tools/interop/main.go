@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command interop runs failoverd beside other makes of VRRP routers, in network
-// namespaces, through whatever can happen to a pair of routers, and checks on
-// the wire who was Active when.
+// Command interop runs failoverd beside keepalived and FRR in network namespaces. It plays
+// failovers and checks on the wire which router was Active when.
 package main
 
 import (
@@ -22,29 +21,29 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-const help = `interop runs failoverd beside keepalived and FRR, each on its default settings, in
-network namespaces of their own, and watches the wire between them.
+const help = `interop runs failoverd beside keepalived and FRR in network namespaces, each at its
+defaults, and watches the wire between them.
 
 A case is named PEER/PROTOCOL/ORDER/SCENARIO:
   PEER      keepalived, frr
-  PROTOCOL  v2, v3-ipv4, v3-ipv6; with authentication, by keepalived of 2.4.1 and later:
-            hmac-ipv4, hmac-ipv6, hmac-ipv4-unicast, hmac-ipv6-unicast
-  ORDER     we-first, they-first: who is started first. Unless the scenario says
-            otherwise, the first has the higher priority and so is Active.
-  SCENARIO  crash       the first is pulled off the network, and comes back
-            stop        the first is stopped in order
-            preempt     the second has the higher priority
-            no-preempt  the same, but it isn't to preempt
-            equal       equal priorities, each Active until they are connected
-            interval    the first changes its interval from 1 s to 2 s
-            addresses   the second has one address more
-            introduce   authentication is introduced: receive-only, permit, enforce
-            key         the key of the authentication is changed
+  PROTOCOL  v2, v3-ipv4, v3-ipv6. With HMAC, which keepalived has since 2.4.1, also
+            hmac-ipv4, hmac-ipv6, hmac-ipv4-unicast, hmac-ipv6-unicast.
+  ORDER     we-first: failoverd is started first; they-first: the peer is. The first
+            router has the higher priority unless the scenario says otherwise.
+  SCENARIO  crash       the first router loses its link, and gets it back
+            stop        the first router is stopped
+            preempt     the second router has the higher priority
+            no-preempt  the same, but the second router must not preempt
+            equal       equal priorities; both are Active until they are connected
+            interval    the first router changes its interval from 1 s to 2 s
+            addresses   the second router has an additional address
+            introduce   both get authentication: receive-only, permit, enforce
+            key         both change the key of their authentication
 
-Each case checks who was Active one after the other, the longest time with two
-and with nobody, and every VRRP, ARP and neighbour discovery frame of failoverd.
-What is expected depends on the version of the peer. It needs root, the packages
-keepalived and frr or paths to others, and some minutes.
+Each case checks the sequence of Actives, the longest times with two Actives and
+with none, and each VRRP, ARP and neighbour discovery frame of failoverd. Some
+expectations depend on the version of the peer. interop needs root, the packages
+keepalived and frr or paths of other builds, and some minutes.
 
   sudo go run ./tools/interop --failoverd bin/failoverd
   sudo go run ./tools/interop --failoverd bin/failoverd --run 'frr/v3-ipv6/.*/crash'
@@ -53,7 +52,7 @@ keepalived and frr or paths to others, and some minutes.
 Flags:
 `
 
-// patience is the most a case may take; the longest takes half a minute.
+// patience bounds a case. The longest cases take half a minute.
 const patience = 75 * time.Second
 
 type options struct {
@@ -66,21 +65,21 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.failoverd, "failoverd", "bin/failoverd", "`path` of the failoverd to test")
-	flag.StringVar(&o.keepalived, "keepalived", "", "`path` of keepalived (default that of Debian's package)")
-	flag.StringVar(&o.frr, "frr", "", "`directory` with FRR's zebra, vrrpd and vtysh (default that of Debian's package)")
+	flag.StringVar(&o.keepalived, "keepalived", "", "`path` of keepalived (default Debian's)")
+	flag.StringVar(&o.frr, "frr", "", "`directory` of FRR's zebra, vrrpd and vtysh (default Debian's)")
 	flag.StringVar(&o.run, "run", "", "run only the cases whose name matches the regular `expression`")
 	flag.IntVar(&o.parallel, "parallel", 6, "`number` of cases at the same time")
-	flag.BoolVar(&o.list, "list", false, "list the names of the cases, and end")
+	flag.BoolVar(&o.list, "list", false, "list the names of the cases and exit")
 	lab.Main("interop", help, func(ctx context.Context) error { return run(ctx, o) })
 }
 
-// result is a finished case.
+// result is the result of a case.
 type result struct {
 	testCase
 	verdict
 	took   time.Duration
-	report string      // of a failed case: what is needed to understand it
-	stalls []lab.Stall // of the machine, meanwhile
+	report string      // the claims, frames and logs of a failed case
+	stalls []lab.Stall // the times in which the machine stalled
 }
 
 func (r result) ok() bool { return len(r.problems) == 0 }
@@ -131,7 +130,7 @@ func run(ctx context.Context, o options) error {
 	return nil
 }
 
-// choose returns those of the cases that the expression matches.
+// choose returns the cases whose name matches the expression.
 func choose(expression string, all []testCase) ([]testCase, error) {
 	match, err := regexp.Compile(expression)
 	if err != nil {
@@ -144,11 +143,11 @@ func choose(expression string, all []testCase) ([]testCase, error) {
 	return chosen, nil
 }
 
-// runAll runs the cases, some at the same time, and returns the results in
-// their order.
+// runAll runs the cases, several at the same time, and returns the results in the order of
+// the cases.
 func runAll(ctx context.Context, chosen []testCase, o options) []result {
 	canary := lab.NewPatientCanary()
-	defer func() { _ = canary.Close() }() // it only helps to explain
+	defer func() { _ = canary.Close() }() // it only explains failures
 	var (
 		mu      sync.Mutex
 		wait    sync.WaitGroup
@@ -204,7 +203,7 @@ func longestFirst(all []testCase) []testCase {
 	return sorted
 }
 
-// runCase plays a case and judges it.
+// runCase runs and judges a case.
 func runCase(ctx context.Context, c testCase, p programs) (r result) {
 	start := time.Now()
 	r.testCase = c
@@ -213,7 +212,7 @@ func runCase(ctx context.Context, c testCase, p programs) (r result) {
 	defer cancel()
 	s, err := newSite(c, p)
 	if err != nil {
-		r.blame("the LAN could not be laid out: %v", err)
+		r.blame("could not make the LAN: %v", err)
 		r.report = report(r, nil, nil)
 		return r
 	}
@@ -237,7 +236,7 @@ func runCase(ctx context.Context, c testCase, p programs) (r result) {
 	}
 	r.judge(e, all, s.aparts, end)
 	if holds, err := s.holds(s.us()); err != nil || holds != slices.Contains(e.final, ours) {
-		r.blame("at the end failoverd has the addresses: %v, %v", holds, err)
+		r.blame("failoverd has the addresses at the end: %v, %v", holds, err)
 	}
 	if s.failoverd.running {
 		r.end(ctx, s)
@@ -246,7 +245,7 @@ func runCase(ctx context.Context, c testCase, p programs) (r result) {
 	r.signed(s.capture.Frames(), s.us())
 	r.signed(s.capture.Frames(), s.them())
 	if e.log != "" && !strings.Contains(s.us().output(), e.log) {
-		r.blame("failoverd's log doesn't say %s", e.log)
+		r.blame("failoverd's log does not name %s", e.log)
 	}
 	if !r.ok() {
 		r.report = report(r, s, all)
@@ -254,7 +253,7 @@ func runCase(ctx context.Context, c testCase, p programs) (r result) {
 	return r
 }
 
-// end stops failoverd, even if there was no time left for it.
+// end stops failoverd, even if the time of the case is over.
 func (r *result) end(ctx context.Context, s *site) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noise*10)
 	defer cancel()
@@ -263,7 +262,7 @@ func (r *result) end(ctx context.Context, s *site) {
 	}
 }
 
-// brief is an error without the logs in it, which the report has anyway.
+// brief returns the text of an error without the logs in it, because the report has them.
 func brief(err error) string {
 	text, logs, _ := strings.Cut(err.Error(), "\n")
 	if at := strings.LastIndex(text, ";"); logs != "" && at > 0 {
@@ -272,7 +271,7 @@ func brief(err error) string {
 	return text
 }
 
-// report is everything about a failed case.
+// report returns the report of a failed case.
 func report(r result, s *site, all []claim) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n--- FAIL: %s\n", r.testCase)
@@ -311,7 +310,7 @@ func printProgress(w io.Writer, n, of int, r result) {
 	}
 	late := ""
 	if r.pause > 0 {
-		late = fmt.Sprintf(", advertised after a pause of %.1f s", r.pause.Seconds())
+		late = fmt.Sprintf(", a pause of %.1f s between advertisements", r.pause.Seconds())
 	}
 	if d := lab.Longest(r.stalls); d > 0 {
 		late += fmt.Sprintf(", the machine up to %.1f s late", d.Seconds())
@@ -367,7 +366,7 @@ func (c testCase) row() string {
 	return fmt.Sprintf("%s %s\t%s\t%s", c.peer, c.version, c.proto.name, c.order())
 }
 
-// printReasons says why two Actives are right where they are.
+// printReasons lists the cases in which two Actives are expected, by reason.
 func printReasons(w io.Writer, results []result) {
 	named := make(map[string][]string)
 	var order []string
@@ -382,7 +381,7 @@ func printReasons(w io.Writer, results []result) {
 		named[why] = append(named[why], r.String())
 	}
 	for _, why := range order {
-		fmt.Fprintf(w, "\n* Two Actives are right here, because %s:\n", why)
+		fmt.Fprintf(w, "\n* Two Actives are expected, because %s:\n", why)
 		for _, name := range named[why] {
 			fmt.Fprintf(w, "  %s\n", name)
 		}

@@ -76,14 +76,14 @@ func (p protocol) host(number int) string {
 type router interface {
 	// start returns when the router is Backup.
 	start(ctx context.Context, n *lab.Node, s setting) error
-	// stop ends it in order.
+	// stop ends the router with SIGTERM.
 	stop(ctx context.Context) error
 	// change reloads the running router with another setting.
 	change(ctx context.Context, s setting) error
 	output() string
 }
 
-// failoverd is ours.
+// failoverd is the failoverd under test.
 type failoverd struct {
 	binary  string
 	node    *lab.Node

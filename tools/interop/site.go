@@ -18,18 +18,18 @@ const (
 	ours   = "failoverd"
 	second = time.Second
 
-	// The two priorities of a case.
+	// high and low are the priorities in a case.
 	high, low = 200, 100
 )
 
-// party is a router with its place on the LAN.
+// party is a router with its host and its settings.
 type party struct {
 	router
 	name    string
 	node    *lab.Node
 	port    *lab.Port
 	setting setting
-	had     []setting // every setting that it has run with
+	had     []setting // each setting that the router has run with
 }
 
 // run starts the router. It returns when the router is Backup.
@@ -51,7 +51,7 @@ func (p *party) reload(ctx context.Context, change func(*setting)) error {
 	return nil
 }
 
-// site is a LAN with the two routers, in the order in which they are started.
+// site is a LAN with the two routers, in the order of their starts.
 type site struct {
 	lab           *lab.Lab
 	capture       *lab.Capture
@@ -60,7 +60,7 @@ type site struct {
 	aparts        []apart
 }
 
-// newSite lays a site out for a case.
+// newSite makes the site of a case.
 func newSite(c testCase, p programs) (*site, error) {
 	l, err := lab.New()
 	if err != nil {
@@ -106,7 +106,7 @@ func (s *site) layOut(c testCase, programs programs) error {
 
 func (s *site) close() error { return errors.Join(s.capture.Close(), s.lab.Close()) }
 
-// us returns our router.
+// us returns failoverd.
 func (s *site) us() *party {
 	if s.first.name == ours {
 		return s.first
@@ -121,16 +121,16 @@ func (s *site) them() *party {
 	return s.first
 }
 
-// holds reports whether the router has the addresses. FRR has them always, on
-// a macvlan device that is up while it is Active.
+// holds reports whether the router has the addresses on its interface. FRR doesn't: it has them
+// on a macvlan, which is up while it is Active.
 func (s *site) holds(p *party) (bool, error) {
 	addresses := p.setting.proto.addresses
 	return p.node.Holds(ifname, addresses[len(addresses)-1])
 }
 
-// hear waits until the router has advertised that often from now on, with the interval
-// and the key of its setting, and returns the number of the last of these frames. Two
-// frames at once are the two forms of one advertisement.
+// hear waits until the router has advertised this often from now on, with the interval and the
+// key of its setting, and returns the number of the last frame. Two frames at once are the two
+// checksum forms of one advertisement.
 func (s *site) hear(ctx context.Context, p *party, times int) (n int, err error) {
 	var last time.Time
 	next := len(s.capture.Frames())
@@ -154,11 +154,11 @@ func signer(d *packet.Datagram) int {
 	return int(t.KeyID)
 }
 
-// bothForms is the time in which a router that advertises in both checksum
-// forms has sent the second, too.
+// bothForms is the time in which a router that advertises in both checksum forms sends the
+// second one.
 const bothForms = 200 * time.Millisecond
 
-// pull takes a router off the network right after one of its advertisements.
+// pull takes the link of a router down, right after one of its advertisements.
 func (s *site) pull(ctx context.Context, p *party) error {
 	if _, err := s.hear(ctx, p, 1); err != nil {
 		return err
@@ -177,7 +177,7 @@ func (s *site) plug(p *party) error {
 	return p.port.Plug()
 }
 
-// isolate keeps the routers from each other.
+// isolate makes the switch forward nothing between the routers.
 func (s *site) isolate() error {
 	now := time.Now()
 	s.aparts = append(s.aparts, apart{"", now, now.Add(time.Hour)})
