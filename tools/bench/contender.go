@@ -246,14 +246,19 @@ func (d *daemon) allBackup(ctx context.Context, peer *lab.Node, routers []router
 	})
 }
 
-// watch calls f with a tap on all ports of the peer. The context of f ends when the daemon
-// ends, and says what the daemon wrote.
+// watch calls f with a tap on all ports of the peer, as whileAlive does.
 func (d *daemon) watch(ctx context.Context, peer *lab.Node, f func(context.Context, *tap) error) error {
 	t, err := openTap(peer, false, allPorts)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = t.Close() }() // a lost frame doesn't matter: the next advertisement comes
+	return d.whileAlive(ctx, func(ctx context.Context) error { return f(ctx, t) })
+}
+
+// whileAlive calls f with a context that ends when the daemon ends. Its cause says what the
+// daemon wrote.
+func (d *daemon) whileAlive(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
@@ -263,7 +268,7 @@ func (d *daemon) watch(ctx context.Context, peer *lab.Node, f func(context.Conte
 		case <-ctx.Done():
 		}
 	}()
-	return f(ctx, t)
+	return f(ctx)
 }
 
 // alive returns an error if the daemon has ended.

@@ -60,14 +60,19 @@ func startUp(ports, vrids, times int, interval time.Duration, how setup) func(co
 				routers[n].priority = routers[n].vrid
 			}
 		}
+		t, err := s.tap(s.wire, false, allPorts)
+		if err != nil {
+			return nil, err
+		}
 		var took []float64
 		var u lab.Usage
 		for range times {
+			mark := t.mark()
 			d, err := c.run(ctx, s.host, routers, how)
 			if err != nil {
 				return nil, err
 			}
-			one, err := d.started(ctx, s.wire)
+			one, err := d.started(ctx, t, mark)
 			if err != nil {
 				return nil, err
 			}
@@ -83,15 +88,17 @@ func startUp(ports, vrids, times int, interval time.Duration, how setup) func(co
 	}
 }
 
-// started waits until all routers have advertised, and returns how long the start took.
-func (d *daemon) started(ctx context.Context, peer *lab.Node) (took time.Duration, err error) {
+// started waits until all routers have advertised after a mark, and returns how long the start
+// took.
+func (d *daemon) started(ctx context.Context, t *tap, mark int) (took time.Duration, err error) {
 	waiting := make(map[key]router)
 	for _, r := range d.routers {
 		waiting[r.key()] = r
 	}
-	err = d.watch(ctx, peer, func(ctx context.Context, t *tap) error {
-		_, err := t.wait(ctx, 0, func(s sighting) bool {
-			if r, ok := waiting[s.router()]; ok && s.kind == advertisement {
+	err = d.whileAlive(ctx, func(ctx context.Context) error {
+		_, err := t.wait(ctx, mark, func(s sighting) bool {
+			// Priority 0 comes from the daemon before, which was stopped.
+			if r, ok := waiting[s.router()]; ok && s.kind == advertisement && s.priority > 0 {
 				took = max(took, s.time().Sub(d.Began)-r.downInterval())
 				delete(waiting, s.router())
 			}

@@ -175,7 +175,7 @@ func (t *tap) wait(ctx context.Context, mark int, f func(sighting) bool) (sighti
 			}
 		}
 		if err := lab.Pause(ctx, time.Millisecond); err != nil {
-			return sighting{}, fmt.Errorf("the awaited frame did not come: %w", err)
+			return sighting{}, fmt.Errorf("the awaited frame didn't come: %w", err)
 		}
 	}
 }
