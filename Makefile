@@ -105,18 +105,19 @@ test-package: deb ## Install, upgrade and purge the .deb on two booted Debian ma
 	$(subst $(VERSION),$(VERSION)+newer,$(call NFPM,deb,bin/newer.deb))
 	@go run ./tools/machine --deb bin/failoverd_*_$(PACKAGE_ARCH).deb --newer bin/newer.deb
 
-BENCH = --failoverd bin/failoverd --commit '$(VERSION)'
+# KEEPALIVED is the path of another keepalived than the installed one.
+BENCH = --failoverd bin/failoverd --commit '$(VERSION)' $(if $(KEEPALIVED),--keepalived '$(KEEPALIVED)')
 BENCH_PLOT = cd tools/bench/plot && go run . --in $(CURDIR)/bin/bench.json --out $(CURDIR)/bin/bench.png && echo "a picture of it is in bin/bench.png"
 
 .PHONY: bench
-bench: build ## Measure beside keepalived, and the code that runs per packet; ONLY and ROUNDS (root, half an hour)
+bench: build ## Measure beside keepalived or KEEPALIVED and write RESULTS.md, or only ONLY; ROUNDS (root, 40 minutes)
 	@$(call install-packages,$(TEST_PACKAGES))
-	@go run ./tools/bench $(BENCH) --rounds $(or $(ROUNDS),0) --only '$(ONLY)'
+	@go run ./tools/bench $(BENCH) --rounds $(or $(ROUNDS),0) --only '$(ONLY)' --results tools/bench/RESULTS.md
 	@$(BENCH_PLOT)
 	@go test -run '^$$' -bench . -benchmem ./pkg/... | grep -E '^(Benchmark|pkg:|cpu:)'
 
 .PHONY: bench-quick
-bench-quick: build ## Measure the most important values once (root, two minutes)
+bench-quick: build ## Measure the most important values once (root, three minutes)
 	@$(call install-packages,$(TEST_PACKAGES))
 	@go run ./tools/bench $(BENCH) --quick
 	@$(BENCH_PLOT)
@@ -124,16 +125,16 @@ bench-quick: build ## Measure the most important values once (root, two minutes)
 .PHONY: bench-fence
 bench-fence: build ## Measure how long a hung or killed Active still answers, beside keepalived (root, two minutes)
 	@$(call install-packages,$(TEST_PACKAGES))
-	@go run ./tools/bench --failoverd bin/failoverd --rounds $(or $(ROUNDS),5) --only '^Fence$$'
+	@go run ./tools/bench $(BENCH) --rounds $(or $(ROUNDS),5) --only '^Fence$$'
 
 .PHONY: bench-bystander
 bench-bystander: build ## Measure the cost for the interface's other traffic (root, five minutes; ROUNDS=40)
-	@go run ./tools/bench --failoverd bin/failoverd --rounds $(or $(ROUNDS),40) --only '^Bystander$$'
+	@go run ./tools/bench $(BENCH) --rounds $(or $(ROUNDS),40) --only '^Bystander$$'
 
 .PHONY: bench-checks
 bench-checks: build ## Measure 1,000 checks under 200 routers, beside keepalived (root, three minutes)
 	@$(call install-packages,$(TEST_PACKAGES))
-	@go run ./tools/bench --failoverd bin/failoverd --only '^Checks$$'
+	@go run ./tools/bench $(BENCH) --only '^Checks$$'
 
 .PHONY: lint
 lint: ## Check style and the import rules

@@ -15,21 +15,22 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// environment is what else the machine does while daemons are watched.
+// environment is the load and the limits under which the daemons of a pair run.
 type environment struct {
 	name, title string
+	extra       bool // only where --only names it
 	begin       func(s *site, daemons ...*daemon) error
 }
 
 var environments = []environment{
 	{begin: func(*site, ...*daemon) error { return nil }},
-	{"busy", "all cores kept busy", func(s *site, _ ...*daemon) error { return s.busy(runtime.NumCPU()) }},
-	{"eight jobs", "eight jobs beside", func(s *site, _ ...*daemon) error { return s.busy(8) }},
-	{"quota", "all cores kept busy and half a core for each daemon (cgroup)", limitTime},
-	{"memory", "memory pressure in its cgroup and all cores kept busy", limitMemory},
+	{"busy", "all cores kept busy", false, func(s *site, _ ...*daemon) error { return s.busy(runtime.NumCPU()) }},
+	{"eight jobs", "eight jobs beside", true, func(s *site, _ ...*daemon) error { return s.busy(8) }},
+	{"quota", "all cores kept busy and half a core for each daemon (cgroup)", true, limitTime},
+	{"memory", "memory pressure in its cgroup and all cores kept busy", true, limitMemory},
 }
 
-// busy starts shells that run in circles.
+// busy starts shells that loop for ever.
 func (s *site) busy(count int) error {
 	_, err := s.crowd(count, "while :; do :; done")
 	return err
@@ -57,10 +58,10 @@ func processes(daemons []*daemon) (all []*lab.Process) {
 	return all
 }
 
-// limitTime lets each daemon have half of the time of a core.
+// limitTime puts each daemon into a cgroup that has half the time of a core.
 func limitTime(s *site, daemons ...*daemon) error {
 	for _, p := range processes(daemons) {
-		// A kernel with CONFIG_RT_GROUP_SCHED lets no real-time thread into a group without a budget.
+		// With CONFIG_RT_GROUP_SCHED, a real-time thread can't enter a group without a budget.
 		g, err := s.group("cpu", map[string]string{"cpu.cfs_quota_us": "50000", "cpu.rt_runtime_us": "200000"}, map[string]string{"cpu.max": "50000 100000"})
 		if err != nil {
 			return err
@@ -72,8 +73,8 @@ func limitTime(s *site, daemons ...*daemon) error {
 	return s.busy(runtime.NumCPU())
 }
 
-// limitMemory has the daemons share so much memory with programs that read files of twice
-// the size again and again: all that can be taken away is.
+// limitMemory puts the daemons into one cgroup with programs that read a file of twice the
+// group's memory again and again. The kernel then takes back all memory that it can.
 func limitMemory(s *site, daemons ...*daemon) error {
 	const limit = 256 << 20
 	g, err := s.group("memory", map[string]string{"memory.limit_in_bytes": fmt.Sprint(limit)}, map[string]string{"memory.high": fmt.Sprint(limit)})
@@ -101,7 +102,7 @@ func limitMemory(s *site, daemons ...*daemon) error {
 	return nil
 }
 
-// remover removes a directory.
+// remover removes the directory that it names.
 type remover string
 
 func (r remover) Close() error { return os.RemoveAll(string(r)) }
@@ -111,13 +112,14 @@ type group struct {
 	parent, dir string
 }
 
-// group makes a cgroup below the root with a controller's settings, of version 1 or 2.
+// group makes a cgroup below the root. first are the controller's settings in cgroup version 1,
+// second those in version 2.
 func (s *site) group(controller string, first, second map[string]string) (*group, error) {
 	g, settings := &group{parent: filepath.Join("/sys/fs/cgroup", controller)}, first
 	if _, err := os.Stat(filepath.Join(g.parent, "cgroup.procs")); err != nil {
 		g.parent, settings = "/sys/fs/cgroup", second
 		if err := os.WriteFile(filepath.Join(g.parent, "cgroup.subtree_control"), []byte("+"+controller), 0); err != nil {
-			return nil, fmt.Errorf("no cgroup has the controller %s: %w", controller, err)
+			return nil, fmt.Errorf("the controller %s can't be used in cgroups: %w", controller, err)
 		}
 	}
 	var err error
@@ -128,7 +130,7 @@ func (s *site) group(controller string, first, second map[string]string) (*group
 	for name, value := range settings {
 		err := os.WriteFile(filepath.Join(g.dir, name), []byte(value), 0)
 		if errors.Is(err, os.ErrNotExist) && strings.HasPrefix(name, "cpu.rt_") {
-			continue // nobody needs a budget here
+			continue // this kernel has no CONFIG_RT_GROUP_SCHED
 		}
 		if err != nil {
 			return nil, fmt.Errorf("set up a cgroup: %w", err)
@@ -137,7 +139,7 @@ func (s *site) group(controller string, first, second map[string]string) (*group
 	return g, nil
 }
 
-// take brings a program and all that it has started into the group.
+// take moves a process and its descendants into the group.
 func (g *group) take(p *lab.Process) error {
 	all, err := p.Family()
 	if err != nil {
@@ -145,14 +147,14 @@ func (g *group) take(p *lab.Process) error {
 	}
 	for _, pid := range all {
 		if err := os.WriteFile(filepath.Join(g.dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
-			return fmt.Errorf("bring process %d into a cgroup: %w", pid, err)
+			return fmt.Errorf("move process %d into a cgroup: %w", pid, err)
 		}
 	}
 	return nil
 }
 
-// Close gives those that live back to the parent and removes the group. They may start
-// others meanwhile.
+// Close moves the living processes to the parent group and removes the group. It tries again
+// because they may start others meanwhile.
 func (g *group) Close() (err error) {
 	for range 100 {
 		living, e := os.ReadFile(filepath.Join(g.dir, "cgroup.procs"))
@@ -160,7 +162,7 @@ func (g *group) Close() (err error) {
 			return e
 		}
 		for _, pid := range strings.Fields(string(living)) {
-			_ = os.WriteFile(filepath.Join(g.parent, "cgroup.procs"), []byte(pid), 0) // it may have ended
+			_ = os.WriteFile(filepath.Join(g.parent, "cgroup.procs"), []byte(pid), 0) // the process may have ended
 		}
 		if err = os.Remove(g.dir); err == nil {
 			return nil

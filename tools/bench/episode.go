@@ -4,27 +4,25 @@ package main
 
 import "time"
 
-// episodes are the moments at which a router began to advertise, of what was heard:
-// after a while in which it was silent.
+// episodes returns the moments at which a router began to advertise: its first advertisement,
+// and each one after a silence that is longer than the given time.
 func episodes(seen []sighting, silence time.Duration) (began []time.Time) {
-	type key struct{ port, vrid uint8 }
 	last := make(map[key]int64)
 	for _, s := range seen {
 		if s.kind != advertisement || s.priority == 0 {
 			continue
 		}
-		k := key{s.port, s.vrid}
-		if at, before := last[k]; !before || s.at-at > int64(silence) {
+		if at, before := last[s.router()]; !before || s.at-at > int64(silence) {
 			began = append(began, s.time())
 		}
-		last[k] = s.at
+		last[s.router()] = s.at
 	}
 	return began
 }
 
-// takeovers counts those of routers that should be Backup, and apart those that the
-// machine explains: it stood still for two intervals or more in Active_Down_Interval,
-// which is three to four of them, at the end of which the takeover came.
+// takeovers counts the takeovers of routers that had to stay Backup. It counts a takeover as
+// excused if the machine stood still for two intervals or more during the Active_Down_Interval
+// before it, which is three to four intervals long.
 func (b *bench) takeovers(v values, seen []sighting, interval time.Duration) {
 	v[falsely], v[excused] = 0, 0
 	for _, at := range episodes(seen, 3*interval) {
@@ -36,7 +34,8 @@ func (b *bench) takeovers(v values, seen []sighting, interval time.Duration) {
 	}
 }
 
-// stood is for how long the processor that stood still longest did so in a time.
+// stood returns for how long the processor that stood still the longest did so between two
+// moments.
 func (b *bench) stood(from, to time.Time) (longest time.Duration) {
 	sums := make(map[int]time.Duration)
 	for _, s := range b.canary.Stalls(from, to) {

@@ -14,20 +14,20 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// values are what one run has measured, by the keys of the experiment's rows.
+// values are the results of one run, by the keys of the experiment's rows.
 type values map[string]float64
 
-// experiment is a set-up in which one run measures one contender for some rows of the
-// table.
+// experiment has some rows of the table. One run measures one contender.
 type experiment struct {
 	name  string
-	quick bool          // it is part of make bench-quick
-	once  bool          // one round is enough: it is long, or measures many times itself
-	cost  time.Duration // how long a run takes, about
+	setup setup         // alike if empty
+	quick bool          // part of make bench-quick
+	extra bool          // runs only where --only names it
+	once  bool          // has one round, because it is long or measures many times itself
+	cost  time.Duration // estimated time of a run
 	frr   bool          // FRR can take part
 	rank  bool          // keepalived with a real-time priority takes part
-	// alone has it run without a daemon too, for rows that are told less that.
-	alone bool
+	alone bool          // also runs without a daemon, for rows with less
 	rows  []row
 	run   func(ctx context.Context, b *bench, c *contender) (values, error)
 }
@@ -36,52 +36,54 @@ type experiment struct {
 type row struct {
 	key, name, unit string
 	target          target
-	less            bool // tell it less the value without a daemon
+	less            bool // the value without a daemon is subtracted
 }
 
-// target is what a row has to show. The zero value is none.
+// target is the aim of a row. The zero value is no aim.
 type target struct {
 	ratio       float64 // at most, to keepalived, in the median of the rounds
-	least, most float64 // of failoverd's value in each round
-	limited     bool    // least and most count
+	least, most float64 // bounds of failoverd's value in each round
+	limited     bool    // least and most are valid
 }
 
 func ratio(most float64) target          { return target{ratio: most} }
 func atMost(most float64) target         { return target{most: most, limited: true} }
 func between(least, most float64) target { return target{least: least, most: most, limited: true} }
 
-// nobody is the contender that has no daemon.
+// nobody is the contender without a daemon.
 var nobody = &contender{name: "nobody"}
 
-// bench is one run of the whole.
+// bench is one run of the benchmark.
 type bench struct {
 	contenders []*contender
-	rounds     int     // 0 for the usual ones
-	share      float64 // of the usual time
+	rounds     int     // 0 for usualRounds
+	share      float64 // of the usual duration of a measurement
 	quick      bool
-	only, who  *regexp.Regexp // experiments and contenders
+	only, who  *regexp.Regexp // names of experiments and contenders
+	keepalived string         // path
 	progress   io.Writer
 	canary     *lab.Canary
-	left       time.Duration // by the experiments' own estimates
+	left       time.Duration // estimated
 }
 
-// usualRounds are those of an experiment that isn't long, unless others are asked for.
+// usualRounds is the default number of rounds of an experiment.
 const usualRounds = 3
 
-// quickShare is the part of the usual time that a quick run measures.
+// quickShare is the share of a quick run.
 const quickShare = 0.3
 
-// window is how long is measured, of the usual time.
+// window returns the duration of a measurement whose usual duration is long.
 func (b *bench) window(long time.Duration) time.Duration {
 	return time.Duration(float64(long) * b.share)
 }
 
-// setUp is how long it takes to lay a site out and to wait for the daemons, about.
-const setUp = 4 * time.Second
+// setUp is the estimated time that a run takes to lay out a site and to wait for the daemons.
+const setUp = 5 * time.Second
 
+// chosen returns the experiments of this run, with the estimated cost of their runs.
 func (b *bench) chosen() (all []experiment) {
 	for _, e := range experiments() {
-		if (b.quick && !e.quick) || !b.only.MatchString(e.name) {
+		if (b.quick && !e.quick) || (e.extra && b.only.String() == "") || !b.only.MatchString(e.name) {
 			continue
 		}
 		e.cost = b.window(e.cost) + setUp
@@ -110,12 +112,18 @@ func (b *bench) turns(e experiment) []*contender {
 	return all
 }
 
-// measure runs all experiments, the contenders in turns.
+// estimate returns the estimated time of all runs of some experiments.
+func (b *bench) estimate(chosen []experiment) (sum time.Duration) {
+	for _, e := range chosen {
+		sum += time.Duration(b.roundsOf(e)*len(b.turns(e))) * e.cost
+	}
+	return sum
+}
+
+// measure runs the experiments, the contenders in turns.
 func (b *bench) measure(ctx context.Context) ([]outcome, error) {
 	chosen := b.chosen()
-	for _, e := range chosen {
-		b.left += time.Duration(b.roundsOf(e)*len(b.turns(e))) * e.cost
-	}
+	b.left = b.estimate(chosen)
 	var all []outcome
 	for _, e := range chosen {
 		o := outcome{experiment: e, measured: make(map[string][]values)}
@@ -133,10 +141,10 @@ func (b *bench) measure(ctx context.Context) ([]outcome, error) {
 	return all, nil
 }
 
-// runLimit is how much longer than usual a run may take.
+// runLimit is the time that a run may take beyond its cost.
 const runLimit = 3 * time.Minute
 
-// once lets one contender run once. What fails is told in the table.
+// once measures one contender once. A failed run becomes a line below the table.
 func (b *bench) once(ctx context.Context, o *outcome, c *contender, round int) error {
 	fmt.Fprintf(b.progress, "%5s left  %s: %s, round %d of %d\n", b.left.Round(time.Second), o.name, c.name, round+1, b.roundsOf(o.experiment))
 	began := time.Now()
@@ -163,6 +171,7 @@ func experiments() (all []experiment) {
 	all = append(all, failoverExperiments()...)
 	all = append(all, floodExperiments()...)
 	all = append(all, manyExperiments()...)
+	all = append(all, startExperiments()...)
 	all = append(all, churnExperiments()...)
 	all = append(all, pairExperiments()...)
 	return append(all, outageExperiments()...)

@@ -26,7 +26,7 @@ func failoverExperiments() []experiment {
 			{key: advert99, name: "First advertisement after the deadline, " + what + ": p99", unit: "ms", target: p99},
 			{key: announce50, name: "First gratuitous ARP after the deadline, " + what + ": p50", unit: "ms", target: p50},
 			{key: announce99, name: "First gratuitous ARP after the deadline, " + what + ": p99", unit: "ms", target: announced},
-			{key: aside, name: "Left out of these, for the machine stood still", unit: "takeovers"},
+			{key: aside, name: "Left out of these because the machine stood still", unit: "takeovers"},
 		}
 	}
 	crowded := atMost(2)
@@ -34,23 +34,27 @@ func failoverExperiments() []experiment {
 	return []experiment{
 		{
 			name: "Failover 10 ms", quick: true, frr: true, once: true, cost: 30 * time.Second,
-			rows: rows("10 ms", ratio(1), ratio(2), ratio(2)), run: failover(10*time.Millisecond, 0),
+			rows: rows("10 ms", ratio(1), ratio(2), ratio(2)), run: failover(10*time.Millisecond, 0, 100, alike),
 		},
 		{
-			name: "Failover 100 ms", frr: true, once: true, cost: 120 * time.Second,
-			rows: rows("100 ms", ratio(1), ratio(2), ratio(2)), run: failover(100*time.Millisecond, 0),
+			name: "Failover 10 ms, defaults", setup: defaults, once: true, cost: 30*time.Second + secondAnnouncement,
+			rows: rows("10 ms", target{}, target{}, target{}), run: failover(10*time.Millisecond, 0, 100, defaults),
 		},
 		{
-			name: "Failover 10 ms beside 250", cost: 35 * time.Second,
-			rows: rows("10 ms, 250 others at 10 ms", target{}, crowded, crowded), run: failover(10*time.Millisecond, 250),
+			name: "Failover 100 ms", frr: true, once: true, cost: 45 * time.Second,
+			rows: rows("100 ms", ratio(1), ratio(2), ratio(2)), run: failover(100*time.Millisecond, 0, 40, alike),
+		},
+		{
+			name: "Failover 10 ms beside 250", cost: 15 * time.Second,
+			rows: rows("10 ms, 250 others at 10 ms", target{}, crowded, crowded), run: failover(10*time.Millisecond, 250, 50, alike),
 		},
 	}
 }
 
-// failover measures takeovers, one after the other: the wire is the Active of one
-// router, falls silent, and returns. Of others on another interface the daemon is
-// Active of one half and Backup of the other.
-func failover(interval time.Duration, others int) func(context.Context, *bench, *contender) (values, error) {
+// failover measures takeovers, one after the other: the wire is the Active of one router, falls
+// silent, and returns. With others, the daemon has more routers on another interface. It is
+// Active of one half of them and Backup of the other half.
+func failover(interval time.Duration, others, takeovers int, how setup) func(context.Context, *bench, *contender) (values, error) {
 	return func(ctx context.Context, b *bench, c *contender) (v values, err error) {
 		s, err := newSite(2, true)
 		if err != nil {
@@ -59,6 +63,10 @@ func failover(interval time.Duration, others int) func(context.Context, *bench, 
 		defer func() { err = errors.Join(err, s.Close()) }()
 		measured := grid(1, 1, 100, interval)
 		crowd := grid(2, others, 100, interval)[others:]
+		d, err := c.settled(ctx, s, slices.Concat(measured, crowd), how)
+		if err != nil {
+			return nil, err
+		}
 		if others > 0 {
 			if _, err := s.play(crowd[:others/2]); err != nil {
 				return nil, err
@@ -68,15 +76,14 @@ func failover(interval time.Duration, others int) func(context.Context, *bench, 
 		if err != nil {
 			return nil, err
 		}
+		if err := d.allBackup(ctx, s.wire, slices.Concat(measured, crowd[:others/2])); err != nil {
+			return nil, err
+		}
 		t, err := s.tap(s.wire, true, 0)
 		if err != nil {
 			return nil, err
 		}
-		d, err := c.settled(ctx, s.host, append(measured, crowd...), c.backup)
-		if err != nil {
-			return nil, err
-		}
-		rounds := max(10, int(100*b.share))
+		rounds := max(10, int(float64(takeovers)*b.share))
 		var adverts, announcements []float64
 		stalled := 0
 		for range rounds {
@@ -86,7 +93,7 @@ func failover(interval time.Duration, others int) func(context.Context, *bench, 
 				return nil, err
 			}
 			pace.Silence(true)
-			advert, announced, err := takeover(ctx, t, mark, interval)
+			advert, announced, err := takeover(ctx, t, mark, measured[0].downInterval())
 			pace.Silence(false)
 			if err != nil {
 				return nil, fmt.Errorf("%w; %s wrote:\n%s", err, c.name, d.Output())
@@ -96,7 +103,8 @@ func failover(interval time.Duration, others int) func(context.Context, *bench, 
 			} else {
 				adverts, announcements = append(adverts, advert), append(announcements, announced)
 			}
-			// Long enough to be Backup again, and at another time of the interval.
+			// The daemon becomes Backup again, and the next silence begins at another phase
+			// of the interval.
 			if err := lab.Pause(ctx, 100*time.Millisecond+2*interval+rand.N(interval)); err != nil {
 				return nil, err
 			}
@@ -113,8 +121,8 @@ func failover(interval time.Duration, others int) func(context.Context, *bench, 
 	}
 }
 
-// heardAlone waits until the wire alone has advertised for a while, and returns the mark
-// of its last advertisement.
+// heardAlone waits until five advertisements in a row have come from the wire, and returns the
+// mark of the last one.
 func (t *tap) heardAlone(ctx context.Context) (mark int, err error) {
 	mark = t.mark()
 	begin, alone := mark, 0
@@ -126,14 +134,15 @@ func (t *tap) heardAlone(ctx context.Context) (mark int, err error) {
 				alone = 0
 			}
 		}
-		return alone == 3
+		return alone == 5
 	})
 	return mark - 1, err
 }
 
-// takeover waits for one and returns how long after the end of Active_Down_Interval
-// (RFC 9568 §6.1), counted from the last advertisement, the first ones left, in ms.
-func takeover(ctx context.Context, t *tap, mark int, interval time.Duration) (advert, announced float64, err error) {
+// takeover waits for a takeover and returns how long after the deadline, in ms, the first
+// advertisement and the first gratuitous ARP came. The deadline is Active_Down_Interval after
+// the last advertisement of the former Active.
+func takeover(ctx context.Context, t *tap, mark int, down time.Duration) (advert, announced float64, err error) {
 	var last, first, arp int64
 	if _, err := t.wait(ctx, mark, func(s sighting) bool {
 		switch {
@@ -149,9 +158,8 @@ func takeover(ctx context.Context, t *tap, mark int, interval time.Duration) (ad
 		return 0, 0, err
 	}
 	if last == 0 {
-		return 0, 0, errors.New("nothing was heard of the Active before it fell silent")
+		return 0, 0, errors.New("the Active sent no advertisement before it fell silent")
 	}
-	const priority = 100
-	deadline := last + int64(3*interval+(256-priority)*interval/256)
+	deadline := last + int64(down)
 	return float64(first-deadline) / 1e6, float64(arp-deadline) / 1e6, nil
 }

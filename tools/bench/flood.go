@@ -20,31 +20,31 @@ const (
 func floodExperiments() []experiment {
 	return []experiment{
 		{
-			name: "Flood of bad packets", quick: true, cost: 10 * time.Second,
+			name: "Flood of bad packets", quick: true, cost: 7 * time.Second,
 			rows: []row{
 				{key: falsely, name: "Flood of invalid, foreign and forged packets: false transitions", target: atMost(0)},
 				{key: cpu, name: "The same: CPU of the daemon", unit: "% of a core", target: atMost(1)},
 				{key: octets, name: "The same: log in 10 s", unit: "kB", target: atMost(100)},
-				{key: rate, name: "The same: what the sender managed", unit: "thousand packets/s"},
+				{key: rate, name: "The same: rate of the sender", unit: "thousand packets/s"},
 			},
 			run: flood(badFrames),
 		},
 		{
-			name: "Flood of lower priority", cost: 10 * time.Second,
+			name: "Flood of lower priority", cost: 7 * time.Second,
 			rows: []row{
 				{key: falsely, name: "Flood of good advertisements of lower priority: false transitions", target: atMost(0)},
 				{key: cpu, name: "The same: CPU of the daemon", unit: "% of a core", target: atMost(10)},
 				{key: answers, name: "The same: answers", unit: "packets/s", target: atMost(110)},
 				{key: octets, name: "The same: log in 10 s", unit: "kB"},
-				{key: rate, name: "The same: what the sender managed", unit: "thousand packets/s"},
+				{key: rate, name: "The same: rate of the sender", unit: "thousand packets/s"},
 			},
 			run: flood(lowerFrames),
 		},
 	}
 }
 
-// flood has the daemon be Active of one router and Backup of another, while the wire
-// sends as fast as it can.
+// flood measures a daemon that is Active of one router and Backup of another, while the wire
+// sends frames as fast as it can.
 func flood(frames func(active router) ([][]byte, error)) func(context.Context, *bench, *contender) (values, error) {
 	return func(ctx context.Context, b *bench, c *contender) (v values, err error) {
 		s, err := newSite(1, true)
@@ -54,11 +54,14 @@ func flood(frames func(active router) ([][]byte, error)) func(context.Context, *
 		defer func() { err = errors.Join(err, s.Close()) }()
 		const interval = 100 * time.Millisecond
 		routers := grid(1, 2, 100, interval)
+		d, err := c.settled(ctx, s, routers, alike)
+		if err != nil {
+			return nil, err
+		}
 		if _, err := s.play(routers[1:]); err != nil {
 			return nil, err
 		}
-		d, err := c.settled(ctx, s.host, routers, c.backup)
-		if err != nil {
+		if err := d.allBackup(ctx, s.wire, routers[1:]); err != nil {
 			return nil, err
 		}
 		t, err := s.tap(s.wire, false, 0)
@@ -73,9 +76,9 @@ func flood(frames func(active router) ([][]byte, error)) func(context.Context, *
 		if err != nil {
 			return nil, err
 		}
-		logged := d.logged()
+		logged := len(d.Output())
 		const asFastAsItCan = 1 << 30
-		blast, err := s.wire.Blast(portName(0), bad, asFastAsItCan, b.window(10*time.Second))
+		blast, err := s.wire.Blast(portName(0), bad, asFastAsItCan, b.window(7*time.Second))
 		if err != nil {
 			return nil, err
 		}
@@ -86,14 +89,14 @@ func flood(frames func(active router) ([][]byte, error)) func(context.Context, *
 		span := blast.Duration().Seconds()
 		v = values{
 			cpu:    100 * (after.CPU - before.CPU).Seconds() / span,
-			octets: float64(d.logged()-logged) / 1e3 * 10 / span,
+			octets: float64(len(d.Output())-logged) / 1e3 * 10 / span,
 			rate:   float64(blast.Frames) / span / 1e3,
 		}
 		seen := t.since(0)
 		mine := slices.DeleteFunc(slices.Clone(seen), func(s sighting) bool { return s.kind != advertisement || s.vrid != 1 })
 		others := slices.DeleteFunc(seen, func(s sighting) bool { return s.vrid == 1 })
 		v[answers] = float64(len(mine)) / span
-		// One beginning is that of the first advertisement that was heard.
+		// The first episode of the Active is no transition.
 		v[falsely] = float64(len(episodes(others, 3*interval)) + max(len(episodes(mine, 3*interval)), 1) - 1)
 		if len(mine) == 0 {
 			v[falsely]++
@@ -102,8 +105,8 @@ func flood(frames func(active router) ([][]byte, error)) func(context.Context, *
 	}
 }
 
-// badFrames are refused for one reason each: the checksum, the TTL, the version, the
-// length, another VRID, and the host's own advertisement come back.
+// badFrames returns advertisements with one fault each: the checksum, the TTL, the version, the
+// length, a foreign VRID, and the host's own source address.
 func badFrames(r router) ([][]byte, error) {
 	peer, own := netip.MustParseAddr(address(r.port, 0, 3)), netip.MustParseAddr(address(r.port, 0, 1))
 	const priority, ttl, message = 100, 14 + 8, 14 + 20
@@ -131,7 +134,7 @@ func badFrames(r router) ([][]byte, error) {
 	)
 }
 
-// headerSum is RFC 1071's of an IPv4 header whose own checksum is zero.
+// headerSum returns the checksum (RFC 1071) of an IPv4 header whose checksum field is zero.
 func headerSum(header []byte) uint16 {
 	var sum uint32
 	for i := 0; i < len(header); i += 2 {
@@ -143,7 +146,7 @@ func headerSum(header []byte) uint16 {
 	return ^uint16(sum)
 }
 
-// lowerFrames are good in everything.
+// lowerFrames returns a valid advertisement of a lower priority.
 func lowerFrames(r router) ([][]byte, error) {
 	f, err := r.frame(50, netip.MustParseAddr(address(r.port, 0, 3)))
 	return [][]byte{f}, err

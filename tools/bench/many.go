@@ -6,19 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
-	"github.com/failoverd/failoverd/tools/lab"
 	"github.com/vishvananda/netlink"
+
+	"github.com/failoverd/failoverd/tools/lab"
 )
 
 func manyExperiments() []experiment {
-	start := func(what string) []row {
-		return []row{
-			{key: "time", name: "Start of 4,000 routers on 16 interfaces, " + what + ": exec until all are Backup", unit: "s", target: ratio(1)},
-			{key: "memory", name: "Its resident memory", unit: "MB", target: atMost(60)},
-		}
-	}
 	return []experiment{
 		{
 			name: "Takeover of 1,000 addresses", cost: 4 * time.Second,
@@ -29,13 +25,11 @@ func manyExperiments() []experiment {
 			},
 			run: takeoverOfMany,
 		},
-		{name: "Start of 4,000", quick: true, cost: 4 * time.Second, rows: start("interface's MAC"), run: startUp(false)},
-		{name: "Start of 4,000 with virtual MACs", cost: 4 * time.Second, rows: start("virtual MACs"), run: startUp(true)},
 	}
 }
 
-// takeoverOfMany has the Active of four routers with 250 addresses each fall silent,
-// while the daemon is Active of others on another interface.
+// takeoverOfMany measures what happens when the Active of four routers with 250 addresses each
+// falls silent, while the daemon is Active of other routers on another interface.
 func takeoverOfMany(ctx context.Context, _ *bench, c *contender) (v values, err error) {
 	s, err := newSite(2, true)
 	if err != nil {
@@ -50,19 +44,22 @@ func takeoverOfMany(ctx context.Context, _ *bench, c *contender) (v values, err 
 			many[n].addresses = append(many[n].addresses, fmt.Sprintf("%s/20", address(0, 1+n, host)))
 		}
 	}
+	d, err := c.settled(ctx, s, slices.Concat(many, grid(2, others, 100, interval)[others:]), alike)
+	if err != nil {
+		return nil, err
+	}
 	pace, err := s.play(many)
 	if err != nil {
 		return nil, err
 	}
-	routers := append(many, grid(2, others, 100, interval)[others:]...)
-	if _, err := c.settled(ctx, s.host, routers, c.backup); err != nil {
+	if err := d.allBackup(ctx, s.wire, many); err != nil {
 		return nil, err
 	}
 	t, err := s.tap(s.wire, true, allPorts)
 	if err != nil {
 		return nil, err
 	}
-	if err := lab.Pause(ctx, 5*interval); err != nil {
+	if err := lab.Pause(ctx, settle); err != nil {
 		return nil, err
 	}
 	held, done, err := s.watchAddresses(len(many) * each)
@@ -89,12 +86,11 @@ func takeoverOfMany(ctx context.Context, _ *bench, c *contender) (v values, err 
 	select {
 	case has = <-held:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("the interface hasn't all addresses: %w", ctx.Err())
+		return nil, fmt.Errorf("the interface doesn't have all addresses: %w", ctx.Err())
 	}
 	if err := lab.Pause(ctx, time.Second); err != nil {
 		return nil, err
 	}
-	down := 3*interval + 156*interval/256
 	before := make(map[uint8]int64)
 	latest := 0.0
 	for _, s := range t.since(0) {
@@ -109,11 +105,11 @@ func takeoverOfMany(ctx context.Context, _ *bench, c *contender) (v values, err 
 	if len(before) != others {
 		return nil, fmt.Errorf("%d of %d other routers advertised", len(before), others)
 	}
-	since := func(at int64) float64 { return float64(at-lastSent-int64(down)) / 1e6 }
+	since := func(at int64) float64 { return float64(at-lastSent-int64(many[0].downInterval())) / 1e6 }
 	return values{"others": latest, "held": since(has.UnixNano()), "last": since(last.at)}, nil
 }
 
-// watchAddresses tells when the host has got so many more addresses.
+// watchAddresses sends the moment at which the host has got count more addresses.
 func (s *site) watchAddresses(count int) (<-chan time.Time, func(), error) {
 	updates, stop, held := make(chan netlink.AddrUpdate, count), make(chan struct{}), make(chan time.Time, 1)
 	if err := s.host.Do(func() error { return netlink.AddrSubscribe(updates, stop) }); err != nil {
@@ -132,30 +128,4 @@ func (s *site) watchAddresses(count int) (<-chan time.Time, func(), error) {
 		}
 	}()
 	return held, func() { close(stop) }, nil
-}
-
-// startUp starts as many routers as issue no advertisement while it lasts: the interval
-// is ten seconds.
-func startUp(virtualMAC bool) func(context.Context, *bench, *contender) (values, error) {
-	return func(ctx context.Context, _ *bench, c *contender) (v values, err error) {
-		const ports, vrids, interval = 16, 250, 10 * time.Second
-		s, err := newSite(ports, true)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { err = errors.Join(err, s.Close()) }()
-		d, err := c.run(ctx, s.host, grid(ports, vrids, 100, interval), virtualMAC)
-		if err != nil {
-			return nil, err
-		}
-		at, err := d.wait(ctx, d.backup)
-		if err != nil {
-			return nil, err
-		}
-		if err := lab.Pause(ctx, settle); err != nil {
-			return nil, err
-		}
-		u, err := d.Usage()
-		return values{"time": at.Sub(d.started).Seconds(), "memory": float64(u.Memory) / 1e6}, err
-	}
 }

@@ -19,15 +19,15 @@ const (
 	patience = 30 * time.Second
 )
 
-// outageExperiments measure how long a client has no reply.
+// outageExperiments measure for how long a client gets no reply.
 func outageExperiments() []experiment {
 	const interval = 100 * time.Millisecond
 	return []experiment{{
-		name: "Outage 100 ms", cost: 2 * time.Second,
+		name: "Outage 100 ms", setup: defaults, cost: 4 * time.Second,
 		rows: []row{
-			{key: "crash", name: "Without a reply when the Active's cable is pulled, 100 ms (RFC 9568: 361 ms)", unit: "ms"},
-			{key: "stop", name: "Without a reply when the Active is stopped (RFC 9568: 61 ms)", unit: "ms"},
-			{key: "preempt", name: "Without a reply when it comes back (RFC 9568: 0 ms)", unit: "ms"},
+			{key: "crash", name: "No reply when the Active's cable is pulled, 100 ms (RFC 9568: 361 ms)", unit: "ms"},
+			{key: "stop", name: "No reply when the Active is stopped (RFC 9568: 61 ms)", unit: "ms"},
+			{key: "preempt", name: "No reply when it comes back (RFC 9568: 0 ms)", unit: "ms"},
 		},
 		run: func(ctx context.Context, _ *bench, c *contender) (values, error) {
 			s, err := outage(ctx, c, interval)
@@ -40,10 +40,10 @@ func outageExperiments() []experiment {
 	}}
 }
 
-// sample is what a round has measured.
+// sample has the outages of one round.
 type sample struct{ crash, preempt, stop time.Duration }
 
-// outage lets one of the daemons run on two routers of a LAN of its own.
+// outage runs the daemon on two routers of a LAN and measures the outages of a client there.
 func outage(ctx context.Context, c *contender, interval time.Duration) (s sample, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -85,8 +85,8 @@ func outage(ctx context.Context, c *contender, interval time.Duration) (s sample
 		}
 		daemons = append(daemons, d)
 	}
-	// settled waits until the node alone has had the address for a while, and
-	// measures the longest time without a reply since then.
+	// settled waits until the node alone has had the address for a while, and returns the
+	// longest time without a reply since the given moment.
 	settled := func(n *lab.Node, since time.Time) (time.Duration, error) {
 		if err := lab.WaitHolds(ctx, ifname, virtual, []*lab.Node{a, b}, n); err != nil {
 			return 0, err

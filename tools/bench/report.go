@@ -21,15 +21,15 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// outcome is what the runs of an experiment have measured.
+// outcome has the results of an experiment.
 type outcome struct {
 	experiment
-	measured map[string][]values // by contender, in the order of rounds; nil where it failed
+	measured map[string][]values // by contender and round; nil where the run failed
 	failures []string
 	stalls   int
 }
 
-// about says what was measured and where.
+// about describes the machine and the programs that were measured.
 type about struct {
 	Date       string `json:"date"`
 	Command    string `json:"command"`
@@ -40,10 +40,10 @@ type about struct {
 	Processor  string `json:"processor"`
 	Processors int    `json:"processors"`
 	Rounds     int    `json:"rounds"`
-	Stalls     int    `json:"stalls"` // of the machine, while it was measured
+	Stalls     int    `json:"stalls"` // of the machine, during the experiments
 }
 
-func aboutHere(ctx context.Context, binary, commit string) (a about, err error) {
+func aboutHere(ctx context.Context, o options) (a about, err error) {
 	first := func(path string, args ...string) string {
 		out, e := exec.CommandContext(ctx, path, args...).CombinedOutput()
 		if e != nil {
@@ -64,32 +64,33 @@ func aboutHere(ctx context.Context, binary, commit string) (a about, err error) 
 	model, _, _ = strings.Cut(model, "\n")
 	return about{
 		Date: time.Now().UTC().Format("2006-01-02 15:04"), Command: strings.Join(os.Args[1:], " "),
-		Failoverd: strings.TrimSpace(first(binary, "version") + " " + commit), Keepalived: first("keepalived", "--version"), FRR: "FRR's " + first(lab.VRRPD, "--version"),
+		Failoverd: strings.TrimSpace(first(o.binary, "version") + " " + o.commit), Keepalived: first(o.keepalived, "--version"), FRR: "FRR's " + first(lab.VRRPD, "--version"),
 		Kernel: unix.ByteSliceToString(name.Release[:]), Processor: model, Processors: runtime.NumCPU(),
 	}, err
 }
 
-// report is what bench.json has.
+// report is the content of bench.json.
 type report struct {
 	About    about    `json:"about"`
 	Rows     []line   `json:"rows"`
 	Failures []string `json:"failures,omitempty"`
 }
 
-// line is a row of the table with all that was measured for it.
+// line is a row of the table with its values of all rounds.
 type line struct {
 	Experiment string    `json:"experiment"`
+	Configured setup     `json:"configured"`
 	Name       string    `json:"name"`
 	Unit       string    `json:"unit"`
 	Failoverd  []float64 `json:"failoverd"`
 	Keepalived []float64 `json:"keepalived"`
-	FRR        []float64 `json:"frr,omitempty"`           // where it can take part
-	Ranked     []float64 `json:"keepalived_rt,omitempty"` // with a real-time priority
-	Without    []float64 `json:"without,omitempty"`       // failoverd with --against
+	FRR        []float64 `json:"frr,omitempty"`           // only where FRR can take part
+	Ranked     []float64 `json:"keepalived_rt,omitempty"` // keepalived with a real-time priority
+	Without    []float64 `json:"without,omitempty"`       // the failoverd of --against
 	Ratios     []float64 `json:"ratios"`                  // by round
 	Against    []float64 `json:"against,omitempty"`       // ratios to Without
 	Target     string    `json:"target"`
-	Met        string    `json:"met"` // yes, no, or empty without a target
+	Met        string    `json:"met"` // yes, no, or empty if there is no target
 	MostRatio  float64   `json:"most_ratio,omitempty"`
 }
 
@@ -106,7 +107,7 @@ func newReport(a about, b *bench, measured []outcome) *report {
 	return r
 }
 
-// keep adds the rows that a former report has of other experiments, in the usual order.
+// keep adds the rows of other experiments in the former bench.json.
 func (r *report) keep(dir string) error {
 	path := filepath.Join(dir, "bench.json")
 	text, err := os.ReadFile(path)
@@ -135,9 +136,9 @@ func (r *report) keep(dir string) error {
 	return nil
 }
 
-// line gathers a row's values of all rounds.
+// line collects the values of a row.
 func (o outcome) line(r row) line {
-	l := line{Experiment: o.name, Name: r.name, Unit: r.unit, Target: r.target.String(), MostRatio: r.target.ratio}
+	l := line{Experiment: o.name, Configured: cmp.Or(o.setup, alike), Name: r.name, Unit: r.unit, Target: r.target.String(), MostRatio: r.target.ratio}
 	for round := range o.measured["failoverd"] {
 		value := func(contender string) (float64, bool) {
 			if len(o.measured[contender]) <= round {
@@ -210,18 +211,19 @@ func (t target) met(l line) string {
 	return "yes"
 }
 
-// spread writes the median, and the smallest and the greatest if there are several.
+// spread formats the median, and the smallest and the greatest value in brackets if they differ.
 func spread(all []float64) string {
-	switch {
-	case len(all) == 0:
-		return "–"
-	case len(all) == 1:
-		return number(all[0])
+	if len(all) == 0 {
+		return ""
 	}
-	return fmt.Sprintf("%s (%s–%s)", number(lab.Median(all)), number(slices.Min(all)), number(slices.Max(all)))
+	median, least, most := number(lab.Median(all)), number(slices.Min(all)), number(slices.Max(all))
+	if least == most {
+		return median
+	}
+	return fmt.Sprintf("%s (%s–%s)", median, least, most)
 }
 
-// number writes three digits that count.
+// number formats a value with three significant digits.
 func number(v float64) string {
 	switch {
 	case v == float64(int(v)):
@@ -234,20 +236,75 @@ func number(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
+// column is a column of the table. It is left out if all its cells are empty.
+type column struct {
+	title string
+	cell  func(line) string
+}
+
+var columns = []column{
+	{"Measure", func(l line) string { return l.Name }},
+	{"Unit", func(l line) string { return l.Unit }},
+	{"Configured", func(l line) string { return string(l.Configured) }},
+	{"failoverd", func(l line) string { return spread(l.Failoverd) }},
+	{"keepalived", func(l line) string { return spread(l.Keepalived) }},
+	{"Ratio", func(l line) string { return spread(l.Ratios) }},
+	{"Aim", func(l line) string {
+		if l.Met == "no" {
+			return l.Target + ": **missed**"
+		}
+		return l.Target
+	}},
+	{"FRR", func(l line) string { return spread(l.FRR) }},
+	{"keepalived, rt 50", func(l line) string { return spread(l.Ranked) }},
+	{"--against", func(l line) string { return spread(l.Without) }},
+	{"Ratio to that", func(l line) string { return spread(l.Against) }},
+}
+
 func (r *report) markdown() string {
 	var b strings.Builder
 	a := r.About
-	fmt.Fprintf(&b, "%s UTC, %d × %s, Linux %s, %s, %s, %s. Medians of %d rounds (smallest–greatest); the machine stood still %d times.\n\n",
-		a.Date, a.Processors, a.Processor, a.Kernel, a.Failoverd, a.Keepalived, a.FRR, a.Rounds, a.Stalls)
-	b.WriteString("| Measure | Unit | failoverd | keepalived | FRR | Ratio | Target | Met | keepalived, rt 50 | --against | Ratio to that |\n|---|---|--:|--:|--:|--:|---|---|--:|--:|--:|\n")
+	fmt.Fprintf(&b, "%s UTC, %d × %s, Linux %s.\n%s, %s, %s.\n", a.Date, a.Processors, a.Processor, a.Kernel, a.Failoverd, a.Keepalived, a.FRR)
+	fmt.Fprintf(&b, "Medians of %d rounds (smallest–greatest). The machine stood still for more than 10 ms %d times.\n\n", a.Rounds, a.Stalls)
+	used := slices.DeleteFunc(slices.Clone(columns), func(c column) bool {
+		return !slices.ContainsFunc(r.Rows, func(l line) bool { return c.cell(l) != "" })
+	})
+	for _, c := range used {
+		fmt.Fprintf(&b, "| %s ", c.title)
+	}
+	b.WriteString("|\n" + strings.Repeat("|---", len(used)) + "|\n")
 	for _, l := range r.Rows {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", l.Name, l.Unit, spread(l.Failoverd), spread(l.Keepalived), spread(l.FRR), spread(l.Ratios), l.Target, l.Met, spread(l.Ranked), spread(l.Without), spread(l.Against))
+		for _, c := range used {
+			fmt.Fprintf(&b, "| %s ", c.cell(l))
+		}
+		b.WriteString("|\n")
 	}
 	for _, f := range r.Failures {
 		first, _, _ := strings.Cut(f, "\n")
 		fmt.Fprintf(&b, "\nA run failed: %s\n", first)
 	}
 	return b.String()
+}
+
+// The lines of a Markdown file between which publish writes.
+const (
+	generatedBegin = "<!-- make bench writes from here -->"
+	generatedEnd   = "<!-- to here -->"
+)
+
+// publish replaces the generated part of a Markdown file by the table. The rest of the file is
+// written by hand.
+func (r *report) publish(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	before, rest, begins := strings.Cut(string(text), generatedBegin+"\n")
+	_, after, ends := strings.Cut(rest, generatedEnd+"\n")
+	if !begins || !ends {
+		return fmt.Errorf("%s: the table has no place; add the lines %q and %q", path, generatedBegin, generatedEnd)
+	}
+	return os.WriteFile(path, []byte(before+generatedBegin+"\n"+r.markdown()+generatedEnd+"\n"+after), 0o644)
 }
 
 func (r *report) write(dir string) error {
@@ -261,7 +318,7 @@ func (r *report) write(dir string) error {
 	)
 }
 
-// failed is an error if runs have failed. That a target is missed is none.
+// failed returns an error if runs have failed. A missed target is no error.
 func (r *report) failed() error {
 	if len(r.Failures) == 0 {
 		return nil

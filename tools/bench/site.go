@@ -20,16 +20,16 @@ import (
 
 func portName(port int) string { return fmt.Sprintf("eth%d", port) }
 
-// site is a host with some interfaces, and what is at the other end of their cables: the
-// wire, or another host that runs the same daemon.
+// site is a host and the node at the other end of its cables. That node is the wire, which
+// plays other routers, or a second host with the same daemon.
 type site struct {
 	lab        *lab.Lab
 	host, wire *lab.Node
 	closers    []io.Closer
 }
 
-// newSite lays a site out. A deaf wire drops what it receives before its stack takes
-// it, as a switch would do: on a cable of veth that is charged to the sender.
+// newSite lays a site out. A deaf wire drops all frames before its network stack, because on
+// veth that stack works in the time of the sender. Taps still see the frames.
 func newSite(ports int, deaf bool) (s *site, err error) {
 	s = &site{}
 	if s.lab, err = lab.New(); err != nil {
@@ -57,7 +57,7 @@ func newSite(ports int, deaf bool) (s *site, err error) {
 	return s, err
 }
 
-// deafen attaches a program that drops everything.
+// deafen attaches a program that drops all received frames.
 func (s *site) deafen(ports int) error {
 	const drop = 2 // TCX_DROP
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
@@ -66,7 +66,7 @@ func (s *site) deafen(ports int) error {
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, drop), asm.Return()},
 	})
 	if err != nil {
-		return fmt.Errorf("load a program that drops everything: %w", err)
+		return fmt.Errorf("load the program that drops all frames: %w", err)
 	}
 	s.closers = append(s.closers, p)
 	for port := range ports {
@@ -76,14 +76,14 @@ func (s *site) deafen(ports int) error {
 		}
 		l, err := link.AttachTCX(link.TCXOptions{Interface: i.Index, Program: p, Attach: ebpf.AttachTCXIngress})
 		if err != nil {
-			return fmt.Errorf("attach a program that drops everything: %w", err)
+			return fmt.Errorf("attach the program that drops all frames: %w", err)
 		}
 		s.closers = append(s.closers, l)
 	}
 	return nil
 }
 
-// Close ends everything on the site, the latest first.
+// Close closes the site and what was opened on it, the newest first.
 func (s *site) Close() (err error) {
 	for n := len(s.closers) - 1; n >= 0; n-- {
 		err = errors.Join(err, s.closers[n].Close())
@@ -91,10 +91,10 @@ func (s *site) Close() (err error) {
 	return errors.Join(err, s.lab.Close())
 }
 
-// address is one of a port's network, which has 4,096.
+// address returns an address in the /20 network of a port.
 func address(port, block, host int) string { return fmt.Sprintf("198.18.%d.%d", port*16+block, host) }
 
-// grid is so many routers on each port, each with one address.
+// grid returns routers with one address each, on several ports.
 func grid(ports, vrids, priority int, interval time.Duration) (all []router) {
 	for port := range ports {
 		for vrid := 1; vrid <= vrids; vrid++ {
@@ -104,8 +104,7 @@ func grid(ports, vrids, priority int, interval time.Duration) (all []router) {
 	return all
 }
 
-// streams are the advertisements of the wire for the routers, in the checksum form of
-// keepalived.
+// streams returns advertisements for the routers, as the wire sends them.
 func streams(routers []router, priority uint8) (all []lab.Stream, err error) {
 	for _, r := range routers {
 		if len(all) == 0 || all[len(all)-1].Ifname != portName(r.port) {
@@ -121,7 +120,8 @@ func streams(routers []router, priority uint8) (all []lab.Stream, err error) {
 	return all, nil
 }
 
-// frame is the router's advertisement as another host sends it.
+// frame returns the advertisement that another host sends for the router. It has RFC 5798's
+// checksum, because keepalived accepts no other.
 func (r router) frame(priority uint8, source netip.Addr) ([]byte, error) {
 	a := packet.Advertisement{Version: 3, VRID: uint8(r.vrid), Priority: priority, Interval: r.interval}
 	for _, prefix := range r.addresses {
@@ -130,7 +130,7 @@ func (r router) frame(priority uint8, source netip.Addr) ([]byte, error) {
 	return packet.AppendAdvertisementFrame(nil, packet.MAC{2, 0, 0, 0, byte(r.port), 2}, source, &a, packet.ChecksumRFC5798)
 }
 
-// play has the wire be the Active of the routers.
+// play lets the wire be Active of the routers.
 func (s *site) play(routers []router) (*lab.Pace, error) {
 	all, err := streams(routers, 200)
 	if err != nil {

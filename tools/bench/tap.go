@@ -26,31 +26,43 @@ const (
 	announcement // a gratuitous ARP
 )
 
-// sighting is a frame on a cable, in few octets: there are millions.
+// sighting is a frame on a cable. It is small because an experiment sees millions.
 type sighting struct {
-	at             int64 // Unix time in nanoseconds, of the kernel
+	at             int64 // the kernel's time stamp, Unix time in nanoseconds
 	kind           kind
 	out            bool  // sent by the node of the tap
-	port           uint8 // number of the interface's order
+	port           uint8 // number of the interface
 	vrid, priority uint8
 	address        uint32 // announced
 }
 
 func (s sighting) time() time.Time { return time.Unix(0, s.at) }
 
-// tap records what a node receives, and sends if that is wanted.
+func (s sighting) router() key { return key{s.port, s.vrid} }
+
+// tap records the advertisements and gratuitous ARP packets that a node receives or sends.
 type tap struct {
 	file *os.File
-	over atomic.Bool // for a reader that never finds the socket empty
+	over atomic.Bool // ends a reader that never finds the socket empty
 	done chan struct{}
-	port map[int]uint8 // by index
+	port map[int]uint8 // numbers of the interfaces by index
 
 	mu   sync.Mutex
 	seen []sighting
 }
 
-// tap begins to record on all ports, or on one alone.
+// tap opens a tap that the site closes.
 func (s *site) tap(n *lab.Node, sent bool, only int) (*tap, error) {
+	t, err := openTap(n, sent, only)
+	if err == nil {
+		s.closers = append(s.closers, t)
+	}
+	return t, err
+}
+
+// openTap begins to record what a node receives, and also what it sends if sent is true, on
+// one port or on allPorts.
+func openTap(n *lab.Node, sent bool, only int) (*tap, error) {
 	t := &tap{done: make(chan struct{}), port: make(map[int]uint8)}
 	if err := n.Do(func() error { return t.open(sent, only) }); err != nil {
 		return nil, fmt.Errorf("tap %s: %w", n.Name, err)
@@ -59,11 +71,10 @@ func (s *site) tap(n *lab.Node, sent bool, only int) (*tap, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.closers = append(s.closers, t)
 	go func() {
 		defer close(t.done)
 		frame, control := make([]byte, 64), make([]byte, 64)
-		// It ends with an error when the file is closed.
+		// Read ends with an error when the file is closed.
 		_ = raw.Read(func(fd uintptr) bool {
 			for !t.over.Load() {
 				got, controls, _, from, err := unix.Recvmsg(int(fd), frame, control, 0)
@@ -122,7 +133,7 @@ func (t *tap) add(frame, control []byte, from unix.Sockaddr) {
 		return
 	}
 	s := sighting{port: port, out: ll.Pkttype == unix.PACKET_OUTGOING}
-	// A message has a header of 16 octets; it is the only one that is asked for.
+	// The time stamp is the only message. It follows a header of 16 octets.
 	if len(control) >= 32 {
 		s.at = int64(binary.NativeEndian.Uint64(control[16:]))*1e9 + int64(binary.NativeEndian.Uint64(control[24:]))
 	}
@@ -140,21 +151,21 @@ func (t *tap) add(frame, control []byte, from unix.Sockaddr) {
 	t.mu.Unlock()
 }
 
-// mark is how many frames have been seen.
+// mark returns the number of frames recorded so far.
 func (t *tap) mark() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.seen)
 }
 
-// since returns what was seen from a mark on.
+// since returns the frames recorded since a mark.
 func (t *tap) since(mark int) []sighting {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return append([]sighting(nil), t.seen[mark:]...)
 }
 
-// wait waits for a frame from a mark on for which f is true.
+// wait waits for a frame after a mark for which f is true. f sees each frame once.
 func (t *tap) wait(ctx context.Context, mark int, f func(sighting) bool) (sighting, error) {
 	for {
 		for _, s := range t.since(mark) {
@@ -164,12 +175,13 @@ func (t *tap) wait(ctx context.Context, mark int, f func(sighting) bool) (sighti
 			}
 		}
 		if err := lab.Pause(ctx, time.Millisecond); err != nil {
-			return sighting{}, fmt.Errorf("the awaited frame did not come: %w", err)
+			return sighting{}, fmt.Errorf("the awaited frame didn't come: %w", err)
 		}
 	}
 }
 
-// Close ends the recording, and fails if the kernel had to leave frames out.
+// Close ends the recording. It returns an error if frames were lost because the tap's socket
+// buffer was full.
 func (t *tap) Close() error {
 	var lost uint32
 	raw, err := t.file.SyscallConn()

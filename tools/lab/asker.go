@@ -20,12 +20,12 @@ import (
 )
 
 const (
-	askedPort  = 9 // discard: nobody listens
+	askedPort  = 9 // discard: closed
 	askingPort = 30009
-	askingID   = 0x6173 // of the echo requests
+	askingID   = 0x6173 // identifier of the echo requests
 )
 
-// Question is a way to ask for an address.
+// Question is a kind of frame that a host with an address answers.
 type Question int
 
 // The questions.
@@ -35,36 +35,35 @@ const (
 	QuestionTCP                      // SYN to a closed port
 )
 
-// Questions are all of them.
+// Questions lists all questions.
 var Questions = []Question{QuestionNeighbor, QuestionPing, QuestionTCP}
 
 func (q Question) String() string {
 	return [...]string{"ARP/ND", "ping", "TCP"}[q]
 }
 
-// Answer is what one host has answered to one question.
+// Answer is a host's answer to a question.
 type Answer struct {
-	At       time.Time // when it came to the switch
-	From     string    // the node at whose port it did
+	At       time.Time // when the switch received it
+	From     string    // the node at the port that received it
 	Question Question
 }
 
-// Asking says what an Asker asks, and whom.
+// Asking configures an Asker.
 type Asking struct {
 	Address netip.Addr
-	Every   time.Duration // from one round of questions to the next
-	// Hosts are those that may answer. They are told apart by their ports of
-	// the switch, for they may have a MAC in common.
+	Every   time.Duration // interval between rounds of questions
+	// Hosts are the hosts that may answer. The port of the switch identifies a host, because
+	// several hosts may have the same MAC.
 	Hosts []*Node
-	// MACs are where pings and SYNs go to, each to every one: the hosts' own
-	// and a virtual one. The broadcast MAC would do for pings, but the kernel
-	// takes no TCP from it.
+	// MACs are the destinations of pings and SYNs: the hosts' own MACs and a virtual one.
+	// Each ping and each SYN goes to all of them. The broadcast MAC doesn't work, because
+	// the kernel accepts no TCP segment that was sent to it.
 	MACs []string
 }
 
-// Asker asks for an address in a steady rhythm, in every way at once, and
-// records who answers. It goes past its node's neighbour table, so that each
-// host that would answer gets the chance.
+// Asker sends all questions about an address at an interval, and records the answers. It
+// doesn't use the neighbour table of its node, so every host that has the address can answer.
 type Asker struct {
 	asking  Asking
 	capture *Capture
@@ -78,8 +77,8 @@ type Asker struct {
 	failed error
 }
 
-// Ask begins to ask from an interface of a node. The node needs an address of
-// the asked one's network.
+// Ask starts an Asker on an interface of a node. The node needs an address in the network of
+// the address in question.
 func (lan *LAN) Ask(n *Node, ifname string, what Asking) (*Asker, error) {
 	fail := func(err error) (*Asker, error) {
 		return nil, fmt.Errorf("ask for %s from %s: %w", what.Address, n.Name, err)
@@ -102,7 +101,7 @@ func (lan *LAN) Ask(n *Node, ifname string, what Asking) (*Asker, error) {
 	return a, nil
 }
 
-// questions are the frames of one round.
+// questions returns the frames of one round.
 func (n *Node) questions(ifname string, what Asking) ([][]byte, error) {
 	device, err := n.link(ifname)
 	if err != nil {
@@ -142,7 +141,7 @@ func (n *Node) questions(ifname string, what Asking) ([][]byte, error) {
 	return frames, nil
 }
 
-// echoRequest is a ping.
+// echoRequest returns a ping.
 func echoRequest(ethernet *layers.Ethernet, from, to netip.Addr) ([]byte, error) {
 	if to.Is4() {
 		return datagram(ethernet, from, to, layers.IPProtocolICMPv4, nil,
@@ -152,7 +151,7 @@ func echoRequest(ethernet *layers.Ethernet, from, to netip.Addr) ([]byte, error)
 	return datagram(ethernet, from, to, layers.IPProtocolICMPv6, icmp, icmp, &layers.ICMPv6Echo{Identifier: askingID})
 }
 
-// synchronize is the first segment of a TCP connection.
+// synchronize returns a SYN.
 func synchronize(ethernet *layers.Ethernet, from, to netip.Addr) ([]byte, error) {
 	tcp := &layers.TCP{SrcPort: askingPort, DstPort: askedPort, Seq: 1, SYN: true, Window: 1024}
 	return datagram(ethernet, from, to, layers.IPProtocolTCP, tcp, tcp)
@@ -163,8 +162,8 @@ type checksummed interface {
 	SetNetworkLayerForChecksum(gopacket.NetworkLayer) error
 }
 
-// datagram puts an IP header of the addresses' family before the payload. sum
-// is the layer whose checksum covers it, nil if there is none.
+// datagram returns a frame with an IP header of the addresses' family and the payload. sum is
+// the layer whose checksum covers the addresses, nil if there is none.
 func datagram(ethernet *layers.Ethernet, from, to netip.Addr, protocol layers.IPProtocol, sum checksummed, payload ...gopacket.SerializableLayer) ([]byte, error) {
 	var ip interface {
 		gopacket.NetworkLayer
@@ -209,16 +208,16 @@ func (a *Asker) ask(ctx context.Context) {
 	}
 }
 
-// answer reports what question the frame answers, if any.
+// answer returns the answer in a frame, if the frame is one.
 func (a *Asker) answer(f Frame) (Answer, bool) {
 	q, ok := answered(f.Data, a.asking.Address)
 	return Answer{f.At, f.From, q}, ok
 }
 
-// answered reports what question for the address the frame answers, if any.
+// answered returns the question about the address that the frame answers, if it answers one.
 func answered(data []byte, address netip.Addr) (Question, bool) {
 	if !bytes.Contains(data, address.AsSlice()) {
-		return 0, false // which is much cheaper than to decode it
+		return 0, false // much cheaper than decoding the frame
 	}
 	if answers(data, address) != "" {
 		return QuestionNeighbor, true
@@ -239,8 +238,7 @@ func answered(data []byte, address netip.Addr) (Question, bool) {
 	return QuestionTCP, ok && tcp.SrcPort == askedPort && tcp.DstPort == askingPort && (tcp.RST || tcp.SYN)
 }
 
-// WaitAnswers waits until the node has given so many answers more to each
-// question.
+// WaitAnswers waits until the node has given count more answers to each question.
 func (a *Asker) WaitAnswers(ctx context.Context, from *Node, count int) error {
 	given := make(map[Question]int)
 	_, err := a.capture.Wait(ctx, len(a.capture.Frames()), func(f Frame) bool {
@@ -253,12 +251,12 @@ func (a *Asker) WaitAnswers(ctx context.Context, from *Node, count int) error {
 		return !slices.ContainsFunc(Questions, func(q Question) bool { return given[q] < count })
 	})
 	if err != nil {
-		return fmt.Errorf("%s has not given %d answers to each question, but %v: %w", from.Name, count, given, err)
+		return fmt.Errorf("%s gave %v answers, not %d to each question: %w", from.Name, given, count, err)
 	}
 	return nil
 }
 
-// Answers returns the answers so far, in the order in which they came.
+// Answers returns the answers so far, the oldest first.
 func (a *Asker) Answers() Answers {
 	var all Answers
 	for _, f := range a.capture.Frames() {
@@ -266,13 +264,13 @@ func (a *Asker) Answers() Answers {
 			all = append(all, answer)
 		}
 	}
-	// The CPUs of the switch may hand over frames in another order.
+	// Frames that different processors received may be recorded in another order.
 	slices.SortStableFunc(all, func(x, y Answer) int { return x.At.Compare(y.At) })
 	return all
 }
 
-// Pause is the longest time between two rounds of questions that left between
-// the given moments: nothing shorter can be seen in the answers.
+// Pause returns the longest time between two rounds of questions that were sent between the
+// given moments. The answers show nothing that is shorter.
 func (a *Asker) Pause(since, until time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -285,38 +283,37 @@ func (a *Asker) Pause(since, until time.Time) time.Duration {
 	return longest
 }
 
-// Close ends the questions.
+// Close stops the questions.
 func (a *Asker) Close() error {
 	a.cancel()
 	a.wait.Wait()
 	return errors.Join(a.failed, a.capture.Close(), unix.Close(a.socket))
 }
 
-// Answers are answers in the order in which they came.
+// Answers is a list of answers, the oldest first.
 type Answers []Answer
 
-// To returns those to one question.
+// To returns the answers to one question.
 func (a Answers) To(q Question) Answers {
 	return slices.DeleteFunc(slices.Clone(a), func(x Answer) bool { return x.Question != q })
 }
 
-// Handover is how the answering passed from an old host to a new one.
+// Handover describes how an old host stopped and a new host began to answer.
 type Handover struct {
-	LastOld  time.Time // zero if the old one gave no answer
-	FirstNew time.Time // zero if the new one gave none
-	// Overlap is the time during which both answered: from the first answer of
-	// the new host to the last of the old one; 0 if there was none.
+	LastOld  time.Time // last answer of the old host, zero if it gave none
+	FirstNew time.Time // first answer of the new host, zero if it gave none
+	// Overlap is the time from the first answer of the new host to the last answer of the
+	// old host, during which both answered; 0 if there was no such time.
 	Overlap time.Duration
-	// Gap is the time during which neither did: from the last answer of the
-	// old host to the first of the new one; 0 if they overlap or one is
-	// missing.
+	// Gap is the time from the last answer of the old host to the first answer of the new
+	// host, during which neither answered; 0 if they overlap or one gave no answer.
 	Gap time.Duration
-	// Stale is the number of answers of the old host after the new one's first.
+	// Stale is the number of answers of the old host after the first of the new host.
 	Stale int
 }
 
-// Handover finds how the answering passed from the one node to the other at a
-// moment. What the new one answered before that moment doesn't count.
+// Handover describes the handover from one node to another. Answers of the new node before the
+// given moment don't count.
 func (a Answers) Handover(from, to *Node, since time.Time) Handover {
 	var h Handover
 	for _, x := range a {

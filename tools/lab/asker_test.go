@@ -11,8 +11,8 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// Two hosts with the same MAC and the same address are told apart, and how the
-// one follows the other is found for each kind of question.
+// The asker distinguishes two hosts with the same MAC and the same address, and finds the
+// handover between them for each kind of question.
 func TestAsker(t *testing.T) {
 	for _, c := range []struct{ name, client, virtual string }{
 		{"IPv4", "198.18.0.100/24", "198.18.0.10/24"},
@@ -46,8 +46,7 @@ func TestAsker(t *testing.T) {
 
 			both := time.Now()
 			ok(t, a.AddAddress("eth0", c.virtual))
-			// The switch has the MAC on one port at a time, but what is for
-			// all reaches both.
+			// The switch has the MAC on one port at a time, but broadcasts reach both hosts.
 			if h := await(t, ctx, asker, both, b, a); h.Overlap <= 0 || h.Gap != 0 {
 				t.Errorf("both at once: %+v", h)
 			}
@@ -55,7 +54,7 @@ func TestAsker(t *testing.T) {
 	}
 }
 
-// ask has a client ask.
+// ask connects a client and starts an asker on it.
 func ask(t *testing.T, lan *lab.LAN, hosts []*lab.Node, client, virtual string) *lab.Asker {
 	t.Helper()
 	l := lab.ForTest(t)
@@ -75,8 +74,8 @@ func ask(t *testing.T, lan *lab.LAN, hosts []*lab.Node, client, virtual string) 
 	return asker
 }
 
-// await waits until the old host has answered a solicitation ten times after
-// the new one first did.
+// await waits until the old host has answered ten solicitations after the first answer of the
+// new host.
 func await(t *testing.T, ctx context.Context, asker *lab.Asker, since time.Time, from, to *lab.Node) lab.Handover {
 	t.Helper()
 	for {
@@ -99,7 +98,6 @@ func ok(t *testing.T, err error) {
 	}
 }
 
-// What is said of a record is right whatever it holds.
 func TestHandover(t *testing.T) {
 	a, b := &lab.Node{Name: "a"}, &lab.Node{Name: "b"}
 	start := time.Unix(1000, 0)

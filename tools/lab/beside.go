@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Beside runs f on the node like Do, but on a thread of its own: f may last, and what Do
-// gets meanwhile doesn't wait for it. The lab can't be closed before f has returned.
+// Beside runs f on the node like Do, but on a thread of its own, so that a long f doesn't delay
+// calls of Do. The lab must not be closed before f has returned.
 func (n *Node) Beside(f func() error) error {
 	var spaces []*os.File
 	defer func() {

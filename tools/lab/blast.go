@@ -12,31 +12,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// blastBatch is the most frames that go out at once, less than what a kernel
-// holds for a host that hasn't come to look (net.core.netdev_max_backlog).
+// blastBatch is the greatest number of frames in one system call. It is less than
+// net.core.netdev_max_backlog, so that the receiver's kernel can queue all of them.
 const blastBatch = 256
 
-// blastPause is how long it waits for frames to become due.
+// blastPause is the sleep while no frame is due.
 const blastPause = time.Millisecond
 
-// Blast is what a node has sent in a blast.
+// Blast is the result of a blast.
 type Blast struct {
 	Frames       int
-	Began, Ended time.Time // before the first frame, after the last one
-	// CPU is the time of a processor that it took, with what the kernel has
-	// done at once for those who received the frames.
-	CPU time.Duration
+	Began, Ended time.Time     // before the first frame, after the last one
+	CPU          time.Duration // of the sending thread, with the kernel's work for the receivers
 }
 
-// Duration is how long the blast took.
+// Duration returns how long the blast took.
 func (b Blast) Duration() time.Duration { return b.Ended.Sub(b.Began) }
 
 func (b Blast) String() string {
 	return fmt.Sprintf("%d frames in %v, %.0f in a second", b.Frames, b.Duration().Round(time.Millisecond), float64(b.Frames)/b.Duration().Seconds())
 }
 
-// Blast sends frames on an interface of the node for a time, the given ones in
-// turn, at the rate in a second. A machine that is too slow for it sends fewer.
+// Blast sends the frames in turn on an interface of the node, rate frames in a second, for a
+// time. A machine that is too slow sends fewer.
 func (n *Node) Blast(ifname string, frames [][]byte, rate int, long time.Duration) (b Blast, err error) {
 	fd, err := n.sender(ifname)
 	if err != nil {
@@ -72,16 +70,16 @@ func (n *Node) Blast(ifname string, frames [][]byte, rate int, long time.Duratio
 	return b, nil
 }
 
-// threadTime is the time of a processor that this thread has had.
+// threadTime returns the CPU time of this thread.
 func threadTime() (time.Duration, error) {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
-		return 0, fmt.Errorf("the thread's time: %w", err)
+		return 0, fmt.Errorf("read the CPU time of the thread: %w", err)
 	}
 	return time.Duration(ts.Nano()), nil
 }
 
-// sender opens a socket that sends on an interface and receives nothing.
+// sender opens a packet socket that sends on an interface and receives nothing.
 func (n *Node) sender(ifname string) (fd int, err error) {
 	l, err := n.link(ifname)
 	if err != nil {
@@ -106,7 +104,7 @@ type message struct {
 	_      [8]byte
 }
 
-// messages fills so many messages with the frames in turn.
+// messages returns count messages with the frames in turn.
 func messages(frames [][]byte, count int) []message {
 	batch := make([]message, count)
 	for n := range batch {
@@ -119,8 +117,8 @@ func messages(frames [][]byte, count int) []message {
 	return batch
 }
 
-// CaptureFrom is a Capture of what some hosts send. The kernel sorts the rest
-// out, for a blast of another's would take the memory and the time.
+// CaptureFrom begins to record what some hosts send. The kernel filters the frames of all other
+// hosts, because a blast from one of them would take too much memory and time.
 func (lan *LAN) CaptureFrom(nodes ...*Node) (*Capture, error) {
 	filter, err := lan.portFilter(nodes)
 	if err != nil {
@@ -145,7 +143,7 @@ func (lan *LAN) CaptureFrom(nodes ...*Node) (*Capture, error) {
 	return c, nil
 }
 
-// portFilter accepts what comes in at the ports of some hosts.
+// portFilter returns a filter that accepts frames received at the ports of some hosts.
 func (lan *LAN) portFilter(nodes []*Node) ([]unix.SockFilter, error) {
 	const (
 		adPacketType = 0xfffff000 + 4 // SKF_AD_OFF + SKF_AD_PKTTYPE

@@ -13,16 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Stall is a time in which a processor stood still, or had other work.
+// Stall is a time in which a processor stood still or was busy with other work.
 type Stall struct {
 	CPU      int
 	From, To time.Time
 }
 
-// Canary watches the processors for times in which nothing that was due ran: a thread on
-// each sleeps for a short time again and again, and notes when it wakes too late. A tool
-// that uses one, or a Pace, needs more of Go's processors (GOMAXPROCS) than it has threads
-// that work, because a thread that comes back from a system call waits for one.
+// Canary records the stalls of the processors. A thread on each processor sleeps for a short time
+// again and again, and notes when it wakes too late. A tool with a Canary or a Pace needs a
+// GOMAXPROCS that is greater than the number of its busy threads, because a thread that returns
+// from a system call needs one of Go's processors.
 type Canary struct {
 	sleep, limit time.Duration
 	priority     uint32 // real-time; 0 for an ordinary thread
@@ -35,18 +35,18 @@ type Canary struct {
 	err    error
 }
 
-// NewCanary begins to watch for times of more than 10 ms in which the machine itself stood
-// still, as a virtual one does when its host has other work: its threads come before all
-// others.
+// NewCanary returns a canary for stalls of the machine itself that are longer than 10 ms. A
+// virtual machine stalls when its host has other work. The threads have the highest real-time
+// priority, so that other threads don't delay them.
 func NewCanary() *Canary {
 	return newCanary(&Canary{sleep: time.Millisecond, limit: 10 * time.Millisecond, priority: 99})
 }
 
-// NewPatientCanary begins to watch for times of more than 200 ms in which an ordinary
-// program didn't run: the machine stood still, or others had the processor.
+// NewPatientCanary returns a canary for times of more than 200 ms in which an ordinary program
+// didn't run, because the machine stood still or other programs had the processor.
 func NewPatientCanary() *Canary { return NewOrdinaryCanary(200 * time.Millisecond) }
 
-// NewOrdinaryCanary is NewPatientCanary with another limit.
+// NewOrdinaryCanary returns a patient canary with another limit.
 func NewOrdinaryCanary(limit time.Duration) *Canary {
 	return newCanary(&Canary{sleep: 10 * time.Millisecond, limit: limit})
 }
@@ -65,11 +65,11 @@ func newCanary(c *Canary) *Canary {
 }
 
 func (c *Canary) watch(cpu int) error {
-	runtime.LockOSThread() // for ever: the thread ends with its priority
+	runtime.LockOSThread() // never unlocked: the thread ends with its priority
 	var set unix.CPUSet
 	set.Set(cpu)
 	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		return fmt.Errorf("stay on it: %w", err)
+		return fmt.Errorf("set the affinity of the thread: %w", err)
 	}
 	if c.priority > 0 {
 		if err := realtime(c.priority); err != nil {
@@ -95,23 +95,23 @@ func (c *Canary) watch(cpu int) error {
 	return nil
 }
 
-// realtime has this thread run before all of lower priority, 1 to 99.
+// realtime gives this thread a real-time priority, 1 to 99.
 func realtime(priority uint32) error {
 	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: priority}
 	if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
-		return fmt.Errorf("go before all other threads: %w", err)
+		return fmt.Errorf("set real-time priority %d: %w", priority, err)
 	}
 	return nil
 }
 
-// Stalls returns those that have a part in a time.
+// Stalls returns the stalls that overlap the time between two moments.
 func (c *Canary) Stalls(from, to time.Time) []Stall {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(c.stalls), func(s Stall) bool { return s.To.Before(from) || s.From.After(to) })
 }
 
-// Longest is the length of the longest stall, 0 if there was none.
+// Longest returns the length of the longest stall, 0 if there is none.
 func Longest(stalls []Stall) (d time.Duration) {
 	for _, s := range stalls {
 		d = max(d, s.To.Sub(s.From))
@@ -119,7 +119,7 @@ func Longest(stalls []Stall) (d time.Duration) {
 	return d
 }
 
-// Close ends the watch.
+// Close stops the canary.
 func (c *Canary) Close() error {
 	c.over.Store(true)
 	c.wait.Wait()

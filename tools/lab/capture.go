@@ -22,7 +22,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/packet"
 )
 
-// Frame is a frame that a host has sent to the switch.
+// Frame is a frame that the switch received from a host.
 type Frame struct {
 	At   time.Time
 	From string // the node
@@ -61,12 +61,12 @@ func (f Frame) Announces(address, mac string) bool {
 	return false
 }
 
-// Answers returns the MAC by which the frame answers who has the address, by ARP
-// or by a neighbour advertisement; empty if it doesn't.
+// Answers returns the MAC of the address in an ARP reply or in a solicited neighbour
+// advertisement. It is empty if the frame is neither, or is about another address.
 func (f Frame) Answers(address netip.Addr) (mac string) { return answers(f.Data, address) }
 
-// WhoAnswers has a node ask who has an address, and returns the nodes that
-// answer in the time. Unlike WhoHas it tells those apart that share a MAC.
+// WhoAnswers solicits an address from a node, and returns the nodes that answer within wait.
+// Unlike WhoHas it distinguishes nodes that share a MAC.
 func (c *Capture) WhoAnswers(asking *Node, ifname string, address netip.Addr, wait time.Duration) (nodes []string, err error) {
 	from := len(c.Frames())
 	if _, err := asking.WhoHas(ifname, address, wait); err != nil {
@@ -95,7 +95,7 @@ func (f Frame) String() string {
 // Capture records the frames that hosts send to a switch.
 type Capture struct {
 	file *os.File
-	over atomic.Bool // for a reader that never finds the socket empty
+	over atomic.Bool // ends a reader that never finds the socket empty
 	done chan struct{}
 
 	mu      sync.Mutex
@@ -103,12 +103,11 @@ type Capture struct {
 	changed chan struct{}
 }
 
-// Capture begins to record what the hosts of the LAN send. Hosts connected
-// later are recorded too.
+// Capture begins to record what the hosts of the LAN send, including hosts that are connected
+// later.
 func (lan *LAN) Capture() (*Capture, error) {
 	c := &Capture{done: make(chan struct{}), changed: make(chan struct{})}
 	err := lan.node.Do(func() error {
-		// In network byte order.
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, int(htons(unix.ETH_P_ALL)))
 		if err != nil {
 			return fmt.Errorf("packet socket: %w", err)
@@ -129,7 +128,7 @@ func (lan *LAN) Capture() (*Capture, error) {
 	go func() {
 		defer close(c.done)
 		frame, control := make([]byte, 1<<16), make([]byte, 256)
-		// It ends with an error when the file is closed.
+		// Read ends with an error when the file is closed.
 		_ = raw.Read(func(fd uintptr) bool {
 			for !c.over.Load() {
 				n, nc, _, from, err := unix.Recvmsg(int(fd), frame, control, 0)
@@ -163,7 +162,7 @@ func (c *Capture) add(lan *LAN, frame, control []byte, from unix.Sockaddr) {
 	}
 }
 
-// stampOf returns the kernel's receive time.
+// stampOf returns the kernel's time stamp, or the current time if there is none.
 func stampOf(control []byte) time.Time {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {
@@ -177,15 +176,15 @@ func stampOf(control []byte) time.Time {
 	return time.Now()
 }
 
-// Frames returns what has been recorded so far.
+// Frames returns the frames recorded so far.
 func (c *Capture) Frames() []Frame {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]Frame(nil), c.frames...)
 }
 
-// Wait waits for a frame from the given one on for which f is true, and
-// returns its number.
+// Wait waits until f is true for a frame, beginning with frame number from, and returns the
+// number of that frame.
 func (c *Capture) Wait(ctx context.Context, from int, f func(Frame) bool) (int, error) {
 	for {
 		c.mu.Lock()
@@ -204,7 +203,7 @@ func (c *Capture) Wait(ctx context.Context, from int, f func(Frame) bool) (int, 
 	}
 }
 
-// VRRP lists the recorded advertisements, for messages of failed tests.
+// VRRP lists the recorded advertisements, for error messages.
 func (c *Capture) VRRP() string {
 	var b strings.Builder
 	for _, f := range c.Frames() {

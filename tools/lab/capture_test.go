@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A capture that is slower than what it has to record ends all the same: at once, not when
-// it has read all.
+// A capture that frames arrive at faster than it reads ends at once, not when the socket is
+// empty.
 func TestCaptureEndsInAFlood(t *testing.T) {
 	l := ForTest(t)
 	lan, err := l.LAN("lan")
@@ -25,8 +25,8 @@ func TestCaptureEndsInAFlood(t *testing.T) {
 	}
 	const many = 1000
 	frame := make([]byte, 60)
-	copy(frame, "\xff\xff\xff\xff\xff\xff\x02\x00\x00\x00\x00\x01\x88\xb5") // for local experiments
-	lan.mu.Lock()                                                           // the reader waits with the first frame
+	copy(frame, "\xff\xff\xff\xff\xff\xff\x02\x00\x00\x00\x00\x01\x88\xb5") // an EtherType for local experiments
+	lan.mu.Lock()                                                           // blocks the reader at its first frame
 	if _, err := port.Node.Blast("eth0", [][]byte{frame}, many, time.Second); err != nil {
 		t.Error(err)
 	}
@@ -41,6 +41,6 @@ func TestCaptureEndsInAFlood(t *testing.T) {
 		t.Error(err)
 	}
 	if n := len(c.Frames()) - before; n > 1 {
-		t.Errorf("the capture read %d more frames after it was to end", n)
+		t.Errorf("the capture read %d more frames after Close", n)
 	}
 }

@@ -25,7 +25,7 @@ type Reply struct {
 	Sent, At time.Time
 }
 
-// Pinger sends echo requests to an address in a steady rhythm.
+// Pinger sends echo requests to an address at an interval.
 type Pinger struct {
 	file   *os.File
 	cancel context.CancelFunc
@@ -36,7 +36,7 @@ type Pinger struct {
 	replies []Reply
 }
 
-// Ping begins to send echo requests from the node.
+// Ping starts a Pinger on the node.
 func (n *Node) Ping(to netip.Addr, interval time.Duration) (*Pinger, error) {
 	p := &Pinger{sent: make(map[uint16]time.Time)}
 	err := n.Do(func() error {
@@ -68,7 +68,7 @@ func (p *Pinger) send(ctx context.Context, to netip.Addr, interval time.Duration
 	for seq := uint16(1); ; seq++ {
 		m := []byte{8, 0, 0, 0, 0x56, 0x52, byte(seq >> 8), byte(seq)}
 		if to.Is6() {
-			m[0] = 128 // the kernel fills the checksum in
+			m[0] = 128 // the kernel adds the checksum
 		} else {
 			sum := 0x0800 + 0x5652 + uint32(seq)
 			binary.BigEndian.PutUint16(m[2:], ^uint16(sum&0xffff+sum>>16))
@@ -76,7 +76,7 @@ func (p *Pinger) send(ctx context.Context, to netip.Addr, interval time.Duration
 		p.mu.Lock()
 		p.sent[seq] = time.Now()
 		p.mu.Unlock()
-		_, _ = p.file.Write(m) // an unreachable host is what is measured
+		_, _ = p.file.Write(m) // an error means an outage, which is measured by the replies
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -121,8 +121,8 @@ func (p *Pinger) Replies() []Reply {
 	return slices.Clone(p.replies)
 }
 
-// Outage returns the longest time without a reply since the given moment: from
-// the last reply before the gap to the first one after it.
+// Outage returns the longest time between two consecutive replies, the second of which came
+// after the given moment.
 func (p *Pinger) Outage(since time.Time) time.Duration {
 	var longest time.Duration
 	replies := p.Replies()
@@ -150,7 +150,7 @@ func (p *Pinger) WaitReply(ctx context.Context, after time.Time) (Reply, error) 
 	}
 }
 
-// Close ends the rhythm.
+// Close stops the echo requests.
 func (p *Pinger) Close() error {
 	p.cancel()
 	err := p.file.Close()
@@ -158,9 +158,8 @@ func (p *Pinger) Close() error {
 	return err
 }
 
-// WhoHas asks on the wire who has an address, by ARP or by neighbour
-// solicitation, and returns the hardware addresses that answer in the time.
-// It goes past the node's own neighbour table.
+// WhoHas solicits an address by ARP or by neighbour solicitation, and returns the MACs that
+// answer within wait. It doesn't use the node's neighbour table.
 func (n *Node) WhoHas(ifname string, addr netip.Addr, wait time.Duration) ([]string, error) {
 	device, err := n.link(ifname)
 	if err != nil {
@@ -175,7 +174,7 @@ func (n *Node) WhoHas(ifname string, addr netip.Addr, wait time.Duration) ([]str
 		return p.Addr().Is4() == addr.Is4() && (addr.Is4() || p.Addr().IsLinkLocalUnicast())
 	})
 	if i < 0 {
-		return nil, fmt.Errorf("%s of %s has no address to ask from", ifname, n.Name)
+		return nil, fmt.Errorf("%s of %s has no address of the family to send from", ifname, n.Name)
 	}
 	question, err := solicitation(mac, addresses[i].Addr(), addr)
 	if err != nil {
@@ -244,7 +243,7 @@ func solicitation(mac net.HardwareAddr, from, to netip.Addr) ([]byte, error) {
 	return buffer.Bytes(), err
 }
 
-// answers returns who says in the frame that it has the address.
+// answers returns the MAC that the frame gives for the address, empty if it gives none.
 func answers(frame []byte, addr netip.Addr) string {
 	p := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.NoCopy)
 	if arp, ok := p.Layer(layers.LayerTypeARP).(*layers.ARP); ok {

@@ -3,17 +3,19 @@
 package lab
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 )
 
-// Transition is a change of state as failoverd logs it.
+// Transition is failoverd's log entry about a change of state.
 type Transition struct {
 	Message   string    `json:"msg"`
 	Time      time.Time `json:"time"`
@@ -28,15 +30,15 @@ type Transition struct {
 // Failoverd is a failoverd that runs on a node.
 type Failoverd struct{ *Process }
 
-// Failoverd starts failoverd with its log in JSON. The path is that of the
-// program; env are additions to its environment.
+// Failoverd starts the failoverd at the path, with its log in JSON. env is added to its
+// environment.
 func (n *Node) Failoverd(env []string, path string, args ...string) (*Failoverd, error) {
 	p, err := n.StartEnv(env, path, append(args, "--log-format", "json")...)
 	return &Failoverd{p}, err
 }
 
-// WaitTransition waits for a transition from line from on for which f is true
-// and returns it and the number of its line.
+// WaitTransition waits for a transition that want accepts, beginning with line from of the
+// log, and returns it and the number of its line.
 func (f *Failoverd) WaitTransition(ctx context.Context, from int, want func(Transition) bool) (Transition, int, error) {
 	var t Transition
 	n, err := f.WaitLine(ctx, from, func(line string) bool {
@@ -46,7 +48,7 @@ func (f *Failoverd) WaitTransition(ctx context.Context, from int, want func(Tran
 	return t, n, err
 }
 
-// WaitState waits until the Virtual Router of the family is in the state.
+// WaitState waits until the Virtual Router of the family enters the state.
 func (f *Failoverd) WaitState(ctx context.Context, from int, family, state string) (Transition, int, error) {
 	return f.WaitTransition(ctx, from, func(t Transition) bool { return t.Family == family && t.To == state })
 }
@@ -63,8 +65,8 @@ func (f *Failoverd) Transitions() []Transition {
 	return all
 }
 
-// KeepalivedConfig is one virtual router of keepalived, otherwise on its
-// default settings.
+// KeepalivedConfig is the configuration of one virtual router of keepalived. Settings that
+// it doesn't have stay at keepalived's defaults.
 type KeepalivedConfig struct {
 	Program   string // path of keepalived; empty for Debian's
 	Interface string
@@ -74,9 +76,9 @@ type KeepalivedConfig struct {
 	Interval  time.Duration
 	NoPreempt bool
 	Addresses []string // with prefix lengths, of one family
-	Notify    string   // a program to run on each change of state; empty for none
+	Notify    string   // program that keepalived runs on each change of state; empty for none
 	Source    string   // unicast_src_ip; empty for the default
-	Peers     []string // unicast_peer; multicast without any
+	Peers     []string // unicast_peer; multicast if empty
 	AuthType  string   // auth_type, PASS or AH; empty for none
 	AuthPass  string   // auth_pass
 	HMAC      []string // the lines of auth_hmac, which keepalived has since 2.4; empty for none
@@ -122,30 +124,62 @@ func (n *Node) Keepalived(c KeepalivedConfig) (*Process, error) {
 	return n.keepalived(cmp.Or(c.Program, "keepalived"), path)
 }
 
-// WriteKeepalived writes the configuration file that Keepalived starts with, and
-// returns its path. A keepalived that runs reads it again at SIGHUP.
+// WriteKeepalived writes the configuration file that Keepalived starts with, and returns its
+// path. A running keepalived reads it again at SIGHUP.
 func (n *Node) WriteKeepalived(c KeepalivedConfig) (string, error) {
 	path := fmt.Sprintf("/run/keepalived-%d.conf", c.VRID)
 	return path, n.Do(func() error { return os.WriteFile(path, []byte(c.String()), 0o644) })
 }
 
-// KeepalivedFile starts Debian's keepalived with a configuration file. The names of
-// a node's files differ.
+// KeepalivedFile starts Debian's keepalived with a configuration file. The files of the
+// keepaliveds on one node need different names.
 func (n *Node) KeepalivedFile(path string) (*Process, error) {
 	return n.keepalived("keepalived", path)
 }
 
 func (n *Node) keepalived(program, path string) (*Process, error) {
+	args, err := n.keepalivedArgs(program, path)
+	if err != nil {
+		return nil, err
+	}
+	return n.Start(program, append(args, "--log-detail")...)
+}
+
+// KeepalivedToFile starts the keepalived at the path of program with a configuration, as
+// StartToFile does: its log goes to a file in memory. A node can run one of these.
+func (n *Node) KeepalivedToFile(program, config string) (*Process, error) {
+	const path = "/run/measured.conf"
+	if err := n.Do(func() error { return os.WriteFile(path, []byte(config), 0o644) }); err != nil {
+		return nil, err
+	}
+	args, err := n.keepalivedArgs(program, path)
+	if err != nil {
+		return nil, err
+	}
+	return n.StartToFile(program, append(args, "--no-syslog")...)
+}
+
+// keepalivedArgs returns the arguments that a keepalived with a configuration file needs, and
+// makes the directory of its PID files. A keepalived that was built without LVS has no --vrrp,
+// and takes it for --vrrp_pid.
+func (n *Node) keepalivedArgs(program, path string) ([]string, error) {
 	dir := "/run/" + strings.TrimSuffix(filepath.Base(path), ".conf")
 	if err := n.Do(func() error { return os.MkdirAll(dir, 0o755) }); err != nil {
 		return nil, err
 	}
-	// Without --vrrp: a keepalived that was built without LVS takes it for --vrrp_pid.
-	return n.Start(program, "--dont-fork", "--log-console", "--log-detail",
-		"--use-file", path, "--pid", dir+"/pid", "--vrrp_pid", dir+"/vrrp.pid")
+	help, err := exec.Command(program, "--help").CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("%s --help: %w", program, err)
+	}
+	args := []string{"--dont-fork", "--log-console", "--use-file=" + path, "--pid=" + dir + "/pid", "--vrrp_pid=" + dir + "/vrrp.pid"}
+	if bytes.Contains(help, []byte("--vrrp ")) {
+		args = append(args, "--vrrp")
+	}
+	return args, nil
 }
 
-// WaitHolds waits until exactly these nodes have the address on the interface.
+// WaitHolds waits until the wanted ones of all nodes, and no others, have the address on the
+// interface.
 func WaitHolds(ctx context.Context, ifname, address string, all []*Node, want ...*Node) error {
 	for {
 		var holders []string

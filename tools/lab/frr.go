@@ -20,15 +20,16 @@ import (
 )
 
 const (
-	// VRRPD is where Debian's FRR has its vrrpd.
+	// VRRPD is the path of vrrpd in Debian's FRR.
 	VRRPD = frrPrograms + "vrrpd"
 
 	frrPrograms = "/usr/lib/frr/"
 	frrShell    = "vtysh"
-	frrDir      = "/run/frr" // of the node, as is all of /run
+	frrDir      = "/run/frr" // each node has a /run of its own
 )
 
-// FRRConfig is one virtual router of FRR, otherwise on its default settings.
+// FRRConfig is the configuration of one virtual router of FRR. Settings that it doesn't have
+// stay at FRR's defaults.
 type FRRConfig struct {
 	Interface string
 	Version   int // 2 or 3
@@ -37,15 +38,15 @@ type FRRConfig struct {
 	Interval  time.Duration
 	NoPreempt bool
 	Addresses []string // with prefix lengths, of one family
-	// LinkLocal is the source address over IPv6, with its prefix length: FRR
-	// takes it from the macvlan device.
+	// LinkLocal is the source address over IPv6, with its prefix length. FRR takes it from
+	// the macvlan device.
 	LinkLocal string
 }
 
 // String renders the configuration in FRR's language.
 func (c FRRConfig) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "debug vrrp protocol\ninterface %s\n", c.Interface)
+	fmt.Fprintf(&b, "interface %s\n", c.Interface)
 	fmt.Fprintf(&b, " vrrp %d version %d\n vrrp %d priority %d\n", c.VRID, c.Version, c.VRID, c.Priority)
 	fmt.Fprintf(&b, " vrrp %d advertisement-interval %d\n", c.VRID, c.Interval.Milliseconds())
 	if c.NoPreempt {
@@ -69,7 +70,7 @@ func (c FRRConfig) keyword() string {
 	return "ip"
 }
 
-// mac is the virtual router's (RFC 9568 §7.3).
+// mac returns the Virtual Router MAC address (RFC 9568 §7.3).
 func (c FRRConfig) mac() net.HardwareAddr {
 	family := byte(1)
 	if c.ipv6() {
@@ -78,50 +79,35 @@ func (c FRRConfig) mac() net.HardwareAddr {
 	return net.HardwareAddr{0, 0, 0x5e, 0, family, byte(c.VRID)}
 }
 
-// FRR is FRR's vrrpd with the zebra that it needs, on a node.
+// FRR is FRR's vrrpd on a node, with the zebra that vrrpd needs.
 type FRR struct {
 	node    *Node
 	dir     string // with the programs
 	shell   string // the path of vtysh
 	configs []FRRConfig
+	toFile  bool // the logs go to files in memory
 	zebra   *Process
 	vrrpd   *Process
 }
 
-// FRR starts Debian's zebra and vrrpd on the node, with the macvlan devices that
-// carry the virtual MACs and the addresses, as FRR's manual says. It returns
-// when vrrpd is Backup of all, even with an error as far as it got.
+// FRR starts Debian's zebra and vrrpd on the node, with the macvlan devices that carry the
+// virtual MACs and the addresses, as FRR's manual demands. It returns when all virtual
+// routers are Backup. With an error it returns the FRR too, for its Output.
 func (n *Node) FRR(ctx context.Context, configs ...FRRConfig) (*FRR, error) {
 	return (&FRR{node: n, configs: configs, dir: frrPrograms, shell: frrShell}).run(ctx)
 }
 
-// FRRFrom is FRR with the zebra, vrrpd and vtysh of a directory.
+// FRRFrom is like FRR, with the zebra, vrrpd and vtysh of a directory.
 func (n *Node) FRRFrom(ctx context.Context, dir string, configs ...FRRConfig) (*FRR, error) {
 	return (&FRR{node: n, configs: configs, dir: dir, shell: filepath.Join(dir, frrShell)}).run(ctx)
 }
 
 func (f *FRR) run(ctx context.Context) (*FRR, error) {
-	n, configs := f.node, f.configs
-	if err := n.Do(f.prepare); err != nil {
-		return f, fmt.Errorf("FRR on %s: %w", n.Name, err)
-	}
-	for _, c := range configs {
-		if err := f.addDevice(c); err != nil {
-			return f, fmt.Errorf("FRR on %s: %w", n.Name, err)
-		}
-	}
-	var err error
-	if f.zebra, err = f.start("zebra"); err != nil {
+	if err := f.startAll(ctx); err != nil {
 		return f, err
 	}
-	if err := f.waitFile(ctx, f.zebra, frrDir+"/zserv.api"); err != nil {
-		return f, err
-	}
-	if f.vrrpd, err = f.start("vrrpd"); err != nil {
-		return f, err
-	}
-	left := len(configs)
-	_, err = f.vrrpd.WaitLine(ctx, 0, func(l string) bool {
+	left := len(f.configs)
+	_, err := f.vrrpd.WaitLine(ctx, 0, func(l string) bool {
 		if strings.Contains(l, "Initialize -> Backup") {
 			left--
 		}
@@ -130,18 +116,47 @@ func (f *FRR) run(ctx context.Context) (*FRR, error) {
 	return f, err
 }
 
-// prepare makes the directories and configurations. FRR's programs keep files
-// for the case of a crash in /var/tmp, named by their number in the process
-// namespace, so it must be the node's own.
+// FRRToFile starts zebra and vrrpd like FRR, but as StartToFile does: the logs go to files
+// in memory. It returns when vrrpd runs, because no log tells when it is Backup.
+func (n *Node) FRRToFile(ctx context.Context, configs ...FRRConfig) (*FRR, error) {
+	f := &FRR{node: n, configs: configs, dir: frrPrograms, shell: frrShell, toFile: true}
+	return f, f.startAll(ctx)
+}
+
+func (f *FRR) startAll(ctx context.Context) error {
+	if err := f.node.Do(f.prepare); err != nil {
+		return fmt.Errorf("FRR on %s: %w", f.node.Name, err)
+	}
+	for _, c := range f.configs {
+		if err := f.addDevice(c); err != nil {
+			return fmt.Errorf("FRR on %s: %w", f.node.Name, err)
+		}
+	}
+	var err error
+	if f.zebra, err = f.start("zebra"); err != nil {
+		return err
+	}
+	if err := f.waitFile(ctx, f.zebra, frrDir+"/zserv.api"); err != nil {
+		return err
+	}
+	f.vrrpd, err = f.start("vrrpd")
+	return err
+}
+
+// prepare makes the directories and configurations. The node gets a /var/tmp of its own,
+// because FRR's programs keep crash files there, named by process IDs that nodes share.
 func (f *FRR) prepare() error {
 	if err := unix.Mount("tmpfs", "/var/tmp", "tmpfs", 0, ""); err != nil {
 		return fmt.Errorf("mount /var/tmp: %w", err)
 	}
 	frr, err := user.Lookup("frr")
 	if err != nil {
-		return fmt.Errorf("its package isn't installed: %w", err)
+		return fmt.Errorf("%w; install the package frr", err)
 	}
 	var text strings.Builder
+	if !f.toFile {
+		text.WriteString("debug vrrp protocol\n") // FRR waits for these lines
+	}
 	for _, c := range f.configs {
 		text.WriteString(c.String())
 	}
@@ -162,8 +177,8 @@ func (f *FRR) prepare() error {
 	)
 }
 
-// addDevice adds the macvlan device. It has no address of its own making: one
-// made of the virtual MAC would be the same on all routers.
+// addDevice adds the macvlan device. The kernel gives it no link-local address, because that
+// would be made of the virtual MAC and so be the same on all hosts.
 func (f *FRR) addDevice(c FRRConfig) error {
 	base, err := f.node.link(c.Interface)
 	if err != nil {
@@ -194,11 +209,15 @@ func (f *FRR) addDevice(c FRRConfig) error {
 }
 
 func (f *FRR) start(program string) (*Process, error) {
-	return f.node.Start(filepath.Join(f.dir, program), "--log", "stdout", "-P", "0",
+	start := f.node.Start
+	if f.toFile {
+		start = f.node.StartToFile
+	}
+	return start(filepath.Join(f.dir, program), "--log", "stdout", "-P", "0",
 		"-f", frrDir+"/"+program+".conf", "-i", frrDir+"/"+program+".pid", "-z", frrDir+"/zserv.api", "--vty_socket", frrDir)
 }
 
-// waitFile waits for a socket that the program makes.
+// waitFile waits until the program has made a socket.
 func (f *FRR) waitFile(ctx context.Context, p *Process, path string) error {
 	for {
 		err := f.node.Do(func() error {
@@ -213,12 +232,12 @@ func (f *FRR) waitFile(ctx context.Context, p *Process, path string) error {
 		case <-p.Done():
 			return fmt.Errorf("%s ended; it wrote:\n%s", p.cmd.Path, p.Output())
 		case <-ctx.Done():
-			return fmt.Errorf("%s has not made %s: %w; it wrote:\n%s", p.cmd.Path, path, ctx.Err(), p.Output())
+			return fmt.Errorf("%s didn't make %s: %w; it wrote:\n%s", p.cmd.Path, path, ctx.Err(), p.Output())
 		}
 	}
 }
 
-// Command gives vrrpd commands in FRR's language and returns what it prints.
+// Command gives commands in FRR's language to vrrpd and returns the output.
 func (f *FRR) Command(ctx context.Context, commands ...string) (string, error) {
 	args := []string{"--vty_socket", frrDir, "-d", "vrrpd"}
 	for _, c := range commands {
@@ -234,7 +253,7 @@ func (f *FRR) SetInterval(ctx context.Context, interval time.Duration) error {
 	return err
 }
 
-// Output returns what zebra and vrrpd have written.
+// Output returns the output of zebra and vrrpd.
 func (f *FRR) Output() string {
 	text := ""
 	for _, p := range []*Process{f.zebra, f.vrrpd} {
@@ -245,8 +264,8 @@ func (f *FRR) Output() string {
 	return text
 }
 
-// VRRPD is the process of vrrpd.
+// VRRPD returns the process of vrrpd.
 func (f *FRR) VRRPD() *Process { return f.vrrpd }
 
-// Stop asks vrrpd to end and waits for its exit code.
+// Stop sends SIGTERM to vrrpd and waits for the exit code.
 func (f *FRR) Stop(ctx context.Context) (int, error) { return f.vrrpd.Stop(ctx) }

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package lab lays out LANs in network namespaces: hosts, switches between
-// them, and what it takes to watch what happens on the wire. The demo, the
-// end-to-end tests and the benchmarks share it.
+// Package lab lays out LANs in network namespaces: hosts, switches between them, and captures
+// and clients that observe the wire. The demo, the end-to-end tests and the benchmarks share it.
 //
-// A host is made of namespaces for the network, for mounts and for processes,
-// and has no name in the file system. All of it hangs on one process that the
-// kernel kills together with the one that made the lab, so nothing is left
-// behind, not even by kill -9.
+// A host is a network, a mount and a PID namespace, which have no name in the file system. One
+// process keeps them. The kernel kills that process when the program that made the lab ends, so
+// nothing is left behind, not even after kill -9.
 package lab
 
 import (
@@ -39,12 +37,12 @@ func New() (*Lab, error) {
 	if err := needsRoot(); err != nil {
 		return nil, err
 	}
-	// The parent-death signal of a child is sent when the thread that made
-	// it ends, so the thread is kept.
+	// The kernel sends the parent-death signal when the thread that made the child ends. So
+	// the thread lives as long as the lab.
 	return &Lab{forker: newThread()}, nil
 }
 
-// TB is what ForTest needs of a testing.TB.
+// TB has the methods of testing.TB that ForTest needs.
 type TB interface {
 	Helper()
 	Cleanup(func())
@@ -56,8 +54,8 @@ type TB interface {
 // ForTest returns an empty lab that is closed at the end of the test.
 func ForTest(t TB) *Lab {
 	t.Helper()
-	// Whoever asks first for a directory has all of the test's removed last: after the
-	// lab's processes, which may write into them, have ended.
+	// The first call of TempDir registers the removal of the test's directories. Cleanups run
+	// in reverse order, so the lab's processes end before their directories are removed.
 	_ = t.TempDir()
 	l, err := New()
 	if err != nil {
@@ -71,8 +69,7 @@ func ForTest(t TB) *Lab {
 	return l
 }
 
-// Close ends every process of the lab and with them its namespaces, and makes
-// sure that they are gone.
+// Close kills all processes of the lab and waits until its namespaces are empty.
 func (l *Lab) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -94,7 +91,7 @@ func (l *Lab) Close() error {
 	return errors.Join(errs...)
 }
 
-// waitGone waits until no thread of the system is in the lab's namespaces.
+// waitGone waits until no thread of any process is in the lab's network namespaces.
 func (l *Lab) waitGone() error {
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		tasks, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*/ns/net")
@@ -105,7 +102,7 @@ func (l *Lab) waitGone() error {
 		for _, task := range tasks {
 			ns, err := os.Readlink(task)
 			if err != nil {
-				continue // it has just ended
+				continue // the thread has just ended
 			}
 			for _, n := range l.nodes {
 				if n.namespace == ns {
@@ -125,8 +122,8 @@ func (l *Lab) waitGone() error {
 // Node is a host.
 type Node struct {
 	Name      string
-	namespace string   // as /proc names that of its network
-	keep      *os.File // the namespace, so that no other gets its name
+	namespace string   // network namespace, as in /proc
+	keep      *os.File // holds the namespace, so that the kernel reuses its number for no other
 	holder    *exec.Cmd
 	thread    *thread
 	netlink   *netlink.Handle
@@ -151,7 +148,7 @@ func (l *Lab) Node(name string) (*Node, error) {
 	return n, nil
 }
 
-// Host adds a node whose interfaces get no IPv6 link-local address but the given ones.
+// Host adds a node whose interfaces get no link-local address from the kernel.
 func (l *Lab) Host(name string) (*Node, error) {
 	n, err := l.Node(name)
 	if err != nil {
@@ -160,8 +157,8 @@ func (l *Lab) Host(name string) (*Node, error) {
 	return n, n.Sysctl("net.ipv6.conf.default.addr_gen_mode", "1")
 }
 
-// hold starts the process that the namespaces hang on. It is the first of its
-// process namespace: the kernel ends the others with it.
+// hold starts the process that keeps the namespaces. It is the first process of its PID
+// namespace: the kernel kills all others when it ends.
 func (n *Node) hold() error {
 	n.holder = exec.Command("sleep", "infinity")
 	n.holder.SysProcAttr = &syscall.SysProcAttr{
@@ -173,8 +170,7 @@ func (n *Node) hold() error {
 
 // enter moves the node's thread into its namespaces and prepares them.
 func (n *Node) enter() error {
-	// A thread that shares its working directory with others can't change
-	// its mount namespace.
+	// A thread that shares its file system context (CLONE_FS) can't change its mount namespace.
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
@@ -200,7 +196,7 @@ func (n *Node) enter() error {
 			return fmt.Errorf("mount %s: %w", m.at, err)
 		}
 	}
-	// Without this each address takes a second or two to become usable.
+	// Duplicate address detection delays each IPv6 address by a second or two.
 	for _, s := range []string{"default", "all"} {
 		if err := n.sysctl("net/ipv6/conf/"+s+"/accept_dad", "0"); err != nil {
 			return err
@@ -235,16 +231,15 @@ func (n *Node) Sysctl(key, value string) error {
 	return n.Do(func() error { return n.sysctl(strings.ReplaceAll(key, ".", "/"), value) })
 }
 
-// Do runs f on the node: on a thread that is in all its namespaces. Sockets
-// that f opens and processes that it starts belong to the node.
+// Do runs f on a thread that is in the node's namespaces. Sockets that f opens and processes
+// that it starts belong to the node.
 func (n *Node) Do(f func() error) error { return n.thread.do(f) }
 
 // Netlink returns a handle of the node's network.
 func (n *Node) Netlink() *netlink.Handle { return n.netlink }
 
-// PowerCut ends all processes of the node, and with them what it has under /run.
-// Its interfaces stay until their ports are disconnected. A host that starts again is
-// a new node.
+// PowerCut kills all processes of the node, so the files in its /run are gone. Its interfaces
+// stay until their ports are disconnected. To start the host again, add a new node.
 func (n *Node) PowerCut() error {
 	if err := n.holder.Process.Kill(); err != nil {
 		return fmt.Errorf("cut the power of %s: %w", n.Name, err)
@@ -272,13 +267,15 @@ func (n *Node) close() error {
 	n.mu.Unlock()
 	for _, p := range processes {
 		<-p.done // killed with the first process of their namespace
+		if p.file != nil {
+			errs = append(errs, p.file.Close())
+		}
 	}
 	n.thread.stop()
 	return errors.Join(errs...)
 }
 
-// thread runs functions, one at a time, on one thread of the system that ends
-// with it.
+// thread runs functions, one at a time, on one OS thread.
 type thread struct {
 	work chan func()
 	done chan struct{}
@@ -291,11 +288,11 @@ func newThread() *thread {
 }
 
 func (t *thread) run() {
-	// Not unlocked: the thread can't be used for anything else, and ends
-	// with this function. Only the process's first one never ends.
+	// The thread is never unlocked, so it ends with this function. Only the main thread of the
+	// process can't end, so it isn't used.
 	runtime.LockOSThread()
 	if unix.Gettid() == unix.Getpid() {
-		go t.run() // on another thread, for this one is held
+		go t.run() // on another thread, because this one is locked
 		<-t.done
 		runtime.UnlockOSThread()
 		return

@@ -21,8 +21,7 @@ import (
 
 const (
 	patience = 20 * time.Second
-	// holdLab makes the test binary a program that makes a lab and waits to
-	// be killed.
+	// holdLab is the environment variable that lets the test binary make a lab and wait.
 	holdLab = "LAB_TEST_HOLD"
 )
 
@@ -33,7 +32,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// build makes two hosts on a LAN.
+// build connects two hosts to a LAN.
 func build(l *lab.Lab) (lan *lab.LAN, a, b *lab.Node, port *lab.Port, err error) {
 	if lan, err = l.LAN("lan"); err != nil {
 		return
@@ -92,7 +91,7 @@ func withPatience(t *testing.T) context.Context {
 	return ctx
 }
 
-// A signal for all reaches what the process has started.
+// SignalAll reaches the children of the process.
 func TestSignalAll(t *testing.T) {
 	_, a, _, _ := newLab(t)
 	ctx := withPatience(t)
@@ -104,9 +103,26 @@ func TestSignalAll(t *testing.T) {
 	ok(t, p.SignalAll(syscall.SIGKILL))
 	code, err := p.Wait(ctx)
 	ok(t, err)
-	// It is done when nobody holds its output any more.
+	// The process is done when no process holds the pipe of its output.
 	if code != -1 || p.Output() != "started\n" {
 		t.Errorf("it ended with %d and wrote %q", code, p.Output())
+	}
+}
+
+// The output of a program that was started with StartToFile is complete when it has ended, also
+// if nothing read it meanwhile and a pipe would have been full.
+func TestStartToFile(t *testing.T) {
+	_, a, _, _ := newLab(t)
+	const lines = 50000
+	p, err := a.StartToFile("seq", fmt.Sprint(lines))
+	ok(t, err)
+	code, err := p.Wait(withPatience(t))
+	ok(t, err)
+	if got := strings.Count(p.Output(), "\n"); code != 0 || got != lines || !strings.HasSuffix(p.Output(), "\n50000\n") {
+		t.Errorf("exit code %d, %d lines of output", code, got)
+	}
+	if p.Began.IsZero() || len(p.Lines()) > 0 {
+		t.Errorf("began at %v, %d lines", p.Began, len(p.Lines()))
 	}
 }
 
@@ -163,11 +179,11 @@ func TestWhoHas(t *testing.T) {
 	}
 	got, err := b.WhoHas("eth0", netip.MustParseAddr("198.18.0.77"), 100*time.Millisecond)
 	if err != nil || len(got) != 0 {
-		t.Errorf("nobody has 198.18.0.77, but %v answer, %v", got, err)
+		t.Errorf("no host has 198.18.0.77, but %v answer, %v", got, err)
 	}
 }
 
-// A lab leaves nothing behind: neither after Close nor after kill -9.
+// A lab leaves nothing behind, neither after Close nor after kill -9.
 func TestNothingStays(t *testing.T) {
 	t.Run("closed", func(t *testing.T) {
 		l, err := lab.New()
@@ -228,7 +244,7 @@ func member(t *testing.T, ns string) string {
 	return ""
 }
 
-// keep holds the namespace, so that the kernel gives its number to no other.
+// keep holds the namespace, so that the kernel reuses its number for no other.
 func keep(t *testing.T, ns string) (release func()) {
 	t.Helper()
 	path := member(t, ns)
@@ -251,8 +267,8 @@ func waitGone(t *testing.T, ns string) {
 	}
 }
 
-// A test's directory goes after what it has started, which may write into it to its
-// end.
+// A test's directory is removed after the test's processes have ended, because they may write
+// into it until then.
 func TestDirectoryGoesLast(t *testing.T) {
 	_, a, _, _ := newLab(t)
 	ctx := withPatience(t)

@@ -20,7 +20,7 @@ type LAN struct {
 
 	mu    sync.Mutex
 	ports []*Port
-	taken int // port numbers
+	taken int // number of ports ever made
 }
 
 // Port is where a host is plugged into a LAN.
@@ -31,7 +31,7 @@ type Port struct {
 	near netlink.Link // the switch's end of the cable
 }
 
-// LAN adds a switch: a bridge in a node of its own.
+// LAN adds a switch, which is a bridge in a node of its own.
 func (l *Lab) LAN(name string) (*LAN, error) {
 	n, err := l.Node(name)
 	if err != nil {
@@ -42,7 +42,7 @@ func (l *Lab) LAN(name string) (*LAN, error) {
 	if err := n.netlink.LinkAdd(bridge); err != nil {
 		return nil, fmt.Errorf("add bridge: %w", err)
 	}
-	// The switch itself takes no part in its LAN.
+	// The switch itself sends nothing.
 	if err := n.Sysctl("net.ipv6.conf.default.disable_ipv6", "1"); err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func (l *Lab) LAN(name string) (*LAN, error) {
 	return &LAN{lab: l, node: n, bridge: bridge}, nil
 }
 
-// Host adds a host and plugs it in: Lab.Host and Connect in one.
+// Host adds a host with Lab.Host and connects it.
 func (lan *LAN) Host(name, ifname string, addresses ...string) (*Port, error) {
 	n, err := lan.lab.Host(name)
 	if err != nil {
@@ -64,8 +64,8 @@ func (lan *LAN) Host(name, ifname string, addresses ...string) (*Port, error) {
 	return lan.Connect(n, ifname, addresses...)
 }
 
-// Addresses are those of the host with a number, 1 to 254, as most labs give them out: one
-// of IPv4, and two of IPv6, of which the first is the link-local one.
+// Addresses returns the usual addresses of host number 1 to 254: one of IPv4, a link-local one
+// of IPv6 and a global one of IPv6.
 func Addresses(number int) []string {
 	return []string{
 		fmt.Sprintf("198.18.0.%d/24", number),
@@ -74,7 +74,7 @@ func Addresses(number int) []string {
 	}
 }
 
-// Connect plugs a node in: it gets an Ethernet interface of the given name
+// Connect connects a node to the switch. The node gets an Ethernet interface of the given name
 // with the given addresses, like 198.18.0.1/24.
 func (lan *LAN) Connect(n *Node, name string, addresses ...string) (*Port, error) {
 	p := &Port{Node: n, Name: name, lan: lan}
@@ -150,15 +150,15 @@ func Cable(a, b *Node, name string, addressesA, addressesB []string) error {
 	return nil
 }
 
-// Pull takes the carrier away from the host, as if its cable were pulled or
-// its switch port dead.
+// Pull removes the carrier of the host's interface, as if its cable were pulled or its switch
+// port were dead.
 func (p *Port) Pull() error { return p.lan.node.netlink.LinkSetDown(p.near) }
 
-// Plug gives the carrier back.
+// Plug restores the carrier.
 func (p *Port) Plug() error { return p.lan.node.netlink.LinkSetUp(p.near) }
 
-// Isolate keeps the port apart from all other isolated ones, or no longer: the
-// hosts on two isolated ports hear everybody but each other.
+// Isolate turns the isolation of the port on or off. Hosts on isolated ports hear all hosts
+// except those on other isolated ports.
 func (p *Port) Isolate(apart bool) error {
 	return p.lan.node.netlink.LinkSetIsolated(p.near, apart)
 }
@@ -166,7 +166,7 @@ func (p *Port) Isolate(apart bool) error {
 // Disconnect removes the port, and with it the host's interface.
 func (p *Port) Disconnect() error { return p.lan.node.netlink.LinkDel(p.near) }
 
-// Deliver has frames come out of the port as they are, to its host alone.
+// Deliver sends frames out of the port, to its host alone.
 func (p *Port) Deliver(frames ...[]byte) error {
 	return p.lan.node.Do(func() error {
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
@@ -237,8 +237,8 @@ func (n *Node) change(name, address string, f func(netlink.Link, *netlink.Addr) 
 	return f(l, a)
 }
 
-// Addresses lists the addresses of an interface, nil if it doesn't exist, or of
-// all if the name is empty.
+// Addresses returns the addresses of an interface, or of all interfaces if the name is empty.
+// It returns nil if the interface doesn't exist.
 func (n *Node) Addresses(name string) ([]netip.Prefix, error) {
 	var l netlink.Link
 	if name != "" {

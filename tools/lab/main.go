@@ -11,13 +11,14 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
 
-// Main is the main function of a tool. It reads the flags, the list of which comes behind
-// the help, and runs the tool until it ends or is interrupted: run has to heed its context.
-// A tool that has failed exits with 1.
+// Main is the main function of a tool. It parses the flags and calls run, whose context ends
+// with SIGINT or SIGTERM. If run fails, the tool exits with code 1. --help prints the help
+// and the list of flags.
 func Main(name, help string, run func(context.Context) error) {
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), help)
@@ -43,8 +44,9 @@ func start(run func(context.Context) error) error {
 	return err
 }
 
-// Needs checks that the failoverd at the path, the other programs and the rights that a lab
-// needs are there, and returns the absolute path.
+// Needs checks that the tool runs as root and that failoverd and the other programs exist.
+// It returns the absolute path of failoverd. Each of others is a name to look up in PATH, or
+// a path.
 func Needs(failoverd string, others ...string) (string, error) {
 	if err := needsRoot(); err != nil {
 		return "", err
@@ -58,7 +60,7 @@ func Needs(failoverd string, others ...string) (string, error) {
 	}
 	for _, program := range others {
 		if _, err := exec.LookPath(program); err != nil {
-			return "", fmt.Errorf("%w; install the package %s", err, packageOf(program))
+			return "", missing(program, err)
 		}
 	}
 	return path, nil
@@ -71,20 +73,23 @@ func needsRoot() error {
 	return nil
 }
 
-// packageOf is the Debian package that has a program.
-func packageOf(program string) string {
-	if program == VRRPD {
-		return "frr"
+// missing adds the remedy to the error that a program wasn't found.
+func missing(program string, err error) error {
+	switch {
+	case program == VRRPD:
+		program = "frr"
+	case strings.Contains(program, "/"):
+		return err // the user's own path
 	}
-	return program
+	return fmt.Errorf("%w; install the package %s", err, program)
 }
 
-// Pause waits for a time. It returns an error if it is interrupted.
+// Pause sleeps. If the context ends first, Pause returns the cause.
 func Pause(ctx context.Context, long time.Duration) error {
 	select {
 	case <-time.After(long):
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }

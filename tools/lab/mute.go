@@ -12,9 +12,9 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// Mute drops the broadcasts and the neighbour advertisements to all nodes that
-// the node sends on an interface, until it is closed: nobody learns by them
-// where an address is. Advertisements of VRRP go out.
+// Mute drops the broadcasts and the frames to all IPv6 nodes that the node sends on an interface,
+// until it is closed, so no host learns from announcements where an address is. VRRP
+// advertisements aren't dropped.
 func (n *Node) Mute(ifname string) (io.Closer, error) {
 	device, err := n.link(ifname)
 	if err != nil {
@@ -33,8 +33,8 @@ func (n *Node) Mute(ifname string) (io.Closer, error) {
 	return l, nil
 }
 
-// Guard has the switch drop what comes from a virtual MAC of VRRP at the port,
-// as hypervisors do with any MAC but the one that they have given out.
+// Guard lets the switch drop frames that come from a VRRP virtual MAC at the port. Hypervisors do
+// this with every MAC that they haven't assigned.
 func (p *Port) Guard() (io.Closer, error) {
 	l, err := p.lan.node.filter(p.near.Attrs().Index, ebpf.AttachTCXIngress, asm.Instructions{
 		asm.LoadAbs(6, asm.Word),
@@ -46,8 +46,8 @@ func (p *Port) Guard() (io.Closer, error) {
 	return l, nil
 }
 
-// MuteVRRP has the switch drop what comes to the VRRP groups at the port: the node
-// hears the others, and they don't hear it.
+// MuteVRRP lets the switch drop what the node sends to the VRRP groups. The node hears the other
+// nodes, and they don't hear it.
 func (p *Port) MuteVRRP() (io.Closer, error) {
 	l, err := p.lan.node.filter(p.near.Attrs().Index, ebpf.AttachTCXIngress, asm.Instructions{
 		asm.LoadAbs(2, asm.Word),
@@ -60,15 +60,15 @@ func (p *Port) MuteVRRP() (io.Closer, error) {
 	return l, nil
 }
 
-// filter attaches a program that goes on behind the instructions by passing a
-// frame, unless they jump to "drop".
+// filter attaches a program that runs the instructions. They jump to "drop" or "pass", and a
+// frame that reaches their end passes.
 func (n *Node) filter(ifindex int, at ebpf.AttachType, instructions asm.Instructions) (link.Link, error) {
 	const drop, pass = 2, -1 // TC_ACT_SHOT, TC_ACT_UNSPEC
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type:    ebpf.SchedCLS,
 		License: "GPL",
 		Instructions: slices.Concat(asm.Instructions{
-			asm.Mov.Reg(asm.R6, asm.R1), // for the loads
+			asm.Mov.Reg(asm.R6, asm.R1), // LoadAbs reads the context from R6
 		}, instructions, asm.Instructions{
 			asm.Mov.Imm(asm.R0, pass).WithSymbol("pass"),
 			asm.Return(),
@@ -79,7 +79,7 @@ func (n *Node) filter(ifindex int, at ebpf.AttachType, instructions asm.Instruct
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = program.Close() }() // the link keeps it
+	defer func() { _ = program.Close() }() // the link holds the program
 	var l link.Link
 	err = n.Do(func() (err error) {
 		l, err = link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: program, Attach: at})

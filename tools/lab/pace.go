@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// paceSlot is how finely the frames of a Pace are spread over its interval.
+// paceSlot is the resolution of a Pace's schedule.
 const paceSlot = time.Millisecond
 
-// Stream is what a Pace sends on one interface.
+// Stream has the frames that a Pace sends on one interface.
 type Stream struct {
 	Ifname string
 	Frames [][]byte
@@ -25,16 +25,16 @@ type Stream struct {
 // Pace sends frames at an interval, like the routers of another host.
 type Pace struct {
 	interval time.Duration
-	slots    [][]paceBatch // by the time within the interval
+	slots    [][]paceBatch // by time within the interval
 	sockets  []int
 	started  chan struct{}
 	done     chan struct{}
-	thread   int // of the system, which sends
+	thread   int // thread ID of the sender
 
 	over, silent atomic.Bool
 	sent         atomic.Int64
 	latest       atomic.Int64
-	err          error // read after done
+	err          error // valid after done
 }
 
 type paceBatch struct {
@@ -42,13 +42,13 @@ type paceBatch struct {
 	messages []message
 }
 
-// Pace begins to send each frame of the streams once in an interval of whole
-// milliseconds, spread over it. It has a thread of its own and keeps to a schedule: what
-// was late doesn't move what follows.
+// Pace begins to send each frame of the streams once in every interval, which is a multiple of
+// 1 ms. The frames are spread over the interval. The thread that sends keeps to a schedule: a
+// late frame doesn't delay later ones.
 func (n *Node) Pace(interval time.Duration, streams ...Stream) (*Pace, error) {
 	slots := int(interval / paceSlot)
 	if slots < 1 || interval%paceSlot != 0 {
-		return nil, fmt.Errorf("a pace of %v: it has to be whole milliseconds", interval)
+		return nil, fmt.Errorf("pace of %v: it must be a multiple of 1 ms", interval)
 	}
 	p := &Pace{interval: interval, slots: make([][]paceBatch, slots), started: make(chan struct{}), done: make(chan struct{})}
 	for _, s := range streams {
@@ -75,10 +75,10 @@ func (n *Node) Pace(interval time.Duration, streams ...Stream) (*Pace, error) {
 
 func (p *Pace) run() {
 	defer close(p.done)
-	// Not unlocked: the thread ends with this function, and its priority with it.
+	// Never unlocked: the thread ends with this function, and so does its priority.
 	runtime.LockOSThread()
 	p.thread = unix.Gettid()
-	// It plays another host, which doesn't wait for the processors of this one.
+	// The sender plays another host, so the load of this host must not delay it.
 	p.err = realtime(50)
 	close(p.started)
 	if p.err != nil {
@@ -101,7 +101,7 @@ func (p *Pace) run() {
 		}
 		p.latest.Store(max(p.latest.Load(), int64(late)))
 		if late > p.interval {
-			start += late // a machine that stood still; nobody sends all that he has missed
+			start += late // after a stall of the machine no host would send what it missed
 		}
 		if p.silent.Load() {
 			continue
@@ -128,19 +128,19 @@ func (p *Pace) send(b paceBatch) error {
 	return nil
 }
 
-// Silence has it send nothing, as if the host were dead, or go on.
+// Silence stops the frames, as if the host were dead, or resumes them.
 func (p *Pace) Silence(on bool) { p.silent.Store(on) }
 
-// Sent is how many frames it has sent.
+// Sent returns the number of frames sent so far.
 func (p *Pace) Sent() int { return int(p.sent.Load()) }
 
-// Latest is by how much frames were late at most, since it was asked for the last time.
+// Latest returns the longest delay of a frame since the last call.
 func (p *Pace) Latest() time.Duration { return time.Duration(p.latest.Swap(0)) }
 
-// Thread is the number of the system's thread that sends.
+// Thread returns the thread ID of the sender.
 func (p *Pace) Thread() int { return p.thread }
 
-// Close ends it.
+// Close stops the sender.
 func (p *Pace) Close() error {
 	p.over.Store(true)
 	<-p.done
@@ -162,8 +162,7 @@ func monotonic() (time.Duration, error) {
 	return time.Duration(t.Nano()), nil
 }
 
-// sleepUntil sleeps until a moment of the monotonic clock and returns by how much it
-// woke too late.
+// sleepUntil sleeps until a moment of the monotonic clock, and returns by how much it woke late.
 func sleepUntil(at time.Duration) (late time.Duration, err error) {
 	t := unix.NsecToTimespec(int64(at))
 	for {

@@ -12,17 +12,16 @@ import (
 	"time"
 )
 
-// Usage is what a program has taken so far, with all the processes that it has started
-// and that still run.
+// Usage is the CPU time and the memory of a process and its living descendants.
 type Usage struct {
-	CPU    time.Duration // of all threads, to the nanosecond
-	Memory int           // resident, in octets, what several share divided among them
+	CPU    time.Duration // of all threads, in steps of 1 ns
+	Memory int           // proportional set size (Pss), in octets
 }
 
-// Family returns the process and all that it has started and that still run.
+// Family returns the process IDs of the process and its living descendants.
 func (p *Process) Family() ([]int, error) { return family(p.PID()) }
 
-// Usage reads what the process and its children have taken.
+// Usage returns the CPU time and the memory of the process and its living descendants.
 func (p *Process) Usage() (u Usage, err error) {
 	all, err := family(p.PID())
 	if err != nil {
@@ -66,16 +65,16 @@ func usage(pid int) (u Usage, err error) {
 	return u, nil
 }
 
-// ThreadTime is the time of a processor that a thread of any process has had.
+// ThreadTime returns the CPU time of a thread of any process, 0 if the thread has ended.
 func ThreadTime(thread int) (time.Duration, error) {
 	return scheduled(fmt.Sprintf("/proc/%d/schedstat", thread))
 }
 
-// scheduled reads the first field of a schedstat.
+// scheduled returns the CPU time in a schedstat, which is its first field.
 func scheduled(path string) (time.Duration, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil // it has just ended
+		return 0, nil // the thread has just ended
 	}
 	if err != nil {
 		return 0, err
@@ -88,8 +87,7 @@ func scheduled(path string) (time.Duration, error) {
 	return time.Duration(ns), nil
 }
 
-// SoftirqTime is the time that the kernel's threads have taken that do what interrupts
-// leave to be done.
+// SoftirqTime returns the CPU time of all ksoftirqd threads.
 func SoftirqTime() (sum time.Duration, err error) {
 	comms, err := filepath.Glob("/proc/[0-9]*/comm")
 	if err != nil {
@@ -98,7 +96,7 @@ func SoftirqTime() (sum time.Duration, err error) {
 	for _, comm := range comms {
 		name, err := os.ReadFile(comm)
 		if err != nil || !strings.HasPrefix(string(name), "ksoftirqd/") {
-			continue // it has ended, or is another
+			continue // the process has ended, or isn't ksoftirqd
 		}
 		t, err := scheduled(filepath.Join(filepath.Dir(comm), "schedstat"))
 		if err != nil {

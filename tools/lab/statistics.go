@@ -4,7 +4,7 @@ package lab
 
 import "slices"
 
-// Median is the middle value, or the mean of the two in the middle. There has to be one.
+// Median returns the median of at least one value.
 func Median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	n := len(sorted)

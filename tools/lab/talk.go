@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// EchoUDP has the node send back what arrives at a UDP port, from the address
-// that it was sent to, until it is closed.
+// EchoUDP starts an echo server on a UDP port of the node. It answers from the address that the
+// datagram was sent to.
 func (n *Node) EchoUDP(port uint16) (io.Closer, error) {
 	var conn *net.UDPConn
 	err := n.Do(func() (err error) {
@@ -29,7 +29,7 @@ func (n *Node) EchoUDP(port uint16) (io.Closer, error) {
 	}
 	raw, err := conn.SyscallConn()
 	if err == nil {
-		// It covers IPv4 on a socket of both.
+		// On a dual-stack socket this option covers IPv4 too.
 		e := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1) })
 		err = errors.Join(err, e)
 	}
@@ -44,8 +44,8 @@ func (n *Node) EchoUDP(port uint16) (io.Closer, error) {
 				return
 			}
 			if err == nil {
-				// Where it was sent to is where the echo comes from. Nobody
-				// waits for one that can't be sent.
+				// control has the destination address, which becomes the source. An echo
+				// that can't be sent counts as lost.
 				_, _, _ = conn.WriteMsgUDPAddrPort(b[:n], control[:controls], from)
 			}
 		}
@@ -53,7 +53,7 @@ func (n *Node) EchoUDP(port uint16) (io.Closer, error) {
 	return conn, nil
 }
 
-// Talk asks an echo server over UDP in a steady rhythm.
+// Talk sends datagrams to an echo server at an interval.
 type Talk struct {
 	conn   *net.UDPConn
 	cancel context.CancelFunc
@@ -62,10 +62,10 @@ type Talk struct {
 	mu      sync.Mutex
 	sent    []time.Time // by number
 	replies []time.Time
-	newest  time.Time // when what was answered last was sent
+	newest  time.Time // when the datagram of the last reply was sent
 }
 
-// TalkUDP begins to talk to an echo server.
+// TalkUDP starts a Talk with an echo server.
 func (n *Node) TalkUDP(to netip.AddrPort, interval time.Duration) (*Talk, error) {
 	t := &Talk{}
 	err := n.Do(func() (err error) {
@@ -91,7 +91,7 @@ func (t *Talk) send(ctx context.Context, interval time.Duration) {
 		t.mu.Lock()
 		t.sent = append(t.sent, time.Now())
 		t.mu.Unlock()
-		_, _ = t.conn.Write(b[:]) // an unreachable host is what is measured
+		_, _ = t.conn.Write(b[:]) // an error means an outage, which is measured by the replies
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -119,7 +119,7 @@ func (t *Talk) receive() {
 	}
 }
 
-// WaitReply waits for the reply to what was sent after the given moment.
+// WaitReply waits for the reply to a datagram that was sent after the given moment.
 func (t *Talk) WaitReply(ctx context.Context, after time.Time) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -138,7 +138,8 @@ func (t *Talk) WaitReply(ctx context.Context, after time.Time) error {
 	}
 }
 
-// Outage returns the longest time without a reply since the given moment.
+// Outage returns the longest time between two consecutive replies, the second of which came
+// after the given moment.
 func (t *Talk) Outage(since time.Time) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -151,7 +152,7 @@ func (t *Talk) Outage(since time.Time) time.Duration {
 	return longest
 }
 
-// Close ends the talk.
+// Close stops the datagrams.
 func (t *Talk) Close() error {
 	t.cancel()
 	err := t.conn.Close()

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Kind is what a frame is, of what a router sends for its part in VRRP.
+// Kind is the kind of a frame that a VRRP router sends.
 type Kind int
 
 // The kinds of frames.
@@ -26,12 +26,12 @@ func (k Kind) String() string {
 	return [...]string{"other", "advertisement", "gratuitous ARP", "unsolicited neighbour advertisement"}[k]
 }
 
-// Sent is what a well-formed frame says.
+// Sent is the content of a well-formed frame.
 type Sent struct {
 	Kind      Kind
 	Addresses []netip.Addr // advertised or announced
 
-	// Of an advertisement.
+	// The other fields belong to an advertisement.
 	Source   netip.Addr
 	Version  int
 	VRID     int
@@ -40,8 +40,8 @@ type Sent struct {
 	Checksum string // "message", or "pseudo-header" over IPv4 in RFC 5798's form and over IPv6
 }
 
-// frame is a frame that is taken apart octet by octet. It knows nothing of the
-// code that failoverd builds its packets with, so it can judge them.
+// frame has the octets of a frame. It shares no code with failoverd's encoder, so it can judge
+// that encoder.
 type frame []byte
 
 const (
@@ -50,10 +50,9 @@ const (
 	vrrpProtocol = 112
 )
 
-// WellFormed checks every field that the RFCs settle in an advertisement, a
-// gratuitous ARP or an unsolicited neighbour advertisement. Other frames are
-// KindOther and good. The source MAC may be any host's: announcements must name
-// it, as they do the virtual MAC of a router that sends from that.
+// WellFormed checks every field of an advertisement, a gratuitous ARP or an unsolicited neighbour
+// advertisement whose value the RFCs define. Other frames are KindOther and valid. The source MAC
+// may be any unicast MAC, but the announced MAC must be the same.
 func WellFormed(data []byte) (Sent, error) {
 	f := frame(data)
 	if len(f) < etherLen {
@@ -64,10 +63,10 @@ func WellFormed(data []byte) (Sent, error) {
 	switch body := f[etherLen:]; binary.BigEndian.Uint16(f[12:]) {
 	case 0x0806:
 		if len(body) < 28 || !bytes.Equal(body[14:18], body[24:28]) {
-			return s, nil // it asks or answers, but announces nothing
+			return s, nil // a request or reply that announces nothing
 		}
 		if f[0]&1 == 0 && body[7] == 2 {
-			return s, nil // the kernel answers another's announcement
+			return s, nil // the kernel's reply to the announcement of another host
 		}
 		s.Kind = KindGratuitousARP
 		err = s.arp(f)
@@ -97,7 +96,7 @@ func WellFormed(data []byte) (Sent, error) {
 	return s, nil
 }
 
-// expect compares octets, which a field has to have.
+// expect returns an error if the octets of a field aren't the wanted ones.
 func (f frame) expect(what string, at int, want ...byte) error {
 	if got := f[at : at+len(want)]; !bytes.Equal(got, want) {
 		return fmt.Errorf("%s is %x, not %x", what, []byte(got), want)
@@ -105,7 +104,7 @@ func (f frame) expect(what string, at int, want ...byte) error {
 	return nil
 }
 
-// source checks that the source MAC is a host's.
+// source checks that the source MAC is a unicast MAC.
 func (f frame) source() error {
 	if f[6]&1 != 0 || bytes.Equal(f[6:12], make([]byte, 6)) {
 		return fmt.Errorf("source MAC %x is no host's", []byte(f[6:12]))
@@ -113,8 +112,8 @@ func (f frame) source() error {
 	return nil
 }
 
-// ends checks that the packet in the frame, without its Ethernet header, has
-// that length. Short frames are filled up with zeros.
+// ends checks that the packet in the frame has the given length, without the Ethernet header.
+// Short frames are padded with zeros.
 func (f frame) ends(length int) error {
 	end := etherLen + length
 	if len(f) != end && len(f) != max(end, leastFrame) {
@@ -128,8 +127,8 @@ func (f frame) ends(length int) error {
 	return nil
 }
 
-// internetSum is RFC 1071's one's complement sum: all ones over what carries
-// its own checksum.
+// internetSum returns the one's complement sum of RFC 1071. It is all ones if the parts include
+// a valid checksum.
 func internetSum(parts ...[]byte) uint16 {
 	var sum uint32
 	for _, p := range parts {
@@ -230,14 +229,14 @@ func (s *Sent) overIPv6(f frame) error {
 // linkLocal reports whether an address is in fe80::/10.
 func linkLocal(b []byte) bool { return b[0] == 0xfe && b[1]&0xc0 == 0x80 }
 
-// pseudoIPv6 is RFC 8200's (§8.1).
+// pseudoIPv6 returns the pseudo-header of RFC 8200 §8.1.
 func pseudoIPv6(ip []byte, protocol byte, length int) []byte {
 	b := binary.BigEndian.AppendUint32(bytes.Clone(ip[8:40]), uint32(length))
 	return append(b, 0, 0, 0, protocol)
 }
 
-// message reads an advertisement but for its checksum: RFC 9568 §5.2, for
-// version 2 RFC 3768 §5.3.
+// message decodes and checks an advertisement without its checksum (RFC 9568 §5.2, RFC 3768 §5.3
+// in version 2). size is the length of an address.
 func (s *Sent) message(m frame, size int) error {
 	s.Version, s.VRID, s.Priority = int(m[0]>>4), int(m[1]), int(m[2])
 	count := int(m[3])
@@ -283,8 +282,8 @@ func (s *Sent) message(m frame, size int) error {
 	return nil
 }
 
-// arp checks the announcement of an IPv4 address: an ARP request that says the
-// same in its sender and its target (RFC 9568 §6.4.1 with errata 7947 and 7949).
+// arp checks the announcement of an IPv4 address: an ARP request whose sender and target are the
+// same (RFC 9568 §6.4.1 with errata 7947 and 7949).
 func (s *Sent) arp(f frame) error {
 	arp := f[etherLen:]
 	a := netip.AddrFrom4([4]byte(arp[14:]))
@@ -305,9 +304,9 @@ func (s *Sent) arp(f frame) error {
 	)
 }
 
-// neighbour checks the announcement of an IPv6 address: a neighbour
-// advertisement to all nodes, Router and Override set, with the target's
-// link-layer address (RFC 9568 §6.4.1, RFC 4861 §4.4).
+// neighbour checks the announcement of an IPv6 address: a neighbour advertisement to all nodes
+// with the Router and Override flags and the target link-layer address (RFC 9568 §6.4.1, RFC
+// 4861 §4.4).
 func (s *Sent) neighbour(f frame) error {
 	ip := f[etherLen:]
 	const length = 32

@@ -60,8 +60,8 @@ func TestWellFormedGood(t *testing.T) {
 	}
 }
 
-// What another router may send, and what is to be refused of one, is no less
-// malformed when sent.
+// Vectors that failoverd rejects, or accepts from other routers only, are malformed when
+// failoverd sends them.
 func TestWellFormedVectors(t *testing.T) {
 	all := vectors(t)
 	for id, want := range map[string]string{
@@ -86,7 +86,7 @@ func TestWellFormedVectors(t *testing.T) {
 	}
 }
 
-// set returns the change of octets of a frame.
+// set returns a change that overwrites octets of a frame.
 func set(at int, octets ...byte) func([]byte) []byte {
 	return func(f []byte) []byte {
 		copy(f[at:], octets)
@@ -94,13 +94,12 @@ func set(at int, octets ...byte) func([]byte) []byte {
 	}
 }
 
-// grow appends octets to the frame.
+// grow returns a change that appends octets to a frame.
 func grow(octets ...byte) func([]byte) []byte {
 	return func(f []byte) []byte { return append(f, octets...) }
 }
 
-// sign puts right the checksums of a frame that was changed, so that only the
-// change itself is left to find.
+// sign corrects the checksums of a changed frame, so that only the change itself is wrong.
 func sign(f []byte) {
 	ip := f[14:]
 	put := func(m []byte, at int, parts ...[]byte) {
@@ -126,7 +125,7 @@ func sign(f []byte) {
 	}
 }
 
-// Each field in turn is broken, with right checksums.
+// A wrong value in any field is found, with correct checksums.
 func TestWellFormedBroken(t *testing.T) {
 	all := vectors(t)
 	for _, c := range []struct {
@@ -218,14 +217,14 @@ func TestWellFormedBroken(t *testing.T) {
 	}
 }
 
-// Whatever bit is damaged on the way is found, but in the source MAC, which the
-// checksums don't cover, and what makes the frame one of another kind.
+// Every flipped bit is found, except in the source MAC, which no checksum covers, and where it
+// makes the frame one of another kind.
 func TestWellFormedDamaged(t *testing.T) {
 	all := vectors(t)
 	kind := map[string][]int{
 		"V01": {12, 13, 23}, "V04": {12, 13, 23}, "V05": {12, 13, 23}, "V06": {12, 13, 20},
-		// With other addresses an ARP packet asks, and with the Solicited
-		// flag a neighbour advertisement answers.
+		// An ARP packet with two different addresses is a request, and a neighbour
+		// advertisement with the Solicited flag is a reply.
 		"T01": {12, 13, 28, 29, 30, 31, 38, 39, 40, 41}, "T02": {12, 13, 20, 54, 58},
 	}
 	for id, other := range kind {
@@ -244,8 +243,8 @@ func TestWellFormedDamaged(t *testing.T) {
 	}
 }
 
-// A host that still has the address when another announces it answers that one
-// alone, which announces nothing.
+// A host that still has an address replies to the announcement of another host. The unicast
+// reply is no announcement.
 func TestWellFormedAnswer(t *testing.T) {
 	f := bytes.Clone(vectors(t)["T01"])
 	copy(f, []byte{0, 0, 0x5e, 0, 1, 0x33})
@@ -255,7 +254,7 @@ func TestWellFormedAnswer(t *testing.T) {
 	}
 }
 
-// A frame that ends anywhere is no reason to fall over.
+// A frame that is cut anywhere doesn't make WellFormed panic.
 func TestWellFormedShort(t *testing.T) {
 	for id, f := range vectors(t) {
 		for n := range len(f) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bystander measures what failoverd costs the other traffic of the
-// interface that it runs on.
+// Package bystander measures the cost of failoverd for the other traffic of its interface.
 package bystander
 
 import (
@@ -25,29 +24,30 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// About tells what is measured, and how.
-const About = `Bystander: what failoverd costs the traffic that isn't its own.
-  For each case there is a router in a network namespace, on a cable of its own to a client:
-  one without failoverd (absent), another without as a control, which shows how much is noise,
-  one without but with a TC program in each direction that does nothing (empty), which shows
-  what the kernel takes for calling any, one without but with the macvlan that other daemons
-  need for a virtual MAC, and one for each value of --xdp-mode: off, generic, native, auto.
-  Each of these is Active for one address; the traffic goes to and from its other address. In
-  each round the cases take turns in random order, a fraction of a second each:
+// About describes the method, for the help.
+const About = `Bystander: the cost of failoverd for other traffic.
+  Each case has a router in a network namespace, and a client on a cable:
+    absent                      no failoverd
+    control                     the same, which shows the noise
+    empty                       no failoverd, but a TC program in each direction that does
+                                nothing, which shows the cost of calling a program
+    macvlan                     no failoverd, but the macvlan that other daemons need for a
+                                virtual MAC
+    off, generic, native, auto  failoverd with this --xdp-mode, Active for one address; the
+                                traffic uses the router's other address
+  In each round the cases take turns in random order, for a fraction of a second each:
     TCP in, TCP out    one stream to the router and from it
-    64 in, 64 out      frames of 64 octets to the router and from it, as many as go, for a
-                       millisecond of a processor
-  The ratios are those of a round to the router without failoverd in the same round: the
-  median of all rounds, and the interval that holds the true median with 95 %. --who chooses
-  the cases.
+    64 in, 64 out      frames of 64 octets to the router and from it, per ms of CPU time
+  A ratio compares a case with absent in the same round. The table has the median of the ratios
+  and its 95 % confidence interval. --who chooses the cases.
 `
 
-// Options are what is measured.
+// Options configure the measurement.
 type Options struct {
-	Failoverd string // path
-	Rounds    int
+	Failoverd string         // path
+	Rounds    int            // 6 or more
 	Long      time.Duration  // of one measurement
-	Who       *regexp.Regexp // the names of the cases match; the first one is always there
+	Who       *regexp.Regexp // the names of the cases to measure; absent is always measured
 }
 
 const (
@@ -59,10 +59,10 @@ const (
 	control  = "control"
 	empty    = "empty"
 	macvlan  = "macvlan"
-	streamed = 1 << 17 // octets in one write
+	streamed = 1 << 17 // octets per write
 )
 
-// workload measures once; more is better.
+// workload measures one kind of traffic. More is better.
 type workload struct {
 	name string
 	unit float64
@@ -81,14 +81,14 @@ type site struct {
 	name           string
 	router, client *lab.Node
 	daemon         *lab.Failoverd
-	empty          []link.Link // programs that do nothing, as long as they are kept
+	empty          []link.Link // keeps the programs that do nothing attached
 	measured       [][]float64 // by workload and round
 }
 
-// Measure plays the rounds and prints the table.
+// Measure runs the rounds and prints the table.
 func Measure(ctx context.Context, o Options) (err error) {
 	if o.Rounds < 6 {
-		return fmt.Errorf("--rounds %d: at least 6, for an interval", o.Rounds)
+		return fmt.Errorf("--rounds %d: must be 6 or more, for a confidence interval", o.Rounds)
 	}
 	names := slices.DeleteFunc([]string{absent, control, empty, macvlan, "off", "generic", "native", "auto"}, func(name string) bool {
 		return name != absent && !o.Who.MatchString(name)
@@ -126,7 +126,7 @@ func Measure(ctx context.Context, o Options) (err error) {
 	return show(sites)
 }
 
-// layOut makes a router and its client, and starts failoverd if the case has it.
+// layOut makes the router and the client of a case, and starts failoverd if the case has it.
 func layOut(ctx context.Context, l *lab.Lab, name, binary string) (s *site, err error) {
 	s = &site{name: name, measured: make([][]float64, len(workloads))}
 	if s.router, err = l.Node("router-" + name); err != nil {
@@ -154,7 +154,7 @@ func layOut(ctx context.Context, l *lab.Lab, name, binary string) (s *site, err 
 	return s, err
 }
 
-// addMacvlan adds the device that has a virtual router's MAC.
+// addMacvlan adds a macvlan with a Virtual Router MAC address.
 func addMacvlan() error {
 	i, err := net.InterfaceByName(ifname)
 	if err != nil {
@@ -167,7 +167,7 @@ func addMacvlan() error {
 	return nil
 }
 
-// attachEmpty attaches programs that do nothing. They go with the interface.
+// attachEmpty attaches programs that do nothing. They are removed with the interface.
 func (s *site) attachEmpty() error {
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type:         ebpf.SchedCLS,
@@ -175,7 +175,7 @@ func (s *site) attachEmpty() error {
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}, // TCX_NEXT
 	})
 	if err != nil {
-		return fmt.Errorf("load a program that does nothing: %w", err)
+		return fmt.Errorf("load the program that does nothing: %w", err)
 	}
 	i, err := net.InterfaceByName(ifname)
 	if err != nil {
@@ -184,15 +184,14 @@ func (s *site) attachEmpty() error {
 	for _, at := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
 		l, err := link.AttachTCX(link.TCXOptions{Interface: i.Index, Program: p, Attach: at})
 		if err != nil {
-			return fmt.Errorf("attach a program that does nothing: %w", err)
+			return fmt.Errorf("attach the program that does nothing: %w", err)
 		}
 		s.empty = append(s.empty, l)
 	}
 	return nil
 }
 
-// stream sends one TCP stream for a time and returns the bits that arrive in a
-// second.
+// stream sends one TCP stream for a time and returns the received bits per second.
 func stream(from, to *lab.Node, address string, long time.Duration) (float64, error) {
 	var listener net.Listener
 	if err := to.Do(func() (err error) {
@@ -217,7 +216,7 @@ func stream(from, to *lab.Node, address string, long time.Duration) (float64, er
 		defer func() { _ = conn.Close() }()
 		b := make([]byte, streamed)
 		var r result
-		// The beginning, until the window has opened, doesn't count.
+		// The first fifth doesn't count, because the window is still opening.
 		warm := time.Now().Add(long / 5)
 		var began time.Time
 		for {
@@ -260,15 +259,15 @@ func stream(from, to *lab.Node, address string, long time.Duration) (float64, er
 	return float64(8*r.octets) / r.took.Seconds(), r.err
 }
 
-// small sends frames of 64 octets, with their checksum, for a time, and returns
-// how many are taken for a second of a processor, which does the receiver's part
-// of the work too: what else the machine does doesn't count.
+// small sends frames of 64 octets, with the frame check sequence, for a time. It returns the
+// number of frames per second of CPU time of the sending thread, which on veth does the
+// receiver's work too.
 func small(from, to *lab.Node, source, destination string, long time.Duration) (float64, error) {
 	frame, err := datagram(from, to, source, destination)
 	if err != nil {
 		return 0, err
 	}
-	// A socket that nobody reads: what arrives is dropped when it is full.
+	// No one reads this socket: frames are dropped when its buffer is full.
 	var sink net.PacketConn
 	if err := to.Do(func() (err error) {
 		sink, err = net.ListenPacket("udp4", net.JoinHostPort(destination, fmt.Sprint(port)))

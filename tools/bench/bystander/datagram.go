@@ -11,10 +11,10 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// payload makes a frame of 64 octets with its checksum, which isn't in it here.
+// payload is the length that makes a frame of 64 octets, 4 of which are the frame check sequence.
 const payload = 64 - 4 - 14 - 20 - 8
 
-// datagram is a UDP datagram in a small frame.
+// datagram returns a UDP datagram in a frame of 64 octets.
 func datagram(from, to *lab.Node, source, destination string) ([]byte, error) {
 	var macs [2]net.HardwareAddr
 	for n, node := range []*lab.Node{from, to} {

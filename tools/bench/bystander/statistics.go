@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// interval holds the true median with 95 %: between the values whose ranks a
-// fair coin leaves out with 2.5 % on each side.
+// interval returns the 95 % confidence interval of the median, by the normal approximation of the
+// binomial distribution of ranks.
 func interval(values []float64) (low, high float64) {
 	sorted := slices.Sorted(slices.Values(values))
 	n := len(sorted)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package checks measures what checks of scripts and services cost, with failoverd and
+// Package checks measures the cost of checks by scripts and TCP connections, with failoverd and
 // with keepalived.
 package checks
 
@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"text/tabwriter"
@@ -23,29 +22,29 @@ import (
 const (
 	ifname  = "eth0"
 	service = "127.0.0.1:8080"
-	start   = 30 * time.Second // how long it is waited until all routers are Active
+	start   = 30 * time.Second // the longest wait until all routers are Active
 )
 
-// About tells what is measured, and how.
-const About = `Checks: what checks cost.
-  200 routers advertise every 100 ms on a LAN while as many scripts as TCP services are
-  checked, 1,000 in all, each every second, by failoverd and by keepalived in turns. The table
-  says how late advertisements were and how much of a processor was taken, by the daemon with
-  all that it runs.
+// About describes the method, for the help.
+const About = `Checks: the cost of checks.
+  200 routers advertise every 100 ms on a LAN. The daemon runs 1,000 checks every second, half
+  of them scripts and half TCP connections. The table has the gaps between advertisements on
+  the wire, and the CPU time of the daemon and of the scripts that it runs.
 `
 
-// Options are what is measured.
+// Options configure the measurement.
 type Options struct {
-	Failoverd string         // path
-	Long      time.Duration  // of each measurement
-	Who       *regexp.Regexp // the names of those that are measured match
+	Failoverd  string         // path
+	Keepalived string         // path, or a name to look up in PATH
+	Long       time.Duration  // of each measurement
+	Who        *regexp.Regexp // the names of the daemons to measure
 }
 
-// plan is what a measurement has.
+// plan is the size of a measurement.
 type plan struct {
 	routers, checks int           // half of the checks are scripts
-	interval        time.Duration // of advertisements
-	every           time.Duration // of checks
+	interval        time.Duration // Advertisement_Interval
+	every           time.Duration // the interval of each check
 	measured        time.Duration
 }
 
@@ -55,28 +54,19 @@ type contender struct {
 	start func(n *lab.Node, p plan) (*lab.Process, error)
 }
 
-// Measure measures each daemon without checks and with them, and prints the table.
+// Measure measures each daemon without checks and with checks, and prints the table.
 func Measure(ctx context.Context, o Options) error {
 	p := plan{routers: 200, checks: 1000, interval: 100 * time.Millisecond, every: time.Second, measured: o.Long}
 	contenders := []contender{
 		{"failoverd", func(n *lab.Node, p plan) (*lab.Process, error) {
-			path, err := write(n, "failoverd.yaml", failoverdConfig(p))
-			if err != nil {
+			const path = "/run/checks.yaml"
+			if err := n.Do(func() error { return os.WriteFile(path, []byte(failoverdConfig(p)), 0o644) }); err != nil {
 				return nil, err
 			}
-			f, err := n.Failoverd(nil, o.Failoverd, "--config", path)
-			if err != nil {
-				return nil, err
-			}
-			return f.Process, nil
+			return n.StartToFile(o.Failoverd, "--log-format", "json", "--config", path)
 		}},
 		{"keepalived", func(n *lab.Node, p plan) (*lab.Process, error) {
-			path, err := write(n, "keepalived.conf", keepalivedConfig(p))
-			if err != nil {
-				return nil, err
-			}
-			dir := filepath.Dir(path)
-			return n.Start("keepalived", "--dont-fork", "--log-console", "--vrrp", "--use-file", path, "--pid", dir+"/pid", "--vrrp_pid", dir+"/vrrp.pid")
+			return n.KeepalivedToFile(o.Keepalived, keepalivedConfig(p))
 		}},
 	}
 	fmt.Printf("%d routers that advertise every %v, checks every %v, %v each\n", p.routers, p.interval, p.every, p.measured)
@@ -111,10 +101,10 @@ func Measure(ctx context.Context, o Options) error {
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
 
-// result is what was measured of one daemon.
+// result has the values of one daemon.
 type result struct {
-	active int             // how many routers have advertised
-	gaps   []time.Duration // between two advertisements of a router, in order of size
+	active int             // number of routers that advertised
+	gaps   []time.Duration // between two advertisements of a router, the shortest first
 	cpu    time.Duration
 }
 
@@ -178,7 +168,7 @@ func measure(ctx context.Context, c contender, p plan) (r result, err error) {
 	return r, err
 }
 
-// serve accepts connections in a node.
+// serve accepts connections on a node.
 func serve(n *lab.Node) (stop func() error, err error) {
 	var l net.Listener
 	if err := n.Do(func() (err error) { l, err = net.Listen("tcp", service); return err }); err != nil {
@@ -190,14 +180,14 @@ func serve(n *lab.Node) (stop func() error, err error) {
 			if err != nil {
 				return
 			}
-			_ = c.Close() // it was accepted
+			_ = c.Close() // the check needs no more than a connection
 		}
 	}()
 	return l.Close, nil
 }
 
-// allActive waits until each router has advertised for a while, or until the time is
-// over: one of the daemons may never get there.
+// allActive waits until each router has advertised for a while. It gives up after a time,
+// because a daemon that is too slow may never get there. The table then says so.
 func allActive(ctx context.Context, capture *lab.Capture, routers int) {
 	ctx, cancel := context.WithTimeout(ctx, start)
 	defer cancel()

@@ -4,31 +4,14 @@ package checks
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// write writes a file of a node's own.
-func write(n *lab.Node, name, text string) (path string, err error) {
-	err = n.Do(func() error {
-		dir := "/run/checks"
-		path = filepath.Join(dir, name)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-		return os.WriteFile(path, []byte(text), 0o644)
-	})
-	return path, err
-}
-
-// uses are the checks of a router: each check is of one.
+// uses returns the checks of a router. Each check has one router.
 func (p plan) uses(router int) (checks []int) {
 	for c := router; c < p.checks; c += p.routers {
 		checks = append(checks, c)
@@ -60,7 +43,8 @@ func failoverdConfig(p plan) string {
 	return b.String()
 }
 
-// keepalivedConfig has a shell connect, for keepalived's routers have no TCP checks.
+// keepalivedConfig makes scripts of the TCP checks, because keepalived's VRRP process has no
+// others.
 func keepalivedConfig(p plan) string {
 	host, port, _ := strings.Cut(service, ":")
 	var b strings.Builder
@@ -83,7 +67,7 @@ func keepalivedConfig(p plan) string {
 	return b.String()
 }
 
-// usage is the processor time of a daemon, of its worker processes and of all that
+// usage returns the CPU time of a daemon, of its worker processes and of all children that
 // they have waited for.
 func usage(pid int) (time.Duration, error) {
 	own, err := processor(pid)
@@ -98,7 +82,7 @@ func usage(pid int) (time.Duration, error) {
 	for field := range strings.FieldsSeq(string(children)) {
 		child, err := strconv.Atoi(field)
 		if err != nil || comm(child) != name {
-			continue // a check that runs now
+			continue // a script that still runs
 		}
 		if t, err := processor(child); err == nil {
 			own += t
@@ -108,12 +92,11 @@ func usage(pid int) (time.Duration, error) {
 }
 
 func comm(pid int) string {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)) // it may have ended
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)) // the process may have ended
 	return string(b)
 }
 
-// processor reads a process's times: its own and those of the children that it has
-// waited for.
+// processor returns the CPU time of a process and of the children that it has waited for.
 func processor(pid int) (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -122,7 +105,7 @@ func processor(pid int) (time.Duration, error) {
 	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 	const first, last = 11, 15 // utime, stime, cutime and cstime
 	if len(fields) < last {
-		return 0, errors.New("/proc has no times of the process")
+		return 0, fmt.Errorf("/proc/%d/stat is too short", pid)
 	}
 	var ticks int64
 	for _, f := range fields[first:last] {

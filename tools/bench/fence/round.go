@@ -18,14 +18,14 @@ import (
 const (
 	ifname = "eth0"
 	vrid   = 51
-	// askEvery is the time from one round of questions to the next.
+	// askEvery is the interval between rounds of questions.
 	askEvery = time.Millisecond
-	// steadyAnswers are as many answers as make sure that a host answers.
+	// steadyAnswers is the number of answers after which a host answers steadily.
 	steadyAnswers = 100
-	// stillAnswers is how old the last answer of a host may be that still
-	// answers, on a busy machine.
+	// stillAnswers is the age up to which a host's last answer shows that it still answers,
+	// on a busy machine.
 	stillAnswers = 200 * time.Millisecond
-	// patience bounds a round beside the time to watch.
+	// patience is the longest duration of a round, without the time to watch.
 	patience = 30 * time.Second
 )
 
@@ -41,15 +41,16 @@ type contender struct {
 	start func(n *lab.Node, priority int) (*lab.Process, error)
 }
 
-// virtualAddresses are those that the routers share; the last one is asked for.
+// virtualAddresses returns the addresses that the routers share. The questions are about the
+// last one.
 func virtualAddresses(o Options) []string {
 	if o.IPv6 {
-		return []string{"fe80::12:33/64", "2001:db8::10/64"} // keepalived needs both
+		return []string{"fe80::12:33/64", "2001:db8::10/64"} // keepalived needs a link-local address too
 	}
 	return []string{"198.18.0.10/24"}
 }
 
-// asked is the address that is asked for.
+// asked returns the address that the questions are about.
 func asked(o Options) netip.Addr {
 	all := virtualAddresses(o)
 	return netip.MustParsePrefix(all[len(all)-1]).Addr()
@@ -62,14 +63,10 @@ func contenders(o Options) []contender {
 			for _, a := range virtualAddresses(o) {
 				args = append(args, "--vip", a)
 			}
-			f, err := n.Failoverd(nil, o.Failoverd, args...)
-			if err != nil {
-				return nil, err
-			}
-			return f.Process, nil
+			return n.StartToFile(o.Failoverd, append(args, "--log-format", "json")...)
 		}},
 		{"keepalived", func(n *lab.Node, priority int) (*lab.Process, error) {
-			return n.Keepalived(lab.KeepalivedConfig{Interface: ifname, Version: 3, VRID: vrid, Priority: priority, Interval: interval, Addresses: virtualAddresses(o)})
+			return n.KeepalivedToFile(o.Keepalived, lab.KeepalivedConfig{Interface: ifname, Version: 3, VRID: vrid, Priority: priority, Interval: interval, Addresses: virtualAddresses(o)}.String())
 		}},
 	}
 	return slices.DeleteFunc(all, func(c contender) bool { return !o.Who.MatchString(c.name) })
@@ -83,7 +80,7 @@ type site struct {
 	asker   *lab.Asker
 }
 
-// play has the Active of one of the daemons hang or die, in a lab of its own.
+// play measures one daemon whose Active hangs or is killed, in a lab of its own.
 func play(ctx context.Context, o Options, c contender, signal syscall.Signal) (m map[row]sample, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience+watch)
 	defer cancel()
@@ -112,7 +109,7 @@ func play(ctx context.Context, o Options, c contender, signal syscall.Signal) (m
 	return m, nil
 }
 
-// layOut connects the hosts and begins to ask.
+// layOut connects the hosts and starts the asker.
 func (s *site) layOut(l *lab.Lab) error {
 	lan, err := l.LAN("switch")
 	if err != nil {
@@ -140,8 +137,7 @@ func (s *site) layOut(l *lab.Lab) error {
 	return err
 }
 
-// start starts the daemons, and waits until the first has been Active for a
-// while.
+// start starts the daemons, and waits until the first one has been Active for a while.
 func (s *site) start(ctx context.Context, c contender) (err error) {
 	if s.active, err = c.start(s.a, 200); err != nil {
 		return err
@@ -155,8 +151,8 @@ func (s *site) start(ctx context.Context, c contender) (err error) {
 	return s.settled(ctx)
 }
 
-// settled waits until the first router alone has had the address for longer
-// than the other one would wait for it, and answers.
+// settled waits until the first router alone has had the address for longer than the other
+// one's Active_Down_Interval, and answers for it.
 func (s *site) settled(ctx context.Context) error {
 	if err := s.holds(ctx); err != nil {
 		return err
@@ -175,10 +171,10 @@ func (s *site) holds(ctx context.Context) error {
 	return lab.WaitHolds(ctx, ifname, asked(s.options).String(), []*lab.Node{s.a, s.b}, s.a)
 }
 
-// interrupt signals the Active and watches the other one take over.
+// interrupt signals the Active and watches the takeover.
 func (s *site) interrupt(ctx context.Context, signal syscall.Signal, m map[row]sample) error {
 	since := time.Now()
-	// Stopped first, no process sees the other one die.
+	// All processes are stopped first, so that none sees another one die.
 	if err := s.active.SignalAll(syscall.SIGSTOP); err != nil {
 		return err
 	}
@@ -196,8 +192,8 @@ func (s *site) interrupt(ctx context.Context, signal syscall.Signal, m map[row]s
 	return s.compare(m, signalNames[signal], since, s.a, s.b)
 }
 
-// resume lets the Active that hangs go on, and waits until the other one, of
-// the lower priority, has yielded.
+// resume continues the Active that hangs, and waits until the other router, which has the
+// lower priority, has yielded.
 func (s *site) resume(ctx context.Context, m map[row]sample) error {
 	since := time.Now()
 	if err := s.active.SignalAll(syscall.SIGCONT); err != nil {
@@ -209,7 +205,7 @@ func (s *site) resume(ctx context.Context, m map[row]sample) error {
 	return s.compare(m, signalNames[syscall.SIGCONT], since, s.b, s.a)
 }
 
-// compare finds in the answers how one host followed the other after that moment.
+// compare measures in the answers how one host followed the other after a moment.
 func (s *site) compare(m map[row]sample, event string, since time.Time, from, to *lab.Node) error {
 	until := time.Now()
 	all := s.asker.Answers()

@@ -13,23 +13,23 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// What is measured of an event.
+// What is measured in an event.
 const (
 	two   = "two answer"
 	none  = "none answers"
 	pause = "questions paused for"
 )
 
-// total is the kind of questions that all are of.
+// total is the kind that counts all questions together.
 const total = "any"
 
-// row is what a row of the table is about.
+// row identifies a row of the table.
 type row struct{ event, what, kind string }
 
-// sample is what a round has measured of it.
+// sample is the value of a row in one round.
 type sample struct {
 	time time.Duration
-	open bool // it was cut short
+	open bool // the time was longer, but the round ended
 }
 
 func (s sample) String() string {
@@ -48,7 +48,7 @@ func (r results) add(measured map[row]sample) {
 	}
 }
 
-// summary is the median and the spread, if there is one.
+// summary returns the median, with the smallest and the greatest sample if they differ.
 func summary(samples []sample) string {
 	sorted := slices.Clone(samples)
 	slices.SortFunc(sorted, func(a, b sample) int { return cmp.Compare(a.time, b.time) })
@@ -58,7 +58,7 @@ func summary(samples []sample) string {
 	return fmt.Sprintf("%v (%v to %v)", sorted[len(sorted)/2], sorted[0], sorted[len(sorted)-1])
 }
 
-// kind is what a question is called.
+// kind returns the name of a question.
 func kind(o Options, q lab.Question) string {
 	switch {
 	case q != lab.QuestionNeighbor:
@@ -70,7 +70,7 @@ func kind(o Options, q lab.Question) string {
 }
 
 func printTable(out io.Writer, o Options, contenders []contender, results []results) error {
-	fmt.Fprintf(out, "Advertisements every %v, %d rounds, watched for %v after the take-over: median (least to most)\n\n", interval, o.Rounds, watch)
+	fmt.Fprintf(out, "Advertisements every %v, %d rounds, watched for %v after the takeover: median (least to most)\n\n", interval, o.Rounds, watch)
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprint(w, "\t\t")
 	for _, c := range contenders {
@@ -99,7 +99,7 @@ func printTable(out io.Writer, o Options, contenders []contender, results []resu
 	return nil
 }
 
-// rows are those of the table, in order.
+// rows returns the rows of the table, in order.
 func rows(o Options) (all []row) {
 	for _, event := range []string{"SIGSTOP", "SIGKILL", "SIGCONT"} {
 		for _, what := range []string{two, none} {

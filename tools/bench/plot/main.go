@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command plot draws bench.json as a picture: for each measure how failoverd and
-// keepalived compare, on a scale on which twice as much and half as much are equally
-// far from the same. It is a module of its own, so that who builds failoverd doesn't
-// need what draws.
+// Command plot draws bench.json as a picture: the ratio of failoverd to keepalived for each
+// measure, on a logarithmic scale. It is a module of its own, so that a build of failoverd
+// doesn't need the drawing library.
 package main
 
 import (
@@ -23,7 +22,7 @@ import (
 	"gonum.org/v1/plot/vg/vgimg"
 )
 
-// bench is what the picture needs of bench.json.
+// bench has the parts of bench.json that the picture needs.
 type bench struct {
 	About struct {
 		Date       string `json:"date"`
@@ -37,6 +36,7 @@ type bench struct {
 }
 
 type row struct {
+	Configured string    `json:"configured"`
 	Name       string    `json:"name"`
 	Unit       string    `json:"unit"`
 	Failoverd  []float64 `json:"failoverd"`
@@ -46,7 +46,7 @@ type row struct {
 }
 
 func main() {
-	in := flag.String("in", "bench.json", "`path` of what bench has written")
+	in := flag.String("in", "bench.json", "`path` of bench.json")
 	out := flag.String("out", "bench.png", "`path` of the picture")
 	flag.Parse()
 	if err := run(*in, *out); err != nil {
@@ -54,6 +54,9 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+// defaults is the configuration of rows that compare the daemons at their defaults.
+const defaults = "defaults"
 
 func run(in, out string) error {
 	text, err := os.ReadFile(in)
@@ -64,10 +67,12 @@ func run(in, out string) error {
 	if err := json.Unmarshal(text, &b); err != nil {
 		return fmt.Errorf("%s: %w", in, err)
 	}
-	// Only what both have measured and what has a target: the others explain.
+	// A row at the defaults has no target, but belongs into the picture. Other rows without a
+	// target, and the numbers of takeovers that were left out, explain the rows before them.
 	b.Rows = slices.DeleteFunc(b.Rows, func(r row) bool {
 		between := strings.Contains(r.Target, " to ") // less isn't better
-		return r.Target == "" || between || len(r.Failoverd) == 0 || len(r.Keepalived) == 0
+		explains := r.Target == "" && (r.Configured != defaults || r.Unit == "takeovers")
+		return explains || between || len(r.Failoverd) == 0 || len(r.Keepalived) == 0
 	})
 	if len(b.Rows) == 0 {
 		return errors.New(in + " has no row to draw")
@@ -88,18 +93,18 @@ var (
 	rowTall = vg.Points(25)
 )
 
-// at is where a ratio is drawn: those beyond the scale at its ends.
+// at returns the position of a ratio. Ratios beyond the scale are at its ends.
 func at(ratio float64) float64 { return min(max(ratio, leastX), mostX) }
 
 func (b bench) draw(out string) error {
 	p := plot.New()
 	p.BackgroundColor = color.White
-	p.Title.Text = "failoverd beside keepalived: what it takes, and how late it is"
+	p.Title.Text = "failoverd beside keepalived: CPU time, memory and delays"
 	p.Title.TextStyle.Font = font.Font{Typeface: "Liberation", Variant: "Sans", Weight: 2, Size: 17}
 	p.Title.TextStyle.Color = ink
 	p.Title.Padding = vg.Points(14)
 	sans := font.Font{Typeface: "Liberation", Variant: "Sans", Size: 11}
-	p.X.Label.Text = fmt.Sprintf("failoverd / keepalived, median of the rounds (left of 1×: failoverd is better; a notch is what was aimed at)\n\n%s UTC  ·  %d × %s  ·  Linux %s  ·  %s  ·  %s",
+	p.X.Label.Text = fmt.Sprintf("failoverd / keepalived, median of the rounds (left of 1×: failoverd is better; a notch is the aim)\n\n%s UTC  ·  %d × %s  ·  Linux %s  ·  %s  ·  %s",
 		b.About.Date, b.About.Processors, b.About.Processor, b.About.Kernel, b.About.Failoverd, b.About.Keepalived)
 	p.X.Label.TextStyle.Font, p.X.Label.TextStyle.Color = sans, ink
 	p.X.Label.Padding = vg.Points(8)
@@ -116,7 +121,11 @@ func (b bench) draw(out string) error {
 	p.X.Tick.Marker = ticks
 	var names plot.ConstantTicks
 	for i, r := range b.Rows {
-		names = append(names, plot.Tick{Value: float64(i), Label: r.Name})
+		name := r.Name
+		if r.Configured == defaults {
+			name += " (" + defaults + ")"
+		}
+		names = append(names, plot.Tick{Value: float64(i), Label: name})
 	}
 	p.Y.Tick.Marker = names
 	p.Y.Tick.Length, p.Y.LineStyle.Width = 0, 0
@@ -140,7 +149,7 @@ func save(p *plot.Plot, wide, tall vg.Length, out string) (err error) {
 	return errors.Join(err, f.Close())
 }
 
-// bars are the rows, each from 1 to its ratio, with both values at its end.
+// bars draws a bar for each row, from 1 to the ratio, and both values beside it.
 type bars struct {
 	rows []row
 	sans font.Font
@@ -155,7 +164,7 @@ func (b bars) Plot(c draw.Canvas, p *plot.Plot) {
 		}
 		c.StrokeLine2(style, x(v), c.Min.Y, x(v), c.Max.Y)
 	}
-	const thick = 7 // half of it
+	const thick = 7 // half of the bar
 	for i, r := range b.rows {
 		ours, theirs := middle(r.Failoverd), middle(r.Keepalived)
 		middleY := y(float64(i))
@@ -185,7 +194,7 @@ func (b bars) Plot(c draw.Canvas, p *plot.Plot) {
 	}
 }
 
-// GlyphBoxes leaves no more room than the axes ask for.
+// GlyphBoxes asks for no more room than the axes.
 func (b bars) GlyphBoxes(*plot.Plot) []plot.GlyphBox { return nil }
 
 func middle(all []float64) float64 {
@@ -194,7 +203,7 @@ func middle(all []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// number writes three digits that count.
+// number formats a value with three significant digits.
 func number(v float64) string {
 	switch {
 	case v == float64(int(v)):
