@@ -71,7 +71,7 @@ func TestReadSecrets(t *testing.T) {
 		item int
 		text string
 	}{
-		0: {{1, "key 1 has 31 octets"}, {2, "credential third is not there"}, {3, "/nowhere"}},
+		0: {{1, "key 1 has 31 octets"}, {2, "credential third does not exist"}, {3, "/nowhere"}},
 		1: {{0, "the password has 9 octets"}},
 	} {
 		got := wrong.Problems[router]

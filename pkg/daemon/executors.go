@@ -413,24 +413,15 @@ func (h *entries) Do(steps []reconcile.Step) []error {
 
 // restoreDeleted restores entries of the BPF maps that another program has deleted.
 func (h *entries) restoreDeleted(restored func(plan.ID, string)) error {
-	if h.dp.Intact() {
-		return nil
-	}
-	for _, k := range h.dp.Routers() {
-		missing := h.dp.Missing(k)
-		if missing == nil {
-			continue
-		}
-		if err := h.dp.Restore(k); err != nil {
-			return err
-		}
+	err := h.dp.RestoreDeleted()
+	for k, missing := range h.dp.Restored() {
 		for id, e := range h.all {
 			if keyOf(id, e.Ifindex) == k {
 				restored(id, strings.Join(missing, ", "))
 			}
 		}
 	}
-	return nil
+	return err
 }
 
 // datapathRouter converts an entry to the datapath's type.

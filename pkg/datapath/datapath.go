@@ -135,6 +135,7 @@ type Datapath struct {
 	mu       sync.RWMutex // only ever held briefly
 	routers  map[packet.Key]entry
 	siblings map[int]map[packet.Key][]netip.Addr // see SetSibling; by the index of the sibling
+	restored map[packet.Key][]string             // see Restored
 	free     []uint32                            // slots of deleted routers
 	slots    uint32                              // the number of slots ever used
 	last     [packet.ReasonCount]Discard

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -57,7 +58,9 @@ func (d *Datapath) RequestLook(ifindex int) {
 // LookRequests delivers a value when a look is requested.
 func (d *Datapath) LookRequests() <-chan struct{} { return d.lookRequests }
 
-// LookRequested is like Look, but only for the interfaces with a requested look.
+// LookRequested is like Look, but only for the interfaces with a requested look. It also
+// restores map entries that another program has deleted, because a Virtual Router without its
+// entry hears nothing. Such an interface counts as attached again.
 func (d *Datapath) LookRequested() []Lack {
 	d.attaching.Lock()
 	defer d.attaching.Unlock()
@@ -65,12 +68,31 @@ func (d *Datapath) LookRequested() []Lack {
 	began := monotonic()
 	for _, ifindex := range d.order() {
 		if a := d.attached[ifindex]; a.hearing.requested.Swap(false) {
+			d.restoreOn(ifindex, &a.hearing)
 			if l, _ := d.look(a, began, true); l != nil {
 				all = append(all, *l)
 			}
 		}
 	}
 	return all
+}
+
+// restoreOn restores the map entries of the Virtual Routers of an interface. A router whose
+// entries can't be restored hears nothing, and RestoreDeleted returns the reason.
+func (d *Datapath) restoreOn(ifindex int, h *hearing) {
+	d.mu.RLock()
+	var here []packet.Key
+	for k := range d.routers {
+		if k.Ifindex == ifindex {
+			here = append(here, k)
+		}
+	}
+	d.mu.RUnlock()
+	for _, k := range here {
+		if missed, _ := d.restoreDeleted(k); missed {
+			h.since.Store(int64(monotonic()))
+		}
+	}
 }
 
 // lostAfter is the number of failed repairs in a row after which Lost reports the programs.

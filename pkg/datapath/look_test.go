@@ -9,6 +9,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,9 +19,11 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -301,6 +304,42 @@ func TestReception(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A look restores the map entry of a router that another program has deleted. Until then the
+// router heard nothing, so the interface counts as attached again.
+func TestLookRestoresEntries(t *testing.T) {
+	w := newWire(t, ModeTC)
+	k := packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 7}
+	if err := w.dp.SetRouter(k, Router{Version: 3, Source: netip.MustParseAddr("192.0.2.3"), Running: true}); err != nil {
+		t.Fatal(err)
+	}
+	look := func() vrrp.Instant {
+		t.Helper()
+		w.dp.RequestLook(w.ifindex)
+		if lacks := w.lookAsked(); len(lacks) > 0 {
+			t.Fatal(lacks)
+		}
+		_, since, detached := w.dp.Reception(w.ifindex)
+		if detached {
+			t.Error("detached")
+		}
+		return since
+	}
+	if since := look(); since != 0 || len(w.dp.Restored()) > 0 {
+		t.Errorf("attached again at %v, want never", since)
+	}
+	if err := w.dp.objects.FailoverRouter.Delete(kernelKey(k)); err != nil {
+		t.Fatal(err)
+	}
+	before := monotonic()
+	if since := look(); since < before || !w.dp.Intact() {
+		t.Errorf("attached again at %v, the entry was deleted at %v", since, before)
+	}
+	want := map[packet.Key][]string{k: {"the kernel's entry failover_router"}}
+	if diff := cmp.Diff(want, w.dp.Restored()); diff != "" || len(w.dp.Restored()) > 0 {
+		t.Errorf("restored (-want +got):\n%s", diff)
 	}
 }
 

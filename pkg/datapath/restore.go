@@ -173,6 +173,48 @@ func (d *Datapath) fenced(k packet.Key, addresses []netip.Addr) iter.Seq2[packet
 	}
 }
 
+// RestoreDeleted restores the map entries of registered Virtual Routers that another program
+// has deleted. Restored returns them.
+func (d *Datapath) RestoreDeleted() error {
+	if d.Intact() {
+		return nil
+	}
+	for _, k := range d.Routers() {
+		if _, err := d.restoreDeleted(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restoreDeleted is RestoreDeleted for one Virtual Router. It reports whether an entry was
+// missing.
+func (d *Datapath) restoreDeleted(k packet.Key) (missed bool, err error) {
+	missing := d.Missing(k)
+	if missing == nil {
+		return false, nil
+	}
+	if err := d.Restore(k); err != nil {
+		return true, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.restored == nil {
+		d.restored = make(map[packet.Key][]string)
+	}
+	d.restored[k] = missing
+	return true, nil
+}
+
+// Restored returns the entries that were restored since the last call, as Missing names them.
+func (d *Datapath) Restored() map[packet.Key][]string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := d.restored
+	d.restored = nil
+	return all
+}
+
 // Restore writes all map entries of a registered Virtual Router again.
 func (d *Datapath) Restore(k packet.Key) error {
 	d.mu.Lock()

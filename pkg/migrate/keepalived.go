@@ -74,6 +74,10 @@ type Options struct {
 	// failoverd's configuration file.
 	KeyDir string
 
+	// StrictIncludes makes a file that an include names and that can't be read an error.
+	// keepalived skips it, and with it the routers that a daemon runs.
+	StrictIncludes bool
+
 	// CheckProgram returns an error for a program that failoverd refuses because others
 	// than root and its user may change it; nil: programs aren't checked. The user is
 	// empty where the file names none.

@@ -427,8 +427,8 @@ func (p *preprocessor) includeFile(l line, where, path string, strict bool) erro
 	}
 	content, err := p.open(path)
 	switch {
-	case err != nil && strict:
-		return fmt.Errorf("%s: %w: have the file readable, or remove the line", where, err)
+	case err != nil && (strict || p.StrictIncludes):
+		return fmt.Errorf("%s: %w: make the file readable, or remove the line", where, err)
 	case err != nil:
 		p.find(l, "include", Doubtful, fmt.Sprintf("it is skipped, because it can't be read: %.300s", err))
 		return nil

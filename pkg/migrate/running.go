@@ -43,6 +43,7 @@ func runKeepalived(path string, content []byte) (*config.File, []Finding, error)
 		return nil, nil, fmt.Errorf("find the directory of %s: %w", path, err)
 	}
 	o := Here()
+	o.StrictIncludes = true
 	o.KeyDir = whole // there are no such files, the secrets stay in memory
 	t := newTranslator(o)
 	root, err := t.read(path, content, config.ReadFile, filepath.Glob)

@@ -60,6 +60,9 @@ func (s *site) crash(ctx context.Context) error {
 	}
 	skew := interval * (256 - priorityB) / 256
 	say("b took over, because it heard nothing; %s, predicted %d ms", s.outage(from), (3*interval + skew).Milliseconds())
+	if err := s.b.warned(ctx); err != nil {
+		return err
+	}
 	if err := s.a.up(ctx); err != nil {
 		return err
 	}

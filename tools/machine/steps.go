@@ -53,7 +53,8 @@ type step struct {
 func (s *site) steps() []step {
 	return []step{
 		{"boot", s.boot},
-		{"dpkg -i: enabled, and nothing runs before it is configured", s.install},
+		{"apt install: enabled, and nothing runs before it is configured", s.install},
+		{"README: the first five minutes", s.readme},
 		{"configure and start", s.start},
 		{"the rights of root, of the group failoverd and of others", s.rights},
 		{"systemd-analyze security", s.security},
@@ -115,12 +116,12 @@ func (s *site) install(ctx context.Context) error {
 		if err := m.copy(s.deb, "/tmp/failoverd.deb"); err != nil {
 			return err
 		}
-		out, err := m.run(ctx, "dpkg", "-i", "/tmp/failoverd.deb")
+		out, err := m.shell(ctx, "apt install -y /tmp/failoverd.deb 2>/dev/null")
 		if err != nil {
 			return err
 		}
 		if m == s.a {
-			show(m, "dpkg -i failoverd.deb", out)
+			show(m, "apt install ./failoverd.deb", out)
 		}
 		// An administrator may start the service before it is configured. That is no failure.
 		if _, err := m.run(ctx, "systemctl", "start", service); err != nil {
