@@ -31,13 +31,12 @@ type Origin interface {
 const maxParts = 1000
 
 // addPart appends a file.
-func (e *Mistakes) addPart(path, content string) *part {
+func (e *Mistakes) addPart(path, content string) {
 	p := part{path: path, content: content}
 	if n := len(e.parts); n > 0 {
 		p.above = e.parts[n-1].end()
 	}
 	e.parts = append(e.parts, p)
-	return &e.parts[len(e.parts)-1]
 }
 
 // end returns the number of lines up to the end of the part. One more than it has is

@@ -272,7 +272,7 @@ func (p *preprocessor) chance(l line, s string) string {
 func (p *preprocessor) repeat(l line, depth int, kind, arguments, rest string) error {
 	var names []string
 	var values [][]string
-	ok := true
+	var ok bool
 	if kind == "LST" {
 		names, values, ok = tuples(arguments)
 	} else {

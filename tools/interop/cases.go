@@ -212,7 +212,7 @@ func begin(ctx context.Context, s *site) error {
 	if err := s.first.run(ctx); err != nil {
 		return err
 	}
-	if _, err := s.hear(ctx, s.first, 2); err != nil {
+	if err := s.hear(ctx, s.first, 2); err != nil {
 		return err
 	}
 	return s.second.run(ctx)
@@ -454,10 +454,7 @@ func (s *site) reload(ctx context.Context, p *party, change func(*setting)) func
 
 // wait returns the step that waits for advertisements of a router.
 func (s *site) wait(ctx context.Context, p *party, times int) func() error {
-	return func() error {
-		_, err := s.hear(ctx, p, times)
-		return err
-	}
+	return func() error { return s.hear(ctx, p, times) }
 }
 
 func steps(all ...func() error) error {

@@ -129,23 +129,22 @@ func (s *site) holds(p *party) (bool, error) {
 }
 
 // hear waits until the router has advertised this often from now on, with the interval and the
-// key of its setting, and returns the number of the last frame. Two frames at once are the two
-// checksum forms of one advertisement.
-func (s *site) hear(ctx context.Context, p *party, times int) (n int, err error) {
+// key of its setting. Two frames at once are the two checksum forms of one advertisement.
+func (s *site) hear(ctx context.Context, p *party, times int) error {
 	var last time.Time
 	next := len(s.capture.Frames())
 	for range times {
-		n, err = s.capture.Wait(ctx, next, func(f lab.Frame) bool {
+		n, err := s.capture.Wait(ctx, next, func(f lab.Frame) bool {
 			a, d, _, ok := f.Advertisement()
 			return ok && f.From == p.node.Name && a.Priority != 0 && a.Interval == p.setting.interval &&
 				signer(&d) == p.setting.auth.signs() && f.At.Sub(last) > 50*time.Millisecond
 		})
 		if err != nil {
-			return n, fmt.Errorf("wait for %d advertisements of %s: %w", times, p.name, err)
+			return fmt.Errorf("wait for %d advertisements of %s: %w", times, p.name, err)
 		}
 		last, next = s.capture.Frames()[n].At, n+1
 	}
-	return n, nil
+	return nil
 }
 
 // signer returns the id of the key that has signed an advertisement, 0 if it has no trailer.
@@ -160,7 +159,7 @@ const bothForms = 200 * time.Millisecond
 
 // pull takes the link of a router down, right after one of its advertisements.
 func (s *site) pull(ctx context.Context, p *party) error {
-	if _, err := s.hear(ctx, p, 1); err != nil {
+	if err := s.hear(ctx, p, 1); err != nil {
 		return err
 	}
 	time.Sleep(bothForms)
