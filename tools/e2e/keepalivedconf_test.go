@@ -87,7 +87,9 @@ func TestKeepalivedConf(t *testing.T) {
 	}
 	lines := len(f.Lines())
 	s.ok(f.Signal(syscall.SIGHUP))
-	_, err = f.WaitLine(s.ctx, lines, func(l string) bool { return strings.Contains(l, "could not reload") && strings.Contains(l, included+":1") })
+	_, err = f.WaitLine(s.ctx, lines, func(l string) bool {
+		return strings.Contains(l, "could not reload") && strings.Contains(l, included+":1")
+	})
 	s.ok(err)
 	if r := c.router("web", "ipv4", inState("Active")); r.Priority != 150 {
 		t.Errorf("a bad file changed the priority to %d", r.Priority)
