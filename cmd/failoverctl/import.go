@@ -46,12 +46,12 @@ Without a FILE, import takes the first of these that exists:
 Standard error lists the directives that need your attention, each with its place and a
 remedy. They are also comments in the result:
 
-  behaves differently     translated: check whether the difference matters
-  not supported yet       failoverd doesn't support it yet
-  another program's job   out of the scope of failoverd
-  not understood          a mistake, or newer than this failoverctl
-  perhaps not as meant    keepalived ignores it, and so does the result
-  not needed              failoverd does it by itself; --verbose lists these
+  behaves differently    translated: check whether that matters
+  not supported yet      failoverd doesn't support it yet
+  another program's job  out of the scope of failoverd
+  not understood         a mistake, or newer than this failoverctl
+  perhaps not as meant   keepalived ignores it; so does the result
+  not needed             done by itself; --verbose lists these
 
 A router that could do harm without a directive that failoverd doesn't support is
 commented out. Passwords and keys are never in the result. With --output they are written

@@ -190,7 +190,7 @@ func TestNoBPF(t *testing.T) {
 	s.answeredBy("198.18.0.10", s.a)
 	for _, f := range []*lab.Failoverd{a, b} {
 		out := f.Output()
-		for _, want := range []string{"af_packet", "no XDP on this host", "goes on answering", "on the macvlan vrrp4-"} {
+		for _, want := range []string{"af_packet", "no XDP on this host", "keeps answering", "on the macvlan vrrp4-"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("the log does not say %q:\n%s", want, out)
 			}
