@@ -28,7 +28,7 @@ func TestBesideAuthentication(t *testing.T) {
 			c := s.withFile(s.c, "global: {xdp_mode: "+receive+"}\nrouters:\n  - {name: web, interface: eth0, vrid: 52, interval: 200ms, addresses: [198.18.0.20/24]}\n")
 			a := s.withFile(s.a, "global: {xdp_mode: "+receive+"}\nrouters:\n  - {name: web, interface: eth0, vrid: 51, interval: 200ms, addresses: [198.18.0.10/24]}\n")
 			a.router("web", "ipv4", inState("Active"))
-			if p := a.problem("ipv4", control.Authentication, "198.18.0.2"); !strings.Contains(p.Text, "it authenticates its advertisements in a way that this router doesn't") || p.Remedy == "" {
+			if p := a.problem("ipv4", control.Authentication, "198.18.0.2"); !strings.Contains(p.Text, "because it uses another type of authentication") || p.Remedy == "" {
 				t.Errorf("problem %+v", p)
 			}
 			c.waitCounter("vrid_errors", c.counter("vrid_errors"))
