@@ -150,14 +150,18 @@ static __always_inline void deliver(struct work *w, void *ring, __u32 reason)
 	count(bpf_ringbuf_output(ring, w, sizeof(w->record) + length, 0) ? REASON_ring_full : REASON_delivered);
 }
 
-/* Prepares the work record for a message of length octets. Returns 0 if it is too long. */
-static __always_inline int prepare_message(struct work *w, __u32 length)
+/* Prepares the work record for a message. Returns its length, or 0 if it is empty or too long. */
+static __always_inline __u32 prepare_message(struct work *w, __u32 length)
 {
-	if (length < 1 || length > FAILOVER_MESSAGE_MAX)
+	__u32 last = length - 1;
+
+	if (last >= FAILOVER_MESSAGE_MAX)
 		return 0;
+	barrier_var(last); /* from its bounds the verifier knows those of the length */
+	length = last + 1;
 	/* sum_message reads up to so many words behind the message. */
 	__builtin_memset(&w->message[length / 4], 0, SUM_WORDS * 4);
-	return 1;
+	return length;
 }
 
 /*
@@ -224,7 +228,10 @@ __noinline __u32 copy_xdp(struct xdp_md *ctx, __u32 offset, __u32 length)
 {
 	struct work *w = get_work();
 
-	if (!w || !prepare_message(w, length) || bpf_xdp_load_bytes(ctx, offset, w->message, length))
+	if (!w)
+		return 0;
+	length = prepare_message(w, length);
+	if (!length || bpf_xdp_load_bytes(ctx, offset, w->message, length))
 		return 0;
 	return sum_message(w, length);
 }
@@ -233,7 +240,10 @@ __noinline __u32 copy_tc(struct __sk_buff *ctx, __u32 offset, __u32 length)
 {
 	struct work *w = get_work();
 
-	if (!w || !prepare_message(w, length) || bpf_skb_load_bytes(ctx, offset, w->message, length))
+	if (!w)
+		return 0;
+	length = prepare_message(w, length);
+	if (!length || bpf_skb_load_bytes(ctx, offset, w->message, length))
 		return 0;
 	return sum_message(w, length);
 }
