@@ -429,29 +429,41 @@ __noinline __u32 validate(__u32 sum)
 }
 
 /*
+ * Copies the limits of the peer that sent the message into the terms. Returns 0 if there is
+ * no such peer. It isn't inlined, because the stack of its caller has no room for the key.
+ */
+__noinline int find_peer(__u32 vrid)
+{
+	struct failover_peer_key key = { .vrid = vrid };
+	struct failover_peer_limits *peer;
+	struct work *w = get_work();
+
+	if (!w)
+		return 0;
+	key.ifindex = w->record.ifindex;
+	key.family = w->record.family;
+	copy_address(key.address, w->record.source);
+	peer = bpf_map_lookup_elem(&failover_peer, &key);
+	if (!peer)
+		return 0;
+	w->terms.min_ttl = peer->min_ttl;
+	w->terms.max_ttl = peer->max_ttl;
+	return 1;
+}
+
+/*
  * Checks that the message was sent to the group, or to a unicast router by one of its peers.
  * For a peer the terms get the peer's limits.
  */
-static __always_inline __u32 validate_peer(struct work *w, struct failover_virtual_router *router,
-					   const struct failover_key *k)
+static __always_inline __u32 validate_peer(struct work *w, struct failover_virtual_router *router, __u32 vrid)
 {
-	struct failover_peer_key key = { .ifindex = k->ifindex, .family = k->family, .vrid = k->vrid };
-	struct failover_peer_limits *peer;
-	struct terms *terms = &w->terms;
-
-	if (!router->unicast != !terms->unicast)
+	if (!router->unicast != !w->terms.unicast)
 		return REASON_cast_errors;
 	if (!router->unicast)
 		return REASON_none;
 	if (same_address(w->record.source, router->source))
 		return REASON_own_source;
-	copy_address(key.address, w->record.source);
-	peer = bpf_map_lookup_elem(&failover_peer, &key);
-	if (!peer)
-		return REASON_peer_errors;
-	terms->min_ttl = peer->min_ttl;
-	terms->max_ttl = peer->max_ttl;
-	return REASON_none;
+	return find_peer(vrid) ? REASON_none : REASON_peer_errors;
 }
 
 /* Checks the message against the Virtual Router. */
@@ -609,7 +621,7 @@ static __always_inline enum verdict process_message(void *ctx, const __u8 *m, vo
 	w->message[0] = 0;
 	sum = xdp ? copy_xdp(ctx, offset, r->length) : copy_tc(ctx, offset, r->length);
 	if (router)
-		reason = validate_peer(w, router, &key);
+		reason = validate_peer(w, router, key.vrid);
 	if (reason == REASON_none)
 		reason = validate(sum);
 	barrier_var(reason); /* the compiler knows its range, but the verifier doesn't */
@@ -701,7 +713,7 @@ static __always_inline enum verdict process_frame(struct frame *f)
 	struct failover_record *r;
 	int tags, good, tagged = f->tagged, fragment = 0;
 	__u32 header, total, offset;
-	struct auth_header *ah, auth = {};
+	struct auth_header *ah;
 	int unicast, authenticated = 0;
 	struct iphdr *ip4;
 	struct ipv6hdr *ip6;
@@ -739,7 +751,6 @@ static __always_inline enum verdict process_frame(struct frame *f)
 		if (authenticated) {
 			if (ip4->ihl != 5 || (void *)(ah + 1) > end || ah->next != PROTOCOL_VRRP || ah->words != AUTH_HEADER_WORDS)
 				return PASS;
-			auth = *ah; /* copied here, where the verifier of Linux 6.1 knows its bounds */
 		} else if (ip4->protocol != PROTOCOL_VRRP) {
 			return PASS;
 		}
@@ -759,7 +770,9 @@ static __always_inline enum verdict process_frame(struct frame *f)
 		header = ip4->ihl * 4;
 		if (authenticated) {
 			header = sizeof(*ip4) + sizeof(*ah);
-			__builtin_memcpy(r->header, &auth, sizeof(r->header));
+			if ((void *)(ah + 1) > end)
+				return PASS;
+			__builtin_memcpy(r->header, ah, sizeof(r->header));
 			r->identification = bpf_ntohs(ip4->id);
 		}
 		total = bpf_ntohs(ip4->tot_len);

@@ -166,7 +166,9 @@ func TestWatchDuringFlood(t *testing.T) {
 		return strings.Contains(l, "VRID 51 ") && strings.Contains(l, "Active 198.18.0.1,")
 	})
 	s.ok(err)
-	_, err = watch.WaitLine(s.ctx, 0, func(l string) bool { return strings.Contains(l, "virtual routers aren't shown: there are too many senders") })
+	_, err = watch.WaitLine(s.ctx, 0, func(l string) bool {
+		return strings.Contains(l, "virtual routers aren't shown: there are too many senders")
+	})
 	s.ok(err)
 	if grown := s.memory(watch.Process) - memory; grown > floodMemory {
 		t.Errorf("the memory has grown by %d octets", grown)

@@ -29,9 +29,9 @@ func (s *site) readme(ctx context.Context) error {
 		before           func() error
 		want             string
 	}{
-		{"sudo failoverd --iface eth0", "timeout --signal=INT 3 failoverd --iface eth0", nil, "Listening for VRRP on eth0"},
-		{"failoverctl check", "failoverctl check", func() error { return s.b.write(file, yaml) }, "OK"},
-		{"sudo failoverd\n", "timeout --signal=INT 8 failoverd 2>&1", nil, "Active"},
+		{"sudo failoverd --iface eth0", "timeout --preserve-status --signal=INT 3 failoverd --iface eth0", nil, "Listening for VRRP on eth0"},
+		{"failoverctl check", "failoverctl check", func() error { return s.b.write(file, yaml) }, "is valid"},
+		{"sudo failoverd\n", "timeout --preserve-status --signal=INT 8 failoverd 2>&1", nil, "Active"},
 		{"sudo systemctl enable --now failoverd", "systemctl enable --now failoverd", nil, ""},
 		{"sudo failoverctl status", "sleep 6; failoverctl status", nil, "this host"},
 		{"failoverctl reload", "failoverctl reload", nil, "nothing"},

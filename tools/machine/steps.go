@@ -116,7 +116,7 @@ func (s *site) install(ctx context.Context) error {
 		if err := m.copy(s.deb, "/tmp/failoverd.deb"); err != nil {
 			return err
 		}
-		out, err := m.shell(ctx, "apt install -y /tmp/failoverd.deb 2>/dev/null")
+		out, err := m.shell(ctx, "apt install -y /tmp/failoverd.deb 2>/dev/null | tail -n 5")
 		if err != nil {
 			return err
 		}
