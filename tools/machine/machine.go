@@ -236,7 +236,7 @@ func (m *machine) files() (map[string]bool, error) {
 	for _, top := range []string{"etc", "usr", "var"} {
 		err := filepath.WalkDir(filepath.Join(root, top), func(path string, _ fs.DirEntry, err error) error {
 			name := "/" + strings.TrimPrefix(path, root+"/")
-			for _, other := range []string{"/var/log", "/var/cache", "/var/tmp", "/var/lib/dpkg"} {
+			for _, other := range []string{"/var/log", "/var/cache", "/var/tmp", "/var/lib/apt", "/var/lib/dpkg"} {
 				if name == other {
 					return fs.SkipDir
 				}
