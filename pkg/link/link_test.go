@@ -361,8 +361,8 @@ func TestMonitorGathers(t *testing.T) {
 			}
 		}
 	}
-	const each = 20
 	for try := 1; ; try++ {
+		each := max(3, 20-try/2) // a slow machine adds fewer in that time
 		quiet()
 		began := time.Now()
 		before, _ := has()
@@ -374,7 +374,7 @@ func TestMonitorGathers(t *testing.T) {
 		}
 		if time.Since(began) > gatherTime*8/10 { // the machine was too slow for this
 			if try == 50 {
-				t.Fatal("this machine never adds 20 addresses in 80 ms")
+				t.Fatal("this machine never adds 3 addresses in 80 ms")
 			}
 			continue
 		}
