@@ -47,7 +47,7 @@ func TestReloadHostileFiles(t *testing.T) {
 				return err
 			}
 			return os.Truncate(path, 1<<40)
-		}, "at most 8388608 are read"},
+		}, "and the limit is 8388608"},
 		{"UTF-16", write("\xff\xfer\x00o\x00u\x00t\x00e\x00r\x00s\x00:\x00"), ":1:1: the file is UTF-16: save it as UTF-8"},
 		{"a FIFO", func(path string) error { return unix.Mkfifo(path, 0o644) }, "nothing is configured yet"},
 		{"a directory", func(path string) error { return os.Mkdir(path, 0o755) }, "it is a directory"},
