@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * The compression functions of SHA-256 (FIPS 180-4 section 6.2.2) and MD5 (RFC 1321
- * section 3.4), for the digests of authenticated advertisements. State and block are in a
+ * The digests of authenticated advertisements need the compression functions of SHA-256
+ * (FIPS 180-4 section 6.2.2) and MD5 (RFC 1321 section 3.4). State and block are in a
  * map, because the stack is too small for them. The functions aren't inlined, so that the
  * verifier checks each of them only once.
  */

@@ -128,9 +128,9 @@ func finishImport(w io.Writer, r *migrate.Result, made bool) error {
 	case 0:
 		return nil
 	case r.Routers:
-		return fmt.Errorf("%w: all of its routers are commented out, for the reasons above: correct them, or leave them to keepalived", migrate.ErrNothing)
+		return fmt.Errorf("%w: all of its routers are commented out. The findings above have the reasons: correct them, or leave the routers to keepalived", migrate.ErrNothing)
 	}
-	_, err := fmt.Fprintf(w, "%d of %d routers are commented out, for the reasons above\n", r.CommentedOut, r.Routers)
+	_, err := fmt.Fprintf(w, "%d of %d routers are commented out. The findings above have the reasons\n", r.CommentedOut, r.Routers)
 	return err
 }
 

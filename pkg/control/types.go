@@ -50,7 +50,7 @@ type Track struct {
 	Looked *time.Time `json:"looked,omitempty"` // when the check last ran
 	Took   float64    `json:"took"`             // the duration of the last run, in seconds
 	Text   string     `json:"text"`             // the result of the last run, for people
-	Value  *int       `json:"value,omitempty"`  // the number in the file, for the kind file
+	Value  *int       `json:"value,omitempty"`  // the number in the file of a check of the kind file
 	// how often the state has changed since the first run
 	Changes uint64 `json:"changes"`
 	Output  string `json:"output,omitempty"` // the end of a script's output, if it failed

@@ -429,7 +429,7 @@ func (h *hooks) close(what string, f func() error) {
 	}
 }
 
-// report returns the hooks of a router and of its group, for the status.
+// report returns what the status shows of the hooks of a router and of its group.
 func (h *hooks) report(r *config.Router) (list []control.Hook, skipped uint64) {
 	list, skipped = h.reportOf(instanceOf(r.Name), "")
 	if r.Group != "" {

@@ -430,7 +430,7 @@ func fifoCounters(written, lost uint64) []control.Counter {
 	}
 }
 
-// describeThreads describes the scheduling of the process's threads, for the status.
+// describeThreads returns what the status shows of the scheduling of the process's threads.
 func describeThreads(t *process.Threads) control.Realtime {
 	wanted, is, problem := t.Status()
 	s := control.Realtime{Wanted: string(wanted), Is: string(is)}

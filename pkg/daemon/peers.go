@@ -8,7 +8,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
-// describePeers returns the unicast peers of a router, for the status.
+// describePeers returns what the status shows of the unicast peers of a router.
 func describePeers(s router.Status, v details, now vrrp.Instant) []control.Peer {
 	var all []control.Peer
 	for _, p := range s.Peers {

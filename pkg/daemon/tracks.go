@@ -236,7 +236,7 @@ func (t *tracks) State(name string) []string {
 	return all
 }
 
-// dependencies returns the checks that a router depends on, for the status.
+// dependencies returns what the status shows of the checks that a router depends on.
 func (t *tracks) dependencies(name string) []control.Dependency {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -250,7 +250,7 @@ func (t *tracks) dependencies(name string) []control.Dependency {
 	return all
 }
 
-// all returns all checks, for the status.
+// all returns what the status shows of all checks.
 func (t *tracks) all() []control.Track {
 	var all []control.Track
 	for _, r := range t.tracker.Reports() {

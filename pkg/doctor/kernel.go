@@ -134,7 +134,7 @@ var clouds = []struct{ word, name, remedy string }{
 // hypervisors are recognized by words of the firmware. They can be configured to pass frames
 // of the virtual MAC.
 var hypervisors = []struct{ word, name, remedy string }{
-	{"vmware", "VMware", "allow forged transmits, and promiscuous mode or MAC learning, for the port group"},
+	{"vmware", "VMware", "in the port group, allow forged transmits, and promiscuous mode or MAC learning"},
 	{"microsoft", "Hyper-V", "on its host: Set-VMNetworkAdapter -VMName NAME -MacAddressSpoofing On"},
 	{"openstack", "OpenStack", "allow the addresses and virtual MACs as allowed_address_pairs of the port, and protocol 112 in its security group"},
 	{"xen", "Xen", "unlock the virtual interface (xe vif-param-set locking-mode=unlocked)"},

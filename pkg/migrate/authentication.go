@@ -15,7 +15,7 @@ import (
 // file and doesn't have the secret.
 type KeyFile struct {
 	Path   string
-	Secret string // the content of the file, for its owner alone
+	Secret string // the content of the file, which only its owner may read
 }
 
 // Format prints the path, whatever the verb, and never the secret.

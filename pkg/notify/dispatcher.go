@@ -12,7 +12,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/script"
 )
 
-// maxPrograms is the maximum number of hooks that run at once, for all routers together.
+// maxPrograms is the maximum number of hooks of all routers together that run at once.
 const maxPrograms = 32
 
 // Runner runs a program until it ends, its time limit is reached or ctx ends.

@@ -94,7 +94,7 @@ func main() {
 		quick   = flag.Bool("quick", false, "one short round of the most important experiments, some three minutes")
 		out     = flag.String("out", "bin", "`directory` for bench.md and bench.json")
 		results = flag.String("results", "", "Markdown `file` whose generated part is replaced by the table, unless --only, --who, --quick, --share, --global or --against changes what is measured")
-		commit  = flag.String("commit", "", "`version` of failoverd, for the table")
+		commit  = flag.String("commit", "", "`version` of failoverd that the table shows")
 		share   = flag.Float64("share", 1, "`part` of the usual duration of each measurement")
 		keep    = flag.Bool("keep", false, "keep the rows in bench.json of experiments that aren't measured this time")
 		global  = flag.String("global", "", "`keys` under global in failoverd's file, like 'realtime: true'; Outage has no file")

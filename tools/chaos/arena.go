@@ -25,7 +25,7 @@ const (
 	questionEvery = 40 * time.Millisecond
 )
 
-// arena is a LAN with two hosts and a client, for the steps of one round.
+// arena is the LAN of one round: two hosts and a client.
 type arena struct {
 	options options
 	dir     string

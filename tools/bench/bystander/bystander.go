@@ -24,7 +24,7 @@ import (
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
-// About describes the method, for the help.
+// About is the description of the method in the help.
 const About = `Bystander: the cost of failoverd for other traffic.
   Each case has a router in a network namespace, and a client on a cable:
     absent                      no failoverd
@@ -88,7 +88,7 @@ type site struct {
 // Measure runs the rounds and prints the table.
 func Measure(ctx context.Context, o Options) (err error) {
 	if o.Rounds < 6 {
-		return fmt.Errorf("--rounds %d: must be 6 or more, for a confidence interval", o.Rounds)
+		return fmt.Errorf("--rounds %d: must be 6 or more, because fewer give no confidence interval", o.Rounds)
 	}
 	names := slices.DeleteFunc([]string{absent, control, empty, macvlan, "off", "generic", "native", "auto"}, func(name string) bool {
 		return name != absent && !o.Who.MatchString(name)

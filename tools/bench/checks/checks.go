@@ -25,7 +25,7 @@ const (
 	start   = 30 * time.Second // the longest wait until all routers are Active
 )
 
-// About describes the method, for the help.
+// About is the description of the method in the help.
 const About = `Checks: the cost of checks.
   200 routers advertise every 100 ms on a LAN. The daemon runs 1,000 checks every second, half
   of them scripts and half TCP connections. The table has the gaps between advertisements on

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// About describes the method, for the help.
+// About is the description of the method in the help.
 const About = `Fence, Fence over IPv6: for how long two hosts answer for a virtual address, and for how long
 no host does, when the Active hangs or is killed.
   Two routers with the same daemon, of the priorities 200 and 100, share an address on a LAN. A
