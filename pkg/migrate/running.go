@@ -44,14 +44,12 @@ func runKeepalived(path string, content []byte) (*config.File, []Finding, error)
 	}
 	o := Here()
 	o.StrictIncludes = true
-	o.KeyDir = whole // there are no such files, the secrets stay in memory
+	o.Addresses = nil // they can come later, and a peer that is this host has no effect
+	o.KeyDir = whole  // there are no such files, the secrets stay in memory
 	t := newTranslator(o)
 	root, err := t.read(path, content, config.ReadFile, filepath.Glob)
 	if err != nil {
 		return nil, nil, brief(err)
-	}
-	if !slices.ContainsFunc(root.block, func(n *node) bool { return n.name() == "vrrp_instance" }) {
-		return nil, nil, fmt.Errorf("%s: there is nothing for failoverd in it: it has no vrrp_instance. keepalived goes on doing what it has", path)
 	}
 	r, err := t.translate(path, root)
 	if err != nil {

@@ -209,7 +209,7 @@ func TestRunKeepalivedDifference(t *testing.T) {
 func TestRunKeepalivedRefused(t *testing.T) {
 	const secret = "authentication {\nauth_type PASS\nauth_pass not2tell\n}\n"
 	for name, c := range map[string]struct{ text, want string }{
-		"a balancer":             {"global_defs {\n}\nvirtual_server 192.0.2.10 80 {\n}\n", "DIR/keepalived.conf: there is nothing for failoverd in it: it has no vrrp_instance"},
+		"a balancer":             {"global_defs {\n}\nvirtual_server 192.0.2.10 80 {\n}\n", "DIR/keepalived.conf:1: there is nothing for failoverd in it: it has no vrrp_instance"},
 		"only includes":          {"include missing.conf\n", "DIR/keepalived.conf:1: include missing.conf"},
 		"a block without an end": {"vrrp_instance web {\n" + secret, "DIR/keepalived.conf:1: vrrp_instance web { is never closed"},
 		"no VRID":                {"vrrp_instance web {\ninterface eth0\n" + secret + "}\n", "DIR/keepalived.conf:1: vrrp_instance web has no virtual_router_id"},

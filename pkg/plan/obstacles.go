@@ -18,8 +18,8 @@ const (
 	AddressHere      = "address_here"      // a virtual address is on the router's interface, but the host isn't the owner
 	OwnerWithout     = "owner_without"     // the host is the owner, but lacks the address
 	ExtraElsewhere   = "extra_elsewhere"   // an extra address is already on the host
-	PeerIsHost       = "peer_is_host"      // a peer's address is this host's own
 
+	PeerIsHost     = "peer_is_host"    // a peer's address is this host's own
 	AddressSilent  = "address_silent"  // a virtual address is also on an interface that answers no requests for it
 	HostPrefix     = "host_prefix"     // a virtual address is a /32 or /128 within the interface's network
 	OutsideNetwork = "outside_network" // a virtual address is in none of the interface's networks
@@ -116,14 +116,6 @@ func Obstacles(r config.Router, h HostFacts) (all []Finding) {
 			}
 		}
 	}
-	for n, p := range r.Unicast.Peers {
-		for _, i := range h.Interfaces {
-			if _, ok := i.Find(p.Address); ok && (!p.Address.IsLinkLocalUnicast() || i.Name == r.Interface) {
-				add(PeerIsHost, "unicast", 1+n, fmt.Sprintf("peer %s is this host's own address, on %s", p.Address, i.Name), "list only the addresses of the other hosts")
-				break
-			}
-		}
-	}
 	return all
 }
 
@@ -139,6 +131,14 @@ func Warnings(r config.Router, h HostFacts, exclude []netip.Addr) (all []Finding
 	}
 	if m, port := link.MasterOf(i, h.Interfaces); port && m.Kind == link.KindBridge {
 		add(BridgePort, "interface", 0, fmt.Sprintf("%s is a port of the bridge %s, which takes the packets to the virtual addresses", i.Name, m.Name), "run the router on "+m.Name)
+	}
+	for n, p := range r.Unicast.Peers {
+		for _, i := range h.Interfaces {
+			if _, ok := i.Find(p.Address); ok && (!p.Address.IsLinkLocalUnicast() || i.Name == r.Interface) {
+				add(PeerIsHost, "unicast", 1+n, fmt.Sprintf("peer %s is this host's own address, on %s", p.Address, i.Name), "it has no effect, so the hosts can share one file; otherwise remove it")
+				break
+			}
+		}
 	}
 	for n, p := range r.Addresses {
 		a := p.Addr()

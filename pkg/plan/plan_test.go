@@ -164,7 +164,7 @@ func TestFindings(t *testing.T) {
 			t.Errorf("%s: %+v", name, all)
 		}
 	}
-	if all := Obstacles(peers, HostFacts{Interfaces: []link.Interface{eth0}, Ours: func(int, netip.Addr) bool { return false }}); len(all) != 1 || all[0].Key != "unicast" || all[0].Item != 2 {
+	if all := Warnings(peers, HostFacts{Interfaces: []link.Interface{eth0}, Ours: func(int, netip.Addr) bool { return false }}, nil); len(all) != 1 || all[0].Key != "unicast" || all[0].Item != 2 {
 		t.Errorf("the position of the second peer: %+v", all)
 	}
 }
