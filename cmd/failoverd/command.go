@@ -96,7 +96,7 @@ type options struct {
 	metrics    string
 	compat     string
 	cleanup    bool
-	teller     teller
+	findings   findingLog
 }
 
 func command(stdout, stderr io.Writer) *cobra.Command {
@@ -288,7 +288,7 @@ func (o *options) load(log *logrus.Logger) (*config.File, error) {
 		return nil, err
 	}
 	if log != nil {
-		o.teller.tell(log, o.config, findings)
+		o.findings.add(log, o.config, findings)
 	}
 	return o.only(f)
 }

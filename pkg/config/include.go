@@ -22,8 +22,8 @@ type Origin interface {
 	// Place returns the place that a line of the translated content comes from, and the
 	// directive there.
 	Place(line int) (path string, number int, directive string)
-	// Describe describes in the words of the other program what differs from before. name
-	// is that of a control.Change, details are its differences as failoverd has them.
+	// Describe returns the difference to before in the terms of the other program. name and
+	// what are those of a control.Change, and details are its differences in failoverd's terms.
 	Describe(before Origin, name, what string, details []string) []string
 }
 
@@ -39,8 +39,8 @@ func (e *Mistakes) addPart(path, content string) {
 	e.parts = append(e.parts, p)
 }
 
-// end returns the number of lines up to the end of the part. One more than it has is
-// counted, because a mistake can be behind the last line.
+// end returns the number of lines up to the end of the part. It counts one line more than the
+// part has, because a mistake can be after the last line.
 func (p *part) end() int {
 	n := p.above + 1
 	for range lines(p.content) {
@@ -88,7 +88,7 @@ func (r *reader) include(n *node) {
 			}
 			known[path] = true
 			if len(r.mistakes.parts) == maxParts {
-				r.fail(item, "", "%s names too many files: all together can be %d, so join some of them", quote(name), maxParts)
+				r.fail(item, "", "%s names too many files: a configuration can have %d; join some of them", quote(name), maxParts)
 				return
 			}
 			r.read(item, path)
@@ -115,7 +115,7 @@ func (r *reader) matches(n *node, main, pattern string) []string {
 	}
 	paths, err := filepath.Glob(path)
 	if err != nil {
-		r.fail(n, "", "%s is not a pattern: a [ without its ] is in it", quote(pattern))
+		r.fail(n, "", "%s is not a pattern: it has a [ without ]", quote(pattern))
 	}
 	// As in a shell, a name that begins with a dot isn't matched: editors have such files.
 	return slices.DeleteFunc(paths, func(p string) bool {
@@ -123,7 +123,8 @@ func (r *reader) matches(n *node, main, pattern string) []string {
 	})
 }
 
-// read reads an included file. A mistake of the whole file is told at its name in include.
+// read reads an included file. A mistake that concerns the whole file is reported at its entry
+// in include.
 func (r *reader) read(n *node, path string) {
 	content, err := ReadFile(path)
 	var mistakes *Mistakes

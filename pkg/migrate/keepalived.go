@@ -156,7 +156,7 @@ func (t *translator) translate(path string, root *node) (*Result, error) {
 		return nil, fmt.Errorf("%s:%d: more than %d blocks: import it in several files", root.block[maxBlocks].path, root.block[maxBlocks].number, maxBlocks)
 	}
 	if !slices.ContainsFunc(root.block, func(n *node) bool { return n.name() == "vrrp_instance" }) {
-		return nil, fmt.Errorf("%s:1: %w: it has no vrrp_instance. keepalived goes on doing what it has", path, ErrNothing)
+		return nil, fmt.Errorf("%s:1: %w: it has no vrrp_instance, so leave it to keepalived", path, ErrNothing)
 	}
 	t.alerts, t.secure = alerts(root), secure(root)
 	t.apply(topRules, nil, root.block)

@@ -14,8 +14,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
-// running is a keepalived.conf that failoverd runs. It is the config.Origin of the
-// translation: it finds the directives that a line of that comes from.
+// running is a keepalived.conf that failoverd runs. It implements config.Origin: it finds the
+// directive that a line of the translation comes from.
 type running struct {
 	path   string
 	root   *node
@@ -24,17 +24,17 @@ type running struct {
 	groups map[string]*node // the vrrp_sync_groups by their names in the translation
 }
 
-// made is a part of the translation: a router or a check.
+// made is a router or a check of the translation.
 type made struct {
-	name        string // of its control.Change
+	name        string // as a control.Change has it
 	node        *node
 	first, last int // its lines
 }
 
-// runKeepalived translates a keepalived.conf in memory. The findings are those that an
-// administrator has to know of.
+// runKeepalived translates a keepalived.conf in memory. It returns the findings that the
+// administrator must know.
 func runKeepalived(path string, content []byte) (*config.File, []Finding, error) {
-	// keepalived finds the files that it includes beside its own, whatever leads there.
+	// Includes are relative to the directory of the file itself, not of a symbolic link to it.
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
@@ -82,8 +82,8 @@ func runKeepalived(path string, content []byte) (*config.File, []Finding, error)
 // maxShown is the number of findings in an error.
 const maxShown = 50
 
-// secret returns the secret that keepalived reads from its file: text, or after hex:
-// octets in hexadecimal. A password is shorter than any key, and always text.
+// secret returns the secret that keepalived reads from a key file. The file has text, or
+// octets in hexadecimal after "hex:". A password is always text, and shorter than any key.
 func (k KeyFile) secret() (auth.Secret, error) {
 	text := strings.TrimSuffix(k.Secret, "\n")
 	digits, ok := strings.CutPrefix(text, "hex:")
@@ -92,12 +92,12 @@ func (k KeyFile) secret() (auth.Secret, error) {
 	}
 	octets, err := hex.DecodeString(digits)
 	if err != nil {
-		return auth.Secret{}, errors.New("what is behind hex: is not hexadecimal")
+		return auth.Secret{}, errors.New("the text after hex: isn't hexadecimal")
 	}
 	return auth.NewSecret(octets), nil
 }
 
-// running returns the places of a translation.
+// running returns the origin of a translation.
 func (t *translator) running(path string, root *node, r *Result) *running {
 	k := &running{path: path, root: root, lines: strings.Split(string(r.YAML), "\n"), groups: make(map[string]*node)}
 	for _, c := range t.checks {
@@ -134,7 +134,7 @@ var directives = map[string][]string{
 	"startup_delay": {"vrrp_startup_delay"}, "notify_fifo": {"vrrp_notify_fifo", "notify_fifo"},
 }
 
-// Place is part of config.Origin.
+// Place implements config.Origin.
 func (k *running) Place(line int) (path string, number int, directive string) {
 	n := k.block(line)
 	if n == nil {
@@ -175,8 +175,8 @@ func mentions(item, entry string) bool {
 	})
 }
 
-// block returns the block that a line of the translation comes from, nil if it is the
-// whole file.
+// block returns the block that a line of the translation comes from, nil for the file as a
+// whole.
 func (k *running) block(line int) *node {
 	for _, p := range k.parts {
 		if line >= p.first && line <= p.last && p.node != nil {
@@ -222,7 +222,7 @@ func (k *running) key(line int) (key, item string) {
 	return "", ""
 }
 
-// Describe is part of config.Origin.
+// Describe implements config.Origin.
 func (k *running) Describe(before config.Origin, name, what string, details []string) []string {
 	was, ok := before.(*running)
 	now := k.named(name)
@@ -267,7 +267,7 @@ func (k *running) named(name string) []*node {
 	return nil
 }
 
-// elsewhere returns what changes a router from outside its own block: the defaults in
+// elsewhere returns the changes outside the block of a router that affect it: the defaults in
 // global_defs, the sync groups, and the weights of checks.
 func (k *running) elsewhere(was *running, name string, details []string) (all []string) {
 	if name == "global" || strings.Contains(name, " ") {
@@ -310,14 +310,14 @@ func compareAll(before, after []*node) (all []string) {
 	return all
 }
 
-// compare returns what differs between two blocks, a line for each directive. within is
-// what stands before their names.
+// compare returns the differences of two blocks, one line for each directive. within is the
+// prefix of their names.
 func compare(before, after *node, within string) (all []string) {
 	equal, byName := make(map[string][]*node), make(map[string][]*node)
 	for _, n := range before.block {
 		equal[n.exact()] = append(equal[n.exact()], n)
 	}
-	// Those that are the same in both don't count.
+	// Equal directives don't count.
 	var changed []*node
 	same := make(map[*node]bool)
 	for _, n := range after.block {
@@ -332,13 +332,13 @@ func compare(before, after *node, within string) (all []string) {
 			byName[n.slot()] = append(byName[n.slot()], n)
 		}
 	}
-	tell := func(n *node, format string, args ...any) {
+	add := func(n *node, format string, args ...any) {
 		all = append(all, fmt.Sprintf("%s:%d: %s", n.path, n.number, within+fmt.Sprintf(format, args...)))
 	}
 	for _, n := range changed {
 		old := byName[n.slot()]
 		if len(old) == 0 {
-			n.each(func(c *node, name string) { tell(c, "%s added", name) })
+			n.each(func(c *node, name string) { add(c, "%s added", name) })
 			continue
 		}
 		was := old[0]
@@ -347,14 +347,14 @@ func compare(before, after *node, within string) (all []string) {
 		case n.hasBlock && was.hasBlock:
 			all = append(all, compare(was, n, within+clean(cut(n.name()))+": ")...)
 		case n.concealed():
-			tell(n, "%s changed", n.shown())
+			add(n, "%s changed", n.shown())
 		default:
-			tell(n, "%s → %s", was.shown(), strings.TrimPrefix(n.shown(), n.name()+" "))
+			add(n, "%s → %s", was.shown(), strings.TrimPrefix(n.shown(), n.name()+" "))
 		}
 	}
 	for _, n := range before.block {
 		if slices.Contains(byName[n.slot()], n) {
-			n.each(func(_ *node, name string) { tell(after, "%s removed", name) })
+			n.each(func(_ *node, name string) { add(after, "%s removed", name) })
 		}
 	}
 	return all
@@ -371,7 +371,7 @@ func (n *node) each(f func(n *node, name string)) {
 	}
 }
 
-// exact returns everything that a directive has in it.
+// exact returns the whole content of a directive, with its block.
 func (n *node) exact() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%q", n.words)
@@ -381,7 +381,8 @@ func (n *node) exact() string {
 	return b.String()
 }
 
-// slot returns what a block can have one of: an entry of a list, or a directive of a name.
+// slot returns the key by which compare finds the old value of a directive: the content of a
+// list's entry, or else the directive's name.
 func (n *node) slot() string {
 	if lists[n.parent.name()] {
 		return n.exact()
@@ -389,7 +390,7 @@ func (n *node) slot() string {
 	return n.name()
 }
 
-// concealed reports whether a directive may have a secret, which nothing shows.
+// concealed reports whether a directive may have a secret, which must not be shown.
 func (n *node) concealed() bool {
 	for c := n; c.parent != nil; c = c.parent {
 		if c.name() == "authentication" || c.name() == "auth_hmac" || c.name() == "auth_pass" {
@@ -399,7 +400,7 @@ func (n *node) concealed() bool {
 	return false
 }
 
-// shown returns a directive as it is written, without what may be secret.
+// shown returns a directive as it is written, or only its name if it may have a secret.
 func (n *node) shown() string {
 	if n.concealed() {
 		return clean(cut(n.name()))

@@ -14,14 +14,14 @@ import (
 )
 
 // A finding is logged once, even if a reload finds it on another line.
-func TestFindingsAreToldOnce(t *testing.T) {
+func TestFindingsAreLoggedOnce(t *testing.T) {
 	var out bytes.Buffer
 	log := logrus.New()
 	log.SetOutput(&out)
-	var w teller
+	var l findingLog
 	lines := func(all ...migrate.Finding) int {
 		out.Reset()
-		w.tell(log, "keepalived.conf", all)
+		l.add(log, "keepalived.conf", all)
 		return strings.Count(out.String(), "\n")
 	}
 	f := migrate.Finding{Path: "keepalived.conf", Line: 7, Directive: "track_bfd", Kind: migrate.Later, Text: "no BFD"}
@@ -37,10 +37,10 @@ func TestFindingsAreToldOnce(t *testing.T) {
 		t.Errorf("%d lines for something new", n)
 	}
 	var many []migrate.Finding
-	for i := range maxTold + 5 {
+	for i := range maxLogged + 5 {
 		many = append(many, migrate.Finding{Text: fmt.Sprint(i)})
 	}
-	if n := lines(many...); n != maxTold+1 || !strings.Contains(out.String(), "and 5 more in keepalived.conf") {
+	if n := lines(many...); n != maxLogged+1 || !strings.Contains(out.String(), "and 5 more in keepalived.conf") {
 		t.Errorf("%d lines for many", n)
 	}
 }
