@@ -174,7 +174,8 @@ func (p *Problems) end(now time.Time, key problemKey, one *problem) {
 	if !one.logged {
 		return
 	}
-	long := max(0, one.Last.Sub(one.Since).Round(time.Millisecond)) // of a finding that was dated back, Since can be the later one
+	// Since comes from the event loop's clock, and can be after Last.
+	long := max(0, one.Last.Sub(one.Since).Round(time.Millisecond))
 	p.budget.Spend(now, len(one.Text))
 	p.log.WithFields(Fields(key.id)).WithFields(logrus.Fields{"problem": key.kind, "peer": key.peer}).Infof("over after %v: %s", long, one.Text)
 	p.event(key, key.kind+" over after "+long.String()+": "+one.Text)
