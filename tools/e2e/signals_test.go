@@ -95,7 +95,7 @@ func TestImpatience(t *testing.T) {
 	s.ok(a.Signal(syscall.SIGTERM))
 	code, err := a.Wait(s.ctx)
 	s.ok(err)
-	if code != 0 || !strings.Contains(a.Output(), "hurry") {
+	if code != 0 || !strings.Contains(a.Output(), "because of a second signal") {
 		t.Errorf("exit code %d:\n%s", code, a.Output())
 	}
 	s.clean(s.a)
