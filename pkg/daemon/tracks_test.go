@@ -5,6 +5,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/sirupsen/logrus"
 
 	"github.com/failoverd/failoverd/pkg/config"
@@ -19,6 +22,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/script"
+	"github.com/failoverd/failoverd/pkg/track"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -132,5 +136,26 @@ func TestScriptsAreChecked(t *testing.T) {
 		if (log.Len() > 0) != (c.logged != "") || !strings.Contains(log.String(), c.logged) {
 			t.Errorf("%s: logged %q", c.keys, log.String())
 		}
+	}
+}
+
+// The name of the interface on which a check asks isn't what it tests.
+func TestChecksThatAsk(t *testing.T) {
+	f, err := config.Parse("x", []byte(`
+tracks:
+  - {name: gateway, ping: [192.0.2.1, "fe80::1"], interface: eth1, at_least: 2}
+routers:
+  - {name: web, interface: eth0, vrid: 51, addresses: [192.0.2.10/24], track: [gateway]}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checks, _ := checksOf(f)
+	want := []track.Check{{
+		Name: "gateway", Kind: track.Ping, Rise: 1, Fall: 1, Interval: time.Second, Timeout: time.Second,
+		Targets: track.Targets{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("fe80::1")}, Interface: "eth1", AtLeast: 2},
+	}}
+	if diff := cmp.Diff(want, checks, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
+		t.Error(diff)
 	}
 }

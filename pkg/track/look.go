@@ -65,6 +65,8 @@ func (l *looks) look(ctx context.Context, c Check) outcome {
 		return connect(ctx, c.Target)
 	case HTTP:
 		return get(ctx, c)
+	case Ping:
+		return ping(ctx, c.Targets)
 	case Process:
 		return l.processes.count(c)
 	case PIDFile:
