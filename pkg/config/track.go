@@ -44,10 +44,11 @@ type Track struct {
 	TCP     string   // HOST:PORT
 	HTTP    string   // a URL
 	Ping    []netip.Addr
+	ARP     []netip.Addr
 	Process []string // a name, or the first words of a command line
 	PIDFile string
 	File    string
-	Link    string // the interface, also to ask on for Ping
+	Link    string // the interface, also to ask on for Ping and ARP
 	Address netip.Addr
 	Route   netip.Prefix
 	Router  string
@@ -55,7 +56,7 @@ type Track struct {
 	Host     string      // HTTP: the name of the host, empty for the URL's
 	Statuses [][2]int    // HTTP: the good ones, from and to
 	Verify   bool        // HTTP: check the certificate
-	AtLeast  int         // Ping: the number of hosts that must answer
+	AtLeast  int         // Ping, ARP: the number of hosts that must answer
 	Min, Max int         // Process: the number of processes; a Max of -1 is no limit
 	Via      netip.Addr  // Route: the gateway, invalid for any
 	Table    int         // Route
@@ -98,27 +99,41 @@ const (
 
 var wantedStates = []string{WantActive, WantBackup, WantRunning}
 
-// trackKind is a key that names what a check tests, with the keys that other kinds can't have.
+// trackKind is a key that names what a check tests, with the keys that not all kinds
+// can have. sample is a key that the kind needs besides, as in the reference.
 type trackKind struct {
 	name string
 	only []string
+
+	sample string
 }
 
 // asks reports whether checks of the kind ask hosts, on an interface if `interface` names one.
-func asks(kind string) bool { return kind == "ping" }
+func asks(kind string) bool { return kind == "ping" || kind == "arp" }
 
 var trackKinds = []trackKind{
-	{"script", []string{"shell", "user"}},
-	{"tcp", nil},
-	{"http", []string{"host", "status", "tls_verify"}},
-	{"ping", []string{"at_least"}},
-	{"process", []string{"min", "max"}},
-	{"pidfile", nil},
-	{"file", nil},
-	{"interface", nil},
-	{"address", nil},
-	{"route", []string{"via", "table"}},
-	{"router", []string{"state"}},
+	{name: "script", only: []string{"shell", "user"}},
+	{name: "tcp"},
+	{name: "http", only: []string{"host", "status", "tls_verify"}},
+	{name: "ping", only: []string{"at_least"}},
+	{name: "arp", only: []string{"at_least"}, sample: "interface: eth0"},
+	{name: "process", only: []string{"min", "max"}},
+	{name: "pidfile"},
+	{name: "file"},
+	{name: "interface"},
+	{name: "address"},
+	{name: "route", only: []string{"via", "table"}},
+	{name: "router", only: []string{"state"}},
+}
+
+// kindsWith returns the kinds that can have a key, or none if all can.
+func kindsWith(key string) (kinds []string) {
+	for _, k := range trackKinds {
+		if slices.Contains(k.only, key) {
+			kinds = append(kinds, k.name)
+		}
+	}
+	return kinds
 }
 
 var trackKeys = []key[Track]{
@@ -127,10 +142,11 @@ var trackKeys = []key[Track]{
 	sampled("127.0.0.1:5432", textKey("tcp", "Up if a TCP connection to HOST:PORT can be made.", func(t *Track) *string { return &t.TCP })),
 	sampled("https://127.0.0.1:8443/health", textKey("http", "Up if a GET of this URL returns a good `status`. Redirections aren't followed.", func(t *Track) *string { return &t.HTTP })),
 	sampled("[192.0.2.1, 2001:db8::1]", targetsKey("ping", "Up if this host answers an ICMP echo request: an address, or a list of up to 16, of which `at_least` must answer. Each check sends one request to each address. A link-local address needs an `interface`.", func(t *Track) *[]netip.Addr { return &t.Ping })),
+	sampled("192.0.2.1", targetsKey("arp", "Up if this host on the link of the `interface` answers an ARP request, or a neighbour solicitation for IPv6: an address, or a list of up to 16, of which `at_least` must answer. A check repeats the request every 200ms until its `timeout`. It asks from an address of the interface that isn't a virtual one.", func(t *Track) *[]netip.Addr { return &t.ARP })),
 	sampled("haproxy", wordsKey("process", "Up if enough processes of this name run. The name is that of /proc/PID/comm, or a list with the first words of the command line, like [/usr/sbin/nginx, -c, /etc/nginx/nginx.conf].", func(t *Track) *[]string { return &t.Process })),
 	sampled("/run/server.pid", textKey("pidfile", "Up if the process whose number is in this file lives.", func(t *Track) *string { return &t.PIDFile })),
 	sampled("/run/failoverd-load", textKey("file", "A file with a number, which is multiplied by the `weight`; without a weight, 0 is up. A missing or empty file is 0. A result below -253 takes the router out.", func(t *Track) *string { return &t.File })),
-	sampled("eth1", textKey("interface", "Up if this network interface is up and has a carrier. With `ping`, the interface to ask on; by default the routes of the host decide.", func(t *Track) *string { return &t.Link })),
+	sampled("eth1", textKey("interface", "Up if this network interface is up and has a carrier. With `ping` or `arp`, the interface to ask on: `arp` needs it, and `ping` follows the routes of the host without it.", func(t *Track) *string { return &t.Link })),
 	sampled("192.0.2.2", addressKey("address", "Up if an interface of this host has this IP address.", func(t *Track) *netip.Addr { return &t.Address })),
 	sampled("default", routeKey()),
 	sampled("eth0-51", textKey("router", "Up if the router of this name is in the wanted `state`.", func(t *Track) *string { return &t.Router })),
@@ -203,11 +219,12 @@ func (f *File) completeTrack(r *reader, t *Track) {
 		fail("", "add one of "+strings.Join(names, ", "), "%s checks nothing", quote(t.Name))
 		return
 	}
-	for _, k := range trackKinds {
-		for _, key := range k.only {
-			if _, there := t.at.keys[key]; there && k.name != t.Kind {
-				fail(key, "", "%s is for a track with %s: remove it", quote(key), quote(k.name))
-			}
+	for _, k := range trackKeys {
+		if _, there := t.at.keys[k.name]; !there {
+			continue
+		}
+		if kinds := kindsWith(k.name); len(kinds) > 0 && !slices.Contains(kinds, t.Kind) {
+			fail(k.name, "", "%s is for a track with %s: remove it", quote(k.name), quotedEither(kinds))
 		}
 	}
 	if t.Timeout == 0 {
@@ -242,6 +259,11 @@ func (t *Track) problem(g Global) (text, hint string) {
 		}
 	case "ping":
 		return t.targetsProblem(t.Ping)
+	case "arp":
+		if t.Link == "" {
+			return "`arp` needs the interface to ask on", "add `interface: eth0`"
+		}
+		return t.targetsProblem(t.ARP)
 	case "process":
 		if len(t.Process) == 0 || t.Process[0] == "" {
 			return "`process` names no process", "write the name as in /proc/PID/comm, like nginx"
@@ -562,6 +584,7 @@ func TrackDifference(a, b Track) []string {
 	all.add("status", a.statuses(), b.statuses())
 	all.add("tls_verify", a.Verify, b.Verify)
 	all.add("ping", a.Ping, b.Ping)
+	all.add("arp", a.ARP, b.ARP)
 	all.add("at_least", a.AtLeast, b.AtLeast)
 	all.add("process", a.Process, b.Process)
 	all.add("min", a.Min, b.Min)

@@ -32,6 +32,7 @@ tracks:
   - {name: k, ping: 192.0.2.1}
   - {name: l, ping: [192.0.2.1, "fe80::1"], at_least: 2, interface: eth1}
   - {name: m, interface: eth1}
+  - {name: n, arp: "fe80::1", interface: eth1}
 global: {script_user: nobody, allow_insecure_scripts: true}
 `
 
@@ -72,6 +73,7 @@ func TestTracks(t *testing.T) {
 			t.Ping, t.AtLeast, t.Link = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("fe80::1")}, 2, "eth1"
 		}),
 		like("m", "interface", func(t *Track) { t.Link = "eth1" }),
+		like("n", "arp", func(t *Track) { t.ARP, t.Link = []netip.Addr{netip.MustParseAddr("fe80::1")}, "eth1" }),
 	}
 	if diff := cmp.Diff(want, f.Tracks, cmpopts.IgnoreUnexported(Track{}), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
 		t.Error(diff)

@@ -94,6 +94,8 @@ func checkOf(c config.Track) track.Check {
 		}
 	case track.Ping:
 		check.Target, check.Targets = "", track.Targets{Addresses: c.Ping, Interface: c.Link, AtLeast: c.AtLeast}
+	case track.ARP:
+		check.Target, check.Targets = "", track.Targets{Addresses: c.ARP, Interface: c.Link, AtLeast: c.AtLeast}
 	case track.Process:
 		check.Process = track.Processes{Min: c.Min, Max: c.Max}
 		if len(c.Process) == 1 && !strings.Contains(c.Process[0], "/") {

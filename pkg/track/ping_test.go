@@ -271,3 +271,38 @@ func TestPingWithoutPrivilege(t *testing.T) {
 		t.Errorf("with a ping socket: %+v", o)
 	}
 }
+
+// The neighbours of an arp check are asked at once, and the text names the silent ones.
+func TestARP(t *testing.T) {
+	l := newLooks(Sources{Solicit: func(ctx context.Context, ifname string, a netip.Addr) (bool, error) {
+		switch a.String() {
+		case "192.0.2.1", "fe80::1":
+			return ifname == "eth0", nil
+		case "192.0.2.3":
+			return false, unix.ENETDOWN
+		}
+		<-ctx.Done()
+		return false, nil
+	}})
+	for _, c := range []struct {
+		good bool
+		text string
+		to   Targets
+	}{
+		{true, "192.0.2.1 answered", targets("eth0", 1, "192.0.2.1")},
+		{true, "192.0.2.1, fe80::1 answered", targets("eth0", 2, "192.0.2.2", "192.0.2.1", "fe80::1")},
+		{false, "192.0.2.2: no answer in time", targets("eth0", 1, "192.0.2.2")},
+		{false, "192.0.2.3: network is down", targets("eth0", 1, "192.0.2.3")},
+		{false, "1 of 3 answered, and at least 2 must: 192.0.2.2: no answer in time; 192.0.2.3: network is down", targets("eth0", 2, "192.0.2.2", "192.0.2.1", "192.0.2.3")},
+	} {
+		wait := patience
+		if !c.good {
+			wait = absence
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
+		if o := l.look(ctx, Check{Kind: ARP, Targets: c.to}); o.good != c.good || o.text != c.text {
+			t.Errorf("%+v: %t %q, want %t %q", c.to, o.good, o.text, c.good, c.text)
+		}
+		cancel()
+	}
+}
