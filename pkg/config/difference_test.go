@@ -59,6 +59,8 @@ func TestOtherDifferences(t *testing.T) {
 	}{
 		{"tcp: 127.0.0.1:80", "tcp: 127.0.0.1:81, interval: 2s", []string{"tcp: 127.0.0.1:80 → 127.0.0.1:81", "interval: 1s → 2s", "timeout: 1s → 2s"}},
 		{"tcp: 127.0.0.1:80", "http: http://a/", []string{`tcp: 127.0.0.1:80 → ""`, `http: "" → http://a/`}},
+		{"ping: 192.0.2.1", "ping: [192.0.2.1, 192.0.2.2], at_least: 2, interface: eth1", []string{"ping: [192.0.2.1] → [192.0.2.1, 192.0.2.2]", "at_least: 1 → 2", `interface: "" → eth1`}},
+		{"ping: 192.0.2.1, interface: eth1", "arp: 192.0.2.1, interface: eth1", []string{`ping: [192.0.2.1] → []`, `arp: [] → [192.0.2.1]`}},
 		{"http: http://a/, status: [200]", "http: http://a/, status: [200-204, 301]", []string{`status: ["200"] → [200-204, "301"]`}},
 		{"script: /bin/a b", "script: \"a | b\", shell: true", []string{"script: [/bin/a, b] → [/bin/sh, -c, a | b]"}},
 		{"process: nginx", "process: nginx, max: 3", []string{`max: "" → 3`}},

@@ -90,8 +90,12 @@ func trackDocs() []Doc {
 	for _, k := range trackKinds {
 		kinds = append(kinds, take(k.name))
 		for _, name := range k.only {
+			with := kindsWith(name)
+			if with[0] != k.name {
+				continue // documented with the first kind
+			}
 			d := take(name)
-			d.Text += " Only with " + quote(k.name) + "."
+			d.Text += " Only with " + quotedEither(with) + "."
 			kinds = append(kinds, d)
 		}
 	}
@@ -130,6 +134,9 @@ func makeReference() []byte {
 			// There is a check of each kind.
 			if kind := slices.IndexFunc(trackKinds, func(k trackKind) bool { return k.name == d.Name }); top.Name == "tracks" && kind > 0 {
 				fmt.Fprintf(&w, "  - name: %s-check\n", d.Name)
+				if sample := trackKinds[kind].sample; sample != "" {
+					w.WriteString("    " + sample + "\n")
+				}
 			}
 			d.write(&w, "    ", begin)
 			begin = "    "

@@ -543,7 +543,8 @@ const (
 	kindNames     // a list of names
 	kindUses      // a list of checks
 	kindGroup     // a group of keys, or a word
-	kindHosts     // an address, or a list of them
+	kindHosts     // an address, or a list of up to two
+	kindTargets   // an address, or a list of up to max
 	kindExtras    // a list of addresses and groups of keys
 	kindPeers     // a list of addresses and groups of keys
 	kindSecrets   // a list of keys with their files

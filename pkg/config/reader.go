@@ -363,6 +363,15 @@ func meant(word string, words []string) string {
 	return ""
 }
 
+// quotedEither is either with quoted words.
+func quotedEither(words []string) string {
+	var quoted []string
+	for _, w := range words {
+		quoted = append(quoted, quote(w))
+	}
+	return either(quoted)
+}
+
 // either joins words as alternatives: a, b or c.
 func either(words []string) string {
 	if len(words) == 1 {

@@ -113,6 +113,9 @@ func (k key[T]) schema() object {
 	case kindHosts:
 		host := object{"type": "string"}
 		o["anyOf"] = []object{host, {"type": "array", "items": host, "minItems": 1, "maxItems": 2}}
+	case kindTargets:
+		host := object{"type": "string"}
+		o["anyOf"] = []object{host, {"type": "array", "items": host, "minItems": 1, "maxItems": k.max}}
 	case kindPeers:
 		o["type"], o["items"], o["minItems"] = "array", object{"anyOf": []object{{"type": "string"}, k.below.schema("A peer.")}}, 1
 	case kindExtras:

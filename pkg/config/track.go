@@ -43,10 +43,12 @@ type Track struct {
 	User    string   // the user of the script, USER or USER:GROUP
 	TCP     string   // HOST:PORT
 	HTTP    string   // a URL
+	Ping    []netip.Addr
+	ARP     []netip.Addr
 	Process []string // a name, or the first words of a command line
 	PIDFile string
 	File    string
-	Link    string // the interface
+	Link    string // the interface, also to ask on for Ping and ARP
 	Address netip.Addr
 	Route   netip.Prefix
 	Router  string
@@ -54,6 +56,7 @@ type Track struct {
 	Host     string      // HTTP: the name of the host, empty for the URL's
 	Statuses [][2]int    // HTTP: the good ones, from and to
 	Verify   bool        // HTTP: check the certificate
+	AtLeast  int         // Ping, ARP: the number of hosts that must answer
 	Min, Max int         // Process: the number of processes; a Max of -1 is no limit
 	Via      netip.Addr  // Route: the gateway, invalid for any
 	Table    int         // Route
@@ -96,24 +99,41 @@ const (
 
 var wantedStates = []string{WantActive, WantBackup, WantRunning}
 
-// trackKind is a key that says what a check looks at, with the keys that only such a check
-// can have.
+// trackKind is a key that names what a check tests, with the keys that not all kinds
+// can have. sample is a key that the kind needs besides, as in the reference.
 type trackKind struct {
 	name string
 	only []string
+
+	sample string
 }
 
+// asks reports whether checks of the kind ask hosts, on an interface if `interface` names one.
+func asks(kind string) bool { return kind == "ping" || kind == "arp" }
+
 var trackKinds = []trackKind{
-	{"script", []string{"shell", "user"}},
-	{"tcp", nil},
-	{"http", []string{"host", "status", "tls_verify"}},
-	{"process", []string{"min", "max"}},
-	{"pidfile", nil},
-	{"file", nil},
-	{"interface", nil},
-	{"address", nil},
-	{"route", []string{"via", "table"}},
-	{"router", []string{"state"}},
+	{name: "script", only: []string{"shell", "user"}},
+	{name: "tcp"},
+	{name: "http", only: []string{"host", "status", "tls_verify"}},
+	{name: "ping", only: []string{"at_least"}},
+	{name: "arp", only: []string{"at_least"}, sample: "interface: eth0"},
+	{name: "process", only: []string{"min", "max"}},
+	{name: "pidfile"},
+	{name: "file"},
+	{name: "interface"},
+	{name: "address"},
+	{name: "route", only: []string{"via", "table"}},
+	{name: "router", only: []string{"state"}},
+}
+
+// kindsWith returns the kinds that can have a key, or none if all can.
+func kindsWith(key string) (kinds []string) {
+	for _, k := range trackKinds {
+		if slices.Contains(k.only, key) {
+			kinds = append(kinds, k.name)
+		}
+	}
+	return kinds
 }
 
 var trackKeys = []key[Track]{
@@ -121,10 +141,12 @@ var trackKeys = []key[Track]{
 	sampled("/usr/local/bin/check-web --all", scriptKey()),
 	sampled("127.0.0.1:5432", textKey("tcp", "Up if a TCP connection to HOST:PORT can be made.", func(t *Track) *string { return &t.TCP })),
 	sampled("https://127.0.0.1:8443/health", textKey("http", "Up if a GET of this URL returns a good `status`. Redirections aren't followed.", func(t *Track) *string { return &t.HTTP })),
+	sampled("[192.0.2.1, 2001:db8::1]", targetsKey("ping", "Up if this host answers an ICMP echo request: an address, or a list of up to 16, of which `at_least` must answer. Each check sends one request to each address. A link-local address needs an `interface`.", func(t *Track) *[]netip.Addr { return &t.Ping })),
+	sampled("192.0.2.1", targetsKey("arp", "Up if this host on the link of the `interface` answers an ARP request, or a neighbour solicitation for IPv6: an address, or a list of up to 16, of which `at_least` must answer. A check repeats the request every 200ms until its `timeout`. It asks from an address of the interface that isn't a virtual one.", func(t *Track) *[]netip.Addr { return &t.ARP })),
 	sampled("haproxy", wordsKey("process", "Up if enough processes of this name run. The name is that of /proc/PID/comm, or a list with the first words of the command line, like [/usr/sbin/nginx, -c, /etc/nginx/nginx.conf].", func(t *Track) *[]string { return &t.Process })),
 	sampled("/run/server.pid", textKey("pidfile", "Up if the process whose number is in this file lives.", func(t *Track) *string { return &t.PIDFile })),
 	sampled("/run/failoverd-load", textKey("file", "A file with a number, which is multiplied by the `weight`; without a weight, 0 is up. A missing or empty file is 0. A result below -253 takes the router out.", func(t *Track) *string { return &t.File })),
-	sampled("eth1", textKey("interface", "Up if this network interface is up and has a carrier.", func(t *Track) *string { return &t.Link })),
+	sampled("eth1", textKey("interface", "Up if this network interface is up and has a carrier. With `ping` or `arp`, the interface to ask on: `arp` needs it, and `ping` follows the routes of the host without it.", func(t *Track) *string { return &t.Link })),
 	sampled("192.0.2.2", addressKey("address", "Up if an interface of this host has this IP address.", func(t *Track) *netip.Addr { return &t.Address })),
 	sampled("default", routeKey()),
 	sampled("eth0-51", textKey("router", "Up if the router of this name is in the wanted `state`.", func(t *Track) *string { return &t.Router })),
@@ -140,6 +162,7 @@ var trackKeys = []key[Track]{
 	sampled("www.example.com", textKey("host", "The name of the host in the request and for TLS. The default is the one of the URL.", func(t *Track) *string { return &t.Host })),
 	sampled("[200, 301-302]", statusKey()),
 	boolKey("tls_verify", "Check the TLS certificate.", "true", func(t *Track) *bool { return &t.Verify }),
+	boundedKey("at_least", "How many of the addresses must answer. With 1, a check of several gateways is down only if none answers.", 1, maxTargets, "1", func(t *Track) *int { return &t.AtLeast }),
 	boundedKey("min", "The least number of processes.", 0, 1000000, "1", func(t *Track) *int { return &t.Min }),
 	sampled("8", boundedKey("max", "The greatest number of processes. By default there is no limit.", 0, 1000000, "", func(t *Track) *int { return &t.Max })),
 	sampled("192.0.2.1", addressKey("via", "The gateway of the route. By default any gateway is good.", func(t *Track) *netip.Addr { return &t.Via })),
@@ -148,7 +171,7 @@ var trackKeys = []key[Track]{
 }
 
 func defaultTrack() Track {
-	return Track{Rise: 1, Fall: 1, Interval: DefaultTrackInterval, Verify: true, Min: 1, Max: -1, Table: MainTable, State: WantActive}
+	return Track{Rise: 1, Fall: 1, Interval: DefaultTrackInterval, Verify: true, AtLeast: 1, Min: 1, Max: -1, Table: MainTable, State: WantActive}
 }
 
 func (f *File) readTracks(r *reader, n *node) {
@@ -184,7 +207,7 @@ func (f *File) completeTrack(r *reader, t *Track) {
 	var names []string
 	for _, k := range trackKinds {
 		names = append(names, k.name)
-		if _, there := t.at.keys[k.name]; there {
+		if _, there := t.at.keys[k.name]; there && !(k.name == "interface" && asks(t.Kind)) {
 			if t.Kind != "" {
 				fail(k.name, "split it into two tracks", "%s has %s already: a track checks one thing", quote(t.Name), quote(t.Kind))
 				return
@@ -196,11 +219,12 @@ func (f *File) completeTrack(r *reader, t *Track) {
 		fail("", "add one of "+strings.Join(names, ", "), "%s checks nothing", quote(t.Name))
 		return
 	}
-	for _, k := range trackKinds {
-		for _, key := range k.only {
-			if _, there := t.at.keys[key]; there && k.name != t.Kind {
-				fail(key, "", "%s is for a track with %s: remove it", quote(key), quote(k.name))
-			}
+	for _, k := range trackKeys {
+		if _, there := t.at.keys[k.name]; !there {
+			continue
+		}
+		if kinds := kindsWith(k.name); len(kinds) > 0 && !slices.Contains(kinds, t.Kind) {
+			fail(k.name, "", "%s is for a track with %s: remove it", quote(k.name), quotedEither(kinds))
 		}
 	}
 	if t.Timeout == 0 {
@@ -233,6 +257,13 @@ func (t *Track) problem(g Global) (text, hint string) {
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
 			return fmt.Sprintf("%s is not a web service's URL", quote(t.HTTP)), "write it like http://127.0.0.1:8080/health"
 		}
+	case "ping":
+		return t.targetsProblem(t.Ping)
+	case "arp":
+		if t.Link == "" {
+			return "`arp` needs the interface to ask on", "add `interface: eth0`"
+		}
+		return t.targetsProblem(t.ARP)
 	case "process":
 		if len(t.Process) == 0 || t.Process[0] == "" {
 			return "`process` names no process", "write the name as in /proc/PID/comm, like nginx"
@@ -248,13 +279,42 @@ func (t *Track) problem(g Global) (text, hint string) {
 			return fmt.Sprintf("%s is not an absolute path", quote(path)), "write it from the root, like /run/web.pid"
 		}
 	case "interface":
-		if !interfaceShape.MatchString(t.Link) {
-			return fmt.Sprintf("%s can't be an interface's name: it has up to 15 characters, without spaces and slashes", quote(t.Link)), ""
-		}
+		return t.linkProblem(), ""
 	case "route":
 		if t.Via.IsValid() && t.Via.Is4() != t.Route.Addr().Is4() {
 			return fmt.Sprintf("a route to %s can't have the gateway %s of the other family", t.Route, t.Via), ""
 		}
+	}
+	return "", ""
+}
+
+// linkProblem returns the problem of the interface's name.
+func (t *Track) linkProblem() string {
+	if interfaceShape.MatchString(t.Link) {
+		return ""
+	}
+	return fmt.Sprintf("%s can't be an interface's name: it has up to 15 characters, without spaces and slashes", quote(t.Link))
+}
+
+// targetsProblem returns the problem of a check that asks hosts, with a hint.
+func (t *Track) targetsProblem(targets []netip.Addr) (text, hint string) {
+	if _, there := t.at.keys["interface"]; there {
+		if text := t.linkProblem(); text != "" {
+			return text, ""
+		}
+	}
+	for i, a := range targets {
+		switch {
+		case a.IsUnspecified() || a.IsMulticast():
+			return fmt.Sprintf("%s is not the address of one host", a), ""
+		case slices.Contains(targets[:i], a):
+			return fmt.Sprintf("%s is here twice: remove one of them", a), ""
+		case a.IsLinkLocalUnicast() && a.Is6() && t.Link == "":
+			return fmt.Sprintf("%s is link-local, so the check needs the interface to ask on", a), "add `interface: eth0`"
+		}
+	}
+	if t.AtLeast > len(targets) {
+		return fmt.Sprintf("at_least %d is greater than the number of addresses, which is %d", t.AtLeast, len(targets)), ""
 	}
 	return "", ""
 }
@@ -523,6 +583,9 @@ func TrackDifference(a, b Track) []string {
 	all.add("host", a.Host, b.Host)
 	all.add("status", a.statuses(), b.statuses())
 	all.add("tls_verify", a.Verify, b.Verify)
+	all.add("ping", a.Ping, b.Ping)
+	all.add("arp", a.ARP, b.ARP)
+	all.add("at_least", a.AtLeast, b.AtLeast)
 	all.add("process", a.Process, b.Process)
 	all.add("min", a.Min, b.Min)
 	all.add("max", a.most(), b.most())

@@ -29,6 +29,10 @@ tracks:
   - {name: h, address: "::ffff:192.0.2.1"}
   - {name: i, route: 192.0.2.1}
   - {name: j, router: eth0-51, state: running}
+  - {name: k, ping: 192.0.2.1}
+  - {name: l, ping: [192.0.2.1, "fe80::1"], at_least: 2, interface: eth1}
+  - {name: m, interface: eth1}
+  - {name: n, arp: "fe80::1", interface: eth1}
 global: {script_user: nobody, allow_insecure_scripts: true}
 `
 
@@ -64,6 +68,12 @@ func TestTracks(t *testing.T) {
 		like("h", "address", func(t *Track) { t.Address = netip.MustParseAddr("192.0.2.1") }),
 		like("i", "route", func(t *Track) { t.Route = netip.MustParsePrefix("192.0.2.1/32") }),
 		like("j", "router", func(t *Track) { t.Router, t.State = "eth0-51", WantRunning }),
+		like("k", "ping", func(t *Track) { t.Ping = []netip.Addr{netip.MustParseAddr("192.0.2.1")} }),
+		like("l", "ping", func(t *Track) {
+			t.Ping, t.AtLeast, t.Link = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("fe80::1")}, 2, "eth1"
+		}),
+		like("m", "interface", func(t *Track) { t.Link = "eth1" }),
+		like("n", "arp", func(t *Track) { t.ARP, t.Link = []netip.Addr{netip.MustParseAddr("fe80::1")}, "eth1" }),
 	}
 	if diff := cmp.Diff(want, f.Tracks, cmpopts.IgnoreUnexported(Track{}), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
 		t.Error(diff)

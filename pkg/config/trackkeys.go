@@ -54,18 +54,48 @@ func (r *reader) words(n *node, name string) (words []string, line string) {
 
 func addressKey(name, doc string, field func(*Track) *netip.Addr) key[Track] {
 	return key[Track]{name: name, kind: kindText, doc: doc, read: func(r *reader, n *node, t *Track) []*node {
-		s, ok := r.text(n, "address")
-		if !ok {
-			return nil
+		if a, ok := r.address(n, name); ok {
+			*field(t) = a
 		}
-		a, err := netip.ParseAddr(s)
-		if err != nil || a.Zone() != "" {
-			r.fail(r.value(n), "write it like 192.0.2.1 or 2001:db8::1, without a prefix length", "%s: %s is not an address", quote(name), quote(s))
-			return nil
-		}
-		*field(t) = a.Unmap()
 		return nil
 	}}
+}
+
+// maxTargets is the maximum number of hosts that a check asks.
+const maxTargets = 16
+
+// targetsKey returns a key with one address or a list of addresses.
+func targetsKey(name, doc string, field func(*Track) *[]netip.Addr) key[Track] {
+	return key[Track]{name: name, kind: kindTargets, max: maxTargets, doc: doc, read: func(r *reader, n *node, t *Track) []*node {
+		items := []*node{n}
+		if r.is(n, sequence) {
+			items = r.list(n, name, "")
+		}
+		if len(items) == 0 || len(items) > maxTargets {
+			r.fail(r.value(n), "", "%s has %d addresses: it is 1 to %d", quote(name), len(items), maxTargets)
+			return nil
+		}
+		for _, item := range items {
+			if a, ok := r.address(item, name); ok {
+				*field(t) = append(*field(t), a)
+			}
+		}
+		return nil
+	}}
+}
+
+// address reads an address without a zone and without a prefix length.
+func (r *reader) address(n *node, name string) (netip.Addr, bool) {
+	s, ok := r.text(n, name)
+	if !ok {
+		return netip.Addr{}, false
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" {
+		r.fail(r.value(n), "write it like 192.0.2.1 or 2001:db8::1, without a prefix length", "%s: %s is not an address", quote(name), quote(s))
+		return netip.Addr{}, false
+	}
+	return a.Unmap(), true
 }
 
 // everywhere has the names of the default routes.

@@ -43,7 +43,7 @@ type Realtime struct {
 // Track is the state of one check.
 type Track struct {
 	Name string `json:"name"` // the name of the check
-	// one of script, tcp, http, process, pidfile, file, interface, address, route or router
+	// one of script, tcp, http, ping, arp, process, pidfile, file, interface, address, route or router
 	Kind   string     `json:"kind"`
 	State  string     `json:"state"`            // up or down, or unknown before the first run
 	Since  time.Time  `json:"since"`            // when the state was entered

@@ -92,6 +92,10 @@ func checkOf(c config.Track) track.Check {
 		for _, s := range c.Statuses {
 			check.HTTP.Statuses = append(check.HTTP.Statuses, track.Status{From: s[0], To: s[1]})
 		}
+	case track.Ping:
+		check.Target, check.Targets = "", track.Targets{Addresses: c.Ping, Interface: c.Link, AtLeast: c.AtLeast}
+	case track.ARP:
+		check.Target, check.Targets = "", track.Targets{Addresses: c.ARP, Interface: c.Link, AtLeast: c.AtLeast}
 	case track.Process:
 		check.Process = track.Processes{Min: c.Min, Max: c.Max}
 		if len(c.Process) == 1 && !strings.Contains(c.Process[0], "/") {

@@ -22,6 +22,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/script"
 	"github.com/failoverd/failoverd/pkg/track"
+	"github.com/failoverd/failoverd/pkg/transmit"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -37,6 +38,7 @@ type tracks struct {
 
 	mu         sync.Mutex
 	routers    map[string]config.Router      // the routers that depend on checks, by name
+	virtual    []netip.Addr                  // the virtual addresses
 	configured map[string]bool               // the names of all configured routers
 	reports    map[string]track.Report       // by the check's name
 	ids        map[string][]router.ID        // of all routers, by name
@@ -59,7 +61,7 @@ type applied struct {
 
 func newTracks(runner *script.Runner, monitor *link.Monitor, c *conditions, h *control.History, budget *observe.LogBudget, log *logrus.Logger) (*tracks, error) {
 	t := &tracks{conditions: c, history: h, budget: budget, log: log, monitor: monitor, logged: make(map[string]lastLogged), states: make(map[router.ID]vrrp.State), applied: make(map[string]map[string]applied)}
-	t.tracker = track.New(track.Sources{Runner: runner, Network: hostNetwork{t}, Routers: t}, t.report)
+	t.tracker = track.New(track.Sources{Runner: runner, Network: hostNetwork{t}, Routers: t, Solicit: t.solicit}, t.report)
 	var err error
 	if t.routes, err = link.NewRouteMonitor(func() { t.poke(track.Route) }); err != nil {
 		return nil, err
@@ -84,7 +86,9 @@ func (t *tracks) set(f *config.File) error {
 	t.mu.Lock()
 	before := t.configured
 	t.routers, t.configured, t.ids = make(map[string]config.Router), make(map[string]bool), make(map[string][]router.ID)
+	t.virtual = nil
 	for _, r := range f.Routers {
+		t.virtual = append(t.virtual, plan.VirtualAddresses(&r)...)
 		t.configured[r.Name] = true
 		for _, family := range plan.Families(&r) {
 			t.ids[r.Name] = append(t.ids[r.Name], router.ID{Interface: r.Interface, Family: family, VRID: uint8(r.VRID)})
@@ -97,8 +101,11 @@ func (t *tracks) set(f *config.File) error {
 
 	var interfaces []string
 	for _, c := range checks {
-		if c.Kind == track.Interface {
+		switch c.Kind {
+		case track.Interface:
 			interfaces = append(interfaces, c.Target)
+		case track.ARP:
+			interfaces = append(interfaces, c.Targets.Interface)
 		}
 	}
 	t.monitor.Watch("checks", interfaces)
@@ -323,4 +330,42 @@ func (s hostNetwork) Route(r routing.Sought) (bool, string) {
 		return true, what + " is there"
 	}
 	return false, "no " + what + " that can be used"
+}
+
+// solicit asks a neighbour for its MAC from an address of the interface that isn't a virtual one.
+func (t *tracks) solicit(ctx context.Context, ifname string, neighbor netip.Addr) (answered bool, err error) {
+	i, err := findInterface(t.monitor.Snapshot(), ifname)
+	if err != nil {
+		return false, err
+	}
+	if !i.IsEthernet() {
+		return false, fmt.Errorf("%s has no MAC addresses: use ping instead of arp", ifname)
+	}
+	t.mu.Lock()
+	virtual := t.virtual
+	t.mu.Unlock()
+	source := ownAddress(i, neighbor, virtual)
+	if !source.IsValid() {
+		return false, fmt.Errorf("%s has no IPv6 address of its own to ask from", ifname)
+	}
+	return transmit.Solicit(ctx, i.Index, i.MAC, source, neighbor)
+}
+
+// ownAddress returns the address of an interface from which to ask for a neighbour. For IPv4 it
+// prefers one in the neighbour's network, and without any the request has no sender address.
+func ownAddress(i link.Interface, neighbor netip.Addr, virtual []netip.Addr) netip.Addr {
+	if neighbor.Is6() {
+		if a := link.LinkLocalIPv6(i, virtual); a.IsValid() {
+			return a
+		}
+		return link.GlobalIPv6(i, virtual)
+	}
+	near := i
+	near.Addresses = slices.DeleteFunc(slices.Clone(i.Addresses), func(a link.Address) bool { return !a.Prefix.Contains(neighbor) })
+	for _, on := range []link.Interface{near, i} {
+		if a := link.PrimaryIPv4(on, virtual); a.IsValid() {
+			return a
+		}
+	}
+	return netip.IPv4Unspecified()
 }

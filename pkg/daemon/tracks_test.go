@@ -5,6 +5,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/sirupsen/logrus"
 
 	"github.com/failoverd/failoverd/pkg/config"
@@ -19,6 +22,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/script"
+	"github.com/failoverd/failoverd/pkg/track"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -131,6 +135,58 @@ func TestScriptsAreChecked(t *testing.T) {
 		}
 		if (log.Len() > 0) != (c.logged != "") || !strings.Contains(log.String(), c.logged) {
 			t.Errorf("%s: logged %q", c.keys, log.String())
+		}
+	}
+}
+
+// The name of the interface on which a check asks isn't what it tests.
+func TestChecksThatAsk(t *testing.T) {
+	f, err := config.Parse("x", []byte(`
+tracks:
+  - {name: gateway, ping: [192.0.2.1, "fe80::1"], interface: eth1, at_least: 2}
+  - {name: switch, arp: 192.0.2.3, interface: eth2}
+routers:
+  - {name: web, interface: eth0, vrid: 51, addresses: [192.0.2.10/24], track: [gateway, switch]}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checks, _ := checksOf(f)
+	want := []track.Check{{
+		Name: "gateway", Kind: track.Ping, Rise: 1, Fall: 1, Interval: time.Second, Timeout: time.Second,
+		Targets: track.Targets{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("fe80::1")}, Interface: "eth1", AtLeast: 2},
+	}, {
+		Name: "switch", Kind: track.ARP, Rise: 1, Fall: 1, Interval: time.Second, Timeout: time.Second,
+		Targets: track.Targets{Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.3")}, Interface: "eth2", AtLeast: 1},
+	}}
+	if diff := cmp.Diff(want, checks, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A neighbour is asked from an address of the interface that isn't a virtual one.
+func TestOwnAddress(t *testing.T) {
+	on := func(addresses ...string) (i link.Interface) {
+		for _, a := range addresses {
+			i.Addresses = append(i.Addresses, link.Address{Prefix: netip.MustParsePrefix(a)})
+		}
+		return i
+	}
+	virtual := []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("fe80::10"), netip.MustParseAddr("2001:db8::10")}
+	for _, c := range []struct {
+		on             link.Interface
+		neighbor, want string
+	}{
+		{on("192.0.2.10/24", "192.0.2.2/24"), "192.0.2.1", "192.0.2.2"},
+		{on("198.51.100.2/24", "192.0.2.2/24"), "192.0.2.1", "192.0.2.2"},
+		{on("198.51.100.2/24", "192.0.2.10/24"), "192.0.2.1", "198.51.100.2"},
+		{on("192.0.2.10/24"), "192.0.2.1", "0.0.0.0"},
+		{on("fe80::10/64", "2001:db8::2/64", "fe80::2/64"), "2001:db8::1", "fe80::2"},
+		{on("fe80::10/64", "2001:db8::10/64", "2001:db8::2/64"), "fe80::1", "2001:db8::2"},
+		{on("fe80::10/64", "192.0.2.2/24"), "fe80::1", "invalid IP"},
+	} {
+		if is := ownAddress(c.on, netip.MustParseAddr(c.neighbor), virtual).String(); is != c.want {
+			t.Errorf("%v to %s: from %s, want %s", c.on.Addresses, c.neighbor, is, c.want)
 		}
 	}
 }

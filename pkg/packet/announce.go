@@ -59,15 +59,24 @@ func AppendUnsolicitedNA(b []byte, mac MAC, addr netip.Addr) ([]byte, error) {
 // AppendARPProbe appends the broadcast frame of an ARP probe: a request for an IPv4
 // address without a sender address (RFC 5227 §2.1.1).
 func AppendARPProbe(b []byte, mac MAC, addr netip.Addr) ([]byte, error) {
-	if !addr.Is4() {
-		return b, fmt.Errorf("address %v is not IPv4", addr)
+	return AppendARPRequest(b, mac, netip.IPv4Unspecified(), addr)
+}
+
+// AppendARPRequest appends the broadcast frame that asks for the MAC of an IPv4 address.
+// The answer goes to the source at the given MAC.
+func AppendARPRequest(b []byte, mac MAC, source, target netip.Addr) ([]byte, error) {
+	for _, a := range [...]netip.Addr{source, target} {
+		if !a.Is4() {
+			return b, fmt.Errorf("address %v is not IPv4", a)
+		}
 	}
 	start := len(b)
 	b = appendEthernet(b, MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, mac, etherTypeARP)
 	b = append(b, 0, 1, 8, 0, 6, 4, 0, 1) // Ethernet, IPv4, their lengths, request
 	b = append(b, mac[:]...)
-	b = append(b, make([]byte, 4+6)...)
-	b = appendAddr(b, addr)
+	b = appendAddr(b, source)
+	b = append(b, make([]byte, 6)...)
+	b = appendAddr(b, target)
 	return pad(b, start), nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 const (
 	arpLen               = 28
+	flagSolicited        = 0x40
 	icmpNeighborSolicit  = 135
 	optSourceLinkLayer   = 1
 	neighborMessage      = 24 // octets, without options
@@ -76,4 +77,11 @@ func AppendNeighborSolicitation(b []byte, mac MAC, source, target netip.Addr) ([
 	c := ^fold(sum(pseudo(source, to, icmpv6, neighborSolicitation), b[message:]))
 	binary.BigEndian.PutUint16(b[message+2:], c)
 	return pad(b, start), nil
+}
+
+// AnswersNeighborSolicitation reports whether a frame is the neighbour advertisement that
+// answers a solicitation from the MAC for the IPv6 address.
+func AnswersNeighborSolicitation(frame []byte, mac MAC, addr netip.Addr) bool {
+	c, ok := ParseClaim(frame)
+	return ok && addr.Is6() && c.Address == addr && MAC(frame[:6]) == mac && frame[ethernetLen+ipv6Len+4]&flagSolicited != 0
 }

@@ -47,3 +47,57 @@ func TestARPProbe(t *testing.T) {
 		t.Error("a short frame is taken for an answer")
 	}
 }
+
+// A request names its source, and a probe is a request without one.
+func TestARPRequest(t *testing.T) {
+	mac, source, target := MAC{2, 0, 0, 0, 0, 1}, netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.9")
+	frame, err := AppendARPRequest(nil, mac, source, target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	probe, err := AppendARPProbe(nil, mac, target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sender := frame[28:32]; !bytes.Equal(sender, source.AsSlice()) {
+		t.Errorf("the source is %v", sender)
+	}
+	copy(frame[28:], []byte{0, 0, 0, 0})
+	if !bytes.Equal(frame, probe) {
+		t.Errorf("%x, but the probe is %x", frame, probe)
+	}
+	for _, pair := range [][2]string{{"fe80::1", "192.0.2.9"}, {"192.0.2.1", "fe80::9"}} {
+		if _, err := AppendARPRequest(nil, mac, netip.MustParseAddr(pair[0]), netip.MustParseAddr(pair[1])); err == nil {
+			t.Errorf("ARP has no IPv6: %v", pair)
+		}
+	}
+}
+
+// Only a solicited advertisement of the target, to the MAC of the solicitation, is its answer.
+func TestNeighborAnswer(t *testing.T) {
+	mac, target := MAC{2, 0, 0, 0, 0, 1}, netip.MustParseAddr("2001:db8::9")
+	answer, err := AppendUnsolicitedNA(nil, MAC{2, 0, 0, 0, 0, 9}, target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if AnswersNeighborSolicitation(answer, mac, target) {
+		t.Error("an unsolicited advertisement is taken for an answer")
+	}
+	copy(answer, mac[:])
+	answer[58] |= 0x40
+	if !AnswersNeighborSolicitation(answer, mac, target) {
+		t.Errorf("an answer isn't taken for one: %x", answer)
+	}
+	for what, at := range map[string]int{"another destination": 5, "another EtherType": 13, "another protocol": 20, "a hop limit of 254": 21, "another type": 54, "another target": 77} {
+		other := bytes.Clone(answer)
+		other[at] ^= 1
+		if AnswersNeighborSolicitation(other, mac, target) {
+			t.Errorf("%s is taken for an answer: %x", what, other)
+		}
+	}
+	for n := range 78 {
+		if AnswersNeighborSolicitation(answer[:n], mac, target) {
+			t.Errorf("%d octets are taken for an answer", n)
+		}
+	}
+}

@@ -153,17 +153,23 @@ func CheckAddresses(routers []*ConfiguredRouter, snapshot []link.Interface, wait
 	return wrong.OrNil()
 }
 
-// virtualAddresses returns the addresses that don't count as an interface's own: all virtual
-// addresses except those that this host owns.
+// virtualAddresses returns the VirtualAddresses of all routers.
 func virtualAddresses(routers []*ConfiguredRouter) (all []netip.Addr) {
 	for _, r := range routers {
-		for _, e := range r.Extra {
-			all = append(all, e.Address.Addr())
-		}
-		for _, a := range r.Addresses {
-			if !r.Owner() {
-				all = append(all, a.Addr())
-			}
+		all = append(all, VirtualAddresses(&r.Router)...)
+	}
+	return all
+}
+
+// VirtualAddresses returns the addresses of a router that don't count as an interface's own: all
+// virtual addresses except those that this host owns.
+func VirtualAddresses(r *config.Router) (all []netip.Addr) {
+	for _, e := range r.Extra {
+		all = append(all, e.Address.Addr())
+	}
+	for _, a := range r.Addresses {
+		if r.Priority != config.OwnerPriority {
+			all = append(all, a.Addr())
 		}
 	}
 	return all

@@ -25,6 +25,9 @@ type Sources struct {
 	Runner  *script.Runner
 	Network Network
 	Routers Routers
+	// Solicit asks a neighbour on an interface for its MAC until it answers or ctx ends, which
+	// isn't an error. It reports whether the neighbour answered.
+	Solicit func(ctx context.Context, ifname string, neighbor netip.Addr) (answered bool, err error)
 }
 
 // Network is the state of the host's network. Each method also returns a text with the reason.
@@ -65,6 +68,10 @@ func (l *looks) look(ctx context.Context, c Check) outcome {
 		return connect(ctx, c.Target)
 	case HTTP:
 		return get(ctx, c)
+	case Ping:
+		return ping(ctx, c.Targets)
+	case ARP:
+		return l.solicit(ctx, c.Targets)
 	case Process:
 		return l.processes.count(c)
 	case PIDFile:
@@ -121,6 +128,20 @@ func (l *looks) script(ctx context.Context, c Check) outcome {
 		o.text += ": " + line
 	}
 	return o
+}
+
+// solicit asks neighbours for their MACs, until enough have answered.
+func (l *looks) solicit(ctx context.Context, t Targets) outcome {
+	asked := make([]func(context.Context) error, len(t.Addresses))
+	for i, a := range t.Addresses {
+		asked[i] = func(ctx context.Context) error {
+			if answered, err := l.Solicit(ctx, t.Interface, a); err != nil || answered {
+				return err
+			}
+			return errors.New("no answer in time")
+		}
+	}
+	return t.gather(ctx, asked)
 }
 
 // router reports whether all families of a router are in the wanted state.

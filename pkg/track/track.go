@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package track runs the checks that routers depend on: programs, TCP and HTTP services,
-// processes, numbers in files, interfaces, addresses, routes and other routers.
+// Package track runs the checks that routers depend on: programs, TCP and HTTP services, hosts
+// and neighbours, processes, numbers in files, interfaces, addresses, routes and other routers.
 //
 // A check runs once per interval, or when the kernel reports a change. The runs of a check never
 // overlap, and the runs of different checks are spread over the interval.
@@ -24,6 +24,8 @@ const (
 	Script    Kind = "script"    // the exit status of a program
 	TCP       Kind = "tcp"       // whether a connection succeeds
 	HTTP      Kind = "http"      // the status of a GET
+	Ping      Kind = "ping"      // whether hosts answer ICMP echo requests
+	ARP       Kind = "arp"       // whether neighbours answer ARP requests or neighbour solicitations
 	Process   Kind = "process"   // the number of processes
 	PIDFile   Kind = "pidfile"   // whether the process of a PID file runs
 	File      Kind = "file"      // a number in a file
@@ -48,6 +50,7 @@ type Check struct {
 	Command script.Command // for Script; its Timeout is that of the check
 	Target  string         // TCP: HOST:PORT; HTTP: the URL; File and PIDFile: the path; Interface and Router: the name
 	HTTP    Request
+	Targets Targets // for Ping and ARP
 	Process Processes
 	Address netip.Addr
 	Route   routing.Sought
@@ -59,6 +62,13 @@ type Request struct {
 	Host     string   // replaces the host of the URL in the header and for TLS
 	Statuses []Status // the good statuses; 200 to 299 if empty
 	Insecure bool     // accept any certificate
+}
+
+// Targets are hosts that a check asks for an answer.
+type Targets struct {
+	Addresses []netip.Addr // without zones
+	Interface string       // the name of the interface to ask on; if it is empty, the routes decide, for Ping
+	AtLeast   int          // the number of hosts that must answer, at least 1
 }
 
 // Status is a range of HTTP statuses.
