@@ -62,9 +62,12 @@ type Router struct {
 	// 2 to 100.
 	DownAfter int
 	Addresses []netip.Prefix
-	Checksum  vrrp.ChecksumPolicy // version 3 over IPv4
-	Dual      bool                // version 2 beside version 3 over IPv4 (RFC 9568 §8.4)
-	Tolerate  Tolerance
+	// Interfaces are the interfaces of the virtual addresses that aren't on the router's own
+	// one, by address; nil for none.
+	Interfaces map[netip.Addr]string
+	Checksum   vrrp.ChecksumPolicy // version 3 over IPv4
+	Dual       bool                // version 2 beside version 3 over IPv4 (RFC 9568 §8.4)
+	Tolerate   Tolerance
 	// VirtualMAC says whether the addresses are at the virtual MAC (RFC 9568
 	// §7.3), and how.
 	VirtualMAC VirtualMAC
@@ -300,6 +303,7 @@ func (r Router) Problems() (all []Problem) {
 		all = append(all, r.unicastProblems()...)
 	}
 	all = append(all, r.routingProblems()...)
+	all = append(all, r.interfaceProblems()...)
 	all = append(all, r.extraProblems()...)
 	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
 		limit := packet.MaxAddressesIPv4
@@ -342,7 +346,7 @@ func (r Router) virtual() map[netip.Addr]bool {
 func Difference(a, b Router) []string {
 	var all differences
 	all.add("name", a.Name, b.Name)
-	all.add("addresses", a.Addresses, b.Addresses)
+	all.add("addresses", a.placed(), b.placed())
 	all.add(extraName, a.extra(), b.extra())
 	all.add("priority", a.Priority, b.Priority)
 	all.add("interval", a.Interval, b.Interval)

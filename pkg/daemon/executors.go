@@ -539,6 +539,11 @@ func (h *loopRouters) config(s *reconcile.Step) router.Config {
 		ID: s.ID, Protocol: protocolOf(v, s.Priority, s.Withheld), Group: v.Group, Addresses: v.Assigned,
 		Peers: v.Router.Unicast.Addresses(v.Family), TTL: uint8(v.Router.Unicast.TTL),
 	}
+	for _, p := range v.Routing.Placed {
+		if a := p.Address.Addr(); v.Router.Interfaces[a] != "" {
+			c.Elsewhere = append(c.Elsewhere, a)
+		}
+	}
 	if len(s.Withheld) > 0 {
 		c.Addresses = slices.DeleteFunc(slices.Clone(v.Assigned), func(p netip.Prefix) bool { return slices.Contains(s.Withheld, p.Addr()) })
 	}
