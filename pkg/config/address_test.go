@@ -146,6 +146,17 @@ func TestOfFamily(t *testing.T) {
 		t.Errorf("%v, want %v", got, r.Addresses)
 	}
 	r.Addresses = given
+	asWritten := r
+	asWritten.AsWritten = true
+	if got, want := asWritten.OfFamily(packet.IPv6), prefixes("2001:db8::2/64", "fe80::9/64", "2001:db8::1/64", "fe80::3/64"); !slices.Equal(got, want) {
+		t.Errorf("as written: %v, want %v", got, want)
+	}
+	if _, added := asWritten.WithLinkLocal(); added {
+		t.Error("a link-local address is added to a list that is sent as written")
+	}
+	if err := asWritten.Protocol(packet.IPv6).Validate(); err != nil {
+		t.Errorf("as written: %v", err)
+	}
 	r.OfFamily(packet.IPv6)
 	if !slices.Equal(r.Addresses, prefixes("2001:db8::2/64", "192.0.2.20/24", "fe80::9/64", "2001:db8::1/64", "192.0.2.10/24", "fe80::3/64")) {
 		t.Errorf("the router's own list changed: %v", r.Addresses)

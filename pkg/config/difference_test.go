@@ -30,6 +30,7 @@ func TestDifference(t *testing.T) {
 		`addresses: [192.0.2.10/24, "2001:db8::10/64"]`:          {"addresses: [192.0.2.10/24] → [192.0.2.10/24, 2001:db8::10/64]"},
 		"addresses: [{address: 192.0.2.10/24, interface: eth1}]": {"addresses: [192.0.2.10/24] → [{address: 192.0.2.10/24, interface: eth1}]"},
 		"addresses: [{address: 192.0.2.10/24, interface: eth0}]": nil,
+		own + ", ipv6_list: as-written":                          {"ipv6_list: rfc9568 → as-written"},
 		own + ", extra_addresses: [192.0.2.20/24, {address: 192.0.2.21/24, interface: eth1}]":                 {"extra_addresses: [] → [192.0.2.20/24, {address: 192.0.2.21/24, interface: eth1}]"},
 		own + ", tolerate: [trailing-octets]":                                                                 {"tolerate: [] → [trailing-octets]"},
 		own + ", track: [web, {name: db, reverse: true}]":                                                     {"track: [] → [web, {name: db, weight: -20, reverse: true}]"},

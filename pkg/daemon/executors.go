@@ -431,6 +431,7 @@ func (h *entries) datapathRouter(e *plan.Entry) datapath.Router {
 	protocol := protocolOf(v, e.Priority, nil)
 	tolerate := c.Tolerate.Tolerance
 	tolerate.AuthTrailer, tolerate.AuthHeader = v.Router.Auth.Type == auth.HMAC, v.Router.Auth.Type == auth.Header
+	tolerate.AnyFirstAddress = tolerate.AnyFirstAddress || c.AsWritten
 	r := datapath.Router{
 		Version: protocol.Version, Dual: protocol.Dual, Source: e.Source, Running: e.Running, MinPriority: protocol.MinPriority(), Priority: protocol.Priority,
 		Forms: protocol.Forms(), Tolerate: tolerate, Peers: e.Peers, DropUnchanged: c.Unchanged == config.Drop,

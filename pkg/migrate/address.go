@@ -148,8 +148,8 @@ func (t *translator) addresses(in *instance, six bool) {
 		}
 	}
 	if six && len(in.addresses) > 0 && !in.addresses[0].addr.IsLinkLocalUnicast() {
-		t.find(in.addresses[0].node, Changed, "RFC 9568 wants a link-local address first, so failoverd puts fe80::12:%x there. A keepalived before 2.3.3 refuses another list than its own, and then both would be Active: give that address as the first on the hosts that run keepalived", in.vrid)
-		r.set("tolerate", "[first-address]")
+		t.find(in.addresses[0].node, Changed, "RFC 9568 wants a link-local address first, and keepalived sends the list as it is. failoverd does so too, because keepalived may refuse another list than its own, and then both would be Active. When all hosts run failoverd, remove `ipv6_list` on all of them")
+		r.set("ipv6_list", "as-written")
 	}
 	var extra []string
 	for _, v := range t.distinct(in.excluded) {
