@@ -21,7 +21,7 @@ func unfit(routers []config.Router) (all []string) {
 				continue
 			}
 			needs = append(needs, datapath.Need{
-				Interface: r.Interface, Addresses: len(r.OfFamily(f)) + len(r.Extras(f)),
+				Interface: r.Interface, Addresses: len(r.Local(f)),
 				Peers: len(r.Unicast.OfFamily(f)), Keys: len(r.Authentication.Keys),
 			})
 			names = append(names, fmt.Sprintf("router %s (%s)", r.Name, f))

@@ -207,7 +207,7 @@ func writeDetails(w io.Writer, s control.Status) error {
 			line("maintenance", "%s", maintenanceEnd(r))
 		}
 		line("became Active", "%s", plural(int(r.BecameActive), "time"))
-		line("addresses", "%s", strings.Join(r.Addresses, " "))
+		line("addresses", "%s", strings.Join(r.Addresses, ", "))
 		if len(r.Extra) > 0 {
 			line("extra addresses", "%s", strings.Join(r.Extra, ", "))
 		}

@@ -5,6 +5,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/failoverd/failoverd/pkg/packet"
+	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -144,6 +146,17 @@ func TestOfFamily(t *testing.T) {
 		t.Errorf("%v, want %v", got, r.Addresses)
 	}
 	r.Addresses = given
+	asWritten := r
+	asWritten.AsWritten = true
+	if got, want := asWritten.OfFamily(packet.IPv6), prefixes("2001:db8::2/64", "fe80::9/64", "2001:db8::1/64", "fe80::3/64"); !slices.Equal(got, want) {
+		t.Errorf("as written: %v, want %v", got, want)
+	}
+	if _, added := asWritten.WithLinkLocal(); added {
+		t.Error("a link-local address is added to a list that is sent as written")
+	}
+	if err := asWritten.Protocol(packet.IPv6).Validate(); err != nil {
+		t.Errorf("as written: %v", err)
+	}
 	r.OfFamily(packet.IPv6)
 	if !slices.Equal(r.Addresses, prefixes("2001:db8::2/64", "192.0.2.20/24", "fe80::9/64", "2001:db8::1/64", "192.0.2.10/24", "fe80::3/64")) {
 		t.Errorf("the router's own list changed: %v", r.Addresses)
@@ -202,5 +215,34 @@ func TestProtocol(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A virtual address on another interface is advertised in its place of the list, and isn't on
+// the router's own interface.
+func TestAddressesElsewhere(t *testing.T) {
+	f, err := Parse("x", []byte(`routers: [{interface: eth1, vrid: 51, extra_addresses: [192.0.2.20/24, {address: 192.0.2.21/24, interface: eth2}],
+  addresses: [192.0.2.10/24, {address: 192.0.2.11/24, interface: eth0}, {address: 192.0.2.12/24, interface: eth1}, {address: "2001:db8::10/64", interface: lo}, {address: 192.0.2.13/24}]}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := f.Routers[0]
+	on := func(address, name string) routing.Placed {
+		return routing.Placed{Address: netip.MustParsePrefix(address), Interface: name}
+	}
+	for what, c := range map[string]struct{ got, want any }{
+		"advertised":     {r.OfFamily(packet.IPv4), prefixes("192.0.2.10/24", "192.0.2.11/24", "192.0.2.12/24", "192.0.2.13/24")},
+		"local":          {r.Local(packet.IPv4), prefixes("192.0.2.10/24", "192.0.2.12/24", "192.0.2.13/24", "192.0.2.20/24")},
+		"elsewhere":      {r.Elsewhere(packet.IPv4), []routing.Placed{on("192.0.2.11/24", "eth0"), on("192.0.2.21/24", "eth2")}},
+		"elsewhere IPv6": {r.Elsewhere(packet.IPv6), []routing.Placed{on("2001:db8::10/64", "lo")}},
+		"local IPv6":     {len(r.Local(packet.IPv6)), 0},
+		"assigned":       {r.Assigned(packet.IPv4), r.Local(packet.IPv4)},
+	} {
+		if !reflect.DeepEqual(c.got, c.want) {
+			t.Errorf("%s: %v, want %v", what, c.got, c.want)
+		}
+	}
+	if full, added := r.WithLinkLocal(); !added || len(full.Local(packet.IPv6)) != 1 {
+		t.Errorf("the link-local address that is added isn't on the router's interface: %v", full.Local(packet.IPv6))
 	}
 }

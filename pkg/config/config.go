@@ -62,6 +62,11 @@ type Router struct {
 	// 2 to 100.
 	DownAfter int
 	Addresses []netip.Prefix
+	// Interfaces are the interfaces of the virtual addresses that aren't on the router's own
+	// one, by address; nil for none.
+	Interfaces map[netip.Addr]string
+	// AsWritten sends and accepts an IPv6 list that doesn't begin with a link-local address.
+	AsWritten bool
 	Checksum  vrrp.ChecksumPolicy // version 3 over IPv4
 	Dual      bool                // version 2 beside version 3 over IPv4 (RFC 9568 §8.4)
 	Tolerate  Tolerance
@@ -300,6 +305,7 @@ func (r Router) Problems() (all []Problem) {
 		all = append(all, r.unicastProblems()...)
 	}
 	all = append(all, r.routingProblems()...)
+	all = append(all, r.interfaceProblems()...)
 	all = append(all, r.extraProblems()...)
 	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
 		limit := packet.MaxAddressesIPv4
@@ -342,8 +348,9 @@ func (r Router) virtual() map[netip.Addr]bool {
 func Difference(a, b Router) []string {
 	var all differences
 	all.add("name", a.Name, b.Name)
-	all.add("addresses", a.Addresses, b.Addresses)
+	all.add("addresses", a.placed(), b.placed())
 	all.add(extraName, a.extra(), b.extra())
+	all.add("ipv6_list", a.ipv6List(), b.ipv6List())
 	all.add("priority", a.Priority, b.Priority)
 	all.add("interval", a.Interval, b.Interval)
 	all.add("max_interval", a.MaxInterval, b.MaxInterval)
@@ -372,14 +379,22 @@ func Difference(a, b Router) []string {
 	return all
 }
 
+func (r Router) ipv6List() string {
+	if r.AsWritten {
+		return ipv6Lists[1]
+	}
+	return ipv6Lists[0]
+}
+
 // OfFamily returns the addresses of one family in their order on the wire: an
-// IPv6 router's link-local address first (RFC 9568 §5.2.9).
+// IPv6 router's link-local address first (RFC 9568 §5.2.9), unless the list is sent as
+// written.
 func (r Router) OfFamily(f packet.Family) []netip.Prefix {
 	var first, rest []netip.Prefix
 	for _, p := range r.Addresses {
 		switch {
 		case packet.FamilyOf(p.Addr()) != f:
-		case p.Addr().Is6() && p.Addr().IsLinkLocalUnicast():
+		case p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() && !r.AsWritten:
 			first = append(first, p)
 		default:
 			rest = append(rest, p)
@@ -394,11 +409,12 @@ func (r Router) Has(f packet.Family) bool {
 }
 
 // WithLinkLocal returns r with the link-local address that RFC 9568 §5.2.9 requires as
-// the first one of an IPv6 router, and whether it was added. The address depends only on
+// the first one of an IPv6 router, and whether it was added. It adds none to a list that is
+// sent as written. The address depends only on
 // the VRID, so all hosts add the same one.
 func (r Router) WithLinkLocal() (Router, bool) {
 	addresses := r.OfFamily(packet.IPv6)
-	if len(addresses) == 0 || addresses[0].Addr().IsLinkLocalUnicast() {
+	if r.AsWritten || len(addresses) == 0 || addresses[0].Addr().IsLinkLocalUnicast() {
 		return r, false
 	}
 	var b [16]byte
@@ -435,5 +451,6 @@ func (r Router) Protocol(f packet.Family) vrrp.Config {
 		Refresh:       r.Refresh,
 
 		IgnoreAddressList: r.Tolerate.AddressList,
+		AnyFirstAddress:   r.AsWritten,
 	}
 }

@@ -3,6 +3,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -40,9 +41,30 @@ func (r Router) Extras(f packet.Family) (all []netip.Prefix) {
 	return all
 }
 
-// Elsewhere returns the extra addresses on other interfaces that go with the virtual
-// addresses of one family.
+// placed returns the virtual addresses. Those on the router's own interface are without the
+// interface.
+func (r Router) placed() []routing.Placed {
+	all := make([]routing.Placed, len(r.Addresses))
+	for i, p := range r.Addresses {
+		all[i] = routing.Placed{Address: p, Interface: r.Interfaces[p.Addr()]}
+	}
+	return all
+}
+
+// Elsewhere returns the addresses on other interfaces that come and go with the virtual
+// addresses of one family: first the virtual addresses, then the extra addresses.
 func (r Router) Elsewhere(f packet.Family) (all []routing.Placed) {
+	for _, p := range r.OfFamily(f) {
+		if name := r.Interfaces[p.Addr()]; name != "" {
+			all = append(all, routing.Placed{Address: p, Interface: name})
+		}
+	}
+	return append(all, r.ExtraElsewhere(f)...)
+}
+
+// ExtraElsewhere returns the extra addresses on other interfaces that go with the virtual
+// addresses of one family.
+func (r Router) ExtraElsewhere(f packet.Family) (all []routing.Placed) {
 	for _, e := range r.Extra {
 		if e.Interface != r.Interface && r.with(packet.FamilyOf(e.Address.Addr()), f) {
 			all = append(all, e)
@@ -51,14 +73,24 @@ func (r Router) Elsewhere(f packet.Family) (all []routing.Placed) {
 	return all
 }
 
+// Local returns the addresses that the router has on its own interface, or its macvlan, while
+// it is Active for one family: the virtual and the extra addresses.
+func (r Router) Local(f packet.Family) []netip.Prefix {
+	all := slices.DeleteFunc(r.OfFamily(f), func(p netip.Prefix) bool { return r.Interfaces[p.Addr()] != "" })
+	return append(all, r.Extras(f)...)
+}
+
 // Assigned returns the addresses that are added to the router's interface, or its macvlan,
 // while it is Active for one family. An owner's virtual addresses are there already.
 func (r Router) Assigned(f packet.Family) []netip.Prefix {
 	if r.Priority == OwnerPriority {
 		return r.Extras(f)
 	}
-	return append(r.OfFamily(f), r.Extras(f)...)
+	return r.Local(f)
 }
+
+// InterfaceOf returns the interface of a virtual address.
+func (r Router) InterfaceOf(a netip.Addr) string { return cmp.Or(r.Interfaces[a], r.Interface) }
 
 // place is an address of a router with its key and its index there.
 type place struct {
@@ -71,12 +103,39 @@ type place struct {
 func (r Router) places() []place {
 	all := make([]place, 0, len(r.Addresses)+len(r.Extra))
 	for n, p := range r.Addresses {
-		all = append(all, place{routing.Placed{Address: p, Interface: r.Interface}, "addresses", n})
+		all = append(all, place{routing.Placed{Address: p, Interface: r.InterfaceOf(p.Addr())}, "addresses", n})
 	}
 	for n, e := range r.Extra {
 		all = append(all, place{e, extraName, n})
 	}
 	return all
+}
+
+// interfaceProblems returns the problems of the virtual addresses on other interfaces.
+func (r Router) interfaceProblems() (all []Problem) {
+	if len(r.Interfaces) == 0 {
+		return nil
+	}
+	for i, p := range r.Addresses {
+		name := r.Interfaces[p.Addr()]
+		text := ""
+		switch {
+		case name == "" || len(all) > maxProblems:
+		case !interfaceShape.MatchString(name):
+			text = badInterface(name)
+		case r.Priority == OwnerPriority:
+			text = fmt.Sprintf("the owner of the addresses (priority 255) has %s already, and failoverd doesn't add it to %s: remove the `interface` of the address, or use a priority of 254 or less", p.Addr(), name)
+		}
+		if text != "" {
+			all = append(all, Problem{Key: "addresses", Item: i, Text: text})
+		}
+	}
+	return all
+}
+
+// badInterface is the text of the problem that a name can't be an interface's.
+func badInterface(name string) string {
+	return fmt.Sprintf("%s can't be an interface's name: it has up to 15 characters, without spaces and slashes", quote(name))
 }
 
 // extraProblems returns the problems of the extra addresses.
@@ -92,10 +151,10 @@ func (r Router) extraProblems() (all []Problem) {
 		switch {
 		case twice[i]:
 			text = fmt.Sprintf("extra address %s is given twice", a)
-		case e.Interface == r.Interface && virtual[a]:
+		case virtual[a] && e.Interface == r.InterfaceOf(a):
 			text = fmt.Sprintf("extra address %s is one of the `addresses` too: remove it here", a)
 		case e.Interface != r.Interface && !interfaceShape.MatchString(e.Interface):
-			text = fmt.Sprintf("%s can't be an interface's name: it has up to 15 characters, without spaces and slashes", quote(e.Interface))
+			text = badInterface(e.Interface)
 		}
 		if text != "" {
 			all = append(all, Problem{Key: extraName, Item: i, Text: text})
@@ -109,7 +168,7 @@ const extraName = "extra_addresses"
 func extraKey() key[Router] {
 	return key[Router]{name: extraName, kind: kindExtras, fallback: "[]", below: below(extraKeys), sample: "[192.0.2.20/24, {address: 203.0.113.10/24, interface: eth1}]", doc: "Addresses that the host has while the router is Active and that aren't advertised: more than an advertisement holds, or IPv6 addresses of a router that is IPv4 on the wire. They are announced, and fenced, like the others. Hosts may have different ones. An entry is an address, or a group of `address` and `interface`.", read: func(r *reader, n *node, t *Router) (items []*node) {
 		for _, item := range r.list(n, extraName, "extra_addresses: [192.0.2.20/24]") {
-			if e, ok := r.extra(item); ok {
+			if e, ok := r.placed(item, "the extra address", extraKeys); ok {
 				t.Extra, items = append(t.Extra, e), append(items, r.value(item))
 			}
 		}
@@ -117,13 +176,13 @@ func extraKey() key[Router] {
 	}}
 }
 
-// extra reads an extra address, or a group of keys with one.
-func (r *reader) extra(n *node) (e routing.Placed, ok bool) {
+// placed reads an address, or a group of keys with one. what names it in mistakes.
+func (r *reader) placed(n *node, what string, keys []key[routing.Placed]) (e routing.Placed, ok bool) {
 	if r.is(n, mapping) {
 		before := r.mistakes.count()
-		read(r, n, "the extra address", &e, extraKeys, nil)
+		read(r, n, what, &e, keys, nil)
 		if !e.Address.IsValid() && r.mistakes.count() == before {
-			r.fail(n, "add `address: 192.0.2.20/24`", "the extra address has no `address`")
+			r.fail(n, "add `address: 192.0.2.20/24`", "%s has no `address`", what)
 		}
 		return e, r.mistakes.count() == before
 	}
@@ -131,12 +190,21 @@ func (r *reader) extra(n *node) (e routing.Placed, ok bool) {
 	return e, ok
 }
 
-var extraKeys = []key[routing.Placed]{
-	{name: "address", kind: kindText, required: true, doc: "The address with its prefix length.", read: func(r *reader, n *node, e *routing.Placed) []*node {
-		e.Address, _ = r.prefixed(n)
-		return nil
-	}},
-	textKey("interface", "The interface of the address. The default is the router's own. On another interface the address is at that interface's MAC and has no fence: a host that hangs or is killed goes on answering for it until failoverd is started again.", func(e *routing.Placed) *string { return &e.Interface }),
+// The keys of the groups in extra_addresses and in addresses.
+var (
+	extraKeys = placedKeys("The interface of the address. The default is the router's own. On another interface the address is at that interface's MAC and has no fence: a host that hangs or is killed goes on answering for it until failoverd is started again.")
+
+	virtualKeys = placedKeys("The interface that the address is put on, which can be `lo`. The default is the router's own. The address is advertised like the others. On another interface it is at that interface's MAC and has no fence, like an extra address there, and the router waits while that interface is missing or down. An owner (priority 255) can't have such an address.")
+)
+
+func placedKeys(ofInterface string) []key[routing.Placed] {
+	return []key[routing.Placed]{
+		{name: "address", kind: kindText, required: true, doc: "The address with its prefix length.", read: func(r *reader, n *node, e *routing.Placed) []*node {
+			e.Address, _ = r.prefixed(n)
+			return nil
+		}},
+		textKey("interface", ofInterface, func(e *routing.Placed) *string { return &e.Interface }),
+	}
 }
 
 // prefixed reads an address with its prefix length.

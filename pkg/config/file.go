@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -344,6 +346,10 @@ func (f *File) complete() {
 			r.Hooks.Timeout = f.Global.NotifyTimeout
 		}
 		r.completeRouting()
+		maps.DeleteFunc(r.Interfaces, func(_ netip.Addr, name string) bool { return name == r.Interface })
+		if len(r.Interfaces) == 0 {
+			r.Interfaces = nil
+		}
 		for n := range r.Extra {
 			r.Extra[n].Interface = cmp.Or(r.Extra[n].Interface, r.Interface)
 		}
@@ -360,7 +366,7 @@ func (f *File) validate(r *reader) {
 			f.note(r, i, Problem{Key: "name", Text: fmt.Sprintf("%s can't be a name: it is up to 63 letters, digits, dots, dashes and underscores", quote(router.Name))})
 		}
 		if !at.unread["interface"] && !interfaceShape.MatchString(router.Interface) {
-			f.note(r, i, Problem{Key: "interface", Text: fmt.Sprintf("%s can't be an interface's name: it has up to 15 characters, without spaces and slashes", quote(router.Interface))})
+			f.note(r, i, Problem{Key: "interface", Text: badInterface(router.Interface)})
 		}
 		for _, p := range router.Problems() {
 			// Most limits are the version's.
@@ -574,6 +580,7 @@ var (
 	compats    = []string{Off, "keepalived"}
 	checksums  = []string{"auto", "rfc9568", "rfc5798"}
 	macModes   = []string{string(VirtualMACAuto), string(VirtualMACBPF), string(VirtualMACMacvlan), string(VirtualMACOff)}
+	ipv6Lists  = []string{"rfc9568", "as-written"}
 	tolerances = []string{"trailing-octets", "first-address", "address-list"}
 )
 
@@ -682,6 +689,7 @@ var routerKeys = slices.Concat([]key[Router]{
 	durationKey("announce_refresh", "The time between repeated announcements while the router is Active, 1s to 24h. `0s` turns them off.", "0s", func(r *Router) *time.Duration { return &r.Refresh }),
 	choiceKey("checksum", "The form of the checksum in version 3 over IPv4. `rfc9568` has no pseudo-header; `rfc5798` has one, as keepalived and FRR send it. `auto` accepts both forms and sends both, until the router has heard that the others use RFC 5798's: then it sends only that.", checksums, "auto", func(r *Router, v string) { r.Checksum, _ = ParseChecksum(v) }),
 	boolKey("dual", "Speak version 2 beside version 3 over IPv4 (RFC 9568 §8.4), while the hosts of the VRID move from one version to the other.", "false", func(r *Router) *bool { return &r.Dual }),
+	choiceKey("ipv6_list", "The list of IPv6 addresses that the router advertises. `rfc9568` begins with a link-local address: failoverd moves it to the front, or adds fe80::12:VRID. `as-written` is the list of `addresses`, unchanged, for a VRID that is shared with keepalived or another router whose list doesn't begin with a link-local address. Such lists are then accepted too. It is the same on all hosts.", ipv6Lists, ipv6Lists[0], func(r *Router, v string) { r.AsWritten = v == ipv6Lists[1] }),
 	toleranceKey(),
 	trackKey("the router depends", func(r *Router) *[]Use { return &r.Track }),
 	unicastKey(),
@@ -711,14 +719,21 @@ func startupDelayKey() key[Global] {
 
 func addressesKey() key[Router] {
 	const name = "addresses"
-	return key[Router]{name: name, kind: kindAddresses, doc: "The virtual addresses (IPvX_Addresses) with their prefix lengths, IPv4, IPv6 or both. Without a length it is /32 or /128. The first IPv6 address has to be link-local (RFC 9568 §5.2.9); if there is none, failoverd adds fe80::12:VRID.", read: func(r *reader, n *node, t *Router) []*node {
+	return key[Router]{name: name, kind: kindAddresses, below: below(virtualKeys), doc: "The virtual addresses (IPvX_Addresses) with their prefix lengths, IPv4, IPv6 or both. Without a length it is /32 or /128. The first IPv6 address has to be link-local (RFC 9568 §5.2.9); if there is none, failoverd adds fe80::12:VRID, unless `ipv6_list` says otherwise. An entry is an address, or a group of `address` and `interface`.", read: func(r *reader, n *node, t *Router) []*node {
 		list := r.list(n, name, "addresses: [192.0.2.10/24]")
 		t.Addresses = slices.Grow(t.Addresses, len(list))
 		items := make([]*node, 0, len(list))
 		for _, item := range list {
-			if p, ok := r.prefixed(item); ok {
-				t.Addresses = append(t.Addresses, p)
-				items = append(items, r.value(item))
+			p, ok := r.placed(item, "the address", virtualKeys)
+			if !ok {
+				continue
+			}
+			t.Addresses, items = append(t.Addresses, p.Address), append(items, r.value(item))
+			if p.Interface != "" {
+				if t.Interfaces == nil {
+					t.Interfaces = make(map[netip.Addr]string)
+				}
+				t.Interfaces[p.Address.Addr()] = p.Interface
 			}
 		}
 		return items

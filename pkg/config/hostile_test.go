@@ -118,7 +118,7 @@ func hostile() map[string]struct{ content, says string } {
 		"quotes not closed":     {goodRouters + "    name: \"" + strings.Repeat("'\n", 2<<20), "never closed"},
 		"a long number":         {"routers:\n  - vrid: " + strings.Repeat("1", 4<<20) + "\n", "where a whole number is expected"},
 		"a long duration":       {goodRouters + "    interval: " + strings.Repeat("1h", 2<<20) + "\n", "where a duration is expected"},
-		"a long address":        {"routers:\n  - addresses: [" + strings.Repeat("1:", 2<<20) + "]\n", "`address` is a group of keys"},
+		"a long address":        {"routers:\n  - addresses: [" + strings.Repeat("1:", 2<<20) + "]\n", "of the address"},
 		"a long comment":        {goodRouters + "#" + strings.Repeat("x", 4<<20) + "\n", ""},
 		"comments":              {goodRouters + strings.Repeat("# x\n", 1<<20), ""},
 		"too long":              {goodRouters + "#" + strings.Repeat("x", maxOctets) + "\n", long},

@@ -74,7 +74,7 @@ type Router struct {
 	Family    string   `json:"family"`                    // its family, ipv4 or ipv6
 	VRID      int      `json:"vrid"`                      // its VRID
 	Version   int      `json:"version"`                   // its VRRP version
-	Addresses []string `json:"addresses"`                 // its virtual addresses
+	Addresses []string `json:"addresses"`                 // its virtual addresses; one on another interface ends with that, like 192.0.2.10/24 on eth1
 	Extra     []string `json:"extra_addresses,omitempty"` // its addresses that aren't advertised
 	Routes    []string `json:"routes,omitempty"`          // the routes that go with the addresses
 	Rules     []string `json:"rules,omitempty"`           // the rules that go with the addresses

@@ -91,7 +91,7 @@ func placements(byID map[router.ID]details) (all []plan.Placement) {
 	for id, v := range byID {
 		all = append(all, plan.Placement{
 			Key: packet.Key{Ifindex: v.ifindex, Family: id.Family, VRID: id.VRID}, Device: v.device,
-			Addresses: addrs(append(v.config.OfFamily(id.Family), v.config.Extras(id.Family)...)),
+			Addresses: addrs(v.config.Local(id.Family)),
 		})
 	}
 	return all

@@ -44,6 +44,7 @@ var alterations = map[string][]alteration{
 	"announce_refresh":  {{"", "announce_refresh: 1s"}},
 	"checksum":          {{"", "checksum: rfc9568"}},
 	"dual":              {{"", "dual: true"}},
+	"ipv6_list":         {{"", "ipv6_list: as-written"}},
 	"tolerate":          {{"", "tolerate: [trailing-octets]"}, {"", "tolerate: [first-address]"}, {"", "tolerate: [address-list]"}},
 	"track":             {{"", "track: [uplink]"}, {"track: [uplink]", "track: [{name: uplink, weight: 5}]"}, {"track: [uplink]", "track: [{name: uplink, reverse: true}]"}},
 	"unicast": {

@@ -431,6 +431,7 @@ func (h *entries) datapathRouter(e *plan.Entry) datapath.Router {
 	protocol := protocolOf(v, e.Priority, nil)
 	tolerate := c.Tolerate.Tolerance
 	tolerate.AuthTrailer, tolerate.AuthHeader = v.Router.Auth.Type == auth.HMAC, v.Router.Auth.Type == auth.Header
+	tolerate.AnyFirstAddress = tolerate.AnyFirstAddress || c.AsWritten
 	r := datapath.Router{
 		Version: protocol.Version, Dual: protocol.Dual, Source: e.Source, Running: e.Running, MinPriority: protocol.MinPriority(), Priority: protocol.Priority,
 		Forms: protocol.Forms(), Tolerate: tolerate, Peers: e.Peers, DropUnchanged: c.Unchanged == config.Drop,
@@ -538,6 +539,11 @@ func (h *loopRouters) config(s *reconcile.Step) router.Config {
 	c := router.Config{
 		ID: s.ID, Protocol: protocolOf(v, s.Priority, s.Withheld), Group: v.Group, Addresses: v.Assigned,
 		Peers: v.Router.Unicast.Addresses(v.Family), TTL: uint8(v.Router.Unicast.TTL),
+	}
+	for _, p := range v.Routing.Placed {
+		if a := p.Address.Addr(); v.Router.Interfaces[a] != "" {
+			c.Elsewhere = append(c.Elsewhere, a)
+		}
 	}
 	if len(s.Withheld) > 0 {
 		c.Addresses = slices.DeleteFunc(slices.Clone(v.Assigned), func(p netip.Prefix) bool { return slices.Contains(s.Withheld, p.Addr()) })

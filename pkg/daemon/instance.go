@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -293,13 +294,13 @@ func describeRouter(s router.Status, v details, now vrrp.Instant, wall time.Time
 		}
 	}
 	for _, a := range v.config.OfFamily(s.ID.Family) {
-		r.Addresses = append(r.Addresses, a.String())
+		r.Addresses = append(r.Addresses, on(a, v.config.Interfaces[a.Addr()]))
 	}
 	for _, a := range v.config.Extras(s.ID.Family) {
 		r.Extra = append(r.Extra, a.String())
 	}
-	for _, e := range v.config.Elsewhere(s.ID.Family) {
-		r.Extra = append(r.Extra, e.Address.String()+" on "+e.Interface)
+	for _, e := range v.config.ExtraElsewhere(s.ID.Family) {
+		r.Extra = append(r.Extra, on(e.Address, e.Interface))
 	}
 	routes, rules := v.config.Routing(s.ID.Family)
 	for _, n := range routes {
@@ -428,6 +429,14 @@ func fifoCounters(written, lost uint64) []control.Counter {
 		{Name: "notify_fifo_written", Help: "lines written to the FIFO", Value: written},
 		{Name: "notify_fifo_lost", Help: "lines lost because no process read the FIFO in time", Value: lost},
 	}
+}
+
+// on returns an address with its interface, unless that is the router's own (empty).
+func on(p netip.Prefix, name string) string {
+	if name == "" {
+		return p.String()
+	}
+	return p.String() + " on " + name
 }
 
 // describeThreads returns what the status shows of the scheduling of the process's threads.

@@ -547,6 +547,9 @@ func (k *keeper) ours(ifindex int, a netip.Addr) bool {
 		if v.device == ifindex && (slices.ContainsFunc(v.config.Assigned(packet.IPv4), is) || slices.ContainsFunc(v.config.Assigned(packet.IPv6), is)) {
 			return true
 		}
+		if v.config.Interfaces[a] != "" {
+			return true // on its own interface or, before a reload, on another one
+		}
 		if slices.ContainsFunc(v.config.Extra, func(e routing.Placed) bool { return e.Address.Addr() == a }) {
 			return true // on whichever interface
 		}

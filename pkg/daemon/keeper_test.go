@@ -210,6 +210,38 @@ func TestKeeperRouting(t *testing.T) {
 	r.until("the route is gone", func() bool { return !strings.Contains(r.host(), "203.0.113.0/24") })
 }
 
+// A virtual address on another interface is there while the router is Active, even if it is the
+// router's only one. The router waits while that interface is down.
+func TestKeeperAddressElsewhere(t *testing.T) {
+	r := newRig(t)
+	_, err := r.lan.Connect(r.node, "eth1", "198.19.0.1/24")
+	r.must(err)
+	r.before = r.host()
+	r.start(`{interface: eth0, vrid: 51, interval: 50ms, addresses: [{address: 198.19.0.10/24, interface: eth1}]}`)
+	r.active(v4(51))
+	r.has("eth1", "198.19.0.10/24")
+	r.lacks("eth0", "198.19.0.10/24")
+	if !r.ours(r.index("eth1"), netip.MustParseAddr("198.19.0.10")) {
+		t.Error("the address on eth1 isn't recognized as ours")
+	}
+	if got := r.answersFor(v4(51)); len(got) != 0 {
+		t.Errorf("it answers for %v on eth0", got)
+	}
+	r.must(r.node.SetDown("eth1"))
+	r.waiting(v4(51), "198.19.0.10/24 belongs on eth1, which is down")
+	r.must(r.node.SetUp("eth1"))
+	r.active(v4(51))
+	r.has("eth1", "198.19.0.10/24")
+	r.reload(`{interface: eth0, vrid: 51, interval: 50ms, addresses: [198.19.0.10/24]}`)
+	r.has("eth0", "198.19.0.10/24")
+	r.lacks("eth1", "198.19.0.10/24")
+	r.reload(`{interface: eth0, vrid: 51, interval: 50ms, addresses: [{address: 198.19.0.10/24, interface: lo}]}`)
+	r.has("lo", "198.19.0.10/24")
+	r.lacks("eth0", "198.19.0.10/24")
+	r.active(v4(51))
+	r.before = "" // IPv6 addresses are lost when an interface is set down
+}
+
 // The keeper waits for an interface that disappears.
 func TestKeeperInterfaceReplaced(t *testing.T) {
 	r := newRig(t).start(web)

@@ -86,7 +86,7 @@ func (k *keeper) onBridgePorts(snapshot []link.Interface) (all []observe.BridgeP
 // answersFor returns the addresses that a router answers for while it is Active.
 func (k *keeper) answersFor(id router.ID) (all []netip.Addr) {
 	c := detailsOf(k.allDetails(), id).config
-	return addrs(append(c.OfFamily(id.Family), c.Extras(id.Family)...))
+	return addrs(c.Local(id.Family))
 }
 
 // routersOn returns the Virtual Routers on an interface.

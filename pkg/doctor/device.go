@@ -151,7 +151,7 @@ func (j *judge) addresses(i *Interface) {
 // leftover checks for virtual addresses on the interface while no failoverd runs.
 func (j *judge) leftover(i *Interface, r config.Router) {
 	for _, p := range r.Addresses {
-		if slices.ContainsFunc(i.Addresses, func(a netip.Prefix) bool { return a.Addr() == p.Addr() }) {
+		if r.InterfaceOf(p.Addr()) == i.Name && slices.ContainsFunc(i.Addresses, func(a netip.Prefix) bool { return a.Addr() == p.Addr() }) {
 			j.bad(Problem, "address", i.Name, fmt.Sprintf("it has the virtual address %s, but no failoverd runs: two hosts may answer for the address", p.Addr()),
 				fmt.Sprintf("if a killed failoverd left it behind, failoverd --cleanup removes it; otherwise ip addr del %s dev %s", p, i.Name))
 		}

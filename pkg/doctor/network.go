@@ -72,7 +72,7 @@ func (j *judge) pathFilter(i *Interface, loosen string) {
 func (j *judge) arp(i *Interface, routers []config.Router) {
 	ignore := i.Settings4["arp_ignore"]
 	alone := slices.ContainsFunc(routers, func(r config.Router) bool {
-		return slices.ContainsFunc(r.OfFamily(packet.IPv4), func(p netip.Prefix) bool { return p.Bits() == 32 })
+		return slices.ContainsFunc(r.Local(packet.IPv4), func(p netip.Prefix) bool { return p.Bits() == 32 })
 	})
 	answer := []string{
 		fmt.Sprintf("sysctl -w net.ipv4.conf.%s.arp_ignore=1", setting(i.Name)), "sysctl -w net.ipv4.conf.all.arp_ignore=1",

@@ -137,22 +137,25 @@ func (t *translator) addresses(in *instance, six bool) {
 	in.addresses = t.distinct(in.addresses)
 	r.set(addressesKey, "")
 	for _, v := range in.addresses {
-		if v.device != "" {
-			t.find(v.node, Later, "failoverd doesn't advertise addresses on other interfaces (`dev %s`). The router is commented out: it would advertise fewer addresses than the other hosts. Move the address into virtual_ipaddress_excluded on all hosts, and import again", cut(v.device))
-			in.block("an address of it is on another interface")
+		switch {
+		case v.device == "":
+			r.address(v.text, false)
+		case r.owner:
+			t.find(v.node, Changed, "with priority 255 the host has the addresses already, so failoverd doesn't add this one to %s: it has to be on %s", cut(v.device), cut(in.iface))
+			r.address(v.text, false)
+		default:
+			r.list = append(r.list, item{text: t.elsewhere(v)})
 		}
-		r.address(v.text, v.device != "")
 	}
 	if six && len(in.addresses) > 0 && !in.addresses[0].addr.IsLinkLocalUnicast() {
-		t.find(in.addresses[0].node, Changed, "RFC 9568 wants a link-local address first, so failoverd puts fe80::12:%x there. A keepalived before 2.3.3 refuses another list than its own, and then both would be Active: give that address as the first on the hosts that run keepalived", in.vrid)
-		r.set("tolerate", "[first-address]")
+		t.find(in.addresses[0].node, Changed, "RFC 9568 wants a link-local address first, and keepalived sends the list as it is. failoverd does so too, because keepalived may refuse another list than its own, and then both would be Active. When all hosts run failoverd, remove `ipv6_list` on all of them")
+		r.set("ipv6_list", "as-written")
 	}
 	var extra []string
 	for _, v := range t.distinct(in.excluded) {
 		line := v.text
 		if v.device != "" {
-			line = fmt.Sprintf("{address: %s, interface: %s}", quoted(v.text), text(v.device))
-			t.find(v.node, Changed, "on %s the address is at that interface's MAC, and a host that hangs or is killed goes on to answer for it", cut(v.device))
+			line = t.elsewhere(v)
 		}
 		extra = append(extra, "- "+line)
 	}
@@ -160,6 +163,16 @@ func (t *translator) addresses(in *instance, six bool) {
 		r.keys = append(r.keys, pair{key: "extra_addresses", below: extra})
 	}
 	t.addressed(in)
+}
+
+// elsewhere returns the group of keys for an address on another interface.
+func (t *translator) elsewhere(v vip) string {
+	at := "on %s the address is at that interface's MAC"
+	if v.device == "lo" {
+		at = "on %s the address has no fence"
+	}
+	t.find(v.node, Changed, at+", and a host that hangs or is killed goes on to answer for it", cut(v.device))
+	return fmt.Sprintf("{address: %s, interface: %s}", quoted(v.text), text(v.device))
 }
 
 // addressed comments out a router without an address to advertise.

@@ -140,14 +140,15 @@ func CheckAddresses(routers []*ConfiguredRouter, snapshot []link.Interface, wait
 	given := make(map[netip.Addr][]string) // interfaces by address
 	for _, p := range routers {
 		for n, a := range p.Addresses {
+			name := p.InterfaceOf(a.Addr())
 			for _, other := range given[a.Addr()] {
-				if !a.Addr().IsLinkLocalUnicast() || p.Interface == other {
-					wrong.Add(p, "addresses", n, "virtual address %s is used on %s and on %s: an address can belong to one router only", a.Addr(), other, p.Interface)
+				if !a.Addr().IsLinkLocalUnicast() || name == other {
+					wrong.Add(p, "addresses", n, "virtual address %s is used on %s and on %s: an address can belong to one router only", a.Addr(), other, name)
 				}
 			}
 		}
 		for _, a := range p.Addresses {
-			given[a.Addr()] = append(given[a.Addr()], p.Interface)
+			given[a.Addr()] = append(given[a.Addr()], p.InterfaceOf(a.Addr()))
 		}
 	}
 	return wrong.OrNil()

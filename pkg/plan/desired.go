@@ -211,11 +211,37 @@ func (d *desired) ownObstacle(w *Want, i *link.Interface) Obstacle {
 	case !d.sourceOf(v, i).IsValid():
 		return Obstacle{Cause: vrrp.CauseNoAddress, Text: missingSource(v, i)}
 	}
+	if o := d.elsewhereObstacle(v); o.Cause != vrrp.CauseNone {
+		return o
+	}
 	if text, remedy := v.Router.TooLong(v.Family, i.MTU); text != "" {
 		return Obstacle{Cause: vrrp.CauseFault, Detail: text, Text: text + ": " + remedy}
 	}
 	cause, detail := d.conditions.Fault(v.Router.Name)
 	return Obstacle{Cause: cause, Detail: detail}
+}
+
+// elsewhereObstacle returns an Obstacle if a virtual address can't be on its own interface.
+func (d *desired) elsewhereObstacle(v *VirtualRouter) Obstacle {
+	for _, p := range v.Routing.Placed {
+		if v.Router.Interfaces[p.Address.Addr()] != p.Interface {
+			continue // an extra address
+		}
+		cause, state := vrrp.CauseInterfaceDown, ""
+		switch i := d.byName[p.Interface]; {
+		case i == nil:
+			cause, state = vrrp.CauseInterfaceRemoved, "doesn't exist"
+		case !i.Up:
+			state = "is down"
+		case !i.Running:
+			state = "has no carrier"
+		}
+		if state != "" {
+			text := fmt.Sprintf("%s belongs on %s, which %s", p.Address, p.Interface, state)
+			return Obstacle{Cause: cause, Detail: text, Text: text}
+		}
+	}
+	return Obstacle{}
 }
 
 // missingSource describes the missing source address.

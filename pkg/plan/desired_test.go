@@ -384,6 +384,38 @@ func TestVirtual(t *testing.T) {
 	}
 }
 
+// A router needs the interfaces of its virtual addresses, and has only its local addresses on its
+// own one.
+func TestAddressElsewhere(t *testing.T) {
+	on := netip.MustParsePrefix("192.0.3.10/24")
+	made := func(extra ...netip.Prefix) *scene {
+		s := newScene()
+		s.first().Addresses = append(extra, on)
+		s.first().Interfaces = map[netip.Addr]string{on.Addr(): "eth1"}
+		return s
+	}
+	w := made(netip.MustParsePrefix("192.0.2.10/24")).desired().Wants[0]
+	if v := w.V; len(v.Assigned) != 1 || len(v.Fenced) != 1 || v.Fenced[0] == on.Addr() || !slices.Equal(v.Routing.Placed, []routing.Placed{{Address: on, Interface: "eth1"}}) {
+		t.Errorf("%+v", v)
+	}
+	if c := w.V.Router.Protocol(packet.IPv4); len(c.Addresses) != 2 || c.Addresses[1] != on.Addr() {
+		t.Errorf("advertised: %v", c.Addresses)
+	}
+	for want, change := range map[string]func(*scene){
+		"": func(*scene) {},
+		"192.0.3.10/24 belongs on eth1, which is down":        func(s *scene) { s.interfaces("eth1").Up = false },
+		"192.0.3.10/24 belongs on eth1, which has no carrier": func(s *scene) { s.interfaces("eth1").Running = false },
+		"192.0.3.10/24 belongs on eth1, which doesn't exist":  func(s *scene) { s.interfaces("eth1").Name = "eth2" },
+	} {
+		s := made()
+		change(s)
+		w := s.desired().Wants[0]
+		if got := w.Obstacle.Text; got != want || (w.Binding == nil) != (want != "") {
+			t.Errorf("%q, want %q; %v", got, want, w.Binding)
+		}
+	}
+}
+
 func TestRestartReason(t *testing.T) {
 	for want, change := range map[string]func(*config.Router){
 		"":            func(r *config.Router) { r.Interval++; r.Priority = 200; r.Addresses = nil },

@@ -71,6 +71,24 @@ func (h HostFacts) elsewhere(a netip.Addr, ifindex int, f func(link.Interface, l
 	}
 }
 
+// occupied returns an interface where an address is that failoverd hasn't put there, and that keeps
+// failoverd from adding the address to the interface name. Other interfaces may have the same
+// link-local address, and silent ones any address behind a fence.
+func (h HostFacts) occupied(a netip.Addr, name string) (link.Interface, link.Address, bool) {
+	for _, i := range h.Interfaces {
+		found, ok := h.notOurs(i, a)
+		if ok && (i.Name == name || !a.IsLinkLocalUnicast() && !(i.Silent() && h.Fenced)) {
+			return i, found, true
+		}
+	}
+	return link.Interface{}, link.Address{}, false
+}
+
+// removeFrom is the remedy for an address that is on an interface already.
+func removeFrom(i link.Interface, a link.Address) string {
+	return fmt.Sprintf("remove it there (ip addr del %s dev %s)", a.Prefix, i.Name)
+}
+
 // Obstacles returns what keeps a router from taking part on this host: its addresses are already
 // on the host, or, if the host is their owner, are missing.
 func Obstacles(r config.Router, h HostFacts) (all []Finding) {
@@ -81,6 +99,12 @@ func Obstacles(r config.Router, h HostFacts) (all []Finding) {
 	owner := r.Priority == config.OwnerPriority
 	for n, p := range r.Addresses {
 		a := p.Addr()
+		if name := r.Interfaces[a]; name != "" {
+			if other, found, ok := h.occupied(a, name); ok {
+				add(AddressElsewhere, "addresses", n, fmt.Sprintf("virtual address %s is already on interface %s", a, other.Name), removeFrom(other, found))
+			}
+			continue
+		}
 		before := len(all)
 		h.elsewhere(a, i.Index, func(other link.Interface, found link.Address) {
 			if a.IsLinkLocalUnicast() || other.Silent() && h.Fenced || len(all) > before {
@@ -107,13 +131,8 @@ func Obstacles(r config.Router, h HostFacts) (all []Finding) {
 	}
 	for n, e := range r.Extra {
 		a := e.Address.Addr()
-		for _, i := range h.Interfaces {
-			found, ok := h.notOurs(i, a)
-			if ok && (i.Name == e.Interface || !a.IsLinkLocalUnicast()) && (i.Name == e.Interface || !i.Silent() || !h.Fenced) {
-				add(ExtraElsewhere, "extra_addresses", n, fmt.Sprintf("extra address %s is already on interface %s", a, i.Name),
-					fmt.Sprintf("remove it there (ip addr del %s dev %s)", found.Prefix, i.Name))
-				break
-			}
+		if other, found, ok := h.occupied(a, e.Interface); ok {
+			add(ExtraElsewhere, "extra_addresses", n, fmt.Sprintf("extra address %s is already on interface %s", a, other.Name), removeFrom(other, found))
 		}
 	}
 	return all
@@ -142,7 +161,7 @@ func Warnings(r config.Router, h HostFacts, exclude []netip.Addr) (all []Finding
 	}
 	for n, p := range r.Addresses {
 		a := p.Addr()
-		if a.IsLinkLocalUnicast() {
+		if a.IsLinkLocalUnicast() || r.Interfaces[a] != "" {
 			continue
 		}
 		h.elsewhere(a, i.Index, func(other link.Interface, found link.Address) {

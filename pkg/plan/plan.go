@@ -105,7 +105,7 @@ func Families(r *config.Router) (all []packet.Family) {
 
 func newVirtualRouter(r *ConfiguredRouter, f packet.Family) *VirtualRouter {
 	v := &VirtualRouter{ID: ID{Interface: r.Interface, Family: f, VRID: uint8(r.VRID)}, Router: r, Assigned: r.Assigned(f), Group: r.group()}
-	for _, a := range append(r.OfFamily(f), r.Extras(f)...) {
+	for _, a := range r.Local(f) {
 		v.Fenced = append(v.Fenced, a.Addr())
 	}
 	v.Routing.Placed = r.Elsewhere(f)

@@ -122,6 +122,10 @@ func TestFindings(t *testing.T) {
 	extra := router(100, "192.0.2.9/24")
 	extra.Extra = []routing.Placed{{Address: netip.MustParsePrefix("192.0.2.10/24"), Interface: "eth0"}}
 	one := router(100, "192.0.2.10/24")
+	placed := router(100, "192.0.2.10/24", "192.0.2.11/24")
+	placed.Interfaces = map[netip.Addr]string{netip.MustParseAddr("192.0.2.10"): "eth1"}
+	onDummy := one
+	onDummy.Interfaces = map[netip.Addr]string{netip.MustParseAddr("192.0.2.10"): "kube-ipvs0"}
 	for name, c := range map[string]struct {
 		r      config.Router
 		all    []link.Interface
@@ -148,6 +152,11 @@ func TestFindings(t *testing.T) {
 		"an extra address here":         {extra, []link.Interface{has("192.0.2.10/32")}, true, false, []string{ExtraElsewhere}, "ip addr del 192.0.2.10/32 dev eth0"},
 		"an extra address on a dummy":   {extra, []link.Interface{eth0, dummy}, true, false, nil, ""},
 		"an extra address, unfenced":    {extra, []link.Interface{eth0, dummy}, false, false, []string{ExtraElsewhere}, "dev kube-ipvs0"},
+		"on its own interface":          {placed, []link.Interface{eth0, eth1}, true, false, []string{AddressElsewhere}, "ip addr del 192.0.2.10/25 dev eth1"},
+		"there, of failoverd":           {placed, []link.Interface{eth0, eth1}, true, true, nil, ""},
+		"not yet there":                 {placed, []link.Interface{eth0, ether(3, "eth1", "")}, true, false, nil, ""},
+		"on the router's instead":       {placed, []link.Interface{has("192.0.2.10/32"), ether(3, "eth1", "")}, true, false, []string{AddressElsewhere}, "ip addr del 192.0.2.10/32 dev eth0"},
+		"its own is a dummy":            {onDummy, []link.Interface{eth0, dummy}, true, false, []string{AddressElsewhere}, "dev kube-ipvs0"},
 		"a peer that is the host":       {peers, []link.Interface{eth0}, true, false, []string{PeerIsHost}, "peer 192.0.2.1 is"},
 		"a link-local peer elsewhere":   {peers, []link.Interface{ether(2, "eth0", ""), ether(3, "eth1", "", "fe80::5/64")}, true, false, nil, ""},
 		"a port of a bridge":            {one, []link.Interface{port, ether(7, "br0", "bridge")}, true, false, []string{BridgePort}, "run the router on br0"},

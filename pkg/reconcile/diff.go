@@ -211,7 +211,7 @@ func (d *differ) stopCause(w *plan.Want, m *plan.Installed) (cause vrrp.Cause, d
 		return vrrp.CauseAddressChanged, "", true
 	case w.Binding.MACMode != l.Binding.MACMode || w.Binding.Unicast != l.Binding.Unicast:
 		return vrrp.CauseReconfigured, "", true
-	case len(d.withheld(w)) == len(w.V.Fenced):
+	case allWithheld(w, d.withheld(w)):
 		return vrrp.CauseReconfigured, "", true // another router still has all of its addresses
 	}
 	return vrrp.CauseNone, "", false
@@ -337,10 +337,16 @@ func (d *differ) withheld(w *plan.Want) (all []netip.Addr) {
 // Virtual Router without addresses: one whose addresses are all withheld is added with all of
 // them, but not started.
 func loopWithheld(w *plan.Want, less []netip.Addr) []netip.Addr {
-	if len(less) == len(w.V.Fenced) {
+	if allWithheld(w, less) {
 		return nil
 	}
 	return less
+}
+
+// allWithheld reports whether a Virtual Router can't have any of its addresses on its interface
+// yet. All may be on other interfaces: then nothing is withheld.
+func allWithheld(w *plan.Want, less []netip.Addr) bool {
+	return len(less) > 0 && len(less) == len(w.V.Fenced)
 }
 
 // build adds what a Virtual Router lacks.
@@ -432,7 +438,7 @@ func (d *differ) loopSteps(id plan.ID, w *plan.Want, m *plan.Installed, running 
 		d.add(Step{Verb: Update, ID: id, V: w.V, Priority: w.Priority, Withheld: told})
 	}
 	switch {
-	case w.Binding == nil || len(less) == len(w.V.Fenced):
+	case w.Binding == nil || allWithheld(w, less):
 	case !running:
 		d.add(Step{Verb: Start, ID: id, Binding: w.Binding})
 	case *w.Binding != *l.Binding:

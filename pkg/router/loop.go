@@ -308,9 +308,6 @@ func (l *Loop) assign(r *virtualRouter) {
 	r.generation++
 	r.releaseErr, r.releaseAt = nil, 0
 	r.assigned, r.assignedAt = len(r.addresses) == 0, l.clock.Now()
-	if r.assigned {
-		return
-	}
 	generation := r.generation
 	id, device, addresses := r.id, r.device(), r.addresses
 	l.afterSending(func() {
@@ -346,9 +343,6 @@ func (l *Loop) release(r *virtualRouter) {
 	r.announce, r.announceDue = false, false
 	r.assigned = false
 	r.releaseAt = 0
-	if len(r.addresses) == 0 {
-		return
-	}
 	generation := r.generation
 	l.leaving++
 	r.releasing++
@@ -538,7 +532,7 @@ func (l *Loop) add(c Config, machine *vrrp.Router) error {
 	if _, ok := l.routers[c.ID]; ok {
 		return fmt.Errorf("VRID %d already exists for %s on %s", c.ID.VRID, c.ID.Family, c.ID.Interface)
 	}
-	r := &virtualRouter{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, ttl: c.TTL, authenticator: c.Authenticator, slot: -1, steadyIndex: -1}
+	r := &virtualRouter{id: c.ID, machine: machine, protocol: c.Protocol, addresses: c.Addresses, elsewhere: c.Elsewhere, ttl: c.TTL, authenticator: c.Authenticator, slot: -1, steadyIndex: -1}
 	r.setPeers(c.Peers)
 	l.altered.Add(1)
 	l.routers[c.ID] = r
@@ -575,7 +569,7 @@ func (l *Loop) update(c Config) error {
 	}
 	l.altered.Add(1)
 	before := r.addresses
-	r.protocol, r.addresses, r.ttl, r.authenticator = c.Protocol, c.Addresses, c.TTL, c.Authenticator
+	r.protocol, r.addresses, r.elsewhere, r.ttl, r.authenticator = c.Protocol, c.Addresses, c.Elsewhere, c.TTL, c.Authenticator
 	r.setPeers(c.Peers)
 	r.attach(r.port) // drops the prebuilt frames
 	if r.machine.State() == vrrp.Active {

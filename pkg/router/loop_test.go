@@ -187,7 +187,9 @@ func (h *host) Flush(unsent func(int, error)) (n int) {
 func (h *host) Assign(_ ID, _ int, p []netip.Prefix, done func(error)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.assigned = append(h.assigned, "+"+p[0].String())
+	for _, p := range p {
+		h.assigned = append(h.assigned, "+"+p.String())
+	}
 	h.order = append(h.order, "assign")
 	err := h.assignErr
 	if h.holding {
@@ -200,7 +202,9 @@ func (h *host) Assign(_ ID, _ int, p []netip.Prefix, done func(error)) {
 func (h *host) Release(_ ID, _ int, p []netip.Prefix, done func(error)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.assigned = append(h.assigned, "-"+p[0].String())
+	for _, p := range p {
+		h.assigned = append(h.assigned, "-"+p.String())
+	}
 	h.order = append(h.order, "release")
 	if h.releaseHangs {
 		return
@@ -746,6 +750,25 @@ func TestRemoveKeepsAnotherRoutersKey(t *testing.T) {
 		}
 		if !s.Protocol.Active.IsValid() {
 			t.Errorf("it hears nobody: %+v", s.Protocol)
+		}
+		h.end()
+	})
+}
+
+// Virtual addresses on other interfaces are advertised, but not announced on the router's.
+func TestElsewhereIsNotAnnounced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 255)
+		protocol := h.protocol
+		other := netip.MustParseAddr("198.51.100.10")
+		protocol.Addresses = append(slices.Clone(protocol.Addresses), other)
+		if err := h.loop.Update(Config{ID: testID, Protocol: protocol, Elsewhere: []netip.Addr{other}}); err != nil {
+			t.Fatal(err)
+		}
+		h.up()
+		synctest.Wait()
+		if got := h.kinds(); !slices.Equal(got, []string{"advertisement", "announcement"}) {
+			t.Errorf("sent: %v", got)
 		}
 		h.end()
 	})

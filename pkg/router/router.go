@@ -118,7 +118,8 @@ type Authenticator interface {
 // Addresses carries out address changes outside of the loop. Both methods return at once,
 // and done is called later, from any goroutine. The changes of one interface keep the
 // order of the calls. The id is that of the router that becomes or stops being Active. It
-// is zero if a router gives up only some of its addresses.
+// is zero if a router gives up only some of its addresses. Without addresses the calls
+// tell that the router becomes or stops being Active: a routing set goes with that.
 type Addresses interface {
 	Assign(id ID, ifindex int, addresses []netip.Prefix, done func(error))
 	Release(id ID, ifindex int, addresses []netip.Prefix, done func(error))
@@ -194,6 +195,9 @@ type Config struct {
 	// virtual addresses, and others of any family that aren't advertised. An address
 	// owner has none here, because its addresses are never added or removed.
 	Addresses []netip.Prefix
+	// Elsewhere are the virtual addresses that are on other interfaces while the router is
+	// Active. They are advertised like the others, but not announced on the router's interface.
+	Elsewhere []netip.Addr
 	// Peers are the hosts to which a unicast router sends its advertisements, instead of
 	// to the group. It receives advertisements from no other host.
 	Peers []netip.Addr

@@ -52,6 +52,7 @@ type virtualRouter struct {
 	id        ID
 	key       packet.Key
 	addresses []netip.Prefix
+	elsewhere []netip.Addr
 	ttl       uint8
 
 	// The receive times of the newest advertisements that the kernel stamps and that the
@@ -292,16 +293,19 @@ func (r *virtualRouter) datagram(frame []byte) []byte {
 }
 
 // queueAnnouncements queues one gratuitous ARP or unsolicited neighbour advertisement for
-// each virtual address (RFC 9568 §6.4.2), and for each other address that is assigned with
-// them.
+// each virtual address (RFC 9568 §6.4.2) on the router's interface, and for each other
+// address that is assigned with them.
 func (r *virtualRouter) queueAnnouncements() error {
-	all := r.protocol.Addresses
+	all := slices.Clone(r.protocol.Addresses)
 	for _, p := range r.addresses {
-		if !slices.Contains(r.protocol.Addresses, p.Addr()) {
-			all = append(all[:len(all):len(all)], p.Addr())
+		if !slices.Contains(all, p.Addr()) {
+			all = append(all, p.Addr())
 		}
 	}
 	for _, address := range all {
+		if slices.Contains(r.elsewhere, address) {
+			continue
+		}
 		appendFrame := packet.AppendGratuitousARP
 		if address.Is6() {
 			appendFrame = packet.AppendUnsolicitedNA

@@ -40,8 +40,7 @@ type Rule struct {
 	IPv6     bool         `json:"ipv6,omitempty"`   // the family of From and To, or else of the router's addresses
 }
 
-// Placed is an extra address: a host has it on the interface while a Virtual Router is Active on
-// it, but the advertisements don't list it.
+// Placed is an address on an interface. Those of a Set are on other interfaces than the router's.
 type Placed struct {
 	Address   netip.Prefix `json:"address"`
 	Interface string       `json:"interface"`

@@ -67,7 +67,8 @@ type Config struct {
 	MaxInterval time.Duration
 	// Preempt is Preempt_Mode. An address owner always preempts.
 	Preempt bool
-	// Addresses are the virtual addresses. For IPv6 the first one is link-local.
+	// Addresses are the virtual addresses. For IPv6 the first one is link-local, unless
+	// AnyFirstAddress is set.
 	Addresses []netip.Addr
 	Checksum  ChecksumPolicy
 	// Dual sends and accepts version 2 beside version 3 while the routers of a
@@ -95,6 +96,8 @@ type Config struct {
 	Refresh time.Duration
 	// IgnoreAddressList accepts version 2 advertisements with other addresses.
 	IgnoreAddressList bool
+	// AnyFirstAddress permits an IPv6 list that doesn't begin with a link-local address.
+	AnyFirstAddress bool
 }
 
 // Validate returns all errors of the configuration, joined.
@@ -135,7 +138,7 @@ func (c Config) Validate() error {
 		if packet.FamilyOf(a) != c.Family || a.Is4In6() || a.Zone() != "" {
 			add("virtual address %v is not %v", a, c.Family)
 		}
-		if i == 0 && c.Family == packet.IPv6 && !a.IsLinkLocalUnicast() {
+		if i == 0 && c.Family == packet.IPv6 && !a.IsLinkLocalUnicast() && !c.AnyFirstAddress {
 			add("first virtual address %v is not link-local (RFC 9568 §5.2.9)", a)
 		}
 	}
