@@ -12,7 +12,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 )
 
-const monitoring = "../../tools/package/monitoring/"
+const monitoring = "../../tools/package/examples/monitoring/"
 
 var (
 	metricName = regexp.MustCompile(`\bfailoverd_[a-z0-9_]+`)
