@@ -272,7 +272,9 @@ func (o *Observer) failure(f *loggedFailure) {
 // noteFindings reports and logs what the state machines have found.
 func (o *Observer) noteFindings(now time.Time, all bool) {
 	o.findings.look(now, all, o.budget, &o.dropped, func(v *verdict) {
-		if s, ok := observationOf(v.Finding, v.listed); ok && v.lasting {
+		s, isProblem := observationOf(v.Finding, v.listed)
+		isProblem = isProblem && v.lasting
+		if isProblem {
 			s.Since, s.Count = v.since, v.fresh
 			o.problems.Note(v.last, v.ID, s)
 		}
@@ -285,7 +287,11 @@ func (o *Observer) noteFindings(now time.Time, all bool) {
 			Peer: Peer(v.Peer), Text: v.Reason.Error(),
 		})
 		entry := o.log.WithFields(Fields(v.ID)).WithFields(logrus.Fields{"peer": v.Peer.String(), "counter": v.Reason.String()})
-		Suppressed(entry, v.suppressed).Warn(v.Reason.Error())
+		level := logrus.WarnLevel
+		if isProblem {
+			level = logrus.InfoLevel // the line of the problem is the warning
+		}
+		Suppressed(entry, v.suppressed).Log(level, v.Reason.Error())
 	})
 }
 

@@ -321,6 +321,17 @@ func TestShortFindingIsNoProblem(t *testing.T) {
 	})
 }
 
+// A finding that is a problem is one warning in the log, that of the problem.
+func TestProblemIsOneWarning(t *testing.T) {
+	w := newWatched()
+	w.Finding(strange(routerID(51), 1, 1, packet.ErrInterval))
+	w.work()
+	out := w.out.String()
+	if n := strings.Count(out, "level=warning"); n != 1 || !strings.Contains(out, "counter=interval_errors") {
+		t.Errorf("%d warnings, want one and a line for the counter:\n%s", n, out)
+	}
+}
+
 // A real peer with a wrong list is reported during a flood of invented peers, if it was there
 // before the flood.
 func TestRealPeerBesideInventedOnes(t *testing.T) {
