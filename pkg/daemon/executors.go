@@ -479,7 +479,7 @@ func (h *loopRouters) Look(_ *plan.Target, p *plan.Picture) error {
 	for id, l := range h.all {
 		one := *l
 		if now, known := holdings[id]; known {
-			one.Active, one.Assigned, one.Leaving = now.Active, now.Assigned, now.Leaving
+			one.Active, one.Assigned, one.Leaving, one.Released = now.Active, now.Assigned, now.Leaving, now.Released
 		}
 		installed(p, id).Loop = &one
 	}

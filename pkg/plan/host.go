@@ -99,6 +99,8 @@ type LoopState struct {
 	// Assigned is when the addresses were added; 0: they aren't in place.
 	Assigned vrrp.Instant
 	Leaving  bool // addresses are being removed
+	// Released is when the last removal of addresses ended; 0: there was none.
+	Released vrrp.Instant
 }
 
 // Changing reports whether addresses are being added or removed.

@@ -443,7 +443,7 @@ func (d *differ) loopSteps(id plan.ID, w *plan.Want, m *plan.Installed, running 
 		d.add(Step{Verb: Start, ID: id, Binding: w.Binding})
 	case *w.Binding != *l.Binding:
 		d.add(Step{Verb: Rebind, ID: id, Binding: w.Binding})
-	case !l.Active && !l.Leaving:
+	case !l.Active && !d.isLeaving(l):
 		// Another program has added them.
 		for _, a := range l.V.Assigned {
 			if p, there := d.present[ifAddr{l.Binding.AddressIfindex(), a.Addr()}]; there {
@@ -558,7 +558,7 @@ func (d *differ) leftovers() {
 func (d *differ) macvlanLeftovers() {
 	leaving := make(map[macvlanKey]bool)
 	for _, m := range d.now.Installed {
-		if l := m.Loop; l != nil && l.Leaving && m.Entry != nil {
+		if l := m.Loop; l != nil && d.isLeaving(l) && m.Entry != nil {
 			leaving[macvlanKey{m.Entry.Ifindex, l.V.Family, l.V.VRID}] = true
 		}
 	}
@@ -575,7 +575,13 @@ func (d *differ) macvlanLeftovers() {
 // leaving reports whether the event loop is already removing an address.
 func (d *differ) leaving(a link.JournalAddress) bool {
 	m := d.fencedBy(a)
-	return m != nil && m.Loop != nil && m.Loop.Leaving
+	return m != nil && m.Loop != nil && d.isLeaving(m.Loop)
+}
+
+// isLeaving reports whether the picture may have addresses of a Virtual Router that the event
+// loop is removing, or has removed since the interfaces were listed.
+func (d *differ) isLeaving(l *plan.LoopState) bool {
+	return l.Leaving || l.Released != 0 && l.Released >= d.now.ListedSince
 }
 
 // fencedBy returns the Virtual Router whose entry has an address on that interface; nil if there

@@ -532,6 +532,7 @@ func (r *run) deactivate(l *plan.LoopState) {
 func (r *run) remove(l *plan.LoopState, on int, all []netip.Prefix, more []plan.Note) {
 	r.leaving[l]++
 	l.Leaving = true
+	gaveUp := false
 	var job func()
 	job = func() {
 		for _, n := range more {
@@ -546,6 +547,7 @@ func (r *run) remove(l *plan.LoopState, on int, all []netip.Prefix, more []plan.
 			err := r.failing(&reconcile.Step{Verb: reconcile.Withdraw, Ifindex: on, Prefix: p})
 			if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EPERM) {
 				r.listing() // it gives up, and shows what is there still
+				gaveUp = true
 				continue
 			}
 			if err != nil {
@@ -557,6 +559,9 @@ func (r *run) remove(l *plan.LoopState, on int, all []netip.Prefix, more []plan.
 		}
 		r.leaving[l]--
 		l.Leaving = r.leaving[l] > 0
+		if !gaveUp {
+			l.Released = r.now
+		}
 	}
 	r.jobs = append(r.jobs, job)
 }

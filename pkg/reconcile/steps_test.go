@@ -226,3 +226,36 @@ func TestSteps(t *testing.T) {
 		}
 	}
 }
+
+// A list of the interfaces that is older than a removal still has the removed address. It is no
+// leftover.
+func TestRemovedAddressInOlderList(t *testing.T) {
+	m := newMachine()
+	m.load(router("web", "eth0", 51, "192.0.2.10/24"))
+	m.steps()
+	m.active("web")
+	m.steps()
+	m.run.listing()
+	m.run.stale = true
+	m.faults["web"] = vrrp.CauseFault
+	m.steps()
+	steps := func() string {
+		all, err := m.runner.Plan(m.plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(all)
+	}
+	if got := steps(); strings.Contains(got, "192.0.2.10") {
+		t.Errorf("steps: %s", got)
+	}
+	for _, l := range m.run.loop {
+		if l.Released == 0 {
+			t.Error("the removal has not ended")
+		}
+		l.Released = 0
+	}
+	if got := steps(); !strings.Contains(got, "192.0.2.10") {
+		t.Errorf("the list isn't older: %s", got)
+	}
+}

@@ -352,6 +352,7 @@ func (l *Loop) release(r *virtualRouter) {
 			l.post(func() {
 				l.leaving--
 				r.releasing--
+				r.releasedAt = l.clock.Now()
 				l.releaseDone(r, generation, err)
 				if r.gone != nil && r.releasing == 0 {
 					l.forget(r, err)
@@ -603,7 +604,9 @@ func (l *Loop) withdraw(r *virtualRouter, addresses []netip.Prefix) {
 				r.withdrawing--
 				if err != nil {
 					l.fail(r.id, "remove addresses", err)
+					return
 				}
+				r.releasedAt = l.clock.Now()
 			})
 		})
 	})
@@ -791,6 +794,7 @@ type Holding struct {
 	Active   bool
 	Assigned vrrp.Instant // since when they are in place; 0: they aren't
 	Leaving  bool         // some are being removed, or could not be
+	Released vrrp.Instant // when the last removal ended; 0: there was none
 }
 
 // Holdings returns the Holding of each Virtual Router.
@@ -799,7 +803,7 @@ func (l *Loop) Holdings() (map[ID]Holding, error) {
 	err := l.do(func() {
 		all = make(map[ID]Holding, len(l.routers))
 		for id, r := range l.routers {
-			h := Holding{Active: r.machine.State() == vrrp.Active, Leaving: r.releasing+r.withdrawing > 0 || r.releaseErr != nil}
+			h := Holding{Active: r.machine.State() == vrrp.Active, Leaving: r.releasing+r.withdrawing > 0 || r.releaseErr != nil, Released: r.releasedAt}
 			if r.assigned {
 				h.Assigned = r.assignedAt
 			}

@@ -19,9 +19,11 @@ import (
 // recheckInterval is the time after which a Backup without attached programs tries again.
 const recheckInterval = 100 * time.Millisecond
 
-// checkLead returns the time between the check and the end of Active_Down_Interval: about a
-// fifth of an advertisement interval, because Active_Down_Interval has at least three.
-func checkLead(activeDown time.Duration) time.Duration { return activeDown / 16 }
+// checkLead returns the time between the check and the end of Active_Down_Interval. It is nearly
+// an advertisement interval, because the goroutine that checks may have to wait for a processor.
+// At least one advertisement is missing at that time, so a Backup of a healthy Active never
+// checks.
+func checkLead(activeDown time.Duration) time.Duration { return activeDown / 4 }
 
 // checkTime returns when the check for a Backup is due. It returns 0 if none is needed:
 // because it was requested already, or because the Active has just left with priority 0.

@@ -80,9 +80,10 @@ type virtualRouter struct {
 	steppedDownAt vrrp.Instant  // when the router last stepped down because it couldn't send
 	probeDelay    time.Duration // how long it then waited before it tried again
 
-	releasing   int        // running removals of all addresses
-	withdrawing int        // running removals of some addresses, or of foreign ones
-	gone        chan error // gets the result of Remove; nil: Remove isn't running
+	releasing   int          // running removals of all addresses
+	withdrawing int          // running removals of some addresses, or of foreign ones
+	releasedAt  vrrp.Instant // when the last removal ended; 0: there was none
+	gone        chan error   // gets the result of Remove; nil: Remove isn't running
 }
 
 // attach binds the router to a port and drops everything that belonged to the old one.

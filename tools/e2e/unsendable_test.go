@@ -34,7 +34,7 @@ func TestAdvertisementTooLong(t *testing.T) {
 	}
 	mtu("500")
 	const long = "has 508 octets, the MTU of eth0 is 500"
-	out := a.router("many", "ipv4", func(r control.Router) bool { return r.State == "Initialize" })
+	out := a.router("many", "ipv4", func(r control.Router) bool { return r.State == "Initialize" && r.Waiting != "" })
 	if out.Assigned || !strings.Contains(out.Waiting, long) || !strings.Contains(out.Waiting, "raise the MTU to 508") || !strings.Contains(out.Cause, long) {
 		t.Errorf("the status is %+v", out)
 	}
