@@ -10,6 +10,7 @@ import (
 )
 
 func TestConditions(t *testing.T) {
+	t.Attr("proves", "S-X5")
 	c := newConditions()
 	changed := func() bool {
 		select {

@@ -112,6 +112,7 @@ func TestReconfigureSlower(t *testing.T) {
 
 // A Backup restarts its timer from the last advertisement of the Active.
 func TestReconfigureBackup(t *testing.T) {
+	t.Attr("proves", "TM-03")
 	r, config := reconfigurable(t, 100)
 	config.Interval = time.Second
 	change(t, r, at(50*time.Millisecond), config)
