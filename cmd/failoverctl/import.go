@@ -31,7 +31,7 @@ func importPaths() []string {
 }
 
 func importCommand() *cobra.Command {
-	var from, output, id string
+	var from, output, lvs, id string
 	var force, verbose bool
 	c := &cobra.Command{
 		Use:   "import [FILE]",
@@ -59,6 +59,10 @@ to files beside it that only their owner can read; without it, import names the 
 that you have to create. Both programs speak VRRP, so hosts can be migrated one at a time,
 the Backup first.
 
+failoverd has no load balancer. --lvs writes the virtual servers of keepalived's file, with
+the global settings that they need, to a file for "keepalived --check". Only its owner can
+read it, because it can contain secrets.
+
 Lines of keepalived's file that begin with @ apply to one host. As keepalived does, import
 uses those for this host's name, or for --config-id.
 
@@ -79,7 +83,7 @@ if the result exists already, or if all routers are commented out.`,
 			if err != nil {
 				return err
 			}
-			r, err := importFile(path, from, output, id)
+			r, err := importFile(path, from, output, id, lvs != "")
 			var other *migrate.OtherError
 			if errors.As(err, &other) {
 				for _, line := range other.Lines {
@@ -100,13 +104,19 @@ if the result exists already, or if all routers are commented out.`,
 			if err := writeFindings(c.ErrOrStderr(), r.Findings, verbose); err != nil {
 				return err
 			}
+			if lvs != "" {
+				if err := writeLVS(c.ErrOrStderr(), lvs, force, r.LVS); err != nil {
+					return err
+				}
+			}
 			return finishImport(c.ErrOrStderr(), r, output != "")
 		},
 	}
 	c.Flags().StringVar(&from, "from", "", "the `program` that the file is for: keepalived or failover (default: detected from the file)")
 	completeFlag(c, "from", "keepalived", "failover")
 	c.Flags().StringVarP(&output, "output", "o", "", "write the result to this `file` instead of standard output")
-	c.Flags().BoolVar(&force, "force", false, "overwrite the files that --output writes")
+	c.Flags().StringVar(&lvs, "lvs", "", "write keepalived's virtual servers to this `file`, for keepalived --check")
+	c.Flags().BoolVar(&force, "force", false, "overwrite the files that --output and --lvs write")
 	c.Flags().StringVar(&id, "config-id", "", "use keepalived's lines with @`name` (default: the name of this host)")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "also list the directives that failoverd doesn't need")
 	return c
@@ -146,7 +156,7 @@ func importSource(args, known []string) (string, error) {
 	return "", fmt.Errorf("there is nothing to import: none of %s exists; name the file", strings.Join(known, ", "))
 }
 
-func importFile(path, from, output, id string) (*migrate.Result, error) {
+func importFile(path, from, output, id string, lvs bool) (*migrate.Result, error) {
 	content, err := config.ReadFile(path)
 	var mistakes *config.Mistakes
 	if errors.As(err, &mistakes) {
@@ -159,7 +169,7 @@ func importFile(path, from, output, id string) (*migrate.Result, error) {
 		return migrate.Failover(path, content)
 	}
 	o := migrate.Here()
-	o.ConfigID, o.CheckProgram = cmp.Or(id, o.ConfigID), checkProgram
+	o.ConfigID, o.CheckProgram, o.LVS = cmp.Or(id, o.ConfigID), checkProgram, lvs
 	if output != "" {
 		if o.KeyDir, err = filepath.Abs(filepath.Dir(output)); err != nil {
 			return nil, fmt.Errorf("find the directory of the result: %w", err)
@@ -184,17 +194,38 @@ func checkProgram(path, user string) error {
 // writeKeys writes the secrets to files beside the result that only their owner can read.
 func writeKeys(all []migrate.KeyFile, force bool) error {
 	for _, k := range all {
-		if force {
-			// An existing file may be readable for others.
-			if err := os.Remove(k.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("overwrite a key file: %w", err)
-			}
-		}
-		if err := writeNew(k.Path, []byte(k.Secret), os.O_EXCL, 0o600); err != nil {
+		if err := writeSecret(k.Path, force, []byte(k.Secret)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// writeSecret writes a file that only its owner can read.
+func writeSecret(path string, force bool, content []byte) error {
+	if force {
+		// An existing file may be readable for others.
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("overwrite a file: %w", err)
+		}
+	}
+	return writeNew(path, content, os.O_EXCL, 0o600)
+}
+
+// writeLVS writes the file for keepalived's load balancer, and how to run it.
+func writeLVS(w io.Writer, path string, force bool, content []byte) error {
+	if content == nil {
+		_, err := fmt.Fprintf(w, "%s isn't written, because the file has no virtual_server\n", path)
+		return err
+	}
+	if err := writeSecret(path, force, content); err != nil {
+		return err
+	}
+	if whole, err := filepath.Abs(path); err == nil {
+		path = whole
+	}
+	_, err := fmt.Fprintf(w, "wrote the load balancer's part to %[1]s. Run it with: keepalived --check --use-file %[1]s\n", path)
+	return err
 }
 
 // writeImport writes the result to a file, or to w.

@@ -102,3 +102,46 @@ func TestImportKeys(t *testing.T) {
 		}
 	}
 }
+
+// The part of keepalived's load balancer goes to a file that only its owner can read.
+func TestImportLVS(t *testing.T) {
+	dir := t.TempDir()
+	const instance = "vrrp_instance web {\n interface eth0\n virtual_router_id 51\n virtual_ipaddress {\n 192.0.2.10/24\n }\n}\n"
+	source, plain, lvs := filepath.Join(dir, "keepalived.conf"), filepath.Join(dir, "plain.conf"), filepath.Join(dir, "lvs.conf")
+	for path, text := range map[string]string{source: instance + "SSL {\n password not2tell\n}\nvirtual_server 192.0.2.10 80 {\n lb_algo rr\n}\n", plain: instance} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{source}, 0, "`failoverctl import --lvs FILE` writes its file"},
+		{[]string{source, "--lvs", lvs}, 0, "Run it with: keepalived --check --use-file " + lvs},
+		{[]string{source, "--lvs", lvs}, exitFailure, "--force"},
+		{[]string{source, "--lvs", lvs, "--force"}, 0, "Run it with: keepalived --check --use-file " + lvs},
+		{[]string{plain, "--lvs", lvs, "--force"}, 0, lvs + " isn't written, because the file has no virtual_server"},
+	} {
+		code, out, said := call(t, append([]string{"import"}, c.args...)...)
+		if code != c.code || !strings.Contains(said, c.want) || strings.Contains(out+said, "not2tell") {
+			t.Errorf("%v: exit code %d, want %d and %q:\n%s%s", c.args, code, c.code, c.want, out, said)
+		}
+		if n == 0 {
+			continue
+		}
+		content, err := os.ReadFile(lvs)
+		if err != nil || !strings.Contains(string(content), "\nvirtual_server 192.0.2.10 80 {\n") || !strings.Contains(string(content), "password not2tell") || strings.Contains(string(content), "vrrp_instance") {
+			t.Errorf("%v: %q, %v", c.args, content, err)
+		}
+		if info, err := os.Stat(lvs); n != 2 && (err != nil || info.Mode().Perm() != 0o600) {
+			t.Errorf("%v: %v, %v", c.args, info, err)
+		}
+		if n == 1 { // --force has to restrict the mode again
+			if err := os.Chmod(lvs, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

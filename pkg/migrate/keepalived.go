@@ -35,6 +35,8 @@ type translator struct {
 	said      map[string]bool  // texts of findings that several directives have
 	alerts    bool             // whether keepalived would send mail
 	secure    bool             // enable_script_security
+	balancer  bool             // whether there is a virtual server
+	syncd     *node            // lvs_sync_daemon
 
 	groupUses    map[*node][]tracked // of checks, by the sync group
 	weighted     map[*node]bool      // sync groups with sync_group_tracking_weight
@@ -73,6 +75,9 @@ type Options struct {
 	// KeyDir is the directory of the key files. The default is the one of
 	// failoverd's configuration file.
 	KeyDir string
+
+	// LVS tells that Result.LVS is used, so that findings about its directives aren't needed.
+	LVS bool
 
 	// StrictIncludes makes a file that an include names and that can't be read an error.
 	// keepalived skips it, and with it the routers that a daemon runs.
@@ -159,6 +164,7 @@ func (t *translator) translate(path string, root *node) (*Result, error) {
 		return nil, fmt.Errorf("%s:1: %w: it has no vrrp_instance, so leave it to keepalived", path, ErrNothing)
 	}
 	t.alerts, t.secure = alerts(root), secure(root)
+	t.balancer = slices.ContainsFunc(root.block, func(n *node) bool { return n.name() == "virtual_server" })
 	t.apply(topRules, nil, root.block)
 	var routers []*router
 	for _, in := range t.instances {
@@ -177,7 +183,7 @@ func (t *translator) translate(path string, root *node) (*Result, error) {
 	t.place()
 	r, err := t.result(path, "keepalived's", routers)
 	if err == nil {
-		r.Keys = t.keyFiles
+		r.Keys, r.LVS = t.keyFiles, t.lvs(path, root)
 	}
 	return r, err
 }

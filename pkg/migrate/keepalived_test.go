@@ -74,3 +74,35 @@ func TestKeepalivedTakesThem(t *testing.T) {
 		t.Errorf("it takes a file with mistakes: %s: %s", codes[0], said[0])
 	}
 }
+
+// keepalived takes the files that it gets for its load balancer. So does the one of KEEPALIVED,
+// if it was built with a load balancer.
+func TestKeepalivedTakesLVS(t *testing.T) {
+	binaries := []string{"keepalived"}
+	if newer := os.Getenv("KEEPALIVED"); newer != "" {
+		help, err := exec.Command(newer, "--help").CombinedOutput()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(help), "--check ") {
+			binaries = append(binaries, newer)
+		}
+	}
+	names, all := balanced(t, true)
+	var paths []string
+	for i, r := range all {
+		path := filepath.Join(t.TempDir(), filepath.Base(names[i])+".conf")
+		if err := os.WriteFile(path, r.LVS, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, path)
+	}
+	for _, binary := range binaries {
+		codes, said := accepts(t, binary, paths...)
+		for n, path := range paths {
+			if codes[n] != "0" {
+				t.Errorf("%s: %s ends with %s: %s", binary, path, codes[n], said[n])
+			}
+		}
+	}
+}

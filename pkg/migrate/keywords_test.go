@@ -84,6 +84,50 @@ func TestKeywords(t *testing.T) {
 	}
 }
 
+// import knows each keyword of keepalived 2.4.3: it translates it, or says why not.
+func TestKeywordsOfTheParser(t *testing.T) {
+	content, err := os.ReadFile("testdata/keepalived-2.4.3.keywords")
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	for keyword := range strings.Lines(string(content)) {
+		if strings.HasPrefix(keyword, "#") {
+			continue
+		}
+		count++
+		block, directive, _ := strings.Cut(strings.TrimSpace(keyword), " ")
+		const instance = "vrrp_instance web {\n interface eth0\n virtual_router_id 51\n virtual_ipaddress {\n  192.0.2.10/24\n }\n"
+		var text string
+		switch block {
+		case "-":
+			text = directive + "\n" + instance + "}\n"
+		case "vrrp_instance":
+			text = instance + directive + "\n}\n"
+		case "authentication", "auth_hmac":
+			text = instance + block + " {\n" + directive + "\n}\n}\n"
+		case "global_defs", "garp_group":
+			text = block + " {\n" + directive + "\n}\n" + instance + "}\n"
+		default:
+			text = block + " a {\n" + directive + "\n}\n" + instance + "}\n"
+		}
+		r, err := Keepalived("x", func(string) ([]byte, error) { return []byte(text), nil }, nil)
+		if err != nil {
+			t.Errorf("%s: %v", keyword, err)
+			continue
+		}
+		check(t, r)
+		for _, f := range r.Findings {
+			if f.Kind == Unknown {
+				t.Errorf("%s: %s", keyword, f)
+			}
+		}
+	}
+	if count < 280 {
+		t.Errorf("%d keywords", count)
+	}
+}
+
 // What nobody knows is found wherever it is, with all its words.
 func TestNothingIsDropped(t *testing.T) {
 	const text = `nonsense

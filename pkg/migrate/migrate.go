@@ -20,6 +20,10 @@ type Result struct {
 	Keys     []KeyFile // the files with secrets that YAML refers to
 	Findings []Finding // everything that was not translated one to one, in the order of the file
 
+	// LVS is a file for keepalived with the load balancer's part of its configuration; nil if
+	// there is none. It can have secrets.
+	LVS []byte
+
 	Routers      int // the routers in YAML, with those that are commented out
 	CommentedOut int // the routers that YAML has only as comments
 }

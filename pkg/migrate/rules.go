@@ -4,6 +4,7 @@ package migrate
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,8 +22,6 @@ const (
 	noDBus   = "failoverd has no D-Bus yet; `failoverctl status -o json` shows the same"
 	noBFD    = "failoverd has no BFD yet"
 	noStatic = "failoverd leaves it to the network configuration of the host (systemd-networkd, netplan, ifupdown)"
-	lvs      = "failoverd has no load balancer. keepalived can go on doing this without VRRP: run it with --check, and with this file without its vrrp_instances (Debian: DAEMON_ARGS=\"--check\" in /etc/default/keepalived)"
-	lvsSync  = "keepalived starts the sync daemon of IPVS from VRRP, so keepalived --check doesn't. Put `lvs_sync_daemon INTERFACE` without an instance into its global_defs, which synchronizes in both directions, or run ipvsadm --start-daemon in notify_active and notify_backup"
 	process  = "it is about keepalived's processes; failoverd's systemd unit has such settings"
 	realTime = "a late failoverd reads when the kernel received each advertisement, so it doesn't take over because of its own delay"
 	buffers  = "failoverd sizes its buffers itself"
@@ -57,7 +56,7 @@ var topRules = rules{
 	"vrrp_track_process":       {apply: beginCheck(kindProcess, 0, processRules)},
 	"vrrp_track_file":          {apply: beginCheck(kindFile, 1, fileRules)},
 	"track_file":               {apply: beginCheck(kindFile, 1, fileRules)},
-	"bfd_instance":             later(noBFD),
+	"bfd_instance":             {apply: bfd},
 	"garp_group":               changed(pacedText),
 	"static_ipaddress":         foreign(noStatic),
 	"static_routes":            foreign(noStatic),
@@ -66,11 +65,11 @@ var topRules = rules{
 	"linkbeat_interfaces":      unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
 	"linkbeat_use_polling":     unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
 	"interface_up_down_delays": later("failoverd has no delay for interfaces yet: it reacts to up and down at once"),
-	"virtual_server":           foreign(lvs),
-	"virtual_server_group":     foreign(lvs),
-	"SSL":                      foreign(lvs),
+	"virtual_server":           {apply: balance},
+	"virtual_server_group":     {apply: balance},
+	"SSL":                      {apply: balance},
 	"net_namespace":            foreign(afterNS),
-	"net_namespace_ipvs":       foreign(lvs),
+	"net_namespace_ipvs":       {apply: balance},
 	"namespace_with_ipsets":    unneeded(firewall),
 	"instance":                 changed(merged),
 	"use_pid_dir":              unneeded(process),
@@ -169,13 +168,13 @@ var globalRules = rules{
 	"use_symlink_paths":        unneeded("failoverd runs a program by the path that the file has"),
 	"set_supplementary_groups": unneeded("programs have all groups of their user"),
 
-	"snmp_vs_stats_update_interval": foreign(lvs),
-	"snmp_rs_stats_update_interval": foreign(lvs),
+	"snmp_vs_stats_update_interval": {apply: balance},
+	"snmp_rs_stats_update_interval": {apply: balance},
 	"dbus_no_interface_name":        later(noDBus),
 	"snmp_socket":                   later(noSNMP),
 	"enable_snmp_vrrp":              later(noSNMP),
 	"enable_snmp_keepalived":        later(noSNMP),
-	"enable_snmp_checker":           foreign(lvs),
+	"enable_snmp_checker":           {apply: balance},
 	"enable_snmp_rfc":               later(noSNMP),
 	"enable_snmp_rfcv2":             later(noSNMP),
 	"enable_snmp_rfcv3":             later(noSNMP),
@@ -228,9 +227,9 @@ var globalRules = rules{
 	"nftables_priority":          unneeded(firewall),
 	"nftables_counters":          unneeded(firewall),
 	"nftables_ifindex":           unneeded(firewall),
-	"nftables_ipvs":              foreign(lvs),
-	"nftables_ipvs_priority":     foreign(lvs),
-	"nftables_ipvs_start_fwmark": foreign(lvs),
+	"nftables_ipvs":              {apply: balance},
+	"nftables_ipvs_priority":     {apply: balance},
+	"nftables_ipvs_start_fwmark": {apply: balance},
 	"vrrp_iptables":              unneeded(firewall),
 	"vrrp_ipsets":                unneeded(firewall),
 	"disable_local_igmp":         unneeded("failoverd joins the group on the interface itself"),
@@ -244,36 +243,36 @@ var globalRules = rules{
 	"vrrp_rx_bufs_policy":                 unneeded(buffers),
 	"vrrp_rx_bufs_multiplier":             unneeded(buffers),
 
-	"smtp_alert_checker":       foreign(lvs),
-	"checker_log_all_failures": foreign(lvs),
-	"checker_process_name":     foreign(lvs),
-	"checker_priority":         foreign(lvs),
-	"checker_rt_priority":      foreign(lvs),
-	"checker_rlimit_rttime":    foreign(lvs),
-	"checker_rlimit_rtime":     foreign(lvs),
-	"checker_no_swap":          foreign(lvs),
-	"checker_cpu_affinity":     foreign(lvs),
-	"no_checker_emails":        foreign(lvs),
-	"rs_init_notifies":         foreign(lvs),
-	"lvs_sync_daemon":          foreign(lvsSync),
-	"lvs_timeouts":             foreign(lvs),
-	"lvs_flush":                foreign(lvs),
-	"lvs_flush_on_stop":        foreign(lvs),
-	"lvs_flush_onstop":         foreign(lvs),
-	"lvs_process_name":         foreign(lvs),
-	"lvs_notify_fifo":          foreign(lvs),
-	"lvs_notify_fifo_script":   foreign(lvs),
+	"smtp_alert_checker":       {apply: balance},
+	"checker_log_all_failures": {apply: balance},
+	"checker_process_name":     {apply: balance},
+	"checker_priority":         {apply: balance},
+	"checker_rt_priority":      {apply: balance},
+	"checker_rlimit_rttime":    {apply: balance},
+	"checker_rlimit_rtime":     {apply: balance},
+	"checker_no_swap":          {apply: balance},
+	"checker_cpu_affinity":     {apply: balance},
+	"no_checker_emails":        {apply: balance},
+	"rs_init_notifies":         {apply: balance},
+	"lvs_sync_daemon":          {apply: syncDaemon},
+	"lvs_timeouts":             {apply: balance},
+	"lvs_flush":                {apply: balance},
+	"lvs_flush_on_stop":        {apply: balance},
+	"lvs_flush_onstop":         {apply: balance},
+	"lvs_process_name":         {apply: balance},
+	"lvs_notify_fifo":          {apply: balance},
+	"lvs_notify_fifo_script":   {apply: balance},
 
-	"lvs_netlink_cmd_rcv_bufs":           foreign(lvs),
-	"lvs_netlink_cmd_rcv_bufs_force":     foreign(lvs),
-	"lvs_netlink_monitor_rcv_bufs":       foreign(lvs),
-	"lvs_netlink_monitor_rcv_bufs_force": foreign(lvs),
-	"lvs_sync_daemon_interface":          foreign(lvsSync),
+	"lvs_netlink_cmd_rcv_bufs":           {apply: balance},
+	"lvs_netlink_cmd_rcv_bufs_force":     {apply: balance},
+	"lvs_netlink_monitor_rcv_bufs":       {apply: balance},
+	"lvs_netlink_monitor_rcv_bufs_force": {apply: balance},
+	"lvs_sync_daemon_interface":          {apply: syncDaemon},
 
 	// These may be in global_defs too.
 	"linkbeat_use_polling":  unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
 	"net_namespace":         foreign(afterNS),
-	"net_namespace_ipvs":    foreign(lvs),
+	"net_namespace_ipvs":    {apply: balance},
 	"namespace_with_ipsets": unneeded(firewall),
 	"instance":              changed(merged),
 	"use_pid_dir":           unneeded(process),
@@ -298,6 +297,22 @@ func mail(t *translator, _ *instance, n *node) {
 		return
 	}
 	t.findOnce(n, Later, noMail)
+}
+
+// bfd is for a BFD session, which routers track, or real servers.
+func bfd(t *translator, in *instance, n *node) {
+	n.tellAll()
+	root := n.parent
+	switch tracked := func(c *node) bool {
+		return slices.ContainsFunc(c.block, func(d *node) bool { return d.name() == "track_bfd" })
+	}; {
+	case slices.ContainsFunc(root.block, tracked):
+		t.findOnce(n, Later, noBFD)
+	case root.checks(n):
+		balance(t, in, n)
+	default:
+		t.find(n, Unneeded, "nothing tracks it")
+	}
 }
 
 // paced is for the intervals between gratuitous ARPs. 0 is keepalived's default.
@@ -546,7 +561,7 @@ var instanceRules = rules{
 	"debug":                     unneeded("`log_level: debug` below `global:` logs more"),
 	"kernel_rx_buf_size":        unneeded(buffers),
 	"linkbeat_use_polling":      unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
-	"lvs_sync_daemon_interface": foreign(lvsSync),
+	"lvs_sync_daemon_interface": {apply: syncDaemon},
 
 	"notify_master":              hook("notify_active"),
 	"notify_backup":              hook("notify_backup"),

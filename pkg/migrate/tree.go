@@ -11,6 +11,7 @@ import (
 type node struct {
 	line
 	words    []string // the first is its name
+	raw      []string // the words as the file has them, with quotes and backslashes
 	read     []bool   // which of the words were looked at
 	block    []*node
 	hasBlock bool
@@ -18,6 +19,7 @@ type node struct {
 	told     bool     // whether it is translated, or has a finding
 	router   *router  // of a vrrp_instance
 	members  []string // of a vrrp_sync_group
+	balances bool     // whether keepalived's load balancer uses it
 }
 
 // name is the directive's first word.
@@ -113,12 +115,13 @@ func tree(lines []line) (*node, error) {
 				}
 				stack, current = stack[:len(stack)-1], nil
 			case current == nil:
-				current = &node{line: l, words: []string{t.word}, read: []bool{false}, parent: top}
+				current = &node{line: l, words: []string{t.word}, raw: []string{t.raw}, read: []bool{false}, parent: top}
 				if top.block = append(top.block, current); len(top.block) > maxInBlock {
 					return nil, fmt.Errorf("%s:%d: more than %d directives in one block: import it in several files", l.path, l.number, maxInBlock)
 				}
 			default:
 				current.words = append(current.words, t.word)
+				current.raw = append(current.raw, t.raw)
 				current.read = append(current.read, false)
 			}
 		}
@@ -136,6 +139,7 @@ func tree(lines []line) (*node, error) {
 // word is a word, or a brace of a block.
 type word struct {
 	word   string
+	raw    string // with its quotes and backslashes
 	quoted bool
 }
 
@@ -143,14 +147,15 @@ type word struct {
 func split(s string) (all []word, err error) {
 	var b strings.Builder
 	in, quoted, quote, depth := false, false, rune(0), 0
-	end := func() {
+	r, start := []rune(s), 0 // start is the first character that may be part of the word
+	end := func(i int) {
 		if in {
-			all = append(all, word{b.String(), quoted})
+			all = append(all, word{b.String(), string(r[start:i]), quoted})
 		}
+		start = i + 1
 		in, quoted, depth = false, false, 0
 		b.Reset()
 	}
-	r := []rune(s)
 	for i := 0; i < len(r); i++ {
 		c := r[i]
 		last := i+1 == len(r) || r[i+1] == ' ' || r[i+1] == '\t'
@@ -167,10 +172,10 @@ func split(s string) (all []word, err error) {
 		case c == '"' || c == '\'':
 			quote, in, quoted = c, true, true
 		case c == ' ' || c == '\t':
-			end()
+			end(i)
 		case c == '{' && (!in || last), c == '}' && depth == 0:
-			end()
-			all = append(all, word{string(c), false})
+			end(i)
+			all = append(all, word{string(c), string(c), false})
 		default:
 			if c == '{' {
 				depth++
@@ -185,7 +190,7 @@ func split(s string) (all []word, err error) {
 	if quote != 0 {
 		return nil, fmt.Errorf("a quote %c is never closed: add one at the end", quote)
 	}
-	end()
+	end(len(r))
 	return all, nil
 }
 

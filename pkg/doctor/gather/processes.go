@@ -5,6 +5,7 @@ package gather
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -52,7 +53,11 @@ func (g *gatherer) daemons() {
 			d.Unit = unit[1]
 		}
 		if name == "keepalived" {
-			d.Routers, d.Known = keepalived(dir)
+			args := strings.Split(line(dir, "cmdline"), "\x00")
+			if balancesOnly(args) {
+				continue
+			}
+			d.Routers, d.Known = keepalived(dir, args)
 		}
 		d.Own = g.Status != nil && name == "failoverd" && inner(dir) == g.Status.PID
 		found[pid] = d
@@ -92,11 +97,20 @@ func parent(pid int) int {
 	return 0
 }
 
+// balancesOnly reports whether a keepalived runs as load balancer only, without VRRP.
+func balancesOnly(args []string) bool {
+	return slices.ContainsFunc(args, func(arg string) bool {
+		return arg == "--check" || shortOptions.MatchString(arg)
+	})
+}
+
+// shortOptions matches -C, alone or behind short options without a value.
+var shortOptions = regexp.MustCompile(`^-[BlDdnGXVIRax]*C`)
+
 // keepalived reads the configuration of a running keepalived in the mount namespace of that
 // process.
-func keepalived(dir string) ([]config.Router, bool) {
+func keepalived(dir string, args []string) ([]config.Router, bool) {
 	path := "/etc/keepalived/keepalived.conf"
-	args := strings.Split(line(dir, "cmdline"), "\x00")
 	for n, arg := range args {
 		if value, ok := strings.CutPrefix(arg, "--use-file="); ok {
 			path = value
@@ -114,6 +128,9 @@ func keepalived(dir string) ([]config.Router, bool) {
 		return names, err
 	}
 	r, err := migrate.Keepalived(path, read, glob)
+	if errors.Is(err, migrate.ErrNothing) {
+		return nil, true
+	}
 	if err != nil {
 		return nil, false
 	}
