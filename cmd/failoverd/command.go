@@ -27,6 +27,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/manual"
 	"github.com/failoverd/failoverd/pkg/migrate"
+	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 	"github.com/failoverd/failoverd/pkg/watch"
 )
@@ -96,6 +97,7 @@ type options struct {
 	metrics    string
 	compat     string
 	cleanup    bool
+	found      []migrate.Finding // in the last reading of the file
 	findings   findingLog
 }
 
@@ -192,6 +194,7 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 		}
 		return err
 	}
+	process.LimitGarbage()
 	mode, err := datapath.ParseMode(o.xdpMode)
 	if err != nil {
 		return &usageError{fmt.Errorf("--xdp-mode: %w", err)}
@@ -254,7 +257,7 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet, stdout, stderr 
 // interface without a router.
 func (o *options) find(required bool) (*config.File, error) {
 	if required {
-		return o.load(nil)
+		return o.load()
 	}
 	paths := []string{o.config}
 	if path, ok := predecessors(); ok {
@@ -264,7 +267,7 @@ func (o *options) find(required bool) (*config.File, error) {
 		if !exists(path) {
 			continue
 		}
-		f, _, err := migrate.Load(path)
+		f, findings, err := migrate.Load(path)
 		switch {
 		case errors.Is(err, config.ErrNothing):
 			continue
@@ -273,22 +276,17 @@ func (o *options) find(required bool) (*config.File, error) {
 		case len(o.interfaces) > 0 && !slices.ContainsFunc(f.Routers, func(r config.Router) bool { return slices.Contains(o.interfaces, r.Interface) }):
 			return nil, nil
 		}
-		o.config = path
+		o.config, o.found = path, findings
 		return o.only(f)
 	}
 	return nil, nil
 }
 
 // load reads the part of the configuration file for the interfaces, or the whole file if
-// none are given. For a file of another program it logs the settings that behave differently,
-// unless log is nil.
-func (o *options) load(log *logrus.Logger) (*config.File, error) {
-	f, findings, err := migrate.Load(o.config)
-	if err != nil {
+// none are given.
+func (o *options) load() (f *config.File, err error) {
+	if f, o.found, err = migrate.Load(o.config); err != nil {
 		return nil, err
-	}
-	if log != nil {
-		o.findings.add(log, o.config, findings)
 	}
 	return o.only(f)
 }
@@ -301,7 +299,8 @@ func (o *options) only(f *config.File) (*config.File, error) {
 	return f.Only(o.interfaces)
 }
 
-// runFile runs the routers of the configuration file. f is its content, read before.
+// runFile runs the routers of the configuration file. f is its content, read before. Of the
+// file of another program each reading logs the settings that behave differently.
 func (o *options) runFile(ctx context.Context, flags *pflag.FlagSet, lines *logWriter, f *config.File, hurry <-chan struct{}, hangup <-chan os.Signal) error {
 	o.override(flags, &f.Global)
 	o.logFormat, o.logLevel = f.Global.LogFormat, f.Global.LogLevel
@@ -309,11 +308,15 @@ func (o *options) runFile(ctx context.Context, flags *pflag.FlagSet, lines *logW
 	if err != nil {
 		return &usageError{err}
 	}
+	routers, first := f.Routers, true
 	read := func() (*config.File, error) {
-		f, err := o.load(log)
-		if err != nil {
-			return nil, err
+		if !first {
+			if f, err = o.load(); err != nil {
+				return nil, err
+			}
 		}
+		first = false
+		o.findings.add(log, o.config, o.found)
 		if flags.Changed("xdp-mode") {
 			for i := range f.Routers {
 				f.Routers[i].XDPMode = o.xdpMode
@@ -322,7 +325,7 @@ func (o *options) runFile(ctx context.Context, flags *pflag.FlagSet, lines *logW
 		o.override(flags, &f.Global)
 		return f, nil
 	}
-	return o.runDaemon(ctx, log, hurry, hangup, ", from "+o.config, f.Routers, read)
+	return o.runDaemon(ctx, log, hurry, hangup, ", from "+o.config, routers, read)
 }
 
 // names returns the names of the first routers, and the number of the others.

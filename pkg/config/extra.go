@@ -121,7 +121,7 @@ func (r Router) interfaceProblems() (all []Problem) {
 		text := ""
 		switch {
 		case name == "" || len(all) > maxProblems:
-		case !interfaceShape.MatchString(name):
+		case !isInterfaceName(name):
 			text = badInterface(name)
 		case r.Priority == OwnerPriority:
 			text = fmt.Sprintf("the owner of the addresses (priority 255) has %s already, and failoverd doesn't add it to %s: remove the `interface` of the address, or use a priority of 254 or less", p.Addr(), name)
@@ -153,7 +153,7 @@ func (r Router) extraProblems() (all []Problem) {
 			text = fmt.Sprintf("extra address %s is given twice", a)
 		case virtual[a] && e.Interface == r.InterfaceOf(a):
 			text = fmt.Sprintf("extra address %s is one of the `addresses` too: remove it here", a)
-		case e.Interface != r.Interface && !interfaceShape.MatchString(e.Interface):
+		case e.Interface != r.Interface && !isInterfaceName(e.Interface):
 			text = badInterface(e.Interface)
 		}
 		if text != "" {

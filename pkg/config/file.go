@@ -9,10 +9,10 @@ import (
 	"io/fs"
 	"maps"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/packet"
@@ -362,10 +362,10 @@ func (f *File) validate(r *reader) {
 	before := newIndex()
 	for i, router := range f.Routers {
 		at := f.places[i]
-		if _, named := at.keys["name"]; named && !at.unread["name"] && !nameShape.MatchString(router.Name) {
+		if _, named := at.keys["name"]; named && !at.unread["name"] && !isName(router.Name) {
 			f.note(r, i, Problem{Key: "name", Text: fmt.Sprintf("%s can't be a name: it is up to 63 letters, digits, dots, dashes and underscores", quote(router.Name))})
 		}
-		if !at.unread["interface"] && !interfaceShape.MatchString(router.Interface) {
+		if !at.unread["interface"] && !isInterfaceName(router.Interface) {
 			f.note(r, i, Problem{Key: "interface", Text: badInterface(router.Interface)})
 		}
 		for _, p := range router.Problems() {
@@ -529,10 +529,24 @@ func defaultRouter() Router {
 	}
 }
 
-var (
-	nameShape      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
-	interfaceShape = regexp.MustCompile(`^[^\s/]{1,15}$`)
-)
+// isName reports whether a router, a group or a check can have the name.
+func isName(s string) bool {
+	for i, c := range []byte(s) {
+		switch {
+		case '0' <= c && c <= '9', 'A' <= c && c <= 'Z', 'a' <= c && c <= 'z':
+		case i > 0 && (c == '.' || c == '_' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return 1 <= len(s) && len(s) <= 63
+}
+
+// isInterfaceName reports whether an interface can have the name.
+func isInterfaceName(s string) bool {
+	n := utf8.RuneCountInString(s)
+	return 1 <= n && n <= 15 && !strings.ContainsAny(s, "/ \t\n\f\r")
+}
 
 // kind is the form of a key's value.
 type kind int

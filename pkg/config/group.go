@@ -21,7 +21,7 @@ type Group struct {
 var groupKeys = slices.Concat([]key[Group]{
 	{name: "name", kind: kindText, sample: "gateway", doc: "The group's name in logs and in the status.", required: true, example: "add `name: gateway`", read: func(r *reader, n *node, g *Group) []*node {
 		if v, ok := r.text(n, "name"); ok {
-			if !nameShape.MatchString(v) {
+			if !isName(v) {
 				r.fail(n, "", "%s can't be a name: it is up to 63 letters, digits, dots, dashes and underscores", quote(v))
 			}
 			g.Name = v

@@ -201,7 +201,7 @@ func (f *File) completeTrack(r *reader, t *Track) {
 		}
 		r.fail(n, hint, format, args...)
 	}
-	if !nameShape.MatchString(t.Name) {
+	if !isName(t.Name) {
 		fail("name", "", "%s can't be a name: it is up to 63 letters, digits, dots, dashes and underscores", quote(t.Name))
 	}
 	var names []string
@@ -290,7 +290,7 @@ func (t *Track) problem(g Global) (text, hint string) {
 
 // linkProblem returns the problem of the interface's name.
 func (t *Track) linkProblem() string {
-	if interfaceShape.MatchString(t.Link) {
+	if isInterfaceName(t.Link) {
 		return ""
 	}
 	return fmt.Sprintf("%s can't be an interface's name: it has up to 15 characters, without spaces and slashes", quote(t.Link))

@@ -64,7 +64,6 @@ type Config struct {
 // Cancellation is not an error.
 func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	defer func() { err = process.WithRemedy(err) }()
-	process.LimitGarbage()
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(procsFactor * runtime.GOMAXPROCS(0))
 	}

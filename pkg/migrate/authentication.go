@@ -169,7 +169,7 @@ const credentials = "CREDENTIALS_DIRECTORY"
 
 // keyFile keeps a secret of the source and returns the path of its file.
 func (t *translator) keyFile(in *instance, what, secret string) string {
-	name := fmt.Sprintf("%s-%d-%s", strings.Trim(nameless.ReplaceAllString(in.iface, "-"), "-"), in.vrid, what)
+	name := fmt.Sprintf("%s-%d-%s", strings.Trim(nameless().ReplaceAllString(in.iface, "-"), "-"), in.vrid, what)
 	if in.router.node != nil && in.iface == "" {
 		name = strings.TrimPrefix(name, "-")
 	}

@@ -44,7 +44,7 @@ func (c *collector) writeGroups(b *bytes.Buffer, routers []*router) {
 			g.leaveOut(b)
 			continue
 		}
-		name := strings.TrimLeft(nameless.ReplaceAllString(g.name, "-"), "._-")
+		name := strings.TrimLeft(nameless().ReplaceAllString(g.name, "-"), "._-")
 		if name == "" {
 			name = "group"
 		}

@@ -11,7 +11,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
+
+// pattern returns a regular expression, which is compiled at its first use, because a start
+// with a file of failoverd's own needs none of them.
+func pattern(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
 
 // line is one line of a keepalived configuration, after includes, comments,
 // conditions and variables.
@@ -54,13 +61,13 @@ type preprocessor struct {
 }
 
 var (
-	definition = regexp.MustCompile(`^\$([A-Za-z_][A-Za-z0-9_]*)=(.*)$`)
-	use        = regexp.MustCompile(`\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*)(\s|$))`)
-	ofProcess  = regexp.MustCompile(`\$\{_ENV\s+([A-Za-z_][A-Za-z0-9_]*)\s*\}`)
-	random     = regexp.MustCompile(`\$\{_RANDOM(?:\s+(\d+))?(?:\s+\d+)?\s*\}`)
-	includes   = regexp.MustCompile(`^include[rmwba]?$`)
-	sequence   = regexp.MustCompile(`^~(SEQx?|LST)\(([^()]*)\)\s*(.*)$`)
-	braced     = regexp.MustCompile(`\{[^{}]*\}`)
+	definition = pattern(`^\$([A-Za-z_][A-Za-z0-9_]*)=(.*)$`)
+	use        = pattern(`\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*)(\s|$))`)
+	ofProcess  = pattern(`\$\{_ENV\s+([A-Za-z_][A-Za-z0-9_]*)\s*\}`)
+	random     = pattern(`\$\{_RANDOM(?:\s+(\d+))?(?:\s+\d+)?\s*\}`)
+	includes   = pattern(`^include[rmwba]?$`)
+	sequence   = pattern(`^~(SEQx?|LST)\(([^()]*)\)\s*(.*)$`)
+	braced     = pattern(`\{[^{}]*\}`)
 )
 
 func (p *preprocessor) file(path string, content []byte) error {
@@ -87,7 +94,7 @@ func (p *preprocessor) file(path string, content []byte) error {
 		if s == "" {
 			continue
 		}
-		if first := strings.Fields(s)[0]; includes.MatchString(first) {
+		if first := strings.Fields(s)[0]; includes().MatchString(first) {
 			pattern := strings.Trim(strings.TrimSpace(s[len(first):]), `"'`)
 			if err := p.include(line{path: path, number: number}, first, pattern); err != nil {
 				return err
@@ -96,7 +103,7 @@ func (p *preprocessor) file(path string, content []byte) error {
 		}
 		l := line{path: path, number: number, text: s}
 		condition, rest := cutCondition(s)
-		if m := definition.FindStringSubmatch(rest); m != nil && strings.TrimSpace(m[2]) == `\` {
+		if m := definition().FindStringSubmatch(rest); m != nil && strings.TrimSpace(m[2]) == `\` {
 			name, since = m[1], number
 			if !p.ours(l, condition) {
 				name = skippedName
@@ -186,16 +193,16 @@ func (p *preprocessor) process(l line, depth int) error {
 		return nil
 	}
 	l.text = s
-	if m := definition.FindStringSubmatch(s); m != nil {
+	if m := definition().FindStringSubmatch(s); m != nil {
 		p.vars[m[1]] = m[2]
 		return nil
 	}
-	if m := sequence.FindStringSubmatch(s); m != nil {
+	if m := sequence().FindStringSubmatch(s); m != nil {
 		return p.repeat(l, depth, m[1], m[2], m[3])
 	}
 	replaced, size := false, 0
-	s = use.ReplaceAllStringFunc(s, func(s string) string {
-		m := use.FindStringSubmatch(s)
+	s = use().ReplaceAllStringFunc(s, func(s string) string {
+		m := use().FindStringSubmatch(s)
 		value, ok := p.value(l, m[1]+m[2])
 		if !ok {
 			return s
@@ -244,8 +251,8 @@ func (p *preprocessor) value(l line, name string) (string, bool) {
 // environment replaces ${_ENV NAME}. systemd sets the directory of credentials anew
 // for each unit, so its name stays in the line.
 func (p *preprocessor) environment(l line, s string) string {
-	return ofProcess.ReplaceAllStringFunc(s, func(s string) string {
-		name := ofProcess.FindStringSubmatch(s)[1]
+	return ofProcess().ReplaceAllStringFunc(s, func(s string) string {
+		name := ofProcess().FindStringSubmatch(s)[1]
 		if name == credentials {
 			return "$" + name
 		}
@@ -261,8 +268,8 @@ func (p *preprocessor) environment(l line, s string) string {
 
 // chance replaces ${_RANDOM MIN MAX} by the least value.
 func (p *preprocessor) chance(l line, s string) string {
-	return random.ReplaceAllStringFunc(s, func(s string) string {
-		least := cmp.Or(random.FindStringSubmatch(s)[1], "0")
+	return random().ReplaceAllStringFunc(s, func(s string) string {
+		least := cmp.Or(random().FindStringSubmatch(s)[1], "0")
 		p.find(l, cut(s), Changed, fmt.Sprintf("keepalived draws a number each time it reads the file; here it is %s", least))
 		return least
 	})
@@ -329,10 +336,10 @@ func tuples(s string) (names []string, values [][]string, ok bool) {
 		}
 		return all[:1], values, len(values) > 0
 	}
-	if strings.Trim(braced.ReplaceAllString(s, ""), ", \t") != "" {
+	if strings.Trim(braced().ReplaceAllString(s, ""), ", \t") != "" {
 		return nil, nil, false
 	}
-	for _, group := range braced.FindAllString(s, -1) {
+	for _, group := range braced().FindAllString(s, -1) {
 		values = append(values, fields(group[1:len(group)-1]))
 	}
 	names, values = values[0], values[1:]

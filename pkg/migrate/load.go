@@ -4,13 +4,12 @@ package migrate
 
 import (
 	"bytes"
-	"regexp"
 
 	"github.com/failoverd/failoverd/pkg/config"
 )
 
 // keepalivedBlock begins a block of keepalived.conf.
-var keepalivedBlock = regexp.MustCompile(`^((vrrp_instance|vrrp_sync_group|vrrp_script|vrrp_track_\w+|global_defs|virtual_server|virtual_server_group)\b[^:\n]*(\n|$)|include[rmwba]?[ \t]+[^ \t:\n])`)
+var keepalivedBlock = pattern(`^((vrrp_instance|vrrp_sync_group|vrrp_script|vrrp_track_\w+|global_defs|virtual_server|virtual_server_group)\b[^:\n]*(\n|$)|include[rmwba]?[ \t]+[^ \t:\n])`)
 
 // Load reads a configuration file to run it. That may be the Rust failover's:
 // then there are findings about it, at least one. Or it may be keepalived's.
@@ -42,7 +41,7 @@ func looksLikeKeepalived(content []byte) bool {
 	for line := range bytes.Lines(content) {
 		line = bytes.TrimLeft(line, " \t")
 		if bytes.HasPrefix(line, []byte("vrrp_")) || bytes.HasPrefix(line, []byte("global_defs")) || bytes.HasPrefix(line, []byte("virtual_server")) || bytes.HasPrefix(line, []byte("include")) {
-			if keepalivedBlock.Match(line[:min(len(line), 1024)]) {
+			if keepalivedBlock().Match(line[:min(len(line), 1024)]) {
 				return true
 			}
 		}

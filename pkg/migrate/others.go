@@ -27,16 +27,16 @@ func (e *OtherError) Error() string {
 // returns the indices of the lines about VRRP.
 var others = []struct {
 	name  string
-	looks *regexp.Regexp
+	looks func() *regexp.Regexp
 	lines func(lines []string) []int
 	way   string
 }{
 	{
-		"FRR", regexp.MustCompile(`^\s*(frr (version|defaults) \S|vrrp ([1-9][0-9]{0,2}( |$)|default \S|autoconfigure))`), linesOfFRR,
+		"FRR", pattern(`^\s*(frr (version|defaults) \S|vrrp ([1-9][0-9]{0,2}( |$)|default \S|autoconfigure))`), linesOfFRR,
 		"Write a router for each `vrrp VRID` of an interface: failoverd-migrate(7) has the key for each line. Or begin with what is on the link: failoverd --iface INTERFACE shows it, and prints the command that would back it up",
 	},
 	{
-		"VyOS", regexp.MustCompile(`^\s*(set (high-availability|interfaces|system) \S|high-availability \{|// vyos-config-version)`), linesOfVyOS,
+		"VyOS", pattern(`^\s*(set (high-availability|interfaces|system) \S|high-availability \{|// vyos-config-version)`), linesOfVyOS,
 		"VyOS makes keepalived's configuration of it, which import translates on the VyOS host: failoverctl import /run/keepalived/keepalived.conf",
 	},
 }
@@ -45,7 +45,7 @@ var others = []struct {
 func recognise(path string, content []byte) error {
 	lines := strings.Split(string(content), "\n")
 	for _, o := range others {
-		i := slices.IndexFunc(lines, o.looks.MatchString)
+		i := slices.IndexFunc(lines, o.looks().MatchString)
 		if i < 0 {
 			continue
 		}

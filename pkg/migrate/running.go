@@ -111,7 +111,7 @@ func (t *translator) running(path string, root *node, r *Result) *running {
 		k.parts = append(k.parts, made{name, in.router.node, in.router.first, in.router.last})
 	}
 	for _, g := range t.synced {
-		name := strings.TrimLeft(nameless.ReplaceAllString(g.name, "-"), "._-")
+		name := strings.TrimLeft(nameless().ReplaceAllString(g.name, "-"), "._-")
 		if k.groups[name] == nil {
 			k.groups[name] = g.node
 		}
@@ -214,7 +214,7 @@ func (k *running) key(line int) (key, item string) {
 		// The keys of a router, a check and a group are below a dash, those of global aren't.
 		for _, begin := range []string{"  - ", "    ", "  "} {
 			rest, ok := strings.CutPrefix(s, begin)
-			if name, _, found := strings.Cut(rest, ":"); ok && found && plain.MatchString(name) {
+			if name, _, found := strings.Cut(rest, ":"); ok && found && plain().MatchString(name) {
 				return name, k.lines[line-1]
 			}
 		}

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"fmt"
 	"net"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -146,11 +145,11 @@ func scriptRules(k *probe) rules {
 }
 
 // openable is a script that opens a file. keepalived gives this one to a shell.
-var openable = regexp.MustCompile(`^<\s*(/\S+)$`)
+var openable = pattern(`^<\s*(/\S+)$`)
 
 func (k *probe) script(t *translator, _ *instance, n *node) {
 	args := n.args()
-	if m := openable.FindStringSubmatch(strings.TrimSpace(strings.Join(args, " "))); m != nil {
+	if m := openable().FindStringSubmatch(strings.TrimSpace(strings.Join(args, " "))); m != nil {
 		if to, socket := strings.CutPrefix(m[1], "/dev/tcp/"); socket && strings.Count(to, "/") == 1 {
 			host, port, _ := strings.Cut(to, "/")
 			k.set("tcp", text(net.JoinHostPort(host, port)))
@@ -404,7 +403,7 @@ func (t *translator) depend(in *instance, u tracked, seen map[*probe]bool, weigh
 
 // trackName makes a name valid and unique.
 func (t *translator) trackName(source string) string {
-	name := strings.TrimLeft(nameless.ReplaceAllString(source, "-"), "._-")
+	name := strings.TrimLeft(nameless().ReplaceAllString(source, "-"), "._-")
 	if name == "" {
 		name = "check"
 	}

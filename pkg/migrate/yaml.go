@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -61,14 +60,14 @@ func (r *router) address(address string, out bool) {
 }
 
 var (
-	plain    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)
-	reserved = regexp.MustCompile(`^(?i:true|false|null|yes|no|on|off|y|n|nan|inf)$`)
-	nameless = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
+	plain    = pattern(`^[A-Za-z][A-Za-z0-9._-]*$`)
+	reserved = pattern(`^(?i:true|false|null|yes|no|on|off|y|n|nan|inf)$`)
+	nameless = pattern(`[^A-Za-z0-9._-]+`)
 )
 
 // text writes a value that is a string.
 func text(s string) string {
-	if plain.MatchString(s) && !reserved.MatchString(s) {
+	if plain().MatchString(s) && !reserved().MatchString(s) {
 		return s
 	}
 	var b strings.Builder
@@ -136,12 +135,12 @@ func (c *collector) refuse(r *router, m config.Mistake) {
 	}
 	r.blocked = "failoverd refuses it"
 	f := r.place
-	f.Kind, f.Text = Changed, "commented out, because failoverd refuses it: "+onTheLine.ReplaceAllString(why, "another router ")
+	f.Kind, f.Text = Changed, "commented out, because failoverd refuses it: "+onTheLine().ReplaceAllString(why, "another router ")
 	c.add(r.order, f, r.node, r)
 }
 
 // onTheLine is how package config names another router: by its line.
-var onTheLine = regexp.MustCompile(`the router on line \d+ `)
+var onTheLine = pattern(`the router on line \d+ `)
 
 // rename makes names valid and unique.
 func (c *collector) rename(routers []*router) {
@@ -150,7 +149,7 @@ func (c *collector) rename(routers []*router) {
 		if r.name == "" {
 			continue
 		}
-		name := strings.TrimLeft(nameless.ReplaceAllString(r.name, "-"), "._-")
+		name := strings.TrimLeft(nameless().ReplaceAllString(r.name, "-"), "._-")
 		if name == "" {
 			name = "router"
 		}

@@ -95,8 +95,20 @@ func inUse(names ...string) (sum uint64) {
 	return sum
 }
 
-// LimitGarbage sets the limit of garbage while the memory in use isn't known yet.
-func LimitGarbage() { allowGarbage(0, false) }
+// startGarbage is the garbage in octets at which the first collection starts, unless Collect
+// runs before. A start makes garbage, and a collection would take the processor from it.
+const startGarbage = 32 << 20
+
+// LimitGarbage sets the limit of garbage for the start, when the memory in use isn't known
+// yet. After the first collection the usual limit applies.
+func LimitGarbage() {
+	if os.Getenv("GOGC") != "" {
+		return
+	}
+	const leastHeap = 4 << 20 // the runtime's least heap is leastHeap*percent/100
+	debug.SetGCPercent(startGarbage * 100 / leastHeap)
+	runtime.SetFinalizer(new(struct{ _ *byte }), func(any) { allowGarbage(inUse(scanned...), false) })
+}
 
 // allowGarbage sets the garbage at which the runtime starts a collection, for the given
 // octets in use; 0 means that they aren't known. With rare the limit is rareFactor times as

@@ -51,6 +51,28 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
+// The limit of the start is high until the first collection.
+func TestGarbageOfStart(t *testing.T) {
+	was := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(was)
+	percent := func() uint64 {
+		is := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+		metrics.Read(is)
+		return is[0].Value.Uint64()
+	}
+	t.Setenv("GOGC", "")
+	live := make([]byte, 8*minGarbage)
+	defer runtime.KeepAlive(live)
+	if LimitGarbage(); percent() != 8*100 {
+		t.Errorf("%d %% at the start", percent())
+	}
+	for end := time.Now().Add(20 * time.Second); percent() > 100; time.Sleep(time.Millisecond) {
+		if runtime.GC(); time.Now().After(end) {
+			t.Fatalf("%d %% after a collection", percent())
+		}
+	}
+}
+
 // The limit for little memory in use is lowered when more is in use.
 func TestGarbageFollowsUse(t *testing.T) {
 	was := debug.SetGCPercent(100)
