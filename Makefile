@@ -99,11 +99,12 @@ test-kernels: ## Test the packet path on Debian's kernels in qemu, those of SUIT
 	@go run ./tools/kernels $(if $(SUITES),-suites $(SUITES))
 
 .PHONY: test-package
-test-package: deb ## Install, upgrade and purge the .deb on two booted Debian machines, with failovers (root, a minute)
+test-package: deb rpm ## Install, upgrade and purge the .deb and the .rpm on two booted machines, with failovers (root, two minutes)
 	@$(call install-packages,systemd-container mmdebstrap lintian)
 	lintian --allow-root --fail-on error,warning bin/failoverd_*_$(PACKAGE_ARCH).deb
 	$(subst $(VERSION),$(VERSION)+newer,$(call NFPM,deb,bin/newer.deb))
-	@go run ./tools/machine --deb bin/failoverd_*_$(PACKAGE_ARCH).deb --newer bin/newer.deb
+	$(subst $(VERSION),$(VERSION)+newer,$(call NFPM,rpm,bin/newer.rpm))
+	@go run ./tools/machine --deb bin/failoverd_*_$(PACKAGE_ARCH).deb --newer bin/newer.deb --rpm bin/failoverd-*.$(MACHINE).rpm --newer-rpm bin/newer.rpm
 
 # KEEPALIVED is the path of another keepalived than the installed one.
 BENCH = --failoverd bin/failoverd --commit '$(VERSION)' $(if $(KEEPALIVED),--keepalived '$(KEEPALIVED)')

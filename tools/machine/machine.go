@@ -29,7 +29,7 @@ var bootScript string
 const mark = "failoverd-test-"
 
 // included lists the packages of the machines beside the essential ones.
-const included = "systemd,systemd-sysv,dbus,iproute2,util-linux,procps"
+const included = "systemd,systemd-sysv,dbus,iproute2,util-linux,procps,rpm"
 
 // prepare is a unit that makes a container like a host: it mounts the BPF file system, which
 // systemd mounts on hosts only, and makes the sysctls of the network writable.

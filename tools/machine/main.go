@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command machine tests failoverd's Debian package on two booted machines: install, start,
-// failover, reload, upgrade, watchdog, stop, purge. systemd-nspawn boots a Debian with systemd
+// failover, reload, upgrade, watchdog, stop, purge. Then it installs the RPM package on them.
+// systemd-nspawn boots a Debian with systemd
 // for each machine, in the namespaces of a lab, which end with this program.
 package main
 
@@ -21,7 +22,7 @@ import (
 const patience = 2 * time.Minute
 
 const help = `machine tests failoverd's Debian package on two booted machines: install, failover, reload,
-upgrade, watchdog, stop, purge. It needs root, and the packages systemd-container and
+upgrade, watchdog, stop, purge. With --rpm, the RPM package follows. It needs root, and the packages systemd-container and
 mmdebstrap. make test-package builds the packages and runs it.
 
 Flags:
@@ -31,15 +32,17 @@ func main() {
 	var o options
 	flag.StringVar(&o.deb, "deb", "", "`path` of the package to install")
 	flag.StringVar(&o.newer, "newer", "", "`path` of the package to upgrade to")
+	flag.StringVar(&o.rpmFile, "rpm", "", "`path` of the RPM package to install afterwards")
+	flag.StringVar(&o.newerRPM, "newer-rpm", "", "`path` of the RPM package to upgrade to")
 	flag.StringVar(&o.suite, "suite", "bookworm", "Debian `suite` of the machines")
 	lab.Main("machine", help, func(ctx context.Context) error { return run(ctx, o) })
 }
 
-type options struct{ deb, newer, suite string }
+type options struct{ deb, newer, rpmFile, newerRPM, suite string }
 
 func run(ctx context.Context, o options) (err error) {
-	if o.deb == "" || o.newer == "" {
-		return errors.New("--deb and --newer are needed; make test-package gives them")
+	if o.deb == "" || o.newer == "" || (o.rpmFile == "") != (o.newerRPM == "") {
+		return errors.New("--deb and --newer are needed, and --rpm goes with --newer-rpm; make test-package gives them")
 	}
 	start := time.Now()
 	work, err := os.MkdirTemp("", "failoverd-machine-")

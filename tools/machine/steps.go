@@ -51,7 +51,7 @@ type step struct {
 }
 
 func (s *site) steps() []step {
-	return []step{
+	all := []step{
 		{"boot", s.boot},
 		{"apt install: enabled, and nothing runs before it is configured", s.install},
 		{"README: the first five minutes", s.readme},
@@ -67,6 +67,10 @@ func (s *site) steps() []step {
 		{"the Active hangs: the watchdog", s.hang},
 		{"stop and purge", s.purge},
 	}
+	if s.rpmFile != "" {
+		all = append(all, step{"the RPM package: install, failover, upgrade, erase", s.rpm})
+	}
+	return all
 }
 
 func (s *site) play(ctx context.Context, st step) error {
