@@ -51,6 +51,8 @@ type Global struct {
 	MetricsCompat string // the program whose names the metrics have too: keepalived or off
 	// StartupDelay is the time after its start in which the daemon takes no part.
 	StartupDelay time.Duration
+	// DelayAfterBoot is the time after the host's boot in which the daemon takes no part.
+	DelayAfterBoot time.Duration
 	// Realtime says which threads of the daemon are real-time.
 	Realtime Realtime
 
@@ -678,7 +680,8 @@ var globalKeys = slices.Concat([]key[Global]{
 	choiceKey("log_level", "The lowest level that is logged.", logLevels, "info", func(g *Global, v string) { g.LogLevel = v }),
 	metricsKey(),
 	choiceKey("metrics_compat", "Adds metrics under the names of another program. `keepalived` adds those of keepalived's Prometheus exporter, for dashboards that exist already.", compats, compats[0], func(g *Global, v string) { g.MetricsCompat = v }),
-	startupDelayKey(),
+	waitKey("startup_delay", "How long after its start the daemon takes no part, up to 1000s. It is for links that are up but pass nothing at first, like bonds and ports with spanning tree.", func(g *Global) *time.Duration { return &g.StartupDelay }),
+	waitKey("delay_after_boot", "How long after the boot of the host the daemon takes no part, up to 1000s. When failoverd starts later than that, it doesn't wait. If `startup_delay` ends later, that counts.", func(g *Global) *time.Duration { return &g.DelayAfterBoot }),
 	realtimeKey(),
 }, globalHookKeys)
 
@@ -717,14 +720,14 @@ var routerKeys = slices.Concat([]key[Router]{
 // maxDelay is the longest delay before a router takes part or preempts.
 const maxDelay = 1000 * time.Second
 
-func startupDelayKey() key[Global] {
-	const name = "startup_delay"
-	k := durationKey(name, "How long after its start the daemon takes no part, up to 1000s. It is for links that are up but pass nothing at first, like bonds and ports with spanning tree.", "0s", func(g *Global) *time.Duration { return &g.StartupDelay })
+// waitKey is the key of a time in which the daemon takes no part.
+func waitKey(name, doc string, at func(*Global) *time.Duration) key[Global] {
+	k := durationKey(name, doc, "0s", at)
 	read := k.read
 	k.read = func(r *reader, n *node, g *Global) []*node {
 		items := read(r, n, g)
-		if g.StartupDelay < 0 || g.StartupDelay > maxDelay {
-			r.fail(n, "", "%s can't be %v: it is up to 1000s", quote(name), g.StartupDelay)
+		if d := *at(g); d < 0 || d > maxDelay {
+			r.fail(n, "", "%s can't be %v: it is up to 1000s", quote(name), d)
 		}
 		return items
 	}

@@ -103,7 +103,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	f, err := Parse("x", []byte(`
-global: {xdp_mode: tc, unchanged: drop, log_format: json, log_level: debug, metrics: "127.0.0.1:9650", metrics_compat: keepalived, startup_delay: 10s, realtime: true,
+global: {xdp_mode: tc, unchanged: drop, log_format: json, log_level: debug, metrics: "127.0.0.1:9650", metrics_compat: keepalived, startup_delay: 10s, delay_after_boot: 20s, realtime: true,
   notify: [/bin/n], notify_timeout: 1m, notify_fifo: /run/f, script_user: "nobody:nogroup", allow_insecure_scripts: true}
 routers:
   - name: all
@@ -141,7 +141,7 @@ routers:
 		t.Error(diff)
 	}
 	global := Global{
-		XDPMode: "tc", Unchanged: Drop, LogFormat: "json", LogLevel: "debug", Metrics: "127.0.0.1:9650", MetricsCompat: "keepalived", StartupDelay: 10 * time.Second, Realtime: RealtimeAll,
+		XDPMode: "tc", Unchanged: Drop, LogFormat: "json", LogLevel: "debug", Metrics: "127.0.0.1:9650", MetricsCompat: "keepalived", StartupDelay: 10 * time.Second, DelayAfterBoot: 20 * time.Second, Realtime: RealtimeAll,
 		Notify: Command{"/bin/n"}, NotifyTimeout: time.Minute, NotifyFIFO: "/run/f", ScriptUser: "nobody:nogroup", AllowInsecureScripts: true,
 	}
 	if diff := cmp.Diff(global, f.Global); diff != "" {

@@ -52,7 +52,7 @@ func metricsKey() key[Global] {
 
 // GlobalDifference returns a line for each key of global that differs. It leaves out
 // xdp_mode, unchanged and notify_timeout, which Difference tells with each router, and
-// startup_delay, which has no effect after the start.
+// startup_delay and delay_after_boot, which have no effect after the start.
 func GlobalDifference(a, b Global) []string {
 	var all differences
 	all.add("log_format", a.LogFormat, b.LogFormat)

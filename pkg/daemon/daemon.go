@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
@@ -85,17 +86,29 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	return p.run(ctx)
 }
 
-// delayStart keeps the routers from taking part until startup_delay has passed.
+// delayStart keeps the routers from taking part until startup_delay and delay_after_boot have
+// passed.
 func delayStart(c *conditions, file *config.File) {
 	const source = "startup_delay"
-	d := file.Global.StartupDelay
+	var boot unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot) // every supported kernel has this clock
+	d, why := startDelay(&file.Global, time.Duration(boot.Nano()))
 	if d <= 0 {
 		return
 	}
 	for _, r := range file.Routers {
-		c.SetFault(r.Name, source, vrrp.CauseWaiting, fmt.Sprintf("startup_delay of %v", d))
+		c.SetFault(r.Name, source, vrrp.CauseWaiting, why)
 	}
 	time.AfterFunc(d, func() { c.Forget(source) })
+}
+
+// startDelay returns the time that the routers wait for, and the reason. uptime is the time
+// since the host's boot.
+func startDelay(g *config.Global, uptime time.Duration) (d time.Duration, why string) {
+	if rest := g.DelayAfterBoot - uptime; rest > g.StartupDelay {
+		return rest, fmt.Sprintf("delay_after_boot of %v", g.DelayAfterBoot)
+	}
+	return g.StartupDelay, fmt.Sprintf("startup_delay of %v", g.StartupDelay)
 }
 
 // locate adds the positions in the configuration file to a *plan.Error.

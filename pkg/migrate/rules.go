@@ -95,16 +95,8 @@ var globalRules = rules{
 	}},
 	"vrrp_garp_master_repeat":  {apply: announceCount},
 	"vrrp_garp_master_refresh": {apply: announceRefresh},
-	"vrrp_startup_delay": {apply: func(t *translator, _ *instance, n *node) {
-		d, ok := t.seconds(n)
-		if most := 1000 * time.Second; ok && d > most {
-			d = most
-			t.find(n, Changed, "failoverd waits for %s, its maximum", duration(d))
-		}
-		if d > 0 {
-			t.globals = append(t.globals, pair{key: "startup_delay", value: duration(d)})
-		}
-	}},
+	"vrrp_startup_delay":       {apply: startDelay("startup_delay")},
+	"vrrp_delay_after_boot":    {apply: startDelay("delay_after_boot")},
 	"vrrp_min_garp": {apply: func(t *translator, _ *instance, n *node) {
 		if v, ok := t.boolean(n); ok && v {
 			t.find(n, Changed, "the addresses are announced once at a take-over, and not again where nothing else is said")
@@ -127,11 +119,6 @@ var globalRules = rules{
 	"vrrp_higher_prio_send_advert": unneeded(silentText),
 	"vrrp_owner_ignore_adverts":    unneeded(ownerText),
 	"v3_checksum_as_v2":            unneeded(checksumText),
-	"vrrp_delay_after_boot": {apply: func(t *translator, _ *instance, n *node) {
-		if d, ok := t.seconds(n); ok && d > 0 {
-			t.find(n, Later, "failoverd counts from its own start: `startup_delay: %s` below `global:` waits so long, at each start", duration(d))
-		}
-	}},
 
 	"vrrp_garp_lower_prio_delay":      unneeded(defendText),
 	"vrrp_garp_lower_prio_repeat":     unneeded(defendText),
@@ -312,6 +299,20 @@ func bfd(t *translator, in *instance, n *node) {
 		balance(t, in, n)
 	default:
 		t.find(n, Unneeded, "nothing tracks it")
+	}
+}
+
+// startDelay is for the times in which keepalived takes no part.
+func startDelay(key string) func(*translator, *instance, *node) {
+	return func(t *translator, _ *instance, n *node) {
+		d, ok := t.seconds(n)
+		if most := 1000 * time.Second; ok && d > most {
+			d = most
+			t.find(n, Changed, "failoverd waits for %s, its maximum", duration(d))
+		}
+		if d > 0 {
+			t.globals = append(t.globals, pair{key: key, value: duration(d)})
+		}
 	}
 }
 

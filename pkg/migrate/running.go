@@ -131,7 +131,7 @@ var directives = map[string][]string{
 	"notify_active": {"notify_master"}, "down_after": {"down_timer_adverts"},
 	"announce_again": {"garp_master_delay"}, "announce_count": {"garp_master_repeat"}, "announce_refresh": {"garp_master_refresh"},
 	"min": {"quorum"}, "max": {"quorum_max"},
-	"startup_delay": {"vrrp_startup_delay"}, "notify_fifo": {"vrrp_notify_fifo", "notify_fifo"},
+	"startup_delay": {"vrrp_startup_delay"}, "delay_after_boot": {"vrrp_delay_after_boot"}, "notify_fifo": {"vrrp_notify_fifo", "notify_fifo"},
 }
 
 // Place implements config.Origin.
