@@ -73,6 +73,12 @@ func TestKeepalivedTakesThem(t *testing.T) {
 	if codes, said := accepts(t, "keepalived", "testdata/syntax/values.conf"); codes[0] != "5" {
 		t.Errorf("it takes a file with mistakes: %s: %s", codes[0], said[0])
 	}
+	_, said := accepts(t, "keepalived", "testdata/syntax/group-weights.conf")
+	for _, want := range []string{"tracked script own with", "tracked script shared with", "weight from tracked file one ", "tracked file ten ", "eth1 tracked interface weight"} {
+		if !strings.Contains(said[0], "(inner) ignoring "+want) {
+			t.Errorf("it doesn't ignore the %s: %s", want, said[0])
+		}
+	}
 }
 
 // keepalived takes the files that it gets for its load balancer. So does the one of KEEPALIVED,

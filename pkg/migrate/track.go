@@ -336,16 +336,17 @@ func (t *translator) track() error {
 	uses := 0
 	for _, in := range t.instances {
 		seen := make(map[*probe]bool)
-		all, weightless := slices.Clone(in.uses), false
+		weightless := slices.ContainsFunc(groups[in.name], func(g *syncedGroup) bool { return !t.weighted[g.node] })
+		for _, u := range in.uses {
+			t.depend(in, u, seen, weightless)
+		}
 		for _, g := range groups[in.name] {
 			if uses += len(t.groupUses[g.node]); uses > maxUses {
 				return fmt.Errorf("%s:%d: more than %d checks with those of groups", g.node.path, g.node.number, maxUses)
 			}
-			all = append(all, t.groupUses[g.node]...)
-			weightless = weightless || !t.weighted[g.node]
-		}
-		for _, u := range all {
-			t.depend(in, u, seen, weightless)
+			for _, u := range t.groupUses[g.node] {
+				t.depend(in, u, seen, false) // a group's own checks keep their weights
+			}
 		}
 	}
 	return nil
@@ -357,8 +358,8 @@ type checkName struct {
 	source string
 }
 
-// depend adds a check to a router, unless it was seen already. In a group without
-// weights it is weightless.
+// depend adds a check to a router, unless it was seen already. weightless says that
+// the router is in a group without sync_group_tracking_weight, and has the check itself.
 func (t *translator) depend(in *instance, u tracked, seen map[*probe]bool, weightless bool) {
 	i, known := t.checkOf[checkName{u.kind, u.source}]
 	if !known {
@@ -383,7 +384,6 @@ func (t *translator) depend(in *instance, u tracked, seen map[*probe]bool, weigh
 	if seen[k] {
 		return // the group has it, too
 	}
-	seen[k] = true
 	d := dependency{check: k}
 	weight, reverse := k.weight, k.reverse
 	if u.weight != nil {
@@ -394,9 +394,17 @@ func (t *translator) depend(in *instance, u tracked, seen map[*probe]bool, weigh
 		weight = 0
 	}
 	if weight != 0 && weightless {
-		t.find(u.node, Doubtful, "without sync_group_tracking_weight keepalived takes 0 for the weight in a sync group")
-		weight = 0
+		switch {
+		case k.kind == kindProcess: // keepalived keeps the weight of this kind
+		case k.kind == kindInterface, k.kind == kindFile && weight == 1:
+			t.find(u.node, Doubtful, "without sync_group_tracking_weight keepalived takes 0 for the weight in a sync group")
+			weight = 0
+		default:
+			t.find(u.node, Doubtful, "without sync_group_tracking_weight keepalived ignores a check with a weight in a sync group, unless it is the group's own: it is left out")
+			return
+		}
 	}
+	seen[k] = true
 	d.weight, d.reverse = weigh(k.kind, weight, reverse)
 	in.router.track = append(in.router.track, d)
 }

@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/migrate"
@@ -101,44 +99,10 @@ func (h *hosts) boot(kind string) *lab.Node {
 	return n
 }
 
-// install adds what the scripts of the files need to a host: programs that record their arguments,
-// the watched programs, and a /proc in which they can be found.
+// install adds what the scripts of the files need to a host.
 func (h *hosts) install(n *lab.Node) {
 	h.t.Helper()
-	sleep, err := os.ReadFile("/usr/bin/sleep")
-	h.ok(err)
-	const bin = "/usr/local/bin/"
-	h.ok(n.Do(func() error {
-		if err := unix.Mount("tmpfs", bin, "tmpfs", 0, "mode=755"); err != nil {
-			return fmt.Errorf("mount %s: %w", bin, err)
-		}
-		for _, name := range h.programs {
-			script := fmt.Sprintf("#!/bin/sh\necho \"%s $*\" >>/run/called\n", name)
-			if err := os.WriteFile(bin+name, []byte(script), 0o755); err != nil {
-				return err
-			}
-		}
-		for _, name := range h.daemons {
-			if err := os.WriteFile(bin+name, sleep, 0o755); err != nil {
-				return err
-			}
-		}
-		for name, content := range h.files {
-			if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
-				return err
-			}
-		}
-		// Hooks run as nobody.
-		if err := os.WriteFile("/run/called", nil, 0o666); err != nil {
-			return err
-		}
-		return os.Chmod("/run/called", 0o666)
-	}))
-	h.ok(n.Sysctl("net.ipv4.ping_group_range", "0 2147483647"))
-	// A process has to mount it, because the threads of a node are in this process's PID
-	// namespace.
-	_, err = n.Run(h.ctx, "mount", "-t", "proc", "proc", "/proc")
-	h.ok(err)
+	h.ok(furnish(h.ctx, n, h.programs, h.setup.daemons, h.files))
 	for _, name := range h.daemons {
 		h.daemon(n, name, true)
 	}
@@ -148,12 +112,10 @@ func (h *hosts) install(n *lab.Node) {
 func (h *hosts) daemon(n *lab.Node, name string, alive bool) {
 	h.t.Helper()
 	if !alive {
-		h.ok(h.helpers[n][name].Signal(syscall.SIGKILL))
-		_, err := h.helpers[n][name].Wait(h.ctx)
-		h.ok(err)
+		h.ok(endProcess(h.ctx, h.helpers[n][name]))
 		return
 	}
-	p, err := n.Start("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "/usr/local/bin/"+name, "infinity")
+	p, err := startDaemonOn(n, name)
 	h.ok(err)
 	h.helpers[n][name] = p
 }
