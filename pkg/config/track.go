@@ -207,7 +207,7 @@ func (f *File) completeTrack(r *reader, t *Track) {
 	var names []string
 	for _, k := range trackKinds {
 		names = append(names, k.name)
-		if _, there := t.at.keys[k.name]; there && !(k.name == "interface" && asks(t.Kind)) {
+		if _, there := t.at.keys[k.name]; there && (k.name != "interface" || !asks(t.Kind)) {
 			if t.Kind != "" {
 				fail(k.name, "split it into two tracks", "%s has %s already: a track checks one thing", quote(t.Name), quote(t.Kind))
 				return

@@ -77,7 +77,7 @@ func (h HostFacts) elsewhere(a netip.Addr, ifindex int, f func(link.Interface, l
 func (h HostFacts) occupied(a netip.Addr, name string) (link.Interface, link.Address, bool) {
 	for _, i := range h.Interfaces {
 		found, ok := h.notOurs(i, a)
-		if ok && (i.Name == name || !a.IsLinkLocalUnicast() && !(i.Silent() && h.Fenced)) {
+		if ok && (i.Name == name || !a.IsLinkLocalUnicast() && (!i.Silent() || !h.Fenced)) {
 			return i, found, true
 		}
 	}
