@@ -410,7 +410,7 @@ __noinline __u32 validate(__u32 sum)
 		return REASON_packet_length_errors;
 	if ((m[0] & 0xf) != 1)
 		return REASON_invalid_type_pkts_rcvd;
-	if (m[3] == 0)
+	if (m[3] == 0 && !(terms->tolerate & TOLERATE_NO_ADDRESS))
 		return REASON_addr_count_errors;
 	length = declared_length(m, r->family);
 	if (r->length != length && !(terms->tolerate & TOLERATE_AUTH_TRAILER && r->length == length + FAILOVER_TRAILER))
@@ -418,7 +418,7 @@ __noinline __u32 validate(__u32 sum)
 	interval = version == 2 ? m[5] : (m[4] & 0xf) << 8 | m[5];
 	if (interval == 0)
 		return REASON_zero_interval_errors;
-	if (r->family == 6 && !(terms->tolerate & TOLERATE_ANY_FIRST_ADDRESS) && (m[8] != 0xfe || (m[9] & 0xc0) != 0x80))
+	if (r->family == 6 && m[3] != 0 && !(terms->tolerate & TOLERATE_ANY_FIRST_ADDRESS) && (m[8] != 0xfe || (m[9] & 0xc0) != 0x80))
 		return REASON_first_addr_errors;
 	terms->form = checksum_form(w, sum);
 	if (!terms->form)
@@ -610,8 +610,8 @@ static __always_inline enum verdict process_message(void *ctx, const __u8 *m, vo
 			return PASS;
 		terms->min_ttl = 0;
 	}
-	/* Virtual Routers that aren't configured here may use authentication. */
-	terms->tolerate = router ? router->tolerate : TOLERATE_AUTH_TRAILER;
+	/* Virtual Routers that aren't configured here may use authentication or have no address. */
+	terms->tolerate = router ? router->tolerate : TOLERATE_AUTH_TRAILER | TOLERATE_NO_ADDRESS;
 	if (terms->tolerate & TOLERATE_TRAILING_OCTETS && r->length >= 4 && (void *)(m + 4) <= end) {
 		length = declared_length(m, r->family);
 		if (r->length > length && !(terms->tolerate & TOLERATE_AUTH_TRAILER && r->length == length + FAILOVER_TRAILER))

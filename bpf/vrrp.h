@@ -68,6 +68,7 @@ enum failover_tolerance {
 	TOLERATE_ANY_FIRST_ADDRESS = 2,
 	TOLERATE_AUTH_TRAILER = 4,
 	TOLERATE_AUTH_HEADER = 8,
+	TOLERATE_NO_ADDRESS = 16,
 };
 
 /* Identifies a Virtual Router. */

@@ -232,6 +232,7 @@ const (
 	VrrpFailoverToleranceTOLERATE_ANY_FIRST_ADDRESS VrrpFailoverTolerance = 2
 	VrrpFailoverToleranceTOLERATE_AUTH_TRAILER      VrrpFailoverTolerance = 4
 	VrrpFailoverToleranceTOLERATE_AUTH_HEADER       VrrpFailoverTolerance = 8
+	VrrpFailoverToleranceTOLERATE_NO_ADDRESS        VrrpFailoverTolerance = 16
 )
 
 type VrrpFailoverVirtualRouter struct {

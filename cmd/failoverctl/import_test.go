@@ -28,7 +28,7 @@ func TestImport(t *testing.T) {
 	if code, _, errs := call(t, "check", result); code != 0 {
 		t.Errorf("check refuses the result: %s", errs)
 	}
-	const two = "vrrp_instance a {\n  interface eth0\n  virtual_router_id 51\n}\n" +
+	const two = "vrrp_instance a {\n  interface eth0\n  virtual_router_id 51\n  strict_mode\n}\n" +
 		"vrrp_instance b {\n  interface eth0\n  virtual_router_id 52\n  state BACKUP\n  virtual_ipaddress {\n    192.0.2.10/24\n  }\n}\n"
 	shared := write("shared", "#!/bin/sh\n")
 	if err := os.Chmod(shared, 0o777); err != nil {
@@ -42,7 +42,7 @@ func TestImport(t *testing.T) {
 		{[]string{source, "-o", result}, exitFailure, "--force"},
 		{[]string{source, "-o", result, "--force"}, 0, "not supported yet"},
 		{[]string{write("balancer.conf", "virtual_server 192.0.2.10 80 {\n}\n")}, exitFailure, "nothing for failoverd in it: it has no vrrp_instance"},
-		{[]string{write("cloud.conf", "vrrp_instance a {\n  interface eth0\n  virtual_router_id 51\n}\n")}, exitFailure, "all of its routers are commented out"},
+		{[]string{write("strict.conf", "vrrp_instance a {\n  interface eth0\n  virtual_router_id 51\n  strict_mode\n}\n")}, exitFailure, "all of its routers are commented out"},
 		{[]string{write("frr.conf", "interface eth0\n vrrp 51 version 3\n")}, exitFailure, "frr.conf:1: interface eth0\n"},
 		{[]string{write("config.boot", "set high-availability vrrp group web vrid 51\n")}, exitFailure, "/run/keepalived/keepalived.conf"},
 		{[]string{write("two.conf", two)}, 0, "1 of 2 routers are commented out"},

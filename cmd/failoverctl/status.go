@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -121,7 +122,7 @@ func (t table) routers(s control.Status) string {
 	for _, r := range s.Routers {
 		row := []string{truncate(r.Name, 16), fmt.Sprint(r.VRID), r.Family, r.State, age(s.Now.Sub(r.Since)), fmt.Sprint(r.Priority), active(r), next(r)}
 		if t.wide {
-			row = append(row, r.Interface, strings.Join(r.Addresses, ","), orDash(r.MAC), orDash(r.VirtualMAC), orDash(r.Receive), orDash(r.Fence), orDash(peers(r)), why(r))
+			row = append(row, r.Interface, orDash(strings.Join(r.Addresses, ",")), orDash(r.MAC), orDash(r.VirtualMAC), orDash(r.Receive), orDash(r.Fence), orDash(peers(r)), why(r))
 		}
 		rows = append(rows, row)
 	}
@@ -207,7 +208,7 @@ func writeDetails(w io.Writer, s control.Status) error {
 			line("maintenance", "%s", maintenanceEnd(r))
 		}
 		line("became Active", "%s", plural(int(r.BecameActive), "time"))
-		line("addresses", "%s", strings.Join(r.Addresses, ", "))
+		line("addresses", "%s", cmp.Or(strings.Join(r.Addresses, ", "), "none"))
 		if len(r.Extra) > 0 {
 			line("extra addresses", "%s", strings.Join(r.Extra, ", "))
 		}

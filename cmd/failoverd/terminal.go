@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -47,7 +46,7 @@ type terminalFormatter struct {
 func (f *terminalFormatter) fit(routers []config.Router) {
 	for _, r := range routers {
 		name := r.Name
-		if slices.ContainsFunc(r.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		if r.Has(packet.IPv6) {
 			name += " " + packet.IPv6.String()
 		}
 		f.pad(name)

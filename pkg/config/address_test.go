@@ -85,6 +85,42 @@ func TestAddressKept(t *testing.T) {
 	}
 }
 
+// A router without addresses has one family: IPv4, or IPv6 if all its peers and sources are.
+func TestWithoutAddresses(t *testing.T) {
+	for unicast, want := range map[string]packet.Family{
+		"":                       packet.IPv4,
+		"{peers: [192.0.2.3]}":   packet.IPv4,
+		"{peers: [2001:db8::3]}": packet.IPv6,
+		"{peers: [2001:db8::3], source: 2001:db8::2}": packet.IPv6,
+	} {
+		text := "routers:\n  - {interface: eth0, vrid: 51, addresses: [], extra_addresses: [192.0.2.20/24, '2001:db8::20/64']"
+		if unicast != "" {
+			text += ", unicast: " + unicast
+		}
+		f, err := Parse("failoverd.yaml", []byte(text+"}\n"))
+		if err != nil {
+			t.Errorf("%s: %v", unicast, err)
+			continue
+		}
+		r := f.Routers[0]
+		full, added := r.WithLinkLocal()
+		for _, family := range []packet.Family{packet.IPv4, packet.IPv6} {
+			if r.Has(family) != (family == want) {
+				t.Errorf("%s: a router of %v: %v", unicast, family, r.Has(family))
+			}
+		}
+		if p := full.Protocol(want); added || len(p.Addresses) != 0 || p.Validate() != nil {
+			t.Errorf("%s: advertises %v: %v", unicast, p.Addresses, p.Validate())
+		}
+		if n := r.Octets(want); n != packet.DatagramLen(want, 3, 0) {
+			t.Errorf("%s: %d octets", unicast, n)
+		}
+		if len(r.Extras(want)) != 2 {
+			t.Errorf("%s: extra addresses %v", unicast, r.Extras(want))
+		}
+	}
+}
+
 // The limits themselves, from both sides.
 func TestValidateLimits(t *testing.T) {
 	for _, c := range []struct {

@@ -61,6 +61,7 @@ type Router struct {
 	// DownAfter is the number of missing advertisements after which a Backup takes over,
 	// 2 to 100.
 	DownAfter int
+	// Addresses are the virtual addresses. A router without any advertises an empty list.
 	Addresses []netip.Prefix
 	// Interfaces are the interfaces of the virtual addresses that aren't on the router's own
 	// one, by address; nil for none.
@@ -260,7 +261,7 @@ func (r Router) Problems() (all []Problem) {
 	if r.Dual && r.Version != 3 {
 		add("dual", "dual sends version 2 beside version 3: use version 3")
 	}
-	if r.Dual && r.Version == 3 && len(r.Addresses) > 0 && !r.Has(packet.IPv4) {
+	if r.Dual && r.Version == 3 && !r.Has(packet.IPv4) {
 		add("dual", "version 2 has no IPv6: dual mode needs an IPv4 address")
 	}
 	if r.Repeat < 0 || r.Repeat > time.Hour {
@@ -283,8 +284,8 @@ func (r Router) Problems() (all []Problem) {
 	case r.PreemptDelay > 0 && r.Priority == OwnerPriority:
 		add("preempt_delay", "the owner of the addresses (priority 255) is Active at once (RFC 9568 6.4.1): remove preempt_delay")
 	}
-	if len(r.Addresses) == 0 {
-		add("addresses", "VRID %d on %s has no virtual address: add one", r.VRID, r.Interface)
+	if r.Version == 2 && len(r.Addresses) == 0 && r.Has(packet.IPv6) {
+		add("version", "the router has no address and IPv6 peers, so it advertises over IPv6, which version 2 doesn't have: use version 3")
 	}
 	twice := repeated(r.Addresses, netip.Prefix.Addr)
 	for i, p := range r.Addresses {
@@ -403,8 +404,13 @@ func (r Router) OfFamily(f packet.Family) []netip.Prefix {
 	return append(first, rest...)
 }
 
-// Has reports whether the router has virtual addresses of one family.
+// Has reports whether the router is a Virtual Router of one family: whether it has virtual
+// addresses of that family. A router without virtual addresses has the family of its peers, and
+// IPv4 without peers.
 func (r Router) Has(f packet.Family) bool {
+	if len(r.Addresses) == 0 {
+		return f == r.Unicast.family()
+	}
 	return slices.ContainsFunc(r.Addresses, func(p netip.Prefix) bool { return packet.FamilyOf(p.Addr()) == f })
 }
 

@@ -61,7 +61,14 @@ func TestValidate(t *testing.T) {
 		{"bounded below version 2's", func(r *Router) {
 			r.Dual, r.Interval, r.MaxInterval = true, 1500*time.Millisecond, 1900*time.Millisecond
 		}, []string{"max_interval", "2s"}},
-		{"no address", func(r *Router) { r.Addresses = nil }, []string{"VRID 51 on eth0", "add one"}},
+		{"no address", func(r *Router) { r.Addresses = nil }, nil},
+		{"no address in version 2", func(r *Router) { r.Addresses, r.Version = nil, 2 }, nil},
+		{"no address and IPv6 peers", func(r *Router) {
+			r.Addresses, r.Unicast = nil, Unicast{TTL: 255, Peers: []Peer{NewPeer(netip.MustParseAddr("2001:db8::3"))}}
+		}, nil},
+		{"no address and IPv6 peers in version 2", func(r *Router) {
+			r.Addresses, r.Version, r.Unicast = nil, 2, Unicast{TTL: 255, Peers: []Peer{NewPeer(netip.MustParseAddr("2001:db8::3"))}}
+		}, []string{"IPv6, which version 2 doesn't have", "use version 3"}},
 		{"twice", func(r *Router) { r.Addresses = prefixes("192.0.2.10/24", "192.0.2.10/32") }, []string{"192.0.2.10", "twice"}},
 		{"IPv6 in version 2", func(r *Router) { r.Version, r.Addresses = 2, prefixes("2001:db8::1/64") }, []string{"2001:db8::1/64", "version 3"}},
 		{"256 addresses", func(r *Router) { r.Addresses = many("10.0.%d.%d/16", 256) }, []string{"256 ipv4", "limit is 255", "another VRID"}},

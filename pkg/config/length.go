@@ -10,14 +10,14 @@ import (
 )
 
 // Octets returns the length of the longest advertisement that a router sends for one
-// family: of the IP datagram with its authentication. It is 0 without addresses of the
-// family.
+// family: of the IP datagram with its authentication. It is 0 for a family that the router
+// doesn't advertise over.
 func (r Router) Octets(f packet.Family) int {
-	full, _ := r.WithLinkLocal()
-	n := len(full.OfFamily(f))
-	if n == 0 {
+	if !r.Has(f) {
 		return 0
 	}
+	full, _ := r.WithLinkLocal()
+	n := len(full.OfFamily(f))
 	version := uint8(r.Version)
 	if r.Dual {
 		version = 2 // the longer one of both

@@ -125,7 +125,7 @@ func (k key[T]) schema() object {
 	case kindGroups:
 		o["type"], o["items"] = "array", k.below.schema(k.doc)
 	case kindAddresses:
-		o["type"], o["items"], o["minItems"] = "array", object{"anyOf": []object{{"type": "string"}, k.below.schema("An address on an interface.")}}, 1
+		o["type"], o["items"] = "array", object{"anyOf": []object{{"type": "string"}, k.below.schema("An address on an interface.")}}
 	}
 	switch k.kind {
 	case kindNumber:

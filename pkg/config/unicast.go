@@ -64,6 +64,15 @@ func (u Unicast) Source(f packet.Family) netip.Addr {
 	return netip.Addr{}
 }
 
+// family returns the family of the peers and sources: IPv4 unless all are IPv6.
+func (u Unicast) family() packet.Family {
+	four := func(a netip.Addr) bool { return a.Is4() }
+	if len(u.Peers) == 0 || slices.ContainsFunc(u.Sources, four) || len(u.OfFamily(packet.IPv4)) > 0 {
+		return packet.IPv4
+	}
+	return packet.IPv6
+}
+
 // String is the value as it is written in the file.
 func (u Unicast) String() string {
 	if !u.On() {
@@ -142,7 +151,7 @@ func (r Router) unicastProblems() (all []Problem) {
 		case p.Address == source:
 			add(1+i, "peer %s is the source, which is this host's: give only the addresses of other hosts", p.Address)
 		case !r.Has(f):
-			add(1+i, "peer %s is %s, and the router has no address of that family: remove it", p.Address, f)
+			add(1+i, "peer %s is %s, and the router doesn't advertise over %[2]s: remove it", p.Address, f)
 		case source.IsLinkLocalUnicast() && source.Is6() && !p.Address.IsLinkLocalUnicast():
 			add(1+i, "peer %s can't be reached from the link-local source %s: give another source", p.Address, source)
 		}
@@ -161,14 +170,14 @@ func (r Router) unicastProblems() (all []Problem) {
 		case sourcesTwice[i]:
 			add(item, "a second source for %s: a family has one", f)
 		case !r.Has(f):
-			add(item, "the source %s is %s, and the router has no address of that family: remove it", a, f)
+			add(item, "the source %s is %s, and the router doesn't advertise over %[2]s: remove it", a, f)
 		case virtual[a] && r.Priority != OwnerPriority:
 			add(item, "the source %s is one of the virtual addresses: give an address that stays on this host", a)
 		}
 	}
 	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
 		if r.Has(f) && len(u.OfFamily(f)) == 0 {
-			add(0, "the router has %s addresses, but no %s peer: add one, or put the addresses into a router without unicast", f, f)
+			add(0, "the router advertises over %s, but has no %[1]s peer: add one, or put its %[1]s addresses into a router without unicast", f)
 		}
 	}
 	return all

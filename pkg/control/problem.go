@@ -33,7 +33,7 @@ const (
 var problems = []struct{ kind, meaning string }{
 	{TwoActives, "another router is Active too and stays Active, although this router wins the election"},
 	{TwoOwners, "another router has priority 255 too; the router with the smaller address yields"},
-	{DuplicateVRID, "other routers use the VRID for different addresses, none of which this router has"},
+	{DuplicateVRID, "other routers use the VRID for different addresses, none of which this router has, or for no address while this router has some"},
 	{AddressConflict, "while this host is Active, another host answers ARP or neighbour solicitations for a virtual address; the text has its MAC"},
 	{AddressInUse, "the router took over because it heard no Active, but before that another host answered for a virtual address"},
 	{BridgePort, "the interface is a port of a bridge, a bond or a similar device, which takes all packets that arrive, so no host reaches the addresses"},

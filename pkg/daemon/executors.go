@@ -432,6 +432,7 @@ func (h *entries) datapathRouter(e *plan.Entry) datapath.Router {
 	tolerate := c.Tolerate.Tolerance
 	tolerate.AuthTrailer, tolerate.AuthHeader = v.Router.Auth.Type == auth.HMAC, v.Router.Auth.Type == auth.Header
 	tolerate.AnyFirstAddress = tolerate.AnyFirstAddress || c.AsWritten
+	tolerate.NoAddress = len(c.Addresses) == 0
 	r := datapath.Router{
 		Version: protocol.Version, Dual: protocol.Dual, Source: e.Source, Running: e.Running, MinPriority: protocol.MinPriority(), Priority: protocol.Priority,
 		Forms: protocol.Forms(), Tolerate: tolerate, Peers: e.Peers, DropUnchanged: c.Unchanged == config.Drop,

@@ -263,6 +263,7 @@ func rarities(t *testing.T) (all []sample) {
 	add("R-16 without its password", "192.0.2.2", packet.Advertisement{Version: 2, VRID: 53})
 	all = append(all, unicasts(t)...)
 	all = append(all, forgeries(t)...)
+	all = append(all, addressless(t)...)
 	v04, v06 := readVectors(t)["V04"], readVectors(t)["V06"]
 	insert := func(name string, frame []byte, at int, octets ...byte) {
 		all = append(all, sample{name: name, frame: slices.Insert(slices.Clone(frame), at, octets...)})
@@ -277,6 +278,24 @@ func rarities(t *testing.T) (all []sample) {
 	fragment[19], fragment[20] = 48, 44 // Payload Length, Next Header
 	insert("R-02 IPv4 fragment", v04, len(v04))
 	all[len(all)-1].frame[20] = 0x20 // More Fragments
+	return all
+}
+
+// addressless returns advertisements without addresses: of routers without addresses, which are
+// accepted, and of VRID 51, which has some.
+func addressless(t *testing.T) (all []sample) {
+	t.Helper()
+	for _, from := range []string{"192.0.2.2", "fe80::2"} {
+		for _, vrid := range []uint8{bare, 51} {
+			source := netip.MustParseAddr(from)
+			a := packet.Advertisement{Version: 3, VRID: vrid, Priority: 200, Interval: time.Second}
+			frame, err := packet.AppendAdvertisementFrame(nil, packet.VirtualMAC(packet.FamilyOf(source), vrid), source, &a, packet.ChecksumRFC9568)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, sample{name: fmt.Sprintf("R-11 no address for VRID %d from %s", vrid, from), frame: frame, peer: vrid == bare})
+		}
+	}
 	return all
 }
 
@@ -332,6 +351,7 @@ const (
 	idle  = 56 // its interface has no address
 	owner = 57
 	cast  = 58 // unicast
+	bare  = 59 // without addresses
 )
 
 // unicasts returns unicast advertisements, with right and wrong senders, destinations and
@@ -408,6 +428,19 @@ func (w *wire) corpusReceiver(t *testing.T) *receiver {
 		m.Step(r.start, vrrp.Event{Kind: vrrp.Startup, Source: own}, nil)
 		r.machines[k] = m
 		if err := w.dp.SetRouter(k, Router{Version: 3, Source: own, Running: true, Forms: packet.ChecksumRFC9568 | packet.ChecksumRFC5798, Peers: c.peers}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k.VRID = bare
+	for _, own := range list("192.0.2.3", "fe80::b") {
+		k.Family = packet.FamilyOf(own)
+		m, err := vrrp.New(vrrp.Config{Version: 3, VRID: bare, Family: k.Family, Priority: 100, Interval: time.Second, Preempt: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Step(r.start, vrrp.Event{Kind: vrrp.Startup, Source: own}, nil)
+		r.machines[k] = m
+		if err := w.dp.SetRouter(k, Router{Version: 3, Source: own, Running: true, Forms: packet.ChecksumRFC9568 | packet.ChecksumRFC5798, Tolerate: packet.Tolerance{NoAddress: true}}); err != nil {
 			t.Fatal(err)
 		}
 	}

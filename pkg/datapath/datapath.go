@@ -496,6 +496,9 @@ func (e *entry) kernel() bpf.VrrpFailoverVirtualRouter {
 	if r.Tolerate.AnyFirstAddress {
 		v.Tolerate |= bpf.VrrpFailoverToleranceTOLERATE_ANY_FIRST_ADDRESS
 	}
+	if r.Tolerate.NoAddress {
+		v.Tolerate |= bpf.VrrpFailoverToleranceTOLERATE_NO_ADDRESS
+	}
 	if r.Tolerate.AuthTrailer {
 		v.Tolerate |= bpf.VrrpFailoverToleranceTOLERATE_AUTH_TRAILER
 	}

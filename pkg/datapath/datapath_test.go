@@ -84,6 +84,7 @@ const (
 	bendUnicast // the receivers are unicast routers, with the vectors' senders as peers
 	bendAddress // the frame's destination is their own address
 	bendHeader  // the checksum of the IPv4 header is not corrected
+	bendNoAddress
 )
 
 // bend configures the Virtual Routers of VRID 51.
@@ -98,6 +99,7 @@ func (w *wire) bend(t testing.TB, bits uint32) {
 			Tolerate: packet.Tolerance{
 				TrailingOctets:  bits&bendTrailingOctets != 0,
 				AnyFirstAddress: bits&bendAnyFirstAddress != 0,
+				NoAddress:       bits&bendNoAddress != 0,
 			},
 		}
 		if bits&bendUnicast != 0 {

@@ -149,7 +149,7 @@ func (d *Datapath) decode(ifindex int, f packet.Family, watch bool) error {
 		}
 		hops.Min = 0
 	}
-	tolerate := packet.Tolerance{AuthHeader: watch, AuthTrailer: true} // other Virtual Routers may use authentication
+	tolerate := packet.Tolerance{AuthHeader: watch, AuthTrailer: true, NoAddress: true} // other Virtual Routers may use authentication or have no address
 	if known {
 		var err error
 		if hops, err = e.checkPeer(&r.Datagram, hops); err != nil {

@@ -3,7 +3,6 @@
 package migrate
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -88,15 +87,20 @@ func (t *translator) entries(in *instance, block *node) (all []vip) {
 }
 
 // sameFamily removes the addresses of another family than the first address's, as
-// keepalived does, and reports whether that is IPv6.
+// keepalived does, and reports whether that is IPv6. An instance without addresses has the
+// family of its source or its first peer, and without them IPv4, or IPv6 by native_ipv6.
+// Excluded addresses don't count.
 func (t *translator) sameFamily(in *instance) bool {
 	in.addresses = t.readable(in, in.addresses)
 	in.excluded = t.readable(in, in.excluded)
-	all := append(slices.Clone(in.addresses), in.excluded...)
-	if len(all) == 0 {
-		return false
+	if len(in.addresses) == 0 {
+		first := in.sourceAddress
+		if !first.IsValid() && len(in.peers) > 0 {
+			first = in.peers[0].Address
+		}
+		return first.Is6() || in.six && !first.IsValid()
 	}
-	six := all[0].addr.Is6()
+	six := in.addresses[0].addr.Is6()
 	in.addresses = slices.DeleteFunc(in.addresses, func(v vip) bool {
 		if v.addr.Is6() == six {
 			return false
@@ -132,10 +136,14 @@ func (t *translator) distinct(list []vip) []vip {
 	})
 }
 
-func (t *translator) addresses(in *instance, six bool) {
+func (t *translator) addresses(in *instance, six bool, version int) {
 	r := in.router
 	in.addresses = t.distinct(in.addresses)
-	r.set(addressesKey, "")
+	if len(in.addresses) > 0 || r.blocked != "" {
+		r.set(addressesKey, "")
+	} else {
+		r.set(addressesKey, "[]")
+	}
 	for _, v := range in.addresses {
 		switch {
 		case v.device == "":
@@ -162,7 +170,7 @@ func (t *translator) addresses(in *instance, six bool) {
 	if len(extra) > 0 {
 		r.keys = append(r.keys, pair{key: "extra_addresses", below: extra})
 	}
-	t.addressed(in)
+	t.addressless(in, six, version)
 }
 
 // elsewhere returns the group of keys for an address on another interface.
@@ -175,20 +183,23 @@ func (t *translator) elsewhere(v vip) string {
 	return fmt.Sprintf("{address: %s, interface: %s}", quoted(v.text), text(v.device))
 }
 
-// addressed comments out a router without an address to advertise.
-func (t *translator) addressed(in *instance) {
-	const remedy = "failoverd has no router without one, so the router is commented out. Give it an address that no other host has, on all hosts, and import again"
+// addressless comments out a router without an address if keepalived doesn't run it, or if
+// failoverd can't.
+func (t *translator) addressless(in *instance, six bool, version int) {
 	switch {
 	case len(in.addresses) > 0:
 		if in.addressless != nil {
 			t.find(in.addressless, Unneeded, "it has an address")
 		}
-		return
 	case in.router.blocked != "":
-	case len(in.excluded) > 0:
-		t.find(in.node, Later, "it has only addresses of virtual_ipaddress_excluded, which aren't advertised. "+remedy)
-	default:
-		t.find(cmp.Or(in.addressless, in.node), Later, "it has no virtual address. "+remedy)
+	case t.strict(in):
+		t.find(in.node, Doubtful, "keepalived doesn't run an instance without an address in strict mode: the router is commented out")
+		in.block("keepalived doesn't run it")
+	case version == 3 && in.addressless == nil:
+		t.find(in.node, Doubtful, "keepalived doesn't run an instance of version 3 without an address, unless it has `no_virtual_ipaddress`: the router is commented out")
+		in.block("keepalived doesn't run it")
+	case six && in.unicast == nil:
+		t.find(in.node, Later, "failoverd advertises no empty list to the IPv6 group: give the router an IPv6 address that no other host has, on all hosts, or `unicast_peer`")
+		in.block("failoverd advertises no empty list to the IPv6 group")
 	}
-	in.block("there is no address that it could advertise")
 }

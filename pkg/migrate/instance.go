@@ -58,6 +58,7 @@ type instance struct {
 	addresses     []vip
 	excluded      []vip
 	addressless   *node     // no_virtual_ipaddress
+	six           bool      // native_ipv6
 	routing       []pair    // routes and rules
 	uses          []tracked // of checks
 }
@@ -115,7 +116,7 @@ func (t *translator) finish(in *instance) error {
 		r.set("priority", strconv.Itoa(in.priority))
 	}
 	t.interval(in, version)
-	t.addresses(in, six)
+	t.addresses(in, six, version)
 	t.preemption(in)
 	t.acceptance(in, version)
 	t.virtualMAC(in)

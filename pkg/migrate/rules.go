@@ -518,7 +518,10 @@ var instanceRules = rules{
 	"use_vmac_addr":  changed("addresses on other interfaces are at those interfaces' MACs"),
 	"vmac_xmit_base": {apply: func(t *translator, in *instance, n *node) { in.xmitBase = n }},
 	"use_ipvlan":     changed("failoverd makes no ipvlan: the addresses are on the interface itself"),
-	"native_ipv6":    unneeded("the addresses decide the family"),
+	"native_ipv6": {apply: func(t *translator, in *instance, n *node) {
+		in.six = true
+		t.find(n, Unneeded, "the addresses decide the family")
+	}},
 
 	"dont_track_primary": changed("failoverd doesn't take part while the interface is down"),
 	"track_interface":    {apply: uses(kindInterface)},

@@ -22,7 +22,7 @@ const sameAuthentication = "give all routers of the VRID the same authentication
 // refusals are the reasons for which packets are discarded before they reach a state machine, and
 // which are problems.
 var refusals = []packet.Reason{
-	packet.ErrVersion, packet.ErrChecksum, packet.ErrOwnSource, packet.ErrAuthType, packet.ErrAuth, packet.ErrAuthMissing,
+	packet.ErrVersion, packet.ErrAddrCount, packet.ErrChecksum, packet.ErrOwnSource, packet.ErrAuthType, packet.ErrAuth, packet.ErrAuthMissing,
 	packet.ErrAuthMalformed, packet.ErrAuthKey, packet.ErrAuthStale, packet.ErrAuthReplay, packet.ErrCast, packet.ErrPeer,
 }
 
@@ -109,6 +109,10 @@ func (s *Observation) refused(id router.ID, reason packet.Reason) bool {
 		s.Kind = control.Version
 		s.Text = fmt.Sprintf("%s uses another version of VRRP for VRID %d, and this host ignores it: both become Active", s.Peer, id.VRID)
 		s.Remedy = "give all routers of the VRID the same version, or set dual during the migration"
+	case packet.ErrAddrCount:
+		s.Kind = control.DuplicateVRID
+		s.Text = fmt.Sprintf("%s uses VRID %d for no address, and this host ignores it: both become Active", s.Peer, id.VRID)
+		s.Remedy = sameAddresses + ", `addresses: []` if they are to have none; if that host belongs to another virtual router, change one VRID"
 	case packet.ErrChecksum:
 		s.Kind = control.Checksum
 		s.Text = s.Peer + " sends checksums that this host doesn't accept, and this host ignores it"

@@ -118,6 +118,7 @@ func TestObservationOf(t *testing.T) {
 		{packet.ErrAddressList, vrrp.Backup, said(90, time.Second, "192.0.2.10", "192.0.2.12"), false, "address_list", "192.0.2.2 has 192.0.2.12, which this host lacks, and lacks 192.0.2.11, which this host has"},
 		{packet.ErrAddressList, vrrp.Backup, said(90, time.Second, "192.0.2.10"), false, "address_list", "192.0.2.2 lacks 192.0.2.11"},
 		{packet.ErrAddressList, vrrp.Active, said(90, time.Second, "192.0.2.77"), false, "duplicate_vrid", "192.0.2.2 uses VRID 51 for 192.0.2.77, this host for 192.0.2.10 192.0.2.11"},
+		{packet.ErrAddrCount, vrrp.Backup, said(90, time.Second), true, "duplicate_vrid", "192.0.2.2 uses VRID 51 for no address, and this host ignores it: both become Active"},
 		{packet.ErrAuth, vrrp.Backup, typed, true, "authentication", "this host ignores 192.0.2.2: authentication data is wrong: another password or key"},
 		{packet.ErrAuthType, vrrp.Backup, typed, true, "authentication", "192.0.2.2 has authentication type 1, this host 0"},
 		{packet.ErrVersion, vrrp.Backup, same, true, "version", "another version"},

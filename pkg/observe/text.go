@@ -12,7 +12,13 @@ import (
 	"github.com/failoverd/failoverd/pkg/router"
 )
 
-func joinAddresses(addresses []netip.Addr) string { return JoinFirst(addresses, len(addresses)) }
+// joinAddresses joins the first addresses of a list, which may be empty.
+func joinAddresses(addresses []netip.Addr) string {
+	if len(addresses) == 0 {
+		return "no address"
+	}
+	return JoinFirst(addresses, len(addresses))
+}
 
 // JoinFirst joins the first addresses of a list; count is the length of the whole list.
 func JoinFirst(addresses []netip.Addr, count int) string {

@@ -31,9 +31,11 @@ type Advertisement struct {
 	AuthType uint8 // version 2 only
 	// Interval is the Max Advertise Interval: in version 3 whole centiseconds up to
 	// 40.95 s, in version 2 whole seconds up to 255 s. It is never 0.
-	Interval  time.Duration
-	Addresses []netip.Addr // 1 to 255 of one family
-	AuthData  [8]byte      // version 2 only
+	Interval time.Duration
+	// Addresses are up to 255 of one family. RFC 9568 §5.2.5 demands at least one, so an
+	// empty list is decoded only with Tolerance.NoAddress.
+	Addresses []netip.Addr
+	AuthData  [8]byte // version 2 only
 }
 
 // AppendTo appends the message without headers to b. In version 3 the checksum may
@@ -88,7 +90,7 @@ func (a *Advertisement) check(family Family, form Checksum) error {
 		return errors.New("version 2 has no IPv6")
 	case a.VRID == 0:
 		return errors.New("VRID 0 can't be sent")
-	case len(a.Addresses) == 0 || len(a.Addresses) > 255:
+	case len(a.Addresses) > 255:
 		return fmt.Errorf("%d addresses don't fit into an advertisement", len(a.Addresses))
 	case form != ChecksumRFC9568 && (form != ChecksumRFC5798 || a.Version != 3 || family != IPv4):
 		return fmt.Errorf("version %d over %s has no checksum form %s", a.Version, family, form)
@@ -116,6 +118,9 @@ type Tolerance struct {
 	// AnyFirstAddress accepts IPv6 address lists that don't begin with a
 	// link-local address (RFC 9568 §5.2.9, erratum 8300).
 	AnyFirstAddress bool
+	// NoAddress accepts an advertisement without addresses, as keepalived's instances
+	// without a virtual address send it.
+	NoAddress bool
 	// AuthTrailer separates an authentication trailer from the message. The caller
 	// has to verify it.
 	AuthTrailer bool
@@ -175,7 +180,7 @@ func (a *Advertisement) DecodeWithin(d *Datagram, t Tolerance, hops Hops) (Check
 		return 0, ErrType
 	}
 	count := int(m[3])
-	if count == 0 {
+	if count == 0 && !t.NoAddress {
 		return 0, ErrAddrCount
 	}
 	length := headerLen + count*family.size()
@@ -206,7 +211,7 @@ func (a *Advertisement) DecodeWithin(d *Datagram, t Tolerance, hops Hops) (Check
 	if interval == 0 {
 		return 0, ErrZeroInterval
 	}
-	if family == IPv6 && !t.AnyFirstAddress && (m[8] != 0xfe || m[9]&0xc0 != 0x80) {
+	if family == IPv6 && count > 0 && !t.AnyFirstAddress && (m[8] != 0xfe || m[9]&0xc0 != 0x80) {
 		return 0, ErrFirstAddr
 	}
 	form := checksumForm(d, version)

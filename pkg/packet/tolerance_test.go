@@ -50,6 +50,44 @@ func TestTolerateTrailingOctets(t *testing.T) {
 	}
 }
 
+// R-11, E-04: an empty list, as keepalived sends it, is accepted only with NoAddress. An empty
+// IPv6 list has no first address that could be a wrong one.
+func TestTolerateNoAddress(t *testing.T) {
+	t.Attr("proves", "E-04 R-11")
+	for _, c := range []struct {
+		version  uint8
+		src, dst string
+		form     Checksum
+		length   int
+	}{
+		{2, "192.0.2.2", "224.0.0.18", ChecksumRFC9568, 16},
+		{3, "192.0.2.2", "224.0.0.18", ChecksumRFC9568, 8},
+		{3, "192.0.2.2", "224.0.0.18", ChecksumRFC5798, 8},
+		{3, "fe80::2", "ff02::12", ChecksumRFC9568, 8},
+	} {
+		src, dst := netip.MustParseAddr(c.src), netip.MustParseAddr(c.dst)
+		a := Advertisement{Version: c.version, VRID: 51, Priority: 200, Interval: time.Second}
+		message, err := a.AppendTo(nil, src, dst, c.form)
+		if err != nil || len(message) != c.length || message[3] != 0 {
+			t.Fatalf("version %d from %s: %x, %v", c.version, src, message, err)
+		}
+		d := Datagram{Source: src, Destination: dst, TTL: 255, Message: message}
+		for _, refusing := range []Tolerance{{}, {TrailingOctets: true, AnyFirstAddress: true, AuthTrailer: true}} {
+			if _, err := a.DecodeTolerant(&d, refusing); !errors.Is(err, ErrAddrCount) {
+				t.Errorf("version %d from %s with %+v: %v", c.version, src, refusing, err)
+			}
+		}
+		got := Advertisement{Addresses: []netip.Addr{src}}
+		if form, err := got.DecodeTolerant(&d, Tolerance{NoAddress: true}); err != nil || form != c.form || got.Priority != 200 || len(got.Addresses) != 0 {
+			t.Errorf("version %d from %s: %v, %v, %+v", c.version, src, form, err, got)
+		}
+		d.Message = append(message, 1, 2, 3, 4)
+		if _, err := a.DecodeTolerant(&d, Tolerance{NoAddress: true}); !errors.Is(err, ErrPacketLength) {
+			t.Errorf("version %d from %s with octets behind: %v", c.version, src, err)
+		}
+	}
+}
+
 // K-07, V19: AnyFirstAddress accepts a first IPv6 address that isn't link-local.
 func TestTolerateFirstAddress(t *testing.T) {
 	t.Attr("proves", "K-07")

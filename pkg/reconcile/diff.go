@@ -333,9 +333,9 @@ func (d *differ) withheld(w *plan.Want) (all []netip.Addr) {
 	return all
 }
 
-// loopWithheld returns the addresses that are withheld from the event loop. The loop accepts no
-// Virtual Router without addresses: one whose addresses are all withheld is added with all of
-// them, but not started.
+// loopWithheld returns the addresses that are withheld from the event loop. A Virtual Router whose
+// virtual addresses are all withheld is added with all of them, but not started: without them it
+// would advertise an empty list.
 func loopWithheld(w *plan.Want, less []netip.Addr) []netip.Addr {
 	if allWithheld(w, less) {
 		return nil
@@ -343,10 +343,14 @@ func loopWithheld(w *plan.Want, less []netip.Addr) []netip.Addr {
 	return less
 }
 
-// allWithheld reports whether a Virtual Router can't have any of its addresses on its interface
-// yet. All may be on other interfaces: then nothing is withheld.
+// allWithheld reports whether a Virtual Router can't have any of its virtual addresses yet, or,
+// without virtual addresses, any of its extra addresses.
 func allWithheld(w *plan.Want, less []netip.Addr) bool {
-	return len(less) > 0 && len(less) == len(w.V.Fenced)
+	virtual := w.V.Router.OfFamily(w.V.Family)
+	if len(virtual) == 0 {
+		return len(less) > 0 && len(less) == len(w.V.Fenced)
+	}
+	return !slices.ContainsFunc(virtual, func(p netip.Prefix) bool { return !slices.Contains(less, p.Addr()) })
 }
 
 // build adds what a Virtual Router lacks.

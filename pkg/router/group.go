@@ -55,13 +55,21 @@ func (l *Loop) join(r *virtualRouter, name string) {
 	r.group = g
 }
 
+// leastAddress returns the least virtual address, the zero Addr without any.
+func (r *virtualRouter) leastAddress() netip.Addr {
+	if len(r.protocol.Addresses) == 0 {
+		return netip.Addr{}
+	}
+	return slices.MinFunc(r.protocol.Addresses, netip.Addr.Compare)
+}
+
 // tieDecidedElsewhere reports whether another Active member decides a tie for this one.
 func (g *group) tieDecidedElsewhere(r *virtualRouter) bool {
 	if r.machine.State() != vrrp.Active {
 		return false
 	}
 	first := slices.MinFunc(g.members, func(a, b *virtualRouter) int {
-		return cmp.Or(cmp.Compare(a.id.Family, b.id.Family), cmp.Compare(a.id.VRID, b.id.VRID), slices.MinFunc(a.protocol.Addresses, netip.Addr.Compare).Compare(slices.MinFunc(b.protocol.Addresses, netip.Addr.Compare)))
+		return cmp.Or(cmp.Compare(a.id.Family, b.id.Family), cmp.Compare(a.id.VRID, b.id.VRID), a.leastAddress().Compare(b.leastAddress()))
 	})
 	return first != r && first.machine.State() == vrrp.Active
 }

@@ -180,6 +180,47 @@ func TestGroupWaitsForInitialize(t *testing.T) {
 	})
 }
 
+// Routers without addresses become Active and Backup like others, also together and in a tie.
+// They advertise an empty list, and announce nothing.
+func TestGroupOfEmptyLists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		for vrid, priority := range map[uint8]uint8{51: 100, 52: 200} {
+			protocol := p.protocol
+			protocol.VRID, protocol.Priority, protocol.Addresses, protocol.Repeat = vrid, priority, nil, 5*time.Second
+			if err := p.loop.Update(Config{ID: p.id(vrid), Protocol: protocol, Group: "gw"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(15 * time.Second)
+		p.expect("nobody else advertises", vrrp.Active, vrrp.Active)
+		for _, vrid := range []uint8{51, 52} {
+			if s := p.status(vrid); s.Counters.Announced != 0 || !s.Assigned {
+				t.Errorf("VRID %d announced %d times; addresses in place: %v", vrid, s.Counters.Announced, s.Assigned)
+			}
+		}
+		p.from(51, 100) // a tie
+		p.from(51, 200)
+		p.expect("another one is better", vrrp.Backup, vrrp.Backup)
+		p.mu.Lock()
+		defer p.end()
+		defer p.mu.Unlock()
+		for _, s := range p.sent {
+			d, err := packet.ParseFrame(s.frame)
+			if err != nil {
+				t.Fatalf("sent something else than advertisements: %x", s.frame)
+			}
+			var a packet.Advertisement
+			if _, err := a.DecodeTolerant(&d, packet.Tolerance{NoAddress: true}); err != nil || len(a.Addresses) != 0 {
+				t.Errorf("sent %+v, %v", a, err)
+			}
+		}
+		if len(p.sent) < 10 {
+			t.Errorf("sent %d advertisements", len(p.sent))
+		}
+	})
+}
+
 // The others leave Active too when the addresses of one member can't be assigned.
 func TestGroupWithoutAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

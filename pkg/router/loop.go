@@ -400,14 +400,15 @@ func (l *Loop) announce() {
 			continue
 		}
 		r.announceDue = false
-		r.counters.Announced++
 		t := r.port.Transmitter
 		s := sending{router: r, outbox: l.outboxOf(t), from: t.Queued(), announcement: true}
 		if err := r.queueAnnouncements(); err != nil {
 			l.fail(r.id, "encode announcement", err)
 		}
-		s.to = t.Queued()
-		l.sending = append(l.sending, s)
+		if s.to = t.Queued(); s.to > s.from { // a router may have no address to announce
+			r.counters.Announced++
+			l.sending = append(l.sending, s)
+		}
 	}
 	l.toAnnounce = l.toAnnounce[:0]
 }

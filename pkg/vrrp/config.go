@@ -68,7 +68,7 @@ type Config struct {
 	// Preempt is Preempt_Mode. An address owner always preempts.
 	Preempt bool
 	// Addresses are the virtual addresses. For IPv6 the first one is link-local, unless
-	// AnyFirstAddress is set.
+	// AnyFirstAddress is set. A router without addresses advertises an empty list.
 	Addresses []netip.Addr
 	Checksum  ChecksumPolicy
 	// Dual sends and accepts version 2 beside version 3 while the routers of a
@@ -131,8 +131,8 @@ func (c Config) Validate() error {
 	if c.Family == packet.IPv6 {
 		most = packet.MaxAddressesIPv6
 	}
-	if len(c.Addresses) == 0 || len(c.Addresses) > most {
-		add("%d virtual addresses, not 1 to %d", len(c.Addresses), most)
+	if len(c.Addresses) > most {
+		add("%d virtual addresses, more than %d", len(c.Addresses), most)
 	}
 	for i, a := range c.Addresses {
 		if packet.FamilyOf(a) != c.Family || a.Is4In6() || a.Zone() != "" {

@@ -154,8 +154,8 @@ func TestReconfigureRestart(t *testing.T) {
 		}
 	}
 	r, config := reconfigurable(t, 100)
-	config.Addresses = nil
+	config.Interval = 0
 	if _, err := r.Reconfigure(0, config, nil); err == nil {
-		t.Error("no addresses")
+		t.Error("no interval")
 	}
 }

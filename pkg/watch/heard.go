@@ -331,7 +331,7 @@ func (h *heard) row(r *heardRouter, s *heardSender, alive []*heardSender, now vr
 		if a.Version == 3 && r.key.Family == packet.IPv4 {
 			out.Checksum = s.checksum.String()
 		}
-		if s.listed == len(a.Addresses) {
+		if s.listed > 0 && s.listed == len(a.Addresses) {
 			out.Command = h.command(r.key, s)
 		}
 	}
@@ -350,6 +350,8 @@ func (h *heard) row(r *heardRouter, s *heardSender, alive []*heardSender, now vr
 	case s.authentication != "":
 		out.Problem = fmt.Sprintf("uses authentication (%s): a Backup needs a configuration file with the same", s.authentication)
 		out.Command = ""
+	case s.listed == 0:
+		out.Problem = "has no address: a Backup needs a configuration file with `addresses: []`"
 	}
 	return out
 }

@@ -124,6 +124,14 @@ func TestHeard(t *testing.T) {
 			"to back it up",
 		},
 		{
+			"no address",
+			func(h *heard) {
+				hear(h, start, "192.0.2.3", func(r *datapath.Record) { r.Advertisement.Addresses = nil })
+			}, 0,
+			[]string{"Active 192.0.2.3, priority", "addresses none", "has no address: a Backup needs a configuration file with `addresses: []`"},
+			"to back it up",
+		},
+		{
 			"both checksum forms",
 			func(h *heard) {
 				hear(h, start, "192.0.2.3", nil)

@@ -134,7 +134,7 @@ func (r row) line() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s VRID %s %s", r.Interface, r.VRID, r.Family)
 	if r.Version != "" {
-		fmt.Fprintf(&b, " version %s: Active %s, priority %s, every %s, addresses %s", r.Version, r.Active, r.Priority, r.Interval, r.Addresses)
+		fmt.Fprintf(&b, " version %s: Active %s, priority %s, every %s, addresses %s", r.Version, r.Active, r.Priority, r.Interval, cmp.Or(r.Addresses, "none"))
 	} else {
 		fmt.Fprintf(&b, " from %s", r.Active)
 	}

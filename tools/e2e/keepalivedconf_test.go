@@ -3,14 +3,17 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/tools/lab"
 )
 
 // keepalivedConf is a file for both hosts. Its instance is in a file that it includes.
@@ -104,5 +107,95 @@ func TestKeepalivedConf(t *testing.T) {
 	s.ok(err)
 	if code != 0 {
 		t.Errorf("keepalived ended with exit code %d", code)
+	}
+}
+
+// failoverd and keepalived run from the same keepalived.conf without an address, as in a cloud,
+// where hooks move the address. On both the same hooks run, through a kill on each side, a return
+// and an end. The peers include each host's own address, so that the hosts can share the file.
+func TestKeepalivedConfWithoutAddress(t *testing.T) {
+	t.Parallel()
+	for name, cast := range map[string]string{
+		"multicast": "",
+		"unicast":   "unicast_peer {\n        198.18.0.1\n        198.18.0.2\n    }",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			dir := t.TempDir()
+			// The hosts are network namespaces: a hook writes to the file of its own one.
+			hook := s.program(dir, "hook", `echo "$*" >>"$0-$(readlink /proc/self/ns/net)"`)
+			path := filepath.Join(dir, "keepalived.conf")
+			s.ok(os.WriteFile(path, fmt.Appendf(nil, `global_defs {
+    script_user root
+    enable_script_security
+}
+vrrp_instance cloud {
+    interface eth0
+    virtual_router_id 51
+    priority 100
+    %s
+    notify %s
+}
+`, cast, hook), 0o600))
+			file := func(p *lab.Process) string {
+				namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", p.PID()))
+				s.ok(err)
+				return hook + "-" + namespace
+			}
+			hooks := func(what, file string, want ...string) {
+				t.Helper()
+				for i := range want {
+					want[i] = "INSTANCE cloud " + want[i] + " 100"
+				}
+				s.until(what, func() bool { return len(s.lines(file)) >= len(want) })
+				if got := s.lines(file); !slices.Equal(got, want) {
+					t.Errorf("%s: the hooks were told %q, want %q", what, got, want)
+				}
+			}
+
+			f := s.failoverd(s.a, "--config", path)
+			a := file(f.Process)
+			hooks("failoverd alone", a, "BACKUP", "MASTER")
+			k, err := s.b.KeepalivedFile(path)
+			s.ok(err)
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("keepalived wrote:\n%.20000s", k.Output())
+				}
+			})
+			b := file(k)
+			hooks("keepalived stands by", b, "BACKUP")
+			s.ok(f.Signal(syscall.SIGKILL))
+			hooks("failoverd was killed", b, "BACKUP", "MASTER")
+			_, err = f.Wait(s.ctx)
+			s.ok(err)
+
+			f = s.failoverd(s.a, "--config", path)
+			hooks("failoverd returns", a, "BACKUP", "MASTER", "BACKUP")
+			s.ok(k.SignalAll(syscall.SIGKILL))
+			hooks("keepalived was killed", a, "BACKUP", "MASTER", "BACKUP", "MASTER")
+			client := control.NewClient(socketOf(f))
+			status, err := client.Status(s.ctx)
+			s.ok(err)
+			if r := status.Routers[0]; len(status.Routers) != 1 || r.State != "Active" || r.Family != "ipv4" || len(r.Addresses) != 0 || len(r.Problems) != 0 {
+				t.Errorf("the status is %+v", status.Routers)
+			}
+			s.stop(s.a, f)
+			hooks("failoverd was stopped", a, "BACKUP", "MASTER", "BACKUP", "MASTER", "STOP")
+
+			sent := map[string]int{}
+			for _, frame := range s.capture.Frames() {
+				if a, _, _, ok := frame.Advertisement(); ok {
+					sent[frame.From]++
+					if len(a.Addresses) != 0 {
+						t.Errorf("%s advertised %v", frame.From, a.Addresses)
+					}
+				}
+			}
+			if sent[s.a.Name] == 0 || sent[s.b.Name] == 0 {
+				t.Errorf("the hosts sent %v advertisements", sent)
+			}
+		})
 	}
 }

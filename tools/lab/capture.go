@@ -40,7 +40,7 @@ func (f Frame) Advertisement() (packet.Advertisement, packet.Datagram, packet.Ch
 	if d.Unicast() {
 		hops.Min = 0
 	}
-	form, err := a.DecodeWithin(&d, packet.Tolerance{AuthTrailer: true, AuthHeader: true}, hops)
+	form, err := a.DecodeWithin(&d, packet.Tolerance{AuthTrailer: true, AuthHeader: true, NoAddress: true}, hops)
 	return a, d, form, err == nil
 }
 
