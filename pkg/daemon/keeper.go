@@ -500,9 +500,9 @@ func (k *keeper) describe(w *plan.Want, m *plan.Installed, host map[int]*link.In
 		config: &w.V.Router.Router, guard: k.executors.guards.of(w.V),
 		since: k.logged[w.V.ID].since, maintenance: k.conditions.Maintenance(w.V.Router.Name),
 	}
-	if cause, _ := k.conditions.Fault(w.V.Router.Name); cause == vrrp.CauseWaiting {
-		v.briefly = true
-	}
+	// A condition may have ended since the target was made.
+	cause, _ := k.conditions.Fault(w.V.Router.Name)
+	v.briefly = w.Obstacle.Brief || cause == vrrp.CauseWaiting
 	v.running = m.Loop != nil && m.Loop.Binding != nil
 	if !v.running {
 		switch {

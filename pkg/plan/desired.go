@@ -218,7 +218,7 @@ func (d *desired) ownObstacle(w *Want, i *link.Interface) Obstacle {
 		return Obstacle{Cause: vrrp.CauseFault, Detail: text, Text: text + ": " + remedy}
 	}
 	cause, detail := d.conditions.Fault(v.Router.Name)
-	return Obstacle{Cause: cause, Detail: detail}
+	return Obstacle{Cause: cause, Detail: detail, Brief: cause == vrrp.CauseWaiting}
 }
 
 // elsewhereObstacle returns an Obstacle if a virtual address can't be on its own interface.
@@ -278,7 +278,7 @@ func (d *desired) applyGroups() {
 	}
 	for _, w := range d.host.Wants {
 		if by := first[w.V.Group]; w.V.Group != "" && by != nil && w.Obstacle.Cause == vrrp.CauseNone {
-			w.Obstacle = Obstacle{Cause: vrrp.CauseGroup, Detail: fmt.Sprintf("%s: %s: %s", w.V.Group, by.V.ID, by.Obstacle.transitionText())}
+			w.Obstacle = Obstacle{Cause: vrrp.CauseGroup, Detail: fmt.Sprintf("%s: %s: %s", w.V.Group, by.V.ID, by.Obstacle.transitionText()), Brief: by.Obstacle.Brief}
 		}
 	}
 }

@@ -220,6 +220,33 @@ func TestObstacles(t *testing.T) {
 	}
 }
 
+// A router waits briefly while a condition says so for it or for another of its group, and while
+// nothing else keeps it from taking part.
+func TestBrief(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*scene)
+		brief  bool
+	}{
+		"no result yet":    {func(s *scene) { s.faults["lan"] = vrrp.CauseWaiting }, true},
+		"a bad result":     {func(s *scene) { s.faults["lan"] = vrrp.CauseFault }, false},
+		"interface down":   {func(s *scene) { s.faults["lan"] = vrrp.CauseWaiting; s.interfaces("eth1").Up = false }, false},
+		"another obstacle": {func(s *scene) { delete(s.now.Ports, "eth1") }, false},
+		"none":             {func(*scene) {}, false},
+	} {
+		s := newScene()
+		s.first().Group = "gate"
+		other := newRouter("lan", "eth1", 52, "192.0.3.10/24")
+		other.Group = "gate"
+		s.routers = append(s.routers, other)
+		c.change(s)
+		for _, w := range s.desired().Wants {
+			if w.Obstacle.Brief != c.brief {
+				t.Errorf("%s: %s waits for %+v", name, w.V.Router.Name, w.Obstacle)
+			}
+		}
+	}
+}
+
 // device adds a macvlan to the host.
 func (s *scene) device(d link.Device) {
 	s.now.Interfaces = append(s.now.Interfaces, link.Interface{Index: 7, Name: d.Name, Kind: "macvlan", Parent: d.Parent, MAC: d.MAC, Up: true, Running: true})

@@ -136,6 +136,8 @@ type Obstacle struct {
 	Cause  vrrp.Cause
 	Detail string // adds to the cause
 	Text   string // the text for users; empty: Detail, or the cause
+	// Brief is set if the router waits only for the first results of checks, or for startup_delay.
+	Brief bool
 }
 
 // transitionText returns the obstacle in the words of the transition that it causes.
