@@ -55,14 +55,15 @@ func (t *Threads) CollectIfDue() {
 	}
 }
 
+// A mark is garbage at once, so its finalizer runs after each collection.
+type mark struct {
+	before uint64
+	_      *byte // with a pointer the runtime allocates it separately
+}
+
 // AdjustGarbageLimit adjusts the limit of garbage after each collection from now on, because
 // a percentage for little memory in use is too high for more.
 func (t *Threads) AdjustGarbageLimit() {
-	// A mark is garbage at once, so its finalizer runs after each collection.
-	type mark struct {
-		before uint64
-		_      *byte // with a pointer the runtime allocates it separately
-	}
 	var collected func(*mark)
 	collected = func(m *mark) {
 		if now := inUse(scanned...); now > m.before+m.before/8 || now < m.before-m.before/8 {
@@ -95,19 +96,28 @@ func inUse(names ...string) (sum uint64) {
 	return sum
 }
 
-// startGarbage is the garbage in octets at which the first collection starts, unless Collect
-// runs before. A start makes garbage, and a collection would take the processor from it.
+// startGarbage is the garbage in octets at which a collection starts before Collect has run
+// for the first time. A start makes garbage, and a collection takes the processors from it.
 const startGarbage = 32 << 20
 
-// LimitGarbage sets the limit of garbage for the start, when the memory in use isn't known
-// yet. After the first collection the usual limit applies.
+// LimitGarbage sets the limit of garbage for the start. It ends with the first Collect.
 func LimitGarbage() {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
 	const leastHeap = 4 << 20 // the runtime's least heap is leastHeap*percent/100
-	debug.SetGCPercent(startGarbage * 100 / leastHeap)
-	runtime.SetFinalizer(new(struct{ _ *byte }), func(any) { allowGarbage(inUse(scanned...), false) })
+	percent := startGarbage * 100 / leastHeap
+	debug.SetGCPercent(percent)
+	var collected func(*mark)
+	collected = func(m *mark) {
+		if inUse("/gc/gogc:percent") != uint64(percent) {
+			return // Collect has set another one
+		}
+		percent = min(percent, max(garbagePercent, startGarbage*100/max(1, int(inUse(scanned...)))))
+		debug.SetGCPercent(percent)
+		runtime.SetFinalizer(m, collected)
+	}
+	runtime.SetFinalizer(new(mark), collected)
 }
 
 // allowGarbage sets the garbage at which the runtime starts a collection, for the given

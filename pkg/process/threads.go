@@ -278,8 +278,14 @@ func tids() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
+	self, err := os.Readlink("/proc/self")
+	same := err == nil && self == strconv.Itoa(os.Getpid()) // /proc is of the same PID namespace
 	var all []int
 	for _, path := range paths {
+		if tid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); same && err == nil {
+			all = append(all, tid)
+			continue
+		}
 		b, err := os.ReadFile(path)
 		if err != nil {
 			continue // the thread has ended

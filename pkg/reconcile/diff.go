@@ -38,8 +38,7 @@ func Diff(want *plan.Target, now *plan.Picture) []Step {
 	d.leftovers()
 	d.orphans()
 	d.erase()
-	order(d.steps)
-	return d.steps
+	return order(d.steps)
 }
 
 // ifAddr is an address on an interface.
@@ -68,7 +67,7 @@ type differ struct {
 	want   *plan.Target
 	now    *plan.Picture
 	wanted map[plan.ID]*plan.Want
-	steps  []Step
+	steps  []*Step
 
 	byIndex   map[int]*link.Interface
 	present   map[ifAddr]netip.Prefix      // the addresses on interfaces
@@ -144,7 +143,7 @@ func (d *differ) name(index int) string {
 	return ""
 }
 
-func (d *differ) add(s Step) { d.steps = append(d.steps, s) }
+func (d *differ) add(s Step) { d.steps = append(d.steps, &s) }
 
 // inPlace returns the addresses of a Virtual Router that failoverd may have put on the host:
 // those that are on the interface and in the journal, and those on the macvlan.

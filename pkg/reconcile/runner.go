@@ -4,6 +4,7 @@ package reconcile
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/failoverd/failoverd/pkg/link"
@@ -152,6 +153,9 @@ func (r *Runner) look(p *plan.Plan) error {
 // more is removed, and its subject added to forgotten, because the target was decided while the
 // failure existed.
 func (r *Runner) due(steps []Step, now vrrp.Instant, forgotten map[any]bool) []Step {
+	if len(r.failed) == 0 {
+		return steps
+	}
 	var due []Step
 	wanted := make(map[any]bool, len(r.failed))
 	for i := range steps {
@@ -185,17 +189,18 @@ func (r *Runner) carryOut(steps []Step, clock func() vrrp.Instant) {
 		for n < len(steps) && steps[n].Verb == steps[0].Verb {
 			n++
 		}
-		var batch []Step
-		for _, s := range steps[:n] {
-			if !skip[s.subject()] && (s.PortName == "" || !skip[s.PortName]) {
-				batch = append(batch, s)
-			}
+		batch := steps[:n]
+		if len(skip) > 0 {
+			batch = slices.DeleteFunc(batch, func(s Step) bool { return skip[s.subject()] || s.PortName != "" && skip[s.PortName] })
 		}
 		steps = steps[n:]
 		if len(batch) == 0 {
 			continue
 		}
 		for i, err := range r.do[batch[0].Verb].Do(batch) {
+			if err == nil && len(r.failed) == 0 {
+				continue
+			}
 			subject := batch[i].subject()
 			if err == nil {
 				succeeded[subject] = true
