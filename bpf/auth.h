@@ -78,10 +78,13 @@ static __always_inline struct stream *get_stream(void)
 	return bpf_map_lookup_elem(&failover_stream, &zero);
 }
 
-/* Converts a word to or from the byte order of the hash. */
+/* Converts a word to or from the byte order of the hash, without a branch. */
 static __always_inline __u32 hash_order(__u32 word, __u32 md5)
 {
-	return md5 ? bpf_htonl(__builtin_bswap32(word)) : bpf_ntohl(word);
+	__u32 sha256 = md5 - 1; /* all ones, or 0 */
+
+	barrier_var(sha256);
+	return (bpf_ntohl(word) & sha256) | (bpf_htonl(__builtin_bswap32(word)) & ~sha256);
 }
 
 /* The length that the padding contains, in bits: the key's block and these words. */

@@ -38,6 +38,7 @@
 #define VLAN_ID 0x0fff
 #define IP_MORE_OR_OFFSET 0x3fff
 #define SUM_WORDS 16 /* words that sum_message adds between two checks of the length */
+#define MIX_PAIRS 16 /* the same for message_signature, in pairs of words */
 #define OFFSET_MAX (ETH_HLEN + VLAN_TAGS * 4 + 60) /* the largest offset of the VRRP header */
 #define GROUP_IPV4 0xe0000012 /* 224.0.0.18 */
 #define MULTICAST_IPV4 0xe0000000 /* the first address that isn't unicast */
@@ -113,7 +114,11 @@ struct {
 	__uint(max_entries, 1 << 20);
 } failover_sealed SEC(".maps");
 
-static __always_inline void count(__u32 reason)
+/*
+ * Raises a counter. The kernel rewrites each lookup in a map when it loads a program, and
+ * copies the whole program each time. So this is a function of its own, like count_error.
+ */
+__noinline int count(__u32 reason)
 {
 	struct failover_counters *c;
 	__u32 zero = 0;
@@ -121,22 +126,25 @@ static __always_inline void count(__u32 reason)
 	c = bpf_map_lookup_elem(&failover_count, &zero);
 	if (c && reason < REASON_COUNT)
 		((__u64 *)c)[reason]++;
+	return 0;
 }
 
-/* Counts an error and stores the packet in failover_last. */
-static __always_inline void count_error(__u32 reason, struct failover_record *r, __u16 vrid)
+/* Counts an error of the packet in the work record, and stores the packet in failover_last. */
+__noinline int count_error(__u32 reason, __u32 vrid)
 {
+	struct work *w = get_work();
 	struct failover_discard *last;
 
 	count(reason);
 	last = bpf_map_lookup_elem(&failover_last, &reason);
-	if (!last)
-		return;
-	last->received = r->received;
-	last->ifindex = r->ifindex;
-	last->family = r->family;
+	if (!w || !last)
+		return 0;
+	last->received = w->record.received;
+	last->ifindex = w->record.ifindex;
+	last->family = w->record.family;
 	last->vrid = vrid;
-	copy_address(last->source, r->source);
+	copy_address(last->source, w->record.source);
+	return 0;
 }
 
 /* Delivers the record to user space through a ring. */
@@ -165,21 +173,38 @@ static __always_inline __u32 prepare_message(struct work *w, __u32 length)
 }
 
 /*
+ * Returns the sum of SUM_WORDS words of the message in the work record. The loop that calls
+ * it is short, because the verifier follows each turn of a loop. The same is true of
+ * mix_pairs.
+ */
+__noinline __u64 sum_words(__u32 at)
+{
+	struct work *w = get_work();
+	__u64 sum = 0;
+	__u32 i;
+
+	if (!w || at > MESSAGE_ROOM - SUM_WORDS)
+		return 0;
+#pragma clang loop unroll(full)
+	for (i = 0; i < SUM_WORDS; i++)
+		sum += w->message[at + i];
+	return sum;
+}
+
+/*
  * Returns the sum of the 16-bit words of the message in the work record, folded to 32
  * bits, in the byte order of the machine (RFC 1071 section 2 B).
  */
-static __always_inline __u32 sum_message(const struct work *w, __u32 length)
+static __always_inline __u32 sum_message(__u32 length)
 {
 	__u64 sum = 0;
-	__u32 i, j;
+	__u32 i;
 
 #pragma clang loop unroll(disable)
 	for (i = 0; i < MESSAGE_WORDS; i += SUM_WORDS) {
 		if (i * 4 >= length)
 			break;
-#pragma clang loop unroll(full)
-		for (j = 0; j < SUM_WORDS; j++)
-			sum += w->message[i + j];
+		sum += sum_words(i);
 	}
 	sum = (sum & 0xffffffff) + (sum >> 32);
 	sum = (sum & 0xffffffff) + (sum >> 32);
@@ -233,7 +258,7 @@ __noinline __u32 copy_xdp(struct xdp_md *ctx, __u32 offset, __u32 length)
 	length = prepare_message(w, length);
 	if (!length || bpf_xdp_load_bytes(ctx, offset, w->message, length))
 		return 0;
-	return sum_message(w, length);
+	return sum_message(length);
 }
 
 __noinline __u32 copy_tc(struct __sk_buff *ctx, __u32 offset, __u32 length)
@@ -245,7 +270,7 @@ __noinline __u32 copy_tc(struct __sk_buff *ctx, __u32 offset, __u32 length)
 	length = prepare_message(w, length);
 	if (!length || bpf_skb_load_bytes(ctx, offset, w->message, length))
 		return 0;
-	return sum_message(w, length);
+	return sum_message(length);
 }
 
 /*
@@ -259,11 +284,29 @@ static __always_inline __u64 mix(__u64 signature, __u64 words)
 	return signature ^ signature >> 32;
 }
 
+/* Adds n pairs of words of the message to a signature, but at most MIX_PAIRS. */
+__noinline __u64 mix_pairs(__u64 signature, __u32 at, __u32 n)
+{
+	struct work *w = get_work();
+	const __u64 *pairs;
+	__u32 i;
+
+	if (!w || at > MESSAGE_ROOM / 2 - MIX_PAIRS)
+		return 0;
+	pairs = (const __u64 *)w->message + at;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < MIX_PAIRS; i++) {
+		if (i >= n)
+			break;
+		signature = mix(signature, pairs[i]);
+	}
+	return signature;
+}
+
 /* Returns the signature of the sender and of the first words of the message in the work record. */
 __noinline __u64 message_signature(__u32 words)
 {
 	struct work *w = get_work();
-	const __u64 *pairs;
 	__u64 signature = 1;
 	__u32 i;
 
@@ -274,12 +317,11 @@ __noinline __u64 message_signature(__u32 words)
 	signature = mix(signature, w->message[0]);
 	/* Over IPv6 without the checksum, because it covers the trailer. */
 	signature = mix(signature, w->record.family == 6 ? w->message[1] & bpf_htonl(0xffff0000) : w->message[1]);
-	pairs = (const __u64 *)w->message;
 #pragma clang loop unroll(disable)
-	for (i = 1; i < MESSAGE_WORDS / 2; i++) {
+	for (i = 1; i < MESSAGE_WORDS / 2; i += MIX_PAIRS) {
 		if (i >= words / 2)
 			break;
-		signature = mix(signature, pairs[i]);
+		signature = mix_pairs(signature, i, words / 2 - i);
 	}
 	if (words % 2) {
 		words--;
@@ -628,7 +670,7 @@ static __always_inline enum verdict process_message(void *ctx, const __u8 *m, vo
 	if (reason == REASON_none && router)
 		reason = validate_router(w, router);
 	if (reason != REASON_none) {
-		count_error(reason, r, key.vrid);
+		count_error(reason, key.vrid);
 		if (watched) {
 			deliver(w, &failover_ring, reason);
 			return PASS;
@@ -640,7 +682,7 @@ static __always_inline enum verdict process_message(void *ctx, const __u8 *m, vo
 		return PASS;
 	}
 	if (!router) {
-		count_error(REASON_vrid_errors, r, key.vrid);
+		count_error(REASON_vrid_errors, key.vrid);
 		return PASS;
 	}
 	if (!router->running) {
@@ -654,7 +696,7 @@ static __always_inline enum verdict process_message(void *ctx, const __u8 *m, vo
 		reason = authenticate(slot, router->auth, router->enforce, router->window, length);
 		barrier_var(reason); /* the verifier must see the check below */
 		if (reason != REASON_none) {
-			count_error(reason, r, key.vrid);
+			count_error(reason, key.vrid);
 			return DROP;
 		}
 	}
@@ -818,16 +860,16 @@ static __always_inline enum verdict process_frame(struct frame *f)
 	if ((unicast || authenticated) && (tagged || fragment || !good || total - header > FAILOVER_MESSAGE_MAX))
 		return PASS;
 	if (tagged) {
-		count_error(REASON_tagged, r, 0);
+		count_error(REASON_tagged, 0);
 		return PASS;
 	}
 	if (fragment) {
-		count_error(REASON_fragments, r, 0);
+		count_error(REASON_fragments, 0);
 		return PASS;
 	}
 	if (!good || total - header > FAILOVER_MESSAGE_MAX) {
 		/* If the header is good, the message is longer than any valid one. */
-		count_error(good ? REASON_packet_length_errors : REASON_ip_malformed, r, 0);
+		count_error(good ? REASON_packet_length_errors : REASON_ip_malformed, 0);
 		return PASS;
 	}
 	r->length = total - header;

@@ -168,6 +168,24 @@ func indexes(routers []*plan.ConfiguredRouter, snapshot []link.Interface) []int 
 	return all
 }
 
+// candidates returns the interfaces of the plan that exist, with their modes.
+func candidates(routers []*plan.ConfiguredRouter, snapshot []link.Interface) []datapath.Candidate {
+	all := []datapath.Candidate{}
+	seen := make(map[int]bool)
+	for _, p := range routers {
+		if i, err := link.Find(snapshot, p.Interface); err == nil && !seen[i.Index] {
+			seen[i.Index] = true
+			all = append(all, datapath.Candidate{Link: attachable(i, snapshot), Mode: datapath.Mode(p.XDPMode)})
+		}
+	}
+	return all
+}
+
+// attachable returns what the datapath needs to know about an interface.
+func attachable(i link.Interface, snapshot []link.Interface) datapath.Link {
+	return datapath.Link{Index: i.Index, Name: i.Name, Kind: i.Kind, VLANs: link.CarriesVLANs(snapshot, i.Index)}
+}
+
 func modes(routers []*plan.ConfiguredRouter) []datapath.Mode {
 	var all []datapath.Mode
 	for _, p := range routers {

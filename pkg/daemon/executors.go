@@ -283,7 +283,7 @@ func (h *sockets) openPort(s *reconcile.Step) error {
 	if err != nil {
 		return fmt.Errorf("open the sending socket: %w", err)
 	}
-	path, err := h.dp.Attach(datapath.Link{Index: i.Index, Name: i.Name, Kind: i.Kind, VLANs: link.CarriesVLANs(h.interfaces.all, i.Index)}, datapath.Mode(s.Port.Mode), false)
+	path, err := h.dp.Attach(attachable(*i, h.interfaces.all), datapath.Mode(s.Port.Mode), false)
 	if err != nil {
 		return errors.Join(fmt.Errorf("attach the receiving programs: %w", err), conn.Close())
 	}

@@ -157,7 +157,7 @@ func (p *parts) clean() error {
 
 // load loads the BPF programs and opens the journal.
 func (p *parts) load() (err error) {
-	o := datapath.Options{Dir: p.config.BPFDir, Adopt: indexes(p.routers, p.snapshot)}
+	o := datapath.Options{Dir: p.config.BPFDir, Adopt: indexes(p.routers, p.snapshot), Candidates: candidates(p.routers, p.snapshot)}
 	if p.dp, err = loadDatapath(o, modes(p.routers), p.log); err != nil {
 		return err
 	}

@@ -191,7 +191,12 @@ func (d *Datapath) attachProgram(a *attachment, l Link, m Mode) (Path, error) {
 		if t.Kind == PathNative {
 			flags = link.XDPDriverMode
 		}
-		x, err := link.AttachXDP(link.XDPOptions{Program: d.objects.FailoverVrrp, Interface: l.Index, Flags: flags})
+		program, err := d.receiver(bpf.VrrpProgFailoverVrrp)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		x, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: l.Index, Flags: flags})
 		if err == nil {
 			a.link = x
 			if d.pinLink(a, l, "xdp", x) != nil {
@@ -236,9 +241,13 @@ func (d *Datapath) attachTC(a *attachment, l Link) error {
 	if d.fence != nil && !a.watch && d.attachFence(a, l, true) == nil {
 		return nil
 	}
-	x, err := link.AttachTCX(link.TCXOptions{Interface: l.Index, Program: d.objects.FailoverTc, Attach: ebpf.AttachTCXIngress, Anchor: link.Head()})
+	program, err := d.receiver(bpf.VrrpProgFailoverTc)
+	if err != nil {
+		return err
+	}
+	x, err := link.AttachTCX(link.TCXOptions{Interface: l.Index, Program: program, Attach: ebpf.AttachTCXIngress, Anchor: link.Head()})
 	if errors.Is(err, ebpf.ErrNotSupported) { // before Linux 6.6
-		return d.attachClassifiers(a, l, classifier{d.objects.FailoverTc, netlink.HANDLE_MIN_INGRESS, "receive", 2})
+		return d.attachClassifiers(a, l, classifier{program, netlink.HANDLE_MIN_INGRESS, "receive", 2})
 	}
 	if err != nil {
 		return err
@@ -267,7 +276,8 @@ func (d *Datapath) adopt(a *attachment, l Link, want Path) (Path, bool) {
 	if mode == ModeNative {
 		kind = PathNative
 	}
-	if ok && want.Kind == kind && left.Update(d.objects.FailoverVrrp) == nil {
+	program, err := d.receiver(bpf.VrrpProgFailoverVrrp)
+	if ok && err == nil && want.Kind == kind && left.Update(program) == nil {
 		a.link = left
 		if d.pinLink(a, l, "xdp", left) == nil {
 			return Path{Kind: kind, Why: "XDP program of a killed run replaced in place"}, true
@@ -317,15 +327,23 @@ func (d *Datapath) attachFence(a *attachment, l Link, receive bool) error {
 	if d.fence == nil {
 		return errors.Join(d.unavailable, d.unfenced)
 	}
-	ingress := d.fence.objects.FailoverIngress
+	name := bpf.VmacProgFailoverIngress
 	if receive {
-		ingress = d.fence.objects.FailoverIn
+		name = bpf.VmacProgFailoverIn
 	}
-	links, err := d.fence.attach(l.Index, ingress)
+	ingress, err := d.fenceProgram(name)
+	if err != nil {
+		return err
+	}
+	egress, err := d.fenceProgram(bpf.VmacProgFailoverEgress)
+	if err != nil {
+		return err
+	}
+	links, err := attachPair(l.Index, ingress, egress)
 	if errors.Is(err, ebpf.ErrNotSupported) && d.pins != nil {
 		err = d.attachClassifiers(a, l, // no TCX before Linux 6.6
 			classifier{ingress, netlink.HANDLE_MIN_INGRESS, "ingress", 1},
-			classifier{d.fence.objects.FailoverEgress, netlink.HANDLE_MIN_EGRESS, "egress", 1})
+			classifier{egress, netlink.HANDLE_MIN_EGRESS, "egress", 1})
 		a.fenced = err == nil
 		return err
 	}

@@ -36,6 +36,10 @@ type Options struct {
 	// Adopt lists the interfaces whose XDP program, if a killed run left one, is
 	// replaced in place instead of detached.
 	Adopt []int
+	// Candidates lists the interfaces that Attach is going to be called for first. Load loads
+	// the programs that they need. Others are loaded by Attach. If it is nil, Load loads
+	// all programs.
+	Candidates []Candidate
 }
 
 // addressesMax is the largest number of addresses in an advertisement.
@@ -107,9 +111,10 @@ type entry struct {
 // Datapath receives on the attached interfaces. Only one goroutine may call Wait,
 // WaitInThread and Drain. All other methods are safe for concurrent use.
 type Datapath struct {
-	unavailable   error // why BPF can't be used; nil if it can
-	unpinned      error // why pinning failed; nil if it didn't
-	objects       bpf.VrrpObjects
+	unavailable   error           // why BPF can't be used; nil if it can
+	unpinned      error           // why pinning failed; nil if it didn't
+	objects       bpf.VrrpObjects // its programs are nil until an interface needs them
+	collection    *collection
 	fence         *fence // nil if it can't be loaded
 	unfenced      error  // why it can't
 	pins          *pins
@@ -163,8 +168,9 @@ func Load(o Options) (*Datapath, error) {
 		return nil, err
 	}
 	d.waiter = waiter
-	if d.unavailable = d.loadBPF(); d.unavailable == nil {
-		if d.fence, d.unfenced = loadFence(d.objects.FailoverTc, d.objects.FailoverLease); d.unfenced != nil {
+	programs := programsFor(o.Candidates)
+	if d.unavailable = d.loadBPF(programs); d.unavailable == nil {
+		if d.unfenced != nil {
 			d.unfenced = fmt.Errorf("load the fence: %w", d.unfenced)
 		}
 		err = errors.Join(d.waiter.add(d.objects.FailoverRing.FD()), d.waiter.add(d.objects.FailoverSealed.FD()))
@@ -181,32 +187,62 @@ func Load(o Options) (*Datapath, error) {
 	return d, nil
 }
 
-func (d *Datapath) loadBPF() error {
+// loadBPF loads the receiving programs, and the fence at the same time. The two have one map
+// in common.
+func (d *Datapath) loadBPF(names []string) error {
+	spec, err := bpf.LoadVmac()
+	if err != nil {
+		return err
+	}
+	leases, err := ebpf.NewMap(spec.Maps[bpf.VmacMapFailoverLease])
+	if err == nil {
+		defer func() { _ = leases.Close() }() // both have a copy of the descriptor
+		shared := map[string]*ebpf.Map{bpf.VmacMapFailoverLease: leases}
+		loaded := make(chan struct{})
+		go func() {
+			defer close(loaded)
+			d.fence, d.unfenced = loadFence(spec, shared, names)
+		}()
+		err = d.loadReceivers(shared, names)
+		<-loaded
+	}
+	if err == nil && d.fence != nil && d.objects.FailoverTc != nil {
+		err = d.fence.setNext(d.objects.FailoverTc)
+	}
+	if errors.Is(err, os.ErrPermission) {
+		err = fmt.Errorf("missing privilege, grant CAP_BPF and CAP_PERFMON: %w", err)
+	}
+	if err != nil {
+		return errors.Join(err, d.closeBPF())
+	}
+	return nil
+}
+
+// loadReceivers loads the receiving programs and opens what they write to. After an error
+// closeBPF closes the part that is open.
+func (d *Datapath) loadReceivers(shared map[string]*ebpf.Map, names []string) error {
 	spec, err := bpf.LoadVrrp()
 	if err != nil {
 		return err
 	}
-	spec.Maps[".rodata"].Name = "failover.rodata" // so that bpftool shows whose map it is
-	if err := spec.LoadAndAssign(&d.objects, nil); err != nil {
-		if errors.Is(err, os.ErrPermission) {
-			err = fmt.Errorf("missing privilege, grant CAP_BPF and CAP_PERFMON: %w", err)
-		}
+	c, programs, err := loadCollection(spec, shared, names, &d.objects.VrrpMaps, &d.objects.VrrpVariables)
+	if err != nil {
 		return err
 	}
+	c.read = bpf.LoadVrrp
+	d.collection = c
+	d.objects.FailoverVrrp, d.objects.FailoverTc = programs[bpf.VrrpProgFailoverVrrp], programs[bpf.VrrpProgFailoverTc]
 	for _, m := range []*ebpf.Map{d.objects.FailoverRing, d.objects.FailoverSealed} {
 		r, err := openRing(m)
 		if err != nil {
-			return errors.Join(err, d.closeBPF())
+			return err
 		}
 		d.rings = append(d.rings, r)
 	}
 	if d.receiveStates, err = mapReceiveStates(d.objects.FailoverStamp); err == nil {
 		d.clock, err = newClock(d.objects.FailoverClock)
 	}
-	if err != nil {
-		return errors.Join(err, d.closeBPF())
-	}
-	return nil
+	return err
 }
 
 func (d *Datapath) closeBPF() error {
@@ -227,6 +263,7 @@ func (d *Datapath) closeBPF() error {
 		errs = append(errs, d.fence.close())
 		d.fence = nil
 	}
+	d.collection.close()
 	return errors.Join(append(errs, d.objects.Close())...)
 }
 

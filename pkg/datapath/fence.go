@@ -25,46 +25,54 @@ import (
 // virtual MAC of one that is. The leases say which is which. A pinned fence outlives the
 // process.
 type fence struct {
-	objects bpf.VmacObjects
-	leases  []byte                                  // failover_lease, mapped
-	vmacs   map[int]*bpf.VmacFailoverVmacs          // the entries of failover_vmac, by interface
-	holders map[bpf.VmacFailoverAddressKey][]uint32 // the slots that an address is assigned to; the last one counts
-	filter  [1 << 16]uint16                         // the number of addresses behind each bit of failover_filter
-	bits    [1 << 10]uint64                         // the content of failover_filter
+	objects    bpf.VmacObjects // its programs are nil until an interface needs them
+	collection *collection
+	leases     []byte                                  // failover_lease, mapped
+	vmacs      map[int]*bpf.VmacFailoverVmacs          // the entries of failover_vmac, by interface
+	holders    map[bpf.VmacFailoverAddressKey][]uint32 // the slots that an address is assigned to; the last one counts
+	filter     [1 << 16]uint16                         // the number of addresses behind each bit of failover_filter
+	bits       [1 << 10]uint64                         // the content of failover_filter
 }
 
-func loadFence(receive *ebpf.Program, leases *ebpf.Map) (*fence, error) {
+func loadFence(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map, names []string) (*fence, error) {
 	f := &fence{vmacs: make(map[int]*bpf.VmacFailoverVmacs), holders: make(map[bpf.VmacFailoverAddressKey][]uint32)}
-	shared := &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{"failover_lease": leases}}
-	if err := bpf.LoadVmacObjects(&f.objects, shared); err != nil {
+	c, programs, err := loadCollection(spec, shared, names, &f.objects.VmacMaps, &f.objects.VmacVariables)
+	if err != nil {
 		return nil, err
 	}
+	f.collection, c.read = c, bpf.LoadVmac
+	f.objects.FailoverIn, f.objects.FailoverIngress, f.objects.FailoverEgress = programs[bpf.VmacProgFailoverIn], programs[bpf.VmacProgFailoverIngress], programs[bpf.VmacProgFailoverEgress]
 	m := f.objects.FailoverLease
 	page := os.Getpagesize()
 	size := (int(m.MaxEntries()*m.ValueSize()) + page - 1) &^ (page - 1)
-	var err error
 	if f.leases, err = unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		f.collection.close()
 		return nil, errors.Join(fmt.Errorf("map failover_lease into memory: %w", err), f.objects.Close())
-	}
-	if err := f.objects.FailoverNext.Put(uint32(0), receive); err != nil {
-		return nil, errors.Join(fmt.Errorf("set the receiving program: %w", err), f.close())
 	}
 	return f, nil
 }
 
+// setNext sets the program that failover_in continues with.
+func (f *fence) setNext(receive *ebpf.Program) error {
+	if err := f.objects.FailoverNext.Put(uint32(0), receive); err != nil {
+		return fmt.Errorf("set the receiving program: %w", err)
+	}
+	return nil
+}
+
 func (f *fence) close() error {
+	f.collection.close()
 	return errors.Join(unix.Munmap(f.leases), f.objects.Close())
 }
 
-// attach attaches the ingress program that is given, and the egress program, to an
-// interface.
-func (f *fence) attach(ifindex int, ingress *ebpf.Program) (links []link.Link, err error) {
+// attachPair attaches an ingress and an egress program to an interface.
+func attachPair(ifindex int, ingress, egress *ebpf.Program) (links []link.Link, err error) {
 	for _, p := range []struct {
 		program *ebpf.Program
 		at      ebpf.AttachType
 	}{
 		{ingress, ebpf.AttachTCXIngress},
-		{f.objects.FailoverEgress, ebpf.AttachTCXEgress},
+		{egress, ebpf.AttachTCXEgress},
 	} {
 		// The programs go to the front. A program that returns TC_ACT_OK, as Cilium's
 		// do, keeps all programs behind it from running.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -204,17 +205,15 @@ func (p *pins) takeLeftover(ifindex int) (link.Link, bool) {
 	return l, ok
 }
 
-// pin pins the programs and their maps.
+// pin pins the maps, and the programs that are loaded.
 func (p *pins) pin(o *bpf.VrrpObjects, f *fence) error {
 	for _, sub := range []string{"progs", "maps", "links"} {
 		if err := os.Mkdir(filepath.Join(p.dir, sub), 0o700); err != nil {
 			return err
 		}
 	}
-	type pinner interface{ Pin(string) error }
-	all := map[string]pinner{
-		"progs/" + bpf.VrrpProgFailoverVrrp: o.FailoverVrrp,
-		"progs/" + bpf.VrrpProgFailoverTc:   o.FailoverTc,
+	programs := map[string]*ebpf.Program{bpf.VrrpProgFailoverVrrp: o.FailoverVrrp, bpf.VrrpProgFailoverTc: o.FailoverTc}
+	all := map[string]*ebpf.Map{
 		"maps/" + bpf.VrrpMapFailoverRouter: o.FailoverRouter,
 		"maps/" + bpf.VrrpMapFailoverPeer:   o.FailoverPeer,
 		"maps/" + bpf.VrrpMapFailoverIface:  o.FailoverIface,
@@ -227,9 +226,9 @@ func (p *pins) pin(o *bpf.VrrpObjects, f *fence) error {
 		"maps/" + bpf.VrrpMapFailoverProven: o.FailoverProven,
 	}
 	if f != nil {
-		all["progs/"+bpf.VmacProgFailoverIngress] = f.objects.FailoverIngress
-		all["progs/"+bpf.VmacProgFailoverIn] = f.objects.FailoverIn
-		all["progs/"+bpf.VmacProgFailoverEgress] = f.objects.FailoverEgress
+		programs[bpf.VmacProgFailoverIngress] = f.objects.FailoverIngress
+		programs[bpf.VmacProgFailoverIn] = f.objects.FailoverIn
+		programs[bpf.VmacProgFailoverEgress] = f.objects.FailoverEgress
 		all["maps/"+bpf.VmacMapFailoverAddress] = f.objects.FailoverAddress
 		all["maps/"+bpf.VmacMapFailoverVmac] = f.objects.FailoverVmac
 		all["maps/"+bpf.VmacMapFailoverLease] = f.objects.FailoverLease
@@ -238,6 +237,22 @@ func (p *pins) pin(o *bpf.VrrpObjects, f *fence) error {
 		if err := object.Pin(filepath.Join(p.dir, name)); err != nil {
 			return fmt.Errorf("pin %s: %w", name, err)
 		}
+	}
+	for name, program := range programs {
+		if program == nil {
+			continue
+		}
+		if err := p.pinProgram(program, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *pins) pinProgram(program *ebpf.Program, name string) error {
+	name = filepath.Join("progs", name)
+	if err := program.Pin(filepath.Join(p.dir, name)); err != nil {
+		return fmt.Errorf("pin %s: %w", name, err)
 	}
 	return nil
 }
