@@ -64,7 +64,7 @@ var topRules = rules{
 	"track_group":              foreign(noStatic),
 	"linkbeat_interfaces":      unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
 	"linkbeat_use_polling":     unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
-	"interface_up_down_delays": later("failoverd has no delay for interfaces yet: it reacts to up and down at once"),
+	"interface_up_down_delays": {apply: interfaceDelays},
 	"virtual_server":           {apply: balance},
 	"virtual_server_group":     {apply: balance},
 	"SSL":                      {apply: balance},
@@ -536,7 +536,7 @@ var instanceRules = rules{
 	"use_ipvlan":     changed("failoverd makes no ipvlan: the addresses are on the interface itself"),
 	"native_ipv6":    unneeded("the addresses decide the family"),
 
-	"dont_track_primary": changed("failoverd doesn't take part while the interface is down"),
+	"dont_track_primary": changed("keepalived keeps the addresses while its interface has no link. failoverd gives them up until the link is back: two hosts on one cable are both without them while the other host is off"),
 	"track_interface":    {apply: uses(kindInterface)},
 	"track_script":       {apply: uses(kindScript)},
 	"track_file":         {apply: uses(kindFile)},
