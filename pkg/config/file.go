@@ -59,7 +59,9 @@ type Global struct {
 	Notify        Command       // for all routers
 	NotifyTimeout time.Duration // of routers without one, 100ms to 1h
 	NotifyFIFO    string        // a path; empty for none
-	ScriptUser    string        // the user of programs, USER or USER:GROUP; empty for the daemon's
+	// NotifyPriorityChanges says whether the FIFO gets a router's changes of priority too.
+	NotifyPriorityChanges bool
+	ScriptUser            string // the user of programs, USER or USER:GROUP; empty for the daemon's
 	// AllowInsecureScripts also runs programs that others may write to.
 	AllowInsecureScripts bool
 }

@@ -83,7 +83,7 @@ func TestParse(t *testing.T) {
 		Tolerate: Tolerance{AddressList: true}, VirtualMAC: VirtualMACOff, XDPMode: "off", Unchanged: "pass", DownAfter: 5, Announcements: 2, Refresh: time.Minute,
 		Hooks: Hooks{
 			Any: Command{"/etc/failoverd/notify", "two words"}, Active: Command{"/bin/a"}, Backup: Command{"/bin/b", "1"},
-			Fault: Command{"/bin/f"}, Stop: Command{"/bin/s"}, Timeout: 5 * time.Second,
+			Fault: Command{"/bin/f"}, Stop: Command{"/bin/s"}, LowerPriority: Command{"/bin/l"}, Timeout: 5 * time.Second,
 		},
 	}
 	for _, c := range []struct{ name, content string }{
@@ -104,7 +104,7 @@ func TestParse(t *testing.T) {
 	}
 	f, err := Parse("x", []byte(`
 global: {xdp_mode: tc, unchanged: drop, log_format: json, log_level: debug, metrics: "127.0.0.1:9650", metrics_compat: keepalived, startup_delay: 10s, delay_after_boot: 20s, realtime: true,
-  notify: [/bin/n], notify_timeout: 1m, notify_fifo: /run/f, script_user: "nobody:nogroup", allow_insecure_scripts: true}
+  notify: [/bin/n], notify_timeout: 1m, notify_fifo: /run/f, notify_priority_changes: true, script_user: "nobody:nogroup", allow_insecure_scripts: true}
 routers:
   - name: all
     interface: br0.7
@@ -132,6 +132,7 @@ routers:
     notify_fault:
       - /bin/f
     notify_stop: "/bin/s"
+    notify_lower_priority: /bin/l
     notify_timeout: 5s
 `))
 	if err != nil {
@@ -142,7 +143,7 @@ routers:
 	}
 	global := Global{
 		XDPMode: "tc", Unchanged: Drop, LogFormat: "json", LogLevel: "debug", Metrics: "127.0.0.1:9650", MetricsCompat: "keepalived", StartupDelay: 10 * time.Second, DelayAfterBoot: 20 * time.Second, Realtime: RealtimeAll,
-		Notify: Command{"/bin/n"}, NotifyTimeout: time.Minute, NotifyFIFO: "/run/f", ScriptUser: "nobody:nogroup", AllowInsecureScripts: true,
+		Notify: Command{"/bin/n"}, NotifyTimeout: time.Minute, NotifyFIFO: "/run/f", NotifyPriorityChanges: true, ScriptUser: "nobody:nogroup", AllowInsecureScripts: true,
 	}
 	if diff := cmp.Diff(global, f.Global); diff != "" {
 		t.Error(diff)

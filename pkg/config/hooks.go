@@ -22,6 +22,7 @@ func (c Command) String() string { return script.Join(c) }
 // Hooks are the programs to run when the state of a router or a group changes.
 type Hooks struct {
 	Active, Backup, Fault, Stop Command       // for one state
+	LowerPriority               Command       // for advertisements of lower priority, of a router only
 	Any                         Command       // for all of them
 	Timeout                     time.Duration // 100ms to 1h
 }
@@ -30,6 +31,7 @@ type Hooks struct {
 func (h *Hooks) commands() map[string]Command {
 	return map[string]Command{
 		"notify": h.Any, "notify_active": h.Active, "notify_backup": h.Backup, "notify_fault": h.Fault, "notify_stop": h.Stop,
+		"notify_lower_priority": h.LowerPriority,
 	}
 }
 
@@ -114,7 +116,8 @@ func checked[T any](k key[T], problem func(*T) string) key[T] {
 	return k
 }
 
-var hookKeys = hookKeysOf(func(r *Router) *Hooks { return &r.Hooks })
+var hookKeys = append(hookKeysOf(func(r *Router) *Hooks { return &r.Hooks }),
+	commandKey("notify_lower_priority", "A program to run when the router is Active and hears an advertisement of lower priority. For example, it takes a cloud's address back that the other host has moved to itself. It runs once more for all such advertisements that arrive while it runs.", func(r *Router) *Command { return &r.Hooks.LowerPriority }))
 
 // hookKeysOf returns the keys of the hooks of a router or a group.
 func hookKeysOf[T any](hooks func(*T) *Hooks) []key[T] {
@@ -133,8 +136,9 @@ var globalHookKeys = []key[Global]{
 	commandKey("notify", "A program to run when any router or group changes its state, after its own programs and with the same arguments.", func(g *Global) *Command { return &g.Notify }),
 	checked(durationKey("notify_timeout", "How long a program of a `notify` key may run, 100ms to 1h. After that it is killed, with everything that it has started.", "30s", func(g *Global) *time.Duration { return &g.NotifyTimeout }),
 		func(g *Global) string { return timeoutProblem(g.NotifyTimeout) }),
-	checked(textKey("notify_fifo", "A FIFO that gets a line for each change of state, in keepalived's form: INSTANCE \"web\" MASTER 100. failoverd makes it if it doesn't exist. A FIFO of another owner than root or the `script_user` isn't used.", func(g *Global) *string { return &g.NotifyFIFO }),
+	checked(textKey("notify_fifo", "A FIFO that gets a line for each change of state, in keepalived's form: INSTANCE \"web\" MASTER 100. MASTER_RX_LOWER_PRI in place of the state tells that an Active router has heard one of lower priority. failoverd makes it if it doesn't exist. A FIFO of another owner than root or the `script_user` isn't used.", func(g *Global) *string { return &g.NotifyFIFO }),
 		func(g *Global) string { return pathProblem("notify_fifo", g.NotifyFIFO, "/run/failoverd/notify.fifo") }),
+	boolKey("notify_priority_changes", "Also write changes of a router's priority to the `notify_fifo`, with MASTER_PRIORITY for an Active router and BACKUP_PRIORITY for others.", "false", func(g *Global) *bool { return &g.NotifyPriorityChanges }),
 	textKey("script_user", "The user of hooks and script checks: USER or USER:GROUP. The default is the daemon's own user, root.", func(g *Global) *string { return &g.ScriptUser }),
 	boolKey("allow_insecure_scripts", "Also run programs that others than root and their user may change, or whose directories others may change.", "false", func(g *Global) *bool { return &g.AllowInsecureScripts }),
 }

@@ -62,6 +62,7 @@ func GlobalDifference(a, b Global) []string {
 	all.add("realtime", a.Realtime, b.Realtime)
 	all.add("notify", a.Notify, b.Notify)
 	all.add("notify_fifo", a.NotifyFIFO, b.NotifyFIFO)
+	all.add("notify_priority_changes", a.NotifyPriorityChanges, b.NotifyPriorityChanges)
 	all.add("script_user", a.ScriptUser, b.ScriptUser)
 	all.add("allow_insecure_scripts", a.AllowInsecureScripts, b.AllowInsecureScripts)
 	return all

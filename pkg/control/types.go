@@ -161,7 +161,7 @@ type Hook struct {
 
 // HookRun is one run of a hook.
 type HookRun struct {
-	State   string    `json:"state"`   // MASTER, BACKUP, FAULT or STOP
+	State   string    `json:"state"`   // MASTER, BACKUP, FAULT, STOP or MASTER_RX_LOWER_PRI
 	Command string    `json:"command"` // the program with all arguments
 	Started time.Time `json:"started"` // when it started
 	Took    float64   `json:"took"`    // how long it took, in seconds

@@ -26,11 +26,11 @@ import (
 // leaveTime is the total time that hooks have to finish when the daemon ends.
 const leaveTime = 10 * time.Second
 
-// hooks runs the notification programs for changes of state. There is one state for each
+// hooks runs the notification programs for changes of state and other events. There is one state for each
 // configured router: hooks don't see its families, as in keepalived.
 type hooks struct {
 	dispatcher *notify.Dispatcher
-	queue      *transitionQueue
+	queue      *hookQueue
 	log        *logrus.Logger
 	describe   func(router.Transition, config.Router) any
 	hurry      <-chan struct{} // closed when the administrator doesn't want to wait for hooks
@@ -44,6 +44,8 @@ type hooks struct {
 	routers map[router.ID]*hookRouter
 	groups  map[string]*hookGroup
 	shown   *notify.FIFO // the FIFO that the status shows
+
+	priorities bool // notify_priority_changes
 }
 
 // hookRouter is a configured router and the state that was last reported to its hooks.
@@ -51,6 +53,7 @@ type hookRouter struct {
 	config   *config.Router
 	states   [2]notify.State // of IPv4 and IPv6; "" if the router lacks the family or its state isn't known yet
 	reported notify.State
+	priority uint8 // the last one that was reported because it changed
 }
 
 // hookGroup is a configured group and the state that was last reported to its hooks.
@@ -60,7 +63,7 @@ type hookGroup struct {
 	reported notify.State
 }
 
-func newHooks(runner notify.Runner, queue *transitionQueue, report func(notify.Run), describe func(router.Transition, config.Router) any, hurry <-chan struct{}, log *logrus.Logger) *hooks {
+func newHooks(runner notify.Runner, queue *hookQueue, report func(notify.Run), describe func(router.Transition, config.Router) any, hurry <-chan struct{}, log *logrus.Logger) *hooks {
 	return &hooks{dispatcher: notify.New(runner, report), queue: queue, log: log, describe: describe, hurry: hurry, routers: make(map[router.ID]*hookRouter)}
 }
 
@@ -101,7 +104,7 @@ func (h *hooks) set(file *config.File) error {
 	for i := range file.Groups {
 		own[groupOf(file.Groups[i].Name)] = hooksOf(&file.Groups[i].Hooks)
 	}
-	h.shown = fifo
+	h.shown, h.priorities = fifo, g.NotifyPriorityChanges
 	h.mu.Unlock()
 	both := maps.Clone(h.own)
 	if both == nil {
@@ -223,6 +226,7 @@ func hooksOf(c *config.Hooks) []notify.Hook {
 		{Setting: "notify_fault", Command: c.Fault, On: notify.Fault},
 		{Setting: "notify_stop", Command: c.Stop, On: notify.Stop},
 		{Setting: "notify", Command: c.Any},
+		{Setting: "notify_lower_priority", Command: c.LowerPriority, On: notify.LowerPriority},
 	} {
 		if h.Timeout = c.Timeout; len(h.Command) > 0 {
 			all = append(all, h)
@@ -245,11 +249,36 @@ func (h *hooks) run(ctx context.Context) error {
 	}
 }
 
-// catchUp processes the transitions in the queue. The caller holds h.mu.
+// catchUp processes the events in the queue. The caller holds h.mu.
 func (h *hooks) catchUp() {
-	for _, t := range h.queue.drain() {
-		h.transition(t)
+	for _, e := range h.queue.drain() {
+		if e.what == "" {
+			h.transition(e.Transition)
+		} else {
+			h.event(e)
+		}
 	}
+}
+
+// event notifies of an event that changes no state. The caller holds h.mu.
+func (h *hooks) event(e hookEvent) {
+	r := h.routers[e.ID]
+	if r == nil {
+		return
+	}
+	if e.what == notify.MasterPriority {
+		if !h.priorities || r.priority == e.Own {
+			return // the other family has changed it already
+		}
+		r.priority = e.Own
+		if r.reported != notify.Master {
+			e.what = notify.BackupPriority
+		}
+	}
+	h.dispatcher.Notify(notify.Event{
+		Subject: instanceOf(r.config.Name), State: e.what, Priority: int(e.Own), Cause: e.Why(), Time: timeOf(e.Transition),
+		Describe: h.description(e.Transition, r),
+	})
 }
 
 // transition records a change of state and notifies the hooks. The caller holds h.mu.

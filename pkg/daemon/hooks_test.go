@@ -67,7 +67,7 @@ func testHooks(r *recorder) *hooks {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	describe := func(t router.Transition, c config.Router) any { return map[string]string{"state": t.To.String()} }
-	return newHooks(r, newTransitionQueue(), func(notify.Run) {}, describe, nil, log)
+	return newHooks(r, newHookQueue(), func(notify.Run) {}, describe, nil, log)
 }
 
 func moves(family packet.Family, from, to vrrp.State, cause vrrp.Cause) router.Transition {
@@ -142,13 +142,13 @@ func TestHookOrder(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { _ = h.run(ctx) }()
-		h.queue.push(moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseStarting))
+		h.queue.push(hookEvent{Transition: moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseStarting)})
 		if diff := cmp.Diff([]string{"INSTANCE web BACKUP 120"}, r.took()); diff != "" {
 			t.Error(diff)
 		}
 		cancel()
 		synctest.Wait()
-		h.queue.push(moves(packet.IPv4, vrrp.Backup, vrrp.Initialize, vrrp.CauseAdministrator))
+		h.queue.push(hookEvent{Transition: moves(packet.IPv4, vrrp.Backup, vrrp.Initialize, vrrp.CauseAdministrator)})
 		h.leave()
 		if diff := cmp.Diff([]string{"INSTANCE web STOP 120"}, r.took()); diff != "" {
 			t.Error(diff)
@@ -202,6 +202,76 @@ func TestHookWaitedFor(t *testing.T) {
 		}
 		h.leave()
 	})
+}
+
+// A lower priority that an Active hears, and changes of priority, go to the FIFO in keepalived's
+// words. Only the former has a hook.
+func TestHookEvents(t *testing.T) {
+	r := &recorder{}
+	h := testHooks(r)
+	path := filepath.Join(t.TempDir(), "fifo")
+	text := "global: {notify_fifo: " + path + ", notify_priority_changes: true}\nrouters: [{name: web, interface: eth0, vrid: 51, addresses: [192.0.2.10/24, '2001:db8::10/64'], notify_lower_priority: HOOK lower}]"
+	if err := h.set(hookFile(t, text)); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reader.Close() }()
+	id := func(f packet.Family) router.ID { return router.ID{Interface: "eth0", Family: f, VRID: 51} }
+	priority := func(f packet.Family, p uint8) {
+		h.queue.push(hookEvent{router.Transition{ID: id(f), Own: p}, notify.MasterPriority})
+	}
+	h.queue.push(hookEvent{Transition: moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseStarting)})
+	priority(packet.IPv4, 90)
+	priority(packet.IPv6, 90) // of the same router
+	h.queue.push(hookEvent{Transition: moves(packet.IPv4, vrrp.Backup, vrrp.Active, vrrp.CauseNobody)})
+	priority(packet.IPv4, 120)
+	h.queue.push(hookEvent{router.Transition{ID: id(packet.IPv4), Own: 120}, notify.LowerPriority})
+	h.queue.push(hookEvent{router.Transition{ID: router.ID{Interface: "eth1", Family: packet.IPv4, VRID: 1}, Own: 1}, notify.LowerPriority}) // of an unknown router
+	h.leave()
+	content, err := io.ReadAll(reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `INSTANCE "web" BACKUP 120
+INSTANCE "web" BACKUP_PRIORITY 90
+INSTANCE "web" MASTER 120
+INSTANCE "web" MASTER_PRIORITY 120
+INSTANCE "web" MASTER_RX_LOWER_PRI 120
+INSTANCE "web" STOP 100
+`
+	if diff := cmp.Diff(want, string(content)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"lower"}, r.lines); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Only an accepted advertisement that doesn't end the Active state is one of lower priority.
+func TestLowerPriorityOnly(t *testing.T) {
+	for _, c := range []struct {
+		state        vrrp.State
+		ours, theirs uint8
+		refused      bool
+		want         int
+	}{
+		{vrrp.Active, 100, 90, false, 1},
+		{vrrp.Active, 100, 0, false, 0},
+		{vrrp.Active, 100, 100, false, 0},
+		{vrrp.Active, 100, 110, false, 0},
+		{vrrp.Active, 100, 90, true, 0},
+		{vrrp.Backup, 100, 90, false, 0},
+	} {
+		q := newHookQueue()
+		f := router.Finding{Action: vrrp.Action{Kind: vrrp.Report, Refused: c.refused, Comparison: &vrrp.Comparison{State: c.state, Ours: vrrp.Parameters{Priority: c.ours}, Theirs: vrrp.Parameters{Priority: c.theirs}}}}
+		q.pushLower(&f)
+		if got := len(q.drain()); got != c.want {
+			t.Errorf("%+v: %d events", c, got)
+		}
+	}
 }
 
 // A FIFO of another user at the path isn't used, and keeps nothing from running.

@@ -16,6 +16,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/notify"
 	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/plan"
@@ -49,6 +50,7 @@ type keeper struct {
 	executors  *executors
 	conditions *conditions
 	problems   *observe.Problems
+	events     *hookQueue
 	log        *logrus.Logger
 	waits      bool // an interface that can't be used at the start is waited for instead of ending the daemon
 
@@ -95,9 +97,9 @@ type change struct {
 }
 
 // newKeeper returns a keeper that uses these executors.
-func newKeeper(h *executors, monitor *link.Monitor, loop *router.Loop, c *conditions, problems *observe.Problems, wait bool, log *logrus.Logger) *keeper {
+func newKeeper(h *executors, monitor *link.Monitor, loop *router.Loop, c *conditions, problems *observe.Problems, events *hookQueue, wait bool, log *logrus.Logger) *keeper {
 	k := &keeper{
-		executors: h, monitor: monitor, loop: loop, conditions: c, problems: problems, waits: wait, log: log, logged: h.routers.logged,
+		executors: h, monitor: monitor, loop: loop, conditions: c, problems: problems, events: events, waits: wait, log: log, logged: h.routers.logged,
 		changes: make(chan change), settling: make(chan chan struct{}), started: make(chan struct{}), updated: make(chan struct{}, 1),
 	}
 	looks := []reconcile.Executor{h.notes, h.interfaces, h.claims, h.sockets, h.entries, h.routers, h.settings}
@@ -408,6 +410,7 @@ func (k *keeper) logChanges(w *plan.Want, m *plan.Installed, r *reconcile.Result
 	if was.priority != w.Priority {
 		log.Infof("priority changed from %d to %d", was.priority, w.Priority)
 		was.priority = w.Priority
+		k.events.push(hookEvent{router.Transition{ID: id, Own: uint8(w.Priority)}, notify.MasterPriority})
 	}
 	running := m.Loop != nil && m.Loop.Binding != nil
 	failed := ""

@@ -190,7 +190,7 @@ func (p *parts) buildLoop() (err error) {
 	p.problems = observe.NewProblems(p.log, p.history, p.budget)
 	p.reports = &reports{
 		Observer: observe.NewObserver(p.log, p.dp, p.history, p.budget, p.problems),
-		latest:   observe.NewLatestTransitions(), queue: newTransitionQueue(),
+		latest:   observe.NewLatestTransitions(), queue: newHookQueue(),
 	}
 	p.threads = process.NewThreads(p.log)
 	p.loop = router.New(process.Clock{}, newPackets(p.dp, p.threads.LoopThread), addresses{p.worker}, leases{p.dp}, p.reports)
@@ -214,7 +214,7 @@ func (p *parts) buildKeeper() error {
 		notes:    &notes{journal: p.journal, interfaces: hosts, sockets: ports, all: make(map[plan.Note]bool)},
 	}
 	p.conditions = newConditions()
-	p.keeper = newKeeper(executors, p.monitor, p.loop, p.conditions, p.problems, p.wait, p.log)
+	p.keeper = newKeeper(executors, p.monitor, p.loop, p.conditions, p.problems, p.reports.queue, p.wait, p.log)
 	p.conflicts = observe.NewConflicts(p.loop, p.keeper.answersFor, p.monitor.Snapshot, p.problems, p.log)
 	return nil
 }

@@ -3,44 +3,59 @@
 package daemon
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
 
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/notify"
 	"github.com/failoverd/failoverd/pkg/observe"
 	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
 // reports passes what the event loop reports to its three consumers: the Observer (log and
 // history), the LatestTransitions (parts that need only the last state of a router), and the
-// queue (hooks, which need each transition in order). The loop never waits for a consumer.
+// queue (hooks, which need each event in order). The loop never waits for a consumer.
 type reports struct {
 	*observe.Observer
 	latest *observe.LatestTransitions
-	queue  *transitionQueue
+	queue  *hookQueue
 }
 
 // Transition implements router.Observer. The event loop calls it.
 func (r *reports) Transition(t router.Transition) {
 	r.latest.Put(t)
 	r.Observer.Transition(t)
-	r.queue.push(t)
+	r.queue.push(hookEvent{Transition: t})
 }
 
-// transitionQueue holds the transitions that hooks hasn't processed yet, oldest first.
-type transitionQueue struct {
+// Finding implements router.Observer. The event loop calls it.
+func (r *reports) Finding(f router.Finding) {
+	r.Observer.Finding(f)
+	r.queue.pushLower(&f)
+}
+
+// hookEvent is a change of state, or another event for hooks.
+type hookEvent struct {
+	router.Transition
+	what notify.State // LowerPriority, or MasterPriority for any change of priority; empty for a change of state
+}
+
+// hookQueue holds the events that hooks hasn't processed yet, oldest first.
+type hookQueue struct {
 	wake chan struct{} // has a value when the queue isn't empty
 
 	mu  sync.Mutex // held briefly, because the event loop waits for it
-	all []router.Transition
+	all []hookEvent
 }
 
-func newTransitionQueue() *transitionQueue { return &transitionQueue{wake: make(chan struct{}, 1)} }
+func newHookQueue() *hookQueue { return &hookQueue{wake: make(chan struct{}, 1)} }
 
-func (q *transitionQueue) push(t router.Transition) {
+func (q *hookQueue) push(e hookEvent) {
 	q.mu.Lock()
-	q.all = append(q.all, t)
+	q.all = append(q.all, e)
 	q.mu.Unlock()
 	select {
 	case q.wake <- struct{}{}:
@@ -48,7 +63,19 @@ func (q *transitionQueue) push(t router.Transition) {
 	}
 }
 
-func (q *transitionQueue) drain() []router.Transition {
+// pushLower adds an event if a finding is that an Active has heard a lower priority.
+func (q *hookQueue) pushLower(f *router.Finding) {
+	c := f.Comparison
+	if c == nil || c.State != vrrp.Active || f.Refused || c.Theirs.Priority == 0 || c.Theirs.Priority >= c.Ours.Priority {
+		return
+	}
+	t := router.Transition{ID: f.ID, Own: c.Ours.Priority}
+	t.From, t.To = vrrp.Active, vrrp.Active
+	t.Detail = fmt.Sprintf("%v advertises the lower priority %d", f.Peer, c.Theirs.Priority)
+	q.push(hookEvent{t, notify.LowerPriority})
+}
+
+func (q *hookQueue) drain() []hookEvent {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	all := q.all

@@ -180,7 +180,7 @@ func (r *rig) parts() error {
 	}
 	r.t.Cleanup(executors.claims.close)
 	problems := observe.NewProblems(log, history, observe.NewLogBudget())
-	r.keeper = newKeeper(executors, monitor, loop, newConditions(), problems, r.waits, log)
+	r.keeper = newKeeper(executors, monitor, loop, newConditions(), problems, newHookQueue(), r.waits, log)
 	return nil
 }
 

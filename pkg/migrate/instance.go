@@ -145,11 +145,11 @@ func (t *translator) virtualMAC(in *instance) {
 	}
 	deaf := in.vmac != nil && in.xmitBase != nil && in.unicast == nil
 	if in.vmac != nil {
-		where, another := "at the virtual MAC, on the interface itself", ". `virtual_mac: macvlan` has one, with another name"
+		where, another := "on the interface itself, at the virtual MAC", ". `virtual_mac: macvlan` makes a macvlan, with another name"
 		if deaf {
-			where, another = "at the interface's own MAC, because of vmac_xmit_base", ""
+			where, another = "on the interface itself, at its own MAC because of vmac_xmit_base", ""
 		}
-		t.find(in.vmac, Changed, "the addresses are %s: rules for the macvlan no longer match%s", where, another)
+		t.find(in.vmac, Changed, "the addresses are %s: firewall rules that name keepalived's macvlan no longer match%s", where, another)
 	}
 	if in.xmitBase != nil && !deaf {
 		t.find(in.xmitBase, Unneeded, "failoverd always sends from the interface")

@@ -30,13 +30,14 @@ type translator struct {
 	collector
 	Options
 	instances []*instance
-	global    instance         // defaults of all instances
-	groups    map[string]*node // multicast groups that aren't VRRP's, by vrrp_mcast_group4 or 6
-	said      map[string]bool  // texts of findings that several directives have
-	alerts    bool             // whether keepalived would send mail
-	secure    bool             // enable_script_security
-	balancer  bool             // whether there is a virtual server
-	syncd     *node            // lvs_sync_daemon
+	global    instance          // defaults of all instances
+	groups    map[string]*node  // multicast groups that aren't VRRP's, by vrrp_mcast_group4 or 6
+	said      map[string]bool   // texts of findings that several directives have
+	alerts    bool              // whether keepalived would send mail
+	secure    bool              // enable_script_security
+	balancer  bool              // whether there is a virtual server
+	syncd     *node             // lvs_sync_daemon
+	debounces map[string]delays // interface_up_down_delays by interface
 
 	groupUses    map[*node][]tracked // of checks, by the sync group
 	weighted     map[*node]bool      // sync groups with sync_group_tracking_weight
@@ -53,7 +54,7 @@ func newTranslator(o Options) *translator {
 	}
 	return &translator{
 		Options: o,
-		groups:  make(map[string]*node), said: make(map[string]bool),
+		groups:  make(map[string]*node), said: make(map[string]bool), debounces: make(map[string]delays),
 		groupUses: make(map[*node][]tracked), weighted: make(map[*node]bool), checkOf: make(map[checkName]int),
 		trackNames: make(map[string]bool), trackNumbers: make(map[string]int),
 	}

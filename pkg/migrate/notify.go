@@ -10,8 +10,7 @@ import (
 
 // Reasons that several directives about programs share.
 const (
-	noPriorities = "failoverd runs programs for states only; `failoverctl events --follow` shows what changes a priority"
-	fifoReader   = "let systemd run it, as a service that gets the FIFO's path and restarts when it ends"
+	fifoReader = "let systemd run it, as a service that gets the FIFO's path and restarts when it ends"
 )
 
 // hook returns the rule of a directive that names a program to run. The program and
@@ -36,6 +35,35 @@ func groupHook(key string) rule {
 		g.keys = append(g.keys, pair{key: key, value: command})
 		t.ownUser(n, runAs)
 	}}
+}
+
+// priorityChanges is for the changes of priorities in the FIFO. failoverd writes those of all
+// routers or of none.
+func priorityChanges(t *translator, _ *instance, n *node) {
+	const key = "notify_priority_changes"
+	on, ok := t.boolean(n)
+	if !ok {
+		return
+	}
+	set := slices.ContainsFunc(t.globals, func(p pair) bool { return p.key == key })
+	if on && !set {
+		t.globals = append(t.globals, pair{key: key, value: "true"})
+	}
+	if n.parent.name() == "global_defs" {
+		return
+	}
+	routers := 0
+	for _, c := range n.parent.parent.block {
+		if c.name() == "vrrp_instance" {
+			routers++
+		}
+	}
+	switch {
+	case on && !set && routers > 1, !on && set:
+		t.find(n, Changed, "the FIFO gets the changes of all routers' priorities")
+	case !on:
+		t.find(n, Unneeded, "the FIFO gets none")
+	}
 }
 
 // runAs says which user runs a program of notify.

@@ -64,7 +64,7 @@ var topRules = rules{
 	"track_group":              foreign(noStatic),
 	"linkbeat_interfaces":      unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
 	"linkbeat_use_polling":     unneeded("the kernel tells failoverd when a link goes down; it polls nothing"),
-	"interface_up_down_delays": later("failoverd has no delay for interfaces yet: it reacts to up and down at once"),
+	"interface_up_down_delays": {apply: interfaceDelays},
 	"virtual_server":           {apply: balance},
 	"virtual_server_group":     {apply: balance},
 	"SSL":                      {apply: balance},
@@ -146,8 +146,8 @@ var globalRules = rules{
 	"notify_fifo_script":               foreign(fifoReader),
 	"vrrp_notify_fifo":                 {apply: fifo},
 	"vrrp_notify_fifo_script":          foreign(fifoReader),
-	"vrrp_notify_priority_changes":     later(noPriorities),
-	"fifo_write_vrrp_states_on_reload": later("the FIFO gets changes of states only; `failoverctl status` shows the states"),
+	"vrrp_notify_priority_changes":     {apply: priorityChanges},
+	"fifo_write_vrrp_states_on_reload": later("a reload writes no states to the FIFO; `failoverctl status` shows them"),
 	"script_user": {apply: func(t *translator, _ *instance, n *node) {
 		t.globals = append(t.globals, pair{key: "script_user", value: text(strings.Join(n.args(), ":"))})
 	}},
@@ -346,7 +346,7 @@ var syncRules = rules{
 	"notify_stop":                groupHook("notify_stop"),
 	"notify_deleted":             unneeded("keepalived has it for instances only"),
 	"notify":                     groupHook("notify"),
-	"notify_priority_changes":    later(noPriorities),
+	"notify_priority_changes":    {apply: priorityChanges},
 	"smtp_alert":                 {apply: mail},
 }
 
@@ -539,7 +539,7 @@ var instanceRules = rules{
 		t.find(n, Unneeded, "the addresses decide the family")
 	}},
 
-	"dont_track_primary": changed("failoverd doesn't take part while the interface is down"),
+	"dont_track_primary": changed("keepalived keeps the addresses while its interface has no link. failoverd gives them up until the link is back: two hosts on one cable are both without them while the other host is off"),
 	"track_interface":    {apply: uses(kindInterface)},
 	"track_script":       {apply: uses(kindScript)},
 	"track_file":         {apply: uses(kindFile)},
@@ -573,7 +573,7 @@ var instanceRules = rules{
 	"notify_stop":                hook("notify_stop"),
 	"notify_deleted":             changed("a router that a reload removes runs notify_stop, and notify with STOP"),
 	"notify":                     hook("notify"),
-	"notify_master_rx_lower_pri": later("failoverd runs programs for states only; `failoverctl events --follow` shows another Active"),
-	"notify_priority_changes":    later(noPriorities),
+	"notify_master_rx_lower_pri": hook("notify_lower_priority"),
+	"notify_priority_changes":    {apply: priorityChanges},
 	"smtp_alert":                 {apply: mail},
 }

@@ -128,7 +128,7 @@ var directives = map[string][]string{
 	"virtual_mac": {"use_vmac", "vmac_xmit_base"}, "unicast": {"unicast_peer", "unicast_src_ip", "unicast_ttl"},
 	"authentication": {"auth_hmac", "authentication"}, "routes": {"virtual_routes"}, "rules": {"virtual_rules"},
 	"track":         {"track_script", "track_interface", "track_process", "track_file"},
-	"notify_active": {"notify_master"}, "down_after": {"down_timer_adverts"},
+	"notify_active": {"notify_master"}, "notify_lower_priority": {"notify_master_rx_lower_pri"}, "notify_priority_changes": {"vrrp_notify_priority_changes"}, "down_after": {"down_timer_adverts"},
 	"announce_again": {"garp_master_delay"}, "announce_count": {"garp_master_repeat"}, "announce_refresh": {"garp_master_refresh"},
 	"min": {"quorum"}, "max": {"quorum_max"},
 	"startup_delay": {"vrrp_startup_delay"}, "delay_after_boot": {"vrrp_delay_after_boot"}, "notify_fifo": {"vrrp_notify_fifo", "notify_fifo"},

@@ -5,6 +5,7 @@ package migrate
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -237,7 +238,11 @@ func processRules(k *probe) rules {
 			for _, key := range keys {
 				k.set(key, strconv.Itoa(looks+1))
 			}
-			t.find(n, Changed, "failoverd looks each second, and the state has to last for %d s", looks)
+			if d == time.Duration(looks)*time.Second {
+				t.find(n, Unneeded, "failoverd looks each second, and the state has to last for %s, too", duration(d))
+			} else {
+				t.find(n, Changed, "failoverd looks each second, so the state has to last for %d s, not %s", looks, duration(d))
+			}
 		}}
 	}
 	return rules{
@@ -284,9 +289,16 @@ func (k *probe) process(t *translator, _ *instance, n *node) {
 
 func fileRules(k *probe) rules {
 	return rules{
-		"file":      {apply: func(_ *translator, _ *instance, n *node) { k.set("file", text(n.arg(1))) }},
-		"weight":    k.weightRule(),
-		"init_file": changed("failoverd doesn't write the file: a missing one counts as 0"),
+		"file":   {apply: func(_ *translator, _ *instance, n *node) { k.set("file", text(n.arg(1))) }},
+		"weight": k.weightRule(),
+		"init_file": {apply: func(t *translator, _ *instance, n *node) {
+			value, overwrite := n.arg(1), n.arg(2) == "overwrite" || n.arg(1) == "overwrite"
+			if overwrite || value != "" && value != "0" {
+				t.find(n, Changed, "failoverd doesn't write the file, and a missing one counts as 0: let the program that changes the file write it at its start")
+			} else {
+				t.find(n, Unneeded, "a missing file counts as 0")
+			}
+		}},
 	}
 }
 
@@ -312,6 +324,63 @@ func uses(kind trackKind) func(*translator, *instance, *node) {
 			}
 		}
 	}
+}
+
+// delays are the times that an interface has to be down or up before keepalived believes it.
+type delays struct{ down, up time.Duration }
+
+// interfaceDelays reads interface_up_down_delays.
+func interfaceDelays(t *translator, _ *instance, n *node) {
+	own := make(map[string]bool)
+	for _, c := range n.parent.block {
+		for _, d := range c.block {
+			if c.name() == "vrrp_instance" && d.name() == "interface" && len(d.words) > 1 {
+				own[d.words[1]] = true
+			}
+		}
+	}
+	for _, c := range n.block {
+		c.tell()
+		var d [2]time.Duration
+		for i := range d {
+			word := c.arg(i + 1)
+			if word == "" && i == 1 {
+				d[1] = d[0] // keepalived's default
+				continue
+			}
+			v, err := strconv.ParseFloat(word, 64)
+			if err != nil || !(v >= 0 && v <= 255) {
+				t.find(c, Unknown, "`%s` isn't a number of seconds from 0 to 255", cut(word))
+				v = 0
+			}
+			d[i] = time.Duration(math.Round(v*1e6)) * time.Microsecond
+		}
+		t.debounces[c.name()] = delays{d[0], d[1]}
+		if own[c.name()] {
+			t.find(c, Later, "a router takes no part as soon as its own interface is down, and takes part again as soon as it is up: only checks of other interfaces can wait")
+		}
+	}
+}
+
+// debounce makes a check change its state only after a result has lasted for a time. For a time
+// of less than a second the interval is shorter.
+func (k *probe) debounce(d delays) {
+	interval := config.DefaultTrackInterval
+	for _, t := range []time.Duration{d.down, d.up} {
+		if t > 0 {
+			interval = min(interval, max(t, 10*time.Millisecond))
+		}
+	}
+	if interval != config.DefaultTrackInterval {
+		k.set("interval", duration(interval))
+	}
+	count := func(key string, t time.Duration) {
+		if t > 0 {
+			k.set(key, strconv.Itoa(int((t+interval-1)/interval)+1))
+		}
+	}
+	count("fall", d.down)
+	count("rise", d.up)
 }
 
 // maxUses is the highest number of checks that all routers together have.
@@ -372,6 +441,7 @@ func (t *translator) depend(in *instance, u tracked, seen map[*probe]bool, weigh
 		}
 		k := &probe{node: u.node, kind: u.kind, source: u.source, name: t.trackName(u.source)}
 		k.set("interface", text(u.source))
+		k.debounce(t.debounces[u.source])
 		t.checks = append(t.checks, k)
 		i = len(t.checks) - 1
 		t.checkOf[checkName{u.kind, u.source}] = i

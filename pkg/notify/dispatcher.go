@@ -123,7 +123,8 @@ func (d *Dispatcher) Configure(c Config) []error {
 }
 
 // Notify queues the hooks of an event. It never blocks. The events of a Subject are handled in
-// order, and the next event that has hooks replaces one that waits.
+// order, and the next event that has hooks replaces one that waits. Only a change of state may
+// replace another one.
 func (d *Dispatcher) Notify(e Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -143,9 +144,15 @@ func (d *Dispatcher) Notify(e Event) {
 		d.queues[e.Subject] = q
 	}
 	j := &job{event: e, hooks: hooks, user: d.config.User, allow: d.config.Insecure}
-	if q.pending != nil {
-		j.skipped = q.pending.skipped + 1
-		q.skipped++
+	if waiting := q.pending; waiting != nil {
+		j.skipped = waiting.skipped
+		if waiting.event.changes() {
+			if !e.changes() {
+				return
+			}
+			j.skipped++
+			q.skipped++
+		}
 	}
 	q.pending = j
 	if !q.working {

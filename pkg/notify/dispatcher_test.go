@@ -172,6 +172,36 @@ func TestLatestWins(t *testing.T) {
 	})
 }
 
+// An event that changes no state runs only its own hook, and doesn't replace a change of state
+// that waits.
+func TestLowerPriority(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lower := hook("notify_lower_priority", "/lower")
+		lower.On = LowerPriority
+		f := &fake{hang: always, answers: make(chan script.Result)}
+		d, reported := dispatcher(f, Config{Hooks: map[Subject][]Hook{web: {hook("notify", "/any"), lower}}})
+		for _, state := range []State{Master, LowerPriority, LowerPriority, Backup, LowerPriority, MasterPriority, BackupPriority} {
+			d.Notify(event(web, state, 100))
+			synctest.Wait()
+		}
+		f.answers <- script.Result{}
+		f.answers <- script.Result{}
+		synctest.Wait()
+		d.Notify(event(web, LowerPriority, 100))
+		f.answers <- script.Result{}
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"/any INSTANCE web MASTER 100", "/any INSTANCE web BACKUP 100", "/lower"}, f.lines()); diff != "" {
+			t.Error(diff)
+		}
+		for _, run := range reported() {
+			if run.Skipped != 0 {
+				t.Errorf("a change of state was skipped: %+v", run)
+			}
+		}
+		d.Close(time.Second, nil)
+	})
+}
+
 // An event without a hook doesn't replace one that has a hook.
 func TestNoHookForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package notify runs hooks and writes lines to a FIFO when the state of a router or a group
-// changes. The names of states and the arguments are those of keepalived, so its scripts go on
+// changes, or an Active router hears one of lower priority. The names of states and the arguments are those of keepalived, so its scripts go on
 // working.
 //
 // One program runs at a time for each router or group. While it runs, only the latest state
@@ -37,6 +37,13 @@ const (
 	Stop   State = "STOP"  // Initialize, because of maintenance, a reload or the daemon's end
 )
 
+// What keepalived reports in place of a state, while the state stays.
+const (
+	LowerPriority  State = "MASTER_RX_LOWER_PRI" // an Active has heard a router of lower priority
+	MasterPriority State = "MASTER_PRIORITY"     // the priority of an Active has changed
+	BackupPriority State = "BACKUP_PRIORITY"     // that of another router
+)
+
 // Subject is a router or a group.
 type Subject struct {
 	Kind Kind
@@ -60,6 +67,11 @@ func (e *Event) line() string {
 	return fmt.Sprintf("%s \"%s\" %s %d\n", e.Kind, e.Name, e.State, e.Priority)
 }
 
+// changes reports whether the event is a change of state.
+func (e *Event) changes() bool {
+	return e.State != LowerPriority && e.State != MasterPriority && e.State != BackupPriority
+}
+
 // arguments returns the arguments that keepalived appends to those of a hook.
 func (e *Event) arguments() []string {
 	return []string{string(e.Kind), e.Name, string(e.State), strconv.Itoa(e.Priority)}
@@ -72,13 +84,14 @@ type Hook struct {
 	Setting string
 	// Command is the program's absolute path and its arguments.
 	Command []string
-	// On is the only state that the hook runs for. It gets only its own arguments then. A
-	// hook with an empty On runs for all states, and the arguments of the event are appended.
+	// On is the only state, or LowerPriority, that the hook runs for. It gets only its own
+	// arguments then. A hook with an empty On runs for all states, and the arguments of the
+	// event are appended.
 	On      State
 	Timeout time.Duration
 }
 
-func (h *Hook) matches(e *Event) bool { return h.On == "" || h.On == e.State }
+func (h *Hook) matches(e *Event) bool { return h.On == e.State || h.On == "" && e.changes() }
 
 func (h *Hook) arguments(e *Event) []string {
 	if h.On != "" {

@@ -52,6 +52,7 @@ type watched struct {
 	queued  bool      // is in waiting
 	running bool
 	again   bool // run again at once, because of a Poke during the run
+	poked   bool // a Poke causes the present or the next run
 	gone    bool
 	cancel  context.CancelFunc
 }
@@ -126,6 +127,7 @@ func (t *Tracker) Poke(which func(Check) bool) {
 		case w.running:
 			w.again = true
 		case !w.queued:
+			w.poked = true
 			t.schedule(w, now)
 		}
 	}
@@ -249,6 +251,7 @@ func (t *Tracker) start(ctx context.Context, w *watched, now time.Time, looks *s
 // next schedules the next run.
 func (t *Tracker) next(w *watched) {
 	now := time.Now()
+	w.poked = w.again
 	switch {
 	case w.again:
 		t.schedule(w, now)
@@ -280,7 +283,7 @@ func (t *Tracker) schedule(w *watched, at time.Time) {
 
 // take adds a result, and queues a report if it changes something.
 func (t *Tracker) take(w *watched, o outcome, now time.Time) {
-	if w.feed(w.check, o, now) {
+	if w.feed(w.check, o, now, w.poked) {
 		t.news = append(t.news, w.report)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -287,6 +288,39 @@ func TestPoke(t *testing.T) {
 		synctest.Wait()
 		if n := len(h.looked()["polled"]); n != 4 {
 			t.Errorf("looked %d times", n)
+		}
+	})
+}
+
+// Several Pokes for one change count as one result, so that the state has to last as long.
+func TestPokesDontHurry(t *testing.T) {
+	play(t, func(h *host, tr *Tracker) {
+		told, polled := check("told"), check("polled")
+		told.Kind, told.Fall, polled.Kind, polled.Fall = Interface, 3, Process, 3
+		tr.Set([]Check{told, polled})
+		time.Sleep(9900 * time.Millisecond)
+		h.set("told", false)
+		h.set("polled", false)
+		for range 5 {
+			tr.Poke(func(Check) bool { return true })
+			time.Sleep(20 * time.Millisecond)
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		var down []string
+		for _, line := range h.reported() {
+			if strings.HasSuffix(line, "down") {
+				down = append(down, line)
+			}
+		}
+		for _, line := range down {
+			at, err := time.ParseDuration(strings.Fields(line)[0])
+			if err != nil || at < 11900*time.Millisecond || at > 13100*time.Millisecond {
+				t.Errorf("%q, want 2 s to 3.2 s after the change at 9.9s", line)
+			}
+		}
+		if len(down) != 2 {
+			t.Errorf("%q", down)
 		}
 	})
 }
