@@ -23,12 +23,18 @@ func TestGatewayGuard(t *testing.T) {
 		text        string   // what the status says
 	}{
 		{"ping", `ping: 198.18.0.100`, []string{"ip saddr 198.18.0.1 icmp type echo-request"}, 0, "198.18.0.100: no answer in time"},
-		{"ping of two of three", `ping: [198.18.0.100, 198.18.0.101, "2001:db8::64"], at_least: 2`,
-			[]string{"ip6 saddr 2001:db8::1 icmpv6 type echo-request", "ip saddr 198.18.0.1 ip daddr 198.18.0.101 icmp type echo-request"}, 1,
-			"1 of 3 answered, and at least 2 must: 198.18.0.101: no answer in time; 2001:db8::64: no answer in time"},
+		{
+			"ping of two of three", `ping: [198.18.0.100, 198.18.0.101, "2001:db8::64"], at_least: 2`,
+			[]string{"ip6 saddr 2001:db8::1 icmpv6 type echo-request", "ip saddr 198.18.0.1 ip daddr 198.18.0.101 icmp type echo-request"},
+			1,
+			"1 of 3 answered, and at least 2 must: 198.18.0.101: no answer in time; 2001:db8::64: no answer in time",
+		},
 		{"arp", `arp: 198.18.0.100, interface: eth0`, []string{"arp saddr ip 198.18.0.1"}, 0, "198.18.0.100: no answer in time"},
-		{"arp of one of two", `arp: [198.18.0.100, "2001:db8::64"], at_least: 1, interface: eth0`,
-			[]string{"arp saddr ip 198.18.0.1", "icmpv6 type nd-neighbor-solicit"}, 1, "198.18.0.100: no answer in time; 2001:db8::64: no answer in time"},
+		{
+			"arp of one of two", `arp: [198.18.0.100, "2001:db8::64"], at_least: 1, interface: eth0`,
+			[]string{"arp saddr ip 198.18.0.1", "icmpv6 type nd-neighbor-solicit"},
+			1, "198.18.0.100: no answer in time; 2001:db8::64: no answer in time",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

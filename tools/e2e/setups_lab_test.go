@@ -102,7 +102,7 @@ func (h *hosts) boot(kind string) *lab.Node {
 // install adds what the scripts of the files need to a host.
 func (h *hosts) install(n *lab.Node) {
 	h.t.Helper()
-	h.ok(furnish(h.ctx, n, h.programs, h.setup.daemons, h.files))
+	h.ok(furnish(h.ctx, n, h.programs, h.daemons, h.files))
 	for _, name := range h.daemons {
 		h.daemon(n, name, true)
 	}
