@@ -84,7 +84,7 @@ func sameFiles() []*sameFile {
 	return []*sameFile{
 		haproxy, router, cloud, dualStack, firewall, vmac,
 		{
-			name: "openshift", wires: []wire{office},
+			name: "openshift", swapped: true, wires: []wire{office},
 			includes: map[string]string{"checks.inc": `
 vrrp_script chk_ocp_lb {
     script "/usr/bin/timeout 9.9 /usr/local/bin/chk_ocp_script.sh"
@@ -143,7 +143,7 @@ vrrp_script chk_ingress {
 			},
 		},
 		{
-			name: "vyos", wires: []wire{uplink, inner}, back: true,
+			name: "vyos", wires: []wire{uplink, inner}, back: true, swapped: true,
 			programs: []string{"wrapper", "vrrp-script-wrapper", "keepalived-fifo"},
 			files:    map[string]string{"/usr/local/bin/check-uplink": "#!/bin/sh\ntest -e /run/alive\n", "/run/alive": ""},
 			routers:  []watched{at("outside", "eth0", "198.51.100.2", "198.51.100.5"), at("inside", "eth1", "10.1.0.1")},

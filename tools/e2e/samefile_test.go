@@ -36,6 +36,7 @@ type sameFile struct {
 	wires    []wire
 	routers  []watched
 	back     bool // host a preempts after it has come back
+	swapped  bool // also with keepalived on host a and failoverd on host b
 	// What the scripts of the file need, as in setup.
 	programs, daemons []string
 	files             map[string]string
@@ -110,15 +111,12 @@ type twin struct {
 // keepalived, on two with failoverd, and on one of each. At each step the same host is Active, with
 // the same addresses, and at the end the same hooks were called with the same arguments.
 func TestSameFile(t *testing.T) {
-	var running sync.WaitGroup
-	// The hosts wait most of the time, so all files run at once. Other tests would disturb
-	// keepalived, which isn't real-time.
 	for _, f := range sameFiles() {
-		running.Go(func() {
-			t.Run(f.name, func(t *testing.T) { runSameFile(t, f) })
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			runSameFile(t, f)
 		})
 	}
-	running.Wait()
 }
 
 // sameRun is the test of one file.
@@ -131,8 +129,15 @@ type sameRun struct {
 	asked []watched         // the routers, and the address that a reload adds
 }
 
-// combinations are the programs of the hosts a and b. The first one is the reference.
-var combinations = [][2]string{{"keepalived", "keepalived"}, {"failoverd", "failoverd"}, {"failoverd", "keepalived"}, {"keepalived", "failoverd"}}
+// combinations returns the programs of the hosts a and b of each pair. The first pair is the
+// reference.
+func (f *sameFile) combinations() [][2]string {
+	all := [][2]string{{"keepalived", "keepalived"}, {"failoverd", "failoverd"}, {"failoverd", "keepalived"}}
+	if f.swapped {
+		all = append(all, [2]string{"keepalived", "failoverd"})
+	}
+	return all
+}
 
 func runSameFile(t *testing.T, f *sameFile) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
@@ -143,10 +148,11 @@ func runSameFile(t *testing.T, f *sameFile) {
 	}
 	first := apply(t, string(content), f.edits)
 	r := &sameRun{sameFile: f, t: t, ctx: ctx, at: make(map[string]string), asked: f.routers}
-	for _, programs := range combinations {
+	all := lab.ForTest(t)
+	for _, programs := range f.combinations() {
 		p := &twins{
 			sameFile: f, name: programs[0] + " and " + programs[1], programs: map[string]string{"a": programs[0], "b": programs[1]},
-			ctx: ctx, lab: lab.ForTest(t), lans: make(map[string]*lab.LAN), captures: make(map[string]*lab.Capture),
+			ctx: ctx, lab: all, lans: make(map[string]*lab.LAN), captures: make(map[string]*lab.Capture),
 			conf: filepath.Join(t.TempDir(), "keepalived.conf"), hosts: make(map[string]*twin),
 		}
 		r.pairs = append(r.pairs, p)
@@ -330,7 +336,7 @@ func (r *sameRun) same(p *twins, look func(*twins) (map[string][]string, error))
 			}
 			return errors.New(text.String())
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(2 * lookEvery)
 	}
 }
 
@@ -496,7 +502,7 @@ func (p *twins) recovers(name string, from int) error {
 		select {
 		case <-h.process.Done():
 			return fmt.Errorf("failoverd on %s ended:\n%s", name, h.process.Output())
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(lookEvery):
 		}
 	}
 	return fmt.Errorf("failoverd on %s does not take part: %+v", name, last)
@@ -570,9 +576,19 @@ func (p *twins) alive() (all []*twin) {
 func (p *twins) active(routers []watched, at map[string]string) error {
 	ctx, cancel := context.WithTimeout(p.ctx, 40*time.Second)
 	defer cancel()
-	var nodes []*lab.Node
-	for _, h := range p.alive() {
-		nodes = append(nodes, h.node)
+	for {
+		wrong, err := p.misplaced(routers, at)
+		if err != nil {
+			return err
+		}
+		if wrong == "" {
+			break
+		}
+		select {
+		case <-time.After(lookEvery):
+		case <-ctx.Done():
+			return fmt.Errorf("%s; on the wire:\n%s", wrong, p.wire())
+		}
 	}
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -580,14 +596,9 @@ func (p *twins) active(routers []watched, at map[string]string) error {
 	for _, w := range routers {
 		for _, a := range w.addresses {
 			all.Go(func() {
-				want := p.hosts[at[w.name]]
-				err := lab.WaitHolds(ctx, "", a, nodes, want.node)
-				if err == nil {
-					err = p.answers(ctx, w.ifname, netip.MustParseAddr(a), want.name)
-				}
-				if err != nil {
+				if err := p.answers(ctx, w.ifname, netip.MustParseAddr(a), at[w.name]); err != nil {
 					mu.Lock()
-					errs = append(errs, fmt.Errorf("router %s should be Active on %s: %w; on the wire:\n%s", w.name, want.name, err, p.captures[w.ifname].VRRP()))
+					errs = append(errs, fmt.Errorf("router %s should be Active on %s: %w; on the wire:\n%s", w.name, at[w.name], err, p.wire()))
 					mu.Unlock()
 				}
 			})
@@ -595,6 +606,39 @@ func (p *twins) active(routers []watched, at map[string]string) error {
 	}
 	all.Wait()
 	return errors.Join(errs...)
+}
+
+// lookEvery is the interval between looks at a pair. All pairs together have to leave processor time
+// for the daemons.
+const lookEvery = 100 * time.Millisecond
+
+// misplaced returns which address isn't on its host, or also on the other one. It is empty if there
+// is none.
+func (p *twins) misplaced(routers []watched, at map[string]string) (string, error) {
+	for _, h := range p.alive() {
+		has, err := h.node.Addresses("")
+		if err != nil {
+			return "", err
+		}
+		for _, w := range routers {
+			for _, a := range w.addresses {
+				holds := slices.ContainsFunc(has, func(p netip.Prefix) bool { return p.Addr() == netip.MustParseAddr(a) })
+				if holds != (at[w.name] == h.name) {
+					return fmt.Sprintf("router %s should be Active on %s: %s has %s: %t", w.name, at[w.name], h.name, a, holds), nil
+				}
+			}
+		}
+	}
+	return "", nil
+}
+
+// wire returns the advertisements of a pair.
+func (p *twins) wire() string {
+	var b strings.Builder
+	for _, w := range p.wires {
+		fmt.Fprintf(&b, "%s:\n%s", w.ifname, p.captures[w.ifname].VRRP())
+	}
+	return b.String()
 }
 
 // answers waits until the host alone answers for an address.
