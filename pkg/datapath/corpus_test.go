@@ -293,7 +293,7 @@ func addressless(t *testing.T) (all []sample) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			all = append(all, sample{name: fmt.Sprintf("R-11 no address for VRID %d from %s", vrid, from), frame: frame, peer: vrid == bare})
+			all = append(all, sample{name: fmt.Sprintf("E-04 no address for VRID %d from %s", vrid, from), frame: frame, peer: vrid == bare})
 		}
 	}
 	return all

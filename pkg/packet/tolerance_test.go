@@ -50,10 +50,10 @@ func TestTolerateTrailingOctets(t *testing.T) {
 	}
 }
 
-// R-11, E-04: an empty list, as keepalived sends it, is accepted only with NoAddress. An empty
+// E-04: an empty list, as keepalived sends it, is accepted only with NoAddress. An empty
 // IPv6 list has no first address that could be a wrong one.
 func TestTolerateNoAddress(t *testing.T) {
-	t.Attr("proves", "E-04 R-11")
+	t.Attr("proves", "E-04")
 	for _, c := range []struct {
 		version  uint8
 		src, dst string
