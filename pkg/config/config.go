@@ -66,6 +66,9 @@ type Router struct {
 	// Interfaces are the interfaces of the virtual addresses that aren't on the router's own
 	// one, by address; nil for none.
 	Interfaces map[netip.Addr]string
+	// Labels are the labels of IPv4 addresses, virtual and extra ones; nil for none. The key has
+	// no interface if the address is on the router's own one.
+	Labels map[routing.Placed]string
 	// AsWritten sends and accepts an IPv6 list that doesn't begin with a link-local address.
 	AsWritten bool
 	Checksum  vrrp.ChecksumPolicy // version 3 over IPv4
@@ -308,6 +311,7 @@ func (r Router) Problems() (all []Problem) {
 	all = append(all, r.routingProblems()...)
 	all = append(all, r.interfaceProblems()...)
 	all = append(all, r.extraProblems()...)
+	all = append(all, r.labelProblems()...)
 	for _, f := range []packet.Family{packet.IPv4, packet.IPv6} {
 		limit := packet.MaxAddressesIPv4
 		if f == packet.IPv6 {

@@ -66,14 +66,14 @@ func flow(v any) string {
 		return flowList(v)
 	case []Key:
 		return flowList(v)
-	case []routing.Placed:
+	case []addressEntry:
 		return flowList(v)
 	case []routing.Route:
 		return flowList(v)
 	case []routing.Rule:
 		return flowList(v)
-	case routing.Placed:
-		return flowPlaced(v)
+	case addressEntry:
+		return flowEntry(v)
 	case routing.Route:
 		return flowRoute(v)
 	case routing.Rule:
@@ -130,14 +130,14 @@ func (g *group) add(key string, value, usual any) {
 
 func (g *group) String() string { return "{" + strings.Join(*g, ", ") + "}" }
 
-// flowPlaced returns an extra address. Without an interface it is on the router's.
-func flowPlaced(p routing.Placed) string {
-	if p.Interface == "" {
-		return flow(p.Address)
+func flowEntry(e addressEntry) string {
+	if e.Interface == "" && e.label == "" {
+		return flow(e.Address)
 	}
 	var g group
-	g.add("address", p.Address, nil)
-	g.add("interface", p.Interface, "")
+	g.add("address", e.Address, nil)
+	g.add("interface", e.Interface, "")
+	g.add("label", e.label, "")
 	return g.String()
 }
 

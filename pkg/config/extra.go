@@ -18,16 +18,28 @@ func (r Router) with(own, f packet.Family) bool {
 	return own == f || !r.Has(own)
 }
 
-// extra returns the extra addresses. Those on the router's own interface are without the
-// interface.
-func (r Router) extra() []routing.Placed {
-	all := slices.Clone(r.Extra)
-	for i := range all {
-		if all[i].Interface == r.Interface {
-			all[i].Interface = ""
-		}
+// addressEntry is an address as it is written in the file. Without an interface it is on the
+// router's own one.
+type addressEntry struct {
+	routing.Placed
+	label string
+}
+
+// extra returns the entries of the extra addresses.
+func (r Router) extra() (all []addressEntry) {
+	for _, e := range r.Extra {
+		all = append(all, r.entry(e.Address, e.Interface))
 	}
 	return all
+}
+
+// entry returns the entry of an address on an interface; empty stands for the router's own one.
+func (r Router) entry(p netip.Prefix, name string) addressEntry {
+	e := routing.Placed{Address: p, Interface: name}
+	if name == r.Interface {
+		e.Interface = ""
+	}
+	return addressEntry{e, r.Labels[e]}
 }
 
 // Extras returns the extra addresses on the router's own interface that go with its
@@ -41,12 +53,11 @@ func (r Router) Extras(f packet.Family) (all []netip.Prefix) {
 	return all
 }
 
-// placed returns the virtual addresses. Those on the router's own interface are without the
-// interface.
-func (r Router) placed() []routing.Placed {
-	all := make([]routing.Placed, len(r.Addresses))
+// placed returns the entries of the virtual addresses.
+func (r Router) placed() []addressEntry {
+	all := make([]addressEntry, len(r.Addresses))
 	for i, p := range r.Addresses {
-		all[i] = routing.Placed{Address: p, Interface: r.Interfaces[p.Addr()]}
+		all[i] = r.entry(p, r.Interfaces[p.Addr()])
 	}
 	return all
 }
@@ -133,6 +144,33 @@ func (r Router) interfaceProblems() (all []Problem) {
 	return all
 }
 
+// labelProblems returns the problems of the labels.
+func (r Router) labelProblems() (all []Problem) {
+	if len(r.Labels) == 0 {
+		return nil
+	}
+	for _, p := range r.places() {
+		if len(all) > maxProblems {
+			break
+		}
+		label := r.entry(p.Address, p.Interface).label
+		text := ""
+		switch {
+		case label == "":
+		case p.Address.Addr().Is6():
+			text = fmt.Sprintf("%s is IPv6, and only IPv4 addresses have a label: remove `label`", p.Address.Addr())
+		case len(label) > 15 || !interfaceShape.MatchString(label): // the kernel counts octets
+			text = fmt.Sprintf("%s can't be a label: it has up to 15 characters, without spaces and slashes, like %s:web", quote(label), r.Interface)
+		case r.Priority == OwnerPriority && p.key == "addresses":
+			text = fmt.Sprintf("the owner of the addresses (priority 255) has %s already, and failoverd doesn't add it: set the label with the host's network, and remove `label` here", p.Address.Addr())
+		}
+		if text != "" {
+			all = append(all, Problem{Key: p.key, Item: p.item, Text: text})
+		}
+	}
+	return all
+}
+
 // badInterface is the text of the problem that a name can't be an interface's.
 func badInterface(name string) string {
 	return fmt.Sprintf("%s can't be an interface's name: it has up to 15 characters, without spaces and slashes", quote(name))
@@ -166,18 +204,40 @@ func (r Router) extraProblems() (all []Problem) {
 const extraName = "extra_addresses"
 
 func extraKey() key[Router] {
-	return key[Router]{name: extraName, kind: kindExtras, fallback: "[]", below: below(extraKeys), sample: "[192.0.2.20/24, {address: 203.0.113.10/24, interface: eth1}]", doc: "Addresses that the host has while the router is Active and that aren't advertised: more than an advertisement holds, or IPv6 addresses of a router that is IPv4 on the wire. They are announced, and fenced, like the others. Hosts may have different ones. An entry is an address, or a group of `address` and `interface`.", read: func(r *reader, n *node, t *Router) (items []*node) {
+	return key[Router]{name: extraName, kind: kindExtras, fallback: "[]", below: below(extraKeys), sample: "[192.0.2.20/24, {address: 203.0.113.10/24, interface: eth1}]", doc: "Addresses that the host has while the router is Active and that aren't advertised: more than an advertisement holds, or IPv6 addresses of a router that is IPv4 on the wire. They are announced, and fenced, like the others. Hosts may have different ones. An entry is an address, or a group of `address`, `interface` and `label`.", read: func(r *reader, n *node, t *Router) (items []*node) {
 		for _, item := range r.list(n, extraName, "extra_addresses: [192.0.2.20/24]") {
 			if e, ok := r.placed(item, "the extra address", extraKeys); ok {
-				t.Extra, items = append(t.Extra, e), append(items, r.value(item))
+				t.Extra, items = append(t.Extra, e.Placed), append(items, r.value(item))
+				t.label(e)
 			}
 		}
 		return items
 	}}
 }
 
+// label sets the label of an address that was read.
+func (r *Router) label(e addressEntry) {
+	if e.label == "" {
+		return
+	}
+	if r.Labels == nil {
+		r.Labels = make(map[routing.Placed]string)
+	}
+	r.Labels[e.Placed] = e.label
+}
+
+// completeLabels removes the router's own interface from the keys of the labels.
+func (r *Router) completeLabels() {
+	for p, label := range r.Labels {
+		if p.Interface == r.Interface {
+			delete(r.Labels, p)
+			r.Labels[routing.Placed{Address: p.Address}] = label
+		}
+	}
+}
+
 // placed reads an address, or a group of keys with one. what names it in mistakes.
-func (r *reader) placed(n *node, what string, keys []key[routing.Placed]) (e routing.Placed, ok bool) {
+func (r *reader) placed(n *node, what string, keys []key[addressEntry]) (e addressEntry, ok bool) {
 	if r.is(n, mapping) {
 		before := r.mistakes.count()
 		read(r, n, what, &e, keys, nil)
@@ -197,13 +257,14 @@ var (
 	virtualKeys = placedKeys("The interface that the address is put on, which can be `lo`. The default is the router's own. The address is advertised like the others. On another interface it is at that interface's MAC and has no fence, like an extra address there, and the router waits while that interface is missing or down. An owner (priority 255) can't have such an address.")
 )
 
-func placedKeys(ofInterface string) []key[routing.Placed] {
-	return []key[routing.Placed]{
-		{name: "address", kind: kindText, required: true, doc: "The address with its prefix length.", read: func(r *reader, n *node, e *routing.Placed) []*node {
+func placedKeys(ofInterface string) []key[addressEntry] {
+	return []key[addressEntry]{
+		{name: "address", kind: kindText, required: true, doc: "The address with its prefix length.", read: func(r *reader, n *node, e *addressEntry) []*node {
 			e.Address, _ = r.prefixed(n)
 			return nil
 		}},
-		textKey("interface", ofInterface, func(e *routing.Placed) *string { return &e.Interface }),
+		textKey("interface", ofInterface, func(e *addressEntry) *string { return &e.Interface }),
+		textKey("label", "The label of an IPv4 address, by which `ip addr show label` and programs like ifconfig find it: up to 15 characters, by custom the interface's name, a colon and a word, like `eth0:web`. It is set when the address is added. The kernel can't change a label, so an address that is there already keeps its label until it is added again.", func(e *addressEntry) *string { return &e.label }),
 	}
 }
 

@@ -350,6 +350,7 @@ func (f *File) complete() {
 			r.Hooks.Timeout = f.Global.NotifyTimeout
 		}
 		r.completeRouting()
+		r.completeLabels()
 		maps.DeleteFunc(r.Interfaces, func(_ netip.Addr, name string) bool { return name == r.Interface })
 		if len(r.Interfaces) == 0 {
 			r.Interfaces = nil
@@ -738,7 +739,7 @@ func waitKey(name, doc string, at func(*Global) *time.Duration) key[Global] {
 
 func addressesKey() key[Router] {
 	const name = "addresses"
-	return key[Router]{name: name, kind: kindAddresses, below: below(virtualKeys), doc: "The virtual addresses (IPvX_Addresses) with their prefix lengths, IPv4, IPv6 or both. Without a length it is /32 or /128. The first IPv6 address has to be link-local (RFC 9568 §5.2.9); if there is none, failoverd adds fe80::12:VRID, unless `ipv6_list` says otherwise. An entry is an address, or a group of `address` and `interface`. `[]` is a router without addresses, for hooks that move an address in a cloud, or for `extra_addresses` only. It advertises an empty list, which it accepts from the other hosts too, over IPv4 unless all its peers are IPv6. That is against RFC 9568 §5.2.5, which demands at least one address, but keepalived does the same. All hosts of the VRID need `[]`: a router with addresses refuses an empty list (counter `addr_count_errors`), and both would be Active.", read: func(r *reader, n *node, t *Router) []*node {
+	return key[Router]{name: name, kind: kindAddresses, below: below(virtualKeys), doc: "The virtual addresses (IPvX_Addresses) with their prefix lengths, IPv4, IPv6 or both. Without a length it is /32 or /128. The first IPv6 address has to be link-local (RFC 9568 §5.2.9); if there is none, failoverd adds fe80::12:VRID, unless `ipv6_list` says otherwise. An entry is an address, or a group of `address`, `interface` and `label`. `[]` is a router without addresses, for hooks that move an address in a cloud, or for `extra_addresses` only. It advertises an empty list, which it accepts from the other hosts too, over IPv4 unless all its peers are IPv6. That is against RFC 9568 §5.2.5, which demands at least one address, but keepalived does the same. All hosts of the VRID need `[]`: a router with addresses refuses an empty list (counter `addr_count_errors`), and both would be Active.", read: func(r *reader, n *node, t *Router) []*node {
 		list := r.list(n, name, "addresses: [192.0.2.10/24]")
 		t.Addresses = slices.Grow(t.Addresses, len(list))
 		items := make([]*node, 0, len(list))
@@ -748,6 +749,7 @@ func addressesKey() key[Router] {
 				continue
 			}
 			t.Addresses, items = append(t.Addresses, p.Address), append(items, r.value(item))
+			t.label(p)
 			if p.Interface != "" {
 				if t.Interfaces == nil {
 					t.Interfaces = make(map[netip.Addr]string)

@@ -15,12 +15,16 @@ import (
 
 // Assign adds an address to an interface. An address that exists already is no error.
 func (h *Handle) Assign(ifindex int, prefix netip.Prefix) error {
-	p := placement{ifindex, prefix}
+	return h.assign(placement{ifindex: ifindex, prefix: prefix})
+}
+
+func (h *Handle) assign(p placement) error {
 	return h.checkAdded(p, h.add([]placement{p})[0])
 }
 
 // checkAdded evaluates the result of an attempt to add an address. It returns nil if the
-// interface has the address. It replaces an existing IPv6 address that isn't usable.
+// interface has the address. An existing address with another label stays: the kernel can't
+// change a label, and removing the address would interrupt its connections. It replaces an existing IPv6 address that isn't usable.
 func (h *Handle) checkAdded(p placement, err error) error {
 	six := p.prefix.Addr().Is6()
 	if errors.Is(err, unix.EEXIST) && six && !h.usable(p.ifindex, p.prefix) {

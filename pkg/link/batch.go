@@ -20,6 +20,7 @@ const batchMax = 100
 type placement struct {
 	ifindex int
 	prefix  netip.Prefix
+	label   string // up to 15 octets, IPv4 only; empty: the interface's name
 }
 
 // add adds addresses with one system call, and returns the kernel's error for each.
@@ -78,7 +79,7 @@ func (h *Handle) add(all []placement) []error {
 }
 
 // addRequestSize is the length of the longest request to add an address, in octets.
-const addRequestSize = unix.SizeofNlMsghdr + unix.SizeofIfAddrmsg + 2*(unix.SizeofRtAttr+16) + unix.SizeofRtAttr + unix.SizeofIfaCacheinfo
+const addRequestSize = unix.SizeofNlMsghdr + unix.SizeofIfAddrmsg + 2*(unix.SizeofRtAttr+16) + unix.SizeofRtAttr + max(unix.SizeofIfaCacheinfo, unix.IFNAMSIZ)
 
 // appendAddRequest appends a request to add an address (rtnetlink(7)). It encodes the
 // request itself to be fast, because a take-over may wait for a thousand of them. An IPv6
@@ -116,6 +117,11 @@ func appendAddRequest(b []byte, p placement, seq uint32, flags uint16) []byte {
 			all := a.As4()
 			b = append(b, all[:]...)
 		}
+	}
+	if p.label != "" {
+		attribute(unix.IFA_LABEL, unix.IFNAMSIZ)
+		b = append(b, p.label...)
+		b = append(b, make([]byte, unix.IFNAMSIZ-len(p.label))...)
 	}
 	if a.Is6() {
 		attribute(unix.IFA_CACHEINFO, unix.SizeofIfaCacheinfo)

@@ -563,6 +563,70 @@ func TestSettle(t *testing.T) {
 	}
 }
 
+// Addresses get their labels when they are added, on the router's own interface and elsewhere. An
+// address that is there already keeps its label. Addresses are removed whatever their label is.
+func TestLabels(t *testing.T) {
+	_, _, h := newHost(t, "192.0.2.2/24")
+	index := find(t, h, "eth0").Index
+	labels := func() (all []string) {
+		list, err := h.list(index, netlink.FAMILY_V4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range list {
+			all = append(all, a.IP.String()+" "+a.Label)
+		}
+		return all
+	}
+	placed := func(address, name string) routing.Placed {
+		return routing.Placed{Address: netip.MustParsePrefix(address), Interface: name}
+	}
+	elsewhere := placed("192.0.2.12/24", "eth0")
+	set := routing.Set{Placed: []routing.Placed{elsewhere}, Labels: map[routing.Placed]string{
+		placed("192.0.2.10/24", ""): "eth0:web", placed("192.0.2.11/24", ""): "eth0:0123456789", elsewhere: "eth0:other",
+		placed("192.0.2.12/24", ""): "eth0:wrong",
+	}}
+	w := NewWorker(h, nil, nil)
+	virtual := prefixes("192.0.2.10/24", "192.0.2.11/24", "2001:db8::10/64")
+	job := Job{Ifindex: index, Assign: true, Prefixes: virtual, Owner: "owner", Done: func(err error) {
+		if err != nil {
+			t.Error(err)
+		}
+	}}
+	w.Route("owner", set)
+	w.Submit(job)
+	w.work()
+	want := []string{"192.0.2.2 eth0", "192.0.2.10 eth0:web", "192.0.2.11 eth0:0123456789", "192.0.2.12 eth0:other"}
+	if got := labels(); !slices.Equal(got, want) {
+		t.Errorf("labels %q, want %q", got, want)
+	}
+	if got := names(find(t, h, "eth0")); !strings.Contains(got, "2001:db8::10/64") {
+		t.Errorf("addresses %s", got)
+	}
+
+	set.Labels = map[routing.Placed]string{placed("192.0.2.10/24", ""): "eth0:new", elsewhere: "eth0:newer"}
+	w.Route("owner", set)
+	w.Submit(job)
+	w.work()
+	w.guard(true)
+	if got := labels(); !slices.Equal(got, want) {
+		t.Errorf("a reload changed labels to %q, want %q", got, want)
+	}
+	job.Assign = false
+	w.Submit(job)
+	w.work()
+	if got := names(find(t, h, "eth0")); got != "192.0.2.2/24" {
+		t.Errorf("addresses %s are left", got)
+	}
+	job.Assign = true
+	w.Submit(job)
+	w.work()
+	want = []string{"192.0.2.2 eth0", "192.0.2.10 eth0:new", "192.0.2.11 eth0", "192.0.2.12 eth0:newer"}
+	if got := labels(); !slices.Equal(got, want) {
+		t.Errorf("labels %q after the next take-over, want %q", got, want)
+	}
+}
+
 // A reload may change the addresses of an Active together with its routing set. The worker
 // removes what is no longer wanted, whichever of the two it handles first.
 func TestReassign(t *testing.T) {

@@ -28,13 +28,14 @@ var routeScopes = map[string]netlink.Scope{
 	"link": netlink.SCOPE_LINK, "host": netlink.SCOPE_HOST,
 }
 
-// Place adds an address to its interface, and reports whether it was missing.
-func (h *Handle) Place(p routing.Placed) (bool, error) {
+// Place adds an address to its interface, and reports whether it was missing. The label may be
+// empty.
+func (h *Handle) Place(p routing.Placed, label string) (bool, error) {
 	index, there, err := h.find(p)
 	if err != nil || there {
 		return false, err
 	}
-	if err := h.Assign(index, p.Address); err != nil {
+	if err := h.assign(placement{index, p.Address, label}); err != nil {
 		return false, fmt.Errorf("%s: %w", p, err)
 	}
 	return true, nil
@@ -171,7 +172,7 @@ func (h *Handle) addRouting(r routing.Set) (missing []fmt.Stringer, err error) {
 		errs = append(errs, err)
 	}
 	for _, p := range r.Placed {
-		was, err := h.Place(p)
+		was, err := h.Place(p, r.Labels[p])
 		note(p, was, err)
 	}
 	for _, route := range r.Routes {

@@ -79,7 +79,8 @@ func (w *Worker) Forget(ifindex int) {
 }
 
 // Route sets the routing set of an owner: what is added and removed together with the owner's
-// addresses. If the owner has its addresses now, Run applies the difference.
+// addresses, and the labels with which addresses are added from now on. If the owner has its
+// addresses now, Run applies the difference.
 func (w *Worker) Route(owner any, r routing.Set) {
 	w.mu.Lock()
 	_, had := w.routing[owner]
@@ -212,8 +213,9 @@ func (w *Worker) do(jobs []Job) {
 				continue
 			}
 		}
+		labels := w.wanted(j.Owner).Labels
 		for _, p := range j.Prefixes {
-			all = append(all, placement{j.Ifindex, p})
+			all = append(all, placement{j.Ifindex, p, labels[routing.Placed{Address: p}]})
 		}
 	}
 	var added []error
@@ -222,10 +224,10 @@ func (w *Worker) do(jobs []Job) {
 	}
 	for n, j := range jobs {
 		if errs[n] == nil {
-			for i, p := range j.Prefixes {
-				errs[n] = errors.Join(errs[n], w.handle.checkAdded(placement{j.Ifindex, p}, added[i]))
+			for i := range j.Prefixes {
+				errs[n] = errors.Join(errs[n], w.handle.checkAdded(all[i], added[i]))
 			}
-			added = added[len(j.Prefixes):]
+			all, added = all[len(j.Prefixes):], added[len(j.Prefixes):]
 		}
 		if errs[n] == nil && j.Owner != nil {
 			w.addOwned(j.Owner)

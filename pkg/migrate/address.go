@@ -3,7 +3,6 @@
 package migrate
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ type vip struct {
 	text   string
 	addr   netip.Addr
 	device string // another interface
+	label  string
 }
 
 // lists are the blocks that have entries instead of directives.
@@ -35,7 +35,6 @@ var options = map[string]struct {
 	"brd":           {true, Unneeded, "the address has no broadcast address; programs that need one find it by the interface's other addresses"},
 	"broadcast":     {true, Unneeded, "the address has no broadcast address; programs that need one find it by the interface's other addresses"},
 	"scope":         {true, Changed, "the address has the scope global, or link if it is link-local"},
-	"label":         {true, Changed, "the address has no label: programs that look for this name have to look for the address"},
 	"peer":          {true, Later, "failoverd has no addresses with a peer: the address has none"},
 	"home":          {false, Later, "the address doesn't have this flag"},
 	"-nodad":        {false, Unneeded, "failoverd never uses duplicate address detection for virtual addresses: it would find the other routers"},
@@ -66,6 +65,12 @@ func (t *translator) entries(in *instance, block *node) (all []vip) {
 				}
 				continue
 			}
+			if word == "label" {
+				n.arg(i)
+				i++
+				v.label = t.label(n, v.addr, n.arg(i))
+				continue
+			}
 			o, known := options[word]
 			if !known {
 				continue // for the sweep
@@ -84,6 +89,19 @@ func (t *translator) entries(in *instance, block *node) (all []vip) {
 		all = append(all, v)
 	}
 	return all
+}
+
+// label returns the label of an address as failoverd sets it.
+func (t *translator) label(n *node, a netip.Addr, label string) string {
+	switch {
+	case a.Is6():
+		t.find(n, Unneeded, "`label %s`: only IPv4 addresses have a label", cut(label))
+	case label == "" || len(label) > 15 || strings.Contains(label, "/"):
+		t.find(n, Doubtful, "`label %s`: it isn't a label of 1 to 15 characters without a slash: the address has none", cut(label))
+	default:
+		return label
+	}
+	return ""
 }
 
 // sameFamily removes the addresses of another family than the first address's, as
@@ -145,15 +163,19 @@ func (t *translator) addresses(in *instance, six bool, version int) {
 		r.set(addressesKey, "[]")
 	}
 	for _, v := range in.addresses {
-		switch {
-		case v.device == "":
-			r.address(v.text, false)
-		case r.owner:
-			t.find(v.node, Changed, "with priority 255 the host has the addresses already, so failoverd doesn't add this one to %s: it has to be on %s", cut(v.device), cut(in.iface))
-			r.address(v.text, false)
-		default:
-			r.list = append(r.list, item{text: t.elsewhere(v)})
+		if r.owner && v.label != "" {
+			t.find(v.node, Changed, "with priority 255 the host has the addresses already, so failoverd doesn't set the label %s", cut(v.label))
+			v.label = ""
 		}
+		if r.owner && v.device != "" {
+			t.find(v.node, Changed, "with priority 255 the host has the addresses already, so failoverd doesn't add this one to %s: it has to be on %s", cut(v.device), cut(in.iface))
+			v.device = ""
+		}
+		if v.device == "" && v.label == "" {
+			r.address(v.text, false)
+			continue
+		}
+		r.list = append(r.list, item{text: t.entry(v)})
 	}
 	if six && len(in.addresses) > 0 && !in.addresses[0].addr.IsLinkLocalUnicast() {
 		t.find(in.addresses[0].node, Changed, "RFC 9568 wants a link-local address first, and keepalived sends the list as it is. failoverd does so too, because keepalived may refuse another list than its own, and then both would be Active. When all hosts run failoverd, remove `ipv6_list` on all of them")
@@ -162,8 +184,8 @@ func (t *translator) addresses(in *instance, six bool, version int) {
 	var extra []string
 	for _, v := range t.distinct(in.excluded) {
 		line := v.text
-		if v.device != "" {
-			line = t.elsewhere(v)
+		if v.device != "" || v.label != "" {
+			line = t.entry(v)
 		}
 		extra = append(extra, "- "+line)
 	}
@@ -173,14 +195,26 @@ func (t *translator) addresses(in *instance, six bool, version int) {
 	t.addressless(in, six, version)
 }
 
-// elsewhere returns the group of keys for an address on another interface.
-func (t *translator) elsewhere(v vip) string {
+// entry returns the group of keys for an address with a label or on another interface.
+func (t *translator) entry(v vip) string {
+	group := "{address: " + quoted(v.text)
+	if v.device != "" {
+		t.elsewhere(v)
+		group += ", interface: " + text(v.device)
+	}
+	if v.label != "" {
+		group += ", label: " + text(v.label)
+	}
+	return group + "}"
+}
+
+// elsewhere tells what differs for an address on another interface.
+func (t *translator) elsewhere(v vip) {
 	at := "on %s the address is at that interface's MAC"
 	if v.device == "lo" {
 		at = "on %s the address has no fence"
 	}
 	t.find(v.node, Changed, at+", and a host that hangs or is killed goes on to answer for it", cut(v.device))
-	return fmt.Sprintf("{address: %s, interface: %s}", quoted(v.text), text(v.device))
 }
 
 // addressless comments out a router without an address if keepalived doesn't run it, or if

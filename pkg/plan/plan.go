@@ -46,7 +46,7 @@ type VirtualRouter struct {
 	// the same and, for an owner, its addresses, which are always on the interface.
 	Assigned []netip.Prefix
 	Fenced   []netip.Addr
-	Routing  routing.Set // routes, rules and addresses on other interfaces that come and go with the addresses
+	Routing  routing.Set // routes, rules, labels and addresses on other interfaces that come and go with the addresses
 }
 
 // Plan has the routers to run.
@@ -108,7 +108,7 @@ func newVirtualRouter(r *ConfiguredRouter, f packet.Family) *VirtualRouter {
 	for _, a := range r.Local(f) {
 		v.Fenced = append(v.Fenced, a.Addr())
 	}
-	v.Routing.Placed = r.Elsewhere(f)
+	v.Routing.Placed, v.Routing.Labels = r.Elsewhere(f), r.Labels
 	v.Routing.Routes, v.Routing.Rules = r.Routing(f)
 	return v
 }

@@ -51,6 +51,10 @@ type Set struct {
 	Placed []Placed `json:"placed,omitempty"`
 	Routes []Route  `json:"routes,omitempty"`
 	Rules  []Rule   `json:"rules,omitempty"`
+	// Labels are the labels of IPv4 addresses, also of those on the router's own interface,
+	// which have no Interface here. They matter only when an address is added, so they are
+	// neither in the journal nor compared.
+	Labels map[Placed]string `json:"-"`
 }
 
 // Sought is a route that a check waits for, whichever program adds it.
@@ -102,9 +106,9 @@ func part[T comparable](b *strings.Builder, name string, value, usual T) {
 }
 
 // Empty reports whether the set has nothing.
-func (s Set) Empty() bool { return len(s.Placed)+len(s.Routes)+len(s.Rules) == 0 }
+func (s Set) Empty() bool { return len(s.Placed)+len(s.Routes)+len(s.Rules)+len(s.Labels) == 0 }
 
-// Equal reports whether two sets have the same elements in the same order.
+// Equal reports whether two sets have the same elements in the same order, without the labels.
 func (s Set) Equal(o Set) bool {
 	return slices.Equal(s.Placed, o.Placed) && slices.Equal(s.Routes, o.Routes) && slices.Equal(s.Rules, o.Rules)
 }

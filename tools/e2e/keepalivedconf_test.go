@@ -34,14 +34,14 @@ include web.conf
         auth_pass not2tell
     }
     virtual_ipaddress {
-        198.18.0.10/24
+        198.18.0.10/24 label eth0:vip
     }
 }
 `
 )
 
-// failoverd and keepalived run from the same keepalived.conf, with the password in it.
-// A reload takes over another priority and tells it in keepalived's words.
+// failoverd and keepalived run from the same keepalived.conf, with the password in it. The
+// address has its label on both. A reload takes over another priority and tells it in keepalived's words.
 func TestKeepalivedConf(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -78,8 +78,18 @@ func TestKeepalivedConf(t *testing.T) {
 			t.Errorf("the reload tells %+v, not %q", changes, want)
 		}
 	}
+	labelled := func(n *lab.Node) {
+		t.Helper()
+		out, err := n.Run(s.ctx, "ip", "-4", "-o", "addr", "show", "label", "eth0:vip")
+		s.ok(err)
+		if !strings.Contains(out, "198.18.0.10/24") {
+			t.Errorf("on %s the address has another label than eth0:vip: %q", n.Name, out)
+		}
+	}
+	labelled(s.a)
 	changed("100", "90")
 	s.waitHolder("198.18.0.10", s.b)
+	labelled(s.b)
 	changed("90", "150")
 	s.waitHolder("198.18.0.10", s.a)
 
