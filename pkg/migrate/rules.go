@@ -556,7 +556,7 @@ var instanceRules = rules{
 	"lower_prio_no_advert":       unneeded(answersText),
 	"higher_prio_send_advert":    unneeded(silentText),
 
-	"promote_secondaries": later("set the sysctl net.ipv4.conf.INTERFACE.promote_secondaries where addresses of one network depend on each other"),
+	"promote_secondaries": unneeded("when failoverd removes an address, it keeps the others of the network; and when another program removes one and the kernel takes virtual addresses with it, failoverd adds these again"),
 	"virtual_routes":      {apply: virtualRoutes},
 	"virtual_rules":       {apply: virtualRules},
 
