@@ -45,7 +45,7 @@ func (f fake) Status() (control.Status, error) {
 	ago := 0.75
 	six.Source, six.Peers = "2001:db8::2", []control.Peer{{Address: "2001:db8::1", MinTTL: 255, MaxTTL: 255, LastHeard: &ago}, {Address: "2001:db8:1::1", MaxTTL: 255}}
 	later := control.Router{
-		Name: "a-router-with-a-very-long-name", Interface: "eth7", Family: "ipv4", VRID: 7, Version: 3, Addresses: []string{"203.0.113.10/24"},
+		Name: "a-router-with-a-very-long-name", Interface: "eth7", Family: "ipv4", VRID: 7, Version: 3, Addresses: []string{},
 		State: "Initialize", Since: now.Add(-time.Minute), Cause: "starting", Waiting: "there is no interface eth7", Maintenance: true, BecameActive: 1, Priority: 100, ConfiguredPriority: 100, AdvertisementInterval: 1, Preempt: true, Accept: true,
 	}
 	six.Problems = []control.Problem{

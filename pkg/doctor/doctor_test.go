@@ -43,6 +43,11 @@ func TestHealthy(t *testing.T) {
 	if r.Worst() != OK || len(r.Findings) < 6 {
 		t.Errorf("found %+v", r.Findings)
 	}
+	empty := healthy()
+	empty.Routers[0].Addresses = nil
+	if r := Examine(empty); r.Worst() != OK {
+		t.Errorf("a router without addresses: %+v", r.Findings)
+	}
 	without := healthy()
 	without.Routers = nil // with --iface, without a configuration
 	if r := Examine(without); r.Worst() != OK {
