@@ -159,7 +159,7 @@ func (r Router) labelProblems() (all []Problem) {
 		case label == "":
 		case p.Address.Addr().Is6():
 			text = fmt.Sprintf("%s is IPv6, and only IPv4 addresses have a label: remove `label`", p.Address.Addr())
-		case len(label) > 15 || !interfaceShape.MatchString(label): // the kernel counts octets
+		case len(label) > 15 || !isInterfaceName(label): // the kernel counts octets
 			text = fmt.Sprintf("%s can't be a label: it has up to 15 characters, without spaces and slashes, like %s:web", quote(label), r.Interface)
 		case r.Priority == OwnerPriority && p.key == "addresses":
 			text = fmt.Sprintf("the owner of the addresses (priority 255) has %s already, and failoverd doesn't add it: set the label with the host's network, and remove `label` here", p.Address.Addr())
