@@ -27,8 +27,8 @@ const (
 // alterations has changes of all keys of a router except the identifying ones.
 var alterations = map[string][]alteration{
 	"name":              {{"", "name: www"}},
-	"addresses":         {{"addresses: [198.18.0.10/24]", "addresses: [198.18.0.11/24]"}, {"addresses: [198.18.0.10/24]", "addresses: [198.18.0.10/25]"}, {"addresses: [198.18.0.10/24, 198.18.0.11/24]", "addresses: [198.18.0.11/24, 198.18.0.10/24]"}},
-	"extra_addresses":   {{"", "extra_addresses: [198.18.0.20/24]"}, {"extra_addresses: [198.18.0.20/24]", "extra_addresses: [{address: 198.18.0.20/24, interface: eth1}]"}},
+	"addresses":         {{"addresses: [198.18.0.10/24]", "addresses: [198.18.0.11/24]"}, {"addresses: [198.18.0.10/24]", "addresses: [198.18.0.10/25]"}, {"addresses: [198.18.0.10/24, 198.18.0.11/24]", "addresses: [198.18.0.11/24, 198.18.0.10/24]"}, {"addresses: [198.18.0.10/24]", "addresses: [{address: 198.18.0.10/24, label: web}]"}, {"addresses: [198.18.0.10/24]", "addresses: [{address: 198.18.0.10/24, interface: eth1}]"}},
+	"extra_addresses":   {{"", "extra_addresses: [198.18.0.20/24]"}, {"extra_addresses: [198.18.0.20/24]", "extra_addresses: [{address: 198.18.0.20/24, interface: eth1}]"}, {"extra_addresses: [198.18.0.20/24]", "extra_addresses: [{address: 198.18.0.20/24, label: web}]"}},
 	"priority":          {{"", "priority: 101"}},
 	"interval":          {{"", "interval: 2s"}},
 	"max_interval":      {{"", "max_interval: 2s"}},
@@ -91,14 +91,15 @@ var alterations = map[string][]alteration{
 		{"rules: [{from: 198.18.0.10/32, priority: 1000}]", "rules: [{from: 198.18.0.10/32, priority: 1000, oif: eth1}]"},
 		{"rules: [{from: 198.18.0.10/32, priority: 1000}]", "rules: [{from: 198.18.0.10/32, priority: 1000, fwmark: 7}]"},
 	},
-	"xdp_mode":       {{"", "xdp_mode: generic"}},
-	"unchanged":      {{"", "unchanged: drop"}},
-	"notify":         {{"", "notify: /bin/true"}},
-	"notify_active":  {{"", "notify_active: /bin/true"}},
-	"notify_backup":  {{"", "notify_backup: /bin/true"}},
-	"notify_fault":   {{"", "notify_fault: /bin/true"}},
-	"notify_stop":    {{"", "notify_stop: /bin/true"}},
-	"notify_timeout": {{"", "notify_timeout: 1s"}},
+	"xdp_mode":              {{"", "xdp_mode: generic"}},
+	"unchanged":             {{"", "unchanged: drop"}},
+	"notify":                {{"", "notify: /bin/true"}},
+	"notify_active":         {{"", "notify_active: /bin/true"}},
+	"notify_backup":         {{"", "notify_backup: /bin/true"}},
+	"notify_fault":          {{"", "notify_fault: /bin/true"}},
+	"notify_lower_priority": {{"", "notify_lower_priority: /bin/true"}},
+	"notify_stop":           {{"", "notify_stop: /bin/true"}},
+	"notify_timeout":        {{"", "notify_timeout: 1s"}},
 }
 
 // identifying are the keys that tell a router from others.
