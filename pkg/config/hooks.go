@@ -117,7 +117,7 @@ func checked[T any](k key[T], problem func(*T) string) key[T] {
 }
 
 var hookKeys = append(hookKeysOf(func(r *Router) *Hooks { return &r.Hooks }),
-	commandKey("notify_lower_priority", "A program to run when the router is Active and hears an advertisement of lower priority. For example, it takes a cloud's address back that the other host has moved to itself. It runs once more for all such advertisements that arrive while it runs.", func(r *Router) *Command { return &r.Hooks.LowerPriority }))
+	commandKey("notify_lower_priority", "A program to run when the router is Active and hears an advertisement of lower priority. For example, it takes a cloud's address back that the other host has moved to itself. It runs at most once a second, because every host of the link can cause it, and one run at a time.", func(r *Router) *Command { return &r.Hooks.LowerPriority }))
 
 // hookKeysOf returns the keys of the hooks of a router or a group.
 func hookKeysOf[T any](hooks func(*T) *Hooks) []key[T] {

@@ -274,6 +274,22 @@ func TestLowerPriorityOnly(t *testing.T) {
 	}
 }
 
+// A flood of advertisements of lower priority makes one event each second for each router.
+func TestLowerPriorityFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newHookQueue()
+		for range 2500 {
+			for vrid := range uint8(3) {
+				q.pushLower(&router.Finding{ID: router.ID{VRID: vrid}, Action: vrrp.Action{Comparison: &vrrp.Comparison{State: vrrp.Active, Ours: vrrp.Parameters{Priority: 100}, Theirs: vrrp.Parameters{Priority: 90}}}})
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if got := len(q.drain()); got != 9 {
+			t.Errorf("%d events of 3 routers in 2.5 s, want 9", got)
+		}
+	})
+}
+
 // A FIFO of another user at the path isn't used, and keeps nothing from running.
 func TestFIFOOfAStranger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/notify"
@@ -47,21 +48,33 @@ type hookEvent struct {
 type hookQueue struct {
 	wake chan struct{} // has a value when the queue isn't empty
 
-	mu  sync.Mutex // held briefly, because the event loop waits for it
-	all []hookEvent
+	mu    sync.Mutex // held briefly, because the event loop waits for it
+	all   []hookEvent
+	lower map[router.ID]time.Time // when an event about a lower priority was last added
 }
 
-func newHookQueue() *hookQueue { return &hookQueue{wake: make(chan struct{}, 1)} }
+func newHookQueue() *hookQueue {
+	return &hookQueue{wake: make(chan struct{}, 1), lower: make(map[router.ID]time.Time)}
+}
 
 func (q *hookQueue) push(e hookEvent) {
 	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.add(e)
+}
+
+// add is push for a caller that holds q.mu.
+func (q *hookQueue) add(e hookEvent) {
 	q.all = append(q.all, e)
-	q.mu.Unlock()
 	select {
 	case q.wake <- struct{}{}:
 	default:
 	}
 }
+
+// lowerEvery is the minimum time between two events of a router about a lower priority, because
+// every host of the link can cause them.
+const lowerEvery = time.Second
 
 // pushLower adds an event if a finding is that an Active has heard a lower priority.
 func (q *hookQueue) pushLower(f *router.Finding) {
@@ -69,10 +82,17 @@ func (q *hookQueue) pushLower(f *router.Finding) {
 	if c == nil || c.State != vrrp.Active || f.Refused || c.Theirs.Priority == 0 || c.Theirs.Priority >= c.Ours.Priority {
 		return
 	}
+	now := time.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if now.Sub(q.lower[f.ID]) < lowerEvery {
+		return
+	}
+	q.lower[f.ID] = now
 	t := router.Transition{ID: f.ID, Own: c.Ours.Priority}
 	t.From, t.To = vrrp.Active, vrrp.Active
 	t.Detail = fmt.Sprintf("%v advertises the lower priority %d", f.Peer, c.Theirs.Priority)
-	q.push(hookEvent{t, notify.LowerPriority})
+	q.add(hookEvent{t, notify.LowerPriority})
 }
 
 func (q *hookQueue) drain() []hookEvent {
