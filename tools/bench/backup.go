@@ -5,7 +5,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/tools/lab"
 )
@@ -80,6 +86,9 @@ func backup(ports, vrids int, interval time.Duration) func(context.Context, *ben
 			if err := d.allBackup(ctx, s.wire, routers); err != nil {
 				return nil, err
 			}
+			if err := s.withoutAddresses(ctx, routers); err != nil {
+				return nil, err
+			}
 		}
 		if err := lab.Pause(ctx, settle); err != nil {
 			return nil, err
@@ -104,6 +113,31 @@ func backup(ports, vrids int, interval time.Duration) func(context.Context, *ben
 			v[memory] = float64(u.Memory) / 1e6
 		}
 		return v, nil
+	}
+}
+
+// withoutAddresses waits until the host has none of the routers' addresses. Removing thousands of
+// them takes some time after the routers have become Backup.
+func (s *site) withoutAddresses(ctx context.Context, routers []router) error {
+	virtual := make(map[string]bool, len(routers))
+	for _, r := range routers {
+		for _, prefix := range r.addresses {
+			address, _, _ := strings.Cut(prefix, "/")
+			virtual[address] = true
+		}
+	}
+	for {
+		all, err := s.host.Netlink().AddrList(nil, unix.AF_INET)
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // that one: addresses changed meanwhile
+			return err
+		}
+		left := slices.IndexFunc(all, func(a netlink.Addr) bool { return virtual[a.IP.String()] })
+		if left < 0 && err == nil {
+			return nil
+		}
+		if err := lab.Pause(ctx, time.Second); err != nil {
+			return fmt.Errorf("the host still has %d addresses: %w", len(all), err)
+		}
 	}
 }
 
