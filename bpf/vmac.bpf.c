@@ -112,7 +112,7 @@ struct {
 } failover_vmac SEC(".maps");
 
 /*
- * The receiving program. The entry ends with the daemon: then nobody reads the ring anyway.
+ * The receiving program. It is pinned, because otherwise the kernel empties it with the daemon.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);

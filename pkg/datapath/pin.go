@@ -232,6 +232,9 @@ func (p *pins) pin(o *bpf.VrrpObjects, f *fence) error {
 		all["maps/"+bpf.VmacMapFailoverAddress] = f.objects.FailoverAddress
 		all["maps/"+bpf.VmacMapFailoverVmac] = f.objects.FailoverVmac
 		all["maps/"+bpf.VmacMapFailoverLease] = f.objects.FailoverLease
+		// Without a pin the kernel would empty it when this process ends, and failover_in
+		// would receive nothing.
+		all["maps/"+bpf.VmacMapFailoverNext] = f.objects.FailoverNext
 	}
 	for name, object := range all {
 		if err := object.Pin(filepath.Join(p.dir, name)); err != nil {

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -166,4 +167,36 @@ func (s *site) staleYields() {
 	}
 	s.stop(s.a, a)
 	s.stop(s.b, b)
+}
+
+// The kernel of a killed Active stops answering as soon as it receives a better router, although
+// the lease would last longer.
+func TestKilledActiveYields(t *testing.T) {
+	inModes(t, (*site).killedActiveYields)
+}
+
+func (s *site) killedActiveYields() {
+	a := s.withFile(s.a, fmt.Sprintf("routers:\n  - {name: web, interface: eth0, vrid: 51, priority: 200, interval: 5s, virtual_mac: %q, addresses: [198.18.0.10/24]}\n", s.mode))
+	a.router("web", "ipv4", inState("Active"))
+	s.ok(a.Signal(syscall.SIGKILL))
+	_, err := a.Wait(s.ctx)
+	s.ok(err)
+	s.answeredBy("198.18.0.10", s.a) // by the lease
+	rival := packet.Advertisement{Version: 3, VRID: 51, Priority: 201, Interval: 5 * time.Second, Addresses: []netip.Addr{netip.MustParseAddr("198.18.0.10")}}
+	frame, err := packet.AppendAdvertisementFrame(nil, packet.VirtualMAC(packet.IPv4, 51), netip.MustParseAddr("198.18.0.2"), &rival, packet.ChecksumRFC9568)
+	s.ok(err)
+	s.inject(s.b, frame)
+	got, err := s.capture.WhoAnswers(s.c, ifname, netip.MustParseAddr("198.18.0.10"), time.Second)
+	s.ok(err)
+	if len(got) > 0 {
+		s.t.Errorf("%v still answers", got)
+	}
+	p, err := s.a.Start(failoverd(), "--cleanup")
+	s.ok(err)
+	code, err := p.Wait(s.ctx)
+	s.ok(err)
+	if code != 0 {
+		s.t.Errorf("--cleanup: exit code %d:\n%s", code, p.Output())
+	}
+	s.clean(s.a)
 }
