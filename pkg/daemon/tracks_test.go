@@ -139,7 +139,7 @@ func TestScriptsAreChecked(t *testing.T) {
 	}
 }
 
-// The name of the interface on which a check asks isn't what it tests.
+// The interface of a ping or arp check is where it sends. It isn't the target that is checked.
 func TestChecksThatAsk(t *testing.T) {
 	f, err := config.Parse("x", []byte(`
 tracks:

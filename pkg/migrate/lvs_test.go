@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// balanced translates the files with virtual servers, for a keepalived beside failoverd.
+// balanced translates the test files that contain virtual servers. lvs is Options.LVS.
 func balanced(t *testing.T, lvs bool) (names []string, all []*Result) {
 	t.Helper()
 	for _, path := range sources(t, "testdata/lvs/*.conf", 3) {
@@ -50,8 +50,8 @@ func TestLVS(t *testing.T) {
 	}
 }
 
-// The file means what it meant: reading it again as part of a file for failoverd gives it
-// again, without the comment at its head.
+// The translation keeps the meaning: a second translation of its result gives the same result,
+// without the comment at its head.
 func TestLVSKeepsItsMeaning(t *testing.T) {
 	names, all := balanced(t, true)
 	for i, r := range all {

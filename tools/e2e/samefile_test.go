@@ -31,7 +31,7 @@ import (
 type sameFile struct {
 	name     string
 	path     string            // empty for the one in testdata
-	edits    []change          // what has to differ on the hosts, for a file that has no such lines
+	edits    []change          // changes to the file, like lines for one host in a file that has none
 	includes map[string]string // files beside it
 	wires    []wire
 	routers  []watched
@@ -751,7 +751,7 @@ func (p *twins) hooks() (map[string][]string, error) {
 	return all, nil
 }
 
-// story is what a pair has written and sent, for the log of a failed test.
+// story returns the calls of the hooks and the output of both programs. A failed test logs it.
 func (p *twins) story() string {
 	var b strings.Builder
 	for _, name := range []string{"a", "b"} {
@@ -759,7 +759,7 @@ func (p *twins) story() string {
 		if h == nil {
 			continue
 		}
-		calls, _ := h.calls() // what there is
+		calls, _ := h.calls() // there is no file if no hook was called
 		fmt.Fprintf(&b, "\n==== %s: host %s called\n%s", p.name, name, strings.Join(calls, ""))
 		out := slices.Clone(h.outputs)
 		if h.process != nil {
