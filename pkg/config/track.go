@@ -293,7 +293,7 @@ func (t *Track) linkProblem() string {
 	if isInterfaceName(t.Link) {
 		return ""
 	}
-	return fmt.Sprintf("%s can't be an interface's name: it has up to 15 characters, without spaces and slashes", quote(t.Link))
+	return badInterface(t.Link)
 }
 
 // targetsProblem returns the problem of a check that asks hosts, with a hint.

@@ -26,8 +26,8 @@ import (
 // leaveTime is the total time that hooks have to finish when the daemon ends.
 const leaveTime = 10 * time.Second
 
-// hooks runs the notification programs for changes of state and other events. There is one state for each
-// configured router: hooks don't see its families, as in keepalived.
+// hooks runs the notification programs for changes of state and other events. There is one state
+// for each configured router: hooks don't see its families, as in keepalived.
 type hooks struct {
 	dispatcher *notify.Dispatcher
 	queue      *hookQueue

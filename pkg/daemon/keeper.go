@@ -398,7 +398,7 @@ func (k *keeper) retrySending(host map[int]*link.Interface) {
 	}
 }
 
-// logChanges logs what has changed for a Virtual Router.
+// logChanges logs the changes of a Virtual Router, and passes a change of its priority to hooks.
 func (k *keeper) logChanges(w *plan.Want, m *plan.Installed, r *reconcile.Result) {
 	id := w.V.ID
 	was := k.logged[id]

@@ -24,7 +24,8 @@ func (h *Handle) assign(p placement) error {
 
 // checkAdded evaluates the result of an attempt to add an address. It returns nil if the
 // interface has the address. An existing address with another label stays: the kernel can't
-// change a label, and removing the address would interrupt its connections. It replaces an existing IPv6 address that isn't usable.
+// change a label, and removing the address would interrupt its connections. checkAdded replaces
+// an existing IPv6 address that isn't usable.
 func (h *Handle) checkAdded(p placement, err error) error {
 	six := p.prefix.Addr().Is6()
 	if errors.Is(err, unix.EEXIST) && six && !h.usable(p.ifindex, p.prefix) {

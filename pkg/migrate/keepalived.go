@@ -77,7 +77,7 @@ type Options struct {
 	// failoverd's configuration file.
 	KeyDir string
 
-	// LVS tells that Result.LVS is used, so that findings about its directives aren't needed.
+	// LVS says that Result.LVS is used. Then its directives need no findings.
 	LVS bool
 
 	// StrictIncludes makes a file that an include names and that can't be read an error.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package notify runs hooks and writes lines to a FIFO when the state of a router or a group
-// changes, or an Active router hears one of lower priority. The names of states and the arguments are those of keepalived, so its scripts go on
-// working.
+// changes, or an Active router hears one of lower priority. The names of states and the
+// arguments are those of keepalived, so its scripts go on working.
 //
 // One program runs at a time for each router or group. While it runs, only the latest state
 // change waits. The changes before it are skipped and counted.

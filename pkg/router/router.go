@@ -118,8 +118,8 @@ type Authenticator interface {
 // Addresses carries out address changes outside of the loop. Both methods return at once,
 // and done is called later, from any goroutine. The changes of one interface keep the
 // order of the calls. The id is that of the router that becomes or stops being Active. It
-// is zero if a router gives up only some of its addresses. Without addresses the calls
-// tell that the router becomes or stops being Active: a routing set goes with that.
+// is zero if a router gives up only some of its addresses. A router without
+// addresses makes the calls too, because its routing set comes and goes with Active.
 type Addresses interface {
 	Assign(id ID, ifindex int, addresses []netip.Prefix, done func(error))
 	Release(id ID, ifindex int, addresses []netip.Prefix, done func(error))
