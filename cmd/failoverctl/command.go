@@ -151,7 +151,8 @@ func writeChanges(w io.Writer, r control.Reload) error {
 }
 
 func checkCommand() *cobra.Command {
-	return &cobra.Command{
+	var id string
+	c := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Check a configuration file",
 		Long: `check reads a configuration file and shows each mistake with its place and remedy. For a
@@ -168,7 +169,7 @@ Exit codes: 0 the file is valid or has only comments, 1 it has mistakes or can't
 			if len(args) > 0 {
 				path = args[0]
 			}
-			f, findings, err := migrate.Load(path)
+			f, findings, err := migrate.Load(path, id)
 			if errors.Is(err, config.ErrNothing) {
 				_, err = fmt.Fprintln(c.OutOrStdout(), err)
 				return err
@@ -201,6 +202,8 @@ Exit codes: 0 the file is valid or has only comments, 1 it has mistakes or can't
 			return err
 		},
 	}
+	c.Flags().StringVar(&id, "config-id", "", "use the lines of a keepalived.conf with @`name` (default: the name of this host)")
+	return c
 }
 
 // tooLong returns a warning for each advertisement that is longer than the MTU of its

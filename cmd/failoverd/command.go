@@ -96,6 +96,7 @@ type options struct {
 	logLevel   string
 	metrics    string
 	compat     string
+	configID   string
 	cleanup    bool
 	found      []migrate.Finding // in the last reading of the file
 	findings   findingLog
@@ -130,6 +131,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&o.config, "config", config.DefaultPath, "configuration `file`: YAML, JSON, or a file of keepalived or the Rust failover; not used with --vip")
+	f.StringVar(&o.configID, "config-id", "", "use the lines of a keepalived.conf with @`name`, like keepalived's option of the same name (default: the name of this host)")
 	f.StringArrayVar(&o.interfaces, "iface", nil, "network `interface` for the addresses of --vip; without --vip, run only the routers that the file has on it; may be repeated")
 	f.BoolVar(&o.watch, "watch", false, "only watch the interfaces, even if routers are configured on them")
 	f.StringArrayVar(&o.addresses, "vip", nil, "virtual `address` with its prefix length, like 192.0.2.10/24; may be repeated; with several interfaces, each address goes to the interface that is in its network")
@@ -267,7 +269,7 @@ func (o *options) find(required bool) (*config.File, error) {
 		if !exists(path) {
 			continue
 		}
-		f, findings, err := migrate.Load(path)
+		f, findings, err := migrate.Load(path, o.configID)
 		switch {
 		case errors.Is(err, config.ErrNothing):
 			continue
@@ -285,7 +287,7 @@ func (o *options) find(required bool) (*config.File, error) {
 // load reads the part of the configuration file for the interfaces, or the whole file if
 // none are given.
 func (o *options) load() (f *config.File, err error) {
-	if f, o.found, err = migrate.Load(o.config); err != nil {
+	if f, o.found, err = migrate.Load(o.config, o.configID); err != nil {
 		return nil, err
 	}
 	return o.only(f)

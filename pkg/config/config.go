@@ -42,10 +42,14 @@ const Drop = "drop"
 type Router struct {
 	Name      string
 	Interface string
-	VRID      int           // 1 to 255
-	Version   int           // 2 or 3
-	Priority  int           // 1 to 254, 255 for the owner of the addresses
-	Interval  time.Duration // version 3: 10ms to 40.95s, version 2: whole seconds to 255s
+	VRID      int // 1 to 255
+	Version   int // 2 or 3
+	Priority  int // 1 to 254, 255 for the owner of the addresses
+	// AddAddresses makes failoverd add the addresses of a router of priority 255 while it is
+	// Active, as it does for all others. Without it the host has them already. It has no effect
+	// with other priorities.
+	AddAddresses bool
+	Interval     time.Duration // version 3: 10ms to 40.95s, version 2: whole seconds to 255s
 	// MaxInterval limits the Active_Adver_Interval that a Backup learns. It is at least
 	// Interval, and with Dual at least a second. 0 is no limit.
 	MaxInterval time.Duration
@@ -53,6 +57,8 @@ type Router struct {
 	// PreemptDelay is how long a Backup tolerates an Active of lower priority before it
 	// preempts, up to 1000s.
 	PreemptDelay time.Duration
+	// WithoutCarrier lets the router take part while its interface has no carrier.
+	WithoutCarrier bool
 	// FamiliesTogether keeps the two Virtual Routers of a router with addresses of both
 	// families in the same state.
 	FamiliesTogether bool
@@ -220,6 +226,14 @@ func (r Router) Validate() error {
 // maxProblems limits the problems that are returned for one list of a router.
 const maxProblems = 100
 
+// OwnsAddresses reports whether the virtual addresses are the host's own. They are on the
+// interface already then, and failoverd doesn't change them.
+func (r Router) OwnsAddresses() bool { return r.Priority == OwnerPriority && !r.AddAddresses }
+
+// Accepts reports whether the host accepts packets to the virtual addresses while it is Active
+// (RFC 9568 §6.1, Accept_Mode). An owner always does.
+func (r Router) Accepts() bool { return r.Accept || r.Priority == OwnerPriority }
+
 // Problems returns the problems that Validate joins, each with its key.
 func (r Router) Problems() (all []Problem) {
 	add := func(key, format string, args ...any) {
@@ -232,7 +246,7 @@ func (r Router) Problems() (all []Problem) {
 	if r.Priority < 1 || r.Priority > OwnerPriority {
 		add("priority", "priority %d is out of range: it is 1 to 254, or 255 on the host that owns the address", r.Priority)
 	}
-	if r.Priority == OwnerPriority && r.VirtualMAC == VirtualMACMacvlan {
+	if r.OwnsAddresses() && r.VirtualMAC == VirtualMACMacvlan {
 		add("virtual_mac", "the addresses of their owner (priority 255) are on the interface itself, not on a macvlan: use virtual MAC mode bpf")
 	}
 	switch r.Version {
@@ -357,12 +371,14 @@ func Difference(a, b Router) []string {
 	all.add(extraName, a.extra(), b.extra())
 	all.add("ipv6_list", a.ipv6List(), b.ipv6List())
 	all.add("priority", a.Priority, b.Priority)
+	all.add("add_addresses", a.AddAddresses, b.AddAddresses)
 	all.add("interval", a.Interval, b.Interval)
 	all.add("max_interval", a.MaxInterval, b.MaxInterval)
 	all.add("version", a.Version, b.Version)
 	all.add("preempt", a.Preempt, b.Preempt)
 	all.add("preempt_delay", a.PreemptDelay, b.PreemptDelay)
 	all.add("down_after", a.DownAfter, b.DownAfter)
+	all.add("without_carrier", a.WithoutCarrier, b.WithoutCarrier)
 	all.add("families_together", a.FamiliesTogether, b.FamiliesTogether)
 	all.add("group", a.Group, b.Group)
 	all.add("accept", a.Accept, b.Accept)
@@ -453,6 +469,7 @@ func (r Router) Protocol(f packet.Family) vrrp.Config {
 		Dual:      r.Dual && f == packet.IPv4,
 		AuthType:  r.Authentication.Type.Number(),
 
+		AddAddresses:  r.AddAddresses,
 		MaxInterval:   r.MaxInterval,
 		PreemptDelay:  r.PreemptDelay,
 		DownAfter:     r.DownAfter,

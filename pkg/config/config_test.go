@@ -43,6 +43,7 @@ func TestValidate(t *testing.T) {
 	}{
 		{"defaults", nil, nil},
 		{"owner", func(r *Router) { r.Priority = 255 }, nil},
+		{"owner without its addresses", func(r *Router) { r.Priority, r.AddAddresses, r.VirtualMAC = 255, true, VirtualMACMacvlan }, nil},
 		{"fastest", func(r *Router) { r.Interval = 10 * time.Millisecond }, nil},
 		{"slowest", func(r *Router) { r.Interval = 40950 * time.Millisecond }, nil},
 		{"version 2", func(r *Router) { r.Version, r.Interval = 2, 255*time.Second }, nil},

@@ -92,9 +92,9 @@ func (r Router) Local(f packet.Family) []netip.Prefix {
 }
 
 // Assigned returns the addresses that are added to the router's interface, or its macvlan,
-// while it is Active for one family. An owner's virtual addresses are there already.
+// while it is Active for one family. The host's own addresses are there already.
 func (r Router) Assigned(f packet.Family) []netip.Prefix {
-	if r.Priority == OwnerPriority {
+	if r.OwnsAddresses() {
 		return r.Extras(f)
 	}
 	return r.Local(f)
@@ -134,8 +134,8 @@ func (r Router) interfaceProblems() (all []Problem) {
 		case name == "" || len(all) > maxProblems:
 		case !isInterfaceName(name):
 			text = badInterface(name)
-		case r.Priority == OwnerPriority:
-			text = fmt.Sprintf("the owner of the addresses (priority 255) has %s already, and failoverd doesn't add it to %s: remove the `interface` of the address, or use a priority of 254 or less", p.Addr(), name)
+		case r.OwnsAddresses():
+			text = fmt.Sprintf("the owner of the addresses (priority 255) has %s already, and failoverd doesn't add it to %s: remove the `interface` of the address, or set `add_addresses: true`", p.Addr(), name)
 		}
 		if text != "" {
 			all = append(all, Problem{Key: "addresses", Item: i, Text: text})
@@ -161,8 +161,8 @@ func (r Router) labelProblems() (all []Problem) {
 			text = fmt.Sprintf("%s is IPv6, and only IPv4 addresses have a label: remove `label`", p.Address.Addr())
 		case len(label) > 15 || !isInterfaceName(label): // the kernel counts octets
 			text = fmt.Sprintf("%s can't be a label: it has up to 15 characters, without spaces and slashes, like %s:web", quote(label), r.Interface)
-		case r.Priority == OwnerPriority && p.key == "addresses":
-			text = fmt.Sprintf("the owner of the addresses (priority 255) has %s already, and failoverd doesn't add it: set the label with the host's network, and remove `label` here", p.Address.Addr())
+		case r.OwnsAddresses() && p.key == "addresses":
+			text = fmt.Sprintf("the owner of the addresses (priority 255) has %s already, and failoverd doesn't add it: set the label with the host's network and remove `label` here, or set `add_addresses: true`", p.Address.Addr())
 		}
 		if text != "" {
 			all = append(all, Problem{Key: p.key, Item: p.item, Text: text})

@@ -46,7 +46,7 @@ func (r Router) routingProblems() (all []Problem) {
 	add := func(key string, item int, format string, args ...any) {
 		all = append(all, Problem{Key: key, Item: item, Text: fmt.Sprintf(format, args...)})
 	}
-	if r.Priority == OwnerPriority && len(r.Routes)+len(r.Rules) > 0 {
+	if r.OwnsAddresses() && len(r.Routes)+len(r.Rules) > 0 {
 		key := "routes"
 		if len(r.Routes) == 0 {
 			key = "rules"

@@ -171,7 +171,7 @@ func (r Router) unicastProblems() (all []Problem) {
 			add(item, "a second source for %s: a family has one", f)
 		case !r.Has(f):
 			add(item, "the source %s is %s, and the router doesn't advertise over %[2]s: remove it", a, f)
-		case virtual[a] && r.Priority != OwnerPriority:
+		case virtual[a] && !r.OwnsAddresses():
 			add(item, "the source %s is one of the virtual addresses: give an address that stays on this host", a)
 		}
 	}

@@ -25,6 +25,7 @@ const (
 	Journal         = "journal"
 	Detached        = "detached"
 	MACBlocked      = "mac_blocked"
+	NoCarrier       = "no_carrier"
 	Stuck           = "stuck"
 	ProgramInFront  = "program_in_front"
 )
@@ -38,6 +39,7 @@ var problems = []struct{ kind, meaning string }{
 	{AddressInUse, "the router took over because it heard no Active, but before that another host answered for a virtual address"},
 	{BridgePort, "the interface is a port of a bridge, a bond or a similar device, which takes all packets that arrive, so no host reaches the addresses"},
 	{MACBlocked, "neighbours answer to the interface's MAC but not to the virtual MAC, because a hypervisor or a switch drops frames of other MACs"},
+	{NoCarrier, "the interface has no carrier, so nobody hears this router, which runs because of `without_carrier`"},
 	{OwnAddress, "another host sends with this host's source address, or the network has a loop"},
 	{Version, "another router speaks the other VRRP version"},
 	{CannotSend, "this router's advertisements don't leave the host, because they are longer than the MTU, or because a firewall, a full queue or a TC program drops them; an Active gives the addresses up after 4 intervals and takes them back when it can send"},

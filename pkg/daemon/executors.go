@@ -436,7 +436,7 @@ func (h *entries) datapathRouter(e *plan.Entry) datapath.Router {
 	r := datapath.Router{
 		Version: protocol.Version, Dual: protocol.Dual, Source: e.Source, Running: e.Running, MinPriority: protocol.MinPriority(), Priority: protocol.Priority,
 		Forms: protocol.Forms(), Tolerate: tolerate, Peers: e.Peers, DropUnchanged: c.Unchanged == config.Drop,
-		Addresses: e.Addresses, Owner: v.Router.Owner(), VirtualMAC: e.MACMode != config.VirtualMACOff, Device: e.MACMode == config.VirtualMACMacvlan, Accept: c.Accept,
+		Addresses: e.Addresses, Owner: c.OwnsAddresses(), VirtualMAC: e.MACMode != config.VirtualMACOff, Device: e.MACMode == config.VirtualMACMacvlan, Accept: c.Accepts(),
 	}
 	if g := h.guards.of(v); g != nil {
 		r.Verifier = authenticator{g}

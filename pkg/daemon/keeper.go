@@ -259,6 +259,7 @@ func (k *keeper) recheck() bool {
 		k.log.WithError(err).Error("could not restore entries of the BPF maps, trying again")
 	}
 	k.recheckJournal()
+	k.recheckCarriers()
 	return k.executors.settings.drifted(k.executors.notes.all)
 }
 
@@ -276,6 +277,20 @@ func (k *keeper) recheckJournal() {
 				Kind:     control.Journal,
 				Text:     fmt.Sprintf("its changes on this host can't be written to the journal: %v", err),
 				Remedy:   "free some space there; failoverd tries again. If it is killed before, the addresses stay behind unreachable, and the next start doesn't remove them",
+				Interval: recheckEvery,
+			})
+		}
+	}
+}
+
+// recheckCarriers notes the routers that run without a carrier.
+func (k *keeper) recheckCarriers() {
+	for id, v := range k.allDetails() {
+		if v.running && v.config.WithoutCarrier && !v.up {
+			k.problems.Note(time.Now(), id, observe.Observation{
+				Kind:     control.NoCarrier,
+				Text:     fmt.Sprintf("%s has no carrier, so nobody hears this router", id.Interface),
+				Remedy:   "check the cable, and whether the other end is on",
 				Interval: recheckEvery,
 			})
 		}

@@ -76,7 +76,7 @@ type Router struct {
 	Owner      bool
 	VirtualMAC bool // the addresses use the virtual MAC (RFC 9568 §7.3)
 	Device     bool // the addresses are on a macvlan that has the virtual MAC
-	Accept     bool // Accept_Mode; ignored for an owner, which always accepts
+	Accept     bool // Accept_Mode; ignored for an Owner, which always accepts
 }
 
 // Verifier authenticates advertisements. Drain calls it in the order of reception.

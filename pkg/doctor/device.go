@@ -120,7 +120,7 @@ func (j *judge) addresses(i *Interface) {
 					fmt.Sprintf("add one beside the virtual addresses, for example ip addr add %s dev %s", example, i.Name))
 			}
 		}
-		if j.Status == nil && r.Priority != config.OwnerPriority {
+		if j.Status == nil && !r.OwnsAddresses() {
 			j.leftover(i, r)
 		}
 	}

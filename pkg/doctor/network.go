@@ -37,7 +37,7 @@ func (j *judge) settings(i *Interface) {
 		}
 	}
 	for _, r := range routers {
-		if r.Accept || r.Priority == config.OwnerPriority {
+		if r.Accepts() {
 			continue
 		}
 		if r.Has(packet.IPv4) && i.Settings4["forwarding"] == 0 {

@@ -163,14 +163,6 @@ func (t *translator) addresses(in *instance, six bool, version int) {
 		r.set(addressesKey, "[]")
 	}
 	for _, v := range in.addresses {
-		if r.owner && v.label != "" {
-			t.find(v.node, Changed, "with priority 255 the host has the addresses already, so failoverd doesn't set the label %s", cut(v.label))
-			v.label = ""
-		}
-		if r.owner && v.device != "" {
-			t.find(v.node, Changed, "with priority 255 the host has the addresses already, so failoverd doesn't add this one to %s: it has to be on %s", cut(v.device), cut(in.iface))
-			v.device = ""
-		}
 		if v.device == "" && v.label == "" {
 			r.address(v.text, false)
 			continue

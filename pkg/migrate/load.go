@@ -12,8 +12,9 @@ import (
 var keepalivedBlock = pattern(`^((vrrp_instance|vrrp_sync_group|vrrp_script|vrrp_track_\w+|global_defs|virtual_server|virtual_server_group)\b[^:\n]*(\n|$)|include[rmwba]?[ \t]+[^ \t:\n])`)
 
 // Load reads a configuration file to run it. That may be the Rust failover's:
-// then there are findings about it, at least one. Or it may be keepalived's.
-func Load(path string) (*config.File, []Finding, error) {
+// then there are findings about it, at least one. Or it may be keepalived's, of which the lines
+// with @ are chosen by id, Options.ConfigID; empty for its default.
+func Load(path, id string) (*config.File, []Finding, error) {
 	content, err := config.ReadFile(path)
 	if err != nil {
 		f, err := config.Load(path) // which says it
@@ -29,7 +30,7 @@ func Load(path string) (*config.File, []Finding, error) {
 		found := Finding{path, 1, "file", Changed, "it is the Rust failover's, and runs as it is; failoverctl import makes failoverd's of it"}
 		return f, append([]Finding{found}, r.Findings...), err
 	case looksLikeKeepalived(content):
-		return runKeepalived(path, content)
+		return runKeepalived(path, id, content)
 	}
 	f, err := config.Parse(path, content)
 	return f, nil, err

@@ -29,7 +29,7 @@ func TestLoad(t *testing.T) {
 			if err := os.WriteFile(path, []byte(c.content), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			f, findings, err := migrate.Load(path)
+			f, findings, err := migrate.Load(path, "")
 			if c.err != "" {
 				if err == nil || !strings.Contains(err.Error(), c.err) {
 					t.Errorf("the error is %v", err)

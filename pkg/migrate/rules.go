@@ -539,12 +539,15 @@ var instanceRules = rules{
 		t.find(n, Unneeded, "the addresses decide the family")
 	}},
 
-	"dont_track_primary": changed("keepalived keeps the addresses while its interface has no link. failoverd gives them up until the link is back: two hosts on one cable are both without them while the other host is off"),
-	"track_interface":    {apply: uses(kindInterface)},
-	"track_script":       {apply: uses(kindScript)},
-	"track_file":         {apply: uses(kindFile)},
-	"track_process":      {apply: uses(kindProcess)},
-	"track_bfd":          later(noBFD),
+	"dont_track_primary": {apply: func(_ *translator, in *instance, n *node) {
+		in.withoutCarrier = true
+		n.tell()
+	}},
+	"track_interface": {apply: uses(kindInterface)},
+	"track_script":    {apply: uses(kindScript)},
+	"track_file":      {apply: uses(kindFile)},
+	"track_process":   {apply: uses(kindProcess)},
+	"track_bfd":       later(noBFD),
 
 	"garp_master_repeat":         {apply: announceCount},
 	"garp_lower_prio_delay":      unneeded(defendText),

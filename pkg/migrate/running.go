@@ -3,6 +3,7 @@
 package migrate
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ type made struct {
 
 // runKeepalived translates a keepalived.conf in memory. It returns the findings that the
 // administrator must know.
-func runKeepalived(path string, content []byte) (*config.File, []Finding, error) {
+func runKeepalived(path, id string, content []byte) (*config.File, []Finding, error) {
 	// Includes are relative to the directory of the file itself, not of a symbolic link to it.
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
@@ -43,6 +44,7 @@ func runKeepalived(path string, content []byte) (*config.File, []Finding, error)
 		return nil, nil, fmt.Errorf("find the directory of %s: %w", path, err)
 	}
 	o := Here()
+	o.ConfigID = cmp.Or(id, o.ConfigID)
 	o.StrictIncludes = true
 	o.Addresses = nil // they can come later, and a peer that is this host has no effect
 	o.KeyDir = whole  // there are no such files, the secrets stay in memory

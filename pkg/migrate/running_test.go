@@ -34,7 +34,7 @@ func (c confs) write(name, text string) {
 // load loads keepalived.conf. DIR is its directory in what is returned.
 func (c confs) load() (f *config.File, findings []string, err string) {
 	c.t.Helper()
-	f, all, e := migrate.Load(c.path("keepalived.conf"))
+	f, all, e := migrate.Load(c.path("keepalived.conf"), "")
 	for _, one := range all {
 		findings = append(findings, c.plain(one.String()))
 	}

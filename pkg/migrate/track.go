@@ -327,18 +327,13 @@ func uses(kind trackKind) func(*translator, *instance, *node) {
 }
 
 // delays are the times that an interface has to be down or up before keepalived believes it.
-type delays struct{ down, up time.Duration }
+type delays struct {
+	node     *node
+	down, up time.Duration
+}
 
 // interfaceDelays reads interface_up_down_delays.
 func interfaceDelays(t *translator, _ *instance, n *node) {
-	own := make(map[string]bool)
-	for _, c := range n.parent.block {
-		for _, d := range c.block {
-			if c.name() == "vrrp_instance" && d.name() == "interface" && len(d.words) > 1 {
-				own[d.words[1]] = true
-			}
-		}
-	}
 	for _, c := range n.block {
 		c.tell()
 		var d [2]time.Duration
@@ -355,10 +350,7 @@ func interfaceDelays(t *translator, _ *instance, n *node) {
 			}
 			d[i] = time.Duration(math.Round(v*1e6)) * time.Microsecond
 		}
-		t.debounces[c.name()] = delays{d[0], d[1]}
-		if own[c.name()] {
-			t.find(c, Later, "a router takes no part as soon as its own interface is down, and takes part again as soon as it is up: only checks of other interfaces can wait")
-		}
+		t.debounces[c.name()] = delays{c, d[0], d[1]}
 	}
 }
 
@@ -406,6 +398,14 @@ func (t *translator) track() error {
 	for _, in := range t.instances {
 		seen := make(map[*probe]bool)
 		weightless := slices.ContainsFunc(groups[in.name], func(g *syncedGroup) bool { return !t.weighted[g.node] })
+		if d := t.debounces[in.iface]; d.down+d.up > 0 && !in.withoutCarrier {
+			// A check can wait, which a router doesn't with its own carrier.
+			in.withoutCarrier = true
+			in.uses = append(in.uses, tracked{node: d.node, kind: kindInterface, source: in.iface})
+		}
+		if in.withoutCarrier {
+			in.router.set("without_carrier", "true")
+		}
 		for _, u := range in.uses {
 			t.depend(in, u, seen, weightless)
 		}
@@ -435,7 +435,7 @@ func (t *translator) depend(in *instance, u tracked, seen map[*probe]bool, weigh
 		i = -1
 	}
 	if i < 0 && u.kind == kindInterface {
-		if u.source == in.iface {
+		if u.source == in.iface && u.node != t.debounces[in.iface].node {
 			t.find(u.node, Unneeded, "a router takes no part while its own interface is down")
 			return
 		}

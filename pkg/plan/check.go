@@ -169,7 +169,7 @@ func VirtualAddresses(r *config.Router) (all []netip.Addr) {
 		all = append(all, e.Address.Addr())
 	}
 	for _, a := range r.Addresses {
-		if r.Priority != config.OwnerPriority {
+		if !r.OwnsAddresses() {
 			all = append(all, a.Addr())
 		}
 	}

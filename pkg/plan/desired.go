@@ -165,7 +165,7 @@ func (d *desired) chooseMAC(w *Want, open *OpenPort, i *link.Interface) Obstacle
 		}
 	}
 	way, why, err := ChooseMACMode(MACRequest{
-		Want: r.VirtualMAC, Unicast: r.Unicast.On(), Owner: r.Owner(), Accept: r.Accept, VRID: r.VRID, TC: open.TC != "", Unfenced: open.Unfenced,
+		Want: r.VirtualMAC, Unicast: r.Unicast.On(), Owner: r.OwnsAddresses(), Accept: r.Accepts(), VRID: r.VRID, TC: open.TC != "", Unfenced: open.Unfenced,
 	}, *i)
 	if err != nil {
 		return refuse("%s", err)
@@ -206,7 +206,7 @@ func (d *desired) ownObstacle(w *Want, i *link.Interface) Obstacle {
 	switch {
 	case !i.Up:
 		return Obstacle{Cause: vrrp.CauseInterfaceDown, Text: i.Name + " is down"}
-	case !i.Running:
+	case !i.Running && !v.Router.WithoutCarrier:
 		return Obstacle{Cause: vrrp.CauseInterfaceDown, Text: i.Name + " has no carrier"}
 	case !d.sourceOf(v, i).IsValid():
 		return Obstacle{Cause: vrrp.CauseNoAddress, Text: missingSource(v, i)}

@@ -96,7 +96,7 @@ func Obstacles(r config.Router, h HostFacts) (all []Finding) {
 		all = append(all, Finding{code, key, item, text, remedy})
 	}
 	i, there := h.find(r.Interface)
-	owner := r.Priority == config.OwnerPriority
+	owner := r.OwnsAddresses()
 	for n, p := range r.Addresses {
 		a := p.Addr()
 		if name := r.Interfaces[a]; name != "" {
@@ -122,11 +122,15 @@ func Obstacles(r config.Router, h HostFacts) (all []Finding) {
 		}
 		switch found, here := h.notOurs(i, a); {
 		case here && !owner:
+			own := "use priority 255"
+			if r.AddAddresses {
+				own = "remove add_addresses"
+			}
 			add(AddressHere, "addresses", n, fmt.Sprintf("virtual address %s is already on %s", a, r.Interface),
-				fmt.Sprintf("if this host owns it, use priority 255, otherwise remove it: ip addr del %s dev %s", found.Prefix, r.Interface))
+				fmt.Sprintf("if this host owns it, %s, otherwise remove it: ip addr del %s dev %s", own, found.Prefix, r.Interface))
 		case !here && owner:
 			add(OwnerWithout, "addresses", n, fmt.Sprintf("priority 255 is for the owner of the address, but %s is not on %s", a, r.Interface),
-				"add it there, or use a priority of 254 or less")
+				"add it there, or set add_addresses: true, or use a priority of 254 or less")
 		}
 	}
 	for n, e := range r.Extra {
@@ -173,7 +177,7 @@ func Warnings(r config.Router, h HostFacts, exclude []netip.Addr) (all []Finding
 		networks := networks(i, a, exclude)
 		within := slices.IndexFunc(networks, func(n netip.Prefix) bool { return n.Contains(a) })
 		switch {
-		case r.Priority == config.OwnerPriority || len(networks) == 0:
+		case r.OwnsAddresses() || len(networks) == 0:
 		case within < 0:
 			add(OutsideNetwork, "addresses", n, fmt.Sprintf("virtual address %s is in none of the networks of %s (%s)", p, i.Name, join(networks)), "if that is intended, other hosts need a route to it")
 		case p.IsSingleIP():

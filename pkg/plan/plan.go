@@ -30,10 +30,6 @@ type ConfiguredRouter struct {
 	Auth      auth.Settings
 }
 
-// Owner reports whether the host owns the addresses. They are on the interface already then, and
-// failoverd doesn't change them.
-func (r *ConfiguredRouter) Owner() bool { return r.Priority == config.OwnerPriority }
-
 // VirtualRouter is one Virtual Router of a plan: a configured router's addresses of one family.
 // It is immutable, and a plan in which it is unchanged has the same pointer.
 type VirtualRouter struct {
@@ -115,7 +111,7 @@ func newVirtualRouter(r *ConfiguredRouter, f packet.Family) *VirtualRouter {
 
 func (r *ConfiguredRouter) group() string {
 	switch {
-	case r.Owner():
+	case r.Priority == config.OwnerPriority:
 		return ""
 	case r.Group != "":
 		return "group " + r.Group
@@ -138,7 +134,7 @@ func RestartReason(a, b *config.Router) string {
 		return "version"
 	case a.VirtualMAC != b.VirtualMAC:
 		return "virtual_mac"
-	case (a.Priority == config.OwnerPriority) != (b.Priority == config.OwnerPriority):
+	case (a.Priority == config.OwnerPriority) != (b.Priority == config.OwnerPriority), a.OwnsAddresses() != b.OwnsAddresses():
 		return "ownership"
 	case a.XDPMode != b.XDPMode:
 		return "xdp_mode"

@@ -26,8 +26,13 @@ const (
 // run. So the daemon calls CollectIfDue every CollectCheckInterval, and the limits of the
 // runtime are rareFactor times as high. The runtime also starts a collection two minutes
 // after the last one, so collectEvery is shorter.
+//
+// CollectIfDue collects at dueGarbage percent of the memory in use, and at least minGarbage
+// octets. It is the lower limit because the runtime keeps as much free memory as its own limit
+// allows.
 const (
 	rareFactor           = 8
+	dueGarbage           = 25
 	CollectCheckInterval = 5 * time.Second
 	collectEvery         = 100 * time.Second
 )
@@ -44,14 +49,21 @@ func (t *Threads) collectWith(collect func()) {
 	})
 }
 
-// CollectIfDue collects the garbage if only the loop is real-time and a collection is due.
+// CollectIfDue collects the garbage if only the loop is real-time and a collection is due. If
+// none is due, but the last ones have left much free memory, CollectIfDue returns it to the
+// kernel.
 func (t *Threads) CollectIfDue() {
 	t.mu.Lock()
-	due := t.is == config.RealtimeAuto && os.Getenv("GOGC") == "" &&
-		(time.Since(t.collected) >= collectEvery || inUse("/memory/classes/heap/objects:bytes") >= t.live+max(t.live*garbagePercent/100, minGarbage))
+	mine := t.is == config.RealtimeAuto && os.Getenv("GOGC") == ""
+	garbage := max(t.live*dueGarbage/100, minGarbage)
+	due := time.Since(t.collected) >= collectEvery || inUse("/memory/classes/heap/objects:bytes") >= t.live+garbage
 	t.mu.Unlock()
-	if due {
+	switch {
+	case !mine:
+	case due:
 		t.collectWith(runtime.GC)
+	case inUse("/memory/classes/heap/free:bytes") >= 2*garbage:
+		t.Collect()
 	}
 }
 

@@ -127,7 +127,7 @@ func (d *differ) index() {
 		}
 	}
 	for _, w := range d.want.Wants {
-		if w.V.Router.Owner() {
+		if w.V.Router.OwnsAddresses() {
 			for _, a := range w.V.Router.Addresses {
 				d.owned[ifAddr{w.Ifindex, a.Addr()}] = true
 			}

@@ -433,7 +433,7 @@ func (r *run) one(s *reconcile.Step) error {
 	case reconcile.Start:
 		t := *s.Binding
 		l.Binding = &t
-		if l.V.Router.Owner() {
+		if l.V.Router.OwnsAddresses() {
 			r.activate(l)
 		}
 	case reconcile.Rebind:
@@ -491,7 +491,7 @@ func goesWith(v *plan.VirtualRouter) (all []plan.Note) {
 // elect makes a router Active or Backup.
 func (r *run) elect(l *plan.LoopState) {
 	switch {
-	case l.Binding == nil || l.V.Router.Owner():
+	case l.Binding == nil || l.V.Router.OwnsAddresses():
 	case l.Active:
 		r.deactivate(l)
 	default:
@@ -628,7 +628,7 @@ func (r *run) check() {
 		}
 	}
 	for id, l := range r.loop {
-		if l.Binding == nil || !l.Active || !l.V.Router.Owner() {
+		if l.Binding == nil || !l.Active || !l.V.Router.OwnsAddresses() {
 			continue
 		}
 		for _, a := range l.V.Fenced {

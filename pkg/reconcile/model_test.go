@@ -129,7 +129,7 @@ func (m *machine) meanwhile() {
 func (m *machine) elect() {
 	var all []*plan.LoopState
 	for _, l := range m.run.loop {
-		if l.Binding != nil && !l.V.Router.Owner() {
+		if l.Binding != nil && !l.V.Router.OwnsAddresses() {
 			all = append(all, l)
 		}
 	}
@@ -428,9 +428,9 @@ func (m *machine) alone(v *plan.VirtualRouter) bool {
 	port, open := r.ports[v.Interface]
 	i := r.below(v.Interface)
 	switch {
-	case !open || i == nil || !i.Up || !i.Running || m.faults[rt.Name] != vrrp.CauseNone:
+	case !open || i == nil || !i.Up || !i.Running && !rt.WithoutCarrier || m.faults[rt.Name] != vrrp.CauseNone:
 		return false
-	case port.TC == "" && (rt.VirtualMAC == config.VirtualMACBPF || !rt.Accept && !rt.Owner()):
+	case port.TC == "" && (rt.VirtualMAC == config.VirtualMACBPF || !rt.Accepts()):
 		return false
 	}
 	source := false // there is an address of the host's own
@@ -446,7 +446,7 @@ func (m *machine) alone(v *plan.VirtualRouter) bool {
 		return source // it is already running
 	}
 	for _, p := range rt.Addresses {
-		if m.foreign(i.Index, p.Addr()) != rt.Owner() || !p.Addr().IsLinkLocalUnicast() && m.elsewhere(i.Index, p.Addr()) {
+		if m.foreign(i.Index, p.Addr()) != rt.OwnsAddresses() || !p.Addr().IsLinkLocalUnicast() && m.elsewhere(i.Index, p.Addr()) {
 			return false
 		}
 	}
@@ -483,7 +483,7 @@ func (m *machine) elsewhere(ifindex int, a netip.Addr) bool {
 func (m *machine) virtual(a netip.Addr) bool {
 	return slices.ContainsFunc(m.plan.Routers, func(o *plan.ConfiguredRouter) bool {
 		return slices.ContainsFunc(o.Extra, func(e routing.Placed) bool { return e.Address.Addr() == a }) ||
-			!o.Owner() && slices.ContainsFunc(o.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
+			!o.OwnsAddresses() && slices.ContainsFunc(o.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
 	})
 }
 
@@ -516,6 +516,7 @@ func routers(t *rapid.T) (all []*plan.ConfiguredRouter) {
 			Accept: !rare("accept"), XDPMode: []string{"auto", "off"}[rapid.IntRange(0, 1).Draw(t, "xdp_mode")*(n%2)],
 			VirtualMAC:       rapid.SampledFrom([]config.VirtualMAC{config.VirtualMACAuto, config.VirtualMACOff, config.VirtualMACMacvlan, config.VirtualMACBPF}).Draw(t, "virtual_mac"),
 			FamiliesTogether: rapid.Bool().Draw(t, "families_together"),
+			WithoutCarrier:   rare("without_carrier"),
 		}
 		if rare("owner") && n < 2 { // one owner for each interface
 			r.Priority, r.Addresses = config.OwnerPriority, []netip.Prefix{addresses(r.Interface)[1]}
@@ -524,6 +525,8 @@ func routers(t *rapid.T) (all []*plan.ConfiguredRouter) {
 			}
 		} else if r.Addresses = take(1, 3); rare("group") {
 			r.Group = "g"
+		} else if rare("add_addresses") {
+			r.Priority, r.AddAddresses = config.OwnerPriority, true
 		}
 		if rare("routing") && r.Priority != config.OwnerPriority {
 			r.Routes = []routing.Route{{To: netip.MustParsePrefix(fmt.Sprintf("198.51.100.%d/32", n)), Interface: r.Interface, Table: 254, Type: "unicast"}}
@@ -648,7 +651,7 @@ func (m *machine) reload() {
 // owner.
 func swapped(all []*plan.ConfiguredRouter) []*plan.ConfiguredRouter {
 	a, b := *all[0], *all[1]
-	if a.Owner() || b.Owner() {
+	if a.OwnsAddresses() || b.OwnsAddresses() {
 		return all
 	}
 	a.Addresses, b.Addresses = b.Addresses, a.Addresses

@@ -65,6 +65,10 @@ type Config struct {
 	// the interval of any router of the VRID, because a Backup takes over from an
 	// Active that is much slower. 0 means no limit, as in the RFC.
 	MaxInterval time.Duration
+	// AddAddresses means that a router of priority 255 doesn't own its addresses: they are
+	// added while it is Active. Another router of priority 255 has them otherwise, so in
+	// version 2, too, it is heard.
+	AddAddresses bool
 	// Preempt is Preempt_Mode. An address owner always preempts.
 	Preempt bool
 	// Addresses are the virtual addresses. For IPv6 the first one is link-local, unless

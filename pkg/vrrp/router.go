@@ -368,7 +368,7 @@ func (r *Router) receive(now Instant, ev *Event, actions []Action) []Action {
 		return refuse(packet.ErrChecksum)
 	}
 	if r.owner() {
-		if a.Version == 2 {
+		if a.Version == 2 && !r.config.AddAddresses {
 			// RFC 3768 §7.1: the address owner discards all advertisements.
 			return refuse(packet.ErrOwnerConflict)
 		}

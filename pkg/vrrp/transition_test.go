@@ -30,7 +30,7 @@ type exact struct {
 var exactTimers = []exact{
 	{
 		"v2", 2, packet.IPv4, 3 * time.Second, 609375 * time.Microsecond, 9609375 * time.Microsecond,
-		3 * time.Second, 609375 * time.Microsecond, 9609375 * time.Microsecond, "advertisement_rcvd", 0,
+		3 * time.Second, 609375 * time.Microsecond, 9609375 * time.Microsecond, "advertisement_rcvd", 3906250,
 	},
 	{
 		"v3 IPv4", 3, packet.IPv4, time.Second, 609375 * time.Microsecond, 3609375 * time.Microsecond,
@@ -177,6 +177,11 @@ func TestTransitionTable(t *testing.T) {
 				return
 			}
 			m.expect("the lesser address loses", m.peerSays(x, 255, less(x.family)), "owner_conflict "+x.accepted+" ADV(255) announce", Active, announceSpacing)
+			m.expect("to the greater", m.peerSays(x, 255, greater(x.family)), "owner_conflict "+x.accepted+" release Active>Backup", Backup, 3*x.peers+x.ownerSkew)
+		}},
+		// Only a host that has the addresses anyway may discard what RFC 3768 discards.
+		{"two owners that don't have the addresses", func(c *Config) { owner(c); c.AddAddresses = true }, func(m *machine, x exact) {
+			m.active().pass(300 * ms)
 			m.expect("to the greater", m.peerSays(x, 255, greater(x.family)), "owner_conflict "+x.accepted+" release Active>Backup", Backup, 3*x.peers+x.ownerSkew)
 		}},
 	} {

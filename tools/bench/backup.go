@@ -30,7 +30,7 @@ func backupExperiments() []experiment {
 	const less = "CPU of the daemon and of the kernel's reception as Backup, "
 	return []experiment{
 		{
-			name: "Backup 1,000 x 100 ms", alone: true, cost: 7 * time.Second,
+			name: "Backup 1,000 x 100 ms", alone: true, cost: 15 * time.Second,
 			rows: []row{
 				{key: cpu, name: "CPU of the daemon as Backup, 1,000 × 100 ms", unit: "% of a core", target: ratio(0.1)},
 				{key: all, name: less + "1,000 × 100 ms", unit: "% of a core", target: ratio(0.5), less: true},
@@ -38,7 +38,7 @@ func backupExperiments() []experiment {
 			run: backup(4, 250, 100*time.Millisecond),
 		},
 		{
-			name: "Backup 1,000 x 10 ms", quick: true, alone: true, cost: 7 * time.Second,
+			name: "Backup 1,000 x 10 ms", quick: true, alone: true, cost: 15 * time.Second,
 			rows: []row{
 				{key: cpu, name: "CPU of the daemon as Backup, 1,000 × 10 ms", unit: "% of a core", target: ratio(0.1)},
 				{key: all, name: less + "1,000 × 10 ms", unit: "% of a core", target: ratio(0.5), less: true},
@@ -49,7 +49,7 @@ func backupExperiments() []experiment {
 			run: backup(4, 250, 10*time.Millisecond),
 		},
 		{
-			name: "Backup 4,000 x 100 ms", cost: 7 * time.Second,
+			name: "Backup 4,000 x 100 ms", cost: 15 * time.Second,
 			rows: []row{
 				{key: cpu, name: "CPU of the daemon as Backup, 4,000 × 100 ms", unit: "% of a core", target: atMost(2)},
 				{key: memory, name: "Memory as Backup of 4,000 routers", unit: "MB", target: atMost(60)},
@@ -90,7 +90,7 @@ func backup(ports, vrids int, interval time.Duration) func(context.Context, *ben
 				return nil, err
 			}
 		}
-		if err := lab.Pause(ctx, settle); err != nil {
+		if err := lab.Pause(ctx, rest); err != nil {
 			return nil, err
 		}
 		t, err := s.tap(s.wire, false, allPorts)

@@ -14,7 +14,8 @@ import (
 // startup is the time from the execution of a daemon until its last router was Backup.
 const startup = "startup"
 
-// rest is the time between a start and the measurement of the memory.
+// rest is the time between a start, or the end of its consequences, and the measurement of the
+// memory or of what a Backup costs.
 const rest = 10 * time.Second
 
 func startExperiments() []experiment {

@@ -74,7 +74,7 @@ func sameFiles() []*sameFile {
 		added:   "eth1 10.1.0.32", stays: true,
 	}
 	vmac := ofSetup("vmac")
-	vmac.edits = []change{{"    priority 255\n", "    @a priority 254\n    @b priority 100\n"}, {"    priority 200\n", "    @a priority 200\n    @b priority 150\n"}}
+	vmac.edits = []change{{"    priority 255\n", "    @a priority 255\n    @b priority 100\n"}, {"    priority 200\n", "    @a priority 200\n    @b priority 150\n"}}
 	vmac.reload = revision{
 		changes: []change{{"    @a priority 200\n", "    @a priority 120\n"}, {"192.0.2.40/24\n", "192.0.2.40/24\n        192.0.2.41/24\n"}},
 		added:   "eth0 192.0.2.41", moves: []string{"fast"},

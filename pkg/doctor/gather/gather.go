@@ -131,7 +131,7 @@ func (g *gatherer) configuration(o Options) []string {
 	if !o.Required && g.Status != nil && g.Status.Config != "" {
 		path = g.Status.Config
 	}
-	f, _, err := migrate.Load(path)
+	f, _, err := migrate.Load(path, "")
 	_, missing := os.Stat(path)
 	switch {
 	case err == nil:

@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/failoverd/failoverd/pkg/config"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/doctor"
 	"github.com/failoverd/failoverd/pkg/link"
@@ -57,7 +56,7 @@ func (g *gatherer) interfaces(names []string) error {
 func (g *gatherer) virtual() []netip.Addr {
 	var all []netip.Addr
 	for _, r := range g.Routers {
-		if r.Priority == config.OwnerPriority {
+		if r.OwnsAddresses() {
 			continue
 		}
 		full, _ := r.WithLinkLocal()
