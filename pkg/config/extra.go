@@ -42,6 +42,10 @@ func (r Router) entry(p netip.Prefix, name string) addressEntry {
 	return addressEntry{e, r.Labels[e]}
 }
 
+// Label returns the label of an address on an interface; empty for none. An empty interface is the
+// router's own one.
+func (r Router) Label(p netip.Prefix, name string) string { return r.entry(p, name).label }
+
 // Extras returns the extra addresses on the router's own interface that go with its
 // virtual addresses of one family.
 func (r Router) Extras(f packet.Family) (all []netip.Prefix) {

@@ -76,8 +76,10 @@ type Router struct {
 	Version   int      `json:"version"`                   // its VRRP version
 	Addresses []string `json:"addresses"`                 // its virtual addresses; one on another interface ends with that, like 192.0.2.10/24 on eth1
 	Extra     []string `json:"extra_addresses,omitempty"` // its addresses that aren't advertised
-	Routes    []string `json:"routes,omitempty"`          // the routes that go with the addresses
-	Rules     []string `json:"rules,omitempty"`           // the rules that go with the addresses
+	// the labels of its addresses, like 192.0.2.10/24, and of its extra addresses
+	Labels map[string]string `json:"labels,omitempty"`
+	Routes []string          `json:"routes,omitempty"` // the routes that go with the addresses
+	Rules  []string          `json:"rules,omitempty"`  // the rules that go with the addresses
 
 	State   string    `json:"state"`             // Initialize, Backup or Active
 	Since   time.Time `json:"since"`             // when the state was entered

@@ -294,13 +294,13 @@ func describeRouter(s router.Status, v details, now vrrp.Instant, wall time.Time
 		}
 	}
 	for _, a := range v.config.OfFamily(s.ID.Family) {
-		r.Addresses = append(r.Addresses, on(a, v.config.Interfaces[a.Addr()]))
+		r.Addresses = append(r.Addresses, labelled(&r, v.config, a, v.config.Interfaces[a.Addr()]))
 	}
 	for _, a := range v.config.Extras(s.ID.Family) {
-		r.Extra = append(r.Extra, a.String())
+		r.Extra = append(r.Extra, labelled(&r, v.config, a, ""))
 	}
 	for _, e := range v.config.ExtraElsewhere(s.ID.Family) {
-		r.Extra = append(r.Extra, on(e.Address, e.Interface))
+		r.Extra = append(r.Extra, labelled(&r, v.config, e.Address, e.Interface))
 	}
 	routes, rules := v.config.Routing(s.ID.Family)
 	for _, n := range routes {
@@ -429,6 +429,18 @@ func fifoCounters(written, lost uint64) []control.Counter {
 		{Name: "notify_fifo_written", Help: "lines written to the FIFO", Value: written},
 		{Name: "notify_fifo_lost", Help: "lines lost because no process read the FIFO in time", Value: lost},
 	}
+}
+
+// labelled returns an address as the status shows it, and adds its label to the router's.
+func labelled(r *control.Router, c *config.Router, p netip.Prefix, name string) string {
+	shown := on(p, name)
+	if label := c.Label(p, name); label != "" {
+		if r.Labels == nil {
+			r.Labels = make(map[string]string)
+		}
+		r.Labels[shown] = label
+	}
+	return shown
 }
 
 // on returns an address with its interface, unless that is the router's own (empty).

@@ -61,7 +61,7 @@ type applied struct {
 
 func newTracks(runner *script.Runner, monitor *link.Monitor, c *conditions, h *control.History, budget *observe.LogBudget, log *logrus.Logger) (*tracks, error) {
 	t := &tracks{conditions: c, history: h, budget: budget, log: log, monitor: monitor, logged: make(map[string]lastLogged), states: make(map[router.ID]vrrp.State), applied: make(map[string]map[string]applied)}
-	t.tracker = track.New(track.Sources{Runner: runner, Network: hostNetwork{t}, Routers: t, Solicit: t.solicit}, t.report)
+	t.tracker = track.New(track.Sources{Runner: runner, Network: hostNetwork{t}, Routers: t, Ping: sendEcho, Solicit: t.solicit}, t.report)
 	var err error
 	if t.routes, err = link.NewRouteMonitor(func() { t.poke(track.Route) }); err != nil {
 		return nil, err
@@ -330,6 +330,11 @@ func (s hostNetwork) Route(r routing.Sought) (bool, string) {
 		return true, what + " is there"
 	}
 	return false, "no " + what + " that can be used"
+}
+
+// sendEcho pings a host.
+func sendEcho(target netip.Addr, ifname string) (track.Echo, error) {
+	return transmit.SendEcho(target, ifname)
 }
 
 // solicit asks a neighbour for its MAC from an address of the interface that isn't a virtual one.

@@ -25,9 +25,19 @@ type Sources struct {
 	Runner  *script.Runner
 	Network Network
 	Routers Routers
+	// Ping sends an echo request on an interface, or by the routes of the host if the name is
+	// empty.
+	Ping func(target netip.Addr, ifname string) (Echo, error)
 	// Solicit asks a neighbour on an interface for its MAC until it answers or ctx ends, which
 	// isn't an error. It reports whether the neighbour answered.
 	Solicit func(ctx context.Context, ifname string, neighbor netip.Addr) (answered bool, err error)
+}
+
+// Echo is an echo request that was sent.
+type Echo interface {
+	// Wait returns nil when the reply has arrived. It ends with ctx.
+	Wait(ctx context.Context) error
+	Close()
 }
 
 // Network is the state of the host's network. Each method also returns a text with the reason.
@@ -69,7 +79,7 @@ func (l *looks) look(ctx context.Context, c Check) outcome {
 	case HTTP:
 		return get(ctx, c)
 	case Ping:
-		return ping(ctx, c.Targets)
+		return l.ping(ctx, c.Targets)
 	case ARP:
 		return l.solicit(ctx, c.Targets)
 	case Process:

@@ -334,3 +334,28 @@ func TestHooksAsKeepalived(t *testing.T) {
 	}
 	t.Logf("%+v", all["failoverd"])
 }
+
+// An advertisement of lower priority calls notify_lower_priority of the Active.
+func TestHookLowerPriority(t *testing.T) {
+	s := newSite(t)
+	dir := t.TempDir()
+	hook := s.program(dir, "lower", "echo \"$@\" >> "+dir+"/log")
+	const router = "routers:\n  - {name: web, interface: eth0, vrid: 51, interval: 100ms, priority: %d, addresses: [198.18.0.10/24]%s}\n"
+	s.ok(s.ports[s.a].Isolate(true))
+	s.ok(s.ports[s.b].Isolate(true))
+	a := s.withFile(s.a, fmt.Sprintf(router, 200, ", notify_lower_priority: "+hook))
+	b := s.withFile(s.b, fmt.Sprintf(router, 100, ""))
+	a.router("web", "ipv4", inState("Active"))
+	b.router("web", "ipv4", inState("Active"))
+	if all := s.lines(dir + "/log"); len(all) > 0 {
+		t.Errorf("it was called although no advertisement came: %q", all)
+	}
+	s.ok(s.ports[s.a].Isolate(false))
+	b.router("web", "ipv4", inState("Backup"))
+	s.until("the hook has run", func() bool { return len(s.lines(dir+"/log")) > 0 })
+	if all := s.lines(dir + "/log"); all[0] != "INSTANCE web MASTER_RX_LOWER_PRI 200" {
+		t.Errorf("it was called with %q", all[0])
+	}
+	s.stop(s.b, b.Failoverd)
+	s.stop(s.a, a.Failoverd)
+}

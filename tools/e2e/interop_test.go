@@ -181,8 +181,8 @@ func TestInteropEqualPriority(t *testing.T) {
 			p.startPeer(100)
 			p.waitHolder(p.asked, p.a, p.b)
 
-			frames := len(p.capture.Frames())
 			p.ok(p.ports[p.a].Isolate(false))
+			frames := len(p.capture.Frames()) // before, the loser could not hear the winner
 			p.converged(winner)
 			p.oneExchange(loser, winner, frames)
 		})

@@ -87,6 +87,7 @@ func TestKeepalivedConf(t *testing.T) {
 		}
 	}
 	labelled(s.a)
+	c.router("web", "ipv4", func(r control.Router) bool { return r.Labels["198.18.0.10/24"] == "eth0:vip" })
 	changed("100", "90")
 	s.waitHolder("198.18.0.10", s.b)
 	labelled(s.b)
