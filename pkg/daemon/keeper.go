@@ -40,6 +40,10 @@ const (
 	// at most restMax, before it reacts to another change of an interface.
 	restFactor = 4
 	restMax    = 200 * time.Millisecond
+	// With thousands of routers the BPF maps are checked less often than every recheckEvery:
+	// after entriesFactor times as long as a check takes, and at most entriesMax.
+	entriesFactor = 1000
+	entriesMax    = 10 * time.Second
 )
 
 // keeper keeps the host in the state that the plan wants. It runs outside the event loop.
@@ -61,7 +65,8 @@ type keeper struct {
 
 	plan              *plan.Plan
 	logged            map[plan.ID]*logged
-	interfacesChanged bool // since the last recheck
+	interfacesChanged bool      // since the last recheck
+	entriesDue        time.Time // when the entries of the BPF maps are checked again
 
 	mu      sync.Mutex
 	details map[router.ID]details
@@ -254,9 +259,12 @@ func (k *keeper) recheck() bool {
 			k.log.WithError(err).Warn("could not check the multicast memberships")
 		}
 	}
-	restored := func(id plan.ID, what string) { k.executors.routers.restorations.Record(id, what) }
-	if err := k.executors.entries.restoreDeleted(restored); err != nil {
-		k.log.WithError(err).Error("could not restore entries of the BPF maps, trying again")
+	if began := time.Now(); !began.Before(k.entriesDue) {
+		restored := func(id plan.ID, what string) { k.executors.routers.restorations.Record(id, what) }
+		if err := k.executors.entries.restoreDeleted(restored); err != nil {
+			k.log.WithError(err).Error("could not restore entries of the BPF maps, trying again")
+		}
+		k.entriesDue = time.Now().Add(min(entriesMax, entriesFactor*time.Since(began)))
 	}
 	k.recheckJournal()
 	k.recheckCarriers()
