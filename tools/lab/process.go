@@ -181,7 +181,11 @@ func (p *Process) SignalAll(s syscall.Signal) error {
 		return err
 	}
 	for _, pid := range all {
-		if err := syscall.Kill(pid, s); err != nil {
+		err := syscall.Kill(pid, s)
+		if errors.Is(err, syscall.ESRCH) && pid != p.PID() {
+			continue // a script that has ended meanwhile
+		}
+		if err != nil {
 			return fmt.Errorf("send %v to process %d: %w", s, pid, err)
 		}
 	}
