@@ -42,14 +42,14 @@ const Drop = "drop"
 type Router struct {
 	Name      string
 	Interface string
-	VRID      int // 1 to 255
-	Version   int // 2 or 3
-	Priority  int // 1 to 254, 255 for the owner of the addresses
+	VRID      int           // 1 to 255
+	Version   int           // 2 or 3
+	Priority  int           // 1 to 254, 255 for the owner of the addresses
+	Interval  time.Duration // version 3: 10ms to 40.95s, version 2: whole seconds to 255s
 	// AddAddresses makes failoverd add the addresses of a router of priority 255 while it is
 	// Active, as it does for all others. Without it the host has them already. It has no effect
 	// with other priorities.
 	AddAddresses bool
-	Interval     time.Duration // version 3: 10ms to 40.95s, version 2: whole seconds to 255s
 	// MaxInterval limits the Active_Adver_Interval that a Backup learns. It is at least
 	// Interval, and with Dual at least a second. 0 is no limit.
 	MaxInterval time.Duration

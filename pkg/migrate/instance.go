@@ -18,51 +18,51 @@ type instance struct {
 	node   *node
 	router *router // its translation
 
-	name     string
-	iface    string
-	vrid     int
-	vridNode *node // virtual_router_id
-	version  int   // 0: not said
-	priority int
-	interval time.Duration
-	advert   *node // advert_int
-	state    *node
-	accept   *node // or no_accept
-	strict   *bool
-	preempt  *node // or nopreempt
-	delay    *node
-	// withoutCarrier is set by dont_track_primary, and by delays of the own interface.
-	withoutCarrier bool
-	delayTime      time.Duration
-	vmac           *node // use_vmac
-	xmitBase       *node
-	again          *node // garp_master_delay
-	againTime      time.Duration
-	againMinimal   bool // vrrp_min_garp
-	count          int  // garp_master_repeat; 0: not said
-	refresh        *time.Duration
-	downAfter      int   // down_timer_adverts; 0: not said
-	downNode       *node // where that is said
-	unicast        *node // unicast_peer
-	peers          []config.Peer
-	peerNodes      []*node
-	source         *node // unicast_src_ip or mcast_src_ip
-	sourceAddress  netip.Addr
-	ttl            *node // unicast_ttl
-	ttlValue       int
-	faultless      *node   // unicast_fault_no_peer
-	group          *node   // another multicast group
-	auth           *node   // authentication
-	hmac           *node   // auth_hmac
-	hooks          []pair  // programs to run
-	hookNodes      []*node // where they are named
-	pending        []*node // blocks of addresses, which need the interface's name
-	addresses      []vip
-	excluded       []vip
-	addressless    *node     // no_virtual_ipaddress
-	six            bool      // native_ipv6
-	routing        []pair    // routes and rules
-	uses           []tracked // of checks
+	name          string
+	iface         string
+	vrid          int
+	vridNode      *node // virtual_router_id
+	version       int   // 0: not said
+	priority      int
+	interval      time.Duration
+	advert        *node // advert_int
+	state         *node
+	accept        *node // or no_accept
+	strict        *bool
+	preempt       *node // or nopreempt
+	delay         *node
+	delayTime     time.Duration
+	vmac          *node // use_vmac
+	xmitBase      *node
+	again         *node // garp_master_delay
+	againTime     time.Duration
+	againMinimal  bool // vrrp_min_garp
+	count         int  // garp_master_repeat; 0: not said
+	refresh       *time.Duration
+	downAfter     int   // down_timer_adverts; 0: not said
+	downNode      *node // where that is said
+	unicast       *node // unicast_peer
+	peers         []config.Peer
+	peerNodes     []*node
+	source        *node // unicast_src_ip or mcast_src_ip
+	sourceAddress netip.Addr
+	ttl           *node // unicast_ttl
+	ttlValue      int
+	faultless     *node   // unicast_fault_no_peer
+	group         *node   // another multicast group
+	auth          *node   // authentication
+	hmac          *node   // auth_hmac
+	hooks         []pair  // programs to run
+	hookNodes     []*node // where they are named
+	pending       []*node // blocks of addresses, which need the interface's name
+	addresses     []vip
+	excluded      []vip
+	addressless   *node     // no_virtual_ipaddress
+	six           bool      // native_ipv6
+	routing       []pair    // routes and rules
+	uses          []tracked // of checks
+
+	withoutCarrier bool // dont_track_primary, or delays of its own interface
 }
 
 // block comments the router out. A finding tells the reason.
