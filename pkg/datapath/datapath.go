@@ -361,17 +361,16 @@ func (d *Datapath) SetRouter(k packet.Key, r Router) error {
 // entries are left.
 func (d *Datapath) add(k packet.Key, e *entry) (err error) {
 	if f := d.inherited[k]; f != nil {
-		err = d.addInherited(k, f, e)
-	} else {
-		if e.slot, err = d.newSlot(); err != nil {
-			return err
-		}
-		if d.fence != nil {
-			err = d.fence.addRouter(k, e.slot, &e.Router)
-		}
-		if err == nil {
-			err = d.putReceiver(k, &entry{}, e)
-		}
+		return d.addInherited(k, f, e)
+	}
+	if e.slot, err = d.newSlot(); err != nil {
+		return err
+	}
+	if d.fence != nil {
+		err = d.fence.addRouter(k, e.slot, &e.Router)
+	}
+	if err == nil {
+		err = d.putReceiver(k, &entry{}, e)
 	}
 	if err != nil {
 		err = errors.Join(err, d.forget(k, e))

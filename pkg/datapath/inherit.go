@@ -352,9 +352,8 @@ func deleteEntries[K, V any](m *ebpf.Map, unwanted func(*K, *V) bool) error {
 }
 
 // addInherited writes an heir into the kernel's maps. It keeps its slot, and its lease goes
-// on.
+// on. After an error it is still inherited, and fenced, but its lease has ended.
 func (d *Datapath) addInherited(k packet.Key, f *Found, e *entry) error {
-	delete(d.inherited, k)
 	e.slot = f.slot
 	err := d.fence.changeRouter(k, e.slot, &Router{Addresses: f.Addresses}, &e.Router)
 	if err == nil {
@@ -365,7 +364,12 @@ func (d *Datapath) addInherited(k packet.Key, f *Found, e *entry) error {
 			err = ignoreNotExist(d.objects.FailoverPeer.Delete(p))
 		}
 	}
-	return err
+	if err != nil {
+		Lease{d.fence.lease(f.slot)}.Answer(0)
+		return err
+	}
+	delete(d.inherited, k)
+	return nil
 }
 
 // Heir returns the end of the lease that a Virtual Router has inherited from a killed run,

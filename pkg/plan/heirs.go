@@ -162,6 +162,8 @@ func (v *VirtualRouter) differs(f *Found) error {
 		return errors.New("the kernel doesn't compare routers of version 2")
 	case f.Unicast != r.Unicast.On():
 		return errors.New("it has begun or ended to use unicast")
+	case r.XDPMode == "off":
+		return errors.New("it receives by AF_PACKET, so the kernel doesn't hear other routers")
 	case r.VirtualMAC != config.VirtualMACAuto && r.VirtualMAC != f.MACMode:
 		return errors.New("the mode of its virtual MAC has changed")
 	case !sameSet(f.Addresses, v.Fenced):

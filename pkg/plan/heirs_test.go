@@ -104,6 +104,7 @@ func TestHeirs(t *testing.T) {
 		{"HMAC", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Auth.Type = auth.HMAC }), "authenticated"},
 		{"HMAC before", config.VirtualMACBPF, four, found(func(f *Found) { f.Authenticated = true }), "authenticated"},
 		{"unicast before", config.VirtualMACBPF, four, found(func(f *Found) { f.Unicast = true }), "unicast"},
+		{"AF_PACKET", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.XDPMode = "off" }), "AF_PACKET"},
 		{"another MAC mode", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.VirtualMAC = config.VirtualMACOff }), "virtual MAC"},
 		{"same MAC mode", config.VirtualMACOff, four, router(func(r *ConfiguredRouter) { r.VirtualMAC = config.VirtualMACOff }), ""},
 		{"longer interval", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Interval = 2 * time.Second }), "interval"},

@@ -32,7 +32,15 @@ func TestContinue(t *testing.T) {
 			t.Errorf("%v after a higher priority", m.State())
 		}
 	}
-	m := newMachine(t, func(c *Config) { c.Priority, c.AddAddresses = OwnerPriority, true })
+	// Without an advertisement of its own, that of the killed run counts.
+	m := newMachine(t, nil)
+	resume(m)
+	left := m.now.Add(-700 * time.Millisecond)
+	m.now = left.Add(3*time.Second + 255*time.Second/256)
+	if m.Step(m.now, Event{Kind: Unsent, Detail: "why"}, nil); m.State() != Backup || m.Status().LastTransition.Silence != m.now.Sub(left) {
+		t.Errorf("%v because %s", m.State(), m.Status().LastTransition.Why())
+	}
+	m = newMachine(t, func(c *Config) { c.Priority, c.AddAddresses = OwnerPriority, true })
 	m.expect("priority 255", resume(m), "Initialize>Active assign ADV(255)", Active, time.Second)
 	m = newMachine(t, nil).backup()
 	m.expect("a Backup ignores it", resume(m), "", Backup, m.Status().ActiveDownInterval)

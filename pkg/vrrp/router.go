@@ -263,7 +263,11 @@ func (r *Router) unsent(now Instant, ev *Event, actions []Action) []Action {
 	if r.state != Active {
 		return actions
 	}
-	r.advertised = max(r.since, ev.Left)
+	began := r.since
+	if r.last.Cause == CauseContinued {
+		began = began.Add(-r.last.Silence) // of the killed run's last advertisement
+	}
+	r.advertised = max(began, ev.Left)
 	why := Action{Cause: CauseCannotSend, Detail: ev.Detail, Silence: now.Sub(r.advertised), Limit: r.config.maxActiveDownInterval()}
 	switch {
 	case why.Silence < why.Limit:

@@ -234,4 +234,3 @@ func (s *site) continueShortInterval() {
 	s.stop(s.a, c.active.Failoverd)
 	s.stop(s.b, c.backup.Failoverd)
 }
-
