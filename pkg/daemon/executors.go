@@ -5,6 +5,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -457,6 +458,7 @@ func protocolOf(v *plan.VirtualRouter, priority int, withheld []netip.Addr) vrrp
 
 // loopRouters is the executor for the Virtual Routers of the event loop.
 type loopRouters struct {
+	heirs        *heirs
 	loop         *router.Loop
 	worker       *link.Worker
 	sockets      *sockets
@@ -511,6 +513,9 @@ func (h *loopRouters) do(s *reconcile.Step) error {
 		delete(h.all, s.ID)
 	case reconcile.Start:
 		h.worker.Route(s.ID, l.V.Routing)
+		if s.Heir != nil {
+			return h.resume(s, l)
+		}
 		if err := h.loop.Start(s.ID, h.routerPort(s), resumeCause(h.logged[s.ID])); err != nil {
 			return err
 		}
@@ -532,6 +537,25 @@ func (h *loopRouters) do(s *reconcile.Step) error {
 		h.log.WithFields(fields(s.ID)).Warnf("this router is Backup, but address %s is on its interface: removing it", s.Prefix)
 		return h.loop.Withdraw(s.ID)
 	}
+	return nil
+}
+
+// resume lets an heir continue as Active. If its lease has ended, it is disowned instead.
+func (h *loopRouters) resume(s *reconcile.Step, l *plan.LoopState) error {
+	if s.Heir.Device != 0 {
+		h.worker.Adopt(s.Heir.Device)
+		h.sockets.interfaces.created[link.NewDevice(s.Heir.Ifindex, s.ID.Family, s.ID.VRID)] = true
+	}
+	continued, err := h.loop.Continue(s.ID, h.routerPort(s))
+	if err != nil {
+		return err
+	}
+	if !continued {
+		h.heirs.missed(s.ID)
+		return nil
+	}
+	l.Binding = s.Binding
+	h.heirs.started(s.ID)
 	return nil
 }
 
@@ -615,31 +639,27 @@ func (h *notes) Do(steps []reconcile.Step) []error {
 }
 
 func (h *notes) write() error {
-	var c link.Changes
+	return h.journal.Set(journalKey, journalOf(h.all, h.interfaces.all))
+}
+
+// journalOf returns the notes in the form of the journal, with the identities of the interfaces
+// that they name.
+func journalOf(notes map[plan.Note]bool, snapshot []link.Interface) link.Changes {
+	c := plan.ChangesOf(maps.Keys(notes))
 	names := make(map[string]bool) // of interfaces
-	for n := range h.all {
-		switch n := n.(type) {
-		case link.JournalAddress:
-			c.Addresses = append(c.Addresses, n)
-			names[n.Name] = true
-		case link.Device:
-			c.Devices = append(c.Devices, n)
-		case link.Setting:
-			c.Settings = append(c.Settings, n)
-		case routing.Placed:
-			c.Placed = append(c.Placed, n)
-			names[n.Interface] = true
-		case routing.Route:
-			c.Routes = append(c.Routes, n)
-			names[n.Interface] = true
-		case routing.Rule:
-			c.Rules = append(c.Rules, n)
-		}
+	for _, n := range c.Addresses {
+		names[n.Name] = true
 	}
-	for i := range h.interfaces.all {
-		if one := &h.interfaces.all[i]; names[one.Name] {
+	for _, n := range c.Placed {
+		names[n.Interface] = true
+	}
+	for _, n := range c.Routes {
+		names[n.Interface] = true
+	}
+	for i := range snapshot {
+		if one := &snapshot[i]; names[one.Name] {
 			c.Interfaces = append(c.Interfaces, one.Identity())
 		}
 	}
-	return h.journal.Set(journalKey, c)
+	return c
 }

@@ -288,6 +288,10 @@ func (h *hooks) transition(t router.Transition) {
 		return
 	}
 	*r.of(t.ID.Family) = notifyState(t.To, t.Cause)
+	if t.Cause == vrrp.CauseContinued {
+		h.assume(r)
+		return
+	}
 	h.notify(r, notify.Event{
 		Priority: int(t.Own), Cause: t.Why(), Time: timeOf(t),
 		Describe: h.description(t, r),
@@ -307,6 +311,17 @@ func timeOf(t router.Transition) time.Time {
 func (h *hooks) description(t router.Transition, r *hookRouter) func() any {
 	c := r.config
 	return func() any { return h.describe(t, *c) }
+}
+
+// assume notes the state of a router that continues after a crash. Its hooks were told of that
+// state before the crash.
+func (h *hooks) assume(r *hookRouter) {
+	r.reported = r.state()
+	if g := h.groups[r.config.Group]; g != nil {
+		if state, settled := g.state(); settled {
+			g.reported = state
+		}
+	}
 }
 
 // notify notifies the hooks of a router if its state differs from the one last reported.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -199,6 +200,31 @@ func TestHookWaitedFor(t *testing.T) {
 		h.transition(moves(packet.IPv4, vrrp.Initialize, vrrp.Backup, vrrp.CauseInterfaceBack))
 		if diff := cmp.Diff([]string{"INSTANCE web BACKUP 120"}, r.took()); diff != "" {
 			t.Error(diff)
+		}
+		h.leave()
+	})
+}
+
+// The hooks of a router that continues after a crash were told that it is Active before the
+// crash. They run for the next change.
+func TestHooksAfterCrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		h := testHooks(r)
+		if err := h.set(hookFile(t, "groups: [{name: all, routers: [web], notify: HOOK}]\nrouters: [{name: web, interface: eth0, vrid: 51, addresses: [192.0.2.10/24, '2001:db8::10/64'], notify: HOOK}]")); err != nil {
+			t.Fatal(err)
+		}
+		h.queue.push(hookEvent{Transition: moves(packet.IPv4, vrrp.Initialize, vrrp.Active, vrrp.CauseContinued)})
+		h.queue.push(hookEvent{Transition: moves(packet.IPv6, vrrp.Initialize, vrrp.Active, vrrp.CauseContinued)})
+		h.reportWaiting(nil)
+		if got := r.took(); len(got) > 0 {
+			t.Errorf("run after the crash: %q", got)
+		}
+		h.queue.push(hookEvent{Transition: moves(packet.IPv4, vrrp.Active, vrrp.Backup, vrrp.CauseHigherPriority)})
+		h.queue.push(hookEvent{Transition: moves(packet.IPv6, vrrp.Active, vrrp.Backup, vrrp.CauseGroup)})
+		h.reportWaiting(nil)
+		if diff := cmp.Diff([]string{"GROUP all BACKUP 0", "INSTANCE web BACKUP 120"}, slices.Sorted(slices.Values(r.took()))); diff != "" {
+			t.Errorf("want (-), got (+):\n%s", diff)
 		}
 		h.leave()
 	})

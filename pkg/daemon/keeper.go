@@ -74,6 +74,7 @@ type keeper struct {
 
 // executors are the executors of steps.
 type executors struct {
+	heirs      *heirs
 	claims     *claims
 	interfaces *interfaces
 	settings   *settings
@@ -107,12 +108,12 @@ func newKeeper(h *executors, monitor *link.Monitor, loop *router.Loop, c *condit
 		executors: h, monitor: monitor, loop: loop, conditions: c, problems: problems, events: events, waits: wait, log: log, logged: h.routers.logged,
 		changes: make(chan change), settling: make(chan chan struct{}), started: make(chan struct{}), updated: make(chan struct{}, 1),
 	}
-	looks := []reconcile.Executor{h.notes, h.interfaces, h.claims, h.sockets, h.entries, h.routers, h.settings}
+	looks := []reconcile.Executor{h.notes, h.heirs, h.interfaces, h.claims, h.sockets, h.entries, h.routers, h.settings}
 	do := map[reconcile.Verb]reconcile.Executor{
 		reconcile.Open: h.sockets, reconcile.Close: h.sockets, reconcile.Subscribe: h.sockets, reconcile.Unsubscribe: h.sockets, reconcile.Accept: h.sockets, reconcile.Reject: h.sockets,
 		reconcile.Claim: h.claims, reconcile.Unclaim: h.claims, reconcile.Write: h.notes, reconcile.Erase: h.notes,
 		reconcile.Make: h.interfaces, reconcile.Unmake: h.interfaces, reconcile.Withdraw: withdrawals{h}, reconcile.Set: h.settings, reconcile.Unset: h.settings,
-		reconcile.Fence: h.entries, reconcile.Unfence: h.entries,
+		reconcile.Disown: h.heirs, reconcile.Fence: h.entries, reconcile.Unfence: h.entries,
 		reconcile.Add: h.routers, reconcile.Update: h.routers, reconcile.Remove: h.routers, reconcile.Start: h.routers, reconcile.Stop: h.routers, reconcile.Rebind: h.routers, reconcile.Restore: h.routers,
 	}
 	k.runner = reconcile.New(k.conditions, looks, do)
@@ -239,7 +240,7 @@ func ignoreStopped(err error) error {
 // inProgress reports whether changes are still under way, so that the keeper has to look again
 // soon.
 func (k *keeper) inProgress(r *reconcile.Result) bool {
-	if !r.Settled {
+	if !r.Settled || len(r.Now.Heirs) > 0 { // an heir waits for what its lease may end before
 		return true
 	}
 	for _, m := range r.Now.Installed {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -41,6 +40,10 @@ type parts struct {
 	// The wanted state.
 	routers []*plan.ConfiguredRouter
 	plan    *plan.Plan
+
+	// What a killed run left.
+	legacy    legacy
+	namespace uint64 // the cookie of the network namespace; 0: unknown
 
 	// What changes the host.
 	claims  *claims
@@ -128,10 +131,16 @@ func (p *parts) check() error {
 	return p.claims.holdAll(p.plan, p.snapshot)
 }
 
-// clean removes what a killed run has left behind. Then it checks the addresses, because the
-// leftovers may include some of them.
+// clean removes what a killed run has left behind, except what belongs to the routers that
+// continue. Then it checks the addresses, because the leftovers may include some of them.
 func (p *parts) clean() error {
-	removed, _, err := link.Recover(p.config.RunDir, p.handle)
+	dead, found := link.FindDead(p.config.RunDir)
+	defer dead.Close()
+	if err := p.survey(dead); err != nil {
+		return err
+	}
+	removed, err := dead.Recover(p.handle, p.legacy.keep)
+	err = errors.Join(found, err)
 	for _, r := range removed {
 		p.log.WithField("leftover", r).Warn("removed a leftover of a killed run")
 	}
@@ -146,8 +155,7 @@ func (p *parts) clean() error {
 			return fmt.Errorf("list the interfaces: %w", err)
 		}
 	}
-	nothingOurs := func(int, netip.Addr) bool { return false }
-	if err := plan.CheckAddresses(p.routers, p.snapshot, p.wait, nothingOurs); err != nil {
+	if err := plan.CheckAddresses(p.routers, p.snapshot, p.wait, p.legacy.has); err != nil {
 		return locate(p.file, err)
 	}
 	logLinkLocals(p.routers, p.log)
@@ -157,7 +165,10 @@ func (p *parts) clean() error {
 
 // load loads the BPF programs and opens the journal.
 func (p *parts) load() (err error) {
-	o := datapath.Options{Dir: p.config.BPFDir, Adopt: indexes(p.routers, p.snapshot), Candidates: candidates(p.routers, p.snapshot)}
+	o := datapath.Options{
+		Dir: p.config.BPFDir, Adopt: indexes(p.routers, p.snapshot), Candidates: candidates(p.routers, p.snapshot),
+		Namespace: p.namespace, Remains: p.legacy.remains, Heirs: p.legacy.keys(),
+	}
 	if p.dp, err = loadDatapath(o, modes(p.routers), p.log); err != nil {
 		return err
 	}
@@ -167,6 +178,16 @@ func (p *parts) load() (err error) {
 		}
 		return nil
 	})
+	if len(p.legacy.heirs) > 0 {
+		p.later(p.abandon) // before the fence is removed
+	}
+	return p.openJournal()
+}
+
+func (p *parts) openJournal() (err error) {
+	if p.journal != nil {
+		return nil
+	}
 	if p.journal, err = link.OpenJournal(p.config.RunDir); err != nil {
 		return fmt.Errorf("open the journal in %s: %w", p.config.RunDir, err)
 	}
@@ -206,12 +227,13 @@ func (p *parts) buildKeeper() error {
 	guards := &guards{all: make(map[plan.ID]guardEntry)}
 	hosts := &interfaces{monitor: p.monitor, handle: p.listing, worker: p.worker, log: p.log, stale: true, created: make(map[link.Device]bool)}
 	ports := &sockets{dp: p.dp, interfaces: hosts, log: p.log, open: make(map[string]*port), subscriptions: make(map[plan.ID]plan.Subscription), filters: make(map[plan.ID]int)}
+	heirs := &heirs{dp: p.dp, interfaces: hosts, log: p.log, all: p.legacy.heirs}
 	executors := &executors{
-		claims: p.claims, interfaces: hosts, sockets: ports, guards: guards,
+		heirs: heirs, claims: p.claims, interfaces: hosts, sockets: ports, guards: guards,
 		settings: &settings{interfaces: hosts, ports: ports},
 		entries:  &entries{dp: p.dp, guards: guards, all: make(map[plan.ID]*plan.Entry)},
-		routers:  &loopRouters{loop: p.loop, worker: p.worker, sockets: ports, guards: guards, restorations: p.restorations, log: p.log, logged: make(map[plan.ID]*logged), all: make(map[plan.ID]*plan.LoopState)},
-		notes:    &notes{journal: p.journal, interfaces: hosts, sockets: ports, all: make(map[plan.Note]bool)},
+		routers:  &loopRouters{heirs: heirs, loop: p.loop, worker: p.worker, sockets: ports, guards: guards, restorations: p.restorations, log: p.log, logged: make(map[plan.ID]*logged), all: make(map[plan.ID]*plan.LoopState)},
+		notes:    &notes{journal: p.journal, interfaces: hosts, sockets: ports, all: p.legacy.notes()},
 	}
 	p.conditions = newConditions()
 	p.keeper = newKeeper(executors, p.monitor, p.loop, p.conditions, p.problems, p.reports.queue, p.wait, p.log)
@@ -302,6 +324,7 @@ func (p *parts) run(ctx context.Context) error {
 	run("reload", d.runReloads, main)
 	run("service", d.serve, main)
 	delayStart(p.conditions, p.file)
+	p.legacy.settled = true                                                             // from here on the keeper's business
 	group.Go(func() error { return p.keeper.run(main, p.plan, d.hooks.reportWaiting) }) // without run: its errors name the interface already
 	err := group.Wait()
 	all, closing := p.keeper.close()

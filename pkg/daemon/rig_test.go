@@ -171,11 +171,13 @@ func (r *rig) parts() error {
 	guards := &guards{all: make(map[plan.ID]guardEntry)}
 	hosts := &interfaces{monitor: monitor, handle: looking, worker: worker, log: log, created: make(map[link.Device]bool)}
 	ports := &sockets{dp: r.dp, interfaces: hosts, log: log, open: make(map[string]*port), subscriptions: make(map[plan.ID]plan.Subscription), filters: make(map[plan.ID]int)}
+	heirs := &heirs{dp: r.dp, interfaces: hosts, log: log, all: make(map[plan.ID]*plan.Heir)}
 	executors := &executors{
+		heirs:  heirs,
 		claims: &claims{held: make(map[plan.ID]claim)}, interfaces: hosts, sockets: ports, guards: guards,
 		settings: &settings{interfaces: hosts, ports: ports},
 		entries:  &entries{dp: r.dp, guards: guards, all: make(map[plan.ID]*plan.Entry)},
-		routers:  &loopRouters{loop: loop, worker: worker, sockets: ports, guards: guards, restorations: restorations, log: log, logged: make(map[plan.ID]*logged), all: make(map[plan.ID]*plan.LoopState)},
+		routers:  &loopRouters{heirs: heirs, loop: loop, worker: worker, sockets: ports, guards: guards, restorations: restorations, log: log, logged: make(map[plan.ID]*logged), all: make(map[plan.ID]*plan.LoopState)},
 		notes:    &notes{journal: r.journal, interfaces: hosts, sockets: ports, all: make(map[plan.Note]bool)},
 	}
 	r.t.Cleanup(executors.claims.close)

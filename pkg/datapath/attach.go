@@ -133,6 +133,9 @@ func (d *Datapath) Attach(l Link, m Mode, watch bool) (Path, error) {
 			return Path{}, errors.Join(err, d.release(a))
 		}
 	}
+	if d.pins != nil {
+		d.pins.dropLeftovers(l.Index)
+	}
 	d.attached[l.Index] = a
 	d.publish()
 	return path, nil
@@ -267,7 +270,7 @@ func (d *Datapath) adopt(a *attachment, l Link, want Path) (Path, bool) {
 	if d.pins == nil {
 		return Path{}, false
 	}
-	left, ok := d.pins.takeLeftover(l.Index)
+	left, ok := d.pins.takeLeftover(l.Index, "xdp")
 	if !ok {
 		return Path{}, false
 	}
@@ -284,9 +287,7 @@ func (d *Datapath) adopt(a *attachment, l Link, want Path) (Path, bool) {
 		}
 		a.link = nil
 	}
-	// The link has another mode or belongs to another network namespace.
-	_ = left.Unpin()
-	_ = left.Close()
+	drop(left) // it has another mode or belongs to another network namespace
 	return Path{}, false
 }
 
@@ -295,8 +296,8 @@ func (d *Datapath) dropLeftover(ifindex int) {
 	if d.pins == nil {
 		return
 	}
-	if left, ok := d.pins.takeLeftover(ifindex); ok {
-		_ = left.Close() // keepLinks has removed its pin
+	if left, ok := d.pins.takeLeftover(ifindex, "xdp"); ok {
+		drop(left)
 	}
 }
 
@@ -339,7 +340,7 @@ func (d *Datapath) attachFence(a *attachment, l Link, receive bool) error {
 	if err != nil {
 		return err
 	}
-	links, err := attachPair(l.Index, ingress, egress)
+	links, err := d.adoptPair(l.Index, ingress, egress)
 	if errors.Is(err, ebpf.ErrNotSupported) && d.pins != nil {
 		err = d.attachClassifiers(a, l, // no TCX before Linux 6.6
 			classifier{ingress, netlink.HANDLE_MIN_INGRESS, "ingress", 1},
@@ -362,6 +363,26 @@ func (d *Datapath) attachFence(a *attachment, l Link, receive bool) error {
 		}
 	}
 	return nil
+}
+
+// adoptPair takes over the fence that a killed run left on an interface, or attaches a new one.
+// It replaces the programs in place, so the fence never opens.
+func (d *Datapath) adoptPair(ifindex int, ingress, egress *ebpf.Program) (links []link.Link, err error) {
+	if d.pins == nil {
+		return attachPair(ifindex, ingress, egress)
+	}
+	in, hasIn := d.pins.takeLeftover(ifindex, "ingress")
+	out, hasOut := d.pins.takeLeftover(ifindex, "egress")
+	if hasIn && hasOut && in.Update(ingress) == nil && out.Update(egress) == nil {
+		return []link.Link{in, out}, nil
+	}
+	links, err = attachPair(ifindex, ingress, egress)
+	for _, l := range []link.Link{in, out} {
+		if l != nil {
+			drop(l) // after the new ones are attached
+		}
+	}
+	return links, err
 }
 
 func (d *Datapath) attachClassifiers(a *attachment, l Link, all ...classifier) error {

@@ -10,6 +10,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"sync"
@@ -40,6 +41,14 @@ type Options struct {
 	// the programs that they need. Others are loaded by Attach. If it is nil, Load loads
 	// all programs.
 	Candidates []Candidate
+	// Namespace is the cookie of the network namespace. With 0 a later run can't take over
+	// anything from this one.
+	Namespace uint64
+	// Remains is the result of Survey in the same directory, nil for none. Load takes
+	// ownership of it. Heirs are the Virtual Routers of it whose entries and leases go on;
+	// Load removes the others. Their addresses must be gone from the host.
+	Remains *Remains
+	Heirs   []packet.Key
 }
 
 // addressesMax is the largest number of addresses in an advertisement.
@@ -141,9 +150,11 @@ type Datapath struct {
 	routers  map[packet.Key]entry
 	siblings map[int]map[packet.Key][]netip.Addr // see SetSibling; by the index of the sibling
 	restored map[packet.Key][]string             // see Restored
-	free     []uint32                            // slots of deleted routers
-	slots    uint32                              // the number of slots ever used
-	last     [packet.ReasonCount]Discard
+	// inherited has the Virtual Routers of a killed run that are heirs and not registered yet.
+	inherited map[packet.Key]*Found
+	free      []uint32 // slots of deleted routers
+	slots     uint32   // the number of slots ever used
+	last      [packet.ReasonCount]Discard
 
 	counts [packet.ReasonCount]atomic.Uint64
 	record Record
@@ -161,21 +172,29 @@ func Load(o Options) (*Datapath, error) {
 		siblings:     make(map[int]map[packet.Key][]netip.Addr),
 		attached:     make(map[int]*attachment),
 		lookRequests: make(chan struct{}, 1),
+		inherited:    make(map[packet.Key]*Found),
 	}
+	defer func() { _ = o.Remains.Close() }() // pins has the lock, and the maps are pinned
 	d.sample = d.drainSample
 	waiter, err := newWaiter()
 	if err != nil {
 		return nil, err
 	}
 	d.waiter = waiter
-	programs := programsFor(o.Candidates)
-	if d.unavailable = d.loadBPF(programs); d.unavailable == nil {
+	heirs, inherited := o.heirs(), map[string]*ebpf.Map(nil)
+	if len(heirs) > 0 {
+		inherited = o.Remains.maps
+	}
+	if d.unavailable = d.loadBPF(inherited, programsFor(o.Candidates)); d.unavailable == nil {
 		if d.unfenced != nil {
 			d.unfenced = fmt.Errorf("load the fence: %w", d.unfenced)
 		}
 		err = errors.Join(d.waiter.add(d.objects.FailoverRing.FD()), d.waiter.add(d.objects.FailoverSealed.FD()))
+		if err == nil && len(heirs) > 0 && d.fence != nil {
+			err = d.inherit(heirs)
+		}
 		if err == nil && !o.Unpinned {
-			d.pins, d.unpinned = openPins(o.Dir, o.Adopt)
+			d.pins, d.unpinned = openPins(&o, d.fence != nil)
 			if d.unpinned == nil {
 				err = d.pins.pin(&d.objects, d.fence)
 			}
@@ -188,16 +207,22 @@ func Load(o Options) (*Datapath, error) {
 }
 
 // loadBPF loads the receiving programs, and the fence at the same time. The two have one map
-// in common.
-func (d *Datapath) loadBPF(names []string) error {
+// in common. The inherited maps are used instead of new ones.
+func (d *Datapath) loadBPF(inherited map[string]*ebpf.Map, names []string) error {
 	spec, err := bpf.LoadVmac()
 	if err != nil {
 		return err
 	}
-	leases, err := ebpf.NewMap(spec.Maps[bpf.VmacMapFailoverLease])
+	shared := maps.Clone(inherited)
+	if shared == nil {
+		shared = make(map[string]*ebpf.Map)
+		var leases *ebpf.Map
+		if leases, err = ebpf.NewMap(spec.Maps[bpf.VmacMapFailoverLease]); err == nil {
+			defer func() { _ = leases.Close() }() // both have a copy of the descriptor
+			shared[bpf.VmacMapFailoverLease] = leases
+		}
+	}
 	if err == nil {
-		defer func() { _ = leases.Close() }() // both have a copy of the descriptor
-		shared := map[string]*ebpf.Map{bpf.VmacMapFailoverLease: leases}
 		loaded := make(chan struct{})
 		go func() {
 			defer close(loaded)
@@ -335,6 +360,9 @@ func (d *Datapath) SetRouter(k packet.Key, r Router) error {
 // add writes a new Virtual Router into the kernel's maps. After an error none of its
 // entries are left.
 func (d *Datapath) add(k packet.Key, e *entry) (err error) {
+	if f := d.inherited[k]; f != nil {
+		return d.addInherited(k, f, e)
+	}
 	if e.slot, err = d.newSlot(); err != nil {
 		return err
 	}

@@ -298,6 +298,15 @@ func (l Lease) Answer(until vrrp.Instant) {
 	}
 }
 
+// Until returns the end of the lease, 0 if it has been ended: by Answer, or by the kernel when
+// it received a better router.
+func (l Lease) Until() vrrp.Instant {
+	if l.state == nil {
+		return 0
+	}
+	return vrrp.Instant(atomic.LoadUint64(&l.state.Answer))
+}
+
 // Advertise lets advertisements of the Virtual Router leave until the given time. They
 // may also leave as long as the host answers for the addresses.
 func (l Lease) Advertise(until vrrp.Instant) {

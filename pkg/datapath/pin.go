@@ -18,6 +18,7 @@ import (
 
 	"github.com/failoverd/failoverd/bpf"
 	"github.com/failoverd/failoverd/pkg/flock"
+	"github.com/failoverd/failoverd/pkg/packet"
 )
 
 // mountedMark is a directory. It marks that failoverd mounted the BPF file system.
@@ -33,25 +34,36 @@ const mountedMark = "mounted"
 type pins struct {
 	dir      string
 	lock     *os.File
-	mounted  string // the mount point, if failoverd mounted the BPF file system
-	leftover map[int]link.Link
+	mounted  string                       // the mount point, if failoverd mounted the BPF file system
+	mark     string                       // the name of the stateMark; empty: none
+	leftover map[int]map[string]link.Link // by interface and name of the pin
+	kept     map[string]bool              // the paths of a killed run that stay pinned
 }
 
 // openPins locks the directory and removes what a killed run left in it, except the links
-// of the interfaces to adopt. If another process holds the directory, openPins uses the
-// fallback: a directory with the PID appended to the name.
-func openPins(dir string, adopt []int) (*pins, error) {
+// of the interfaces to adopt and, with inherits, the maps and the links of the heirs. These
+// stay pinned all the time, so that the fence never opens, even if this process is killed. If
+// another process holds the directory, openPins uses the fallback: a directory with the PID
+// appended to the name.
+func openPins(o *Options, inherits bool) (*pins, error) {
+	dir := o.Dir
 	mounted, err := ensureBPFFS(filepath.Dir(dir))
 	if err != nil {
 		return nil, err
 	}
-	p := &pins{dir: dir, mounted: mounted, leftover: make(map[int]link.Link)}
+	p := &pins{dir: dir, mounted: mounted, leftover: make(map[int]map[string]link.Link), kept: make(map[string]bool)}
+	if o.Namespace != 0 {
+		p.mark = stateMark(o.Namespace)
+	}
 	// Links in the fallback directories of killed runs aren't adopted. They are removed
 	// first, because they would keep the interfaces' hooks occupied.
 	if _, err := cleanFallbacks(dir); err != nil {
 		return nil, err
 	}
-	p.lock, err = lockDir(p.dir, true)
+	heirs := o.heirs()
+	if p.lock = o.Remains.takeLock(); p.lock == nil {
+		p.lock, err = lockDir(p.dir, true)
+	}
 	if errors.Is(err, flock.ErrHeld) {
 		p.dir = fmt.Sprintf("%s-%d", dir, os.Getpid())
 		p.lock, err = lockDir(p.dir, true)
@@ -59,13 +71,16 @@ func openPins(dir string, adopt []int) (*pins, error) {
 	if err != nil {
 		return nil, errors.Join(err, p.unmount())
 	}
-	if err := p.keepLinks(adopt); err != nil {
+	if inherits && len(heirs) > 0 {
+		p.keepHeirs(o.Remains, heirs)
+	}
+	if err := p.keepLinks(o.Adopt); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	if wasMounted(p.dir) {
 		p.mounted = filepath.Dir(dir)
 	}
-	if _, err := removeAll(p.dir); err != nil {
+	if _, err := removeExcept(p.dir, p.kept); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	if p.mounted != "" {
@@ -168,6 +183,43 @@ func isOwn(path string) (bool, error) {
 	return st.Mode&unix.S_IFMT == unix.S_IFDIR && (st.Uid == 0 || int(st.Uid) == os.Geteuid()), nil
 }
 
+// keepHeirs keeps the maps, and the links of the interfaces of heirs.
+func (p *pins) keepHeirs(r *Remains, heirs map[packet.Key]*Found) {
+	p.kept[filepath.Join(p.dir, p.mark)] = true
+	for name := range r.maps {
+		p.kept[filepath.Join(p.dir, "maps", name)] = true
+	}
+	for k := range heirs {
+		links := r.links[k.Ifindex]
+		delete(r.links, k.Ifindex) // Close must not close them
+		if links == nil {
+			continue // it has more than one heir
+		}
+		p.leftover[k.Ifindex] = links
+		paths, _ := filepath.Glob(filepath.Join(p.dir, "links", "*", "*")) // the pattern is valid
+		for _, path := range paths {
+			if l := links[filepath.Base(path)]; l != nil && isPinnedAt(l, path) {
+				p.kept[path] = true
+			}
+		}
+	}
+}
+
+// isPinnedAt reports whether a path is the pin of a link.
+func isPinnedAt(l link.Link, path string) bool {
+	there, err := link.LoadPinnedLink(path, nil)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = there.Close() }() // it is pinned
+	a, err := l.Info()
+	if err != nil {
+		return false
+	}
+	b, err := there.Info()
+	return err == nil && a.ID == b.ID
+}
+
 // keepLinks opens the links of the interfaces to adopt, and unpins them.
 func (p *pins) keepLinks(adopt []int) error {
 	paths, err := filepath.Glob(filepath.Join(p.dir, "links", "*", "xdp"))
@@ -175,6 +227,9 @@ func (p *pins) keepLinks(adopt []int) error {
 		return err
 	}
 	for _, path := range paths {
+		if p.kept[path] {
+			continue
+		}
 		l, err := link.LoadPinnedLink(path, nil)
 		if err != nil {
 			continue // it is removed with the rest
@@ -185,7 +240,7 @@ func (p *pins) keepLinks(adopt []int) error {
 		}
 		// Without its pin the link lives as long as it is open here.
 		if slices.Contains(adopt, ifindex) && p.leftover[ifindex] == nil {
-			p.leftover[ifindex] = l
+			p.leftover[ifindex] = map[string]link.Link{"xdp": l}
 			if err := l.Unpin(); err != nil {
 				return fmt.Errorf("%s: %w", path, err)
 			}
@@ -198,17 +253,31 @@ func (p *pins) keepLinks(adopt []int) error {
 	return nil
 }
 
-// takeLeftover returns the link that a killed run left on an interface. The caller owns it.
-func (p *pins) takeLeftover(ifindex int) (link.Link, bool) {
-	l, ok := p.leftover[ifindex]
-	delete(p.leftover, ifindex)
+// takeLeftover returns a link that a killed run left on an interface. The caller owns it.
+func (p *pins) takeLeftover(ifindex int, name string) (link.Link, bool) {
+	l, ok := p.leftover[ifindex][name]
+	delete(p.leftover[ifindex], name)
 	return l, ok
+}
+
+// dropLeftovers detaches the links that are left on an interface.
+func (p *pins) dropLeftovers(ifindex int) {
+	for _, l := range p.leftover[ifindex] {
+		drop(l)
+	}
+	delete(p.leftover, ifindex)
+}
+
+// drop detaches a link of a killed run. It may have lost its pin already.
+func drop(l link.Link) {
+	_ = l.Unpin()
+	_ = l.Close()
 }
 
 // pin pins the maps, and the programs that are loaded.
 func (p *pins) pin(o *bpf.VrrpObjects, f *fence) error {
 	for _, sub := range []string{"progs", "maps", "links"} {
-		if err := os.Mkdir(filepath.Join(p.dir, sub), 0o700); err != nil {
+		if err := os.MkdirAll(filepath.Join(p.dir, sub), 0o700); err != nil {
 			return err
 		}
 	}
@@ -237,6 +306,9 @@ func (p *pins) pin(o *bpf.VrrpObjects, f *fence) error {
 		all["maps/"+bpf.VmacMapFailoverNext] = f.objects.FailoverNext
 	}
 	for name, object := range all {
+		if p.kept[filepath.Join(p.dir, name)] {
+			continue
+		}
 		if err := object.Pin(filepath.Join(p.dir, name)); err != nil {
 			return fmt.Errorf("pin %s: %w", name, err)
 		}
@@ -249,7 +321,10 @@ func (p *pins) pin(o *bpf.VrrpObjects, f *fence) error {
 			return err
 		}
 	}
-	return nil
+	if p.mark == "" || f == nil {
+		return nil
+	}
+	return os.MkdirAll(filepath.Join(p.dir, p.mark), 0o700)
 }
 
 func (p *pins) pinProgram(program *ebpf.Program, name string) error {
@@ -304,8 +379,10 @@ func (p *pins) removeLink(dir string) error { return os.Remove(dir) }
 // mounted it.
 func (p *pins) close() error {
 	var errs []error
-	for _, l := range p.leftover {
-		errs = append(errs, l.Close())
+	for _, links := range p.leftover {
+		for _, l := range links {
+			errs = append(errs, l.Close())
+		}
 	}
 	_, err := removeAll(p.dir)
 	errs = append(errs, err, os.Remove(p.dir), p.lock.Close(), p.unmount())
@@ -335,13 +412,19 @@ func unmount(dir string) error {
 
 // removeAll removes the content of a directory and returns the paths of the removed pins.
 // Removing the pin of a link detaches it.
-func removeAll(dir string) (removed []string, err error) {
+func removeAll(dir string) (removed []string, err error) { return removeExcept(dir, nil) }
+
+// removeExcept is removeAll without the kept paths and their directories.
+func removeExcept(dir string, kept map[string]bool) (removed []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
+		if kept[path] {
+			continue
+		}
 		if e.Name() == classifiersMark {
 			if err := removeClassifiers(dir); err != nil {
 				return removed, err
@@ -350,10 +433,13 @@ func removeAll(dir string) (removed []string, err error) {
 			continue
 		}
 		if e.IsDir() {
-			r, err := removeAll(path)
+			r, err := removeExcept(path, kept)
 			removed = append(removed, r...)
 			if err != nil {
 				return removed, err
+			}
+			if rest, err := os.ReadDir(path); err == nil && len(rest) > 0 {
+				continue // it has a kept path
 			}
 		} else {
 			removed = append(removed, path)

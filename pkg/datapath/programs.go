@@ -78,6 +78,8 @@ func load(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map, names []string
 		constants.Name = "failover.rodata" // so that bpftool shows whose map it is
 	}
 	maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return !slices.Contains(names, name) })
+	shared = maps.Clone(shared)
+	maps.DeleteFunc(shared, func(name string, _ *ebpf.Map) bool { return spec.Maps[name] == nil })
 	return ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
 }
 

@@ -129,8 +129,8 @@ func namespaceInode() (uint64, error) {
 	return st.Ino, nil
 }
 
-// namespaceCookie returns the kernel's cookie of the current network namespace.
-func namespaceCookie() (uint64, error) {
+// NamespaceCookie returns the kernel's cookie of the current network namespace.
+func NamespaceCookie() (uint64, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, fmt.Errorf("identify the network namespace: %w", err)
@@ -223,7 +223,7 @@ func (j *Journal) write() error {
 
 // content returns the content of the file.
 func (j *Journal) content() ([]byte, error) {
-	cookie, err := namespaceCookie()
+	cookie, err := NamespaceCookie()
 	if err != nil {
 		return nil, err
 	}

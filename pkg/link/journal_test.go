@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -65,6 +66,60 @@ func TestJournalsOfOneNumber(t *testing.T) {
 	if got := names(find(t, h, "eth0")); got != "192.0.2.2/24" {
 		t.Errorf("addresses %s", got)
 	}
+}
+
+// A run that takes over a part of the changes has it in its own journal before the dead run's is
+// removed. Nobody else undoes the changes in between.
+func TestRecoverKeeps(t *testing.T) {
+	n, _, h := newHost(t, "192.0.2.2/24")
+	eth0 := find(t, h, "eth0")
+	virtual := prefixes("192.0.2.10/24", "192.0.2.20/24")
+	journals(t, n, func(dir string) error {
+		j, err := OpenJournal(dir)
+		if err != nil {
+			return err
+		}
+		both := written(eth0, virtual[0]).merged(written(eth0, virtual[1]))
+		if err := errors.Join(j.Set("eth0", both), h.Assign(eth0.Index, virtual[0]), h.Assign(eth0.Index, virtual[1]), j.Close()); err != nil {
+			return err
+		}
+		dead, err := FindDead(dir)
+		if err != nil {
+			return err
+		}
+		if got := dead.Changes(); !reflect.DeepEqual(got, both) {
+			t.Errorf("found %+v", got)
+		}
+		if removed, living, err := Recover(dir, h); len(removed) > 0 || len(living) != 1 || err != nil {
+			t.Errorf("another run removed %q, living %v: %v", removed, living, err)
+		}
+		keep := written(eth0, virtual[0])
+		heir, err := OpenJournal(dir)
+		if err != nil {
+			return err
+		}
+		if err := heir.Set("host", keep); err != nil {
+			return err
+		}
+		removed, err := dead.Recover(h, keep)
+		if err != nil {
+			return err
+		}
+		if want := []string{"address 192.0.2.20/24 from eth0"}; !slices.Equal(removed, want) {
+			t.Errorf("removed %q", removed)
+		}
+		if got := names(find(t, h, "eth0")); got != "192.0.2.2/24 192.0.2.10/24" {
+			t.Errorf("addresses %s", got)
+		}
+		if err := heir.Close(); err != nil { // it is killed too
+			return err
+		}
+		removed, _, err = Recover(dir, h)
+		if want := []string{"address 192.0.2.10/24 from eth0"}; !slices.Equal(removed, want) {
+			t.Errorf("removed %q", removed)
+		}
+		return err
+	})
 }
 
 // Recover finds a renamed interface by its index and MAC. It leaves another interface with

@@ -24,41 +24,159 @@ import (
 // returns a line for each thing that it removed. It leaves the journals of living runs alone
 // and returns the PIDs of these runs.
 func Recover(dir string, h *Handle) (removed []string, living []int, err error) {
+	dead, err := FindDead(dir)
+	if dead == nil {
+		return nil, nil, err
+	}
+	removed, recoverErr := dead.Recover(h, Changes{})
+	return removed, dead.living, errors.Join(err, recoverErr)
+}
+
+// Dead has the journals of dead runs of this network namespace. They are locked, so that no
+// other process undoes their changes.
+type Dead struct {
+	dir      string
+	netns    uint64
+	found    bool // there are journals, if only of living runs
+	journals []deadJournal
+	living   []int
+}
+
+type deadJournal struct {
+	path    string
+	file    *os.File
+	changes Changes // that can still exist
+}
+
+// FindDead finds and locks the journals of dead runs. It returns nil if there can't be any. After
+// an error the result lacks the journals that can't be read.
+func FindDead(dir string) (*Dead, error) {
 	netns, err := namespaceInode()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	switch err := hostdir.Check(dir); {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil, nil
+		return nil, nil
 	case err != nil:
-		return nil, nil, err
+		return nil, err
 	}
 	paths, err := filepath.Glob(filepath.Join(dir, fmt.Sprintf("%d-*.json", netns)))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	d := &Dead{dir: dir, netns: netns, found: len(paths) > 0}
 	var errs []error
 	for _, path := range paths {
-		r, err := recoverOne(path, h)
-		removed = append(removed, r...)
+		j, err := openDead(path)
 		if errors.Is(err, flock.ErrHeld) {
 			var pid int
 			if _, err := fmt.Sscanf(filepath.Base(path), "%d-%d", &netns, &pid); err == nil {
-				living = append(living, pid)
+				d.living = append(d.living, pid)
 			}
 			continue
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", path, err))
 		}
+		if j != nil {
+			d.journals = append(d.journals, *j)
+		}
 	}
-	errs = append(errs, removeUnfinished(dir, netns))
+	return d, errors.Join(errs...)
+}
+
+// openDead opens and reads the journal of a dead run. It returns nil without an error if the file
+// is gone.
+func openDead(path string) (*deadJournal, error) {
+	file, err := lockDead(path)
+	if file == nil || err != nil {
+		return nil, err
+	}
+	fail := func(err error) (*deadJournal, error) {
+		_ = file.Close() // it was only read
+		return nil, err
+	}
+	b, err := io.ReadAll(file)
+	if err != nil {
+		return fail(err)
+	}
+	content, err := parseJournal(b)
+	if err != nil {
+		return fail(fmt.Errorf("this file isn't a journal of failoverd, remove it: %w", err))
+	}
+	there, err := content.isHere()
+	if err != nil {
+		return fail(err)
+	}
+	if !there {
+		content.Changes = Changes{}
+	}
+	return &deadJournal{path, file, content.Changes}, nil
+}
+
+// Changes returns everything that the dead runs may have left. d may be nil.
+func (d *Dead) Changes() (all Changes) {
+	if d == nil {
+		return all
+	}
+	for _, j := range d.journals {
+		all = all.merged(j.changes)
+	}
+	return all
+}
+
+// Recover undoes the changes of the dead runs except those to keep, and removes the journals. The
+// journal of this run must have what is kept already. Recover returns a line for each thing that
+// it removed. d may be nil.
+func (d *Dead) Recover(h *Handle, keep Changes) (removed []string, err error) {
+	if d == nil {
+		return nil, nil
+	}
+	var errs []error
+	for _, j := range d.journals {
+		r, err := j.changes.without(keep).Undo(h)
+		removed = append(removed, r...)
+		if err == nil { // otherwise the journal stays for another try
+			err = os.Remove(j.path)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", j.path, err))
+		}
+	}
+	d.Close()
+	errs = append(errs, removeUnfinished(d.dir, d.netns))
 	// A living run's journal keeps the directory.
-	if len(paths) > 0 {
-		_ = os.Remove(dir)
+	if d.found {
+		_ = os.Remove(d.dir)
 	}
-	return removed, living, errors.Join(errs...)
+	return removed, errors.Join(errs...)
+}
+
+// Close unlocks the journals, without a change of the host. d may be nil.
+func (d *Dead) Close() {
+	if d == nil {
+		return
+	}
+	for _, j := range d.journals {
+		_ = j.file.Close() // it was only read
+	}
+	d.journals = nil
+}
+
+// without returns the changes that aren't in o.
+func (c Changes) without(o Changes) Changes {
+	c.Addresses = except(c.Addresses, o.Addresses)
+	c.Devices = except(c.Devices, o.Devices)
+	c.Settings = except(c.Settings, o.Settings)
+	c.Placed = except(c.Placed, o.Placed)
+	c.Routes = except(c.Routes, o.Routes)
+	c.Rules = except(c.Rules, o.Rules)
+	return c
+}
+
+func except[T comparable](all, excluded []T) []T {
+	return slices.DeleteFunc(slices.Clone(all), func(x T) bool { return slices.Contains(excluded, x) })
 }
 
 // removeUnfinished removes the temporary files of runs that were killed while they created a
@@ -79,32 +197,6 @@ func removeUnfinished(dir string, netns uint64) error {
 	return errors.Join(errs...)
 }
 
-func recoverOne(path string, h *Handle) (removed []string, err error) {
-	file, err := lockDead(path)
-	if file == nil || err != nil {
-		return nil, err
-	}
-	defer func() { _ = file.Close() }() // it was only read
-	b, err := io.ReadAll(file)
-	if err != nil {
-		return nil, err
-	}
-	content, err := parseJournal(b)
-	if err != nil {
-		return nil, fmt.Errorf("this file isn't a journal of failoverd, remove it: %w", err)
-	}
-	there, err := content.isHere()
-	if err != nil {
-		return nil, err
-	}
-	if there {
-		if removed, err = content.undo(h); err != nil {
-			return removed, err // the journal stays for another try
-		}
-	}
-	return removed, os.Remove(path)
-}
-
 func parseJournal(b []byte) (content journalFile, err error) {
 	if !bytes.HasPrefix(b, []byte("{")) { // older versions wrote plain JSON without slots
 		newest, ok := newestSlot(b)
@@ -123,12 +215,12 @@ func (f journalFile) isHere() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	cookie, err := namespaceCookie()
+	cookie, err := NamespaceCookie()
 	return (f.Boot == "" || f.Boot == booted) && f.Namespace == cookie, err
 }
 
-// undo undoes the changes, and returns a line for each that still existed.
-func (c Changes) undo(h *Handle) (removed []string, err error) {
+// Undo undoes the changes, and returns a line for each that still existed.
+func (c Changes) Undo(h *Handle) (removed []string, err error) {
 	all, err := h.Interfaces()
 	if err != nil {
 		return nil, err

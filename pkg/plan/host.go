@@ -21,6 +21,9 @@ type Picture struct {
 	ListedSince vrrp.Instant // when reading the list of interfaces began
 	Ports       map[string]OpenPort
 	Installed   map[ID]*Installed
+	// Heirs has the Virtual Routers that continue after a crash and haven't started yet. What a
+	// killed run left in place for them stays.
+	Heirs map[ID]*Heir
 	// Journal has the notes in the journal.
 	Journal map[Note]bool
 	// Held has the routes, rules and addresses on other interfaces that are in place for Virtual

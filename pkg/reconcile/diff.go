@@ -21,6 +21,7 @@ func Diff(want *plan.Target, now *plan.Picture) []Step {
 		d.wanted[w.V.ID] = w
 	}
 	d.index()
+	d.heirs()
 	for id, m := range now.Installed {
 		if d.wanted[id] == nil {
 			d.router(id, nil, m)
@@ -77,6 +78,7 @@ type differ struct {
 	owned     map[ifAddr]bool              // addresses that this host owns
 	journaled map[ifAddr]bool              // addresses in the journal
 	assigned  map[link.JournalAddress]bool // addresses that the event loop may add to an interface
+	inherited map[ifAddr]bool              // addresses of heirs, which a killed run left
 	keep      map[plan.Note]bool           // the notes that must stay in the journal
 	busy      map[string]bool              // ports that are still in use
 }
@@ -164,9 +166,47 @@ func (d *differ) inPlace(m *plan.Installed) (all []netip.Addr) {
 	return all
 }
 
+// heirs keeps what belongs to the heirs until they start, and adds the steps that undo it for
+// those that can't continue.
+func (d *differ) heirs() {
+	d.inherited = make(map[ifAddr]bool)
+	for id, h := range d.now.Heirs {
+		for _, n := range h.Notes {
+			d.keep[n] = true
+		}
+		for _, a := range h.V.Assigned {
+			d.inherited[ifAddr{h.Ifindex, a.Addr()}] = true
+			if h.Device != 0 {
+				d.inherited[ifAddr{h.Device, a.Addr()}] = true
+			}
+		}
+		if !mayContinue(h, d.wanted[id]) {
+			d.add(Step{Verb: Disown, ID: id, Heir: h})
+		}
+	}
+}
+
+// mayContinue reports whether an heir can still continue: as long as its lease lasts, if only
+// parts of this run are missing.
+func mayContinue(h *plan.Heir, w *plan.Want) bool {
+	switch {
+	case h.Ended || w == nil || w.V != h.V:
+		return false
+	case w.Obstacle.Cause != vrrp.CauseNone && w.Obstacle.Cause != vrrp.CauseWaiting && w.Obstacle.Cause != vrrp.CauseGroup:
+		return false
+	case w.MACMode != "" && (w.MACMode != h.MACMode || w.Ifindex != h.Ifindex):
+		return false
+	}
+	return w.MACMode == "" || (w.Device == nil) == (h.Device == 0)
+}
+
 // router compares one Virtual Router; w is nil if it isn't in the plan any more.
 func (d *differ) router(id plan.ID, w *plan.Want, m *plan.Installed) {
 	running := m.Loop != nil && m.Loop.Binding != nil
+	if h := d.now.Heirs[id]; h != nil && !mayContinue(h, w) {
+		d.busy[id.Interface] = true
+		return // until it is disowned
+	}
 	if running {
 		if cause, detail, stop := d.stopCause(w, m); stop {
 			d.add(Step{Verb: Stop, ID: id, Cause: cause, Detail: detail})
@@ -179,7 +219,7 @@ func (d *differ) router(id plan.ID, w *plan.Want, m *plan.Installed) {
 			return
 		}
 	}
-	if !running && !d.dismantle(id, w, m) {
+	if !running && d.now.Heirs[id] == nil && !d.dismantle(id, w, m) {
 		d.keepNotes(m)
 		return
 	}
@@ -314,6 +354,9 @@ func (d *differ) orphans() {
 	for id := range d.wanted {
 		claim(id, nil)
 	}
+	for id, h := range d.now.Heirs {
+		theirs[macvlanKey{h.Ifindex, id.Family, id.VRID}] = true
+	}
 	for key, device := range d.macvlans {
 		if !theirs[key] {
 			d.add(Step{Verb: Unmake, Device: device, Ifindex: d.devices[device]})
@@ -443,7 +486,7 @@ func (d *differ) loopSteps(id plan.ID, w *plan.Want, m *plan.Installed, running 
 	switch {
 	case w.Binding == nil || allWithheld(w, less):
 	case !running:
-		d.add(Step{Verb: Start, ID: id, Binding: w.Binding})
+		d.add(Step{Verb: Start, ID: id, Binding: w.Binding, Heir: d.now.Heirs[id]})
 	case *w.Binding != *l.Binding:
 		d.add(Step{Verb: Rebind, ID: id, Binding: w.Binding})
 	case !l.Active && !d.isLeaving(l):
@@ -492,6 +535,11 @@ func (d *differ) settings() {
 // needed reports whether a setting is still needed by a macvlan that exists or that will be
 // created.
 func (d *differ) needed(s link.Setting) bool {
+	for _, h := range d.now.Heirs {
+		if h.Ifindex == s.Ifindex && h.Device != 0 {
+			return true
+		}
+	}
 	for device := range d.devices {
 		if device.Parent == s.Ifindex && device.Family == packet.IPv4 {
 			return true
@@ -548,7 +596,7 @@ func (d *differ) leftovers() {
 			continue
 		}
 		d.keep[a] = true
-		if d.owned[ifAddr{a.Ifindex, a.Prefix.Addr()}] || d.assigned[link.JournalAddress{Ifindex: a.Ifindex, Prefix: a.Prefix}] || d.leaving(a) {
+		if d.owned[ifAddr{a.Ifindex, a.Prefix.Addr()}] || d.inherited[ifAddr{a.Ifindex, a.Prefix.Addr()}] || d.assigned[link.JournalAddress{Ifindex: a.Ifindex, Prefix: a.Prefix}] || d.leaving(a) {
 			continue
 		}
 		d.add(Step{Verb: Withdraw, Ifindex: a.Ifindex, Prefix: a.Prefix})
@@ -568,7 +616,7 @@ func (d *differ) macvlanLeftovers() {
 	for key, device := range d.macvlans {
 		index := d.devices[device]
 		for _, a := range d.byIndex[index].Addresses {
-			if !leaving[key] && !d.assigned[link.JournalAddress{Ifindex: index, Prefix: a.Prefix}] {
+			if !leaving[key] && !d.inherited[ifAddr{index, a.Prefix.Addr()}] && !d.assigned[link.JournalAddress{Ifindex: index, Prefix: a.Prefix}] {
 				d.add(Step{Verb: Withdraw, Ifindex: index, Prefix: a.Prefix})
 			}
 		}

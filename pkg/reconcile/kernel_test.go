@@ -223,6 +223,8 @@ type run struct {
 	loop    map[plan.ID]*plan.LoopState
 	jobs    []func()                // the queue of the link worker
 	leaving map[*plan.LoopState]int // the number of jobs that remove addresses
+	heirs   map[plan.ID]*plan.Heir  // what a killed run left, while the leases last
+	until   vrrp.Instant            // the end of these leases
 
 	listed []link.Interface // the last list
 	begun  vrrp.Instant
@@ -245,7 +247,7 @@ type run struct {
 func newRun(h *host) *run {
 	return &run{
 		host: h, ports: make(map[string]plan.OpenPort), claims: make(map[plan.ID]int), hears: make(map[plan.ID]plan.Subscription), filters: make(map[plan.ID]int),
-		entries: make(map[plan.ID]*plan.Entry), slots: make(map[spot]plan.ID), loop: make(map[plan.ID]*plan.LoopState), bare: make(map[spot]bool), leaving: make(map[*plan.LoopState]int),
+		entries: make(map[plan.ID]*plan.Entry), slots: make(map[spot]plan.ID), loop: make(map[plan.ID]*plan.LoopState), bare: make(map[spot]bool), leaving: make(map[*plan.LoopState]int), heirs: make(map[plan.ID]*plan.Heir),
 		failing: func(*reconcile.Step) error { return nil }, meanwhile: func() {}, note: func(fmt.Stringer, error) {},
 	}
 }
@@ -260,6 +262,12 @@ func (r *run) Look(want *plan.Target, p *plan.Picture) error {
 	p.ListedSince, p.Interfaces = r.begun, r.listed
 	maps.Copy(p.Ports, r.ports)
 	maps.Copy(p.Journal, r.journal)
+	p.Heirs = make(map[plan.ID]*plan.Heir)
+	for id, h := range r.heirs {
+		one := *h
+		one.Ended = r.until <= r.now
+		p.Heirs[id] = &one
+	}
 	member := func(id plan.ID) *plan.Installed {
 		if p.Installed[id] == nil {
 			p.Installed[id] = &plan.Installed{}
@@ -432,7 +440,17 @@ func (r *run) one(s *reconcile.Step) error {
 		r.update(l, s)
 	case reconcile.Start:
 		t := *s.Binding
+		if s.Heir != nil && r.until <= r.now {
+			return nil // its lease has just ended
+		}
 		l.Binding = &t
+		if s.Heir != nil {
+			if s.Heir.Ifindex != t.Ifindex || s.Heir.Device != t.Device || s.Heir.MACMode != t.MACMode {
+				panic(fmt.Sprintf("%v continues elsewhere: %+v", s, t))
+			}
+			delete(r.heirs, s.ID)
+			r.activate(l)
+		}
 		if l.V.Router.OwnsAddresses() {
 			r.activate(l)
 		}
@@ -444,6 +462,17 @@ func (r *run) one(s *reconcile.Step) error {
 	case reconcile.Stop:
 		r.deactivate(l)
 		l.Binding = nil
+	case reconcile.Disown:
+		for _, n := range s.Heir.Notes {
+			if _, is := n.(link.Setting); !is {
+				r.undo(n)
+			}
+		}
+		r.listing()
+		if r.entries[s.ID] == nil {
+			maps.DeleteFunc(r.slots, func(_ spot, id plan.ID) bool { return id == s.ID })
+		}
+		delete(r.heirs, s.ID)
 	case reconcile.Withdraw:
 		r.release(s.Ifindex, s.Prefix.Addr())
 		r.listing()

@@ -167,6 +167,12 @@ func (m *machine) alive(f func()) {
 // recover undoes what a killed run has left. Each part may be tried twice.
 func (m *machine) recover() {
 	m.kill, m.result = 0, reconcile.Result{}
+	if !m.calm && rapid.Bool().Draw(m.t, "in time") {
+		if heirs := m.heirs(); len(heirs) > 0 {
+			m.inherit(heirs, time.Duration(rapid.IntRange(0, 4).Draw(m.t, "seconds of the lease"))*time.Second)
+			return
+		}
+	}
 	for _, n := range slices.SortedFunc(maps.Keys(m.host.journal), func(a, b plan.Note) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) }) {
 		if !m.calm && rapid.IntRange(0, 9).Draw(m.t, "recovery fails") == 0 {
 			continue // the next try must cope with a half-finished recovery
@@ -182,6 +188,72 @@ func (m *machine) recover() {
 	if !m.calm && rapid.IntRange(0, 3).Draw(m.t, "only cleaned up") == 0 {
 		m.note("only cleaned up, not started again")
 		m.plan = plan.New(nil, nil)
+	}
+}
+
+// heirs returns the Virtual Routers that continue if the next run starts while their leases last.
+func (m *machine) heirs() map[plan.ID]*plan.Heir {
+	all := make(map[plan.ID]*plan.Heir)
+	for id, l := range m.run.loop {
+		t := l.Binding
+		if !l.Active || l.Assigned == 0 || t == nil || l.V.Router.OwnsAddresses() || m.plan.VirtualRouter(id) != l.V {
+			continue
+		}
+		i, on := m.host.interfaces[t.Ifindex], t.AddressIfindex()
+		if i == nil || i.Name != id.Interface {
+			continue
+		}
+		var device *link.Device
+		if t.Device != 0 {
+			made := link.NewDevice(t.Ifindex, id.Family, id.VRID)
+			device = &made
+			if d := m.host.interfaces[t.Device]; d == nil || !made.Is(*d) {
+				continue
+			}
+		}
+		h := &plan.Heir{V: l.V, Ifindex: t.Ifindex, Device: t.Device, MACMode: t.MACMode, Notes: l.V.Notes(t.Ifindex, i.Name, device)}
+		if device != nil {
+			for n := range m.host.journal {
+				if s, is := n.(link.Setting); is && s.Ifindex == t.Ifindex {
+					h.Notes = append(h.Notes, s)
+				}
+			}
+		}
+		fits := !slices.ContainsFunc(h.Notes, func(n plan.Note) bool { return !m.host.journal[n] })
+		for _, a := range l.V.Assigned {
+			fits = fits && m.host.has(on, a.Addr())
+		}
+		for _, a := range l.V.Fenced {
+			fits = fits && m.run.slots[spot{t.Ifindex, a}] == id
+		}
+		if fits {
+			all[id] = h
+		}
+	}
+	return all
+}
+
+// inherit starts another run, which takes over what belongs to the heirs and undoes the rest.
+func (m *machine) inherit(heirs map[plan.ID]*plan.Heir, lease time.Duration) {
+	keep, old := make(map[plan.Note]bool), m.run
+	for id, h := range heirs {
+		m.note("%s may continue", id)
+		for _, n := range h.Notes {
+			keep[n] = true
+		}
+	}
+	for n := range m.host.journal {
+		if !keep[n] {
+			m.host.undo(n)
+		}
+	}
+	m.host.journal = keep
+	m.begin()
+	m.run.heirs, m.run.until = heirs, m.host.now.Add(lease)
+	for at, id := range old.slots {
+		if heirs[id] != nil {
+			m.run.slots[at] = id
+		}
 	}
 }
 
@@ -579,7 +651,7 @@ func (m *machine) play() (wrong string) {
 	m.note("stop")
 	m.quiet()
 	m.clean("after the end")
-	if r := m.run; len(r.ports)+len(r.claims)+len(r.hears)+len(r.filters)+len(r.entries)+len(r.slots)+len(r.loop) > 0 {
+	if r := m.run; len(r.ports)+len(r.claims)+len(r.hears)+len(r.filters)+len(r.entries)+len(r.slots)+len(r.loop)+len(r.heirs) > 0 {
 		m.fail("something stayed: %+v", r)
 	}
 	return ""

@@ -23,6 +23,7 @@ type Verb int
 // The verbs.
 const (
 	Stop        Verb = iota // stop a Virtual Router: it sends priority 0 and removes its addresses
+	Disown                  // end the lease that a killed run left, and remove its addresses: the router can't continue
 	Withdraw                // remove an address that another program added, or that is left over
 	Unfence                 // delete a Virtual Router from the BPF maps
 	Reject                  // remove the virtual MAC from the interface's filter
@@ -50,7 +51,7 @@ const (
 )
 
 var verbNames = [verbCount]string{
-	"stop", "withdraw", "unfence", "reject", "unmake", "unset", "unsubscribe", "unclaim", "remove", "close",
+	"stop", "disown", "withdraw", "unfence", "reject", "unmake", "unset", "unsubscribe", "unclaim", "remove", "close",
 	"open", "add", "claim", "subscribe", "write", "make", "set", "accept", "fence", "update", "start", "rebind", "restore", "erase",
 }
 
@@ -75,6 +76,7 @@ type Step struct {
 	Setting      link.Setting
 	Prefix       netip.Prefix
 	Notes        []plan.Note
+	Heir         *plan.Heir // Disown; Start: it continues as Active after a crash
 }
 
 func (s *Step) String() string {
@@ -94,6 +96,10 @@ func (s *Step) String() string {
 		text += " " + s.Device.Name
 	case Set, Unset:
 		text += fmt.Sprintf(" %s=%d", s.Setting.Path, s.Setting.Value)
+	case Start:
+		if s.Heir != nil {
+			text += " as Active"
+		}
 	case Fence:
 		text += fmt.Sprintf(" %v running=%v", s.Entry.Addresses, s.Entry.Running)
 	case Update:

@@ -113,6 +113,14 @@ func TestSteps(t *testing.T) {
 		return func(m *machine) { m.load(all...) }
 	}
 	active := func(name string) func(*machine) { return func(m *machine) { m.active(name) } }
+	killed := func(lease time.Duration, then ...func(*machine)) func(*machine) {
+		return func(m *machine) {
+			m.inherit(m.heirs(), lease)
+			for _, f := range then {
+				f(m)
+			}
+		}
+	}
 	eth0 := func(f func(*host, *link.Interface)) func(*machine) {
 		return func(m *machine) { f(m.host, m.host.interfaces[2]) }
 	}
@@ -187,6 +195,12 @@ func TestSteps(t *testing.T) {
 			m.host.journal[d] = true
 			m.host.interfaces[9] = &link.Interface{Index: 9, Name: d.Name, Kind: "macvlan", Parent: 3, MAC: d.MAC}
 		}},
+		{"a killed Active continues", []func(*machine){loaded(web), active("web")}, killed(time.Second)},
+		{"a killed Active with a macvlan continues", []func(*machine){loaded(macvlan), active("web")}, killed(time.Second)},
+		{"a killed Active with routes continues", []func(*machine){loaded(routed), active("web")}, killed(time.Second)},
+		{"a killed Active starts too late", []func(*machine){loaded(web), active("web")}, killed(0)},
+		{"a killed Active with a macvlan starts too late", []func(*machine){loaded(macvlan), active("web")}, killed(0)},
+		{"a check of a killed Active fails", []func(*machine){loaded(routed), active("web")}, killed(time.Second, func(m *machine) { m.faults["web"] = vrrp.CauseFault })},
 		{"another router's address can't be removed", []func(*machine){loaded(web), active("web"), func(m *machine) {
 			m.run.failing = func(s *reconcile.Step) error {
 				if s.Verb == reconcile.Withdraw {

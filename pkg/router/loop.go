@@ -24,11 +24,6 @@ const (
 	assignRetry = 10 * time.Second
 	// releaseRetry is the time between two attempts to remove addresses.
 	releaseRetry = time.Second
-	// sendWithin is the time for which an advertisement may be sent after the packets
-	// were drained that the decision to send it is based on; it is longer if the interval
-	// is. Later the kernel drops it, because the process was stopped and another router
-	// may have taken over.
-	sendWithin = 100 * time.Millisecond
 )
 
 // ErrStopped is returned by the methods of a Loop that has ended.
@@ -460,6 +455,7 @@ type noLease struct{}
 
 func (noLease) Answer(vrrp.Instant)    {}
 func (noLease) Advertise(vrrp.Instant) {}
+func (noLease) Until() vrrp.Instant    { return 0 }
 
 // leave shuts every Virtual Router down and waits until their addresses are removed.
 func (l *Loop) leave() error {
@@ -673,6 +669,36 @@ func (l *Loop) start(id ID, p Port, cause vrrp.Cause) {
 	r.attach(p)
 	l.byKey[r.key] = r
 	l.step(r, l.clock.Now(), vrrp.Event{Kind: vrrp.Startup, Source: p.Source, Cause: cause})
+}
+
+// Continue makes a Virtual Router go on as Active that was Active when another process was
+// killed, and whose addresses and lease that process has left in place. Nothing is announced,
+// and the first advertisement is sent before Continue returns. It returns false, and changes
+// nothing, if the lease has ended: then another router may be Active.
+func (l *Loop) Continue(id ID, p Port) (continued bool, err error) {
+	err = l.do(func() { continued = l.resume(id, p) })
+	return continued, err
+}
+
+func (l *Loop) resume(id ID, p Port) bool {
+	r, ok := l.routers[id]
+	if !ok || l.ending || r.machine.State() != vrrp.Initialize {
+		return false
+	}
+	lease := l.leases.Lease(packet.Key{Ifindex: p.Ifindex, Family: id.Family, VRID: id.VRID})
+	if lease == nil {
+		return false
+	}
+	now, until := l.clock.Now(), lease.Until()
+	if until <= now {
+		return false
+	}
+	delete(l.byKey, r.key)
+	l.altered.Add(1)
+	r.attach(p)
+	l.byKey[r.key] = r
+	l.step(r, now, vrrp.Event{Kind: vrrp.Continue, Source: p.Source, Left: until.Add(-r.protocol.SilenceLimit(r.protocol.Interval))})
+	return true
 }
 
 // Stop returns a Virtual Router to Initialize. When Stop returns, an Active has sent

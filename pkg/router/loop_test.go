@@ -140,6 +140,12 @@ type hostLease struct {
 	k packet.Key
 }
 
+func (l hostLease) Until() vrrp.Instant {
+	l.h.mu.Lock()
+	defer l.h.mu.Unlock()
+	return l.h.leases[l.k]
+}
+
 func (l hostLease) Answer(until vrrp.Instant) {
 	l.h.mu.Lock()
 	defer l.h.mu.Unlock()

@@ -133,7 +133,7 @@ type Leases interface {
 }
 
 // Lease tells the kernel until when a Virtual Router is Active, so that this ends even if
-// the process doesn't run any more. Both methods return at once.
+// the process doesn't run any more. Its methods return at once.
 type Lease interface {
 	// Answer allows the host to answer for the addresses until the given time. The call
 	// replaces the previous time; 0 ends the lease.
@@ -141,6 +141,9 @@ type Lease interface {
 	// Advertise allows advertisements to be sent until the given time, also while the
 	// host must not answer.
 	Advertise(until vrrp.Instant)
+	// Until returns the end of the lease, as the last Answer set it, or 0 if the kernel has
+	// ended it.
+	Until() vrrp.Instant
 }
 
 // Observer receives reports of the loop. Its methods run on the loop and must return at

@@ -145,7 +145,7 @@ func (l *Loop) outboxOf(t Transmitter) int {
 func (l *Loop) send() {
 	for i := range l.sending {
 		if s := &l.sending[i]; !s.announcement {
-			l.lease(s.router).Advertise(l.drained.Add(max(sendWithin, s.router.protocol.Interval)))
+			l.lease(s.router).Advertise(l.drained.Add(max(vrrp.SendWithin, s.router.protocol.Interval)))
 		}
 	}
 	for i := range l.outboxes {

@@ -703,6 +703,9 @@ func (h *simHost) count(at []vrrp.Instant, n *int, most int, what string) {
 
 func (h *simHost) Lease(packet.Key) Lease { return h }
 
+// Until returns the end of the lease.
+func (h *simHost) Until() vrrp.Instant { return h.lease }
+
 // Answer sets the lease.
 func (h *simHost) Answer(until vrrp.Instant) {
 	h.lease = until

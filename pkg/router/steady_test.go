@@ -59,6 +59,7 @@ func (w *twin) Flush(func(int, error)) int                   { w.flushed++; w.pe
 func (w *twin) Lease(packet.Key) Lease                       { return w }
 func (w *twin) Answer(vrrp.Instant)                          {}
 func (w *twin) Advertise(vrrp.Instant)                       {}
+func (w *twin) Until() vrrp.Instant                          { return 0 }
 func (w *twin) Finding(f Finding)                            { w.found[f.Reason]++ }
 func (w *twin) Failure(f Failure)                            { w.told = append(w.told, fmt.Sprint(f)) }
 

@@ -167,6 +167,7 @@ func (l dualLease) Answer(until vrrp.Instant) {
 }
 
 func (dualLease) Advertise(vrrp.Instant) {}
+func (dualLease) Until() vrrp.Instant    { return 0 }
 
 func (h *dualHost) Assign(id ID, _ int, _ []netip.Prefix, done func(error)) { h.put(id, true, done) }
 

@@ -192,6 +192,24 @@ func (c *Config) SilenceLimit(interval time.Duration) time.Duration {
 	return time.Duration(c.DownAfter) * interval
 }
 
+// SendWithin is the least time for which an advertisement may be sent after the packets were
+// drained that the decision to send it is based on; it is longer if the interval is. Later the
+// kernel drops it, because the process was stopped and another router may have taken over.
+const SendWithin = 100 * time.Millisecond
+
+// lateAtMost is the time that may pass between the decision to send an advertisement and its
+// sending, for LastAdvertised. It is longer for long intervals.
+const lateAtMost = 50 * time.Millisecond
+
+// LastAdvertised returns when a run sent its last advertisement, from the times until which it
+// could answer and advertise. It returns false if the last one could not be sent, or if the run
+// had another interval than this configuration: then nobody knows how long a Backup waits.
+func (c *Config) LastAdvertised(answer, advertise Instant) (Instant, bool) {
+	limit := c.SilenceLimit(c.Interval)
+	late := answer.Sub(advertise) - (limit - max(SendWithin, c.Interval))
+	return answer.Add(-limit), answer != 0 && late >= 0 && late <= max(lateAtMost, c.Interval/2)
+}
+
 // maxActiveDownInterval returns the longest Active_Down_Interval of any peer while
 // a router with this configuration is Active: the one of priority 1.
 func (c *Config) maxActiveDownInterval() time.Duration {

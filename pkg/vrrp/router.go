@@ -169,6 +169,8 @@ func (r *Router) Step(now Instant, ev Event, actions []Action) []Action {
 		return r.unsent(now, &ev, actions)
 	case TimerExpired:
 		return r.timerExpired(now, actions)
+	case Continue:
+		return r.becomeActiveAgain(now, ev, actions)
 	}
 	return actions
 }
@@ -194,6 +196,29 @@ func (r *Router) startup(now Instant, ev Event, actions []Action) []Action {
 		cause = CauseStarting
 	}
 	return r.becomeBackup(now, Action{Cause: cause, Detail: ev.Detail}, actions)
+}
+
+// becomeActiveAgain makes a router Active again whose process was killed and started while no Backup
+// could take over yet. For other hosts nothing has happened: they learn no new address, so
+// there is nothing to announce.
+func (r *Router) becomeActiveAgain(now Instant, ev Event, actions []Action) []Action {
+	if r.state != Initialize {
+		return actions
+	}
+	r.source = ev.Source.WithZone("").Unmap()
+	r.learnt = r.config.Interval
+	r.computeTimers()
+	r.active, r.priority = netip.Addr{}, 0
+	r.clearTakeOver()
+	r.heard, r.version3 = now, 0
+	r.resetActive()
+	r.scheduleAnnouncements(now)
+	r.repeatAt, r.burstAt, r.burst = 0, 0, 0
+	r.becameActive++
+	r.deadline = now.Add(r.config.Interval)
+	why := Action{Cause: CauseContinued, Silence: now.Sub(ev.Left), Limit: r.config.SilenceLimit(r.config.Interval)}
+	// The addresses are in place already. Assigning them restores what is missing of them.
+	return append(r.enter(now, Active, why, actions), Action{Kind: AssignAddresses}, r.advertise(now))
 }
 
 // shutdown implements the Shutdown event of RFC 9568 §6.4.2 and §6.4.3.
@@ -238,7 +263,11 @@ func (r *Router) unsent(now Instant, ev *Event, actions []Action) []Action {
 	if r.state != Active {
 		return actions
 	}
-	r.advertised = max(r.since, ev.Left)
+	began := r.since
+	if r.last.Cause == CauseContinued {
+		began = began.Add(-r.last.Silence) // of the killed run's last advertisement
+	}
+	r.advertised = max(began, ev.Left)
 	why := Action{Cause: CauseCannotSend, Detail: ev.Detail, Silence: now.Sub(r.advertised), Limit: r.config.maxActiveDownInterval()}
 	switch {
 	case why.Silence < why.Limit:
@@ -732,7 +761,7 @@ func (r *Router) learnForm(version uint8, form packet.Checksum) {
 	r.send, r.switched = form, true
 }
 
-// Only becomeInitialize, becomeBackup and becomeActive change the state.
+// Only becomeInitialize, becomeBackup, becomeActive and becomeActiveAgain change the state.
 
 func (r *Router) becomeInitialize(now Instant, why Action, actions []Action) []Action {
 	return r.enter(now, Initialize, why, actions)
@@ -744,9 +773,7 @@ func (r *Router) becomeBackup(now Instant, why Action, actions []Action) []Actio
 }
 
 func (r *Router) becomeActive(now Instant, why Action, actions []Action) []Action {
-	r.switched, r.oldPaceLeft = false, 0
-	r.preemptAt, r.noPreempt, r.tiedAt = 0, false, 0
-	r.defendAt, r.defendAgain = 0, false
+	r.resetActive()
 	r.startAnnouncements(now)
 	r.scheduleAnnouncements(now)
 	if heard := r.forms[0] | r.forms[1]; heard != 0 && !r.config.singleForm() && r.config.Checksum == ChecksumAuto {
@@ -761,6 +788,13 @@ func (r *Router) becomeActive(now Instant, why Action, actions []Action) []Actio
 		Action{Kind: AssignAddresses},
 		r.advertise(now),
 		Action{Kind: AnnounceAddresses})
+}
+
+// resetActive clears what an Active remembers of an earlier time as Active.
+func (r *Router) resetActive() {
+	r.switched, r.oldPaceLeft = false, 0
+	r.preemptAt, r.noPreempt, r.tiedAt = 0, false, 0
+	r.defendAt, r.defendAgain = 0, false
 }
 
 // scheduleAnnouncements schedules the announcements that need no event: Config.Repeat

@@ -67,20 +67,23 @@ const (
 	Unsent
 	// TimerExpired: the Deadline may have passed.
 	TimerExpired
+	// Continue: a router in Initialize goes on as the Active that a killed run was. It
+	// advertises at once.
+	Continue
 )
 
 // Event is the input of Step. The comment of each field names the kinds that use it.
 type Event struct {
 	Kind EventKind
 	// Source is the primary address (RFC 9568 §1.7), from which the router sends.
-	// Startup.
+	// Startup, Continue.
 	Source netip.Addr
 	// Cause is the reason of a Startup, Shutdown or Relinquish. Detail replaces the
 	// text of the cause if it isn't empty. For Unsent, Detail is the error.
 	Cause  Cause
 	Detail string
 	// Left is the time at which an advertisement was last sent successfully, 0 if
-	// never. Unsent.
+	// never. Unsent; for Continue, the last advertisement of the killed run.
 	Left Instant
 	// Advertisement, From and Checksum describe the received advertisement. Receive;
 	// for StampHeard only the version, priority and interval of Advertisement.
@@ -194,6 +197,7 @@ const (
 	CauseGroup          // another member of the group changed its state, or fails
 	CauseHandedOver     // the administrator handed the addresses over
 	CauseCannotSend     // the advertisements can't be sent
+	CauseContinued      // the router was Active when failoverd was killed
 )
 
 var causes = [...]string{
@@ -227,6 +231,7 @@ var causes = [...]string{
 	CauseGroup:            "another member of its group changed its state",
 	CauseHandedOver:       "handed over by the administrator",
 	CauseCannotSend:       "its advertisements can't be sent",
+	CauseContinued:        "continued as Active after a crash",
 }
 
 func (c Cause) String() string {
@@ -250,6 +255,8 @@ func (a Action) Why() string {
 		return a.Detail
 	}
 	switch a.Cause {
+	case CauseContinued:
+		return fmt.Sprintf("continued as Active after a crash: no advertisement for %v (limit %v)", rounded(a.Silence), rounded(a.Limit))
 	case CauseSilence:
 		return fmt.Sprintf("nothing heard from %s for %v (Active_Down_Interval %v)", peer, rounded(a.Silence), rounded(a.Limit))
 	case CauseNobody:

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+
+	"github.com/failoverd/failoverd/pkg/auth"
+	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/routing"
+	"github.com/failoverd/failoverd/pkg/vrrp"
+)
+
+// Found is what a killed run left of one Virtual Router in the BPF maps.
+type Found struct {
+	Ifindex       int
+	ID            ID // without the name of the interface
+	Version       uint8
+	Dual          bool
+	Unicast       bool
+	Authenticated bool
+	Owner         bool // it owned its addresses
+	MACMode       config.VirtualMAC
+	Source        netip.Addr
+	Addresses     []netip.Addr
+	Active        bool
+	Answer        vrrp.Instant // the end of its lease; 0: it was ended
+	Advertise     vrrp.Instant // until when it could advertise
+	// Fenced reports whether the kernel still ends the lease in time, and for a better router.
+	Fenced bool
+}
+
+// Remains is what killed runs left on this host.
+type Remains struct {
+	Routers []Found
+	Journal link.Changes
+}
+
+// Heir is a Virtual Router that continues as Active after a crash, with everything that a killed
+// run left in place for it.
+type Heir struct {
+	V       *VirtualRouter
+	Ifindex int
+	Device  int // the index of its macvlan; 0: none
+	MACMode config.VirtualMAC
+	Left    vrrp.Instant // its last advertisement
+	Notes   []Note       // in the journal, settings included
+	// Ended is set when the lease has ended, so that it can't continue.
+	Ended bool
+}
+
+// Heirs returns the Virtual Routers that continue as Active after a crash, and for the others that
+// were Active and have a lease the reason why not. A Virtual Router continues if nothing that
+// other hosts or the kernel see of it changes, and if no other router can have taken over yet. In
+// case of doubt it doesn't.
+func Heirs(p *Plan, r *Remains, interfaces []link.Interface, now vrrp.Instant) (heirs map[ID]*Heir, refused map[ID]error) {
+	heirs, refused = make(map[ID]*Heir), make(map[ID]error)
+	for n := range r.Routers {
+		f := &r.Routers[n]
+		i := slices.IndexFunc(interfaces, func(i link.Interface) bool { return i.Index == f.Ifindex })
+		if !f.Active || f.Answer <= now || i < 0 {
+			continue
+		}
+		id := f.ID
+		id.Interface = interfaces[i].Name
+		if h, err := newHeir(p, f, r, &interfaces[i], interfaces); err != nil {
+			refused[id] = err
+		} else {
+			heirs[id] = h
+		}
+	}
+	for _, v := range p.VirtualRouters {
+		if heirs[v.ID] != nil || v.Group == "" {
+			continue
+		}
+		for id, h := range heirs {
+			if h.V.Group == v.Group {
+				delete(heirs, id)
+				refused[id] = fmt.Errorf("%s of its group doesn't continue", v.ID)
+			}
+		}
+	}
+	return heirs, refused
+}
+
+// newHeir returns the Heir of what was found of a Virtual Router on an interface, or why it can't
+// continue.
+func newHeir(p *Plan, f *Found, r *Remains, i *link.Interface, interfaces []link.Interface) (*Heir, error) {
+	id := f.ID
+	id.Interface = i.Name
+	v := p.VirtualRouter(id)
+	if v == nil {
+		return nil, errors.New("it isn't in the configuration any more")
+	}
+	if err := v.differs(f); err != nil {
+		return nil, err
+	}
+	protocol := v.Router.Protocol(v.Family)
+	left, ok := protocol.LastAdvertised(f.Answer, f.Advertise)
+	switch {
+	case !ok:
+		return nil, errors.New("its interval has changed, or its last advertisement could not be sent")
+	case !f.Fenced:
+		return nil, errors.New("the kernel doesn't hear other routers, or nothing fences the addresses")
+	case !slices.Contains(r.Journal.Interfaces, i.Identity()):
+		return nil, fmt.Errorf("interface %s isn't the same any more", i.Name)
+	case !i.Up || !i.Running && !v.Router.WithoutCarrier:
+		return nil, fmt.Errorf("interface %s has no link", i.Name)
+	case Source(&v.Router.Router, i, v.Family, p.addresses) != f.Source:
+		return nil, fmt.Errorf("its source %s has changed", f.Source)
+	}
+	h := &Heir{V: v, Ifindex: i.Index, MACMode: f.MACMode, Left: left}
+	on := i
+	var device *link.Device
+	if f.MACMode == config.VirtualMACMacvlan {
+		made := link.NewDevice(i.Index, v.Family, v.VRID)
+		n := slices.IndexFunc(interfaces, made.Is)
+		if n < 0 || !interfaces[n].Up || link.Stale(interfaces[n], interfaces) {
+			return nil, fmt.Errorf("its macvlan %s is gone or has to be created again", made.Name)
+		}
+		device, on = &made, &interfaces[n]
+		h.Device = on.Index
+	}
+	for _, a := range v.Assigned {
+		if !slices.ContainsFunc(on.Addresses, func(b link.Address) bool { return b.Prefix == a && !b.Tentative && !b.DADFailed }) {
+			return nil, fmt.Errorf("address %s isn't on %s", a, on.Name)
+		}
+	}
+	h.Notes = v.Notes(i.Index, i.Name, device)
+	for _, n := range h.Notes {
+		if !journaled(&r.Journal, n) {
+			return nil, fmt.Errorf("the journal of the killed run lacks %v", n)
+		}
+	}
+	if device != nil {
+		for _, s := range r.Journal.Settings {
+			if s.Ifindex == i.Index {
+				h.Notes = append(h.Notes, s)
+			}
+		}
+	}
+	return h, nil
+}
+
+// differs returns what was found of a Virtual Router and isn't configured any more, or can't
+// continue at all.
+func (v *VirtualRouter) differs(f *Found) error {
+	r := v.Router
+	switch {
+	case f.Owner || r.OwnsAddresses():
+		return errors.New("this host owns its addresses")
+	case f.Authenticated || r.Auth.Type != "" && r.Auth.Type != auth.None:
+		return errors.New("its advertisements are authenticated, and the kernel no longer has the keys to hear other routers")
+	case int(f.Version) != r.Version || f.Dual != r.Protocol(v.Family).Dual:
+		return errors.New("its version has changed")
+	case f.Version != 3 || f.Dual:
+		return errors.New("the kernel doesn't compare routers of version 2")
+	case f.Unicast != r.Unicast.On():
+		return errors.New("it has begun or ended to use unicast")
+	case r.XDPMode == "off":
+		return errors.New("it receives by AF_PACKET, so the kernel doesn't hear other routers")
+	case r.VirtualMAC != config.VirtualMACAuto && r.VirtualMAC != f.MACMode:
+		return errors.New("the mode of its virtual MAC has changed")
+	case !sameSet(f.Addresses, v.Fenced):
+		return errors.New("its addresses have changed")
+	}
+	return nil
+}
+
+// journaled reports whether a journal has a note.
+func journaled(c *link.Changes, n Note) bool {
+	switch n := n.(type) {
+	case link.JournalAddress:
+		return slices.Contains(c.Addresses, n)
+	case link.Device:
+		return slices.Contains(c.Devices, n)
+	case link.Setting:
+		return slices.Contains(c.Settings, n)
+	case routing.Placed:
+		return slices.Contains(c.Placed, n)
+	case routing.Route:
+		return slices.Contains(c.Routes, n)
+	case routing.Rule:
+		return slices.Contains(c.Rules, n)
+	}
+	return false
+}
+
+// ChangesOf returns the notes in the form of the journal, without the identities of interfaces.
+func ChangesOf(notes iter.Seq[Note]) (c link.Changes) {
+	for n := range notes {
+		switch n := n.(type) {
+		case link.JournalAddress:
+			c.Addresses = append(c.Addresses, n)
+		case link.Device:
+			c.Devices = append(c.Devices, n)
+		case link.Setting:
+			c.Settings = append(c.Settings, n)
+		case routing.Placed:
+			c.Placed = append(c.Placed, n)
+		case routing.Route:
+			c.Routes = append(c.Routes, n)
+		case routing.Rule:
+			c.Rules = append(c.Rules, n)
+		}
+	}
+	return c
+}
+
+// sameSet reports whether two lists of distinct addresses have the same elements.
+func sameSet(a, b []netip.Addr) bool {
+	a, b = slices.Clone(a), slices.Clone(b)
+	slices.SortFunc(a, netip.Addr.Compare)
+	slices.SortFunc(b, netip.Addr.Compare)
+	return slices.Equal(slices.Compact(a), slices.Compact(b))
+}

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/tools/lab"
+)
+
+// crash is a pair of routers, of which the Active is killed and started again.
+type crash struct {
+	*site
+	active, backup *configured
+	called         string // the file that the hooks of the Active write to
+	killed         int    // the number of frames before the kill
+	links          string // the links that attached the programs before the kill
+}
+
+const crashFile = `
+global: {notify: %s}
+routers:
+  - {name: web, interface: eth0, vrid: 51, priority: %d, interval: %s, virtual_mac: "%s", addresses: [198.18.0.10/24, "2001:db8::10/64"%s]}
+`
+
+func (s *site) crash(interval string) *crash {
+	s.t.Helper()
+	c := &crash{site: s, called: filepath.Join(s.t.TempDir(), "called")}
+	c.active = s.withFile(s.a, c.file(200, interval, ""))
+	for _, f := range []string{"ipv4", "ipv6"} {
+		c.active.router("web", f, inState("Active"))
+	}
+	c.backup = s.withFile(s.b, c.file(100, interval, ""))
+	for _, f := range []string{"ipv4", "ipv6"} {
+		c.backup.router("web", f, func(r control.Router) bool { return r.State == "Backup" && r.Active != "" })
+		s.waitState(c.backup.Failoverd, 0, f, "Backup")
+	}
+	s.until("the hook ran", func() bool { return len(s.lines(c.called)) > 0 })
+	c.answered(s.a)
+	return c
+}
+
+func (c *crash) file(priority int, interval, more string) string {
+	hook := c.program(filepath.Dir(c.called), "hook", "echo \"$@\" >> "+c.called)
+	return fmt.Sprintf(crashFile, hook, priority, interval, c.mode, more)
+}
+
+func (c *crash) answered(by *lab.Node) {
+	c.t.Helper()
+	for _, address := range []string{"198.18.0.10", "2001:db8::10"} {
+		c.answeredBy(address, by)
+	}
+}
+
+// attached returns the IDs of the links that attach the programs on the first host.
+func (c *crash) attached() string {
+	c.t.Helper()
+	var all []string
+	for _, name := range []string{"ingress", "egress"} {
+		out, err := c.a.Run(c.ctx, "bpftool", "link", "show", "pinned", "/sys/fs/bpf/failoverd/links/eth0/"+name)
+		c.ok(err)
+		id, _, _ := strings.Cut(out, ":")
+		all = append(all, id)
+	}
+	return strings.Join(all, " ")
+}
+
+// kill kills the Active.
+func (c *crash) kill() {
+	c.t.Helper()
+	c.links = c.attached()
+	c.killed = len(c.capture.Frames())
+	c.ok(c.active.Signal(syscall.SIGKILL))
+	_, err := c.active.Wait(c.ctx)
+	c.ok(err)
+}
+
+// advertised returns the priorities that a host has advertised since the kill.
+func (c *crash) advertised(n *lab.Node) (all []int) {
+	for _, f := range c.capture.Frames()[c.killed:] {
+		if a, _, _, ok := f.Advertisement(); ok && f.From == n.Name {
+			all = append(all, int(a.Priority))
+		}
+	}
+	return all
+}
+
+// A router that was Active when failoverd was killed stays Active if failoverd starts again while
+// its lease lasts: the addresses never leave the host, and nobody else notices anything.
+func TestContinueAfterKill(t *testing.T) {
+	inModes(t, (*site).continueAfterKill)
+}
+
+func (s *site) continueAfterKill() {
+	t := s.t
+	c := s.crash("1s")
+	watch, err := s.a.Start("ip", "monitor", "address")
+	s.ok(err)
+	called := s.lines(c.called)
+	transitions := len(c.backup.Transitions())
+	for range 2 {
+		c.kill()
+		c.active = s.withFile(s.a, c.file(200, "1s", ""))
+		for _, f := range []string{"ipv4", "ipv6"} {
+			r := c.active.router("web", f, inState("Active"))
+			if !strings.Contains(r.Cause, "continued as Active after a crash") {
+				t.Errorf("the status says %q", r.Cause)
+			}
+		}
+		c.answered(s.a)
+		if links := c.attached(); links != c.links {
+			t.Errorf("the programs are attached by the links %s, before by %s", links, c.links)
+		}
+		time.Sleep(4 * time.Second) // longer than Active_Down_Interval
+		c.answered(s.a)
+		for _, f := range s.capture.Frames()[c.killed:] {
+			if a, d, _, ok := f.Advertisement(); ok && (f.From != s.a.Name || a.Priority != 200) {
+				t.Errorf("%s advertises priority %d: %v", f.From, a.Priority, d)
+			}
+		}
+		for _, all := range c.active.Transitions() {
+			if all.To != "Active" || all.From != "Initialize" {
+				t.Errorf("a transition of the router that continues: %+v", all)
+			}
+		}
+	}
+	if got := c.backup.Transitions(); len(got) != transitions {
+		t.Errorf("transitions of the Backup: %v", got[transitions:])
+	}
+	if got := s.lines(c.called); !slices.Equal(got, called) {
+		t.Errorf("hooks ran: %v, before the crash %v", got, called)
+	}
+	if out := watch.Output(); strings.Contains(out, "198.18.0.10") || strings.Contains(out, "2001:db8::10") {
+		t.Errorf("an address was added or removed:\n%s", out)
+	}
+	continued := 0
+	s.ok(c.active.client.Events(s.ctx, 0, false, func(e control.Event) error {
+		if e.Kind == "transition" && strings.HasPrefix(e.Text, "continued as Active after a crash") {
+			continued++
+		}
+		return nil
+	}))
+	if continued != 2 {
+		t.Errorf("%d events about it in the history, want one of each family", continued)
+	}
+	// What it inherited is its own: a graceful stop hands over and leaves nothing.
+	s.stop(s.a, c.active.Failoverd)
+	for _, f := range []string{"ipv4", "ipv6"} {
+		c.backup.router("web", f, inState("Active"))
+	}
+	c.answered(s.b)
+	s.stop(s.b, c.backup.Failoverd)
+}
+
+// A start after the lease has ended cleans up and is Backup, because another router is Active.
+func TestNoContinueAfterLease(t *testing.T) {
+	inModes(t, (*site).noContinueAfterLease)
+}
+
+func (s *site) noContinueAfterLease() {
+	c := s.crash("200ms")
+	c.kill()
+	for _, f := range []string{"ipv4", "ipv6"} {
+		c.backup.router("web", f, inState("Active"))
+	}
+	// With a lower priority it doesn't preempt.
+	c.active = s.withFile(s.a, c.file(50, "200ms", ""))
+	for _, f := range []string{"ipv4", "ipv6"} {
+		c.active.router("web", f, inState("Backup"))
+	}
+	for _, address := range []string{"198.18.0.10", "2001:db8::10"} {
+		s.waitHolder(address, s.b)
+	}
+	c.answered(s.b)
+	if got := c.advertised(s.a); len(got) > 0 {
+		s.t.Errorf("the first router advertised %v", got)
+	}
+	s.stop(s.a, c.active.Failoverd)
+	s.stop(s.b, c.backup.Failoverd)
+}
+
+// A router that has other addresses after the crash starts anew.
+func TestContinueChanged(t *testing.T) {
+	inModes(t, (*site).continueChanged)
+}
+
+func (s *site) continueChanged() {
+	c := s.crash("1s")
+	c.kill()
+	c.active = s.withFile(s.a, c.file(200, "1s", ", 198.18.0.11/24"))
+	for _, f := range []string{"ipv4", "ipv6"} {
+		s.waitState(c.active.Failoverd, 0, f, "Backup")
+	}
+	if out := c.active.Output(); !strings.Contains(out, "its addresses have changed") || !strings.Contains(out, "removed a leftover of a killed run") {
+		s.t.Errorf("the log does not say why it starts anew:\n%s", out)
+	}
+	for _, f := range []string{"ipv4", "ipv6"} {
+		s.waitState(c.active.Failoverd, 0, f, "Active")
+	}
+	c.answered(s.a)
+	s.answeredBy("198.18.0.11", s.a)
+	s.stop(s.a, c.active.Failoverd)
+	s.stop(s.b, c.backup.Failoverd)
+}
+
+// At a short interval the lease ends about when the start does. Whatever becomes of it, never do
+// two hosts answer.
+func TestContinueShortInterval(t *testing.T) {
+	inModes(t, (*site).continueShortInterval)
+}
+
+func (s *site) continueShortInterval() {
+	t := s.t
+	c := s.crash("100ms")
+	for range 3 {
+		c.kill()
+		c.active = s.withFile(s.a, c.file(200, "100ms", ""))
+		for _, f := range []string{"ipv4", "ipv6"} {
+			c.active.router("web", f, inState("Active")) // at the latest by preemption
+			c.backup.router("web", f, inState("Backup"))
+		}
+		c.answered(s.a)
+		if got := c.advertised(s.a); slices.Contains(got, 0) {
+			t.Errorf("it advertised %v", got)
+		}
+	}
+	s.stop(s.a, c.active.Failoverd)
+	s.stop(s.b, c.backup.Failoverd)
+}
