@@ -100,14 +100,14 @@ func TestContinueAfterKill(t *testing.T) {
 
 func (s *site) continueAfterKill() {
 	t := s.t
-	c := s.crash("1s")
+	c := s.crash("2s")
 	watch, err := s.a.Start("ip", "monitor", "address")
 	s.ok(err)
 	called := s.lines(c.called)
 	transitions := len(c.backup.Transitions())
 	for range 2 {
 		c.kill()
-		c.active = s.withFile(s.a, c.file(200, "1s", ""))
+		c.active = s.withFile(s.a, c.file(200, "2s", ""))
 		for _, f := range []string{"ipv4", "ipv6"} {
 			r := c.active.router("web", f, inState("Active"))
 			if !strings.Contains(r.Cause, "continued as Active after a crash") {
@@ -118,7 +118,7 @@ func (s *site) continueAfterKill() {
 		if links := c.attached(); links != c.links {
 			t.Errorf("the programs are attached by the links %s, before by %s", links, c.links)
 		}
-		time.Sleep(4 * time.Second) // longer than Active_Down_Interval
+		time.Sleep(8 * time.Second) // longer than Active_Down_Interval
 		c.answered(s.a)
 		for _, f := range s.capture.Frames()[c.killed:] {
 			if a, d, _, ok := f.Advertisement(); ok && (f.From != s.a.Name || a.Priority != 200) {
@@ -192,9 +192,9 @@ func TestContinueChanged(t *testing.T) {
 }
 
 func (s *site) continueChanged() {
-	c := s.crash("1s")
+	c := s.crash("2s")
 	c.kill()
-	c.active = s.withFile(s.a, c.file(200, "1s", ", 198.18.0.11/24"))
+	c.active = s.withFile(s.a, c.file(200, "2s", ", 198.18.0.11/24"))
 	for _, f := range []string{"ipv4", "ipv6"} {
 		s.waitState(c.active.Failoverd, 0, f, "Backup")
 	}
