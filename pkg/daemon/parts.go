@@ -135,7 +135,7 @@ func (p *parts) check() error {
 // continue. Then it checks the addresses, because the leftovers may include some of them.
 func (p *parts) clean() error {
 	dead, found := link.FindDead(p.config.RunDir)
-	defer dead.Close()
+	defer dead.Unlock()
 	if err := p.survey(dead); err != nil {
 		return err
 	}
