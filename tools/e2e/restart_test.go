@@ -315,3 +315,39 @@ func (s *site) noContinueBehindBetter() {
 	}
 	s.stop(s.a, a.Failoverd)
 }
+
+// A start that is killed at any moment leaves nothing that answers without a lease, and the next
+// start copes with it.
+func TestContinueKilledAgain(t *testing.T) {
+	inModes(t, (*site).continueKilledAgain)
+}
+
+func (s *site) continueKilledAgain() {
+	t := s.t
+	c := s.crash("1s")
+	c.kill()
+	for n := range 12 {
+		p := s.withFile(s.a, c.file(200, "1s", ""))
+		time.Sleep(time.Duration(20+15*n) * time.Millisecond)
+		s.ok(p.Signal(syscall.SIGKILL))
+		_, err := p.Wait(s.ctx)
+		s.ok(err)
+	}
+	got, err := s.capture.WhoAnswers(s.c, ifname, netip.MustParseAddr("198.18.0.10"), 500*time.Millisecond)
+	s.ok(err)
+	if len(got) > 1 {
+		t.Errorf("%v answer", got)
+	}
+	// Whether or not the last one continued, its lease ends.
+	for _, f := range []string{"ipv4", "ipv6"} {
+		c.backup.router("web", f, inState("Active"))
+	}
+	c.answered(s.b)
+	c.active = s.withFile(s.a, c.file(200, "1s", ""))
+	for _, f := range []string{"ipv4", "ipv6"} {
+		c.active.router("web", f, inState("Active"))
+	}
+	c.answered(s.a)
+	s.stop(s.a, c.active.Failoverd)
+	s.stop(s.b, c.backup.Failoverd)
+}
