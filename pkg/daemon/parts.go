@@ -135,8 +135,8 @@ func (p *parts) check() error {
 // continue. Then it checks the addresses, because the leftovers may include some of them.
 func (p *parts) clean() error {
 	dead, found := link.FindDead(p.config.RunDir)
+	defer dead.Unlock()
 	if err := p.survey(dead); err != nil {
-		dead.Close()
 		return err
 	}
 	removed, err := dead.Recover(p.handle, p.legacy.keep)

@@ -144,7 +144,7 @@ func (d *Dead) Recover(h *Handle, keep Changes) (removed []string, err error) {
 			errs = append(errs, fmt.Errorf("%s: %w", j.path, err))
 		}
 	}
-	d.Close()
+	d.Unlock()
 	errs = append(errs, removeUnfinished(d.dir, d.netns))
 	// A living run's journal keeps the directory.
 	if d.found {
@@ -153,8 +153,8 @@ func (d *Dead) Recover(h *Handle, keep Changes) (removed []string, err error) {
 	return removed, errors.Join(errs...)
 }
 
-// Close unlocks the journals, without a change of the host. d may be nil.
-func (d *Dead) Close() {
+// Unlock unlocks the journals, without a change of the host. d may be nil.
+func (d *Dead) Unlock() {
 	if d == nil {
 		return
 	}

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
@@ -231,6 +233,121 @@ func (s *site) continueShortInterval() {
 			t.Errorf("it advertised %v", got)
 		}
 	}
+	s.stop(s.a, c.active.Failoverd)
+	s.stop(s.b, c.backup.Failoverd)
+}
+
+// A router also continues with the other ways to receive and to advertise, and keeps its routes.
+func TestContinueWays(t *testing.T) {
+	for name, keys := range map[string][2]string{
+		"generic XDP": {"xdp_mode: generic", "xdp_mode: generic"},
+		"native XDP":  {"xdp_mode: native", "xdp_mode: native"},
+		"unicast":     {"unicast: {peers: [198.18.0.2]}", "unicast: {peers: [198.18.0.1]}"},
+		"routes":      {"routes: [{to: 203.0.113.0/24, via: 198.18.0.100}]", "preempt: true"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			file := func(priority int, keys string) string {
+				return fmt.Sprintf("routers:\n  - {name: web, interface: eth0, vrid: 51, priority: %d, interval: 1s, addresses: [198.18.0.10/24], %s}\n", priority, keys)
+			}
+			a := s.withFile(s.a, file(200, keys[0]))
+			a.router("web", "ipv4", inState("Active"))
+			b := s.withFile(s.b, file(100, keys[1]))
+			b.router("web", "ipv4", func(r control.Router) bool { return r.State == "Backup" && r.Active == "198.18.0.1" })
+			before := len(b.Transitions())
+			watch, err := s.a.Start("ip", "monitor", "address", "route")
+			s.ok(err)
+			s.ok(a.Signal(syscall.SIGKILL))
+			_, err = a.Wait(s.ctx)
+			s.ok(err)
+			a = s.withFile(s.a, file(200, keys[0]))
+			s.waitState(a.Failoverd, 0, "ipv4", "Active")
+			time.Sleep(4 * time.Second) // longer than Active_Down_Interval
+			s.answeredBy("198.18.0.10", s.a)
+			if got := a.Transitions(); len(got) != 1 || !strings.HasPrefix(got[0].Cause, "continued as Active after a crash") {
+				t.Errorf("transitions: %+v", got)
+			}
+			if got := b.Transitions(); len(got) != before {
+				t.Errorf("transitions of the Backup: %+v", got[before:])
+			}
+			if out := watch.Output(); strings.Contains(out, "198.18.0.10") || strings.Contains(out, "203.0.113.0") {
+				t.Errorf("an address or a route was added or removed:\n%s", out)
+			}
+			s.stop(s.a, a.Failoverd)
+			b.router("web", "ipv4", inState("Active"))
+			s.stop(s.b, b.Failoverd)
+		})
+	}
+}
+
+// A router doesn't continue if its kernel has heard a better one since the crash, although the
+// lease would last longer.
+func TestNoContinueBehindBetter(t *testing.T) {
+	inModes(t, (*site).noContinueBehindBetter)
+}
+
+func (s *site) noContinueBehindBetter() {
+	t := s.t
+	file := fmt.Sprintf("routers:\n  - {name: web, interface: eth0, vrid: 51, priority: 200, interval: 5s, virtual_mac: %q, addresses: [198.18.0.10/24]}\n", s.mode)
+	a := s.withFile(s.a, file)
+	a.router("web", "ipv4", inState("Active"))
+	s.ok(a.Signal(syscall.SIGKILL))
+	_, err := a.Wait(s.ctx)
+	s.ok(err)
+	rival := packet.Advertisement{Version: 3, VRID: 51, Priority: 201, Interval: 5 * time.Second, Addresses: []netip.Addr{netip.MustParseAddr("198.18.0.10")}}
+	frame, err := packet.AppendAdvertisementFrame(nil, packet.VirtualMAC(packet.IPv4, 51), netip.MustParseAddr("198.18.0.2"), &rival, packet.ChecksumRFC9568)
+	s.ok(err)
+	s.inject(s.b, frame)
+	got, err := s.capture.WhoAnswers(s.c, ifname, netip.MustParseAddr("198.18.0.10"), time.Second)
+	s.ok(err)
+	killed := len(s.capture.Frames())
+	a = s.withFile(s.a, file)
+	s.waitState(a.Failoverd, 0, "ipv4", "Backup")
+	s.waitHolder("198.18.0.10")
+	for _, f := range s.capture.Frames()[killed:] {
+		if _, _, _, ok := f.Advertisement(); ok && f.From == s.a.Name {
+			t.Errorf("it advertises: %v", f)
+		}
+	}
+	if len(got) > 0 {
+		t.Errorf("%v still answers", got)
+	}
+	s.stop(s.a, a.Failoverd)
+}
+
+// A start that is killed at any moment leaves nothing that answers without a lease, and the next
+// start copes with it.
+func TestContinueKilledAgain(t *testing.T) {
+	inModes(t, (*site).continueKilledAgain)
+}
+
+func (s *site) continueKilledAgain() {
+	t := s.t
+	c := s.crash("1s")
+	c.kill()
+	for n := range 12 {
+		p := s.withFile(s.a, c.file(200, "1s", ""))
+		time.Sleep(time.Duration(20+15*n) * time.Millisecond)
+		s.ok(p.Signal(syscall.SIGKILL))
+		_, err := p.Wait(s.ctx)
+		s.ok(err)
+	}
+	got, err := s.capture.WhoAnswers(s.c, ifname, netip.MustParseAddr("198.18.0.10"), 500*time.Millisecond)
+	s.ok(err)
+	if len(got) > 1 {
+		t.Errorf("%v answer", got)
+	}
+	// Whether or not the last one continued, its lease ends.
+	for _, f := range []string{"ipv4", "ipv6"} {
+		c.backup.router("web", f, inState("Active"))
+	}
+	c.answered(s.b)
+	c.active = s.withFile(s.a, c.file(200, "1s", ""))
+	for _, f := range []string{"ipv4", "ipv6"} {
+		c.active.router("web", f, inState("Active"))
+	}
+	c.answered(s.a)
 	s.stop(s.a, c.active.Failoverd)
 	s.stop(s.b, c.backup.Failoverd)
 }
