@@ -249,7 +249,7 @@ func TestContinueWays(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
 			file := func(priority int, keys string) string {
-				return fmt.Sprintf("routers:\n  - {name: web, interface: eth0, vrid: 51, priority: %d, interval: 1s, addresses: [198.18.0.10/24], %s}\n", priority, keys)
+				return fmt.Sprintf("routers:\n  - {name: web, interface: eth0, vrid: 51, priority: %d, interval: 2s, addresses: [198.18.0.10/24], %s}\n", priority, keys)
 			}
 			a := s.withFile(s.a, file(200, keys[0]))
 			a.router("web", "ipv4", inState("Active"))
@@ -263,7 +263,7 @@ func TestContinueWays(t *testing.T) {
 			s.ok(err)
 			a = s.withFile(s.a, file(200, keys[0]))
 			s.waitState(a.Failoverd, 0, "ipv4", "Active")
-			time.Sleep(4 * time.Second) // longer than Active_Down_Interval
+			time.Sleep(8 * time.Second) // longer than Active_Down_Interval
 			s.answeredBy("198.18.0.10", s.a)
 			if got := a.Transitions(); len(got) != 1 || !strings.HasPrefix(got[0].Cause, "continued as Active after a crash") {
 				t.Errorf("transitions: %+v", got)
