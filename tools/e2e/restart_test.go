@@ -368,3 +368,31 @@ func (s *site) continueKilledAgain() {
 	s.stop(s.a, c.active.Failoverd)
 	s.stop(s.b, c.backup.Failoverd)
 }
+
+// A router that must wait for longer than its lease lasts loses it, and its addresses, before
+// another host takes over.
+func TestContinueDelayed(t *testing.T) {
+	inModes(t, (*site).continueDelayed)
+}
+
+func (s *site) continueDelayed() {
+	c := s.crash("1s")
+	c.kill()
+	c.active = s.withFile(s.a, strings.Replace(c.file(200, "1s", ""), "global: {", "global: {startup_delay: 8s, ", 1))
+	c.neverBoth(2 * time.Second)
+	for _, f := range []string{"ipv4", "ipv6"} {
+		c.backup.router("web", f, inState("Active"))
+	}
+	for _, address := range []string{"198.18.0.10", "2001:db8::10"} {
+		s.waitHolder(address, s.b)
+	}
+	if out := c.active.Output(); !strings.Contains(out, "was Active when failoverd was killed, and doesn't continue") {
+		s.t.Errorf("the log does not say that it doesn't continue:\n%s", out)
+	}
+	for _, f := range []string{"ipv4", "ipv6"} { // it preempts after the delay
+		c.active.router("web", f, inState("Active"))
+	}
+	c.answered(s.a)
+	s.stop(s.a, c.active.Failoverd)
+	s.stop(s.b, c.backup.Failoverd)
+}
