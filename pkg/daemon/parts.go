@@ -324,7 +324,8 @@ func (p *parts) run(ctx context.Context) error {
 	run("reload", d.runReloads, main)
 	run("service", d.serve, main)
 	delayStart(p.conditions, p.file)
-	p.legacy.settled = true                                                             // from here on the keeper's business
+	// What a killed run left is the keeper's business from here on.
+	p.legacy.settled = true
 	group.Go(func() error { return p.keeper.run(main, p.plan, d.hooks.reportWaiting) }) // without run: its errors name the interface already
 	err := group.Wait()
 	all, closing := p.keeper.close()

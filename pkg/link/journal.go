@@ -47,8 +47,13 @@ func (c Changes) merged(o Changes) Changes {
 
 func union[T comparable](a, b []T) []T {
 	a = slices.Clone(a)
+	there := make(map[T]bool, len(a))
+	for _, x := range a {
+		there[x] = true
+	}
 	for _, x := range b {
-		if !slices.Contains(a, x) {
+		if !there[x] {
+			there[x] = true
 			a = append(a, x)
 		}
 	}

@@ -176,7 +176,11 @@ func (c Changes) without(o Changes) Changes {
 }
 
 func except[T comparable](all, excluded []T) []T {
-	return slices.DeleteFunc(slices.Clone(all), func(x T) bool { return slices.Contains(excluded, x) })
+	set := make(map[T]bool, len(excluded))
+	for _, x := range excluded {
+		set[x] = true
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(x T) bool { return set[x] })
 }
 
 // removeUnfinished removes the temporary files of runs that were killed while they created a

@@ -60,6 +60,7 @@ type Heir struct {
 // case of doubt it doesn't.
 func Heirs(p *Plan, r *Remains, interfaces []link.Interface, now vrrp.Instant) (heirs map[ID]*Heir, refused map[ID]error) {
 	heirs, refused = make(map[ID]*Heir), make(map[ID]error)
+	journal := notesOf(&r.Journal)
 	for n := range r.Routers {
 		f := &r.Routers[n]
 		i := slices.IndexFunc(interfaces, func(i link.Interface) bool { return i.Index == f.Ifindex })
@@ -68,7 +69,7 @@ func Heirs(p *Plan, r *Remains, interfaces []link.Interface, now vrrp.Instant) (
 		}
 		id := f.ID
 		id.Interface = interfaces[i].Name
-		if h, err := newHeir(p, f, r, &interfaces[i], interfaces); err != nil {
+		if h, err := newHeir(p, f, r, journal, &interfaces[i], interfaces); err != nil {
 			refused[id] = err
 		} else {
 			heirs[id] = h
@@ -90,7 +91,7 @@ func Heirs(p *Plan, r *Remains, interfaces []link.Interface, now vrrp.Instant) (
 
 // newHeir returns the Heir of what was found of a Virtual Router on an interface, or why it can't
 // continue.
-func newHeir(p *Plan, f *Found, r *Remains, i *link.Interface, interfaces []link.Interface) (*Heir, error) {
+func newHeir(p *Plan, f *Found, r *Remains, journal map[Note]bool, i *link.Interface, interfaces []link.Interface) (*Heir, error) {
 	id := f.ID
 	id.Interface = i.Name
 	v := p.VirtualRouter(id)
@@ -133,7 +134,7 @@ func newHeir(p *Plan, f *Found, r *Remains, i *link.Interface, interfaces []link
 	}
 	h.Notes = v.Notes(i.Index, i.Name, device)
 	for _, n := range h.Notes {
-		if !journaled(&r.Journal, n) {
+		if !journal[n] {
 			return nil, fmt.Errorf("the journal of the killed run lacks %v", n)
 		}
 	}
@@ -172,23 +173,28 @@ func (v *VirtualRouter) differs(f *Found) error {
 	return nil
 }
 
-// journaled reports whether a journal has a note.
-func journaled(c *link.Changes, n Note) bool {
-	switch n := n.(type) {
-	case link.JournalAddress:
-		return slices.Contains(c.Addresses, n)
-	case link.Device:
-		return slices.Contains(c.Devices, n)
-	case link.Setting:
-		return slices.Contains(c.Settings, n)
-	case routing.Placed:
-		return slices.Contains(c.Placed, n)
-	case routing.Route:
-		return slices.Contains(c.Routes, n)
-	case routing.Rule:
-		return slices.Contains(c.Rules, n)
+// notesOf returns the entries of a journal as notes.
+func notesOf(c *link.Changes) map[Note]bool {
+	all := make(map[Note]bool)
+	for _, n := range c.Addresses {
+		all[n] = true
 	}
-	return false
+	for _, n := range c.Devices {
+		all[n] = true
+	}
+	for _, n := range c.Settings {
+		all[n] = true
+	}
+	for _, n := range c.Placed {
+		all[n] = true
+	}
+	for _, n := range c.Routes {
+		all[n] = true
+	}
+	for _, n := range c.Rules {
+		all[n] = true
+	}
+	return all
 }
 
 // ChangesOf returns the notes in the form of the journal, without the identities of interfaces.

@@ -21,7 +21,8 @@ import (
 type crash struct {
 	*site
 	active, backup *configured
-	called         string // the file that the hooks of the Active write to
+	hook           string // the program of the hooks
+	called         string // the file that it writes to
 	killed         int    // the number of frames before the kill
 	links          string // the links that attached the programs before the kill
 }
@@ -34,7 +35,9 @@ routers:
 
 func (s *site) crash(interval string) *crash {
 	s.t.Helper()
-	c := &crash{site: s, called: filepath.Join(s.t.TempDir(), "called")}
+	dir := s.t.TempDir()
+	c := &crash{site: s, called: filepath.Join(dir, "called")}
+	c.hook = s.program(dir, "hook", "echo \"$@\" >> "+c.called)
 	c.active = s.withFile(s.a, c.file(200, interval, ""))
 	for _, f := range []string{"ipv4", "ipv6"} {
 		c.active.router("web", f, inState("Active"))
@@ -50,8 +53,7 @@ func (s *site) crash(interval string) *crash {
 }
 
 func (c *crash) file(priority int, interval, more string) string {
-	hook := c.program(filepath.Dir(c.called), "hook", "echo \"$@\" >> "+c.called)
-	return fmt.Sprintf(crashFile, hook, priority, interval, c.mode, more)
+	return fmt.Sprintf(crashFile, c.hook, priority, interval, c.mode, more)
 }
 
 func (c *crash) answered(by *lab.Node) {
@@ -72,6 +74,20 @@ func (c *crash) attached() string {
 		all = append(all, id)
 	}
 	return strings.Join(all, " ")
+}
+
+// neverBoth asks for the addresses for a while. Two hosts must never answer the same question.
+func (c *crash) neverBoth(d time.Duration) {
+	c.t.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		for _, address := range []string{"198.18.0.10", "2001:db8::10"} {
+			got, err := c.capture.WhoAnswers(c.c, ifname, netip.MustParseAddr(address), 50*time.Millisecond)
+			c.ok(err)
+			if len(got) > 1 {
+				c.t.Errorf("%v answer for %s; VRRP on the wire:\n%s", got, address, c.capture.VRRP())
+			}
+		}
+	}
 }
 
 // kill kills the Active.
@@ -224,6 +240,7 @@ func (s *site) continueShortInterval() {
 	for range 3 {
 		c.kill()
 		c.active = s.withFile(s.a, c.file(200, "100ms", ""))
+		c.neverBoth(1500 * time.Millisecond)
 		for _, f := range []string{"ipv4", "ipv6"} {
 			c.active.router("web", f, inState("Active")) // at the latest by preemption
 			c.backup.router("web", f, inState("Backup"))
@@ -345,6 +362,34 @@ func (s *site) continueKilledAgain() {
 	c.answered(s.b)
 	c.active = s.withFile(s.a, c.file(200, "1s", ""))
 	for _, f := range []string{"ipv4", "ipv6"} {
+		c.active.router("web", f, inState("Active"))
+	}
+	c.answered(s.a)
+	s.stop(s.a, c.active.Failoverd)
+	s.stop(s.b, c.backup.Failoverd)
+}
+
+// A router that must wait for longer than its lease lasts loses it, and its addresses, before
+// another host takes over.
+func TestContinueDelayed(t *testing.T) {
+	inModes(t, (*site).continueDelayed)
+}
+
+func (s *site) continueDelayed() {
+	c := s.crash("1s")
+	c.kill()
+	c.active = s.withFile(s.a, strings.Replace(c.file(200, "1s", ""), "global: {", "global: {startup_delay: 8s, ", 1))
+	c.neverBoth(2 * time.Second)
+	for _, f := range []string{"ipv4", "ipv6"} {
+		c.backup.router("web", f, inState("Active"))
+	}
+	for _, address := range []string{"198.18.0.10", "2001:db8::10"} {
+		s.waitHolder(address, s.b)
+	}
+	if out := c.active.Output(); !strings.Contains(out, "was Active when failoverd was killed, and doesn't continue") {
+		s.t.Errorf("the log does not say that it doesn't continue:\n%s", out)
+	}
+	for _, f := range []string{"ipv4", "ipv6"} { // it preempts after the delay
 		c.active.router("web", f, inState("Active"))
 	}
 	c.answered(s.a)
