@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
@@ -340,22 +342,18 @@ func TestHookLowerPriority(t *testing.T) {
 	s := newSite(t)
 	dir := t.TempDir()
 	hook := s.program(dir, "lower", "echo \"$@\" >> "+dir+"/log")
-	const router = "routers:\n  - {name: web, interface: eth0, vrid: 51, interval: 100ms, priority: %d, addresses: [198.18.0.10/24]%s}\n"
-	s.ok(s.ports[s.a].Isolate(true))
-	s.ok(s.ports[s.b].Isolate(true))
-	a := s.withFile(s.a, fmt.Sprintf(router, 200, ", notify_lower_priority: "+hook))
-	b := s.withFile(s.b, fmt.Sprintf(router, 100, ""))
+	a := s.withFile(s.a, "routers:\n  - {name: web, interface: eth0, vrid: 51, interval: 100ms, priority: 200, addresses: [198.18.0.10/24], notify_lower_priority: "+hook+"}\n")
 	a.router("web", "ipv4", inState("Active"))
-	b.router("web", "ipv4", inState("Active"))
 	if all := s.lines(dir + "/log"); len(all) > 0 {
 		t.Errorf("it was called although no advertisement came: %q", all)
 	}
-	s.ok(s.ports[s.a].Isolate(false))
-	b.router("web", "ipv4", inState("Backup"))
+	lower := packet.Advertisement{Version: 3, VRID: 51, Priority: 100, Interval: 100 * time.Millisecond, Addresses: []netip.Addr{netip.MustParseAddr("198.18.0.10")}}
+	frame, err := packet.AppendAdvertisementFrame(nil, packet.VirtualMAC(packet.IPv4, 51), netip.MustParseAddr("198.18.0.2"), &lower, packet.ChecksumRFC9568)
+	s.ok(err)
+	s.inject(s.b, frame)
 	s.until("the hook has run", func() bool { return len(s.lines(dir+"/log")) > 0 })
 	if all := s.lines(dir + "/log"); all[0] != "INSTANCE web MASTER_RX_LOWER_PRI 200" {
 		t.Errorf("it was called with %q", all[0])
 	}
-	s.stop(s.b, b.Failoverd)
 	s.stop(s.a, a.Failoverd)
 }
