@@ -376,9 +376,9 @@ func TestContinueDelayed(t *testing.T) {
 }
 
 func (s *site) continueDelayed() {
-	c := s.crash("1s")
+	c := s.crash("2s")
 	c.kill()
-	c.active = s.withFile(s.a, strings.Replace(c.file(200, "1s", ""), "global: {", "global: {startup_delay: 8s, ", 1))
+	c.active = s.withFile(s.a, strings.Replace(c.file(200, "2s", ""), "global: {", "global: {startup_delay: 10s, ", 1))
 	c.neverBoth(2 * time.Second)
 	for _, f := range []string{"ipv4", "ipv6"} {
 		c.backup.router("web", f, inState("Active"))
