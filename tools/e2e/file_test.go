@@ -303,14 +303,14 @@ func TestDelays(t *testing.T) {
 	s := newSite(t)
 	const lower = `
 routers:
-  - {name: web, interface: eth0, vrid: 51, priority: 100, interval: 100ms, addresses: [198.18.0.10/24]}
+  - {name: web, interface: eth0, vrid: 51, priority: 100, interval: 500ms, addresses: [198.18.0.10/24]}
 `
 	b := s.withFile(s.b, lower)
 	b.router("web", "ipv4", inState("Active"))
 	a := s.withFile(s.a, `
 global: {startup_delay: 3s}
 routers:
-  - {name: web, interface: eth0, vrid: 51, priority: 200, interval: 100ms, addresses: [198.18.0.10/24], preempt_delay: 3s}
+  - {name: web, interface: eth0, vrid: 51, priority: 200, interval: 500ms, addresses: [198.18.0.10/24], preempt_delay: 3s}
 `)
 	waiting := a.router("web", "ipv4", inState("Initialize"))
 	if !strings.Contains(waiting.Waiting, "startup_delay") {
