@@ -25,8 +25,8 @@ import (
 // could misunderstand entries that an older version of failoverd has written.
 const layout = 1
 
-// inheritable are the maps that a run can take over from a killed one: those from which the
-// kernel's programs know who is Active, until when, and for which addresses.
+// inheritable are the maps that a run can take over from a killed one. They tell the kernel's
+// programs which routers are Active, until when, and for which addresses.
 var inheritable = []string{
 	bpf.VmacMapFailoverLease, bpf.VmacMapFailoverAddress, bpf.VmacMapFailoverVmac, bpf.VmacMapFailoverNext,
 	bpf.VrrpMapFailoverRouter, bpf.VrrpMapFailoverPeer,

@@ -180,12 +180,7 @@ func (r *Router) startup(now Instant, ev Event, actions []Action) []Action {
 	if r.state != Initialize {
 		return actions
 	}
-	r.source = ev.Source.WithZone("").Unmap()
-	r.learnt = r.config.Interval
-	r.computeTimers()
-	r.active, r.priority = netip.Addr{}, 0
-	r.clearTakeOver()
-	r.heard, r.version3, r.preemptAt, r.noPreempt = now, 0, 0, false
+	r.begin(now, ev.Source)
 	if r.owner() {
 		// §6.4.1 (110): the address owner becomes Active at once.
 		return r.becomeActive(now, Action{Cause: CauseOwner}, actions)
@@ -198,19 +193,24 @@ func (r *Router) startup(now Instant, ev Event, actions []Action) []Action {
 	return r.becomeBackup(now, Action{Cause: cause, Detail: ev.Detail}, actions)
 }
 
-// becomeActiveAgain makes a router Active again whose process was killed and started while no Backup
-// could take over yet. For other hosts nothing has happened: they learn no new address, so
-// there is nothing to announce.
-func (r *Router) becomeActiveAgain(now Instant, ev Event, actions []Action) []Action {
-	if r.state != Initialize {
-		return actions
-	}
-	r.source = ev.Source.WithZone("").Unmap()
+// begin sets what a router knows when it leaves Initialize: its source, and no other router.
+func (r *Router) begin(now Instant, source netip.Addr) {
+	r.source = source.WithZone("").Unmap()
 	r.learnt = r.config.Interval
 	r.computeTimers()
 	r.active, r.priority = netip.Addr{}, 0
 	r.clearTakeOver()
-	r.heard, r.version3 = now, 0
+	r.heard, r.version3, r.preemptAt, r.noPreempt = now, 0, 0, false
+}
+
+// becomeActiveAgain continues as Active after the process was killed and started again, while no
+// Backup could take over yet. For other hosts nothing has happened, so there is nothing to
+// announce.
+func (r *Router) becomeActiveAgain(now Instant, ev Event, actions []Action) []Action {
+	if r.state != Initialize {
+		return actions
+	}
+	r.begin(now, ev.Source)
 	r.resetActive()
 	r.scheduleAnnouncements(now)
 	r.repeatAt, r.burstAt, r.burst = 0, 0, 0
