@@ -16,7 +16,7 @@ import (
 
 const (
 	// patience bounds waits. Most take a few seconds.
-	patience = 60 * time.Second
+	patience = 2 * time.Minute
 	ifname   = "eth0"
 )
 
