@@ -327,12 +327,15 @@ func playInterval(ctx context.Context, c testCase, s *site) error {
 		func() error { return begin(ctx, s) },
 		s.wait(ctx, s.first, 2),
 		s.reload(ctx, s.first, func(s *setting) { s.interval = changed }),
-		s.wait(ctx, s.first, 2),
+		// One advertisement only: the second router of version 2 discards it, and keepalived is
+		// mute as soon as that router is Active too.
+		s.wait(ctx, s.first, 1),
 	}
 	if c.proto.version == 2 {
 		return steps(append(all, s.bothActive(ctx)...)...)
 	}
 	return steps(append(all,
+		s.wait(ctx, s.first, 1),
 		func() error { return s.pull(ctx, s.first) },
 		s.wait(ctx, s.second, 3),
 	)...)
