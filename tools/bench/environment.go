@@ -61,8 +61,9 @@ func processes(daemons []*daemon) (all []*lab.Process) {
 // limitTime puts each daemon into a cgroup that has half the time of a core.
 func limitTime(s *site, daemons ...*daemon) error {
 	for _, p := range processes(daemons) {
-		// With CONFIG_RT_GROUP_SCHED, a real-time thread can't enter a group without a budget.
-		g, err := s.group("cpu", map[string]string{"cpu.cfs_quota_us": "50000", "cpu.rt_runtime_us": "200000"}, map[string]string{"cpu.max": "50000 100000"})
+		// With CONFIG_RT_GROUP_SCHED, a real-time thread needs a budget of its own in cgroup version 1.
+		// All groups together get 950 ms of a second at most.
+		g, err := s.group("cpu", map[string]string{"cpu.cfs_quota_us": "50000", "cpu.rt_runtime_us": "450000"}, map[string]string{"cpu.max": "50000 100000"})
 		if err != nil {
 			return err
 		}
