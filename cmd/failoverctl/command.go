@@ -84,7 +84,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	root.Flags().BoolP("version", "V", false, "print the version of failoverctl; the command version prints that of the running failoverd too")
 	root.PersistentFlags().StringVar(&o.socket, "socket", control.DefaultPath, "`path` of the daemon's control socket")
 	root.AddCommand(
-		statusCommand(&o), isActiveCommand(&o), watchCommand(&o), eventsCommand(&o), statsCommand(&o), reloadCommand(&o), maintenanceCommand(&o), failoverCommand(&o), priorityCommand(&o),
+		statusCommand(&o), isActiveCommand(&o), watchCommand(&o), eventsCommand(&o), statsCommand(&o), reloadCommand(&o), restartCommand(&o), maintenanceCommand(&o), failoverCommand(&o), priorityCommand(&o),
 		checkCommand(), importCommand(), schemaCommand(), referenceCommand(), doctorCommand(&o), versionCommand(&o),
 	)
 	cli.Explain(root, nil, func(err error) error { return &usageError{err} })

@@ -88,6 +88,10 @@ func (fake) SetPriority(_ context.Context, name string, priority int, persist bo
 	return []string{fmt.Sprint("priority ", name, priority, persist)}, nil
 }
 
+func (fake) Restart(context.Context) (control.Restart, func(), error) {
+	return control.Restart{PID: 7}, func() {}, nil
+}
+
 func (fake) HandOver(_ context.Context, name string) ([]string, error) {
 	return []string{"failover " + name}, nil
 }

@@ -23,6 +23,7 @@ const (
 	exitFailure = 1
 	exitUsage   = 2
 	exitStopped = 3
+	exitTooOld  = 4
 )
 
 var exits = []manual.Exit{
@@ -30,6 +31,7 @@ var exits = []manual.Exit{
 	{Code: exitFailure, Meaning: "the command failed, or the file has mistakes"},
 	{Code: exitUsage, Meaning: "the command line has a mistake"},
 	{Code: exitStopped, Meaning: "failoverd isn't running"},
+	{Code: exitTooOld, Meaning: "the running failoverd is older and doesn't know the command"},
 }
 
 // memory is the soft limit of the garbage collector in bytes. The largest configuration

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,7 +100,9 @@ type options struct {
 	configID   string
 	cleanup    bool
 	found      []migrate.Finding // in the last reading of the file
-	findings   findingLog
+	// predecessor is the process that this one takes over from, nil for none.
+	predecessor *process.Predecessor
+	findings    findingLog
 }
 
 func command(stdout, stderr io.Writer) *cobra.Command {
@@ -122,7 +125,14 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 			if about.asked {
 				return printVersion(stdout)
 			}
-			return o.run(cmd.Context(), cmd.Flags(), stdout, stderr)
+			var err error
+			if o.predecessor, err = process.FindPredecessor(); err == nil {
+				err = o.run(cmd.Context(), cmd.Flags(), stdout, stderr)
+			}
+			if err != nil {
+				o.predecessor.Fail(err)
+			}
+			return err
 		},
 	}
 	cmd.SetOut(stdout)
@@ -362,17 +372,41 @@ func (o *options) runDaemon(ctx context.Context, log *logrus.Logger, hurry <-cha
 		running += "; Ctrl-C stops it"
 		t.fit(routers)
 	}
-	return daemon.Run(ctx, daemon.Config{
-		Read:    read,
-		Reload:  reload,
-		Hurry:   hurry,
-		Running: running,
-		Version: config.Version(),
-		BPFDir:  daemon.DefaultBPFDir,
-		RunDir:  daemon.DefaultRunDir,
+	restart := make(chan os.Signal, 1)
+	signal.Notify(restart, syscall.SIGUSR2)
+	err := daemon.Run(ctx, daemon.Config{
+		Read:        read,
+		Reload:      reload,
+		Restart:     restart,
+		Hurry:       hurry,
+		Predecessor: o.predecessor,
+		Running:     running,
+		Version:     config.Version(),
+		BPFDir:      daemon.DefaultBPFDir,
+		RunDir:      daemon.DefaultRunDir,
 		// systemd sets STATE_DIRECTORY.
 		StateDir: cmp.Or(os.Getenv("STATE_DIRECTORY"), daemon.DefaultStateDir),
 	}, log)
+	var to *daemon.HandedOver
+	if !errors.As(err, &to) {
+		return err
+	}
+	if to.Attend {
+		return attend(ctx, to.PID)
+	}
+	return nil
+}
+
+// attend stays until the processes that have taken over from this one end, because whoever has
+// started this one knows only this one.
+func attend(ctx context.Context, pid int) error {
+	debug.FreeOSMemory()
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
+	if code := process.Attend(ctx, pid, signals); code != exitDone {
+		return &exitError{code}
+	}
+	return nil
 }
 
 func exists(path string) bool {

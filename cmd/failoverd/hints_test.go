@@ -14,7 +14,7 @@ import (
 func TestHints(t *testing.T) {
 	for args, want := range map[string]string{
 		"status":               "did you mean failoverctl status?",
-		"restart":              "did you mean systemctl restart failoverd?",
+		"restart":              "did you mean failoverctl restart?",
 		"eth0":                 `unexpected argument "eth0"`,
 		"192.0.2.10/24":        "did you mean --vip 192.0.2.10/24?",
 		"--accept false":       "write the flag with an equals sign, --accept=false",

@@ -32,6 +32,11 @@ var exits = []manual.Exit{
 	{Code: exitUsage, Meaning: "the command line has a mistake"},
 }
 
+// exitError is the end of the process that this one has stayed for, which has shown its errors.
+type exitError struct{ code int }
+
+func (e *exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+
 // oneStop is the time in which further stop signals count as the first one, because
 // timeout(1) sends two at once, to the process and to its group. A later signal means that
 // the user doesn't want to wait.
@@ -80,6 +85,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
 		return exitDone
+	}
+	var ended *exitError
+	if errors.As(err, &ended) {
+		return ended.code
 	}
 	text := "failoverd: " + strings.ReplaceAll(err.Error(), "\n", "\nfailoverd: ")
 	if isJournal(stderr) {

@@ -29,6 +29,9 @@ const dialRetry = 10 * time.Millisecond
 // ErrNotRunning is returned if no process serves the socket.
 var ErrNotRunning = errors.New("failoverd isn't running")
 
+// ErrTooOld is returned if the daemon doesn't know a command.
+var ErrTooOld = errors.New("the running failoverd is older and doesn't know this command")
+
 // NewClient returns a Client for the socket at path.
 func NewClient(path string) *Client {
 	c := &Client{path: path}
@@ -84,6 +87,11 @@ func (c *Client) HandOver(ctx context.Context, name string) (o Order, err error)
 	return o, c.call(ctx, http.MethodPost, "/v1/failover", url.Values{"router": {name}}, &o)
 }
 
+// Restart makes the daemon start a new process that takes over from it.
+func (c *Client) Restart(ctx context.Context) (r Restart, err error) {
+	return r, c.call(ctx, http.MethodPost, "/v1/restart", nil, &r)
+}
+
 // Events calls f for each event after a number. With follow it goes on with new events until
 // ctx ends, which isn't an error.
 func (c *Client) Events(ctx context.Context, after uint64, follow bool, f func(Event) error) error {
@@ -136,6 +144,9 @@ func (c *Client) open(ctx context.Context, method, path string, query url.Values
 		return response.Body, nil
 	}
 	defer func() { _ = response.Body.Close() }() // it is only read
+	if response.StatusCode == http.StatusNotFound {
+		return nil, ErrTooOld
+	}
 	var f failure
 	if err := json.NewDecoder(response.Body).Decode(&f); err != nil || f.Error == "" {
 		return nil, fmt.Errorf("the daemon answered %s", response.Status)

@@ -3,6 +3,8 @@
 package control
 
 import (
+	"cmp"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -66,6 +68,13 @@ func (h *History) Add(e Event) {
 	if e.Name == "" {
 		e.Name = h.names[virtual{e.Interface, e.Family, e.VRID}]
 	}
+	h.keep(e)
+	close(h.more)
+	h.more = make(chan struct{})
+}
+
+// keep keeps a numbered event. h.mu is held.
+func (h *History) keep(e Event) {
 	r := h.rings[e.Kind]
 	if r == nil {
 		r = new(ring)
@@ -76,8 +85,6 @@ func (h *History) Add(e Event) {
 		most = maxTransitions
 	}
 	r.add(e, most)
-	close(h.more)
-	h.more = make(chan struct{})
 }
 
 func (r *ring) add(e Event, most int) {
@@ -95,6 +102,29 @@ func (r *ring) at(place int) *Event { return &r.events[(r.first+place)%len(r.eve
 // after returns the place of the first event with a greater number.
 func (r *ring) after(number uint64) int {
 	return sort.Search(len(r.events), func(i int) bool { return r.at(i).Number > number })
+}
+
+// All returns all kept events in their order.
+func (h *History) All() (all []Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range h.rings {
+		for place := range r.events {
+			all = append(all, *r.at(place))
+		}
+	}
+	slices.SortFunc(all, func(a, b Event) int { return cmp.Compare(a.Number, b.Number) })
+	return all
+}
+
+// Restore adds the events of the process before this one, which keep their numbers. h must be empty.
+func (h *History) Restore(all []Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, e := range all {
+		h.keep(e)
+		h.last = max(h.last, e.Number)
+	}
 }
 
 // After returns the first events after a number, at most 256. The field Lost of each has the

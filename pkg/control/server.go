@@ -50,6 +50,9 @@ type Daemon interface {
 	SetPriority(ctx context.Context, name string, priority int, persist bool) ([]string, error)
 	// HandOver makes an Active router hand its addresses over to another host.
 	HandOver(ctx context.Context, name string) ([]string, error)
+	// Restart starts a new process and waits until it is ready to take over. begin, which is
+	// called when the client has the answer, makes it take over.
+	Restart(ctx context.Context) (r Restart, begin func(), err error)
 }
 
 // Server serves the API.
@@ -103,6 +106,7 @@ func Listen(path string, d Daemon, h *History, errorLog *log.Logger) (*Server, e
 	mux.HandleFunc("POST /v1/failover", s.order(func(r *http.Request) ([]string, error) {
 		return d.HandOver(r.Context(), r.URL.Query().Get("router"))
 	}))
+	mux.HandleFunc("POST /v1/restart", s.restart)
 	s.http = http.Server{
 		Handler:           http.MaxBytesHandler(mux, 1<<16),
 		ReadHeaderTimeout: clientTimeout,
@@ -181,6 +185,22 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) stats(w http.ResponseWriter, r *http.Request) {
 	answer(w)(s.daemon.Stats())
+}
+
+func (s *Server) restart(w http.ResponseWriter, r *http.Request) {
+	if !mayChange(r) {
+		fail(w, http.StatusForbidden, errForbidden)
+		return
+	}
+	next, begin, err := s.daemon.Restart(r.Context())
+	if err != nil {
+		fail(w, http.StatusUnprocessableEntity, err)
+		return
+	}
+	w.Header().Set("Connection", "close")
+	write(w, next)
+	_ = http.NewResponseController(w).Flush() // the client may be gone
+	begin()
 }
 
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {

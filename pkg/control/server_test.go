@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,7 +32,8 @@ const patient = 60 * time.Second
 type fake struct {
 	mu      sync.Mutex
 	reloads int
-	changes int // orders and reloads
+	changes int         // orders and reloads
+	begun   atomic.Bool // a restart
 	bad     error
 }
 
@@ -69,6 +71,11 @@ func (f *fake) SetPriority(_ context.Context, name string, priority int, persist
 func (f *fake) HandOver(_ context.Context, name string) ([]string, error) {
 	f.change()
 	return []string{"failover " + name}, nil
+}
+
+func (f *fake) Restart(context.Context) (Restart, func(), error) {
+	f.change()
+	return Restart{PID: 7}, func() { f.begun.Store(true) }, nil
 }
 
 func (f *fake) Reload(_ context.Context, dryRun bool) ([]Change, error) {
@@ -153,6 +160,12 @@ func TestClient(t *testing.T) {
 	}
 	if got, want := fmt.Sprint(m.Routers, p.Routers, o.Routers), "[maintenance webtrue true] [priority web50 false] [failover web]"; got != want {
 		t.Errorf("orders arrived as %s, not %s", got, want)
+	}
+	if r, err := c.Restart(ctx); err != nil || r.PID != 7 {
+		t.Errorf("restart %+v, %v", r, err)
+	}
+	for !f.begun.Load() && ctx.Err() == nil { // after the answer
+		time.Sleep(time.Millisecond)
 	}
 	if r, err := c.Reload(ctx, false); err != nil || len(r.Changes) != 1 || f.reloads != 1 {
 		t.Errorf("reload %+v, %v, %d reloads", r, err, f.reloads)
@@ -248,7 +261,8 @@ func TestRights(t *testing.T) {
 		_, m := c.Maintenance(t.Context(), "web", true, true)
 		_, p := c.SetPriority(t.Context(), "web", 50, true)
 		_, h := c.HandOver(t.Context(), "web")
-		for _, err := range []error{m, p, h} {
+		_, restart := c.Restart(t.Context())
+		for _, err := range []error{m, p, h, restart} {
 			if err == nil || !strings.Contains(err.Error(), "only root") {
 				t.Errorf("without rights: %v", err)
 			}

@@ -259,6 +259,11 @@ type Change struct {
 	Details []string `json:"details,omitempty"` // the differences, a line for each key
 }
 
+// Restart is the answer to a restart. The new process takes over right after it.
+type Restart struct {
+	PID int `json:"pid"` // the process ID of the new process
+}
+
 // Reload is the answer to a reload.
 type Reload struct {
 	DryRun  bool     `json:"dry_run"` // whether nothing was changed

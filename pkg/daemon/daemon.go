@@ -48,6 +48,10 @@ type Config struct {
 	Read func() (*config.File, error)
 	// Reload requests another reading. Nobody waits for its result.
 	Reload <-chan os.Signal
+	// Restart requests a restart: see instance.Restart. Nobody waits for its result.
+	Restart <-chan os.Signal
+	// Predecessor is the process that this one takes over from, nil for none.
+	Predecessor *process.Predecessor
 	// Hurry, once closed, ends the wait for hooks after the end of ctx.
 	Hurry <-chan struct{}
 	// Running is the log line for the moment at which everything runs that can run.
@@ -63,6 +67,8 @@ type Config struct {
 // Run runs the daemon until ctx ends, and restores the host to the state in which it found it.
 // All checks are made before the host is changed; their errors name the problem and the remedy.
 // Cancellation is not an error.
+//
+// If another process has taken over from this one, the error is a *HandedOver.
 func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	defer func() { err = process.WithRemedy(err) }()
 	if os.Getenv("GOMAXPROCS") == "" {
@@ -72,18 +78,25 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	p := &parts{config: c, file: file, wait: file.Path != "", log: log}
+	p := &parts{config: c, ctx: ctx, file: file, wait: file.Path != "", log: log}
 	defer func() {
+		var to *HandedOver
+		if errors.As(err, &to) {
+			return // everything on this host belongs to another process
+		}
 		if e := p.close(); e != nil {
 			err = errors.Join(err, e)
 		}
 	}()
-	for _, build := range []func() error{process.CheckPrivileges, p.look, p.check, p.clean, p.load, p.buildLoop, p.buildKeeper, p.openAPI} {
-		if err := build(); err != nil {
+	for _, build := range []func() error{process.CheckPrivileges, p.look, p.check, p.prepare, p.claim, p.clean, p.load, p.buildLoop, p.buildKeeper, p.openAPI} {
+		switch err := build(); {
+		case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+			return nil // it was stopped before it took over
+		case err != nil:
 			return err
 		}
 	}
-	return p.run(ctx)
+	return p.run()
 }
 
 // delayStart keeps the routers from taking part until startup_delay and delay_after_boot have

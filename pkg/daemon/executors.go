@@ -546,7 +546,7 @@ func (h *loopRouters) resume(s *reconcile.Step, l *plan.LoopState) error {
 		h.worker.Adopt(s.Heir.Device)
 		h.sockets.interfaces.created[link.NewDevice(s.Heir.Ifindex, s.ID.Family, s.ID.VRID)] = true
 	}
-	continued, err := h.loop.Continue(s.ID, h.routerPort(s))
+	continued, err := h.loop.Continue(s.ID, h.routerPort(s), s.Heir.Cause)
 	if err != nil {
 		return err
 	}

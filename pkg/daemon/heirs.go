@@ -18,8 +18,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/reconcile"
 )
 
-// heirs is the executor for the Virtual Routers that continue as Active after a crash. Each is
-// here until it has started or is disowned.
+// heirs is the executor for the Virtual Routers that continue as Active after a crash or a restart.
+// Each is here until it has started or is disowned.
 type heirs struct {
 	dp         *datapath.Datapath
 	interfaces *interfaces
@@ -75,12 +75,13 @@ func (h *heirs) missed(id plan.ID) {
 	}
 }
 
-// legacy is what a killed run left, and what of it this run takes over.
+// legacy is what another run left, and what of it this run takes over.
 type legacy struct {
-	remains *datapath.Remains
-	heirs   map[plan.ID]*plan.Heir
-	keep    link.Changes // in the journal of this run
-	settled bool         // the keeper is responsible for it, or it is undone
+	prepared *datapath.Prepared // the programs, before the other run has handed over
+	remains  *datapath.Remains
+	heirs    map[plan.ID]*plan.Heir
+	keep     link.Changes // in the journal of this run
+	settled  bool         // the keeper is responsible for it, or it is undone
 }
 
 // survey finds out which Virtual Routers continue after a crash, and writes what they have on
@@ -99,11 +100,7 @@ func (p *parts) survey(dead *link.Dead) error {
 	if p.legacy.remains == nil {
 		return nil
 	}
-	remains := &plan.Remains{Journal: dead.Changes()}
-	for _, f := range p.legacy.remains.Found {
-		remains.Routers = append(remains.Routers, foundRouter(&f))
-	}
-	all, refused := plan.Heirs(p.plan, remains, p.snapshot, process.Clock{}.Now())
+	all, refused := p.findHeirs(p.legacy.remains, dead.Changes())
 	for id, why := range refused {
 		p.log.WithFields(fields(id)).WithError(why).Info("was Active when failoverd was killed, and doesn't continue")
 	}
@@ -124,6 +121,16 @@ func (p *parts) survey(dead *link.Dead) error {
 	return nil
 }
 
+// findHeirs returns the Virtual Routers that continue, and for the others that were Active the
+// reason why not.
+func (p *parts) findHeirs(r *datapath.Remains, journal link.Changes) (heirs map[plan.ID]*plan.Heir, refused map[plan.ID]error) {
+	remains := &plan.Remains{Journal: journal, HandedOver: p.config.Predecessor != nil}
+	for _, f := range r.Found {
+		remains.Routers = append(remains.Routers, foundRouter(&f))
+	}
+	return plan.Heirs(p.plan, remains, p.snapshot, process.Clock{}.Now())
+}
+
 func foundRouter(f *datapath.Found) plan.Found {
 	mode := config.VirtualMACOff
 	switch {
@@ -135,7 +142,7 @@ func foundRouter(f *datapath.Found) plan.Found {
 	return plan.Found{
 		Ifindex: f.Key.Ifindex, ID: plan.ID{Family: f.Key.Family, VRID: f.Key.VRID}, Version: f.Version, Dual: f.Dual, Unicast: f.Unicast,
 		Authenticated: f.Verified, Owner: f.Owner, MACMode: mode, Source: f.Source, Addresses: f.Addresses,
-		Active: f.Active, Answer: f.Answer, Advertise: f.Advertise, Fenced: f.Kept,
+		Active: f.Active, Answer: f.Answer, Advertise: f.Advertise, Heard: f.Heard, Fenced: f.Kept,
 	}
 }
 

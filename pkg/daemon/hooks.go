@@ -53,7 +53,8 @@ type hookRouter struct {
 	config   *config.Router
 	states   [2]notify.State // of IPv4 and IPv6; "" if the router lacks the family or its state isn't known yet
 	reported notify.State
-	priority uint8 // the last one that was reported because it changed
+	before   notify.State // the last one that the process before reported, "" once this one has reported
+	priority uint8        // the last one that was reported because it changed
 }
 
 // hookGroup is a configured group and the state that was last reported to its hooks.
@@ -61,6 +62,7 @@ type hookGroup struct {
 	config   config.Group
 	members  []*hookRouter
 	reported notify.State
+	before   notify.State // as in hookRouter
 }
 
 func newHooks(runner notify.Runner, queue *hookQueue, report func(notify.Run), describe func(router.Transition, config.Router) any, hurry <-chan struct{}, log *logrus.Logger) *hooks {
@@ -288,7 +290,7 @@ func (h *hooks) transition(t router.Transition) {
 		return
 	}
 	*r.of(t.ID.Family) = notifyState(t.To, t.Cause)
-	if t.Cause == vrrp.CauseContinued {
+	if t.Cause.Continues() {
 		h.assume(r)
 		return
 	}
@@ -313,8 +315,41 @@ func (h *hooks) description(t router.Transition, r *hookRouter) func() any {
 	return func() any { return h.describe(t, *c) }
 }
 
-// assume notes the state of a router that continues after a crash. Its hooks were told of that
-// state before the crash.
+// hookStates are the states that were last reported to hooks, by the name of the router or group.
+type hookStates struct {
+	Routers map[string]notify.State `json:"routers"`
+	Groups  map[string]notify.State `json:"groups"`
+}
+
+// states returns what was last reported.
+func (h *hooks) states() hookStates {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.catchUp()
+	s := hookStates{Routers: make(map[string]notify.State), Groups: make(map[string]notify.State)}
+	for _, r := range h.routers {
+		s.Routers[r.config.Name] = r.reported
+	}
+	for name, g := range h.groups {
+		s.Groups[name] = g.reported
+	}
+	return s
+}
+
+// restore takes over what the process before has last reported, so that it isn't reported again.
+func (h *hooks) restore(s hookStates) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range h.routers {
+		r.before = s.Routers[r.config.Name]
+	}
+	for name, g := range h.groups {
+		g.before = s.Groups[name]
+	}
+}
+
+// assume notes the state of a router that continues after a crash or a restart. Its hooks were told
+// of that state before.
 func (h *hooks) assume(r *hookRouter) {
 	r.reported = r.state()
 	if g := h.groups[r.config.Group]; g != nil {
@@ -330,8 +365,11 @@ func (h *hooks) notify(r *hookRouter, e notify.Event) {
 	if e.State == r.reported {
 		return
 	}
-	r.reported = e.State
-	h.dispatcher.Notify(e)
+	told := r.before == e.State
+	r.reported, r.before = e.State, ""
+	if !told {
+		h.dispatcher.Notify(e)
+	}
 	if g := h.groups[r.config.Group]; g != nil {
 		h.notifyGroup(g, e)
 	}
@@ -343,7 +381,11 @@ func (h *hooks) notifyGroup(g *hookGroup, e notify.Event) {
 	if !settled || state == g.reported {
 		return
 	}
-	g.reported = state
+	told := g.before == state
+	g.reported, g.before = state, ""
+	if told {
+		return
+	}
 	routers := g.config.Routers
 	h.dispatcher.Notify(notify.Event{
 		Subject: groupOf(g.config.Name), State: state, Cause: e.Cause, Time: e.Time,
@@ -450,11 +492,16 @@ func (h *hooks) logLost(path string) func(uint64) {
 }
 
 // leave reports the stop, waits for running hooks for at most leaveTime, and ends.
-func (h *hooks) leave() {
+func (h *hooks) leave() { h.end(h.reportStopped) }
+
+// finish is leave for a process whose successor has taken over, so nothing has stopped.
+func (h *hooks) finish() { h.end(func() {}) }
+
+func (h *hooks) end(report func()) {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	h.left = true
-	h.reportStopped()
+	report()
 	h.dispatcher.Close(leaveTime, h.hurry)
 	select {
 	case <-h.hurry:

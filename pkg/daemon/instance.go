@@ -45,9 +45,10 @@ type instance struct {
 	hooks        *hooks
 	threads      *process.Threads
 	// problems are the routers' problems with other hosts.
-	problems *observe.Problems
-	names    *observe.Names
-	log      *logrus.Logger
+	problems   *observe.Problems
+	names      *observe.Names
+	log        *logrus.Logger
+	succession *succession
 
 	path string     // of the configuration file; empty: there is none
 	mu   sync.Mutex // held for a whole reload or order

@@ -77,6 +77,12 @@ func openOrderBook(dir string) (*orderBook, error) {
 	return b, nil
 }
 
+// restore takes over the orders in force of the process before.
+func (b *orderBook) restore(o orders) {
+	maps.Copy(b.current.Maintenance, o.Maintenance)
+	maps.Copy(b.current.Priority, o.Priority)
+}
+
 // accept puts an order into force; if it lasts, it also writes it to the file. If writing fails,
 // the order isn't put into force.
 func (b *orderBook) accept(routers []config.Router, lasts bool, change func(config.Router, *orders)) error {

@@ -27,6 +27,7 @@ import (
 // closes them in reverse order.
 type parts struct {
 	config Config
+	ctx    context.Context // of Run
 	file   *config.File
 	wait   bool // interfaces that can't be used yet are waited for, because there is a configuration file that can be corrected
 	log    *logrus.Logger
@@ -41,7 +42,8 @@ type parts struct {
 	routers []*plan.ConfiguredRouter
 	plan    *plan.Plan
 
-	// What a killed run left.
+	// What another run left or hands over.
+	estate    estate
 	legacy    legacy
 	namespace uint64 // the cookie of the network namespace; 0: unknown
 
@@ -106,8 +108,7 @@ func (p *parts) openHandle() (*link.Handle, error) {
 	return h, nil
 }
 
-// check makes all checks that need no change of the host, and claims the Virtual Routers so that
-// no other process runs them.
+// check makes all checks that need no change of the host.
 func (p *parts) check() error {
 	if err := checkScripts(p.file, p.log); err != nil {
 		return err
@@ -126,6 +127,11 @@ func (p *parts) check() error {
 	p.names = observe.NewNames()
 	learnNames(p.names, p.plan)
 	p.log.AddHook(p.names)
+	return nil
+}
+
+// claim claims the Virtual Routers, so that no other process runs them.
+func (p *parts) claim() error {
 	p.claims = &claims{held: make(map[plan.ID]claim)}
 	p.later(func() error { p.claims.close(); return nil })
 	return p.claims.holdAll(p.plan, p.snapshot)
@@ -165,11 +171,7 @@ func (p *parts) clean() error {
 
 // load loads the BPF programs and opens the journal.
 func (p *parts) load() (err error) {
-	o := datapath.Options{
-		Dir: p.config.BPFDir, Adopt: indexes(p.routers, p.snapshot), Candidates: candidates(p.routers, p.snapshot),
-		Namespace: p.namespace, Remains: p.legacy.remains, Heirs: p.legacy.keys(),
-	}
-	if p.dp, err = loadDatapath(o, modes(p.routers), p.log); err != nil {
+	if p.dp, err = loadDatapath(p.datapathOptions(), modes(p.routers), p.log); err != nil {
 		return err
 	}
 	p.later(func() error {
@@ -182,6 +184,13 @@ func (p *parts) load() (err error) {
 		p.later(p.abandon) // before the fence is removed
 	}
 	return p.openJournal()
+}
+
+func (p *parts) datapathOptions() datapath.Options {
+	return datapath.Options{
+		Dir: p.config.BPFDir, Adopt: indexes(p.routers, p.snapshot), Candidates: candidates(p.routers, p.snapshot),
+		Namespace: p.namespace, Remains: p.legacy.remains, Heirs: p.legacy.keys(), Prepared: p.legacy.prepared,
+	}
 }
 
 func (p *parts) openJournal() (err error) {
@@ -204,6 +213,7 @@ func (p *parts) openJournal() (err error) {
 // buildLoop makes the event loop and what it reports to.
 func (p *parts) buildLoop() (err error) {
 	p.history = control.NewHistory()
+	p.history.Restore(p.estate.Events)
 	nameEvents(p.history, p.plan)
 	p.restorations = observe.NewRestorations(p.log, p.history)
 	p.worker = link.NewWorker(p.handle, p.restorations.Report, newExtraAnnouncer(p.log).update)
@@ -248,6 +258,7 @@ func (p *parts) openAPI() error {
 	if err != nil {
 		return err
 	}
+	book.restore(p.estate.Orders)
 	book.apply(p.conditions, p.file.Routers)
 	p.runner = script.NewRunner()
 	tracks, err := newTracks(p.runner, p.monitor, p.conditions, p.history, p.budget, p.log)
@@ -261,7 +272,7 @@ func (p *parts) openAPI() error {
 	d := &instance{
 		book: book, config: p.config, started: time.Now(), path: p.file.Path, file: p.file, plan: p.plan,
 		loop: p.loop, keeper: p.keeper, restorations: p.restorations, dp: p.dp, history: p.history, handle: p.handle,
-		tracks: tracks, threads: p.threads, problems: p.problems, names: p.names, log: p.log,
+		tracks: tracks, threads: p.threads, problems: p.problems, names: p.names, log: p.log, succession: new(succession),
 	}
 	d.hooks = newHooks(p.runner, p.reports.queue, p.reports.Hook, d.describeTransition, p.config.Hurry, p.log)
 	d.metrics = newMetricsServer(d, p.log)
@@ -273,14 +284,16 @@ func (p *parts) openAPI() error {
 		d.hooks.leave()
 		return errors.Join(err, p.server.Close())
 	}
+	d.hooks.restore(p.estate.Hooks)
 	return nil
 }
 
-// run runs the parts until ctx ends. The event loop leaves first, so that it sends priority 0
-// and removes the addresses while the rest still works.
-func (p *parts) run(ctx context.Context) error {
+// run runs the parts until p.ctx ends. The event loop leaves first, so that it sends priority 0
+// and removes the addresses while the rest still works. If a successor takes over instead, run
+// leaves everything as it is.
+func (p *parts) run() error {
 	d := p.instance
-	support, stop := context.WithCancel(context.WithoutCancel(ctx))
+	support, stop := context.WithCancel(context.WithoutCancel(p.ctx))
 	defer stop()
 	group, failing := errgroup.WithContext(support)
 	run := func(name string, f func(context.Context) error, ctx context.Context) {
@@ -291,16 +304,20 @@ func (p *parts) run(ctx context.Context) error {
 			return nil
 		})
 	}
-	main, cancel := context.WithCancel(ctx)
-	defer cancel()
-	context.AfterFunc(failing, cancel) // if a part fails, the event loop ends in an orderly way
+	main, cancel := context.WithCancelCause(p.ctx)
+	defer cancel(nil)
+	context.AfterFunc(failing, func() { cancel(nil) }) // if a part fails, the event loop ends in an orderly way
+	d.succession.handOver = cancel
+	handedOver := func() bool { return errors.Is(context.Cause(main), router.ErrHandedOver) }
 
 	p.threads.SetRealtime(p.file.Global.Realtime)
 	run("threads", p.threads.Run, support)
 	run("event loop", func(ctx context.Context) error {
 		defer stop()
 		err := p.loop.Run(ctx)
-		d.hooks.leave() // hooks report the stop while the other parts still work
+		if !handedOver() {
+			d.hooks.leave() // hooks report the stop while the other parts still work
+		}
 		return err
 	}, main)
 	run("interfaces", p.monitor.Run, support)
@@ -322,12 +339,18 @@ func (p *parts) run(ctx context.Context) error {
 	run("control socket", p.server.Run, support)
 	run("metrics", d.metrics.run, support)
 	run("reload", d.runReloads, main)
+	run("restart", d.runRestarts, main)
 	run("service", d.serve, main)
-	delayStart(p.conditions, p.file)
+	if p.config.Predecessor == nil {
+		delayStart(p.conditions, p.file)
+	}
 	// What a killed run left is the keeper's business from here on.
 	p.legacy.settled = true
 	group.Go(func() error { return p.keeper.run(main, p.plan, d.hooks.reportWaiting) }) // without run: its errors name the interface already
 	err := group.Wait()
+	if handedOver() && err == nil {
+		return p.handOver()
+	}
 	all, closing := p.keeper.close()
 	p.undone = all
 	return errors.Join(err, closing)

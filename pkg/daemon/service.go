@@ -33,6 +33,7 @@ func (d *instance) serve(ctx context.Context) error {
 	if d.config.Running != "" {
 		d.log.Info(d.config.Running)
 	}
+	d.config.Predecessor.Running() // before the service manager hears of this process
 	d.notify(daemon.SdNotifyReady)
 	started := time.After(startGarbage)
 	every := statusEvery

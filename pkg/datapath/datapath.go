@@ -49,6 +49,8 @@ type Options struct {
 	// Load removes the others. Their addresses must be gone from the host.
 	Remains *Remains
 	Heirs   []packet.Key
+	// Prepared has the programs that Prepare has loaded, nil for none. Load takes ownership of it.
+	Prepared *Prepared
 }
 
 // addressesMax is the largest number of addresses in an advertisement.
@@ -152,9 +154,11 @@ type Datapath struct {
 	restored map[packet.Key][]string             // see Restored
 	// inherited has the Virtual Routers of a killed run that are heirs and not registered yet.
 	inherited map[packet.Key]*Found
-	free      []uint32 // slots of deleted routers
-	slots     uint32   // the number of slots ever used
-	last      [packet.ReasonCount]Discard
+	// inheritedStates is the mapped memory of failover_stamp of the killed run, nil without such.
+	inheritedStates []byte
+	free            []uint32 // slots of deleted routers
+	slots           uint32   // the number of slots ever used
+	last            [packet.ReasonCount]Discard
 
 	counts [packet.ReasonCount]atomic.Uint64
 	record Record
@@ -167,31 +171,28 @@ type Datapath struct {
 // Load loads the programs and maps. If BPF can't be used, the Datapath still
 // receives through AF_PACKET sockets, and Unavailable returns the reason.
 func Load(o Options) (*Datapath, error) {
-	d := &Datapath{
-		routers:      make(map[packet.Key]entry),
-		siblings:     make(map[int]map[packet.Key][]netip.Addr),
-		attached:     make(map[int]*attachment),
-		lookRequests: make(chan struct{}, 1),
-		inherited:    make(map[packet.Key]*Found),
-	}
 	defer func() { _ = o.Remains.Close() }() // pins has the lock, and the maps are pinned
-	d.sample = d.drainSample
-	waiter, err := newWaiter()
-	if err != nil {
-		return nil, err
-	}
-	d.waiter = waiter
 	heirs, inherited := o.heirs(), map[string]*ebpf.Map(nil)
 	if len(heirs) > 0 {
 		inherited = o.Remains.maps
 	}
-	if d.unavailable = d.loadBPF(inherited, programsFor(o.Candidates)); d.unavailable == nil {
+	d, err := o.Prepared.take(inherited)
+	if d == nil && err == nil {
+		d, err = load(inherited, o.Candidates)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if d.unavailable == nil {
 		if d.unfenced != nil {
 			d.unfenced = fmt.Errorf("load the fence: %w", d.unfenced)
 		}
 		err = errors.Join(d.waiter.add(d.objects.FailoverRing.FD()), d.waiter.add(d.objects.FailoverSealed.FD()))
+		if err == nil && d.fence != nil && d.objects.FailoverTc != nil {
+			err = d.fence.setNext(d.objects.FailoverTc)
+		}
 		if err == nil && len(heirs) > 0 && d.fence != nil {
-			err = d.inherit(heirs)
+			err = d.inherit(o.Remains, heirs)
 		}
 		if err == nil && !o.Unpinned {
 			d.pins, d.unpinned = openPins(&o, d.fence != nil)
@@ -206,6 +207,25 @@ func Load(o Options) (*Datapath, error) {
 	return d, nil
 }
 
+// load returns a Datapath that has loaded its programs, and changed no inherited map.
+func load(inherited map[string]*ebpf.Map, candidates []Candidate) (*Datapath, error) {
+	d := &Datapath{
+		routers:      make(map[packet.Key]entry),
+		siblings:     make(map[int]map[packet.Key][]netip.Addr),
+		attached:     make(map[int]*attachment),
+		lookRequests: make(chan struct{}, 1),
+		inherited:    make(map[packet.Key]*Found),
+	}
+	d.sample = d.drainSample
+	waiter, err := newWaiter()
+	if err != nil {
+		return nil, err
+	}
+	d.waiter = waiter
+	d.unavailable = d.loadBPF(inherited, programsFor(candidates))
+	return d, nil
+}
+
 // loadBPF loads the receiving programs, and the fence at the same time. The two have one map
 // in common. The inherited maps are used instead of new ones.
 func (d *Datapath) loadBPF(inherited map[string]*ebpf.Map, names []string) error {
@@ -214,7 +234,7 @@ func (d *Datapath) loadBPF(inherited map[string]*ebpf.Map, names []string) error
 		return err
 	}
 	shared := maps.Clone(inherited)
-	if shared == nil {
+	if len(shared) == 0 {
 		shared = make(map[string]*ebpf.Map)
 		var leases *ebpf.Map
 		if leases, err = ebpf.NewMap(spec.Maps[bpf.VmacMapFailoverLease]); err == nil {
@@ -230,9 +250,6 @@ func (d *Datapath) loadBPF(inherited map[string]*ebpf.Map, names []string) error
 		}()
 		err = d.loadReceivers(shared, names)
 		<-loaded
-	}
-	if err == nil && d.fence != nil && d.objects.FailoverTc != nil {
-		err = d.fence.setNext(d.objects.FailoverTc)
 	}
 	if errors.Is(err, os.ErrPermission) {
 		err = fmt.Errorf("missing privilege, grant CAP_BPF and CAP_PERFMON: %w", err)
@@ -284,6 +301,10 @@ func (d *Datapath) closeBPF() error {
 		errs = append(errs, unmap(d.receiveStates))
 		d.receiveStates = nil
 	}
+	if d.inheritedStates != nil {
+		errs = append(errs, unmap(d.inheritedStates))
+		d.inheritedStates = nil
+	}
 	if d.fence != nil {
 		errs = append(errs, d.fence.close())
 		d.fence = nil
@@ -316,6 +337,15 @@ func (d *Datapath) Close() error {
 		errs = append(errs, d.closeBPF())
 	}
 	return errors.Join(errs...)
+}
+
+// Unlock gives the directory of the pins up to another process. From then on this Datapath must
+// not be used, and Close must not be called: the other process may have everything that is pinned.
+func (d *Datapath) Unlock() error {
+	if d.pins == nil {
+		return nil
+	}
+	return d.pins.lock.Close()
 }
 
 // Wait blocks until there may be something to drain, until Wake is called, or until

@@ -52,21 +52,34 @@ type Found struct {
 	Active     bool         // the run last set it as Active
 	Answer     vrrp.Instant // the end of the lease; 0: the kernel or the run has ended it
 	Advertise  vrrp.Instant // until when it could advertise
+	// Heard is the last advertisement that the kernel has accepted for it, also after the end of
+	// the run; zero if there was none.
+	Heard vrrp.Stamp
 	// Kept reports whether the fence is still attached to its interface, and the kernel still
 	// hears the other routers there and ends the lease for a better one.
 	Kept bool
 
-	slot  uint32
-	peers []bpf.VrrpFailoverPeerKey
+	slot     uint32
+	peers    []bpf.VrrpFailoverPeerKey
+	priority uint8        // its own
+	state    ReceiveState // what the programs of the other run still write
+}
+
+// outdone reports whether the programs of the other run have accepted an advertisement of at least
+// its priority since the Survey.
+func (f *Found) outdone() bool {
+	now, ok := f.state.Stamp()
+	return ok && now.At > f.Heard.At && now.Priority >= f.priority
 }
 
 // Remains are the pinned objects of a killed run. The directory is locked.
 type Remains struct {
 	Found []Found
 
-	lock  *os.File
-	maps  map[string]*ebpf.Map
-	links map[int]map[string]link.Link // by interface and name of the pin
+	lock   *os.File
+	maps   map[string]*ebpf.Map
+	states []byte                       // failover_stamp, mapped
+	links  map[int]map[string]link.Link // by interface and name of the pin
 }
 
 // Survey locks the directory of a killed run and reads what can be taken over from it. It
@@ -80,13 +93,18 @@ func Survey(dir string, namespace uint64) (*Remains, error) {
 	if err != nil {
 		return nil, err
 	}
+	return survey(dir, namespace, lock)
+}
+
+// survey is Survey of a directory that this process has locked, or only reads.
+func survey(dir string, namespace uint64, lock *os.File) (*Remains, error) {
 	r := &Remains{lock: lock, maps: make(map[string]*ebpf.Map), links: make(map[int]map[string]link.Link)}
 	if _, err := os.Stat(filepath.Join(dir, stateMark(namespace))); err != nil {
 		return r, nil
 	}
 	if err := r.open(dir); err != nil {
 		r.forget()
-		return r, fmt.Errorf("read the maps of a killed run: %w", err)
+		return r, fmt.Errorf("read the maps of another run: %w", err)
 	}
 	return r, nil
 }
@@ -109,6 +127,14 @@ func (r *Remains) open(dir string) error {
 	}
 	heard, err := r.openLinks(dir)
 	if err != nil {
+		return err
+	}
+	stamps, err := ebpf.LoadPinnedMap(filepath.Join(dir, "maps", bpf.VrrpMapFailoverStamp), nil)
+	if err != nil {
+		return fmt.Errorf("%s: %w", bpf.VrrpMapFailoverStamp, err)
+	}
+	defer func() { _ = stamps.Close() }() // it is pinned
+	if r.states, err = mapReceiveStates(stamps); err != nil {
 		return err
 	}
 	return r.read(heard)
@@ -225,8 +251,9 @@ func (r *Remains) read(heard map[int]bool) error {
 			Key: k, Dual: v.Versions == 1<<2|1<<3, Source: fromOctets(k.Family, v.Source), Unicast: v.Unicast != 0, Verified: v.Auth != 0,
 			Addresses: addresses[v.Slot][k.Ifindex], Owner: l.Owner != 0, VirtualMAC: l.VirtualMac != 0, Device: l.Macvlan != 0,
 			Active: l.Active != 0 && v.Running != 0, Answer: vrrp.Instant(l.Answer), Advertise: vrrp.Instant(l.Advertise),
-			Kept: heard[k.Ifindex], slot: v.Slot, peers: peers[k],
+			Kept: heard[k.Ifindex], slot: v.Slot, peers: peers[k], priority: v.Priority, state: receiveStateAt(r.states, v.Slot),
 		}
+		f.Heard, _ = f.state.Stamp()
 		if f.Version = 2; v.Versions&(1<<3) != 0 {
 			f.Version = 3
 		}
@@ -245,7 +272,10 @@ func (r *Remains) forget() {
 			_ = l.Close() // it is pinned
 		}
 	}
-	r.Found, r.maps, r.links = nil, nil, nil
+	if r.states != nil {
+		_ = unmap(r.states)
+	}
+	r.Found, r.maps, r.links, r.states = nil, nil, nil, nil
 }
 
 // Close gives up what Load hasn't taken over, and leaves what is pinned in place.
@@ -286,7 +316,7 @@ func (o *Options) heirs() map[packet.Key]*Found {
 
 // inherit registers the slots of the heirs, and deletes everything else from the inherited
 // maps. No program of this run is attached yet.
-func (d *Datapath) inherit(heirs map[packet.Key]*Found) error {
+func (d *Datapath) inherit(r *Remains, heirs map[packet.Key]*Found) error {
 	used := make(map[uint32]*Found)
 	vmacs := make(map[int]*bpf.VmacFailoverVmacs)
 	for k, f := range heirs {
@@ -303,6 +333,7 @@ func (d *Datapath) inherit(heirs map[packet.Key]*Found) error {
 			d.free = append(d.free, slot)
 		}
 	}
+	d.inheritedStates, r.states = r.states, nil
 	o, receivers := &d.fence.objects, &d.objects
 	errs := []error{
 		deleteEntries(o.FailoverAddress, func(k *bpf.VmacFailoverAddressKey, v *bpf.VmacFailoverSlot) bool {
@@ -368,19 +399,32 @@ func (d *Datapath) addInherited(k packet.Key, f *Found, e *entry) error {
 		Lease{d.fence.lease(f.slot)}.Answer(0)
 		return err
 	}
-	delete(d.inherited, k)
-	return nil
+	return d.settle(k)
 }
 
-// Heir returns the end of the lease that a Virtual Router has inherited from a killed run,
-// false if there is none that this run has taken over.
+// settle forgets that a Virtual Router was inherited.
+func (d *Datapath) settle(k packet.Key) error {
+	delete(d.inherited, k)
+	if len(d.inherited) > 0 || d.inheritedStates == nil {
+		return nil
+	}
+	states := d.inheritedStates
+	d.inheritedStates = nil
+	return unmap(states)
+}
+
+// Heir returns the end of the lease that a Virtual Router has inherited from another run, 0 if that
+// run's programs have heard a better router meanwhile, false if there is none that this run has
+// taken over.
 func (d *Datapath) Heir(k packet.Key) (until vrrp.Instant, ok bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if d.fence == nil {
 		return 0, false
 	}
-	if f := d.inherited[k]; f != nil {
+	if f := d.inherited[k]; f != nil && f.outdone() {
+		return 0, true
+	} else if f != nil {
 		return vrrp.Instant(atomic.LoadUint64(&d.fence.lease(f.slot).Answer)), true
 	}
 	if e, known := d.routers[k]; known {
@@ -419,10 +463,9 @@ func (d *Datapath) Disinherit(k packet.Key) error {
 	if f == nil {
 		return nil
 	}
-	delete(d.inherited, k)
 	e := &entry{slot: f.slot}
 	e.Addresses = f.Addresses
-	err := d.forget(k, e)
+	err := errors.Join(d.settle(k), d.forget(k, e))
 	for _, p := range f.peers {
 		err = errors.Join(err, ignoreNotExist(d.objects.FailoverPeer.Delete(p)))
 	}

@@ -53,7 +53,7 @@ type collection struct {
 // that it has of the named ones. It assigns maps and variables to the fields of the targets,
 // which own them then.
 func loadCollection(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map, names []string, targets ...any) (*collection, map[string]*ebpf.Program, error) {
-	loaded, err := load(spec, shared, names)
+	loaded, err := loadPrograms(spec, shared, names)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -72,8 +72,8 @@ func loadCollection(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map, name
 	return c, programs, nil
 }
 
-// load loads the named programs of a file, and all of its maps except the shared ones.
-func load(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map, names []string) (*ebpf.Collection, error) {
+// loadPrograms loads the named programs of a file, and all of its maps except the shared ones.
+func loadPrograms(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map, names []string) (*ebpf.Collection, error) {
 	if constants := spec.Maps[".rodata"]; constants != nil {
 		constants.Name = "failover.rodata" // so that bpftool shows whose map it is
 	}
@@ -89,7 +89,7 @@ func (c *collection) program(name string) (*ebpf.Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	loaded, err := load(spec, c.maps, []string{name})
+	loaded, err := loadPrograms(spec, c.maps, []string{name})
 	if err != nil {
 		return nil, fmt.Errorf("load the program %s: %w", name, err)
 	}

@@ -45,8 +45,13 @@ func (d *Datapath) ReceiveState(k packet.Key) (ReceiveState, bool) {
 	if !known || d.receiveStates == nil {
 		return ReceiveState{}, false
 	}
+	return receiveStateAt(d.receiveStates, e.slot), true
+}
+
+// receiveStateAt returns the ReceiveState of a slot in the mapped memory of failover_stamp.
+func receiveStateAt(states []byte, slot uint32) ReceiveState {
 	const size = int(unsafe.Sizeof(bpf.VrrpFailoverLiveness{}))
-	v := (*bpf.VrrpFailoverLiveness)(unsafe.Pointer(&d.receiveStates[int(e.slot)*size]))
+	v := (*bpf.VrrpFailoverLiveness)(unsafe.Pointer(&states[int(slot)*size]))
 	return ReceiveState{
 		received:   &v.Received,
 		rest:       (*uint64)(unsafe.Pointer(&v.Interval)),
@@ -57,7 +62,7 @@ func (d *Datapath) ReceiveState(k packet.Key) (ReceiveState, bool) {
 
 		outrankedUntil: &v.OutrankedUntil,
 		outranked:      &v.Outranked,
-	}, true
+	}
 }
 
 // Stamp returns the time and the content of the last good advertisement, false if there was

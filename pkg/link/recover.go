@@ -115,6 +115,33 @@ func openDead(path string) (*deadJournal, error) {
 	return &deadJournal{path, file, content.Changes}, nil
 }
 
+// ChangesOfRun returns what is in the journal of a living run.
+func ChangesOfRun(dir string, pid int) (all Changes, err error) {
+	netns, err := namespaceInode()
+	if err != nil {
+		return all, err
+	}
+	if err := hostdir.Check(dir); err != nil {
+		return all, err
+	}
+	paths, err := filepath.Glob(filepath.Join(dir, fmt.Sprintf("%d-%d-*.json", netns, pid)))
+	if err != nil {
+		return all, err
+	}
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return all, err
+		}
+		content, err := parseJournal(b)
+		if err != nil {
+			return all, fmt.Errorf("%s: %w", path, err)
+		}
+		all = all.merged(content.Changes)
+	}
+	return all, nil
+}
+
 // Changes returns everything that the dead runs may have left. d may be nil.
 func (d *Dead) Changes() (all Changes) {
 	if d == nil {

@@ -31,31 +31,35 @@ type Found struct {
 	Active        bool
 	Answer        vrrp.Instant // the end of its lease; 0: it was ended
 	Advertise     vrrp.Instant // until when it could advertise
+	Heard         vrrp.Stamp   // the last advertisement that the kernel has accepted, also after the end of the run
 	// Fenced reports whether the kernel still ends the lease in time, and for a better router.
 	Fenced bool
 }
 
-// Remains is what killed runs left on this host.
+// Remains is what other runs left on this host.
 type Remains struct {
 	Routers []Found
 	Journal link.Changes
+	// HandedOver is set if a living run hands its Virtual Routers over, and not a killed one.
+	HandedOver bool
 }
 
-// Heir is a Virtual Router that continues as Active after a crash, with everything that a killed
-// run left in place for it.
+// Heir is a Virtual Router that continues as Active after a crash or a restart, with everything
+// that the other run left in place for it.
 type Heir struct {
 	V       *VirtualRouter
 	Ifindex int
 	Device  int // the index of its macvlan; 0: none
 	MACMode config.VirtualMAC
 	Left    vrrp.Instant // its last advertisement
+	Cause   vrrp.Cause   // why it continues
 	Notes   []Note       // in the journal, settings included
 	// Ended is set when the lease has ended, so that it can't continue.
 	Ended bool
 }
 
-// Heirs returns the Virtual Routers that continue as Active after a crash, and for the others that
-// were Active and have a lease the reason why not. A Virtual Router continues if nothing that
+// Heirs returns the Virtual Routers that continue as Active, and for the others that were Active and
+// have a lease the reason why not. A Virtual Router continues if nothing that
 // other hosts or the kernel see of it changes, and if no other router can have taken over yet. In
 // case of doubt it doesn't.
 func Heirs(p *Plan, r *Remains, interfaces []link.Interface, now vrrp.Instant) (heirs map[ID]*Heir, refused map[ID]error) {
@@ -106,6 +110,8 @@ func newHeir(p *Plan, f *Found, r *Remains, journal map[Note]bool, i *link.Inter
 	switch {
 	case !ok:
 		return nil, errors.New("its interval has changed, or its last advertisement could not be sent")
+	case f.Heard.At > left && f.Heard.Priority >= protocol.Priority:
+		return nil, errors.New("a router of at least its priority has advertised since its last advertisement")
 	case !f.Fenced:
 		return nil, errors.New("the kernel doesn't hear other routers, or nothing fences the addresses")
 	case !slices.Contains(r.Journal.Interfaces, i.Identity()):
@@ -115,7 +121,10 @@ func newHeir(p *Plan, f *Found, r *Remains, journal map[Note]bool, i *link.Inter
 	case Source(&v.Router.Router, i, v.Family, p.addresses) != f.Source:
 		return nil, fmt.Errorf("its source %s has changed", f.Source)
 	}
-	h := &Heir{V: v, Ifindex: i.Index, MACMode: f.MACMode, Left: left}
+	h := &Heir{V: v, Ifindex: i.Index, MACMode: f.MACMode, Left: left, Cause: vrrp.CauseContinued}
+	if r.HandedOver {
+		h.Cause = vrrp.CauseRestarted
+	}
 	on := i
 	var device *link.Device
 	if f.MACMode == config.VirtualMACMacvlan {
@@ -152,15 +161,14 @@ func newHeir(p *Plan, f *Found, r *Remains, journal map[Note]bool, i *link.Inter
 // continue at all.
 func (v *VirtualRouter) differs(f *Found) error {
 	r := v.Router
+	authenticated := r.Auth.Type != "" && r.Auth.Type != auth.None
 	switch {
 	case f.Owner || r.OwnsAddresses():
 		return errors.New("this host owns its addresses")
-	case f.Authenticated || r.Auth.Type != "" && r.Auth.Type != auth.None:
-		return errors.New("its advertisements are authenticated, and the kernel no longer has the keys to hear other routers")
+	case f.Authenticated != authenticated:
+		return errors.New("its authentication has changed")
 	case int(f.Version) != r.Version || f.Dual != r.Protocol(v.Family).Dual:
 		return errors.New("its version has changed")
-	case f.Version != 3 || f.Dual:
-		return errors.New("the kernel doesn't compare routers of version 2")
 	case f.Unicast != r.Unicast.On():
 		return errors.New("it has begun or ended to use unicast")
 	case r.XDPMode == "off":

@@ -95,14 +95,30 @@ func TestHeirs(t *testing.T) {
 		}), "isn't on eth0"},
 		{"address gone", config.VirtualMACBPF, four, func(c *crashed) { c.interfaces("eth0").Addresses = c.interfaces("eth0").Addresses[:3] }, "isn't on eth0"},
 		{"another route", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Routes[0].Metric = 7 }), "journal"},
-		{"version 2", config.VirtualMACBPF, four, func(c *crashed) { c.first().Version, c.remains.Routers[0].Version = 2, 2 }, "version 2"},
+		{"version 2", config.VirtualMACBPF, four, func(c *crashed) { c.first().Version, c.remains.Routers[0].Version = 2, 2 }, ""},
+		{"a better router", config.VirtualMACBPF, four, found(func(f *Found) {
+			f.Heard = vrrp.Stamp{At: f.Answer.Add(-2 * time.Second), Priority: 100}
+		}), "at least its priority"},
+		{"a worse router", config.VirtualMACBPF, four, found(func(f *Found) {
+			f.Heard = vrrp.Stamp{At: f.Answer.Add(-2 * time.Second), Priority: 99}
+		}), ""},
+		{"a better router before", config.VirtualMACBPF, four, found(func(f *Found) {
+			f.Heard = vrrp.Stamp{At: f.Answer.Add(-4 * time.Second), Priority: 200}
+		}), ""},
+		{"handed over", config.VirtualMACMacvlan, both, func(c *crashed) { c.remains.HandedOver = true }, ""},
+		{"handed over with another interval", config.VirtualMACBPF, four, func(c *crashed) {
+			c.remains.HandedOver, c.first().Interval = true, 2*time.Second
+		}, "interval"},
 		{"another version", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Version = 2 }), "version has changed"},
 		{"dual", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Dual = true }), "version has changed"},
 		{"owner", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Priority = 255 }), "owns"},
 		{"owner before", config.VirtualMACBPF, four, found(func(f *Found) { f.Owner = true }), "owns"},
 		{"255 with add_addresses", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Priority, r.AddAddresses = 255, true }), ""},
-		{"HMAC", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Auth.Type = auth.HMAC }), "authenticated"},
-		{"HMAC before", config.VirtualMACBPF, four, found(func(f *Found) { f.Authenticated = true }), "authenticated"},
+		{"HMAC", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Auth.Type = auth.HMAC }), "authentication has changed"},
+		{"HMAC as before", config.VirtualMACBPF, four, func(c *crashed) {
+			c.first().Auth.Type, c.remains.Routers[0].Authenticated = auth.HMAC, true
+		}, ""},
+		{"HMAC before", config.VirtualMACBPF, four, found(func(f *Found) { f.Authenticated = true }), "authentication has changed"},
 		{"unicast before", config.VirtualMACBPF, four, found(func(f *Found) { f.Unicast = true }), "unicast"},
 		{"AF_PACKET", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.XDPMode = "off" }), "AF_PACKET"},
 		{"another MAC mode", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.VirtualMAC = config.VirtualMACOff }), "virtual MAC"},

@@ -18,7 +18,7 @@ func TestContinue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)
 		h.leases[testKey] = h.Now().Add(2 * time.Second)
-		continued, err := h.loop.Continue(testID, h.port())
+		continued, err := h.loop.Continue(testID, h.port(), vrrp.CauseContinued)
 		if err != nil || !continued {
 			t.Fatalf("continued: %v, %v", continued, err)
 		}
@@ -28,7 +28,7 @@ func TestContinue(t *testing.T) {
 		if until := h.leases[testKey]; until != h.Now().Add(3*time.Second) {
 			t.Errorf("the lease ends in %v", until.Sub(h.Now()))
 		}
-		if again, err := h.loop.Continue(testID, h.port()); again || err != nil {
+		if again, err := h.loop.Continue(testID, h.port(), vrrp.CauseContinued); again || err != nil {
 			t.Errorf("a second time: %v, %v", again, err)
 		}
 		time.Sleep(1500 * time.Millisecond)
@@ -57,7 +57,7 @@ func TestContinueTooLate(t *testing.T) {
 		h := newHost(t, 100)
 		for _, until := range []vrrp.Instant{0, h.Now().Add(-time.Millisecond), h.Now()} {
 			h.leases[testKey] = until
-			if continued, err := h.loop.Continue(testID, h.port()); err != nil || continued {
+			if continued, err := h.loop.Continue(testID, h.port(), vrrp.CauseContinued); err != nil || continued {
 				t.Errorf("continued with a lease until %v: %v, %v", until, continued, err)
 			}
 		}
@@ -79,7 +79,7 @@ func TestContinueUnsent(t *testing.T) {
 		until := h.Now().Add(2 * time.Second)
 		h.leases[testKey] = until
 		h.refuses = func([]byte) error { return errors.ErrUnsupported }
-		if continued, err := h.loop.Continue(testID, h.port()); err != nil || !continued {
+		if continued, err := h.loop.Continue(testID, h.port(), vrrp.CauseContinued); err != nil || !continued {
 			t.Fatalf("continued: %v, %v", continued, err)
 		}
 		if h.leases[testKey] != until {

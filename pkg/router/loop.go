@@ -26,6 +26,9 @@ const (
 	releaseRetry = time.Second
 )
 
+// ErrHandedOver is the cause of the end of Run's context if another process continues.
+var ErrHandedOver = errors.New("another process continues")
+
 // ErrStopped is returned by the methods of a Loop that has ended.
 var ErrStopped = errors.New("the event loop has ended")
 
@@ -95,14 +98,19 @@ func New(clock Clock, packets Packets, addresses Addresses, leases Leases, obser
 
 // Run runs the loop until ctx ends. Then every Virtual Router shuts down: an Active one
 // sends priority 0, and its addresses are removed before Run returns. Addresses that could
-// not be removed are an error. The end of ctx isn't.
+// not be removed are an error. The end of ctx isn't. If its cause is ErrHandedOver, Run advertises
+// once more for each Active, so that all leases have their full length, and changes nothing else.
 func (l *Loop) Run(ctx context.Context) error {
 	defer close(l.stopped)
 	defer context.AfterFunc(ctx, l.packets.Wake)()
 
 	for {
 		err := l.packets.Wait(l.next())
-		if err != nil || ctx.Err() != nil {
+		switch {
+		case err == nil && errors.Is(context.Cause(ctx), ErrHandedOver):
+			l.handOver()
+			return nil
+		case err != nil || ctx.Err() != nil:
 			return errors.Join(err, l.leave())
 		}
 		l.runQueued()
@@ -457,6 +465,19 @@ func (noLease) Answer(vrrp.Instant)    {}
 func (noLease) Advertise(vrrp.Instant) {}
 func (noLease) Until() vrrp.Instant    { return 0 }
 
+// handOver advertises for each Active, although its next advertisement isn't due yet.
+func (l *Loop) handOver() {
+	l.turn()
+	l.ending = true
+	for _, r := range l.routers {
+		if r.machine.State() == vrrp.Active {
+			a := r.machine.Advertisement()
+			l.advertise(r, &a)
+		}
+	}
+	l.flush()
+}
+
 // leave shuts every Virtual Router down and waits until their addresses are removed.
 func (l *Loop) leave() error {
 	l.ending = true
@@ -672,15 +693,15 @@ func (l *Loop) start(id ID, p Port, cause vrrp.Cause) {
 }
 
 // Continue makes a Virtual Router go on as Active that was Active when another process was
-// killed, and whose addresses and lease that process has left in place. Nothing is announced,
+// killed or handed over, and whose addresses and lease are still in place. Nothing is announced,
 // and the first advertisement is sent before Continue returns. It returns false, and changes
 // nothing, if the lease has ended: then another router may be Active.
-func (l *Loop) Continue(id ID, p Port) (continued bool, err error) {
-	err = l.do(func() { continued = l.resume(id, p) })
+func (l *Loop) Continue(id ID, p Port, cause vrrp.Cause) (continued bool, err error) {
+	err = l.do(func() { continued = l.resume(id, p, cause) })
 	return continued, err
 }
 
-func (l *Loop) resume(id ID, p Port) bool {
+func (l *Loop) resume(id ID, p Port, cause vrrp.Cause) bool {
 	r, ok := l.routers[id]
 	if !ok || l.ending || r.machine.State() != vrrp.Initialize {
 		return false
@@ -697,7 +718,7 @@ func (l *Loop) resume(id ID, p Port) bool {
 	l.altered.Add(1)
 	r.attach(p)
 	l.byKey[r.key] = r
-	l.step(r, now, vrrp.Event{Kind: vrrp.Continue, Source: p.Source, Left: until.Add(-r.protocol.SilenceLimit(r.protocol.Interval))})
+	l.step(r, now, vrrp.Event{Kind: vrrp.Continue, Cause: cause, Source: p.Source, Left: until.Add(-r.protocol.SilenceLimit(r.protocol.Interval))})
 	return true
 }
 

@@ -149,7 +149,7 @@ func (h *simHost) boot() {
 	h.newsAt, h.timerAt, h.armedFor, h.pending = 0, 0, 0, 0
 	h.ring, h.lag, h.stamped = h.ring[:0], false, false
 	h.expected, h.repeated, h.repeatedAt, h.outranked = [2]uint64{}, [2]uint64{}, 0, vrrp.Outranked{}
-	h.workerAt, h.stalled, h.lease = 0, nil, 0
+	h.workerAt, h.stalled, h.lease, h.assigned = 0, nil, 0, false
 	if h.peer != nil {
 		return
 	}
@@ -215,6 +215,50 @@ func (h *simHost) crash() {
 	if h.peer != nil {
 		h.peer.state = vrrp.Initialize
 	}
+}
+
+// replace ends the process, which hands over or is killed, and leaves its addresses and its lease.
+// After d another process takes over.
+func (h *simHost) replace(handsOver bool, d time.Duration) {
+	active, cause := h.state() == vrrp.Active, vrrp.CauseContinued
+	if handsOver {
+		cause = vrrp.CauseRestarted
+		h.loop.handOver()
+	}
+	h.s.stats.up += h.upTime()
+	h.epoch++
+	h.loop, h.router = nil, nil
+	h.paused, h.leaving = false, false
+	epoch := h.epoch
+	h.s.after(d, func() {
+		if h.epoch == epoch {
+			h.takeOver(active, cause)
+		}
+	})
+}
+
+// takeOver starts a process that continues as Active if nothing speaks against it, as plan.Heirs
+// decides.
+func (h *simHost) takeOver(active bool, cause vrrp.Cause) {
+	lease, assigned, left := h.lease, h.assigned, h.lease.Add(-3*h.config.Interval)
+	better := h.stamped && h.stamp.At > left && h.stamp.Priority >= h.config.Priority
+	h.boot()
+	if !active || !assigned || better || lease <= h.Now() {
+		h.start(vrrp.CauseStarting)
+		return
+	}
+	h.lease, h.assigned, h.running = lease, true, true
+	h.loop.turn()
+	if !h.loop.resume(h.id(), Port{Ifindex: simIfindex, MAC: h.mac, Source: h.source, Transmitter: h}, cause) {
+		h.s.violate(h, "a restart", "doesn't continue")
+	}
+	h.loop.flush()
+	h.turn()
+}
+
+// replaceable reports whether another process can take over from the one of the host.
+func (h *simHost) replaceable() bool {
+	return h.loop != nil && !h.paused && !h.linkDown && !h.bare && !h.owner() && h.takesPart()
 }
 
 func (h *simHost) alive() bool {

@@ -54,6 +54,8 @@ const (
 	faultFloodLow
 	faultFloodZero
 	faultForged
+	faultHandOver
+	faultKilled
 	faultKinds
 )
 
@@ -61,7 +63,7 @@ var faultNames = [faultKinds]string{
 	"frames lost", "bursts of loss", "frames late", "frames doubled", "partitions", "links cut one way", "own frames back",
 	"crashes", "restarts", "orderly stops", "starts", "pauses", "late wake-ups", "records lost", "rings blocked",
 	"slow address changes", "failed address changes", "links down", "floods of low priority", "floods of priority 0",
-	"forged advertisements",
+	"forged advertisements", "hand-overs to another process", "processes killed and started again",
 }
 
 // simStats are the results of a run.
@@ -537,7 +539,20 @@ func (s *simulation) cleanFault() bool {
 		s.forge()
 		return true
 	}
-	switch s.rng.IntN(10) {
+	switch s.rng.IntN(12) {
+	case 10, 11: // another process takes over, and no other host notices it
+		h := s.some((*simHost).replaceable)
+		if h == nil || !s.plan.uniform {
+			return false
+		}
+		before, other := s.stats.transitions, s.calm
+		s.handOver(h, s.upTo(h.config.Interval))
+		s.after(s.bound(), func() {
+			if s.calm == other && s.stats.transitions != before+1 {
+				s.violate(h, "a restart", "%d other transitions", s.stats.transitions-before-1)
+			}
+		})
+		s.linger(s.bound() + time.Second)
 	case 0, 1, 2: // the Active crashes
 		a := s.some(isActive)
 		if a == nil {
@@ -838,7 +853,7 @@ func (s *simulation) inject(interval time.Duration) {
 		s.send(nil, forged(&s.hosts[0].config))
 		return
 	}
-	switch s.rng.IntN(16) {
+	switch s.rng.IntN(18) {
 	case 0:
 		if h := s.some(anybody); h != nil {
 			s.stats.fault(faultBurst)
@@ -920,7 +935,26 @@ func (s *simulation) inject(interval time.Duration) {
 		if h := s.some(daemon); h != nil {
 			h.failing = true
 		}
+	case 16:
+		if h := s.some((*simHost).replaceable); h != nil {
+			s.handOver(h, s.upTo(2*h.config.Interval))
+		}
+	case 17:
+		if h := s.some((*simHost).replaceable); h != nil {
+			s.stats.fault(faultKilled)
+			d := s.upTo(4 * h.config.Interval)
+			s.tracef(h, "is killed, and started again after %v", d)
+			h.replace(false, d)
+			s.contend()
+		}
 	}
+}
+
+// handOver makes another process take over from that of a host after d.
+func (s *simulation) handOver(h *simHost, d time.Duration) {
+	s.stats.fault(faultHandOver)
+	s.tracef(h, "hands over to another process for %v", d)
+	h.replace(true, d)
 }
 
 func (s *simulation) linkUp(h *simHost) {

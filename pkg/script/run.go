@@ -142,7 +142,7 @@ func (r *Runner) start(c Command) (*process, error) {
 		attr.Sys.Credential = c.User.system()
 	}
 	r.starting.RLock()
-	p.pid, err = fork(c.Args, attr)
+	p.pid, err = Fork(c.Args[0], c.Args, attr)
 	if err == nil {
 		r.mu.Lock()
 		r.children[p.pid] = p
@@ -177,10 +177,10 @@ func niceness() int32 {
 	return 20 - int32(n) // the system call returns 20 minus the nice value
 }
 
-// fork starts a process with the default scheduling. The process inherits the scheduling
-// policy, the nice value and the timer slack of the thread that forks, so fork resets these for
+// Fork starts the program at a path with the default scheduling. The process inherits the scheduling
+// policy, the nice value and the timer slack of the thread that forks, so Fork resets these for
 // the thread and restores the policy and the nice value afterwards.
-func fork(args []string, attr *syscall.ProcAttr) (pid int, err error) {
+func Fork(path string, args []string, attr *syscall.ProcAttr) (pid int, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, defaultSlack, 0, 0, 0) // can't fail
@@ -195,7 +195,7 @@ func fork(args []string, attr *syscall.ProcAttr) (pid int, err error) {
 		// Without the privilege for that the thread keeps the default.
 		defer func() { _ = unix.SchedSetAttr(0, rank, 0) }()
 	}
-	return syscall.ForkExec(args[0], args, attr)
+	return syscall.ForkExec(path, args, attr)
 }
 
 func environment(c Command) []string {

@@ -12,7 +12,7 @@ import (
 // A router that continues after a crash is Active at once, advertises, and announces nothing.
 func TestContinue(t *testing.T) {
 	resume := func(m *machine) []Action {
-		return m.Step(m.now, Event{Kind: Continue, Source: local[m.c.Family], Left: m.now.Add(-700 * time.Millisecond)}, nil)
+		return m.Step(m.now, Event{Kind: Continue, Cause: CauseContinued, Source: local[m.c.Family], Left: m.now.Add(-700 * time.Millisecond)}, nil)
 	}
 	for _, family := range []packet.Family{packet.IPv4, packet.IPv6} {
 		m := newMachine(t, func(c *Config) { c.Family, c.Announcements, c.Repeat = family, 5, time.Second })

@@ -203,8 +203,8 @@ func (r *Router) begin(now Instant, source netip.Addr) {
 	r.heard, r.version3, r.preemptAt, r.noPreempt = now, 0, 0, false
 }
 
-// becomeActiveAgain continues as Active after the process was killed and started again, while no
-// Backup could take over yet. For other hosts nothing has happened, so there is nothing to
+// becomeActiveAgain continues as Active after the process was started again, while no Backup could
+// take over yet. For other hosts nothing has happened, so there is nothing to
 // announce.
 func (r *Router) becomeActiveAgain(now Instant, ev Event, actions []Action) []Action {
 	if r.state != Initialize {
@@ -216,7 +216,7 @@ func (r *Router) becomeActiveAgain(now Instant, ev Event, actions []Action) []Ac
 	r.repeatAt, r.burstAt, r.burst = 0, 0, 0
 	r.becameActive++
 	r.deadline = now.Add(r.config.Interval)
-	why := Action{Cause: CauseContinued, Silence: now.Sub(ev.Left), Limit: r.config.SilenceLimit(r.config.Interval)}
+	why := Action{Cause: ev.Cause, Silence: now.Sub(ev.Left), Limit: r.config.SilenceLimit(r.config.Interval)}
 	// The addresses are in place already. Assigning them restores what is missing of them.
 	return append(r.enter(now, Active, why, actions), Action{Kind: AssignAddresses}, r.advertise(now))
 }
@@ -264,8 +264,8 @@ func (r *Router) unsent(now Instant, ev *Event, actions []Action) []Action {
 		return actions
 	}
 	began := r.since
-	if r.last.Cause == CauseContinued {
-		began = began.Add(-r.last.Silence) // of the killed run's last advertisement
+	if r.last.Cause.Continues() {
+		began = began.Add(-r.last.Silence) // of the other run's last advertisement
 	}
 	r.advertised = max(began, ev.Left)
 	why := Action{Cause: CauseCannotSend, Detail: ev.Detail, Silence: now.Sub(r.advertised), Limit: r.config.maxActiveDownInterval()}

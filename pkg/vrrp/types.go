@@ -67,8 +67,8 @@ const (
 	Unsent
 	// TimerExpired: the Deadline may have passed.
 	TimerExpired
-	// Continue: a router in Initialize goes on as the Active that a killed run was. It
-	// advertises at once.
+	// Continue: a router in Initialize goes on as the Active that another run was, which was
+	// killed or has handed over. It advertises at once.
 	Continue
 )
 
@@ -78,12 +78,12 @@ type Event struct {
 	// Source is the primary address (RFC 9568 §1.7), from which the router sends.
 	// Startup, Continue.
 	Source netip.Addr
-	// Cause is the reason of a Startup, Shutdown or Relinquish. Detail replaces the
+	// Cause is the reason of a Startup, Continue, Shutdown or Relinquish. Detail replaces the
 	// text of the cause if it isn't empty. For Unsent, Detail is the error.
 	Cause  Cause
 	Detail string
 	// Left is the time at which an advertisement was last sent successfully, 0 if
-	// never. Unsent; for Continue, the last advertisement of the killed run.
+	// never. Unsent; for Continue, the last advertisement of the other run.
 	Left Instant
 	// Advertisement, From and Checksum describe the received advertisement. Receive;
 	// for StampHeard only the version, priority and interval of Advertisement.
@@ -198,6 +198,7 @@ const (
 	CauseHandedOver     // the administrator handed the addresses over
 	CauseCannotSend     // the advertisements can't be sent
 	CauseContinued      // the router was Active when failoverd was killed
+	CauseRestarted      // the router was Active when failoverd was restarted
 )
 
 var causes = [...]string{
@@ -232,7 +233,11 @@ var causes = [...]string{
 	CauseHandedOver:       "handed over by the administrator",
 	CauseCannotSend:       "its advertisements can't be sent",
 	CauseContinued:        "continued as Active after a crash",
+	CauseRestarted:        "continued as Active after a restart",
 }
+
+// Continues reports whether the cause is that of a Continue.
+func (c Cause) Continues() bool { return c == CauseContinued || c == CauseRestarted }
 
 func (c Cause) String() string {
 	if int(c) >= len(causes) {
@@ -255,8 +260,8 @@ func (a Action) Why() string {
 		return a.Detail
 	}
 	switch a.Cause {
-	case CauseContinued:
-		return fmt.Sprintf("continued as Active after a crash: no advertisement for %v (limit %v)", rounded(a.Silence), rounded(a.Limit))
+	case CauseContinued, CauseRestarted:
+		return fmt.Sprintf("%v: no advertisement for %v (limit %v)", a.Cause, rounded(a.Silence), rounded(a.Limit))
 	case CauseSilence:
 		return fmt.Sprintf("nothing heard from %s for %v (Active_Down_Interval %v)", peer, rounded(a.Silence), rounded(a.Limit))
 	case CauseNobody:

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -73,42 +74,120 @@ func (s *site) crash(ctx context.Context) error {
 	return nil
 }
 
-func (s *site) upgrade(ctx context.Context) error {
+// unnoticed carries out a change of the Active's process, which nobody else must notice: b has no
+// transition, and hears no advertisement of priority 0.
+func (s *site) unnoticed(ctx context.Context, what string, change func() error) error {
 	before, err := s.a.property(ctx, "MainPID")
 	if err != nil {
 		return err
 	}
-	told, err := s.told(ctx)
+	heard, err := s.transitions(ctx)
 	if err != nil {
 		return err
 	}
 	from := time.Now()
-	out, err := s.installNewer(ctx, s.a)
-	if err != nil {
+	if err := change(); err != nil {
 		return err
 	}
-	show(s.a, "dpkg -i newer.deb", out)
-	if err := s.back(ctx); err != nil {
+	if err := s.settle(ctx); err != nil {
 		return err
 	}
-	if n, err := s.told(ctx); err != nil || n != told+2 { // for both families
-		return fmt.Errorf("b heard %d times that a leaves, want 2: %w", n-told, err)
+	if err := s.answered(ctx); err != nil {
+		return err
 	}
 	after, err := s.a.property(ctx, "MainPID")
 	if err != nil {
 		return err
 	}
 	if after == before || after == "0" {
-		return fmt.Errorf("the process before the upgrade was %s, and is %s after it", before, after)
+		return fmt.Errorf("the process before was %s, and is %s now", before, after)
 	}
-	say("b was Active during the upgrade of a; %s", s.outage(from))
+	if now, err := s.transitions(ctx); err != nil || now != heard {
+		return errors.Join(fmt.Errorf("b had transitions:\n%s", now), err)
+	}
+	say("%s: process %s follows %s, b noticed nothing; %s", what, after, before, s.outage(from))
+	return nil
+}
+
+// transitions returns the transitions of b.
+func (s *site) transitions(ctx context.Context) (string, error) {
+	return s.b.run(ctx, "failoverctl", "events", "--kind", "transition")
+}
+
+func (s *site) restart(ctx context.Context) error {
+	err := s.unnoticed(ctx, "failoverctl restart", func() error {
+		out, err := s.a.run(ctx, "failoverctl", "restart")
+		show(s.a, "failoverctl restart", out)
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	return s.a.expect(ctx, map[string]string{"ActiveState": "active", "NRestarts": "0"})
 }
 
-// told returns how often b has heard that a leaves.
-func (s *site) told(ctx context.Context) (int, error) {
-	events, err := s.b.run(ctx, "failoverctl", "events")
-	return strings.Count(events, left), err
+func (s *site) upgrade(ctx context.Context) error {
+	err := s.unnoticed(ctx, "upgrade", func() error {
+		out, err := s.installNewer(ctx, s.a)
+		show(s.a, "dpkg -i newer.deb", out)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = s.unnoticed(ctx, "downgrade", func() error {
+		out, err := s.a.run(ctx, "dpkg", "-i", "/tmp/failoverd.deb")
+		show(s.a, "dpkg -i older.deb", out)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.a.expect(ctx, map[string]string{"ActiveState": "active", "NRestarts": "0"})
+}
+
+// kill kills the Active with an interval of 1s, at which systemd starts it within the lease.
+func (s *site) kill(ctx context.Context) error {
+	for _, m := range s.machines() {
+		if err := s.setInterval(ctx, m, time.Second); err != nil {
+			return err
+		}
+	}
+	if err := s.settle(ctx); err != nil {
+		return err
+	}
+	err := s.unnoticed(ctx, "kill -9", func() error {
+		pid, err := s.a.property(ctx, "MainPID")
+		if err != nil {
+			return err
+		}
+		if _, err = s.a.run(ctx, "kill", "-KILL", pid); err != nil {
+			return err
+		}
+		return s.a.become(ctx, "Active", "continued as Active after a crash")
+	})
+	if err != nil {
+		return err
+	}
+	for _, m := range s.machines() {
+		if err := s.setInterval(ctx, m, interval); err != nil {
+			return err
+		}
+	}
+	return s.settle(ctx)
+}
+
+// setInterval reloads a machine with another interval.
+func (s *site) setInterval(ctx context.Context, m *machine, to time.Duration) error {
+	priority := priorityB
+	if m == s.a {
+		priority = priorityA
+	}
+	if err := m.write(file, strings.Replace(configuration(priority), interval.String(), to.String(), 1)); err != nil {
+		return err
+	}
+	_, err := m.run(ctx, "systemctl", "reload", service)
+	return err
 }
 
 // installNewer installs the newer package, which keeps the configuration.

@@ -141,7 +141,7 @@ func argsText(c *cobra.Command, args []string, err error) string {
 // ControlCommands returns the commands of failoverctl.
 func ControlCommands() []string {
 	return []string{
-		"status", "watch", "events", "stats", "reload", "maintenance", "failover", "priority", "is-active",
+		"status", "watch", "events", "stats", "reload", "restart", "maintenance", "failover", "priority", "is-active",
 		"check", "import", "schema", "reference", "doctor",
 	}
 }

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/failoverd/failoverd/pkg/control"
+)
+
+// restart restarts failoverd without a failover, and waits until the new process is the one that
+// answers.
+func (c *configured) restart() {
+	c.t.Helper()
+	next, err := c.client.Restart(c.ctx)
+	c.ok(err)
+	c.awaitProcess(next.PID)
+}
+
+func (c *configured) awaitProcess(pid int) {
+	c.t.Helper()
+	c.until(fmt.Sprintf("process %d has taken over", pid), func() bool {
+		s, err := c.client.Status(c.ctx)
+		return err == nil && s.PID == pid
+	})
+}
+
+// A restart is nobody's business: the Active stays Active, no address moves, no hook is called, no
+// program is detached, and no other host notices anything. What the administrator has ordered and
+// what has happened stays known.
+func TestRestart(t *testing.T) {
+	inModes(t, (*site).restart)
+}
+
+func (s *site) restart() {
+	t := s.t
+	c := s.crash("1s")
+	watch, err := s.a.Start("ip", "monitor", "address")
+	s.ok(err)
+	_, err = c.backup.client.SetPriority(s.ctx, "web", 90, false)
+	s.ok(err)
+	called := s.lines(c.called)
+	transitions, links := len(c.backup.Transitions()), c.attached()
+	c.killed = len(s.capture.Frames())
+	for range 3 {
+		for _, each := range []*configured{c.active, c.backup} {
+			each.restart()
+		}
+		for _, f := range []string{"ipv4", "ipv6"} {
+			r := c.active.router("web", f, inState("Active"))
+			if !strings.Contains(r.Cause, "continued as Active after a restart") {
+				t.Errorf("the status says %q", r.Cause)
+			}
+			if r := c.backup.router("web", f, inState("Backup")); r.Priority != 90 {
+				t.Errorf("the Backup has priority %d, before its restart 90", r.Priority)
+			}
+		}
+		c.answered(s.a)
+		time.Sleep(4 * time.Second) // longer than Active_Down_Interval
+	}
+	if now := c.attached(); now != links {
+		t.Errorf("the programs are attached by the links %s, before by %s", now, links)
+	}
+	for _, f := range s.capture.Frames()[c.killed:] {
+		if a, d, _, ok := f.Advertisement(); ok && (f.From != s.a.Name || a.Priority != 200) {
+			t.Errorf("%s advertises priority %d: %v", f.From, a.Priority, d)
+		}
+	}
+	for _, all := range c.backup.Transitions()[transitions:] {
+		if all.From != "Initialize" || all.To != "Backup" {
+			t.Errorf("a transition of the Backup: %+v", all)
+		}
+	}
+	if got := s.lines(c.called); !slices.Equal(got, called) {
+		t.Errorf("hooks ran: %v, before the restart %v", got, called)
+	}
+	if out := watch.Output(); strings.Contains(out, "198.18.0.10") || strings.Contains(out, "2001:db8::10") {
+		t.Errorf("an address was added or removed:\n%s", out)
+	}
+	var numbers []uint64
+	became := 0
+	s.ok(c.active.client.Events(s.ctx, 0, false, func(e control.Event) error {
+		numbers = append(numbers, e.Number)
+		if e.Kind == "transition" && e.To == "Active" {
+			became++
+		}
+		return nil
+	}))
+	if became != 8 || !slices.IsSorted(numbers) {
+		t.Errorf("the history has %d transitions to Active, want those of the start and of three restarts, for each family; numbers %v", became, numbers)
+	}
+	// Signals reach the last process, and with it the first one ends.
+	s.stop(s.a, c.active.Failoverd)
+	for _, f := range []string{"ipv4", "ipv6"} {
+		c.backup.router("web", f, inState("Active"))
+	}
+	c.answered(s.b)
+	s.stop(s.b, c.backup.Failoverd)
+}
+
+// If the new process can't take over, the old one goes on, and the reason is shown.
+func TestRestartRefused(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.inMode("bpf")
+	c := s.crash("1s")
+	dir := t.TempDir()
+	program := filepath.Join(dir, "failoverd")
+	original, err := os.ReadFile(failoverd())
+	s.ok(err)
+	s.ok(os.WriteFile(program, original, 0o755))
+	s.stop(s.a, c.active.Failoverd)
+	c.active.Failoverd, err = s.a.Failoverd(nil, program, "--config", c.active.path)
+	s.ok(err)
+	c.active.client = control.NewClient(socketOf(c.active.Failoverd))
+	for _, f := range []string{"ipv4", "ipv6"} {
+		c.active.router("web", f, inState("Active"))
+		c.backup.router("web", f, inState("Backup"))
+	}
+	before, err := c.active.client.Status(s.ctx)
+	s.ok(err)
+	transitions := len(c.backup.Transitions())
+
+	good := c.file(200, "1s", "")
+	replace := func(content []byte) func() {
+		return func() {
+			s.ok(os.WriteFile(program+".new", content, 0o755))
+			s.ok(os.Rename(program+".new", program))
+		}
+	}
+	for _, one := range []struct {
+		name, text, want string
+		before           func()
+	}{
+		{"a mistake in the file", strings.Replace(good, "vrid: 51", "vrid: 510", 1), "vrid", func() {}},
+		{"another interval", c.file(200, "2s", ""), "its interval has changed", func() {}},
+		{"another address", c.file(200, "1s", ", 198.18.0.11/24"), "its addresses have changed", func() {}},
+		{"a version that crashes", good, "it ended", replace([]byte("#!/bin/sh\nkill -SEGV $$\n"))},
+		{"a version that doesn't know it", good, "it ended", replace([]byte("#!/bin/sh\nexit 1\n"))},
+		{"no program", good, "start " + program, func() { s.ok(os.Remove(program)) }},
+		{"programs that the kernel refuses", good, "too many open files", replace([]byte("#!/bin/sh\nulimit -n 20\nexec " + failoverd() + " \"$@\"\n"))},
+	} {
+		c.active.write(one.text)
+		one.before()
+		if _, err := c.active.client.Restart(s.ctx); err == nil || !strings.Contains(err.Error(), one.want) {
+			t.Errorf("%s: the error is %v, want %q", one.name, err, one.want)
+		}
+		now, err := c.active.client.Status(s.ctx)
+		s.ok(err)
+		if now.PID != before.PID || !now.Started.Equal(before.Started) {
+			t.Errorf("%s: the daemon isn't the one before", one.name)
+		}
+	}
+	c.active.write(good)
+	replace(original)()
+	c.answered(s.a)
+	if got := c.backup.Transitions()[transitions:]; len(got) > 0 {
+		t.Errorf("transitions of the Backup: %v", got)
+	}
+	c.active.restart()
+	s.stop(s.a, c.active.Failoverd)
+	s.stop(s.b, c.backup.Failoverd)
+}
+
+// If the new process is killed at any moment of the hand-over, the old one continues, or if it has
+// ended already, the next start does.
+func TestRestartKilled(t *testing.T) {
+	inModes(t, (*site).restartKilled)
+}
+
+func (s *site) restartKilled() {
+	t := s.t
+	c := s.crash("3s")
+	transitions := len(c.backup.Transitions())
+	for range 15 {
+		before, err := c.active.client.Status(s.ctx)
+		s.ok(err)
+		killed := make(chan struct{})
+		go func() {
+			defer close(killed)
+			time.Sleep(time.Duration(rand.IntN(250)) * time.Millisecond)
+			// It may not have begun yet, or have ended.
+			_, _ = s.a.Run(s.ctx, "sh", "-c", fmt.Sprintf("kill -9 $(cat /proc/%d/task/*/children)", before.PID))
+		}()
+		_, _ = c.active.client.Restart(s.ctx) // whether it can depends on the moment
+		<-killed
+		select {
+		case <-c.active.Done():
+			c.active = s.withFile(s.a, c.file(200, "3s", ""))
+		case <-time.After(500 * time.Millisecond):
+		}
+		for _, f := range []string{"ipv4", "ipv6"} {
+			c.active.router("web", f, inState("Active"))
+		}
+	}
+	c.answered(s.a)
+	if got := c.backup.Transitions()[transitions:]; len(got) > 0 {
+		t.Errorf("transitions of the Backup: %v", got)
+	}
+	for _, f := range s.capture.Frames() {
+		if a, _, _, ok := f.Advertisement(); ok && f.From == s.a.Name && a.Priority == 0 {
+			t.Error("the Active left")
+		}
+	}
+	s.stop(s.a, c.active.Failoverd)
+	s.stop(s.b, c.backup.Failoverd)
+}
