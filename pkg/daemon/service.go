@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/failoverd/failoverd/pkg/process"
+	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
@@ -64,7 +66,9 @@ func (d *instance) serve(ctx context.Context) error {
 		for waiting := true; waiting; {
 			select {
 			case <-ctx.Done():
-				d.notify(daemon.SdNotifyStopping)
+				if !errors.Is(context.Cause(ctx), router.ErrHandedOver) {
+					d.notify(daemon.SdNotifyStopping)
+				}
 				return nil
 			case <-started:
 				d.threads.Collect() // the memory for reading the file and loading the programs

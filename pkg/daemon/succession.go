@@ -12,7 +12,6 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
@@ -97,7 +96,7 @@ func (p *parts) handOver() error {
 		err = syscall.Exec("/proc/self/exe", os.Args, os.Environ())
 		return fmt.Errorf("continue after the failed hand-over: %w", err)
 	}
-	managed, err := daemon.SdNotify(false, fmt.Sprintf("MAINPID=%d", next.PID()))
+	managed, err := process.NotifyMainPID(next.PID())
 	if err != nil {
 		p.log.WithError(err).Error("could not tell the service manager of the new process")
 	}

@@ -135,6 +135,9 @@ func (s *site) upgrade(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.a.copy(s.deb, "/tmp/failoverd.deb"); err != nil {
+		return err
+	}
 	err = s.unnoticed(ctx, "downgrade", func() error {
 		out, err := s.a.run(ctx, "dpkg", "-i", "/tmp/failoverd.deb")
 		show(s.a, "dpkg -i older.deb", out)
@@ -257,20 +260,23 @@ func (s *site) hang(ctx context.Context) error {
 			return fmt.Errorf("systemd has restarted the service of a %s times, want 1: %w", n, ctx.Err())
 		}
 	}
+	if err := s.back(ctx); err != nil {
+		return err
+	}
 	journal, err := s.a.run(ctx, "journalctl", "--no-pager", "--output=cat", "-u", service)
 	if err != nil {
 		return err
 	}
+	removed := false
 	for line := range strings.Lines(journal) {
-		if strings.Contains(line, "Watchdog timeout") || strings.Contains(line, "removed address") {
+		leftover := strings.Contains(line, "leftover") && strings.Contains(line, virtual4)
+		removed = removed || leftover
+		if strings.Contains(line, "Watchdog timeout") || leftover {
 			say("  %s", strings.TrimSpace(line))
 		}
 	}
-	if !strings.Contains(journal, "Watchdog timeout") || !strings.Contains(journal, "removed address "+virtual4) {
+	if !strings.Contains(journal, "Watchdog timeout") || !removed {
 		return fmt.Errorf("the journal lacks the watchdog's timeout, or the removal of the old addresses:\n%s", journal)
-	}
-	if err := s.back(ctx); err != nil {
-		return err
 	}
 	say("systemd has restarted a, which took over again after %.1f s", time.Since(from).Seconds())
 	return nil
