@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
@@ -140,7 +141,8 @@ func (r *Remains) open(dir string) error {
 	return r.read(heard)
 }
 
-func inheritableSpecs() (map[string]*ebpf.MapSpec, error) {
+// inheritableSpecs returns the specifications of the inheritable maps. Nothing changes them.
+var inheritableSpecs = sync.OnceValues(func() (map[string]*ebpf.MapSpec, error) {
 	vmac, err := bpf.LoadVmac()
 	if err != nil {
 		return nil, err
@@ -156,7 +158,7 @@ func inheritableSpecs() (map[string]*ebpf.MapSpec, error) {
 		}
 	}
 	return specs, nil
-}
+})
 
 // openLinks opens the pinned links. It returns the interfaces to which the whole fence and a
 // receiving program are attached.

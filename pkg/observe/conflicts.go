@@ -103,6 +103,8 @@ func (c *Conflicts) Run(ctx context.Context) error {
 				c.log.WithError(err).Warn("could not listen for other hosts that answer for the virtual addresses")
 			}
 			return nil
+		case <-ctx.Done():
+			return nil // without waiting for the socket, which takes some milliseconds to close
 		case <-c.wake:
 			c.handleTransitions(time.Now())
 			arriving = time.After(0)
