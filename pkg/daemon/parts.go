@@ -266,6 +266,7 @@ func (p *parts) openAPI() error {
 		return fmt.Errorf("watch routes: %w", err)
 	}
 	p.later(func() error { tracks.close(); return nil })
+	tracks.tracker.Assume(p.estate.Checks)
 	if err := tracks.set(p.file); err != nil {
 		return err
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
+	"github.com/failoverd/failoverd/pkg/track"
+	"github.com/failoverd/failoverd/pkg/vrrp"
 )
 
 // estate is what a process hands over to its successor, beside what is in the kernel.
@@ -24,6 +26,7 @@ type estate struct {
 	Events []control.Event `json:"events"`
 	Orders orders          `json:"orders"`
 	Hooks  hookStates      `json:"hooks"`
+	Checks []track.Report  `json:"checks"`
 }
 
 // succession is the part of a daemon that starts its successor.
@@ -55,13 +58,29 @@ func (s *succession) begin() { s.handOver(router.ErrHandedOver) }
 func (d *instance) Restart(ctx context.Context) (r control.Restart, begin func(), err error) {
 	d.mu.Lock() // no reload or order comes between
 	defer d.mu.Unlock()
-	next, err := d.succession.prepare(ctx, d.config.Predecessor == nil)
+	err = d.lasting()
+	var next *process.Successor
+	if err == nil {
+		next, err = d.succession.prepare(ctx, d.config.Predecessor == nil)
+	}
 	if err != nil {
 		d.log.WithError(err).Error("could not restart, so this process goes on")
 		return r, nil, err
 	}
 	d.log.Infof("process %d takes over from this one", next.PID())
 	return control.Restart{PID: next.PID()}, d.succession.begin, nil
+}
+
+// lasting returns the reason why an Active can't outlast this process.
+func (d *instance) lasting() error {
+	counts, err := d.loop.Count()
+	if err != nil || counts[vrrp.Active] == 0 {
+		return err
+	}
+	if why := d.dp.Temporary(); why != nil {
+		return fmt.Errorf("nothing in the kernel outlives this process: %w; systemctl restart restarts with a failover", why)
+	}
+	return nil
 }
 
 // runRestarts restarts on each request, until ctx ends.
@@ -83,7 +102,7 @@ func (d *instance) runRestarts(ctx context.Context) error {
 func (p *parts) handOver() error {
 	d := p.instance
 	next := d.succession.started
-	state := estate{Events: p.history.All(), Orders: d.book.current, Hooks: d.hooks.states()}
+	state := estate{Events: p.history.All(), Orders: d.book.current, Hooks: d.hooks.states(), Checks: d.tracks.tracker.Reports()}
 	p.claims.close()
 	err := errors.Join(p.journal.Close(), p.dp.Unlock())
 	if err == nil {

@@ -321,6 +321,22 @@ func (d *Datapath) Unavailable() error { return d.unavailable }
 // can't find their maps by path.
 func (d *Datapath) Unpinned() error { return d.unpinned }
 
+// Temporary returns the reason why the kernel forgets everything of this Datapath when the process
+// ends, nil if it doesn't.
+func (d *Datapath) Temporary() error {
+	switch {
+	case d.unavailable != nil:
+		return d.unavailable
+	case d.unfenced != nil:
+		return d.unfenced
+	case d.unpinned != nil:
+		return d.unpinned
+	case d.pins == nil || d.pins.mark == "":
+		return errors.New("the BPF objects are not pinned for another process")
+	}
+	return nil
+}
+
 // Close detaches from every interface and removes everything that Load created.
 func (d *Datapath) Close() error {
 	var errs []error

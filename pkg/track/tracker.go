@@ -40,6 +40,7 @@ type Tracker struct {
 	waiting [2][]*watched // checks that are due, while too many others run
 	running [2]int
 	news    []Report
+	assumed map[string]Report // see Assume
 }
 
 // watched is a check with its state.
@@ -72,6 +73,17 @@ func newTracker(l look, report func(Report)) *Tracker {
 	return &Tracker{look: l, report: report, wake: make(chan struct{}, 1), watched: make(map[string]*watched)}
 }
 
+// Assume makes the checks of the first Set begin with these results, which another process had,
+// instead of without one.
+func (t *Tracker) Assume(results []Report) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.assumed = make(map[string]Report, len(results))
+	for _, r := range results {
+		t.assumed[r.Name] = r
+	}
+}
+
 // Set replaces the checks. A check that was there before and is unchanged goes on.
 func (t *Tracker) Set(checks []Check) {
 	t.mu.Lock()
@@ -88,7 +100,9 @@ func (t *Tracker) Set(checks []Check) {
 		}
 		w := &watched{check: c, index: -1}
 		w.report = Report{Name: c.Name, Kind: c.Kind, Since: now, Text: "not run yet"}
-		if c.InitFail {
+		if r := t.assumed[c.Name]; r.Kind == c.Kind && r.State != Unknown {
+			w.report, w.looked = r, true
+		} else if c.InitFail {
 			w.report.State, w.report.Text = Down, "down until the first good result"
 			t.news = append(t.news, w.report)
 		}
@@ -96,6 +110,7 @@ func (t *Tracker) Set(checks []Check) {
 		w.planned = now.Add(time.Duration(i) * min(spread, c.Interval/time.Duration(len(checks))))
 		t.schedule(w, w.planned)
 	}
+	t.assumed = nil
 	for name, w := range t.watched {
 		if !wanted[name] {
 			t.drop(w)

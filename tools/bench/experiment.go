@@ -173,6 +173,7 @@ func experiments() (all []experiment) {
 	all = append(all, manyExperiments()...)
 	all = append(all, startExperiments()...)
 	all = append(all, churnExperiments()...)
+	all = append(all, restartExperiments()...)
 	all = append(all, pairExperiments()...)
 	return append(all, outageExperiments()...)
 }

@@ -212,3 +212,33 @@ func (s *site) restartKilled() {
 	s.stop(s.a, c.active.Failoverd)
 	s.stop(s.b, c.backup.Failoverd)
 }
+
+// The results of checks are handed over, so that an Active doesn't wait for the next one, which may
+// take longer than its lease lasts.
+func TestRestartWithCheck(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.inMode("bpf")
+	dir := t.TempDir()
+	slow := s.program(dir, "slow", "sleep 4")
+	text := func(priority int) string {
+		return fmt.Sprintf("tracks:\n  - {name: slow, script: %s, interval: 1s, timeout: 10s}\nrouters:\n  - {name: web, interface: eth0, vrid: 51, priority: %d, interval: 1s, track: [slow], addresses: [198.18.0.10/24]}\n", slow, priority)
+	}
+	active := s.withFile(s.a, text(200))
+	active.router("web", "ipv4", inState("Active"))
+	backup := s.withFile(s.b, text(100))
+	backup.router("web", "ipv4", func(r control.Router) bool { return r.State == "Backup" && r.Active != "" })
+	transitions := len(backup.Transitions())
+	for range 2 {
+		active.restart()
+		r := active.router("web", "ipv4", inState("Active"))
+		if !strings.Contains(r.Cause, "continued as Active after a restart") {
+			t.Errorf("the status says %q", r.Cause)
+		}
+	}
+	if got := backup.Transitions()[transitions:]; len(got) > 0 {
+		t.Errorf("transitions of the Backup: %v", got)
+	}
+	s.stop(s.a, active.Failoverd)
+	s.stop(s.b, backup.Failoverd)
+}
