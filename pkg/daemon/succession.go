@@ -6,11 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
@@ -112,8 +110,7 @@ func (p *parts) handOver() error {
 	}
 	if err != nil {
 		p.log.WithError(err).Error("could not hand over, so this process continues")
-		err = syscall.Exec("/proc/self/exe", os.Args, os.Environ())
-		return fmt.Errorf("continue after the failed hand-over: %w", err)
+		return fmt.Errorf("continue after the failed hand-over: %w", process.StartOver(state))
 	}
 	managed, err := process.NotifyMainPID(next.PID())
 	if err != nil {
@@ -136,12 +133,12 @@ type HandedOver struct {
 
 func (h *HandedOver) Error() string { return fmt.Sprintf("process %d has taken over", h.PID) }
 
-// prepare loads the programs and finds out whether all Actives could be taken over, while the
+// prepare reads what a failed hand-over has left. In a successor it loads the programs and finds out whether all Actives could be taken over, while the
 // predecessor works. Then it waits until the predecessor has handed over.
 func (p *parts) prepare() (err error) {
 	pred := p.config.Predecessor
 	if pred == nil {
-		return nil
+		return process.Estate(&p.estate)
 	}
 	if p.namespace, err = link.NamespaceCookie(); err != nil {
 		return err

@@ -7,10 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -45,10 +48,11 @@ type succession struct {
 
 // Successor is a process that is about to take over from this one.
 type Successor struct {
-	pid   int
-	pidfd int
-	conn  net.Conn
-	in    *json.Decoder
+	pid    int
+	pidfd  int
+	conn   net.Conn
+	in     *json.Decoder
+	killed sync.Once
 }
 
 // StartSuccessor starts this program again, from the file that has its path now, with the same
@@ -68,8 +72,11 @@ func StartSuccessor(ctx context.Context, first bool) (*Successor, error) {
 	stop := context.AfterFunc(ctx, s.Kill)
 	defer stop()
 	m, err := s.receive()
-	if ctx.Err() != nil {
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		err = fmt.Errorf("it was not prepared within %v", prepareTimeout)
+	case ctx.Err() != nil:
+		err = errors.New("the request was canceled")
 	}
 	if err == nil && !m.Prepared {
 		err = errors.New("it sent an unexpected message")
@@ -161,10 +168,54 @@ func (s *Successor) Release() error { return s.conn.Close() }
 
 // Kill kills the successor.
 func (s *Successor) Kill() {
-	if s.pidfd >= 0 {
+	s.killed.Do(func() {
 		_ = unix.PidfdSendSignal(s.pidfd, unix.SIGKILL, nil, 0) // an error means that it has ended
+		_ = unix.Close(s.pidfd)
+		_ = s.conn.Close()
+	})
+}
+
+// estateVariable has the number of the descriptor that StartOver leaves.
+const estateVariable = "FAILOVERD_ESTATE"
+
+// StartOver replaces this process by a new one of the same program and number, after the hand-over
+// to a successor has failed. It returns only if that isn't possible.
+func StartOver(state any) error {
+	content, err := json.Marshal(state)
+	if err != nil {
+		return err
 	}
-	_ = s.conn.Close()
+	fd, err := unix.MemfdCreate("estate", 0) // open in the new process
+	if err != nil {
+		return err
+	}
+	file := os.NewFile(uintptr(fd), "estate")
+	if _, err = file.Write(content); err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	// The file of this process may have been replaced.
+	return syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), fmt.Sprintf("%s=%d", estateVariable, fd)))
+}
+
+// Estate stores in state what StartOver has left, and nothing if this process has another origin.
+func Estate(state any) error {
+	value := os.Getenv(estateVariable)
+	if value == "" {
+		return nil
+	}
+	fd, err := strconv.Atoi(value)
+	if err == nil {
+		err = os.Unsetenv(estateVariable) // scripts must not see it
+	}
+	if err != nil {
+		return fmt.Errorf("the environment variable %s is failoverd's own: unset it: %w", estateVariable, err)
+	}
+	file := os.NewFile(uintptr(fd), "estate")
+	defer func() { _ = file.Close() }() // it was only read
+	return json.NewDecoder(file).Decode(state)
 }
 
 // Attend stays until a successor and all its successors have ended, where no service manager could
@@ -172,7 +223,7 @@ func (s *Successor) Kill() {
 // exit code of the last process. pid is that of the first successor.
 func Attend(ctx context.Context, pid int, signals <-chan os.Signal) int {
 	ended := make(chan int, 1)
-	go func() { ended <- reapAll() }()
+	go func() { ended <- reapAll(pid) }()
 	stop := ctx.Done()
 	for {
 		var sig os.Signal
@@ -189,12 +240,13 @@ func Attend(ctx context.Context, pid int, signals <-chan os.Signal) int {
 	}
 }
 
-// reapAll waits until all children have ended, also those that this process, a subreaper, adopts
-// meanwhile. It returns the exit code of the last one.
-func reapAll() (code int) {
+// reapAll waits until all successors have ended, also those that this process, a subreaper, adopts
+// meanwhile. They are in one process group, and scripts aren't. It returns the exit code of the
+// last one.
+func reapAll(group int) (code int) {
 	for {
 		var status unix.WaitStatus
-		switch _, err := unix.Wait4(-1, &status, 0, nil); {
+		switch _, err := unix.Wait4(-group, &status, 0, nil); {
 		case errors.Is(err, unix.EINTR):
 		case err != nil: // no child is left
 			return code

@@ -7,8 +7,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,6 +33,35 @@ func (c *configured) awaitProcess(pid int) {
 		s, err := c.client.Status(c.ctx)
 		return err == nil && s.PID == pid
 	})
+}
+
+// children returns the children of a process.
+func children(pid int) (all []int) {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // the pattern is valid
+	for _, list := range lists {
+		b, _ := os.ReadFile(list) // the thread may have ended
+		for f := range strings.FieldsSeq(string(b)) {
+			if n, err := strconv.Atoi(f); err == nil {
+				all = append(all, n)
+			}
+		}
+	}
+	return all
+}
+
+// processOf returns the process with a number in the PID namespace of the node, which is below
+// another or that process itself. 0: there is none.
+func processOf(top, number int) int {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", top)) // it may have ended
+	if regexp.MustCompile(fmt.Sprintf(`(?m)^NSpid:.*\s%d$`, number)).Match(status) {
+		return top
+	}
+	for _, pid := range children(top) {
+		if found := processOf(pid, number); found != 0 {
+			return found
+		}
+	}
+	return 0
 }
 
 // A restart is nobody's business: the Active stays Active, no address moves, no hook is called, no
@@ -178,16 +210,19 @@ func TestRestartKilled(t *testing.T) {
 func (s *site) restartKilled() {
 	t := s.t
 	c := s.crash("3s")
-	transitions := len(c.backup.Transitions())
+	transitions, startedOver := len(c.backup.Transitions()), 0
 	for range 15 {
+		_, err := c.active.client.SetPriority(s.ctx, "web", 190, false)
+		s.ok(err)
 		before, err := c.active.client.Status(s.ctx)
 		s.ok(err)
 		killed := make(chan struct{})
 		go func() {
 			defer close(killed)
 			time.Sleep(time.Duration(rand.IntN(250)) * time.Millisecond)
-			// It may not have begun yet, or have ended.
-			_, _ = s.a.Run(s.ctx, "sh", "-c", fmt.Sprintf("kill -9 $(cat /proc/%d/task/*/children)", before.PID))
+			for _, pid := range children(processOf(c.active.PID(), before.PID)) {
+				_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+			}
 		}()
 		_, _ = c.active.client.Restart(s.ctx) // whether it can depends on the moment
 		<-killed
@@ -199,7 +234,16 @@ func (s *site) restartKilled() {
 		for _, f := range []string{"ipv4", "ipv6"} {
 			c.active.router("web", f, inState("Active"))
 		}
+		now, err := c.active.client.Status(s.ctx)
+		s.ok(err)
+		if now.PID == before.PID && !now.Started.Equal(before.Started) {
+			startedOver++
+			if r := c.active.router("web", "ipv4", inState("Active")); r.Priority != 190 {
+				t.Errorf("after a failed hand-over the priority is %d, before it was 190", r.Priority)
+			}
+		}
 	}
+	t.Logf("%d of 15 hand-overs failed after the old process had stopped", startedOver)
 	c.answered(s.a)
 	if got := c.backup.Transitions()[transitions:]; len(got) > 0 {
 		t.Errorf("transitions of the Backup: %v", got)
