@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -467,6 +468,8 @@ type loopRouters struct {
 	log          *logrus.Logger
 	logged       map[plan.ID]*logged // the keeper's, by which Start knows why a router has waited
 	ended        bool                // the loop has ended and released everything
+	// learnt are the intervals that the Backups of the process before have learnt, until they start.
+	learnt map[plan.ID]time.Duration
 
 	all map[plan.ID]*plan.LoopState
 }
@@ -516,7 +519,10 @@ func (h *loopRouters) do(s *reconcile.Step) error {
 		if s.Heir != nil {
 			return h.resume(s, l)
 		}
-		if err := h.loop.Start(s.ID, h.routerPort(s), resumeCause(h.logged[s.ID])); err != nil {
+		port := h.routerPort(s)
+		port.Learnt = h.learnt[s.ID]
+		delete(h.learnt, s.ID)
+		if err := h.loop.Start(s.ID, port, resumeCause(h.logged[s.ID])); err != nil {
 			return err
 		}
 		l.Binding = s.Binding

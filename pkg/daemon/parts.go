@@ -242,7 +242,7 @@ func (p *parts) buildKeeper() error {
 		heirs: heirs, claims: p.claims, interfaces: hosts, sockets: ports, guards: guards,
 		settings: &settings{interfaces: hosts, ports: ports},
 		entries:  &entries{dp: p.dp, guards: guards, all: make(map[plan.ID]*plan.Entry)},
-		routers:  &loopRouters{heirs: heirs, loop: p.loop, worker: p.worker, sockets: ports, guards: guards, restorations: p.restorations, log: p.log, logged: make(map[plan.ID]*logged), all: make(map[plan.ID]*plan.LoopState)},
+		routers:  &loopRouters{heirs: heirs, loop: p.loop, worker: p.worker, sockets: ports, guards: guards, restorations: p.restorations, log: p.log, learnt: p.estate.learnt(), logged: make(map[plan.ID]*logged), all: make(map[plan.ID]*plan.LoopState)},
 		notes:    &notes{journal: p.journal, interfaces: hosts, sockets: ports, all: p.legacy.notes()},
 	}
 	p.conditions = newConditions()

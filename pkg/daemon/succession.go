@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/track"
@@ -25,12 +27,38 @@ type estate struct {
 	Orders orders          `json:"orders"`
 	Hooks  hookStates      `json:"hooks"`
 	Checks []track.Report  `json:"checks"`
+	Learnt []learnt        `json:"learnt"`
+}
+
+// learnt is the interval that a Backup has learnt from its Active.
+type learnt struct {
+	ID       plan.ID       `json:"id"`
+	Interval time.Duration `json:"interval"`
+}
+
+func (e *estate) learnt() map[plan.ID]time.Duration {
+	all := make(map[plan.ID]time.Duration, len(e.Learnt))
+	for _, l := range e.Learnt {
+		all[l.ID] = l.Interval
+	}
+	return all
+}
+
+// learntBy returns the intervals that Backups have learnt.
+func learntBy(all []router.Status) (l []learnt) {
+	for _, s := range all {
+		if p := &s.Protocol; p.State == vrrp.Backup && p.Active.IsValid() {
+			l = append(l, learnt{s.ID, p.Learnt})
+		}
+	}
+	return l
 }
 
 // succession is the part of a daemon that starts its successor.
 type succession struct {
 	mu       sync.Mutex // held while a successor prepares itself
 	started  *process.Successor
+	learnt   []learnt                // at that time
 	handOver context.CancelCauseFunc // ends the event loop
 }
 
@@ -65,6 +93,12 @@ func (d *instance) Restart(ctx context.Context) (r control.Restart, begin func()
 		d.log.WithError(err).Error("could not restart, so this process goes on")
 		return r, nil, err
 	}
+	states, err := d.loop.Status()
+	if err != nil {
+		next.Kill()
+		return r, nil, err // this process ends
+	}
+	d.succession.learnt = learntBy(states)
 	d.log.Infof("process %d takes over from this one", next.PID())
 	return control.Restart{PID: next.PID()}, d.succession.begin, nil
 }
@@ -100,7 +134,7 @@ func (d *instance) runRestarts(ctx context.Context) error {
 func (p *parts) handOver() error {
 	d := p.instance
 	next := d.succession.started
-	state := estate{Events: p.history.All(), Orders: d.book.current, Hooks: d.hooks.states(), Checks: d.tracks.tracker.Reports()}
+	state := estate{Events: p.history.All(), Orders: d.book.current, Hooks: d.hooks.states(), Checks: d.tracks.tracker.Reports(), Learnt: d.succession.learnt}
 	p.claims.close()
 	err := errors.Join(p.journal.Close(), p.dp.Unlock())
 	if err == nil {

@@ -689,7 +689,7 @@ func (l *Loop) start(id ID, p Port, cause vrrp.Cause) {
 	l.altered.Add(1)
 	r.attach(p)
 	l.byKey[r.key] = r
-	l.step(r, l.clock.Now(), vrrp.Event{Kind: vrrp.Startup, Source: p.Source, Cause: cause})
+	l.step(r, l.clock.Now(), vrrp.Event{Kind: vrrp.Startup, Source: p.Source, Learnt: p.Learnt, Cause: cause})
 }
 
 // Continue makes a Virtual Router go on as Active that was Active when another process was

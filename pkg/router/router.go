@@ -15,6 +15,7 @@ package router
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -221,6 +222,8 @@ type Port struct {
 	VirtualMAC bool
 	// Source is the primary address (RFC 9568 §1.7), for IPv6 a link-local one.
 	Source netip.Addr
+	// Learnt is vrrp.Event.Learnt for the Start.
+	Learnt time.Duration
 	// Transmitter sends frames on the interface.
 	Transmitter Transmitter
 	// Unicast sends IP datagrams to the peers of a unicast router.

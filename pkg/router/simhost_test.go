@@ -50,6 +50,10 @@ type simHost struct {
 	mirrored bool
 	leaving  bool // the host is being stopped
 
+	unnoticed bool       // another process takes over on a good network: nothing else may change
+	lastState vrrp.State // before that
+	learnt    time.Duration
+
 	ring    []simRecord
 	room    int // the capacity of the ring
 	blocked bool
@@ -179,7 +183,8 @@ func (h *simHost) start(cause vrrp.Cause) {
 		return
 	}
 	h.loop.turn()
-	h.loop.start(h.id(), Port{Ifindex: simIfindex, MAC: h.mac, Source: h.source, Transmitter: h}, cause)
+	h.loop.start(h.id(), Port{Ifindex: simIfindex, MAC: h.mac, Source: h.source, Learnt: h.learnt, Transmitter: h}, cause)
+	h.learnt = 0
 	h.loop.flush()
 	h.turn()
 }
@@ -221,6 +226,10 @@ func (h *simHost) crash() {
 // After d another process takes over.
 func (h *simHost) replace(handsOver bool, d time.Duration) {
 	active, cause := h.state() == vrrp.Active, vrrp.CauseContinued
+	h.lastState, h.learnt = h.state(), 0
+	if status := h.router.machine.Status(); handsOver && status.State == vrrp.Backup && status.Active.IsValid() {
+		h.learnt = status.Learnt
+	}
 	if handsOver {
 		cause = vrrp.CauseRestarted
 		h.loop.handOver()

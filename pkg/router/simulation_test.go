@@ -455,6 +455,14 @@ type simWatch struct {
 
 // changed checks a change of state of a host.
 func (s *simulation) changed(h *simHost, from, to vrrp.State, cause vrrp.Cause) {
+	if from == vrrp.Initialize && h.unnoticed {
+		h.unnoticed = false
+		if s.stable && to != h.lastState {
+			s.violate(h, "a restart", "%v, before it %v", to, h.lastState)
+		}
+		s.contend()
+		return
+	}
 	if from == vrrp.Initialize || to == vrrp.Initialize {
 		if !h.leaving {
 			s.disturb() // a failed assignment, or its retry
@@ -545,13 +553,8 @@ func (s *simulation) cleanFault() bool {
 		if h == nil || !s.plan.uniform {
 			return false
 		}
-		before, other := s.stats.transitions, s.calm
+		h.unnoticed = true
 		s.handOver(h, s.upTo(h.config.Interval))
-		s.after(s.bound(), func() {
-			if s.calm == other && s.stats.transitions != before+1 {
-				s.violate(h, "a restart", "%d other transitions", s.stats.transitions-before-1)
-			}
-		})
 		s.linger(s.bound() + time.Second)
 	case 0, 1, 2: // the Active crashes
 		a := s.some(isActive)

@@ -185,6 +185,10 @@ func (r *Router) startup(now Instant, ev Event, actions []Action) []Action {
 		// §6.4.1 (110): the address owner becomes Active at once.
 		return r.becomeActive(now, Action{Cause: CauseOwner}, actions)
 	}
+	if ev.Learnt > r.learnt {
+		r.learnt = ev.Learnt
+		r.computeTimers()
+	}
 	// §6.4.1 (150): any other router becomes Backup.
 	cause := ev.Cause
 	if cause == CauseNone {

@@ -78,6 +78,11 @@ type Event struct {
 	// Source is the primary address (RFC 9568 §1.7), from which the router sends.
 	// Startup, Continue.
 	Source netip.Addr
+	// Learnt is the interval that another run has learnt from the Active, 0 for none, when this
+	// one takes over its Backup. A Backup begins with its own interval (RFC 9568 §6.4.1) unless this
+	// one is longer: otherwise its timer could expire before the Active's next advertisement.
+	// Startup.
+	Learnt time.Duration
 	// Cause is the reason of a Startup, Continue, Shutdown or Relinquish. Detail replaces the
 	// text of the cause if it isn't empty. For Unsent, Detail is the error.
 	Cause  Cause

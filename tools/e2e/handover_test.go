@@ -286,3 +286,33 @@ func TestRestartWithCheck(t *testing.T) {
 	s.stop(s.a, active.Failoverd)
 	s.stop(s.b, backup.Failoverd)
 }
+
+// A Backup keeps the longer interval that it has learnt from the Active. With its own it would take
+// over before the next advertisement.
+func TestRestartLearnt(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.inMode("bpf")
+	text := func(priority int, interval string) string {
+		return fmt.Sprintf("routers:\n  - {name: web, interface: eth0, vrid: 51, priority: %d, interval: %s, addresses: [198.18.0.10/24]}\n", priority, interval)
+	}
+	active := s.withFile(s.a, text(200, "4s"))
+	active.router("web", "ipv4", inState("Active"))
+	backup := s.withFile(s.b, text(100, "500ms"))
+	backup.router("web", "ipv4", func(r control.Router) bool { return r.State == "Backup" && r.Active != "" })
+	transitions := len(backup.Transitions())
+	for range 3 {
+		backup.restart()
+		time.Sleep(5 * time.Second) // longer than Active_Down_Interval of its own interval
+	}
+	for _, all := range backup.Transitions()[transitions:] {
+		if all.To == "Active" {
+			t.Errorf("a transition of the Backup: %+v", all)
+		}
+	}
+	if r := backup.router("web", "ipv4", func(r control.Router) bool { return r.State != "" }); r.State != "Backup" {
+		t.Errorf("it is %s: %s", r.State, r.Cause)
+	}
+	s.stop(s.a, active.Failoverd)
+	s.stop(s.b, backup.Failoverd)
+}
