@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -395,4 +396,38 @@ func (s *site) continueDelayed() {
 	c.answered(s.a)
 	s.stop(s.a, c.active.Failoverd)
 	s.stop(s.b, c.backup.Failoverd)
+}
+
+// A router of version 2, and one with authentication, continue after a crash too.
+func TestContinueKinds(t *testing.T) {
+	t.Parallel()
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, kind := range map[string]string{
+		"version 2": "version: 2",
+		"HMAC":      "authentication: {type: hmac, keys: [{id: 1, file: " + key + "}]}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.inMode("bpf")
+			text := fmt.Sprintf("routers:\n  - {name: web, interface: eth0, vrid: 51, priority: 200, interval: 2s, %s, addresses: [198.18.0.10/24]}\n", kind)
+			active := s.withFile(s.a, text)
+			active.router("web", "ipv4", inState("Active"))
+			s.ok(active.Signal(syscall.SIGKILL))
+			_, err := active.Wait(s.ctx)
+			s.ok(err)
+			active = s.withFile(s.a, text)
+			if r := active.router("web", "ipv4", inState("Active")); !strings.Contains(r.Cause, "continued as Active after a crash") {
+				t.Errorf("the status says %q", r.Cause)
+			}
+			active.restart()
+			if r := active.router("web", "ipv4", inState("Active")); !strings.Contains(r.Cause, "continued as Active after a restart") {
+				t.Errorf("the status says %q", r.Cause)
+			}
+			s.stop(s.a, active.Failoverd)
+		})
+	}
 }
