@@ -387,7 +387,7 @@ func (o *options) runDaemon(ctx context.Context, log *logrus.Logger, hurry <-cha
 		// systemd sets STATE_DIRECTORY.
 		StateDir: cmp.Or(os.Getenv("STATE_DIRECTORY"), daemon.DefaultStateDir),
 	}, log)
-	var to *daemon.HandedOver
+	var to *daemon.Replaced
 	if !errors.As(err, &to) {
 		return err
 	}

@@ -104,10 +104,28 @@ func (r *ring) after(number uint64) int {
 	return sort.Search(len(r.events), func(i int) bool { return r.at(i).Number > number })
 }
 
-// All returns all kept events in their order.
-func (h *History) All() (all []Event) {
+// Last returns the number of the newest event, 0 for none.
+func (h *History) Last() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.last
+}
+
+// Continue makes the numbers go on after those of the process before this one. h must be empty.
+func (h *History) Continue(last uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last = last
+}
+
+// All returns all kept events in their order.
+func (h *History) All() []Event {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.all()
+}
+
+func (h *History) all() (all []Event) {
 	for _, r := range h.rings {
 		for place := range r.events {
 			all = append(all, *r.at(place))
@@ -117,13 +135,15 @@ func (h *History) All() (all []Event) {
 	return all
 }
 
-// Restore adds the events of the process before this one, which keep their numbers. h must be empty.
-func (h *History) Restore(all []Event) {
+// Precede adds the events of the process before this one. Their numbers are below those of this
+// one, because of Continue.
+func (h *History) Precede(before []Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, e := range all {
+	own := h.all()
+	clear(h.rings)
+	for _, e := range slices.Concat(before, own) {
 		h.keep(e)
-		h.last = max(h.last, e.Number)
 	}
 }
 

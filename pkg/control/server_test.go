@@ -719,3 +719,26 @@ func TestIndex(t *testing.T) {
 		}
 	}
 }
+
+// The events of the process before come first, whenever they arrive, and no number occurs twice.
+func TestHistoryOfThePredecessor(t *testing.T) {
+	before := NewHistory()
+	for range maxOthers + 2 { // the oldest two are gone
+		before.Add(Event{Kind: "track"})
+	}
+	before.Add(Event{Kind: "transition"})
+	h := NewHistory()
+	h.Continue(before.Last())
+	h.Add(Event{Kind: "transition", To: "Active"})
+	h.Precede(before.All())
+	h.Add(Event{Kind: "track"})
+	all := h.All()
+	for n, e := range all {
+		if n > 0 && e.Number <= all[n-1].Number {
+			t.Fatalf("number %d follows %d", e.Number, all[n-1].Number)
+		}
+	}
+	if first, last := all[0], all[len(all)-1]; first.Number != 4 || last.Number != maxOthers+5 || len(all) != maxOthers+2 {
+		t.Errorf("%d events from %d to %d", len(all), first.Number, last.Number)
+	}
+}

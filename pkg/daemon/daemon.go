@@ -68,7 +68,7 @@ type Config struct {
 // All checks are made before the host is changed; their errors name the problem and the remedy.
 // Cancellation is not an error.
 //
-// If another process has taken over from this one, the error is a *HandedOver.
+// If another process has taken over from this one, the error is a *Replaced.
 func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	defer func() { err = process.WithRemedy(err) }()
 	if os.Getenv("GOMAXPROCS") == "" {
@@ -80,7 +80,7 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	}
 	p := &parts{config: c, ctx: ctx, file: file, wait: file.Path != "", log: log}
 	defer func() {
-		var to *HandedOver
+		var to *Replaced
 		if errors.As(err, &to) {
 			return // everything on this host belongs to another process
 		}

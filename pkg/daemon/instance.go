@@ -48,7 +48,7 @@ type instance struct {
 	problems   *observe.Problems
 	names      *observe.Names
 	log        *logrus.Logger
-	succession *succession
+	succession succession
 
 	path string     // of the configuration file; empty: there is none
 	mu   sync.Mutex // held for a whole reload or order
@@ -88,8 +88,8 @@ func (d *instance) dropCache() {
 	d.cacheMu.Unlock()
 }
 
-// runReloads reloads the configuration on each request, until ctx ends.
-func (d *instance) runReloads(ctx context.Context) error {
+// runRequests reloads the configuration and restarts on each request, until ctx ends.
+func (d *instance) runRequests(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -97,6 +97,10 @@ func (d *instance) runReloads(ctx context.Context) error {
 		case <-d.config.Reload:
 			if _, err := d.Reload(ctx, false); err != nil {
 				d.log.WithError(err).Error("could not reload the configuration, nothing has changed")
+			}
+		case <-d.config.Restart:
+			if _, begin, err := d.Restart(ctx); err == nil {
+				begin()
 			}
 		}
 	}
@@ -112,6 +116,9 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	defer d.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return nil, err // the client has disconnected while it waited
+	}
+	if d.succession.started != nil {
+		return nil, errRestarting
 	}
 	changes, err := d.reload(ctx, dryRun)
 	if !dryRun {

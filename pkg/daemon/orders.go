@@ -77,10 +77,12 @@ func openOrderBook(dir string) (*orderBook, error) {
 	return b, nil
 }
 
-// restore takes over the orders in force of the process before.
-func (b *orderBook) restore(o orders) {
-	maps.Copy(b.current.Maintenance, o.Maintenance)
-	maps.Copy(b.current.Priority, o.Priority)
+// restore takes over the orders in force of the process before, if there was one. They replace the
+// lasting ones: an order that lasts may have been lifted until the next start.
+func (b *orderBook) restore(before *orders) {
+	if before != nil {
+		b.current = before.clone()
+	}
 }
 
 // accept puts an order into force; if it lasts, it also writes it to the file. If writing fails,

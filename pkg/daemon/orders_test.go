@@ -3,6 +3,8 @@
 package daemon
 
 import (
+	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -95,5 +97,34 @@ func TestOrdersTakenBack(t *testing.T) {
 	}
 	if _, err := os.Stat(b.path); !os.IsNotExist(err) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A successor has the orders in force, also where they differ from those that last.
+func TestOrdersOfThePredecessor(t *testing.T) {
+	dir := t.TempDir()
+	web, mail := []config.Router{{Name: "web"}}, []config.Router{{Name: "mail"}}
+	before := newBook(t, dir)
+	err := errors.Join(before.accept(web, true, maintain), before.accept(mail, false, maintain),
+		before.accept(web, false, func(r config.Router, o *orders) { delete(o.Maintenance, r.Name) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(estate{Orders: &before.current})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e estate
+	if err := json.Unmarshal(b, &e); err != nil {
+		t.Fatal(err)
+	}
+	after := newBook(t, dir)
+	after.restore(new(estate).Orders)
+	if !after.current.Maintenance["web"] {
+		t.Error("without a predecessor a lasting order isn't in force")
+	}
+	after.restore(e.Orders)
+	if !after.current.equal(before.current) {
+		t.Errorf("in force are %v, before %v", after.current, before.current)
 	}
 }

@@ -213,7 +213,8 @@ func (p *parts) openJournal() (err error) {
 // buildLoop makes the event loop and what it reports to.
 func (p *parts) buildLoop() (err error) {
 	p.history = control.NewHistory()
-	p.history.Restore(p.estate.Events)
+	p.history.Continue(p.estate.Last)
+	p.history.Precede(p.estate.Events)
 	nameEvents(p.history, p.plan)
 	p.restorations = observe.NewRestorations(p.log, p.history)
 	p.worker = link.NewWorker(p.handle, p.restorations.Report, newExtraAnnouncer(p.log).update)
@@ -273,7 +274,7 @@ func (p *parts) openAPI() error {
 	d := &instance{
 		book: book, config: p.config, started: time.Now(), path: p.file.Path, file: p.file, plan: p.plan,
 		loop: p.loop, keeper: p.keeper, restorations: p.restorations, dp: p.dp, history: p.history, handle: p.handle,
-		tracks: tracks, threads: p.threads, problems: p.problems, names: p.names, log: p.log, succession: new(succession),
+		tracks: tracks, threads: p.threads, problems: p.problems, names: p.names, log: p.log,
 	}
 	d.hooks = newHooks(p.runner, p.reports.queue, p.reports.Hook, d.describeTransition, p.config.Hurry, p.log)
 	d.metrics = newMetricsServer(d, p.log)
@@ -308,15 +309,15 @@ func (p *parts) run() error {
 	main, cancel := context.WithCancelCause(p.ctx)
 	defer cancel(nil)
 	context.AfterFunc(failing, func() { cancel(nil) }) // if a part fails, the event loop ends in an orderly way
-	d.succession.handOver = cancel
-	handedOver := func() bool { return errors.Is(context.Cause(main), router.ErrHandedOver) }
+	d.succession.end = cancel
+	replaced := func() bool { return errors.Is(context.Cause(main), router.ErrReplaced) }
 
 	p.threads.SetRealtime(p.file.Global.Realtime)
 	run("threads", p.threads.Run, support)
 	run("event loop", func(ctx context.Context) error {
 		defer stop()
 		err := p.loop.Run(ctx)
-		if !handedOver() {
+		if !replaced() {
 			d.hooks.leave() // hooks report the stop while the other parts still work
 		}
 		return err
@@ -339,8 +340,7 @@ func (p *parts) run() error {
 	run("bridges", func(ctx context.Context) error { return bridges.Run(ctx, p.keeper.started) }, main)
 	run("control socket", p.server.Run, support)
 	run("metrics", d.metrics.run, support)
-	run("reload", d.runReloads, main)
-	run("restart", d.runRestarts, main)
+	run("requests", d.runRequests, main)
 	run("service", d.serve, main)
 	if p.config.Predecessor == nil {
 		delayStart(p.conditions, p.file)
@@ -349,8 +349,8 @@ func (p *parts) run() error {
 	p.legacy.settled = true
 	group.Go(func() error { return p.keeper.run(main, p.plan, d.hooks.reportWaiting) }) // without run: its errors name the interface already
 	err := group.Wait()
-	if handedOver() && err == nil {
-		return p.handOver()
+	if replaced() && err == nil {
+		return p.replace()
 	}
 	all, closing := p.keeper.close()
 	p.undone = all

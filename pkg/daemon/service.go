@@ -11,6 +11,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/sirupsen/logrus"
 
+	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -35,7 +36,13 @@ func (d *instance) serve(ctx context.Context) error {
 	if d.config.Running != "" {
 		d.log.Info(d.config.Running)
 	}
-	d.config.Predecessor.Running() // before the service manager hears of this process
+	var before []control.Event
+	if err := d.config.Predecessor.Running(&before); err != nil { // before the service manager hears of this process
+		d.log.WithError(err).Warn("could not read the events of the process before")
+	}
+	if len(before) > 0 {
+		d.history.Precede(before)
+	}
 	d.notify(daemon.SdNotifyReady)
 	started := time.After(startGarbage)
 	every := statusEvery
@@ -66,7 +73,7 @@ func (d *instance) serve(ctx context.Context) error {
 		for waiting := true; waiting; {
 			select {
 			case <-ctx.Done():
-				if !errors.Is(context.Cause(ctx), router.ErrHandedOver) {
+				if !errors.Is(context.Cause(ctx), router.ErrReplaced) {
 					d.notify(daemon.SdNotifyStopping)
 				}
 				return nil

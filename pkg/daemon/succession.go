@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/failoverd/failoverd/pkg/control"
@@ -23,8 +22,11 @@ import (
 
 // estate is what a process hands over to its successor, beside what is in the kernel.
 type estate struct {
-	Events []control.Event `json:"events"`
-	Orders orders          `json:"orders"`
+	Last uint64 `json:"last"` // the number of the newest event
+	// Events are the events of a process that starts over. A successor gets them when it has taken
+	// over, because there may be thousands.
+	Events []control.Event `json:"events,omitempty"`
+	Orders *orders         `json:"orders"`
 	Hooks  hookStates      `json:"hooks"`
 	Checks []track.Report  `json:"checks"`
 	Learnt []learnt        `json:"learnt"`
@@ -54,53 +56,48 @@ func learntBy(all []router.Status) (l []learnt) {
 	return l
 }
 
-// succession is the part of a daemon that starts its successor.
+// succession is the part of a daemon that starts its successor. instance.mu guards it.
 type succession struct {
-	mu       sync.Mutex // held while a successor prepares itself
-	started  *process.Successor
-	learnt   []learnt                // at that time
-	handOver context.CancelCauseFunc // ends the event loop
+	started *process.Successor      // nil: no restart is under way
+	learnt  []learnt                // at that time
+	end     context.CancelCauseFunc // ends the event loop
 }
 
-// prepare starts a successor that is ready to take over.
-func (s *succession) prepare(ctx context.Context, first bool) (*process.Successor, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.started != nil {
-		return nil, errors.New("a restart is under way already")
-	}
-	next, err := process.StartSuccessor(ctx, first)
-	if err != nil {
-		return nil, err
-	}
-	s.started = next
-	return next, nil
-}
-
-// begin makes the parts end, so that the successor can take over.
-func (s *succession) begin() { s.handOver(router.ErrHandedOver) }
+var errRestarting = errors.New("a restart is under way: try again in a moment")
 
 // Restart implements control.Daemon.
 func (d *instance) Restart(ctx context.Context) (r control.Restart, begin func(), err error) {
 	d.mu.Lock() // no reload or order comes between
 	defer d.mu.Unlock()
-	err = d.lasting()
-	var next *process.Successor
-	if err == nil {
-		next, err = d.succession.prepare(ctx, d.config.Predecessor == nil)
-	}
+	next, err := d.startSuccessor(ctx)
 	if err != nil {
 		d.log.WithError(err).Error("could not restart, so this process goes on")
 		return r, nil, err
 	}
+	d.log.Infof("process %d takes over from this one", next.PID())
+	return control.Restart{PID: next.PID()}, func() { d.succession.end(router.ErrReplaced) }, nil
+}
+
+// startSuccessor returns a successor that is ready to take over.
+func (d *instance) startSuccessor(ctx context.Context) (*process.Successor, error) {
+	s := &d.succession
+	if s.started != nil {
+		return nil, errRestarting
+	}
+	if err := d.lasting(); err != nil {
+		return nil, err
+	}
+	next, err := process.StartSuccessor(ctx, d.config.Predecessor == nil)
+	if err != nil {
+		return nil, err
+	}
 	states, err := d.loop.Status()
 	if err != nil {
 		next.Kill()
-		return r, nil, err // this process ends
+		return nil, err // this process ends
 	}
-	d.succession.learnt = learntBy(states)
-	d.log.Infof("process %d takes over from this one", next.PID())
-	return control.Restart{PID: next.PID()}, d.succession.begin, nil
+	s.started, s.learnt = next, learntBy(states)
+	return next, nil
 }
 
 // lasting returns the reason why an Active can't outlast this process.
@@ -115,60 +112,48 @@ func (d *instance) lasting() error {
 	return nil
 }
 
-// runRestarts restarts on each request, until ctx ends.
-func (d *instance) runRestarts(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-d.config.Restart:
-			if _, begin, err := d.Restart(ctx); err == nil {
-				begin()
-			}
-		}
-	}
-}
-
-// handOver lets the successor take over, after the event loop and the keeper have ended. If it
+// replace lets the successor take over, after the event loop and the keeper have ended. If it
 // can't, this process starts again from the beginning, and takes over itself.
-func (p *parts) handOver() error {
+func (p *parts) replace() error {
 	d := p.instance
 	next := d.succession.started
-	state := estate{Events: p.history.All(), Orders: d.book.current, Hooks: d.hooks.states(), Checks: d.tracks.tracker.Reports(), Learnt: d.succession.learnt}
+	state := estate{Last: p.history.Last(), Orders: &d.book.current, Hooks: d.hooks.states(), Checks: d.tracks.tracker.Reports(), Learnt: d.succession.learnt}
 	p.claims.close()
 	err := errors.Join(p.journal.Close(), p.dp.Unlock())
 	if err == nil {
-		err = next.HandOver(state)
+		err = next.TakeOver(state)
 	} else {
 		next.Kill()
 	}
 	if err != nil {
-		p.log.WithError(err).Error("could not hand over, so this process continues")
-		return fmt.Errorf("continue after the failed hand-over: %w", process.StartOver(state))
+		p.log.WithError(err).Error("the new process could not take over, so this one starts over")
+		state.Events = p.history.All()
+		return fmt.Errorf("start over: %w", process.StartOver(state))
 	}
 	managed, err := process.NotifyMainPID(next.PID())
 	if err != nil {
 		p.log.WithError(err).Error("could not tell the service manager of the new process")
 	}
-	if err := next.Release(); err != nil {
+	if err := next.Release(p.history.All()); err != nil {
 		p.log.WithError(err).Warn("could not release the new process")
 	}
 	d.hooks.finish()
-	return &HandedOver{PID: next.PID(), Attend: !managed && p.config.Predecessor == nil}
+	return &Replaced{PID: next.PID(), Attend: !managed && p.config.Predecessor == nil}
 }
 
-// HandedOver is the result of a Run whose process has handed over.
-type HandedOver struct {
+// Replaced is the result of a Run whose process has a successor that works.
+type Replaced struct {
 	PID int // the process ID of the successor
 	// Attend is set if no service manager knows of the successor. Then this process has to stay
 	// until that one ends. A successor that hands over need not, because the first process does.
 	Attend bool
 }
 
-func (h *HandedOver) Error() string { return fmt.Sprintf("process %d has taken over", h.PID) }
+func (r *Replaced) Error() string { return fmt.Sprintf("process %d has taken over", r.PID) }
 
-// prepare reads what a failed hand-over has left. In a successor it loads the programs and finds out whether all Actives could be taken over, while the
-// predecessor works. Then it waits until the predecessor has handed over.
+// prepare reads what a process that starts over has left. In a successor it loads the programs and
+// finds out whether all Actives could be taken over, while the predecessor works. Then it waits until
+// the predecessor has stopped.
 func (p *parts) prepare() (err error) {
 	pred := p.config.Predecessor
 	if pred == nil {

@@ -40,8 +40,8 @@ type Found struct {
 type Remains struct {
 	Routers []Found
 	Journal link.Changes
-	// HandedOver is set if a living run hands its Virtual Routers over, and not a killed one.
-	HandedOver bool
+	// Restarted is set if the other run ended for its successor, and wasn't killed.
+	Restarted bool
 }
 
 // Heir is a Virtual Router that continues as Active after a crash or a restart, with everything
@@ -122,7 +122,7 @@ func newHeir(p *Plan, f *Found, r *Remains, journal map[Note]bool, i *link.Inter
 		return nil, fmt.Errorf("its source %s has changed", f.Source)
 	}
 	h := &Heir{V: v, Ifindex: i.Index, MACMode: f.MACMode, Left: left, Cause: vrrp.CauseContinued}
-	if r.HandedOver {
+	if r.Restarted {
 		h.Cause = vrrp.CauseRestarted
 	}
 	on := i

@@ -105,9 +105,9 @@ func TestHeirs(t *testing.T) {
 		{"a better router before", config.VirtualMACBPF, four, found(func(f *Found) {
 			f.Heard = vrrp.Stamp{At: f.Answer.Add(-4 * time.Second), Priority: 200}
 		}), ""},
-		{"handed over", config.VirtualMACMacvlan, both, func(c *crashed) { c.remains.HandedOver = true }, ""},
-		{"handed over with another interval", config.VirtualMACBPF, four, func(c *crashed) {
-			c.remains.HandedOver, c.first().Interval = true, 2*time.Second
+		{"restarted", config.VirtualMACMacvlan, both, func(c *crashed) { c.remains.Restarted = true }, ""},
+		{"restarted with another interval", config.VirtualMACBPF, four, func(c *crashed) {
+			c.remains.Restarted, c.first().Interval = true, 2*time.Second
 		}, "interval"},
 		{"another version", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Version = 2 }), "version has changed"},
 		{"dual", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Dual = true }), "version has changed"},

@@ -41,7 +41,7 @@ const (
 // succession is a message between a process and its successor. One of its fields is set.
 type succession struct {
 	Prepared bool            `json:"prepared,omitempty"` // the successor can take over
-	State    json.RawMessage `json:"state,omitempty"`    // the predecessor has stopped working
+	State    json.RawMessage `json:"state,omitempty"`    // of the predecessor, which has stopped working
 	Running  bool            `json:"running,omitempty"`  // the successor has taken over
 	Error    string          `json:"error,omitempty"`    // the successor can't take over
 }
@@ -57,7 +57,7 @@ type Successor struct {
 
 // StartSuccessor starts this program again, from the file that has its path now, with the same
 // arguments. It returns when the new process is prepared, or the reason why it isn't. Until
-// HandOver nothing has changed. first is false if this process is a successor itself.
+// TakeOver nothing has changed. first is false if this process is a successor itself.
 func StartSuccessor(ctx context.Context, first bool) (*Successor, error) {
 	path, err := os.Executable() // of the file at the start, even if the file was replaced
 	if err != nil {
@@ -140,9 +140,9 @@ func (s *Successor) receive() (m succession, err error) {
 	return m, nil
 }
 
-// HandOver tells the successor that this process doesn't work any more, and waits until it has
+// TakeOver tells the successor that this process doesn't work any more, and waits until it has
 // taken over. After an error it is killed, and this process has to work again.
-func (s *Successor) HandOver(state any) error {
+func (s *Successor) TakeOver(state any) error {
 	raw, err := json.Marshal(state)
 	if err == nil {
 		err = s.conn.SetDeadline(time.Now().Add(takeOverTimeout))
@@ -163,8 +163,15 @@ func (s *Successor) HandOver(state any) error {
 	return nil
 }
 
-// Release tells a successor that has taken over that it is the main process now.
-func (s *Successor) Release() error { return s.conn.Close() }
+// Release tells a successor that has taken over that it is the main process now, and sends it what
+// it didn't need before.
+func (s *Successor) Release(rest any) error {
+	raw, err := json.Marshal(rest)
+	if err == nil {
+		err = json.NewEncoder(s.conn).Encode(succession{State: raw})
+	}
+	return errors.Join(err, s.conn.Close())
+}
 
 // Kill kills the successor.
 func (s *Successor) Kill() {
@@ -258,7 +265,7 @@ func reapAll(group int) (code int) {
 	}
 }
 
-// Predecessor is the process that this one takes over from. All methods do nothing without one.
+// Predecessor is the process that this one takes over from. For nil, Running and Fail do nothing.
 type Predecessor struct {
 	conn net.Conn
 	in   *json.Decoder
@@ -307,17 +314,24 @@ func (p *Predecessor) Prepared(ctx context.Context, state any) error {
 	return json.Unmarshal(m.State, state)
 }
 
-// Running tells the predecessor that this process has taken over, and waits until it has released
-// this process.
-func (p *Predecessor) Running() {
+// Running tells the predecessor that this process has taken over, waits until it has released this
+// process, and stores the rest of its state in rest.
+func (p *Predecessor) Running(rest any) error {
 	if p == nil {
-		return
+		return nil
 	}
-	if err := json.NewEncoder(p.conn).Encode(succession{Running: true}); err == nil {
-		_ = p.conn.SetReadDeadline(time.Now().Add(takeOverTimeout))
-		_ = p.in.Decode(new(succession)) // it only closes the connection
+	var m succession
+	err := json.NewEncoder(p.conn).Encode(succession{Running: true})
+	if err == nil {
+		err = p.conn.SetReadDeadline(time.Now().Add(takeOverTimeout))
 	}
-	_ = p.conn.Close()
+	if err == nil {
+		err = p.in.Decode(&m)
+	}
+	if err == nil {
+		err = json.Unmarshal(m.State, rest)
+	}
+	return errors.Join(err, p.conn.Close())
 }
 
 // Fail tells the predecessor why this process can't take over.

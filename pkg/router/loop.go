@@ -26,8 +26,8 @@ const (
 	releaseRetry = time.Second
 )
 
-// ErrHandedOver is the cause of the end of Run's context if another process continues.
-var ErrHandedOver = errors.New("another process continues")
+// ErrReplaced is the cause of the end of Run's context if another process continues.
+var ErrReplaced = errors.New("another process continues")
 
 // ErrStopped is returned by the methods of a Loop that has ended.
 var ErrStopped = errors.New("the event loop has ended")
@@ -98,7 +98,7 @@ func New(clock Clock, packets Packets, addresses Addresses, leases Leases, obser
 
 // Run runs the loop until ctx ends. Then every Virtual Router shuts down: an Active one
 // sends priority 0, and its addresses are removed before Run returns. Addresses that could
-// not be removed are an error. The end of ctx isn't. If its cause is ErrHandedOver, Run advertises
+// not be removed are an error. The end of ctx isn't. If its cause is ErrReplaced, Run advertises
 // once more for each Active, so that all leases have their full length, and changes nothing else.
 func (l *Loop) Run(ctx context.Context) error {
 	defer close(l.stopped)
@@ -107,8 +107,8 @@ func (l *Loop) Run(ctx context.Context) error {
 	for {
 		err := l.packets.Wait(l.next())
 		switch {
-		case err == nil && errors.Is(context.Cause(ctx), ErrHandedOver):
-			l.handOver()
+		case err == nil && errors.Is(context.Cause(ctx), ErrReplaced):
+			l.advertiseLast()
 			return nil
 		case err != nil || ctx.Err() != nil:
 			return errors.Join(err, l.leave())
@@ -465,8 +465,8 @@ func (noLease) Answer(vrrp.Instant)    {}
 func (noLease) Advertise(vrrp.Instant) {}
 func (noLease) Until() vrrp.Instant    { return 0 }
 
-// handOver advertises for each Active, although its next advertisement isn't due yet.
-func (l *Loop) handOver() {
+// advertiseLast advertises for each Active, although its next advertisement isn't due yet.
+func (l *Loop) advertiseLast() {
 	l.turn()
 	l.ending = true
 	for _, r := range l.routers {

@@ -232,7 +232,7 @@ func (h *simHost) replace(handsOver bool, d time.Duration) {
 	}
 	if handsOver {
 		cause = vrrp.CauseRestarted
-		h.loop.handOver()
+		h.loop.advertiseLast()
 	}
 	h.s.stats.up += h.upTime()
 	h.epoch++

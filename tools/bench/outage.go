@@ -43,6 +43,24 @@ func outageExperiments() []experiment {
 // sample has the outages of one round.
 type sample struct{ crash, preempt, stop time.Duration }
 
+// pairAndClient makes a LAN of two hosts for routers and a client. address returns the address of
+// each, which are numbered from 1.
+func pairAndClient(l *lab.Lab, address func(n int) string) (*lab.LAN, []*lab.Port, error) {
+	lan, err := l.LAN("switch")
+	if err != nil {
+		return nil, nil, err
+	}
+	var ports []*lab.Port
+	for n, name := range []string{"a", "b", "client"} {
+		port, err := lan.Host(name, ifname, address(n+1))
+		if err != nil {
+			return nil, nil, err
+		}
+		ports = append(ports, port)
+	}
+	return lan, ports, nil
+}
+
 // outage runs the daemon on two routers of a LAN and measures the outages of a client there.
 func outage(ctx context.Context, c *contender, interval time.Duration) (s sample, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -52,20 +70,11 @@ func outage(ctx context.Context, c *contender, interval time.Duration) (s sample
 		return s, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	lan, err := l.LAN("switch")
+	lan, ports, err := pairAndClient(l, func(n int) string { return fmt.Sprintf("198.18.0.%d/24", n) })
 	if err != nil {
 		return s, err
 	}
-	var nodes []*lab.Node
-	var ports []*lab.Port
-	for n, name := range []string{"a", "b", "client"} {
-		port, err := lan.Host(name, ifname, fmt.Sprintf("198.18.0.%d/24", n+1))
-		if err != nil {
-			return s, err
-		}
-		nodes, ports = append(nodes, port.Node), append(ports, port)
-	}
-	a, b, client := nodes[0], nodes[1], nodes[2]
+	a, b, client := ports[0].Node, ports[1].Node, ports[2].Node
 	capture, err := lan.Capture()
 	if err != nil {
 		return s, err
@@ -79,7 +88,7 @@ func outage(ctx context.Context, c *contender, interval time.Duration) (s sample
 
 	var daemons []*lab.Process
 	for n, priority := range []int{200, 100} {
-		d, err := c.lone(nodes[n], priority, interval)
+		d, err := c.lone(ports[n].Node, priority, interval)
 		if err != nil {
 			return s, err
 		}

@@ -74,24 +74,16 @@ func measureRestarts(ctx context.Context, c *contender, routers int, interval ti
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	lan, err := l.LAN("switch")
+	lan, ports, err := pairAndClient(l, func(n int) string { return address(0, 0, n) + "/20" })
 	if err != nil {
 		return nil, err
 	}
-	var nodes []*lab.Node
-	for n, name := range []string{"a", "b", "client"} {
-		port, err := lan.Host(name, ifname, address(0, 0, n+1)+"/20")
-		if err != nil {
-			return nil, err
-		}
-		nodes = append(nodes, port.Node)
-	}
-	d := &duo{c: c, routers: routers, interval: interval, a: nodes[0], b: nodes[1]}
+	d := &duo{c: c, routers: routers, interval: interval, a: ports[0].Node, b: ports[1].Node}
 	if d.capture, err = lan.Capture(); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, d.capture.Close()) }()
-	if d.pinger, err = nodes[2].Ping(netip.MustParseAddr(address(0, 1, 1)), pingGap); err != nil {
+	if d.pinger, err = ports[2].Node.Ping(netip.MustParseAddr(address(0, 1, 1)), pingGap); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, d.pinger.Close()) }()

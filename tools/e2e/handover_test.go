@@ -100,22 +100,13 @@ func (s *site) restart() {
 	if now := c.attached(); now != links {
 		t.Errorf("the programs are attached by the links %s, before by %s", now, links)
 	}
-	for _, f := range s.capture.Frames()[c.killed:] {
-		if a, d, _, ok := f.Advertisement(); ok && (f.From != s.a.Name || a.Priority != 200) {
-			t.Errorf("%s advertises priority %d: %v", f.From, a.Priority, d)
-		}
-	}
+	c.aloneOnTheWire()
 	for _, all := range c.backup.Transitions()[transitions:] {
 		if all.From != "Initialize" || all.To != "Backup" {
 			t.Errorf("a transition of the Backup: %+v", all)
 		}
 	}
-	if got := s.lines(c.called); !slices.Equal(got, called) {
-		t.Errorf("hooks ran: %v, before the restart %v", got, called)
-	}
-	if out := watch.Output(); strings.Contains(out, "198.18.0.10") || strings.Contains(out, "2001:db8::10") {
-		t.Errorf("an address was added or removed:\n%s", out)
-	}
+	c.untouched(called, watch)
 	var numbers []uint64
 	became := 0
 	s.ok(c.active.client.Events(s.ctx, 0, false, func(e control.Event) error {

@@ -111,6 +111,28 @@ func (c *crash) advertised(n *lab.Node) (all []int) {
 	return all
 }
 
+// aloneOnTheWire checks that since the kill only the first host has advertised, with its priority.
+func (c *crash) aloneOnTheWire() {
+	c.t.Helper()
+	for _, f := range c.capture.Frames()[c.killed:] {
+		if a, d, _, ok := f.Advertisement(); ok && (f.From != c.a.Name || a.Priority != 200) {
+			c.t.Errorf("%s advertises priority %d: %v", f.From, a.Priority, d)
+		}
+	}
+}
+
+// untouched checks that no more hooks were called than these, and that the program that watches the
+// addresses of the first host has seen no change.
+func (c *crash) untouched(called []string, watch *lab.Process) {
+	c.t.Helper()
+	if got := c.lines(c.called); !slices.Equal(got, called) {
+		c.t.Errorf("hooks ran: %v, before %v", got, called)
+	}
+	if out := watch.Output(); strings.Contains(out, "198.18.0.10") || strings.Contains(out, "2001:db8::10") {
+		c.t.Errorf("an address was added or removed:\n%s", out)
+	}
+}
+
 // A router that was Active when failoverd was killed stays Active if failoverd starts again while
 // its lease lasts: the addresses never leave the host, and nobody else notices anything.
 func TestContinueAfterKill(t *testing.T) {
@@ -139,11 +161,7 @@ func (s *site) continueAfterKill() {
 		}
 		time.Sleep(8 * time.Second) // longer than Active_Down_Interval
 		c.answered(s.a)
-		for _, f := range s.capture.Frames()[c.killed:] {
-			if a, d, _, ok := f.Advertisement(); ok && (f.From != s.a.Name || a.Priority != 200) {
-				t.Errorf("%s advertises priority %d: %v", f.From, a.Priority, d)
-			}
-		}
+		c.aloneOnTheWire()
 		for _, all := range c.active.Transitions() {
 			if all.To != "Active" || all.From != "Initialize" {
 				t.Errorf("a transition of the router that continues: %+v", all)
@@ -153,12 +171,7 @@ func (s *site) continueAfterKill() {
 	if got := c.backup.Transitions(); len(got) != transitions {
 		t.Errorf("transitions of the Backup: %v", got[transitions:])
 	}
-	if got := s.lines(c.called); !slices.Equal(got, called) {
-		t.Errorf("hooks ran: %v, before the crash %v", got, called)
-	}
-	if out := watch.Output(); strings.Contains(out, "198.18.0.10") || strings.Contains(out, "2001:db8::10") {
-		t.Errorf("an address was added or removed:\n%s", out)
-	}
+	c.untouched(called, watch)
 	continued := 0
 	s.ok(c.active.client.Events(s.ctx, 0, false, func(e control.Event) error {
 		if e.Kind == "transition" && strings.HasPrefix(e.Text, "continued as Active after a crash") {
