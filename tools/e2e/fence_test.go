@@ -178,6 +178,7 @@ func TestKilledActiveYields(t *testing.T) {
 func (s *site) killedActiveYields() {
 	a := s.withFile(s.a, fmt.Sprintf("routers:\n  - {name: web, interface: eth0, vrid: 51, priority: 200, interval: 5s, virtual_mac: %q, addresses: [198.18.0.10/24]}\n", s.mode))
 	a.router("web", "ipv4", inState("Active"))
+	s.waitHolder("198.18.0.10", s.a)
 	s.ok(a.Signal(syscall.SIGKILL))
 	_, err := a.Wait(s.ctx)
 	s.ok(err)

@@ -256,7 +256,7 @@ func copyModules(ctx context.Context, from, to string) error {
 	return nil
 }
 
-// boot runs the virtual machine, prints the results of the tests and reports whether all
+// boot runs the virtual machine, prints what failed, at the end once more, and reports whether all
 // passed.
 func boot(ctx context.Context, kernel, initrd string) (ok bool, err error) {
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg", "-cpu", "qemu64", "-m", "1536", "-smp", "2",
@@ -270,7 +270,7 @@ func boot(ctx context.Context, kernel, initrd string) (ok bool, err error) {
 	if err := cmd.Start(); err != nil {
 		return false, err
 	}
-	ok = true
+	var failures []string // without the messages of the tests
 	finished, passed := false, 0
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
@@ -288,20 +288,23 @@ func boot(ctx context.Context, kernel, initrd string) (ok bool, err error) {
 			passed++
 		case strings.HasPrefix(line, "FAIL"), strings.HasPrefix(line, "--- FAIL"), strings.HasPrefix(line, "panic"),
 			strings.Contains(line, failed), strings.Contains(line, "Kernel panic"), strings.HasPrefix(line, "--- SKIP"):
-			ok = false
+			failures = append(failures, line)
 		}
-		if !strings.HasPrefix(line, "--- PASS") || !ok {
+		if !strings.HasPrefix(line, "--- PASS") {
 			fmt.Println("   " + line)
 		}
 	}
 	if err := errors.Join(lines.Err(), cmd.Wait()); err != nil {
 		return false, err
 	}
-	if !finished || passed != len(packages) {
-		fmt.Printf("   %d of %d packages passed, finished: %v\n", passed, len(packages), finished)
-		return false, nil
+	if ok = finished && passed == len(packages) && len(failures) == 0; ok {
+		return true, nil
 	}
-	return ok, nil
+	fmt.Printf("   %d of %d packages passed, finished: %v\n", passed, len(packages), finished)
+	for _, line := range failures {
+		fmt.Println("   failed: " + line)
+	}
+	return false, nil
 }
 
 func output(ctx context.Context, dir, name string, args ...string) (string, error) {

@@ -42,6 +42,7 @@ func main() {
 func summarise(in io.Reader, out io.Writer, strict bool) (ok bool, err error) {
 	var passed, failed, skipped int
 	broken := false
+	var names []string // of the failed and skipped tests
 	output := make(map[string]*strings.Builder)
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 16<<20)
@@ -79,15 +80,20 @@ func summarise(in io.Reader, out io.Writer, strict bool) (ok bool, err error) {
 				passed++
 			case e.Action == "fail":
 				failed++
+				names = append(names, "failed: "+key)
 				fmt.Fprint(out, text)
 			case e.Action == "skip":
 				skipped++
+				names = append(names, "skipped: "+key)
 				fmt.Fprint(out, text)
 			}
 		}
 	}
 	if err := lines.Err(); err != nil {
 		return false, fmt.Errorf("read test events: %w", err)
+	}
+	for _, name := range names {
+		fmt.Fprintln(out, name)
 	}
 	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", passed, failed, skipped)
 	return failed == 0 && !broken && passed > 0 && (!strict || skipped == 0), nil

@@ -19,9 +19,9 @@ func TestSummarise(t *testing.T) {
 		want     string
 	}{
 		{"pass", pass, true, true, "1 passed, 0 failed, 0 skipped\n"},
-		{"skip", pass + skip, false, true, "1 passed, 0 failed, 1 skipped\n"},
-		{"strict skip", pass + skip, true, false, "1 passed, 0 failed, 1 skipped\n"},
-		{"fail", pass + fail, false, false, "1 passed, 1 failed, 0 skipped\n"},
+		{"skip", pass + skip, false, true, "skipped: p TestB\n1 passed, 0 failed, 1 skipped\n"},
+		{"strict skip", pass + skip, true, false, "skipped: p TestB\n1 passed, 0 failed, 1 skipped\n"},
+		{"fail", pass + fail, false, false, "failed: p TestC\n1 passed, 1 failed, 0 skipped\n"},
 		{"nothing ran", "", false, false, "0 passed, 0 failed, 0 skipped\n"},
 		{"broken build", pass + `{"Action":"fail","Package":"q"}` + "\n", false, false, "1 passed, 0 failed, 0 skipped\n"},
 	} {
