@@ -317,7 +317,9 @@ func (p *parts) run() error {
 	run("event loop", func(ctx context.Context) error {
 		defer stop()
 		err := p.loop.Run(ctx)
-		if !replaced() {
+		if replaced() {
+			d.succession.keepAdvertising(p.loop)
+		} else {
 			d.hooks.leave() // hooks report the stop while the other parts still work
 		}
 		return err
@@ -352,6 +354,7 @@ func (p *parts) run() error {
 	if replaced() && err == nil {
 		return p.replace()
 	}
+	err = errors.Join(err, d.succession.stopAdvertising())
 	all, closing := p.keeper.close()
 	p.undone = all
 	return errors.Join(err, closing)

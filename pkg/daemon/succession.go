@@ -56,11 +56,31 @@ func learntBy(all []router.Status) (l []learnt) {
 	return l
 }
 
-// succession is the part of a daemon that starts its successor. instance.mu guards it.
+// succession is the part of a daemon that starts its successor. instance.mu guards started and learnt.
 type succession struct {
 	started *process.Successor      // nil: no restart is under way
 	learnt  []learnt                // at that time
 	end     context.CancelCauseFunc // ends the event loop
+	// What advertises while the successor takes over; nil before.
+	stopKeeping context.CancelFunc
+	kept        chan error
+}
+
+// keepAdvertising makes the loop, which has ended, advertise for its Actives until stopAdvertising.
+func (s *succession) keepAdvertising(l *router.Loop) {
+	ctx, cancel := context.WithCancel(context.Background()) // the successor may need longer than the rest of this process
+	kept := make(chan error, 1)
+	go func() { kept <- l.KeepAdvertising(ctx) }()
+	s.stopKeeping, s.kept = cancel, kept
+}
+
+// stopAdvertising returns when this process no longer advertises.
+func (s *succession) stopAdvertising() error {
+	if s.stopKeeping == nil {
+		return nil
+	}
+	s.stopKeeping()
+	return <-s.kept
 }
 
 var errRestarting = errors.New("a restart is under way: try again in a moment")
@@ -112,8 +132,9 @@ func (d *instance) lasting() error {
 	return nil
 }
 
-// replace lets the successor take over, after the event loop and the keeper have ended. If it
-// can't, this process starts again from the beginning, and takes over itself.
+// replace lets the successor take over, after the event loop and the keeper have ended. The Actives
+// are advertised meanwhile. If the successor can't take over, this process starts again from the
+// beginning, and takes over itself.
 func (p *parts) replace() error {
 	d := p.instance
 	next := d.succession.started
@@ -124,6 +145,9 @@ func (p *parts) replace() error {
 		err = next.TakeOver(state)
 	} else {
 		next.Kill()
+	}
+	if e := d.succession.stopAdvertising(); e != nil {
+		p.log.WithError(e).Warn("could not advertise while the new process took over")
 	}
 	if err != nil {
 		p.log.WithError(err).Error("the new process could not take over, so this one starts over")

@@ -298,6 +298,12 @@ func (l Lease) Answer(until vrrp.Instant) {
 	}
 }
 
+// Renew is Answer if the lease ends at was. It returns false, and changes nothing, if the kernel or
+// another process has changed the lease.
+func (l Lease) Renew(was, until vrrp.Instant) bool {
+	return l.state != nil && atomic.CompareAndSwapUint64(&l.state.Answer, uint64(was), uint64(until))
+}
+
 // Until returns the end of the lease, 0 if it has been ended: by Answer, or by the kernel when
 // it received a better router.
 func (l Lease) Until() vrrp.Instant {

@@ -71,6 +71,7 @@ type Loop struct {
 	leaving       int      // running removals of addresses
 	ending        bool     // no router may start any more
 	wakeups       uint64
+	kept          map[*virtualRouter]vrrp.Instant // the leases in KeepAdvertising, as this loop has set them
 }
 
 // New returns a Loop without Virtual Routers.
@@ -98,8 +99,8 @@ func New(clock Clock, packets Packets, addresses Addresses, leases Leases, obser
 
 // Run runs the loop until ctx ends. Then every Virtual Router shuts down: an Active one
 // sends priority 0, and its addresses are removed before Run returns. Addresses that could
-// not be removed are an error. The end of ctx isn't. If its cause is ErrReplaced, Run advertises
-// once more for each Active, so that all leases have their full length, and changes nothing else.
+// not be removed are an error. The end of ctx isn't. If its cause is ErrReplaced, Run changes
+// nothing, and KeepAdvertising has to follow at once.
 func (l *Loop) Run(ctx context.Context) error {
 	defer close(l.stopped)
 	defer context.AfterFunc(ctx, l.packets.Wake)()
@@ -108,7 +109,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		err := l.packets.Wait(l.next())
 		switch {
 		case err == nil && errors.Is(context.Cause(ctx), ErrReplaced):
-			l.advertiseLast()
+			l.turn()
 			return nil
 		case err != nil || ctx.Err() != nil:
 			return errors.Join(err, l.leave())
@@ -461,22 +462,10 @@ func (l *Loop) lease(r *virtualRouter) Lease {
 
 type noLease struct{}
 
-func (noLease) Answer(vrrp.Instant)    {}
-func (noLease) Advertise(vrrp.Instant) {}
-func (noLease) Until() vrrp.Instant    { return 0 }
-
-// advertiseLast advertises for each Active, although its next advertisement isn't due yet.
-func (l *Loop) advertiseLast() {
-	l.turn()
-	l.ending = true
-	for _, r := range l.routers {
-		if r.machine.State() == vrrp.Active {
-			a := r.machine.Advertisement()
-			l.advertise(r, &a)
-		}
-	}
-	l.flush()
-}
+func (noLease) Answer(vrrp.Instant)                   {}
+func (noLease) Renew(vrrp.Instant, vrrp.Instant) bool { return false }
+func (noLease) Advertise(vrrp.Instant)                {}
+func (noLease) Until() vrrp.Instant                   { return 0 }
 
 // leave shuts every Virtual Router down and waits until their addresses are removed.
 func (l *Loop) leave() error {

@@ -25,8 +25,10 @@ type host struct {
 	t     *testing.T
 	start time.Time
 	loop  *Loop
-	stop  context.CancelFunc
+	stop  func()
 	ended chan error
+
+	replace func() // ends the loop because another process continues
 
 	mu           sync.Mutex
 	news         chan struct{}
@@ -152,6 +154,16 @@ func (l hostLease) Answer(until vrrp.Instant) {
 	l.h.leases[l.k] = until
 }
 
+func (l hostLease) Renew(was, until vrrp.Instant) bool {
+	l.h.mu.Lock()
+	defer l.h.mu.Unlock()
+	if l.h.leases[l.k] != was {
+		return false
+	}
+	l.h.leases[l.k] = until
+	return true
+}
+
 func (l hostLease) Advertise(until vrrp.Instant) {
 	l.h.mu.Lock()
 	defer l.h.mu.Unlock()
@@ -249,8 +261,8 @@ func newHostOf(t *testing.T, protocol vrrp.Config) *host {
 		news: make(chan struct{}, 1), stamp: make(map[packet.Key]vrrp.Stamp), leases: make(map[packet.Key]vrrp.Instant),
 	}
 	h.loop = New(h, h, h, h, h)
-	ctx, cancel := context.WithCancel(t.Context())
-	h.stop = cancel
+	ctx, cancel := context.WithCancelCause(t.Context())
+	h.stop, h.replace = func() { cancel(nil) }, func() { cancel(ErrReplaced) }
 	go func() { h.ended <- h.loop.Run(ctx) }()
 	c := Config{ID: testID, Addresses: []netip.Prefix{testVIP}, Protocol: protocol}
 	if protocol.Priority == 255 {

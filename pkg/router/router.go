@@ -139,6 +139,9 @@ type Lease interface {
 	// Answer allows the host to answer for the addresses until the given time. The call
 	// replaces the previous time; 0 ends the lease.
 	Answer(until vrrp.Instant)
+	// Renew is Answer if the lease ends at was. It returns false, and changes nothing, if
+	// somebody else has changed the lease.
+	Renew(was, until vrrp.Instant) bool
 	// Advertise allows advertisements to be sent until the given time, also while the
 	// host must not answer.
 	Advertise(until vrrp.Instant)

@@ -142,10 +142,16 @@ func (l *Loop) outboxOf(t Transmitter) int {
 
 // send flushes all outboxes. It renews the leases of the routers whose advertisements were
 // sent.
+//
+// The kernel lets an advertisement pass while the lease lasts or Advertise allows it. So Advertise
+// comes before the sending only if the lease ends too soon. Otherwise it comes together with Answer,
+// so that another process that reads both at any time finds those of the same advertisement.
 func (l *Loop) send() {
 	for i := range l.sending {
 		if s := &l.sending[i]; !s.announcement {
-			l.lease(s.router).Advertise(l.drained.Add(max(vrrp.SendWithin, s.router.protocol.Interval)))
+			if lease := l.lease(s.router); lease.Until() < l.drained.Add(s.router.protocol.Interval) {
+				lease.Advertise(l.sendUntil(s.router))
+			}
 		}
 	}
 	for i := range l.outboxes {
@@ -167,6 +173,12 @@ func (l *Loop) send() {
 	clear(l.sending)
 	clear(l.outboxes)
 	l.sending, l.outboxes = l.sending[:0], l.outboxes[:0]
+}
+
+// sendUntil returns until when an advertisement of a router may be sent that is based on what was
+// drained last.
+func (l *Loop) sendUntil(r *virtualRouter) vrrp.Instant {
+	return l.drained.Add(max(vrrp.SendWithin, r.protocol.Interval))
 }
 
 // frameUnsent notes that frame n of the flushing outbox could not be sent. It is the
@@ -209,6 +221,7 @@ func (l *Loop) conclude(s *sending, o *outbox) {
 	if s.lost > 0 {
 		r.counters.SendErrors++
 		if !s.sent() {
+			l.lease(r).Advertise(l.sendUntil(r)) // says that it has tried
 			l.noteUnsent(s, o.flushed)
 			return
 		}
@@ -225,7 +238,18 @@ func (l *Loop) conclude(s *sending, o *outbox) {
 		l.reschedule(r)
 	}
 	if !s.goodbye && r.machine.State() == vrrp.Active && r.advertiser() == o.Transmitter {
-		l.lease(r).Answer(o.flushed.Add(r.protocol.SilenceLimit(r.protocol.Interval)))
+		l.renew(r, o.flushed.Add(r.protocol.SilenceLimit(r.protocol.Interval)))
+	}
+}
+
+func (l *Loop) renew(r *virtualRouter, until vrrp.Instant) {
+	lease := l.lease(r)
+	lease.Advertise(l.sendUntil(r))
+	switch was, kept := l.kept[r]; {
+	case !kept:
+		lease.Answer(until)
+	case lease.Renew(was, until):
+		l.kept[r] = until
 	}
 }
 

@@ -40,6 +40,7 @@ type simHost struct {
 	peer   *simPeer
 
 	loop   *Loop // nil: the process doesn't run
+	old    *Loop // nil, or of a process that advertises until another one has taken over
 	router *virtualRouter
 	epoch  uint32 // counts processes
 	upAt   vrrp.Instant
@@ -134,6 +135,8 @@ func (h *simHost) state() vrrp.State {
 	switch {
 	case h.peer != nil:
 		return h.peer.state
+	case h.old != nil && len(h.old.kept) > 0:
+		return vrrp.Active
 	case h.loop == nil:
 		return vrrp.Initialize
 	}
@@ -148,6 +151,7 @@ func (h *simHost) owner() bool { return h.config.Priority == vrrp.OwnerPriority 
 // boot starts a new process.
 func (h *simHost) boot() {
 	h.epoch++
+	h.old = nil
 	h.upAt = h.s.now
 	h.paused, h.leaving = false, false
 	h.newsAt, h.timerAt, h.armedFor, h.pending = 0, 0, 0, 0
@@ -215,7 +219,7 @@ func (h *simHost) stop(cause vrrp.Cause) {
 func (h *simHost) crash() {
 	h.s.stats.up += h.upTime()
 	h.epoch++
-	h.loop, h.router = nil, nil
+	h.loop, h.old, h.router = nil, nil, nil
 	h.running, h.paused, h.assigned, h.leaving = false, false, false, false
 	if h.peer != nil {
 		h.peer.state = vrrp.Initialize
@@ -223,22 +227,32 @@ func (h *simHost) crash() {
 }
 
 // replace ends the process, which hands over or is killed, and leaves its addresses and its lease.
-// After d another process takes over.
-func (h *simHost) replace(handsOver bool, d time.Duration) {
+// After d another process takes over. Until then, a process that hands over advertises, but only for
+// keeps, because the hand-over fails then.
+func (h *simHost) replace(handsOver bool, keeps, d time.Duration) {
 	active, cause := h.state() == vrrp.Active, vrrp.CauseContinued
 	h.lastState, h.learnt = h.state(), 0
 	if status := h.router.machine.Status(); handsOver && status.State == vrrp.Backup && status.Active.IsValid() {
 		h.learnt = status.Learnt
 	}
-	if handsOver {
-		cause = vrrp.CauseRestarted
-		h.loop.advertiseLast()
-	}
 	h.s.stats.up += h.upTime()
 	h.epoch++
+	epoch := h.epoch
+	if handsOver {
+		cause = vrrp.CauseRestarted
+		h.loop.turn()
+		h.old = h.loop
+		h.old.keep()
+		h.keepAdvertising(epoch)
+	}
 	h.loop, h.router = nil, nil
 	h.paused, h.leaving = false, false
-	epoch := h.epoch
+	h.s.after(min(keeps, d), func() {
+		if h.epoch == epoch && h.old != nil && keeps < d {
+			h.old.advertiseLast()
+			h.old = nil
+		}
+	})
 	h.s.after(d, func() {
 		if h.epoch == epoch {
 			h.takeOver(active, cause)
@@ -246,11 +260,23 @@ func (h *simHost) replace(handsOver bool, d time.Duration) {
 	})
 }
 
+// keepAdvertising advertises for the next process until h.old ends.
+func (h *simHost) keepAdvertising(epoch uint32) {
+	if h.epoch != epoch || h.old == nil {
+		return
+	}
+	h.old.advertiseKept()
+	if next := h.old.next(); next != never {
+		h.s.after(h.trueTime(next).Sub(h.s.now), func() { h.keepAdvertising(epoch) })
+	}
+}
+
 // takeOver starts a process that continues as Active if nothing speaks against it, as plan.Heirs
 // decides.
 func (h *simHost) takeOver(active bool, cause vrrp.Cause) {
 	lease, assigned, left := h.lease, h.assigned, h.lease.Add(-3*h.config.Interval)
 	better := h.stamped && h.stamp.At > left && h.stamp.Priority >= h.config.Priority
+	old := h.old
 	h.boot()
 	if !active || !assigned || better || lease <= h.Now() {
 		h.start(vrrp.CauseStarting)
@@ -262,6 +288,9 @@ func (h *simHost) takeOver(active bool, cause vrrp.Cause) {
 		h.s.violate(h, "a restart", "doesn't continue")
 	}
 	h.loop.flush()
+	if old != nil {
+		old.advertiseLast()
+	}
 	h.turn()
 }
 
@@ -555,6 +584,10 @@ func (h *simHost) Wake() {}
 
 // Drain passes the records on, and checks what happens with them.
 func (h *simHost) Drain(f func(*Received)) {
+	if h.old != nil {
+		h.ring = h.ring[:0] // the process no longer reads it
+		return
+	}
 	n := len(h.ring)
 	if h.lag && n > 0 && h.s.now < h.lagEnds {
 		n--
@@ -765,6 +798,15 @@ func (h *simHost) Answer(until vrrp.Instant) {
 	if until > h.Now().Add(3*h.config.Interval) {
 		h.s.violate(h, "the fence", "a lease of %v", until.Sub(h.Now()))
 	}
+}
+
+// Renew sets the lease if it ends at was.
+func (h *simHost) Renew(was, until vrrp.Instant) bool {
+	if h.lease != was {
+		return false
+	}
+	h.Answer(until)
+	return true
 }
 
 // Advertise sets until when the kernel lets advertisements out.

@@ -947,17 +947,22 @@ func (s *simulation) inject(interval time.Duration) {
 			s.stats.fault(faultKilled)
 			d := s.upTo(4 * h.config.Interval)
 			s.tracef(h, "is killed, and started again after %v", d)
-			h.replace(false, d)
+			h.replace(false, 0, d)
 			s.contend()
 		}
 	}
 }
 
-// handOver makes another process take over from that of a host after d.
+// handOver makes another process take over from that of a host after d. In one of four cases the
+// hand-over fails before.
 func (s *simulation) handOver(h *simHost, d time.Duration) {
 	s.stats.fault(faultHandOver)
-	s.tracef(h, "hands over to another process for %v", d)
-	h.replace(true, d)
+	keeps := d
+	if s.chance(0.25) {
+		keeps = s.upTo(d)
+	}
+	s.tracef(h, "hands over to another process for %v, and advertises for %v", d, keeps)
+	h.replace(true, keeps, d)
 }
 
 func (s *simulation) linkUp(h *simHost) {

@@ -58,6 +58,7 @@ func (w *twin) Queued() int                                  { return w.pending 
 func (w *twin) Flush(func(int, error)) int                   { w.flushed++; w.pending = 0; return 0 }
 func (w *twin) Lease(packet.Key) Lease                       { return w }
 func (w *twin) Answer(vrrp.Instant)                          {}
+func (w *twin) Renew(vrrp.Instant, vrrp.Instant) bool        { return true }
 func (w *twin) Advertise(vrrp.Instant)                       {}
 func (w *twin) Until() vrrp.Instant                          { return 0 }
 func (w *twin) Finding(f Finding)                            { w.found[f.Reason]++ }

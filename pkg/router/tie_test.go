@@ -166,8 +166,9 @@ func (l dualLease) Answer(until vrrp.Instant) {
 	l.h.leases[l.f] = until
 }
 
-func (dualLease) Advertise(vrrp.Instant) {}
-func (dualLease) Until() vrrp.Instant    { return 0 }
+func (dualLease) Renew(vrrp.Instant, vrrp.Instant) bool { return false }
+func (dualLease) Advertise(vrrp.Instant)                {}
+func (dualLease) Until() vrrp.Instant                   { return 0 }
 
 func (h *dualHost) Assign(id ID, _ int, _ []netip.Prefix, done func(error)) { h.put(id, true, done) }
 

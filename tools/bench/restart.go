@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"syscall"
 	"time"
 
@@ -115,6 +116,9 @@ func measureRestarts(ctx context.Context, c *contender, routers int, interval ti
 			}
 		}
 		d.judge(v, event.key, from)
+	}
+	if done := strings.Count(d.active.Output(), "takes over from this one"); c.name == "failoverd" && done != restarts {
+		return v, fmt.Errorf("%d restarts instead of %d; it wrote:\n%s", done, restarts, d.active.Output())
 	}
 	return v, nil
 }
