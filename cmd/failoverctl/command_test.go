@@ -88,7 +88,7 @@ func (fake) SetPriority(_ context.Context, name string, priority int, persist bo
 	return []string{fmt.Sprint("priority ", name, priority, persist)}, nil
 }
 
-func (fake) Restart(context.Context) (control.Restart, func(), error) {
+func (fake) Restart(context.Context, bool) (control.Restart, func(), error) {
 	return control.Restart{PID: 7}, func() {}, nil
 }
 

@@ -20,7 +20,8 @@ const (
 )
 
 func restartCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	var onlyStop bool
+	c := &cobra.Command{
 		Use:   "restart",
 		Short: "Restart failoverd without a failover, for example after an upgrade",
 		Long: `restart starts a new process of failoverd, from the file that is installed now and with the
@@ -32,7 +33,12 @@ If the new process can't take over, the old one goes on, and restart shows the r
 mistake in the configuration, BPF programs that the kernel refuses, or a router that could
 not continue as Active, because its interval or addresses have changed, or because this
 host owns its addresses. "failoverctl reload" changes the configuration, and
-"systemctl restart failoverd" restarts with a failover.`,
+"systemctl stop failoverd" and then start restart with a failover.
+
+--only-stop is what the systemd unit uses for "systemctl restart failoverd". The running
+process ends, and leaves addresses and leases in place for the process that systemd starts.
+Before, it tries whether a new process could take over. If not, it goes on, and systemd stops
+it in the usual way, with a failover.`,
 		Example: "  sudo failoverctl restart",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -42,12 +48,15 @@ host owns its addresses. "failoverctl reload" changes the configuration, and
 			if err != nil {
 				return err
 			}
-			next, err := o.client().Restart(ctx)
+			next, err := o.client().Restart(ctx, onlyStop)
 			if errors.Is(err, control.ErrTooOld) {
 				return fmt.Errorf("%w: restart it with systemctl restart failoverd", err)
 			}
 			if err != nil {
 				return err
+			}
+			if onlyStop {
+				return o.awaitEnd(ctx, before.PID)
 			}
 			after, err := o.awaitProcess(ctx, &before, next.PID)
 			if err != nil {
@@ -57,6 +66,25 @@ host owns its addresses. "failoverctl reload" changes the configuration, and
 				after.PID, after.Version, before.PID, before.Version, countStates(after.Routers))
 			return err
 		},
+	}
+	c.Flags().BoolVar(&onlyStop, "only-stop", false, "only stop the running process, because somebody else starts the next one at once")
+	return c
+}
+
+// awaitEnd waits until a process no longer serves the control socket.
+func (o *options) awaitEnd(ctx context.Context, pid int) error {
+	for {
+		now, err := o.client().Status(ctx)
+		if ctx.Err() != nil {
+			return fmt.Errorf("process %d has not ended within %v: see its log", pid, takeOverTimeout)
+		}
+		if err != nil || now.PID != pid {
+			return nil
+		}
+		select {
+		case <-time.After(takeOverPoll):
+		case <-ctx.Done():
+		}
 	}
 }
 

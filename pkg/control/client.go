@@ -87,9 +87,10 @@ func (c *Client) HandOver(ctx context.Context, name string) (o Order, err error)
 	return o, c.call(ctx, http.MethodPost, "/v1/failover", url.Values{"router": {name}}, &o)
 }
 
-// Restart makes the daemon start a new process that takes over from it.
-func (c *Client) Restart(ctx context.Context) (r Restart, err error) {
-	return r, c.call(ctx, http.MethodPost, "/v1/restart", nil, &r)
+// Restart makes the daemon start a new process that takes over from it. With onlyStop the daemon only
+// ends, and leaves everything in place for a process that somebody else starts at once.
+func (c *Client) Restart(ctx context.Context, onlyStop bool) (r Restart, err error) {
+	return r, c.call(ctx, http.MethodPost, "/v1/restart", url.Values{"only_stop": {fmt.Sprint(onlyStop)}}, &r)
 }
 
 // Events calls f for each event after a number. With follow it goes on with new events until

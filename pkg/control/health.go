@@ -86,7 +86,7 @@ var endpoints = []Endpoint{
 	{http.MethodPost, "/v1/maintenance?router=NAME&on=true&persist=true", "take a router out of service or put it back into service; without a name, all routers"},
 	{http.MethodPost, "/v1/priority?router=NAME&priority=N&persist=true", "change the priority of a router; 0 restores the configured one"},
 	{http.MethodPost, "/v1/failover?router=NAME", "hand the addresses of an Active router over to another host"},
-	{http.MethodPost, "/v1/restart", "start a new process that takes over from this one, without a change of any router's state"},
+	{http.MethodPost, "/v1/restart?only_stop=true", "start a new process that takes over from this one, without a change of any router's state, or only stop and leave everything in place for it"},
 }
 
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {

@@ -51,8 +51,9 @@ type Daemon interface {
 	// HandOver makes an Active router hand its addresses over to another host.
 	HandOver(ctx context.Context, name string) ([]string, error)
 	// Restart starts a new process and waits until it is ready to take over. begin, which is
-	// called when the client has the answer, makes it take over.
-	Restart(ctx context.Context) (r Restart, begin func(), err error)
+	// called when the client has the answer, makes it take over. With onlyStop that process is
+	// only a trial, and begin ends the daemon, which leaves everything in place for the next one.
+	Restart(ctx context.Context, onlyStop bool) (r Restart, begin func(), err error)
 }
 
 // Server serves the API.
@@ -192,7 +193,12 @@ func (s *Server) restart(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusForbidden, errForbidden)
 		return
 	}
-	next, begin, err := s.daemon.Restart(r.Context())
+	onlyStop, err := flag(r, "only_stop")
+	if err != nil {
+		fail(w, http.StatusBadRequest, err)
+		return
+	}
+	next, begin, err := s.daemon.Restart(r.Context(), onlyStop)
 	if err != nil {
 		fail(w, http.StatusUnprocessableEntity, err)
 		return

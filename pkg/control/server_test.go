@@ -73,8 +73,11 @@ func (f *fake) HandOver(_ context.Context, name string) ([]string, error) {
 	return []string{"failover " + name}, nil
 }
 
-func (f *fake) Restart(context.Context) (Restart, func(), error) {
+func (f *fake) Restart(_ context.Context, onlyStop bool) (Restart, func(), error) {
 	f.change()
+	if onlyStop {
+		return Restart{}, func() {}, nil
+	}
 	return Restart{PID: 7}, func() { f.begun.Store(true) }, nil
 }
 
@@ -161,7 +164,10 @@ func TestClient(t *testing.T) {
 	if got, want := fmt.Sprint(m.Routers, p.Routers, o.Routers), "[maintenance webtrue true] [priority web50 false] [failover web]"; got != want {
 		t.Errorf("orders arrived as %s, not %s", got, want)
 	}
-	if r, err := c.Restart(ctx); err != nil || r.PID != 7 {
+	if r, err := c.Restart(ctx, true); err != nil || r.PID != 0 {
+		t.Errorf("only stopped: %+v, %v", r, err)
+	}
+	if r, err := c.Restart(ctx, false); err != nil || r.PID != 7 {
 		t.Errorf("restart %+v, %v", r, err)
 	}
 	for !f.begun.Load() && ctx.Err() == nil { // after the answer
@@ -261,7 +267,7 @@ func TestRights(t *testing.T) {
 		_, m := c.Maintenance(t.Context(), "web", true, true)
 		_, p := c.SetPriority(t.Context(), "web", 50, true)
 		_, h := c.HandOver(t.Context(), "web")
-		_, restart := c.Restart(t.Context())
+		_, restart := c.Restart(t.Context(), false)
 		for _, err := range []error{m, p, h, restart} {
 			if err == nil || !strings.Contains(err.Error(), "only root") {
 				t.Errorf("without rights: %v", err)

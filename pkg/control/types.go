@@ -261,7 +261,7 @@ type Change struct {
 
 // Restart is the answer to a restart. The new process takes over right after it.
 type Restart struct {
-	PID int `json:"pid"` // the process ID of the new process
+	PID int `json:"pid"` // the process ID of the new process; 0 with only_stop
 }
 
 // Reload is the answer to a reload.

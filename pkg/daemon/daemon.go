@@ -221,7 +221,8 @@ func Cleanup(c Config) (removed []string, living []int, err error) {
 	removed, living, err = link.Recover(c.RunDir, handle)
 	pins, pinErr := datapath.Cleanup(c.BPFDir)
 	sockets, socketErr := control.Cleanup(c.RunDir)
-	return slices.Concat(removed, pins, sockets), living, errors.Join(err, pinErr, socketErr)
+	estates, estateErr := process.RemoveEstates(c.RunDir)
+	return slices.Concat(removed, pins, sockets, estates), living, errors.Join(err, pinErr, socketErr, estateErr)
 }
 
 // packets passes the datapath's records to the event loop.

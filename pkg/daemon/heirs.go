@@ -124,7 +124,7 @@ func (p *parts) survey(dead *link.Dead) error {
 // findHeirs returns the Virtual Routers that continue, and for the others that were Active the
 // reason why not.
 func (p *parts) findHeirs(r *datapath.Remains, journal link.Changes) (heirs map[plan.ID]*plan.Heir, refused map[plan.ID]error) {
-	remains := &plan.Remains{Journal: journal, Restarted: p.config.Predecessor != nil}
+	remains := &plan.Remains{Journal: journal, Restarted: p.restarted()}
 	for _, f := range r.Found {
 		remains.Routers = append(remains.Routers, foundRouter(&f))
 	}

@@ -99,7 +99,12 @@ func (d *instance) runRequests(ctx context.Context) error {
 				d.log.WithError(err).Error("could not reload the configuration, nothing has changed")
 			}
 		case <-d.config.Restart:
-			if _, begin, err := d.Restart(ctx); err == nil {
+			select {
+			case <-d.succession.inPlace:
+			case <-ctx.Done():
+				return nil
+			}
+			if _, begin, err := d.Restart(ctx, false); err == nil {
 				begin()
 			}
 		}
@@ -117,7 +122,7 @@ func (d *instance) Reload(ctx context.Context, dryRun bool) ([]control.Change, e
 	if err := ctx.Err(); err != nil {
 		return nil, err // the client has disconnected while it waited
 	}
-	if d.succession.started != nil {
+	if d.succession.begun {
 		return nil, errRestarting
 	}
 	changes, err := d.reload(ctx, dryRun)

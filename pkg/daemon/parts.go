@@ -274,7 +274,7 @@ func (p *parts) openAPI() error {
 	d := &instance{
 		book: book, config: p.config, started: time.Now(), path: p.file.Path, file: p.file, plan: p.plan,
 		loop: p.loop, keeper: p.keeper, restorations: p.restorations, dp: p.dp, history: p.history, handle: p.handle,
-		tracks: tracks, threads: p.threads, problems: p.problems, names: p.names, log: p.log,
+		succession: succession{inPlace: make(chan struct{})}, tracks: tracks, threads: p.threads, problems: p.problems, names: p.names, log: p.log,
 	}
 	d.hooks = newHooks(p.runner, p.reports.queue, p.reports.Hook, d.describeTransition, p.config.Hurry, p.log)
 	d.metrics = newMetricsServer(d, p.log)
@@ -344,7 +344,7 @@ func (p *parts) run() error {
 	run("metrics", d.metrics.run, support)
 	run("requests", d.runRequests, main)
 	run("service", d.serve, main)
-	if p.config.Predecessor == nil {
+	if !p.restarted() {
 		delayStart(p.conditions, p.file)
 	}
 	// What a killed run left is the keeper's business from here on.

@@ -43,6 +43,7 @@ func (d *instance) serve(ctx context.Context) error {
 	if len(before) > 0 {
 		d.history.Precede(before)
 	}
+	close(d.succession.inPlace)
 	d.notify(daemon.SdNotifyReady)
 	started := time.After(startGarbage)
 	every := statusEvery

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -22,7 +23,9 @@ import (
 
 // estate is what a process hands over to its successor, beside what is in the kernel.
 type estate struct {
-	Last uint64 `json:"last"` // the number of the newest event
+	// Restarted is set if the process was only stopped, so that the service manager starts the next one.
+	Restarted bool   `json:"restarted,omitempty"`
+	Last      uint64 `json:"last"` // the number of the newest event
 	// Events are the events of a process that starts over. A successor gets them when it has taken
 	// over, because there may be thousands.
 	Events []control.Event `json:"events,omitempty"`
@@ -56,11 +59,15 @@ func learntBy(all []router.Status) (l []learnt) {
 	return l
 }
 
-// succession is the part of a daemon that starts its successor. instance.mu guards started and learnt.
+// succession is the part of a daemon that starts its successor. instance.mu guards begun, started and learnt.
 type succession struct {
-	started *process.Successor      // nil: no restart is under way
+	begun   bool                    // a restart is under way
+	started *process.Successor      // nil: none, or this process is only stopped
 	learnt  []learnt                // at that time
 	end     context.CancelCauseFunc // ends the event loop
+	// inPlace is closed when the process before, if there was one, knows that this one works. A
+	// restart that begins earlier would end this process, and the one before would start over.
+	inPlace chan struct{}
 	// What advertises while the successor takes over; nil before.
 	stopKeeping context.CancelFunc
 	kept        chan error
@@ -86,7 +93,7 @@ func (s *succession) stopAdvertising() error {
 var errRestarting = errors.New("a restart is under way: try again in a moment")
 
 // Restart implements control.Daemon.
-func (d *instance) Restart(ctx context.Context) (r control.Restart, begin func(), err error) {
+func (d *instance) Restart(ctx context.Context, onlyStop bool) (r control.Restart, begin func(), err error) {
 	d.mu.Lock() // no reload or order comes between
 	defer d.mu.Unlock()
 	next, err := d.startSuccessor(ctx)
@@ -94,14 +101,26 @@ func (d *instance) Restart(ctx context.Context) (r control.Restart, begin func()
 		d.log.WithError(err).Error("could not restart, so this process goes on")
 		return r, nil, err
 	}
-	d.log.Infof("process %d takes over from this one", next.PID())
-	return control.Restart{PID: next.PID()}, func() { d.succession.end(router.ErrReplaced) }, nil
+	d.succession.begun = true
+	if onlyStop {
+		next.Kill() // it has shown that the next process can continue
+		d.log.Info("this process ends, and leaves everything in place for the next one")
+	} else {
+		d.succession.started, r.PID = next, next.PID()
+		d.log.Infof("process %d takes over from this one", next.PID())
+	}
+	return r, func() { d.succession.end(router.ErrReplaced) }, nil
 }
 
 // startSuccessor returns a successor that is ready to take over.
 func (d *instance) startSuccessor(ctx context.Context) (*process.Successor, error) {
 	s := &d.succession
-	if s.started != nil {
+	select {
+	case <-s.inPlace:
+	default:
+		return nil, errRestarting
+	}
+	if s.begun {
 		return nil, errRestarting
 	}
 	if err := d.lasting(); err != nil {
@@ -116,7 +135,7 @@ func (d *instance) startSuccessor(ctx context.Context) (*process.Successor, erro
 		next.Kill()
 		return nil, err // this process ends
 	}
-	s.started, s.learnt = next, learntBy(states)
+	s.learnt = learntBy(states)
 	return next, nil
 }
 
@@ -141,6 +160,9 @@ func (p *parts) replace() error {
 	state := estate{Last: p.history.Last(), Orders: &d.book.current, Hooks: d.hooks.states(), Checks: d.tracks.tracker.Reports(), Learnt: d.succession.learnt}
 	p.claims.close()
 	err := errors.Join(p.journal.Close(), p.dp.Unlock())
+	if next == nil {
+		return p.stopOnly(&state, err)
+	}
 	if err == nil {
 		err = next.TakeOver(state)
 	} else {
@@ -165,23 +187,45 @@ func (p *parts) replace() error {
 	return &Replaced{PID: next.PID(), Attend: !managed && p.config.Predecessor == nil}
 }
 
-// Replaced is the result of a Run whose process has a successor that works.
+// stopOnly leaves everything in place for the process that the service manager starts next. The
+// Actives advertise until the end.
+func (p *parts) stopOnly(state *estate, err error) error {
+	state.Restarted, state.Events = true, p.history.All()
+	err = errors.Join(err, process.LeaveEstate(p.config.RunDir, state))
+	p.instance.hooks.finish()
+	if err := errors.Join(err, p.instance.succession.stopAdvertising()); err != nil {
+		p.log.WithError(err).Error("could not leave everything in place for the next process")
+	}
+	return &Replaced{}
+}
+
+// Replaced is the result of a Run whose process has a successor that works, or gets one from the
+// service manager.
 type Replaced struct {
-	PID int // the process ID of the successor
+	PID int // the process ID of the successor; 0: it isn't started yet
 	// Attend is set if no service manager knows of the successor. Then this process has to stay
 	// until that one ends. A successor that hands over need not, because the first process does.
 	Attend bool
 }
 
-func (r *Replaced) Error() string { return fmt.Sprintf("process %d has taken over", r.PID) }
+func (r *Replaced) Error() string {
+	if r.PID == 0 {
+		return "the next process takes over"
+	}
+	return fmt.Sprintf("process %d has taken over", r.PID)
+}
 
-// prepare reads what a process that starts over has left. In a successor it loads the programs and
+// restarted reports whether the process before has ended for this one.
+func (p *parts) restarted() bool { return p.config.Predecessor != nil || p.estate.Restarted }
+
+// prepare reads what the process before has left, if it starts over or was only stopped. In a successor it loads the programs and
 // finds out whether all Actives could be taken over, while the predecessor works. Then it waits until
 // the predecessor has stopped.
 func (p *parts) prepare() (err error) {
 	pred := p.config.Predecessor
 	if pred == nil {
-		return process.Estate(&p.estate)
+		_, err := process.Estate(p.config.RunDir, &p.estate)
+		return err
 	}
 	if p.namespace, err = link.NamespaceCookie(); err != nil {
 		return err
@@ -199,6 +243,7 @@ func (p *parts) prepare() (err error) {
 	if err := errors.Join(err, remains.Close()); err != nil {
 		return err
 	}
+	runtime.GC() // no collection must stop the event loop in its first moments
 	if err := pred.Prepared(p.ctx, &p.estate); err != nil {
 		return err
 	}

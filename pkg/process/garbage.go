@@ -110,7 +110,7 @@ func inUse(names ...string) (sum uint64) {
 
 // startGarbage is the garbage in octets at which a collection starts before Collect has run
 // for the first time. A start makes garbage, and a collection takes the processors from it.
-const startGarbage = 32 << 20
+const startGarbage = 64 << 20
 
 // LimitGarbage sets the limit of garbage for the start. It ends with the first Collect.
 func LimitGarbage() {

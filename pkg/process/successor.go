@@ -7,9 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -207,22 +210,88 @@ func StartOver(state any) error {
 	return syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), fmt.Sprintf("%s=%d", estateVariable, fd)))
 }
 
-// Estate stores in state what StartOver has left, and nothing if this process has another origin.
-func Estate(state any) error {
+// estateLasts is how long what LeaveEstate has left counts. The systemd unit knows it too.
+const estateLasts = time.Minute
+
+// estatePattern matches the names of the files that LeaveEstate writes.
+const estatePattern = "estate-*.json"
+
+// estatePath returns the path of what a process with these arguments leaves in a directory. Several
+// processes may share it.
+func estatePath(dir string) string {
+	return filepath.Join(dir, fmt.Sprintf("estate-%08x.json", crc32.ChecksumIEEE([]byte(strings.Join(os.Args, "\x00")))))
+}
+
+// LeaveEstate leaves state in a directory for the next process with the same arguments.
+func LeaveEstate(dir string, state any) error {
+	content, err := json.Marshal(state)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(estatePath(dir), content, 0o600)
+}
+
+// RemoveEstates removes what processes have left in a directory, and returns a line for each.
+func RemoveEstates(dir string) (removed []string, err error) {
+	paths, err := filepath.Glob(filepath.Join(dir, estatePattern))
+	for _, path := range paths {
+		if e := os.Remove(path); e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		removed = append(removed, "state for the next process "+path)
+	}
+	return removed, err
+}
+
+// Estate stores in state what StartOver, or LeaveEstate a moment ago, has left. It returns false if
+// there is nothing.
+func Estate(dir string, state any) (found bool, err error) {
 	value := os.Getenv(estateVariable)
 	if value == "" {
-		return nil
+		found, err := readEstate(estatePath(dir), state)
+		return found, errors.Join(err, removeOldEstates(dir))
 	}
 	fd, err := strconv.Atoi(value)
 	if err == nil {
 		err = os.Unsetenv(estateVariable) // scripts must not see it
 	}
 	if err != nil {
-		return fmt.Errorf("the environment variable %s is failoverd's own: unset it: %w", estateVariable, err)
+		return false, fmt.Errorf("the environment variable %s is failoverd's own: unset it: %w", estateVariable, err)
 	}
 	file := os.NewFile(uintptr(fd), "estate")
 	defer func() { _ = file.Close() }() // it was only read
-	return json.NewDecoder(file).Decode(state)
+	return true, json.NewDecoder(file).Decode(state)
+}
+
+// removeOldEstates removes what no process has read in time.
+func removeOldEstates(dir string) error {
+	paths, err := filepath.Glob(filepath.Join(dir, estatePattern))
+	for _, path := range paths {
+		if info, e := os.Stat(path); e == nil && time.Since(info.ModTime()) > estateLasts {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}
+	return err
+}
+
+// readEstate reads and removes the file of LeaveEstate.
+func readEstate(path string, state any) (found bool, err error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	content, err := os.ReadFile(path)
+	if err := errors.Join(err, os.Remove(path)); err != nil {
+		return false, err
+	}
+	if age := time.Since(info.ModTime()); age < 0 || age > estateLasts {
+		return false, nil
+	}
+	return true, json.Unmarshal(content, state)
 }
 
 // Attend stays until a successor and all its successors have ended, where no service manager could

@@ -24,7 +24,7 @@ func TestKeepAdvertising(t *testing.T) {
 		want  []int         // the times of the advertisements since the end of Run, in ms
 		left  bool          // the lease is as KeepAdvertising has set it
 	}{
-		"the hand-over fails":          {func(*host) {}, 3500 * time.Millisecond, []int{500, 1500, 2500, 3500}, true},
+		"the hand-over fails":          {func(*host) {}, 3300 * time.Millisecond, []int{500, 1500, 2500, 3300}, true},
 		"the other process advertises": {func(h *host) { h.leases[testKey] = h.Now().Add(3 * time.Second) }, time.Minute, []int{500, 1500}, false},
 		"the kernel ends the lease":    {func(h *host) { h.leases[testKey] = 0 }, time.Minute, []int{500, 1500}, false},
 		"a better router is stamped": {func(h *host) {
@@ -96,4 +96,30 @@ func TestKeepAdvertising(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Another process that reads a lease while the Active advertises finds what belongs to one
+// advertisement.
+func TestLeaseWhileSending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 100)
+		h.up()
+		time.Sleep(5 * time.Second)
+		read := 0
+		h.mu.Lock()
+		h.refuses = func([]byte) error { // called while it sends
+			read++
+			if at, ok := h.protocol.LastAdvertised(h.leases[testKey], h.permit); !ok || h.Now().Sub(at) > time.Second {
+				t.Errorf("a lease until %v, which allows to send until %v, at %v", h.leases[testKey], h.permit, h.Now())
+			}
+			return nil
+		}
+		h.mu.Unlock()
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if read < 3 {
+			t.Errorf("%d reads", read)
+		}
+		h.end()
+	})
 }

@@ -24,6 +24,9 @@ const (
 	virtualMACs setup = "virtual MACs" // alike, with the addresses at virtual MACs
 	// defaults sets only what a virtual router can't do without.
 	defaults setup = "defaults"
+	// What only failoverd has, beside its defaults.
+	authenticated setup = "HMAC"
+	macvlans      setup = "macvlan"
 )
 
 // router is the configuration of one virtual router, over IPv4 in version 3.
@@ -51,13 +54,16 @@ type contender struct {
 	name string
 	// start starts the daemon with these routers. Its log goes to a file in memory.
 	start func(ctx context.Context, n *lab.Node, routers []router, s setup) (*lab.Process, error)
+	// again starts it after it has ended; nil: like start.
+	again func(ctx context.Context, n *lab.Node) (*lab.Process, error)
 	// lone starts it with one router at the defaults, as a user would; nil for a contender
 	// that doesn't measure this.
 	lone func(n *lab.Node, priority int, interval time.Duration) (*lab.Process, error)
 }
 
-// The contenders beside failoverd and keepalived.
 const (
+	failoverdName = "failoverd"
+	// The contenders beside failoverd and keepalived.
 	frr = "FRR" // measured only in the experiments that it can cope with
 	// ranked is keepalived with a real-time priority. vrrp_rlimit_rttime is raised because
 	// the default, 10 ms without a pause, ends a keepalived that starts with 255 routers.
@@ -69,7 +75,7 @@ const (
 // file. With o.against there is a second failoverd, with that content.
 func newContenders(o options) []*contender {
 	all := []*contender{
-		failoverd("failoverd", o.binary, o.global),
+		failoverd(failoverdName, o.binary, o.global),
 		keepalived("keepalived", o.keepalived, ""),
 		keepalived(ranked, o.keepalived, "  vrrp_rt_priority 50\n  vrrp_rlimit_rttime 10000000\n"),
 		frrs(),
@@ -85,7 +91,12 @@ func failoverd(name, binary, global string) *contender {
 		name: name,
 		start: func(_ context.Context, n *lab.Node, routers []router, s setup) (*lab.Process, error) {
 			const path = "/run/bench.yaml"
-			if err := n.Do(func() error { return os.WriteFile(path, []byte(failoverdConfig(global, routers, s)), 0o644) }); err != nil {
+			if err := n.Do(func() error {
+				return errors.Join(
+					os.WriteFile(path, []byte(failoverdConfig(global, routers, s)), 0o644),
+					os.WriteFile(keyPath, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600),
+				)
+			}); err != nil {
 				return nil, err
 			}
 			return n.StartToFile(binary, "--log-format", "json", "--config", path)
@@ -111,6 +122,7 @@ func keepalived(name, program, global string) *contender {
 
 // frrs ignores the setup: FRR has nothing to set.
 func frrs() *contender {
+	started := make(map[*lab.Node]*lab.FRR)
 	return &contender{
 		name: frr,
 		start: func(ctx context.Context, n *lab.Node, routers []router, _ setup) (*lab.Process, error) {
@@ -122,10 +134,20 @@ func frrs() *contender {
 			if err != nil {
 				return nil, err
 			}
+			started[n] = f
 			return f.VRRPD(), nil
+		},
+		again: func(_ context.Context, n *lab.Node) (*lab.Process, error) {
+			if err := started[n].StartAgain(); err != nil {
+				return nil, err
+			}
+			return started[n].VRRPD(), nil
 		},
 	}
 }
+
+// keyPath is the path of the key of authenticated routers.
+const keyPath = "/run/bench.key"
 
 func failoverdConfig(global string, routers []router, s setup) string {
 	more := ""
@@ -134,6 +156,10 @@ func failoverdConfig(global string, routers []router, s setup) string {
 		more = "checksum: rfc5798, virtual_mac: off, announce_again: 0s, "
 	case virtualMACs:
 		more = "checksum: rfc5798, virtual_mac: auto, announce_again: 0s, "
+	case authenticated:
+		more = "authentication: {type: hmac, keys: [{id: 1, file: " + keyPath + "}]}, "
+	case macvlans:
+		more = "virtual_mac: macvlan, "
 	case defaults:
 	}
 	var b strings.Builder
@@ -152,7 +178,7 @@ func keepalivedConfig(global string, routers []router, s setup) string {
 		more = "  garp_master_delay 0\n"
 	case virtualMACs:
 		more = "  garp_master_delay 0\n  use_vmac\n"
-	case defaults:
+	case defaults, authenticated, macvlans:
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "global_defs {\n  vrrp_version 3\n%s}\n", global)

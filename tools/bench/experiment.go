@@ -25,6 +25,7 @@ type experiment struct {
 	extra bool          // runs only where --only names it
 	once  bool          // has one round, because it is long or measures many times itself
 	cost  time.Duration // estimated time of a run
+	own   bool          // only failoverd can take part
 	frr   bool          // FRR can take part
 	rank  bool          // keepalived with a real-time priority takes part
 	alone bool          // also runs without a daemon, for rows with less
@@ -105,6 +106,9 @@ func (b *bench) turns(e experiment) []*contender {
 		all = append(all, nobody)
 	}
 	for _, c := range b.contenders {
+		if e.own && c.name != failoverdName && c.name != without {
+			continue
+		}
 		if (c.name != frr || e.frr) && (c.name != ranked || e.rank) && b.who.MatchString(c.name) {
 			all = append(all, c)
 		}

@@ -15,40 +15,66 @@ import (
 )
 
 const (
-	restarts = 50 // planned ones in a round
-	kills    = 5
-	// revival is the time after which a killed daemon is started again, as failoverd's unit does.
-	revival = 100 * time.Millisecond
+	restarts      = 50 // planned ones in a round
+	otherRestarts = 5  // the same of daemons that need seconds until they are Active again
+	kills         = 5
+	// revival is the time after which a killed daemon is started again. failoverd's unit doesn't
+	// wait, and systemd needs some time itself.
+	revival = 20 * time.Millisecond
 )
 
+// ours reports whether a contender is failoverd.
+func (c *contender) ours() bool { return c.name == failoverdName || c.name == without }
+
+func (c *contender) restarts() int {
+	if c.ours() {
+		return restarts
+	}
+	return otherRestarts
+}
+
 // restartExperiments measure what a client and the other host notice of a restart and of a crash.
-// The restart of failoverd is SIGUSR2; others are stopped and started, and not killed.
+// failoverd restarts without a failover, by SIGUSR2. Others are stopped and started.
 func restartExperiments() (all []experiment) {
 	for _, shape := range []struct {
 		routers  int
 		interval time.Duration
+		how      setup
 	}{
-		{1, time.Second},
-		{1, 200 * time.Millisecond},
-		{1, 100 * time.Millisecond},
-		{1, 10 * time.Millisecond},
-		{250, 100 * time.Millisecond},
+		{1, time.Second, defaults},
+		{1, 200 * time.Millisecond, defaults},
+		{1, 100 * time.Millisecond, defaults},
+		{1, 10 * time.Millisecond, defaults},
+		{250, 100 * time.Millisecond, defaults},
+		{250, 10 * time.Millisecond, defaults},
+		{1, 100 * time.Millisecond, authenticated},
+		{1, 10 * time.Millisecond, authenticated},
+		{250, 100 * time.Millisecond, authenticated},
+		{1, 100 * time.Millisecond, macvlans},
+		{1, 10 * time.Millisecond, macvlans},
+		{250, 100 * time.Millisecond, macvlans},
 	} {
 		what := fmt.Sprintf("%d × %v", shape.routers, shape.interval)
+		name := fmt.Sprintf("Restart %d x %v", shape.routers, shape.interval)
+		if shape.how != defaults {
+			name += ", " + string(shape.how)
+		}
 		e := experiment{
-			name: fmt.Sprintf("Restart %d x %v", shape.routers, shape.interval), setup: defaults, extra: true, frr: shape.routers == 1, cost: 2 * time.Minute,
+			name: name, setup: shape.how, extra: true, own: shape.how != defaults || shape.routers > 1, frr: true, cost: 3 * time.Minute,
 			run: func(ctx context.Context, _ *bench, c *contender) (values, error) {
-				return measureRestarts(ctx, c, shape.routers, shape.interval)
+				return measureRestarts(ctx, c, shape.routers, shape.interval, shape.how)
 			},
 		}
 		for _, event := range []struct{ key, name string }{
-			{"restart", fmt.Sprintf("%d restarts, %s", restarts, what)},
+			{"restart", fmt.Sprintf("%d restarts (others %d), %s", restarts, otherRestarts, what)},
 			{"kill", fmt.Sprintf("%d times killed and started after %v, %s", kills, revival, what)},
 		} {
 			e.rows = append(e.rows,
 				row{key: event.key + "/takeovers", name: event.name + ": takeovers of the other host"},
+				row{key: event.key + "/late", name: "The same: latest advertisement of the Active", unit: "ms late"},
+				row{key: event.key + "/lost", name: "The same: pings of the client without a reply, one each ms"},
 				row{key: event.key + "/silence", name: "The same: longest time without a reply to the client", unit: "ms"},
-				row{key: event.key + "/late", name: "The same: latest advertisement of the Active", unit: "ms late"})
+				row{key: event.key + "/broken", name: "The same: TCP connections of the client that broke"})
 		}
 		all = append(all, e)
 	}
@@ -61,13 +87,15 @@ type duo struct {
 	c        *contender
 	routers  int
 	interval time.Duration
+	how      setup
 	a, b     *lab.Node
 	active   *lab.Process
 	capture  *lab.Capture
 	pinger   *lab.Pinger
+	stream   *stream
 }
 
-func measureRestarts(ctx context.Context, c *contender, routers int, interval time.Duration) (v values, err error) {
+func measureRestarts(ctx context.Context, c *contender, routers int, interval time.Duration, how setup) (v values, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	l, err := lab.New()
@@ -79,7 +107,7 @@ func measureRestarts(ctx context.Context, c *contender, routers int, interval ti
 	if err != nil {
 		return nil, err
 	}
-	d := &duo{c: c, routers: routers, interval: interval, a: ports[0].Node, b: ports[1].Node}
+	d := &duo{c: c, routers: routers, interval: interval, how: how, a: ports[0].Node, b: ports[1].Node}
 	if d.capture, err = lan.Capture(); err != nil {
 		return nil, err
 	}
@@ -88,6 +116,11 @@ func measureRestarts(ctx context.Context, c *contender, routers int, interval ti
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, d.pinger.Close()) }()
+	var stop func() error
+	if d.stream, stop, err = clientOf(ports[2].Node, address(0, 1, 1), d.a, d.b); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
 	if err := d.start(ctx, d.a, 200); err != nil {
 		return nil, err
 	}
@@ -99,10 +132,7 @@ func measureRestarts(ctx context.Context, c *contender, routers int, interval ti
 		key   string
 		times int
 		do    func(context.Context) error
-	}{{"kill", kills, d.crash}, {"restart", restarts, d.restart}} {
-		if event.key == "kill" && c.name != "failoverd" {
-			continue
-		}
+	}{{"kill", kills, d.crash}, {"restart", c.restarts(), d.restart}} {
 		if err := d.settle(ctx); err != nil {
 			return nil, err
 		}
@@ -117,7 +147,7 @@ func measureRestarts(ctx context.Context, c *contender, routers int, interval ti
 		}
 		d.judge(v, event.key, from)
 	}
-	if done := strings.Count(d.active.Output(), "takes over from this one"); c.name == "failoverd" && done != restarts {
+	if done := strings.Count(d.active.Output(), "takes over from this one"); c.ours() && done != restarts {
 		return v, fmt.Errorf("%d restarts instead of %d; it wrote:\n%s", done, restarts, d.active.Output())
 	}
 	return v, nil
@@ -125,7 +155,7 @@ func measureRestarts(ctx context.Context, c *contender, routers int, interval ti
 
 // start starts the daemon on a node, and remembers that of the first one.
 func (d *duo) start(ctx context.Context, n *lab.Node, priority int) error {
-	p, err := d.c.start(ctx, n, grid(1, d.routers, priority, d.interval), defaults)
+	p, err := d.c.start(ctx, n, grid(1, d.routers, priority, d.interval), d.how)
 	if n == d.a {
 		d.active = p
 	}
@@ -134,7 +164,7 @@ func (d *duo) start(ctx context.Context, n *lab.Node, priority int) error {
 
 // crash kills the daemon and starts it again.
 func (d *duo) crash(ctx context.Context) error {
-	if err := d.active.Signal(syscall.SIGKILL); err != nil {
+	if err := d.active.SignalAll(syscall.SIGKILL); err != nil {
 		return err
 	}
 	if _, err := d.active.Wait(ctx); err != nil {
@@ -143,29 +173,57 @@ func (d *duo) crash(ctx context.Context) error {
 	if err := lab.Pause(ctx, revival); err != nil {
 		return err
 	}
-	return d.start(ctx, d.a, 200)
+	return d.startAgain(ctx)
 }
 
 func (d *duo) restart(ctx context.Context) error {
-	if d.c.name == "failoverd" {
+	if d.c.ours() {
 		return d.active.Signal(syscall.SIGUSR2)
 	}
 	if _, err := d.active.Stop(ctx); err != nil {
 		return err
 	}
-	return d.start(ctx, d.a, 200)
+	return d.startAgain(ctx)
 }
 
-// settle waits until an event is over, and the first host has the address.
-func (d *duo) settle(ctx context.Context) error {
-	if err := lab.Pause(ctx, 500*time.Millisecond+5*d.interval); err != nil {
-		return err
+func (d *duo) startAgain(ctx context.Context) (err error) {
+	if d.c.again == nil {
+		return d.start(ctx, d.a, 200)
 	}
-	if err := lab.WaitHolds(ctx, ifname, address(0, 1, 1), []*lab.Node{d.a, d.b}, d.a); err != nil {
-		return err
-	}
-	_, err := d.pinger.WaitReply(ctx, time.Now())
+	d.active, err = d.c.again(ctx, d.a)
 	return err
+}
+
+// settle waits until an event is over: only the first host advertises, and the client has replies.
+func (d *duo) settle(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for mark := -1; err == nil && (mark < 0 || !d.alone(mark)); {
+		mark = len(d.capture.Frames())
+		err = lab.Pause(ctx, 300*time.Millisecond+2*d.interval)
+	}
+	if err == nil {
+		_, err = d.pinger.WaitReply(ctx, time.Now())
+	}
+	if err != nil {
+		return fmt.Errorf("%w; %s wrote:\n%s", err, d.c.name, d.active.Output())
+	}
+	return nil
+}
+
+// alone reports whether the first host advertises, and the other one hasn't since a frame.
+func (d *duo) alone(mark int) (alone bool) {
+	for _, f := range d.capture.Frames()[mark:] {
+		a, _, _, ok := f.Advertisement()
+		switch {
+		case !ok || a.Priority == 0:
+		case f.From == d.b.Name:
+			return false
+		default:
+			alone = true
+		}
+	}
+	return alone
 }
 
 // judge reads from the wire what happened since a moment.
@@ -192,6 +250,8 @@ func (d *duo) judge(v values, event string, from time.Time) {
 	}
 	ms := func(t time.Duration) float64 { return t.Seconds() * 1e3 }
 	v[event+"/takeovers"] = float64(takeovers)
-	v[event+"/silence"] = ms(d.pinger.Outage(from))
 	v[event+"/late"] = ms(late)
+	v[event+"/lost"] = float64(d.pinger.Lost(from, time.Now().Add(-time.Second)))
+	v[event+"/silence"] = ms(d.pinger.Outage(from))
+	v[event+"/broken"] = float64(d.stream.broken(from))
 }

@@ -34,6 +34,13 @@ func (s *site) withFileEnv(n *lab.Node, env []string, text string, args ...strin
 	s.t.Helper()
 	c := &configured{site: s, path: filepath.Join(s.t.TempDir(), "failoverd.yaml")}
 	c.write(text)
+	return s.withPath(n, env, c.path, args...)
+}
+
+// withPath starts failoverd with a file that exists.
+func (s *site) withPath(n *lab.Node, env []string, path string, args ...string) *configured {
+	s.t.Helper()
+	c := &configured{site: s, path: path}
 	f, err := n.Failoverd(env, failoverd(), append([]string{"--config", c.path}, args...)...)
 	s.ok(err)
 	s.t.Cleanup(func() {

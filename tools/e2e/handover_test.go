@@ -16,13 +16,14 @@ import (
 	"time"
 
 	"github.com/failoverd/failoverd/pkg/control"
+	"github.com/failoverd/failoverd/tools/lab"
 )
 
 // restart restarts failoverd without a failover, and waits until the new process is the one that
 // answers.
 func (c *configured) restart() {
 	c.t.Helper()
-	next, err := c.client.Restart(c.ctx)
+	next, err := c.client.Restart(c.ctx, false)
 	c.ok(err)
 	c.awaitProcess(next.PID)
 }
@@ -172,7 +173,7 @@ func TestRestartRefused(t *testing.T) {
 	} {
 		c.active.write(one.text)
 		one.before()
-		if _, err := c.active.client.Restart(s.ctx); err == nil || !strings.Contains(err.Error(), one.want) {
+		if _, err := c.active.client.Restart(s.ctx, false); err == nil || !strings.Contains(err.Error(), one.want) {
 			t.Errorf("%s: the error is %v, want %q", one.name, err, one.want)
 		}
 		now, err := c.active.client.Status(s.ctx)
@@ -215,7 +216,7 @@ func (s *site) restartKilled() {
 				_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
 			}
 		}()
-		_, _ = c.active.client.Restart(s.ctx) // whether it can depends on the moment
+		_, _ = c.active.client.Restart(s.ctx, false) // whether it can depends on the moment
 		<-killed
 		select {
 		case <-c.active.Done():
@@ -306,4 +307,99 @@ func TestRestartLearnt(t *testing.T) {
 	}
 	s.stop(s.a, active.Failoverd)
 	s.stop(s.b, backup.Failoverd)
+}
+
+// A service manager that restarts failoverd by a stop and a start moves nothing either, if the stop is
+// that of "failoverctl restart --only-stop".
+func TestRestartOnlyStop(t *testing.T) {
+	inModes(t, (*site).restartOnlyStop)
+}
+
+func (s *site) restartOnlyStop() {
+	t := s.t
+	c := s.crash("2s")
+	watch, err := s.a.Start("ip", "monitor", "address")
+	s.ok(err)
+	_, err = c.backup.client.SetPriority(s.ctx, "web", 90, false)
+	s.ok(err)
+	called := s.lines(c.called)
+	links := c.attached()
+	c.killed = len(s.capture.Frames())
+	for range 2 {
+		for _, each := range []struct {
+			process **configured
+			node    *lab.Node
+		}{{&c.active, s.a}, {&c.backup, s.b}} {
+			_, err := each.node.Run(s.ctx, failoverctl(), "restart", "--only-stop")
+			s.ok(err)
+			code, err := (*each.process).Wait(s.ctx)
+			s.ok(err)
+			if code != 0 {
+				t.Fatalf("exit code %d:\n%s", code, (*each.process).Output())
+			}
+			*each.process = s.withPath(each.node, nil, (*each.process).path)
+		}
+		for _, f := range []string{"ipv4", "ipv6"} {
+			if r := c.active.router("web", f, inState("Active")); !strings.Contains(r.Cause, "continued as Active after a restart") {
+				t.Errorf("the status says %q", r.Cause)
+			}
+			if r := c.backup.router("web", f, inState("Backup")); r.Priority != 90 {
+				t.Errorf("the Backup has priority %d, before its restart 90", r.Priority)
+			}
+		}
+		c.answered(s.a)
+		time.Sleep(8 * time.Second) // longer than Active_Down_Interval
+	}
+	if now := c.attached(); now != links {
+		t.Errorf("the programs are attached by the links %s, before by %s", now, links)
+	}
+	c.aloneOnTheWire()
+	for _, all := range c.backup.Transitions() {
+		if all.From != "Initialize" || all.To != "Backup" {
+			t.Errorf("a transition of the Backup: %+v", all)
+		}
+	}
+	c.untouched(called, watch)
+	became := 0
+	s.ok(c.active.client.Events(s.ctx, 0, false, func(e control.Event) error {
+		if e.Kind == "transition" && e.To == "Active" {
+			became++
+		}
+		return nil
+	}))
+	if became != 6 {
+		t.Errorf("the history has %d transitions to Active, want those of the start and of two restarts, for each family", became)
+	}
+	s.stop(s.a, c.active.Failoverd)
+	s.stop(s.b, c.backup.Failoverd)
+}
+
+// A request to restart does no harm while the last restart isn't complete.
+func TestRestartTwice(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.inMode("bpf")
+	c := s.crash("1s")
+	watch, err := s.a.Start("ip", "monitor", "address")
+	s.ok(err)
+	called := s.lines(c.called)
+	c.killed = len(s.capture.Frames())
+	takenOver := func() int { return strings.Count(c.active.Output(), "takes over from this one") }
+	for n := range 12 {
+		before := takenOver()
+		s.ok(c.active.Signal(syscall.SIGUSR2))
+		s.until("a process takes over", func() bool { return takenOver() > before })
+		time.Sleep(time.Duration(n*5) * time.Millisecond)
+		s.ok(c.active.Signal(syscall.SIGUSR2)) // nobody may get it
+		time.Sleep(500 * time.Millisecond)
+	}
+	time.Sleep(4 * time.Second) // longer than Active_Down_Interval
+	if out := c.active.Output(); strings.Contains(out, "could not") {
+		t.Errorf("failoverd wrote:\n%s", out)
+	}
+	c.answered(s.a)
+	c.aloneOnTheWire()
+	c.untouched(called, watch)
+	s.stop(s.a, c.active.Failoverd)
+	s.stop(s.b, c.backup.Failoverd)
 }

@@ -32,7 +32,8 @@ type Pinger struct {
 	wait   sync.WaitGroup
 
 	mu      sync.Mutex
-	sent    map[uint16]time.Time
+	sent    map[uint16]time.Time // the requests without a reply
+	lost    []time.Time          // those whose sequence number was used again
 	replies []Reply
 }
 
@@ -74,6 +75,9 @@ func (p *Pinger) send(ctx context.Context, to netip.Addr, interval time.Duration
 			binary.BigEndian.PutUint16(m[2:], ^uint16(sum&0xffff+sum>>16))
 		}
 		p.mu.Lock()
+		if before, lost := p.sent[seq]; lost {
+			p.lost = append(p.lost, before)
+		}
 		p.sent[seq] = time.Now()
 		p.mu.Unlock()
 		_, _ = p.file.Write(m) // an error means an outage, which is measured by the replies
@@ -132,6 +136,24 @@ func (p *Pinger) Outage(since time.Time) time.Duration {
 		}
 	}
 	return longest
+}
+
+// Lost returns the number of requests that were sent between two moments and had no reply so far.
+func (p *Pinger) Lost(from, to time.Time) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	count := func(sent time.Time) {
+		if sent.After(from) && sent.Before(to) {
+			n++
+		}
+	}
+	for _, sent := range p.lost {
+		count(sent)
+	}
+	for _, sent := range p.sent {
+		count(sent)
+	}
+	return n
 }
 
 // WaitReply waits for the reply to a request sent after the given moment.

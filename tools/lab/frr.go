@@ -267,5 +267,11 @@ func (f *FRR) Output() string {
 // VRRPD returns the process of vrrpd.
 func (f *FRR) VRRPD() *Process { return f.vrrpd }
 
+// StartAgain starts vrrpd again after it has ended, beside the same zebra.
+func (f *FRR) StartAgain() (err error) {
+	f.vrrpd, err = f.start("vrrpd")
+	return err
+}
+
 // Stop sends SIGTERM to vrrpd and waits for the exit code.
 func (f *FRR) Stop(ctx context.Context) (int, error) { return f.vrrpd.Stop(ctx) }

@@ -123,6 +123,13 @@ func (s *site) restart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	err = s.unnoticed(ctx, "systemctl restart", func() error {
+		_, err := s.a.run(ctx, "systemctl", "restart", service)
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	return s.a.expect(ctx, map[string]string{"ActiveState": "active", "NRestarts": "0"})
 }
 

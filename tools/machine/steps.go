@@ -62,7 +62,7 @@ func (s *site) steps() []step {
 		{"checks of another user, within the unit's restrictions", s.checks},
 		{"systemctl stop of the Active, and start", s.stop},
 		{"the Active loses its power, and boots again", s.crash},
-		{"failoverctl restart of the Active", s.restart},
+		{"failoverctl restart and systemctl restart of the Active", s.restart},
 		{"upgrade and downgrade of the Active", s.upgrade},
 		{"upgrade while failoverd is stopped", s.upgradeStopped},
 		{"the Active hangs: the watchdog", s.hang},
