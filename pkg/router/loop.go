@@ -285,6 +285,11 @@ func (l *Loop) perform(r *virtualRouter, now vrrp.Instant, a *vrrp.Action) {
 	case vrrp.TransitionTo:
 		r.counters.Became[a.To]++
 		l.altered.Add(1)
+		if a.To == vrrp.Backup {
+			// The kernel may have stamped an advertisement earlier whose record was lost. A
+			// Backup that has just begun must not learn its interval.
+			r.lastAccepted = max(r.lastAccepted, now)
+		}
 		if r.sendFailure != nil {
 			r.leftState(now, a)
 		}

@@ -216,3 +216,35 @@ func (w *receptionTwin) advertise(vrid uint8) {
 		Advertisement: packet.Advertisement{Version: 3, VRID: vrid, Priority: 200, Interval: c.Interval, Addresses: c.Addresses},
 	}, &c)
 }
+
+// A stamp from before a Backup began doesn't teach it an interval, although its record was lost.
+func TestStampOfBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 100)
+		h.up()
+		time.Sleep(5 * time.Second)
+		if s := h.state(); s != vrrp.Active {
+			t.Fatal(s)
+		}
+		h.mu.Lock()
+		h.stamp[testKey] = vrrp.Stamp{At: h.Now(), Version: 3, Priority: 255, Interval: 40 * time.Second}
+		h.mu.Unlock()
+		time.Sleep(time.Second)
+		if err := h.loop.Stop(testID, vrrp.CauseAdministrator, ""); err != nil {
+			t.Fatal(err)
+		}
+		h.up()
+		time.Sleep(5 * time.Second)
+		if s := h.state(); s != vrrp.Active {
+			t.Errorf("%v 5 s after the start", s)
+		}
+		if err := h.loop.Relinquish(testID, vrrp.CauseHandedOver, ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if s := h.state(); s != vrrp.Active {
+			t.Errorf("%v 10 s after it has handed over to nobody", s)
+		}
+		h.end()
+	})
+}

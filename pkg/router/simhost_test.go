@@ -151,7 +151,7 @@ func (h *simHost) owner() bool { return h.config.Priority == vrrp.OwnerPriority 
 // boot starts a new process.
 func (h *simHost) boot() {
 	h.epoch++
-	h.old = nil
+	h.old, h.learnt = nil, 0
 	h.upAt = h.s.now
 	h.paused, h.leaving = false, false
 	h.newsAt, h.timerAt, h.armedFor, h.pending = 0, 0, 0, 0
@@ -276,9 +276,10 @@ func (h *simHost) keepAdvertising(epoch uint32) {
 func (h *simHost) takeOver(active bool, cause vrrp.Cause) {
 	lease, assigned, left := h.lease, h.assigned, h.lease.Add(-3*h.config.Interval)
 	better := h.stamped && h.stamp.At > left && h.stamp.Priority >= h.config.Priority
-	old := h.old
+	old, learnt := h.old, h.learnt
 	h.boot()
 	if !active || !assigned || better || lease <= h.Now() {
+		h.learnt = learnt
 		h.start(vrrp.CauseStarting)
 		return
 	}
