@@ -218,14 +218,17 @@ func (r *Replaced) Error() string {
 // restarted reports whether the process before has ended for this one.
 func (p *parts) restarted() bool { return p.config.Predecessor != nil || p.estate.Restarted }
 
-// prepare reads what the process before has left, if it starts over or was only stopped. In a successor it loads the programs and
-// finds out whether all Actives could be taken over, while the predecessor works. Then it waits until
-// the predecessor has stopped.
+// prepare reads what the process before has left, if it starts over or was only stopped. In a
+// successor it loads the programs and finds out whether all Actives could be taken over, while the
+// predecessor works. Then it waits until the predecessor has stopped.
 func (p *parts) prepare() (err error) {
 	pred := p.config.Predecessor
 	if pred == nil {
-		_, err := process.Estate(p.config.RunDir, &p.estate)
-		return err
+		if err := process.Estate(p.config.RunDir, &p.estate); err != nil {
+			p.log.WithError(err).Warn("could not read the orders and events that the process before has left")
+			p.estate = estate{}
+		}
+		return nil
 	}
 	if p.namespace, err = link.NamespaceCookie(); err != nil {
 		return err

@@ -11,13 +11,12 @@ import (
 // What LeaveEstate has left counts once, and only for a moment.
 func TestEstate(t *testing.T) {
 	dir := t.TempDir()
-	read := func() (state string, found bool) {
+	read := func() (state string) {
 		t.Helper()
-		found, err := Estate(dir, &state)
-		if err != nil {
+		if err := Estate(dir, &state); err != nil {
 			t.Fatal(err)
 		}
-		return state, found
+		return state
 	}
 	leave := func(age time.Duration) {
 		t.Helper()
@@ -29,24 +28,30 @@ func TestEstate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if state, found := read(); found || state != "" {
+	if state := read(); state != "" {
 		t.Errorf("nothing was left, and %q is found", state)
 	}
 	leave(0)
 	if info, err := os.Stat(estatePath(dir)); err != nil || info.Mode() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
-	if state, found := read(); !found || state != "orders" {
-		t.Errorf("found %v: %q", found, state)
+	if state := read(); state != "orders" {
+		t.Errorf("found %q", state)
 	}
-	if state, found := read(); found {
+	if state := read(); state != "" {
 		t.Errorf("found again: %q", state)
 	}
 	for _, age := range []time.Duration{2 * estateLasts, -2 * estateLasts} {
 		leave(age)
-		if state, found := read(); found {
+		if state := read(); state != "" {
 			t.Errorf("found after %v: %q", age, state)
 		}
+	}
+	if err := os.WriteFile(estatePath(dir), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Estate(dir, new(string)); err == nil {
+		t.Error("a damaged one counts")
 	}
 	leave(0)
 	if removed, err := RemoveEstates(dir); err != nil || len(removed) != 1 {

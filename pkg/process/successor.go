@@ -244,24 +244,23 @@ func RemoveEstates(dir string) (removed []string, err error) {
 	return removed, err
 }
 
-// Estate stores in state what StartOver, or LeaveEstate a moment ago, has left. It returns false if
-// there is nothing.
-func Estate(dir string, state any) (found bool, err error) {
+// Estate stores in state what StartOver, or LeaveEstate a moment ago, has left, and nothing
+// if there is nothing.
+func Estate(dir string, state any) error {
 	value := os.Getenv(estateVariable)
 	if value == "" {
-		found, err := readEstate(estatePath(dir), state)
-		return found, errors.Join(err, removeOldEstates(dir))
+		return errors.Join(readEstate(estatePath(dir), state), removeOldEstates(dir))
 	}
 	fd, err := strconv.Atoi(value)
 	if err == nil {
 		err = os.Unsetenv(estateVariable) // scripts must not see it
 	}
 	if err != nil {
-		return false, fmt.Errorf("the environment variable %s is failoverd's own: unset it: %w", estateVariable, err)
+		return fmt.Errorf("the environment variable %s is failoverd's own: unset it: %w", estateVariable, err)
 	}
 	file := os.NewFile(uintptr(fd), "estate")
 	defer func() { _ = file.Close() }() // it was only read
-	return true, json.NewDecoder(file).Decode(state)
+	return json.NewDecoder(file).Decode(state)
 }
 
 // removeOldEstates removes what no process has read in time.
@@ -276,22 +275,22 @@ func removeOldEstates(dir string) error {
 }
 
 // readEstate reads and removes the file of LeaveEstate.
-func readEstate(path string, state any) (found bool, err error) {
+func readEstate(path string, state any) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return nil
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	content, err := os.ReadFile(path)
 	if err := errors.Join(err, os.Remove(path)); err != nil {
-		return false, err
+		return err
 	}
 	if age := time.Since(info.ModTime()); age < 0 || age > estateLasts {
-		return false, nil
+		return nil
 	}
-	return true, json.Unmarshal(content, state)
+	return json.Unmarshal(content, state)
 }
 
 // Attend stays until a successor and all its successors have ended, where no service manager could

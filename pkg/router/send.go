@@ -242,6 +242,7 @@ func (l *Loop) conclude(s *sending, o *outbox) {
 	}
 }
 
+// renew renews the lease of a router that has advertised.
 func (l *Loop) renew(r *virtualRouter, until vrrp.Instant) {
 	lease := l.lease(r)
 	lease.Advertise(l.sendUntil(r))

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -138,6 +139,9 @@ func measureRestarts(ctx context.Context, c *contender, routers int, interval ti
 		}
 		from := time.Now()
 		for range event.times {
+			if err := lab.Pause(ctx, rand.N(interval)); err != nil {
+				return nil, err
+			}
 			if err := event.do(ctx); err != nil {
 				return nil, err
 			}

@@ -294,9 +294,10 @@ func TestInterfaceEvents(t *testing.T) {
 				t.Parallel()
 				s := newSite(t)
 				priority := map[string]int{"Active": 200, "Backup": 50}[state]
-				b := s.failoverd(s.b, args(100)...)
+				// The interval is long enough for a busy machine, because a failover fails the test.
+				b := s.failoverd(s.b, args(100, "--interval", "500ms")...)
 				s.waitHolder("198.18.0.10", s.b)
-				a := s.failoverd(s.a, args(priority)...)
+				a := s.failoverd(s.a, args(priority, "--interval", "500ms")...)
 				winner := map[string]*lab.Node{"Active": s.a, "Backup": s.b}[state]
 				settled := func(from int) {
 					for _, family := range []string{"ipv4", "ipv6"} {

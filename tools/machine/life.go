@@ -133,6 +133,31 @@ func (s *site) restart(ctx context.Context) error {
 	return s.a.expect(ctx, map[string]string{"ActiveState": "active", "NRestarts": "0"})
 }
 
+// restartBad restarts the Active with a file that it can't read. It must leave as after systemctl stop.
+func (s *site) restartBad(ctx context.Context) error {
+	if err := s.a.write(file, "routers: [{interface: eth0, vridd: 51}]\n"); err != nil {
+		return err
+	}
+	from := time.Now()
+	if out, err := s.a.run(ctx, "systemctl", "restart", service); err == nil {
+		return fmt.Errorf("a restart with a bad file succeeded: %s", out)
+	}
+	if err := s.b.become(ctx, "Active", left); err != nil {
+		return err
+	}
+	if err := s.answered(ctx); err != nil {
+		return err
+	}
+	say("b took over, because a left with priority 0; %s", s.outage(from))
+	if err := s.a.write(file, configuration(priorityA)); err != nil {
+		return err
+	}
+	if _, err := s.a.shell(ctx, "systemctl stop "+service+"; systemctl reset-failed "+service+"; systemctl start "+service); err != nil {
+		return err
+	}
+	return s.back(ctx)
+}
+
 func (s *site) upgrade(ctx context.Context) error {
 	err := s.unnoticed(ctx, "upgrade", func() error {
 		out, err := s.installNewer(ctx, s.a)

@@ -63,6 +63,7 @@ func (s *site) steps() []step {
 		{"systemctl stop of the Active, and start", s.stop},
 		{"the Active loses its power, and boots again", s.crash},
 		{"failoverctl restart and systemctl restart of the Active", s.restart},
+		{"systemctl restart of the Active with a bad file", s.restartBad},
 		{"upgrade and downgrade of the Active", s.upgrade},
 		{"upgrade while failoverd is stopped", s.upgradeStopped},
 		{"the Active hangs: the watchdog", s.hang},
