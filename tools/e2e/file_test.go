@@ -45,12 +45,21 @@ func (s *site) withPath(n *lab.Node, env []string, path string, args ...string) 
 	s.ok(err)
 	s.t.Cleanup(func() {
 		if s.t.Failed() {
-			s.t.Logf("failoverd on %s wrote:\n%.20000s", n.Name, f.Output())
+			s.t.Logf("failoverd on %s wrote:\n%s", n.Name, excerpt(f.Output()))
 		}
 	})
 	c.Failoverd = f
 	c.client = control.NewClient(socketOf(f))
 	return c
+}
+
+// excerpt returns the beginning and the end of a long output.
+func excerpt(output string) string {
+	const most = 10000
+	if len(output) <= 2*most {
+		return output
+	}
+	return output[:most] + "\n[...]\n" + output[len(output)-most:]
 }
 
 // socketOf returns the path of a process's control socket as this process sees it.

@@ -61,7 +61,7 @@ func TestKeepalivedConf(t *testing.T) {
 	s.ok(err)
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("keepalived wrote:\n%.20000s", k.Output())
+			t.Logf("keepalived wrote:\n%s", excerpt(k.Output()))
 		}
 	})
 
@@ -172,7 +172,7 @@ vrrp_instance cloud {
 			s.ok(err)
 			t.Cleanup(func() {
 				if t.Failed() {
-					t.Logf("keepalived wrote:\n%.20000s", k.Output())
+					t.Logf("keepalived wrote:\n%s", excerpt(k.Output()))
 				}
 			})
 			b := file(k)

@@ -93,7 +93,7 @@ func (s *site) balancer(n *lab.Node, path string) *lab.Process {
 	s.ok(err)
 	s.t.Cleanup(func() {
 		if s.t.Failed() {
-			s.t.Logf("keepalived on %s wrote:\n%.20000s", n.Name, k.Output())
+			s.t.Logf("keepalived on %s wrote:\n%s", n.Name, excerpt(k.Output()))
 		}
 	})
 	s.waitOutput(k, "Starting Healthcheck child process")

@@ -206,7 +206,7 @@ func (h *hosts) startKeepalived() {
 	h.keepalived = p
 	h.t.Cleanup(func() {
 		if h.t.Failed() {
-			h.t.Logf("keepalived wrote:\n%.20000s", p.Output())
+			h.t.Logf("keepalived wrote:\n%s", excerpt(p.Output()))
 		}
 	})
 }
@@ -220,7 +220,7 @@ func (h *hosts) startFailoverd() {
 	h.failoverd = f
 	h.t.Cleanup(func() {
 		if h.t.Failed() {
-			h.t.Logf("the file of failoverd:\n%s\nand its log:\n%.20000s", h.text, f.Output())
+			h.t.Logf("the file of failoverd:\n%s\nand its log:\n%s", h.text, excerpt(f.Output()))
 		}
 	})
 	h.control = control.NewClient(socketOf(f))
