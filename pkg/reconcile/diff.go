@@ -196,6 +196,8 @@ func mayContinue(h *plan.Heir, w *plan.Want) bool {
 		return false
 	case w.MACMode != "" && (w.MACMode != h.MACMode || w.Ifindex != h.Ifindex):
 		return false
+	case w.Binding != nil && w.Binding.Device != h.Device:
+		return false // another program has deleted its macvlan, and it was made again
 	}
 	return w.MACMode == "" || (w.Device == nil) == (h.Device == 0)
 }
