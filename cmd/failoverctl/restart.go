@@ -73,6 +73,8 @@ it in the usual way, with a failover.`,
 
 // awaitEnd waits until a process no longer serves the control socket.
 func (o *options) awaitEnd(ctx context.Context, pid int) error {
+	ctx, cancel := context.WithTimeout(ctx, takeOverTimeout)
+	defer cancel()
 	for {
 		now, err := o.client().Status(ctx)
 		if ctx.Err() != nil {

@@ -263,6 +263,11 @@ func TestLeaseEnds(t *testing.T) {
 		if answer := w.lease(k).state.Answer; (answer == 0) != c.ends || !c.ends && answer != uint64(until) {
 			t.Errorf("%s: answers until %d of %d", c.name, answer, until)
 		}
+		// A process that hands over must not revive a lease that the kernel has ended.
+		later := until.Add(time.Second)
+		if renewed := w.lease(k).Renew(until, later); renewed == c.ends || (w.lease(k).Until() == later) == c.ends {
+			t.Errorf("%s: renewed %v, answers until %d of %d", c.name, renewed, w.lease(k).Until(), later)
+		}
 	}
 	config.Forms = packet.ChecksumRFC5798
 	if err := w.dp.SetRouter(k, config); err != nil {

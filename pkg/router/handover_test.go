@@ -19,7 +19,7 @@ func TestKeepAdvertising(t *testing.T) {
 	better := vrrp.Stamp{Version: 3, Priority: 150, Interval: time.Second}
 	lower := vrrp.Stamp{Version: 3, Priority: 50, Interval: time.Second}
 	for name, test := range map[string]struct {
-		event func(*host)   // after 2.5 s
+		event func(*host)   // after 2.25 s
 		stop  time.Duration // when the context ends
 		want  []int         // the times of the advertisements since the end of Run, in ms
 		left  bool          // the lease is as KeepAdvertising has set it
@@ -41,12 +41,7 @@ func TestKeepAdvertising(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHost(t, 100)
-				h.up()
-				time.Sleep(5 * time.Second)
-				if s := h.state(); s != vrrp.Active {
-					t.Fatal(s)
-				}
+				h := newActive(t)
 				for len(h.ended) == 0 { // half an interval after an advertisement
 					time.Sleep(h.sent[len(h.sent)-1].at + 500*time.Millisecond - time.Since(h.start))
 					h.replace()
@@ -102,9 +97,7 @@ func TestKeepAdvertising(t *testing.T) {
 // advertisement.
 func TestLeaseWhileSending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost(t, 100)
-		h.up()
-		time.Sleep(5 * time.Second)
+		h := newActive(t)
 		read := 0
 		h.mu.Lock()
 		h.refuses = func([]byte) error { // called while it sends

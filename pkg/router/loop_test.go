@@ -285,6 +285,18 @@ func (h *host) up() {
 	}
 }
 
+// newActive returns a host whose router is Active.
+func newActive(t *testing.T) *host {
+	t.Helper()
+	h := newHost(t, 100)
+	h.up()
+	time.Sleep(5 * time.Second)
+	if s := h.state(); s != vrrp.Active {
+		t.Fatalf("%v 5 s after the start", s)
+	}
+	return h
+}
+
 func (h *host) end() {
 	h.t.Helper()
 	h.stop()

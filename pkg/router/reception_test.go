@@ -220,12 +220,7 @@ func (w *receptionTwin) advertise(vrid uint8) {
 // A stamp from before a Backup began doesn't teach it an interval, although its record was lost.
 func TestStampOfBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHost(t, 100)
-		h.up()
-		time.Sleep(5 * time.Second)
-		if s := h.state(); s != vrrp.Active {
-			t.Fatal(s)
-		}
+		h := newActive(t)
 		h.mu.Lock()
 		h.stamp[testKey] = vrrp.Stamp{At: h.Now(), Version: 3, Priority: 255, Interval: 40 * time.Second}
 		h.mu.Unlock()

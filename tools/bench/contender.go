@@ -71,6 +71,9 @@ const (
 	without = "failoverd, --against" // a second failoverd
 )
 
+// ours reports whether a contender is failoverd.
+func (c *contender) ours() bool { return c.name == failoverdName || c.name == without }
+
 // newContenders returns the daemons. o.global is the content of the key global in failoverd's
 // file. With o.against there is a second failoverd, with that content.
 func newContenders(o options) []*contender {

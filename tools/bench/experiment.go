@@ -106,7 +106,7 @@ func (b *bench) turns(e experiment) []*contender {
 		all = append(all, nobody)
 	}
 	for _, c := range b.contenders {
-		if e.own && c.name != failoverdName && c.name != without {
+		if e.own && !c.ours() {
 			continue
 		}
 		if (c.name != frr || e.frr) && (c.name != ranked || e.rank) && b.who.MatchString(c.name) {

@@ -24,9 +24,6 @@ const (
 	revival = 20 * time.Millisecond
 )
 
-// ours reports whether a contender is failoverd.
-func (c *contender) ours() bool { return c.name == failoverdName || c.name == without }
-
 func (c *contender) restarts() int {
 	if c.ours() {
 		return restarts

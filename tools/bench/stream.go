@@ -60,7 +60,7 @@ func (e *echo) close() error {
 	return err
 }
 
-// stream is a client that sends a line over a TCP connection each millisecond, waits for its echo,
+// stream is a client that sends 64 octets over a TCP connection each millisecond, waits for its echo,
 // and connects again when the connection breaks.
 type stream struct {
 	node   *lab.Node

@@ -65,6 +65,21 @@ func processOf(top, number int) int {
 	return 0
 }
 
+// restarted checks that both routers go on after a restart, the Backup with the priority that the
+// administrator has ordered.
+func (c *crash) restarted(ordered int) {
+	c.t.Helper()
+	for _, f := range []string{"ipv4", "ipv6"} {
+		if r := c.active.router("web", f, inState("Active")); !strings.Contains(r.Cause, "continued as Active after a restart") {
+			c.t.Errorf("the status says %q", r.Cause)
+		}
+		if r := c.backup.router("web", f, inState("Backup")); r.Priority != ordered {
+			c.t.Errorf("the Backup has priority %d, before its restart %d", r.Priority, ordered)
+		}
+	}
+	c.answered(c.a)
+}
+
 // A restart is nobody's business: the Active stays Active, no address moves, no hook is called, no
 // program is detached, and no other host notices anything. What the administrator has ordered and
 // what has happened stays known.
@@ -86,16 +101,7 @@ func (s *site) restart() {
 		for _, each := range []*configured{c.active, c.backup} {
 			each.restart()
 		}
-		for _, f := range []string{"ipv4", "ipv6"} {
-			r := c.active.router("web", f, inState("Active"))
-			if !strings.Contains(r.Cause, "continued as Active after a restart") {
-				t.Errorf("the status says %q", r.Cause)
-			}
-			if r := c.backup.router("web", f, inState("Backup")); r.Priority != 90 {
-				t.Errorf("the Backup has priority %d, before its restart 90", r.Priority)
-			}
-		}
-		c.answered(s.a)
+		c.restarted(90)
 		time.Sleep(4 * time.Second) // longer than Active_Down_Interval
 	}
 	if now := c.attached(); now != links {
@@ -339,15 +345,7 @@ func (s *site) restartOnlyStop() {
 			}
 			*each.process = s.withPath(each.node, nil, (*each.process).path)
 		}
-		for _, f := range []string{"ipv4", "ipv6"} {
-			if r := c.active.router("web", f, inState("Active")); !strings.Contains(r.Cause, "continued as Active after a restart") {
-				t.Errorf("the status says %q", r.Cause)
-			}
-			if r := c.backup.router("web", f, inState("Backup")); r.Priority != 90 {
-				t.Errorf("the Backup has priority %d, before its restart 90", r.Priority)
-			}
-		}
-		c.answered(s.a)
+		c.restarted(90)
 		time.Sleep(8 * time.Second) // longer than Active_Down_Interval
 	}
 	if now := c.attached(); now != links {
