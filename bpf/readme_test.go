@@ -40,7 +40,7 @@ func TestReadme(t *testing.T) {
 		switch name {
 		case ".bss": // variables
 		case ".rodata":
-			explained("map", "failover.rodata")
+			explained("map", ".rodata.vrrp")
 		default:
 			explained("map", name)
 		}

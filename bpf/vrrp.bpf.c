@@ -693,7 +693,9 @@ static __always_inline enum verdict process_message(void *ctx, const __u8 *m, vo
 	length = declared_length((const __u8 *)w->message, r->family);
 	if (router->auth != AUTH_NONE) {
 		w->terms.addresses = router->addresses;
-		reason = authenticate(slot, router->auth, router->enforce, router->window, length);
+		reason = REASON_auth_failures;
+		if (failover_authenticates)
+			reason = authenticate(slot, router->auth, router->enforce, router->window, length);
 		barrier_var(reason); /* the verifier must see the check below */
 		if (reason != REASON_none) {
 			count_error(reason, key.vrid);

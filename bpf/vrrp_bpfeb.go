@@ -288,23 +288,24 @@ type VrrpWork struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	VrrpMapFailoverCount  = "failover_count"
-	VrrpMapFailoverHash   = "failover_hash"
-	VrrpMapFailoverIface  = "failover_iface"
-	VrrpMapFailoverKeys   = "failover_keys"
-	VrrpMapFailoverLast   = "failover_last"
-	VrrpMapFailoverLease  = "failover_lease"
-	VrrpMapFailoverPeer   = "failover_peer"
-	VrrpMapFailoverProven = "failover_proven"
-	VrrpMapFailoverRing   = "failover_ring"
-	VrrpMapFailoverRouter = "failover_router"
-	VrrpMapFailoverSealed = "failover_sealed"
-	VrrpMapFailoverStamp  = "failover_stamp"
-	VrrpMapFailoverStream = "failover_stream"
-	VrrpMapFailoverWork   = "failover_work"
-	VrrpProgFailoverTc    = "failover_tc"
-	VrrpProgFailoverVrrp  = "failover_vrrp"
-	VrrpVarFailoverClock  = "failover_clock"
+	VrrpMapFailoverCount         = "failover_count"
+	VrrpMapFailoverHash          = "failover_hash"
+	VrrpMapFailoverIface         = "failover_iface"
+	VrrpMapFailoverKeys          = "failover_keys"
+	VrrpMapFailoverLast          = "failover_last"
+	VrrpMapFailoverLease         = "failover_lease"
+	VrrpMapFailoverPeer          = "failover_peer"
+	VrrpMapFailoverProven        = "failover_proven"
+	VrrpMapFailoverRing          = "failover_ring"
+	VrrpMapFailoverRouter        = "failover_router"
+	VrrpMapFailoverSealed        = "failover_sealed"
+	VrrpMapFailoverStamp         = "failover_stamp"
+	VrrpMapFailoverStream        = "failover_stream"
+	VrrpMapFailoverWork          = "failover_work"
+	VrrpProgFailoverTc           = "failover_tc"
+	VrrpProgFailoverVrrp         = "failover_vrrp"
+	VrrpVarFailoverAuthenticates = "failover_authenticates"
+	VrrpVarFailoverClock         = "failover_clock"
 )
 
 // LoadVrrp returns the embedded CollectionSpec for Vrrp.
@@ -377,7 +378,8 @@ type VrrpMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type VrrpVariableSpecs struct {
-	FailoverClock *ebpf.VariableSpec `ebpf:"failover_clock"`
+	FailoverAuthenticates *ebpf.VariableSpec `ebpf:"failover_authenticates"`
+	FailoverClock         *ebpf.VariableSpec `ebpf:"failover_clock"`
 }
 
 // VrrpObjects contains all objects after they have been loaded into the kernel.
@@ -439,7 +441,8 @@ func (m *VrrpMaps) Close() error {
 //
 // It can be passed to LoadVrrpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type VrrpVariables struct {
-	FailoverClock *ebpf.Variable `ebpf:"failover_clock"`
+	FailoverAuthenticates *ebpf.Variable `ebpf:"failover_authenticates"`
+	FailoverClock         *ebpf.Variable `ebpf:"failover_clock"`
 }
 
 // VrrpPrograms contains all programs after they have been loaded into the kernel.

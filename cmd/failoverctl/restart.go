@@ -27,7 +27,8 @@ func restartCommand(o *options) *cobra.Command {
 		Long: `restart starts a new process of failoverd, from the file that is installed now and with the
 same arguments. It prepares itself while the old process works, and then takes over. An
 Active stays Active, with its addresses; other hosts notice nothing. Maintenance,
-priorities of "failoverctl priority" and events are kept. Counters begin at 0.
+priorities of "failoverctl priority", events and counters are kept, except the counters of
+hooks, which begin at 0.
 
 If the new process can't take over, the old one goes on, and restart shows the reason: a
 mistake in the configuration, BPF programs that the kernel refuses, or a router that could

@@ -74,11 +74,12 @@ func Run(ctx context.Context, c Config, log *logrus.Logger) (err error) {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(procsFactor * runtime.GOMAXPROCS(0))
 	}
+	objects := datapath.ParseObjects()
 	file, err := c.Read()
 	if err != nil {
 		return err
 	}
-	p := &parts{config: c, ctx: ctx, file: file, wait: file.Path != "", log: log}
+	p := &parts{config: c, ctx: ctx, objects: objects, file: file, wait: file.Path != "", log: log}
 	defer func() {
 		var to *Replaced
 		if errors.As(err, &to) {

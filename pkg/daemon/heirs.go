@@ -90,7 +90,7 @@ func (p *parts) survey(dead *link.Dead) error {
 	p.legacy.heirs = make(map[plan.ID]*plan.Heir)
 	namespace, err := link.NamespaceCookie()
 	if err == nil {
-		p.legacy.remains, err = datapath.Survey(p.config.BPFDir, namespace)
+		p.legacy.remains, err = datapath.Survey(p.config.BPFDir, namespace, p.objects)
 		p.later(p.legacy.remains.Close)
 	}
 	p.namespace = namespace

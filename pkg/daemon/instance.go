@@ -48,6 +48,7 @@ type instance struct {
 	problems   *observe.Problems
 	names      *observe.Names
 	log        *logrus.Logger
+	before     records // of the process before, until inPlace
 	succession succession
 
 	path string     // of the configuration file; empty: there is none
@@ -66,6 +67,9 @@ type instance struct {
 // freshness is the maximum age of a cached answer of the event loop, so that many clients cost
 // the loop no more than one.
 const freshness = 20 * time.Millisecond
+
+// statsWait is how long the counters of the process before are waited for.
+const statsWait = time.Second
 
 // loopStatus returns the event loop's status of all routers, cached for freshness.
 func (d *instance) loopStatus() ([]router.Status, error) {
@@ -349,8 +353,13 @@ func describeRouter(s router.Status, v details, now vrrp.Instant, wall time.Time
 	return r
 }
 
-// Stats returns the counters.
+// Stats returns the counters. After a restart it waits a moment for those of the process before, so
+// that no counter goes backwards.
 func (d *instance) Stats() (control.Stats, error) {
+	select {
+	case <-d.succession.inPlace:
+	case <-time.After(statsWait):
+	}
 	states, err := d.loopStatus()
 	if err != nil {
 		return control.Stats{}, err

@@ -48,14 +48,18 @@ type parts struct {
 	namespace uint64 // the cookie of the network namespace; 0: unknown
 
 	// What changes the host.
-	claims  *claims
-	dp      *datapath.Datapath
-	journal *link.Journal
-	undone  bool // everything in the journal is undone
-	worker  *link.Worker
-	threads *process.Threads
-	loop    *router.Loop
-	keeper  *keeper
+	objects  *datapath.Objects
+	reserved *datapath.Reservations
+	claims   *claims
+	dp       *datapath.Datapath
+	journal  *link.Journal
+	undone   bool // everything in the journal is undone
+	worker   *link.Worker
+	threads  *process.Threads
+	// prioritized is closed when the threads are real-time, if they can be.
+	prioritized chan struct{}
+	loop        *router.Loop
+	keeper      *keeper
 
 	// What reports.
 	names        *observe.Names
@@ -132,9 +136,23 @@ func (p *parts) check() error {
 
 // claim claims the Virtual Routers, so that no other process runs them.
 func (p *parts) claim() error {
+	p.prioritize()
+	if p.config.Predecessor == nil {
+		p.reserved = datapath.Reserve(p.config.BPFDir, candidates(p.routers, p.snapshot))
+		p.later(func() error { p.reserved.Close(); return nil })
+	}
 	p.claims = &claims{held: make(map[plan.ID]claim)}
 	p.later(func() error { p.claims.close(); return nil })
 	return p.claims.holdAll(p.plan, p.snapshot)
+}
+
+// prioritize makes the threads real-time in the background, because it takes milliseconds.
+func (p *parts) prioritize() {
+	p.threads, p.prioritized = process.NewThreads(p.log), make(chan struct{})
+	go func() {
+		defer close(p.prioritized)
+		p.threads.SetRealtime(p.file.Global.Realtime)
+	}()
 }
 
 // clean removes what a killed run has left behind, except what belongs to the routers that
@@ -189,7 +207,8 @@ func (p *parts) load() (err error) {
 func (p *parts) datapathOptions() datapath.Options {
 	return datapath.Options{
 		Dir: p.config.BPFDir, Adopt: indexes(p.routers, p.snapshot), Candidates: candidates(p.routers, p.snapshot),
-		Namespace: p.namespace, Remains: p.legacy.remains, Heirs: p.legacy.keys(), Prepared: p.legacy.prepared,
+		Namespace: p.namespace, Remains: p.legacy.remains, Heirs: p.legacy.keys(), Prepared: p.legacy.prepared, Objects: p.objects, Reserved: p.reserved,
+		Authenticates: slices.ContainsFunc(p.routers, func(r *plan.ConfiguredRouter) bool { return r.Authentication.On() }),
 	}
 }
 
@@ -214,7 +233,8 @@ func (p *parts) openJournal() (err error) {
 func (p *parts) buildLoop() (err error) {
 	p.history = control.NewHistory()
 	p.history.Continue(p.estate.Last)
-	p.history.Precede(p.estate.Events)
+	p.history.Precede(p.estate.Records.Events)
+	p.estate.Records.Events = nil
 	nameEvents(p.history, p.plan)
 	p.restorations = observe.NewRestorations(p.log, p.history)
 	p.worker = link.NewWorker(p.handle, p.restorations.Report, newExtraAnnouncer(p.log).update)
@@ -224,7 +244,6 @@ func (p *parts) buildLoop() (err error) {
 		Observer: observe.NewObserver(p.log, p.dp, p.history, p.budget, p.problems),
 		latest:   observe.NewLatestTransitions(), queue: newHookQueue(),
 	}
-	p.threads = process.NewThreads(p.log)
 	p.loop = router.New(process.Clock{}, newPackets(p.dp, p.threads.LoopThread), addresses{p.worker}, leases{p.dp}, p.reports)
 	if p.listing, err = p.openHandle(); err != nil {
 		return err
@@ -274,7 +293,7 @@ func (p *parts) openAPI() error {
 	d := &instance{
 		book: book, config: p.config, started: time.Now(), path: p.file.Path, file: p.file, plan: p.plan,
 		loop: p.loop, keeper: p.keeper, restorations: p.restorations, dp: p.dp, history: p.history, handle: p.handle,
-		succession: succession{inPlace: make(chan struct{})}, tracks: tracks, threads: p.threads, problems: p.problems, names: p.names, log: p.log,
+		before: p.estate.Records, succession: succession{inPlace: make(chan struct{})}, tracks: tracks, threads: p.threads, problems: p.problems, names: p.names, log: p.log,
 	}
 	d.hooks = newHooks(p.runner, p.reports.queue, p.reports.Hook, d.describeTransition, p.config.Hurry, p.log)
 	d.metrics = newMetricsServer(d, p.log)
@@ -312,12 +331,13 @@ func (p *parts) run() error {
 	d.succession.end = cancel
 	replaced := func() bool { return errors.Is(context.Cause(main), router.ErrReplaced) }
 
-	p.threads.SetRealtime(p.file.Global.Realtime)
+	<-p.prioritized
 	run("threads", p.threads.Run, support)
 	run("event loop", func(ctx context.Context) error {
 		defer stop()
 		err := p.loop.Run(ctx)
 		if replaced() {
+			d.noteCounters()
 			d.succession.keepAdvertising(p.loop)
 		} else {
 			d.hooks.leave() // hooks report the stop while the other parts still work

@@ -11,7 +11,6 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/sirupsen/logrus"
 
-	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -36,13 +35,14 @@ func (d *instance) serve(ctx context.Context) error {
 	if d.config.Running != "" {
 		d.log.Info(d.config.Running)
 	}
-	var before []control.Event
-	if err := d.config.Predecessor.Running(&before); err != nil { // before the service manager hears of this process
-		d.log.WithError(err).Warn("could not read the events of the process before")
+	before := &d.before
+	if err := d.config.Predecessor.Running(before); err != nil { // before the service manager hears of this process
+		d.log.WithError(err).Warn("could not read the events and counters of the process before")
 	}
-	if len(before) > 0 {
-		d.history.Precede(before)
+	if err := d.remember(before); err != nil {
+		return ignoreStopped(err)
 	}
+	d.before = records{}
 	close(d.succession.inPlace)
 	d.notify(daemon.SdNotifyReady)
 	started := time.After(startGarbage)

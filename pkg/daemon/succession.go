@@ -14,6 +14,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/control"
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
@@ -26,13 +27,56 @@ type estate struct {
 	// Restarted is set if the process was only stopped, so that the service manager starts the next one.
 	Restarted bool   `json:"restarted,omitempty"`
 	Last      uint64 `json:"last"` // the number of the newest event
-	// Events are the events of a process that starts over. A successor gets them when it has taken
-	// over, because there may be thousands.
-	Events []control.Event `json:"events,omitempty"`
-	Orders *orders         `json:"orders"`
-	Hooks  hookStates      `json:"hooks"`
-	Checks []track.Report  `json:"checks"`
-	Learnt []learnt        `json:"learnt"`
+	// Records are those of a process that starts over. A successor gets them when it has taken
+	// over, because they are long.
+	Records records        `json:"records"`
+	Orders  *orders        `json:"orders"`
+	Hooks   hookStates     `json:"hooks"`
+	Checks  []track.Report `json:"checks"`
+	Learnt  []learnt       `json:"learnt"`
+}
+
+// records are what a process tells its users of the past.
+type records struct {
+	Events   []control.Event `json:"events,omitempty"`
+	Counts   datapath.Counts `json:"counts"`
+	Counters []pastCounters  `json:"counters,omitempty"`
+}
+
+// pastCounters are the counters of a router, with what it has refused.
+type pastCounters struct {
+	ID       plan.ID         `json:"id"`
+	Counters router.Counters `json:"counters"`
+	Restored uint64          `json:"restored"`
+}
+
+// noteCounters keeps the counters for the next process, after the event loop has ended.
+func (d *instance) noteCounters() {
+	byID, r := d.keeper.allDetails(), &d.succession.records
+	r.Counts = d.dp.Counts()
+	for id, c := range d.loop.FinalCounters() {
+		refused := d.refused(id, detailsOf(byID, id))
+		for reason := range c.Found {
+			c.Found[reason] += refused(packet.Reason(reason))
+		}
+		r.Counters = append(r.Counters, pastCounters{id, c, d.restorations.Count(id)})
+	}
+}
+
+// remember takes over the records of the process before.
+func (d *instance) remember(r *records) error {
+	if len(r.Events) > 0 {
+		d.history.Precede(r.Events)
+	}
+	d.dp.AddCounts(&r.Counts)
+	all := make(map[plan.ID]router.Counters, len(r.Counters))
+	for _, c := range r.Counters {
+		all[c.ID] = c.Counters
+		d.restorations.Add(c.ID, c.Restored)
+	}
+	err := d.loop.AddCounters(all)
+	d.dropCache()
+	return err
 }
 
 // learnt is the interval that a Backup has learnt from its Active.
@@ -65,6 +109,7 @@ type succession struct {
 	started *process.Successor      // nil: none, or this process is only stopped
 	learnt  []learnt                // at that time
 	end     context.CancelCauseFunc // ends the event loop
+	records records                 // for the next process, after the end of the event loop
 	// inPlace is closed when the process before, if there was one, knows that this one works. A
 	// restart that begins earlier would end this process, and the one before would start over.
 	inPlace chan struct{}
@@ -173,24 +218,31 @@ func (p *parts) replace() error {
 	}
 	if err != nil {
 		p.log.WithError(err).Error("the new process could not take over, so this one starts over")
-		state.Events = p.history.All()
+		state.Records = p.records()
 		return fmt.Errorf("start over: %w", process.StartOver(state))
 	}
 	managed, err := process.NotifyMainPID(next.PID())
 	if err != nil {
 		p.log.WithError(err).Error("could not tell the service manager of the new process")
 	}
-	if err := next.Release(p.history.All()); err != nil {
+	if err := next.Release(p.records()); err != nil {
 		p.log.WithError(err).Warn("could not release the new process")
 	}
 	d.hooks.finish()
 	return &Replaced{PID: next.PID(), Attend: !managed && p.config.Predecessor == nil}
 }
 
+// records returns the records for the next process.
+func (p *parts) records() records {
+	r := p.instance.succession.records
+	r.Events = p.history.All()
+	return r
+}
+
 // stopOnly leaves everything in place for the process that the service manager starts next. The
 // Actives advertise until the end.
 func (p *parts) stopOnly(state *estate, err error) error {
-	state.Restarted, state.Events = true, p.history.All()
+	state.Restarted, state.Records = true, p.records()
 	err = errors.Join(err, process.LeaveEstate(p.config.RunDir, state))
 	p.instance.hooks.finish()
 	if err := errors.Join(err, p.instance.succession.stopAdvertising()); err != nil {

@@ -38,7 +38,7 @@ type tracks struct {
 
 	mu         sync.Mutex
 	routers    map[string]config.Router      // the routers that depend on checks, by name
-	virtual    []netip.Addr                  // the virtual addresses
+	virtual    link.AddressSet               // the virtual addresses
 	configured map[string]bool               // the names of all configured routers
 	reports    map[string]track.Report       // by the check's name
 	ids        map[string][]router.ID        // of all routers, by name
@@ -86,9 +86,9 @@ func (t *tracks) set(f *config.File) error {
 	t.mu.Lock()
 	before := t.configured
 	t.routers, t.configured, t.ids = make(map[string]config.Router), make(map[string]bool), make(map[string][]router.ID)
-	t.virtual = nil
+	t.virtual = make(link.AddressSet) // a new one, because others read the old one
 	for _, r := range f.Routers {
-		t.virtual = append(t.virtual, plan.VirtualAddresses(&r)...)
+		t.virtual.Add(plan.VirtualAddresses(&r)...)
 		t.configured[r.Name] = true
 		for _, family := range plan.Families(&r) {
 			t.ids[r.Name] = append(t.ids[r.Name], router.ID{Interface: r.Interface, Family: family, VRID: uint8(r.VRID)})
@@ -358,7 +358,7 @@ func (t *tracks) solicit(ctx context.Context, ifname string, neighbor netip.Addr
 
 // ownAddress returns the address of an interface from which to ask for a neighbour. For IPv4 it
 // prefers one in the neighbour's network, and without any the request has no sender address.
-func ownAddress(i link.Interface, neighbor netip.Addr, virtual []netip.Addr) netip.Addr {
+func ownAddress(i link.Interface, neighbor netip.Addr, virtual link.AddressSet) netip.Addr {
 	if neighbor.Is6() {
 		if a := link.LinkLocalIPv6(i, virtual); a.IsValid() {
 			return a

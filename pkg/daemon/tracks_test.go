@@ -172,7 +172,7 @@ func TestOwnAddress(t *testing.T) {
 		}
 		return i
 	}
-	virtual := []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("fe80::10"), netip.MustParseAddr("2001:db8::10")}
+	virtual := link.NewAddressSet(netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("fe80::10"), netip.MustParseAddr("2001:db8::10"))
 	for _, c := range []struct {
 		on             link.Interface
 		neighbor, want string

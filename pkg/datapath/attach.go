@@ -136,6 +136,7 @@ func (d *Datapath) Attach(l Link, m Mode, watch bool) (Path, error) {
 	if d.pins != nil {
 		d.pins.dropLeftovers(l.Index)
 	}
+	d.reserved.drop(l.Index)
 	d.attached[l.Index] = a
 	d.publish()
 	return path, nil
@@ -194,7 +195,7 @@ func (d *Datapath) attachProgram(a *attachment, l Link, m Mode) (Path, error) {
 		if t.Kind == PathNative {
 			flags = link.XDPDriverMode
 		}
-		program, err := d.receiver(bpf.VrrpProgFailoverVrrp)
+		program, err := d.program(bpf.VrrpProgFailoverVrrp)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -244,7 +245,7 @@ func (d *Datapath) attachTC(a *attachment, l Link) error {
 	if d.fence != nil && !a.watch && d.attachFence(a, l, true) == nil {
 		return nil
 	}
-	program, err := d.receiver(bpf.VrrpProgFailoverTc)
+	program, err := d.program(bpf.VrrpProgFailoverTc)
 	if err != nil {
 		return err
 	}
@@ -279,7 +280,7 @@ func (d *Datapath) adopt(a *attachment, l Link, want Path) (Path, bool) {
 	if mode == ModeNative {
 		kind = PathNative
 	}
-	program, err := d.receiver(bpf.VrrpProgFailoverVrrp)
+	program, err := d.program(bpf.VrrpProgFailoverVrrp)
 	if ok && err == nil && want.Kind == kind && left.Update(program) == nil {
 		a.link = left
 		if d.pinLink(a, l, "xdp", left) == nil {
@@ -332,11 +333,11 @@ func (d *Datapath) attachFence(a *attachment, l Link, receive bool) error {
 	if receive {
 		name = bpf.VmacProgFailoverIn
 	}
-	ingress, err := d.fenceProgram(name)
+	ingress, err := d.program(name)
 	if err != nil {
 		return err
 	}
-	egress, err := d.fenceProgram(bpf.VmacProgFailoverEgress)
+	egress, err := d.program(bpf.VmacProgFailoverEgress)
 	if err != nil {
 		return err
 	}
@@ -365,19 +366,25 @@ func (d *Datapath) attachFence(a *attachment, l Link, receive bool) error {
 	return nil
 }
 
-// adoptPair takes over the fence that a killed run left on an interface, or attaches a new one.
-// It replaces the programs in place, so the fence never opens.
-func (d *Datapath) adoptPair(ifindex int, ingress, egress *ebpf.Program) (links []link.Link, err error) {
-	if d.pins == nil {
-		return attachPair(ifindex, ingress, egress)
+// adoptPair takes over the fence that a killed run left on an interface, or the links that are
+// reserved there, or attaches new ones. It replaces the programs in place, so the fence of a killed
+// run never opens.
+func (d *Datapath) adoptPair(ifindex int, ingress, egress *ebpf.Program) ([]link.Link, error) {
+	left := make([]link.Link, 2)
+	if d.pins != nil {
+		left[0], _ = d.pins.takeLeftover(ifindex, "ingress")
+		left[1], _ = d.pins.takeLeftover(ifindex, "egress")
 	}
-	in, hasIn := d.pins.takeLeftover(ifindex, "ingress")
-	out, hasOut := d.pins.takeLeftover(ifindex, "egress")
-	if hasIn && hasOut && in.Update(ingress) == nil && out.Update(egress) == nil {
-		return []link.Link{in, out}, nil
+	if left[0] == nil && left[1] == nil {
+		if reserved := d.reserved.take(ifindex); reserved != nil {
+			left = reserved
+		}
 	}
-	links, err = attachPair(ifindex, ingress, egress)
-	for _, l := range []link.Link{in, out} {
+	if left[0] != nil && left[1] != nil && left[0].Update(ingress) == nil && left[1].Update(egress) == nil {
+		return left, nil
+	}
+	links, err := attachPair(ifindex, ingress, egress)
+	for _, l := range left {
 		if l != nil {
 			drop(l) // after the new ones are attached
 		}

@@ -3,10 +3,14 @@
 package datapath
 
 import (
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -231,9 +235,58 @@ func TestOverlong(t *testing.T) {
 	}
 }
 
+// The first router with authentication gets programs that know it, in place of those that don't.
+// Only a signed advertisement reaches it, and the programs can't be taken over any more.
+func TestAuthenticateLater(t *testing.T) {
+	for _, mode := range []Mode{ModeGeneric, ModeTC} {
+		t.Run(string(mode), func(t *testing.T) {
+			w := newWireWith(t, mode, Options{Dir: "/sys/fs/bpf/failoverd", Namespace: namespace, Candidates: []Candidate{{Link{Index: 2, Kind: "veth"}, mode}}})
+			marked := func() bool {
+				_, err := os.Stat(filepath.Join(w.dp.pins.dir, programsMark()))
+				return err == nil
+			}
+			if err := w.here.Do(func() error {
+				if !marked() {
+					t.Error("the programs aren't marked")
+				}
+				r := Router{Version: 3, Source: netip.MustParseAddr("192.0.2.3"), Running: true, Forms: packet.ChecksumRFC9568}
+				if err := w.dp.SetRouter(packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 70}, r); err != nil || w.dp.collection.authenticates {
+					return cmp.Or(err, errors.New("a router without authentication has changed the programs"))
+				}
+				w.guardedRouter(t, packet.Key{Ifindex: w.ifindex, Family: packet.IPv4, VRID: 71}, 3, hmacSettings(), 1)
+				if marked() {
+					t.Error("programs that know authentication are marked")
+				}
+				return w.dp.Attached(w.ifindex)
+			}); err != nil {
+				t.Fatal(err)
+			}
+			other := hmacSettings()
+			other.Keys = []auth.Key{{ID: 1, Secret: auth.NewSecret(make([]byte, auth.KeyMin))}}
+			w.setClock(t, time.Now())
+			for _, frame := range [][]byte{
+				signedFrame(t, auth.NewGuard(other), 3, "192.0.2.2", 71, 1, time.Now()),
+				signedFrame(t, auth.NewGuard(hmacSettings()), 3, "192.0.2.2", 71, 1, time.Now()),
+				signedFrame(t, auth.NewGuard(auth.Settings{}), 3, "192.0.2.2", 70, 1, time.Now()),
+			} {
+				w.conn.Queue(frame)
+			}
+			w.conn.Flush(func(_ int, err error) { t.Error(err) })
+			var got []uint8
+			for deadline := time.Now().Add(10 * time.Second); !slices.Contains(got, 70) && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+				w.dp.Drain(func(r *Record) { got = append(got, r.Key.VRID) })
+			}
+			slices.Sort(got) // they come through two rings
+			if n := w.dp.Counters()[packet.ErrAuth]; !slices.Equal(got, []uint8{70, 71}) || n != 1 {
+				t.Errorf("delivered %v, refused %d", got, n)
+			}
+		})
+	}
+}
+
 // failover_clock follows the host's clock.
 func TestClock(t *testing.T) {
-	d, err := Load(Options{Unpinned: true})
+	d, err := Load(Options{Unpinned: true, Authenticates: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,13 @@ type Options struct {
 	Heirs   []packet.Key
 	// Prepared has the programs that Prepare has loaded, nil for none. Load takes ownership of it.
 	Prepared *Prepared
+	// Objects is the result of ParseObjects. If it is nil, Load parses the files.
+	Objects *Objects
+	// Reserved is the result of Reserve, nil for none.
+	Reserved *Reservations
+	// Authenticates loads receiving programs that know authentication. Without it they are replaced
+	// when the first Virtual Router with a Verifier is registered.
+	Authenticates bool
 }
 
 // addressesMax is the largest number of addresses in an advertisement.
@@ -129,6 +137,7 @@ type Datapath struct {
 	fence         *fence // nil if it can't be loaded
 	unfenced      error  // why it can't
 	pins          *pins
+	reserved      *Reservations
 	rings         []*ring // failover_ring and failover_sealed
 	clock         *clock  // nil without BPF
 	receiveStates []byte  // failover_stamp, mapped
@@ -156,6 +165,7 @@ type Datapath struct {
 	inherited map[packet.Key]*Found
 	// inheritedStates is the mapped memory of failover_stamp of the killed run, nil without such.
 	inheritedStates []byte
+	used            bool     // the maps and programs are those of another run
 	free            []uint32 // slots of deleted routers
 	slots           uint32   // the number of slots ever used
 	last            [packet.ReasonCount]Discard
@@ -172,17 +182,16 @@ type Datapath struct {
 // receives through AF_PACKET sockets, and Unavailable returns the reason.
 func Load(o Options) (*Datapath, error) {
 	defer func() { _ = o.Remains.Close() }() // pins has the lock, and the maps are pinned
-	heirs, inherited := o.heirs(), map[string]*ebpf.Map(nil)
-	if len(heirs) > 0 {
-		inherited = o.Remains.maps
-	}
-	d, err := o.Prepared.take(inherited)
+	heirs, from := o.heirs(), o.sources()
+	d, err := o.Prepared.take(from[0])
 	if d == nil && err == nil {
-		d, err = load(inherited, o.Candidates)
+		d, err = load(&o, from)
 	}
 	if err != nil {
+		o.Reserved.Close()
 		return nil, err
 	}
+	d.reserved = o.Reserved
 	if d.unavailable == nil {
 		if d.unfenced != nil {
 			d.unfenced = fmt.Errorf("load the fence: %w", d.unfenced)
@@ -191,13 +200,13 @@ func Load(o Options) (*Datapath, error) {
 		if err == nil && d.fence != nil && d.objects.FailoverTc != nil {
 			err = d.fence.setNext(d.objects.FailoverTc)
 		}
-		if err == nil && len(heirs) > 0 && d.fence != nil {
+		if err == nil && (len(heirs) > 0 || d.used) && d.fence != nil {
 			err = d.inherit(o.Remains, heirs)
 		}
 		if err == nil && !o.Unpinned {
-			d.pins, d.unpinned = openPins(&o, d.fence != nil)
+			d.pins, d.unpinned = openPins(&o, d.fence != nil && len(heirs) > 0, d.used)
 			if d.unpinned == nil {
-				err = d.pins.pin(&d.objects, d.fence)
+				err = d.pins.pin(d)
 			}
 		}
 	}
@@ -207,8 +216,36 @@ func Load(o Options) (*Datapath, error) {
 	return d, nil
 }
 
-// load returns a Datapath that has loaded its programs, and changed no inherited map.
-func load(inherited map[string]*ebpf.Map, candidates []Candidate) (*Datapath, error) {
+// sources returns what Load may take over, the best first: everything, what has to last for the
+// heirs, or nothing.
+func (o *Options) sources() []*inheritance {
+	if o.Remains == nil || o.Unpinned {
+		return []*inheritance{{}}
+	}
+	all := o.Remains.objects(o.Authenticates)
+	if len(o.heirs()) == 0 {
+		last := &all[len(all)-1]
+		*last = &inheritance{specs: (*last).specs}
+	}
+	return all
+}
+
+// load returns a Datapath that has loaded its programs, and changed no inherited map. It tries the
+// next source if the programs of the one before can't be used.
+func load(o *Options, from []*inheritance) (*Datapath, error) {
+	for n, source := range from {
+		d, err := loadFrom(o, source)
+		if err != nil || n == len(from)-1 || d.unavailable == nil && d.unfenced == nil {
+			return d, err
+		}
+		if err := d.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+func loadFrom(o *Options, from *inheritance) (*Datapath, error) {
 	d := &Datapath{
 		routers:      make(map[packet.Key]entry),
 		siblings:     make(map[int]map[packet.Key][]netip.Addr),
@@ -222,33 +259,37 @@ func load(inherited map[string]*ebpf.Map, candidates []Candidate) (*Datapath, er
 		return nil, err
 	}
 	d.waiter = waiter
-	d.unavailable = d.loadBPF(inherited, programsFor(candidates))
+	if from.specs == nil {
+		from.specs, d.unavailable = o.Objects.get()
+	}
+	if d.unavailable == nil {
+		d.unavailable = d.loadBPF(from, programsFor(o.Candidates), o.Authenticates)
+	}
 	return d, nil
 }
 
 // loadBPF loads the receiving programs, and the fence at the same time. The two have one map
-// in common. The inherited maps are used instead of new ones.
-func (d *Datapath) loadBPF(inherited map[string]*ebpf.Map, names []string) error {
-	spec, err := bpf.LoadVmac()
-	if err != nil {
-		return err
-	}
-	shared := maps.Clone(inherited)
+// in common. Inherited maps and programs are used instead of new ones.
+func (d *Datapath) loadBPF(from *inheritance, names []string, authenticates bool) (err error) {
+	shared := maps.Clone(from.maps)
 	if len(shared) == 0 {
 		shared = make(map[string]*ebpf.Map)
 		var leases *ebpf.Map
-		if leases, err = ebpf.NewMap(spec.Maps[bpf.VmacMapFailoverLease]); err == nil {
+		if leases, err = ebpf.NewMap(from.specs.vmac.Maps[bpf.VmacMapFailoverLease]); err == nil {
 			defer func() { _ = leases.Close() }() // both have a copy of the descriptor
 			shared[bpf.VmacMapFailoverLease] = leases
 		}
+	}
+	if d.used = from.programs != nil; d.used {
+		names = slices.DeleteFunc(names, func(name string) bool { return from.programs[name] != nil })
 	}
 	if err == nil {
 		loaded := make(chan struct{})
 		go func() {
 			defer close(loaded)
-			d.fence, d.unfenced = loadFence(spec, shared, names)
+			d.fence, d.unfenced = loadFence(from.specs.vmac, shared, names)
 		}()
-		err = d.loadReceivers(shared, names)
+		err = d.loadReceivers(from.specs.vrrp, shared, names, authenticates)
 		<-loaded
 	}
 	if errors.Is(err, os.ErrPermission) {
@@ -257,21 +298,43 @@ func (d *Datapath) loadBPF(inherited map[string]*ebpf.Map, names []string) error
 	if err != nil {
 		return errors.Join(err, d.closeBPF())
 	}
+	for name, p := range from.programs {
+		if at := d.programAt(name); at != nil && *at == nil {
+			*at = p
+			delete(from.programs, name)
+		}
+	}
 	return nil
+}
+
+// programAt returns the field of a program, nil without a fence.
+func (d *Datapath) programAt(name string) **ebpf.Program {
+	switch name {
+	case bpf.VrrpProgFailoverVrrp:
+		return &d.objects.FailoverVrrp
+	case bpf.VrrpProgFailoverTc:
+		return &d.objects.FailoverTc
+	}
+	if d.fence == nil {
+		return nil
+	}
+	switch o := &d.fence.objects; name {
+	case bpf.VmacProgFailoverIn:
+		return &o.FailoverIn
+	case bpf.VmacProgFailoverIngress:
+		return &o.FailoverIngress
+	}
+	return &d.fence.objects.FailoverEgress
 }
 
 // loadReceivers loads the receiving programs and opens what they write to. After an error
 // closeBPF closes the part that is open.
-func (d *Datapath) loadReceivers(shared map[string]*ebpf.Map, names []string) error {
-	spec, err := bpf.LoadVrrp()
+func (d *Datapath) loadReceivers(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map, names []string, authenticates bool) error {
+	c := &collection{read: bpf.LoadVrrp, authenticates: authenticates}
+	programs, err := c.load(spec, withVariables(shared, bpf.VrrpVarFailoverClock), names, &d.objects.VrrpMaps, &d.objects.VrrpVariables)
 	if err != nil {
 		return err
 	}
-	c, programs, err := loadCollection(spec, shared, names, &d.objects.VrrpMaps, &d.objects.VrrpVariables)
-	if err != nil {
-		return err
-	}
-	c.read = bpf.LoadVrrp
 	d.collection = c
 	d.objects.FailoverVrrp, d.objects.FailoverTc = programs[bpf.VrrpProgFailoverVrrp], programs[bpf.VrrpProgFailoverTc]
 	for _, m := range []*ebpf.Map{d.objects.FailoverRing, d.objects.FailoverSealed} {
@@ -285,6 +348,18 @@ func (d *Datapath) loadReceivers(shared map[string]*ebpf.Map, names []string) er
 		d.clock, err = newClock(d.objects.FailoverClock)
 	}
 	return err
+}
+
+// withVariables returns the shared maps of an object file. Both files call the map of their
+// variables the same, so it is shared under the name of a variable in it.
+func withVariables(shared map[string]*ebpf.Map, variable string) map[string]*ebpf.Map {
+	m := shared[variable]
+	if m == nil {
+		return shared
+	}
+	shared = maps.Clone(shared)
+	shared[variables] = m
+	return shared
 }
 
 func (d *Datapath) closeBPF() error {
@@ -345,6 +420,7 @@ func (d *Datapath) Close() error {
 		errs = append(errs, d.detach(ifindex))
 	}
 	d.attaching.Unlock()
+	d.reserved.Close()
 	errs = append(errs, d.waiter.close())
 	if d.pins != nil {
 		errs = append(errs, d.pins.close())
@@ -384,6 +460,11 @@ func (d *Datapath) Wake() { d.waiter.wake() }
 // a Virtual Router that isn't registered raise vrid_errors. After an error nothing has
 // changed. If one of the kernel's maps is full, the error names it: see Fit.
 func (d *Datapath) SetRouter(k packet.Key, r Router) error {
+	if r.Verifier != nil {
+		if err := d.authenticate(); err != nil {
+			return fmt.Errorf("load programs that know authentication: %w", err)
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before, known := d.routers[k]
@@ -503,7 +584,7 @@ func (d *Datapath) deletePeers(k packet.Key, before, now map[netip.Addr]packet.H
 func (d *Datapath) newSlot() (uint32, error) {
 	if n := len(d.free); n > 0 {
 		slot := d.free[n-1]
-		if err := d.objects.FailoverStamp.Put(slot, bpf.VrrpFailoverLiveness{}); err != nil {
+		if err := d.clearStamp(slot); err != nil {
 			return 0, err
 		}
 		d.free = d.free[:n-1]
@@ -512,8 +593,17 @@ func (d *Datapath) newSlot() (uint32, error) {
 	if d.slots == d.objects.FailoverStamp.MaxEntries() {
 		return 0, noRoom(bpf.VrrpMapFailoverStamp, d.objects.FailoverStamp.MaxEntries(), unix.E2BIG)
 	}
+	if d.used {
+		if err := d.clearStamp(d.slots); err != nil {
+			return 0, err
+		}
+	}
 	d.slots++
 	return d.slots - 1, nil
+}
+
+func (d *Datapath) clearStamp(slot uint32) error {
+	return d.objects.FailoverStamp.Put(slot, bpf.VrrpFailoverLiveness{})
 }
 
 // DeleteRouter deletes a Virtual Router. One that isn't registered is no error.
@@ -560,6 +650,37 @@ func (d *Datapath) Counters() [packet.ReasonCount]uint64 {
 
 // Count raises a counter on behalf of the state machine.
 func (d *Datapath) Count(r packet.Reason) { d.counts[r].Add(1) }
+
+// Counts are the counters of a process before: all of them, and those that it didn't raise in the
+// kernel's programs.
+type Counts struct {
+	Total [packet.ReasonCount]uint64 `json:"total"`
+	Own   [packet.ReasonCount]uint64 `json:"own"`
+}
+
+// Counts returns the counters for the next process.
+func (d *Datapath) Counts() (c Counts) {
+	c.Total = d.Counters()
+	for n := range d.counts {
+		c.Own[n] = d.counts[n].Load()
+	}
+	for _, s := range d.allSockets() {
+		c.Own[packet.ReasonRingFull] += s.lost()
+	}
+	return c
+}
+
+// AddCounts makes the counters go on from those of the process before. Programs that were taken
+// over have their counters already.
+func (d *Datapath) AddCounts(c *Counts) {
+	before := &c.Total
+	if d.used {
+		before = &c.Own
+	}
+	for n, v := range before {
+		d.counts[n].Add(v)
+	}
+}
 
 // LastDiscard returns the last packet that the datapath refused for a reason, false if
 // there was none.

@@ -36,11 +36,12 @@ type fence struct {
 
 func loadFence(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map, names []string) (*fence, error) {
 	f := &fence{vmacs: make(map[int]*bpf.VmacFailoverVmacs), holders: make(map[bpf.VmacFailoverAddressKey][]uint32)}
-	c, programs, err := loadCollection(spec, shared, names, &f.objects.VmacMaps, &f.objects.VmacVariables)
+	c := &collection{read: bpf.LoadVmac}
+	programs, err := c.load(spec, withVariables(shared, bpf.VmacVarFailoverFilter), names, &f.objects.VmacMaps, &f.objects.VmacVariables)
 	if err != nil {
 		return nil, err
 	}
-	f.collection, c.read = c, bpf.LoadVmac
+	f.collection = c
 	f.objects.FailoverIn, f.objects.FailoverIngress, f.objects.FailoverEgress = programs[bpf.VmacProgFailoverIn], programs[bpf.VmacProgFailoverIngress], programs[bpf.VmacProgFailoverEgress]
 	m := f.objects.FailoverLease
 	page := os.Getpagesize()

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
@@ -78,15 +77,39 @@ type Remains struct {
 	Found []Found
 
 	lock   *os.File
-	maps   map[string]*ebpf.Map
+	specs  *specs
+	maps   map[string]*ebpf.Map         // the inheritable ones
+	whole  *inheritance                 // everything, if this build has the same programs; nil otherwise
 	states []byte                       // failover_stamp, mapped
 	links  map[int]map[string]link.Link // by interface and name of the pin
 }
 
+// inheritance is what Load takes over from another run. The zero value is nothing.
+type inheritance struct {
+	specs *specs // nil: not read yet
+	maps  map[string]*ebpf.Map
+	// programs are those of the other run, which use the maps. They are nil if only the inheritable
+	// maps are taken over. Load removes the programs that it owns from then on.
+	programs map[string]*ebpf.Program
+}
+
+// objects returns what can be taken over, the best first. Only programs that know no authentication
+// are taken over.
+func (r *Remains) objects(authenticates bool) (all []*inheritance) {
+	if r.whole != nil && !authenticates {
+		all = append(all, r.whole)
+	}
+	return append(all, &inheritance{specs: r.specs, maps: r.maps})
+}
+
+// programsMark returns the name of a directory beside the maps. It marks that all programs and maps
+// that this build needs are pinned, and that the programs know no authentication.
+func programsMark() string { return "programs-" + bpf.Fingerprint() }
+
 // Survey locks the directory of a killed run and reads what can be taken over from it. It
 // returns nil if there is no directory, or if a living process has it. Without anything that
 // this version understands in this network namespace, Found is empty.
-func Survey(dir string, namespace uint64) (*Remains, error) {
+func Survey(dir string, namespace uint64, o *Objects) (*Remains, error) {
 	lock, err := lockDir(dir, false)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, flock.ErrHeld) {
 		return nil, nil
@@ -94,16 +117,16 @@ func Survey(dir string, namespace uint64) (*Remains, error) {
 	if err != nil {
 		return nil, err
 	}
-	return survey(dir, namespace, lock)
+	return survey(dir, namespace, lock, o)
 }
 
 // survey is Survey of a directory that this process has locked, or only reads.
-func survey(dir string, namespace uint64, lock *os.File) (*Remains, error) {
+func survey(dir string, namespace uint64, lock *os.File, o *Objects) (*Remains, error) {
 	r := &Remains{lock: lock, maps: make(map[string]*ebpf.Map), links: make(map[int]map[string]link.Link)}
 	if _, err := os.Stat(filepath.Join(dir, stateMark(namespace))); err != nil {
 		return r, nil
 	}
-	if err := r.open(dir); err != nil {
+	if err := r.open(dir, o); err != nil {
 		r.forget()
 		return r, fmt.Errorf("read the maps of another run: %w", err)
 	}
@@ -111,9 +134,8 @@ func survey(dir string, namespace uint64, lock *os.File) (*Remains, error) {
 }
 
 // open opens the maps and links, and reads them.
-func (r *Remains) open(dir string) error {
-	specs, err := inheritableSpecs()
-	if err != nil {
+func (r *Remains) open(dir string, o *Objects) (err error) {
+	if r.specs, err = o.get(); err != nil {
 		return err
 	}
 	for _, name := range inheritable {
@@ -122,9 +144,17 @@ func (r *Remains) open(dir string) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		r.maps[name] = m
-		if err := specs[name].Compatible(m); err != nil {
+		spec := r.specs.vmac.Maps[name]
+		if spec == nil {
+			spec = r.specs.vrrp.Maps[name]
+		}
+		if err := spec.Compatible(m); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, programsMark())); err == nil {
+		// Without it the programs are loaded again.
+		r.whole, _ = openWhole(dir, r.specs, r.maps)
 	}
 	heard, err := r.openLinks(dir)
 	if err != nil {
@@ -141,24 +171,63 @@ func (r *Remains) open(dir string) error {
 	return r.read(heard)
 }
 
-// inheritableSpecs returns the specifications of the inheritable maps. Nothing changes them.
-var inheritableSpecs = sync.OnceValues(func() (map[string]*ebpf.MapSpec, error) {
-	vmac, err := bpf.LoadVmac()
-	if err != nil {
-		return nil, err
-	}
-	receivers, err := bpf.LoadVrrp()
-	if err != nil {
-		return nil, err
-	}
-	specs := make(map[string]*ebpf.MapSpec)
-	for _, name := range inheritable {
-		if specs[name] = vmac.Maps[name]; specs[name] == nil {
-			specs[name] = receivers.Maps[name]
+// openWhole opens all pinned maps and programs of a run whose programs this build has too. Some
+// of its maps are open already.
+func openWhole(dir string, s *specs, opened map[string]*ebpf.Map) (w *inheritance, err error) {
+	w = &inheritance{specs: s, maps: make(map[string]*ebpf.Map), programs: make(map[string]*ebpf.Program)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.close())
+			w = nil
+		}
+	}()
+	for _, name := range pinned {
+		if m := opened[name]; m != nil {
+			w.maps[name], err = m.Clone()
+		} else {
+			w.maps[name], err = ebpf.LoadPinnedMap(filepath.Join(dir, "maps", name), nil)
+		}
+		if err != nil {
+			return w, err
 		}
 	}
-	return specs, nil
-})
+	leases, err := mapID(opened[bpf.VmacMapFailoverLease])
+	if err != nil {
+		return w, err
+	}
+	for _, name := range programsFor(nil) {
+		p, err := ebpf.LoadPinnedProgram(filepath.Join(dir, "progs", name), nil)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return w, err
+		}
+		w.programs[name] = p
+		info, err := p.Info()
+		if err != nil {
+			return w, err
+		}
+		if uses, _ := info.MapIDs(); !slices.Contains(uses, leases) {
+			return w, fmt.Errorf("%s uses other maps", name)
+		}
+	}
+	return w, nil
+}
+
+// close closes the maps, and the programs that Load hasn't taken over.
+func (w *inheritance) close() error {
+	if w == nil {
+		return nil
+	}
+	errs := []error{closePrograms(w.programs)}
+	for _, m := range w.maps {
+		if m != nil {
+			errs = append(errs, m.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // openLinks opens the pinned links. It returns the interfaces to which the whole fence and a
 // receiving program are attached.
@@ -277,7 +346,8 @@ func (r *Remains) forget() {
 	if r.states != nil {
 		_ = unmap(r.states)
 	}
-	r.Found, r.maps, r.links, r.states = nil, nil, nil, nil
+	_ = r.whole.close() // everything is pinned
+	r.Found, r.maps, r.whole, r.links, r.states = nil, nil, nil, nil, nil
 }
 
 // Close gives up what Load hasn't taken over, and leaves what is pinned in place.
@@ -335,7 +405,9 @@ func (d *Datapath) inherit(r *Remains, heirs map[packet.Key]*Found) error {
 			d.free = append(d.free, slot)
 		}
 	}
-	d.inheritedStates, r.states = r.states, nil
+	if len(heirs) > 0 {
+		d.inheritedStates, r.states = r.states, nil
+	}
 	o, receivers := &d.fence.objects, &d.objects
 	errs := []error{
 		deleteEntries(o.FailoverAddress, func(k *bpf.VmacFailoverAddressKey, v *bpf.VmacFailoverSlot) bool {
@@ -354,11 +426,20 @@ func (d *Datapath) inherit(r *Remains, heirs map[packet.Key]*Found) error {
 		d.fence.vmacs[ifindex] = all
 		errs = append(errs, o.FailoverVmac.Put(uint32(ifindex), all))
 	}
+	var addresses []netip.Addr
 	for k, f := range heirs {
 		for _, a := range f.Addresses {
 			d.fence.holders[addressKey(k, a)] = []uint32{f.slot}
 		}
-		errs = append(errs, d.fence.updateFilter(f.Addresses, 1))
+		addresses = append(addresses, f.Addresses...)
+	}
+	errs = append(errs, d.fence.updateFilter(addresses, 1))
+	if d.used {
+		errs = append(errs, deleteEntries(receivers.FailoverIface, func(*bpf.VrrpFailoverLink, *bpf.VrrpFailoverInterface) bool { return true }))
+		// What the other run hasn't read is in the stamps too.
+		for _, ring := range d.rings {
+			ring.drain(func([]byte) {})
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("take over the maps of a killed run: %w", err)
@@ -388,6 +469,14 @@ func deleteEntries[K, V any](m *ebpf.Map, unwanted func(*K, *V) bool) error {
 // on. After an error it is still inherited, and fenced, but its lease has ended.
 func (d *Datapath) addInherited(k packet.Key, f *Found, e *entry) error {
 	e.slot = f.slot
+	if d.used { // what follows is new to the router
+		if f.outdone() {
+			Lease{d.fence.lease(f.slot)}.Answer(0)
+		}
+		if err := d.clearStamp(f.slot); err != nil {
+			return err
+		}
+	}
 	err := d.fence.changeRouter(k, e.slot, &Router{Addresses: f.Addresses}, &e.Router)
 	if err == nil {
 		err = d.putReceiver(k, &entry{}, e)

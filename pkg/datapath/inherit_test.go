@@ -8,7 +8,9 @@ package datapath
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 
 	"github.com/failoverd/failoverd/bpf"
@@ -25,9 +28,6 @@ import (
 )
 
 const inheritDir = "/sys/fs/bpf/inherit"
-
-// namespace is any cookie of a network namespace.
-const namespace = 7
 
 // estate is a host with eth0 on which runs are killed.
 type estate struct {
@@ -66,7 +66,7 @@ func (e *estate) key(vrid uint8) packet.Key {
 func (e *estate) load(r *Remains, heirs ...packet.Key) {
 	e.t.Helper()
 	e.do(func() (err error) {
-		if e.dp, err = Load(Options{Dir: inheritDir, Namespace: namespace, Remains: r, Heirs: heirs}); err != nil {
+		if e.dp, err = Load(Options{Dir: inheritDir, Namespace: namespace, Remains: r, Heirs: heirs, Adopt: []int{e.ifindex}}); err != nil {
 			return err
 		}
 		return errors.Join(e.dp.Unavailable(), e.dp.Unpinned(), e.dp.unfenced)
@@ -104,7 +104,7 @@ func (e *estate) kill() *Datapath {
 
 func (e *estate) survey(namespace uint64) (r *Remains) {
 	e.t.Helper()
-	e.do(func() (err error) { r, err = Survey(inheritDir, namespace); return err })
+	e.do(func() (err error) { r, err = Survey(inheritDir, namespace, nil); return err })
 	if r == nil {
 		e.t.Fatal("no remains")
 	}
@@ -144,11 +144,44 @@ func (e *estate) close() {
 	})
 }
 
+// otherBuild makes the pinned programs those of another build.
+func (e *estate) otherBuild() {
+	e.t.Helper()
+	e.do(func() error {
+		return os.Rename(filepath.Join(inheritDir, programsMark()), filepath.Join(inheritDir, "programs-0"))
+	})
+}
+
+// programs returns the IDs of the pinned programs.
+func (e *estate) programs() map[string]ebpf.ProgramID {
+	e.t.Helper()
+	all := make(map[string]ebpf.ProgramID)
+	e.do(func() error {
+		for _, name := range programsFor(nil) {
+			p, err := ebpf.LoadPinnedProgram(filepath.Join(inheritDir, "progs", name), nil)
+			if err != nil {
+				return err
+			}
+			info, err := p.Info()
+			if err := errors.Join(err, p.Close()); err != nil {
+				return err
+			}
+			all[name], _ = info.ID()
+		}
+		return nil
+	})
+	return all
+}
+
 // A run takes over the slots, leases and links of the routers that a killed run had, and deletes
-// the rest. That works again and again.
+// the rest. That works again and again. It keeps the programs too, if it has the same ones.
 func TestInherit(t *testing.T) {
-	for _, mode := range []Mode{ModeTC, ModeGeneric} {
-		t.Run(string(mode), func(t *testing.T) {
+	for _, c := range []struct {
+		mode Mode
+		same bool
+	}{{ModeTC, true}, {ModeTC, false}, {ModeGeneric, true}, {ModeGeneric, false}} {
+		mode := c.mode
+		t.Run(fmt.Sprintf("%s same=%v", mode, c.same), func(t *testing.T) {
 			e := newEstate(t)
 			e.load(nil)
 			e.attach(mode)
@@ -161,12 +194,15 @@ func TestInherit(t *testing.T) {
 				l.Answer(until)
 				l.Advertise(until.Add(-time.Second))
 			}
-			if r, err := Survey(inheritDir, namespace); r != nil || err != nil {
+			if r, err := Survey(inheritDir, namespace, nil); r != nil || err != nil {
 				t.Fatalf("the remains of a living run: %v, %v", r, err)
 			}
 			links := e.links()
 			for range 2 {
-				dead := e.kill()
+				dead, programs := e.kill(), e.programs()
+				if !c.same {
+					e.otherBuild()
+				}
 				r := e.survey(namespace + 1)
 				if len(r.Found) > 0 {
 					t.Errorf("found in another network namespace: %+v", r.Found)
@@ -184,7 +220,13 @@ func TestInherit(t *testing.T) {
 					f.Owner || !f.VirtualMAC || f.Device || f.Unicast || f.Verified || !f.Active || f.Answer != until || f.Advertise != until.Add(-time.Second) || !f.Kept {
 					t.Errorf("found %+v", f)
 				}
+				if err := dead.objects.FailoverStamp.Put(f.slot, bpf.VrrpFailoverLiveness{Received: 1, Version: 3, Expected: [2]uint64{7, 8}}); err != nil {
+					t.Fatal(err)
+				}
 				e.load(r, e.key(51))
+				if got := e.programs(); maps.Equal(got, programs) != c.same || e.dp.used != c.same {
+					t.Errorf("programs %v before, %v now", programs, got)
+				}
 				var slot bpf.VmacFailoverSlot
 				o := &e.dp.fence.objects
 				if err := o.FailoverAddress.Lookup(addressKey(e.key(51), list("192.0.2.10")[0]), &slot); err != nil || slot.Slot != f.slot {
@@ -214,6 +256,10 @@ func TestInherit(t *testing.T) {
 				if got, ok := e.dp.Heir(e.key(51)); got != until || !ok {
 					t.Errorf("the lease ends at %v, %v", got, ok)
 				}
+				state, _ := e.dp.ReceiveState(e.key(51))
+				if stamp, ok := state.Stamp(); ok || *state.expected != [2]uint64{} {
+					t.Errorf("it has an old stamp %+v, expects %v", stamp, *state.expected)
+				}
 				if l, _ := e.dp.Lease(e.key(52)); l.Until() != 0 {
 					t.Errorf("a new router has a lease until %v", l.Until())
 				}
@@ -225,6 +271,73 @@ func TestInherit(t *testing.T) {
 			e.close()
 		})
 	}
+}
+
+// Without a router that continues, a run of the same build takes over programs, links and counters,
+// and nothing of the routers.
+func TestTakeOver(t *testing.T) {
+	e := newEstate(t)
+	e.load(nil)
+	e.attach(ModeTC)
+	e.set(51, "192.0.2.10")
+	l, _ := e.dp.Lease(e.key(51))
+	l.Answer(monotonic().Add(time.Hour))
+	one := make([]bpf.VrrpFailoverCounters, ebpf.MustPossibleCPU())
+	one[0].ChecksumErrors = 3
+	stamp := bpf.VrrpFailoverLiveness{Received: 1, Version: 3, Expected: [2]uint64{7, 8}}
+	if err := errors.Join(e.dp.objects.FailoverCount.Put(uint32(0), one), e.dp.objects.FailoverStamp.Put(uint32(0), stamp), e.dp.objects.FailoverStamp.Put(uint32(1), stamp)); err != nil {
+		t.Fatal(err)
+	}
+	dead, programs, links := e.kill(), e.programs(), e.links()
+	e.load(e.survey(namespace))
+	if _, ok := e.dp.Heir(e.key(51)); ok || len(e.dp.fence.holders)+len(e.dp.fence.vmacs) > 0 || !e.dp.Intact() {
+		t.Error("something of VRID 51 is left")
+	}
+	e.attach(ModeTC)
+	e.set(52, "192.0.2.10")
+	e.set(53, "192.0.2.11")
+	for _, vrid := range []uint8{52, 53} {
+		state, _ := e.dp.ReceiveState(e.key(vrid))
+		if s, ok := state.Stamp(); ok || *state.expected != [2]uint64{} {
+			t.Errorf("VRID %d has the stamp %+v, and expects %v", vrid, s, *state.expected)
+		}
+	}
+	if n := e.dp.Counters()[packet.ErrChecksum]; n != 3 || !maps.Equal(e.programs(), programs) || !maps.Equal(e.links(), links) || !e.dp.Intact() {
+		t.Errorf("%d checksum_errors, programs %v and links %v, before %v and %v", n, e.programs(), e.links(), programs, links)
+	}
+	e.do(func() error { return errors.Join(e.dp.Attached(e.ifindex), dead.closeBPF()) })
+
+	dead = e.kill()
+	e.otherBuild()
+	e.load(e.survey(namespace))
+	if n := e.dp.Counters()[packet.ErrChecksum]; n != 0 || len(e.links()) > 0 {
+		t.Errorf("another build has %d checksum_errors and the links %v", n, e.links())
+	}
+	e.do(dead.closeBPF)
+	e.close()
+}
+
+// Programs that use other maps than the pinned ones are loaded again.
+func TestTakeOverForeign(t *testing.T) {
+	e := newEstate(t)
+	e.load(nil)
+	e.attach(ModeTC)
+	dead := e.kill()
+	e.do(func() error {
+		p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()}})
+		if err != nil {
+			return err
+		}
+		path := filepath.Join(inheritDir, "progs", bpf.VmacProgFailoverEgress)
+		return errors.Join(os.Remove(path), p.Pin(path), p.Close())
+	})
+	e.load(e.survey(namespace))
+	if e.dp.used {
+		t.Error("the programs are taken over")
+	}
+	e.attach(ModeTC)
+	e.do(func() error { return errors.Join(e.dp.Attached(e.ifindex), dead.closeBPF()) })
+	e.close()
 }
 
 // A router that can't continue after all loses its lease at once, and then its entries.
@@ -270,7 +383,7 @@ func TestOtherLayout(t *testing.T) {
 		if err := errors.Join(os.Remove(path), m.Pin(path), m.Close()); err != nil {
 			return err
 		}
-		r, err := Survey(inheritDir, namespace)
+		r, err := Survey(inheritDir, namespace, nil)
 		if err == nil || r == nil || len(r.Found) > 0 {
 			t.Errorf("found %+v, %v", r, err)
 		}

@@ -18,7 +18,6 @@ import (
 
 	"github.com/failoverd/failoverd/bpf"
 	"github.com/failoverd/failoverd/pkg/flock"
-	"github.com/failoverd/failoverd/pkg/packet"
 )
 
 // mountedMark is a directory. It marks that failoverd mounted the BPF file system.
@@ -45,7 +44,7 @@ type pins struct {
 // stay pinned all the time, so that the fence never opens, even if this process is killed. If
 // another process holds the directory, openPins uses the fallback: a directory with the PID
 // appended to the name.
-func openPins(o *Options, inherits bool) (*pins, error) {
+func openPins(o *Options, inherits, whole bool) (*pins, error) {
 	dir := o.Dir
 	mounted, err := ensureBPFFS(filepath.Dir(dir))
 	if err != nil {
@@ -60,7 +59,6 @@ func openPins(o *Options, inherits bool) (*pins, error) {
 	if _, err := cleanFallbacks(dir); err != nil {
 		return nil, err
 	}
-	heirs := o.heirs()
 	if p.lock = o.Remains.takeLock(); p.lock == nil {
 		p.lock, err = lockDir(p.dir, true)
 	}
@@ -71,8 +69,8 @@ func openPins(o *Options, inherits bool) (*pins, error) {
 	if err != nil {
 		return nil, errors.Join(err, p.unmount())
 	}
-	if inherits && len(heirs) > 0 {
-		p.keepHeirs(o.Remains, heirs)
+	if inherits || whole {
+		p.keep(o, whole)
 	}
 	if err := p.keepLinks(o.Adopt); err != nil {
 		return nil, errors.Join(err, p.close())
@@ -183,19 +181,35 @@ func isOwn(path string) (bool, error) {
 	return st.Mode&unix.S_IFMT == unix.S_IFDIR && (st.Uid == 0 || int(st.Uid) == os.Geteuid()), nil
 }
 
-// keepHeirs keeps the maps, and the links of the interfaces of heirs.
-func (p *pins) keepHeirs(r *Remains, heirs map[packet.Key]*Found) {
+// keep keeps the maps, and the links of the interfaces of heirs. With whole it keeps all maps and
+// programs, and the links of all interfaces to adopt.
+func (p *pins) keep(o *Options, whole bool) {
+	r := o.Remains
 	p.kept[filepath.Join(p.dir, p.mark)] = true
-	for name := range r.maps {
+	names, interfaces := inheritable, make(map[int]bool)
+	for k := range o.heirs() {
+		interfaces[k.Ifindex] = true
+	}
+	if whole {
+		names = pinned
+		p.kept[filepath.Join(p.dir, programsMark())] = true
+		for _, name := range programsFor(nil) {
+			p.kept[filepath.Join(p.dir, "progs", name)] = true
+		}
+		for _, ifindex := range o.Adopt {
+			interfaces[ifindex] = true
+		}
+	}
+	for _, name := range names {
 		p.kept[filepath.Join(p.dir, "maps", name)] = true
 	}
-	for k := range heirs {
-		links := r.links[k.Ifindex]
-		delete(r.links, k.Ifindex) // Close must not close them
+	for ifindex := range interfaces {
+		links := r.links[ifindex]
+		delete(r.links, ifindex) // Close must not close them
 		if links == nil {
-			continue // it has more than one heir
+			continue
 		}
-		p.leftover[k.Ifindex] = links
+		p.leftover[ifindex] = links
 		paths, _ := filepath.Glob(filepath.Join(p.dir, "links", "*", "*")) // the pattern is valid
 		for _, path := range paths {
 			if l := links[filepath.Base(path)]; l != nil && isPinnedAt(l, path) {
@@ -274,57 +288,77 @@ func drop(l link.Link) {
 	_ = l.Close()
 }
 
+// pinned are the maps that are pinned, by the names of the pins. The last two are those of the
+// programs' variables.
+var pinned = []string{
+	bpf.VrrpMapFailoverRouter, bpf.VrrpMapFailoverPeer, bpf.VrrpMapFailoverIface, bpf.VrrpMapFailoverStamp, bpf.VrrpMapFailoverCount,
+	bpf.VrrpMapFailoverLast, bpf.VrrpMapFailoverRing, bpf.VrrpMapFailoverSealed,
+	// failover_keys is never pinned: a reader of it could sign advertisements.
+	bpf.VrrpMapFailoverProven,
+	// Without a pin of failover_next the kernel would empty it when this process ends, and failover_in
+	// would receive nothing.
+	bpf.VmacMapFailoverAddress, bpf.VmacMapFailoverVmac, bpf.VmacMapFailoverLease, bpf.VmacMapFailoverNext,
+	bpf.VrrpVarFailoverClock, bpf.VmacVarFailoverFilter,
+}
+
+// pinnedMap returns the map with the name of a pin, nil without a fence.
+func (d *Datapath) pinnedMap(name string) *ebpf.Map {
+	c := d.collection
+	switch {
+	case name == bpf.VrrpVarFailoverClock:
+		return c.maps[variables]
+	case d.fence != nil && name == bpf.VmacVarFailoverFilter:
+		return d.fence.collection.maps[variables]
+	case d.fence != nil && d.fence.collection.maps[name] != nil:
+		return d.fence.collection.maps[name]
+	case name == bpf.VmacMapFailoverLease:
+		return nil
+	}
+	return c.maps[name]
+}
+
 // pin pins the maps, and the programs that are loaded.
-func (p *pins) pin(o *bpf.VrrpObjects, f *fence) error {
+func (p *pins) pin(d *Datapath) error {
 	for _, sub := range []string{"progs", "maps", "links"} {
 		if err := os.MkdirAll(filepath.Join(p.dir, sub), 0o700); err != nil {
 			return err
 		}
 	}
-	programs := map[string]*ebpf.Program{bpf.VrrpProgFailoverVrrp: o.FailoverVrrp, bpf.VrrpProgFailoverTc: o.FailoverTc}
-	all := map[string]*ebpf.Map{
-		"maps/" + bpf.VrrpMapFailoverRouter: o.FailoverRouter,
-		"maps/" + bpf.VrrpMapFailoverPeer:   o.FailoverPeer,
-		"maps/" + bpf.VrrpMapFailoverIface:  o.FailoverIface,
-		"maps/" + bpf.VrrpMapFailoverStamp:  o.FailoverStamp,
-		"maps/" + bpf.VrrpMapFailoverCount:  o.FailoverCount,
-		"maps/" + bpf.VrrpMapFailoverLast:   o.FailoverLast,
-		"maps/" + bpf.VrrpMapFailoverRing:   o.FailoverRing,
-		"maps/" + bpf.VrrpMapFailoverSealed: o.FailoverSealed,
-		// FailoverKeys is never pinned: a reader of it could sign advertisements.
-		"maps/" + bpf.VrrpMapFailoverProven: o.FailoverProven,
-	}
-	if f != nil {
-		programs[bpf.VmacProgFailoverIngress] = f.objects.FailoverIngress
-		programs[bpf.VmacProgFailoverIn] = f.objects.FailoverIn
-		programs[bpf.VmacProgFailoverEgress] = f.objects.FailoverEgress
-		all["maps/"+bpf.VmacMapFailoverAddress] = f.objects.FailoverAddress
-		all["maps/"+bpf.VmacMapFailoverVmac] = f.objects.FailoverVmac
-		all["maps/"+bpf.VmacMapFailoverLease] = f.objects.FailoverLease
-		// Without a pin the kernel would empty it when this process ends, and failover_in
-		// would receive nothing.
-		all["maps/"+bpf.VmacMapFailoverNext] = f.objects.FailoverNext
-	}
-	for name, object := range all {
-		if p.kept[filepath.Join(p.dir, name)] {
+	for _, name := range pinned {
+		m, path := d.pinnedMap(name), filepath.Join(p.dir, "maps", name)
+		if m == nil || p.kept[path] {
 			continue
 		}
-		if err := object.Pin(filepath.Join(p.dir, name)); err != nil {
+		if err := m.Pin(path); err != nil {
 			return fmt.Errorf("pin %s: %w", name, err)
 		}
 	}
-	for name, program := range programs {
-		if program == nil {
+	for _, name := range programsFor(nil) {
+		at := d.programAt(name)
+		if at == nil || *at == nil || p.kept[filepath.Join(p.dir, "progs", name)] && (*at).IsPinned() {
 			continue
 		}
-		if err := p.pinProgram(program, name); err != nil {
+		if err := p.pinProgram(*at, name); err != nil {
 			return err
 		}
 	}
-	if p.mark == "" || f == nil {
+	if p.mark == "" || d.fence == nil {
 		return nil
 	}
+	if !d.collection.authenticates {
+		if err := os.MkdirAll(filepath.Join(p.dir, programsMark()), 0o700); err != nil {
+			return err
+		}
+	}
 	return os.MkdirAll(filepath.Join(p.dir, p.mark), 0o700)
+}
+
+// unmarkPrograms keeps another run from taking the programs over.
+func (p *pins) unmarkPrograms() error {
+	if err := os.Remove(filepath.Join(p.dir, programsMark())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 func (p *pins) pinProgram(program *ebpf.Program, name string) error {

@@ -14,24 +14,30 @@ import (
 type Prepared struct {
 	datapath *Datapath
 	maps     map[string]ebpf.MapID // the maps of the living run that the programs use
+	whole    bool                  // the programs are those of the living run
 }
 
 // Prepare loads the programs with which this process can take over from the living run that has
 // Options.Dir, and changes nothing of that run. It returns what Survey would find if that run were
 // killed now. Remains must be closed. It is an error if that run uses BPF and this process can't.
 func Prepare(o Options) (*Prepared, *Remains, error) {
-	r, err := survey(o.Dir, o.Namespace, nil)
+	r, err := survey(o.Dir, o.Namespace, nil, o.Objects)
 	if err != nil {
 		return nil, nil, errors.Join(err, r.Close())
 	}
+	all := r.objects(o.Authenticates)
 	p := &Prepared{maps: make(map[string]ebpf.MapID)}
-	if p.datapath, err = load(r.maps, o.Candidates); err != nil {
+	if p.datapath, err = load(&o, all); err != nil {
 		return nil, nil, errors.Join(err, r.Close())
+	}
+	from := all[len(all)-1]
+	if p.whole = p.datapath.used; p.whole {
+		from = all[0]
 	}
 	if why := errors.Join(p.datapath.unavailable, p.datapath.unfenced); why != nil && len(r.maps) > 0 {
 		return nil, nil, errors.Join(fmt.Errorf("load the BPF programs: %w", why), p.Close(), r.Close())
 	}
-	for name, m := range r.maps {
+	for name, m := range from.maps {
 		if p.maps[name], err = mapID(m); err != nil {
 			return nil, nil, errors.Join(err, p.Close(), r.Close())
 		}
@@ -48,18 +54,19 @@ func mapID(m *ebpf.Map) (ebpf.MapID, error) {
 	return id, nil
 }
 
-// take returns the Datapath with the prepared programs, nil if they don't use the inherited maps.
-func (p *Prepared) take(inherited map[string]*ebpf.Map) (*Datapath, error) {
+// take returns the Datapath with the prepared programs, nil if they don't use the maps that are
+// taken over.
+func (p *Prepared) take(from *inheritance) (*Datapath, error) {
 	if p == nil {
 		return nil, nil
 	}
-	for name, m := range inherited {
+	if from == nil || len(from.maps) == 0 || p.whole != (from.programs != nil) {
+		return nil, p.Close()
+	}
+	for name, m := range from.maps {
 		if id, err := mapID(m); err != nil || id != p.maps[name] {
 			return nil, p.Close()
 		}
-	}
-	if len(inherited) == 0 {
-		return nil, p.Close()
 	}
 	d := p.datapath
 	p.datapath = nil

@@ -40,42 +40,104 @@ func programsFor(all []Candidate) []string {
 	return slices.Compact(names)
 }
 
+// specs are the object files.
+type specs struct{ vrrp, vmac *ebpf.CollectionSpec }
+
+// Objects are the object files of the programs, which take milliseconds to parse.
+type Objects struct {
+	done  chan struct{}
+	specs *specs
+	err   error
+}
+
+// ParseObjects parses the object files in the background.
+func ParseObjects() *Objects {
+	o := &Objects{done: make(chan struct{})}
+	go func() {
+		defer close(o.done)
+		o.specs, o.err = readSpecs()
+	}()
+	return o
+}
+
+// get returns the parsed files. Without an Objects it parses them.
+func (o *Objects) get() (*specs, error) {
+	if o == nil {
+		return readSpecs()
+	}
+	<-o.done
+	return o.specs, o.err
+}
+
+func readSpecs() (*specs, error) {
+	vrrp, err := bpf.LoadVrrp()
+	if err != nil {
+		return nil, err
+	}
+	vmac, err := bpf.LoadVmac()
+	if err != nil {
+		return nil, err
+	}
+	return &specs{vrrp, vmac}, nil
+}
+
+// constants and variables are the names of the maps that every object file has for them.
+const (
+	constants = ".rodata"
+	variables = ".bss"
+)
+
 // collection is one object file in the kernel: all of its maps, and those of its programs
 // that were needed. The verifier takes longer than everything else at a start, so a program
 // is loaded when the first interface needs it.
 type collection struct {
 	read func() (*ebpf.CollectionSpec, error) // reads the file for a program that is needed later
-	maps map[string]*ebpf.Map
-	data *ebpf.Collection // owns the maps that contain variables and constants
+	// authenticates is false if the receiving programs know no authentication. They load in half
+	// the time.
+	authenticates bool
+	maps          map[string]*ebpf.Map
+	data          *ebpf.Collection // owns the maps that contain variables and constants
+	constants     *ebpf.Map        // owned, of programs that were loaded again; nil: none
 }
 
-// loadCollection loads the maps of an object file, except the shared ones, and the programs
+// load loads the maps of an object file, except the shared ones, and the programs
 // that it has of the named ones. It assigns maps and variables to the fields of the targets,
 // which own them then.
-func loadCollection(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map, names []string, targets ...any) (*collection, map[string]*ebpf.Program, error) {
-	loaded, err := loadPrograms(spec, shared, names)
+func (c *collection) load(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map, names []string, targets ...any) (map[string]*ebpf.Program, error) {
+	loaded, err := loadPrograms(spec, shared, names, c.authenticates)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	c := &collection{maps: maps.Clone(loaded.Maps), data: loaded}
+	c.maps, c.data = maps.Clone(loaded.Maps), loaded
 	programs := loaded.Programs
 	loaded.Programs = nil
 	for _, t := range targets {
 		if err := loaded.Assign(t); err != nil {
-			for _, p := range programs {
-				err = errors.Join(err, p.Close())
-			}
 			loaded.Close()
-			return nil, nil, err
+			return nil, errors.Join(err, closePrograms(programs))
 		}
 	}
-	return c, programs, nil
+	return programs, nil
+}
+
+func closePrograms(all map[string]*ebpf.Program) error {
+	var errs []error
+	for _, p := range all {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // loadPrograms loads the named programs of a file, and all of its maps except the shared ones.
-func loadPrograms(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map, names []string) (*ebpf.Collection, error) {
-	if constants := spec.Maps[".rodata"]; constants != nil {
-		constants.Name = "failover.rodata" // so that bpftool shows whose map it is
+func loadPrograms(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map, names []string, authenticates bool) (*ebpf.Collection, error) {
+	spec = spec.Copy()
+	if m := spec.Maps[constants]; m != nil {
+		m.Name = ".rodata.vrrp" // so that bpftool shows whose map it is; the library freezes maps with this prefix
+	}
+	if v := spec.Variables[bpf.VrrpVarFailoverAuthenticates]; v != nil {
+		if err := v.Set(uint8(number(authenticates))); err != nil {
+			return nil, err
+		}
 	}
 	maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return !slices.Contains(names, name) })
 	shared = maps.Clone(shared)
@@ -89,7 +151,7 @@ func (c *collection) program(name string) (*ebpf.Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	loaded, err := loadPrograms(spec, c.maps, []string{name})
+	loaded, err := loadPrograms(spec, c.maps, []string{name}, c.authenticates)
 	if err != nil {
 		return nil, fmt.Errorf("load the program %s: %w", name, err)
 	}
@@ -98,45 +160,35 @@ func (c *collection) program(name string) (*ebpf.Program, error) {
 }
 
 func (c *collection) close() {
-	if c != nil {
+	if c == nil {
+		return
+	}
+	if c.constants != nil {
+		_ = c.constants.Close()
+	}
+	if c.data != nil {
 		c.data.Close()
 	}
 }
 
-// receiver returns a receiving program, and loads it if it isn't loaded yet. d.attaching is
-// held.
-func (d *Datapath) receiver(name string) (*ebpf.Program, error) {
-	at := &d.objects.FailoverVrrp
-	if name == bpf.VrrpProgFailoverTc {
-		at = &d.objects.FailoverTc
+// program returns a program, and loads and pins it if it isn't loaded yet. d.attaching is held.
+func (d *Datapath) program(name string) (*ebpf.Program, error) {
+	at, c := d.programAt(name), d.collection
+	if *at != nil {
+		return *at, nil
 	}
-	return d.need(d.collection, at, name)
-}
-
-// fenceProgram is receiver for the programs of the fence.
-func (d *Datapath) fenceProgram(name string) (*ebpf.Program, error) {
-	switch o := &d.fence.objects; name {
-	case bpf.VmacProgFailoverEgress:
-		return d.need(d.fence.collection, &o.FailoverEgress, name)
-	case bpf.VmacProgFailoverIngress:
-		return d.need(d.fence.collection, &o.FailoverIngress, name)
-	}
-	if d.fence.objects.FailoverIn == nil {
-		receive, err := d.receiver(bpf.VrrpProgFailoverTc)
+	switch name {
+	case bpf.VmacProgFailoverIn:
+		receive, err := d.program(bpf.VrrpProgFailoverTc)
 		if err == nil {
 			err = d.fence.setNext(receive)
 		}
 		if err != nil {
 			return nil, err
 		}
-	}
-	return d.need(d.fence.collection, &d.fence.objects.FailoverIn, bpf.VmacProgFailoverIn)
-}
-
-// need returns the program of a field, and loads and pins it if it isn't loaded yet.
-func (d *Datapath) need(c *collection, at **ebpf.Program, name string) (*ebpf.Program, error) {
-	if *at != nil {
-		return *at, nil
+		fallthrough
+	case bpf.VmacProgFailoverIngress, bpf.VmacProgFailoverEgress:
+		c = d.fence.collection
 	}
 	p, err := c.program(name)
 	if err != nil {
@@ -149,4 +201,96 @@ func (d *Datapath) need(c *collection, at **ebpf.Program, name string) (*ebpf.Pr
 	}
 	*at = p
 	return p, nil
+}
+
+// authenticate replaces the receiving programs in place by ones that know authentication.
+func (d *Datapath) authenticate() error {
+	d.attaching.Lock()
+	defer d.attaching.Unlock()
+	if d.unavailable != nil || d.collection.authenticates {
+		return nil
+	}
+	if d.pins != nil {
+		if err := d.pins.unmarkPrograms(); err != nil {
+			return err
+		}
+	}
+	var names []string
+	for _, name := range []string{bpf.VrrpProgFailoverVrrp, bpf.VrrpProgFailoverTc} {
+		if *d.programAt(name) != nil {
+			names = append(names, name)
+		}
+	}
+	programs, err := d.collection.authenticating(names)
+	if err != nil {
+		return err
+	}
+	for name, p := range programs {
+		if err := d.replace(name, p); err != nil {
+			return errors.Join(err, closePrograms(programs))
+		}
+		delete(programs, name)
+	}
+	d.collection.authenticates = true
+	return nil
+}
+
+// authenticating loads programs again, so that they know authentication.
+func (c *collection) authenticating(names []string) (map[string]*ebpf.Program, error) {
+	spec, err := c.read()
+	if err != nil {
+		return nil, err
+	}
+	shared := maps.Clone(c.maps)
+	delete(shared, constants)
+	loaded, err := loadPrograms(spec, shared, names, true)
+	if err != nil {
+		return nil, err
+	}
+	defer loaded.Close()
+	if c.constants != nil {
+		_ = c.constants.Close() // of an earlier try
+	}
+	c.constants = loaded.DetachMap(constants)
+	c.maps[constants] = c.constants
+	programs := loaded.Programs
+	loaded.Programs = nil
+	return programs, nil
+}
+
+// replace replaces a receiving program in place, wherever it is attached, and takes ownership of
+// the new one.
+func (d *Datapath) replace(name string, program *ebpf.Program) error {
+	at := d.programAt(name)
+	old := *at
+	for _, a := range d.attached {
+		for _, h := range d.hooks(a) {
+			if h.program == old {
+				if err := (*h.link).Update(program); err != nil {
+					return fmt.Errorf("replace %s at %s: %w", name, a.on.Name, err)
+				}
+			}
+		}
+		if i := slices.IndexFunc(a.filters, func(c classifier) bool { return c.program == old }); i >= 0 {
+			filters := slices.Clone(a.filters)
+			filters[i].program = program
+			if err := attachClassifiers(a.on.Index, filters); err != nil {
+				return fmt.Errorf("replace %s at %s: %w", name, a.on.Name, err)
+			}
+			a.filters = filters
+		}
+	}
+	if name == bpf.VrrpProgFailoverTc && d.fence != nil {
+		if err := d.fence.setNext(program); err != nil {
+			return err
+		}
+	}
+	if d.pins != nil {
+		if err := errors.Join(old.Unpin(), d.pins.pinProgram(program, name)); err != nil {
+			return err
+		}
+	}
+	*at = program
+	delete(d.ids, old)
+	return old.Close()
 }

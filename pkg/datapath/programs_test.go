@@ -79,7 +79,7 @@ func TestProgramsOnDemand(t *testing.T) {
 		id, _ := info.ID()
 		return id
 	}
-	if ids := maps(d.fenceProgram(bpf.VmacProgFailoverIn)); !slices.Contains(ids, idOf(d.fence.objects.FailoverAddress)) || !slices.Contains(ids, idOf(d.objects.FailoverLease)) {
+	if ids := maps(d.program(bpf.VmacProgFailoverIn)); !slices.Contains(ids, idOf(d.fence.objects.FailoverAddress)) || !slices.Contains(ids, idOf(d.objects.FailoverLease)) {
 		t.Errorf("failover_in uses the maps %v", ids)
 	}
 	var next ebpf.ProgramID
@@ -88,7 +88,7 @@ func TestProgramsOnDemand(t *testing.T) {
 		t.Errorf("failover_in continues with the program %d, not with %d: %v", next, want, err)
 	}
 	for _, name := range []string{bpf.VrrpProgFailoverVrrp, bpf.VrrpProgFailoverTc} {
-		ids := maps(d.receiver(name))
+		ids := maps(d.program(name))
 		for _, m := range []*ebpf.Map{d.objects.FailoverRouter, d.objects.FailoverStamp, d.objects.FailoverRing, d.objects.FailoverLease} {
 			if !slices.Contains(ids, idOf(m)) {
 				t.Errorf("%s doesn't use %s", name, m)

@@ -142,6 +142,9 @@ func readFrames(t testing.TB, path string) map[string][]byte {
 	return frames
 }
 
+// namespace is any cookie of a network namespace.
+const namespace = 7
+
 // wire is a Datapath on a host, connected to another host if a mode attaches it.
 type wire struct {
 	dp      *Datapath
@@ -153,6 +156,11 @@ type wire struct {
 }
 
 func newWire(t testing.TB, mode Mode) *wire {
+	t.Helper()
+	return newWireWith(t, mode, Options{Dir: "/sys/fs/bpf/failoverd", Authenticates: true})
+}
+
+func newWireWith(t testing.TB, mode Mode, o Options) *wire {
 	t.Helper()
 	l := lab.ForTest(t)
 	here, err := l.Node("here")
@@ -184,7 +192,7 @@ func newWire(t testing.TB, mode Mode) *wire {
 		addressee(t, here)
 	}
 	if err := here.Do(func() (err error) {
-		if w.dp, err = Load(Options{Dir: "/sys/fs/bpf/failoverd"}); err != nil {
+		if w.dp, err = Load(o); err != nil {
 			return err
 		}
 		if err := w.dp.Unavailable(); err != nil {

@@ -171,15 +171,32 @@ func address(a netlink.Addr) Address {
 	}
 }
 
+// AddressSet is a set of addresses.
+type AddressSet map[netip.Addr]bool
+
+// NewAddressSet returns a set of these addresses.
+func NewAddressSet(addresses ...netip.Addr) AddressSet {
+	all := make(AddressSet, len(addresses))
+	all.Add(addresses...)
+	return all
+}
+
+// Add adds addresses.
+func (s AddressSet) Add(addresses ...netip.Addr) {
+	for _, a := range addresses {
+		s[a] = true
+	}
+}
+
 // PrimaryIPv4 returns the address to send IPv4 advertisements from: the first primary
 // address that isn't excluded, else the first secondary one that isn't excluded, else the
 // zero Addr.
-func PrimaryIPv4(i Interface, exclude []netip.Addr) netip.Addr {
+func PrimaryIPv4(i Interface, exclude AddressSet) netip.Addr {
 	var second netip.Addr
 	for _, a := range i.Addresses {
 		addr := a.Prefix.Addr()
 		switch {
-		case !addr.Is4() || a.Host || slices.Contains(exclude, addr):
+		case !addr.Is4() || a.Host || exclude[addr]:
 		case !a.Secondary:
 			return addr
 		case !second.IsValid():
@@ -191,21 +208,21 @@ func PrimaryIPv4(i Interface, exclude []netip.Addr) netip.Addr {
 
 // LinkLocalIPv6 returns the address to send IPv6 advertisements from: the first usable
 // link-local one that isn't excluded, without a zone, or the zero Addr.
-func LinkLocalIPv6(i Interface, exclude []netip.Addr) netip.Addr {
+func LinkLocalIPv6(i Interface, exclude AddressSet) netip.Addr {
 	return firstIPv6(i, exclude, netip.Addr.IsLinkLocalUnicast)
 }
 
 // GlobalIPv6 returns the address to send IPv6 advertisements from to peers beyond the link.
 // It is like LinkLocalIPv6, but for global unicast addresses.
-func GlobalIPv6(i Interface, exclude []netip.Addr) netip.Addr {
+func GlobalIPv6(i Interface, exclude AddressSet) netip.Addr {
 	return firstIPv6(i, exclude, netip.Addr.IsGlobalUnicast)
 }
 
-func firstIPv6(i Interface, exclude []netip.Addr, scope func(netip.Addr) bool) netip.Addr {
+func firstIPv6(i Interface, exclude AddressSet, scope func(netip.Addr) bool) netip.Addr {
 	for _, a := range i.Addresses {
 		addr := a.Prefix.Addr()
 		// A deprecated address belongs to another Virtual Router or is about to expire.
-		if addr.Is6() && scope(addr) && !a.Tentative && !a.DADFailed && !a.Deprecated && !a.Temporary && !slices.Contains(exclude, addr) {
+		if addr.Is6() && scope(addr) && !a.Tentative && !a.DADFailed && !a.Deprecated && !a.Temporary && !exclude[addr] {
 			return addr
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -202,7 +203,9 @@ func TestSources(t *testing.T) {
 		{Prefix: netip.MustParsePrefix("fe80::3/64"), DADFailed: true},
 		{Prefix: netip.MustParsePrefix("fe80::4/64")},
 	}}
-	exclude := []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("fe80::1")}
+	exclude := NewAddressSet(netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("fe80::1"))
+	more := maps.Clone(exclude)
+	more.Add(netip.MustParseAddr("198.51.100.2"))
 	for _, c := range []struct {
 		what string
 		got  netip.Addr
@@ -210,7 +213,7 @@ func TestSources(t *testing.T) {
 	}{
 		{"first that isn't excluded", PrimaryIPv4(i, exclude), "198.51.100.2"},
 		{"first", PrimaryIPv4(i, nil), "192.0.2.10"},
-		{"secondary if there is no other", PrimaryIPv4(i, append(exclude, netip.MustParseAddr("198.51.100.2"))), "192.0.2.3"},
+		{"secondary if there is no other", PrimaryIPv4(i, more), "192.0.2.3"},
 		{"link-local", LinkLocalIPv6(i, exclude), "fe80::4"},
 		{"link-local once settled", LinkLocalIPv6(i.Settled(), exclude), "fe80::2"},
 		{"none", PrimaryIPv4(Interface{}, nil), "invalid IP"},

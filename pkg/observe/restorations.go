@@ -60,6 +60,13 @@ func (g *Restorations) Count(id router.ID) uint64 {
 	return g.restored[id]
 }
 
+// Add adds the restorations of a router by the process before.
+func (g *Restorations) Add(id router.ID, n uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.restored[id] += n
+}
+
 func (g *Restorations) event(id router.ID, kind, text string) {
 	g.log.WithFields(Fields(id)).Warn(text)
 	g.history.Add(control.Event{Kind: kind, Interface: id.Interface, Family: id.Family.String(), VRID: int(id.VRID), Text: text})

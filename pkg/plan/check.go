@@ -155,9 +155,10 @@ func CheckAddresses(routers []*ConfiguredRouter, snapshot []link.Interface, wait
 }
 
 // virtualAddresses returns the VirtualAddresses of all routers.
-func virtualAddresses(routers []*ConfiguredRouter) (all []netip.Addr) {
+func virtualAddresses(routers []*ConfiguredRouter) link.AddressSet {
+	all := make(link.AddressSet, len(routers))
 	for _, r := range routers {
-		all = append(all, VirtualAddresses(&r.Router)...)
+		all.Add(VirtualAddresses(&r.Router)...)
 	}
 	return all
 }

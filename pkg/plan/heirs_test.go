@@ -57,7 +57,7 @@ func crashScene(mode config.VirtualMAC, addresses ...string) *crashed {
 		j.Addresses, j.Devices = append(j.Addresses, notes.Addresses...), append(j.Devices, notes.Devices...)
 		j.Routes = append(j.Routes, notes.Routes...)
 		c.remains.Routers = append(c.remains.Routers, Found{
-			Ifindex: i.Index, ID: ID{Family: v.Family, VRID: v.VRID}, Version: 3, MACMode: mode, Source: Source(&r.Router, &i, v.Family, VirtualAddresses(&r.Router)),
+			Ifindex: i.Index, ID: ID{Family: v.Family, VRID: v.VRID}, Version: 3, MACMode: mode, Source: Source(&r.Router, &i, v.Family, link.NewAddressSet(VirtualAddresses(&r.Router)...)),
 			Addresses: slices.Clone(v.Fenced), Active: true, Answer: c.now.Add(2 * time.Second), Advertise: c.now.Add(-time.Millisecond), Fenced: true,
 		})
 	}

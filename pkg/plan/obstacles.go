@@ -144,7 +144,7 @@ func Obstacles(r config.Router, h HostFacts) (all []Finding) {
 
 // Warnings returns what may work, but not as the administrator may expect. The addresses to
 // exclude are virtual addresses, which don't count for the interface's networks.
-func Warnings(r config.Router, h HostFacts, exclude []netip.Addr) (all []Finding) {
+func Warnings(r config.Router, h HostFacts, exclude link.AddressSet) (all []Finding) {
 	add := func(code, key string, item int, text, remedy string) {
 		all = append(all, Finding{code, key, item, text, remedy})
 	}
@@ -189,10 +189,10 @@ func Warnings(r config.Router, h HostFacts, exclude []netip.Addr) (all []Finding
 }
 
 // networks returns the networks of an interface that have the family of the address.
-func networks(i link.Interface, of netip.Addr, exclude []netip.Addr) (all []netip.Prefix) {
+func networks(i link.Interface, of netip.Addr, exclude link.AddressSet) (all []netip.Prefix) {
 	for _, own := range i.Addresses {
 		a, network := own.Prefix.Addr(), own.Prefix.Masked()
-		if a.Is4() == of.Is4() && !a.IsLinkLocalUnicast() && !own.Host && !own.Prefix.IsSingleIP() && !slices.Contains(exclude, a) && !slices.Contains(all, network) {
+		if a.Is4() == of.Is4() && !a.IsLinkLocalUnicast() && !own.Host && !own.Prefix.IsSingleIP() && !exclude[a] && !slices.Contains(all, network) {
 			all = append(all, network)
 		}
 	}

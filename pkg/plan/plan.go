@@ -14,6 +14,7 @@ import (
 
 	"github.com/failoverd/failoverd/pkg/auth"
 	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/routing"
 	"github.com/failoverd/failoverd/pkg/vrrp"
@@ -51,7 +52,7 @@ type Plan struct {
 	VirtualRouters []*VirtualRouter
 	byID           map[ID]*VirtualRouter
 	xdpModes       map[string]string // by interface
-	addresses      []netip.Addr      // the result of virtualAddresses
+	addresses      link.AddressSet   // the result of virtualAddresses
 }
 
 // New returns the plan for routers. Virtual Routers that are unchanged since the plan before keep
@@ -80,7 +81,7 @@ func (p *Plan) VirtualRouter(id ID) *VirtualRouter { return p.byID[id] }
 
 // Addresses returns all virtual addresses except those that this host owns. They don't count as
 // an interface's own addresses.
-func (p *Plan) Addresses() []netip.Addr { return p.addresses }
+func (p *Plan) Addresses() link.AddressSet { return p.addresses }
 
 // Sorted returns the Virtual Routers sorted by interface, VRID and family.
 func (p *Plan) Sorted() []*VirtualRouter {

@@ -168,7 +168,7 @@ func TestFindings(t *testing.T) {
 		"within a virtual one's only":   {router(100, "192.0.2.200/32"), []link.Interface{has("192.0.2.199/25")}, true, false, []string{HostPrefix}, "192.0.2.200/24"},
 	} {
 		h := HostFacts{Interfaces: c.all, Fenced: c.fenced, Ours: func(int, netip.Addr) bool { return c.ours }}
-		all := append(Obstacles(c.r, h), Warnings(c.r, h, []netip.Addr{netip.MustParseAddr("192.0.2.199")})...)
+		all := append(Obstacles(c.r, h), Warnings(c.r, h, link.NewAddressSet(netip.MustParseAddr("192.0.2.199")))...)
 		if !slices.Equal(codes(all), c.codes) || len(all) > 0 && !strings.Contains(all[0].String(), c.text) {
 			t.Errorf("%s: %+v", name, all)
 		}

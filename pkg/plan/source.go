@@ -13,7 +13,7 @@ import (
 
 // Source returns the address to advertise from: the configured one, or the primary address of the
 // interface (RFC 9568 §1.7) without the excluded ones; the zero Addr if there is none.
-func Source(r *config.Router, i *link.Interface, f packet.Family, exclude []netip.Addr) netip.Addr {
+func Source(r *config.Router, i *link.Interface, f packet.Family, exclude link.AddressSet) netip.Addr {
 	given := r.Unicast.Source(f)
 	switch {
 	case given.IsValid() && usable(i, given):

@@ -274,19 +274,19 @@ func (t *Threads) rankExcept(a unix.SchedAttr, spared int) error {
 // tids returns the thread IDs of this process in its own PID namespace, which may differ from
 // that of /proc.
 func tids() ([]int, error) {
-	paths, err := filepath.Glob("/proc/self/task/*/status")
+	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return nil, err
 	}
 	self, err := os.Readlink("/proc/self")
 	same := err == nil && self == strconv.Itoa(os.Getpid()) // /proc is of the same PID namespace
 	var all []int
-	for _, path := range paths {
-		if tid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); same && err == nil {
+	for _, task := range tasks {
+		if tid, err := strconv.Atoi(task.Name()); same && err == nil {
 			all = append(all, tid)
 			continue
 		}
-		b, err := os.ReadFile(path)
+		b, err := os.ReadFile(filepath.Join("/proc/self/task", task.Name(), "status"))
 		if err != nil {
 			continue // the thread has ended
 		}

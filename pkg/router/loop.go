@@ -797,6 +797,28 @@ func (l *Loop) status(r *virtualRouter) Status {
 	return Status{ID: r.id, Ifindex: r.port.Ifindex, MAC: r.mac(), OwnMAC: r.port.MAC, Protocol: r.machine.Status(), Assigned: r.assigned, Counters: r.counters, Group: r.groupName(), HeldBy: r.holder(), Source: r.port.Source, Peers: slices.Clone(r.peers), Sent: r.sentAt, Octets: r.octets, Unsent: r.unsent()}
 }
 
+// FinalCounters returns the counters of every Virtual Router after the end of Run, and before
+// KeepAdvertising.
+func (l *Loop) FinalCounters() map[ID]Counters {
+	all := make(map[ID]Counters, len(l.routers))
+	for _, r := range l.routers {
+		l.catchUp(r)
+		all[r.id] = r.counters
+	}
+	return all
+}
+
+// AddCounters makes the counters go on from those of the process before.
+func (l *Loop) AddCounters(before map[ID]Counters) error {
+	return l.do(func() {
+		for id, c := range before {
+			if r := l.routers[id]; r != nil {
+				r.counters.add(&c)
+			}
+		}
+	})
+}
+
 // Actives returns the state of every Virtual Router that is Active.
 func (l *Loop) Actives() (all []Status, err error) {
 	err = l.do(func() {

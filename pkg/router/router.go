@@ -279,3 +279,17 @@ type Counters struct {
 	// Found counts the verdicts of the state machine on advertisements.
 	Found [packet.ReasonCount]uint64
 }
+
+// add adds the counters of a process before.
+func (c *Counters) add(before *Counters) {
+	for n, v := range before.Became {
+		c.Became[n] += v
+	}
+	c.Sent += before.Sent
+	c.PriorityZeroSent += before.PriorityZeroSent
+	c.SendErrors += before.SendErrors
+	c.Announced += before.Announced
+	for n, v := range before.Found {
+		c.Found[n] += v
+	}
+}

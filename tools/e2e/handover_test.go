@@ -65,6 +65,43 @@ func processOf(top, number int) int {
 	return 0
 }
 
+// awaitStart waits until the daemon answers.
+func (c *configured) awaitStart() {
+	c.t.Helper()
+	c.until("the daemon answers", func() bool {
+		_, err := c.client.Status(c.ctx)
+		return err == nil
+	})
+}
+
+// counters returns all counters of a daemon, by router and name.
+func (c *configured) counters() map[string]uint64 {
+	c.t.Helper()
+	stats, err := c.client.Stats(c.ctx)
+	c.ok(err)
+	all := make(map[string]uint64)
+	for _, n := range stats.Global {
+		all[n.Name] = n.Value
+	}
+	for _, r := range stats.Routers {
+		for _, n := range r.Counters {
+			all[r.Name+" "+r.Family+" "+n.Name] = n.Value
+		}
+	}
+	return all
+}
+
+// goOn checks that no counter has gone backwards since before.
+func (c *configured) goOn(before map[string]uint64) {
+	c.t.Helper()
+	now := c.counters()
+	for name, n := range before {
+		if now[name] < n {
+			c.t.Errorf("the counter %s was %d, and is %d after a restart", name, n, now[name])
+		}
+	}
+}
+
 // restarted checks that both routers go on after a restart, the Backup with the priority that the
 // administrator has ordered.
 func (c *crash) restarted(ordered int) {
@@ -99,7 +136,12 @@ func (s *site) restart() {
 	c.killed = len(s.capture.Frames())
 	for range 3 {
 		for _, each := range []*configured{c.active, c.backup} {
+			before := each.counters()
+			if each == c.active && before["web ipv4 advertisement_sent"] == 0 || each == c.backup && before["advertisement_rcvd"] == 0 {
+				t.Errorf("the counters before the restart: %v", before)
+			}
 			each.restart()
+			each.goOn(before)
 		}
 		c.restarted(90)
 		time.Sleep(4 * time.Second) // longer than Active_Down_Interval
@@ -336,6 +378,7 @@ func (s *site) restartOnlyStop() {
 			process **configured
 			node    *lab.Node
 		}{{&c.active, s.a}, {&c.backup, s.b}} {
+			before := (*each.process).counters()
 			_, err := each.node.Run(s.ctx, failoverctl(), "restart", "--only-stop")
 			s.ok(err)
 			code, err := (*each.process).Wait(s.ctx)
@@ -344,6 +387,8 @@ func (s *site) restartOnlyStop() {
 				t.Fatalf("exit code %d:\n%s", code, (*each.process).Output())
 			}
 			*each.process = s.withPath(each.node, nil, (*each.process).path)
+			(*each.process).awaitStart()
+			(*each.process).goOn(before)
 		}
 		c.restarted(90)
 		time.Sleep(8 * time.Second) // longer than Active_Down_Interval

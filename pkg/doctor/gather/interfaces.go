@@ -4,7 +4,6 @@ package gather
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,21 +52,21 @@ func (g *gatherer) interfaces(names []string) error {
 }
 
 // virtual returns the virtual addresses, without those that this host owns.
-func (g *gatherer) virtual() []netip.Addr {
-	var all []netip.Addr
+func (g *gatherer) virtual() link.AddressSet {
+	all := make(link.AddressSet)
 	for _, r := range g.Routers {
 		if r.OwnsAddresses() {
 			continue
 		}
 		full, _ := r.WithLinkLocal()
 		for _, p := range full.Addresses {
-			all = append(all, p.Addr())
+			all.Add(p.Addr())
 		}
 	}
 	return all
 }
 
-func (g *gatherer) state(i *doctor.Interface, l link.Interface, virtual []netip.Addr) {
+func (g *gatherer) state(i *doctor.Interface, l link.Interface, virtual link.AddressSet) {
 	i.Index, i.Kind, i.Up, i.Running, i.MTU = l.Index, l.Kind, l.Up, l.Running, l.MTU
 	for _, a := range l.Addresses {
 		i.Addresses = append(i.Addresses, a.Prefix)
@@ -77,7 +76,7 @@ func (g *gatherer) state(i *doctor.Interface, l link.Interface, virtual []netip.
 }
 
 // plan adds the obstacles and warnings of package plan for the routers of an interface.
-func (g *gatherer) plan(i *doctor.Interface, all []link.Interface, virtual []netip.Addr) {
+func (g *gatherer) plan(i *doctor.Interface, all []link.Interface, virtual link.AddressSet) {
 	host := plan.HostFacts{Interfaces: all, Fenced: g.Kernel.TC != ""}
 	for _, r := range g.Routers {
 		if r.Interface == i.Name {
