@@ -219,10 +219,10 @@ func Cleanup(c Config) (removed []string, living []int, err error) {
 		return nil, nil, fmt.Errorf("open netlink: %w", err)
 	}
 	defer handle.Close()
+	estates, estateErr := process.RemoveEstates(c.RunDir) // first, because Recover removes the empty directory
 	removed, living, err = link.Recover(c.RunDir, handle)
 	pins, pinErr := datapath.Cleanup(c.BPFDir)
 	sockets, socketErr := control.Cleanup(c.RunDir)
-	estates, estateErr := process.RemoveEstates(c.RunDir)
 	return slices.Concat(removed, pins, sockets, estates), living, errors.Join(err, pinErr, socketErr, estateErr)
 }
 

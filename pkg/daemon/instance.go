@@ -45,10 +45,12 @@ type instance struct {
 	hooks        *hooks
 	threads      *process.Threads
 	// problems are the routers' problems with other hosts.
-	problems   *observe.Problems
-	names      *observe.Names
-	log        *logrus.Logger
-	before     records // of the process before, until inPlace
+	problems *observe.Problems
+	names    *observe.Names
+	log      *logrus.Logger
+	before   records // of the process before, until inPlace
+	// past is added to the counters of the datapath: see datapath.Datapath.Lacking.
+	past       atomic.Pointer[[packet.ReasonCount]uint64]
 	succession succession
 
 	path string     // of the configuration file; empty: there is none
@@ -366,6 +368,9 @@ func (d *instance) Stats() (control.Stats, error) {
 	}
 	var s control.Stats
 	counters := d.dp.Counters()
+	for n, v := range d.past.Load() {
+		counters[n] += v
+	}
 	for n := range counters {
 		r := packet.Reason(n)
 		if r == packet.ErrNotVRRP {

@@ -17,6 +17,7 @@ import (
 	"github.com/failoverd/failoverd/pkg/datapath"
 	"github.com/failoverd/failoverd/pkg/link"
 	"github.com/failoverd/failoverd/pkg/observe"
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/pkg/plan"
 	"github.com/failoverd/failoverd/pkg/process"
 	"github.com/failoverd/failoverd/pkg/router"
@@ -295,6 +296,7 @@ func (p *parts) openAPI() error {
 		loop: p.loop, keeper: p.keeper, restorations: p.restorations, dp: p.dp, history: p.history, handle: p.handle,
 		before: p.estate.Records, succession: succession{inPlace: make(chan struct{})}, tracks: tracks, threads: p.threads, problems: p.problems, names: p.names, log: p.log,
 	}
+	d.past.Store(new([packet.ReasonCount]uint64))
 	d.hooks = newHooks(p.runner, p.reports.queue, p.reports.Hook, d.describeTransition, p.config.Hurry, p.log)
 	d.metrics = newMetricsServer(d, p.log)
 	p.instance = d
@@ -325,8 +327,15 @@ func (p *parts) run() error {
 			return nil
 		})
 	}
-	main, cancel := context.WithCancelCause(p.ctx)
+	main, cancel := context.WithCancelCause(context.WithoutCancel(p.ctx))
 	defer cancel(nil)
+	context.AfterFunc(p.ctx, func() {
+		if d.orphaned() {
+			cancel(router.ErrReplaced)
+		} else {
+			cancel(nil)
+		}
+	})
 	context.AfterFunc(failing, func() { cancel(nil) }) // if a part fails, the event loop ends in an orderly way
 	d.succession.end = cancel
 	replaced := func() bool { return errors.Is(context.Cause(main), router.ErrReplaced) }

@@ -20,6 +20,9 @@ import (
 // wants a shorter one.
 const statusEvery = 10 * time.Second
 
+// predecessorEnd is how long a process before that doesn't answer has to end.
+const predecessorEnd = time.Second
+
 // startGarbage is the time after which the memory that only the start needed is returned to the
 // system.
 const startGarbage = time.Second
@@ -38,6 +41,11 @@ func (d *instance) serve(ctx context.Context) error {
 	before := &d.before
 	if err := d.config.Predecessor.Running(before); err != nil { // before the service manager hears of this process
 		d.log.WithError(err).Warn("could not read the events and counters of the process before")
+		if d.config.Predecessor.AwaitEnd(predecessorEnd); d.orphaned() {
+			d.log.Info("this process ends, and leaves everything in place for the next one, because the process before has ended without telling the service manager of this one")
+			d.succession.end(router.ErrReplaced)
+			return nil
+		}
 	}
 	if err := d.remember(before); err != nil {
 		return ignoreStopped(err)

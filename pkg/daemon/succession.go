@@ -54,6 +54,10 @@ type pastCounters struct {
 func (d *instance) noteCounters() {
 	byID, r := d.keeper.allDetails(), &d.succession.records
 	r.Counts = d.dp.Counts()
+	for n, v := range d.past.Load() {
+		r.Counts.Total[n] += v
+		r.Counts.Own[n] += v
+	}
 	for id, c := range d.loop.FinalCounters() {
 		refused := d.refused(id, detailsOf(byID, id))
 		for reason := range c.Found {
@@ -68,7 +72,8 @@ func (d *instance) remember(r *records) error {
 	if len(r.Events) > 0 {
 		d.history.Precede(r.Events)
 	}
-	d.dp.AddCounts(&r.Counts)
+	past := d.dp.Lacking(&r.Counts)
+	d.past.Store(&past)
 	all := make(map[plan.ID]router.Counters, len(r.Counters))
 	for _, c := range r.Counters {
 		all[c.ID] = c.Counters
@@ -133,6 +138,19 @@ func (s *succession) stopAdvertising() error {
 	}
 	s.stopKeeping()
 	return <-s.kept
+}
+
+// orphaned reports whether the process before has ended, and the service manager knows only that
+// one. It is about to stop this process and to start another. So this process ends, and leaves
+// everything in place.
+func (d *instance) orphaned() bool {
+	pred := d.config.Predecessor
+	select {
+	case <-d.succession.inPlace:
+		return false
+	default:
+		return pred != nil && process.Managed() && pred.Ended()
+	}
 }
 
 var errRestarting = errors.New("a restart is under way: try again in a moment")

@@ -670,16 +670,13 @@ func (d *Datapath) Counts() (c Counts) {
 	return c
 }
 
-// AddCounts makes the counters go on from those of the process before. Programs that were taken
-// over have their counters already.
-func (d *Datapath) AddCounts(c *Counts) {
-	before := &c.Total
+// Lacking returns what the counters of this run lack of those of the process before. Programs that
+// were taken over have theirs.
+func (d *Datapath) Lacking(c *Counts) [packet.ReasonCount]uint64 {
 	if d.used {
-		before = &c.Own
+		return c.Own
 	}
-	for n, v := range before {
-		d.counts[n].Add(v)
-	}
+	return c.Total
 }
 
 // LastDiscard returns the last packet that the datapath refused for a reason, false if

@@ -29,9 +29,16 @@ type Reservations struct {
 // left links in the directory of the pins. Load takes ownership of them. Before that, Close detaches
 // them.
 func Reserve(dir string, candidates []Candidate) *Reservations {
-	r := &Reservations{links: make(map[int]chan []link.Link)}
+	r, run := prepareReservations(dir, candidates)
+	go run()
+	return r
+}
+
+// prepareReservations returns a function that makes the links.
+func prepareReservations(dir string, candidates []Candidate) (r *Reservations, run func()) {
+	r = &Reservations{links: make(map[int]chan []link.Link)}
 	if _, err := os.Stat(filepath.Join(dir, "links")); err == nil {
-		return r
+		return r, func() {}
 	}
 	var interfaces []int
 	for _, c := range candidates {
@@ -40,10 +47,8 @@ func Reserve(dir string, candidates []Candidate) *Reservations {
 			r.links[ifindex] = make(chan []link.Link, 1)
 		}
 	}
-	if len(interfaces) > 0 {
-		go r.make(interfaces, maps.Clone(r.links))
-	}
-	return r
+	results := maps.Clone(r.links)
+	return r, func() { r.make(interfaces, results) }
 }
 
 func (r *Reservations) make(interfaces []int, results map[int]chan []link.Link) {

@@ -14,6 +14,9 @@ import (
 // barrierTimeout bounds the wait for the service manager.
 const barrierTimeout = 5 * time.Second
 
+// Managed reports whether a service manager has started this process, or the process before it.
+func Managed() bool { return os.Getenv("NOTIFY_SOCKET") != "" }
+
 // NotifyMainPID tells the service manager that another process is the main process of the service
 // now, and waits until it knows: it ignores the messages of processes that have ended. It returns
 // false if there is no service manager.

@@ -364,6 +364,17 @@ func FindPredecessor() (*Predecessor, error) {
 // PID returns the process ID of the predecessor.
 func (p *Predecessor) PID() int { return p.pid }
 
+// Ended reports whether the predecessor has ended.
+func (p *Predecessor) Ended() bool { return os.Getppid() != p.pid }
+
+// AwaitEnd waits for the end of the predecessor, at most for a time. The kernel closes the
+// descriptors of a process that is killed some milliseconds before it ends.
+func (p *Predecessor) AwaitEnd(most time.Duration) {
+	for end := time.Now().Add(most); !p.Ended() && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // Prepared tells the predecessor that this process can take over, waits until it has stopped
 // working, and stores its state in state.
 func (p *Predecessor) Prepared(ctx context.Context, state any) error {

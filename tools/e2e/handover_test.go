@@ -5,12 +5,14 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -294,6 +296,82 @@ func (s *site) restartKilled() {
 		}
 	}
 	s.stop(s.a, c.active.Failoverd)
+	s.stop(s.b, c.backup.Failoverd)
+}
+
+// If the old process is killed before the service manager knows of the new one, the new one ends and
+// leaves everything in place, because the service manager is about to stop it. The next start
+// continues, and no router ever leaves.
+func TestRestartOrphaned(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.inMode("bpf")
+	c := s.crash("3s")
+	c.kill()
+	path := filepath.Join(t.TempDir(), "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path})
+	s.ok(err)
+	t.Cleanup(func() { _ = manager.Close() })
+	var told atomic.Pointer[string] // the process that the service manager was told of
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			n, err := manager.Read(b)
+			if err != nil {
+				return
+			}
+			if pid, ok := strings.CutPrefix(string(b[:n]), "MAINPID="); ok {
+				told.Store(&pid)
+			}
+		}
+	}()
+	transitions, alone := len(c.backup.Transitions()), 0
+	for range 20 {
+		told.Store(nil)
+		c.active = s.withFileEnv(s.a, []string{"NOTIFY_SOCKET=" + path}, c.file(200, "3s", ""))
+		for _, f := range []string{"ipv4", "ipv6"} {
+			if r := c.active.router("web", f, inState("Active")); !strings.Contains(r.Cause, "continued as Active after") {
+				t.Fatalf("it did not continue, but: %s", r.Cause)
+			}
+		}
+		now, err := c.active.client.Status(s.ctx)
+		s.ok(err)
+		old := processOf(c.active.PID(), now.PID)
+		if old == 0 {
+			t.Fatalf("there is no process %d", now.PID)
+		}
+		asked := make(chan struct{})
+		go func() {
+			defer close(asked)
+			_, _ = c.active.client.Restart(s.ctx, false) // whether it can depends on the moment
+		}()
+		time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
+		_ = syscall.Kill(old, syscall.SIGKILL) // it may have ended
+		<-asked
+		s.until("no process answers, or the service manager knows the new one", func() bool {
+			_, err := c.active.client.Status(s.ctx)
+			return err != nil || told.Load() != nil
+		})
+		if pid := told.Load(); pid != nil {
+			_, _ = s.a.Run(s.ctx, "kill", "-KILL", *pid) // it may have ended
+		} else {
+			alone++
+		}
+		_, err = c.active.Wait(s.ctx)
+		s.ok(err)
+	}
+	t.Logf("in %d of 20 rounds the service manager knew of no other process", alone)
+	if got := c.backup.Transitions()[transitions:]; len(got) > 0 {
+		t.Errorf("transitions of the Backup: %v", got)
+	}
+	for _, f := range s.capture.Frames() {
+		if a, _, _, ok := f.Advertisement(); ok && f.From == s.a.Name && a.Priority == 0 {
+			t.Error("the Active left")
+		}
+	}
+	_, err = s.a.Run(s.ctx, failoverd(), "--cleanup")
+	s.ok(err)
+	s.clean(s.a)
 	s.stop(s.b, c.backup.Failoverd)
 }
 

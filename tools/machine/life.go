@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -103,7 +104,8 @@ func (s *site) unnoticed(ctx context.Context, what string, change func() error) 
 		return fmt.Errorf("the process before was %s, and is %s now", before, after)
 	}
 	if now, err := s.transitions(ctx); err != nil || now != heard {
-		return errors.Join(fmt.Errorf("b had transitions:\n%s", now), err)
+		journal, e := s.a.run(ctx, "journalctl", "--no-pager", "--output=short-precise", "-n", "60")
+		return errors.Join(fmt.Errorf("%s: b had transitions:\n%s\nthe journal of a:\n%s", what, now, journal), err, e)
 	}
 	say("%s: process %s follows %s, b noticed nothing; %s", what, after, before, s.outage(from))
 	return nil
@@ -181,7 +183,8 @@ func (s *site) upgrade(ctx context.Context) error {
 	return s.a.expect(ctx, map[string]string{"ActiveState": "active", "NRestarts": "0"})
 }
 
-// kill kills the Active with an interval of 1s, at which systemd starts it within the lease.
+// kill kills the Active with an interval of 1s, at which systemd starts it within the lease: at any
+// moment, in a reload and in a restart.
 func (s *site) kill(ctx context.Context) error {
 	for _, m := range s.machines() {
 		if err := s.setInterval(ctx, m, time.Second); err != nil {
@@ -191,18 +194,20 @@ func (s *site) kill(ctx context.Context) error {
 	if err := s.settle(ctx); err != nil {
 		return err
 	}
-	err := s.unnoticed(ctx, "kill -9", func() error {
-		pid, err := s.a.property(ctx, "MainPID")
+	for n := range s.kills {
+		during := []struct{ what, begin string }{
+			{"kill -9", "true"}, {"kill -9 in a reload", "systemctl reload --no-block " + service}, {"kill -9 in a restart", "(failoverctl restart || true) > /dev/null 2>&1 & true"},
+		}[n%3]
+		after := rand.N([]time.Duration{time.Second, 100 * time.Millisecond, 200 * time.Millisecond}[n%3])
+		err := s.unnoticed(ctx, fmt.Sprintf("%s, after %v", during.what, after.Round(time.Millisecond)), func() error {
+			if _, err := s.a.shell(ctx, fmt.Sprintf("systemctl reset-failed %[3]s; %[1]s; sleep %[2]f; pid=$(systemctl show -P MainPID %[3]s); [ $pid -gt 1 ] && kill -KILL $pid", during.begin, after.Seconds(), service)); err != nil {
+				return err
+			}
+			return s.a.become(ctx, "Active", "continued as Active after a")
+		})
 		if err != nil {
 			return err
 		}
-		if _, err = s.a.run(ctx, "kill", "-KILL", pid); err != nil {
-			return err
-		}
-		return s.a.become(ctx, "Active", "continued as Active after a crash")
-	})
-	if err != nil {
-		return err
 	}
 	for _, m := range s.machines() {
 		if err := s.setInterval(ctx, m, interval); err != nil {

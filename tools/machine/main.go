@@ -34,11 +34,15 @@ func main() {
 	flag.StringVar(&o.newer, "newer", "", "`path` of the package to upgrade to")
 	flag.StringVar(&o.rpmFile, "rpm", "", "`path` of the RPM package to install afterwards")
 	flag.StringVar(&o.newerRPM, "newer-rpm", "", "`path` of the RPM package to upgrade to")
+	flag.IntVar(&o.kills, "kills", 6, "`number` of times that the Active is killed")
 	flag.StringVar(&o.suite, "suite", "bookworm", "Debian `suite` of the machines")
 	lab.Main("machine", help, func(ctx context.Context) error { return run(ctx, o) })
 }
 
-type options struct{ deb, newer, rpmFile, newerRPM, suite string }
+type options struct {
+	deb, newer, rpmFile, newerRPM, suite string
+	kills                                int
+}
 
 func run(ctx context.Context, o options) (err error) {
 	if o.deb == "" || o.newer == "" || (o.rpmFile == "") != (o.newerRPM == "") {

@@ -77,7 +77,7 @@ func (s *site) steps() []step {
 }
 
 func (s *site) play(ctx context.Context, st step) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, patience+time.Duration(s.kills)*10*time.Second)
 	defer cancel()
 	fmt.Printf("\n== %s\n", st.name)
 	start := time.Now()
