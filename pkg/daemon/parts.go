@@ -190,7 +190,8 @@ func (p *parts) clean() error {
 
 // load loads the BPF programs and opens the journal.
 func (p *parts) load() (err error) {
-	if p.dp, err = loadDatapath(p.datapathOptions(), modes(p.routers), p.log); err != nil {
+	p.dp, err = loadDatapath(p.datapathOptions(), modes(p.routers), p.log)
+	if p.objects = nil; err != nil { // they are as large as everything else
 		return err
 	}
 	p.later(func() error {

@@ -347,7 +347,7 @@ func (r *Remains) forget() {
 		_ = unmap(r.states)
 	}
 	_ = r.whole.close() // everything is pinned
-	r.Found, r.maps, r.whole, r.links, r.states = nil, nil, nil, nil, nil
+	r.Found, r.specs, r.maps, r.whole, r.links, r.states = nil, nil, nil, nil, nil, nil
 }
 
 // Close gives up what Load hasn't taken over, and leaves what is pinned in place.
