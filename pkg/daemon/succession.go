@@ -155,8 +155,17 @@ func (d *instance) orphaned() bool {
 
 var errRestarting = errors.New("a restart is under way: try again in a moment")
 
+// inPlaceWait is how long a restart waits for the end of the one before.
+const inPlaceWait = 5 * time.Second
+
 // Restart implements control.Daemon.
 func (d *instance) Restart(ctx context.Context, onlyStop bool) (r control.Restart, begin func(), err error) {
+	select {
+	case <-d.succession.inPlace:
+	case <-time.After(inPlaceWait): // startSuccessor refuses it
+	case <-ctx.Done():
+		return r, nil, ctx.Err()
+	}
 	d.mu.Lock() // no reload or order comes between
 	defer d.mu.Unlock()
 	next, err := d.startSuccessor(ctx)
