@@ -191,7 +191,7 @@ func (p *parts) clean() error {
 // load loads the BPF programs and opens the journal.
 func (p *parts) load() (err error) {
 	p.dp, err = loadDatapath(p.datapathOptions(), modes(p.routers), p.log)
-	if p.objects = nil; err != nil { // they are as large as everything else
+	if p.objects = nil; err != nil { // nobody needs them any more
 		return err
 	}
 	p.later(func() error {
@@ -347,8 +347,9 @@ func (p *parts) run() error {
 		defer stop()
 		err := p.loop.Run(ctx)
 		if replaced() {
-			d.noteCounters()
+			counters := p.loop.FinalCounters()
 			d.succession.keepAdvertising(p.loop)
+			d.noteCounters(counters)
 		} else {
 			d.hooks.leave() // hooks report the stop while the other parts still work
 		}

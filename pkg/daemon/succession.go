@@ -50,15 +50,15 @@ type pastCounters struct {
 	Restored uint64          `json:"restored"`
 }
 
-// noteCounters keeps the counters for the next process, after the event loop has ended.
-func (d *instance) noteCounters() {
+// noteCounters keeps the counters for the next process, with the last ones of the event loop.
+func (d *instance) noteCounters(last map[plan.ID]router.Counters) {
 	byID, r := d.keeper.allDetails(), &d.succession.records
 	r.Counts = d.dp.Counts()
 	for n, v := range d.past.Load() {
 		r.Counts.Total[n] += v
 		r.Counts.Own[n] += v
 	}
-	for id, c := range d.loop.FinalCounters() {
+	for id, c := range last {
 		refused := d.refused(id, detailsOf(byID, id))
 		for reason := range c.Found {
 			c.Found[reason] += refused(packet.Reason(reason))

@@ -34,6 +34,8 @@ func (c *contender) restarts() int {
 // restartExperiments measure what a client and the other host notice of a restart and of a crash.
 // failoverd restarts without a failover, by SIGUSR2. Others are stopped and started.
 func restartExperiments() (all []experiment) {
+	// Only failoverd can bridge a crash, so only it is measured at these intervals.
+	finer := map[time.Duration]bool{50 * time.Millisecond: true, 20 * time.Millisecond: true}
 	for _, shape := range []struct {
 		routers  int
 		interval time.Duration
@@ -42,6 +44,8 @@ func restartExperiments() (all []experiment) {
 		{1, time.Second, defaults},
 		{1, 200 * time.Millisecond, defaults},
 		{1, 100 * time.Millisecond, defaults},
+		{1, 50 * time.Millisecond, defaults},
+		{1, 20 * time.Millisecond, defaults},
 		{1, 10 * time.Millisecond, defaults},
 		{250, 100 * time.Millisecond, defaults},
 		{250, 10 * time.Millisecond, defaults},
@@ -58,7 +62,7 @@ func restartExperiments() (all []experiment) {
 			name += ", " + string(shape.how)
 		}
 		e := experiment{
-			name: name, setup: shape.how, extra: true, own: shape.how != defaults || shape.routers > 1, frr: true, cost: 3 * time.Minute,
+			name: name, setup: shape.how, extra: true, own: shape.how != defaults || shape.routers > 1 || finer[shape.interval], frr: true, cost: 3 * time.Minute,
 			run: func(ctx context.Context, _ *bench, c *contender) (values, error) {
 				return measureRestarts(ctx, c, shape.routers, shape.interval, shape.how)
 			},
