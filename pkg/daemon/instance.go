@@ -105,11 +105,6 @@ func (d *instance) runRequests(ctx context.Context) error {
 				d.log.WithError(err).Error("could not reload the configuration, nothing has changed")
 			}
 		case <-d.config.Restart:
-			select {
-			case <-d.succession.inPlace:
-			case <-ctx.Done():
-				return nil
-			}
 			if _, begin, err := d.Restart(ctx, false); err == nil {
 				begin()
 			}

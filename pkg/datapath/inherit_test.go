@@ -87,6 +87,17 @@ func (e *estate) set(vrid uint8, addresses ...string) {
 	e.do(func() error { return e.dp.SetRouter(e.key(vrid), r) })
 }
 
+// begin begins a run with an Active at TC.
+func (e *estate) begin() Lease {
+	e.t.Helper()
+	e.load(nil)
+	e.attach(ModeTC)
+	e.set(51, "192.0.2.10")
+	l, _ := e.dp.Lease(e.key(51))
+	l.Answer(monotonic().Add(time.Hour))
+	return l
+}
+
 // kill unlocks the directory, as the kernel does at the end of a process.
 func (e *estate) kill() *Datapath {
 	e.t.Helper()
@@ -277,11 +288,7 @@ func TestInherit(t *testing.T) {
 // and nothing of the routers.
 func TestTakeOver(t *testing.T) {
 	e := newEstate(t)
-	e.load(nil)
-	e.attach(ModeTC)
-	e.set(51, "192.0.2.10")
-	l, _ := e.dp.Lease(e.key(51))
-	l.Answer(monotonic().Add(time.Hour))
+	e.begin()
 	one := make([]bpf.VrrpFailoverCounters, ebpf.MustPossibleCPU())
 	one[0].ChecksumErrors = 3
 	stamp := bpf.VrrpFailoverLiveness{Received: 1, Version: 3, Expected: [2]uint64{7, 8}}
@@ -343,11 +350,7 @@ func TestTakeOverForeign(t *testing.T) {
 // A router that can't continue after all loses its lease at once, and then its entries.
 func TestDisinherit(t *testing.T) {
 	e := newEstate(t)
-	e.load(nil)
-	e.attach(ModeTC)
-	e.set(51, "192.0.2.10")
-	l, _ := e.dp.Lease(e.key(51))
-	l.Answer(monotonic().Add(time.Hour))
+	l := e.begin()
 	dead := e.kill()
 	e.load(e.survey(namespace), e.key(51))
 	e.dp.EndLease(e.key(51))

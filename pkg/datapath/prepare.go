@@ -14,7 +14,6 @@ import (
 type Prepared struct {
 	datapath *Datapath
 	maps     map[string]ebpf.MapID // the maps of the living run that the programs use
-	whole    bool                  // the programs are those of the living run
 }
 
 // Prepare loads the programs with which this process can take over from the living run that has
@@ -31,7 +30,7 @@ func Prepare(o Options) (*Prepared, *Remains, error) {
 		return nil, nil, errors.Join(err, r.Close())
 	}
 	from := all[len(all)-1]
-	if p.whole = p.datapath.used; p.whole {
+	if p.datapath.used {
 		from = all[0]
 	}
 	if why := errors.Join(p.datapath.unavailable, p.datapath.unfenced); why != nil && len(r.maps) > 0 {
@@ -57,10 +56,10 @@ func mapID(m *ebpf.Map) (ebpf.MapID, error) {
 // take returns the Datapath with the prepared programs, nil if they don't use the maps that are
 // taken over.
 func (p *Prepared) take(from *inheritance) (*Datapath, error) {
-	if p == nil {
+	if p == nil || p.datapath == nil {
 		return nil, nil
 	}
-	if from == nil || len(from.maps) == 0 || p.whole != (from.programs != nil) {
+	if from == nil || len(from.maps) == 0 || p.datapath.used != (from.programs != nil) {
 		return nil, p.Close()
 	}
 	for name, m := range from.maps {
