@@ -113,8 +113,9 @@ func reloadCommand(o *options) *cobra.Command {
 		Short: "Make failoverd read its configuration again",
 		Long: `reload makes failoverd read its configuration file again and prints what changes. If the
 file has a mistake, reload shows all mistakes and changes nothing. A router without
-changes misses no advertisement. A router with another priority, interval or list of
-addresses keeps its state.`,
+changes misses no advertisement. A router with another priority, interval, version,
+virtual MAC mode or list of addresses keeps its state. "reload --dry-run" shows a router
+that would leave it as restarted.`,
 		Example: `  sudo failoverctl reload
   failoverctl reload --dry-run`,
 		Args: cobra.NoArgs,

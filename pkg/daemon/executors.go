@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -468,8 +467,8 @@ type loopRouters struct {
 	log          *logrus.Logger
 	logged       map[plan.ID]*logged // the keeper's, by which Start knows why a router has waited
 	ended        bool                // the loop has ended and released everything
-	// learnt are the intervals that the Backups of the process before have learnt, until they start.
-	learnt map[plan.ID]time.Duration
+	// learnt is what the Virtual Routers of the process before have learnt, until they start.
+	learnt map[plan.ID]learnt
 
 	all map[plan.ID]*plan.LoopState
 }
@@ -519,10 +518,7 @@ func (h *loopRouters) do(s *reconcile.Step) error {
 		if s.Heir != nil {
 			return h.resume(s, l)
 		}
-		port := h.routerPort(s)
-		port.Learnt = h.learnt[s.ID]
-		delete(h.learnt, s.ID)
-		if err := h.loop.Start(s.ID, port, resumeCause(h.logged[s.ID])); err != nil {
+		if err := h.loop.Start(s.ID, h.firstPort(s), resumeCause(h.logged[s.ID])); err != nil {
 			return err
 		}
 		l.Binding = s.Binding
@@ -552,7 +548,7 @@ func (h *loopRouters) resume(s *reconcile.Step, l *plan.LoopState) error {
 		h.worker.Adopt(s.Heir.Device)
 		h.sockets.interfaces.created[link.NewDevice(s.Heir.Ifindex, s.ID.Family, s.ID.VRID)] = true
 	}
-	continued, err := h.loop.Continue(s.ID, h.routerPort(s), s.Heir.Cause)
+	continued, err := h.loop.Continue(s.ID, h.firstPort(s), s.Heir.Cause)
 	if err != nil {
 		return err
 	}
@@ -583,6 +579,14 @@ func (h *loopRouters) config(s *reconcile.Step) router.Config {
 		c.Authenticator = authenticator{g}
 	}
 	return c
+}
+
+// firstPort returns the port of a Virtual Router that starts, with what it has learnt before.
+func (h *loopRouters) firstPort(s *reconcile.Step) router.Port {
+	p, before := h.routerPort(s), h.learnt[s.ID]
+	p.Learnt, p.Checksum = before.Interval, before.Checksum
+	delete(h.learnt, s.ID)
+	return p
 }
 
 func (h *loopRouters) routerPort(s *reconcile.Step) router.Port {

@@ -473,10 +473,14 @@ func TestKeeperReload(t *testing.T) {
 	if r.active(v4(51)); entered() != since {
 		t.Error("another interval has restarted the router")
 	}
-	r.reload(strings.Replace(strings.Replace(web, "{", "{version: 2, ", 1), "50ms", "1s", 1))
-	r.until("it was restarted", func() bool { return entered() != since })
-	r.active(v4(51))
+	for _, key := range []string{"version: 2", "virtual_mac: macvlan", `virtual_mac: "off"`} {
+		r.reload(strings.Replace(strings.Replace(web, "{", "{"+key+", ", 1), "50ms", "1s", 1))
+		if r.active(v4(51)); entered() != since {
+			t.Errorf("%s has restarted the router", key)
+		}
+	}
 	r.reload(`{name: web, interface: eth0, vrid: 51, interval: 50ms, xdp_mode: generic, addresses: [198.18.0.10/24]}`)
+	r.until("it was restarted", func() bool { return entered() != since })
 	r.active(v4(51))
 	r.until("the port has the other mode", func() bool { return strings.Contains(r.allDetails()[v4(51)].receive, "generic") })
 }

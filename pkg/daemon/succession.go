@@ -84,25 +84,29 @@ func (d *instance) remember(r *records) error {
 	return err
 }
 
-// learnt is the interval that a Backup has learnt from its Active.
+// learnt is what a Virtual Router has learnt from others.
 type learnt struct {
-	ID       plan.ID       `json:"id"`
-	Interval time.Duration `json:"interval"`
+	ID       plan.ID         `json:"id"`
+	Interval time.Duration   `json:"interval,omitempty"` // Backup: of its Active
+	Checksum packet.Checksum `json:"checksum,omitempty"` // Active: the forms that it sends
 }
 
-func (e *estate) learnt() map[plan.ID]time.Duration {
-	all := make(map[plan.ID]time.Duration, len(e.Learnt))
+func (e *estate) learnt() map[plan.ID]learnt {
+	all := make(map[plan.ID]learnt, len(e.Learnt))
 	for _, l := range e.Learnt {
-		all[l.ID] = l.Interval
+		all[l.ID] = l
 	}
 	return all
 }
 
-// learntBy returns the intervals that Backups have learnt.
+// learntBy returns what Virtual Routers have learnt.
 func learntBy(all []router.Status) (l []learnt) {
 	for _, s := range all {
-		if p := &s.Protocol; p.State == vrrp.Backup && p.Active.IsValid() {
-			l = append(l, learnt{s.ID, p.Learnt})
+		switch p := &s.Protocol; {
+		case p.State == vrrp.Active:
+			l = append(l, learnt{ID: s.ID, Checksum: p.Checksum})
+		case p.State == vrrp.Backup && p.Active.IsValid():
+			l = append(l, learnt{ID: s.ID, Interval: p.Learnt})
 		}
 	}
 	return l

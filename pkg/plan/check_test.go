@@ -89,7 +89,7 @@ func TestChanges(t *testing.T) {
 	}
 	web, lan, six := one("web", 51, "192.0.2.10/24"), one("lan", 52, "192.0.2.11/24"), one("six", 51, "fe80::10/64")
 	slow, old := web, web
-	slow.Priority, old.Version = 90, 2
+	slow.Priority, old.XDPMode = 90, "off"
 	for name, c := range map[string]struct {
 		before, after []config.Router
 		want          []Change
@@ -99,7 +99,7 @@ func TestChanges(t *testing.T) {
 		"removed":          {[]config.Router{web, lan}, []config.Router{web}, []Change{{Router: "lan", What: "removed"}}},
 		"another family's": {[]config.Router{web}, []config.Router{six}, []Change{{Router: "web", What: "removed"}, {Router: "six", What: "added"}}},
 		"changed":          {[]config.Router{web}, []config.Router{slow}, []Change{{Router: "web", What: "changed", Details: []string{"priority: 100 → 90"}}}},
-		"restarted":        {[]config.Router{web}, []config.Router{old}, []Change{{Router: "web", What: "restarted", Details: []string{"version: 3 → 2"}}}},
+		"restarted":        {[]config.Router{web}, []config.Router{old}, []Change{{Router: "web", What: "restarted", Details: []string{"xdp_mode: auto → off"}}}},
 	} {
 		if diff := cmp.Diff(c.want, Changes(c.before, c.after)); diff != "" {
 			t.Errorf("%s: want (-), got (+):\n%s", name, diff)

@@ -445,12 +445,13 @@ func TestAddressElsewhere(t *testing.T) {
 
 func TestRestartReason(t *testing.T) {
 	for want, change := range map[string]func(*config.Router){
-		"":            func(r *config.Router) { r.Interval++; r.Priority = 200; r.Addresses = nil },
-		"version":     func(r *config.Router) { r.Version = 2 },
-		"virtual_mac": func(r *config.Router) { r.VirtualMAC = config.VirtualMACOff },
-		"ownership":   func(r *config.Router) { r.Priority = 255 },
-		"xdp_mode":    func(r *config.Router) { r.XDPMode = "off" },
-		"unicast":     func(r *config.Router) { r.Unicast.Peers = []config.Peer{{}} },
+		"": func(r *config.Router) {
+			r.Interval++
+			r.Priority, r.Version, r.VirtualMAC, r.Addresses = 200, 2, config.VirtualMACOff, nil
+		},
+		"ownership": func(r *config.Router) { r.Priority = 255 },
+		"xdp_mode":  func(r *config.Router) { r.XDPMode = "off" },
+		"unicast":   func(r *config.Router) { r.Unicast.Peers = []config.Peer{{}} },
 	} {
 		a := newRouter("web", "eth0", 51, "192.0.2.10/24").Router
 		b := a

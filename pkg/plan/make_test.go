@@ -205,7 +205,7 @@ func TestChangesOfRouters(t *testing.T) {
 		"removed":        {[]config.Router{web, six}, []config.Router{six}, []string{"web removed"}},
 		"changed":        {[]config.Router{web}, []config.Router{altered(web, func(r *config.Router) { r.Priority = 150 })}, []string{"web changed priority: 100 → 150"}},
 		"renamed":        {[]config.Router{web}, []config.Router{named("www", web)}, []string{"www changed name: web → www"}},
-		"restarted":      {[]config.Router{web}, []config.Router{altered(web, func(r *config.Router) { r.Version = 2 })}, []string{"web restarted version: 3 → 2"}},
+		"restarted":      {[]config.Router{web}, []config.Router{altered(web, func(r *config.Router) { r.XDPMode = "off" })}, []string{"web restarted xdp_mode: \"\" → off"}},
 		"another family": {[]config.Router{web}, []config.Router{altered(six, func(r *config.Router) { r.Name = "web" })}, []string{"web removed", "web added"}},
 		"another VRID":   {[]config.Router{web}, []config.Router{altered(web, func(r *config.Router) { r.VRID = 52 })}, []string{"web removed", "web added"}},
 		"another interface": {

@@ -131,10 +131,6 @@ func (v *VirtualRouter) equal(o *VirtualRouter) bool {
 // it can be changed in place.
 func RestartReason(a, b *config.Router) string {
 	switch {
-	case a.Version != b.Version:
-		return "version"
-	case a.VirtualMAC != b.VirtualMAC:
-		return "virtual_mac"
 	case (a.Priority == config.OwnerPriority) != (b.Priority == config.OwnerPriority), a.OwnsAddresses() != b.OwnsAddresses():
 		return "ownership"
 	case a.XDPMode != b.XDPMode:

@@ -244,19 +244,29 @@ func (d *differ) stopCause(w *plan.Want, m *plan.Installed) (cause vrrp.Cause, d
 			cause = vrrp.CauseReconfigured
 		}
 		return cause, w.Obstacle.Detail, true
-	case w.Binding == nil || w.Binding.Ifindex != l.Binding.Ifindex || w.Binding.Device != l.Binding.Device:
+	case w.Ifindex != l.Binding.Ifindex:
 		return vrrp.CauseInterfaceRemoved, "", true
+	case changesMAC(w, l):
+		// In place. The router continues as it is until its macvlan exists.
+	case w.Binding == nil || w.Binding.Device != l.Binding.Device:
+		return vrrp.CauseInterfaceRemoved, "", true
+	}
+	switch {
+	case w.Binding == nil:
 	case w.Binding.Name != l.Binding.Name:
 		return vrrp.CauseInterfaceRenamed, "", true
 	case w.Binding.Source != l.Binding.Source:
 		return vrrp.CauseAddressChanged, "", true
-	case w.Binding.MACMode != l.Binding.MACMode || w.Binding.Unicast != l.Binding.Unicast:
+	case w.Binding.Unicast != l.Binding.Unicast:
 		return vrrp.CauseReconfigured, "", true
 	case allWithheld(w, d.withheld(w)):
 		return vrrp.CauseReconfigured, "", true // another router still has all of its addresses
 	}
 	return vrrp.CauseNone, "", false
 }
+
+// changesMAC reports whether a running Virtual Router gets its virtual MAC in another way.
+func changesMAC(w *plan.Want, l *plan.LoopState) bool { return w.MACMode != l.Binding.MACMode }
 
 // keepNotes keeps all notes that an installed Virtual Router may need.
 func (d *differ) keepNotes(m *plan.Installed) {
@@ -315,7 +325,7 @@ func (d *differ) dismantle(id plan.ID, w *plan.Want, m *plan.Installed) bool {
 func (d *differ) unmakeStale(id plan.ID, w *plan.Want, m *plan.Installed, changes bool, away func(Step)) {
 	for _, parent := range d.parents(id, m) {
 		device, made := d.macvlans[macvlanKey{parent, id.Family, id.VRID}]
-		if made && (w == nil || w.Device == nil && (changes || m.Entry == nil || w.MACMode == "macvlan") || w.Device != nil && *w.Device != device) {
+		if made && (w == nil || w.Device == nil && (changes || m.Entry == nil || w.MACMode != "") || w.Device != nil && *w.Device != device) {
 			away(Step{Verb: Unmake, Device: device, Ifindex: d.devices[device]})
 		}
 	}
@@ -420,10 +430,17 @@ func (d *differ) build(id plan.ID, w *plan.Want, m *plan.Installed, running bool
 		}
 		if settings, known := d.now.MissingSettings[id.Interface]; w.V.Family == packet.IPv4 && (!known || len(settings) > 0) {
 			w.Binding = nil // until the settings are set
-			if running {
+			if running && !changesMAC(w, m.Loop) {
 				w.Binding = m.Loop.Binding
 			}
 		}
+	}
+	if running {
+		if changesMAC(w, m.Loop) && (w.Binding == nil || m.Loop.Changing()) {
+			d.keepNotes(m)
+			return // until the macvlan and its settings are complete, and the addresses in place
+		}
+		d.oldMAC(id, w, m)
 	}
 	if filter := w.Filter(); filter != 0 && m.Filter != filter {
 		d.add(Step{Verb: Accept, ID: id, PortName: id.Interface, Ifindex: filter})
@@ -433,6 +450,20 @@ func (d *differ) build(id plan.ID, w *plan.Want, m *plan.Installed, running bool
 		d.add(Step{Verb: Fence, ID: id, Entry: entry})
 	}
 	d.loopSteps(id, w, m, running, less)
+}
+
+// oldMAC removes what a Virtual Router had for its virtual MAC before that changed in place.
+func (d *differ) oldMAC(id plan.ID, w *plan.Want, m *plan.Installed) {
+	if changesMAC(w, m.Loop) || m.Loop.Changing() {
+		return // not until it uses the new one, and the addresses are no longer on the macvlan
+	}
+	if m.Filter != 0 && w.Filter() == 0 {
+		d.add(Step{Verb: Reject, ID: id, Ifindex: m.Filter, PortName: id.Interface})
+	}
+	d.unmakeStale(id, w, m, false, func(s Step) {
+		s.ID = id
+		d.add(s)
+	})
 }
 
 // entry returns the map entry of a Virtual Router. It has the addresses of the target, those that

@@ -455,8 +455,12 @@ func (r *run) one(s *reconcile.Step) error {
 			r.activate(l)
 		}
 	case reconcile.Rebind:
-		t := *s.Binding
+		before, t := l.Binding.AddressIfindex(), *s.Binding
 		l.Binding = &t
+		if l.Active && before != t.AddressIfindex() {
+			r.activate(l)
+			r.remove(l, before, assigned(l), nil)
+		}
 	case reconcile.Restore:
 		r.activate(l)
 	case reconcile.Stop:
@@ -570,7 +574,7 @@ func (r *run) remove(l *plan.LoopState, on int, all []netip.Prefix, more []plan.
 			}
 		}
 		for _, p := range all {
-			if l.Active && slices.Contains(assigned(l), p) {
+			if l.Active && l.Binding != nil && l.Binding.AddressIfindex() == on && slices.Contains(assigned(l), p) {
 				continue
 			}
 			err := r.failing(&reconcile.Step{Verb: reconcile.Withdraw, Ifindex: on, Prefix: p})

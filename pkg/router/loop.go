@@ -603,12 +603,15 @@ func (l *Loop) update(c Config) error {
 
 // withdraw removes some of the addresses of a router.
 func (l *Loop) withdraw(r *virtualRouter, addresses []netip.Prefix) {
+	l.withdrawFrom(r, r.device(), addresses)
+}
+
+func (l *Loop) withdrawFrom(r *virtualRouter, device int, addresses []netip.Prefix) {
 	if len(addresses) == 0 {
 		return
 	}
 	l.leaving++
 	r.withdrawing++
-	device := r.device()
 	l.afterSending(func() {
 		l.addresses.Release(ID{}, device, addresses, func(err error) {
 			l.post(func() {
@@ -712,7 +715,7 @@ func (l *Loop) resume(id ID, p Port, cause vrrp.Cause) bool {
 	l.altered.Add(1)
 	r.attach(p)
 	l.byKey[r.key] = r
-	l.step(r, now, vrrp.Event{Kind: vrrp.Continue, Cause: cause, Source: p.Source, Left: until.Add(-r.protocol.SilenceLimit(r.protocol.Interval))})
+	l.step(r, now, vrrp.Event{Kind: vrrp.Continue, Cause: cause, Source: p.Source, Checksum: p.Checksum, Left: until.Add(-r.protocol.SilenceLimit(r.protocol.Interval))})
 	return true
 }
 
@@ -735,8 +738,9 @@ func (l *Loop) shutdown(id ID, cause vrrp.Cause, detail string) {
 	l.step(r, l.clock.Now(), vrrp.Event{Kind: vrrp.Shutdown, Cause: cause, Detail: detail})
 }
 
-// Rebind changes the port of a Virtual Router that takes part, after its hardware address
-// or Transmitter has changed. An Active announces its addresses again.
+// Rebind changes the port of a Virtual Router that takes part, after its hardware address,
+// its virtual MAC or its Transmitter has changed. An Active announces its addresses again. If they
+// belong on another device, it has them on both until they are assigned there.
 func (l *Loop) Rebind(id ID, p Port) error {
 	return l.do(func() {
 		r, ok := l.routers[id]
@@ -745,11 +749,17 @@ func (l *Loop) Rebind(id ID, p Port) error {
 		}
 		l.deliverAll(r)
 		l.altered.Add(1)
+		before := r.device()
 		r.attach(p) // also in Initialize, where it may wait to start again
-		if r.machine.State() == vrrp.Active {
-			r.announce = true
-			l.announceIfReady(r)
+		if r.machine.State() != vrrp.Active {
+			return
 		}
+		r.announce = true
+		if before != r.device() {
+			l.assign(r)
+			l.withdrawFrom(r, before, r.addresses)
+		}
+		l.announceIfReady(r)
 	})
 }
 

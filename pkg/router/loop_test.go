@@ -821,6 +821,31 @@ func TestRebindAnnouncesAgain(t *testing.T) {
 	})
 }
 
+// An Active whose addresses belong on another device has them there before it loses them on the
+// old one.
+func TestRebindToAnotherDevice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, 100)
+		h.up()
+		time.Sleep(4 * time.Second)
+		h.assigned = nil
+		before := len(h.sent)
+		p := h.port()
+		p.Device, p.VirtualMAC = p.Ifindex+1, true
+		if err := h.loop.Rebind(testID, p); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if want := []string{"+192.0.2.1/24", "-192.0.2.1/24"}; !slices.Equal(h.assignments(), want) {
+			t.Errorf("addresses %v, want %v", h.assignments(), want)
+		}
+		if got := h.kinds()[before:]; !slices.Equal(got, []string{"announcement"}) || h.state() != vrrp.Active {
+			t.Errorf("sent %v, in %v", got, h.state())
+		}
+		h.end()
+	})
+}
+
 func TestAfterTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, 100)

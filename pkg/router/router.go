@@ -225,8 +225,9 @@ type Port struct {
 	VirtualMAC bool
 	// Source is the primary address (RFC 9568 §1.7), for IPv6 a link-local one.
 	Source netip.Addr
-	// Learnt is vrrp.Event.Learnt for the Start.
-	Learnt time.Duration
+	// Learnt is vrrp.Event.Learnt for the Start, and Checksum vrrp.Event.Checksum for Continue.
+	Learnt   time.Duration
+	Checksum packet.Checksum
 	// Transmitter sends frames on the interface.
 	Transmitter Transmitter
 	// Unicast sends IP datagrams to the peers of a unicast router.

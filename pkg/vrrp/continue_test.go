@@ -46,6 +46,27 @@ func TestContinue(t *testing.T) {
 	m.expect("a Backup ignores it", resume(m), "", Backup, m.Status().ActiveDownInterval)
 }
 
+// A router that continues sends the forms of the checksum that the other run has learnt to send.
+func TestContinueChecksum(t *testing.T) {
+	const both = packet.ChecksumRFC9568 | packet.ChecksumRFC5798
+	for _, row := range []struct {
+		before, want packet.Checksum
+		change       func(*Config)
+	}{
+		{0, both, nil},
+		{both, both, nil},
+		{packet.ChecksumRFC5798, packet.ChecksumRFC5798, nil},
+		{both, packet.ChecksumRFC5798, func(c *Config) { c.Checksum = ChecksumOnlyRFC5798 }},
+		{packet.ChecksumRFC5798, packet.ChecksumRFC9568, func(c *Config) { c.Version = 2 }},
+	} {
+		m := newMachine(t, row.change)
+		m.Step(m.now, Event{Kind: Continue, Cause: CauseRestarted, Source: local[m.c.Family], Checksum: row.before, Left: m.now}, nil)
+		if got := m.Status().Checksum; got != row.want {
+			t.Errorf("%v before: sends %v, want %v", row.before, got, row.want)
+		}
+	}
+}
+
 func TestLastAdvertised(t *testing.T) {
 	const ms = time.Millisecond
 	for _, row := range []struct {

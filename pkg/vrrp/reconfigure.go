@@ -11,29 +11,35 @@ import (
 
 // ErrRestart is returned for a change that a Virtual Router can't make without
 // leaving its state.
-var ErrRestart = errors.New("a change of the version, VRID, family or address ownership needs a restart of the Virtual Router")
+var ErrRestart = errors.New("a change of the VRID, family or address ownership needs a restart of the Virtual Router")
 
 // Reconfigure changes the configuration and appends the actions that this needs to
 // actions. The state stays the same. An Active advertises the change at once. A
 // Backup restarts its Active_Down_Timer with the new interval from the time at
-// which it last heard the Active, so the timer may have expired already. An
-// invalid configuration, and ErrRestart, change nothing.
+// which it last heard the Active, so the timer may have expired already. After a
+// change of the version it waits as long as after a start, because it has heard nobody
+// in the new version. An invalid configuration, and ErrRestart, change nothing.
 func (r *Router) Reconfigure(now Instant, c Config, actions []Action) ([]Action, error) {
 	if err := c.Validate(); err != nil {
 		return actions, err
 	}
 	old := r.config
-	if c.Version != old.Version || c.VRID != old.VRID || c.Family != old.Family || (c.Priority == OwnerPriority) != (old.Priority == OwnerPriority) {
+	if c.VRID != old.VRID || c.Family != old.Family || (c.Priority == OwnerPriority) != (old.Priority == OwnerPriority) {
 		return actions, ErrRestart
 	}
 	c.Addresses = slices.Clone(c.Addresses)
 	r.config = c
-	if c.Checksum != old.Checksum {
+	version := c.Version != old.Version
+	if version || c.Checksum != old.Checksum {
 		r.send, r.forms, r.switched = c.firstForm(), [2]packet.Checksum{}, false
 	}
 	switch r.state {
 	case Backup:
-		if c.Version == 2 || !r.active.IsValid() && !r.stamped {
+		if version {
+			r.clearTakeOver()
+			r.heard, r.version3 = max(r.heard, now), 0
+		}
+		if version || c.Version == 2 || !r.active.IsValid() && !r.stamped {
 			r.learnt = c.Interval // no Active has advertised another one
 		}
 		r.computeTimers()
@@ -70,7 +76,7 @@ func (r *Router) Reconfigure(now Instant, c Config, actions []Action) ([]Action,
 		} else if c.Interval < old.Interval {
 			r.oldPaceLeft = 0
 		}
-		if moved || c.Priority != old.Priority || c.Interval != old.Interval || c.Checksum != old.Checksum || c.Dual != old.Dual {
+		if moved || version || c.Priority != old.Priority || c.Interval != old.Interval || c.Checksum != old.Checksum || c.Dual != old.Dual {
 			r.deadline = now.Add(r.nextInterval())
 			actions = append(actions, r.advertise(now))
 		}

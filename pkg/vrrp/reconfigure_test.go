@@ -55,6 +55,7 @@ func TestReconfigureActive(t *testing.T) {
 		{"priority", func(c *Config) { c.Priority = 50 }, []ActionKind{SendAdvertisement}},
 		{"interval", func(c *Config) { c.Interval = 50 * time.Millisecond }, []ActionKind{SendAdvertisement}},
 		{"checksum", func(c *Config) { c.Checksum = ChecksumOnlyRFC5798 }, []ActionKind{SendAdvertisement}},
+		{"version", func(c *Config) { c.Version, c.Interval = 2, time.Second }, []ActionKind{SendAdvertisement}},
 		{"addresses", func(c *Config) { c.Addresses = append(c.Addresses, netip.MustParseAddr("192.0.2.11")) }, []ActionKind{AssignAddresses, SendAdvertisement, AnnounceAddresses}},
 	} {
 		r, config := reconfigurable(t, 100)
@@ -71,7 +72,11 @@ func TestReconfigureActive(t *testing.T) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 		deadline, _ := r.Deadline()
-		if want := now.Add(config.Interval); len(c.want) > 0 && deadline != want || len(c.want) == 0 && deadline != before {
+		want := now.Add(config.Interval)
+		if c.name == "version" {
+			want = now.Add(100 * time.Millisecond) // the old interval, at first
+		}
+		if len(c.want) > 0 && deadline != want || len(c.want) == 0 && deadline != before {
 			t.Errorf("%s: deadline %v, before %v", c.name, deadline, before)
 		}
 		for _, a := range actions {
@@ -138,9 +143,31 @@ func TestReconfigureBackup(t *testing.T) {
 	}
 }
 
+// A Backup of another version has heard nobody, and waits as long as after a start.
+func TestReconfigureVersionOfBackup(t *testing.T) {
+	r, config := reconfigurable(t, 156)
+	from := netip.MustParseAddr("192.0.2.2")
+	r.Step(at(time.Second), Event{
+		Kind: Receive, From: from, Checksum: packet.ChecksumRFC9568,
+		Advertisement: packet.Advertisement{Version: 3, VRID: 51, Priority: 0, Interval: 10 * time.Second, Addresses: config.Addresses},
+	}, nil)
+	now := at(1010 * time.Millisecond)
+	config.Version, config.Interval = 2, time.Second
+	if actions := change(t, r, now, config); len(actions) > 0 {
+		t.Errorf("actions %v", actions)
+	}
+	if deadline, _ := r.Deadline(); r.State() != Backup || deadline != now.Add(3*time.Second+100*time.Second/256) {
+		t.Errorf("%v, deadline %v", r.State(), deadline)
+	}
+	heard := now.Add(time.Second)
+	r.Step(heard, Event{Kind: Receive, From: from, Advertisement: packet.Advertisement{Version: 2, VRID: 51, Priority: 200, Interval: time.Second, Addresses: config.Addresses}}, nil)
+	if deadline, _ := r.Deadline(); deadline != heard.Add(3*time.Second+100*time.Second/256) {
+		t.Errorf("deadline %v", deadline)
+	}
+}
+
 func TestReconfigureRestart(t *testing.T) {
 	for _, change := range []func(*Config){
-		func(c *Config) { c.Version, c.Interval = 2, time.Second },
 		func(c *Config) { c.VRID = 52 },
 		func(c *Config) { c.Priority = OwnerPriority },
 	} {

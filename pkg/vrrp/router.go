@@ -215,6 +215,9 @@ func (r *Router) becomeActiveAgain(now Instant, ev Event, actions []Action) []Ac
 		return actions
 	}
 	r.begin(now, ev.Source)
+	if ev.Checksum != 0 && r.config.Checksum == ChecksumAuto && !r.config.singleForm() {
+		r.send = ev.Checksum
+	}
 	r.resetActive()
 	r.scheduleAnnouncements(now)
 	r.repeatAt, r.burstAt, r.burst = 0, 0, 0

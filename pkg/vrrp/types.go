@@ -91,7 +91,8 @@ type Event struct {
 	// never. Unsent; for Continue, the last advertisement of the other run.
 	Left Instant
 	// Advertisement, From and Checksum describe the received advertisement. Receive;
-	// for StampHeard only the version, priority and interval of Advertisement.
+	// for StampHeard only the version, priority and interval of Advertisement. For Continue,
+	// Checksum has the forms that the other run has sent; 0: they are unknown.
 	Advertisement packet.Advertisement
 	From          netip.Addr
 	Checksum      packet.Checksum
