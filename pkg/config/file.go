@@ -245,11 +245,11 @@ func (r *reader) entries(n *node, name, example string) []*node {
 
 func (f *File) readRouters(r *reader, n *node) {
 	items := r.entries(n, "routers", "each router behind a dash:\n          routers:\n            - interface: eth0\n              vrid: 51")
-	f.Routers = slices.Grow(f.Routers, len(items))
+	f.Routers, f.places = slices.Grow(f.Routers, len(items)), slices.Grow(f.places, len(items))
 	for _, item := range items {
-		router := defaultRouter()
+		f.Routers = append(f.Routers, defaultRouter())
 		p := newPlaces(item)
-		mapping := read(r, item, "the router", &router, routerKeys, &p)
+		mapping := read(r, item, "the router", &f.Routers[len(f.Routers)-1], routerKeys, &p)
 		for _, k := range routerKeys {
 			if _, there := p.keys[k.name]; k.required && !there {
 				p.unread[k.name] = true
@@ -258,7 +258,6 @@ func (f *File) readRouters(r *reader, n *node) {
 				}
 			}
 		}
-		f.Routers = append(f.Routers, router)
 		f.places = append(f.places, p)
 	}
 }

@@ -145,8 +145,13 @@ func (r *reader) mapping(n *node, what string) (all []entry, ok bool) {
 		return nil, false
 	}
 	ok = true
+	size := 0
+	for key := m.child; key != nil; key = key.next.next {
+		size++
+	}
+	all = make([]entry, 0, size)
 	var merged []*node
-	seen := make(map[string]*node)
+	seen := make(map[string]*node, size)
 	for key := m.child; key != nil; key = key.next.next {
 		if key.form == plain && key.text == "<<" {
 			merged = append(merged, key.next)

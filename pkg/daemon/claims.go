@@ -30,7 +30,7 @@ func (c *claims) Look(_ *plan.Target, p *plan.Picture) error {
 }
 
 // Do claims all Virtual Routers in one call, because each call reads all claims of the host.
-func (c *claims) Do(steps []reconcile.Step) []error {
+func (c *claims) Do(steps []*reconcile.Step) []error {
 	errs := make([]error, len(steps))
 	var wanted []int
 	var ids []plan.ID

@@ -28,10 +28,10 @@ import (
 )
 
 // each carries out steps one by one.
-func each(steps []reconcile.Step, do func(*reconcile.Step) error) []error {
+func each(steps []*reconcile.Step, do func(*reconcile.Step) error) []error {
 	errs := make([]error, len(steps))
 	for i := range steps {
-		errs[i] = do(&steps[i])
+		errs[i] = do(steps[i])
 	}
 	return errs
 }
@@ -110,7 +110,7 @@ func (h *interfaces) name(ifindex int) string {
 // that the monitor read before the change.
 func (h *interfaces) invalidate() { h.stale = true }
 
-func (h *interfaces) Do(steps []reconcile.Step) []error {
+func (h *interfaces) Do(steps []*reconcile.Step) []error {
 	defer h.invalidate()
 	return each(steps, func(s *reconcile.Step) error {
 		switch s.Verb {
@@ -196,7 +196,7 @@ func (h *settings) drifted(notes map[plan.Note]bool) bool {
 	return false
 }
 
-func (h *settings) Do(steps []reconcile.Step) []error {
+func (h *settings) Do(steps []*reconcile.Step) []error {
 	return each(steps, func(s *reconcile.Step) error {
 		now, ok := h.current(s.Setting)
 		switch {
@@ -244,7 +244,7 @@ func (h *sockets) Look(_ *plan.Target, p *plan.Picture) error {
 	return nil
 }
 
-func (h *sockets) Do(steps []reconcile.Step) []error {
+func (h *sockets) Do(steps []*reconcile.Step) []error {
 	return each(steps, func(s *reconcile.Step) error {
 		switch s.Verb {
 		case reconcile.Open:
@@ -395,21 +395,33 @@ func keyOf(id plan.ID, ifindex int) packet.Key {
 	return packet.Key{Ifindex: ifindex, Family: id.Family, VRID: id.VRID}
 }
 
-func (h *entries) Do(steps []reconcile.Step) []error {
+func (h *entries) Do(steps []*reconcile.Step) []error {
+	if steps[0].Verb == reconcile.Fence {
+		return h.set(steps)
+	}
 	return each(steps, func(s *reconcile.Step) error {
-		if s.Verb == reconcile.Unfence {
-			if err := h.dp.DeleteRouter(keyOf(s.ID, s.Entry.Ifindex)); err != nil {
-				return fmt.Errorf("remove the virtual router from the BPF maps: %w", err)
-			}
-			delete(h.all, s.ID)
-			return nil
+		if err := h.dp.DeleteRouter(keyOf(s.ID, s.Entry.Ifindex)); err != nil {
+			return fmt.Errorf("remove the virtual router from the BPF maps: %w", err)
 		}
-		if err := h.dp.SetRouter(keyOf(s.ID, s.Entry.Ifindex), h.datapathRouter(s.Entry)); err != nil {
-			return fmt.Errorf("add the virtual router to the BPF maps: %w", err)
-		}
-		h.all[s.ID] = s.Entry
+		delete(h.all, s.ID)
 		return nil
 	})
+}
+
+func (h *entries) set(steps []*reconcile.Step) []error {
+	keys, routers := make([]packet.Key, len(steps)), make([]datapath.Router, len(steps))
+	for n, s := range steps {
+		keys[n], routers[n] = keyOf(s.ID, s.Entry.Ifindex), h.datapathRouter(s.Entry)
+	}
+	errs := h.dp.SetRouters(keys, routers)
+	for n, s := range steps {
+		if errs[n] != nil {
+			errs[n] = fmt.Errorf("add the virtual router to the BPF maps: %w", errs[n])
+			continue
+		}
+		h.all[s.ID] = s.Entry
+	}
+	return errs
 }
 
 // restoreDeleted restores entries of the BPF maps that another program has deleted.
@@ -491,16 +503,58 @@ func (h *loopRouters) Look(_ *plan.Target, p *plan.Picture) error {
 	return nil
 }
 
-func (h *loopRouters) Do(steps []reconcile.Step) []error { return each(steps, h.do) }
+func (h *loopRouters) Do(steps []*reconcile.Step) []error {
+	switch steps[0].Verb {
+	case reconcile.Add:
+		return h.add(steps)
+	case reconcile.Start:
+		return h.start(steps)
+	}
+	return each(steps, h.do)
+}
+
+func (h *loopRouters) add(steps []*reconcile.Step) []error {
+	all := make([]router.Config, len(steps))
+	for n := range steps {
+		all[n] = h.config(steps[n])
+	}
+	errs := h.loop.Add(all...)
+	for n, s := range steps {
+		if errs[n] == nil {
+			h.all[s.ID] = &plan.LoopState{V: s.V, Priority: s.Priority, Withheld: s.Withheld}
+		}
+	}
+	return errs
+}
+
+// start lets heirs continue, and then starts the other Virtual Routers.
+func (h *loopRouters) start(steps []*reconcile.Step) []error {
+	errs := make([]error, len(steps))
+	var all []router.Start
+	for n, s := range steps {
+		h.worker.Route(s.ID, h.all[s.ID].V.Routing)
+		if s.Heir != nil {
+			errs[n] = h.resume(s, h.all[s.ID])
+			continue
+		}
+		all = append(all, router.Start{ID: s.ID, Port: h.firstPort(s), Cause: resumeCause(h.logged[s.ID])})
+	}
+	err := h.loop.Start(all...)
+	for n, s := range steps {
+		switch {
+		case s.Heir != nil:
+		case err != nil:
+			errs[n] = err
+		default:
+			h.all[s.ID].Binding = s.Binding
+		}
+	}
+	return errs
+}
 
 func (h *loopRouters) do(s *reconcile.Step) error {
 	l := h.all[s.ID]
 	switch s.Verb {
-	case reconcile.Add:
-		if err := h.loop.Add(h.config(s)); err != nil {
-			return err
-		}
-		h.all[s.ID] = &plan.LoopState{V: s.V, Priority: s.Priority, Withheld: s.Withheld}
 	case reconcile.Update:
 		h.worker.Route(s.ID, s.V.Routing)
 		if err := h.loop.Update(h.config(s)); err != nil {
@@ -513,15 +567,6 @@ func (h *loopRouters) do(s *reconcile.Step) error {
 		}
 		h.worker.Route(s.ID, routing.Set{})
 		delete(h.all, s.ID)
-	case reconcile.Start:
-		h.worker.Route(s.ID, l.V.Routing)
-		if s.Heir != nil {
-			return h.resume(s, l)
-		}
-		if err := h.loop.Start(s.ID, h.firstPort(s), resumeCause(h.logged[s.ID])); err != nil {
-			return err
-		}
-		l.Binding = s.Binding
 	case reconcile.Rebind:
 		if err := h.loop.Rebind(s.ID, h.routerPort(s)); err != nil {
 			return err
@@ -617,7 +662,7 @@ func (h *notes) Look(_ *plan.Target, p *plan.Picture) error {
 // Do writes all changes of the journal at once. If the disk is full, a router takes part all the
 // same if its fence outlives this process: after a kill, nobody could reach the addresses that
 // stay behind.
-func (h *notes) Do(steps []reconcile.Step) []error {
+func (h *notes) Do(steps []*reconcile.Step) []error {
 	errs := make([]error, len(steps))
 	for _, s := range steps {
 		for _, n := range s.Notes {

@@ -51,7 +51,7 @@ func (h *executors) picture(t *testing.T) *plan.Picture {
 // fails makes an executor do one step, and checks its error; an empty text means no error.
 func fails(t *testing.T, e reconcile.Executor, s *reconcile.Step, text string) {
 	t.Helper()
-	errs := e.Do([]reconcile.Step{*s})
+	errs := e.Do([]*reconcile.Step{s})
 	if len(errs) != 1 || (errs[0] == nil) != (text == "") || errs[0] != nil && !strings.Contains(errs[0].Error(), text) {
 		t.Errorf("%s: %v instead of %q", s, errs, text)
 	}
@@ -125,7 +125,7 @@ func TestSocketsWithoutIPv6(t *testing.T) {
 		openPort(t, r, "auto")
 		r.must(os.WriteFile("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", []byte("1"), 0))
 		hear := &reconcile.Step{Verb: reconcile.Subscribe, ID: v6(51), PortName: "eth0", Subscription: plan.Subscription{Ifindex: r.index("eth0")}}
-		errs := h.sockets.Do([]reconcile.Step{*hear})
+		errs := h.sockets.Do([]*reconcile.Step{hear})
 		if errs[0] != nil && !strings.Contains(errs[0].Error(), "join the IPv6 group") {
 			t.Error(errs[0])
 		}
@@ -279,7 +279,7 @@ func TestLoopRoutersAfterTheEnd(t *testing.T) {
 		h.routers.all[v.ID] = &plan.LoopState{V: v, Binding: take}
 		for _, verb := range []reconcile.Verb{reconcile.Add, reconcile.Update, reconcile.Start, reconcile.Rebind, reconcile.Stop, reconcile.Remove, reconcile.Restore, reconcile.Withdraw} {
 			s := reconcile.Step{Verb: verb, ID: v.ID, V: v, Binding: take, Priority: 100}
-			if errs := h.routers.Do([]reconcile.Step{s}); !errors.Is(errs[0], router.ErrStopped) {
+			if errs := h.routers.Do([]*reconcile.Step{&s}); !errors.Is(errs[0], router.ErrStopped) {
 				t.Errorf("%s: %v", verb, errs[0])
 			}
 		}

@@ -41,7 +41,7 @@ func (h *heirs) Look(_ *plan.Target, p *plan.Picture) error {
 
 // Do carries out Disown steps. The lease ends first and the entries go last, so that the fence
 // drops everything for the addresses until they are gone.
-func (h *heirs) Do(steps []reconcile.Step) []error {
+func (h *heirs) Do(steps []*reconcile.Step) []error {
 	defer h.interfaces.invalidate()
 	return each(steps, func(s *reconcile.Step) error {
 		k := keyOf(s.ID, s.Heir.Ifindex)

@@ -54,7 +54,7 @@ func TestPictureHasWhatWasMade(t *testing.T) {
 	all := look()
 	eth0 := all[slices.IndexFunc(all, func(i link.Interface) bool { return i.Name == "eth0" })]
 	device := link.NewDevice(eth0.Index, packet.IPv4, 51)
-	do(func() error { return h.Do([]reconcile.Step{{Verb: reconcile.Make, Device: device}})[0] })
+	do(func() error { return h.Do([]*reconcile.Step{{Verb: reconcile.Make, Device: device}})[0] })
 	for n := range 3 {
 		if !slices.ContainsFunc(look(), func(i link.Interface) bool { return i.Name == device.Name }) {
 			t.Fatalf("look %d: %s isn't there", n, device.Name)

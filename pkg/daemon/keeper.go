@@ -126,9 +126,9 @@ type withdrawals struct{ *executors }
 
 func (w withdrawals) Look(*plan.Target, *plan.Picture) error { return nil }
 
-func (w withdrawals) Do(steps []reconcile.Step) []error {
+func (w withdrawals) Do(steps []*reconcile.Step) []error {
 	return each(steps, func(s *reconcile.Step) error {
-		one := []reconcile.Step{*s}
+		one := []*reconcile.Step{s}
 		if s.ID == (plan.ID{}) {
 			return w.interfaces.Do(one)[0]
 		}
@@ -246,6 +246,11 @@ func (k *keeper) inProgress(r *reconcile.Result) bool {
 	for _, m := range r.Now.Installed {
 		if m.Loop != nil && m.Loop.Leaving && r.Failed[m.Loop.V.ID] == nil {
 			return true
+		}
+	}
+	for _, w := range r.Want.Wants {
+		if m := r.Now.Installed[w.V.ID]; m != nil && m.Loop != nil && m.Loop.Binding != nil && w.MACMode != m.Loop.Binding.MACMode && r.Failed[w.V.ID] == nil {
+			return true // it waits until its addresses are in place, to have the virtual MAC in another way
 		}
 	}
 	return false

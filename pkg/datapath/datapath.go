@@ -460,13 +460,55 @@ func (d *Datapath) Wake() { d.waiter.wake() }
 // a Virtual Router that isn't registered raise vrid_errors. After an error nothing has
 // changed. If one of the kernel's maps is full, the error names it: see Fit.
 func (d *Datapath) SetRouter(k packet.Key, r Router) error {
-	if r.Verifier != nil {
+	return d.SetRouters([]packet.Key{k}, []Router{r})[0]
+}
+
+// SetRouters is SetRouter for several Virtual Routers, and returns one error for each. The new ones
+// share the system calls for what the kernel has once for an interface or for all of them.
+func (d *Datapath) SetRouters(keys []packet.Key, routers []Router) []error {
+	errs := make([]error, len(keys))
+	if slices.ContainsFunc(routers, func(r Router) bool { return r.Verifier != nil }) {
 		if err := d.authenticate(); err != nil {
-			return fmt.Errorf("load programs that know authentication: %w", err)
+			for n := range errs {
+				errs[n] = fmt.Errorf("load programs that know authentication: %w", err)
+			}
+			return errs
 		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	var fresh []int
+	for n, k := range keys {
+		if _, known := d.routers[k]; known || d.fence == nil {
+			errs[n] = d.setRouter(k, routers[n])
+			continue
+		}
+		d.fence.postpone = true
+		if errs[n] = d.setRouter(k, routers[n]); errs[n] == nil {
+			fresh = append(fresh, n)
+		}
+		d.fence.postpone = false
+	}
+	if len(fresh) == 0 || d.fence.flush() == nil {
+		return errs
+	}
+	// There is no room for all of them. One by one, those for which there is room have no error.
+	d.fence.postpone = true
+	for _, n := range fresh {
+		e := d.routers[keys[n]]
+		delete(d.routers, keys[n])
+		errs[n] = d.forget(keys[n], &e)
+	}
+	d.fence.discard()
+	for _, n := range fresh {
+		if errs[n] == nil {
+			errs[n] = d.setRouter(keys[n], routers[n])
+		}
+	}
+	return errs
+}
+
+func (d *Datapath) setRouter(k packet.Key, r Router) error {
 	before, known := d.routers[k]
 	now := entry{Router: r, slot: before.slot, proven: before.proven}
 	if d.unavailable == nil {

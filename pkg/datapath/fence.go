@@ -32,10 +32,16 @@ type fence struct {
 	holders    map[bpf.VmacFailoverAddressKey][]uint32 // the slots that an address is assigned to; the last one counts
 	filter     [1 << 16]uint16                         // the number of addresses behind each bit of failover_filter
 	bits       [1 << 10]uint64                         // the content of failover_filter
+
+	// With postpone, changes of failover_vmac and failover_filter are only noted, until flush or
+	// discard ends it.
+	postpone      bool
+	staleVMACs    map[int]bool // the interfaces whose entry of failover_vmac has to be written
+	filterIsStale bool
 }
 
 func loadFence(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map, names []string) (*fence, error) {
-	f := &fence{vmacs: make(map[int]*bpf.VmacFailoverVmacs), holders: make(map[bpf.VmacFailoverAddressKey][]uint32)}
+	f := &fence{vmacs: make(map[int]*bpf.VmacFailoverVmacs), staleVMACs: make(map[int]bool), holders: make(map[bpf.VmacFailoverAddressKey][]uint32)}
 	c := &collection{read: bpf.LoadVmac}
 	programs, err := c.load(spec, withVariables(shared, bpf.VmacVarFailoverFilter), names, &f.objects.VmacMaps, &f.objects.VmacVariables)
 	if err != nil {
@@ -104,7 +110,7 @@ func (f *fence) addRouter(k packet.Key, slot uint32, r *Router) error {
 	*l = bpf.VmacFailoverLeaseState{Ifindex: uint32(k.Ifindex), Family: uint16(k.Family), Vrid: uint16(k.VRID)}
 	f.set(slot, r)
 	if err := f.setVMAC(k, slot+1); err != nil {
-		return fmt.Errorf("add the virtual MAC of VRID %d: %w", k.VRID, err)
+		return err
 	}
 	return f.assign(k, slot, r.Addresses)
 }
@@ -230,8 +236,48 @@ func (f *fence) updateFilter(addresses []netip.Addr, n uint16) error {
 	if f.bits == before {
 		return nil
 	}
+	f.filterIsStale = true
+	return f.flushUnlessPostponed()
+}
+
+func (f *fence) flushUnlessPostponed() error {
+	if f.postpone {
+		return nil
+	}
+	return f.flush()
+}
+
+// flush writes what was postponed.
+func (f *fence) flush() error {
+	defer f.discard()
+	for ifindex := range f.staleVMACs {
+		if err := f.putVMACs(ifindex); err != nil {
+			return err
+		}
+	}
+	if !f.filterIsStale {
+		return nil
+	}
 	if err := f.objects.FailoverFilter.Set(&f.bits); err != nil {
 		return fmt.Errorf("set the filter of the TC programs: %w", err)
+	}
+	return nil
+}
+
+// discard forgets what was postponed.
+func (f *fence) discard() {
+	f.postpone, f.filterIsStale = false, false
+	clear(f.staleVMACs)
+}
+
+// putVMACs writes or deletes the entry of an interface in failover_vmac.
+func (f *fence) putVMACs(ifindex int) error {
+	all := f.vmacs[ifindex]
+	if all == nil {
+		return f.objects.FailoverVmac.Delete(uint32(ifindex))
+	}
+	if err := f.objects.FailoverVmac.Put(uint32(ifindex), all); err != nil {
+		return fmt.Errorf("add the virtual MACs of an interface: %w", noRoom(bpf.VmacMapFailoverVmac, f.objects.FailoverVmac.MaxEntries(), err))
 	}
 	return nil
 }
@@ -254,12 +300,9 @@ func (f *fence) setVMAC(k packet.Key, slot uint32) error {
 	all.Slot[familyIndex(k.Family)][k.VRID] = slot
 	if *all == (bpf.VmacFailoverVmacs{}) {
 		delete(f.vmacs, k.Ifindex)
-		return f.objects.FailoverVmac.Delete(uint32(k.Ifindex))
 	}
-	if err := f.objects.FailoverVmac.Put(uint32(k.Ifindex), all); err != nil {
-		return noRoom(bpf.VmacMapFailoverVmac, f.objects.FailoverVmac.MaxEntries(), err)
-	}
-	return nil
+	f.staleVMACs[k.Ifindex] = true
+	return f.flushUnlessPostponed()
 }
 
 func familyIndex(f packet.Family) int {

@@ -143,6 +143,54 @@ func TestRefusedRouterChangesNothing(t *testing.T) {
 // rules is a Verifier that has only Rules.
 type rules struct{ are auth.Rules }
 
+// Of several new routers, those for which there is room are registered, and the others leave nothing
+// behind.
+func TestSomeRoutersFit(t *testing.T) {
+	w := newWire(t, ModeOff)
+	const vrids, interfaces = 3, 4
+	var keys []packet.Key
+	var routers []Router
+	for n := range vrids * interfaces {
+		keys = append(keys, packet.Key{Ifindex: w.ifindex + n/vrids, Family: packet.IPv4, VRID: uint8(1 + n%vrids)})
+		routers = append(routers, Router{Version: 3, Running: true, Addresses: list(fmt.Sprintf("192.0.2.%d", 10+n))})
+	}
+	empty := fill(t, w.dp.fence.objects.FailoverVmac, 0)
+	if err := w.dp.fence.objects.FailoverVmac.Delete(^uint32(0)); err != nil { // one place
+		t.Fatal(err)
+	}
+	errs := w.dp.SetRouters(keys, routers)
+	for n, err := range errs {
+		if fits := keys[n].Ifindex == w.ifindex; fits != (err == nil) || !fits && !strings.Contains(err.Error(), "failover_vmac") {
+			t.Errorf("%+v: %v", keys[n], err)
+		}
+	}
+	all := w.inKernel(t, w.dp.fence.objects.FailoverVmac)
+	if len(w.dp.routers) != vrids || len(all) != 1+2*vrids {
+		t.Errorf("%d routers and %d entries: %q", len(w.dp.routers), len(all), all)
+	}
+	if err := w.dp.fence.objects.FailoverVmac.Put(^uint32(0), bpf.VmacFailoverVmacs{}); err == nil {
+		t.Error("the routers have no entry in failover_vmac")
+	} else if err := w.dp.DeleteRouter(keys[0]); err != nil {
+		t.Fatal(err)
+	}
+	w.dp.SetRouters(keys[:vrids], routers[:vrids])
+	if !w.dp.Intact() {
+		t.Error("the maps aren't as they must be")
+	}
+	for _, k := range keys {
+		if err := w.dp.DeleteRouter(k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.dp.fence.objects.FailoverVmac.Put(^uint32(0), bpf.VmacFailoverVmacs{}); err != nil {
+		t.Fatal(err)
+	}
+	empty()
+	if n := len(w.inKernel(t, nil)); n != 0 {
+		t.Errorf("%d entries are left", n)
+	}
+}
+
 func (r rules) Rules() auth.Rules { return r.are }
 
 func (r rules) Verify(vrrp.Instant, *packet.Datagram, *packet.Advertisement) error { return nil }

@@ -3,6 +3,8 @@
 package link
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,7 +12,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -81,7 +82,7 @@ func Claim(keys ...packet.Key) ([]io.Closer, []error) {
 // tryClaims asks for the pending keys. It returns those that another process is asking for
 // too, to be tried again.
 func tryClaims(keys []packet.Key, pending []int, held []io.Closer, errs []error) (again []int) {
-	asking := make(map[int]*claim)
+	asking := make(map[int]*claim, len(pending))
 	for _, n := range pending {
 		c, err := newClaim(claimAddress(keys[n]))
 		if err == nil {
@@ -160,33 +161,55 @@ func (c *claim) bind(address uint32) error {
 // first asks and then lists, so of two at least the later one sees the other: two processes
 // can never hold the same claim.
 func otherClaims(asking map[int]*claim) (map[uint32]bool, error) {
-	own := make(map[string]bool, len(asking))
+	own := make(map[uint64]bool, len(asking))
 	for _, c := range asking {
-		own[fmt.Sprint(c.inode)] = true
+		own[c.inode] = true
 	}
 	all := make(map[uint32]bool)
 	// If a socket is closed while the kernel writes the list, the list may lack another
 	// socket. So it is read twice.
 	for range 2 {
-		list, err := os.ReadFile("/proc/thread-self/net/raw")
-		if err != nil {
+		if err := readClaims(own, all); err != nil {
 			return nil, fmt.Errorf("list the raw sockets: %w", err)
-		}
-		// sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ref pointer drops
-		for line := range strings.Lines(string(list)) {
-			fields := strings.Fields(line)
-			if len(fields) < 10 || own[fields[9]] {
-				continue
-			}
-			address, protocol, _ := strings.Cut(fields[1], ":")
-			if n, err := strconv.ParseUint(address, 16, 32); err == nil && protocol == fmt.Sprintf("%04X", claimProtocol) {
-				var b [4]byte
-				binary.NativeEndian.PutUint32(b[:], uint32(n))
-				all[binary.BigEndian.Uint32(b[:])] = true
-			}
 		}
 	}
 	return all, nil
+}
+
+// readClaims adds the addresses of all claims except the own ones, which are given by the inodes of
+// their sockets.
+func readClaims(own map[uint64]bool, all map[uint32]bool) error {
+	list, err := os.Open("/proc/thread-self/net/raw")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = list.Close() }() // it was only read
+	// sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ref pointer drops
+	const localAddress, inode = 1, 9
+	protocol := fmt.Appendf(nil, ":%04X", claimProtocol)
+	lines := bufio.NewScanner(list)
+	for lines.Scan() {
+		var address, id uint64
+		n := 0
+		for field := range bytes.FieldsSeq(lines.Bytes()) {
+			switch n {
+			case localAddress:
+				if digits, is := bytes.CutSuffix(field, protocol); is {
+					address, _ = strconv.ParseUint(string(digits), 16, 32) // 0 isn't a claim
+				}
+			case inode:
+				id, _ = strconv.ParseUint(string(field), 10, 64)
+			}
+			n++
+		}
+		if address == 0 || n <= inode || own[id] {
+			continue // the head of the list, another program's socket, or an own one
+		}
+		var b [4]byte
+		binary.NativeEndian.PutUint32(b[:], uint32(address))
+		all[binary.BigEndian.Uint32(b[:])] = true
+	}
+	return lines.Err()
 }
 
 // Close gives the claim up.

@@ -12,14 +12,17 @@ import (
 // ones. For the loopback it returns both the interface and an error.
 func Find(snapshot []Interface, name string) (Interface, error) {
 	var names []string
-	for _, i := range snapshot {
+	for n := range snapshot {
+		i := &snapshot[n]
 		if i.Name == name {
 			if i.Kind == KindLoopback {
-				return i, fmt.Errorf("interface %s is the loopback: VRRP needs a network shared with other hosts", name)
+				return *i, fmt.Errorf("interface %s is the loopback: VRRP needs a network shared with other hosts", name)
 			}
-			return i, nil
+			return *i, nil
 		}
-		if i.Kind != KindLoopback {
+	}
+	for n := range snapshot {
+		if i := &snapshot[n]; i.Kind != KindLoopback {
 			names = append(names, i.Name)
 		}
 	}

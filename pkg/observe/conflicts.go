@@ -46,8 +46,9 @@ type Conflicts struct {
 	problems  *Problems
 	log       *logrus.Logger
 
-	pendingProbes []pendingProbe // the routers whose addresses are probed next
-	wake          chan struct{}  // has a value when there are transitions
+	pendingProbes []*probes // the routers whose addresses are probed next
+	probesOf      map[router.ID]*probes
+	wake          chan struct{} // has a value when there are transitions
 
 	mu          sync.Mutex
 	answered    map[ifAddr]*activeAddress
@@ -85,7 +86,7 @@ type Routers interface {
 // NewConflicts returns a Conflicts for the routers of the loop. addresses returns the addresses
 // that a router answers for, and host the interfaces of this host.
 func NewConflicts(loop Routers, addresses func(router.ID) []netip.Addr, host func() []link.Interface, problems *Problems, log *logrus.Logger) *Conflicts {
-	return &Conflicts{loop: loop, addresses: addresses, host: host, problems: problems, log: log, wake: make(chan struct{}, 1), probed: make(map[ifAddr]*probedAddress)}
+	return &Conflicts{loop: loop, addresses: addresses, host: host, problems: problems, log: log, wake: make(chan struct{}, 1), probed: make(map[ifAddr]*probedAddress), probesOf: make(map[router.ID]*probes)}
 }
 
 // Run looks for conflicts until ctx ends.

@@ -3,7 +3,6 @@
 package observe
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -23,10 +22,12 @@ const (
 	probeTries   = 50
 )
 
-// pendingProbe is a router that has just started, and whose addresses haven't been probed yet.
-type pendingProbe struct {
+// probes are the probes of a router that has just started.
+type probes struct {
 	id    router.ID
 	tries int
+	sent  []ifAddr // the addresses that were probed
+	ended bool     // it hears an Active, or is one
 }
 
 // probedAddress is a virtual address of a starting router for which a probe was sent. The router
@@ -59,7 +60,9 @@ func (c *Conflicts) handleTransitions(now time.Time) {
 		claims := c.endProbes(t.ID)
 		switch {
 		case t.From == vrrp.Initialize && t.To == vrrp.Backup:
-			c.pendingProbes = append(c.pendingProbes, pendingProbe{id: t.ID})
+			p := &probes{id: t.ID}
+			c.probesOf[t.ID] = p
+			c.pendingProbes = append(c.pendingProbes, p)
 		case t.To == vrrp.Active && t.Cause == vrrp.CauseNobody:
 			for mac, addresses := range claims {
 				c.problems.Note(now, t.ID, inUse(t.ID, mac, addresses))
@@ -71,16 +74,25 @@ func (c *Conflicts) handleTransitions(now time.Time) {
 // endProbes ends the probes of a router. It returns the MACs that answered, each with the
 // addresses that it answered for.
 func (c *Conflicts) endProbes(id router.ID) map[packet.MAC][]netip.Addr {
-	c.pendingProbes = slices.DeleteFunc(c.pendingProbes, func(a pendingProbe) bool { return a.id == id })
+	p := c.probesOf[id]
+	if p == nil {
+		return nil
+	}
+	p.ended = true
+	delete(c.probesOf, id)
 	claims := make(map[packet.MAC][]netip.Addr)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	maps.DeleteFunc(c.probed, func(at ifAddr, f *probedAddress) bool {
-		if f.id == id && f.by != (packet.MAC{}) {
+	for _, at := range p.sent {
+		f := c.probed[at]
+		if f == nil || f.id != id {
+			continue // another router has it now
+		}
+		if f.by != (packet.MAC{}) {
 			claims[f.by] = append(claims[f.by], at.address)
 		}
-		return f.id == id
-	})
+		delete(c.probed, at)
+	}
 	return claims
 }
 
@@ -101,20 +113,25 @@ func inUse(id router.ID, mac packet.MAC, addresses []netip.Addr) Observation {
 // addresses aren't known yet are tried again later.
 func (c *Conflicts) nextProbes() (all []question) {
 	now := c.pendingProbes[:min(len(c.pendingProbes), probesAtOnce)]
-	later := slices.Clone(c.pendingProbes[len(now):])
-	for _, a := range now {
-		addresses := c.addresses(a.id)
-		if a.tries++; len(addresses) == 0 && a.tries < probeTries {
-			later = append(later, a)
+	later := c.pendingProbes[len(now):]
+	for _, p := range now {
+		if p.ended {
 			continue
 		}
-		s, ok, err := c.loop.StatusOf(a.id)
+		addresses := c.addresses(p.id)
+		if p.tries++; len(addresses) == 0 && p.tries < probeTries {
+			later = append(later, p)
+			continue
+		}
+		s, ok, err := c.loop.StatusOf(p.id)
 		if err != nil || !ok || s.Protocol.State != vrrp.Backup || s.OwnMAC == (packet.MAC{}) {
 			continue
 		}
 		for _, address := range addresses {
+			at := ifAddr{s.Ifindex, address}
+			p.sent = append(p.sent, at)
 			c.mu.Lock()
-			c.probed[ifAddr{s.Ifindex, address}] = &probedAddress{id: a.id}
+			c.probed[at] = &probedAddress{id: p.id}
 			c.mu.Unlock()
 			if q, ok := whoHas(s.Ifindex, s.OwnMAC, s.Source, address); ok {
 				all = append(all, q)

@@ -15,8 +15,8 @@ import (
 // Diff returns the steps that bring the host closer to the target; none if the host is as it must
 // be. Each step is safe once the steps before it are done. What depends on the result of a step
 // isn't included, but follows from the next picture.
-func Diff(want *plan.Target, now *plan.Picture) []Step {
-	d := &differ{want: want, now: now, wanted: make(map[plan.ID]*plan.Want, len(want.Wants)), keep: make(map[plan.Note]bool, len(now.Journal)), busy: make(map[string]bool)}
+func Diff(want *plan.Target, now *plan.Picture) []*Step {
+	d := &differ{want: want, now: now, wanted: make(map[plan.ID]*plan.Want, len(want.Wants)), keep: make(map[plan.Note]bool, max(len(now.Journal), len(want.Wants))), busy: make(map[string]bool)}
 	for _, w := range want.Wants {
 		d.wanted[w.V.ID] = w
 	}
@@ -93,10 +93,10 @@ func (d *differ) index() {
 	d.present = make(map[ifAddr]netip.Prefix, n)
 	d.devices = make(map[link.Device]int)
 	d.macvlans = make(map[macvlanKey]link.Device)
-	d.fenced = make(map[ifAddr]plan.ID, n)
+	d.fenced = make(map[ifAddr]plan.ID, len(d.now.Installed))
 	d.owned = make(map[ifAddr]bool)
-	d.journaled = make(map[ifAddr]bool, n)
-	d.assigned = make(map[link.JournalAddress]bool, n)
+	d.journaled = make(map[ifAddr]bool, len(d.now.Journal))
+	d.assigned = make(map[link.JournalAddress]bool, len(d.now.Installed))
 	for i := range d.now.Interfaces {
 		one := &d.now.Interfaces[i]
 		d.byIndex[one.Index] = one

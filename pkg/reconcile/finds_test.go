@@ -30,11 +30,11 @@ func (w *wrong) Look(want *plan.Target, now *plan.Picture) error {
 	return err
 }
 
-func (w *wrong) Do(steps []reconcile.Step) (errs []error) {
+func (w *wrong) Do(steps []*reconcile.Step) (errs []error) {
 	for _, s := range steps {
-		done, err := w.do(&s)
+		done, err := w.do(s)
 		if !done {
-			err = w.run.Do([]reconcile.Step{s})[0]
+			err = w.run.Do([]*reconcile.Step{s})[0]
 		}
 		errs = append(errs, err)
 	}
@@ -142,7 +142,7 @@ func lazy(r *run) reconcile.Executor {
 
 // hasty starts routers before their entry exists.
 func hasty(r *run) reconcile.Executor {
-	var later []reconcile.Step
+	var later []*reconcile.Step
 	return &wrong{r, func(now *plan.Picture) {
 		if len(later) > 0 {
 			r.Do(later)
@@ -151,7 +151,7 @@ func hasty(r *run) reconcile.Executor {
 		}
 	}, func(s *reconcile.Step) (bool, error) {
 		if s.Verb == reconcile.Fence {
-			later = append(later, *s)
+			later = append(later, s)
 			return true, nil
 		}
 		return false, nil

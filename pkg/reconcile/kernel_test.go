@@ -341,9 +341,9 @@ func (r *run) settings(want *plan.Target, p *plan.Picture) {
 	}
 }
 
-func (r *run) Do(steps []reconcile.Step) (errs []error) {
+func (r *run) Do(steps []*reconcile.Step) (errs []error) {
 	for i := range steps {
-		errs = append(errs, r.try(&steps[i]))
+		errs = append(errs, r.try(steps[i]))
 	}
 	return errs
 }

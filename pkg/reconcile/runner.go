@@ -19,7 +19,7 @@ type Executor interface {
 	// beginning.
 	Look(want *plan.Target, now *plan.Picture) error
 	// Do carries out steps of one verb, and returns one error for each.
-	Do(steps []Step) []error
+	Do(steps []*Step) []error
 }
 
 // The delay before a failed step is tried again: RetryLeast at first, doubled each time up to
@@ -111,7 +111,7 @@ func (r *Runner) Run(p *plan.Plan, clock func() vrrp.Instant) (Result, error) {
 func (r *Runner) Retry() { clear(r.failed) }
 
 // Plan returns the next steps for a plan without carrying them out.
-func (r *Runner) Plan(p *plan.Plan) ([]Step, error) {
+func (r *Runner) Plan(p *plan.Plan) ([]*Step, error) {
 	if err := r.look(p); err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func (r *Runner) Plan(p *plan.Plan) ([]Step, error) {
 // look takes a picture, and decides on the target.
 func (r *Runner) look(p *plan.Plan) error {
 	r.now = &plan.Picture{
-		Ports: make(map[string]plan.OpenPort), Installed: make(map[plan.ID]*plan.Installed), Journal: make(map[plan.Note]bool), Held: make(map[plan.Note]bool),
+		Ports: make(map[string]plan.OpenPort), Installed: make(map[plan.ID]*plan.Installed, len(p.VirtualRouters)), Journal: make(map[plan.Note]bool), Held: make(map[plan.Note]bool),
 		MissingSettings: make(map[string][]link.Setting), AppliedSettings: make(map[link.Setting]bool),
 	}
 	for _, e := range r.looks {
@@ -152,22 +152,21 @@ func (r *Runner) look(p *plan.Plan) error {
 // due returns the steps without those that failed recently. A failure whose step isn't needed any
 // more is removed, and its subject added to forgotten, because the target was decided while the
 // failure existed.
-func (r *Runner) due(steps []Step, now vrrp.Instant, forgotten map[any]bool) []Step {
+func (r *Runner) due(steps []*Step, now vrrp.Instant, forgotten map[any]bool) []*Step {
 	if len(r.failed) == 0 {
 		return steps
 	}
-	var due []Step
+	var due []*Step
 	wanted := make(map[any]bool, len(r.failed))
-	for i := range steps {
-		s := &steps[i]
+	for _, s := range steps {
 		f := r.failed[s.subject()]
 		if f == nil {
-			due = append(due, *s)
+			due = append(due, s)
 			continue
 		}
 		wanted[s.subject()] = true
 		if f.next <= now {
-			due = append(due, *s)
+			due = append(due, s)
 		}
 	}
 	for subject := range r.failed {
@@ -181,7 +180,7 @@ func (r *Runner) due(steps []Step, now vrrp.Instant, forgotten map[any]bool) []S
 
 // carryOut carries out steps. After a failure it skips the later steps for the same subject or
 // port.
-func (r *Runner) carryOut(steps []Step, clock func() vrrp.Instant) {
+func (r *Runner) carryOut(steps []*Step, clock func() vrrp.Instant) {
 	skip := make(map[any]bool)
 	succeeded := make(map[any]bool)
 	for len(steps) > 0 {
@@ -191,7 +190,7 @@ func (r *Runner) carryOut(steps []Step, clock func() vrrp.Instant) {
 		}
 		batch := steps[:n]
 		if len(skip) > 0 {
-			batch = slices.DeleteFunc(batch, func(s Step) bool { return skip[s.subject()] || s.PortName != "" && skip[s.PortName] })
+			batch = slices.DeleteFunc(batch, func(s *Step) bool { return skip[s.subject()] || s.PortName != "" && skip[s.PortName] })
 		}
 		steps = steps[n:]
 		if len(batch) == 0 {
@@ -207,7 +206,7 @@ func (r *Runner) carryOut(steps []Step, clock func() vrrp.Instant) {
 				continue
 			}
 			skip[subject] = true
-			r.fail(&batch[i], err, clock())
+			r.fail(batch[i], err, clock())
 		}
 	}
 	for subject := range succeeded {

@@ -131,17 +131,19 @@ func (s *Step) subject() any {
 	return s.Verb
 }
 
-// order returns the steps in the order in which they have to be carried out. It sorts pointers,
-// because a step is large.
-func order(steps []*Step) []Step {
+// order puts the steps in the order in which they have to be carried out.
+func order(steps []*Step) []*Step {
 	slices.SortStableFunc(steps, func(a, b *Step) int {
-		return cmp.Or(cmp.Compare(a.Verb, b.Verb),
-			strings.Compare(a.ID.Interface, b.ID.Interface), cmp.Compare(a.ID.VRID, b.ID.VRID), cmp.Compare(a.ID.Family, b.ID.Family),
-			strings.Compare(a.PortName, b.PortName), cmp.Compare(a.Ifindex, b.Ifindex), a.Prefix.Compare(b.Prefix), strings.Compare(a.Setting.Path, b.Setting.Path))
+		if a.Verb != b.Verb {
+			return int(a.Verb - b.Verb)
+		}
+		if c := strings.Compare(a.ID.Interface, b.ID.Interface); c != 0 {
+			return c
+		}
+		if a.ID != b.ID { // that is so for most steps, of which there may be thousands
+			return cmp.Or(cmp.Compare(a.ID.VRID, b.ID.VRID), cmp.Compare(a.ID.Family, b.ID.Family))
+		}
+		return cmp.Or(strings.Compare(a.PortName, b.PortName), cmp.Compare(a.Ifindex, b.Ifindex), a.Prefix.Compare(b.Prefix), strings.Compare(a.Setting.Path, b.Setting.Path))
 	})
-	all := make([]Step, 0, len(steps))
-	for _, s := range steps {
-		all = append(all, *s)
-	}
-	return all
+	return steps
 }

@@ -31,7 +31,7 @@ func newPair(t *testing.T) *pair {
 	protocol.VRID, protocol.Priority = 52, 200
 	id := testID
 	id.VRID = 52
-	if err := p.loop.Add(Config{ID: id, Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.99/24")}, Protocol: protocol, Group: "gw"}); err != nil {
+	if err := errors.Join(p.loop.Add(Config{ID: id, Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.99/24")}, Protocol: protocol, Group: "gw"})...); err != nil {
 		t.Fatal(err)
 	}
 	p.start(51)
@@ -47,7 +47,7 @@ func (p *pair) id(vrid uint8) ID {
 
 func (p *pair) start(vrid uint8) {
 	p.t.Helper()
-	if err := p.loop.Start(p.id(vrid), p.port(), vrrp.CauseStarting); err != nil {
+	if err := p.loop.Start(Start{p.id(vrid), p.port(), vrrp.CauseStarting}); err != nil {
 		p.t.Fatal(err)
 	}
 }

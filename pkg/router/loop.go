@@ -530,15 +530,42 @@ func (l *Loop) do(f func()) error {
 	}
 }
 
-// Add adds a Virtual Router. It stays in Initialize until Start.
-func (l *Loop) Add(c Config) error {
-	machine, err := vrrp.New(c.Protocol)
-	if err != nil {
-		return err
+// turnSize is how many Virtual Routers are added or started in one turn of the loop. They delay the
+// others by less than a millisecond.
+const turnSize = 32
+
+// inTurns runs f for 0 to n-1 on the loop, a few of them in each turn.
+func (l *Loop) inTurns(n int, f func(int)) error {
+	for from := 0; from < n; from += turnSize {
+		if err := l.do(func() {
+			for i := from; i < min(n, from+turnSize); i++ {
+				f(i)
+			}
+		}); err != nil {
+			return err
+		}
 	}
-	var dup error
-	err = l.do(func() { dup = l.add(c, machine) })
-	return errors.Join(err, dup)
+	return nil
+}
+
+// Add adds Virtual Routers, and returns one error for each. They stay in Initialize until Start.
+func (l *Loop) Add(all ...Config) []error {
+	errs := make([]error, len(all))
+	machines := make([]*vrrp.Router, len(all))
+	for i, c := range all {
+		machines[i], errs[i] = vrrp.New(c.Protocol)
+	}
+	stopped := l.inTurns(len(all), func(i int) {
+		if errs[i] == nil {
+			errs[i] = l.add(all[i], machines[i])
+		}
+	})
+	for i := range errs {
+		if errs[i] == nil {
+			errs[i] = stopped
+		}
+	}
+	return errs
 }
 
 func (l *Loop) add(c Config, machine *vrrp.Router) error {
@@ -672,9 +699,16 @@ func (l *Loop) forget(r *virtualRouter, err error) {
 	gone <- err
 }
 
-// Start starts a Virtual Router on a port (RFC 9568 §6.4.1).
-func (l *Loop) Start(id ID, p Port, cause vrrp.Cause) error {
-	return l.do(func() { l.start(id, p, cause) })
+// Start is what starts a Virtual Router: see Loop.Start.
+type Start struct {
+	ID    ID
+	Port  Port
+	Cause vrrp.Cause
+}
+
+// Start starts Virtual Routers on their ports (RFC 9568 §6.4.1).
+func (l *Loop) Start(all ...Start) error {
+	return l.inTurns(len(all), func(i int) { l.start(all[i].ID, all[i].Port, all[i].Cause) })
 }
 
 func (l *Loop) start(id ID, p Port, cause vrrp.Cause) {

@@ -268,7 +268,7 @@ func newHostOf(t *testing.T, protocol vrrp.Config) *host {
 	if protocol.Priority == 255 {
 		c.Addresses = nil
 	}
-	if err := h.loop.Add(c); err != nil {
+	if err := errors.Join(h.loop.Add(c)...); err != nil {
 		t.Fatal(err)
 	}
 	return h
@@ -280,7 +280,7 @@ func (h *host) port() Port {
 
 func (h *host) up() {
 	h.t.Helper()
-	if err := h.loop.Start(testID, h.port(), vrrp.CauseStarting); err != nil {
+	if err := h.loop.Start(Start{testID, h.port(), vrrp.CauseStarting}); err != nil {
 		h.t.Fatal(err)
 	}
 }
@@ -420,7 +420,7 @@ func TestLeaveWithoutRelease(t *testing.T) {
 				if got := h.kinds(); got[len(got)-1] != "advertisement 0" {
 					t.Errorf("sent %v", got)
 				}
-				if err := h.loop.Start(testID, h.port(), vrrp.CauseStarting); !errors.Is(err, ErrStopped) {
+				if err := h.loop.Start(Start{testID, h.port(), vrrp.CauseStarting}); !errors.Is(err, ErrStopped) {
 					t.Errorf("started after the end: %v", err)
 				}
 			})
@@ -727,7 +727,7 @@ func TestUpdateAndRemove(t *testing.T) {
 		if err := h.loop.Update(c); err == nil {
 			t.Error("one that isn't there was changed")
 		}
-		if err := h.loop.Add(c); err != nil {
+		if err := errors.Join(h.loop.Add(c)...); err != nil {
 			t.Errorf("again: %v", err)
 		}
 		h.end()
@@ -763,10 +763,10 @@ func TestRemoveKeepsAnotherRoutersKey(t *testing.T) {
 		id, c := second()
 		id.Interface, id.VRID = "eth9", testID.VRID
 		c.ID, c.Protocol.VRID = id, testID.VRID
-		if err := h.loop.Add(c); err != nil {
+		if err := errors.Join(h.loop.Add(c)...); err != nil {
 			t.Fatal(err)
 		}
-		if err := h.loop.Start(id, h.port(), vrrp.CauseStarting); err != nil {
+		if err := h.loop.Start(Start{id, h.port(), vrrp.CauseStarting}); err != nil {
 			t.Fatal(err)
 		}
 		if err := h.loop.Remove(testID, vrrp.CauseRemoved); err != nil {

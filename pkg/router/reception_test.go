@@ -107,7 +107,7 @@ func TestDetachedMember(t *testing.T) {
 		if err := p.loop.Stop(p.id(52), vrrp.CauseMaintenance, ""); err != nil {
 			t.Fatal(err)
 		}
-		if err := p.loop.Start(p.id(52), elsewhere, vrrp.CauseStarting); err != nil {
+		if err := p.loop.Start(Start{p.id(52), elsewhere, vrrp.CauseStarting}); err != nil {
 			t.Fatal(err)
 		}
 		p.mu.Lock()

@@ -76,11 +76,11 @@ func TestOneCannotSend(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHost(t, 100)
 			id, c := second()
-			if err := h.loop.Add(c); err != nil {
+			if err := errors.Join(h.loop.Add(c)...); err != nil {
 				t.Fatal(err)
 			}
 			h.up()
-			if err := h.loop.Start(id, h.port(), vrrp.CauseStarting); err != nil {
+			if err := h.loop.Start(Start{id, h.port(), vrrp.CauseStarting}); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(5 * time.Second)
@@ -277,7 +277,7 @@ func TestUnicastCannotSend(t *testing.T) {
 			}
 			port := h.port()
 			port.Unicast = h
-			if err := h.loop.Start(testID, port, vrrp.CauseStarting); err != nil {
+			if err := h.loop.Start(Start{testID, port, vrrp.CauseStarting}); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(5 * time.Second)

@@ -63,15 +63,15 @@ func (l *dualLAN) add(t *testing.T, name, group string, sources ...string) *dual
 		f := packet.FamilyOf(source)
 		h.sources[f] = source
 		id := ID{Interface: name, Family: f, VRID: 51}
-		err := h.loop.Add(Config{ID: id, Group: group, Addresses: []netip.Prefix{dualAddresses[f]}, Protocol: vrrp.Config{
+		errs := h.loop.Add(Config{ID: id, Group: group, Addresses: []netip.Prefix{dualAddresses[f]}, Protocol: vrrp.Config{
 			Version: 3, VRID: 51, Family: f, Priority: 100, Interval: dualInterval, Preempt: true, Addresses: []netip.Addr{dualAddresses[f].Addr()},
 		}})
-		if err != nil {
-			t.Fatal(err)
+		if errs[0] != nil {
+			t.Fatal(errs[0])
 		}
 	}
 	for f, source := range h.sources {
-		if err := h.loop.Start(ID{Interface: name, Family: f, VRID: 51}, Port{Ifindex: 7, MAC: packet.MAC{2, 0, 0, 0, 0, 1}, Source: source, Transmitter: h}, vrrp.CauseStarting); err != nil {
+		if err := h.loop.Start(Start{ID{Interface: name, Family: f, VRID: 51}, Port{Ifindex: 7, MAC: packet.MAC{2, 0, 0, 0, 0, 1}, Source: source, Transmitter: h}, vrrp.CauseStarting}); err != nil {
 			t.Fatal(err)
 		}
 	}
