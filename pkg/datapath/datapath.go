@@ -499,9 +499,9 @@ func (d *Datapath) SetRouters(keys []packet.Key, routers []Router) []error {
 		delete(d.routers, keys[n])
 		errs[n] = d.forget(keys[n], &e)
 	}
-	d.fence.discard()
+	undone := d.fence.flush()
 	for _, n := range fresh {
-		if errs[n] == nil {
+		if errs[n] = errors.Join(errs[n], undone); errs[n] == nil {
 			errs[n] = d.setRouter(keys[n], routers[n])
 		}
 	}

@@ -33,8 +33,7 @@ type fence struct {
 	filter     [1 << 16]uint16                         // the number of addresses behind each bit of failover_filter
 	bits       [1 << 10]uint64                         // the content of failover_filter
 
-	// With postpone, changes of failover_vmac and failover_filter are only noted, until flush or
-	// discard ends it.
+	// With postpone, changes of failover_vmac and failover_filter are only noted, until flush.
 	postpone      bool
 	staleVMACs    map[int]bool // the interfaces whose entry of failover_vmac has to be written
 	filterIsStale bool
@@ -207,7 +206,7 @@ func without(all, excluded []netip.Addr) []netip.Addr {
 // it.
 func (f *fence) removeRouter(k packet.Key, slot uint32, r *Router) error {
 	atomic.StoreUint64(&f.lease(slot).Answer, 0)
-	return errors.Join(ignoreNotExist(f.setVMAC(k, 0)), f.unassign(k, slot, r.Addresses))
+	return errors.Join(f.setVMAC(k, 0), f.unassign(k, slot, r.Addresses))
 }
 
 // ignoreNotExist ignores the error that the entry to delete does not exist.
@@ -247,9 +246,12 @@ func (f *fence) flushUnlessPostponed() error {
 	return f.flush()
 }
 
-// flush writes what was postponed.
+// flush writes what was postponed. After an error the rest is forgotten.
 func (f *fence) flush() error {
-	defer f.discard()
+	defer func() {
+		f.postpone, f.filterIsStale = false, false
+		clear(f.staleVMACs)
+	}()
 	for ifindex := range f.staleVMACs {
 		if err := f.putVMACs(ifindex); err != nil {
 			return err
@@ -264,17 +266,11 @@ func (f *fence) flush() error {
 	return nil
 }
 
-// discard forgets what was postponed.
-func (f *fence) discard() {
-	f.postpone, f.filterIsStale = false, false
-	clear(f.staleVMACs)
-}
-
 // putVMACs writes or deletes the entry of an interface in failover_vmac.
 func (f *fence) putVMACs(ifindex int) error {
 	all := f.vmacs[ifindex]
 	if all == nil {
-		return f.objects.FailoverVmac.Delete(uint32(ifindex))
+		return ignoreNotExist(f.objects.FailoverVmac.Delete(uint32(ifindex)))
 	}
 	if err := f.objects.FailoverVmac.Put(uint32(ifindex), all); err != nil {
 		return fmt.Errorf("add the virtual MACs of an interface: %w", noRoom(bpf.VmacMapFailoverVmac, f.objects.FailoverVmac.MaxEntries(), err))
