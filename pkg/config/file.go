@@ -282,7 +282,12 @@ func read[T any](r *reader, n *node, what string, into *T, keys []key[T], p *pla
 		before := r.mistakes.count()
 		items := keys[i].read(r, e.value, into)
 		if p != nil {
-			p.items[e.name], p.unread[e.name] = items, r.mistakes.count() > before
+			if items != nil {
+				p.items[e.name] = items
+			}
+			if r.mistakes.count() > before {
+				p.unread[e.name] = true
+			}
 		}
 	}
 	return ok
