@@ -32,8 +32,8 @@ hooks, which begin at 0.
 
 If the new process can't take over, the old one goes on, and restart shows the reason: a
 mistake in the configuration, BPF programs that the kernel refuses, or a router that could
-not continue as Active, because its interval or addresses have changed, or because this
-host owns its addresses. "failoverctl reload" changes the configuration, and
+not continue as Active, because its interval or addresses have changed, or because nothing
+fences its addresses. "failoverctl reload" changes the configuration, and
 "systemctl stop failoverd" and then start restart with a failover.
 
 --only-stop is what the systemd unit uses for "systemctl restart failoverd". The running

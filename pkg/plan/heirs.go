@@ -114,8 +114,6 @@ func newHeir(p *Plan, f *Found, r *Remains, journal map[Note]bool, i *link.Inter
 		return nil, errors.New("a router of at least its priority has advertised since its last advertisement")
 	case !f.Fenced:
 		return nil, errors.New("the kernel doesn't hear other routers, or nothing fences the addresses")
-	case !slices.Contains(r.Journal.Interfaces, i.Identity()):
-		return nil, fmt.Errorf("interface %s isn't the same any more", i.Name)
 	case !i.Up || !i.Running && !v.Router.WithoutCarrier:
 		return nil, fmt.Errorf("interface %s has no link", i.Name)
 	case Source(&v.Router.Router, i, v.Family, p.addresses) != f.Source:
@@ -142,6 +140,9 @@ func newHeir(p *Plan, f *Found, r *Remains, journal map[Note]bool, i *link.Inter
 		}
 	}
 	h.Notes = v.Notes(i.Index, i.Name, device)
+	if len(h.Notes) > 0 && !slices.Contains(r.Journal.Interfaces, i.Identity()) {
+		return nil, fmt.Errorf("interface %s isn't the same any more", i.Name)
+	}
 	for _, n := range h.Notes {
 		if !journal[n] {
 			return nil, fmt.Errorf("the journal of the killed run lacks %v", n)
@@ -163,8 +164,8 @@ func (v *VirtualRouter) differs(f *Found) error {
 	r := v.Router
 	authenticated := r.Auth.Type != "" && r.Auth.Type != auth.None
 	switch {
-	case f.Owner || r.OwnsAddresses():
-		return errors.New("this host owns its addresses")
+	case f.Owner != r.OwnsAddresses():
+		return errors.New("the host has begun or ended to own its addresses")
 	case f.Authenticated != authenticated:
 		return errors.New("its authentication has changed")
 	case int(f.Version) != r.Version || f.Dual != r.Protocol(v.Family).Dual:

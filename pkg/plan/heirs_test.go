@@ -111,8 +111,14 @@ func TestHeirs(t *testing.T) {
 		}, "interval"},
 		{"another version", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Version = 2 }), "version has changed"},
 		{"dual", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Dual = true }), "version has changed"},
-		{"owner", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Priority = 255 }), "owns"},
-		{"owner before", config.VirtualMACBPF, four, found(func(f *Found) { f.Owner = true }), "owns"},
+		{"owner by now", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Priority = 255 }), "own"},
+		{"owner before", config.VirtualMACBPF, four, found(func(f *Found) { f.Owner = true }), "own"},
+		{"owner", config.VirtualMACBPF, four, func(c *crashed) {
+			c.first().Priority, c.found(packet.IPv4).Owner = config.OwnerPriority, true
+			c.first().Extra, c.first().Routes = nil, nil
+			c.found(packet.IPv4).Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.10")}
+			c.remains.Journal = link.Changes{} // it has changed nothing
+		}, ""},
 		{"255 with add_addresses", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Priority, r.AddAddresses = 255, true }), ""},
 		{"HMAC", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Auth.Type = auth.HMAC }), "authentication has changed"},
 		{"HMAC as before", config.VirtualMACBPF, four, func(c *crashed) {

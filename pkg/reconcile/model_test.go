@@ -196,7 +196,7 @@ func (m *machine) heirs() map[plan.ID]*plan.Heir {
 	all := make(map[plan.ID]*plan.Heir)
 	for id, l := range m.run.loop {
 		t := l.Binding
-		if !l.Active || l.Assigned == 0 || t == nil || l.V.Router.OwnsAddresses() || m.plan.VirtualRouter(id) != l.V {
+		if !l.Active || l.Assigned == 0 || t == nil || m.plan.VirtualRouter(id) != l.V {
 			continue
 		}
 		i, on := m.host.interfaces[t.Ifindex], t.AddressIfindex()

@@ -413,25 +413,39 @@ func (s *site) continueDelayed() {
 	s.stop(s.b, c.backup.Failoverd)
 }
 
-// A router of version 2, and one with authentication, continue after a crash too.
+// A router of version 2, one with authentication, and one whose host owns the addresses continue after
+// a crash and a restart too, and the Backup notices nothing.
 func TestContinueKinds(t *testing.T) {
 	t.Parallel()
 	key := filepath.Join(t.TempDir(), "key")
 	if err := os.WriteFile(key, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, kind := range map[string]string{
-		"version 2": "version: 2",
-		"HMAC":      "authentication: {type: hmac, keys: [{id: 1, file: " + key + "}]}",
+	for name, kind := range map[string]struct {
+		priority int
+		keys     string
+	}{
+		"version 2": {200, "version: 2"},
+		"HMAC":      {200, "authentication: {type: hmac, keys: [{id: 1, file: " + key + "}]}"},
+		"owner":     {255, "version: 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
 			s.inMode("bpf")
-			text := fmt.Sprintf("routers:\n  - {name: web, interface: eth0, vrid: 51, priority: 200, interval: 2s, %s, addresses: [198.18.0.10/24]}\n", kind)
+			file := func(priority int) string {
+				return fmt.Sprintf("routers:\n  - {name: web, interface: eth0, vrid: 51, priority: %d, interval: 2s, %s, addresses: [198.18.0.10/24]}\n", priority, kind.keys)
+			}
+			if kind.priority == 255 {
+				s.ok(s.a.AddAddress(ifname, "198.18.0.10/24"))
+			}
+			text := file(kind.priority)
 			active := s.withFile(s.a, text)
 			active.router("web", "ipv4", inState("Active"))
 			s.waitHolder("198.18.0.10", s.a)
+			backup := s.withFile(s.b, file(100))
+			backup.router("web", "ipv4", func(r control.Router) bool { return r.State == "Backup" && r.Active != "" })
+			before := map[*configured]int{backup: len(backup.Transitions())}
 			s.ok(active.Signal(syscall.SIGKILL))
 			_, err := active.Wait(s.ctx)
 			s.ok(err)
@@ -443,7 +457,15 @@ func TestContinueKinds(t *testing.T) {
 			if r := active.router("web", "ipv4", inState("Active")); !strings.Contains(r.Cause, "continued as Active after a restart") {
 				t.Errorf("the status says %q", r.Cause)
 			}
-			s.stop(s.a, active.Failoverd)
+			s.answeredBy("198.18.0.10", s.a)
+			s.unmoved(name, before)
+			_, err = active.Stop(s.ctx)
+			s.ok(err)
+			if kind.priority == 255 {
+				s.ok(s.a.RemoveAddress(ifname, "198.18.0.10/24"))
+			}
+			s.clean(s.a)
+			s.stop(s.b, backup.Failoverd)
 		})
 	}
 }
