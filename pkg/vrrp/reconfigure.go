@@ -29,17 +29,17 @@ func (r *Router) Reconfigure(now Instant, c Config, actions []Action) ([]Action,
 	}
 	c.Addresses = slices.Clone(c.Addresses)
 	r.config = c
-	version := c.Version != old.Version
-	if version || c.Checksum != old.Checksum {
+	another := c.Version != old.Version
+	if another || c.Checksum != old.Checksum {
 		r.send, r.forms, r.switched = c.firstForm(), [2]packet.Checksum{}, false
 	}
 	switch r.state {
 	case Backup:
-		if version {
+		if another {
 			r.clearTakeOver()
 			r.heard, r.version3 = max(r.heard, now), 0
 		}
-		if version || c.Version == 2 || !r.active.IsValid() && !r.stamped {
+		if another || c.Version == 2 || !r.active.IsValid() && !r.stamped {
 			r.learnt = c.Interval // no Active has advertised another one
 		}
 		r.computeTimers()
@@ -76,7 +76,7 @@ func (r *Router) Reconfigure(now Instant, c Config, actions []Action) ([]Action,
 		} else if c.Interval < old.Interval {
 			r.oldPaceLeft = 0
 		}
-		if moved || version || c.Priority != old.Priority || c.Interval != old.Interval || c.Checksum != old.Checksum || c.Dual != old.Dual {
+		if moved || another || c.Priority != old.Priority || c.Interval != old.Interval || c.Checksum != old.Checksum || c.Dual != old.Dual {
 			r.deadline = now.Add(r.nextInterval())
 			actions = append(actions, r.advertise(now))
 		}
