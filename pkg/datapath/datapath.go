@@ -481,18 +481,27 @@ func (d *Datapath) SetRouters(keys []packet.Key, routers []Router) []error {
 	for n, k := range keys {
 		if _, known := d.routers[k]; known || d.fence == nil {
 			errs[n] = d.setRouter(k, routers[n])
-			continue
-		}
-		d.fence.postpone = true
-		if errs[n] = d.setRouter(k, routers[n]); errs[n] == nil {
+		} else {
 			fresh = append(fresh, n)
 		}
-		d.fence.postpone = false
 	}
-	if len(fresh) == 0 || d.fence.flush() == nil {
-		return errs
+	if len(fresh) > 0 {
+		d.addTogether(fresh, keys, routers, errs)
+	}
+	return errs
+}
+
+// addTogether adds those of the Virtual Routers that are new, by their indexes.
+func (d *Datapath) addTogether(fresh []int, keys []packet.Key, routers []Router, errs []error) {
+	d.fence.postpone = true
+	for _, n := range fresh {
+		errs[n] = d.setRouter(keys[n], routers[n])
+	}
+	if d.fence.flush() == nil {
+		return
 	}
 	// There is no room for all of them. One by one, those for which there is room have no error.
+	fresh = slices.DeleteFunc(fresh, func(n int) bool { return errs[n] != nil })
 	d.fence.postpone = true
 	for _, n := range fresh {
 		e := d.routers[keys[n]]
@@ -505,7 +514,6 @@ func (d *Datapath) SetRouters(keys []packet.Key, routers []Router) []error {
 			errs[n] = d.setRouter(keys[n], routers[n])
 		}
 	}
-	return errs
 }
 
 func (d *Datapath) setRouter(k packet.Key, r Router) error {

@@ -139,6 +139,7 @@ func newHeir(p *Plan, f *Found, r *Remains, journal map[Note]bool, i *link.Inter
 			return nil, fmt.Errorf("address %s isn't on %s", a, on.Name)
 		}
 	}
+	// Without notes there is nothing on the interface but the programs, and they are still attached.
 	h.Notes = v.Notes(i.Index, i.Name, device)
 	if len(h.Notes) > 0 && !slices.Contains(r.Journal.Interfaces, i.Identity()) {
 		return nil, fmt.Errorf("interface %s isn't the same any more", i.Name)
