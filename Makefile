@@ -72,7 +72,7 @@ test: build ## Run all tests (root; installs keepalived and other packages that 
 	@$(call install-packages,$(TEST_PACKAGES))
 	@echo "running all tests, which takes some minutes"
 	@go vet ./...
-	@{ go test -json -timeout 25m -parallel 6 -skip '$(CROWDED)' ./... || true; go test -json -timeout 20m -parallel 4 -run '$(CROWDED)' ./tools/e2e; } | tee bin/test.json | go run ./tools/testsum -strict=$(if $(CI),true,false)
+	@{ go test -json -timeout 25m -parallel 6 -skip '$(CROWDED)' ./... || true; go test -json -timeout 20m -parallel 2 -run '$(CROWDED)' ./tools/e2e; } | tee bin/test.json | go run ./tools/testsum -strict=$(if $(CI),true,false)
 
 bin/test.json: go.mod $(shell find bpf cmd pkg tools -type f -not -name LEDGER.md)
 	@$(MAKE) --no-print-directory test

@@ -84,7 +84,7 @@ vrrp_instance web {
     interface eth0
     virtual_router_id 51
     priority %d
-    advert_int 0.1
+    advert_int 1
     virtual_ipaddress {
         198.18.0.10/24
     }
