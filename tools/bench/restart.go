@@ -47,6 +47,8 @@ func restartExperiments() (all []experiment) {
 		{1, 50 * time.Millisecond, defaults},
 		{1, 20 * time.Millisecond, defaults},
 		{1, 10 * time.Millisecond, defaults},
+		{250, time.Second, defaults},
+		{250, 200 * time.Millisecond, defaults},
 		{250, 100 * time.Millisecond, defaults},
 		{250, 10 * time.Millisecond, defaults},
 		{1, 100 * time.Millisecond, authenticated},
