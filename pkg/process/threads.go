@@ -55,12 +55,11 @@ var (
 	// take half a second on a busy host. They need little time, so this rank doesn't keep
 	// other programs from running.
 	niceRank = unix.SchedAttr{Policy: unix.SCHED_NORMAL, Runtime: uint64(shortSlice), Nice: -20}
-	// restRank is the rank of all threads but the loop's with `realtime: true`. Threads
-	// that they start inherit it.
+	// restRank is the rank of all threads but the loop's with `realtime: true`, and otherwise
+	// during a garbage collection. Threads that they start inherit it: while one of them sweeps,
+	// others ask without a pause whether it is ready. If it weren't real-time, it would get no
+	// processor until the kernel throttles them, which takes a second.
 	restRank = unix.SchedAttr{Policy: unix.SCHED_RR, Priority: otherPriority}
-	// collectingRank is the rank of the same threads during a garbage collection. It isn't
-	// inherited.
-	collectingRank = unix.SchedAttr{Policy: unix.SCHED_RR, Priority: otherPriority, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
 	// loopRank is the rank of the loop's thread.
 	loopRank = unix.SchedAttr{Policy: unix.SCHED_FIFO, Priority: loopPriority, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
 )
@@ -235,7 +234,9 @@ func (t *Threads) withoutWaiting(f func(alone bool)) {
 	defer t.mu.Unlock()
 	alone := t.is == config.RealtimeAuto
 	if alone {
-		_ = t.rankRest(collectingRank) // if this fails, f only takes longer
+		script.Forking.Lock()
+		defer script.Forking.Unlock()
+		_ = t.rankRest(restRank) // if this fails, f only takes longer
 		defer func() {
 			if err := t.rankRest(*t.rest.Load()); err != nil {
 				t.log.WithError(err).Warn("could not reset the threads after a garbage collection")

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -138,6 +139,22 @@ func TestLoopMoves(t *testing.T) {
 	}
 }
 
+// manyThreads starts threads, which end with the returned function.
+func manyThreads() (end func()) {
+	stop := make(chan struct{})
+	var running sync.WaitGroup
+	for range 20 {
+		running.Add(1)
+		go func() {
+			runtime.LockOSThread() // never unlocked, so the thread ends with the goroutine
+			running.Done()
+			<-stop
+		}()
+	}
+	running.Wait()
+	return func() { close(stop) }
+}
+
 // During a garbage collection the other threads are real-time too. Afterwards only the
 // loop's is, and the runtime doesn't start a collection by itself.
 func TestCollectGarbage(t *testing.T) {
@@ -155,6 +172,12 @@ func TestCollectGarbage(t *testing.T) {
 		if policies, _ := ranks(t); policies[unix.SCHED_FIFO] != 1 || policies[unix.SCHED_RR] == 0 || policies[unix.SCHED_NORMAL] > policies[unix.SCHED_RR] {
 			t.Errorf("meanwhile: policies %v", policies)
 		}
+		before, _ := ranks(t)
+		end := manyThreads()
+		if policies, _ := ranks(t); policies[unix.SCHED_NORMAL] > before[unix.SCHED_NORMAL] || policies[unix.SCHED_RR] <= before[unix.SCHED_RR] {
+			t.Errorf("policies %v before, and %v with threads that were started meanwhile", before, policies)
+		}
+		end()
 		runtime.GC()
 	})
 	late(t)

@@ -177,10 +177,16 @@ func niceness() int32 {
 	return 20 - int32(n) // the system call returns 20 minus the nice value
 }
 
+// Forking is held for reading during each Fork. Who changes the scheduling of all threads for a while
+// holds it, because Fork restores that of its thread to what it was before.
+var Forking sync.RWMutex
+
 // Fork starts the program at a path with the default scheduling. The process inherits the scheduling
 // policy, the nice value and the timer slack of the thread that forks, so Fork resets these for
 // the thread and restores the policy and the nice value afterwards.
 func Fork(path string, args []string, attr *syscall.ProcAttr) (pid int, err error) {
+	Forking.RLock()
+	defer Forking.RUnlock()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, defaultSlack, 0, 0, 0) // can't fail
