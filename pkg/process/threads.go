@@ -228,13 +228,14 @@ func (t *Threads) newEpoch(realtime bool) {
 
 // withoutWaiting runs f, which stops the loop for moments like the garbage collector does,
 // while all threads are real-time. Otherwise the loop would wait for threads that wait for
-// other programs. The parameter of f says whether only the loop is real-time otherwise.
+// other programs. While this process starts a program, f runs without that and doesn't wait,
+// because the start may hang in a file system. The parameter of f says whether only the loop is
+// real-time otherwise.
 func (t *Threads) withoutWaiting(f func(alone bool)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	alone := t.is == config.RealtimeAuto
-	if alone {
-		script.Forking.Lock()
+	if alone && script.Forking.TryLock() {
 		defer script.Forking.Unlock()
 		_ = t.rankRest(restRank) // if this fails, f only takes longer
 		defer func() {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/failoverd/failoverd/pkg/config"
+	"github.com/failoverd/failoverd/pkg/script"
 )
 
 func newThreads(t *testing.T) *Threads {
@@ -185,7 +186,9 @@ func TestCollectGarbage(t *testing.T) {
 	if policies, _ := ranks(t); policies[unix.SCHED_FIFO] != 1 || policies[unix.SCHED_RR] != 0 {
 		t.Errorf("afterwards: policies %v", policies)
 	}
-	all.Collect()
+	script.Forking.RLock()
+	all.Collect() // doesn't wait for the start of a program
+	script.Forking.RUnlock()
 	was := all.collected
 	if all.CollectIfDue(); all.collected != was {
 		t.Error("a collection ran although none was due")
