@@ -65,6 +65,7 @@ type ifAddr struct {
 // activeAddress is a virtual address that this host answers for.
 type activeAddress struct {
 	id       router.ID
+	term     uint64 // how often the router had become Active; claims count within one term
 	mac, own packet.MAC
 	source   netip.Addr
 	askAt    time.Time
@@ -151,8 +152,8 @@ func (c *Conflicts) isOwn(mac packet.MAC) bool {
 	return c.host != nil && slices.ContainsFunc(c.host(), func(i link.Interface) bool { return i.MAC == mac })
 }
 
-// update sets the addresses of the Active routers. Claims for other addresses are discarded,
-// because during a transition the other host rightly claims them.
+// update sets the addresses of the Active routers. Claims for other addresses are discarded, and
+// claims from before the router became Active, because the other host rightly claimed them then.
 func (c *Conflicts) update(now time.Time, states []router.Status) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -165,8 +166,8 @@ func (c *Conflicts) update(now time.Time, states []router.Status) {
 		for _, a := range c.addresses(s.ID) {
 			at := ifAddr{s.Ifindex, a}
 			g := before[at]
-			if g == nil || g.id != s.ID {
-				g = &activeAddress{id: s.ID, askAt: now.Add(conflictsEvery)}
+			if term := s.Counters.Became[vrrp.Active]; g == nil || g.id != s.ID || g.term != term {
+				g = &activeAddress{id: s.ID, term: term, askAt: now.Add(conflictsEvery)}
 			}
 			g.mac, g.own, g.source = s.MAC, s.OwnMAC, s.Source
 			c.answered[at] = g

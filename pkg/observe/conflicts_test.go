@@ -100,6 +100,24 @@ func TestNoConflictAfterAStop(t *testing.T) {
 	}
 }
 
+// Stops in quick succession are no conflict either, although the other host claims the address
+// after each of them.
+func TestNoConflictAfterStops(t *testing.T) {
+	g := newConflictRig(1)
+	g.second()
+	for range 2 * claimsForConflict {
+		g.claim(0, otherMAC) // before the stopped process has noticed that it lost the role
+		g.noteConflicts(g.now)
+		g.state.Counters.Became[vrrp.Active]++
+		g.second()
+		g.claim(0, otherMAC) // while the other host releases the address
+		g.second()
+	}
+	if all := g.events(); len(all) > 0 {
+		t.Errorf("reported: %v", all)
+	}
+}
+
 // If there is another Active, it may be the host with the address, so the remedy isn't to remove
 // the address there.
 func TestConflictBesideAnotherActive(t *testing.T) {
