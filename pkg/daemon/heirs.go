@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -121,14 +122,31 @@ func (p *parts) survey(dead *link.Dead) error {
 	return nil
 }
 
+// A predecessor that works may be sending the advertisement of an Active that can't continue, and
+// renew its lease afterwards. So findHeirs reads the leases up to rereadTimes again, every rereadEvery.
+const (
+	rereadTimes = 20
+	rereadEvery = time.Millisecond
+)
+
 // findHeirs returns the Virtual Routers that continue, and for the others that were Active the
 // reason why not.
 func (p *parts) findHeirs(r *datapath.Remains, journal link.Changes) (heirs map[plan.ID]*plan.Heir, refused map[plan.ID]error) {
-	remains := &plan.Remains{Journal: journal, Restarted: p.restarted()}
-	for _, f := range r.Found {
-		remains.Routers = append(remains.Routers, foundRouter(&f))
+	for tried := 0; ; tried++ {
+		remains := &plan.Remains{Journal: journal, Restarted: p.restarted()}
+		for _, f := range r.Found {
+			remains.Routers = append(remains.Routers, foundRouter(&f))
+		}
+		heirs, refused = plan.Heirs(p.plan, remains, p.snapshot)
+		if len(refused) == 0 || p.config.Predecessor == nil || tried == rereadTimes {
+			return heirs, refused
+		}
+		time.Sleep(rereadEvery)
+		if err := r.Reread(); err != nil {
+			p.log.WithError(err).Warn("could not find out again which routers continue")
+			return heirs, refused
+		}
 	}
-	return plan.Heirs(p.plan, remains, p.snapshot, process.Clock{}.Now())
 }
 
 func foundRouter(f *datapath.Found) plan.Found {
@@ -142,7 +160,7 @@ func foundRouter(f *datapath.Found) plan.Found {
 	return plan.Found{
 		Ifindex: f.Key.Ifindex, ID: plan.ID{Family: f.Key.Family, VRID: f.Key.VRID}, Version: f.Version, Dual: f.Dual, Unicast: f.Unicast,
 		Authenticated: f.Verified, Owner: f.Owner, MACMode: mode, Source: f.Source, Addresses: f.Addresses,
-		Active: f.Active, Answer: f.Answer, Advertise: f.Advertise, Heard: f.Heard, Fenced: f.Kept,
+		Active: f.Active, Answer: f.Answer, Read: f.Read, Advertise: f.Advertise, Heard: f.Heard, Fenced: f.Kept,
 	}
 }
 

@@ -137,7 +137,9 @@ func (p *parts) check() error {
 
 // claim claims the Virtual Routers, so that no other process runs them.
 func (p *parts) claim() error {
-	p.prioritize()
+	if p.threads == nil {
+		p.prioritize()
+	}
 	if p.config.Predecessor == nil {
 		p.reserved = datapath.Reserve(p.config.BPFDir, candidates(p.routers, p.snapshot))
 		p.later(func() error { p.reserved.Close(); return nil })
@@ -152,6 +154,9 @@ func (p *parts) prioritize() {
 	p.threads, p.prioritized = process.NewThreads(p.log), make(chan struct{})
 	go func() {
 		defer close(p.prioritized)
+		if p.file.Global.Realtime != config.RealtimeNone {
+			process.StartSpares()
+		}
 		p.threads.SetRealtime(p.file.Global.Realtime)
 	}()
 }
@@ -345,11 +350,9 @@ func (p *parts) run() error {
 	run("threads", p.threads.Run, support)
 	run("event loop", func(ctx context.Context) error {
 		defer stop()
-		err := p.loop.Run(ctx)
-		if replaced() {
-			counters := p.loop.FinalCounters()
-			d.succession.keepAdvertising(p.loop)
-			d.noteCounters(counters)
+		last, err := d.succession.runLoop(ctx, p.loop)
+		if last != nil {
+			d.noteCounters(last)
 		} else {
 			d.hooks.leave() // hooks report the stop while the other parts still work
 		}

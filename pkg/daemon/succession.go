@@ -127,12 +127,28 @@ type succession struct {
 	kept        chan error
 }
 
-// keepAdvertising makes the loop, which has ended, advertise for its Actives until stopAdvertising.
-func (s *succession) keepAdvertising(l *router.Loop) {
-	ctx, cancel := context.WithCancel(context.Background()) // the successor may need longer than the rest of this process
-	kept := make(chan error, 1)
-	go func() { kept <- l.KeepAdvertising(ctx) }()
-	s.stopKeeping, s.kept = cancel, kept
+// runLoop runs the event loop until it ends. If a successor takes over, the loop goes on to advertise
+// for its Actives until stopAdvertising, and runLoop returns its counters. It does so in the same
+// goroutine, because another one would have to wait for a processor, and its thread isn't real-time.
+func (s *succession) runLoop(ctx context.Context, l *router.Loop) (last map[plan.ID]router.Counters, err error) {
+	keeping, cancel := context.WithCancel(context.Background()) // the successor may need longer than the rest of this process
+	ended, kept := make(chan error, 1), make(chan error, 1)
+	go func() {
+		err := l.Run(ctx)
+		if !errors.Is(context.Cause(ctx), router.ErrReplaced) {
+			ended <- err
+			return
+		}
+		last = l.FinalCounters()
+		s.stopKeeping, s.kept = cancel, kept
+		ended <- err
+		kept <- l.KeepAdvertising(keeping)
+	}()
+	err = <-ended
+	if s.stopKeeping == nil {
+		cancel()
+	}
+	return last, err
 }
 
 // stopAdvertising returns when this process no longer advertises.
@@ -185,7 +201,12 @@ func (d *instance) Restart(ctx context.Context, onlyStop bool) (r control.Restar
 		d.succession.started, r.PID = next, next.PID()
 		d.log.Infof("process %d takes over from this one", next.PID())
 	}
-	return r, func() { d.succession.end(router.ErrReplaced) }, nil
+	return r, func() {
+		if !onlyStop {
+			d.threads.Hurry()
+		}
+		d.succession.end(router.ErrReplaced)
+	}, nil
 }
 
 // startSuccessor returns a successor that is ready to take over.
@@ -250,6 +271,7 @@ func (p *parts) replace() error {
 	if err != nil {
 		p.log.WithError(err).Error("the new process could not take over, so this one starts over")
 		state.Records = p.records()
+		p.threads.Relax() // the rank of the thread lasts
 		return fmt.Errorf("start over: %w", process.StartOver(state))
 	}
 	managed, err := process.NotifyMainPID(next.PID())
@@ -329,7 +351,9 @@ func (p *parts) prepare() (err error) {
 	if err := errors.Join(err, remains.Close()); err != nil {
 		return err
 	}
-	runtime.GC() // no collection must stop the event loop in its first moments
+	p.prioritize()
+	<-p.prioritized // from here on, the Actives wait for this process
+	runtime.GC()    // no collection must stop the event loop in its first moments
 	if err := pred.Prepared(p.ctx, &p.estate); err != nil {
 		return err
 	}

@@ -51,6 +51,7 @@ type Found struct {
 	Device     bool
 	Active     bool         // the run last set it as Active
 	Answer     vrrp.Instant // the end of the lease; 0: the kernel or the run has ended it
+	Read       vrrp.Instant // when Answer was read: a run that hands over renews it meanwhile
 	Advertise  vrrp.Instant // until when it could advertise
 	// Heard is the last advertisement that the kernel has accepted for it, also after the end of
 	// the run; zero if there was none.
@@ -60,6 +61,7 @@ type Found struct {
 	Kept bool
 
 	slot     uint32
+	running  bool // it took part
 	peers    []bpf.VrrpFailoverPeerKey
 	priority uint8        // its own
 	state    ReceiveState // what the programs of the other run still write
@@ -312,6 +314,7 @@ func (r *Remains) read(heard map[int]bool) error {
 		k := packet.Key{Ifindex: int(key.Ifindex), Family: packet.Family(key.Family), VRID: uint8(key.Vrid)}
 		var l bpf.VmacFailoverLeaseState
 		var vmacs bpf.VmacFailoverVmacs
+		now := monotonic()
 		if r.maps[bpf.VmacMapFailoverLease].Lookup(v.Slot, &l) != nil || r.maps[bpf.VmacMapFailoverVmac].Lookup(key.Ifindex, &vmacs) != nil {
 			continue
 		}
@@ -321,9 +324,9 @@ func (r *Remains) read(heard map[int]bool) error {
 		f := Found{
 			Key: k, Dual: v.Versions == 1<<2|1<<3, Source: fromOctets(k.Family, v.Source), Unicast: v.Unicast != 0, Verified: v.Auth != 0,
 			Addresses: addresses[v.Slot][k.Ifindex], Owner: l.Owner != 0, VirtualMAC: l.VirtualMac != 0, Device: l.Macvlan != 0,
-			Active: l.Active != 0 && v.Running != 0, Answer: vrrp.Instant(l.Answer), Advertise: vrrp.Instant(l.Advertise),
-			Kept: heard[k.Ifindex], slot: v.Slot, peers: peers[k], priority: v.Priority, state: receiveStateAt(r.states, v.Slot),
+			running: v.Running != 0, Kept: heard[k.Ifindex], slot: v.Slot, peers: peers[k], priority: v.Priority, state: receiveStateAt(r.states, v.Slot),
 		}
+		f.setLease(&l, now)
 		f.Heard, _ = f.state.Stamp()
 		if f.Version = 2; v.Versions&(1<<3) != 0 {
 			f.Version = 3
@@ -331,6 +334,25 @@ func (r *Remains) read(heard map[int]bool) error {
 		r.Found = append(r.Found, f)
 	}
 	return all.Err()
+}
+
+// setLease takes in what was read of a lease at a moment.
+func (f *Found) setLease(l *bpf.VmacFailoverLeaseState, at vrrp.Instant) {
+	f.Active, f.Answer, f.Advertise, f.Read = l.Active != 0 && f.running, vrrp.Instant(l.Answer), vrrp.Instant(l.Advertise), at
+}
+
+// Reread reads the leases again. The other run may still work. While it sends an advertisement, the
+// lease says that it may, and isn't renewed yet.
+func (r *Remains) Reread() error {
+	for i := range r.Found {
+		f, now := &r.Found[i], monotonic()
+		var l bpf.VmacFailoverLeaseState
+		if err := r.maps[bpf.VmacMapFailoverLease].Lookup(f.slot, &l); err != nil {
+			return fmt.Errorf("read the lease of VRID %d: %w", f.Key.VRID, err)
+		}
+		f.setLease(&l, now)
+	}
+	return nil
 }
 
 // forget closes the maps and links, so that nothing can be taken over any more.

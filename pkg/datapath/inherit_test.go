@@ -231,6 +231,14 @@ func TestInherit(t *testing.T) {
 					f.Owner || !f.VirtualMAC || f.Device || f.Unicast || f.Verified || !f.Active || f.Answer != until || f.Advertise != until.Add(-time.Second) || !f.Kept {
 					t.Errorf("found %+v", f)
 				}
+				lease := Lease{dead.fence.lease(f.slot)}
+				lease.Answer(until + 1)
+				e.do(r.Reread)
+				if again := r.Found[i]; again.Answer != until+1 || again.Read <= f.Read || !again.Active {
+					t.Errorf("reread %+v", again)
+				}
+				lease.Answer(until)
+				e.do(r.Reread)
 				if err := dead.objects.FailoverStamp.Put(f.slot, bpf.VrrpFailoverLiveness{Received: 1, Version: 3, Expected: [2]uint64{7, 8}}); err != nil {
 					t.Fatal(err)
 				}

@@ -30,6 +30,7 @@ type Found struct {
 	Addresses     []netip.Addr
 	Active        bool
 	Answer        vrrp.Instant // the end of its lease; 0: it was ended
+	Read          vrrp.Instant // when Answer was read: a run that hands over renews it meanwhile
 	Advertise     vrrp.Instant // until when it could advertise
 	Heard         vrrp.Stamp   // the last advertisement that the kernel has accepted, also after the end of the run
 	// Fenced reports whether the kernel still ends the lease in time, and for a better router.
@@ -62,13 +63,13 @@ type Heir struct {
 // have a lease the reason why not. A Virtual Router continues if nothing that
 // other hosts or the kernel see of it changes, and if no other router can have taken over yet. In
 // case of doubt it doesn't.
-func Heirs(p *Plan, r *Remains, interfaces []link.Interface, now vrrp.Instant) (heirs map[ID]*Heir, refused map[ID]error) {
+func Heirs(p *Plan, r *Remains, interfaces []link.Interface) (heirs map[ID]*Heir, refused map[ID]error) {
 	heirs, refused = make(map[ID]*Heir), make(map[ID]error)
 	journal := notesOf(&r.Journal)
 	for n := range r.Routers {
 		f := &r.Routers[n]
 		i := slices.IndexFunc(interfaces, func(i link.Interface) bool { return i.Index == f.Ifindex })
-		if !f.Active || f.Answer <= now || i < 0 {
+		if !f.Active || f.Answer <= f.Read || i < 0 {
 			continue
 		}
 		id := f.ID

@@ -58,7 +58,7 @@ func crashScene(mode config.VirtualMAC, addresses ...string) *crashed {
 		j.Routes = append(j.Routes, notes.Routes...)
 		c.remains.Routers = append(c.remains.Routers, Found{
 			Ifindex: i.Index, ID: ID{Family: v.Family, VRID: v.VRID}, Version: 3, MACMode: mode, Source: Source(&r.Router, &i, v.Family, link.NewAddressSet(VirtualAddresses(&r.Router)...)),
-			Addresses: slices.Clone(v.Fenced), Active: true, Answer: c.now.Add(2 * time.Second), Advertise: c.now.Add(-time.Millisecond), Fenced: true,
+			Addresses: slices.Clone(v.Fenced), Active: true, Answer: c.now.Add(2 * time.Second), Read: c.now, Advertise: c.now.Add(-time.Millisecond), Fenced: true,
 		})
 	}
 	return c
@@ -79,7 +79,8 @@ func TestHeirs(t *testing.T) {
 		{"both families", config.VirtualMACOff, both, func(*crashed) {}, ""},
 		{"macvlan", config.VirtualMACMacvlan, both, func(*crashed) {}, ""},
 		{"another priority", config.VirtualMACBPF, four, router(func(r *ConfiguredRouter) { r.Priority = 150 }), ""},
-		{"lease ended", config.VirtualMACBPF, four, func(c *crashed) { c.now = c.now.Add(2 * time.Second) }, "-"},
+		{"lease ended", config.VirtualMACBPF, four, found(func(f *Found) { f.Read = f.Answer }), "-"},
+		{"lease almost ended", config.VirtualMACBPF, four, found(func(f *Found) { f.Read = f.Answer - 1 }), ""},
 		{"ended by the kernel", config.VirtualMACBPF, four, found(func(f *Found) { f.Answer = 0 }), "-"},
 		{"Backup", config.VirtualMACBPF, four, found(func(f *Found) { f.Active = false }), "-"},
 		{"interface gone", config.VirtualMACBPF, four, func(c *crashed) { c.scene.now.Interfaces = c.scene.now.Interfaces[:1] }, "-"},
@@ -144,7 +145,7 @@ func TestHeirs(t *testing.T) {
 			c := crashScene(row.mode, row.addresses...)
 			row.change(c)
 			p := New(c.routers, nil)
-			heirs, refused := Heirs(p, c.remains, c.scene.now.Interfaces, c.now)
+			heirs, refused := Heirs(p, c.remains, c.scene.now.Interfaces)
 			if row.refused != "" {
 				if len(heirs) > 0 {
 					t.Errorf("heirs: %v", heirs)

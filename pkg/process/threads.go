@@ -40,6 +40,13 @@ const (
 	// µs again and again, which costs more than the loop. On a busy processor the next tick
 	// wakes the monitor anyway.
 	monitorSlack = 100 * time.Millisecond
+	// moreSpares is how many threads StartSpares starts beside those that can run at the same time.
+	// They are for threads that wait in a system call.
+	moreSpares = 4
+	// rankInterval is the interval at which new threads are ranked. Those that the loop's thread
+	// starts have the default rank, and on a busy host they would wait for long. The loop's
+	// goroutine may be one that waits for such a thread.
+	rankInterval = time.Second
 	// usualSlack is the kernel's default. Threads that the monitor starts inherit its
 	// slack and are set back to this.
 	usualSlack = 50 * time.Microsecond
@@ -73,6 +80,7 @@ type Threads struct {
 	is     config.Realtime // what is in effect
 	why    error           // why that differs, or is incomplete
 
+	count     int       // the links of /proc/self/task when rankNew last ranked the threads
 	collected time.Time // when CollectIfDue or Collect last ran a collection
 	live      uint64    // octets in use after it
 
@@ -99,6 +107,25 @@ func NewThreads(log *logrus.Logger) *Threads {
 		t.log.WithError(err).Debug("could not set the time slice of the threads")
 	}
 	return t
+}
+
+// StartSpares starts threads for later. A thread that the event loop starts would have the default
+// rank at first, and the loop's goroutine could be one that has to wait for it.
+func StartSpares() {
+	var started, ended sync.WaitGroup
+	release := make(chan struct{})
+	for range runtime.GOMAXPROCS(0) + moreSpares {
+		started.Add(1)
+		ended.Go(func() {
+			runtime.LockOSThread() // so each goroutine needs a thread of its own
+			defer runtime.UnlockOSThread()
+			started.Done()
+			<-release
+		})
+	}
+	started.Wait()
+	close(release)
+	ended.Wait()
 }
 
 // LoopThread ranks the thread of the event loop. It returns whether the thread is real-time,
@@ -239,14 +266,54 @@ func (t *Threads) withoutWaiting(f func(alone bool)) {
 		defer script.Forking.Unlock()
 		_ = t.rankRest(restRank) // if this fails, f only takes longer
 		defer func() {
-			if err := t.rankRest(*t.rest.Load()); err != nil {
-				t.log.WithError(err).Warn("could not reset the threads after a garbage collection")
-			}
-			slackenMonitor() // the real-time rank has reset the timer slack
-			t.newEpoch(true) // the loop may be on another thread now
+			t.rankOthers(t.rest.Load())
 		}()
 	}
 	f(alone)
+}
+
+// Hurry makes all threads real-time until Relax, if only the loop's is. A process that hands over
+// does so: its goroutines end then, and the runtime may continue the loop on any of their threads.
+// The loop would have to wait there for a processor.
+func (t *Threads) Hurry() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.is != config.RealtimeAuto || !script.Forking.TryLock() {
+		return
+	}
+	defer script.Forking.Unlock()
+	t.rankOthers(&restRank)
+}
+
+// Relax ends Hurry.
+func (t *Threads) Relax() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.is == config.RealtimeAuto {
+		t.rankOthers(&niceRank)
+	}
+}
+
+// rankNew ranks the threads that were started since the last call.
+func (t *Threads) rankNew() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var tasks unix.Stat_t
+	if t.is == config.RealtimeNone || unix.Stat("/proc/self/task", &tasks) != nil || int(tasks.Nlink) == t.count {
+		return
+	}
+	t.count = int(tasks.Nlink) // a link for each thread
+	t.rankOthers(t.rest.Load())
+}
+
+// rankOthers gives all threads but the loop's a rank, also those that they start. t.mu is held.
+func (t *Threads) rankOthers(a *unix.SchedAttr) {
+	t.rest.Store(a)
+	if err := t.rankRest(*a); err != nil {
+		t.log.WithError(err).Warn("could not change the rank of the threads")
+	}
+	slackenMonitor() // a real-time rank resets the timer slack
+	t.newEpoch(true) // the loop may be on another thread now
 }
 
 // rankRest ranks all existing threads but the loop's.
@@ -361,15 +428,20 @@ func lockMemory(all bool) (err error) {
 	return fmt.Errorf("lock the memory: %w", err)
 }
 
-// Run ends being real-time when a thread has run for realtimeSoft without a pause.
+// Run ranks new threads, and ends being real-time when a thread has run for realtimeSoft without a
+// pause.
 func (t *Threads) Run(ctx context.Context) error {
 	exceeded := make(chan os.Signal, 1)
 	signal.Notify(exceeded, unix.SIGXCPU)
 	defer signal.Stop(exceeded)
+	tick := time.NewTicker(rankInterval)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-tick.C:
+			t.rankNew()
 		case <-exceeded:
 			t.exceeded()
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -138,6 +139,69 @@ func TestLoopMoves(t *testing.T) {
 		}()
 		<-moved
 	}
+}
+
+// Threads that the loop's thread starts get the rank of the others soon. While the process hands over,
+// all threads are real-time.
+func TestRankThreads(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	all := newThreads(t)
+	all.SetRealtime(config.RealtimeAuto)
+	defer all.SetRealtime(config.RealtimeNone)
+	turnOf(t, all)
+	all.rankNew()
+	defer manyThreads()()
+	for _, tid := range theOthers(t) { // as if the loop's thread had started them
+		if err := rank(tid, ordinaryRank); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all.rankNew()
+	turnOf(t, all)
+	if policies, _ := ranks(t); policies[unix.SCHED_FIFO] != 1 || nicest(t)[-20] < policies[unix.SCHED_NORMAL] {
+		t.Errorf("new threads: policies %v, niceness %v", policies, nicest(t))
+	}
+	script.Forking.RLock()
+	all.Hurry() // doesn't wait for the start of a program
+	script.Forking.RUnlock()
+	all.Hurry()
+	turnOf(t, all)
+	if policies, _ := ranks(t); policies[unix.SCHED_FIFO] != 1 || policies[unix.SCHED_NORMAL] > 0 || !all.bound {
+		t.Errorf("in a hurry: policies %v, bound %t", policies, all.bound)
+	}
+	all.Relax()
+	turnOf(t, all)
+	if policies, _ := ranks(t); policies[unix.SCHED_FIFO] != 1 || policies[unix.SCHED_RR] > 0 || all.bound {
+		t.Errorf("afterwards: policies %v, bound %t", policies, all.bound)
+	}
+}
+
+// With spare threads, goroutines need no new ones.
+func TestStartSpares(t *testing.T) {
+	StartSpares()
+	before, err := tids()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	for range 10 * runtime.GOMAXPROCS(0) {
+		running.Go(func() { time.Sleep(time.Millisecond) })
+	}
+	running.Wait()
+	if after, err := tids(); err != nil || len(after) > len(before) || len(before) < runtime.GOMAXPROCS(0) {
+		t.Errorf("%d threads with spares, %d afterwards (%v)", len(before), len(after), err)
+	}
+}
+
+// theOthers returns the threads of this process but the one of the test.
+func theOthers(t *testing.T) []int {
+	t.Helper()
+	all, err := tids()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(all, func(tid int) bool { return tid == unix.Gettid() })
 }
 
 // manyThreads starts threads, which end with the returned function.

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/failoverd/failoverd/pkg/packet"
 	"github.com/failoverd/failoverd/tools/lab"
 )
 
@@ -73,7 +74,7 @@ func openTap(n *lab.Node, sent bool, only int) (*tap, error) {
 	}
 	go func() {
 		defer close(t.done)
-		frame, control := make([]byte, 64), make([]byte, 64)
+		frame, control := make([]byte, tappedOctets), make([]byte, 64)
 		// Read ends with an error when the file is closed.
 		_ = raw.Read(func(fd uintptr) bool {
 			for !t.over.Load() {
@@ -90,6 +91,21 @@ func openTap(n *lab.Node, sent bool, only int) (*tap, error) {
 }
 
 const allPorts = -1
+
+// tapped is a socket filter that accepts ARP and VRRP over IPv4 and discards everything else, such
+// as the client's traffic, before it takes room in the socket's buffer.
+var tapped = []unix.SockFilter{
+	{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: 12},
+	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.ETH_P_ARP, Jt: 3},
+	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.ETH_P_IP, Jf: 3},
+	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 14 + 9}, // the IP protocol
+	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: packet.ProtocolVRRP, Jf: 1},
+	{Code: unix.BPF_RET | unix.BPF_K, K: tappedOctets},
+	{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+}
+
+// tappedOctets is how much of a frame is read.
+const tappedOctets = 64
 
 func (t *tap) open(sent bool, only int) error {
 	interfaces, err := net.Interfaces()
@@ -119,6 +135,7 @@ func (t *tap) open(sent bool, only int) error {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
 		unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, ignore),
+		unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(tapped)), Filter: &tapped[0]}),
 		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: binary.NativeEndian.Uint16([]byte{unix.ETH_P_ALL >> 8, unix.ETH_P_ALL}), Ifindex: bound}),
 	)
 }
@@ -139,7 +156,7 @@ func (t *tap) add(frame, control []byte, from unix.Sockaddr) {
 	}
 	body := frame[14:]
 	switch kind := binary.BigEndian.Uint16(frame[12:]); {
-	case kind == unix.ETH_P_IP && body[9] == 112:
+	case kind == unix.ETH_P_IP && body[9] == packet.ProtocolVRRP:
 		s.kind, s.vrid, s.priority = advertisement, body[21], body[22]
 	case kind == unix.ETH_P_ARP && string(body[14:18]) == string(body[24:28]):
 		s.kind, s.address = announcement, binary.BigEndian.Uint32(body[14:])
