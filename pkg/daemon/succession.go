@@ -268,10 +268,10 @@ func (p *parts) replace() error {
 	if e := d.succession.stopAdvertising(); e != nil {
 		p.log.WithError(e).Warn("could not advertise while the new process took over")
 	}
+	p.threads.Relax() // this process may go on
 	if err != nil {
 		p.log.WithError(err).Error("the new process could not take over, so this one starts over")
 		state.Records = p.records()
-		p.threads.Relax() // the rank of the thread lasts
 		return fmt.Errorf("start over: %w", process.StartOver(state))
 	}
 	managed, err := process.NotifyMainPID(next.PID())

@@ -299,9 +299,10 @@ func (t *Threads) rankNew() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var tasks unix.Stat_t
-	if t.is == config.RealtimeNone || unix.Stat("/proc/self/task", &tasks) != nil || int(tasks.Nlink) == t.count {
+	if t.is == config.RealtimeNone || unix.Stat("/proc/self/task", &tasks) != nil || int(tasks.Nlink) == t.count || !script.Forking.TryLock() {
 		return
 	}
+	defer script.Forking.Unlock()
 	t.count = int(tasks.Nlink) // a link for each thread
 	t.rankOthers(t.rest.Load())
 }
